@@ -174,14 +174,17 @@ def parse_entry(kind: RecordKind, fields: Fields) -> tuple[Record, AssetClass, P
     return record, asset, provenance
 
 
-def check_bar(bar: Bar) -> None:
-    """Check what the archive demands of a bar that was checked. Raise EntryError if it can't be."""
-    if not 0 < bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
-        raise EntryError("low, open, close and high: not in this order, or not above 0")
+def check_bar(bar: Bar, asset: AssetClass) -> None:
+    """Check what the archive demands of a bar that was checked. Raise EntryError if it can't be.
+
+    A commodity may cost less than nothing, as oil did in April 2020.
+    """
+    if not bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
+        raise EntryError("low, open, close and high: not in this order")
+    if asset is not AssetClass.COMMODITIES and (bar.low <= 0 or (bar.vwap is not None and bar.vwap <= 0)):
+        raise EntryError("a price or the vwap: not above 0")
     if bar.volume is not None and bar.volume < 0:
         raise EntryError("volume: less than 0")
-    if bar.vwap is not None and bar.vwap <= 0:
-        raise EntryError("vwap: not above 0")
     if bar.trades is not None and bar.trades < 0:
         raise EntryError("trades: less than 0")
 

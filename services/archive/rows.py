@@ -360,7 +360,7 @@ def _parse(kind: RecordKind, fields: Fields) -> tuple[Bar | Quote | Observation,
     try:
         record, asset, provenance = parse_entry(kind, fields)
         if isinstance(record, Bar):
-            check_bar(record)
+            check_bar(record, asset)
         elif isinstance(record, Quote):
             check_quote(record)
     except EntryError as error:

@@ -28,7 +28,16 @@ from marketswarm.market.entries import (
     parse_quote,
 )
 from marketswarm.market.intervals import Grid, Interval
-from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAMES, Bar, Provenance, RecordKind, Timeframe
+from marketswarm.market.records import (
+    DAY_MS,
+    MINUTE_MS,
+    TIMEFRAMES,
+    AssetClass,
+    Bar,
+    Provenance,
+    RecordKind,
+    Timeframe,
+)
 from services.bars.aggregate import merge_bars
 from services.bars.indicators import IndicatorSeries, Values
 from services.bars.live_indicators import LiveIndicators
@@ -257,7 +266,15 @@ class BarBuilder:
             bar = replace(bar, start_ms=interval.open_ms)
         seen_ms = max(least_seen_ms, _find_seen(bar, provenance, arrival))
         is_other_hours = arrival.fields.get(OTHER_HOURS) == b"1"
-        candidate = Candidate(bar, provenance.source, seen_ms, interval, provenance.rank, is_other_hours)
+        candidate = Candidate(
+            bar,
+            provenance.source,
+            seen_ms,
+            interval,
+            provenance.rank,
+            is_other_hours,
+            may_be_negative=self.group.asset is AssetClass.COMMODITIES,
+        )
         known = self._find_known(candidate, timeframe)
         is_history = self._is_history(candidate, timeframe, known)
         if is_history:

@@ -11,6 +11,7 @@ recording's own clock. A record that an operator released skips all checks but t
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import inf
 from types import MappingProxyType
 from typing import Final
 
@@ -81,7 +82,8 @@ class Candidate:
     """Hold a bar that is to be checked.
 
     `interval` is the interval that it fills, None if there is none; `seen_ms` is when its source was asked;
-    `rank` is the place of the source in its cascade; `is_other_hours` as of a `HeldBar`.
+    `rank` is the place of the source in its cascade; `is_other_hours` as of a `HeldBar`;
+    `may_be_negative` says whether its prices may be 0 or less, as those of commodities.
     """
 
     bar: Bar
@@ -90,6 +92,7 @@ class Candidate:
     interval: Interval | None
     rank: int = 0
     is_other_hours: bool = False
+    may_be_negative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +146,13 @@ CheckFunction = Callable[[Candidate, Known, CheckSettings], str | None]
 
 
 def check_positive(candidate: Candidate, _known: Known, _limits: CheckSettings) -> str | None:
-    """Reject a price that is not positive, and a negative volume or count of trades."""
+    """Reject a price that is not positive, except of commodities, and a negative volume or count."""
     bar = candidate.bar
-    if bar.low <= 0 or bar.open <= 0 or bar.close <= 0 or bar.high <= 0:
+    if not candidate.may_be_negative and min(bar.low, bar.open, bar.close, bar.high) <= 0:
         return "a price is not positive"
     if (bar.volume or 0) < 0 or (bar.trades or 0) < 0:
         return "the volume or the trades are negative"
-    if bar.vwap is not None and bar.vwap <= 0:
+    if not candidate.may_be_negative and bar.vwap is not None and bar.vwap <= 0:
         return "the vwap is not positive"
     return None
 
@@ -161,7 +164,8 @@ def check_price_order(candidate: Candidate, _known: Known, _limits: CheckSetting
         return f"the open {bar.open:g} is outside of {bar.low:g} to {bar.high:g}"
     if not bar.low <= bar.close <= bar.high:
         return f"the close {bar.close:g} is outside of {bar.low:g} to {bar.high:g}"
-    if bar.vwap is not None and not bar.low * (1 - VWAP_SHARE) <= bar.vwap <= bar.high * (1 + VWAP_SHARE):
+    low, high = bar.low - VWAP_SHARE * abs(bar.low), bar.high + VWAP_SHARE * abs(bar.high)
+    if bar.vwap is not None and not low <= bar.vwap <= high:
         return f"the vwap {bar.vwap:g} is outside of {bar.low:g} to {bar.high:g}"
     return None
 
@@ -227,7 +231,7 @@ def check_agreement(candidate: Candidate, known: Known, limits: CheckSettings) -
         if why is not None:
             return why
     if built is not None and _is_complete(candidate):
-        share = abs(candidate.bar.close - built.bar.close) / built.bar.close
+        share = _find_share(candidate.bar.close - built.bar.close, built.bar.close)
         if share > limits.disagree_share:
             return f"its close differs by {share:.1%} from that of its minutes"
     return None
@@ -238,10 +242,17 @@ def find_difference(candidate: Candidate, known: Known, limits: CheckSettings) -
     held = known.held
     if held is None or not known.is_held_final or held.source == candidate.source:
         return None
-    share = abs(candidate.bar.close - held.bar.close) / held.bar.close
+    share = _find_share(candidate.bar.close - held.bar.close, held.bar.close)
     if share <= limits.disagree_share:
         return None
     return f"its close differs by {share:.1%} from that of {held.source}"
+
+
+def _find_share(difference: float, price: float) -> float:
+    """Return a difference of prices as a share of one of them; infinite if that is 0 and they differ."""
+    if price == 0:
+        return inf if difference else 0.0
+    return abs(difference / price)
 
 
 def is_before(candidate: Candidate, held: HeldBar) -> bool:
@@ -264,7 +275,7 @@ def check_jump(candidate: Candidate, known: Known, limits: CheckSettings) -> str
     change = max(abs(candidate.bar.high - last), abs(candidate.bar.low - last))
     if change <= limit or _is_like_suspect(candidate, known.suspect, limit):
         return None
-    return f"it moves by {change / last:.1%}, more than {limit / last:.1%}"
+    return f"it moves by {_find_share(change, last):.1%}, more than {_find_share(limit, last):.1%}"
 
 
 def is_confirmation(candidate: Candidate, known: Known, limits: CheckSettings) -> bool:
@@ -278,7 +289,7 @@ def is_confirmation(candidate: Candidate, known: Known, limits: CheckSettings) -
 def _find_jump_limit(known: Known, limits: CheckSettings) -> float:
     """Return how far a minute may be from the close before, in the unit of its prices."""
     share = limits.open_share if known.is_after_break else limits.jump_share
-    return max(limits.jump_atr * average_true_range(known.before), share * known.before[-1].close)
+    return max(limits.jump_atr * average_true_range(known.before), share * abs(known.before[-1].close))
 
 
 def _is_like_suspect(candidate: Candidate, suspect: SuspectMinute | None, limit: float) -> bool:

@@ -156,8 +156,8 @@ def _add_stream(api: APIRouter, board: Board) -> None:
 def answer_json(request: Request, body: bytes, etag: str) -> Response:
     """Return a JSON text, or 304 if the client has it already by its `ETag`."""
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    known = request.headers.get("if-none-match", "")
-    if etag in (each.strip() for each in known.split(",")):
+    known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
+    if known & {"*", etag.removeprefix("W/")}:
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")
 

@@ -97,7 +97,8 @@ FEEDS: Final = (
     Feed("ETH/USDT", ("bybit", "okx")),
     Feed("BRK.B", ("alpaca",)),
 )
-DAILY_FEEDS: Final = tuple(Feed(symbol, ("alpaca",), "1d") for symbol in DAILY)
+# the days of coins of alpaca are New York's, which are none of ours
+DAILY_FEEDS: Final = tuple(Feed(symbol, ("kraken" if "/" in symbol else "alpaca",), "1d") for symbol in DAILY)
 BENCHMARK: Final = "AAPL"
 """The symbol that features compare the others with: one that has a year of days."""
 QUOTED: Final = (("BTC/USDT", "binance"), ("ETH/USDT", "okx"))

@@ -21,7 +21,7 @@ from services.board.market.conversation import serve_client
 from services.board.market.limits import AccountView
 from services.board.market.live import QUOTE_NAMES, QuoteCells
 from services.board.market.market import FoundSymbols, Market
-from services.board.market.overview import TileView, make_group_tiles
+from services.board.market.overview import GROUPS, TileView, make_group_tiles
 from services.board.market.query import (
     MAX_CURSOR,
     MAX_ROWS,
@@ -34,7 +34,7 @@ from services.board.market.query import (
     require_symbol,
     require_timeframe,
 )
-from services.board.market.states import Group, StoredSeries, StoredSource
+from services.board.market.states import StoredSeries, StoredSource, list_group
 from services.board.market.tables import (
     ARROW_TYPE,
     CSV_TYPE,
@@ -122,13 +122,17 @@ async def parse_params(
     It is a coroutine function although it waits for nothing: FastAPI runs others in a thread.
     """
     now_ms = round(1000 * time.time())
+    is_daily = request.query_params.get("timeframe") == "1d" or "/features/" in request.url.path
     try:
-        return parse_query(start=start, end=end, limit=limit, cursor=cursor, form=form, now_ms=now_ms)
+        return parse_query(
+            start=start, end=end, limit=limit, cursor=cursor, form=form, now_ms=now_ms, is_daily=is_daily
+        )
     except QueryError as error:
         raise _wrong(error, request) from None
 
 
 Params = Annotated[TableQuery, Depends(parse_params)]
+GroupName = Annotated[str, Path(max_length=60, description="The `group` of a series, or its asset class.")]
 Timeframe = Annotated[str, Query(max_length=4, description=f"One of {', '.join(TIMEFRAMES)}.")]
 _FORMATS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -386,8 +390,10 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
         return _send(request, EncodedAnswer(whole, JSON_TYPE, tag))
 
     @api.get("/market/{group}", response_model=GroupAnswer)
-    async def read_group(group: Group, request: Request) -> Response:
+    async def read_group(group: GroupName, request: Request) -> Response:
         """Return the symbols of a group, each with its last price, its change and a sparkline."""
+        if group not in GROUPS and not list_group(market.states.series, group):
+            raise _wrong(QueryError("group: no series of the truth has it"), request)
         found = await make_group_tiles(market, group)
         body = orjson.dumps({"group": group, "symbols": found.tiles, "away": found.away})
         return _send(request, EncodedAnswer(body, JSON_TYPE, make_tag(body)))
@@ -419,8 +425,8 @@ def _send(request: Request, answer: EncodedAnswer) -> Response:
     headers = {"ETag": answer.etag, "Cache-Control": "no-cache", **find_quota_headers(request)}
     if answer.cursor is not None:
         headers["X-Cursor"] = answer.cursor
-    known = request.headers.get("if-none-match", "")
-    if answer.etag in (each.strip() for each in known.split(",")):
+    known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
+    if known & {"*", answer.etag.removeprefix("W/")}:  # RFC 9110 compares them weakly
         return Response(status_code=304, headers=headers)
     if answer.packed is None or "gzip" not in request.headers.get("accept-encoding", ""):
         return Response(answer.body, headers=headers, media_type=answer.media_type)

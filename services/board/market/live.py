@@ -195,9 +195,9 @@ def _make_origin(origin: Provenance) -> tuple[str, int | None, str | None, bool]
 def parse_live_bar(fields: Fields) -> LiveBar:
     """Return the bar of an entry of the checked bars. Raise EntryError unless the archive takes it, too."""
     rev, epoch = _parse_count(fields, b"rev", MAX_REV), _parse_count(fields, b"epoch", MAX_MS)
-    bar, _, origin = parse_entry(RecordKind.BARS, fields)
+    bar, asset, origin = parse_entry(RecordKind.BARS, fields)
     assert isinstance(bar, Bar)  # noqa: S101 - by its kind
-    check_bar(bar)
+    check_bar(bar, asset)
     day = parse_day(fields, _find_date(bar.start_ms)) if bar.timeframe == "1d" else None
     is_final = parse_flag(fields, b"final")
     return LiveBar(bar, origin, is_final, rev, epoch, None if day is None else day.isoformat())

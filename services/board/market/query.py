@@ -21,6 +21,9 @@ ROWS: Final = 500
 _NUMBER: Final = re.compile(r"-?\d{1,14}")
 MIN_EPOCH_DIGITS: Final = 9
 """How many digits epoch milliseconds have at least: a shorter number, except 0, is more likely a year."""
+_DATE: Final = re.compile(r"\d{4}-?\d{2}-?\d{2}")
+DAY_BEGINS_MS: Final = 3 * 3_600_000
+"""How long before midnight UTC of its date a trading day begins at most, as that of forex does."""
 _PERIOD: Final = re.compile(r"(\d{1,5})(m|h|d|w|y)")
 _PERIOD_SEC: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 MAX_CURSOR: Final = 150
@@ -67,7 +70,14 @@ class TableQuery:
 
 
 def parse_query(
-    *, start: str | None, end: str | None, limit: int, cursor: str | None, form: str, now_ms: int
+    *,
+    start: str | None,
+    end: str | None,
+    limit: int,
+    cursor: str | None,
+    form: str,
+    now_ms: int,
+    is_daily: bool = False,
 ) -> TableQuery:
     """Return the query of a request. Raise QueryError if a value is wrong.
 
@@ -78,8 +88,11 @@ def parse_query(
         cursor: what the page before gave.
         form: the name of the format.
         now_ms: the time of the request in epoch milliseconds.
+        is_daily: whether rows are of days: then a date is that of a trading day, which may begin before it.
     """
     from_ms, to_ms = parse_time("from", start, now_ms), parse_time("to", end, now_ms)
+    if is_daily:
+        from_ms, to_ms = _begin_day(start, from_ms), _begin_day(end, to_ms)
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
         raise QueryError("from: is not before `to`")
     if cursor is not None and (not cursor.isascii() or not 0 < len(cursor) <= MAX_CURSOR):
@@ -116,6 +129,12 @@ def _parse_number(name: str, text: str) -> int:
     raise QueryError(
         f"{name}: a number is epoch milliseconds, of at least {MIN_EPOCH_DIGITS} digits; a day is 2026-01-31"
     )
+
+
+def _begin_day(text: str | None, at_ms: int | None) -> int | None:
+    """Return a time of a request; if its text is a date, one before which no trading day of it begins."""
+    is_date = text is not None and _DATE.fullmatch(text) is not None
+    return at_ms - DAY_BEGINS_MS if is_date and at_ms is not None else at_ms
 
 
 def _find_midnight(day: date) -> int:

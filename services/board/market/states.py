@@ -19,7 +19,7 @@ MAX_DIGITS: Final = 15
 MAX_STATES: Final = 10_000
 MAX_STATE_BYTES: Final = 64 * 1024
 Group = Literal["indices", "commodities", "forex", "crypto", "treasuries", "volatility", "sectors"]
-"""The groups that the API has an address for; the overview shows others, too."""
+"""The groups that the overview shows first."""
 OBSERVATIONS: Final = "observations"
 """The kind of economic series, which have a page of their own."""
 BREAKER_FIELDS: Final = ("failures", "opened", "open_ms", "paused")

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from datetime import date
+from itertools import pairwise
 
 import orjson
 import pytest
@@ -508,6 +509,23 @@ def test_a_day_of_utc_gives_way_to_the_day_of_the_session_that_is_built_of_all_m
     alone.play(parts[0])
     assert [bar.high for bar in alone.shown("1d")] == [given.high]
     assert alone.bars["1d", day.open_ms]["final"] == "1"
+
+
+def test_a_commodity_may_cost_less_than_nothing():
+    prices = [2.0, 0.01, 0.0, -13.1, -40.32, -37.63, -1.0, 1.43]
+    bars = [
+        Bar("CL", "1m", MIDNIGHT + n * MINUTE, price, max(price, after), min(price, after), after, 5.0, price)
+        for n, (price, after) in enumerate(pairwise(prices))
+    ]
+    oil = SymbolScene(get_session("us_futures"), symbols=["CL"], asset="commodities")
+    oil.play(arrival(bar) for bar in bars)
+    given = Bar("CL", "1d", MIDNIGHT - 60 * MINUTE, 2, 3, -40.32, -37.63, 9.0)
+    oil.play([arrival(given, seen_ms=MIDNIGHT + 2 * DAY_MS)])
+    assert oil.quarantine == []
+    assert oil.shown("1m") == bars
+    coin = SymbolScene(CRYPTO)
+    coin.play(arrival(replace(bar, symbol="BTC/USD")) for bar in bars)
+    assert {each["check"] for each in coin.quarantine} == {"positive"}
 
 
 def test_a_later_source_that_says_nearly_the_same_replaces_no_whole_bar_of_the_first():

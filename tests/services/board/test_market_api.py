@@ -12,6 +12,7 @@ from services.board.market.api import make_market_api
 from services.board.market.feed import MarketStates
 from services.board.market.live import NEVER, LiveBar, LiveQuote
 from services.board.market.market import Market
+from services.board.market.states import StoredSeries
 
 ORIGIN = Provenance("yahoo")
 
@@ -95,6 +96,25 @@ async def test_a_bus_that_goes_away_makes_another_answer_of_the_sources(client, 
     market.feed.problem = "bus market-redis does not answer: refused"
     answer = await client.get("/api/v1/sources", headers=known)
     assert (answer.status_code, answer.json()["problem"]) == (200, market.feed.problem)
+
+
+@pytest.mark.parametrize("shape", ["{tag}", "{bare}", "*", '"other", {bare}'])
+async def test_a_tag_is_compared_weakly(client, market, shape):
+    market.feed.states, market.feed.problem = MarketStates(read_at=1.0), None
+    tag = (await client.get("/api/v1/sources")).headers["etag"]
+    known = {"If-None-Match": shape.format(tag=tag, bare=tag.removeprefix("W/"))}
+    assert (await client.get("/api/v1/sources", headers=known)).status_code == 304
+    assert (await client.get("/api/v1/sources", headers={"If-None-Match": '"other"'})).status_code == 200
+
+
+async def test_each_group_of_the_truth_has_an_address(client, market):
+    one = StoredSeries(id="a", symbol="SPY", kind="quotes", group="my own group")
+    market.feed.states = MarketStates(series=(one,), read_at=1.0)
+    answer = await client.get("/api/v1/market/my%20own%20group")
+    assert (answer.status_code, answer.json()["group"]) == (200, "my own group")
+    assert [each["symbol"] for each in answer.json()["symbols"]] == ["SPY"]
+    assert (await client.get("/api/v1/market/nothing")).status_code == 422
+    assert (await client.get("/api/v1/market/indices")).json()["symbols"] == []
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -98,3 +98,12 @@ def test_symbols_and_timeframes_are_ours_or_refused():
     with pytest.raises(QueryError):
         require_timeframe("2m")
     assert {str(each) for each in TableFormat} == {"json", "csv", "arrow"}
+
+
+def test_of_days_a_date_is_that_of_trading_days_which_may_begin_the_evening_before():
+    midnight, hour_ms = parse_time("from", "2026-09-02", NOW), 3_600_000
+    found = parse(start="2026-09-02", end="2026-09-03", is_daily=True)
+    assert found.from_ms <= midnight - 3 * hour_ms  # 17:00 in New York, in summer
+    assert found.to_ms <= midnight + 21 * hour_ms, "the day of the 3rd is not in it"
+    assert parse(start="2026-09-02T00:00:00Z", is_daily=True).from_ms == midnight
+    assert parse(start="2026-09-02").from_ms == midnight
