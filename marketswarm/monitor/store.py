@@ -302,7 +302,10 @@ def _encode_event(found: Any) -> bytes | None:
     """Return the alert event of an entry as JSON again; None if it is no alert event."""
     if not isinstance(found, dict):
         return None
-    raw = orjson.dumps(found)
+    try:
+        raw = orjson.dumps(found)
+    except TypeError:  # deeper than orjson writes: it reads 1024 levels
+        return None
     return None if isinstance(parse_event(raw), MalformedEvent) else raw
 
 

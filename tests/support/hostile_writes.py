@@ -51,7 +51,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Extent:
-    """Say how much is written: about `most` mutants of a value, `keys` of a pattern, and values of `big` bytes."""
+    """Say how much is written: about `most` mutants of a value, `keys` of a pattern, `big` bytes at once."""
 
     most: int = 30
     keys: int = 2
@@ -69,7 +69,7 @@ class Attack:
     written: set[tuple[str, bytes]] = field(default_factory=set)
     idents: set[bytes] = field(default_factory=set)
 
-    def run(self, client: "redis.Redis[bytes]", bus: str, commands: Iterable[Command]) -> None:
+    def run(self, client: Any, bus: str, commands: Iterable[Command]) -> None:
         """Run commands, and note what the server took."""
         todo = list(commands)
         for first in range(0, len(todo), _PAGE):
@@ -160,7 +160,7 @@ LEAVES: Final[tuple[Any, ...]] = (
 
 
 def mutate_document(raw: bytes, most: int, seed: str) -> list[bytes]:
-    """Return documents like `raw`, a JSON object, with another value in all places, or in one; none for others."""
+    """Return documents like `raw`, if it is a JSON object, with another value in all places, or in one."""
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -109,6 +109,13 @@ def test_an_entry_without_a_usable_verdict_is_none_and_is_counted(bad):
     assert count_unusable() == before + 2
 
 
+def test_an_event_that_can_be_read_and_not_written_again_is_left_out_and_counted():
+    event = b'{"type":"heartbeat_miss","svc":"a","ts":5,"x":%b}' % (b"[" * 300 + b"]" * 300)
+    before, raw = count_unusable(), b'{"verdict":"down","ts":5,"since":4,"event":%b}' % event
+    assert parse_entry("bus", "healer:roster", "a", raw).event is None
+    assert count_unusable() == before + 1
+
+
 @pytest.mark.parametrize(
     ("name", "bad"),
     [
