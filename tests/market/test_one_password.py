@@ -360,6 +360,7 @@ def restart_with_all(fleet, problems, turn, extent):
     problems.check("all", fleet.await_up, lambda: fleet.require_alive(""), fleet.require_flow)
 
 
+@pytest.mark.timeout(900)
 def test_no_password_ends_silences_or_misleads_another_program(fleet):
     problems, extent = Problems(), Extent()
     fleet.require_alive("")
@@ -369,6 +370,7 @@ def test_no_password_ends_silences_or_misleads_another_program(fleet):
     problems.require_none()
 
 
+@pytest.mark.timeout(5400)
 @pytest.mark.nightly("test_no_password_ends_silences_or_misleads_another_program writes some of these values")
 def test_no_password_does_so_with_many_values_and_the_largest(fleet):
     problems, extent = Problems(), Extent(most=200, keys=10, big=LARGEST)
