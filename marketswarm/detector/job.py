@@ -47,13 +47,15 @@ class SavedJob(NamedTuple):
 
     `expected_from` is the time after which the next run is expected: the last run that was complete, or the
     time from which the job was watched if `has_run` is False. `runs` maps the ids of runs that had not ended
-    to their starts. `leads_sec` is how early the last runs were.
+    to their starts. `leads_sec` is how early the last runs were. `schedule` is the schedule in force then, as
+    text; empty if it is not known.
     """
 
     expected_from: float
     has_run: bool = True
     runs: tuple[tuple[str, float], ...] = ()
     leads_sec: tuple[float, ...] = ()
+    schedule: str = ""
 
 
 class Job:
@@ -126,8 +128,8 @@ class Job:
 
     # -- reports
 
-    def take_start(self, beat: Beat, heard: HeardAt) -> None:
-        """Record that a run started. With a longest run, the first start of an id counts.
+    def take_start(self, beat: Beat, heard: HeardAt, clock: ListeningClock) -> None:
+        """Record that a run started. With a longest run, the first start of an id since the last gap counts.
 
         Ignore a start that was sent again, and comes within a minute after the end of its run.
         """
@@ -137,8 +139,13 @@ class Job:
         self.is_unsaved = True
         if self.rule.max_run_sec is None:
             self.runs = {}
-        if len(self.runs) < MAX_RUNS:
-            self.runs.setdefault(beat.rid or "", heard)
+        rid = beat.rid or ""
+        known = self.runs.get(rid)
+        # after a gap, the start may be that of another run under the same id, or without one
+        if (known is None and len(self.runs) < MAX_RUNS) or (
+            known is not None and known.mono < self._find_heard_since(clock, heard.mono)
+        ):
+            self.runs[rid] = heard
 
     def take_failure(self, beat: Beat, heard: HeardAt) -> None:
         """Record that a run failed: it is no longer under way."""
@@ -148,6 +155,9 @@ class Job:
         """Record a complete run that was reported at `heard`; ignore one that is older than the last."""
         started = self._end_run(beat.rid, heard)
         if self.rule.schedule is None or (self.has_run and heard.mono <= self.expected_from.mono):
+            return
+        if heard.mono < self.expected_from.mono:  # under another schedule
+            self.has_run = True
             return
         lead_sec = measure_lead(self.rule, heard.wall, started and started.wall)
         self.leads_sec = (*self.leads_sec, lead_sec)[-EARLY_IN_A_ROW:] if lead_sec is not None else ()
@@ -202,6 +212,10 @@ class Job:
         )
         if self.rule.schedule is not None:
             self.due_at = self._compute_due(self.rule.schedule, running, now)
+
+    def _find_heard_since(self, clock: ListeningClock, now: float) -> float:
+        """Return since when the job was heard without a gap, in monotonic seconds; `now` in a gap."""
+        return max(clock.listening_since, self.unheard_until) if clock.is_listening else now
 
     def _compute_due(self, schedule: Schedule, running: float, now: Moment) -> float:
         """Return by when, by the listening clock, the next run of the schedule is to be reported."""
@@ -296,6 +310,9 @@ class Job:
             self._restore_runs(saved.runs, running, now)
         if self.is_live:
             return
+        if saved is not None and not self._is_under(saved):  # the next run is the first one from now on
+            self._expect_after(HeardAt(running, now.mono, now.wall), has_run=saved.has_run)
+            return
         wall = fallback.wall if saved is None else saved.expected_from
         ago_sec = now.since(wall)
         # nobody can have listened for longer than that
@@ -323,9 +340,9 @@ class Job:
         if saved is None:
             self._expect_after(HeardAt(running, now.mono, now.wall), has_run=True)
             return
-        if saved.expected_from > self.expected_from.wall:
+        if saved.expected_from > self.expected_from.wall and self._is_under(saved):
             self._expect_after(_heard_at(saved.expected_from, running, now), has_run=saved.has_run)
-        heard_since = max(clock.listening_since, self.unheard_until) if clock.is_listening else now.mono
+        heard_since = self._find_heard_since(clock, now.mono)
         before = [(rid, wall) for rid, wall in saved.runs if now.mono - now.since(wall) < heard_since]
         self._restore_runs(before, running, now)
 
@@ -341,7 +358,16 @@ class Job:
     def to_saved(self) -> SavedJob:
         """Return the state as it is saved."""
         runs = tuple((rid, started.wall) for rid, started in self.runs.items())
-        return SavedJob(self.expected_from.wall, self.has_run, runs, self.leads_sec)
+        return SavedJob(self.expected_from.wall, self.has_run, runs, self.leads_sec, self._schedule_text())
+
+    def _schedule_text(self) -> str:
+        """Return the schedule as text; empty without one."""
+        schedule = self.rule.schedule
+        return "" if schedule is None else f"{schedule.expression} {schedule.time_zone}"
+
+    def _is_under(self, saved: SavedJob) -> bool:
+        """Return True if the schedule is that of a saved state, or it is not known that it is another one."""
+        return saved.schedule in ("", self._schedule_text())
 
 
 def _heard_at(wall: float, running: float, now: Moment) -> HeardAt:

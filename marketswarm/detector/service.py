@@ -401,7 +401,7 @@ class WatchedService:
         the truth says: whoever reports it wants that.
         """
         if self.job is not None and beat.run == "started":
-            self.job.take_start(beat, heard)
+            self.job.take_start(beat, heard, self.bus.clock)
         if self.job is not None and beat.run == "failed":
             self.job.take_failure(beat, heard)
         if beat.run != "failed" or self.failed_at is not None:

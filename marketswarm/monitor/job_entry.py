@@ -10,10 +10,12 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.beat import MAX_RID_CHARS
-from marketswarm.bus.stored_values import parse_duration, parse_epoch
+from marketswarm.bus.stored_values import parse_duration, parse_epoch, parse_text
 from marketswarm.detector import SavedJob
 from marketswarm.detector.job import EARLY_IN_A_ROW, MAX_RUNS
 
+MAX_SAVED_SCHEDULE_CHARS: Final = 300
+"""An expression and the name of a time zone."""
 MAX_JOB_ENTRY_BYTES: Final = 16_384
 """Bytes; an entry with the most runs, each with the longest id, is shorter."""
 
@@ -26,6 +28,8 @@ def encode_job_entry(job: SavedJob) -> bytes:
         found["runs"] = {rid: round(started, 3) for rid, started in job.runs}
     if job.leads_sec:
         found["leads_sec"] = [round(lead_sec, 3) for lead_sec in job.leads_sec]
+    if job.schedule:
+        found["schedule"] = job.schedule
     return orjson.dumps(found)
 
 
@@ -41,7 +45,8 @@ def parse_job_entry(raw: bytes) -> SavedJob | None:
     runs, leads_sec = _parse_runs(found.get("runs", {})), _parse_leads(found.get("leads_sec", []))
     if expected_from is None or not isinstance(has_run, bool) or runs is None or leads_sec is None:
         return None
-    return SavedJob(expected_from, has_run, runs, leads_sec)
+    schedule = parse_text(found.get("schedule"), MAX_SAVED_SCHEDULE_CHARS) or ""
+    return SavedJob(expected_from, has_run, runs, leads_sec, schedule)
 
 
 def _parse_runs(found: Any) -> tuple[tuple[str, float], ...] | None:

@@ -600,7 +600,7 @@ def test_a_job_that_never_ran_is_missed_also_by_a_healer_that_restarts():
 def test_the_saved_run_is_not_counted_again_when_its_key_seems_a_moment_younger(age, taken):
     hand = hand_of(held=True)
     hand.attest("a", age, i=2, boot="b", run="ended")
-    early = SavedJob(MIDNIGHT - 50, leads_sec=(3600.0,))
+    early = SavedJob(MIDNIGHT - 50, leads_sec=(3600.0,), schedule="* * * * * UTC")
     hand.recall({"a": replace(UP, since=MIDNIGHT - 50, silent_sec=50.0, job=early)})
     job = hand.detector.services["a"].job
     assert (job.to_saved() != early) is taken
@@ -863,3 +863,27 @@ def test_a_takeover_brings_no_run_back_whose_end_the_standby_heard():
     taken_over(hand, SavedJob(MIDNIGHT - 60, runs=(("1", MIDNIGHT + 65),)))
     hand.run(300)
     assert misses(hand) == []
+
+
+def test_a_schedule_that_is_new_since_the_healer_ended_counts_from_its_start():
+    job = SavedJob(MIDNIGHT - 7200, schedule="0 3 * * * UTC")
+    hand = hand_of(known={"a": replace(UP, job=job)})
+    hand.attest("a", 7200.0, i=1, boot="b", run="ended")
+    hand.run(70)
+    assert misses(hand) == []  # the runs since then were not to be reported
+    hand.run(15)
+    assert misses(hand) == [(80, "overdue")]
+
+
+def test_a_start_without_an_id_after_a_gap_is_that_of_the_next_run():
+    hand = hand_of(replace(long_runs(), job=JobRule(EVERY_MINUTE, GRACE, 100.0)))
+    hand.run(5)
+    hand.beat(boot="b", run="started")
+    cut(hand)
+    hand.attest("a", 1.0, i=2, boot="b", run="ended")
+    hand.run(55)
+    hand.beat(boot="b", i=3, run="started")
+    hand.run(95)
+    assert misses(hand) == []
+    hand.run(10)
+    assert [reason for _, reason in misses(hand)] == ["never_ended"]
