@@ -52,7 +52,7 @@ class SeriesDispatcher:
         self._due: list[tuple[float, str]] = []
         self._due_at: dict[str, float] = {}
         self._running: set[str] = set()
-        self.is_full = False
+        self.is_full = self._is_held_back = False
         self._followed_at: dict[str, float] = {}
         self._stale: set[str] = set()
         self._critical_read_at = self._states_read_at = float("-inf")
@@ -90,21 +90,40 @@ class SeriesDispatcher:
             heapq.heappush(self._due, (at, name))
 
     def start_due(self, now: float, at_once: int) -> None:
-        """Start the loads that are due, as many as may run."""
+        """Start the loads that are due, as many as may run.
+
+        Half of the places are the most that the series of one source take, by the first source of each, if
+        there are others: a source that answers late or never keeps no other waiting.
+        """
+        firsts = {each.sources[0] for each in self.series.values()}
+        most = at_once if len(firsts) < 2 else max(1, at_once // 2)
+        running = Counter(self.series[name].sources[0] for name in self._running if name in self.series)
+        held_back: list[tuple[float, str]] = []
         while self._due and self._due[0][0] <= now and len(self._running) < at_once:
             at, name = heapq.heappop(self._due)
-            if self._due_at.get(name) == at and name not in self._running:
-                del self._due_at[name]
-                self._running.add(name)
-                self._me.task(self._load(self.series[name]), name=f"load {name}")
-        self.is_full = len(self._running) >= at_once
+            if self._due_at.get(name) != at or name in self._running:
+                continue
+            source = self.series[name].sources[0]
+            if running[source] >= most:
+                held_back.append((at, name))
+                continue
+            running[source] += 1
+            del self._due_at[name]
+            self._running.add(name)
+            self._me.task(self._load(self.series[name]), name=f"load {name}")
+        for each in held_back:
+            heapq.heappush(self._due, each)
+        self.is_full, self._is_held_back = len(self._running) >= at_once, bool(held_back)
         if self._has_events and not self._is_sending:
             self._is_sending = True
             self._me.task(self._send_events(), name="source events")
 
     def rest_sec(self, now: float) -> float:
         """Return the seconds until the next load is due."""
-        return min(LONGEST_REST_SEC, max(0.0, self._due[0][0] - now)) if self._due else LONGEST_REST_SEC
+        # what is held back is started when a load of its source ends, which wakes the main loop
+        due = [each for each in self._due if each[0] > now] if self._is_held_back else self._due[:1]
+        at, _ = min(due, default=(now + LONGEST_REST_SEC, ""))
+        return min(LONGEST_REST_SEC, max(0.0, at - now))
 
     async def _load(self, series: Series) -> None:
         """Load a series, and schedule its next load."""

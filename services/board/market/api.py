@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
 from marketswarm.market.records import TIMEFRAMES, AssetClass
 from services.board.market.archive_reader import DatabaseAwayError, Row
 from services.board.market.bar_table import find_cursor
@@ -223,7 +224,7 @@ def _add_computed(api: APIRouter, market: Market) -> None:
             name, frame = require_symbol(symbol), require_timeframe(timeframe)
             rows = await market.archive.read_indicators(name, frame, params)
             about = {"symbol": name, "timeframe": frame}
-            return _make_computed("indicators", INDICATORS, rows, about, params)
+            return _make_computed("indicators", (INDICATORS, INDICATOR_VALUES), rows, about, params)
 
         return await _answer(request, make)
 
@@ -235,21 +236,31 @@ def _add_computed(api: APIRouter, market: Market) -> None:
             """Make the answer."""
             name = require_symbol(symbol)
             rows = await market.archive.read_features(name, params)
-            return _make_computed("features", FEATURES, rows, {"symbol": name}, params)
+            about = {"symbol": name}
+            return _make_computed("features", (FEATURES, FEATURE_NAMES), rows, about, params)
 
         return await _answer(request, make)
 
 
 def _make_computed(
-    name: str, columns: tuple[Column, ...], rows: list[Any], about: dict[str, Any], query: TableQuery
+    name: str,
+    known: tuple[tuple[Column, ...], tuple[str, ...]],
+    rows: list[Any],
+    about: dict[str, Any],
+    query: TableQuery,
 ) -> EncodedAnswer:
-    """Return rows whose last cell is a JSON text with values by name."""
+    """Return rows whose last cell is a JSON text with values by name.
+
+    `known` are the other columns, and the names of values: each page has all of these as columns, in this
+    order, and after them what its rows have besides.
+    """
+    columns, usual = known
     about |= {"cursor": find_cursor([row[0] for row in rows], query)}
     if query.format is TableFormat.JSON:
         whole = [(*row[:-1], orjson.Fragment(row[-1])) for row in rows]
         return make_answer(AnswerTable(name, columns, whole, about), query.format)
     parsed = [(*row[:-1], orjson.loads(row[-1])) for row in rows]
-    names = tuple(dict.fromkeys(key for row in parsed for key in row[-1]))
+    names = tuple(dict.fromkeys([*usual, *(key for row in parsed for key in row[-1])]))
     return make_answer(AnswerTable(name, columns, parsed, about, names), query.format)
 
 

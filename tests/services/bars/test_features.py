@@ -13,6 +13,7 @@ import talib
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
 from marketswarm.market.records import DAY_MS, Bar
 from marketswarm.market.sessions import get_session
 from services.bars.features import FEATURES, LONGEST_WINDOW, MARKET, DailyBar, compute_features, format_table
@@ -104,6 +105,12 @@ def test_there_are_sixty_features_and_each_is_documented():
     assert all(feature.formula and feature.unit and feature.window >= 1 for feature in FEATURES)
     assert all(list(values) == NAMES for _, values in compute_universe()["A"])
     assert LONGEST_WINDOW == 251
+
+
+def test_the_names_that_others_make_columns_of_are_those_that_are_computed():
+    assert tuple(NAMES) == FEATURE_NAMES
+    (values,) = batch(make_universe()["A"][:1], get_session("24x7"))
+    assert tuple(values) == INDICATOR_VALUES
 
 
 def test_the_page_shows_the_table():

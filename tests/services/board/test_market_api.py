@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
 from marketswarm.market.records import Bar, Provenance, Quote
 from services.board.app import add_errors, answer_head
 from services.board.market.api import make_market_api
@@ -105,6 +106,19 @@ async def test_a_tag_is_compared_weakly(client, market, shape):
     known = {"If-None-Match": shape.format(tag=tag, bare=tag.removeprefix("W/"))}
     assert (await client.get("/api/v1/sources", headers=known)).status_code == 304
     assert (await client.get("/api/v1/sources", headers={"If-None-Match": '"other"'})).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "names"), [("features", FEATURE_NAMES), ("indicators", INDICATOR_VALUES)])
+@pytest.mark.parametrize("values", [[], [b"{}"], [b'{"rsi_14": 5.0, "new": 1.0}']])
+async def test_each_page_of_computed_values_has_the_same_columns(client, market, path, names, values):
+    async def read(*_args):
+        fixed = (0, 0, 0, False, None) if path == "features" else (0, True, 0, 0, False)
+        return [(*fixed, each) for each in values]
+
+    market.archive.read_features = market.archive.read_indicators = read
+    answer = await client.get(f"/api/v1/{path}/SPY?format=csv")
+    header = answer.text.splitlines()[0].split(",")
+    assert tuple(header[-len(names) - ("new" in header) :][: len(names)]) == names
 
 
 async def test_each_group_of_the_truth_has_an_address(client, market):

@@ -146,6 +146,22 @@ async def test_no_more_loads_run_at_once_than_the_settings_say(scene):
     assert (len(loader.loaded), loader.most) == (6, 3)
 
 
+async def test_a_source_that_hangs_takes_half_of_the_places_and_keeps_no_other_waiting(scene):
+    dispatcher, loader, _ = scene
+    slow = [replace(SERIES, symbol=f"A{n}") for n in range(9)]
+    quick = [replace(SERIES, symbol=f"B{n}", sources=("b", "a")) for n in range(2)]
+    await dispatcher.follow([*slow, *quick])
+    dispatcher.start_due(time.time(), 4)
+    await asyncio.sleep(0)
+    assert sorted(each.sources[0] for each in loader.loaded) == ["a", "a", "b", "b"]
+    assert dispatcher.rest_sec(time.time()) > 0
+    loader.loaded.clear()
+    await dispatcher.follow(slow)  # no other source: it may have all places
+    dispatcher.start_due(time.time(), 6)
+    await asyncio.sleep(0)
+    assert loader.running == 6
+
+
 async def test_a_series_that_the_truth_changes_while_it_is_loaded_is_loaded_anew(scene):
     dispatcher, loader, me = scene
     await dispatcher.follow([SERIES])
