@@ -34,6 +34,7 @@ def test_the_reason_of_an_outage_is_as_long_as_a_beat_has_room_for():
 
 def test_a_schema_that_is_wrong_is_no_outage_and_its_remedy_is_not_cut_off():
     applied = {each.version: each.sha256 for each in load_migrations()}
+    assert sorted(applied) == list(range(1, len(load_migrations()) + 1)), "two files have one number"
     with pytest.raises(SchemaError) as caught:
         require_known({**applied, 99: "of a later release"}, load_migrations())
     outage = DatabaseOutage(0.0, str(caught.value), is_schema_wrong=True)
