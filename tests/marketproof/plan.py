@@ -98,7 +98,9 @@ FEEDS: Final = (
     Feed("BRK.B", ("alpaca",)),
 )
 # the days of coins of alpaca are New York's, which are none of ours
-DAILY_FEEDS: Final = tuple(Feed(symbol, ("massive" if "/" in symbol else "alpaca",), "1d") for symbol in DAILY)
+DAILY_FEEDS: Final = tuple(
+    Feed(symbol, ("massive" if "/" in symbol else "alpaca",), "1d") for symbol in DAILY
+)
 BENCHMARK: Final = "AAPL"
 """The symbol that features compare the others with: one that has a year of days."""
 QUOTED: Final = (("BTC/USDT", "binance"), ("ETH/USDT", "okx"))
