@@ -264,12 +264,14 @@ def _read_record(record: bytes) -> dict[int, PublishedFeatures]:
     """Return what a record says of each day; of one that can't be read nothing."""
     try:
         found = orjson.loads(record or b"{}")
-        return {
+        known = {
             int(start): PublishedFeatures(int(rev), str(digest), int(begin_ms))
             for start, (rev, digest, begin_ms) in found.items()
         }
+        orjson.dumps([(start, *each) for start, each in known.items()])  # or it is no record
     except (ValueError, TypeError, AttributeError):
         return {}
+    return known
 
 
 class FeatureWriter:

@@ -75,7 +75,7 @@ def parse_record(entry: StreamEntry) -> QuarantinedRecord | None:
             text["source"],
             {str(name): str(value) for name, value in fields.items()},
         )
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         return None
 
 

@@ -64,7 +64,11 @@ def find_pending(bus: str, stored: Mapping[bytes, bytes]) -> Iterator[tuple[byte
             report_unusable(bus, MARKET_SOURCES)
             continue
         for document in pending.values():
-            event = parse_event(orjson.dumps(document))
+            try:
+                event = parse_event(orjson.dumps(document))
+            except TypeError:  # it can be read and not written: nested too deep, or a number too large
+                report_unusable(bus, MARKET_SOURCES)
+                continue
             if isinstance(event, MalformedEvent):
                 report_unusable(bus, MARKET_SOURCES, event.reason)
             else:

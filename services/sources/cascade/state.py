@@ -9,10 +9,10 @@ clock, unless a name says otherwise.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from marketswarm.channels.text import printable_line
 from marketswarm.market.records import Record
@@ -108,6 +108,10 @@ class SourceFinding:
     day_end: DayEnd = AT_CLOSE
 
 
+Bounded = Annotated[int, Field(strict=True, ge=-(2**53), le=2**53)]
+"""A number that every reader of JSON can take, and that can be written again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """Hold when and how a source was asked for a series last.
@@ -120,8 +124,8 @@ class Attempt:
     verdict: SourceVerdict
     reason: str = ""
     at: float = 0.0
-    newest_ms: int | None = None
-    failures: int = 0
+    newest_ms: Bounded | None = None
+    failures: Bounded = 0
     retry_at: float = 0.0
 
 
@@ -146,7 +150,7 @@ class SeriesState:
     serving: str = ""
     since: float = 0.0
     reason: str = ""
-    newest_ms: int | None = None
+    newest_ms: Bounded | None = None
     loaded_at: float = 0.0
     asked_at: float = 0.0
     fresh_until: float = 0.0

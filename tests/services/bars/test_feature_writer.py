@@ -74,6 +74,12 @@ def test_a_record_that_can_not_be_read_is_none(record):
     assert len(find_new("SPY", dated(days(2)), ROWS, record).entries) == 2
 
 
+def test_a_record_that_can_not_be_written_again_is_none():
+    daily = dated(days(2))
+    record = b'{"%d": [1, "y", -1%b]}' % (daily[0].bar.start_ms, b"0" * 30)
+    assert [each["rev"] for each in find_new("SPY", daily, ROWS, record).entries] == ["0", "0"]
+
+
 def archived(entry):
     """The row that the archive makes of an entry."""
     fields = {name.encode(): value.encode() for name, value in (entry | {"epoch": "1"}).items()}

@@ -235,6 +235,7 @@ def test_events_that_wait_are_read_from_what_anyone_may_have_written():
         b"list": b"[]",
         b"text": b"{",
         b"odd": b'{"pending": 5}',
+        b"deep": b'{"pending": {"a": {"type": ' + b"[" * 300 + b"]" * 300 + b"}}}",
     }
     (found,) = find_pending("market-redis", stored)
     assert (found[0], found[1].type, found[1].id) == (b"kraken", Kind.SOURCE_MISS, event["id"])

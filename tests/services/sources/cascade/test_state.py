@@ -195,7 +195,14 @@ def test_after_any_history_a_state_survives_the_bus_and_a_fresh_source_always_se
         state = planned
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b'{"status": "odd"}', b'{"newest_ms": "x"}', b"\xff"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b"[]", b"{", b'{"status": "odd"}', b'{"newest_ms": "x"}', b"\xff"),
+        b'{"newest_ms": 1%b}' % (b"0" * 30),
+        b'{"attempts": {"x": {"verdict": "late", "failures": -1e30}}}',
+    ],
+)
 def test_a_state_that_somebody_else_wrote_is_none(raw):
     assert parse_series_state(raw) is WAITING
 
