@@ -17,10 +17,10 @@ from marketswarm.truth import SYSTEM
 from services.board.actions import make_actions
 from services.board.announcements import AnnouncementBoard
 from services.board.api import make_api
-from services.board.audit import AuditLog
 from services.board.badge_site import make_badge_site
 from services.board.board import Board, NotReady
 from services.board.clients import find_networks
+from services.board.controls import Controls
 from services.board.forms import make_forms
 from services.board.guard import OPEN_PATHS, Guard
 from services.board.market.api import make_market_api
@@ -33,10 +33,7 @@ from services.board.rate_limit import find_quota_headers
 from services.board.session_gate import SessionGate
 from services.board.settings import BoardEnvironment
 from services.board.site import answer_error, make_site
-from services.board.steering import Steering
-from services.board.tokens import TokenVerifier
 from services.board.truth_api import make_truth_api
-from services.board.truth_editor import create_truth_editor
 from services.board.truth_pages import TruthRoutes, make_truth_pages
 
 REFRESH_SEC = 1.5
@@ -56,7 +53,7 @@ class _App(FastAPI):
         return self.openapi_schema
 
 
-def create_app(board: Board, market: Market) -> Guard:
+def create_app(board: Board, market: Market, controls: Controls) -> Guard:
     """Return the whole application as the server runs it."""
     app = _App(
         title="MarketSwarm board",
@@ -66,11 +63,8 @@ def create_app(board: Board, market: Market) -> Guard:
         redoc_url=None,
         redirect_slashes=False,
     )
-    verifier = TokenVerifier(lambda: board.me.bus(SYSTEM))
-    audit = AuditLog(lambda: board.me.bus(SYSTEM))
-    steering = Steering(lambda: board.buses, audit, lambda: board.truth)
-    editor = create_truth_editor(board)
-    announcements = AnnouncementBoard(lambda: board.me.bus(SYSTEM), audit, lambda: board.public)
+    verifier, steering, editor = controls.verifier, controls.steering, controls.editor
+    announcements = AnnouncementBoard(lambda: board.me.bus(SYSTEM), controls.audit, lambda: board.public)
     app.include_router(make_api(board))
     app.include_router(make_actions(steering, verifier, announcements))
     app.include_router(make_truth_api(editor, verifier))

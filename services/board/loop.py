@@ -7,6 +7,7 @@ from marketswarm.agent import agent
 from services.board.app import create_app, find_own_names
 from services.board.board import Board
 from services.board.clients import find_networks
+from services.board.controls import create_controls
 from services.board.fleet_reader import FleetReader
 from services.board.forwarded import ForwardedClients
 from services.board.history import HistoryBuilder
@@ -40,10 +41,11 @@ async def main() -> int:
             hub.close()
             market.close()
 
-        app = create_app(board, market)
+        controls = create_controls(board)
+        app = create_app(board, market, controls)
         pings = create_ping_desk(me, settings_now)
-        pings.creator, pings.pauses = create_creator(board), create_pauses(board)
-        management = create_management(board, pings.keys, pings.pauses)
+        pings.creator, pings.pauses = create_creator(controls), create_pauses(board, controls)
+        management = create_management(board, controls, pings.keys, pings.pauses)
         gate = PingGate(app, find_own_names(me.settings), pings, app.responses, management)
         proxies = find_networks(me.settings.board_trusted_proxies or "")
         me.task(

@@ -18,7 +18,6 @@ from marketswarm.seeding.transaction import REPLACED
 from marketswarm.status import revisions
 from marketswarm.text import escape_text
 from marketswarm.truth import (
-    SYSTEM,
     ParsedTruth,
     Problem,
     Truth,
@@ -30,7 +29,6 @@ from marketswarm.truth import (
 from marketswarm.truth.document_text import find_lines, insert_service
 from marketswarm.truth.parse import MAX_BYTES
 from services.board.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
-from services.board.board import Board
 from services.board.pages import ProblemView
 from services.board.refusal import RefusedError
 from services.board.steering import Client
@@ -305,14 +303,3 @@ def _make_refusal(error: SeedError) -> RefusedError:
     if error.reason == REPLACED:
         return RefusedError(_REPLACED_STATUS, "not seeded: the truth was changed meanwhile")
     return RefusedError(503, f"not seeded: {escape_text(str(error))}", RETRY_SEC)
-
-
-def create_truth_editor(board: Board) -> TruthEditor:
-    """Return what checks and seeds the truth of a board's fleet."""
-    return TruthEditor(
-        lambda: board.buses,
-        AuditLog(lambda: board.me.bus(SYSTEM)),
-        lambda: board.truth,
-        lambda: board.settings_now().settings.seed,
-        board.me.settings.truth_redis_key,
-    )

@@ -1,5 +1,6 @@
 """Programs steer a real fleet through the board, each part of it with a user of its own."""
 
+import httpx
 import orjson
 
 from support.waiting import until
@@ -39,6 +40,24 @@ def test_a_revoked_token_writes_no_more(fleet):
         assert fleet.ask("DELETE", "/silences/nope").status_code == 401
     finally:
         fleet.headers = mine
+
+
+def test_what_a_token_wrote_through_one_api_counts_in_the_other(fleet):
+    def ask_other(method: str, path: str = "") -> httpx.Response:
+        return httpx.request(
+            method, f"{fleet.url}/api/v3/checks/{path}", headers={"X-Api-Key": token}, timeout=15
+        )
+
+    token = fleet.shell.said("token", "create", "busy", "--scope", "write").strip()
+    fleet.headers = {"Authorization": f"Bearer {token}"}
+    found = ask_other("GET").json()["checks"]
+    resume = next(each["uuid"] for each in found if each["name"] == "backup") + "/resume"
+    until(lambda: fleet.ask("DELETE", "/silences/nope").status_code == 429, what="the limit of a token")
+    tries = (  # it may write again in two seconds, which may pass between the two
+        (fleet.ask("DELETE", "/silences/nope").status_code, ask_other("POST", resume).status_code)
+        for _ in range(3)
+    )
+    assert (429, 429) in tries
 
 
 def test_acts_are_in_the_audit_log_and_no_server_refused_a_command_or_told_a_secret(fleet):

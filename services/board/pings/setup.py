@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from marketswarm.agent import Agent
 from marketswarm.truth import SYSTEM, Truth
-from services.board.audit import AuditLog
 from services.board.board import Board
+from services.board.controls import Controls
 from services.board.pings.creation import ServiceCreator
 from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDirectory
@@ -15,9 +15,6 @@ from services.board.pings.management import ManagementApi
 from services.board.pings.pauses import ServicePauses
 from services.board.pings.writer import PingWriter
 from services.board.settings import BoardEnvironment, BoardSettings
-from services.board.steering import Steering
-from services.board.tokens import TokenVerifier
-from services.board.truth_editor import create_truth_editor
 
 
 def create_ping_desk(me: Agent[BoardEnvironment], settings_now: Callable[[], BoardSettings]) -> PingDesk:
@@ -42,19 +39,18 @@ def create_ping_desk(me: Agent[BoardEnvironment], settings_now: Callable[[], Boa
     return PingDesk(find_directory, keys, writer)
 
 
-def create_creator(board: Board) -> ServiceCreator:
+def create_creator(controls: Controls) -> ServiceCreator:
     """Return what adds services to the truth for pings."""
-    return ServiceCreator(create_truth_editor(board).add_service)
+    return ServiceCreator(controls.editor.add_service)
 
 
-def create_pauses(board: Board) -> ServicePauses:
+def create_pauses(board: Board, controls: Controls) -> ServicePauses:
     """Return what pauses services, and ends that."""
-    audit = AuditLog(lambda: board.me.bus(SYSTEM))
-    steering = Steering(lambda: board.buses, audit, lambda: board.truth)
-    return ServicePauses(lambda: board.buses, steering, lambda: board.reader.snapshot)
+    return ServicePauses(lambda: board.buses, controls.steering, lambda: board.reader.snapshot)
 
 
-def create_management(board: Board, keys: KeyRing, pauses: ServicePauses) -> ManagementApi:
+def create_management(
+    board: Board, controls: Controls, keys: KeyRing, pauses: ServicePauses
+) -> ManagementApi:
     """Return the management API of a board."""
-    verifier = TokenVerifier(lambda: board.me.bus(SYSTEM))
-    return ManagementApi(board, verifier, keys, pauses, board.me.settings.board_public_url)
+    return ManagementApi(board, controls.verifier, keys, pauses, board.me.settings.board_public_url)
