@@ -10,6 +10,7 @@ FIRST_SEED = 1
 NIGHTLY_FROM, NIGHTLY_SEEDS, PART = 1000, 800, 50
 
 
+@pytest.mark.timeout(400)  # a busy machine may take ten times as long
 @pytest.mark.parametrize("part", range(4))
 def test_no_alert_about_a_job_is_false_or_missing_or_told_twice(part):
     seeds = range(FIRST_SEED + part, FIRST_SEED + examples(75), 4)

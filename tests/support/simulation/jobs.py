@@ -59,6 +59,7 @@ RESEND_SEC = 5.0
 SLACK_SEC = 15.0
 """For the looks at a job, the answer of its witness, and a report that is on its way."""
 REPEAT_SEC = 60.0
+CHECK_EVERY_SEC = 120.0
 SCHEDULES = (
     "*/10 * * * *",
     "*/30 * * * *",
@@ -519,6 +520,7 @@ class World:
             end: RunReport = "failed" if fate == "fail" else "ended"
             if fate != "hang":
                 self.at(self.t + after + sec, partial(self.report, job, end, run))
+            self.aim(job, (self.t + after, self.t + after + sec, scheduled + rule.grace_sec))
             if fate != "ok":
                 self.tell(f"{job.watch.svc} {fate} at {self.t + after + sec}, for {scheduled}")
         self.plan_run(job, scheduled)
@@ -594,6 +596,32 @@ class World:
         )
         dice.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]()
         self.plan_trouble()
+
+    def aim(self, job: JobInWorld, moments: tuple[float, ...]) -> None:
+        """Have something befall the fleet when a run starts, ends, or is due; more while its job is down."""
+        is_down = self.roster.get(job.watch.svc, {}).get("verdict") == "down"
+        if self.random.random() < (0.5 if is_down else 0.08):
+            at = self.random.choice(moments) - self.random.choice((0.3, 1.0, 20.0))
+            what = self.random.choice((self.cut_all, self.cut_all, self.kill_one, self.move))
+            self.at(at, partial(what, job))
+
+    def cut_all(self, job: JobInWorld) -> None:
+        sec = self.random.choice((2.0, 30.0))
+        self.tell(f"all are cut off {job.watch.bus} for {sec}, for {job.watch.svc}")
+        for healer in list(self.healers.values()):
+            healer.do(partial(healer.cut, job.watch.bus, sec))
+
+    def kill_one(self, _job: JobInWorld) -> None:
+        if (healer := self.some_healer()) is not None:
+            self.kill(healer)
+
+    def move(self, job: JobInWorld) -> None:
+        """The job moves to the other bus, in the middle of a run or not; its sender knows that at once."""
+        job.watch = replace(job.watch, bus="y" if job.watch.bus == "x" else "x")
+        job.changed_at = self.t
+        self.tell(f"{job.watch.svc} moves to {job.watch.bus}")
+        for healer in list(self.healers.values()):
+            healer.do(healer.rewatch)
 
     def tell(self, story: str) -> None:
         self.stories.append(f"{self.t:.3f} {story}")
@@ -696,7 +724,7 @@ class World:
         name = self.random.choice("xy")
         if not self.buses[name].up:
             return
-        sec = self.random.choice((3.0, 40.0, 900.0))
+        sec = self.random.choice((3.0, 40.0, 900.0, 15_000.0))
         self.tell(f"{name} is away for {sec}")
         self.buses[name].up = False
         self.away[name].append((self.t, self.t + sec))
@@ -948,9 +976,9 @@ def run_world(seed: int, days: float, *, jobs: int = 6) -> World:
     """Run a fleet for so many days; return it, or raise AssertionError with the seed and the story."""
     world = World(seed, jobs=jobs)
     try:
-        for _ in range(round(days * 48)):
-            world.run(DAY_SEC / 48)
+        for _ in range(round(days * DAY_SEC / CHECK_EVERY_SEC)):
+            world.run(CHECK_EVERY_SEC)
     except Exception as error:
-        error.add_note(f"python: run_world({seed}, {days}, jobs={jobs})")
+        error.add_note(f"again: run_world({seed}, {days}, jobs={jobs})")
         raise
     return world
