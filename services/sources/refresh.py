@@ -100,8 +100,8 @@ class Refresh:
                     await self._reseeded.wait()
             except TimeoutError:
                 await self.try_down(time.time())
-            if self._reseeded.is_set():
-                await self._drop_unnamed()
+            # not only after a reseed: a load that ran meanwhile stores its series again
+            await self._drop_unnamed()
 
     async def _drop_unnamed(self) -> None:
         """Forget the sources and series that the truth does not name. Raise BusError."""

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.keys import MARKET_ALERTS, MARKET_BARS, SOURCES_REFRESHED
+from marketswarm.keys import MARKET_ALERTS, MARKET_BARS, MARKET_SERIES, SOURCES_REFRESHED
 from marketswarm.net.retry import Backoff
 from services.sources import refresh as module
 from services.sources.access.circuit_breaker import CircuitBreaker
@@ -275,3 +275,19 @@ async def test_while_the_refresh_waits_for_its_time_it_tries_what_is_down(down, 
 
         await auntil(is_up)
     assert down.me.log.named("refresh.done") == []
+
+
+async def test_a_series_that_a_load_stored_after_it_left_the_truth_is_forgotten_at_the_next_look(
+    down, monkeypatch
+):
+    """The load began before the reseed and ended after it."""
+    monkeypatch.setattr(module, "TRY_EVERY_SEC", 0.05)
+    client = down.market.bus.client
+
+    async def is_gone():
+        return not await client.hexists(MARKET_SERIES, "ETH/USD:bars:1m")
+
+    async with running(down):
+        for _ in range(2):  # the first one may be forgotten at the start
+            await client.hset(MARKET_SERIES, "ETH/USD:bars:1m", b"{}")
+            await auntil(is_gone)
