@@ -295,6 +295,11 @@ class Station:
             with self._connect(bus) as client:
                 for stream in filter(client.exists, streams):
                     info = client.xinfo_stream(stream)
+                    if bus == SYSTEM:  # by a position: the notifier alone reads the log by a group
+                        position = client.hget("archive:positions", f"archive {stream}")
+                        if position != info["last-generated-id"]:
+                            return f"archive has read {stream} up to {position}"
+                        continue
                     groups = [each for each in client.xinfo_groups(stream) if each["name"] == "archive"]
                     if not groups:
                         return f"archive does not read {stream}"
