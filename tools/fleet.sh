@@ -108,8 +108,8 @@ why_not() {
     done
     case $(state_of gate) in # of compose.market.yaml
     "" | "exited 0") ;;
-    exited*) stop 1 "" "The gate of the market's sources is closed:" \
-        "$(docker compose logs --no-log-prefix --since "$begun" gate 2>&1 | grep -v '{"ts"')" "" "Once they answer: make up" ;;
+    *) stop 1 "" "The gate of the market's sources is closed:" \
+        "$(docker compose logs --no-log-prefix --since "$begun" gate 2>&1 | grep -v '{"ts"')" "" "It is tried again, and the readers begin once it opens: make status" ;;
     esac
     for bus in system-redis market-redis; do
         case $(state_of $bus) in

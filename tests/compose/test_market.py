@@ -24,6 +24,12 @@ print(json.dumps({name: asyncio.run(knock(url)) for name, url in urls.items()}))
 """
 
 
+FORGET_BARS = """
+import pathlib, redis
+redis.Redis.from_url(pathlib.Path("/keys/market-redis").read_text().strip()).delete("bars:bars")
+"""
+
+
 def rows(station: Project, table: str) -> int:
     line = ("psql", "-U", "marketswarm", "-Atc", f"SELECT count(*) FROM {table}")  # noqa: S608 - a test's own
     return int(station.compose("exec", "-T", "postgres", *line))
@@ -109,9 +115,9 @@ def test_another_image_of_ours_restarts_no_server(station):
 
 
 @pytest.mark.nightly(
-    "test_compose_file.py: readers wait for the gate; tests/market closes a real gate in every run"
+    "test_compose_file.py and test_await_gate.py: readers wait; tests/market closes a real gate in every run"
 )
-def test_while_the_gate_is_closed_no_reader_starts_and_make_up_says_why(station):
+def test_while_the_gate_is_closed_readers_wait_and_make_up_says_why_and_they_begin_when_it_opens(station):
     shipped = station.truth.read_text(encoding="utf-8")
     truth = json.loads(shipped)
     series = {"symbol": "ETH/USD", "asset": "crypto", "critical": True, "from": ["kraken"]}
@@ -119,17 +125,21 @@ def test_while_the_gate_is_closed_no_reader_starts_and_make_up_says_why(station)
     station.env["SOURCES_BASE_URLS"] = json.dumps({"kraken": "https://127.0.0.1:1"})  # nobody is there
     station.truth.write_text(json.dumps(truth), encoding="utf-8")
     station.compose("stop", *READERS)
+    # a reader that restarts waits for nobody while there are some
+    station.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "bars", "-c", FORGET_BARS)
     ended = station.run("make", "up", within=280, check=False)
     assert ended.returncode != 0
     assert "gate of the market's sources is closed" in ended.stderr
     assert "ETH/USD:bars:1m" in ended.stderr
     found = station.containers()
-    assert found["gate"].exit_code == 1
-    assert {found[name].status for name in READERS} <= {"created", "exited"}
+    assert {found[name].said["State"]["Health"]["Status"] for name in READERS} == {"unhealthy"}
+    for name in READERS:
+        assert "the gate of sources: closed" in station.compose("logs", name)
     assert found["postgres"].status == "running"
     station.truth.write_text(shipped, encoding="utf-8")
-    station.make("up", within=280)
-    assert {station[name].status for name in READERS} == {"running"}
+    station.make("seed", within=120)
+    for name in READERS:
+        patiently(lambda name=name: station[name].said["State"]["Health"]["Status"] == "healthy", 200, name)
 
 
 def test_down_with_its_volumes_leaves_nothing(station):

@@ -13,21 +13,21 @@ import redis
 
 from marketswarm.keys import CHECKED_BARS, PRELOAD_STATUS
 from support.rig import Server, free_port
-from support.rig.kubernetes import DEPLOY, ROOT
+from support.rig.kubernetes import ROOT
 
 pytestmark = pytest.mark.live
-PROGRAM = DEPLOY / "k8s/components/market/await_gate.py"
-HASTY = f"""
-import asyncio, runpy
-main = runpy.run_path({str(PROGRAM)!r})["main"]
-main.__globals__["EVERY_SEC"] = 0.05
-asyncio.run(main())
+MODULE = "services.sources.await_gate"
+HASTY = """
+import asyncio
+from services.sources import await_gate
+await_gate.EVERY_SEC = 0.05
+asyncio.run(await_gate.main())
 """
 OPEN, CLOSED = (json.dumps({"state": state}) for state in ("open", "closed"))
 
 
 @contextmanager
-def await_gate(url: str, folder: Path, line: tuple[str | Path, ...]) -> Iterator[subprocess.Popen[str]]:
+def await_gate(url: str, folder: Path, line: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
     """Start the program for a bus at this URL."""
     file = folder / f"url-{len(list(folder.iterdir()))}"
     file.write_text(f"{url}\n", encoding="ascii")
@@ -65,8 +65,8 @@ def test_readers_wait_while_the_gate_is_away_or_closed_and_begin_when_it_opens_o
             assert without_right.wait(30) == reader.wait(30) == 0
         bus.set(PRELOAD_STATUS, CLOSED)
         bus.xadd(CHECKED_BARS, {"sym": "SPY"})
-        with await_gate(server.url, tmp_path, ("-c", HASTY)) as restarted:
-            assert restarted.wait(30) == 0
+        with await_gate(server.url, tmp_path, ("-m", MODULE, "sh", "-c", "exit 7")) as restarted:
+            assert restarted.wait(30) == 7  # it became the command
 
 
 def test_a_reader_whose_bus_does_not_answer_says_why_and_one_without_a_url_of_a_bus_ends(tmp_path):
@@ -74,7 +74,7 @@ def test_a_reader_whose_bus_does_not_answer_says_why_and_one_without_a_url_of_a_
     urls = ("redis+sentinel://127.0.0.1:{}/market", "redis://127.0.0.1:{}", "http://127.0.0.1:{}")
     with ExitStack() as ends:
         *refused, wrong = (
-            ends.enter_context(await_gate(url.format(port), tmp_path, (PROGRAM,))) for url in urls
+            ends.enter_context(await_gate(url.format(port), tmp_path, ("-m", MODULE))) for url in urls
         )
         for reader in refused:
             assert "refused" in reader.stderr.readline()

@@ -42,6 +42,8 @@ BUSES = ("system-redis", "market-redis")
 SERVERS = (*BUSES, "postgres")
 OBSERVERS = ("prometheus", "grafana")
 DONE, WELL = ({"condition": f"service_{each}"} for each in ("completed_successfully", "healthy"))
+READERS = {"bars", "archive"}
+WAITS = ("python", "-m", "services.sources.await_gate")
 PASSWORDS = (
     "/etc/postgresql/users"  # where the server finds the volume `users`, which `access` has at /access/acl
 )
@@ -138,7 +140,8 @@ def test_every_service_of_each_truth_has_a_container_and_what_the_market_does_wi
     for fleet, truth in TRUTHS.items():
         commands = {name: FLEETS[fleet][name]["command"] for name in truth}
         assert commands == {
-            name: ["python", "-m", module] for name, module in find_modules(list(truth)).items()
+            name: [*(WAITS if name in READERS else ()), "python", "-m", module]
+            for name, module in find_modules(list(truth)).items()
         }
     for name in TRUTHS["fleet"].keys() - TRUTHS["market"].keys():
         assert OVERLAY["services"][name] == {"profiles": ["news"]}
@@ -156,21 +159,21 @@ def test_what_waits_for_what():
     readers = {
         name for name, section in TRUTHS["market"].items() if "sources" in section.get("depends_on", [])
     }
-    assert readers == {"bars", "archive"}
+    assert readers == READERS
     for fleet, name, service in [*AGENTS, ("market", "gate", MARKET["gate"])]:
         waits = {"bootstrap": DONE}
         if fleet == "market" and name in readers:
-            waits |= {"gate": DONE} | ({"postgres": WELL} if name == "archive" else {})
+            waits |= {"postgres": WELL} if name == "archive" else {}
         assert service["depends_on"] == waits, (fleet, name)
     # otherwise each new image of ours restarts them: Compose recreates what depends on what it recreates
     for fleet, name, service in ALL:
         assert name not in (*SERVERS, *OBSERVERS) or "depends_on" not in service, (fleet, name)
 
 
-def test_the_gate_is_run_once_and_asks_as_sources_does():
+def test_the_gate_is_tried_until_it_opens_and_asks_as_sources_does():
     gate, sources = dict(MARKET["gate"]), dict(MARKET["sources"])
     assert gate.pop("command") == ["python", "-m", "services.sources.gate"]
-    assert (gate.pop("restart"), gate.pop("healthcheck")) == ("no", {"disable": True})
+    assert (gate.pop("restart"), gate.pop("healthcheck")) == ("on-failure", {"disable": True})
     for key in ("command", "restart", "healthcheck"):
         del sources[key]
     assert gate == sources

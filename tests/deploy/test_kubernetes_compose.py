@@ -64,6 +64,10 @@ def of_compose(service: Service) -> dict[str, Any]:
     }
 
 
+def list_awaited(spec: dict[str, Any]) -> list[str]:
+    return [word for each in spec.get("initContainers", ()) for word in each["command"]]
+
+
 def of_kubernetes(each: Workload) -> dict[str, Any]:
     container, spec = each.container, each.pod
     memory = {
@@ -74,7 +78,8 @@ def of_kubernetes(each: Workload) -> dict[str, Any]:
     asked = probe["exec"]["command"] if probe else []
     return {
         "image": container["image"],
-        "command": container.get("command"),
+        # what its init container waits for, its container waits for in Compose
+        "command": list_awaited(spec) + container["command"] if "command" in container else None,
         "memory": size(container["resources"]["limits"]["memory"]),
         "grace": f"{spec['terminationGracePeriodSeconds']}s" if probe else None,
         "memory file systems": {path: size(each["sizeLimit"]) for path, each in memory.items()},

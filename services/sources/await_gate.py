@@ -1,9 +1,8 @@
 """Wait until the gate of sources is open, or until there are bars: a reader that restarts waits for nobody.
 
-It runs before bars and archive start, with their own URL: the file that MARKET_REDIS_URL_FILE names.
+`python -m services.sources.await_gate [COMMAND…]` runs in containers before bars and archive start, with
+their own URL: the file that MARKET_REDIS_URL_FILE names. In the end it becomes the command, if there is one.
 """
-
-# ruff: noqa: INP001 - a file that kustomize reads, and in no package
 
 import asyncio
 import json
@@ -70,3 +69,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     asyncio.run(main())
+    if sys.argv[1:]:
+        os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - the command line's own
