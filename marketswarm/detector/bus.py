@@ -5,6 +5,7 @@ While no bus is reached, the healer's own network may have failed: no bus is dec
 reached again, one verdict says for how long none was. The others then have their whole timeout to follow.
 """
 
+from collections import deque
 from collections.abc import Collection, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -20,7 +21,7 @@ from marketswarm.event import Kind
 from marketswarm.truth import HEALER
 
 MAX_PER_EVALUATION: Final = 2000
-"""Services handled in one evaluation: some milliseconds of work."""
+"""Services looked at in one evaluation: some milliseconds of work."""
 
 JOB_WEIGHT: Final = 20
 """A job counts as so many services: its next scheduled time takes a tenth of a millisecond or more."""
@@ -48,12 +49,12 @@ class WatchedBus:
         "awaiting_canary",
         "channels",
         "clock",
-        "has_more_due",
         "jobs",
         "listening_share",
         "lost_as_deaf",
         "lost_at",
         "name",
+        "postponed",
         "refused_channels",
         "state",
         "timeout_sec",
@@ -82,8 +83,8 @@ class WatchedBus:
         self._filed = count()
         self._job_services: list[WatchedService] = []
         self.awaiting_canary: list[WatchedService] = []  # due by the running clock; a canary must prove it
-        self.has_more_due = False  # some of them were left to the next evaluation
-        self._waiting_evaluated_at = -inf  # what the clock had proven when all of them were looked at last
+        self.postponed: deque[WatchedService] = deque()  # to be evaluated, as many at once as are allowed
+        self._waiting_evaluated_at = -inf  # what the clock had proven when they were last returned
 
     # -- the roster
 
@@ -126,10 +127,10 @@ class WatchedBus:
             self.jobs = [each for each in self.jobs if each[2].job and each[2].job.filed == each[:2]]
             heapify(self.jobs)
 
-    def _pop_due_jobs(self, running: float) -> list[WatchedService]:
-        """Remove and return the jobs that are due at `running`, a hundred at most."""
+    def _pop_due_jobs(self, running: float, at_most: int) -> list[WatchedService]:
+        """Remove and return the jobs that are due at `running`, the earliest `at_most` of them."""
         found: list[WatchedService] = []
-        while self.jobs and self.jobs[0][0] <= running and len(found) < MAX_PER_EVALUATION // JOB_WEIGHT:
+        while self.jobs and self.jobs[0][0] <= running and len(found) < at_most:
             at, number, service = heappop(self.jobs)
             if service.job is not None and service.job.filed == (at, number):
                 service.job.unfile()
@@ -137,7 +138,10 @@ class WatchedBus:
         return found
 
     def next_due(self) -> float:
-        """Return the earliest time at which `pop_due` may find a service; infinity if there is none."""
+        """Return the earliest time at which `pop_due` may find a service; infinity if there is none.
+
+        Those that are returned by the next call whatever the time is do not count: see `has_more_due`.
+        """
         return min(self.wheel.next_due(), self.jobs[0][0] if self.jobs else inf)
 
     def postpone_jobs_after_gap(self) -> None:
@@ -147,29 +151,39 @@ class WatchedBus:
             if self._job_services:
                 self.postpone(self._job_services)
 
+    @property
+    def has_more_due(self) -> bool:
+        """Whether the next evaluation is due at once, since services were left to it."""
+        return bool(self.postponed)
+
     def pop_due(self, running: float) -> list[WatchedService]:
-        """Remove and return the services that are due at `running`, with 2000 from the wheel at most.
+        """Remove and return the services that are due at `running`, 2000 at most; a job counts as 20.
 
         Services that wait for a canary are included only if one came since the last call. If more are due,
-        the next evaluation is due at once.
+        `has_more_due` is True, or `next_due` is not later than `running`.
         """
-        found = self.wheel.pop_due(running, MAX_PER_EVALUATION)
-        for service in found:
-            service.take_off_wheel()
-        found += self._pop_due_jobs(running)
         if self._waiting_evaluated_at != self.clock.proven:
-            found, self.awaiting_canary = [*self.awaiting_canary, *found], []
-        self._waiting_evaluated_at, self.has_more_due = self.clock.proven, False
-        return found
+            self.postponed += self.awaiting_canary
+            self.awaiting_canary = []
+            self._waiting_evaluated_at = self.clock.proven
+        found: list[WatchedService] = []
+        budget = MAX_PER_EVALUATION
+        while self.postponed and budget > 0:
+            found.append(self.postponed.popleft())
+            budget -= 1 if found[-1].job is None else JOB_WEIGHT
+        jobs = self._pop_due_jobs(running, budget // JOB_WEIGHT)
+        on_wheel = self.wheel.pop_due(running, budget - JOB_WEIGHT * len(jobs))
+        for service in on_wheel:
+            service.take_off_wheel()
+        return [*found, *on_wheel, *jobs]
 
     def await_canary(self, service: WatchedService) -> None:
         """Return a service from `pop_due` again once a canary has proven its silence."""
         self.awaiting_canary.append(service)
 
     def postpone(self, services: Sequence[WatchedService]) -> None:
-        """Return these services from the next `pop_due`; the next evaluation is due at once."""
-        self.awaiting_canary += services
-        self._waiting_evaluated_at, self.has_more_due = -inf, True
+        """Return these services from the next calls of `pop_due`; the next evaluation is due at once."""
+        self.postponed += services
 
     def retry(self, service: WatchedService) -> None:
         """Return a suspect from the next `pop_due`: its `beat:<svc>` could not be read."""

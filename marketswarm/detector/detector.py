@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, MalformedBeat
-from marketswarm.detector.bus import JOB_WEIGHT, MAX_PER_EVALUATION, Reach, WatchedBus
+from marketswarm.detector.bus import Reach, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
 from marketswarm.detector.service import BeatBatch, WatchedService
 from marketswarm.detector.verdict import (
@@ -198,6 +198,7 @@ class Detector:
         service.set_restoring(waits=self.is_restoring if old is None else old.is_restoring)
         if old is not None:
             old.confirm()
+            old.evaluate_job(now)
             old.drop()
             service.inherit(old, running, old.bus.clock.read(now.mono))
             if old.is_silence_saved:  # the saved silence must not stay a reading of another clock
@@ -360,22 +361,15 @@ class Detector:
         return Tick(tuple(verdicts), tuple(suspects), tuple(canary_buses), max(0.0, wake_in_sec))
 
     def _find_suspects(self, bus: WatchedBus, running: float, now: Moment) -> list[Suspect]:
-        """Return the services of a bus whose deadline has provably passed, 2000 at most.
+        """Return the services of a bus whose deadline has provably passed, and mark them as suspects.
 
-        Mark them as suspects.
-
-        Have silences saved that have lasted half a timeout.
+        Look at 2000 services at most. Have silences saved that have lasted half a timeout.
         """
         found: list[Suspect] = []
         bus.postpone_jobs_after_gap()
-        due_services, weight = bus.pop_due(running), 0
-        for n, service in enumerate(due_services):
-            if len(found) >= MAX_PER_EVALUATION or weight > MAX_PER_EVALUATION - JOB_WEIGHT:
-                bus.postpone(due_services[n:])
-                break
+        for service in bus.pop_due(running):
             if not service.may_fall_due:
                 continue
-            weight += 0 if service.job is None else JOB_WEIGHT
             self.confirm(service)
             service.evaluate_job(now)
             if (due := service.due()) > running:

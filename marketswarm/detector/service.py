@@ -38,6 +38,12 @@ BOOTS_KEPT: Final = 2 * MAX_REPLICAS
 If a service invents a new instance with each beat, the instances that were silent longest are dropped.
 """
 
+JOB_BOOTS_KEPT: Final = 8
+"""The same for a job with a schedule, and one more for each run under way: each run may be an instance.
+
+A report that is sent again comes right after the first, and not after that many other runs.
+"""
+
 NO_HEAD: Final = b"\xff"
 """The expected head while no payload is familiar: no JSON begins with this byte."""
 
@@ -181,8 +187,10 @@ class WatchedService:
         """
         run_due = job.run_due_at()
         if job.rule.schedule is None:
-            return min(self._silence_due(), run_due)
-        return min(job.due_at, run_due) if job.is_end_unheard or run_due == inf else run_due
+            due = min(self._silence_due(), run_due)
+        else:
+            due = min(job.due_at, run_due) if job.is_end_unheard or run_due == inf else run_due
+        return max(due, job.not_due_before)
 
     def begin_job(self, now: Moment) -> None:
         """Watch the runs of the service from now on, if it is a job."""
@@ -248,6 +256,11 @@ class WatchedService:
         if self.stopped:
             return Reason.STOPPED
         return Reason.NEVER_SEEN if self.last_beat is None else Reason.SILENT
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether it is a job with a schedule."""
+        return self.job is not None and self.job.rule.schedule is not None
 
     # -- transitions
 
@@ -322,7 +335,8 @@ class WatchedService:
         """Take over the state of `old`, the same service under another line of the truth.
 
         `now` and `old_now` are the readings of the listening clocks of its present bus and of that of `old`.
-        The silence goes on; it is never due before a warm-up from `now`.
+        The silence goes on; it is never due before a warm-up from `now`. The run of a job that is expected or
+        under way is not due earlier than it was, for as long as that.
         """
         ahead_sec = now - old_now
         before = now - old.silence_sec(old_now)
@@ -336,10 +350,15 @@ class WatchedService:
         self.not_due_before = now + self.warm_up_sec
         self.payload = self.parsed_payload = old.parsed_payload
         self.parsed_at = None if old.parsed_at is None else self.last_beat
-        self.last_boot, self.others_beat_at = old.last_boot, old.others_beat_at
+        self.last_boot = old.last_boot
+        self.others_beat_at = None if self.has_schedule else old.others_beat_at
         self.host = old.host
         if self.job is not None and old.job is not None:
             self.job.inherit(old.job, ahead_sec, is_same_bus=self.bus is old.bus)
+            is_same = self.job.rule.schedule == old.job.rule.schedule
+            old_due = old.due() if is_same else old.job.run_due_at()
+            if old_due < inf:
+                self.job.keep_deadline(min(old_due + ahead_sec, self.not_due_before))
         if old.failed_at is not None:
             self.failed_at = old.failed_at._replace(at=old.failed_at.at + ahead_sec)
             self.exit_code = old.exit_code
@@ -449,8 +468,8 @@ class WatchedService:
         highest = self.highest_i.get(boot)
         if highest is not None and i <= highest:
             return True
-        if highest is None and len(self.highest_i) >= BOOTS_KEPT:
-            self._drop_oldest_instance()
+        if highest is None:
+            self._make_room()
         if not is_alive:
             self.last_alive_i = self.last_alive_i or {}
             self.last_alive_i.setdefault(boot, -1 if highest is None else highest)
@@ -508,7 +527,7 @@ class WatchedService:
     def _switch_instance(self, boot: str | None) -> None:
         """Record that the instance `boot` beats now, and when the last one beat; both may go on in turn."""
         before, self.last_boot = self.last_boot, boot
-        if before is None or self.parsed_at is None:
+        if before is None or self.parsed_at is None or self.has_schedule:
             return
         others = self.others_beat_at or {}
         others[before] = self.parsed_at.mono
@@ -516,8 +535,16 @@ class WatchedService:
             others.pop(boot, None)
         self.others_beat_at = others
 
+    def _make_room(self) -> None:
+        """Drop the instances that were silent longest, until there is room for a new one."""
+        kept = BOOTS_KEPT
+        if self.job is not None and self.has_schedule:
+            kept = JOB_BOOTS_KEPT + len(self.job.runs)
+        while len(self.highest_i) >= kept:
+            self._drop_oldest_instance()
+
     def _drop_oldest_instance(self) -> None:
-        """Drop the instance that was silent longest, to make room for a new one."""
+        """Drop the instance that was silent longest; of a job with a schedule, the one first heard."""
         others = self.others_beat_at or {}
         oldest = min(
             self.highest_i, key=lambda boot: inf if boot == self.last_boot else others.get(boot, -inf)

@@ -27,12 +27,13 @@ class TimingWheel(Generic[T]):
         grain: the width of a slot, in the unit of the times.
     """
 
-    __slots__ = ("_added", "_begun", "_grain", "_near", "_slots", "_upcoming", "_when")
+    __slots__ = ("_added", "_begun", "_grain", "_near", "_open", "_slots", "_upcoming", "_when")
 
     def __init__(self, when: Callable[[T], float], *, grain: float = GRAIN_SEC) -> None:
         self._when = when
         self._grain = grain
-        self._begun: float = -inf  # every slot up to this one has been opened
+        self._begun: float = -inf  # every slot before this one was opened, and this one at least begun
+        self._open: list[T] = []  # the items of that slot that were not looked at yet, the last one first
         self._slots: dict[int, list[T]] = {}
         self._upcoming: list[int] = []  # a heap of the keys of `_slots`
         self._near: list[tuple[float, int, T]] = []  # a heap of the items of opened slots
@@ -40,7 +41,10 @@ class TimingWheel(Generic[T]):
 
     def add(self, item: T) -> None:
         """Add an item under its due time as it is now."""
-        at = self._when(item)
+        self._file(item, self._when(item))
+
+    def _file(self, item: T, at: float) -> None:
+        """File an item under `at`; drop it if that is infinity."""
         if at == inf:
             return
         slot = int(at // self._grain)
@@ -56,27 +60,46 @@ class TimingWheel(Generic[T]):
         """Yield every item, in no order; one that was added twice is yielded twice."""
         for items in self._slots.values():
             yield from items
+        yield from self._open
         yield from (item for _, _, item in self._near)
 
     def pop_due(self, now: float, at_most: float = inf) -> list[T]:
-        """Remove and return the items that are due at `now`, the earliest `at_most` of them."""
+        """Remove and return items that are due at `now`: all of them, if that takes `at_most` looks or fewer.
+
+        Otherwise `next_due` is not later than `now`, and the next call goes on. The order is that of the
+        slots; a slot of any size is opened over several calls.
+        """
         slot_now = int(now // self._grain)
-        while self._upcoming and self._upcoming[0] <= slot_now:
-            slot = heappop(self._upcoming)
-            self._begun = max(self._begun, slot)
-            for item in self._slots.pop(slot):
-                self.add(item)
-        self._begun = max(self._begun, slot_now)
         found: list[T] = []
-        while self._near and self._near[0][0] <= now and len(found) < at_most:
-            item = heappop(self._near)[2]
-            if self._when(item) <= now:
+        looks = 0
+        while looks < at_most:
+            if self._near and self._near[0][0] <= now:
+                item = heappop(self._near)[2]
+            elif self._open or self._open_next(slot_now):
+                item = self._open.pop()
+            else:
+                self._begun = max(self._begun, slot_now)
+                break
+            looks += 1
+            at = self._when(item)
+            if at <= now:
                 found.append(item)
             else:
-                self.add(item)
+                self._file(item, at)
         return found
+
+    def _open_next(self, slot_now: int) -> bool:
+        """Open the earliest slot; return False if it is later than `slot_now`, or there is none."""
+        if not self._upcoming or self._upcoming[0] > slot_now:
+            return False
+        slot = self._begun = heappop(self._upcoming)
+        self._open = self._slots.pop(slot)
+        self._open.reverse()  # they are taken from its end
+        return True
 
     def next_due(self) -> float:
         """Return the earliest time at which `pop_due` may find an item; infinity if the wheel is empty."""
         near = self._near[0][0] if self._near else inf
+        if self._open:
+            return min(near, self._begun * self._grain)
         return min(near, self._upcoming[0] * self._grain) if self._upcoming else near

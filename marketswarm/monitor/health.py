@@ -17,6 +17,7 @@ from marketswarm.keys import health_key
 from marketswarm.monitor.encoder import compute_health_sec
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
 from marketswarm.monitor.store import RosterEntry
+from marketswarm.time_slice import TimeSlice
 
 BATCH_SIZE: Final = 200
 SOON_SEC: Final = 2.0
@@ -82,16 +83,19 @@ class HealthKeys:
     async def refresh(self, bus: Bus, lease: str, fence: Fence) -> bool:
         """Write the keys that are due to their bus; return False if another process leads there.
 
-        Raise BusError if the bus fails; keys that were not written are due again within 2 s.
+        Raise BusError if the bus fails: the keys of that write are due again within 2 s, the others at once.
+        Other tasks get a turn after 200 looks at the wheel.
         """
-        due = self._wheel.pop_due(time.monotonic())
-        for start in range(0, len(due), BATCH_SIZE):
+        now, time_slice = time.monotonic(), TimeSlice()
+        while self._wheel.next_due() <= now:
+            await time_slice.pause()
+            due = self._wheel.pop_due(now, BATCH_SIZE)
             written, self.has_unwritten = False, True
             try:
-                written = await self._write(bus, lease, fence, due[start : start + BATCH_SIZE])
+                written = await self._write(bus, lease, fence, due)
             finally:
                 if not written:
-                    for svc in due[start:]:
+                    for svc in due:
                         self._plan_again(svc, SOON_SEC)
             if not written:
                 return False

@@ -69,7 +69,8 @@ def test_next_at_is_never_later_than_what_comes_first_and_never_already_past_aft
 
 times = st.floats(-50, 50).map(lambda sec: round(sec, 2))
 moves = st.lists(
-    st.tuples(st.sampled_from("abcdef"), st.floats(0, 5) | st.just(inf), st.floats(0, 3)), max_size=40
+    st.tuples(st.sampled_from("abcdef"), st.floats(0, 5) | st.just(inf), st.floats(0, 3) | st.just(0)),
+    max_size=40,
 )
 
 
@@ -105,4 +106,65 @@ def test_an_idle_wheel_is_empty_and_a_busy_one_opens_only_the_slots_that_came_up
     assert wheel.pop_due(99) == []
     assert asked == []
     assert wheel.pop_due(100) == [0]
-    assert asked == [0, 0]  # filed anew from its slot, then found
+    assert asked == [0]
+
+
+def test_one_call_looks_at_no_more_items_than_it_may_and_the_next_one_goes_on():
+    asked = []
+    due = [10.2]
+    wheel: TimingWheel[int] = TimingWheel(lambda item: asked.append(item) or due[0])
+    for item in range(1000):
+        wheel.add(item)
+
+    def look(now: float) -> int:
+        asked.clear()
+        found = wheel.pop_due(now, 100)
+        assert len(asked) <= 100
+        return len(found)
+
+    assert look(10.1) == 0
+    assert wheel.next_due() <= 10.1, "there is more to look at"
+    for _ in range(9):
+        assert look(10.1) == 0
+    assert 10.1 < wheel.next_due() <= 10.2
+    assert [look(10.2) for _ in range(10)] == [100] * 10
+    assert (list(wheel), wheel.next_due()) == ([], inf)
+
+    due[0] = 20
+    for item in range(1000):
+        wheel.add(item)
+    assert look(25) == 100, "what is due when its slot is opened is found at the first look"
+    due[0] = 30
+    for _ in range(9):
+        assert look(25) == 0
+    assert (len(list(wheel)), wheel.next_due()) == (900, 30)
+
+
+@given(st.lists(times, min_size=6, max_size=6), moves, st.integers(1, 4))
+def test_a_wheel_that_may_look_at_few_items_a_call_loses_none_and_finds_none_too_late(begin, moves, at_most):
+    items = Items()
+    on = dict(zip("abcdef", begin, strict=True))
+    for name, at in on.items():
+        items.file(name, at)
+    now, wanted = -60.0, set()
+    for name, later, wait in moves:
+        if name in on:
+            items.at[name] += later
+        elif items.at[name] < inf and later < inf:
+            items.file(name, now + later - 1)  # perhaps into a slot that is half open
+            on[name] = 0
+        now += wait
+        found = items.wheel.pop_due(now, at_most)
+        assert len(found) <= at_most
+        assert all(items.at[each] <= now for each in found)
+        for each in found:
+            del on[each]  # found once, and never when it was not on the wheel
+        wanted = {each for each in on if items.at[each] <= now}
+        if wanted:
+            assert items.wheel.next_due() <= now
+        assert {each for each in on if items.at[each] < inf} <= set(items.wheel)
+    for _ in range(60):  # each look finds an item, or moves it on
+        for each in items.wheel.pop_due(now, at_most):
+            del on[each]
+    assert not [each for each in on if items.at[each] <= now]
+    assert items.wheel.next_due() > now

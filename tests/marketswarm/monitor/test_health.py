@@ -1,11 +1,14 @@
 """`health:` keys are written anew in time, on a clock that the test moves."""
 
+from math import inf
 from types import SimpleNamespace
 
 import orjson
 import pytest
 
-from marketswarm.monitor.health import HealthKeys
+from marketswarm.bus import BusError
+from marketswarm.detector import TimingWheel
+from marketswarm.monitor.health import BATCH_SIZE, HealthKeys
 from marketswarm.monitor.leadership import UNFENCED
 from marketswarm.testing import MemoryBus
 from support.simulation.manual_detector import Hand, watch
@@ -60,3 +63,47 @@ async def test_an_ok_gets_its_current_age_at_a_third_of_its_life_and_a_miss_stay
     hand.beating(0.22 * LIFE_SEC / 3, 5, "alive")
     assert await refresh() == (await bus.client.get("health:alive"), b"the miss")
     assert await bus.client.get("health:alive")
+
+
+class FailingBus:
+    """A bus that refuses the first write, and notes how many keys each other one writes."""
+
+    def __init__(self) -> None:
+        self.is_failing = True
+        self.written: list[int] = []
+
+    async def script(self, _, keys, __):
+        if self.is_failing:
+            raise BusError("bus", "timeout")
+        self.written.append(len(keys) - 1)
+
+
+async def test_many_keys_that_are_due_at_once_are_taken_in_portions_and_a_failed_write_delays_one(
+    monkeypatch,
+):
+    names = [f"svc{n}" for n in range(5 * BATCH_SIZE)]
+    hand = Hand(*(watch(svc, 10, TIMEOUT_SEC) for svc in names))
+    clock = SimpleNamespace(monotonic=lambda: hand.now.mono, time=lambda: hand.now.wall)
+    monkeypatch.setattr("marketswarm.monitor.health.time", clock)
+    for svc in names:
+        hand.beat(svc)
+    keys, bus = HealthKeys(hand.detector, kind="heartbeat_ok", by="healer"), FailingBus()
+    for verdict in hand.verdicts:
+        keys.note_published(verdict, b"")
+    hand.elapsed += LIFE_SEC / 3 + 1
+    looks = []
+    when = TimingWheel.pop_due
+    monkeypatch.setattr(
+        TimingWheel, "pop_due", lambda wheel, *args: looks.append((*args, inf)[1]) or when(wheel, *args)
+    )
+    with pytest.raises(BusError):
+        await keys.refresh(bus, "healer:lease", UNFENCED)
+    assert keys.has_unwritten
+    bus.is_failing = False
+    assert await keys.refresh(bus, "healer:lease", UNFENCED)
+    assert sum(bus.written) == 4 * BATCH_SIZE
+    hand.elapsed += 2
+    assert await keys.refresh(bus, "healer:lease", UNFENCED)
+    assert sum(bus.written) == len(names)
+    assert max(looks) <= BATCH_SIZE
+    assert max(bus.written) <= BATCH_SIZE

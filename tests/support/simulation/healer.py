@@ -328,7 +328,7 @@ class Healer:
         for name, bus in self.detector.buses.items():
             filed = [id(item) for item in bus.wheel]
             assert len(filed) == len(set(filed)), f"two entries for one record on {name}"
-            waiting = {id(record) for record in bus.awaiting_canary}
+            waiting = {id(record) for record in (*bus.awaiting_canary, *bus.postponed)}
             for record in self.detector.services.values():
                 if record.bus is not bus:
                     continue

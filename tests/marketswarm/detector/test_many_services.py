@@ -1,0 +1,79 @@
+"""Many services that are due at the same time: few are looked at in one evaluation, and none too late."""
+
+import pytest
+
+from marketswarm.detector.bus import MAX_PER_EVALUATION
+from marketswarm.detector.service import WatchedService
+from support.simulation.manual_detector import Hand, watch
+
+COUNT = 5 * MAX_PER_EVALUATION
+TIMEOUT_SEC = 30.0
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """How many due times were computed since the list was cleared: one look computes four at most."""
+    found: list[WatchedService] = []
+    due = WatchedService.due
+
+    def count(service):
+        found.append(service)
+        return due(service)
+
+    monkeypatch.setattr(WatchedService, "due", count)
+    return found
+
+
+def evaluate_all(hand, looks) -> list[str]:
+    """Evaluate until nothing is due; return the suspects, none of which has a beat elsewhere."""
+    suspects: list[str] = []
+    for _ in range(10 * COUNT // MAX_PER_EVALUATION):
+        looks.clear()
+        tick = hand.detector.tick(hand.now)
+        assert len(looks) <= 4 * MAX_PER_EVALUATION
+        suspects += [each.svc for each in tick.suspects]
+        if tick.wake_in_sec > 0:
+            return suspects
+    pytest.fail("the evaluation does not end")
+
+
+def evaluate_until(hand, looks, sec: float) -> None:
+    """Evaluate with each canary, until so many seconds passed; none falls due."""
+    for quarter in range(int(4 * sec) + 1):
+        hand.elapsed = quarter / 4
+        hand.canaries()
+        assert evaluate_all(hand, looks) == []
+
+
+@pytest.fixture
+def names() -> list[str]:
+    return [f"svc{n}" for n in range(COUNT)]
+
+
+@pytest.fixture
+def hand(names) -> Hand:
+    """All of them beat at the same time, once."""
+    hand = Hand(*(watch(svc, 10.0, TIMEOUT_SEC) for svc in names))
+    for svc in names:
+        hand.beat(svc)
+    return hand
+
+
+def test_services_that_share_a_deadline_are_looked_at_in_portions_and_all_found_at_it(hand, names, looks):
+    evaluate_until(hand, looks, TIMEOUT_SEC - 0.25)
+    hand.elapsed = TIMEOUT_SEC
+    hand.canaries()
+    assert sorted(evaluate_all(hand, looks)) == sorted(names)
+
+
+def test_services_that_beat_while_they_wait_for_a_canary_are_looked_at_in_portions(hand, names, looks):
+    evaluate_until(hand, looks, TIMEOUT_SEC - 0.25)
+    hand.elapsed = TIMEOUT_SEC
+    assert evaluate_all(hand, looks) == []
+    bus = hand.detector.buses["bus"]
+    assert len(bus.awaiting_canary) == COUNT
+    for svc in names:
+        hand.beat(svc)
+    hand.canaries()
+    assert evaluate_all(hand, looks) == []
+    assert not bus.awaiting_canary
