@@ -90,7 +90,7 @@ MEANINGS: Final = {
     "bus.down": "The bus is not heard any more: `bus_miss`.",
     "bus.ready": "A server that `marketswarm up` started answers.",
     "bus.unreached": "The sentinel can't reach this bus for longer than its timeout, and nobody else reported that.",
-    "bus.up": "The bus is heard: `bus_ok`.",
+    "bus.up": "The bus is heard, or it was lost and the truth has dropped it (`reason` is `unwatched`): `bus_ok`.",
     "bus.used": "This bus runs elsewhere, so `marketswarm up` starts no server for it.",
     "bus.waiting": "A bus does not answer yet; it is waited for.",
     "channel.address_new": "The truth names addresses to which no messages went before; the other channels report that, too.",

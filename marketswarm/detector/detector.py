@@ -153,8 +153,8 @@ class Detector:
     def set_roster(self, watches: Iterable[Watch], buses: Mapping[str, float], now: Moment) -> list[Verdict]:
         """Put a roster in force: `buses` maps names to the seconds after which each counts as lost.
 
-        Every watch's bus must be among them. Return the verdicts on services that are no longer watched. A
-        stall that ends with this call counts as time in which nobody listened.
+        Every watch's bus must be among them. Return the verdicts on services, and on lost buses, that are no
+        longer watched. A stall that ends with this call counts as time in which nobody listened.
         """
         self.note_awake(now)
         for name, timeout_sec in buses.items():
@@ -168,6 +168,8 @@ class Detector:
         verdicts += [self._drop_service(svc, now) for svc in sorted(self.services.keys() - wanted.keys())]
         for watch in wanted.values():
             self._add_service(watch, now)
+        dropped = [bus.drop(now) for name, bus in self.buses.items() if name not in buses]
+        verdicts += [verdict for verdict in dropped if verdict is not None]
         self.buses = {name: self.buses[name] for name in buses}
         channels: dict[str, dict[bytes, WatchedService]] = {name: {} for name in buses}
         for service in self.services.values():
