@@ -13,6 +13,9 @@ import orjson
 
 MAX_EVENT_BYTES: Final = 16384
 
+UNWATCHED_REASON: Final = "unwatched"
+"""The reason of the ok of a bus that was lost and that the truth no longer names: it closes the miss."""
+
 
 class Kind(StrEnum):
     """The types of events."""

@@ -90,7 +90,7 @@ MEANINGS: Final = {
     "bus.down": "The bus is not heard any more: `bus_miss`.",
     "bus.ready": "A server that `marketswarm up` started answers.",
     "bus.unreached": "The sentinel can't reach this bus for longer than its timeout, and nobody else reported that.",
-    "bus.up": "The bus is heard: `bus_ok`.",
+    "bus.up": "The bus is heard, or it was lost and the truth has dropped it (`reason` is `unwatched`): `bus_ok`.",
     "bus.used": "This bus runs elsewhere, so `marketswarm up` starts no server for it.",
     "bus.waiting": "A bus does not answer yet; it is waited for.",
     "channel.address_new": "The truth names addresses to which no messages went before; the other channels report that, too.",
@@ -300,6 +300,7 @@ MEANINGS: Final = {
     "vigil.monitoring": "The services and buses that are watched from now on.",
     "vigil.not_saved": "A bus does not take what a restart must know.",
     "vigil.recalled": "The state of earlier runs was read: verdicts begin.",
+    "vigil.runs_refused": "The healer may not read `run:<svc>`, where failures are that it did not hear: write the users anew.",
     "vigil.saved_again": "A bus takes what a restart must know again.",
 }
 """What each event says, by its name."""

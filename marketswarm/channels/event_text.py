@@ -11,7 +11,7 @@ from typing import Final
 
 from marketswarm.channels.message import Message, MessageKind, Severity
 from marketswarm.channels.text import format_moment
-from marketswarm.event import Event, Kind
+from marketswarm.event import UNWATCHED_REASON, Event, Kind
 from marketswarm.text import format_duration
 
 LATE_SEC: Final = 60.0
@@ -95,7 +95,8 @@ def describe_event(event: Event) -> tuple[str, str]:
         ), f"for {format_seconds(event.gap_sec)}; {_DEFAULT_WORDS[kind][1]}"
     if event.down_sec is not None and kind in _RECOVERY_TITLES:
         return f"{_RECOVERY_TITLES[kind].format(svc)}", f"after {format_seconds(event.down_sec)}"
-    title, text = _DEFAULT_WORDS[kind]
+    is_dropped_bus = kind is Kind.BUS_OK and event.reason == UNWATCHED_REASON
+    title, text = _DROPPED_BUS if is_dropped_bus else _DEFAULT_WORDS[kind]
     return title.format(svc), text
 
 
@@ -132,6 +133,7 @@ _RECOVERY_TITLES: Final = {
     Kind.SOURCE_OK: "{} answers again",
     Kind.WATCH_OK: "{} is watched again",
 }
+_DROPPED_BUS: Final = ("bus {} is no longer watched", "it was away, and the truth no longer names it")
 _DEFAULT_WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.HEARTBEAT_OK: ("{} is up", "it beats"),
     Kind.HEALER_OK: ("{} is up again", "it beats"),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
+from marketswarm.event import UNWATCHED_REASON
 from marketswarm.text import escape_text, format_duration
 
 _BAD, _GOOD, _NOTE = "✗", "✓", "·"
@@ -110,7 +111,9 @@ def _describe_lost_bus(event: _Event) -> _Text:
 
 
 def _describe_bus_recovery(event: _Event) -> _Text:
-    """Describe a bus that answers again, and after how long."""
+    """Describe a bus that answers again, and after how long; or one that the truth no longer names."""
+    if event.get("reason") == UNWATCHED_REASON:
+        return _NOTE, f"bus {event.get('svc')} is no longer watched; it was away"
     return _GOOD, f"bus {event.get('svc')} is back{_format_outage(event)}"
 
 

@@ -17,7 +17,7 @@ from marketswarm.detector.job import Job
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import BUS_TRANSITIONS, Publication, State, Subject, Trigger, Verdict
 from marketswarm.detector.wheel import TimingWheel
-from marketswarm.event import Kind
+from marketswarm.event import UNWATCHED_REASON, Kind
 from marketswarm.truth import HEALER
 
 MAX_PER_EVALUATION: Final = 2000
@@ -238,6 +238,12 @@ class WatchedBus:
             self.lost_at = Moment(now.mono - now.since(since), since)
         return self.note_heard(now) if was_heard else None
 
+    def drop(self, now: Moment) -> Verdict | None:
+        """Return the verdict that closes the loss of a bus that leaves the truth; None if it is not lost."""
+        if self.state is not State.DOWN:
+            return None
+        return make_dropped_bus_verdict(self.name, None if self.lost_at is None else self.lost_at.wall, now)
+
     def adopt_found(self) -> None:
         """Apply that no loss is published; if the bus is not heard, its loss is declared again."""
         if self.state is State.DOWN:
@@ -276,6 +282,23 @@ class WatchedBus:
         if publication is Publication.NONE:
             return None
         return Verdict(self.name, self.state, publication, now.wall, subject=Subject.BUS, **found)  # type: ignore[arg-type]  # the callers above name the fields
+
+
+def make_dropped_bus_verdict(name: str, since: float | None, now: Moment) -> Verdict:
+    """Return the verdict that closes the loss of a bus that the truth no longer names.
+
+    `since` is when the bus was last heard, in epoch seconds; None if it never was. There is no `down_sec`:
+    whether the bus is back is not known.
+    """
+    return Verdict(
+        name,
+        State.UP,
+        Publication.ALERT,
+        now.wall,
+        subject=Subject.BUS,
+        reason=UNWATCHED_REASON,
+        since=since,
+    )
 
 
 class Reach:

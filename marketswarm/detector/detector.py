@@ -14,6 +14,7 @@ from marketswarm.detector.bus import Reach, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
 from marketswarm.detector.service import BeatBatch, WatchedService
 from marketswarm.detector.verdict import (
+    FailedRun,
     LastBeat,
     Publication,
     SavedService,
@@ -153,8 +154,8 @@ class Detector:
     def set_roster(self, watches: Iterable[Watch], buses: Mapping[str, float], now: Moment) -> list[Verdict]:
         """Put a roster in force: `buses` maps names to the seconds after which each counts as lost.
 
-        Every watch's bus must be among them. Return the verdicts on services that are no longer watched. A
-        stall that ends with this call counts as time in which nobody listened.
+        Every watch's bus must be among them. Return the verdicts on services, and on lost buses, that are no
+        longer watched. A stall that ends with this call counts as time in which nobody listened.
         """
         self.note_awake(now)
         for name, timeout_sec in buses.items():
@@ -168,6 +169,8 @@ class Detector:
         verdicts += [self._drop_service(svc, now) for svc in sorted(self.services.keys() - wanted.keys())]
         for watch in wanted.values():
             self._add_service(watch, now)
+        dropped = [bus.drop(now) for name, bus in self.buses.items() if name not in buses]
+        verdicts += [verdict for verdict in dropped if verdict is not None]
         self.buses = {name: self.buses[name] for name in buses}
         channels: dict[str, dict[bytes, WatchedService]] = {name: {} for name in buses}
         for service in self.services.values():
@@ -453,6 +456,34 @@ class Detector:
             return None
         self.counts.unheard += 1
         return self.bring_up(service, now, before=before, back=back)
+
+    # -- runs that failed
+
+    def find_jobs_not_down(self, bus_name: str) -> list[str]:
+        """Return the jobs of a bus that are not down.
+
+        A failure that they reported while their channel was not heard is under `run:<svc>`.
+        """
+        found = (each for each in self.jobs.values() if each.bus.name == bus_name)
+        return [each.watch.svc for each in found if each.state is not State.DOWN]
+
+    def take_failed_run(self, svc: str, failed: FailedRun, asked: Moment, now: Moment) -> Verdict | None:
+        """Return the miss of a job whose last run failed unheard, and declare it down; None otherwise.
+
+        `asked` is when `run:<svc>` was asked for: what was heard since then is newer than the answer.
+        """
+        service = self.services.get(svc)
+        if service is None or service.is_restoring or service.state is State.DOWN:
+            return None
+        if service.channel_refused_at is not None:
+            return None
+        if service.last_beat is not None and service.last_beat.mono >= asked.mono:
+            return None
+        self.confirm(service)
+        if not service.take_unheard_failure(failed, now):
+            return None
+        service.end_suspicion()
+        return self.declare_down(service, now)
 
     def count_unreadable(self, count: int) -> None:
         """Count values of `beat:<svc>`, read before a miss, that are no beats."""

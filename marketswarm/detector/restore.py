@@ -8,6 +8,7 @@ falls due again.
 
 from collections.abc import Collection, Iterator, Mapping
 
+from marketswarm.detector.bus import make_dropped_bus_verdict
 from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.detector import Detector
 from marketswarm.detector.service import WatchedService
@@ -128,10 +129,12 @@ def restore_lost_bus(
     """Apply that a bus was published as lost; `since` is when it was last heard, in epoch seconds.
 
     Return the verdict that it is found, if it is heard already; None for a bus lost `as_deaf`, which one
-    canary does not end.
+    canary does not end. For a bus that is no longer watched, return the verdict that closes its loss.
     """
     bus = detector.buses.get(name)
-    return None if bus is None else bus.restore_lost(since, now, as_deaf=as_deaf)
+    if bus is None:
+        return make_dropped_bus_verdict(name, since, now)
+    return bus.restore_lost(since, now, as_deaf=as_deaf)
 
 
 def adopt_state(detector: Detector, svc: str, published: SavedService, now: Moment) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from marketswarm.bus.stream import entry_sort_key
 from marketswarm.channels import Message
-from marketswarm.event import Event, Kind
+from marketswarm.event import UNWATCHED_REASON, Event, Kind
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth
 from notifier.router.grouping import DueMessage, Grouper
@@ -323,7 +323,8 @@ class Router:
             return Decision.FLAPPING
         key, svc, text = incident.key, incident.svc, raw.decode("utf-8", "replace")
         if opening is not None:
-            say = NoticeKind.UP if event.type in UNWATCHED else NoticeKind.BLIP
+            is_unwatched = event.type in UNWATCHED or event.reason == UNWATCHED_REASON
+            say = NoticeKind.UP if is_unwatched else NoticeKind.BLIP
             events, ids = (*opening.events, text), (*opening.ids, event.id)
             self._pending.put(Notice(event.id, key, svc, say, opening.ts, now, events, ids))
             return Decision.TELL

@@ -38,6 +38,10 @@ TS = 1762433458.3
             "✗ bus market-redis is away for 12 s (oom)",
         ),
         ({"type": "bus_ok", "svc": "market-redis"}, "✓ bus market-redis is back"),
+        (
+            {"type": "bus_ok", "svc": "extra", "reason": "unwatched", "since": 1.0},
+            "· bus extra is no longer watched; it was away",
+        ),
         ({"type": "truth_drift", "svc": "b"}, "✗ the truth on b is not the same as elsewhere"),
         ({"type": "truth_drift", "svc": "b", "reason": "missing"}, "✗ the truth on b is missing"),
         (

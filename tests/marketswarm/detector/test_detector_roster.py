@@ -1,6 +1,7 @@
 import pytest
 
-from marketswarm.detector import Publication, State
+from marketswarm.detector import Publication, State, Subject
+from marketswarm.event import UNWATCHED_REASON
 from support.simulation.manual_detector import Hand, watch
 
 # I = 10, T = 30, W = 22.5
@@ -51,6 +52,39 @@ def test_a_dropped_service_that_was_down_tells_since_when():
     hand.run(31)
     hand.rewatch()
     assert (hand.verdicts[-1].publication, hand.verdicts[-1].since) == (Publication.ALERT, wall)
+
+
+@pytest.mark.parametrize("was_heard", [True, False])
+def test_a_lost_bus_that_is_dropped_is_closed_once(was_heard):
+    hand = Hand(watch("a"), buses={"bus": 10.0, "extra": 10.0})
+    last_heard = hand.now.wall
+    if not was_heard:
+        hand.rewatch(watch("a"))
+        hand.away.add("extra")
+        hand.rewatch(watch("a"), buses={"bus": 10.0, "extra": 10.0})
+    hand.lose("extra")
+    hand.run(15)
+    assert [(verdict.svc, verdict.state) for verdict in hand.verdicts] == [("extra", "down")]
+    hand.rewatch(watch("a"), buses={"bus": 10.0})
+    ok = hand.verdicts[-1]
+    assert (ok.svc, ok.subject, ok.state, ok.publication) == (
+        "extra",
+        Subject.BUS,
+        State.UP,
+        Publication.ALERT,
+    )
+    assert (ok.reason, ok.down_sec) == (UNWATCHED_REASON, None), "nobody knows that it is back"
+    assert ok.since == (last_heard if was_heard else None)
+    hand.rewatch(watch("a"), buses={"bus": 10.0})
+    hand.beating(50, 10)
+    assert [svc for _, svc, _ in hand.said].count("extra") == 2
+
+
+def test_a_bus_that_is_dropped_while_it_is_heard_closes_nothing():
+    hand = Hand(watch("a"), buses={"bus": 10.0, "extra": 10.0})
+    hand.run(1)
+    hand.rewatch(watch("a"), buses={"bus": 10.0})
+    assert not hand.verdicts
 
 
 def test_a_case_that_is_with_the_witness_is_dropped_with_its_service():

@@ -8,6 +8,7 @@ from marketswarm.detector import (
     restore_lost_bus,
     restore_services,
 )
+from marketswarm.event import UNWATCHED_REASON
 from support.simulation.manual_detector import WALL, Hand, says, watch
 
 # I = 10, T = 30, W = 22.5. A silence that is remembered reaches back before the new clock's beginning.
@@ -391,9 +392,12 @@ def test_a_bus_of_which_nobody_knows_since_when_is_ok_without_an_outage():
     assert (ok.state, ok.since, ok.down_sec) == (State.UP, None, None)
 
 
-def test_a_bus_that_is_no_longer_there_is_not_taken_up():
+def test_a_lost_bus_that_left_the_truth_meanwhile_is_closed_and_not_taken_up():
     hand = Hand(watch())
-    assert restore_lost_bus(hand.detector, "gone", WALL, hand.now) is None
+    ok = restore_lost_bus(hand.detector, "gone", WALL - 60, hand.now)
+    assert (ok.svc, ok.is_about_bus, ok.state, ok.publication) == ("gone", True, State.UP, Publication.ALERT)
+    assert (ok.reason, ok.since, ok.down_sec) == (UNWATCHED_REASON, WALL - 60, None)
+    assert "gone" not in hand.detector.buses
 
 
 def test_a_recall_of_nothing_ends_the_holding():

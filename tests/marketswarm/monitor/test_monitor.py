@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import orjson
 import pytest
 
 from marketswarm.beat import encode_beat
@@ -148,6 +149,39 @@ async def test_a_bus_that_is_dropped_while_the_memory_is_read_is_no_trouble(bus,
     assert set(monitor.detector.buses) == {"system-redis"}
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("leaves", ["before_the_start", "while_running"])
+async def test_a_bus_that_was_published_as_lost_and_leaves_the_truth_is_closed(bus, leaves):
+    miss = {"type": "bus_miss", "svc": "extra", "ts": 100.0}
+    entry = {"verdict": "down", "ts": 100.0, "since": 69.0, "event": miss}
+    await bus.client.hset("healer:roster", "bus:extra", orjson.dumps(entry))
+    monitor, buses = make_monitor(bus), {"system-redis": 10.0, "extra": 10.0}
+    if leaves == "while_running":
+        monitor.set_roster([WATCH], listen_to=buses, publish_to=["system-redis"])
+    tasks = [
+        asyncio.create_task(monitor.state.run("system-redis")),
+        asyncio.create_task(drain(monitor.links["system-redis"].publisher)),
+    ]
+    await auntil(lambda: not monitor.detector.is_restoring)
+    if leaves == "while_running":
+        assert monitor.detector.buses["extra"].state is State.DOWN
+        monitor.set_roster([WATCH], listen_to={"system-redis": 10.0}, publish_to=["system-redis"])
+
+    async def is_closed() -> bool:
+        return bool(await bus.client.xlen("healer:alerts:log"))
+
+    await auntil(is_closed)
+    ((_, fields),) = await bus.client.xrange("healer:alerts:log")
+    event = orjson.loads(fields[b"event"])
+    assert (event["type"], event["svc"], event["reason"]) == ("bus_ok", "extra", "unwatched")
+    assert event["since"] == 69.0
+    assert "down_sec" not in event
+    roster = await StateStore(bus, "healer").load_roster()
+    assert roster["bus:extra"].verdict is State.UP
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize("key", ["roster", "silence", "heard"])

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.channels import MessageKind, Severity
-from marketswarm.event import Kind
+from marketswarm.event import UNWATCHED_REASON, Kind
 from notifier.router.incident import Decision
 from notifier.router.router import LogPosition
 from support.simulation.router import Town
@@ -493,6 +493,23 @@ def test_an_unwatched_service_closes_its_outage_in_its_own_words():
     town.run(3)
     assert town.titles() == ["a is down", "a is no longer watched"]
     assert town.last().closes == (town.messages[0][1].id,)
+
+
+@pytest.mark.parametrize("wait_sec", [0, 13 * HOUR])
+def test_a_lost_bus_that_left_the_truth_closes_its_outage_and_its_reminders(wait_sec):
+    town = Town()
+    town.down("extra", Kind.BUS_MISS)
+    town.run(wait_sec)
+    count = len(town.titles())
+    assert (count > 1) is (wait_sec > 0), "reminders"
+    town.take(*town.event(Kind.BUS_OK, "extra", reason=UNWATCHED_REASON))
+    town.run(3)
+    assert town.titles()[count:] == ["bus extra is no longer watched"]
+    assert town.last().text.splitlines()[0] == "it was away, and the truth no longer names it"
+    if wait_sec:
+        assert town.last().closes == (town.messages[0][1].id,)
+    town.run(30 * HOUR)
+    assert len(town.titles()) == count + 1
 
 
 def test_what_waits_to_be_said_survives_a_restart_and_is_held_until_it_was_said():
