@@ -106,6 +106,8 @@ class JobInWorld:
     failures: list[Run] = field(default_factory=list)
     waiting: list[tuple[RunReport, Run]] = field(default_factory=list)
     expected_since: float = 0.0  # when the schedule in force began to count
+    old_lines: list[tuple[float, float, JobRule]] = field(default_factory=list)
+    """Its earlier lines in the truth: until when each counted, since when its schedule did, and its rule."""
     changed_at: float = 0.0  # when its line in the truth changed last
     generation: int = 0
     i: int = 0
@@ -123,6 +125,11 @@ class JobInWorld:
     def schedule(self) -> Schedule:
         assert self.rule.schedule is not None
         return self.rule.schedule
+
+    def line_at(self, at: float) -> tuple[float, JobRule]:
+        """Return since when the schedule counted that was in force at a time, and the rule of that time."""
+        older = ((since, rule) for until, since, rule in self.old_lines if at < until)
+        return next(older, (self.expected_since, self.rule))
 
     def last_success(self, before: float = inf) -> float:
         return next((at for at in reversed(self.successes) if at <= before), -inf)
@@ -486,12 +493,13 @@ class World:
 
     # -- jobs
 
-    def next_time(self, job: JobInWorld, after: float) -> float:
-        following = job.schedule.next_run(self.wall + after)
+    def next_time(self, rule: JobRule, after: float) -> float:
+        assert rule.schedule is not None
+        following = rule.schedule.next_run(self.wall + after)
         return inf if following is None else following - self.wall
 
     def plan_run(self, job: JobInWorld, after: float | None = None) -> None:
-        at = self.next_time(job, self.t if after is None else after)
+        at = self.next_time(job.rule, self.t if after is None else after)
         if at < inf:
             late = self.random.choice((0.02, 0.5, 3.0))
             self.at(at + late, partial(self.begin_run, job, job.generation, at))
@@ -501,7 +509,7 @@ class World:
             return
         dice, rule = self.random, job.rule
         self.runs += 1
-        pause = self.next_time(job, scheduled) - scheduled
+        pause = self.next_time(rule, scheduled) - scheduled
         longest = 0.6 * rule.grace_sec if rule.max_run_sec is None else 0.8 * rule.max_run_sec
         longest = max(1.0, min(longest, 0.7 * pause - 60.0))
         sec = dice.choice((1.0, dice.uniform(0.3, longest), longest))
@@ -767,6 +775,8 @@ class World:
             rule = replace(rule, max_run_sec=self.random.choice((None, 500.0, 3600.0)))
         else:
             rule = self.make_rule()
+        job.old_lines.append((self.t, job.expected_since, job.rule))
+        if kind == "schedule":
             job.expected_since = self.t
         silence = rule.longest_silence_sec()
         assert silence is not None
@@ -849,7 +859,7 @@ class World:
             run.told = True
 
     def hold_never_ended(self, job: JobInWorld, verdict: Verdict, at: float) -> None:
-        longest = job.rule.max_run_sec or inf
+        longest = job.line_at(at)[1].max_run_sec or inf
         if self.knows_by_wrong_clock(at - longest - DAY_SEC):
             return
         late = [
@@ -866,11 +876,13 @@ class World:
     def deadline(self, job: JobInWorld, at: float = inf, offset: float = 0.0) -> tuple[float, float]:
         """Return the scheduled time that the next report is for, and by when that is to come.
 
-        `offset` is by how much the clock is wrong that says so at `at`.
+        `offset` is by how much the clock is wrong that says so at `at`. The line of the truth that was in
+        force then counts: a standby keeps a miss that the leader could not conclude, since it had a gap, and
+        tells it when it takes over while that lasts, also if the schedule is another one since then.
         """
-        since = max(job.last_success(at), job.expected_since)
-        scheduled = self.next_time(job, since + offset) - offset
-        return scheduled, scheduled + job.rule.grace_sec
+        expected_since, rule = job.line_at(at)
+        scheduled = self.next_time(rule, max(job.last_success(at), expected_since) + offset) - offset
+        return scheduled, scheduled + rule.grace_sec
 
     def knows_by_wrong_clock(self, since: float) -> bool:
         """Whether a healer started, or began to lead, with a clock that was wrong since then.
@@ -886,7 +898,7 @@ class World:
 
     def under_way(self, job: JobInWorld, at: float) -> float:
         """Return by when the last run that is under way is to have ended; minus infinity without one."""
-        longest = job.rule.max_run_sec
+        longest = job.line_at(at)[1].max_run_sec
         if longest is None:
             return -inf
         return max(
