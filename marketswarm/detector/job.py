@@ -8,7 +8,8 @@ from the wall clock, by which schedules go. Three things keep that from a false 
   counts. A clock that jumps back and forth can delay a miss by the schedule's longest pause, and no more.
 - A run can be reported while nobody listens. So if nobody listened for a part of the time from a scheduled
   time to its deadline, `beat:<svc>` must show an older report; where it shows none, the next scheduled time
-  counts. All such delays together are the longest pause at most, in time in which the bus was heard.
+  counts. All such delays together are the longest pause and the longest time of a run at most, in time in
+  which the bus was heard.
 - After a gap, reports that could not be sent get a minute to be sent again.
 
 A run whose start was followed by a gap may have ended in it. So before its deadline, or that of the schedule,
@@ -250,7 +251,8 @@ class Job:
                 due_mono = max(due_mono, heard_since + self._wait_from(now.wall - (now.mono - heard_since)))
             elif heard_since > starts_at:
                 due_mono = max(due_mono, heard_since + longest_run_sec)
-        latest = since.at + wait_sec + max(schedule.longest_pause_sec(), longest_run_sec)
+        # the run after the one that a gap may have hidden can itself begin unheard, and end this late
+        latest = since.at + wait_sec + schedule.longest_pause_sec() + longest_run_sec
         return min(max(running + due_mono - now.mono, self._after_gap), latest)
 
     def _wait_from(self, wall: float) -> float:

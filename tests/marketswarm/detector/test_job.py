@@ -385,6 +385,25 @@ def test_gap_after_gap_delays_a_miss_by_one_longest_pause_of_listening():
     assert at < 180
 
 
+@pytest.mark.parametrize("end", [149.0, None])
+def test_after_one_run_whose_end_was_in_a_gap_the_next_has_its_longest_time_if_its_start_was_in_another(end):
+    hand = hand_of(minutely(max_run=30.0))
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(57)
+    hand.beat(run="started", rid="1")
+    hand.run(8)
+    cut(hand)  # until 72: it ends
+    hand.run(47)
+    cut(hand, 3.0)  # until 122: the next one starts
+    hand.run(27)
+    assert misses(hand) == []
+    if end:
+        hand.beat(run="ended", rid="2")
+    hand.run(30)
+    assert [reason for _, reason in misses(hand)] == ([] if end else ["overdue"])
+
+
 def test_in_a_gap_nothing_is_missed():
     hand = hand_of()
     hand.run(5)

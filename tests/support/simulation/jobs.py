@@ -107,6 +107,8 @@ class JobInWorld:
     failures: list[Run] = field(default_factory=list)
     waiting: list[tuple[RunReport, Run]] = field(default_factory=list)
     expected_since: float = 0.0  # when the schedule in force began to count
+    old_lines: list[tuple[float, float, Watch]] = field(default_factory=list)
+    """Its earlier lines in the truth: until when each counted, since when its schedule did, and the line."""
     changed_at: float = 0.0  # when its line in the truth changed last
     generation: int = 0
     i: int = 0
@@ -129,6 +131,26 @@ class JobInWorld:
     def leaves_runs(self) -> bool:
         """Whether its sender writes `run:<svc>`, as the board and `marketswarm exec` do."""
         return self.boot is not None
+
+    def line_at(self, at: float) -> tuple[float, JobRule]:
+        """Return since when the schedule counted that was in force at a time, and the rule of that time."""
+        older = ((since, watch) for until, since, watch in self.old_lines if at < until)
+        expected_since, watch = next(older, (self.expected_since, self.watch))
+        assert watch.job is not None
+        return expected_since, watch.job
+
+    def change(self, watch: Watch, at: float) -> None:
+        """Put another line of the truth in force."""
+        self.old_lines.append((at, self.expected_since, self.watch))
+        self.watch, self.changed_at = watch, at
+
+    def stays(self) -> Iterator[tuple[str, float, float]]:
+        """Yield on which bus it was, from when and until when."""
+        begin = 0.0
+        for until, _, watch in self.old_lines:
+            yield watch.bus, begin, until
+            begin = until
+        yield self.watch.bus, begin, inf
 
     def last_success(self, before: float = inf) -> float:
         return next((at for at in reversed(self.successes) if at <= before), -inf)
@@ -503,12 +525,13 @@ class World:
 
     # -- jobs
 
-    def next_time(self, job: JobInWorld, after: float) -> float:
-        following = job.schedule.next_run(self.wall + after)
+    def next_time(self, rule: JobRule, after: float) -> float:
+        assert rule.schedule is not None
+        following = rule.schedule.next_run(self.wall + after)
         return inf if following is None else following - self.wall
 
     def plan_run(self, job: JobInWorld, after: float | None = None) -> None:
-        at = self.next_time(job, self.t if after is None else after)
+        at = self.next_time(job.rule, self.t if after is None else after)
         if at < inf:
             late = self.random.choice((0.02, 0.5, 3.0))
             self.at(at + late, partial(self.begin_run, job, job.generation, at))
@@ -518,7 +541,7 @@ class World:
             return
         dice, rule = self.random, job.rule
         self.runs += 1
-        pause = self.next_time(job, scheduled) - scheduled
+        pause = self.next_time(rule, scheduled) - scheduled
         longest = 0.6 * rule.grace_sec if rule.max_run_sec is None else 0.8 * rule.max_run_sec
         longest = max(1.0, min(longest, 0.7 * pause - 60.0))
         sec = dice.choice((1.0, dice.uniform(0.3, longest), longest))
@@ -637,8 +660,7 @@ class World:
 
     def move(self, job: JobInWorld) -> None:
         """The job moves to the other bus, in the middle of a run or not; its sender knows that at once."""
-        job.watch = replace(job.watch, bus="y" if job.watch.bus == "x" else "x")
-        job.changed_at = self.t
+        job.change(replace(job.watch, bus="y" if job.watch.bus == "x" else "x"), self.t)
         self.tell(f"{job.watch.svc} moves to {job.watch.bus}")
         for healer in list(self.healers.values()):
             healer.do(healer.rewatch)
@@ -787,12 +809,12 @@ class World:
             rule = replace(rule, max_run_sec=self.random.choice((None, 500.0, 3600.0)))
         else:
             rule = self.make_rule()
-            job.expected_since = self.t
         silence = rule.longest_silence_sec()
         assert silence is not None
         interval = silence - rule.grace_sec
-        job.watch = replace(watch, job=rule, timeout_sec=silence, interval_sec=interval)
-        job.changed_at = self.t
+        job.change(replace(watch, job=rule, timeout_sec=silence, interval_sec=interval), self.t)
+        if kind == "schedule":
+            job.expected_since = self.t
         job.generation += 1
         self.tell(f"{job.watch.svc}: {kind}, now {job.watch}")
         for healer in list(self.healers.values()):
@@ -869,7 +891,7 @@ class World:
             run.told = True
 
     def hold_never_ended(self, job: JobInWorld, verdict: Verdict, at: float) -> None:
-        longest = job.rule.max_run_sec or inf
+        longest = job.line_at(at)[1].max_run_sec or inf
         if self.knows_by_wrong_clock(at - longest - DAY_SEC):
             return
         late = [
@@ -886,11 +908,13 @@ class World:
     def deadline(self, job: JobInWorld, at: float = inf, offset: float = 0.0) -> tuple[float, float]:
         """Return the scheduled time that the next report is for, and by when that is to come.
 
-        `offset` is by how much the clock is wrong that says so at `at`.
+        `offset` is by how much the clock is wrong that says so at `at`. The line of the truth that was in
+        force then counts: a standby keeps a miss that the leader could not conclude, since it had a gap, and
+        tells it when it takes over while that lasts, also if the schedule is another one since then.
         """
-        since = max(job.last_success(at), job.expected_since)
-        scheduled = self.next_time(job, since + offset) - offset
-        return scheduled, scheduled + job.rule.grace_sec
+        expected_since, rule = job.line_at(at)
+        scheduled = self.next_time(rule, max(job.last_success(at), expected_since) + offset) - offset
+        return scheduled, scheduled + rule.grace_sec
 
     def knows_by_wrong_clock(self, since: float) -> bool:
         """Whether a healer started, or began to lead, with a clock that was wrong since then.
@@ -906,7 +930,7 @@ class World:
 
     def under_way(self, job: JobInWorld, at: float) -> float:
         """Return by when the last run that is under way is to have ended; minus infinity without one."""
-        longest = job.rule.max_run_sec
+        longest = job.line_at(at)[1].max_run_sec
         if longest is None:
             return -inf
         return max(
@@ -967,7 +991,7 @@ class World:
         late_sec = self.t - back - SLACK_SEC
         if not misses or back < misses[-1] or not is_clear or late_sec < 0:
             return
-        deaf_sec = self.deaf_sec(job.watch.bus, back - SLACK_SEC)
+        deaf_sec = self.deaf_sec(job, back - SLACK_SEC)
         if self.is_calm(job, back - SLACK_SEC) or (job.has_key and late_sec > deaf_sec + 10.0):
             self.fail(job, f"a run was complete at {back}, and it is down")
 
@@ -987,13 +1011,21 @@ class World:
         begin = due - job.rule.grace_sec - 2 * REPEAT_SEC - (job.rule.max_run_sec or 0.0)
         if self.is_calm(job, begin):
             return SLACK_SEC
-        deaf = self.deaf_sec(job.watch.bus, due)
+        deaf = self.deaf_sec(job, due)
         pause = job.schedule.longest_pause_sec()
         return 2 * pause + 2 * (job.rule.max_run_sec or 0.0) + job.rule.grace_sec + 300.0 + 2 * deaf
 
-    def deaf_sec(self, bus: str, since: float) -> float:
-        """For how long, at most, no healer that led heard a bus since then."""
-        times = [(max(begin, since), min(end, self.t)) for begin, end in self.deaf_times(bus)]
+    def deaf_sec(self, job: JobInWorld, since: float) -> float:
+        """For how long, at most, no healer that led heard the bus of a job since then.
+
+        That is the bus on which the job was at each time: what its bus was away for is no silence of the job,
+        also after it moved to another one.
+        """
+        times = [
+            (max(begin, since, start), min(end, self.t, until))
+            for bus, start, until in job.stays()
+            for begin, end in self.deaf_times(bus)
+        ]
         return sum(max(0.0, end - begin) for begin, end in times)
 
     def deaf_times(self, bus: str) -> Iterator[tuple[float, float]]:
