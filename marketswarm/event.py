@@ -44,10 +44,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One alert event. `*_sec` are durations in seconds, `ts` and `since` epoch seconds.
+    """One alert event. `*_sec` are durations in seconds; `ts`, `since` and `down_since` are epoch seconds.
 
     `id` is the same wherever and however often this event is written. `host` is the machine that the
     service's last beat came from; `exit_code` is that of a command that failed (`reason` is `failed` then).
+    `since` is the last beat before the event; `down_since` is when the outage began, if not with that beat.
     """
 
     type: Kind
@@ -65,6 +66,15 @@ class Event:
     restarted: bool | None = None
     host: str | None = None
     exit_code: int | None = None
+    down_since: float | None = None
+
+    def outage_start(self) -> float:
+        """Return when the outage of this event began, in epoch seconds; the same for a miss and its ok."""
+        if self.type is Kind.WATCH_MISS:
+            return self.ts  # its `since` is the last beat that was heard before
+        if self.down_since is not None:
+            return self.down_since
+        return self.ts - max(0.0, self.down_sec or self.late_sec or 0.0) if self.since is None else self.since
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +85,13 @@ class MalformedEvent:
 
 
 _ORIGINAL: Final = ("type", "svc", "late_sec", "age_sec", "timeout_sec", "ts")
-_ADDED: Final = ("id", "reason", "down_sec", "since", "by", "gap_sec", "restarted", "host", "exit_code")
+_ADDED: Final = (
+    *("id", "reason", "down_sec", "since", "by", "gap_sec", "restarted", "host", "exit_code", "down_since"),
+)
 _KINDS: Final = {kind.value: kind for kind in Kind}
-_NUMBERS: Final = frozenset({"late_sec", "age_sec", "timeout_sec", "ts", "down_sec", "since", "gap_sec"})
+_NUMBERS: Final = frozenset(
+    {"late_sec", "age_sec", "timeout_sec", "ts", "down_sec", "since", "gap_sec", "down_since"}
+)
 _BOOLEANS: Final = frozenset({"restarted"})
 _WHOLE_NUMBERS: Final = frozenset({"exit_code"})
 

@@ -12,7 +12,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.channel import Channel, Receipt
-from marketswarm.channels.event_text import describe_event, find_outage_start, severity_of
+from marketswarm.channels.event_text import describe_event, severity_of
 from marketswarm.channels.http import Http, find_host
 from marketswarm.channels.message import Message, MessageKind, Severity
 from marketswarm.channels.text import format_utc, replace_surrogates
@@ -78,7 +78,7 @@ def build_alerts(message: Message, anchor: str | None) -> Iterator[dict[str, Any
         own_words = words if len(events) == 1 else describe_event(event)
         ended_at = None if fires else event.ts
         yield build_alert(
-            name, event.svc, severity, own_words, started_at=find_outage_start(event), ended_at=ended_at
+            name, event.svc, severity, own_words, started_at=event.outage_start(), ended_at=ended_at
         )
     flaps = message.kind in (MessageKind.FLAPPING, MessageKind.SETTLED)
     if not events or flaps:

@@ -155,17 +155,10 @@ _DEFAULT_WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
 }
 
 
-def find_outage_start(event: Event) -> float:
-    """Return when the outage of an event began, in epoch seconds; the same for a miss and its ok."""
-    if event.type is Kind.WATCH_MISS:
-        return event.ts  # its `since` is the last beat that was heard before
-    return event.ts - (event.down_sec or event.late_sec or 0.0) if event.since is None else event.since
-
-
 def describe_context(event: Event, fleet: str = "") -> str:
     """Return since when an outage lasts, or when another event was, with host and fleet if they are known."""
     opens = event.type in _OPENING
-    moment = f"since {format_moment(find_outage_start(event))}" if opens else f"at {format_moment(event.ts)}"
+    moment = f"since {format_moment(event.outage_start())}" if opens else f"at {format_moment(event.ts)}"
     return describe_place(moment, event.host or "", fleet)
 
 

@@ -609,6 +609,9 @@ class Detector:
         is_miss, is_beat = trigger is Trigger.DUE, trigger is Trigger.BEAT
         running = service.bus.clock.read(now.mono)
         last = service.last_beat
+        ends_outage = was_down and is_beat
+        down_since = service.down_since if is_miss or ends_outage else None
+        begun = down_since or before
         return Verdict(
             service.watch.svc,
             service.state,
@@ -621,10 +624,11 @@ class Detector:
             overdue_sec=running - service.due() if is_miss else None,
             timeout_sec=service.watch.timeout_sec,
             age_sec=now.mono - last.mono if is_beat and last else None,
-            down_sec=(back or now).mono - before.mono if was_down and is_beat and before else None,
+            down_sec=max(0.0, (back or now).mono - begun.mono) if ends_outage and begun else None,
             since=None if before is None else before.wall,
             boot=service.newest_boot(),
             i=service.highest_i.get(service.newest_boot() or ""),
+            down_since=None if down_since is None else down_since.wall,
         )
 
 

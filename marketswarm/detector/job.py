@@ -266,6 +266,27 @@ class Job:
             self._waits[wall] = inf if following is None else following + self.rule.grace_sec - wall
         return self._waits[wall]
 
+    def find_missed_run(self, now: Moment) -> Moment:
+        """Return when the run that is overdue was scheduled, by the clock in force; `now` at the latest.
+
+        If a run may have been reported in a gap, that is the first one after the gap.
+        """
+        since = self.expected_from
+        set_by_sec = (now.wall - since.wall) - (now.mono - since.mono)
+        after = [since.wall + (set_by_sec if abs(set_by_sec) > CLOCK_STEP_SEC else 0.0)]
+        if not self.is_witnessed and self._heard_since > since.mono:
+            after.append(now.wall - (now.mono - self._heard_since))
+        schedule = self.rule.schedule
+        runs = [] if schedule is None else [schedule.next_run(wall) for wall in after]
+        wall = max((run for run in runs if run is not None and run <= now.wall), default=now.wall)
+        return Moment(now.mono - now.since(wall), wall)
+
+    def find_long_run_end(self, now: Moment) -> Moment:
+        """Return when the first of the runs was to have ended at the latest; `now` without one."""
+        ends = [started.mono + (self.rule.max_run_sec or 0.0) for started in self.runs.values()]
+        mono = min([now.mono, *ends])
+        return Moment(mono, now.wall - (now.mono - mono))
+
     def file(self, at: float, number: int) -> tuple[float, int]:
         """Note that its bus has an entry for it, under its due time and a number; return both."""
         self.filed = at, number

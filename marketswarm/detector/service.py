@@ -83,6 +83,7 @@ class WatchedService:
     __slots__ = (
         "bus",
         "channel_refused_at",
+        "down_since",
         "dropped_beats",
         "ended_failure",
         "exit_code",
@@ -126,6 +127,7 @@ class WatchedService:
         self.not_due_before = -inf  # granted after a change of interval, timeout or bus
         self.miss_count = 0
         self.missed_at: Moment | None = None  # while it is down: when that began, or when it was missed
+        self.down_since: Moment | None = None  # the same, if that is not its last beat: a run was missing
         self.stopped = False  # it said goodbye, and has not beaten since
         self.failed_at: HeardAt | None = None  # when it reported a failure that is to be missed
         self.exit_code: int | None = None  # of that failure
@@ -284,8 +286,24 @@ class WatchedService:
     def prepare_miss(self, now: Moment) -> None:
         """Prepare the miss: save no silence any more, and have the next payload parsed."""
         self.is_silence_saved = False
-        self.missed_at = now if self.failed_at is None else Moment(self.failed_at.mono, self.failed_at.wall)
+        self.down_since = self._find_down_since(now)
+        self.missed_at = now if self.failed_at is None else self.down_since
         self.parse_next()
+
+    def _find_down_since(self, now: Moment) -> Moment | None:
+        """Return when the outage began that is about to be missed; None for that of a silence.
+
+        That is when a failure was reported, when a run that is overdue was scheduled, and when one that takes
+        too long was to have ended.
+        """
+        if self.failed_at is not None:
+            return Moment(self.failed_at.mono, self.failed_at.wall)
+        if self.job is None:
+            return None
+        reason = self.miss_reason()
+        if reason is Reason.NEVER_ENDED:
+            return self.job.find_long_run_end(now)
+        return self.job.find_missed_run(now) if reason is Reason.OVERDUE else None
 
     def mark_silence_saved(self) -> None:
         """Note that the silence is saved on the bus.
@@ -344,7 +362,7 @@ class WatchedService:
         self.watched_since = before
         self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
         self.state, self.highest_i, self.stopped = old.state, old.highest_i, old.stopped
-        self.missed_at = old.missed_at
+        self.missed_at, self.down_since = old.missed_at, old.down_since
         self.miss_count, self.dropped_beats = old.miss_count, old.dropped_beats
         self.last_alive_i = old.last_alive_i
         self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
@@ -700,9 +718,11 @@ class WatchedService:
                 self.last_beat = self.job.expected_from
 
     def _restore_miss(self, saved: SavedService, now: Moment) -> None:
-        """Restore when the service was missed, if it is down and that is known."""
+        """Restore when the service was missed and since when it is down, if it is and that is known."""
         if saved.missed_at is not None:
             self.missed_at = Moment(now.mono - now.since(saved.missed_at), saved.missed_at)
+        since = saved.down_since
+        self.down_since = None if since is None else Moment(now.mono - now.since(since), since)
 
     def _update_highest_i(self, boot: str, i: int) -> None:
         """Raise the highest `i` of an instance to `i`, if that is greater."""

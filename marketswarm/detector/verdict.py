@@ -84,7 +84,8 @@ class Verdict:
 
     Durations are in seconds: `timeout_sec` is the timeout of the service or bus; a miss has `late_sec` (the
     silence) and `overdue_sec` (the part of the silence after the deadline), a recovery has `down_sec`. `ts`
-    and `since` (the last beat; None if there was none) are epoch seconds. `i` is the highest `i` heard from
+    and `since` (the last beat; None if there was none) are epoch seconds, and so is `down_since`, when an
+    outage began; None for one that began with the last beat. `i` is the highest `i` heard from
     the instance `boot`. `host` is where the last beat came from; `exit_code` how a command ended that failed.
 
     A verdict with `gap_sec` changes no state: it reports what a service that is up did while nobody listened.
@@ -110,6 +111,7 @@ class Verdict:
     overdue_sec: float | None = None
     host: str | None = None
     exit_code: int | None = None
+    down_since: float | None = None
 
     @property
     def is_about_bus(self) -> bool:
@@ -189,7 +191,8 @@ class SavedService:
     `silent_sec` is how long the service had been silent (if `seen`) or watched without a beat (if not) at the
     last save of that, in seconds of listening; None if it had beaten shortly before. Beats of the instance
     `boot` up to `i` are replays, and so are those before `last_beat`. `missed_at` is when the miss of a
-    service that is down was published, in epoch seconds.
+    service that is down was published, `down_since` when its outage began, if not with the last beat; both
+    are epoch seconds.
     """
 
     state: State
@@ -201,3 +204,4 @@ class SavedService:
     last_beat: SavedBeat | None = None
     job: SavedJob | None = None
     missed_at: float | None = None
+    down_since: float | None = None

@@ -95,16 +95,16 @@ def make_fact(change: Change, at: float, start: float | None = None, end: float 
 def read_event(event: Event) -> Fact | None:
     """Return the fact that an event states; None for one that says nothing about being up or down.
 
-    An outage begins at the last beat (`since`); if none was ever heard, it begins when the healer began to
-    listen, which is `late_sec` before the event. It ends with the first beat after it.
+    An outage begins when the event says (`down_since`), else at the last beat (`since`); if none was ever
+    heard, it begins when the healer began to listen, which is `late_sec` before the event. It ends with the
+    first beat after it.
     """
     change = _CHANGES.get(event.type)
     if change is None or not 0 <= event.ts <= MAX_EPOCH:
         return None
     ts, since = event.ts, event.since
     if change is Change.DOWN:
-        begun = ts - max(0.0, event.late_sec or 0.0) if since is None else since
-        return make_fact(change, ts, begun)
+        return make_fact(change, ts, event.outage_start())
     if change is Change.UP:
         return _read_recovery(event)
     if change is Change.SILENCE:
@@ -120,8 +120,9 @@ def read_event(event: Event) -> Fact | None:
 def _read_recovery(event: Event) -> Fact:
     """Return the fact of an ok: the outage that it ends, if its event says how long that was."""
     down_sec = max(0.0, event.down_sec or 0.0)
-    if event.since is not None and down_sec:
-        return make_fact(Change.UP, event.ts, event.since, event.since + down_sec)
+    begun = event.since if event.down_since is None else event.down_since
+    if begun is not None and down_sec:
+        return make_fact(Change.UP, event.ts, begun, begun + down_sec)
     end = event.ts - max(0.0, event.age_sec or 0.0)
     return make_fact(Change.UP, event.ts, end - down_sec, end)
 

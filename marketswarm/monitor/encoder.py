@@ -100,6 +100,7 @@ class VerdictEncoder:
             restarted=verdict.restarted,
             host=verdict.host,
             exit_code=verdict.exit_code,
+            down_since=verdict.down_since,
         )
 
     def _choose_kind(self, verdict: Verdict) -> Kind:

@@ -9,7 +9,7 @@ compared with its next one. `<listener>:jobs` holds what is known about the runs
 
 import re
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import inf
 from typing import Any, Final, NamedTuple
@@ -82,6 +82,11 @@ class RosterEntry:
         """Return the reason in the event; None without an event or a reason."""
         event = parse_event(self.event or b"")
         return None if isinstance(event, MalformedEvent) else event.reason
+
+    def down_since(self) -> float | None:
+        """Return when the outage in the event began, if not with the last beat, in epoch seconds."""
+        event = parse_event(self.event or b"")
+        return None if isinstance(event, MalformedEvent) else parse_epoch(event.down_since)
 
 
 class SavedSilence(NamedTuple):
@@ -347,8 +352,10 @@ def combine_saved_state(
             seen = since is not None
         boot, i = (None, 0) if entry is None else (entry.boot, entry.i or 0)
         last_beat = (saved_beats or {}).get(svc)
-        missed_at = entry.ts or None if entry is not None and state is State.DOWN else None
-        yield svc, SavedService(state, since, silent_sec, seen, boot, i, last_beat, missed_at=missed_at)
+        saved = SavedService(state, since, silent_sec, seen, boot, i, last_beat)
+        if entry is not None and state is State.DOWN:
+            saved = replace(saved, missed_at=entry.ts or None, down_since=entry.down_since())
+        yield svc, saved
 
 
 def encode_saved_beat(beat: SavedBeat) -> bytes:

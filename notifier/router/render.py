@@ -13,7 +13,6 @@ from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.event_text import (
     describe_event,
     describe_place,
-    find_outage_start,
     format_next_command,
     format_seconds,
     list_next_commands,
@@ -249,7 +248,7 @@ def _short_place(notice: Notice) -> str:
     events = _events_of(notice)
     if notice.say is not NoticeKind.DOWN or not events:
         return ""
-    since = format_time(find_outage_start(events[-1]))
+    since = format_time(events[-1].outage_start())
     return f"; {describe_place(f'since {since}', events[-1].host or '', '')}"
 
 
@@ -257,7 +256,7 @@ def _begun_at(notice: Notice, surroundings: Surroundings) -> float:
     """Return when the outage of a notice began, in epoch seconds."""
     incident, events = surroundings.incidents.get(notice.key), _events_of(notice)
     if events:
-        return find_outage_start(events[-1])
+        return events[-1].outage_start()
     return incident.since if incident is not None else notice.ts
 
 

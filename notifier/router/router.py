@@ -287,9 +287,7 @@ class Router:
         """Begin an outage; queue its notice unless there is a reason to hold it back; return the decision."""
         incident.down, incident.id, incident.miss = True, event.id, raw.decode("utf-8", "replace")
         incident.kind, incident.ts = event.type, event.ts
-        incident.since = event.ts - (event.late_sec or 0.0) if event.since is None else event.since
-        if event.type is Kind.WATCH_MISS:
-            incident.since = event.ts  # the event's `since` is the last beat that was heard before
+        incident.since = event.outage_start()
         incident.told_at = incident.free_at = incident.held = None
         incident.thread, incident.channels, incident.acked_by = "", (), ""
         incident.reminded = incident.escalated = 0

@@ -8,7 +8,7 @@ history again and goes on.
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -352,6 +352,13 @@ def parse_verdict(raw: bytes) -> tuple[KnownState, float] | None:
     if not isinstance(found, dict) or found.get("verdict") not in (KnownState.UP, KnownState.DOWN):
         return None
     state = KnownState(found["verdict"])
-    since = parse_epoch(found.get("since")) if state is KnownState.DOWN else None
+    since = _parse_outage_start(found) if state is KnownState.DOWN else None
     at = parse_epoch(found.get("ts")) if since is None else since
     return None if at is None else (state, at)
+
+
+def _parse_outage_start(entry: Mapping[str, Any]) -> float | None:
+    """Return since when a service is down, in epoch seconds: as its event says, else since the last beat."""
+    event = entry.get("event")
+    begun = parse_epoch(event.get("down_since")) if isinstance(event, dict) else None
+    return parse_epoch(entry.get("since")) if begun is None else begun

@@ -64,6 +64,15 @@ def test_every_event_has_words_even_one_that_says_nothing_but_its_type(kind):
     assert "None" not in message.title + message.text
 
 
+def test_the_message_about_a_job_counts_from_the_run_that_is_missing():
+    begun = {"since": 9.0, "down_since": 86_400.0}
+    miss = Event(Kind.HEARTBEAT_MISS, "backup", 88_200.0, "a", "healer", reason="overdue", **begun)
+    assert "since 1970-01-02 00:00:00 UTC" in make_event_message(miss, b"{}", 88_200.0).text
+    ok = Event(Kind.HEARTBEAT_OK, "backup", 93_600.0, "b", "healer", down_sec=7200.0, **begun)
+    assert miss.outage_start() == ok.outage_start() == 86_400.0
+    assert make_event_message(ok, b"{}", 93_600.0).text.splitlines()[0] == "after 2 h 0 min"
+
+
 def test_what_is_told_late_says_how_late():
     event = Event(Kind.BUS_OK, "market-redis", 9.0, "a", "healer")
     assert not make_event_message(event, b"{}", 9.0 + LATE_SEC - 1).late

@@ -99,6 +99,112 @@ def test_a_run_that_failed_is_missed_at_once_and_the_next_complete_one_is_its_ok
     assert misses(hand)[1:] == [(260, "overdue")]
 
 
+# -- since when it is down
+
+
+def outage(hand: Hand) -> tuple[str | None, float | None, float | None]:
+    """The reason of the last miss, and the `down_since` and `down_sec` of its ok, seconds after midnight."""
+    miss, ok = hand.verdicts[-2:]
+    assert (miss.state, ok.state, ok.down_since) == (State.DOWN, State.UP, miss.down_since)
+    since = None if ok.down_since is None else round(ok.down_since - MIDNIGHT, 2)
+    return miss.reason, since, None if ok.down_sec is None else round(ok.down_sec, 2)
+
+
+def test_an_overdue_job_is_down_since_the_scheduled_time_that_passed_and_not_since_its_last_run():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(95)
+    hand.beat(run="ended")
+    assert outage(hand) == ("overdue", 60.0, 40.0)
+    assert hand.verdicts[-1].since == MIDNIGHT + 5
+    hand.run(150)  # one late run is no later outage's beginning
+    hand.beat(run="ended")
+    assert outage(hand) == ("overdue", 120.0, 130.0)
+
+
+def test_a_job_that_never_ran_is_down_since_its_first_scheduled_time():
+    hand = hand_of()
+    hand.run(100)
+    hand.beat(run="ended")
+    assert outage(hand) == ("overdue", 60.0, 40.0)
+
+
+def test_a_failed_run_is_down_since_its_report_and_up_with_its_retry():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(56)
+    hand.beat(run="failed", exit_code=2)
+    hand.run(1)
+    hand.beat(run="ended")
+    assert outage(hand) == ("failed", 61.0, 1.0)
+
+
+def test_a_run_that_never_ended_is_down_since_its_longest_time_was_over():
+    hand = hand_of(minutely(max_run=30.0))
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    hand.beat(run="started", rid="1")
+    hand.run(45)
+    hand.beat(run="ended", rid="1")
+    assert outage(hand) == ("never_ended", 95.0, 15.0)
+
+
+def test_a_silent_service_is_down_since_its_last_beat():
+    hand = Hand(watch(), wall=MIDNIGHT)
+    hand.run(5)
+    hand.beat()
+    hand.run(40)
+    hand.beat()
+    assert outage(hand) == ("silent", None, 40.0)
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+def test_a_job_is_down_since_a_scheduled_time_of_the_clock_in_force_and_never_since_the_future(step):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.step_wall(step)
+    hand.run(95)
+    hand.beat(run="ended")
+    assert outage(hand) == ("overdue", 60.0 + step, 40.0)
+
+
+def test_a_job_without_a_witness_is_down_since_the_run_that_was_provably_not_reported():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(56)
+    hand.lose()  # the run of 60 may have been reported here
+    hand.run(2)
+    hand.find()
+    hand.run(90)
+    hand.beat(run="ended")
+    assert outage(hand) == ("overdue", 120.0, 33.0)
+
+
+def test_a_job_that_is_down_goes_on_being_down_since_then_after_a_restart_a_takeover_and_a_reseed():
+    down = SavedService(State.DOWN, since=MIDNIGHT - 3600, missed_at=MIDNIGHT - 40, boot="b", i=1)
+    saved = replace(down, job=SavedJob(MIDNIGHT - 3600), down_since=MIDNIGHT - 60)
+    hand = hand_of(known={"a": saved})
+    hand.run(10)
+    hand.rewatch(minutely(grace=30.0))
+    hand.run(10)
+    hand.beat(run="ended")
+    (ok,) = hand.verdicts
+    assert (ok.since, ok.down_since, round(ok.down_sec)) == (MIDNIGHT - 3600, MIDNIGHT - 60, 80)
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    adopt_state(hand.detector, "a", replace(saved, down_since=MIDNIGHT + 60), hand.now)
+    hand.run(5)
+    hand.beat(run="ended")
+    assert (hand.verdicts[-1].down_since, hand.verdicts[-1].down_sec) == (MIDNIGHT + 60, 10)
+
+
 # -- runs that take too long
 
 
@@ -487,7 +593,7 @@ def test_a_job_that_is_down_and_completes_a_run_in_a_gap_is_up_after_it(boot):
     hand.attest("a", 4.0, i=2, boot=boot, run="ended")  # at 91
     hand.find()
     ok = hand.verdicts[-1]
-    assert (ok.state, ok.since, ok.down_sec, ok.age_sec) == (State.UP, MIDNIGHT + 5, 86.0, 4.0)
+    assert (ok.state, ok.since, ok.down_sec, ok.age_sec) == (State.UP, MIDNIGHT + 5, 31.0, 4.0)
     hand.run(40)
     assert states(hand) == [State.UP, State.DOWN, State.UP]
     hand.run(10)

@@ -64,6 +64,18 @@ def test_a_fleet_without_events_is_up_while_the_healer_beats():
     assert history.uptime("a", T0 + 3600) == dict.fromkeys(WINDOWS, Seconds(up=3600))
 
 
+def test_a_daily_job_that_comes_two_hours_late_is_two_hours_down():
+    history = listening(hours=30)
+    scheduled, now = 25 * 3600, 28 * 3600
+    more = {"down_since": float(T0 + scheduled)}
+    history.apply_event(event(Kind.HEARTBEAT_MISS, "a", scheduled + 1800, 3600, reason="overdue", **more))
+    finish(history, scheduled + 3600)
+    back = scheduled + 7200
+    history.apply_event(event(Kind.HEARTBEAT_OK, "a", back, 3600, down_sec=7200.0, **more))
+    assert history.uptime("a", T0 + now)["7d"] == Seconds(26 * 3600, 7200, 0)
+    assert history.outages("a", T0 + now) == [PastOutage(T0 + scheduled, T0 + back)]
+
+
 def test_an_outage_counts_from_the_last_beat():
     history = listening()
     for each in outage("a", 1000, 1600):

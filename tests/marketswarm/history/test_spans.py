@@ -42,6 +42,15 @@ def test_an_outage_begins_at_the_last_beat_and_ends_at_the_first_one_after_it():
     ]
 
 
+def test_an_outage_that_did_not_begin_with_the_last_beat_begins_when_its_events_say():
+    expected = [(0, 300, "up"), (300, 320, "down"), (320, 1000, "up")]
+    begun, ended = {"down_since": T0 + 300}, ok(325, since=100, down_sec=20, down_since=T0 + 300)
+    assert spans_of(miss(310, 100, **begun), ended) == expected
+    assert spans_of(ended) == expected
+    assert spans_of(miss(310, None, late_sec=200.0, **begun)) == [(0, 300, "up"), (300, 1000, "down")]
+    assert spans_of(miss(310, 100, down_since=1e15)) == [(0, 310, "up"), (310, 1000, "down")]
+
+
 def test_an_outage_that_lasts_has_no_end():
     assert spans_of(miss(130, 100)) == [(0, 100, "up"), (100, 1000, "down")]
 

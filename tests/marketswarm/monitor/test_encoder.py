@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -50,6 +52,14 @@ def test_a_miss_is_told_kept_and_shown():
 def test_an_ok_tells_age_and_outage_and_no_timeout():
     event = NOTICES.build_event(OK)
     assert (event.type, event.age_sec, event.down_sec, event.since) == (Kind.HEARTBEAT_OK, 0.004, 131.2, 68.8)
+
+
+def test_the_beginning_of_an_outage_is_told_beside_the_last_beat():
+    miss = replace(MISS, reason="overdue", down_since=90.0)
+    ok = replace(OK, down_sec=110.0, down_since=90.0)
+    for verdict in (miss, ok):
+        event = orjson.loads(NOTICES.encode(verdict).event)
+        assert (event["since"], event["down_since"]) == (68.8, 90.0)
 
 
 def test_an_ok_has_exactly_the_references_keys_in_front():

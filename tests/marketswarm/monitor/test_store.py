@@ -73,6 +73,16 @@ def test_who_is_down_was_silent_since_its_last_beat():
     assert (found.state, found.since, found.seen, found.i) == (State.DOWN, 4000.0, True, 3)
 
 
+def test_who_is_down_is_so_since_its_event_says():
+    event = {"type": "heartbeat_miss", "svc": "a", "ts": 4900, "since": 4000}
+    found = recalled(
+        {"verdict": "down", "since": 4000.0, "ts": 4900.0, "event": {**event, "down_since": 4800}}
+    )
+    assert (found.since, found.missed_at, found.down_since) == (4000.0, 4900.0, 4800.0)
+    for none in (event, {**event, "down_since": -4800}, {**event, "down_since": "x"}, "x"):
+        assert recalled({"verdict": "down", "ts": 4900.0, "event": none}).down_since is None
+
+
 def test_who_is_down_and_never_was_seen_has_no_since():
     found = recalled({"verdict": "down"})
     assert (found.state, found.since, found.seen) == (State.DOWN, None, False)

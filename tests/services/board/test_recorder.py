@@ -17,7 +17,7 @@ from marketswarm.history.store import begin_history, read_history, write_history
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board import recorder as recorder_module
-from services.board.recorder import SAVE_SEC, STEP_BACK_SEC, HistoryRecorder
+from services.board.recorder import SAVE_SEC, STEP_BACK_SEC, HistoryRecorder, parse_verdict
 from support.waiting import auntil
 
 NAMES = [f"svc{n:02}" for n in range(12)]
@@ -34,6 +34,15 @@ HASHES = ("board:history", "board:history:spans")
 @pytest.fixture
 def bus():
     return MemoryBus()
+
+
+@pytest.mark.parametrize(
+    ("event", "since"),
+    [({"down_since": 4000.0}, 4000.0), ({}, 100.0), ({"down_since": "x"}, 100.0), ("x", 100.0)],
+)
+def test_a_stored_verdict_says_since_when_as_its_event_does(event, since):
+    entry = {"verdict": "down", "ts": 5000.0, "since": 100.0, "event": event}
+    assert parse_verdict(orjson.dumps(entry)) == (KnownState.DOWN, since)
 
 
 OTHER_SEEDS = pytest.mark.nightly("the first seed kills recorders at 30 places in every run")

@@ -94,8 +94,9 @@ class Fleet:
     # -- the claims
 
     def is_true(self, at: float, verdict: Verdict) -> None:
-        if verdict.down_sec is not None and verdict.since is not None:
-            assert abs(verdict.ts - (verdict.age_sec or 0.0) - verdict.since - verdict.down_sec) < 0.01
+        begun = verdict.since if verdict.down_since is None else verdict.down_since
+        if verdict.down_sec is not None and begun is not None:
+            assert abs(verdict.ts - (verdict.age_sec or 0.0) - begun - verdict.down_sec) < 0.01
         if verdict.subject is Subject.REACH:
             heard = [each for name, each in self.healer.heard_at.items() if each < at]
             assert verdict.gap_sec >= BUS_TIMEOUT_SEC, f"nothing to speak of: {verdict}"
