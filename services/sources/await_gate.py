@@ -62,7 +62,7 @@ async def main() -> None:
             await asyncio.sleep(EVERY_SEC)
         found = await find_state(bus)
         if found != state:
-            print(f"the gate of sources: {found[:200]}", file=sys.stderr, flush=True)  # noqa: T201 - its log
+            sys.stderr.write(f"the gate of sources: {found[:200]}\n")
         state = found
     await bus.aclose()
 

@@ -980,7 +980,7 @@ class World:
         begin, late_sec = last.ended - SLACK_SEC, self.t - last.ended - SLACK_SEC
         is_last = job.last_success() < last.ended and job.changed_at < begin
         is_clear = is_last and len(self.offsets_since(job.last_success() - DAY_SEC)) == 1
-        if is_clear and late_sec > self.deaf_sec(job.watch.bus, begin) + 10.0:
+        if is_clear and late_sec > self.deaf_sec(job, begin) + 10.0:
             self.fail(job, f"its last run failed at {last.ended}, and that is not told")
 
     def check_ok(self, job: JobInWorld) -> None:
