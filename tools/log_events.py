@@ -300,6 +300,7 @@ MEANINGS: Final = {
     "vigil.monitoring": "The services and buses that are watched from now on.",
     "vigil.not_saved": "A bus does not take what a restart must know.",
     "vigil.recalled": "The state of earlier runs was read: verdicts begin.",
+    "vigil.runs_refused": "The healer may not read `run:<svc>`, where failures are that it did not hear: write the users anew.",
     "vigil.saved_again": "A bus takes what a restart must know again.",
 }
 """What each event says, by its name."""

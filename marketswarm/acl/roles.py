@@ -72,11 +72,17 @@ MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in DEFAULT_W
 def grant_healer(view: BusView) -> tuple[Grant, ...]:
     """Return the healer's grants on one bus.
 
-    It subscribes to all beats, reads the last ones, publishes verdicts, and copies the alerts of services to
-    the alert log.
+    It subscribes to all beats, reads the last ones and the last runs, publishes verdicts, and copies the
+    alerts of services to the alert log.
     """
     return (
-        *_grant_monitor(HEALER, view, (health_key("*"),), (last_beat_key("*"),), view.beat_patterns()),
+        *_grant_monitor(
+            HEALER,
+            view,
+            (health_key("*"),),
+            (last_beat_key("*"), last_run_key("*")),
+            view.beat_patterns(),
+        ),
         Grant("hget hset", (HEALER_RELAYED,)),
         Grant("xrange xrevrange xread", (MASSIVE_ALERTS, MARKET_ALERTS), mode="R"),
     )
@@ -244,7 +250,7 @@ def _grant_monitor(
         listener: the monitor, `healer` or `sentinel`.
         view: the bus.
         health_keys: patterns of the health keys that it writes and deletes.
-        beat_keys: patterns of the last-beat keys that it reads.
+        beat_keys: patterns of the keys of last beats, and of last runs, that it reads.
         channels: patterns of the channels that it subscribes to besides its canary's.
     """
     own_keys = (

@@ -134,12 +134,13 @@ class CommandRun:
         limit = f", its limit of {format_duration(self.limit_sec)} over" if self.limit_sec else ""
         return f"{end} after {format_duration(self.took_sec)}{limit}"
 
-    def encode(self, svc: str) -> bytes:
-        """Return the run as the JSON object for `run:<svc>`."""
+    def encode(self, svc: str, *, is_quiet: bool = False) -> bytes:
+        """Return the run as the JSON object for `run:<svc>`; `is_quiet` if a failure is not to be missed."""
         found: dict[str, Any] = {"svc": svc, "ok": self.ok, "code": self.code}
         found |= {"took_sec": round(self.took_sec, 3), "ts": round(self.ended_at, 3)}
         found |= {"signal": self.signal} if self.signal else {}
         found |= {"limit_sec": self.limit_sec} if self.limit_sec else {}
+        found |= {"quiet": True} if is_quiet else {}
         return orjson.dumps(found | {"said": self.said})
 
 
@@ -396,7 +397,8 @@ class _SuccessReporter:
                 await self._sender.publish(detail=run.said)
             await _report_failure(self._sender, run)
             self._is_reported = True
-        await _store_run(self._sender, run)
+        is_quiet = not run.ok and not self._sender.destination.alert_on_failure
+        await _store_run(self._sender, run, is_quiet=is_quiet)
 
 
 async def _report_failure(sender: BeatSender, run: CommandRun) -> None:
@@ -405,10 +407,10 @@ async def _report_failure(sender: BeatSender, run: CommandRun) -> None:
         await sender.publish("stopping", run.said, exit_code=run.code)
 
 
-async def _store_run(sender: BeatSender, run: CommandRun) -> None:
+async def _store_run(sender: BeatSender, run: CommandRun, *, is_quiet: bool = False) -> None:
     """Store a run under `run:<svc>` for 35 days, or for twice the timeout if that is longer."""
     life_sec = max(RUN_KEPT_SEC, 2 * sender.destination.timeout_sec)
-    await sender.store(last_run_key(sender.svc), run.encode(sender.svc), life_sec)
+    await sender.store(last_run_key(sender.svc), run.encode(sender.svc, is_quiet=is_quiet), life_sec)
 
 
 async def _catch_trouble(work: Awaitable[None], sender: BeatSender) -> str | None:

@@ -13,6 +13,7 @@ from marketswarm.detector.restarts import RestartObserver
 from marketswarm.detector.restore import adopt_found_bus, adopt_state, restore_lost_bus, restore_services
 from marketswarm.detector.service import WatchedService, compute_warm_up_sec
 from marketswarm.detector.verdict import (
+    FailedRun,
     LastBeat,
     Publication,
     Reason,
@@ -33,6 +34,7 @@ __all__ = [
     "BeatObserver",
     "Counts",
     "Detector",
+    "FailedRun",
     "HeardAt",
     "LastBeat",
     "ListeningClock",

@@ -14,6 +14,7 @@ from marketswarm.detector.bus import JOB_WEIGHT, MAX_PER_EVALUATION, Reach, Watc
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
 from marketswarm.detector.service import BeatBatch, WatchedService
 from marketswarm.detector.verdict import (
+    FailedRun,
     LastBeat,
     Publication,
     SavedService,
@@ -461,6 +462,34 @@ class Detector:
             return None
         self.counts.unheard += 1
         return self.bring_up(service, now, before=before, back=back)
+
+    # -- runs that failed
+
+    def find_jobs_not_down(self, bus_name: str) -> list[str]:
+        """Return the jobs of a bus that are not down.
+
+        A failure that they reported while their channel was not heard is under `run:<svc>`.
+        """
+        found = (each for each in self.jobs.values() if each.bus.name == bus_name)
+        return [each.watch.svc for each in found if each.state is not State.DOWN]
+
+    def take_failed_run(self, svc: str, failed: FailedRun, asked: Moment, now: Moment) -> Verdict | None:
+        """Return the miss of a job whose last run failed unheard, and declare it down; None otherwise.
+
+        `asked` is when `run:<svc>` was asked for: what was heard since then is newer than the answer.
+        """
+        service = self.services.get(svc)
+        if service is None or service.is_restoring or service.state is State.DOWN:
+            return None
+        if service.channel_refused_at is not None:
+            return None
+        if service.last_beat is not None and service.last_beat.mono >= asked.mono:
+            return None
+        self.confirm(service)
+        if not service.take_unheard_failure(failed, now):
+            return None
+        service.end_suspicion()
+        return self.declare_down(service, now)
 
     def count_unreadable(self, count: int) -> None:
         """Count values of `beat:<svc>`, read before a miss, that are no beats."""

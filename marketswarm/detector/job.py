@@ -82,6 +82,7 @@ class Job:
         "is_unsaved",
         "is_witnessed",
         "last_end",
+        "last_failure_ts",
         "leads_sec",
         "look_at",
         "rule",
@@ -104,6 +105,7 @@ class Job:
         self.is_end_unheard = False  # one of them may have ended in a gap, as of the last evaluation
         self.leads_sec: tuple[float, ...] = ()  # how early the last runs were; empty after one in time
         self.last_end: tuple[str, float] | None = None  # the last run that ended: its id, monotonic seconds
+        self.last_failure_ts = -inf  # the `ts` of the last report that a run failed, by its sender's clock
         # in monotonic seconds
         self._heard_since = since.mono  # the end of the last gap, as of the last evaluation
         self._evaluated_at = self._asked_at = since.mono
@@ -149,7 +151,20 @@ class Job:
 
     def take_failure(self, beat: Beat, heard: HeardAt) -> None:
         """Record that a run failed: it is no longer under way."""
+        self.last_failure_ts = max(self.last_failure_ts, min(beat.ts, heard.wall + REPEAT_SEC))
         self._end_run(beat.rid, heard)
+
+    def take_unheard_failure(self, ts: float, last_heard: float, now: Moment) -> bool:
+        """Record a failure at `ts` that `run:<svc>` shows; return False if it is not news.
+
+        It is news if it is later than the last sign of life that was heard, at `last_heard`, than the last
+        failure, and than the time from which the job is watched, but not in the future. All are epoch
+        seconds.
+        """
+        if not max(last_heard, self.expected_from.wall, self.last_failure_ts) < ts <= now.wall + REPEAT_SEC:
+            return False
+        self.last_failure_ts = ts
+        return True
 
     def take_completion(self, beat: Beat, heard: HeardAt) -> None:
         """Record a complete run that was reported at `heard`; ignore one that is older than the last."""
@@ -293,7 +308,7 @@ class Job:
         """
         if is_same_bus:
             self.unheard_until = old.unheard_until
-        self.last_end = old.last_end
+        self.last_end, self.last_failure_ts = old.last_end, old.last_failure_ts
         if self.rule.max_run_sec is not None or not old.rule.max_run_sec:
             self.runs = {rid: run._replace(at=run.at + ahead_sec) for rid, run in old.runs.items()}
         if old.rule.schedule == self.rule.schedule:

@@ -19,6 +19,7 @@ from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.job import Job
 from marketswarm.detector.verdict import (
     TRANSITIONS,
+    FailedRun,
     LastBeat,
     Publication,
     Reason,
@@ -576,6 +577,26 @@ class WatchedService:
         self.last_beat = heard
         self.parse_next()
         return heard
+
+    def take_unheard_failure(self, failed: FailedRun, now: Moment) -> bool:
+        """Record that a run failed unheard; return False unless that is later than all that is known.
+
+        The beat under `beat:<svc>` counts as well, since a sign of life may have followed. Of a job with a
+        schedule that was restored, the last run counts, and not when its silence was saved.
+        """
+        if self.job is None or self.failed_at is not None:
+            return False
+        if failed.alive_ts is not None and failed.alive_ts >= failed.ts:
+            return False
+        last_heard = -inf
+        if self.job.rule.schedule is None and self.last_beat is not None:
+            last_heard = self.last_beat.wall
+        if not self.job.take_unheard_failure(failed.ts, last_heard, now):
+            return False
+        ago_sec = now.since(failed.ts)
+        self.failed_at = HeardAt(self.bus.clock.read(now.mono), now.mono - ago_sec, now.wall - ago_sec)
+        self.exit_code = failed.exit_code
+        return True
 
     def apply_stored_beat(self, stored: LastBeat, now: Moment) -> None:
         """Record the beat under `beat:<svc>` as the last one heard, after the saved state was restored.

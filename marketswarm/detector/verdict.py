@@ -134,6 +134,18 @@ class LastBeat:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedRun:
+    """A run that failed, as it is stored under `run:<svc>`: when, by the sender's clock, and its exit code.
+
+    `alive_ts` is the `ts` of the beat under `beat:<svc>`, by the same sender; None if there is none.
+    """
+
+    ts: float
+    exit_code: int | None = None
+    alive_ts: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UnheardBeat:
     """A suspect's stored beat that the detector never heard: the service is alive, the listener may be deaf.
 

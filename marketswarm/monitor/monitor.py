@@ -26,7 +26,7 @@ from marketswarm.monitor.metrics import MonitorMetrics
 from marketswarm.monitor.publication_step import make_publication_step
 from marketswarm.monitor.publisher import LogLength, PublishedVerdict, Publisher
 from marketswarm.monitor.state import RETRY_SEC, SaveFailures, StateKeeper
-from marketswarm.monitor.witness import StoredBeats, read_last_beats
+from marketswarm.monitor.witness import StoredBeats, read_failed_runs, read_last_beats
 from marketswarm.time_slice import TimeSlice
 from marketswarm.tracing import Tracer
 from marketswarm.truth import Watch
@@ -159,8 +159,9 @@ class Evaluator:
     async def end_unheard_outages(self, bus: str) -> None:
         """Read `beat:<svc>` of the services of a bus that are down, and publish which of them are up again.
 
-        Call this when a session has begun: what was sent before is not heard. Try until the bus answers, or a
-        later session has begun.
+        Then read `run:<svc>` of its jobs that are not down, and publish which of them failed. Call this when
+        a session has begun: what was sent before is not heard. Try until the bus answers, or a later session
+        has begun.
         """
         watched = self._detector.buses.get(bus)
         session = watched and watched.clock.sessions
@@ -168,6 +169,7 @@ class Evaluator:
             if not self._detector.is_restoring:  # the restore may have read them before the session
                 with contextlib.suppress(BusError, KeyError):
                     await self._end_outages(bus)
+                    await self._find_failures(bus)
                     return
             await asyncio.sleep(RETRY_SEC)
 
@@ -179,6 +181,25 @@ class Evaluator:
                 await time_slice.pause()
                 if (verdict := self._detector.end_outage(svc, stored, read_clocks())) is not None:
                     self._publish(verdict)
+
+    async def _find_failures(self, bus: str) -> None:
+        """Read `run:<svc>` of the jobs of a bus that are not down. Raise BusError.
+
+        A user from before may not read that key; that is logged.
+        """
+        time_slice, asked = TimeSlice(), read_clocks()
+        try:
+            jobs = self._detector.find_jobs_not_down(bus)
+            async for found in read_failed_runs(self._links[bus].bus, jobs):
+                for svc, failed in found.items():
+                    await time_slice.pause()
+                    verdict = self._detector.take_failed_run(svc, failed, asked, read_clocks())
+                    if verdict is not None:
+                        self._publish(verdict)
+        except BusError as error:
+            if error.reason != "auth":
+                raise
+            log.warning("vigil.runs_refused", bus=bus, reason=error.reason, detail=error.detail)
 
     def _log_unreadable(self, bus: str, answer: StoredBeats) -> None:
         """Count and log, in one line for an answer, the last beats that can't be read."""

@@ -1,20 +1,25 @@
 """The last beats that services stored under `beat:<svc>`, read 500 at a time: a second witness of a silence.
 
+A failure of a job is no sign of life, so it is not there; `read_failed_runs` finds it under `run:<svc>`.
+
 The age of a beat follows from the time to live of its key: twice the timeout less the remaining life. No
 clocks are compared. A service may write anything under its key, so no more bytes are read than a beat may
 have.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
-from marketswarm.beat import MAX_BEAT_BYTES, Beat, MalformedBeat, parse_beat
+import orjson
+
+from marketswarm.beat import MAX_BEAT_BYTES, MAX_EXIT_CODE, Beat, MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.detector import LastBeat
-from marketswarm.keys import last_beat_key
+from marketswarm.bus.stored_values import parse_count, parse_epoch, report_unusable
+from marketswarm.detector import FailedRun, LastBeat
+from marketswarm.keys import last_beat_key, last_run_key
 
 BATCH_SIZE: Final = 500
 LAST_BEATS_SCRIPT: Final = Script.beside("marketswarm.monitor", "last_beats.lua")
@@ -49,6 +54,47 @@ async def read_last_beats(bus: Bus, timeouts: Mapping[str, float]) -> AsyncItera
             batch_error = error
             async for answer in _read_one_by_one(bus, batch, batch_error):
                 yield answer
+
+
+async def read_failed_runs(bus: Bus, services: Sequence[str]) -> AsyncIterator[dict[str, FailedRun]]:
+    """Read the last runs of jobs under `run:<svc>`, 250 at a time; yield those that failed.
+
+    A value that can't be used is reported and left out. Raise BusError.
+    """
+    for start in range(0, len(services), BATCH_SIZE // 2):
+        batch = services[start : start + BATCH_SIZE // 2]
+        keys = [make(svc) for svc in batch for make in (last_run_key, last_beat_key)]
+        replies = await bus.script(LAST_BEATS_SCRIPT, keys, [MAX_BEAT_BYTES])
+        found: dict[str, FailedRun] = {}
+        for svc, run, beat in zip(batch, replies[::4], replies[2::4], strict=True):
+            if not run:
+                continue
+            ok, failed = parse_last_run(run, svc)
+            if ok is None:
+                report_unusable(bus.name, last_run_key(svc))
+            elif failed is not None:
+                alive = parse_beat(beat, svc)
+                found[svc] = replace(failed, alive_ts=alive.ts if isinstance(alive, Beat) else None)
+        yield found
+
+
+def parse_last_run(raw: bytes, svc: str) -> tuple[bool | None, FailedRun | None]:
+    """Parse the last run of a job: whether it was ok, and the failure if it was not and is to be missed.
+
+    Return (None, None) for anything else. A run that its sender calls `quiet` is not to be missed.
+    """
+    try:
+        found: Any = orjson.loads(raw) if len(raw) <= MAX_BEAT_BYTES else None
+    except orjson.JSONDecodeError:
+        return None, None
+    if not isinstance(found, dict) or found.get("svc") != svc:
+        return None, None
+    ok, ts, code = found.get("ok"), parse_epoch(found.get("ts")), parse_count(found.get("code"))
+    if type(ok) is not bool or ts is None:
+        return None, None
+    if ok or found.get("quiet") is True:
+        return ok, None
+    return ok, FailedRun(ts, code if code is not None and code <= MAX_EXIT_CODE else None)
 
 
 async def _read_one_by_one(

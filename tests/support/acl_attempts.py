@@ -368,6 +368,7 @@ DONE = {
         SUBSCRIBE rss_agg:heartbeat
         SUBSCRIBE new:heartbeat
         GETRANGE beat:rss_agg 0 9
+        GETRANGE run:backup 0 9
         HSET healer:roster rss_agg {}
         HGET healer:lease boot
         DEL healer:lease

@@ -63,6 +63,10 @@ def test_pings_are_written_and_read_by_the_board_and_their_keys_by_the_operator(
     assert who_may("set", key="board:checks") == {"operator", "board"}
 
 
+def test_last_runs_are_read_by_the_healer_and_by_who_shows_them():
+    assert who_may("getrange", key="run:backup") == {"healer", "operator", "board"}
+
+
 def test_alerts_are_published_by_the_monitors_alone():
     assert who_may("publish", channel="healer:alerts") == {"healer", "sentinel"}
     assert who_may("xadd", key="healer:alerts:log") == {"healer", "sentinel"}

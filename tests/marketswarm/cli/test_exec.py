@@ -109,6 +109,7 @@ def test_on_success_only_is_one_beat_for_a_success_and_none_for_a_failure(shell,
         for command, code in (("true", 0), ("false", 1), ("true", 0)):
             assert shell("exec", "--svc", "backup", "--on-success-only", "--", command).returncode == code
             assert run_of(system)["code"] == code
+            assert run_of(system).get("quiet", False) is (code != 0), "the healer is to miss none"
         until(lambda: len(heard.seen) >= 2)
     assert [(beat["i"], beat["detail"][:13]) for _, beat in heard.seen] == [(1, "exit 0 after ")] * 2
     assert not any("boot" in beat for _, beat in heard.seen)

@@ -14,7 +14,7 @@ from marketswarm.monitor import monitor as module
 from marketswarm.monitor.feed import DetectorFeed
 from marketswarm.monitor.monitor import Evaluator
 from marketswarm.time_slice import TimeSlice
-from marketswarm.truth import Watch
+from marketswarm.truth import JobRule, Schedule, Watch
 from support.scenes.monitor import LoopWork
 from support.waiting import auntil
 
@@ -158,3 +158,41 @@ async def test_services_that_are_down_are_read_after_a_session_began_until_the_b
     assert [verdict.state for verdict in told] == [State.UP]
     assert told[0].age_sec == pytest.approx(10.0, abs=0.01)
     assert not answers
+
+
+@pytest.mark.parametrize("first", [None, BusError("bus", "timeout"), BusError("bus", "auth")])
+async def test_jobs_that_failed_unheard_are_read_after_a_session_began(first, moved_time):
+    """A bus that is away is asked again; one that refuses the key, as for users from before, is not."""
+    told: list[Verdict] = []
+    feed = DetectorFeed(
+        publish=told.append,
+        wake=lambda: None,
+        notify_session_opened=lambda _: None,
+        notify_silence_ended=lambda: None,
+    )
+    rule = JobRule(Schedule("0 3 * * *"), 600.0)
+    watches = [
+        Watch("a", "bus", "a:heartbeat", 10.0, 30.0),
+        Watch("b", "bus", "b:heartbeat", 9.0, 30.0, job=rule),
+    ]
+    feed.detector.set_roster(watches, {"bus": 10.0}, read_clocks())
+    list(restore_services(feed.detector, {}, {}, read_clocks()))
+    feed.on_session_opened("bus")
+    failed = b'{"svc":"b","ok":false,"code":4,"ts":%.3f}' % (read_clocks().wall + 1)
+    asked: list[list[str]] = []
+
+    class Bus(Witness):
+        async def script(self, _script, keys, _args):
+            asked.append(list(keys))
+            if first is not None and len(asked) == 1:
+                raise first
+            return [failed, -1, b"", -2]
+
+    link = BusLink()
+    link.bus = Bus()
+    evaluator = Evaluator(feed, {"bus": link}, asyncio.Event(), progress=lambda: None, publish=told.append)
+    await evaluator.end_unheard_outages("bus")
+    is_refused = first is not None and first.reason == "auth"
+    assert asked == [["run:b", "beat:b"]] * (1 if is_refused or first is None else 2)
+    want = [] if is_refused else [("b", "failed", 4)]
+    assert [(each.svc, each.reason, each.exit_code) for each in told] == want

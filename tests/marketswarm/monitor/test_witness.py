@@ -1,10 +1,13 @@
 from typing import Any
 
+import orjson
 import pytest
 
 from marketswarm.beat import encode_beat
 from marketswarm.bus import BusError
-from marketswarm.monitor.witness import BATCH_SIZE, compute_beat_age_sec, read_last_beats
+from marketswarm.bus.stored_values import count_unusable
+from marketswarm.detector import FailedRun
+from marketswarm.monitor.witness import BATCH_SIZE, compute_beat_age_sec, read_failed_runs, read_last_beats
 from marketswarm.testing import MemoryBus
 
 
@@ -105,4 +108,61 @@ async def test_a_bus_that_answers_nobody_is_away_and_is_not_asked_for_each(reaso
     with pytest.raises(BusError):
         [_ async for _ in read_last_beats(bus, dict.fromkeys("abc", 30.0))]
     assert asked == ([3, 1, 1, 1] if reason == "error" else [3, 1])
+    await bus.aclose()
+
+
+RUN = {"svc": "a", "ok": False, "code": 3, "ts": 5.0, "said": "exit 3"}
+
+
+@pytest.mark.parametrize(
+    ("value", "want"),
+    [
+        (RUN, FailedRun(5.0, 3)),
+        ({**RUN, "code": None}, FailedRun(5.0)),
+        ({**RUN, "code": 256}, FailedRun(5.0)),
+        ({**RUN, "code": True}, FailedRun(5.0)),
+        ({**RUN, "code": -1}, FailedRun(5.0)),
+        ({**RUN, "ok": True}, None),
+        ({**RUN, "quiet": True}, None),
+    ],
+)
+async def test_the_last_run_of_a_job_is_read_if_it_failed(value, want):
+    before, bus = count_unusable(), MemoryBus()
+    await bus.client.set("run:a", orjson.dumps(value))
+    assert [found async for found in read_failed_runs(bus, ["none", "a"])] == [{"a": want} if want else {}]
+    assert count_unusable() == before
+    await bus.aclose()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"{",
+        b"[]",
+        b"1",
+        b"[" * 300 + b"]" * 300,
+        b"\xff",
+        orjson.dumps({**RUN, "svc": "b"}),
+        orjson.dumps({**RUN, "ok": 0}),
+        orjson.dumps({**RUN, "ok": None}),
+        orjson.dumps({**RUN, "ts": "5"}),
+        orjson.dumps({**RUN, "ts": True}),
+        orjson.dumps({**RUN, "ts": -1}),
+        orjson.dumps({**RUN, "ts": 1e300}),
+        b'{"svc":"a","ok":false,"ts":99999999999999999999999999}',
+        orjson.dumps({**RUN, "said": "x" * 5000}),
+        None,  # a list
+    ],
+)
+async def test_a_last_run_that_is_none_is_reported_and_hides_no_other(raw):
+    before, bus = count_unusable(), MemoryBus()
+    if raw is None:
+        await bus.client.rpush("run:a", "no string")
+    else:
+        await bus.client.set("run:a", raw)
+    await bus.client.set("run:b", orjson.dumps({**RUN, "svc": "b"}))
+    await bus.client.set("beat:b", encode_beat("b", 1, 2.0), px=1000)
+    (found,) = [found async for found in read_failed_runs(bus, ["a", "b"])]
+    assert found == {"b": FailedRun(5.0, 3, 2.0)}
+    assert count_unusable() == before + 1
     await bus.aclose()

@@ -24,6 +24,7 @@ from math import inf
 from marketswarm.beat import RunReport, encode_beat
 from marketswarm.detector import (
     Detector,
+    FailedRun,
     Moment,
     Publication,
     RestartObserver,
@@ -123,6 +124,11 @@ class JobInWorld:
     def schedule(self) -> Schedule:
         assert self.rule.schedule is not None
         return self.rule.schedule
+
+    @property
+    def leaves_runs(self) -> bool:
+        """Whether its sender writes `run:<svc>`, as the board and `marketswarm exec` do."""
+        return self.boot is not None
 
     def last_success(self, before: float = inf) -> float:
         return next((at for at in reversed(self.successes) if at <= before), -inf)
@@ -258,6 +264,15 @@ class Healer:
         for svc in self.detector.find_down(name) if not self.detector.is_restoring else ():
             word = self.world.buses[name].word_of(self.detector.services[svc].watch, self.world.t)
             if word is not None and (verdict := self.detector.end_outage(svc, word, self.now)) is not None:
+                self.conclude(verdict)
+        for svc in self.detector.find_jobs_not_down(name) if not self.detector.is_restoring else ():
+            if (failed := self.world.failed_runs.get((name, svc))) is None:
+                continue
+            word = self.world.buses[name].word_of(self.detector.services[svc].watch, self.world.t)
+            failed = replace(failed, alive_ts=None if word is None else word.beat.ts)
+            verdict = self.detector.take_failed_run(svc, failed, self.now, self.now)
+            if verdict is not None:
+                self.world.found_failures += 1
                 self.conclude(verdict)
 
     # -- what it concludes and saves
@@ -425,6 +440,8 @@ class World:
         self.stories: list[str] = []
         self.alerts = 0
         self.runs = 0
+        self.failed_runs: dict[tuple[str, str], FailedRun | None] = {}  # `run:<svc>`, by bus and job
+        self.found_failures = 0  # that a healer did not hear
         self.jobs = {f"job{n}": self.make_job(f"job{n}") for n in range(jobs)}
         self.healers: dict[str, Healer] = {}
         for name in self.walls:
@@ -557,6 +574,9 @@ class World:
         self.note_taken(job, what, run)
         if what == "ended" and job.has_key:
             bus.keys[svc] = Key(payload, t, 2 * job.watch.timeout_sec)
+        if job.leaves_runs and what in ("ended", "failed"):
+            failed = FailedRun(round(self.wall + t, 3))
+            self.failed_runs[job.watch.bus, svc] = failed if what == "failed" else None
         for healer in list(self.healers.values()):
             session = healer.sessions.get(job.watch.bus)
             if session is not None:
@@ -926,6 +946,18 @@ class World:
             at = failed[-1] if failed and failed[-1] is not None else inf
             if self.t > at + SLACK_SEC and self.is_calm(job, at - SLACK_SEC):
                 self.fail(job, f"it failed at {at}, and that is not told")
+            self.check_last_failure(job)
+
+    def check_last_failure(self, job: JobInWorld) -> None:
+        """Whether the last run is told if it failed: where nobody heard that, its key shows it."""
+        last = job.failures[-1] if job.failures else None
+        if last is None or last.ended is None or last.told or last.hidden or not job.leaves_runs:
+            return
+        begin, late_sec = last.ended - SLACK_SEC, self.t - last.ended - SLACK_SEC
+        is_last = job.last_success() < last.ended and job.changed_at < begin
+        is_clear = is_last and len(self.offsets_since(job.last_success() - DAY_SEC)) == 1
+        if is_clear and late_sec > self.deaf_sec(job.watch.bus, begin) + 10.0:
+            self.fail(job, f"its last run failed at {last.ended}, and that is not told")
 
     def check_ok(self, job: JobInWorld) -> None:
         """Whether a job that is down should be up: a later run was heard, or its key shows it."""
