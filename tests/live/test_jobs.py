@@ -86,3 +86,19 @@ def test_a_killed_healer_knows_the_jobs_again_and_repeats_nothing(fleet):
     assert job["next_due_at"] == job["next_run_at"] + 3600
     assert known()["expected_from"] == before
     assert not fleet.alerts.of("heartbeat_miss", "nightly")
+
+
+def test_a_run_that_fails_while_the_healer_is_away_is_missed_once_it_is_back(fleet):
+    assert run(fleet, "nightly", "true") == 0
+    until(lambda: fleet.system.cmd("HGET", "healer:jobs", "nightly"), what="the run to be saved")
+    fleet["healer"].kill()
+    assert run(fleet, "nightly", "sh", "-c", "exit 3") == 3
+    fleet["healer"].start()
+    until(lambda: misses(fleet, "nightly", "failed"), what="the failure that nobody heard")
+    assert misses(fleet, "nightly", "failed")[0]["exit_code"] == 3
+    fleet["healer"].kill()
+    fleet["healer"].start()
+    until(lambda: len(fleet["healer"].logs("vigil.recalled")) == 3, what="a third healer to know the jobs")
+    assert run(fleet, "nightly", "true") == 0
+    until(lambda: fleet.alerts.of("heartbeat_ok", "nightly"), what="its ok")
+    assert len(misses(fleet, "nightly", "failed")) == 1
