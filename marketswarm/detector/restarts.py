@@ -34,7 +34,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat, parse_beat
-from marketswarm.detector.bus import WatchedBus
+from marketswarm.detector.bus import MAX_PER_EVALUATION, WatchedBus
 from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.detector import BeatObserver, Detector
 from marketswarm.detector.service import WatchedService
@@ -315,19 +315,25 @@ class RestartObserver(BeatObserver):
             service.parse_next()
 
     def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
-        """Return the verdicts on gaps of a bus's services that may be published now."""
-        wheel = self._cases.get(bus)
+        """Return the verdicts on gaps of a bus's services that may be published now, 4000 at most."""
+        wheel, proven = self._cases.get(bus), bus.clock.proven
         found: list[Verdict] = []
-        for case in wheel.pop_due(bus.clock.proven) if wheel is not None else ():
-            service = case.service
-            if service.is_dropped or self._history_of(service).case is not case:
-                continue
-            if service.last_beat is None or service.last_beat.at <= case.at:
-                self._wheel(bus).add(case)  # it beat once: that may yet become a miss
-                continue
-            found.append(case.verdict(now))
-            self._history_of(service).drop_case()
-            self.save_soon(service.watch.svc)
+        if wheel is None:
+            return found
+        waiting: list[Case] = []
+        while len(found) < MAX_PER_EVALUATION and wheel.next_due() <= proven:
+            for case in wheel.pop_due(proven, MAX_PER_EVALUATION):
+                service = case.service
+                if service.is_dropped or self._history_of(service).case is not case:
+                    continue
+                if service.last_beat is None or service.last_beat.at <= case.at:
+                    waiting.append(case)  # it beat once: that may yet become a miss
+                    continue
+                found.append(case.verdict(now))
+                self._history_of(service).drop_case()
+                self.save_soon(service.watch.svc)
+        for case in waiting:
+            wheel.add(case)
         return found
 
     # -- the beats to save

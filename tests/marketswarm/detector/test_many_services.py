@@ -4,7 +4,7 @@ import pytest
 
 from marketswarm.detector.bus import MAX_PER_EVALUATION
 from marketswarm.detector.service import WatchedService
-from support.simulation.manual_detector import Hand, watch
+from support.simulation.manual_detector import Hand, bus_away, gaps, watch
 
 COUNT = 5 * MAX_PER_EVALUATION
 TIMEOUT_SEC = 30.0
@@ -77,3 +77,25 @@ def test_services_that_beat_while_they_wait_for_a_canary_are_looked_at_in_portio
     hand.canaries()
     assert evaluate_all(hand, looks) == []
     assert not bus.awaiting_canary
+
+
+def test_gaps_that_may_be_published_at_the_same_time_are_concluded_in_portions(monkeypatch):
+    monkeypatch.setattr("marketswarm.detector.restarts.MAX_PER_EVALUATION", 10)
+    names = [f"svc{n}" for n in range(50)]
+    hand = Hand(*(watch(svc, 10.0, TIMEOUT_SEC) for svc in names))
+    hand.beating(20, 10, *names, boot="old")
+    bus_away(hand, 40)
+    hand.beating(10, 10, "svc0", boot="new")  # it beats once, and is missed in place of its gap
+    hand.beating(15, 10, *names[1:], boot="new")
+    assert gaps(hand) == []
+    portions = []
+    for _ in range(80):
+        hand.elapsed += 0.25
+        hand.canaries()
+        for svc in names[1:]:
+            hand.beat(svc, boot="new")
+        tick = hand.detector.tick(hand.now)
+        hand.record(tick.verdicts)
+        portions.append(sum(verdict.gap_sec is not None for verdict in tick.verdicts))
+    assert 0 < max(portions) < 20
+    assert sorted(svc for svc, _, _ in gaps(hand)) == sorted(names[1:])
