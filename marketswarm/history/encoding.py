@@ -6,7 +6,7 @@ refused as a whole, and its reader begins anew.
 All numbers are whole, and written as variable-length integers of seven bits a byte, the lowest first. Times
 are written as differences, so most take one to three bytes:
 
-- the record of a service: 15 bytes, 4 to 8 for each fact of the last hours, 5 for each of its last outages
+- the record of a service: 21 bytes, 4 to 8 for each fact of the last hours, 5 for each of its last outages
 - hours of a subject, in one period of 32 days: 4 to 6 bytes for each run of equal hours
 """
 
@@ -28,6 +28,9 @@ MAX_PROGRESS_BYTES: Final = 4096
 MAX_FACTS: Final = 30_000
 _MAX_NUMBER_BYTES: Final = 9
 _FORMAT: Final = 1
+_SERVICE_FORMAT: Final = 2
+"""With the bus of the service, which a record of format 1 does not have."""
+_MAX_BUS: Final = 2**32
 _STATES: Final = (KnownState.UNKNOWN, KnownState.UP, KnownState.DOWN)
 _MAX_BOOT: Final = 64
 _MAX_HOUR: Final = MAX_EPOCH // HOUR_SEC
@@ -39,7 +42,8 @@ class UnreadableHistoryError(ValueError):
 
 def encode_service(record: ServiceHistory) -> bytes:
     """Return the record of a service as bytes."""
-    numbers = [_FORMAT, record.first, 0 if record.gone_at is None else record.gone_at + 1]
+    numbers = [_SERVICE_FORMAT, record.first, 0 if record.gone_at is None else record.gone_at + 1]
+    numbers += (0 if record.bus is None else record.bus + 1, record.moved_at)
     numbers.append(len(record.outages))
     before = 0
     for start, end in record.outages:
@@ -51,9 +55,12 @@ def encode_service(record: ServiceHistory) -> bytes:
 def parse_service(raw: bytes) -> ServiceHistory:
     """Parse the record of a service. Raises UnreadableHistoryError."""
     numbers = _read_numbers(raw, MAX_RECORD_BYTES)
-    if _next(numbers, _FORMAT) != _FORMAT:
+    form = _next(numbers, _SERVICE_FORMAT)
+    if not form:
         raise UnreadableHistoryError("no such format")
     first, gone = _next(numbers, _MAX_HOUR), _next(numbers, MAX_EPOCH + 1)
+    has_bus = form == _SERVICE_FORMAT
+    bus, moved_at = (_next(numbers, _MAX_BUS), _next(numbers, MAX_EPOCH)) if has_bus else (0, 0)
     outages, before = list[tuple[int, int]](), 0
     for _ in range(_next(numbers, MAX_OUTAGES)):
         start = before + _next(numbers, MAX_EPOCH)
@@ -65,7 +72,8 @@ def parse_service(raw: bytes) -> ServiceHistory:
     _require_end(numbers)
     if timeline.begin < first * HOUR_SEC:
         raise UnreadableHistoryError("it begins before its first hour")
-    return ServiceHistory(first, timeline, outages, gone - 1 if gone else None)
+    gone_at, bus_number = (each - 1 if each else None for each in (gone, bus))
+    return ServiceHistory(first, timeline, outages, gone_at, bus_number, moved_at)
 
 
 def encode_timeline(timeline: Timeline) -> bytes:

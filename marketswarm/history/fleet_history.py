@@ -11,6 +11,7 @@ did not listen to it. So a quiet service costs nothing but its name.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+from zlib import crc32
 
 from marketswarm.beat import Beat
 from marketswarm.event import Event, Kind
@@ -66,18 +67,31 @@ def bus_subject(bus: str) -> str:
     return f"bus:{bus}"
 
 
+def bus_number(bus: str) -> int:
+    """Return the number by which the record of a service names its bus, below 2**32."""
+    return crc32(bus.encode())
+
+
 @dataclass(slots=True)
 class ServiceHistory:
     """The history of one service, without its finished hours.
 
     `first` is its first hour, `outages` the last MAX_OUTAGES outages that are finished, as start and end;
-    `gone_at` is when it was missing in the truth first, in epoch seconds.
+    `gone_at` is when it was missing in the truth first, in epoch seconds. `bus` is the `bus_number` of its
+    bus (None if that is not known), `moved_at` when it moved there: what that bus lost before does not count.
     """
 
     first: int
     timeline: Timeline
     outages: list[tuple[int, int]] = field(default_factory=list)
     gone_at: int | None = None
+    bus: int | None = None
+    moved_at: int = 0
+
+    @property
+    def is_quiet(self) -> bool:
+        """True if its spans are those of its bus."""
+        return self.timeline.is_quiet and self.moved_at <= self.timeline.begin
 
 
 @dataclass(slots=True)
@@ -122,6 +136,7 @@ class FleetHistory:
         self._unheard: dict[str, tuple[int, list[Span]]] = {}
         self._quiet: dict[tuple[str, int, int], list[Span]] = {}
         self._unheard_version = 0
+        self._moved: dict[tuple[str, str, int, int], list[Run]] = {}  # within one call of `follow`
 
     # -- what is recorded
 
@@ -146,15 +161,69 @@ class FleetHistory:
             elif now - record.gone_at > GONE_SEC:
                 del self.services[svc]
                 self.changes.services.add(svc)
+        new = self._add_services(bus_of, now)
+        self._forget_caches()
+        self._shared_sums.clear()
+        self._sums.clear()
+        return new
+
+    def _add_services(self, bus_of: Mapping[str, str], now: int) -> list[str]:
+        """Begin the history of services that are new, and note on which bus each is; return the new ones."""
         new = [svc for svc in bus_of if svc not in self.services]
         first = max(self.final, now // HOUR_SEC)
         for svc in new:
             self.services[svc] = ServiceHistory(first, Timeline(first * HOUR_SEC))
             self.changes.services.add(svc)
-        self._forget_caches()
-        self._shared_sums.clear()
-        self._sums.clear()
+        numbers = {bus: bus_number(bus) for bus in set(bus_of.values())}
+        for svc, bus in bus_of.items():
+            if self.services[svc].bus != numbers[bus]:
+                self._set_bus(svc, numbers[bus], now)
+        self._moved.clear()
         return new
+
+    def _set_bus(self, svc: str, number: int, now: int) -> None:
+        """Note the bus of a service; if it moved there, keep what was unknown on the old one as its own."""
+        record = self.services[svc]
+        is_move, old = record.bus is not None, self._find_bus(record)
+        record.bus = number
+        self.changes.services.add(svc)
+        if not is_move or svc == HEALER:
+            return
+        line, end = record.timeline, record.timeline.begin // HOUR_SEC
+        first = max(record.first, end - KEPT_HOURS)
+        if first < end:
+            self._move_hours(svc, old or "", first, end)
+        unheard = self.buses[old].unheard_spans(now) if old else ()
+        for span in clip(unheard, max(line.begin, record.moved_at), now):
+            line.add(Fact(span.end, Change.UNHEARD, span.start, span.end))
+        record.moved_at = now
+
+    def _move_hours(self, svc: str, old: str, first: int, end: int) -> None:
+        """Keep the finished hours of a service as they differ from its present bus, not from its old one."""
+        own, shared = self.hours.get(svc), self._shared_runs(svc)
+        before = self.hours.get(bus_subject(old), ())
+        if before == shared:
+            return
+        if own:
+            hours = fill_runs(own, before, first, end)
+            self._replace_hours(svc, find_differences(hours, shared), first, end)
+            return
+        key = (old, self._bus_of(svc), first, end)
+        if key not in self._moved:  # a whole bus may move at once
+            self._moved[key] = find_differences(fill_runs((), before, first, end), shared)
+        if runs := self._moved[key]:
+            self.hours[svc] = list(runs)
+            low, high = runs[0].hour // PERIOD_HOURS, (runs[-1].end - 1) // PERIOD_HOURS
+            self.changes.hours.update((svc, period) for period in range(low, high + 1))
+
+    def _find_bus(self, record: ServiceHistory) -> str | None:
+        """Return the bus that the record of a service names; None if it is not known."""
+        return next((bus for bus in self.buses if bus_number(bus) == record.bus), None)
+
+    def _bus_of(self, svc: str) -> str:
+        """Return the bus of a service, the last one of a service that is gone; empty if it is not known."""
+        bus = self.bus_of.get(svc)
+        return bus if bus is not None else self._find_bus(self.services[svc]) or ""
 
     def adopt(self, svc: str, state: KnownState, since: float) -> None:
         """Take over the healer's stored verdict on a service, if the events here do not say the same."""
@@ -259,7 +328,7 @@ class FleetHistory:
         return [
             svc
             for svc, record in self.services.items()
-            if record.timeline.begin < end and not record.timeline.is_quiet
+            if record.timeline.begin < end and not record.is_quiet
         ]
 
     def _finish_service(self, svc: str, target: int) -> None:
@@ -292,7 +361,7 @@ class FleetHistory:
             self._finish_service(svc, target)
             yield
         for record in self.services.values():
-            if record.timeline.is_quiet:
+            if record.is_quiet:
                 record.timeline.advance(target * HOUR_SEC)
                 yield
         if target // PERIOD_HOURS != self.final // PERIOD_HOURS:
@@ -347,7 +416,7 @@ class FleetHistory:
 
     def _shared_runs(self, svc: str) -> Sequence[Run]:
         """Return the hours of the bus of a service. Nobody but the sentinel listens to the healer."""
-        return () if svc == HEALER else self.hours.get(bus_subject(self.bus_of.get(svc, "")), ())
+        return () if svc == HEALER else self.hours.get(bus_subject(self._bus_of(svc)), ())
 
     # -- what is asked
 
@@ -357,12 +426,15 @@ class FleetHistory:
         Raises:
             KeyError: the service has no history.
         """
-        line, bus = self.services[svc].timeline, self.bus_of.get(svc, "")
+        record = self.services[svc]
+        line, bus = record.timeline, self._bus_of(svc)
         if svc == HEALER:
             silent = find_unheard(self.listening, end, self.healer_timeout_sec)
             shown = silent is not None and line.current() is not KnownState.DOWN
             return line.spans([Span(*silent, KnownState.UNKNOWN)] if silent and shown else (), end)
-        if not line.is_quiet:
+        if record.moved_at > line.begin:
+            return line.spans(self._list_unheard(bus, end, record.moved_at), end)
+        if not record.is_quiet:
             return line.spans(self._find_unheard(bus, end), end)
         key = (bus, line.begin, end)
         if key not in self._quiet:
@@ -438,7 +510,7 @@ class FleetHistory:
         if known is not None and known[0] == key:
             return known[1]
         own, shared = self.hours.get(svc), self._shared_runs(svc)
-        bus = "" if svc == HEALER else self.bus_of.get(svc, "")
+        bus = "" if svc == HEALER else self._bus_of(svc)
         found = {}
         for name, hours in WINDOWS.items():
             first = max(record.first, hour - hours)
@@ -465,13 +537,18 @@ class FleetHistory:
         known = self._unheard.get(bus)
         if known is not None and known[0] == end:
             return known[1]
+        found = self._list_unheard(bus, end)
+        self._unheard[bus] = (end, found)
+        return found
+
+    def _list_unheard(self, bus: str, end: int, since: int = 0) -> list[Span]:
+        """Return the spans up to `end` without a healer, and those from `since` on without the bus."""
         found = self.healer.unheard_spans(end)
         silent = find_unheard(self.listening, end, self.healer_timeout_sec)
         if silent is not None:
             found.append(Span(*silent, KnownState.UNKNOWN))
         if bus in self.buses:
-            found += self.buses[bus].unheard_spans(end)
-        self._unheard[bus] = (end, found)
+            found += clip(self.buses[bus].unheard_spans(end), since, end)
         return found
 
     def _forget_caches(self) -> None:

@@ -5,7 +5,7 @@ timelines of healer and buses), `board:history:spans` (a record for each service
 (the finished hours of 32 days, which expire together when the oldest are 400 days old).
 
 What it costs, as `tests/board/test_history_store.py` measures it by MEMORY USAGE: a quiet service has about
-70 bytes, however long it runs; one that is down for ten minutes of each day has 3 kB in a year; one that is
+90 bytes, however long it runs; one that is down for ten minutes of each day has 3 kB in a year; one that is
 down for a part of every hour, and each time for another one, has 42 kB. More than that none can have.
 
 Several boards may write. Each write is one script that checks the version of what is stored: whoever lost
@@ -228,10 +228,10 @@ async def _read_services(bus: Bus, history: FleetHistory, names: Sequence[str], 
             except UnreadableHistoryError as error:
                 report_unusable(bus.name, BOARD_SPANS, f"{svc}: {error}")
                 continue
-            if record.timeline.begin > now + HOUR_SEC:
+            if max(record.timeline.begin, record.moved_at) > now + HOUR_SEC:
                 report_unusable(bus.name, BOARD_SPANS, f"{svc}: it begins in the future")
                 continue
-            if record.timeline.is_quiet:
+            if record.is_quiet:
                 record.timeline.advance(begin)
             history.services[svc] = record
 

@@ -48,17 +48,30 @@ def same(one, two):
     return (one.begin, one.state, one.refused, one.facts) == (two.begin, two.state, two.refused, two.facts)
 
 
+def test_the_record_of_a_release_that_did_not_know_its_bus_is_read():
+    record = ServiceHistory(H0, Timeline(T0, KnownState.UP), [(T0, T0 + 5)], T0 + 9)
+    raw = encode_service(record)
+    old = b"\1" + raw[1:].replace(b"\0\0\1", b"\1", 1)  # without bus and time of the move
+    assert len(old) == len(raw) - 2
+    assert encode_service(parse_service(old)) == raw
+
+
 @given(
-    timelines, st.lists(st.integers(1, 10**6), max_size=2 * MAX_OUTAGES), st.none() | st.integers(0, 2**33)
+    timelines,
+    st.lists(st.integers(1, 10**6), max_size=2 * MAX_OUTAGES),
+    st.none() | st.integers(0, 2**33),
+    st.none() | st.integers(0, 2**32 - 1),
+    st.integers(0, 2**33),
 )
-def test_the_record_of_a_service_is_read_back_as_it_was(timeline, lengths, gone_at):
+def test_the_record_of_a_service_is_read_back_as_it_was(timeline, lengths, gone_at, bus, moved_at):
     outages, at = [], T0
     for start, end in zip(lengths[::2], lengths[1::2], strict=False):
         outages.append((at + start, at + start + end))
         at += start + end
-    record = ServiceHistory(H0, timeline, outages, gone_at)
+    record = ServiceHistory(H0, timeline, outages, gone_at, bus, moved_at)
     found = parse_service(encode_service(record))
     assert (found.first, found.outages, found.gone_at) == (H0, outages, gone_at)
+    assert (found.bus, found.moved_at) == (bus, moved_at)
     assert same(found.timeline, timeline)
 
 
@@ -94,7 +107,8 @@ def test_progress_is_read_back_as_it_was():
 
 
 def test_a_quiet_service_takes_a_few_bytes():
-    assert len(encode_service(ServiceHistory(H0, Timeline(T0, KnownState.UP)))) <= 15
+    record = ServiceHistory(H0, Timeline(T0, KnownState.UP), bus=2**32 - 1)
+    assert len(encode_service(record)) <= 21
 
 
 def test_the_worst_period_fits_its_limit():

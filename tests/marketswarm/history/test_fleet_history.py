@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from marketswarm.beat import Beat
 from marketswarm.event import Event, Kind
+from marketswarm.history.encoding import encode_service, parse_service
 from marketswarm.history.fleet_history import (
     EXACT_HOURS,
     GONE_SEC,
@@ -15,6 +16,7 @@ from marketswarm.history.fleet_history import (
     MAX_OUTAGES,
     PERIOD_HOURS,
     FleetHistory,
+    UnsavedChanges,
     bus_subject,
 )
 from marketswarm.history.rollup import HOUR_SEC, WINDOWS, PastOutage, Seconds
@@ -49,6 +51,14 @@ def listening(hours=24, services=BUS_OF, at=0):
     for i, moment in ((1, begin), (hours * 360, begin + hours * HOUR_SEC)):
         history.hear_healer(Beat("healer", i, 0.0, boot="one", every=10.0), moment, float(begin))
     return history
+
+
+def reread(history):
+    """Return a history as a board reads it that starts anew."""
+    found = FleetHistory(history.final, history.listening)
+    found.healer, found.buses, found.hours = history.healer, history.buses, history.hours
+    found.services = {svc: parse_service(encode_service(each)) for svc, each in history.services.items()}
+    return found
 
 
 def finish(history, now):
@@ -133,6 +143,54 @@ def test_a_service_that_is_new_is_unknown_until_it_is_heard():
     history.apply_event(event(Kind.HEARTBEAT_OK, "new", 5400))
     assert states(history, "new", 7200) == [(3600, 5400, "unknown"), (5400, 7200, "up")]
     assert history.uptime("new", T0 + 7200)["1y"] == Seconds(1800, 0, 1800)
+
+
+def lose_bus(history, bus, start, end):
+    history.apply_event(event(Kind.BUS_MISS, bus, start + 30, start))
+    history.apply_event(event(Kind.BUS_OK, bus, end, start, down_sec=float(end - start)))
+
+
+@pytest.mark.parametrize("hours", [3, 20])  # held as facts, and finished
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_service_that_moves_to_another_bus_keeps_its_history(hours, restarts):
+    history = listening(hours=40)
+    lose_bus(history, "system", 600, 2 * 3600 + 60)
+    lose_bus(history, "market", 7200, 9000)
+    for each in outage("b", 9900, 10_200):
+        history.apply_event(each)
+    now = hours * 3600 + 600
+    finish(history, now)
+    before = {svc: history.uptime(svc, T0 + now) for svc in ("a", "b", "m")}
+    if restarts:
+        history = reread(history)
+    history.changes = UnsavedChanges()
+    history.follow({"a": "market", "b": "market", "m": "system", "healer": "system"}, 30.0, T0 + now)
+    assert history.changes.services == {"a", "b", "m"}
+    assert {svc for svc, _ in history.changes.hours} == ({"a", "b", "m"} if hours == 20 else set())
+    assert {svc: history.uptime(svc, T0 + now) for svc in before} == before
+    lose_bus(history, "market", now + 1000, now + 1100)
+    lose_bus(history, "system", now + 1000, now + 1500)
+    later = now + EXACT_HOURS * 3600 + 7200
+    expected = {
+        svc: before[svc]["1y"].plus(Seconds(later - now - lost, 0, lost))
+        for svc, lost in (("a", 100), ("b", 100), ("m", 500))
+    }
+    assert {svc: history.uptime(svc, T0 + later)["1y"] for svc in before} == expected
+    finish(history, later)
+    assert {svc: history.uptime(svc, T0 + later)["1y"] for svc in before} == expected
+
+
+@pytest.mark.parametrize("hours", [3, 20])
+def test_a_service_that_leaves_the_truth_keeps_what_its_bus_lost(hours):
+    history = listening(hours=40)
+    lose_bus(history, "market", 600, 5000)
+    now = hours * 3600
+    finish(history, now)
+    before = history.uptime("m", T0 + now)
+    history.follow({"a": "system"}, 30.0, T0 + now)
+    assert history.uptime("m", T0 + now) == before
+    history.follow(BUS_OF, 30.0, T0 + now)
+    assert history.uptime("m", T0 + now) == before
 
 
 def test_a_service_that_leaves_the_truth_is_unknown_and_forgotten_in_the_end():
