@@ -24,9 +24,9 @@ print(json.dumps({name: asyncio.run(knock(url)) for name, url in urls.items()}))
 """
 
 
-FORGET_BARS = """
-import pathlib, redis
-redis.Redis.from_url(pathlib.Path("/keys/market-redis").read_text().strip()).delete("bars:bars")
+FORGET = """
+import pathlib, redis, sys
+redis.Redis.from_url(pathlib.Path("/keys/market-redis").read_text().strip()).delete(sys.argv[1])
 """
 
 
@@ -125,8 +125,9 @@ def test_while_the_gate_is_closed_readers_wait_and_make_up_says_why_and_they_beg
     station.env["SOURCES_BASE_URLS"] = json.dumps({"kraken": "https://127.0.0.1:1"})  # nobody is there
     station.truth.write_text(json.dumps(truth), encoding="utf-8")
     station.compose("stop", *READERS)
-    # a reader that restarts waits for nobody while there are some
-    station.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "bars", "-c", FORGET_BARS)
+    for name, key in (("bars", "bars:bars"), ("sources", "preload:status")):  # as before the first time
+        once = ("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", name)
+        station.compose(*once, "-c", FORGET, key)
     ended = station.run("make", "up", within=280, check=False)
     assert ended.returncode != 0
     assert "gate of the market's sources is closed" in ended.stderr

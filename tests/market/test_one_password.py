@@ -161,6 +161,8 @@ class AttackedFleet:
         values of another type.
         """
         done = Attack(user)
+        if extent.big == LARGEST:  # they take all of a server's time: that it does not answer is not false
+            self.doubtful |= set(BUSES)
         self.doubtful |= set(self.truth.services) if user in BEATS_FOR_ALL else {user}
         for bus in BUSES:
             places = list_places(self.truth, bus).get(user)
