@@ -201,6 +201,7 @@ class Detector:
         service.set_restoring(waits=self.is_restoring if old is None else old.is_restoring)
         if old is not None:
             old.confirm()
+            old.evaluate_job(now)
             old.drop()
             service.inherit(old, running, old.bus.clock.read(now.mono))
             if old.is_silence_saved:  # the saved silence must not stay a reading of another clock

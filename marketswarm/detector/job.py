@@ -86,6 +86,7 @@ class Job:
         "last_failure_ts",
         "leads_sec",
         "look_at",
+        "not_due_before",
         "rule",
         "runs",
         "unheard_until",
@@ -100,6 +101,7 @@ class Job:
         self.is_witnessed = True  # `beat:<svc>` showed no newer report, or was not asked yet
         self.unheard_until = since.mono  # its channel could not be heard before this, in monotonic seconds
         self.due_at = inf  # by the listening clock, as of the last evaluation
+        self.not_due_before = -inf  # the same, while the deadline of an earlier truth counts
         self.look_at = since.at  # infinity once it is evaluated, until something has changed
         self.filed: tuple[float, int] | None = None  # its newest entry on its bus: when, number
         self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
@@ -203,6 +205,7 @@ class Job:
         """Expect the next run after `since`."""
         self.expected_from, self.has_run, self.is_unsaved = since, has_run, True
         self.is_witnessed = True
+        self.not_due_before = -inf
         self._waits = {}
         self.look_at = since.at
 
@@ -338,6 +341,10 @@ class Job:
             since = old.expected_from
             self._expect_after(since._replace(at=since.at + ahead_sec), has_run=old.has_run)
             self.is_live, self.leads_sec = old.is_live, old.leads_sec
+
+    def keep_deadline(self, due: float) -> None:
+        """Let the run that is expected or under way not be due before `due`, by the listening clock."""
+        self.not_due_before = due
 
     def restore(self, saved: SavedJob | None, fallback: HeardAt, running: float, now: Moment) -> None:
         """Apply the saved state of an earlier run of the healer, unless this run has heard a run meanwhile.

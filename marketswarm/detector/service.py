@@ -190,8 +190,10 @@ class WatchedService:
         """
         run_due = job.run_due_at()
         if job.rule.schedule is None:
-            return min(self._silence_due(), run_due)
-        return min(job.due_at, run_due) if job.is_end_unheard or run_due == inf else run_due
+            due = min(self._silence_due(), run_due)
+        else:
+            due = min(job.due_at, run_due) if job.is_end_unheard or run_due == inf else run_due
+        return max(due, job.not_due_before)
 
     def begin_job(self, now: Moment) -> None:
         """Watch the runs of the service from now on, if it is a job."""
@@ -352,7 +354,8 @@ class WatchedService:
         """Take over the state of `old`, the same service under another line of the truth.
 
         `now` and `old_now` are the readings of the listening clocks of its present bus and of that of `old`.
-        The silence goes on; it is never due before a warm-up from `now`.
+        The silence goes on; it is never due before a warm-up from `now`. The run of a job that is expected or
+        under way is not due earlier than it was, for as long as that.
         """
         ahead_sec = now - old_now
         before = now - old.silence_sec(old_now)
@@ -371,6 +374,10 @@ class WatchedService:
         self.host = old.host
         if self.job is not None and old.job is not None:
             self.job.inherit(old.job, ahead_sec, is_same_bus=self.bus is old.bus)
+            is_same = self.job.rule.schedule == old.job.rule.schedule
+            old_due = old.due() if is_same else old.job.run_due_at()
+            if old_due < inf:
+                self.job.keep_deadline(min(old_due + ahead_sec, self.not_due_before))
         if old.failed_at is not None:
             self.failed_at = old.failed_at._replace(at=old.failed_at.at + ahead_sec)
             self.exit_code = old.exit_code

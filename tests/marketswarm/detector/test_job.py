@@ -765,6 +765,56 @@ def test_under_a_new_grace_the_last_run_still_counts():
     assert misses(hand) == [(100, "overdue")]
 
 
+def test_a_shorter_grace_makes_no_miss_of_a_run_that_has_its_old_deadline_ahead():
+    hand = hand_of(minutely(grace=50.0))
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(95)
+    hand.rewatch(minutely(grace=10.0))  # by which it was to be reported half a minute ago
+    hand.run(5)
+    hand.rewatch(minutely(grace=5.0))
+    assert misses(hand) == []
+    hand.run(10)
+    assert misses(hand) == [(110, "overdue")], "the deadline of before, however often the truth changes"
+
+
+def test_a_shorter_grace_counts_from_the_next_run_on():
+    hand = hand_of(minutely(grace=50.0))
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(95)
+    hand.rewatch(minutely(grace=10.0))
+    hand.beat(run="ended")
+    hand.run(35)
+    assert misses(hand) == [(130, "overdue")]
+
+
+@pytest.mark.parametrize("schedule", [EVERY_MINUTE, Schedule("*/2 * * * *"), None])
+def test_a_shorter_longest_run_makes_no_miss_of_a_run_that_has_its_old_deadline_ahead(schedule):
+    hand = hand_of(minutely(max_run=60.0))
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.beat(boot="b", run="started", rid="1")
+    hand.run(30)
+    changed = replace(minutely(), job=JobRule(schedule, GRACE if schedule else 0.0, 20.0))
+    hand.rewatch(changed)
+    hand.run(25)
+    assert misses(hand) == []
+    hand.run(10)
+    assert misses(hand) == [(65, "never_ended")]
+
+
+def test_a_shorter_grace_right_after_the_deadline_hides_no_miss():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(74.9)
+    hand.elapsed += 0.2
+    hand.rewatch(minutely(grace=10.0))
+    hand.run(1)
+    assert misses(hand) == [(80, "overdue")]
+
+
 def test_a_job_whose_schedule_has_ended_is_not_missed():
     hand = hand_of(minutely(schedule=Schedule("2020-01-01,02 03:00")))
     hand.beat(run="ended")
