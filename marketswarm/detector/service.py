@@ -670,6 +670,10 @@ class WatchedService:
             self.last_beat = HeardAt(at, now.mono - age, now.wall - age)
             if not is_saved_run:
                 self._complete_run(beat, self.last_beat)
+        sent = HeardAt(running - age, now.mono - age, now.wall - age)
+        is_later = self.job is not None and sent.mono > self.job.expected_from.mono + IN_FLIGHT_SEC
+        if is_life and is_later and self.has_schedule:
+            self._complete_run(beat, sent)  # its ok was published, and the job was not saved yet
 
     # -- restore and takeover
 

@@ -703,6 +703,18 @@ def test_a_restarted_healer_knows_the_last_run_and_its_deadline():
     assert misses(hand) == [(20, "overdue")]
 
 
+def test_a_restarted_healer_knows_a_run_whose_ok_was_published_before_the_job_was_saved():
+    saved = replace(UP, since=MIDNIGHT - 5, job=SavedJob(MIDNIGHT - 7200), boot="b", i=1)
+    hand = hand_of(held=True)
+    hand.attest("a", 5.0, i=1, boot="b", run="ended")
+    hand.recall({"a": saved})
+    hand.run(19)
+    assert misses(hand) == []
+    assert hand.detector.jobs["a"].job.expected_from.wall == pytest.approx(MIDNIGHT - 5, abs=0.5)
+    hand.run(10)
+    assert misses(hand) == [(20, "overdue")]
+
+
 def test_a_restarted_healer_does_not_miss_a_run_of_the_time_in_which_it_was_away():
     hand = hand_of(known={"a": replace(UP, job=SavedJob(MIDNIGHT - 7200))})
     hand.run(75)  # what was due in the last two hours may have been reported, and nobody knows
