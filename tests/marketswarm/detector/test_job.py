@@ -134,6 +134,18 @@ def test_the_schedule_waits_for_a_run_that_has_a_longest_time():
     assert (125 <= at <= 131, reason) == (True, "never_ended")
 
 
+def test_after_a_run_the_next_is_overdue_by_its_schedule_and_not_by_the_longest_time_of_that_run():
+    hand = hand_of(minutely(max_run=100.0))
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    hand.beat(run="started", rid="1")
+    hand.run(25)
+    hand.beat(run="ended", rid="1")
+    hand.run(80)
+    assert misses(hand) == [(140, "overdue")]
+
+
 def test_without_a_schedule_a_run_that_never_ends_is_missed_though_the_service_beats():
     hand = hand_of(replace(watch(), job=JobRule(max_run_sec=30.0)))
     hand.beat(boot="b", run="started", rid="1")
