@@ -886,6 +886,20 @@ def test_a_takeover_takes_the_run_under_way_of_which_the_standby_missed_the_star
     assert (186 <= at <= 190, reason) == (True, "never_ended")
 
 
+def test_a_run_that_a_takeover_takes_long_before_the_next_scheduled_time_is_missed_by_its_longest_time():
+    hand = hand_of(long_runs())
+    hand.run(65)
+    hand.beat(boot="b", run="ended", rid="0")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended", rid="0")
+    hand.run(235)
+    cut(hand)
+    hand.run(50)
+    taken_over(hand, SavedJob(MIDNIGHT + 65, runs=(("1", MIDNIGHT + 301),)))
+    hand.run(200)
+    ((at, reason),) = misses(hand)
+    assert (421 <= at <= 425, reason) == (True, "never_ended")
+
+
 def test_a_takeover_brings_no_run_back_whose_end_the_standby_heard():
     hand = hand_of(long_runs())
     hand.run(65)
