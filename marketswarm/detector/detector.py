@@ -322,6 +322,8 @@ class Detector:
             verdicts.append(self.bring_up(service, heard, before=effect.before))
         else:
             self.observer.beat_recorded(service, beat, heard)
+            if service.job is not None:
+                service.bus.schedule(service)  # the run that ended may have been due later than the next one
         return verdicts
 
     def confirm(self, service: WatchedService) -> None:

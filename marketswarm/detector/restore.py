@@ -152,6 +152,8 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
             service.adopt_up(published, now)
             service.bus.schedule(service)
     service.adopt_job(published, now)
+    if service.job is not None:
+        service.bus.schedule(service)  # a run that only the leader heard may be due earlier
     detector.observer.lead_taken_over(service, published, now)
 
 

@@ -240,6 +240,18 @@ def test_the_schedule_waits_for_a_run_that_has_a_longest_time():
     assert (125 <= at <= 131, reason) == (True, "never_ended")
 
 
+def test_after_a_run_the_next_is_overdue_by_its_schedule_and_not_by_the_longest_time_of_that_run():
+    hand = hand_of(minutely(max_run=100.0))
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    hand.beat(run="started", rid="1")
+    hand.run(25)
+    hand.beat(run="ended", rid="1")
+    hand.run(80)
+    assert misses(hand) == [(140, "overdue")]
+
+
 def test_without_a_schedule_a_run_that_never_ends_is_missed_though_the_service_beats():
     hand = hand_of(replace(watch(), job=JobRule(max_run_sec=30.0)))
     hand.beat(boot="b", run="started", rid="1")
@@ -1040,6 +1052,20 @@ def test_a_takeover_takes_the_run_under_way_of_which_the_standby_missed_the_star
     hand.run(200)
     ((at, reason),) = misses(hand)
     assert (186 <= at <= 190, reason) == (True, "never_ended")
+
+
+def test_a_run_that_a_takeover_takes_long_before_the_next_scheduled_time_is_missed_by_its_longest_time():
+    hand = hand_of(long_runs())
+    hand.run(65)
+    hand.beat(boot="b", run="ended", rid="0")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended", rid="0")
+    hand.run(235)
+    cut(hand)
+    hand.run(50)
+    taken_over(hand, SavedJob(MIDNIGHT + 65, runs=(("1", MIDNIGHT + 301),)))
+    hand.run(200)
+    ((at, reason),) = misses(hand)
+    assert (421 <= at <= 425, reason) == (True, "never_ended")
 
 
 def test_a_takeover_brings_no_run_back_whose_end_the_standby_heard():
