@@ -93,6 +93,7 @@ def steered_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SteeredF
 @pytest.fixture
 def fleet(steered_fleet: SteeredFleet) -> SteeredFleet:
     """The steered fleet of this worker, with a new token; nobody knows yet that `backup` is down."""
+    steered_fleet.receiver.always = 200  # whatever the test before left
     steered_fleet.make_token()
     if steered_fleet.ask("GET", "/services/backup").json()["acked_by"] is not None:
         steered_fleet.shell.said("beat", "backup")
