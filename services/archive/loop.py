@@ -16,9 +16,9 @@ from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog, format_unread
 from marketswarm.bus.consumer import Consumer
 from services.archive.database import Database
-from services.archive.follower import Follower
 from services.archive.maintenance import Maintenance
 from services.archive.metrics import ArchiveMetrics
+from services.archive.position_consumer import PositionConsumer
 from services.archive.settings import (
     ArchiveEnvironment,
     ArchiveSettings,
@@ -63,7 +63,7 @@ async def main() -> int:
             )
             for streams_now, make_consumer in (
                 (lambda: find_streams(me.section.access_points.subscribe_to), Consumer),
-                (lambda: find_followed_streams(me.section.access_points.subscribe_to), Follower),
+                (lambda: find_followed_streams(me.section.access_points.subscribe_to), PositionConsumer),
             )
         ]
         maintenance = Maintenance(me, settings_now, database, writer, metrics)

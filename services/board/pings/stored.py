@@ -44,11 +44,11 @@ async def read_last_pings(bus: Bus, services: Sequence[str]) -> dict[str, Stored
 async def _read(bus: Bus, services: Sequence[str], count: int, bodies: str) -> list[StoredPings]:
     """Run the script. Raises BusError."""
     keys = [pings_key(svc) for svc in services]
-    return [_number(*each) for each in await bus.script(_READ, keys, [count, bodies])]
+    return [_make_stored(*each) for each in await bus.script(_READ, keys, [count, bodies])]
 
 
-def _number(count: int, entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> StoredPings:
-    """Return the pings in entries of a stream (the newest first) to which `count` of them were added."""
+def _make_stored(count: int, entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> StoredPings:
+    """Return what a stream holds of a service's pings: `entries` (the newest first) of `count` ever added."""
     found: list[JobPing] = []
     for number, (entry_id, fields) in zip(range(count, 0, -1), entries, strict=False):
         ping = parse_ping(entry_id, dict(zip(fields[::2], fields[1::2], strict=True)))

@@ -51,15 +51,19 @@ async def prove(feed: DetectorFeed) -> None:
         feed.on_canary_received("bus", number, read_clocks())
 
 
-async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
-    missed: dict[str, Verdict] = {}
-    wake, done = asyncio.Event(), asyncio.Event()
-    feed = DetectorFeed(
-        publish=lambda _: None,
-        wake=wake.set,
+def make_feed(*, publish=lambda _: None, wake=lambda: None):
+    return DetectorFeed(
+        publish=publish,
+        wake=wake,
         notify_session_opened=lambda _: None,
         notify_silence_ended=lambda: None,
     )
+
+
+async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
+    missed: dict[str, Verdict] = {}
+    wake, done = asyncio.Event(), asyncio.Event()
+    feed = make_feed(wake=wake.set)
     names = [f"svc{n:05}" for n in range(COUNT)]
     watches = [Watch(svc, "bus", f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in names]
     feed.detector.set_roster(watches, {"bus": 10.0}, read_clocks())
@@ -95,12 +99,7 @@ async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monke
     count, done = 400, asyncio.Event()
     turn, concluded = 0, []
     wake = asyncio.Event()
-    feed = DetectorFeed(
-        publish=lambda _: None,
-        wake=wake.set,
-        notify_session_opened=lambda _: None,
-        notify_silence_ended=lambda: None,
-    )
+    feed = make_feed(wake=wake.set)
     watches = [
         Watch(f"svc{n}", "bus", f"svc{n}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for n in range(count)
     ]
@@ -131,12 +130,7 @@ async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monke
 
 async def test_services_that_are_down_are_read_after_a_session_began_until_the_bus_answers(moved_time):
     told: list[Verdict] = []
-    feed = DetectorFeed(
-        publish=told.append,
-        wake=lambda: None,
-        notify_session_opened=lambda _: None,
-        notify_silence_ended=lambda: None,
-    )
+    feed = make_feed(publish=told.append)
     feed.detector.set_roster([Watch("a", "bus", "a:heartbeat", 10.0, 30.0)], {"bus": 10.0}, read_clocks())
     now = read_clocks()
     missed = SavedService(State.DOWN, since=now.wall - 100, missed_at=now.wall - 60)
@@ -164,12 +158,7 @@ async def test_services_that_are_down_are_read_after_a_session_began_until_the_b
 async def test_jobs_that_failed_unheard_are_read_after_a_session_began(first, moved_time):
     """A bus that is away is asked again; one that refuses the key, as for users from before, is not."""
     told: list[Verdict] = []
-    feed = DetectorFeed(
-        publish=told.append,
-        wake=lambda: None,
-        notify_session_opened=lambda _: None,
-        notify_silence_ended=lambda: None,
-    )
+    feed = make_feed(publish=told.append)
     rule = JobRule(Schedule("0 3 * * *"), 600.0)
     watches = [
         Watch("a", "bus", "a:heartbeat", 10.0, 30.0),

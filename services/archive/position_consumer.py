@@ -56,7 +56,7 @@ class _Followed:
     checked_at: float = float("-inf")
 
 
-class Follower(Consumer):
+class PositionConsumer(Consumer):
     """Read streams of one bus by stored positions. Every method but `close` may raise BusError.
 
     `group` is a part of the position's name: under another one every stream is read from its start.

@@ -6,8 +6,8 @@ from structlog.testing import capture_logs
 
 from marketswarm.bus import Bus
 from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD
-from services.archive import follower as module
-from services.archive.follower import Follower
+from services.archive import position_consumer as module
+from services.archive.position_consumer import PositionConsumer
 from support.rig import Server
 
 pytestmark = pytest.mark.live
@@ -30,7 +30,7 @@ async def bus(server, monkeypatch):
 
 
 async def follow(bus, group="archive"):
-    follower = Follower(bus, [ALERT_LOG], group, "me")
+    follower = PositionConsumer(bus, [ALERT_LOG], group, "me")
     await follower.open()
     return follower
 
