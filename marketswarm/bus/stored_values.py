@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any, Final
 
+import orjson
 from redis import exceptions as redis_errors
 
 from marketswarm import log as logs
@@ -46,6 +47,15 @@ def parse_number(value: Any, least: float, most: float) -> float | None:
     if type(value) not in (int, float) or not isfinite(value) or not least <= value <= most:
         return None
     return float(value)
+
+
+def parse_object(raw: bytes | None) -> dict[str, Any]:
+    """Return the object in a JSON text; an empty one if there is none."""
+    try:
+        found = orjson.loads(raw or b"null")
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def parse_epoch(value: Any) -> float | None:

@@ -8,18 +8,17 @@ have.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from marketswarm.beat import MAX_BEAT_BYTES, MAX_EXIT_CODE, Beat, MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import parse_count, parse_epoch, report_unusable
+from marketswarm.bus.stored_values import report_unusable
 from marketswarm.detector import FailedRun, LastBeat
 from marketswarm.keys import last_beat_key, last_run_key
+from marketswarm.monitor.last_run import parse_last_run
 
 BATCH_SIZE: Final = 500
 LAST_BEATS_SCRIPT: Final = Script.beside("marketswarm.monitor", "last_beats.lua")
@@ -69,32 +68,14 @@ async def read_failed_runs(bus: Bus, services: Sequence[str]) -> AsyncIterator[d
         for svc, run, beat in zip(batch, replies[::4], replies[2::4], strict=True):
             if not run:
                 continue
-            ok, failed = parse_last_run(run, svc)
-            if ok is None:
+            last = parse_last_run(run) if len(run) <= MAX_BEAT_BYTES else None
+            if last is None or last.svc != svc or last.ok is None or last.ts is None:
                 report_unusable(bus.name, last_run_key(svc))
-            elif failed is not None:
+            elif not last.ok and not last.quiet:
                 alive = parse_beat(beat, svc)
-                found[svc] = replace(failed, alive_ts=alive.ts if isinstance(alive, Beat) else None)
+                code = last.code if last.code is not None and last.code <= MAX_EXIT_CODE else None
+                found[svc] = FailedRun(last.ts, code, alive.ts if isinstance(alive, Beat) else None)
         yield found
-
-
-def parse_last_run(raw: bytes, svc: str) -> tuple[bool | None, FailedRun | None]:
-    """Parse the last run of a job: whether it was ok, and the failure if it was not and is to be missed.
-
-    Return (None, None) for anything else. A run that its sender calls `quiet` is not to be missed.
-    """
-    try:
-        found: Any = orjson.loads(raw) if len(raw) <= MAX_BEAT_BYTES else None
-    except orjson.JSONDecodeError:
-        return None, None
-    if not isinstance(found, dict) or found.get("svc") != svc:
-        return None, None
-    ok, ts, code = found.get("ok"), parse_epoch(found.get("ts")), parse_count(found.get("code"))
-    if type(ok) is not bool or ts is None:
-        return None, None
-    if ok or found.get("quiet") is True:
-        return ok, None
-    return ok, FailedRun(ts, code if code is not None and code <= MAX_EXIT_CODE else None)
 
 
 async def _read_one_by_one(

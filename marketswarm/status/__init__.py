@@ -5,10 +5,10 @@ service of it, `notifications` reads what the notifier stores. Anyone may have w
 value is parsed once into a frozen type, and parts that can't be parsed are skipped. Nothing is written here.
 """
 
+from marketswarm.monitor.last_run import LastRun
 from marketswarm.status.fleet_state import (
     FleetState,
     InstanceCount,
-    LastRun,
     Leader,
     read_fleet_state,
     services_of,

@@ -9,16 +9,13 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final
 
-import orjson
-
 from marketswarm.beat import MAX_BOOT_CHARS, Beat, MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import (
     MAX_COUNT,
     MAX_STRING_BYTES,
     parse_count,
-    parse_duration,
-    parse_epoch,
+    parse_object,
     parse_text,
     read_strings,
 )
@@ -35,6 +32,7 @@ from marketswarm.keys import (
 )
 from marketswarm.monitor.encoder import BUS_FIELD
 from marketswarm.monitor.job_entry import parse_job_entry
+from marketswarm.monitor.last_run import LastRun, parse_last_run
 from marketswarm.monitor.store import RosterEntry, parse_entry_parts
 from marketswarm.truth import HEALER, SYSTEM, Truth
 
@@ -53,24 +51,6 @@ class Leader:
     boot: str
     epoch: int
     lapsed_sec: float
-
-
-@dataclass(frozen=True, slots=True)
-class LastRun:
-    """Hold the last run of a command under `marketswarm exec`; a value is None if it is unknown.
-
-    `code` is the exit code. `signal` is the name of the signal, or `limit_sec` the time limit, that ended the
-    command. `ts` is when it ended, in epoch seconds, and `said` the outcome as text: `exit 3 after 12.4 s`.
-    """
-
-    svc: str | None = None
-    ok: bool | None = None
-    code: int | None = None
-    took_sec: float | None = None
-    ts: float | None = None
-    signal: str | None = None
-    limit_sec: float | None = None
-    said: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,26 +150,10 @@ def parse_health(stored: Mapping[str, bytes | None]) -> dict[str, Event]:
 
 def parse_instances(topology: bytes | None) -> dict[str, InstanceCount]:
     """Return the instances of each service in the value of `mesh:topology`."""
-    services = _parse_object(topology).get("services")
+    services = parse_object(topology).get("services")
     entries = services.items() if isinstance(services, dict) else ()
     lists = ((svc, entry.get("instances")) for svc, entry in entries if isinstance(entry, dict))
     return {svc: _count_instances(found) for svc, found in lists if isinstance(found, list)}
-
-
-def parse_last_run(raw: bytes | None) -> LastRun | None:
-    """Return the run in the value of a `run:` key; None if no part of it can be used."""
-    found = _parse_object(raw)
-    ok = found.get("ok")
-    texts = {name: parse_text(found.get(name), MAX_STRING_BYTES) for name in ("svc", "signal", "said")}
-    run = LastRun(
-        **texts,
-        ok=ok if isinstance(ok, bool) else None,
-        code=parse_count(found.get("code")),
-        took_sec=parse_duration(found.get("took_sec")),
-        ts=parse_epoch(found.get("ts")),
-        limit_sec=parse_duration(found.get("limit_sec")),
-    )
-    return None if run == LastRun() else run
 
 
 def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
@@ -285,12 +249,3 @@ def _count_instances(found: list[Any]) -> InstanceCount:
     boots = (parse_text(each.get("boot"), MAX_BOOT_CHARS) for each in instances[:MAX_BOOTS])
     known = tuple(boot for boot in boots if boot is not None)
     return InstanceCount(len(instances), min(restarts, MAX_COUNT), known)
-
-
-def _parse_object(raw: bytes | None) -> dict[str, Any]:
-    """Return the object in a JSON text; an empty one if there is none."""
-    try:
-        found = orjson.loads(raw or b"null")
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}

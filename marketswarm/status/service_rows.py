@@ -13,7 +13,8 @@ from marketswarm.detector import SavedJob, State
 from marketswarm.detector.job import EARLY_IN_A_ROW
 from marketswarm.event import Event
 from marketswarm.monitor.encoder import WATCH_FIELD
-from marketswarm.status.fleet_state import FleetState, LastRun, services_of
+from marketswarm.monitor.last_run import LastRun
+from marketswarm.status.fleet_state import FleetState, services_of
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.truth import JobRule, Truth
 

@@ -7,12 +7,12 @@ from marketswarm.bus.stored_values import MAX_COUNT
 from marketswarm.cli.exec import CommandRun
 from marketswarm.detector import State
 from marketswarm.event import Event, Kind, encode_event
+from marketswarm.monitor.last_run import parse_last_run
 from marketswarm.monitor.store import RosterEntry
 from marketswarm.status import FleetState, InstanceCount, LastRun, Leader, read_fleet_state
 from marketswarm.status.fleet_state import (
     parse_health,
     parse_instances,
-    parse_last_run,
     parse_leader,
     parse_roster,
 )
