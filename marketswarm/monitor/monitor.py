@@ -156,12 +156,12 @@ class Evaluator:
         if unheard is not None:
             self.reopen_deaf_session(unheard)
 
-    async def end_unheard_outages(self, bus: str) -> None:
-        """Read `beat:<svc>` of the services of a bus that are down, and publish which of them are up again.
+    async def read_unheard(self, bus: str) -> None:
+        """Read what was reported while nobody listened to a bus, and publish what follows from it.
 
-        Then read `run:<svc>` of its jobs that are not down, and publish which of them failed. Call this when
-        a session has begun: what was sent before is not heard. Try until the bus answers, or a later session
-        has begun.
+        That is `beat:<svc>` of the services that are down, which may be up again, and `run:<svc>` of the jobs
+        that are not, which may have failed. Call this when a session has begun. Try until the bus answers, or
+        a later session has begun.
         """
         watched = self._detector.buses.get(bus)
         session = watched and watched.clock.sessions
@@ -482,7 +482,7 @@ class Monitor:
         if bus == self._home:
             await self.state.take_over(bus, fence, queued_fields)
             for name in self.detector.buses:  # what we thought up may be published as down, and be up again
-                self._end_unheard_outages(name)
+                self._read_unheard(name)
         else:
             await self.state.take_over_buses(bus, queued_fields)
 
@@ -497,12 +497,12 @@ class Monitor:
         self.links[bus].check_after_gap(self.detector.buses[bus].clock.proof.mono)
         if self._group is not None:
             self._group.create_task(self.state.restore_lost_buses(bus), name=f"restore_lost_buses:{bus}")
-        self._end_unheard_outages(bus)
+        self._read_unheard(bus)
 
-    def _end_unheard_outages(self, bus: str) -> None:
-        """Have the services of a bus that are down looked for under `beat:<svc>`."""
+    def _read_unheard(self, bus: str) -> None:
+        """Have what was not heard of a bus read."""
         if self._group is not None:
-            self._group.create_task(self.evaluator.end_unheard_outages(bus), name=f"end_outages:{bus}")
+            self._group.create_task(self.evaluator.read_unheard(bus), name=f"read_unheard:{bus}")
 
 
 def _group_by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:

@@ -148,7 +148,7 @@ async def test_services_that_are_down_are_read_after_a_session_began_until_the_b
     link = BusLink()
     link.bus = Slow()
     evaluator = Evaluator(feed, {"bus": link}, asyncio.Event(), progress=lambda: None, publish=told.append)
-    await evaluator.end_unheard_outages("bus")
+    await evaluator.read_unheard("bus")
     assert [verdict.state for verdict in told] == [State.UP]
     assert told[0].age_sec == pytest.approx(10.0, abs=0.01)
     assert not answers
@@ -180,7 +180,7 @@ async def test_jobs_that_failed_unheard_are_read_after_a_session_began(first, mo
     link = BusLink()
     link.bus = Bus()
     evaluator = Evaluator(feed, {"bus": link}, asyncio.Event(), progress=lambda: None, publish=told.append)
-    await evaluator.end_unheard_outages("bus")
+    await evaluator.read_unheard("bus")
     is_refused = first is not None and first.reason == "auth"
     assert asked == [["run:b", "beat:b"]] * (1 if is_refused or first is None else 2)
     want = [] if is_refused else [("b", "failed", 4)]
