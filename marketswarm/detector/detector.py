@@ -203,7 +203,7 @@ class Detector:
             old.confirm()
             old.evaluate_job(now)
             old.drop()
-            service.inherit(old, running, old.bus.clock.read(now.mono))
+            service.inherit(old, now)
             if old.is_silence_saved:  # the saved silence must not stay a reading of another clock
                 self.unsaved_silences[watch.svc] = service
         self.observer.service_added(service, old)
@@ -419,8 +419,7 @@ class Detector:
             self.counts.unheard += 1
             return unheard
         # a report that is no sign of life should not be there: it replaced one that may have been
-        is_known = stored is not None and stored.age_sec is not None and not stored.beat.is_run_only
-        service.note_witness(now, is_known=is_known)
+        service.note_witness(now, None if stored is None or stored.beat.is_run_only else stored.age_sec)
         if service.due() > service.bus.clock.proven:
             service.bus.schedule(service)
             return None

@@ -86,7 +86,9 @@ class Job:
         "last_failure_ts",
         "leads_sec",
         "look_at",
+        "moved_at",
         "not_due_before",
+        "not_due_before_mono",
         "rule",
         "runs",
         "unheard_until",
@@ -101,7 +103,9 @@ class Job:
         self.is_witnessed = True  # `beat:<svc>` showed no newer report, or was not asked yet
         self.unheard_until = since.mono  # its channel could not be heard before this, in monotonic seconds
         self.due_at = inf  # by the listening clock, as of the last evaluation
-        self.not_due_before = -inf  # the same, while the deadline of an earlier truth counts
+        # the same, while the deadline of an earlier truth counts; for the schedule, in monotonic seconds
+        self.not_due_before = self.not_due_before_mono = -inf
+        self.moved_at = -inf  # monotonic; what its bus stores of before then says nothing about its last bus
         self.look_at = since.at  # infinity once it is evaluated, until something has changed
         self.filed: tuple[float, int] | None = None  # its newest entry on its bus: when, number
         self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
@@ -148,7 +152,7 @@ class Job:
         known = self.runs.get(rid)
         # after a gap, the start may be that of another run under the same id, or without one
         if (known is None and len(self.runs) < MAX_RUNS) or (
-            known is not None and known.mono < self._find_heard_since(clock, heard.mono)
+            known is not None and known.mono < self.find_heard_since(clock, heard.mono)
         ):
             self.runs[rid] = heard
 
@@ -205,7 +209,7 @@ class Job:
         """Expect the next run after `since`."""
         self.expected_from, self.has_run, self.is_unsaved = since, has_run, True
         self.is_witnessed = True
-        self.not_due_before = -inf
+        self.not_due_before = self.not_due_before_mono = -inf
         self._waits = {}
         self.look_at = since.at
 
@@ -216,7 +220,7 @@ class Job:
         if self.rule.max_run_sec is None or not self.runs:
             return inf
         due = min(started.at for started in self.runs.values()) + self.rule.max_run_sec
-        return max(due, self._after_gap) if self.is_end_unheard else due
+        return max(due, self.not_due_before, self._after_gap if self.is_end_unheard else -inf)
 
     def evaluate(self, clock: ListeningClock, now: Moment) -> None:
         """Compute by when, by the listening clock, a run was to be reported."""
@@ -232,7 +236,7 @@ class Job:
         if self.rule.schedule is not None:
             self.due_at = self._compute_due(self.rule.schedule, running, now)
 
-    def _find_heard_since(self, clock: ListeningClock, now: float) -> float:
+    def find_heard_since(self, clock: ListeningClock, now: float) -> float:
         """Return since when the job was heard without a gap, in monotonic seconds; `now` in a gap."""
         return max(clock.listening_since, self.unheard_until) if clock.is_listening else now
 
@@ -253,7 +257,8 @@ class Job:
                 due_mono = max(due_mono, heard_since + longest_run_sec)
         # the run after the one that a gap may have hidden can itself begin unheard, and end this late
         latest = since.at + wait_sec + schedule.longest_pause_sec() + longest_run_sec
-        return min(max(running + due_mono - now.mono, self._after_gap), latest)
+        due = min(max(running + due_mono - now.mono, self._after_gap), latest)
+        return max(due, running + self.not_due_before_mono - now.mono)
 
     def _wait_from(self, wall: float) -> float:
         """Return the seconds from a time to the deadline of the first run after it; infinity for none."""
@@ -326,14 +331,18 @@ class Job:
 
     # -- other states
 
-    def inherit(self, old: "Job", ahead_sec: float, *, is_same_bus: bool) -> None:
+    def inherit(self, old: "Job", ahead_sec: float, *, is_same_bus: bool, had_gap: bool) -> None:
         """Take over the state of the same job under another line of the truth.
 
         The listening clock of its present bus is `ahead_sec` ahead of that of the old one. Another bus was
-        not heard for it before. Under another schedule, the next run is the first one from now on.
+        not heard for it before; what it stores of before does not show what was reported in a gap of the old
+        one, if that `had_gap` since the last run. Under another schedule, the next run is the first one from
+        now on.
         """
         if is_same_bus:
-            self.unheard_until = old.unheard_until
+            self.unheard_until, self.moved_at = old.unheard_until, old.moved_at
+        elif had_gap:
+            self.moved_at = self.unheard_until
         self.last_end, self.last_failure_ts = old.last_end, old.last_failure_ts
         if self.rule.max_run_sec is not None or not old.rule.max_run_sec:
             self.runs = {rid: run._replace(at=run.at + ahead_sec) for rid, run in old.runs.items()}
@@ -342,9 +351,12 @@ class Job:
             self._expect_after(since._replace(at=since.at + ahead_sec), has_run=old.has_run)
             self.is_live, self.leads_sec = old.is_live, old.leads_sec
 
-    def keep_deadline(self, due: float) -> None:
-        """Let the run that is expected or under way not be due before `due`, by the listening clock."""
-        self.not_due_before = due
+    def keep_deadline(self, due: float, due_mono: float) -> None:
+        """Let the run that is expected or under way not be due before `due`, by the listening clock.
+
+        A schedule does not wait while nobody listens: for it, that is `due_mono`, in monotonic seconds.
+        """
+        self.not_due_before, self.not_due_before_mono = due, due_mono
 
     def restore(self, saved: SavedJob | None, fallback: HeardAt, running: float, now: Moment) -> None:
         """Apply the saved state of an earlier run of the healer, unless this run has heard a run meanwhile.
@@ -387,7 +399,7 @@ class Job:
             return
         if saved.expected_from > self.expected_from.wall and self._is_under(saved):
             self._expect_after(_heard_at(saved.expected_from, running, now), has_run=saved.has_run)
-        heard_since = self._find_heard_since(clock, now.mono)
+        heard_since = self.find_heard_since(clock, now.mono)
         before = [(rid, wall) for rid, wall in saved.runs if now.mono - now.since(wall) < heard_since]
         self._restore_runs(before, running, now)
 

@@ -193,7 +193,7 @@ class WatchedService:
             due = min(self._silence_due(), run_due)
         else:
             due = min(job.due_at, run_due) if job.is_end_unheard or run_due == inf else run_due
-        return max(due, job.not_due_before)
+        return due
 
     def begin_job(self, now: Moment) -> None:
         """Watch the runs of the service from now on, if it is a job."""
@@ -205,11 +205,14 @@ class WatchedService:
         if self.job is not None:
             self.job.evaluate(self.bus.clock, now)
 
-    def note_witness(self, now: Moment, *, is_known: bool) -> None:
-        """Note what `beat:<svc>` says about the runs of a job: nothing newer than was heard, or nothing."""
+    def note_witness(self, now: Moment, age_sec: float | None) -> None:
+        """Note what `beat:<svc>` says about the runs of a job: nothing newer than was heard, or nothing.
+
+        `age_sec` is how long ago that was written; None if there is none.
+        """
         if self.job is None:
             return
-        if is_known:
+        if age_sec is not None and now.mono - age_sec >= self.job.moved_at:
             self.job.note_witness(-inf if self.last_beat is None else self.last_beat.mono)
         else:
             self.job.note_no_witness()
@@ -350,13 +353,13 @@ class WatchedService:
         self.parse_next()
         return since
 
-    def inherit(self, old: "WatchedService", now: float, old_now: float) -> None:
+    def inherit(self, old: "WatchedService", moment: Moment) -> None:
         """Take over the state of `old`, the same service under another line of the truth.
 
-        `now` and `old_now` are the readings of the listening clocks of its present bus and of that of `old`.
-        The silence goes on; it is never due before a warm-up from `now`. The run of a job that is expected or
+        The silence goes on; it is never due before a warm-up from now. The run of a job that is expected or
         under way is not due earlier than it was, for as long as that.
         """
+        now, old_now = self.bus.clock.read(moment.mono), old.bus.clock.read(moment.mono)
         ahead_sec = now - old_now
         before = now - old.silence_sec(old_now)
         self.watched_since = before
@@ -373,11 +376,13 @@ class WatchedService:
         self.others_beat_at = None if self.has_schedule else old.others_beat_at
         self.host = old.host
         if self.job is not None and old.job is not None:
-            self.job.inherit(old.job, ahead_sec, is_same_bus=self.bus is old.bus)
+            had_gap = old.job.find_heard_since(old.bus.clock, moment.mono) > old.job.expected_from.mono
+            self.job.inherit(old.job, ahead_sec, is_same_bus=self.bus is old.bus, had_gap=had_gap)
             is_same = self.job.rule.schedule == old.job.rule.schedule
             old_due = old.due() if is_same else old.job.run_due_at()
             if old_due < inf:
-                self.job.keep_deadline(min(old_due + ahead_sec, self.not_due_before))
+                due = min(old_due + ahead_sec, self.not_due_before)
+                self.job.keep_deadline(due, moment.mono + due - now)
         if old.failed_at is not None:
             self.failed_at = old.failed_at._replace(at=old.failed_at.at + ahead_sec)
             self.exit_code = old.exit_code

@@ -813,6 +813,19 @@ def test_a_shorter_grace_counts_from_the_next_run_on():
     assert misses(hand) == [(130, "overdue")]
 
 
+def test_a_gap_before_the_scheduled_time_delays_no_deadline_of_the_truth_before():
+    hand = hand_of(minutely(grace=50.0))
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(35)
+    hand.rewatch(minutely(grace=40.0))
+    hand.lose()
+    hand.run(10)
+    hand.find()
+    hand.run(80)
+    assert misses(hand) == [(110, "overdue")]
+
+
 @pytest.mark.parametrize("schedule", [EVERY_MINUTE, Schedule("*/2 * * * *"), None])
 def test_a_shorter_longest_run_makes_no_miss_of_a_run_that_has_its_old_deadline_ahead(schedule):
     hand = hand_of(minutely(max_run=60.0))
@@ -967,6 +980,21 @@ def test_a_run_under_way_keeps_its_deadline_on_another_bus():
     hand.run(30)
     ((at, reason),) = misses(hand)
     assert (64 <= at <= 72, reason) == (True, "never_ended")
+
+
+def test_of_a_run_that_a_gap_hid_the_next_bus_of_its_job_knows_nothing():
+    hand = hand_of(minutely(), replace(watch("z", bus="other"), timeout_sec=1e6))
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.run(50)
+    hand.lose()  # the run of 00:01 is reported meanwhile, and the last one is what the other bus knows
+    hand.run(10)
+    hand.attest("a", 60.0, boot="b", i=1, run="ended")
+    hand.rewatch(replace(minutely(), bus="other"))
+    hand.run(60)
+    assert misses(hand) == []
+    hand.run(30)
+    assert misses(hand) == [(140, "overdue")]
 
 
 def test_a_failure_right_before_a_new_truth_is_missed():

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, takewhile
 from math import inf
 
 from marketswarm.beat import RunReport, encode_beat
@@ -916,6 +916,13 @@ class World:
         scheduled = self.next_time(rule, max(job.last_success(at), expected_since) + offset) - offset
         return scheduled, scheduled + rule.grace_sec
 
+    def kept_deadline(self, job: JobInWorld) -> float:
+        """Return by when the next report is to come: as before, if the truth has a shorter grace since."""
+        scheduled, due = self.deadline(job)
+        older = [(until, watch.job) for until, _, watch in job.old_lines if until > job.last_success()]
+        graces = [rule.grace_sec for _, rule in older if rule is not None and rule.schedule == job.schedule]
+        return max([due, *(scheduled + grace for grace in graces)])
+
     def knows_by_wrong_clock(self, since: float) -> bool:
         """Whether a healer started, or began to lead, with a clock that was wrong since then.
 
@@ -947,6 +954,8 @@ class World:
         since = job.last_success(at) - DAY_SEC
         if self.knows_by_wrong_clock(since):
             return
+        if not job.has_key and len(self.unheard(job, at)) > 1:
+            return  # of two reports in a row that went into gaps nothing can be known: the second is missed
         offsets = self.offsets_since(since)
         if min(self.deadline(job, at, offset)[1] for offset in offsets) > at + 0.5:
             self.fail(job, f"nothing is overdue before {due}: {verdict}")
@@ -956,14 +965,19 @@ class World:
             self.fail(job, f"told twice for {scheduled}: {verdict}")
         job.overdue.add(scheduled)
 
+    def unheard(self, job: JobInWorld, at: float) -> list[float]:
+        """Return the last successes before `at` that one of the healers may not have heard."""
+        gaps = list(self.deaf_times(job.watch.bus))
+        past = (success for success in reversed(job.successes) if success <= at)
+        return list(takewhile(lambda one: any(a - 1.0 <= one <= b + 1.0 for a, b in gaps), past))
+
     def check_owed(self) -> None:
         """Whether all is told by now that is to be told: misses, failures, ends of outages."""
         for job in self.jobs.values():
             if self.roster.get(job.watch.svc, {}).get("verdict") == "down":
                 self.check_ok(job)
                 continue
-            _, due = self.deadline(job)
-            due = max(due, self.under_way(job, self.t))
+            due = max(self.kept_deadline(job), self.under_way(job, self.t - SLACK_SEC))
             if self.t > due and self.t > due + self.allowance(job, due):
                 self.fail(job, f"it was due at {due}, and is not told")
             failed = [run.ended for run in job.failures if not (run.told or run.hidden)]
