@@ -841,7 +841,8 @@ class World:
         entry = {"verdict": str(verdict.state), "since": verdict.since, "ts": round(verdict.ts, 3)}
         entry |= {"boot": verdict.boot, "i": verdict.i}
         self.roster[verdict.svc] = {name: value for name, value in entry.items() if value is not None}
-        if verdict.publication is Publication.ALERT:
+        # a first report is on the log alone, also for a standby that did not know of the leader's miss
+        if verdict.publication is Publication.ALERT or before == State.DOWN:
             self.alerts += 1
             self.tell(f"told: {verdict.svc} {verdict.state} {verdict.reason}")
             self.hold(self.jobs[verdict.svc], verdict, at)
