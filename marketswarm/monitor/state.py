@@ -131,7 +131,8 @@ class StateKeeper:
         self._leadership = leadership
         self._failures = failures
         self._fence_at_restore: Fence | None = None
-        self._restored = asyncio.Event()
+        self.restored = asyncio.Event()
+        """Set once the state of an earlier run is restored."""
         self._restored_buses: set[str] = set()  # buses whose roster was read for lost buses
         self._saved_jobs: set[str] = set()  # the fields that `<listener>:jobs` may have
         self._early_jobs: dict[str, float] = {}  # how early the jobs are that were logged as too early
@@ -213,7 +214,7 @@ class StateKeeper:
         self._detector.delete_silences(svc for svc in silences if svc not in self._detector.services)
         for svc in saved_beats.keys() - self._detector.services.keys():
             self._restarts.save_soon(svc)
-        self._restored.set()
+        self.restored.set()
 
     async def _read_all_last_beats(self) -> dict[str, LastBeat]:
         """Return the last beats under `beat:<svc>` of all services on the buses that answer."""
@@ -282,7 +283,7 @@ class StateKeeper:
             fence: the fence under which we lead now.
             queued_fields: a live view of the roster fields of our own queued verdicts.
         """
-        await self._restored.wait()
+        await self.restored.wait()
         if fence == self._fence_at_restore:
             return  # we led already when we restored it
         store = StateStore(self._find_bus(home), self._listener)
