@@ -17,7 +17,7 @@ from marketswarm.monitor.publisher import Publisher
 from marketswarm.monitor.store import StateStore
 from marketswarm.monitor.witness import StoredBeats
 from marketswarm.testing import MemoryBus
-from marketswarm.truth import Watch
+from marketswarm.truth import JobRule, Watch
 from support.scenes.monitor import MonitorOwner
 from support.waiting import auntil
 
@@ -125,6 +125,23 @@ async def test_what_is_told_of_anything_is_known_to_the_next_run(bus, of):
     assert count_unusable() == before
     entry = roster[roster_field(verdict)]
     assert (entry.verdict, entry.ts, entry.since) == (state, 100.0, 69.0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_failure_on_a_channel_that_was_refused_is_missed_once_that_is_allowed(bus):
+    monitor = make_monitor(bus)
+    job = Watch("job", "system-redis", "job:heartbeat", 10.0, 30.0, job=JobRule(max_run_sec=10.0))
+    monitor.set_roster([WATCH, job], listen_to={"system-redis": 10.0}, publish_to=["system-redis"])
+    task = asyncio.create_task(monitor.run())
+    await auntil(lambda: not monitor.detector.is_restoring)
+    monitor.feed.on_channels_refused("system-redis", {"job:heartbeat"}, read_clocks())
+    failed = {"svc": "job", "ok": False, "code": 4, "ts": time.time()}
+    await bus.client.set("run:job", orjson.dumps(failed))
+    monitor.feed.on_channels_refused("system-redis", (), read_clocks())
+    service = monitor.detector.services["job"]
+    await auntil(lambda: service.state is State.DOWN)
+    assert (service.miss_reason(), service.exit_code) == ("failed", 4)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
