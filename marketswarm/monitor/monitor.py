@@ -481,7 +481,9 @@ class Monitor:
         Raise BusError.
         """
         if bus == self._home:
-            await self.state.take_over(bus, fence, queued_fields)
+            publisher = self.links[bus].publisher
+            withdraw = {} if publisher is None else {"withdraw_miss": publisher.withdraw_miss}
+            await self.state.take_over(bus, fence, queued_fields, **withdraw)
             for name in self.detector.buses:  # what we thought up may be published as down, and be up again
                 self._read_unheard(name)
         else:

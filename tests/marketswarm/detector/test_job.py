@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.beat import Beat
-from marketswarm.detector import ListeningClock, Moment, SavedService, State, adopt_state
+from marketswarm.detector import ListeningClock, Moment, SavedService, State, adopt_state, is_miss_overruled
 from marketswarm.detector.clock import HeardAt
 from marketswarm.detector.job import Job, SavedJob, measure_lead
 from marketswarm.truth import JobRule, Schedule, Watch
@@ -1039,6 +1039,65 @@ def test_a_takeover_tells_no_failure_again_that_the_leader_saw_end():
     adopt_state(hand.detector, "a", SavedService(State.UP, since=MIDNIGHT + 8), hand.now)
     hand.run(60)
     assert misses(hand) == [(5, "failed")]
+
+
+@pytest.mark.parametrize(
+    ("heard", "want"),
+    [
+        (None, False),  # nothing is known about its runs
+        (6, False),  # the run of which we know
+        (61, True),
+        (5.0 - 3600, False),
+    ],
+)
+@pytest.mark.parametrize("reason", ["overdue", "never_ended"])
+def test_a_miss_of_a_job_is_overruled_by_a_later_run_that_the_leader_heard(reason, heard, want):
+    hand = hand_of(minutely(max_run=15.0))
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    if reason == "never_ended":
+        hand.run(56)
+        hand.beat(boot="b", run="started")
+    hand.run(85 - hand.elapsed)
+    assert [why for _, why in misses(hand)] == [reason]
+    job = None if heard is None else SavedJob(MIDNIGHT + heard)
+    published, had_until = replace(UP, job=job), hand.now.mono
+    found = is_miss_overruled(hand.detector, "a", published, hand.now, is_silent=False, had_until=had_until)
+    assert found is want
+    if want:
+        adopt_state(hand.detector, "a", published, hand.now)
+        hand.run(54)  # the next run is due at 140
+        assert len(misses(hand)) == 1
+        hand.run(2)
+        assert misses(hand)[1:] == [(140, "overdue")]
+
+
+def test_a_miss_of_a_job_whose_next_run_is_overdue_to_the_leader_too_stays():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.run(140)
+    published = replace(UP, job=SavedJob(MIDNIGHT + 61))  # and that of 120 is due at 140
+    for had_until in (hand.now.mono, 0.0):
+        assert not is_miss_overruled(
+            hand.detector, "a", published, hand.now, is_silent=False, had_until=had_until
+        )
+
+
+@pytest.mark.parametrize(("heard", "want"), [(62, False), (70, True)])
+def test_a_failure_is_overruled_by_a_run_that_was_complete_after_it(heard, want):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.run(56)
+    hand.beat(boot="b", run="failed")
+    hand.run(14)
+    assert misses(hand) == [(61, "failed")]
+    published = replace(UP, job=SavedJob(MIDNIGHT + heard))
+    had_until = hand.now.mono
+    assert want is is_miss_overruled(
+        hand.detector, "a", published, hand.now, is_silent=False, had_until=had_until
+    )
 
 
 def test_a_job_that_moves_to_a_bus_with_an_older_clock_keeps_its_deadline():
