@@ -9,10 +9,10 @@ from marketswarm.monitor import make_healer_heartbeat
 from marketswarm.settings import HealerSettings
 
 START_THRESHOLDS: Final = (50_000, 20, 50)
-"""Thresholds of the garbage collector while the roster is built.
+"""Thresholds of the garbage collector while the roster is built, and while its state is restored.
 
 With the default ones, a start with a hundred thousand services spends a third of its time in collections that
-visit the whole roster.
+visit the whole roster, each of which stops the event loop.
 """
 
 
@@ -27,7 +27,7 @@ async def main() -> int:
         gc.set_threshold(*usual_thresholds)
 
     async with agent("healer", HealerSettings, heartbeat=make_healer_heartbeat) as me:
-        await run_healer(me, on_roster_built=exclude_roster_from_collection)
+        await run_healer(me, on_restored=exclude_roster_from_collection)
     return me.exit_code
 
 

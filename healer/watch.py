@@ -19,10 +19,10 @@ from marketswarm.settings import HealerSettings
 from marketswarm.truth import Truth, Watch
 
 
-async def run_healer(me: Agent[HealerSettings], on_roster_built: Callable[[], None] = lambda: None) -> None:
+async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] = lambda: None) -> None:
     """Monitor all services and buses of the truth, now and after each reseed, until cancelled.
 
-    `on_roster_built` is called once the first roster is in force.
+    `on_restored` is called once the state of an earlier run is restored.
     """
     home, channel = find_alert_target(me.truth, me.settings)
     encoder = VerdictEncoder(family="heartbeat", by=me.name, channel=channel)
@@ -52,10 +52,16 @@ async def run_healer(me: Agent[HealerSettings], on_roster_built: Callable[[], No
     ]
     me.expose(monitor.metrics.collect)
     me.expose(lambda: collect_relays(relays))
-    on_roster_built()
     me.on_reseed(apply_truth, check=lambda truth: plan_watch(truth, me, home))
+
+    async def report_restored() -> None:
+        """Call `on_restored` when it is time."""
+        await monitor.state.restored.wait()
+        on_restored()
+
     try:
         async with asyncio.TaskGroup() as group:
+            group.create_task(report_restored(), name="restored")
             group.create_task(election.run(), name="leases")
             for relay in relays:
                 group.create_task(relay.run(), name=f"relay {relay.rule.stream}")

@@ -10,7 +10,13 @@ from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, L
 from marketswarm.detector.detector import BeatObserver, Counts, Detector, Tick
 from marketswarm.detector.job import SavedJob
 from marketswarm.detector.restarts import RestartObserver
-from marketswarm.detector.restore import adopt_found_bus, adopt_state, restore_lost_bus, restore_services
+from marketswarm.detector.restore import (
+    adopt_found_bus,
+    adopt_state,
+    is_miss_overruled,
+    restore_lost_bus,
+    restore_services,
+)
 from marketswarm.detector.service import WatchedService, compute_warm_up_sec
 from marketswarm.detector.verdict import (
     FailedRun,
@@ -57,6 +63,7 @@ __all__ = [
     "adopt_found_bus",
     "adopt_state",
     "compute_warm_up_sec",
+    "is_miss_overruled",
     "restore_lost_bus",
     "restore_services",
 ]

@@ -12,6 +12,9 @@ from the wall clock, by which schedules go. Three things keep that from a false 
   which the bus was heard.
 - After a gap, reports that could not be sent get a minute to be sent again.
 
+By the healer's clock, a run can be reported a little before its time: one of two clocks is wrong by that.
+Such a report completes the run that is to come, and not the one before once more (`_find_completed`).
+
 A run whose start was followed by a gap may have ended in it. So before its deadline, or that of the schedule,
 counts, `beat:<svc>` is read. If it shows a report from before the start, the run goes on, and has its longest
 time to end. If it shows nothing, or the end of another run that may have replaced that of this one, the run
@@ -38,6 +41,9 @@ EARLY_IN_A_ROW: Final = 3
 HOUR_SEC: Final = 3600.0
 START_TOLERANCE_SEC: Final = 60.0
 """A run may start this much before its time, by the clock of its own machine."""
+EARLY_SEC: Final = 5.0
+"""A run may be reported this much before its time, by the healer's clock."""
+_LEAST_PAUSES: Final = 10  # the pauses before and after it are this many times as long
 _LEAST_PAUSE_SEC: Final = 4 * HOUR_SEC  # of a schedule whose early runs can be told from late ones
 _START_TOLERANCE_SEC: Final = 300.0
 _LONGEST_RUN_SEC: Final = 900.0  # by which the end alone may miss a whole hour
@@ -183,7 +189,9 @@ class Job:
             return
         lead_sec = measure_lead(self.rule, heard.wall, started and started.wall)
         self.leads_sec = (*self.leads_sec, lead_sec)[-EARLY_IN_A_ROW:] if lead_sec is not None else ()
-        self._expect_after(heard, has_run=True)
+        wall = self._find_completed(self.rule.schedule, heard.wall, started and started.wall)
+        early_sec = wall - heard.wall
+        self._expect_after(HeardAt(heard.at + early_sec, heard.mono + early_sec, wall), has_run=True)
         self.is_live = True
 
     def drop_long_runs(self, running: float) -> None:
@@ -204,6 +212,26 @@ class Job:
         started = self.runs.get("")
         self.runs = {each: start for each, start in self.runs.items() if start.mono > heard.mono}
         return started
+
+    def _find_completed(self, schedule: Schedule, ended: float, started: float | None) -> float:
+        """Return the time until which a run that ended at `ended` completes all scheduled ones.
+
+        That is `ended`, or the next scheduled time if the run is that one, a little early. It is if nothing
+        shows another run: its start, if that was heard, was as little early, and no run before it can still
+        be reported in time. All times are epoch seconds.
+        """
+        since = floor(self.expected_from.wall)
+        due = since + self._wait_from(since)
+        if due - self.rule.grace_sec <= ended <= due:
+            return ended
+        following = _take(schedule.runs_after(ended), 2)
+        if len(following) < 2 or following[0] - ended > EARLY_SEC:
+            return ended
+        at = following[0]
+        early_sec = at - (ended if started is None else started)
+        least_sec = _LEAST_PAUSES * early_sec
+        is_it = early_sec <= EARLY_SEC and following[1] - at >= least_sec
+        return at if is_it and schedule.next_run(at - least_sec) == at else ended
 
     def _expect_after(self, since: HeardAt, *, has_run: bool) -> None:
         """Expect the next run after `since`."""
@@ -449,7 +477,7 @@ def measure_lead(rule: JobRule, ended: float, started: float | None) -> float | 
     if len(following) < 2:
         return None
     lead_sec, pause_sec = following[0] - at, following[1] - following[0]
-    if pause_sec < _LEAST_PAUSE_SEC or lead_sec >= pause_sec / 2:
+    if pause_sec < _LEAST_PAUSE_SEC or not EARLY_SEC < lead_sec < pause_sec / 2:
         return None
     to_hour_sec = (lead_sec + HOUR_SEC / 2) % HOUR_SEC - HOUR_SEC / 2  # from the nearest whole hour
     least_sec = -_LONGEST_RUN_SEC if started is None else -_START_TOLERANCE_SEC

@@ -7,12 +7,16 @@ falls due again.
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import Final
 
 from marketswarm.detector.bus import make_dropped_bus_verdict
 from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.detector import Detector
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import LastBeat, Publication, SavedService, State, Verdict
+
+OTHER_RUN_SEC: Final = 2.0
+"""Two healers hear the same run up to this long apart, by their clocks."""
 
 
 def restore_services(
@@ -155,6 +159,39 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
     if service.job is not None:
         service.bus.schedule(service)  # a run that only the leader heard may be due earlier
     detector.observer.lead_taken_over(service, published, now)
+
+
+def is_miss_overruled(
+    detector: Detector, svc: str, published: SavedService, now: Moment, *, is_silent: bool, had_until: float
+) -> bool:
+    """Return True if a service that only we hold for down was heard by the leader before us.
+
+    That leader published it as up, had the time to publish the same miss, and heard more than we did: of a
+    job with a schedule a later run, for which the next one is not overdue yet; of a service, that it was not
+    silent for half its timeout. A failure, and what a job without a schedule did not report, stays a miss.
+
+    Args:
+        detector: the detector that holds it for down.
+        svc: the service.
+        published: what the leader published, and knew about its runs.
+        now: when we take over.
+        is_silent: whether the leader saved a silence of the service, or did not hear its bus.
+        had_until: misses that were concluded before this the leader had the time to publish (monotonic).
+    """
+    service = detector.services.get(svc)
+    if service is None or service.state is not State.DOWN or published.state is not State.UP:
+        return False
+    if service.missed_at is None or service.missed_at.mono > had_until:
+        return False
+    if service.job is None:
+        return service.failed_at is None and not is_silent
+    run, schedule, failed_at = published.job, service.job.rule.schedule, service.failed_at
+    if run is None or schedule is None or not run.has_run:
+        return False
+    known = service.job.expected_from.wall if failed_at is None else failed_at.wall
+    following = schedule.next_run(run.expected_from)
+    is_overdue = following is not None and following + service.job.rule.grace_sec <= now.wall
+    return run.expected_from > known + OTHER_RUN_SEC and not is_overdue
 
 
 def adopt_found_bus(detector: Detector, name: str) -> None:

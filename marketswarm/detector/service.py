@@ -778,10 +778,12 @@ class WatchedService:
 
         So the service counts as silent for at most half its timeout, as it does after a start.
         """
+        running = self.bus.clock.read(now.mono)
+        if self.job is not None and self.state is State.DOWN:
+            self.job.drop_long_runs(running)
         self.state = State.UP
         self._clear_failure()
         ago_sec = self.watch.timeout_sec / 2
-        running = self.bus.clock.read(now.mono)
         if self.last_beat is None or self.silence_sec(running) > ago_sec:
             self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
         if self.job is not None and published.job is None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from marketswarm import log as logs
 from marketswarm.beat import MalformedBeat
 from marketswarm.bus.listener import read_clocks
-from marketswarm.detector import Detector, Moment, RestartObserver, Verdict
+from marketswarm.detector import Detector, Moment, RestartObserver, State, Verdict
 
 log = logs.get("vigil")
 
@@ -24,6 +24,7 @@ class DetectorFeed:
         wake: called when a canary has just proven the silence of a service that is due.
         notify_session_opened: called with the name of a bus when a session on it begins.
         notify_silence_ended: called when a silence ended that is saved on the bus.
+        notify_channel_allowed: called with the name of a bus that refuses a service's channel no longer.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class DetectorFeed:
         wake: Callable[[], None],
         notify_session_opened: Callable[[str], None],
         notify_silence_ended: Callable[[], None],
+        notify_channel_allowed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.detector = Detector(read_clocks(), on_malformed=self._record_malformed)
         self.restarts = RestartObserver(self.detector)
@@ -40,6 +42,7 @@ class DetectorFeed:
         self._wake = wake
         self._notify_session_opened = notify_session_opened
         self._notify_silence_ended = notify_silence_ended
+        self._notify_channel_allowed = notify_channel_allowed
         self._last_malformed: tuple[str, str] | None = None  # service and reason
         self._logged = (0, 0)  # how many malformed and replayed payloads had been logged
         self._logged_at = 0.0
@@ -56,9 +59,15 @@ class DetectorFeed:
             self._notify_session_opened(bus)
 
     def on_channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
-        """Set the channels that the bus refuses, and publish the verdicts that follow."""
-        for verdict in self.detector.set_refused_channels(bus, channels, now):
+        """Set the channels that the bus refuses, and publish the verdicts that follow.
+
+        If a channel is allowed again, call `notify_channel_allowed`.
+        """
+        verdicts = self.detector.set_refused_channels(bus, channels, now)
+        for verdict in verdicts:
             self._publish(verdict)
+        if any(verdict.state is State.UP for verdict in verdicts):
+            self._notify_channel_allowed(bus)
 
     def on_session_lost(self, bus: str, reason: str) -> None:
         """End the session in the clock of `bus` for this reason, and log it. Ignore an unwatched bus."""

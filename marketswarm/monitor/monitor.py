@@ -160,8 +160,8 @@ class Evaluator:
         """Read what was reported while nobody listened to a bus, and publish what follows from it.
 
         That is `beat:<svc>` of the services that are down, which may be up again, and `run:<svc>` of the jobs
-        that are not, which may have failed. Call this when a session has begun. Try until the bus answers, or
-        a later session has begun.
+        that are not, which may have failed. Call this when a session has begun, or a channel is allowed
+        again. Try until the bus answers, or a later session has begun.
         """
         watched = self._detector.buses.get(bus)
         session = watched and watched.clock.sessions
@@ -269,6 +269,7 @@ class Monitor:
             wake=wake.set,
             notify_session_opened=self._restore_after_gap,
             notify_silence_ended=self._save_soon,
+            notify_channel_allowed=self._read_unheard,
         )
         self.detector = self.feed.detector
         self._health = HealthKeys(self.detector, kind=encoder.ok_kind, by=encoder.by)
@@ -480,7 +481,9 @@ class Monitor:
         Raise BusError.
         """
         if bus == self._home:
-            await self.state.take_over(bus, fence, queued_fields)
+            publisher = self.links[bus].publisher
+            withdraw = {} if publisher is None else {"withdraw_miss": publisher.withdraw_miss}
+            await self.state.take_over(bus, fence, queued_fields, **withdraw)
             for name in self.detector.buses:  # what we thought up may be published as down, and be up again
                 self._read_unheard(name)
         else:

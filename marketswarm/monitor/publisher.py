@@ -213,6 +213,10 @@ class Publisher:
         if self._queue:
             self._has_work.set()
 
+    def withdraw_miss(self, svc: str) -> bool:
+        """Drop the queued miss of a service; return False unless that is all that is queued of it."""
+        return self._queue.withdraw_miss(svc)
+
     async def run(self) -> AsyncIterator[PublishedVerdict]:
         """Publish until cancelled.
 

@@ -27,6 +27,7 @@ from marketswarm.detector import (
     Verdict,
     adopt_found_bus,
     adopt_state,
+    is_miss_overruled,
     restore_lost_bus,
     restore_services,
 )
@@ -35,6 +36,7 @@ from marketswarm.monitor.encoder import BUS_FIELD, WATCH_FIELD
 from marketswarm.monitor.health import HealthKeys
 from marketswarm.monitor.leadership import Fence, Leadership
 from marketswarm.monitor.store import RosterEntry, StateStore, combine_saved_state
+from marketswarm.monitor.verdict_queue import LEADER_HAD_TIME_SEC
 from marketswarm.monitor.witness import read_last_beats
 from marketswarm.time_slice import TimeSlice
 
@@ -131,7 +133,8 @@ class StateKeeper:
         self._leadership = leadership
         self._failures = failures
         self._fence_at_restore: Fence | None = None
-        self._restored = asyncio.Event()
+        self.restored = asyncio.Event()
+        """Set once the state of an earlier run is restored."""
         self._restored_buses: set[str] = set()  # buses whose roster was read for lost buses
         self._saved_jobs: set[str] = set()  # the fields that `<listener>:jobs` may have
         self._early_jobs: dict[str, float] = {}  # how early the jobs are that were logged as too early
@@ -213,7 +216,7 @@ class StateKeeper:
         self._detector.delete_silences(svc for svc in silences if svc not in self._detector.services)
         for svc in saved_beats.keys() - self._detector.services.keys():
             self._restarts.save_soon(svc)
-        self._restored.set()
+        self.restored.set()
 
     async def _read_all_last_beats(self) -> dict[str, LastBeat]:
         """Return the last beats under `beat:<svc>` of all services on the buses that answer."""
@@ -272,17 +275,24 @@ class StateKeeper:
 
     # -- take over as leader
 
-    async def take_over(self, home: str, fence: Fence, queued_fields: Collection[str]) -> None:
+    async def take_over(
+        self,
+        home: str,
+        fence: Fence,
+        queued_fields: Collection[str],
+        withdraw_miss: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         """Adopt the roster that the leader before us wrote, except for the fields of our own queued verdicts.
 
-        Raise BusError.
+        Of a queued miss that this leader knew better, the roster counts. Raise BusError.
 
         Args:
             home: the bus of the roster.
             fence: the fence under which we lead now.
             queued_fields: a live view of the roster fields of our own queued verdicts.
+            withdraw_miss: drops the queued miss of a service; returns False if it can't.
         """
-        await self._restored.wait()
+        await self.restored.wait()
         if fence == self._fence_at_restore:
             return  # we led already when we restored it
         store = StateStore(self._find_bus(home), self._listener)
@@ -291,13 +301,20 @@ class StateKeeper:
         saved_beats = await store.load_saved_beats()
         jobs = await store.load_jobs() if self._detector.jobs else {}
         buses = {svc: service.watch.bus for svc, service in self._detector.services.items()}
+        lost = {name for name in buses.values() if _is_lost(roster.get(BUS_FIELD + name))}
+        had_until = self._leadership.leader_seen_at(home) - LEADER_HAD_TIME_SEC
         time_slice = TimeSlice()
         for svc, published in combine_saved_state(roster, {}, {}, buses, saved_beats):
             await time_slice.pause()
+            known, now = replace(published, job=jobs.get(svc)), read_clocks()
             # check at this moment: a verdict on it may have been queued meanwhile
-            if svc not in queued_fields:
-                known = replace(published, job=jobs.get(svc))
-                adopt_state(self._detector, svc, known, read_clocks())
+            if svc in queued_fields:
+                is_silent = svc in silences or buses.get(svc) in lost
+                if not is_miss_overruled(
+                    self._detector, svc, known, now, is_silent=is_silent, had_until=had_until
+                ) or not withdraw_miss(svc):
+                    continue
+            adopt_state(self._detector, svc, known, now)
         self._adopt_buses(home, roster, queued_fields)
         await self._restore_health(roster, replace=True)
         # the saved silences are readings of the old leader's clocks: replace them by readings of ours
@@ -416,3 +433,8 @@ class StateKeeper:
             with contextlib.suppress(BusError):
                 return await StateStore(self._find_bus(home), self._listener).delete_wrong_types()
         return False
+
+
+def _is_lost(entry: RosterEntry | None) -> bool:
+    """Return True if this is the entry of a lost bus."""
+    return entry is not None and entry.verdict is State.DOWN

@@ -151,6 +151,16 @@ class VerdictQueue:
         for key in [key for key, one in self._pending.items() if id(one) in gone]:
             self._remove(key)
 
+    def withdraw_miss(self, field: str) -> bool:
+        """Remove the miss with this roster field; return False if it is not the only verdict with that."""
+        key = self._last.get(field)
+        if key is None or self._fields[field] > 1 or key in self._offered:
+            return False
+        if self._pending[key].verdict.state is not State.DOWN:
+            return False
+        self._remove(key)
+        return True
+
     def _remove(self, key: int) -> None:
         """Remove the verdict with this key of the queue."""
         one = self._pending.pop(key)

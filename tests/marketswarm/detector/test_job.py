@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.beat import Beat
-from marketswarm.detector import ListeningClock, Moment, SavedService, State, adopt_state
+from marketswarm.detector import ListeningClock, Moment, SavedService, State, adopt_state, is_miss_overruled
 from marketswarm.detector.clock import HeardAt
 from marketswarm.detector.job import Job, SavedJob, measure_lead
 from marketswarm.truth import JobRule, Schedule, Watch
@@ -682,10 +683,10 @@ def test_a_wall_clock_that_is_set_causes_no_miss_of_a_job_that_runs(step):
 
 def test_a_wall_clock_that_was_wrong_when_a_run_was_heard_and_is_put_right_causes_no_miss():
     hand = hand_of()
-    hand.step_wall(-10)
+    hand.step_wall(-12)
     hand.run(65)
-    hand.beat(run="ended")  # at 00:00:55 by that clock: as if it were early for 00:01
-    hand.step_wall(10)
+    hand.beat(run="ended")  # at 00:00:53 by that clock: as if it were early for 00:01
+    hand.step_wall(12)
     hand.run(60)
     assert misses(hand) == []
     hand.run(20)
@@ -716,13 +717,13 @@ def test_a_restarted_healer_knows_the_last_run_and_its_deadline():
 
 
 def test_a_restarted_healer_knows_a_run_whose_ok_was_published_before_the_job_was_saved():
-    saved = replace(UP, since=MIDNIGHT - 5, job=SavedJob(MIDNIGHT - 7200), boot="b", i=1)
+    saved = replace(UP, since=MIDNIGHT - 7, job=SavedJob(MIDNIGHT - 7200), boot="b", i=1)
     hand = hand_of(held=True)
-    hand.attest("a", 5.0, i=1, boot="b", run="ended")
+    hand.attest("a", 7.0, i=1, boot="b", run="ended")
     hand.recall({"a": saved})
     hand.run(19)
     assert misses(hand) == []
-    assert hand.detector.jobs["a"].job.expected_from.wall == pytest.approx(MIDNIGHT - 5, abs=0.5)
+    assert hand.detector.jobs["a"].job.expected_from.wall == pytest.approx(MIDNIGHT - 7, abs=0.5)
     hand.run(10)
     assert misses(hand) == [(20, "overdue")]
 
@@ -930,8 +931,114 @@ def test_three_early_runs_in_a_row_are_a_habit_and_one_in_time_ends_it():
     assert job.early_sec is None
 
 
+@pytest.mark.parametrize(("sec", "want"), [(5, None), (6, 6)])
+def test_a_clock_that_is_a_little_wrong_makes_no_run_early(sec, want):
+    assert measure_lead(NIGHTLY, MIDNIGHT + 7200 - sec, None) == want
+    assert measure_lead(NIGHTLY, MIDNIGHT + 7260, MIDNIGHT + 7200 - sec) == want
+
+
 def test_an_hourly_job_is_never_called_early():
     assert measure_lead(JobRule(Schedule("0 * * * *")), MIDNIGHT + 3500, None) is None
+
+
+# -- a healer's clock that is a little wrong
+
+
+def complete(job: Job, wall: float, rid: str | None = None) -> None:
+    """The job reports the end of a run at a time by the healer's wall clock."""
+    job.take_completion(Beat("a", 1, wall, run="ended", rid=rid), heard_at(wall))
+
+
+def heard_at(wall: float) -> HeardAt:
+    return HeardAt(wall - MIDNIGHT, wall - MIDNIGHT, wall)
+
+
+def new_job(schedule: Schedule, since: float = MIDNIGHT, grace: float = 60.0) -> Job:
+    return Job(JobRule(schedule, grace), heard_at(since))
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "day", "tolerance"),
+    [
+        ("* * * * *", "UTC", "2026-03-10", 5),
+        ("0 * * * *", "UTC", "2026-03-10", 5),
+        ("0 2 * * *", "UTC", "2026-03-10", 5),
+        ("30 2 * * *", "Europe/Berlin", "2026-03-28", 5),  # that hour is left out the night after
+        ("30 2 * * *", "Europe/Berlin", "2026-10-24", 5),  # and is there twice
+        ("*/10 2 * * *", "Europe/Berlin", "2026-10-24", 5),
+        ("*-*-* 02:30:00", "Europe/Berlin", "2026-03-28", 5),
+        ("0 0 1 * *", "America/New_York", "2026-02-10", 5),
+        ("*-*-* *:*:0/10", "UTC", "2026-03-10", 1),
+    ],
+)
+@pytest.mark.parametrize("off", [-10, -6, -5, -4.9, -1.2, -1, -0.3, 0, 0.1, 2.5, 8])
+def test_a_report_a_little_before_its_time_is_that_of_the_run_to_come(expression, zone, day, tolerance, off):
+    since = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+    schedule = Schedule(expression, zone)
+    runs = list(islice(schedule.runs_after(since), 5))
+    job = new_job(schedule, since, 0.25)
+    for run, following in pairwise(runs):
+        complete(job, run + off)
+        assert job.next_run() == (following if off >= -tolerance else run)
+
+
+@pytest.mark.parametrize(
+    ("sec", "following"), [(59.6, 60), (59.8, 63), (62.6, 63), (62.8, 120), (119.8, 123)]
+)
+def test_the_shorter_one_of_the_pauses_beside_a_run_says_how_early_it_may_be(sec, following):
+    job = new_job(Schedule("*-*-* *:*:0,3"), MIDNIGHT + 50, 0.1)
+    complete(job, MIDNIGHT + sec)
+    assert job.next_run() == MIDNIGHT + following
+
+
+def test_a_healer_whose_clock_is_slow_tells_of_no_missing_run():
+    hand = hand_of()
+    hand.run(58)
+    for _ in range(4):
+        hand.beat(boot="b", run="ended")
+        hand.run(60)
+    assert misses(hand) == []
+    hand.run(21)  # 319: the run of 300 was not reported, however early the one of 240 was
+    assert misses(hand) == []
+    hand.run(2)
+    assert misses(hand) == [(320, "overdue")]
+    assert hand.verdicts[-1].down_since == MIDNIGHT + 300
+
+
+def test_two_early_reports_of_one_run_are_not_those_of_two():
+    job = new_job(NIGHTLY.schedule)
+    for sec in (7196, 7199, 7200.5, 7260):
+        complete(job, MIDNIGHT + sec)
+        assert job.next_run() == MIDNIGHT + 86_400 + 7200
+
+
+@pytest.mark.parametrize(("started", "early"), [(2 * 3600 - 4, True), (2 * 3600 - 6, False), (10, False)])
+def test_a_run_that_began_too_early_is_not_that_of_the_time_at_which_it_ends(started, early):
+    job = new_job(NIGHTLY.schedule)
+    job.take_start(
+        Beat("a", 1, 0.0, run="started", rid="r"), heard_at(MIDNIGHT + started), listening(MIDNIGHT)
+    )
+    complete(job, MIDNIGHT + 7200 - 3, "r")
+    assert job.next_run() == MIDNIGHT + 7200 + (86_400 if early else 0)
+
+
+@pytest.mark.parametrize(("grace", "completes"), [(3600.0, "01:00"), (3500.0, "02:00")])
+def test_one_report_completes_the_run_that_can_still_be_in_time_and_not_the_next_one_too(grace, completes):
+    job = new_job(Schedule("0 * * * *"), grace=grace)
+    complete(job, MIDNIGHT + 5)
+    complete(job, MIDNIGHT + 7200 - 3)  # of the run at 01:00, or of that at 02:00
+    assert job.next_run() == MIDNIGHT + (7200 if completes == "01:00" else 10_800)
+
+
+def test_an_early_report_is_known_after_a_restart_and_to_a_standby():
+    saved_by = new_job(NIGHTLY.schedule)
+    complete(saved_by, MIDNIGHT + 7197)
+    saved = saved_by.to_saved()
+    now = Moment(7300.0, MIDNIGHT + 7300)
+    restored, standby = new_job(NIGHTLY.schedule), new_job(NIGHTLY.schedule)
+    restored.restore(saved, heard_at(MIDNIGHT + 7197), 0.0, now)
+    standby.adopt(saved, listening(MIDNIGHT), now)
+    assert restored.next_run() == standby.next_run() == MIDNIGHT + 86_400 + 7200
 
 
 # -- takeovers, and truths that move a job
@@ -945,6 +1052,65 @@ def test_a_takeover_tells_no_failure_again_that_the_leader_saw_end():
     adopt_state(hand.detector, "a", SavedService(State.UP, since=MIDNIGHT + 8), hand.now)
     hand.run(60)
     assert misses(hand) == [(5, "failed")]
+
+
+@pytest.mark.parametrize(
+    ("heard", "want"),
+    [
+        (None, False),  # nothing is known about its runs
+        (6, False),  # the run of which we know
+        (61, True),
+        (5.0 - 3600, False),
+    ],
+)
+@pytest.mark.parametrize("reason", ["overdue", "never_ended"])
+def test_a_miss_of_a_job_is_overruled_by_a_later_run_that_the_leader_heard(reason, heard, want):
+    hand = hand_of(minutely(max_run=15.0))
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    if reason == "never_ended":
+        hand.run(56)
+        hand.beat(boot="b", run="started")
+    hand.run(85 - hand.elapsed)
+    assert [why for _, why in misses(hand)] == [reason]
+    job = None if heard is None else SavedJob(MIDNIGHT + heard)
+    published, had_until = replace(UP, job=job), hand.now.mono
+    found = is_miss_overruled(hand.detector, "a", published, hand.now, is_silent=False, had_until=had_until)
+    assert found is want
+    if want:
+        adopt_state(hand.detector, "a", published, hand.now)
+        hand.run(54)  # the next run is due at 140
+        assert len(misses(hand)) == 1
+        hand.run(2)
+        assert misses(hand)[1:] == [(140, "overdue")]
+
+
+def test_a_miss_of_a_job_whose_next_run_is_overdue_to_the_leader_too_stays():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.run(140)
+    published = replace(UP, job=SavedJob(MIDNIGHT + 61))  # and that of 120 is due at 140
+    for had_until in (hand.now.mono, 0.0):
+        assert not is_miss_overruled(
+            hand.detector, "a", published, hand.now, is_silent=False, had_until=had_until
+        )
+
+
+@pytest.mark.parametrize(("heard", "want"), [(62, False), (70, True)])
+def test_a_failure_is_overruled_by_a_run_that_was_complete_after_it(heard, want):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.run(56)
+    hand.beat(boot="b", run="failed")
+    hand.run(14)
+    assert misses(hand) == [(61, "failed")]
+    published = replace(UP, job=SavedJob(MIDNIGHT + heard))
+    had_until = hand.now.mono
+    assert want is is_miss_overruled(
+        hand.detector, "a", published, hand.now, is_silent=False, had_until=had_until
+    )
 
 
 def test_a_job_that_moves_to_a_bus_with_an_older_clock_keeps_its_deadline():

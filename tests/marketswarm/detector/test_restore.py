@@ -5,6 +5,8 @@ from marketswarm.detector import (
     SavedBeat,
     SavedService,
     State,
+    adopt_state,
+    is_miss_overruled,
     restore_lost_bus,
     restore_services,
 )
@@ -458,3 +460,48 @@ def test_a_change_of_the_roster_between_two_steps_overlooks_nobody_and_tells_a_d
     assert hand.detector.services["b"].state is State.UP
     hand.run(100)
     assert [(svc, state) for _, svc, state in hand.said[2:]] == [("b", "down"), ("c", "down")]
+
+
+# -- what a leader knew better
+
+
+def is_overruled(
+    hand: Hand, published: SavedService, *, is_silent: bool = False, ago_sec: float = 0.0
+) -> bool:
+    """Whether a leader that was alive until some seconds ago, less what it needs, knew better."""
+    had_until = hand.now.mono - ago_sec
+    return is_miss_overruled(
+        hand.detector, "a", published, hand.now, is_silent=is_silent, had_until=had_until
+    )
+
+
+def test_a_miss_of_a_service_that_the_leader_heard_is_overruled_and_a_true_one_comes_half_a_timeout_later():
+    hand = Hand(watch())
+    hand.beat()
+    hand.run(40)  # missed at 30
+    assert not is_overruled(hand, up(), is_silent=True)
+    assert not is_overruled(hand, up(), ago_sec=10.5)  # the leader was gone before that
+    assert not is_overruled(hand, down())
+    assert is_overruled(hand, up(), ago_sec=9.5)
+    adopt_state(hand.detector, "a", up(), hand.now)
+    assert hand.detector.services["a"].state is State.UP
+    hand.run(60)
+    assert [(round(at), state) for at, _, state in hand.said] == [(0, "up"), (30, "down"), (55, "down")]
+
+
+def test_a_service_that_is_up_or_unknown_has_no_miss_to_overrule():
+    hand = Hand(watch())
+    assert not is_overruled(hand, up())
+    hand.beat()
+    assert not is_overruled(hand, up())
+    hand.rewatch()
+    assert not is_overruled(hand, up())
+
+
+def test_a_failure_of_a_plain_service_stays_a_miss():
+    hand = Hand(watch())
+    hand.beat(boot="b")
+    hand.beat(boot="b", run="failed")
+    hand.run(10)
+    assert hand.said[-1][2] == "down"
+    assert not is_overruled(hand, up())

@@ -11,14 +11,17 @@ from marketswarm.beat import encode_beat
 from marketswarm.bus.listener import read_clocks
 from marketswarm.bus.stored_values import count_unusable
 from marketswarm.detector import Publication, State, Subject, UnheardBeat, Verdict
-from marketswarm.monitor import Monitor, VerdictEncoder, state
+from marketswarm.monitor import Fence, Monitor, VerdictEncoder, state
 from marketswarm.monitor.encoder import roster_field
+from marketswarm.monitor.leadership import Leadership
+from marketswarm.monitor.monitor import SOLE_LEADER
 from marketswarm.monitor.publisher import Publisher
 from marketswarm.monitor.store import StateStore
 from marketswarm.monitor.witness import StoredBeats
 from marketswarm.testing import MemoryBus
-from marketswarm.truth import Watch
+from marketswarm.truth import JobRule, Watch
 from support.scenes.monitor import MonitorOwner
+from support.simulation.publishers import HeldLeadership
 from support.waiting import auntil
 
 WATCH = Watch("bare", "system-redis", "bare:heartbeat", 10.0, 30.0)
@@ -36,9 +39,9 @@ async def drain(publisher: Publisher) -> None:
         pass
 
 
-def make_monitor(bus: MemoryBus) -> Monitor:
+def make_monitor(bus: MemoryBus, leadership: Leadership = SOLE_LEADER) -> Monitor:
     notices = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
-    monitor = Monitor(MonitorOwner(bus), notices, home="system-redis")
+    monitor = Monitor(MonitorOwner(bus), notices, home="system-redis", leadership=leadership)
     monitor.set_roster([WATCH], listen_to={"system-redis": 10.0}, publish_to=["system-redis"])
     return monitor
 
@@ -127,6 +130,55 @@ async def test_what_is_told_of_anything_is_known_to_the_next_run(bus, of):
     assert (entry.verdict, entry.ts, entry.since) == (state, 100.0, 69.0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_failure_on_a_channel_that_was_refused_is_missed_once_that_is_allowed(bus):
+    monitor = make_monitor(bus)
+    job = Watch("job", "system-redis", "job:heartbeat", 10.0, 30.0, job=JobRule(max_run_sec=10.0))
+    monitor.set_roster([WATCH, job], listen_to={"system-redis": 10.0}, publish_to=["system-redis"])
+    task = asyncio.create_task(monitor.run())
+    await auntil(lambda: not monitor.detector.is_restoring)
+    monitor.feed.on_channels_refused("system-redis", {"job:heartbeat"}, read_clocks())
+    failed = {"svc": "job", "ok": False, "code": 4, "ts": time.time()}
+    await bus.client.set("run:job", orjson.dumps(failed))
+    monitor.feed.on_channels_refused("system-redis", (), read_clocks())
+    service = monitor.detector.services["job"]
+    await auntil(lambda: service.state is State.DOWN)
+    assert (service.miss_reason(), service.exit_code) == ("failed", 4)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("seen_after_sec", "is_silent", "published"),
+    [
+        (10.0, False, []),
+        (10.0, True, ["heartbeat_miss"]),  # to the leader as well
+        (1.0, False, ["heartbeat_miss"]),  # it had no time to publish the same
+    ],
+)
+async def test_a_standby_publishes_no_miss_of_a_service_that_its_leader_heard(
+    bus, seen_after_sec, is_silent, published
+):
+    leadership = HeldLeadership()
+    monitor = make_monitor(bus, leadership)
+    now = time.time()
+    await bus.client.hset("healer:roster", "bare", orjson.dumps({"verdict": "up", "ts": now - 900}))
+    if is_silent:
+        await bus.client.hset("healer:silence", "bare", f"70.000 {now - 30:.3f} 1 system-redis")
+    await monitor.state.restore(StateStore(bus, "healer"))
+    service, publisher = monitor.detector.services["bare"], monitor.links["system-redis"].publisher
+    monitor.publish(monitor.detector.declare_down(service, read_clocks()))
+    leadership.seen = time.monotonic() + seen_after_sec
+    leadership.now = Fence("mine", 2)
+    await bus.client.hset("healer:lease", mapping={"boot": "mine", "epoch": 2})
+    for _ in ("take over", "publish"):
+        async for _ in publisher.publish_queued():
+            pass
+    events = [fields[b"event"] for _, fields in await bus.client.xrange("healer:alerts:log")]
+    assert [orjson.loads(event)["type"] for event in events] == published
+    assert service.state is (State.DOWN if published else State.UP)
+    assert not publisher
 
 
 async def test_a_bus_that_is_dropped_while_the_memory_is_read_is_no_trouble(bus, monkeypatch):

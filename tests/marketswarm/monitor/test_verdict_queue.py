@@ -142,3 +142,21 @@ def test_the_fields_of_all_that_waits_are_seen_as_they_are_at_any_time():
     backlog.add_first([PendingVerdict(down("c"), 0.0)])
     backlog.remove([one for one in backlog if one.verdict.svc == "b"])
     assert set(fields) == {"c"}
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "withdrawn"),
+    [([down()], True), ([up()], False), ([up(), down()], False), ([down(), gap()], False), ([], False)],
+)
+def test_only_a_miss_that_is_all_of_its_service_is_withdrawn(verdicts, withdrawn):
+    backlog = VerdictQueue()
+    put(backlog, down("b"), *verdicts)
+    assert backlog.withdraw_miss("a") is withdrawn
+    assert [one.verdict for one in backlog] == [down("b"), *([] if withdrawn else verdicts)]
+
+
+def test_a_miss_that_the_bus_may_have_taken_is_not_withdrawn():
+    backlog = VerdictQueue()
+    put(backlog, down())
+    backlog.next_batch(10)
+    assert not backlog.withdraw_miss("a")
