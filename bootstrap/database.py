@@ -29,7 +29,7 @@ READABLE: Final = 0o644
 """The permissions of what a server reads, as another user: verifiers and hashes of passwords alone."""
 PRIVATE: Final = 0o600
 _ARCHIVE: Final = "archive"
-_ROLES: Final = {"password": "marketswarm", "reader": DATABASE_READER}
+ROLES: Final = {"password": "marketswarm", "reader": DATABASE_READER}
 """The name of a role, by the name of the file with its password."""
 _USERS: Final = {_ARCHIVE: "password", "board": "reader"}
 """By service that is given a URL: the file with the password in it."""
@@ -62,17 +62,16 @@ def write_database_files(folder: Path, truth: Truth) -> None:
     """Write the files that changed; nothing for a truth without an archive. Raise SecretError or OSError."""
     if _ARCHIVE not in truth.services:
         return
-    passwords, _ = load_passwords(folder / "database", _ROLES, make_missing=True)
+    passwords, _ = load_passwords(folder / "database", ROLES, make_missing=True)
     urls = {
-        name: _URL.format(role=role, password=quote(passwords[name], safe=""))
-        for name, role in _ROLES.items()
+        name: _URL.format(role=role, password=quote(passwords[name], safe="")) for name, role in ROLES.items()
     }
     users = {svc: urls[name] for svc, name in _USERS.items() if svc in truth.services}
     write_changed(
         {folder / "urls" / make_folder_name(svc) / "database": f"{url}\n" for svc, url in users.items()},
         PRIVATE,
     )
-    verifiers = {name: f"{format_verifier(passwords[name])}\n" for name in _ROLES}
+    verifiers = {name: f"{format_verifier(passwords[name])}\n" for name in ROLES}
     write_changed({folder / "acl" / SERVER / name: text for name, text in verifiers.items()}, READABLE)
 
 

@@ -5,6 +5,9 @@ publish anything there. So each writes a stream of its own. The healer that lead
 the events that `service_alert.py` accepts, and writes them in one step with its position in the stream
 (`healer:relayed`), under the fence of its lease. So each event is copied once and in order, even if a healer
 is killed.
+
+A service that left the truth closes nothing any more. The relay then reads its stream again, and closes the
+outages that are open at its end: `closed_outages.py` says how the service hears of it when it comes back.
 """
 
 import asyncio
@@ -13,12 +16,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from healer.service_alert import AlertRule, parse_service_alert
+from healer.service_alert import AlertRule, close_outage, parse_service_alert
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stream import FIRST_ID, StreamEntry, has_begun_anew, is_entry_id, read_entries_after
-from marketswarm.event import MalformedEvent, encode_event
+from marketswarm.bus.stream import (
+    FIRST_ID,
+    StreamEntry,
+    entry_sort_key,
+    has_begun_anew,
+    is_entry_id,
+    read_entries_after,
+    read_entries_between,
+)
+from marketswarm.closed_outages import ClosedOutages, closed_field, read_closed
+from marketswarm.event import Event, MalformedEvent, encode_event
 from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED
 from marketswarm.metrics import Family
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence, Leadership
@@ -32,6 +44,10 @@ FULL_PAUSE_SEC: Final = 0.25
 BLOCK_SEC: Final = 1.0
 RETRY_SEC: Final = 0.25
 LOG_EVERY_SEC: Final = 10.0
+CLOSE_AFTER_SEC: Final = 10.0
+"""How long the truth must not name a service before we close its outages: it may hear of a reseed first."""
+MAX_AHEAD_SEC: Final = 60.0
+"""How far the clock of a service may be ahead of ours in what is stored as closed."""
 POSITION_MOVED: Final = 0
 CHANNEL_REFUSED: Final = 2
 
@@ -49,6 +65,7 @@ class Relay:
         channel: returns the channel of the alerts.
         leadership: the leadership on the bus; only the leader copies.
         log_length: how long the log of alerts is to be.
+        is_named: returns True if the truth in force names the service.
         tracer: records each copied event; None while traces are off.
     """
 
@@ -60,13 +77,16 @@ class Relay:
         leadership: Leadership,
         log_length: LogLength,
         *,
+        is_named: Callable[[], bool],
         tracer: Tracer | None = None,
     ) -> None:
         self.rule, self._tracer = rule, tracer
         self._bus, self._channel, self._leadership = bus, channel, leadership
-        self._log_length = log_length
+        self._log_length, self._is_named = log_length, is_named
         self._stored_position: bytes | None = None  # the position as the bus holds it; None: to be read
         self._position = FIRST_ID
+        self._closed = ClosedOutages()
+        self._close_at: float | None = None  # when to close outages (monotonic); None: none is open
         self._unlogged: Counter[str] = Counter()
         self._logged_at = float("-inf")
         self._refused_at = float("-inf")  # when a refusal was logged last
@@ -85,6 +105,8 @@ class Relay:
                     await asyncio.sleep(RETRY_SEC)
                 else:
                     await self._copy_page(bus, fence)
+                    if self._is_close_due():
+                        await self._close_outages(bus, fence)
             except BusError as error:
                 self._stored_position = None
                 self._log_refusal(error)
@@ -104,33 +126,101 @@ class Relay:
                 self._position = FIRST_ID
             return
         events, skipped = _check_entries(self.rule, entries)
-        keys = [HEALER_LEASE, HEALER_RELAYED, ALERT_LOG]
         stored, position = self._stored_position or b"", entries[-1].id
-        args: list[str | bytes | float] = [
-            *fence,
-            await self._log_length.compute_length(bus),
-            self._channel(),
-            self.rule.stream,
-            stored,
-            position,
-            *events,
-        ]
+        raw = [encode_event(event) for event in events]
+        if not await self._write(bus, fence, self.rule.stream, (stored, position), raw):
+            return
+        self._stored_position = self._position = position
+        self.copied += len(events)
+        if self._tracer is not None:
+            _trace_copied(self._tracer, bus.name, raw)
+        self.skipped += skipped
+        self._unlogged += skipped
+        if len(entries) == PAGE_SIZE:
+            await asyncio.sleep(FULL_PAUSE_SEC)
+
+    async def _write(
+        self, bus: Bus, fence: Fence, field: str, change: tuple[bytes, bytes], events: Sequence[bytes]
+    ) -> bool:
+        """Write events to the log and the channel, and change a field of `healer:relayed`, in one step.
+
+        `change` has the field's stored value, empty for none, and its new one.
+
+        Return False, with nothing written, if another healer leads or wrote the field. Raise BusError.
+        """
+        keys = [HEALER_LEASE, HEALER_RELAYED, ALERT_LOG]
+        length = await self._log_length.compute_length(bus)
+        args: list[str | bytes | float] = [*fence, length, self._channel(), field, *change, *events]
         outcome = await bus.script(_RELAY, keys, args)
         if outcome == NOT_THE_LEADER:
             self._leadership.deny_leadership(bus.name)
         if outcome in (NOT_THE_LEADER, POSITION_MOVED):
             self._stored_position = None
-            return
-        self._stored_position = self._position = position
-        self.copied += len(events)
-        if self._tracer is not None:
-            _trace_copied(self._tracer, bus.name, events)
-        self.skipped += skipped
-        self._unlogged += skipped
+            return False
         if outcome == CHANNEL_REFUSED:
             log.error("tell.channel_refused", bus=bus.name, channel=self._channel())
-        if len(entries) == PAGE_SIZE:
+        return True
+
+    def _is_close_due(self) -> bool:
+        """Return True if the truth does not name the service for CLOSE_AFTER_SEC, and some may be open."""
+        if self._is_named() or self._closed.position == self._position:
+            self._close_at = None
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._close_at is None:
+            self._close_at = now + CLOSE_AFTER_SEC
+        return now >= self._close_at
+
+    async def _close_outages(self, bus: Bus, fence: Fence) -> None:
+        """Close the outages that are open at the position, each once. Raise BusError."""
+        open_misses, newest_ts = await self._find_open(bus)
+        now = time.time()
+        ms = max(self._closed.ms, round(1000 * min(newest_ts, now + MAX_AHEAD_SEC)))
+        for at in range(0, len(open_misses), PAGE_SIZE):
+            batch = open_misses[at : at + PAGE_SIZE]
+            events = [close_outage(self.rule, miss, now) for _, miss in batch]
+            # those that were missed after these are still open
+            if not await self._store_closed(bus, fence, ClosedOutages(batch[-1][0], ms), events):
+                return
             await asyncio.sleep(FULL_PAUSE_SEC)
+        await self._store_closed(bus, fence, ClosedOutages(self._position, ms), ())
+
+    async def _store_closed(
+        self, bus: Bus, fence: Fence, closed: ClosedOutages, events: Sequence[Event]
+    ) -> bool:
+        """Publish closing events, and store how far they close; return False if another healer leads."""
+        stored = await bus.ask(bus.client.hget(HEALER_RELAYED, closed_field(self.rule.stream))) or b""
+        raw = [encode_event(event) for event in events]
+        field = closed_field(self.rule.stream)
+        if not await self._write(bus, fence, field, (stored, closed.encode()), raw):
+            return False
+        self._closed = closed
+        for event in events:
+            log.info("relay.outage_closed", svc=event.svc, id=event.id, by=self.rule.by)
+        return True
+
+    async def _find_open(self, bus: Bus) -> tuple[list[tuple[bytes, Event]], float]:
+        """Return the misses up to the position that are open, oldest first, each with the id of its entry.
+
+        Return with them the time of the newest event, in epoch seconds; 0 without any. Raise BusError.
+        """
+        found, newest_ts = dict[str, tuple[bytes, Event]](), 0.0
+        read = self._closed.position
+        if entry_sort_key(read) > entry_sort_key(self._position):
+            read = FIRST_ID  # the stream has begun anew
+        while entries := await read_entries_between(
+            bus, self.rule.stream, f"({read.decode()}", self._position.decode(), count=PAGE_SIZE
+        ):
+            read = entries[-1].id
+            for entry in entries:
+                event = _parse_entry(self.rule, entry)
+                if isinstance(event, MalformedEvent):
+                    continue
+                newest_ts = max(newest_ts, event.ts)
+                found.pop(event.svc, None)
+                if event.type is self.rule.miss:
+                    found[event.svc] = entry.id, event
+        return list(found.values()), newest_ts
 
     async def _load_position(self, bus: Bus) -> None:
         """Read the position at which the last healer stopped; use the stream's beginning if it is unusable.
@@ -140,6 +230,7 @@ class Relay:
         stored: bytes = await bus.ask(bus.client.hget(HEALER_RELAYED, self.rule.stream)) or b""
         if stored and not is_entry_id(stored):
             log.warning("relay.position_unreadable", bus=bus.name, stream=self.rule.stream)
+        self._closed = await read_closed(bus, self.rule.stream)
         self._stored_position = stored
         self._position = stored if is_entry_id(stored) else FIRST_ID
 
@@ -195,19 +286,23 @@ def collect_relays(relays: Sequence[Relay]) -> Iterator[Family]:
     )
 
 
-def _check_entries(rule: AlertRule, entries: Sequence[StreamEntry]) -> tuple[list[bytes], Counter[str]]:
-    """Return the events to copy, encoded again without unknown fields, and the skipped entries by reason."""
-    events, skipped = list[bytes](), Counter[str]()
+def _check_entries(rule: AlertRule, entries: Sequence[StreamEntry]) -> tuple[list[Event], Counter[str]]:
+    """Return the events to copy, and the skipped entries by reason."""
+    events, skipped = list[Event](), Counter[str]()
     for entry in entries:
-        if entry.fields is None:
-            skipped["too_long"] += 1
-            continue
-        event = parse_service_alert(rule, entry.fields.get(b"event", b""))
+        event = _parse_entry(rule, entry)
         if isinstance(event, MalformedEvent):
             skipped[event.reason] += 1
         else:
-            events.append(encode_event(event))
+            events.append(event)
     return events, skipped
+
+
+def _parse_entry(rule: AlertRule, entry: StreamEntry) -> Event | MalformedEvent:
+    """Return the event of an entry; a malformed one if the service may not publish it."""
+    if entry.fields is None:
+        return MalformedEvent("too_long")
+    return parse_service_alert(rule, entry.fields.get(b"event", b""))
 
 
 def _trace_copied(tracer: Tracer, bus: str, events: Sequence[bytes]) -> None:

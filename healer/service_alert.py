@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.event import Event, Kind, MalformedEvent, parse_event
+from marketswarm.event import Event, Kind, MalformedEvent, make_event_id, parse_event
 from marketswarm.keys import MARKET_ALERTS, MASSIVE_ALERTS
 
 MAX_NAME_CHARS: Final = 100
@@ -22,14 +22,16 @@ class AlertRule:
         by: the service.
         family: the first word of each id.
         prefix: what the `svc` of each event begins with, before the name of a target or source.
-        kinds: the kinds of its events.
+        miss, ok, unwatched: the kinds of its events; `unwatched` closes a miss, and is not an ok.
     """
 
     stream: str
     by: str
     family: str
     prefix: str
-    kinds: tuple[Kind, ...]
+    miss: Kind
+    ok: Kind
+    unwatched: Kind
 
 
 RULES: Final = (
@@ -38,14 +40,18 @@ RULES: Final = (
         "massive",
         "massive",
         "massive/",
-        (Kind.PROBE_MISS, Kind.PROBE_OK, Kind.PROBE_UNWATCHED),
+        Kind.PROBE_MISS,
+        Kind.PROBE_OK,
+        Kind.PROBE_UNWATCHED,
     ),
     AlertRule(
         MARKET_ALERTS,
         "sources",
         "source",
         "source:",
-        (Kind.SOURCE_MISS, Kind.SOURCE_OK, Kind.SOURCE_UNWATCHED),
+        Kind.SOURCE_MISS,
+        Kind.SOURCE_OK,
+        Kind.SOURCE_UNWATCHED,
     ),
 )
 
@@ -60,7 +66,7 @@ def parse_service_alert(rule: AlertRule, raw: bytes) -> Event | MalformedEvent:
     found = _ID.fullmatch(event.id)
     is_id = found is not None and (found["kind"], found["family"]) == (event.type, rule.family)
     wrong = {
-        "foreign_type": event.type not in rule.kinds,
+        "foreign_type": event.type not in (rule.miss, rule.ok, rule.unwatched),
         "foreign_svc": not is_its_own,
         "foreign_by": event.by != rule.by,
         # with the id of another program's event, readers would drop that event as a repetition
@@ -68,3 +74,13 @@ def parse_service_alert(rule: AlertRule, raw: bytes) -> Event | MalformedEvent:
         "bad_reason": len(event.reason or "") > MAX_REASON_CHARS or not (event.reason or "").isprintable(),
     }
     return next((MalformedEvent(reason) for reason, is_wrong in wrong.items() if is_wrong), event)
+
+
+def close_outage(rule: AlertRule, miss: Event, now: float) -> Event:
+    """Return the event that closes a miss whose service left the truth. `now` is in epoch seconds."""
+    # readers order events by `ts`: even with a clock that was set back, an end must come after its beginning
+    ts = max(round(now, 3), round(miss.ts + 0.001, 3))
+    subject = miss.id.removeprefix(f"{miss.type}.").rpartition(".")[0]
+    return Event(
+        rule.unwatched, miss.svc, ts, make_event_id(rule.unwatched, subject, ts), "healer", since=miss.since
+    )

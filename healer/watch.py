@@ -47,7 +47,15 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     apply_truth(me.truth)
     length = monitor.log_lengths[home]
     relays = [
-        Relay(rule, partial(me.bus, home), lambda: encoder.channel, election, length, tracer=tracer)
+        Relay(
+            rule,
+            partial(me.bus, home),
+            lambda: encoder.channel,
+            election,
+            length,
+            is_named=partial(_is_named, me, rule.by),
+            tracer=tracer,
+        )
         for rule in RULES
     ]
     me.expose(monitor.metrics.collect)
@@ -68,6 +76,11 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
             await monitor.run()  # listens, evaluates, publishes
     finally:
         await election.release()
+
+
+def _is_named(me: Agent[HealerSettings], svc: str) -> bool:
+    """Return True if the truth in force names a service."""
+    return svc in me.truth.services
 
 
 @dataclass(frozen=True, slots=True)

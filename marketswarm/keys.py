@@ -29,7 +29,8 @@ ALERT_LOG: Final = "healer:alerts:log"
 HEALER_LEASE: Final = "healer:lease"
 """Hash: which healer leads."""
 HEALER_RELAYED: Final = "healer:relayed"
-"""Hash: up to which entry of each stream of probe alerts the healer has copied to the alert log."""
+"""Hash: up to which entry of each stream of services' alerts the healer has copied to the alert log; in
+the field `<stream> closed`, up to which one it has closed the misses of a service that left the truth."""
 SENTINEL_DIRECT: Final = "sentinel:direct"
 """Hash: the alerts that the sentinel sent itself, because the notifier had not sent them."""
 

@@ -218,6 +218,7 @@ MEANINGS: Final = {
     "refresh.stalled": "The bus fails, so the refresh waits.",
     "archive.position_unreadable": "The place up to which the alert log was written to the database can't be read; archive begins with the oldest alert.",
     "archive.stream_anew": "The alert log was deleted and begun anew, or its bus lost what it had last; archive reads it from its beginning.",
+    "relay.outage_closed": "The healer closes an outage that a service (`by`) left open when it left the truth.",
     "relay.position_unreadable": "The place up to which a service's alerts were copied can't be read; the healer begins with the oldest.",
     "relay.skipped": "Entries of a service were not copied to the alert log, by reason.",
     "relay.waiting": "The bus fails, so the alerts of services wait.",

@@ -20,6 +20,7 @@ from marketswarm.keys import (
     ARCHIVE_POSITIONS,
     CHECKED_BARS,
     FEATURES,
+    HEALER_RELAYED,
     HEARTBEAT_SUFFIX,
     INDICATORS,
     MARKET_ALERTS,
@@ -109,6 +110,8 @@ _DEFAULT_READS: Final = {
         (SYSTEM, ALERT_LOG),
     ),
 }
+_RELAYED: Final = {"massive": MASSIVE_ALERTS, "sources": MARKET_ALERTS}
+"""By service: the stream of its alerts."""
 _OWN_KEYS: Final = {"sources": "sources:*", "bars": "bars:*"}
 """By service: the pattern of the keys on MARKET that only its own processes read."""
 # by service and last part of a written key: a further pattern that the service may write
@@ -143,6 +146,7 @@ def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
         Grant("publish subscribe", channels=(*shares, lease_key("*"))),
         *([Grant(_DATA_COMMANDS, (_OWN_KEYS[svc],))] if svc in _OWN_KEYS and view.bus == MARKET else []),
         *([Grant("hget hset", (ARCHIVE_POSITIONS,))] if _follows_alert_log(svc, view) else []),
+        *([Grant("hget", (HEALER_RELAYED,), mode="R")] if _is_relayed(svc, view) else []),
         *grant_access_points(svc, view),
     )
 
@@ -261,6 +265,12 @@ def _is_read_by_group(svc: str, pattern: str) -> bool:
 def _follows_alert_log(svc: str, view: BusView) -> bool:
     """Return True if a service is archive, which stores its position in the alert log, and this its bus."""
     return svc == "archive" and bool(_list_keys(_find_read_points(svc, view), view, ALERT_LOG))
+
+
+def _is_relayed(svc: str, view: BusView) -> bool:
+    """Return True if the healer copies a service's alerts from this bus, and may close its outages there."""
+    stream = _RELAYED.get(svc)
+    return stream is not None and bool(_list_keys(find_written_points(svc, view), view, stream))
 
 
 def _find_read_points(svc: str, view: BusView) -> list[AccessPoint]:

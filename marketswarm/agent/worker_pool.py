@@ -1,9 +1,12 @@
 """Run a worker on each bus whose streams the truth names, each as one consumer of a group.
 
-Each bus has a worker of its own, so a bus that is down stops no other.
+Each bus has a worker of its own, so a bus that is down stops no other. A key that is not a stream, since
+somebody replaced it, is left out until it is one again, so it stops no other stream of its bus.
 """
 
 import contextlib
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -12,11 +15,14 @@ from marketswarm.agent.service_config import InputStream
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.consumer import Consumer
+from marketswarm.bus.stored_values import is_wrong_type, report_unusable
 
 BUS_SEC: Final = 20.0
 """Longer than any step of a consumer may take: waiting for a bus must not count as hanging."""
 RETRY_SEC: Final = 1.0
 """The pause after a bus has failed."""
+TYPES_EVERY_SEC: Final = 2.0
+"""How often it is asked whether a key that is not a stream has become one."""
 
 
 class StreamWorker(Protocol):
@@ -61,6 +67,8 @@ class WorkerPool(Generic[Worker]):
         self._me, self._streams_now, self._group_now = me, streams_now, group_now
         self._make_worker, self._log_failure, self._make_consumer = make_worker, log_failure, make_consumer
         self._workers: dict[str, Worker] = {}
+        self._wrong_types: dict[str, dict[str, str]] = {}  # by bus: the type of each key that is no stream
+        self._types_due: dict[str, float] = {}  # by bus: when the types are to be read (monotonic)
         self._failures: dict[str, str] = {}  # by the bus of the worker; the bus that fails may be another
 
     @property
@@ -74,8 +82,16 @@ class WorkerPool(Generic[Worker]):
         return {stream: backlog for worker in self.workers for stream, backlog in worker.backlogs.items()}
 
     def problem(self) -> str | None:
-        """Return each failing bus with its reason, separated by `; `; None if no bus fails."""
-        return "; ".join(dict.fromkeys(self._failures.values())) or None
+        """Return each failing bus with its reason, and each key that is not a stream, separated by `; `.
+
+        Return None if there are none.
+        """
+        wrong = (
+            f"{bus} {key} is a {kind} and not a stream"
+            for bus, kinds in self._wrong_types.items()
+            for key, kind in kinds.items()
+        )
+        return "; ".join(dict.fromkeys([*self._failures.values(), *wrong])) or None
 
     def start_workers(self) -> None:
         """Start a worker on each bus of the truth in force that has none."""
@@ -87,12 +103,18 @@ class WorkerPool(Generic[Worker]):
         """Have entries processed until the truth names no stream on the bus; then leave the groups."""
         consumer: Consumer | None = None
         try:
-            while streams := {each.key: each for each in self._streams_now() if each.bus == bus}:
+            while named := {each.key: each for each in self._streams_now() if each.bus == bus}:
                 try:
-                    consumer = await self._open_consumer(consumer, bus, streams)
-                    await worker.process_next(consumer, streams)
+                    streams = await self._leave_out_wrong_types(bus, named)
+                    if streams:
+                        consumer = await self._open_consumer(consumer, bus, streams)
+                        await worker.process_next(consumer, streams)
+                    else:
+                        await self._me.rest(RETRY_SEC)
                 except (BusError, TimeoutError) as error:
                     self._report_failure(bus, error)
+                    if isinstance(error, BusError) and is_wrong_type(error):
+                        self._types_due[bus] = time.monotonic()
                     consumer = None  # the streams may have changed meanwhile
                     await self._me.rest(RETRY_SEC)
                 else:
@@ -102,7 +124,31 @@ class WorkerPool(Generic[Worker]):
                 await self._close_consumer(consumer)
             finally:
                 self._failures.pop(bus, None)
+                self._wrong_types.pop(bus, None)
+                self._types_due.pop(bus, None)
                 del self._workers[bus]  # now another worker of the same consumer may begin
+
+    async def _leave_out_wrong_types(
+        self, bus: str, named: Mapping[str, InputStream]
+    ) -> dict[str, InputStream]:
+        """Return those of the streams on a bus whose keys are streams, or missing; count and log new others.
+
+        The types are read after an error that one is wrong, and again while one is. Raise BusError.
+        """
+        if time.monotonic() >= self._types_due.get(bus, math.inf):
+            before, client = self._wrong_types.get(bus, {}), self._me.bus(bus)
+            found = dict[str, str]()
+            async with self._me.waiting(BUS_SEC):
+                for key in named:
+                    kind = (await client.ask(client.client.type(key))).decode("ascii", "replace")
+                    if kind not in ("stream", "none"):
+                        found[key] = kind
+            for key in found.keys() - before.keys():
+                report_unusable(bus, key, f"a {found[key]}")
+            self._wrong_types[bus] = found
+            self._types_due[bus] = time.monotonic() + TYPES_EVERY_SEC if found else math.inf
+        wrong = self._wrong_types.get(bus, {})
+        return {key: stream for key, stream in named.items() if key not in wrong}
 
     async def _open_consumer(self, current: Consumer | None, bus: str, streams: Iterable[str]) -> Consumer:
         """Return a consumer of these streams: the current one, if its bus, streams and group are the same."""

@@ -48,7 +48,7 @@ class SeriesDispatcher:
         self.series: dict[str, Series] = {}
         self.states: dict[str, SeriesState] = {}
         self.stalled: str | None = None
-        self._me, self._loader, self._alerts, self._metrics = me, loader, alerts, metrics
+        self._me, self._loader, self.alerts, self._metrics = me, loader, alerts, metrics
         self._due: list[tuple[float, str]] = []
         self._due_at: dict[str, float] = {}
         self._running: set[str] = set()
@@ -194,7 +194,7 @@ class SeriesDispatcher:
         """Send pending events; try again with the next turn of the main loop if a bus fails."""
         self._has_events = False
         try:
-            await self._alerts.send_pending()
+            await self.alerts.send_pending()
             self._me.set_degraded(None, part="events")
         except BusError as error:
             self._has_events = True

@@ -6,6 +6,7 @@ made up for at once. Meanwhile it tries the sources that are down and that no lo
 """
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -62,6 +63,7 @@ class Refresh:
         while True:
             try:
                 async with self._me.lease(LEASE, bus=self._bus):
+                    await self._forget_closed()
                     await self._drop_unnamed()
                     while True:
                         await self._wait_for_run()
@@ -100,8 +102,15 @@ class Refresh:
                     await self._reseeded.wait()
             except TimeoutError:
                 await self.try_down(time.time())
+            await self._forget_closed()
             # not only after a reseed: a load that ran meanwhile stores its series again
             await self._drop_unnamed()
+
+    async def _forget_closed(self) -> None:
+        """Forget the outages that the healer closed, once the truth names us; later if that bus is away."""
+        if self._me.name in self._me.truth.services:
+            with contextlib.suppress(BusError):
+                await self._dispatcher.alerts.forget_closed()
 
     async def _drop_unnamed(self) -> None:
         """Forget the sources and series that the truth does not name. Raise BusError."""

@@ -50,6 +50,8 @@ class VexyWorker:
     async def process_next(self, consumer: Consumer, streams: Mapping[str, InputStream]) -> None:
         """Settle the unsettled records, claim abandoned entries, read new entries, and process both."""
         settings = self._settings_now().settings
+        # what was read of a stream that is gone, or is no stream now, would stop all others
+        self._unsettled = [each for each in self._unsettled if each[0].key in streams]
         await self._settle(settings)
         await self._update_backlogs(consumer)
         await self._claim_abandoned(consumer, streams.values(), settings)

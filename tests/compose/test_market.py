@@ -65,6 +65,8 @@ def test_the_database_lets_in_archive_and_board_by_their_url_and_nobody_without_
     stored = (
         "psql",
         "-U",
+        "postgres",
+        "-d",
         "marketswarm",
         "-Atc",
         "SELECT rolpassword FROM pg_authid WHERE rolname = 'marketswarm'",
@@ -92,6 +94,11 @@ print(json.dumps([asyncio.run(write(each)) for each in done]))
 
 def test_the_board_may_read_the_database_and_not_write_it(station):
     assert json.loads(station.inside("board", WRITES)) == ["InsufficientPrivilegeError"] * 3
+
+
+def test_archive_may_write_the_database_and_do_nothing_to_its_server(station):
+    writes = WRITES.replace("CREATE TABLE mine (n integer)", "SELECT")
+    assert json.loads(station.inside("archive", writes)) == ["done", "done", "InsufficientPrivilegeError"]
 
 
 def test_a_backup_of_the_archive_is_made_on_its_volume_and_verified(station):

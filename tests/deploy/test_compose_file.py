@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bootstrap.database import SERVER
+from bootstrap.database import ROLES, SERVER
 from marketswarm.cli.new import compose_entry
 from marketswarm.fleet.postgres import SETTINGS, STOP_SIGNAL
 from marketswarm.fleet.preflight import find_modules
@@ -275,7 +275,13 @@ def test_the_database_is_given_verifiers_alone_by_files_that_access_writes():
     environment = MARKET["postgres"]["environment"]
     # bootstrap.database writes acl/<SERVER>/password and acl/<SERVER>/reader
     assert environment["POSTGRES_PASSWORD_FILE"] == f"{PASSWORDS}/{SERVER}/password"
+    assert environment["POSTGRES_OWNER_FILE"] == f"{PASSWORDS}/{SERVER}/password"
     assert environment["POSTGRES_READER_FILE"] == f"{PASSWORDS}/{SERVER}/reader"
+
+
+def test_no_role_that_connects_to_the_database_is_its_superuser():
+    assert MARKET["postgres"]["environment"]["POSTGRES_USER"] not in ROLES.values()
+    assert MARKET["postgres"]["environment"]["POSTGRES_DB"] == ROLES["password"]
 
 
 def test_the_database_waits_for_its_passwords_and_is_set_as_that_of_marketswarm_up(tmp_path):

@@ -174,8 +174,8 @@ def test_a_server_finds_its_configuration_and_its_users_where_it_looks(overlays)
                 assert said["dir"] in each.mounts
             if each.labels[COMPONENT] == DATABASE:
                 (roles,) = (mount["of"] for path, mount in each.mounts.items() if "initdb.d" in path)
-                script = (ROOT / "deploy/postgres/reader.sh").read_text(encoding="utf-8")
-                assert files[roles["configMap"]["name"]] == {"reader.sh": script}
+                script = (ROOT / "deploy/postgres/roles.sh").read_text(encoding="utf-8")
+                assert files[roles["configMap"]["name"]] == {"roles.sh": script}
                 data = each.mounts["/var/lib/postgresql/data"]["of"]["claim"]
                 assert data["spec"]["accessModes"] == ["ReadWriteOnce"]
 

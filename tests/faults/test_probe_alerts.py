@@ -62,6 +62,20 @@ def test_what_massive_tells_is_on_the_log_and_on_the_channel_in_its_order(scene)
     until(lambda: len(scene.copied()) == 5, what="the first of the new stream")
 
 
+def test_an_outage_that_massive_left_open_is_closed_once_as_the_truth_does_not_name_it(scene):
+    scene.write(event(1))
+    closed = scene.alerts.wait("probe_unwatched", "massive/shop")
+    assert closed["by"] == "healer"
+    scene["healer"].kill()
+    scene["healer"].start()
+    scene.write(event(2, svc="massive/db"))
+    scene.alerts.wait("probe_unwatched", "massive/db")
+    assert [each["svc"] for each in scene.log() if each["type"] == "probe_unwatched"] == [
+        "massive/shop",
+        "massive/db",
+    ]
+
+
 FOREIGN = [
     event(1, "heartbeat_ok", "alpha"),
     event(1, "bus_miss", "market-redis"),

@@ -10,7 +10,8 @@ import pytest
 from healer.service_alert import RULES, parse_service_alert
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import load_all_scripts
-from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_ROSTER
+from marketswarm.closed_outages import ClosedOutages, closed_field
+from marketswarm.keys import HEALER_RELAYED, MASSIVE_ALERTS, MASSIVE_ROSTER
 from marketswarm.seeding.functions import load_functions
 from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.state import Thresholds
@@ -231,6 +232,40 @@ async def test_a_target_that_goes_from_the_truth_is_closed(server, restarted):
             await two.settled()
     assert told(server) == [MISS, ("probe_unwatched", "massive/shop")]
     assert (known(server), known(server, "db")["verdict"]) == (None, "up")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_an_outage_that_the_healer_closed_meanwhile_is_missed_anew_if_it_goes_on(server, restarted):
+    async with running(server, "a", watched=("shop", "gone")) as [one]:
+        one.see("shop", "refused", "refused")
+        one.see("gone", "refused", "refused")
+        await one.settled()
+        newest = max(event["ts"] for event in log_of(server))
+        closed = ClosedOutages(b"1-1", round(1000 * newest)).encode()
+        server.cmd("HSET", HEALER_RELAYED, closed_field(MASSIVE_ALERTS), closed)
+        if not restarted:  # the truth dropped massive, and names it again
+            one.alerts.follow({"shop": THRESHOLDS})
+            one.alerts.check_closed()
+            one.see("shop", "refused")
+            await one.settled()
+    if restarted:
+        async with running(server, "b") as [two]:
+            two.see("shop", "refused")
+            await two.settled()
+    assert told(server) == [MISS, ("probe_miss", "massive/gone"), MISS]
+    assert known(server)["told"] == log_of(server)[2]["id"]
+
+
+async def test_an_outage_that_the_healer_closed_meanwhile_ends_without_an_ok(server):
+    async with running(server, "a") as [one]:
+        one.see("shop", "refused", "refused")
+        await one.settled()
+    closed = ClosedOutages(b"1-1", round(1000 * log_of(server)[0]["ts"])).encode()
+    server.cmd("HSET", HEALER_RELAYED, closed_field(MASSIVE_ALERTS), closed)
+    async with running(server, "b") as [two]:
+        two.see("shop", None, None, "refused", "refused")
+        await two.settled()
+    assert told(server) == [MISS, MISS]
 
 
 async def test_what_nobody_wants_to_hear_of_any_more_is_closed_and_stays_known(server):

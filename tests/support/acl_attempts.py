@@ -352,6 +352,7 @@ DONE = {
     (SYSTEM, "massive"): """
         HSET massive:roster a b
         XADD massive:alerts * event {}
+        HGET healer:relayed massive:alerts
     """,
     (SYSTEM, "mesh"): """
         PSUBSCRIBE *:heartbeat
@@ -526,7 +527,10 @@ MARKET_DONE = {
         HGETALL market:sources
         XADD archive:dead * a b
     """,
-    (SYSTEM, "sources"): "XADD market:alerts * event {}",
+    (SYSTEM, "sources"): """
+        XADD market:alerts * event {}
+        HGET healer:relayed market:alerts
+    """,
     (MARKET, "sources"): """
         XADD market:bars * a b
         HSET market:series a b

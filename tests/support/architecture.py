@@ -31,6 +31,7 @@ LAYERS = {
     ],
     "touches": [
         "bus",
+        "closed_outages",
         "net",
         "time_slice",
         "metrics",

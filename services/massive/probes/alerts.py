@@ -16,6 +16,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type, report_unusable
+from marketswarm.closed_outages import read_closed
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_ROSTER
 from marketswarm.net.retry import Backoff
@@ -79,6 +80,12 @@ class AlertPublisher:
         )
         self._cleanup_due = True
         self._has_work.set()
+
+    def check_closed(self) -> None:
+        """Find out, now that the truth names massive again, which outages the healer closed meanwhile."""
+        if self._thresholds is not None:
+            self._cleanup_due = True
+            self._has_work.set()
 
     def add_outcome(self, name: str, ts: float, error: str | None) -> None:
         """Add the outcome of a probe, to be stored by `run`; ignore a target that is not followed.
@@ -165,22 +172,25 @@ class AlertPublisher:
     async def _close_unwatched(self, bus: Bus) -> None:
         """Close the open outages of targets that are no longer probed, or that do not alert any more.
 
-        Raises BusError.
+        Forget the misses that the healer has closed: an outage that goes on is missed anew. Raises BusError.
         """
         thresholds = self._thresholds or {}
+        closed = await read_closed(bus, MASSIVE_ALERTS)
         roster = await bus.ask(bus.client.hgetall(MASSIVE_ROSTER))
         stored = {name: raw for field, raw in roster.items() if (name := _decode_name(field)) is not None}
         for _ in range(len(roster) - len(stored)):
             report_unusable(bus.name, MASSIVE_ROSTER)
         states = {name: _parse_stored(bus, name, raw) for name, raw in stored.items()}
+        reopened = {name for name, state in states.items() if closed.covers(state.told)}
+        states |= {name: replace(states[name], told="") for name in reopened}
         gone = states.keys() - thresholds.keys()
         not_alerting = {name for name, each in thresholds.items() if not each.alerts}
         muted = {name for name in states.keys() & not_alerting if states[name].told}
         now = time.time()
         ends = [close_outage(name, states[name], now) for name in sorted(gone | muted)]
         events = [event for event in ends if event is not None]
-        changed = dict.fromkeys(gone, b"")
-        changed |= {name: replace(states[name], told="").encode() for name in muted}
+        changed = {name: replace(states[name], told="").encode() for name in muted | reopened}
+        changed |= dict.fromkeys(gone, b"")
         if changed and not await self._save(bus, stored, changed, events):
             self._cleanup_due = True
 

@@ -10,6 +10,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.keys import ALERT_LOG, MASSIVE_ALERTS, MASSIVE_PROBES, MASSIVE_ROSTER
 from marketswarm.metrics import Family
 from marketswarm.monitor import find_alert_target
+from marketswarm.truth import Truth
 from services.massive.market.settings import choose_rest_url, choose_ws_url, key_refusal
 from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
@@ -105,11 +106,17 @@ class ProbeMonitor:
         limits = ConcurrencyLimits()
         try:
             monitor = cls(me, limits, market_stream)
+            me.on_reseed(monitor.note_reseed)
             me.task(monitor.results.run(), name="results")
             me.task(monitor.alerts.run(), name="outlook")
             yield monitor
         finally:
             limits.close()
+
+    def note_reseed(self, truth: Truth) -> None:
+        """Look for outages that the healer closed, if this truth names massive: the last one may have not."""
+        if self._me.name in truth.services:
+            self.alerts.check_closed()
 
     def follow(self, settings: ProbeSettings) -> None:
         """Apply these settings: probe their targets, except those of kinds that are off."""

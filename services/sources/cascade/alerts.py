@@ -15,11 +15,13 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import report_unusable
+from marketswarm.closed_outages import read_closed
 from marketswarm.event import Event, MalformedEvent, encode_event, parse_event
 from marketswarm.keys import MARKET_ALERTS, MARKET_SOURCES
 
 PUBLISH_EVENT: Final = Script.beside("services.sources.cascade", "publish_event.lua")
 SETTLE_EVENT: Final = Script.beside("services.sources.cascade", "settle_event.lua")
+FORGET_CLOSED: Final = Script.beside("services.sources.cascade", "forget_closed.lua")
 ALERTS_LENGTH: Final = 100_000
 DEDUP_WINDOW: Final = 100
 """The number of entries among which an event is looked for that another instance may have sent."""
@@ -38,6 +40,14 @@ class AlertSender:
     def __init__(self, get_market_bus: Callable[[], Bus], get_alerts_bus: Callable[[], Bus]) -> None:
         self._get_market_bus, self._get_alerts_bus = get_market_bus, get_alerts_bus
         self.sent: Counter[str] = Counter()
+        self._forgotten_ms = 0
+
+    async def forget_closed(self) -> None:
+        """Forget the misses that the healer closed while the truth did not name sources. Raise BusError."""
+        ms = (await read_closed(self._get_alerts_bus(), MARKET_ALERTS)).ms
+        if ms > self._forgotten_ms:
+            await self._get_market_bus().script(FORGET_CLOSED, [MARKET_SOURCES], [ms])
+            self._forgotten_ms = ms
 
     async def send_pending(self) -> None:
         """Send every pending event, in the order of their times. Raise BusError."""

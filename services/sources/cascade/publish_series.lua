@@ -183,7 +183,7 @@ for _ = 1, count do
   elseif seen.ok == false then
     state.fails, state.failures = state.fails + 1, state.failures + 1
     state.failed_since = type(state.failed_since) == 'number' and state.failed_since or now_ms / 1000
-    if state.state ~= 'down' and state.fails >= miss_after then
+    if state.open_event == '' and state.fails >= miss_after then -- also if its last miss was closed meanwhile
       state.state, state.since = 'down', state.failed_since
       state.open_event = add_event(state, 'source_miss', now_ms,
         {since = state.since, late_sec = math.max(0, now_ms / 1000 - state.since), reason = seen.reason})

@@ -8,6 +8,7 @@ from marketswarm.agent import InputStream
 from marketswarm.agent.member import Agent
 from marketswarm.agent.worker_pool import WorkerPool
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import count_unusable
 from marketswarm.settings import CommonSettings
 from support.rig import Server
 from support.waiting import auntil
@@ -58,6 +59,7 @@ class Worker:
 @pytest.fixture
 async def fleet(tmp_path, monkeypatch):
     monkeypatch.setattr("marketswarm.agent.worker_pool.RETRY_SEC", 0.01)
+    monkeypatch.setattr("marketswarm.agent.worker_pool.TYPES_EVERY_SEC", 0.01, raising=False)
     with Server(tmp_path / "server") as server:
         for name in ("A", "B"):
             monkeypatch.setenv(f"{name}_URL", server.url)
@@ -91,6 +93,31 @@ async def test_a_step_that_takes_too_long_is_a_failure_of_its_bus_and_ends_nobod
     assert fleet.logged == ["a timeout"]
     fleet.failing = {}
     await auntil(lambda: fleet.pool.problem() is None)
+
+
+async def test_a_stream_that_is_replaced_by_another_type_stops_no_other_and_comes_back_by_itself(fleet):
+    before = count_unusable()
+    fleet.streams = [A, MORE]
+    await auntil(lambda: fleet.server.cmd("EXISTS", "items", "more") == 2)
+    fleet.server.cmd("SET", "more", "hello")
+    await auntil(lambda: fleet.pool.problem() == "a more is a string and not a stream")
+    fleet.server.cmd("XADD", "items", "*", "id", 1)
+    await auntil(lambda: fleet.keys() == ["items"])
+    assert count_unusable() == before + 1
+    fleet.server.cmd("DEL", "more")
+    fleet.server.cmd("XADD", "more", "*", "id", 1)
+    await auntil(lambda: fleet.keys() == ["items", "more"])
+    await auntil(lambda: fleet.pool.problem() is None)
+
+
+async def test_a_bus_all_of_whose_streams_are_replaced_is_told_and_waited_for(fleet):
+    fleet.server.cmd("HSET", "items", "a", "b")
+    told = [f"{bus} items is a hash and not a stream" for bus in "ab"]
+    await auntil(lambda: sorted((fleet.pool.problem() or "").split("; ")) == told)
+    fleet.server.cmd("DEL", "items")
+    await auntil(lambda: fleet.pool.problem() is None)
+    fleet.server.cmd("XADD", "items", "*", "id", 1)
+    await auntil(lambda: fleet.keys() == ["items"])
 
 
 async def test_a_truth_that_names_other_streams_or_another_group_is_followed_at_once(fleet):

@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.keys import MARKET_ALERTS, MARKET_BARS, MARKET_SERIES, SOURCES_REFRESHED
+from marketswarm.closed_outages import ClosedOutages, closed_field
+from marketswarm.keys import HEALER_RELAYED, MARKET_ALERTS, MARKET_BARS, MARKET_SERIES, SOURCES_REFRESHED
 from marketswarm.net.retry import Backoff
 from services.sources import refresh as module
 from services.sources.access.circuit_breaker import CircuitBreaker
@@ -45,7 +46,10 @@ class Log:
 class Me:
     """Runs tasks and gives leases, as an agent does."""
 
+    name = "sources"
+
     def __init__(self):
+        self.truth = SimpleNamespace(services={"sources": None})
         self.tasks, self.log, self.degraded = [], Log(), {}
 
     def task(self, work, *, name):
@@ -144,6 +148,39 @@ async def test_a_source_that_only_the_refresh_finds_failed_is_an_alert_and_its_s
     state = scene.dispatcher.states[SERIES]
     scene.dispatcher.start_due(state.due_at + 1, 10)
     assert scene.pending_loads() == [f"load {SERIES}"]
+
+
+async def test_an_outage_that_the_healer_closed_meanwhile_is_missed_anew_if_it_goes_on(scene):
+    bus = scene.market.bus
+    scene.market["kraken"].choose = lambda _request: Answer(500)
+    for _ in range(3):
+        await scene.refresh.load_old()
+    missed_at = (await list_alerts(scene))[0]["ts"]
+    closed = ClosedOutages(b"1-1", round(1000 * missed_at)).encode()
+    await bus.client.hset(HEALER_RELAYED, closed_field(MARKET_ALERTS), closed)
+    scene.me.truth.services.clear()
+    async with running(scene):  # an instance that was left running forgets nothing
+        await auntil(lambda: bus.client.exists(SOURCES_REFRESHED))
+    assert (await scene.market.read_source("kraken"))["open_event"]
+    scene.me.truth.services["sources"] = None
+    async with running(scene):
+        await auntil(lambda: is_forgotten(scene))
+    await CircuitBreaker(bus, "kraken").resume()
+    await scene.refresh.load_old()
+    assert [each["type"] for each in await list_alerts(scene)] == ["source_miss", "source_miss"]
+    scene.market["kraken"].choose = answer_as_kraken
+    await scene.refresh.load_old()
+    assert [each["type"] for each in await list_alerts(scene)] == ["source_miss", "source_miss", "source_ok"]
+
+
+async def is_forgotten(scene):
+    return not (await scene.market.read_source("kraken"))["open_event"]
+
+
+async def list_alerts(scene):
+    await scene.turn()
+    entries = await scene.market.bus.client.xrange(MARKET_ALERTS)
+    return [orjson.loads(fields[b"event"]) for _, fields in entries]
 
 
 async def test_a_bus_that_fails_for_a_moment_does_not_end_a_run(scene, monkeypatch):
