@@ -18,22 +18,21 @@ import anyio
 import httpx
 
 from marketswarm import __version__
+from marketswarm.net.decompression import BadEncodingError, BodyTooLongError, Decompressor
 from marketswarm.net.errors import EXACT_REASONS, GENERAL_REASONS, NetworkReason, ReasonTable, find_reason
 from marketswarm.net.retry import parse_retry_after
 
 CLOSE_SEC: Final = 0.5
 LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=15.0)
 TOO_LONG: Final = "too_long"
-"""The reason if a body is longer than `max_bytes`."""
-
-
-class BodyTooLongError(Exception):
-    """A body has more bytes than it may have."""
-
+"""The reason if a body is longer than `max_bytes`, as it comes or decompressed."""
+BAD_ENCODING: Final = "bad_encoding"
+"""The reason if a body is not compressed as its Content-Encoding declares, or is cut off."""
 
 _EXACT: Final[ReasonTable] = ((httpx.TimeoutException, NetworkReason.TIMEOUT), *EXACT_REASONS)
 _GENERAL: Final[ReasonTable] = (
     (BodyTooLongError, TOO_LONG),
+    (BadEncodingError, BAD_ENCODING),
     (httpx.ConnectError, NetworkReason.REFUSED),
     (httpx.ProxyError, NetworkReason.PROXY),
     (httpx.UnsupportedProtocol, NetworkReason.BAD_URL),
@@ -62,7 +61,8 @@ class HttpError(Exception):
     """A request got no whole response; the cause is the library's error, which may show the URL.
 
     Attributes:
-        reason: one word: a `NetworkReason`, `too_long`, or `broken (…)` with the type of an unforeseen error.
+        reason: one word: a `NetworkReason`, `too_long`, `bad_encoding`, or
+            `broken (<type>)` of any other error.
         kind: the type of the library's error.
         answer: what had come by then; its status is 0 if nothing had.
     """
@@ -79,16 +79,23 @@ class HttpClient:
     Args:
         agent: the agent that asks, for the header User-Agent: `marketswarm-<agent>/<version>`.
         headers: headers of each request.
+        encodings: the compressions that are asked for, as `gzip, br`; without, a body stays as it comes.
         by_proxy: whether to use the proxy and the certificates that the environment names.
     """
 
     def __init__(
-        self, agent: str = "", *, headers: Mapping[str, str] | None = None, by_proxy: bool = True
+        self,
+        agent: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        encodings: str = "",
+        by_proxy: bool = True,
     ) -> None:
+        self._is_compressed = bool(encodings)
         self.client = httpx.AsyncClient(
             headers={
                 "User-Agent": f"marketswarm{agent and '-'}{agent}/{__version__}",
-                "Accept-Encoding": "identity",  # compressed bytes may unpack to any size
+                "Accept-Encoding": encodings or "identity",
                 **(headers or {}),
             },
             timeout=None,  # noqa: S113 - each request has a limit as a whole
@@ -133,23 +140,19 @@ class HttpClient:
         Raises:
             HttpError: no whole response came.
         """
-        answer, read = HttpResponse(0, b""), bytearray()
+        answer, reader = HttpResponse(0, b""), Decompressor("", max_bytes)
         try:
             # anyio's timeout: asyncio's interrupts the client while it returns a connection to its pool, and
             # after a hundred such timeouts the pool has none left
             with anyio.fail_after(within_sec):
                 async with self.client.stream(method, url, content=body, headers=headers) as response:
                     answer = HttpResponse(response.status_code, b"", response.headers)
-                    if body_of is None or answer.status in body_of:
-                        await _read_body(response, read, max_bytes)
-        except Exception as error:
-            raise HttpError(error, replace(answer, body=bytes(read[:max_bytes]))) from error
-        return replace(answer, body=bytes(read))
-
-
-async def _read_body(response: httpx.Response, read: bytearray, max_bytes: int) -> None:
-    """Append the body of a response to `read`. Raises BodyTooLongError."""
-    async for chunk in response.aiter_raw():
-        read += chunk
-        if len(read) > max_bytes:
-            raise BodyTooLongError
+                    if body_of is not None and answer.status not in body_of:
+                        return answer
+                    if self._is_compressed:
+                        reader = Decompressor(response.headers.get("content-encoding", ""), max_bytes)
+                    async for chunk in response.aiter_raw():
+                        reader.add(chunk)
+                    return replace(answer, body=reader.finish())
+        except Exception as error:  # whatever a hostile server does to the client's libraries
+            raise HttpError(error, replace(answer, body=bytes(reader.body[:max_bytes]))) from error

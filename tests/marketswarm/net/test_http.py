@@ -1,6 +1,7 @@
 """The client that all share: what a server does to it, over real sockets, costs that one request."""
 
 import asyncio
+import gzip
 import socket
 import ssl
 import time
@@ -174,3 +175,20 @@ async def test_only_who_may_go_by_a_proxy_does(site, monkeypatch, by_proxy):
         else:
             assert (await get(client, site.url())).body == b"direct"
     assert site.visits[0].headers["user-agent"].startswith("marketswarm/")
+
+
+async def test_what_was_packed_as_asked_for_is_unpacked_up_to_what_it_may_have(site):
+    packed = {"Content-Encoding": "gzip"}
+    site.pages |= {
+        "/well": Page(gzip.compress(b"x" * 10_000), headers=packed),
+        "/bomb": Page(gzip.compress(bytes(10_000_000)), headers=packed),
+        "/cut": Page(gzip.compress(b"x")[:-5], 429, packed | {"Retry-After": "7"}),
+    }
+    async with HttpClient(encodings="gzip") as client:
+        assert (await get(client, site.url("/well"))).body == b"x" * 10_000
+        bomb, cut = [await fails(client, site.url(path)) for path in ("/bomb", "/cut")]
+    assert (bomb.reason, len(bomb.answer.body)) == ("too_long", 10_000)
+    assert (cut.reason, cut.answer.status, cut.answer.find_retry_after()) == ("bad_encoding", 429, 7.0)
+    assert site.visits[0].headers["accept-encoding"] == "gzip"
+    async with HttpClient() as client:  # which asked for nothing
+        assert gzip.decompress((await get(client, site.url("/well"))).body) == b"x" * 10_000
