@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
 from marketswarm.channels.http import (
     Http,
-    HttpResponse,
     exchange_json,
     find_host,
     make_response_error,
@@ -27,6 +26,7 @@ from marketswarm.channels.text import (
     truncate,
     utf16_length,
 )
+from marketswarm.net.http import HttpResponse
 from marketswarm.settings import HttpUrl
 
 TITLE_AT_MOST: Final = 256

@@ -1,39 +1,20 @@
-"""Send HTTP requests that are bounded in time and size, and turn every failure into a `SendError`.
+"""Send HTTP requests to receivers, and turn every failure into a `SendError`. Redirects are not followed."""
 
-Redirects are not followed: a receiver that may redirect us could make us call an address inside the
-network.
-"""
-
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import anyio
-import httpx
 import orjson
 from pydantic import SecretStr
 
-from marketswarm import __version__
 from marketswarm.channels.channel import Failure, SendError
 from marketswarm.net.errors import NetworkReason
-from marketswarm.net.http_errors import find_http_reason
-from marketswarm.net.retry import parse_retry_after
+from marketswarm.net.http import TOO_LONG, HttpClient, HttpError, HttpResponse
 
 _LATER: Final = frozenset({302, 303, 307, 408, 425, 429})
 """Statuses that may succeed later: the receiver is being moved or is too busy."""
 _BROKEN: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426, 451})
 """Statuses about the sender, the address or the form of every request, whatever the message is."""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """A response: its status, up to MAX_RESPONSE_BYTES of its body, its headers (names without case)."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_response_error(answer: HttpResponse, after_sec: float | None = None) -> SendError:
@@ -42,7 +23,7 @@ def make_response_error(answer: HttpResponse, after_sec: float | None = None) ->
     `after_sec` is a pause that the body asks for, in seconds; without it the header Retry-After counts.
     """
     if after_sec is None:
-        after_sec = parse_retry_after(answer.headers.get("retry-after"), time.time())
+        after_sec = answer.find_retry_after()
     return SendError(str(answer.status), classify_status(answer.status), retry_after_sec=after_sec)
 
 
@@ -56,13 +37,20 @@ def classify_status(status: int) -> Failure:
     return Failure.BROKEN if status < 400 or status in _BROKEN else Failure.REJECTED
 
 
-def make_exception_error(error: BaseException) -> SendError:
-    """Return the SendError for an exception of an HTTP request; an invalid URL or request is permanent."""
-    reason = find_http_reason(error)
-    if reason is not None and reason != NetworkReason.BAD_URL:
-        return SendError(reason)
-    failure = Failure.REJECTED if reason is None else Failure.BROKEN
-    return SendError(f"bad_request ({type(error).__name__})", failure)
+def make_exception_error(error: HttpError) -> SendError:
+    """Return the SendError for a request without a response; an invalid URL or request is permanent."""
+    if error.reason == NetworkReason.BAD_URL:
+        return SendError(f"bad_request ({error.kind})", Failure.BROKEN)
+    if error.kind == "LocalProtocolError":  # ours: a header that can't be sent, for example
+        return SendError(f"bad_request ({error.kind})", Failure.REJECTED)
+    return SendError(error.reason)
+
+
+def require_success(answer: HttpResponse) -> HttpResponse:
+    """Return a response whose status is a 2xx. Raises SendError for any other."""
+    if not 200 <= answer.status < 300:
+        raise make_response_error(answer)
+    return answer
 
 
 WITHIN_SEC: Final = 5.0
@@ -71,59 +59,39 @@ MAX_RESPONSE_BYTES: Final = 64 * 1024
 """How many bytes of a response are read; the connection of a longer response is not used again."""
 
 
-class Http:
+class Http(HttpClient):
     """An HTTP client that keeps its connections until it is closed; `within_sec` bounds each request."""
 
     def __init__(self, *, within_sec: float = WITHIN_SEC) -> None:
+        super().__init__()
         self.within_sec = within_sec
-        self.client = httpx.AsyncClient(
-            headers={"User-Agent": f"marketswarm/{__version__}", "Accept-Encoding": "identity"},
-            follow_redirects=False,
-            timeout=within_sec,
-            limits=httpx.Limits(max_connections=10, max_keepalive_connections=2, keepalive_expiry=30),
-        )
 
     async def request(
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> HttpResponse:
         """Send one request within `within_sec`. Raises SendError unless the response is a 2xx."""
-        answer = await self.exchange(method, url, body=body, headers=headers)
-        if not 200 <= answer.status < 300:
-            raise make_response_error(answer)
-        return answer
+        return require_success(await self.exchange(method, url, body=body, headers=headers))
 
     async def exchange(
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> HttpResponse:
-        """Send one request and return any response. Raises SendError only if there is none."""
-        try:
-            # anyio's timeout: asyncio's interrupts the client while it returns a connection to its pool, and
-            # after a hundred such timeouts the pool has none left
-            with anyio.fail_after(self.within_sec):
-                return await self._exchange(method, url, body, headers)
-        except TimeoutError:
-            raise SendError("timeout") from None
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
-            raise make_exception_error(error) from None
+        """Send one request and return any response. Raises SendError only if there is none.
 
-    async def aclose(self) -> None:
-        """Close every connection."""
-        await self.client.aclose()
-
-    async def _exchange(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
-    ) -> HttpResponse:
-        """Send one request without a bound in time; return the response, cut after MAX_RESPONSE_BYTES.
-
-        Raises httpx errors.
+        Of a body longer than MAX_RESPONSE_BYTES, so much is returned.
         """
-        async with self.client.stream(method, url, content=body, headers=headers) as response:
-            read = bytearray()
-            async for chunk in response.aiter_raw():
-                read += chunk
-                if len(read) > MAX_RESPONSE_BYTES:
-                    break
-            return HttpResponse(response.status_code, bytes(read[:MAX_RESPONSE_BYTES]), response.headers)
+        try:
+            return await self.fetch(
+                method,
+                url,
+                within_sec=self.within_sec,
+                max_bytes=MAX_RESPONSE_BYTES,
+                headers=headers,
+                body=body,
+            )
+        except HttpError as error:
+            if error.reason == TOO_LONG:
+                return error.answer
+            raise make_exception_error(error) from None
 
 
 def find_host(url: str) -> str:
@@ -143,10 +111,7 @@ async def post_json(
     http: Http, url: str, payload: Mapping[str, Any], token: SecretStr | None = None
 ) -> HttpResponse:
     """POST a JSON object, with a bearer token if given. Raises SendError unless the response is a 2xx."""
-    answer = await exchange_json(http, url, payload, token)
-    if not 200 <= answer.status < 300:
-        raise make_response_error(answer)
-    return answer
+    return require_success(await exchange_json(http, url, payload, token))
 
 
 async def exchange_json(

@@ -64,7 +64,7 @@ class PagerDuty:
             return Receipt("nothing to do")
         answer = ""
         try:
-            with anyio.fail_after(WITHIN_SEC):  # anyio's timeout, for the reason in http.py
+            with anyio.fail_after(WITHIN_SEC):  # anyio's timeout, for the reason in net/http.py
                 for part in self._parts.remaining(message.id, requests):
                     answer = await self._post(requests[part])
                     self._parts.mark_accepted(message.id, part)

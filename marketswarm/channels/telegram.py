@@ -15,7 +15,6 @@ from marketswarm import log as logs
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
 from marketswarm.channels.http import (
     Http,
-    HttpResponse,
     exchange_json,
     find_host,
     make_response_error,
@@ -24,6 +23,7 @@ from marketswarm.channels.http import (
 )
 from marketswarm.channels.message import Message, choose_style
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf16_length
+from marketswarm.net.http import HttpResponse
 from marketswarm.settings import HttpUrl, Name, Token
 
 TITLE_AT_MOST: Final = 300

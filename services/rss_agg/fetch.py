@@ -24,16 +24,10 @@ import httpx
 
 from marketswarm import __version__
 from marketswarm.net.addresses import Address, Allowance, is_allowed, parse_literal_addresses
+from marketswarm.net.decompression import CHUNK_BYTES, BadEncodingError, BodyTooLongError, Decompressor
 from marketswarm.net.errors import ReasonTable, find_reason
 from marketswarm.net.http_errors import find_http_reason
 from marketswarm.net.retry import parse_retry_after
-from services.rss_agg.decode import (
-    ACCEPTED_ENCODINGS,
-    CHUNK_BYTES,
-    BadEncodingError,
-    BodyTooLongError,
-    Decompressor,
-)
 from services.rss_agg.settings import ReadSettings
 
 MAX_RETRY_AFTER_SEC: Final = 86_400.0
@@ -56,7 +50,7 @@ HEADERS: Final = {
         "application/atom+xml, application/rss+xml, application/rdf+xml, application/feed+json, "
         "application/xml;q=0.9, text/xml;q=0.9, application/json;q=0.8, */*;q=0.1"
     ),
-    "Accept-Encoding": ACCEPTED_ENCODINGS,
+    "Accept-Encoding": "gzip, br",
 }
 
 Resolver = Callable[[str, int], Sequence[str]]

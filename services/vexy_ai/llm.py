@@ -15,9 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from marketswarm.bus.scripts import Script
 from marketswarm.channels import SendError
-from marketswarm.channels.http import MAX_RESPONSE_BYTES, Http, find_host, make_response_error
+from marketswarm.channels.http import (
+    MAX_RESPONSE_BYTES,
+    find_host,
+    make_exception_error,
+    make_response_error,
+)
 from marketswarm.channels.text import printable_line, truncate
 from marketswarm.keys import model_requests_key
+from marketswarm.net.http import HttpClient, HttpError
 from marketswarm.net.retry import Backoff
 from services.vexy_ai.digest import Story, SummaryResult
 from services.vexy_ai.metrics import VexyMetrics
@@ -188,7 +194,7 @@ class Summarizer:
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key.get_secret_value()}"
         self.metrics, self._log = metrics, log
-        self._http: tuple[float, Http] | None = None
+        self._http = HttpClient()
         self.breaker = CircuitBreaker()
 
     async def summarize(
@@ -219,8 +225,7 @@ class Summarizer:
 
     async def aclose(self) -> None:
         """Close every connection to the endpoint."""
-        if self._http is not None:
-            await self._http[1].aclose()
+        await self._http.aclose()
 
     async def _try_summary(self, story: Story, settings: LlmSettings) -> str | None:
         """Return the model's summary of a story; after a failure, record the failure and return None."""
@@ -238,13 +243,21 @@ class Summarizer:
 
     async def _request_summary(self, story: Story, settings: LlmSettings) -> str:
         """Ask the model for a summary of a story and return it. Raises SendError or BadAnswerError."""
-        http = await self._get_client(settings.timeout_sec)
         body = orjson.dumps(make_request_body(settings.model, story))
-        answer = await http.exchange("POST", self._url, body=body, headers=self._headers)
+        try:
+            answer = await self._http.fetch(
+                "POST",
+                self._url,
+                within_sec=settings.timeout_sec,
+                max_bytes=MAX_RESPONSE_BYTES,
+                headers=self._headers,
+                body=body,
+                body_of={200},
+            )
+        except HttpError as error:
+            raise make_exception_error(error) from None
         if answer.status != 200:
             raise make_response_error(answer)
-        if len(answer.body) >= MAX_RESPONSE_BYTES:
-            raise BadAnswerError("too_long")
         return parse_summary(answer.body)
 
     def _record_failure(self, reason: str, *, after_sec: float | None = None, lasting: bool = False) -> None:
@@ -252,13 +265,6 @@ class Summarizer:
         self.metrics.asked[reason] += 1
         self._log.warning("llm.failed", where=self.where, reason=reason)
         self.breaker.record_failure(reason, time.monotonic(), after_sec=after_sec, lasting=lasting)
-
-    async def _get_client(self, timeout_sec: float) -> Http:
-        """Return the HTTP client; close it and make a new one if `timeout_sec` has changed."""
-        if self._http is None or self._http[0] != timeout_sec:
-            await self.aclose()
-            self._http = timeout_sec, Http(within_sec=timeout_sec)
-        return self._http[1]
 
 
 async def spend_request(store: NoteStore, per_hour: int) -> bool:

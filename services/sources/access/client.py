@@ -10,20 +10,17 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 from urllib.parse import urlsplit
 
 import anyio
-import httpx
 
 from marketswarm import log as logs
 from marketswarm.bus import BusError
 from marketswarm.market.records import Record, RecordKind
-from marketswarm.net.retry import parse_retry_after
+from marketswarm.net.http import HttpClient, HttpError, HttpResponse
 from services.sources.access.circuit_breaker import BreakerReading, BreakerState
 from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, Permission, Windows
-from services.sources.access.transport import Reply, SourceTransport
 from services.sources.access.worker_thread import LARGE_BYTES, run_large
 from services.sources.catalog.answer import (
     NO_KEY,
@@ -195,15 +192,14 @@ class SourceClient:
         self.keys, self._on_request = keys, on_request
         self._turns: dict[str, int] = {}
         self._queues: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
-        self._transport = SourceTransport(base_urls or {})
+        self._base_urls = base_urls or {}
+        self._http = HttpClient("sources", encodings="gzip", by_proxy=False)
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        await self._transport.__aexit__(kind, error, at)
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
 
     async def ask(
         self, source: MarketSource, question: Question, breaker: Breaker, context: AskContext
@@ -387,9 +383,7 @@ class SourceClient:
         if within_sec <= 0:
             # nothing was sent, so the source is not at fault
             raise _NoAnswerError(AnswerStatus.LIMITED, NO_TIME)
-        reply = await self._transport.send(
-            asked.source, request, key, within_sec=within_sec, max_bytes=asked.endpoint.size_limit
-        )
+        reply, error = await self._fetch(asked, request.with_key(asked.source, key), within_sec)
         sent = SentRequest(
             asked.source.name,
             hide_key(request.describe(), key),
@@ -399,9 +393,9 @@ class SourceClient:
             asked_at,
         )
         try:
-            page = await _read_reply(asked, question, key, reply)
-        except _NoAnswerError as error:
-            self._report(asked, replace(sent, outcome=error.outcome, reason=error.reason))
+            page = await _read_reply(asked, question, key, reply, error)
+        except _NoAnswerError as why:
+            self._report(asked, replace(sent, outcome=why.outcome, reason=why.reason))
             raise
         except BusError:  # which could not be told that the source wants a pause
             self._report(asked, replace(sent, outcome=AnswerStatus.LIMITED, reason=str(reply.status)))
@@ -410,6 +404,24 @@ class SourceClient:
             asked, replace(sent, outcome=page.outcome, reason=page.reason, records=len(page.records))
         )
         return page, reply.body
+
+    async def _fetch(
+        self, asked: _Asked, request: SourceRequest, within_sec: float
+    ) -> tuple[HttpResponse, str]:
+        """Send a request with its key; return what came, and in one word why it could not be read, or ""."""
+        source = asked.source
+        try:
+            reply = await self._http.fetch(
+                request.method,
+                request.find_url(source, self._base_urls.get(source.name, source.base_url)),
+                within_sec=within_sec,
+                max_bytes=asked.endpoint.size_limit,
+                headers=dict(request.headers),
+                body=request.body,
+            )
+        except HttpError as error:
+            return replace(error.answer, body=b""), error.reason
+        return reply, ""
 
     def _report(self, asked: _Asked, sent: SentRequest) -> None:
         """Call those who record requests."""
@@ -428,17 +440,19 @@ def _require_same_host(source: MarketSource, request: SourceRequest) -> None:
         raise _NoAnswerError(AnswerStatus.FAILED, "redirected")
 
 
-async def _read_reply(asked: _Asked, question: Question, key: ApiKey | None, reply: Reply) -> Page:
+async def _read_reply(
+    asked: _Asked, question: Question, key: ApiKey | None, reply: HttpResponse, error: str
+) -> Page:
     """Return the page of a reply, OK or EMPTY; block the key if the source wants a pause.
 
-    Raise _NoAnswerError or BusError.
+    `error` is why the reply could not be read, or empty. Raise _NoAnswerError or BusError.
     """
     pause_sec = _find_pause(reply)
     if pause_sec is not None:
         raise await _block(asked, key, str(reply.status), pause_sec)
-    if reply.error:
-        raise _NoAnswerError(AnswerStatus.FAILED, reply.error)
-    if reply.status == httpx.codes.NO_CONTENT or reply.status in asked.endpoint.empty_status:
+    if error:
+        raise _NoAnswerError(AnswerStatus.FAILED, error)
+    if reply.status == 204 or reply.status in asked.endpoint.empty_status:
         return Page(AnswerStatus.EMPTY, str(reply.status))
     page = await _read_document(asked, question, key, reply)
     if page.outcome is AnswerStatus.LIMITED:
@@ -448,11 +462,11 @@ async def _read_reply(asked: _Asked, question: Question, key: ApiKey | None, rep
     return page
 
 
-async def _read_document(asked: _Asked, question: Question, key: ApiKey | None, reply: Reply) -> Page:
+async def _read_document(asked: _Asked, question: Question, key: ApiKey | None, reply: HttpResponse) -> Page:
     """Return what the body of a reply says. No body may end the service: one that raises an error FAILED."""
     source, endpoint = asked.source, asked.endpoint
     try:
-        if httpx.codes.is_success(reply.status):
+        if 200 <= reply.status < 300:
             is_large = len(reply.body) > LARGE_BYTES
             return await run_large(is_large, read_page, source, endpoint, question, reply.body, key=key)
         return read_refusal(source, endpoint, question, reply.status, reply.body, key=key)
@@ -470,14 +484,14 @@ async def _block(asked: _Asked, key: ApiKey | None, reason: str, sec: float) -> 
     return _NoAnswerError(AnswerStatus.LIMITED, reason, sec)
 
 
-def _find_pause(reply: Reply) -> float | None:
+def _find_pause(reply: HttpResponse) -> float | None:
     """Return for how many seconds a source wants no further request; None if it does not say that.
 
     429 says so. 503 does if it has a time, which is that of a maintenance; else it is a failure.
     """
-    asked_sec = parse_retry_after(reply.headers.get("retry-after"), time.time())
+    asked_sec = reply.find_retry_after(MAX_RETRY_AFTER_SEC)
     if reply.status in _TOO_MANY and asked_sec is None:
         return LIMITED_SEC
-    if asked_sec is None or reply.status not in (*_TOO_MANY, httpx.codes.SERVICE_UNAVAILABLE):
+    if asked_sec is None or reply.status not in (*_TOO_MANY, 503):
         return None
-    return min(max(SHORTEST_BLOCK_SEC, asked_sec), MAX_RETRY_AFTER_SEC)
+    return max(SHORTEST_BLOCK_SEC, asked_sec)

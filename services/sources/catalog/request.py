@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from string import Formatter
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import orjson
 
@@ -88,6 +88,13 @@ class SourceRequest:
             url = url.replace(KEY_MARK, quote(key.key, safe=""))
             params = {name: value.replace(KEY_MARK, key.key) for name, value in params.items()}
         return replace(self, url=url, params=tuple(params.items()), headers=tuple(headers.items()))
+
+    def find_url(self, source: MarketSource, base_url: str) -> str:
+        """Return the address with its query, at `base_url` instead of the source's own."""
+        parts = urlsplit(base_url + self.url.removeprefix(source.base_url))
+        # a next page's address has a query of its own
+        query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), *self.params])
+        return urlunsplit((*parts[:3], query, ""))
 
     def describe(self) -> str:
         """Return the address as people may see it, without the key."""

@@ -1,19 +1,12 @@
-"""The client that channels share: what a receiver does to it, over real sockets, costs that one request."""
-
-import asyncio
-import time
-from contextlib import ExitStack
+"""The client that channels share: what an answer, or none, means for a channel and its message."""
 
 import httpx
 import pytest
-from httpcore._backends.anyio import AnyIOStream
 from pydantic import SecretStr
 
 from marketswarm.channels import Failure, SendError
 from marketswarm.channels.http import (
     MAX_RESPONSE_BYTES,
-    Http,
-    HttpResponse,
     classify_status,
     exchange_json,
     make_exception_error,
@@ -21,15 +14,8 @@ from marketswarm.channels.http import (
     parse_pause_sec,
     post_json,
 )
-from marketswarm.channels.webhook import Options, Webhook
-from support.channel_kinds import URL, refused
-from support.channel_messages import MISS
-from support.http_pool import connections
-from support.rig.certificates import Authority
-from support.rig.feed_site import Site, drip, endless
-from support.rig.process import HOST, NO_HOST, free_port
-from support.rig.receiver import Answer, Receiver
-from support.waiting import PATIENT_SEC
+from marketswarm.net.http import HttpError, HttpResponse
+from support.channel_kinds import URL
 
 TEMPORARY, REJECTED, BROKEN = Failure.TEMPORARY, Failure.REJECTED, Failure.BROKEN
 
@@ -46,98 +32,23 @@ def test_a_status_is_of_the_message_or_of_the_channel(failure, statuses):
     assert {status: classify_status(status) for status in statuses} == dict.fromkeys(statuses, failure)
 
 
-def test_a_url_that_is_none_is_the_channels_and_a_bad_request_the_messages():
-    assert make_exception_error(httpx.UnsupportedProtocol("x")).failure is BROKEN
-    assert make_exception_error(httpx.InvalidURL("x")).failure is BROKEN
-    assert make_exception_error(httpx.LocalProtocolError("x")).failure is REJECTED
-    assert make_exception_error(httpx.ConnectTimeout("x")).failure is TEMPORARY
+@pytest.mark.parametrize(
+    ("error", "reason", "failure"),
+    [
+        (httpx.UnsupportedProtocol("x"), "bad_request (UnsupportedProtocol)", BROKEN),
+        (httpx.InvalidURL("x"), "bad_request (InvalidURL)", BROKEN),
+        (httpx.LocalProtocolError("x"), "bad_request (LocalProtocolError)", REJECTED),
+        (httpx.ConnectTimeout("x"), "timeout", TEMPORARY),
+    ],
+)
+def test_a_url_that_is_none_is_the_channels_and_a_bad_request_the_messages(error, reason, failure):
+    found = make_exception_error(HttpError(error, HttpResponse(0, b"")))
+    assert (found.reason, found.failure) == (reason, failure)
 
 
-@pytest.fixture
-async def real_http():
-    client = Http(within_sec=1.0)
-    yield client
-    await client.aclose()
-
-
-def hook(url: str, http: Http) -> Webhook:
-    return Webhook("webhook", Options(url=url), http)
-
-
-async def test_whatever_a_receiver_does_on_the_wire_costs_that_one_attempt_its_time_and_no_more(real_http):
-    with ExitStack() as running:
-        answers = Answer(hang=True), Answer(drip=True), Answer(reset=True)
-        channels = [hook(running.enter_context(Receiver(answer)).url, real_http) for answer in answers]
-        begun = time.monotonic()
-        async with asyncio.timeout(PATIENT_SEC):  # they hang and drip for ever
-            errors = await asyncio.gather(*map(refused, channels))
-        assert [error.reason for error in errors] == ["timeout", "timeout", "broken"]
-        assert not any(error.is_permanent for error in errors)
-        assert time.monotonic() - begun > 0.9
-        assert connections(real_http.client) == []
-        for channel in channels:
-            await channel.send(MISS)
-
-
-async def test_a_redirect_to_the_inside_is_not_followed(real_http):
-    with Receiver() as inside, Receiver(Answer(307, {"location": inside.url})) as receiver:
-        assert (await refused(hook(receiver.url, real_http))).reason == "307"
-        assert inside.seen == []
-
-
-async def test_no_more_of_an_answer_is_read_than_it_takes():
-    http = Http(within_sec=20.0)
-    with Receiver(Answer(200, body=b"x" * 50_000_000)) as receiver:
-        answer = await http.request("GET", receiver.url)
-        assert len(answer.body) == MAX_RESPONSE_BYTES
-        assert connections(http.client) == []  # given up rather than read to its end
-    await http.aclose()
-
-
-async def test_nobody_there_is_refused_and_a_name_that_is_none_is_dns(real_http):
-    for where, reason in ((f"{HOST}:{free_port()}", "refused"), (NO_HOST, "dns")):
-        error = await refused(hook(f"http://{where}/s3cret", real_http))
-        assert (error.reason, error.is_permanent) == (reason, False)
-
-
-@pytest.mark.needs("openssl")
-async def test_a_certificate_that_is_not_trusted_is_no_receiver(real_http, tmp_path):
-    spoken_to = asyncio.Event()
-
-    async def listen(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        spoken_to.set()
-
-    context = Authority(tmp_path).untrusted("cert")
-    server = await asyncio.start_server(listen, HOST, port := free_port(), ssl=context)
-    async with server:
-        error = await refused(hook(f"https://{HOST}:{port}/s3cret", real_http))
-    assert (error.reason, error.is_permanent) == ("tls", False)
-    assert not spoken_to.is_set()
-
-
-async def test_a_time_that_is_over_while_a_connection_is_put_away_leaves_none_behind(monkeypatch):
-    put_away = AnyIOStream.aclose
-
-    async def slowly(stream):
-        await asyncio.sleep(0.3)  # as on a busy machine
-        await put_away(stream)
-
-    monkeypatch.setattr(AnyIOStream, "aclose", slowly)
-    http = Http(within_sec=0.15)
-    with Site() as site:
-        site.pages |= {"/endless": endless, "/drip": drip}
-
-        async def sent(path):
-            try:
-                await http.request("GET", site.url(path))
-            except SendError as error:
-                return error.reason
-            return "sent"
-
-        reasons = await asyncio.gather(*(sent(path) for path in ("/endless", "/drip") * 5))
-        assert "timeout" in reasons
-        assert connections(http.client) == []
-    await http.aclose()
+async def test_no_more_of_an_answer_is_read_than_it_takes(http, receiver):
+    receiver.answer(then=httpx.Response(200, content=b"x" * 1_000_000))
+    assert len((await http.request("POST", URL)).body) == MAX_RESPONSE_BYTES
 
 
 @pytest.mark.parametrize("body", [b"", b"ok", b"[1]", b'"x"', b"null", b"{", b"\xff", b'{"a":NaN}'])

@@ -1,13 +1,8 @@
 """One word for what went wrong on a network."""
 
 import socket
-import ssl
-
-import httpx
-import pytest
 
 from marketswarm.net.errors import EXACT_REASONS, GENERAL_REASONS, NetworkReason, find_reason, iterate_causes
-from marketswarm.net.http_errors import find_http_reason
 
 
 def caused(error, *causes):
@@ -20,31 +15,6 @@ def caused(error, *causes):
 
 
 NO_NAME = socket.gaierror(socket.EAI_NONAME, "x")
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (caused(httpx.ConnectError("x"), OSError("all failed"), NO_NAME), "dns"),
-        (caused(httpx.ConnectError("x"), ssl.SSLError("x")), "tls"),
-        (httpx.ReadTimeout("x"), "timeout"),
-        (caused(httpx.ConnectTimeout("x"), ssl.SSLWantReadError("x")), "timeout"),
-        (TimeoutError(), "timeout"),
-        (ConnectionRefusedError(), "refused"),
-        (caused(httpx.ConnectError("x"), OSError("no route")), "refused"),
-        (httpx.ReadError("x"), "broken"),
-        (httpx.RemoteProtocolError("x"), "broken"),
-        (ConnectionResetError(), "broken"),
-        (httpx.ProxyError("x"), "proxy"),
-        (httpx.UnsupportedProtocol("x"), "bad_url"),
-        (httpx.InvalidURL("x"), "bad_url"),
-        (httpx.LocalProtocolError("x"), None),
-        (ValueError("x"), None),
-    ],
-    ids=repr,
-)
-def test_an_http_error_has_one_reason(error, reason):
-    assert find_http_reason(error) == reason
 
 
 def test_every_reason_is_one_of_the_vocabulary_and_plain_text():

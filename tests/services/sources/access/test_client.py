@@ -414,8 +414,8 @@ async def test_a_key_that_is_optional_is_not_needed(ask):
         (Answer(200, body=b'{"rows": []}'), AnswerStatus.EMPTY, "no rows"),
         (Answer(200, body=b'{"rows": [["x", 1, 1, 1, 1]]}'), AnswerStatus.FAILED, "no row fits"),
         (Answer(200, reset=True), AnswerStatus.FAILED, "broken"),
-        (Answer(200, {"Content-Encoding": "br"}, b"x"), AnswerStatus.FAILED, "encoding"),
-        (Answer(200, {"Content-Encoding": "gzip"}, b"x"), AnswerStatus.FAILED, ""),
+        (Answer(200, {"Content-Encoding": "br"}, b"x"), AnswerStatus.FAILED, "bad_encoding"),
+        (Answer(200, {"Content-Encoding": "gzip"}, b"x"), AnswerStatus.FAILED, "bad_encoding"),
     ],
 )
 async def test_each_answer_that_is_none_has_its_outcome_and_a_reason(ask, site, answer, outcome, reason):
