@@ -21,13 +21,13 @@ from marketswarm.channels.http import (
 from marketswarm.channels.message import Message, choose_style
 from marketswarm.channels.text import (
     fit_lines,
-    format_utc,
     printable_line,
     printable_lines,
     truncate,
     utf16_length,
 )
 from marketswarm.settings import HttpUrl
+from marketswarm.text import format_utc
 
 TITLE_AT_MOST: Final = 256
 TEXT_AT_MOST: Final = 1500

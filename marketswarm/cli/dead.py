@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 
 from marketswarm.cli import event_loop, output, tables
-from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.notifier import request_notifier
 from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Json, Within, author_name, suggest_command
 from marketswarm.operator import ALL, RequestKind

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output, tables
-from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import (
     DATA,
     By,

@@ -8,7 +8,8 @@ a check looks at no others.
 import heapq
 from typing import Final
 
-from marketswarm.channels.event_text import LATE_SEC, format_seconds
+from marketswarm.channels.message import LATE_SEC
+from marketswarm.event_text import format_seconds
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind
 from notifier.router.suppression import Suppression
 

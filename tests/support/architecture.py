@@ -20,6 +20,7 @@ LAYERS = {
         "truth",
         "beat",
         "event",
+        "event_text",
         "pings",
         "detector",
         "operator",
@@ -71,6 +72,7 @@ THINKS_WITH = [
     "typing_extensions",
     "contextvars",  # how much one document may still be compared
     "hmac",  # compares secrets in constant time
+    "shlex",  # quotes a name in a command to type
     "fnmatch",  # patterns of names; of the file system it only asks which separator it has
     "cronsim", "oncalendar", "datetime", "zoneinfo",  # when a job runs; time zones are data that they read
     "exchange_calendars", "pandas", "warnings",  # when an exchange trades
