@@ -28,9 +28,10 @@ from marketswarm.bus.stream import (
     read_newest_id,
 )
 from marketswarm.cli import event_loop, output
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.local_time import format_date, format_time
-from marketswarm.cli.options import DATA, Data, Json, parse_duration
+from marketswarm.cli.options import Data, Json, parse_duration
 from marketswarm.event import MalformedEvent, parse_event_object
 from marketswarm.event_text import describe_event, join_words
 from marketswarm.keys import ALERT_LOG

@@ -11,8 +11,9 @@ from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import read_strings
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.alerts import format_event_line
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, open_fleet
-from marketswarm.cli.options import DATA, Data, Json, complete_service
+from marketswarm.cli.options import Data, Json, complete_service
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import health_key
 from marketswarm.text import format_duration

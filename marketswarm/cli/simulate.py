@@ -15,9 +15,10 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.alerts import follow_log, format_event_line
 from marketswarm.cli.control import request_fleet
+from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.local_time import format_time
-from marketswarm.cli.options import DATA, Data, Svc, suggest_command
+from marketswarm.cli.options import Data, Svc
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import last_beat_key
 from marketswarm.status import derive_silence

@@ -16,8 +16,9 @@ from rich.text import Text
 
 from marketswarm.agent import point_like
 from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.cli.options import Data, Json
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY

@@ -131,6 +131,9 @@ ONLY_IN = {
 MAY_PRINT = ["marketswarm.cli"]
 BARE_MAY_IMPORT = ["pkgutil.extend_path"]  # users' own services are beside ours
 
+# The one circle that is left, by the import that closes it.
+CIRCLES_LEFT = {("marketswarm.detector.service", "marketswarm.detector.bus")}
+
 KEYS = "marketswarm.keys"
 _HOLE = "\0"
 
@@ -176,12 +179,7 @@ def modules(root: Path, packages: list[str]) -> Iterator[Module]:
 
 def imports(module: Module) -> Iterator[tuple[int, str]]:
     """Line and full name of each thing imported; `from a import b` gives `a.b`, since b may be a module."""
-    return imports_among(nodes(module), module)
-
-
-def imports_among(some: Iterable[ast.AST], module: Module) -> Iterator[tuple[int, str]]:
-    """Yield what `imports` does, of some nodes of a module."""
-    for node in some:
+    for node in nodes(module):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -193,15 +191,18 @@ def imports_among(some: Iterable[ast.AST], module: Module) -> Iterator[tuple[int
             )
 
 
-def find_circle(tree: Iterable[Module]) -> list[str]:
+def find_circle(tree: Iterable[Module], left: Collection[tuple[str, str]] = ()) -> list[str]:
     """Return the names of modules that import each other in a circle, the first one twice; [] if none do.
 
-    What counts is what an import of the module itself runs: not what stands in a function or under
-    TYPE_CHECKING.
+    Every import counts: those in functions and under TYPE_CHECKING, too. `left` are the imports, as pairs of
+    the importing and the imported module, that are not counted.
     """
     tree = list(tree)
     names = {module.name for module in tree}
-    graph = {module.name: {*modules_imported_at_once(module, names)} - {module.name} for module in tree}
+    graph = {
+        module.name: {each for each in modules_imported(module, names) if (module.name, each) not in left}
+        for module in tree
+    }
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -210,27 +211,13 @@ def find_circle(tree: Iterable[Module]) -> list[str]:
     return []
 
 
-def modules_imported_at_once(module: Module, names: Collection[str]) -> Iterator[str]:
-    """Yield the modules among `names` that importing this one imports by name."""
-    for _, name in imports_among(statements_run_at_once(parse(module).body), module):
+def modules_imported(module: Module, names: Collection[str]) -> Iterator[str]:
+    """Yield the other modules among `names` that this one imports."""
+    for _, name in imports(module):
         # `from a import b` is the module a.b, or a name in a
         known = next((each for each in (name, name.rpartition(".")[0]) if each in names), None)
-        if known is not None:
+        if known not in (None, module.name):
             yield known
-
-
-def statements_run_at_once(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the imports in a module's body, those in its branches and classes too."""
-    for node in body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            yield from statements_run_at_once(node.orelse)
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            inner = (getattr(node, part, []) for part in ("body", "orelse", "finalbody"))
-            handlers = (handler.body for handler in getattr(node, "handlers", []))
-            for part in (*inner, *handlers):
-                yield from statements_run_at_once(part)
 
 
 def absolute(module: Module, level: int, name: str | None) -> str:
