@@ -14,7 +14,7 @@ from marketswarm.text import format_duration, format_moment
 
 
 @dataclass(frozen=True, slots=True)
-class _Words:
+class _EventWords:
     """The words for an event; `{svc}` and the other fields are filled in by `describe_event`.
 
     `ended` replaces the text of an event that says how long the outage lasted. `next` is the command to
@@ -31,59 +31,59 @@ class _Words:
 _NAMED_NO_LONGER: Final = "and the truth no longer names it"
 _WARNING, _CRITICAL = Severity.WARNING, Severity.CRITICAL
 # fmt: off
-_WORDS: Final[Mapping[Kind, _Words]] = {
-    Kind.HEARTBEAT_MISS: _Words(
+_WORDS: Final[Mapping[Kind, _EventWords]] = {
+    Kind.HEARTBEAT_MISS: _EventWords(
         "{svc} is down", "no beat for {late}{goodbye} (timeout {timeout})", "health {svc}", _WARNING),
-    Kind.HEARTBEAT_OK: _Words("{svc} is up{again}", "it beats"),
-    Kind.HEARTBEAT_UNWATCHED: _Words("{svc} is no longer watched", f"it was down, {_NAMED_NO_LONGER}"),
-    Kind.HEARTBEAT_GAP: _Words(
+    Kind.HEARTBEAT_OK: _EventWords("{svc} is up{again}", "it beats"),
+    Kind.HEARTBEAT_UNWATCHED: _EventWords("{svc} is no longer watched", f"it was down, {_NAMED_NO_LONGER}"),
+    Kind.HEARTBEAT_GAP: _EventWords(
         "{svc} was away unseen", "it did not beat all the time while nobody listened",
         ended="silent for at least {lasted} while nobody listened"),
-    Kind.HEALER_MISS: _Words(
+    Kind.HEALER_MISS: _EventWords(
         "{svc} is down",
         "no beat for {late}{goodbye} (timeout {timeout}); no service is watched until it is back",
         "status", _CRITICAL),
-    Kind.HEALER_OK: _Words("{svc} is up again", "it beats"),
-    Kind.BUS_MISS: _Words(
+    Kind.HEALER_OK: _EventWords("{svc} is up again", "it beats"),
+    Kind.BUS_MISS: _EventWords(
         "bus {svc} is away", "it has not answered for {late}{reason}", "status", _CRITICAL),
-    Kind.BUS_OK: _Words("bus {svc} is back", "it answers"),
-    Kind.TRUTH_DRIFT: _Words(
+    Kind.BUS_OK: _EventWords("bus {svc} is back", "it answers"),
+    Kind.TRUTH_DRIFT: _EventWords(
         "the truth on {svc} has drifted", "it is not the same as on the other buses", "seed", _WARNING),
-    Kind.TRUTH_OK: _Words("the truth on {svc} is right again", "it is the same on all buses"),
-    Kind.PROBE_MISS: _Words(
+    Kind.TRUTH_OK: _EventWords("the truth on {svc} is right again", "it is the same on all buses"),
+    Kind.PROBE_MISS: _EventWords(
         "{svc} is down", "its probes have failed for {late}{reason}", "alerts --since 1h", _WARNING),
-    Kind.PROBE_OK: _Words("{svc} is up again", "its probes succeed"),
-    Kind.PROBE_UNWATCHED: _Words("{svc} is no longer probed", f"it was down, {_NAMED_NO_LONGER}"),
-    Kind.SOURCE_MISS: _Words(
+    Kind.PROBE_OK: _EventWords("{svc} is up again", "its probes succeed"),
+    Kind.PROBE_UNWATCHED: _EventWords("{svc} is no longer probed", f"it was down, {_NAMED_NO_LONGER}"),
+    Kind.SOURCE_MISS: _EventWords(
         "{svc} fails", "it has given no answer that can be used for {late}{reason}",
         "source status", _WARNING),
-    Kind.SOURCE_OK: _Words("{svc} answers again", "its answers can be used"),
-    Kind.SOURCE_UNWATCHED: _Words("{svc} is no longer asked", f"it failed, {_NAMED_NO_LONGER}"),
-    Kind.REACH_GAP: _Words(
+    Kind.SOURCE_OK: _EventWords("{svc} answers again", "its answers can be used"),
+    Kind.SOURCE_UNWATCHED: _EventWords("{svc} is no longer asked", f"it failed, {_NAMED_NO_LONGER}"),
+    Kind.REACH_GAP: _EventWords(
         "the {svc} reached no bus", "its own network, or all buses at once; nothing was watched",
         ended="for {lasted}; its own network, or all buses at once; nothing was watched"),
-    Kind.WATCH_MISS: _Words(
+    Kind.WATCH_MISS: _EventWords(
         "{svc} can't be watched", "its bus does not let its channel be heard{reason}", "acl", _WARNING),
-    Kind.WATCH_OK: _Words("{svc} is watched again", "its channel can be heard"),
-    Kind.WATCH_UNWATCHED: _Words(
+    Kind.WATCH_OK: _EventWords("{svc} is watched again", "its channel can be heard"),
+    Kind.WATCH_UNWATCHED: _EventWords(
         "{svc} is no longer watched", f"it could not be heard, {_NAMED_NO_LONGER}"),
 }
 _RESTARTED: Final = "restarted"
-_SPECIAL_WORDS: Final[Mapping[tuple[Kind, str | None], _Words]] = {
-    (Kind.HEARTBEAT_MISS, "failed"): _Words("{svc} failed", "its command ended{code}", "status"),
-    (Kind.HEARTBEAT_MISS, "overdue"): _Words(
+_SPECIAL_WORDS: Final[Mapping[tuple[Kind, str | None], _EventWords]] = {
+    (Kind.HEARTBEAT_MISS, "failed"): _EventWords("{svc} failed", "its command ended{code}", "status"),
+    (Kind.HEARTBEAT_MISS, "overdue"): _EventWords(
         "{svc} is overdue", "no run was reported by its deadline; no run {since}", "health {svc}"),
-    (Kind.HEARTBEAT_MISS, "never_ended"): _Words(
+    (Kind.HEARTBEAT_MISS, "never_ended"): _EventWords(
         "{svc} never ended",
         "its run started, and did not end within its longest time; no run {since}", "health {svc}"),
-    (Kind.HEARTBEAT_GAP, _RESTARTED): _Words(
+    (Kind.HEARTBEAT_GAP, _RESTARTED): _EventWords(
         "{svc} restarted, and is up", _WORDS[Kind.HEARTBEAT_GAP].text,
         ended=_WORDS[Kind.HEARTBEAT_GAP].ended),
-    (Kind.BUS_OK, UNWATCHED_REASON): _Words(
+    (Kind.BUS_OK, UNWATCHED_REASON): _EventWords(
         "bus {svc} is no longer watched", f"it was away, {_NAMED_NO_LONGER}",
         ended=f"it was away, {_NAMED_NO_LONGER}"),
-    (Kind.TRUTH_DRIFT, "missing"): _Words("the truth on {svc} has drifted", "it is missing", "seed"),
-    (Kind.TRUTH_DRIFT, "invalid"): _Words("the truth on {svc} has drifted", "it is not valid", "seed"),
+    (Kind.TRUTH_DRIFT, "missing"): _EventWords("the truth on {svc} has drifted", "it is missing", "seed"),
+    (Kind.TRUTH_DRIFT, "invalid"): _EventWords("the truth on {svc} has drifted", "it is not valid", "seed"),
 }
 """The words for some reasons of a kind, and for a gap in which the service restarted."""
 # fmt: on
@@ -110,7 +110,7 @@ def describe_event(event: Event) -> tuple[str, str]:
     return words.title.format(**fields), (words.ended if is_over else words.text).format(**fields)
 
 
-def _find_words(event: Event) -> _Words:
+def _find_words(event: Event) -> _EventWords:
     """Return the words for an event's kind and reason."""
     key = (event.type, _RESTARTED if event.restarted else event.reason)
     return _SPECIAL_WORDS.get(key, _WORDS[event.type])

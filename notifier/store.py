@@ -44,7 +44,7 @@ RECORD_SEC: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class RefusedMessage:
     """An encoded message that a channel refused for good, and why; `ts` in epoch seconds."""
 
     message: bytes
@@ -65,7 +65,7 @@ class Transaction:
     fields: dict[str, bytes | None] = field(default_factory=dict)
     records: dict[str, bytes] = field(default_factory=dict)
     answers: dict[str, list[bytes]] = field(default_factory=dict)
-    dead: list[DeadLetter] = field(default_factory=list)
+    dead: list[RefusedMessage] = field(default_factory=list)
     log_acks: dict[str, list[bytes]] = field(default_factory=dict)
     request_acks: dict[str, list[bytes]] = field(default_factory=dict)
     deleted_dead: dict[str, list[bytes]] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from support.architecture import (
     Module,
     broken,
     find_circle,
+    find_doubled_classes,
     imports,
     modules,
 )
@@ -59,6 +60,12 @@ def test_a_circle_is_seen_and_named():
 def test_a_circle_that_is_left_is_not_seen():
     tree = [Module("a.x", "import a.y"), Module("a.y", "import a.x\nimport b")]
     assert find_circle(tree, [("a.y", "a.x")]) == []
+
+
+def test_no_two_classes_have_one_name():
+    assert find_doubled_classes(TREE) == []
+    tree = [Module("a.x", "class Lease: ..."), Module("a.y", "class Lease: ..."), Module("a", "class B: ...")]
+    assert find_doubled_classes(tree) == ["Lease: a.x, a.y"]
 
 
 BREACHES = [

@@ -27,7 +27,7 @@ NAMED: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class _Words:
+class _NoticeWords:
     """The words for a kind of notice.
 
     `one` and `many` are the predicates for one service and for several, `label` stands before their names,
@@ -44,20 +44,21 @@ class _Words:
 _AGAIN: Final = "went down again and again"
 _UNACKED: Final = "down and not acknowledged"
 # fmt: off
-_WORDS: Final[Mapping[NoticeKind, _Words]] = {  # in the order of a group's title
-    NoticeKind.DOWN: _Words(MessageKind.DOWN, "is down", "are down", "down", "status"),
-    NoticeKind.AGAIN: _Words(MessageKind.DOWN, _AGAIN, _AGAIN, "down again and again", "alerts --since 1h"),
-    NoticeKind.REMINDER: _Words(
+_WORDS: Final[Mapping[NoticeKind, _NoticeWords]] = {  # in the order of a group's title
+    NoticeKind.DOWN: _NoticeWords(MessageKind.DOWN, "is down", "are down", "down", "status"),
+    NoticeKind.AGAIN: _NoticeWords(
+        MessageKind.DOWN, _AGAIN, _AGAIN, "down again and again", "alerts --since 1h"),
+    NoticeKind.REMINDER: _NoticeWords(
         MessageKind.REMINDER, "is still down", "are still down", "still down", "ack {svc}"),
-    NoticeKind.ESCALATION: _Words(
+    NoticeKind.ESCALATION: _NoticeWords(
         MessageKind.REMINDER, f"is {_UNACKED}", f"are {_UNACKED}", "not acknowledged", "ack {svc}"),
-    NoticeKind.FLAPPING: _Words(
+    NoticeKind.FLAPPING: _NoticeWords(
         MessageKind.FLAPPING, "is flapping", "are flapping", "flapping", "alerts --since 1h"),
-    NoticeKind.SETTLED: _Words(MessageKind.SETTLED, "has settled", "have settled", "settled"),
-    NoticeKind.UP: _Words(MessageKind.UP, "is up again", "are up again", "up again"),
-    NoticeKind.BLIP: _Words(
+    NoticeKind.SETTLED: _NoticeWords(MessageKind.SETTLED, "has settled", "have settled", "settled"),
+    NoticeKind.UP: _NoticeWords(MessageKind.UP, "is up again", "are up again", "up again"),
+    NoticeKind.BLIP: _NoticeWords(
         MessageKind.UP, "was down, and is up again", "were down, and are up again", "was down for a moment"),
-    NoticeKind.NOTE: _Words(MessageKind.NOTE, "has news", "have news", "news of"),
+    NoticeKind.NOTE: _NoticeWords(MessageKind.NOTE, "has news", "have news", "news of"),
 }
 # fmt: on
 _NAMES: Final = {"bus": "bus {}", "truth": "the truth on {}", "watch": "the watch on {}"}

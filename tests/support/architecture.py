@@ -131,6 +131,9 @@ ONLY_IN = {
 MAY_PRINT = ["marketswarm.cli"]
 BARE_MAY_IMPORT = ["pkgutil.extend_path"]  # users' own services are beside ours
 
+# A class has a name of its own, except these: each channel has its options.
+SHARED_CLASS_NAMES = {"Options"}
+
 # The one circle that is left, by the import that closes it.
 CIRCLES_LEFT = {("marketswarm.detector.service", "marketswarm.detector.bus")}
 
@@ -218,6 +221,16 @@ def modules_imported(module: Module, names: Collection[str]) -> Iterator[str]:
         known = next((each for each in (name, name.rpartition(".")[0]) if each in names), None)
         if known not in (None, module.name):
             yield known
+
+
+def find_doubled_classes(tree: Iterable[Module]) -> list[str]:
+    """Return a line for each name that several classes have, with their modules."""
+    homes: dict[str, list[str]] = {}
+    for module in tree:
+        for node in nodes(module):
+            if isinstance(node, ast.ClassDef) and node.name not in SHARED_CLASS_NAMES:
+                homes.setdefault(node.name, []).append(module.name)
+    return [f"{name}: {', '.join(places)}" for name, places in homes.items() if len(places) > 1]
 
 
 def absolute(module: Module, level: int, name: str | None) -> str:
