@@ -27,6 +27,8 @@ from notifier.store import RefusedMessage, Transaction, make_delivery_record, se
 
 SHORT_PAUSE_SEC: Final = 1.5
 """An operator waits for a pause that is no longer than this, in seconds: that of one failure is."""
+EVENTS_AT_ONCE: Final = 1000
+"""The most events in one dispatch; between two dispatches beats are sent and outcomes recorded."""
 
 
 class AnswerTracker:
@@ -116,9 +118,6 @@ def _describe_outcome(outcome: Outcome) -> str:
     reason = outcome.error.reason if outcome.error is not None else ""
     return reason if outcome.final else f"{reason}; it will be tried again"
 
-
-EVENTS_AT_ONCE: Final = 1000
-"""The most events in one dispatch; between two dispatches beats are sent and outcomes recorded."""
 
 log = logs.get("dispatcher")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from support.architecture import (
     CIRCLES_LEFT,
+    CONSTANTS_ON_TOP,
     LAYERS,
     ONLY_FOR,
     ONLY_IN,
@@ -11,6 +12,7 @@ from support.architecture import (
     broken,
     find_circle,
     find_doubled_classes,
+    find_late_constants,
     imports,
     modules,
 )
@@ -66,6 +68,13 @@ def test_no_two_classes_have_one_name():
     assert find_doubled_classes(TREE) == []
     tree = [Module("a.x", "class Lease: ..."), Module("a.y", "class Lease: ..."), Module("a", "class B: ...")]
     assert find_doubled_classes(tree) == ["Lease: a.x, a.y"]
+
+
+def test_constants_stand_above_what_uses_them():
+    modules = [module for module in TREE if module.part in CONSTANTS_ON_TOP]
+    assert [late for module in modules for late in find_late_constants(module)] == []
+    source = "A = 1\nclass B: ...\nC: int = A\nD = B()\nE = D\nf = C\nG = f"
+    assert list(find_late_constants(Module("a.x", source))) == ["a.x:3: C"]
 
 
 BREACHES = [

@@ -42,6 +42,8 @@ _LEASE_SCRIPT: Final = Script.beside("marketswarm.agent", "lease.lua")
 
 log = logs.get("lease")
 
+_SPREAD_SEC: Final = 0.02  # the longest random pause before a request, once a lease was released
+
 
 def clock() -> float:
     """Return the seconds of CLOCK_BOOTTIME, which runs while the machine sleeps, or of the monotonic one."""
@@ -146,9 +148,6 @@ class Lease:
             self.epoch, self._expires_at, self.holder = int(epoch), sent_at + self.life_sec, ""
         else:
             self._expires_at, self.holder = _NEVER, holder.decode("utf-8", "replace")
-
-
-_SPREAD_SEC: Final = 0.02  # the longest random pause before a request, once a lease was released
 
 
 class LeaseHeld(Exception):  # noqa: N818 - an answer, not an accident

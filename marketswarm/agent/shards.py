@@ -32,6 +32,16 @@ from marketswarm.metrics import Family
 
 DIGEST_BYTES: Final = 8
 _CACHED_MEMBERS: Final = 1_024
+LIFE: Final = 0.9  # of the timeout: in the remaining tenth the other members notice that this one is gone
+REFRESHES: Final = 4
+"""Renewals within the life of a membership."""
+MAX_MEMBERS: Final = 1_000
+LEAVE_WITHIN_SEC: Final = 0.5
+KNOWN_WITHIN_SEC: Final = 2.0
+_MIN_WITHIN_SEC: Final = 0.1
+_JUST_AFTER_SEC: Final = 0.005
+_PAUSE_SEC: Final = 0.02  # a flood on the members' channel costs at most fifty looks a second
+_SHARE_SCRIPT: Final = Script.beside("marketswarm.agent", "share.lua")
 
 
 def find_owners(keys: Iterable[str], members: Collection[str]) -> dict[str, str]:
@@ -74,18 +84,6 @@ def _encode(text: str) -> bytes:
     """Return a text as UTF-8, with lone surrogates kept."""
     # a key may come from JSON, which knows halves of surrogate pairs
     return text.encode("utf-8", "surrogatepass")
-
-
-LIFE: Final = 0.9  # of the timeout: in the remaining tenth the other members notice that this one is gone
-REFRESHES: Final = 4
-"""Renewals within the life of a membership."""
-MAX_MEMBERS: Final = 1_000
-LEAVE_WITHIN_SEC: Final = 0.5
-KNOWN_WITHIN_SEC: Final = 2.0
-_MIN_WITHIN_SEC: Final = 0.1
-_JUST_AFTER_SEC: Final = 0.005
-_PAUSE_SEC: Final = 0.02  # a flood on the members' channel costs at most fifty looks a second
-_SHARE_SCRIPT: Final = Script.beside("marketswarm.agent", "share.lua")
 
 
 class Members:

@@ -11,6 +11,7 @@ from marketswarm.cli.data_folder import DATA
 
 _UNITS_SEC = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _SERVICE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+WITHIN_SEC = 30.0
 
 
 def parse_duration(text: str | float) -> float:
@@ -92,4 +93,3 @@ Within = Annotated[
         help="How long to wait for the notifier's answer; 30s by default.",
     ),
 ]
-WITHIN_SEC = 30.0

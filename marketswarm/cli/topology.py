@@ -41,6 +41,9 @@ from marketswarm.truth import SYSTEM, AccessPoint, Truth
 
 _REFRESH_SEC: Final = 1.0
 _STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
+_PLAIN_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:,/?-+() ")
+_SHAPES = {"channel": ("([", "])"), "stream": ("[(", ")]")}
+_DOT_SHAPES = {"channel": "ellipse", "stream": "cylinder"}
 
 
 def topology(
@@ -234,11 +237,6 @@ def _draw_problems(found: TopologyView) -> Iterator[RenderableType]:
     """Yield a red line for each problem."""
     for problem in found.wrong:
         yield Text(f"✗ {problem.key} on {problem.bus}: {problem.text}", style="red")
-
-
-_PLAIN_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:,/?-+() ")
-_SHAPES = {"channel": ("([", "])"), "stream": ("[(", ")]")}
-_DOT_SHAPES = {"channel": "ellipse", "stream": "cylinder"}
 
 
 def to_mermaid(topology: TopologyView) -> str:

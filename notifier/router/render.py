@@ -24,6 +24,14 @@ from notifier.router.incident import Incident, Notice, NoticeKind, parse_known_e
 
 NAMED: Final = 10
 """How many names the text shows; the lines show all of them."""
+_AGAIN: Final = "went down again and again"
+_UNACKED: Final = "down and not acknowledged"
+# fmt: on
+_NAMES: Final = {"bus": "bus {}", "truth": "the truth on {}", "watch": "the watch on {}"}
+"""The names of incidents that are no services, by the first word of the key."""
+_SEVERITY_ORDER: Final = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
+_LASTING: Final = (NoticeKind.DOWN, NoticeKind.REMINDER, NoticeKind.ESCALATION)
+"""The kinds of notices about an outage that lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +49,6 @@ class _NoticeWords:
     next: str = ""
 
 
-_AGAIN: Final = "went down again and again"
-_UNACKED: Final = "down and not acknowledged"
 # fmt: off
 _WORDS: Final[Mapping[NoticeKind, _NoticeWords]] = {  # in the order of a group's title
     NoticeKind.DOWN: _NoticeWords(MessageKind.DOWN, "is down", "are down", "down", "status"),
@@ -60,12 +66,6 @@ _WORDS: Final[Mapping[NoticeKind, _NoticeWords]] = {  # in the order of a group'
         MessageKind.UP, "was down, and is up again", "were down, and are up again", "was down for a moment"),
     NoticeKind.NOTE: _NoticeWords(MessageKind.NOTE, "has news", "have news", "news of"),
 }
-# fmt: on
-_NAMES: Final = {"bus": "bus {}", "truth": "the truth on {}", "watch": "the watch on {}"}
-"""The names of incidents that are no services, by the first word of the key."""
-_SEVERITY_ORDER: Final = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
-_LASTING: Final = (NoticeKind.DOWN, NoticeKind.REMINDER, NoticeKind.ESCALATION)
-"""The kinds of notices about an outage that lasts."""
 
 
 @dataclass(frozen=True, slots=True)

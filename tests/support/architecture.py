@@ -131,6 +131,19 @@ ONLY_IN = {
 MAY_PRINT = ["marketswarm.cli"]
 BARE_MAY_IMPORT = ["pkgutil.extend_path"]  # users' own services are beside ours
 
+# Where constants stand above the first function and class of their file, as they do not everywhere yet.
+CONSTANTS_ON_TOP = [
+    "bootstrap",
+    "marketswarm.acl",
+    "marketswarm.agent",
+    "marketswarm.cli",
+    "marketswarm.fleet",
+    "marketswarm.truth",
+    "notifier",
+    "sentinel",
+    "services.mesh",
+]
+
 # A class has a name of its own, except these: each channel has its options.
 SHARED_CLASS_NAMES = {"Options"}
 
@@ -231,6 +244,20 @@ def find_doubled_classes(tree: Iterable[Module]) -> list[str]:
             if isinstance(node, ast.ClassDef) and node.name not in SHARED_CLASS_NAMES:
                 homes.setdefault(node.name, []).append(module.name)
     return [f"{name}: {', '.join(places)}" for name, places in homes.items() if len(places) > 1]
+
+
+def find_late_constants(module: Module) -> Iterator[str]:
+    """Yield the constants that stand below a function or class of their file, and use nothing of it."""
+    below: set[str] = set()
+    for node in parse(module).body:
+        names = {each.id: type(each.ctx) for each in ast.walk(node) if isinstance(each, ast.Name)}
+        bound = {name for name, context in names.items() if context is ast.Store}
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            below.add(node.name)
+        elif below and (below & names.keys() or not all(map(str.isupper, bound))):
+            below |= bound
+        elif below and isinstance(node, ast.Assign | ast.AnnAssign):
+            yield from (f"{module.name}:{node.lineno}: {name}" for name in bound)
 
 
 def absolute(module: Module, level: int, name: str | None) -> str:
