@@ -4,6 +4,7 @@ The keys of the original events come first and in their order. Keys that were ad
 subscriber that knows only the original ones still works.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
@@ -40,6 +41,19 @@ class Kind(StrEnum):
     WATCH_MISS = "watch_miss"
     WATCH_OK = "watch_ok"
     WATCH_UNWATCHED = "watch_unwatched"
+
+    @property
+    def is_bad(self) -> bool | None:
+        """True if such an event begins a problem, False if it ends one, None for a note."""
+        return {"miss": True, "drift": True, "ok": False}.get(self.rpartition("_")[2])
+
+
+class Severity(StrEnum):
+    """The urgency of an event or a message."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +141,11 @@ def parse_event(raw: bytes) -> Event | MalformedEvent:
         document: Any = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return MalformedEvent("not_json")
-    if type(document) is not dict:
-        return MalformedEvent("not_an_object")
+    return parse_event_object(document) if type(document) is dict else MalformedEvent("not_an_object")
+
+
+def parse_event_object(document: Mapping[str, Any]) -> Event | MalformedEvent:
+    """Parse the object that the JSON of an event encodes, as `parse_event` does."""
     known: dict[str, Any] = {
         name: document[name] for name in (*_ORIGINAL, *_ADDED) if document.get(name) is not None
     }

@@ -1,8 +1,14 @@
-"""Format text for people: durations, and text from others that is made safe for a terminal. Pure.
+"""Format text for people: durations, times, and text from others that is made safe for a terminal. Pure.
 
 Beats, truths, feeds and servers' answers are written by others. Their text reaches a terminal only through
 the `escape_…` functions: control characters could change the terminal's state or reverse the writing.
 """
+
+from datetime import UTC, datetime
+from typing import Final
+
+LAST_TIME: Final = 253402300799.0
+"""The last second of the year 9999 in epoch seconds, the limit for times in foreign events."""
 
 
 def format_duration(sec: float) -> str:
@@ -14,6 +20,26 @@ def format_duration(sec: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def format_utc(at: float) -> str:
+    """Return epoch seconds as an ISO date in UTC, to the millisecond."""
+    return utc_datetime(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def format_moment(at: float) -> str:
+    """Return epoch seconds as a date and time for people, with the zone: `2025-11-06 12:50:58 UTC`."""
+    return f"{utc_datetime(at):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def format_time(at: float) -> str:
+    """Return the time of day of epoch seconds, with the zone: `12:50:58 UTC`."""
+    return f"{utc_datetime(at):%H:%M:%S} UTC"
+
+
+def utc_datetime(at: float) -> datetime:
+    """Return epoch seconds as a datetime in UTC, limited to the years 1970 to 9999."""
+    return datetime.fromtimestamp(min(max(0.0, at), LAST_TIME), UTC)
 
 
 def escape_text(text: str) -> str:

@@ -42,6 +42,23 @@ from notifier.router import Policy, Section
 from notifier.source import BusPoller, LogReader, SilenceSync
 from notifier.store import Store, find_delivered
 
+DISPATCH_EVERY_SEC: Final = 1.0
+"""The longest time between two dispatches, in seconds."""
+MIN_WAIT_SEC: Final = 0.002
+"""The shortest limit of a wait between two dispatches, in seconds."""
+BUS_ANSWER_WITHIN_SEC: Final = 60.0
+"""No wait for an answer of a bus takes longer than this, in seconds."""
+PAUSE_REPORTED_SEC: Final = 1.0
+"""A bus that takes longer than this to store its acknowledgements is reported, in seconds."""
+FINISH_WITHIN_SEC: Final = 0.8
+"""How long attempts that are under way may take when the notifier is stopped, in seconds."""
+NO_CHANNEL: Final = "no channel is configured: no message can be sent"
+NOTIFIER: Final = "notifier"
+STANDBY_CHECK_SEC: Final = 1.0
+"""How often a standby checks whether the truth names other buses, in seconds."""
+TERM_RETRY_SEC: Final = 0.5
+"""The pause after a term that ended with a bus error, in seconds."""
+
 
 class SteadyClock:
     """A clock in epoch seconds that never goes back.
@@ -66,19 +83,6 @@ class SteadyClock:
         self._ahead = max(self._ahead, self._wall() - run)
         return run + self._ahead
 
-
-DISPATCH_EVERY_SEC: Final = 1.0
-"""The longest time between two dispatches, in seconds."""
-MIN_WAIT_SEC: Final = 0.002
-"""The shortest limit of a wait between two dispatches, in seconds."""
-BUS_ANSWER_WITHIN_SEC: Final = 60.0
-"""No wait for an answer of a bus takes longer than this, in seconds."""
-PAUSE_REPORTED_SEC: Final = 1.0
-"""A bus that takes longer than this to store its acknowledgements is reported, in seconds."""
-FINISH_WITHIN_SEC: Final = 0.8
-"""How long attempts that are under way may take when the notifier is stopped, in seconds."""
-
-NO_CHANNEL: Final = "no channel is configured: no message can be sent"
 
 log = logs.get("notifier")
 
@@ -356,13 +360,6 @@ class LeadershipTerm:
 def resolve_buses(me: Agent[NotifierSettings]) -> dict[str, Bus]:
     """Return every bus of the truth in force, by name. Raises BusError when the URL of a bus can't be had."""
     return {name: me.bus(name) for name in me.truth.bus_names()}
-
-
-NOTIFIER: Final = "notifier"
-STANDBY_CHECK_SEC: Final = 1.0
-"""How often a standby checks whether the truth names other buses, in seconds."""
-TERM_RETRY_SEC: Final = 0.5
-"""The pause after a term that ended with a bus error, in seconds."""
 
 
 def notifier_heartbeat(_settings: NotifierSettings, section: Service | None) -> Heartbeat:

@@ -30,6 +30,14 @@ from notifier.router.policy import RETRY_FOR_SEC
 
 TYPE: Final = "type"
 """The option that names a channel's kind."""
+ADDRESS_OPTIONS: Final = ("type", "url", "host", "to", "channel", "chat")
+"""The options that make up the address of a channel."""
+SHOWN_OPTIONS: Final = ("to", "channel", "chat")
+"""The options that are shown with an address, besides its kind and host."""
+PAUSES_SEC: Final = (1.0, 5.0, 20.0)
+"""Pauses between the attempts of `send_and_close`, in seconds."""
+CLOSE_WITHIN_SEC: Final = 1.0
+"""How long closing a channel may take, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +136,6 @@ def require_one_channel(found: Mapping[str, Channel], wrong: Mapping[str, str]) 
         raise Exit(Code.CONFIGURATION, words)
 
 
-ADDRESS_OPTIONS: Final = ("type", "url", "host", "to", "channel", "chat")
-"""The options that make up the address of a channel."""
-SHOWN_OPTIONS: Final = ("to", "channel", "chat")
-"""The options that are shown with an address, besides its kind and host."""
-PAUSES_SEC: Final = (1.0, 5.0, 20.0)
-"""Pauses between the attempts of `send_and_close`, in seconds."""
-
 log = logs.get("notifier")
 
 
@@ -228,10 +229,6 @@ def make_new_address_message(shown: Mapping[str, str], revision: int, now: float
         now,
         lines=lines,
     )
-
-
-CLOSE_WITHIN_SEC: Final = 1.0
-"""How long closing a channel may take, in seconds."""
 
 
 class ChannelPool:

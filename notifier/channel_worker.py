@@ -16,8 +16,9 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.channels import Channel, Failure, Message, MessageKind, Receipt, SendError
 from marketswarm.channels.channel import report_channel_defect
-from marketswarm.channels.event_text import format_seconds, mark_late
+from marketswarm.channels.message import mark_late
 from marketswarm.channels.queue import NEVER, ChannelQueue, QueuedMessage
+from marketswarm.event_text import format_seconds
 from marketswarm.tracing import Tracer
 from notifier.delivery_step import make_delivery_step, make_wait_step
 

@@ -23,10 +23,12 @@ from notifier.metrics import NotifierMetrics
 from notifier.outbox import Outbox
 from notifier.router import HELD, LogPosition, Policy, Router
 from notifier.state import NotifierState, find_unparsable_fields
-from notifier.store import DeadLetter, Transaction, make_delivery_record, sentinel_may_report
+from notifier.store import RefusedMessage, Transaction, make_delivery_record, sentinel_may_report
 
 SHORT_PAUSE_SEC: Final = 1.5
 """An operator waits for a pause that is no longer than this, in seconds: that of one failure is."""
+EVENTS_AT_ONCE: Final = 1000
+"""The most events in one dispatch; between two dispatches beats are sent and outcomes recorded."""
 
 
 class AnswerTracker:
@@ -116,9 +118,6 @@ def _describe_outcome(outcome: Outcome) -> str:
     reason = outcome.error.reason if outcome.error is not None else ""
     return reason if outcome.final else f"{reason}; it will be tried again"
 
-
-EVENTS_AT_ONCE: Final = 1000
-"""The most events in one dispatch; between two dispatches beats are sent and outcomes recorded."""
 
 log = logs.get("dispatcher")
 
@@ -333,7 +332,7 @@ class Dispatcher:
         if message.kind is MessageKind.TEST:
             self.outbox.record_rejection(message.id, channel, reason)
             return
-        self._transaction.dead.append(DeadLetter(encode_message(message), channel, reason, now))
+        self._transaction.dead.append(RefusedMessage(encode_message(message), channel, reason, now))
         another = self.outbox.record_rejection(message.id, channel, reason, self._others(channel))
         if another is not None:
             log.warning("message.rerouted", id=message.id, channel=another, instead_of=channel)

@@ -41,6 +41,20 @@ _OPENS: Final = ("miss", "drift")
 """The last words of the event types that open an outage."""
 _GAP: Final = "gap"
 """The last word of an event type that neither opens nor closes an outage."""
+BLOCK_SEC: Final = 2.0
+"""How long one read waits for new entries, in seconds."""
+AT_ONCE: Final = 500
+"""How many entries one read or claim returns at most."""
+BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
+COMPLAIN_EVERY: Final = 1000
+"""One of this many entries that can't be parsed is logged."""
+GROUP_DELETED: Final = ("NOGROUP", "UNBLOCKED")
+"""Words in a server's error when the group or stream was deleted, perhaps while it was read."""
+# redis-py's xautoclaim drops the cursor when only ids are requested
+_CLAIM: Final = Script.beside("notifier", "claim.lua")
+_REMOVE_IDLE: Final = Script.beside("notifier", "dismiss.lua")
+POLL_EVERY_SEC: Final = 1.0
+"""The pause between two polls of a bus, in seconds."""
 
 
 def find_unfinished_outages(
@@ -64,20 +78,6 @@ def find_unfinished_outages(
             found.append((event, raw))
     return found
 
-
-BLOCK_SEC: Final = 2.0
-"""How long one read waits for new entries, in seconds."""
-AT_ONCE: Final = 500
-"""How many entries one read or claim returns at most."""
-BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
-COMPLAIN_EVERY: Final = 1000
-"""One of this many entries that can't be parsed is logged."""
-GROUP_DELETED: Final = ("NOGROUP", "UNBLOCKED")
-"""Words in a server's error when the group or stream was deleted, perhaps while it was read."""
-
-# redis-py's xautoclaim drops the cursor when only ids are requested
-_CLAIM: Final = Script.beside("notifier", "claim.lua")
-_REMOVE_IDLE: Final = Script.beside("notifier", "dismiss.lua")
 
 log = logs.get("reading")
 
@@ -308,10 +308,6 @@ class LogReader:
                 "reading.malformed", bus=self.bus.name, entry=ident.decode(), reason=reason, bytes=size
             )
         self._inbox.add_malformed(self.bus.name, ident, reason)
-
-
-POLL_EVERY_SEC: Final = 1.0
-"""The pause between two polls of a bus, in seconds."""
 
 
 class SilenceSync:

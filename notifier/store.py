@@ -41,10 +41,34 @@ DEAD_LENGTH: Final = 1000
 """About how many dead letters are kept, on a bus and in memory for a bus that does not answer."""
 RECORD_SEC: Final = 86_400
 """How long a delivery record is kept on a bus, in seconds."""
+RECORDS_WITHIN_SEC: Final = 0.5
+"""How long reading delivery records from a bus may take, in seconds."""
+_SENTINEL_FAMILIES: Final = ("healer", "bus")
+"""The families of events about which the sentinel sends messages when the notifier does not."""
+SEQ: Final = "seq"
+"""The state's field with the sequence number of the last transaction."""
+BY: Final = "by"
+"""The state's field with the boot id of the notifier that wrote it."""
+LOAD_WITHIN_SEC: Final = 5.0
+"""How long loading the state from a bus may take, in seconds."""
+OTHERS_WITHIN_SEC: Final = 1.0
+"""How long loading waits for further buses once one has answered, in seconds."""
+WITHIN_SEC: Final = 2.0
+"""How long a write may take, in seconds, besides the time for its bytes."""
+BYTES_A_SEC: Final = 20e6
+"""The bytes of a write that prolong its time limit by one second."""
+BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
+REPORT_EVERY_SEC: Final = 30.0
+"""The shortest time between two log lines about a bus that fails, in seconds."""
+BEHIND: Final = 0
+"""The reply of `commit.lua` when the state on the bus is not the one that the changes are for."""
+REJECTED: Final = -1
+"""The reply of `commit.lua` when another notifier holds the lease."""
+_COMMIT: Final = Script.beside("notifier", "commit.lua")
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class RefusedMessage:
     """An encoded message that a channel refused for good, and why; `ts` in epoch seconds."""
 
     message: bytes
@@ -65,7 +89,7 @@ class Transaction:
     fields: dict[str, bytes | None] = field(default_factory=dict)
     records: dict[str, bytes] = field(default_factory=dict)
     answers: dict[str, list[bytes]] = field(default_factory=dict)
-    dead: list[DeadLetter] = field(default_factory=list)
+    dead: list[RefusedMessage] = field(default_factory=list)
     log_acks: dict[str, list[bytes]] = field(default_factory=dict)
     request_acks: dict[str, list[bytes]] = field(default_factory=dict)
     deleted_dead: dict[str, list[bytes]] = field(default_factory=dict)
@@ -158,12 +182,6 @@ def _counted(values: Iterable[str | bytes]) -> list[str | bytes | float]:
     return [len(found), *found]
 
 
-RECORDS_WITHIN_SEC: Final = 0.5
-"""How long reading delivery records from a bus may take, in seconds."""
-_SENTINEL_FAMILIES: Final = ("healer", "bus")
-"""The families of events about which the sentinel sends messages when the notifier does not."""
-
-
 def sentinel_may_report(event: Event) -> bool:
     """Return True if the sentinel, too, may send a message about this event."""
     return event.type.partition("_")[0] in _SENTINEL_FAMILIES
@@ -211,28 +229,6 @@ def _names_channel(raw: bytes | None) -> bool:
         return False
     return isinstance(found, dict) and bool(found.get("channels"))
 
-
-SEQ: Final = "seq"
-"""The state's field with the sequence number of the last transaction."""
-BY: Final = "by"
-"""The state's field with the boot id of the notifier that wrote it."""
-LOAD_WITHIN_SEC: Final = 5.0
-"""How long loading the state from a bus may take, in seconds."""
-OTHERS_WITHIN_SEC: Final = 1.0
-"""How long loading waits for further buses once one has answered, in seconds."""
-WITHIN_SEC: Final = 2.0
-"""How long a write may take, in seconds, besides the time for its bytes."""
-BYTES_A_SEC: Final = 20e6
-"""The bytes of a write that prolong its time limit by one second."""
-BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
-REPORT_EVERY_SEC: Final = 30.0
-"""The shortest time between two log lines about a bus that fails, in seconds."""
-BEHIND: Final = 0
-"""The reply of `commit.lua` when the state on the bus is not the one that the changes are for."""
-REJECTED: Final = -1
-"""The reply of `commit.lua` when another notifier holds the lease."""
-
-_COMMIT: Final = Script.beside("notifier", "commit.lua")
 
 log = logs.get("store")
 

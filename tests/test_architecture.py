@@ -3,12 +3,16 @@
 from pathlib import Path
 
 from support.architecture import (
+    CIRCLES_LEFT,
+    CONSTANTS_ON_TOP,
     LAYERS,
     ONLY_FOR,
     ONLY_IN,
     Module,
     broken,
     find_circle,
+    find_doubled_classes,
+    find_late_constants,
     imports,
     modules,
 )
@@ -37,7 +41,7 @@ def test_each_name_in_the_tables_is_there():
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    assert find_circle(TREE) == []
+    assert find_circle(TREE, CIRCLES_LEFT) == []
 
 
 def test_a_circle_is_seen_and_named():
@@ -46,6 +50,8 @@ def test_a_circle_is_seen_and_named():
         ("import a.y", "from a import x"),
         ("from . import y", "try:\n    from a.x import X\nexcept ImportError:\n    X = None"),
         ("class X:\n    from a.y import Y", "import os\nif os.name:\n    import a.x"),
+        ("from a.y import Y", "def late():\n    from a.x import X"),
+        ("from a.y import Y", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a.x import X"),
     ):
         tree = [Module("a", "", is_package=True), Module("a.x", first), Module("a.y", second)]
         assert set(find_circle(tree)) == {"a.x", "a.y"}, (first, second)
@@ -53,14 +59,22 @@ def test_a_circle_is_seen_and_named():
     assert set(find_circle(tree)) == {"a", "a.x"}, "a package that its own parts import"
 
 
-def test_what_an_import_does_not_run_makes_no_circle():
-    for second in (
-        "def late():\n    from a.x import X",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a.x import X",
-        "from b import x",
-    ):
-        tree = [Module("a", "", is_package=True), Module("a.x", "from a.y import Y"), Module("a.y", second)]
-        assert find_circle(tree) == [], second
+def test_a_circle_that_is_left_is_not_seen():
+    tree = [Module("a.x", "import a.y"), Module("a.y", "import a.x\nimport b")]
+    assert find_circle(tree, [("a.y", "a.x")]) == []
+
+
+def test_no_two_classes_have_one_name():
+    assert find_doubled_classes(TREE) == []
+    tree = [Module("a.x", "class Lease: ..."), Module("a.y", "class Lease: ..."), Module("a", "class B: ...")]
+    assert find_doubled_classes(tree) == ["Lease: a.x, a.y"]
+
+
+def test_constants_stand_above_what_uses_them():
+    modules = [module for module in TREE if module.part in CONSTANTS_ON_TOP]
+    assert [late for module in modules for late in find_late_constants(module)] == []
+    source = "A = 1\nclass B: ...\nC: int = A\nD = B()\nE = D\nf = C\nG = f"
+    assert list(find_late_constants(Module("a.x", source))) == ["a.x:3: C"]
 
 
 BREACHES = [

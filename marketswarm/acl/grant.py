@@ -15,6 +15,8 @@ Mode = Literal["", "R", "W"]
 _SPECIAL_CHARS: Final = "[]?\\^"
 # a selector ends at the first word that ends with a bracket, so brackets in names become character classes
 _CHARACTER_CLASSES: Final = {"(": "[(]", ")": "[)]"}
+PASSWORD_HASH: Final = re.compile(r"[0-9a-f]{64}")
+"""The form of a password's SHA-256 in an ACL file."""
 
 
 def escape_pattern(name: str, *, keep_wildcards: bool = False) -> str:
@@ -57,10 +59,6 @@ class User:
     root: Grant
     grants: tuple[Grant, ...] = ()
     needs_password: bool = True
-
-
-PASSWORD_HASH: Final = re.compile(r"[0-9a-f]{64}")
-"""The form of a password's SHA-256 in an ACL file."""
 
 
 def format_acl_file(users: Iterable[User], hashes: Mapping[str, str]) -> str:

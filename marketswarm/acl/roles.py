@@ -67,6 +67,14 @@ HISTORY_KEYS: Final = (BOARD_HISTORY, BOARD_SPANS, board_hours_key("*"))
 """The keys in which the board keeps the history of the fleet."""
 MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in DEFAULT_WRITES[MESH])
 """The keys of mesh, readable even without a mesh: a missing key is an answer, NOPERM would be an error."""
+LOAD_COMMANDS: Final = "function|list function|load function|delete script|load"
+"""Commands that load, list or delete code: only users that seed have them."""
+CHECK_COMMANDS: Final = "acl|dryrun"
+"""The command by which seeding asks what the healer may do, before the truth is published."""
+OPERATOR_COMMANDS: Final = (
+    f"info pubsub|numsub acl|load script|kill function|kill {LOAD_COMMANDS} {CHECK_COMMANDS}"
+)
+"""Commands without keys that the operator has besides those of every service."""
 
 
 def grant_healer(view: BusView) -> tuple[Grant, ...]:
@@ -279,16 +287,6 @@ ROLES: Final[Mapping[str, Callable[[BusView], tuple[Grant, ...]]]] = {
     BOARD: grant_board,
 }
 """By service, the function that returns its grants in place of those of an ordinary service."""
-
-
-LOAD_COMMANDS: Final = "function|list function|load function|delete script|load"
-"""Commands that load, list or delete code: only users that seed have them."""
-CHECK_COMMANDS: Final = "acl|dryrun"
-"""The command by which seeding asks what the healer may do, before the truth is published."""
-OPERATOR_COMMANDS: Final = (
-    f"info pubsub|numsub acl|load script|kill function|kill {LOAD_COMMANDS} {CHECK_COMMANDS}"
-)
-"""Commands without keys that the operator has besides those of every service."""
 
 
 def grant_bootstrap(view: BusView) -> tuple[Grant, ...]:

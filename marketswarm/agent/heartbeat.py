@@ -16,6 +16,12 @@ from marketswarm.beat import Sender, Status
 from marketswarm.bus import Bus, BusError
 from marketswarm.keys import last_beat_key
 
+JITTER: Final = 0.02  # part of the interval: spreads beats of many agents; a gap stays below 1.02 intervals
+LOG_EVERY_SEC: Final = 30.0
+GOODBYE_WITHIN_SEC: Final = 1.0
+SENDER_IN_FIRST_BEATS: Final = 3  # the first beats name the sender: a listener may miss one of them
+SENDER_EVERY_BEATS: Final = 30  # then every 30th beat, for later listeners: each five minutes at 10 s a beat
+
 
 class Progress:
     """The time of the work loop's last progress, in monotonic seconds, and whether the loop rests now.
@@ -63,9 +69,6 @@ class Progress:
         return 0.0 if self.is_resting else now - self.last_at
 
 
-JITTER: Final = 0.02  # part of the interval: spreads beats of many agents; a gap stays below 1.02 intervals
-
-
 class BeatSchedule:
     """The times at which beats are due, at one interval, after a first beat at `now`.
 
@@ -85,12 +88,6 @@ class BeatSchedule:
         missed_slots = max(0, int((now - self._slot) // self.interval_sec))
         self._slot += (missed_slots + 1) * self.interval_sec
         return self._slot - JITTER * self.interval_sec * chance
-
-
-LOG_EVERY_SEC: Final = 30.0
-GOODBYE_WITHIN_SEC: Final = 1.0
-SENDER_IN_FIRST_BEATS: Final = 3  # the first beats name the sender: a listener may miss one of them
-SENDER_EVERY_BEATS: Final = 30  # then every 30th beat, for later listeners: each five minutes at 10 s a beat
 
 
 @dataclass(frozen=True, slots=True)

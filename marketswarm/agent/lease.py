@@ -20,17 +20,14 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.agent.tasks import CancelScope, subscribe_inside
+from marketswarm.agent.tasks import CancelScope, Host, subscribe_inside
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.lease import CHECKS, RELEASE_WITHIN_SEC, RENEWALS, wait_until_due
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import lease_epoch_key, lease_key
-
-if TYPE_CHECKING:
-    from marketswarm.agent.member import Agent
 
 RETRIES: Final = 12
 """Attempts to renew within the life of a lease while the bus does not answer."""
@@ -44,6 +41,8 @@ _NEVER: Final = float("-inf")
 _LEASE_SCRIPT: Final = Script.beside("marketswarm.agent", "lease.lua")
 
 log = logs.get("lease")
+
+_SPREAD_SEC: Final = 0.02  # the longest random pause before a request, once a lease was released
 
 
 def clock() -> float:
@@ -151,9 +150,6 @@ class Lease:
             self._expires_at, self.holder = _NEVER, holder.decode("utf-8", "replace")
 
 
-_SPREAD_SEC: Final = 0.02  # the longest random pause before a request, once a lease was released
-
-
 class LeaseHeld(Exception):  # noqa: N818 - an answer, not an accident
     """Another process held the lease, or the bus failed, for all of `wait_sec`."""
 
@@ -166,7 +162,7 @@ class LeaseLost(Exception):  # noqa: N818 - as above
 
 
 @contextlib.asynccontextmanager
-async def hold_lease(me: "Agent[Any]", lease: Lease, wait_sec: float | None) -> AsyncIterator[Lease]:
+async def hold_lease(me: Host, lease: Lease, wait_sec: float | None) -> AsyncIterator[Lease]:
     """Wait for the lease, run the block while it is renewed, and release it: the body of `Agent.lease`.
 
     Raises LeaseHeld after `wait_sec` seconds without the lease (None: wait for ever), and LeaseLost when it
@@ -182,14 +178,14 @@ async def hold_lease(me: "Agent[Any]", lease: Lease, wait_sec: float | None) -> 
         await lease.release()  # also if the bus may have granted the lease and its answer was lost
 
 
-async def _wait_until_held(me: "Agent[Any]", lease: Lease, wait_sec: float | None) -> None:
+async def _wait_until_held(me: Host, lease: Lease, wait_sec: float | None) -> None:
     """Wait until this process holds the lease. Raise LeaseHeld after `wait_sec` seconds (None: never)."""
     ends_at = float("inf") if wait_sec is None else clock() + wait_sec
     refusal = await _request_once(me, lease)
     if refusal is None:
         return
     freed = asyncio.Event()
-    async with subscribe_inside(me, lease.bus, lease.key, lambda _: freed.set()):
+    async with subscribe_inside(me.side_tasks, lease.bus, lease.key, lambda _: freed.set()):
         while refusal is not None:
             left_sec = ends_at - clock()
             if left_sec <= 0:
@@ -199,7 +195,7 @@ async def _wait_until_held(me: "Agent[Any]", lease: Lease, wait_sec: float | Non
             refusal = await _request_once(me, lease)
 
 
-async def _request_once(me: "Agent[Any]", lease: Lease) -> str | None:
+async def _request_once(me: Host, lease: Lease) -> str | None:
     """Request the lease once; return why it was refused, or None if it is held now.
 
     While the bus fails, the agent is degraded.
@@ -214,7 +210,7 @@ async def _request_once(me: "Agent[Any]", lease: Lease) -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def _renew_beside(me: "Agent[Any]", lease: Lease) -> AsyncIterator[None]:
+async def _renew_beside(me: Host, lease: Lease) -> AsyncIterator[None]:
     """Renew the lease beside the block, and cancel the block when the lease is lost. Raise LeaseLost then."""
     scope = CancelScope()
     loss = "it was not renewed in time"
@@ -226,7 +222,7 @@ async def _renew_beside(me: "Agent[Any]", lease: Lease) -> AsyncIterator[None]:
         me.log.warning("lease.lost", lease=lease.name, epoch=lease.epoch, why=loss)
         scope.cancel()
 
-    renewing = me.task(renew(), name=lease.key)
+    renewing = me.side_tasks.start(renew(), name=lease.key)
     try:
         yield
     except asyncio.CancelledError:
@@ -241,7 +237,7 @@ async def _renew_beside(me: "Agent[Any]", lease: Lease) -> AsyncIterator[None]:
 
 
 @contextlib.contextmanager
-def _count_wait_as_progress(me: "Agent[Any]") -> Iterator[None]:
+def _count_wait_as_progress(me: Host) -> Iterator[None]:
     """Count the wait inside this block as progress, if the current task is the work loop.
 
     A wait in a side task does not count: it would hide a work loop that hangs.

@@ -49,6 +49,11 @@ from marketswarm.beat import Sender
 from marketswarm.exit import Code, Exit, find_exit
 from marketswarm.settings import CommonSettings, read_settings
 
+THREAD_PREFIX = "marketswarm-io"
+"""The name prefix of the threads that wait for the system: DNS look-ups, files."""
+THREADS_END_WITHIN_SEC = 0.5
+NEVER: Final = float("inf")
+
 
 class StopRequest:
     """A request to stop the body, which runs in the task that creates this object.
@@ -94,11 +99,6 @@ class StopRequest:
     def end_body(self) -> None:
         """End the cancel scope of the body: a later request cancels nothing."""
         self._scope.end()
-
-
-THREAD_PREFIX = "marketswarm-io"
-"""The name prefix of the threads that wait for the system: DNS look-ups, files."""
-THREADS_END_WITHIN_SEC = 0.5
 
 
 def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
@@ -163,9 +163,6 @@ def _configure_logs() -> None:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = spec.parent.rpartition(".")[2] if spec is not None and spec.parent else ""
     log.configure(name or "marketswarm")
-
-
-NEVER: Final = float("inf")
 
 
 @overload

@@ -27,6 +27,9 @@ from marketswarm.settings import CommonSettings, TracingSettings, read_settings
 from marketswarm.tracing import Tracer, open_tracer
 from marketswarm.truth import Heartbeat, Service, Truth
 
+CLOSE_WITHIN_SEC: Final = 0.5
+S = TypeVar("S", bound=CommonSettings)
+
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSection:
@@ -127,9 +130,6 @@ class ReseedCallbacks:
                 self.failure = f"can't go by revision {revision}: {type(error).__name__}"
 
 
-CLOSE_WITHIN_SEC: Final = 0.5
-
-S = TypeVar("S", bound=CommonSettings)
 OpenBus = Callable[[str, str], Bus]
 MakeHeartbeat = Callable[[S, Service | None], Heartbeat]
 

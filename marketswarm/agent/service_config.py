@@ -77,6 +77,15 @@ _BOUND_MESSAGES: Final = {
     "too_short": ("has less than {} entries", "min_length"),
     "too_long": ("has more than {} entries", "max_length"),
 }
+M = TypeVar("M", bound="ServiceConfig")
+ERRORS_SHOWN = 5
+SERVICES_PACKAGE: Final = "services"
+OTHER_AGENTS: Final = ("notifier",)
+"""Agents outside `services` that have a model."""
+MODEL_MODULES: Final = ("section", "settings")
+"""Where a service's model is looked for: the first of these files that is there."""
+MODEL_FIELDS: Final = frozenset({"settings", "endpoints"})
+"""The keys of a service's entry that a model describes; a model has a field for one of them, or both."""
 
 
 def make_problem(svc: str, section: Mapping[str, Any], error: ErrorDetails) -> Problem:
@@ -140,10 +149,6 @@ def _format_known_values(error: ErrorDetails, known: list[str]) -> str:
 def _format_value(where: Place, value: Any) -> str:
     """Return a value for an error message; a text only as `text`, since it may be a secret."""
     return "text" if isinstance(value, str) else format_found(where, value)
-
-
-M = TypeVar("M", bound="ServiceConfig")
-ERRORS_SHOWN = 5
 
 
 class ServiceConfig(BaseModel):
@@ -228,15 +233,6 @@ def _pair_entries(parsed: Any, raw: Any) -> Iterable[tuple[str | int, Any, Any]]
     if isinstance(parsed, list | tuple) and isinstance(raw, list | tuple) and len(parsed) == len(raw):
         return [(index, inner, value) for index, (inner, value) in enumerate(zip(parsed, raw, strict=True))]
     return []
-
-
-SERVICES_PACKAGE: Final = "services"
-OTHER_AGENTS: Final = ("notifier",)
-"""Agents outside `services` that have a model."""
-MODEL_MODULES: Final = ("section", "settings")
-"""Where a service's model is looked for: the first of these files that is there."""
-MODEL_FIELDS: Final = frozenset({"settings", "endpoints"})
-"""The keys of a service's entry that a model describes; a model has a field for one of them, or both."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,19 +22,26 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from marketswarm.agent.tasks import subscribe_inside
+from marketswarm.agent.tasks import Host, subscribe_inside
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import members_key
 from marketswarm.metrics import Family
 
-if TYPE_CHECKING:
-    from marketswarm.agent.member import Agent
-
 DIGEST_BYTES: Final = 8
 _CACHED_MEMBERS: Final = 1_024
+LIFE: Final = 0.9  # of the timeout: in the remaining tenth the other members notice that this one is gone
+REFRESHES: Final = 4
+"""Renewals within the life of a membership."""
+MAX_MEMBERS: Final = 1_000
+LEAVE_WITHIN_SEC: Final = 0.5
+KNOWN_WITHIN_SEC: Final = 2.0
+_MIN_WITHIN_SEC: Final = 0.1
+_JUST_AFTER_SEC: Final = 0.005
+_PAUSE_SEC: Final = 0.02  # a flood on the members' channel costs at most fifty looks a second
+_SHARE_SCRIPT: Final = Script.beside("marketswarm.agent", "share.lua")
 
 
 def find_owners(keys: Iterable[str], members: Collection[str]) -> dict[str, str]:
@@ -77,18 +84,6 @@ def _encode(text: str) -> bytes:
     """Return a text as UTF-8, with lone surrogates kept."""
     # a key may come from JSON, which knows halves of surrogate pairs
     return text.encode("utf-8", "surrogatepass")
-
-
-LIFE: Final = 0.9  # of the timeout: in the remaining tenth the other members notice that this one is gone
-REFRESHES: Final = 4
-"""Renewals within the life of a membership."""
-MAX_MEMBERS: Final = 1_000
-LEAVE_WITHIN_SEC: Final = 0.5
-KNOWN_WITHIN_SEC: Final = 2.0
-_MIN_WITHIN_SEC: Final = 0.1
-_JUST_AFTER_SEC: Final = 0.005
-_PAUSE_SEC: Final = 0.02  # a flood on the members' channel costs at most fifty looks a second
-_SHARE_SCRIPT: Final = Script.beside("marketswarm.agent", "share.lua")
 
 
 class Members:
@@ -134,7 +129,7 @@ class Share:
     `what` is the name of the share, `bus` the bus that holds the members, or None for the bus of the beats.
     """
 
-    def __init__(self, me: "Agent[Any]", what: str, bus: str | None) -> None:
+    def __init__(self, me: Host, what: str, bus: str | None) -> None:
         self.what = what
         self.key_count = 0
         """The number of keys that the last call of `mine` returned."""
@@ -192,7 +187,7 @@ class Share:
         while True:
             bus = self._find_bus()
             try:
-                async with subscribe_inside(self._me, bus, self._key, self._on_message):
+                async with subscribe_inside(self._me.side_tasks, bus, self._key, self._on_message):
                     await self._stay_on(bus)
             finally:
                 with contextlib.suppress(BusError):

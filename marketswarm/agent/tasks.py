@@ -6,15 +6,15 @@ Side tasks are cancelled when the body ends; if one fails, the agent ends.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
+from marketswarm.agent.heartbeat import Progress
 from marketswarm.bus import Bus
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.exit import find_exit
+from marketswarm.truth import Truth
 
-if TYPE_CHECKING:
-    from marketswarm.agent.member import Agent
-
+_CANCEL_EVERY_SEC: Final = 0.1
 CANCEL_AGAIN_SEC: Final = 3.25
 """Seconds until a block that goes on after a cancellation is cancelled again. Its clean-up has this long; the
 rest of the 5 s that an agent has to end is for its goodbye and for closing."""
@@ -104,19 +104,42 @@ class SideTasks:
             raise
 
 
-_CANCEL_EVERY_SEC: Final = 0.1
+class Host(Protocol):
+    """The agent as its leases and shares see it; `Agent` documents each of these."""
+
+    name: str
+    boot: str
+    log: Any
+    side_tasks: SideTasks
+    work_progress: Progress
+
+    @property
+    def beat_bus(self) -> str: ...  # noqa: D102 - see above
+
+    @property
+    def timeout_sec(self) -> float: ...  # noqa: D102
+
+    def bus(self, name: str) -> Bus: ...  # noqa: D102
+
+    def set_degraded(self, detail: str | None, *, part: str) -> None: ...  # noqa: D102
+
+    def waiting(self, within_sec: float) -> contextlib.AbstractAsyncContextManager[None]: ...  # noqa: D102
+
+    def wake(self) -> None: ...  # noqa: D102
+
+    def on_reseed(self, callback: Callable[[Truth], None]) -> None: ...  # noqa: D102
 
 
 @contextlib.asynccontextmanager
 async def subscribe_inside(
-    me: "Agent[Any]", bus: Bus, channel: str, on_message: Callable[[bytes | None], None]
+    side_tasks: SideTasks, bus: Bus, channel: str, on_message: Callable[[bytes | None], None]
 ) -> AsyncIterator[None]:
     """Subscribe to `channel` inside this block, in a side task.
 
     Call `on_message(payload)` for each message, and `on_message(None)` at each (re)subscription, when
     messages may be missing.
     """
-    task = me.task(
+    task = side_tasks.start(
         subscribe(
             bus,
             channels=(channel,),

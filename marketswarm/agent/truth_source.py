@@ -28,6 +28,13 @@ LARGE_BYTES: Final = 64 * 1024
 """A larger document is checked in a thread."""
 MIN_BYTES_A_SEC: Final = 10e6
 """The least rate, in bytes a second, at which a bus sends a document while all agents read it."""
+READ_WITHIN_SEC: Final = 1.0
+READ_PAUSE_SEC: Final = 0.05  # however many messages come on `truth:changed`: at most 20 reads a second
+READ_EVERY_POLLS: Final = 30  # polls until the documents are read again, changed or not
+BYTES_A_SEC: Final = 100e6
+"""The bytes a second that all agents together read of a new document. Each agent reads it after a random part
+of the time that this takes: a fleet of 500 services has a reseed in force within a second."""
+MAX_DELAY_SEC: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,15 +300,6 @@ def _parse_revision(meta: Sequence[Any], sha256: str) -> int | None:
     return (
         int(revision) if isinstance(revision, bytes) and revision.isdigit() and len(revision) < 16 else None
     )
-
-
-READ_WITHIN_SEC: Final = 1.0
-READ_PAUSE_SEC: Final = 0.05  # however many messages come on `truth:changed`: at most 20 reads a second
-READ_EVERY_POLLS: Final = 30  # polls until the documents are read again, changed or not
-BYTES_A_SEC: Final = 100e6
-"""The bytes a second that all agents together read of a new document. Each agent reads it after a random part
-of the time that this takes: a fleet of 500 services has a reseed in force within a second."""
-MAX_DELAY_SEC: Final = 10.0
 
 
 class TruthRefused(Exception):  # noqa: N818 - an answer, not an accident

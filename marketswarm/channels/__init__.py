@@ -7,9 +7,9 @@ over which channels, and how often.
 """
 
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
-from marketswarm.channels.event_text import make_event_message
-from marketswarm.channels.message import Message, MessageKind, Severity
+from marketswarm.channels.message import Message, MessageKind, make_event_message
 from marketswarm.channels.registry import KINDS, ChannelError, create_channel, create_environment_channels
+from marketswarm.event import Severity
 
 __all__ = [
     "KINDS",

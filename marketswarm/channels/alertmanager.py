@@ -12,30 +12,20 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.channel import Channel, Receipt
-from marketswarm.channels.event_text import describe_event, severity_of
 from marketswarm.channels.http import Http, find_host
-from marketswarm.channels.message import Message, MessageKind, Severity
-from marketswarm.channels.text import format_utc, replace_surrogates
-from marketswarm.event import Event, Kind, parse_event
+from marketswarm.channels.message import Message, MessageKind
+from marketswarm.channels.text import replace_surrogates
+from marketswarm.event import Event, Kind, Severity, parse_event
+from marketswarm.event_text import describe_event, severity_of
 from marketswarm.settings import HttpUrl
+from marketswarm.text import format_utc
 
 ALERTS_AT_MOST: Final = 1000
 """How many alerts one group holds; the number of further ones is in `truncatedAlerts`."""
 NOT_ENDED: Final = "0001-01-01T00:00:00Z"
 """Alertmanager's `endsAt` while an alert fires."""
 
-_OPENING: Final = {
-    kind.partition("_")[0]: kind
-    for kind in (
-        Kind.HEARTBEAT_MISS,
-        Kind.HEALER_MISS,
-        Kind.BUS_MISS,
-        Kind.TRUTH_DRIFT,
-        Kind.PROBE_MISS,
-        Kind.SOURCE_MISS,
-        Kind.WATCH_MISS,
-    )
-}
+_OPENING: Final = {kind.partition("_")[0]: kind for kind in Kind if kind.is_bad}
 """The kind of event that fires an alert, by the first word of its type; other kinds resolve it."""
 
 

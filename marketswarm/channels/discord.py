@@ -20,7 +20,6 @@ from marketswarm.channels.http import (
 from marketswarm.channels.message import Message, choose_style
 from marketswarm.channels.text import (
     fit_lines,
-    format_utc,
     printable_line,
     printable_lines,
     truncate,
@@ -28,6 +27,7 @@ from marketswarm.channels.text import (
 )
 from marketswarm.net.http import HttpResponse
 from marketswarm.settings import HttpUrl
+from marketswarm.text import format_utc
 
 TITLE_AT_MOST: Final = 256
 TEXT_AT_MOST: Final = 1500

@@ -24,10 +24,10 @@ from marketswarm.channels.text import (
     printable_line,
     printable_lines,
     truncate,
-    utc_datetime,
     utf8_length,
 )
 from marketswarm.settings import MailAddresses, Name, Port, Tls
+from marketswarm.text import utc_datetime
 
 SUBJECT_AT_MOST: Final = 200
 TEXT_AT_MOST: Final = 20_000

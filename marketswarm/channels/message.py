@@ -1,24 +1,28 @@
 """Define the message, its stored form, its JSON for webhooks and commands, and its style. Pure."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from hashlib import sha256
 from typing import Any, Final
 
 import orjson
 
-from marketswarm.channels.text import format_utc, replace_surrogates
+from marketswarm.channels.text import replace_surrogates
+from marketswarm.event import Event, Severity
+from marketswarm.event_text import (
+    describe_context,
+    describe_event,
+    format_seconds,
+    list_next_commands,
+    severity_of,
+)
+from marketswarm.text import format_utc
+
+LATE_SEC: Final = 60.0
+"""A message that is sent this many seconds after its event, or later, says how late it is."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
-
-
-class Severity(StrEnum):
-    """The urgency of a message."""
-
-    INFO = "info"
-    WARNING = "warning"
-    CRITICAL = "critical"
 
 
 class MessageKind(StrEnum):
@@ -79,6 +83,33 @@ def make_plain_key(ident: str) -> str:
     if _PLAIN.fullmatch(ident):
         return ident
     return f"sha256.{sha256(ident.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
+
+
+def make_event_message(event: Event, raw: bytes, now: float, fleet: str = "") -> Message:
+    """Return the message about one event, as it is to be sent at `now` (epoch seconds).
+
+    `raw` is the event's JSON, `fleet` the name of the fleet in the truth, which may be empty.
+    """
+    title, text = describe_event(event)
+    text = "\n".join((text, describe_context(event, fleet), *list_next_commands(event)))
+    opens = event.type.is_bad is True
+    kind = {True: MessageKind.DOWN, False: MessageKind.UP, None: MessageKind.NOTE}[event.type.is_bad]
+    severity = severity_of(event.type)
+    message = Message(event.id, title, text, severity, event.ts, events=(raw,), kind=kind, opens=opens)
+    return mark_late(message, now)
+
+
+def mark_late(message: Message, now: float) -> Message:
+    """Return the message as it is to be sent at `now` (epoch seconds).
+
+    From LATE_SEC after its timestamp on, the first line of the text says how late the message is.
+    """
+    late_sec = now - message.timestamp
+    if message.late or late_sec < LATE_SEC:
+        return message
+    first, line_end, rest = message.text.partition("\n")
+    text = f"{first} (told {format_seconds(late_sec)} late){line_end}{rest}"
+    return replace(message, late=True, text=text)
 
 
 BODY_TYPE: Final = "marketswarm.alert"

@@ -16,7 +16,6 @@ from marketswarm.channels.http import Http, find_host, make_response_error
 from marketswarm.channels.message import Message, MessageKind, make_plain_key
 from marketswarm.channels.text import (
     fit_lines,
-    format_utc,
     printable_line,
     printable_lines,
     truncate,
@@ -24,6 +23,7 @@ from marketswarm.channels.text import (
 )
 from marketswarm.event import Event, parse_event
 from marketswarm.settings import HttpUrl, Token
+from marketswarm.text import format_utc
 
 ENQUEUE: Final = "https://events.pagerduty.com/v2/enqueue"
 """The URL of the Events API."""

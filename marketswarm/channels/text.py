@@ -5,7 +5,6 @@ function. Not here: escaping, which each channel does for itself.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 MORE: Final = "…"
@@ -87,30 +86,6 @@ def paginate(lines: Sequence[str], room: int, cost: Cost = utf16_length) -> list
 def printable_lines(text: str) -> str:
     """Return a text of several lines, each as `printable_line` returns it."""
     return "\n".join(map(printable_line, text.splitlines()))
-
-
-LAST_TIME: Final = 253402300799.0
-"""The last second of the year 9999 in epoch seconds, the limit for times in foreign events."""
-
-
-def format_utc(at: float) -> str:
-    """Return epoch seconds as an ISO date in UTC, to the millisecond."""
-    return utc_datetime(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def format_moment(at: float) -> str:
-    """Return epoch seconds as a date and time for people, with the zone: `2025-11-06 12:50:58 UTC`."""
-    return f"{utc_datetime(at):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def format_time(at: float) -> str:
-    """Return the time of day of epoch seconds, with the zone: `12:50:58 UTC`."""
-    return f"{utc_datetime(at):%H:%M:%S} UTC"
-
-
-def utc_datetime(at: float) -> datetime:
-    """Return epoch seconds as a datetime in UTC, limited to the years 1970 to 9999."""
-    return datetime.fromtimestamp(min(max(0.0, at), LAST_TIME), UTC)
 
 
 def replace_surrogates(text: str) -> str:

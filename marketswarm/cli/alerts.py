@@ -10,7 +10,8 @@ import select
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import tzinfo
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,11 +28,15 @@ from marketswarm.bus.stream import (
     read_newest_id,
 )
 from marketswarm.cli import event_loop, output
-from marketswarm.cli.event_text import describe_event, is_bad
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, open_fleet
-from marketswarm.cli.options import DATA, Data, Json, parse_duration
+from marketswarm.cli.local_time import format_date, format_time
+from marketswarm.cli.options import Data, Json, parse_duration
+from marketswarm.event import MalformedEvent, parse_event_object
+from marketswarm.event_text import describe_event, join_words
 from marketswarm.keys import ALERT_LOG
 from marketswarm.status import make_service_rows, read_fleet_state
+from marketswarm.text import escape_text
 
 _BLOCK_SEC = 2.0
 _PAGE_ENTRIES = 1_000
@@ -40,6 +45,7 @@ _KNOWN_IDS_KEPT = 10_000
 _CHECK_READER_SEC = 1.0
 _MAX_NAMED = 12  # services that are down; the others are counted
 _LOG_START = b"0-0"
+_MARKS = {True: ("✗", output.RED), False: ("✓", output.GREEN), None: ("·", output.DIM)}
 
 LoggedEvent = tuple[bytes, dict[str, Any]]
 """An event: its bytes on the log, and the object that they encode."""
@@ -106,8 +112,30 @@ def _print_event(raw: bytes, event: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.print_json_bytes(raw)
     else:
-        style = output.RED if is_bad(event) else output.GREEN
-        output.print_line(describe_event(event, now=time.time()), style)
+        line, style = format_event_line(event, now=time.time())
+        output.print_line(line, style)
+
+
+def format_event_line(
+    document: Mapping[str, Any], zone: tzinfo | None = None, *, now: float | None = None
+) -> tuple[str, str]:
+    """Return the line for an event, `12:50:58 ✗ rss_agg is down: no beat for 31.2 s`, and its colour.
+
+    Of an event that can't be parsed, such as one of an unknown type, the line has the type and the service.
+
+    Args:
+        document: the object on the log.
+        zone: the time zone; None is the machine's.
+        now: epoch seconds; an event of another day than this gets its date.
+    """
+    event, ts = parse_event_object({**document, "ts": 0.0}), document.get("ts")  # dashes for a wrong time
+    mark, style = _MARKS[None if isinstance(event, MalformedEvent) else event.type.is_bad]
+    if isinstance(event, MalformedEvent):
+        text = f"{document.get('type')} {document.get('svc', '')}".rstrip()
+    else:
+        text = join_words(*describe_event(event))
+    date = "" if now is None else format_date(ts, now, zone)
+    return escape_text(f"{date}{format_time(ts, zone)} {mark} {text}"), style
 
 
 async def _describe_outages(fleet: FleetView) -> str:

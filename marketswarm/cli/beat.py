@@ -25,8 +25,9 @@ from marketswarm.beat import RunReport, Sender, Status
 from marketswarm.beat import encode_beat as make_beat
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_bus_url
 from marketswarm.cli import event_loop, output
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import embedded_buses, with_embedded_buses
-from marketswarm.cli.options import DATA, Data, Svc, parse_duration, require_service_name
+from marketswarm.cli.options import Data, Svc, parse_duration, require_service_name
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import heartbeat_channel, last_beat_key
 from marketswarm.settings import CommonSettings, read_settings

@@ -14,7 +14,6 @@ import orjson
 
 from marketswarm.cli import event_loop
 from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.cli.options import DATA
 from marketswarm.exit import Exit
 from marketswarm.truth.parse import MAX_BYTES
 
@@ -23,12 +22,12 @@ _MAX_SUGGESTIONS: Final = 1_000
 _NOTIFIER: Final = "notifier"
 
 
-def list_services(incomplete: str, data: Path = DATA) -> list[str]:
+def list_services(incomplete: str, data: Path) -> list[str]:
     """Return the services whose names begin with `incomplete`."""
     return _complete(incomplete, data, lambda services: services)
 
 
-def list_channels(incomplete: str, data: Path = DATA) -> list[str]:
+def list_channels(incomplete: str, data: Path) -> list[str]:
     """Return the notifier's channels whose names begin with `incomplete`."""
 
     def find_channels(services: Mapping[str, Any]) -> Any:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from marketswarm.cli import output
-from marketswarm.cli.options import DATA, Data, Svc, suggest_command
+from marketswarm.cli.data_folder import DATA, suggest_command
+from marketswarm.cli.options import Data, Svc
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.control import NoFleetError, send_request

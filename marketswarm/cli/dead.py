@@ -9,10 +9,11 @@ import typer
 from rich.table import Table
 
 from marketswarm.cli import event_loop, output, tables
-from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.notifier import request_notifier
-from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Json, Within, author_name, suggest_command
+from marketswarm.cli.options import WITHIN_SEC, By, Data, Json, Within, author_name
 from marketswarm.operator import ALL, RequestKind
 from marketswarm.operator_link.dead_messages import UndeliveredMessage, read_dead_messages
 from marketswarm.status import PendingDelivery, read_notifications

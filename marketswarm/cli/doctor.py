@@ -10,6 +10,7 @@ from typing import Any, Final
 from marketswarm.agent.truth_source import TruthReading, read_all_truths
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.findings import (
     BusReading,
     CheckResult,
@@ -20,7 +21,7 @@ from marketswarm.cli.findings import (
     judge_all,
 )
 from marketswarm.cli.fleet_view import FleetView, open_fleet
-from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.cli.options import Data, Json
 from marketswarm.exit import Exit
 from marketswarm.history.store import read_history
 from marketswarm.keys import ALERT_LOG, ALERTS, NOTIFIER_GROUP, TRUTH_CHANGED

@@ -35,7 +35,8 @@ from marketswarm.beat import RunReport
 from marketswarm.bus import BusError
 from marketswarm.cli import event_loop
 from marketswarm.cli.beat import BeatSender, print_unknown_service
-from marketswarm.cli.options import DATA, Data, complete_service, parse_duration, require_service_name
+from marketswarm.cli.data_folder import DATA
+from marketswarm.cli.options import Data, complete_service, parse_duration, require_service_name
 from marketswarm.exit import Exit
 from marketswarm.keys import last_run_key
 from marketswarm.text import format_duration

@@ -17,7 +17,7 @@ from marketswarm.agent.truth_source import (
 )
 from marketswarm.bus import Bus, BusError, NoBusError, find_bus_url, get_url_variable
 from marketswarm.bus_url import has_bus_as_host
-from marketswarm.cli.options import suggest_command
+from marketswarm.cli.data_folder import suggest_command
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.plan import is_url_given

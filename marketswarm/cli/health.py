@@ -10,11 +10,13 @@ import typer
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import read_strings
 from marketswarm.cli import event_loop, output
-from marketswarm.cli.event_text import describe_event, format_seconds
+from marketswarm.cli.alerts import format_event_line
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, open_fleet
-from marketswarm.cli.options import DATA, Data, Json, complete_service
+from marketswarm.cli.options import Data, Json, complete_service
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import health_key
+from marketswarm.text import format_duration
 from marketswarm.truth import SYSTEM, find_nearest
 
 _UNKNOWN = "it keeps what the healer says, so nobody knows how the services are"
@@ -38,7 +40,8 @@ def health(
         return
     width = max(map(len, events), default=0)
     for name, event in events.items():
-        output.print_line(f"{name:<{width}}  {_describe(event)}", _choose_style(event))
+        line, style = _describe(event)
+        output.print_line(f"{name:<{width}}  {line}", style)
 
 
 async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
@@ -81,17 +84,11 @@ def select_services(svc: str | None, fleet: FleetView) -> list[str]:
     return [svc]
 
 
-def _describe(event: Mapping[str, Any] | None) -> str:
-    """Return the line for an event, with the age of the last beat if the event has it."""
+def _describe(event: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return the line for an event, with the age of the last beat if the event has it, and its colour."""
     if event is None:
-        return "-------- · nobody vouches for it"
-    if "age_sec" in event:
-        return f"{describe_event(event)}, last beat {format_seconds(event['age_sec'])} before that"
-    return describe_event(event)
-
-
-def _choose_style(event: Mapping[str, Any] | None) -> str:
-    """Return the colour of an event: green for an ok, dim for none, red for any other."""
-    if event is None:
-        return output.DIM
-    return output.GREEN if str(event.get("type")).endswith("_ok") else output.RED
+        return "-------- · nobody vouches for it", output.DIM
+    (line, style), age_sec = format_event_line(event), event.get("age_sec")
+    if isinstance(age_sec, int | float) and not isinstance(age_sec, bool):
+        line += f", last beat {format_duration(age_sec)} before that"
+    return line, style

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from marketswarm.bus import BusError
 from marketswarm.cli import event_loop, output
-from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.health import select_services
-from marketswarm.cli.options import DATA, Data, Json, Svc
+from marketswarm.cli.local_time import format_moment
+from marketswarm.cli.options import Data, Json, Svc
 from marketswarm.exit import Code, Exit
 from marketswarm.history.healer_beat import read_healer_beat
 from marketswarm.history.rollup import HOUR_SEC, WINDOWS, PastOutage, Seconds

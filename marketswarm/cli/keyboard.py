@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
+_TYPED: Final = re.compile(r"\x1b[\[O]([0-9;]*[ -/]*[@-~])|(.)", re.DOTALL)
+_READ_BYTES: Final = 1024
+
 
 class NamedKey(StrEnum):
     """Name the keys that are no character.
@@ -47,8 +50,6 @@ _SEQUENCES: Final = {
     "H": NamedKey.HOME,
     "1~": NamedKey.HOME,
 }
-_TYPED: Final = re.compile(r"\x1b[\[O]([0-9;]*[ -/]*[@-~])|(.)", re.DOTALL)
-_READ_BYTES: Final = 1024
 
 
 def split_keys(text: str) -> list[str]:

@@ -11,8 +11,9 @@ import orjson
 import typer
 
 from marketswarm.cli import output
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.event_loop import INTERRUPTED
-from marketswarm.cli.options import DATA, Data, Json, complete_service
+from marketswarm.cli.options import Data, Json, complete_service
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.agent_logs import LogFollower, find_logs
 from marketswarm.fleet.output import LogFormatter

@@ -11,9 +11,9 @@ from typing import Annotated, Final
 import typer
 
 from marketswarm.cli import event_loop, output
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, describe_refusals, open_fleet
 from marketswarm.cli.options import (
-    DATA,
     WITHIN_SEC,
     By,
     Data,

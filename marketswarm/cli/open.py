@@ -8,7 +8,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from marketswarm.cli import output
-from marketswarm.cli.options import DATA, Data, suggest_command
+from marketswarm.cli.data_folder import DATA, suggest_command
+from marketswarm.cli.options import Data
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.plan import BOARD_PORT, LAST_PORT, find_board_host, format_board_url

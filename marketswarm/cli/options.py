@@ -1,16 +1,17 @@
 """Define the options and arguments that several commands share, and parse their values."""
 
 import getpass
-import os
 import re
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from marketswarm.cli.data_folder import DATA
+
 _UNITS_SEC = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _SERVICE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+WITHIN_SEC = 30.0
 
 
 def parse_duration(text: str | float) -> float:
@@ -45,17 +46,6 @@ def author_name(given: str | None) -> str:
     return name.strip()
 
 
-def suggest_command(command: str, data: Path) -> str:
-    """Return what a person may type next, in backquotes: `marketswarm dead --data DIR`.
-
-    Args:
-        command: the command and its arguments, without the program: `dead`.
-        data: the data folder of this call. It is left out where the next call finds it without --data.
-    """
-    known = data == Path(os.environ.get("MARKETSWARM_DATA") or DATA)
-    return f"`marketswarm {command}`" if known else f"`marketswarm {command} --data {shlex.quote(str(data))}`"
-
-
 def complete_service(context: typer.Context, incomplete: str) -> list[str]:
     """Return the services whose names begin with what was typed, for a shell."""
     from marketswarm.cli import completion  # noqa: PLC0415 - for a shell that completes alone
@@ -69,8 +59,6 @@ def complete_channel(context: typer.Context, incomplete: str) -> list[str]:
 
     return completion.list_channels(incomplete, context.params.get("data") or DATA)
 
-
-DATA = Path(".marketswarm")
 
 Svc = Annotated[
     str,
@@ -105,4 +93,3 @@ Within = Annotated[
         help="How long to wait for the notifier's answer; 30s by default.",
     ),
 ]
-WITHIN_SEC = 30.0

@@ -18,6 +18,12 @@ RED: Final = "31"
 GREEN: Final = "32"
 YELLOW: Final = "33"
 DIM: Final = "2"
+# replacements of our own characters in an ASCII locale; one for one, so that columns keep their width
+_ASCII_LETTERS: Final = {
+    "✗": "x", "✓": "+", "·": "-", "…": ".", "→": ">", "←": "<", "≥": ">",
+    "│": "|", "┃": "|", "─": "-", "━": "-", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "•": "*",
+}  # fmt: skip
+_ERROR_HANDLER: Final = "marketswarm.ascii"
 
 
 def print_line(text: str, style: str | None = None) -> None:
@@ -41,14 +47,6 @@ def print_json_bytes(raw: bytes) -> None:
     """Print one line of JSON unchanged; on a terminal, control characters become escapes of JSON."""
     sys.stdout.buffer.write((escape_json(raw) if sys.stdout.isatty() else raw) + b"\n")
     sys.stdout.buffer.flush()
-
-
-# replacements of our own characters in an ASCII locale; one for one, so that columns keep their width
-_ASCII_LETTERS: Final = {
-    "✗": "x", "✓": "+", "·": "-", "…": ".", "→": ">", "←": "<", "≥": ">",
-    "│": "|", "┃": "|", "─": "-", "━": "-", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "•": "*",
-}  # fmt: skip
-_ERROR_HANDLER: Final = "marketswarm.ascii"
 
 
 def replace_unencodable() -> None:

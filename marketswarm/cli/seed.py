@@ -10,8 +10,9 @@ import typer
 from marketswarm import log
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import open_buses
-from marketswarm.cli.options import DATA, Data
+from marketswarm.cli.options import Data
 from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import access, data_folder

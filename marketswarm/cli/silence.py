@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from marketswarm.cli import event_loop, output, tables
-from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, describe_refusals, open_fleet
-from marketswarm.cli.options import DATA, By, Data, Json, author_name, complete_service, parse_duration
+from marketswarm.cli.local_time import format_moment
+from marketswarm.cli.options import By, Data, Json, author_name, complete_service, parse_duration
 from marketswarm.exit import Code, Exit
 from marketswarm.operator import Silence
 from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets

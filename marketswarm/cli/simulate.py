@@ -12,11 +12,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.cli import event_loop, event_text, output
-from marketswarm.cli.alerts import follow_log
+from marketswarm.cli import event_loop, output
+from marketswarm.cli.alerts import follow_log, format_event_line
 from marketswarm.cli.control import request_fleet
+from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.cli.options import DATA, Data, Svc, suggest_command
+from marketswarm.cli.local_time import format_time
+from marketswarm.cli.options import Data, Svc
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import last_beat_key
 from marketswarm.status import derive_silence
@@ -98,7 +100,7 @@ def _describe_wait(silence_sec: float | None, timeout_sec: float) -> str:
     timeout = format_duration(timeout_sec)
     if silence_sec is None:
         return f"the healer misses it {timeout} after its last beat"
-    last = event_text.format_time(time.time() - silence_sec)
+    last = format_time(time.time() - silence_sec)
     left = format_duration(max(0.0, timeout_sec - silence_sec))
     return f"its last beat was at {last}: the healer misses it {timeout} after that, in {left}"
 
@@ -137,7 +139,7 @@ def _instruct_person(action: str, svc: str, _data: Path) -> str:
 def _print_event(event: dict[str, Any], since: float, action: str) -> None:
     """Print an event with the time since the stop or the start; `since` is that monotonic time."""
     waited = format_duration(time.monotonic() - since)
-    output.print_line(f"{event_text.describe_event(event)}   [{waited} after the {action}]")
+    output.print_line(f"{format_event_line(event)[0]}   [{waited} after the {action}]")
 
 
 def _require_service(svc: str, truth: Truth) -> None:

@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.dead import describe_delay
-from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.cli.options import DATA, Data, Json, suggest_command
+from marketswarm.cli.local_time import format_moment
+from marketswarm.cli.options import Data, Json
 from marketswarm.cli.silence import describe_targets
 from marketswarm.exit import Code, Exit
 from marketswarm.status import (

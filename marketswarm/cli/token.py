@@ -14,10 +14,10 @@ from rich.text import Text
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output, tables
-from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import (
-    DATA,
     By,
     Data,
     Json,
@@ -25,7 +25,6 @@ from marketswarm.cli.options import (
     complete_service,
     parse_duration,
     require_service_name,
-    suggest_command,
 )
 from marketswarm.exit import Code, Exit
 from marketswarm.operator.ping_key import PingKey

@@ -11,8 +11,9 @@ from typing import Any, Final
 from rich.text import Text
 
 from marketswarm.cli import event_loop, tables
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.keyboard import NamedKey, open_keyboard
-from marketswarm.cli.options import DATA, Data
+from marketswarm.cli.options import Data
 from marketswarm.cli.status import (
     REFRESH_SEC,
     StatusDrawing,

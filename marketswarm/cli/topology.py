@@ -16,8 +16,9 @@ from rich.text import Text
 
 from marketswarm.agent import point_like
 from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.cli.options import Data, Json
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
@@ -40,6 +41,9 @@ from marketswarm.truth import SYSTEM, AccessPoint, Truth
 
 _REFRESH_SEC: Final = 1.0
 _STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
+_PLAIN_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:,/?-+() ")
+_SHAPES = {"channel": ("([", "])"), "stream": ("[(", ")]")}
+_DOT_SHAPES = {"channel": "ellipse", "stream": "cylinder"}
 
 
 def topology(
@@ -233,11 +237,6 @@ def _draw_problems(found: TopologyView) -> Iterator[RenderableType]:
     """Yield a red line for each problem."""
     for problem in found.wrong:
         yield Text(f"✗ {problem.key} on {problem.bus}: {problem.text}", style="red")
-
-
-_PLAIN_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:,/?-+() ")
-_SHAPES = {"channel": ("([", "])"), "stream": ("[(", ")]")}
-_DOT_SHAPES = {"channel": "ellipse", "stream": "cylinder"}
 
 
 def to_mermaid(topology: TopologyView) -> str:

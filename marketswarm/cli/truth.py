@@ -15,9 +15,10 @@ from rich.text import Text
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output, tables
-from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import FleetView, open_fleet
-from marketswarm.cli.options import DATA, Data, Json, suggest_command
+from marketswarm.cli.local_time import format_moment
+from marketswarm.cli.options import Data, Json
 from marketswarm.cli.seed import seed_document
 from marketswarm.cli.validate import load_document, read_bytes
 from marketswarm.exit import Code, Exit

@@ -12,7 +12,8 @@ from typing import Annotated, Final
 
 import typer
 
-from marketswarm.cli.options import DATA, Data
+from marketswarm.cli.data_folder import DATA
+from marketswarm.cli.options import Data
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import access, data_folder, plan, preflight, server

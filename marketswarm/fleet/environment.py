@@ -43,6 +43,8 @@ OPENTELEMETRY: Final = "OTEL_*"
 """The programs that record traces, and the variables that they and the SDK of OpenTelemetry read for that."""
 _BUS_URL_SUFFIXES: Final = ("_REDIS_URL", "_REDIS_URL_FILE")
 """Ends of the names of variables with the URL of a bus; every child gets these."""
+_SERVICE_SECRETS: Final = frozenset({"POLYGON_API_KEY", "VEXY_LLM_URL", "VEXY_LLM_KEY"})
+"""Variables with secrets of the services that come with the product."""
 
 
 def make_server_environ(environ: Mapping[str, str]) -> dict[str, str]:
@@ -116,10 +118,6 @@ def _is_our_setting(name: str) -> bool:
         each for settings in OUR_SETTINGS.values() for each in list_variables(settings)
     } | _SERVICE_SECRETS
     return plain in ours or name.startswith(PREFIX) or is_feed_variable(plain)
-
-
-_SERVICE_SECRETS: Final = frozenset({"POLYGON_API_KEY", "VEXY_LLM_URL", "VEXY_LLM_KEY"})
-"""Variables with secrets of the services that come with the product."""
 
 
 def _find_bus_variables(truth: Truth) -> set[str]:

@@ -4,6 +4,7 @@ Parts of the tree record steps by a `Tracer`, and `otlp` exports them. `otlp` im
 extra `otel`, so it is imported only while traces are on.
 """
 
-from marketswarm.tracing.tracer import Tracer, TraceStep, open_tracer, read_event_ids
+from marketswarm.tracing.endpoint import open_tracer
+from marketswarm.tracing.tracer import Tracer, TraceStep, read_event_ids
 
 __all__ = ["TraceStep", "Tracer", "open_tracer", "read_event_ids"]

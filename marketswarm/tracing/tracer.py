@@ -1,4 +1,4 @@
-"""The steps of an alert's way, their trace and span ids, and the decision whether traces are on.
+"""The steps of an alert's way, and their trace and span ids.
 
 An event's trace has an id that is computed from the event's id, and so has the trace's first span. So the
 healer and the notifier agree on them, and nothing has to be passed along with an event.
@@ -10,17 +10,10 @@ from hashlib import sha256
 from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
 
-from marketswarm import log as logs
 from marketswarm.event import Event, parse_event
-from marketswarm.settings import TracingSettings
 
-TRACES_PATH: Final = "v1/traces"
-"""The path that is added to OTEL_EXPORTER_OTLP_ENDPOINT, as the specification of OTLP says."""
 MAX_EVENTS: Final = 128
 """The most events of a message that its span names: the limit of links that the specification sets."""
-REMEDY: Final = "pip install 'marketswarm[otel]'"
-
-log = logs.get("traces")
 
 Attribute = str | int | float | bool
 Role = Literal["internal", "producer", "client"]
@@ -56,39 +49,6 @@ class Tracer(Protocol):
 
     def close(self) -> None:
         """Export what is left, within a second or so."""
-
-
-def open_tracer(name: str, boot: str, settings: TracingSettings) -> Tracer | None:
-    """Return a tracer that exports to the collector that the settings name; None if traces are off.
-
-    If a collector is named and the extra `otel` is not installed, log that once.
-
-    Args:
-        name: the agent's name.
-        boot: the id of this process.
-        settings: the settings of traces.
-    """
-    endpoint = find_endpoint(settings)
-    if endpoint is None:
-        return None
-    try:
-        from marketswarm.tracing.otlp import OtlpTracer  # noqa: PLC0415 - takes memory and time to import
-    except ImportError as error:
-        log.warning("traces.unavailable", missing=error.name, remedy=REMEDY)
-        return None
-    headers = settings.otel_exporter_otlp_headers
-    log.info("traces.on", where=show_endpoint(endpoint))
-    return OtlpTracer(endpoint, name, boot, headers=headers.get_secret_value() if headers else "")
-
-
-def find_endpoint(settings: TracingSettings) -> str | None:
-    """Return the URL that spans are POSTed to, or None if the settings name none or turn traces off."""
-    if settings.otel_sdk_disabled:
-        return None
-    if settings.otel_exporter_otlp_traces_endpoint:
-        return settings.otel_exporter_otlp_traces_endpoint
-    base = settings.otel_exporter_otlp_endpoint
-    return f"{base.rstrip('/')}/{TRACES_PATH}" if base else None
 
 
 def show_endpoint(endpoint: str) -> str:

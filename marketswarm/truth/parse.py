@@ -52,6 +52,41 @@ from marketswarm.truth.model import (
     Version,
 )
 
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""A hundred thousand services are about ten million bytes; a bus takes no argument of more than 32 MB
+(`proto-max-bulk-len`), and the truth is one."""
+MAX_DEPTH: Final = 32
+_NAME_PLACES: Final = (("services",), ("buses",))  # keys there are names: they say nothing about secrets
+_NOT_TEXT: Final = "holds half a surrogate pair, which is not text"
+_SERVICE: Final = TypeAdapter(Service)
+_BUS: Final = TypeAdapter(BusEntry)
+_VERSION: Final[TypeAdapter[int]] = TypeAdapter(Version)
+_FLEET: Final[TypeAdapter[str]] = TypeAdapter(FleetName)
+_TOP_KEYS: Final = ("services", "buses", "version", "fleet")
+_SERVICE_KEYS: Final = tuple(Service.__dataclass_fields__)
+_BUS_KEYS: Final = ("url",)
+# the parts of a service in which an unknown key is an error; in the section itself it is a warning
+_STRICT_KEYS: Final = {
+    "heartbeat": tuple(name for name in Heartbeat.__dataclass_fields__ if name != "said"),
+    "threshold": ("heartbeat_cadence", "bus_timeout_sec"),
+    "access_points": ("subscribe_to", "publish_to"),
+}
+_POINT_KEYS: Final = ("bus", "key")
+_PLACEHOLDER_POINT: Final = {"bus": SYSTEM, "key": "-"}  # stands for a wrong access point
+_SHAPES: Final = {
+    "dataclass_type": "an object",
+    "dict_type": "an object",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "string_type": "text",
+    "bool_type": "true or false",
+}
+_MISSING: Final = {
+    "bus": 'missing: the name of a bus, such as "system-redis"',
+    "key": 'missing: the name of a key or channel, such as "rss_agg:heartbeat"',
+}
+E = TypeVar("E")
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedTruth:
@@ -104,14 +139,6 @@ def check_document(raw: bytes) -> CheckedDocument:
     sha256 = hashlib.sha256(raw).hexdigest()
     return CheckedDocument(truth, findings.errors(document), findings.warnings(document), sha256)
 
-
-MAX_BYTES: Final = 16 * 1024 * 1024
-"""A hundred thousand services are about ten million bytes; a bus takes no argument of more than 32 MB
-(`proto-max-bulk-len`), and the truth is one."""
-MAX_DEPTH: Final = 32
-
-_NAME_PLACES: Final = (("services",), ("buses",))  # keys there are names: they say nothing about secrets
-_NOT_TEXT: Final = "holds half a surrogate pair, which is not text"
 
 Duplicates = dict[int, list[str]]  # by an object's `id`: the keys that it was given more than once
 
@@ -246,37 +273,6 @@ def _make_document_error(message: str) -> TruthError:
     return TruthError([Problem(WHOLE_DOCUMENT, message)])
 
 
-_SERVICE: Final = TypeAdapter(Service)
-_BUS: Final = TypeAdapter(BusEntry)
-_VERSION: Final[TypeAdapter[int]] = TypeAdapter(Version)
-_FLEET: Final[TypeAdapter[str]] = TypeAdapter(FleetName)
-
-_TOP_KEYS: Final = ("services", "buses", "version", "fleet")
-_SERVICE_KEYS: Final = tuple(Service.__dataclass_fields__)
-_BUS_KEYS: Final = ("url",)
-# the parts of a service in which an unknown key is an error; in the section itself it is a warning
-_STRICT_KEYS: Final = {
-    "heartbeat": tuple(name for name in Heartbeat.__dataclass_fields__ if name != "said"),
-    "threshold": ("heartbeat_cadence", "bus_timeout_sec"),
-    "access_points": ("subscribe_to", "publish_to"),
-}
-_POINT_KEYS: Final = ("bus", "key")
-_PLACEHOLDER_POINT: Final = {"bus": SYSTEM, "key": "-"}  # stands for a wrong access point
-
-_SHAPES: Final = {
-    "dataclass_type": "an object",
-    "dict_type": "an object",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "string_type": "text",
-    "bool_type": "true or false",
-}
-_MISSING: Final = {
-    "bus": 'missing: the name of a bus, such as "system-redis"',
-    "key": 'missing: the name of a key or channel, such as "rss_agg:heartbeat"',
-}
-
-E = TypeVar("E")
 NoteProblem = Callable[[Place, str], None]
 
 

@@ -17,6 +17,8 @@ from notifier.router.timers import Timers
 
 LEADS = (NoticeKind.DOWN, NoticeKind.AGAIN)
 """The kinds of notices that may be shown below the notice about their cause."""
+NOTICES_AT_MOST: Final = 500
+"""Notices in one message; more make further messages."""
 
 
 def inhibit(
@@ -37,10 +39,6 @@ def inhibit(
         else:
             leads.append(notice)
     return leads, dependents
-
-
-NOTICES_AT_MOST: Final = 500
-"""Notices in one message; more make further messages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,36 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from marketswarm.event import Event, Kind, parse_event
 
+OPENS: Final = frozenset(
+    {
+        Kind.HEARTBEAT_MISS,
+        Kind.HEALER_MISS,
+        Kind.BUS_MISS,
+        Kind.TRUTH_DRIFT,
+        Kind.PROBE_MISS,
+        Kind.SOURCE_MISS,
+        Kind.WATCH_MISS,
+    }
+)
+"""The kinds of events that open an incident."""
+UNWATCHED: Final = frozenset(
+    {Kind.HEARTBEAT_UNWATCHED, Kind.PROBE_UNWATCHED, Kind.SOURCE_UNWATCHED, Kind.WATCH_UNWATCHED}
+)
+"""Events that close an incident because the service is no longer monitored."""
+CLOSES: Final = frozenset(
+    {
+        Kind.HEARTBEAT_OK,
+        Kind.HEALER_OK,
+        Kind.BUS_OK,
+        Kind.TRUTH_OK,
+        Kind.PROBE_OK,
+        Kind.SOURCE_OK,
+        Kind.WATCH_OK,
+        *UNWATCHED,
+    }
+)
+"""The kinds of events that close an incident."""
+
 
 class Decision(StrEnum):
     """Why an event is or isn't sent: the label `decision` of `marketswarm_notifier_events_total`."""
@@ -181,37 +211,6 @@ def parse_notice(raw: bytes) -> Notice | None:
         return _NOTICE.validate_json(raw)
     except ValidationError:
         return None
-
-
-OPENS: Final = frozenset(
-    {
-        Kind.HEARTBEAT_MISS,
-        Kind.HEALER_MISS,
-        Kind.BUS_MISS,
-        Kind.TRUTH_DRIFT,
-        Kind.PROBE_MISS,
-        Kind.SOURCE_MISS,
-        Kind.WATCH_MISS,
-    }
-)
-"""The kinds of events that open an incident."""
-UNWATCHED: Final = frozenset(
-    {Kind.HEARTBEAT_UNWATCHED, Kind.PROBE_UNWATCHED, Kind.SOURCE_UNWATCHED, Kind.WATCH_UNWATCHED}
-)
-"""Events that close an incident because the service is no longer monitored."""
-CLOSES: Final = frozenset(
-    {
-        Kind.HEARTBEAT_OK,
-        Kind.HEALER_OK,
-        Kind.BUS_OK,
-        Kind.TRUTH_OK,
-        Kind.PROBE_OK,
-        Kind.SOURCE_OK,
-        Kind.WATCH_OK,
-        *UNWATCHED,
-    }
-)
-"""The kinds of events that close an incident."""
 
 
 def find_key(event: Event) -> str:

@@ -10,68 +10,62 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from marketswarm.channels import Message, MessageKind, Severity
-from marketswarm.channels.event_text import (
+from marketswarm.event import Event, Kind
+from marketswarm.event_text import (
     describe_event,
     describe_place,
     format_next_command,
     format_seconds,
+    join_words,
     list_next_commands,
 )
-from marketswarm.channels.text import format_moment, format_time
-from marketswarm.event import Event, Kind
+from marketswarm.text import format_moment, format_time
 from notifier.router.incident import Incident, Notice, NoticeKind, parse_known_event
 
 NAMED: Final = 10
 """How many names the text shows; the lines show all of them."""
-
-_MESSAGE_KINDS: Final[Mapping[NoticeKind, MessageKind]] = {
-    NoticeKind.DOWN: MessageKind.DOWN,
-    NoticeKind.AGAIN: MessageKind.DOWN,
-    NoticeKind.ESCALATION: MessageKind.REMINDER,
-    NoticeKind.REMINDER: MessageKind.REMINDER,
-    NoticeKind.UP: MessageKind.UP,
-    NoticeKind.BLIP: MessageKind.UP,
-    NoticeKind.FLAPPING: MessageKind.FLAPPING,
-    NoticeKind.SETTLED: MessageKind.SETTLED,
-    NoticeKind.NOTE: MessageKind.NOTE,
-}
-_VERBS: Final = {
-    NoticeKind.DOWN: ("is down", "are down"),
-    NoticeKind.AGAIN: ("went down again and again", "went down again and again"),
-    NoticeKind.REMINDER: ("is still down", "are still down"),
-    NoticeKind.ESCALATION: ("is down and not acknowledged", "are down and not acknowledged"),
-    NoticeKind.FLAPPING: ("is flapping", "are flapping"),
-    NoticeKind.SETTLED: ("has settled", "have settled"),
-    NoticeKind.UP: ("is up again", "are up again"),
-    NoticeKind.BLIP: ("was down, and is up again", "were down, and are up again"),
-    NoticeKind.NOTE: ("has news", "have news"),
-}
-_LABELS: Final = {
-    NoticeKind.DOWN: "down",
-    NoticeKind.AGAIN: "down again and again",
-    NoticeKind.REMINDER: "still down",
-    NoticeKind.ESCALATION: "not acknowledged",
-    NoticeKind.FLAPPING: "flapping",
-    NoticeKind.SETTLED: "settled",
-    NoticeKind.UP: "up again",
-    NoticeKind.BLIP: "was down for a moment",
-    NoticeKind.NOTE: "news of",
-}
+_AGAIN: Final = "went down again and again"
+_UNACKED: Final = "down and not acknowledged"
+# fmt: on
 _NAMES: Final = {"bus": "bus {}", "truth": "the truth on {}", "watch": "the watch on {}"}
 """The names of incidents that are no services, by the first word of the key."""
 _SEVERITY_ORDER: Final = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
-
-
-_NEXT_STEPS: Final[Mapping[NoticeKind, str]] = {
-    NoticeKind.DOWN: "status",
-    NoticeKind.AGAIN: "alerts --since 1h",
-    NoticeKind.REMINDER: "ack {}",
-    NoticeKind.ESCALATION: "ack {}",
-    NoticeKind.FLAPPING: "alerts --since 1h",
-}
-"""The command to type next, where the event of a notice has none of its own."""
 _LASTING: Final = (NoticeKind.DOWN, NoticeKind.REMINDER, NoticeKind.ESCALATION)
 """The kinds of notices about an outage that lasts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _NoticeWords:
+    """The words for a kind of notice.
+
+    `one` and `many` are the predicates for one service and for several, `label` stands before their names,
+    `next` is the command to type where the event of the notice has none of its own.
+    """
+
+    kind: MessageKind
+    one: str
+    many: str
+    label: str
+    next: str = ""
+
+
+# fmt: off
+_WORDS: Final[Mapping[NoticeKind, _NoticeWords]] = {  # in the order of a group's title
+    NoticeKind.DOWN: _NoticeWords(MessageKind.DOWN, "is down", "are down", "down", "status"),
+    NoticeKind.AGAIN: _NoticeWords(
+        MessageKind.DOWN, _AGAIN, _AGAIN, "down again and again", "alerts --since 1h"),
+    NoticeKind.REMINDER: _NoticeWords(
+        MessageKind.REMINDER, "is still down", "are still down", "still down", "ack {svc}"),
+    NoticeKind.ESCALATION: _NoticeWords(
+        MessageKind.REMINDER, f"is {_UNACKED}", f"are {_UNACKED}", "not acknowledged", "ack {svc}"),
+    NoticeKind.FLAPPING: _NoticeWords(
+        MessageKind.FLAPPING, "is flapping", "are flapping", "flapping", "alerts --since 1h"),
+    NoticeKind.SETTLED: _NoticeWords(MessageKind.SETTLED, "has settled", "have settled", "settled"),
+    NoticeKind.UP: _NoticeWords(MessageKind.UP, "is up again", "are up again", "up again"),
+    NoticeKind.BLIP: _NoticeWords(
+        MessageKind.UP, "was down, and is up again", "were down, and are up again", "was down for a moment"),
+    NoticeKind.NOTE: _NoticeWords(MessageKind.NOTE, "has news", "have news", "news of"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +97,7 @@ def render_message(
     """
     every = [each for notice in notices for each in (notice, *dependents.get(notice.id, ()))]
     title, text = _title_and_text(notices, every, surroundings)
-    kinds = {_MESSAGE_KINDS[notice.say] for notice in every}
+    kinds = {_WORDS[notice.say].kind for notice in every}
     return Message(
         id=notices[0].id if len(notices) == 1 else f"group.{notices[0].id}",
         title=title,
@@ -154,10 +148,10 @@ def _lines(notices: Sequence[Notice], dependents: Mapping[str, Sequence[Notice]]
     for notice in notices:
         below = dependents.get(notice.id, ())
         title, text = _describe_notice(notice, len(below))
-        yield f"{title}: {text}{_short_place(notice)}"
+        yield f"{join_words(title, text)}{_short_place(notice)}"
         for each in below:
             title, text = _describe_notice(each, 0)
-            yield f"{title}: {text}; {notice.svc}, which it depends on, is down{_short_place(each)}"
+            yield f"{join_words(title, text)}; {notice.svc}, which it depends on, is down{_short_place(each)}"
 
 
 def _summarize(notices: Sequence[Notice], dependents: int) -> tuple[str, str]:
@@ -167,17 +161,17 @@ def _summarize(notices: Sequence[Notice], dependents: int) -> tuple[str, str]:
     """
     counts = Counter(notice.say for notice in notices)
     parts: list[str] = []
-    for say, (one, many) in _VERBS.items():
+    for say, words in _WORDS.items():
         count = counts[say] + (dependents if say is NoticeKind.DOWN else 0)
         if count:
             noun = "" if parts else " service" if count == 1 else " services"
-            parts.append(f"{count}{noun} {one if count == 1 else many}")
+            parts.append(f"{count}{noun} {words.one if count == 1 else words.many}")
     of_each = {
-        say: list_names([notice for notice in notices if notice.say is say]) for say in _VERBS if counts[say]
+        say: list_names([notice for notice in notices if notice.say is say]) for say in _WORDS if counts[say]
     }
     if len(of_each) == 1:
         return parts[0], next(iter(of_each.values()))
-    return ", ".join(parts), "; ".join(f"{_LABELS[say]}: {found}" for say, found in of_each.items())
+    return ", ".join(parts), "; ".join(f"{_WORDS[say].label}: {found}" for say, found in of_each.items())
 
 
 def _summarize_gaps(notices: Sequence[Notice], incidents: Mapping[str, Incident]) -> tuple[str, str]:
@@ -209,8 +203,7 @@ def _describe_notice(notice: Notice, dependents: int) -> tuple[str, str]:
         down_sec = events[-1].down_sec if events else None
         for_so_long = f" for {format_seconds(down_sec)}" if down_sec is not None else ""
         return f"{name} was down{for_so_long}, and is up again", notice.words or "nobody had been told yet"
-    one, _ = _VERBS[notice.say]
-    return f"{name} {one}", notice.words
+    return f"{name} {_WORDS[notice.say].one}", notice.words
 
 
 # -- the details: since when, where, outages held back, the next command
@@ -234,13 +227,13 @@ def _details(notices: Sequence[Notice], surroundings: Surroundings) -> Iterator[
 def _next_step(notices: Sequence[Notice]) -> tuple[str, ...]:
     """Return the line with the command to type, in a tuple; an empty tuple if nothing is to be done."""
     if len(notices) > 1:
-        bad = any(notice.say in _NEXT_STEPS for notice in notices)
+        bad = any(_WORDS[notice.say].next for notice in notices)
         return (format_next_command("status"),) if bad else ()
     notice, events = notices[0], _events_of(notices[0])
     if notice.say is NoticeKind.DOWN and events:
         return list_next_commands(events[-1])
-    command = _NEXT_STEPS.get(notice.say)
-    return () if command is None else (format_next_command(command, notice.svc),)
+    command = _WORDS[notice.say].next
+    return (format_next_command(command, notice.svc),) if command else ()
 
 
 def _short_place(notice: Notice) -> str:

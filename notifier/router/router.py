@@ -39,6 +39,12 @@ FORGOTTEN_SEC: Final = 86_400.0
 """How long an incident is kept after its end, in seconds."""
 TIDY_EVERY_SEC: Final = 3600.0
 """How often old incidents are removed, in seconds."""
+CHECKED_AT_ONCE: Final = 1000
+"""The most incidents whose timers are checked in one call."""
+NOTICES_AT_ONCE: Final = 1000
+"""The most notices in one call; the others follow in the next one, so that beats and outcomes don't wait."""
+CHECKED_EVERY_SECOND: Final = 10_000
+"""This many incidents are checked every second where needed, twice as many every two seconds."""
 
 
 class IncidentStore:
@@ -96,14 +102,6 @@ class IncidentStore:
             if not (each.down or each.flapping) and now - quiet_since > FORGOTTEN_SEC:
                 del self._incidents[key]
                 self._dirty.add(key)
-
-
-CHECKED_AT_ONCE: Final = 1000
-"""The most incidents whose timers are checked in one call."""
-NOTICES_AT_ONCE: Final = 1000
-"""The most notices in one call; the others follow in the next one, so that beats and outcomes don't wait."""
-CHECKED_EVERY_SECOND: Final = 10_000
-"""This many incidents are checked every second where needed, twice as many every two seconds."""
 
 
 @dataclass(frozen=True, slots=True)

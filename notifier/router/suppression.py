@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from marketswarm.channels import Severity
-from marketswarm.channels.event_text import severity_of
 from marketswarm.event import Kind
+from marketswarm.event_text import severity_of
 from marketswarm.operator import Silence
 from marketswarm.truth import Schedule, Truth, find_probe_target
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind

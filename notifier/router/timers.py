@@ -8,13 +8,16 @@ a check looks at no others.
 import heapq
 from typing import Final
 
-from marketswarm.channels.event_text import LATE_SEC, format_seconds
+from marketswarm.channels.message import LATE_SEC
+from marketswarm.event_text import format_seconds
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind
 from notifier.router.suppression import Suppression
 
 NEVER: Final = float("inf")
 SPARE: Final = 1000
 """Replaced heap entries are dropped when there are this many more of them than of valid ones."""
+CHECK_EVERY_SEC: Final = 1.0
+"""How often an incident is checked whose next change can't be predicted, such as a silence's end."""
 
 
 class DueQueue:
@@ -58,10 +61,6 @@ class DueQueue:
         while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else NEVER
-
-
-CHECK_EVERY_SEC: Final = 1.0
-"""How often an incident is checked whose next change can't be predicted, such as a silence's end."""
 
 
 class Timers:

@@ -13,9 +13,10 @@ from rich.table import Table
 
 from marketswarm.bus import BusError
 from marketswarm.cli import event_loop, output, tables
-from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.cli.local_time import format_moment
+from marketswarm.cli.options import Data, Json
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import read_settings
 from marketswarm.text import escape_text

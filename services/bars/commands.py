@@ -11,9 +11,10 @@ from rich.table import Table
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output, tables
-from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import FleetView, open_fleet
-from marketswarm.cli.options import DATA, Data, Json, suggest_command
+from marketswarm.cli.local_time import format_moment
+from marketswarm.cli.options import Data, Json
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import MARKET_QUARANTINE, MARKET_QUOTES
 from marketswarm.text import escape_text

@@ -18,8 +18,8 @@ from marketswarm.bus.stream import (
     read_entries_before,
     read_entries_between,
 )
-from marketswarm.channels.event_text import describe_event, severity_of
 from marketswarm.event import Event, MalformedEvent, parse_event
+from marketswarm.event_text import describe_event, severity_of
 from marketswarm.keys import ALERT_LOG
 from marketswarm.text import escape_text
 from services.board.pages import AlertQuery, AlertView
@@ -60,7 +60,6 @@ class AlertFound:
 def make_alert_view(event: Event, position: str = "") -> AlertView:
     """Return an event as the board shows it; `position` is the id of its entry on the log."""
     title, text = describe_event(event)
-    word = event.type.rpartition("_")[2]
     return AlertView(
         id=escape_text(event.id),
         type=event.type,
@@ -68,7 +67,7 @@ def make_alert_view(event: Event, position: str = "") -> AlertView:
         ts=event.ts,
         title=escape_text(title),
         text=escape_text(text),
-        is_bad=True if word in ("miss", "drift") else False if word == "ok" else None,
+        is_bad=event.type.is_bad,
         severity=severity_of(event.type).value,
         by=escape_text(event.by),
         host=None if event.host is None else escape_text(event.host),

@@ -166,7 +166,7 @@ class FleetReader:
         except BusError as error:
             self._me.log.warning("board.no_bus", bus=name, reason=error.reason)
             return
-        async with subscribe_inside(self._me, bus, channel, self._on_alert):
+        async with subscribe_inside(self._me.side_tasks, bus, channel, self._on_alert):
             await asyncio.Event().wait()
 
     def buses(self) -> list[Bus]:

@@ -14,6 +14,11 @@ from marketswarm.truth.flows import Edge, FlowFault, Flows, Key
 from services.mesh.flow_reader import ConsumerGroup, KeyReading
 
 MAX_SAMPLES: Final = 64  # readings of one count, however long the window is
+KEPT_SEC: Final = 3600
+"""The seconds for which the flow is kept after its last write.
+
+Readers compute its age from the remaining life.
+"""
 
 
 class Rates:
@@ -136,13 +141,6 @@ def assign_groups(
     rest = [group for group in groups if group not in found.values()]
     alone = [svc for svc in readers if svc not in found and svc not in named]
     return found | ({alone[0]: rest[0]} if len(rest) == len(alone) == 1 else {})
-
-
-KEPT_SEC: Final = 3600
-"""The seconds for which the flow is kept after its last write.
-
-Readers compute its age from the remaining life.
-"""
 
 
 def encode_flow(

@@ -32,6 +32,10 @@ from services.mesh.flow_reader import KeyReading, read_keys
 from services.mesh.settings import MeshSettings
 from services.mesh.topology import Topology
 
+MAX_KEYS: Final = 1000
+LENGTH_ONLY_SEC: Final = 300.0
+"""For this time only the length of a stream is read after its entries turned out to be too large."""
+
 
 def find_presence(topology: Topology, truth: Truth, services: Iterable[str], now: float) -> Presence:
     """Return for how long each of `services` has been up, and which are down.
@@ -58,11 +62,6 @@ def _listened_sec(topology: Topology, bus: str, now: float) -> float:
     """Return for how many seconds a bus has been heard without a gap; 0 while it can't be heard."""
     since = topology.heard_since.get(bus)
     return 0.0 if since is None or bus in topology.deaf else now - since
-
-
-MAX_KEYS: Final = 1000
-LENGTH_ONLY_SEC: Final = 300.0
-"""For this time only the length of a stream is read after its entries turned out to be too large."""
 
 
 def flow_key(me: Agent[CommonSettings]) -> AccessPoint:

@@ -20,6 +20,8 @@ CALM_RESTARTS_PER_HOUR: Final = 2
 The lower limit prevents that it begins and ends again and again.
 """
 MAX_RESTART_TIMES: Final = 100  # times that are kept: a process may restart each second
+SKEW_SEC: Final = 5.0
+OVERDUE: Final = 1.5  # intervals of silence after which an instance may have been replaced
 
 
 @dataclass(slots=True)
@@ -73,10 +75,6 @@ def restore_history(
     return RestartHistory(
         restarts, deque(now - each for each in ago[-MAX_RESTART_TIMES:] if each < HOUR_SEC), is_looping
     )
-
-
-SKEW_SEC: Final = 5.0
-OVERDUE: Final = 1.5  # intervals of silence after which an instance may have been replaced
 
 
 @dataclass(slots=True)

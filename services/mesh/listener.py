@@ -24,6 +24,13 @@ REPORT_AGAIN_SEC: Final = 3600.0
 MAX_NAMES: Final = 1000
 NAME_LIMIT: Final = 63
 MAX_SHOWN: Final = 50  # names in `mesh:topology`, the latest
+PATTERN: Final = heartbeat_channel("*")
+MAX_EVENTS: Final = 1000  # events that wait while the bus can't be used
+WARNINGS: Final = {
+    "stranger": "mesh.stranger",
+    "crash_loop": "mesh.crash_loop",
+    "conflict": "mesh.conflict",
+}
 
 
 class UnknownServices:
@@ -74,15 +81,6 @@ def clean_name(name: bytes) -> str | None:
     """Return the name of an unknown service in printable form; None if it is empty or too long."""
     text = name.decode("utf-8", "replace")
     return escape_text(text) if 0 < len(text) <= NAME_LIMIT else None
-
-
-PATTERN: Final = heartbeat_channel("*")
-MAX_EVENTS: Final = 1000  # events that wait while the bus can't be used
-WARNINGS: Final = {
-    "stranger": "mesh.stranger",
-    "crash_loop": "mesh.crash_loop",
-    "conflict": "mesh.conflict",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,9 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 BEAT_KEYS: Final = ("i", "boot", "rev", "status", "detail", "every", "host", "version", "started")
 Number = (int, float)
 
+REWRITE_SEC: Final = 10.0
+EVENTS_LENGTH: Final = 10_000
+
 
 def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall: float) -> dict[str, Any]:
     """Return the object for `mesh:topology`.
@@ -159,10 +162,6 @@ def _dict(value: Any) -> dict[str, Any]:
 def _list(value: Any) -> list[Any]:
     """Return `value` if it is a list, else an empty list."""
     return value if isinstance(value, list) else []
-
-
-REWRITE_SEC: Final = 10.0
-EVENTS_LENGTH: Final = 10_000
 
 
 def topology_key(me: Agent[CommonSettings]) -> AccessPoint:

@@ -14,6 +14,11 @@ from services.mesh.instance import Instance, RestartHistory
 
 EventKind = Literal["joined", "left", "restarted", "crash_loop", "conflict", "stranger", "converged"]
 EVENT_KINDS: tuple[EventKind, ...] = get_args(EventKind)
+MAX_EARLY: Final = 8  # revisions that beats showed before this process had them
+EARLY_SEC: Final = 10.0  # a beat that showed a revision earlier than this does not belong to its reseed
+MAX_INSTANCES: Final = 50  # a sender may use a new boot for each beat
+MAX_DEPARTED: Final = 50
+NOBODY: Final = Sender()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,6 @@ class MeshEvent:
         """Return the fields of the event's stream entry."""
         fields = {"event": self.event, "svc": self.svc, "boot": self.boot, "ts": f"{self.ts:.3f}"}
         return fields | ({} if self.rev is None else {"rev": str(self.rev)}) | self.more
-
-
-MAX_EARLY: Final = 8  # revisions that beats showed before this process had them
-EARLY_SEC: Final = 10.0  # a beat that showed a revision earlier than this does not belong to its reseed
 
 
 class Convergence:
@@ -115,11 +116,6 @@ class ReplicaConflicts:
             return 0
         self.services_in_conflict.add(svc)
         return count
-
-
-MAX_INSTANCES: Final = 50  # a sender may use a new boot for each beat
-MAX_DEPARTED: Final = 50
-NOBODY: Final = Sender()
 
 
 @dataclass(frozen=True, slots=True)

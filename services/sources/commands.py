@@ -17,9 +17,10 @@ from marketswarm.agent.service_config import require_config
 from marketswarm.bus import Bus
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC
 from marketswarm.cli import event_loop, output, tables
-from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, open_fleet
-from marketswarm.cli.options import DATA, Data, Json, parse_duration
+from marketswarm.cli.local_time import format_moment
+from marketswarm.cli.options import Data, Json, parse_duration
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS
 from marketswarm.market.records import RecordKind

@@ -30,7 +30,7 @@ from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.note_store import NoteStore
 from services.vexy_ai.notes import Fields, Note, parse_note
 from services.vexy_ai.records import WindowContent, parse_window
-from services.vexy_ai.settings import VexyEnvironment, VexySettings, WorkSettings, notes_point
+from services.vexy_ai.settings import NoteSettings, VexyEnvironment, VexySettings, notes_point
 
 if TYPE_CHECKING:
     from services.vexy_ai.llm import Summarizer
@@ -181,7 +181,7 @@ class DigestWriter:
             )
 
     async def _summarize(
-        self, store: NoteStore, settings: WorkSettings, stories: Sequence[Story]
+        self, store: NoteStore, settings: NoteSettings, stories: Sequence[Story]
     ) -> tuple[list[str | None], SummaryResult | None]:
         """Return a summary or None for each of the first stories, and the result.
 

@@ -140,7 +140,7 @@ MAX_FAILURES: Final = 3
 BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
 
 
-class CircuitBreaker:
+class ModelBreaker:
     """Block requests for a while after three failures in a row, or after one lasting failure.
 
     The first pause is BACKOFF.first_sec; each further failure lengthens it up to BACKOFF.longest_sec.
@@ -195,7 +195,7 @@ class Summarizer:
             self._headers["Authorization"] = f"Bearer {key.get_secret_value()}"
         self.metrics, self._log = metrics, log
         self._http = HttpClient()
-        self.breaker = CircuitBreaker()
+        self.breaker = ModelBreaker()
 
     async def summarize(
         self, stories: Sequence[Story], store: NoteStore, settings: LlmSettings

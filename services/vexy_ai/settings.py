@@ -76,7 +76,7 @@ class LlmSettings(ServiceConfig):
     """The number of stories in a digest for which the model writes a summary. Example: `3`."""
 
 
-class WorkSettings(ServiceConfig):
+class NoteSettings(ServiceConfig):
     """`settings` of vexy_ai."""
 
     group: Annotated[str, Field(min_length=1, max_length=100)] = "vexy_ai"
@@ -115,7 +115,7 @@ class VexySettings(ServiceConfig):
 
     variables: ClassVar = list_variables(VexyEnvironment)
 
-    settings: WorkSettings = WorkSettings()
+    settings: NoteSettings = NoteSettings()
     """How vexy_ai reads its streams, which tickers and topics it looks for, and how it makes digests."""
 
 

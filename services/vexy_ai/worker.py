@@ -19,10 +19,10 @@ from services.vexy_ai.note_store import NoteStore
 from services.vexy_ai.notes import Lexicon
 from services.vexy_ai.records import Record, UnusableError, make_record
 from services.vexy_ai.settings import (
+    NoteSettings,
     StreamKind,
     VexyEnvironment,
     VexySettings,
-    WorkSettings,
     dead_letter_key,
     notes_point,
 )
@@ -45,7 +45,7 @@ class VexyWorker:
         self._unsettled: list[tuple[InputStream, Consumer, list[Record]]] = []
         self._batch_limits: dict[str, int] = {}  # as many entries as had BATCH_BYTES in the last batch
         self._claimed_at = float("-inf")
-        self._lexicon: tuple[WorkSettings | None, Lexicon] = (None, Lexicon({}, {}))
+        self._lexicon: tuple[NoteSettings | None, Lexicon] = (None, Lexicon({}, {}))
 
     async def process_next(self, consumer: Consumer, streams: Mapping[str, InputStream]) -> None:
         """Settle the unsettled records, claim abandoned entries, read new entries, and process both."""
@@ -68,7 +68,7 @@ class VexyWorker:
                 backlog = await read_backlog(consumer.bus, stream, consumer.group)
             self.backlogs[stream] = backlog.count_lost(before)
 
-    async def _read_new(self, consumer: Consumer, settings: WorkSettings) -> list[DeliveredEntry]:
+    async def _read_new(self, consumer: Consumer, settings: NoteSettings) -> list[DeliveredEntry]:
         """Read new entries of each stream, as many as its batch and pending limits allow.
 
         If no stream may be read, rest for FULL_PAUSE_SEC and return an empty list.
@@ -89,7 +89,7 @@ class VexyWorker:
         return entries
 
     async def _claim_abandoned(
-        self, consumer: Consumer, streams: Iterable[InputStream], settings: WorkSettings
+        self, consumer: Consumer, streams: Iterable[InputStream], settings: NoteSettings
     ) -> None:
         """Claim and process, one at a time, entries that a consumer did not settle within `claim_sec`.
 
@@ -122,7 +122,7 @@ class VexyWorker:
         consumer: Consumer,
         stream: InputStream,
         entries: Sequence[DeliveredEntry],
-        settings: WorkSettings,
+        settings: NoteSettings,
     ) -> None:
         """Make records of a stream's entries and settle them, SETTLED_AT_ONCE at a time."""
         for at in range(0, len(entries), SETTLED_AT_ONCE):
@@ -135,7 +135,7 @@ class VexyWorker:
         consumer: Consumer,
         stream: InputStream,
         entries: Sequence[DeliveredEntry],
-        settings: WorkSettings,
+        settings: NoteSettings,
     ) -> list[Record]:
         """Return a record for each entry of which one can be made.
 
@@ -155,7 +155,7 @@ class VexyWorker:
             await asyncio.sleep(0)  # let the beats be sent meanwhile
         return records
 
-    async def _settle(self, settings: WorkSettings) -> None:
+    async def _settle(self, settings: NoteSettings) -> None:
         """Settle every list of unsettled records, oldest first; count and log each."""
         notes = notes_point(self._me.section)
         store = NoteStore(self._me.bus(notes.bus), notes.key)
@@ -172,7 +172,7 @@ class VexyWorker:
             write("items.noted", stream=stream.key, items=len(records), new=new)
 
     async def _handle_failure(
-        self, consumer: Consumer, entry: DeliveredEntry, reason: str, settings: WorkSettings
+        self, consumer: Consumer, entry: DeliveredEntry, reason: str, settings: NoteSettings
     ) -> None:
         """Count and log an entry that failed, and leave it pending; after its last try, dead-letter it."""
         self._metrics.count_failed(entry.stream)
@@ -196,7 +196,7 @@ class VexyWorker:
             self._metrics.count_dead(entry.stream)
             self._me.log.error("item.dead", stream=entry.stream, entry=entry.id.decode(), why=reason)
 
-    def _get_lexicon(self, settings: WorkSettings) -> Lexicon:
+    def _get_lexicon(self, settings: NoteSettings) -> Lexicon:
         """Return the lexicon of these settings; build a new one when the settings have changed."""
         if self._lexicon[0] is not settings:
             self._lexicon = settings, Lexicon(settings.symbols, settings.topics)

@@ -3,8 +3,7 @@
 import re
 import shlex
 
-from marketswarm.channels import Severity
-from marketswarm.channels.event_text import make_event_message
+from marketswarm.channels import Severity, make_event_message
 from marketswarm.cli.app import load_all_commands
 from marketswarm.cli.status import describe_leader
 from marketswarm.event import Kind, encode_event

@@ -13,7 +13,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.lease import RENEWALS
 from marketswarm.keys import NOTIFIER_LEASE
 from notifier.lease import NotifierLease
-from notifier.store import WITHIN_SEC, DeadLetter, Store, Transaction
+from notifier.store import WITHIN_SEC, RefusedMessage, Store, Transaction
 from support.rig import Server
 from support.waiting import PATIENT_SEC, auntil
 
@@ -62,7 +62,7 @@ async def test_each_turn_is_on_every_bus_and_a_restart_finds_it(servers):
         assert store.loaded == {}
         assert await store.commit(Transaction({"r:a": b"1", "r:b": b"2"}, records={"e.1": b'{"ts":1}'}))
         assert await store.commit(Transaction({"r:a": None, "r:c": b"\x00\xff"}))
-        dead = DeadLetter(b"{}", "slack", "404", 1.5)
+        dead = RefusedMessage(b"{}", "slack", "404", 1.5)
         assert await store.commit(Transaction(dead=[dead], answers={"ask1": [b"one", b"two"]}))
         await store.settle()
     for server in servers.values():
@@ -144,7 +144,7 @@ async def test_a_state_that_somebody_deleted_is_written_anew(servers):
         servers["b"].cmd("SET", "notifier:state", "a string")
         servers["b"].cmd("SET", "notifier:dead", "a string")
         servers["b"].cmd("LPUSH", NOTIFIER_LEASE, "no lease")
-        await store.commit(Transaction({"r:b": b"1"}, dead=[DeadLetter(b"{}", "c", "404", 1.0)]))
+        await store.commit(Transaction({"r:b": b"1"}, dead=[RefusedMessage(b"{}", "c", "404", 1.0)]))
         await same(servers, {"r:a": "1", "r:b": "1"})
         assert servers["b"].cmd("XLEN", "notifier:dead") == 1
 

@@ -7,7 +7,7 @@ import pytest
 
 from marketswarm.bus import Bus
 from marketswarm.keys import source_account_key
-from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, RateLimiter, account_name
+from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, SourceLimiter, account_name
 from services.sources.catalog.request import ApiKey
 from support.waiting import auntil
 
@@ -16,7 +16,7 @@ ONE, TWO = ApiKey("one", "secret"), ApiKey("two")
 
 @pytest.fixture
 async def limiter(bus):
-    return RateLimiter(bus, "kraken")
+    return SourceLimiter(bus, "kraken")
 
 
 async def test_no_more_requests_pass_than_the_narrowest_limit_allows(limiter, server):
@@ -45,7 +45,7 @@ async def test_processes_do_not_overdraw_together(limiter, server, bus):
     try:
         taken = await asyncio.gather(
             *(
-                RateLimiter(each, "kraken").take(None, [(3600, 50)])
+                SourceLimiter(each, "kraken").take(None, [(3600, 50)])
                 for each in (bus, *others)
                 for _ in range(40)
             )
@@ -93,7 +93,7 @@ async def test_a_source_that_asks_for_a_pause_gets_it_from_all_and_the_longer_on
     await limiter.block(None, 5.0, [(60, 100)])
     other = Bus("market-redis", server.url)
     try:
-        permission = await RateLimiter(other, "kraken").take(None, [(60, 100)])
+        permission = await SourceLimiter(other, "kraken").take(None, [(60, 100)])
     finally:
         await other.aclose()
     assert (permission.why, 25 < permission.wait_sec <= 30) == ("limited", True)

@@ -1,7 +1,7 @@
 import orjson
 import pytest
 
-from marketswarm.text import escape_json, escape_lines, escape_text
+from marketswarm.text import escape_json, escape_lines, escape_text, format_duration
 
 STEERING = {
     "\x1b[2J": r"\x1b[2J",
@@ -37,3 +37,18 @@ def test_escaped_json_means_the_same_and_steers_nothing(text):
     shown = escape_json(raw)
     assert orjson.loads(shown) == {text: [text]}
     assert all(line.isprintable() for line in shown.decode().split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("sec", "said"),
+    [
+        (0, "0 s"),
+        (31.24, "31.2 s"),
+        (119.9, "119.9 s"),
+        (250, "4 min 10 s"),
+        (7500, "2 h 5 min"),
+        (273_600, "3 d 4 h"),
+    ],
+)
+def test_durations_read_well(sec, said):
+    assert format_duration(sec) == said

@@ -20,6 +20,7 @@ LAYERS = {
         "truth",
         "beat",
         "event",
+        "event_text",
         "pings",
         "detector",
         "operator",
@@ -72,6 +73,7 @@ THINKS_WITH = [
     "typing_extensions",
     "contextvars",  # how much one document may still be compared
     "hmac",  # compares secrets in constant time
+    "shlex",  # quotes a name in a command to type
     "fnmatch",  # patterns of names; of the file system it only asks which separator it has
     "cronsim", "oncalendar", "datetime", "zoneinfo",  # when a job runs; time zones are data that they read
     "exchange_calendars", "pandas", "warnings",  # when an exchange trades
@@ -130,6 +132,25 @@ ONLY_IN = {
 MAY_PRINT = ["marketswarm.cli"]
 BARE_MAY_IMPORT = ["pkgutil.extend_path"]  # users' own services are beside ours
 
+# Where constants stand above the first function and class of their file, as they do not everywhere yet.
+CONSTANTS_ON_TOP = [
+    "bootstrap",
+    "marketswarm.acl",
+    "marketswarm.agent",
+    "marketswarm.cli",
+    "marketswarm.fleet",
+    "marketswarm.truth",
+    "notifier",
+    "sentinel",
+    "services.mesh",
+]
+
+# A class has a name of its own, except these: each channel has its options.
+SHARED_CLASS_NAMES = {"Options"}
+
+# The one circle that is left, by the import that closes it.
+CIRCLES_LEFT = {("marketswarm.detector.service", "marketswarm.detector.bus")}
+
 KEYS = "marketswarm.keys"
 _HOLE = "\0"
 
@@ -175,12 +196,7 @@ def modules(root: Path, packages: list[str]) -> Iterator[Module]:
 
 def imports(module: Module) -> Iterator[tuple[int, str]]:
     """Line and full name of each thing imported; `from a import b` gives `a.b`, since b may be a module."""
-    return imports_among(nodes(module), module)
-
-
-def imports_among(some: Iterable[ast.AST], module: Module) -> Iterator[tuple[int, str]]:
-    """Yield what `imports` does, of some nodes of a module."""
-    for node in some:
+    for node in nodes(module):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -192,15 +208,18 @@ def imports_among(some: Iterable[ast.AST], module: Module) -> Iterator[tuple[int
             )
 
 
-def find_circle(tree: Iterable[Module]) -> list[str]:
+def find_circle(tree: Iterable[Module], left: Collection[tuple[str, str]] = ()) -> list[str]:
     """Return the names of modules that import each other in a circle, the first one twice; [] if none do.
 
-    What counts is what an import of the module itself runs: not what stands in a function or under
-    TYPE_CHECKING.
+    Every import counts: those in functions and under TYPE_CHECKING, too. `left` are the imports, as pairs of
+    the importing and the imported module, that are not counted.
     """
     tree = list(tree)
     names = {module.name for module in tree}
-    graph = {module.name: {*modules_imported_at_once(module, names)} - {module.name} for module in tree}
+    graph = {
+        module.name: {each for each in modules_imported(module, names) if (module.name, each) not in left}
+        for module in tree
+    }
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -209,27 +228,37 @@ def find_circle(tree: Iterable[Module]) -> list[str]:
     return []
 
 
-def modules_imported_at_once(module: Module, names: Collection[str]) -> Iterator[str]:
-    """Yield the modules among `names` that importing this one imports by name."""
-    for _, name in imports_among(statements_run_at_once(parse(module).body), module):
+def modules_imported(module: Module, names: Collection[str]) -> Iterator[str]:
+    """Yield the other modules among `names` that this one imports."""
+    for _, name in imports(module):
         # `from a import b` is the module a.b, or a name in a
         known = next((each for each in (name, name.rpartition(".")[0]) if each in names), None)
-        if known is not None:
+        if known not in (None, module.name):
             yield known
 
 
-def statements_run_at_once(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the imports in a module's body, those in its branches and classes too."""
-    for node in body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            yield from statements_run_at_once(node.orelse)
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            inner = (getattr(node, part, []) for part in ("body", "orelse", "finalbody"))
-            handlers = (handler.body for handler in getattr(node, "handlers", []))
-            for part in (*inner, *handlers):
-                yield from statements_run_at_once(part)
+def find_doubled_classes(tree: Iterable[Module]) -> list[str]:
+    """Return a line for each name that several classes have, with their modules."""
+    homes: dict[str, list[str]] = {}
+    for module in tree:
+        for node in nodes(module):
+            if isinstance(node, ast.ClassDef) and node.name not in SHARED_CLASS_NAMES:
+                homes.setdefault(node.name, []).append(module.name)
+    return [f"{name}: {', '.join(places)}" for name, places in homes.items() if len(places) > 1]
+
+
+def find_late_constants(module: Module) -> Iterator[str]:
+    """Yield the constants that stand below a function or class of their file, and use nothing of it."""
+    below: set[str] = set()
+    for node in parse(module).body:
+        names = {each.id: type(each.ctx) for each in ast.walk(node) if isinstance(each, ast.Name)}
+        bound = {name for name, context in names.items() if context is ast.Store}
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            below.add(node.name)
+        elif below and (below & names.keys() or not all(map(str.isupper, bound))):
+            below |= bound
+        elif below and isinstance(node, ast.Assign | ast.AnnAssign):
+            yield from (f"{module.name}:{node.lineno}: {name}" for name in bound)
 
 
 def absolute(module: Module, level: int, name: str | None) -> str:

@@ -69,7 +69,7 @@ OnRequest = Callable[[SentRequest], None]
 
 
 class Limiter(Protocol):
-    """Counts the requests to a source; see `RateLimiter`."""
+    """Counts the requests to a source; see `SourceLimiter`."""
 
     async def take(self, key: ApiKey | None, windows: Windows) -> Permission:
         """Take a request out of what the limits allow."""

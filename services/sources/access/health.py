@@ -11,7 +11,7 @@ from marketswarm.bus import Bus
 from marketswarm.bus.stored_values import read_fields
 from marketswarm.keys import MARKET_SOURCES
 from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
-from services.sources.access.rate_limiter import RateLimiter
+from services.sources.access.rate_limiter import SourceLimiter
 from services.sources.catalog.request import ApiKey
 from services.sources.catalog.source import MarketSource
 
@@ -53,7 +53,7 @@ async def read_health(
 async def _count_left(bus: Bus, source: MarketSource, keys: Sequence[ApiKey]) -> Mapping[int, int]:
     """Return how many requests a source still takes, over all keys."""
     left: Counter[int] = Counter()
-    limiter = RateLimiter(bus, source.name)
+    limiter = SourceLimiter(bus, source.name)
     for key in keys or (None,):
         windows = source.find_limits(has_key=key is not None).windows()
         for (sec, _), count in zip(windows, await limiter.count_left(key, windows), strict=True):

@@ -42,7 +42,7 @@ def account_name(source: str, key: ApiKey | None) -> str:
     return f"{source}:{hashlib.sha256(key.key.encode()).hexdigest()[:12]}"
 
 
-class RateLimiter:
+class SourceLimiter:
     """Count the requests to a source, for each of its keys. Each method raises BusError."""
 
     def __init__(self, bus: Bus, source: str) -> None:

@@ -21,7 +21,7 @@ from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.client import AskContext, SourceClient
 from services.sources.access.health import SourceHealth, read_health
 from services.sources.access.keys import read_keys
-from services.sources.access.rate_limiter import RateLimiter
+from services.sources.access.rate_limiter import SourceLimiter
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.evaluation import RecordClock, evaluate_answer
 from services.sources.cascade.series import (
@@ -424,7 +424,7 @@ class SeriesLoader:
     ) -> SourceAnswer:
         """Ask a source of the catalogue."""
         bus = self.store.bus
-        context = AskContext(RateLimiter(bus, source), terms.patience_sec, deadline, terms.sent.append)
+        context = AskContext(SourceLimiter(bus, source), terms.patience_sec, deadline, terms.sent.append)
         answer = await self._client.ask(
             self._find_source(source), question, CircuitBreaker(bus, source), context
         )

@@ -54,8 +54,8 @@ PATH_MARKS: Final = ("{symbol}", "{base}", "{quote}")
 """What stands for a symbol's spelling, and the parts of a pair, in a path."""
 
 
-class _Strict(BaseModel):
-    """A part of a source's file: unknown keys are errors, and nothing changes afterwards."""
+class FilePart(BaseModel):
+    """A part of a source's file or of a recording: unknown keys are errors, and nothing changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -121,7 +121,7 @@ class AuthPlace(StrEnum):
     PATH = "path"  # the path has {key}
 
 
-class Auth(_Strict):
+class Auth(FilePart):
     """How a source knows us. `optional` sources answer without a key, too, within narrower limits."""
 
     place: AuthPlace = AuthPlace.NONE
@@ -150,7 +150,7 @@ class Auth(_Strict):
         return self
 
 
-class Limits(_Strict):
+class Limits(FilePart):
     """How many requests a source takes, over all processes with the same key."""
 
     per_second: Count | None = None
@@ -171,7 +171,7 @@ class Limits(_Strict):
         return tuple((sec, count) for sec, count in named.items() if count is not None)
 
 
-class SymbolRule(_Strict):
+class SymbolRule(FilePart):
     """How a source spells the symbols of one asset class."""
 
     template: Annotated[str, AfterValidator(_require_template)] = "{symbol}"
@@ -212,7 +212,7 @@ class SymbolRule(_Strict):
         return base, quote
 
 
-class FieldRule(_Strict):
+class FieldRule(FilePart):
     """Where a field of a record is in a row, and how it is written."""
 
     path: Path
@@ -228,7 +228,7 @@ class FieldRule(_Strict):
     """Whether the number is 1 divided by the above, as for a rate the other way round."""
 
 
-class Paging(_Strict):
+class Paging(FilePart):
     """How a source gives more than one page."""
 
     next: Path
@@ -238,7 +238,7 @@ class Paging(_Strict):
     max_pages: Annotated[int, Field(ge=2, le=100)] = 20
 
 
-class Signs(_Strict):
+class Signs(FilePart):
     """How a document says that it is no answer: paths that then have a value. Looked for in this order."""
 
     limited: tuple[Path, ...] = ()
@@ -251,7 +251,7 @@ class Signs(_Strict):
     """That there is nothing. Also looked for with a status that is about the question, such as 400."""
 
 
-class Endpoint(_Strict):
+class Endpoint(FilePart):
     """One question that a source answers."""
 
     kind: RecordKind
@@ -357,7 +357,7 @@ class Endpoint(_Strict):
         return self
 
 
-class Stream(_Strict):
+class Stream(FilePart):
     """How a source sends bars of a minute by itself, over a WebSocket, each when its time is over."""
 
     protocol: Literal["binance_klines"]
@@ -368,7 +368,7 @@ class Stream(_Strict):
     """How it spells symbols, where that is not the source's spelling."""
 
 
-class MarketSource(_Strict):
+class MarketSource(FilePart):
     """One file of the catalogue."""
 
     name: Annotated[str, Field(pattern=NAME.pattern)]

@@ -19,11 +19,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from marketswarm.market.entries import MAX_MS, MAX_NUMBER, MIN_MS, SYMBOL
 from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, Bar, Observation, Quote, Record, RecordKind
 from services.sources.catalog.answer import Misfit
+from services.sources.catalog.source import FilePart
 
 MAX_FILE_BYTES: Final = 64_000_000
 MAX_BYTES: Final = 256_000_000
@@ -44,13 +45,7 @@ class RecordingError(Exception):
     """A file is no recording that can be played; the message says why, and what to do."""
 
 
-class _Strict(BaseModel):
-    """Read a line of a recording; a field that nobody knows is a mistake."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Origin(_Strict):
+class Origin(FilePart):
     """Say where a part of a recording comes from, and what its licence allows."""
 
     what: Text
@@ -59,7 +54,7 @@ class Origin(_Strict):
     licence: Text
 
 
-class Reel(_Strict):
+class Reel(FilePart):
     """Define a stretch of time in which some symbols play.
 
     What was known before `play_from` is history, and there at once. At `to` the reel stops.
@@ -73,7 +68,7 @@ class Reel(_Strict):
     symbols: Annotated[frozenset[Symbol], Field(min_length=1, max_length=10_000)]
 
 
-class Header(_Strict):
+class Header(FilePart):
     """Read the first line of a recording."""
 
     format: Literal["marketswarm-recording"]
@@ -84,7 +79,7 @@ class Header(_Strict):
     reels: Annotated[tuple[Reel, ...], Field(min_length=1, max_length=100)]
 
 
-class _Row(_Strict):
+class _Row(FilePart):
     sym: Symbol
     asset: AssetClass
     known: Time | None = None

@@ -64,7 +64,7 @@ def test_from_up_to_ctrl_c_over_a_simulation_a_kill_and_a_reseed(fleet):
             r"its last beat was at [0-9:]{8}: the healer misses it 3 s after that, in [0-9.]+ s", said[1]
         )
         assert "✗ rss_agg is down" in said[2]
-        assert "✓ rss_agg is up, after" in said[4]
+        assert "✓ rss_agg is up again, after" in said[4]
         assert [event["type"] for event in tail.of(svc="rss_agg")] == ["heartbeat_miss", "heartbeat_ok"]
 
         boot = fleet.row("mesh")["boot"]

@@ -12,11 +12,11 @@ from marketswarm.event import Event, Kind, encode_event, make_event_id
 from marketswarm.exit import Exit
 from marketswarm.settings import TracingSettings, read_settings
 from marketswarm.tracing import open_tracer, read_event_ids
+from marketswarm.tracing.endpoint import find_endpoint
 from marketswarm.tracing.tracer import (
     MAX_EVENTS,
     compute_first_span_id,
     compute_trace_id,
-    find_endpoint,
     show_endpoint,
 )
 

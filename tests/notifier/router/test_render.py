@@ -24,8 +24,8 @@ def test_several_kinds_of_news_in_one_message_say_which_is_whose():
     town.run(3)
     assert said(town)[-1] == "2 services are down, 2 are up again | down: c, bus market-redis; up again: a, b"
     assert [line.split(":")[0] for line in town.last().lines] == [
-        "a is up again",
-        "b is up again",
+        "a is up again, after 90 s",
+        "b is up again, after 90 s",
         "c is down",
         "bus market-redis is away",
     ]

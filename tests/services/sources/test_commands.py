@@ -5,7 +5,7 @@ import time
 import orjson
 import pytest
 
-from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.local_time import format_moment
 from services.sources.commands import describe_status, update_status
 from support.rig.receiver import Answer, Receiver
 from support.rig.shell import Shell

@@ -15,7 +15,7 @@ from services.vexy_ai.digest import make_story
 from services.vexy_ai.llm import (
     SUMMARY_LIMIT,
     BadAnswerError,
-    CircuitBreaker,
+    ModelBreaker,
     Summarizer,
     parse_summary,
     sanitize,
@@ -94,7 +94,7 @@ def test_whatever_is_answered_it_is_a_summary_or_unfit(body):
 
 
 def test_after_three_failures_in_a_row_the_model_is_tried_once_after_pauses_that_double():
-    breaker, now, pauses = CircuitBreaker(), 0.0, []
+    breaker, now, pauses = ModelBreaker(), 0.0, []
     for _ in range(3):
         assert breaker.open_sec(now) == 0
         breaker.record_failure("500", now)
@@ -117,7 +117,7 @@ def test_after_three_failures_in_a_row_the_model_is_tried_once_after_pauses_that
     [({"lasting": True}, 60), ({"after_sec": 7.0}, 7), ({"after_sec": 1e9}, 3600), ({}, 0)],
 )
 def test_what_lasts_needs_no_three_and_a_pause_that_is_asked_for_is_kept_up_to_an_hour(how, open_sec):
-    breaker = CircuitBreaker()
+    breaker = ModelBreaker()
     breaker.record_failure("429", 0.0, **how)
     assert breaker.open_sec(0.0) == open_sec
 

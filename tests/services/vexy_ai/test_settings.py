@@ -8,9 +8,9 @@ from marketswarm.agent.service_config import load_with_sections, require_config
 from marketswarm.truth import AccessPoint, Heartbeat, Service, TruthError, parse_truth
 from marketswarm.truth.model import AccessPoints
 from services.vexy_ai.settings import (
+    NoteSettings,
     StreamKind,
     VexySettings,
-    WorkSettings,
     dead_letter_key,
     find_streams,
     notes_point,
@@ -28,7 +28,7 @@ NO_TICKER = 'symbols: number 2 is not a ticker: capital letters and digits, such
 
 
 def test_nothing_has_to_be_said():
-    assert own({}) == WorkSettings()
+    assert own({}) == NoteSettings()
 
 
 def test_symbols_may_be_a_list_or_have_names():

@@ -3,7 +3,7 @@
 from marketswarm.keys import MARKET_SOURCES
 from services.sources.access.circuit_breaker import OPEN_AFTER, BreakerState, CircuitBreaker
 from services.sources.access.health import SourceHealth, read_health
-from services.sources.access.rate_limiter import RateLimiter
+from services.sources.access.rate_limiter import SourceLimiter
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
 from services.sources.metrics import SourcesMetrics
@@ -23,7 +23,7 @@ async def test_states_breakers_and_what_is_left_of_limits_are_read_and_become_me
         await CircuitBreaker(bus, "twelve_data").record_failure()
     await CircuitBreaker(bus, "okx").pause(None)
     windows = shipped_catalog()["twelve_data"].limits.windows()
-    await RateLimiter(bus, "twelve_data").take(KEYS["twelve_data"][0], windows)
+    await SourceLimiter(bus, "twelve_data").take(KEYS["twelve_data"][0], windows)
     names = ["kraken", "twelve_data", "okx", "ecb", "replay_a"]
     health = await read_health(bus, names, shipped_catalog(), KEYS)
     assert {name: each.is_up for name, each in health.items()} == {

@@ -12,7 +12,7 @@ from marketswarm.keys import MARKET_DOWNLOADS, MARKET_SOURCES, source_account_ke
 from marketswarm.market.records import Bar, RecordKind
 from services.sources.access import client as client_module
 from services.sources.access.circuit_breaker import CircuitBreaker
-from services.sources.access.rate_limiter import RateLimiter
+from services.sources.access.rate_limiter import SourceLimiter
 from services.sources.cascade import loader as loader_module
 from services.sources.cascade import store as store_module
 from services.sources.cascade.loader import LoadOutcome, SeriesLoader
@@ -169,7 +169,7 @@ async def test_a_key_that_is_used_up_keeps_no_series_from_its_source(market):
     keys = (ApiKey("one"), ApiKey("two"))
     market.keys = {"twelve_data": keys}
     windows = shipped_catalog()["twelve_data"].limits.windows()
-    await RateLimiter(market.bus, "twelve_data").block(keys[0], 72_000, windows)
+    await SourceLimiter(market.bus, "twelve_data").block(keys[0], 72_000, windows)
     for symbol in ("A", "B", "A", "B"):
         result = await market.load(replace(STOCK, symbol=symbol))
         assert [finding.verdict for finding in result.findings] == [SourceVerdict.FRESH]
@@ -179,7 +179,7 @@ async def test_a_new_key_is_used_at_once_by_whoever_is_started_with_it(market):
     old, new = ApiKey("old"), ApiKey("new")
     market.keys = {"twelve_data": (old,)}
     windows = shipped_catalog()["twelve_data"].limits.windows()
-    await RateLimiter(market.bus, "twelve_data").block(old, 72_000, windows)
+    await SourceLimiter(market.bus, "twelve_data").block(old, 72_000, windows)
     result = await market.load(STOCK)
     assert (result.state.status, result.findings[0].wait_sec > 70_000) == (SeriesStatus.LIMITED, True)
     market.keys = {"twelve_data": (new,)}

@@ -1,10 +1,11 @@
-"""What people read of an event."""
+"""What people read of an event: in messages, on the terminal and on the board."""
 
 import pytest
 
 from marketswarm.channels import Severity, make_event_message
-from marketswarm.channels.event_text import LATE_SEC
-from marketswarm.event import Event, Kind, encode_event, parse_event
+from marketswarm.channels.message import LATE_SEC
+from marketswarm.event import UNWATCHED_REASON, Event, Kind, encode_event, parse_event
+from marketswarm.event_text import describe_event, join_words
 
 # fmt: off
 SAYS = [
@@ -22,6 +23,21 @@ SAYS = [
      "bus market-redis is back", "it answers", "info"),
     (Event(Kind.HEARTBEAT_MISS, "rss_agg", 9.0, "a", "healer", late_sec=31.2, timeout_sec=30),
      "rss_agg is down", "no beat for 31.2 s (timeout 30 s)", "warning"),
+    (Event(Kind.HEARTBEAT_MISS, "a", 9.0, "a", "healer", late_sec=30, timeout_sec=30, reason="never_seen"),
+     "a is down", "no beat for 30 s, none ever (timeout 30 s)", "warning"),
+    (Event(Kind.HEARTBEAT_OK, "a", 9.0, "a", "healer", age_sec=0.004), "a is up", "it beats", "info"),
+    (Event(Kind.HEARTBEAT_UNWATCHED, "a", 9.0, "a", "healer"),
+     "a is no longer watched", "it was down, and the truth no longer names it", "info"),
+    (Event(Kind.HEARTBEAT_GAP, "a", 9.0, "a", "healer", gap_sec=0.0, restarted=True),
+     "a restarted, and is up", "it did not beat all the time while nobody listened", "info"),
+    (Event(Kind.HEARTBEAT_GAP, "a", 9.0, "a", "healer", gap_sec=250.0, restarted=False),
+     "a was away unseen", "silent for at least 4 min 10 s while nobody listened", "info"),
+    (Event(Kind.BUS_OK, "extra", 9.0, "a", "healer", reason=UNWATCHED_REASON, since=1.0, down_sec=8.0),
+     "bus extra is no longer watched", "it was away, and the truth no longer names it", "info"),
+    (Event(Kind.TRUTH_DRIFT, "b", 9.0, "a", "sentinel"),
+     "the truth on b has drifted", "it is not the same as on the other buses", "warning"),
+    (Event(Kind.TRUTH_DRIFT, "b", 9.0, "a", "sentinel", reason="missing"),
+     "the truth on b has drifted", "it is missing", "warning"),
     (Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", late_sec=90000, reason="overdue", since=3.0),
      "backup is overdue", "no run was reported by its deadline; no run for 25 h 0 min", "warning"),
     (Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", late_sec=90000, reason="never_ended"),
@@ -109,3 +125,13 @@ def test_a_service_that_another_process_runs_now_restarted():
     message = make_event_message(gap, b"{}", 9.0)
     assert message.title == "a restarted, and is up"
     assert message.text.startswith("silent for at least 40 s while nobody listened\n")
+
+
+def test_a_title_and_a_text_make_one_line():
+    assert join_words("a is down", "no beat for 30 s") == "a is down: no beat for 30 s"
+    assert join_words("a is up again", "after 31 s") == "a is up again, after 31 s"
+    assert join_words("a is flapping", "") == "a is flapping"
+
+
+def test_a_name_is_never_read_as_a_template():
+    assert describe_event(Event(Kind.BUS_OK, "{late}{0}", 9.0, "a", "healer"))[0] == "bus {late}{0} is back"

@@ -1,0 +1,153 @@
+"""Describe an alert event in words: the one table for mails, chats, the terminal and the board. Pure.
+
+The title names the service and its state, the text gives the details. The other lines of a message are here,
+too: the time, the place and the next command.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm.event import UNWATCHED_REASON, Event, Kind, Severity
+from marketswarm.text import format_duration, format_moment
+
+
+@dataclass(frozen=True, slots=True)
+class _EventWords:
+    """The words for an event; `{svc}` and the other fields are filled in by `describe_event`.
+
+    `ended` replaces the text of an event that says how long the outage lasted. `next` is the command to
+    type after the event, empty if none is needed.
+    """
+
+    title: str
+    text: str
+    next: str = ""
+    severity: Severity = Severity.INFO
+    ended: str = "after {lasted}"
+
+
+_NAMED_NO_LONGER: Final = "and the truth no longer names it"
+_WARNING, _CRITICAL = Severity.WARNING, Severity.CRITICAL
+# fmt: off
+_WORDS: Final[Mapping[Kind, _EventWords]] = {
+    Kind.HEARTBEAT_MISS: _EventWords(
+        "{svc} is down", "no beat for {late}{goodbye} (timeout {timeout})", "health {svc}", _WARNING),
+    Kind.HEARTBEAT_OK: _EventWords("{svc} is up{again}", "it beats"),
+    Kind.HEARTBEAT_UNWATCHED: _EventWords("{svc} is no longer watched", f"it was down, {_NAMED_NO_LONGER}"),
+    Kind.HEARTBEAT_GAP: _EventWords(
+        "{svc} was away unseen", "it did not beat all the time while nobody listened",
+        ended="silent for at least {lasted} while nobody listened"),
+    Kind.HEALER_MISS: _EventWords(
+        "{svc} is down",
+        "no beat for {late}{goodbye} (timeout {timeout}); no service is watched until it is back",
+        "status", _CRITICAL),
+    Kind.HEALER_OK: _EventWords("{svc} is up again", "it beats"),
+    Kind.BUS_MISS: _EventWords(
+        "bus {svc} is away", "it has not answered for {late}{reason}", "status", _CRITICAL),
+    Kind.BUS_OK: _EventWords("bus {svc} is back", "it answers"),
+    Kind.TRUTH_DRIFT: _EventWords(
+        "the truth on {svc} has drifted", "it is not the same as on the other buses", "seed", _WARNING),
+    Kind.TRUTH_OK: _EventWords("the truth on {svc} is right again", "it is the same on all buses"),
+    Kind.PROBE_MISS: _EventWords(
+        "{svc} is down", "its probes have failed for {late}{reason}", "alerts --since 1h", _WARNING),
+    Kind.PROBE_OK: _EventWords("{svc} is up again", "its probes succeed"),
+    Kind.PROBE_UNWATCHED: _EventWords("{svc} is no longer probed", f"it was down, {_NAMED_NO_LONGER}"),
+    Kind.SOURCE_MISS: _EventWords(
+        "{svc} fails", "it has given no answer that can be used for {late}{reason}",
+        "source status", _WARNING),
+    Kind.SOURCE_OK: _EventWords("{svc} answers again", "its answers can be used"),
+    Kind.SOURCE_UNWATCHED: _EventWords("{svc} is no longer asked", f"it failed, {_NAMED_NO_LONGER}"),
+    Kind.REACH_GAP: _EventWords(
+        "the {svc} reached no bus", "its own network, or all buses at once; nothing was watched",
+        ended="for {lasted}; its own network, or all buses at once; nothing was watched"),
+    Kind.WATCH_MISS: _EventWords(
+        "{svc} can't be watched", "its bus does not let its channel be heard{reason}", "acl", _WARNING),
+    Kind.WATCH_OK: _EventWords("{svc} is watched again", "its channel can be heard"),
+    Kind.WATCH_UNWATCHED: _EventWords(
+        "{svc} is no longer watched", f"it could not be heard, {_NAMED_NO_LONGER}"),
+}
+_RESTARTED: Final = "restarted"
+_SPECIAL_WORDS: Final[Mapping[tuple[Kind, str | None], _EventWords]] = {
+    (Kind.HEARTBEAT_MISS, "failed"): _EventWords("{svc} failed", "its command ended{code}", "status"),
+    (Kind.HEARTBEAT_MISS, "overdue"): _EventWords(
+        "{svc} is overdue", "no run was reported by its deadline; no run {since}", "health {svc}"),
+    (Kind.HEARTBEAT_MISS, "never_ended"): _EventWords(
+        "{svc} never ended",
+        "its run started, and did not end within its longest time; no run {since}", "health {svc}"),
+    (Kind.HEARTBEAT_GAP, _RESTARTED): _EventWords(
+        "{svc} restarted, and is up", _WORDS[Kind.HEARTBEAT_GAP].text,
+        ended=_WORDS[Kind.HEARTBEAT_GAP].ended),
+    (Kind.BUS_OK, UNWATCHED_REASON): _EventWords(
+        "bus {svc} is no longer watched", f"it was away, {_NAMED_NO_LONGER}",
+        ended=f"it was away, {_NAMED_NO_LONGER}"),
+    (Kind.TRUTH_DRIFT, "missing"): _EventWords("the truth on {svc} has drifted", "it is missing", "seed"),
+    (Kind.TRUTH_DRIFT, "invalid"): _EventWords("the truth on {svc} has drifted", "it is not valid", "seed"),
+}
+"""The words for some reasons of a kind, and for a gap in which the service restarted."""
+# fmt: on
+_GOODBYE: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
+
+
+def describe_event(event: Event) -> tuple[str, str]:
+    """Return the title of an event's message, and the first line of its text."""
+    words = _find_words(event)
+    lasted = event.gap_sec or event.down_sec
+    late = format_seconds(event.late_sec)
+    fields = {
+        "svc": event.svc,
+        "late": late,
+        "timeout": format_seconds(event.timeout_sec),
+        "lasted": format_seconds(lasted),
+        "goodbye": _GOODBYE.get(event.reason or "", ""),
+        "reason": f" ({event.reason})" if event.reason else "",
+        "code": "" if event.exit_code is None else f" with exit code {event.exit_code}",
+        "since": "ever" if event.since is None else f"for {late}",
+        "again": " again" if lasted else "",
+    }
+    is_over = lasted is not None and event.type.is_bad is not True
+    return words.title.format(**fields), (words.ended if is_over else words.text).format(**fields)
+
+
+def _find_words(event: Event) -> _EventWords:
+    """Return the words for an event's kind and reason."""
+    key = (event.type, _RESTARTED if event.restarted else event.reason)
+    return _SPECIAL_WORDS.get(key, _WORDS[event.type])
+
+
+def join_words(title: str, text: str) -> str:
+    """Return a title and a text as one line: `a is down: no beat for 31.2 s`, `a is up again, after 31 s`."""
+    return f"{title}{', ' if text.startswith(('after ', 'for ')) else ': '}{text}" if text else title
+
+
+def severity_of(kind: Kind) -> Severity:
+    """Return the severity of an event's kind, for events to which the truth gives none."""
+    return _WORDS[kind].severity
+
+
+def format_seconds(value: float | None) -> str:
+    """Return a duration in words; `some time` for None."""
+    return "some time" if value is None else format_duration(value)
+
+
+def describe_context(event: Event, fleet: str = "") -> str:
+    """Return since when an outage lasts, or when another event was, with host and fleet if they are known."""
+    begins = f"since {format_moment(event.outage_start())}" if event.type.is_bad else None
+    return describe_place(begins or f"at {format_moment(event.ts)}", event.host or "", fleet)
+
+
+def describe_place(moment: str, host: str, fleet: str) -> str:
+    """Return `since 2025-11-06 12:50:27 UTC on web-3, fleet shop`; an empty host or fleet is left out."""
+    return f"{moment}{f' on {host}' if host else ''}{f', fleet {fleet}' if fleet else ''}"
+
+
+def list_next_commands(event: Event) -> tuple[str, ...]:
+    """Return the line with the command to type after an event, in a tuple; () if none is needed."""
+    command = _find_words(event).next
+    return (format_next_command(command, event.svc),) if command else ()
+
+
+def format_next_command(command: str, svc: str = "") -> str:
+    """Return the line `next: marketswarm …`, with `svc`, quoted for a shell, in place of `{svc}`."""
+    return f"next: marketswarm {command.format(svc=shlex.quote(svc))}"
