@@ -10,8 +10,9 @@ from functools import lru_cache
 from typing import Annotated, Final
 
 import orjson
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
+from marketswarm.bus.stream import is_entry_id
 from marketswarm.event import Event, Kind, parse_event
 
 OPENS: Final = frozenset(
@@ -81,7 +82,14 @@ class NoticeKind(StrEnum):
     NOTE = "note"  # a gap, such as a restart
 
 
-EntryId = Annotated[str, Field(pattern=r"^\d{1,20}-\d{1,20}$")]
+def _require_entry_id(text: str) -> str:
+    """Return `text` if it is an entry's id; otherwise raise ValueError."""
+    if not is_entry_id(text.encode()):
+        raise ValueError("must be an entry's id, such as 1763000000000-0")
+    return text
+
+
+EntryId = Annotated[str, AfterValidator(_require_entry_id)]
 """The id of a stream's entry, such as `1763000000000-0`."""
 
 

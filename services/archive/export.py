@@ -8,6 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
+from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
 from services.archive.partitions import next_month
 from services.archive.reader import iterate_rows
 
@@ -37,6 +40,8 @@ _TYPES: Final = {
     "final": "Boolean",
     "replay": "Boolean",
 }
+_VALUES: Final = {"indicators": INDICATOR_VALUES, "features": FEATURE_NAMES}
+"""By table, the names in its column of JSON that have columns of their own, after those of the table."""
 _TIMES: Final = frozenset({"start", "at", "asked_at"})
 
 
@@ -92,7 +97,7 @@ async def _export_month(
         async for rows in iterate_rows(connection, table, *span, symbols):
             parts.append(path.with_suffix(f".{len(parts):05}.part"))
             with _file_errors(path):
-                make_frame(rows).write_parquet(parts[-1], compression="zstd")
+                make_frame(table, rows).write_parquet(parts[-1], compression="zstd")
             count += len(rows)
         if parts:
             with _file_errors(path):
@@ -135,12 +140,31 @@ def _remove_parts(path: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def make_frame(rows: Sequence[Any]) -> "pl.DataFrame":
-    """Return rows of one table, as asyncpg returns them, as a table of polars. There must be one at least."""
+def make_frame(table: str, rows: Sequence[Any]) -> "pl.DataFrame":
+    """Return rows of a table, as asyncpg returns them, as a table of polars. There must be one at least.
+
+    Indicators and features have a column for each value, whichever the rows have: parts are joined. Values
+    that this release does not know by name are in `other_values`, as JSON; it is null without any.
+    """
     import polars as pl  # noqa: PLC0415 - takes a second to import, and only this command needs it
 
     schema = {
         name: pl.Datetime("us", "UTC") if name in _TIMES else getattr(pl, _TYPES.get(name, "String"))
         for name in rows[0].keys()  # noqa: SIM118 - a Record iterates over its values
     }
-    return pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
+    if (names := _VALUES.get(table)) is None:
+        return pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
+    del schema["values"]
+    own = tuple(schema)
+    schema |= dict.fromkeys(names, pl.Float64()) | {"other_values": pl.String()}
+    spread = [(*(row[name] for name in own), *_split_values(row["values"], names)) for row in rows]
+    return pl.DataFrame(spread, schema=schema, orient="row")
+
+
+def _split_values(text: str, names: Sequence[str]) -> Iterator[float | str | None]:
+    """Yield each name's value in a JSON object, None if it has none; then the others as JSON, or None."""
+    values = orjson.loads(text)
+    for name in names:
+        number = values.pop(name, None)
+        yield None if number is None else float(number)
+    yield orjson.dumps(values).decode() if values else None

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from marketswarm.market.entries import MAX_MS, MIN_MS
-from marketswarm.market.records import TIMEFRAME_SEC, Bar
+from marketswarm.market.records import Bar
 from marketswarm.market.sessions import OutsideCalendarError, Session, TradingDay
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -27,7 +27,6 @@ ROW_COUNT: Final = 8
 _FORMAT: Final = 1
 _MAX_CHECKPOINT: Final = 4_000_000
 _MAX_BARS: Final = 20_000
-_DAY_SEC: Final = TIMEFRAME_SEC["1d"]
 
 
 class CheckpointError(ValueError):
@@ -56,7 +55,7 @@ class BarColumns:
     def __init__(self, timeframe: str, session: Session, capacity: int = 64) -> None:
         self.timeframe = timeframe
         self._session = session
-        self._is_daily = TIMEFRAME_SEC[timeframe] >= _DAY_SEC
+        self._is_daily = timeframe == "1d"
         self._day: TradingDay | None = None
         self.count = 0
         self.starts: Starts = np.empty(max(capacity, 1), dtype=np.int64)

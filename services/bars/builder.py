@@ -13,6 +13,7 @@ read: of the entries of one bar, the highest revision of the highest epoch count
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice, pairwise
 from typing import Final
 
@@ -65,6 +66,7 @@ from services.bars.state import (
     OpenBar,
     Slot,
     SymbolState,
+    past_field,
     series_field,
 )
 from services.bars.ticks import forget_old_ticks, merge_tick
@@ -134,16 +136,17 @@ class BarBuilder:
         self.live_indicators = {
             timeframe: LiveIndicators(
                 state.tables[timeframe],
-                IndicatorSeries(timeframe, grid.session, group.indicators),
-                stored.get(series_field(timeframe).encode(), b""),
+                partial(IndicatorSeries, timeframe, grid.session, group.indicators),
+                *(stored.get(name(timeframe).encode(), b"") for name in (series_field, past_field)),
             )
             for timeframe in (group.timeframes if group.indicators else ())
         }
         # what was stored of a timeframe whose bars may change now without its indicators
         self._outdated = [
-            series_field(timeframe)
+            name(timeframe)
             for timeframe in TIMEFRAMES
-            if timeframe not in self.live_indicators and series_field(timeframe).encode() in stored
+            for name in (series_field, past_field)
+            if timeframe not in self.live_indicators and name(timeframe).encode() in stored
         ]
         self._grid = grid
         # by timeframe, the starts of the bars to publish, and of the bars that longer ones are built of; the
@@ -151,8 +154,8 @@ class BarBuilder:
         self._changed: dict[Timeframe, dict[int, Provenance]] = {timeframe: {} for timeframe in TIMEFRAMES}
         self._built: dict[Timeframe, dict[int, Provenance]] = {timeframe: {} for timeframe in TIMEFRAMES}
         self._open_values: dict[tuple[Timeframe, int], Values] = {}
-        self._rejected: list[dict[str, str]] = []
-        self._passed: list[dict[str, str]] = []
+        self._pending = Outputs()
+        """What came of single entries since the last flush: a history, and what was rejected."""
         self._has_new_day = False
         self._first_close_ms = self._find_first_close()
         self._oldest_of: tuple[int | None, int | None] | None = None
@@ -162,7 +165,7 @@ class BarBuilder:
     @property
     def is_changed(self) -> bool:
         """Return True if something was taken or rejected since the last flush."""
-        return bool(self._rejected or self._passed or self._built["1m"]) or any(self._changed.values())
+        return bool(len(self._pending) or self._built["1m"]) or any(self._changed.values())
 
     def take(self, arrival: Arrival) -> None:
         """Check an entry and take it into the state, or put it aside for the quarantine."""
@@ -177,8 +180,7 @@ class BarBuilder:
 
     def flush(self, clock_ms: int) -> Outputs:
         """Build what changed, and return what is to be published at this time."""
-        outputs = Outputs(bars=self._passed, quarantine=self._rejected)
-        self._passed, self._rejected = [], []
+        outputs, self._pending = self._pending, Outputs()
         for finer, timeframe in _CHAIN:
             self._build(finer, timeframe)
         self._built[TIMEFRAMES[-1]].clear()
@@ -212,6 +214,8 @@ class BarBuilder:
         for timeframe, live in self.live_indicators.items():
             if (packed := live.pack()) is not None:
                 fields[series_field(timeframe)] = packed
+            if (packed := live.pack_past()) is not None:
+                fields[past_field(timeframe)] = packed
         return fields, forgotten
 
     def _take_bar(self, arrival: Arrival) -> None:
@@ -340,10 +344,15 @@ class BarBuilder:
 
     def _pass_on(self, candidate: Candidate, timeframe: Timeframe, provenance: Provenance) -> None:
         """Publish a bar of an old history, without keeping it: no minute and no correction of it is taken."""
-        self.state.cover(timeframe, candidate.bar.start_ms)
+        bar = candidate.bar
+        self.state.cover(timeframe, bar.start_ms)
         if timeframe in self.group.timeframes:
-            fields = self._encode_bar(timeframe, candidate.bar, provenance, rev=0, is_final=True)
-            self._passed.append(fields)
+            self._pending.bars.append(self._encode_bar(timeframe, bar, provenance, rev=0, is_final=True))
+        live = self.live_indicators.get(timeframe)
+        if live is not None and (values := live.append_past(bar)) is not None:
+            self._pending.indicators.append(
+                self._encode_values(timeframe, bar.start_ms, values, provenance, rev=0, is_final=True)
+            )
 
     def _settle_suspect(self, candidate: Candidate, known: Known) -> None:
         """Forget the suspect after a later minute passed; take it in before, if that one confirms it."""
@@ -434,6 +443,8 @@ class BarBuilder:
         else:
             slot.given = held
             state.cover(timeframe, bar.start_ms)
+            if timeframe in self.live_indicators:
+                self.live_indicators[timeframe].end_past()
         state.is_replay = provenance.is_replay
         if slot.shown is held:
             self._changed[timeframe][bar.start_ms] = provenance
@@ -465,7 +476,7 @@ class BarBuilder:
         """Put an entry aside for the quarantine."""
         self.counts[source, rejection.check] += 1
         stream = MARKET_BARS if arrival.kind is RecordKind.BARS else MARKET_QUOTES
-        self._rejected.append(
+        self._pending.quarantine.append(
             {
                 "check": rejection.check.value,
                 "why": rejection.why,
@@ -603,17 +614,39 @@ class BarBuilder:
                 held = slot.shown
                 is_replay = self.state.is_replay or (held is not None and held.is_replay)
                 provenance = Provenance(held.source if held else "unknown", is_replay=is_replay)
-            fields = {
-                "sym": self.state.symbol,
-                "timeframe": timeframe,
-                "start": str(start_ms),
-                "rev": str(slot.indicator_rev),
-                "epoch": str(self.state.epoch),
-                "final": "1" if is_final else "0",
-                "values": orjson.dumps(values[start_ms]).decode(),
-            }
-            fields.update(encode_provenance(provenance))
-            outputs.indicators.append(fields)
+            outputs.indicators.append(
+                self._encode_values(
+                    timeframe,
+                    start_ms,
+                    values[start_ms],
+                    provenance,
+                    rev=slot.indicator_rev,
+                    is_final=is_final,
+                )
+            )
+
+    def _encode_values(
+        self,
+        timeframe: Timeframe,
+        start_ms: int,
+        values: Values,
+        provenance: Provenance,
+        *,
+        rev: int,
+        is_final: bool,
+    ) -> dict[str, str]:
+        """Return the fields of an entry of indicators."""
+        fields = {
+            "sym": self.state.symbol,
+            "timeframe": timeframe,
+            "start": str(start_ms),
+            "rev": str(rev),
+            "epoch": str(self.state.epoch),
+            "final": "1" if is_final else "0",
+            "values": orjson.dumps(values).decode(),
+        }
+        fields.update(encode_provenance(provenance))
+        return fields
 
     def _recall_values(self, timeframe: Timeframe, start_ms: int) -> Values | None:
         """Return the values at a bar that became final without a change; None if nobody knows them."""

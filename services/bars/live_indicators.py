@@ -2,9 +2,12 @@
 
 The bars themselves are stored in their table. So a series is stored only now and then, and whenever a bar was
 corrected that the stored series has seen; whoever reads it puts the later bars of the table on top.
+
+A history may come after bars of the table: its bars are older, and not kept. They get a series of their own,
+and once the history has reached the table, this series goes on with the table's bars, in place of theirs.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 from zlib import crc32
 
@@ -23,12 +26,21 @@ class LiveIndicators:
 
     Args:
         table: the bars.
-        series: a series that has no bars yet.
+        make_series: returns a series that has no bars yet.
         stored: the stored series; empty if there is none.
+        stored_past: the stored series of a history that has not reached the table; empty if there is none.
     """
 
-    def __init__(self, table: BarTable, series: IndicatorSeries, stored: bytes = b"") -> None:
-        self._table, self._series = table, series
+    def __init__(
+        self,
+        table: BarTable,
+        make_series: Callable[[], IndicatorSeries],
+        stored: bytes = b"",
+        stored_past: bytes = b"",
+    ) -> None:
+        self._table, self._make_series, self._series = table, make_series, make_series()
+        self._past = self._restore_past(stored_past)
+        self._is_past_over = self._is_past_changed = False
         self._stored: bytes | None = stored  # None once the series has it
         self._stored_ms: int | None = None
         self._unstored = 0
@@ -41,6 +53,8 @@ class LiveIndicators:
         `changed` are the starts of the bars that are new or were changed, in order. A bar that is too old to
         be computed again, also of the table, has no values here, and those of later ones stay as they are.
         """
+        if self._is_past_over and self._past is not None:
+            return self._join(self._past)
         series = self._open_series(changed)
         found: dict[int, Values] = {}
         for start_ms in changed:
@@ -61,6 +75,22 @@ class LiveIndicators:
             if self._stored_ms is not None and start_ms < self._stored_ms:
                 self._unstored = STORE_EVERY  # the last bar of the stored series is given to it anew anyway
         return found
+
+    def append_past(self, bar: Bar) -> Values | None:
+        """Return the values of a bar that is older than the table, and is not kept.
+
+        None if it is no newer than the one before it: such a history is not in order.
+        """
+        if self._past is None:
+            self._past = self._make_series()
+        if self._past.last_ms is not None and bar.start_ms <= self._past.last_ms:
+            return None
+        self._is_past_changed = True
+        return self._past.append(bar)
+
+    def end_past(self) -> None:
+        """Have the next update go on from the history before the table, if there is one."""
+        self._is_past_over = self._past is not None
 
     def recall(self, start_ms: int) -> Values | None:
         """Return the values of a bar that did not change, or None if it is too old to be computed again."""
@@ -84,6 +114,32 @@ class LiveIndicators:
         self._unstored = self._head_start if self._stored_ms is None else 0
         self._stored_ms = self._series.last_ms
         return self._series.checkpoint()
+
+    def pack_past(self) -> bytes | None:
+        """Return the series of a history to store, empty once it is over; None if nothing changed."""
+        if not self._is_past_changed:
+            return None
+        self._is_past_changed = False
+        return b"" if self._past is None else self._past.checkpoint()
+
+    def _join(self, past: IndicatorSeries) -> dict[int, Values]:
+        """Compute all bars of the table anew, after the history before them, and return their values."""
+        self._series, self._past, self._stored = past, None, None
+        self._is_past_over, self._is_past_changed = False, True
+        self._unstored = STORE_EVERY
+        since_ms = EARLIEST_MS if past.last_ms is None else past.last_ms + 1
+        return {bar.start_ms: past.append(bar) for bar in list(self._table.iter_shown(since_ms))}
+
+    def _restore_past(self, stored: bytes) -> IndicatorSeries | None:
+        """Return the stored series of a history; None if there is none, or it can't be used."""
+        if not stored:
+            return None
+        series = self._make_series()
+        try:
+            series.restore(stored)
+        except CheckpointError:
+            return None
+        return series
 
     def _recompute(self, start_ms: int) -> dict[int, Values] | None:
         """Return the values of all bars since a start, computed anew of the table; None if it is too old."""

@@ -3,7 +3,6 @@
 Whoever may write there may have written anything: an entry that holds no record is skipped.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +11,7 @@ import orjson
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stream import StreamEntry, read_entries_before, read_entries_by_id
+from marketswarm.bus.stream import StreamEntry, is_entry_id, read_entries_before, read_entries_by_id
 from services.bars.builder import RELEASED
 from services.bars.quality import NEVER_SKIPPED, Check
 
@@ -20,7 +19,6 @@ RELEASE: Final = Script.beside("services.bars", "release.lua")
 MAX_READ: Final = 100_000
 """The most entries that are looked at for those that a filter wants."""
 PAGE: Final = 500
-ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
 _MAX_FIELDS: Final = 64
 
 
@@ -100,9 +98,10 @@ async def read_quarantine(
 
 async def find_record(bus: Bus, key: str, ident: str) -> QuarantinedRecord | None:
     """Return the record with this id; None if there is none. Raises BusError."""
-    if ENTRY_ID.fullmatch(ident) is None:
+    entry = ident.encode("utf-8", "replace")
+    if not is_entry_id(entry):
         return None
-    entries = await read_entries_by_id(bus, key, [ident.encode()])
+    entries = await read_entries_by_id(bus, key, [entry])
     return parse_record(entries[0]) if entries else None
 
 

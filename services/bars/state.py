@@ -451,6 +451,11 @@ def series_field(timeframe: str) -> str:
     return f"{timeframe} indicators"
 
 
+def past_field(timeframe: str) -> str:
+    """Return the name of the field of a series of indicators of a history before what is kept."""
+    return f"{timeframe} past indicators"
+
+
 def chunk_field(timeframe: str, chunk: int) -> str:
     """Return the name of the field of a chunk."""
     return f"{timeframe}:{chunk}"

@@ -24,15 +24,17 @@ from marketswarm.bus.stream import (
     read_entries_between,
     read_newest_id,
 )
+from marketswarm.keys import CHECKED_BARS, INDICATORS
 from marketswarm.market.intervals import Grid
 from marketswarm.market.records import MINUTE_MS, RecordKind
 from marketswarm.market.sessions import UnknownSessionError
+from services.bars.backpressure import Backpressure
 from services.bars.builder import Arrival, BarBuilder
 from services.bars.calendars import Calendars
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
 from services.bars.state import EARLIEST_MS, SymbolState, restore_state
-from services.bars.store import BUS_SEC, ENTRIES_AT_ONCE, BarsStore, SymbolCommit
+from services.bars.store import BUS_SEC, ENTRIES_AT_ONCE, BarsStore, SymbolCommit, count_unread
 
 BLOCK_SEC: Final = 0.25
 CHECKPOINT_SEC: Final = 10.0
@@ -108,6 +110,8 @@ class BarsWorker:
         self._anew: dict[str, bytes] = {}  # by stream, the last position that was ahead of it
         self._unknown_sessions: set[str] = set()
         self._failed: set[str] = set()
+        self._backpressure, self._waits_for = Backpressure(), ""
+        self._has_backlog = False
         self._store: BarsStore
         self._bus: Bus
         self._streams: tuple[str, str]
@@ -115,6 +119,8 @@ class BarsWorker:
     @property
     def problem(self) -> str | None:
         """Return what keeps symbols from being worked on, None if nothing does."""
+        if self._waits_for:
+            return f"waits: {self._waits_for}"
         if self._unknown_sessions:
             return f"no such session: {', '.join(sorted(self._unknown_sessions))[:100]}"
         if self._failed:
@@ -151,18 +157,41 @@ class BarsWorker:
         self._me.log.info("bars.follows", symbols=len(self._followed), new=len(new))
 
     async def read(self) -> list[Arrival]:
-        """Return the next entries, after waiting for them for a moment. Raises BusError."""
-        count = self._settings_now().settings.batch
+        """Return the next entries, after waiting for them for a moment. Raises BusError.
+
+        While there are more than are read at once, return none if the readers of the results are too far
+        behind to get what would come of them.
+        """
+        settings = self._settings_now().settings
+        count = settings.batch
+        if self._has_backlog and await self._must_wait(settings.keep):
+            await self._me.rest(CHECK_SEC)
+            return []
         async with self._me.waiting(BUS_SEC):
             found = await self._read_streams(count)
             if await self._has_begun_anew({stream for stream, entries in found if entries}):
                 self.reset()
                 return []
+        self._has_backlog = any(len(entries) >= count for _, entries in found)
         for stream, entries in found:
             waited_sec = self._now() - entry_sort_key(entries[0].id)[0] / 1000 if entries else 0.0
             if len(entries) >= count or waited_sec > BEHIND_SEC:
                 await self._report_trimmed(stream, self._upto[self._streams.index(stream)], entries[-1].id)
         return [arrival for stream, entries in found for arrival in self._list_arrivals(stream, entries)]
+
+    async def _must_wait(self, keep: int) -> bool:
+        """Return True if too many of the results are not acknowledged by a group. Raises BusError."""
+        outputs = list_outputs(self._me.section)
+        async with self._me.waiting(BUS_SEC):
+            unread, group, stream = max(
+                [
+                    (*await count_unread(self._bus, stream), stream)
+                    for stream in (outputs[CHECKED_BARS], outputs[INDICATORS])
+                ]
+            )
+        must_wait = self._backpressure.must_wait(unread, keep, self._now())
+        self._waits_for = f"the group {group} of {stream} has {unread:,} entries to read" if must_wait else ""
+        return must_wait
 
     async def _has_begun_anew(self, busy: Collection[str]) -> bool:
         """Return True if a stream that is not busy was deleted since it was read. Raises BusError.

@@ -13,6 +13,7 @@ import orjson
 
 from marketswarm.agent import InputStream
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_count, parse_number
+from marketswarm.bus.stream import is_entry_id
 from marketswarm.channels.text import printable_line, truncate
 from services.vexy_ai.notes import Fields, Lexicon, make_note, note_identity, parse_number_field
 from services.vexy_ai.settings import StreamKind
@@ -20,7 +21,6 @@ from services.vexy_ai.settings import StreamKind
 SYMBOL: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9.:/_-]{0,29}")
 NAME_LIMIT: Final = 100
 WORD_LIMIT: Final = 100
-ENTRY_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 MAX_COUNT_DIGITS: Final = 15
 MAX_PRICE: Final = 1e18
 HISTORY_SEC: Final = 3600.0
@@ -136,12 +136,12 @@ def parse_window(fields: Mapping[bytes, bytes]) -> WindowContent:
         elif kind == "probe":
             outages.append(_parse_outage(subject, _parse_object(value)))
     notes = fields.get(b"n", b"")
-    first, last = (fields.get(name, b"").decode("ascii", "replace") for name in (b"first", b"last"))
-    found = all(map(ENTRY_ID.fullmatch, (first, last)))
+    first, last = fields.get(b"first", b""), fields.get(b"last", b"")
+    found = is_entry_id(first) and is_entry_id(last)
     return WindowContent(
         notes=int(notes) if notes.isdigit() and len(notes) <= MAX_COUNT_DIGITS else 0,
-        first=first if found else "",
-        last=last if found else "",
+        first=first.decode() if found else "",
+        last=last.decode() if found else "",
         moves=tuple(move for move in moves if move is not None),
         outages=tuple(outage for outage in outages if outage is not None and outage.failed),
     )

@@ -394,12 +394,12 @@ async def test_an_export_that_fails_leaves_the_file_that_is_there(archive_url, t
     before = made.path.read_bytes()
     pages = 0
 
-    def fail_later(rows):
+    def fail_later(table, rows):
         nonlocal pages
         pages += 1
         if pages == 2:
             raise OSError(28, "No space left on device")
-        return make_frame(rows)
+        return make_frame(table, rows)
 
     monkeypatch.setattr("services.archive.export.make_frame", fail_later)
     with pytest.raises(ExportError, match=r"bars-2026-10\.parquet can't be written: No space left"):
@@ -407,6 +407,10 @@ async def test_an_export_that_fails_leaves_the_file_that_is_there(archive_url, t
     assert [path.name for path in tmp_path.iterdir()] == [made.path.name]
     assert made.path.read_bytes() == before
     await connection.close()
+
+
+def key_of(row):
+    return row["symbol"], row.get("timeframe"), row["start"]
 
 
 async def test_a_table_is_exported_as_parquet_by_the_month(archive_url, tmp_path):
@@ -422,5 +426,15 @@ async def test_a_table_is_exported_as_parquet_by_the_month(archive_url, tmp_path
     whole = datetime(1800, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
     files = [each async for each in export_table(connection, "features", tmp_path, span, ["QQQ"])]
     assert set(pl.read_parquet([each.path for each in files])["symbol"]) == {"QQQ"}
+    for table in ("features", "indicators"):
+        stored = await connection.fetch(f"SELECT * FROM {table} WHERE symbol = 'QQQ'")  # noqa: S608 - our own names
+        files = [each.path async for each in export_table(connection, table, tmp_path, whole, ["QQQ"])]
+        read = {key_of(row): row for row in pl.read_parquet(files).iter_rows(named=True)}
+        assert len(read) == len(stored) > 0
+        for row in map(dict, stored):
+            values = json.loads(row.pop("values"))
+            found = read[key_of(row)]
+            found |= json.loads(found.pop("other_values") or "{}")
+            assert row.items() | values.items() <= found.items()
     assert sum([each.rows async for each in export_table(connection, "observations", tmp_path, whole)]) > 10
     await connection.close()

@@ -438,3 +438,25 @@ def test_no_feature_is_trimmed_off_before_each_group_has_read_it(scene):
     scene.wait_beat(svc="bars", status="ok")
     assert scene.client.xlen("bars:features") < 600 * len(SYMBOLS)
     assert worker.running
+
+
+def test_no_bar_of_a_history_is_trimmed_off_before_a_group_that_reads_has_read_it(scene):
+    seed(scene.buses, truth(["BTC/USD"], {"timeframes": ["1m"], "indicators": []}, keep=1000, batch=100), 1)
+    scene.client.xgroup_create("bars:bars", "slow", id="0", mkstream=True)
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 3000 * MINUTE, MINUTE))
+    scene.publish(bars)
+    worker = scene.module("services.bars")
+    assert "slow" in scene.wait_beat(60, svc="bars", status="degraded")["detail"]
+    found = set()
+
+    def read():
+        reply = scene.client.xreadgroup("slow", "one", {"bars:bars": ">"}, count=500)
+        for _, entries in reply:
+            scene.client.xack("bars:bars", "slow", *(ident for ident, _ in entries))
+            found.update(int(fields["start"]) for _, fields in entries)
+        return bars[-1].start_ms in found
+
+    until(read, 60, what=lambda: f"{len(found)} bars; {scene.beat('bars')}")
+    assert found == {bar.start_ms for bar in bars}
+    scene.wait_beat(svc="bars", status="ok")
+    assert worker.running

@@ -6,7 +6,7 @@ from typing import Final
 
 from marketswarm.market.sessions import Session
 from services.board.market.charts import FoundChart
-from services.board.market.gaps import find_gaps, has_gaps, list_missing
+from services.board.market.gaps import find_gaps, list_missing
 from services.board.market.live import BAR_NAMES, CLOSE, REPLAY, Chart, Row
 from services.board.market.query import QueryError, TableQuery, parse_time_cursor
 from services.board.market.tables import AnswerTable, Column, ColumnType, make_columns
@@ -69,8 +69,6 @@ def fill_gaps(
     """
     if session is None:
         raise QueryError("fill: nobody knows when this symbol is traded")
-    if not has_gaps(timeframe):
-        raise QueryError(f"fill: bars of {timeframe} span many trading days")
     missing = list(itertools.islice(list_missing(edges, timeframe, session), MAX_FILLED + 1))
     if len(missing) > MAX_FILLED:
         raise QueryError(f"fill: more than {MAX_FILLED:,} bars are missing: ask for fewer rows")

@@ -15,8 +15,6 @@ from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC
 from marketswarm.market.sessions import OutsideCalendarError, Session, TradingDay
 
 MAX_GAPS: Final = 1000
-_WITHOUT_GAPS: Final = ("1w", "1mo")
-"""Timeframes whose bars span many trading days: nothing tells which of those were missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +32,6 @@ class MissingBar:
 
     start_ms: int
     date: date
-
-
-def has_gaps(timeframe: str) -> bool:
-    """Return True if the calendar tells which bars of a timeframe are missing."""
-    return timeframe in TIMEFRAME_SEC and timeframe not in _WITHOUT_GAPS
 
 
 def find_gaps(starts: Sequence[int], timeframe: str, session: Session) -> list[Gap]:
@@ -70,10 +63,9 @@ def list_missing(starts: Sequence[int], timeframe: str, session: Session) -> Ite
 
 def _list_steps(starts: Sequence[int], timeframe: str) -> Iterator[tuple[int, int]]:
     """Yield the starts of each two bars between which there may be others, the newest two first."""
-    if has_gaps(timeframe):
-        for before, after in reversed(list(pairwise(starts))):
-            if after - before > 1000 * TIMEFRAME_SEC[timeframe]:
-                yield before, after
+    for before, after in reversed(list(pairwise(starts))):
+        if after - before > 1000 * TIMEFRAME_SEC[timeframe]:
+            yield before, after
 
 
 def _find_between(

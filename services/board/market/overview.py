@@ -25,7 +25,7 @@ MAX_TILES: Final = 500
 PAST_SEC: Final = 20.0
 """How long the past of tiles is kept in memory: what is newer comes from the streams."""
 MAX_KEPT: Final = 64
-_SPARK_TIMEFRAMES: Final = {"1m": "15m", "5m": "15m", "15m": "1h", "30m": "1h"}
+_SPARK_TIMEFRAMES: Final = {"1m": "15m", "5m": "15m", "15m": "1h"}
 """By the timeframe of a series, the one of its sparkline; others have their own."""
 Point = tuple[int, float]
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC
 from marketswarm.market.entries import MAX_MS, MIN_MS, SYMBOL
+from marketswarm.market.records import TIMEFRAMES
 from marketswarm.text import escape_text
 
 MAX_DIGITS: Final = 15
@@ -269,8 +270,8 @@ def pick_series(series: Iterable[StoredSeries]) -> StoredSeries:
 def _rank(one: StoredSeries) -> tuple[int, int]:
     """Return how well a series shows the present of its symbol; a lower rank does better."""
     kinds = {"quotes": 0, "bars": 1}
-    spans = {"1m": 0, "5m": 1, "15m": 2, "30m": 3, "1h": 4, "4h": 5, "1d": 6}
-    return kinds.get(one.kind, 2), spans.get(one.timeframe or "", 7)
+    spans: dict[str | None, int] = {timeframe: place for place, timeframe in enumerate(TIMEFRAMES)}
+    return kinds.get(one.kind, 2), spans.get(one.timeframe, len(spans))
 
 
 def _parse_number(text: bytes | None) -> int:

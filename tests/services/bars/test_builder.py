@@ -351,6 +351,27 @@ def test_a_history_is_the_same_whether_it_comes_before_or_after_the_minutes(time
     assert all(entry["final"] == "1" for key, entry in scenes[1].bars.items() if key[1] < oldest_ms)
 
 
+@pytest.mark.parametrize("timeframe", ["4h", "1d"])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_indicators_are_the_same_whether_a_history_comes_before_or_after_the_minutes(timeframe, is_restarted):
+    now = MIDNIGHT + 10 * DAY_MS + 400 * MINUTE
+    length_ms = 1000 * TIMEFRAME_SEC[timeframe]
+    starts = range(MIDNIGHT - HISTORY_DAYS_OF[timeframe] * DAY_MS, now // length_ms * length_ms, length_ms)
+    history = [arrival(replace(bar, timeframe=timeframe), seen_ms=now) for bar in walk(starts, seed=2)]
+    minutes_ = [arrival(bar, seen_ms=now) for bar in walk(range(now - 400 * MINUTE, now, MINUTE))]
+    found = []
+    for parts in ([history, minutes_], [minutes_, history], [minutes_[-1:], history, minutes_[:-1]]):
+        scene = SymbolScene(CRYPTO, timeframes=(timeframe,), checks={"disagree_share": 10})
+        for part in parts:
+            for some in (part[: len(part) // 3], part[len(part) // 3 :]):
+                scene.play(some, now)
+                if is_restarted:
+                    scene.restart()
+        found.append({key: entry["values"] for key, entry in scene.indicators.items()})
+    assert len(found[0]) == len(starts) + 1
+    assert found[0] == found[1] == found[2]
+
+
 FUTURE = MIDNIGHT + 3650 * DAY_MS
 
 

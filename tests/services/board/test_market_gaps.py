@@ -114,7 +114,6 @@ def test_of_too_many_gaps_the_newest_are_said():
 
 def test_what_no_calendar_knows_has_no_gaps():
     assert find_gaps([at("1950-01-03"), at("1950-06-01")], "1d", get_session(NEW_YORK)) == []
-    assert find_gaps([0, 90 * DAY_MS], "1w", get_session(CRYPTO)) == []
 
 
 def test_a_lunch_break_is_no_gap():
