@@ -12,12 +12,14 @@ import time
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final, Self
 
 import anyio
 import httpx
 
 from marketswarm import __version__
+from marketswarm.net.address_guard import AddressGuard, GuardedTransport, InsideAddressError
 from marketswarm.net.decompression import BadEncodingError, BodyTooLongError, Decompressor
 from marketswarm.net.errors import EXACT_REASONS, GENERAL_REASONS, NetworkReason, ReasonTable, find_reason
 from marketswarm.net.retry import parse_retry_after
@@ -29,10 +31,18 @@ TOO_LONG: Final = "too_long"
 BAD_ENCODING: Final = "bad_encoding"
 """The reason if a body is not compressed as its Content-Encoding declares, or is cut off."""
 
-_EXACT: Final[ReasonTable] = ((httpx.TimeoutException, NetworkReason.TIMEOUT), *EXACT_REASONS)
-_GENERAL: Final[ReasonTable] = (
+INSIDE_ADDRESS: Final = "inside_address"
+"""The reason if the guard does not allow any address of the host."""
+CONNECT_SHARE: Final = 0.3
+"""The share of the time in which one of a host's addresses is connected: the next one needs time, too."""
+
+_OURS: Final[ReasonTable] = (
+    (InsideAddressError, INSIDE_ADDRESS),
     (BodyTooLongError, TOO_LONG),
     (BadEncodingError, BAD_ENCODING),
+)
+_EXACT: Final[ReasonTable] = ((httpx.TimeoutException, NetworkReason.TIMEOUT), *EXACT_REASONS)
+_GENERAL: Final[ReasonTable] = (
     (httpx.ConnectError, NetworkReason.REFUSED),
     (httpx.ProxyError, NetworkReason.PROXY),
     (httpx.UnsupportedProtocol, NetworkReason.BAD_URL),
@@ -61,7 +71,7 @@ class HttpError(Exception):
     """A request got no whole response; the cause is the library's error, which may show the URL.
 
     Attributes:
-        reason: one word: a `NetworkReason`, `too_long`, `bad_encoding`, or
+        reason: one word: a `NetworkReason`, `too_long`, `bad_encoding`, `inside_address`, or
             `broken (<type>)` of any other error.
         kind: the type of the library's error.
         answer: what had come by then; its status is 0 if nothing had.
@@ -69,7 +79,7 @@ class HttpError(Exception):
 
     def __init__(self, error: Exception, answer: HttpResponse) -> None:
         self.kind, self.answer = type(error).__name__, answer
-        self.reason = find_reason(error, _EXACT, _GENERAL) or f"broken ({self.kind})"
+        self.reason = find_reason(error, _OURS, _EXACT, _GENERAL) or f"broken ({self.kind})"
         super().__init__(self.reason)
 
 
@@ -81,6 +91,7 @@ class HttpClient:
         headers: headers of each request.
         encodings: the compressions that are asked for, as `gzip, br`; without, a body stays as it comes.
         by_proxy: whether to use the proxy and the certificates that the environment names.
+        guard: refuses inside addresses, for URLs that others choose.
     """
 
     def __init__(
@@ -90,7 +101,9 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         encodings: str = "",
         by_proxy: bool = True,
+        guard: AddressGuard | None = None,
     ) -> None:
+        self._guard = guard
         self._is_compressed = bool(encodings)
         self.client = httpx.AsyncClient(
             headers={
@@ -98,7 +111,8 @@ class HttpClient:
                 "Accept-Encoding": encodings or "identity",
                 **(headers or {}),
             },
-            timeout=None,  # noqa: S113 - each request has a limit as a whole
+            transport=GuardedTransport(guard, LIMITS) if guard else None,
+            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),  # a server could set ever more
             trust_env=by_proxy,
             follow_redirects=False,
             limits=LIMITS,
@@ -112,6 +126,8 @@ class HttpClient:
 
     async def aclose(self) -> None:
         """Close every connection, within CLOSE_SEC."""
+        if self._guard is not None:
+            self._guard.close()
         with anyio.move_on_after(CLOSE_SEC), suppress(httpx.HTTPError, OSError):
             await self.client.aclose()
 
@@ -125,6 +141,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         body_of: Container[int] | None = None,
+        own_url: str = "",
     ) -> HttpResponse:
         """Send one request, and return its response, whatever the status is.
 
@@ -136,16 +153,22 @@ class HttpClient:
             headers: further headers.
             body: the body of the request.
             body_of: the statuses whose body is read, if not that of each.
+            own_url: a URL of our own choice, whose host and port the guard allows.
 
         Raises:
             HttpError: no whole response came.
         """
         answer, reader = HttpResponse(0, b""), Decompressor("", max_bytes)
+        limits = httpx.Timeout(None, connect=CONNECT_SHARE * within_sec if self._guard else None)
         try:
+            if self._guard is not None:
+                self._guard.require_allowed(url, own_url)
             # anyio's timeout: asyncio's interrupts the client while it returns a connection to its pool, and
             # after a hundred such timeouts the pool has none left
             with anyio.fail_after(within_sec):
-                async with self.client.stream(method, url, content=body, headers=headers) as response:
+                async with self.client.stream(
+                    method, url, content=body, headers=headers, timeout=limits
+                ) as response:
                     answer = HttpResponse(response.status_code, b"", response.headers)
                     if body_of is not None and answer.status not in body_of:
                         return answer

@@ -1,33 +1,18 @@
 """Fetch one feed over HTTP: a conditional request, limited in time and size, with every redirect checked.
 
-A host name is resolved once, its addresses are checked, and the connection goes to one that passed: a name
-that resolves elsewhere a moment later (DNS rebinding) changes nothing. Everything a server sends is hostile:
-a header that is too long or malformed counts as not sent. Each failure is a `FeedError` with one word.
+Everything a server sends is hostile: a header that is too long or malformed counts as not sent. Each failure
+is a `FeedError` with one word.
 """
 
-import asyncio
 import hashlib
-import ipaddress
-import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import urldefrag, urljoin, urlsplit
 
-import anyio
-import httpcore
-import httpx
-
-from marketswarm import __version__
-from marketswarm.net.addresses import Address, Allowance, is_allowed, parse_literal_addresses
-from marketswarm.net.decompression import CHUNK_BYTES, BadEncodingError, BodyTooLongError, Decompressor
-from marketswarm.net.errors import ReasonTable, find_reason
-from marketswarm.net.http_errors import find_http_reason
-from marketswarm.net.retry import parse_retry_after
+from marketswarm.net.address_guard import AddressGuard, Resolver, resolve_by_system
+from marketswarm.net.http import HttpClient, HttpError, HttpResponse
 from services.rss_agg.settings import ReadSettings
 
 MAX_RETRY_AFTER_SEC: Final = 86_400.0
@@ -36,25 +21,12 @@ URL_LENGTH: Final = 2000
 PERMANENT_REDIRECTS: Final = frozenset({301, 308})
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS: Final = 5
-CONNECT_SHARE: Final = 0.3  # share of `timeout_sec`: the next address and the answer need time, too
-CLOSE_SEC: Final = 0.5
-
-RESOLVER_THREADS: Final = 4
-MAX_ADDRESSES: Final = 3  # addresses of one name that are tried
-MAX_CONNECTIONS: Final = 100
-MAX_IDLE_CONNECTIONS: Final = 20
-IDLE_CONNECTION_SEC: Final = 15.0
 HEADERS: Final = {
-    "User-Agent": f"marketswarm-rss_agg/{__version__}",
     "Accept": (
         "application/atom+xml, application/rss+xml, application/rdf+xml, application/feed+json, "
         "application/xml;q=0.9, text/xml;q=0.9, application/json;q=0.8, */*;q=0.1"
     ),
-    "Accept-Encoding": "gzip, br",
 }
-
-Resolver = Callable[[str, int], Sequence[str]]
-"""Return the addresses of a host name, as text. Raises OSError."""
 
 
 class FeedError(Exception):
@@ -69,10 +41,6 @@ class FeedError(Exception):
     def __init__(self, reason: str, retry_after_sec: float | None = None, *, gone: bool = False) -> None:
         super().__init__(reason)
         self.retry_after_sec, self.gone = retry_after_sec, gone
-
-
-class InsideAddressError(Exception):
-    """The host has an inside address that the truth does not allow."""
 
 
 # -- headers and URLs
@@ -106,15 +74,6 @@ def _usable_value(value: str | None) -> str:
     """Return a header's value, stripped; empty if it is missing, too long, or not printable ASCII."""
     usable = value and len(value) <= VALIDATOR_LENGTH and value.isascii() and value.isprintable()
     return value.strip() if value and usable else ""
-
-
-def read_retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds that `Retry-After` asks for, at most a day, or None if it is missing or unreadable.
-
-    `now` is in epoch seconds: the header may hold a date instead of a number.
-    """
-    asked_sec = parse_retry_after(headers.get("retry-after"), now)
-    return None if asked_sec is None else min(asked_sec, MAX_RETRY_AFTER_SEC)
 
 
 def resolve_redirect(url: str, location: str) -> str | None:
@@ -158,108 +117,6 @@ def hash_url(url: str) -> str:
     return hashlib.sha256(url.encode("utf-8", "replace")).hexdigest()[:24]
 
 
-# -- the HTTP client
-
-
-def resolve_by_system(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a name as this system resolves it. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(info[4][0]) for info in found))
-
-
-class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Open connections for httpcore, only to outside addresses and to those that the truth allows.
-
-    `allowances` are the hosts and networks of `allow_inside`.
-    """
-
-    def __init__(self, resolve: Resolver = resolve_by_system) -> None:
-        self.allowances: tuple[Allowance, ...] = ()
-        self._resolve = resolve
-        self._backend = httpcore.AnyIOBackend()
-        # threads of their own: a name server that hangs must not delay the look-up of the buses' names
-        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="marketswarm-io feeds")
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Resolve `host`, and connect to the first of its allowed addresses that accepts.
-
-        At most MAX_ADDRESSES are tried. Raises InsideAddressError if none is allowed, and httpcore's errors
-        if none accepts.
-        """
-        last_error: Exception = httpcore.ConnectError("no address")
-        for address in (await self._find_addresses(host, port))[:MAX_ADDRESSES]:
-            try:
-                return await self._backend.connect_tcp(
-                    str(address), port, timeout, local_address, socket_options=socket_options
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                last_error = error
-        raise last_error
-
-    async def _find_addresses(self, host: str, port: int) -> list[Address]:
-        """Return the allowed addresses of a host. Raises InsideAddressError if it has only others.
-
-        The addresses of a literal host were checked by `check_address`.
-        """
-        literals = parse_literal_addresses(host)
-        if literals:
-            return list(literals)  # `check_address` has checked these, with each request
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, self._resolve, host, port)
-        addresses = [ipaddress.ip_address(each) for each in found]
-        permitted = [each for each in addresses if is_allowed(host, each, port, self.allowances)]
-        if addresses and not permitted:
-            raise InsideAddressError
-        return permitted
-
-    def close(self) -> None:
-        """Resolve no more names; abandon a look-up that hangs."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-class _GuardedTransport(httpx.AsyncHTTPTransport):
-    """Use our network backend in httpx's transport, by replacing its connection pool.
-
-    httpx has no other place to set it.
-    """
-
-    def __init__(self, backend: GuardedBackend, context: Any) -> None:
-        super().__init__(verify=context, http2=True)
-        if not isinstance(getattr(self, "_pool", None), httpcore.AsyncConnectionPool):
-            raise TypeError("this httpx keeps its connections elsewhere: nothing would guard them")
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=MAX_CONNECTIONS,
-            max_keepalive_connections=MAX_IDLE_CONNECTIONS,
-            keepalive_expiry=IDLE_CONNECTION_SEC,
-            http2=True,
-            network_backend=backend,
-        )
-
-
-def make_client(backend: GuardedBackend) -> httpx.AsyncClient:
-    """Return an HTTP client for feeds: HTTP/2, no cookies, no proxy, no redirects of its own.
-
-    SSL_CERT_FILE and SSL_CERT_DIR name certificate authorities; other variables are ignored.
-    """
-    context = httpx.create_ssl_context()
-    no_cookies = DefaultCookiePolicy(allowed_domains=[])
-    return httpx.AsyncClient(
-        headers=HEADERS,
-        transport=_GuardedTransport(backend, context),
-        cookies=CookieJar(policy=no_cookies),
-        trust_env=False,
-        follow_redirects=False,
-    )
-
-
 # -- fetching
 
 
@@ -296,118 +153,59 @@ class Fetcher:
     """Fetch feeds with one HTTP client for all. Use as a context manager."""
 
     def __init__(self, resolve: Resolver = resolve_by_system) -> None:
-        self._backend = GuardedBackend(resolve)
-        self.client = make_client(self._backend)
+        self._guard = AddressGuard(resolve)
+        self._http = HttpClient(
+            "rss_agg", headers=HEADERS, encodings="gzip, br", by_proxy=False, guard=self._guard
+        )
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._backend.close()
-        try:
-            async with asyncio.timeout(CLOSE_SEC):
-                await self.client.aclose()
-        except (TimeoutError, httpx.HTTPError, OSError):
-            return
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
 
     async def fetch(self, request: FeedRequest, settings: ReadSettings) -> FeedResponse:
-        """Return the feed's document within `timeout_sec`, after at most MAX_REDIRECTS. Raises FeedError."""
-        self._backend.allowances = settings.allowances
-        try:
-            # not asyncio.timeout: that also interrupts the client as it returns a connection to its pool, and
-            # after a hundred of those the pool is empty
-            with anyio.fail_after(settings.timeout_sec):
-                return await self._follow_redirects(request, settings)
-        except FeedError:
-            raise
-        except TimeoutError:
-            raise FeedError("timeout") from None
-        except Exception as error:  # noqa: BLE001 - whatever a hostile server does to the client's libraries
-            raise FeedError(error_reason(error)) from None
+        """Return the feed's document within `timeout_sec`, after at most MAX_REDIRECTS. Raises FeedError.
 
-    async def _follow_redirects(self, request: FeedRequest, settings: ReadSettings) -> FeedResponse:
-        """Request the feed, and each redirect's target in turn, until a response that is no redirect.
-
-        `moved_to` of the response changes only by redirects that are all permanent. Raises FeedError.
+        `moved_to` of the response changes only by redirects that are all permanent.
         """
+        self._guard.allowances = settings.allowances
+        until = time.monotonic() + settings.timeout_sec
         url, moved_to, permanent = request.moved_to or request.url, request.moved_to, True
         for _ in range(MAX_REDIRECTS + 1):
-            check_address(url, request.url, settings.allowances)
-            got = await self._send(url, request, settings)
-            if isinstance(got, FeedResponse):
-                return FeedResponse(got.body, got.content_type, url, moved_to, got.validators)
-            status, url = got
-            permanent = permanent and status in PERMANENT_REDIRECTS
-            moved_to = url if permanent else moved_to
+            validators = request.validators if request.validators_of == hash_url(url) else NO_VALIDATORS
+            try:
+                answer = await self._http.fetch(
+                    "GET",
+                    url,
+                    within_sec=until - time.monotonic(),
+                    max_bytes=settings.max_bytes,
+                    headers=validators.to_headers(),
+                    body_of={200},
+                    own_url=request.url,
+                )
+            except HttpError as error:
+                raise FeedError(error.reason) from None
+            if answer.status not in REDIRECTS:
+                return _make_response(answer, url, moved_to, validators)
+            permanent = permanent and answer.status in PERMANENT_REDIRECTS
+            target = resolve_redirect(url, answer.headers.get("location", ""))
+            if target is None:
+                raise FeedError("bad_redirect")
+            url, moved_to = target, target if permanent else moved_to
         raise FeedError("too_many_redirects")
 
-    async def _send(
-        self, url: str, request: FeedRequest, settings: ReadSettings
-    ) -> FeedResponse | tuple[int, str]:
-        """Send one GET request; return the response, or the status of a redirect and its target.
 
-        Raises FeedError for any other status, and the client's errors.
-        """
-        validators = request.validators if request.validators_of == hash_url(url) else NO_VALIDATORS
-        limit = httpx.Timeout(None, connect=CONNECT_SHARE * settings.timeout_sec)
-        async with self.client.stream("GET", url, headers=validators.to_headers(), timeout=limit) as response:
-            status = response.status_code
-            if status == httpx.codes.NOT_MODIFIED and validators != NO_VALIDATORS:
-                return FeedResponse(None, "", url, "", validators)
-            if status in REDIRECTS:
-                target = resolve_redirect(url, response.headers.get("location", ""))
-                if target is None:
-                    raise FeedError("bad_redirect")
-                return status, target
-            if status != httpx.codes.OK:
-                retry_after_sec = read_retry_after(response.headers, time.time())
-                raise FeedError(str(status), retry_after_sec, gone=status == httpx.codes.GONE)
-            body = await _read_body(response, settings.max_bytes)
-            content_type = response.headers.get("content-type", "")[:200]
-            return FeedResponse(body, content_type, url, "", read_validators(response.headers))
+def _make_response(answer: HttpResponse, url: str, moved_to: str, validators: Validators) -> FeedResponse:
+    """Return the document that was found at `url`. Raises FeedError for any other status than 200.
 
-
-def check_address(url: str, url_in_truth: str, allowances: Sequence[Allowance]) -> None:
-    """Raise InsideAddressError if the host of `url` is an inside address that is not allowed.
-
-    The client's reading of the URL counts. The host and port of `url_in_truth` are allowed.
+    304 is an answer to a request with `validators` only.
     """
-    host, port = _host_and_port(url)
-    if (host, port) == _host_and_port(url_in_truth):
-        return
-    if not all(is_allowed(host, address, port, allowances) for address in parse_literal_addresses(host)):
-        raise InsideAddressError
-
-
-def _host_and_port(url: str) -> tuple[str, int]:
-    """Return the host and the port of a URL as httpx reads it. Raises ValueError."""
-    urlsplit(url)  # raises ValueError for some malformed URLs that httpx accepts
-    parts = httpx.URL(url)
-    return parts.raw_host.decode("ascii"), parts.port or (443 if parts.scheme == "https" else 80)
-
-
-async def _read_body(response: httpx.Response, limit: int) -> bytes:
-    """Return the decompressed body of a response. Raises BodyTooLongError or BadEncodingError."""
-    length = response.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length[:18]) > limit:
-        raise BodyTooLongError
-    decompressor = Decompressor(response.headers.get("content-encoding", ""), limit)
-    async for chunk in response.aiter_raw(CHUNK_BYTES):
-        decompressor.add(chunk)
-    return decompressor.finish()
-
-
-_OURS: Final[ReasonTable] = (
-    (InsideAddressError, "inside_address"),
-    (BodyTooLongError, "too_long"),
-    (BadEncodingError, "bad_encoding"),
-)
-_OTHERS: Final[ReasonTable] = ((httpx.TransportError, "broken"), (ValueError, "bad_url"))
-
-
-def error_reason(error: BaseException) -> str:
-    """Return one word for an error, from the error itself or from what caused it."""
-    reason = find_reason(error, _OURS) or find_http_reason(error) or find_reason(error, _OTHERS)
-    return reason or f"broken ({type(error).__name__})"
+    if answer.status == 304 and validators != NO_VALIDATORS:
+        return FeedResponse(None, "", url, moved_to, validators)
+    if answer.status != 200:
+        raise FeedError(
+            str(answer.status), answer.find_retry_after(MAX_RETRY_AFTER_SEC), gone=answer.status == 410
+        )
+    content_type = answer.headers.get("content-type", "")[:200]
+    return FeedResponse(answer.body, content_type, url, moved_to, read_validators(answer.headers))

@@ -93,14 +93,7 @@ ONLY_IN = {
         "services.rss_agg",
     ],
     "subprocess": ["marketswarm.cli", "marketswarm.fleet", "marketswarm.testing"],
-    "httpx": [
-        "marketswarm.channels",
-        "marketswarm.net",
-        "services.massive",
-        "services.rss_agg",
-        "services.sources",
-        "services.vexy_ai",
-    ],
+    "httpx": ["marketswarm.net", "services.massive"],  # massive: a probe measures each step of a request
     "asyncpg": ["services.archive", "services.board"],
     "talib": ["services.bars"],
     "polars": ["services.archive", "services.board"],
