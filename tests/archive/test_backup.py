@@ -427,8 +427,8 @@ async def test_a_table_is_exported_as_parquet_by_the_month(archive_url, tmp_path
     files = [each async for each in export_table(connection, "features", tmp_path, span, ["QQQ"])]
     assert set(pl.read_parquet([each.path for each in files])["symbol"]) == {"QQQ"}
     for table in ("features", "indicators"):
-        stored = await connection.fetch(f"SELECT * FROM {table} WHERE symbol = 'QQQ'")  # noqa: S608 - our own names
-        files = [each.path async for each in export_table(connection, table, tmp_path, whole, ["QQQ"])]
+        stored = await connection.fetch(f"SELECT * FROM {table} WHERE symbol = 'SPY'")  # noqa: S608 - our own names
+        files = [each.path async for each in export_table(connection, table, tmp_path, whole, ["SPY"])]
         read = {key_of(row): row for row in pl.read_parquet(files).iter_rows(named=True)}
         assert len(read) == len(stored) > 0
         for row in map(dict, stored):
