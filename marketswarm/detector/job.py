@@ -35,6 +35,8 @@ MAX_RUNS: Final = 32
 """The runs of one job that are followed at the same time."""
 REPEAT_SEC: Final = 60.0
 """Within this time after a gap, a report that could not be sent may arrive."""
+ROUNDING_SEC: Final = 0.001
+"""Times are saved to the millisecond."""
 CLOCK_STEP_SEC: Final = 1.0
 """The wall clock was set if it moved by more than this against the monotonic clock."""
 EARLY_IN_A_ROW: Final = 3
@@ -425,8 +427,11 @@ class Job:
         if saved is None:
             self._expect_after(HeardAt(running, now.mono, now.wall), has_run=True)
             return
-        if saved.expected_from > self.expected_from.wall and self._is_under(saved):
-            self._expect_after(_heard_at(saved.expected_from, running, now), has_run=saved.has_run)
+        if saved.expected_from > self.expected_from.wall + ROUNDING_SEC and self._is_under(saved):
+            later = _heard_at(saved.expected_from, running, now)
+            # the listening clock may have stood still since then, but it never goes back
+            at = max(later.at, self.expected_from.at)
+            self._expect_after(later._replace(at=at), has_run=saved.has_run)
         heard_since = self.find_heard_since(clock, now.mono)
         before = [(rid, wall) for rid, wall in saved.runs if now.mono - now.since(wall) < heard_since]
         self._restore_runs(before, running, now)

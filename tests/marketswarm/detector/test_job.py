@@ -1148,6 +1148,23 @@ def test_a_run_under_way_keeps_its_deadline_on_another_bus():
     assert (64 <= at <= 72, reason) == (True, "never_ended")
 
 
+@pytest.mark.parametrize("later_sec", [0.0004, 3.0])  # the same run, as it is stored, and another one
+def test_a_bus_that_was_away_over_a_takeover_gets_its_minute_for_what_could_not_be_sent(later_sec):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(10)
+    hand.lose()
+    hand.run(7200)
+    known = SavedJob(MIDNIGHT + 5 + later_sec)
+    adopt_state(hand.detector, "a", SavedService(State.UP, since=MIDNIGHT + 5, job=known), hand.now)
+    hand.find()
+    hand.run(GRACE - 1)
+    assert misses(hand) == []
+    hand.run(120)
+    assert [reason for _, reason in misses(hand)] == ["overdue"]
+
+
 def test_of_a_run_that_a_gap_hid_the_next_bus_of_its_job_knows_nothing():
     hand = hand_of(minutely(), replace(watch("z", bus="other"), timeout_sec=1e6))
     hand.run(5)

@@ -309,7 +309,7 @@ class Oracle:
             return scheduled
         offsets = self.offsets_since(since)
         if min(self.deadline(job, at, offset)[1] for offset in offsets) > at + 0.5:
-            if self.may_hide_runs(job):
+            if self.may_hide_runs(job, at):
                 return -inf
             self.fail(job, f"nothing is overdue before {due}: {verdict}")
         if self.under_way(job, at) > at:
@@ -446,14 +446,18 @@ class Oracle:
             for run in job.runs[-3:]
         )
 
-    def may_hide_runs(self, job: JobInWorld) -> bool:
-        """Return whether two of the last runs were reported unheard, and no key shows them.
+    def may_hide_runs(self, job: JobInWorld, at: float) -> bool:
+        """Return whether a run was reported unheard, no key shows it, and a healer has waited long enough.
 
-        One pause of the schedule is all that a healer waits for such runs.
+        It waits one pause of the schedule for such runs, from the deadline after the last run that it heard.
         """
         deaf = list(self.deaf_times(job.watch.bus))
-        unheard = [at for at in job.successes[-3:] if any(begin <= at <= end for begin, end in deaf)]
-        return not job.has_key and len(unheard) >= 2
+        unheard = [one for one in job.successes if any(begin <= one <= end for begin, end in deaf)]
+        heard = max((one for one in job.successes if one <= at and one not in unheard), default=-inf)
+        expected_since, rule = job.line_at(at)
+        due = self.next_time(rule, max(heard, expected_since)) + rule.grace_sec
+        is_hidden = not job.has_key and any(heard < one <= at for one in unheard)
+        return is_hidden and at > due + job.schedule.longest_pause_sec()
 
     # -- what befell the fleet
 
