@@ -26,6 +26,7 @@ from marketswarm.monitor.metrics import MonitorMetrics
 from marketswarm.monitor.publication_step import make_publication_step
 from marketswarm.monitor.publisher import LogLength, PublishedVerdict, Publisher
 from marketswarm.monitor.state import RETRY_SEC, SaveFailures, StateKeeper
+from marketswarm.monitor.verdict_queue import VerdictQueue
 from marketswarm.monitor.witness import StoredBeats, read_failed_runs, read_last_beats
 from marketswarm.time_slice import TimeSlice
 from marketswarm.tracing import Tracer
@@ -475,19 +476,17 @@ class Monitor:
         if link is not None:
             link.wake_publisher()
 
-    async def _take_over(self, bus: str, fence: Fence, queued_fields: Collection[str]) -> None:
-        """Adopt what the leader of `bus` before us published, except for the queued fields.
+    async def _take_over(self, bus: str, fence: Fence, queue: VerdictQueue) -> None:
+        """Adopt what the leader of `bus` before us published, except for the fields of queued verdicts.
 
         Raise BusError.
         """
         if bus == self._home:
-            publisher = self.links[bus].publisher
-            withdraw = {} if publisher is None else {"withdraw_miss": publisher.withdraw_miss}
-            await self.state.take_over(bus, fence, queued_fields, **withdraw)
+            await self.state.take_over(bus, fence, queue)
             for name in self.detector.buses:  # what we thought up may be published as down, and be up again
                 self._read_unheard(name)
         else:
-            await self.state.take_over_buses(bus, queued_fields)
+            await self.state.take_over_buses(bus, queue.fields)
 
     # -- what the feed reports
 

@@ -12,7 +12,7 @@ unread events up to a limit.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from marketswarm import log as logs
@@ -135,8 +135,8 @@ class Publisher:
         log_length: how long the log of alerts is to be.
         encode: encodes a verdict; called only when the verdict is offered, since very many may be queued.
         leadership: the leadership on the bus.
-        take_over: called before the first offer after another process led, with a live view of the roster
-            fields of all queued verdicts. A BusError that it raises postpones the offer.
+        take_over: called before the first offer after another process led, with the queued verdicts. A
+            BusError that it raises postpones the offer.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Publisher:
         log_length: LogLength,
         encode: Callable[[Verdict], EncodedVerdict],
         leadership: Leadership,
-        take_over: Callable[[Fence, Collection[str]], Awaitable[None]],
+        take_over: Callable[[Fence, VerdictQueue], Awaitable[None]],
     ) -> None:
         self.bus = bus
         self.log_length = log_length
@@ -213,10 +213,6 @@ class Publisher:
         if self._queue:
             self._has_work.set()
 
-    def withdraw_miss(self, svc: str) -> bool:
-        """Drop the queued miss of a service; return False unless that is all that is queued of it."""
-        return self._queue.withdraw_miss(svc)
-
     async def run(self) -> AsyncIterator[PublishedVerdict]:
         """Publish until cancelled.
 
@@ -259,7 +255,7 @@ class Publisher:
         elif fence != self._fence_in_use:
             # the roster is final only now: the writes of the leader before are refused
             await self._drop_published()
-            await self._take_over(fence, self._queue.fields)
+            await self._take_over(fence, self._queue)
             self._compared.clear()
             self._fence_in_use = fence
         else:

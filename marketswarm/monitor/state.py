@@ -36,7 +36,7 @@ from marketswarm.monitor.encoder import BUS_FIELD, WATCH_FIELD
 from marketswarm.monitor.health import HealthKeys
 from marketswarm.monitor.leadership import Fence, Leadership
 from marketswarm.monitor.store import RosterEntry, StateStore, combine_saved_state
-from marketswarm.monitor.verdict_queue import LEADER_HAD_TIME_SEC
+from marketswarm.monitor.verdict_queue import LEADER_HAD_TIME_SEC, VerdictQueue
 from marketswarm.monitor.witness import read_last_beats
 from marketswarm.time_slice import TimeSlice
 
@@ -275,22 +275,15 @@ class StateKeeper:
 
     # -- take over as leader
 
-    async def take_over(
-        self,
-        home: str,
-        fence: Fence,
-        queued_fields: Collection[str],
-        withdraw_miss: Callable[[str], bool] = lambda _: False,
-    ) -> None:
+    async def take_over(self, home: str, fence: Fence, queue: VerdictQueue) -> None:
         """Adopt the roster that the leader before us wrote, except for the fields of our own queued verdicts.
 
-        Of a queued miss that this leader knew better, the roster counts. Raise BusError.
+        A queued miss of a service that this leader heard until its end is withdrawn. Raise BusError.
 
         Args:
             home: the bus of the roster.
             fence: the fence under which we lead now.
-            queued_fields: a live view of the roster fields of our own queued verdicts.
-            withdraw_miss: drops the queued miss of a service; returns False if it can't.
+            queue: our own verdicts, which are queued for `home`.
         """
         await self.restored.wait()
         if fence == self._fence_at_restore:
@@ -308,14 +301,14 @@ class StateKeeper:
             await time_slice.pause()
             known, now = replace(published, job=jobs.get(svc)), read_clocks()
             # check at this moment: a verdict on it may have been queued meanwhile
-            if svc in queued_fields:
+            if svc in queue.fields:
                 is_silent = svc in silences or buses.get(svc) in lost
                 if not is_miss_overruled(
                     self._detector, svc, known, now, is_silent=is_silent, had_until=had_until
-                ) or not withdraw_miss(svc):
+                ) or not queue.withdraw_miss(svc):
                     continue
             adopt_state(self._detector, svc, known, now)
-        self._adopt_buses(home, roster, queued_fields)
+        self._adopt_buses(home, roster, queue.fields)
         await self._restore_health(roster, replace=True)
         # the saved silences are readings of the old leader's clocks: replace them by readings of ours
         self._detector.delete_silences(silences)

@@ -97,8 +97,8 @@ async def test_nothing_is_offered_before_all_that_was_told_is_taken_over(bus):
     leadership = HeldLeadership(MINE)
     gate, seen = asyncio.Event(), []
 
-    async def take_over(fence, queued_fields):
-        seen.append((fence, set(queued_fields)))
+    async def take_over(fence, queue):
+        seen.append((fence, set(queue.fields)))
         await gate.wait()
 
     box = recording_publisher(bus, NOTICES, told := [], leadership, take_over)

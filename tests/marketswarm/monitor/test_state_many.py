@@ -11,10 +11,11 @@ from typing import ClassVar
 import pytest
 
 from marketswarm.bus.listener import read_clocks
-from marketswarm.detector import SavedBeat, SavedJob, State
+from marketswarm.detector import Publication, SavedBeat, SavedJob, State, Verdict
 from marketswarm.monitor import Monitor, VerdictEncoder, state
 from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.store import RosterEntry
+from marketswarm.monitor.verdict_queue import PendingVerdict, VerdictQueue
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
 from support.scenes.monitor import LoopWork, MonitorOwner
@@ -110,7 +111,7 @@ async def test_a_takeover_of_tens_of_thousands_leaves_the_loop_to_others_and_wha
 ):
     await monitor.state.restore(Stored())
     monkeypatch.setattr(Stored, "entries", roster(State.UP))
-    untold: set[str] = set()
+    untold = VerdictQueue()
 
     def left() -> set[str]:
         return {svc for svc in NAMES if monitor.detector.services[svc].state is State.DOWN}
@@ -119,11 +120,12 @@ async def test_a_takeover_of_tens_of_thousands_leaves_the_loop_to_others_and_wha
         """Meanwhile this listener finds something of its own that it has still to tell."""
         while len(left()) == COUNT:  # noqa: ASYNC110 - a takeover tells nobody how far it is
             await asyncio.sleep(0)
-        untold.update(left())
+        for svc in left():
+            untold.add(PendingVerdict(Verdict(svc, State.DOWN, Publication.ALERT, TS), time.monotonic()))
 
     async with measured() as work:
         fence = Fence("q", 3)
         await asyncio.gather(monitor.state.take_over("system-redis", fence, untold), publish())
     assert 0 < len(untold) < COUNT
-    assert left() == untold
+    assert left() == set(untold.fields)
     assert work.longest < LONGEST_SHARE * work.whole

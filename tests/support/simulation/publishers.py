@@ -1,12 +1,13 @@
 """Publishers for tests: of a sole listener, or with a leadership that the test gives and takes."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 
 from marketswarm.bus import Bus
 from marketswarm.detector import Verdict
 from marketswarm.monitor import VerdictEncoder
 from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
 from marketswarm.monitor.publisher import BATCH_SIZE, LogLength, Publisher
+from marketswarm.monitor.verdict_queue import VerdictQueue
 
 
 class HeldLeadership:
@@ -56,11 +57,11 @@ def recording_publisher(
     encoder: VerdictEncoder,
     published: list[Verdict],
     leadership: Leadership | None = None,
-    take_over: Callable[[Fence, Collection[str]], Awaitable[None]] | None = None,
+    take_over: Callable[[Fence, VerdictQueue], Awaitable[None]] | None = None,
 ) -> RecordingPublisher:
     """Return a publisher of the healer on a bus, which adds what the bus has to `published`."""
 
-    async def adopt_nothing(_fence: Fence, _queued_fields: Collection[str]) -> None:
+    async def adopt_nothing(_fence: Fence, _queue: VerdictQueue) -> None:
         return
 
     publisher = RecordingPublisher(
