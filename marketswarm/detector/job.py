@@ -45,9 +45,9 @@ START_TOLERANCE_SEC: Final = 60.0
 """A run may start this much before its time, by the clock of its own machine."""
 EARLY_SEC: Final = 5.0
 """A run may be reported this much before its time, by the healer's clock."""
-_LEAST_PAUSES: Final = 10  # the pauses before and after it are this many times as long
+_EARLY_SHARE: Final = 0.1  # of the pauses before and after it, at most
 _LEAST_PAUSE_SEC: Final = 4 * HOUR_SEC  # of a schedule whose early runs can be told from late ones
-_START_TOLERANCE_SEC: Final = 300.0
+_HOUR_TOLERANCE_SEC: Final = 300.0  # of a start, from the whole hour that looks like a wrong time zone
 _LONGEST_RUN_SEC: Final = 900.0  # by which the end alone may miss a whole hour
 
 
@@ -231,7 +231,7 @@ class Job:
             return ended
         at = following[0]
         early_sec = at - (ended if started is None else started)
-        least_sec = _LEAST_PAUSES * early_sec
+        least_sec = early_sec / _EARLY_SHARE
         is_it = early_sec <= EARLY_SEC and following[1] - at >= least_sec
         return at if is_it and schedule.next_run(at - least_sec) == at else ended
 
@@ -485,8 +485,8 @@ def measure_lead(rule: JobRule, ended: float, started: float | None) -> float | 
     if pause_sec < _LEAST_PAUSE_SEC or not EARLY_SEC < lead_sec < pause_sec / 2:
         return None
     to_hour_sec = (lead_sec + HOUR_SEC / 2) % HOUR_SEC - HOUR_SEC / 2  # from the nearest whole hour
-    least_sec = -_LONGEST_RUN_SEC if started is None else -_START_TOLERANCE_SEC
-    is_whole_hours = least_sec <= to_hour_sec <= _START_TOLERANCE_SEC
+    least_sec = -_LONGEST_RUN_SEC if started is None else -_HOUR_TOLERANCE_SEC
+    is_whole_hours = least_sec <= to_hour_sec <= _HOUR_TOLERANCE_SEC
     return lead_sec if lead_sec <= HOUR_SEC or is_whole_hours else None
 
 

@@ -312,14 +312,16 @@ class Oracle:
             if self.may_hide_runs(job, at):
                 return -inf
             self.fail(job, f"nothing is overdue before {due}: {verdict}")
-        if self.under_way(job, at) > at:
+        if self.under_way(job, at) > at and not self.may_be_over(job, at):
             self.fail(job, f"a run is under way: {verdict}")
         if len(offsets) == 1:
             if self.is_long_run_known(job, at):
                 self.fail(job, f"a run has taken too long, and it is known that it began: {verdict}")
             if scheduled in job.overdue:
                 self.fail(job, f"told twice for {scheduled}: {verdict}")
-            if at < next(self.kept_deadlines(job, at), -inf) - 0.5:
+            # a healer that started since then knows no old line
+            is_kept = not any(begun > job.changed_at for begun in self.begun)
+            if is_kept and at < next(self.kept_deadlines(job, at), -inf) - 0.5:
                 self.fail(job, f"it was not due so early before its line changed: {verdict}")
             back = max((end for _, end in self.away[job.watch.bus] if end <= at), default=-inf)
             is_on_its_way = any(what == "ended" for what, _ in job.waiting)
@@ -429,6 +431,17 @@ class Oracle:
                 if run.started is not None and run.started <= at and (run.ended is None or run.ended > at)
             ),
             default=-inf,
+        )
+
+    def may_be_over(self, job: JobInWorld, at: float) -> bool:
+        """Return whether a run that is under way may have ended in a gap, and a later run's end shows."""
+        success, deaf = job.last_success(at), list(self.deaf_times(job.watch.bus))
+        return any(
+            run.started is not None
+            and run.started < success
+            and any(begin <= at and end >= run.started for begin, end in deaf)
+            for run in job.runs
+            if run.ended is None or run.ended > at
         )
 
     def is_long_run_known(self, job: JobInWorld, at: float) -> bool:
