@@ -1,0 +1,350 @@
+"""Jobs, and what was reported while nobody listened: gaps, lost reports, outages that end unheard."""
+
+from dataclasses import replace
+
+import pytest
+
+from marketswarm.detector import SavedService, State
+from marketswarm.detector.job import SavedJob
+from support.simulation.manual_detector import Hand, gaps, says, watch
+from support.simulation.manual_jobs import MIDNIGHT, UP, cut, hand_of, long_runs, minutely, misses, states
+
+# -- long runs through gaps and restarts
+
+
+def run_that_is_cut() -> Hand:
+    """A run starts at 65 and is cut at 70, after one that ended at 5; the witness knows the latter."""
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(boot="b", run="ended", rid="0")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended", rid="0")
+    hand.run(60)
+    hand.beat(boot="b", run="started", rid="1")
+    hand.run(5)
+    cut(hand)
+    return hand
+
+
+def test_a_gap_in_a_long_run_makes_no_miss():
+    hand = run_that_is_cut()
+    hand.run(108)  # until 180
+    hand.beat(boot="b", run="ended", rid="1")
+    hand.run(3490)
+    assert misses(hand) == []
+    hand.run(30)
+    assert misses(hand) == [(3680, "overdue")]
+
+
+def test_a_long_run_with_a_gap_that_does_not_end_is_missed_by_its_longest_time():
+    hand = run_that_is_cut()
+    hand.run(200)
+    ((at, reason),) = misses(hand)
+    assert (185 <= at <= 193, reason) == (True, "never_ended")
+
+
+def test_a_long_run_whose_end_was_in_the_gap_is_complete_by_its_witness():
+    hand = run_that_is_cut()
+    hand.attest("a", 1.0, i=3, boot="b", run="ended", rid="1")
+    hand.run(1000)
+    assert misses(hand) == []
+    job = hand.detector.services["a"].job
+    assert job is not None
+    assert job.runs == {}
+
+
+def test_a_gap_in_a_long_run_without_a_witness_makes_no_miss_either():
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    hand.beat(run="started", rid="1")
+    hand.run(5)
+    cut(hand)
+    hand.run(108)
+    hand.beat(run="ended", rid="1")
+    hand.run(3480)
+    assert misses(hand) == []
+
+
+def test_a_run_whose_end_another_one_may_have_overwritten_is_not_waited_for():
+    hand = run_that_is_cut()
+    hand.beat(boot="b", i=4, run="started", rid="2")
+    hand.run(10)
+    hand.beat(boot="b", i=5, run="ended", rid="2")  # that of 1 may have come before
+    hand.attest("a", 0.0, i=5, boot="b", run="ended", rid="2")
+    hand.run(1000)
+    assert misses(hand) == []
+
+
+def test_a_long_run_whose_start_was_in_a_gap_is_not_overdue():
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    hand.run(60)
+    cut(hand)  # at 65: it starts
+    hand.run(110)
+    hand.beat(boot="b", i=3, run="ended")
+    hand.run(1000)
+    assert misses(hand) == []
+
+
+def test_a_job_that_does_not_start_is_overdue_after_its_longest_run_if_a_gap_may_have_hidden_its_start():
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    hand.run(60)
+    cut(hand)  # until 67
+    hand.run(200)
+    ((at, reason),) = misses(hand)
+    assert (187 <= at <= 190, reason) == (True, "overdue")
+
+
+@pytest.mark.parametrize(("end", "missed"), [(100.0, []), (None, ["never_ended"])])
+def test_a_restarted_healer_goes_on_with_a_long_run(end, missed):
+    job = SavedJob(MIDNIGHT - 3600, runs=(("1", MIDNIGHT - 10),))
+    saved = replace(UP, since=MIDNIGHT - 3600, job=job, boot="b", i=2)
+    hand = hand_of(long_runs(), known={"a": saved}, beats={"a": says(3600.0, i=1, boot="b", run="ended")})
+    hand.run(end or 130)
+    if end:
+        hand.beat(boot="b", i=3, run="ended", rid="1")
+    hand.run(20)
+    assert [reason for _, reason in misses(hand)] == missed
+
+
+def test_a_start_that_is_sent_again_after_its_end_begins_no_run():
+    hand = hand_of(long_runs())
+    hand.run(65)
+    for run in ("started", "ended", "started"):
+        hand.beat(boot="b", run=run, rid="1")
+    hand.run(300)
+    assert misses(hand) == []
+
+
+# -- gaps
+
+
+def test_a_gap_before_the_scheduled_time_delays_nothing():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.lose()
+    hand.run(30)
+    hand.find()
+    hand.run(50)
+    assert misses(hand) == [(80, "overdue")]
+
+
+def test_a_run_that_may_have_been_reported_in_a_gap_is_not_missed_but_the_next_one_is():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    hand.lose()
+    hand.run(3)
+    hand.find()
+    hand.run(70)
+    assert misses(hand) == []
+    hand.run(10)
+    assert misses(hand) == [(140, "overdue")]
+
+
+def test_with_a_witness_that_shows_the_last_run_a_gap_delays_a_miss_by_a_minute_at_most():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    hand.run(60)
+    hand.lose()
+    hand.run(3)
+    hand.find()
+    hand.run(30)
+    ((at, reason),) = misses(hand)
+    assert (80 <= at <= 89, reason) == (True, "overdue")
+
+
+@pytest.mark.parametrize("boot", ["c", None])
+def test_a_run_that_only_the_witness_heard_is_complete(boot):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot=boot, run="ended")
+    hand.run(20)
+    hand.lose()
+    hand.run(45)
+    hand.attest("a", 0.0, i=2, boot=boot, run="ended")  # at 70
+    hand.run(5)
+    hand.find()
+    hand.run(60)
+    assert misses(hand) == []
+    hand.run(10)
+    assert [reason for _, reason in misses(hand)] == ["overdue"]
+
+
+def test_gap_after_gap_delays_a_miss_by_one_longest_pause_of_listening():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    while hand.elapsed < 400:
+        hand.run(14)
+        hand.lose()
+        hand.run(1)
+        hand.find()
+    ((at, reason),) = misses(hand)
+    assert reason == "overdue"
+    assert at < 180
+
+
+@pytest.mark.parametrize("end", [149.0, None])
+def test_after_one_run_whose_end_was_in_a_gap_the_next_has_its_longest_time_if_its_start_was_in_another(end):
+    hand = hand_of(minutely(max_run=30.0))
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(57)
+    hand.beat(run="started", rid="1")
+    hand.run(8)
+    cut(hand)  # until 72: it ends
+    hand.run(47)
+    cut(hand, 3.0)  # until 122: the next one starts
+    hand.run(27)
+    assert misses(hand) == []
+    if end:
+        hand.beat(run="ended", rid="2")
+    hand.run(30)
+    assert [reason for _, reason in misses(hand)] == ([] if end else ["overdue"])
+
+
+def test_in_a_gap_nothing_is_missed():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(30)
+    hand.lose()
+    hand.run(600)
+    assert misses(hand) == []
+
+
+def test_another_process_after_a_gap_is_the_next_run_and_no_restart():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.run(20)
+    hand.lose()
+    hand.run(3)
+    hand.find()
+    hand.run(37)
+    for boot in "cdef":
+        hand.beat(boot=boot, run="ended")
+        hand.run(60)
+    assert gaps(hand) == []
+    assert misses(hand) == []
+
+
+# -- reports that are no sign of life, between what was lost and what is asked
+
+
+@pytest.mark.parametrize("run", ["log", "started", "failed"])
+def test_a_success_that_was_lost_in_a_gap_is_news_though_a_later_report_of_its_boot_was_heard(run):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.run(58)
+    hand.lose()
+    hand.run(2)
+    hand.attest("a", 0.0, i=3, boot="b", run="ended")  # i=2 was a start
+    hand.find()
+    hand.run(2)
+    hand.beat(boot="b", i=4, run=run)
+    hand.run(40)
+    assert [reason for _, reason in misses(hand)] == (["failed"] if run == "failed" else [])
+
+
+def test_a_success_that_was_heard_is_no_news_after_a_later_report_of_its_boot():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    for run in ("log", "started", "log"):
+        hand.beat(boot="b", run=run)
+    hand.run(90)
+    assert misses(hand) == [(80, "overdue")]
+
+
+# -- outages that end unheard
+
+
+def down_at_85() -> Hand:
+    """A job that ran at 5 and was missed at 80; its session is cut at 85."""
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    hand.run(80)
+    assert misses(hand) == [(80, "overdue")]
+    hand.lose()
+    hand.run(10)
+    return hand
+
+
+@pytest.mark.parametrize("boot", ["b", "c"])
+def test_a_job_that_is_down_and_completes_a_run_in_a_gap_is_up_after_it(boot):
+    hand = down_at_85()
+    hand.attest("a", 4.0, i=2, boot=boot, run="ended")  # at 91
+    hand.find()
+    ok = hand.verdicts[-1]
+    assert (ok.state, ok.since, ok.down_sec, ok.age_sec) == (State.UP, MIDNIGHT + 5, 31.0, 4.0)
+    hand.run(40)
+    assert states(hand) == [State.UP, State.DOWN, State.UP]
+    hand.run(10)
+    assert misses(hand)[1:] == [(140, "overdue")]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        {"age": 90.0, "i": 1, "boot": "b", "run": "ended"},  # the one that was heard
+        {"age": 20.0, "i": 2, "boot": "b", "run": "ended"},  # older than the miss
+        {"age": 4.0, "i": 2, "boot": "b", "run": "started"},
+        {"age": 4.0, "i": 2, "boot": "b", "status": "stopping"},
+        {"age": None, "i": 2, "boot": "b", "run": "ended"},
+    ],
+)
+def test_what_shows_no_run_since_the_miss_leaves_a_job_down(word):
+    hand = down_at_85()
+    hand.attest("a", word.pop("age"), **word)
+    hand.find()
+    hand.run(30)
+    assert states(hand) == [State.UP, State.DOWN]
+
+
+def test_a_success_before_a_failure_does_not_end_its_outage():
+    hand = hand_of()
+    hand.run(5)
+    hand.lose()
+    hand.run(2)
+    hand.attest("a", 1.0, i=1, boot="b", run="ended")  # at 6
+    hand.find()
+    hand.run(2)
+    hand.beat(boot="b", i=2, run="failed")
+    hand.run(5)
+    hand.lose()
+    hand.find()
+    hand.run(5)
+    assert states(hand) == [State.DOWN]
+
+
+def test_a_job_that_is_down_and_completes_a_run_while_the_healer_restarts_is_up():
+    down = SavedService(State.DOWN, since=MIDNIGHT - 600, missed_at=MIDNIGHT - 500, boot="b", i=1)
+    saved = replace(down, job=SavedJob(MIDNIGHT - 600))
+    hand = hand_of(known={"a": saved}, beats={"a": says(50.0, i=1, boot="c", run="ended")})
+    (ok,) = hand.verdicts
+    assert (ok.state, ok.since, ok.down_sec, ok.age_sec) == (State.UP, MIDNIGHT - 600, 550.0, 50.0)
+    hand.run(90)
+    assert misses(hand) == [(20, "overdue")]  # the run of midnight
+
+
+def test_a_service_without_a_schedule_is_up_by_a_beat_that_is_younger_than_its_timeout():
+    down = SavedService(State.DOWN, since=MIDNIGHT - 600, missed_at=MIDNIGHT - 500, boot="b", i=1)
+    for age, told in ((29.0, [State.UP]), (31.0, [])):
+        hand = Hand(watch(), wall=MIDNIGHT, known={"a": down}, beats={"a": says(age, i=7, boot="b")})
+        assert states(hand) == told
