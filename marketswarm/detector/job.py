@@ -420,8 +420,8 @@ class Job:
     def adopt(self, saved: SavedJob | None, clock: ListeningClock, now: Moment) -> None:
         """Adopt what the leader before us knew, where we did not hear as much.
 
-        That is a later run, and starts before our last gap. Without any state, the leader heard a run at an
-        unknown time: the next one is expected from now on.
+        That is a later run, starts before our last gap, and the ends of runs that began before it. Without
+        any state, the leader heard a run at an unknown time: the next one is expected from now on.
         """
         running = clock.read(now.mono)
         if saved is None:
@@ -432,7 +432,12 @@ class Job:
             # the listening clock may have stood still since then, but it never goes back
             at = max(later.at, self.expected_from.at)
             self._expect_after(later._replace(at=at), has_run=saved.has_run)
-        heard_since = self.find_heard_since(clock, now.mono)
+        heard_since, known = self.find_heard_since(clock, now.mono), {rid for rid, _ in saved.runs}
+        self.runs = {
+            rid: run
+            for rid, run in self.runs.items()
+            if run.mono >= heard_since or run.wall > saved.expected_from or rid in known
+        }
         before = [(rid, wall) for rid, wall in saved.runs if now.mono - now.since(wall) < heard_since]
         self._restore_runs(before, running, now)
 

@@ -400,6 +400,19 @@ def test_a_takeover_takes_the_run_under_way_of_which_the_standby_missed_the_star
     assert (186 <= at <= 190, reason) == (True, "never_ended")
 
 
+def test_a_takeover_knows_the_run_that_ended_for_the_leader_alone():
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(boot="b", run="ended", rid="0")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended", rid="0")
+    hand.run(60)
+    hand.beat(boot="b", run="started", rid="1")
+    cut(hand)
+    taken_over(hand, SavedJob(MIDNIGHT + 66))
+    hand.run(200)
+    assert misses(hand) == []
+
+
 def test_a_run_that_a_takeover_takes_long_before_the_next_scheduled_time_is_missed_by_its_longest_time():
     hand = hand_of(long_runs())
     hand.run(65)
