@@ -431,10 +431,14 @@ class SourceClient:
 
 
 def _require_same_host(source: MarketSource, request: SourceRequest) -> None:
-    """Raise _NoAnswerError if the address of a next page leads to another host: it would get the key."""
+    """Raise _NoAnswerError if the address of a next page leads to another host: it would get the key.
+
+    It must begin as the source's own address does, letter by letter: what follows that is put behind it again.
+    """
     try:
-        leads_away = urlsplit(request.url)[:2] != urlsplit(source.base_url)[:2]
-    except ValueError:  # it is no address
+        is_same = urlsplit(request.url)[:2] == urlsplit(source.base_url)[:2]
+        leads_away = not (is_same and request.url.startswith(source.base_url))
+    except ValueError:  # it is not an address
         leads_away = True
     if leads_away:
         raise _NoAnswerError(AnswerStatus.FAILED, "redirected")

@@ -259,6 +259,7 @@ async def test_no_key_goes_to_another_host(ask, site):
         ("https://[", "redirected"),
         ("https://api.example.org\u2100/", "redirected"),
         ("https://api.example.org:x/", "redirected"),
+        ("HTTPS://api.example.org/more", "redirected"),
         ("https://api.example.org/\x01", "bad_url"),
         ("https://api.example.org/" + "a" * 70_000, "the next page's address is too long"),
     ],
