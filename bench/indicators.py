@@ -160,7 +160,7 @@ def measure(client: "redis.Redis", market: Market, pid: int, stream: str, spread
     used = cpu_sec(pid)
     for _ in range(ROUNDS):
         written = market.send_minute(STEPS if spread_sec else 1, spread_sec)
-        time.sleep(0.5)
+        time.sleep(0.5)  # looking costs the same Redis, so the first look comes when most is done
         wait_until(
             lambda: find_delays(client, stream, written) is not None,  # noqa: B023  # it is called here
             "the indicators of a minute",

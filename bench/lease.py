@@ -12,7 +12,7 @@ import time
 import redis
 
 from bench.fleet import build_truth, run_healer, wait_for_subscription, write_truth
-from bench.footprint import cpu_sec
+from bench.footprint import cpu_sec, wait_until_idle
 from bench.server import Server, print_table, wait_until
 
 LEASE_SEC = 3.0
@@ -57,8 +57,7 @@ def measure_costs(system: Server, market: Server, client: redis.Redis) -> tuple[
     """
     with run_healer(system, market, HEALER_LEASE_SEC=NEVER) as alone:
         wait_for_subscription(system, "svc000000:heartbeat")
-        time.sleep(2)
-        began = cpu_sec(alone.pid)
+        began = wait_until_idle(alone.pid)
         time.sleep(MEASURE_SEC)
         without = (cpu_sec(alone.pid) - began) / MEASURE_SEC
     before = read_epoch(client)

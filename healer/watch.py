@@ -46,6 +46,10 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
 
     apply_truth(me.truth)
     length = monitor.log_lengths[home]
+
+    def is_named(svc: str) -> bool:
+        return svc in me.truth.services
+
     relays = [
         Relay(
             rule,
@@ -53,7 +57,7 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
             lambda: encoder.channel,
             election,
             length,
-            is_named=partial(_is_named, me, rule.by),
+            is_named=partial(is_named, rule.by),
             tracer=tracer,
         )
         for rule in RULES
@@ -76,11 +80,6 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
             await monitor.run()  # listens, evaluates, publishes
     finally:
         await election.release()
-
-
-def _is_named(me: Agent[HealerSettings], svc: str) -> bool:
-    """Return True if the truth in force names a service."""
-    return svc in me.truth.services
 
 
 @dataclass(frozen=True, slots=True)

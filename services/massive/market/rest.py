@@ -88,9 +88,9 @@ class RestClient(HttpClient):
         return found
 
     def _require_same_host(self, following: Any) -> str:
-        """Return the absolute URL of the next page.
+        """Return the absolute URL of the next page, which the last page named.
 
-        Raises RestError if it leads to another host, where the key must not be sent.
+        Raises RestError if that leads to another host, where the key must not be sent, or is not a URL.
         """
         try:
             url = urljoin(f"{self._url}/", str(following))

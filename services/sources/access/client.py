@@ -433,7 +433,7 @@ class SourceClient:
 def _require_same_host(source: MarketSource, request: SourceRequest) -> None:
     """Raise _NoAnswerError if the address of a next page leads to another host: it would get the key.
 
-    It must begin as the source's own address does, letter by letter: what follows that is put behind it again.
+    It must begin as the address of the source does, letter by letter: what follows is put behind it again.
     """
     try:
         is_same = urlsplit(request.url)[:2] == urlsplit(source.base_url)[:2]
