@@ -35,6 +35,8 @@ MAX_RUNS: Final = 32
 """The runs of one job that are followed at the same time."""
 REPEAT_SEC: Final = 60.0
 """Within this time after a gap, a report that could not be sent may arrive."""
+OTHER_RUN_SEC: Final = 2.0
+"""Two healers hear the same run up to this long apart, by their clocks."""
 ROUNDING_SEC: Final = 0.001
 """Times are saved to the millisecond."""
 CLOCK_STEP_SEC: Final = 1.0
@@ -57,7 +59,7 @@ class SavedJob(NamedTuple):
     `expected_from` is the time after which the next run is expected: the last run that was complete, or the
     time from which the job was watched if `has_run` is False. `runs` maps the ids of runs that had not ended
     to their starts. `leads_sec` is how early the last runs were. `schedule` is the schedule in force then, as
-    text; empty if it is not known.
+    text; empty if it is not known. `moved_at` is when it came to its bus after a gap of the one before.
     """
 
     expected_from: float
@@ -65,6 +67,24 @@ class SavedJob(NamedTuple):
     runs: tuple[tuple[str, float], ...] = ()
     leads_sec: tuple[float, ...] = ()
     schedule: str = ""
+    moved_at: float | None = None
+
+
+class KeptDeadlines(NamedTuple):
+    """What an earlier line of the truth still grants to the run that is expected, and to those under way.
+
+    `grace_sec` is the grace of the schedule until `until`, in monotonic seconds: a schedule does not wait
+    while the bus is not heard. `run` is when the first run was to have ended, by the listening clock;
+    -infinity without one. A run that completes after `since`, in monotonic seconds, ends all of that.
+    """
+
+    grace_sec: float = 0.0
+    until: float = -inf
+    run: float = -inf
+    since: float = -inf
+
+
+NOTHING_KEPT: Final = KeptDeadlines()
 
 
 class Job:
@@ -90,13 +110,12 @@ class Job:
         "is_live",
         "is_unsaved",
         "is_witnessed",
+        "kept",
         "last_end",
         "last_failure_ts",
         "leads_sec",
         "look_at",
         "moved_at",
-        "not_due_before",
-        "not_due_before_mono",
         "rule",
         "runs",
         "unheard_until",
@@ -111,9 +130,8 @@ class Job:
         self.is_witnessed = True  # `beat:<svc>` showed no newer report, or was not asked yet
         self.unheard_until = since.mono  # its channel could not be heard before this, in monotonic seconds
         self.due_at = inf  # by the listening clock, as of the last evaluation
-        # the same, while the deadline of an earlier truth counts; for the schedule, in monotonic seconds
-        self.not_due_before = self.not_due_before_mono = -inf
-        self.moved_at = -inf  # monotonic; what its bus stores of before then says nothing about its last bus
+        self.kept = NOTHING_KEPT
+        self.moved_at: Moment | None = None  # what its bus stores of before says nothing about its last bus
         self.look_at = since.at  # infinity once it is evaluated, until something has changed
         self.filed: tuple[float, int] | None = None  # its newest entry on its bus: when, number
         self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
@@ -239,7 +257,8 @@ class Job:
         """Expect the next run after `since`."""
         self.expected_from, self.has_run, self.is_unsaved = since, has_run, True
         self.is_witnessed = True
-        self.not_due_before = self.not_due_before_mono = -inf
+        if since.mono >= self.kept.since:
+            self.kept = NOTHING_KEPT
         self._waits = {}
         self.look_at = since.at
 
@@ -250,7 +269,7 @@ class Job:
         if self.rule.max_run_sec is None or not self.runs:
             return inf
         due = min(started.at for started in self.runs.values()) + self.rule.max_run_sec
-        return max(due, self.not_due_before, self._after_gap if self.is_end_unheard else -inf)
+        return max(due, self.kept.run, self._after_gap if self.is_end_unheard else -inf)
 
     def evaluate(self, clock: ListeningClock, now: Moment) -> None:
         """Compute by when, by the listening clock, a run was to be reported."""
@@ -265,30 +284,37 @@ class Job:
         )
         if self.rule.schedule is not None:
             self.due_at = self._compute_due(self.rule.schedule, running, now)
+            more_sec = self.kept.grace_sec - self.rule.grace_sec
+            if more_sec > 0 and now.mono < self.kept.until:
+                granted = self._compute_due(self.rule.schedule, running, now, more_sec)
+                self.due_at = max(self.due_at, min(granted, running + self.kept.until - now.mono))
 
     def find_heard_since(self, clock: ListeningClock, now: float) -> float:
         """Return since when the job was heard without a gap, in monotonic seconds; `now` in a gap."""
         return max(clock.listening_since, self.unheard_until) if clock.is_listening else now
 
-    def _compute_due(self, schedule: Schedule, running: float, now: Moment) -> float:
-        """Return by when, by the listening clock, the next run of the schedule is to be reported."""
+    def _compute_due(self, schedule: Schedule, running: float, now: Moment, more_sec: float = 0.0) -> float:
+        """Return by when, by the listening clock, the next run of the schedule is to be reported.
+
+        `more_sec` is added to its grace.
+        """
         since, heard_since = self.expected_from, self._heard_since
         longest_run_sec = self.rule.max_run_sec or 0.0
-        wait_sec = self._wait_from(since.wall)
+        wait_sec = self._wait_from(since.wall) + more_sec
         set_by_sec = (now.wall - since.wall) - (now.mono - since.mono)
         if abs(set_by_sec) > CLOCK_STEP_SEC:
-            wait_sec = max(wait_sec, self._wait_from(since.wall + set_by_sec))
+            wait_sec = max(wait_sec, self._wait_from(since.wall + set_by_sec) + more_sec)
         due_mono = since.mono + wait_sec
         if heard_since > since.mono:
-            starts_at = due_mono - self.rule.grace_sec - START_TOLERANCE_SEC
+            starts_at = due_mono - self.rule.grace_sec - more_sec - START_TOLERANCE_SEC
             if not self.is_witnessed:
-                due_mono = max(due_mono, heard_since + self._wait_from(now.wall - (now.mono - heard_since)))
+                wait_sec_since = self._wait_from(now.wall - (now.mono - heard_since)) + more_sec
+                due_mono = max(due_mono, heard_since + wait_sec_since)
             elif heard_since > starts_at:
                 due_mono = max(due_mono, heard_since + longest_run_sec)
         # the run after the one that a gap may have hidden can itself begin unheard, and end this late
         latest = since.at + wait_sec + schedule.longest_pause_sec() + longest_run_sec
-        due = min(max(running + due_mono - now.mono, self._after_gap), latest)
-        return max(due, running + self.not_due_before_mono - now.mono)
+        return min(max(running + due_mono - now.mono, self._after_gap), latest)
 
     def _wait_from(self, wall: float) -> float:
         """Return the seconds from a time to the deadline of the first run after it; infinity for none."""
@@ -372,7 +398,7 @@ class Job:
         if is_same_bus:
             self.unheard_until, self.moved_at = old.unheard_until, old.moved_at
         elif had_gap:
-            self.moved_at = self.unheard_until
+            self.moved_at = Moment(self.expected_from.mono, self.expected_from.wall)
         self.last_end, self.last_failure_ts = old.last_end, old.last_failure_ts
         if self.rule.max_run_sec is not None or not old.rule.max_run_sec:
             self.runs = {rid: run._replace(at=run.at + ahead_sec) for rid, run in old.runs.items()}
@@ -381,12 +407,18 @@ class Job:
             self._expect_after(since._replace(at=since.at + ahead_sec), has_run=old.has_run)
             self.is_live, self.leads_sec = old.is_live, old.leads_sec
 
-    def keep_deadline(self, due: float, due_mono: float) -> None:
-        """Let the run that is expected or under way not be due before `due`, by the listening clock.
+    def keep_deadlines(self, old: "Job", now: HeardAt, ahead_sec: float, longest_sec: float) -> None:
+        """Let nothing be due before it was under the old line of the truth, for `longest_sec` at most.
 
-        A schedule does not wait while nobody listens: for it, that is `due_mono`, in monotonic seconds.
+        The listening clock of the present bus, which `now` has, is `ahead_sec` ahead of that of the old one.
+        Another schedule begins now, so the grace of the old one does not count.
         """
-        self.not_due_before, self.not_due_before_mono = due, due_mono
+        run_due, grace_sec = old.run_due_at(), 0.0
+        if old.rule.schedule == self.rule.schedule:
+            kept_sec = old.kept.grace_sec if now.mono < old.kept.until else 0.0
+            grace_sec = max(old.rule.grace_sec, kept_sec)
+        run = min(run_due + ahead_sec, now.at + longest_sec) if run_due < inf else -inf
+        self.kept = KeptDeadlines(grace_sec, now.mono + longest_sec, run, now.mono)
 
     def restore(self, saved: SavedJob | None, fallback: HeardAt, running: float, now: Moment) -> None:
         """Apply the saved state of an earlier run of the healer, unless this run has heard a run meanwhile.
@@ -395,6 +427,8 @@ class Job:
         """
         if saved is not None:
             self._restore_runs(saved.runs, running, now)
+            if saved.moved_at is not None:
+                self.moved_at = Moment(now.mono - now.since(saved.moved_at), saved.moved_at)
         if self.is_live:
             return
         if saved is not None and not self._is_under(saved):  # the next run is the first one from now on
@@ -410,12 +444,16 @@ class Job:
             self.leads_sec = saved.leads_sec[-EARLY_IN_A_ROW:]
 
     def _restore_runs(self, saved: Iterable[tuple[str, float]], running: float, now: Moment) -> None:
-        """Add saved runs that had not ended, except the one whose end was heard last."""
-        ended = None if self.last_end is None else self.last_end[0]
-        if ended == "":  # that report ended all of them
-            return
-        known = {rid: wall for rid, wall in islice(saved, MAX_RUNS) if rid != ended}
-        self.runs = {rid: _heard_at(wall, running, now) for rid, wall in known.items()} | self.runs
+        """Add saved runs that had not ended, except those whose end was heard last."""
+        ended, ended_at = self.last_end or (None, -inf)
+        found = {rid: _heard_at(wall, running, now) for rid, wall in islice(saved, MAX_RUNS)}
+        # a report without an id ended all that began before it
+        known = {
+            rid: run
+            for rid, run in found.items()
+            if run.mono > ended_at + OTHER_RUN_SEC or ended not in ("", rid)
+        }
+        self.runs = known | self.runs
 
     def adopt(self, saved: SavedJob | None, clock: ListeningClock, now: Moment) -> None:
         """Adopt what the leader before us knew, where we did not hear as much.
@@ -453,7 +491,9 @@ class Job:
     def to_saved(self) -> SavedJob:
         """Return the state as it is saved."""
         runs = tuple((rid, started.wall) for rid, started in self.runs.items())
-        return SavedJob(self.expected_from.wall, self.has_run, runs, self.leads_sec, self._schedule_text())
+        moved_at = None if self.moved_at is None else self.moved_at.wall
+        schedule = self._schedule_text()
+        return SavedJob(self.expected_from.wall, self.has_run, runs, self.leads_sec, schedule, moved_at)
 
     def _schedule_text(self) -> str:
         """Return the schedule as text; empty without one."""

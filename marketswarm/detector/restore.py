@@ -7,16 +7,13 @@ falls due again.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Final
 
 from marketswarm.detector.bus import make_dropped_bus_verdict
 from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.detector import Detector
+from marketswarm.detector.job import OTHER_RUN_SEC
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import LastBeat, Publication, SavedService, State, Verdict
-
-OTHER_RUN_SEC: Final = 2.0
-"""Two healers hear the same run up to this long apart, by their clocks."""
 
 
 def restore_services(

@@ -212,7 +212,8 @@ class WatchedService:
         """
         if self.job is None:
             return
-        if age_sec is not None and now.mono - age_sec >= self.job.moved_at:
+        moved_at = self.job.moved_at
+        if age_sec is not None and (moved_at is None or now.mono - age_sec >= moved_at.mono):
             self.job.note_witness(-inf if self.last_beat is None else self.last_beat.mono)
         else:
             self.job.note_no_witness()
@@ -378,11 +379,8 @@ class WatchedService:
         if self.job is not None and old.job is not None:
             had_gap = old.job.find_heard_since(old.bus.clock, moment.mono) > old.job.expected_from.mono
             self.job.inherit(old.job, ahead_sec, is_same_bus=self.bus is old.bus, had_gap=had_gap)
-            is_same = self.job.rule.schedule == old.job.rule.schedule
-            old_due = old.due() if is_same else old.job.run_due_at()
-            if old_due < inf:
-                due = min(old_due + ahead_sec, self.not_due_before)
-                self.job.keep_deadline(due, moment.mono + due - now)
+            here = HeardAt(now, moment.mono, moment.wall)
+            self.job.keep_deadlines(old.job, here, ahead_sec, self.warm_up_sec)
         if old.failed_at is not None:
             self.failed_at = old.failed_at._replace(at=old.failed_at.at + ahead_sec)
             self.exit_code = old.exit_code
@@ -520,14 +518,18 @@ class WatchedService:
         since = self.parsed_at.mono - self.watch.timeout_sec
         return tuple(boot for boot, mono in self.others_beat_at.items() if mono >= since)
 
-    def is_news(self, boot: str | None, i: int, age_sec: float, silence_sec: float) -> bool:
-        """Return True if a stored beat was never heard here.
+    def is_news(self, beat: Beat, i: int, age_sec: float, silence_sec: float) -> bool:
+        """Return True if the stored beat with this `i` was never heard here.
 
-        Without a `boot`, return True if the beat is younger than the silence.
+        Without a `boot`, return True if the beat is younger than the silence, and not the one that was heard
+        last: after a reseed with a shorter timeout that one looks younger than it is, since its key lives for
+        twice the timeout that it was stored under.
         """
-        if boot is None:
-            return age_sec < silence_sec - IN_FLIGHT_SEC
-        return i > (self.last_alive_i or {}).get(boot, self.highest_i.get(boot, -1))
+        if beat.boot is None:
+            heard = self.last_beat
+            is_last = heard is not None and abs(beat.ts - heard.wall) <= IN_FLIGHT_SEC
+            return age_sec < silence_sec - IN_FLIGHT_SEC and not is_last
+        return i > (self.last_alive_i or {}).get(beat.boot, self.highest_i.get(beat.boot, -1))
 
     def _elapsed_sec(self, now: Moment) -> float:
         """Return the silence with which a stored beat is compared; that of a job includes the gaps."""
@@ -545,8 +547,8 @@ class WatchedService:
         if beat.is_run_only:
             return False
         if beat.status != "stopping":
-            return self.is_news(beat.boot, beat.i, age_sec, silence_sec)
-        return beat.boot is not None and self.is_news(beat.boot, beat.i - 1, age_sec, silence_sec)
+            return self.is_news(beat, beat.i, age_sec, silence_sec)
+        return beat.boot is not None and self.is_news(beat, beat.i - 1, age_sec, silence_sec)
 
     def _switch_instance(self, boot: str | None) -> None:
         """Record that the instance `boot` beats now, and when the last one beat; both may go on in turn."""
@@ -588,7 +590,7 @@ class WatchedService:
         running = self.bus.clock.read(now.mono)
         silence_sec = self._elapsed_sec(now)
         is_life = self.is_unheard_life(beat, age, silence_sec)
-        if self.is_news(beat.boot, beat.i, age, silence_sec):
+        if self.is_news(beat, beat.i, age, silence_sec):
             self._record_stored(beat)
             self.stopped = beat.status == "stopping"  # a report about a run is no goodbye
             if self.stopped:

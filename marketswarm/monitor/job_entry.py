@@ -30,6 +30,8 @@ def encode_job_entry(job: SavedJob) -> bytes:
         found["leads_sec"] = [round(lead_sec, 3) for lead_sec in job.leads_sec]
     if job.schedule:
         found["schedule"] = job.schedule
+    if job.moved_at is not None:
+        found["moved_at"] = round(job.moved_at, 3)
     return orjson.dumps(found)
 
 
@@ -46,7 +48,8 @@ def parse_job_entry(raw: bytes) -> SavedJob | None:
     if expected_from is None or not isinstance(has_run, bool) or runs is None or leads_sec is None:
         return None
     schedule = parse_text(found.get("schedule"), MAX_SAVED_SCHEDULE_CHARS) or ""
-    return SavedJob(expected_from, has_run, runs, leads_sec, schedule)
+    moved_at = parse_epoch(found.get("moved_at"))
+    return SavedJob(expected_from, has_run, runs, leads_sec, schedule, moved_at)
 
 
 def _parse_runs(found: Any) -> tuple[tuple[str, float], ...] | None:

@@ -307,6 +307,7 @@ def test_a_job_that_is_down_and_completes_a_run_in_a_gap_is_up_after_it(boot):
         {"age": 4.0, "i": 2, "boot": "b", "run": "started"},
         {"age": 4.0, "i": 2, "boot": "b", "status": "stopping"},
         {"age": None, "i": 2, "boot": "b", "run": "ended"},
+        {"age": 4.0, "i": 1, "ts": MIDNIGHT + 5, "run": "ended"},  # heard, under a longer timeout
     ],
 )
 def test_what_shows_no_run_since_the_miss_leaves_a_job_down(word):

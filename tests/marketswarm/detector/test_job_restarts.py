@@ -7,7 +7,7 @@ import pytest
 from marketswarm.detector import SavedService, State, adopt_state, is_miss_overruled
 from marketswarm.detector.job import SavedJob
 from marketswarm.truth import JobRule, Schedule
-from support.simulation.manual_detector import Hand, watch
+from support.simulation.manual_detector import Hand, says, watch
 from support.simulation.manual_jobs import (
     EVERY_MINUTE,
     GRACE,
@@ -141,6 +141,20 @@ def test_a_gap_before_the_scheduled_time_delays_no_deadline_of_the_truth_before(
     hand.find()
     hand.run(80)
     assert misses(hand) == [(110, "overdue")]
+
+
+def test_a_run_that_ended_in_a_gap_takes_no_deadline_of_the_truth_before_away():
+    hand = hand_of(minutely(grace=50.0, max_run=70.0))
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.run(57)
+    hand.beat(boot="b", run="started", rid="1")
+    cut(hand)
+    hand.attest("a", 1.0, boot="b", i=3, run="ended", rid="1")  # it is read when that run has taken 70 s
+    hand.run(64)
+    hand.rewatch(minutely(grace=5.0, max_run=70.0))  # by which 00:02 was to be reported at 125 s
+    hand.run(60)
+    assert misses(hand) == [(170, "overdue")]
 
 
 @pytest.mark.parametrize("schedule", [EVERY_MINUTE, Schedule("*/2 * * * *"), None])
@@ -315,6 +329,15 @@ def test_of_a_run_that_a_gap_hid_the_next_bus_of_its_job_knows_nothing():
     assert misses(hand) == [(140, "overdue")]
 
 
+@pytest.mark.parametrize(("moved_at", "missed"), [(MIDNIGHT - 50, []), (None, [(20, "never_ended")])])
+def test_a_restarted_healer_knows_that_the_bus_of_a_job_knows_nothing_of_its_run(moved_at, missed):
+    job = SavedJob(MIDNIGHT - 3600, runs=(("1", MIDNIGHT - 100),), moved_at=moved_at)
+    beats = {"a": says(3600.0, boot="b", i=1, run="ended")}
+    hand = hand_of(long_runs(), known={"a": replace(UP, since=MIDNIGHT - 3600, job=job)}, beats=beats)
+    hand.run(70)
+    assert misses(hand) == missed
+
+
 def test_a_failure_right_before_a_new_truth_is_missed():
     hand = hand_of()
     hand.run(5)
@@ -387,14 +410,15 @@ def test_a_takeover_expects_the_run_that_is_due_and_not_the_one_after_it():
     assert misses(hand)[1:] == [(140, "overdue")]
 
 
-def test_a_takeover_takes_the_run_under_way_of_which_the_standby_missed_the_start():
+@pytest.mark.parametrize(("last", "under_way"), [("0", "1"), (None, "")])
+def test_a_takeover_takes_the_run_under_way_of_which_the_standby_missed_the_start(last, under_way):
     hand = hand_of(long_runs())
     hand.run(5)
-    hand.beat(boot="b", run="ended", rid="0")
-    hand.attest("a", 0.0, i=1, boot="b", run="ended", rid="0")
+    hand.beat(boot="b", run="ended", rid=last)
+    hand.attest("a", 0.0, i=1, boot="b", run="ended", rid=last)
     hand.run(60)
     cut(hand)
-    taken_over(hand, SavedJob(MIDNIGHT + 5, runs=(("1", MIDNIGHT + 66),)))
+    taken_over(hand, SavedJob(MIDNIGHT + 5, runs=((under_way, MIDNIGHT + 66),)))
     hand.run(200)
     ((at, reason),) = misses(hand)
     assert (186 <= at <= 190, reason) == (True, "never_ended")

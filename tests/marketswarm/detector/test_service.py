@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.beat import Sender, encode_beat
+from marketswarm.beat import Beat, Sender, encode_beat
 from marketswarm.detector import HeardAt, Moment, State, WatchedBus, WatchedService, compute_warm_up_sec
 from marketswarm.detector.service import BOOTS_KEPT, NO_HEAD
 from marketswarm.truth import MAX_REPLICAS
@@ -161,7 +161,15 @@ def test_no_more_instances_are_forgotten_than_the_truth_allows():
 def test_another_witness_has_news_if_its_beat_was_never_heard_here(boot, i, age, news):
     found = record(last=100)
     found.check_replay("b", 7)
-    assert found.is_news(boot, i, age, found.silence_sec(130)) is news
+    beat = Beat("a", i, 130.0 - age, boot=boot)
+    assert found.is_news(beat, i, age, found.silence_sec(130)) is news
+
+
+def test_the_last_beat_is_no_news_though_its_age_looks_younger_under_a_shorter_timeout():
+    found = record(last=100)
+    last, other = Beat("a", 1, 100.0), Beat("a", 1, 125.0)
+    silence_sec = found.silence_sec(130)
+    assert [found.is_news(beat, 1, 5.0, silence_sec) for beat in (last, other)] == [False, True]
 
 
 # -- known by heart

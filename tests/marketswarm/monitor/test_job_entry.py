@@ -8,7 +8,7 @@ from marketswarm.detector import SavedJob
 from marketswarm.monitor.job_entry import MAX_JOB_ENTRY_BYTES, encode_job_entry, parse_job_entry
 
 SOME = SavedJob(1762433458.125, runs=(("5f0c", 1762519859.1), ("", 1762519860.0)), leads_sec=(3600.0, 3590.5))
-NAMED = SOME._replace(schedule="0 3 * * * Europe/Berlin")
+NAMED = SOME._replace(schedule="0 3 * * * Europe/Berlin", moved_at=1762433400.25)
 
 
 @pytest.mark.parametrize("job", [SOME, NAMED, SavedJob(1762433458.0, has_run=False)])
