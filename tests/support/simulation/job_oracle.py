@@ -240,6 +240,8 @@ class Oracle:
             self.fail(job, f"the outage began at {miss.down_since}: {verdict}")
         began = begun - self.wall
         first = min((success for success in job.successes if success > began), default=inf)
+        if first == inf and not self.is_calm(job, began - LONGEST_SLEEP_SEC):
+            return  # a healer that slept heard the failure and the success after it at once
         if not first - EXACT_SEC <= began + (verdict.down_sec or 0.0) <= self.t + EXACT_SEC:
             self.fail(job, f"it was down from {began} to {first} at least: {verdict}")
 
