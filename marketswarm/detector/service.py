@@ -725,7 +725,7 @@ class WatchedService:
         if self.job is not None:
             known = self.last_beat or HeardAt(-silent_sec, now.mono - silent_sec, now.wall - silent_sec)
             self.job.restore(saved.job, known, self.bus.clock.read(now.mono), now)
-            if self.job.has_run and known.mono < self.job.expected_from.mono:
+            if self.job.has_run and (self.has_schedule or known.mono < self.job.expected_from.mono):
                 self.last_beat = self.job.expected_from
 
     def _restore_miss(self, saved: SavedService, now: Moment) -> None:

@@ -101,10 +101,11 @@ def test_a_job_that_does_not_start_is_overdue_after_its_longest_run_if_a_gap_may
     assert (187 <= at <= 190, reason) == (True, "overdue")
 
 
+@pytest.mark.parametrize("heard_until", [MIDNIGHT - 3600, MIDNIGHT - 5])  # what is saved of a short silence
 @pytest.mark.parametrize(("end", "missed"), [(100.0, []), (None, ["never_ended"])])
-def test_a_restarted_healer_goes_on_with_a_long_run(end, missed):
+def test_a_restarted_healer_goes_on_with_a_long_run(end, missed, heard_until):
     job = SavedJob(MIDNIGHT - 3600, runs=(("1", MIDNIGHT - 10),))
-    saved = replace(UP, since=MIDNIGHT - 3600, job=job, boot="b", i=2)
+    saved = replace(UP, since=heard_until, job=job, boot="b", i=2)
     hand = hand_of(long_runs(), known={"a": saved}, beats={"a": says(3600.0, i=1, boot="b", run="ended")})
     hand.run(end or 130)
     if end:
