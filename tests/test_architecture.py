@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from support.architecture import (
-    CIRCLES_LEFT,
     CONSTANTS_ON_TOP,
     LAYERS,
     ONLY_FOR,
@@ -47,7 +46,7 @@ def test_one_client_sends_all_http_requests():
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    assert find_circle(TREE, CIRCLES_LEFT) == []
+    assert find_circle(TREE) == []
 
 
 def test_a_circle_is_seen_and_named():
@@ -63,11 +62,6 @@ def test_a_circle_is_seen_and_named():
         assert set(find_circle(tree)) == {"a.x", "a.y"}, (first, second)
     tree = [Module("a", "from a.x import X", is_package=True), Module("a.x", "from a import Y")]
     assert set(find_circle(tree)) == {"a", "a.x"}, "a package that its own parts import"
-
-
-def test_a_circle_that_is_left_is_not_seen():
-    tree = [Module("a.x", "import a.y"), Module("a.y", "import a.x\nimport b")]
-    assert find_circle(tree, [("a.y", "a.x")]) == []
 
 
 def test_no_two_classes_have_one_name():

@@ -174,11 +174,15 @@ class Detector:
         self.buses = {name: self.buses[name] for name in buses}
         channels: dict[str, dict[bytes, WatchedService]] = {name: {} for name in buses}
         for service in self.services.values():
-            channels[service.bus.name][service.watch.channel.encode()] = service
+            channels[service.watch.bus][service.watch.channel.encode()] = service
         for name, bus in self.buses.items():
             bus.set_channels(channels[name])
         self.observer.roster_changed(self.buses)
         return verdicts
+
+    def bus_of(self, service: WatchedService) -> WatchedBus:
+        """Return the bus that a watched service beats on."""
+        return self.buses[service.watch.bus]
 
     def _drop_service(self, svc: str, now: Moment) -> Verdict:
         """Stop watching a service, and return the verdict on that."""
@@ -196,7 +200,7 @@ class Detector:
             return
         bus = self.buses[watch.bus]
         running = bus.clock.read(now.mono)
-        service = WatchedService(watch, bus, running)
+        service = WatchedService(watch, bus.clock, running)
         service.begin_job(now)
         service.set_restoring(waits=self.is_restoring if old is None else old.is_restoring)
         if old is not None:
@@ -287,16 +291,16 @@ class Detector:
             service.take_goodbye(found, heard)
             self.observer.goodbye_heard(service, found)
             if service.failed_at is not None:
-                service.bus.retry(service)
+                self.bus_of(service).retry(service)
             return ()
         return self._take_beat(service, found, payload, heard, now)
 
     def _take_run_report(self, service: WatchedService, report: Beat, heard: HeardAt) -> None:
         """Record a report about a run that is no sign of life; have the service evaluated if that is due."""
         if service.take_run_report(report, heard):
-            service.bus.retry(service)
+            self.bus_of(service).retry(service)
         elif service.job is not None:
-            service.bus.schedule(service)  # a run that started may be due earlier
+            self.bus_of(service).schedule(service)  # a run that started may be due earlier
 
     def _take_beat(
         self, service: WatchedService, beat: Beat, payload: bytes, heard: HeardAt, now: Moment
@@ -323,7 +327,9 @@ class Detector:
         else:
             self.observer.beat_recorded(service, beat, heard)
             if service.job is not None:
-                service.bus.schedule(service)  # the run that ended may have been due later than the next one
+                self.bus_of(service).schedule(
+                    service
+                )  # the run that ended may have been due later than the next one
         return verdicts
 
     def confirm(self, service: WatchedService) -> None:
@@ -415,13 +421,13 @@ class Detector:
         if service.has_failed_unnoticed:
             return self.declare_down(service, now)
         if stored is not None and (unheard := service.take_unheard(stored, now)) is not None:
-            service.bus.schedule(service)
+            self.bus_of(service).schedule(service)
             self.counts.unheard += 1
             return unheard
         # a report that is no sign of life should not be there: it replaced one that may have been
         service.note_witness(now, None if stored is None or stored.beat.is_run_only else stored.age_sec)
-        if service.due() > service.bus.clock.proven:
-            service.bus.schedule(service)
+        if service.due() > service.clock.proven:
+            self.bus_of(service).schedule(service)
             return None
         return self.declare_down(service, now)
 
@@ -430,7 +436,7 @@ class Detector:
         service = self.services.get(svc)
         if service is not None and service.is_suspect:
             service.end_suspicion()
-            service.bus.retry(service)
+            self.bus_of(service).retry(service)
 
     # -- services that are down
 
@@ -465,7 +471,7 @@ class Detector:
 
         A failure that they reported while their channel was not heard is under `run:<svc>`.
         """
-        found = (each for each in self.jobs.values() if each.bus.name == bus_name)
+        found = (each for each in self.jobs.values() if each.watch.bus == bus_name)
         return [each.watch.svc for each in found if each.state is not State.DOWN]
 
     def take_failed_run(self, svc: str, failed: FailedRun, asked: Moment, now: Moment) -> Verdict | None:
@@ -548,7 +554,7 @@ class Detector:
                 service.refuse_channel(now)
                 found.append(_make_watch_verdict(service.watch.svc, State.DOWN, now, service=service))
             elif channel not in refused and service.channel_refused_at is not None:
-                found.append(_allow_channel(service, now))
+                found.append(self._allow_channel(service, now))
         return found
 
     def restore_refused_channel(self, svc: str, since: float, now: Moment) -> Verdict | None:
@@ -562,9 +568,17 @@ class Detector:
         if service.channel_refused_at is not None:
             return None
         service.refuse_channel(Moment(now.mono - now.since(since), since))
-        refused = service.bus.refused_channels
+        refused = self.bus_of(service).refused_channels
         is_allowed = refused is not None and service.watch.channel.encode() not in refused
-        return _allow_channel(service, now) if is_allowed else None
+        return self._allow_channel(service, now) if is_allowed else None
+
+    def _allow_channel(self, service: WatchedService, now: Moment) -> Verdict:
+        """Let a service be evaluated again, and return the verdict that it is watchable."""
+        since = service.allow_channel(service.clock.read(now.mono))
+        if service.job is not None:
+            service.job.note_unheard_until(now)
+        self.bus_of(service).schedule(service)
+        return _make_watch_verdict(service.watch.svc, State.UP, now, service=service, since=since)
 
     # -- transitions
 
@@ -589,7 +603,7 @@ class Detector:
         self.observer.state_changed(service)
         at = Moment(now.mono, now.wall)
         verdict = self._apply_transition(service, Trigger.BEAT, at, before=before, back=back)
-        service.bus.schedule(service)
+        self.bus_of(service).schedule(service)
         return verdict
 
     def _apply_transition(
@@ -608,7 +622,7 @@ class Detector:
         was_down = service.state is State.DOWN
         publication = service.move(trigger)
         is_miss, is_beat = trigger is Trigger.DUE, trigger is Trigger.BEAT
-        running = service.bus.clock.read(now.mono)
+        running = service.clock.read(now.mono)
         last = service.last_beat
         ends_outage = was_down and is_beat
         down_since = service.down_since if is_miss or ends_outage else None
@@ -631,15 +645,6 @@ class Detector:
             i=service.highest_i.get(service.newest_boot() or ""),
             down_since=None if down_since is None else down_since.wall,
         )
-
-
-def _allow_channel(service: WatchedService, now: Moment) -> Verdict:
-    """Let a service be evaluated again, and return the verdict that it is watchable."""
-    since = service.allow_channel(service.bus.clock.read(now.mono))
-    if service.job is not None:
-        service.job.note_unheard_until(now)
-    service.bus.schedule(service)
-    return _make_watch_verdict(service.watch.svc, State.UP, now, service=service, since=since)
 
 
 def _make_watch_verdict(

@@ -35,7 +35,7 @@ from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat, parse_beat
 from marketswarm.detector.bus import MAX_PER_EVALUATION, WatchedBus
-from marketswarm.detector.clock import HeardAt, Moment
+from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
 from marketswarm.detector.detector import BeatObserver, Detector
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import LastBeat, Publication, SavedBeat, SavedService, State, Verdict
@@ -127,7 +127,7 @@ class Case:
         """Return when the case may be published, by the listening clock; infinity once it is closed."""
         if self.is_closed:
             return inf
-        return max(self.at, self.service.bus.clock.gap_end) + self.service.watch.timeout_sec
+        return max(self.at, self.service.clock.gap_end) + self.service.watch.timeout_sec
 
     def is_disproved_by(self, boot: str | None) -> bool:
         """Return True if a prompt beat of the instance `boot` disproves the case.
@@ -161,7 +161,7 @@ class History:
     __slots__ = ("allowance", "before", "case", "measured_at", "pace_sec", "saved_at", "turn")
 
     def __init__(self, service: WatchedService) -> None:
-        self.turn = service.bus.clock.turns  # the bus clock's turn at the last beat
+        self.turn = service.clock.turns  # the bus clock's turn at the last beat
         self.before: BeatBeforeGap | None = None  # the last beat before a gap, until one after it is compared
         self.case: Case | None = None  # the case that followed, until it is published
         self.pace_sec = 0.0  # the longest recent time between beats; 0 if it was not measured
@@ -178,7 +178,7 @@ class History:
     def drop_gap(self, service: WatchedService) -> None:
         """Drop the case and the beat before the gap; the next gap begins after this moment."""
         self.drop_case()
-        self.before, self.turn = None, service.bus.clock.turns
+        self.before, self.turn = None, service.clock.turns
 
     def measure(self, boot: str, i: int, mono: float) -> None:
         """Measure the time between beats since the last measurement.
@@ -201,7 +201,7 @@ class RestartObserver(BeatObserver):
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
         self._histories: dict[str, History] = {}
-        self._cases: dict[WatchedBus, TimingWheel[Case]] = {}
+        self._cases: dict[ListeningClock, TimingWheel[Case]] = {}  # by the clock of the bus
         self._urgent: dict[str, None] = {}  # services to be saved next
         self._round: Iterator[WatchedService] = iter(())
         self._taken_at = -inf
@@ -211,8 +211,8 @@ class RestartObserver(BeatObserver):
 
     def roster_changed(self, buses: dict[str, WatchedBus]) -> None:
         """Drop the cases of buses that are no longer listened to."""
-        kept = set(buses.values())
-        self._cases = {bus: wheel for bus, wheel in self._cases.items() if bus in kept}
+        kept = {bus.clock for bus in buses.values()}
+        self._cases = {clock: wheel for clock, wheel in self._cases.items() if clock in kept}
 
     def service_added(self, service: WatchedService, old: WatchedService | None) -> None:
         """Begin a history; under another line of the truth, go on with the pace, the gap and the case."""
@@ -222,7 +222,7 @@ class RestartObserver(BeatObserver):
             history.pace_sec = known.pace_sec and max(known.pace_sec, old.watch.interval_sec)
             if service.parsed_at is not None:
                 history.allowance = service.parsed_at, _allowed_sec(old, known)
-            if service.bus is old.bus:
+            if service.clock is old.clock:
                 history.turn, history.before, history.case = known.turn, known.before, known.case
             if history.case is not None:
                 history.case.service = service
@@ -236,7 +236,7 @@ class RestartObserver(BeatObserver):
     def beat_parsed(self, service: WatchedService) -> None:
         """If the service's last beat is from before a gap, keep it: the new one will replace it."""
         history = self._history_of(service)
-        if history.turn != service.bus.clock.turns and history.before is None:
+        if history.turn != service.clock.turns and history.before is None:
             history.before = _beat_before_gap(service, history)
 
     def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:
@@ -255,15 +255,15 @@ class RestartObserver(BeatObserver):
     def beat_recorded(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
         """Compare the first beat after a gap with the last one before it."""
         history = self._history_of(service)
-        if history.before is None and history.turn == service.bus.clock.turns:
+        if history.before is None and history.turn == service.clock.turns:
             return
-        history.turn = service.bus.clock.turns
+        history.turn = service.clock.turns
         self._drop_disproved_case(service, beat.boot)
         before = history.before
         if before is None:
             return
         is_old_instance = beat.boot is None or beat.boot in before.instances
-        if not service.bus.clock.is_caught_up and is_old_instance:
+        if not service.clock.is_caught_up and is_old_instance:
             # its delay is unknown: messages that piled up in the gap are still being heard
             history.before = before._replace(was_heard_again=True).followed_by(beat)
             service.parse_next()  # each of them counts
@@ -275,7 +275,7 @@ class RestartObserver(BeatObserver):
         if case is not None and (history.case is None or not history.case.restarted):
             history.drop_case()
             history.case = case
-            self._wheel(service.bus).add(case)
+            self._wheel(service.clock).add(case)
 
     def state_changed(self, service: WatchedService) -> None:
         """Drop the case and the beat before the gap: the state change itself is published."""
@@ -305,7 +305,7 @@ class RestartObserver(BeatObserver):
             last_wall = history.case.before.wall
         elif history.before is not None:
             last_wall = history.before.wall
-        elif history.turn != service.bus.clock.turns and service.parsed_at is not None:
+        elif history.turn != service.clock.turns and service.parsed_at is not None:
             last_wall = service.parsed_at.wall
         else:
             return  # there is no gap that is not decided
@@ -316,7 +316,7 @@ class RestartObserver(BeatObserver):
 
     def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
         """Return the verdicts on gaps of a bus's services that may be published now, 4000 at most."""
-        wheel, proven = self._cases.get(bus), bus.clock.proven
+        wheel, proven = self._cases.get(bus.clock), bus.clock.proven
         found: list[Verdict] = []
         if wheel is None:
             return found
@@ -413,9 +413,9 @@ class RestartObserver(BeatObserver):
             history.drop_gap(service)
         return history
 
-    def _wheel(self, bus: WatchedBus) -> TimingWheel[Case]:
-        """Return the timing wheel of a bus's cases."""
-        return self._cases.setdefault(bus, TimingWheel(Case.due))
+    def _wheel(self, clock: ListeningClock) -> TimingWheel[Case]:
+        """Return the timing wheel of the cases of the bus with this clock."""
+        return self._cases.setdefault(clock, TimingWheel(Case.due))
 
     def _drop_disproved_case(self, service: WatchedService, boot: str | None) -> None:
         """Drop the service's case if a beat of `boot` disproves it.
@@ -424,7 +424,7 @@ class RestartObserver(BeatObserver):
         """
         history = self._history_of(service)
         case = history.case
-        if case is not None and service.bus.clock.is_caught_up and case.is_disproved_by(boot):
+        if case is not None and service.clock.is_caught_up and case.is_disproved_by(boot):
             history.drop_case()
 
 
@@ -483,7 +483,7 @@ def _beat_before_start(
         allowed_sec=saved.timeout_sec,
         had_others=bool(saved.others),
         stopped=saved.stopped,
-        turn=service.bus.clock.turns,
+        turn=service.clock.turns,
         was_heard_again=service.last_boot in (saved.boot, *saved.others),
     )
     return before if stored is None else _with_stored_beat(before, stored, now)
@@ -512,7 +512,7 @@ def _open_case(service: WatchedService, before: BeatBeforeGap, beat: Beat, heard
 
     Return None if they prove no restart, and no silence longer than the timeout.
     """
-    clock, timeout_sec = service.bus.clock, max(service.watch.timeout_sec, before.allowed_sec)
+    clock, timeout_sec = service.clock, max(service.watch.timeout_sec, before.allowed_sec)
     restarted = beat.boot not in before.instances
     if beat.boot is None or (restarted and before.was_heard_again and clock.is_caught_up):
         return None  # it has no boot, or replaced another instance while we listened

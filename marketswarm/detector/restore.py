@@ -92,7 +92,7 @@ def _restore_service(
     else:
         service.keep_silence_saved()
         detector.save_silence(service)
-    service.bus.schedule(service)
+    detector.bus_of(service).schedule(service)
     return verdicts
 
 
@@ -151,10 +151,10 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
             detector.delete_silences((svc,))
         elif published.state is State.UP:
             service.adopt_up(published, now)
-            service.bus.schedule(service)
+            detector.bus_of(service).schedule(service)
     service.adopt_job(published, now)
     if service.job is not None:
-        service.bus.schedule(service)  # a run that only the leader heard may be due earlier
+        detector.bus_of(service).schedule(service)  # a run that only the leader heard may be due earlier
     detector.observer.lead_taken_over(service, published, now)
 
 

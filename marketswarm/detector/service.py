@@ -12,10 +12,10 @@ was no new beat, the last parsed beat counts again. So no verdict rests on an un
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from marketswarm.beat import Beat, parse_beat, parse_sender
-from marketswarm.detector.clock import HeardAt, Moment
+from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
 from marketswarm.detector.job import Job
 from marketswarm.detector.verdict import (
     TRANSITIONS,
@@ -29,9 +29,6 @@ from marketswarm.detector.verdict import (
     UnheardBeat,
 )
 from marketswarm.truth import MAX_REPLICAS, Watch
-
-if TYPE_CHECKING:  # a service and its bus refer to each other
-    from marketswarm.detector.bus import WatchedBus
 
 BOOTS_KEPT: Final = 2 * MAX_REPLICAS
 """The instances of a service whose highest `i` is kept: all that a truth allows, and as many old ones.
@@ -76,13 +73,13 @@ class WatchedService:
 
     Args:
         watch: the service's line in the truth.
-        bus: the bus on which it beats.
-        watched_since: when it was first watched, by the bus's listening clock.
+        clock: the listening clock of the bus on which it beats.
+        watched_since: when it was first watched, by that clock.
     """
 
     __slots__ = (
-        "bus",
         "channel_refused_at",
+        "clock",
         "down_since",
         "dropped_beats",
         "ended_failure",
@@ -117,9 +114,9 @@ class WatchedService:
         "watched_since",
     )
 
-    def __init__(self, watch: Watch, bus: "WatchedBus", watched_since: float) -> None:
+    def __init__(self, watch: Watch, clock: ListeningClock, watched_since: float) -> None:
         self.watch = watch
-        self.bus = bus
+        self.clock = clock
         self.warm_up_sec = compute_warm_up_sec(watch.interval_sec, watch.timeout_sec)
         self.state = State.UNKNOWN
         self.last_beat: HeardAt | None = None
@@ -173,7 +170,7 @@ class WatchedService:
     def _silence_due(self) -> float:
         """Return when the silence of the service is too long."""
         timeout_sec, warm_up_sec = self.watch.timeout_sec, self.warm_up_sec
-        grace = self.bus.clock.gap_end + warm_up_sec
+        grace = self.clock.gap_end + warm_up_sec
         if self.last_beat is None:
             due = min(max(self.watched_since + warm_up_sec, grace), self.watched_since + 2 * warm_up_sec)
         else:
@@ -203,7 +200,7 @@ class WatchedService:
     def evaluate_job(self, now: Moment) -> None:
         """Compute anew by when a run is to be reported, if the service is a job."""
         if self.job is not None:
-            self.job.evaluate(self.bus.clock, now)
+            self.job.evaluate(self.clock, now)
 
     def note_witness(self, now: Moment, age_sec: float | None) -> None:
         """Note what `beat:<svc>` says about the runs of a job: nothing newer than was heard, or nothing.
@@ -217,7 +214,7 @@ class WatchedService:
             self.job.note_witness(-inf if self.last_beat is None else self.last_beat.mono)
         else:
             self.job.note_no_witness()
-        self.job.evaluate(self.bus.clock, now)
+        self.job.evaluate(self.clock, now)
 
     def silence_sec(self, now: float) -> float:
         """Return the seconds without a beat at `now`; if it never beat, the seconds since it is watched."""
@@ -360,7 +357,7 @@ class WatchedService:
         The silence goes on; it is never due before a warm-up from now. The run of a job that is expected or
         under way is not due earlier than it was, for as long as that.
         """
-        now, old_now = self.bus.clock.read(moment.mono), old.bus.clock.read(moment.mono)
+        now, old_now = self.clock.read(moment.mono), old.clock.read(moment.mono)
         ahead_sec = now - old_now
         before = now - old.silence_sec(old_now)
         self.watched_since = before
@@ -377,8 +374,8 @@ class WatchedService:
         self.others_beat_at = None if self.has_schedule else old.others_beat_at
         self.host = old.host
         if self.job is not None and old.job is not None:
-            had_gap = old.job.find_heard_since(old.bus.clock, moment.mono) > old.job.expected_from.mono
-            self.job.inherit(old.job, ahead_sec, is_same_bus=self.bus is old.bus, had_gap=had_gap)
+            had_gap = old.job.find_heard_since(old.clock, moment.mono) > old.job.expected_from.mono
+            self.job.inherit(old.job, ahead_sec, is_same_bus=self.clock is old.clock, had_gap=had_gap)
             here = HeardAt(now, moment.mono, moment.wall)
             self.job.keep_deadlines(old.job, here, ahead_sec, self.warm_up_sec)
         if old.failed_at is not None:
@@ -442,7 +439,7 @@ class WatchedService:
         the truth says: whoever reports it wants that.
         """
         if self.job is not None and beat.run == "started":
-            self.job.take_start(beat, heard, self.bus.clock)
+            self.job.take_start(beat, heard, self.clock)
         if self.job is not None and beat.run == "failed":
             self.job.take_failure(beat, heard)
         if beat.run != "failed" or self.failed_at is not None:
@@ -534,7 +531,7 @@ class WatchedService:
     def _elapsed_sec(self, now: Moment) -> float:
         """Return the silence with which a stored beat is compared; that of a job includes the gaps."""
         if self.job is None or self.job.rule.schedule is None:
-            return self.silence_sec(self.bus.clock.read(now.mono))
+            return self.silence_sec(self.clock.read(now.mono))
         return inf if self.last_beat is None else now.mono - self.last_beat.mono
 
     def is_unheard_life(self, beat: Beat, age_sec: float, silence_sec: float) -> bool:
@@ -587,7 +584,7 @@ class WatchedService:
         if age is None:
             return None
         before = self.last_beat
-        running = self.bus.clock.read(now.mono)
+        running = self.clock.read(now.mono)
         silence_sec = self._elapsed_sec(now)
         is_life = self.is_unheard_life(beat, age, silence_sec)
         if self.is_news(beat, beat.i, age, silence_sec):
@@ -602,7 +599,7 @@ class WatchedService:
             self.last_beat = heard
             self._complete_run(beat, heard)
             self.evaluate_job(now)
-        if self.due() <= self.bus.clock.proven:
+        if self.due() <= self.clock.proven:
             return None
         is_repeated = before is not None and before is self.last_unheard
         self.last_unheard = self.last_beat
@@ -624,7 +621,7 @@ class WatchedService:
             return None
         self._record_stored(beat)
         self._clear_failure()
-        heard = HeardAt(self.bus.clock.read(now.mono) - age, now.mono - age, now.wall - age)
+        heard = HeardAt(self.clock.read(now.mono) - age, now.mono - age, now.wall - age)
         self._complete_run(beat, heard)
         self.last_beat = heard
         self.parse_next()
@@ -646,7 +643,7 @@ class WatchedService:
         if not self.job.take_unheard_failure(failed.ts, last_heard, now):
             return False
         ago_sec = now.since(failed.ts)
-        self.failed_at = HeardAt(self.bus.clock.read(now.mono), now.mono - ago_sec, now.wall - ago_sec)
+        self.failed_at = HeardAt(self.clock.read(now.mono), now.mono - ago_sec, now.wall - ago_sec)
         self.exit_code = failed.exit_code
         return True
 
@@ -663,7 +660,7 @@ class WatchedService:
             return
         if beat.is_run_only:
             return
-        running = self.bus.clock.read(now.mono)
+        running = self.clock.read(now.mono)
         is_goodbye = beat.status == "stopping"
         silence_sec = self._elapsed_sec(now)
         is_life = not is_goodbye or self.is_unheard_life(beat, age, silence_sec)
@@ -724,7 +721,7 @@ class WatchedService:
             self.stopped = saved.last_beat.stopped
         if self.job is not None:
             known = self.last_beat or HeardAt(-silent_sec, now.mono - silent_sec, now.wall - silent_sec)
-            self.job.restore(saved.job, known, self.bus.clock.read(now.mono), now)
+            self.job.restore(saved.job, known, self.clock.read(now.mono), now)
             if self.job.has_run and (self.has_schedule or known.mono < self.job.expected_from.mono):
                 self.last_beat = self.job.expected_from
 
@@ -772,7 +769,7 @@ class WatchedService:
         if since is not None:
             # the outage began with the last beat that the leader knew, whatever was heard here since then
             silent_sec = now.since(since)
-            running = self.bus.clock.read(now.mono)
+            running = self.clock.read(now.mono)
             self.last_beat = HeardAt(running - silent_sec, now.mono - silent_sec, since)
 
     def adopt_up(self, published: SavedService, now: Moment) -> None:
@@ -780,7 +777,7 @@ class WatchedService:
 
         So the service counts as silent for at most half its timeout, as it does after a start.
         """
-        running = self.bus.clock.read(now.mono)
+        running = self.clock.read(now.mono)
         if self.job is not None and self.state is State.DOWN:
             self.job.drop_long_runs(running)
         self.state = State.UP
@@ -789,12 +786,12 @@ class WatchedService:
         if self.last_beat is None or self.silence_sec(running) > ago_sec:
             self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
         if self.job is not None and published.job is None:
-            self.job.adopt(None, self.bus.clock, now)
+            self.job.adopt(None, self.clock, now)
 
     def adopt_job(self, published: SavedService, now: Moment) -> None:
         """Adopt what the leader before us knew about the runs of a job."""
         if self.job is not None and published.job is not None:
-            self.job.adopt(published.job, self.bus.clock, now)
+            self.job.adopt(published.job, self.clock, now)
 
 
 class BeatBatch:

@@ -141,9 +141,6 @@ CONSTANTS_ON_TOP = [
 # A class has a name of its own, except these: each channel has its options.
 SHARED_CLASS_NAMES = {"Options"}
 
-# The one circle that is left, by the import that closes it.
-CIRCLES_LEFT = {("marketswarm.detector.service", "marketswarm.detector.bus")}
-
 KEYS = "marketswarm.keys"
 _HOLE = "\0"
 
@@ -201,18 +198,14 @@ def imports(module: Module) -> Iterator[tuple[int, str]]:
             )
 
 
-def find_circle(tree: Iterable[Module], left: Collection[tuple[str, str]] = ()) -> list[str]:
+def find_circle(tree: Iterable[Module]) -> list[str]:
     """Return the names of modules that import each other in a circle, the first one twice; [] if none do.
 
-    Every import counts: those in functions and under TYPE_CHECKING, too. `left` are the imports, as pairs of
-    the importing and the imported module, that are not counted.
+    Every import counts: those in functions and under TYPE_CHECKING, too.
     """
     tree = list(tree)
     names = {module.name for module in tree}
-    graph = {
-        module.name: {each for each in modules_imported(module, names) if (module.name, each) not in left}
-        for module in tree
-    }
+    graph = {module.name: set(modules_imported(module, names)) for module in tree}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -16,7 +16,7 @@ from support.simulation.manual_detector import parsed, watch
 def record(*, gap_end: float = 0.0, last: float | None = None, enter: float = 0.0) -> WatchedService:
     bus = WatchedBus("bus", 10.0, Moment(0, 0))
     bus.clock.gap_end = gap_end
-    found = WatchedService(watch(interval=10, timeout=30), bus, enter)
+    found = WatchedService(watch(interval=10, timeout=30), bus.clock, enter)
     found.last_beat = None if last is None else HeardAt(last, last, last)
     return found
 

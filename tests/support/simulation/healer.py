@@ -287,11 +287,11 @@ class Healer:
             self.disk.silences.pop(svc, None)
             if record is not None and record.last_beat is None:
                 self.disk.silences[svc] = SavedSilence(
-                    round(record.watched_since, 3), 0.0, False, record.bus.name
+                    round(record.watched_since, 3), 0.0, False, record.watch.bus
                 )
             elif record is not None:
                 last = record.last_beat
-                self.disk.silences[svc] = SavedSilence(round(last.at, 3), last.wall, True, record.bus.name)
+                self.disk.silences[svc] = SavedSilence(round(last.at, 3), last.wall, True, record.watch.bus)
         self.unsaved = {}
         for svc, noted in self.restarts.take_unsaved(self.now).items():
             if noted is None:
@@ -330,7 +330,7 @@ class Healer:
             assert len(filed) == len(set(filed)), f"two entries for one record on {name}"
             waiting = {id(record) for record in (*bus.awaiting_canary, *bus.postponed)}
             for record in self.detector.services.values():
-                if record.bus is not bus:
+                if record.clock is not bus.clock:
                     continue
                 assert record.is_on_wheel == (id(record) in filed)
                 watched = id(record) in filed or id(record) in waiting or record.is_suspect
