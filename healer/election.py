@@ -1,27 +1,23 @@
 """The election of the leader among several healers, by a lease on each bus; `lease.py` evaluates each reply.
 
-The leader is elected on one bus, `home`. It carries its epoch to the other buses, where a greater epoch
-always wins. Only a healer that can't reach home may take the lease of another bus without its epoch from
-home. So a healer that is cut off from home does not go on writing elsewhere beside its successor.
+The leader is elected on the first bus, `home`. It carries its epoch to the other buses, where a greater epoch
+always wins.
 """
 
-import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from healer.lease import BusLease
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.lease import RELEASE_WITHIN_SEC, compute_request_limit_sec, renew_repeatedly
+from marketswarm.bus.fleet_lease import FleetLease
+from marketswarm.bus.lease import LeaseAction
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type, report_unusable
 from marketswarm.keys import HEALER_LEASE
 from marketswarm.monitor import Fence
-
-MIN_PAUSE_SEC: Final = 0.02
 
 LEASE_SCRIPT: Final = Script.beside("healer", "lease.lua")
 
@@ -42,10 +38,10 @@ class MonitorStatus(Protocol):
         """Handle that this healer began or ceased to lead on a bus."""
 
 
-class LeaderElection:
+class LeaderElection(FleetLease[BusLease]):
     """The `Leadership` of one healer on each bus.
 
-    Call `set_monitor` and `set_buses` first, then `run`, and `release` in the end.
+    Call `set_monitor` and `set_buses`, with the bus `home` first, before `run`.
 
     Args:
         home: the bus on which the leader is elected.
@@ -63,23 +59,19 @@ class LeaderElection:
         set_detail: Callable[[str | None], None],
         set_degraded: Callable[[str | None], None],
     ) -> None:
-        self._boot = boot
-        self._home = home
-        self._lease_sec = lease_sec
-        self._set_detail = set_detail
-        self._set_degraded = set_degraded
+        super().__init__(lease_sec)
+        self._boot, self._home = boot, home
+        self._set_detail, self._set_degraded = set_detail, set_degraded
         self._monitor: MonitorStatus
-        self.leases: dict[str, BusLease] = {}
-        """The leases by the names of their buses."""
-        self._buses: dict[str, Bus] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._due: dict[str, asyncio.Event] = {}  # set when a lease is to be requested at once
-        self._group: asyncio.TaskGroup | None = None
         self._evaluations: dict[str, int] = {}  # by bus, the monitor's count at the last request
         self._logged_epochs: dict[str, int] = {}  # by bus, the epoch at the last log line about it
         self._refusal: str | None = None  # why home did not answer the last request, or None
         # the reasons logged since home last answered; a server that is stopping may alternate between two
         self._logged: set[str] = set()
+
+    def set_monitor(self, monitor: MonitorStatus) -> None:
+        """Set the monitor that this healer leads or stands by with."""
+        self._monitor = monitor
 
     # -- `Leadership`
 
@@ -87,13 +79,6 @@ class LeaderElection:
         """Return the fence for writes to a bus; None if this healer does not lead there."""
         lease = self.leases.get(bus)
         return lease.fence if lease is not None else None
-
-    def deny_leadership(self, bus: str) -> None:
-        """Note that a bus refused a write because another healer leads; request its lease at once."""
-        lease = self.leases.get(bus)
-        if lease is not None and lease.epoch:
-            lease.mark_lost()
-            self._due[bus].set()
 
     def leader_seen_at(self, bus: str) -> float:
         """Return when another leader of the bus was last seen alive (monotonic); -inf if never."""
@@ -110,61 +95,16 @@ class LeaderElection:
         heard = lease is not None and bus not in lease.other_deaf_to
         return lease.other_renewed_at if lease is not None and heard else float("-inf")
 
-    # -- life
-
-    def set_monitor(self, monitor: MonitorStatus) -> None:
-        self._monitor = monitor
-
-    def set_buses(self, buses: Mapping[str, Bus]) -> None:
-        """Request and renew a lease on each of these buses from now on, and on no others."""
-        for name in self._buses.keys() - buses.keys():
-            self._drop_bus(name)
-        for name, bus in buses.items():
-            if self._buses.get(name) is bus:
-                continue
-            self._drop_bus(name)
-            self._buses[name], self.leases[name] = bus, BusLease(self._boot, self._lease_sec)
-            self._due[name] = asyncio.Event()
-            self._start_renewals(name)
-
-    def _drop_bus(self, name: str) -> None:
-        if name in self._tasks:
-            self._tasks.pop(name).cancel()
-        self._buses.pop(name, None)
-        self.leases.pop(name, None)
-
-    def _start_renewals(self, name: str) -> None:
-        if self._group is not None:
-            renew = partial(self._renew_lease, name, self.leases[name])
-            self._tasks[name] = self._group.create_task(
-                renew_repeatedly(renew, self._due[name]), name=f"lease:{name}"
-            )
-
-    async def run(self) -> None:
-        """Run until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            for name in self._buses:
-                self._start_renewals(name)
-            await asyncio.Event().wait()
-
-    async def release(self) -> None:
-        """Release all leases, so that another healer leads at once; on a bus that is away it expires."""
-        async with asyncio.TaskGroup() as group:
-            for name, lease in self.leases.items():
-                if lease.epoch:
-                    group.create_task(self._release_lease(self._buses[name], lease))
-
-    async def _release_lease(self, bus: Bus, lease: BusLease) -> None:
-        with contextlib.suppress(BusError):
-            await self._send_request(bus, lease, release=True, within_sec=RELEASE_WITHIN_SEC)
-
     # -- one bus
 
-    async def _renew_lease(self, name: str, lease: BusLease) -> float:
-        """Take, renew or only read the lease of one bus; return the seconds until the next time."""
+    def make_lease(self) -> BusLease:
+        """Return the view of a lease of which nothing is known."""
+        return BusLease(self._boot, self.lease_sec)
+
+    async def renew_on(self, name: str, lease: BusLease) -> None:
+        """Take, renew or only read the lease of one bus, and announce what changed."""
         try:
-            await self._send_next_request(name, lease)
+            await self._renew_if_evaluated(name, lease)
         except BusError as error:
             self._record_refusal(name, error)
             await self._replace_wrong_type(name, error)
@@ -172,75 +112,58 @@ class LeaderElection:
         if name == self._home:
             self._set_detail(_describe_leadership(lease))
             self._set_degraded(f"no lease on {name} ({self._refusal})" if self._refusal else None)
-        return max(MIN_PAUSE_SEC, lease.seconds_to_next_request(time.monotonic()))
 
-    async def _send_next_request(self, name: str, lease: BusLease) -> None:
-        """Send the request that this healer may send to a bus now. Raise BusError.
+    async def _renew_if_evaluated(self, name: str, lease: BusLease) -> None:
+        """Send the next request to a bus. Raise BusError.
 
-        It sends none if it leads there and its monitor has not evaluated since the last request.
+        Send none if this healer leads there and its monitor has not evaluated since the last request.
         """
         if lease.epoch and self._evaluations.get(name) == self._monitor.evaluations:
             return  # a healer whose monitor hangs must not keep the lease from others
         self._evaluations[name] = self._monitor.evaluations
+        await self.send_next_request(name, lease)
         if name == self._home:
-            await self._send_request(self._buses[name], lease, may_take=True)
             self._refusal = None
             self._logged.clear()
-            return
-        home, now = self.leases[self._home], time.monotonic()
-        if home.epoch and not home.is_bus_away(now):
-            await self._send_request(self._buses[name], lease, carried=home.epoch)
-        elif home.is_bus_away(now):
-            await self._send_request(self._buses[name], lease, may_take=True)
-        else:
-            await self._send_request(
-                self._buses[name], lease, release=bool(lease.epoch) and home.has_other_holder(now)
-            )
 
-    async def _send_request(
-        self,
-        bus: Bus,
-        lease: BusLease,
-        *,
-        carried: int = 0,
-        may_take: bool = False,
-        release: bool = False,
-        within_sec: float | None = None,
+    async def send_request(
+        self, bus: Bus, lease: BusLease, action: LeaseAction, carried: int, within_sec: float
     ) -> None:
         """Run lease.lua once and apply its reply; the script's header explains the arguments.
 
         Raise BusError.
         """
-        now = time.monotonic()
-        stale = lease.find_stale_version(now) if may_take else ""
+        now, may_take = time.monotonic(), action is LeaseAction.TAKE
         reply = await bus.script(
             LEASE_SCRIPT,
             [HEALER_LEASE],
             [
                 self._boot,
                 lease.epoch,
-                self._compute_least_epoch(bus.name),
+                self._compute_least_epoch(bus.name, now),
                 carried,
                 int(may_take),
-                stale,
+                lease.find_stale_version(now) if may_take else "",
                 ",".join(self._monitor.list_unheard_buses()),
-                self._lease_sec,
-                int(release),
+                self.lease_sec,
+                int(action is LeaseAction.RELEASE),
             ],
-            within_sec or compute_request_limit_sec(self._lease_sec),
+            within_sec,
         )
         if not lease.apply_reply(reply, now):
             report_unusable(bus.name, HEALER_LEASE)
 
-    def _compute_least_epoch(self, name: str) -> int:
+    def _compute_least_epoch(self, name: str, now: float) -> int:
         """Return the least epoch for a new lease of a bus.
 
-        On home it is great enough for the other buses to accept it there; elsewhere it is 1.
+        On a bus that decides it is great enough for the other buses to accept it there; elsewhere it is 1.
         """
         others = [
             seen.epoch + (seen.boot != self._boot)
             for other, lease in self.leases.items()
-            if other != name and name == self._home and (seen := lease.seen) is not None
+            if other != name
+            and name in (self._home, self.find_deciding_bus(now))
+            and (seen := lease.seen) is not None
         ]
         return max([1, *others])
 
@@ -266,9 +189,7 @@ class LeaderElection:
             log.info("lease.lost", bus=name, leader=lease.seen.boot if lease.seen else "")
         self._monitor.leadership_changed(name)
         if name == self._home:
-            for other, due in self._due.items():
-                if other != name:
-                    due.set()
+            self.request_at_once(*(other for other in self.leases if other != name))
 
     def _record_refusal(self, name: str, error: BusError) -> None:
         """Note why home did not answer; log each reason once until home answers."""

@@ -19,16 +19,9 @@ from typing import Final
 from healer.service_alert import AlertRule, close_outage, parse_service_alert
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.follower import StreamFollower
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stream import (
-    FIRST_ID,
-    StreamEntry,
-    entry_sort_key,
-    has_begun_anew,
-    is_entry_id,
-    read_entries_after,
-    read_entries_between,
-)
+from marketswarm.bus.stream import FIRST_ID, StreamEntry, entry_sort_key, is_entry_id, read_entries_between
 from marketswarm.closed_outages import ClosedOutages, closed_field, read_closed
 from marketswarm.event import Event, MalformedEvent, encode_event
 from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED
@@ -82,7 +75,8 @@ class Relay:
         self._bus, self._channel, self._leadership = bus, channel, leadership
         self._log_length, self._is_named = log_length, is_named
         self._stored_position: bytes | None = None  # the position as the bus holds it; None: to be read
-        self._position = FIRST_ID
+        self._position = FIRST_ID  # up to which entry events are copied
+        self._follower: StreamFollower
         self._closed = ClosedOutages()
         self._close_at: float | None = None  # when to close outages (monotonic); None: none is open
         self._unlogged: Counter[str] = Counter()
@@ -115,13 +109,9 @@ class Relay:
         """Copy the next page of the stream; wait up to a second for one. Raise BusError."""
         if self._stored_position is None:
             await self._load_position(bus)
-        entries = await read_entries_after(
-            bus, self.rule.stream, self._position, count=PAGE_SIZE, block_sec=BLOCK_SEC
-        )
+        entries, _ = await self._follower.read(PAGE_SIZE, BLOCK_SEC)
         if not entries:
-            if await has_begun_anew(bus, self.rule.stream, self._position):
-                # entries that come are new, whatever their ids
-                self._position = FIRST_ID
+            self._position = self._follower.position  # the beginning, if the stream was begun anew
             return
         events, skipped = _check_entries(self.rule, entries)
         stored, position = self._stored_position or b"", entries[-1].id
@@ -231,6 +221,7 @@ class Relay:
         self._closed = await read_closed(bus, self.rule.stream)
         self._stored_position = stored
         self._position = stored if is_entry_id(stored) else FIRST_ID
+        self._follower = StreamFollower(bus, self.rule.stream, self._position)
 
     def _log_refusal(self, error: BusError) -> None:
         """Log the first failure of the bus, then the latest one every 10 s.

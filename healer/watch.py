@@ -104,5 +104,5 @@ def plan_watch(truth: Truth, me: Agent[HealerSettings], home: str) -> WatchPlan:
     if bus != home:
         raise ValueError(f"alerts move from {home} to {bus} only when the healer is restarted")
     timeouts = dict.fromkeys(truth.bus_names(), truth.bus_timeout_sec())
-    buses = {name: me.bus(name, truth) for name in {home, *timeouts}}
+    buses = {name: me.bus(name, truth) for name in dict.fromkeys((home, *timeouts))}
     return WatchPlan(channel, tuple(truth.watched(me.settings.default_timeout_sec)), timeouts, buses)

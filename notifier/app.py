@@ -117,7 +117,7 @@ class LeadershipTerm:
         self._buses = dict(buses)
         self._inbox = Inbox(metrics.malformed)
         self._store = Store(
-            me.boot, buses, rejected=lease.rejected, acknowledged=self._inbox.forget_acknowledged
+            me.boot, buses, rejected=lease.deny_leadership, acknowledged=self._inbox.forget_acknowledged
         )
         self._unread_buses: dict[str, str] = {}
         self._config = ChannelConfig(None, {})
@@ -443,7 +443,7 @@ class NotifierApp:
 
     async def _stand_by(self, lease: NotifierLease) -> None:
         """Name the leader in the beat's `detail`; wait to lead, for STANDBY_CHECK_SEC at most."""
-        other = lease.state.other
+        other = lease.other
         self._me.set_detail(f"stands by, {other} leads" if other else "stands by")
         try:
             async with self._me.waiting(STANDBY_CHECK_SEC):

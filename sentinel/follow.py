@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stream import FIRST_ID, has_begun_anew, read_entries_after, read_newest_id
+from marketswarm.bus.follower import StreamFollower
+from marketswarm.bus.stream import StreamEntry, read_newest_id
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG
 from marketswarm.metrics import Family
@@ -60,37 +61,30 @@ async def follow_alert_log(
         on_answer: called with the bus's name before each read, while the bus answers.
         on_error: called when the bus fails.
     """
-    last: bytes | None = None
+    follower: StreamFollower | None = None
     while True:
         try:
-            last = await find_start_id(bus, last)
+            if follower is None:
+                follower = StreamFollower(bus, ALERT_LOG, await read_newest_id(bus, ALERT_LOG))
+            await follower.resume()
             await on_reached(bus)
             while True:
                 on_answer(bus.name)
-                before, last = last, await _read_entries(bus, last, on_event, on_skipped)
-                if last == before and await has_begun_anew(bus, ALERT_LOG, last):
-                    last = FIRST_ID
+                entries, _ = await follower.read(PAGE_SIZE, BLOCK_SEC)
+                _report_entries(bus, entries, on_event, on_skipped)
         except BusError as error:
             on_error(error)
         await asyncio.sleep(RETRY_SEC)
 
 
-async def find_start_id(bus: Bus, last: bytes | None) -> bytes:
-    """Return the id to read after: `last`, or the log's end if that is None, or 0-0 if the log is new."""
-    if last is None:
-        return await read_newest_id(bus, ALERT_LOG)
-    return FIRST_ID if await has_begun_anew(bus, ALERT_LOG, last) else last
-
-
-async def _read_entries(
-    bus: Bus, last: bytes, on_event: Callable[[Event, bytes], None], on_skipped: Callable[[str], None]
-) -> bytes:
-    """Read the next entries, waiting up to a second; report their events and return the last id.
-
-    Raise BusError.
-    """
-    for entry in await read_entries_after(bus, ALERT_LOG, last, count=PAGE_SIZE, block_sec=BLOCK_SEC):
-        last = entry.id
+def _report_entries(
+    bus: Bus,
+    entries: Sequence[StreamEntry],
+    on_event: Callable[[Event, bytes], None],
+    on_skipped: Callable[[str], None],
+) -> None:
+    """Report the events of entries, and the entries that are too large to be read."""
+    for entry in entries:
         if entry.fields is None:
             log.warning("log.oversized", bus=bus.name, entry=entry.id.decode(), bytes=entry.size)
             on_skipped(bus.name)
@@ -101,4 +95,3 @@ async def _read_entries(
         event = parse_event(raw)
         if not isinstance(event, MalformedEvent):
             on_event(event, raw)
-    return last

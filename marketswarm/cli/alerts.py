@@ -20,13 +20,8 @@ import orjson
 import typer
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stream import (
-    StreamEntry,
-    entry_sort_key,
-    has_begun_anew,
-    read_entries_after,
-    read_newest_id,
-)
+from marketswarm.bus.follower import StreamFollower
+from marketswarm.bus.stream import StreamEntry, entry_sort_key, read_newest_id
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, open_fleet
@@ -44,7 +39,6 @@ _RETRY_SEC = 0.5
 _KNOWN_IDS_KEPT = 10_000
 _CHECK_READER_SEC = 1.0
 _MAX_NAMED = 12  # services that are down; the others are counted
-_LOG_START = b"0-0"
 _MARKS = {True: ("✗", output.RED), False: ("✓", output.GREEN), None: ("·", output.DIM)}
 
 LoggedEvent = tuple[bytes, dict[str, Any]]
@@ -228,71 +222,46 @@ class _LogReader:
 
     def __init__(self, bus: Bus, since_sec: float | None) -> None:
         self._bus, self._since_sec, self._begun = bus, since_sec, time.monotonic()
-        self._position: bytes | None = None  # None until the bus has answered once
+        self._follower: StreamFollower | None = None  # None until the bus has answered once
 
     async def read_past(self) -> list[LoggedEvent]:
         """Return the events of the last `since_sec` seconds, and continue behind them.
 
         The result is empty if `since_sec` is None or the bus does not answer.
         """
+        found: list[LoggedEvent] = []
         with contextlib.suppress(BusError):
-            self._position = await self._find_position(self._since_sec)
-            if self._since_sec is not None:
-                return await self._read(block_sec=None)
-        return []
+            self._follower = await self._open(self._since_sec)
+            while self._since_sec is not None and (page := await self._read(self._follower)) is not None:
+                found += page
+        return found
 
     async def run(self, queue: asyncio.Queue[LoggedEvent]) -> None:
         """Put new events into the queue until cancelled; after an outage, resume at the old position."""
-        lost = self._position is None
         while True:
             try:
-                if lost:
-                    await self._resume()
-                    lost = False
-                found = await self._read(_BLOCK_SEC)
-                for each in found:
+                if self._follower is None:  # the bus was away from the beginning
+                    self._follower = await self._open((self._since_sec or 0) + time.monotonic() - self._begun)
+                for each in await self._read(self._follower, _BLOCK_SEC) or ():
                     queue.put_nowait(each)
-                lost = not found  # the log may have been begun anew
             except BusError:
-                lost = True
                 await asyncio.sleep(_RETRY_SEC)
 
-    async def _find_position(self, since_sec: float | None) -> bytes:
-        """Return the end of the log, or its position `since_sec` ago by the bus's clock. Raises BusError."""
-        end = await read_newest_id(self._bus, ALERT_LOG)
-        if since_sec is None:
-            return end
-        now, _ = await self._bus.ask(self._bus.client.time())
-        # never behind the end: that would mean that the log was begun anew
-        return min(end, b"%d-0" % max(0, int((now - since_sec) * 1000) - 1), key=entry_sort_key)
+    async def _open(self, since_sec: float | None) -> StreamFollower:
+        """Follow the log from its end, or from `since_sec` ago by the bus's clock. Raises BusError."""
+        start = await read_newest_id(self._bus, ALERT_LOG)
+        if since_sec is not None:
+            now, _ = await self._bus.ask(self._bus.client.time())
+            # never behind the end: that would mean that the log was begun anew
+            start = min(start, b"%d-0" % max(0, int((now - since_sec) * 1000) - 1), key=entry_sort_key)
+        return StreamFollower(self._bus, ALERT_LOG, start)
 
-    async def _resume(self) -> None:
-        """Set the position after an outage: the old one, or the start if the log was replaced.
-
-        Raises BusError.
-        """
-        if self._position is None:  # the bus was away from the beginning
-            self._position = await self._find_position(
-                (self._since_sec or 0) + time.monotonic() - self._begun
-            )
-        elif await has_begun_anew(self._bus, ALERT_LOG, self._position):
-            self._position = _LOG_START
-
-    async def _read(self, block_sec: float | None) -> list[LoggedEvent]:
-        """Return one page after waiting up to `block_sec` for an entry; for None, all pages without a wait.
-
-        Raises BusError.
-        """
-        found: list[LoggedEvent] = []
-        while True:
-            entries = await read_entries_after(
-                self._bus, ALERT_LOG, self._position or _LOG_START, count=_PAGE_ENTRIES, block_sec=block_sec
-            )
-            for entry in entries:
-                self._position = entry.id
-                found += _parse_entry(entry)
-            if not entries or block_sec is not None:
-                return found
+    async def _read(
+        self, follower: StreamFollower, block_sec: float | None = None
+    ) -> list[LoggedEvent] | None:
+        """Return the events of the next page; None at the end of the log. Raises BusError."""
+        entries, _ = await follower.read(_PAGE_ENTRIES, block_sec)
+        return [event for entry in entries for event in _parse_entry(entry)] if entries else None
 
 
 def _parse_entry(entry: StreamEntry) -> list[LoggedEvent]:

@@ -6,7 +6,6 @@ once what it has read is committed, and reads on from there after a restart: an 
 which changes nothing. Several instances write the same rows; the first one moves the position.
 """
 
-import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,21 +15,12 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.bus.backlog import Backlog, read_backlog
 from marketswarm.bus.consumer import DEAD_LETTERS, Consumer, DeliveredEntry
+from marketswarm.bus.follower import StreamFollower
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stream import (
-    FIRST_ID,
-    entry_sort_key,
-    has_begun_anew,
-    is_entry_id,
-    read_entries_after,
-    read_entries_between,
-    read_newest_id,
-)
+from marketswarm.bus.stream import FIRST_ID, is_entry_id, read_newest_id
 from marketswarm.keys import ARCHIVE_POSITIONS
 
 PAGE: Final = 500
-CHECK_SEC: Final = 1.0
-"""How often it is asked whether a stream without new entries was begun anew."""
 _ADVANCE: Final = Script.beside("services.archive", "advance.lua")
 
 log = logs.get("archive")
@@ -41,19 +31,18 @@ class _Followed:
     """Hold how far a stream is read.
 
     Attributes:
+        follower: reads the stream, and holds the id of the last entry that was read.
         stored: the position as the bus has it; empty for none.
-        read: the id of the last entry that was read.
         in_hand: the ids of entries that were read and that the position is not behind yet, in order.
         settled: those of them that are written, or are dead letters.
         gaps: how often entries were trimmed off unread; how many each time is unknown.
     """
 
+    follower: StreamFollower
     stored: bytes = b""
-    read: bytes = FIRST_ID
     in_hand: deque[bytes] = field(default_factory=deque)
     settled: set[bytes] = field(default_factory=set)
     gaps: int = 0
-    checked_at: float = float("-inf")
 
 
 class PositionConsumer(Consumer):
@@ -64,7 +53,7 @@ class PositionConsumer(Consumer):
 
     def __init__(self, bus: Bus, streams: Iterable[str], group: str, name: str) -> None:
         super().__init__(bus, streams, group, name)
-        self._followed = {stream: _Followed() for stream in self.streams}
+        self._followed = {stream: _Followed(StreamFollower(bus, stream)) for stream in self.streams}
 
     @property
     def has_unseen(self) -> bool:
@@ -125,7 +114,7 @@ class PositionConsumer(Consumer):
         followed = self._followed[stream]
         if await read_newest_id(self.bus, stream) == FIRST_ID:
             return Backlog(is_caught_up=True, passed_over=followed.gaps)
-        found = await read_backlog(self.bus, stream, self.group, followed.read)
+        found = await read_backlog(self.bus, stream, self.group, followed.follower.position)
         return replace(found, passed_over=followed.gaps)
 
     async def _load(self, stream: str) -> None:
@@ -137,42 +126,31 @@ class PositionConsumer(Consumer):
         if stored and not is_entry_id(stored):
             log.warning("archive.position_unreadable", bus=self.bus.name, stream=stream)
         read = stored if is_entry_id(stored) else FIRST_ID
-        if await has_begun_anew(self.bus, stream, read):
-            log.warning("archive.stream_anew", bus=self.bus.name, stream=stream, after=read.decode())
-            read = FIRST_ID
-        elif await self._is_trimmed(stream, read):
-            followed.gaps += 1
-        # a new deque, because an entry that is in hand now is read again
-        followed.stored, followed.read, followed.in_hand = stored, read, deque()
+        follower = StreamFollower(self.bus, stream, read)
+        if loss := await follower.resume():
+            if loss.oldest is None:
+                log.warning("archive.stream_anew", bus=self.bus.name, stream=stream, after=read.decode())
+            else:
+                followed.gaps += 1
+        followed.stored, followed.follower = stored, follower
+        # an entry that is in hand now is read again
+        followed.in_hand.clear()
         followed.settled.clear()
 
     async def _read_stream(self, stream: str, count: int, block_sec: float) -> list[DeliveredEntry]:
         """Read up to `count` new entries of a stream; none if the position was moved meanwhile."""
         followed = self._followed[stream]
-        in_hand, read = followed.in_hand, followed.read
-        entries = await read_entries_after(self.bus, stream, read, count=count, block_sec=block_sec)
-        if followed.in_hand is not in_hand:
+        follower = followed.follower
+        entries, loss = await follower.read(count, block_sec)
+        if followed.follower is not follower:
             return []
-        if not entries:
-            if time.monotonic() - followed.checked_at >= CHECK_SEC:
-                followed.checked_at = time.monotonic()
-                if await has_begun_anew(self.bus, stream, followed.read):
-                    await self._load(stream)
-            return []
-        if len(entries) == count and await self._is_trimmed(stream, read, entries[-1].id):
+        if loss is not None:
+            if loss.oldest is None:
+                await self._load(stream)
+                return []
             followed.gaps += 1
-        followed.read = entries[-1].id
         followed.in_hand += [each.id for each in entries]
         return [DeliveredEntry(stream, each.id, each.fields) for each in entries]
-
-    async def _is_trimmed(self, stream: str, position: bytes, newest: bytes | None = None) -> bool:
-        """Return True if entries between a position and `newest` (None: any) may have been trimmed off."""
-        if position == FIRST_ID:
-            return False
-        oldest = await read_entries_between(self.bus, stream, "-", "+", count=1)
-        if not oldest or entry_sort_key(oldest[0].id) <= entry_sort_key(position):
-            return False
-        return newest is None or entry_sort_key(oldest[0].id) <= entry_sort_key(newest)
 
     async def _settle(
         self, stream: str, idents: Iterable[bytes], dead: str = "", letter: bytes | None = None

@@ -17,15 +17,9 @@ import orjson
 from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.follower import StreamFollower
 from marketswarm.bus.stored_values import parse_epoch, read_fields
-from marketswarm.bus.stream import (
-    FIRST_ID,
-    StreamEntry,
-    entry_sort_key,
-    has_begun_anew,
-    read_entries_after,
-    read_entries_between,
-)
+from marketswarm.bus.stream import StreamEntry, entry_sort_key
 from marketswarm.event import MalformedEvent, parse_event
 from marketswarm.history.fleet_history import FleetHistory, UnsavedChanges
 from marketswarm.history.healer_beat import read_healer_beat
@@ -106,7 +100,7 @@ class HistoryRecorder:
         self._step_back_sec = step_back_sec
         self._bus, self._healer_bus = bus, healer_bus or bus
         self._stored: StoredHistory | None = None
-        self._at = b""  # up to which entry the log was read
+        self._log = StreamFollower(bus, ALERT_LOG)
         self._truth: Truth | None = None
         self._timeout_sec = 30.0
         self._is_truth_new = False
@@ -132,7 +126,7 @@ class HistoryRecorder:
     @property
     def position(self) -> bytes:
         """Up to which entry of the alert log it has read."""
-        return self._at
+        return self._log.position
 
     # -- what is recorded
 
@@ -178,10 +172,12 @@ class HistoryRecorder:
             return
         if self._is_truth_new:
             await self._take_truth(stored.history)
-        entries = await read_entries_after(self._bus, ALERT_LOG, self._at, count=AT_ONCE, block_sec=block_sec)
+        entries, loss = await self._log.read(AT_ONCE, block_sec)
+        if loss is not None and loss.oldest is not None:
+            self._is_reading = True  # if this is cancelled, the page is not recorded
+            await self._mark_lost(stored.history, loss.after, loss.oldest)
+            self._is_reading = False
         self._record(stored.history, entries)
-        if not entries:
-            await self._find_replaced_log(stored.history)
         if len(entries) < AT_ONCE:
             await self._listen(stored.history)
             if time.monotonic() >= self._finish_after:
@@ -191,36 +187,25 @@ class HistoryRecorder:
             self._caught_up_at = time.monotonic()
 
     async def _read(self) -> None:
-        """Read the history, or begin one; check that the log goes on from there. Raises BusError."""
+        """Read the history, or begin one. Raises BusError."""
         self._other = None
         found = await read_history(self._bus, int(time.time()))
         if found is None:
             await forget_unusable_history(self._bus)
             log.info("history.begun")
             found = begin_history(int(time.time()))
-        self._at = found.position
-        if entry_sort_key(self._at) > (0, 0):
-            await self._check_log(found.history)
+        self._log = StreamFollower(self._bus, ALERT_LOG, found.position)
         self._is_truth_new = True
         await self._take_truth(found.history)
         self._stored, self._is_reading, self._listened_at = found, False, float("-inf")
 
-    async def _check_log(self, history: FleetHistory) -> None:
-        """Record as unknown what happened in the entries that the log has lost since. Raises BusError."""
-        oldest = await read_entries_between(self._bus, ALERT_LOG, "-", "+", count=1)
-        if not oldest or entry_sort_key(oldest[0].id) <= entry_sort_key(self._at):
-            return
-        begin, end = (entry_sort_key(each)[0] // 1000 for each in (self._at, oldest[0].id))
+    async def _mark_lost(self, history: FleetHistory, after: bytes, oldest: bytes) -> None:
+        """Record as unknown what happened in the entries that the log has lost. Raises BusError."""
+        begin, end = (entry_sort_key(each)[0] // 1000 for each in (after, oldest))
         end = min(end, int(time.time()))  # who adds an entry chooses its id
-        log.warning("history.log_lost", entries_before=oldest[0].id.decode())
+        log.warning("history.log_lost", entries_before=oldest.decode())
         history.mark_unheard(min(begin, end), end)
         await self._adopt(history, list(history.services))
-
-    async def _find_replaced_log(self, history: FleetHistory) -> None:
-        """Read the log from its beginning if it was deleted: what comes is new. Raises BusError."""
-        if await has_begun_anew(self._bus, ALERT_LOG, self._at):
-            self._at = FIRST_ID
-            history.changes.progress = True
 
     async def _take_truth(self, history: FleetHistory) -> None:
         """Take over the services of the truth; of new ones, read the healer's verdict. Raises BusError."""
@@ -255,7 +240,6 @@ class HistoryRecorder:
             else:
                 history.apply_event(event)
                 self.counts.recorded += 1
-            self._at = entry.id
 
     async def _listen(self, history: FleetHistory) -> None:
         """Look at the healer's last beat every few seconds. Raises BusError."""
@@ -294,11 +278,12 @@ class HistoryRecorder:
         if self._other is not None:
             await self._watch_other(self._other, stored, now)
             return
-        is_urgent = self._at != stored.position or changes.services or changes.buses or changes.hours
+        has_read = self._log.position != stored.position
+        is_urgent = has_read or changes.services or changes.buses or changes.hours
         if not (is_urgent or (changes.progress and now - self._saved_at >= SAVE_SEC)):
             return
         self._saved_at = now
-        if await write_history(self._bus, stored, self._at):
+        if await write_history(self._bus, stored, self._log.position):
             return
         self.counts.conflicts += 1
         version, _ = await read_position(self._bus)
@@ -314,7 +299,7 @@ class HistoryRecorder:
         Raises BusError.
         """
         version, position = await read_position(self._bus)
-        is_late = entry_sort_key(position) < entry_sort_key(self._at)
+        is_late = entry_sort_key(position) < entry_sort_key(self._log.position)
         if version != other.version:
             other.version, other.changed_at = version, now
         elif is_late or now - other.changed_at >= SAVE_SEC + self._step_back_sec:

@@ -78,6 +78,7 @@ async def test_a_bus_that_goes_on_refusing_is_said_again_at_intervals(relay, sai
     assert {event for event, _ in said} == {"relay.waiting"}
 
 
+LAST_ID = "18446744073709551615-18446744073709551615"
 MISS, OK, UNWATCHED = Kind.PROBE_MISS, Kind.PROBE_OK, Kind.PROBE_UNWATCHED
 
 
@@ -208,3 +209,26 @@ async def test_a_time_from_the_far_future_does_not_close_what_comes_after_it(fle
         await auntil(fleet.is_closed)
     closed = await read_closed(fleet.bus, MASSIVE_ALERTS)
     assert not closed.covers("probe_miss.massive:shop.900000000000000")
+
+
+async def test_events_that_a_bus_did_not_take_are_copied_again_and_those_of_a_stream_begun_anew_too(
+    fleet, monkeypatch
+):
+    relay, refusals = fleet.relay(), iter([True])
+    write = relay._write  # noqa: SLF001 - the bus refuses one write
+
+    async def refuse_once(*args):
+        if next(refusals, None) is not None:
+            raise BusError("system-redis", "refused")
+        return await write(*args)
+
+    monkeypatch.setattr(relay, "_write", refuse_once)
+    await fleet.alert(MISS, "shop")
+    async with running(relay):
+        await auntil(lambda: at_length(fleet, 1))
+        await fleet.bus.client.xadd(MASSIVE_ALERTS, {"event": "{}"}, id=LAST_ID)
+        await auntil(lambda: relay.skipped.total() == 1)
+        await fleet.bus.client.delete(MASSIVE_ALERTS)
+        await fleet.alert(OK, "shop")
+        await auntil(lambda: at_length(fleet, 2))
+    assert await fleet.told() == [(MISS, "shop"), (OK, "shop")]

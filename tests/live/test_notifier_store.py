@@ -259,7 +259,7 @@ async def test_a_lease_that_is_given_back_is_taken_at_once(servers):
     first = Candidate(servers, "first", 12.0)
     await asyncio.wait_for(first.lease.wait_gained(), PATIENT_SEC)
     async with Candidate(servers, "second", 12.0) as second:
-        await auntil(lambda: second.state.other == "first")
+        await auntil(lambda: second.other == "first")
         await first.end(give_back=True)
         assert "first" not in held(servers)  # the second may have it by now
         await asyncio.wait_for(second.wait_gained(), PATIENT_SEC)

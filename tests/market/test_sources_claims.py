@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.lease import STRING_LEASE
 from marketswarm.keys import MARKET_DOWNLOADS
 from marketswarm.market.records import AssetClass, RecordKind
 from marketswarm.seeding.functions import load_functions
@@ -176,7 +177,7 @@ async def test_each_request_is_recorded_once_whether_the_bus_took_a_load_and_its
                 await store.release(claim)
             raise
 
-    await load_functions(bus, {each.function: each for each in (store_module.CLAIM, store_module.PUBLISH)})
+    await load_functions(bus, {each.function: each for each in (STRING_LEASE, store_module.PUBLISH)})
     for direction in lost:
         known = await list_requests(bus)
         with pytest.raises(BusError):

@@ -2,79 +2,93 @@
 
 import pytest
 
+from marketswarm.bus.lease import LeaseAction, apply_lease_action
 from marketswarm.keys import NOTIFIER_LEASE
 from marketswarm.testing import MemoryBus
-from notifier.lease import LeaseAction, LeaseState, apply_action
+from notifier.lease import NotifierLease
 
-HOME, OTHER = "system", "market"
-
-
-def view(boot="a", now=0.0):
-    return LeaseState(boot, (HOME, OTHER), 3.0, now)
+HOME, OTHER, THIRD = "system", "market", "third"
 
 
-def test_who_gets_the_first_lease_leads_and_takes_the_others_with_it():
-    one = view()
+class View(NotifierLease):
+    """The lease of one notifier, to which the buses answer at moments that a test chooses."""
+
+    def __init__(self, *buses):
+        super().__init__("a", {name: MemoryBus(name) for name in buses}, 3.0)
+        for name in buses:
+            self.find_out(name, None, 0.0)
+
+    def find_out(self, bus, holder, now):
+        self.leases[bus].record_holder(holder, now)
+        self.decide_leadership(now)
+
+    def actions(self, now):
+        return [self.choose_action(bus, now)[0] for bus in self.leases]
+
+
+@pytest.fixture
+async def one():
+    return View(HOME, OTHER)
+
+
+async def test_who_gets_the_first_lease_leads_and_takes_the_others_with_it(one):
     assert not one.is_leader
-    assert (one.choose_action(HOME, 0.0), one.choose_action(OTHER, 0.0)) == (
-        LeaseAction.TAKE,
-        LeaseAction.READ,
-    )
-    one.record_holder(HOME, "a", 0.1)
+    assert one.actions(0.0) == [LeaseAction.TAKE, LeaseAction.READ]
+    one.find_out(HOME, "a", 0.1)
     assert one.is_leader
-    assert one.choose_action(OTHER, 0.1) is LeaseAction.SEIZE
+    assert one.actions(0.1) == [LeaseAction.TAKE, LeaseAction.SEIZE]
 
 
-def test_who_finds_another_one_stands_by_and_holds_nothing():
-    one = view()
-    one.record_holder(HOME, "b", 0.1)
-    one.record_holder(OTHER, "a", 0.1)
+async def test_who_finds_another_one_stands_by_and_holds_nothing(one):
+    one.find_out(HOME, "b", 0.1)
+    one.find_out(OTHER, "a", 0.1)
     assert not one.is_leader
-    assert (one.choose_action(HOME, 0.2), one.choose_action(OTHER, 0.2)) == (
-        LeaseAction.TAKE,
-        LeaseAction.RELEASE,
-    )
+    assert one.actions(0.2) == [LeaseAction.TAKE, LeaseAction.RELEASE]
     assert one.other == "b"
 
 
-def test_the_next_bus_decides_for_whom_the_first_is_away_and_only_after_the_life_of_a_lease():
-    one = view()
-    one.record_holder(OTHER, "", 0.1)
-    assert one.choose_action(OTHER, 2.9) is LeaseAction.READ
-    one.record_holder(OTHER, "", 2.9)
-    assert one.choose_action(OTHER, 3.1) is LeaseAction.TAKE
-    one.record_holder(OTHER, "a", 3.2)
+async def test_the_next_bus_decides_for_whom_the_first_is_away_and_only_after_the_life_of_a_lease(one):
+    one.find_out(OTHER, "", 0.1)
+    assert one.actions(2.9) == [LeaseAction.TAKE, LeaseAction.READ]
+    one.find_out(OTHER, "", 2.9)
+    assert one.actions(3.1) == [LeaseAction.TAKE, LeaseAction.TAKE]
+    one.find_out(OTHER, "a", 3.2)
     assert one.is_leader
-    assert one.choose_action(HOME, 3.2) is LeaseAction.TAKE, "it may be back"
+    assert one.actions(3.2)[0] is LeaseAction.TAKE, "it may be back"
 
 
-def test_a_first_bus_that_is_back_decides_again():
-    one = view()
-    one.record_holder(OTHER, "a", 3.2)
+async def test_a_bus_that_decides_for_the_first_decides_for_those_after_it_too():
+    one = View(HOME, OTHER, THIRD)
+    one.find_out(OTHER, "a", 3.2)
+    one.find_out(THIRD, "b", 3.2)
     assert one.is_leader
-    one.record_holder(HOME, "b", 3.3)
+    assert one.actions(3.3) == [LeaseAction.TAKE, LeaseAction.TAKE, LeaseAction.SEIZE]
+
+
+async def test_a_first_bus_that_is_back_decides_again(one):
+    one.find_out(OTHER, "a", 3.2)
+    assert one.is_leader
+    one.find_out(HOME, "b", 3.3)
     assert not one.is_leader
-    assert one.choose_action(OTHER, 3.4) is LeaseAction.RELEASE
+    assert one.actions(3.4) == [LeaseAction.TAKE, LeaseAction.RELEASE]
 
 
-def test_who_leads_goes_on_while_no_bus_can_be_reached():
-    one = view()
-    one.record_holder(HOME, "a", 0.1)
-    assert one.deciding_bus(10.0) is None
+async def test_who_leads_goes_on_while_no_bus_can_be_reached(one):
+    one.find_out(HOME, "a", 0.1)
+    one.decide_leadership(10.0)
     assert one.is_leader
-    assert (one.choose_action(HOME, 10.0), one.choose_action(OTHER, 10.0)) == (
-        LeaseAction.TAKE,
-        LeaseAction.TAKE,
-    )
+    assert one.actions(10.0) == [LeaseAction.TAKE, LeaseAction.TAKE]
 
 
-def test_who_is_turned_away_where_it_is_decided_leads_no_longer():
-    one = view()
-    one.record_holder(HOME, "a", 0.1)
-    one.rejected(OTHER, 0.2)
+async def test_who_is_turned_away_where_it_is_decided_leads_no_longer(one, monkeypatch):
+    monkeypatch.setattr("notifier.lease.time.monotonic", lambda: 0.2)
+    one.find_out(HOME, "a", 0.1)
+    one.find_out(OTHER, "a", 0.1)
+    one.deny_leadership(OTHER)
     assert one.is_leader, "that bus follows the first"
-    one.rejected(HOME, 0.2)
+    one.deny_leadership(HOME)
     assert not one.is_leader
+    assert one.other == "?"
 
 
 @pytest.mark.parametrize(
@@ -83,6 +97,8 @@ def test_who_is_turned_away_where_it_is_decided_leads_no_longer():
 async def test_what_another_hand_wrote_holds_the_lease_for_no_longer_than_one(line):
     bus = MemoryBus(HOME)
     await bus.client.execute_command(*line.format(NOTIFIER_LEASE).split())
-    if (await apply_action(bus, "a", LeaseAction.TAKE, 3.0, 2.0)) != "a":
+    holder, left_sec = await apply_lease_action(bus, NOTIFIER_LEASE, "a", LeaseAction.TAKE, life_sec=3.0)
+    if holder != "a":
+        assert 0 < left_sec <= 3.0
         assert 0 < await bus.client.pttl(NOTIFIER_LEASE) <= 3000
     await bus.aclose()

@@ -8,7 +8,6 @@ from marketswarm.bus import BusError
 from marketswarm.keys import SENTINEL_DIRECT, delivery_key
 from marketswarm.testing import MemoryBus
 from sentinel.delivery_records import MAX_RECORDS, DeliveryRecords, find_open_miss, load_roster_entries
-from sentinel.follow import find_start_id
 from sentinel.pending import OpenOutage
 from support.simulation.manual_detector import stored
 
@@ -140,17 +139,6 @@ async def test_rosters_tell_what_is_down_and_since_when_the_rest_is_up(buses):
     assert (event.id, event.late_sec, orjson.loads(raw)) == ("a", 3.0, miss)
     assert find_open_miss(held["healer:healer"]) is None
     assert find_open_miss(stored(verdict="down", ts=1.0, event={"type": "bus_miss"})) is None
-
-
-async def test_a_log_is_followed_from_its_end_then_from_where_one_was_and_a_new_log_from_its_beginning(buses):
-    bus = buses[0]
-    assert await find_start_id(bus, None) == b"0-0"
-    await bus.client.xadd("healer:alerts:log", {"event": "x"}, id="5-1")
-    await bus.client.xadd("healer:alerts:log", {"event": "x"}, id="10-2")
-    assert await find_start_id(bus, None) == b"10-2"
-    assert await find_start_id(bus, b"9-3") == b"9-3"
-    assert await find_start_id(bus, b"10-2") == b"10-2"
-    assert await find_start_id(bus, b"10-3") == b"0-0"
 
 
 async def test_a_bus_that_takes_no_records_is_logged_once_and_again_after_it_took_them(buses, records):

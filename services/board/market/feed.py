@@ -19,15 +19,8 @@ from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.backlog import read_backlog
-from marketswarm.bus.stream import (
-    FIRST_ID,
-    StreamEntry,
-    entry_sort_key,
-    read_entries_after,
-    read_entries_before,
-    read_entries_between,
-    read_newest_id,
-)
+from marketswarm.bus.follower import StreamFollower
+from marketswarm.bus.stream import FIRST_ID, StreamEntry, entry_sort_key, read_entries_before
 from marketswarm.keys import (
     CHECKED_BARS,
     INDICATORS,
@@ -170,38 +163,33 @@ class MarketFeed:
     async def _follow(self, stream: str, take: Take) -> None:
         """Take each entry of a stream, from the newest at the start on, for ever."""
         known: Bus | None = None
-        last: bytes | None = None
-        is_idle = True
+        follower: StreamFollower | None = None
         while True:
             bus = self.find_bus()
             if bus is not known:
-                known, last = bus, None
+                known, follower = bus, None
                 self._reset_coverage(stream)
             if bus is None:
                 await asyncio.sleep(POLL_SEC)
                 continue
             try:
-                if last is None or (is_idle and await self._has_lost(bus, stream, last)):
-                    last = await self._seed(bus, stream, take)
-                entries = await read_entries_after(bus, stream, last, count=BATCH, block_sec=BLOCK_SEC)
-                if len(entries) == BATCH and await self._has_lost(bus, stream, last):  # it is far behind
-                    last = None
-                    continue
+                if follower is None:
+                    follower = await self._seed(bus, stream, take)
+                entries, loss = await follower.read(BATCH, BLOCK_SEC)
             except BusError as error:
-                is_idle = True
                 self._unread[stream] = f"bus {error.bus} does not let {stream} be read: {error.reason}"
                 await asyncio.sleep(PAUSE_SEC)
                 continue
             except Exception as error:  # noqa: BLE001 - one stream must not end the board
-                is_idle = True
                 self._unread[stream] = self._note_failure(stream, error)
                 await asyncio.sleep(PAUSE_SEC)
                 continue
             self._unread.pop(stream, None)
+            if loss is not None:
+                follower = None
+                continue
             self._take_all(stream, entries, take)
-            is_idle = not entries
             if entries:
-                last = entries[-1].id
                 await asyncio.sleep(0)  # many entries must not keep requests waiting
 
     def _reset_coverage(self, stream: str) -> None:
@@ -209,22 +197,14 @@ class MarketFeed:
         if stream == CHECKED_BARS:
             self._live.began_at, self._live.archived_at = float("inf"), NEVER
 
-    async def _seed(self, bus: Bus, stream: str, take: Take) -> bytes:
-        """Take the newest entries of a stream; return the id of the last. Raises BusError."""
+    async def _seed(self, bus: Bus, stream: str, take: Take) -> StreamFollower:
+        """Take the newest entries of a stream, and follow it from the last on. Raises BusError."""
         entries = await _read_newest(bus, stream)
         self._take_all(stream, entries, take)
         if stream == CHECKED_BARS:
             is_whole = not entries or await _has_all(bus, stream, len(entries))
             self._live.began_at = NEVER if is_whole else _bound_time(_find_time(entries[0].id), time.time())
-        return entries[-1].id if entries else FIRST_ID
-
-    async def _has_lost(self, bus: Bus, stream: str, last: bytes) -> bool:
-        """Return True if a stream was begun anew since an id, or trimmed beyond it. Raises BusError."""
-        newest, last_read = entry_sort_key(await read_newest_id(bus, stream)), entry_sort_key(last)
-        if newest <= last_read:
-            return newest < last_read
-        oldest = await read_entries_between(bus, stream, "-", "+", count=1)
-        return not oldest or entry_sort_key(oldest[0].id) > last_read
+        return StreamFollower(bus, stream, entries[-1].id if entries else FIRST_ID)
 
     def _take_all(self, stream: str, entries: list[StreamEntry], take: Take) -> None:
         """Take entries, each with the time at which it was added; count those that are no records."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.lease import LeaseAction, apply_lease_action
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC, read_fields, report_unusable
 from marketswarm.keys import (
@@ -45,7 +46,6 @@ from services.sources.catalog.answer import SentRequest
 from services.sources.catalog.mapping import PLAN_STATUS
 from services.sources.settings import KeepSettings
 
-CLAIM: Final = Script.beside("services.sources.cascade", "claim.lua")
 PUBLISH: Final = Script.beside("services.sources.cascade", "publish_series.lua")
 DROP: Final = Script.beside("services.sources.cascade", "drop_sources.lua")
 CLAIM_SEC: Final = 10.0
@@ -154,29 +154,30 @@ class SeriesStore:
         A claim of this process that it could not release, since the bus failed, is its own again.
         """
         claim = self._unreleased.pop(series, None) or Claim(series, secrets.token_hex(8))
-        is_mine, wait_sec = await self._use_or_keep("claim", claim)
+        is_mine, wait_sec = await self._use_or_keep(LeaseAction.TAKE, claim)
         return (claim if is_mine else None), wait_sec
 
     async def renew(self, claim: Claim) -> bool:
-        """Return False if the claim was lost."""
-        return (await self._use_claim("renew", claim))[0]
+        """Renew a claim; return False if it was lost."""
+        return (await self._use_claim(LeaseAction.RENEW, claim))[0]
 
     async def release(self, claim: Claim) -> None:
-        await self._use_or_keep("release", claim)
+        """Release a claim."""
+        await self._use_or_keep(LeaseAction.RELEASE, claim)
 
-    async def _use_or_keep(self, word: str, claim: Claim) -> tuple[bool, float]:
-        """Run `claim.lua`; keep the claim for the next time if the bus fails, which may have it or not."""
+    async def _use_or_keep(self, action: LeaseAction, claim: Claim) -> tuple[bool, float]:
+        """Use a claim; keep it for the next time if the bus fails, which may have it or not."""
         try:
-            return await self._use_claim(word, claim)
+            return await self._use_claim(action, claim)
         except BusError:
             self._unreleased[claim.series] = claim
             raise
 
-    async def _use_claim(self, word: str, claim: Claim) -> tuple[bool, float]:
-        """Run `claim.lua`."""
-        args: list[str | bytes | float] = [word, claim.token, round(1000 * CLAIM_SEC)]
-        is_mine, wait_ms = await self.bus.script(CLAIM, [source_claim_key(claim.series)], args)
-        return bool(is_mine), int(wait_ms) / 1000
+    async def _use_claim(self, action: LeaseAction, claim: Claim) -> tuple[bool, float]:
+        """Return whether this process has the claim after an action, and when another's expires."""
+        key = source_claim_key(claim.series)
+        holder, wait_sec = await apply_lease_action(self.bus, key, claim.token, action, life_sec=CLAIM_SEC)
+        return holder == claim.token, wait_sec
 
     async def read_states(self, series: Iterable[str]) -> dict[str, SeriesState]:
         """Return the stored state of each series; `WAITING` for one without a usable state."""

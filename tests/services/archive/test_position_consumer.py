@@ -6,7 +6,6 @@ from structlog.testing import capture_logs
 
 from marketswarm.bus import Bus
 from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD
-from services.archive import position_consumer as module
 from services.archive.position_consumer import PositionConsumer
 from support.rig import Server
 
@@ -21,9 +20,8 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-async def bus(server, monkeypatch):
+async def bus(server):
     server.cmd("FLUSHALL")
-    monkeypatch.setattr(module, "CHECK_SEC", 0.0)
     bus = Bus("system-redis", server.url)
     yield bus
     await bus.aclose()

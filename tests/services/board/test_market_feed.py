@@ -189,21 +189,6 @@ async def test_a_stream_that_begins_anew_is_read_from_its_begin(scene):
         await scene.wait_bars(1, 2, 3, 4)
 
 
-async def test_what_was_trimmed_off_before_a_feed_that_is_behind_read_it_is_unknown(scene, monkeypatch):
-    monkeypatch.setattr(feeds, "BATCH", 3)
-    monkeypatch.setattr(feeds, "BLOCK_SEC", 5.0)
-    await scene.client.xadd(CHECKED_BARS, encode_bar(1), id="1000-0")
-    async with running(scene):
-        await auntil(lambda: scene.live.began_at == NEVER)
-        pipe = scene.client.pipeline(transaction=True)
-        for number in range(2, 11):
-            pipe.xadd(CHECKED_BARS, encode_bar(number), id=f"{number}000-0")
-        pipe.xtrim(CHECKED_BARS, maxlen=4, approximate=False)
-        await pipe.execute()
-        await scene.wait_bars(1, 7, 8, 9, 10)
-        await auntil(lambda: scene.live.began_at == 7.0, what="what was lost to be known")
-
-
 async def test_what_was_trimmed_off_while_the_bus_was_away_is_unknown(scene):
     bus = scene.buses["market-redis"]
     await scene.client.xadd(CHECKED_BARS, encode_bar(1), id="1000-0")
@@ -239,20 +224,6 @@ async def test_the_place_of_the_archive_is_followed(scene):
         assert scene.live.archived_at <= 3.0, "what was read and not committed is not in the database"
         await scene.client.xack(CHECKED_BARS, "archive", "2000-0", "3000-0")
         await auntil(lambda: scene.live.archived_at == 3.0, what="the archive to have caught up")
-
-
-async def test_a_feed_that_is_behind_reads_on_while_nothing_was_trimmed_off(scene, monkeypatch):
-    monkeypatch.setattr(feeds, "BATCH", 3)
-    monkeypatch.setattr(feeds, "SEED_ENTRIES", 2)
-    await scene.add(1)
-    async with running(scene):
-        await auntil(lambda: scene.live.began_at == NEVER)
-        pipe = scene.client.pipeline(transaction=True)
-        for number in range(2, 11):
-            pipe.xadd(CHECKED_BARS, encode_bar(number))
-        await pipe.execute()
-        await scene.wait_bars(*range(1, 11))
-        assert scene.live.began_at == NEVER
 
 
 async def test_after_a_reseed_the_market_is_followed_on_its_new_bus(scene):

@@ -396,18 +396,6 @@ async def test_events_that_the_log_lost_leave_a_time_that_is_unknown(bus):
     assert uptime(recorder, "svc01", time.time())["24h"].unknown > 0
 
 
-async def test_a_log_that_was_deleted_is_read_from_its_beginning(bus):
-    begin = await begin_long_ago(bus, 3)
-    await add_outage(bus, "svc00", begin + HOUR_SEC, begin + HOUR_SEC + 600)
-    recorder = await record(bus)
-    await ask(bus, "DEL", "healer:alerts:log")
-    await recorder.step(block_sec=None)
-    miss = Event(Kind.HEARTBEAT_MISS, "svc02", begin + 5030.0, "x", "healer", since=begin + 5000.0)
-    await ask(bus, "XADD", "healer:alerts:log", "1-1", "event", encode_event(miss))
-    await recorder.step(block_sec=None)
-    assert recorder.history.outages("svc02", int(time.time())) == [PastOutage(begin + 5000, None)]
-
-
 async def test_an_entry_with_the_last_possible_id_moves_no_time_and_ends_no_recording(bus):
     last_id = b"18446744073709551615-18446744073709551615"
     begin = await begin_long_ago(bus, 3)

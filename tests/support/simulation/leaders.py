@@ -34,6 +34,7 @@ from support.simulation.event_loop import Loop, Time, World
 from support.simulation.server import LEASE, ROSTER, Link, Server, SmallSession
 from support.simulation.world import WALL, Key, Service
 
+FLEET_LEASE = "marketswarm.bus.fleet_lease"
 HOME = "x"
 BUS_TIMEOUT_SEC = 4.0
 SLACK_SEC = 4.0
@@ -53,7 +54,7 @@ def simulated() -> Iterator[None]:
     """Time and sessions of the modules under test are those of a small world."""
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
-            if name.startswith(("marketswarm.monitor", "marketswarm.bus.listener", "healer.")):
+            if name.startswith(("marketswarm.monitor", "marketswarm.bus.listener", FLEET_LEASE, "healer.")):
                 if getattr(module, "time", None) is time:
                     patch.setattr(module, "time", Time)
                 if hasattr(module, "log"):

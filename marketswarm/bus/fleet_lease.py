@@ -1,0 +1,156 @@
+"""Hold one lease on several buses: the first bus that answers decides who holds it, and the others follow.
+
+Only a process that can't reach a bus takes the lease of the next one by itself. So one that is cut off from
+the first bus does not go on elsewhere beside its successor. On each bus the writes of a holder are fenced:
+the bus refuses a write of a process that does not hold its lease, whatever that process believes.
+"""
+
+import asyncio
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import partial
+from typing import Final, Generic, Protocol, TypeVar
+
+from marketswarm.bus.bus import Bus
+from marketswarm.bus.errors import BusError
+from marketswarm.bus.lease import RELEASE_WITHIN_SEC, LeaseAction, compute_request_limit_sec, renew_repeatedly
+
+MIN_PAUSE_SEC: Final = 0.02
+
+
+class LeaseView(Protocol):
+    """The lease of one bus as one process sees it; `now` is monotonic time in seconds."""
+
+    @property
+    def epoch(self) -> int:
+        """The number with which this process holds the lease; 0 if it does not."""
+
+    def is_bus_away(self, now: float) -> bool:
+        """Return True if the bus has not answered for the life of a lease."""
+
+    def has_other_holder(self, now: float) -> bool:
+        """Return True if another process holds the lease."""
+
+    def seconds_to_next_request(self, now: float) -> float:
+        """Return the pause before the next request."""
+
+    def mark_lost(self) -> None:
+        """Note that the bus refused a write of ours: another process holds the lease."""
+
+
+View = TypeVar("View", bound=LeaseView)
+
+
+class FleetLease(ABC, Generic[View]):
+    """The lease of one process on each bus.
+
+    Call `set_buses` first, then `run`, which ends when cancelled, and `release` in the end.
+    """
+
+    def __init__(self, lease_sec: float) -> None:
+        self.lease_sec = lease_sec
+        self.leases: dict[str, View] = {}
+        """The leases by the names of their buses, in the order in which these decide."""
+        self._buses: dict[str, Bus] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._due: dict[str, asyncio.Event] = {}  # set when a lease is to be requested at once
+        self._group: asyncio.TaskGroup | None = None
+
+    @abstractmethod
+    def make_lease(self) -> View:
+        """Return the view of a lease of which nothing is known."""
+
+    @abstractmethod
+    async def send_request(
+        self, bus: Bus, lease: View, action: LeaseAction, carried: int, within_sec: float
+    ) -> None:
+        """Send one request to a bus, and apply its reply to the lease. Raises BusError.
+
+        `carried` is our epoch on the bus that decides, if `action` is SEIZE.
+        """
+
+    @abstractmethod
+    async def renew_on(self, name: str, lease: View) -> None:
+        """Call `send_next_request`, if the lease may be renewed, and handle what follows from the reply."""
+
+    def set_buses(self, buses: Mapping[str, Bus]) -> None:
+        """Request and renew a lease on each of these buses from now on, and on no others.
+
+        The first one decides; while it is away, the next one.
+        """
+        kept = {name for name, bus in buses.items() if self._buses.get(name) is bus}
+        for name in self._tasks.keys() - kept:
+            self._tasks.pop(name).cancel()
+        self._buses = dict(buses)
+        self.leases = {name: self.leases[name] if name in kept else self.make_lease() for name in buses}
+        self._due = {name: self._due[name] if name in kept else asyncio.Event() for name in buses}
+        for name in buses:
+            if name not in kept:
+                self._start_renewals(name)
+
+    def _start_renewals(self, name: str) -> None:
+        """Start the task that requests and renews the lease of a bus, if `run` is running."""
+        if self._group is not None:
+            renew = partial(self._renew_and_pause, name, self.leases[name])
+            self._tasks[name] = self._group.create_task(
+                renew_repeatedly(renew, self._due[name]), name=f"lease:{name}"
+            )
+
+    async def run(self) -> None:
+        """Request and renew the leases until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for name in self._buses:
+                self._start_renewals(name)
+            await asyncio.Event().wait()
+
+    async def release(self) -> None:
+        """Release all leases, so that another process leads at once; on a bus that is away it expires."""
+        await asyncio.gather(*map(self._release_on, self.leases))
+
+    async def _release_on(self, name: str) -> None:
+        """Release the lease of one bus; ignore a failure of the bus."""
+        with contextlib.suppress(BusError):
+            lease = self.leases[name]
+            await self.send_request(self._buses[name], lease, LeaseAction.RELEASE, 0, RELEASE_WITHIN_SEC)
+
+    def request_at_once(self, *names: str) -> None:
+        """Request the leases of these buses without a further pause."""
+        for name in names:
+            self._due[name].set()
+
+    def deny_leadership(self, bus: str) -> None:
+        """Note that a bus refused a write because another process leads; request its lease at once."""
+        lease = self.leases.get(bus)
+        if lease is not None and lease.epoch:
+            lease.mark_lost()
+            self.request_at_once(bus)
+
+    def find_deciding_bus(self, now: float) -> str | None:
+        """Return the first bus that has answered within a lease's life; None if none has."""
+        return next((name for name, lease in self.leases.items() if not lease.is_bus_away(now)), None)
+
+    def choose_action(self, name: str, now: float) -> tuple[LeaseAction, int]:
+        """Return the action on the lease of a bus, and the epoch that is carried to it."""
+        decides, order = self.find_deciding_bus(now), list(self.leases)
+        if decides is None or order.index(name) <= order.index(decides):
+            return LeaseAction.TAKE, 0
+        deciding = self.leases[decides]
+        if deciding.epoch:
+            return LeaseAction.SEIZE, deciding.epoch
+        if self.leases[name].epoch and deciding.has_other_holder(now):
+            return LeaseAction.RELEASE, 0
+        return LeaseAction.READ, 0
+
+    async def send_next_request(self, name: str, lease: View) -> None:
+        """Send the request that this process may send to a bus now. Raises BusError."""
+        action, carried = self.choose_action(name, time.monotonic())
+        within_sec = compute_request_limit_sec(self.lease_sec)
+        await self.send_request(self._buses[name], lease, action, carried, within_sec)
+
+    async def _renew_and_pause(self, name: str, lease: View) -> float:
+        """Renew the lease of one bus; return the seconds until the next time."""
+        await self.renew_on(name, lease)
+        return max(MIN_PAUSE_SEC, lease.seconds_to_next_request(time.monotonic()))
