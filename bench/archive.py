@@ -25,11 +25,11 @@ from bench.footprint import cpu_sec, rss_mb
 from bench.server import Server, print_table, wait_until
 from marketswarm.fleet.postgres import PostgresServer
 from marketswarm.keys import CHECKED_BARS, INDICATORS
-from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import AssetClass, Bar, Provenance
 from services.archive.rows import BarRow, make_bar_row
 from services.archive.tables import BARS
 from services.bars import indicator_catalog
+from services.market.entries import encode_entry
+from services.market.records import AssetClass, Bar, Provenance
 
 COUNT: Final = 100_000
 SYMBOLS: Final = 500

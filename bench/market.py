@@ -29,12 +29,12 @@ from bench.scrape import read_samples
 from bench.server import Server, find_free_port, print_table, wait_until
 from marketswarm.fleet.postgres import PostgresServer
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
-from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance
 from services.archive.migrations import apply_migrations
 from services.archive.partitions import find_partition, make_partitions
 from services.archive.rows import BarRow
 from services.archive.tables import BARS
+from services.market.entries import encode_entry
+from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance
 
 SYMBOLS: Final = 40
 GROUPS: Final = ("indices", "commodities", "forex", "crypto", "sectors")

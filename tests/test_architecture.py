@@ -97,6 +97,10 @@ BREACHES = [
     ("services.mesh.loop", "from marketswarm.cli import output", "marketswarm.__main__ only"),
     ("services.mesh.loop", "import typer", "typer, which is known in"),
     ("services.mesh", "from services import rss_agg", "another agent"),
+    ("marketswarm.truth.models", "from services.market.records import Bar", "arrows point down"),
+    ("services.market.records", "from marketswarm.bus import Bus", "arrows point down"),
+    ("services.market.records", "from services.bars import builder", "arrows point down"),
+    ("services.market.records", "import time", "only thinks"),
     ("healer.watch", "import marketswarm.testing", "for tests only"),
     (
         "marketswarm.agent.lifecycle",
@@ -142,6 +146,7 @@ RIGHT = [
         "import re\nfrom urllib.parse import urlsplit\nfrom collections.abc import Mapping",
     ),
     ("marketswarm.truth", "from marketswarm.truth.models import Truth"),
+    ("services.mesh", "from services.market.records import Bar"),
     ("services.mesh.commands", "import typer\nfrom marketswarm.cli import output"),
     ("marketswarm.cli.up", "import signal\nfrom marketswarm.fleet import up\nprint('ready')"),
     (

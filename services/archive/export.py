@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
 from services.archive.partitions import next_month
 from services.archive.reader import iterate_rows
+from services.market.computed import FEATURE_NAMES, INDICATOR_VALUES
 
 if TYPE_CHECKING:
     import polars as pl

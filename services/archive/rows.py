@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, get_args
 import orjson
 
 from marketswarm.event import MAX_EVENT_BYTES
-from marketswarm.market.entries import (
+from services.market.entries import (
     MAX_AHEAD_MS,
     MAX_MS,
     MIN_MS,
@@ -27,7 +27,7 @@ from marketswarm.market.entries import (
     parse_entry,
     parse_flag,
 )
-from marketswarm.market.records import (
+from services.market.records import (
     TIMEFRAME_SEC,
     AssetClass,
     Bar,

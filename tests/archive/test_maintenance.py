@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from marketswarm.market.sessions import get_session
 from services.archive.backup import list_backups
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import Database
@@ -25,6 +24,7 @@ from services.archive.rows import BarRow, RowError, SymbolRow
 from services.archive.source_states import SourceState, write_source_states
 from services.archive.tables import BARS, STREAMS
 from services.archive.writer import TypedEntry, Writer
+from services.market.sessions import get_session
 from support import archive_play as played
 from support.postgres import EXTENSION, partitions_only, query
 from support.scenes.agent import Scene, seed

@@ -13,8 +13,6 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
-from marketswarm.market.records import TIMEFRAMES, AssetClass
 from services.board.market.archive_reader import DatabaseAwayError, Row
 from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
@@ -47,6 +45,8 @@ from services.board.market.tables import (
 )
 from services.board.rate_limit import find_quota_headers
 from services.board.session_gate import find_address
+from services.market.computed import FEATURE_NAMES, INDICATOR_VALUES
+from services.market.records import TIMEFRAMES, AssetClass
 
 DEFAULT_TIMEFRAME: Final = "1m"
 RETRY_SEC: Final = "5"

@@ -4,12 +4,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Final
 
-from marketswarm.market.sessions import Session
 from services.board.market.charts import FoundChart
 from services.board.market.gaps import find_gaps, list_missing
 from services.board.market.live import BAR_NAMES, CLOSE, REPLAY, Chart, Row
 from services.board.market.query import QueryError, TableQuery, parse_time_cursor
 from services.board.market.tables import AnswerTable, Column, ColumnType, make_columns
+from services.market.sessions import Session
 
 BAR_COLUMNS: Final = make_columns(BAR_NAMES)
 FILLED_COLUMNS: Final = (*BAR_COLUMNS, Column("filled", ColumnType.FLAG))

@@ -18,12 +18,12 @@ import orjson
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.keys import chart_key
-from marketswarm.market.entries import MIN_MS
 from services.board.market.archive_reader import ArchiveReader
 from services.board.market.flight import SingleFlight
 from services.board.market.live import NEVER, Chart, LiveBar, LiveMarket, Row, is_bar_row, merge_live
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, encode_table
+from services.market.entries import MIN_MS
 
 CHART_SEC: Final = 300
 """How long the database's bars of a chart are kept."""

@@ -38,7 +38,6 @@ from marketswarm.keys import (
     quote_key,
     source_breaker_key,
 )
-from marketswarm.market.entries import EntryError, require_past
 from marketswarm.truth import Truth
 from services.board.market.live import (
     NEVER,
@@ -67,6 +66,7 @@ from services.board.market.states import (
 )
 from services.board.market.updates import TopicKind, UpdateHub, name_topic
 from services.board.settings import BoardEnvironment
+from services.market.entries import EntryError, require_past
 
 BATCH: Final = 1000
 """The most entries of a stream that are read at once."""

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, get_args, get_type_hints
 
 import orjson
 
-from marketswarm.market.entries import (
+from services.market.entries import (
     MAX_MS,
     EntryError,
     check_bar,
@@ -26,7 +26,7 @@ from marketswarm.market.entries import (
     parse_entry,
     parse_flag,
 )
-from marketswarm.market.records import DAY_MS, Bar, Provenance, Quote, RecordKind
+from services.market.records import DAY_MS, Bar, Provenance, Quote, RecordKind
 
 MAX_QUOTES: Final = 5000
 MAX_CHARTS: Final = 20_000

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, get_args
 
-from marketswarm.market.records import DAY_MS
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, Row
 from services.board.market.feed import MarketStates
 from services.board.market.flight import SingleFlight
 from services.board.market.live import LiveMarket, QuoteCells
 from services.board.market.pictures import EVENING_MS
 from services.board.market.states import OBSERVATIONS, Group, StoredSeries, list_group, pick_series
+from services.market.records import DAY_MS
 
 GROUPS: Final[tuple[str, ...]] = get_args(Group)
 POINTS: Final = 60

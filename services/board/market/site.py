@@ -13,7 +13,6 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.bus import BusError
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
-from marketswarm.market.records import TIMEFRAMES
 from marketswarm.text import escape_text
 from services.board.board import Board
 from services.board.frame import Frame
@@ -42,6 +41,7 @@ from services.board.market.query import QueryError, require_symbol
 from services.board.market.states import StoredSeries, list_observations
 from services.board.session_gate import SessionGate
 from services.board.site import answer_error
+from services.market.records import TIMEFRAMES
 
 NAV: Final = "/market"
 QUARANTINED: Final = 20

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.entries import MAX_MS, encode_entry
-from marketswarm.market.records import AssetClass, Bar, Observation, Provenance, Quote
 from services.archive.rows import (
     AlertRow,
     RowError,
@@ -26,6 +24,8 @@ from services.archive.rows import (
     to_time,
 )
 from services.archive.tables import STREAMS
+from services.market.entries import MAX_MS, encode_entry
+from services.market.records import AssetClass, Bar, Observation, Provenance, Quote
 
 ENTRY = b"1793000040000-3"
 START = datetime(2026, 10, 26, 7, 34, tzinfo=UTC)

@@ -13,11 +13,11 @@ import talib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
-from marketswarm.market.records import DAY_MS, Bar
-from marketswarm.market.sessions import get_session
 from services.bars.features import FEATURES, LONGEST_WINDOW, MARKET, DailyBar, compute_features, format_table
 from services.bars.indicators import batch
+from services.market.computed import FEATURE_NAMES, INDICATOR_VALUES
+from services.market.records import DAY_MS, Bar
+from services.market.sessions import get_session
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 MONDAY_MS = 1_767_571_200_000  # 2026-01-05, midnight in UTC

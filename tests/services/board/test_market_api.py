@@ -6,14 +6,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
-from marketswarm.market.records import Bar, Provenance, Quote
 from services.board.app import add_errors, answer_head
 from services.board.market.api import make_market_api
 from services.board.market.feed import MarketStates
 from services.board.market.live import NEVER, LiveBar, LiveQuote
 from services.board.market.market import Market
 from services.board.market.states import StoredSeries
+from services.market.computed import FEATURE_NAMES, INDICATOR_VALUES
+from services.market.records import Bar, Provenance, Quote
 
 ORIGIN = Provenance("yahoo")
 

@@ -10,9 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.keys import chart_key
-from marketswarm.market.entries import MAX_MS
-from marketswarm.market.records import Bar, Provenance
-from marketswarm.market.sessions import get_session
 from marketswarm.testing import MemoryBus
 from services.board.market.archive_reader import NOT_SET, ArchiveReader, DatabaseAwayError
 from services.board.market.bar_table import find_cursor, make_bars
@@ -28,6 +25,9 @@ from services.board.market.charts import (
 from services.board.market.live import NEVER, LiveBar, LiveMarket
 from services.board.market.query import TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, Column
+from services.market.entries import MAX_MS
+from services.market.records import Bar, Provenance
+from services.market.sessions import get_session
 
 NEWEST = TableQuery()
 

@@ -19,8 +19,6 @@ from marketswarm.keys import (
     PRELOAD_STATUS,
     quote_key,
 )
-from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import AssetClass, Bar, Provenance, Quote
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.market import feed as feeds
@@ -28,6 +26,8 @@ from services.board.market.feed import NO_MARKET, MarketFeed, find_archive_group
 from services.board.market.live import NEVER, LiveMarket, parse_live_bar
 from services.board.market.states import parse_gate
 from services.board.market.updates import UpdateHub
+from services.market.entries import encode_entry
+from services.market.records import AssetClass, Bar, Provenance, Quote
 from support.waiting import PATIENT_SEC, auntil
 
 ORIGIN = Provenance("yahoo")

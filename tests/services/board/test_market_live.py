@@ -7,8 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.entries import EntryError, encode_entry
-from marketswarm.market.records import AssetClass, Bar, Provenance, Quote
 from services.archive.rows import make_bar_row, make_quote_row
 from services.board.market.live import (
     KEPT_SEC,
@@ -24,6 +22,8 @@ from services.board.market.live import (
     parse_live_values,
 )
 from services.board.market.market import parse_quote_row
+from services.market.entries import EntryError, encode_entry
+from services.market.records import AssetClass, Bar, Provenance, Quote
 
 ORIGIN = Provenance("yahoo", 1_790_000_000.5, "ab" * 32, is_replay=True)
 

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import Provenance, Quote
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket, LiveQuote
 from services.board.market.overview import SeriesPast, list_groups, make_tile
@@ -23,6 +22,7 @@ from services.board.market.pictures import (
 )
 from services.board.market.states import StoredSeries
 from services.board.view import NONE
+from services.market.records import Provenance, Quote
 
 MINUS = "\N{MINUS SIGN}"
 POINTS = st.lists(st.tuples(st.integers(0, 10**12), st.floats(-1e9, 1e9)), max_size=40).map(sorted)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.entries import (
+from services.market.entries import (
     MAX_MS,
     MAX_NUMBER,
     MIN_MS,
@@ -22,7 +22,7 @@ from marketswarm.market.entries import (
     parse_provenance,
     parse_quote,
 )
-from marketswarm.market.records import (
+from services.market.records import (
     TIMEFRAME_SEC,
     AssetClass,
     Bar,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.filled_bars import fill_gaps
-from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, Bar
-from marketswarm.market.sessions import get_session
+from services.market.filled_bars import fill_gaps
+from services.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, Bar
+from services.market.sessions import get_session
 
 YORK = get_session("XNYS")
 OPENS = 1_795_789_800_000  # 2026-11-27, 14:30 UTC; an early close is at 18:00

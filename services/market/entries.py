@@ -12,7 +12,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Final
 
-from marketswarm.market.records import (
+from services.market.records import (
     DAY_MS,
     TIMEFRAME_SEC,
     AssetClass,

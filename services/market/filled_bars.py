@@ -6,8 +6,8 @@ This is a view: no filled bar is ever published or stored, and each is marked.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC, Bar
-from marketswarm.market.sessions import Session
+from services.market.records import DAY_MS, TIMEFRAME_SEC, Bar
+from services.market.sessions import Session
 
 
 @dataclass(frozen=True, slots=True)
