@@ -10,8 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from services.archive.migrations import apply_migrations, read_version
-from services.archive.tables import TABLES
 from services.archive.transaction import terminate
+from services.market.tables import TABLES
 
 TIMEOUT_SEC: Final = 60.0
 """The default time limit of the work on one connection."""

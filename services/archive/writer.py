@@ -5,6 +5,7 @@ If PostgreSQL refuses rows by their content, the batch is halved until the entry
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from services.archive.database import (
@@ -14,10 +15,12 @@ from services.archive.database import (
     refused_encodings,
 )
 from services.archive.partitions import TIME_COLUMNS, find_partition, make_partitions, read_partitions
-from services.archive.rows import Row, SymbolRow
-from services.archive.tables import SYMBOLS, TableSchema, keep_highest
 from services.archive.transaction import transaction
+from services.market.records import DAY_MS
+from services.market.rows import Row, SymbolRow
+from services.market.tables import SYMBOL_TABLE, TableSchema, keep_highest
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PARTITION_ATTEMPTS: Final = 5  # partitions are dropped once an hour: the second attempt finds them all
 
 
@@ -96,7 +99,7 @@ class Writer:
         }
         symbols = merge_symbols(entry.symbol for entry in entries if entry.symbol is not None)
         if symbols:
-            batches[SYMBOLS] = symbols
+            batches[SYMBOL_TABLE] = symbols
         async with self._database.connect() as connection:
             await self._make_partitions(connection, batches)
             async with transaction(connection):
@@ -116,9 +119,8 @@ class Writer:
         for table, rows in batches.items():
             column = TIME_COLUMNS.get(table.name)
             if column is not None:
-                months = {(at.year, at.month): at for at in (getattr(row, column) for row in rows)}
-                for at in months.values():
-                    partition = find_partition(table.name, at)
+                for day in {getattr(row, column) // DAY_MS for row in rows}:
+                    partition = find_partition(table.name, _EPOCH + timedelta(days=day))
                     needed[partition.name] = partition
         missing = [each for name, each in needed.items() if name not in known]
         if missing:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.market.entries import MAX_NUMBER
+from services.market.fields import MAX_NUMBER
 from services.market.records import Bar
 
 

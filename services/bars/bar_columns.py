@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import orjson
 
-from services.market.entries import MAX_MS, MIN_MS
+from services.market.fields import MAX_MS, MIN_MS
 from services.market.records import Bar
 from services.market.sessions import OutsideCalendarError, Session, TradingDay
 

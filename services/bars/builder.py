@@ -51,14 +51,8 @@ from services.bars.state import (
     series_field,
 )
 from services.bars.ticks import forget_old_ticks, merge_tick
-from services.market.entries import (
-    EntryError,
-    encode_entry,
-    encode_provenance,
-    parse_bar,
-    parse_provenance,
-    parse_quote,
-)
+from services.market.entries import encode_entry, encode_provenance, parse_bar, parse_provenance, parse_quote
+from services.market.fields import EntryError
 from services.market.intervals import Grid, Interval
 from services.market.records import (
     DAY_MS,

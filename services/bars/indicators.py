@@ -36,7 +36,7 @@ from services.bars.bar_columns import (
     apply_to_runs,
 )
 from services.bars.indicator_catalog import INDICATORS, Indicator, select_indicators
-from services.market.entries import MAX_MS, MAX_NUMBER, MIN_MS
+from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS
 from services.market.records import Bar
 from services.market.sessions import Session
 

@@ -9,7 +9,7 @@ from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import CHECKED_BARS, FEATURES, INDICATORS, MARKET_BARS, MARKET_QUARANTINE, MARKET_QUOTES
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import AccessPoint, Service
-from services.market.entries import SYMBOL
+from services.market.fields import SYMBOL
 from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAMES, AssetClass, Timeframe
 from services.market.sessions import ROUND_THE_CLOCK, find_default_session
 

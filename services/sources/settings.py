@@ -25,7 +25,7 @@ from marketswarm.truth import Service, Truth
 from marketswarm.truth.errors import Place, find_nearest
 from marketswarm.truth.flows import format_names
 from marketswarm.truth.schedule import ScheduleError, parse_schedule
-from services.market.entries import SYMBOL
+from services.market.fields import SYMBOL
 from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, RecordKind
 from services.market.sessions import (
     FOREX,

@@ -20,12 +20,12 @@ from services.archive.migrations import apply_migrations, load_migrations, read_
 from services.archive.partitions import find_partition, make_partitions
 from services.archive.programs import BackupError
 from services.archive.restore import restore_backup, verify_backup
-from services.archive.rows import BarRow
-from services.archive.tables import BARS, STREAMS
 from services.archive.writer import TypedEntry, Writer
+from services.market.rows import BarRow
+from services.market.tables import BAR_TABLE, STREAMS
 from support import archive_play as played
 from support.pages import ROOT
-from support.postgres import query
+from support.postgres import plain, query
 from support.waiting import auntil, until
 
 NOW = 1_793_100_000.0
@@ -48,9 +48,10 @@ async def fill(url, seed=1):
 async def add_month(url):
     """Write a bar of a month that has no row yet."""
     start = datetime(2027, 1, 4, 15, tzinfo=UTC)
-    bar = BarRow("QQQ", "1m", start, 1.0, 2.0, 0.5, 1.5, None, None, None, True, 0, "x", None, None, False)
+    made = None, None, None, True, 0, 0, "x", None, None, False
+    bar = plain(BarRow("QQQ", "1m", start, 1.0, 2.0, 0.5, 1.5, *made))
     database = Database(url)
-    assert await Writer(database).write([TypedEntry("bars:bars", b"1-0", BARS, bar)]) == []
+    assert await Writer(database).write([TypedEntry("bars:bars", b"1-0", BAR_TABLE, bar)]) == []
     await database.aclose()
 
 

@@ -32,7 +32,7 @@ from services.board.market.updates import (
     UpdateHub,
 )
 from services.board.rate_limit import RateLimiter
-from services.market.entries import SYMBOL
+from services.market.fields import SYMBOL
 from services.market.records import TIMEFRAMES
 
 MESSAGES: Final = 20

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Final
 
-from services.market.entries import MAX_MS, MIN_MS, SYMBOL
+from services.market.fields import MAX_MS, MIN_MS, SYMBOL
 from services.market.records import TIMEFRAMES
 
 MAX_ROWS: Final = 5000

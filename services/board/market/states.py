@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC
 from marketswarm.text import escape_text
-from services.market.entries import MAX_MS, MIN_MS, SYMBOL
+from services.market.fields import MAX_MS, MIN_MS, SYMBOL
 from services.market.records import TIMEFRAMES
 
 MAX_DIGITS: Final = 15

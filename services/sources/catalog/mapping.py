@@ -19,7 +19,7 @@ import orjson
 import xmltodict
 from jmespath.exceptions import JMESPathError
 
-from services.market.entries import SYMBOL
+from services.market.fields import SYMBOL
 from services.market.records import TIMEFRAME_SEC, Bar, Observation, Quote, Record, RecordKind
 from services.sources.catalog.answer import AnswerStatus, Misfit, Page
 from services.sources.catalog.request import ApiKey, Question, hide_key

@@ -14,7 +14,7 @@ from services.board.market.query import (
     require_symbol,
     require_timeframe,
 )
-from services.market.entries import MAX_MS, MIN_MS
+from services.market.fields import MAX_MS, MIN_MS
 
 NOW = 1_790_000_000_000
 

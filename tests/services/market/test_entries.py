@@ -6,11 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.market.entries import (
-    MAX_MS,
-    MAX_NUMBER,
-    MIN_MS,
-    SYMBOL,
-    EntryError,
     check_bar,
     encode_entry,
     encode_provenance,
@@ -22,6 +17,7 @@ from services.market.entries import (
     parse_provenance,
     parse_quote,
 )
+from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS, SYMBOL, EntryError
 from services.market.records import (
     TIMEFRAME_SEC,
     AssetClass,
