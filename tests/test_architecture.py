@@ -8,6 +8,7 @@ from support.architecture import (
     LAYERS,
     ONLY_FOR,
     ONLY_IN,
+    TOUCHES_ABOVE,
     Module,
     broken,
     find_circle,
@@ -38,6 +39,7 @@ def test_each_name_in_the_tables_is_there():
     assert named <= there
     assert {place for places in ONLY_IN.values() for place in places} <= there
     assert set(ONLY_FOR) <= there
+    assert set(TOUCHES_ABOVE) <= {module.name for module in TREE}
 
 
 def test_one_client_sends_all_http_requests():
@@ -147,6 +149,7 @@ RIGHT = [
     ),
     ("marketswarm.truth", "from marketswarm.truth.models import Truth"),
     ("services.mesh", "from services.market.records import Bar"),
+    ("services.market.database", "import asyncio, asyncpg\nasync def connect(): ..."),
     ("services.mesh.commands", "import typer\nfrom marketswarm.cli import output"),
     ("marketswarm.cli.up", "import signal\nfrom marketswarm.fleet import up\nprint('ready')"),
     (

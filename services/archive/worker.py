@@ -19,11 +19,12 @@ from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry, format_fields
 from marketswarm.bus.stream import ENTRY_BYTES
 from marketswarm.net.retry import Backoff
-from services.archive.database import MIGRATE_SEC, ArchiveAwayError
+from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_dead_letter_key
 from services.archive.writer import RefusedEntry, TypedEntry, Writer
+from services.market.database import PostgresAwayError
 from services.market.fields import EntryError
 from services.market.tables import STREAMS
 
@@ -250,7 +251,7 @@ class ArchiveWorker:
             try:
                 async with self._me.waiting(limit_sec):
                     found = await work()
-            except (ArchiveAwayError, SchemaError, TimeoutError) as error:
+            except (PostgresAwayError, SchemaError, TimeoutError) as error:
                 await self._wait_for_database(consumer, error)
                 continue
             self._reached_at = time.monotonic()

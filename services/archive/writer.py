@@ -8,14 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from services.archive.database import (
-    Database,
-    MissingPartitionError,
-    RefusedRowsError,
-    refused_encodings,
-)
+from services.archive.database import Database
 from services.archive.partitions import TIME_COLUMNS, find_partition, make_partitions, read_partitions
-from services.archive.transaction import transaction
+from services.market.database import MissingPartitionError, RefusedRowsError, refused_encodings, transaction
 from services.market.records import DAY_MS
 from services.market.rows import Row, SymbolRow
 from services.market.tables import SYMBOL_TABLE, TableSchema, keep_highest
@@ -56,7 +51,7 @@ class Writer:
         """Write the rows of entries; return the entries that were refused, which alone are not written.
 
         Raises:
-            ArchiveAwayError: PostgreSQL can't be used now. Some of the rows may be written; writing all of
+            PostgresAwayError: PostgreSQL can't be used now. Some of the rows may be written; writing all of
                 them again does no harm.
         """
         if not entries:
@@ -72,7 +67,7 @@ class Writer:
         return []
 
     async def check(self) -> None:
-        """Ask the database for a reply. Raise ArchiveAwayError if it can't be used now."""
+        """Ask the database for a reply. Raise PostgresAwayError if it can't be used now."""
         async with self._database.connect() as connection:
             await connection.fetchval("SELECT 1")
 

@@ -9,7 +9,7 @@ import pytest
 
 from marketswarm.passwords import DATABASE_READER
 from services.archive.backup import make_backup
-from services.archive.database import ArchiveAwayError, Database, ServerFaultError
+from services.archive.database import Database
 from services.archive.migrations import (
     LOCK_SCHEMA,
     Migration,
@@ -30,6 +30,7 @@ from services.archive.partitions import (
 from services.archive.reader import TABLE_NAMES
 from services.archive.restore import restore_backup
 from services.archive.writer import TypedEntry, Writer
+from services.market.database import PostgresAwayError, ServerFaultError
 from services.market.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow, SymbolRow, make_download_row
 from services.market.tables import BAR_TABLE, DOWNLOAD_TABLE, INDICATOR_TABLE, OBSERVATION_TABLE, QUOTE_TABLE
 from support.postgres import partitions_only, plain, query
@@ -460,7 +461,7 @@ async def test_a_table_that_is_locked_gets_its_partition_later(archive_url):
         await transaction.start()
         await other.execute("LOCK TABLE bars IN SHARE UPDATE EXCLUSIVE MODE")
         late = [entry(start=datetime(2019, 3, 1, tzinfo=UTC))]
-        with pytest.raises(ArchiveAwayError, match="LockNotAvailable"):
+        with pytest.raises(PostgresAwayError, match="LockNotAvailable"):
             await Writer(database).write(late)
         await transaction.rollback()
     assert await Writer(database).write(late) == []
@@ -540,7 +541,7 @@ def test_a_database_that_was_made_anew_under_the_service_gets_its_schema(postgre
         assert await Writer(database).write([entry()]) == []
         async with database.connect() as connection:
             await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        with pytest.raises(ArchiveAwayError):
+        with pytest.raises(PostgresAwayError):
             await Writer(database).write([entry()])
         assert await Writer(database).write([entry()]) == []
         await database.aclose()
@@ -564,7 +565,7 @@ async def test_a_backup_of_an_older_schema_that_is_restored_under_the_service_is
     assert await writer.write([entry()]) == []
     await restore_backup(archive_url, tmp_path / made.file, postgres.programs, replace=True)
     for _ in range(2):  # a session that is ended, then a new one
-        with contextlib.suppress(ArchiveAwayError):
+        with contextlib.suppress(PostgresAwayError):
             assert await writer.write([entry()]) == []
     assert await writer.write([entry()]) == []
     async with database.connect() as connection:
@@ -582,7 +583,7 @@ async def test_an_instance_of_an_older_release_refuses_no_entry_by_the_checks_of
     fields = {b"source": b"yahoo", b"asked_at": b"1793000000", b"outcome": b"fresh"}
     row, _ = make_download_row(b"1-0", fields)
     batch = [TypedEntry("market:downloads", b"1-0", DOWNLOAD_TABLE, row)]
-    with pytest.raises(ArchiveAwayError, match=f"schema {later.version}"):
+    with pytest.raises(PostgresAwayError, match=f"schema {later.version}"):
         await Writer(database).write(batch)
     with pytest.raises(SchemaError, match="run the release that made it"):
         await Writer(database).write(batch)
@@ -595,7 +596,7 @@ async def test_a_column_that_is_missing_is_waited_for(archive_url):
     owner = await asyncpg.connect(archive_url)
     await owner.execute("ALTER TABLE bars RENAME COLUMN epoch TO era")
     for _ in range(2):
-        with pytest.raises(ArchiveAwayError, match=r"UndefinedColumn.*epoch"):
+        with pytest.raises(PostgresAwayError, match=r"UndefinedColumn.*epoch"):
             await Writer(database).write([entry()])
     await owner.execute("ALTER TABLE bars RENAME COLUMN era TO epoch")
     assert await Writer(database).write([entry()]) == []

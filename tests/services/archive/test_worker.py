@@ -9,11 +9,12 @@ import pytest
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.backlog import read_backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry
-from services.archive.database import MIGRATE_SEC, ArchiveAwayError
+from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
 from services.archive.settings import ArchiveSettings
 from services.archive.worker import BATCHES_AT_ONCE, ArchiveWorker, make_batch
 from services.market import tables
+from services.market.database import PostgresAwayError
 from support.rig import Server
 
 STREAM = "market:downloads"
@@ -100,7 +101,7 @@ class Writer:
     async def write(self, typed):
         if self._failures:
             self._failures -= 1
-            raise ArchiveAwayError("refused")
+            raise PostgresAwayError("refused")
         self.written += len(typed)
         return []
 
