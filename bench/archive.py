@@ -25,11 +25,11 @@ from bench.footprint import cpu_sec, rss_mb
 from bench.server import Server, print_table, wait_until
 from marketswarm.fleet.postgres import PostgresServer
 from marketswarm.keys import CHECKED_BARS, INDICATORS
-from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import AssetClass, Bar, Provenance
-from services.archive.rows import BarRow, make_bar_row
-from services.archive.tables import BARS
 from services.bars import indicator_catalog
+from services.market.entries import encode_entry
+from services.market.records import AssetClass, Bar, Provenance
+from services.market.rows import BarRow, make_bar_row
+from services.market.tables import BAR_TABLE
 
 COUNT: Final = 100_000
 SYMBOLS: Final = 500
@@ -90,15 +90,15 @@ async def measure_copy(url: str, entries: list[dict[str, str]]) -> float:
         raw = {name.encode(): value.encode() for name, value in fields.items()}
         rows.append(make_bar_row(b"1-0", raw)[0])
     connection = await asyncpg.connect(url)
-    stage = BARS.stage_sql.replace("TEMPORARY ", "").replace("ON COMMIT DELETE ROWS", "")
+    stage = BAR_TABLE.stage_sql.replace("TEMPORARY ", "").replace("ON COMMIT DELETE ROWS", "")
     await connection.execute(stage)
     began = time.monotonic()
     for at in range(0, len(rows), 5000):
         await connection.copy_records_to_table(
-            BARS.stage, records=rows[at : at + 5000], columns=BarRow._fields
+            BAR_TABLE.stage, records=rows[at : at + 5000], columns=BarRow._fields
         )
     took = time.monotonic() - began
-    await connection.execute(f"DROP TABLE {BARS.stage}")
+    await connection.execute(f"DROP TABLE {BAR_TABLE.stage}")
     await connection.close()
     return len(rows) / took
 

@@ -23,9 +23,9 @@ from bench.fleet import run_program, write_truth
 from bench.footprint import cpu_sec, rss_mb
 from bench.server import Server, connect, print_table, wait_until
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_BARS
-from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import MINUTE_MS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, Bar, Provenance
 from services.bars.loop import COLLECT_SEC
+from services.market.entries import encode_entry
+from services.market.records import MINUTE_MS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, Bar, Provenance
 
 SYMBOLS: Final = 500
 HISTORY: Final = 60

@@ -29,12 +29,12 @@ from bench.scrape import read_samples
 from bench.server import Server, find_free_port, print_table, wait_until
 from marketswarm.fleet.postgres import PostgresServer
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
-from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance
 from services.archive.migrations import apply_migrations
 from services.archive.partitions import find_partition, make_partitions
-from services.archive.rows import BarRow
-from services.archive.tables import BARS
+from services.market.entries import encode_entry
+from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance
+from services.market.rows import BarRow
+from services.market.tables import BAR_TABLE
 
 SYMBOLS: Final = 40
 GROUPS: Final = ("indices", "commodities", "forex", "crypto", "sectors")
@@ -68,9 +68,10 @@ async def seed_archive(url: str, now_ms: int) -> None:
     try:
         await apply_migrations(connection)
         oldest = now_ms - 1000 * TIMEFRAME_SEC["1d"] * ROWS
-        months = {find_partition(BARS.name, datetime.fromtimestamp(at / 1000, UTC))
+        months = {find_partition(BAR_TABLE.name, datetime.fromtimestamp(at / 1000, UTC))
                   for at in range(oldest, now_ms + 86_400_000, 86_400_000)}  # fmt: skip
         await make_partitions(connection, months)
+        await connection.execute(BAR_TABLE.stage_sql)
         asked_at = datetime.fromtimestamp(now_ms / 1000, UTC)
         for symbol in name_symbols():
             await connection.execute(
@@ -81,12 +82,14 @@ async def seed_archive(url: str, now_ms: int) -> None:
                 first = now_ms // step_ms - ROWS
                 bars = [make_bar(symbol, timeframe, (first + n) * step_ms, n) for n in range(ROWS)]
                 rows = [
-                    BarRow(symbol, timeframe, datetime.fromtimestamp(bar.start_ms / 1000, UTC), bar.open,
-                           bar.high, bar.low, bar.close, bar.volume, None, None, final=True, rev=0,
-                           source="yahoo", asked_at=asked_at, digest="ab" * 32, replay=False)
+                    BarRow(symbol, timeframe, bar.start_ms, bar.open, bar.high, bar.low, bar.close,
+                           bar.volume, None, None, final=True, rev=0, epoch=0, source="yahoo",
+                           asked_at=now_ms, digest="ab" * 32, replay=False)
                     for bar in bars
                 ]  # fmt: skip
-                await connection.copy_records_to_table("bars", records=rows, columns=BARS.columns)
+                async with connection.transaction():
+                    await connection.copy_records_to_table(BAR_TABLE.stage, records=rows)
+                    await connection.execute(BAR_TABLE.merge_sql)
         await connection.execute("ANALYZE")
     finally:
         await connection.close()

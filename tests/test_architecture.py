@@ -7,6 +7,7 @@ from support.architecture import (
     LAYERS,
     ONLY_FOR,
     ONLY_IN,
+    TOUCHES_ABOVE,
     Module,
     broken,
     find_circle,
@@ -37,6 +38,7 @@ def test_each_name_in_the_tables_is_there():
     assert named <= there
     assert {place for places in ONLY_IN.values() for place in places} <= there
     assert set(ONLY_FOR) <= there
+    assert set(TOUCHES_ABOVE) <= {module.name for module in TREE}
 
 
 def test_one_client_sends_all_http_requests():
@@ -91,6 +93,10 @@ BREACHES = [
     ("services.mesh.loop", "from marketswarm.cli import output", "marketswarm.__main__ only"),
     ("services.mesh.loop", "import typer", "typer, which is known in"),
     ("services.mesh", "from services import rss_agg", "another agent"),
+    ("marketswarm.truth.models", "from services.market.records import Bar", "arrows point down"),
+    ("services.market.records", "from marketswarm.bus import Bus", "arrows point down"),
+    ("services.market.records", "from services.bars import builder", "arrows point down"),
+    ("services.market.records", "import time", "only thinks"),
     ("healer.watch", "import marketswarm.testing", "for tests only"),
     (
         "marketswarm.agent.lifecycle",
@@ -136,6 +142,8 @@ RIGHT = [
         "import re\nfrom urllib.parse import urlsplit\nfrom collections.abc import Mapping",
     ),
     ("marketswarm.truth", "from marketswarm.truth.models import Truth"),
+    ("services.mesh", "from services.market.records import Bar"),
+    ("services.market.database", "import asyncio, asyncpg\nasync def connect(): ..."),
     ("services.mesh.commands", "import typer\nfrom marketswarm.cli import output"),
     ("marketswarm.cli.up", "import signal\nfrom marketswarm.fleet import up\nprint('ready')"),
     (

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from marketswarm.market.sessions import TradingDay, get_session
+from services.market.sessions import TradingDay, get_session
 
 Row = dict[str, Any]
 

@@ -33,8 +33,8 @@ sys.path.insert(0, str(ROOT))
 
 from marketswarm.agent import service_config  # noqa: E402 - the product is found by the line above
 from marketswarm.cli.app import load_all_commands  # noqa: E402
-from marketswarm.market.records import TIMEFRAMES, AssetClass  # noqa: E402
 from marketswarm.truth import Truth  # noqa: E402
+from services.market.records import TIMEFRAMES, AssetClass  # noqa: E402
 from services.sources.catalog.files import load_catalog  # noqa: E402
 from services.sources.catalog.source import MarketSource  # noqa: E402
 

@@ -19,11 +19,10 @@ from typing import IO, Any, Final
 
 import orjson
 
-from services.archive.database import open_connection
 from services.archive.migrations import read_version
 from services.archive.programs import PROGRAM_SEC, BackupError, run_program
 from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
-from services.archive.transaction import terminate, transaction
+from services.market.database import open_connection, terminate, transaction
 
 _NAME: Final = re.compile(r"archive-\d{8}T\d{6}Z\.json")
 _REMAINS: Final = re.compile(r"(archive-\d{8}T\d{6}Z)\.(?:part|json\.part|dump)")
@@ -64,7 +63,7 @@ async def make_backup(url: str, folder: Path, now: float, programs: Path | None 
 
     Raises:
         BackupError: pg_dump failed, the folder can't be written, or the database has no schema yet.
-        ArchiveAwayError: PostgreSQL can't be used now.
+        PostgresAwayError: PostgreSQL can't be used now.
     """
     stem = f"archive-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}"
     draft = folder / f"{stem}.part"

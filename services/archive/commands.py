@@ -21,7 +21,6 @@ from marketswarm.exit import Code, Exit
 from marketswarm.settings import read_settings
 from marketswarm.text import escape_text
 from services.archive.backup import Backup, make_backup
-from services.archive.database import ArchiveAwayError, describe_url, open_connection
 from services.archive.dead_letters import DeadLetter, read_dead_letters
 from services.archive.export import ExportedFile, ExportError, export_table
 from services.archive.programs import BackupError
@@ -33,6 +32,7 @@ from services.archive.settings import (
     find_followed_streams,
     find_streams,
 )
+from services.market.database import PostgresAwayError, describe_url, open_connection
 
 T = TypeVar("T")
 
@@ -210,7 +210,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     """Turn an error of the work into an exit with its message."""
     try:
         return event_loop.run(work)
-    except (BackupError, ExportError, ArchiveAwayError) as error:
+    except (BackupError, ExportError, PostgresAwayError) as error:
         raise Exit(FAILED, str(error)) from None
 
 

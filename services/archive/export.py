@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
 from services.archive.partitions import next_month
 from services.archive.reader import iterate_rows
+from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
+from services.market.rows import ColumnType
+from services.market.tables import TABLES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,29 +22,14 @@ if TYPE_CHECKING:
 _ROWS_IN_GROUP: Final = 5000
 """The rows of one row group: while the parts of a month are joined, a few of them are in memory."""
 _TYPES: Final = {
-    "open": "Float64",
-    "high": "Float64",
-    "low": "Float64",
-    "close": "Float64",
-    "volume": "Float64",
-    "vwap": "Float64",
-    "price": "Float64",
-    "bid": "Float64",
-    "ask": "Float64",
-    "open_interest": "Float64",
-    "implied_volatility": "Float64",
-    "value": "Float64",
-    "trades": "Int64",
-    "rev": "Int32",
-    "epoch": "Int64",
-    "stream_position": "Int64",
-    "day": "Date",
-    "final": "Boolean",
-    "replay": "Boolean",
+    ColumnType.NUMBER: "Float64",
+    ColumnType.COUNT: "Int64",
+    ColumnType.FLAG: "Boolean",
+    ColumnType.DATE: "Date",
 }
-_VALUES: Final = {"indicators": INDICATOR_VALUES, "features": FEATURE_NAMES}
+"""The types of Parquet, by those of columns; others are texts, and times are times."""
+_VALUES: Final = {"indicators": INDICATOR_NAMES, "features": FEATURE_NAMES}
 """By table, the names in its column of JSON that have columns of their own, after those of the table."""
-_TIMES: Final = frozenset({"start", "at", "asked_at"})
 
 
 class ExportError(Exception):
@@ -144,10 +131,15 @@ def make_frame(table: str, rows: Sequence[Any]) -> "pl.DataFrame":
     """
     import polars as pl  # noqa: PLC0415 - takes a second to import, and only this command needs it
 
+    types = next(each.types for each in TABLES if each.name == table)
     schema = {
-        name: pl.Datetime("us", "UTC") if name in _TIMES else getattr(pl, _TYPES.get(name, "String"))
+        name: pl.Datetime("us", "UTC")
+        if types[name] is ColumnType.TIME
+        else getattr(pl, _TYPES.get(types[name], "String"))
         for name in rows[0].keys()  # noqa: SIM118 - a Record iterates over its values
     }
+    if "rev" in schema:
+        schema["rev"] = pl.Int32()
     if (names := _VALUES.get(table)) is None:
         return pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
     del schema["values"]

@@ -14,7 +14,7 @@ from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import make_backup, read_newest_backup, remove_old_backups
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
-from services.archive.database import ArchiveAwayError, Database, RefusedRowsError, ServerFaultError
+from services.archive.database import Database
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
 from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
@@ -28,6 +28,7 @@ from services.archive.settings import (
 )
 from services.archive.source_states import MAX_STATE_BYTES, parse_source_states, write_source_states
 from services.archive.writer import Writer
+from services.market.database import PostgresAwayError, RefusedRowsError, ServerFaultError
 
 LEASE: Final = "archive"
 STEP_SEC: Final = 0.5
@@ -142,13 +143,13 @@ class Maintenance:
         before = job.problem
         try:
             await job.work(self._settings_now().settings)
-        except (ArchiveAwayError, RefusedRowsError, SchemaError, BusError, BackupError) as error:
+        except (PostgresAwayError, RefusedRowsError, SchemaError, BusError, BackupError) as error:
             self._note_failure(job, str(error))
             if job.problem != before:  # the same failure is logged once
                 self._me.log.warning("maintenance.failed", job=job.name, why=str(error)[:300])
             # the workers report a bus or a PostgreSQL that is away; but they make no backups, and may never
             # read the index that is damaged
-            is_away = isinstance(error, (ArchiveAwayError, BusError)) and not isinstance(
+            is_away = isinstance(error, (PostgresAwayError, BusError)) and not isinstance(
                 error, ServerFaultError
             )
             is_reported = is_away and job is not self._backup
@@ -191,7 +192,7 @@ class Maintenance:
                 await delete_expired(connection, table, since)
             await forget_expired_days(connection)
         if found.locked:
-            raise ArchiveAwayError(f"others read or lock what is to be dropped: {', '.join(found.locked)}")
+            raise PostgresAwayError(f"others read or lock what is to be dropped: {', '.join(found.locked)}")
 
     def _note_dropped(self, partitions: Sequence[str]) -> None:
         """Count and log the partitions that were dropped; have the writer read anew which there are."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from services.archive.transaction import transaction
+from services.market.database import transaction
 
 TABLE_NAMES: Final = (
     "bars",

@@ -11,11 +11,10 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import asyncpg
 
 from services.archive.backup import Backup, hash_file, read_manifest
-from services.archive.database import open_connection
 from services.archive.migrations import grant_reading, read_version
 from services.archive.programs import PROGRAM_SEC, BackupError, run_program
 from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
-from services.archive.transaction import transaction
+from services.market.database import open_connection, transaction
 
 _MAINTENANCE: Final = "postgres"  # the database that every server has
 _STATEMENT_SEC: Final = 60.0
@@ -44,7 +43,7 @@ async def restore_backup(
     Raises:
         BackupError: the backup is damaged, the database is not empty, pg_restore failed, or what was restored
             differs.
-        ArchiveAwayError: PostgreSQL can't be used now, or our role may not make a database.
+        PostgresAwayError: PostgreSQL can't be used now, or our role may not make a database.
     """
     manifest = read_manifest(dump)
     if not replace:
@@ -66,7 +65,7 @@ async def verify_backup(url: str, dump: Path, programs: Path | None = None) -> B
 
     Raises:
         BackupError: the backup is damaged, or can't be restored, or differs.
-        ArchiveAwayError: PostgreSQL can't be used now, or our role may not make a database.
+        PostgresAwayError: PostgreSQL can't be used now, or our role may not make a database.
     """
     manifest = read_manifest(dump)
     async with _new_database(url) as fresh:

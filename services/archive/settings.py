@@ -13,7 +13,7 @@ from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Service
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.database import TIMEOUT_SEC
-from services.archive.tables import STREAMS
+from services.market.tables import STREAMS
 
 _SECRET_OPTIONS: Final = frozenset({"password", "sslpassword"})
 

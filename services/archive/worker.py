@@ -19,13 +19,14 @@ from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry, format_fields
 from marketswarm.bus.stream import ENTRY_BYTES
 from marketswarm.net.retry import Backoff
-from services.archive.database import MIGRATE_SEC, ArchiveAwayError
+from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
-from services.archive.rows import RowError, require_past
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_dead_letter_key
-from services.archive.tables import STREAMS
 from services.archive.writer import RefusedEntry, TypedEntry, Writer
+from services.market.database import PostgresAwayError
+from services.market.fields import EntryError
+from services.market.tables import STREAMS
 
 BLOCK_SEC: Final = 0.8  # how long the server blocks a reading without entries; a reseed waits for it
 WRITE_SEC: Final = 300.0
@@ -245,7 +246,7 @@ class ArchiveWorker:
             try:
                 async with self._me.waiting(limit_sec):
                     found = await work()
-            except (ArchiveAwayError, SchemaError, TimeoutError) as error:
+            except (PostgresAwayError, SchemaError, TimeoutError) as error:
                 await self._wait_for_database(consumer, error)
                 continue
             self._reached_at = time.monotonic()
@@ -283,7 +284,7 @@ def make_batch(
     for entry in entries:
         try:
             typed.append(make_typed(entry, streams[entry.stream].kind, now))
-        except RowError as error:
+        except EntryError as error:
             refused.append((entry, str(error)))
         except Exception as error:  # noqa: BLE001 - one entry must not end archive
             refused.append((entry, type(error).__name__))
@@ -292,10 +293,10 @@ def make_batch(
 
 
 def make_typed(entry: DeliveredEntry, kind: str, now: float) -> TypedEntry:
-    """Return what an entry of a stream of this kind becomes at `now`. Raise RowError if it is invalid."""
+    """Return what an entry of a stream of this kind becomes at `now`. Raise EntryError if it is invalid."""
     if entry.fields is None or entry.size > ENTRY_BYTES:
-        raise RowError("too large")
+        raise EntryError("too large")
     table, make = STREAMS[kind]
     row, symbol = make(entry.id, entry.fields)
-    require_past(row, now)
+    table.require_past(row, 1000 * now)
     return TypedEntry(entry.stream, entry.id, table, row, symbol)

@@ -5,19 +5,17 @@ If PostgreSQL refuses rows by their content, the batch is halved until the entry
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from services.archive.database import (
-    Database,
-    MissingPartitionError,
-    RefusedRowsError,
-    refused_encodings,
-)
+from services.archive.database import Database
 from services.archive.partitions import TIME_COLUMNS, find_partition, make_partitions, read_partitions
-from services.archive.rows import Row, SymbolRow
-from services.archive.tables import SYMBOLS, TableSchema, keep_highest
-from services.archive.transaction import transaction
+from services.market.database import MissingPartitionError, RefusedRowsError, refused_encodings, transaction
+from services.market.records import DAY_MS
+from services.market.rows import Row, SymbolRow
+from services.market.tables import SYMBOL_TABLE, TableSchema, keep_highest
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PARTITION_ATTEMPTS: Final = 5  # partitions are dropped once an hour: the second attempt finds them all
 
 
@@ -52,8 +50,9 @@ class Writer:
     async def write(self, entries: Sequence[TypedEntry]) -> list[RefusedEntry]:
         """Write the rows of entries; return the entries that were refused, which alone are not written.
 
-        Raises ArchiveAwayError if PostgreSQL can't be used now. Some of the rows may be written; writing all
-        of them again does no harm.
+        Raises:
+            PostgresAwayError: PostgreSQL can't be used now. Some of the rows may be written; writing all of
+                them again does no harm.
         """
         if not entries:
             return []
@@ -68,7 +67,7 @@ class Writer:
         return []
 
     async def check(self) -> None:
-        """Ask the database for a reply. Raise ArchiveAwayError if it can't be used now."""
+        """Ask the database for a reply. Raise PostgresAwayError if it can't be used now."""
         async with self._database.connect() as connection:
             await connection.fetchval("SELECT 1")
 
@@ -94,7 +93,7 @@ class Writer:
         }
         symbols = merge_symbols(entry.symbol for entry in entries if entry.symbol is not None)
         if symbols:
-            batches[SYMBOLS] = symbols
+            batches[SYMBOL_TABLE] = symbols
         async with self._database.connect() as connection:
             await self._make_partitions(connection, batches)
             async with transaction(connection):
@@ -113,9 +112,8 @@ class Writer:
         for table, rows in batches.items():
             column = TIME_COLUMNS.get(table.name)
             if column is not None:
-                months = {(at.year, at.month): at for at in (getattr(row, column) for row in rows)}
-                for at in months.values():
-                    partition = find_partition(table.name, at)
+                for day in {getattr(row, column) // DAY_MS for row in rows}:
+                    partition = find_partition(table.name, _EPOCH + timedelta(days=day))
                     needed[partition.name] = partition
         missing = [each for name, each in needed.items() if name not in known]
         if missing:

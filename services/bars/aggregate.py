@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from marketswarm.market.entries import MAX_NUMBER
-from marketswarm.market.records import Bar
+from services.market.fields import MAX_NUMBER
+from services.market.records import Bar
 
 
 def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:

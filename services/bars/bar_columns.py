@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import orjson
 
-from marketswarm.market.entries import MAX_MS, MIN_MS
-from marketswarm.market.records import Bar
-from marketswarm.market.sessions import OutsideCalendarError, Session, TradingDay
+from services.market.fields import MAX_MS, MIN_MS
+from services.market.records import Bar
+from services.market.sessions import OutsideCalendarError, Session, TradingDay
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Starts = np.ndarray[Any, np.dtype[np.int64]]

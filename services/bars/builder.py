@@ -20,25 +20,6 @@ from typing import Final
 import orjson
 
 from marketswarm.keys import MARKET_BARS, MARKET_QUOTES
-from marketswarm.market.entries import (
-    EntryError,
-    encode_entry,
-    encode_provenance,
-    parse_bar,
-    parse_provenance,
-    parse_quote,
-)
-from marketswarm.market.intervals import Grid, Interval
-from marketswarm.market.records import (
-    DAY_MS,
-    MINUTE_MS,
-    TIMEFRAMES,
-    AssetClass,
-    Bar,
-    Provenance,
-    RecordKind,
-    Timeframe,
-)
 from services.bars.aggregate import merge_bars
 from services.bars.indicators import IndicatorSeries, Values
 from services.bars.live_indicators import LiveIndicators
@@ -70,6 +51,19 @@ from services.bars.state import (
     series_field,
 )
 from services.bars.ticks import forget_old_ticks, merge_tick
+from services.market.entries import encode_entry, encode_provenance, parse_bar, parse_provenance, parse_quote
+from services.market.fields import EntryError
+from services.market.intervals import Grid, Interval
+from services.market.records import (
+    DAY_MS,
+    MINUTE_MS,
+    TIMEFRAMES,
+    AssetClass,
+    Bar,
+    Provenance,
+    RecordKind,
+    Timeframe,
+)
 
 Fields = Mapping[bytes, bytes]
 RELEASED: Final = b"released"

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from marketswarm.market.sessions import Session, get_session
+from services.market.sessions import Session, get_session
 
 
 class Calendars:

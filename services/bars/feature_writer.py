@@ -27,8 +27,6 @@ from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import FEATURES, bars_state_key
-from marketswarm.market.records import DAY_MS
-from marketswarm.market.sessions import OutsideCalendarError, Session, UnknownSessionError
 from services.bars.calendars import Calendars
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
 from services.bars.indicators import Values
@@ -36,6 +34,8 @@ from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, list_inputs, list_outputs
 from services.bars.state import CHUNK_BARS, DAILY, REST, VERSION, read_final_days
 from services.bars.store import STATES_BYTES, BusOutage, count_unread, read_bus_time
+from services.market.records import DAY_MS
+from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError
 
 COMMIT: Final = Script.beside("services.bars", "commit_features.lua")
 LEASE: Final = FEATURES

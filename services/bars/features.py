@@ -21,7 +21,6 @@ from typing import Final, NamedTuple
 import numpy as np
 import talib
 
-from marketswarm.market.records import Bar
 from services.bars.bar_columns import Array, apply_to_runs
 from services.bars.universe import find_dispersion, find_ranks, find_share
 from services.bars.windows import (
@@ -36,6 +35,7 @@ from services.bars.windows import (
     find_slope,
     shift,
 )
+from services.market.records import Bar
 
 Values = dict[str, float | None]
 

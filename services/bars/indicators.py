@@ -25,9 +25,6 @@ import numpy as np
 import talib
 from talib import stream
 
-from marketswarm.market.entries import MAX_MS, MAX_NUMBER, MIN_MS
-from marketswarm.market.records import Bar
-from marketswarm.market.sessions import Session
 from services.bars.bar_columns import (
     OBV,
     TRADED,
@@ -39,6 +36,9 @@ from services.bars.bar_columns import (
     apply_to_runs,
 )
 from services.bars.indicator_catalog import INDICATORS, Indicator, select_indicators
+from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS
+from services.market.records import Bar
+from services.market.sessions import Session
 
 Values = dict[str, float | None]
 Change = tuple[int, Values]

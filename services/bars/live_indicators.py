@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 from zlib import crc32
 
-from marketswarm.market.records import Bar
 from services.bars.bar_columns import CheckpointError
 from services.bars.indicators import IndicatorSeries, TooOldError, Values
 from services.bars.quality import HeldBar
 from services.bars.state import EARLIEST_MS, BarTable
+from services.market.records import Bar
 
 STORE_EVERY: Final = 64
 """The number of bars after which a series is stored anew."""

@@ -15,9 +15,9 @@ from math import inf
 from types import MappingProxyType
 from typing import Final
 
-from marketswarm.market.intervals import Interval
-from marketswarm.market.records import MINUTE_MS, Bar, Provenance
 from services.bars.settings import CheckSettings
+from services.market.intervals import Interval
+from services.market.records import MINUTE_MS, Bar, Provenance
 
 ATR_BARS: Final = 14
 """The minutes of the average true range that a jump is held against."""

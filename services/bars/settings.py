@@ -7,11 +7,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import CHECKED_BARS, FEATURES, INDICATORS, MARKET_BARS, MARKET_QUARANTINE, MARKET_QUOTES
-from marketswarm.market.entries import SYMBOL
-from marketswarm.market.records import MINUTES_KEPT_DAYS, TIMEFRAMES, AssetClass, Timeframe
-from marketswarm.market.sessions import ROUND_THE_CLOCK, find_default_session
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import AccessPoint, Service
+from services.market.fields import SYMBOL
+from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAMES, AssetClass, Timeframe
+from services.market.sessions import ROUND_THE_CLOCK, find_default_session
 
 MAX_SYMBOLS: Final = 5000
 OUTPUTS: Final = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)

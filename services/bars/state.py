@@ -15,9 +15,9 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.bus.stream import is_entry_id
-from marketswarm.market.intervals import LENGTH_MS
-from marketswarm.market.records import DAY_MS, TIMEFRAMES, Bar, Provenance, Timeframe
 from services.bars.quality import HeldBar, SuspectMinute
+from services.market.intervals import LENGTH_MS
+from services.market.records import DAY_MS, TIMEFRAMES, Bar, Provenance, Timeframe
 
 CHUNK_BARS: Final = 8
 UNPACKED_CHUNKS: Final = 4

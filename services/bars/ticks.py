@@ -7,8 +7,8 @@ of a minute may come in any order, as long as the minute is among the newest few
 from dataclasses import replace
 from typing import Final
 
-from marketswarm.market.records import MINUTE_MS, Bar, Quote
 from services.bars.state import TickTimes
+from services.market.records import MINUTE_MS, Bar, Quote
 
 KEPT_MINUTES: Final = 5
 """Ticks that are older than this many of the newest minutes are too late."""

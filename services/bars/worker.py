@@ -25,9 +25,6 @@ from marketswarm.bus.stream import (
     read_newest_id,
 )
 from marketswarm.keys import CHECKED_BARS, INDICATORS
-from marketswarm.market.intervals import Grid
-from marketswarm.market.records import MINUTE_MS, RecordKind
-from marketswarm.market.sessions import UnknownSessionError
 from services.bars.backpressure import Backpressure
 from services.bars.builder import Arrival, BarBuilder
 from services.bars.calendars import Calendars
@@ -35,6 +32,9 @@ from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
 from services.bars.state import EARLIEST_MS, SymbolState, restore_state
 from services.bars.store import BUS_SEC, ENTRIES_AT_ONCE, BarsStore, SymbolCommit, count_unread
+from services.market.intervals import Grid
+from services.market.records import MINUTE_MS, RecordKind
+from services.market.sessions import UnknownSessionError
 
 BLOCK_SEC: Final = 0.25
 CHECKPOINT_SEC: Final = 10.0

@@ -23,9 +23,9 @@ from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json, parse_duration
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS
-from marketswarm.market.records import RecordKind
 from marketswarm.text import escape_text
 from marketswarm.truth import find_nearest
+from services.market.records import RecordKind
 from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
 from services.sources.access.keys import read_keys
 from services.sources.access.trial import Trial, ask_questions, make_questions

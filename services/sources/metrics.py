@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from marketswarm.market.records import RecordKind
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import gauge
+from services.market.records import RecordKind
 from services.sources.access.health import SourceHealth
 from services.sources.cascade.loader import LoadResult
 from services.sources.websocket import Anomaly

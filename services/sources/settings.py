@@ -20,9 +20,14 @@ from pydantic_settings import NoDecode
 
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import MARKET_BARS
-from marketswarm.market.entries import SYMBOL
-from marketswarm.market.records import MINUTES_KEPT_DAYS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, RecordKind
-from marketswarm.market.sessions import (
+from marketswarm.settings import MonitorSettings, list_variables
+from marketswarm.truth import Service, Truth
+from marketswarm.truth.errors import Place, find_nearest
+from marketswarm.truth.flows import format_names
+from marketswarm.truth.schedule import ScheduleError, parse_schedule
+from services.market.fields import SYMBOL
+from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, RecordKind
+from services.market.sessions import (
     FOREX,
     OWN_SESSIONS,
     ROUND_THE_CLOCK,
@@ -31,11 +36,6 @@ from marketswarm.market.sessions import (
     find_default_session,
     get_session,
 )
-from marketswarm.settings import MonitorSettings, list_variables
-from marketswarm.truth import Service, Truth
-from marketswarm.truth.errors import Place, find_nearest
-from marketswarm.truth.flows import format_names
-from marketswarm.truth.schedule import ScheduleError, parse_schedule
 from services.sources.replay.settings import ReplaySettings
 
 CATALOG: Final = Path(__file__).with_name("catalog")

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
-from marketswarm.market.records import RecordKind
 from marketswarm.net.retry import Backoff
+from services.market.records import RecordKind
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.cascade.series import Series

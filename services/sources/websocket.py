@@ -23,9 +23,9 @@ import orjson
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar
 from marketswarm.net.retry import Backoff
 from marketswarm.net.websocket import OpenError, open_websocket
+from services.market.records import DAY_MS, MINUTE_MS, Bar
 
 MAX_STREAMS: Final = 1024
 """The most streams of one connection that the server takes."""

@@ -5,7 +5,6 @@ again would not help. `settle.lua` writes the records; the content of a window i
 back.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -16,10 +15,11 @@ from marketswarm.agent import InputStream
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_count, parse_number
 from marketswarm.bus.stream import is_entry_id
 from marketswarm.channels.text import printable_line, truncate
+from services.market.entries import parse_bar
+from services.market.fields import EntryError
 from services.vexy_ai.notes import Fields, Lexicon, make_note, note_identity, parse_number_field
 from services.vexy_ai.settings import StreamKind
 
-SYMBOL: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9.:/_-]{0,29}")
 NAME_LIMIT: Final = 100
 WORD_LIMIT: Final = 100
 MAX_COUNT_DIGITS: Final = 15
@@ -31,20 +31,16 @@ class UnusableError(Exception):
     """An entry can't become a record; `str()` is the reason."""
 
 
-def parse_bar(fields: Fields) -> tuple[str, bytes]:
+def observe_bar(fields: Fields) -> tuple[str, bytes]:
     """Return a bar's symbol, and its start and prices as a JSON object. Raises UnusableError."""
-    symbol = fields.get(b"sym", b"")
-    if not SYMBOL.fullmatch(symbol):
-        raise UnusableError("not a bar: sym is no symbol")
-    found: dict[str, float] = {}
-    for name in ("start", "open", "high", "low", "close"):
-        try:
-            found[name] = parse_number_field(fields.get(name.encode(), b""))
-        except ValueError as error:
-            raise UnusableError(f"not a bar: {name} {error}") from None
+    try:
+        bar = parse_bar(fields)
+    except EntryError as error:
+        raise UnusableError(f"not a bar: {error}") from None
+    found = {"start": bar.start_ms, "open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close}
     if min(found.values()) <= 0:
         raise UnusableError("not a bar: a price or its time is not above 0")
-    return symbol.decode(), orjson.dumps(found)
+    return bar.symbol, orjson.dumps(found)
 
 
 def is_history(fields: Fields, wall: float) -> bool:
@@ -202,7 +198,7 @@ def make_record(stream: InputStream, entry: bytes, fields: Fields, lexicon: Lexi
     """
     match stream.kind:
         case StreamKind.BARS:
-            symbol, kept = parse_bar(fields)
+            symbol, kept = observe_bar(fields)
             is_none = is_history(fields, wall) or is_beyond_windows(fields)
             return Record(entry, "none" if is_none else "bar", symbol, kept)
         case StreamKind.PROBES:

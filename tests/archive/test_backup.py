@@ -14,18 +14,19 @@ import polars as pl
 import pytest
 
 from services.archive.backup import list_backups, make_backup, read_newest_backup, remove_old_backups
-from services.archive.database import ArchiveAwayError, Database
+from services.archive.database import Database
 from services.archive.export import ExportError, export_table, make_frame
 from services.archive.migrations import apply_migrations, load_migrations, read_version
 from services.archive.partitions import find_partition, make_partitions
 from services.archive.programs import BackupError
 from services.archive.restore import restore_backup, verify_backup
-from services.archive.rows import BarRow
-from services.archive.tables import BARS, STREAMS
 from services.archive.writer import TypedEntry, Writer
+from services.market.database import PostgresAwayError
+from services.market.rows import BarRow
+from services.market.tables import BAR_TABLE, STREAMS
 from support import archive_play as played
 from support.pages import ROOT
-from support.postgres import query
+from support.postgres import plain, query
 from support.waiting import auntil, until
 
 NOW = 1_793_100_000.0
@@ -48,9 +49,10 @@ async def fill(url, seed=1):
 async def add_month(url):
     """Write a bar of a month that has no row yet."""
     start = datetime(2027, 1, 4, 15, tzinfo=UTC)
-    bar = BarRow("QQQ", "1m", start, 1.0, 2.0, 0.5, 1.5, None, None, None, True, 0, "x", None, None, False)
+    made = None, None, None, True, 0, 0, "x", None, None, False
+    bar = plain(BarRow("QQQ", "1m", start, 1.0, 2.0, 0.5, 1.5, *made))
     database = Database(url)
-    assert await Writer(database).write([TypedEntry("bars:bars", b"1-0", BARS, bar)]) == []
+    assert await Writer(database).write([TypedEntry("bars:bars", b"1-0", BAR_TABLE, bar)]) == []
     await database.aclose()
 
 
@@ -239,7 +241,7 @@ async def test_a_copy_that_another_restore_is_making_is_left_alone(postgres, arc
 def test_a_backup_that_fails_leaves_no_file_and_names_no_password(postgres, archive_url, tmp_path):
     with pytest.raises(BackupError, match="no pg_dump in"):
         asyncio.run(make_backup(archive_url, tmp_path / "new", NOW, tmp_path))
-    with pytest.raises(ArchiveAwayError) as caught:
+    with pytest.raises(PostgresAwayError) as caught:
         asyncio.run(make_backup(postgres.url_of("nowhere"), tmp_path / "new", NOW, postgres.programs))
     assert postgres.url.split(":")[2].partition("@")[0] not in str(caught.value)
     (tmp_path / "new").rmdir()  # it is empty
@@ -287,7 +289,7 @@ async def test_a_table_that_can_not_be_read_ends_pg_dump_at_once(archive_url, tm
         "AS $$BEGIN RETURN (SELECT 1 FROM nowhere); END$$; CREATE VIEW symbols AS SELECT fail()"
     )
     await connection.close()
-    with pytest.raises(ArchiveAwayError, match="UndefinedTable"):
+    with pytest.raises(PostgresAwayError, match="UndefinedTable"):
         async with asyncio.timeout(20):
             await make_backup(archive_url, tmp_path / "backups", NOW, programs)
     pid = tmp_path / "pid"

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 
 from services.archive import database as database_module
-from services.archive.database import ArchiveAwayError, Database
+from services.archive.database import Database
 from services.archive.migrations import LOCK_SCHEMA
-from services.archive.transaction import transaction
+from services.market.database import PostgresAwayError, transaction
 from support.postgres import query
 from support.waiting import auntil
 
@@ -33,7 +33,7 @@ def test_work_on_a_server_that_freezes_ends_at_its_time_limit_or_when_it_is_canc
 
     async def scenario():
         for _ in ("a connection that is open", "a new one"):
-            with pytest.raises(ArchiveAwayError, match=r"no answer within 1 s|TimeoutError$"):
+            with pytest.raises(PostgresAwayError, match=r"no answer within 1 s|TimeoutError$"):
                 async with asyncio.timeout(10):
                     await work(hasty)
         for block in (transaction, contextlib.nullcontext):
@@ -88,7 +88,7 @@ def test_a_migration_takes_as_long_as_it_needs_while_the_server_answers_others(
         task = asyncio.create_task(ask())
         await auntil(lambda: other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
         await asyncio.to_thread(server.freeze)
-        with pytest.raises(ArchiveAwayError, match="no answer within 1 s"):
+        with pytest.raises(PostgresAwayError, match="no answer within 1 s"):
             async with asyncio.timeout(20):
                 await task
         assert database.migrating_since is None

@@ -14,22 +14,22 @@ from services.archive.database import Database
 from services.archive.partitions import TIME_COLUMNS, drop_expired
 from services.archive.programs import BackupError
 from services.archive.restore import restore_backup, verify_backup
-from services.archive.rows import BarRow, IndicatorRow, QuoteRow
-from services.archive.tables import BARS, INDICATOR_VALUES, QUOTES
 from services.archive.writer import TypedEntry, Writer
-from support.postgres import hypertables_only, query
+from services.market.rows import BarRow, IndicatorRow, QuoteRow
+from services.market.tables import BAR_TABLE, INDICATOR_TABLE, QUOTE_TABLE
+from support.postgres import hypertables_only, plain, query
 
 pytestmark = hypertables_only
 
 START = datetime(2026, 10, 26, 12, tzinfo=UTC)
 OLD = datetime(2012, 6, 1, tzinfo=UTC)
-BAR = BarRow("SPY", "1m", START, 10.0, 12.0, 9.0, 11.0, 5.0, 10.5, 3, True, 1, "yahoo", START, "ab", False)
+BAR = BarRow("SPY", "1m", START, 10.0, 12.0, 9.0, 11.0, 5.0, 10.5, 3, True, 1, 0, "yahoo", START, "ab", False)
 QUOTE = QuoteRow("SPY", START, 1.0, None, None, None, None, None, "yahoo", None, None, False)
 HYPERTABLES = "SELECT hypertable_name::text FROM timescaledb_information.hypertables ORDER BY 1"
 
 
 def bar(at, **changes):
-    return TypedEntry("bars:bars", b"1-0", BARS, BAR._replace(start=at, **changes))
+    return TypedEntry("bars:bars", b"1-0", BAR_TABLE, plain(BAR._replace(start=at, **changes)))
 
 
 async def test_rows_of_any_year_are_taken_and_a_time_that_can_not_be_is_refused(archive_url):
@@ -53,10 +53,10 @@ async def test_retention_drops_chunks_without_replayed_rows_and_waits_for_no_rea
         for at in (OLD, replayed, OLD + timedelta(days=60), START)
     ]
     bars = [bar(row.at, replay=row.replay) for row in quotes]
-    indicators = [IndicatorRow("SPY", "1m", row.at, 0, True, "{}", replay=row.replay) for row in quotes]
+    indicators = [IndicatorRow("SPY", "1m", row.at, 0, 0, True, row.replay, "{}") for row in quotes]
     entries = [
-        *(TypedEntry("market:quotes", b"1-0", QUOTES, row) for row in quotes),
-        *(TypedEntry("bars:indicators", b"1-0", INDICATOR_VALUES, row) for row in indicators),
+        *(TypedEntry("market:quotes", b"1-0", QUOTE_TABLE, plain(row)) for row in quotes),
+        *(TypedEntry("bars:indicators", b"1-0", INDICATOR_TABLE, plain(row)) for row in indicators),
     ]
     assert await Writer(database).write([*bars, *entries]) == []
     since = dict.fromkeys(TIME_COLUMNS, datetime(2020, 1, 1, tzinfo=UTC))

@@ -15,18 +15,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from marketswarm.market.sessions import get_session
 from services.archive.backup import list_backups
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import Database
 from services.archive.maintenance import delete_expired
 from services.archive.restore import verify_backup
-from services.archive.rows import BarRow, RowError, SymbolRow
 from services.archive.source_states import SourceState, write_source_states
-from services.archive.tables import BARS, STREAMS
 from services.archive.writer import TypedEntry, Writer
+from services.market.rows import BarRow, EntryError, SymbolRow
+from services.market.sessions import get_session
+from services.market.tables import BAR_TABLE, STREAMS
 from support import archive_play as played
-from support.postgres import EXTENSION, partitions_only, query
+from support.postgres import EXTENSION, partitions_only, plain, query
 from support.scenes.agent import Scene, seed
 from support.waiting import until
 
@@ -43,7 +43,7 @@ def daily_bars(symbol, chance, *, missing=0.0):
             start = FIRST + timedelta(days=day)
             prices = (close, close * 1.01, close * 0.99, close)
             rows.append(
-                BarRow(symbol, "1d", start, *prices, None, None, None, True, 0, "x", None, None, False)
+                BarRow(symbol, "1d", start, *prices, None, None, None, True, 0, 0, "x", None, None, False)
             )
     return rows
 
@@ -52,9 +52,9 @@ async def write(url, rows):
     database = Database(url)
     entries = [
         TypedEntry(
-            "bars:bars", b"1-0", BARS, row, SymbolRow(row.symbol, "stocks", row.start, row.start, False)
+            "bars:bars", b"1-0", BAR_TABLE, row, SymbolRow(row.symbol, "stocks", row.start, row.start, False)
         )
-        for row in rows
+        for row in map(plain, rows)
     ]
     assert await Writer(database).write(entries) == []
     await database.aclose()
@@ -123,7 +123,7 @@ async def test_one_price_has_the_correlation_1_on_whatever_calendars_it_is_shown
             if day is not None:
                 start = datetime.fromtimestamp(day.open_ms / 1000, UTC)
                 ohlc = (close, close * 1.01, close * 0.99, close)
-                rest = (None, None, None, True, 0, "x", None, None, False)
+                rest = (None, None, None, True, 0, 0, "x", None, None, False)
                 rows.append(BarRow(symbol, "1d", start, *ohlc, *rest, day=day.date))
     await write(archive_url, rows)
     connection = await asyncpg.connect(archive_url)
@@ -187,7 +187,9 @@ def same_walk(chance, days, **symbols):
         for symbol, begin in symbols.items():
             prices = (close, close * 1.01, close * 0.99, close)
             rows.append(
-                BarRow(symbol, "1d", begin(day), *prices, None, None, None, True, 0, "x", None, None, False)
+                BarRow(
+                    symbol, "1d", begin(day), *prices, None, None, None, True, 0, 0, "x", None, None, False
+                )
             )
     return rows
 
@@ -404,7 +406,7 @@ def test_postgresql_takes_every_row_that_is_made_of_any_entry(archive_url, batch
             ident = b"%d-%d" % (first_ms, place)
             try:
                 typed.append(TypedEntry(stream, ident, table, *make(ident, fields)))
-            except RowError:
+            except EntryError:
                 continue
 
     async def write_all():

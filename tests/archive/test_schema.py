@@ -9,7 +9,7 @@ import pytest
 
 from marketswarm.passwords import DATABASE_READER
 from services.archive.backup import make_backup
-from services.archive.database import ArchiveAwayError, Database, ServerFaultError
+from services.archive.database import Database
 from services.archive.migrations import (
     LOCK_SCHEMA,
     Migration,
@@ -29,21 +29,21 @@ from services.archive.partitions import (
 )
 from services.archive.reader import TABLE_NAMES
 from services.archive.restore import restore_backup
-from services.archive.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow, SymbolRow, make_download_row
-from services.archive.tables import BARS, DOWNLOADS, INDICATOR_VALUES, OBSERVATIONS, QUOTES
 from services.archive.writer import TypedEntry, Writer
-from support.postgres import partitions_only, query
+from services.market.database import PostgresAwayError, ServerFaultError
+from services.market.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow, SymbolRow, make_download_row
+from services.market.tables import BAR_TABLE, DOWNLOAD_TABLE, INDICATOR_TABLE, OBSERVATION_TABLE, QUOTE_TABLE
+from support.postgres import partitions_only, plain, query
 from support.waiting import PATIENT_SEC, auntil
 
 START = datetime(2026, 10, 26, 12, tzinfo=UTC)
 NIGHTLY = pytest.mark.nightly("the same test with another value")
 NOTHING = DroppedPartitions((), ())
-BAR = BarRow("SPY", "1m", START, 10.0, 12.0, 9.0, 11.0, 5.0, 10.5, 3, True, 1, "yahoo", START, "ab", False)
+BAR = BarRow("SPY", "1m", START, 10.0, 12.0, 9.0, 11.0, 5.0, 10.5, 3, True, 1, 0, "yahoo", START, "ab", False)
 
 
 def entry(**changes):
-    row = BAR._replace(**changes)
-    return TypedEntry("bars:bars", b"1-0", BARS, row)
+    return TypedEntry("bars:bars", b"1-0", BAR_TABLE, plain(BAR._replace(**changes)))
 
 
 async def schema_of(connection):
@@ -317,15 +317,15 @@ async def fetch(database, sql):
 async def test_of_two_answers_of_one_time_the_later_entry_stays_in_whatever_order_they_are_written(
     archive_url,
 ):
-    quote = QuoteRow("SPY", START, 9.0, 8.5, None, None, None, None, "yahoo", START, None, False, 5)
+    quote = plain(QuoteRow("SPY", START, 9.0, 8.5, None, None, None, None, "yahoo", START, None, False, 5))
     later = quote._replace(price=9.0, bid=8.75, stream_position=6)
-    value = ObservationRow("US.CPI", START, 9.0, "fred", START, None, False, 5)
+    value = plain(ObservationRow("US.CPI", START, 9.0, "fred", START, None, False, 5))
     corrected = value._replace(value=3.0, stream_position=6)
     database = Database(archive_url)
     for rows in ((quote, value), (later, corrected), (quote, value)):  # the first ones come again
         entries = [
-            TypedEntry("market:quotes", b"1-0", QUOTES, rows[0]),
-            TypedEntry("market:observations", b"1-0", OBSERVATIONS, rows[1]),
+            TypedEntry("market:quotes", b"1-0", QUOTE_TABLE, rows[0]),
+            TypedEntry("market:observations", b"1-0", OBSERVATION_TABLE, rows[1]),
         ]
         assert await Writer(database).write(entries) == []
     assert [row[0] for row in await fetch(database, "SELECT bid FROM quotes")] == [8.75]
@@ -390,10 +390,10 @@ async def test_retention_leaves_partitions_with_replayed_rows_as_old_as_they_are
     at = datetime(2012, 6, 1, tzinfo=UTC)
     quote = QuoteRow("SPY", at, 1.0, None, None, None, None, None, "yahoo", None, None, False)
     rows = [quote, quote._replace(at=at.replace(year=2013), replay=True)]
-    quotes = [TypedEntry("market:quotes", b"1-0", QUOTES, row) for row in rows]
+    quotes = [TypedEntry("market:quotes", b"1-0", QUOTE_TABLE, plain(row)) for row in rows]
     bars = [entry(start=row.at, replay=row.replay) for row in rows]
-    values = [IndicatorRow("SPY", "1m", row.at, 0, True, "{}", replay=row.replay) for row in rows]
-    indicators = [TypedEntry("bars:indicators", b"1-0", INDICATOR_VALUES, row) for row in values]
+    values = [IndicatorRow("SPY", "1m", row.at, 0, 0, True, row.replay, "{}") for row in rows]
+    indicators = [TypedEntry("bars:indicators", b"1-0", INDICATOR_TABLE, plain(row)) for row in values]
     assert await Writer(database).write([*quotes, *bars, *indicators]) == []
     async with database.connect() as connection:
         since = dict.fromkeys(TIME_COLUMNS, datetime(2020, 1, 1, tzinfo=UTC))
@@ -461,7 +461,7 @@ async def test_a_table_that_is_locked_gets_its_partition_later(archive_url):
         await transaction.start()
         await other.execute("LOCK TABLE bars IN SHARE UPDATE EXCLUSIVE MODE")
         late = [entry(start=datetime(2019, 3, 1, tzinfo=UTC))]
-        with pytest.raises(ArchiveAwayError, match="LockNotAvailable"):
+        with pytest.raises(PostgresAwayError, match="LockNotAvailable"):
             await Writer(database).write(late)
         await transaction.rollback()
     assert await Writer(database).write(late) == []
@@ -541,7 +541,7 @@ def test_a_database_that_was_made_anew_under_the_service_gets_its_schema(postgre
         assert await Writer(database).write([entry()]) == []
         async with database.connect() as connection:
             await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        with pytest.raises(ArchiveAwayError):
+        with pytest.raises(PostgresAwayError):
             await Writer(database).write([entry()])
         assert await Writer(database).write([entry()]) == []
         await database.aclose()
@@ -565,7 +565,7 @@ async def test_a_backup_of_an_older_schema_that_is_restored_under_the_service_is
     assert await writer.write([entry()]) == []
     await restore_backup(archive_url, tmp_path / made.file, postgres.programs, replace=True)
     for _ in range(2):  # a session that is ended, then a new one
-        with contextlib.suppress(ArchiveAwayError):
+        with contextlib.suppress(PostgresAwayError):
             assert await writer.write([entry()]) == []
     assert await writer.write([entry()]) == []
     async with database.connect() as connection:
@@ -582,8 +582,8 @@ async def test_an_instance_of_an_older_release_refuses_no_entry_by_the_checks_of
     await apply_migrations(owner, [*known, later])
     fields = {b"source": b"yahoo", b"asked_at": b"1793000000", b"outcome": b"fresh"}
     row, _ = make_download_row(b"1-0", fields)
-    batch = [TypedEntry("market:downloads", b"1-0", DOWNLOADS, row)]
-    with pytest.raises(ArchiveAwayError, match=f"schema {later.version}"):
+    batch = [TypedEntry("market:downloads", b"1-0", DOWNLOAD_TABLE, row)]
+    with pytest.raises(PostgresAwayError, match=f"schema {later.version}"):
         await Writer(database).write(batch)
     with pytest.raises(SchemaError, match="run the release that made it"):
         await Writer(database).write(batch)
@@ -596,7 +596,7 @@ async def test_a_column_that_is_missing_is_waited_for(archive_url):
     owner = await asyncpg.connect(archive_url)
     await owner.execute("ALTER TABLE bars RENAME COLUMN epoch TO era")
     for _ in range(2):
-        with pytest.raises(ArchiveAwayError, match=r"UndefinedColumn.*epoch"):
+        with pytest.raises(PostgresAwayError, match=r"UndefinedColumn.*epoch"):
             await Writer(database).write([entry()])
     await owner.execute("ALTER TABLE bars RENAME COLUMN era TO epoch")
     assert await Writer(database).write([entry()]) == []
@@ -615,7 +615,7 @@ async def test_a_fault_of_the_server_itself_is_waited_for_and_refuses_no_entry(a
         f"AS $$BEGIN RAISE EXCEPTION 'could not read block 7' USING ERRCODE = '{code}'; END$$;"
         "CREATE TRIGGER fail BEFORE INSERT ON symbols FOR EACH STATEMENT EXECUTE FUNCTION fail()"
     )
-    batch = [entry()._replace(symbol=SymbolRow("SPY", "stocks", START, START, False))]
+    batch = [entry()._replace(symbol=plain(SymbolRow("SPY", "stocks", START, START, False)))]
     with pytest.raises(ServerFaultError, match="could not read block 7"):
         await Writer(database).write(batch)
     await owner.execute("DROP TRIGGER fail ON symbols")

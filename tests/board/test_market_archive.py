@@ -10,7 +10,7 @@ import pytest
 from services.board.market import archive_reader
 from services.board.market.api import find_quote_cursor
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
-from services.board.market.live import REPLAY, is_bar_row
+from services.board.market.live import REPLAY, is_bar
 from services.board.market.query import TableQuery
 from support.market_board import run_apart
 from support.postgres import Postgres, archive_url, postgres
@@ -272,7 +272,7 @@ async def test_rows_have_their_day_and_say_whether_they_are_of_a_replay(archive_
         (features,) = await reader.read_features("EUR/USD", TableQuery())
         (pair,) = await reader.read_correlations(None, None, 5)
     assert bar[REPLAY:] == (True, "2026-01-05")
-    assert is_bar_row(bar)
+    assert is_bar(bar)
     assert values[4:] == (True, '{"sma_20": 1.5}')
     assert features[3:5] == (True, "2026-01-05")
     assert pair[5] is True

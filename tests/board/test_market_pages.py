@@ -12,7 +12,6 @@ import pytest
 from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from marketswarm.keys import MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, source_breaker_key
-from marketswarm.market.records import DAY_MS
 from services.board.market.conversation import FULL
 from services.board.market.pictures import (
     find_direction,
@@ -22,6 +21,7 @@ from services.board.market.pictures import (
     format_price,
     format_recency,
 )
+from services.market.records import DAY_MS
 from support.market_board import SYMBOLS, open_market, run_apart
 from support.postgres import postgres
 from support.rig.browser import DESK, PHONE, Tab, find_violations, needs_chromium

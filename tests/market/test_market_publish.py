@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from marketswarm.bus import Bus
 from marketswarm.truth import AccessPoint
-from services.massive.market.bars import MINUTE_MS, MinuteBar
+from services.market.records import MINUTE_MS, Bar
 from services.massive.market.gaps import NO_MARK, Mark
 from services.massive.market.publish import KEPT_SEC, BarStore
 from services.massive.market.status import MarketStatus
@@ -37,8 +37,8 @@ class Me:
         self.ailing.append(detail)
 
 
-def bar(n, sym="AAPL", source="ws", close=2.5):
-    return MinuteBar(sym, T0 + n * MINUTE_MS, 1, 3, 0.5, close, 100, 2.25 if source == "ws" else None, source)
+def bar(n, sym="AAPL", close=2.5, vwap=2.25):
+    return Bar(sym, "1m", T0 + n * MINUTE_MS, 1, 3, 0.5, close, 100, vwap)
 
 
 def mark(sym, n=0, was=None):
@@ -53,7 +53,7 @@ async def test_a_bar_is_there_once_with_all_that_is_known_of_it(server, bus):
     status = MarketStatus()
     store = BarStore(Me(bus, "market:bars"), status)
     assert await store.publish([bar(0), bar(1), bar(0)], [], 1000) == 2
-    assert await store.publish([bar(1, source="rest", close=9), bar(2, source="rest")], [], 1000) == 1
+    assert await store.publish([bar(1, close=9), bar(2, vwap=None)], [], 1000, "rest") == 1
     assert entries(server)[0] == {
         "sym": "AAPL",
         "open": "1",

@@ -10,8 +10,8 @@ import pytest
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.lease import STRING_LEASE
 from marketswarm.keys import MARKET_DOWNLOADS
-from marketswarm.market.records import AssetClass, RecordKind
 from marketswarm.seeding.functions import load_functions
+from services.market.records import AssetClass, RecordKind
 from services.sources.access.client import SourceClient
 from services.sources.cascade import store as store_module
 from services.sources.cascade.loader import LoadOutcome, SeriesLoader

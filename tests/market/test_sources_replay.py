@@ -9,7 +9,7 @@ import pytest
 
 from marketswarm.bus import Bus
 from marketswarm.keys import replay_clock_key
-from marketswarm.market.records import AssetClass, RecordKind
+from services.market.records import AssetClass, RecordKind
 from services.sources.catalog.request import Question
 from services.sources.replay import replay_source as module
 from services.sources.replay.recording import read_recording

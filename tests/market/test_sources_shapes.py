@@ -7,8 +7,8 @@ import orjson
 import pytest
 
 from marketswarm.keys import MARKET_BARS, MARKET_OBSERVATIONS, MARKET_SERIES, source_breaker_key
-from marketswarm.market.entries import parse_entry
-from marketswarm.market.records import MINUTE_MS, RecordKind
+from services.market.entries import parse_entry
+from services.market.records import MINUTE_MS, RecordKind
 from support.market_prices import Market
 from support.market_server import PlayClock, run_market
 from support.market_view import Vice, ViceKind

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from marketswarm.market.records import MINUTE_MS
 from marketswarm.net.retry import Backoff
+from services.market.records import MINUTE_MS
 from services.sources.websocket import Anomaly, KlineReader, StreamLimits, stream_klines
 from support.market_prices import Market, truth_bars
 from support.market_server import MarketServer, PlayClock

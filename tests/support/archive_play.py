@@ -13,8 +13,8 @@ import orjson
 import polars as pl
 import redis
 
-from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import AssetClass, Bar, Observation, Provenance, Quote
+from services.market.entries import encode_entry
+from services.market.records import AssetClass, Bar, Observation, Provenance, Quote
 from support.postgres import query
 
 BARS, INDICATORS, FEATURES = "bars:bars", "bars:indicators", "bars:features"

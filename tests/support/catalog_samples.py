@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from marketswarm.market.records import AssetClass
+from services.market.records import AssetClass
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import Question
 from services.sources.catalog.source import Endpoint, MarketSource

@@ -32,8 +32,8 @@ from marketswarm.keys import (
     MARKET_SOURCES,
     PRELOAD_STATUS,
 )
-from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, AssetClass, Bar, Provenance, Quote
+from services.market.entries import encode_entry
+from services.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, AssetClass, Bar, Provenance, Quote
 from support.rig import Fleet, free_port
 from support.waiting import until
 

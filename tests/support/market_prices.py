@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, AssetClass, Bar, Observation
+from services.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, AssetClass, Bar, Observation
 
 DST_WEEK: Final = date(2026, 3, 5)
 """A Thursday: clocks in New York go forward in the night to Sunday, the 8th."""

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC, Bar
+from services.market.records import DAY_MS, TIMEFRAME_SEC, Bar
 from support.market_prices import Instrument, epoch_ms
 from support.market_view import MarketView
 

@@ -15,7 +15,7 @@ import orjson
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from marketswarm.market.records import MINUTE_MS, AssetClass, Bar
+from services.market.records import MINUTE_MS, AssetClass, Bar
 from support.market_prices import Market
 from support.market_view import MarketView, Vice, ViceKind
 

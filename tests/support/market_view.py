@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, Bar, Observation, Quote
+from services.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, Bar, Observation, Quote
 from support.market_prices import Instrument, Market, begin_bar, published_ms, session_hours
 
 

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,16 @@ _MONTHS = [
     datetime(year, month, 1, tzinfo=UTC)
     for year, month in sorted({*_NAMED, *((at.year, at.month) for at in _LAST_YEAR)})
 ]
+
+
+def plain(row: Any) -> Any:
+    """Return a row with its times as epoch milliseconds and its days as texts, as rows of the product are."""
+    return row._make(
+        round(1000 * cell.timestamp()) if isinstance(cell, datetime)
+        else str(cell) if isinstance(cell, date)
+        else cell
+        for cell in row
+    )  # fmt: skip
 
 
 class Postgres(Process):

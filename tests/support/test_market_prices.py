@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from marketswarm.market.records import DAY_MS, MINUTE_MS
+from services.market.records import DAY_MS, MINUTE_MS
 from support.market_prices import (
     DST_WEEK,
     EARLY_CLOSE_WEEK,

@@ -10,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from marketswarm.market.records import RecordKind
+from services.market.records import RecordKind
 from services.sources.access import client as client_module
 from services.sources.access.circuit_breaker import BreakerReading, BreakerState
 from services.sources.access.client import AskContext, SourceClient

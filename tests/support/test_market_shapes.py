@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC, RecordKind
+from services.market.records import DAY_MS, TIMEFRAME_SEC, RecordKind
 from services.sources.catalog.answer import AnswerStatus
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.mapping import keep_asked, read_page

@@ -13,14 +13,11 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
-from marketswarm.market.records import TIMEFRAMES, AssetClass
-from services.board.market.archive_reader import DatabaseAwayError, Row
+from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
 from services.board.market.conversation import serve_client
 from services.board.market.limits import AccountView
-from services.board.market.live import QUOTE_NAMES, QuoteCells
 from services.board.market.market import FoundSymbols, Market
 from services.board.market.overview import GROUPS, TileView, make_group_tiles
 from services.board.market.query import (
@@ -42,27 +39,37 @@ from services.board.market.tables import (
     JSON_TYPE,
     AnswerTable,
     Column,
-    ColumnType,
     make_columns,
 )
 from services.board.rate_limit import find_quota_headers
 from services.board.session_gate import find_address
+from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
+from services.market.records import TIMEFRAMES, AssetClass
+from services.market.rows import (
+    FEATURE_CELLS,
+    INDICATOR_CELLS,
+    OBSERVATION_CELLS,
+    QUOTE_CELLS,
+    Cells,
+    ColumnType,
+    QuoteRow,
+)
+from services.market.tables import (
+    FEATURE_TABLE,
+    INDICATOR_TABLE,
+    OBSERVATION_TABLE,
+    QUOTE_TABLE,
+    SYMBOL_TABLE,
+)
 
 DEFAULT_TIMEFRAME: Final = "1m"
 RETRY_SEC: Final = "5"
 Symbol = Annotated[str, Path(max_length=40, description="A symbol, such as SPY or EUR/USD.")]
-QUOTES: Final = make_columns(QUOTE_NAMES)
-_ORIGIN: Final = ("source", "asked_at", "digest", "replay")
-OBSERVATIONS: Final = make_columns(("start", "value", *_ORIGIN))
-INDICATORS: Final = make_columns(("start", "rev", "epoch", "final", "replay", "values"))
-FEATURES: Final = make_columns(("start", "rev", "epoch", "replay", "day", "values"))
-SYMBOLS: Final = (
-    Column("symbol", ColumnType.TEXT),
-    Column("asset", ColumnType.TEXT),
-    Column("first_seen", ColumnType.TIME),
-    Column("last_seen", ColumnType.TIME),
-    Column("replay", ColumnType.FLAG),
-)
+QUOTE_COLUMNS: Final = make_columns(QUOTE_TABLE, QUOTE_CELLS)
+OBSERVATION_COLUMNS: Final = make_columns(OBSERVATION_TABLE, OBSERVATION_CELLS)
+INDICATOR_COLUMNS: Final = make_columns(INDICATOR_TABLE, INDICATOR_CELLS)
+FEATURE_COLUMNS: Final = make_columns(FEATURE_TABLE, FEATURE_CELLS)
+SYMBOL_COLUMNS: Final = make_columns(SYMBOL_TABLE, SYMBOL_TABLE.columns)
 CORRELATIONS: Final = (
     Column("day", ColumnType.DATE),
     *(Column(name, ColumnType.TEXT) for name in ("a", "b")),
@@ -224,7 +231,7 @@ def _add_computed(api: APIRouter, market: Market) -> None:
             name, frame = require_symbol(symbol), require_timeframe(timeframe)
             rows = await market.archive.read_indicators(name, frame, params)
             about = {"symbol": name, "timeframe": frame}
-            return _make_computed("indicators", (INDICATORS, INDICATOR_VALUES), rows, about, params)
+            return _make_computed("indicators", (INDICATOR_COLUMNS, INDICATOR_NAMES), rows, about, params)
 
         return await _answer(request, make)
 
@@ -237,7 +244,7 @@ def _add_computed(api: APIRouter, market: Market) -> None:
             name = require_symbol(symbol)
             rows = await market.archive.read_features(name, params)
             about = {"symbol": name}
-            return _make_computed("features", (FEATURES, FEATURE_NAMES), rows, about, params)
+            return _make_computed("features", (FEATURE_COLUMNS, FEATURE_NAMES), rows, about, params)
 
         return await _answer(request, make)
 
@@ -287,7 +294,7 @@ def _add_quotes(api: APIRouter, market: Market) -> None:
                 raise QueryError("symbols: a range is of one symbol")
             rows = await market.archive.read_quotes(names[0], params)
             about = {"cursor": find_quote_cursor(rows, params), "away": None}
-            return make_answer(AnswerTable("quotes", QUOTES, rows, about), params.format)
+            return make_answer(AnswerTable("quotes", QUOTE_COLUMNS, rows, about), params.format)
 
         return await _answer(request, make)
 
@@ -302,14 +309,14 @@ async def _make_latest_quotes(market: Market, names: Sequence[str], query: Table
     if names and page and not found.rows and found.away is not None:
         raise DatabaseAwayError(found.away)
     about = {"cursor": page[-1] if len(wanted) > len(page) else None, "away": found.away or known.away}
-    return make_answer(AnswerTable("quotes", QUOTES, found.rows, about), query.format)
+    return make_answer(AnswerTable("quotes", QUOTE_COLUMNS, found.rows, about), query.format)
 
 
-def find_quote_cursor(rows: Sequence[Row], query: TableQuery) -> str | None:
+def find_quote_cursor(rows: Sequence[Cells], query: TableQuery) -> str | None:
     """Return the cursor to the quotes before a page, by its oldest row; None if the page is not full."""
     if not rows or len(rows) != query.limit:
         return None
-    oldest = QuoteCells(*rows[0])
+    oldest = QuoteRow(*rows[0])
     return f"{oldest.at}:{oldest.source}"
 
 
@@ -327,7 +334,7 @@ def _add_observations(api: APIRouter, market: Market) -> None:
             name = require_symbol(series)
             rows = await market.archive.read_observations(name, params)
             about = {"series": name, "cursor": find_cursor([row[0] for row in rows], params)}
-            return make_answer(AnswerTable("observations", OBSERVATIONS, rows, about), params.format)
+            return make_answer(AnswerTable("observations", OBSERVATION_COLUMNS, rows, about), params.format)
 
         return await _answer(request, make)
 
@@ -373,7 +380,7 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
             after = None if params.cursor is None else require_symbol(params.cursor)
             rows = await market.archive.read_symbols(after, asset, params.limit)
             about = {"cursor": rows[-1][0] if len(rows) == params.limit else None}
-            return make_answer(AnswerTable("symbols", SYMBOLS, rows, about), params.format)
+            return make_answer(AnswerTable("symbols", SYMBOL_COLUMNS, rows, about), params.format)
 
         return await _answer(request, make)
 

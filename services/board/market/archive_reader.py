@@ -12,12 +12,29 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import date
-from types import ModuleType
 from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.net.retry import Backoff
 from services.board.market.query import TableQuery, parse_quote_cursor
+from services.market.rows import (
+    BAR_CELLS,
+    FEATURE_CELLS,
+    INDICATOR_CELLS,
+    OBSERVATION_CELLS,
+    QUOTE_CELLS,
+    Cells,
+)
+from services.market.tables import (
+    BAR_TABLE,
+    DOWNLOAD_TABLE,
+    FEATURE_TABLE,
+    INDICATOR_TABLE,
+    OBSERVATION_TABLE,
+    QUOTE_TABLE,
+    SYMBOL_TABLE,
+    TableSchema,
+)
 
 CONNECT_SEC: Final = 3.0
 """How long a connection may take to open; a server that has opened none by then is away."""
@@ -28,7 +45,6 @@ FETCH_SEC: Final = 3.5
 ANSWER_SEC: Final = 4.0
 """How long all queries of one answer may take together, with connecting. To take longer is no sign that the
 database is away. The guard gives up an answer after ten seconds."""
-RELEASE_SEC: Final = 1.0
 CONNECTIONS: Final = 8
 CHECK_SEC: Final = 10.0
 """The time between two looks whether a database is there that answered."""
@@ -43,55 +59,27 @@ OLD_SCHEMA: Final = "the archive lacks tables of this version: its service makes
 NO_DRIVER: Final = "the driver asyncpg is not installed: the extra `archive` has it"
 NO_ANSWER: Final = "the database did not answer in time"
 TOO_BUSY: Final = "the database needs too long for this now"
-_MISSING: Final = frozenset({"42P01", "42703"})
-"""What PostgreSQL says of a table, and of a column, that is not there."""
+_EXPLAINED: Final = {"42P01": OLD_SCHEMA, "42703": OLD_SCHEMA, "57014": TOO_BUSY}
+"""PostgreSQL's codes for a table or a column that is not there, and for a statement that took too long."""
+_OUTAGES: Final = frozenset({"08", "28", "3D", "53", "57"})
+"""The classes of its errors by which nobody can use the database: no connection, a wrong password, no such
+database, no resources, a server that starts or stops."""
 
 log = logs.get("board")
 
-Row = tuple[Any, ...]
 
-_BARS: Final = """
-select (extract(epoch from start) * 1000)::bigint, open, high, low, close, volume, vwap, trades,
-final, rev, epoch, source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay,
-to_char(day, 'YYYY-MM-DD')
-from bars where symbol = $1 and timeframe = $2
-and ($3::bigint is null or start >= to_timestamp($3::bigint / 1000.0))
-and ($4::bigint is null or start < to_timestamp($4::bigint / 1000.0))
-order by start desc limit $5"""
-_INDICATORS: Final = """
-select (extract(epoch from start) * 1000)::bigint, rev, epoch, final,
-replay, "values"
-from indicators where symbol = $1 and timeframe = $2
-and ($3::bigint is null or start >= to_timestamp($3::bigint / 1000.0))
-and ($4::bigint is null or start < to_timestamp($4::bigint / 1000.0))
-order by start desc limit $5"""
-_FEATURES: Final = """
-select (extract(epoch from start) * 1000)::bigint, rev, epoch,
-replay, to_char(day, 'YYYY-MM-DD'), "values"
-from features where symbol = $1
-and ($2::bigint is null or start >= to_timestamp($2::bigint / 1000.0))
-and ($3::bigint is null or start < to_timestamp($3::bigint / 1000.0))
-order by start desc limit $4"""
-_OBSERVATIONS: Final = """
-select (extract(epoch from start) * 1000)::bigint, value,
-source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay
-from observations where symbol = $1
-and ($2::bigint is null or start >= to_timestamp($2::bigint / 1000.0))
-and ($3::bigint is null or start < to_timestamp($3::bigint / 1000.0))
-order by start desc limit $4"""
-_QUOTES: Final = """
-select symbol, (extract(epoch from at) * 1000)::bigint, price, bid, ask, volume, open_interest,
-implied_volatility, source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay
-from quotes where symbol = $1
+_QUOTE_LIST: Final = QUOTE_TABLE.list_selected(QUOTE_CELLS)
+_QUOTES: Final = f"""
+select {_QUOTE_LIST} from quotes where symbol = $1
 and ($2::bigint is null or at >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or at < to_timestamp($3::bigint / 1000.0))
 and ($4::bigint is null or (at, source) < (to_timestamp($4::bigint / 1000.0), $5::text))
-order by at desc, source desc limit $6"""
-_LATEST_QUOTES: Final = """
-select q.symbol, (extract(epoch from q.at) * 1000)::bigint, q.price, q.bid, q.ask, q.volume, q.open_interest,
-q.implied_volatility, q.source, (extract(epoch from q.asked_at) * 1000)::bigint, q.digest, q.replay
-from unnest($1::text[]) as wanted(symbol)
-cross join lateral (select * from quotes where symbol = wanted.symbol order by at desc limit 1) as q"""
+order by at desc, source desc limit $6"""  # noqa: S608 - our own names
+_LATEST_QUOTES: Final = f"""
+select {_QUOTE_LIST} from (
+  select found.* from unnest($1::text[]) as wanted(symbol)
+  cross join lateral (select * from quotes where symbol = wanted.symbol order by at desc limit 1) as found
+) as latest"""  # noqa: S608 - our own names
 # One step of an index for each symbol: to read all quotes would take minutes.
 _QUOTED: Final = """
 with recursive walk(symbol, n) as (
@@ -102,11 +90,10 @@ with recursive walk(symbol, n) as (
   )::text, n + 1 from walk where symbol is not null and n < $1
 )
 select symbol from walk where symbol is not null"""
-_SYMBOLS: Final = """
-select symbol, asset, (extract(epoch from first_seen) * 1000)::bigint,
-(extract(epoch from last_seen) * 1000)::bigint, replay
+_SYMBOLS: Final = f"""
+select {SYMBOL_TABLE.list_selected(SYMBOL_TABLE.columns)}
 from symbols where ($1::text is null or symbol > $1) and ($2::text is null or asset = $2)
-order by symbol limit $3"""
+order by symbol limit $3"""  # noqa: S608 - our own names
 _ASSET: Final = "select asset from symbols where symbol = $1"
 # The newest ten days: not every class of symbols trades on the same ones.
 _NEWEST_DAYS: Final = """
@@ -166,10 +153,14 @@ cross join lateral (
   select start, value, source, replay from observations where symbol = wanted.symbol
   order by start desc limit $2
 ) as o"""
-_DOWNLOADS: Final = """
-select (extract(epoch from asked_at) * 1000)::bigint, source, series, status, outcome, reason,
-took_ms, bytes, records, replay
-from downloads order by asked_at desc limit $1"""
+DOWNLOAD_CELLS: Final = (
+    *("asked_at", "source", "series", "status", "outcome", "reason", "took_ms", "bytes", "records"),
+    "replay",
+)
+"""The columns of a request to a source that are shown."""
+_DOWNLOADS: Final = (
+    f"select {DOWNLOAD_TABLE.list_selected(DOWNLOAD_CELLS)} from downloads order by asked_at desc limit $1"  # noqa: S608 - our own names
+)
 
 
 class DatabaseAwayError(Exception):
@@ -186,7 +177,6 @@ class ArchiveReader:
     def __init__(self, url: str | None) -> None:
         self._url = url
         self._pool: Any = None
-        self._opening = asyncio.Lock()
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._lost_at: float | None = None
         self._lost = asyncio.Event()
@@ -226,26 +216,31 @@ class ArchiveReader:
         except TimeoutError:
             raise DatabaseAwayError(TOO_BUSY) from None
 
-    async def read_bars(self, symbol: str, timeframe: str, query: TableQuery) -> list[Row]:
-        """Return bars by their start, each with the cells of `BarCells`."""
-        bounds = query.from_ms, query.before_ms, query.limit
-        return (await self._fetch(_BARS, symbol, timeframe, *bounds))[::-1]
+    async def read_bars(self, symbol: str, timeframe: str, query: TableQuery) -> list[Cells]:
+        """Return bars by their start, each with the cells of BAR_CELLS."""
+        return await self._read_range(BAR_TABLE, BAR_CELLS, (symbol, timeframe), query)
 
-    async def read_indicators(self, symbol: str, timeframe: str, query: TableQuery) -> list[Row]:
-        """Return start, rev, epoch, final, replay and values (a JSON text) of each bar."""
-        bounds = query.from_ms, query.before_ms, query.limit
-        return (await self._fetch(_INDICATORS, symbol, timeframe, *bounds))[::-1]
+    async def read_indicators(self, symbol: str, timeframe: str, query: TableQuery) -> list[Cells]:
+        """Return the indicators of each bar, with the cells of INDICATOR_CELLS; values are a JSON text."""
+        return await self._read_range(INDICATOR_TABLE, INDICATOR_CELLS, (symbol, timeframe), query)
 
-    async def read_features(self, symbol: str, query: TableQuery) -> list[Row]:
-        """Return start, rev, epoch, replay, day and values (a JSON text) of each day."""
-        return (await self._fetch(_FEATURES, symbol, query.from_ms, query.before_ms, query.limit))[::-1]
+    async def read_features(self, symbol: str, query: TableQuery) -> list[Cells]:
+        """Return the features of each day, with the cells of FEATURE_CELLS; values are a JSON text."""
+        return await self._read_range(FEATURE_TABLE, FEATURE_CELLS, (symbol,), query)
 
-    async def read_observations(self, series: str, query: TableQuery) -> list[Row]:
-        """Return start, value, source, asked_at, digest and replay of each observation."""
-        return (await self._fetch(_OBSERVATIONS, series, query.from_ms, query.before_ms, query.limit))[::-1]
+    async def read_observations(self, series: str, query: TableQuery) -> list[Cells]:
+        """Return observations, each with the cells of OBSERVATION_CELLS."""
+        return await self._read_range(OBSERVATION_TABLE, OBSERVATION_CELLS, (series,), query)
 
-    async def read_quotes(self, symbol: str, query: TableQuery) -> list[Row]:
-        """Return the quotes of a symbol, each with the cells of `QuoteCells`. Raises QueryError.
+    async def _read_range(
+        self, table: TableSchema, names: Sequence[str], key: Sequence[str], query: TableQuery
+    ) -> list[Cells]:
+        """Return cells of the newest rows that a query asks for, the oldest first: by key and start."""
+        sql = _select_range(table, names)
+        return (await self._fetch(sql, *key, query.from_ms, query.before_ms, query.limit))[::-1]
+
+    async def read_quotes(self, symbol: str, query: TableQuery) -> list[Cells]:
+        """Return the quotes of a symbol, each with the cells of QUOTE_CELLS. Raises QueryError.
 
         Two sources may have quotes of one time, so the cursor has both: `<time>:<source>`.
         """
@@ -253,15 +248,15 @@ class ArchiveReader:
         bounds = query.from_ms, query.to_ms, at_ms, source, query.limit
         return (await self._fetch(_QUOTES, symbol, *bounds))[::-1]
 
-    async def read_latest_quotes(self, symbols: Sequence[str]) -> list[Row]:
-        """Return the latest quote of each symbol that has one, with the cells of `QuoteCells`."""
+    async def read_latest_quotes(self, symbols: Sequence[str]) -> list[Cells]:
+        """Return the latest quote of each symbol that has one, with the cells of QUOTE_CELLS."""
         return await self._fetch(_LATEST_QUOTES, list(symbols))
 
     async def read_quoted_symbols(self, limit: int) -> list[str]:
         """Return the first symbols, in the order of the database, that have quotes."""
         return [row[0] for row in await self._fetch(_QUOTED, limit)]
 
-    async def read_symbols(self, after: str | None, asset: str | None, limit: int) -> list[Row]:
+    async def read_symbols(self, after: str | None, asset: str | None, limit: int) -> list[Cells]:
         """Return symbol, asset, first_seen, last_seen and replay, by symbol from the one after `after` on."""
         return await self._fetch(_SYMBOLS, after, asset, limit)
 
@@ -285,7 +280,7 @@ class ArchiveReader:
         symbols: Sequence[str] | None,
         limit: int,
         after: tuple[str, str] = ("", ""),
-    ) -> list[Row]:
+    ) -> list[Cells]:
         """Return day, a, b, value, n and replay of pairs of symbols, by their names.
 
         Args:
@@ -301,25 +296,24 @@ class ArchiveReader:
         """Return the first symbols by name that have correlations on the last ten days."""
         return [row[0] for row in await self._fetch(_CORRELATED, None, limit)]
 
-    async def read_sparks(self, symbols: Sequence[str], timeframe: str, points: int) -> list[Row]:
+    async def read_sparks(self, symbols: Sequence[str], timeframe: str, points: int) -> list[Cells]:
         """Return symbol, start, close, source and replay of the newest bars of each symbol, newest first."""
         return await self._fetch(_SPARKS, list(symbols), timeframe, points)
 
-    async def read_observed(self, series: Sequence[str], points: int) -> list[Row]:
+    async def read_observed(self, series: Sequence[str], points: int) -> list[Cells]:
         """Return symbol, start, value, source and replay of the newest observations of each series."""
         return await self._fetch(_OBSERVED, list(series), points)
 
-    async def read_downloads(self, limit: int) -> list[Row]:
-        """Return the last requests to sources, the newest first, each as a row of `make_download`."""
+    async def read_downloads(self, limit: int) -> list[Cells]:
+        """Return the last requests to sources, the newest first, each with the cells of DOWNLOAD_CELLS."""
         return await self._fetch(_DOWNLOADS, limit)
 
     async def close(self) -> None:
         """Close all connections at once."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.terminate()
+        if self._pool is not None:
+            await self._pool.aclose()
 
-    async def _fetch(self, sql: str, *values: Any) -> list[Row]:
+    async def _fetch(self, sql: str, *values: Any) -> list[Cells]:
         """Return the rows of a query; at once none while the database is away. Raises DatabaseAwayError."""
         if self._url is None:
             raise DatabaseAwayError(NOT_SET)
@@ -328,65 +322,41 @@ class ArchiveReader:
                 raise DatabaseAwayError(self.problem)
             return await self._query(sql, *values)
 
-    async def _query(self, sql: str, *values: Any) -> list[Row]:
+    async def _query(self, sql: str, *values: Any) -> list[Cells]:
         """Return the rows of a query, and note whether the database is there. Raises DatabaseAwayError."""
         try:
-            asyncpg = _import_asyncpg()
+            from services.market import database  # noqa: PLC0415 - a board without one needs no driver
         except ImportError:
             raise self._note_loss(NO_DRIVER) from None
+        if self._pool is None:
+            settings = {
+                "application_name": "marketswarm board",
+                "default_transaction_read_only": "on",
+                "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
+            }
+            most = CONNECTIONS + 1  # one is for `watch`
+            self._pool = database.ConnectionPool(
+                self._url or "", settings, most=most, connect_sec=lambda: CONNECT_SEC
+            )
         try:
-            async with self._borrow(asyncpg) as connection, asyncio.timeout(FETCH_SEC):
+            async with self._pool.connect(FETCH_SEC) as connection:
                 rows = await connection.fetch(sql, *values)
-        except TimeoutError:
-            raise self._note_loss(NO_ANSWER) from None
-        except asyncpg.QueryCanceledError:
-            raise DatabaseAwayError(TOO_BUSY) from None
-        except (OSError, ValueError, asyncpg.PostgresError, *_list_client_errors(asyncpg)) as error:
-            if _is_outage(asyncpg, error):
-                raise self._note_loss(f"the database is away ({type(error).__name__})") from None
-            raise DatabaseAwayError(_explain(error)) from None
+        except database.FAILURES as error:
+            raise self._judge(error) from None
         self._note_return()
         return [tuple(row) for row in rows]
 
-    @contextlib.asynccontextmanager
-    async def _borrow(self, asyncpg: ModuleType) -> AsyncIterator[Any]:
-        """Lend a connection of the pool. One whose query was not answered is closed: it is of no use.
-
-        To give it back would wait for the server, which has to end the query first. Raises TimeoutError if
-        no connection is open after CONNECT_SEC.
-        """
-        async with asyncio.timeout(CONNECT_SEC):
-            pool = await self._open(asyncpg)
-            connection = await pool.acquire()
-        try:
-            yield connection
-        except asyncpg.PostgresError:
-            raise
-        except BaseException:
-            with contextlib.suppress(asyncpg.InterfaceError):  # the pool has it back already
-                connection.terminate()
-            raise
-        finally:
-            await pool.release(connection, timeout=RELEASE_SEC)
-
-    async def _open(self, asyncpg: ModuleType) -> Any:
-        """Return the pool. It connects when a connection is asked for, and again after each loss."""
-        async with self._opening:
-            if self._pool is None:
-                self._pool = await asyncpg.create_pool(
-                    self._url,
-                    min_size=0,
-                    max_size=CONNECTIONS + 1,  # one is for `watch`
-                    timeout=CONNECT_SEC,
-                    max_inactive_connection_lifetime=60.0,
-                    server_settings={
-                        "application_name": "marketswarm board",
-                        "default_transaction_read_only": "on",
-                        "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
-                        "timezone": "UTC",
-                    },
-                )
-            return self._pool
+    def _judge(self, error: BaseException) -> DatabaseAwayError:
+        """Return in words why a query failed; note the loss if the database can't be used for any query."""
+        cause = error.__cause__ or error
+        kind, state = type(cause).__name__, getattr(cause, "sqlstate", None)
+        if isinstance(cause, TimeoutError):
+            return self._note_loss(NO_ANSWER)
+        if state in _EXPLAINED:
+            return DatabaseAwayError(_EXPLAINED[state])
+        if cause is not error and (state is None or state[:2] in _OUTAGES):
+            return self._note_loss(f"the database is away ({kind})")
+        return DatabaseAwayError(f"the database refused: {kind}")
 
     def _note_loss(self, reason: str) -> DatabaseAwayError:
         """Note that the database is away, and return the error for a reader."""
@@ -405,37 +375,12 @@ class ArchiveReader:
         self._lost.clear()
 
 
-def _list_client_errors(asyncpg: ModuleType) -> tuple[type[Exception], ...]:
-    """Return the errors of the driver itself, such as that a connection was closed under us."""
-    return asyncpg.InterfaceError, asyncpg.InternalClientError
-
-
-def _is_outage(asyncpg: ModuleType, error: Exception) -> bool:
-    """Return True if nobody can use the database now, whatever is asked."""
-    if isinstance(error, ValueError):  # a wrong value, or a URL that is none
-        return isinstance(error, asyncpg.ClientConfigurationError)
-    outages = (
-        OSError,  # refused, reset, no route
-        asyncpg.PostgresConnectionError,  # class 08
-        asyncpg.OperatorInterventionError,  # class 57: it starts, or shuts down
-        asyncpg.InsufficientResourcesError,  # class 53: too many connect, or its memory is full
-        asyncpg.InvalidAuthorizationSpecificationError,  # class 28: the password
-        asyncpg.InvalidCatalogNameError,  # there is no such database
-        *_list_client_errors(asyncpg),
-    )
-    return isinstance(error, outages)
-
-
-def _explain(error: Any) -> str:
-    """Return an error of the server in words, without anything of the query."""
-    if getattr(error, "sqlstate", None) in _MISSING:
-        return OLD_SCHEMA
-    return f"the database refused: {type(error).__name__}"
-
-
-def _import_asyncpg() -> ModuleType:
-    """Return the driver. Raises ImportError if it is not installed: it comes with an extra."""
-    import asyncpg  # noqa: PLC0415 - a board without a database needs no driver
-
-    module: ModuleType = asyncpg
-    return module
+def _select_range(table: TableSchema, names: Sequence[str]) -> str:
+    """Return the SELECT of rows by all columns of the key but `start`, bounds of that, and the most rows."""
+    key = [f"{name} = ${n}" for n, name in enumerate(table.key[:-1], 1)]
+    first, end, most = (f"${len(key) + n}" for n in (1, 2, 3))
+    return f"""
+select {table.list_selected(names)} from {table.name} where {" and ".join(key)}
+and ({first}::bigint is null or start >= to_timestamp({first}::bigint / 1000.0))
+and ({end}::bigint is null or start < to_timestamp({end}::bigint / 1000.0))
+order by start desc limit {most}"""  # noqa: S608 - our own names

@@ -4,14 +4,16 @@ import itertools
 from collections.abc import Sequence
 from typing import Final
 
-from marketswarm.market.sessions import Session
 from services.board.market.charts import FoundChart
 from services.board.market.gaps import find_gaps, list_missing
-from services.board.market.live import BAR_NAMES, CLOSE, REPLAY, Chart, Row
+from services.board.market.live import CLOSE, REPLAY, Chart
 from services.board.market.query import QueryError, TableQuery, parse_time_cursor
-from services.board.market.tables import AnswerTable, Column, ColumnType, make_columns
+from services.board.market.tables import AnswerTable, Column, make_columns
+from services.market.rows import BAR_CELLS, Cells, ColumnType
+from services.market.sessions import Session
+from services.market.tables import BAR_TABLE
 
-BAR_COLUMNS: Final = make_columns(BAR_NAMES)
+BAR_COLUMNS: Final = make_columns(BAR_TABLE, BAR_CELLS)
 FILLED_COLUMNS: Final = (*BAR_COLUMNS, Column("filled", ColumnType.FLAG))
 MAX_FILLED: Final = 5000
 """The most rows of an answer that stand for missing bars."""
@@ -59,8 +61,8 @@ def list_gaps(edges: Sequence[int], timeframe: str, session: Session) -> list[di
 
 
 def fill_gaps(
-    rows: Sequence[Row], edges: Sequence[int], timeframe: str, session: Session | None
-) -> list[Row]:
+    rows: Sequence[Cells], edges: Sequence[int], timeframe: str, session: Session | None
+) -> list[Cells]:
     """Return rows of bars with a row for each interval without one, each with a cell that says which it is.
 
     Such a row has the close before it for all prices, and neither a volume nor a source. It is a view:
@@ -74,7 +76,7 @@ def fill_gaps(
         raise QueryError(f"fill: more than {MAX_FILLED:,} bars are missing: ask for fewer rows")
     days = {one.start_ms: one.date.isoformat() if timeframe == "1d" else None for one in missing}
     known = {row[0]: row for row in rows}
-    filled: list[Row] = []
+    filled: list[Cells] = []
     for start in sorted(known.keys() | days.keys()):
         if start in known:
             filled.append((*known[start], False))

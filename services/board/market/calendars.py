@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any, Final
 
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
-from marketswarm.market.records import AssetClass
-from marketswarm.market.sessions import Session, UnknownSessionError, find_default_session, get_session
 from marketswarm.truth import Service, Truth
 from services.board.market.flight import SingleFlight
+from services.market.records import AssetClass
+from services.market.sessions import Session, UnknownSessionError, find_default_session, get_session
 
 MAX_CODES: Final = 200
 """How many calendars are kept: there are fewer exchanges."""

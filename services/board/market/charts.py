@@ -18,12 +18,13 @@ import orjson
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.keys import chart_key
-from marketswarm.market.entries import MIN_MS
 from services.board.market.archive_reader import ArchiveReader
 from services.board.market.flight import SingleFlight
-from services.board.market.live import NEVER, Chart, LiveBar, LiveMarket, Row, is_bar_row, merge_live
+from services.board.market.live import NEVER, Chart, LiveMarket, is_bar, merge_live
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, encode_table
+from services.market.fields import MIN_MS
+from services.market.rows import BarRow, Cells
 
 CHART_SEC: Final = 300
 """How long the database's bars of a chart are kept."""
@@ -45,7 +46,7 @@ class ChartBase:
     made_at: float
     archived_at: float
     asset: str
-    rows: Sequence[Row]
+    rows: Sequence[Cells]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class FoundChart:
             to be kept.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[Cells]
     asset: str
     whole_until: int | None = None
     keep_until: float = 0.0
@@ -111,13 +112,13 @@ class ChartStore:
         live = (
             one
             for one in self._list_live(symbol, timeframe)
-            if (first is None or one.bar.start_ms >= first) and (end is None or one.bar.start_ms < end)
+            if (first is None or one.start >= first) and (end is None or one.start < end)
         )
         is_whole = self._live.covers(symbol, timeframe, archived_at)
         whole_until = None if is_whole else _find_newest_start(archived)
         return FoundChart(merge_live(archived, live, query.limit), asset, whole_until)
 
-    def _list_live(self, symbol: str, timeframe: str) -> Sequence[LiveBar]:
+    def _list_live(self, symbol: str, timeframe: str) -> Sequence[BarRow]:
         """Return what the stream has of a chart, by the start."""
         chart = self._live.find_chart(symbol, timeframe)
         return () if chart is None else chart.list_bars()
@@ -160,7 +161,7 @@ class ChartStore:
             return ChartBase(made_at, archived_at, await self._archive.find_asset(symbol) or "", rows)
 
 
-def _find_newest_start(rows: Sequence[Row]) -> int:
+def _find_newest_start(rows: Sequence[Cells]) -> int:
     """Return the start of the newest of some bars; that of no bar if there are none."""
     return int(rows[-1][0]) if rows else MIN_MS
 
@@ -183,15 +184,14 @@ def parse_base(text: bytes) -> ChartBase | None:
         base = ChartBase(float(value["made_at"]), archived_at, str(value["asset"]), list(map(tuple, rows)))
     except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
         return None
-    return base if all(map(is_bar_row, base.rows)) else None
+    return base if all(map(is_bar, base.rows)) else None
 
 
 def encode_base(base: ChartBase) -> bytes:
     """Return a chart as it is kept."""
     archived_at = None if base.archived_at == NEVER else base.archived_at
-    rows = list(map(tuple, base.rows))  # orjson takes no named tuples
     return orjson.dumps(
-        {"made_at": base.made_at, "archived_at": archived_at, "asset": base.asset, "rows": rows}
+        {"made_at": base.made_at, "archived_at": archived_at, "asset": base.asset, "rows": base.rows}
     )
 
 

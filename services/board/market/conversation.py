@@ -20,8 +20,6 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from marketswarm.market.entries import SYMBOL
-from marketswarm.market.records import TIMEFRAMES
 from services.board.market.updates import (
     INTERVAL_SEC,
     MAX_INTERVAL_SEC,
@@ -34,6 +32,8 @@ from services.board.market.updates import (
     UpdateHub,
 )
 from services.board.rate_limit import RateLimiter
+from services.market.fields import SYMBOL
+from services.market.records import TIMEFRAMES
 
 MESSAGES: Final = 20
 """How many messages a client may send at once."""

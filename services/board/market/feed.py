@@ -31,17 +31,13 @@ from marketswarm.keys import (
     quote_key,
     source_breaker_key,
 )
-from marketswarm.market.entries import EntryError, require_past
 from marketswarm.truth import Truth
 from services.board.market.live import (
     NEVER,
     LiveMarket,
-    QuoteCells,
-    encode_bar,
-    encode_quote,
-    parse_live_bar,
-    parse_live_quote,
-    parse_live_values,
+    describe_bar,
+    describe_quote,
+    describe_values,
 )
 from services.board.market.states import (
     BREAKER_FIELDS,
@@ -60,6 +56,9 @@ from services.board.market.states import (
 )
 from services.board.market.updates import TopicKind, UpdateHub, name_topic
 from services.board.settings import BoardEnvironment
+from services.market.fields import EntryError
+from services.market.rows import QuoteRow, make_bar_row, make_indicator_row, make_quote_row
+from services.market.tables import BAR_TABLE, INDICATOR_TABLE, QUOTE_TABLE
 
 BATCH: Final = 1000
 """The most entries of a stream that are read at once."""
@@ -81,8 +80,8 @@ NO_MARKET: Final = "the truth has no service that publishes a market"
 ARCHIVE: Final = "archive"
 """The service that writes the streams into the database; its group has that name, too, by default."""
 
-Take = Callable[[dict[bytes, bytes], float], None]
-"""Keeps an entry of a stream that was added at a time (epoch seconds). Raises EntryError."""
+Take = Callable[[bytes, dict[bytes, bytes], float], None]
+"""Keeps an entry of a stream: its id, its fields, when it was added (epoch seconds). Raises EntryError."""
 log = logs.get("board")
 
 
@@ -129,7 +128,7 @@ class MarketFeed:
         self.states = MarketStates()
         self.problem: str | None = None
         self._me, self._live, self._hub = me, live, hub
-        self._fresh_quotes: dict[str, QuoteCells] = {}
+        self._fresh_quotes: dict[str, QuoteRow] = {}
         self._unread: dict[str, str] = {}
         self._logged: set[tuple[str, str]] = set()
         self._known_series = StateCache(parse_one_series)
@@ -213,7 +212,7 @@ class MarketFeed:
             try:
                 if entry.fields is None:
                     raise EntryError("too long")  # noqa: TRY301 - counted with those that can't be parsed
-                take(entry.fields, _bound_time(_find_time(entry.id), now))
+                take(entry.id, entry.fields, _bound_time(_find_time(entry.id), now))
             except EntryError as error:
                 self._note_invalid(stream, entry, str(error))
             except Exception as error:  # noqa: BLE001 - one entry must not end the board
@@ -234,34 +233,32 @@ class MarketFeed:
             log.error("market.feed_failed", of=what, exc_info=error)
         return f"{what} can't be read: {name}"
 
-    def _take_bar(self, fields: dict[bytes, bytes], at: float) -> None:
+    def _take_bar(self, ident: bytes, fields: dict[bytes, bytes], at: float) -> None:
         """Keep a bar, and pass it on. Raises EntryError."""
-        one = parse_live_bar(fields)
-        _require_past(start=one.bar.start_ms, asked_at=1000 * one.provenance.asked_at, epoch=one.epoch)
+        one, _ = make_bar_row(ident, fields)
+        BAR_TABLE.require_past(one, 1000 * time.time())
         if self._live.take_bar(one, at):
-            symbol, timeframe = one.chart
-            topic = name_topic(TopicKind.BARS, symbol, timeframe)
-            wider = name_topic(TopicKind.BARS, timeframe)
-            subject = f"{topic}:{one.bar.start_ms}"
-            self._hub.publish(topic, encode_bar(one.make_row()), subject=subject, wider=wider)
+            topic = name_topic(TopicKind.BARS, one.symbol, one.timeframe)
+            wider = name_topic(TopicKind.BARS, one.timeframe)
+            body = orjson.dumps(describe_bar(one.cells))
+            self._hub.publish(topic, body, subject=f"{topic}:{one.start}", wider=wider)
 
-    def _take_quote(self, fields: dict[bytes, bytes], _at: float) -> None:
+    def _take_quote(self, ident: bytes, fields: dict[bytes, bytes], _at: float) -> None:
         """Keep a quote, and pass it on. Raises EntryError."""
-        one = parse_live_quote(fields)
-        _require_past(at=one.quote.at_ms, asked_at=1000 * one.provenance.asked_at)
+        one, _ = make_quote_row(ident, fields)
+        QUOTE_TABLE.require_past(one, 1000 * time.time())
         if self._live.take_quote(one):
-            row = one.make_row()
-            topic = name_topic(TopicKind.QUOTES, one.quote.symbol)
-            self._hub.publish(topic, encode_quote(row), wider=TopicKind.QUOTES)
-            self._fresh_quotes[one.quote.symbol] = row
+            topic = name_topic(TopicKind.QUOTES, one.symbol)
+            self._hub.publish(topic, orjson.dumps(describe_quote(one.cells)), wider=TopicKind.QUOTES)
+            self._fresh_quotes[one.symbol] = one
 
-    def _take_values(self, fields: dict[bytes, bytes], _at: float) -> None:
+    def _take_values(self, ident: bytes, fields: dict[bytes, bytes], _at: float) -> None:
         """Keep indicators, and pass them on. Raises EntryError."""
-        one = parse_live_values(fields)
-        _require_past(start=one.start_ms, epoch=one.epoch)
+        one, _ = make_indicator_row(ident, fields)
+        INDICATOR_TABLE.require_past(one, 1000 * time.time())
         if self._live.take_values(one):
             topic = name_topic(TopicKind.INDICATORS, one.symbol, one.timeframe)
-            self._hub.publish(topic, orjson.dumps(one.as_json()), subject=f"{topic}:{one.start_ms}")
+            self._hub.publish(topic, orjson.dumps(describe_values(one)), subject=f"{topic}:{one.start}")
 
     async def _poll(self) -> None:
         """Read the states every POLL_SEC; log when they can't be read, and when they can again."""
@@ -330,7 +327,7 @@ class MarketFeed:
         if fresh:
             pipe = bus.pipeline()
             for symbol, row in list(fresh.items())[:QUOTES_AT_ONCE]:
-                pipe.set(quote_key(symbol), encode_quote(row), ex=QUOTE_SEC)
+                pipe.set(quote_key(symbol), orjson.dumps(describe_quote(row.cells)), ex=QUOTE_SEC)
             await bus.ask(pipe.execute())
 
 
@@ -364,13 +361,6 @@ def _find_time(ident: bytes) -> float:
 def _bound_time(at: float, now: float) -> float:
     """Return the time of an id; `now` for one that is far ahead, after which nothing would seem to be new."""
     return at if at <= now + DAY_SEC else now
-
-
-def _require_past(**times_ms: float) -> None:
-    """Raise EntryError if a time of a record, by its field, is more than a day ahead of our clock."""
-    now_ms = 1000 * time.time()
-    for name, at_ms in times_ms.items():
-        require_past(name, at_ms, now_ms)
 
 
 async def _read_breakers(

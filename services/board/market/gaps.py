@@ -11,8 +11,8 @@ from datetime import date
 from itertools import pairwise
 from typing import Final
 
-from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC
-from marketswarm.market.sessions import OutsideCalendarError, Session, TradingDay
+from services.market.records import DAY_MS, TIMEFRAME_SEC
+from services.market.sessions import OutsideCalendarError, Session, TradingDay
 
 MAX_GAPS: Final = 1000
 

@@ -21,18 +21,19 @@ from services.board.market.flight import SingleFlight
 from services.board.market.limits import AccountView, LimitStore
 from services.board.market.live import (
     MAX_QUOTES,
-    QUOTE_NAMES,
     Chart,
     LiveMarket,
-    Row,
-    encode_quote,
-    is_quote_row,
+    describe_bar,
+    describe_quote,
+    describe_values,
+    is_quote,
 )
 from services.board.market.overview import PastStore
 from services.board.market.query import ROWS, TableQuery
 from services.board.market.updates import TopicKind, UpdateHub
 from services.board.rate_limit import RequestLimiter
 from services.board.settings import BoardEnvironment, MarketView
+from services.market.rows import QUOTE_CELLS, Cells
 
 SNAPSHOT_BARS: Final = 5
 """How many of the newest bars of a chart a snapshot of `/ws` has: the API has the others."""
@@ -48,7 +49,7 @@ QUOTED_SEC: Final = 60.0
 class FoundQuotes:
     """Hold the quotes that were found, and why there may be more: what does not answer."""
 
-    rows: Sequence[Row]
+    rows: Sequence[Cells]
     away: str | None = None
 
 
@@ -93,7 +94,7 @@ class Market:
         self.sessions = SymbolSessions(lambda: me.truth)
         self._limits = LimitStore()
         self._quoteless: dict[str, float] = {}
-        self._quote_flight: SingleFlight[dict[str, Row]] = SingleFlight()
+        self._quote_flight: SingleFlight[dict[str, Cells]] = SingleFlight()
         self._quoted: tuple[float, Sequence[str]] | None = None
         self._quoted_flight: SingleFlight[Sequence[str]] = SingleFlight()
         self.answers = AnswerCache()
@@ -171,7 +172,7 @@ class Market:
     async def find_quotes(self, symbols: Sequence[str]) -> FoundQuotes:
         """Return the latest quote of each symbol: from the stream, from Redis, else from the database."""
         quotes = self.live.quotes
-        found: dict[str, Row] = {name: quotes[name].make_row() for name in symbols if name in quotes}
+        found: dict[str, Cells] = {name: quotes[name].cells for name in symbols if name in quotes}
         missing = tuple(name for name in symbols if name not in found)
         if not missing:
             return FoundQuotes([found[name] for name in symbols])
@@ -204,7 +205,7 @@ class Market:
         self._quoted = time.monotonic(), found
         return found
 
-    async def _read_quotes(self, symbols: Sequence[str]) -> dict[str, Row]:
+    async def _read_quotes(self, symbols: Sequence[str]) -> dict[str, Cells]:
         """Return the quotes of symbols that the stream does not know. Raises DatabaseAwayError.
 
         A symbol that has none anywhere is not looked for again within NO_QUOTE_SEC.
@@ -224,7 +225,7 @@ class Market:
                 del self._quoteless[next(iter(self._quoteless))]
         return found
 
-    async def _read_kept_quotes(self, symbols: Sequence[str]) -> dict[str, Row]:
+    async def _read_kept_quotes(self, symbols: Sequence[str]) -> dict[str, Cells]:
         """Return the quotes that are kept in Redis; none while it does not answer."""
         bus = self.feed.find_bus()
         if bus is None:
@@ -238,14 +239,14 @@ class Market:
             name: row for name, text in pairs if text is not None and (row := parse_quote_row(name, text))
         }
 
-    async def _keep_quotes(self, rows: Iterable[Row]) -> None:
+    async def _keep_quotes(self, rows: Iterable[Cells]) -> None:
         """Store quotes of the database in Redis for a minute. A failing bus is ignored."""
         bus = self.feed.find_bus()
         if bus is None:
             return
         pipe = bus.pipeline()
         for row in rows:
-            pipe.set(quote_key(row[0]), encode_quote(row), ex=60)
+            pipe.set(quote_key(row[0]), orjson.dumps(describe_quote(row)), ex=60)
         if len(pipe):
             try:
                 await bus.ask(pipe.execute())
@@ -259,30 +260,30 @@ class Market:
             return [one.as_json() for one in self.states.series]
         if kind == TopicKind.QUOTES:
             if not rest:
-                return [one.make_row()._asdict() for one in self.live.quotes.values()]
+                return [describe_quote(one.cells) for one in self.live.quotes.values()]
             quote = self.live.quotes.get(rest)
-            return None if quote is None else quote.make_row()._asdict()
+            return None if quote is None else describe_quote(quote.cells)
         symbol, _, timeframe = rest.rpartition(":")
         if kind == TopicKind.BARS:
             return self._find_bars(symbol, timeframe)
         values = self.live.values.get((symbol, timeframe))
-        return None if values is None else values.as_json()
+        return None if values is None else describe_values(values)
 
     def _find_bars(self, symbol: str, timeframe: str) -> Any:
         """Return the latest bars of a chart; of all symbols, if none is named, the latest bar by symbol."""
         if not symbol:
             newest = self.live.list_newest(timeframe)
-            return {one.bar.symbol: one.make_row()._asdict() for one in newest}
+            return {one.symbol: describe_bar(one.cells) for one in newest}
         chart = self.live.find_chart(symbol, timeframe)
         bars = () if chart is None else chart.list_bars()[-SNAPSHOT_BARS:]
-        return [one.make_row()._asdict() for one in bars]
+        return [describe_bar(one.cells) for one in bars]
 
 
-def parse_quote_row(symbol: str, text: bytes) -> Row | None:
+def parse_quote_row(symbol: str, text: bytes) -> Cells | None:
     """Return a quote as it is kept in Redis as a row; None if the text is none of this symbol."""
     try:
         value = orjson.loads(text) if len(text) <= MAX_QUOTE_BYTES else None
-        row = None if value is None else tuple(value[name] for name in QUOTE_NAMES)
+        row = None if value is None else tuple(value[name] for name in QUOTE_CELLS)
     except (orjson.JSONDecodeError, TypeError, KeyError):
         return None
-    return row if row is not None and row[0] == symbol and is_quote_row(row) else None
+    return row if row is not None and row[0] == symbol and is_quote(row) else None

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, get_args
 
-from marketswarm.market.records import DAY_MS
-from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, Row
+from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.feed import MarketStates
 from services.board.market.flight import SingleFlight
-from services.board.market.live import LiveMarket, QuoteCells
+from services.board.market.live import LiveMarket
 from services.board.market.pictures import EVENING_MS
 from services.board.market.states import OBSERVATIONS, Group, StoredSeries, list_group, pick_series
+from services.market.records import DAY_MS
+from services.market.rows import Cells, QuoteRow
 
 GROUPS: Final[tuple[str, ...]] = get_args(Group)
 POINTS: Final = 60
@@ -155,11 +156,11 @@ class PastStore:
         """Return the past by the id of its series. Raises DatabaseAwayError."""
         if not series:
             return {}
-        sparks: dict[str, list[Row]] = {}
+        sparks: dict[str, list[Cells]] = {}
         for timeframe, some in _group_by_timeframe(series).items():
             sparks |= await self._read_each(some, timeframe, POINTS)
         priced = [one for one in series if one.kind != OBSERVATIONS]
-        newest: dict[str, list[Row]] = {}
+        newest: dict[str, list[Cells]] = {}
         for timeframe in {one.timeframe or "1m" for one in priced}:
             some = [one for one in priced if (one.timeframe or "1m") == timeframe]
             newest |= await self._read_each(some, timeframe, 1)
@@ -179,12 +180,12 @@ class PastStore:
         """Return the latest quote by symbol. Raises DatabaseAwayError."""
         symbols = sorted({one.symbol for one in series})
         rows = await self._archive.read_latest_quotes(symbols) if symbols else []
-        quotes = (QuoteCells(*row) for row in rows)
+        quotes = (QuoteRow(*row) for row in rows)
         return {one.symbol: KnownPrice(one.at, one.price, one.source, one.replay) for one in quotes}
 
     async def _read_each(
         self, series: Sequence[StoredSeries], timeframe: str | None, points: int
-    ) -> dict[str, list[Row]]:
+    ) -> dict[str, list[Cells]]:
         """Return the newest bars of a timeframe, or for None observations, by the id of the series."""
         symbols = sorted({one.symbol for one in series})
         if not symbols:
@@ -193,7 +194,7 @@ class PastStore:
             rows = await self._archive.read_observed(symbols, points)
         else:
             rows = await self._archive.read_sparks(symbols, timeframe, points)
-        by_symbol: dict[str, list[Row]] = {}
+        by_symbol: dict[str, list[Cells]] = {}
         for row in rows:
             by_symbol.setdefault(row[0], []).append(row)
         return {one.id: by_symbol.get(one.symbol, []) for one in series}
@@ -210,7 +211,7 @@ def _group_by_timeframe(series: Iterable[StoredSeries]) -> dict[str | None, list
 
 
 def make_past(
-    sparks: Sequence[Row], newest: Sequence[Row], days: Sequence[Row], quote: KnownPrice | None = None
+    sparks: Sequence[Cells], newest: Sequence[Cells], days: Sequence[Cells], quote: KnownPrice | None = None
 ) -> SeriesPast:
     """Return the past of a symbol from rows of symbol, start, value, source and replay, the newest first."""
     last = max((*sparks[:1], *newest[:1]), key=lambda row: row[1], default=None)
@@ -292,14 +293,11 @@ def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[
     if past.quote is not None:
         found.append(past.quote)
     if (quote := live.quotes.get(one.symbol)) is not None:
-        origin = quote.provenance
-        found.append(KnownPrice(quote.quote.at_ms, quote.quote.price, origin.source, origin.is_replay))
+        found.append(KnownPrice(quote.at, quote.price, quote.source, quote.replay))
     for timeframe in dict.fromkeys(("1m", one.timeframe or "1m")):
         chart = live.find_chart(one.symbol, timeframe)
         if chart is not None and (bar := chart.newest) is not None:
-            origin = bar.provenance
-            price = bar.bar.start_ms, bar.bar.close, origin.source, origin.is_replay
-            found.append(KnownPrice(*price, timeframe == "1d"))
+            found.append(KnownPrice(bar.start, bar.close, bar.source, bar.replay, timeframe == "1d"))
     return found
 
 

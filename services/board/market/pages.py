@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 from jinja2 import Environment
 
-from marketswarm.market.records import TIMEFRAMES
 from services.board.frame import Frame
 from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, is_fallback
 from services.board.market.correlations import HeatMap
@@ -16,6 +15,7 @@ from services.board.market.pictures import FILTERS
 from services.board.market.states import GateState, StoredSeries
 from services.board.market.updates import MAX_TOPICS, TopicKind, name_topic
 from services.board.pages import load_environment
+from services.market.records import TIMEFRAMES
 
 TABS: Final = (
     ("/market", "Overview"),

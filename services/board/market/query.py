@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Final
 
-from marketswarm.market.entries import MAX_MS, MIN_MS, SYMBOL
-from marketswarm.market.records import TIMEFRAMES
+from services.market.fields import MAX_MS, MIN_MS, SYMBOL
+from services.market.records import TIMEFRAMES
 
 MAX_ROWS: Final = 5000
 ROWS: Final = 500

@@ -13,12 +13,11 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.bus import BusError
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
-from marketswarm.market.records import TIMEFRAMES
 from marketswarm.text import escape_text
 from services.board.board import Board
 from services.board.frame import Frame
 from services.board.market.api import make_limit
-from services.board.market.archive_reader import DatabaseAwayError, Row
+from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.cascade import sort_series, view_sources
 from services.board.market.correlations import HeatMap
 from services.board.market.feed import MarketStates
@@ -42,6 +41,8 @@ from services.board.market.query import QueryError, require_symbol
 from services.board.market.states import StoredSeries, list_observations
 from services.board.session_gate import SessionGate
 from services.board.site import answer_error
+from services.market.records import TIMEFRAMES
+from services.market.rows import Cells
 
 NAV: Final = "/market"
 QUARANTINED: Final = 20
@@ -204,7 +205,7 @@ async def read_downloads(market: Market) -> tuple[tuple[DownloadView, ...], str 
         return (), str(error)
 
 
-def make_download(row: Row) -> DownloadView:
+def make_download(row: Cells) -> DownloadView:
     """Return a row of the requests as a page shows it."""
     asked_at, source, series, status, outcome, reason, took_ms, size, records, is_replay = row
     words = (escape_text(source), escape_text(series or ""), status, escape_text(outcome))

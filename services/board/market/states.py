@@ -12,9 +12,9 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC
-from marketswarm.market.entries import MAX_MS, MIN_MS, SYMBOL
-from marketswarm.market.records import TIMEFRAMES
 from marketswarm.text import escape_text
+from services.market.fields import MAX_MS, MIN_MS, SYMBOL
+from services.market.records import TIMEFRAMES
 
 MAX_DIGITS: Final = 15
 MAX_STATES: Final = 10_000

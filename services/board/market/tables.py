@@ -9,32 +9,18 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any, Final
 
 import orjson
 
 from services.board.market.query import TableFormat
+from services.market.rows import ColumnType
+from services.market.tables import TableSchema
 
 JSON_TYPE: Final = "application/json"
 CSV_TYPE: Final = "text/csv; charset=utf-8"
 ARROW_TYPE: Final = "application/vnd.apache.arrow.file"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class ColumnType(StrEnum):
-    """Name the types of columns."""
-
-    TEXT = "text"
-    NUMBER = "number"
-    COUNT = "count"
-    FLAG = "flag"
-    DATE = "date"
-    """A text: `2026-01-05`."""
-    TIME = "time"
-    """Epoch milliseconds."""
-    VALUES = "values"
-    """A mapping of names to numbers or None; the names are `AnswerTable.values`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +31,9 @@ class Column:
     type: ColumnType = ColumnType.NUMBER
 
 
-_TYPES: Final[Mapping[str, ColumnType]] = {
-    **dict.fromkeys(("start", "at", "asked_at"), ColumnType.TIME),
-    **dict.fromkeys(("symbol", "source", "digest"), ColumnType.TEXT),
-    **dict.fromkeys(("trades", "rev", "epoch"), ColumnType.COUNT),
-    **dict.fromkeys(("final", "replay"), ColumnType.FLAG),
-    "day": ColumnType.DATE,
-    "values": ColumnType.VALUES,
-}
-
-
-def make_columns(names: Iterable[str]) -> tuple[Column, ...]:
-    """Return columns of these names, each of the type that a name has in every table; others are numbers."""
-    return tuple(Column(name, _TYPES.get(name, ColumnType.NUMBER)) for name in names)
+def make_columns(table: TableSchema, names: Iterable[str]) -> tuple[Column, ...]:
+    """Return some columns of a table of the database."""
+    return tuple(Column(name, table.types[name]) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +45,7 @@ class AnswerTable:
         columns: the columns.
         rows: the rows, the oldest first, each with a value for each column.
         about: what JSON says beside the rows, such as the symbol.
-        values: the names within a column of the type VALUES, each a column of its own in CSV and Arrow.
+        values: the names within a column of the type JSON, each a column of its own in CSV and Arrow.
     """
 
     name: str
@@ -141,10 +117,10 @@ Cell = tuple[str, ColumnType, Callable[[Sequence[Any]], Any]]
 
 
 def _flatten(table: AnswerTable) -> tuple[list[str], list[Cell]]:
-    """Return the names and the cells of a table in which each value of a VALUES column has its own column."""
+    """Return the names and the cells of a table in which each value of a JSON column has its own column."""
     cells: list[Cell] = []
     for index, column in enumerate(table.columns):
-        if column.type is ColumnType.VALUES:
+        if column.type is ColumnType.JSON:
             cells += ((name, ColumnType.NUMBER, _read_value(index, name)) for name in table.values)
         else:
             cells.append((column.name, column.type, _read_cell(index)))

@@ -12,7 +12,8 @@ the marks that are stored on the bus.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.massive.market.bars import MAX_AHEAD_MS, MINUTE_MS, MinuteBar
+from services.market.records import MINUTE_MS, Bar
+from services.massive.market.bars import MAX_AHEAD_MS
 
 QUIET_MS = 10 * MINUTE_MS
 """The API sends a bar within seconds of its end; a bar that is missing after this time does not exist."""
@@ -103,16 +104,16 @@ class GapTracker:
             state.gap_end, state.due_ms = last, now_ms + 2 * self._settle_ms
         return None
 
-    def record_bars(self, bars: Sequence[MinuteBar]) -> list[Mark]:
+    def record_bars(self, bars: Sequence[Bar]) -> list[Mark]:
         """Move the marks of symbols without a gap to their newest streamed bars; return these marks.
 
         Store them only when the bars are on the stream.
         """
         newest: dict[str, int] = {}
         for bar in bars:
-            state = self._symbols.get(bar.sym)
-            if state is not None and state.gap_end is None and bar.start > state.upto:
-                newest[bar.sym] = max(bar.start, newest.get(bar.sym, 0))
+            state = self._symbols.get(bar.symbol)
+            if state is not None and state.gap_end is None and bar.start_ms > state.upto:
+                newest[bar.symbol] = max(bar.start_ms, newest.get(bar.symbol, 0))
         return [self._move_mark(sym, upto) for sym, upto in newest.items()]
 
     def advance_quiet(self, now_ms: float) -> list[Mark]:

@@ -199,7 +199,7 @@ class LiveSource:
             self._status.fill_error = error.reason
             failures.append(error.reason)
             return
-        new = await self._store.publish(bars, [], self._settings.keep)
+        new = await self._store.publish(bars, [], self._settings.keep, "rest")
         await self._store.publish([], self._gaps.close_gap(gap), self._settings.keep)
         self._status.fill_error = None
         counts.update(filled=1, bars=len(bars), new=new, cut=gap.truncated)

@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from services.massive.market.bars import MinuteBar, Source, is_plausible, parse_stream_bar
+from services.market.records import Bar
+from services.massive.market.bars import is_plausible, parse_stream_bar
 from services.massive.market.settings import MAX_BACKFILL_SEC
 
 SYMBOLS_PER_REQUEST: Final = 100
@@ -89,7 +90,7 @@ class FrameContent:
 
     requests: list[Request] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)
-    bars: list[MinuteBar] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
     end_reason: str | None = None
 
 
@@ -98,19 +99,15 @@ class ProtocolMachine:
 
     Args:
         symbols: the symbols that are wanted; None for all symbols, as for a recording.
-        source: the source of the bars that are parsed.
         anomalies: the counter for what made no sense: malformed, unexpected, stranger (a symbol that was not
             requested), implausible. By default a new one.
     """
 
-    def __init__(
-        self, symbols: Collection[str] | None, source: Source = "ws", anomalies: Counter[str] | None = None
-    ) -> None:
+    def __init__(self, symbols: Collection[str] | None, anomalies: Counter[str] | None = None) -> None:
         self.state = ConnectionState.GREETING
         self.anomalies: Counter[str] = Counter() if anomalies is None else anomalies
         self.confirmed: set[str] = set()
         self._wanted = None if symbols is None else set(symbols)
-        self._source: Source = source
 
     @property
     def unconfirmed(self) -> list[str]:
@@ -179,17 +176,17 @@ class ProtocolMachine:
 
     def _add_bar(self, event: Mapping[str, Any], now_ms: float, content: FrameContent) -> None:
         """Add the bar of an event to the content, if it is valid and wanted; it also confirms its symbol."""
-        bar = parse_stream_bar(event, self._source)
+        bar = parse_stream_bar(event)
         if self.state is not ConnectionState.STREAMING:
             self.anomalies["unexpected"] += 1
         elif bar is None:
             self.anomalies["malformed"] += 1
-        elif self._wanted is not None and bar.sym not in self._wanted:
+        elif self._wanted is not None and bar.symbol not in self._wanted:
             self.anomalies["stranger"] += 1
         elif not is_plausible(bar, now_ms, MAX_AGE_MS):
             self.anomalies["implausible"] += 1
         else:
-            self._confirm(bar.sym, content)
+            self._confirm(bar.symbol, content)
             content.bars.append(bar)
 
     def _confirm(self, sym: str, content: FrameContent) -> None:

@@ -17,7 +17,8 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import MARKET_BARS, bar_marks_key, bars_seen_key
 from marketswarm.truth import AccessPoint
-from services.massive.market.bars import MAX_AHEAD_MS, MinuteBar
+from services.market.records import DAY_MS, MINUTE_MS, Bar
+from services.massive.market.bars import MAX_AHEAD_MS, Source, encode_bar
 from services.massive.market.gaps import Mark
 from services.massive.market.settings import MAX_BACKFILL_SEC
 from services.massive.market.status import MarketStatus
@@ -49,8 +50,10 @@ class BarStore:
         self._me, self._status, self._now_ms = me, status, now_ms
         self.lost_marks = False
 
-    async def publish(self, bars: Sequence[MinuteBar], marks: Sequence[Mark], keep: int) -> int:
-        """Publish `bars` on a stream of about `keep` entries, then move `marks`; return how many were new.
+    async def publish(
+        self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int, source: Source = "ws"
+    ) -> int:
+        """Publish bars on a stream of about `keep` entries, then move `marks`; return how many were new.
 
         This waits for the bus without a limit. If it is cancelled, some bars may be published and no mark has
         moved; publishing all of them again repeats nothing.
@@ -59,8 +62,8 @@ class BarStore:
         for at in range(0, len(bars) or min(1, len(marks)), BATCH_SIZE):
             batch = bars[at : at + BATCH_SIZE]
             moved = marks if at + BATCH_SIZE >= len(bars) else ()
-            new += await self._retry(partial(self._publish_batch, batch, moved, keep))
-        self._status.record_published(bars, new, self._now_ms())
+            new += await self._retry(partial(self._publish_batch, batch, source, moved, keep))
+        self._status.record_published(bars, source, new, self._now_ms())
         return new
 
     async def read_marks(self, symbols: Sequence[str]) -> Mapping[str, int]:
@@ -82,15 +85,18 @@ class BarStore:
         bus, key = self._get_place()
         return await bus.ask(getattr(bus.client, command)(bar_marks_key(key), *args))
 
-    async def _publish_batch(self, bars: Sequence[MinuteBar], marks: Sequence[Mark], keep: int) -> int:
+    async def _publish_batch(
+        self, bars: Sequence[Bar], source: Source, marks: Sequence[Mark], keep: int
+    ) -> int:
         """Publish bars and move marks by one script; return how many bars were new. Raises BusError."""
         bus, key = self._get_place()
-        bit_keys = list(dict.fromkeys(bars_seen_key(key, bar.sym, bar.day) for bar in bars))
+        keys_of = [bars_seen_key(key, bar.symbol, bar.start_ms // DAY_MS) for bar in bars]
+        bit_keys = list(dict.fromkeys(keys_of))
         key_index = {name: n for n, name in enumerate(bit_keys, 3)}
         args: list[str | bytes | float] = [keep, KEPT_SEC, round(self._now_ms()) + MAX_AHEAD_MS, len(bars)]
-        for bar in bars:
-            pairs = [text for pair in bar.fields().items() for text in pair]
-            args += [key_index[bars_seen_key(key, bar.sym, bar.day)], bar.minute, orjson.dumps(pairs)]
+        for bar, bit_key in zip(bars, keys_of, strict=True):
+            pairs = [text for pair in encode_bar(bar, source).items() for text in pair]
+            args += [key_index[bit_key], bar.start_ms % DAY_MS // MINUTE_MS, orjson.dumps(pairs)]
         for mark in marks:
             args += [mark.sym, mark.previous, mark.upto]
         new, behind = await bus.script(PUBLISH, [key, bar_marks_key(key), *bit_keys], args)

@@ -84,7 +84,7 @@ class RecordingPlayer:
     ) -> None:
         self._me, self._settings, self._status = me, settings, status
         self._store = BarStore(me, status) if store is None else store
-        self._machine = ProtocolMachine(settings.symbols or None, "replay", status.anomalies)
+        self._machine = ProtocolMachine(settings.symbols or None, status.anomalies)
         self._bars = self._new = 0
 
     def update_settings(self, settings: MarketSettings) -> None:
@@ -117,7 +117,7 @@ class RecordingPlayer:
             await asyncio.sleep(frame_pause_sec(before or recorded.at, recorded.at, self._settings.speed))
             before = recorded.at
             content = self._machine.receive(recorded.frame, float(recorded.at))
-            self._new += await self._store.publish(content.bars, [], self._settings.keep)
+            self._new += await self._store.publish(content.bars, [], self._settings.keep, "replay")
             self._bars += len(content.bars)
             self._report_progress(path, f"{self._bars} bars so far")
 

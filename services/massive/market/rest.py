@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import HttpClient, HttpError
-from services.massive.market.bars import MinuteBar, parse_rest_bar
+from services.market.records import Bar
+from services.massive.market.bars import parse_rest_bar
 from services.massive.market.errors import RestError
 from services.massive.market.gaps import MissingBars
 
@@ -38,21 +39,21 @@ class RestClient(HttpClient):
         )
         self._url, self._timeout_sec = url.rstrip("/"), timeout_sec
 
-    async def fetch_bars(self, gap: MissingBars) -> list[MinuteBar]:
+    async def fetch_bars(self, gap: MissingBars) -> list[Bar]:
         """Return the bars of a gap, oldest first, not adjusted for splits, as the stream has them.
 
         Raises RestError.
         """
         path = f"/v2/aggs/ticker/{quote(gap.sym, safe='')}/range/1/minute/{gap.first}/{gap.last}"
         url = f"{self._url}{path}?{urlencode({'adjusted': 'false', 'sort': 'asc', 'limit': BARS_PER_PAGE})}"
-        found: dict[int, MinuteBar] = {}
+        found: dict[int, Bar] = {}
         for _ in range(MAX_PAGES):
             page = await self.fetch_json(url)
             results = page.get("results") or []
             if not isinstance(results, list):
                 raise RestError("malformed")
             bars = (parse_rest_bar(gap.sym, item) for item in results if isinstance(item, dict))
-            found.update((bar.start, bar) for bar in bars if bar and gap.first <= bar.start <= gap.last)
+            found.update((bar.start_ms, bar) for bar in bars if bar and gap.first <= bar.start_ms <= gap.last)
             following = page.get("next_url")
             if not following:
                 return [found[start] for start in sorted(found)]

@@ -9,7 +9,8 @@ from typing import Final
 
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
-from services.massive.market.bars import MinuteBar
+from services.market.records import Bar
+from services.massive.market.bars import Source, find_end
 from services.massive.market.errors import MIN_BACKOFF_SEC
 
 SHOWN: Final = 3
@@ -114,18 +115,18 @@ class MarketStatus:
         self.streaming, self.end_reason = False, reason
         self.failures = 1 if steady else self.failures + 1
 
-    def record_published(self, bars: Sequence[MinuteBar], new: int, now_ms: float) -> None:
-        """Record that `bars`, all from one source, were published, `new` of them for the first time.
+    def record_published(self, bars: Sequence[Bar], source: Source, new: int, now_ms: float) -> None:
+        """Record that `bars` from one source were published, `new` of them for the first time.
 
         Observe the lag of streamed bars at `now_ms` (epoch milliseconds).
         """
         if not bars:
             return
-        self.published[bars[0].source] += new
-        if bars[0].source == "ws":
-            self.newest = max(self.newest or 0, *(bar.end for bar in bars))
+        self.published[source] += new
+        if source == "ws":
+            self.newest = max(self.newest or 0, *map(find_end, bars))
             for bar in bars:
-                self.lag.observe(max(0.0, now_ms - bar.end) / 1000)
+                self.lag.observe(max(0.0, now_ms - find_end(bar)) / 1000)
 
     def collect(self) -> Iterator[Family]:
         yield Family(

@@ -17,8 +17,8 @@ import anyio
 
 from marketswarm import log as logs
 from marketswarm.bus import BusError
-from marketswarm.market.records import Record, RecordKind
 from marketswarm.net.http import HttpClient, HttpError, HttpResponse
+from services.market.records import Record, RecordKind
 from services.sources.access.circuit_breaker import BreakerReading, BreakerState
 from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, Permission, Windows
 from services.sources.access.worker_thread import LARGE_BYTES, run_large

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
-from marketswarm.market.sessions import DEFAULT_SESSIONS, get_session
+from services.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from services.market.sessions import DEFAULT_SESSIONS, get_session
 from services.sources.access.client import AskContext, SourceClient
 from services.sources.access.rate_limiter import Permission, Windows
 from services.sources.catalog.answer import AnswerStatus, SentRequest, SourceAnswer

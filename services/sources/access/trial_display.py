@@ -5,8 +5,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from marketswarm.market.records import Record
 from marketswarm.text import escape_text
+from services.market.records import Record
 from services.sources.access.trial import Trial
 from services.sources.catalog.request import ApiKey
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from marketswarm.market.sessions import Session
+from services.market.sessions import Session
 from services.sources.access.circuit_breaker import BREAKER_OPEN, PAUSED
 from services.sources.cascade.series import (
     AT_CLOSE,

@@ -14,9 +14,9 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.market.records import Quote, Record
-from marketswarm.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
 from marketswarm.net.retry import Backoff
+from services.market.records import Quote, Record
+from services.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.client import AskContext, SourceClient
 from services.sources.access.health import SourceHealth, read_health

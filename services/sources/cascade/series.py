@@ -14,8 +14,8 @@ from itertools import pairwise
 from math import log
 from typing import Final
 
-from marketswarm.market.intervals import Grid
-from marketswarm.market.records import (
+from services.market.intervals import Grid
+from services.market.records import (
     DAY_MS,
     MINUTE_MS,
     TIMEFRAME_SEC,
@@ -26,7 +26,7 @@ from marketswarm.market.records import (
     Record,
     RecordKind,
 )
-from marketswarm.market.sessions import FOREX, ROUND_THE_CLOCK, US_FUTURES, OutsideCalendarError, Session
+from services.market.sessions import FOREX, ROUND_THE_CLOCK, US_FUTURES, OutsideCalendarError, Session
 from services.sources.catalog.request import Question
 from services.sources.settings import QUOTE_DAYS, SeriesEntry, SourcesSettings
 

@@ -15,8 +15,8 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from marketswarm.channels.text import printable_line
-from marketswarm.market.records import Record
 from marketswarm.net.retry import Backoff
+from services.market.records import Record
 from services.sources.cascade.series import AT_CLOSE, DayEnd, Pace, Series
 
 LONGEST_RETRY_SEC: Final = 900.0

@@ -30,8 +30,8 @@ from marketswarm.keys import (
     series_records_key,
     source_claim_key,
 )
-from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import DAY_MS, Provenance, RecordKind
+from services.market.entries import encode_entry
+from services.market.records import DAY_MS, Provenance, RecordKind
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.series import Series, time_of
 from services.sources.cascade.state import (

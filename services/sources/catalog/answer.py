@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from marketswarm.market.records import Record
+from services.market.records import Record
 
 NO_KEY: Final = "no_key"
 """The reason of an answer that FAILED, since the source needs a key and there is none."""

@@ -19,8 +19,8 @@ import orjson
 import xmltodict
 from jmespath.exceptions import JMESPathError
 
-from marketswarm.market.entries import SYMBOL
-from marketswarm.market.records import TIMEFRAME_SEC, Bar, Observation, Quote, Record, RecordKind
+from services.market.fields import SYMBOL
+from services.market.records import TIMEFRAME_SEC, Bar, Observation, Quote, Record, RecordKind
 from services.sources.catalog.answer import AnswerStatus, Misfit, Page
 from services.sources.catalog.request import ApiKey, Question, hide_key
 from services.sources.catalog.source import (

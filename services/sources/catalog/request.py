@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import orjson
 
-from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from services.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
 from services.sources.catalog.source import EPOCH_UNITS, OPTION, AuthPlace, Endpoint, MarketSource
 
 KEY_MARK: Final = "\x00key\x00"

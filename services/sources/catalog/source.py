@@ -17,7 +17,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from services.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{2,63}")

@@ -21,8 +21,8 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
-from marketswarm.market.entries import MAX_MS, MAX_NUMBER, MIN_MS, SYMBOL
-from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, Bar, Observation, Quote, Record, RecordKind
+from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS, SYMBOL
+from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Observation, Quote, Record, RecordKind
 from services.sources.catalog.answer import Misfit
 from services.sources.catalog.source import FilePart
 

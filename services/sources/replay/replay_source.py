@@ -21,8 +21,8 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import replay_clock_key
-from marketswarm.market.entries import format_number
-from marketswarm.market.records import Record, RecordKind
+from services.market.entries import format_number
+from services.market.records import Record, RecordKind
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.client import OnRequest
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from marketswarm.market.computed import FEATURE_NAMES
 from services.archive.export import make_frame
+from services.market.computed import FEATURE_NAMES
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
 

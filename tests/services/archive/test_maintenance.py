@@ -11,11 +11,11 @@ from marketswarm.agent import LeaseLost
 from marketswarm.bus import BusError
 from services.archive import maintenance
 from services.archive.backup import Backup
-from services.archive.database import ArchiveAwayError, RefusedRowsError, ServerFaultError
 from services.archive.maintenance import BACKUP_BACKOFF, Maintenance, MaintenanceJob
 from services.archive.metrics import ArchiveMetrics
 from services.archive.programs import BackupError
 from services.archive.settings import ArchiveSettings
+from services.market.database import PostgresAwayError, RefusedRowsError, ServerFaultError
 from support.waiting import auntil
 
 MADE = Backup("archive-20261123T033000Z.dump", 1_793_100_000.0, 10, "ab", 4, "17", {})
@@ -75,7 +75,7 @@ class Database:
     """A database that can't be used, for the reason that a test names."""
 
     def __init__(self):
-        self.error, self.connected = ArchiveAwayError("refused"), 0
+        self.error, self.connected = PostgresAwayError("refused"), 0
 
     @contextlib.asynccontextmanager
     async def connect(self, _within_sec=None):

@@ -9,11 +9,12 @@ import pytest
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.backlog import read_backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry
-from services.archive import tables
-from services.archive.database import MIGRATE_SEC, ArchiveAwayError
+from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
 from services.archive.settings import ArchiveSettings
 from services.archive.worker import BATCHES_AT_ONCE, ArchiveWorker, make_batch
+from services.market import tables
+from services.market.database import PostgresAwayError
 from support.rig import Server
 
 STREAM = "market:downloads"
@@ -100,7 +101,7 @@ class Writer:
     async def write(self, typed):
         if self._failures:
             self._failures -= 1
-            raise ArchiveAwayError("refused")
+            raise PostgresAwayError("refused")
         self.written += len(typed)
         return []
 
@@ -184,7 +185,7 @@ async def test_an_entry_that_breaks_the_maker_of_rows_is_refused_and_ends_nobody
     def make(_entry, _fields):
         raise TypeError("Recursion limit reached")
 
-    monkeypatch.setitem(tables.STREAMS, STREAM, (tables.DOWNLOADS, make))
+    monkeypatch.setitem(tables.STREAMS, STREAM, (tables.DOWNLOAD_TABLE, make))
     deep = DeliveredEntry(STREAM, b"1-0", FIELDS)
     batch = make_batch([deep], STREAMS, 1_793_000_000.0)
     assert (batch.typed, batch.refused) == ([], [(deep, "TypeError")])

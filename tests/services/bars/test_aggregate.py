@@ -9,10 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from marketswarm.market.entries import MAX_NUMBER, encode_entry, parse_bar
-from marketswarm.market.records import DAY_MS, AssetClass, Bar, Provenance
-from marketswarm.market.sessions import get_session
 from services.bars.aggregate import merge_bars
+from services.market.entries import encode_entry, parse_bar
+from services.market.fields import MAX_NUMBER
+from services.market.records import DAY_MS, AssetClass, Bar, Provenance
+from services.market.sessions import get_session
 from support.examples import select_cases
 from support.scenes.bars import (
     MIDNIGHT,

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC, AssetClass, Bar, Provenance, Quote, RecordKind
-from marketswarm.market.sessions import get_session
 from services.bars.builder import Arrival
 from services.bars.indicators import batch
 from services.bars.live_indicators import STORE_EVERY
 from services.bars.quality import CHECKS, NEVER_SKIPPED, Check
 from services.bars.settings import BarsOptions
 from services.bars.state import restore_state
+from services.market.entries import encode_entry
+from services.market.records import DAY_MS, TIMEFRAME_SEC, AssetClass, Bar, Provenance, Quote, RecordKind
+from services.market.sessions import get_session
 from services.sources.settings import HISTORY_DAYS
 from support.examples import examples
 from support.scenes.bars import (

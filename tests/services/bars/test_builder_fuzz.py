@@ -6,12 +6,12 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketswarm.market.entries import parse_bar
-from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC, TIMEFRAMES, Bar, RecordKind
-from marketswarm.market.sessions import get_session
 from services.bars.builder import Arrival
 from services.bars.feature_writer import compute_new
 from services.bars.indicators import batch
+from services.market.entries import parse_bar
+from services.market.records import DAY_MS, TIMEFRAME_SEC, TIMEFRAMES, Bar, RecordKind
+from services.market.sessions import get_session
 from support.examples import examples
 from support.scenes.bars import MINUTE, SymbolScene, fields_of, values_of
 

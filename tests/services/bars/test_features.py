@@ -13,11 +13,11 @@ import talib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
-from marketswarm.market.records import DAY_MS, Bar
-from marketswarm.market.sessions import get_session
 from services.bars.features import FEATURES, LONGEST_WINDOW, MARKET, DailyBar, compute_features, format_table
 from services.bars.indicators import batch
+from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
+from services.market.records import DAY_MS, Bar
+from services.market.sessions import get_session
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 MONDAY_MS = 1_767_571_200_000  # 2026-01-05, midnight in UTC
@@ -110,7 +110,7 @@ def test_there_are_sixty_features_and_each_is_documented():
 def test_the_names_that_others_make_columns_of_are_those_that_are_computed():
     assert tuple(NAMES) == FEATURE_NAMES
     (values,) = batch(make_universe()["A"][:1], get_session("24x7"))
-    assert tuple(values) == INDICATOR_VALUES
+    assert tuple(values) == INDICATOR_NAMES
 
 
 def test_the_page_shows_the_table():

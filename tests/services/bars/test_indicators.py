@@ -14,11 +14,11 @@ import talib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar
-from marketswarm.market.sessions import get_session
 from services.bars.bar_columns import CheckpointError
 from services.bars.indicator_catalog import INDICATORS, format_indicators
 from services.bars.indicators import SEAMS, IndicatorSeries, TooOldError, batch
+from services.market.records import DAY_MS, MINUTE_MS, Bar
+from services.market.sessions import get_session
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 PUBLISHED = Path(__file__).parent / "published"

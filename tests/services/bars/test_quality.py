@@ -6,8 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.intervals import Interval
-from marketswarm.market.records import Bar, Provenance
 from services.bars.quality import (
     ATR_BARS,
     CHECKS,
@@ -37,6 +35,8 @@ from services.bars.quality import (
 )
 from services.bars.settings import CheckSettings
 from services.bars.state import EARLIEST_MS
+from services.market.intervals import Interval
+from services.market.records import Bar, Provenance
 from support.scenes.bars import MIDNIGHT, MINUTE
 
 LIMITS = CheckSettings()

@@ -6,8 +6,8 @@ from functools import cache
 import orjson
 import pytest
 
-from marketswarm.market.records import MINUTE_MS, TIMEFRAME_SEC, Bar
-from marketswarm.market.sessions import DEFAULT_SESSIONS, get_session
+from services.market.records import MINUTE_MS, TIMEFRAME_SEC, Bar
+from services.market.sessions import DEFAULT_SESSIONS, get_session
 from support.recordings import SHIPPED
 from support.scenes.bars import SymbolScene, arrival
 

@@ -6,16 +6,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
-from marketswarm.market.records import Bar, Provenance, Quote
 from services.board.app import add_errors, answer_head
 from services.board.market.api import make_market_api
 from services.board.market.feed import MarketStates
-from services.board.market.live import NEVER, LiveBar, LiveQuote
+from services.board.market.live import NEVER
 from services.board.market.market import Market
 from services.board.market.states import StoredSeries
-
-ORIGIN = Provenance("yahoo")
+from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
+from services.market.rows import BarRow, QuoteRow
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ async def client(market):
 
 def take_quotes(market, *symbols):
     for symbol in symbols:
-        market.live.take_quote(LiveQuote(Quote(symbol, 5, 1.5), ORIGIN))
+        market.live.take_quote(QuoteRow(symbol, 5, 1.5, *(None,) * 5, "yahoo", None, None, False))
 
 
 WRONG = (
@@ -108,7 +106,7 @@ async def test_a_tag_is_compared_weakly(client, market, shape):
     assert (await client.get("/api/v1/sources", headers={"If-None-Match": '"other"'})).status_code == 200
 
 
-@pytest.mark.parametrize(("path", "names"), [("features", FEATURE_NAMES), ("indicators", INDICATOR_VALUES)])
+@pytest.mark.parametrize(("path", "names"), [("features", FEATURE_NAMES), ("indicators", INDICATOR_NAMES)])
 @pytest.mark.parametrize("values", [[], [b"{}"], [b'{"rsi_14": 5.0, "new": 1.0}']])
 async def test_each_page_of_computed_values_has_the_same_columns(client, market, path, names, values):
     async def read(*_args):
@@ -186,8 +184,9 @@ def make_chart(market, *minutes, symbol="BTC/USD", timeframe="1m"):
 
     market.archive.read_bars, market.archive.find_asset = read_bars, find_asset
     for minute in minutes:
-        bar = Bar(symbol, timeframe, 60_000 * minute, *(1.0 + minute,) * 4, volume=5.0)
-        market.live.take_bar(LiveBar(bar, ORIGIN, True, 1), 1.0)
+        prices, origin = (1.0 + minute,) * 4, (True, 1, 0, "yahoo", None, None, False)
+        bar = BarRow(symbol, timeframe, 60_000 * minute, *prices, 5.0, None, None, *origin)
+        market.live.take_bar(bar, 1.0)
 
 
 async def test_fill_marks_a_row_for_each_missing_bar_with_the_close_before_it(client, market):

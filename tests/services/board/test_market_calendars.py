@@ -6,10 +6,10 @@ import time
 
 import orjson
 
-from marketswarm.market.sessions import get_session
 from marketswarm.truth import parse_truth
 from services.board.market import calendars
 from services.board.market.calendars import SymbolSessions, list_symbol_sessions
+from services.market.sessions import get_session
 
 
 def publish(key):

@@ -10,9 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.keys import chart_key
-from marketswarm.market.entries import MAX_MS
-from marketswarm.market.records import Bar, Provenance
-from marketswarm.market.sessions import get_session
 from marketswarm.testing import MemoryBus
 from services.board.market.archive_reader import NOT_SET, ArchiveReader, DatabaseAwayError
 from services.board.market.bar_table import find_cursor, make_bars
@@ -25,23 +22,26 @@ from services.board.market.charts import (
     make_answer,
     parse_base,
 )
-from services.board.market.live import NEVER, LiveBar, LiveMarket
+from services.board.market.live import NEVER, LiveMarket
 from services.board.market.query import TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, Column
+from services.market.fields import MAX_MS
+from services.market.rows import BarRow
+from services.market.sessions import get_session
 
 NEWEST = TableQuery()
 
 
 def make_bar(start, close=1.0, rev=0):
-    bar = Bar("SPY", "1m", 60_000 * start, close, close, close, close)
-    return LiveBar(bar, Provenance("yahoo"), True, rev)
+    origin = True, rev, 0, "yahoo", None, None, False
+    return BarRow("SPY", "1m", 60_000 * start, close, close, close, close, None, None, None, *origin)
 
 
 class Archive:
     """A database that counts its questions."""
 
     def __init__(self, *bars):
-        self.rows, self.asked = [one.make_row() for one in bars], 0
+        self.rows, self.asked = [one.cells for one in bars], 0
 
     async def read_bars(self, _symbol, _timeframe, query):
         self.asked += 1
@@ -155,7 +155,7 @@ async def test_an_archive_that_is_an_hour_behind_makes_no_gap(live):
         live.take_bar(make_bar(100 + number), now - 60 * (59 - number))
     for query in (TableQuery(), TableQuery(from_ms=0), TableQuery(limit=20, cursor=str(60_000 * 150))):
         assert await count_missing(store, query) == 0
-    archive.rows = [make_bar(number).make_row() for number in range(160)]
+    archive.rows = [make_bar(number).cells for number in range(160)]
     live.archived_at = now
     assert len((await find(store)).rows) == 160
 
@@ -169,7 +169,7 @@ async def test_what_the_stream_does_not_reach_back_to_is_not_said_to_be_missing_
     for query in (TableQuery(), TableQuery(from_ms=0)):
         assert await count_missing(store, query) == 2, "only those that the database itself lacks"
     assert await count_missing(store, TableQuery(limit=1, cursor=str(60_000 * 140))) == 0
-    archive.rows = [make_bar(number).make_row() for number in range(141)]
+    archive.rows = [make_bar(number).cells for number in range(141)]
     assert len((await find(store)).rows) == 141
     live.archived_at = now - 30
     archive.rows.pop(120)
@@ -198,7 +198,7 @@ async def test_without_redis_the_database_answers_and_without_a_database_the_rea
 
 @pytest.mark.parametrize("archived_at", [NEVER, 4.5])
 def test_what_is_kept_of_a_chart_is_read_as_it_was(archived_at):
-    base = ChartBase(5.0, archived_at, "stocks", [make_bar(1).make_row()])
+    base = ChartBase(5.0, archived_at, "stocks", [make_bar(1).cells])
     assert parse_base(encode_base(base)) == base
 
 
@@ -209,7 +209,7 @@ WRONG_CELLS = (
 
 
 def test_what_redis_has_is_read_only_if_it_is_whole():
-    row = list(make_bar(1).make_row())
+    row = list(make_bar(1).cells)
     good = orjson.dumps({"made_at": 5.0, "archived_at": 4.0, "asset": "stocks", "rows": [row]})
     assert parse_base(good) is not None
     rows = [row[:-1], [*row, 1], *([*row[:n], wrong, *row[n + 1 :]] for n, wrong in WRONG_CELLS)]

@@ -19,15 +19,16 @@ from marketswarm.keys import (
     PRELOAD_STATUS,
     quote_key,
 )
-from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import AssetClass, Bar, Provenance, Quote
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.market import feed as feeds
 from services.board.market.feed import NO_MARKET, MarketFeed, find_archive_group
-from services.board.market.live import NEVER, LiveMarket, parse_live_bar
+from services.board.market.live import NEVER, LiveMarket
 from services.board.market.states import parse_gate
 from services.board.market.updates import UpdateHub
+from services.market.entries import encode_entry
+from services.market.records import AssetClass, Bar, Provenance, Quote
+from services.market.rows import make_bar_row
 from support.waiting import PATIENT_SEC, auntil
 
 ORIGIN = Provenance("yahoo")
@@ -81,7 +82,7 @@ class Scene:
     def starts(self):
         """The starts of the bars that are kept, in minutes."""
         chart = self.live.find_chart("SPY", "1m")
-        return [one.bar.start_ms // 60_000 for one in chart.list_bars()] if chart else []
+        return [one.start // 60_000 for one in chart.list_bars()] if chart else []
 
     async def wait_bars(self, *starts):
         await auntil(lambda: self.starts == list(starts), what=lambda: f"bars {starts}, not {self.starts}")
@@ -323,12 +324,12 @@ async def test_a_defect_in_reading_the_states_is_said_once_and_the_feed_goes_on(
 
 
 async def test_an_entry_that_breaks_the_reader_is_counted_and_skipped(scene, monkeypatch):
-    def parse(fields):
+    def parse(ident, fields):
         if fields[b"start"] == b"60000":
             raise TypeError("Integer exceeds 64-bit range")
-        return parse_live_bar(fields)
+        return make_bar_row(ident, fields)
 
-    monkeypatch.setattr(feeds, "parse_live_bar", parse)
+    monkeypatch.setattr(feeds, "make_bar_row", parse)
     await scene.add(1, 2)
     with structlog.testing.capture_logs() as logs:
         async with running(scene):

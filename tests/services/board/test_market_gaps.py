@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC
-from marketswarm.market.sessions import get_session
 from services.board.market.gaps import MAX_GAPS, Gap, find_gaps
+from services.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC
+from services.market.sessions import get_session
 
 NEW_YORK, FOREX, CRYPTO = "XNYS", "24x5", "24x7"
 HOUR_MS = 60 * MINUTE_MS

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import Provenance, Quote
 from services.board.market.feed import MarketStates
-from services.board.market.live import LiveMarket, LiveQuote
+from services.board.market.live import LiveMarket
 from services.board.market.overview import SeriesPast, list_groups, make_tile
 from services.board.market.pages import symbol_path
 from services.board.market.pictures import (
@@ -23,6 +22,7 @@ from services.board.market.pictures import (
 )
 from services.board.market.states import StoredSeries
 from services.board.view import NONE
+from services.market.rows import QuoteRow
 
 MINUS = "\N{MINUS SIGN}"
 POINTS = st.lists(st.tuples(st.integers(0, 10**12), st.floats(-1e9, 1e9)), max_size=40).map(sorted)
@@ -38,6 +38,10 @@ def test_a_sparkline_has_every_point_and_stays_in_its_picture(points):
     assert len(places) == len(points)
     assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
     assert [x for x, _ in places] == sorted(x for x, _ in places)
+
+
+def make_quote(at, source="yahoo", *, replay=False):
+    return QuoteRow("EUR/USD", at, 1.6, None, None, None, None, None, source, None, None, replay)
 
 
 def test_a_night_breaks_the_line_and_is_not_drawn_over():
@@ -118,7 +122,7 @@ def test_a_price_is_compared_with_the_last_day_that_ended(begins, price_at, comp
     hour = DAY // 24
     daily = tuple((10 * DAY + round(begin * hour), 1.0 + n) for n, begin in enumerate(begins))
     live = LiveMarket()
-    live.take_quote(LiveQuote(Quote("EUR/USD", 10 * DAY + round(price_at * hour), 1.6), Provenance("yahoo")))
+    live.take_quote(make_quote(10 * DAY + round(price_at * hour)))
     tile = make_tile(make_series(), SeriesPast(daily=daily), live)
     assert tile.compared_at == 10 * DAY + round(compared * hour)
 
@@ -146,7 +150,7 @@ def test_the_overview_has_the_groups_with_an_address_first_and_leaves_the_econom
 
 def test_a_tile_shows_the_newest_price_with_where_it_came_from_and_marks_a_replay():
     live = LiveMarket()
-    live.take_quote(LiveQuote(Quote("EUR/USD", 10 * DAY + 5, 1.6), Provenance("twelve_data", is_replay=True)))
+    live.take_quote(make_quote(10 * DAY + 5, "twelve_data", replay=True))
     tile = make_tile(make_series(), SeriesPast((), (10 * DAY, 1.5), "yahoo"), live)
     assert (tile.price, tile.at, tile.source, tile.replay) == (1.6, 10 * DAY + 5, "twelve_data", True)
     assert (tile.change, tile.compared) == (None, None), "nothing is known to compare with"
@@ -158,7 +162,7 @@ def test_a_price_of_a_day_is_told_from_one_of_a_moment():
     assert make_tile(bars, past, live).daily
     assert not make_tile(make_series(kind="bars", timeframe="1m"), past, live).daily
     assert not make_tile(make_series(kind="observations", timeframe="1d"), past, live).daily
-    live.take_quote(LiveQuote(Quote("EUR/USD", 10 * DAY + 5, 1.6), Provenance("twelve_data")))
+    live.take_quote(make_quote(10 * DAY + 5))
     assert not make_tile(bars, past, live).daily, "a quote is of a moment"
 
 

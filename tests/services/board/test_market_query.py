@@ -5,7 +5,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from marketswarm.market.entries import MAX_MS, MIN_MS
 from services.board.market.query import (
     QueryError,
     TableFormat,
@@ -15,6 +14,7 @@ from services.board.market.query import (
     require_symbol,
     require_timeframe,
 )
+from services.market.fields import MAX_MS, MIN_MS
 
 NOW = 1_790_000_000_000
 

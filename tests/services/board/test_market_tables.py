@@ -52,7 +52,7 @@ def test_all_formats_say_the_same(rows):
 
 
 def test_a_row_of_values_has_a_column_for_each_name():
-    columns = (COLUMNS[0], Column("values", ColumnType.VALUES))
+    columns = (COLUMNS[0], Column("values", ColumnType.JSON))
     rows = [(0, {"sma_20": None, "rsi_14": 51.5}), (60_000, {"sma_20": 2.0})]
     table = AnswerTable("indicators", columns, rows, {}, ("sma_20", "rsi_14"))
     assert encode_table(table, TableFormat.CSV)[0].decode() == (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.market.records import AssetClass, RecordKind
+from services.market.records import AssetClass, RecordKind
 from services.sources import dispatcher as module
 from services.sources.cascade.loader import LoadOutcome, LoadResult
 from services.sources.cascade.series import Series

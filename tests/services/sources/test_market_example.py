@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from marketswarm.agent import service_config
-from marketswarm.market.records import RecordKind
-from marketswarm.market.sessions import get_session
 from marketswarm.truth.flows import build_flows, find_unwritten_keys
+from services.market.records import RecordKind
+from services.market.sessions import get_session
 from services.sources.cascade.series import fresh_until, list_series, time_of
 from services.sources.replay.recording import (
     SeriesKey,

@@ -5,9 +5,9 @@ import pytest
 
 from marketswarm.agent.service_config import list_warnings, require_config
 from marketswarm.exit import Exit
-from marketswarm.market.records import AssetClass, RecordKind
 from marketswarm.settings import read_settings
 from marketswarm.truth import Heartbeat, Service, parse_truth
+from services.market.records import AssetClass, RecordKind
 from services.sources.settings import (
     SourcesEnvironment,
     SourcesSettings,

@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES
-from marketswarm.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
 from marketswarm.net.retry import Backoff
+from services.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
 from services.sources import streams as streams_module
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.cascade.loader import MAX_BEHIND_SEC, LoadOutcome, SeriesLoader

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar
+from services.market.records import DAY_MS, MINUTE_MS, Bar
 from services.sources.websocket import MAX_STREAMS, Anomaly, KlineReader, StreamedBar
 
 NOW = round(1000 * datetime(2026, 11, 20, 14, 30, 20, tzinfo=UTC).timestamp())

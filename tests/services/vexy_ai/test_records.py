@@ -11,7 +11,7 @@ from services.vexy_ai.records import (
     UnusableError,
     is_history,
     make_record,
-    parse_bar,
+    observe_bar,
     parse_probe,
     parse_window,
 )
@@ -21,7 +21,7 @@ BAR = {b"sym": b"AAPL", b"start": b"1000", b"open": b"10", b"high": b"12", b"low
 
 
 def test_a_bar_is_kept_by_its_symbol():
-    symbol, kept = parse_bar({**BAR, b"volume": b"5"})
+    symbol, kept = observe_bar({**BAR, b"volume": b"5"})
     assert symbol == "AAPL"
     assert orjson.loads(kept) == {"start": 1000.0, "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0}
 
@@ -29,17 +29,17 @@ def test_a_bar_is_kept_by_its_symbol():
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({b"sym": b""}, "sym is no symbol"),
-        ({b"sym": b"a b"}, "sym is no symbol"),
-        ({b"close": b"nan"}, "close is no number"),
-        ({b"open": b""}, "open is no number"),
+        ({b"sym": b""}, "sym: no symbol"),
+        ({b"sym": b"a b"}, "sym: no symbol"),
+        ({b"close": b"nan"}, "close: no number"),
+        ({b"open": b""}, "open: no number"),
         ({b"low": b"0"}, "not above 0"),
         ({b"start": b"-1"}, "not above 0"),
     ],
 )
 def test_what_is_no_bar_is_refused_with_the_reason(changed, reason):
     with pytest.raises(UnusableError, match=reason):
-        parse_bar(BAR | changed)
+        observe_bar(BAR | changed)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_probe_is_kept_by_its_target_with_why_it_failed():
 
 @given(st.dictionaries(st.sampled_from([*BAR, b"target", b"ok", b"stage", b"error"]), st.binary(max_size=60)))
 def test_whatever_an_entry_holds_it_is_kept_or_refused(fields):
-    for read in (parse_bar, parse_probe):
+    for read in (observe_bar, parse_probe):
         try:
             name, kept = read(fields)
         except UnusableError:

@@ -6,14 +6,14 @@ from typing import Any
 
 import orjson
 
-from marketswarm.market.entries import encode_entry, parse_bar
-from marketswarm.market.intervals import Grid
-from marketswarm.market.records import TIMEFRAMES, AssetClass, Bar, Provenance, RecordKind
-from marketswarm.market.sessions import Session
 from services.bars.builder import Arrival, BarBuilder, Outputs
 from services.bars.indicators import batch
 from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.state import SymbolState, restore_state
+from services.market.entries import encode_entry, parse_bar
+from services.market.intervals import Grid
+from services.market.records import TIMEFRAMES, AssetClass, Bar, Provenance, RecordKind
+from services.market.sessions import Session
 
 MINUTE = 60_000
 MIDNIGHT = 1_700_006_400_000

@@ -23,8 +23,8 @@ import orjson
 import redis
 
 from marketswarm.keys import MARKET_BARS, bars_state_key, source_claim_key
-from marketswarm.market.records import DAY_MS, Bar
-from marketswarm.market.sessions import get_session
+from services.market.records import DAY_MS, Bar
+from services.market.sessions import get_session
 from support import archive_play as played
 from support.rig import HOST, Proc, free_port
 from support.rig.feed_site import Page, Site, rss

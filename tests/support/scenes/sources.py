@@ -10,8 +10,8 @@ from typing import Any, Self
 import orjson
 
 from marketswarm.keys import MARKET_SOURCES
-from marketswarm.market.records import AssetClass, RecordKind
 from marketswarm.testing import MemoryBus
+from services.market.records import AssetClass, RecordKind
 from services.sources.access.client import SourceClient
 from services.sources.cascade.loader import LoadResult, SeriesLoader
 from services.sources.cascade.series import Series

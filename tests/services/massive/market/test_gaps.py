@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.massive.market.bars import MINUTE_MS, MinuteBar
+from services.market.records import MINUTE_MS, Bar
 from services.massive.market.gaps import NO_MARK, GapTracker, Mark, MissingBars
 
 M = MINUTE_MS
@@ -12,7 +12,7 @@ REACH = 1000 * M
 
 
 def bar(n, sym="A"):
-    return MinuteBar(sym, T0 + n * M, 1, 1, 1, 1, 1, None, "ws")
+    return Bar(sym, "1m", T0 + n * M, 1, 1, 1, 1, 1)
 
 
 def where(marks):
@@ -182,7 +182,7 @@ class World:
         self.unheard()
         if self.tracker is not None:
             self.there.add(self.made[-1])
-            self.keep(self.tracker.record_bars([MinuteBar("A", self.made[-1], 1, 1, 1, 1, 1, None, "ws")]))
+            self.keep(self.tracker.record_bars([Bar("A", "1m", self.made[-1], 1, 1, 1, 1, 1)]))
 
     def unheard(self):
         self.now += M

@@ -21,8 +21,8 @@ NOW = 1_795_000_020_000.0
 LAST = int(NOW // MINUTE) * MINUTE - MINUTE
 
 
-def streaming(symbols=("AAPL",), source="ws"):
-    machine = ProtocolMachine(symbols, source)
+def streaming(symbols=("AAPL",)):
+    machine = ProtocolMachine(symbols)
     machine.receive(status("connected"), NOW)
     machine.receive(status("auth_success"), NOW)
     return machine
@@ -56,9 +56,9 @@ def test_many_symbols_are_asked_for_in_several_messages():
 
 def test_bars_that_are_wanted_come_out_and_hold_their_symbol():
     heard = streaming().receive(frame(told("AAPL", LAST), told("AAPL", LAST + MINUTE)), NOW)
-    assert [(bar.sym, bar.start, bar.end) for bar in heard.bars] == [
-        ("AAPL", LAST, LAST + MINUTE),
-        ("AAPL", LAST + MINUTE, LAST + 2 * MINUTE),
+    assert [(bar.symbol, bar.start_ms) for bar in heard.bars] == [
+        ("AAPL", LAST),
+        ("AAPL", LAST + MINUTE),
     ]
     assert heard.confirmed == ["AAPL"]
 
@@ -152,7 +152,7 @@ def test_other_symbols_are_the_difference():
     ]
     assert machine.set_symbols(["MSFT", "IBM"]) == []
     heard = machine.receive(frame(told("AAPL", LAST), told("IBM", LAST)), NOW)
-    assert [bar.sym for bar in heard.bars] == ["IBM"]  # one of AAPL may have been under way
+    assert [bar.symbol for bar in heard.bars] == ["IBM"]  # one of AAPL may have been under way
 
 
 def test_what_is_wanted_before_it_streams_is_asked_for_when_it_does():
@@ -171,8 +171,8 @@ def test_a_symbol_that_comes_back_is_held_anew():
 
 
 def test_a_recording_tells_of_whichever_symbols_it_has():
-    heard = streaming(None, "replay").receive(frame(told("AAPL", LAST), told("IBM", LAST)), NOW)
-    assert [(bar.sym, bar.source) for bar in heard.bars] == [("AAPL", "replay"), ("IBM", "replay")]
+    heard = streaming(None).receive(frame(told("AAPL", LAST), told("IBM", LAST)), NOW)
+    assert [bar.symbol for bar in heard.bars] == ["AAPL", "IBM"]
     assert heard.confirmed == []
 
 
@@ -199,7 +199,7 @@ def test_no_frames_make_it_raise_or_show_the_key_twice_or_tell_what_nobody_wante
         heard = machine.receive(each, NOW)
         requests += heard.requests
         over += heard.end_reason is not None
-        assert all(bar.sym == "AAPL" for bar in heard.bars)
+        assert all(bar.symbol == "AAPL" for bar in heard.bars)
     assert [request.action for request in requests].count("auth") <= 1
     assert over <= 1
     assert (machine.state is ConnectionState.OVER) == bool(over)

@@ -24,10 +24,10 @@ class BarStore:
     def __init__(self, status):
         self.bars, self._status = [], status
 
-    async def publish(self, bars, _marks, _keep):
+    async def publish(self, bars, _marks, _keep, source):
         new = [bar for bar in bars if bar not in self.bars]
         self.bars += new
-        self._status.record_published(bars, len(new), 0.0)
+        self._status.record_published(bars, source, len(new), 0.0)
         return len(new)
 
 
@@ -49,8 +49,8 @@ async def test_a_recording_is_played_to_its_end_and_told():
     await play.run()
     bars = store.bars
     assert len(bars) == BARS
-    assert {bar.sym for bar in bars} == {"AAPL", "MSFT", "NVDA"}
-    assert {bar.source for bar in bars} == {"replay"}
+    assert {bar.symbol for bar in bars} == {"AAPL", "MSFT", "NVDA"}
+    assert status.published == {"replay": BARS}
     assert status.detail() == f"market replay: recorded.jsonl: over, {BARS} bars, {BARS} new"
     assert not status.anomalies
     assert me.ailing == [None]
@@ -59,7 +59,7 @@ async def test_a_recording_is_played_to_its_end_and_told():
 async def test_it_plays_the_symbols_that_are_wanted():
     play, *_, store = playing(file=RECORDED.name, symbols=("NVDA",))
     await play.run()
-    assert [bar.sym for bar in store.bars] == ["NVDA"] * 38
+    assert [bar.symbol for bar in store.bars] == ["NVDA"] * 38
 
 
 async def test_other_symbols_take_effect_while_it_plays():
@@ -68,7 +68,7 @@ async def test_other_symbols_take_effect_while_it_plays():
     await auntil(lambda: len(store.bars) >= 5)
     play.update_settings(MarketSettings(source="replay", file=RECORDED.name, symbols=("AAPL",), speed=0))
     await task
-    assert [bar.sym for bar in store.bars[-5:]] == ["AAPL"] * 5
+    assert [bar.symbol for bar in store.bars[-5:]] == ["AAPL"] * 5
 
 
 async def test_a_file_that_is_not_there_is_a_trouble(tmp_path, monkeypatch):

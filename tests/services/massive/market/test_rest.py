@@ -39,8 +39,8 @@ def document(**said):
 
 async def test_the_bars_of_a_gap_come_page_by_page_in_order(market, rest):
     bars = await rest.fetch_bars(gap(1, 8))
-    assert [bar.start for bar in bars] == [FIRST + n * MINUTE for n in range(1, 9)]
-    assert {(bar.sym, bar.source) for bar in bars} == {("AAPL", "rest")}
+    assert [bar.start_ms for bar in bars] == [FIRST + n * MINUTE for n in range(1, 9)]
+    assert {bar.symbol for bar in bars} == {"AAPL"}
     path = market.requests[0][0]
     assert path == (
         f"/v2/aggs/ticker/AAPL/range/1/minute/{FIRST + MINUTE}/{FIRST + 8 * MINUTE}"
@@ -156,4 +156,4 @@ async def test_what_nobody_asked_for_is_left_out(market, rest):
         None,
     ]
     market.answers.append(document(results=found))
-    assert [(bar.start, bar.volume) for bar in await rest.fetch_bars(gap())] == [(FIRST, 2.0)]
+    assert [(bar.start_ms, bar.volume) for bar in await rest.fetch_bars(gap())] == [(FIRST, 2.0)]

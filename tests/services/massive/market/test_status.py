@@ -1,6 +1,6 @@
 """What the beats say of market data: true, short, and nothing where nobody wants any."""
 
-from services.massive.market.bars import MINUTE_MS, MinuteBar
+from services.market.records import MINUTE_MS, Bar
 from services.massive.market.status import STREAMING, MarketStatus
 
 
@@ -11,8 +11,7 @@ def live():
     return status
 
 
-def bar(source="ws"):
-    return MinuteBar("AAPL", MINUTE_MS, 1, 1, 1, 1, 1, None, source)
+BAR = Bar("AAPL", "1m", MINUTE_MS, 1, 1, 1, 1, 1)
 
 
 def test_nobody_wants_any_and_nothing_is_said():
@@ -23,7 +22,7 @@ def test_nobody_wants_any_and_nothing_is_said():
 def test_a_stream_that_is_well_says_what_it_did():
     status = live()
     status.record_connected()
-    status.record_published([bar()], 1, 0)
+    status.record_published([BAR], "ws", 1, 0)
     assert (status.detail(), status.problem()) == ("market live: 5 symbols, 1 bar", None)
     assert status.stream_state() == STREAMING
 
@@ -68,8 +67,8 @@ def test_a_key_that_will_not_do_is_a_trouble_at_once():
 def test_what_is_counted_outlives_another_work():
     status = live()
     status.record_connected()
-    status.record_published([bar()], 1, 3 * MINUTE_MS)
-    status.record_published([bar("rest")], 1, 3 * MINUTE_MS)
+    status.record_published([BAR], "ws", 1, 3 * MINUTE_MS)
+    status.record_published([BAR], "rest", 1, 3 * MINUTE_MS)
     status.reset("off")
     told = {family.name: dict(family.values) for family in status.collect()}
     assert told["marketswarm_massive_bars_total"] == {("ws",): 1.0, ("rest",): 1.0}

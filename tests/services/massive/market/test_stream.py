@@ -52,7 +52,7 @@ async def test_it_is_let_in_asks_and_hears(market):
         await asyncio.to_thread(market.make, "AAPL", start)
         heard = machine.receive(await line.receive(), 1000 * time.time())
     assert (held, machine.state) == (["AAPL"], ConnectionState.STREAMING)
-    assert [(each.sym, each.start) for each in heard.bars] == [("AAPL", start)]
+    assert [(each.symbol, each.start_ms) for each in heard.bars] == [("AAPL", start)]
     assert market.keys == [KEY]
 
 

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from marketswarm.bus import BusError
-from marketswarm.market.records import AssetClass, Bar, RecordKind
+from services.market.records import AssetClass, Bar, RecordKind
 from services.sources.access import client as module
 from services.sources.access.circuit_breaker import BreakerReading, BreakerState
 from services.sources.access.client import AskContext, SourceClient

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from marketswarm.market.records import AssetClass, RecordKind
-from marketswarm.market.sessions import DEFAULT_SESSIONS, get_session
+from services.market.records import AssetClass, RecordKind
+from services.market.sessions import DEFAULT_SESSIONS, get_session
 from services.sources.access.trial import find_assets, make_questions
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import make_request, split_question

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from marketswarm.market.records import AssetClass, RecordKind
+from services.market.records import AssetClass, RecordKind
 from services.sources.cascade.concurrency import load_concurrently
 from services.sources.cascade.series import Series
 

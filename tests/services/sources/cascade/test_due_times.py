@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC, AssetClass, Bar, RecordKind
-from marketswarm.market.sessions import get_session
+from services.market.records import DAY_MS, TIMEFRAME_SEC, AssetClass, Bar, RecordKind
+from services.market.sessions import get_session
 from services.sources.cascade.evaluation import RecordClock, evaluate_answer
 from services.sources.cascade.series import Series, find_day_end, find_end, find_next_record
 from services.sources.cascade.state import WAITING, conclude_load, is_stale, needs_refresh, plan_load

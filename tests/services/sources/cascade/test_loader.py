@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from marketswarm.event import Kind
-from marketswarm.market.entries import parse_bar, parse_provenance
-from marketswarm.market.records import AssetClass, Bar, Quote, RecordKind
-from marketswarm.market.sessions import get_session
+from services.market.entries import parse_bar, parse_provenance
+from services.market.records import AssetClass, Bar, Quote, RecordKind
+from services.market.sessions import get_session
 from services.sources.cascade import loader as loader_module
 from services.sources.cascade.alerts import find_pending
 from services.sources.cascade.evaluation import evaluate_answer

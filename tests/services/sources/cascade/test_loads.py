@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from marketswarm.keys import MARKET_DOWNLOADS, MARKET_SOURCES, source_account_key
-from marketswarm.market.records import Bar, RecordKind
+from services.market.records import Bar, RecordKind
 from services.sources.access import client as client_module
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.rate_limiter import SourceLimiter

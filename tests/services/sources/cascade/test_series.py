@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import AssetClass, Bar, Observation, Quote, RecordKind
-from marketswarm.market.sessions import get_session
+from services.market.records import AssetClass, Bar, Observation, Quote, RecordKind
+from services.market.sessions import get_session
 from services.sources.cascade.series import (
     Pace,
     Series,

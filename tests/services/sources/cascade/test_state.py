@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import AssetClass, RecordKind
+from services.market.records import AssetClass, RecordKind
 from services.sources.cascade.series import Pace, Series
 from services.sources.cascade.state import (
     LONGEST_RETRY_SEC,

@@ -14,7 +14,7 @@ from marketswarm.keys import (
     MARKET_SOURCES,
     series_records_key,
 )
-from marketswarm.market.records import DAY_MS, MINUTE_MS, AssetClass, Bar, Observation, Quote, RecordKind
+from services.market.records import DAY_MS, MINUTE_MS, AssetClass, Bar, Observation, Quote, RecordKind
 from services.sources.cascade import store as store_module
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import WAITING, SourceFinding, SourceVerdict, conclude_load

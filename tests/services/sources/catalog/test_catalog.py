@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from marketswarm.market.records import TIMEFRAME_SEC, TIMEFRAMES, AssetClass, RecordKind
+from services.market.records import TIMEFRAME_SEC, TIMEFRAMES, AssetClass, RecordKind
 from services.sources.access.client import DAY_SEC, WAITED_FOR_SEC
 from services.sources.cascade.series import OVERLAP_BARS, REVISED_DAYS
 from services.sources.catalog.answer import AnswerStatus

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from marketswarm.market.records import AssetClass, Bar, RecordKind
+from services.market.records import AssetClass, Bar, RecordKind
 from services.sources.catalog import mapping
 from services.sources.catalog.answer import AnswerStatus, Misfit
 from services.sources.catalog.files import shipped_catalog

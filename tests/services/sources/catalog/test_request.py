@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from marketswarm.market.records import AssetClass, RecordKind
+from services.market.records import AssetClass, RecordKind
 from services.sources.catalog.request import Question, make_request, split_question
 from services.sources.catalog.source import MarketSource, SymbolRule
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import AssetClass, Bar, Observation, Quote, RecordKind
+from services.market.records import AssetClass, Bar, Observation, Quote, RecordKind
 from services.sources.replay import recording as module
 from services.sources.replay.recording import (
     RecordingError,

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from marketswarm.market.entries import encode_entry, parse_entry
-from marketswarm.market.records import AssetClass, Provenance, RecordKind
+from services.market.entries import encode_entry, parse_entry
+from services.market.records import AssetClass, Provenance, RecordKind
 from services.sources.access.circuit_breaker import OPEN_AFTER, CircuitBreaker
 from services.sources.cascade.loader import SeriesLoader
 from services.sources.cascade.series import Series

@@ -1,25 +1,24 @@
 """Which of several rows with one key stays."""
 
-from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
-from services.archive.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow
-from services.archive.tables import (
-    BARS,
-    INDICATOR_VALUES,
-    OBSERVATIONS,
-    QUOTES,
+from services.market.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow
+from services.market.tables import (
+    BAR_TABLE,
+    INDICATOR_TABLE,
+    OBSERVATION_TABLE,
+    QUOTE_TABLE,
     STREAMS,
     TABLES,
     keep_highest,
 )
 
-START = datetime(2026, 10, 26, tzinfo=UTC)
+START = 1_792_972_800_000
 
 
 def bar(rev, final, close=1.0, symbol="SPY"):
     return BarRow(
-        symbol, "1m", START, 1.0, 2.0, 0.5, close, None, None, None, final, rev, "yahoo", None, None, False
+        symbol, "1m", START, 1.0, 2.0, 0.5, close, None, None, None, final, rev, 0, "yahoo", None, None, False
     )
 
 
@@ -30,20 +29,20 @@ def quote(price, asked_at):
 def test_the_highest_revision_stays_and_among_equal_ones_the_final_one():
     rows = [bar(0, True), bar(1, False), bar(1, True), bar(1, False), bar(0, False)]
     for order in permutations(rows):
-        assert keep_highest(BARS, order) == [bar(1, True)]
+        assert keep_highest(BAR_TABLE, order) == [bar(1, True)]
 
 
 def test_of_bars_of_one_revision_the_later_entry_stays():
     """A bus that lost its last second may count a correction as the first revision."""
     early, late = (bar(0, True)._replace(stream_position=position) for position in (5, 6))
-    assert keep_highest(BARS, [late, early]) == keep_highest(BARS, [early, late]) == [late]
+    assert keep_highest(BAR_TABLE, [late, early]) == keep_highest(BAR_TABLE, [early, late]) == [late]
 
 
 def test_the_newest_answer_stays_and_one_of_unknown_time_is_the_oldest():
-    rows = [quote(9.0, None), quote(2.0, START), quote(0.5, START + timedelta(seconds=1))]
+    rows = [quote(9.0, None), quote(2.0, START), quote(0.5, START + 1000)]
     for order in permutations(rows):
-        assert keep_highest(QUOTES, order) == [rows[2]]
-    assert keep_highest(QUOTES, rows[:2]) == [rows[1]]
+        assert keep_highest(QUOTE_TABLE, order) == [rows[2]]
+    assert keep_highest(QUOTE_TABLE, rows[:2]) == [rows[1]]
 
 
 def test_of_two_quotes_or_observations_of_one_answer_the_later_entry_stays():
@@ -51,18 +50,16 @@ def test_of_two_quotes_or_observations_of_one_answer_the_later_entry_stays():
     same_price = first._replace(bid=1.75, stream_position=6)
     lower = first._replace(price=1.0, stream_position=7)
     for order in permutations([first, same_price, lower]):
-        assert keep_highest(QUOTES, order) == [lower]
-    assert keep_highest(QUOTES, [same_price, first]) == [same_price]
+        assert keep_highest(QUOTE_TABLE, order) == [lower]
+    assert keep_highest(QUOTE_TABLE, [same_price, first]) == [same_price]
     high = ObservationRow("US.CPI", START, 9.0, "fred", START, None, False, 5)
     corrected = high._replace(value=3.0, stream_position=6)
-    assert keep_highest(OBSERVATIONS, [corrected, high]) == [corrected]
+    assert keep_highest(OBSERVATION_TABLE, [corrected, high]) == [corrected]
 
 
 def test_values_of_the_same_revision_are_replaced_by_later_ones():
-    early, late = (
-        IndicatorRow("SPY", "1m", START, 1, True, "{}", stream_position=position) for position in (5, 6)
-    )
-    assert keep_highest(INDICATOR_VALUES, [late, early]) == [late]
+    early, late = (IndicatorRow("SPY", "1m", START, 1, 0, True, False, "{}", position) for position in (5, 6))
+    assert keep_highest(INDICATOR_TABLE, [late, early]) == [late]
 
 
 def test_what_was_counted_anew_after_a_loss_replaces_any_revision_before_it():
@@ -70,12 +67,12 @@ def test_what_was_counted_anew_after_a_loss_replaces_any_revision_before_it():
         bar(7, False)._replace(epoch=10, stream_position=5),
         bar(4, True)._replace(epoch=11, stream_position=6),
     )
-    assert keep_highest(BARS, [lost, anew]) == keep_highest(BARS, [anew, lost]) == [anew]
+    assert keep_highest(BAR_TABLE, [lost, anew]) == keep_highest(BAR_TABLE, [anew, lost]) == [anew]
 
 
 def test_rows_are_written_in_the_order_of_their_keys():
     rows = [bar(0, True, symbol=symbol) for symbol in ("SPY", "A", "QQQ")]
-    assert [row.symbol for row in keep_highest(BARS, rows)] == ["A", "QQQ", "SPY"]
+    assert [row.symbol for row in keep_highest(BAR_TABLE, rows)] == ["A", "QQQ", "SPY"]
 
 
 def test_every_stream_has_a_table_and_every_table_a_key_among_its_columns():

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.intervals import Grid
-from marketswarm.market.records import MINUTE_MS, TIMEFRAMES
-from marketswarm.market.sessions import get_session
+from services.market.intervals import Grid
+from services.market.records import MINUTE_MS, TIMEFRAMES
+from services.market.sessions import get_session
 
 YEAR = st.integers(1_735_689_600_000 // MINUTE_MS, 1_798_761_600_000 // MINUTE_MS)  # 2025 and 2026
 GRIDS = {code: Grid(get_session(code)) for code in ("24x7", "24x5")}

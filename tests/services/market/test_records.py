@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance, RecordKind
+from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance, RecordKind
 
 
 def test_timeframes_are_in_order_and_each_divides_the_next_within_a_day():

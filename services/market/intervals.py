@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Final
 
-from marketswarm.market.records import MINUTE_MS, TIMEFRAME_SEC, TIMEFRAMES, Timeframe
-from marketswarm.market.sessions import US_FUTURES, OutsideCalendarError, Session, TradingDay
+from services.market.records import MINUTE_MS, TIMEFRAME_SEC, TIMEFRAMES, Timeframe
+from services.market.sessions import US_FUTURES, OutsideCalendarError, Session, TradingDay
 
 PAUSE_MS: Final = 60 * MINUTE_MS
 """The pause between two days of futures."""

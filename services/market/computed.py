@@ -6,7 +6,7 @@ Whoever makes columns of them has the same ones whatever rows there are.
 from typing import Final
 
 # fmt: off
-INDICATOR_VALUES: Final[tuple[str, ...]] = (
+INDICATOR_NAMES: Final[tuple[str, ...]] = (
     "sma_20", "ema_20", "rsi_14", "macd", "macd_signal", "macd_hist", "bb_upper", "bb_middle",
     "bb_lower", "atr_14", "stoch_k", "stoch_d", "adx_14", "cci_20", "obv", "mfi_14", "vwap",
     "willr_14",

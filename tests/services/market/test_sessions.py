@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import DAY_MS
-from marketswarm.market.sessions import (
+from services.market.records import DAY_MS
+from services.market.sessions import (
     OutsideCalendarError,
     Session,
     TradingDay,

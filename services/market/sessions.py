@@ -22,8 +22,8 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from marketswarm.market.entries import MAX_MS, MIN_MS
-from marketswarm.market.records import DAY_MS, MINUTE_MS, AssetClass
+from services.market.fields import MAX_MS, MIN_MS
+from services.market.records import DAY_MS, MINUTE_MS, AssetClass
 
 ROUND_THE_CLOCK: Final = "24x7"
 FOREX: Final = "24x5"

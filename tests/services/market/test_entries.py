@@ -5,12 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.entries import (
-    MAX_MS,
-    MAX_NUMBER,
-    MIN_MS,
-    SYMBOL,
-    EntryError,
+from services.market.entries import (
     check_bar,
     encode_entry,
     encode_provenance,
@@ -22,7 +17,8 @@ from marketswarm.market.entries import (
     parse_provenance,
     parse_quote,
 )
-from marketswarm.market.records import (
+from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS, SYMBOL, EntryError
+from services.market.records import (
     TIMEFRAME_SEC,
     AssetClass,
     Bar,

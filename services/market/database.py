@@ -1,0 +1,242 @@
+"""Share connections to PostgreSQL: a pool that survives the server, and the errors that say what failed.
+
+Services without the driver `asyncpg` import this module late, or not at all.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+CONNECT_SEC: Final = 10.0
+"""How long a connection may take to open."""
+_AWAY: Final = (
+    OSError,  # refused, reset, no route; TimeoutError is one
+    asyncpg.PostgresConnectionError,  # class 08
+    asyncpg.OperatorInterventionError,  # class 57: it shuts down, starts, or was told to end our session
+    asyncpg.InsufficientResourcesError,  # class 53: its disk or its memory is full, or too many connect
+    asyncpg.TransactionRollbackError,  # class 40: a deadlock; the other one goes on
+    asyncpg.InvalidAuthorizationSpecificationError,  # class 28: the password, which may be mended
+    asyncpg.InvalidCatalogNameError,  # the database was dropped, as for a restore
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, until it is promoted
+    asyncpg.ObjectNotInPrerequisiteStateError,  # class 55: a lock was not to be had
+    asyncpg.UndefinedTableError,  # the database was made anew, or an older one was restored
+    asyncpg.UndefinedColumnError,
+    asyncpg.DuplicateTableError,  # an instance of another release, which locks otherwise, made it as well
+    asyncpg.InsufficientPrivilegeError,  # until somebody grants it
+    asyncpg.InterfaceError,  # the connection was closed under us
+    asyncpg.InternalClientError,
+)
+_FAULTS: Final = (
+    asyncpg.PostgresSystemError,  # class 58: it can't read or write a file
+    asyncpg.InternalServerError,  # class XX: an index or a block is damaged
+)
+_REFUSALS: Final = (
+    asyncpg.DataError,  # class 22
+    asyncpg.IntegrityConstraintViolationError,  # class 23
+    asyncpg.ProgramLimitExceededError,  # class 54: a value is too long for an index, or nested too deep
+)
+NO_SERVER_LIMITS: Final = """
+SELECT set_config(name, '0', false) FROM pg_settings
+WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout',
+    'idle_in_transaction_session_timeout')
+"""  # transaction_timeout is there since version 17
+
+
+class PostgresAwayError(Exception):
+    """PostgreSQL can't be used now; a later attempt may succeed. The message holds no password."""
+
+
+class ServerFaultError(PostgresAwayError):
+    """PostgreSQL answers, and reports a fault of its own, such as a damaged index: rows are not to blame."""
+
+
+class MissingPartitionError(PostgresAwayError):
+    """A row has no partition: somebody dropped it after we last read which there are."""
+
+
+class RefusedRowsError(Exception):
+    """PostgreSQL refuses rows by their content: the same rows will be refused again."""
+
+
+@contextlib.contextmanager
+def translated_errors() -> Any:
+    """Raise PostgresAwayError or RefusedRowsError for the errors of the block that mean that."""
+    try:
+        yield
+    except _AWAY as error:
+        raise PostgresAwayError(_describe(error)) from error
+    except _FAULTS as error:
+        raise ServerFaultError(_describe(error)) from error
+    except _REFUSALS as error:
+        if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None:
+            # every check of ours has a name; that of a table's division into partitions has none
+            raise MissingPartitionError(_describe(error)) from error
+        raise RefusedRowsError(_describe(error)) from error
+
+
+@contextlib.contextmanager
+def refused_encodings() -> Any:
+    """Raise RefusedRowsError for rows of the block that the driver can't encode, such as a number of 2^63."""
+    try:
+        yield
+    except (OverflowError, ValueError) as error:
+        raise RefusedRowsError(_describe(error)) from error
+
+
+FAILURES: Final = (PostgresAwayError, RefusedRowsError, asyncpg.PostgresError, ValueError)
+"""What a statement over a connection of a pool may raise; a ValueError for a URL that can't be parsed."""
+
+
+class ConnectionPool:
+    """Lend connections to one database. It is opened when it is first needed, and again after `aclose`.
+
+    Args:
+        url: the URL of the database.
+        settings: the settings of every session, such as `application_name`.
+        most: the most connections.
+        connect_sec: returns how long to wait for a new connection, or for a free one.
+    """
+
+    def __init__(
+        self, url: str, settings: Mapping[str, str], *, most: int, connect_sec: Callable[[], float]
+    ) -> None:
+        self.url, self._settings = url, {"timezone": "UTC", **settings}
+        self._most, self._connect_sec = most, connect_sec
+        self._pool: Any = None
+        self._opening = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def connect(self, within_sec: float) -> AsyncIterator[Any]:
+        """Lend a connection. It is closed if the block takes longer than `within_sec`, or is cancelled.
+
+        Raises:
+            PostgresAwayError: PostgreSQL can't be used now, or the block took too long.
+            RefusedRowsError: it refuses rows that the block wrote.
+        """
+        with translated_errors():
+            pool = await self._open()
+            async with (
+                pool.acquire(timeout=self._connect_sec()) as connection,
+                limit_work(connection, within_sec),
+            ):
+                yield connection
+
+    async def aclose(self) -> None:
+        """Close all connections without waiting for the server."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+
+    async def open_session(self) -> Any:
+        """Return a new connection that is not of the pool."""
+        return await asyncpg.connect(self.url, timeout=self._connect_sec(), server_settings=self._settings)
+
+    async def prepare_database(self) -> None:
+        """Do what the database needs before the first connection is lent; nothing by default."""
+
+    async def prepare_connection(self, connection: Any) -> None:
+        """Do what each new connection needs; nothing by default."""
+
+    async def _open(self) -> Any:
+        """Return the pool, which connects when a connection is asked for."""
+        async with self._opening:
+            if self._pool is None:
+                await self.prepare_database()
+                self._pool = await asyncpg.create_pool(
+                    self.url,
+                    min_size=0,
+                    max_size=self._most,
+                    init=self.prepare_connection,
+                    timeout=CONNECT_SEC,
+                    server_settings=self._settings,
+                )
+            return self._pool
+
+
+@contextlib.asynccontextmanager
+async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
+    """Open one connection for the block, and close it after `within_sec` at the latest.
+
+    The server's own limits of a statement, a transaction and an idle session don't apply to it: a backup
+    holds its snapshot while pg_dump works.
+
+    Raises:
+        PostgresAwayError: PostgreSQL can't be used now, or the block took too long.
+    """
+    with translated_errors():
+        options = {"timezone": "UTC", "search_path": "public"}
+        connection = await asyncpg.connect(url, timeout=CONNECT_SEC, server_settings=options)
+        try:
+            async with limit_work(connection, within_sec):
+                await connection.execute(NO_SERVER_LIMITS)
+                yield connection
+        finally:
+            connection.terminate()
+
+
+@contextlib.asynccontextmanager
+async def limit_work(connection: Any, limit_sec: float) -> AsyncIterator[asyncio.Timeout]:
+    """Close a connection whose block takes longer, with a TimeoutError, or is cancelled.
+
+    The block gets the limit, which it may move on.
+    Else the pool would take it back only when the server has answered the statement that was cancelled.
+    """
+    try:
+        async with asyncio.timeout(limit_sec) as limit:
+            yield limit
+    except TimeoutError:
+        terminate(connection)
+        raise TimeoutError(f"no answer within {limit_sec:g} s") from None
+    except asyncio.CancelledError:
+        terminate(connection)
+        raise
+
+
+@contextlib.asynccontextmanager
+async def transaction(connection: Any, **options: Any) -> AsyncIterator[None]:
+    """Commit what the block did at its end, and roll it back after an error.
+
+    The context of asyncpg always rolls back by a statement, and waits for its reply, which a frozen server
+    does not give. Here a block that is cancelled or out of time closes the connection instead; the server
+    rolls back as soon as it notices that.
+
+    Args:
+        connection: a connection of asyncpg.
+        options: those of asyncpg's `Connection.transaction`.
+    """
+    running = connection.transaction(**options)
+    await running.start()
+    try:
+        yield
+    except (asyncio.CancelledError, TimeoutError):
+        terminate(connection)
+        raise
+    except BaseException:
+        with contextlib.suppress(asyncpg.InterfaceError):  # it is closed
+            await running.rollback()
+        raise
+    await running.commit()
+
+
+def terminate(connection: Any) -> None:
+    """Close a connection without waiting for the server; do nothing if it is closed already."""
+    with contextlib.suppress(asyncpg.InterfaceError):  # a pool has it back
+        connection.terminate()
+
+
+def describe_url(url: str) -> str:
+    """Return a URL without its user and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+
+
+def _describe(error: BaseException) -> str:
+    """Return the type and the message of an error on one line, without the rows that it may quote."""
+    # `detail` has the failing row; the message has names of constraints and columns
+    lines = str(error).splitlines() or [""]
+    words = getattr(error, "constraint_name", None) or lines[0][:200]
+    return ": ".join(filter(None, [type(error).__name__, words]))

@@ -1,0 +1,162 @@
+"""Read single fields of an entry of a stream: texts, symbols, times, numbers. Pure.
+
+Other programs write to the streams, too. A field that can't be read is an `EntryError`.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import date, timedelta
+from functools import lru_cache
+from typing import Final
+
+from services.market.records import DAY_MS
+
+Fields = Mapping[bytes, bytes]
+
+SYMBOL: Final = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.:/_^=-]{0,39}")
+"""Any symbol of ours."""
+MAX_MS: Final = 4_102_444_800_000
+"""The year 2100, in epoch milliseconds: each record is earlier."""
+MIN_MS: Final = -5_364_662_400_000
+"""The year 1800: some economic series are that old."""
+MAX_AHEAD_MS: Final = DAY_MS
+"""How far ahead of a reader's clock a record may be."""
+MAX_NUMBER: Final = 1e18
+MAX_COUNT: Final = 2**63 - 1
+"""The greatest whole number that PostgreSQL holds."""
+MAX_TEXT: Final = 128
+MAX_DAY_SHIFT: Final = timedelta(days=3)
+"""The most between a trading day and the date in UTC at which it begins: a day, and more over holidays."""
+_TEXTS: Final = 8192  # the distinct texts of a market: its symbols, and the digests of its last answers
+_DAY: Final = re.compile(rb"\d{4}-\d{2}-\d{2}")
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+
+
+class EntryError(ValueError):
+    """An entry is no record; the message says which field is wrong, and never its value."""
+
+
+def read_text(fields: Fields, name: bytes, default: str) -> str:
+    """Return a field's text; raise EntryError if it is too long or not printable ASCII."""
+    value = fields.get(name)
+    if value is None:
+        return default
+    text = _decode_text(value) if len(value) <= MAX_TEXT else None
+    if text is None:
+        raise EntryError(f"{name.decode()}: no text of ASCII, or too long")
+    return text
+
+
+def cut_text(fields: Fields, name: bytes, most: int) -> str | None:
+    """Return a field's text, cut to `most` characters; None where it is absent or empty."""
+    value = fields.get(name)
+    if not value:
+        return None
+    text = value[: 4 * most].decode("utf-8", "replace").replace("\0", "�")[:most]
+    return text or None
+
+
+@lru_cache(maxsize=_TEXTS)
+def _decode_text(value: bytes) -> str | None:
+    """Return the text that a value is; None if it is not printable ASCII."""
+    text = value.decode("ascii") if value.isascii() else "\0"
+    return text if text.isprintable() else None
+
+
+def read_symbol(fields: Fields) -> str:
+    """Return the symbol; raise EntryError if it is not valid."""
+    symbol = read_text(fields, b"sym", "")
+    if not _is_symbol(symbol):
+        raise EntryError("sym: no symbol")
+    return symbol
+
+
+@lru_cache(maxsize=_TEXTS)
+def _is_symbol(text: str) -> bool:
+    """Return True if a text can be a symbol."""
+    return SYMBOL.fullmatch(text) is not None
+
+
+def read_time(fields: Fields, name: bytes) -> int:
+    """Return a time in epoch milliseconds; raise EntryError if it is not one from 1800 to 2100."""
+    value = fields.get(name, b"")
+    if not value.removeprefix(b"-").isdigit() or len(value) > 14 or not MIN_MS <= int(value) < MAX_MS:
+        raise EntryError(f"{name.decode()}: no time in epoch milliseconds")
+    return int(value)
+
+
+def read_day(fields: Fields, start_ms: int) -> str | None:
+    """Return the trading day, such as `2026-01-05`, of an entry that begins at `start_ms`; None if absent.
+
+    Raise EntryError if it is not a date, or not that of its begin.
+    """
+    value = fields.get(b"day")
+    if value is None:
+        return None
+    try:
+        day = date.fromisoformat(value.decode()) if _DAY.fullmatch(value) else None
+    except ValueError:
+        day = None
+    if day is None or abs(day - date.fromordinal(_EPOCH_DAY + start_ms // DAY_MS)) > MAX_DAY_SHIFT:
+        raise EntryError("day: no date, or not that of its start")
+    return value.decode()
+
+
+def read_flag(fields: Fields, name: bytes) -> bool:
+    """Return a field that is 0 or 1; an absent one is 0. Raise EntryError for anything else."""
+    value = fields.get(name, b"0")
+    if value not in (b"0", b"1"):
+        raise EntryError(f"{name.decode()}: neither 0 nor 1")
+    return value == b"1"
+
+
+def read_count(fields: Fields, name: bytes, most: int) -> int | None:
+    """Return a whole number from 0 to `most`; None where it is absent or empty.
+
+    Raise EntryError for anything else.
+    """
+    value = fields.get(name)
+    if not value:
+        return None
+    if len(value) > 19 or not value.isdigit() or int(value) > most:
+        raise EntryError(f"{name.decode()}: no whole number from 0 to {most}")
+    return int(value)
+
+
+def read_number(fields: Fields, name: bytes) -> float | None:
+    """Return a number, or None where the field is absent; raise EntryError if it is no number."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    try:
+        number = float(value) if len(value) <= 32 else float("nan")
+    except ValueError:
+        number = float("nan")
+    if not -MAX_NUMBER <= number <= MAX_NUMBER:  # which NaN and infinity are not, either
+        raise EntryError(f"{name.decode()}: no number")
+    return number
+
+
+def require_number(fields: Fields, name: bytes) -> float:
+    """Return a number; raise EntryError if it is absent or no number."""
+    number = read_number(fields, name)
+    if number is None:
+        raise EntryError(f"{name.decode()}: missing")
+    return number
+
+
+def read_seconds(fields: Fields, name: bytes) -> float:
+    """Return a time in epoch seconds, 0 where it is absent; raise EntryError if it is out of bounds."""
+    seconds = read_number(fields, name) or 0.0
+    if not MIN_MS <= 1000 * seconds <= MAX_MS:
+        raise EntryError(f"{name.decode()}: out of bounds")
+    return seconds
+
+
+def require_past(name: str, at_ms: float, now_ms: float) -> None:
+    """Raise EntryError if the time of a field is more than MAX_AHEAD_MS after `now_ms`.
+
+    What lies in the future would stay the newest record, whatever comes.
+    """
+    if at_ms > now_ms + MAX_AHEAD_MS:
+        raise EntryError(f"{name}: more than a day ahead")

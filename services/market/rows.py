@@ -1,0 +1,394 @@
+"""Make rows of entries: what each stream's entries become in the database and on the board. Pure.
+
+A row has the columns of its table in the order in which the API names them, times as epoch milliseconds. An
+invalid entry is an `EntryError` with the reason: the checks of the tables are made here, too, so that
+PostgreSQL has nothing to refuse.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Final, NamedTuple
+
+import orjson
+
+from marketswarm.event import MAX_EVENT_BYTES
+from services.market.entries import check_bar, check_quote, parse_entry
+from services.market.fields import (
+    MAX_COUNT,
+    MAX_MS,
+    MIN_MS,
+    EntryError,
+    Fields,
+    cut_text,
+    read_count,
+    read_day,
+    read_flag,
+    read_seconds,
+    read_symbol,
+    read_text,
+    read_time,
+)
+from services.market.records import TIMEFRAME_SEC, Bar, Observation, Provenance, Quote, RecordKind
+
+MAX_VALUES: Final = 300
+"""The most indicators or features of one entry."""
+MAX_VALUES_BYTES: Final = 64 * 1024
+_MAX_REV: Final = 2**31 - 1
+_VALUE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_ENTRY_ID: Final = re.compile(rb"(\d{1,20})-(\d{1,20})")
+_SEQUENCE_BITS: Final = 20  # of an id's second number, which counts the entries of one millisecond
+_DOWNLOAD_TEXTS: Final = {
+    "source": 128,
+    "series": 200,
+    "symbol": 40,
+    "kind": 20,
+    "timeframe": 10,
+    "url": 2000,
+    "outcome": 64,
+    "reason": 500,
+    "digest": 128,
+}
+"""The texts of a download, and the most characters of each."""
+_DOWNLOAD_COUNTS: Final = {"took_ms": _MAX_REV, "status": 999, "bytes": MAX_COUNT, "records": _MAX_REV}
+"""The whole numbers of a download, and the greatest of each."""
+
+
+class ColumnType(StrEnum):
+    """Name the types of columns, whether of the database or of an answer."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    COUNT = "count"
+    FLAG = "flag"
+    DATE = "date"
+    """A text: `2026-01-05`."""
+    TIME = "time"
+    """Epoch milliseconds."""
+    JSON = "json"
+    """A text of JSON; of values by name also the mapping of names to numbers or None."""
+
+
+Time = Annotated[int, ColumnType.TIME]
+Day = Annotated[str, ColumnType.DATE]
+Json = Annotated[str, ColumnType.JSON]
+Cells = tuple[Any, ...]
+"""Some cells of a row, in its order: those that an answer has, or that a statement reads."""
+
+
+class BarRow(NamedTuple):
+    """A row of `bars`."""
+
+    symbol: str
+    timeframe: str
+    start: Time
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float | None
+    vwap: float | None
+    trades: int | None
+    final: bool
+    rev: int
+    epoch: int
+    source: str
+    asked_at: Time | None
+    digest: str | None
+    replay: bool
+    day: Day | None = None
+    stream_position: int = 0
+
+    @property
+    def cells(self) -> Cells:
+        """The cells of BAR_CELLS."""
+        return self[2:-1]
+
+
+class QuoteRow(NamedTuple):
+    """A row of `quotes`."""
+
+    symbol: str
+    at: Time
+    price: float
+    bid: float | None
+    ask: float | None
+    volume: float | None
+    open_interest: float | None
+    implied_volatility: float | None
+    source: str
+    asked_at: Time | None
+    digest: str | None
+    replay: bool
+    stream_position: int = 0
+
+    @property
+    def cells(self) -> Cells:
+        """The cells of QUOTE_CELLS."""
+        return self[:-1]
+
+
+class ObservationRow(NamedTuple):
+    """A row of `observations`."""
+
+    symbol: str
+    start: Time
+    value: float
+    source: str
+    asked_at: Time | None
+    digest: str | None
+    replay: bool
+    stream_position: int = 0
+
+
+class IndicatorRow(NamedTuple):
+    """A row of `indicators`."""
+
+    symbol: str
+    timeframe: str
+    start: Time
+    rev: int
+    epoch: int
+    final: bool
+    replay: bool
+    values: Json
+    stream_position: int = 0
+
+    @property
+    def cells(self) -> Cells:
+        """The cells of INDICATOR_CELLS."""
+        return self[2:-1]
+
+
+class FeatureRow(NamedTuple):
+    """A row of `features`."""
+
+    symbol: str
+    start: Time
+    rev: int
+    epoch: int
+    replay: bool
+    day: Day | None
+    values: Json
+    stream_position: int = 0
+
+
+class DownloadRow(NamedTuple):
+    """A row of `downloads`; its key is the id of the stream's entry."""
+
+    id: str
+    source: str
+    series: str | None
+    symbol: str | None
+    kind: str | None
+    timeframe: str | None
+    asked_at: Time
+    took_ms: int | None
+    url: str | None
+    status: int | None
+    outcome: str
+    reason: str | None
+    digest: str | None
+    bytes: int | None
+    records: int | None
+    replay: bool = False
+
+
+class AlertRow(NamedTuple):
+    """A row of `alerts`."""
+
+    id: str
+    at: Time
+    type: str
+    svc: str
+    event: Json
+
+
+class SymbolRow(NamedTuple):
+    """A row of `symbols`: the class of a symbol, and the times of its first and last record."""
+
+    symbol: str
+    asset: str
+    first_seen: Time
+    last_seen: Time
+    replay: bool
+
+    def merge(self, other: "SymbolRow") -> "SymbolRow":
+        """Return the row for the records of both; `other` is the later one."""
+        return SymbolRow(
+            self.symbol,
+            other.asset,
+            min(self.first_seen, other.first_seen),
+            max(self.last_seen, other.last_seen),
+            self.replay and other.replay,
+        )
+
+
+Row = BarRow | QuoteRow | ObservationRow | IndicatorRow | FeatureRow | DownloadRow | AlertRow
+MadeRow = tuple[Row, SymbolRow | None]
+RowMaker = Callable[[bytes, Fields], MadeRow]
+"""Makes the row of an entry from its id and fields, and that of its symbol if the entry names its class."""
+
+BAR_CELLS: Final = BarRow._fields[2:-1]
+"""The columns of a bar in an answer about one symbol and timeframe."""
+QUOTE_CELLS: Final = QuoteRow._fields[:-1]
+INDICATOR_CELLS: Final = IndicatorRow._fields[2:-1]
+FEATURE_CELLS: Final = FeatureRow._fields[1:-1]
+OBSERVATION_CELLS: Final = ObservationRow._fields[1:-1]
+
+
+def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
+    """Return the row of an entry of `bars:bars`. Raise EntryError if the entry is invalid."""
+    bar, asset, provenance = parse_entry(RecordKind.BARS, fields)
+    assert isinstance(bar, Bar)  # noqa: S101 - by its kind
+    check_bar(bar, asset)
+    row = BarRow(
+        *(bar.symbol, bar.timeframe, bar.start_ms, bar.open, bar.high, bar.low, bar.close),
+        *(bar.volume, bar.vwap, bar.trades, read_flag(fields, b"final"), _read_rev(fields)),
+        _read_epoch(fields),
+        *_make_origin(provenance),
+        read_day(fields, bar.start_ms) if bar.timeframe == "1d" else None,
+        to_stream_position(entry),
+    )
+    return row, SymbolRow(bar.symbol, asset, bar.start_ms, bar.start_ms, provenance.is_replay)
+
+
+def make_quote_row(entry: bytes, fields: Fields) -> tuple[QuoteRow, SymbolRow]:
+    """Return the row of an entry of `market:quotes`. Raise EntryError if the entry is invalid."""
+    quote, asset, provenance = parse_entry(RecordKind.QUOTES, fields)
+    assert isinstance(quote, Quote)  # noqa: S101 - by its kind
+    check_quote(quote)
+    row = QuoteRow(
+        *(quote.symbol, quote.at_ms, quote.price, quote.bid, quote.ask, quote.volume, quote.open_interest),
+        quote.implied_volatility,
+        *_make_origin(provenance),
+        to_stream_position(entry),
+    )
+    return row, SymbolRow(quote.symbol, asset, quote.at_ms, quote.at_ms, provenance.is_replay)
+
+
+def make_observation_row(entry: bytes, fields: Fields) -> tuple[ObservationRow, SymbolRow]:
+    """Return the row of an entry of `market:observations`. Raise EntryError if the entry is invalid."""
+    found, asset, provenance = parse_entry(RecordKind.OBSERVATIONS, fields)
+    assert isinstance(found, Observation)  # noqa: S101 - by its kind
+    origin = (*_make_origin(provenance), to_stream_position(entry))
+    row = ObservationRow(found.symbol, found.start_ms, found.value, *origin)
+    return row, SymbolRow(found.symbol, asset, found.start_ms, found.start_ms, provenance.is_replay)
+
+
+def make_indicator_row(entry: bytes, fields: Fields) -> tuple[IndicatorRow, None]:
+    """Return the row of an entry of `bars:indicators`. Raise EntryError if the entry is invalid."""
+    timeframe = read_text(fields, b"timeframe", "")
+    if timeframe not in TIMEFRAME_SEC:
+        raise EntryError("timeframe: unknown")
+    row = IndicatorRow(
+        *(read_symbol(fields), timeframe, read_time(fields, b"start"), _read_rev(fields)),
+        *(_read_epoch(fields), read_flag(fields, b"final"), read_flag(fields, b"replay")),
+        *(_read_values(fields), to_stream_position(entry)),
+    )
+    return row, None
+
+
+def make_feature_row(entry: bytes, fields: Fields) -> tuple[FeatureRow, None]:
+    """Return the row of an entry of `bars:features`. Raise EntryError if the entry is invalid."""
+    start_ms = read_time(fields, b"start")
+    row = FeatureRow(
+        *(read_symbol(fields), start_ms, _read_rev(fields), _read_epoch(fields)),
+        *(read_flag(fields, b"replay"), read_day(fields, start_ms)),
+        *(_read_values(fields), to_stream_position(entry)),
+    )
+    return row, None
+
+
+def make_download_row(entry: bytes, fields: Fields) -> tuple[DownloadRow, None]:
+    """Return the row of an entry of `market:downloads`. Raise EntryError if the entry is invalid."""
+    to_stream_position(entry)
+    found: dict[str, Any] = {
+        name: cut_text(fields, name.encode(), most) for name, most in _DOWNLOAD_TEXTS.items()
+    }
+    if found["source"] is None or found["outcome"] is None or b"asked_at" not in fields:
+        raise EntryError("source, outcome or asked_at: missing")
+    if found["kind"] is not None and found["kind"] not in set(RecordKind):
+        raise EntryError("kind: unknown")
+    if found["timeframe"] is not None and found["timeframe"] not in TIMEFRAME_SEC:
+        raise EntryError("timeframe: unknown")
+    found |= {name: read_count(fields, name.encode(), most) for name, most in _DOWNLOAD_COUNTS.items()}
+    asked_at = round(1000 * read_seconds(fields, b"asked_at"))
+    return DownloadRow(entry.decode(), asked_at=asked_at, replay=read_flag(fields, b"replay"), **found), None
+
+
+def make_alert_row(entry: bytes, fields: Fields) -> tuple[AlertRow, None]:
+    """Return the row of an entry of the alert log. Raise EntryError if the entry is invalid."""
+    event, written = _parse_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
+    kind, svc, at = event.get("type"), event.get("svc"), event.get("ts")
+    ident = event.get("id", entry.decode("ascii", "replace"))
+    if not isinstance(at, int | float) or isinstance(at, bool) or not MIN_MS <= 1000 * at <= MAX_MS:
+        raise EntryError("event.ts: no time")
+    for name, text, most in (("type", kind, 64), ("svc", svc, 200), ("id", ident, 300)):
+        if not isinstance(text, str) or not 1 <= len(text) <= most:
+            raise EntryError(f"event.{name}: no text, or too long")
+    return AlertRow(str(ident), round(1000 * at), str(kind), str(svc), written), None
+
+
+def to_stream_position(entry: bytes) -> int:
+    """Return an entry's id as one number, greater for a later entry. Raise EntryError if it is no id.
+
+    Ids from the year 2248 on, and those after the millionth of one millisecond, share a number. They are not
+    refused: Redis gives every entry after such an id a greater one.
+    """
+    match = _ENTRY_ID.fullmatch(entry)
+    if match is None:
+        raise EntryError("entry: no id")
+    most_sequence = (1 << _SEQUENCE_BITS) - 1
+    position = (int(match[1]) << _SEQUENCE_BITS) + min(int(match[2]), most_sequence)
+    return min(position, MAX_COUNT)
+
+
+def _make_origin(provenance: Provenance) -> tuple[str, int | None, str | None, bool]:
+    """Return the columns source, asked_at, digest and replay."""
+    asked_at = round(1000 * provenance.asked_at) if provenance.asked_at else None
+    return provenance.source, asked_at, provenance.digest or None, provenance.is_replay
+
+
+def _read_rev(fields: Fields) -> int:
+    """Return the revision; an absent one is 0. Raise EntryError if it is no whole number."""
+    return read_count(fields, b"rev", _MAX_REV) or 0
+
+
+def _read_epoch(fields: Fields) -> int:
+    """Return the epoch; an absent one is 0. Raise EntryError if it is no time in milliseconds."""
+    return read_count(fields, b"epoch", MAX_MS) or 0
+
+
+def _read_values(fields: Fields) -> str:
+    """Return the JSON object in `values`, written anew. Raise EntryError if it is not numbers and nulls."""
+    found, written = _parse_object("values", fields.get(b"values", b""), MAX_VALUES_BYTES)
+    if len(found) > MAX_VALUES:
+        raise EntryError(f"values: more than {MAX_VALUES}")
+    for name, value in found.items():
+        if _VALUE_NAME.fullmatch(name) is None:
+            raise EntryError("values: a name that is not allowed")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise EntryError("values: neither a number nor null")
+    return written
+
+
+def _parse_object(name: str, raw: bytes, most: int) -> tuple[Mapping[str, Any], str]:
+    """Return a JSON object of up to `most` bytes that PostgreSQL can hold, and its JSON written anew.
+
+    Raise EntryError for other text.
+    """
+    if len(raw) > most:
+        raise EntryError(f"{name}: too long")
+    try:
+        found = orjson.loads(raw)
+        written = orjson.dumps(found).decode()
+    except orjson.JSONDecodeError:
+        raise EntryError(f"{name}: no JSON") from None
+    except TypeError:  # it reads what is nested deeper than it writes
+        raise EntryError(f"{name}: nested too deep") from None
+    if not isinstance(found, dict):
+        raise EntryError(f"{name}: no JSON object")
+    if b"\\u0000" in raw:  # text in PostgreSQL has no such character
+        raise EntryError(f"{name}: a character of code 0")
+    return found, written

@@ -1,0 +1,248 @@
+"""Say how rows come into each table: the columns, the key, and which of two rows with one key stays. Pure.
+
+A batch is copied into a staging table, which the connection has for itself, and merged from there. The merge
+is the same whatever was written before and in whatever order batches come: a row of lower rank never replaces
+one of higher rank, so an entry may be delivered again.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+from typing import Any, Final, get_args, get_type_hints
+
+from marketswarm.keys import (
+    ALERT_LOG,
+    CHECKED_BARS,
+    FEATURES,
+    INDICATORS,
+    MARKET_DOWNLOADS,
+    MARKET_OBSERVATIONS,
+    MARKET_QUOTES,
+)
+from services.market.fields import require_past
+from services.market.rows import (
+    AlertRow,
+    BarRow,
+    ColumnType,
+    DownloadRow,
+    FeatureRow,
+    IndicatorRow,
+    ObservationRow,
+    QuoteRow,
+    Row,
+    RowMaker,
+    SymbolRow,
+    make_alert_row,
+    make_bar_row,
+    make_download_row,
+    make_feature_row,
+    make_indicator_row,
+    make_observation_row,
+    make_quote_row,
+)
+
+_NEVER: Final = float("-inf")
+# a bus that lost entries has revisions counted anew, under a higher epoch; of equal ones the later entry
+_BY_REV: Final = ("epoch", "rev", "final", "stream_position")
+_BY_ANSWER: Final = ("asked_at", "stream_position")
+_COLUMN_TYPES: Final = {
+    str: ColumnType.TEXT,
+    float: ColumnType.NUMBER,
+    int: ColumnType.COUNT,
+    bool: ColumnType.FLAG,
+}
+_STAGED: Final = {
+    ColumnType.TEXT: "text",
+    ColumnType.NUMBER: "double precision",
+    ColumnType.COUNT: "bigint",
+    ColumnType.FLAG: "boolean",
+    ColumnType.DATE: "text",
+    ColumnType.TIME: "bigint",
+    ColumnType.JSON: "jsonb",
+}
+"""How a staging table holds a column of each type."""
+_MERGED: Final = {
+    ColumnType.TIME: """timestamptz 'epoch' + "{0}" * interval '1 ms'""",
+    ColumnType.DATE: '"{0}"::date',
+}
+"""How a staged column becomes the table's, if not as it is."""
+_SELECTED: Final = {
+    ColumnType.TIME: '(extract(epoch from "{0}") * 1000)::bigint',
+    ColumnType.DATE: """to_char("{0}", 'YYYY-MM-DD')""",
+}
+"""How a table's column becomes that of a row, if not as it is."""
+_UNIX_TIMES: Final = ("start", "at", "asked_at", "epoch")
+"""The columns of records that are times of somebody's clock."""
+
+
+@dataclass(frozen=True, eq=False)
+class TableSchema:
+    """Describe one table.
+
+    Attributes:
+        name: its name.
+        row: the class of its rows, whose fields are its columns.
+        key: its primary key.
+        rank: the columns by which one of two rows with one key stays: the greater one. A null is the least.
+            Empty where the first one stays.
+        newer: the condition in SQL under which a row of the batch (`new`) replaces the one that is there
+            (`old`), if not by the rank.
+        changes: how a replaced row's columns are set, if not simply to the new ones.
+    """
+
+    name: str
+    row: type[Row | SymbolRow]
+    key: tuple[str, ...]
+    rank: tuple[str, ...] = ()
+    newer: str = ""
+    changes: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, in the order of a row's fields."""
+        return self.row._fields
+
+    @cached_property
+    def types(self) -> Mapping[str, ColumnType]:
+        """The type of each column."""
+        hints = get_type_hints(self.row, include_extras=True)
+        return {name: _find_type(hint) for name, hint in hints.items()}
+
+    @property
+    def stage(self) -> str:
+        """The name of the staging table."""
+        return f"stage_{self.name}"
+
+    @property
+    def stage_sql(self) -> str:
+        """The statement that makes the staging table, empty after each transaction."""
+        # no checks: each row is checked once, when it is merged
+        columns = ", ".join(f'"{name}" {_STAGED[kind]}' for name, kind in self.types.items())
+        return f"CREATE TEMPORARY TABLE IF NOT EXISTS {self.stage} ({columns}) ON COMMIT DELETE ROWS"
+
+    @property
+    def merge_sql(self) -> str:
+        """The statement that merges the staged rows; it needs at most one staged row of each key."""
+        replaced = self.changes or ", ".join(
+            f'"{name}" = new."{name}"' for name in self.columns if name not in self.key
+        )
+        newer = self.newer or self._compare_ranks()
+        action = f"UPDATE SET {replaced} WHERE {newer}" if newer else "NOTHING"
+        action = action.replace("new.", "excluded.")
+        return (
+            f"INSERT INTO {self.name} AS old ({self._list(self.columns, {})}) "  # noqa: S608 - our own names
+            f"SELECT {self._list(self.columns, _MERGED)} FROM {self.stage} "
+            f"ON CONFLICT ({', '.join(self.key)}) DO {action}"
+        )
+
+    def list_selected(self, names: Sequence[str]) -> str:
+        """Return what a SELECT lists so that these columns come as they are in a row."""
+        return self._list(names, _SELECTED)
+
+    @cached_property
+    def key_of(self) -> Callable[[Any], Any]:
+        """A function that returns the key of a row."""
+        return itemgetter(*map(self.columns.index, self.key))
+
+    def rank_of(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the rank of a row."""
+        return tuple(_NEVER if (cell := row[place]) is None else cell for place in self._rank_places)
+
+    @cached_property
+    def _rank_places(self) -> Sequence[int]:
+        return tuple(map(self.columns.index, self.rank))
+
+    @cached_property
+    def time_columns(self) -> Sequence[tuple[str, int]]:
+        """The columns that are times of somebody's clock, in epoch milliseconds, and their places."""
+        return [(name, place) for place, name in enumerate(self.columns) if name in _UNIX_TIMES]
+
+    def require_past(self, row: Sequence[Any], now_ms: float) -> None:
+        """Raise EntryError if a time of a row is more than a day after `now_ms`.
+
+        Such a row would never be replaced, and have a partition of its own that is never old enough to go.
+        """
+        for name, place in self.time_columns:
+            if row[place] is not None:
+                require_past(name, row[place], now_ms)
+
+    def _compare_ranks(self) -> str:
+        """Return the condition in SQL that `new` has a greater rank than `old`; empty without ranks."""
+        # NULL stands for a time that nobody knows, which is before any
+        forms = {ColumnType.TIME: "coalesce({1}.{0}, '-infinity')"}
+        sides = (
+            ", ".join(forms.get(self.types[name], "{1}.{0}").format(name, side) for name in self.rank)
+            for side in ("new", "old")
+        )
+        return "({}) > ({})".format(*sides) if self.rank else ""
+
+    def _list(self, names: Sequence[str], forms: Mapping[ColumnType, str]) -> str:
+        """Return columns in SQL, each in the form of its type, and quoted: `values` is a word of SQL."""
+        return ", ".join(forms.get(self.types[name], '"{0}"').format(name) for name in names)
+
+
+def _find_type(hint: Any) -> ColumnType:
+    """Return the type of a column by its annotation, which may be with None."""
+    for each in (hint, *get_args(hint)):
+        if hasattr(each, "__metadata__"):
+            kind: ColumnType = each.__metadata__[0]
+            return kind
+        if each in _COLUMN_TYPES:
+            return _COLUMN_TYPES[each]
+    raise TypeError(f"{hint}: no type of a column")
+
+
+BAR_TABLE: Final = TableSchema("bars", BarRow, ("symbol", "timeframe", "start"), _BY_REV)
+QUOTE_TABLE: Final = TableSchema("quotes", QuoteRow, ("symbol", "at", "source"), _BY_ANSWER)
+OBSERVATION_TABLE: Final = TableSchema("observations", ObservationRow, ("symbol", "start"), _BY_ANSWER)
+INDICATOR_TABLE: Final = TableSchema("indicators", IndicatorRow, ("symbol", "timeframe", "start"), _BY_REV)
+FEATURE_TABLE: Final = TableSchema(
+    "features", FeatureRow, ("symbol", "start"), ("epoch", "rev", "stream_position")
+)
+DOWNLOAD_TABLE: Final = TableSchema("downloads", DownloadRow, ("id",))
+ALERT_TABLE: Final = TableSchema("alerts", AlertRow, ("id",))
+SYMBOL_TABLE: Final = TableSchema(
+    "symbols",
+    SymbolRow,
+    ("symbol",),
+    newer="(new.asset, least(new.first_seen, old.first_seen), greatest(new.last_seen, old.last_seen), "
+    "new.replay AND old.replay) IS DISTINCT FROM (old.asset, old.first_seen, old.last_seen, old.replay)",
+    changes="asset = new.asset, first_seen = least(old.first_seen, new.first_seen), "
+    "last_seen = greatest(old.last_seen, new.last_seen), replay = old.replay AND new.replay",
+)
+TABLES: Final = (
+    BAR_TABLE,
+    QUOTE_TABLE,
+    OBSERVATION_TABLE,
+    INDICATOR_TABLE,
+    FEATURE_TABLE,
+    DOWNLOAD_TABLE,
+    ALERT_TABLE,
+    SYMBOL_TABLE,
+)
+
+STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
+    CHECKED_BARS: (BAR_TABLE, make_bar_row),
+    INDICATORS: (INDICATOR_TABLE, make_indicator_row),
+    FEATURES: (FEATURE_TABLE, make_feature_row),
+    MARKET_QUOTES: (QUOTE_TABLE, make_quote_row),
+    MARKET_OBSERVATIONS: (OBSERVATION_TABLE, make_observation_row),
+    MARKET_DOWNLOADS: (DOWNLOAD_TABLE, make_download_row),
+    ALERT_LOG: (ALERT_TABLE, make_alert_row),
+}
+"""What the entries of each stream become, by the stream's own key."""
+
+
+def keep_highest(table: TableSchema, rows: Iterable[Row]) -> list[Row]:
+    """Return one row of each key, that of the highest rank, and the first of equal ones.
+
+    They are in the order of their keys: two instances that lock the same rows lock them in the same order.
+    """
+    best: dict[Any, Row] = {}
+    for row in rows:
+        key = table.key_of(row)
+        known = best.get(key)
+        if known is None or table.rank_of(row) > table.rank_of(known):
+            best[key] = row
+    return [best[key] for key in sorted(best)]
