@@ -15,6 +15,8 @@ from starlette.websockets import WebSocket
 
 from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
 from marketswarm.market.records import TIMEFRAMES, AssetClass
+from services.board.access.limits import find_quota_headers
+from services.board.access.sessions import find_address
 from services.board.market.archive_reader import DatabaseAwayError, Row
 from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
@@ -45,8 +47,6 @@ from services.board.market.tables import (
     ColumnType,
     make_columns,
 )
-from services.board.rate_limit import find_quota_headers
-from services.board.session_gate import find_address
 
 DEFAULT_TIMEFRAME: Final = "1m"
 RETRY_SEC: Final = "5"

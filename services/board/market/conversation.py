@@ -22,6 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from marketswarm.market.entries import SYMBOL
 from marketswarm.market.records import TIMEFRAMES
+from services.board.access.limits import RateLimiter
 from services.board.market.updates import (
     INTERVAL_SEC,
     MAX_INTERVAL_SEC,
@@ -33,7 +34,6 @@ from services.board.market.updates import (
     Update,
     UpdateHub,
 )
-from services.board.rate_limit import RateLimiter
 
 MESSAGES: Final = 20
 """How many messages a client may send at once."""

@@ -15,8 +15,8 @@ from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
 from marketswarm.market.records import TIMEFRAMES
 from marketswarm.text import escape_text
+from services.board.access.sessions import SessionGate
 from services.board.board import Board
-from services.board.frame import Frame
 from services.board.market.api import make_limit
 from services.board.market.archive_reader import DatabaseAwayError, Row
 from services.board.market.cascade import sort_series, view_sources
@@ -40,8 +40,8 @@ from services.board.market.pages import (
 )
 from services.board.market.query import QueryError, require_symbol
 from services.board.market.states import StoredSeries, list_observations
-from services.board.session_gate import SessionGate
-from services.board.site import answer_error
+from services.board.rendering import Frame
+from services.board.responses import answer_error
 
 NAV: Final = "/market"
 QUARANTINED: Final = 20

@@ -11,8 +11,9 @@ from marketswarm.bus import Bus
 from marketswarm.operator import Silence
 from marketswarm.operator.token import Token
 from marketswarm.operator_link import MAX_SILENCE_SEC, create_silence, read_silences
-from services.board.snapshot import FleetSnapshot
-from services.board.steering import Client, Steering
+from services.board.access.tokens import Client
+from services.board.actions.steering import Steering
+from services.board.fleet.snapshot import FleetSnapshot
 
 PAUSE_REASON: Final = "paused through the management API"
 """The reason of the silences that stand for a pause."""
