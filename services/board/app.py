@@ -16,7 +16,7 @@ from marketswarm.metrics.exporter import list_own_names
 from marketswarm.truth import SYSTEM
 from services.board.access.clients import find_networks
 from services.board.access.guard import OPEN_PATHS, Guard
-from services.board.access.limits import find_quota_headers
+from services.board.access.limits import RefusedError, find_quota_headers
 from services.board.access.sessions import SessionGate
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.api import make_actions
@@ -30,7 +30,7 @@ from services.board.market.site import make_market_site
 from services.board.public.badges import make_badge_site
 from services.board.public.pages import make_public_site
 from services.board.public.visibility import is_public_path
-from services.board.responses import answer_error
+from services.board.responses import answer_error, make_sentence
 from services.board.settings import BoardEnvironment
 from services.board.truth.api import make_truth_api
 from services.board.truth.pages import TruthRoutes, make_truth_pages
@@ -161,6 +161,14 @@ def add_errors(app: FastAPI) -> None:
         headers = error.headers if isinstance(error, HTTPException) else None
         return _answer(request, status, detail, dict(headers or {}))
 
+    async def answer_refused(request: Request, error: Exception) -> Response:
+        """Answer a request that was refused: to a browser in a sentence."""
+        if not isinstance(error, RefusedError) or request.url.path.startswith("/api/"):
+            return await answer_http_error(request, error)
+        answer = answer_error(error.status, "This was not done", make_sentence(error.reason))
+        answer.headers.update(error.headers or {})
+        return answer
+
     async def answer_invalid(request: Request, error: Exception) -> Response:
         """Answer a request with a wrong value; only the names of the wrong parts are repeated."""
         errors = error.errors() if isinstance(error, RequestValidationError) else ()
@@ -172,6 +180,7 @@ def add_errors(app: FastAPI) -> None:
         return _answer(request, 503, "the fleet was not read yet", {"Retry-After": "1"})
 
     app.add_exception_handler(HTTPException, answer_http_error)
+    app.add_exception_handler(RefusedError, answer_refused)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(NotReady, answer_not_ready)
 

@@ -15,6 +15,7 @@ import orjson
 from fastapi import Request
 from starlette.responses import HTMLResponse, Response
 
+from marketswarm.text import escape_text
 from services.board.rendering import ErrorPage, PageModel, render
 
 TYPES: Final[Mapping[str, str]] = {
@@ -97,6 +98,12 @@ def answer_json(request: Request, body: bytes, etag: str) -> Response:
     return Response(body, headers=headers, media_type="application/json")
 
 
-def answer_fresh(value: Any) -> Response:
+def make_sentence(text: str) -> str:
+    """Return a text from others as one sentence on one line."""
+    text = escape_text(text.strip())
+    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
+
+
+def answer_fresh(value: Any, status: int = 200) -> Response:
     """Return a value as JSON that nobody keeps."""
-    return Response(orjson.dumps(value), headers={"Cache-Control": "no-store"}, media_type="application/json")
+    return Response(orjson.dumps(value), status, {"Cache-Control": "no-store"}, "application/json")

@@ -57,7 +57,6 @@ _OPEN_FOLDER: Final = "/static/"
 _READING: Final = ("GET", "HEAD")
 READING_POSTS: Final = ("/api/v1/truth/check",)
 """Paths of requests that have a body and change nothing: who may read may send them."""
-_NO_HEADERS: Final[Mapping[str, str]] = {}
 _CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -326,11 +325,11 @@ def _limit_body(receive: Receive, max_bytes: int) -> Receive:
     return receive_limited
 
 
-async def _refuse(send: Send, status: int, reason: str, more: Mapping[str, str] = _NO_HEADERS) -> None:
+async def _refuse(send: Send, status: int, reason: str, more: Mapping[str, str] | None = None) -> None:
     """Answer with a status, a reason as text and `more` headers, and close the connection."""
     body = f"{reason}\n".encode()
     headers = [
-        *((name.lower().encode(), value.encode()) for name, value in more.items()),
+        *((name.lower().encode(), value.encode()) for name, value in (more or {}).items()),
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),

@@ -10,26 +10,28 @@ from http import HTTPStatus
 from math import ceil
 from typing import Final
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 MAX_KEYS: Final = 10_000
 """How many keys are known; beyond that, the one that was used longest ago is forgotten."""
 
 
-class RefusedError(Exception):
-    """A request is refused: the HTTP `status`, the reason, and in how many seconds to try again, if ever."""
+class RefusedError(HTTPException):
+    """A request is refused: the HTTP `status`, the reason, and in how many seconds to try again, if ever.
+
+    A route lets it pass: the application answers with JSON or with a page, by the path.
+    """
 
     def __init__(self, status: int, reason: str, retry_sec: float | None = None) -> None:
-        super().__init__(reason)
+        headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+        if retry_sec is not None:
+            headers["Retry-After"] = str(ceil(retry_sec))
+        super().__init__(status, reason, headers)
         self.status, self.reason, self.retry_sec = status, reason, retry_sec
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers of the answer that belong to the status."""
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == HTTPStatus.UNAUTHORIZED else {}
-        if self.retry_sec is not None:
-            headers["Retry-After"] = str(ceil(self.retry_sec))
-        return headers
+    def __str__(self) -> str:
+        return self.reason
 
 
 class RateLimiter:

@@ -23,7 +23,7 @@ from starlette.responses import Response
 from marketswarm import log as logs
 from marketswarm.operator.token import Scope, Token
 from services.board.access.limits import RefusedError
-from services.board.access.tokens import Client, TokenVerifier
+from services.board.access.tokens import Client, TokenVerifier, find_address
 
 LASTS_SEC: Final = 12 * 3600.0
 """How long a session lasts."""
@@ -272,11 +272,6 @@ def _is_foreign(request: Request) -> bool:
             return True
     site, mode = (request.headers.get(f"sec-fetch-{name}", "") for name in ("site", "mode"))
     return site in ("cross-site", "same-site") and mode != "navigate"
-
-
-def find_address(request: Request) -> str:
-    """Return the address of a request's client."""
-    return request.client.host if request.client else ""
 
 
 def find_origin(request: Request) -> str:

@@ -4,9 +4,12 @@ The bus is asked at each request, so a token that is revoked is refused at once.
 opened by a token, and asks for it at each request as well.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+from starlette.requests import Request
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
@@ -35,6 +38,11 @@ class Client:
     def name(self) -> str:
         """The name of the token; empty without one."""
         return "" if self.token is None else self.token.name
+
+
+def find_address(request: Request) -> str:
+    """Return the address of a request's client."""
+    return request.client.host if request.client else ""
 
 
 class TokenVerifier:
@@ -66,6 +74,11 @@ class TokenVerifier:
         token = await self.identify(header, client, now, wall)
         self.limit(token, scope, now)
         return token
+
+    async def verify_client(self, request: Request, scope: Scope) -> Client:
+        """Return who sends a request, if the token in its header has the scope; else as `verify`."""
+        header, address = request.headers.get("authorization"), find_address(request)
+        return Client(await self.verify(header, scope, address, time.monotonic(), time.time()), address)
 
     async def identify(self, header: str | None, client: str, now: float, wall: float) -> Token:
         """Return the valid token in the header `Authorization`, whatever its scopes; else as `verify`."""

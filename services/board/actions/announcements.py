@@ -4,23 +4,59 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.operator.announcement import (
+    MAX_CHARS,
+    MAX_TAGS,
     Announcement,
     AnnouncementEntry,
     AnnouncementState,
     fold_announcements,
 )
-from marketswarm.operator_link.announcements import read_announcements, write_announcement
+from marketswarm.operator.fields import Epoch, Name
+from marketswarm.operator_link.announcements import (
+    create_announcement_id,
+    read_announcements,
+    write_announcement,
+)
 from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
+from services.board.actions.steering import Line, VerbBody
 from services.board.settings import PublicSettings
 
 FRESH_SEC: Final = 2.0
 """How long what was read is shown without another look: anybody may ask for the public page."""
+
+
+class AnnouncementBody(VerbBody):
+    """An announcement: an incident or, with a begin and an end, maintenance; times are epoch seconds.
+
+    `author` is by default the token's name. `tags` are public tags; without one it concerns everything.
+    """
+
+    title: Line
+    text: Annotated[str, Field(min_length=1, max_length=MAX_CHARS)]
+    state: AnnouncementState | None = None
+    tags: Annotated[tuple[Name, ...], Field(max_length=MAX_TAGS)] = ()
+    begins_at: Epoch | None = None
+    ends_at: Epoch | None = None
+    author: Line | None = None
+
+
+class AnnouncementUpdateBody(VerbBody):
+    """An update of an announcement: what is not given stays as it was."""
+
+    text: Annotated[str, Field(min_length=1, max_length=MAX_CHARS)]
+    state: AnnouncementState | None = None
+    title: Line | None = None
+    begins_at: Epoch | None = None
+    ends_at: Epoch | None = None
+    author: Line | None = None
 
 
 @dataclass(slots=True)
@@ -53,18 +89,27 @@ class AnnouncementBoard:
                 self._read_at = time.monotonic()
             return self._known
 
-    async def publish(self, client: Client, entry: AnnouncementEntry) -> Announcement:
-        """Publish a new announcement. Raises RefusedError."""
+    async def publish(self, client: Client, body: AnnouncementBody, now: float) -> Announcement:
+        """Publish a new announcement at `now` (epoch seconds).
+
+        Its state is by default `scheduled` for maintenance, and `investigating` for an incident. Raises
+        RefusedError, and ValidationError if a value is out of bounds.
+        """
+        usual = AnnouncementState.INVESTIGATING if body.begins_at is None else AnnouncementState.SCHEDULED
+        given = body.model_dump() | {"author": body.author or client.name, "state": body.state or usual}
+        entry = AnnouncementEntry(id=create_announcement_id(), ts=now, **given)
         self._check_tags(entry)
         await self._write(client, Action.ANNOUNCE, entry)
         return fold_announcements([entry])[0]
 
-    async def update(self, client: Client, ident: str, now: float, **changes: Any) -> Announcement:
-        """Publish an update of an announcement; what `changes` does not name stays as it was.
+    async def update(
+        self, client: Client, body: AnnouncementUpdateBody, ident: str, now: float
+    ) -> Announcement:
+        """Publish an update of an announcement at `now` (epoch seconds).
 
         Raises:
             RefusedError: there is no such announcement, or the bus does not take it.
-            ValueError: a value is out of bounds.
+            ValidationError: a value is out of bounds.
         """
         try:
             found = await read_announcements(self.bus())
@@ -73,8 +118,8 @@ class AnnouncementBoard:
         known = next((one for one in found if one.latest.id == ident), None)
         if known is None:
             raise RefusedError(404, "no such announcement")
-        given = {name: value for name, value in changes.items() if value is not None}
-        entry = replace(known.latest, ts=max(now, known.latest.ts), **given)
+        changes = body.model_dump(exclude_none=True) | {"author": body.author or client.name}
+        entry = replace(known.latest, ts=max(now, known.latest.ts), **changes)
         self._check_tags(entry)
         await self._write(client, Action.UPDATE_ANNOUNCEMENT, entry)
         return Announcement((entry, *known.updates))
@@ -99,9 +144,3 @@ class AnnouncementBoard:
         await self.audit.end(act, AuditOutcome.DONE)
         async with self._reading:  # what is being read now may be from before
             self._read_at = float("-inf")
-
-
-def choose_state(state: AnnouncementState | None, begins_at: float | None) -> AnnouncementState:
-    """Return the state of a new announcement: maintenance is scheduled, an incident is investigated."""
-    usual = AnnouncementState.INVESTIGATING if begins_at is None else AnnouncementState.SCHEDULED
-    return state or usual

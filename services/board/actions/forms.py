@@ -8,20 +8,16 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from marketswarm.operator import ALL
-from marketswarm.operator.announcement import AnnouncementEntry, AnnouncementState
+from marketswarm.operator.announcement import AnnouncementState
 from marketswarm.operator.token import Scope
-from marketswarm.operator_link import create_silence
-from marketswarm.operator_link.announcements import create_announcement_id
 from marketswarm.text import escape_text
-from services.board.access.audit import Action
 from services.board.access.limits import RefusedError
 from services.board.access.sessions import (
     PageNotice,
@@ -32,12 +28,24 @@ from services.board.access.sessions import (
     find_origin,
     read_fields,
 )
-from services.board.actions.announcements import AnnouncementBoard, choose_state
-from services.board.actions.api import AckBody, ChannelTestBody, ResendBody, SilenceBody
-from services.board.actions.steering import RequestAnswer, SilenceAnswer, Steering
+from services.board.actions.announcements import (
+    AnnouncementBoard,
+    AnnouncementBody,
+    AnnouncementUpdateBody,
+)
+from services.board.actions.steering import (
+    AckBody,
+    ChannelTestBody,
+    RequestAnswer,
+    ResendBody,
+    SilenceAnswer,
+    SilenceBody,
+    Steering,
+    VerbBody,
+)
 from services.board.fleet.words import format_age
 from services.board.rendering import render
-from services.board.responses import answer_error, find_assets_path
+from services.board.responses import answer_error, find_assets_path, make_sentence
 
 MAX_NOTICE_CHARS: Final = 500
 _PAGES: Final[Mapping[str, str]] = {
@@ -52,6 +60,7 @@ _OVER: Final = "Your session is over: sign in again."
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _LATER: Final = "The notifier has not answered yet: one that runs within a day does it."
 Act = Callable[[SentForm], Awaitable[PageNotice]]
+B = TypeVar("B", bound=VerbBody)
 Word = Annotated[str, Query(max_length=300)]
 
 
@@ -80,15 +89,7 @@ def make_forms(
     """Return the routes of the forms; `refresh` returns when the board's snapshot includes what was done."""
     forms = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_sign_in(forms, gate)
-    acts: dict[str, Act] = {
-        "ack": lambda form: _acknowledge(steering, form),
-        "silence": lambda form: _add_silence(steering, form),
-        "unsilence": lambda form: _end_silence(steering, form),
-        "test": lambda form: _send_test(steering, form),
-        "announce": lambda form: publish_form(announcements, form),
-        "update": lambda form: update_form(announcements, form),
-        "resend": lambda form: _resend(steering, form),
-    }
+    acts = list_acts(steering) | list_announcement_acts(announcements)
 
     @forms.post("/act/{name}")
     async def act(name: str, request: Request) -> Response:
@@ -99,8 +100,6 @@ def make_forms(
             form = await gate.read_form(request)
         except SessionOver:
             return _lead_to("/sign-in?why=over")
-        except RefusedError as error:
-            return _refuse(error)
         notice = await _run_act(gate, form, acts[name])
         if not notice.is_bad:
             await refresh()
@@ -121,29 +120,22 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
     @forms.post("/sign-in")
     async def sign_in(request: Request) -> Response:
         """Open a session by a token, and lead back to where the person came from."""
-        try:
-            find_origin(request)
-            fields = await read_fields(request)
-        except RefusedError as error:
-            return _refuse(error)
+        find_origin(request)
+        fields = await read_fields(request)
         answer = _lead_to(find_way_back(fields))
         try:
             await gate.open(request, answer, fields.get("token", ""))
         except RefusedError as error:
-            text = _make_sentence(error.reason)
-            page = SignInPage(fields.get("back", ""), fields.get("svc", ""), text)
-            return _answer_sign_in(page, error.status, error.headers)
+            page = SignInPage(fields.get("back", ""), fields.get("svc", ""), make_sentence(error.reason))
+            return _answer_sign_in(page, error.status, error.headers or {})
         return answer
 
     @forms.post("/sign-out")
     async def sign_out(request: Request) -> Response:
         """End the session."""
         answer = _lead_to("/sign-in")
-        try:
-            find_origin(request)
-            await gate.close(request, answer)
-        except RefusedError as error:
-            return _refuse(error)
+        find_origin(request)
+        await gate.close(request, answer)
         return answer
 
 
@@ -153,59 +145,88 @@ async def _run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
         gate.limit(form, Scope.WRITE)
         return await act(form)
     except RefusedError as error:
-        return PageNotice(_make_sentence(error.reason), is_bad=True)
+        return PageNotice(make_sentence(error.reason), is_bad=True)
     except ValidationError as error:
         names = {str(each["loc"][0]) if each["loc"] else "form" for each in error.errors(include_input=False)}
         return PageNotice(f"Nothing was done. Wrong or missing: {', '.join(sorted(names))}.", is_bad=True)
 
 
-async def _acknowledge(steering: Steering, form: SentForm) -> PageNotice:
-    """Acknowledge an outage in the name of a person."""
-    by = AckBody(by=form.fields.get("by")).by or form.session.token.name
-    form.session.author = by
-    found = await steering.request_notifier(form.client, Action.ACK, form.fields.get("svc", ""), by)
-    return _describe_answers(found, _LATER)
+def list_acts(steering: Steering) -> dict[str, Act]:
+    """Return what each form about services and messages does, by its name."""
+
+    async def acknowledge(form: SentForm) -> PageNotice:
+        """Acknowledge an outage in the name of a person."""
+        svc = form.fields.get("svc", "")
+        found = await steering.acknowledge(form.client, _read_body(form, AckBody), svc)
+        return _describe_answers(found, _LATER)
+
+    async def add_silence(form: SentForm) -> PageNotice:
+        """Silence a service for a while."""
+        services = tuple(filter(None, (form.fields.get("svc"),)))
+        for_sec, reason = _parse_sec(form.fields.get("for_sec", "")), form.fields.get("reason", "")
+        body = _read_body(form, SilenceBody, services=services, for_sec=for_sec, reason=reason)
+        found = await steering.add_silence(form.client, body, time.time())
+        return _describe_silence(found, f"silenced for {format_age(body.for_sec)}")
+
+    async def end_silence(form: SentForm) -> PageNotice:
+        """End a silence now."""
+        found = await steering.end_silence(form.client, form.fields.get("id", ""), time.time())
+        return _describe_silence(found, "not silenced any more")
+
+    async def send_test(form: SentForm) -> PageNotice:
+        """Send a test message over every channel."""
+        found = await steering.send_test(form.client, _read_body(form, ChannelTestBody))
+        return _describe_answers(found, "The notifier did not finish in time.")
+
+    async def resend(form: SentForm) -> PageNotice:
+        """Send a message that was given up again, or all of them."""
+        body = _read_body(form, ResendBody, id=form.fields.get("id"))
+        return _describe_answers(await steering.resend(form.client, body), _LATER)
+
+    return {
+        "ack": acknowledge,
+        "silence": add_silence,
+        "unsilence": end_silence,
+        "test": send_test,
+        "resend": resend,
+    }
 
 
-async def _add_silence(steering: Steering, form: SentForm) -> PageNotice:
-    """Silence a service for a while."""
-    fields, now = form.fields, time.time()
-    body = SilenceBody.model_validate(
-        {
-            "services": tuple(filter(None, (fields.get("svc"),))),
-            "for_sec": _parse_sec(fields.get("for_sec", "")),
-            "reason": fields.get("reason", ""),
-            "author": fields.get("by"),
-        }
-    )
-    author = body.author or form.session.token.name
-    form.session.author = author
-    silence = create_silence(
-        body.services, body.tags, body.for_sec, author=author, reason=body.reason, now=now
-    )
-    found = await steering.add_silence(form.client, silence, now)
-    return _describe_silence(found, f"silenced for {format_age(body.for_sec)}")
+def list_announcement_acts(announcements: AnnouncementBoard) -> dict[str, Act]:
+    """Return what each form about announcements does, by its name."""
+
+    async def publish(form: SentForm) -> PageNotice:
+        """Publish a new announcement."""
+        fields = form.fields
+        body = _read_body(
+            form,
+            AnnouncementBody,
+            title=fields.get("title", ""),
+            text=read_lines(fields),
+            state=read_state(fields),
+            tags=tuple(filter(None, (fields.get("tag"),))),
+            begins_at=parse_moment(fields.get("begins", "")),
+            ends_at=parse_moment(fields.get("ends", "")),
+        )
+        found = await announcements.publish(form.client, body, time.time())
+        return PageNotice(f"Published: {found.latest.title}.")
+
+    async def update(form: SentForm) -> PageNotice:
+        """Publish an update of an announcement."""
+        text, state = read_lines(form.fields), read_state(form.fields)
+        body = _read_body(form, AnnouncementUpdateBody, text=text, state=state)
+        found = await announcements.update(form.client, body, form.fields.get("id", ""), time.time())
+        return PageNotice(f"{found.latest.title}: the update is published.")
+
+    return {"announce": publish, "update": update}
 
 
-async def _end_silence(steering: Steering, form: SentForm) -> PageNotice:
-    """End a silence now."""
-    found = await steering.end_silence(form.client, form.fields.get("id", ""), time.time())
-    return _describe_silence(found, "not silenced any more")
-
-
-async def _send_test(steering: Steering, form: SentForm) -> PageNotice:
-    """Send a test message over every channel."""
-    by = ChannelTestBody(by=form.fields.get("by")).by or form.session.author
-    found = await steering.request_notifier(form.client, Action.TEST, ALL, by)
-    return _describe_answers(found, "The notifier did not finish in time.")
-
-
-async def _resend(steering: Steering, form: SentForm) -> PageNotice:
-    """Send a message that was given up again, or all of them."""
-    body = ResendBody.model_validate({"id": form.fields.get("id"), "by": form.fields.get("by")})
-    by = body.by or form.session.author
-    found = await steering.request_notifier(form.client, Action.RESEND, body.id or ALL, by)
-    return _describe_answers(found, _LATER)
+def _read_body(form: SentForm, model: type[B], **given: Any) -> B:
+    """Return what a verb takes, in the name of the person; the next forms propose that name."""
+    field = "by" if "by" in model.model_fields else "author"
+    body = model.model_validate(given | {field: form.fields.get("by") or form.session.author})
+    form.session.author = getattr(body, field)
+    return body
 
 
 def _parse_sec(text: str) -> float:
@@ -216,7 +237,7 @@ def _parse_sec(text: str) -> float:
 def _describe_answers(found: RequestAnswer, unanswered: str) -> PageNotice:
     """Return what the notifier answered, in words."""
     lines = [f"{each.channel}: {each.said}" if each.channel else each.said for each in found.answers]
-    said = _make_sentence("; ".join(lines)) if lines else ""
+    said = make_sentence("; ".join(lines)) if lines else ""
     text = " ".join(filter(None, (said, "" if found.done else unanswered, _describe_refused(found.refused))))
     return PageNotice(text[:MAX_NOTICE_CHARS], is_bad=not found.ok)
 
@@ -230,13 +251,7 @@ def _describe_silence(found: SilenceAnswer, what: str) -> PageNotice:
 
 def _describe_refused(refused: Mapping[str, str]) -> str:
     """Return which buses did not take something, and why."""
-    return " ".join(_make_sentence(f"bus {name} did not take it: {why}") for name, why in refused.items())
-
-
-def _make_sentence(text: str) -> str:
-    """Return a text from others as one sentence on one line."""
-    text = escape_text(text.strip())
-    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
+    return " ".join(make_sentence(f"bus {name} did not take it: {why}") for name, why in refused.items())
 
 
 def find_way_back(fields: Mapping[str, str]) -> str:
@@ -252,57 +267,10 @@ def _lead_to(path: str) -> Response:
     return RedirectResponse(path, 303, _NO_STORE)
 
 
-def _refuse(error: RefusedError) -> Response:
-    """Return a page that says why a form was refused."""
-    answer = answer_error(error.status, "This was not done", _make_sentence(error.reason))
-    answer.headers.update(error.headers)
-    return answer
-
-
 def _answer_sign_in(page: SignInPage, status: int = 200, headers: Mapping[str, Any] = _NO_STORE) -> Response:
     """Return the page on which a token is given."""
     page = replace(page, assets=find_assets_path())
     return HTMLResponse(render(page), status, {**headers, **_NO_STORE})
-
-
-async def publish_form(announcements: AnnouncementBoard, form: SentForm) -> PageNotice:
-    """Publish a new announcement."""
-    fields, now = form.fields, time.time()
-    begins_at, ends_at = parse_moment(fields.get("begins", "")), parse_moment(fields.get("ends", ""))
-    entry = AnnouncementEntry(
-        id=create_announcement_id(),
-        ts=now,
-        title=fields.get("title", ""),
-        text=read_lines(fields),
-        state=choose_state(read_state(fields), begins_at),
-        author=_read_author(form),
-        tags=tuple(filter(None, (fields.get("tag"),))),
-        begins_at=begins_at,
-        ends_at=ends_at,
-    )
-    found = await announcements.publish(form.client, entry)
-    return PageNotice(f"Published: {found.latest.title}.")
-
-
-async def update_form(announcements: AnnouncementBoard, form: SentForm) -> PageNotice:
-    """Publish an update of an announcement."""
-    fields = form.fields
-    found = await announcements.update(
-        form.client,
-        fields.get("id", ""),
-        time.time(),
-        text=read_lines(fields),
-        state=read_state(fields),
-        author=_read_author(form),
-    )
-    return PageNotice(f"{found.latest.title}: the update is published.")
-
-
-def _read_author(form: SentForm) -> str:
-    """Return the name of who wrote a form, which the next forms propose."""
-    author = form.fields.get("by") or form.session.token.name
-    form.session.author = author
-    return author
 
 
 def read_state(fields: Mapping[str, str]) -> AnnouncementState | None:

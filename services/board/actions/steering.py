@@ -1,4 +1,6 @@
-"""Act on the fleet for clients with a token: silences, acknowledgements, test messages.
+"""Act on the fleet for clients with a token: silences, acknowledgements, test messages. A function a verb.
+
+The API and the forms of the pages make a body of what a client sent, and call the verb with it.
 
 Each act is in the audit log before it is done; what can't be noted there is not done.
 """
@@ -8,14 +10,19 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from marketswarm.bus import Bus, NoBusError
-from marketswarm.operator import Answer, RequestKind, Silence
+from marketswarm.operator import ALL, Answer, RequestKind, Silence
+from marketswarm.operator.fields import Name, Text
 from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
 from marketswarm.operator_link import (
+    MAX_SILENCE_SEC,
     collect_answers,
     create_request,
+    create_silence,
     read_silences,
     send_request,
     write_silence,
@@ -31,6 +38,53 @@ GRACE_SEC: Final = 1.0
 """How many seconds after `answer_sec` the last answer may still arrive."""
 MAX_WAITING: Final = 20
 """How many clients may wait for the notifier at once."""
+
+
+def _require_printable(text: str) -> str:
+    """Return a text without the blanks around it. Raises ValueError if it can't be shown on one line."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError("it can't be shown on one line")
+    return text.strip()
+
+
+Line = Annotated[Name, AfterValidator(_require_printable)]
+Names = Annotated[tuple[Name, ...], Field(max_length=50)]
+
+
+class VerbBody(BaseModel):
+    """What a client sends for a verb: no conversions, no unknown keys, and nothing of it in an error."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class SilenceBody(VerbBody):
+    """A silence: services, by name or pattern, and tags; `author` is by default the token's name."""
+
+    services: Names = ()
+    tags: Names = ()
+    for_sec: Annotated[float, Field(gt=0, le=MAX_SILENCE_SEC, allow_inf_nan=False)]
+    reason: Annotated[Text, AfterValidator(_require_printable)]
+    author: Line | None = None
+
+
+class AckBody(VerbBody):
+    """Who sees to an outage; by default the token's name."""
+
+    by: Line | None = None
+
+
+class ResendBody(VerbBody):
+    """The message to send again, by default every one, and who does; by default the token's name."""
+
+    id: Name | None = None
+    by: Line | None = None
+
+
+class ChannelTestBody(VerbBody):
+    """The channel to test, by default every one, and who does; by default the token's name."""
+
+    channel: Name | None = None
+    by: Line | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +125,7 @@ class Steering:
     """Acts on one fleet.
 
     `buses` returns every bus of the fleet, and `truth` the truth in force. Every async method may raise
-    RefusedError.
+    RefusedError, and ValidationError for an impossible name.
     """
 
     buses: Callable[[], Sequence[Bus]]
@@ -80,8 +134,12 @@ class Steering:
     answer_sec: float = ANSWER_SEC
     _waiting: int = field(default=0, init=False)
 
-    async def add_silence(self, client: Client, silence: Silence, now: float) -> SilenceAnswer:
+    async def add_silence(self, client: Client, body: SilenceBody, now: float) -> SilenceAnswer:
         """Set a silence at `now` (epoch seconds), if the truth has each name in it."""
+        author = body.author or client.name
+        silence = create_silence(
+            body.services, body.tags, body.for_sec, author=author, reason=body.reason, now=now
+        )
         targets = list_targets(self.truth())
         unknown = find_unknown_target(silence, targets)
         if unknown is not None:
@@ -102,11 +160,23 @@ class Steering:
             return _make_answer(found, self.truth(), {})
         return await self._write_silence(Action.UNSILENCE, client, found.end_at(now), now)
 
-    async def request_notifier(self, client: Client, action: Action, what: str, by: str) -> RequestAnswer:
-        """Send a request to the notifier, and return what it answers in time.
+    async def acknowledge(self, client: Client, body: AckBody, svc: str) -> RequestAnswer:
+        """Have the notifier send no reminders of an outage; `svc` is the service or the id of its miss."""
+        return await self._request_notifier(client, Action.ACK, svc, body.by)
 
-        Raises ValidationError for an impossible name.
-        """
+    async def send_test(self, client: Client, body: ChannelTestBody) -> RequestAnswer:
+        """Have the notifier send a test message over one channel, or over all."""
+        return await self._request_notifier(client, Action.TEST, body.channel or ALL, body.by)
+
+    async def resend(self, client: Client, body: ResendBody) -> RequestAnswer:
+        """Have the notifier send a message again that was given up, or all of them."""
+        return await self._request_notifier(client, Action.RESEND, body.id or ALL, body.by)
+
+    async def _request_notifier(
+        self, client: Client, action: Action, what: str, by: str | None
+    ) -> RequestAnswer:
+        """Send a request to the notifier, and return what it answers in time."""
+        by = by or client.name
         if self._waiting >= MAX_WAITING:
             raise RefusedError(503, "too many clients wait for the notifier", RETRY_SEC)
         request = create_request(RequestKind(action), what, by, time.time())

@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 from marketswarm.market.computed import FEATURE_NAMES, INDICATOR_VALUES
 from marketswarm.market.records import TIMEFRAMES, AssetClass
 from services.board.access.limits import find_quota_headers
-from services.board.access.sessions import find_address
+from services.board.access.tokens import find_address
 from services.board.market.archive_reader import DatabaseAwayError, Row
 from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag

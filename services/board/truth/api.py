@@ -5,7 +5,6 @@ SHA-256; a document is seeded only in place of the one whose `ETag` the client n
 """
 
 import contextlib
-import time
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final
@@ -18,8 +17,7 @@ from marketswarm.bus import BusError
 from marketswarm.operator.token import Scope
 from marketswarm.truth import diff_truths
 from services.board.access.limits import RefusedError
-from services.board.access.sessions import find_address
-from services.board.access.tokens import Client, TokenVerifier
+from services.board.access.tokens import TokenVerifier
 from services.board.responses import answer_fresh, answer_json
 from services.board.truth.documents import RevisionView, read_revisions_of
 from services.board.truth.editor import CheckAnswer, SeedAnswer, TruthEditor
@@ -79,10 +77,7 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
     @api.get("", responses=_AWAY | {409: {"description": "The document in force is not valid"}})
     async def read_truth(request: Request) -> Response:
         """Return the document in force, byte for byte; its `ETag` is for `If-Match`."""
-        try:
-            found = await editor.read_in_force()
-        except RefusedError as error:
-            raise _make_http_error(error) from None
+        found = await editor.read_in_force()
         if found.truth is None:  # it may hold secrets
             raise HTTPException(409, "the document in force is not valid: `marketswarm truth` says why")
         return answer_json(request, found.raw, _make_etag(found.sha256))
@@ -98,21 +93,15 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
     @api.get("/revisions/{number}", responses=_UNKNOWN)
     async def read_one_revision(number: Number, request: Request) -> Response:
         """Return the document of a revision, byte for byte."""
-        try:
-            found = await editor.find_revision(number)
-            await editor.parse_revision(found)
-        except RefusedError as error:
-            raise _make_http_error(error) from None
+        found = await editor.find_revision(number)
+        await editor.parse_revision(found)
         return answer_json(request, found.document, _make_etag(found.sha256))
 
     @api.get("/diff", response_model=DiffAnswer, responses=_UNKNOWN)
     async def compare_revisions(older: QueryNumber, newer: QueryNumber) -> Response:
         """Return what changed between two revisions, as `marketswarm truth diff --json` prints it."""
-        try:
-            first, second = [await editor.find_revision(number) for number in (older, newer)]
-            changes = diff_truths(await editor.parse_revision(first), await editor.parse_revision(second))
-        except RefusedError as error:
-            raise _make_http_error(error) from None
+        first, second = [await editor.find_revision(number) for number in (older, newer)]
+        changes = diff_truths(await editor.parse_revision(first), await editor.parse_revision(second))
         is_same = first.sha256 == second.sha256
         return answer_fresh(DiffAnswer(f"revision {older}", f"revision {newer}", is_same, **asdict(changes)))
 
@@ -128,11 +117,7 @@ def _add_check(api: APIRouter, editor: TruthEditor) -> None:
     )
     async def check(request: Request) -> Response:
         """Return what is wrong with a document, as `marketswarm validate`, and what it would change."""
-        raw = await _read_document(request)
-        try:
-            return answer_fresh(await editor.check(raw))
-        except RefusedError as error:
-            raise _make_http_error(error) from None
+        return answer_fresh(await editor.check(await _read_document(request)))
 
 
 def _add_seeding(api: APIRouter, editor: TruthEditor, verifier: TokenVerifier) -> None:
@@ -148,13 +133,11 @@ def _add_seeding(api: APIRouter, editor: TruthEditor, verifier: TokenVerifier) -
     )
     async def seed(request: Request) -> Response:
         """Seed a document on every bus, or on none, in place of the one that `If-Match` names."""
-        header, address = request.headers.get("authorization"), find_address(request)
-        raw = b""
+        client = await verifier.verify_client(request, Scope.SEED)
+        replaces = _parse_etag(request.headers.get("if-match", ""))
+        raw = await _read_document(request)
         try:
-            token = await verifier.verify(header, Scope.SEED, address, time.monotonic(), time.time())
-            replaces = _parse_etag(request.headers.get("if-match", ""))
-            raw = await _read_document(request)
-            done = await editor.seed(Client(token, address), raw, token.name, replaces)
+            done = await editor.seed(client, raw, client.name, replaces)
         except RefusedError as error:
             return await _explain_refusal(editor, error, raw)
         answer = answer_fresh(done)
@@ -163,16 +146,15 @@ def _add_seeding(api: APIRouter, editor: TruthEditor, verifier: TokenVerifier) -
 
 
 async def _explain_refusal(editor: TruthEditor, error: RefusedError, raw: bytes) -> Response:
-    """Return why a document was not seeded, with all its errors; or raise the error of the application."""
-    headers = dict(error.headers)
+    """Return why a document was not seeded, with all its errors; or raise the refusal."""
     with contextlib.suppress(RefusedError):  # the first refusal says more
         if error.status == HTTPStatus.PRECONDITION_FAILED:
-            headers["ETag"] = _make_etag((await editor.read_in_force()).sha256)
+            error.headers = {"ETag": _make_etag((await editor.read_in_force()).sha256)}
         if error.status == HTTPStatus.UNPROCESSABLE_ENTITY and (found := await editor.check(raw)).errors:
             answer = answer_fresh({"detail": error.reason, "errors": found.errors})
             answer.status_code = error.status
             return answer
-    raise HTTPException(error.status, error.reason, headers)
+    raise error
 
 
 async def _read_document(request: Request) -> bytes:
@@ -192,8 +174,3 @@ def _parse_etag(text: str) -> str:
     if not text:
         raise RefusedError(428, "`If-Match` must have the `ETag` of the document that you edited")
     return text.strip().strip('"')
-
-
-def _make_http_error(error: RefusedError) -> HTTPException:
-    """Return the error that the application answers with."""
-    return HTTPException(error.status, error.reason, error.headers)

@@ -22,7 +22,7 @@ from services.board.access.sessions import PageNotice, SentForm, SessionGate, Se
 from services.board.board import Board
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.rendering import Frame
-from services.board.responses import answer_error, answer_page
+from services.board.responses import answer_page
 from services.board.truth.documents import (
     MAX_SHOWN_BYTES,
     DiffLine,
@@ -140,19 +140,13 @@ def _add_reading(site: APIRouter, routes: TruthRoutes) -> None:
     async def show_truth(request: Request, older: int | None = None, newer: int | None = None) -> Response:
         """Show the truth in force, who applies it, its revisions, and the difference of two of them."""
         frame = await routes.make_frame(request, "Truth")
-        try:
-            return answer_page(await make_truth_page(routes, frame, older, newer))
-        except RefusedError as error:
-            return _refuse(error)
+        return answer_page(await make_truth_page(routes, frame, older, newer))
 
     @site.get("/truth/edit")
     async def show_editor(request: Request) -> Response:
         """Show the document in force in a field."""
         frame = await routes.make_frame(request, "Edit the truth")
-        try:
-            current = await routes.editor.read_in_force()
-        except RefusedError as error:
-            return _refuse(error)
+        current = await routes.editor.read_in_force()
         may_see = frame.session is not None and frame.session.may_seed
         problem = TOO_LONG if len(current.raw) > MAX_SHOWN_BYTES else ""
         text = current.raw.decode("utf-8", "replace") if may_see and not problem else ""
@@ -162,10 +156,7 @@ def _add_reading(site: APIRouter, routes: TruthRoutes) -> None:
     async def show_rollback(request: Request, revision: Revision) -> Response:
         """Show what seeding an earlier revision again would change."""
         frame = await routes.make_frame(request, f"Roll back to revision {revision}")
-        try:
-            return answer_page(await review_revision(routes, frame, revision))
-        except RefusedError as error:
-            return _refuse(error)
+        return answer_page(await review_revision(routes, frame, revision))
 
 
 def _add_forms(site: APIRouter, routes: TruthRoutes) -> None:
@@ -179,8 +170,6 @@ def _add_forms(site: APIRouter, routes: TruthRoutes) -> None:
             return await act(form)
         except SessionOver:
             return RedirectResponse("/sign-in?why=over&back=truth", 303, {"Cache-Control": "no-store"})
-        except RefusedError as error:
-            return _refuse(error)
 
     @site.post("/truth/check")
     async def check(request: Request) -> Response:
@@ -326,11 +315,3 @@ def _describe(done: SeedAnswer) -> str:
     unheard = "; ".join(f"{', '.join(services)} on {bus}" for bus, services in done.unheard.items())
     warning = f" The healer may not hear {unheard}: `marketswarm seed` renews its users." if unheard else ""
     return escape_text(f"Revision {done.revision} is in force.{warning}")[:500]
-
-
-def _refuse(error: RefusedError) -> Response:
-    """Return a page that says why something was not done."""
-    reason = escape_text(error.reason)
-    answer = answer_error(error.status, "This was not done", f"{reason[:1].upper()}{reason[1:]}.")
-    answer.headers.update(error.headers)
-    return answer

@@ -1,12 +1,11 @@
 """What is published is there at once, also while the list is being read."""
 
 import asyncio
-from types import SimpleNamespace
 
-from marketswarm.operator.announcement import AnnouncementEntry, AnnouncementState
 from marketswarm.testing import MemoryBus
+from services.board.access.tokens import Client
 from services.board.actions import announcements as module
-from services.board.actions.announcements import AnnouncementBoard
+from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody
 from services.board.settings import PublicSettings
 from support.waiting import auntil
 
@@ -33,11 +32,8 @@ async def test_what_is_published_while_the_list_is_read_is_there_with_the_next_l
     board = AnnouncementBoard(lambda: bus, NoAudit(), PublicSettings)
     looking = asyncio.create_task(board.read())
     await waiting.wait()
-    entry = AnnouncementEntry(
-        id="1f0c", ts=1.0, author="kim", state=AnnouncementState.INVESTIGATING, title="Slow", text="We look."
-    )
-    client = SimpleNamespace(token=None, address="127.0.0.1")
-    publishing = asyncio.create_task(board.publish(client, entry))
+    body, client = AnnouncementBody(title="Slow", text="We look.", author="kim"), Client(None, "127.0.0.1")
+    publishing = asyncio.create_task(board.publish(client, body, 1.0))
     await auntil(lambda: bus.client.exists("board:announcements"))
     release.set()
     assert await looking == ()

@@ -308,7 +308,7 @@ async def test_without_a_bus_it_is_refused_and_that_is_audited(client):
 
 async def test_a_token_that_writes_too_often_is_told_when_to_come_back(client, monkeypatch):
     monkeypatch.setattr(
-        "services.board.actions.api.time", SimpleNamespace(monotonic=lambda: 1000.0, time=time.time)
+        "services.board.access.tokens.time", SimpleNamespace(monotonic=lambda: 1000.0, time=time.time)
     )
     answers = [await client.ask("DELETE", "/silences/x") for _ in range(11)]
     assert [each.status_code for each in answers] == [404] * 10 + [429]

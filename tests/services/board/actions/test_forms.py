@@ -25,6 +25,7 @@ from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.forms import find_way_back, make_forms
 from services.board.actions.steering import Steering
+from services.board.app import add_errors
 from services.board.settings import PublicSettings
 
 TRUTH = parse_truth(b'{"services": {"rss_agg": {"tags": ["ingest"]}, "mesh": {}, "healer": {}}}').truth
@@ -54,6 +55,7 @@ class Browser:
         self.gate = SessionGate(TokenVerifier(lambda: self.system), "board_8080")
         announcements = AnnouncementBoard(lambda: self.system, AuditLog(lambda: self.system), lambda: PUBLIC)
         app = FastAPI()
+        add_errors(app)
         app.include_router(make_forms(self.gate, self.steering, self.refresh, announcements))
 
         @app.get("/view")
@@ -311,6 +313,8 @@ async def test_a_form_that_another_page_sent_is_refused(browser):
         for origin in OTHER_ORIGINS:
             answer = await browser.post(path, fields | {"csrf": csrf}, Origin=origin)
             assert answer.status_code == 403, (path, origin)
+    for words in ("<h1>This was not done</h1>", "This form was not sent by a page of "):
+        assert words in answer.text
     assert await browser.audit() == []
     assert await browser.view() is not None
 

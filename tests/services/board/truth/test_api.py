@@ -154,7 +154,7 @@ async def test_a_wrong_document_is_refused_with_all_its_errors(client):
 
 async def test_a_token_seeds_ten_times_at_once_and_then_waits(client, monkeypatch):
     monkeypatch.setattr(
-        "services.board.truth.api.time", SimpleNamespace(monotonic=lambda: 1000.0, time=time.time)
+        "services.board.access.tokens.time", SimpleNamespace(monotonic=lambda: 1000.0, time=time.time)
     )
     mine = await client.log_in(Scope.SEED)
     answers = [await client.http.put("/truth", content=NEW, headers=mine) for _ in range(11)]
