@@ -1,7 +1,7 @@
 """Put the application together: pages, the API, health checks, errors, and the guard around them."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
@@ -14,33 +14,53 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from marketswarm import __version__
 from marketswarm.metrics.exporter import list_own_names
 from marketswarm.truth import SYSTEM
-from services.board.actions import make_actions
-from services.board.announcements import AnnouncementBoard
-from services.board.api import make_api
-from services.board.badge_site import make_badge_site
-from services.board.board import Board, NotReady
-from services.board.clients import find_networks
-from services.board.controls import Controls
-from services.board.forms import make_forms
-from services.board.guard import OPEN_PATHS, Guard
+from services.board.access.clients import find_networks
+from services.board.access.guard import OPEN_PATHS, Guard
+from services.board.access.limits import RefusedError, find_quota_headers
+from services.board.access.sessions import SessionGate
+from services.board.actions.announcements import AnnouncementBoard
+from services.board.actions.api import make_actions
+from services.board.actions.forms import make_forms
+from services.board.board import Board, Controls, NotReady
+from services.board.fleet.api import make_api
+from services.board.fleet.pages import make_site
 from services.board.market.api import make_market_api
 from services.board.market.market import Market
 from services.board.market.site import make_market_site
-from services.board.openapi import describe_failures
-from services.board.public import is_public_path
-from services.board.public_site import make_public_site
-from services.board.rate_limit import find_quota_headers
-from services.board.session_gate import SessionGate
+from services.board.public.badges import make_badge_site
+from services.board.public.pages import make_public_site
+from services.board.public.visibility import is_public_path
+from services.board.responses import answer_error, make_sentence
 from services.board.settings import BoardEnvironment
-from services.board.site import answer_error, make_site
-from services.board.truth_api import make_truth_api
-from services.board.truth_pages import TruthRoutes, make_truth_pages
+from services.board.truth.api import make_truth_api
+from services.board.truth.pages import TruthRoutes, make_truth_pages
 
 REFRESH_SEC = 1.5
 """How long the answer to a form waits until the board has read what the form changed."""
 STREAM_PATH = "/api/v1/stream"
 PACK_LEVEL = 4
 PACK_BYTES = 500
+_TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
+_JSON: Final = {"application/json": {"schema": {"$ref": "#/components/schemas/Failure"}}}
+_FAILURE: Final = {
+    "type": "object",
+    "title": "Failure",
+    "required": ["detail"],
+    "properties": {"detail": {"type": "string", "title": "Detail"}},
+}
+_EVERYWHERE: Final = {
+    "401": "A token is needed: the client is on another machine, or wants to change something",
+    "403": "The token lacks the scope",
+    "413": "The body is too long",
+    "414": "The path or the query is too long",
+    "421": "The host name is not the board's",
+    "429": "Too many requests, or too many wrong tokens: `Retry-After` says when to try again",
+    "431": "The headers are too long",
+    "503": "The board has nothing to show yet, or a bus does not answer",
+}
+_WITH_PARAMETERS: Final = {"404": "There is no such thing", "422": "A value is wrong; `detail` names it"}
+_OWN: Final = ("HTTPValidationError", "ValidationError")
+"""The names of FastAPI's own schemas of an answer to a wrong value."""
 
 
 class _App(FastAPI):
@@ -141,6 +161,14 @@ def add_errors(app: FastAPI) -> None:
         headers = error.headers if isinstance(error, HTTPException) else None
         return _answer(request, status, detail, dict(headers or {}))
 
+    async def answer_refused(request: Request, error: Exception) -> Response:
+        """Answer a request that was refused: to a browser in a sentence."""
+        if not isinstance(error, RefusedError) or request.url.path.startswith("/api/"):
+            return await answer_http_error(request, error)
+        answer = answer_error(error.status, "This was not done", make_sentence(error.reason))
+        answer.headers.update(error.headers or {})
+        return answer
+
     async def answer_invalid(request: Request, error: Exception) -> Response:
         """Answer a request with a wrong value; only the names of the wrong parts are repeated."""
         errors = error.errors() if isinstance(error, RequestValidationError) else ()
@@ -152,6 +180,7 @@ def add_errors(app: FastAPI) -> None:
         return _answer(request, 503, "the fleet was not read yet", {"Retry-After": "1"})
 
     app.add_exception_handler(HTTPException, answer_http_error)
+    app.add_exception_handler(RefusedError, answer_refused)
     app.add_exception_handler(RequestValidationError, answer_invalid)
     app.add_exception_handler(NotReady, answer_not_ready)
 
@@ -163,3 +192,29 @@ def _answer(request: Request, status: int, detail: str, headers: dict[str, str])
     answer = answer_error(status, detail[:1].upper() + detail[1:], "")
     answer.headers.update(headers)
     return answer
+
+
+def describe_failures(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an OpenAPI document with the failures of each operation; other answers stay as they are."""
+    paths = {
+        path: {method: _describe_operation(each, path) for method, each in item.items()}
+        for path, item in document.get("paths", {}).items()
+    }
+    components = document.get("components", {})
+    schemas = {name: each for name, each in components.get("schemas", {}).items() if name not in _OWN}
+    schemas["Failure"] = _FAILURE
+    return {**document, "paths": paths, "components": {**components, "schemas": schemas}}
+
+
+def _describe_operation(operation: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return one operation with its failures."""
+    answers = dict(operation.get("responses", {}))
+    takes_values = bool(operation.get("parameters")) or "requestBody" in operation
+    for status, words in (_EVERYWHERE | (_WITH_PARAMETERS if takes_values else {})).items():
+        known = answers.get(status, {})
+        has_own = "content" in known and status != "422"
+        content = known["content"] if has_own else {**_TEXT, **(_JSON if path.startswith("/api/") else {})}
+        answers[status] = {"description": words, **known, "content": content}
+    if "422" in answers:
+        answers["422"] = {**answers["422"], "content": _JSON}
+    return {**operation, "responses": answers}

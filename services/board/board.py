@@ -1,4 +1,8 @@
-"""Hold what the answers of the board are made from: the reader, the stream, the truth and the buses."""
+"""Hold what the answers of the board are made from, and what changes the fleet for clients.
+
+The pages, the API and the pings share one of each. So a token's writes and an address's wrong tokens count
+once, whichever way they come, and one of them at a time edits the truth.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,12 +16,16 @@ from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
 from marketswarm.status.topology import MESH, read_topology
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.truth import SYSTEM, AccessPoint, Truth
-from services.board.assets import find_assets_path
-from services.board.fleet_reader import STALE_SEC, FleetReader
-from services.board.frame import Frame
+from services.board.access.audit import AuditLog
+from services.board.access.tokens import TokenVerifier
+from services.board.actions.steering import Steering
+from services.board.fleet.reader import STALE_SEC, FleetReader
+from services.board.fleet.snapshot import FleetSnapshot
+from services.board.fleet.stream import StreamHub
+from services.board.rendering import Frame
+from services.board.responses import find_assets_path
 from services.board.settings import BoardEnvironment, BoardSettings, PublicSettings
-from services.board.snapshot import FleetSnapshot
-from services.board.stream import StreamHub
+from services.board.truth.editor import TruthEditor
 
 
 class NotReady(Exception):  # noqa: N818 - becomes an answer
@@ -79,3 +87,30 @@ class Board:
         """Return the access point at which mesh writes its snapshot `name`, by the truth."""
         section = self.truth.services.get(MESH)
         return point_like(section.access_points.publish_to if section else (), SYSTEM, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """Verify tokens, note what clients do, steer the fleet, and edit its truth."""
+
+    verifier: TokenVerifier
+    audit: AuditLog
+    steering: Steering
+    editor: TruthEditor
+
+
+def create_controls(board: Board) -> Controls:
+    """Return the controls of a board's fleet."""
+    audit = AuditLog(lambda: board.me.bus(SYSTEM))
+    return Controls(
+        TokenVerifier(lambda: board.me.bus(SYSTEM)),
+        audit,
+        Steering(lambda: board.buses, audit, lambda: board.truth),
+        TruthEditor(
+            lambda: board.buses,
+            audit,
+            lambda: board.truth,
+            lambda: board.settings_now().settings.seed,
+            board.me.settings.truth_redis_key,
+        ),
+    )

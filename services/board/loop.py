@@ -4,21 +4,19 @@ import time
 from typing import Final
 
 from marketswarm.agent import agent
+from services.board.access.clients import ForwardedClients, find_networks
 from services.board.app import create_app, find_own_names
-from services.board.board import Board
-from services.board.clients import find_networks
-from services.board.controls import create_controls
-from services.board.fleet_reader import FleetReader
-from services.board.forwarded import ForwardedClients
-from services.board.history import HistoryBuilder
+from services.board.board import Board, create_controls
+from services.board.fleet.history import HistoryBuilder
+from services.board.fleet.reader import FleetReader
+from services.board.fleet.recorder import create_recorder
+from services.board.fleet.stream import StreamHub
 from services.board.market.market import Market
 from services.board.metrics import BoardMetrics
 from services.board.pings.gate import PingGate
 from services.board.pings.setup import create_creator, create_management, create_pauses, create_ping_desk
-from services.board.recorder import create_recorder
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
-from services.board.stream import StreamHub
 
 BUS_SEC: Final = 15.0  # longer than a reading may take: waiting for a bus must not count as hanging
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator
 
 from marketswarm.metrics.family import Family, counter, gauge
-from services.board.fleet_reader import FleetReader
-from services.board.guard import Guard
+from services.board.access.guard import Guard
+from services.board.fleet.reader import FleetReader
+from services.board.fleet.recorder import HistoryRecorder
+from services.board.fleet.stream import StreamHub
 from services.board.market.market import Market
 from services.board.market.metrics import collect_market
 from services.board.pings.writer import PingWriter
-from services.board.recorder import HistoryRecorder
-from services.board.stream import StreamHub
 
 
 class BoardMetrics:

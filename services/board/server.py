@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from marketswarm.exit import Code, Exit
-from services.board.rate_limit import RateLimiter
+from services.board.access.limits import RateLimiter
 
 REQUEST_SEC: Final = 10.0
 """How long a client may take to send a whole request, from its connection or from its last answer on."""

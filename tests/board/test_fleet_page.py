@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from services.board.snapshot import ServiceState
+from services.board.fleet.snapshot import ServiceState
 from support.board_examples import make_large, make_small, make_well
 from support.rig.board_site import BoardSite
 from support.rig.browser import PHONE, Tab, needs_chromium

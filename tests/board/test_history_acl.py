@@ -13,7 +13,7 @@ from marketswarm.history.store import read_history
 from marketswarm.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.seeding.functions import load_functions
 from marketswarm.truth import parse_truth
-from services.board.recorder import HistoryRecorder
+from services.board.fleet.recorder import HistoryRecorder
 from support.rig import Server
 
 pytestmark = pytest.mark.live

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from services.board.snapshot import BusSnapshot, ServiceState
+from services.board.fleet.snapshot import BusSnapshot, ServiceState
 from support.board_examples import make_service, make_well
 from support.rig.board_site import BoardSite
 from support.rig.browser import Tab, needs_chromium

@@ -13,16 +13,16 @@ from websockets.exceptions import ConnectionClosedError
 
 from marketswarm.operator.token import Scope
 from marketswarm.operator_link.tokens import create_token, revoke_token, write_token
-from services.board import revocation
-from services.board.api import make_api
-from services.board.forms import make_forms
-from services.board.guard import TOKEN_REFUSED, Guard
+from services.board.access import guard
+from services.board.access.guard import TOKEN_REFUSED, Guard
+from services.board.access.sessions import SessionGate
+from services.board.access.tokens import TokenVerifier
+from services.board.actions.forms import make_forms
+from services.board.fleet.api import make_api
+from services.board.fleet.stream import StreamHub
 from services.board.market.conversation import serve_client
 from services.board.market.updates import UpdateHub
 from services.board.server import open_socket, serve
-from services.board.session_gate import SessionGate
-from services.board.stream import StreamHub
-from services.board.tokens import TokenVerifier
 from support.waiting import auntil
 
 ELSEWHERE = ("192.0.2.7", 5000)
@@ -62,7 +62,7 @@ class Site:
 
 @pytest.fixture
 async def site(bus, monkeypatch):
-    monkeypatch.setattr(revocation, "CHECK_SEC", 0.1)
+    monkeypatch.setattr(guard, "CHECK_SEC", 0.1)
     found, listening = Site(bus), open_socket("127.0.0.1", 0)
     port = listening.getsockname()[1]
     found.url, found.socket_url = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/ws"

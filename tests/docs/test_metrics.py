@@ -20,12 +20,12 @@ from notifier.metrics import NotifierMetrics
 from sentinel.follow import SkippedEntries
 from services.archive.metrics import ArchiveMetrics
 from services.bars.metrics import BarsMetrics
-from services.board.guard import Guard
+from services.board.access.guard import Guard
+from services.board.fleet.recorder import HistoryRecorder
+from services.board.fleet.stream import StreamHub
 from services.board.market.metrics import collect_market
 from services.board.market.updates import UpdateHub
 from services.board.metrics import BoardMetrics
-from services.board.recorder import HistoryRecorder
-from services.board.stream import StreamHub
 from services.massive.market.status import MarketStatus
 from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from services.board.snapshot import (
+from services.board.fleet.snapshot import (
     BarSpan,
     BusSnapshot,
     FleetSnapshot,

@@ -14,36 +14,22 @@ from marketswarm.operator.announcement import (
 )
 from marketswarm.operator.token import Scope
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
-from services.board.assets import find_assets_path
-from services.board.beat_log import BeatInterval, BeatTimes
-from services.board.fleet_page import FleetQuery, select_services
-from services.board.frame import Frame, SessionView
-from services.board.job_runs import RunView
-from services.board.pages import (
-    AlertPage,
-    AlertQuery,
-    AlertsPage,
-    AlertView,
-    AnnouncementsPage,
-    BadgeLink,
-    DeadMessageView,
-    DiffLine,
-    ErrorPage,
-    IncidentsPage,
-    NotificationsPage,
-    Page,
-    ProblemView,
-    PublicPage,
-    PublicService,
-    RevisionView,
-    ServicePage,
-    TopologyPage,
-    TruthEditPage,
-    TruthPage,
-    TruthReviewPage,
-)
-from services.board.past import OutageView, Past, PastDay
-from services.board.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot, ServiceState
+from services.board.access.sessions import SessionView
+from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
+from services.board.fleet.beats import BeatInterval, BeatTimes
+from services.board.fleet.fleet_page import FleetQuery, select_services
+from services.board.fleet.history import OutageView, Past, PastDay
+from services.board.fleet.notifications import DeadMessageView, NotificationsPage
+from services.board.fleet.pages import IncidentsPage
+from services.board.fleet.service_page import BadgeLink, RunView, ServicePage
+from services.board.fleet.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot, ServiceState
+from services.board.fleet.topology import TopologyPage
+from services.board.public.pages import AnnouncementsPage, PublicPage, PublicService
+from services.board.rendering import ErrorPage, Frame, PageModel
+from services.board.responses import find_assets_path
+from services.board.truth.documents import DiffLine, RevisionView
+from services.board.truth.editor import ProblemView
+from services.board.truth.pages import TruthEditPage, TruthPage, TruthReviewPage
 from support.board_examples import AT
 
 
@@ -222,13 +208,13 @@ def make_service_parts(
     )
 
 
-def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, str]], Page]]:
+def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, str]], PageModel]]:
     """Return what makes each page, by its path; the parameters have the rest of the path as `rest`."""
     events = make_events(snapshot)
     text = '{\n  "version": 1,\n  "fleet": "prod",\n  "services": {"rss_agg": {"tags": ["ingest"]}}\n}'
     hostile = snapshot.services[0].detail or "" if snapshot.services else ""
 
-    def show_fleet(frame: Frame, params: dict[str, str]) -> Page:
+    def show_fleet(frame: Frame, params: dict[str, str]) -> PageModel:
         choice = FleetQuery(
             text=params.get("text", ""),
             states=tuple(ServiceState(each) for each in params.get("states", "").split(",") if each),
@@ -240,7 +226,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         )
         return select_services(snapshot, choice, frame)
 
-    def show_service(frame: Frame, params: dict[str, str]) -> Page:
+    def show_service(frame: Frame, params: dict[str, str]) -> PageModel:
         one = snapshot.find(params["rest"]) or snapshot.services[0]
         mine = tuple(each for each in events if each.svc == one.svc)
         return ServicePage(
@@ -253,7 +239,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
             *make_service_parts(one),
         )
 
-    def show_alerts(frame: Frame, params: dict[str, str]) -> Page:
+    def show_alerts(frame: Frame, params: dict[str, str]) -> PageModel:
         if params["rest"]:
             return AlertPage(
                 replace(frame, title=events[0].title), events[0], text + hostile, ("system-redis",)
@@ -265,7 +251,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
             frame, chosen, found, "/alerts?before=1", types, {"market-redis": hostile} if hostile else {}
         )
 
-    def show_truth(frame: Frame, _params: dict[str, str]) -> Page:
+    def show_truth(frame: Frame, _params: dict[str, str]) -> PageModel:
         revisions = tuple(
             RevisionView(number, AT - 9e4 * (13 - number), "ana@desk" + hostile, "9f" * 32)
             for number in (12, 11, 10)
@@ -284,17 +270,17 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         ProblemView("truth", "not JSON"),
     )
 
-    def edit_truth(frame: Frame, _params: dict[str, str]) -> Page:
+    def edit_truth(frame: Frame, _params: dict[str, str]) -> PageModel:
         frame = replace(frame, title="Edit the truth", path="/truth", session=session)
         return TruthEditPage(frame, text + hostile, "0", problems, "2 problems: nothing was seeded.")
 
-    def review_truth(frame: Frame, _params: dict[str, str]) -> Page:
+    def review_truth(frame: Frame, _params: dict[str, str]) -> PageModel:
         frame = replace(frame, title="Edit the truth", path="/truth", session=session)
         diff = (DiffLine("-", "old" + hostile), DiffLine("+", "new" + hostile))
         changes = ("~ rss_agg: interval_sec 30 → 10" + hostile,)
         return TruthReviewPage(frame, "0", changes, problems, diff, text + hostile, may_edit=True)
 
-    def show_dead(frame: Frame, _params: dict[str, str]) -> Page:
+    def show_dead(frame: Frame, _params: dict[str, str]) -> PageModel:
         dead = tuple(
             DeadMessageView(
                 f"m{at}" + hostile, "slack" + hostile, "404", ts, title + hostile, title, "warning"
@@ -304,7 +290,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         frame = replace(frame, title="Notifications", path="/notifications", session=session)
         return NotificationsPage(frame, dead, {"market-redis": "refused" + hostile})
 
-    def show_seeded(frame: Frame, params: dict[str, str]) -> Page:
+    def show_seeded(frame: Frame, params: dict[str, str]) -> PageModel:
         return show_truth(replace(frame, title="Truth", path="/truth", session=session), params)
 
     return {

@@ -13,6 +13,8 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from services.board.access.limits import find_quota_headers
+from services.board.access.tokens import find_address
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
@@ -41,8 +43,6 @@ from services.board.market.tables import (
     Column,
     make_columns,
 )
-from services.board.rate_limit import find_quota_headers
-from services.board.session_gate import find_address
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import TIMEFRAMES, AssetClass
 from services.market.rows import (

@@ -20,6 +20,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from services.board.access.limits import RateLimiter
 from services.board.market.updates import (
     INTERVAL_SEC,
     MAX_INTERVAL_SEC,
@@ -31,7 +32,6 @@ from services.board.market.updates import (
     Update,
     UpdateHub,
 )
-from services.board.rate_limit import RateLimiter
 from services.market.fields import SYMBOL
 from services.market.records import TIMEFRAMES
 

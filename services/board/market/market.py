@@ -11,6 +11,7 @@ import orjson
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.keys import quote_key
+from services.board.access.limits import RequestLimiter
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.bar_table import make_bars
 from services.board.market.calendars import SymbolSessions
@@ -31,7 +32,6 @@ from services.board.market.live import (
 from services.board.market.overview import PastStore
 from services.board.market.query import ROWS, TableQuery
 from services.board.market.updates import TopicKind, UpdateHub
-from services.board.rate_limit import RequestLimiter
 from services.board.settings import BoardEnvironment, MarketView
 from services.market.rows import QUOTE_CELLS, Cells
 

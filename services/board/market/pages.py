@@ -7,14 +7,13 @@ from urllib.parse import quote
 
 from jinja2 import Environment
 
-from services.board.frame import Frame
 from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, is_fallback
 from services.board.market.correlations import HeatMap
 from services.board.market.overview import TileView
 from services.board.market.pictures import FILTERS
 from services.board.market.states import GateState, StoredSeries
 from services.board.market.updates import MAX_TOPICS, TopicKind, name_topic
-from services.board.pages import load_environment
+from services.board.rendering import Frame, load_environment
 from services.market.records import TIMEFRAMES
 
 TABS: Final = (

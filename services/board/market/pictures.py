@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from services.board.view import NONE, format_age, format_iso
+from services.board.fleet.words import NONE, format_age, format_iso
 
 WIDTH: Final = 240
 HEIGHT: Final = 56

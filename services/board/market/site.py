@@ -14,8 +14,8 @@ from marketswarm.bus import BusError
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
 from marketswarm.text import escape_text
+from services.board.access.sessions import SessionGate
 from services.board.board import Board
-from services.board.frame import Frame
 from services.board.market.api import make_limit
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.cascade import sort_series, view_sources
@@ -39,8 +39,8 @@ from services.board.market.pages import (
 )
 from services.board.market.query import QueryError, require_symbol
 from services.board.market.states import StoredSeries, list_observations
-from services.board.session_gate import SessionGate
-from services.board.site import answer_error
+from services.board.rendering import Frame
+from services.board.responses import answer_error
 from services.market.records import TIMEFRAMES
 from services.market.rows import Cells
 

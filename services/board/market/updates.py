@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from services.board.rate_limit import RateLimiter
+from services.board.access.limits import RateLimiter
 
 RING_UPDATES: Final = 20_000
 RING_BYTES: Final = 16 * 1024 * 1024

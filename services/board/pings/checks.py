@@ -1,4 +1,8 @@
-"""Show services as checks, in the JSON of Healthchecks' management API. Pure; times are epoch seconds."""
+"""Show services as checks, in the JSON of Healthchecks' management API.
+
+The pings of a service are read from its bus, with the numbers that Healthchecks gives them: 1, 2, 3. Times
+are epoch seconds.
+"""
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,15 +11,21 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from marketswarm.pings import JobPing, PingKind
-from services.board.pages import AlertView
-from services.board.pings.addresses import PREFIX
+from marketswarm.bus import Bus
+from marketswarm.bus.scripts import Script
+from marketswarm.keys import pings_key
+from marketswarm.pings import PINGS_KEPT, JobPing, PingKind, parse_ping
+from services.board.fleet.alerts import AlertView
+from services.board.fleet.snapshot import ServiceSnapshot, ServiceState
 from services.board.pings.codes import make_unique_key
 from services.board.pings.directory import NOT_PINGED, fold_name
-from services.board.pings.stored import StoredPings
-from services.board.public import ALL_SERVICES, TAG_BADGE_PATH
-from services.board.snapshot import ServiceSnapshot, ServiceState
+from services.board.pings.requests import PREFIX
+from services.board.public.visibility import ALL_SERVICES, TAG_BADGE_PATH
 
+LAST: Final = 10
+"""How many pings of each service are read for a list of services, without their bodies."""
+SERVICES_AT_ONCE: Final = 100
+_READ: Final = Script.beside("services.board.pings", "read.lua")
 _STATUSES: Final[Mapping[ServiceState, str]] = {
     ServiceState.UP: "up",
     ServiceState.DOWN: "down",
@@ -37,6 +47,49 @@ _FILTERS: Final[Mapping[str, Any]] = {
 }
 """What Healthchecks can be told to do with a ping, and the board does not."""
 _FLIPS: Final = ("heartbeat_miss", "heartbeat_ok", "heartbeat_unwatched")
+_BADGES: Final = {"svg": "svg", "json": "json", "shields": "shields"}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPings:
+    """The last pings of a service, the oldest first, and how many there were since the first one of all.
+
+    The stream of a service ends 35 days after its last ping; the next one is the first again.
+    """
+
+    pings: Sequence[JobPing] = ()
+    count: int = 0
+
+
+async def read_pings(bus: Bus, svc: str) -> StoredPings:
+    """Return all pings of a service that are kept, with their bodies. Raises BusError."""
+    (found,) = await _read(bus, [svc], 2 * PINGS_KEPT, "bodies")
+    return found
+
+
+async def read_last_pings(bus: Bus, services: Sequence[str]) -> dict[str, StoredPings]:
+    """Return the last few pings of services on one bus, by service, without bodies. Raises BusError."""
+    found: dict[str, StoredPings] = {}
+    for at in range(0, len(services), SERVICES_AT_ONCE):
+        some = services[at : at + SERVICES_AT_ONCE]
+        found.update(zip(some, await _read(bus, some, LAST, ""), strict=True))
+    return found
+
+
+async def _read(bus: Bus, services: Sequence[str], count: int, bodies: str) -> list[StoredPings]:
+    """Run the script. Raises BusError."""
+    keys = [pings_key(svc) for svc in services]
+    return [_make_stored(*each) for each in await bus.script(_READ, keys, [count, bodies])]
+
+
+def _make_stored(count: int, entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> StoredPings:
+    """Return what a stream holds of a service's pings: `entries` (the newest first) of `count` ever added."""
+    found: list[JobPing] = []
+    for number, (entry_id, fields) in zip(range(count, 0, -1), entries, strict=False):
+        ping = parse_ping(entry_id, dict(zip(fields[::2], fields[1::2], strict=True)))
+        if ping is not None:
+            found.append(replace(ping, n=number))
+    return StoredPings(found[::-1], count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +244,6 @@ def make_badges(services: Sequence[ServiceSnapshot], root: ApiRoot) -> dict[str,
         }
         for tag, place in places.items()
     }
-
-
-_BADGES: Final = {"svg": "svg", "json": "json", "shields": "shields"}
 
 
 def format_time(ts: float | None) -> str | None:

@@ -12,16 +12,9 @@ from typing import Final
 
 from marketswarm.acl import BOOTSTRAP, DEFAULT, OPERATOR
 from marketswarm.truth.model import SERVICE_NAME
-from services.board.pings.answers import (
-    NOT_FOUND,
-    NOT_READY,
-    PingAnswer,
-    RefusedPingError,
-    make_rate_limited,
-)
+from services.board.access.limits import RateLimiter, RefusedError
+from services.board.pings.answers import NOT_FOUND, NOT_READY, PingAnswer, RefusedPingError, make_rate_limited
 from services.board.pings.directory import NOT_PINGED
-from services.board.rate_limit import RateLimiter
-from services.board.refusal import RefusedError
 
 CREATED_AT_ONCE: Final = 20
 """How many services a key may add at once."""

@@ -8,14 +8,13 @@ from marketswarm import log as logs
 from marketswarm.bus import NoBusError
 from marketswarm.operator.ping_key import hash_ping_secret
 from marketswarm.pings import JobPing, PingKind
+from services.board.access.limits import RateLimiter, RefusedError
 from services.board.pings.answers import NO_BUS, NOT_FOUND, RefusedPingError, make_rate_limited
 from services.board.pings.creation import ServiceCreator
 from services.board.pings.directory import PingDestination, PingDirectory
 from services.board.pings.key_ring import KeyRing, KnownKey
 from services.board.pings.pauses import ServicePauses
 from services.board.pings.writer import PingWriter
-from services.board.rate_limit import RateLimiter
-from services.board.refusal import RefusedError
 
 PINGS: Final = 1_000
 """How many pings a service may have at once."""

@@ -13,14 +13,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm.pings import MAX_BODY_BYTES, JobPing
-from services.board.guard import HEADERS, find_refusal
-from services.board.pings.addresses import (
-    PREFIX,
-    PingAddress,
-    parse_ping_path,
-    parse_query,
-    parse_run_id,
-)
+from services.board.access.guard import HEADERS, find_refusal
 from services.board.pings.answers import (
     BAD_METHOD,
     CREATED,
@@ -31,18 +24,28 @@ from services.board.pings.answers import (
     RefusedPingError,
     make_head,
 )
-from services.board.pings.bodies import (
-    LostClientError,
-    announces_body,
-    announces_too_much,
-    find_header,
-    read_body,
-)
 from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDestination
 from services.board.pings.management import ManagementApi
-from services.board.pings.other_forms import ALERTMANAGER_PATH, KUMA_PREFIX, find_gatus_key
-from services.board.pings.other_gates import OtherGates, find_client
+from services.board.pings.other_gates import (
+    ALERTMANAGER_PATH,
+    KUMA_PREFIX,
+    OtherGates,
+    find_client,
+    find_gatus_key,
+)
+from services.board.pings.requests import (
+    PREFIX,
+    LostClientError,
+    PingAddress,
+    announces_body,
+    announces_too_much,
+    find_header,
+    parse_ping_path,
+    parse_query,
+    parse_run_id,
+    read_body,
+)
 from services.board.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer
 
 _NOTHING: Final[Mapping[str, WholeAnswer]] = {}

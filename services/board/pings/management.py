@@ -20,29 +20,28 @@ from marketswarm.operator.token import Scope as TokenScope
 from marketswarm.operator.token import Token
 from marketswarm.operator_link import read_silences
 from marketswarm.time_slice import TimeSlice
-from services.board.alert_log import MAX_PAGE_EVENTS, read_alerts
+from services.board.access.guard import MAX_BODY_BYTES
+from services.board.access.limits import RefusedError
+from services.board.access.tokens import Client, TokenVerifier
 from services.board.board import Board, NotReady
-from services.board.guard import MAX_BODY_BYTES
-from services.board.pages import AlertQuery
-from services.board.pings.addresses import list_fields
+from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, read_alerts
+from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.pings.answers import NOT_FOUND, PingAnswer, RefusedPingError
-from services.board.pings.bodies import find_header, read_body
 from services.board.pings.checks import (
     ApiRoot,
+    StoredPings,
     find_by_slug,
     make_badges,
     make_check,
     make_flips,
     make_pings,
+    read_last_pings,
+    read_pings,
 )
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.other_gates import find_client
 from services.board.pings.pauses import ServicePauses, find_pauses
-from services.board.pings.stored import StoredPings, read_last_pings, read_pings
-from services.board.refusal import RefusedError
-from services.board.snapshot import ServiceSnapshot
-from services.board.steering import Client
-from services.board.tokens import TokenVerifier
+from services.board.pings.requests import find_header, list_fields, read_body
 
 _PATH: Final = re.compile(
     r"/api/v(?P<version>[123])/(?:(?P<list>checks|channels|badges|status)"

@@ -10,9 +10,10 @@ from typing import Final
 from marketswarm.bus import Bus
 from marketswarm.operator import Silence
 from marketswarm.operator.token import Token
-from marketswarm.operator_link import MAX_SILENCE_SEC, create_silence, read_silences
-from services.board.snapshot import FleetSnapshot
-from services.board.steering import Client, Steering
+from marketswarm.operator_link import MAX_SILENCE_SEC, read_silences
+from services.board.access.tokens import Client
+from services.board.actions.steering import SilenceBody, Steering
+from services.board.fleet.snapshot import FleetSnapshot
 
 PAUSE_REASON: Final = "paused through the management API"
 """The reason of the silences that stand for a pause."""
@@ -40,10 +41,8 @@ class ServicePauses:
     async def pause(self, svc: str, token: Token, address: str, now: float) -> None:
         """Pause a service at `now` (epoch seconds), unless it is. Raises RefusedError and NoBusError."""
         if not await self._find(svc, now):
-            silence = create_silence(
-                (svc,), (), MAX_SILENCE_SEC, author=token.name, reason=PAUSE_REASON, now=now
-            )
-            await self._steering.add_silence(Client(token, address), silence, now)
+            body = SilenceBody(services=(svc,), for_sec=MAX_SILENCE_SEC, reason=PAUSE_REASON)
+            await self._steering.add_silence(Client(token, address), body, now)
         self._paused_here.add(svc)
 
     async def end(self, svc: str, client: Client, now: float) -> bool:

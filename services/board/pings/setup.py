@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 from marketswarm.agent import Agent
 from marketswarm.truth import SYSTEM, Truth
-from services.board.board import Board
-from services.board.controls import Controls
+from services.board.board import Board, Controls
 from services.board.pings.creation import ServiceCreator
 from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDirectory

@@ -1,4 +1,4 @@
-// Puts numbers and times into words and pictures, as services/board/view.py does for a page without JavaScript.
+// Puts numbers and times into words and pictures, as services/board/fleet/words.py does for a page without JavaScript.
 
 export const URGENCY = { down: 0, failed: 1, unwatchable: 2, silent: 3, unknown: 4, up: 5 };
 export const WINDOWS = { "24h": 86400, "7d": 604800, "30d": 2592000, "1y": 31536000 };

@@ -13,7 +13,7 @@ from marketswarm.history.rollup import WINDOWS, PastOutage, Seconds
 from marketswarm.history.spans import KnownState
 from marketswarm.text import format_duration
 from marketswarm.truth import parse_truth
-from services.board.recorder import HistoryRecorder
+from services.board.fleet.recorder import HistoryRecorder
 
 T0 = 1_790_000_000
 

@@ -14,11 +14,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
-from services.board import pages
-from services.board.assets import find_assets_path
-from services.board.badges import Badge, draw_badge
-from services.board.frame import Frame
-from services.board.snapshot import (
+from services.board import rendering
+from services.board.fleet.snapshot import (
     FleetSnapshot,
     ServiceState,
     diff,
@@ -26,10 +23,13 @@ from services.board.snapshot import (
     encode_snapshot,
     fold_incidents,
 )
+from services.board.public.badges import Badge, draw_badge
+from services.board.rendering import Frame
+from services.board.responses import find_assets_path
 from support.board_pages import make_pages
 from support.rig.process import HOST
 
-STATIC = Path(pages.__file__).with_name("static")
+STATIC = Path(rendering.__file__).with_name("static")
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -183,7 +183,7 @@ class BoardSite:
             return None
         name = known.strip("/").capitalize() or "Fleet"
         frame = Frame(name, known, snapshot, f"x-{self.moves}", find_assets_path(), "1.0")
-        return pages.render(makers[known](frame, {**params, "rest": path.removeprefix(known).strip("/")}))
+        return rendering.render(makers[known](frame, {**params, "rest": path.removeprefix(known).strip("/")}))
 
     def stream(self, request: Any) -> None:
         """Sends what happens until the browser goes or the site stops."""

@@ -3,7 +3,7 @@
 import pytest
 
 from services.board.pings.answers import TOO_LARGE, RefusedPingError
-from services.board.pings.bodies import MAX_BYTES, LostClientError, read_body
+from services.board.pings.requests import MAX_BYTES, LostClientError, read_body
 
 PIECE = b"x" * 65_536
 

@@ -2,10 +2,10 @@ import asyncio
 
 import pytest
 
+from services.board.access.limits import RefusedError
 from services.board.pings import creation
 from services.board.pings.creation import ServiceCreator
 from services.board.pings.directory import PingDirectory
-from services.board.refusal import RefusedError
 
 
 class Editor:

@@ -12,16 +12,22 @@ from marketswarm.operator.ping_key import hash_ping_secret
 from marketswarm.operator.token import Scope
 from marketswarm.operator_link import create_silence, read_silences, write_silence
 from marketswarm.operator_link.tokens import create_token, write_token
-from services.board.audit import AuditLog
+from services.board.access.audit import AuditLog
+from services.board.access.tokens import TokenVerifier
+from services.board.actions.steering import Steering
+from services.board.fleet.snapshot import (
+    FleetSnapshot,
+    LastRunView,
+    ServiceSnapshot,
+    ServiceState,
+    SilenceView,
+)
 from services.board.pings.codes import CheckCodes
 from services.board.pings.directory import PingDirectory
 from services.board.pings.key_ring import RELOAD_SEC, KeyRing
 from services.board.pings.management import ManagementApi
 from services.board.pings.pauses import PAUSE_REASON, ServicePauses
 from services.board.settings import PingKeySettings
-from services.board.snapshot import FleetSnapshot, LastRunView, ServiceSnapshot, ServiceState, SilenceView
-from services.board.steering import Steering
-from services.board.tokens import TokenVerifier
 
 SECRET = b"0123456789abcdef" * 4
 made = CheckCodes()

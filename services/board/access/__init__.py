@@ -1,0 +1,1 @@
+"""Decide who may ask: clients, tokens, sessions, limits, and the log of what they did."""

@@ -1,0 +1,168 @@
+"""Decide which clients may read without a token, and who a client behind a proxy is. Pure.
+
+Those of this machine may, and those of the networks that the operator names. In a container a browser on the
+host comes from the address of the container's gateway; `gateway` stands for that address. Behind a proxy the
+client is the one that the proxy names, if the operator trusts that proxy.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from marketswarm.net.addresses import Address, Network
+
+GATEWAY: Final = "gateway"
+_ROUTES: Final = Path("/proc/net/route")
+_DEFAULT_ROUTE: Final = "00000000"
+MAX_HOPS: Final = 20
+"""How many proxies are looked at, the nearest ones."""
+_SCHEMES: Final = ("http", "https")
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
+def check_networks(text: str) -> str:
+    """Return a list of networks and `gateway`, separated by commas. Raise ValueError if a word is neither."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word != GATEWAY:
+            try:
+                ipaddress.ip_network(word, strict=False)
+            except ValueError:
+                raise ValueError(f"must be networks such as 10.1.0.0/16, or {GATEWAY}, with commas") from None
+    return ",".join(words)
+
+
+def find_networks(text: str, routes: Path = _ROUTES) -> tuple[Network, ...]:
+    """Return the networks in a checked list; `gateway` is looked up now, and left out if there is none.
+
+    `routes` is the file with the kernel's routes.
+    """
+    found: list[Network] = []
+    for word in filter(None, text.split(",")):
+        address = read_gateway(routes) if word == GATEWAY else word
+        if address is not None:
+            found.append(ipaddress.ip_network(address, strict=False))
+    return tuple(found)
+
+
+def read_gateway(routes: Path = _ROUTES) -> str | None:
+    """Return the address of the default route's gateway; None if there is none, or it can't be read."""
+    try:
+        lines = routes.read_text(encoding="ascii").splitlines()[1:]
+    except (OSError, UnicodeDecodeError):
+        return None
+    for fields in map(str.split, lines):
+        if len(fields) > 2 and fields[1] == _DEFAULT_ROUTE:
+            try:
+                address = ipaddress.IPv4Address(int.from_bytes(bytes.fromhex(fields[2]), "little"))
+            except ValueError:
+                return None
+            return None if address.is_unspecified else str(address)
+    return None
+
+
+def may_read(client: tuple[str, int] | None, networks: Sequence[Network]) -> bool:
+    """Return True if a client may read without a token, by its address."""
+    try:
+        address = ipaddress.ip_address(client[0]) if client else None
+    except ValueError:
+        return False
+    if address is None:
+        return False
+    return _to_plain(address).is_loopback or is_in(address, networks)
+
+
+def is_in(address: Address | None, networks: Sequence[Network]) -> bool:
+    """Return True if an address is in one of the networks; one of IPv4 may be written as one of IPv6."""
+    plain = None if address is None else _to_plain(address)
+    return plain is not None and any(plain.version == one.version and plain in one for one in networks)
+
+
+def _to_plain(address: Address) -> Address:
+    """Return an address of IPv4 as such."""
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+class ForwardedClients:
+    """An ASGI application that hands requests on as those of the clients that named proxies speak for.
+
+    Args:
+        app: the application.
+        proxies: the networks in which such proxies are.
+    """
+
+    def __init__(self, app: ASGIApp, proxies: Sequence[Network]) -> None:
+        self._app, self._proxies = app, proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand one request on."""
+        client = scope.get("client") if scope["type"] in ("http", "websocket") else None
+        if client and is_in(_parse_address(client[0]), self._proxies):
+            scope = {**scope, **find_forwarded(scope["headers"], client, self._proxies)}
+        await self._app(scope, receive, send)
+
+
+def find_forwarded(
+    headers: RawHeaders, proxy: tuple[str, int], proxies: Sequence[Network]
+) -> dict[str, tuple[str, int] | str | None]:
+    """Return the `client` and the `scheme` of a request that a proxy sent; nothing of what it does not say.
+
+    The client is None, one of whom nothing is known, if the headers can't be read or contradict each other: a
+    proxy that sets one of them may hand on another one as its client has sent it.
+    """
+    found: dict[str, tuple[str, int] | str | None] = {}
+    hops = _parse_forwarded(_join(headers, b"forwarded"))
+    plain = _split(_join(headers, b"x-forwarded-for"))
+    claims = [
+        _find_client([_parse_address(text) for text in texts], proxies)
+        for texts in ([hop.get("for", "") for hop in hops], plain)
+        if texts
+    ]
+    if claims:
+        is_clear = all(claim is not None and claim == claims[0] for claim in claims)
+        found["client"] = (str(claims[0]), proxy[1]) if is_clear else None
+    words = [hops[-1].get("proto", "") if hops else "", *_split(_join(headers, b"x-forwarded-proto"))[-1:]]
+    schemes = {word.lower() for word in words if word}
+    if len(schemes) == 1 and schemes <= set(_SCHEMES):
+        found["scheme"] = schemes.pop()
+    return found
+
+
+def _find_client(hops: Sequence[Address | None], proxies: Sequence[Network]) -> Address | None:
+    """Return the last address that is no proxy, or the first one if all are; None if it can't be read."""
+    return next((hop for hop in reversed(hops) if hop is None or not is_in(hop, proxies)), hops[0])
+
+
+def _parse_forwarded(text: str) -> list[dict[str, str]]:
+    """Return what each proxy says in a header `Forwarded` (RFC 7239), the nearest one last."""
+    found: list[dict[str, str]] = []
+    for hop in _split(text):
+        pairs = (pair.partition("=") for pair in hop.split(";"))
+        found.append({name.strip().lower(): value.strip().strip('"') for name, _, value in pairs})
+    return found
+
+
+def _parse_address(text: str) -> Address | None:
+    """Return the address in a text, which may have a port; None if there is none."""
+    host = text.strip()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _split(text: str) -> list[str]:
+    """Return the last entries of a list with commas; none if it is empty."""
+    return [each.strip() for each in text.rsplit(",", MAX_HOPS)[-MAX_HOPS:]] if text.strip() else []
+
+
+def _join(headers: RawHeaders, wanted: bytes) -> str:
+    """Return a header, whose parts may be in several lines."""
+    return ",".join(value.decode("latin-1") for name, value in headers if name == wanted)

@@ -1,0 +1,379 @@
+"""Decide who is answered, and bound what a request may cost: an ASGI middleware around the whole application.
+
+A page in a browser can make its own host name resolve to 127.0.0.1 and read a local server's answers (DNS
+rebinding). The browser still sends that name in `Host`, so only requests for our own names and for plain
+addresses are answered. A client on another machine needs a token or a session to read; routes that change
+something ask every client for one themselves. Only a client that may seed may send a whole truth. A long
+answer, such as a stream or a WebSocket, ends once the token that it was opened with is refused.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from marketswarm.metrics.exporter import is_own_host
+from marketswarm.net.addresses import Network
+from marketswarm.operator import token as tokens
+from marketswarm.truth.parse import MAX_BYTES
+from services.board.access.clients import may_read
+from services.board.access.limits import RefusedError
+from services.board.access.sessions import SessionGate
+from services.board.access.tokens import TokenVerifier
+
+CHECK_SEC: Final = 2.0
+"""How often the bus is asked whether a token is still valid."""
+ENDED: Final = "the token is not valid any more"
+MayRead = Callable[[], Awaitable[bool]]
+"""Returns False once a client may no longer read. Raises RefusedError while the bus does not answer."""
+MAX_BODY_BYTES: Final = 64 * 1024
+"""The most bytes of a request's body."""
+LARGE_BODIES: Final[Mapping[str, int]] = {
+    "/api/v1/truth": MAX_BYTES,
+    "/api/v1/truth/check": MAX_BYTES,
+    "/truth/check": 4 * 1024 * 1024,
+    "/truth/seed": 4 * 1024 * 1024,
+}
+"""By path, the most bytes of a body that a client with the scope `seed` may send."""
+MAX_PATH_CHARS: Final = 2000
+MAX_HEADER_BYTES: Final = 16 * 1024
+ANSWER_SEC: Final = 10.0
+"""How long an answer may take to begin; a stream goes on after that."""
+TOKEN_REFUSED: Final = 4401
+"""The code by which a WebSocket is closed whose token is not valid any more."""
+SIGN_IN: Final = "/sign-in"
+OPEN_PATHS: Final = ("/healthz", "/readyz", SIGN_IN, "/favicon.ico")
+"""Paths that are answered without a token everywhere: probes and new browsers ask for them."""
+_OPEN_FOLDER: Final = "/static/"
+_READING: Final = ("GET", "HEAD")
+READING_POSTS: Final = ("/api/v1/truth/check",)
+"""Paths of requests that have a body and change nothing: who may read may send them."""
+_CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS: Final = (
+    (b"content-security-policy", _CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+)
+"""The headers of every answer: no inline script, no other origin, no frame."""
+
+
+class Guard:
+    """Answers only requests that may be answered, each within its bounds.
+
+    Args:
+        app: the application.
+        names: the host names that requests may have, besides addresses and names below `localhost`.
+        verifier: verifies the tokens of clients on other machines.
+        networks: whose clients may read without a token, besides this machine.
+        is_open: returns True for a path that everyone may read.
+        gate: finds the sessions of browsers; without one there are none.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        names: Collection[str],
+        verifier: TokenVerifier,
+        networks: Sequence[Network] = (),
+        *,
+        is_open: Callable[[str], bool] = OPEN_PATHS.__contains__,
+        gate: SessionGate | None = None,
+    ) -> None:
+        self._app, self._names, self._verifier, self._networks = app, names, verifier, networks
+        self._is_open, self._gate = is_open, gate
+        self.responses: Counter[int] = Counter()
+        """How many requests were answered, by HTTP status."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or say why not."""
+        if scope["type"] == "websocket":
+            await self._answer_socket(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        has_begun = asyncio.Event()
+
+        async def send_guarded(message: Message) -> None:
+            """Send a message, the first one with our headers."""
+            if message["type"] == "http.response.start":
+                has_begun.set()
+                self.responses[message["status"]] += 1
+                present = {name.lower() for name, _ in message["headers"]}
+                more = [each for each in HEADERS if each[0] not in present]
+                message = {**message, "headers": [*message["headers"], *more]}
+            await send(message)
+
+        refusal = find_refusal(scope, self._names)
+        if refusal is not None:
+            await _refuse(send_guarded, *refusal)
+            return
+        try:
+            may_read_on = await self._verify_reader(scope)
+            max_bytes = await self._find_body_limit(scope)
+        except RefusedError as denied:
+            if denied.status == HTTPStatus.UNAUTHORIZED and _is_page(scope):
+                await _refuse(send_guarded, 303, denied.reason, {"Location": f"{SIGN_IN}?back=fleet"})
+            else:
+                await _refuse(send_guarded, denied.status, denied.reason, denied.headers)
+            return
+        answering = self._answer(scope, _limit_body(receive, max_bytes), send_guarded, has_begun)
+        if await run_while_allowed(answering, may_read_on):
+            return
+        if has_begun.is_set():
+            await send_guarded({"type": "http.response.body", "body": b""})
+        else:
+            await _refuse(send_guarded, HTTPStatus.UNAUTHORIZED, ENDED)
+
+    async def _answer_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a client of a WebSocket in as one that reads, or say why not.
+
+        A browser lets any page open a WebSocket to any host, and sends our cookie with it; but it names the
+        page's origin.
+        """
+
+        async def refuse(message: Message) -> None:
+            """Send a part of an answer in place of the WebSocket."""
+            if "status" in message:
+                self.responses[message["status"]] += 1
+            await send({**message, "type": f"websocket.{message['type']}"})
+
+        request = {**scope, "type": "http", "method": "GET"}
+        refusal = find_refusal(request, self._names)
+        if refusal is None and _is_foreign(scope):
+            refusal = 403, "a page of another origin opened this connection"
+        if refusal is not None:
+            await _refuse(refuse, *refusal)
+            return
+        try:
+            may_read_on = await self._verify_reader(request)
+        except RefusedError as denied:
+            await _refuse(refuse, denied.status, denied.reason, denied.headers)
+            return
+        if not await run_while_allowed(self._app(scope, receive, send), may_read_on):
+            with suppress(RuntimeError):  # the client has closed it at the same time
+                await send({"type": "websocket.close", "code": TOKEN_REFUSED, "reason": ENDED})
+
+    async def _verify_reader(self, scope: Scope) -> MayRead | None:
+        """Raise RefusedError if a client on another machine reads without a token or a session for that.
+
+        Return how to find out later whether it still may; None for a client that needs no token.
+        """
+        if (
+            may_read(scope.get("client"), self._networks)
+            or not _needs_reader(scope)
+            or self._is_open(scope["path"])
+        ):
+            return None
+        header = _find_authorization(scope)
+        token = await self._find_session_token(scope) if header is None else None
+        if token is not None and tokens.Scope.READ not in token.scopes:
+            raise RefusedError(403, f"the token of this session lacks the scope read: see {SIGN_IN}")
+        if token is None:
+            now, wall = time.monotonic(), time.time()
+            token = await self._verifier.verify(header, tokens.Scope.READ, _find_client(scope), now, wall)
+            return partial(self._is_token_current, token)
+        return partial(self._has_session, scope)
+
+    async def _is_token_current(self, token: tokens.Token) -> bool:
+        """Return whether a token that was verified before is still valid. Raises RefusedError."""
+        return await self._verifier.is_current(token, time.time())
+
+    async def _has_session(self, scope: Scope) -> bool:
+        """Return whether a request still belongs to a session with a valid token. Raises RefusedError."""
+        return await self._find_session_token(scope) is not None
+
+    async def _find_body_limit(self, scope: Scope) -> int:
+        """Return how many bytes the body of a request may have. Raises RefusedError if it announces more."""
+        if scope["path"] not in LARGE_BODIES or scope["method"] in _READING:
+            return MAX_BODY_BYTES
+        sizes = [value for name, value in scope["headers"] if name == b"content-length"]
+        if len(sizes) == 1 and int(sizes[0][:20]) <= MAX_BODY_BYTES:
+            return MAX_BODY_BYTES
+        header = _find_authorization(scope)
+        if header is None:
+            token = await self._find_session_token(scope)
+        else:
+            now, wall = time.monotonic(), time.time()
+            token = await self._verifier.identify(header, _find_client(scope), now, wall)
+        if token is not None and tokens.Scope.SEED in token.scopes:
+            return LARGE_BODIES[scope["path"]]
+        if sizes:
+            reason = f"a body has at most {MAX_BODY_BYTES} bytes without a token with the scope seed"
+            raise RefusedError(413, reason)
+        return MAX_BODY_BYTES
+
+    async def _find_session_token(self, scope: Scope) -> tokens.Token | None:
+        """Return the token of a request's session; None without one. Raises RefusedError."""
+        return None if self._gate is None else await self._gate.find_token(Request(scope))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, has_begun: asyncio.Event) -> None:
+        """Run the application; refuse a body that is too long, and an answer that does not begin in time."""
+        try:
+            async with asyncio.timeout(ANSWER_SEC) as limit:
+
+                async def send_and_go_on(message: Message) -> None:
+                    """Send a message; once an answer has begun, it has no time limit of ours."""
+                    await send(message)
+                    if has_begun.is_set() and limit.when() is not None and not limit.expired():
+                        limit.reschedule(None)
+
+                await self._app(scope, receive, send_and_go_on)
+        except _BodyTooLong:
+            if not has_begun.is_set():
+                await _refuse(send, 413, "the body is too long")
+        except TimeoutError:
+            if has_begun.is_set():
+                raise
+            await _refuse(send, 503, "no answer in time")
+
+
+def find_refusal(
+    scope: Scope, names: Collection[str], max_query_chars: int = MAX_PATH_CHARS
+) -> tuple[int, str] | None:
+    """Return the status and the reason why a request is not answered; None if it is."""
+    hosts, sizes, header_bytes = [], [], 0
+    for name, value in scope["headers"]:  # once, for all that is asked of them: each request passes here
+        header_bytes += len(name) + len(value)
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"content-length":
+            sizes.append(value)
+    if len(hosts) != 1 or not is_own_host(hosts[0].decode("latin-1"), names):
+        return 421, "this host name is not ours: BOARD_ALLOWED_HOSTS names those that are"
+    if len(scope["path"]) > MAX_PATH_CHARS or len(scope["query_string"]) > max_query_chars:
+        return 414, f"a path has at most {MAX_PATH_CHARS} characters, and a query {max_query_chars}"
+    if header_bytes > MAX_HEADER_BYTES:
+        return 431, f"headers have at most {MAX_HEADER_BYTES} bytes"
+    max_bytes = LARGE_BODIES.get(scope["path"], MAX_BODY_BYTES)
+    if sizes and any(not size.isdigit() or int(size[:20]) > max_bytes for size in sizes):
+        return 413, f"a body has at most {max_bytes} bytes"
+    return None
+
+
+def _needs_reader(scope: Scope) -> bool:
+    """Return True if a request reads what not everybody may see."""
+    path = scope["path"]
+    is_reading = scope["method"] in _READING or path in READING_POSTS
+    return is_reading and not path.startswith(_OPEN_FOLDER)
+
+
+def _is_page(scope: Scope) -> bool:
+    """Return True if a browser asks for a page, and has no token to send."""
+    accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    is_page = scope["method"] in _READING and b"text/html" in accepted
+    return is_page and not scope["path"].startswith("/api/") and _find_authorization(scope) is None
+
+
+def _find_authorization(scope: Scope) -> str | None:
+    """Return the header `Authorization` of a request; None if there is none, or more than one."""
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    return given[0].decode("latin-1") if len(given) == 1 else None
+
+
+def _is_foreign(scope: Scope) -> bool:
+    """Return True if the page that opened a WebSocket is not the board's; a program names no origin."""
+    origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+    hosts = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"]
+    try:
+        places = [urlsplit(origin).netloc.lower() for origin in origins]
+    except ValueError:
+        return True
+    return bool(places) and places != hosts
+
+
+def _find_client(scope: Scope) -> str:
+    """Return the address of a request's client."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+class _BodyTooLong(HTTPException):
+    """A body has more bytes than it may have; the application answers it as any error of a request."""
+
+    def __init__(self) -> None:
+        super().__init__(413, "the body is too long")
+
+
+def _limit_body(receive: Receive, max_bytes: int) -> Receive:
+    """Return a function that receives, and raises _BodyTooLong after `max_bytes` of a body."""
+    left = max_bytes
+
+    async def receive_limited() -> Message:
+        """Receive a message of the request."""
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise _BodyTooLong
+        return message
+
+    return receive_limited
+
+
+async def _refuse(send: Send, status: int, reason: str, more: Mapping[str, str] | None = None) -> None:
+    """Answer with a status, a reason as text and `more` headers, and close the connection."""
+    body = f"{reason}\n".encode()
+    headers = [
+        *((name.lower().encode(), value.encode()) for name, value in (more or {}).items()),
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def run_while_allowed(answering: Awaitable[None], may_read: MayRead | None) -> bool:
+    """Run an answer to its end; cancel it, and return False, once its client may no longer read.
+
+    While the bus that keeps the tokens does not answer, the answer goes on. `may_read` is None for a client
+    that needs no token.
+    """
+    if may_read is None:
+        await answering
+        return True
+    try:
+        async with asyncio.timeout(None) as limit:
+            checking = asyncio.create_task(_expire(limit, may_read))
+            try:
+                await answering
+            finally:
+                checking.cancel()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return False
+    return True
+
+
+async def _expire(limit: asyncio.Timeout, may_read: MayRead) -> None:
+    """Let a time limit expire once a client may no longer read."""
+    while True:
+        await asyncio.sleep(CHECK_SEC)  # first of all, since the client was just let in
+        if not await _may_go_on(may_read):
+            limit.reschedule(asyncio.get_running_loop().time())
+            return
+
+
+async def _may_go_on(may_read: MayRead) -> bool:
+    """Return whether a client may read, or nobody knows."""
+    try:
+        return await may_read()
+    except RefusedError:
+        return True

@@ -1,0 +1,130 @@
+"""Verify the token that a client sends: `Authorization: Bearer mst_…`, and no cookie.
+
+The bus is asked at each request, so a token that is revoked is refused at once. A session on the pages is
+opened by a token, and asks for it at each request as well.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request
+
+from marketswarm import log as logs
+from marketswarm.bus import Bus, BusError
+from marketswarm.operator.token import Scope, Token, TokenText
+from marketswarm.operator_link.tokens import read_token
+from services.board.access.limits import RateLimiter, RefusedError
+
+FAILURES: Final = 10
+"""How many wrong tokens of an address are logged and answered with 401 at once; further ones get 429."""
+FAILURES_PER_SEC: Final = 0.2
+WRITES: Final = 10
+"""How many writes a token may do at once."""
+WRITES_PER_SEC: Final = 0.5
+_SCHEME: Final = "bearer"
+log = logs.get("board")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who acts: the token, and the address that it came from. A job that pings has no token."""
+
+    token: Token | None
+    address: str
+
+    @property
+    def name(self) -> str:
+        """The name of the token; empty without one."""
+        return "" if self.token is None else self.token.name
+
+
+def find_address(request: Request) -> str:
+    """Return the address of a request's client."""
+    return request.client.host if request.client else ""
+
+
+class TokenVerifier:
+    """Verify tokens; count wrong ones by address, and limit writes by token.
+
+    Args:
+        tokens_bus: returns the bus that keeps the tokens.
+    """
+
+    def __init__(self, tokens_bus: Callable[[], Bus]) -> None:
+        self._tokens_bus = tokens_bus
+        self._failures = RateLimiter(FAILURES, FAILURES_PER_SEC)
+        self._writes = RateLimiter(WRITES, WRITES_PER_SEC)
+
+    async def verify(self, header: str | None, scope: Scope, client: str, now: float, wall: float) -> Token:
+        """Return the token in the header `Authorization` if it is valid and has the scope.
+
+        Args:
+            header: the value of the header; None if there is none.
+            scope: what the client wants to do.
+            client: the client's address.
+            now: the monotonic time.
+            wall: the same moment in epoch seconds.
+
+        Raises:
+            RefusedError: the token is missing, wrong, without the scope, or used too often; or the bus
+                that keeps the tokens does not answer.
+        """
+        token = await self.identify(header, client, now, wall)
+        self.limit(token, scope, now)
+        return token
+
+    async def verify_client(self, request: Request, scope: Scope) -> Client:
+        """Return who sends a request, if the token in its header has the scope; else as `verify`."""
+        header, address = request.headers.get("authorization"), find_address(request)
+        return Client(await self.verify(header, scope, address, time.monotonic(), time.time()), address)
+
+    async def identify(self, header: str | None, client: str, now: float, wall: float) -> Token:
+        """Return the valid token in the header `Authorization`, whatever its scopes; else as `verify`."""
+        if header is None:
+            raise RefusedError(401, "this needs a token: `marketswarm token create` makes one")
+        token = await self._find_token(header, wall)
+        if token is None:
+            # a right token is let in all the same: behind a proxy, all clients have one address
+            wait_sec = self._failures.take(client, now)
+            if wait_sec:
+                raise RefusedError(429, "too many wrong tokens came from this address", wait_sec)
+            log.warning("board.token_refused", client=client)
+            raise RefusedError(401, "the token is not valid")
+        return token
+
+    def limit(self, token: Token, scope: Scope, now: float) -> None:
+        """Count a use of a valid token at `now` (monotonic).
+
+        Raises RefusedError if the token lacks the scope, or is used too often.
+        """
+        if scope not in token.scopes:
+            raise RefusedError(403, f"the token lacks the scope {scope}")
+        wait_sec = self._writes.take(token.id, now) if scope is not Scope.READ else 0.0
+        if wait_sec:
+            raise RefusedError(429, "the token was used too often", wait_sec)
+
+    async def is_current(self, token: Token, wall: float) -> bool:
+        """Return True if the bus still has a token that was verified before, and it is valid at `wall`.
+
+        Raises RefusedError if the bus does not answer.
+        """
+        return await self._read_token(token.id) == token and not token.expired(wall)
+
+    async def _find_token(self, header: str, wall: float) -> Token | None:
+        """Return the token that a header proves; None if it proves none. Raises RefusedError."""
+        scheme, _, rest = header.partition(" ")
+        text = TokenText.parse(rest.strip()) if scheme.lower() == _SCHEME else None
+        if text is None:
+            return None
+        token = await self._read_token(text.id)
+        return token if token is not None and token.matches(text) and not token.expired(wall) else None
+
+    async def _read_token(self, ident: str) -> Token | None:
+        """Return the token with this id as the bus has it. Raises RefusedError."""
+        try:
+            return await read_token(self._tokens_bus(), ident)
+        except BusError as error:
+            reason = f"bus {error.bus}, which keeps the tokens, does not answer: {error.reason}"
+            raise RefusedError(503, reason, 5.0) from None

@@ -1,0 +1,146 @@
+"""Publish announcements for clients with a token, and read them for the public page."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.operator.announcement import (
+    MAX_CHARS,
+    MAX_TAGS,
+    Announcement,
+    AnnouncementEntry,
+    AnnouncementState,
+    fold_announcements,
+)
+from marketswarm.operator.fields import Epoch, Name
+from marketswarm.operator_link.announcements import (
+    create_announcement_id,
+    read_announcements,
+    write_announcement,
+)
+from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
+from services.board.access.limits import RefusedError
+from services.board.access.tokens import Client
+from services.board.actions.steering import Line, VerbBody
+from services.board.settings import PublicSettings
+
+FRESH_SEC: Final = 2.0
+"""How long what was read is shown without another look: anybody may ask for the public page."""
+
+
+class AnnouncementBody(VerbBody):
+    """An announcement: an incident or, with a begin and an end, maintenance; times are epoch seconds.
+
+    `author` is by default the token's name. `tags` are public tags; without one it concerns everything.
+    """
+
+    title: Line
+    text: Annotated[str, Field(min_length=1, max_length=MAX_CHARS)]
+    state: AnnouncementState | None = None
+    tags: Annotated[tuple[Name, ...], Field(max_length=MAX_TAGS)] = ()
+    begins_at: Epoch | None = None
+    ends_at: Epoch | None = None
+    author: Line | None = None
+
+
+class AnnouncementUpdateBody(VerbBody):
+    """An update of an announcement: what is not given stays as it was."""
+
+    text: Annotated[str, Field(min_length=1, max_length=MAX_CHARS)]
+    state: AnnouncementState | None = None
+    title: Line | None = None
+    begins_at: Epoch | None = None
+    ends_at: Epoch | None = None
+    author: Line | None = None
+
+
+@dataclass(slots=True)
+class AnnouncementBoard:
+    """The announcements of a fleet.
+
+    Args:
+        bus: returns the bus that keeps them.
+        audit: the audit log.
+        public: returns what the truth marks public.
+    """
+
+    bus: Callable[[], Bus]
+    audit: AuditLog
+    public: Callable[[], PublicSettings]
+    problem: str | None = field(default=None, init=False)
+    """Why they could not be read the last time; None if they could."""
+    _known: tuple[Announcement, ...] = field(default=(), init=False)
+    _read_at: float = field(default=float("-inf"), init=False)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    async def read(self) -> tuple[Announcement, ...]:
+        """Return all announcements, or what was read last if the bus does not answer."""
+        async with self._reading:
+            if time.monotonic() - self._read_at > FRESH_SEC:
+                try:
+                    self._known, self.problem = await read_announcements(self.bus()), None
+                except BusError as error:
+                    self.problem = f"bus {error.bus}: {error.reason}"
+                self._read_at = time.monotonic()
+            return self._known
+
+    async def publish(self, client: Client, body: AnnouncementBody, now: float) -> Announcement:
+        """Publish a new announcement at `now` (epoch seconds).
+
+        Its state is by default `scheduled` for maintenance, and `investigating` for an incident. Raises
+        RefusedError, and ValidationError if a value is out of bounds.
+        """
+        usual = AnnouncementState.INVESTIGATING if body.begins_at is None else AnnouncementState.SCHEDULED
+        given = body.model_dump() | {"author": body.author or client.name, "state": body.state or usual}
+        entry = AnnouncementEntry(id=create_announcement_id(), ts=now, **given)
+        self._check_tags(entry)
+        await self._write(client, Action.ANNOUNCE, entry)
+        return fold_announcements([entry])[0]
+
+    async def update(
+        self, client: Client, body: AnnouncementUpdateBody, ident: str, now: float
+    ) -> Announcement:
+        """Publish an update of an announcement at `now` (epoch seconds).
+
+        Raises:
+            RefusedError: there is no such announcement, or the bus does not take it.
+            ValidationError: a value is out of bounds.
+        """
+        try:
+            found = await read_announcements(self.bus())
+        except BusError as error:
+            raise RefusedError(503, f"bus {error.bus} does not answer: {error.reason}", RETRY_SEC) from None
+        known = next((one for one in found if one.latest.id == ident), None)
+        if known is None:
+            raise RefusedError(404, "no such announcement")
+        changes = body.model_dump(exclude_none=True) | {"author": body.author or client.name}
+        entry = replace(known.latest, ts=max(now, known.latest.ts), **changes)
+        self._check_tags(entry)
+        await self._write(client, Action.UPDATE_ANNOUNCEMENT, entry)
+        return Announcement((entry, *known.updates))
+
+    def _check_tags(self, entry: AnnouncementEntry) -> None:
+        """Raise RefusedError if an announcement names a tag that is not public."""
+        unknown = set(entry.tags) - set(self.public().tags)
+        if unknown:
+            raise RefusedError(422, f"the truth does not mark the tag {min(unknown)} as public")
+
+    async def _write(self, client: Client, action: Action, entry: AnnouncementEntry) -> None:
+        """Write an entry, with its own ones in the audit log."""
+        detail = f"{entry.state}: {entry.title} ({entry.author})"
+        act = Act(action, entry.id, client.token, client.address, detail)
+        await self.audit.begin(act)
+        try:
+            await write_announcement(self.bus(), entry)
+        except BusError as error:
+            await self.audit.end(act, AuditOutcome.FAILED, error.reason)
+            reason = f"bus {error.bus} does not take it: {error.reason}"
+            raise RefusedError(503, reason, RETRY_SEC) from None
+        await self.audit.end(act, AuditOutcome.DONE)
+        async with self._reading:  # what is being read now may be from before
+            self._read_at = float("-inf")

@@ -1,0 +1,201 @@
+"""Let programs steer the fleet under `/api/v1`: silences, acknowledgements, test messages.
+
+Each request needs a token with the scope `write` in the header `Authorization`. Cookies count for nothing, so
+no other page in a browser can act for its user. The token is verified before the body is read.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from marketswarm.operator.announcement import Announcement
+from marketswarm.operator.token import Scope
+from services.board.access.tokens import Client, TokenVerifier
+from services.board.actions.announcements import (
+    AnnouncementBoard,
+    AnnouncementBody,
+    AnnouncementUpdateBody,
+)
+from services.board.actions.steering import (
+    AckBody,
+    ChannelTestBody,
+    RequestAnswer,
+    ResendBody,
+    SilenceAnswer,
+    SilenceBody,
+    Steering,
+    VerbBody,
+)
+from services.board.responses import answer_fresh
+
+_JSON: Final = "application/json"
+_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    401: {"description": "The token is missing or not valid"},
+    403: {"description": "The token lacks the scope"},
+    415: {"description": "The body is no JSON"},
+    422: {"description": "A value is out of bounds, or names what the truth does not have"},
+    429: {"description": "Too many requests: `Retry-After` says when to try again"},
+    503: {"description": "No bus took it"},
+}
+A = TypeVar("A")
+B = TypeVar("B", bound=VerbBody)
+
+
+def make_actions(steering: Steering, verifier: TokenVerifier, announcements: AnnouncementBoard) -> APIRouter:
+    """Return the routes that change something."""
+    shown = HTTPBearer(scheme_name="token", bearerFormat="mst_<id>_<secret>", auto_error=False)
+    api = APIRouter(prefix="/api/v1", dependencies=[Depends(shown)], responses=_REFUSALS)
+    _add_silences(api, steering, verifier)
+    _add_ack(api, steering, verifier)
+    _add_test(api, steering, verifier)
+    _add_announcements(api, announcements, verifier)
+    _add_resend(api, steering, verifier)
+    return api
+
+
+def _add_silences(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
+    """Add the routes that set and end silences."""
+
+    @api.post(
+        "/silences",
+        status_code=201,
+        response_model=SilenceAnswer,
+        openapi_extra=_describe_body(SilenceBody, is_required=True),
+    )
+    async def add_silence(request: Request) -> Response:
+        """Send no notification on some services for a while; what is still down at the end is sent then."""
+        act = partial(steering.add_silence, now=time.time())
+        return answer_fresh(await _act(request, verifier, SilenceBody, act), 201)
+
+    @api.delete(
+        "/silences/{ident}",
+        response_model=SilenceAnswer,
+        responses={404: {"description": "There is no such silence"}},
+    )
+    async def end_silence(ident: str, request: Request) -> Response:
+        """End a silence now; notifications on what is still down are sent at once."""
+        client = await verifier.verify_client(request, Scope.WRITE)
+        return answer_fresh(await steering.end_silence(client, ident, time.time()))
+
+
+def _add_ack(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
+    """Add the route that acknowledges an outage."""
+
+    @api.post(
+        "/incidents/{svc:path}/ack",
+        response_model=RequestAnswer,
+        openapi_extra=_describe_body(AckBody, is_required=False),
+        responses={
+            202: {"description": "Not answered in time: a notifier that runs within a day does it"},
+            409: {"description": "The notifier refused it: nothing is down under that name"},
+        },
+    )
+    async def acknowledge(svc: str, request: Request) -> Response:
+        """Say that somebody sees to an outage: no reminders and no escalation until it is over.
+
+        `svc` is the service that is down, or the id of its miss.
+        """
+        return _answer_request(await _act(request, verifier, AckBody, partial(steering.acknowledge, svc=svc)))
+
+
+def _add_test(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
+    """Add the route that sends a test message."""
+
+    @api.post(
+        "/notifications/test",
+        response_model=RequestAnswer,
+        openapi_extra=_describe_body(ChannelTestBody, is_required=False),
+        responses={504: {"description": "The notifier did not finish in time"}},
+    )
+    async def send_test(request: Request) -> Response:
+        """Send a test message through the notifier's own queue; the answer has what each receiver said."""
+        found = await _act(request, verifier, ChannelTestBody, steering.send_test)
+        return answer_fresh(found, 200 if found.done else 504)
+
+
+def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifier: TokenVerifier) -> None:
+    """Add the routes that publish announcements and their updates."""
+
+    @api.post(
+        "/announcements",
+        status_code=201,
+        response_model=Announcement,
+        openapi_extra=_describe_body(AnnouncementBody, is_required=True),
+    )
+    async def publish(request: Request) -> Response:
+        """Tell the readers of the public page of an incident, or of maintenance."""
+        act = partial(announcements.publish, now=time.time())
+        return answer_fresh(await _act(request, verifier, AnnouncementBody, act), 201)
+
+    @api.patch(
+        "/announcements/{ident}",
+        response_model=Announcement,
+        openapi_extra=_describe_body(AnnouncementUpdateBody, is_required=True),
+        responses={404: {"description": "There is no such announcement"}},
+    )
+    async def update(ident: str, request: Request) -> Response:
+        """Add an update to an announcement; the state `withdrawn` takes it off the public page."""
+        act = partial(announcements.update, ident=ident, now=time.time())
+        return answer_fresh(await _act(request, verifier, AnnouncementUpdateBody, act))
+
+    @api.get("/announcements", response_model=tuple[Announcement, ...])
+    async def read_all() -> Response:
+        """Return the announcements, the one that was changed last first, with their updates, newest first.
+
+        It needs no token beyond the right to read.
+        """
+        return answer_fresh(await announcements.read())
+
+
+def _add_resend(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
+    """Add the route that sends dead messages again."""
+
+    @api.post(
+        "/notifications/resend",
+        response_model=RequestAnswer,
+        openapi_extra=_describe_body(ResendBody, is_required=False),
+        responses={
+            202: {"description": "Not answered in time: a notifier that runs within a day does it"},
+            409: {"description": "Nothing that was given up has that id, or a channel did not take it again"},
+        },
+    )
+    async def resend(request: Request) -> Response:
+        """Send again what was given up, under the same id, over the channels that did not take it."""
+        return _answer_request(await _act(request, verifier, ResendBody, steering.resend))
+
+
+async def _act(
+    request: Request, verifier: TokenVerifier, model: type[B], verb: Callable[[Client, B], Awaitable[A]]
+) -> A:
+    """Do what a request wants, by the client that its token names; an empty body stands for an empty object.
+
+    Raises HTTPException or RequestValidationError.
+    """
+    client = await verifier.verify_client(request, Scope.WRITE)
+    raw = await request.body()
+    if raw and request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+        raise HTTPException(415, f"a body is {_JSON}")
+    try:
+        return await verb(client, model.model_validate_json(raw or b"{}"))
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        wrong = [{**each, "loc": ("body", *each["loc"])} for each in found]
+        raise RequestValidationError(wrong) from None
+
+
+def _answer_request(found: RequestAnswer) -> Response:
+    """Return what the notifier answered, with the status that says whether it did."""
+    return answer_fresh(found, 200 if found.ok else 409 if found.done else 202)
+
+
+def _describe_body(model: type[VerbBody], *, is_required: bool) -> dict[str, Any]:
+    """Return the part of the OpenAPI document that describes a body."""
+    schema = model.model_json_schema()
+    return {"requestBody": {"required": is_required, "content": {_JSON: {"schema": schema}}}}

@@ -1,0 +1,300 @@
+"""Let people steer the fleet on the pages, without JavaScript too: sign in with a token, and send forms.
+
+Each form does what a request under `/api/v1` does, with the same limits and the same audit log. The answer
+leads back to the page, which then says in a sentence what became of it.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Final, TypeVar
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from pydantic import ValidationError
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from marketswarm.operator.announcement import AnnouncementState
+from marketswarm.operator.token import Scope
+from marketswarm.text import escape_text
+from services.board.access.limits import RefusedError
+from services.board.access.sessions import (
+    PageNotice,
+    SentForm,
+    SessionGate,
+    SessionOver,
+    SessionView,
+    find_origin,
+    read_fields,
+)
+from services.board.actions.announcements import (
+    AnnouncementBoard,
+    AnnouncementBody,
+    AnnouncementUpdateBody,
+)
+from services.board.actions.steering import (
+    AckBody,
+    ChannelTestBody,
+    RequestAnswer,
+    ResendBody,
+    SilenceAnswer,
+    SilenceBody,
+    Steering,
+    VerbBody,
+)
+from services.board.fleet.words import format_age
+from services.board.rendering import render
+from services.board.responses import answer_error, find_assets_path, make_sentence
+
+MAX_NOTICE_CHARS: Final = 500
+_PAGES: Final[Mapping[str, str]] = {
+    "fleet": "/",
+    "incidents": "/incidents",
+    "notifications": "/notifications",
+    "truth": "/truth",
+    "edit": "/truth/edit",
+    "announcements": "/announcements",
+}
+_OVER: Final = "Your session is over: sign in again."
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+_LATER: Final = "The notifier has not answered yet: one that runs within a day does it."
+Act = Callable[[SentForm], Awaitable[PageNotice]]
+B = TypeVar("B", bound=VerbBody)
+Word = Annotated[str, Query(max_length=300)]
+
+
+@dataclass(frozen=True, slots=True)
+class SignInPage:
+    """The field for a token, and why it is asked for again; `session` is who is signed in already.
+
+    `back` and `svc` name the page to go on with.
+    """
+
+    template: ClassVar = "sign_in.html"
+    back: str = ""
+    svc: str = ""
+    problem: str = ""
+    session: SessionView | None = None
+    assets: str = "/static/0"
+    title: str = "Sign in"
+
+
+def make_forms(
+    gate: SessionGate,
+    steering: Steering,
+    refresh: Callable[[], Awaitable[None]],
+    announcements: AnnouncementBoard,
+) -> APIRouter:
+    """Return the routes of the forms; `refresh` returns when the board's snapshot includes what was done."""
+    forms = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    _add_sign_in(forms, gate)
+    acts = list_acts(steering) | list_announcement_acts(announcements)
+
+    @forms.post("/act/{name}")
+    async def act(name: str, request: Request) -> Response:
+        """Do what a form asks for, and lead back to its page with a notice."""
+        if name not in acts:
+            return answer_error(404, "No such form", "")
+        try:
+            form = await gate.read_form(request)
+        except SessionOver:
+            return _lead_to("/sign-in?why=over")
+        notice = await _run_act(gate, form, acts[name])
+        if not notice.is_bad:
+            await refresh()
+        return _lead_to(f"{find_way_back(form.fields)}?said={form.session.add_notice(notice)}")
+
+    return forms
+
+
+def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
+    """Add the page on which a token is given, and the routes that open and end a session."""
+
+    @forms.get("/sign-in")
+    async def show_sign_in(request: Request, back: Word = "", svc: Word = "", why: Word = "") -> Response:
+        """Show the field for a token, or who is signed in."""
+        page = SignInPage(back, svc, _OVER if why == "over" else "", await gate.find_view(request))
+        return _answer_sign_in(page)
+
+    @forms.post("/sign-in")
+    async def sign_in(request: Request) -> Response:
+        """Open a session by a token, and lead back to where the person came from."""
+        find_origin(request)
+        fields = await read_fields(request)
+        answer = _lead_to(find_way_back(fields))
+        try:
+            await gate.open(request, answer, fields.get("token", ""))
+        except RefusedError as error:
+            page = SignInPage(fields.get("back", ""), fields.get("svc", ""), make_sentence(error.reason))
+            return _answer_sign_in(page, error.status, error.headers or {})
+        return answer
+
+    @forms.post("/sign-out")
+    async def sign_out(request: Request) -> Response:
+        """End the session."""
+        answer = _lead_to("/sign-in")
+        find_origin(request)
+        await gate.close(request, answer)
+        return answer
+
+
+async def _run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
+    """Do what a form asks for, if its token may; return what became of it."""
+    try:
+        gate.limit(form, Scope.WRITE)
+        return await act(form)
+    except RefusedError as error:
+        return PageNotice(make_sentence(error.reason), is_bad=True)
+    except ValidationError as error:
+        names = {str(each["loc"][0]) if each["loc"] else "form" for each in error.errors(include_input=False)}
+        return PageNotice(f"Nothing was done. Wrong or missing: {', '.join(sorted(names))}.", is_bad=True)
+
+
+def list_acts(steering: Steering) -> dict[str, Act]:
+    """Return what each form about services and messages does, by its name."""
+
+    async def acknowledge(form: SentForm) -> PageNotice:
+        """Acknowledge an outage in the name of a person."""
+        svc = form.fields.get("svc", "")
+        found = await steering.acknowledge(form.client, _read_body(form, AckBody), svc)
+        return _describe_answers(found, _LATER)
+
+    async def add_silence(form: SentForm) -> PageNotice:
+        """Silence a service for a while."""
+        services = tuple(filter(None, (form.fields.get("svc"),)))
+        for_sec, reason = _parse_sec(form.fields.get("for_sec", "")), form.fields.get("reason", "")
+        body = _read_body(form, SilenceBody, services=services, for_sec=for_sec, reason=reason)
+        found = await steering.add_silence(form.client, body, time.time())
+        return _describe_silence(found, f"silenced for {format_age(body.for_sec)}")
+
+    async def end_silence(form: SentForm) -> PageNotice:
+        """End a silence now."""
+        found = await steering.end_silence(form.client, form.fields.get("id", ""), time.time())
+        return _describe_silence(found, "not silenced any more")
+
+    async def send_test(form: SentForm) -> PageNotice:
+        """Send a test message over every channel."""
+        found = await steering.send_test(form.client, _read_body(form, ChannelTestBody))
+        return _describe_answers(found, "The notifier did not finish in time.")
+
+    async def resend(form: SentForm) -> PageNotice:
+        """Send a message that was given up again, or all of them."""
+        body = _read_body(form, ResendBody, id=form.fields.get("id"))
+        return _describe_answers(await steering.resend(form.client, body), _LATER)
+
+    return {
+        "ack": acknowledge,
+        "silence": add_silence,
+        "unsilence": end_silence,
+        "test": send_test,
+        "resend": resend,
+    }
+
+
+def list_announcement_acts(announcements: AnnouncementBoard) -> dict[str, Act]:
+    """Return what each form about announcements does, by its name."""
+
+    async def publish(form: SentForm) -> PageNotice:
+        """Publish a new announcement."""
+        fields = form.fields
+        body = _read_body(
+            form,
+            AnnouncementBody,
+            title=fields.get("title", ""),
+            text=read_lines(fields),
+            state=read_state(fields),
+            tags=tuple(filter(None, (fields.get("tag"),))),
+            begins_at=parse_moment(fields.get("begins", "")),
+            ends_at=parse_moment(fields.get("ends", "")),
+        )
+        found = await announcements.publish(form.client, body, time.time())
+        return PageNotice(f"Published: {found.latest.title}.")
+
+    async def update(form: SentForm) -> PageNotice:
+        """Publish an update of an announcement."""
+        text, state = read_lines(form.fields), read_state(form.fields)
+        body = _read_body(form, AnnouncementUpdateBody, text=text, state=state)
+        found = await announcements.update(form.client, body, form.fields.get("id", ""), time.time())
+        return PageNotice(f"{found.latest.title}: the update is published.")
+
+    return {"announce": publish, "update": update}
+
+
+def _read_body(form: SentForm, model: type[B], **given: Any) -> B:
+    """Return what a verb takes, in the name of the person; the next forms propose that name."""
+    field = "by" if "by" in model.model_fields else "author"
+    body = model.model_validate(given | {field: form.fields.get("by") or form.session.author})
+    form.session.author = getattr(body, field)
+    return body
+
+
+def _parse_sec(text: str) -> float:
+    """Return a number of seconds; 0, which is out of bounds, if the text is none."""
+    return float(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0.0
+
+
+def _describe_answers(found: RequestAnswer, unanswered: str) -> PageNotice:
+    """Return what the notifier answered, in words."""
+    lines = [f"{each.channel}: {each.said}" if each.channel else each.said for each in found.answers]
+    said = make_sentence("; ".join(lines)) if lines else ""
+    text = " ".join(filter(None, (said, "" if found.done else unanswered, _describe_refused(found.refused))))
+    return PageNotice(text[:MAX_NOTICE_CHARS], is_bad=not found.ok)
+
+
+def _describe_silence(found: SilenceAnswer, what: str) -> PageNotice:
+    """Return what became of a silence, in words."""
+    names = ", ".join((*found.services, *(f"tag {tag}" for tag in found.tags)))
+    text = f"{escape_text(names)}: {what}. {_describe_refused(found.refused)}".strip()
+    return PageNotice(text[:MAX_NOTICE_CHARS])
+
+
+def _describe_refused(refused: Mapping[str, str]) -> str:
+    """Return which buses did not take something, and why."""
+    return " ".join(make_sentence(f"bus {name} did not take it: {why}") for name, why in refused.items())
+
+
+def find_way_back(fields: Mapping[str, str]) -> str:
+    """Return the path of the page that a form was on; nothing in a form can lead anywhere else."""
+    svc = fields.get("svc", "")
+    if fields.get("back") == "service" and svc:
+        return f"/services/{quote(svc[:200], safe='')}"
+    return _PAGES.get(fields.get("back", ""), "/incidents")
+
+
+def _lead_to(path: str) -> Response:
+    """Return an answer that leads to one of our pages."""
+    return RedirectResponse(path, 303, _NO_STORE)
+
+
+def _answer_sign_in(page: SignInPage, status: int = 200, headers: Mapping[str, Any] = _NO_STORE) -> Response:
+    """Return the page on which a token is given."""
+    page = replace(page, assets=find_assets_path())
+    return HTMLResponse(render(page), status, {**headers, **_NO_STORE})
+
+
+def read_state(fields: Mapping[str, str]) -> AnnouncementState | None:
+    """Return the state that a form names; None for one that leaves it as it is. Raises RefusedError."""
+    word = fields.get("state", "")
+    try:
+        return AnnouncementState(word) if word else None
+    except ValueError:
+        raise RefusedError(422, "there is no such state") from None
+
+
+def read_lines(fields: Mapping[str, str]) -> str:
+    """Return the text of a form; a browser ends its lines with CR and LF."""
+    return fields.get("text", "").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_moment(text: str) -> float | None:
+    """Return a date and time in UTC, as a browser sends it, in epoch seconds; None for an empty text.
+
+    Raises RefusedError for any other text.
+    """
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError):
+        raise RefusedError(422, "a begin and an end are a date and a time") from None

@@ -1,0 +1,242 @@
+"""Act on the fleet for clients with a token: silences, acknowledgements, test messages. A function a verb.
+
+The API and the forms of the pages make a body of what a client sent, and call the verb with it.
+
+Each act is in the audit log before it is done; what can't be noted there is not done.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from marketswarm.bus import Bus, NoBusError
+from marketswarm.operator import ALL, Answer, RequestKind, Silence
+from marketswarm.operator.fields import Name, Text
+from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
+from marketswarm.operator_link import (
+    MAX_SILENCE_SEC,
+    collect_answers,
+    create_request,
+    create_silence,
+    read_silences,
+    send_request,
+    write_silence,
+)
+from marketswarm.truth import Truth, find_nearest
+from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
+from services.board.access.limits import RefusedError
+from services.board.access.tokens import Client
+
+ANSWER_SEC: Final = 5.0
+"""How long a client waits for the notifier; its answer must begin in ten seconds."""
+GRACE_SEC: Final = 1.0
+"""How many seconds after `answer_sec` the last answer may still arrive."""
+MAX_WAITING: Final = 20
+"""How many clients may wait for the notifier at once."""
+
+
+def _require_printable(text: str) -> str:
+    """Return a text without the blanks around it. Raises ValueError if it can't be shown on one line."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError("it can't be shown on one line")
+    return text.strip()
+
+
+Line = Annotated[Name, AfterValidator(_require_printable)]
+Names = Annotated[tuple[Name, ...], Field(max_length=50)]
+
+
+class VerbBody(BaseModel):
+    """What a client sends for a verb: no conversions, no unknown keys, and nothing of it in an error."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class SilenceBody(VerbBody):
+    """A silence: services, by name or pattern, and tags; `author` is by default the token's name."""
+
+    services: Names = ()
+    tags: Names = ()
+    for_sec: Annotated[float, Field(gt=0, le=MAX_SILENCE_SEC, allow_inf_nan=False)]
+    reason: Annotated[Text, AfterValidator(_require_printable)]
+    author: Line | None = None
+
+
+class AckBody(VerbBody):
+    """Who sees to an outage; by default the token's name."""
+
+    by: Line | None = None
+
+
+class ResendBody(VerbBody):
+    """The message to send again, by default every one, and who does; by default the token's name."""
+
+    id: Name | None = None
+    by: Line | None = None
+
+
+class ChannelTestBody(VerbBody):
+    """The channel to test, by default every one, and who does; by default the token's name."""
+
+    channel: Name | None = None
+    by: Line | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceAnswer:
+    """A silence, the names in the truth that it matches, and the buses that did not take it, with the reason.
+
+    Times are epoch seconds.
+    """
+
+    id: str
+    services: tuple[str, ...]
+    tags: tuple[str, ...]
+    starts_at: float
+    ends_at: float
+    author: str
+    reason: str
+    matches: tuple[str, ...]
+    refused: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswer:
+    """What the notifier answered: a line for each channel, or one in all.
+
+    `done` is False if it has not finished; `ok` is True if it has, and every line is ok. `refused` are the
+    buses that did not take the request, with the reason.
+    """
+
+    id: str
+    done: bool
+    ok: bool
+    answers: tuple[Answer, ...]
+    refused: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Steering:
+    """Acts on one fleet.
+
+    `buses` returns every bus of the fleet, and `truth` the truth in force. Every async method may raise
+    RefusedError, and ValidationError for an impossible name.
+    """
+
+    buses: Callable[[], Sequence[Bus]]
+    audit: AuditLog
+    truth: Callable[[], Truth]
+    answer_sec: float = ANSWER_SEC
+    _waiting: int = field(default=0, init=False)
+
+    async def add_silence(self, client: Client, body: SilenceBody, now: float) -> SilenceAnswer:
+        """Set a silence at `now` (epoch seconds), if the truth has each name in it."""
+        author = body.author or client.name
+        silence = create_silence(
+            body.services, body.tags, body.for_sec, author=author, reason=body.reason, now=now
+        )
+        targets = list_targets(self.truth())
+        unknown = find_unknown_target(silence, targets)
+        if unknown is not None:
+            near = find_nearest(unknown, targets)
+            hint = f"; did you mean {near}?" if near else ""
+            raise RefusedError(422, f"the truth names no {unknown}{hint}")
+        return await self._write_silence(Action.SILENCE, client, silence, now)
+
+    async def end_silence(self, client: Client, ident: str, now: float) -> SilenceAnswer:
+        """End a silence at `now` (epoch seconds); one that is over stays as it is."""
+        try:
+            found = (await read_silences(self.buses())).silences.get(ident)
+        except NoBusError as error:
+            raise RefusedError(503, str(error), RETRY_SEC) from None
+        if found is None:
+            raise RefusedError(404, "no such silence")
+        if found.has_ended(now):
+            return _make_answer(found, self.truth(), {})
+        return await self._write_silence(Action.UNSILENCE, client, found.end_at(now), now)
+
+    async def acknowledge(self, client: Client, body: AckBody, svc: str) -> RequestAnswer:
+        """Have the notifier send no reminders of an outage; `svc` is the service or the id of its miss."""
+        return await self._request_notifier(client, Action.ACK, svc, body.by)
+
+    async def send_test(self, client: Client, body: ChannelTestBody) -> RequestAnswer:
+        """Have the notifier send a test message over one channel, or over all."""
+        return await self._request_notifier(client, Action.TEST, body.channel or ALL, body.by)
+
+    async def resend(self, client: Client, body: ResendBody) -> RequestAnswer:
+        """Have the notifier send a message again that was given up, or all of them."""
+        return await self._request_notifier(client, Action.RESEND, body.id or ALL, body.by)
+
+    async def _request_notifier(
+        self, client: Client, action: Action, what: str, by: str | None
+    ) -> RequestAnswer:
+        """Send a request to the notifier, and return what it answers in time."""
+        by = by or client.name
+        if self._waiting >= MAX_WAITING:
+            raise RefusedError(503, "too many clients wait for the notifier", RETRY_SEC)
+        request = create_request(RequestKind(action), what, by, time.time())
+        act = Act(action, what, client.token, client.address, f"by {by}")
+        self._waiting += 1
+        try:
+            async with self._audited(act):
+                taken, refused = await send_request(self.buses(), request)
+                answers = await self._collect_answers(taken, request.id)
+        finally:
+            self._waiting -= 1
+        done = bool(answers) and answers[-1].done
+        ok = done and all(answer.ok for answer in answers)
+        outcome = AuditOutcome.DONE if ok else AuditOutcome.REFUSED if done else AuditOutcome.UNANSWERED
+        await self.audit.end(act, outcome, "; ".join(answer.said for answer in answers))
+        return RequestAnswer(request.id, done, ok, tuple(answers), refused)
+
+    async def _write_silence(
+        self, action: Action, client: Client, silence: Silence, now: float
+    ) -> SilenceAnswer:
+        """Write a silence to every bus, with entries in the audit log."""
+        targets = ", ".join((*silence.services, *(f"tag {tag}" for tag in silence.tags)))
+        detail = f"{targets} until {silence.ends_at:.0f}: {silence.reason} ({silence.author})"
+        act = Act(action, silence.id, client.token, client.address, detail)
+        async with self._audited(act):
+            buses = self.buses()
+            refused = await write_silence(buses, await read_silences(buses), silence, now)
+        await self.audit.end(act, AuditOutcome.DONE)
+        return _make_answer(silence, self.truth(), refused)
+
+    async def _collect_answers(self, buses: Sequence[Bus], request_id: str) -> list[Answer]:
+        """Return the notifier's answers that arrive within `answer_sec`, even if it announced more."""
+        seen: list[Answer] = []
+        try:
+            async with asyncio.timeout(self.answer_sec + GRACE_SEC):
+                return await collect_answers(buses, request_id, self.answer_sec, seen.append)
+        except TimeoutError:
+            return seen
+
+    @contextlib.asynccontextmanager
+    async def _audited(self, act: Act) -> AsyncIterator[None]:
+        """Add an entry to the audit log before the block, and another one if no bus takes what it writes."""
+        await self.audit.begin(act)
+        try:
+            yield
+        except NoBusError as error:
+            await self.audit.end(act, AuditOutcome.FAILED, str(error))
+            raise RefusedError(503, str(error), RETRY_SEC) from None
+
+
+def _make_answer(silence: Silence, truth: Truth, refused: Mapping[str, str]) -> SilenceAnswer:
+    """Return what a client is told of a silence."""
+    return SilenceAnswer(
+        silence.id,
+        silence.services,
+        silence.tags,
+        silence.starts_at,
+        silence.ends_at,
+        silence.author,
+        silence.reason,
+        tuple(match_targets(silence, list_targets(truth))),
+        refused,
+    )

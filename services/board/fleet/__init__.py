@@ -1,0 +1,1 @@
+"""Show the fleet: its snapshot, its history, its pages and its API."""

@@ -1,0 +1,269 @@
+"""Read the alert log backwards in pages, with filters, and find one event by its id.
+
+Each bus has a log of its own, and what concerns a bus is on several of them: events with one id are one
+event.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Final
+from urllib.parse import urlencode
+
+import orjson
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stream import (
+    StreamEntry,
+    entry_sort_key,
+    read_entries_before,
+    read_entries_between,
+)
+from marketswarm.event import Event, MalformedEvent, parse_event
+from marketswarm.event_text import describe_event, severity_of
+from marketswarm.keys import ALERT_LOG
+from marketswarm.text import escape_text
+from services.board.rendering import Frame
+
+PAGE_EVENTS: Final = 100
+MAX_PAGE_EVENTS: Final = 1000
+CHUNK_ENTRIES: Final = 500
+MAX_CHUNKS: Final = 20
+"""The most chunks of one log that a request reads; a filter that finds little goes on with the next page."""
+MAX_LATE_MSEC: Final = 3_600_000
+"""How much later than its time an event is looked for on the log."""
+MAX_EARLY_MSEC: Final = 60_000
+"""How much earlier: clocks differ."""
+NEWEST: Final = b"+"
+
+
+@dataclass(frozen=True, slots=True)
+class AlertView:
+    """One event of the alert log. `title` and `text` are words for people, `position` its place on the log.
+
+    `is_bad` is True for the begin of a problem, False for its end, None for a note. Times are epoch seconds.
+    """
+
+    id: str
+    type: str
+    svc: str
+    ts: float
+    title: str
+    text: str
+    is_bad: bool | None
+    severity: str = "info"
+    by: str = ""
+    host: str | None = None
+    down_sec: float | None = None
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertQuery:
+    """What a request wants to see of the alert log; `before` is the place of the first event not to show."""
+
+    svc: str = ""
+    type: str = ""
+    before: str = ""
+
+    def url(self, **changes: str) -> str:
+        """Return the path of the page with this query, in which `changes` replace values."""
+        values = {each.name: changes.get(each.name, getattr(self, each.name)) for each in fields(self)}
+        wanted = {name: value for name, value in values.items() if value}
+        return "/alerts?" + urlencode(wanted) if wanted else "/alerts"
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsPage:
+    """The alert log, the newest event first. `older` is the path of the events before these, or None.
+
+    `away` has the reason for each bus whose log could not be read.
+    """
+
+    template: ClassVar = "alerts.html"
+    frame: Frame
+    query: AlertQuery
+    events: tuple[AlertView, ...] = ()
+    older: str | None = None
+    types: tuple[str, ...] = ()
+    away: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertPage:
+    """One event by its id, with its indented JSON; `buses` are those whose log has it."""
+
+    template: ClassVar = "alert.html"
+    frame: Frame
+    event: AlertView
+    raw: str = ""
+    buses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AlertPageFound:
+    """A page of the log, the newest event first.
+
+    `older` is the place to read on from, None at the end; `away` has the reason of each bus that failed.
+    """
+
+    events: tuple[AlertView, ...]
+    older: str | None
+    away: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertFound:
+    """One event: its view, its JSON as it is on the log, and the buses whose log has it."""
+
+    event: AlertView
+    raw: bytes
+    buses: tuple[str, ...]
+
+
+def make_alert_view(event: Event, position: str = "") -> AlertView:
+    """Return an event as the board shows it; `position` is the id of its entry on the log."""
+    title, text = describe_event(event)
+    return AlertView(
+        id=escape_text(event.id),
+        type=event.type,
+        svc=escape_text(event.svc),
+        ts=event.ts,
+        title=escape_text(title),
+        text=escape_text(text),
+        is_bad=event.type.is_bad,
+        severity=severity_of(event.type).value,
+        by=escape_text(event.by),
+        host=None if event.host is None else escape_text(event.host),
+        down_sec=event.down_sec,
+        position=position,
+    )
+
+
+def parse_position(text: str) -> bytes | None:
+    """Return the id of an entry in a request, as XREVRANGE takes it; None for anything else."""
+    ms, _, seq = text.partition("-")
+    fits = all(part.isascii() and part.isdigit() and len(part) <= 19 for part in (ms, seq or "0"))
+    return text.encode() if fits and ms else None
+
+
+async def read_alerts(buses: Sequence[Bus], query: AlertQuery, limit: int = PAGE_EVENTS) -> AlertPageFound:
+    """Return up to `limit` events that match a query, from before `query.before` backwards."""
+    position = parse_position(query.before)
+    before = NEWEST if position is None else b"(" + position
+    readers = [_BackwardReader(bus, before) for bus in buses]
+    found: list[AlertView] = []
+    known: set[str] = set()
+    last: bytes | None = None
+    for _ in range(MAX_CHUNKS):
+        await asyncio.gather(*(reader.fill() for reader in readers))
+        for entry in _merge(readers):
+            last = entry.id
+            event = parse_entry(entry)
+            if event is None or event.id in known or not _matches(event, query):
+                continue
+            known.add(event.id)
+            found.append(make_alert_view(event, entry.id.decode()))
+            if len(found) >= limit:
+                return AlertPageFound(tuple(found), last.decode(), _reasons(readers))
+        if all(reader.is_done for reader in readers):
+            return AlertPageFound(tuple(found), None, _reasons(readers))
+    return AlertPageFound(tuple(found), None if last is None else last.decode(), _reasons(readers))
+
+
+async def find_alert(buses: Sequence[Bus], event_id: str) -> AlertFound | None:
+    """Return the event with an id, or None if no log that answers has it.
+
+    The id ends with the event's time, so only that part of the log is read.
+    """
+    time_text = event_id.rpartition(".")[2]
+    if not (time_text.isascii() and time_text.isdigit() and len(time_text) <= 15):
+        return None
+    at_msec = int(time_text)
+    found = await asyncio.gather(*(_find_on_bus(bus, event_id, at_msec) for bus in buses))
+    holders = [(bus.name, entry) for bus, entry in zip(buses, found, strict=True) if entry is not None]
+    if not holders:
+        return None
+    entry = holders[0][1]
+    event = parse_entry(entry)
+    if event is None or entry.fields is None:
+        return None
+    return AlertFound(
+        make_alert_view(event, entry.id.decode()), entry.fields[b"event"], tuple(name for name, _ in holders)
+    )
+
+
+def parse_entry(entry: StreamEntry) -> Event | None:
+    """Return the event of an entry of the log; None if it holds none."""
+    event = parse_event((entry.fields or {}).get(b"event", b""))
+    return None if isinstance(event, MalformedEvent) else event
+
+
+def format_raw(raw: bytes) -> str:
+    """Return an event's JSON with indents, for people; as it is where it is nested too deep for that."""
+    try:
+        return orjson.dumps(orjson.loads(raw), option=orjson.OPT_INDENT_2).decode()
+    except TypeError:
+        return raw.decode()
+
+
+class _BackwardReader:
+    """Read one bus's log backwards. `why` is the reason why the bus failed, None if it did not."""
+
+    def __init__(self, bus: Bus, before: bytes) -> None:
+        self.bus = bus
+        self.why: str | None = None
+        self.is_done = False
+        self.entries: list[StreamEntry] = []  # the newest first
+        self._before = before
+
+    async def fill(self) -> None:
+        """Read the next chunk unless there are entries left or the log is at its end."""
+        if self.entries or self.is_done:
+            return
+        try:
+            self.entries = await read_entries_before(self.bus, ALERT_LOG, self._before, count=CHUNK_ENTRIES)
+        except BusError as error:
+            self.why = error.reason
+        if self.entries:
+            self._before = b"(" + self.entries[-1].id
+        else:
+            self.is_done = True
+
+
+def _merge(readers: Sequence[_BackwardReader]) -> Iterable[StreamEntry]:
+    """Yield the newest entry of all readers, until one of them must read on; remove what is yielded."""
+    while True:
+        waiting = [reader for reader in readers if not reader.is_done]
+        if not waiting or any(not reader.entries for reader in waiting):
+            return
+        newest = max(waiting, key=lambda reader: entry_sort_key(reader.entries[0].id))
+        yield newest.entries.pop(0)
+
+
+def _reasons(readers: Iterable[_BackwardReader]) -> dict[str, str]:
+    """Return the reason of each bus that failed."""
+    return {reader.bus.name: reader.why for reader in readers if reader.why is not None}
+
+
+def _matches(event: Event, query: AlertQuery) -> bool:
+    """Return True if an event is of the service and the type that a query names."""
+    return query.svc in ("", event.svc) and query.type in ("", event.type)
+
+
+async def _find_on_bus(bus: Bus, event_id: str, at_msec: int) -> StreamEntry | None:
+    """Return the entry of the event on one bus's log; None if it is not there or the bus fails."""
+    first, last = f"{max(0, at_msec - MAX_EARLY_MSEC)}", f"{at_msec + MAX_LATE_MSEC}"
+    try:
+        for _ in range(MAX_CHUNKS):
+            entries = await read_entries_between(bus, ALERT_LOG, first, last, count=CHUNK_ENTRIES)
+            if not entries:
+                return None
+            for entry in entries:
+                event = parse_entry(entry)
+                if event is not None and event.id == event_id:
+                    return entry
+            first = f"({entries[-1].id.decode()}"
+    except BusError:
+        return None
+    return None

@@ -1,0 +1,160 @@
+"""Answer programs: the same values as the pages, as JSON, under `/api/v1`. Everything here only reads."""
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import orjson
+from fastapi import APIRouter, Header, HTTPException, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from services.board.board import Board
+from services.board.fleet.alerts import (
+    MAX_PAGE_EVENTS,
+    PAGE_EVENTS,
+    AlertQuery,
+    AlertView,
+    find_alert,
+    read_alerts,
+)
+from services.board.fleet.notifications import DeadMessageView, read_dead_letters
+from services.board.fleet.snapshot import FleetSnapshot, IncidentView, PendingView, ServiceSnapshot
+from services.board.fleet.stream import StreamsFull
+from services.board.responses import answer_fresh, answer_json
+
+Text = Annotated[str, Query(max_length=300)]
+RETRY_SEC: Final = 5
+STREAM_TYPE: Final = "text/event-stream"
+STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+@dataclass(frozen=True, slots=True)
+class FleetAnswer:
+    """The whole snapshot, and the id of the last event of the stream that it includes."""
+
+    position: str
+    fleet: FleetSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationsAnswer:
+    """What waits for a channel, with its reason, and what was given up: how many, and the newest of them."""
+
+    pending: tuple[PendingView, ...]
+    dead: int
+    messages: tuple[DeadMessageView, ...]
+    away: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsAnswer:
+    """A page of the alert log, the newest first; `older` is the `before` of the next one, null at the end."""
+
+    events: tuple[AlertView, ...]
+    older: str | None
+    away: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertAnswer:
+    """One event, and the buses whose log has it."""
+
+    event: AlertView
+    buses: tuple[str, ...]
+
+
+def make_api(board: Board) -> APIRouter:
+    """Return the routes under `/api/v1`."""
+    api = APIRouter(prefix="/api/v1")
+    _add_fleet(api, board)
+    _add_alerts(api, board)
+    _add_stream(api, board)
+    return api
+
+
+def _add_fleet(api: APIRouter, board: Board) -> None:
+    """Add the routes of the snapshot and its parts."""
+
+    @api.get("/fleet", response_model=FleetAnswer)
+    async def read_fleet(request: Request) -> Response:
+        """Return the whole snapshot of the fleet.
+
+        Its `ETag` changes when anything changes besides the time of the snapshot.
+        """
+        _ = board.snapshot
+        position = board.hub.position
+        body = b'{"position":%s,"fleet":%s}' % (orjson.dumps(position), board.reader.encoded)
+        return answer_json(request, body, f'W/"{position}"')
+
+    @api.get("/services", response_model=tuple[ServiceSnapshot, ...])
+    async def read_services(request: Request) -> Response:
+        """Return all services, in the order of the truth."""
+        return answer_json(request, orjson.dumps(board.snapshot.services), f'W/"{board.hub.position}"')
+
+    @api.get("/services/{svc}", response_model=ServiceSnapshot)
+    async def read_service(svc: str, request: Request) -> Response:
+        """Return one service."""
+        found = board.snapshot.find(svc)
+        if found is None:
+            raise HTTPException(404, "no such service")
+        return answer_json(request, orjson.dumps(found), f'W/"{board.hub.position}"')
+
+    @api.get("/incidents", response_model=tuple[IncidentView, ...])
+    async def read_incidents(request: Request) -> Response:
+        """Return what is down, the oldest outage first."""
+        return answer_json(request, orjson.dumps(board.snapshot.incidents), f'W/"{board.hub.position}"')
+
+    @api.get("/notifications", response_model=NotificationsAnswer)
+    async def read_notifications() -> Response:
+        """Return the messages that wait for a channel, and those that were given up, the newest first."""
+        found = await read_dead_letters(board.buses)
+        snapshot = board.snapshot
+        return answer_fresh(NotificationsAnswer(snapshot.pending, snapshot.dead, found.messages, found.away))
+
+    @api.get("/topology")
+    async def read_topology() -> Response:
+        """Return the flow of data, as `marketswarm topology --json` prints it."""
+        return answer_fresh(await board.read_topology())
+
+
+def _add_alerts(api: APIRouter, board: Board) -> None:
+    """Add the routes of the alert log."""
+
+    @api.get("/alerts", response_model=AlertsAnswer)
+    async def read_alert_log(
+        svc: Text = "",
+        type: Text = "",  # noqa: A002 - the query's name
+        before: Text = "",
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE_EVENTS)] = PAGE_EVENTS,
+    ) -> Response:
+        """Return a page of the alert log, the newest event first."""
+        found = await read_alerts(board.buses, AlertQuery(svc, type, before), limit)
+        return answer_fresh(AlertsAnswer(found.events, found.older, found.away))
+
+    @api.get("/alerts/{event_id}", response_model=AlertAnswer)
+    async def read_alert(event_id: str) -> Response:
+        """Return one event of the alert log."""
+        found = await find_alert(board.buses, event_id)
+        if found is None:
+            raise HTTPException(404, "no such event")
+        return answer_fresh(AlertAnswer(found.event, found.buses))
+
+
+def _add_stream(api: APIRouter, board: Board) -> None:
+    """Add `/stream`, the changes of the fleet as server-sent events, to `api`."""
+
+    @api.get("/stream", response_class=StreamingResponse, responses={200: {"content": {STREAM_TYPE: {}}}})
+    async def follow(
+        last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+        after: Annotated[str | None, Query(max_length=100)] = None,
+    ) -> Response:
+        """Follow the fleet by server-sent events.
+
+        Events are `delta` (what changed), `alert`, `tick` (a sign of life) and `reset`: read `/api/v1/fleet`
+        anew. `Last-Event-ID`, or `after` in the first request, is the last event that is known; `resumed`
+        follows what came after that one.
+        """
+        try:
+            events = board.hub.follow(last_event_id or after)
+        except StreamsFull:
+            raise HTTPException(503, "too many streams", {"Retry-After": str(RETRY_SEC)}) from None
+        return StreamingResponse(events, headers=STREAM_HEADERS, media_type=STREAM_TYPE)

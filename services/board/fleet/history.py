@@ -1,0 +1,248 @@
+"""Build what the snapshot shows of the past, from the recorder's history, cheaply.
+
+A snapshot is compared with the one before it, and each difference goes to every browser. So nothing here
+changes while nothing happens: a span that lasts has no end, and uptime is computed once a minute (more often
+in the first minute, in which a history may just have begun).
+
+Thousands of services take seconds when an hour has begun: then each one is counted anew. So this work is done
+in slices of time. In between the recorder may change the history; it is right for each service at any time.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from marketswarm.history.fleet_history import FleetHistory
+from marketswarm.history.rollup import HOUR_SEC, WINDOWS, Run, Seconds, count_seconds
+from marketswarm.history.spans import Span, Timeline, clip
+from marketswarm.time_slice import TimeSlice
+from services.board.fleet.snapshot import BarSpan, SpanState, Uptime
+from services.board.fleet.snapshot_builder import NO_HISTORY, HistoryExtract
+
+PUBLIC_DAYS: Final = 90
+DAY_SEC: Final = 24 * HOUR_SEC
+MONTH_SEC: Final = 30 * DAY_SEC
+OUTAGES: Final = 20
+"""How many outages a page shows."""
+UPTIME_SEC: Final = 60.0
+FIRST_UPTIME_SEC: Final = 5.0
+SHARE_DIGITS: Final = 5
+"""The digits of a share of uptime: a second of a day."""
+_MAX_SHARED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class OutageView:
+    """An outage in epoch seconds; `ends_at` is None while it lasts."""
+
+    starts_at: float
+    ends_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The past of one service: its last outages, the latest first, and the spans of a day and of a month.
+
+    Of finished hours only sums are known. So within an hour (of the day) or a day (of the month) the spans
+    are in a fixed order: unknown, up, down.
+    """
+
+    outages: tuple[OutageView, ...] = ()
+    day: tuple[BarSpan, ...] = ()
+    month: tuple[BarSpan, ...] = ()
+
+
+NO_PAST: Final = Past()
+
+
+def outline_past(history: FleetHistory | None, svc: str, now: float) -> Past:
+    """Return the past of a service; an empty one if it has no history."""
+    if history is None or svc not in history.services:
+        return NO_PAST
+    outages = (
+        OutageView(float(one.start), None if one.end is None else float(one.end))
+        for one in history.outages(svc, int(now))[-OUTAGES:]
+    )
+    return Past(
+        tuple(outages)[::-1],
+        tuple(_outline(history, svc, int(now), DAY_SEC, 1)),
+        tuple(_outline(history, svc, int(now), MONTH_SEC, 24)),
+    )
+
+
+def _outline(
+    history: FleetHistory, svc: str, now: int, length_sec: int, unit_hours: int
+) -> Iterator[BarSpan]:
+    """Yield the spans of the last `length_sec`; of finished hours the sums of `unit_hours` each."""
+    begin = now - length_sec
+    unit, sums, first = -1, Seconds(), 0
+    for hour, seconds in _split_hours(history.finished_hours(svc, begin // HOUR_SEC, now // HOUR_SEC + 1)):
+        if hour // unit_hours != unit:
+            yield from _spread(first, sums)
+            unit, sums, first = hour // unit_hours, Seconds(), hour * HOUR_SEC
+        sums = sums.plus(seconds)
+    yield from _spread(first, sums)
+    exact = clip(history.spans(svc, now), begin, now)
+    for span in exact:
+        yield BarSpan(span.state.value, float(span.start), None if span.end >= now else float(span.end))
+
+
+def _split_hours(runs: list[Run]) -> Iterator[tuple[int, Seconds]]:
+    """Yield each hour of some runs with its seconds."""
+    for run in runs:
+        seconds = run.seconds(1)
+        yield from ((hour, seconds) for hour in range(run.hour, run.end))
+
+
+def _spread(start: int, sums: Seconds) -> Iterator[BarSpan]:
+    """Yield sums as spans that follow each other."""
+    at = float(start)
+    parts: tuple[tuple[SpanState, int], ...] = (
+        ("unknown", sums.unknown),
+        ("up", sums.up),
+        ("down", sums.down),
+    )
+    for state, sec in parts:
+        if sec:
+            yield BarSpan(state, at, at + sec)
+            at += sec
+
+
+@dataclass(frozen=True, slots=True)
+class PastDay:
+    """A day in UTC that begins at `starts_at` (epoch seconds), and its seconds; the last one goes on."""
+
+    starts_at: float
+    seconds: Seconds
+
+
+def outline_days(history: FleetHistory | None, svc: str, now: float, count: int) -> tuple[PastDay, ...]:
+    """Return the last `count` days of a service, today included, the oldest first.
+
+    What was before its history is unknown. Without a history there are no days.
+    """
+    if history is None or svc not in history.services:
+        return ()
+    first = int(now) // DAY_SEC - count + 1
+    sums = dict.fromkeys(range(first, first + count), Seconds())
+    for run in history.finished_hours(svc, first * 24, int(now) // HOUR_SEC + 1):
+        for day in range(run.hour // 24, (run.end - 1) // 24 + 1):
+            hours = min(run.end, (day + 1) * 24) - max(run.hour, day * 24)
+            sums[day] = sums[day].plus(run.seconds(hours))
+    spans = history.spans(svc, int(now))
+    found = []
+    for day, seconds in sums.items():
+        begin, end = day * DAY_SEC, min((day + 1) * DAY_SEC, int(now))
+        known = seconds.plus(count_seconds(spans, begin, end))
+        missing = max(0, end - begin - sum(known))
+        found.append(PastDay(float(begin), known.plus(Seconds(unknown=missing))))
+    return tuple(found)
+
+
+class _Recent(NamedTuple):
+    """The spans of a service for a key, and the seconds in which they were built first and last.
+
+    What began in the first one has no length yet, and is left out; so is in the next one what was rounded up
+    to it. So they are built again in each second until both are over.
+    """
+
+    key: tuple[object, ...]
+    spans: tuple[BarSpan, ...]
+    first_at: int
+    built_at: int
+
+    def is_early(self, now: int) -> bool:
+        """Return True if the spans may lack something that they would not lack if they were built now."""
+        return self.first_at + 1 >= self.built_at and now > self.built_at
+
+
+class HistoryBuilder:
+    """Builds the history of all services for a snapshot; what did not change is the same object again."""
+
+    def __init__(self) -> None:
+        self._recent: dict[str, _Recent] = {}
+        self._uptime: dict[str, Mapping[str, Uptime]] = {}
+        self._uptime_at = self._begun_at = float("-inf")
+        self._uptime_of: FleetHistory | None = None
+        self._views: dict[tuple[Span, ...], tuple[BarSpan, ...]] = {}
+        self._sums: dict[tuple[Seconds, int | None], Uptime] = {}
+
+    async def build(self, history: FleetHistory | None, now: float) -> HistoryExtract:
+        """Return the spans of the last hour and the uptime of each service; none without a history.
+
+        Call it from one task only.
+        """
+        if history is None:
+            return NO_HISTORY
+        if history is not self._uptime_of:
+            self._uptime_of, self._begun_at, self._uptime_at = history, now, float("-inf")
+        every_sec = UPTIME_SEC if now - self._begun_at > UPTIME_SEC else FIRST_UPTIME_SEC
+        if not 0 <= now - self._uptime_at < every_sec:
+            self._uptime, self._uptime_at = await self._build_uptime(history, int(now)), now
+        return HistoryExtract(await self._build_recent(history, int(now)), self._uptime)
+
+    async def _build_recent(self, history: FleetHistory, now: int) -> dict[str, tuple[BarSpan, ...]]:
+        """Return the spans of the last hour by service; unchanged ones are the same object again."""
+        found = {}
+        time_slice = TimeSlice()
+        for svc in list(history.services):
+            await time_slice.pause()
+            if svc not in history.services:
+                continue
+            key = (*history.recent_key(svc, now), self._line_of(history, svc))
+            known = self._recent.get(svc)
+            if known is None or known.key != key or known.is_early(now):
+                spans = self._view_spans(tuple(history.recent(svc, now)), now)
+                if known is not None and known.key == key:
+                    known = _Recent(key, known.spans if known.spans == spans else spans, known.first_at, now)
+                else:
+                    known = _Recent(key, spans, now, now)
+                self._recent[svc] = known
+            found[svc] = known.spans
+        if len(self._recent) > len(found):
+            self._recent = {svc: self._recent[svc] for svc in found}
+        return found
+
+    def _line_of(self, history: FleetHistory, svc: str) -> Timeline:
+        """Return the timeline of a service, which is another object after its history was read again."""
+        return history.services[svc].timeline
+
+    def _view_spans(self, spans: tuple[Span, ...], now: int) -> tuple[BarSpan, ...]:
+        """Return spans as the snapshot has them: the last one has no end. Equal ones are one object."""
+        if spans not in self._views:
+            if len(self._views) > _MAX_SHARED:
+                self._views.clear()
+            self._views[spans] = tuple(
+                BarSpan(span.state.value, float(span.start), None if span.end >= now else float(span.end))
+                for span in spans
+            )
+        return self._views[spans]
+
+    async def _build_uptime(self, history: FleetHistory, now: int) -> dict[str, Mapping[str, Uptime]]:
+        """Return the uptime of each service by window."""
+        self._sums.clear()
+        starts = {window: (now // HOUR_SEC - hours) * HOUR_SEC for window, hours in WINDOWS.items()}
+        found, time_slice = dict[str, Mapping[str, Uptime]](), TimeSlice()
+        for svc, record in list(history.services.items()):
+            await time_slice.pause()
+            begin = record.first * HOUR_SEC
+            found[svc] = {
+                window: self._view_sum(seconds, begin if begin > starts[window] else None)
+                for window, seconds in history.uptime(svc, now).items()
+            }
+        return found
+
+    def _view_sum(self, seconds: Seconds, begin: int | None) -> Uptime:
+        """Return seconds, and the begin of a history in their window, as the snapshot has them.
+
+        Equal ones are one object.
+        """
+        key = seconds, begin
+        if key not in self._sums:
+            share = seconds.share
+            self._sums[key] = Uptime(
+                None if share is None else round(share, SHARE_DIGITS),
+                float(seconds.unknown),
+                None if begin is None else float(begin),
+            )
+        return self._sums[key]

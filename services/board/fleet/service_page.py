@@ -1,0 +1,164 @@
+"""Put together the page of one service: what the board knows, and what it reads for this page alone."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+from urllib.parse import quote
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.keys import pings_key
+from marketswarm.pings import MAX_BODY_BYTES, PINGS_KEPT, JobRun, find_runs, parse_pings
+from marketswarm.status.topology_view import InstanceView
+from marketswarm.text import escape_lines, escape_text
+from services.board.board import Board
+from services.board.fleet.alerts import AlertQuery, AlertView, read_alerts
+from services.board.fleet.beats import BeatTimes
+from services.board.fleet.history import NO_PAST, Past, outline_past
+from services.board.fleet.snapshot import LastRunView, ServiceSnapshot
+from services.board.public.visibility import is_public
+from services.board.rendering import Frame
+from services.board.truth.documents import read_document
+
+SHOWN: Final = 20
+"""How many runs a page shows, the latest first."""
+MAX_CHARS: Final = 2000
+"""How much is shown of the last thing that a run said."""
+_REPLY_BYTES: Final = 2 * PINGS_KEPT * (MAX_BODY_BYTES + 1000)
+SERVICE_EVENTS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class BadgeLink:
+    """A badge: its path, and it as Markdown; `is_open` means that everyone may ask for it."""
+
+    path: str
+    markdown: str
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run of a job; times are epoch seconds, None if they are not known, `ok` is None until it ended.
+
+    `text` is the last thing that it said, or its outcome in words.
+    """
+
+    started_at: float | None
+    ended_at: float | None
+    took_sec: float | None
+    ok: bool | None
+    exit_code: int | None
+    rid: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePage:
+    """One service: its view, its latest events, and its section of the truth as indented JSON.
+
+    `dependants` are services that need this one. `instances` are None if mesh does not know who runs; `beats`
+    are None if its interval is not known, or if it is a job, which has `runs`, the latest first.
+    """
+
+    template: ClassVar = "service.html"
+    frame: Frame
+    service: ServiceSnapshot
+    events: tuple[AlertView, ...] = ()
+    section: str = ""
+    dependants: tuple[str, ...] = ()
+    past: Past = NO_PAST
+    instances: tuple[InstanceView, ...] | None = None
+    runs: tuple[RunView, ...] = ()
+    beats: BeatTimes | None = None
+    badge: BadgeLink | None = None
+
+
+async def make_service_page(board: Board, frame: Frame, service: ServiceSnapshot, origin: str) -> ServicePage:
+    """Return the page of a service; `origin` is the board's address as the browser has it."""
+    svc = service.svc
+    document, found, runs, instances = await asyncio.gather(
+        read_document(board.buses, board.me.settings.truth_redis_key),
+        read_alerts(board.buses, AlertQuery(svc=svc), SERVICE_EVENTS),
+        _read_runs(board, service),
+        _read_instances(board, svc),
+    )
+    return ServicePage(
+        frame,
+        service,
+        found.events,
+        document.section(svc),
+        tuple(one.svc for one in frame.snapshot.services if svc in one.depends_on),
+        outline_past(board.history_now(), svc, frame.snapshot.at),
+        instances,
+        runs,
+        None if runs else outline_beats(board, service),
+        make_badge_link(service, origin, is_open=is_public(service, board.public)),
+    )
+
+
+async def _read_runs(board: Board, service: ServiceSnapshot) -> tuple[RunView, ...]:
+    """Return the runs of a service; none if its bus can't be asked."""
+    try:
+        bus = board.me.bus(service.bus)
+    except BusError:
+        return ()
+    return await read_runs(bus, service.svc, service.last_run)
+
+
+async def _read_instances(board: Board, svc: str) -> tuple[InstanceView, ...] | None:
+    """Return who runs, as mesh knows it; None if mesh does not know."""
+    topology = await board.read_topology()
+    found = next((one.instances for one in topology.services if one.svc == svc), None)
+    return None if found is None else tuple(found)
+
+
+def outline_beats(board: Board, service: ServiceSnapshot) -> BeatTimes | None:
+    """Return the last intervals between beats; None for a service without an interval in the truth."""
+    section = board.truth.services.get(service.svc)
+    if section is None:
+        return None
+    look_sec = board.reader.interval_sec()
+    return board.reader.beats.outline(service, section.heartbeat.interval_sec, look_sec)
+
+
+def make_badge_link(service: ServiceSnapshot, origin: str, *, is_open: bool) -> BadgeLink:
+    """Return a service's badge as Markdown; `is_open` means that everyone may ask for it."""
+    path = f"/badge/{quote(service.svc, safe='')}.svg"
+    return BadgeLink(path, f"![{service.svc}]({origin}{path})", is_open)
+
+
+async def read_runs(bus: Bus, svc: str, last_run: LastRunView | None) -> tuple[RunView, ...]:
+    """Return the runs of a service, the latest first; none if the bus does not answer.
+
+    A command under `marketswarm exec` sends no pings: of that only the last run is known.
+    """
+    try:
+        key = pings_key(svc)
+        entries: Any = await bus.ask(bus.client.xrevrange(key, count=PINGS_KEPT), max_bytes=_REPLY_BYTES)
+    except BusError:
+        entries = []
+    runs = find_runs(parse_pings(entries))
+    if runs:
+        return tuple(view_run(run) for run in runs[: -SHOWN - 1 : -1])
+    return () if last_run is None else (view_last_run(last_run),)
+
+
+def view_run(run: JobRun) -> RunView:
+    """Return a run as a page shows it: everything that it said is escaped."""
+    said = escape_lines(run.bodies[-1].strip()) if run.bodies else ""
+    return RunView(
+        run.started_at,
+        run.ended_at,
+        run.took_sec,
+        run.ok,
+        run.exit_code,
+        escape_text(run.rid or ""),
+        said if len(said) <= MAX_CHARS else f"…{said[1 - MAX_CHARS :]}",
+    )
+
+
+def view_last_run(run: LastRunView) -> RunView:
+    """Return the last run of a command."""
+    known = run.ended_at is not None and run.took_sec is not None
+    started_at = (run.ended_at or 0.0) - (run.took_sec or 0.0) if known else None
+    return RunView(started_at, run.ended_at, run.took_sec, run.ok, run.exit_code, text=run.text)

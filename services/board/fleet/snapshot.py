@@ -1,0 +1,330 @@
+"""Define what the board knows of a fleet at one moment, its JSON, and the difference of two moments. Pure.
+
+No value depends on the moment at which it is looked at: there is `last_beat_at` in place of an age, and a
+span has its start and end in place of a length. So two snapshots differ only where something happened, and
+a browser reckons ages with its own clock and the snapshot's `at`.
+
+All texts were written by others and are safe to show as text: one line each, control characters escaped.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+import orjson
+
+SpanState = Literal["up", "down", "unknown"]
+"""What a stretch of time was; `unknown`: nobody listened."""
+Window = Literal["24h", "7d", "30d", "1y"]
+WINDOWS: Final[tuple[Window, ...]] = ("24h", "7d", "30d", "1y")
+
+
+class ServiceState(StrEnum):
+    """The states of a service.
+
+    `failed` is up by its beats, but its last run failed; `silent` is without beats for too long, and not
+    evaluated by the healer; `unwatchable` can't be heard by the healer; `unknown` is a service whose bus
+    nobody hears, or that never sent a beat.
+    """
+
+    UP = "up"
+    DOWN = "down"
+    FAILED = "failed"
+    SILENT = "silent"
+    UNWATCHABLE = "unwatchable"
+    UNKNOWN = "unknown"
+
+
+URGENCY: Final[Mapping[ServiceState, int]] = {
+    ServiceState.DOWN: 0,
+    ServiceState.FAILED: 1,
+    ServiceState.UNWATCHABLE: 2,
+    ServiceState.SILENT: 3,
+    ServiceState.UNKNOWN: 4,
+    ServiceState.UP: 5,
+}
+"""By state, its place in a list that has the worst first."""
+
+
+@dataclass(frozen=True, slots=True)
+class BarSpan:
+    """One stretch of time in one state; `ends_at` is None while it lasts. Times are epoch seconds."""
+
+    state: SpanState
+    starts_at: float
+    ends_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Uptime:
+    """The share of a window, 0 to 1, in which a service was up.
+
+    The `unknown_sec` in which nobody listened are left out. `share` is None if the whole window is unknown.
+    `begins_at` is when the history of the service begins (epoch seconds) if that is within the window.
+    """
+
+    share: float | None = None
+    unknown_sec: float = 0.0
+    begins_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastRunView:
+    """The last run of a command: `text` is its outcome in words, `ended_at` in epoch seconds."""
+
+    ok: bool
+    text: str
+    ended_at: float | None = None
+    took_sec: float | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSnapshot:
+    """All that the board shows of one service in the list of all; None is unknown. Times are epoch seconds.
+
+    `last_beat_at` is when its last beat arrived. `status` and `detail` are what the service says of itself.
+    `instances` is how many processes run, `replicas` how many the truth asks for. `since` is the last beat
+    before the outage that lasts; of this outage, `acked_by` is who acknowledged it, `held` why no message
+    about it is sent, and `held_until` until when. `cause` is a service that is down and that this one needs.
+    Of a job, `schedule` and `time_zone` say when it runs, `next_due_at` when its next run is overdue,
+    `running_since` since when a run has not ended, `early_sec` how early its runs come, if that is a habit.
+    `recent` are the spans of the last hour, oldest first, without holes; `uptime` is by window.
+    """
+
+    svc: str
+    state: ServiceState
+    bus: str
+    timeout_sec: float
+    last_beat_at: float | None = None
+    instances: int | None = None
+    replicas: int | None = None
+    boot: str | None = None
+    rev: int | None = None
+    restarts: int | None = None
+    status: str | None = None
+    detail: str | None = None
+    since: float | None = None
+    acked_by: str | None = None
+    held: str | None = None
+    held_until: float | None = None
+    cause: str | None = None
+    last_run: LastRunView | None = None
+    schedule: str | None = None
+    time_zone: str | None = None
+    next_due_at: float | None = None
+    running_since: float | None = None
+    early_sec: float | None = None
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    severity: str = "warning"
+    depends_on: tuple[str, ...] = ()
+    recent: tuple[BarSpan, ...] = ()
+    uptime: Mapping[str, Uptime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BusSnapshot:
+    """A bus, and why it is `away` (it does not answer the board) or `unheard` (by the healer)."""
+
+    name: str
+    state: Literal["up", "away", "unheard"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HealerView:
+    """A healer, named by its boot; one that does not lead stands by. `epoch` is the leader's.
+
+    `lapsed_at` is when the leader's lease ran out, in epoch seconds; None while it holds.
+    """
+
+    boot: str
+    is_leader: bool
+    epoch: int | None = None
+    lapsed_at: float | None = None
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentView:
+    """An outage that lasts: its service, and the services that are down because they need it.
+
+    `since` is the last beat, in epoch seconds; None if there never was one.
+    """
+
+    svc: str
+    since: float | None
+    severity: str = "warning"
+    acked_by: str | None = None
+    held: str | None = None
+    held_until: float | None = None
+    dependants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceView:
+    """A silence in force: patterns of services and tags, its end (epoch seconds), its author and reason."""
+
+    id: str
+    services: tuple[str, ...]
+    tags: tuple[str, ...]
+    starts_at: float
+    ends_at: float
+    author: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingView:
+    """A message that is pending for a channel; `ts` is its event's time, and times are epoch seconds.
+
+    `failing_since`, `retry_at` and `broken` (a reason) say what delays it.
+    """
+
+    id: str
+    channel: str
+    title: str
+    ts: float
+    failing_since: float | None = None
+    retry_at: float | None = None
+    broken: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSnapshot:
+    """What the board knows of the fleet at `at` (epoch seconds); `revision` is the truth's, None if unknown.
+
+    `services` are in the order of the truth, `incidents` the oldest first, `silences` those in force,
+    `pending` the undelivered messages, `dead` the number of messages given up, `notes` lines that a person
+    should read.
+    """
+
+    at: float
+    fleet: str = ""
+    revision: int | None = None
+    services: tuple[ServiceSnapshot, ...] = ()
+    buses: tuple[BusSnapshot, ...] = ()
+    healers: tuple[HealerView, ...] = ()
+    incidents: tuple[IncidentView, ...] = ()
+    silences: tuple[SilenceView, ...] = ()
+    pending: tuple[PendingView, ...] = ()
+    dead: int = 0
+    notes: tuple[str, ...] = ()
+
+    def counts(self) -> dict[ServiceState, int]:
+        """Return how many services are in each state, every state named, the worst first."""
+        found = dict.fromkeys(sorted(ServiceState, key=URGENCY.__getitem__), 0)
+        for service in self.services:
+            found[service.state] += 1
+        return found
+
+    def find(self, svc: str) -> ServiceSnapshot | None:
+        """Return the view of the service named `svc`; None if there is none."""
+        return next((one for one in self.services if one.svc == svc), None)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDelta:
+    """What changed from one snapshot to the next one, taken at `at`.
+
+    `services` has the changed fields of each service that changed, and all fields of a new one. `removed` are
+    names of services that are gone; `order` is the order of all services if it changed, else None. `fleet`
+    has each other field of the snapshot that changed, whole.
+    """
+
+    at: float
+    services: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    order: tuple[str, ...] | None = None
+    fleet: Mapping[str, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Return True if anything changed besides the time."""
+        return bool(self.services or self.removed or self.order is not None or self.fleet)
+
+
+_SERVICE_FIELDS: Final = tuple(each.name for each in fields(ServiceSnapshot))
+
+
+_FLEET_FIELDS: Final = tuple(
+    each.name for each in fields(FleetSnapshot) if each.name not in ("at", "services")
+)
+
+
+def diff(before: FleetSnapshot, after: FleetSnapshot) -> SnapshotDelta:
+    """Return what changed from `before` to `after`."""
+    old = {one.svc: one for one in before.services}
+    changed = {
+        one.svc: found for one in after.services if (found := _changed_fields(old.pop(one.svc, None), one))
+    }
+    names = tuple(one.svc for one in after.services)
+    return SnapshotDelta(
+        after.at,
+        changed,
+        tuple(old),
+        None if names == tuple(one.svc for one in before.services) else names,
+        {name: value for name in _FLEET_FIELDS if (value := getattr(after, name)) != getattr(before, name)},
+    )
+
+
+def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> dict[str, Any]:
+    """Return the fields of `after` that differ from `before`, or all if there is no `before`."""
+    if before is after:
+        return {}
+    values = {name: getattr(after, name) for name in _SERVICE_FIELDS}
+    if before is None:
+        return values
+    return {name: value for name, value in values.items() if value != getattr(before, name)}
+
+
+def encode_snapshot(snapshot: FleetSnapshot) -> bytes:
+    """Return a snapshot as JSON; its keys are the names of the fields."""
+    return orjson.dumps(snapshot)
+
+
+def encode_delta(delta: SnapshotDelta) -> bytes:
+    """Return what changed as JSON; its keys are the names of the fields."""
+    return orjson.dumps(delta)
+
+
+def find_cause(svc: str, depends_on: Mapping[str, Collection[str]], down: Collection[str]) -> str | None:
+    """Return the service at the root of the outage of `svc`; None if nothing that it needs is down.
+
+    From `svc` the search goes to the first service in its `depends_on` that is down, and so on from there.
+    """
+    seen = {svc}
+    cause, at = None, svc
+    while True:
+        needed = next((each for each in depends_on.get(at, ()) if each in down and each not in seen), None)
+        if needed is None:
+            return cause
+        seen.add(needed)
+        cause = at = needed
+
+
+def fold_incidents(services: Iterable[ServiceSnapshot]) -> tuple[IncidentView, ...]:
+    """Return an incident for each service that is down without a `cause`, with its dependants, oldest first.
+
+    An outage whose start is unknown comes last.
+    """
+    down = [one for one in services if one.state is ServiceState.DOWN]
+    dependants: dict[str, list[str]] = {}
+    for one in down:
+        if one.cause is not None:
+            dependants.setdefault(one.cause, []).append(one.svc)
+    roots = [
+        IncidentView(
+            one.svc,
+            one.since,
+            one.severity,
+            one.acked_by,
+            one.held,
+            one.held_until,
+            tuple(dependants.get(one.svc, ())),
+        )
+        for one in down
+        if one.cause is None
+    ]
+    return tuple(sorted(roots, key=lambda one: (one.since is None, one.since or 0.0, one.svc)))

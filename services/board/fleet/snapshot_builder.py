@@ -1,0 +1,303 @@
+"""Build the board's snapshot from what was read: the truth, the buses' state, the history. Pure.
+
+What a bus that is away would say is unknown: its services keep what was last known of them, in state
+`unknown`. All texts of others are escaped here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from marketswarm.bus.stored_values import parse_epoch
+from marketswarm.event import Event, Kind
+from marketswarm.status import (
+    FleetState,
+    JobStatus,
+    LastRun,
+    Leader,
+    Notifications,
+    ServiceRow,
+    make_service_rows,
+)
+from marketswarm.text import escape_text
+from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth
+from services.board.fleet.snapshot import (
+    BarSpan,
+    BusSnapshot,
+    FleetSnapshot,
+    HealerView,
+    LastRunView,
+    PendingView,
+    ServiceSnapshot,
+    ServiceState,
+    SilenceView,
+    Uptime,
+    find_cause,
+    fold_incidents,
+)
+
+SAME_BEAT_SEC: Final = 0.25
+"""Two times of a last beat that differ by less are one beat: its age is measured at each reading."""
+MAX_PENDING: Final = 200
+MAX_NAMED: Final = 5
+_NO_SERVICE: Final = FleetSnapshot(0.0)
+_NO_SECTION: Final = Service(heartbeat=Heartbeat(channel="-"))
+"""In place of the section of a service that only the healer's section names."""
+_NO_JOB: Final = JobStatus()
+_MISSES: Final = (Kind.HEARTBEAT_MISS, Kind.HEALER_MISS)
+_RECOVERIES: Final = (Kind.HEARTBEAT_OK, Kind.HEALER_OK)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryExtract:
+    """What the board remembers of each service: the spans of the last hour, and its uptime by window."""
+
+    recent: Mapping[str, tuple[BarSpan, ...]] = field(default_factory=dict)
+    uptime: Mapping[str, Mapping[str, Uptime]] = field(default_factory=dict)
+
+
+NO_HISTORY: Final = HistoryExtract()
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInput:
+    """What one look at the buses found, at `at` (epoch seconds).
+
+    `truth` and its `revision` are in force, `state` is what the buses that answered hold, `away` has the
+    reasons of those that did not, `notifications` is what the notifier stores.
+    """
+
+    at: float
+    truth: Truth
+    revision: int | None
+    state: FleetState
+    away: Mapping[str, str]
+    notifications: Notifications
+
+
+def build_snapshot(
+    reading: SnapshotInput, before: FleetSnapshot = _NO_SERVICE, history: HistoryExtract = NO_HISTORY
+) -> FleetSnapshot:
+    """Return the snapshot of a reading; `before` is the last snapshot, `history` what is remembered."""
+    truth, state, away, notifications = reading.truth, reading.state, reading.away, reading.notifications
+    last = {one.svc: one for one in before.services}
+    services = _set_causes(
+        [
+            _build_service(row, reading, history, last.get(row.svc))
+            for row in make_service_rows(truth, state, notifications.incidents)
+        ]
+    )
+    unheard = state.unheard_buses()
+    return FleetSnapshot(
+        at=round(reading.at, 3),
+        fleet=truth.fleet,
+        revision=reading.revision,
+        services=services,
+        buses=tuple(_build_bus(name, away, unheard) for name in truth.bus_names()),
+        healers=_build_healers(state, reading.at, before),
+        incidents=fold_incidents(services),
+        silences=tuple(
+            SilenceView(
+                each.id,
+                tuple(map(escape_text, each.services)),
+                tuple(map(escape_text, each.tags)),
+                each.starts_at,
+                each.ends_at,
+                escape_text(each.author),
+                escape_text(each.reason),
+            )
+            for each in notifications.silences
+        ),
+        pending=tuple(
+            PendingView(
+                each.id,
+                escape_text(each.channel),
+                escape_text(each.title),
+                each.ts,
+                each.failing_since,
+                each.retry_at,
+                _escape(each.broken),
+            )
+            for each in notifications.pending[:MAX_PENDING]
+        ),
+        dead=notifications.dead,
+        notes=_build_notes(services, away, unheard, state.leader),
+    )
+
+
+def apply_event(snapshot: FleetSnapshot, event: Event) -> FleetSnapshot:
+    """Return the snapshot after a miss or a recovery of a service; the same one after any other event.
+
+    The buses need not be read for that; the next reading finds all else that changed.
+    """
+    before = snapshot.find(event.svc)
+    if before is None or event.type not in (*_MISSES, *_RECOVERIES):
+        return snapshot
+    is_down = event.type in _MISSES
+    if (before.state is ServiceState.DOWN) == is_down and (is_down or before.state is ServiceState.UP):
+        return snapshot
+    after = replace(
+        before,
+        state=ServiceState.DOWN if is_down else ServiceState.UP,
+        since=(parse_epoch(event.since) or before.last_beat_at) if is_down else None,
+        acked_by=None,
+        held=None,
+        held_until=None,
+        cause=None,
+    )
+    services = _set_causes([after if one is before else one for one in snapshot.services])
+    return replace(snapshot, services=services, incidents=fold_incidents(services))
+
+
+def _build_service(
+    row: ServiceRow, reading: SnapshotInput, history: HistoryExtract, before: ServiceSnapshot | None
+) -> ServiceSnapshot:
+    """Return the view of one service; `before` is its last one, if there is one."""
+    section, away = reading.truth.services.get(row.svc, _NO_SECTION), reading.away
+    job = row.job or _NO_JOB
+    view = ServiceSnapshot(
+        svc=row.svc,
+        state=ServiceState(row.verdict),
+        bus=row.bus,
+        timeout_sec=row.timeout_sec,
+        last_beat_at=_date_beat(row.silence_sec, reading.at, before),
+        instances=row.instances,
+        replicas=row.replicas,
+        boot=_escape(row.boot),
+        rev=row.rev,
+        restarts=row.restarts,
+        status=_escape(row.status),
+        detail=_escape(row.detail),
+        since=row.since if row.verdict == "down" else None,
+        acked_by=_escape(row.acked_by),
+        held=_escape(row.held),
+        held_until=row.held_until,
+        last_run=_build_run(row.last_run),
+        schedule=_escape(job.schedule),
+        time_zone=None if job.schedule is None else job.time_zone,
+        next_due_at=job.next_due_at,
+        running_since=job.running_since,
+        early_sec=job.early_sec,
+        recent=history.recent.get(row.svc, ()),
+        uptime=history.uptime.get(row.svc, {}),
+        tags=tuple(map(escape_text, section.tags)),
+        description=escape_text(section.description),
+        severity=section.severity,
+        depends_on=section.depends_on,
+    )
+    if before is not None and (SYSTEM in away or row.bus in away):
+        view = _keep_known(view, before, knows_verdict=SYSTEM not in away)
+    return before if before == view else view  # the same value is the same object: comparing it costs nothing
+
+
+def _keep_known(view: ServiceSnapshot, before: ServiceSnapshot, *, knows_verdict: bool) -> ServiceSnapshot:
+    """Return a view with what was known before its bus, or system-redis, went away.
+
+    The healer's verdict stands if system-redis has it; else the state is unknown.
+    """
+    is_down = knows_verdict and view.state is ServiceState.DOWN
+    return replace(
+        view,
+        state=view.state if is_down else ServiceState.UNKNOWN,
+        last_beat_at=view.last_beat_at or before.last_beat_at,
+        instances=before.instances if view.instances is None else view.instances,
+        boot=view.boot or before.boot,
+        rev=before.rev if view.rev is None else view.rev,
+        restarts=before.restarts if view.restarts is None else view.restarts,
+        status=view.status or before.status,
+        detail=view.detail or before.detail,
+        last_run=view.last_run or before.last_run,
+        next_due_at=view.next_due_at or before.next_due_at,
+        running_since=view.running_since or before.running_since,
+        early_sec=view.early_sec or before.early_sec,
+    )
+
+
+def _date_beat(silence_sec: float | None, now: float, before: ServiceSnapshot | None) -> float | None:
+    """Return when the last beat arrived; the time in `before` if that is the same beat."""
+    if silence_sec is None:
+        return None
+    at = now - silence_sec
+    known = before.last_beat_at if before is not None else None
+    return known if known is not None and abs(known - at) < SAME_BEAT_SEC else round(at, 3)
+
+
+def _build_run(run: LastRun | None) -> LastRunView | None:
+    """Return the view of a service's last run; None if it has none, or its outcome is unknown."""
+    if run is None or run.ok is None:
+        return None
+    return LastRunView(run.ok, escape_text(run.said or "")[:200], run.ts, run.took_sec, run.code)
+
+
+def _set_causes(services: list[ServiceSnapshot]) -> tuple[ServiceSnapshot, ...]:
+    """Return the services with the `cause` of each one that is down, and without one if it is not."""
+    down = {one.svc for one in services if one.state is ServiceState.DOWN}
+    depends_on = {one.svc: one.depends_on for one in services}
+
+    def set_cause(service: ServiceSnapshot) -> ServiceSnapshot:
+        """Return a service with its cause; the same one if it has that already."""
+        is_down = service.svc in down and service.depends_on
+        cause = find_cause(service.svc, depends_on, down) if is_down else None
+        return service if cause == service.cause else replace(service, cause=cause)
+
+    return tuple(map(set_cause, services))
+
+
+def _build_bus(name: str, away: Mapping[str, str], unheard: Mapping[str, str]) -> BusSnapshot:
+    """Return the view of one bus."""
+    if name in away:
+        return BusSnapshot(name, "away", escape_text(away[name]))
+    if name in unheard:
+        return BusSnapshot(name, "unheard", escape_text(unheard[name]))
+    return BusSnapshot(name, "up")
+
+
+def _build_healers(state: FleetState, now: float, before: FleetSnapshot) -> tuple[HealerView, ...]:
+    """Return the healer that leads, and those that stand by."""
+    leader = state.leader
+    counted = state.instances.get(HEALER)
+    boots = () if counted is None else counted.boots
+    standby = tuple(
+        HealerView(escape_text(boot), is_leader=False)
+        for boot in boots
+        if leader is None or boot != leader.boot
+    )
+    if leader is None:
+        return standby
+    known = next((one.lapsed_at for one in before.healers if one.boot == leader.boot), None)
+    lapsed_at = (known or round(now - leader.lapsed_sec, 3)) if leader.lapsed_sec else None
+    return (
+        HealerView(escape_text(leader.boot), is_leader=True, epoch=leader.epoch, lapsed_at=lapsed_at),
+        *standby,
+    )
+
+
+def _build_notes(
+    services: tuple[ServiceSnapshot, ...],
+    away: Mapping[str, str],
+    unheard: Mapping[str, str],
+    leader: Leader | None,
+) -> tuple[str, ...]:
+    """Return lines on what limits the snapshot: buses, the healer, services that can't be heard."""
+    notes = [f"bus {bus} does not answer: {reason}" for bus, reason in away.items()]
+    notes += [
+        f"the healer does not hear bus {bus} ({reason}): nobody knows of its services"
+        for bus, reason in unheard.items()
+        if bus not in away
+    ]
+    healer = next((one for one in services if one.svc == HEALER), None)
+    if healer is not None and healer.state is not ServiceState.UP and SYSTEM not in away:
+        notes.append(f"the healer is {healer.state}: states may be old")
+    if leader is not None and leader.lapsed_sec:
+        notes.append(f"no healer leads: the lease of {leader.boot} ran out, and no alert is published")
+    unwatchable = [one.svc for one in services if one.state is ServiceState.UNWATCHABLE]
+    if unwatchable:
+        more = " and others" if len(unwatchable) > MAX_NAMED else ""
+        some = ", ".join(unwatchable[:MAX_NAMED])
+        notes.append(f"the healer may not hear {some}{more}: renew the users (make seed)")
+    return tuple(map(escape_text, notes))
+
+
+def _escape(text: str | None) -> str | None:
+    """Return a text of others as one printable line; None for none."""
+    return None if text is None else escape_text(text)

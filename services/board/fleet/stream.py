@@ -1,0 +1,189 @@
+"""Send what happens to every browser that follows: one queue a browser, and a ring for those that come back.
+
+Each event has an id, `<boot>-<number>`. A browser that lost its connection names the last id that it has
+(`Last-Event-ID`) and gets what it missed and then `resumed`, if the ring still has that. If not, or after a
+restart of the board, it gets one `reset` event, and reads the whole snapshot anew. A `tick` event tells that
+the connection lives. `tick` and `resumed` have no id.
+
+No browser delays another one: a queue has a bound, and the stream of a browser that does not keep up ends.
+It then connects again.
+"""
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from fastapi.sse import format_sse_event
+
+Kind = Literal["delta", "alert"]
+RING_EVENTS: Final = 1000
+RING_BYTES: Final = 8 * 1024 * 1024
+QUEUE_BYTES: Final = 1024 * 1024
+"""The most bytes that wait for one browser."""
+RESUMED: Final = format_sse_event(event="resumed", data_str="{}")
+RETRY_MSEC: Final = 1000
+"""How long a browser waits before it connects again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """One event of the ring: its number, and its bytes on the wire."""
+
+    number: int
+    wire: bytes
+
+
+class StreamsFull(Exception):  # noqa: N818 - an answer, not an accident
+    """As many streams as are allowed are open."""
+
+
+class _Follower:
+    """The queue of one browser. `is_over` means that its stream ends once the queue is empty."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._chunks: deque[bytes] = deque()
+        self._bytes = 0
+        self._changed = asyncio.Event()
+
+    def put(self, wire: bytes) -> bool:
+        """Add bytes to the queue; return False, and end the stream at once, if they are too many."""
+        if self._bytes + len(wire) > QUEUE_BYTES:
+            self._chunks.clear()
+            self.end()
+            return False
+        self._chunks.append(wire)
+        self._bytes += len(wire)
+        self._changed.set()
+        return True
+
+    def end(self) -> None:
+        """End the stream once the queue is empty."""
+        self.is_over = True
+        self._changed.set()
+
+    async def take(self) -> bytes:
+        """Wait for bytes and return all that there are; empty bytes mean that the stream is over."""
+        while not self._chunks and not self.is_over:
+            self._changed.clear()
+            await self._changed.wait()
+        found = b"".join(self._chunks)
+        self._chunks.clear()
+        self._bytes = 0
+        return found
+
+
+class StreamHub:
+    """Numbers events, keeps the latest, and passes them on to all followers.
+
+    `published` counts the events, `cut_off` the followers that did not keep up. Call all methods in the event
+    loop.
+
+    Args:
+        boot: the id of this process; it is a part of every event's id.
+        max_streams_now: returns the most followers at once; those that are there already stay.
+    """
+
+    def __init__(self, boot: str, max_streams_now: Callable[[], int] = lambda: 200) -> None:
+        self._max_streams_now = max_streams_now
+        self.published = self.cut_off = 0
+        self._boot = boot
+        self._number = 0
+        self._ring: deque[_Sent] = deque()
+        self._ring_bytes = 0
+        self._followers: set[_Follower] = set()
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        """Return how many followers there are."""
+        return len(self._followers)
+
+    @property
+    def max_streams(self) -> int:
+        """The most followers at once."""
+        return self._max_streams_now()
+
+    @property
+    def position(self) -> str:
+        """The id of the latest event."""
+        return f"{self._boot}-{self._number}"
+
+    def publish(self, kind: Kind, data: bytes) -> str:
+        """Send an event with this JSON to all followers; return its id."""
+        self._number += 1
+        self.published += 1
+        wire = format_sse_event(event=kind, data_str=data.decode(), id=self.position)
+        self._ring.append(_Sent(self._number, wire))
+        self._ring_bytes += len(wire)
+        while len(self._ring) > RING_EVENTS or self._ring_bytes > RING_BYTES:
+            self._ring_bytes -= len(self._ring.popleft().wire)
+        self._pass_on(wire)
+        return self.position
+
+    def tick(self, data: bytes) -> None:
+        """Send a sign of life to all followers. It is not kept, and has no id."""
+        self._pass_on(format_sse_event(event="tick", data_str=data.decode()))
+
+    def _pass_on(self, wire: bytes) -> None:
+        """Put bytes into the queues of all followers; end those that do not keep up."""
+        for one in [one for one in self._followers if not one.put(wire)]:
+            self._followers.discard(one)
+            self.cut_off += 1
+
+    def follow(self, last_id: str | None) -> AsyncGenerator[bytes]:
+        """Return the bytes of a stream that begins now, after the event `last_id`.
+
+        It counts until it is closed, or nobody has it any more: a client may go before its answer begins.
+
+        Raises:
+            StreamsFull: there are as many followers as are allowed, or the hub is closed.
+        """
+        if self._is_closed or len(self._followers) >= self.max_streams:
+            raise StreamsFull
+        follower = self._begin(last_id)
+        stream = self._send(follower)
+        weakref.finalize(stream, self._followers.discard, follower).atexit = False
+        return stream
+
+    def _begin(self, last_id: str | None) -> _Follower:
+        """Add a follower and return it.
+
+        Its queue has the events after `last_id` and `resumed`, or `reset` alone if they are no longer known.
+        """
+        follower = _Follower()
+        follower.put(format_sse_event(retry=RETRY_MSEC))
+        missed = self._find_missed(last_id)
+        if missed is None or not all(follower.put(wire) for wire in [*missed, RESUMED]):
+            follower = _Follower()
+            follower.put(format_sse_event(event="reset", data_str="{}", id=self.position, retry=RETRY_MSEC))
+        self._followers.add(follower)
+        return follower
+
+    def close(self) -> None:
+        """End all streams, and accept no more."""
+        self._is_closed = True
+        for one in self._followers:
+            one.end()
+        self._followers.clear()
+
+    def _find_missed(self, last_id: str | None) -> list[bytes] | None:
+        """Return the events after `last_id` as sent; None if they are not known any more."""
+        boot, _, number = (last_id or "").rpartition("-")
+        if boot != self._boot or not (number.isascii() and number.isdigit() and len(number) < 16):
+            return None
+        last = int(number)
+        first_kept = self._ring[0].number if self._ring else self._number + 1
+        if not first_kept - 1 <= last <= self._number:
+            return None
+        return [one.wire for one in self._ring if one.number > last]
+
+    async def _send(self, follower: _Follower) -> AsyncGenerator[bytes]:
+        """Yield what is in the queue of a follower until its stream is over."""
+        try:
+            while found := await follower.take():
+                yield found
+        finally:
+            self._followers.discard(follower)

@@ -1,0 +1,345 @@
+"""Format values for pages: the filters of the templates. Pure.
+
+static/words.js does the same in a browser while a page is open; a test compares the two.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from marketswarm.history.rollup import Seconds
+from marketswarm.status import describe_hold
+from marketswarm.text import escape_lines, escape_text, format_duration
+from services.board.fleet.beats import describe_beats, draw_beats
+from services.board.fleet.history import PastDay
+from services.board.fleet.snapshot import (
+    BarSpan,
+    FleetSnapshot,
+    HealerView,
+    ServiceSnapshot,
+    ServiceState,
+    SilenceView,
+    SpanState,
+    Uptime,
+)
+
+NONE: Final = "\N{EN DASH}"
+"""What stands for a value that is not known."""
+HOUR_SEC: Final = 3600
+_BAR_WIDTH: Final = 3600
+_LEAST_OUTAGE: Final = 30
+"""The width of the shortest outage in a bar, in its 3600th parts: a narrower one can't be seen."""
+_LEAST_UNKNOWN: Final = 0.01
+"""The share of a window from which on it is shown that nobody listened."""
+_WINDOW_SEC: Final[Mapping[str, float]] = {"24h": 86400, "7d": 604800, "30d": 2592000, "1y": 31536000}
+_BAR_CLASSES: Final[tuple[tuple[SpanState, str], ...]] = (("unknown", "n"), ("up", "u"), ("down", "d"))
+DAY_WIDTH: Final = 10
+_DAY_HEIGHT: Final = 30
+_LEAST_DOWN: Final = 6
+"""The height of the shortest outage in the bar of a day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Hold a piece of a sentence, and the moment behind it (epoch seconds) if it ends with one."""
+
+    text: str
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Hold a part that is shown above the services: a bus, a healer, the sentinel or the notifier."""
+
+    name: str
+    state: ServiceState
+    text: str = ""
+
+
+def write_headline(snapshot: FleetSnapshot) -> str:
+    """Return how many services are down: `2 of 7 down, 1 unknown`, or `all 7 up`."""
+    counts = snapshot.counts()
+    total = len(snapshot.services)
+    if counts[ServiceState.UP] == total:
+        return f"all {total} up" if total else "no services"
+    down = f"{counts[ServiceState.DOWN] or 'none'} of {total} down"
+    others = (
+        state for state in counts if state not in (ServiceState.UP, ServiceState.DOWN) and counts[state]
+    )
+    return ", ".join((down, *(f"{counts[state]} {state}" for state in others)))
+
+
+def describe_service(one: ServiceSnapshot) -> list[Phrase]:
+    """Return what there is to say of a service beside its state: its outage, its last run, its own words."""
+    found = _describe_outage(one)
+    if one.last_run is not None and not one.last_run.ok:
+        found.append(Phrase(one.last_run.text))
+    if one.status not in (None, "ok"):
+        found.append(Phrase(f"{one.status}: {one.detail}" if one.detail else str(one.status)))
+    elif one.detail:
+        found.append(Phrase(one.detail))
+    return found
+
+
+def _describe_outage(one: ServiceSnapshot) -> list[Phrase]:
+    """Return since when a service is down, why, who knows of it, and what delays its message."""
+    if one.state is ServiceState.UNWATCHABLE:
+        return [Phrase("the healer may not hear it")]
+    if one.state is not ServiceState.DOWN:
+        return []
+    found = [Phrase(f"needs {one.cause}, which is down")] if one.cause else []
+    found.append(Phrase("never heard") if one.since is None else Phrase("silent since", one.since))
+    if one.acked_by:
+        found.append(Phrase(f"acknowledged by {one.acked_by}"))
+    if one.held:
+        until = "" if one.held_until is None else " until"
+        found.append(Phrase(describe_hold(one.held) + until, one.held_until))
+    return found
+
+
+def find_silences(snapshot: FleetSnapshot, one: ServiceSnapshot) -> list[SilenceView]:
+    """Return the silences in force that a service is under."""
+    return [
+        each
+        for each in snapshot.silences
+        if any(fnmatchcase(one.svc, pattern) for pattern in each.services)
+        or not set(each.tags).isdisjoint(one.tags)
+    ]
+
+
+def list_watchers(snapshot: FleetSnapshot) -> list[Watcher]:
+    """Return the buses, the healers, the sentinel and the notifier with their states."""
+    found = [
+        Watcher(
+            bus.name,
+            ServiceState.UP if bus.state == "up" else ServiceState.DOWN,
+            _describe_bus(bus.state, bus.reason),
+        )
+        for bus in snapshot.buses
+    ]
+    found += [_watch_healer(one) for one in snapshot.healers]
+    if not snapshot.healers:
+        found.append(Watcher("healer", ServiceState.UNKNOWN, "nobody leads"))
+    for svc in ("sentinel", "notifier"):
+        one = snapshot.find(svc)
+        if one is not None:
+            text = _describe_notifier(snapshot) if svc == "notifier" else ""
+            found.append(Watcher(svc, one.state, text))
+    return found
+
+
+def _describe_bus(state: str, reason: str) -> str:
+    """Return what is wrong with a bus."""
+    words = {"away": "does not answer", "unheard": "not heard by the healer"}.get(state, "")
+    return f"{words}: {reason}" if words and reason else words
+
+
+def _watch_healer(one: HealerView) -> Watcher:
+    """Return a healer, and whether it leads."""
+    name = f"healer {one.boot}"
+    if not one.is_leader:
+        return Watcher(name, ServiceState.UP, "standby")
+    if one.lapsed_at is not None:
+        return Watcher(name, ServiceState.DOWN, "its lease ran out: nobody leads")
+    return Watcher(name, ServiceState.UP, "leads")
+
+
+def _describe_notifier(snapshot: FleetSnapshot) -> str:
+    """Return how many messages wait or were given up."""
+    waiting = f"{len(snapshot.pending)} waiting" if snapshot.pending else ""
+    dead = f"{snapshot.dead} undelivered" if snapshot.dead else ""
+    return ", ".join(filter(None, (waiting, dead)))
+
+
+def format_instances(one: ServiceSnapshot) -> str:
+    """Return `3`, or `3/4` if the truth asks for a number."""
+    if one.instances is None:
+        return NONE
+    return str(one.instances) if one.replicas is None else f"{one.instances}/{one.replicas}"
+
+
+def format_age(sec: float | None) -> str:
+    """Return a duration in few characters: `4 s`, `12 min`, `5 h`, `3 d`; a dash for none."""
+    if sec is None:
+        return NONE
+    whole = max(0, int(sec))
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min"
+    return f"{whole // 3600} h" if whole < 172800 else f"{whole // 86400} d"
+
+
+def format_age_since(ts: float | None, now: float) -> str:
+    """Return how long ago a moment was; a dash for none."""
+    return format_age(None if ts is None else now - ts)
+
+
+def format_share(share: float | None) -> str:
+    """Return a share as a percentage without its sign; anything below one stays below 100."""
+    if share is None:
+        return NONE
+    if share >= 1:
+        return "100"
+    hundredths = int(share * 10000 + 1e-6)
+    return f"{hundredths // 100}.{hundredths % 100:02}"
+
+
+def find_known_part(uptime: Uptime | None, window: str, now: float) -> int | None:
+    """Return how many hundredths of a window somebody listened; None if it is all, or nearly."""
+    if uptime is None or uptime.share is None:
+        return None
+    length_sec = _WINDOW_SEC[window]
+    before_sec = 0.0 if uptime.begins_at is None else max(0.0, uptime.begins_at - (now - length_sec))
+    part = (uptime.unknown_sec + before_sec) / length_sec
+    return None if part < _LEAST_UNKNOWN else max(0, min(99, int(100 * (1 - part))))
+
+
+def draw_paths(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> dict[SpanState, str]:
+    """Return the paths of a bar, by state, in a picture 3600 wide and 20 high whose right end is `now`.
+
+    What no span covers is unknown. An outage is drawn wide enough to be seen.
+    """
+    paths: dict[SpanState, str] = {"unknown": "", "up": "", "down": ""}
+    at = 0
+    for span in spans:
+        end = _BAR_WIDTH if span.ends_at is None else _place(span.ends_at, now, length_sec)
+        start = max(at, _place(span.starts_at, now, length_sec))
+        if start > at:
+            paths["unknown"] += f"M{at} 10h{start - at}"
+        if span.state == "down" and end - start < _LEAST_OUTAGE:
+            paths["down"] += f"M{min(start, _BAR_WIDTH - _LEAST_OUTAGE)} 10h{_LEAST_OUTAGE}"
+        elif end > start:
+            paths[span.state] += f"M{start} 10h{end - start}"
+        at = max(at, end)
+    if at < _BAR_WIDTH:
+        paths["unknown"] += f"M{at} 10h{_BAR_WIDTH - at}"
+    return paths
+
+
+def _place(ts: float, now: float, length_sec: float) -> int:
+    """Return where a moment is in a bar, from 0 to 3600."""
+    return max(0, min(_BAR_WIDTH, int(_BAR_WIDTH - (now - ts) * _BAR_WIDTH / length_sec + 0.5)))
+
+
+def describe_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> str:
+    """Return a bar in words: `up`, or `down 4 min, nobody listened 2 min, else up`."""
+    sums: dict[SpanState, float] = {"up": 0.0, "down": 0.0, "unknown": 0.0}
+    for span in spans:
+        start = max(span.starts_at, now - length_sec)
+        sums[span.state] += max(0.0, (now if span.ends_at is None else span.ends_at) - start)
+    if sums["up"] + sums["down"] < 1:
+        return "nobody listened"
+    words = []
+    if sums["down"] >= 1:
+        words.append(f"down {format_age(sums['down'])}")
+    if sums["unknown"] >= 1:
+        words.append(f"nobody listened {format_age(sums['unknown'])}")
+    return ", ".join([*words, "else up"]) if words else "up"
+
+
+def draw_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> Markup:
+    """Return the picture of a bar, with its words for those who don't see it."""
+    spans = tuple(spans)
+    paths = draw_paths(spans, now, length_sec)
+    drawn = "".join(
+        f'<path class="{name}" d="{paths[state]}"/>' for state, name in _BAR_CLASSES if paths[state]
+    )
+    words = describe_bar(spans, now, length_sec)
+    return Markup(  # noqa: S704 - made of numbers and of our own words
+        '<svg class="bar" viewBox="0 0 3600 20" preserveAspectRatio="none" role="img"'
+        f' aria-label="{words}">{drawn}</svg>'
+    )
+
+
+def draw_days(days: Sequence[PastDay]) -> Markup:
+    """Return the picture of some days, a bar each, with words for those who don't see it.
+
+    A bar is red from above as far as its day was down, at least so that it is seen. A day of which nothing
+    is known is a thin and short line.
+    """
+    paths = {"n": "", "u": "", "d": ""}
+    for number, day in enumerate(days):
+        x, share = number * DAY_WIDTH + DAY_WIDTH // 2, day.seconds.share
+        if share is None:
+            paths["n"] += f"M{x} {_DAY_HEIGHT}v-8"
+            continue
+        height = max(_LEAST_DOWN, round(_DAY_HEIGHT * (1 - share))) if day.seconds.down else 0
+        if height < _DAY_HEIGHT:
+            paths["u"] += f"M{x} {_DAY_HEIGHT}V{height}"
+        if height:
+            paths["d"] += f"M{x} 0v{height}"
+    drawn = "".join(f'<path class="{name}" d="{path}"/>' for name, path in paths.items() if path)
+    return Markup(  # noqa: S704 - made of numbers and of our own words
+        f'<svg class="days" viewBox="0 0 {len(days) * DAY_WIDTH} {_DAY_HEIGHT}" preserveAspectRatio="none"'
+        f' role="img" aria-label="{describe_days(days)}">{drawn}</svg>'
+    )
+
+
+def describe_days(days: Sequence[PastDay]) -> str:
+    """Return some days in words: `90 days: 3 with an outage, 20 of which nobody knows`."""
+    down = sum(day.seconds.down > 0 for day in days)
+    unknown = sum(day.seconds.share is None for day in days)
+    words = [f"{down} with an outage" if down else "none with an outage"]
+    if unknown:
+        words.append(f"{unknown} of which nobody knows")
+    return f"{len(days)} days: {', '.join(words)}"
+
+
+def format_day_share(days: Sequence[PastDay]) -> str:
+    """Return the uptime of some days: `99.95 % up`; nothing is said of one that is unknown."""
+    total = Seconds()
+    for day in days:
+        total = total.plus(day.seconds)
+    return "unknown" if total.share is None else f"{format_share(total.share)} % up"
+
+
+def format_iso(ts: float | None) -> str:
+    """Return epoch seconds as an ISO time in UTC; an empty text for a value that is no time."""
+    try:
+        return "" if ts is None else datetime.fromtimestamp(ts, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def format_clock(ts: float | None, now: float) -> str:
+    """Return epoch seconds as a time of day in UTC, with the date in front unless it is that of `now`."""
+    iso = format_iso(ts)
+    if not iso:
+        return NONE
+    day, clock = iso[:10], iso[11:19]
+    return clock if day == format_iso(now)[:10] else f"{day} {clock}"
+
+
+def write_moment(ts: float | None, now: float) -> Markup:
+    """Return a time for people, which a browser shows in its own zone."""
+    iso, words = format_iso(ts), format_clock(ts, now)
+    return Markup(f'<time datetime="{iso}">{words}</time>' if iso else words)  # noqa: S704 - made of numbers
+
+
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
+    "age": format_age,
+    "bar": draw_bar,
+    "beat_bars": draw_beats,
+    "beats_text": describe_beats,
+    "day_bars": draw_days,
+    "day_share": format_day_share,
+    "duration": format_duration,
+    "headline": write_headline,
+    "hold": describe_hold,
+    "instances": format_instances,
+    "known_part": find_known_part,
+    "moment": write_moment,
+    "phrases": describe_service,
+    "printable": escape_text,
+    "printable_lines": escape_lines,
+    "share": format_share,
+    "silences": find_silences,
+    "since": format_age_since,
+    "watchers": list_watchers,
+}
+"""By the name in a template, the function that a filter calls with the value."""

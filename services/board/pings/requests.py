@@ -1,0 +1,146 @@
+"""Parse the addresses of pings, as Healthchecks' clients write them, and read their bodies.
+
+Of a body the beginning is kept; one that is far too long is refused.
+
+/ping/<uuid>              /ping/<uuid>/start  /fail  /log  /<exit code>
+/ping/<ping key>/<slug>   and the same behind it
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+from urllib.parse import parse_qsl
+
+from starlette.types import Receive
+
+from marketswarm.beat import MAX_EXIT_CODE
+from marketswarm.operator.ping_key import is_key_text, normalize_uuid
+from marketswarm.pings import PingKind
+from services.board.pings.answers import BAD_URL, BAD_UUID, NOT_FOUND, TOO_LARGE, RefusedPingError
+
+PREFIX: Final = "/ping/"
+_KINDS: Final = {"start": PingKind.START, "fail": PingKind.FAIL, "log": PingKind.LOG}
+_SLUG: Final = re.compile(r"[a-z0-9._-]{1,100}", re.ASCII)
+_CODE: Final = re.compile(r"\d{1,9}", re.ASCII)
+_UUID_TEXT: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+MAX_QUERY_FIELDS: Final = 1_000
+"""The fields of a query that are read, as by Uptime Kuma; further ones are left out."""
+MAX_BYTES: Final = 1024 * 1024
+"""The most bytes of a body: clients send whole logs, of which only the beginning is kept."""
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class PingAddress:
+    """What the address of a ping says.
+
+    `secret` is a UUID in its normal form, or a key for every service; then `slug` names the service.
+    """
+
+    secret: str
+    slug: str | None
+    kind: PingKind = PingKind.SUCCESS
+    exit_code: int | None = None
+
+
+@lru_cache(maxsize=1024)
+def parse_ping_path(path: str) -> PingAddress:
+    """Return what a path that begins with `/ping/` says. Raise RefusedPingError if it is none of a ping.
+
+    A job pings the same path again and again, so the last thousand that were paths of pings are kept.
+    """
+    first, *rest = path.removeprefix(PREFIX).split("/")
+    secret = normalize_uuid(first) if _UUID_TEXT.fullmatch(first) else None
+    if secret is not None:
+        return _add_ending(secret, None, [] if rest == [""] else rest)
+    if not rest or _SLUG.fullmatch(rest[0].lower()) is None or rest[0] != rest[0].lower():
+        raise RefusedPingError(BAD_URL)
+    if not is_key_text(first):
+        raise RefusedPingError(NOT_FOUND)
+    return _add_ending(first, rest[0], rest[1:])
+
+
+def _add_ending(secret: str, slug: str | None, ending: list[str]) -> PingAddress:
+    """Return an address with what stands behind its secret and slug. Raise RefusedPingError."""
+    if not ending:
+        return PingAddress(secret, slug)
+    if len(ending) > 1:
+        raise RefusedPingError(BAD_URL)
+    kind = _KINDS.get(ending[0])
+    if kind is not None:
+        return PingAddress(secret, slug, kind)
+    if _CODE.fullmatch(ending[0]) is None or int(ending[0]) > MAX_EXIT_CODE:
+        raise RefusedPingError(BAD_URL)
+    code = int(ending[0])
+    return PingAddress(secret, slug, PingKind.FAIL if code else PingKind.SUCCESS, code)
+
+
+def parse_query(query: bytes) -> dict[str, str]:
+    """Return the fields of a query; of two with one name, the last."""
+    return dict(list_fields(query)) if query else {}
+
+
+def list_fields(query: bytes) -> list[tuple[str, str]]:
+    """Return the names and values of a query."""
+    read = b"&".join(query.split(b"&", MAX_QUERY_FIELDS)[:MAX_QUERY_FIELDS])
+    return parse_qsl(read.decode("latin-1"), keep_blank_values=True)
+
+
+def parse_run_id(fields: dict[str, str]) -> str | None:
+    """Return the id of the run (`rid`) in a query; None without one. Raise RefusedPingError for no UUID."""
+    text = fields.get("rid")
+    if text is None:
+        return None
+    if _UUID_TEXT.fullmatch(text) is None:
+        raise RefusedPingError(BAD_UUID)
+    return text.lower()
+
+
+class LostClientError(Exception):
+    """The client hung up before its request was complete."""
+
+
+def announces_body(headers: RawHeaders) -> bool:
+    """Return True if a request has a body, by its headers."""
+    for name, value in headers:  # noqa: SIM110 - each ping passes here, and any() costs three times as much
+        if name in (b"content-length", b"transfer-encoding") and value != b"0":
+            return True
+    return False
+
+
+def announces_too_much(headers: RawHeaders) -> bool:
+    """Return True if a request says that its body is longer than MAX_BYTES, or says no length that counts."""
+    sizes = [value for name, value in headers if name == b"content-length"]
+    return any(not size.isdigit() or int(size[:20]) > MAX_BYTES for size in sizes)
+
+
+async def read_body(receive: Receive, keep_bytes: int) -> tuple[bytes, int]:
+    """Return the first `keep_bytes` bytes of a body, and how many bytes it has.
+
+    Raises:
+        RefusedPingError: the body has more than MAX_BYTES bytes.
+        LostClientError: the client hung up.
+    """
+    kept, size, more = bytearray(), 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise LostClientError
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > MAX_BYTES:
+            raise RefusedPingError(TOO_LARGE)
+        kept += piece[: max(0, keep_bytes - len(kept))]
+        more = message.get("more_body", False)
+    return bytes(kept), size
+
+
+def find_header(headers: RawHeaders, wanted: bytes) -> str:
+    """Return the value of a header, the last one if there are several; empty if there is none."""
+    found = b""
+    for name, value in headers:
+        if name == wanted:
+            found = value
+    return found.decode("latin-1")

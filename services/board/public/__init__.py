@@ -1,0 +1,1 @@
+"""Show what the truth marks public: pages, announcements and badges."""

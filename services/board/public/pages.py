@@ -1,0 +1,157 @@
+"""Answer the requests for the pages for the public, and for the page on which people write for them."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, Response
+
+from marketswarm.operator.announcement import Announcement, select_open, select_past
+from services.board.access.sessions import SessionGate
+from services.board.actions.announcements import AnnouncementBoard
+from services.board.board import Board
+from services.board.fleet.history import PUBLIC_DAYS, PastDay, outline_days
+from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState
+from services.board.public.visibility import list_public, simplify_state
+from services.board.rendering import Frame
+from services.board.responses import answer_error, answer_page, find_assets_path
+from services.board.settings import PublicSettings
+
+DAYS_SEC: Final = 60.0
+"""How long the days of a service are shown without being counted again."""
+_MAX_PAST: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PublicService:
+    """A service on the public page: its name in words, its state (up, down or unknown), and its last days."""
+
+    svc: str
+    name: str
+    state: ServiceState
+    days: tuple[PastDay, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PublicPage:
+    """The status for the public: only services that the truth marks so. `at` is in epoch seconds.
+
+    `tag` is the tag of a page that shows a part; `tags` are all that have such a page. `current` and `past`
+    are announcements; `is_lacking` means that newer ones could not be read.
+    """
+
+    template: ClassVar = "public.html"
+    title: str
+    at: float
+    services: tuple[PublicService, ...] = ()
+    assets: str = "/static/0"
+    tag: str = ""
+    tags: tuple[str, ...] = ()
+    current: tuple[Announcement, ...] = ()
+    past: tuple[Announcement, ...] = ()
+    is_lacking: bool = False
+
+    @property
+    def has_days(self) -> bool:
+        """Whether the days of any service are shown."""
+        return any(one.days for one in self.services)
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncementsPage:
+    """The page on which people write announcements; `tags` are those that one may concern.
+
+    `problem` says why newer ones could not be read.
+    """
+
+    template: ClassVar = "announcements.html"
+    frame: Frame
+    current: tuple[Announcement, ...] = ()
+    past: tuple[Announcement, ...] = ()
+    tags: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def make_public_site(board: Board, gate: SessionGate, announcements: AnnouncementBoard) -> APIRouter:
+    """Return the routes; `gate` knows who is signed in."""
+    site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    days = DayCounter(board)
+
+    async def show(tag: str) -> Response:
+        """Show what is public, or the part of it with a tag."""
+        found = await announcements.read()
+        page = make_public_page(board.snapshot, board.public, found, tag, is_current=board.is_current())
+        shown = tuple(replace(one, days=days.count(one.svc)) for one in page.services)
+        return answer_page(replace(page, services=shown, is_lacking=announcements.problem is not None))
+
+    @site.get("/public")
+    async def show_public() -> Response:
+        """Show the state of what is public."""
+        return await show("")
+
+    @site.get("/public/{tag}")
+    async def show_public_tag(tag: str) -> Response:
+        """Show the state of the services with a public tag."""
+        if tag not in board.public.tags:
+            return answer_error(404, "There is no such page", "")
+        return await show(tag)
+
+    @site.get("/announcements")
+    async def show_announcements(request: Request) -> Response:
+        """Show the announcements, with forms for who is signed in."""
+        found = await announcements.read()
+        frame = board.make_frame("Announcements", "/incidents")
+        frame = replace(frame, session=await gate.find_view(request))
+        now, problem = frame.snapshot.at, announcements.problem or ""
+        current, past = tuple(select_open(found, now)), tuple(select_past(found, now))
+        return answer_page(AnnouncementsPage(frame, current, past, board.public.tags, problem))
+
+    return site
+
+
+class DayCounter:
+    """Counts the days of services, each at most once in DAYS_SEC."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._counted: dict[str, tuple[PastDay, ...]] = {}
+        self._at = float("-inf")
+
+    def count(self, svc: str) -> tuple[PastDay, ...]:
+        """Return the last days of a service, the oldest first."""
+        if time.monotonic() - self._at > DAYS_SEC:
+            self._counted.clear()
+            self._at = time.monotonic()
+        if svc not in self._counted:
+            self._counted[svc] = outline_days(self._board.history_now(), svc, time.time(), PUBLIC_DAYS)
+        return self._counted[svc]
+
+
+def make_public_page(
+    snapshot: FleetSnapshot,
+    public: PublicSettings,
+    announcements: tuple[Announcement, ...] = (),
+    tag: str = "",
+    *,
+    is_current: bool = True,
+) -> PublicPage:
+    """Return the page for the public: a service is up, down or unknown there, and no more is told."""
+
+    def show_state(one: ServiceSnapshot) -> ServiceState:
+        """Return the state of a service, which is unknown if the board has not looked lately."""
+        return simplify_state(one.state) if is_current else ServiceState.UNKNOWN
+
+    return PublicPage(
+        public.title,
+        snapshot.at,
+        tuple(
+            PublicService(one.svc, one.description or one.svc, show_state(one))
+            for one in list_public(snapshot, public, tag)
+        ),
+        find_assets_path(),
+        tag,
+        tuple(each for each in public.tags if any(each in one.tags for one in snapshot.services)),
+        tuple(select_open(announcements, snapshot.at, tag)),
+        tuple(select_past(announcements, snapshot.at, tag)[:_MAX_PAST]),
+    )

@@ -1,0 +1,64 @@
+"""Decide what everyone may see: the services and tags that the truth marks public, and their paths. Pure."""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState
+from services.board.settings import PublicSettings
+
+PUBLIC_PATH: Final = "/public"
+BADGE_PATH: Final = "/badge/"
+TAG_BADGE_PATH: Final = "/badge/tag/"
+ALL_SERVICES: Final = "*"
+"""Stands for a tag that every service has, in the path of a badge. That badge is never public."""
+_ASSETS_PATH: Final = "/static/"
+_STATES: Final[Mapping[ServiceState, ServiceState]] = {
+    ServiceState.UP: ServiceState.UP,
+    ServiceState.FAILED: ServiceState.DOWN,
+    ServiceState.DOWN: ServiceState.DOWN,
+    ServiceState.SILENT: ServiceState.DOWN,
+}
+
+
+def is_public(service: ServiceSnapshot, public: PublicSettings) -> bool:
+    """Return True if the truth marks a service as public, by its name or by a tag."""
+    return service.svc in public.services or not set(public.tags).isdisjoint(service.tags)
+
+
+def list_public(snapshot: FleetSnapshot, public: PublicSettings, tag: str = "") -> list[ServiceSnapshot]:
+    """Return the services that are public, in the order of the truth; with a tag only those that have it."""
+    return [one for one in snapshot.services if is_public(one, public) and (not tag or tag in one.tags)]
+
+
+def simplify_state(state: ServiceState) -> ServiceState:
+    """Return up, down or unknown: the public is told no more. A job whose last run failed is down."""
+    return _STATES.get(state, ServiceState.UNKNOWN)
+
+
+def split_badge(file: str) -> tuple[str, str]:
+    """Return the name and the form of a badge: `shop` and `svg` of `shop.svg`."""
+    name, _, form = file.rpartition(".")
+    return name, form
+
+
+def is_public_path(path: str, snapshot: FleetSnapshot | None, public: PublicSettings) -> bool:
+    """Return True if everyone may read a path: what is there shows only what the truth marks public.
+
+    Without a snapshot no badge of a service is public: its tags are not known yet.
+    """
+    if path.startswith(_ASSETS_PATH):
+        return True
+    if path == PUBLIC_PATH or path.startswith(f"{PUBLIC_PATH}/"):
+        return bool(public.services or public.tags)
+    if path.startswith(TAG_BADGE_PATH):
+        tag = split_badge(path.removeprefix(TAG_BADGE_PATH))[0]
+        return tag != ALL_SERVICES and tag in public.tags
+    if not path.startswith(BADGE_PATH) or snapshot is None:
+        return False
+    found = snapshot.find(split_badge(path.removeprefix(BADGE_PATH))[0])
+    return found is not None and is_public(found, public)
+
+
+def find_worst(states: Collection[ServiceState], order: Mapping[ServiceState, int]) -> ServiceState:
+    """Return the most urgent of some states by `order`; unknown if there are none."""
+    return min(states, key=order.__getitem__, default=ServiceState.UNKNOWN)

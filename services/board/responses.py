@@ -1,0 +1,109 @@
+"""Make the responses of all routes: pages, errors, JSON, and the static files.
+
+These are served from memory, compressed once, under a path that changes with their content.
+"""
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, Final
+
+import orjson
+from fastapi import Request
+from starlette.responses import HTMLResponse, Response
+
+from marketswarm.text import escape_text
+from services.board.rendering import ErrorPage, PageModel, render
+
+TYPES: Final[Mapping[str, str]] = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "ico": "image/x-icon",
+    "woff2": "font/woff2",
+    "txt": "text/plain; charset=utf-8",
+    "webmanifest": "application/manifest+json",
+}
+FOREVER: Final = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file: its content, its content compressed, and its media type."""
+
+    content: bytes
+    packed: bytes
+    media_type: str
+
+
+@lru_cache(maxsize=1)
+def load_assets() -> Mapping[str, Asset]:
+    """Return all static files by name; read once. A file of an unknown type is not served."""
+    found = {}
+    for file in sorted(files("services.board").joinpath("static").iterdir(), key=lambda file: file.name):
+        media_type = TYPES.get(file.name.rpartition(".")[2])
+        if file.is_file() and media_type is not None:
+            content = file.read_bytes()
+            found[file.name] = Asset(content, gzip.compress(content, 9, mtime=0), media_type)
+    return found
+
+
+@lru_cache(maxsize=1)
+def find_assets_path() -> str:
+    """Return the path of the static files: it ends with a digest of all of them."""
+    digest = sha256()
+    for name, asset in load_assets().items():
+        digest.update(name.encode() + b"\0" + asset.content)
+    return f"/static/{digest.hexdigest()[:12]}"
+
+
+def answer_asset(digest: str, name: str, *, takes_gzip: bool) -> Response:
+    """Return the answer for a static file; 404 if there is none of that name.
+
+    Under another digest than that of now the file is served as well, and is not kept: a page may be older
+    than the server.
+    """
+    asset = load_assets().get(name)
+    if asset is None:
+        return Response("not found\n", 404, media_type="text/plain")
+    is_current = find_assets_path() == f"/static/{digest}"
+    headers = {"Cache-Control": FOREVER if is_current else "no-cache", "Vary": "Accept-Encoding"}
+    packs = takes_gzip and len(asset.packed) < len(asset.content)
+    if packs:
+        headers["Content-Encoding"] = "gzip"
+    return Response(asset.packed if packs else asset.content, headers=headers, media_type=asset.media_type)
+
+
+def answer_page(page: PageModel) -> Response:
+    """Return a page as an answer that nobody keeps: it shows the moment."""
+    return HTMLResponse(render(page), headers={"Cache-Control": "no-store"})
+
+
+def answer_error(status: int, title: str, text: str) -> Response:
+    """Return a page that says why there is no other one."""
+    page = ErrorPage(status, title, text, find_assets_path())
+    return HTMLResponse(render(page), status, headers={"Cache-Control": "no-store"})
+
+
+def answer_json(request: Request, body: bytes, etag: str) -> Response:
+    """Return a JSON text, or 304 if the client has it already by its `ETag`."""
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
+    if known & {"*", etag.removeprefix("W/")}:
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def make_sentence(text: str) -> str:
+    """Return a text from others as one sentence on one line."""
+    text = escape_text(text.strip())
+    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
+
+
+def answer_fresh(value: Any, status: int = 200) -> Response:
+    """Return a value as JSON that nobody keeps."""
+    return Response(orjson.dumps(value), status, {"Cache-Control": "no-store"}, "application/json")

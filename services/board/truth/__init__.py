@@ -1,0 +1,1 @@
+"""Show the truth, check documents, and seed them."""

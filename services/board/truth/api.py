@@ -1,0 +1,176 @@
+"""Let programs read, check and seed the truth under `/api/v1/truth`.
+
+A document is sent as it is, and comes back as it is: valid documents hold no secrets. Its `ETag` is its
+SHA-256; a document is seeded only in place of the one whose `ETag` the client names in `If-Match`.
+"""
+
+import contextlib
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
+from fastapi.security import HTTPBearer
+from starlette.responses import Response
+
+from marketswarm.bus import BusError
+from marketswarm.operator.token import Scope
+from marketswarm.truth import diff_truths
+from services.board.access.limits import RefusedError
+from services.board.access.tokens import TokenVerifier
+from services.board.responses import answer_fresh, answer_json
+from services.board.truth.documents import RevisionView, read_revisions_of
+from services.board.truth.editor import CheckAnswer, SeedAnswer, TruthEditor
+
+_JSON: Final = "application/json"
+_DOCUMENT: Final[dict[str, Any]] = {
+    "requestBody": {"required": True, "content": {_JSON: {"schema": {"type": "object"}}}}
+}
+_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    401: {"description": "The token is missing or not valid"},
+    403: {"description": "The token lacks the scope seed, or the truth does not let the board change it"},
+    412: {"description": "The truth was changed meanwhile: `ETag` has what is in force"},
+    413: {"description": "The body is too long"},
+    415: {"description": "The body is no JSON"},
+    422: {"description": "The document has errors"},
+    428: {"description": "`If-Match` is missing"},
+    429: {"description": "Too many requests: `Retry-After` says when to try again"},
+    503: {"description": "A bus did not take it; nothing is changed"},
+}
+_AWAY: Final[dict[int | str, dict[str, Any]]] = {
+    503: {"description": "No bus answers, or none has it: `Retry-After` says when to try again"}
+}
+_UNKNOWN: Final = _AWAY | {
+    404: {"description": "No bus keeps the revision intact"},
+    422: {"description": "The number is none, or the revision is not valid any more"},
+}
+Number = Annotated[int, Path(ge=1, le=10**15)]
+QueryNumber = Annotated[int, Query(ge=1, le=10**15)]
+
+
+@dataclass(frozen=True, slots=True)
+class DiffAnswer:
+    """What changed from one revision to another: services, buses, the fleet's name."""
+
+    old: str
+    new: str
+    same: bool
+    added: tuple[str, ...]
+    dropped: tuple[str, ...]
+    changed: tuple[tuple[str, str], ...]
+    buses: tuple[tuple[str, str], ...]
+    fleet: str
+
+
+def make_truth_api(editor: TruthEditor, verifier: TokenVerifier) -> APIRouter:
+    """Return the routes of the truth."""
+    api = APIRouter(prefix="/api/v1/truth")
+    _add_reading(api, editor)
+    _add_check(api, editor)
+    _add_seeding(api, editor, verifier)
+    return api
+
+
+def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
+    """Add the routes of the document in force, the revisions and their difference."""
+
+    @api.get("", responses=_AWAY | {409: {"description": "The document in force is not valid"}})
+    async def read_truth(request: Request) -> Response:
+        """Return the document in force, byte for byte; its `ETag` is for `If-Match`."""
+        found = await editor.read_in_force()
+        if found.truth is None:  # it may hold secrets
+            raise HTTPException(409, "the document in force is not valid: `marketswarm truth` says why")
+        return answer_json(request, found.raw, _make_etag(found.sha256))
+
+    @api.get("/revisions", response_model=tuple[RevisionView, ...], responses=_AWAY)
+    async def list_revisions() -> Response:
+        """Return the revisions that the buses keep, the newest first."""
+        try:
+            return answer_fresh(await read_revisions_of(editor.buses()))
+        except BusError as error:
+            raise HTTPException(503, f"bus {error.bus}: {error.reason}", {"Retry-After": "5"}) from None
+
+    @api.get("/revisions/{number}", responses=_UNKNOWN)
+    async def read_one_revision(number: Number, request: Request) -> Response:
+        """Return the document of a revision, byte for byte."""
+        found = await editor.find_revision(number)
+        await editor.parse_revision(found)
+        return answer_json(request, found.document, _make_etag(found.sha256))
+
+    @api.get("/diff", response_model=DiffAnswer, responses=_UNKNOWN)
+    async def compare_revisions(older: QueryNumber, newer: QueryNumber) -> Response:
+        """Return what changed between two revisions, as `marketswarm truth diff --json` prints it."""
+        first, second = [await editor.find_revision(number) for number in (older, newer)]
+        changes = diff_truths(await editor.parse_revision(first), await editor.parse_revision(second))
+        is_same = first.sha256 == second.sha256
+        return answer_fresh(DiffAnswer(f"revision {older}", f"revision {newer}", is_same, **asdict(changes)))
+
+
+def _add_check(api: APIRouter, editor: TruthEditor) -> None:
+    """Add the route that checks a document."""
+
+    @api.post(
+        "/check",
+        response_model=CheckAnswer,
+        openapi_extra=_DOCUMENT,
+        responses=_AWAY | {413: _REFUSALS[413], 415: _REFUSALS[415]},
+    )
+    async def check(request: Request) -> Response:
+        """Return what is wrong with a document, as `marketswarm validate`, and what it would change."""
+        return answer_fresh(await editor.check(await _read_document(request)))
+
+
+def _add_seeding(api: APIRouter, editor: TruthEditor, verifier: TokenVerifier) -> None:
+    """Add the route that seeds a document."""
+    shown = HTTPBearer(scheme_name="token", bearerFormat="mst_<id>_<secret>", auto_error=False)
+
+    @api.put(
+        "",
+        response_model=SeedAnswer,
+        openapi_extra=_DOCUMENT,
+        dependencies=[Depends(shown)],
+        responses=_REFUSALS,
+    )
+    async def seed(request: Request) -> Response:
+        """Seed a document on every bus, or on none, in place of the one that `If-Match` names."""
+        client = await verifier.verify_client(request, Scope.SEED)
+        replaces = _parse_etag(request.headers.get("if-match", ""))
+        raw = await _read_document(request)
+        try:
+            done = await editor.seed(client, raw, client.name, replaces)
+        except RefusedError as error:
+            return await _explain_refusal(editor, error, raw)
+        answer = answer_fresh(done)
+        answer.headers["ETag"] = _make_etag(done.sha256)
+        return answer
+
+
+async def _explain_refusal(editor: TruthEditor, error: RefusedError, raw: bytes) -> Response:
+    """Return why a document was not seeded, with all its errors; or raise the refusal."""
+    with contextlib.suppress(RefusedError):  # the first refusal says more
+        if error.status == HTTPStatus.PRECONDITION_FAILED:
+            error.headers = {"ETag": _make_etag((await editor.read_in_force()).sha256)}
+        if error.status == HTTPStatus.UNPROCESSABLE_ENTITY and (found := await editor.check(raw)).errors:
+            answer = answer_fresh({"detail": error.reason, "errors": found.errors})
+            answer.status_code = error.status
+            return answer
+    raise error
+
+
+async def _read_document(request: Request) -> bytes:
+    """Return the document in the body of a request. Raises HTTPException."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+        raise HTTPException(415, f"a document is {_JSON}")
+    return await request.body()
+
+
+def _make_etag(sha256: str) -> str:
+    """Return the `ETag` of a document."""
+    return f'"{sha256}"'
+
+
+def _parse_etag(text: str) -> str:
+    """Return the SHA-256 in a header `If-Match`. Raises RefusedError."""
+    if not text:
+        raise RefusedError(428, "`If-Match` must have the `ETag` of the document that you edited")
+    return text.strip().strip('"')

@@ -1,0 +1,317 @@
+"""Let people read, edit and roll back the truth on the pages, without JavaScript too.
+
+An edited document is checked, then its difference to the truth in force is shown, and only then it is seeded.
+The SHA-256 of the document that its author has seen goes with it: if somebody seeded meanwhile, the new
+difference is shown instead.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Annotated, ClassVar, Final
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from marketswarm.bus import BusError
+from marketswarm.operator.token import Scope
+from marketswarm.text import escape_text
+from marketswarm.truth import SYSTEM
+from services.board.access.limits import RefusedError
+from services.board.access.sessions import PageNotice, SentForm, SessionGate, SessionOver
+from services.board.board import Board
+from services.board.fleet.snapshot import ServiceSnapshot
+from services.board.rendering import Frame
+from services.board.responses import answer_page
+from services.board.truth.documents import (
+    MAX_SHOWN_BYTES,
+    DiffLine,
+    RevisionView,
+    TruthText,
+    diff_documents,
+    parse_document,
+    read_document,
+    read_revision,
+    read_revisions,
+)
+from services.board.truth.editor import CheckAnswer, ProblemView, SeedAnswer, TruthEditor, TruthInForce
+
+TOO_LONG: Final = "The document is too long for this page: `marketswarm seed` and PUT /api/v1/truth take it."
+_REPLACED: Final = "The truth was changed meanwhile. This is the difference to what is in force now."
+Revision = Annotated[int, Query(ge=1, le=10**15)]
+Refresh = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class TruthPage:
+    """The truth in force as text, and the revisions, the newest first; `diff` compares `older` with `newer`.
+
+    Passwords in URLs are left out. `may_edit` says that the truth lets the board change it. Which service
+    applies which revision is in the snapshot.
+    """
+
+    template: ClassVar = "truth.html"
+    frame: Frame
+    text: str = ""
+    revisions: tuple[RevisionView, ...] = ()
+    older: int | None = None
+    newer: int | None = None
+    diff: tuple[DiffLine, ...] = ()
+    may_edit: bool = False
+
+    @property
+    def behind(self) -> tuple[ServiceSnapshot, ...]:
+        """The services that say that they apply another revision than the one in force."""
+        revision = self.frame.snapshot.revision
+        return tuple(one for one in self.frame.snapshot.services if one.rev not in (None, revision))
+
+    @property
+    def current(self) -> int:
+        """How many services say that they apply the revision in force."""
+        revision = self.frame.snapshot.revision
+        return sum(one.rev == revision for one in self.frame.snapshot.services if one.rev is not None)
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The services that don't say which revision they apply."""
+        return tuple(one.svc for one in self.frame.snapshot.services if one.rev is None)
+
+
+@dataclass(frozen=True, slots=True)
+class TruthEditPage:
+    """A document in a field, with its errors; `base` is the SHA-256 of the one that its author has seen."""
+
+    template: ClassVar = "truth_edit.html"
+    frame: Frame
+    text: str = ""
+    base: str = ""
+    errors: tuple[ProblemView, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TruthReviewPage:
+    """What seeding a document, or a revision again, would change in the truth in force.
+
+    `base` is the SHA-256 of the truth in force, to which it is compared. `text` is the document; it is empty
+    if `revision` says which one it is. `same` is True if the document is in force already.
+    """
+
+    template: ClassVar = "truth_review.html"
+    frame: Frame
+    base: str
+    changes: tuple[str, ...] = ()
+    warnings: tuple[ProblemView, ...] = ()
+    diff: tuple[DiffLine, ...] = ()
+    text: str = ""
+    revision: int | None = None
+    same: bool = False
+    may_edit: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TruthRoutes:
+    """What the pages of the truth are made from; `refresh` returns when the snapshot has what was seeded."""
+
+    board: Board
+    gate: SessionGate
+    editor: TruthEditor
+    refresh: Refresh
+
+    async def make_frame(self, request: Request, title: str) -> Frame:
+        """Return the frame of a page, with the session of the request."""
+        frame = self.board.make_frame(title, "/truth")
+        return replace(frame, session=await self.gate.find_view(request))
+
+
+def make_truth_pages(routes: TruthRoutes) -> APIRouter:
+    """Return the routes of the pages of the truth."""
+    site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    _add_reading(site, routes)
+    _add_forms(site, routes)
+    return site
+
+
+def _add_reading(site: APIRouter, routes: TruthRoutes) -> None:
+    """Add the pages of the truth in force, of the editor, and of a rollback."""
+
+    @site.get("/truth")
+    async def show_truth(request: Request, older: int | None = None, newer: int | None = None) -> Response:
+        """Show the truth in force, who applies it, its revisions, and the difference of two of them."""
+        frame = await routes.make_frame(request, "Truth")
+        return answer_page(await make_truth_page(routes, frame, older, newer))
+
+    @site.get("/truth/edit")
+    async def show_editor(request: Request) -> Response:
+        """Show the document in force in a field."""
+        frame = await routes.make_frame(request, "Edit the truth")
+        current = await routes.editor.read_in_force()
+        may_see = frame.session is not None and frame.session.may_seed
+        problem = TOO_LONG if len(current.raw) > MAX_SHOWN_BYTES else ""
+        text = current.raw.decode("utf-8", "replace") if may_see and not problem else ""
+        return answer_page(TruthEditPage(frame, text, current.sha256, problem=problem))
+
+    @site.get("/truth/rollback")
+    async def show_rollback(request: Request, revision: Revision) -> Response:
+        """Show what seeding an earlier revision again would change."""
+        frame = await routes.make_frame(request, f"Roll back to revision {revision}")
+        return answer_page(await review_revision(routes, frame, revision))
+
+
+def _add_forms(site: APIRouter, routes: TruthRoutes) -> None:
+    """Add the routes of the forms that check and seed a document."""
+
+    async def take(request: Request, act: Callable[[SentForm], Awaitable[Response]]) -> Response:
+        """Answer a form that a page of ours sent, if its token may seed."""
+        try:
+            form = await routes.gate.read_form(request)
+            routes.gate.limit(form, Scope.SEED)
+            return await act(form)
+        except SessionOver:
+            return RedirectResponse("/sign-in?why=over&back=truth", 303, {"Cache-Control": "no-store"})
+
+    @site.post("/truth/check")
+    async def check(request: Request) -> Response:
+        """Show the errors of a document, or what seeding it would change."""
+
+        async def show(form: SentForm) -> Response:
+            """Show the page that the document leads to."""
+            frame = await routes.make_frame(request, "Edit the truth")
+            text, base = _find_text(form), form.fields.get("base", "")
+            if form.fields.get("then") == "edit":
+                return answer_page(TruthEditPage(frame, text, base))
+            return answer_page(await review_text(routes, frame, text, base))
+
+        return await take(request, show)
+
+    @site.post("/truth/seed")
+    async def seed(request: Request) -> Response:
+        """Seed a document, or a revision again, and lead to the truth."""
+
+        async def act(form: SentForm) -> Response:
+            """Seed what the form has."""
+            return await _seed(routes, request, form)
+
+        return await take(request, act)
+
+
+async def _seed(routes: TruthRoutes, request: Request, form: SentForm) -> Response:
+    """Seed what a form has; show the new difference if the truth was changed meanwhile."""
+    try:
+        done = await seed_form(routes.editor, form)
+    except RefusedError as error:
+        if error.status != HTTPStatus.PRECONDITION_FAILED:
+            raise
+        frame = await routes.make_frame(request, "The truth was changed")
+        return answer_page(replace(await _review_again(routes, frame, form), problem=_REPLACED))
+    await routes.refresh()
+    notice = form.session.add_notice(PageNotice(_describe(done)))
+    return RedirectResponse(f"/truth?said={notice}", 303, {"Cache-Control": "no-store"})
+
+
+async def make_truth_page(
+    routes: TruthRoutes, frame: Frame, older: int | None, newer: int | None
+) -> TruthPage:
+    """Return the page of the truth, with the difference of two revisions if both are known."""
+    board = routes.board
+    document = await read_document(board.buses, board.me.settings.truth_redis_key)
+    may_edit = routes.editor.may_seed()
+    page = TruthPage(frame, document.text, may_edit=may_edit)
+    try:
+        bus = board.me.bus(SYSTEM)
+        page = replace(page, revisions=await read_revisions(bus))
+        if older is None or newer is None:
+            return page
+        first, second = await read_revision(bus, older), await read_revision(bus, newer)
+    except BusError:
+        return page
+    if not first or not second:
+        return page
+    changed = await routes.editor.work(diff_documents, first, second)
+    return replace(page, older=older, newer=newer, diff=changed)
+
+
+async def review_text(
+    routes: TruthRoutes, frame: Frame, text: str, base: str
+) -> TruthEditPage | TruthReviewPage:
+    """Return the page with the errors of a document, or with what seeding it would change."""
+    raw = text.encode()
+    if len(raw) > MAX_SHOWN_BYTES:
+        return TruthEditPage(frame, text, base, problem=TOO_LONG)
+    current, checked = await routes.editor.read_in_force(), await routes.editor.check(raw)
+    if not checked.valid:
+        return TruthEditPage(frame, text, base, errors=checked.errors, problem=_count_errors(checked))
+    diff = await _compare(routes.editor, current, raw)
+    page = TruthReviewPage(frame, current.sha256, checked.changes, checked.warnings, diff, text=text)
+    page = replace(page, same=checked.same, may_edit=routes.editor.may_seed())
+    return page if base == current.sha256 else replace(page, problem=_REPLACED)
+
+
+async def review_revision(routes: TruthRoutes, frame: Frame, number: int) -> TruthReviewPage:
+    """Return the page with what seeding a revision again would change. Raises RefusedError."""
+    found = await routes.editor.find_revision(number)
+    current, checked = await routes.editor.read_in_force(), await routes.editor.check(found.document)
+    if not checked.valid:
+        first = checked.errors[0]
+        raise RefusedError(422, f"revision {number} is not valid any more: {first.path}: {first.message}")
+    diff = await _compare(routes.editor, current, found.document)
+    page = TruthReviewPage(frame, current.sha256, checked.changes, checked.warnings, diff, revision=number)
+    return replace(page, same=checked.same, may_edit=routes.editor.may_seed())
+
+
+async def seed_form(editor: TruthEditor, form: SentForm) -> SeedAnswer:
+    """Seed the document of a form, or the revision that it names. Raises RefusedError."""
+    by = form.fields.get("by", "")[:100] or form.session.token.name
+    if not by.isprintable():
+        raise RefusedError(422, "your name can't be shown on one line")
+    form.session.author = by
+    number = _find_revision(form)
+    raw = _find_text(form).encode() if number is None else (await editor.find_revision(number)).document
+    return await editor.seed(form.client, raw, by, form.fields.get("base", ""))
+
+
+async def _review_again(routes: TruthRoutes, frame: Frame, form: SentForm) -> TruthEditPage | TruthReviewPage:
+    """Return the page that compares what a form has with the truth in force now."""
+    number = _find_revision(form)
+    if number is None:
+        return await review_text(routes, frame, _find_text(form), form.fields.get("base", ""))
+    return await review_revision(routes, frame, number)
+
+
+async def _compare(editor: TruthEditor, current: TruthInForce, raw: bytes) -> tuple[DiffLine, ...]:
+    """Return the difference of the truth in force and another document, in lines."""
+
+    def compare() -> tuple[DiffLine, ...]:
+        """Compare them, which takes a while for long ones."""
+        older = parse_document(current.raw) if current.truth is not None else TruthText()
+        return diff_documents(older, parse_document(raw))
+
+    return await editor.work(compare)
+
+
+def _find_text(form: SentForm) -> str:
+    """Return the document of a form with the ends of lines that files have; browsers send others."""
+    text = form.fields.get("text", "").replace("\r\n", "\n")
+    return f"{text}\n" if text else ""
+
+
+def _find_revision(form: SentForm) -> int | None:
+    """Return the revision that a form names; None if it has a document."""
+    text = form.fields.get("revision", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
+
+
+def _count_errors(checked: CheckAnswer) -> str:
+    """Return how many errors a document has, in words."""
+    count = len(checked.errors)
+    return f"{count} problem{'s' if count != 1 else ''}: nothing was seeded."
+
+
+def _describe(done: SeedAnswer) -> str:
+    """Return what a seeding did, in a sentence."""
+    if not done.changed:
+        return f"Nothing was changed: revision {done.revision} is this document already."
+    unheard = "; ".join(f"{', '.join(services)} on {bus}" for bus, services in done.unheard.items())
+    warning = f" The healer may not hear {unheard}: `marketswarm seed` renews its users." if unheard else ""
+    return escape_text(f"Revision {done.revision} is in force.{warning}")[:500]

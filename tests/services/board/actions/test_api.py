@@ -1,0 +1,387 @@
+"""The routes that change something, as a client sees them, over buses in memory."""
+
+import asyncio
+import time
+from types import SimpleNamespace
+
+import httpx
+import orjson
+import pytest
+from fastapi import FastAPI
+from structlog.testing import capture_logs
+
+from marketswarm.keys import BOARD_AUDIT, NOTIFIER_REQUESTS, answers_key
+from marketswarm.operator import Answer, OperatorRequest, RequestKind
+from marketswarm.operator.token import Scope
+from marketswarm.operator_link import read_silences
+from marketswarm.operator_link.tokens import create_token, write_token
+from marketswarm.testing import MemoryBus
+from marketswarm.truth import parse_truth
+from services.board.access.audit import AuditLog
+from services.board.access.tokens import TokenVerifier
+from services.board.actions.announcements import AnnouncementBoard
+from services.board.actions.api import make_actions
+from services.board.actions.steering import MAX_WAITING, Steering
+from services.board.settings import PublicSettings
+from support.waiting import PATIENT_SEC
+
+TRUTH = parse_truth(
+    orjson.dumps({"services": {"rss_agg": {"tags": ["ingest"]}, "mesh": {}, "healer": {}}})
+).truth
+SILENCE = {"services": ["rss_*"], "for_sec": 1800, "reason": "deployment"}
+OK = Answer(ok=True, said="kim sees to mesh", done=True)
+REFUSED = Answer(ok=False, said="nothing is down under that name", done=True)
+SLACK = Answer(ok=True, said="200 ok", channel="slack", where="hooks.slack.com")
+
+
+PUBLIC = PublicSettings(tags=("ingest",))
+
+
+class Client:
+    """A client with a token, and the buses behind the routes."""
+
+    def __init__(self) -> None:
+        self.system, self.market = MemoryBus("system-redis"), MemoryBus("market-redis")
+        self.buses = [self.system, self.market]
+        self.steering = Steering(lambda: self.buses, AuditLog(lambda: self.system), lambda: TRUTH)
+        announcements = AnnouncementBoard(lambda: self.system, AuditLog(lambda: self.system), lambda: PUBLIC)
+        app = FastAPI()
+        app.include_router(make_actions(self.steering, TokenVerifier(lambda: self.system), announcements))
+        self.app, self.headers = app, {}
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, client=("127.0.0.1", 5000)), base_url="http://localhost"
+        )
+
+    async def log_in(self, *scopes: Scope) -> None:
+        token, text = create_token("deploy", scopes, author="kim", now=time.time())
+        await write_token(self.system, token)
+        self.token, self.headers = token, {"Authorization": f"Bearer {text}"}
+
+    async def ask(self, method: str, path: str, body=None, **headers: str) -> httpx.Response:
+        content = body if isinstance(body, bytes) else None if body is None else orjson.dumps(body)
+        kind = {"Content-Type": "application/json"} if content else {}
+        return await self.http.request(
+            method, f"/api/v1{path}", content=content, headers=kind | self.headers | headers
+        )
+
+    async def audit(self) -> list[dict[str, str]]:
+        entries = await self.system.client.xrange(BOARD_AUDIT)
+        return [{key.decode(): value.decode() for key, value in fields.items()} for _, fields in entries]
+
+    async def silences(self) -> list:
+        return list((await read_silences([self.market])).silences.values())
+
+    async def answer(self, *answers: Answer) -> OperatorRequest:
+        """Answer the next request as a notifier does."""
+        ((_, entries),) = await self.market.client.xread({NOTIFIER_REQUESTS: "0"}, block=5000)
+        request = OperatorRequest.parse(entries[-1][1][b"ask"])
+        for each in answers:
+            await self.market.client.rpush(answers_key(request.id), each.encode())
+        return request
+
+
+@pytest.fixture
+async def client():
+    found = Client()
+    await found.log_in(Scope.WRITE)
+    yield found
+    await found.http.aclose()
+    for bus in found.buses:
+        await bus.aclose()
+
+
+async def test_a_silence_is_set_on_every_bus_in_the_name_of_the_token(client):
+    answer = await client.ask("POST", "/silences", SILENCE)
+    assert answer.status_code == 201, answer.text
+    (made,) = await client.silences()
+    assert (made.services, made.author, made.reason) == (("rss_*",), "deploy", "deployment")
+    assert made.ends_at == pytest.approx(time.time() + 1800, abs=10)
+    found = answer.json()
+    assert (found["id"], found["matches"], found["refused"]) == (made.id, ["rss_agg"], {})
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_silence_may_be_in_somebody_s_name_and_on_tags(client):
+    body = {"tags": ["ingest"], "for_sec": 60.5, "reason": "x", "author": "kim"}
+    found = (await client.ask("POST", "/silences", body)).json()
+    assert (found["author"], found["tags"], found["matches"]) == ("kim", ["ingest"], ["rss_agg"])
+
+
+async def test_a_silence_is_ended_and_stays_ended(client):
+    ident = (await client.ask("POST", "/silences", SILENCE)).json()["id"]
+    answers = [await client.ask("DELETE", f"/silences/{ident}") for _ in range(2)]
+    assert [each.status_code for each in answers] == [200, 200]
+    assert answers[0].json()["ends_at"] == answers[1].json()["ends_at"] <= time.time()
+    assert (await client.silences())[0].has_ended(time.time())
+    assert (await client.ask("DELETE", "/silences/nope")).status_code == 404
+
+
+WRONG_SILENCES = (
+    {},
+    SILENCE | {"services": []},
+    SILENCE | {"services": "rss_agg"},
+    SILENCE | {"services": [""]},
+    SILENCE | {"services": ["x" * 201]},
+    SILENCE | {"services": ["x*"] * 51},
+    SILENCE | {"for_sec": 0},
+    SILENCE | {"for_sec": "60"},
+    SILENCE | {"for_sec": 367 * 86_400},
+    SILENCE | {"reason": " "},
+    SILENCE | {"reason": "a\x1b[2J"},
+    SILENCE | {"author": "a\nb"},
+    SILENCE | {"id": "mine"},
+    b"no json",
+    b"[]",
+    b"\xff",
+    b'{"services":["a"],"for_sec":1e999,"reason":"x"}',
+)
+
+
+async def test_a_silence_that_is_out_of_bounds_is_refused_and_not_repeated(client):
+    for body in WRONG_SILENCES:
+        await client.log_in(Scope.WRITE)  # one token may not write so often
+        answer = await client.ask("POST", "/silences", body)
+        assert (answer.status_code, "\x1b" in answer.text) == (422, False), body
+    assert await client.silences() == []
+    assert await client.audit() == []
+
+
+async def test_a_name_that_the_truth_does_not_have_is_refused_with_the_nearest_one(client):
+    answer = await client.ask("POST", "/silences", SILENCE | {"services": ["rss_ag"]})
+    assert answer.status_code == 422
+    assert answer.json() == {"detail": "the truth names no rss_ag; did you mean rss_agg?"}
+
+
+async def test_a_body_that_is_no_json_by_its_type_is_refused(client):
+    answer = await client.ask("POST", "/silences", SILENCE, **{"Content-Type": "text/plain"})
+    assert answer.status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/silences"),
+        ("DELETE", "/silences/x"),
+        ("POST", "/incidents/mesh/ack"),
+        ("POST", "/notifications/test"),
+        ("POST", "/notifications/resend"),
+    ],
+)
+async def test_each_write_needs_a_token_with_that_scope_and_a_cookie_is_none(client, method, path):
+    text = client.headers["Authorization"].removeprefix("Bearer ")
+    client.headers = {}
+    answer = await client.ask(method, path, b"no json", Cookie=f"token={text}; Authorization=Bearer {text}")
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    await client.log_in(Scope.READ)
+    assert (await client.ask(method, path, b"no json")).status_code == 403
+    assert await client.audit() == []
+    assert await client.system.client.exists(NOTIFIER_REQUESTS) == 0
+
+
+async def test_an_outage_is_acknowledged_by_the_notifier(client):
+    answer, request = await asyncio.gather(
+        client.ask("POST", "/incidents/massive/x/ack", {"by": "kim"}), client.answer(OK)
+    )
+    assert answer.status_code == 200, answer.text
+    assert (request.do, request.what, request.by) == (RequestKind.ACK, "massive/x", "kim")
+    assert answer.json()["answers"][0]["said"] == "kim sees to mesh"
+    assert (answer.json()["done"], answer.json()["ok"]) == (True, True)
+
+
+async def test_an_acknowledgement_that_the_notifier_refuses_is_a_conflict(client):
+    answer, request = await asyncio.gather(client.ask("POST", "/incidents/mesh/ack"), client.answer(REFUSED))
+    assert (answer.status_code, request.by) == (409, "deploy")
+    assert [each["outcome"] for each in await client.audit()] == ["begun", "refused"]
+
+
+async def test_without_an_answer_an_acknowledgement_stays_asked_and_a_test_has_failed(client):
+    client.steering.answer_sec = 0.05
+    assert (await client.ask("POST", "/incidents/mesh/ack")).status_code == 202
+    await client.market.client.delete(NOTIFIER_REQUESTS)
+    answer, _ = await asyncio.gather(client.ask("POST", "/notifications/test"), client.answer(SLACK))
+    assert answer.status_code == 504
+    assert (answer.json()["done"], len(answer.json()["answers"])) == (False, 1)
+    assert [each["outcome"] for each in await client.audit()] == ["begun", "unanswered"] * 2
+
+
+async def test_a_test_message_goes_to_one_channel_or_to_all_and_tells_what_receivers_said(client):
+    done = Answer(ok=False, said="404", channel="email", done=True)
+    answer, request = await asyncio.gather(
+        client.ask("POST", "/notifications/test"), client.answer(SLACK, done)
+    )
+    assert (answer.status_code, request.what, request.do) == (200, "*", RequestKind.TEST)
+    assert (answer.json()["ok"], [each["said"] for each in answer.json()["answers"]]) == (
+        False,
+        ["200 ok", "404"],
+    )
+    await client.market.client.delete(NOTIFIER_REQUESTS)
+    _, request = await asyncio.gather(
+        client.ask("POST", "/notifications/test", {"channel": "slack"}), client.answer(OK)
+    )
+    assert request.what == "slack"
+
+
+async def test_what_was_given_up_is_sent_again_one_or_all(client):
+    answer, request = await asyncio.gather(client.ask("POST", "/notifications/resend"), client.answer(OK))
+    assert (answer.status_code, request.do, request.what) == (200, RequestKind.RESEND, "*")
+    await client.market.client.delete(NOTIFIER_REQUESTS)
+    answer, request = await asyncio.gather(
+        client.ask("POST", "/notifications/resend", {"id": "m1", "by": "kim"}), client.answer(REFUSED)
+    )
+    assert (answer.status_code, request.what, request.by) == (409, "m1", "kim")
+    await client.market.client.delete(NOTIFIER_REQUESTS)
+    client.steering.answer_sec = 0.02
+    assert (await client.ask("POST", "/notifications/resend")).status_code == 202
+    assert [each["action"] for each in await client.audit()] == ["resend"] * 6
+
+
+async def test_an_announced_attempt_does_not_hold_up_the_answer(client, monkeypatch):
+    client.steering.answer_sec = 0.05
+    monkeypatch.setattr("services.board.actions.steering.GRACE_SEC", 0.05)
+    later = Answer(ok=True, said="500", channel="slack", retry_sec=3600.0)
+    answering = asyncio.gather(client.ask("POST", "/notifications/test"), client.answer(later))
+    async with asyncio.timeout(PATIENT_SEC):
+        answer, _ = await answering
+    assert answer.status_code == 504
+
+
+async def test_what_is_done_is_in_the_audit_log_before_and_after_it(client):
+    ident = (await client.ask("POST", "/silences", SILENCE)).json()["id"]
+    begun, done = await client.audit()
+    assert (begun["outcome"], done["outcome"], begun["id"] == done["id"]) == ("begun", "done", True)
+    assert begun | {"id": "", "ts": "", "detail": ""} == {
+        "id": "",
+        "ts": "",
+        "outcome": "begun",
+        "action": "silence",
+        "target": ident,
+        "token": client.token.id,
+        "name": "deploy",
+        "client": "127.0.0.1",
+        "detail": "",
+    }
+    assert "rss_*" in begun["detail"]
+    assert "deployment (deploy)" in begun["detail"]
+    secret = client.headers["Authorization"].rpartition("_")[2]
+    assert secret not in repr(await client.audit())
+
+
+async def test_each_entry_of_the_audit_log_is_in_the_log_of_the_board_too(client):
+    """With the board's password one can empty the stream, and forge it."""
+    with capture_logs() as said:
+        await client.ask("POST", "/silences", SILENCE)
+    lines = [line for line in said if line["event"] == "board.audit"]
+    for line, entry in zip(lines, await client.audit(), strict=True):
+        assert entry == {"id": line["act"], "ts": entry["ts"]} | {
+            name: line[name] for name in entry.keys() & line
+        }
+    assert [line["outcome"] for line in lines] == ["begun", "done"]
+
+
+async def test_what_can_not_be_audited_is_not_done(client, monkeypatch):
+    await client.system.client.set(BOARD_AUDIT, "no stream")
+    answer = await client.ask("POST", "/silences", SILENCE)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert await client.silences() == []
+
+
+async def test_a_bus_that_did_not_take_it_is_named(client):
+    client.market.connected = False
+    answer = await client.ask("POST", "/silences", SILENCE)
+    assert answer.status_code == 201
+    assert answer.json()["refused"].keys() == {"market-redis"}
+
+
+async def test_without_a_bus_it_is_refused_and_that_is_audited(client):
+    client.buses = [client.market]
+    client.market.connected = False
+    for method, path, body in (
+        ("POST", "/silences", SILENCE),
+        ("DELETE", "/silences/x", None),
+        ("POST", "/incidents/mesh/ack", None),
+    ):
+        answer = await client.ask(method, path, body)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert "no bus took it" in answer.json()["detail"]
+    assert [each["outcome"] for each in await client.audit()] == ["begun", "failed"] * 2
+
+
+async def test_a_token_that_writes_too_often_is_told_when_to_come_back(client, monkeypatch):
+    monkeypatch.setattr(
+        "services.board.access.tokens.time", SimpleNamespace(monotonic=lambda: 1000.0, time=time.time)
+    )
+    answers = [await client.ask("DELETE", "/silences/x") for _ in range(11)]
+    assert [each.status_code for each in answers] == [404] * 10 + [429]
+    assert answers[-1].headers["retry-after"] == "2"
+
+
+async def test_only_so_many_clients_wait_for_the_notifier(client, monkeypatch):
+    monkeypatch.setattr("services.board.actions.steering.MAX_WAITING", 1)
+    client.steering.answer_sec = 0.02
+    assert MAX_WAITING > 1
+    answers = await asyncio.gather(*(client.ask("POST", "/incidents/mesh/ack") for _ in range(2)))
+    assert sorted(each.status_code for each in answers) == [202, 503]
+
+
+def test_the_document_of_the_api_has_bodies_answers_and_the_token():
+    document = Client().app.openapi()
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    route = document["paths"]["/api/v1/silences"]["post"]
+    assert route["requestBody"]["content"]["application/json"]["schema"]["required"] == ["for_sec", "reason"]
+    assert {"201", "401", "403", "422", "429", "503"} <= route["responses"].keys()
+    assert route["security"] == [{"token": []}]
+
+
+INCIDENT = {"title": "Shop is slow", "text": "We look into it.", "tags": ["ingest"]}
+
+
+async def test_an_announcement_is_published_updated_and_audited(client):
+    made = await client.ask("POST", "/announcements", INCIDENT)
+    (first,) = made.json()["updates"]
+    assert (made.status_code, first["state"], first["author"]) == (201, "investigating", "deploy")
+    path = f"/announcements/{first['id']}"
+    changed = await client.ask(
+        "PATCH", path, {"text": "It was a disk.", "state": "resolved", "author": "kim"}
+    )
+    assert [one["state"] for one in changed.json()["updates"]] == ["resolved", "investigating"]
+    assert changed.json()["updates"][0]["title"] == "Shop is slow"
+    assert (await client.ask("GET", "/announcements")).json() == [changed.json()]
+    assert [(each["action"], each["outcome"]) for each in await client.audit()] == [
+        ("announce", "begun"),
+        ("announce", "done"),
+        ("update_announcement", "begun"),
+        ("update_announcement", "done"),
+    ]
+
+
+async def test_maintenance_is_scheduled_by_its_begin(client):
+    body = {**INCIDENT, "begins_at": 2e9, "ends_at": 2e9 + 3600}
+    found = await client.ask("POST", "/announcements", body)
+    assert found.json()["updates"][0]["state"] == "scheduled"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"title": ""},
+        {"title": "two\nlines"},
+        {"text": "x" * 2001},
+        {"state": "fine"},
+        {"state": "scheduled"},
+        {"tags": ["other"]},
+        {"begins_at": 5.0},
+        {"begins_at": 5.0, "ends_at": 5.0},
+        {"more": 1},
+    ],
+)
+async def test_an_announcement_that_is_out_of_bounds_is_refused(client, change):
+    found = await client.ask("POST", "/announcements", INCIDENT | change)
+    assert found.status_code == 422
+    assert await client.audit() == []
+
+
+async def test_an_update_of_nothing_is_refused_and_so_is_one_without_the_scope(client):
+    assert (await client.ask("PATCH", "/announcements/none", {"text": "x"})).status_code == 404
+    await client.log_in(Scope.READ)
+    assert (await client.ask("POST", "/announcements", INCIDENT)).status_code == 403
+    assert await client.audit() == []
