@@ -41,12 +41,6 @@ def test_each_name_in_the_tables_is_there():
     assert set(TOUCHES_ABOVE) <= {module.name for module in TREE}
 
 
-def test_one_client_sends_all_http_requests():
-    """A second one would have limits of its own, or none. A probe makes its own: it measures each step."""
-    there = {module.name for module in TREE if "httpx.AsyncClient(" in module.source}
-    assert there == {"marketswarm.net.http", "services.massive.probes.probers.https"}
-
-
 def test_no_modules_import_each_other_in_a_circle():
     assert find_circle(TREE) == []
 
