@@ -73,7 +73,6 @@ class SideTasks:
         self._group, self._body = group, asyncio.current_task()
 
     def is_in_body(self) -> bool:
-        """Return True if the current task runs the body."""
         return asyncio.current_task() is self._body
 
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
@@ -88,7 +87,7 @@ class SideTasks:
         return task
 
     def end(self) -> None:
-        """Cancel all side tasks, and start no more: the body is over."""
+        """Start no more side tasks, and cancel those that run, because the body is over."""
         self._group = None
         for task in list(self._tasks):
             task.cancel()
@@ -114,20 +113,20 @@ class Host(Protocol):
     work_progress: Progress
 
     @property
-    def beat_bus(self) -> str: ...  # noqa: D102 - see above
+    def beat_bus(self) -> str: ...
 
     @property
-    def timeout_sec(self) -> float: ...  # noqa: D102
+    def timeout_sec(self) -> float: ...
 
-    def bus(self, name: str) -> Bus: ...  # noqa: D102
+    def bus(self, name: str) -> Bus: ...
 
-    def set_degraded(self, detail: str | None, *, part: str) -> None: ...  # noqa: D102
+    def set_degraded(self, detail: str | None, *, part: str) -> None: ...
 
-    def waiting(self, within_sec: float) -> contextlib.AbstractAsyncContextManager[None]: ...  # noqa: D102
+    def waiting(self, within_sec: float) -> contextlib.AbstractAsyncContextManager[None]: ...
 
-    def wake(self) -> None: ...  # noqa: D102
+    def wake(self) -> None: ...
 
-    def on_reseed(self, callback: Callable[[Truth], None]) -> None: ...  # noqa: D102
+    def on_reseed(self, callback: Callable[[Truth], None]) -> None: ...
 
 
 @contextlib.asynccontextmanager
