@@ -84,7 +84,6 @@ def acl(
 
 
 def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str]:
-    """Write the ACL file of each bus for these passwords; return a line for people about each file."""
     settings = read_settings(MonitorSettings)
     texts = format_acl_files(
         truth,

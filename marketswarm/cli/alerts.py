@@ -101,14 +101,14 @@ async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> N
 
 
 async def _print_past(since_sec: float, data: Path, as_json: bool) -> None:
-    """Print the events of the last `since_sec` seconds. Raises Exit, code 3, if no bus answers."""
+    """Raise Exit, code 3, if no bus answers."""
     async with open_fleet(data) as fleet:
         for raw, event in await read_past_events([_LogReader(bus, since_sec) for bus in fleet.buses()]):
             _print_event(raw, event, as_json)
 
 
 def _print_event(raw: bytes, event: dict[str, Any], as_json: bool) -> None:
-    """Print one event: its bytes with `as_json`, else a line for people."""
+    """Print the bytes with `as_json`, otherwise a line for people."""
     if as_json:
         output.print_json_bytes(raw)
     else:
@@ -124,7 +124,6 @@ def format_event_line(
     Of an event that can't be parsed, such as one of an unknown type, the line has the type and the service.
 
     Args:
-        document: the object on the log.
         zone: the time zone; None is the machine's.
         now: epoch seconds; an event of another day than this gets its date.
     """
@@ -139,7 +138,7 @@ def format_event_line(
 
 
 async def _describe_outages(fleet: FleetView) -> str:
-    """Return which services are down now: `down now: mesh, rss_agg`, or `nothing is down now`."""
+    """Return `down now: mesh, rss_agg`, or `nothing is down now`."""
     if fleet.found is None:
         return "no bus has a truth, so what is down now is not known"
     state, _ = await read_fleet_state(fleet.truth, fleet.bus)
@@ -185,7 +184,6 @@ async def read_past_events(readers: Sequence["_LogReader"]) -> list[LoggedEvent]
 async def _merge(
     past: Sequence[LoggedEvent], readers: Sequence["_LogReader"]
 ) -> AsyncGenerator[LoggedEvent, None]:
-    """Yield the past events, then those that the readers find; each id once."""
     known = KnownIds()
     queue: asyncio.Queue[LoggedEvent] = asyncio.Queue()
     for raw, event in past:
@@ -298,7 +296,7 @@ class _LogReader:
 
 
 def _parse_entry(entry: StreamEntry) -> list[LoggedEvent]:
-    """Return the event of a log entry in a list, which is empty for an entry that holds none."""
+    """Return at most one event; none for an entry that is not an event."""
     if entry.fields is None:
         typer.echo(f"skipped: entry {entry.id.decode()} of {ALERT_LOG} has {entry.size} bytes", err=True)
         return []
@@ -311,6 +309,5 @@ def _parse_entry(entry: StreamEntry) -> list[LoggedEvent]:
 
 
 def _get_timestamp(each: LoggedEvent) -> float:
-    """Return the `ts` of an event, by which events are sorted; 0.0 if it has none."""
     ts = each[1].get("ts")
     return ts if isinstance(ts, int | float) else 0.0

@@ -269,7 +269,6 @@ class Command(TyperCommand):
     """Show `--flag`, and not `--flag <bool>`, in a command's help for an option that takes no value."""
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters; those that are flags get an empty type."""
         return _hide_flag_types(super().get_params(ctx))
 
 
@@ -286,7 +285,6 @@ class UnloadedCommand(Command):
         self.entry = entry
 
     def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
-        """Load the command, and parse the arguments as it does."""
         return load_command(self.entry).make_context(info_name, args, parent, **extra)
 
 
@@ -299,7 +297,7 @@ class LazyGroup(TyperGroup):
             self._add(entry)
 
     def _add(self, entry: CommandEntry) -> None:
-        """Add the command of an entry; the first of two words in its name is the name of an inner group."""
+        """The first of two words in its name is the name of an inner group."""
         words = entry.name.split()
         if len(words) == 1:
             self.commands[entry.name] = UnloadedCommand(entry)
@@ -319,7 +317,6 @@ class LazyGroup(TyperGroup):
         inner.commands[words[1]] = UnloadedCommand(entry)
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters; those that are flags get an empty type."""
         return _hide_flag_types(super().get_params(ctx))
 
 
@@ -343,8 +340,7 @@ def load_command(entry: CommandEntry) -> Any:
 def _find_function(entry: CommandEntry) -> Any:
     """Import and return the function of a command.
 
-    Raises:
-        Exit: code 2, when it is a service's, and what the services work with is not installed.
+    Raises Exit, code 2, when it is a service's, and what the services work with is not installed.
     """
     module, is_of_service, name = entry.function.partition(":")
     if not is_of_service:
@@ -368,7 +364,6 @@ def load_all_commands() -> TyperGroup:
 
 
 def _load_group_commands(group: TyperGroup) -> None:
-    """Replace the unloaded commands of a group, and of the groups in it, by loaded ones."""
     for name, command in group.commands.items():
         if isinstance(command, TyperGroup):
             _load_group_commands(command)
@@ -384,7 +379,7 @@ def _end_quietly_on_error(command: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        """Run the command and flush stdout; turn KeyboardInterrupt and BrokenPipeError into Exit, code 0."""
+        """Flush stdout; turn KeyboardInterrupt and BrokenPipeError into Exit, code 0."""
         if not gc.isenabled():
             gc.freeze()  # what was imported stays
             gc.enable()
@@ -402,7 +397,6 @@ def _end_quietly_on_error(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _hide_flag_types(params: list[Any]) -> list[Any]:
-    """Return the parameters, with an empty type for each option that is a flag."""
     for param in params:
         if getattr(param, "is_flag", False):
             param.metavar = ""
@@ -420,7 +414,6 @@ app = typer.Typer(
 
 
 def _print_version(wanted: bool) -> None:
-    """Print the version and end, if --version was given."""
     if wanted:
         typer.echo(f"marketswarm {__version__}")
         raise typer.Exit
@@ -437,7 +430,6 @@ def _root(
 
 
 def main() -> NoReturn:
-    """Run the command in `sys.argv` and end the process with its exit code."""
     output.replace_unencodable()
     if not sys.flags.safe_path and os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of it is text
         sys.path.append(os.getcwd())  # noqa: PTH109  # last: only for the services of this folder

@@ -98,7 +98,8 @@ class BeatDestination:
 def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) -> BeatDestination:
     """Return the destination of a service's beats.
 
-    It comes from the service's section, else from the healer's `subscribe_to`, else from the defaults.
+    It comes from the service's section, otherwise from the healer's `subscribe_to`, otherwise from the
+    defaults.
     """
     if truth is not None and svc in truth.services:
         section, timeout_sec = truth.services[svc], truth.timeout_of(svc, default_timeout_sec)
@@ -172,7 +173,7 @@ class BeatSender:
 
         Raises BusError if the bus did not take it, and Exit, code 2, if the bus's URL is not known.
         """
-        self._i += 1  # failed ones count: a beat whose answer was lost may have arrived
+        self._i += 1  # failed ones count, because a beat whose answer was lost may have arrived
         payload = make_beat(
             self.svc,
             self._i,
@@ -190,7 +191,7 @@ class BeatSender:
         bus = self._find_answering_bus()
         pipe = bus.pipeline()
         pipe.publish(self.destination.channel, payload)
-        if run not in (None, "ended"):  # no sign of life: the key keeps the last one
+        if run not in (None, "ended"):  # no sign of life, so the key keeps the last one
             pipe.ping()
         elif status == "stopping":  # this beat must not extend the life of the key, which measures silence
             pipe.set(last_beat_key(self.svc), payload, xx=True, keepttl=True)
@@ -208,35 +209,29 @@ class BeatSender:
         await self._ask(bus, bus.client.set(key, value, px=round(1000 * life_sec)), WITHIN_SEC)
 
     def forget_failures(self) -> None:
-        """Make the next request try every bus again, also those that have just failed."""
+        """Let the next request try every bus again."""
         self._failed.clear()
 
     async def aclose(self) -> None:
-        """Close all connections."""
         for bus in self._buses.values():
             await bus.aclose()
 
     def describe(self, error: BusError) -> str:
-        """Return in one line which bus did not take a beat, where it is, and why."""
         detail = f" ({error.detail})" if error.reason == "error" and error.detail else ""
         return f"{self.where}: {error.reason}{detail}"
 
     def _open_truth_buses(self) -> list[Bus]:
-        """Return the buses that may hold the truth, in the order in which agents ask them."""
         places = find_truth_buses(self._settings, self._make_environ(), self._truth)
         return [self._open_bus(name, url) for url, name in places.items()]
 
     @property
     def _truth(self) -> Truth | None:
-        """Return the truth that was read last; None if there was none."""
         return self._found.loaded.truth if self._found else None
 
     def _make_environ(self) -> dict[str, str]:
-        """Return the environment, with the buses of the embedded fleet added."""
         return with_embedded_buses(os.environ, self._embedded, self._truth)
 
     def _find_destination(self) -> BeatDestination:
-        """Return the destination by the truth that was read last."""
         return find_destination(self._truth, self.svc, self._settings.default_timeout_sec)
 
     def _open_destination_bus(self) -> Bus:
@@ -270,7 +265,6 @@ class BeatSender:
 
 
 def print_unknown_service(svc: str, more: str = "") -> None:
-    """Print to stderr that the truth does not name a service."""
     typer.echo(f"marketswarm: the truth does not name {svc}, nobody watches it{more}", err=True)
 
 
@@ -350,7 +344,6 @@ async def _say_goodbye(sender: BeatSender) -> None:
 
 
 async def _is_set_within(event: asyncio.Event, within_sec: float) -> bool:
-    """Wait for an event for at most `within_sec`; return True if it was set."""
     try:
         async with asyncio.timeout(within_sec):
             return await event.wait()

@@ -1,4 +1,4 @@
-"""Complete names of services and channels in a shell: from the truth file here, else from a fleet's buses.
+"""Complete names of services and channels in a shell: from the truth file here, or from a fleet's buses.
 
 A shell waits for the answer with every press of Tab, and shows what is printed in the middle of a line. So a
 look at the buses is short, and nothing is ever printed: whatever fails, there are no suggestions.
@@ -23,22 +23,17 @@ _NOTIFIER: Final = "notifier"
 
 
 def list_services(incomplete: str, data: Path) -> list[str]:
-    """Return the services whose names begin with `incomplete`."""
     return _complete(incomplete, data, lambda services: services)
 
 
 def list_channels(incomplete: str, data: Path) -> list[str]:
-    """Return the notifier's channels whose names begin with `incomplete`."""
-
     def find_channels(services: Mapping[str, Any]) -> Any:
-        """Return the channels in the notifier's section."""
         return _get(_get(services.get(_NOTIFIER), "settings"), "channels")
 
     return _complete(incomplete, data, find_channels)
 
 
 def _complete(incomplete: str, data: Path, choose: Callable[[Mapping[str, Any]], Any]) -> list[str]:
-    """Return the names among those that `choose` finds in the services of the truth."""
     document = _read_file()
     if document is None:
         document = _read_buses(data)
@@ -49,7 +44,6 @@ def _complete(incomplete: str, data: Path, choose: Callable[[Mapping[str, Any]],
 
 
 def _read_file() -> Any:
-    """Return the document of the truth file here; None if it can't be read."""
     try:
         raw = Path(os.environ.get("TRUTH_PATH") or "truth.json").read_bytes()
         return orjson.loads(raw) if len(raw) <= MAX_BYTES else None
@@ -77,5 +71,4 @@ async def _read_truth(data: Path) -> Any:
 
 
 def _get(value: Any, key: str) -> Any:
-    """Return an entry of an object; None if there is none, or the value is no object."""
     return value.get(key) if isinstance(value, dict) else None

@@ -75,14 +75,12 @@ def describe_delay(delivery: PendingDelivery, now: float) -> str:
 async def _read_from_fleet(
     data: Path,
 ) -> tuple[list[UndeliveredMessage], tuple[PendingDelivery, ...], dict[str, str]]:
-    """Return the dead messages, the pending deliveries, and the reasons of the buses that failed."""
     async with open_fleet(data) as fleet:
         messages, failed = await read_dead_messages(fleet.buses())
         return messages, (await read_notifications(fleet.buses())).pending, failed
 
 
 def _make_table() -> Table:
-    """Return an empty table with the columns of dead and pending messages."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("id", "channel", "since", "why", "what"):
         table.add_column(head, overflow="fold")
@@ -90,7 +88,6 @@ def _make_table() -> Table:
 
 
 def _draw_pending(pending: Sequence[PendingDelivery], now: float) -> Table:
-    """Return the table of deliveries that are pending, each with the reason of its delay."""
     table = _make_table()
     for each in pending:
         since, why = format_moment(each.ts, now), describe_delay(each, now)
@@ -99,7 +96,6 @@ def _draw_pending(pending: Sequence[PendingDelivery], now: float) -> Table:
 
 
 def _draw_dead(messages: Sequence[UndeliveredMessage], now: float) -> Table:
-    """Return the table of dead messages, each with the reason of its failure."""
     table = _make_table()
     for each in messages:
         since = "-" if each.ts is None else format_moment(each.ts, now)

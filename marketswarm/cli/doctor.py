@@ -31,7 +31,7 @@ from marketswarm.text import escape_text
 from marketswarm.truth import SYSTEM
 
 SOMETHING_WRONG: Final = 1
-"""The exit code if anything is wrong; notes alone are no reason for it."""
+"""The exit code if anything is wrong; notes alone don't count."""
 CHANNELS_AT_ONCE: Final = 1000
 _MARKS: Final = {Level.RIGHT: "✓", Level.NOTE: "·", Level.WRONG: "✗"}
 _STYLES: Final = {Level.RIGHT: output.GREEN, Level.NOTE: output.YELLOW, Level.WRONG: output.RED}
@@ -54,7 +54,6 @@ def doctor(as_json: Json = False, data: Data = DATA) -> None:
 
 
 def _print_findings(found: list[CheckResult]) -> None:
-    """Print one line for each finding, and one for its remedy."""
     width = max(len(one.about) for one in found)
     for one in found:
         text = f"{_MARKS[one.level]} {one.about:<{width}}  {escape_text(one.text)}"
@@ -107,7 +106,6 @@ async def _read_bus(fleet: FleetView, seen: TruthReading) -> BusReading:
 
 
 def _alert_bus(fleet: FleetView) -> str:
-    """Return the name of the bus of the alerts."""
     return fleet.truth.alert_target(ALERTS)[0] if fleet.found else SYSTEM
 
 
@@ -166,7 +164,6 @@ async def _read_log(bus: Bus) -> LogState | None:
 
 
 async def _read_fleet(fleet: FleetView) -> FleetReading:
-    """Return what the buses hold about the fleet."""
     truth = fleet.truth
     (state, _), notifications = await asyncio.gather(
         read_fleet_state(truth, fleet.bus), read_notifications(fleet.buses())
@@ -198,5 +195,4 @@ async def _read_history_age(bus: Bus) -> float | None:
 
 
 def _text(value: Any) -> str:
-    """Return a value of the server as text."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -13,7 +13,7 @@ The outcome of the last run is kept under `run:<svc>`:
     {"svc":"backup","ok":false,"code":3,"took_sec":12.4,"ts":1762433458.125,"said":"exit 3 after 12.4 s"}
 
 `ts` is when it ended, in epoch seconds; `signal` is there if a signal ended it, `limit_sec` if its time limit
-did. The command line is left out: its arguments may hold a secret.
+did. The command line is left out, because its arguments may hold a secret.
 """
 
 import asyncio
@@ -123,12 +123,11 @@ class CommandRun:
 
     @property
     def ok(self) -> bool:
-        """Return True if the command's exit code is 0."""
         return self.code == 0
 
     @property
     def said(self) -> str:
-        """Return the outcome as text: `exit 3 after 12.4 s`."""
+        """Return `exit 3 after 12.4 s`."""
         if self.why is not None:
             return f"not started: {self.why}"
         end = f"ended by {self.signal}" if self.signal else f"exit {self.code}"
@@ -170,7 +169,7 @@ def _signal_name(number: int) -> str:
 class ChildProcess:
     """Run a command, from the constructor on.
 
-    Make one in the main thread and once per process: it replaces the process's signal handlers.
+    Make one in the main thread and once per process, because it replaces the process's signal handlers.
 
     Args:
         command: the program and its arguments; no shell takes part.
@@ -243,12 +242,11 @@ def _has_terminal() -> bool:
 
 
 def exit_code_of_start_error(error: OSError) -> int:
-    """Return the exit code for a command that can't be started: 127 if it is missing, else 126."""
+    """Return 127 if the command is missing, otherwise 126."""
     return 127 if isinstance(error, FileNotFoundError) else 126
 
 
 def _run_command(command: list[str], limit_sec: float | None, started: Callable[[], None]) -> CommandRun:
-    """Run a command to its end and return its run; call `started` once it runs."""
     begun = time.monotonic()
     try:
         child = ChildProcess(command, limit_sec)
@@ -274,11 +272,10 @@ class _BeatReporter:
         self._run: CommandRun | None = None
         self._rid = secrets.token_hex(8)
         self._start_is_reported = self._end_is_reported = False
-        self._started = False  # False for a command that could not be started: it has no beats
+        self._started = False  # False for a command that could not be started, which has no beats
         self._thread = _make_thread(self._report)
 
     def begin(self) -> None:
-        """Begin to send beats, because the command runs."""
         self._started = True
         self._thread.start()
 
@@ -298,7 +295,6 @@ class _BeatReporter:
         return self._trouble or (_NO_ANSWER if self._thread.is_alive() else None)
 
     async def _report(self) -> None:
-        """Send beats until the command has ended, then report its outcome."""
         due = time.monotonic()
         while self._started:
             self._trouble = await _catch_trouble(self._beat(), self._sender)
@@ -366,7 +362,7 @@ class _SuccessReporter:
         self._trouble: str | None = None
 
     def begin(self) -> None:
-        """Do nothing: there are no beats while the command runs."""
+        """Do nothing, because there are no beats while the command runs."""
 
     def end(self, run: CommandRun) -> str | None:
         """Report the outcome of the command; return why that failed, or None.
@@ -379,7 +375,7 @@ class _SuccessReporter:
         return self._trouble or (_NO_ANSWER if thread.is_alive() else None)
 
     async def _report(self, run: CommandRun) -> None:
-        """Try to report the outcome until a bus takes it, at most for about _SUCCESS_BEAT_SEC."""
+        """Try to report the outcome until a bus takes it, for about _SUCCESS_BEAT_SEC at most."""
         until = time.monotonic() + _SUCCESS_BEAT_SEC - _RETRY_SEC
         while True:
             self._trouble = await _catch_trouble(self._report_once(run), self._sender)
@@ -415,7 +411,6 @@ async def _store_run(sender: BeatSender, run: CommandRun, *, is_quiet: bool = Fa
 
 
 async def _catch_trouble(work: Awaitable[None], sender: BeatSender) -> str | None:
-    """Await `work`; return the text of its BusError or Exit, or None."""
     try:
         await work
     except BusError as error:
@@ -429,11 +424,9 @@ def _make_thread(work: Callable[[], Awaitable[None]]) -> threading.Thread:
     """Return a daemon thread that runs a coroutine; the main thread alone gets signals."""
 
     async def run() -> None:
-        """Await the coroutine of `work`."""
         await work()
 
     def target() -> None:
-        """Block all signals in this thread and run the coroutine."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         event_loop.run(run())
 

@@ -108,7 +108,6 @@ def judge_all(buses: Sequence[BusReading], fleet: FleetReading | None) -> list[C
 
 
 def judge_bus(bus: BusReading) -> Iterator[CheckResult]:
-    """Yield what is found about one bus."""
     if bus.reason is not None:
         remedy = f"start the server, or look at the address: it was asked at {bus.where}"
         yield CheckResult(Level.WRONG, bus.name, f"does not answer: {bus.reason}", remedy)
@@ -129,13 +128,12 @@ def judge_bus(bus: BusReading) -> Iterator[CheckResult]:
 
 
 def _not_asked(name: str, command: str, what: str) -> CheckResult:
-    """Return that a bus was not asked for something, since its user may not send the command."""
+    """Return a note that the bus's user may not send `command`."""
     remedy = "log in as a user who may, or look on the server"
     return CheckResult(Level.NOTE, name, f"{what} could not be looked at: {command} is refused", remedy)
 
 
 def _judge_persistence(name: str, info: Mapping[str, Any]) -> Iterator[CheckResult]:
-    """Yield whether a server that is restarted would still have its data."""
     if info.get("aof_enabled") in (1, "1"):
         if info.get("aof_last_write_status", "ok") != "ok":
             yield CheckResult(
@@ -151,7 +149,6 @@ def _judge_persistence(name: str, info: Mapping[str, Any]) -> Iterator[CheckResu
 
 
 def _judge_memory(name: str, info: Mapping[str, Any]) -> Iterator[CheckResult]:
-    """Yield whether the server is about to be full, and what it does then."""
     policy, most, used = (info.get(key) for key in ("maxmemory_policy", "maxmemory", "used_memory"))
     if policy is not None and policy != "noeviction":
         text = f"forgets keys when it is full (maxmemory-policy {policy})"
@@ -190,7 +187,6 @@ def parse_pubsub_limit(setting: str) -> int | None:
 
 
 def _judge_listeners(bus: BusReading) -> Iterator[CheckResult]:
-    """Yield whether the healer listens to each service, and agents to changes of the truth."""
     if bus.listeners is None:
         yield _not_asked(bus.name, "PUBSUB", "who subscribes")
         return
@@ -209,7 +205,6 @@ def _judge_listeners(bus: BusReading) -> Iterator[CheckResult]:
 
 
 def _judge_log(bus: BusReading) -> Iterator[CheckResult]:
-    """Yield how long the alert log is, and whether the notifier keeps up with it."""
     if bus.log is None:
         return
     log = bus.log
@@ -269,7 +264,6 @@ def judge_fleet(fleet: FleetReading) -> Iterator[CheckResult]:
 
 
 def _judge_messages(fleet: FleetReading) -> Iterator[CheckResult]:
-    """Yield whether messages reach people."""
     if not fleet.has_notifier:
         remedy = "add a section `notifier` to the truth"
         yield CheckResult(Level.WRONG, "messages", "the truth has no notifier: nobody gets a message", remedy)
@@ -289,7 +283,6 @@ def _judge_messages(fleet: FleetReading) -> Iterator[CheckResult]:
 
 
 def _judge_history(fleet: FleetReading) -> Iterator[CheckResult]:
-    """Yield whether the board records the history."""
     if not fleet.has_board:
         return
     ago = fleet.recorded_ago_sec
@@ -301,7 +294,6 @@ def _judge_history(fleet: FleetReading) -> Iterator[CheckResult]:
 
 
 def _name_some(names: Iterable[str]) -> str:
-    """Return the first names of a list, and how many more there are."""
     known = list(names)
     more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
     return ", ".join(known[:NAMED]) + more

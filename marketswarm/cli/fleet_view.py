@@ -59,7 +59,6 @@ class FleetView:
 
     @property
     def revision(self) -> int | None:
-        """Return the revision of the truth; None if it is unknown."""
         return self.found.revision if self.found else None
 
     def bus(self, name: str, truth: Truth | None = None) -> Bus:
@@ -77,12 +76,10 @@ class FleetView:
         return self._buses[name]
 
     def buses(self) -> list[Bus]:
-        """Return every bus that the truth names; without a truth, the two that each fleet has."""
         names = self.found.loaded.truth.bus_names() if self.found else (SYSTEM, MARKET)
         return [self.bus(name) for name in names]
 
     async def aclose(self) -> None:
-        """Close all buses."""
         await asyncio.gather(*(bus.aclose() for bus in self._buses.values()))
 
 
@@ -161,5 +158,4 @@ def with_embedded_buses(
 
 
 def describe_refusals(failed: Mapping[str, str]) -> list[str]:
-    """Return one line for each bus that did not take a request."""
     return [f"bus {bus} did not take it: {why}" for bus, why in failed.items()]

@@ -62,7 +62,6 @@ async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
 
 
 def _parse_event(raw: bytes | None) -> dict[str, Any] | None:
-    """Return the event in the value of a `health:` key; None if there is none."""
     try:
         event = orjson.loads(raw or b"null")
     except orjson.JSONDecodeError:
@@ -85,7 +84,6 @@ def select_services(svc: str | None, fleet: FleetView) -> list[str]:
 
 
 def _describe(event: Mapping[str, Any] | None) -> tuple[str, str]:
-    """Return the line for an event, with the age of the last beat if the event has it, and its colour."""
     if event is None:
         return "-------- · nobody vouches for it", output.DIM
     (line, style), age_sec = format_event_line(event), event.get("age_sec")

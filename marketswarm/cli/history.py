@@ -39,7 +39,6 @@ class ServiceReport:
     outages: list[PastOutage]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as a JSON object."""
         return {
             "svc": self.svc,
             "state": self.state.value,
@@ -119,7 +118,6 @@ async def _read_recorded(svc: str, fleet: FleetView) -> ServiceReport:
 
 
 def describe_report(report: ServiceReport, now: float) -> list[str]:
-    """Return a report as lines for people."""
     begun = format_moment(report.since, now)
     lines = [f"{report.svc} is {report.state}; recorded since {begun}", ""]
     lines.append(f"{'':>6}  {'uptime':>9}  {'down':>14}  {'unknown':>14}")
@@ -139,5 +137,5 @@ def describe_report(report: ServiceReport, now: float) -> list[str]:
 
 
 def format_share(share: float | None) -> str:
-    """Return a share of uptime in percent, rounded down, so that only all is 100 %; `-` if it is unknown."""
+    """Return a percentage, rounded down, so that only all is 100 %; `-` if it is unknown."""
     return "-" if share is None else f"{int(share * 100_000) / 1000:.3f} %"

@@ -18,7 +18,7 @@ _READ_BYTES: Final = 1024
 
 
 class NamedKey(StrEnum):
-    """Name the keys that are no character.
+    """Name the keys that are not characters.
 
     `END` is the end of the input, `REDRAW` a screen of another size.
     """
@@ -80,7 +80,6 @@ def open_keyboard() -> Iterator[asyncio.Queue[str]]:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def read_keys() -> None:
-        """Queue the keys that the terminal has sent."""
         try:
             raw = os.read(terminal, _READ_BYTES)
         except OSError:  # the terminal is gone
@@ -109,7 +108,7 @@ def open_keyboard() -> Iterator[asyncio.Queue[str]]:
 
 
 def _forbid_suspension(terminal: int) -> None:
-    """Make Ctrl-Z a key without effect: a program that it stops would leave its screen behind."""
+    """Make Ctrl-Z a key without effect, because a program that it stops would leave its screen behind."""
     mode = termios.tcgetattr(terminal)
     mode[6][termios.VSUSP] = b"\0"
     termios.tcsetattr(terminal, termios.TCSANOW, mode)

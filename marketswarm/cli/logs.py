@@ -116,7 +116,6 @@ def _find_time(line: bytes) -> str:
 
 
 def _print_lines(lines: Iterable[_Line], names: Iterable[str], *, as_json: bool) -> None:
-    """Print log lines as they are with `as_json`, otherwise formatted for people."""
     if as_json:
         for _, line in lines:
             output.print_json_bytes(line)

@@ -98,7 +98,6 @@ def _draft_files(svc: str, module: str) -> dict[Path, str]:
 
 
 def _fill_template(template: str, svc: str, module: str) -> str:
-    """Return the text of a template with the names of a service and its package filled in."""
     text = files("marketswarm.cli").joinpath("templates", f"{template}.txt").read_text("utf-8")
     camel = "".join(word[:1].upper() + word[1:] for word in module.split("_"))
     return Template(text).substitute(svc=svc, module=module, camel=camel)
@@ -128,7 +127,6 @@ def _choose_interval_sec(cadence_sec: float | None) -> float:
 
 
 def _make_section(svc: str, interval_sec: float) -> dict[str, Any]:
-    """Return a section of the truth for a new service."""
     return {
         "description": f"What {svc} is for, in a sentence",
         "heartbeat": {"channel": heartbeat_channel(svc), "interval_sec": interval_sec},
@@ -143,12 +141,10 @@ def _make_section(svc: str, interval_sec: float) -> dict[str, Any]:
 
 
 def _add_section(document: Mapping[str, Any], svc: str, section: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of a truth document with the section of one more service."""
     return {**document, "services": {**document["services"], svc: section}}
 
 
 def _to_json(value: Any) -> str:
-    """Return a value as indented JSON with a final line end."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -183,13 +179,11 @@ def compose_entry(compose: Path, svc: str, module: str) -> str:
 
 
 def _print_snippet(head: str, text: str) -> None:
-    """Print a headline and, indented, a text to be pasted."""
     for line in ["", head, "", *textwrap.dedent(text).rstrip().splitlines()]:
         output.print_line(line if line in ("", head) else f"  {line}")
 
 
 def _print_next_steps(svc: str, module: str) -> None:
-    """Print what to type next, and what each of these commands is for."""
     run, simulate = "marketswarm up", f"marketswarm simulate {svc}"
     if _is_in_our_tree():
         run, simulate = "make run", f"make simulate SVC={svc}"
@@ -205,6 +199,5 @@ def _print_next_steps(svc: str, module: str) -> None:
 
 
 def _is_in_our_tree() -> bool:
-    """Return True if the current folder has the Makefile of this project."""
     makefile = Path("Makefile")
     return makefile.is_file() and "simulate:" in makefile.read_text("utf-8", "replace")

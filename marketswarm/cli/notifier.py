@@ -112,7 +112,6 @@ def _print_answer(answer: Answer) -> None:
 async def _describe_no_answer(
     fleet: FleetView, request: OperatorRequest, within_sec: float, answers: Sequence[Answer]
 ) -> str:
-    """Return why the last answer is missing, as far as the notifier's beats show it."""
     within = f"within {format_duration(within_sec)}"
     stays = (
         "" if request.do is RequestKind.TEST else ". It stays asked: one that runs again within a day does it"

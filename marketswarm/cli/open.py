@@ -33,9 +33,9 @@ def open_board(data: Data = DATA) -> None:
 
 
 def find_board(data: Path) -> str:
-    """Return the URL of the board: of the embedded fleet in folder `data`, else as the environment says.
+    """Return the URL of the board: of the embedded fleet in folder `data`, otherwise as the environment says.
 
-    Raises Exit, code 2, for a port that is none.
+    Raises Exit, code 2, for an invalid port.
     """
     fleet = data_folder.find_fleet(data)
     if fleet is not None and fleet.board:

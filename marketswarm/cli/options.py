@@ -33,7 +33,7 @@ def require_service_name(svc: str, argument: str = "SVC") -> None:
 
 
 def author_name(given: str | None) -> str:
-    """Return the name of the command's author: the value of --by, else the login's name.
+    """Return the name of the command's author: the value of --by, otherwise the login's name.
 
     Raises BadParameter if there is neither, or it can't be shown on one line.
     """
@@ -47,14 +47,12 @@ def author_name(given: str | None) -> str:
 
 
 def complete_service(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the services whose names begin with what was typed, for a shell."""
     from marketswarm.cli import completion  # noqa: PLC0415 - for a shell that completes alone
 
     return completion.list_services(incomplete, context.params.get("data") or DATA)
 
 
 def complete_channel(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the notifier's channels whose names begin with what was typed, for a shell."""
     from marketswarm.cli import completion  # noqa: PLC0415 - for a shell that completes alone
 
     return completion.list_channels(incomplete, context.params.get("data") or DATA)

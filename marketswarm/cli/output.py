@@ -1,4 +1,4 @@
-"""Write results to stdout: lines and JSON, neither of which lets foreign text control a terminal.
+"""Write results to stdout as lines or JSON; foreign text in them can't control a terminal.
 
 Everything written here may hold foreign text (a beat's detail, an event on the log), so this is the last
 place that escapes control characters. Code that knows which part of a line is foreign escapes that part
@@ -39,7 +39,6 @@ def print_line(text: str, style: str | None = None) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON."""
     print_json_bytes(orjson.dumps(value))
 
 

@@ -56,8 +56,6 @@ async def seed_document(raw: bytes, loaded: ParsedTruth, name: str, data: Path) 
     """Seed a document, and give the services of an embedded fleet with users theirs.
 
     Args:
-        raw: the bytes of the document.
-        loaded: the same document, validated.
         name: what to call it in the lines that are returned: its file.
         data: the folder of the embedded fleet.
 
@@ -72,7 +70,7 @@ async def seed_document(raw: bytes, loaded: ParsedTruth, name: str, data: Path) 
     async with open_buses(data, loaded.truth) as buses:
         try:
             await wait_until_all_answer(buses, _ANSWER_WITHIN_SEC)
-            # users first: a new service must be able to log in before it can read the new truth
+            # users first, because a new service must be able to log in before it can read the new truth
             users_changed = await _renew_users(loaded.truth, data, buses, keep=True)
             refused = await wait_for_healer_access(buses, loaded.truth, _USERS_WITHIN_SEC)
             by = f"marketswarm@{socket.gethostname()}"

@@ -95,7 +95,6 @@ def silences(
 
 
 def describe_targets(silence: Silence) -> str:
-    """Return the services and tags of a silence as they were typed: `rss_*, tag ingest`."""
     return escape_text(", ".join((*silence.services, *(f"tag {tag}" for tag in silence.tags))))
 
 
@@ -153,7 +152,6 @@ async def _end_silence(ident: str, data: Path) -> list[str]:
 
 
 async def _read_from_fleet(data: Path) -> StoredSilences:
-    """Read the silences of the fleet that the folder `data` or the environment names."""
     async with open_fleet(data) as fleet:
         return await read_silences(fleet.buses())
 
@@ -171,7 +169,6 @@ def _require_known_names(silence: Silence, fleet: FleetView) -> None:
 
 
 def _describe_matches(silence: Silence, fleet: FleetView) -> str:
-    """Return which services, buses and probe targets of the truth a silence matches now."""
     targets = describe_targets(silence)
     if fleet.found is None:
         return f"on {targets}; there is no truth that tells which services these are"
@@ -188,7 +185,6 @@ def _describe_matches(silence: Silence, fleet: FleetView) -> str:
 
 
 def _draw_table(shown: Sequence[Silence], now: float) -> Table:
-    """Return the table of silences, with the time that each has left at `now`."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("id", "until", "left"):
         table.add_column(head, no_wrap=True)

@@ -87,7 +87,6 @@ async def _simulate(svc: str, data: Path, *, by_hand: bool) -> None:
 
 
 async def _read_silence(bus: Bus, svc: str, timeout_sec: float) -> float | None:
-    """Return the seconds since the last beat of a service; None if that is not known."""
     try:
         left_msec = await bus.ask(bus.client.pttl(last_beat_key(svc)))
     except BusError:
@@ -96,7 +95,6 @@ async def _read_silence(bus: Bus, svc: str, timeout_sec: float) -> float | None:
 
 
 def _describe_wait(silence_sec: float | None, timeout_sec: float) -> str:
-    """Return from which beat the healer counts the silence, and when the miss is due."""
     timeout = format_duration(timeout_sec)
     if silence_sec is None:
         return f"the healer misses it {timeout} after its last beat"
@@ -107,7 +105,6 @@ def _describe_wait(silence_sec: float | None, timeout_sec: float) -> str:
 
 @contextlib.asynccontextmanager
 async def _show_countdown(left_sec: float | None) -> AsyncIterator[None]:
-    """Show the seconds left on a terminal while the context lasts; nothing if `left_sec` is None."""
     if left_sec is None or not sys.stderr.isatty():
         yield
         return
@@ -122,7 +119,7 @@ async def _show_countdown(left_sec: float | None) -> AsyncIterator[None]:
 
 
 async def _count_down(until: float) -> None:
-    """Write the seconds until the monotonic time `until` to stderr, on one line, until cancelled."""
+    """Write the seconds left on one line of stderr, until cancelled. `until` is monotonic time."""
     while True:
         left_sec = until - time.monotonic()
         words = f"{math.ceil(left_sec)} s to the miss" if left_sec > 0 else "the miss is due"
@@ -132,18 +129,17 @@ async def _count_down(until: float) -> None:
 
 
 def _instruct_person(action: str, svc: str, _data: Path) -> str:
-    """Return the instruction for a person, or for tools/fleet.sh, that --by-hand prints."""
     return f"{action} {svc} now"
 
 
 def _print_event(event: dict[str, Any], since: float, action: str) -> None:
-    """Print an event with the time since the stop or the start; `since` is that monotonic time."""
+    """Print an event and the time since the stop or start; `since` is monotonic time."""
     waited = format_duration(time.monotonic() - since)
     output.print_line(f"{format_event_line(event)[0]}   [{waited} after the {action}]")
 
 
 def _require_service(svc: str, truth: Truth) -> None:
-    """Raise Exit, code 2, if the truth does not name the service: the healer would not miss it."""
+    """Raise Exit, code 2, if the truth does not name the service, because the healer would not miss it."""
     if svc not in truth.services:
         hint = find_nearest(svc, truth.services)
         known = f"did you mean {hint}?" if hint else f"it names {', '.join(truth.services) or 'none'}"

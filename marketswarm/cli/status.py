@@ -81,7 +81,6 @@ class StatusReport:
         return not (self.why or self.away or self.lost) and all(row.verdict == "up" for row in self.rows)
 
     def notes(self) -> list[str]:
-        """Return what a person should know besides the rows, as lines."""
         if self.why:
             return self.why.splitlines()
         return [
@@ -91,7 +90,6 @@ class StatusReport:
         ]
 
     def _bus_notes(self) -> list[str]:
-        """Return a line for each bus that does not answer us, or that the healer does not hear."""
         notes = [f"bus {bus} does not answer: {reason}" for bus, reason in self.away.items()]
         return notes + [
             f"the healer does not hear bus {bus} ({reason}): nobody knows of its services"
@@ -143,10 +141,7 @@ def status(
 
 
 async def _watch_status(as_json: bool, data: Path) -> None:
-    """Show the status once a second, until Ctrl-C."""
-
     def draw(report: StatusReport) -> StatusDrawing:
-        """Return the drawing of a report, cut to the height of the screen."""
         return StatusDrawing(report, fit_height=True)
 
     with tables.open_screen(draw, lambda report: _print(report, as_json=as_json), as_json=as_json) as show:
@@ -187,7 +182,6 @@ async def read_status_or_why_not(data: Path) -> StatusReport:
 
 
 def _notification_notes(found: Notifications, data: Path) -> list[str]:
-    """Return lines on the silences in force, and on pending and dead messages."""
     notes = [
         f"silent until {format_moment(each.ends_at, found.at)}: {describe_targets(each)} "
         f"({escape_text(each.author)}: {escape_text(each.reason)})"
@@ -221,7 +215,6 @@ def _count_messages(count: int, one: str, many: str) -> str:
 
 
 def _print(report: StatusReport, *, as_json: bool) -> None:
-    """Print a report: as JSON, or as a headline, a table and notes."""
     if as_json:
         output.print_json(
             {
@@ -241,7 +234,6 @@ def _print(report: StatusReport, *, as_json: bool) -> None:
 
 
 def _encode_row(row: ServiceRow) -> dict[str, Any]:
-    """Return the fields of a row for JSON; of its last run, those that are known."""
     found = {each.name: getattr(row, each.name) for each in fields(row)}
     if row.last_run is not None:
         run = {each.name: getattr(row.last_run, each.name) for each in fields(row.last_run)}
@@ -257,10 +249,8 @@ class StatusDrawing:
     On a narrow screen columns are left out, the least important first.
 
     Args:
-        report: what to draw.
         fit_height: whether rows that do not fit on the screen are counted instead.
         rows: the rows of the table in their order; None: all, the worst first.
-        footer: a line at the end.
     """
 
     def __init__(
@@ -276,7 +266,6 @@ class StatusDrawing:
         self._footer = footer
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the lines and the table, for the width and height in `options`."""
         notes, rows = self._notes(), self._rows
         if self._footer is not None:
             notes.append(self._footer)
@@ -294,7 +283,6 @@ class StatusDrawing:
         yield from notes
 
     def _notes(self) -> list[Text]:
-        """Return the notes as text, the healer that leads first."""
         leader = self._report.leader
         notes = [Text(escape_text(note), style="yellow") for note in self._report.notes()]
         if leader and not leader.lapsed_sec:
@@ -317,7 +305,7 @@ def headline(rows: Sequence[ServiceRow]) -> str:
 
 
 def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: bool) -> Table:
-    """Return the table of rows for a screen of `width` columns; `wrap` folds the last column."""
+    """Return the table for a screen of `width` columns; `wrap` folds the last column."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
     for head in ("verdict", "silence"):
@@ -375,14 +363,12 @@ _FACTS: Final = (
 
 
 def _state_style(row: ServiceRow) -> str:
-    """Return the colour of the last column: yellow for a failed run and for a status that is not ok."""
     failed = row.last_run is not None and row.last_run.ok is False
     failed = failed or (row.job is not None and row.job.early_sec is not None)
     return "yellow" if failed else _STATUS_STYLES.get(row.status or "", "")
 
 
 def _describe_state(row: ServiceRow, now: float) -> str:
-    """Return the state of a service: its outage, its last beat's status, and its last run."""
     run = row.last_run
     words = [row.status or "" if row.detail is None else f"{row.status}: {row.detail}"]
     if run is not None and run.said not in (None, row.detail):  # a last beat repeats the outcome of the run
@@ -392,7 +378,6 @@ def _describe_state(row: ServiceRow, now: float) -> str:
 
 
 def _describe_outage(row: ServiceRow, now: float) -> list[str]:
-    """Return since when a down service is silent, who acknowledged it, and why its notification waits."""
     if row.verdict != "down":
         return []
     since = row.since

@@ -42,7 +42,7 @@ def make_console() -> Console:
 
 
 def print_drawing(what: RenderableType) -> None:
-    """Print a table or another renderable of the rich library; lines end where their text ends."""
+    """Print a renderable of the rich library; lines end where their text ends."""
     console = make_console()
     if console.is_terminal:
         console.print(what)
@@ -57,7 +57,7 @@ def print_drawing(what: RenderableType) -> None:
 def open_screen(
     draw: Callable[[T], RenderableType], print_one: Callable[[T], None], *, as_json: bool
 ) -> Iterator[Callable[[T], None]]:
-    """Yield a function that shows one state after another: in place on a terminal, else below each other.
+    """Yield a function that shows one state after another: on a terminal in place, elsewhere in a list.
 
     `draw` makes the renderable for a terminal; `print_one` prints a state if there is no terminal or
     `as_json` is set.

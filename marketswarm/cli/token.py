@@ -113,7 +113,6 @@ def create(
 
 
 def _create_ping_key(name: str, svc: str | None, for_sec: float | None, author: str, data: Path) -> None:
-    """Make a ping key for a service, or for every service, and print its secret."""
     if svc is not None:
         require_service_name(svc, "--ping")
     now = time.time()
@@ -123,7 +122,6 @@ def _create_ping_key(name: str, svc: str | None, for_sec: float | None, author: 
         raise typer.BadParameter("a name has 1 to 200 letters", param_hint="NAME") from None
 
     async def write(bus: Bus) -> bool:
-        """Write the key."""
         return await write_ping_key(bus, key)
 
     if not event_loop.run(_ask_system_bus(data, write)):
@@ -133,7 +131,7 @@ def _create_ping_key(name: str, svc: str | None, for_sec: float | None, author: 
 
 
 def _print_ping_key(key: PingKey, secret: str, now: float) -> None:
-    """Print the secret of a ping key, and on stderr what it is for."""
+    """Print the secret, and on stderr what the key is for."""
     output.print_line(secret)
     end = "" if key.expires_at is None else f" until {format_moment(key.expires_at, now)}"
     what = "every service: /ping/KEY/SVC" if key.svc is None else f"{escape_text(key.svc)}: /ping/UUID"
@@ -141,7 +139,6 @@ def _print_ping_key(key: PingKey, secret: str, now: float) -> None:
 
 
 async def _read_all(bus: Bus) -> tuple[list[Token], list[PingKey]]:
-    """Return all tokens and all ping keys."""
     return await read_tokens(bus), await read_ping_keys(bus)
 
 
@@ -165,7 +162,6 @@ def rotate(
     now = time.time()
 
     async def replace_secret(bus: Bus) -> tuple[Token, str] | tuple[PingKey, str] | None:
-        """Write the token or the key with a new secret and return both; None if there is none."""
         tokens, keys = await _read_all(bus)
         for key in keys:
             if key.id == ident:
@@ -197,7 +193,6 @@ def revoke(
     """Revoke a token or a ping key: the board refuses it from now on."""
 
     async def revoke_any(bus: Bus) -> bool:
-        """Delete the token or the key with this id; return False if there is none."""
         return await revoke_token(bus, ident) or await revoke_ping_key(bus, ident)
 
     if not event_loop.run(_ask_system_bus(data, revoke_any)):
@@ -206,7 +201,6 @@ def revoke(
 
 
 def _make_unknown_error(ident: str, data: Path) -> Exit:
-    """Return the error that there is no token with this id."""
     return Exit(
         Code.CONFIGURATION,
         f"no token has the id {escape_text(ident)}; {suggest_command('token list', data)} shows them",
@@ -229,19 +223,16 @@ async def _ask_system_bus(data: Path, request: Callable[[Bus], Awaitable[T]]) ->
 
 
 def _public_fields(token: Token | PingKey) -> dict[str, Any]:
-    """Return the fields of a token that may be shown: all but the hash."""
     return {each.name: getattr(token, each.name) for each in fields(token) if each.name != "sha256"}
 
 
 def _describe_rights(token: Token | PingKey) -> str:
-    """Return what a token or a ping key allows."""
     if isinstance(token, Token):
         return ", ".join(token.scopes)
     return "ping every service" if token.svc is None else f"ping {escape_text(token.svc)}"
 
 
 def _draw_table(tokens: Sequence[Token | PingKey], now: float) -> Table:
-    """Return the table of tokens."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("id", "scopes", "until"):
         table.add_column(head, no_wrap=True)

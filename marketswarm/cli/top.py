@@ -39,19 +39,17 @@ class _Order:
 
 
 def _sort_by_name(rows: Sequence[ServiceRow], _now: float) -> list[ServiceRow]:
-    """Return the rows by the names of their services."""
     return sorted(rows, key=lambda row: row.svc)
 
 
 def _sort_by_silence(rows: Sequence[ServiceRow], now: float) -> list[ServiceRow]:
-    """Return the rows, the longest silence first; an unknown one is last."""
+    """Sort the longest silence first, an unknown one last."""
     return sorted(
         rows, key=lambda row: -1.0 if (sec := find_silence(row, now)) is None else sec, reverse=True
     )
 
 
 def _sort_by_restarts(rows: Sequence[ServiceRow], _now: float) -> list[ServiceRow]:
-    """Return the rows, the most restarts first; an unknown number is last."""
     return sorted(rows, key=lambda row: -1 if row.restarts is None else row.restarts, reverse=True)
 
 
@@ -97,7 +95,6 @@ async def _run_top(data: Path) -> None:
     """Show the status until q is pressed. Raises Exit, code 2, for a wrong configuration."""
 
     def draw(shown: tuple[StatusReport, View]) -> StatusDrawing:
-        """Return the drawing of a report and a view."""
         return draw_top(*shown)
 
     view, report = View(), await read_status_or_why_not(data)
@@ -128,7 +125,6 @@ async def _read_later(data: Path) -> StatusReport:
 
 
 async def _cancel(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks and wait for their ends."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -165,7 +161,6 @@ def _type_filter(view: View, key: str) -> View:
 
 
 def _scroll(first: int, key: str, row_count: int) -> int:
-    """Return the first row to show after a key."""
     steps = {
         NamedKey.UP: -1,
         NamedKey.DOWN: 1,
@@ -186,7 +181,6 @@ def choose_rows(report: StatusReport, view: View) -> list[ServiceRow]:
 
 
 def draw_top(report: StatusReport, view: View) -> StatusDrawing:
-    """Return the drawing of a report: the chosen rows, and below them the keys."""
     rows = choose_rows(report, view)
     first = min(view.first, max(0, len(rows) - 1))
     return StatusDrawing(report, fit_height=True, rows=rows[first:], footer=_describe_keys(view, first))

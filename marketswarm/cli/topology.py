@@ -87,7 +87,6 @@ def topology_of_file(path: Path) -> TopologyView:
 
 
 def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callable[[TopologyView], None]:
-    """Return the function that prints a topology in the form that the options ask for."""
     if as_json:
         return output.print_json
     if as_mermaid:
@@ -98,10 +97,7 @@ def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callabl
 
 
 async def _watch_topology(data: Path, print_one: Callable[[TopologyView], None], *, as_json: bool) -> None:
-    """Show the topology once a second, until Ctrl-C."""
-
     def draw(found: TopologyView) -> RenderableType:
-        """Return the drawing of a topology with the problems on top."""
         return draw_topology(found, problems_first=True)
 
     with tables.open_screen(draw, print_one, as_json=as_json) as show:
@@ -146,7 +142,6 @@ def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group
 
 
 def _draw_services(found: TopologyView) -> RenderableType:
-    """Return the table of instances; the bare names if mesh knows no instances."""
     if all(service.instances is None for service in found.services):
         return Text("services: " + ", ".join(service.svc for service in found.services))
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -165,7 +160,6 @@ def _draw_services(found: TopologyView) -> RenderableType:
 
 
 def _list_instance_cells(service: ServiceView) -> Iterator[Sequence[str | Text]]:
-    """Yield the cells of each instance; a single row for a service without instances."""
     if not service.instances:
         known = service.instances is not None
         yield (*["-"] * 6, Text("nobody beats" if known else "-", style="yellow" if known else "dim"))
@@ -202,7 +196,6 @@ def _describe_instance(instance: InstanceView) -> str:
 
 
 def _draw_flows_by_bus(found: TopologyView) -> Iterator[RenderableType]:
-    """Yield a headline and a table of keys for each bus."""
     wrong = {(problem.bus, problem.key) for problem in found.wrong}
     for bus in dict.fromkeys(flow.bus for flow in found.flows):
         yield Text()
@@ -228,13 +221,11 @@ def _draw_flows(flows: Sequence[FlowView], wrong: set[tuple[str, str]]) -> Table
 
 
 def _draw_reader(reader: ReaderView) -> str:
-    """Return `→ vexy_ai (lag 3)` for a reader."""
     words = describe_reader(reader)
     return f"→ {reader.svc}" + (f" ({words})" if words else "")
 
 
 def _draw_problems(found: TopologyView) -> Iterator[RenderableType]:
-    """Yield a red line for each problem."""
     for problem in found.wrong:
         yield Text(f"✗ {problem.key} on {problem.bus}: {problem.text}", style="red")
 
@@ -245,12 +236,10 @@ def to_mermaid(topology: TopologyView) -> str:
 
 
 def to_dot(topology: TopologyView) -> str:
-    """Return the flow as a digraph for Graphviz."""
     return "\n".join(_format_dot(topology))
 
 
 def _format_mermaid(topology: TopologyView) -> Iterator[str]:
-    """Yield the lines of the Mermaid flowchart."""
     services, keys = _make_node_ids(topology)
     yield "flowchart LR"
     for service in topology.services:
@@ -272,7 +261,6 @@ def _format_mermaid(topology: TopologyView) -> Iterator[str]:
 
 
 def _format_dot(topology: TopologyView) -> Iterator[str]:
-    """Yield the lines of the Graphviz digraph."""
     services, keys = _make_node_ids(topology)
     wrong = _find_problem_nodes(topology, keys)
     yield "digraph marketswarm {"
@@ -296,7 +284,6 @@ def _format_dot(topology: TopologyView) -> Iterator[str]:
 
 
 def _make_node_ids(topology: TopologyView) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
-    """Return the ids of the services that write or read something, and those of the keys."""
     busy = {svc for flow in topology.flows for svc in (*flow.writers, *(one.svc for one in flow.readers))}
     services = [service.svc for service in topology.services if service.svc in busy]
     return (
@@ -306,7 +293,6 @@ def _make_node_ids(topology: TopologyView) -> tuple[dict[str, str], dict[tuple[s
 
 
 def _group_by_bus(topology: TopologyView) -> dict[str, list[FlowView]]:
-    """Return the flows grouped by their bus, in the order of the truth."""
     found: dict[str, list[FlowView]] = {}
     for flow in topology.flows:
         found.setdefault(flow.bus, []).append(flow)
@@ -325,18 +311,16 @@ def _list_edges(
 
 
 def _find_problem_nodes(topology: TopologyView, keys: dict[tuple[str, str], str]) -> list[str]:
-    """Return the ids of the keys that have a problem, each once."""
     return list(dict.fromkeys(keys[one.bus, one.key] for one in topology.wrong if (one.bus, one.key) in keys))
 
 
 def _quote_mermaid(*lines: str) -> str:
-    """Return the lines as one quoted label for Mermaid, with all but plain letters escaped."""
+    """Return the lines as one label, with all but plain letters escaped."""
     parts = ("".join(c if c in _PLAIN_CHARACTERS else f"#{ord(c)};" for c in line) for line in lines if line)
     return f'"{"<br/>".join(parts)}"'
 
 
 def _quote_dot(*lines: str) -> str:
     # Graphviz reads entities of HTML, too
-    """Return the lines as one quoted label for Graphviz."""
     parts = (line.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"') for line in lines if line)
     return '"' + "\\n".join(parts) + '"'

@@ -29,7 +29,7 @@ from marketswarm.truth import Changes, ParsedTruth, diff_truths, format_changes,
 DIFFERENT: Final = 1
 """The exit code of `truth diff --exit-code` for documents that are not the same."""
 NOT_ROLLED_BACK: Final = 1
-"""The exit code if nobody confirmed a rollback, or the truth changed meanwhile."""
+"""The exit code if a rollback was not confirmed, or the truth changed meanwhile."""
 _MAX_LISTED: Final = 20
 _SHA256_SHOWN: Final = 12
 
@@ -88,7 +88,6 @@ class Rollback:
 
     @property
     def changes_bytes(self) -> bool:
-        """Return True if the document is another one than that in force."""
         return self.revision.sha256 != self.replaced_sha256
 
 
@@ -182,7 +181,6 @@ async def _read_history(data: Path) -> RevisionList:
 
 
 async def _list_revisions(bus: Bus) -> list[KnownRevision] | str:
-    """Return the revisions of one bus without their documents, or why the bus can't be read."""
     try:
         return [
             KnownRevision(replace(one, document=b""), len(one.document), one.is_intact, (bus.name,))
@@ -211,7 +209,6 @@ def merge_revisions(kept: dict[str, list[KnownRevision]]) -> list[KnownRevision]
 
 
 def _encode_history(found: RevisionList) -> dict[str, Any]:
-    """Return the history as a JSON object."""
     return {
         "revisions": [
             {
@@ -232,7 +229,6 @@ def _encode_history(found: RevisionList) -> dict[str, Any]:
 
 
 def _draw_history(found: RevisionList, now: float) -> Table:
-    """Return the table of the revisions."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("rev", justify="right", no_wrap=True)
     table.add_column("seeded", no_wrap=True)
@@ -268,7 +264,6 @@ def _note_revision(one: KnownRevision, found: RevisionList) -> Iterator[str]:
 
 
 async def _read_document(number: int | None, data: Path) -> ComparedDocument:
-    """Return the document of a revision; of the one in force without a number."""
     async with open_fleet(data) as fleet:
         if number is None:
             number = await _find_number_in_force(fleet)
@@ -337,19 +332,18 @@ async def _find_documents(
 
 
 async def _open_document(which: str, data: Path) -> ComparedDocument:
-    """Return the document of a revision, if `which` is a number, else the file of this name."""
+    """Return a revision if `which` is a number, otherwise the file of this name."""
     if is_revision(which):
         return await _read_document(int(which), data)
     return ComparedDocument(which, read_bytes(Path(which)))
 
 
 def is_revision(which: str) -> bool:
-    """Return True if an argument of `truth diff` is the number of a revision, and not a file."""
+    """Return True for a revision's number, False for a file."""
     return which.isascii() and which.isdigit() and len(which) < 16
 
 
 def _describe_changes(changes: Changes, *, is_same: bool) -> Iterable[str]:
-    """Return the changes as lines for people."""
     if is_same:
         return ["  nothing: the same bytes"]
     if not changes:
@@ -418,6 +412,5 @@ def _describe_file(document: bytes, data: Path) -> Sequence[str]:
 
 
 def _print_lines(lines: Iterable[str]) -> None:
-    """Print lines for people."""
     for line in lines:
         output.print_line(escape_lines(line))

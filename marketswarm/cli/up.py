@@ -205,7 +205,7 @@ def _prepare_database(database: PostgresServer | None) -> None:
 
 
 def _leave_out_board(spec: FleetSpec) -> FleetSpec:
-    """Return a fleet that seeds its truth without the section of the board: nobody misses it.
+    """Return a fleet that seeds its truth without the section of the board, so that it is not missed.
 
     A truth that is not valid without the board is seeded as it is. Raises OSError if a file fails.
     """
@@ -245,14 +245,12 @@ def _require_memory_size(maxmemory: str) -> str:
 
 
 def _describe_channels(spec: FleetSpec) -> tuple[str, ...]:
-    """Return the channels over which this fleet sends notifications; none if it has no notifier."""
     if not any(agent.svc == NOTIFIER for agent in spec.plan.agents):
         return ()
     return asyncio.run(describe_channels(spec.truth))
 
 
 def _make_formatter(planned: Plan, *, verbose: bool) -> LogFormatter | None:
-    """Return the formatter of log lines for a terminal; None if they are to stay JSON for a program."""
     wanted = os.environ.get("LOG_FORMAT", "").strip().lower()
     if wanted == "json" or (wanted != "console" and not sys.stderr.isatty()):
         return None

@@ -37,7 +37,7 @@ def validate(
 
 
 def list_next_runs(truth: Truth, now: float) -> list[str]:
-    """Return a line for each job with its next three runs: `job      backup: next 03:00 Europe/Berlin, …`."""
+    """Return a line for each job: `job      backup: next 03:00 Europe/Berlin, …`, with three runs."""
     lines = []
     for svc in truth.services:
         job = truth.job_of(svc)
@@ -61,7 +61,7 @@ def read_truth_file(path: Path) -> tuple[bytes, ParsedTruth]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the bytes of a file. Raises Exit, code 2, if it can't be read."""
+    """Raise Exit, code 2, if the file can't be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -74,7 +74,6 @@ def load_document(
     """Return the truth in a document. Raises Exit, code 2, with every problem if it is not valid.
 
     Args:
-        raw: the bytes of the document.
         name: what to call it in the message: its file, or its revision.
         load: what validates it; by default with the services' own sections.
     """
@@ -86,10 +85,9 @@ def load_document(
 
 
 def read_valid_truth(path: Path) -> Truth:
-    """Return the truth in a file. Raises Exit, code 2, if it can't be read or is not valid."""
+    """Raise Exit, code 2, if the file can't be read or is not valid."""
     return read_truth_file(path)[1].truth
 
 
 def _format_count(count: int, noun: str) -> str:
-    """Return a count with its noun in singular or plural."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
