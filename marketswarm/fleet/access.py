@@ -40,7 +40,7 @@ class FleetAccess:
     """The files with the URLs, passwords included, of the buses that the fleet runs.
 
     `files[user][bus]` is the file with a user's URL of a bus. `variables[bus]` is the environment variable
-    for the URL of a bus. `closed` means that nobody may read without a password.
+    for the URL of a bus. `closed` means that no client may read without a password.
     """
 
     files: Mapping[str, Mapping[str, Path]]
@@ -54,8 +54,7 @@ class FleetAccess:
     def url(self, bus: str, user: str = OPERATOR) -> str | None:
         """Return a user's URL of a bus, with the password; None for a bus that the fleet does not run.
 
-        Raises:
-            OSError: the file can't be read.
+        Raises OSError if the file can't be read.
         """
         path = self._find_files(user).get(bus)
         return path.read_text(encoding="utf-8").strip() if path else None
@@ -74,10 +73,8 @@ def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False
     """Write passwords, URLs and ACL files for the buses that the fleet runs; passwords that exist stay.
 
     Args:
-        plan: the buses.
         truth: the document whose services get users.
-        data: the data folder.
-        closed: whether nobody may read without a password.
+        closed: whether every client needs a password to read.
 
     Raises:
         Exit: code 2; the fleet runs no bus, or a password or a name is unusable.
@@ -101,7 +98,6 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
 
     Args:
         truth: the document whose services get users.
-        data: the fleet's data folder.
         operators: the operator's URLs by bus; empty for a fleet without users.
         keep: whether to keep the users of services that `truth` no longer names: these run until it is
             seeded.
@@ -145,7 +141,7 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
 
 
 def _find_lines_of_other_users(text: str, before: str) -> str:
-    """Return the lines of the ACL file text `before` whose users have no line in the ACL file text `text`."""
+    """Return the lines of the ACL file text `before` whose users have no line in `text`."""
     names = {line.split(" ", 2)[1] for line in text.splitlines()}
     return "".join(f"{line}\n" for line in before.splitlines() if line.split(" ", 2)[1] not in names)
 
@@ -155,13 +151,8 @@ def _make_passwords_and_acls(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the passwords by user and the texts of the ACL files by bus.
 
-    Make passwords and folders in `data` that are missing.
-
-    Args:
-        truth: the document.
-        data: the data folder.
-        buses: the buses that get a folder.
-        closed: whether the user `default` gets a password too.
+    Make passwords and folders in `data` that are missing. `closed` is whether the user `default` gets a
+    password too.
 
     Raises:
         Exit: code 2; a password or a name is unusable.

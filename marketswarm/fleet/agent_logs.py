@@ -26,7 +26,7 @@ _BLOCK_BYTES: Final = 65_536
 
 
 def find_logs(data: Path) -> dict[str, Path]:
-    """Return the current log file of each agent in a data folder, by agent, sorted by file name."""
+    """Return the current log file of each agent, by agent, sorted by file name."""
     found = {}
     for path in sorted((data / _FOLDER).glob(f"*{_SUFFIX}")):
         svc, at, number = path.name.removesuffix(_SUFFIX).partition("@")
@@ -81,7 +81,6 @@ class LogFiles:
             self._failed = False
 
     def close(self) -> None:
-        """Close all files."""
         for name in list(self._open_files):
             self._close(name)
 
@@ -110,7 +109,7 @@ class LogFiles:
         return self._open_file(name)
 
     def _close(self, name: str) -> None:
-        """Close an agent's file if it is open; ignore an error."""
+        """Ignore an error."""
         if (log := self._open_files.pop(name, None)) is not None:
             with contextlib.suppress(OSError):
                 log.file.close()
@@ -176,7 +175,6 @@ class LogFollower:
 
 
 def _rotated_path(path: Path, number: int) -> Path:
-    """Return the path of a file after `number` rotations."""
     return path.with_name(f"{path.name}.{number}") if number else path
 
 

@@ -84,11 +84,11 @@ class OutputReader(asyncio.SubprocessProtocol):
         self._rest = rest
 
     def process_exited(self) -> None:
-        """Note that the process ended; more of its output may still arrive."""
+        """Note the end of the process; more of its output may still arrive."""
         self.exited.set()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Note that the output is closed; pass on its last line."""
+        """Pass on the last line, because no more output will arrive."""
         if self._rest:
             self._on_line(self._rest)
         self.output_ended.set()
@@ -124,8 +124,6 @@ class Child:
     """Supervises one program: starts it on request and restarts it whenever it ends, until it is stopped.
 
     Args:
-        program: the program to run.
-        log_event: logs the events of this child.
         on_line: called with each line of output, without its line end.
         grace_sec: the time between SIGTERM and SIGKILL, in seconds.
     """
@@ -161,7 +159,6 @@ class Child:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether the child is meant to run."""
         return self._wanted.is_set()
 
     async def supervise(self) -> None:
@@ -238,8 +235,9 @@ class Child:
         return text
 
     def _terminate(self) -> None:
-        """Send the stop signal and SIGCONT to the process, if there is one."""
-        # not by asyncio's methods: they look first whether it has ended, and its exit code would be lost
+        # not by asyncio's methods, because they look first whether it has ended, and its exit code would be
+        # lost
+        """Send the stop signal, and SIGCONT for a process that is stopped."""
         if self._process is not None and self._process.get_returncode() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.get_pid(), self._program.stop_signal)

@@ -3,7 +3,7 @@
 Each connection carries one line each way: the request `{"do":"stop","svc":"rss_agg"}`, and the answer
 `{"done":true,"said":"rss_agg stopped in 0.2 s"}`. The name of a service means all its processes; `rss_agg/2`
 is the second alone, `rss_agg/1` the first. Only the user who runs the fleet may open the socket. Servers
-can't be stopped here: the agents need them.
+can't be stopped here, because the agents need them.
 """
 
 import asyncio
@@ -50,12 +50,10 @@ class ControlledAgents:
 async def serve_control_socket(address: str, agents: ControlledAgents) -> AsyncIterator[None]:
     """Answer requests on a Unix socket at the path `address` while the context lasts.
 
-    Raises:
-        OSError: the socket can't be made.
+    Raises OSError if the socket can't be made.
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request on a new connection, and close the connection."""
         with contextlib.suppress(OSError, ValueError):
             if line := await reader.readline():
                 writer.write(orjson.dumps(await _answer_request(line, agents)) + b"\n")
@@ -80,7 +78,6 @@ def send_request(address: str, action: str, svc: str) -> tuple[bool, str]:
     """Send a request to the fleet at `address`. Return whether it was done, and a sentence for the user.
 
     Args:
-        address: the path of the control socket.
         action: `stop`, `start` or `kill`.
         svc: a service, or one process of it: `rss_agg/2`.
 
@@ -100,12 +97,11 @@ def send_request(address: str, action: str, svc: str) -> tuple[bool, str]:
 
 
 def _remove_socket(address: str) -> None:
-    """Remove the file of the socket if it is there."""
     Path(address).unlink(missing_ok=True)
 
 
 def _remove_empty_folder(address: str) -> None:
-    """Remove the folder of the socket if it is empty: it was then made for the socket alone."""
+    """Remove the folder of the socket if it is empty, because it was then made for the socket alone."""
     with contextlib.suppress(OSError):  # a data folder is not empty
         Path(address).parent.rmdir()
 
@@ -153,8 +149,6 @@ async def _do_action(action: str, svc: str, children: list[Child], data_option: 
 
     Args:
         action: `stop`, `start` or `kill`.
-        svc: the name in the request.
-        children: the processes.
         data_option: ` --data DIR` for a command in the answer, or empty.
     """
     if action == "stop":
@@ -167,5 +161,4 @@ async def _do_action(action: str, svc: str, children: list[Child], data_option: 
 
 
 def _refuse(why: str) -> dict[str, Any]:
-    """Return the answer to a request that was not done, with the reason."""
     return {"done": False, "said": why}

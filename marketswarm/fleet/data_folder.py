@@ -1,9 +1,9 @@
 """The data folder of an embedded fleet: its lock, its record for other terminals, and its file permissions.
 
-The running fleet holds a lock on `fleet.pid`, so a file that an ended fleet left is no obstacle. `fleet.json`
-has the URLs of its buses, and is valid only while the fleet answers on its control socket. A folder that
-somebody else made or may write to could hold links to our files, or passwords that they know: it is refused
-by a PermissionError with the remedy.
+The running fleet holds a lock on `fleet.pid`, so a file that an ended fleet left is not an obstacle.
+`fleet.json` has the URLs of its buses, and is valid only while the fleet answers on its control socket. A
+folder that somebody else made or may write to could hold links to our files, or passwords that they know: it
+is refused by a PermissionError with the remedy.
 """
 
 import contextlib
@@ -104,12 +104,11 @@ def publish_fleet(folder: Path, running: RunningFleet) -> None:
 
 
 def withdraw_fleet(folder: Path) -> None:
-    """Remove `fleet.json` if it is there."""
     (folder / "fleet.json").unlink(missing_ok=True)
 
 
 def format_data_option(folder: Path) -> str:
-    """Return ` --data DIR` for a command that a person is to type; an empty text for the default folder."""
+    """Return ` --data DIR` to be typed by a person; an empty text for the default folder."""
     if folder.absolute() == DEFAULT.absolute():
         return ""
     return f" --data {shlex.quote(str(folder))}"
@@ -178,11 +177,7 @@ def make_private_folder(folder: Path, *, closed: bool = True) -> None:
 def open_private_file(path: Path, flags: int) -> int:
     """Open a file that is ours and that only we may write to, never through a link; return its descriptor.
 
-    A new file gets mode 0600.
-
-    Args:
-        path: the file.
-        flags: flags of `os.open`, such as `os.O_RDONLY`.
+    A new file gets mode 0600. `flags` are flags of `os.open`, such as `os.O_RDONLY`.
 
     Raises:
         PermissionError: it is a link or no file, has a second name, is somebody else's, or others may write
@@ -227,10 +222,7 @@ def is_private_folder(folder: Path) -> bool:
 def _require_private_file(path: Path, status: os.stat_result) -> None:
     """Check that `status`, the status of `path`, is of a regular file of ours that only we may write to.
 
-    The file must have one name (hard link).
-
-    Raises:
-        PermissionError: it is not.
+    The file must have one name (hard link). Raises PermissionError if it is not.
     """
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         raise _make_refusal(path, "is no file of its own: remove it")
@@ -240,8 +232,7 @@ def _require_private_file(path: Path, status: os.stat_result) -> None:
 def _require_private(path: Path, status: os.stat_result) -> None:
     """Check that `status`, the status of `path`, is of a file or folder of ours that only we may write to.
 
-    Raises:
-        PermissionError: it is not.
+    Raises PermissionError if it is not.
     """
     if status.st_uid != os.geteuid():
         raise _make_refusal(path, "belongs to another user: remove it, or choose another folder (--data DIR)")
@@ -250,5 +241,4 @@ def _require_private(path: Path, status: os.stat_result) -> None:
 
 
 def _make_refusal(path: Path, why: str) -> PermissionError:
-    """Return a PermissionError for the path; `why` has the reason and the remedy."""
     return PermissionError(errno.EPERM, why, str(path))

@@ -29,7 +29,6 @@ def defer_port(command: list[str], port: int, folder: Path, users: str) -> list[
 
     Args:
         command: the command line of the server, without its port.
-        port: the port.
         folder: the data folder of the server, which must exist.
         users: the name of the ACL file in that folder, with the users from then on.
     """
@@ -45,11 +44,7 @@ class _CommandRefusedError(Exception):
 def _main(folder: str, port: str, users: str, *command: str) -> None:
     """Prepare the folder, start the process that will open the port, and become the server.
 
-    Args:
-        folder: the data folder of the server.
-        port: the port to open.
-        users: the name of the ACL file in the folder.
-        *command: the command line of the server.
+    `users` is the name of the ACL file in the folder.
     """
     os.chdir(folder)
     key = os.urandom(32).hex()
@@ -76,9 +71,7 @@ def _open_port(server: int, key: str, port: str, users: str) -> None:
     This process ends here.
 
     Args:
-        server: the pid of the server.
         key: the password of the user `gate`.
-        port: the port.
         users: the name of the ACL file.
     """
     try:
@@ -96,9 +89,7 @@ def _send_commands(server: int, key: str, port: str, users: str) -> None:
     Return without doing so if the server ends first.
 
     Args:
-        server: the pid of the server.
         key: the password of the user `gate`.
-        port: the port.
         users: the name of the ACL file.
 
     Raises:
@@ -114,7 +105,7 @@ def _send_commands(server: int, key: str, port: str, users: str) -> None:
         raise _CommandRefusedError(f"{users} has no line for default")
     with connection:
         _send(connection, "AUTH", _GATE_USER, key)
-        # before the port is open: whoever is there at once is known, and `default` may only read
+        # before the port is open, so that the first client needs a user, and `default` may only read
         for words in lines:
             _send(connection, "ACL", "SETUSER", *words[1:])
         _send(connection, "CONFIG", "SET", "port", port)
@@ -159,7 +150,6 @@ def _point_link_to(users: str) -> None:
 
 
 def _is_running(server: int) -> bool:
-    """Return True if a process with the pid `server` exists and is ours."""
     try:
         os.kill(server, 0)
     except OSError:

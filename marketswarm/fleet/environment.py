@@ -48,7 +48,6 @@ _SERVICE_SECRETS: Final = frozenset({"POLYGON_API_KEY", "VEXY_LLM_URL", "VEXY_LL
 
 
 def make_server_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a Redis server: the harmless variables of `environ`."""
     return {name: value for name, value in environ.items() if is_harmless(name)}
 
 
@@ -83,10 +82,6 @@ def _find_declared_variables(module: str, svc: str) -> frozenset[str] | None:
     """Return the names and patterns of the variables that a program declares.
 
     Return None for a service that declares none, or whose module can't be loaded.
-
-    Args:
-        module: the module that is run.
-        svc: the name of the service.
     """
     if module in OUR_SETTINGS:
         more = {f"{PREFIX}*"} if module == "notifier" else set[str]()

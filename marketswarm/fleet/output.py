@@ -23,7 +23,7 @@ from marketswarm.text import escape_text
 FLEET = "fleet"  # the agent that the fleet's own events name
 _HEADER_FIELDS = ("ts", "level", "event", "agent", "exception", "part")
 _PROGRAM_OUTPUT: Final = "program.output"
-"""The event of a line that is no log line: its field `line` is the text."""
+"""The event of a line that is not a log line; its field `line` is the text."""
 _LONG_FIELDS = ("sha256",)
 _LEVEL_COLOURS = {"warning": "33", "error": "31", "critical": "31;1"}
 _COLOURS = ("36", "32", "35", "34", "96", "92", "95", "94")
@@ -113,9 +113,7 @@ class BackgroundWriter(Generic[T]):
 class LineWriter(BackgroundWriter[bytes]):
     """Writes lines, given without their ends, to a file descriptor, in a thread of its own.
 
-    Args:
-        fd: the descriptor.
-        on_closed: called once, from that thread, when the descriptor can't be written to any more.
+    `on_closed` is called once, from that thread, when the descriptor can't be written to any more.
     """
 
     def __init__(self, fd: int, on_closed: Callable[[], object]) -> None:
@@ -123,7 +121,6 @@ class LineWriter(BackgroundWriter[bytes]):
         super().__init__(self._write_line, _make_gap_record, on_closed)
 
     def _write_line(self, line: bytes) -> None:
-        """Write a line and its line end, however many writes the descriptor needs."""
         data = line + b"\n"
         while data:
             data = data[os.write(self._fd, data) :]
@@ -132,12 +129,8 @@ class LineWriter(BackgroundWriter[bytes]):
 class LogFileWriter(BackgroundWriter[tuple[str, bytes]]):
     """Appends lines to the log files of agents, in a thread of its own. An item is a name and a line.
 
-    Args:
-        data: the data folder.
-        on_failure: called with the error, from that thread, when writing begins to fail.
-
-    Raises:
-        OSError: the folder of the logs can't be made.
+    `on_failure` is called with the error, from that thread, when writing begins to fail. Raises OSError if
+    the folder of the logs can't be made.
     """
 
     def __init__(self, data: Path, on_failure: Callable[[OSError], object]) -> None:
@@ -184,7 +177,6 @@ class LogFormatter:
         """Return the text to show for a line of output, or None to show nothing.
 
         Args:
-            name: the agent.
             raw: the line, without its end: a log record in JSON, or any text.
             now: monotonic seconds.
         """
@@ -207,9 +199,7 @@ class LogFormatter:
         is shown.
 
         Args:
-            record: the log record.
             level: its level, which sets the colour.
-            event: its event.
             hidden: how many lines like it were hidden before; 0 adds nothing.
         """
         if event == _PROGRAM_OUTPUT:
@@ -225,7 +215,6 @@ class LogFormatter:
         return text
 
     def _format_line(self, ts: Any, name: str, text: str) -> str:
-        """Return a line to show: the time `ts`, the agent's name in its column and colour, and the text."""
         width = max(map(len, self.names), default=0)
         colour = _COLOURS[self.names.index(name) % len(_COLOURS)] if name in self.names else _DIM
         time_text = self._colour_text(self._format_time(ts), _DIM)
@@ -248,13 +237,10 @@ class LogFormatter:
     def _count_repeat(self, name: str, event: str, now: float) -> int | None:
         """Count a line, and decide whether it is shown: at most 5 of one event of one agent in 10 s.
 
-        Args:
-            name: the agent.
-            event: the event of the line.
-            now: monotonic seconds.
+        `now` is monotonic seconds.
 
         Returns:
-            None if the line is not shown, else how many lines like it were hidden before it.
+            None if the line is not shown, otherwise how many lines like it were hidden before it.
         """
         row = self._repeats.get((name, event))
         if row is None or now - row.since > _REPEAT_WINDOW_SEC:
@@ -287,7 +273,6 @@ class Output:
 
     @property
     def is_for_people(self) -> bool:
-        """Whether lines are formatted for a person."""
         return self._formatter is not None
 
     def log_event(self, event: str, level: str = "info", **facts: Any) -> None:
@@ -321,7 +306,7 @@ class Output:
 
 
 def _parse_record(raw: bytes) -> dict[str, Any] | None:
-    """Return the log record in a line of JSON; None if the line is no object with an `event`."""
+    """Return the log record in a line of JSON; None if the line is not an object with an `event`."""
     try:
         record = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -363,23 +348,21 @@ def _add_process(name: str, line: bytes) -> bytes:
 
 
 def _make_output_record(name: str, line: bytes) -> bytes:
-    """Return the log record, in JSON, of a line that is no JSON object."""
+    """Return the log record for a line that is not a JSON object."""
     return _make_record(name, _PROGRAM_OUTPUT, "info", {"line": line.decode("utf-8", "replace")})
 
 
 def _make_record(name: str, event: str, level: str, facts: dict[str, Any]) -> bytes:
-    """Return a log record, in JSON, with the current time. `name` is the agent, `facts` are its fields."""
+    """Return a log record as JSON, with the current time. `name` is the agent, `facts` are its fields."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return orjson.dumps({"ts": now, "level": level, "event": event, "agent": name, **facts})
 
 
 def _make_gap_record(dropped: int) -> bytes:
-    """Return the log record, in JSON, that says how many lines were dropped."""
     return _make_record(FLEET, "log.dropped", "warning", {"lines": dropped})
 
 
 def _is_object(line: bytes) -> bool:
-    """Return True if a line is a JSON object."""
     try:
         return isinstance(orjson.loads(line), dict)
     except orjson.JSONDecodeError:

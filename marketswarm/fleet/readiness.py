@@ -20,13 +20,12 @@ _MAX_BOOTS = 1_000
 async def find_ready(agents: Mapping[str, float], truth: Truth, get_bus: Callable[[str], Bus]) -> set[str]:
     """Return those of `agents` that are up now.
 
-    An agent is up if its last beat is from after its start and is no goodbye. If the healer is among
+    An agent is up if its last beat is from after its start and is not a goodbye. If the healer is among
     `agents`, the healer must also have reported each agent that it monitors as ok.
 
     Args:
         agents: the wall-clock time at which each was started, by service.
         truth: the document that names the bus of each agent.
-        get_bus: returns the bus of a name.
     """
     monitored = {watch.svc for watch in truth.watched()} if "healer" in agents else set()
     ready: set[str] = set()
@@ -49,7 +48,6 @@ async def have_subscribers(agents: Collection[str], truth: Truth, get_bus: Calla
     Args:
         agents: names of services.
         truth: the document that names their channels.
-        get_bus: returns the bus of a name.
     """
     channels: dict[str, list[str]] = {}
     for watch in truth.watched():
@@ -85,7 +83,7 @@ async def read_objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
 
 
 def _parse_object(value: bytes | None) -> Mapping[str, object]:
-    """Return the JSON object in a value; an empty one for None and for anything else."""
+    """Return an empty object for None and for anything that is not an object."""
     try:
         found = orjson.loads(value or b"{}")
     except orjson.JSONDecodeError:
@@ -94,7 +92,6 @@ def _parse_object(value: bytes | None) -> Mapping[str, object]:
 
 
 def _read_number(beat: Mapping[str, object], key: str) -> float:
-    """Return the number under a key of a beat; 0.0 if there is none."""
     value = beat.get(key)
     return value if isinstance(value, int | float) else 0.0
 
@@ -117,11 +114,7 @@ class InstanceCounter:
         self._listening = asyncio.Event()
 
     async def listen(self, get_bus: Callable[[str], Bus]) -> None:
-        """Subscribe to the beats of the services, and count their processes, until cancelled.
-
-        Args:
-            get_bus: returns the bus of a name.
-        """
+        """Subscribe to the beats of the services, and count their processes, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for name, channels in self._channels.items():
                 group.create_task(
@@ -135,12 +128,11 @@ class InstanceCounter:
                 )
 
     async def wait_until_listening(self) -> None:
-        """Return once the channels of every bus are subscribed to."""
         if self._unsubscribed:
             await self._listening.wait()
 
     def count_beat(self, channel: bytes, payload: bytes) -> None:
-        """Count the process that sent this message; ignore a message that is no beat of the channel."""
+        """Count the process that sent this message; ignore a message that is not a beat of the channel."""
         svc = self._service_by_channel.get(channel, "")
         beat = parse_beat(payload, svc)
         if isinstance(beat, MalformedBeat) or beat.boot is None:
@@ -156,7 +148,6 @@ class InstanceCounter:
         return len(self._boots.get(svc, ()))
 
     def _record_subscription(self, bus: str) -> None:
-        """Note that the channels of a bus are subscribed to."""
         self._unsubscribed.discard(bus)
         if not self._unsubscribed:
             self._listening.set()

@@ -33,7 +33,6 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, summarize: 
     The data folder must be claimed.
 
     Args:
-        spec: what to run.
         formatter: formats the output for a terminal; None writes JSON.
         summarize: returns the lines that are printed on a terminal once the fleet is up.
 
@@ -74,7 +73,6 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, summarize: 
 
 
 def _log_unwritable(output: Output, spec: FleetSpec, error: OSError) -> None:
-    """Log that the log files can't be written: `logs.unwritable`, with the path and the reason."""
     path = str(error.filename or spec.data / "logs")
     output.log_event("logs.unwritable", "warning", path=path, why=error.strerror)
 
@@ -82,7 +80,6 @@ def _log_unwritable(output: Output, spec: FleetSpec, error: OSError) -> None:
 async def _start_and_report(
     fleet: FleetSupervisor, spec: FleetSpec, output: Output, summarize: Summarize
 ) -> None:
-    """Start the fleet, wait until all agents are up, then print the summary or log `fleet.up`."""
     begun = time.monotonic()
     _report_plan(spec, output)
     await fleet.start_all()
@@ -98,7 +95,6 @@ async def _start_and_report(
 
 
 def _report_plan(spec: FleetSpec, output: Output) -> None:
-    """Log the agents to start, the buses that run already, and the services that are not started."""
     plan = spec.plan
     output.log_event("fleet.starting", agents=[agent.name for agent in plan.agents], data=str(spec.data))
     for bus in plan.buses:
@@ -113,13 +109,11 @@ def _report_plan(spec: FleetSpec, output: Output) -> None:
 
 
 def _find_operator_files(spec: FleetSpec) -> dict[str, str]:
-    """Return, by bus, the files with the operator's URLs; none for a fleet without users."""
     files = spec.access.files[OPERATOR] if spec.access else {}
     return {bus: str(path) for bus, path in files.items()}
 
 
 def _find_board_url(plan: Plan) -> str:
-    """Return the URL of the first board that the fleet runs; an empty text for a fleet without one."""
     port = next((agent.board_port for agent in plan.agents if agent.board_port), None)
     return "" if port is None else format_board_url(port, find_board_host(os.environ))
 
@@ -142,7 +136,6 @@ def _handle_signals(stop: asyncio.Event, kill: asyncio.Event) -> None:
     """Make the first signal set `stop` and the second one `kill`. A SIGHUP that is ignored stays ignored."""
 
     def handle_signal() -> None:
-        """Set `stop`; if it is set already, set `kill`."""
         (kill if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()

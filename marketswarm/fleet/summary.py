@@ -32,9 +32,9 @@ class SummaryFacts:
     the current folder has our Makefile. `took_sec` is the time from the command to now, `miss_after_sec` the
     longest timeout, both in seconds. `channels` describes how people are notified, `seeding` what the seeding
     changed. `missed` are the services that --only leaves out and that will be reported as missed. `has_users`
-    says that the servers have users (--acl), `closed` that nobody may read without a password. `board_host`
-    is the address on which the board listens. `is_without_board` says that the truth is seeded without it.
-    `database` says which PostgreSQL is used, "" if none is.
+    says that the servers have users (--acl), `closed` that every client needs a password to read.
+    `board_host` is the address on which the board listens. `is_without_board` says that the truth is seeded
+    without it. `database` says which PostgreSQL is used, "" if none is.
     """
 
     program: str
@@ -53,13 +53,7 @@ class SummaryFacts:
 
 
 def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
-    """Return the lines of the summary, without colours, in 80 columns where names allow.
-
-    Args:
-        plan: the plan of the fleet.
-        agents: the names of the agents that are up.
-        facts: the facts that are not in the plan.
-    """
+    """Return the lines of the summary, without colours, in 80 columns where names allow."""
     services = (name.partition("/")[0] for name in agents)
     example = next((svc for svc in services if svc not in _MONITORS), None)
     running = _format_services(plan, agents)
@@ -89,13 +83,7 @@ def _format_buses(plan: Plan, facts: SummaryFacts) -> list[str]:
 
 
 def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
-    """Return the lines about stopped, absent and left-out services, the truth, users and metrics ports.
-
-    Args:
-        plan: the plan of the fleet.
-        agents: the names of the agents that are up.
-        facts: the facts that are not in the plan.
-    """
+    """Return the lines about stopped, absent and left-out services, the truth, users and metrics ports."""
     lines = []
     absent = [agent for agent in plan.agents if agent.name not in agents]
     if stopped := [agent.name for agent in absent if agent.svc not in plan.gated]:
@@ -132,8 +120,7 @@ def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
 def describe_seeding(output: Iterable[bytes]) -> list[str]:
     """Return lines that describe what a seeding changed: the revision, then each service or bus.
 
-    Args:
-        output: the lines that bootstrap logged.
+    `output` has the lines that bootstrap logged.
     """
     revision = ""
     changes: list[str] = []
@@ -161,7 +148,6 @@ def describe_seeding(output: Iterable[bytes]) -> list[str]:
 
 
 def _parse_record(line: bytes) -> Any:
-    """Return the decoded JSON of a line; None if the line is no JSON."""
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -172,11 +158,7 @@ def _suggest_commands(plan: Plan, example: str | None, facts: SummaryFacts) -> l
     """Return commands to type next, each with its purpose.
 
     The targets of the Makefile know only the default data folder: with another one, no `make` is suggested.
-
-    Args:
-        plan: the plan of the fleet.
-        example: the service to simulate an outage of; None suggests none.
-        facts: the facts that are not in the plan.
+    `example` is the service to simulate an outage of; None suggests none.
     """
     option = format_data_option(Path(facts.data))
     suggests_make = facts.has_makefile and not option
@@ -217,7 +199,6 @@ def _format_subject(services: int) -> str:
 
 
 def _strip_credentials(url: str) -> str:
-    """Return the URL without credentials."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
@@ -235,10 +216,8 @@ def _wrap_words(head: str, words: Sequence[str], columns: int = 78) -> list[str]
 async def describe_channels(truth: Truth) -> tuple[str, ...]:
     """Return the channels by which people are notified, as `webhook to hooks.example.org`.
 
-    Nothing is connected. Channels of the truth replace those of the environment.
-
-    Raises:
-        Exit: code 2; a variable for a channel is wrong, with which the notifier would end too.
+    Nothing is connected. Channels of the truth replace those of the environment. Raises Exit, code 2, if a
+    variable for a channel is wrong, because the notifier would end, too.
     """
     channels = create_environment_channels(read_settings(ChannelSettings))
     await asyncio.gather(*(channel.aclose() for channel in channels))

@@ -92,8 +92,6 @@ class FleetSupervisor:
     """All children of one `marketswarm up`. `servers` and `agents` are the children by name.
 
     Args:
-        spec: what to run.
-        log_event: logs the fleet's own events.
         write_line: called with the name of a child and a line of its output.
         kill: an event; once it is set, children that are being stopped are killed at once.
     """
@@ -145,10 +143,8 @@ class FleetSupervisor:
         """Start the servers, seed the truth, start the agents. Return when the agents are started.
 
         The healer is started first. Readers of the market that must wait for the gate of sources are started
-        as soon as it opens, which may be later.
-
-        Raises:
-            Exit: a server did not start, the truth could not be seeded, or the gate can't run.
+        as soon as it opens, which may be later. Raises Exit if a server did not start, the truth could not be
+        seeded, or the gate can't run.
         """
         for server in self.servers.values():
             server.start()
@@ -172,8 +168,7 @@ class FleetSupervisor:
     async def _wait_for_database(self) -> None:
         """Wait until our PostgreSQL accepts connections, if the fleet runs one.
 
-        Raises:
-            Exit: it did not start in time.
+        Raises Exit if it did not start in time.
         """
         database = self._spec.database
         if database is None:
@@ -191,10 +186,8 @@ class FleetSupervisor:
     async def _pass_gate(self) -> None:
         """Run the gate of sources, and start the agents that wait for it; if it is closed, go on trying.
 
-        The rest of the fleet runs meanwhile: a source that fails must end neither the healer nor the board.
-
-        Raises:
-            Exit: the gate can't run: its settings are wrong, or no bus answers it.
+        The rest of the fleet runs meanwhile, because a source that fails must end neither the healer nor the
+        board. Raises Exit if the gate can't run: its settings are wrong, or no bus answers it.
         """
         code = await self._run_gate()
         if code == Code.DONE:
@@ -218,19 +211,16 @@ class FleetSupervisor:
         self._start_readers()
 
     async def _run_gate(self) -> int:
-        """Run the gate of sources once, which loads every series, and return its exit code."""
         environ = {**self._make_environ(GATE, SOURCES, self._spec.truth), **self._spec.bus_environ(SOURCES)}
         program = Program("gate", [sys.executable, "-m", GATE], environ)
         return await Child(program, self._log_event, self._make_line_writer("gate")).run_once(self._kill)
 
     def _start_readers(self) -> None:
-        """Start the agents of the plan that wait for the gate of sources."""
         for name, agent in self.agents.items():
             if self._service_by_agent[name] in self._spec.plan.gated:
                 agent.start()
 
     async def _stop_gate(self) -> None:
-        """End the gate and its retries, if they still run."""
         if self._gate_task is not None:
             self._gate_task.cancel()
             await asyncio.gather(self._gate_task, return_exceptions=True)
@@ -265,10 +255,8 @@ class FleetSupervisor:
     async def add_service(self, svc: str) -> None:
         """Add the agents of a service that was seeded since the start, or was left out by --only.
 
-        They are supervised from now on, and run once they are started.
-
-        Raises:
-            AddError: the truth names no such service, or it can't be run here.
+        They are supervised from now on, and run once they are started. Raises AddError if the truth names no
+        such service, or it can't be run here.
         """
         truth, revision = await self._read_truth()
         if svc not in truth.services:
@@ -291,8 +279,7 @@ class FleetSupervisor:
     def _supervise_added(self, added: tuple[PlannedAgent, ...], truth: Truth) -> None:
         """Begin to supervise the planned agents, without starting them; skip those that the fleet has.
 
-        Raises:
-            AddError: the fleet is stopping.
+        Raises AddError if the fleet is stopping.
         """
         if self._is_stopping or self._tasks is None:
             raise AddError("the fleet is stopping")
@@ -306,8 +293,7 @@ class FleetSupervisor:
     async def _read_truth(self) -> tuple[Truth, int | None]:
         """Return the truth that the buses hold now, and its revision, None if that is not known.
 
-        Raises:
-            AddError: no bus holds a valid truth.
+        Raises AddError if no bus holds a valid truth.
         """
         buses = [self._get_bus(bus.name) for bus in self._spec.plan.buses]
         seen = await read_all_truths(
@@ -319,10 +305,9 @@ class FleetSupervisor:
         return found.loaded.truth, found.revision
 
     def _require_known_buses(self, truth: Truth) -> None:
-        """Check that every bus of the truth runs already: only `marketswarm up` starts servers.
+        """Check that every bus of the truth runs already, because only `marketswarm up` starts servers.
 
-        Raises:
-            AddError: the truth names another bus.
+        Raises AddError if the truth names another bus.
         """
         known = {*find_external_buses(truth, os.environ), *(bus.name for bus in self._spec.plan.buses)}
         new = [name for name in truth.bus_names() if name not in known]
@@ -332,7 +317,6 @@ class FleetSupervisor:
             )
 
     async def _find_late(self) -> set[str]:
-        """Return the names of the agents of the plan that are meant to run and are not up yet."""
         planned = [agent.name for agent in self._spec.plan.agents]
         agents = {name: self.agents[name] for name in planned if self.agents[name].is_wanted}
         started: dict[str, float] = {}
@@ -350,12 +334,10 @@ class FleetSupervisor:
         }
 
     async def _count_instances(self) -> None:
-        """Wait until the truth is seeded, then count beating processes until cancelled."""
         await self._seeded.wait()
         await self._counter.listen(self._get_bus)
 
     def _get_bus(self, name: str) -> Bus:
-        """Return the client of a bus of the plan; make it at the first call."""
         if name not in self._buses:
             bus = next(bus for bus in self._spec.plan.buses if bus.name == name)
             self._buses[name] = Bus(name, self._spec.bus_url(bus))
@@ -364,10 +346,8 @@ class FleetSupervisor:
     async def _wait_for_server(self, bus: PlannedBus) -> None:
         """Wait until our own server answers on the port of that bus.
 
-        Log `bus.waiting` once if that takes more than 5 s.
-
-        Raises:
-            Exit: the server ended before it answered.
+        Log `bus.waiting` once if that takes more than 5 s. Raises Exit if the server ended before it
+        answered.
         """
         server = self.servers[bus.name]
         report_at = time.monotonic() + _REPORT_LOADING_AFTER_SEC
@@ -383,7 +363,7 @@ class FleetSupervisor:
         self._log_event("bus.ready", bus=bus.name, url=bus.url, pid=server.pid)
 
     async def _is_our_server(self, name: str, server: Child) -> bool:
-        """Return True if the server that answers on the bus is the process of `server`, else False."""
+        """Return True if the server that answers on the bus is the process of `server`, otherwise False."""
         bus = self._get_bus(name)
         try:
             info = await bus.ask(bus.client.info("server"))
@@ -392,7 +372,6 @@ class FleetSupervisor:
         return bool(info["process_id"] == server.pid)
 
     def _read_log_end(self, bus: str) -> str:
-        """Return the last three lines of the log file of a bus's server, for a message."""
         try:
             lines = (self._spec.data / bus / "server.log").read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -400,11 +379,7 @@ class FleetSupervisor:
         return " / ".join(lines[-3:])
 
     async def _seed(self) -> None:
-        """Run `python -m bootstrap` once.
-
-        Raises:
-            Exit: it ended with another exit code than 0.
-        """
+        """Run `python -m bootstrap` once. Raises Exit if it ended with another exit code than 0."""
         environ = {
             **self._make_environ(BOOTSTRAP, BOOTSTRAP, self._spec.truth),
             **self._spec.bus_environ(BOOTSTRAP),
@@ -412,7 +387,6 @@ class FleetSupervisor:
         }
 
         def keep_line(line: bytes) -> None:
-            """Keep a line of bootstrap's output for the summary, and write it."""
             self.seeding_output.append(line)
             self._write_line("bootstrap", line)
 
@@ -425,12 +399,8 @@ class FleetSupervisor:
     def _make_environ(self, module: str, svc: str, truth: Truth) -> dict[str, str]:
         """Return the environment of a program: the variables that it declares, and those of all children.
 
-        The caller adds the URLs of the buses that the fleet runs.
-
-        Args:
-            module: the module that is run.
-            svc: the name of the service.
-            truth: the document that names the service.
+        The caller adds the URLs of the buses that the fleet runs. `truth` is the document that names the
+        service.
         """
         # a file or a socket by which one process reports is not for all of them
         fixed = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
@@ -446,7 +416,7 @@ class FleetSupervisor:
         return {**make_child_environ(module, svc, truth, given), **fixed}
 
     def _make_server(self, bus: PlannedBus) -> Child:
-        """Make the child that runs the server of a bus, and the server's folder. It is not started."""
+        """Make the server's folder too. The child is not started."""
         assert bus.port is not None and self._spec.binary is not None  # noqa: S101, PT018 - we run it
         folder = self._spec.data / bus.name
         make_private_folder(folder)
@@ -458,12 +428,11 @@ class FleetSupervisor:
         return Child(program, self._log_event, self._make_line_writer(bus.name), _SERVER_GRACE_SEC)
 
     def _make_database(self, database: PostgresServer) -> Child:
-        """Make the child that runs our PostgreSQL. It is not started."""
         program = Program(DATABASE, database.command, database.environ, stop_signal=STOP_SIGNAL)
         return Child(program, self._log_event, self._make_line_writer(DATABASE), _DATABASE_GRACE_SEC)
 
     def _make_agent(self, agent: PlannedAgent, truth: Truth) -> Child:
-        """Make the child that runs an agent of `truth`. It is not started."""
+        """The child is not started."""
         environ: Mapping[str, str] = {
             **self._make_environ(agent.module, agent.svc, truth),
             **self._spec.bus_environ(agent.svc),
@@ -474,7 +443,6 @@ class FleetSupervisor:
         return Child(program, self._log_event, self._make_line_writer(agent.name))
 
     def _make_line_writer(self, name: str) -> Callable[[bytes], None]:
-        """Return a function that writes a line as output of the child called `name`."""
         return lambda line: self._write_line(name, line)
 
 
