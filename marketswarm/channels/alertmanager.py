@@ -96,13 +96,13 @@ def build_alert(
         "startsAt": format_utc(started_at),
         "endsAt": NOT_ENDED if ended_at is None else format_utc(ended_at),
         "generatorURL": "",
-        # made of the name and the service alone: the severity may change while the alert fires
+        # made of the name and the service alone, because the severity may change while the alert fires
         "fingerprint": sha256(f"{name}\n{labels['svc']}".encode()).hexdigest()[:16],
     }
 
 
 def find_common_fields(each: Iterable[dict[str, str]]) -> dict[str, str]:
-    """Return the fields that have the same value in all of some dictionaries, at least one."""
+    """Return the fields that have the same value in all dictionaries; there must be at least one."""
     first, *others = each
     return {key: value for key, value in first.items() if all(one.get(key) == value for one in others)}
 
@@ -133,10 +133,8 @@ class Alertmanager:
         return Receipt(str(answer.status), anchor or message.severity)
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._http.aclose()
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel with this name; nothing is connected yet."""
     return Alertmanager(name, options)

@@ -118,7 +118,7 @@ class AppriseTarget:
         self._room = min(longest // 2, BODY_AT_MOST)
 
     def begin(self, message: Message, done: Callable[[bool], object]) -> None:
-        """Begin to send a message in the background; `done` gets True if it was accepted, else False.
+        """Begin to send a message in the background; `done` gets True if it was accepted, otherwise False.
 
         `done` gets False at once while an earlier message is still being sent.
         """
@@ -156,10 +156,9 @@ class Apprise:
         return Receipt("accepted")
 
     async def aclose(self) -> None:
-        """Do nothing: the library keeps no connection."""
+        """Do nothing, because the library keeps no connection."""
 
     def _send_to(self, message: Message, part: str) -> asyncio.Future[bool]:
-        """Begin to send a message to the address `part`; return a future of whether it was accepted."""
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def done(accepted: bool) -> None:

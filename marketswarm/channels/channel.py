@@ -18,7 +18,7 @@ MESSAGES_KEPT: Final = 100
 class AcceptedParts:
     """The accepted parts of each message, for messages that take several requests.
 
-    Without this, a message of a hundred parts of which each attempt sends fifty would never be complete.
+    Without this, a message of a hundred parts would never be complete if each attempt sends fifty.
     The parts of the latest messages are kept in memory, because other messages are sent between two
     attempts at one.
     """

@@ -85,11 +85,9 @@ class Discord:
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._http.aclose()
 
     def _record_rate_limit(self, answer: HttpResponse, after_sec: float | None) -> None:
-        """Record the time before which no request may be made, from the response or from `after_sec`."""
         if answer.headers.get("x-ratelimit-remaining") == "0":
             after_sec = after_sec or parse_pause_sec(answer.headers.get("x-ratelimit-reset-after"))
         if after_sec is not None:
@@ -97,7 +95,6 @@ class Discord:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel with this name; nothing is connected yet."""
     return Discord(name, options)
 
 
@@ -127,10 +124,9 @@ def build_payload(message: Message) -> dict[str, Any]:
 
 
 def _escape_markup(text: str) -> str:
-    """Return the text with a backslash before each character of markup."""
     return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def _cost(text: str) -> int:
-    """Return the length of a text after escaping, in UTF-16 code units."""
+    """Return the length after escaping, in UTF-16 code units."""
     return utf16_length(_escape_markup(text))

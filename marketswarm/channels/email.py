@@ -83,12 +83,10 @@ def _format_html(message: Message) -> str:
 
 
 def _format_body(message: Message) -> str:
-    """Return the text of a message, truncated to TEXT_AT_MOST bytes."""
     return truncate(printable_lines(message.text), TEXT_AT_MOST, utf8_length)
 
 
 def _list_lines(message: Message) -> list[str]:
-    """Return the printable lines of a message that fit LINES_AT_MOST bytes."""
     return fit_lines([printable_line(line) for line in message.lines], LINES_AT_MOST, utf8_length)
 
 
@@ -136,7 +134,7 @@ class Email:
         tls: ssl.SSLContext | None = None,
         within_sec: float = WITHIN_SEC,
     ) -> None:
-        """Create the channel; `tls` replaces the system's trust store."""
+        """`tls` replaces the system's trust store."""
         self.name = name
         self.where = options.host
         self._options = options
@@ -163,7 +161,7 @@ class Email:
         return Receipt(printable_line(answer)[:100])
 
     async def aclose(self) -> None:
-        """Do nothing: each mail has its own connection."""
+        """Do nothing, because each mail has its own connection."""
 
     async def _send_mail(self, mail: EmailMessage) -> tuple[dict[str, aiosmtplib.SMTPResponse], str]:
         """Send a mail over a new connection; return the refused recipients and the server's answer.
@@ -188,14 +186,13 @@ class Email:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel with this name; nothing is connected yet."""
     return Email(name, options)
 
 
 def make_refusal_error(error: Exception) -> SendError:
     """Return the SendError for an SMTP or network error.
 
-    A 5xx code is permanent: about the message once the server has the mail or its size, else about the
+    A 5xx code is permanent: about the message once the server has the mail or its size, otherwise about the
     channel.
     """
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):

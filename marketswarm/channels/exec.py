@@ -40,7 +40,6 @@ class OutputTail(asyncio.Protocol):
         self.kept = (self.kept + data)[-OUTPUT_KEPT_BYTES:]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the library's signature
-        """Record that all of the output was read."""
         self.ended.set()
 
     def last(self) -> str:
@@ -123,7 +122,7 @@ ENV_PREFIX: Final = "MARKETSWARM_"
 SHOWN_AT_MOST: Final = 200
 """How long the last line of the output in the log may be."""
 NOT_RUNNABLE: Final = frozenset({126, 127})
-"""Exit codes of a command that could not be run: another attempt ends in the same way."""
+"""Exit codes of a command that could not be run, and can't be run by another attempt."""
 
 _SHORT_OF_RESOURCES: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """Errors of a host that is short of resources for now; other errors to start a command persist."""
@@ -132,7 +131,6 @@ log = logs.get("exec")
 
 
 def _split_command(value: Any) -> Any:
-    """Return the words of a command that is one string; return another value unchanged."""
     return shlex.split(value) if isinstance(value, str) else value
 
 
@@ -196,16 +194,15 @@ class Exec:
         raise SendError(reason, _choose_failure(lasting=code in NOT_RUNNABLE))
 
     async def aclose(self) -> None:
-        """Do nothing: no process outlives `send`."""
+        """Do nothing, because no process outlives `send`."""
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel with this name; nothing is run yet."""
     return Exec(name, options)
 
 
 def _choose_failure(*, lasting: bool) -> Failure:
-    """Return BROKEN if the command itself is at fault, whatever the message is, else TEMPORARY."""
+    """Return BROKEN if the command itself is at fault, whatever the message is, otherwise TEMPORARY."""
     return Failure.BROKEN if lasting else Failure.TEMPORARY
 
 

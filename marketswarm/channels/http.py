@@ -12,13 +12,13 @@ from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import TOO_LONG, HttpClient, HttpError, HttpResponse
 
 _LATER: Final = frozenset({302, 303, 307, 408, 425, 429})
-"""Statuses that may succeed later: the receiver is being moved or is too busy."""
+"""Statuses that may succeed later, because the receiver is being moved or is too busy."""
 _BROKEN: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426, 451})
 """Statuses about the sender, the address or the form of every request, whatever the message is."""
 
 
 def make_response_error(answer: HttpResponse, after_sec: float | None = None) -> SendError:
-    """Return the SendError for a response whose status is no 2xx.
+    """Return the SendError for a response whose status is not 2xx.
 
     `after_sec` is a pause that the body asks for, in seconds; without it the header Retry-After counts.
     """
@@ -28,7 +28,7 @@ def make_response_error(answer: HttpResponse, after_sec: float | None = None) ->
 
 
 def classify_status(status: int) -> Failure:
-    """Return what a status that is no 2xx means: a later attempt may succeed, or not.
+    """Return what a status that is not 2xx means: a later attempt may succeed, or not.
 
     REJECTED is about this message (400, 413), BROKEN about the channel (401, 404).
     """
@@ -125,7 +125,7 @@ async def exchange_json(
 
 
 def parse_json_object(answer: HttpResponse) -> dict[str, Any]:
-    """Return the JSON object in a response's body; an empty one if the body is none."""
+    """Return an empty object if the body is not an object."""
     try:
         found: Any = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
@@ -134,7 +134,7 @@ def parse_json_object(answer: HttpResponse) -> dict[str, Any]:
 
 
 def parse_pause_sec(value: Any) -> float | None:
-    """Return a number of seconds from a header or from JSON; None if it is no finite number from 0 up."""
+    """Return a number of seconds from a header or from JSON; None if it is not a finite number from 0 up."""
     try:
         sec = float(value)
     except (TypeError, ValueError):

@@ -155,7 +155,7 @@ _BY_SEVERITY: Final = {
 
 
 def choose_style(message: Message) -> Style:
-    """Return GOOD for a message that a service is up again or has settled, else its severity's style."""
+    """Return GOOD for a message that a service is up again or has settled, otherwise its severity's style."""
     good = message.kind in (MessageKind.UP, MessageKind.SETTLED)
     return Style.GOOD if good else _BY_SEVERITY[message.severity]
 

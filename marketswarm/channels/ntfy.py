@@ -63,12 +63,10 @@ class Ntfy:
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._http.aclose()
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel with this name; nothing is connected yet."""
     return Ntfy(name, options)
 
 
@@ -80,7 +78,6 @@ def split_topic(url: str) -> tuple[str, str]:
 
 
 def build_payload(message: Message, topic: str) -> dict[str, Any]:
-    """Return the JSON that publishes a message to a topic."""
     priority, tag = _SHOWN[choose_style(message)]
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
     lines = fit_lines(
@@ -96,5 +93,5 @@ def build_payload(message: Message, topic: str) -> dict[str, Any]:
 
 
 def _cost(text: str) -> int:
-    """Return the number of bytes of a text inside a JSON string."""
+    """Return the number of bytes inside a JSON string."""
     return len(orjson.dumps(text)) - 2

@@ -74,7 +74,6 @@ class PagerDuty:
         return Receipt(answer)
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._http.aclose()
 
     async def _post(self, request: dict[str, Any]) -> str:
@@ -91,7 +90,6 @@ class PagerDuty:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel with this name; nothing is connected yet."""
     return PagerDuty(name, options)
 
 

@@ -109,7 +109,6 @@ class ChannelQueue:
         return given_up
 
     def drop(self, entry: QueuedMessage) -> None:
-        """Remove a message, so that it is not tried any more."""
         self._entries.pop(entry.message.id, None)
 
     # -- the next attempt
@@ -221,6 +220,5 @@ class ChannelQueue:
         return len(self._failed) > 1
 
     def _next_turn(self) -> int:
-        """Return the next number in the order of attempts."""
         self._last_turn += 1
         return self._last_turn

@@ -40,8 +40,7 @@ class ChannelError(ValueError):
 def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
     """Return a channel of that kind, called `name`; nothing is connected yet.
 
-    Raises:
-        ChannelError: for an unknown kind, and for wrong options with all mistakes at once.
+    Raises ChannelError for an unknown kind, and for wrong options with all mistakes at once.
     """
     if kind not in KINDS:
         raise ChannelError(f"{name}: no such kind of channel; there are {', '.join(KINDS)}")
@@ -57,8 +56,7 @@ def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
 def create_environment_channels(settings: ChannelSettings) -> list[Channel]:
     """Return every channel that environment variables configure, named by its kind; nothing is connected yet.
 
-    Raises:
-        Exit: code 2, naming the variable, when one of them can't be created.
+    Raises Exit, code 2, naming the variable, when one of them can't be created.
     """
     found: dict[str, Channel] = {}
     for variable, kind, options in _list_environment_channels(settings):
@@ -73,7 +71,7 @@ def create_environment_channels(settings: ChannelSettings) -> list[Channel]:
 
 
 def find_kind_of_url(url: str) -> str:
-    """Return the kind of channel for a URL, by its host: slack, discord, teams, or else webhook."""
+    """Return slack, discord or teams by the URL's host, otherwise webhook."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if host in _SLACK:
@@ -84,7 +82,6 @@ def find_kind_of_url(url: str) -> str:
 
 
 def _is_in_domains(host: str, domains: tuple[str, ...]) -> bool:
-    """Return True if a host is one of some domains, or inside one."""
     return any(host == domain or host.endswith(f".{domain}") for domain in domains)
 
 

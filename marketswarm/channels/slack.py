@@ -97,7 +97,6 @@ class Slack:
         return await self._post(body)
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._http.aclose()
 
     async def _post(self, body: dict[str, Any], anchor: str | None = None) -> Receipt:
@@ -118,12 +117,10 @@ class Slack:
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel with this name; nothing is connected yet."""
     return Slack(name, options)
 
 
 def _classify_error_word(word: str) -> Failure:
-    """Return the meaning of an error word of Slack's API."""
     if word in _LATER:
         return Failure.TEMPORARY
     return Failure.REJECTED if word in _REJECTED else Failure.BROKEN
@@ -147,10 +144,9 @@ def build_payload(message: Message) -> dict[str, Any]:
 
 
 def _build_section(text: str) -> dict[str, Any]:
-    """Return a block of plain text."""
     return {"type": "section", "text": {"type": "plain_text", "text": _escape_markup(text), "emoji": False}}
 
 
 def _cost(text: str) -> int:
-    """Return the length of a text after escaping, in UTF-16 code units."""
+    """Return the length after escaping, in UTF-16 code units."""
     return utf16_length(_escape_markup(text))

@@ -59,12 +59,10 @@ class Teams:
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._http.aclose()
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel with this name; nothing is connected yet."""
     return Teams(name, options)
 
 
@@ -84,7 +82,6 @@ def build_payload(message: Message) -> dict[str, Any]:
 
 
 def _build_message(body: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the message with a card of these blocks."""
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
@@ -104,7 +101,6 @@ def _build_block(text: str, /, *, spacing: str = "Small", **style: str) -> dict[
 
 
 def _cost(line: str) -> int:
-    """Return the bytes that a line adds to a card."""
     return _measure_size(_build_block(line, spacing="None"))
 
 

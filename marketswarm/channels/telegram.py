@@ -74,12 +74,10 @@ class Telegram:
         return _parse_receipt(answer, anchor)
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._http.aclose()
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel with this name; nothing is connected yet."""
     return Telegram(name, options)
 
 
@@ -104,7 +102,7 @@ def build_payload(message: Message, anchor: str | None = None) -> dict[str, Any]
 def _parse_receipt(answer: HttpResponse, anchor: str | None) -> Receipt:
     """Return the receipt for a response, with `anchor` or else the new message's id.
 
-    Raises SendError if the response is no success.
+    Raises SendError if the response is not a success.
     """
     found = parse_json_object(answer)
     if found.get("ok") is True:
@@ -123,7 +121,6 @@ def _parse_receipt(answer: HttpResponse, anchor: str | None) -> Receipt:
 
 
 def _parse_parameters(answer: HttpResponse) -> dict[str, Any]:
-    """Return the `parameters` of an error response; an empty dictionary if there are none."""
     found = parse_json_object(answer).get("parameters")
     return found if isinstance(found, dict) else {}
 
@@ -134,5 +131,5 @@ def _escape_markup(text: str) -> str:
 
 
 def _cost(text: str) -> int:
-    """Return the length of a text after escaping, in UTF-16 code units."""
+    """Return the length after escaping, in UTF-16 code units."""
     return utf16_length(_escape_markup(text))

@@ -20,7 +20,6 @@ def utf16_length(text: str) -> int:
 
 
 def utf8_length(text: str) -> int:
-    """Return the number of bytes in UTF-8."""
     return len(text.encode())
 
 
@@ -30,7 +29,7 @@ def printable_line(text: str) -> str:
 
 
 def truncate(text: str, room: int, cost: Cost = utf16_length) -> str:
-    """Return the text if it costs `room` at most, else its longest start that fits with `…` after it."""
+    """Return the text if it costs `room` at most, otherwise its longest start that fits with `…` after it."""
     if len(text) <= room and cost(text) <= room:
         return text
     if cost(MORE) > room:
@@ -89,5 +88,5 @@ def printable_lines(text: str) -> str:
 
 
 def replace_surrogates(text: str) -> str:
-    """Return text that can be encoded as UTF-8: a lone surrogate becomes a question mark."""
+    """Replace each lone surrogate by a question mark, so that the text can be encoded as UTF-8."""
     return text.encode("utf-8", "replace").decode()

@@ -42,12 +42,10 @@ class Webhook:
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._http.aclose()
 
 
 def create(name: str, options: Options) -> Channel:
-    """Create the channel with this name; nothing is connected yet."""
     return Webhook(name, options)
 
 
@@ -70,7 +68,7 @@ def sign_body(ident: str, at: int, body: bytes, key: bytes) -> str:
 
 
 def parse_signing_key(secret: str) -> bytes:
-    """Return the bytes of a signing key: decoded base64 after `whsec_`, else the secret's own bytes."""
+    """Return the decoded base64 after `whsec_`, otherwise the secret's own bytes."""
     if secret.startswith(BASE64_PREFIX):
         return b64decode(secret.removeprefix(BASE64_PREFIX))
     return secret.encode()
