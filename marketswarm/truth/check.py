@@ -83,10 +83,7 @@ def _check_unowned_channel(
     of a service.
 
     Args:
-        truth: the document.
         findings: takes the warning or error.
-        place: the place of the access point.
-        channel: the channel.
         channels: all heartbeat channels, among which a similar one is suggested.
     """
     svc = channel.removesuffix(HEARTBEAT_SUFFIX)
@@ -109,7 +106,6 @@ def _check_unowned_channel(
 
 
 def _check_buses(truth: Truth, findings: Findings) -> None:
-    """Note an error for each access point whose bus the truth does not name."""
     known = truth.bus_names()
     for svc in truth.services:
         for kind in ("subscribe_to", "publish_to"):
@@ -241,12 +237,7 @@ def _find_cycles(truth: Truth) -> Iterator[tuple[str, ...]]:
 def _find_access_points(truth: Truth, svc: str, kind: str) -> Iterator[tuple[Place, AccessPoint]]:
     """Yield the place in the document and the access point, for each access point of a service.
 
-    Yield nothing if the service has no section.
-
-    Args:
-        truth: the document.
-        svc: the service.
-        kind: `subscribe_to` or `publish_to`.
+    Yield nothing if the service has no section. `kind` is `subscribe_to` or `publish_to`.
     """
     service = truth.services.get(svc)
     if service is None:
@@ -260,5 +251,4 @@ def _find_access_points(truth: Truth, svc: str, kind: str) -> Iterator[tuple[Pla
 
 
 def _heartbeat_place(svc: str, *key: str) -> Place:
-    """Return the place of a service's heartbeat, or of a key in it."""
     return ("services", svc, "heartbeat", *key)

@@ -1,7 +1,8 @@
 """Recognise secrets in a truth, and the form `"env:NAME"` that stands for the value of a variable. Pure.
 
-A truth must hold no secret: it is printed, stored in fifty revisions and read by every agent. Not here:
-reading the environment, or the files of `<NAME>_FILE` variables; `resolve_references` takes their values.
+A truth must hold no secret, because it is printed, stored in fifty revisions and read by every agent. Not
+here: reading the environment, or the files of `<NAME>_FILE` variables; `resolve_references` takes their
+    values.
 """
 
 import re
@@ -43,7 +44,7 @@ def is_reference(text: str) -> bool:
 
 
 def parse_reference(value: Any) -> str | None:
-    """Return NAME if the value is `"env:NAME"`, else None."""
+    """Return NAME if the value is `"env:NAME"`, otherwise None."""
     match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
     return None if match is None else match[1]
 
@@ -60,12 +61,8 @@ def has_url_password(text: str) -> bool:
 def resolve_references(value: Any, environ: Mapping[str, str]) -> Any:
     """Return the value with each `"env:NAME"` in it, at any depth, replaced by the value of that variable.
 
-    Args:
-        value: a setting; lists and objects in it are copied.
-        environ: the variables and their values.
-
-    Raises:
-        LookupError: a variable is not set; the message names it.
+    `value` is a setting; lists and objects in it are copied. Raises LookupError if a variable is not set; the
+    message names it.
     """
     if isinstance(value, str):
         match = _REFERENCE.fullmatch(value)

@@ -66,7 +66,7 @@ def _describe_changed_entries(old: Mapping[str, Any], new: Mapping[str, Any]) ->
 
 
 def _describe_changed_fields(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
-    """Yield each field that differs: with old and new value if these are short, else only the name.
+    """Yield each field that differs: with old and new value if these are short, otherwise only the name.
 
     Args:
         old: a dataclass.
@@ -86,7 +86,7 @@ def _describe_changed_fields(old: Any, new: Any, prefix: str = "") -> Iterator[s
 
 
 def _is_short(value: Any) -> bool:
-    """Return True if a value can be shown: None, a boolean, a number, a text of up to 60 characters."""
+    """Return True for None, a boolean, a number, and a text of up to 60 characters."""
     return (
         value is None
         or isinstance(value, (bool, int, float))
@@ -95,5 +95,5 @@ def _is_short(value: Any) -> bool:
 
 
 def _format_short(value: Any) -> str:
-    """Format a plain value: `default` for None, else without credentials."""
+    """Format a plain value: `default` for None, otherwise without credentials."""
     return "default" if value is None else f"{value:g}" if isinstance(value, float) else format_value(value)

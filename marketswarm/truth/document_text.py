@@ -29,7 +29,7 @@ def find_lines(text: str, problems: Iterable[Problem]) -> dict[Problem, int]:
     """Return the line of each problem, counted from 1.
 
     A problem with what is missing has the line of the nearest object around it. A problem of the whole
-    document has no line, unless the text is no JSON.
+    document has no line, unless the text is not JSON.
     """
     found: dict[Problem, int] = {}
     places: dict[str, int | None] = {}
@@ -63,7 +63,6 @@ def insert_service(text: str, svc: str, section: Mapping[str, Any]) -> str | Non
 
 
 def _list_ancestors(path: str) -> Iterator[str]:
-    """Yield a path as text, and the paths around it, the nearest first."""
     while path and path != WHOLE_DOCUMENT:
         yield path
         path = path[: max(path.rfind("."), path.rfind("["), 0)]
@@ -99,7 +98,7 @@ def _walk(text: str) -> Iterator[_Mark]:
 
 
 def _parse_key(word: str) -> str:
-    """Return the key that a word stands for; the word itself if it is no JSON text."""
+    """Return the key that a word stands for; the word itself if it is not a JSON text."""
     try:
         return str(json.loads(word))
     except ValueError:

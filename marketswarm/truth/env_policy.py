@@ -104,9 +104,8 @@ def parse_destination(url: str) -> Destination | None:
 def find_refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield option and reason for each option of a channel that no environment can permit.
 
-    Args:
-        options: a channel's object in the truth, with its `type`. A channel of an unknown type yields
-            nothing.
+    `options` is a channel's object in the truth, with its `type`. A channel of an unknown type yields
+    nothing.
     """
     kind = options.get("type")
     names = OPTION_VARIABLES.get(kind) if isinstance(kind, str) else None
@@ -130,10 +129,7 @@ def find_conditional_options(options: Mapping[str, Any]) -> Iterator[tuple[str, 
     """Yield option and reason for each variable that only the notifier's environment can permit.
 
     These are the variables in a channel whose `url` or `host` the truth itself gives. Yield nothing if
-    `find_refusals` yields anything.
-
-    Args:
-        options: a channel's object in the truth, with its `type`.
+    `find_refusals` yields anything. `options` is a channel's object in the truth, with its `type`.
     """
     destination_option = next((each for each in ("url", "host") if isinstance(options.get(each), str)), None)
     if (
@@ -158,11 +154,8 @@ def find_conditional_options(options: Mapping[str, Any]) -> Iterator[tuple[str, 
 def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the options of a channel with the values of the variables that they name.
 
-    Options of an unknown type are returned unchanged.
-
-    Args:
-        options: a channel's object in the truth, with its `type`.
-        environ: the variables of the notifier.
+    Options of an unknown type are returned unchanged. `options` is a channel's object in the truth, with its
+    `type`.
 
     Raises:
         VariableRefused: the channel may not use a variable, or not send its value to its destination.
@@ -194,11 +187,7 @@ def may_take_market_key(url: str, environment: tuple[str | None, ...]) -> bool:
     """Return True if the key of the market data API may be sent to a URL of the truth.
 
     The URL must be the API's own, encrypted and on port 443, or have the destination of a URL in
-    `environment`.
-
-    Args:
-        url: the URL that the truth gives.
-        environment: the URLs that the environment gives; None for a variable that is not set.
+    `environment`. `environment` has the URLs that the environment gives; None for a variable that is not set.
     """
     destination = parse_destination(url)
     if destination is None:
@@ -216,13 +205,7 @@ def _is_allowed_variable(kind: Any, option: str, name: str, names: Mapping[str, 
 
     That is the variable in `names`, or one of the operator's own: it begins with `PREFIX`, is not in
     `RESERVED_NAMES`, and ends in `_HOST` for the option `host`. A channel of type `exec` may name no such
-    variable.
-
-    Args:
-        kind: the type of the channel.
-        option: the option.
-        name: the variable.
-        names: the entry of `OPTION_VARIABLES` for that type.
+    variable. `names` is the entry of `OPTION_VARIABLES` for that type.
     """
     if name == names.get(option):
         return True
@@ -236,7 +219,6 @@ def _is_allowed_variable(kind: Any, option: str, name: str, names: Mapping[str, 
 
 
 def _format_allowed_variables(kind: Any, option: str, names: Mapping[str, str]) -> str:
-    """Return the remedy for an option that names a wrong variable: which ones it may name."""
     own = f'"env:{PREFIX}…{"_HOST" if option == "host" else ""}"' if kind != "exec" else ""
     declared = f'"env:{names[option]}"' if option in names else ""
     words = " or ".join(filter(None, (declared, own)))
@@ -246,11 +228,7 @@ def _format_allowed_variables(kind: Any, option: str, names: Mapping[str, str]) 
 
 
 def _get_variable(name: str, environ: Mapping[str, str]) -> str:
-    """Return the value of a variable.
-
-    Raises:
-        LookupError: it is not set; the message names it.
-    """
+    """Return the value of a variable. Raises LookupError if it is not set; the message names it."""
     if name not in environ:
         raise LookupError(f"the truth asks for {name}, which is not set in the environment")
     return environ[name]
@@ -280,7 +258,7 @@ def _find_destination(kind: str, options: Mapping[str, Any]) -> Destination | No
 
 
 def _parse_number(value: Any) -> int | None:
-    """Return a value of 1 to 5 digits as an integer, else None."""
+    """Return a value of 1 to 5 digits as an integer, otherwise None."""
     text = str(value)
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
@@ -290,12 +268,6 @@ def _may_be_sent(kind: str, name: str, destination: Destination, environ: Mappin
 
     That must be an encrypted address of the channel's provider, or be named beside the variable, or be listed
     in NOTIFY_ALLOWED_HOSTS.
-
-    Args:
-        kind: the type of the channel.
-        name: the variable.
-        destination: the destination.
-        environ: the variables of the notifier.
     """
     is_provider = (
         destination.host in PROVIDER_HOSTS.get(kind, ())
@@ -330,10 +302,8 @@ def _is_named_beside(name: str, destination: Destination, environ: Mapping[str, 
 def _is_listed(destination: Destination, listed: str) -> bool:
     """Return True if a list of hosts contains the destination.
 
-    Args:
-        destination: the destination.
-        listed: entries with commas between them: `host`, `host:port`, or a URL. Without encryption, a host
-            must be listed as a URL (`http://host`), unless it is this machine.
+    `listed` has entries with commas between them: `host`, `host:port`, or a URL. Without encryption, a host
+    must be listed as a URL (`http://host`), unless it is this machine.
     """
     for entry in filter(None, map(str.strip, listed.split(","))):
         listed_url = parse_destination(entry) if "://" in entry else None

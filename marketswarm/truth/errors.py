@@ -67,7 +67,6 @@ class Findings:
         self._wrong.add(place)
 
     def add_warning(self, place: Place, message: str) -> None:
-        """Note a warning, which is no reason to refuse the document."""
         self._warnings.append((place, message))
 
     def has_error_at(self, *places: Place) -> bool:
@@ -166,7 +165,7 @@ def find_nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def _simplify(name: str) -> str:
-    """Return the part of a name that is compared with others."""
+    """Cut a name and unify its spelling, so that similar names are compared."""
     return name[:_COMPARED_CHARS].lower().replace("-", "_")
 
 
@@ -194,7 +193,6 @@ def _format_text(value: str) -> str:
 
 
 def _sort_problems(notes: Iterable[tuple[Place, str]], document: Any) -> tuple[Problem, ...]:
-    """Return the noted places and messages as problems, each once, in the order of the document."""
     ranks: dict[int, dict[str, int]] = {}
 
     def sort_key(note: tuple[Place, str]) -> list[tuple[int, str]]:

@@ -26,7 +26,6 @@ class Key:
 
     @property
     def is_pattern(self) -> bool:
-        """Whether the name is a pattern."""
         return "*" in self.name
 
     def covers(self, other: "Key") -> bool:
@@ -74,19 +73,18 @@ class Flows:
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
-        """Every key of `edges`, each once, in the order of the truth."""
         return tuple(dict.fromkeys(edge.key for edge in self.edges))
 
     def writers(self, key: Key) -> tuple[str, ...]:
-        """Return the services that write a key, by its name or by a pattern that covers it."""
+        """Count a service that writes a pattern which covers the key."""
         return self._find_services("writes", key)
 
     def readers(self, key: Key) -> tuple[str, ...]:
-        """Return the services that read a key, by its name or by a pattern that covers it."""
+        """Count a service that reads a pattern which covers the key."""
         return self._find_services("reads", key)
 
     def _find_services(self, does: Access, key: Key) -> tuple[str, ...]:
-        """Return the services that write or read the key, or a pattern that covers it; each once."""
+        """Count patterns that cover the key; name each service once."""
         by_name = self._by_key.get((does, key), ())
         others = (
             svc
@@ -106,7 +104,6 @@ class Flows:
 
     @cached_property
     def _by_pattern(self) -> Mapping[tuple[Access, Key], tuple[str, ...]]:
-        """Those entries of `_by_key` whose keys are patterns."""
         return {(does, key): found for (does, key), found in self._by_key.items() if key.is_pattern}
 
 
@@ -151,16 +148,14 @@ def format_names(names: Iterable[str]) -> str:
 
 
 def _build_edges(svc: str, does: Access, points: Iterable[AccessPoint]) -> Iterable[Edge]:
-    """Return an edge from the service to the key of each access point."""
     return (Edge(svc, does, Key(point.bus, point.key)) for point in points)
 
 
 def _has_matching_writer(flows: Flows, key: Key) -> bool:
-    """Return True if `key` is a pattern and a service writes a key that matches it."""
     return key.is_pattern and any(key.covers(edge.key) for edge in flows.edges if edge.does == "writes")
 
 
 def _hint_at_other_bus(flows: Flows, key: Key) -> str:
-    """Return ` (SVC writes KEY on BUS)` if a service writes a key of that name, else an empty text."""
+    """Return ` (SVC writes KEY on BUS)` if a service writes a key of that name, otherwise an empty text."""
     others = [edge for edge in flows.edges if edge.does == "writes" and edge.key.name == key.name]
     return f" ({others[0].svc} writes {key.name} on {others[0].key.bus})" if others else ""

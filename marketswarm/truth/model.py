@@ -42,7 +42,7 @@ MAX_REPLICAS: Final = 100
 
 # the type of our own validation errors: `parse.py` puts the wrong value in front of the message
 _FIELD_ERROR: Final = "wrong"
-# slots: a hundred thousand services take a tenth of the memory that models with dictionaries would
+# slots, because a hundred thousand services take a tenth of the memory that models with dictionaries would
 _CONFIG: Final = ConfigDict(extra="ignore", hide_input_in_errors=True, defer_build=True)
 DEFAULT_TIMEOUT_SEC: Final = 30.0
 BUS_TIMEOUT_SEC: Final = 10.0
@@ -56,8 +56,7 @@ def make_field_error(message: str) -> PydanticCustomError:
 def _parse_seconds(value: Any) -> float:
     """Return a number of seconds, from 0.001 to a year (31536000), as a float.
 
-    Raises:
-        PydanticCustomError: the value is no number, or out of that range.
+    Raises PydanticCustomError if the value is not a number, or out of that range.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or value == math.inf:
         raise make_field_error("is not a positive number of seconds")
@@ -71,8 +70,7 @@ def _parse_seconds(value: Any) -> float:
 def _parse_key_name(value: Any) -> str:
     """Return the name of a key or channel: 1 to 200 printable characters without spaces.
 
-    Raises:
-        PydanticCustomError: the value is no such text.
+    Raises PydanticCustomError if the value is not such a text.
     """
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable() or " " in value:
         raise make_field_error("is not the name of a key or channel: 1 to 200 characters, no spaces")
@@ -82,8 +80,7 @@ def _parse_key_name(value: Any) -> str:
 def _parse_bus_name(value: Any) -> str:
     """Return the name of a bus in an access point: a text of 1 to 200 characters.
 
-    Raises:
-        PydanticCustomError: the value is no such text.
+    Raises PydanticCustomError if the value is not such a text.
     """
     if not isinstance(value, str) or not 0 < len(value) <= 200:
         raise make_field_error(f'is not the name of a bus, such as "{SYSTEM}"')
@@ -93,8 +90,7 @@ def _parse_bus_name(value: Any) -> str:
 def _parse_redis_url(value: Any) -> str:
     """Return a text that is `env:NAME` or a usable URL of a bus.
 
-    Raises:
-        PydanticCustomError: the value is neither.
+    Raises PydanticCustomError if the value is neither.
     """
     if not isinstance(value, str) or not (is_reference(value) or _is_usable_url(value)):
         raise make_field_error(f'is not a Redis URL, such as "redis://{SYSTEM}:6379"')
@@ -130,8 +126,7 @@ def _is_usable_url(url: str) -> bool:
 def _parse_severity(value: Any) -> str:
     """Return the severity: `info`, `warning` or `critical`.
 
-    Raises:
-        PydanticCustomError: the value is no severity.
+    Raises PydanticCustomError if the value is not a severity.
     """
     if not isinstance(value, str) or value not in SEVERITIES:
         remedy = (
@@ -144,8 +139,7 @@ def _parse_severity(value: Any) -> str:
 def _parse_replicas(value: Any) -> int | None:
     """Return a number of processes from 1 to `MOST_REPLICAS`, or None for None.
 
-    Raises:
-        PydanticCustomError: the value is neither.
+    Raises PydanticCustomError if the value is neither.
     """
     if value is None:  # like a missing key: `dataclasses.replace` passes all fields
         return None
@@ -157,8 +151,7 @@ def _parse_replicas(value: Any) -> int | None:
 def _parse_schedule(value: Any) -> str | None:
     """Return a text that is a cron expression or one of systemd's OnCalendar, or None for None.
 
-    Raises:
-        PydanticCustomError: the value is no such text.
+    Raises PydanticCustomError if the value is not such a text.
     """
     if value is None:
         return None
@@ -178,11 +171,7 @@ def _require_schedule(expression: str) -> None:
 
 
 def _parse_time_zone(value: Any) -> str:
-    """Return the name of a time zone.
-
-    Raises:
-        PydanticCustomError: the value is no such name.
-    """
+    """Return the name of a time zone. Raises PydanticCustomError if the value is not such a name."""
     if not isinstance(value, str):
         raise make_field_error('is not a time zone, such as "Europe/Berlin"')
     try:
@@ -194,8 +183,7 @@ def _parse_time_zone(value: Any) -> str:
 def _parse_fleet_name(value: Any) -> str:
     """Return the name of a fleet: 1 to 63 printable characters.
 
-    Raises:
-        PydanticCustomError: the value is no such text.
+    Raises PydanticCustomError if the value is not such a text.
     """
     if not isinstance(value, str) or not 0 < len(value) <= 63 or not value.isprintable():
         raise make_field_error("is not the name of a fleet: 1 to 63 characters")
@@ -203,11 +191,7 @@ def _parse_fleet_name(value: Any) -> str:
 
 
 def _parse_version(value: Any) -> Literal[1]:
-    """Return the version of the format, 1.
-
-    Raises:
-        PydanticCustomError: the value is another one.
-    """
+    """Return the version of the format, 1. Raises PydanticCustomError if the value is another one."""
     if isinstance(value, bool) or value != 1:
         raise make_field_error("is not a version that is known here: write 1, or leave it out")
     return 1
@@ -294,7 +278,7 @@ class AccessPoints:
     """The keys and channels that the service reads. For the healer: the heartbeat channels of services that
     have no section."""
     publish_to: tuple[AccessPoint, ...] = ()
-    """The keys and channels that the service writes. For the healer: the first one that is no heartbeat
+    """The keys and channels that the service writes. For the healer: the first one that is not a heartbeat
     channel is the channel of alerts."""
 
 
@@ -401,16 +385,16 @@ class Truth:
     def bus_of(self, svc: str) -> str:
         """Return the name of the bus on which a service beats.
 
-        Raises:
-            KeyError: the truth has no section for the service.
+        Raises KeyError if the truth has no section for the service.
         """
         return self._bus_at(self.services[svc].heartbeat.redis_url)
 
     def timeout_of(self, svc: str, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> float:
         """Return the silence in seconds after which a service is missed.
 
-        That is its own `timeout_sec`, else the healer's `heartbeat_cadence`, else `default_timeout_sec`; for
-        a job with a schedule, the longest pause and its grace. The service need not have a section.
+        That is its own `timeout_sec`, otherwise the healer's `heartbeat_cadence`, otherwise
+        `default_timeout_sec`; for a job with a schedule, the longest pause and its grace. The service need
+        not have a section.
         """
         job = self.job_of(svc)
         if job is not None and (silence_sec := job.longest_silence_sec()) is not None:
@@ -431,8 +415,7 @@ class Truth:
     def interval_of(self, svc: str) -> float:
         """Return the seconds from one beat of a service to the next; for a job, its longest pause.
 
-        Raises:
-            KeyError: the truth has no section for the service.
+        Raises KeyError if the truth has no section for the service.
         """
         job = self.job_of(svc)
         if job is not None and job.schedule is not None:
@@ -440,19 +423,19 @@ class Truth:
         return self.services[svc].heartbeat.interval_sec
 
     def cadence_sec(self) -> float | None:
-        """Return the healer's `heartbeat_cadence` in seconds; None if the truth does not set it."""
+        """The healer's `heartbeat_cadence`; None if the truth does not set it."""
         healer = self.services.get(HEALER)
         return healer.threshold.heartbeat_cadence if healer and healer.threshold else None
 
     def bus_timeout_sec(self) -> float:
-        """Return the time without an answer, in seconds, after which the healer misses a bus."""
+        """Return how long a bus may not answer, in seconds, before the healer misses it."""
         healer = self.services.get(HEALER)
         return healer.threshold.bus_timeout_sec if healer and healer.threshold else BUS_TIMEOUT_SEC
 
     def alert_target(self, default_channel: str) -> tuple[str, str]:
         """Return the bus and the channel of the alerts.
 
-        These are of the first access point in the healer's `publish_to` that is no heartbeat channel; if
+        These are of the first access point in the healer's `publish_to` that is not a heartbeat channel; if
         there is none, system-redis and `default_channel`.
         """
         channels = self._channels()
@@ -466,9 +449,6 @@ class Truth:
 
         A service that only `subscribe_to` names is called like its channel without `:heartbeat`; its interval
         is a third of its timeout.
-
-        Args:
-            default_timeout_sec: the timeout where the truth has none.
         """
         roster = [
             Watch(
@@ -501,13 +481,13 @@ class Truth:
         return points.subscribe_to if kind == "subscribe_to" else points.publish_to
 
     def _channels(self) -> set[str]:
-        """Return the heartbeat channels of all services that have a section."""
         return {service.heartbeat.channel for service in self.services.values()}
 
     def _bus_at(self, url: str) -> str:
         """Return the name of the bus that a heartbeat's URL means.
 
-        That is the bus whose name is the URL's host, in upper or lower case, else a name made from the URL.
+        That is the bus whose name is the URL's host, in upper or lower case, otherwise a name made from the
+        URL.
         """
         host, own_name = _parse_bus_address(url)
         if host in (SYSTEM, MARKET) or host in self.buses:
@@ -540,7 +520,7 @@ class ProbeTarget:
 
 
 def find_probe_targets(truth: Truth) -> Iterator[ProbeTarget]:
-    """Yield the probe targets of all services. Entries that are no objects with a `name` are skipped."""
+    """Skip entries that are not objects with a `name`."""
     for owner, section in truth.services.items():
         for target in _find_target_objects(section):
             yield _build_probe_target(owner, section, target)
@@ -571,7 +551,6 @@ def _build_probe_target(owner: str, section: Service, target: dict[str, Any]) ->
     own.
 
     Args:
-        owner: the name of the service.
         section: the section of the service.
         target: an object in `settings.targets`.
     """
@@ -586,5 +565,4 @@ def _build_probe_target(owner: str, section: Service, target: dict[str, Any]) ->
 
 
 def _keep_texts(value: Any) -> tuple[str, ...]:
-    """Return the texts in a list; none if the value is no list."""
     return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()

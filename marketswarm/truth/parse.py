@@ -112,11 +112,8 @@ def parse_truth(raw: bytes) -> ParsedTruth:
     """Parse and check a document.
 
     Only the bytes decide whether a document is accepted, never the environment: else one agent would apply a
-    truth that another one refuses.
-
-    Raises:
-        TruthError: the document has errors; `problems` holds all of them. No other exception is raised,
-            whatever the bytes.
+    truth that another one refuses. Raises TruthError if the document has errors; `problems` holds all of
+    them. No other exception is raised, whatever the bytes.
     """
     checked = check_document(raw)
     if checked.errors:
@@ -128,8 +125,7 @@ def parse_truth(raw: bytes) -> ParsedTruth:
 def check_document(raw: bytes) -> CheckedDocument:
     """Parse and check a document like `parse_truth`, but return its errors and a truth of its right parts.
 
-    Raises:
-        TruthError: the bytes are no JSON, or too many.
+    Raises TruthError if the bytes are not JSON, or too many.
     """
     document, duplicates = decode_document(raw)
     findings = Findings()
@@ -146,8 +142,7 @@ Duplicates = dict[int, list[str]]  # by an object's `id`: the keys that it was g
 def decode_document(raw: bytes) -> tuple[Any, Duplicates]:
     """Decode the document to plain values; return also the keys that an object was given more than once.
 
-    Raises:
-        TruthError: the bytes are no JSON in UTF-8, or more than `MAX_BYTES`.
+    Raises TruthError if the bytes are not JSON in UTF-8, or more than `MAX_BYTES`.
     """
     if len(raw) > MAX_BYTES:
         raise _make_document_error(f"{len(raw)} bytes are more than the {MAX_BYTES} that a truth may have")
@@ -197,8 +192,6 @@ class _ValueChecker:
         """Check all entries of an object or a list, at any depth.
 
         Args:
-            place: the place of the object or list.
-            holder: the object or list.
             secret: whether a key above says that texts at this place are secrets.
             number: whether a key above says that numbers at this place are secrets too.
         """
@@ -218,7 +211,7 @@ class _ValueChecker:
             if has_url_password(key):
                 self._findings.add_error((*place, key), f"the key is {CREDENTIAL_IN_URL}")
             if holds_names and isinstance(value, dict):
-                # a service may be called token_maker: that makes no value in its section a secret
+                # a service may be called token_maker, which makes no value in its section a secret
                 self.check_entries((*place, key), value, secret=False, number=False)
             else:
                 is_secret = secret or is_secret_key(key)
@@ -231,7 +224,6 @@ class _ValueChecker:
                 )
 
     def _check_value(self, place: Place, step: str | int, value: Any, *, secret: bool, number: bool) -> None:
-        """Check one entry: the `value` under the key or index `step` of the object or list at `place`."""
         if isinstance(value, str):
             if secret or "://" in value or not value.isascii():
                 self._check_text((*place, step), value, secret=secret)
@@ -254,7 +246,6 @@ class _ValueChecker:
 
 
 def _is_unicode(text: str) -> bool:
-    """Return True unless the text holds half a surrogate pair."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -263,13 +254,11 @@ def _is_unicode(text: str) -> bool:
 
 
 def _parse_number(digits: str) -> int | float:
-    """Return the integer that JSON wrote as `digits`; a float if it has 400 digits or more."""
     # Python refuses integers of more than 4,300 digits, and no reader needs one of 400
     return int(digits) if len(digits) < 400 else float(digits)
 
 
 def _make_document_error(message: str) -> TruthError:
-    """Return a TruthError with one error, about the document as a whole."""
     return TruthError([Problem(WHOLE_DOCUMENT, message)])
 
 
@@ -303,13 +292,11 @@ def _find_sections(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the object of each section of a kind.
 
-    Note an error if there are no `services`, and for each section that has a wrong name or is no object; a
-    section with a wrong name is yielded nevertheless.
+    Note an error if there are no `services`, and for each section that has a wrong name or is not an object;
+    a section with a wrong name is yielded nevertheless.
 
     Args:
-        document: the decoded document.
         kind: `services` or `buses`.
-        names: the pattern of a right name.
         findings: takes the errors and warnings.
     """
     if kind not in document:
@@ -365,7 +352,7 @@ def _build_service(place: Place, name: str, section: dict[str, Any], findings: F
     def add_channel(values: dict[str, Any]) -> dict[str, Any]:
         """Return a section whose heartbeat has the default channel, and `said`: the keys that it sets.
 
-        Return a section unchanged if its heartbeat is no object.
+        Return a section unchanged if its heartbeat is not an object.
         """
         beat = values.get("heartbeat", {})
         if not isinstance(beat, dict):
@@ -388,7 +375,6 @@ def _build_bus(place: Place, section: dict[str, Any], findings: Findings) -> Bus
 
 
 def _get_items(value: Any) -> Sequence[Any]:
-    """Return the value if it is a list, else an empty sequence."""
     return value if isinstance(value, list) else ()
 
 
@@ -409,11 +395,8 @@ def _validate(
     """Validate `values`. Note the wrong parts, leave them out, and validate the rest.
 
     Args:
-        adapter: the type to build.
         place: the place of the values in the document.
-        values: the decoded values.
         findings: takes the errors.
-        add_defaults: adds defaults to the values before each validation.
 
     Returns:
         The value built from the right parts; None if `values` as a whole, or what is left of it, is wrong.
@@ -434,7 +417,6 @@ def _validate(
 
 
 def _format_message(place: Place, error: ErrorDetails) -> str:
-    """Return the message of a validation error: the value found at `place`, and what is wrong with it."""
     if error["type"] == "missing":
         return _MISSING.get(str(place[-1]), "missing")
     found_text = format_found(place, error["input"])
@@ -465,12 +447,10 @@ def _remove_wrong_values(values: Any, errors: Iterable[ErrorDetails]) -> Any:
 
 
 def _copy_value(value: Any) -> Any:
-    """Return a copy of the value in which all lists and objects are copied too."""
     if isinstance(value, dict):
         return {key: _copy_value(inner) for key, inner in value.items()}
     return [_copy_value(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _format_kind(value: Any) -> str:
-    """Return `text` for a text; format any other value by `format_value`."""
     return "text" if isinstance(value, str) else format_value(value)

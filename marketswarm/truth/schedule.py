@@ -41,7 +41,7 @@ _MAX_SKIPPED: Final = 10_000  # runs of the repeated hour that a start in its se
 
 
 class ScheduleError(ValueError):
-    """A text is no schedule, or no time zone. The message follows the text: `is not …`."""
+    """A text is not a schedule, or not a time zone. The message follows the text: `is not …`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Schedule:
             return
 
     def next_run(self, after: float) -> float | None:
-        """Return the first scheduled time after `after`; None if there is none any more."""
+        """Return None if the schedule has no time after `after`."""
         return next(self.runs_after(after), None)
 
     def longest_pause_sec(self) -> float:
@@ -104,8 +104,7 @@ class JobRule:
 def parse_schedule(expression: str, time_zone: str = "UTC") -> Schedule:
     """Return the schedule of an expression in a time zone.
 
-    Raises:
-        ScheduleError: the expression is none, or has no two runs.
+    Raises ScheduleError if the expression is not valid, or has fewer than two runs.
     """
     if not 0 < len(expression) <= MAX_SCHEDULE_CHARS or not expression.isprintable():
         raise ScheduleError('is not a schedule, such as "0 3 * * *" or "Mon..Fri 18:30"')
@@ -124,15 +123,14 @@ def parse_schedule(expression: str, time_zone: str = "UTC") -> Schedule:
 
 @lru_cache(maxsize=1)
 def _list_time_zones() -> list[str]:
-    """Return the names of all time zones: to look for them reads many folders."""
+    """Return all names; finding them reads many folders."""
     return sorted(available_timezones())
 
 
 def require_time_zone(name: str) -> str:
     """Return the name of a time zone of the IANA database.
 
-    Raises:
-        ScheduleError: there is no such zone; the message names the nearest one.
+    Raises ScheduleError if there is no such zone; the message names the nearest one.
     """
     try:
         ZoneInfo(name)
@@ -168,7 +166,6 @@ def _iterate(expression: str, start: datetime) -> Iterator[datetime]:
 
 
 def _is_time_zone(name: str) -> bool:
-    """Return True if `name` is a time zone."""
     try:
         require_time_zone(name)
     except ScheduleError:
@@ -178,11 +175,11 @@ def _is_time_zone(name: str) -> bool:
 
 @lru_cache(maxsize=MAX_KNOWN)
 def _measure_longest_pause(expression: str) -> float:
-    """Return the longest pause of the first runs, in seconds; if they span less than a year, of a year more.
+    """Return an upper limit of the time between two runs, in seconds, from the first runs and a year more.
 
-    For a year from the last of these runs, some midnights are followed to their next run: each one for five
-    weeks, then two a month. A pause that includes such a midnight counts up to a day longer than it is. All
-    this is measured in UTC, which is fast.
+    If the first runs span less than a year, the year after the last of them is sampled: from some midnights
+    to the next run, each midnight for five weeks, then two a month. A pause that is found from a midnight
+    counts up to a day longer than it is. All this is measured in UTC, which is fast.
     """
     plain = Schedule(expression)
     runs = [REFERENCE]
