@@ -26,19 +26,17 @@ class BusView:
 
     @property
     def truth_pattern(self) -> str:
-        """The ACL pattern of the truth's key."""
         return escape_pattern(self.truth_key)
 
     @property
     def alerts(self) -> str:
-        """The name of the channel of alerts, unescaped; the channel has the same name on every bus."""
+        """The unescaped name, which is the same on every bus."""
         return self.truth.alert_target(self.alert_channel)[1]
 
     def beat_pattern(self, svc: str) -> str | None:
         """Return the ACL pattern of a service's heartbeat channel; None if the service beats on another bus.
 
-        Raises:
-            KeyError: the truth has no section for the service.
+        Raises KeyError if the truth has no section for the service.
         """
         here = self.truth.bus_of(svc) == self.bus
         return escape_pattern(self.truth.services[svc].heartbeat.channel) if here else None

@@ -66,7 +66,7 @@ def format_acl_file(users: Iterable[User], hashes: Mapping[str, str]) -> str:
 
     Raises:
         KeyError: a user needs a password and has no hash.
-        ValueError: a hash is no SHA-256 in hex.
+        ValueError: a hash is not a SHA-256 in hex.
     """
     return "".join(f"{_format_user(user, hashes)}\n" for user in users)
 
@@ -76,7 +76,7 @@ def _format_user(user: User, hashes: Mapping[str, str]) -> str:
 
     Raises:
         KeyError: the user needs a password and has no hash.
-        ValueError: its hash is no SHA-256 in hex.
+        ValueError: its hash is not a SHA-256 in hex.
     """
     if user.needs_password and not PASSWORD_HASH.fullmatch(hashes[user.name]):
         raise ValueError(f"the hash of {user.name} is no SHA-256 in hexadecimal")

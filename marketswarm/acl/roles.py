@@ -192,7 +192,7 @@ def may_board_seed(truth: Truth) -> bool:
 
 
 def _grant_source_reads() -> tuple[Grant, ...]:
-    """Return the grants to read what the sources share: who rests, and what is left of each one's limits."""
+    """Return the grants to read what the sources share: which one is paused, and what each limit leaves."""
     return (
         Grant("hmget", (source_breaker_key("*"),), mode="R"),
         Grant("hgetall", (source_account_key("*"),), mode="R"),
@@ -215,7 +215,6 @@ def _grant_pings(view: BusView) -> tuple[Grant, ...]:
 
 
 def _grant_operator_writes() -> tuple[Grant, ...]:
-    """Return the grants to edit silences, to send requests to the notifier and to read its answers."""
     return (
         Grant("hset hdel", (NOTIFIER_SILENCES,), mode="W"),
         Grant("xadd", (NOTIFIER_REQUESTS,), mode="W"),
@@ -256,7 +255,6 @@ def _grant_monitor(
 
     Args:
         listener: the monitor, `healer` or `sentinel`.
-        view: the bus.
         health_keys: patterns of the health keys that it writes and deletes.
         beat_keys: patterns of the keys of last beats, and of last runs, that it reads.
         channels: patterns of the channels that it subscribes to besides its canary's.
@@ -270,7 +268,7 @@ def _grant_monitor(
         Grant("hmget hget hset hdel hscan incr set type del", own_keys),
         Grant("set del", health_keys, mode="W"),
         Grant("getrange type pttl", beat_keys, mode="R"),
-        # TYPE and DEL: a monitor replaces a log that is no stream. A user with XADD could empty the log by
+        # TYPE and DEL: a monitor replaces a log that is not a stream. A user with XADD could empty the log by
         # MAXLEN anyway.
         Grant("xadd xdel type del", (ALERT_LOG,), mode="W"),
         Grant("xinfo|groups", (ALERT_LOG,), mode="R"),

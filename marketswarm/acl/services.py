@@ -3,9 +3,9 @@
 A service may use all data commands on the keys that it writes, and on the keys `<key>:…`, where it keeps its
 state. It may only read the keys that it subscribes to.
 
-A user's rights can't name a consumer group: whoever may read by one group of a stream can take, acknowledge
-and skip the entries of all its groups. So only a service that reads by a group has the commands for it, and
-on the alert log, by which people are notified, the notifier alone.
+A user's rights can't name a consumer group: a user who may read by one group of a stream can take,
+acknowledge and skip the entries of all its groups. So only a service that reads by a group has the commands
+for it, and on the alert log, by which people are notified, the notifier alone.
 """
 
 from collections.abc import Iterable, Iterator
@@ -57,7 +57,7 @@ _DEAD_LETTERS: Final = ("vexy_ai", "archive")
 _DATA_COMMANDS: Final = (
     "@string @hash @list @set @sortedset @stream @bitmap @hyperloglog @geo"
     " del unlink exists type touch expire pexpire expireat pexpireat persist ttl pttl -@dangerous"
-    # XREADGROUP is there: a user who may only read a key may take the entries of its groups
+    # XREADGROUP is there, because a user who may only read a key may take the entries of its groups
     " -xreadgroup -xack -xclaim -xautoclaim -xgroup -xsetid"
 )
 """What may be done to keys; of a stream, all but to use its consumer groups."""
@@ -65,11 +65,11 @@ _GROUP_COMMANDS: Final = (
     "xreadgroup xack xclaim xautoclaim xgroup|create xgroup|createconsumer xgroup|delconsumer"
 )
 _DESTROY_GROUP: Final = "xgroup|destroy"
-"""For writers: a group that nobody reads by any more can hold up the writer of a stream."""
+"""For writers: a group without readers can hold up the writer of a stream."""
 _POSITION_READERS: Final = ("bars", "board", "massive", "mesh", "rss_agg", "sources")
 """Those of our own services that read no stream by a group."""
 _NO_STREAMS: Final = (MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, MESH_TOPOLOGY, MESH_FLOW)
-"""Keys that are no streams: who may make a group may make one there before the owner has written it."""
+"""Keys that are not streams. A user who may make a group may make one there before the owner writes it."""
 
 # what our own services write if the truth names no key with the same last part: (bus, key) by service
 DEFAULT_WRITES: Final = {
@@ -154,8 +154,7 @@ def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
 def grant_access_points(svc: str, view: BusView) -> tuple[Grant, ...]:
     """Return the grants to write and read the keys and channels of a service's access points on this bus.
 
-    Raises:
-        KeyError: the truth has no section for the service.
+    Raises KeyError if the truth has no section for the service.
     """
     return (*_grant_writes(svc, view), *_grant_reads(svc, view))
 
@@ -189,7 +188,6 @@ def grant_market_operation(view: BusView) -> Iterator[Grant]:
 
 
 def _list_keys(points: Iterable[AccessPoint], view: BusView, *like: str) -> tuple[str, ...]:
-    """Return the patterns of those points on this bus that stand for one of the default keys `like`."""
     wanted = {_get_last_part(key) for key in like}
     found = (one.key for one in points if one.bus == view.bus and _get_last_part(one.key) in wanted)
     return tuple(dict.fromkeys(escape_pattern(key, keep_wildcards=True) for key in found))
@@ -203,7 +201,7 @@ def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
     massive.
     """
     points = view.truth.services[svc].access_points.publish_to
-    if svc == "massive":  # the healer publishes its alerts: only older truths name the channel
+    if svc == "massive":  # the healer publishes its alerts, so only older truths name the channel
         points = tuple(point for point in points if point.key not in (view.alerts, ALERT_LOG))
     found = [*_drop_heartbeats(points, view), *_find_missing_defaults(points, DEFAULT_WRITES.get(svc, ()))]
     dead = next(
@@ -254,7 +252,6 @@ def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
 
 
 def _is_read_by_group(svc: str, pattern: str) -> bool:
-    """Return True if a service may read the keys of an ACL pattern by a consumer group."""
     others = (ALERT_LOG, *_NO_STREAMS)
     if svc in _POSITION_READERS or any(fnmatchcase(key, pattern) for key in others):
         return False
@@ -263,7 +260,7 @@ def _is_read_by_group(svc: str, pattern: str) -> bool:
 
 
 def _follows_alert_log(svc: str, view: BusView) -> bool:
-    """Return True if a service is archive, which stores its position in the alert log, and this its bus."""
+    """Return True for archive, which stores its position in the alert log, if that log is on this bus."""
     return svc == "archive" and bool(_list_keys(_find_read_points(svc, view), view, ALERT_LOG))
 
 
@@ -274,7 +271,6 @@ def _is_relayed(svc: str, view: BusView) -> bool:
 
 
 def _find_read_points(svc: str, view: BusView) -> list[AccessPoint]:
-    """Return the access points that a service reads on any bus, without heartbeat channels, with defaults."""
     points = view.truth.services[svc].access_points.subscribe_to
     return [*_drop_heartbeats(points, view), *_find_missing_defaults(points, _DEFAULT_READS.get(svc, ()))]
 
@@ -294,7 +290,7 @@ def _build_key_patterns(svc: str, key: str) -> Iterator[str]:
 
 
 def _drop_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterator[AccessPoint]:
-    """Return those of `points` whose key is no heartbeat channel.
+    """Return those of `points` whose key is not a heartbeat channel.
 
     A heartbeat channel ends in `:heartbeat` or is the channel of a service's section.
     """

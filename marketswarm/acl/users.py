@@ -25,8 +25,7 @@ class AclError(ValueError):
 def user_names(truth: Truth) -> tuple[str, ...]:
     """Return the names of all users of the truth but `default`: each service, `bootstrap` and `operator`.
 
-    Raises:
-        AclError: a service is called like one of the reserved users.
+    Raises AclError if a service is called like one of the reserved users.
     """
     for svc in truth.services:
         if svc in _RESERVED_NAMES:
@@ -45,11 +44,9 @@ def build_users(
     """Return all users of a bus. Every service has a user on every bus, since each bus holds the truth.
 
     Args:
-        truth: the document.
         bus: the name of the bus in the truth.
-        truth_key: the key of the truth (TRUTH_REDIS_KEY).
         alert_channel: the channel of alerts if the truth names none (ALERT_CHANNEL).
-        closed: whether `default` needs a password too, so that nobody reads without one.
+        closed: whether `default` needs a password too, so that no client reads without one.
 
     Raises:
         AclError: a service is called like one of the reserved users, or `truth_key` or `alert_channel` has a
@@ -79,7 +76,6 @@ def build_users(
 
 
 def _build_service_user(svc: str, view: BusView) -> User:
-    """Return the ACL user of a service, with the grants of its role if it has one (healer, mesh, …)."""
     role = roles.ROLES.get(svc)
     grants = role(view) if role else grant_work(svc, view)
     root = _COMMON_COMMANDS
@@ -91,7 +87,7 @@ def _build_service_user(svc: str, view: BusView) -> User:
 
 
 def _add_commands(root: Grant, more: str) -> Grant:
-    """Return a grant without keys, of the commands of `root` and of `more` (ACL names between blanks)."""
+    """`more` has ACL names of commands, separated by blanks."""
     return Grant(f"{root.commands} {more}")
 
 
