@@ -1,5 +1,5 @@
 """What was up, down and unknown, and for how long: spans of the last hours, sums of each hour of a year.
 
-The board records the history (`services/board`), and whoever shows it reads it: the board's pages, and
+The board records the history (`services/board`), and these read it: the board's pages, and
 `marketswarm history`.
 """

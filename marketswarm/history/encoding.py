@@ -37,11 +37,10 @@ _MAX_HOUR: Final = MAX_EPOCH // HOUR_SEC
 
 
 class UnreadableHistoryError(ValueError):
-    """A stored value is no history."""
+    """A stored value is not a history."""
 
 
 def encode_service(record: ServiceHistory) -> bytes:
-    """Return the record of a service as bytes."""
     numbers = [_SERVICE_FORMAT, record.first, 0 if record.gone_at is None else record.gone_at + 1]
     numbers += (0 if record.bus is None else record.bus + 1, record.moved_at)
     numbers.append(len(record.outages))
@@ -77,7 +76,6 @@ def parse_service(raw: bytes) -> ServiceHistory:
 
 
 def encode_timeline(timeline: Timeline) -> bytes:
-    """Return the timeline of a bus, or of the healer, as bytes."""
     return _encode_numbers([_FORMAT, *_timeline_numbers(timeline)])
 
 
@@ -118,7 +116,7 @@ def parse_hours(raw: bytes, period: int) -> list[Run]:
 
 
 def encode_progress(final: int, listening: Listening) -> bytes:
-    """Return, as JSON, how far hours are finished, and what is known of the healer's presence."""
+    """Return JSON: how far hours are finished, and what is known of the healer's presence."""
     heard = [list(one) for one in listening.heard]
     return orjson.dumps({"final": final, "until": listening.until, "heard": heard})
 
@@ -150,7 +148,6 @@ def parse_progress(raw: bytes) -> tuple[int, Listening]:
 
 
 def _timeline_numbers(timeline: Timeline) -> Iterator[int]:
-    """Yield the numbers that stand for a timeline."""
     yield timeline.begin
     yield _STATES.index(timeline.state) << 1 | timeline.refused
     facts = timeline.facts[-MAX_FACTS:]
@@ -179,7 +176,7 @@ def _parse_timeline(numbers: Iterator[int]) -> Timeline:
 
 
 def _encode_numbers(numbers: Iterable[int]) -> bytes:
-    """Return numbers, none below 0, as bytes."""
+    """No number may be below 0."""
     found = bytearray()
     for number in numbers:
         left = number
@@ -222,5 +219,4 @@ def _require_end(numbers: Iterator[int]) -> None:
 
 
 def _is_count(value: Any, most: int) -> bool:
-    """Return True if `value` is a whole number from 0 to `most`."""
     return type(value) is int and 0 <= value <= most

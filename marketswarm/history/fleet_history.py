@@ -63,12 +63,12 @@ _SERVICE_KINDS: Final = frozenset(
 
 
 def bus_subject(bus: str) -> str:
-    """Return the name under which the hours of a bus are kept; no service's name has a colon."""
+    """Return the key of a bus's hours; no service's name has a colon."""
     return f"bus:{bus}"
 
 
 def bus_number(bus: str) -> int:
-    """Return the number by which the record of a service names its bus, below 2**32."""
+    """Return the number, below 2**32, by which the record of a service names its bus."""
     return crc32(bus.encode())
 
 
@@ -90,7 +90,7 @@ class ServiceHistory:
 
     @property
     def is_quiet(self) -> bool:
-        """True if its spans are those of its bus."""
+        """True if the spans are those of the bus."""
         return self.timeline.is_quiet and self.moved_at <= self.timeline.begin
 
 
@@ -104,7 +104,6 @@ class UnsavedChanges:
     progress: bool = False
 
     def __bool__(self) -> bool:
-        """Return True if anything changed."""
         return bool(self.services or self.buses or self.hours or self.progress)
 
 
@@ -168,7 +167,7 @@ class FleetHistory:
         return new
 
     def _add_services(self, bus_of: Mapping[str, str], now: int) -> list[str]:
-        """Begin the history of services that are new, and note on which bus each is; return the new ones."""
+        """Begin the history of new services, and note on which bus each is; return the new ones."""
         new = [svc for svc in bus_of if svc not in self.services]
         first = max(self.final, now // HOUR_SEC)
         for svc in new:
@@ -217,11 +216,10 @@ class FleetHistory:
             self.changes.hours.update((svc, period) for period in range(low, high + 1))
 
     def _find_bus(self, record: ServiceHistory) -> str | None:
-        """Return the bus that the record of a service names; None if it is not known."""
         return next((bus for bus in self.buses if bus_number(bus) == record.bus), None)
 
     def _bus_of(self, svc: str) -> str:
-        """Return the bus of a service, the last one of a service that is gone; empty if it is not known."""
+        """Return the last bus of a service that is gone; an empty text if none is known."""
         bus = self.bus_of.get(svc)
         return bus if bus is not None else self._find_bus(self.services[svc]) or ""
 
@@ -267,11 +265,10 @@ class FleetHistory:
             self._add_to_service(HEALER, fact)
 
     def mark_unheard(self, start: int, end: int) -> None:
-        """Record that nobody listened from `start` to `end`."""
+        """Record that no healer listened from `start` to `end`."""
         self._add_to_healer(Fact(end, Change.UNHEARD, start, end))
 
     def _add_to_healer(self, fact: Fact) -> None:
-        """Add a fact about the healer's presence."""
         if self.healer.add(fact):
             self.changes.progress = True
             self._forget_caches()
@@ -296,7 +293,7 @@ class FleetHistory:
             self._correct(svc, record, fact.start, min(fact.end, line.begin))
 
     def _correct(self, svc: str, record: ServiceHistory, start: int, end: int) -> None:
-        """Count a time in finished hours as down: an outage that began then was reported later."""
+        """Count a time in finished hours as down, because an outage that began then was reported later."""
         begin = record.timeline.begin // HOUR_SEC
         first = max(record.first, start // HOUR_SEC, begin - KEPT_HOURS)
         if first >= begin:
@@ -313,7 +310,7 @@ class FleetHistory:
         return now // HOUR_SEC - EXACT_HOURS
 
     def _finish_buses(self, target: int) -> None:
-        """Count the hours of all buses before `target`: the first of three steps; each may be repeated."""
+        """Count the hours of all buses before `target`. First of three steps; each may be repeated."""
         end = target * HOUR_SEC
         if self.listening.until < end:
             self._give_up_waiting(end)
@@ -332,7 +329,7 @@ class FleetHistory:
         ]
 
     def _finish_service(self, svc: str, target: int) -> None:
-        """Count the hours of a service before `target`, and forget its facts before that: the second step."""
+        """Second step: count the hours of a service before `target`, and delete its facts before that."""
         record = self.services[svc]
         begin, end = record.timeline.begin, target * HOUR_SEC
         spans = self.spans(svc, end)
@@ -346,7 +343,6 @@ class FleetHistory:
         self.changes.services.add(svc)
 
     def finish(self, target: int) -> None:
-        """Finish all hours before `target` at once."""
         for _ in self.finish_in_steps(target):
             pass
 
@@ -369,7 +365,7 @@ class FleetHistory:
         self._finish_healer(target)
 
     def _forget_old_hours(self, target: int) -> Iterator[None]:
-        """Forget the hours that are no longer kept, and yield after each subject."""
+        """Delete the hours that are no longer kept, and yield after each subject."""
         for name, runs in list(self.hours.items()):
             self.hours[name] = cut_runs(runs, target - KEPT_HOURS, target)
             if not self.hours[name]:
@@ -377,7 +373,7 @@ class FleetHistory:
             yield
 
     def _finish_healer(self, target: int) -> None:
-        """Forget the facts of healer and buses before `target`: the last step, after all services."""
+        """Last step, after all services: delete the facts of healer and buses before `target`."""
         for timeline in (self.healer, *self.buses.values()):
             timeline.advance(target * HOUR_SEC)
         self.final = target
@@ -386,7 +382,7 @@ class FleetHistory:
         self._forget_caches()
 
     def _give_up_waiting(self, end: int) -> None:
-        """Record that nobody listened from the healer's last beat to `end`: later beats prove the rest."""
+        """Record that no healer listened from the last beat to `end`: later beats prove the rest."""
         start = self.listening.until
         self.mark_unheard(start, end)
         record = self.services.get(HEALER)
@@ -415,7 +411,7 @@ class FleetHistory:
                 self.changes.hours.add((subject, period))
 
     def _shared_runs(self, svc: str) -> Sequence[Run]:
-        """Return the hours of the bus of a service. Nobody but the sentinel listens to the healer."""
+        """Return the hours of its bus; none for the healer, which only the sentinel listens to."""
         return () if svc == HEALER else self.hours.get(bus_subject(self._bus_of(svc)), ())
 
     # -- what is asked
@@ -423,8 +419,7 @@ class FleetHistory:
     def spans(self, svc: str, end: int) -> list[Span]:
         """Return the spans of a service since its last finished hour, up to `end`, without holes.
 
-        Raises:
-            KeyError: the service has no history.
+        Raises KeyError if the service has no history.
         """
         record = self.services[svc]
         line, bus = record.timeline, self._bus_of(svc)
@@ -458,8 +453,7 @@ class FleetHistory:
     def recent_key(self, svc: str, now: int) -> tuple[int, ...]:
         """Return a key of the spans that `recent` returns: while it is the same, only their last end moves.
 
-        Raises:
-            KeyError: the service has no history.
+        Raises KeyError if the service has no history.
         """
         silent = find_unheard(self.listening, now, self.healer_timeout_sec)
         line = self.services[svc].timeline
@@ -533,7 +527,7 @@ class FleetHistory:
         return self._shared_sums[key]
 
     def _find_unheard(self, bus: str, end: int) -> list[Span]:
-        """Return the spans up to `end` in which nobody listened to a bus."""
+        """Return the spans up to `end` in which no healer listened to a bus."""
         known = self._unheard.get(bus)
         if known is not None and known[0] == end:
             return known[1]
@@ -552,7 +546,6 @@ class FleetHistory:
         return found
 
     def _forget_caches(self) -> None:
-        """Forget spans that are shared by the services of a bus."""
         self._unheard.clear()
         self._quiet.clear()
         self._unheard_version += 1

@@ -1,8 +1,8 @@
 """Find out from the healer's beats when it was listening. Pure.
 
 An event on the log shows that the healer listened at that moment; no event may mean that all went well, or
-that nobody was there to write one. So the time between events counts as listened to only if the healer's own
-beats prove that: `boot` says that its process is the same as before, and `i` that it beat all the time.
+that no healer was there to write one. So the time between events counts as listened to only if the healer's
+own beats prove that: `boot` says that its process is the same as before, and `i` that it beat all the time.
 This holds for a time in which the board itself was away, too.
 """
 
@@ -42,7 +42,6 @@ def hear(
     """Return what is known after a beat, and the time between that is unheard; None if there is none.
 
     Args:
-        known: what was known before.
         beat: the healer's last beat.
         at: when it was sent.
         timeout_sec: the silence up to which the healer counts as alive.

@@ -2,7 +2,7 @@
 
 An hour is named by its number: epoch seconds divided by 3600. So no hour is longer or shorter than another,
 in no time zone. Of the hours of a subject only those are kept that differ from what is expected, as runs of
-equal hours: a service that is always up needs none.
+equal hours, because a service that is always up needs none.
 """
 
 from bisect import bisect_right
@@ -19,19 +19,18 @@ WINDOWS: Final = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24, "1y": 365 * 24}
 
 
 class Seconds(NamedTuple):
-    """Seconds in which a service was up, down, and in which nobody can know."""
+    """Seconds in which a service was up, down, and unknown, because no healer listened."""
 
     up: int = 0
     down: int = 0
     unknown: int = 0
 
     def plus(self, other: "Seconds") -> "Seconds":
-        """Return the sums of both."""
         return Seconds(self.up + other.up, self.down + other.down, self.unknown + other.unknown)
 
     @property
     def share(self) -> float | None:
-        """The share of the known seconds in which it was up, 0 to 1; None if nothing is known."""
+        """The part of the known seconds in which it was up, 0 to 1; None if nothing is known."""
         known = self.up + self.down
         return self.up / known if known else None
 
@@ -50,7 +49,6 @@ class Run(NamedTuple):
         return self.hour + self.hours
 
     def seconds(self, hours: int) -> Seconds:
-        """Return the seconds of some of its hours."""
         up = HOUR_SEC - self.down - self.unknown
         return Seconds(up * hours, self.down * hours, self.unknown * hours)
 
@@ -126,7 +124,7 @@ def replace_runs(runs: Sequence[Run], new: Sequence[Run], first: int, end: int) 
 def fill_runs(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -> list[Run]:
     """Return every hour from `first` to before `end`, as runs.
 
-    An hour is taken from `own`; if that doesn't have it, from `shared`; else it was up all the time.
+    An hour is taken from `own`; if that doesn't have it, from `shared`; otherwise it was up all the time.
     """
     base = _with_hours_of_up(shared, first, end)
     found: list[Run] = []
@@ -165,7 +163,6 @@ def find_differences(runs: Sequence[Run], shared: Sequence[Run]) -> list[Run]:
 
 
 def sum_runs(runs: Iterable[Run]) -> Seconds:
-    """Return the seconds of all hours of some runs."""
     up = down = unknown = 0
     for run in runs:
         seconds = run.seconds(run.hours)

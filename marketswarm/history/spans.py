@@ -1,4 +1,4 @@
-"""Derive from alert events when a service was up, when it was down, and when nobody can know. Pure.
+"""Derive from alert events when a service was up, when it was down, and when that is unknown. Pure.
 
 Each event becomes a `Fact`; a `Timeline` is a set of facts about one subject: a service, a bus, the healer.
 Spans are computed from the whole set. So it does not matter in which order events arrive, nor whether one
@@ -42,15 +42,15 @@ class Change(IntEnum):
     UP = 2
     """Down from `start` to `end` (never, if they are equal), and up from `end` on."""
     UNWATCHED = 3
-    """Nobody watches it from `start` on."""
+    """It is not monitored from `start` on."""
     REFUSED = 4
     """The bus refuses the healer its channel from `start` on."""
     ALLOWED = 5
     """The bus allows the healer its channel from `start` on."""
     SILENCE = 6
-    """It is proven that it did not beat from `start` to `end`, though nobody listened at that time."""
+    """It is proven that it did not beat from `start` to `end`, though no healer listened at that time."""
     UNHEARD = 7
-    """Nobody listened from `start` to `end`."""
+    """No healer listened from `start` to `end`."""
 
 
 class Fact(NamedTuple):
@@ -95,9 +95,9 @@ def make_fact(change: Change, at: float, start: float | None = None, end: float 
 def read_event(event: Event) -> Fact | None:
     """Return the fact that an event states; None for one that says nothing about being up or down.
 
-    An outage begins when the event says (`down_since`), else at the last beat (`since`); if none was ever
-    heard, it begins when the healer began to listen, which is `late_sec` before the event. It ends with the
-    first beat after it.
+    An outage begins when the event says (`down_since`), otherwise at the last beat (`since`); if none was
+    ever heard, it begins when the healer began to listen, which is `late_sec` before the event. It ends with
+    the first beat after it.
     """
     change = _CHANGES.get(event.type)
     if change is None or not 0 <= event.ts <= MAX_EPOCH:
@@ -128,7 +128,7 @@ def _read_recovery(event: Event) -> Fact:
 
 
 def _whole(moment: float) -> int:
-    """Return a moment in whole seconds, from 0 to MAX_EPOCH."""
+    """Return whole seconds from 0 to MAX_EPOCH."""
     return round(min(max(moment, 0.0), MAX_EPOCH))
 
 
@@ -137,9 +137,7 @@ class Timeline:
 
     Args:
         begin: the moment, in epoch seconds. What was before it is not known here any more.
-        state: the state at that moment.
         refused: whether the bus refused the healer its channel then.
-        facts: the facts written since.
     """
 
     __slots__ = ("_facts", "_found", "begin", "refused", "state", "version")
@@ -160,7 +158,7 @@ class Timeline:
 
     @property
     def facts(self) -> Sequence[Fact]:
-        """The facts, oldest first, each once."""
+        """Oldest first, each once."""
         return self._facts
 
     @property
@@ -184,7 +182,7 @@ class Timeline:
         return any(fact.start < self.begin and fact.start < fact.at for fact in outages)
 
     def advance(self, begin: int) -> None:
-        """Forget what was before `begin`; what comes after stays as it is."""
+        """Delete what was before `begin`; the facts after it stay as they are."""
         if begin <= self.begin:
             return
         lives, refusals, _ = self._derive()
@@ -194,14 +192,14 @@ class Timeline:
         self._found = None
 
     def current(self) -> KnownState:
-        """Return the state after the last fact, whether or not anybody listens."""
+        """Return the state after the last fact, even if no healer listens."""
         lives, refusals, _ = self._derive()
         return KnownState.UNKNOWN if refusals[-1].state is KnownState.UNKNOWN else lives[-1].state
 
     def spans(self, unheard: Sequence[Span], end: int) -> list[Span]:
         """Return the spans from `begin` to `end`, which follow each other without holes.
 
-        `unheard` are spans in which nobody listened to the subject, besides those among the facts. In them
+        `unheard` are spans in which no healer listened to the subject, besides those among the facts. In them
         nothing is known, except a silence that is proven afterwards.
         """
         lives, refusals, overlays = self._derive()
@@ -225,7 +223,7 @@ class Timeline:
 
         The first says what the events say: up, down, or unknown before the first of them. The second says
         whether the channel was refused (unknown) or not (up). The third has silences that are proven (down),
-        and times in which nobody listened (unknown); they may overlap.
+        and times in which no healer listened (unknown); they may overlap.
         """
         if self._found is None:
             lives = [(self.begin, self.state)]
@@ -271,13 +269,13 @@ def _set_from(moments: list[tuple[int, KnownState]], at: int, state: KnownState)
 
 
 def _close(moments: Sequence[tuple[int, KnownState]]) -> list[Span]:
-    """Return the spans between the moments; the last one ends with the last time that there is."""
+    """Return the spans between the moments; the last one ends after MAX_EPOCH."""
     ends = [at for at, _ in moments[1:]] + [MAX_EPOCH + 1]
     return [Span(at, end, state) for (at, state), end in zip(moments, ends, strict=True)]
 
 
 def _state_at(spans: Sequence[Span], moment: int) -> KnownState:
-    """Return the state at a moment that one of the spans covers."""
+    """One of the spans must cover `moment`."""
     return next(span.state for span in reversed(spans) if span.start <= moment)
 
 

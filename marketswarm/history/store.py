@@ -6,12 +6,12 @@ timelines of healer and buses), `board:history:spans` (a record for each service
 
 What it costs, as `tests/board/test_history_store.py` measures it by MEMORY USAGE: a quiet service has about
 90 bytes, however long it runs; one that is down for ten minutes of each day has 3 kB in a year; one that is
-down for a part of every hour, and each time for another one, has 42 kB. More than that none can have.
+down for a part of every hour, and each time for another one, has 42 kB. That is the most.
 
-Several boards may write. Each write is one script that checks the version of what is stored: whoever lost
-reads again before it writes. A large write is cut into parts, the position in the log comes with the last
-one. What is written twice is the same, since facts are a set and hours are counted anew; so a board may be
-killed at any moment.
+Several boards may write. Each write is one script that checks the version of what is stored: a board that
+lost reads again before it writes. A large write is cut into parts, the position in the log comes with the
+last one. What is written twice is the same, since facts are a set and hours are counted anew; so a board may
+be killed at any moment.
 """
 
 import re
@@ -123,10 +123,8 @@ async def write_history(bus: Bus, stored: StoredHistory, position: bytes) -> boo
     """Write what changed, and the position in the log up to which it was read.
 
     Returns False if another board has written since; then the history is to be read again before the next
-    write. On an error it may have been written or not, and is to be read again, too.
-
-    Raises:
-        BusError: a request failed.
+    write. On an error it may have been written or not, and is to be read again, too. Raises BusError if a
+    request failed.
     """
     history = stored.history
     parts: list[list[_Change]] = [[]]
@@ -183,13 +181,12 @@ def _group_changes(history: FleetHistory, changes: UnsavedChanges) -> Iterator[l
 
 
 def _cut(items: Sequence[str], count: int) -> Iterator[Sequence[str]]:
-    """Yield `items` in pieces of at most `count`."""
     for at in range(0, len(items), count):
         yield items[at : at + count]
 
 
 def _expires_at(key: str) -> int:
-    """Return when a hash of hours expires: when its first hour is KEPT_HOURS old, in epoch seconds."""
+    """Return when a hash of hours expires, in epoch seconds: when its first hour is KEPT_HOURS old."""
     period = int(key.rpartition(":")[2])
     return (period * PERIOD_HOURS + KEPT_HOURS) * HOUR_SEC
 
@@ -264,7 +261,7 @@ def _take_hours(bus: Bus, history: FleetHistory, subject: str, period: int, raw:
 
 
 async def _read_names(bus: Bus, key: str) -> list[str]:
-    """Return the fields of a hash; none if it is no hash, or has more than a reply may. Raises BusError."""
+    """Return the fields; none if the key is not a hash, or too long for a reply. Raises BusError."""
     if await bus.ask(bus.client.type(key)) != b"hash":
         return []
     try:
@@ -298,7 +295,6 @@ async def _read_fields(bus: Bus, key: str, names: Sequence[str], longest: int) -
 
 
 def begin_history(now: int) -> StoredHistory:
-    """Return the history of a fleet that has none: it begins with the hour that has begun."""
     history = FleetHistory(now // HOUR_SEC)
     return StoredHistory(history, FIRST_ID, b"")
 
