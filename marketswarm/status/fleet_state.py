@@ -131,19 +131,19 @@ def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
 
 
 def parse_roster(stored: Mapping[bytes, bytes]) -> dict[str, RosterEntry]:
-    """Return the entries of the hash `healer:roster` that have a usable verdict, by field."""
+    """Return the usable entries of the hash `healer:roster`, by field."""
     parsed = ((name.decode("utf-8", "replace"), parse_entry_parts(raw)[0]) for name, raw in stored.items())
     return {name: entry for name, entry in parsed if entry is not None}
 
 
 def parse_jobs(stored: Mapping[bytes, bytes]) -> dict[str, SavedJob]:
-    """Return the entries of the hash `healer:jobs` that can be used, by service."""
+    """Return the usable entries of the hash `healer:jobs`, by service."""
     parsed = ((name.decode("utf-8", "replace"), parse_job_entry(raw)) for name, raw in stored.items())
     return {svc: job for svc, job in parsed if job is not None}
 
 
 def parse_health(stored: Mapping[str, bytes | None]) -> dict[str, Event]:
-    """Return the events in the values of `health:` keys, by service."""
+    """Return the events under `health:` keys, by service."""
     parsed = ((svc, parse_event(raw)) for svc, raw in stored.items() if raw is not None)
     return {svc: event for svc, event in parsed if not isinstance(event, MalformedEvent)}
 
@@ -237,13 +237,12 @@ async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) ->
 
 
 def _parse_beat(raw: bytes | None, svc: str) -> Beat | None:
-    """Return the beat in the value of a `beat:` key; None if there is no valid one."""
+    """Return None if the `beat:` key has no valid beat."""
     beat = None if raw is None else parse_beat(raw, svc)
     return None if isinstance(beat, MalformedBeat) else beat
 
 
 def _count_instances(found: list[Any]) -> InstanceCount:
-    """Return the count of a service's instances, the sum of their restarts, and their boots."""
     instances = [each for each in found if isinstance(each, dict)]
     restarts = sum(parse_count(each.get("restarts")) or 0 for each in instances)
     boots = (parse_text(each.get("boot"), MAX_BOOT_CHARS) for each in instances[:MAX_BOOTS])

@@ -39,7 +39,7 @@ T = TypeVar("T")
 class OpenIncident:
     """Hold an outage as the notifier stores it.
 
-    `key` is the name of the service that is down, `acked_by` the person who acknowledged it ("" for nobody),
+    `key` is the name of the service that is down, `acked_by` the person who acknowledged it ("" if none did),
     `held` the reason why no message about it is sent, None if one is. `held_until` is when a message that the
     rate limit delays is sent, in epoch seconds; None if it delays none.
     """
@@ -178,7 +178,7 @@ _BROKEN_TYPE: Final = TypeAdapter(dict[str, str])
 
 
 def _parse(adapter: TypeAdapter[T], raw: bytes | None) -> T | None:
-    """Return the value in a JSON text; None if there is none or it is invalid."""
+    """Return None for a missing or invalid JSON text."""
     try:
         return None if raw is None else adapter.validate_json(raw)
     except ValidationError:

@@ -1,7 +1,7 @@
 """Read the revisions of the truth that a bus keeps in the stream `truth:history`.
 
-Seeding writes an entry for each revision. Whoever may seed may have written anything else there: an entry
-that is no revision is skipped, and `Revision.is_intact` compares the document with its recorded hash.
+Seeding writes an entry for each revision. Other users who may seed can write there, too: an entry
+that is not a revision is skipped, and `Revision.is_intact` compares the document with its recorded hash.
 """
 
 import hashlib
@@ -41,15 +41,13 @@ class Revision:
 
     @property
     def is_intact(self) -> bool:
-        """Return True if the document has the recorded hash."""
         return hashlib.sha256(self.document).hexdigest() == self.sha256
 
 
 async def read_revisions(bus: Bus) -> AsyncIterator[Revision]:
     """Yield the revisions that a bus keeps, the newest first, each number once.
 
-    Raises:
-        BusError: the bus failed, or an entry is longer than a truth may be.
+    Raises BusError if the bus failed, or an entry is longer than a truth may be.
     """
     meta = await bus.ask(bus.client.hmget(TRUTH_META, ["revision", "sha256", "seeded_at", "seeded_by"]))
     newest = dict(zip((b"revision", b"sha256", b"seeded_at", b"seeded_by"), meta, strict=True))
@@ -80,11 +78,10 @@ async def read_revisions(bus: Bus) -> AsyncIterator[Revision]:
 def parse_revision(
     ident: bytes, fields: Mapping[bytes, bytes] | None, newest: Mapping[bytes, Any]
 ) -> Revision | None:
-    """Return the revision in an entry of the history; None if the entry is no revision.
+    """Return the revision in an entry of the history; None if the entry is not a revision.
 
     Args:
         ident: the id of the entry; it begins with the time of writing, in milliseconds.
-        fields: its fields.
         newest: the fields of `truth:meta`, which complete an entry of an old release.
     """
     if not fields:  # deleted meanwhile
@@ -107,5 +104,4 @@ def parse_revision(
 
 
 def _decode(raw: object) -> str:
-    """Return bytes as text; an empty text for anything else."""
     return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else ""

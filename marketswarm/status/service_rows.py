@@ -93,7 +93,6 @@ def make_service_rows(
 
 
 def _derive_job(rule: JobRule, row: ServiceRow, state: FleetState) -> JobStatus:
-    """Return the status of a job's runs, from what the healer knows about them."""
     known: SavedJob | None = state.jobs.get(row.svc)
     runs = known.runs if known is not None else ()
     leads_sec = known.leads_sec if known is not None else ()
@@ -113,7 +112,6 @@ def _derive_job(rule: JobRule, row: ServiceRow, state: FleetState) -> JobStatus:
 def _row(
     svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_heard: bool, replicas: int | None
 ) -> ServiceRow:
-    """Return the row of one service, from its beats, its instances and the healer's verdict."""
     beat, instances = state.beats.get(svc), state.instances.get(svc)
     silence_sec = derive_silence(state.ttls_sec.get(svc), timeout_sec)
     return ServiceRow(
@@ -135,13 +133,12 @@ def _row(
 
 
 def _since(svc: str, state: FleetState) -> float | None:
-    """Return the time of the last beat, as the healer's verdict or else the latest event has it."""
+    """Return the time of the last beat by the healer's verdict, otherwise by the latest event."""
     entry, event = state.roster.get(svc), state.health.get(svc)
     return (entry and entry.since) or (event and parse_epoch(event.since)) or None
 
 
 def _with_incident(row: ServiceRow, incident: OpenIncident | None) -> ServiceRow:
-    """Return the row with the acknowledgement and the delay that the notifier stores for the outage."""
     if incident is None:
         return row
     return replace(
@@ -179,13 +176,11 @@ def _verdict(
 
 
 def _has_verdict(state: FleetState, name: str, verdict: State) -> bool:
-    """Return True if the roster has this verdict under the field `name`."""
     entry = state.roster.get(name)
     return entry is not None and entry.verdict is verdict
 
 
 def _is_miss(event: Event | None) -> bool:
-    """Return True if an event says that its subject is down."""
     return event is not None and event.type.endswith("_miss")
 
 

@@ -70,7 +70,7 @@ async def _read_mesh_snapshot(bus_by_name: Callable[[str], Bus], place: AccessPo
 
 
 def _parse_object(raw: bytes | None) -> dict[str, Any]:
-    """Return the JSON object in `raw`; an empty one if it is missing, too long, or no JSON object."""
+    """Return an empty object if `raw` is missing, too long, or not a JSON object."""
     try:
         found = orjson.loads(raw) if raw and len(raw) <= MAX_SNAPSHOT_BYTES else None
     except orjson.JSONDecodeError:

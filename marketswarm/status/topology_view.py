@@ -211,7 +211,6 @@ def format_rate(per_sec: float) -> str:
 
 
 def _build_service(truth: Truth, svc: str, seen: Mapping[str, Any]) -> ServiceView:
-    """Return a service with its instances in the snapshot `seen` of mesh:topology."""
     replicas = truth.services[svc].replicas
     if not seen:
         return ServiceView(svc, replicas)
@@ -246,7 +245,6 @@ def _build_instance(entry: Mapping[str, Any], at: float | None) -> InstanceView:
 
 
 def _build_flows(flows: Flows, measured: Mapping[str, Any]) -> list[FlowView]:
-    """Return a flow for each key of the truth, with what mesh measured of it."""
     keys = {_find_place(one): one for one in map(_get_object, _get_list(measured.get("keys")))}
     reads = {
         (_find_place(one), one.get("svc")): one
@@ -274,7 +272,6 @@ def _build_flow(
 
 
 def _build_reader(svc: str, entry: Mapping[str, Any]) -> ReaderView:
-    """Return a reader with what mesh measured of its consumer group."""
     return ReaderView(
         svc=svc,
         group=_get_text(entry.get("group")),
@@ -286,7 +283,6 @@ def _build_reader(svc: str, entry: Mapping[str, Any]) -> ReaderView:
 
 
 def _list_mesh_problems(flows: Flows, measured: Mapping[str, Any]) -> list[FlowProblem]:
-    """Return the problems that mesh found on keys that the truth names."""
     known = {(key.bus, key.name) for key in flows.keys}
     listed = [_get_object(one) for one in _get_list(measured.get("faults"))[:MAX_PROBLEMS]]
     return [
@@ -302,7 +298,6 @@ def _list_mesh_problems(flows: Flows, measured: Mapping[str, Any]) -> list[FlowP
 
 
 def _list_truth_problems(faults: Sequence[FlowFault]) -> list[FlowProblem]:
-    """Return the problems that the truth shows by itself, without a measurement."""
     return [
         FlowProblem(one.what, one.key.bus, one.key.name, one.svc or None, one.text)
         for one in faults[:MAX_PROBLEMS]
@@ -329,31 +324,27 @@ def _list_mesh_notes(seen: Mapping[str, Any], measured: Mapping[str, Any], revis
 
 
 def _find_place(one: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the bus and key in an object of mesh; two empty strings if it does not name them."""
+    """Return two empty strings if an object of mesh does not name bus and key."""
     bus, key = one.get("bus"), one.get("key")
     return (bus, key) if isinstance(bus, str) and isinstance(key, str) else ("", "")
 
 
 def _get_object(value: Any) -> Mapping[str, Any]:
-    """Return `value` if it is a dict, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def _get_list(value: Any) -> list[Any]:
-    """Return `value` if it is a list, else an empty one."""
     return value if isinstance(value, list) else []
 
 
 def _get_text(value: Any) -> str | None:
-    """Return a text cut to MAX_TEXT and escaped; None if `value` is no text or empty."""
+    """Return a text cut to MAX_TEXT and escaped; None if `value` is not a text, or empty."""
     return escape_text(value[:MAX_TEXT]) if isinstance(value, str) and value else None
 
 
 def _get_whole_number(value: Any) -> int | None:
-    """Return `value` if it is a whole number, else None."""
     return value if type(value) is int else None
 
 
 def _get_number(value: Any) -> float | None:
-    """Return `value` as a float if it is a number, else None."""
     return float(value) if type(value) in (int, float) else None
