@@ -35,7 +35,7 @@ class AnnouncementState(StrEnum):
 
 
 class AnnouncementPhase(StrEnum):
-    """How an announcement stands at a moment, in words for people."""
+    """The phase of an announcement at a moment, in words for people."""
 
     INVESTIGATING = "investigating"
     IDENTIFIED = "identified"
@@ -54,11 +54,8 @@ ENDED: Final = frozenset({AnnouncementPhase.RESOLVED, AnnouncementPhase.OVER, An
 class AnnouncementEntry:
     """One update of the announcement `id`, written at `ts` by `author`. Times are epoch seconds.
 
-    Maintenance has a begin and an end. Without `tags` it concerns everything that is public.
-
-    Raises:
-        ValueError: when a field is out of bounds, maintenance lacks its begin or end, or ends before it
-            begins.
+    Maintenance has a begin and an end. Without `tags` it concerns everything that is public. Raises
+    ValueError when a field is out of bounds, maintenance lacks its begin or end, or ends before it begins.
     """
 
     id: Ident
@@ -80,12 +77,11 @@ class AnnouncementEntry:
             raise ValueError("only maintenance is scheduled")
 
     def encode(self) -> bytes:
-        """Return the entry as JSON."""
         return encode_fields(self)
 
     @classmethod
     def parse(cls, raw: bytes) -> "AnnouncementEntry | None":
-        """Return the entry in some JSON; None if it can't be parsed or is longer than MAX_BYTES."""
+        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
         if len(raw) > MAX_BYTES:
             return None
         try:
@@ -99,7 +95,7 @@ _ENTRY_ADAPTER: Final = TypeAdapter(AnnouncementEntry)
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """An announcement: its updates, the newest first, of which there is at least one."""
+    """An announcement: its updates, at least one, the newest first."""
 
     updates: tuple[AnnouncementEntry, ...]
 
@@ -109,7 +105,7 @@ class Announcement:
         return self.updates[0]
 
     def find_phase(self, now: float) -> AnnouncementPhase:
-        """Return how it stands at `now` (epoch seconds)."""
+        """`now` is in epoch seconds."""
         latest = self.latest
         if latest.state is not AnnouncementState.SCHEDULED:
             return AnnouncementPhase(latest.state)
@@ -142,13 +138,13 @@ def fold_announcements(entries: Iterable[AnnouncementEntry]) -> tuple[Announceme
 
 
 def select_open(announcements: Iterable[Announcement], now: float, tag: str = "") -> list[Announcement]:
-    """Return those that are not over, what goes on before what is planned."""
+    """Return announcements that are not over; current ones stand before planned ones."""
     some = [one for one in announcements if one.find_end(now) is None and one.concerns(tag)]
     return sorted(some, key=lambda one: one.find_phase(now) is AnnouncementPhase.PLANNED)
 
 
 def select_past(announcements: Iterable[Announcement], now: float, tag: str = "") -> list[Announcement]:
-    """Return those that ended within PAST_SEC, without those that were withdrawn, the latest first."""
+    """Return those that ended within PAST_SEC and were not withdrawn, the latest first."""
     some = [
         (end, one)
         for one in announcements

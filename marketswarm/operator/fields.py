@@ -28,5 +28,5 @@ Epoch = Annotated[
 
 
 def encode_fields(value: Any) -> bytes:
-    """Return the fields of a dataclass instance as a JSON object."""
+    """Return the fields as a JSON object. `value` is an instance of a dataclass."""
     return orjson.dumps({each.name: getattr(value, each.name) for each in fields(value)})

@@ -28,10 +28,8 @@ class PingKey:
     """A ping key as the bus keeps it, without its secret.
 
     `svc` is the service that it is for; None: every service. `name` says what it is for, `author` who made
-    it. It is invalid from `expires_at` on; times are epoch seconds.
-
-    Raises:
-        ValueError: when a field is out of bounds.
+    it. It is invalid from `expires_at` on; times are epoch seconds. Raises ValueError when a field is out of
+    bounds.
     """
 
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
@@ -43,16 +41,15 @@ class PingKey:
     expires_at: Epoch | None = None
 
     def expired(self, now: float) -> bool:
-        """Return True if the key is no longer valid at `now` (epoch seconds)."""
+        """`now` is in epoch seconds."""
         return self.expires_at is not None and now >= self.expires_at
 
     def encode(self) -> bytes:
-        """Return the key as JSON."""
         return encode_fields(self)
 
     @classmethod
     def parse(cls, raw: bytes) -> "PingKey | None":
-        """Return the key in some JSON; None if it can't be parsed or is longer than MAX_BYTES."""
+        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
         if len(raw) > MAX_BYTES:
             return None
         try:
@@ -65,7 +62,7 @@ _PING_KEY: Final = TypeAdapter(PingKey)
 
 
 def normalize_uuid(text: str) -> str | None:
-    """Return a UUID in lower case with its dashes; None if the text is none. It may lack the dashes."""
+    """Return a UUID in lower case with its dashes, which `text` may lack; None if the text is not a UUID."""
     match = _UUID.fullmatch(text)
     return None if match is None else "-".join(match.groups()).lower()
 
@@ -76,5 +73,5 @@ def is_key_text(text: str) -> bool:
 
 
 def hash_ping_secret(text: str) -> str:
-    """Return the SHA-256 of a UUID in its normal form, or of a key, as the bus keeps it."""
+    """Return the SHA-256, as the bus keeps it, of a UUID in its normal form, or of a key."""
     return sha256(text.encode()).hexdigest()

@@ -37,8 +37,7 @@ _VALID_FOR_SEC: Final = {RequestKind.ACK: 86_400.0, RequestKind.RESEND: 86_400.0
 class OperatorRequest:
     """A request of the operator `by`, made at `ts` (epoch seconds); `do` is its kind, `what` its object.
 
-    Raises:
-        ValueError: when a field is out of bounds.
+    Raises ValueError when a field is out of bounds.
     """
 
     id: Ident
@@ -52,12 +51,11 @@ class OperatorRequest:
         return now - self.ts > _VALID_FOR_SEC[self.do]
 
     def encode(self) -> bytes:
-        """Return the request as JSON."""
         return encode_fields(self)
 
     @classmethod
     def parse(cls, raw: bytes) -> "OperatorRequest | None":
-        """Return the request in some JSON; None if it can't be parsed or is longer than MAX_BYTES."""
+        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
         if len(raw) > MAX_BYTES:
             return None
         try:
@@ -72,11 +70,9 @@ class Answer:
 
     `channel` and its host `where` are empty when no channel is concerned. `ok` is True if the request
     succeeded, over this channel if there is one. `said` may be shown: it is the receiver's answer, or
-    describes what was done. `done` marks the last line. A line with `retry_sec` above 0 is no outcome: the
-    channel is paused, and makes its next attempt after so many seconds.
-
-    Raises:
-        ValueError: when a field is out of bounds.
+    describes what was done. `done` marks the last line. A line with `retry_sec` above 0 is not an outcome:
+    the channel is paused, and makes its next attempt after so many seconds. Raises ValueError when a field is
+    out of bounds.
     """
 
     ok: bool
@@ -87,12 +83,11 @@ class Answer:
     retry_sec: Annotated[float, Field(ge=0, le=MAX_RETRY_SEC, allow_inf_nan=False)] = 0.0
 
     def encode(self) -> bytes:
-        """Return the answer line as JSON."""
         return encode_fields(self)
 
     @classmethod
     def parse(cls, raw: bytes) -> "Answer | None":
-        """Return the answer line in some JSON; None if it can't be parsed or is longer than MAX_BYTES."""
+        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
         if len(raw) > MAX_BYTES:
             return None
         try:

@@ -34,11 +34,8 @@ class Silence:
 
     `services` are patterns of names (`rss_*`, `feed-[0-9]`), `tags` whole tags of the truth; a service that
     matches one of them is silenced. `changed_at` grows with each change: of two versions on two buses the
-    later one counts. A silence is never deleted early, only ended.
-
-    Raises:
-        ValueError: when a field is out of bounds, `ends_at` is before `starts_at`, or neither services nor
-            tags are given.
+    later one counts. A silence is never deleted early, only ended. Raises ValueError when a field is out of
+    bounds, `ends_at` is before `starts_at`, or neither services nor tags are given.
     """
 
     id: Ident
@@ -63,11 +60,11 @@ class Silence:
         )
 
     def is_active(self, now: float) -> bool:
-        """Return True if the silence is in force at `now` (epoch seconds), which must be before `ends_at`."""
+        """`now` is in epoch seconds; the silence is no longer active at `ends_at`."""
         return self.starts_at <= now < self.ends_at
 
     def has_ended(self, now: float) -> bool:
-        """Return True if the silence has ended by `now` (epoch seconds)."""
+        """`now` is in epoch seconds."""
         return now >= self.ends_at
 
     def is_deletable(self, now: float) -> bool:
@@ -84,12 +81,11 @@ class Silence:
         return replace(self, starts_at=start, ends_at=min(now, self.ends_at), changed_at=changed_at)
 
     def encode(self) -> bytes:
-        """Return the silence as JSON."""
         return encode_fields(self)
 
     @classmethod
     def parse(cls, raw: bytes) -> "Silence | None":
-        """Return the silence in some JSON; None if it can't be parsed or is longer than MAX_BYTES."""
+        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
         if len(raw) > MAX_BYTES:
             return None
         try:
@@ -102,7 +98,7 @@ _SILENCE_ADAPTER: Final = TypeAdapter(Silence)
 
 
 def parse_silences(fields: Mapping[bytes, bytes]) -> dict[str, Silence]:
-    """Return by id the silences in a bus's hash, without fields that can't be parsed or have another id."""
+    """Return the silences in a bus's hash by id; skip fields that can't be parsed or have another id."""
     found = ((key, Silence.parse(raw)) for key, raw in fields.items())
     return {each.id: each for key, each in found if each is not None and each.id.encode() == key}
 

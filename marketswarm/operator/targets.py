@@ -17,12 +17,11 @@ def list_targets(truth: Truth) -> dict[str, tuple[str, ...]]:
 
 
 def match_targets(silence: Silence, targets: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Return the names of the targets that a silence matches."""
     return [name for name, tags in targets.items() if silence.matches(name, tags)]
 
 
 def find_unknown_target(silence: Silence, targets: Mapping[str, tuple[str, ...]]) -> str | None:
-    """Return the first name in a silence that is no target and no pattern; None if there is none."""
+    """Return the first name in a silence that is neither a target nor a pattern; None if there is none."""
     return next(
         (name for name in silence.services if name not in targets and not _PATTERN_CHARS & set(name)), None
     )

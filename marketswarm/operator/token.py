@@ -1,7 +1,7 @@
 """Define tokens, by which a client of the board proves what it may do. Pure.
 
 The client has a text, `mst_<id>_<secret>`, and the buses have only the secret's hash. A secret is 32 random
-bytes, so a plain SHA-256 protects it: nobody can try them all.
+bytes, so a plain SHA-256 protects it, because they are too many to try.
 """
 
 import re
@@ -22,7 +22,7 @@ _TEXT: Final = re.compile(r"mst_([0-9a-f]{8})_([0-9a-f]{64})", re.ASCII)
 
 
 class Scope(StrEnum):
-    """What a token allows; none includes another."""
+    """What a token allows; no scope includes another one."""
 
     READ = "read"  # see what the board shows, from other machines too
     WRITE = "write"  # set and end silences, acknowledge, send test messages and dead letters again
@@ -46,7 +46,7 @@ class TokenText:
 
     @classmethod
     def parse(cls, text: str) -> "TokenText | None":
-        """Return the parts of a token's text; None if it is none."""
+        """Return None if the text is not a token's."""
         match = _TEXT.fullmatch(text)
         return None if match is None else cls(match[1], bytes.fromhex(match[2]))
 
@@ -56,10 +56,7 @@ class Token:
     """A token as the bus keeps it, without its secret.
 
     `name` says what it is for, `author` who made it. It is invalid from `expires_at` on; times are epoch
-    seconds.
-
-    Raises:
-        ValueError: when a field is out of bounds.
+    seconds. Raises ValueError when a field is out of bounds.
     """
 
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
@@ -75,16 +72,15 @@ class Token:
         return compare_digest(self.sha256, hash_secret(text.secret)) and self.id == text.id
 
     def expired(self, now: float) -> bool:
-        """Return True if the token is no longer valid at `now` (epoch seconds)."""
+        """`now` is in epoch seconds."""
         return self.expires_at is not None and now >= self.expires_at
 
     def encode(self) -> bytes:
-        """Return the token as JSON."""
         return encode_fields(self)
 
     @classmethod
     def parse(cls, raw: bytes) -> "Token | None":
-        """Return the token in some JSON; None if it can't be parsed or is longer than MAX_BYTES."""
+        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
         if len(raw) > MAX_BYTES:
             return None
         try:

@@ -13,7 +13,6 @@ _FIELD: Final = b"entry"
 
 
 def create_announcement_id() -> str:
-    """Return a new id of an announcement."""
     return secrets.token_hex(4)
 
 

@@ -18,7 +18,6 @@ async def ask_buses(
     failed: dict[str, str] = {}
 
     async def ask_one(bus: Bus) -> None:
-        """Send the request to one bus; keep its answer or the reason of its failure."""
         try:
             answers[bus.name] = await bus.ask(request(bus))
         except BusError as error:

@@ -1,6 +1,6 @@
 """Read the messages that a channel refused for good: the stream `notifier:dead` of every bus.
 
-Whoever may write there may have written anything: an entry that holds no message is skipped.
+Other programs may write there, too, so an entry without a message is skipped.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,7 +57,7 @@ def merge_entries(entries: Iterable[Any]) -> list[UndeliveredMessage]:
 
 
 def _parse_entry(fields: dict[bytes, bytes] | None) -> UndeliveredMessage | None:
-    """Return the message in an entry of `notifier:dead`; None if the entry holds none."""
+    """Return the message in an entry of `notifier:dead`; None if the entry has no message."""
     message = parse_message((fields or {}).get(b"message", b""))
     if message is None or fields is None:
         return None
@@ -70,7 +70,7 @@ def _parse_entry(fields: dict[bytes, bytes] | None) -> UndeliveredMessage | None
 
 
 def _parse_time(text: str) -> float | None:
-    """Return the epoch seconds in a text; None if it is no plausible time."""
+    """Return epoch seconds; None if the text is not a plausible time."""
     try:
         found = float(text)
     except ValueError:

@@ -87,7 +87,7 @@ async def revoke_ping_key(bus: Bus, ident: str) -> bool:
 
 
 def _make_secret(svc: str | None) -> str:
-    """Return a new secret: a UUID for one service, else a key for every service."""
+    """Return a UUID for one service, otherwise a key for every service."""
     if svc is not None:
         return str(uuid.uuid4())
     return "".join(secrets.choice(ALPHABET) for _ in range(KEY_CHARS))

@@ -88,8 +88,6 @@ def _new_answers(by_bus: Sequence[Sequence[Answer]], known: Sequence[Answer]) ->
 
 
 async def _read_answers(buses: Sequence[Bus], request_id: str) -> list[list[Answer]]:
-    """Read the answers to a request from each bus; a bus that fails has none."""
-
     async def read_one(bus: Bus) -> list[Answer]:
         """Return the answers on one bus, without unreadable ones; none if the bus fails."""
         try:

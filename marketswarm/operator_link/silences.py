@@ -1,6 +1,6 @@
 """Read and write silences, which every bus keeps.
 
-Whoever writes one also brings each bus up to date with the others; the latest version of a silence wins.
+Writing one also brings each bus up to date with the others; the latest version of a silence wins.
 """
 
 import secrets

@@ -1,7 +1,7 @@
 """Read and write the tokens of the board's clients.
 
-They are kept on system-redis alone: a token that is revoked there is revoked at once, and can't come back
-from a bus that was away.
+They are kept on system-redis alone, because a token that is revoked there is revoked at once, and can't come
+back from a bus that was away.
 """
 
 import secrets
