@@ -27,21 +27,15 @@ async def load_functions(bus: Bus, scripts: Mapping[str, Script]) -> None:
     """Load the function of each script that the bus doesn't have, and delete old ones.
 
     A server that does not let us list functions is logged (`functions.unavailable`) and nothing is loaded:
-    agents then send their scripts.
-
-    Args:
-        bus: the bus.
-        scripts: all scripts of this release, by the names of their functions.
-
-    Raises:
-        BusError: the bus is away.
+    agents then send their scripts. `scripts` are all scripts of this release, by the names of their
+    functions. Raises BusError if the bus is away.
     """
     try:
         entries = await bus.ask(bus.client.function_list(f"{FUNCTION_PREFIX}*", withcode=True))
     except BusError as error:
         if error.reason not in _NOT_FATAL:
             raise
-        # an older server, or a managed one that lets nobody load functions
+        # an older server, or a managed one that does not let users load functions
         log.warning("functions.unavailable", bus=bus.name, detail=error.detail)
         return
     installed = {name: code for name, code in map(_parse_library, entries) if name is not None}
@@ -63,10 +57,7 @@ async def load_functions(bus: Bus, scripts: Mapping[str, Script]) -> None:
 async def _apply_change(bus: Bus, name: str, command: Awaitable[Any]) -> None:
     """Await a command that loads or deletes the library `name`. Log an error of the server and return.
 
-    The other libraries may still be loaded.
-
-    Raises:
-        BusError: the bus is away.
+    The other libraries may still be loaded. Raises BusError if the bus is away.
     """
     try:
         await bus.ask(command)

@@ -63,7 +63,7 @@ class SeedPlan:
     writes: tuple[str, ...]
     """The buses to write to."""
     repairs: tuple[str, ...]
-    """The buses to write to if the bytes are not new (`changed` is False); else empty."""
+    """The buses to write to if the bytes are not new (`changed` is False); otherwise empty."""
     seeded_at: str = ""
     """When and by whom this revision was first seeded; both empty for a new revision."""
     seeded_by: str = ""
@@ -74,12 +74,11 @@ class SeedPlan:
 def make_plan(document: bytes, sha256: str, states: Sequence[BusState]) -> SeedPlan:
     """Return the plan after which every bus holds this document under one revision.
 
-    The revision is the highest that any bus knows if it has these bytes wherever it is known, else the next
-    one.
+    The revision is the highest that any bus knows if it has these bytes wherever it is known, otherwise the
+    next one.
 
     Args:
-        document: the bytes to seed.
-        sha256: their SHA-256 in hex.
+        sha256: the SHA-256 of `document` in hex.
         states: what each bus holds now; at least one, in the order of writing.
     """
     highest = max(state.highest_revision for state in states)

@@ -28,8 +28,7 @@ log = logs.get("seeding")
 async def wait_until_all_answer(buses: Sequence[Bus], timeout_sec: float) -> None:
     """Wait until every bus answers PING.
 
-    Raises:
-        SeedError: some bus did not answer within `timeout_sec` seconds; the message names each such bus.
+    Raises SeedError if some bus did not answer within `timeout_sec` seconds; the message names each such bus.
     """
     deadline = asyncio.get_running_loop().time() + timeout_sec
     reasons = await asyncio.gather(*(_wait_for_answer(bus, deadline) for bus in buses))
@@ -81,10 +80,7 @@ async def wait_for_healer_access(
 ) -> Mapping[str, Sequence[str]]:
     """Wait until the users of each bus let the healer subscribe to every heartbeat channel of the truth.
 
-    Args:
-        buses: the buses to ask.
-        truth: the document that is to be seeded.
-        timeout_sec: the longest wait, in seconds; 0 asks each bus once.
+    `timeout_sec` is the longest wait, in seconds; 0 asks each bus once.
 
     Returns:
         By bus, the services whose channels the healer may not subscribe to; empty once it may subscribe to
@@ -113,8 +109,7 @@ async def wait_for_healer_access(
 async def _find_refused(buses: Sequence[Bus], truth: Truth) -> dict[str, list[str]]:
     """Return, by bus, the services whose channels the healer's user may not subscribe to.
 
-    Raises:
-        BusError: a bus is away.
+    Raises BusError if a bus is away.
     """
     watches = truth.watched()
     found = {
@@ -127,10 +122,7 @@ async def _find_refused(buses: Sequence[Bus], truth: Truth) -> dict[str, list[st
 async def _find_refused_on_bus(bus: Bus, watches: Sequence[Watch]) -> list[str]:
     """Return the services whose channels the healer's user may not subscribe to on this bus.
 
-    Return none if the bus has no such user or does not let us ask.
-
-    Raises:
-        BusError: the bus is away.
+    Return none if the bus has no such user or does not let us ask. Raises BusError if the bus is away.
     """
     found, remaining = [], iter(watches)
     while batch := list(islice(remaining, CHECKS_PER_REQUEST)):

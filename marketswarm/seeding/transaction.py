@@ -55,7 +55,7 @@ class SeedError(Exception):
 
     @property
     def code(self) -> Code:
-        """The exit code of a program that seeds: CONFIGURATION if a bus is a Redis Cluster, else NO_BUS."""
+        """Return CONFIGURATION if a bus is a Redis Cluster, otherwise NO_BUS."""
         return Code.CONFIGURATION if isinstance(self.__cause__, ClusterError) else Code.NO_BUS
 
 
@@ -121,10 +121,8 @@ async def seed_truth(
     hangs.
 
     Args:
-        raw: the bytes of a truth.json.
         buses: the buses, in the order of writing.
         seeded_by: the name of the seeder, for `truth:meta`.
-        key: the key of the document.
         replaces: the SHA-256, in hex, of the only document that may be replaced; None allows any.
         loads_functions: whether to load this release's functions; a user without that right can't.
 
@@ -167,10 +165,7 @@ def _require_replaceable(plan: SeedPlan, replaces: str | None, bus: str) -> None
 def describe_seeding(result: SeedResult, path: str, buses: Sequence[str]) -> Iterator[str]:
     """Yield the lines, for people, that describe what `seed_truth` changed.
 
-    Args:
-        result: what `seed_truth` returned.
-        path: the file that was seeded.
-        buses: the names of the buses.
+    `result` is what `seed_truth` returned.
     """
     changes, bus_names = result.changes, " and ".join(buses)
     if result.changed:
@@ -187,11 +182,7 @@ def describe_seeding(result: SeedResult, path: str, buses: Sequence[str]) -> Ite
 async def read_all(targets: Iterable[tuple[Bus, tuple[str, str, str]]]) -> list[Snapshot]:
     """Read the truth of every bus at the same time.
 
-    Args:
-        targets: the buses, each with its keys (document, meta, history).
-
-    Raises:
-        SeedError: a bus failed.
+    `targets` are the buses, each with its keys (document, meta, history). Raises SeedError if a bus failed.
     """
     return await _gather_or_fail(_read_bus(bus, keys) for bus, keys in targets)
 
@@ -199,8 +190,7 @@ async def read_all(targets: Iterable[tuple[Bus, tuple[str, str, str]]]) -> list[
 async def _gather_or_fail(requests: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run all requests to their ends, then return their results in order, or raise the first failure.
 
-    Raises:
-        SeedError: a request raised a BusError.
+    Raises SeedError if a request raised a BusError.
     """
     outcomes = await asyncio.gather(*requests, return_exceptions=True)
     for outcome in outcomes:
@@ -212,11 +202,7 @@ async def _gather_or_fail(requests: Iterable[Coroutine[Any, Any, T]]) -> list[T]
 
 
 async def _read_bus(bus: Bus, keys: tuple[str, str, str]) -> Snapshot:
-    """Read the truth of one bus by one call of `seeding.lua`.
-
-    Raises:
-        BusError: the bus failed.
-    """
+    """Read the truth of one bus by one call of `seeding.lua`. Raises BusError if the bus failed."""
     reply = await bus.script(SEED_SCRIPT, keys, ["look"])
     at_ms, token, document, revision, sha256, seeded_at, seeded_by, *rest = reply
     last_revision, last_sha256, newest, meta, *keys_before = rest
@@ -242,22 +228,19 @@ async def _read_bus(bus: Bus, keys: tuple[str, str, str]) -> Snapshot:
 
 
 def _parse_number(value: bytes | None) -> int:
-    """Return the value as an integer; 0 if it is None, no digits only, or has more than 15 digits."""
+    """Return 0 for None, for anything but digits, and for more than 15 digits."""
     return int(value) if value is not None and value.isdigit() and len(value) < 16 else 0
 
 
 def _decode_text(value: bytes | None) -> str:
-    """Decode UTF-8, replacing bytes that are no text. Return an empty text for None."""
     return value.decode("utf-8", "replace") if value is not None else ""
 
 
 async def _load_functions(buses: Sequence[Bus]) -> None:
     """Load this release's functions into every bus.
 
-    Functions are loaded before the truth, so that agents which apply the truth can call them.
-
-    Raises:
-        SeedError: a bus failed.
+    Functions are loaded before the truth, so that agents which apply the truth can call them. Raises
+    SeedError if a bus failed.
     """
     scripts = load_all_scripts()
     await _gather_or_fail(load_functions(bus, scripts) for bus in buses)
@@ -277,7 +260,7 @@ async def _write_all(revision: _Revision, targets: Sequence[Snapshot], snapshots
     written: list[str] = []
     try:
         for each in targets:
-            touched.append(each)  # before the answer: a bus that fails here may still have written
+            touched.append(each)  # before the answer, because a bus that fails here may still have written
             if await _write_bus(each, revision):
                 written.append(each.bus.name)
             else:
@@ -300,7 +283,7 @@ async def _write_all(revision: _Revision, targets: Sequence[Snapshot], snapshots
 
 
 async def _write_bus(target: Snapshot, revision: _Revision) -> bool:
-    """Write the revision to one bus. Return False if the bus holds it already, else True.
+    """Write the revision to one bus. Return False if the bus holds it already, otherwise True.
 
     It holds the revision already if two names lead to one server, or if another seeding wrote the same bytes.
 
@@ -358,7 +341,7 @@ async def _restore_all(snapshots: Sequence[Snapshot], revision: _Revision) -> tu
 async def _trim_histories(targets: Sequence[Snapshot]) -> None:
     """Trim truth:history to `KEPT` entries on each target, once no bus has to be restored any more.
 
-    Failures are ignored: the next seeding trims again.
+    Failures are ignored, because the next seeding trims again.
     """
     trims = (each.bus.script(SEED_SCRIPT, each.keys, ["trim", KEPT_REVISIONS]) for each in targets)
     await asyncio.gather(*trims, return_exceptions=True)
@@ -367,7 +350,7 @@ async def _trim_histories(targets: Sequence[Snapshot]) -> None:
 async def _publish_change(buses: Sequence[Bus], revision: _Revision) -> None:
     """Publish revision and SHA-256 on `truth:changed` of every bus.
 
-    A failure is only logged: an agent that gets no message sees the new revision with its next beat.
+    A failure is only logged, because an agent that gets no message sees the new revision with its next beat.
     """
     message = orjson.dumps({"revision": revision.number, "sha256": revision.sha256})
     outcomes = await asyncio.gather(
