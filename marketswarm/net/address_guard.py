@@ -41,7 +41,8 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
         self.allowances: tuple[Allowance, ...] = ()
         self._resolve = resolve
         self._backend = httpcore.AnyIOBackend()
-        # threads of their own: a name server that hangs must not delay the look-up of the buses' names
+        # threads of their own, because a name server that hangs must not delay the look-up of the buses'
+        # names
         self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="marketswarm-io http")
 
     def require_allowed(self, url: str, own_url: str) -> None:

@@ -1,12 +1,12 @@
 """Tell outside addresses, those of the open Internet, from inside ones, those of this host or network. Pure.
 
-Whoever writes a feed list chooses a feed's URL, and any server chooses where it redirects to. Neither may
+The writer of a feed list chooses a feed's URL, and any server chooses where it redirects to. Neither may
 make a program of ours send requests to an intranet, a cloud's metadata address or a Redis on this host. So
 `rss_agg` checks each request, and `massive` each redirect. The callers resolve names.
 
-The URLs of channels, of the language model and of massive's `targets` are not checked: the operator sets
-them, and they often are inside on purpose (an Alertmanager, a model on the next host). Requests to channels
-and to the language model follow no redirects.
+The URLs of channels, of the language model and of massive's `targets` are not checked, because the operator
+sets them, and they often are inside on purpose (an Alertmanager, a model on the next host). Requests to
+channels and to the language model follow no redirects.
 """
 
 import re
@@ -119,7 +119,6 @@ def is_allowed(host: str, address: Address, port: int, allowances: Iterable[Allo
 
 
 def _is_within(address: Address, network: Network) -> bool:
-    """Return True if an address, or one that is embedded in it, is in a network."""
     return any(
         one.version == network.version and one in network for one in (address, *_find_embedded(address))
     )

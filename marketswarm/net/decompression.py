@@ -25,12 +25,12 @@ class _Decoder(Protocol):
     error: type[Exception]
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
-        """Yield the decompressed data of one more chunk."""
+        """Yield the decompressed data of one more chunk of the body."""
         ...
 
     @property
     def is_complete(self) -> bool:
-        """Return True if the end of the body was read, or there was no data."""
+        """Return True if the end of the body was read, or if it has no data."""
         ...
 
 
@@ -41,7 +41,6 @@ class _Identity:
     is_complete = True
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
-        """Yield `data` unchanged."""
         yield data
 
 
@@ -56,7 +55,7 @@ class _Zlib:
         self._has_data = False
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
-        """Yield the decompressed data of one more chunk, in pieces of at most CHUNK_BYTES."""
+        """Yield pieces of at most CHUNK_BYTES."""
         # some servers send deflate without the zlib header: the first byte shows which
         if self._may_lack_header and not self._has_data and data and data[0] & 0x0F != 8:
             self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -67,7 +66,6 @@ class _Zlib:
 
     @property
     def is_complete(self) -> bool:
-        """Return True if the end of the compressed data was read, or there was no data."""
         return self._zlib.eof or not self._has_data
 
 
@@ -82,7 +80,7 @@ class _Brotli:
         self._has_data = False
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
-        """Yield the decompressed data of one more chunk, in pieces of about CHUNK_BYTES."""
+        """Yield pieces of about CHUNK_BYTES."""
         self._has_data = self._has_data or bool(data)
         if self._brotli.is_finished():
             return
@@ -93,21 +91,15 @@ class _Brotli:
 
     @property
     def is_complete(self) -> bool:
-        """Return True if the end of the compressed data was read, or there was no data."""
         return bool(self._brotli.is_finished()) or not self._has_data
 
 
 class Decompressor:
     """Decompress a body as its chunks arrive.
 
-    `body` is what is decompressed so far, at most CHUNK_BYTES more than the limit.
-
-    Args:
-        encoding: the Content-Encoding of the response.
-        limit: the most bytes that may arrive, and the most that they may decompress to.
-
-    Raises:
-        BadEncodingError: at once, for an unknown encoding, and for one inside another.
+    `body` is what is decompressed so far, at most CHUNK_BYTES more than the limit. `limit` is the most bytes
+    that may arrive, and the most that they may decompress to. Raises BadEncodingError if at once, for an
+    unknown encoding, and for one inside another.
     """
 
     def __init__(self, encoding: str, limit: int) -> None:

@@ -1,7 +1,7 @@
 """Send HTTP requests to servers that are not trusted, bounded in time and size.
 
-Redirects are not followed: a server that may redirect us could make us call an address inside the network, or
-send a key elsewhere.
+Redirects are not followed, because a server that may redirect us could make us call an address inside the
+network, or send a key elsewhere.
 
 This module is separate from `errors` because importing httpx takes time and memory, and a program that only
 uses a bus does not need httpx.
@@ -88,7 +88,6 @@ class HttpClient:
 
     Args:
         agent: the agent that asks, for the header User-Agent: `marketswarm-<agent>/<version>`.
-        headers: headers of each request.
         encodings: the compressions that are asked for, as `gzip, br`; without, a body stays as it comes.
         by_proxy: whether to use the proxy and the certificates that the environment names.
         guard: refuses inside addresses, for URLs that others choose.
@@ -147,11 +146,8 @@ class HttpClient:
 
         Args:
             method: GET, for example.
-            url: where it is sent.
             within_sec: the limit from the look-up of the host to the last byte.
             max_bytes: the longest body that is read; the connection of a longer one is not used again.
-            headers: further headers.
-            body: the body of the request.
             body_of: the statuses whose body is read, if not that of each.
             own_url: a URL of our own choice, whose host and port the guard allows.
 

@@ -1,7 +1,7 @@
 """Decide how long to wait before the next attempt. Pure.
 
 The loops that use this module run as long as the program and are woken by events. A library that wraps one
-call and retries it, as stamina does, doesn't fit them: they need only the length of the pause.
+call and retries it, as stamina does, doesn't fit them, because they need only the length of the pause.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Open a WebSocket connection to a server that is not trusted.
 
-It follows no redirect, takes no compressed frame, and writes no frame to the log: one may have a key. It is a
-module of its own so that `websockets` is imported only when there is something to stream.
+It follows no redirect, takes no compressed frame, and writes no frame to the log, because one may have a key.
+It is a module of its own so that `websockets` is imported only when there is something to stream.
 """
 
 import logging
@@ -47,7 +47,6 @@ async def open_websocket(
     Args:
         url: the address, `ws:` or `wss:`.
         agent: the agent that asks, for the header User-Agent: `marketswarm-<agent>/<version>`.
-        open_sec: the limit for opening the connection.
         silent_sec: after how long a server that answers no ping counts as away.
         frame_bytes: the largest frame that is taken; at a larger one the connection ends.
         queued_frames: how many frames wait in memory; then the server has to wait.
