@@ -19,7 +19,7 @@ from marketswarm.keys import last_beat_key
 JITTER: Final = 0.02  # part of the interval: spreads beats of many agents; a gap stays below 1.02 intervals
 LOG_EVERY_SEC: Final = 30.0
 GOODBYE_WITHIN_SEC: Final = 1.0
-SENDER_IN_FIRST_BEATS: Final = 3  # the first beats name the sender: a listener may miss one of them
+SENDER_IN_FIRST_BEATS: Final = 3  # the first beats name the sender, because a listener may miss one of them
 SENDER_EVERY_BEATS: Final = 30  # then every 30th beat, for later listeners: each five minutes at 10 s a beat
 
 
@@ -51,7 +51,7 @@ class Progress:
         self.record(now)
 
     def end_rest(self, now: float) -> None:
-        """Record that the work loop ended a wait that `begin_rest` began."""
+        """End a wait that `begin_rest` began."""
         self._rest_count -= 1
         self.record(now)
 
@@ -174,11 +174,10 @@ class HeartbeatSender:
 
     @property
     def is_degraded(self) -> bool:
-        """Return True if a beat sent now would have the status `degraded`."""
         return self._get_trouble() is not None
 
     async def send_beat(self) -> None:
-        """Send one beat. If the bus does not answer within the interval (0.5 to 2 s), drop this beat."""
+        """Drop this beat if the bus does not answer within the interval (0.5 to 2 s)."""
         trouble, detail = self._get_trouble(), self._get_detail()
         every_sec = self.target.interval_sec
         status: Status = "degraded" if trouble else "ok"

@@ -46,7 +46,7 @@ _SPREAD_SEC: Final = 0.02  # the longest random pause before a request, once a l
 
 
 def clock() -> float:
-    """Return the seconds of CLOCK_BOOTTIME, which runs while the machine sleeps, or of the monotonic one."""
+    """Return CLOCK_BOOTTIME, which runs while the machine sleeps, or monotonic time, in seconds."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -56,10 +56,8 @@ class Lease:
     `epoch` is greater than that of every holder before, 0 before the first.
 
     A process that slept past the end of its lease, and does not know it yet, can still do harm. So a store to
-    which it writes should reject an epoch lower than one that the store has seen.
-
-    Raises:
-        ValueError: if the name has other characters, or `life_sec` is not 0.1 to 86,400 s.
+    which it writes should reject an epoch lower than one that the store has seen. Raises ValueError if the
+    name has other characters, or `life_sec` is not 0.1 to 86,400 s.
     """
 
     def __init__(self, name: str, life_sec: float, bus: Bus, svc: str, boot: str) -> None:
@@ -79,7 +77,7 @@ class Lease:
 
     @property
     def key(self) -> str:
-        """Return the lease's key on the bus, which is also the channel on which its release is published."""
+        """The key on the bus, which is also the channel on which the lease's release is published."""
         return lease_key(self.name)
 
     @property
@@ -105,7 +103,7 @@ class Lease:
         return self.held
 
     async def renew_until_lost(self) -> str:
-        """Renew the lease again and again until it is lost, and return the reason for the loss."""
+        """Return the reason for the loss."""
         pause_sec, loss = self.life_sec / RENEWALS, "it was not renewed in time"
         while True:
             await asyncio.sleep(min(pause_sec, max(0.0, self._expires_at - clock())))
@@ -122,7 +120,7 @@ class Lease:
                     return f"{self.holder} has it" if self.holder else "it is gone from the bus"
 
     async def release(self) -> None:
-        """Release the lease. If the bus does not answer, the lease expires by itself."""
+        """If the bus does not answer, the lease expires by itself."""
         if self.epoch and not self.held:
             return  # it was lost
         self._expires_at = _NEVER
@@ -240,7 +238,7 @@ async def _renew_beside(me: Host, lease: Lease) -> AsyncIterator[None]:
 def _count_wait_as_progress(me: Host) -> Iterator[None]:
     """Count the wait inside this block as progress, if the current task is the work loop.
 
-    A wait in a side task does not count: it would hide a work loop that hangs.
+    A wait in a side task does not count, because it would hide a work loop that hangs.
     """
     if not me.side_tasks.is_in_body():
         yield

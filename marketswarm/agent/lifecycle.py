@@ -121,7 +121,7 @@ def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
 
 
 async def _await_main(main: Callable[[], Awaitable[int]]) -> int:
-    """Await `main()` and return its exit code: `asyncio.Runner.run` takes a coroutine only."""
+    """Await `main()`, because `asyncio.Runner.run` takes a coroutine only."""
     return await main()
 
 
@@ -189,7 +189,6 @@ def agent(
     """Return a context manager that makes this process a member of the swarm inside its block.
 
     Args:
-        name: the agent's name in the truth.
         settings: the class of its settings, read from the environment (or such settings, in a test).
         heartbeat: makes its heartbeat from its settings and its section (`None`: the truth has none), for an
             agent that can do without a section.
@@ -216,7 +215,6 @@ async def _run_agent(
     reporter = StatusReporter(watchdog, _make_outlets(me), settings.truth_wait_sec + MIN_LIMIT_SEC)
 
     def begin_stop() -> None:
-        """Begin a stop: limit it by the watchdog and report it at once."""
         watchdog.begin_stop()
         reporter.report_now()
 
@@ -349,17 +347,15 @@ def _open_truth_buses(me: Agent[Any], found: FoundTruth | None = None) -> list[A
 
 
 def _make_outlets(me: Agent[Any]) -> list[StatusOutlet]:
-    """Return the outlets for the agent's status that are configured: the health-check file, systemd."""
     path = me.settings.marketswarm_alive_file
     outlets = (path and AliveFile(me.name, path), find_systemd(os.environ))
     return [outlet for outlet in outlets if outlet]
 
 
 def _watchdog_limit_sec(me: Agent[Any]) -> float:
-    """Return the watchdog's limit in seconds: the setting, else the agent's timeout, 3 s at least."""
+    """Return seconds: the setting, otherwise the agent's timeout, but at least 3 s."""
     return me.settings.watchdog_sec or max(MIN_LIMIT_SEC, me.timeout_sec)
 
 
 def _join_troubles(*troubles: str | None) -> str | None:
-    """Join the troubles that are not None with `; `; return None if all are None."""
     return "; ".join(filter(None, troubles)) or None

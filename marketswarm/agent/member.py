@@ -35,8 +35,8 @@ S = TypeVar("S", bound=CommonSettings)
 class ResolvedSection:
     """An agent's section of the truth, the name of its bus, and its timeout in seconds.
 
-    `missing` says why the truth in force has no section that it can use, so that this is its last one; else
-    None.
+    `missing` says why the truth in force has no section that it can use, so that this is its last one;
+    otherwise None.
     """
 
     section: Service
@@ -56,11 +56,8 @@ def resolve_section(
 
     `heartbeat` makes its heartbeat from its section, or from None if the truth has no section for it. `last`
     is the result for the truth before; it stays if this truth has no section, or one with a schedule: an
-    agent beats all the time, so each of its beats would count as the report of a run.
-
-    Raises:
-        Exit: code 2, if the truth has no section for the agent or one with a schedule, and both `heartbeat`
-            and `last` are None.
+    agent beats all the time, so each of its beats would count as the report of a run. Raises Exit, code 2, if
+    the truth has no section for the agent or one with a schedule, and both `heartbeat` and `last` are None.
     """
     timeout_sec = truth.timeout_of(name, default_timeout_sec)
     section = truth.services.get(name)
@@ -143,9 +140,8 @@ class Agent(Generic[S]):
     process's random id; `exit_code` is for `main` to return.
 
     Args:
-        name: the agent's name in the truth.
         settings: its settings from the environment.
-        heartbeat: makes its heartbeat, for an agent that can do without a section; else None.
+        heartbeat: makes its heartbeat, for an agent that can do without a section; otherwise None.
         open_bus: makes a bus from its name and URL.
     """
 
@@ -186,7 +182,6 @@ class Agent(Generic[S]):
 
     @property
     def beat_bus(self) -> str:
-        """Return the name of the bus that this agent's beats go to."""
         return self._resolved.bus
 
     def bus(self, name: str, truth: Truth | None = None) -> Bus:
@@ -231,7 +226,7 @@ class Agent(Generic[S]):
         self.detail = detail
 
     async def rest(self, seconds: float) -> bool:
-        """Wait for `seconds`, which counts as progress; return True if woken earlier, else False.
+        """Wait for `seconds`, which counts as progress; return True if woken earlier, otherwise False.
 
         A new truth, a change of a share's members and `wake` end the wait; one that happened since the last
         rest ends it at once. Call this in the work loop only: in a side task it would hide a work loop that
@@ -271,7 +266,7 @@ class Agent(Generic[S]):
         current = require_config(model, self.name, self.section)
 
         def follow(_truth: Truth) -> None:
-            """Parse the section of the new truth; raise Exit, and keep the last one, if it is not valid."""
+            """Raise Exit, and keep the last section, if the new truth's one is not valid."""
             nonlocal current
             current = require_config(model, self.name, self.section)
 
@@ -378,7 +373,6 @@ class Agent(Generic[S]):
         return BeatTarget(bus, beats.channel, beats.interval_sec, resolved.timeout_sec, found.revision)
 
     def call_reseed_callbacks(self) -> None:
-        """Call the callbacks of `on_reseed` and end the rest of the work loop."""
         self._reseed_callbacks.call_all(self.truth, self.revision)
         self._woken.set()
 

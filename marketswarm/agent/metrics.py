@@ -55,7 +55,7 @@ class LoopLag:
             self._due = None
 
     def stall_sec(self) -> float | None:
-        """Return for how many seconds the loop has been overdue now; None while it is not measured."""
+        """Return for how many seconds the loop is overdue; None while it is not measured."""
         due = self._due
         return None if due is None else max(0.0, time.monotonic() - due)
 
@@ -73,7 +73,6 @@ class AgentMetrics:
         self.get_state: Callable[[], AgentState | None] = lambda: None
 
     def collect(self) -> Iterator[Family]:
-        """Yield the agent's metrics as they are now."""
         yield Family(
             "marketswarm_agent_info",
             "gauge",
@@ -103,7 +102,6 @@ class AgentMetrics:
 
 
 def _collect_state(state: AgentState) -> Iterator[Family]:
-    """Yield the metrics of an agent that has joined."""
     yield gauge(
         "marketswarm_truth_revision",
         "Revision of the truth in force; none when the bus could not say which one it is.",
@@ -123,8 +121,7 @@ def _collect_state(state: AgentState) -> Iterator[Family]:
 def serve_metrics(me: Agent[Any]) -> Iterator[AgentMetrics | None]:
     """Serve the agent's metrics on METRICS_PORT inside this block; yield None if that is not set.
 
-    Raises:
-        Exit: code 2, if the port can't be opened.
+    Raises Exit, code 2, if the port can't be opened.
     """
     port = me.settings.metrics_port
     if port is None:

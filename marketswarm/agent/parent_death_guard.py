@@ -28,12 +28,7 @@ def die_with_parent(command: list[str]) -> list[str]:
 def _main(parent: str, program: str, *rest: str) -> None:
     """Ask the kernel to kill this process when its parent dies, then become `program`.
 
-    End with code 1 if the parent has died already.
-
-    Args:
-        parent: the pid of the process that started us.
-        program: the program to run.
-        *rest: its arguments.
+    End with code 1 if the parent has died already. `parent` is the pid of the process that started us.
     """
     import ctypes  # noqa: PLC0415 - needed in the child alone, not by those who import `die_with_parent`
 

@@ -104,7 +104,7 @@ def make_problem(svc: str, section: Mapping[str, Any], error: ErrorDetails) -> P
 
 
 def _find_place(section: Mapping[str, Any], error: ErrorDetails) -> Place:
-    """Return the path of an error within the section, without pydantic's steps into a union's branches."""
+    """Leave out pydantic's steps into a union's branches."""
     place: list[str | int] = []
     value: Any = section
     for index, step in enumerate(error["loc"]):
@@ -119,7 +119,7 @@ def _find_place(section: Mapping[str, Any], error: ErrorDetails) -> Place:
 
 
 def _format_message(error: ErrorDetails) -> str:
-    """Return the message for one of pydantic's errors, in the words of the truth's own errors."""
+    """Use the words of the truth's own errors."""
     kind, context = error["type"], error.get("ctx", {})
     if kind in _MESSAGES:
         return _MESSAGES[kind]
@@ -147,7 +147,7 @@ def _format_known_values(error: ErrorDetails, known: list[str]) -> str:
 
 
 def _format_value(where: Place, value: Any) -> str:
-    """Return a value for an error message; a text only as `text`, since it may be a secret."""
+    """Return a text only as `text`, since it may be a secret."""
     return "text" if isinstance(value, str) else format_found(where, value)
 
 
@@ -172,8 +172,7 @@ class ServiceConfig(BaseModel):
 def require_config(model: type[M], name: str, section: Service) -> M:
     """Return a service's section as `model`.
 
-    Raises:
-        Exit: code 2, with the path of each of the first five errors, and no text of the section.
+    Raises Exit, code 2, with the path of each of the first five errors, and no text of the section.
     """
     config, problems = parse_config(model, name, section)
     if config is None:
@@ -201,13 +200,11 @@ def list_warnings(config: ServiceConfig, name: str, truth: Truth | None = None) 
 
 
 def find_unknown_keys(config: ServiceConfig, name: str, section: Service) -> list[Problem]:
-    """Return a problem for each key of `section` that the config's model does not know."""
     raw = {key: getattr(section, key) for key in type(config).model_fields if hasattr(section, key)}
     return list(_find_unknown(config, raw, ("services", name)))
 
 
 def _find_unknown(parsed: Any, raw: Any, place: Place) -> Iterator[Problem]:
-    """Yield a problem for each key of the raw value `raw` that the parsed value `parsed` has no field for."""
     if isinstance(parsed, BaseModel) and isinstance(raw, Mapping):
         known = _map_keys_to_fields(parsed)
         for key, value in raw.items():
@@ -221,7 +218,6 @@ def _find_unknown(parsed: Any, raw: Any, place: Place) -> Iterator[Problem]:
 
 
 def _map_keys_to_fields(parsed: BaseModel) -> dict[str, str]:
-    """Map each key that a document may use to the name of its field."""
     fields = type(parsed).model_fields
     return {field.alias or name: name for name, field in fields.items()}
 
@@ -250,8 +246,7 @@ class _UnusableModel(Exception):  # noqa: N818 - a result, not an accident
 def load_with_sections(raw: bytes) -> ParsedTruth:
     """Parse and check a truth, with each service's section by the service's own model.
 
-    Raises:
-        TruthError: with all errors, those of the document before those of the services.
+    Raises TruthError with all errors, those of the document before those of the services.
     """
     document = check_document(raw)
     sections = check_by_models(document.truth)
@@ -266,7 +261,6 @@ def load_with_sections(raw: bytes) -> ParsedTruth:
 
 
 def find_problems(truth: Truth) -> list[Problem]:
-    """Return the errors that the services' own models find in a truth."""
     return list(check_by_models(truth).problems)
 
 
@@ -363,7 +357,7 @@ def _check_section(truth: Truth, svc: str, section: Service) -> Iterator[tuple[b
 
 @dataclass(frozen=True, slots=True)
 class InputStream:
-    """Name a stream that a service reads: its bus, its key, and of which kind its entries are."""
+    """Name a stream that a service reads: its bus, its key, and the kind of its entries."""
 
     bus: str
     key: str
@@ -390,8 +384,9 @@ def point_like(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint
 def require_file_below(suffix: str) -> Callable[[str], str]:
     """Return a validator of a path that a truth may choose: below the working directory, ending in `suffix`.
 
-    Who writes a truth must not choose which files of a machine are opened: what is said of a file that is no
-    recording tells whether it is there. Hidden files and folders are refused, such as `.marketswarm/secrets`.
+    The writer of a truth must not choose which files of a machine are opened: what is said of a file that is
+    no recording tells whether it is there. Hidden files and folders are refused, such as
+    `.marketswarm/secrets`.
     """
 
     def validate(path: str) -> str:

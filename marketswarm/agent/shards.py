@@ -54,7 +54,7 @@ def find_owners(keys: Iterable[str], members: Collection[str]) -> dict[str, str]
 
 
 def select_owned(keys: Iterable[str], member: str, members: Collection[str]) -> list[str]:
-    """Return those of `keys` that belong to `member`, in their order; none if it is not among `members`."""
+    """Return the keys of `member`, in their order; none if it is not among `members`."""
     keys = list(keys)
     owner = find_owners(keys, members)
     return [key for key in keys if owner.get(key) == member]
@@ -65,7 +65,6 @@ def _make_rating(key: str) -> Callable[[tuple[str, Any]], bytes]:
     text = _encode(key)
 
     def weight(member_and_hash: tuple[str, Any]) -> bytes:
-        """Return the member's number for the key, as bytes."""
         state = member_and_hash[1].copy()
         state.update(text)
         return bytes(state.digest())
@@ -75,13 +74,12 @@ def _make_rating(key: str) -> Callable[[tuple[str, Any]], bytes]:
 
 @lru_cache(maxsize=_CACHED_MEMBERS)
 def _hash_member(member: str) -> Any:
-    """Return the hash state of a member's name. Copy it before you add a key: it is cached."""
+    """Return a cached hash state: copy it before you add a key."""
     name = blake2b(_encode(member), digest_size=DIGEST_BYTES).digest()
     return blake2b(name, digest_size=DIGEST_BYTES)
 
 
 def _encode(text: str) -> bytes:
-    """Return a text as UTF-8, with lone surrogates kept."""
     # a key may come from JSON, which knows halves of surrogate pairs
     return text.encode("utf-8", "surrogatepass")
 
@@ -150,7 +148,7 @@ class Share:
         """Return the keys among `keys` that belong to this instance, in their order.
 
         Return all of them while this instance is alone or the members are unknown: work that is done twice is
-        better than work that nobody does.
+        better than work that is not done.
         """
         requested, members, boot = list(keys), self.members, self._me.boot
         if members and boot not in members:  # we expired while our work made no progress, and it does again
@@ -204,8 +202,8 @@ class Share:
                     await self._renewal_due.wait()
 
     async def _renew(self, bus: Bus) -> None:
-        """Renew our membership on `bus` once, and record the members that it returns, or its failure."""
-        # the membership runs from the last progress: a member whose work hangs expires, as its beats stop
+        # the membership runs from the last progress, so that a member whose work hangs expires, as its beats
+        # stop
         left_sec = self._life_sec - self._me.work_progress.silent_sec(time.monotonic())
         within_sec = max(_MIN_WITHIN_SEC, min(WITHIN_SEC, self._life_sec / REFRESHES))
         try:
@@ -252,7 +250,6 @@ class Share:
 
     @property
     def _life_sec(self) -> float:
-        """Return the seconds after which a membership expires without renewal."""
         return LIFE * self._me.timeout_sec
 
     def _find_bus(self) -> Bus:
@@ -263,7 +260,6 @@ class Share:
 
 
 def collect_shares(shares: Iterable[Share]) -> Iterator[Family]:
-    """Yield the metrics of the shares of one agent."""
     shares = list(shares)
     yield Family(
         "marketswarm_share_members",

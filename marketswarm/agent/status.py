@@ -67,7 +67,6 @@ class StatusReporter:
             self._thread.join(STEP_SEC)
 
     def report_now(self) -> None:
-        """Have the thread report the status at once."""
         self._report_due.set()
 
     def record_beat(self, text: str, *, taken: bool) -> None:
@@ -81,7 +80,7 @@ class StatusReporter:
             self.report_now()
 
     def read_status(self, now: float) -> AgentStatus:
-        """Return the status to report at `now`, in monotonic seconds."""
+        """`now` is in monotonic seconds."""
         watchdog = self._watchdog
         if watchdog.stop_by != NEVER:
             return AgentStatus(Phase.STOPPING, now, 0.0, self._beat_taken, "stopping")

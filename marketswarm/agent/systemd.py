@@ -47,7 +47,6 @@ class SystemdOutlet:
                 self._fed_at = status.at
 
     def _make_variables(self, status: AgentStatus) -> dict[str, str]:
-        """Return the variables of sd_notify(3) for a status."""
         variables = {"STATUS": _clean_line(status.text)}
         if status.phase == Phase.STOPPING:
             variables["STOPPING"] = "1"
@@ -93,7 +92,6 @@ def _read_watchdog_sec(environ: Mapping[str, str]) -> float | None:
 
 
 def _format_usec(sec: float) -> str:
-    """Return seconds as whole microseconds."""
     return str(round(sec * 1e6))
 
 

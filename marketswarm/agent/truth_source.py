@@ -89,10 +89,8 @@ def find_truth_buses(
 ) -> dict[str, str]:
     """Return the buses that may hold the truth, URL to name, in the order of docs/contract.md, section 2.
 
-    `truth` is the one in force, whose URLs count for the buses that it names.
-
-    Raises:
-        Exit: code 2, if a bus has no URL.
+    `truth` is the one in force, whose URLs count for the buses that it names. Raises Exit, code 2, if a bus
+    has no URL.
     """
     places: dict[str, str] = {}
     try:
@@ -166,10 +164,7 @@ async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint
 def _match_known(
     bus: Bus, fingerprint: Fingerprint | MissingFingerprint, known: ParsedTruth | None
 ) -> TruthReading | None:
-    """Return a `TruthReading` with the known document if the bus's fingerprint is that of this document.
-
-    Else return None.
-    """
+    """Return a reading with the known document if the bus's fingerprint is that of it, otherwise None."""
     if known is None or not isinstance(fingerprint, Fingerprint) or fingerprint.sha256 is None:
         return None
     if (fingerprint.size, fingerprint.sha256) != (known.size, known.sha256.encode()):
@@ -221,7 +216,7 @@ async def read_first_valid(
 async def read_all_truths(
     buses: Sequence[Bus], key: str, known: ParsedTruth | None, within_sec: float
 ) -> list[TruthReading]:
-    """Read the documents of all buses at once, so that a bus that hangs delays no other."""
+    """Read all buses at once, so that a bus that hangs delays no other one."""
     return list(await asyncio.gather(*(read_truth(bus, key, known, within_sec) for bus in buses)))
 
 
@@ -243,9 +238,8 @@ def format_reasons(readings: Sequence[TruthReading]) -> tuple[str, ...]:
 async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: float) -> FoundTruth:
     """Return the first valid truth on `buses`, best first; wait for it up to `wait_sec` seconds.
 
-    Raises:
-        Exit: after `wait_sec`: code 3 if no bus answered meanwhile, 4 if one did; at once: code 2 if one
-            is a Redis Cluster, which can't hold a truth.
+    Raises Exit after `wait_sec`: code 3 if no bus answered meanwhile, 4 if one did; at once: code 2 if one is
+    a Redis Cluster, which can't hold a truth.
     """
     clock = asyncio.get_running_loop().time
     until = clock() + wait_sec
@@ -272,7 +266,7 @@ async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: f
 
 
 def _make_exit(any_answered: bool, reasons: str, settings: CommonSettings, wait_sec: float) -> Exit:
-    """Return the Exit for no truth in time: code 4 if a bus answered, else code 3."""
+    """Return code 4 if a bus answered, otherwise code 3."""
     if not any_answered:
         return Exit(Code.NO_BUS, f"no bus answered within {wait_sec:g} s ({reasons})")
     return Exit(
@@ -283,7 +277,7 @@ def _make_exit(any_answered: bool, reasons: str, settings: CommonSettings, wait_
 
 
 def _is_meta(reply: Any) -> bool:
-    """Return True if a reply can be `revision` and `sha256` of `truth:meta`: any server may answer there."""
+    """Return True if a reply can be `revision` and `sha256` of `truth:meta`: any server may answer."""
     return (
         isinstance(reply, list) and len(reply) == 2 and all(isinstance(each, bytes | None) for each in reply)
     )
@@ -292,7 +286,7 @@ def _is_meta(reply: Any) -> bool:
 def _parse_revision(meta: Sequence[Any], sha256: str) -> int | None:
     """Return the revision in `truth:meta`.
 
-    Return None if it is no number or belongs to another document than `sha256`.
+    Return None if it is not a number or belongs to another document than `sha256`.
     """
     revision, meta_sha256 = meta
     if meta_sha256 is not None and meta_sha256.decode("ascii", "replace") != sha256:
@@ -321,7 +315,7 @@ def choose_truth(current: FoundTruth, readings: Sequence[TruthReading]) -> Choic
     """Choose the truth to work by, from the current one and the results of the buses, best bus first.
 
     The best bus's valid document is chosen whatever its revision. That of a lesser bus is chosen only if its
-    revision is higher: that bus may have missed a seeding.
+    revision is higher, because that bus may have missed a seeding.
     """
     best = find_first_valid(readings)
     if best is None:
@@ -343,8 +337,6 @@ class TruthFollower:
 
     Args:
         buses: the buses that may hold the truth, best first.
-        key: the key of the document.
-        current: the truth in force.
         apply: puts a truth in force.
     """
 

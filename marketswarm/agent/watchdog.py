@@ -68,17 +68,17 @@ class Watchdog:
         self.limit_sec = limit_sec
 
     async def run_ticks(self) -> None:
-        """Record that the event loop runs, once a step, until cancelled."""
+        """Record once a step that the event loop runs, until cancelled."""
         while True:
             self.record_tick(time.monotonic())
             await asyncio.sleep(self.step_sec)
 
     def record_tick(self, now: float) -> None:
-        """Record that the event loop ran at `now`, on the clock of `time.monotonic()`."""
+        """`now` is a time of `time.monotonic()`."""
         self._ticked_at = now
 
     def begin_stop(self) -> None:
-        """Begin a stop, which must end within 4.5 s of the first call."""
+        """The stop must end within 4.5 s of the first call."""
         self.stop_by = min(self.stop_by, time.monotonic() + STOP_WITHIN_SEC)
 
     def find_hang(self, now: float) -> str | None:
@@ -174,5 +174,4 @@ def _collect_frames(waiting: object) -> list[FrameType]:
 
 
 def format_frame(frame: FrameType) -> str:
-    """Return file, line and function of a frame."""
     return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"

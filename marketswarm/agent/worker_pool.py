@@ -30,7 +30,7 @@ class StreamWorker(Protocol):
 
     @property
     def backlogs(self) -> Mapping[str, Backlog]:
-        """The last backlog that was read of each stream, by its key."""
+        """The last backlog that was read, by stream key."""
 
     async def process_next(self, consumer: Consumer, streams: Mapping[str, InputStream]) -> None:
         """Process the next entries of the streams, by their keys. May raise BusError or TimeoutError.
@@ -67,18 +67,17 @@ class WorkerPool(Generic[Worker]):
         self._me, self._streams_now, self._group_now = me, streams_now, group_now
         self._make_worker, self._log_failure, self._make_consumer = make_worker, log_failure, make_consumer
         self._workers: dict[str, Worker] = {}
-        self._wrong_types: dict[str, dict[str, str]] = {}  # by bus: the type of each key that is no stream
+        self._wrong_types: dict[str, dict[str, str]] = {}  # by bus: the type of each key that is not a stream
         self._types_due: dict[str, float] = {}  # by bus: when the types are to be read (monotonic)
         self._failures: dict[str, str] = {}  # by the bus of the worker; the bus that fails may be another
 
     @property
     def workers(self) -> list[Worker]:
-        """The workers that run."""
         return list(self._workers.values())
 
     @property
     def backlogs(self) -> dict[str, Backlog]:
-        """The last backlog that was read of each stream, by its key."""
+        """The last backlog that was read, by stream key."""
         return {stream: backlog for worker in self.workers for stream, backlog in worker.backlogs.items()}
 
     def problem(self) -> str | None:
@@ -94,7 +93,6 @@ class WorkerPool(Generic[Worker]):
         return "; ".join(dict.fromkeys([*self._failures.values(), *wrong])) or None
 
     def start_workers(self) -> None:
-        """Start a worker on each bus of the truth in force that has none."""
         for bus in {stream.bus for stream in self._streams_now()} - self._workers.keys():
             self._workers[bus] = worker = self._make_worker()
             self._me.task(self._run(bus, worker), name=f"work {bus}")
@@ -151,7 +149,7 @@ class WorkerPool(Generic[Worker]):
         return {key: stream for key, stream in named.items() if key not in wrong}
 
     async def _open_consumer(self, current: Consumer | None, bus: str, streams: Iterable[str]) -> Consumer:
-        """Return a consumer of these streams: the current one, if its bus, streams and group are the same."""
+        """Return the current consumer if its bus, streams and group are the same, otherwise a new one."""
         consumer = self._make_consumer(self._me.bus(bus), streams, self._group_now(), self._me.boot)
         if current is not None and (
             (current.bus, current.streams, current.group) == (consumer.bus, consumer.streams, consumer.group)
@@ -163,7 +161,7 @@ class WorkerPool(Generic[Worker]):
         return consumer
 
     async def _close_consumer(self, consumer: Consumer | None) -> None:
-        """Leave the groups of a consumer, if there is one; give it up if that takes too long."""
+        """Leave the groups; give the consumer up if that takes too long."""
         if consumer is not None:
             with contextlib.suppress(TimeoutError):
                 async with self._me.waiting(BUS_SEC):
