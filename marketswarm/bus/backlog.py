@@ -40,9 +40,8 @@ class Backlog:
     def count_lost(self, before: "Backlog") -> "Backlog":
         """Return this backlog with the entries that were lost up to it.
 
-        Args:
-            before: the one before it, with its count; `Backlog()` for the first one. A loss before that is
-                counted if it is still to be seen: nothing of what followed it is read.
+        `before` is the one before it, with its count; `Backlog()` for the first one. A loss before that is
+        counted if it is still to be seen: nothing of what followed it is read.
         """
         if self.passed_over is None:
             return replace(self, passed_over=before.passed_over, lost=before.lost)
@@ -74,7 +73,7 @@ async def read_backlog(bus: Bus, stream: str, group: str, position: bytes | None
 
 
 def sum_unread(backlogs: Iterable[Backlog]) -> int | None:
-    """Return the number of unread entries of several streams; None if that of one is not known."""
+    """Return None if the number of one stream is not known."""
     total = 0
     for each in backlogs:
         if each.unread is None:
@@ -84,10 +83,10 @@ def sum_unread(backlogs: Iterable[Backlog]) -> int | None:
 
 
 def format_unread(unread: int | None) -> str:
-    """Return a number of unread entries with thousands separators; `200 or more` for None."""
+    """Return the number with thousands separators; `200 or more` for None."""
     return "200 or more" if unread is None else f"{unread:,}"
 
 
 def _to_sec(ident: bytes) -> float:
-    """Return when an entry was added, in epoch seconds, by its id."""
+    """Return when an entry was added, in epoch seconds."""
     return int(ident.partition(b"-")[0]) / 1000

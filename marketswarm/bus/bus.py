@@ -50,7 +50,7 @@ def find_bus_url(name: str, environ: Mapping[str, str], truth: Truth | None = No
     in `truth`, and `redis://<name>:6379`. A URL in the truth may refer to a variable of `environ`.
 
     Raises:
-        BusError: (`error`) what was found is no URL of a bus, the file can't be read, or a variable is not
+        BusError: (`error`) what was found is not a URL of a bus, the file can't be read, or a variable is not
             set. The message names the variable or the path in the truth, and never the value.
     """
     variable = get_url_variable(name)
@@ -77,7 +77,7 @@ def find_bus_url(name: str, environ: Mapping[str, str], truth: Truth | None = No
 
 
 def _require_usable_url(name: str, url: str, source: str) -> str:
-    """Return `url` if it is the URL of a bus; else raise BusError, whose message names `source`."""
+    """Raise BusError, whose message names `source`, unless `url` is the URL of a bus."""
     if not _is_usable_url(url):
         raise BusError(name, "error", f"{source}: is not {URL_FORMS}")
     return url
@@ -94,7 +94,7 @@ def _is_usable_url(url: str) -> bool:
 
 
 def get_url_variable(name: str) -> str:
-    """Return the environment variable that holds a bus's URL: SYSTEM_REDIS_URL for system-redis."""
+    """Return SYSTEM_REDIS_URL for system-redis."""
     return name.upper().replace("-", "_").replace(".", "_") + "_URL"
 
 
@@ -102,7 +102,6 @@ class Bus:
     """A client that sends commands to one named server. Replies are bytes.
 
     Args:
-        name: the bus's name in the truth.
         url: its URL, in one of the forms that `bus_url.py` parses. Credentials in it are never shown.
         within_sec: the time limit of a request whose caller sets none.
     """
@@ -140,9 +139,9 @@ class Bus:
         """Await a request of `client` or of a pipeline, and return its reply.
 
         Args:
-            request: the request.
-            within_sec: its time limit in seconds; None: the limit of this bus.
-            max_bytes: the most bytes of the reply; None: the limit of the context, else that of the parser.
+            within_sec: the time limit of the request, in seconds; None: the limit of this bus.
+            max_bytes: the most bytes of the reply; None: the limit of the context, otherwise that of the
+                parser.
 
         Raises:
             BusError: the request failed, or took longer than its limit.

@@ -37,7 +37,7 @@ _LEAVE_GROUP: Final = Script.beside("marketswarm.bus", "leave_group.lua")
 class DeliveredEntry(NamedTuple):
     """Hold an entry of a stream. `fields` is None if the entry is too large to be read again.
 
-    A tuple, since a batch has thousands: a frozen dataclass takes twice as long to make.
+    A tuple, because a batch has thousands, and a frozen dataclass takes twice as long to make.
 
     `deliveries` counts its deliveries, this one included; entries that are not claimed alone have 1.
     """
@@ -49,20 +49,12 @@ class DeliveredEntry(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Return the sum of the lengths of its field names and values, in bytes."""
         fields = self.fields or {}
         return sum(map(len, fields)) + sum(map(len, fields.values()))
 
 
 class Consumer:
-    """Read streams of one bus. Every method but `close` may raise BusError.
-
-    Args:
-        bus: the bus.
-        streams: the keys of the streams.
-        group: the consumer group, on each stream.
-        name: the consumer's name in the group.
-    """
+    """Read streams of one bus. Every method but `close` may raise BusError."""
 
     def __init__(self, bus: Bus, streams: Iterable[str], group: str, name: str) -> None:
         self.bus, self.streams, self.group, self.name = bus, tuple(streams), group, name
@@ -147,7 +139,6 @@ class Consumer:
         return DeliveredEntry(stream, ident, fields, deliveries), trimmed
 
     async def acknowledge(self, stream: str, idents: Sequence[bytes]) -> None:
-        """Acknowledge entries of a stream: they are processed."""
         for at in range(0, len(idents), _IDS_AT_ONCE):
             batch = idents[at : at + _IDS_AT_ONCE]
             await self.bus.ask(self.bus.client.xack(stream, self.group, *batch))
@@ -160,7 +151,6 @@ class Consumer:
         Return False, with nothing written, if another consumer has acknowledged the entry.
 
         Args:
-            entry: the entry.
             dead: the key of the dead letters, on the same bus.
             reason: why the entry can't be processed.
             now: in epoch seconds.
@@ -185,7 +175,6 @@ class Consumer:
         return orjson.dumps([text for pair in letter.items() for text in pair])
 
     async def read_backlog(self, stream: str) -> Backlog:
-        """Return how a stream stands for the group, with `lost` 0."""
         return await read_backlog(self.bus, stream, self.group)
 
     async def delete_idle_consumers(self) -> None:

@@ -95,7 +95,7 @@ REASONS: Final = frozenset(
 
 
 def find_bus_reason(error: BaseException) -> str:
-    """Return the reason of an error, one of `BusError`'s words, found in the error or in its causes."""
+    """Return one of `BusError`'s words, found in the error or in its causes."""
     reason = find_reason(error, _BY_TYPE) or _find_word(error)
     if reason is None:
         is_unreachable = (
@@ -107,11 +107,10 @@ def find_bus_reason(error: BaseException) -> str:
 
 
 def _find_word(error: BaseException) -> str | None:
-    """Return the reason of a word of `_BY_WORD` in the messages of an error and its causes, or None."""
     lines = [str(link)[:200] for link in iterate_causes(error)]
     return next((reason for line in lines for word, reason in _BY_WORD if word in line), None)
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, 200 characters at most."""
+    """Return at most 200 characters."""
     return (str(error).splitlines() or [""])[0][:200]

@@ -1,8 +1,8 @@
 """Connect to a bus: to the server in its URL, over TLS, or to the master that Redis Sentinels name.
 
 For every new connection all sentinels are asked at once, and the answer with the newest configuration epoch
-wins. A server whose role is replica is rejected: it was demoted, or is not promoted yet. When another server
-becomes the master, all connections to the former one are closed, even those that work: publishers and
+wins. A server whose role is replica is rejected, because it was demoted, or is not promoted yet. When another
+server becomes the master, all connections to the former one are closed, even those that work: publishers and
 subscribers must not be on different servers.
 """
 
@@ -139,7 +139,6 @@ class MasterFinder:
 def _split_results(
     done: Collection[asyncio.Task[MasterAnswer | Exception]],
 ) -> tuple[list[MasterAnswer], list[Exception]]:
-    """Return the answers of the finished requests to sentinels, and the errors of those that failed."""
     results = [task.result() for task in done]
     return [each for each in results if isinstance(each, tuple)], [
         each for each in results if isinstance(each, Exception)
@@ -147,7 +146,7 @@ def _split_results(
 
 
 async def _read_config_epoch(sentinel: Any) -> int:
-    """Read the reply to SENTINEL MASTER and return its configuration epoch; 0 for none or an error reply."""
+    """Return 0 if there is no reply, or an error reply."""
     try:
         reply = await sentinel.read_response()
     except ResponseError:  # a sentinel's user may be allowed the first question alone
@@ -186,7 +185,7 @@ class TlsConnection(SSLConnection):
             raise ConnectionError(f"{self.host}:{self.port} {_HUNG_UP}") from ssl.SSLError(str(error))
 
     async def _await_ping_reply(self) -> None:
-        """Send PING and wait for its reply, which may be an error reply."""
+        """Accept an error reply, too."""
         await self.send_command("PING", check_health=False)
         with contextlib.suppress(ResponseError, AuthenticationError, BusyLoadingError):
             await self.read_response()
@@ -201,13 +200,12 @@ class _MasterConnection(Connection):
         super().__init__(**options)
 
     async def _connect(self) -> None:
-        """Ask the sentinels for the master, and connect to it."""
         self._answer = await self._master_finder.find_master()
         self.host, self.port = self._answer[1]
         await super()._connect()  # type: ignore[no-untyped-call]  # the library's
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Finish the handshake, then raise ReadOnlyError if the server is no master.
+        """Finish the handshake, then raise ReadOnlyError if the server is not a master.
 
         The role is read from the reply to HELLO, which every user may send, and not from ROLE.
         """

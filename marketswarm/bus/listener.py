@@ -29,7 +29,8 @@ BACKOFF: Final = Backoff(first_sec=0.05, longest_sec=1.0)
 DEAF_AFTER_SEC: Final = 1.5
 """A session on which a canary is missing for longer is closed: a half-open connection raises no error.
 
-Time in which the listener handles received messages does not count: the canary may be the next message.
+Time in which the listener handles received messages does not count, because the canary may be the next
+message.
 """
 RETRY_REFUSED_SEC: Final = 2.0
 """Pause between two attempts to subscribe to refused channels."""
@@ -79,7 +80,6 @@ class SessionHandler(Protocol):
 
 
 def read_clocks() -> Moment:
-    """Return the current monotonic and wall time."""
     return Moment(time.monotonic(), time.time())
 
 
@@ -116,7 +116,6 @@ class CanaryWait:
         return self._waited_sec
 
     def _count_work(self, now: float) -> None:
-        """Add the time since work began or was last counted, if messages are being handled."""
         if self._works_since is not None:
             self._worked_sec += now - self._works_since
             self._works_since = now
@@ -162,7 +161,7 @@ class Listener:
         self._rebuild_requested.set()
 
     async def run(self) -> None:
-        """Keep a session open and send canaries, until cancelled."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_sessions(), name=f"sessions:{self.bus.name}")
             group.create_task(self._send_canaries(), name=f"canaries:{self.bus.name}")
@@ -229,7 +228,6 @@ class Listener:
             raise BusError(self.bus.name, "auth")
 
     def _report_refused(self, session: SubscriberConnection) -> None:
-        """Report the refused channels of a session to the handler."""
         self._report_due = False
         self._handler.on_channels_refused(self.bus.name, frozenset(session.refused), read_clocks())
 

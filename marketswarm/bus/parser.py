@@ -25,7 +25,7 @@ _SIZE: Final = re.compile(rb"\r\n\$(\d{1,10})\r\n")
 
 
 class UnfinishedMessage(NamedTuple):
-    """A message of which only the beginning has arrived.
+    """A message that has not arrived completely.
 
     `channel` is its channel, `payload_bytes` the length of its payload, `payload_at` the payload's offset in
     the data. `pattern` is the pattern that received it; None where its channel is subscribed by name.
@@ -96,8 +96,8 @@ class BoundedParser(_AsyncHiredisParser):
             ReplyTooLong: the current reply has exceeded its limit.
             HungUp: the server closed the connection.
         """
-        # no local variable for the reader here or in a caller: an error keeps its frames, and with them the
-        # values of all their variables
+        # no local variable for the reader here or in a caller, because an error keeps its frames, and with
+        # them the values of all their variables
         max_reply_bytes = reply_limit.get() or self.max_reply_bytes
         if self._reply_bytes > max_reply_bytes:
             raise ReplyTooLong(f"a reply of more than {max_reply_bytes} bytes")
@@ -110,7 +110,6 @@ class BoundedParser(_AsyncHiredisParser):
         return True
 
     def _feed(self, received: bytes) -> None:
-        """Feed bytes to the reader, and keep them as the last chunk."""
         self._chunk = received
         reader: Any = self._reader
         reader.feed(received)
@@ -133,17 +132,14 @@ class BatchParser(BoundedParser):
         self._bytes_to_skip = 0  # bytes of a message that is skipped, still to come
 
     def on_connect(self, connection: Any) -> None:
-        """Make a reader for a new connection, and forget the bytes of the last one."""
         self._connection = connection
         self._reset_reader()
 
     def on_disconnect(self) -> None:
-        """Release the bytes that were not parsed."""
         super().on_disconnect()
         self._connection, self._trace = None, []
 
     def _reset_reader(self) -> None:
-        """Replace the reader by an empty one, and forget the bytes that were kept."""
         super().on_connect(self._connection)  # type: ignore[no-untyped-call]  # the library's
         self._trace, self._trace_bytes = [], 0
 
@@ -197,7 +193,7 @@ class BatchParser(BoundedParser):
 
         Raises:
             RedisError: the reply is too long, or the server closed the connection.
-            Exception: whatever the reader raises for bytes that are no reply.
+            Exception: whatever the reader raises for bytes that are not a reply.
         """
         self._reply_bytes = 0
         # no name for the reader here, see `read_from_socket`
@@ -231,8 +227,7 @@ class SkippingParser(BatchParser):
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:  # noqa: ARG002 - the library's
         """Wait for one reply and return it, an error reply as an exception; the arguments are ignored.
 
-        Raises:
-            HungUp: the connection is closed.
+        Raises HungUp if the connection is closed.
         """
         if not self._connected:
             raise HungUp("the connection is closed")

@@ -1,7 +1,7 @@
 """Import redis-py without the packages of OpenTelemetry, which it imports if they are installed.
 
 It has metrics of its own, and records none unless it is asked to; to import what they need takes 3 MB and
-0.1 s of every agent. Who uses OpenTelemetry has set one of its variables, or has imported it before: then it
+0.1 s of every agent. A user of OpenTelemetry has set one of its variables, or has imported it before: then it
 stays.
 """
 

@@ -64,7 +64,6 @@ class Script:
 
     @classmethod
     def beside(cls, package: str, file: str) -> "Script":
-        """Read the script in the file `file` of the package `package`."""
         folder = files(package)
         return cls(
             _expand_includes(folder.joinpath(file).read_text("utf-8"), folder),
@@ -116,25 +115,23 @@ def find_package_folders(package: str) -> list[Path]:
     path = [*here, *sys.path]
     spec = PathFinder.find_spec(package, path)
     places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-    # `services` is a namespace package: each of its folders counts
+    # `services` is a namespace package, so each of its folders counts
     if _OUR_SERVICES in places and package == _OUR_SERVICES.name:
         places += [Path(entry, package) for entry in path if Path(entry, package) not in places]
     return places
 
 
 def _make_function_name(package: str, file: str) -> str:
-    """Return the function name of the script `file` in `package`, without the digest."""
     path = f"{package}.{file.removesuffix('.lua')}".removeprefix("marketswarm.")
     return FUNCTION_PREFIX + _NO_WORD_CHARACTER.sub("_", path)
 
 
 def _is_hidden(path: Path) -> bool:
-    """Return True if the path or a folder in it begins with a dot."""
     return any(part.startswith(".") for part in path.parts)
 
 
 def _expand_includes(text: str, folder: Traversable) -> str:
-    """Return a script's text with each `-- include:` line replaced by the file that it names."""
+    """Replace each `-- include:` line by the file that it names."""
     return _INCLUDE.sub(lambda found: _find_included(found[1], folder).read_text("utf-8"), text)
 
 

@@ -71,7 +71,7 @@ class SubscriberConnection:
         await self._send("SUBSCRIBE", channels)
 
     async def retry_refused(self) -> None:
-        """Subscribe again to refused channels, 1000 at most: the user's rights may have changed."""
+        """Subscribe again to refused channels, 1000 at most, because the user's rights may have changed."""
         for channel in sorted(self.refused)[:CHANNELS_AT_ONCE]:
             await self._send("SUBSCRIBE", [channel])
 
@@ -151,8 +151,7 @@ class SubscriberConnection:
     def _acknowledge(self, kind: Any, channel: Any) -> None:
         """Count an acknowledgement of the oldest pending command.
 
-        Raises:
-            InvalidResponse: `kind` is not that of the oldest pending command.
+        Raises InvalidResponse if `kind` is not that of the oldest pending command.
         """
         if not self._pending or kind != self._pending[0].command.lower().encode():
             raise InvalidResponse("neither a message nor an answer")
@@ -165,7 +164,7 @@ class SubscriberConnection:
     def _handle_refusal(self, error: RedisError) -> None:
         """Handle a refused SUBSCRIBE: put its halves into the queue, or record its only channel as refused.
 
-        Raise `error` if it is no refusal of the oldest pending command.
+        Raise `error` if it is not a refusal of the oldest pending command.
         """
         command = self._pending[0] if self._pending else None
         if command is None or command.command != "SUBSCRIBE" or find_bus_reason(error) != "auth":
@@ -186,7 +185,6 @@ class SubscriberConnection:
             return
 
     def _make_bus_error(self, error: BaseException) -> BusError:
-        """Return `error` as a BusError of this bus."""
         if isinstance(error, BusError):
             return error
         return BusError(self._bus.name, find_bus_reason(error), first_line(error))
@@ -201,6 +199,5 @@ def _make_connection(bus: Bus) -> Any:
 
 
 def _split_channels(channels: list[str]) -> Iterator[list[str]]:
-    """Yield the channels in lists of CHANNELS_AT_ONCE."""
     for start in range(0, len(channels), CHANNELS_AT_ONCE):
         yield channels[start : start + CHANNELS_AT_ONCE]

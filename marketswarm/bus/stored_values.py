@@ -43,14 +43,14 @@ log = logs.get("state")
 
 
 def parse_number(value: Any, least: float, most: float) -> float | None:
-    """Return a number of a JSON document as float; None unless it is finite and from `least` to `most`."""
+    """Return a number of a JSON document; None unless it is finite and from `least` to `most`."""
     if type(value) not in (int, float) or not isfinite(value) or not least <= value <= most:
         return None
     return float(value)
 
 
 def parse_object(raw: bytes | None) -> dict[str, Any]:
-    """Return the object in a JSON text; an empty one if there is none."""
+    """Return the object in a JSON text; an empty one if `raw` is missing or not an object."""
     try:
         found = orjson.loads(raw or b"null")
     except orjson.JSONDecodeError:
@@ -91,14 +91,14 @@ async def read_strings(
 ) -> list[bytes | None]:
     """Return the value of each key.
 
-    None stands for a key that does not exist, is empty or is no string, and for a value of more than
+    None stands for a key that does not exist, is empty or is not a string, and for a value of more than
     `longest` bytes; with `report` the latter two are reported as unusable state. Raises BusError.
     """
     if not keys:
         return []
 
     async def read() -> list[Any]:
-        """Return the first `longest` + 1 bytes of each key, or the error of a key that is no string."""
+        """Return the first `longest` + 1 bytes of each key, or the error of a key that is not a string."""
         pipe = bus.pipeline()
         for key in keys:
             pipe.getrange(key, 0, longest)
@@ -123,7 +123,7 @@ async def read_fields(
 ) -> list[dict[bytes, bytes]]:
     """Return for each hash of `keys` those fields of `names` that it has, by name.
 
-    A value of more than `longest` bytes is left out, a key that is no hash has no fields, and both are
+    A value of more than `longest` bytes is left out, a key that is not a hash has no fields, and both are
     reported as unusable state. Raises BusError.
     """
     if not keys:
@@ -143,7 +143,6 @@ async def read_fields(
 
 
 def _is_wrong_type(error: Exception) -> bool:
-    """Return True if the server replied that a key holds a value of the wrong type."""
     return isinstance(error, redis_errors.ResponseError) and _WRONG_TYPE in str(error)
 
 
@@ -188,7 +187,6 @@ def count_unusable() -> int:
 
 
 def collect_unusable() -> Iterator[Family]:
-    """Yield the metric that counts unusable values."""
     yield Family(
         "marketswarm_state_unusable_total",
         "counter",
@@ -206,12 +204,7 @@ def is_wrong_type(error: BusError) -> bool:
 async def delete_wrong_types(bus: Bus, kinds: Mapping[str, str]) -> bool:
     """Delete each of our keys that holds a value of the wrong type; return True if there was one.
 
-    Args:
-        bus: the bus that the keys are on.
-        kinds: the right type of each key, as Redis' TYPE names it.
-
-    Raises:
-        BusError: a request failed.
+    `kinds` has the right type of each key, as Redis' TYPE names it. Raises BusError if a request failed.
     """
     found = False
     for key, kind in kinds.items():

@@ -102,18 +102,18 @@ async def has_begun_anew(bus: Bus, stream: str, position: bytes) -> bool:
 
 
 def is_entry_id(text: bytes) -> bool:
-    """Return True if `text` is an entry's id, such as `1793000000000-0`; no server reads after another."""
+    """Return True for an id such as `1793000000000-0`, unless no server can read after it."""
     return bool(_ID.fullmatch(text)) and max(entry_sort_key(text)) <= _LAST_NUMBER
 
 
 def entry_sort_key(ident: bytes) -> tuple[int, int]:
-    """Return the sort key of an entry's id: an older entry has a smaller key."""
+    """An older entry has a smaller key."""
     ms, _, seq = ident.partition(b"-")
     return int(ms), int(seq or 0)
 
 
 def make_stream_entry(ident: bytes, fields: dict[bytes, bytes] | None) -> StreamEntry:
-    """Make an entry from the client library's reply, without fields if they exceed `ENTRY_BYTES`."""
+    """Leave the fields out if they exceed `ENTRY_BYTES`."""
     size = sum(len(name) + len(value) for name, value in (fields or {}).items())
     return StreamEntry(ident, size, (fields or {}) if size <= ENTRY_BYTES else None)
 

@@ -46,12 +46,9 @@ async def subscribe(
     """Receive the messages of channels and patterns until cancelled, connecting again after each error.
 
     Args:
-        bus: the bus to listen on.
         on_message: called with the channel and the payload of each message.
         on_subscribed: called after each connect, when the server has acknowledged all subscriptions.
         on_lost: called with the error when a connection ended or could not be made.
-        channels: channels by name.
-        patterns: channels by pattern.
         on_skipped: called with the channel of each message longer than `MAX_MESSAGE_BYTES`, which is not
             stored. Where the beginning of such a message can't be found, the connection ends instead.
         ping_sec: seconds of silence until a ping is sent, and then until the connection counts as lost.
@@ -82,7 +79,6 @@ async def subscribe(
 
 
 def _make_pubsub(bus: Bus) -> PubSub:
-    """Make a subscription object of the client library with a connection of its own, not connected yet."""
     kwargs = {**bus.pool.connection_kwargs, "parser_class": SkippingParser}
     return PubSub(ConnectionPool(connection_class=bus.pool.connection_class, **kwargs))
 
@@ -90,8 +86,7 @@ def _make_pubsub(bus: Bus) -> PubSub:
 async def _await_acknowledgements(bus: Bus, pubsub: PubSub, forward: _Forward, pending_count: int) -> None:
     """Wait until the server has acknowledged `pending_count` subscriptions, passing messages on meanwhile.
 
-    Raises:
-        BusError: the server refuses a subscription, or does not answer in time.
+    Raises BusError if the server refuses a subscription, or does not answer in time.
     """
     while pending_count:
         message = await bus.ask(pubsub.get_message(timeout=None))
