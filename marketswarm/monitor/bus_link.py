@@ -10,7 +10,7 @@ from marketswarm.monitor.publisher import Publisher
 
 
 class BusLink:
-    """A bus with its listener and its publisher, each of which is None if it is not needed."""
+    """A bus with its listener and its publisher; one that is not needed is None."""
 
     def __init__(self, bus: Bus, listener: Listener | None, publisher: Publisher | None) -> None:
         self.bus = bus
@@ -23,22 +23,21 @@ class BusLink:
         self._tasks.append(group.create_task(work, name=f"{name}:{self.bus.name}"))
 
     def stop(self) -> None:
-        """Cancel the tasks of this bus."""
         for task in self._tasks:
             task.cancel()
 
     def request_canary(self) -> None:
-        """Have the listener, if there is one, publish a canary now."""
+        """Do nothing without a listener."""
         if self.listener is not None:
             self.listener.request_canary()
 
     def reopen_session(self) -> None:
-        """Have the listener, if there is one, close its session and open another."""
+        """Close the listener's session, if there is one, and open another."""
         if self.listener is not None:
             self.listener.rebuild_session()
 
     def wake_publisher(self) -> None:
-        """Wake the publisher, if there is one, to check whether this process leads on the bus now."""
+        """Have the publisher, if there is one, check whether this process leads on the bus now."""
         if self.publisher is not None:
             self.publisher.wake()
 

@@ -9,7 +9,6 @@ from marketswarm.truth import HEALER, Heartbeat, Service, Truth
 
 
 def find_alert_target(truth: Truth, settings: MonitorSettings) -> tuple[str, str]:
-    """Return the bus and the channel that alerts are published on."""
     return truth.alert_target(settings.alert_channel or ALERTS)
 
 

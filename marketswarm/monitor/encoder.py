@@ -57,10 +57,7 @@ class EncodedVerdict:
 class VerdictEncoder:
     """Encodes the verdicts of one publisher; the same verdict always gives the same bytes.
 
-    Args:
-        family: the prefix of event types about services: `heartbeat` (_miss, _ok) or `healer`.
-        by: the program that publishes.
-        channel: the channel of alerts.
+    `family` is the prefix of event types about services: `heartbeat` (_miss, _ok) or `healer`.
     """
 
     def __init__(self, *, family: Literal["heartbeat", "healer"], by: str, channel: str) -> None:
@@ -70,7 +67,6 @@ class VerdictEncoder:
 
     @property
     def ok_kind(self) -> Kind:
-        """The type of the event that a service is up."""
         return Kind(f"{self._family}_ok")
 
     def build_event(self, verdict: Verdict) -> Event | None:
@@ -104,7 +100,6 @@ class VerdictEncoder:
         )
 
     def _choose_kind(self, verdict: Verdict) -> Kind:
-        """Return the type of the event of a verdict."""
         if verdict.gap_sec is not None:
             return Kind.REACH_GAP if verdict.subject is Subject.REACH else Kind.HEARTBEAT_GAP
         if verdict.subject is Subject.TRUTH:
@@ -115,7 +110,7 @@ class VerdictEncoder:
         return Kind(f"{'bus' if verdict.subject is Subject.BUS else self._family}_{ending}")
 
     def encode(self, verdict: Verdict) -> EncodedVerdict:
-        """Return a verdict in the form that publish.lua takes."""
+        """Return the form that publish.lua takes."""
         event = self.build_event(verdict)
         raw = b"" if event is None else encode_event(event)
         is_deleted = verdict.state is State.UNWATCHED or (
@@ -153,7 +148,7 @@ def _choose_health_sec(verdict: Verdict) -> int:
 
 
 def _encode_roster_entry(verdict: Verdict, event: bytes) -> bytes:
-    """Return the roster's entry for a verdict, as JSON; that of a miss contains its event."""
+    """Return JSON; the entry of a miss contains its event."""
     found: dict[str, Any] = {"verdict": verdict.state, "ts": round(verdict.ts, 3)}
     if verdict.since is not None:
         found["since"] = round(verdict.since, 3)

@@ -80,7 +80,7 @@ class DetectorFeed:
     def on_messages(
         self, bus: str, messages: Iterable[Sequence[Any]], now: Moment
     ) -> Sequence[Sequence[Any]]:
-        """Pass messages to the detector, publish its verdicts, and return the messages that are no beats."""
+        """Pass messages to the detector and publish its verdicts; return the messages that are not beats."""
         result = self.detector.take_messages(bus, messages, now)
         for verdict in result.verdicts:
             self._publish(verdict)
@@ -89,17 +89,14 @@ class DetectorFeed:
         return result.others
 
     def on_canary_sent(self, bus: str, number: int, now: Moment) -> None:
-        """Note in the clock of `bus` that the canary `number` was sent."""
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.note_canary_sent(number, now.mono)
 
     def on_canary_accepted(self, bus: str, now: Moment) -> None:
-        """Note in the clock of `bus` that the server accepted a canary."""
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.note_canary_accepted(now)
 
     def on_canary_refused(self, bus: str, number: int, reason: str) -> None:
-        """Note in the clock of `bus` that the server refused the canary `number`, and why."""
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.note_canary_refused(number, reason)
 
@@ -146,7 +143,6 @@ class DetectorFeed:
         return f"not allowed to hear {', '.join(names[:MAX_NAMED])}{more}" if names else None
 
     def _record_malformed(self, svc: str, found: MalformedBeat) -> None:
-        """Keep the service and reason of the last malformed payload for the next log line."""
         self._last_malformed = svc, found.reason
 
     def log_rejected(self) -> None:

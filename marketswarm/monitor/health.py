@@ -31,7 +31,6 @@ class HealthKeys:
     Args:
         detector: knows the services and their last beats.
         kind: the type of an ok event.
-        by: the program that publishes.
     """
 
     def __init__(self, detector: Detector, *, kind: Kind, by: str) -> None:

@@ -21,7 +21,7 @@ MAX_JOB_ENTRY_BYTES: Final = 16_384
 
 
 def encode_job_entry(job: SavedJob) -> bytes:
-    """Return the state of a job as JSON, without the values that are empty."""
+    """Return JSON without the values that are empty."""
     found: dict[str, Any] = {"expected_from": round(job.expected_from, 3), "has_run": job.has_run}
     if job.runs:
         found["running_since"] = round(min(started for _, started in job.runs), 3)
@@ -36,7 +36,7 @@ def encode_job_entry(job: SavedJob) -> bytes:
 
 
 def parse_job_entry(raw: bytes) -> SavedJob | None:
-    """Parse the state of a job; return None for anything else."""
+    """Return None for an unusable value."""
     try:
         found: Any = orjson.loads(raw) if len(raw) <= MAX_JOB_ENTRY_BYTES else None
     except orjson.JSONDecodeError:

@@ -33,7 +33,7 @@ class LastRun:
 
 
 def parse_last_run(raw: bytes | None) -> LastRun | None:
-    """Return the run in the value of a `run:` key; None if no part of it can be used."""
+    """Parse the value of a `run:` key; return None if no part of it can be used."""
     found = parse_object(raw)
     ok = found.get("ok")
     texts = {name: parse_text(found.get(name), MAX_STRING_BYTES) for name in ("svc", "signal", "said")}

@@ -40,18 +40,15 @@ class SoleLeader:
     """The leadership of a monitor that is the only one of its name: it always leads, without a lease."""
 
     def fence(self, _bus: str) -> Fence | None:
-        """Return the fence that needs no lease."""
         return UNFENCED
 
     def deny_leadership(self, bus: str) -> None:
-        """Do nothing: a script refuses no write without a lease."""
+        """Do nothing, because a script refuses no write without a lease."""
 
     def leader_seen_at(self, _bus: str) -> float:
-        """Return -inf: there is no other leader."""
         return float("-inf")
 
     def leader_heard_bus_at(self, _bus: str) -> float:
-        """Return -inf: there is no other leader."""
         return float("-inf")
 
 

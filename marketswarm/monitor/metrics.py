@@ -27,7 +27,6 @@ class MonitorMetrics:
 
     Args:
         detector: knows the services, buses and counts.
-        links: the links to the buses, by name.
         leadership: who leads on each bus.
         failed_saves: how many saves failed, by what was to be saved.
     """
@@ -50,7 +49,6 @@ class MonitorMetrics:
             self._delay.observe(verdict.overdue_sec + max(0.0, time.time() - verdict.ts))
 
     def collect(self) -> Iterator[Family]:
-        """Yield all metrics as they are now."""
         yield from self._collect_counts()
         yield from self._collect_buses()
         yield from self._collect_publication()
@@ -58,7 +56,6 @@ class MonitorMetrics:
         yield from self._collect_services()
 
     def _collect_counts(self) -> Iterator[Family]:
-        """Yield the detector's counts and the failed saves."""
         counts = self._detector.counts
         # a payload that proves to be no beat is subtracted later, but a Prometheus counter must not fall
         self._heard = max(self._heard, counts.heard)
@@ -98,11 +95,9 @@ class MonitorMetrics:
         )
 
     def _collect_buses(self) -> Iterator[Family]:
-        """Yield the metrics of each bus that is listened to."""
         buses = list(self._detector.buses.values())
 
         def collect_per_bus(read: Callable[[WatchedBus], float]) -> list[Value]:
-            """Return a value for each bus, with the bus's name as label."""
             return [((bus.name,), read(bus)) for bus in buses]
 
         yield Family(
@@ -149,7 +144,6 @@ class MonitorMetrics:
         )
 
     def _collect_publication(self) -> Iterator[Family]:
-        """Yield the delay of verdicts, and the metrics of each publisher's queue."""
         yield Family(
             "marketswarm_verdict_delay_seconds",
             "histogram",
@@ -198,7 +192,6 @@ class MonitorMetrics:
         )
 
     def _publishers(self) -> list[tuple[str, Publisher]]:
-        """Return the publishers of all links, with the names of their buses."""
         links = list(self._links.items())
         return [(name, link.publisher) for name, link in links if link.publisher is not None]
 
@@ -226,7 +219,6 @@ class MonitorMetrics:
         )
 
     def _collect_services(self) -> Iterator[Family]:
-        """Yield the number of services by verdict, and the metrics of each service."""
         services = list(self._detector.services.values())
         yield Family(
             "marketswarm_services",
@@ -296,7 +288,7 @@ def count_beats(service: WatchedService) -> int:
 
 
 def _count_by_state(services: Collection[WatchedService]) -> list[Value]:
-    """Return the number of services in each state; `up`, `down` and `unknown` even if there are none."""
+    """Include `up`, `down` and `unknown` even if no service has that state."""
     counts = dict.fromkeys((State.UP, State.DOWN, State.UNKNOWN), 0)
     for service in services:
         counts[service.state] = counts.get(service.state, 0) + 1

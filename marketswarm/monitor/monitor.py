@@ -35,7 +35,7 @@ from marketswarm.truth import Watch
 MAINTAIN_EVERY_SEC: Final = 1.0
 
 IN_FLIGHT_SEC: Final = 0.25
-"""A stored beat that is younger may still be on its way to us: no reason for a new session."""
+"""A stored beat that is younger may still be on its way to us, so it is no reason for a new session."""
 
 log = logs.get("vigil")
 
@@ -75,7 +75,6 @@ class Evaluator:
     """The loop that evaluates the detector, and the reads of `beat:<svc>` before a miss.
 
     Args:
-        feed: the feed of the detector.
         links: a live view of the bus links by the names of the buses.
         wake: set when a canary has proven a silence, and when the roster has changed.
         progress: called after each evaluation.
@@ -115,7 +114,7 @@ class Evaluator:
             await self._sleep(tick.wake_in_sec)
 
     async def _publish_all(self, verdicts: Sequence[Verdict]) -> None:
-        """Publish the verdicts, letting other tasks run between gaps, of which every service may have one."""
+        """Publish the verdicts, letting other tasks run between gaps, because every service may have one."""
         time_slice = TimeSlice()
         for verdict in verdicts:
             self._publish(verdict)
@@ -158,7 +157,7 @@ class Evaluator:
             self.reopen_deaf_session(unheard)
 
     async def read_unheard(self, bus: str) -> None:
-        """Read what was reported while nobody listened to a bus, and publish what follows from it.
+        """Read what was reported while this process did not hear a bus, and publish what follows from it.
 
         That is `beat:<svc>` of the services that are down, which may be up again, and `run:<svc>` of the jobs
         that are not, which may have failed. Call this when a session has begun, or a channel is allowed
@@ -220,8 +219,8 @@ class Evaluator:
     def reopen_deaf_session(self, unheard: UnheardBeat) -> None:
         """Open a new session on the bus of a service that beats and is not heard.
 
-        Do nothing if the beat is younger than 0.25 s and this happens for the first time: it may still be on
-        its way.
+        Do nothing if the beat is younger than 0.25 s and this happens for the first time, because it may
+        still be on its way.
         """
         if unheard.age_sec < IN_FLIGHT_SEC and not unheard.is_repeated:
             return
@@ -302,7 +301,6 @@ class Monitor:
         Raise BusError if a bus has no URL; then nothing has changed.
 
         Args:
-            watches: the services to monitor.
             listen_to: the buses to listen to, with the seconds after which each counts as lost.
             publish_to: the buses that verdicts go to, besides `home`.
             services: how many services the log of alerts is for; None for as many as `watches`.
@@ -363,7 +361,6 @@ class Monitor:
             await self.evaluator.run(group)
 
     def _start(self, link: BusLink, group: asyncio.TaskGroup) -> None:
-        """Start the tasks of a link's listener and publisher, in `group`."""
         if link.listener is not None:
             link.run(group, link.listener.run(), "listen")
         if link.publisher is not None:
@@ -385,7 +382,6 @@ class Monitor:
                 self._trace_published(self._tracer, publisher.bus.name, published)
 
     def _note_published(self, published: PublishedVerdict) -> None:
-        """Record the delay of a published verdict, and plan the refresh of its health key."""
         verdict = published.verdict
         self.metrics.observe_delay(verdict)
         if verdict.subject is Subject.SERVICE and verdict.gap_sec is None:
@@ -394,7 +390,6 @@ class Monitor:
             self._health.refresh_soon(verdict.svc)
 
     def _trace_published(self, tracer: Tracer, bus: str, published: PublishedVerdict) -> None:
-        """Record for its trace that a bus has an event; a verdict without an event has no trace."""
         name, is_home = self._owner.name, bus == self._home
         step = make_publication_step(name, bus, published.event, time.time(), is_home=is_home)
         if step is not None:
@@ -471,7 +466,6 @@ class Monitor:
         return [*unheard, "memory"] if self.detector.is_restoring else unheard
 
     def leadership_changed(self, bus: str) -> None:
-        """Wake the publisher of a bus, if there is one: the leadership there has changed."""
         link = self.links.get(bus)
         if link is not None:
             link.wake_publisher()
@@ -491,7 +485,6 @@ class Monitor:
     # -- what the feed reports
 
     def _save_soon(self) -> None:
-        """Have the end of a saved silence saved soon."""
         self.state.save_soon()
 
     def _restore_after_gap(self, bus: str) -> None:
@@ -502,13 +495,11 @@ class Monitor:
         self._read_unheard(bus)
 
     def _read_unheard(self, bus: str) -> None:
-        """Have what was not heard of a bus read."""
         if self._group is not None:
             self._group.create_task(self.evaluator.read_unheard(bus), name=f"read_unheard:{bus}")
 
 
 def _group_by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
-    """Return the names of the suspects by bus."""
     found: dict[str, list[str]] = {}
     for suspect in suspects:
         found.setdefault(suspect.bus, []).append(suspect.svc)

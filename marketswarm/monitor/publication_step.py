@@ -12,12 +12,9 @@ ATTRIBUTES: Final = ("late_sec", "timeout_sec", "down_sec", "gap_sec", "reason")
 def make_publication_step(
     publisher: str, bus: str, raw_event: bytes, now: float, *, is_home: bool
 ) -> TraceStep | None:
-    """Return the step from the time of an event until the bus took it; None for what is no event.
+    """Return the step from the time of an event until the bus took it; None for what is not an event.
 
     Args:
-        publisher: the agent that published it.
-        bus: the bus that took it.
-        raw_event: the event as JSON.
         now: when the bus took it, in epoch seconds.
         is_home: whether this is the bus of the alerts, where the trace begins.
     """

@@ -1,9 +1,9 @@
 """Publishing of verdicts on one bus: log, roster, `health:` key and channel, in one step of a script.
 
 A verdict that a bus does not take stays in the queue, in order, and is offered again until the bus takes it.
-It does no harm to offer a verdict twice: the script checks whether it is published already. While another
-process leads, verdicts stay queued until the roster shows that the leader published them. A verdict that a
-bus took and lost again is published again, under the same id (`verdict_queue.py`).
+It does no harm to offer a verdict twice, because the script checks whether it is published already. While
+another process leads, verdicts stay queued until the roster shows that the leader published them. A verdict
+that a bus took and lost again is published again, under the same id (`verdict_queue.py`).
 
 `LogLength` computes how many events the log of alerts keeps: a death and a recovery of every service, and all
 unread events up to a limit.
@@ -65,8 +65,7 @@ log = logs.get("tell")
 class LogLength:
     """The length to which the log of alerts on one bus is trimmed.
 
-    Args:
-        services: the number of services whose events the log is for.
+    `services` is the number of services whose events the log is for.
     """
 
     def __init__(self, services: int = 0) -> None:
@@ -87,7 +86,6 @@ class LogLength:
 
     @property
     def is_overflowing(self) -> bool:
-        """Whether unread events are being trimmed."""
         return self.unread is not None and self.unread >= self.max_length
 
     async def compute_length(self, bus: Bus) -> int:
@@ -130,11 +128,9 @@ class Publisher:
     """Publishes verdicts on one bus, oldest first.
 
     Args:
-        bus: the bus to publish on.
         listener: the program whose roster and lease count on the bus: `healer` or `sentinel`.
         log_length: how long the log of alerts is to be.
         encode: encodes a verdict; called only when the verdict is offered, since very many may be queued.
-        leadership: the leadership on the bus.
         take_over: called before the first offer after another process led, with the queued verdicts. A
             BusError that it raises postpones the offer.
     """
@@ -198,7 +194,7 @@ class Publisher:
         self._log_limits(now)
 
     def wake(self) -> None:
-        """Have the leadership and the queue checked again: the leadership on this bus has changed."""
+        """Check leadership and queue again, because the leadership on this bus has changed."""
         self._has_work.set()
 
     def check_after_gap(self, gap_began_at: float) -> None:

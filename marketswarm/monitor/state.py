@@ -102,9 +102,7 @@ class StateKeeper:
     """Restores and saves the state of one monitor.
 
     Args:
-        detector: the detector whose state it is.
         restarts: the observer whose last beats are saved, too.
-        health: the health keys to restore.
         listener: the program whose keys they are: `healer` or `sentinel`.
         find_bus: returns a bus in force by its name. Raises KeyError.
         publish: called with each verdict that follows from the restored state.
@@ -163,7 +161,7 @@ class StateKeeper:
             self._save_due.clear()
 
     def save_soon(self) -> None:
-        """Save at once, rather than within a second; saves are at least 0.05 s apart."""
+        """Save now rather than within a second; saves are at least 0.05 s apart."""
         self._save_due.set()
 
     # -- restore
@@ -242,7 +240,6 @@ class StateKeeper:
                 self._health.restore(svc, entry, replace=replace)
 
     def _restore_refused_channels(self, roster: Mapping[str, RosterEntry]) -> None:
-        """Restore the channels that the roster holds as refused, and publish the verdicts that follow."""
         for field, entry in roster.items():
             if field.startswith(WATCH_FIELD) and entry.verdict is State.DOWN:
                 since = entry.ts or read_clocks().wall
@@ -253,7 +250,6 @@ class StateKeeper:
                     self._publish(verdict)
 
     def _restore_lost_buses(self, roster: Mapping[str, RosterEntry]) -> None:
-        """Restore the buses that the roster holds as lost, and publish the verdicts that follow."""
         for field, entry in roster.items():
             if field.startswith(BUS_FIELD) and entry.verdict is State.DOWN:
                 name, as_deaf = field.removeprefix(BUS_FIELD), entry.reason() == "deaf"
@@ -300,7 +296,7 @@ class StateKeeper:
         for svc, published in combine_saved_state(roster, {}, {}, buses, saved_beats):
             await time_slice.pause()
             known, now = replace(published, job=jobs.get(svc)), read_clocks()
-            # check at this moment: a verdict on it may have been queued meanwhile
+            # check at this moment, because a verdict on it may have been queued meanwhile
             if svc in queue.fields:
                 is_silent = svc in silences or buses.get(svc) in lost
                 if not is_miss_overruled(
@@ -322,8 +318,8 @@ class StateKeeper:
     async def take_over_buses(self, name: str, queued_fields: Collection[str]) -> None:
         """Adopt the losses of buses in the roster of a bus other than `home`, except for our queued fields.
 
-        A loss that it does not hold may be published elsewhere: a bus that refuses writes took nothing. Raise
-        BusError.
+        A loss that it does not hold may be published elsewhere, because a bus that refuses writes took
+        nothing. Raise BusError.
         """
         roster = await StateStore(self._find_bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
         self._restore_lost_buses(
@@ -429,5 +425,4 @@ class StateKeeper:
 
 
 def _is_lost(entry: RosterEntry | None) -> bool:
-    """Return True if this is the entry of a lost bus."""
     return entry is not None and entry.verdict is State.DOWN

@@ -79,7 +79,6 @@ class RosterEntry:
     event: bytes | None = None
 
     def reason(self) -> str | None:
-        """Return the reason in the event; None without an event or a reason."""
         event = parse_event(self.event or b"")
         return None if isinstance(event, MalformedEvent) else event.reason
 
@@ -295,7 +294,7 @@ def parse_saved_silence(value: bytes) -> SavedSilence | None:
 
 
 def _parse_object(value: bytes) -> dict[str, Any]:
-    """Parse a JSON object; return {} for anything else and for too long a value."""
+    """Return {} for anything that is not an object, and for too long a value."""
     try:
         found = orjson.loads(value) if len(value) <= MAX_ENTRY_BYTES else None
     except orjson.JSONDecodeError:
@@ -304,7 +303,7 @@ def _parse_object(value: bytes) -> dict[str, Any]:
 
 
 def _encode_event(found: Any) -> bytes | None:
-    """Return the alert event of an entry as JSON again; None if it is no alert event."""
+    """Return the alert event of an entry as JSON again; None if it is not an alert event."""
     if not isinstance(found, dict):
         return None
     try:
@@ -315,7 +314,7 @@ def _encode_event(found: Any) -> bytes | None:
 
 
 def encode_silence(service: WatchedService) -> str:
-    """Return a service's silence as it is saved; `SavedSilence` explains the four values."""
+    """Return four values, which `SavedSilence` explains."""
     if service.last_beat is None:
         return f"{service.watched_since:.3f} 0 0 {service.bus.name}"
     return f"{service.last_beat.at:.3f} {service.last_beat.wall:.3f} 1 {service.bus.name}"
@@ -359,7 +358,7 @@ def combine_saved_state(
 
 
 def encode_saved_beat(beat: SavedBeat) -> bytes:
-    """Return a last beat as it is saved, without the values that are empty."""
+    """Leave out the values that are empty."""
     found: dict[str, Any] = {
         "boot": beat.boot,
         "i": beat.i,
@@ -378,7 +377,7 @@ def encode_saved_beat(beat: SavedBeat) -> bytes:
 
 
 def parse_saved_beat(raw: bytes) -> SavedBeat | None:
-    """Parse a saved last beat; return None for anything else."""
+    """Return None for an unusable value."""
     try:
         found: Any = orjson.loads(raw) if len(raw) <= MAX_SAVED_BEAT_BYTES else None
     except orjson.JSONDecodeError:

@@ -2,17 +2,18 @@
 
 `VerdictQueue` holds pending verdicts, oldest first. A bus may refuse for a day while services flap. Up to
 `limit` verdicts all are kept. Beyond that, the queue drops outages that began and ended while the bus took
-nothing: nobody knows of them. The rest is bounded by the number of services: the end of an outage that people
-know of, the beginning of an outage that lasts, and a service that was dropped or seen for the first time.
+nothing, because no reader knows of them. The rest is bounded by the number of services: the end of an outage
+that people know of, the beginning of an outage that lasts, and a service that was dropped or seen for the
+first time.
 
 `find_unpublished` is for a process that stands by. It reaches the same verdicts as the leader, a moment
 earlier or later, and keeps them until the roster shows that the leader published them. If the leader had the
 time to publish a verdict and did not, the leader concluded otherwise, and its conclusion counts.
 
-`RecentWrites` holds the verdicts that a bus took recently: a failover or a crash loses the newest writes. A
-bus that kept a write kept all earlier ones. So of the verdicts on one service those are lost that came after
-the one that the roster holds now. They are published again, in their order, so that in the end the roster
-holds the last of them. It does no harm to publish a verdict again that another process published.
+`RecentWrites` holds the verdicts that a bus took recently, because a failover or a crash loses the newest
+writes. A bus that kept a write kept all earlier ones. So of the verdicts on one service those are lost that
+came after the one that the roster holds now. They are published again, in their order, so that in the end the
+roster holds the last of them. It does no harm to publish a verdict again that another process published.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -35,7 +36,7 @@ CLOCK_TOLERANCE_SEC: Final = 2.0
 RECENT_SEC: Final = 60.0
 """A bus may lose writes that it took up to this long before a gap."""
 KEPT_SEC: Final = 2 * RECENT_SEC
-"""How long a write is kept here: a gap is detected some time after it began."""
+"""How long a write is kept here, because a gap is detected some time after it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class PendingVerdict:
     """A verdict and the time at which it was concluded, in monotonic seconds.
 
     `is_local_loss` is True for the loss of a bus that the leader still heard and wrote to, shortly before it
-    was concluded or while it lasted: only this process lost its connection to the bus.
+    was concluded or while it lasted: then only this process lost its connection to the bus.
     """
 
     verdict: Verdict
@@ -102,7 +103,7 @@ class VerdictQueue:
         self._last[field] = self._key
 
     def add_first(self, pending: Iterable[PendingVerdict]) -> None:
-        """Add verdicts, in their order, before all others."""
+        """Keep the order of the added verdicts."""
         for one in reversed(list(pending)):
             self._key += 1
             self._pending[self._key] = one
@@ -129,7 +130,7 @@ class VerdictQueue:
         return list(batch.values())
 
     def pop_oldest(self) -> Verdict:
-        """Remove the oldest verdict and return it: the bus has it."""
+        """Remove the oldest verdict and return it, because the bus has it."""
         key, one = next(iter(self._pending.items()))
         self._remove(key)
         return one.verdict
@@ -162,7 +163,7 @@ class VerdictQueue:
         return True
 
     def _remove(self, key: int) -> None:
-        """Remove the verdict with this key of the queue."""
+        """`key` is the verdict's number in the queue."""
         one = self._pending.pop(key)
         self._offered.discard(key)
         field = roster_field(one.verdict)
@@ -177,7 +178,7 @@ def cancel_out(first: Verdict, second: Verdict) -> bool:
     """Return True if two verdicts in a row on one service need no publication, if neither is published.
 
     A miss and the ok after it cancel out, and so do the first verdict on a service and its removal. An ok and
-    the miss after it do not: the ok ends an outage that people know of.
+    the miss after it do not, because the ok ends an outage that people know of.
     """
     if first.event_id is not None or second.event_id is not None:
         return False
@@ -187,7 +188,6 @@ def cancel_out(first: Verdict, second: Verdict) -> bool:
 
 
 def _is_first(verdict: Verdict) -> bool:
-    """Return True if the roster had no entry of the service before this verdict."""
     if verdict.state is State.DOWN:
         return verdict.reason == "never_seen"
     return verdict.state is State.UP and verdict.down_sec is None
@@ -260,9 +260,9 @@ def _has_changed(
 ) -> bool:
     """Return True if the leader published a verdict on the service since our first pending verdict.
 
-    A service without an entry, which never had one, has not changed: a bus that was never lost has none
-    either. If this entry was never compared before, compare its `ts` (the writer's wall clock) with our first
-    pending verdict.
+    A service without an entry, which never had one, has not changed, because a bus that was never lost has
+    none either. If this entry was never compared before, compare its `ts` (the writer's wall clock) with our
+    first pending verdict.
     """
     if any(one.verdict.state is State.UNWATCHED for one in unpublished):
         return True
@@ -319,7 +319,7 @@ class RecentWrites:
             self.dropped += 1
 
     def clear(self) -> None:
-        """Drop all recorded verdicts: another process writes to the bus now."""
+        """Drop all recorded verdicts, because another process writes to the bus now."""
         self._writes.clear()
 
     def find_doubtful_fields(self, gap_began_at: float) -> list[str]:
@@ -350,7 +350,6 @@ class RecentWrites:
 
 
 def _group_by_field(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
-    """Return the verdicts by their roster field, in their order."""
     found: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         found.setdefault(roster_field(verdict), []).append(verdict)

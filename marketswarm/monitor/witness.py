@@ -1,6 +1,6 @@
 """The last beats that services stored under `beat:<svc>`, read 500 at a time: a second witness of a silence.
 
-A failure of a job is no sign of life, so it is not there; `read_failed_runs` finds it under `run:<svc>`.
+A failure of a job is not a sign of life, so it is not there; `read_failed_runs` finds it under `run:<svc>`.
 
 The age of a beat follows from the time to live of its key: twice the timeout less the remaining life. No
 clocks are compared. A service may write anything under its key, so no more bytes are read than a beat may
@@ -28,7 +28,7 @@ LAST_BEATS_SCRIPT: Final = Script.beside("marketswarm.monitor", "last_beats.lua"
 class StoredBeats:
     """The result of reading the last beats of the `services`.
 
-    `found` has the last beats; `unreadable` has, for a value that is no beat, what is wrong with it. A
+    `found` has the last beats; `unreadable` has, for a value that is not a beat, what is wrong with it. A
     service in neither of them stored no last beat.
     """
 
