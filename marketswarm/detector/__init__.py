@@ -2,7 +2,7 @@
 
 `clock` measures silence, `wheel` finds the services that are due, `service` has the rule, `bus` finds lost
 buses, `detector` takes the messages and returns verdicts, `restore` applies the state that an earlier run
-saved, `restarts` observes restarts while nobody listened; `verdict` has the values that go in and out.
+saved, `restarts` observes restarts while no healer listened; `verdict` has the values that go in and out.
 """
 
 from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus

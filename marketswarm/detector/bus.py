@@ -37,7 +37,6 @@ class WatchedBus:
     """One bus with its services, listening clock and timing wheel. Mutable; only its own methods write to it.
 
     Args:
-        name: the bus's name in the truth.
         timeout_sec: seconds without a canary after which the bus is declared lost.
         start: when it was first watched.
     """
@@ -71,7 +70,7 @@ class WatchedBus:
         self.state = State.UNKNOWN
         self.lost_at: Moment | None = None  # while it is down: when it was last heard, if ever
         self.lost_as_deaf = (
-            False  # while it is down: it was heard too little, and one canary does not end that
+            False  # while it is down, because it was heard too little, and one canary does not end that
         )
         self.channels: dict[bytes, WatchedService] = {}
         self.refused_channels: frozenset[bytes] | None = None  # None until the first session
@@ -89,16 +88,15 @@ class WatchedBus:
     # -- the roster
 
     def set_timeout(self, timeout_sec: float) -> None:
-        """Change the seconds without a canary after which the bus is lost."""
+        """Set the seconds without a canary after which the bus is lost."""
         self.timeout_sec = timeout_sec
 
     def set_channels(self, channels: dict[bytes, WatchedService]) -> None:
-        """Change the services that beat on this bus, by channel."""
         self.channels = channels
         self._job_services = [service for service in channels.values() if service.job is not None]
 
     def set_refused(self, channels: Collection[str]) -> frozenset[bytes]:
-        """Note the channels that the bus refuses to the healer; return them as bytes."""
+        """Return the channels as bytes."""
         self.refused_channels = frozenset(channel.encode() for channel in channels)
         return self.refused_channels
 
@@ -117,7 +115,6 @@ class WatchedBus:
             self.wheel.add(service)
 
     def _schedule_job(self, service: WatchedService, job: Job) -> None:
-        """Add an entry for a job, if it has none as early as that."""
         at = service.wheel_time()
         if at == inf or (job.filed is not None and job.filed[0] <= at):
             return
@@ -186,7 +183,7 @@ class WatchedBus:
         self.postponed += services
 
     def retry(self, service: WatchedService) -> None:
-        """Return a suspect from the next `pop_due`: its `beat:<svc>` could not be read."""
+        """Return a suspect from the next `pop_due`, because its `beat:<svc>` could not be read."""
         self.awaiting_canary.append(service)
         self._waiting_evaluated_at = -inf
 
@@ -205,7 +202,7 @@ class WatchedBus:
         return self.lost_as_deaf or self.listening_share.poor_count > 0
 
     def evaluate(self, now: Moment, *, may_blame: bool) -> Verdict | None:
-        """Return the verdict that the bus is lost, or that a bus that was lost as deaf is found; else None.
+        """Return the verdict that the bus is lost, or that a bus lost as deaf is found; otherwise None.
 
         A bus is lost if it was not heard for its timeout, or for too much of the time. The former counts only
         with `may_blame`, which says that the bus is away and not this process.
@@ -230,7 +227,7 @@ class WatchedBus:
     def restore_lost(self, since: float | None, now: Moment, *, as_deaf: bool) -> Verdict | None:
         """Apply a published loss; `since` is when the bus was last heard, in epoch seconds, or None.
 
-        Return the verdict that the bus is found, if it is heard already and not `as_deaf`; else None.
+        Return the verdict that the bus is found, if it is heard already and not `as_deaf`; otherwise None.
         """
         was_heard = self.state is State.UP
         self.state, self.lost_as_deaf = State.DOWN, as_deaf
@@ -338,7 +335,7 @@ class Reach:
         return _make_gap_verdict(last, now)
 
     def note_stall(self, stalled_sec: float) -> None:
-        """Note that this process itself did not run for this many seconds."""
+        """Note that this process itself did not run for so many seconds."""
         self._stalled_sec += stalled_sec
 
     def may_blame(self, bus: WatchedBus, now: Moment) -> bool:
@@ -363,7 +360,6 @@ def _find_reached_at(clock: ListeningClock, now: Moment) -> Moment | None:
 
 
 def _make_gap_verdict(last: Moment, now: Moment) -> Verdict:
-    """Return the verdict that no bus was reached from `last` to `now`."""
     return Verdict(
         HEALER,
         State.UP,

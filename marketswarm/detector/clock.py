@@ -23,7 +23,7 @@ OVERDUE_SEC: Final = 1.0
 """A canary that takes longer, or a loop that wakes later by more than this, begins a gap."""
 
 DELAY_SEC: Final = 0.1
-"""A loop that wakes later by more than this was held up: the delay is no silence of a bus."""
+"""A loop that wakes later by more than this was held up, so the delay is not a silence of a bus."""
 
 POOR_BELOW: Final = 0.5
 GOOD_FROM: Final = 0.75
@@ -170,7 +170,6 @@ class ListeningClock:
         self._outstanding.clear()
 
     def note_session_lost(self, reason: str) -> None:
-        """Note that the session ended, or could not be opened."""
         self._session = False
         self._session_reason = reason
         self._begin_gap()
@@ -180,11 +179,10 @@ class ListeningClock:
         self._outstanding.append((number, now))
 
     def note_canary_accepted(self, now: Moment) -> None:
-        """Note that the bus accepted a canary: it takes writes."""
         self._write_reason, self._accepted, self.accepted_at = None, True, now
 
     def note_canary_refused(self, number: int, reason: str) -> None:
-        """Note that the bus did not accept a canary in time; until it accepts one, no time can be proven."""
+        """Note that the bus did not accept a canary in time: no time can be proven until it accepts one."""
         self._write_reason, self._accepted = reason, False
         if self._outstanding and self._outstanding[-1][0] == number:
             self._outstanding.pop()
@@ -216,7 +214,7 @@ class ListeningClock:
         return False
 
     def check_canary(self, now: float) -> None:
-        """Begin a gap if a canary is overdue, or none was sent for too long."""
+        """Begin a gap if a canary is overdue, or if none was sent for too long."""
         if self._anchor is None:
             return
         late = self._outstanding and now - self._outstanding[0][1] > OVERDUE_SEC
@@ -250,15 +248,13 @@ class WindowProof(StrEnum):
     GOOD = "good"
     FAIR = "fair"  # neither begins deafness nor ends it
     POOR = "poor"
-    UNHEARD = "unheard"  # no canary at all came back: the bus's timeout decides about that
+    UNHEARD = "unheard"  # no canary at all came back; the bus's timeout decides about that
 
 
 class ListeningShare:
     """The share of time that was proven on one bus, in windows of the bus's timeout.
 
-    Args:
-        clock: the bus's listening clock.
-        start: when the first window begins.
+    `start` is when the first window begins.
     """
 
     __slots__ = ("_begin", "_clock", "_proven", "_stalled_sec", "poor_count", "poor_since")
@@ -279,7 +275,7 @@ class ListeningShare:
         self._begin_window(now)
 
     def close_window(self, window_sec: float, now: Moment) -> WindowProof | None:
-        """End the window if it has lasted `window_sec`, and return its rating; else return None.
+        """End the window if it has lasted `window_sec`, and return its rating; otherwise return None.
 
         Call this several times per window. Time in which this process did not run is part of no window.
         """
@@ -305,7 +301,6 @@ class ListeningShare:
         return proof
 
     def _begin_window(self, now: Moment) -> None:
-        """Begin a window at `now`."""
         self._begin = now
         self._proven = self._clock.proven
         self._stalled_sec = self._clock.stalled_total_sec

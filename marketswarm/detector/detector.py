@@ -43,7 +43,7 @@ class Counts:
 
 
 class BatchResult(NamedTuple):
-    """The result of a batch of messages: verdicts, and the messages on channels of no service."""
+    """The result of a batch of messages: verdicts, and the messages on channels that belong to no service."""
 
     verdicts: list[Verdict]
     others: list[Sequence[Any]]
@@ -124,7 +124,7 @@ class Detector:
 
     Args:
         now: when the listening begins.
-        on_malformed: called with the service and the error for each payload that is no beat.
+        on_malformed: called with the service and the error for each payload that is not a beat.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Detector:
         self._on_malformed = on_malformed
 
     def set_observer(self, observer: BeatObserver) -> None:
-        """Have every parsed beat and every change of state reported to `observer`."""
+        """Report every parsed beat and every change of state to `observer`."""
         self.observer = observer
 
     # -- the roster
@@ -155,7 +155,7 @@ class Detector:
         """Put a roster in force: `buses` maps names to the seconds after which each counts as lost.
 
         Every watch's bus must be among them. Return the verdicts on services, and on lost buses, that are no
-        longer watched. A stall that ends with this call counts as time in which nobody listened.
+        longer watched. A stall that ends with this call counts as time in which no healer listened.
         """
         self.note_awake(now)
         for name, timeout_sec in buses.items():
@@ -181,7 +181,6 @@ class Detector:
         return verdicts
 
     def _drop_service(self, svc: str, now: Moment) -> Verdict:
-        """Stop watching a service, and return the verdict on that."""
         service = self.services.pop(svc)
         self.jobs.pop(svc, None)
         service.drop()
@@ -292,7 +291,7 @@ class Detector:
         return self._take_beat(service, found, payload, heard, now)
 
     def _take_run_report(self, service: WatchedService, report: Beat, heard: HeardAt) -> None:
-        """Record a report about a run that is no sign of life; have the service evaluated if that is due."""
+        """Record a report that is not a sign of life; evaluate the service soon if that is due."""
         if service.take_run_report(report, heard):
             service.bus.retry(service)
         elif service.job is not None:
@@ -327,13 +326,12 @@ class Detector:
         return verdicts
 
     def confirm(self, service: WatchedService) -> None:
-        """Parse the service's last beat if it was stored unparsed; if it is no beat, correct the counts."""
+        """Parse the last beat if it was stored unparsed; correct the counts if it is not a beat."""
         if not service.confirm():
             self.counts.heard -= 1
             self._report_malformed(service, MalformedBeat("not_json"))
 
     def _report_malformed(self, service: WatchedService, found: MalformedBeat) -> None:
-        """Count a payload that is no beat, and report it."""
         self.counts.malformed += 1
         if self._on_malformed is not None:
             self._on_malformed(service.watch.svc, found)
@@ -401,7 +399,7 @@ class Detector:
         Return None, with no verdict, if a beat was heard meanwhile, its channel is refused, or the service is
         no longer watched.
 
-        A failure that the service reported is missed whatever is stored: the end of a later run stays
+        A failure that the service reported is missed whatever is stored, because the end of a later run stays
         unrecorded, and brings the service up when its message is heard.
         """
         self.note_awake(now)
@@ -418,7 +416,7 @@ class Detector:
             service.bus.schedule(service)
             self.counts.unheard += 1
             return unheard
-        # a report that is no sign of life should not be there: it replaced one that may have been
+        # a report that is not a sign of life should not be there: it replaced one that may have been
         service.note_witness(now, None if stored is None or stored.beat.is_run_only else stored.age_sec)
         if service.due() > service.bus.clock.proven:
             service.bus.schedule(service)
@@ -487,7 +485,7 @@ class Detector:
         return self.declare_down(service, now)
 
     def count_unreadable(self, count: int) -> None:
-        """Count values of `beat:<svc>`, read before a miss, that are no beats."""
+        """Count values of `beat:<svc>` that were read before a miss and are not beats."""
         self.counts.unreadable += count
 
     # -- restore
@@ -503,17 +501,17 @@ class Detector:
     # -- silences to save
 
     def save_silence(self, service: WatchedService) -> None:
-        """Have a service's silence saved with the next save."""
+        """Save it with the next save."""
         self.unsaved_silences[service.watch.svc] = service
 
     def save_all_silences(self) -> None:
-        """Have every saved silence saved again: the saved ones are readings of another healer's clocks."""
+        """Save every silence again, because the saved ones are readings of another healer's clocks."""
         for service in self.services.values():
             if service.is_silence_saved:
                 self.save_silence(service)
 
     def delete_silences(self, services: Iterable[str]) -> None:
-        """Have the saved silences of services deleted with the next save."""
+        """Delete them with the next save."""
         self.unsaved_silences |= dict.fromkeys(services)
 
     def take_unsaved_silences(self) -> dict[str, WatchedService | None]:
@@ -554,7 +552,7 @@ class Detector:
     def restore_refused_channel(self, svc: str, since: float, now: Moment) -> Verdict | None:
         """Apply that a service is published as not watchable, `since` in epoch seconds.
 
-        Return the verdict that it is no longer watched, or watchable again, if so; else None.
+        Return the verdict that it is no longer watched, or watchable again, if so; otherwise None.
         """
         service = self.services.get(svc)
         if service is None:
@@ -569,7 +567,6 @@ class Detector:
     # -- transitions
 
     def declare_down(self, service: WatchedService, now: Moment) -> Verdict:
-        """Return the verdict that a service is missed."""
         self.unsaved_silences[service.watch.svc] = None
         service.prepare_miss(now)
         return self._apply_transition(service, Trigger.DUE, now, before=service.last_beat)
@@ -634,7 +631,6 @@ class Detector:
 
 
 def _allow_channel(service: WatchedService, now: Moment) -> Verdict:
-    """Let a service be evaluated again, and return the verdict that it is watchable."""
     since = service.allow_channel(service.bus.clock.read(now.mono))
     if service.job is not None:
         service.job.note_unheard_until(now)

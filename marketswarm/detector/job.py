@@ -6,14 +6,14 @@ from the wall clock, by which schedules go. Three things keep that from a false 
 - The wait for the next report is counted from the last one, in elapsed time. If the wall clock was set
   since then, the wait is computed again as if the new clock had been right all the time, and the longer wait
   counts. A clock that jumps back and forth can delay a miss by the schedule's longest pause, and no more.
-- A run can be reported while nobody listens. So if nobody listened for a part of the time from a scheduled
-  time to its deadline, `beat:<svc>` must show an older report; where it shows none, the next scheduled time
-  counts. All such delays together are the longest pause and the longest time of a run at most, in time in
-  which the bus was heard.
+- A run can be reported while no healer listens. So if no healer listened for a part of the time from a
+  scheduled time to its deadline, `beat:<svc>` must show an older report; where it shows none, the next
+  scheduled time counts. All such delays together are the longest pause and the longest time of a run at most,
+  in time in which the bus was heard.
 - After a gap, reports that could not be sent get a minute to be sent again.
 
-By the healer's clock, a run can be reported a little before its time: one of two clocks is wrong by that.
-Such a report completes the run that is to come, and not the one before once more (`_find_completed`).
+By the healer's clock, a run can be reported a little before its time, because one of two clocks is wrong by
+that. Such a report completes the run that is to come, and not the one before once more (`_find_completed`).
 
 A run whose start was followed by a gap may have ended in it. So before its deadline, or that of the schedule,
 counts, `beat:<svc>` is read. If it shows a report from before the start, the run goes on, and has its longest
@@ -148,7 +148,7 @@ class Job:
 
     @property
     def early_sec(self) -> float | None:
-        """How early the last run was, in seconds, if that is a habit; else None."""
+        """How early the last run was, in seconds, if that is a habit, otherwise None."""
         return self.leads_sec[-1] if len(self.leads_sec) >= EARLY_IN_A_ROW else None
 
     @property
@@ -183,7 +183,6 @@ class Job:
             self.runs[rid] = heard
 
     def take_failure(self, beat: Beat, heard: HeardAt) -> None:
-        """Record that a run failed: it is no longer under way."""
         self.last_failure_ts = max(self.last_failure_ts, min(beat.ts, heard.wall + REPEAT_SEC))
         self._end_run(beat.rid, heard)
 
@@ -215,7 +214,7 @@ class Job:
         self.is_live = True
 
     def drop_long_runs(self, running: float) -> None:
-        """Drop the runs that have taken too long: they were missed."""
+        """Drop the runs that have taken too long, because they were missed."""
         if self.rule.max_run_sec is not None:
             limit = running - self.rule.max_run_sec
             self.runs = {rid: started for rid, started in self.runs.items() if started.at > limit}
@@ -254,7 +253,6 @@ class Job:
         return at if is_it and schedule.next_run(at - least_sec) == at else ended
 
     def _expect_after(self, since: HeardAt, *, has_run: bool) -> None:
-        """Expect the next run after `since`."""
         self.expected_from, self.has_run, self.is_unsaved = since, has_run, True
         self.is_witnessed = True
         if since.mono >= self.kept.since:
@@ -358,11 +356,10 @@ class Job:
         self.filed = None
 
     def note_asked(self) -> None:
-        """Note that `beat:<svc>` is being read, right after an evaluation."""
         self._asked_at = self._evaluated_at
 
     def note_no_witness(self) -> None:
-        """Note that `beat:<svc>` shows nothing: of what was reported in a gap nothing is known."""
+        """Note that `beat:<svc>` shows nothing, so that what was reported in a gap is unknown."""
         self.is_witnessed = False
         self._keep_runs_after(inf)
 
@@ -375,7 +372,7 @@ class Job:
         self._witness_asked_at = self._asked_at
 
     def _keep_runs_after(self, mono: float) -> None:
-        """Drop the runs of which nothing is known: a gap followed their start, which was before `mono`."""
+        """Drop the runs whose end is unknown, because a gap followed their start, which was before `mono`."""
         if self.is_end_unheard and self.rule.max_run_sec is not None:
             oldest = min(self._heard_since, mono)
             self.runs = {rid: each for rid, each in self.runs.items() if each.mono >= oldest}
@@ -436,7 +433,7 @@ class Job:
             return
         wall = fallback.wall if saved is None else saved.expected_from
         ago_sec = now.since(wall)
-        # nobody can have listened for longer than that
+        # a healer can't have listened for longer than that
         at = max(fallback.at, running - ago_sec)
         restored = fallback._replace(at=at, mono=now.mono - ago_sec, wall=wall)
         self._expect_after(restored, has_run=self.has_run if saved is None else saved.has_run)
@@ -480,28 +477,25 @@ class Job:
         self._restore_runs(before, running, now)
 
     def take_unsaved(self) -> SavedJob:
-        """Return the state to save, and count it as saved."""
         self.is_unsaved = False
         return self.to_saved()
 
     def save_again(self) -> None:
-        """Have the state saved with the next save."""
+        """Save the state with the next save."""
         self.is_unsaved = True
 
     def to_saved(self) -> SavedJob:
-        """Return the state as it is saved."""
+        """Return the state without counting it as saved."""
         runs = tuple((rid, started.wall) for rid, started in self.runs.items())
         moved_at = None if self.moved_at is None else self.moved_at.wall
         schedule = self._schedule_text()
         return SavedJob(self.expected_from.wall, self.has_run, runs, self.leads_sec, schedule, moved_at)
 
     def _schedule_text(self) -> str:
-        """Return the schedule as text; empty without one."""
         schedule = self.rule.schedule
         return "" if schedule is None else f"{schedule.expression} {schedule.time_zone}"
 
     def _is_under(self, saved: SavedJob) -> bool:
-        """Return True if the schedule is that of a saved state, or it is not known that it is another one."""
         return saved.schedule in ("", self._schedule_text())
 
 
@@ -536,5 +530,4 @@ def measure_lead(rule: JobRule, ended: float, started: float | None) -> float | 
 
 
 def _take(times: Iterable[float], count: int) -> list[float]:
-    """Return the first `count` times."""
     return [at for at, _ in zip(times, range(count), strict=False)]

@@ -1,4 +1,4 @@
-"""`heartbeat_gap`: restarts and silences while nobody listened, and the saved beats that reveal them.
+"""`heartbeat_gap`: restarts and silences while no healer listened, and the saved beats that reveal them.
 
 Pure. `RestartObserver` observes the detector's beats; the detector itself knows nothing about restarts. The
 next beat after a gap is compared with the last one before it: its `boot` and `i` show that its process is
@@ -17,9 +17,9 @@ published, so `gap_sec` is a lower bound:
   send.
 - A silence is compared with the timeout that was in force when it began, even if the timeout is shorter now.
 
-A duration is the smaller of those by the listener's clock and by the beats' own `ts`: a step of one clock
-proves nothing. A case is published only once the service was heard for a timeout more: if an instance from
-before the gap beats again, the new one was no successor but a second instance.
+A duration is the smaller of those by the listener's clock and by the beats' own `ts`, because a step of one
+clock proves nothing. A case is published only once the service was heard for a timeout more: if an instance
+from before the gap beats again, the new one was not a successor but a second instance.
 
 The last beats are saved a few at a time. A new instance and a goodbye are saved with the next save; of all
 other services the latest beat is saved as often as is useful and as the budget allows. A service whose beat
@@ -170,7 +170,7 @@ class History:
         self.allowance: tuple[HeardAt, float] | None = None  # a beat under an older truth, and its timeout
 
     def drop_case(self) -> None:
-        """Close the case, if there is one: nothing is to be published about the gap any more."""
+        """Close the case, if there is one, so that nothing is published about the gap any more."""
         if self.case is not None:
             self.case.is_closed = True
             self.case = None
@@ -229,12 +229,12 @@ class RestartObserver(BeatObserver):
         self._histories[service.watch.svc] = history
 
     def service_dropped(self, svc: str) -> None:
-        """Drop the service's history, and have its saved beat deleted."""
+        """Delete the saved beat, too."""
         self._histories.pop(svc, None)
         self.save_soon(svc)
 
     def beat_parsed(self, service: WatchedService) -> None:
-        """If the service's last beat is from before a gap, keep it: the new one will replace it."""
+        """If the service's last beat is from before a gap, keep it, because the new one will replace it."""
         history = self._history_of(service)
         if history.turn != service.bus.clock.turns and history.before is None:
             history.before = _beat_before_gap(service, history)
@@ -271,20 +271,20 @@ class RestartObserver(BeatObserver):
         case = _open_case(service, before, beat, heard)
         history.before = None
         self.save_soon(service.watch.svc)
-        # of two gaps in a row the first restart is published: the second one came of it
+        # of two gaps in a row the first restart is published, because the second one came of it
         if case is not None and (history.case is None or not history.case.restarted):
             history.drop_case()
             history.case = case
             self._wheel(service.bus).add(case)
 
     def state_changed(self, service: WatchedService) -> None:
-        """Drop the case and the beat before the gap: the state change itself is published."""
+        """Drop the case and the beat before the gap, because the state change itself is published."""
         self._histories[service.watch.svc].drop_gap(service)
 
     def service_restored(
         self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
     ) -> None:
-        """Take the last beat that an earlier run saved as the one before the gap in which nobody listened."""
+        """Take the beat that an earlier run saved as the one before the gap in which no healer listened."""
         if saved.last_beat is None or service.state is not State.UP:
             return
         before = _beat_before_start(service, saved.last_beat, stored, now)
@@ -339,7 +339,7 @@ class RestartObserver(BeatObserver):
     # -- the beats to save
 
     def save_soon(self, svc: str) -> None:
-        """Have the service's last beat saved with the next save, or deleted if it is not watched."""
+        """Save the service's last beat with the next save, or delete it if the service is not watched."""
         self._urgent[svc] = None
 
     def take_unsaved(self, now: float) -> dict[str, SavedBeat | None]:
@@ -407,14 +407,13 @@ class RestartObserver(BeatObserver):
     # -- helpers
 
     def _history_of(self, service: WatchedService) -> History:
-        """Return the service's history. Of a service that is down it holds no gap: the miss is published."""
+        """Return the history. Of a service that is down it has no gap, because the miss is published."""
         history = self._histories[service.watch.svc]
         if service.state is State.DOWN:
             history.drop_gap(service)
         return history
 
     def _wheel(self, bus: WatchedBus) -> TimingWheel[Case]:
-        """Return the timing wheel of a bus's cases."""
         return self._cases.setdefault(bus, TimingWheel(Case.due))
 
     def _drop_disproved_case(self, service: WatchedService, boot: str | None) -> None:
@@ -470,7 +469,6 @@ def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap
 def _beat_before_start(
     service: WatchedService, saved: SavedBeat, stored: LastBeat | None, now: Moment
 ) -> BeatBeforeGap:
-    """Return the saved beat of an earlier run as the one before a gap, updated by the stored beat."""
     before = BeatBeforeGap(
         saved.boot,
         saved.i,

@@ -73,8 +73,8 @@ def _restore_service(
             detector.count_replay()
         service.restore(saved, now)
         detector.observer.service_restored(service, saved, stored, now)
-    # a service that was heard needs no stored beat, and news in it must stay news: it would show that we are
-    # deaf
+    # a service that was heard needs no stored beat, and news in it must stay news, because it would show that
+    # we are deaf
     if stored is not None and heard is None and service.state is not State.DOWN:
         service.apply_stored_beat(stored, now)
     elif stored is not None and heard is None and (up := detector.end_outage(svc, stored, now)) is not None:
@@ -119,7 +119,6 @@ def _is_sign_of_life(service: WatchedService, stored: LastBeat | None) -> bool:
 
 
 def _make_unwatched_verdict(svc: str, saved: SavedService, now: Moment) -> Verdict:
-    """Return the verdict that a saved service is no longer watched; an alert if it was down."""
     publication = Publication.ALERT if saved.state is State.DOWN else Publication.NONE
     return Verdict(svc, State.UNWATCHED, publication, now.wall, since=saved.since)
 
@@ -139,7 +138,7 @@ def restore_lost_bus(
 
 
 def adopt_state(detector: Detector, svc: str, published: SavedService, now: Moment) -> None:
-    """Put a service into the state that the leader before us published."""
+    """Apply the state that the leader before us published."""
     service = detector.services.get(svc)
     if service is None:
         return
@@ -169,7 +168,6 @@ def is_miss_overruled(
 
     Args:
         detector: the detector that holds it for down.
-        svc: the service.
         published: what the leader published, and knew about its runs.
         now: when we take over.
         is_silent: whether the leader saved a silence of the service, or did not hear its bus.

@@ -46,7 +46,7 @@ A report that is sent again comes right after the first, and not after that many
 """
 
 NO_HEAD: Final = b"\xff"
-"""The expected head while no payload is familiar: no JSON begins with this byte."""
+"""The expected head while no payload is familiar, because no JSON begins with this byte."""
 
 IN_FLIGHT_SEC: Final = 0.25
 """A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
@@ -76,7 +76,6 @@ class WatchedService:
 
     Args:
         watch: the service's line in the truth.
-        bus: the bus on which it beats.
         watched_since: when it was first watched, by the bus's listening clock.
     """
 
@@ -143,7 +142,7 @@ class WatchedService:
         self.is_dropped = False  # it is no longer watched, or replaced by another object
         # its instances
         self.highest_i: dict[str, int] = {}  # by instance; the instance heard first comes first
-        # the `i` of the last sign of life of instances that sent a report after it that is none
+        # the `i` of the last sign of life of instances that sent a run's report after it
         self.last_alive_i: dict[str, int] | None = None
         self.dropped_beats = 0  # the sum of the `i` that were dropped from there
         self.last_boot: str | None = None  # the instance that beat last
@@ -171,7 +170,6 @@ class WatchedService:
         return due if self.failed_at is None else min(due, self.failed_at.at)
 
     def _silence_due(self) -> float:
-        """Return when the silence of the service is too long."""
         timeout_sec, warm_up_sec = self.watch.timeout_sec, self.warm_up_sec
         grace = self.bus.clock.gap_end + warm_up_sec
         if self.last_beat is None:
@@ -196,12 +194,10 @@ class WatchedService:
         return due
 
     def begin_job(self, now: Moment) -> None:
-        """Watch the runs of the service from now on, if it is a job."""
         if self.watch.job is not None:
             self.job = Job(self.watch.job, HeardAt(self.watched_since, now.mono, now.wall))
 
     def evaluate_job(self, now: Moment) -> None:
-        """Compute anew by when a run is to be reported, if the service is a job."""
         if self.job is not None:
             self.job.evaluate(self.bus.clock, now)
 
@@ -252,7 +248,6 @@ class WatchedService:
         return self.failed_at is not None and self.state is not State.DOWN and is_watched
 
     def miss_reason(self) -> Reason:
-        """Return why the service is missed."""
         if self.failed_at is not None:
             return Reason.FAILED
         if self.job is not None:
@@ -266,7 +261,6 @@ class WatchedService:
 
     @property
     def has_schedule(self) -> bool:
-        """Whether it is a job with a schedule."""
         return self.job is not None and self.job.rule.schedule is not None
 
     # -- transitions
@@ -278,7 +272,6 @@ class WatchedService:
         return publication
 
     def begin_suspicion(self) -> None:
-        """Note that the service's `beat:<svc>` is being read."""
         self.is_suspect = True
         if self.job is not None:
             self.job.note_asked()
@@ -322,7 +315,7 @@ class WatchedService:
         self.is_silence_saved = True
 
     def put_on_wheel(self) -> bool:
-        """Note that the service is on the wheel; return True if it was not."""
+        """Return True if the service was not on the wheel."""
         was, self.is_on_wheel = self.is_on_wheel, True
         return not was
 
@@ -334,7 +327,6 @@ class WatchedService:
         return at
 
     def take_off_wheel(self) -> None:
-        """Note that the wheel has no entry for the service any more."""
         self.is_on_wheel = False
 
     def drop(self) -> None:
@@ -342,7 +334,6 @@ class WatchedService:
         self.is_dropped = True
 
     def refuse_channel(self, now: Moment) -> None:
-        """Note that the bus refuses the service's channel to the healer since `now`."""
         self.channel_refused_at = now
 
     def allow_channel(self, running: float) -> Moment | None:
@@ -408,7 +399,7 @@ class WatchedService:
         return False
 
     def take_beat(self, payload: bytes, beat: Beat, heard: HeardAt) -> BeatEffect:
-        """Record a parsed beat that is no replay and no goodbye; return its effect."""
+        """Record a parsed beat that is neither a replay nor a goodbye; return its effect."""
         before, self.last_beat = self.last_beat, heard
         is_other = beat.boot != self.last_boot
         effect = BeatEffect(before, self.is_silence_saved, self.stopped or is_other, is_other)
@@ -430,16 +421,15 @@ class WatchedService:
             self.job.take_completion(beat, heard)
 
     def take_goodbye(self, beat: Beat, heard: HeardAt) -> None:
-        """Record a `stopping` beat."""
         self.stopped = True
         self._note_failure(beat, heard)
         self.parse_next()
 
     def take_run_report(self, beat: Beat, heard: HeardAt) -> bool:
-        """Record a report about a run that is no sign of life: that it started or failed, or a line of log.
+        """Record a report about a run (`started`, `failed` or `log`), which is not a sign of life.
 
         Return True if the service is due earlier than before. A run that failed is missed at once, whatever
-        the truth says: whoever reports it wants that.
+        the truth says, because the report itself asks for an alert.
         """
         if self.job is not None and beat.run == "started":
             self.job.take_start(beat, heard, self.bus.clock)
@@ -457,7 +447,6 @@ class WatchedService:
             self.failed_at, self.exit_code = heard, beat.exit_code
 
     def _clear_failure(self) -> None:
-        """Note that no failure and no goodbye counts any more."""
         self.failed_at, self.exit_code, self.stopped = None, None, False
 
     def store_parsed(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
@@ -483,7 +472,7 @@ class WatchedService:
         """Return True if this beat, or a later one of its instance, was heard before; record `i` if not.
 
         Beats without a `boot` can't be told apart: they are never replays. `is_alive` is False for a report
-        that is no sign of life.
+        that is not a sign of life.
         """
         if boot is None:
             return False
@@ -540,9 +529,9 @@ class WatchedService:
     def is_unheard_life(self, beat: Beat, age_sec: float, silence_sec: float) -> bool:
         """Return True if a stored beat is a sign of life that was never heard here.
 
-        A report that a run started or failed is none. A goodbye is no sign of life, however long its key may
-        live. It shows that there was a beat before it, whose `i` is one less; without a `boot` it can't be
-        known whether that beat was heard.
+        A report that a run started or failed is not a sign of life, and a goodbye is not a sign of life,
+        however long its key may live. It shows that there was a beat before it, whose `i` is one less;
+        without a `boot` it can't be known whether that beat was heard.
         """
         if beat.is_run_only:
             return False
@@ -582,7 +571,7 @@ class WatchedService:
     # -- stored beats, under `beat:<svc>`
 
     def take_unheard(self, stored: LastBeat, now: Moment) -> UnheardBeat | None:
-        """Record a stored beat that was never heard; return it if it keeps the service up, else None."""
+        """Record a stored beat that was never heard; return it if it keeps the service up, otherwise None."""
         beat, age = stored.beat, stored.age_sec
         if age is None:
             return None
@@ -592,7 +581,7 @@ class WatchedService:
         is_life = self.is_unheard_life(beat, age, silence_sec)
         if self.is_news(beat, beat.i, age, silence_sec):
             self._record_stored(beat)
-            self.stopped = beat.status == "stopping"  # a report about a run is no goodbye
+            self.stopped = beat.status == "stopping"  # a report about a run is not a goodbye
             if self.stopped:
                 self._note_failure(beat, HeardAt(running, now.mono, now.wall))
         if not is_life:
@@ -653,10 +642,11 @@ class WatchedService:
     def apply_stored_beat(self, stored: LastBeat, now: Moment) -> None:
         """Record the beat under `beat:<svc>` as the last one heard, after the saved state was restored.
 
-        It counts as half a timeout old at most: an older one would make the service due for a time in which
-        perhaps the bus was away. A beat that is no younger than the restored silence changes nothing of it:
-        that silence began with this beat. One that is hardly younger is no further run of a job: its age is
-        read from a key, a moment before or after `now`. A goodbye marks the service as stopped.
+        It counts as half a timeout old at most, because an older one would make the service due for a time in
+        which perhaps the bus was away. A beat that is no younger than the restored silence changes nothing of
+        it: that silence began with this beat. One that is hardly younger is not a further run of a job,
+        because its age is read from a key, a moment before or after `now`. A goodbye marks the service as
+        stopped.
         """
         beat, age = stored.beat, stored.age_sec
         if age is None:
@@ -729,7 +719,7 @@ class WatchedService:
                 self.last_beat = self.job.expected_from
 
     def _restore_miss(self, saved: SavedService, now: Moment) -> None:
-        """Restore when the service was missed and since when it is down, if it is and that is known."""
+        """Restore when a service that is down was missed, and since when, as far as that is known."""
         if saved.missed_at is not None:
             self.missed_at = Moment(now.mono - now.since(saved.missed_at), saved.missed_at)
         since = saved.down_since
@@ -751,7 +741,6 @@ class WatchedService:
         return True
 
     def end_failure(self) -> None:
-        """Note that the failure was missed, and has ended."""
         self._clear_failure()
 
     def end_restore(self, heard: HeardAt, *, stopped: bool) -> HeardAt | None:
@@ -801,7 +790,6 @@ class BeatBatch:
     """Beats that arrived together on one bus: familiar ones are stored here, the others are yielded.
 
     Args:
-        channels: the bus's services by channel.
         messages: `[b"message", channel, payload]` each, as the server sends them.
         heard: when the batch was heard.
     """

@@ -88,8 +88,8 @@ class Verdict:
     outage began; None for one that began with the last beat. `i` is the highest `i` heard from
     the instance `boot`. `host` is where the last beat came from; `exit_code` how a command ended that failed.
 
-    A verdict with `gap_sec` changes no state: it reports what a service that is up did while nobody listened.
-    It has an `event_id`, which is the same whichever healer concludes it.
+    A verdict with `gap_sec` changes no state: it reports what a service that is up did while no healer
+    listened. It has an `event_id`, which is the same whichever healer concludes it.
     """
 
     svc: str
@@ -115,7 +115,6 @@ class Verdict:
 
     @property
     def is_about_bus(self) -> bool:
-        """Whether the verdict is about a bus itself."""
         return self.subject is Subject.BUS
 
 
