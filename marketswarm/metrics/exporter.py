@@ -7,7 +7,7 @@ a family; its own server has none of these limits.
 
 A page in a browser can make its own host name resolve to 127.0.0.1 and then read the answers of a local
 server (DNS rebinding). The browser still sends that name in `Host`, so only requests for our own names and
-for plain addresses are answered: an address can't be rebound.
+for plain addresses are answered, because an address can't be rebound.
 """
 
 import contextlib
@@ -55,13 +55,11 @@ def is_own_host(header: str, names: Iterable[str]) -> bool:
 
 
 def _normalize_host_name(name: str) -> str:
-    """Return a host name in lower case and without a dot at its end."""
     return name.lower().removesuffix(".")
 
 
 @lru_cache(maxsize=256)
 def _is_address(host: str) -> bool:
-    """Return True if `host` is an IP address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -85,12 +83,10 @@ class _SingleMetricRegistry:
         self._metric = metric
 
     def collect(self) -> list[Metric]:
-        """Return the metric, in a list, as the library's `Collector` does."""
         return [self._metric]
 
 
 def encode_metric(metric: Metric) -> bytes:
-    """Return a metric in the text format."""
     return generate_latest(_SingleMetricRegistry(metric))
 
 
@@ -123,7 +119,6 @@ def render_family(family: Family) -> Iterator[bytes]:
 
 
 def _map_labels(family: Family, values: tuple[str, ...]) -> dict[str, str]:
-    """Return the labels of one value of `family`: the value of each label by its name."""
     return dict(zip(family.labels, values, strict=True))
 
 
@@ -157,14 +152,8 @@ log = logs.get("metrics")
 class Exporter:
     """Serves the metrics of its sources while its `with` block runs. Sources may be added meanwhile.
 
-    Args:
-        host: the address to listen on.
-        port: the port to listen on.
-        sources: the sources of metrics.
-        names: the host names that requests may have, besides addresses and the machine's own name.
-
-    Raises:
-        Exit: code 2, when it can't listen at that address; the message names the variable.
+    `names` are the host names that requests may have, besides addresses and the machine's own name. Raises
+    Exit, code 2, when it can't listen at that address; the message names the variable.
     """
 
     def __init__(self, host: str, port: int, sources: Sequence[Source], names: Sequence[str] = ()) -> None:
@@ -264,7 +253,6 @@ class _Server(ThreadingMixIn, TCPServer):
         super().shutdown_request(request)
 
     def server_close(self) -> None:
-        """Close the listening socket and all connections."""
         super().server_close()
         with self._lock:
             for request in list(self._connections):
@@ -277,7 +265,7 @@ class _Server(ThreadingMixIn, TCPServer):
             request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log nothing: a disconnect is no event, and other errors were logged where they occurred."""
+        """Log nothing: a disconnect is not an event, and other errors were logged where they occurred."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -332,11 +320,10 @@ class _Handler(BaseHTTPRequestHandler):
             log.error("metrics.failed", exc_info=error)
 
     def version_string(self) -> str:
-        """Return the text of the `Server` header."""
         return "marketswarm"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Log nothing: a scrape is no event."""
+        """Log nothing, because a scrape is not an event."""
 
 
 class _HeadReader:
@@ -349,8 +336,7 @@ class _HeadReader:
     def readline(self, limit: int) -> bytes:
         """Read and return one line of at most `limit` bytes.
 
-        Raises:
-            LineTooLong: all lines together exceed HEAD_BYTES; the library answers with 431.
+        Raises LineTooLong if all lines together exceed HEAD_BYTES; the library answers with 431.
         """
         line: bytes = self._file.readline(min(limit, self._bytes_left + 1))
         self._bytes_left -= len(line)
@@ -359,7 +345,6 @@ class _HeadReader:
         return line
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 

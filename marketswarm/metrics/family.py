@@ -15,8 +15,7 @@ Value = tuple[tuple[str, ...], float]
 class Histogram:
     """Counts values by upper bound, for a histogram metric.
 
-    Args:
-        *bounds: the upper bounds of the buckets, in ascending order, without infinity.
+    `bounds` are the upper bounds of the buckets, in ascending order, without infinity.
 
     One thread may write while another reads: the reader may miss the last value, but gets consistent counts.
     """
@@ -27,7 +26,6 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count a value in its bucket and add it to the sum."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
@@ -59,7 +57,7 @@ Source = Callable[[], Iterable[Family]]
 
 
 def gauge(name: str, help_text: str, value: float | None) -> Family:
-    """Return a gauge without labels; if `value` is None, the gauge has no value."""
+    """Return a gauge without labels, and without a value if `value` is None."""
     return Family(name, "gauge", help_text, () if value is None else (((), value),))
 
 

@@ -106,7 +106,7 @@ class Fleet:
 
     @property
     def pid(self) -> int | None:
-        """Return the pid of `marketswarm up`, the parent of servers and agents; None after `close`."""
+        """The pid of `marketswarm up`, the parent of servers and agents; None after `close`."""
         return self._process.pid if self._process else None
 
     def stop(self, svc: str) -> None:
@@ -114,7 +114,6 @@ class Fleet:
         self._send_control_request("stop", svc)
 
     def start(self, svc: str) -> None:
-        """Start a service that was stopped or killed."""
         self._send_control_request("start", svc)
 
     def kill(self, svc: str) -> None:
@@ -124,15 +123,13 @@ class Fleet:
     def wait(self, kind: str, svc: str, within_sec: float = WITHIN_SEC) -> dict[str, Any]:
         """Wait for the oldest alert of type `kind` about `svc` that was not returned before, and return it.
 
-        Raises:
-            FleetError: no such alert was published within `within_sec` seconds.
+        Raises FleetError if no such alert was published within `within_sec` seconds.
         """
         event = self.until(lambda: self._next_alert(kind, svc), within_sec, f"{kind} of {svc}")
         self._waited.add(event["id"])
         return event
 
     def alerts(self) -> list[dict[str, Any]]:
-        """Return all alerts in the alert log, oldest first."""
         entries: Any = self.bus(SYSTEM).xrange(ALERT_LOG)
         return [orjson.loads(fields["event"]) for _, fields in entries]
 
@@ -150,7 +147,6 @@ class Fleet:
         return self._clients[name]
 
     def url(self, name: str) -> str:
-        """Return the URL of the bus `name`."""
         fleet = self._find_running_fleet()
         return fleet.buses[name]
 
@@ -158,7 +154,6 @@ class Fleet:
         """Call `look` until its result is true, and return that result.
 
         Args:
-            look: the condition.
             within_sec: the time limit in seconds.
             what: the name of the condition in the error.
 
@@ -191,7 +186,6 @@ class Fleet:
             process.wait()
 
     def _start(self) -> None:
-        """Write the truth, and start `marketswarm up` on free ports with its output in the fleet's log."""
         self.folder.mkdir(parents=True, exist_ok=True)
         truth, data = self.folder / "truth.json", self.folder / "fleet"
         truth.write_bytes(orjson.dumps(self.truth, option=orjson.OPT_INDENT_2))
@@ -226,11 +220,9 @@ class Fleet:
 
     @property
     def _log(self) -> Path:
-        """Return the path of the fleet's log."""
         return self.folder / "fleet.log"
 
     def _has_logged(self, event: str) -> bool:
-        """Return True if the log has a line with the event `event`."""
         return f'"event":"{event}"'.encode() in self._log.read_bytes()
 
     def _log_tail(self) -> str:
@@ -260,12 +252,10 @@ class Fleet:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file."""
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _find_free_ports(count: int) -> int:
-    """Return the first of `count` consecutive free ports."""
     while True:
         first = random.choice(_PORTS)
         if all(is_port_free(first + step) for step in range(count)):
@@ -278,10 +268,8 @@ def build_test_truth(
     """Return a truth with only these services and a healer, each beating every `interval_sec` seconds.
 
     Each service is missed after `timeout_sec` seconds of silence. Buses keep only their names, so that the
-    embedded fleet serves them. The document is not checked here.
-
-    Raises:
-        KeyError: the truth has no service of that name.
+    embedded fleet serves them. The document is not checked here. Raises KeyError if the truth has no service
+    of that name.
     """
     sections = truth.get("services") or {}
     buses = dict.fromkeys([SYSTEM, MARKET, *(truth.get("buses") or {})])

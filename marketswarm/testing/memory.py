@@ -34,7 +34,6 @@ class MemoryBus(Bus):
 
     @property
     def connected(self) -> bool:
-        """Return True if requests succeed."""
         return bool(self.server.connected)
 
     @connected.setter
@@ -60,7 +59,7 @@ class MemoryBuses:
 def _fakeredis() -> Any:
     """Import `fakeredis` and return it. Raise ImportError, with the command that installs it, if missing."""
     try:
-        import fakeredis  # noqa: PLC0415 - nobody but a test needs it
+        import fakeredis  # noqa: PLC0415 - only a test needs it
     except ImportError:
         raise ImportError("a bus in memory needs fakeredis: pip install 'fakeredis[lua]'") from None
     return fakeredis

@@ -17,11 +17,6 @@ def open_tracer(name: str, boot: str, settings: TracingSettings) -> Tracer | Non
     """Return a tracer that exports to the collector that the settings name; None if traces are off.
 
     If a collector is named and the extra `otel` is not installed, log that once.
-
-    Args:
-        name: the agent's name.
-        boot: the id of this process.
-        settings: the settings of traces.
     """
     endpoint = find_endpoint(settings)
     if endpoint is None:

@@ -39,7 +39,7 @@ CLOSE_WITHIN_SEC: Final = 1.0
 MAX_TEXT_CHARS: Final = 200
 """The longest text of an attribute."""
 MAX_REASON_CHARS: Final = 300
-"""The longest reason of a failed export: the library puts the cause at the end of a long sentence."""
+"""The longest reason of a failed export, because the library puts the cause at the end of a long sentence."""
 BURST: Final = 2000
 STEPS_PER_SEC: Final = 200.0
 """How many steps are recorded at once, and per second after that: no verdict must wait for others' traces."""
@@ -56,8 +56,6 @@ class OtlpTracer:
 
     Args:
         endpoint: the URL that spans are POSTed to; a user and a password in it become a header.
-        name: the agent's name.
-        boot: the id of this process.
         headers: further headers, as OTEL_EXPORTER_OTLP_HEADERS has them.
     """
 
@@ -81,7 +79,7 @@ class OtlpTracer:
         self._budget = _Budget()
 
     def has_room(self) -> bool:
-        """Return True if a step may be recorded now; if not, count one as dropped: nobody need make it."""
+        """Return True if a step may be recorded now; otherwise count one as dropped: do not make it."""
         return self._budget.check(time.monotonic())
 
     def record(self, step: TraceStep) -> None:
@@ -164,7 +162,6 @@ def _bound(value: str | float) -> str | int | float | bool:
 
 
 def _to_ns(epoch_sec: float) -> int:
-    """Return a time in nanoseconds."""
     return int(epoch_sec * 1e9)
 
 
@@ -178,11 +175,9 @@ class _ChosenIds(IdGenerator):
         self._random = RandomIdGenerator()
 
     def generate_trace_id(self) -> int:
-        """Return the id of the next span's trace."""
         return self.trace_id
 
     def generate_span_id(self) -> int:
-        """Return the id of the next span."""
         return self._random.generate_span_id() if self.span_id is None else self.span_id
 
 
@@ -194,11 +189,10 @@ class _Budget:
         self._dropped, self._logged_at = 0, float("-inf")
 
     def take(self) -> None:
-        """Count a step that is recorded."""
         self._left -= 1.0
 
     def check(self, now: float) -> bool:
-        """Return True if a step may be recorded at `now` (monotonic); else count it, and log that."""
+        """Return True if a step may be recorded at `now` (monotonic); otherwise count it, and log that."""
         self._left = min(float(BURST), self._left + (now - self._at) * STEPS_PER_SEC)
         self._at = now
         if self._left >= 1.0:
@@ -266,7 +260,6 @@ class _ReportingExporter(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """Close the connection to the collector."""
         self._exporter.shutdown()
 
     def interrupt(self) -> None:

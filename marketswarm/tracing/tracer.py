@@ -42,7 +42,7 @@ class Tracer(Protocol):
     """What records the steps of one process."""
 
     def has_room(self) -> bool:
-        """Return True if a step may be recorded now; if not, count one as dropped: nobody need make it."""
+        """Return True if a step may be recorded now; otherwise count one as dropped: do not make it."""
 
     def record(self, step: TraceStep) -> None:
         """Take a step for export, without waiting; drop it if there are too many."""
@@ -73,7 +73,7 @@ def _digest(key: str) -> bytes:
 
 
 def read_event_ids(raw: Iterable[bytes]) -> list[str]:
-    """Return the ids of events given as JSON, each once, the first 128 at most; skip what is no event."""
+    """Return ids, each once, the first 128 at most; skip what is not an event."""
     found: dict[str, None] = {}
     for each in raw:
         event = parse_event(each)
