@@ -144,7 +144,7 @@ def _find_process_end(facts: Facts) -> str | None:
 
 
 def _find_hang_or_stop(facts: Facts, now: float) -> str | None:
-    """Return why a running agent is not well at `now`: it is stopping or made no progress; else None."""
+    """Return why a running agent is not well at `now`: it is stopping or made no progress; otherwise None."""
     silent_sec, allowed_sec = now - float(facts["at"] or 0), float(facts["allowed_sec"] or 0)
     if facts["phase"] == Phase.STOPPING:
         return "is stopping"
@@ -158,7 +158,7 @@ def _find_hang_or_stop(facts: Facts, now: float) -> str | None:
 
 
 def _find_unready_reason(facts: Facts) -> str | None:
-    """Return why a well agent is not ready: it has no truth, or no bus accepted a beat; else None."""
+    """Return why a well agent is not ready: it has no truth, or no bus accepted a beat; otherwise None."""
     if facts["phase"] == Phase.JOINING:
         return "waits for the truth"
     return None if facts["taken"] else "has joined, but no bus took a beat of it yet"

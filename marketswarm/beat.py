@@ -51,7 +51,7 @@ class Beat:
 
     @property
     def is_run_only(self) -> bool:
-        """Whether the beat is a report about a run that is no sign of life: `started`, `failed` or `log`."""
+        """Whether the beat reports about a run (`started`, `failed` or `log`) and is not a sign of life."""
         return self.run is not None and self.run != "ended"
 
 
@@ -69,16 +69,16 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class MalformedBeat:
-    """A payload that is no beat. `reason` is the word in the log and the label of the metric."""
+    """A payload that is not a beat. `reason` is the word in the log and the label of the metric."""
 
     reason: Literal["too_long", "not_json", "not_an_object", "other_svc", "bad_i", "bad_ts"]
 
 
 def parse_beat(payload: bytes, svc: str) -> Beat | MalformedBeat:
-    """Parse a payload from the channel of `svc` into a beat, or into the reason why it is none.
+    """Parse a payload from the channel of `svc`; return the beat, or the reason why it is not one.
 
-    Optional keys of a wrong type are ignored: they were added later, and a sender that makes one of them
-    wrong is alive all the same.
+    Optional keys of a wrong type are ignored, because they were added later, and a sender that makes one of
+    them wrong is alive all the same.
     """
     if len(payload) > MAX_BEAT_BYTES:
         return MalformedBeat("too_long")
@@ -113,7 +113,7 @@ def _parse_optional_fields(
 ]:
     """Return the optional fields of a beat in the order of `Beat`; a wrong type becomes the default.
 
-    A report about a run is no goodbye, so the status `stopping` in it becomes the default, too.
+    A report about a run is not a goodbye, so the status `stopping` in it becomes the default, too.
     """
     boot: Any = document.get("boot")
     rev: Any = document.get("rev")
@@ -200,7 +200,6 @@ def encode_beat(
 
 
 def _collect_sender_fields(sender: Sender) -> dict[str, Any]:
-    """Return the keys that a sender adds to a beat, without those that have no value."""
     fields = {
         "host": sender.host and sender.host[:MAX_HOST_CHARS],
         "version": sender.version and sender.version[:MAX_VERSION_CHARS],

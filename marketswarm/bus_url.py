@@ -41,7 +41,7 @@ class Sentinels:
     options: Mapping[str, str] = field(repr=False)
 
     def make_server_url(self, host: str, port: int) -> str:
-        """Return the URL of the server at `host` and `port`, with user, database and options."""
+        """Keep user, database and options."""
         query = f"?{urlencode(self.options)}" if self.options else ""
         return f"{self.scheme}://{self.user}{_format_host_port(host, port)}/{self.database}{query}"
 
@@ -57,8 +57,7 @@ class Sentinels:
 def parse_sentinels(url: str) -> Sentinels | None:
     """Parse a URL of Redis Sentinels; return None for a URL of another form.
 
-    Raises:
-        ValueError: the URL has that form and is malformed. The message shows no part of it.
+    Raises ValueError if the URL has that form and is malformed. The message shows no part of it.
     """
     if not re.match(r"rediss?\+sentinel:", url, re.IGNORECASE):
         return None
@@ -119,7 +118,6 @@ def has_bus_as_host(url: str, name: str) -> bool:
 
 
 def is_bus_url(url: str) -> bool:
-    """Return True if `url` is the URL of a bus, in any of the forms."""
     try:
         if parse_sentinels(url) is not None:
             return True

@@ -29,11 +29,10 @@ class ClosedOutages(NamedTuple):
     ms: int = 0
 
     def encode(self) -> bytes:
-        """Return the value that is stored."""
         return b"%b %d" % (self.position, self.ms)
 
     def covers(self, event_id: str) -> bool:
-        """Return True if the miss with this id is closed; False for an id that ends in no time."""
+        """Return True if the miss with this id is closed; False for an id that does not end in a time."""
         found = _ID_END.search(event_id)
         return found is not None and int(found[1]) <= self.ms
 
@@ -44,7 +43,7 @@ def closed_field(stream: str) -> str:
 
 
 def parse_closed(raw: bytes | None) -> ClosedOutages:
-    """Parse the stored value; an invalid one closes nothing."""
+    """An invalid value closes nothing."""
     found = _STORED.fullmatch(raw or b"")
     return ClosedOutages() if found is None else ClosedOutages(found["position"], int(found["ms"]))
 

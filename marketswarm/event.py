@@ -93,7 +93,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class MalformedEvent:
-    """Bytes that are no event; `reason` says why in one word."""
+    """Bytes that are not an event; `reason` says why in one word."""
 
     reason: str
 
@@ -130,7 +130,7 @@ def encode_event(event: Event) -> bytes:
 
 
 def parse_event(raw: bytes) -> Event | MalformedEvent:
-    """Parse the JSON of an event, or return why it is none.
+    """Parse the JSON of an event, or return why it is not an event.
 
     Unknown keys are ignored, since newer writers may add some. A missing `id` is made by `make_event_id`;
     a missing `by` becomes `unknown`.

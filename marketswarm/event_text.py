@@ -111,7 +111,6 @@ def describe_event(event: Event) -> tuple[str, str]:
 
 
 def _find_words(event: Event) -> _EventWords:
-    """Return the words for an event's kind and reason."""
     key = (event.type, _RESTARTED if event.restarted else event.reason)
     return _SPECIAL_WORDS.get(key, _WORDS[event.type])
 
@@ -122,12 +121,11 @@ def join_words(title: str, text: str) -> str:
 
 
 def severity_of(kind: Kind) -> Severity:
-    """Return the severity of an event's kind, for events to which the truth gives none."""
+    """Return the severity by an event's kind, for events to which the truth gives none."""
     return _WORDS[kind].severity
 
 
 def format_seconds(value: float | None) -> str:
-    """Return a duration in words; `some time` for None."""
     return "some time" if value is None else format_duration(value)
 
 

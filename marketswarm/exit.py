@@ -15,7 +15,7 @@ class Code(IntEnum):
     CONFIGURATION = 2  # the environment, the command line or the truth is wrong
     NO_BUS = 3  # no bus answered in time
     NO_TRUTH = 4  # a bus answered, none held a truth in time
-    DIED = 5  # a task of the program failed or hung: the restart policy starts the program again
+    DIED = 5  # a task of the program failed or hung, so the restart policy starts the program again
 
 
 class Exit(Exception):  # noqa: N818 - an end is not always an error: code 0 is one too
@@ -28,7 +28,7 @@ class Exit(Exception):  # noqa: N818 - an end is not always an error: code 0 is 
 
 
 def find_exit(error: BaseException) -> Exit | None:
-    """Return `error` if it is an `Exit`, or the first `Exit` in a group of errors; else None."""
+    """Return `error` if it is an `Exit`, or the first `Exit` in a group of errors; otherwise None."""
     if isinstance(error, Exit):
         return error
     if isinstance(error, BaseExceptionGroup):

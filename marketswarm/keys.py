@@ -58,7 +58,7 @@ BOARD_ANNOUNCEMENTS: Final = "board:announcements"
 BOARD_PING_KEYS: Final = "board:pings"
 """Hash: a ping key's id -> the key as JSON, with its secret's hash; `version` -> how often that changed."""
 BOARD_CHECKS: Final = "board:checks"
-"""String: the secret of which the board makes the UUIDs of checks, by which services are pinged."""
+"""String: the board's secret, from which it makes the UUIDs of checks, by which services are pinged."""
 
 # The streams and keys of our own services, with the names that they have unless the truth sets others.
 MESH_TOPOLOGY: Final = "mesh:topology"
@@ -90,7 +90,7 @@ INDICATORS: Final = "bars:indicators"
 FEATURES: Final = "bars:features"
 """Stream: the features of each symbol, for models."""
 ARCHIVE_DEAD: Final = "archive:dead"
-"""Stream: entries that are no rows, on the bus of their stream, with the reason of each."""
+"""Stream: entries that are not rows, on the bus of their stream, with the reason of each."""
 ARCHIVE_POSITIONS: Final = "archive:positions"
 """Hash on the bus of the alert log: up to which entry of each followed stream archive has written rows."""
 RSS_ITEMS: Final = "rss:items"
@@ -99,7 +99,7 @@ VEXY_DEAD: Final = "vexy:dead"
 
 # The board: on system-redis.
 BOARD_HISTORY: Final = "board:history"
-"""Hash: how far the alert log is recorded, and when nobody listened to the last hours."""
+"""Hash: how far the alert log is recorded, and when no healer listened in the last hours."""
 BOARD_SPANS: Final = "board:history:spans"
 """Hash: of each service, what happened in the last hours, and its last outages."""
 
@@ -114,12 +114,11 @@ RESERVED_PREFIXES: Final = (
 
 
 def heartbeat_channel(svc: str) -> str:
-    """Return the channel of a service's beats where the truth names no other."""
+    """Return the channel of a service's beats unless the truth names another one."""
     return f"{svc}:heartbeat"
 
 
 def last_beat_key(svc: str) -> str:
-    """Return the key of a service's last beat."""
     return f"beat:{svc}"
 
 
@@ -203,7 +202,6 @@ def lease_key(name: str) -> str:
 
 
 def lease_epoch_key(name: str) -> str:
-    """Return the key of the last epoch of a lease."""
     return f"lease-epoch:{name}"
 
 
@@ -254,12 +252,11 @@ SOURCES_REFRESHED: Final = "sources:refreshed"
 
 
 def source_account_key(account: str) -> str:
-    """Return the key of the requests that were lately sent to a source with one key."""
+    """Return the key of the requests that were lately sent to a source with one API key."""
     return f"sources:account:{account}"
 
 
 def source_breaker_key(source: str) -> str:
-    """Return the key of a source's circuit breaker."""
     return f"sources:breaker:{source}"
 
 
@@ -290,12 +287,11 @@ def bars_state_key(symbol: str) -> str:
 
 
 def quote_key(symbol: str) -> str:
-    """Return the key of the latest quote of a symbol, as JSON."""
     return f"quotes:{symbol}"
 
 
 def chart_key(symbol: str, timeframe: str) -> str:
-    """Return the key of the answer for a chart that was made last."""
+    """Return the key of the board's last answer for a chart, on market-redis."""
     return f"chart:{symbol}:{timeframe}"
 
 

@@ -17,7 +17,8 @@ import orjson
 from marketswarm.settings import CommonSettings
 from marketswarm.text import escape_json, escape_lines, escape_text
 
-# structlog imports all of rich, if it is installed, for tracebacks on a terminal: that takes too much memory
+# structlog imports all of rich, if it is installed, for tracebacks on a terminal, because that takes too much
+# memory
 _absent = {} if "rich" in sys.modules else {"rich": None}
 sys.modules.update(_absent)  # type: ignore[arg-type]
 import structlog  # noqa: E402 - see above
@@ -95,7 +96,7 @@ class _StderrLogger:
         self.file: IO[bytes] | None = getattr(sys.stderr, "buffer", None)
 
     def msg(self, line: str | bytes) -> None:
-        """Write one line to stderr; ignore a failure."""
+        """Ignore a failure."""
         raw = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
         try:
             if self.file is None:  # a test or an embedder put a text stream there
@@ -123,7 +124,6 @@ class _LibraryHandler(logging.Handler):
 
 
 def _remove_credentials(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
-    """Remove the credentials of URLs from all values of an event."""
     return {key: _scrub_credentials(value) for key, value in event.items()}
 
 
@@ -160,7 +160,7 @@ def _scrub_credentials(value: Any) -> Any:
 
 
 def _encode_json(value: Any, **_options: Any) -> bytes:
-    """Return an event as JSON, with values of unknown types as text. The options of structlog are ignored."""
+    """Encode values of unknown types as text; ignore the options of structlog."""
     try:
         return escape_json(orjson.dumps(value, default=_format_value, option=orjson.OPT_NON_STR_KEYS))
     except TypeError:  # a lone surrogate or an integer over 64 bits: log all values as text
@@ -168,6 +168,6 @@ def _encode_json(value: Any, **_options: Any) -> bytes:
 
 
 def _format_value(value: Any) -> str:
-    """Return a value as text without credentials: a text itself, else its `repr`; surrogates are escaped."""
+    """Return a text without credentials: of another value its `repr`; surrogates are escaped."""
     text = value if isinstance(value, str) else repr(value)
     return str(_scrub_credentials(text.encode("utf-8", "backslashreplace").decode()))

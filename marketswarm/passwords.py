@@ -22,7 +22,7 @@ from marketswarm.truth import Truth
 ACL_FILE: Final = "users.acl"
 DEFAULT_USER: Final = acl.DEFAULT
 DATABASE_READER: Final = "marketswarm_reader"
-"""The PostgreSQL role that reads the archive and can't write. Whoever sets up a server makes it."""
+"""The PostgreSQL role that reads the archive and can't write. It is made when a server is set up."""
 MIN_PASSWORD_CHARS: Final = 16
 """The fewest characters of a password."""
 _MAX_PASSWORD_BYTES: Final = 4096
@@ -42,7 +42,6 @@ def load_passwords(
 
     Args:
         folder: the folder with one file for each user.
-        names: the users.
         make_missing: make passwords that are missing, in files that only their owner can read.
 
     Raises:
@@ -62,7 +61,7 @@ def load_passwords(
 
 
 def close_default_user(folder: Path) -> None:
-    """Make a password for the user `default` if it has none, so that nobody reads a bus without a password.
+    """Make a password for the user `default` if it has none, so that every client needs a password.
 
     To allow that again, remove `<folder>/default`. Raises SecretError or OSError.
     """
@@ -78,14 +77,8 @@ def format_acl_files(
 ) -> dict[str, str]:
     """Return the text of each bus's ACL file, by the name of the bus.
 
-    Args:
-        truth: the truth with the services and buses.
-        passwords: the password of each user. If `default` is one of them, nobody connects without a password.
-        truth_key: the key of the truth on each bus.
-        alert_channel: the channel of alerts.
-
-    Raises:
-        AclError: the rights can't be derived from the truth.
+    `passwords` is the password of each user. If `default` is one of them, every client needs a password.
+    Raises AclError if the rights can't be derived from the truth.
     """
     hashes = {name: hashlib.sha256(password.encode()).hexdigest() for name, password in passwords.items()}
     return {

@@ -69,7 +69,7 @@ class JobPing:
 
     @property
     def text(self) -> str:
-        """The body as text; bytes that are no UTF-8 are replaced."""
+        """The body as text; bytes that are not UTF-8 are replaced."""
         return self.body.decode("utf-8", "replace")
 
     def encode(self) -> dict[str, str]:
@@ -105,14 +105,13 @@ class JobRun:
 
     @property
     def took_sec(self) -> float | None:
-        """How long it ran; None if that is not known."""
         if self.started_at is None or self.ended_at is None:
             return None
         return max(0.0, self.ended_at - self.started_at)
 
 
 def parse_ping(entry_id: bytes, fields: Mapping[bytes, bytes]) -> JobPing | None:
-    """Return the ping in an entry of the stream; None if it is none."""
+    """Return the ping in an entry of the stream; None if the entry is not a ping."""
     place = _ENTRY_ID.fullmatch(entry_id)
     kind, ts = _parse_word(PingKind, fields.get(b"kind")), _parse_float(fields.get(b"ts"))
     if place is None or kind is None or ts is None:
@@ -175,7 +174,7 @@ def find_runs(pings: Sequence[JobPing]) -> list[JobRun]:
 
 
 def _parse_word(words: type[Word], raw: bytes | None) -> Word | None:
-    """Return the word of an enum; None if it is none of them."""
+    """Return None for a word that the enum does not have."""
     try:
         return words((raw or b"").decode("ascii"))
     except ValueError:
@@ -183,17 +182,16 @@ def _parse_word(words: type[Word], raw: bytes | None) -> Word | None:
 
 
 def _parse_text(raw: bytes | None, max_chars: int) -> str:
-    """Return a text, cut to `max_chars`; bytes that are no UTF-8 are replaced."""
     return (raw or b"").decode("utf-8", "replace")[:max_chars]
 
 
 def _parse_int(raw: bytes | None) -> int | None:
-    """Return a whole number of at most 15 digits that is not negative; None if it is none."""
+    """Return a whole number of at most 15 digits that is not negative; None for any other bytes."""
     return int(raw) if raw is not None and len(raw) <= 15 and raw.isdigit() else None
 
 
 def _parse_float(raw: bytes | None) -> float | None:
-    """Return a finite number; None if it is none."""
+    """Return a finite number; None for any other bytes."""
     try:
         number = float(raw[:32]) if raw is not None else None
     except ValueError:

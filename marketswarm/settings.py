@@ -32,10 +32,9 @@ MAX_SECRET_FILE_BYTES: Final = 64 * 1024
 
 
 def read_variable(name: str, environ: Mapping[str, str]) -> str | None:
-    """Return the variable `name`, else the text of the file that `<name>_FILE` names, else None.
+    """Return the variable `name`, otherwise the text of the file that `<name>_FILE` names, otherwise None.
 
-    Raises:
-        Exit: code 2, when the file can't be read, is empty, too long or not UTF-8.
+    Raises Exit, code 2, when the file can't be read, is empty, too long or not UTF-8.
     """
     if environ.get(name):
         return environ[name]
@@ -54,7 +53,7 @@ class SecretFileSource(PydanticBaseSettingsSource):
         return value, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return the values that were found, by name of the field."""
+        """Return the values by name of the field."""
         found = {
             name: self.get_field_value(field, name)[0]
             for name, field in self.settings_cls.model_fields.items()
@@ -68,15 +67,13 @@ def _may_be_secret(name: str, field: FieldInfo) -> bool:
 
 
 def _holds_secret(annotation: Any) -> bool:
-    """Return True if a type is SecretStr or contains it."""
     return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
 
 
 def _read_secret_file(variable_name: str, path: Path) -> str:
     """Return the text of the file `path` without white space around it.
 
-    Raises:
-        Exit: code 2, naming the variable, when the file can't be read, is empty, too long or not UTF-8.
+    Raises Exit, code 2, naming the variable, when the file can't be read, is empty, too long or not UTF-8.
     """
     try:
         with path.open("rb") as file:
@@ -165,7 +162,7 @@ def _normalize_log_level(value: Any) -> Any:
 
 
 def _normalize_word(value: Any) -> Any:
-    """Return a text in lower case without white space around it; return any other value as it is."""
+    """Strip a text and put it into lower case; return any other value as it is."""
     return value.strip().lower() if isinstance(value, str) else value
 
 
@@ -210,7 +207,7 @@ class CommonSettings(BaseSettings):
     metrics_host: Name = "127.0.0.1"
     metrics_allowed_hosts: HostNames | None = None  # in requests for metrics; default: our own names
     log_level: LogLevel = "INFO"
-    log_format: LogFormat | None = None  # default: console on a terminal, else json
+    log_format: LogFormat | None = None  # default: console on a terminal, otherwise json
 
     @classmethod
     def settings_customise_sources(
@@ -226,7 +223,7 @@ class CommonSettings(BaseSettings):
 
 
 def list_variables(cls: type[BaseSettings]) -> frozenset[str]:
-    """Return the variables that a class of settings reads, without their `<NAME>_FILE` forms."""
+    """Leave out the `<NAME>_FILE` forms."""
     return frozenset(name.upper() for name in cls.model_fields)
 
 
@@ -236,8 +233,7 @@ S = TypeVar("S", bound=CommonSettings)
 def read_settings(cls: type[S]) -> S:
     """Read the settings of the class `cls` from the environment.
 
-    Raises:
-        Exit: code 2, naming each variable that has a wrong value, and never its value.
+    Raises Exit, code 2, naming each variable that has a wrong value, and never its value.
     """
     try:
         return cls()
@@ -250,7 +246,6 @@ def read_settings(cls: type[S]) -> S:
 
 
 def _simplify_message(message: str) -> str:
-    """Return an error message of pydantic in plain words, without the words that pydantic puts before it."""
     return message.removeprefix("Value error, ").replace("Input should", "should")
 
 
@@ -318,7 +313,7 @@ class ChannelSettings(CommonSettings):
 class MonitorSettings(CommonSettings):
     """Settings that must be the same for the healer and the sentinel.
 
-    `None` means the truth's value, else the default.
+    `None` means the truth's value, otherwise the default.
     """
 
     alert_channel: Name | None = None
@@ -330,7 +325,7 @@ class AccessSettings(MonitorSettings):
     """Further settings of `bootstrap.access`, which makes users and passwords."""
 
     access_dir: Path = Path("/access")
-    default_user: Literal["on", "off"] = "on"  # off: nobody reads a bus without a password
+    default_user: Literal["on", "off"] = "on"  # off: every client needs a password to read a bus
 
 
 class HealerSettings(MonitorSettings):
