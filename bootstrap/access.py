@@ -48,8 +48,7 @@ log = logs.get(NAME)
 async def main() -> int:
     """Write the users of the truth at TRUTH_PATH and reload them on running servers; return the exit code.
 
-    Raises:
-        Exit: code 2, when the settings, the truth's file, the passwords or the folder can't be used.
+    Raises Exit, code 2, when the settings, the truth's file, the passwords or the folder can't be used.
     """
     settings = read_settings(AccessSettings)
     logs.configure(NAME, settings)
@@ -70,10 +69,8 @@ def _load_truth(path: Path, folder: Path) -> Truth | None:
     """Load the truth at `path`. If it has errors, return an empty truth, or None if users exist already.
 
     Bootstrap reports the errors of a truth, and needs running buses for that. So the first time the users are
-    written without services, for bootstrap and the operator alone.
-
-    Raises:
-        Exit: code 2, when the file can't be read.
+    written without services, for bootstrap and the operator alone. Raises Exit, code 2, when the file can't
+    be read.
     """
     try:
         return load_with_sections(path.read_bytes()).truth
@@ -128,20 +125,14 @@ def _find_urls(truth: Truth) -> dict[str, str]:
 
 
 def _acl_path(folder: Path, bus: str) -> Path:
-    """Return the path of the ACL file of a bus in ACCESS_DIR."""
     return folder / "acl" / make_folder_name(bus) / ACL_FILE
 
 
 async def reload_users(name: str, url: str, acl_file: Path) -> None:
     """Make a server reload its ACL file if the file changed since the last reload.
 
-    Args:
-        name: the name of the bus.
-        url: its URL with the operator's password.
-        acl_file: the path of the ACL file.
-
-    Raises:
-        Exit: code 2 if the server refuses the password: it runs with other passwords.
+    `url` is the URL of the bus, with the operator's password. Raises Exit, code 2, if the server refuses the
+    password: it runs with other passwords.
     """
     digest_file, digest = (
         acl_file.with_name(_DIGEST_FILE),
@@ -158,15 +149,14 @@ async def reload_users(name: str, url: str, acl_file: Path) -> None:
 
 
 def _read_bytes(path: Path) -> bytes:
-    """Return the content of a file, or b"" if it does not exist."""
     return path.read_bytes() if path.exists() else b""
 
 
 async def _load_users(bus: Bus) -> bool:
     """Send ACL LOAD until it succeeds, for 10 s at most. Return True if the server has loaded the users.
 
-    Also return True if the server does not run: it loads the users when it starts. Return False when the time
-    is over. Raise Exit (code 2) if the server refuses the password.
+    Also return True if the server does not run, because it loads the users when it starts. Return False when
+    the time is over. Raise Exit (code 2) if the server refuses the password.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + _RETRY_WITHIN_SEC
@@ -188,7 +178,6 @@ async def _load_users(bus: Bus) -> bool:
 
 
 def _explain_other_passwords(bus: str) -> str:
-    """Return the message for a server that refuses the operator's password."""
     return f"{bus} runs with other passwords than those in ACCESS_DIR: restart it, then the agents"
 
 

@@ -3,8 +3,8 @@
 A truth with an archive gets, in the folder ACCESS_DIR, `database/password` for the role that stores and
 `database/reader` for the one that may only read, each made once; `urls/<user>/database` with the URL for each
 service that stores or reads there; `acl/postgres/password` and `acl/postgres/reader` for the server, which
-has SCRAM verifiers in them: nobody learns a password from one. `bootstrap.access` writes all with the rest;
-`python -m bootstrap.database` writes them alone, for fleets whose users `marketswarm acl` makes.
+has SCRAM verifiers in them, from which a password can't be learned. `bootstrap.access` writes all with the
+rest; `python -m bootstrap.database` writes them alone, for fleets whose users `marketswarm acl` makes.
 """
 
 import base64
@@ -41,8 +41,7 @@ _SALT_BYTES: Final = 16
 async def main() -> int:
     """Write the files of the database for the truth at TRUTH_PATH into ACCESS_DIR; return the exit code.
 
-    Raises:
-        Exit: code 2, when the settings, the truth, a password or the folder can't be used.
+    Raises Exit, code 2, when the settings, the truth, a password or the folder can't be used.
     """
     settings = read_settings(AccessSettings)
     logs.configure(NAME, settings)
@@ -79,7 +78,7 @@ def format_verifier(password: str, salt: bytes = b"") -> str:
     """Return what PostgreSQL stores of a password for SCRAM-SHA-256, and takes in its place (RFC 5803).
 
     Without a `salt`, one follows from the password, so that the same password has the same verifier. A salt
-    protects nothing here: our passwords are random, and no two are the same.
+    protects nothing here, because our passwords are random, and no two are the same.
     """
     secret = password.encode()
     salt = salt or hashlib.sha256(b"marketswarm:" + secret).digest()[:_SALT_BYTES]
@@ -91,12 +90,11 @@ def format_verifier(password: str, salt: bytes = b"") -> str:
 
 
 def write_changed(texts: Mapping[Path, str], mode: int) -> None:
-    """Write each text to its file, with the permissions `mode`, unless the file has that text already."""
+    """Write each text, with the permissions `mode`, unless its file has that text already."""
     write_files({path: text for path, text in texts.items() if _read_text(path) != text}, mode)
 
 
 def _read_text(path: Path) -> str | None:
-    """Return the text of a file, or None if it does not exist."""
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 

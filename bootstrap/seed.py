@@ -73,8 +73,7 @@ async def seed_file(settings: CommonSettings, environ: Mapping[str, str]) -> int
 def _read_document(path: Path) -> tuple[bytes, ParsedTruth]:
     """Read and check the document at `path`; return its bytes and the checked truth. Log all warnings.
 
-    Raises:
-        Exit: code 2, when the file can't be read or the document has mistakes, each of which is logged.
+    Raises Exit, code 2, when the file can't be read or the document has mistakes, each of which is logged.
     """
     try:
         raw = path.read_bytes()
@@ -98,8 +97,7 @@ def _read_document(path: Path) -> tuple[bytes, ParsedTruth]:
 async def _open_buses(loaded: ParsedTruth, environ: Mapping[str, str]) -> AsyncIterator[list[Bus]]:
     """Open every bus that the truth names, without connecting, and close them at the end of the block.
 
-    Raises:
-        Exit: code 2, when a bus has no usable URL.
+    Raises Exit, code 2, when a bus has no usable URL.
     """
     try:
         urls = {name: find_bus_url(name, environ, loaded.truth) for name in loaded.truth.bus_names()}
@@ -114,7 +112,6 @@ async def _open_buses(loaded: ParsedTruth, environ: Mapping[str, str]) -> AsyncI
 
 
 def _format_seeder_name() -> str:
-    """Return the name under which this program seeds: `bootstrap@<host>`."""
     return f"{NAME}@{socket.gethostname()}"
 
 
