@@ -6,7 +6,6 @@ from notifier.app import NOTIFIER, notifier_heartbeat, run_notifier
 
 
 async def main() -> int:
-    """Run the notifier until it is stopped, and return its exit code."""
     async with agent(NOTIFIER, NotifierSettings, heartbeat=notifier_heartbeat) as me:
         await run_notifier(me)
     return me.exit_code

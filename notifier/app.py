@@ -78,7 +78,7 @@ class SteadyClock:
         self._ahead = wall() - monotonic()
 
     def __call__(self) -> float:
-        """Return the time now, in epoch seconds."""
+        """Return epoch seconds."""
         run = self._monotonic()
         self._ahead = max(self._ahead, self._wall() - run)
         return run + self._ahead
@@ -88,7 +88,7 @@ log = logs.get("notifier")
 
 
 class TermEnded(Exception):  # noqa: N818 - an end, not an accident
-    """The exception that ends a term: another notifier leads, or the truth names other buses."""
+    """The exception that ends a term, because another notifier leads, or the truth names other buses."""
 
 
 class TermTimedOut(Exception):  # noqa: N818 - an end, as `TermEnded`
@@ -99,12 +99,8 @@ class LeadershipTerm:
     """The work of this notifier from when it becomes the leader until its term ends.
 
     Args:
-        me: the agent of this process.
         buses: every bus of the truth, by name.
-        lease: the lease that this notifier holds.
-        policy: returns the policy in force.
         clock: returns epoch seconds that never go back.
-        metrics: the counters.
     """
 
     def __init__(
@@ -202,7 +198,6 @@ class LeadershipTerm:
         return self.dispatcher.state.pause(channel, time.time())
 
     def _send_over_channel(self, channel: str, message: Message) -> None:
-        """Queue a message for a channel's worker."""
         self._pool.enqueue(channel, message)
 
     async def _run_tasks(self) -> None:
@@ -249,7 +244,6 @@ class LeadershipTerm:
                 await self._inbox.wait()
 
     async def _end_when_lease_lost(self) -> None:
-        """Wait until this notifier no longer leads, then raise TermEnded."""
         await self._lease.wait_lost()
         raise TermEnded
 
@@ -310,7 +304,7 @@ class LeadershipTerm:
             self._tasks.create_task(each, name="close")
 
     async def _find_delivered(self, idents: Sequence[str]) -> set[str]:
-        """Return those of some event ids of which a bus has a delivery record with a channel.
+        """Return the event ids for which a bus has a delivery record with a channel.
 
         A bus whose last write failed is not asked.
         """
@@ -352,7 +346,6 @@ class LeadershipTerm:
         self._me.set_degraded(f"can't read the log of {words}" if words else None, part="log")
 
     def _channel_trouble(self) -> str | None:
-        """Return the errors of all channels, in words for a beat's `detail`; None if there are none."""
         wrong = [why for _, why in sorted(self._config_errors.items())]
         return "; ".join(filter(None, (*wrong, self._pool.trouble()))) or None
 
@@ -363,7 +356,7 @@ def resolve_buses(me: Agent[NotifierSettings]) -> dict[str, Bus]:
 
 
 def notifier_heartbeat(_settings: NotifierSettings, section: Service | None) -> Heartbeat:
-    """Return the notifier's own heartbeat settings: those of its section of the truth, else the default."""
+    """Return the settings in the notifier's section of the truth, otherwise the default."""
     return Heartbeat(channel=heartbeat_channel(NOTIFIER)) if section is None else section.heartbeat
 
 
@@ -441,7 +434,7 @@ class NotifierApp:
             return self._buses
 
     async def _run_terms(self, lease: NotifierLease) -> None:
-        """Run a term while this notifier leads, else stand by, until the truth names other buses."""
+        """Run a term while this notifier leads, otherwise stand by, until the truth names other buses."""
         while self._latest_buses() == self._buses:
             if lease.is_leader:
                 await self._run_term(lease)
@@ -485,13 +478,11 @@ class NotifierApp:
             await me.rest(TERM_RETRY_SEC)
 
     def _apply_truth(self) -> None:
-        """Have the current term, if there is one, apply the truth in force."""
         if self._term is not None:
             self._term.apply_truth()
 
 
 def _flatten(group: BaseExceptionGroup[BusError]) -> list[BusError]:
-    """Return the bus errors in an exception group and in the groups inside it."""
     found: list[BusError] = []
     for each in group.exceptions:
         found += _flatten(each) if isinstance(each, BaseExceptionGroup) else [each]

@@ -52,7 +52,7 @@ class ChannelConfig:
     wrong: Mapping[str, str]
 
     def same(self, other: "ChannelConfig", name: str) -> bool:
-        """Return True if a channel is configured in the same way here and in `other`."""
+        """Return True if the channel is configured in the same way here and in `other`."""
         if self.options is None or other.options is None:
             return self.options is other.options
         return name in self.options and self.options[name] == other.options.get(name)
@@ -103,10 +103,8 @@ def open_configured(
 ) -> tuple[dict[str, Channel], dict[str, str]]:
     """Create the configured channels, not connected yet; return them, and why others can't be created.
 
-    Both results are by channel name. Channels in `keep` are used as they are.
-
-    Raises:
-        Exit: code 2, when the environment configures a channel that can't be created.
+    Both results are by channel name. Channels in `keep` are used as they are. Raises Exit, code 2, when the
+    environment configures a channel that can't be created.
     """
     if config.options is None:
         return dict(keep) or {channel.name: channel for channel in create_environment_channels(settings)}, {}
@@ -190,7 +188,6 @@ async def _send_with_retries(channel: Channel, message: Message) -> None:
 
 
 def _is_literal(value: Any) -> bool:
-    """Return True if an option is set, and not to a reference to the environment."""
     return value is not None and parse_reference(value) is None
 
 
@@ -273,24 +270,21 @@ class ChannelPool:
             worker.wake()
 
     def channels(self) -> dict[str, Channel]:
-        """Return the open channels by name."""
         return {name: each.channel for name, each in self.workers.items()}
 
     def enqueue(self, channel: str, message: Message) -> None:
-        """Queue a message for a channel; do nothing if the channel was closed meanwhile."""
+        """Do nothing if the channel was closed meanwhile."""
         if channel in self.workers:
             self.workers[channel].put(message, self._failing_for_sec(message, channel))
 
     def trouble(self) -> str | None:
-        """Return the failures of all channels, in words for a beat's `detail`; None if there are none."""
+        """Return the failures of all channels, in words for a beat's `detail`; None without failures."""
         return "; ".join(each.trouble for each in self.workers.values() if each.trouble) or None
 
     def waiting(self) -> dict[str, int]:
-        """Return, by channel, how many messages are queued."""
         return {name: len(each) for name, each in list(self.workers.items())}
 
     def broken(self) -> dict[str, bool]:
-        """Return, by channel, whether the channel refuses all messages."""
         return {name: each.broken for name, each in list(self.workers.items())}
 
     async def finish(self, within_sec: float) -> None:
@@ -301,7 +295,6 @@ class ChannelPool:
             await asyncio.wait(self._tasks.values(), timeout=within_sec)
 
     def _start_worker(self, channel: Channel) -> ChannelWorker:
-        """Start a worker for a channel, with the messages that are pending for it and its stored pause."""
         failures, pause_sec = self._paused(channel.name)
         worker = ChannelWorker(
             channel,
@@ -322,7 +315,6 @@ class ChannelPool:
         return self._outbox.failing_sec(message, channel, time.time())
 
     async def _run_worker(self, worker: ChannelWorker) -> None:
-        """Run a worker until it ends, then close its channel within CLOSE_WITHIN_SEC."""
         try:
             await worker.run()
         finally:

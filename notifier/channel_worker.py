@@ -94,13 +94,12 @@ class ChannelWorker:
 
     @property
     def trouble(self) -> str | None:
-        """A failure that is not over, in words for a beat's `detail`; None if there is none."""
+        """A failure that is not over, in words for a beat's `detail`; None without one."""
         reason = self._queue.trouble
         return f"{self.channel.name}: {reason}" if reason else None
 
     @property
     def broken(self) -> bool:
-        """Whether the channel refuses all messages until it is repaired."""
         return self._queue.broken
 
     @property
@@ -127,7 +126,7 @@ class ChannelWorker:
         self.wake()
 
     async def run(self) -> None:
-        """Send the queued messages until cancelled or stopped."""
+        """Run until cancelled or stopped."""
         while not self._stopped:
             self._give_up()
             now = self._now()
@@ -152,7 +151,6 @@ class ChannelWorker:
                 await self._changed.wait()
 
     async def _send(self, entry: QueuedMessage) -> None:
-        """Try a queued message once, record the outcome in the queue, and report it."""
         message = entry.message
         entry.on_wire, entry.attempts, started_at = True, entry.attempts + 1, time.time()
         error, receipt = await self._attempt(message)
@@ -188,7 +186,6 @@ class ChannelWorker:
         )
 
     async def _attempt(self, message: Message) -> tuple[SendError | None, Receipt | None]:
-        """Send a message once; return the error, or None, and the receipt, or None."""
         anchor = self._anchor(message, self.channel.name)
         try:
             async with asyncio.timeout(self.channel.within_sec + MARGIN_SEC):
@@ -240,5 +237,4 @@ class ChannelWorker:
         self._outcome(Outcome(name, where, message, time.time(), receipt, error, is_final, broken, *paused))
 
     def _now(self) -> float:
-        """Return the event loop's monotonic time, in seconds."""
         return asyncio.get_running_loop().time()

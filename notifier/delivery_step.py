@@ -37,10 +37,7 @@ def make_delivery_step(
     """Return the step of one attempt to send a message; times are epoch seconds.
 
     Args:
-        channel: where it was sent.
-        message: what was sent.
         attempt: the number of the attempt in this run of the notifier, from 1.
-        outcome: the receipt, or the error.
         started_at: when the attempt began.
         ended_at: when its outcome was known.
     """
@@ -63,12 +60,12 @@ def make_delivery_step(
 
 
 def _trace_keys(message: Message) -> tuple[str, ...]:
-    """Return the ids of a message's events, or the message's own if it has none, such as a test."""
+    """Return the ids of the events, or the message's own if it has no event, such as a test."""
     return tuple(read_event_ids(message.events)) or (message.id,)
 
 
 def _describe(channel: Channel, message: Message) -> dict[str, str | int]:
-    """Return the attributes of every step of a message; of the channel's address that is its host."""
+    """Return the attributes that every step of a message has; of the channel's address only the host."""
     return {
         "marketswarm.channel": channel.name,
         "server.address": channel.where,

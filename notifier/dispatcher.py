@@ -44,7 +44,7 @@ class AnswerTracker:
         self._lines: dict[str, list[bytes]] = {}
 
     def expect(self, request_id: str, ident: str, channel: str) -> None:
-        """Have a request wait for the outcome of the message with id `ident` over a channel."""
+        """Wait for the outcome of the message with id `ident` over a channel."""
         self._open.setdefault(request_id, set()).add((ident, channel))
 
     def add_answer(self, request_id: str, *, ok: bool, text: str, channel: str = "", where: str = "") -> None:
@@ -105,14 +105,12 @@ class AnswerTracker:
         return lines
 
     def _settle(self, request_id: str, ident: str, channel: str) -> None:
-        """Have a request wait no longer for a message's outcome over a channel."""
         self._open[request_id].discard((ident, channel))
         if not self._open[request_id]:
             del self._open[request_id]
 
 
 def _describe_outcome(outcome: Outcome) -> str:
-    """Return the answer text for an outcome: the receiver's answer, or the reason of the failure."""
     if outcome.receipt is not None:
         return outcome.receipt.answer or "accepted"
     reason = outcome.error.reason if outcome.error is not None else ""
@@ -132,7 +130,6 @@ class Dispatcher:
         commit: stores a transaction; returns True if a bus stored it.
         find_delivered: returns those of some event ids about which a message was delivered already.
         hand_over: hands a message to a channel's worker.
-        metrics: the counters.
     """
 
     def __init__(
@@ -175,12 +172,10 @@ class Dispatcher:
         return [*self.router.restore(fields), *self.outbox.restore(fields), *find_unparsable_fields(fields)]
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
-        """Apply this policy and truth from now on."""
         self.router.apply_policy(policy, truth)
         self._inbox.wake()
 
     def set_silences(self, silences: Sequence[Silence]) -> None:
-        """Apply these silences, and no others, from now on."""
         self.router.set_silences(silences)
         self._inbox.wake()
 
@@ -204,7 +199,7 @@ class Dispatcher:
         self._inbox.wake()
 
     def send_message(self, message: Message, channels: Sequence[str]) -> None:
-        """Queue a message from outside the router for those of the channels that don't have it."""
+        """Queue a message from outside the router for the channels that don't have it."""
         self._queued_messages.append((message, tuple(channels)))
         self._inbox.wake()
 
@@ -213,7 +208,6 @@ class Dispatcher:
         self._transaction.deleted_dead.setdefault(bus, []).extend(entries)
 
     def finish_request(self, received: ReceivedRequest) -> None:
-        """Acknowledge a request with the next dispatch."""
         self._transaction.request_acks.setdefault(received.bus, []).append(received.entry)
         self._inbox.wake()
 
@@ -235,7 +229,8 @@ class Dispatcher:
             self._enqueue(due.message, due.channels)
         await self._acknowledge_done(time_slice)
         await time_slice.pause()
-        # no pause from here on: what a request did meanwhile is stored with the messages that it sends
+        # no pause from here on, because what a request did meanwhile is stored with the messages that it
+        # sends
         queued, self._queued_messages = self._queued_messages, []
         for message, channels in queued:
             self._enqueue(message, channels)
@@ -285,7 +280,6 @@ class Dispatcher:
             self._transaction.log_acks.setdefault(bus, []).extend(entries)
 
     def _enqueue(self, message: Message, channels: Sequence[str]) -> None:
-        """Add a message to the outbox, to be handed over to those of the channels that don't have it."""
         for channel in self.outbox.add(message, channels):
             self._hand_overs.append((channel, message))
 
@@ -356,7 +350,6 @@ class Dispatcher:
                     self._transaction.log_acks.setdefault(bus, []).append(entry)
 
     def _close_transaction(self) -> Transaction:
-        """Complete the current transaction with everything that changed, and start the next one."""
         transaction, self._transaction = self._transaction, Transaction()
         self.state.set_read_positions(self._inbox.last_read)
         transaction.answers = self.answers.take_answers()
@@ -364,7 +357,6 @@ class Dispatcher:
         return transaction
 
     def _is_done(self, event_id: str) -> bool:
-        """Return True if no pending notice and no pending message is about an event."""
         return not self.router.is_pending(event_id) and not self.outbox.covers(event_id)
 
 

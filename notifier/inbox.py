@@ -49,8 +49,7 @@ class ReceivedRequest:
 class Inbox:
     """The queue between the readers of the buses and the dispatcher.
 
-    Args:
-        malformed: counts by reason the entries that can't be parsed.
+    `malformed` counts by reason the entries that can't be parsed.
     """
 
     def __init__(self, malformed: Counter[str] | None = None) -> None:
@@ -98,7 +97,7 @@ class Inbox:
         self._woken.set()
 
     def is_known(self, bus: str, entry: bytes, *, is_request: bool = False) -> bool:
-        """Return True if an entry was added and its acknowledgement is not on its bus yet."""
+        """Return True from `add` on until the acknowledgement is on the bus."""
         return entry in (self._known_requests if is_request else self._known)[bus]
 
     async def wait_for_room(self) -> None:
@@ -113,7 +112,6 @@ class Inbox:
         return self._requests.qsize() <= CAPACITY
 
     async def wait_for_request_room(self) -> None:
-        """Wait while more than CAPACITY requests wait."""
         while not self.has_request_room:
             self._taken.clear()
             await self._taken.wait()
@@ -128,7 +126,7 @@ class Inbox:
     # -- for the dispatcher
 
     def wake(self) -> None:
-        """Have `wait` return."""
+        """End the current `wait`, or the next one."""
         self._woken.set()
 
     async def wait(self) -> None:
@@ -153,7 +151,7 @@ class Inbox:
         return found
 
     async def next_request(self) -> ReceivedRequest:
-        """Wait for a request; remove and return the oldest one."""
+        """Wait for the oldest request, and remove it."""
         request = await self._requests.get()
         self._taken.set()
         return request
@@ -164,6 +162,5 @@ class Inbox:
         self._taken.set()
 
     def forget_acknowledged(self, bus: str, entries: Iterable[bytes], requests: Iterable[bytes] = ()) -> None:
-        """Forget entries of the log and requests whose acknowledgement is on their bus."""
         self._known[bus].difference_update(entries)
         self._known_requests[bus].difference_update(requests)

@@ -44,7 +44,6 @@ class LeaseState:
     """The holders of the lease on all buses, as one notifier knows them. Pure; `now` is monotonic seconds.
 
     Args:
-        boot: the boot id of this notifier.
         buses: the names of the buses, in the order in which they decide.
         lease_sec: the lifetime of a lease, in seconds.
         now: the time at the start.
@@ -85,16 +84,14 @@ class LeaseState:
             self.is_leader = self._holders[decides] == self.boot
 
     def rejected(self, bus: str, now: float) -> None:
-        """Record that a bus rejected a write because another notifier holds its lease."""
+        """Record that a bus rejected a write, because another notifier holds its lease."""
         if bus == self.deciding_bus(now):
             self._holders[bus], self.is_leader = "?", False
 
     def _is_away(self, bus: str, now: float) -> bool:
-        """Return True if a bus has not answered for longer than a lease's lifetime."""
         return now - self._answered_at[bus] > self._lease_sec
 
     def _is_before(self, bus: str, other: str) -> bool:
-        """Return True if a bus comes before another one in the order in which they decide."""
         order = list(self._holders)
         return order.index(bus) < order.index(other)
 
@@ -122,11 +119,10 @@ class NotifierLease:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this notifier leads."""
         return self.state.is_leader
 
     async def run(self) -> None:
-        """Take, renew or read the lease on every bus, again and again, until cancelled."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as group:
             for name in self._buses:
                 group.create_task(
@@ -134,11 +130,9 @@ class NotifierLease:
                 )
 
     async def wait_gained(self) -> None:
-        """Wait until this notifier leads."""
         await self._wait_until(is_leader=True)
 
     async def wait_lost(self) -> None:
-        """Wait until this notifier no longer leads."""
         await self._wait_until(is_leader=False)
 
     async def release(self) -> None:
@@ -150,19 +144,17 @@ class NotifierLease:
         await asyncio.gather(*(self._release_on(bus) for bus in self._buses.values()))
 
     def rejected(self, bus: str) -> None:
-        """Record that a bus rejected a write because another notifier holds its lease."""
+        """Record that a bus rejected a write, because another notifier holds its lease."""
         self.state.rejected(bus, time.monotonic())
         self._report_change()
         self._due[bus].set()
 
     async def _wait_until(self, *, is_leader: bool) -> None:
-        """Wait until this notifier leads, or with `is_leader=False` until it does not."""
         while self.is_leader is not is_leader:
             self._changed.clear()
             await self._changed.wait()
 
     async def _release_on(self, bus: Bus) -> None:
-        """Release the lease on one bus if this notifier holds it; ignore a bus that does not answer."""
         with contextlib.suppress(BusError):
             await apply_action(bus, self.state.boot, LeaseAction.RELEASE, self._lease_sec, RELEASE_WITHIN_SEC)
 

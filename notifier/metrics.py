@@ -34,7 +34,6 @@ class NotifierMetrics:
         self._attempts: Counter[tuple[str, str]] = Counter()
 
     def attempt(self, outcome: Outcome) -> None:
-        """Count an attempt by channel and outcome: sent, failed, or dead if it was the last one."""
         kind = "sent" if outcome.error is None else "dead" if outcome.final else "failed"
         self._attempts[outcome.channel, kind] += 1
 
@@ -50,7 +49,6 @@ class NotifierMetrics:
         return dict.fromkeys(itertools.product(self.waiting(), OUTCOMES), 0)
 
     def collect(self) -> Iterator[Family]:
-        """Yield all metrics as they are now."""
         yield gauge(
             "marketswarm_notifier_leads",
             "1 while this notifier sends messages, 0 while it stands by.",

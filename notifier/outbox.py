@@ -29,7 +29,7 @@ THREADS_KEPT: Final = 2000
 
 @dataclass(slots=True)
 class OutboxEntry:
-    """A message and its deliveries by channel: None while pending, True once accepted, else the refusal.
+    """A message and its deliveries by channel: None while pending, True once accepted, otherwise the refusal.
 
     `n` is its place in the order of all entries. `since` is, by channel, when an attempt first failed, in
     epoch seconds. `events` are the ids of the message's events.
@@ -43,17 +43,14 @@ class OutboxEntry:
 
     @property
     def open(self) -> bool:
-        """Whether a delivery is still pending."""
         return None in self.deliveries.values()
 
     @property
     def accepted(self) -> list[str]:
-        """The channels that accepted the message."""
         return [name for name, outcome in self.deliveries.items() if outcome is True]
 
     @property
     def refused(self) -> bool:
-        """Whether every channel refused the message."""
         return not self.open and not self.accepted
 
 
@@ -107,11 +104,10 @@ class Outbox:
         return self._entries[ident]
 
     def get(self, ident: str) -> OutboxEntry | None:
-        """Return the entry of the message with this id; None once the message is delivered."""
+        """Return None once the message is delivered."""
         return self._entries.get(ident)
 
     def pending_messages(self, channel: str) -> list[Message]:
-        """Return the messages that are pending for a channel, in order."""
         return [each.message for each in self._entries.values() if each.deliveries.get(channel, "") is None]
 
     def channels_with_pending(self) -> set[str]:
@@ -131,7 +127,6 @@ class Outbox:
         return [each.message for each in later if thread in (each.message.thread, *each.message.closes)]
 
     def covers(self, event_id: str) -> bool:
-        """Return True if a message in the outbox is about this event."""
         return event_id in self._covered
 
     def failing_sec(self, message: Message, channel: str, now: float) -> float | None:
@@ -145,7 +140,6 @@ class Outbox:
         return next(iter(self._about.get(key, ())), None)
 
     def anchor(self, message: Message, channel: str) -> str | None:
-        """Return the anchor of a message's thread on a channel; None if there is none."""
         return self._anchors.get(message.thread or message.id, {}).get(channel)
 
     # -- input
@@ -222,12 +216,10 @@ class Outbox:
     # -- helpers
 
     def _pending_entry(self, ident: str, channel: str) -> OutboxEntry | None:
-        """Return the entry of a message if the message is pending for a channel, else None."""
         entry = self._entries.get(ident)
         return entry if entry is not None and entry.deliveries.get(channel, "") is None else None
 
     def _add(self, entry: OutboxEntry) -> None:
-        """Add an entry, and index it by its events and by what its message is about."""
         ident = entry.message.id
         self._entries[ident] = entry
         self._covered.update(entry.events)
@@ -257,19 +249,16 @@ class Outbox:
             self._drop_thread(thread)
 
     def _write(self, entry: OutboxEntry) -> None:
-        """Put an entry's deliveries into the changed fields."""
         self._changed[DELIVERIES + entry.message.id] = orjson.dumps(
             {"n": entry.n, "ways": entry.deliveries, "since": entry.since}
         )
 
     def _drop_thread(self, thread: str) -> None:
-        """Forget the anchors of a thread."""
         if self._anchors.pop(thread, None) is not None:
             self._changed[ANCHORS + thread] = None
 
 
 def _event_ids(message: Message) -> tuple[str, ...]:
-    """Return the ids of the events that a message is about, each once."""
     events = map(parse_known_event, message.events)
     return tuple(dict.fromkeys(each.id for each in events if each is not None))
 
@@ -288,17 +277,16 @@ def _parse_entry(message: Message, raw: bytes) -> OutboxEntry | None:
 
 
 def _is_number(value: Any) -> bool:
-    """Return True for an int or a float; bool is neither here."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _parse_outcome(value: Any) -> bool | str | None:
-    """Return a stored delivery: None and True unchanged, else the text of the refusal."""
+    """Return None and True unchanged, otherwise the text of the refusal."""
     return value if value is None or value is True else str(value)
 
 
 def _parse_object(raw: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in some bytes; None if they hold none."""
+    """Return None if the bytes are not a JSON object."""
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -38,7 +38,6 @@ class RequestHandler:
 
     Args:
         dispatcher: sends messages and answers.
-        pool: the open channels.
         buses: the buses whose dead letters are read.
         clock: returns epoch seconds.
     """
@@ -49,7 +48,6 @@ class RequestHandler:
         self._dispatcher, self._pool, self._buses, self._clock = dispatcher, pool, buses, clock
 
     async def run(self, inbox: Inbox) -> None:
-        """Handle the inbox's requests one after the other until cancelled."""
         while True:
             await self.handle(await inbox.next_request())
 
@@ -74,7 +72,6 @@ class RequestHandler:
         self._dispatcher.finish_request(received)
 
     def _acknowledge(self, request: OperatorRequest) -> None:
-        """Acknowledge the outages that a request names, and answer with the services concerned."""
         services = self._dispatcher.router.acknowledge(request.what, request.by)
         names = ", ".join(services)
         text = (
@@ -116,7 +113,7 @@ class RequestHandler:
             self._dispatcher.answers.add_answer(request.id, ok=False, text="no channel is open")
             return
         channels_of = [[name for name in each.channels if name in open_ones] or open_ones for each in chosen]
-        # expect all outcomes first: an answer while none is expected would be marked as the last one
+        # expect all outcomes first, because an answer while none is expected would be marked as the last one
         for each, channels in zip(chosen, channels_of, strict=True):
             self._expect(request, each.message, channels)
         for each, channels in zip(chosen, channels_of, strict=True):
@@ -125,7 +122,6 @@ class RequestHandler:
             self._send(request, each.message, channels)
 
     def _expect(self, request: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
-        """Have a request wait for the outcomes of a message over some channels."""
         for name in channels:
             self._dispatcher.answers.expect(request.id, message.id, name)
 
@@ -146,7 +142,6 @@ class RequestHandler:
                 )
 
     async def _read_dead_letters(self) -> dict[str, DeadMessage]:
-        """Return the dead letters of all buses by message id, merged."""
         found: dict[str, DeadMessage] = {}
         for bus, entries in zip(
             self._buses, await asyncio.gather(*map(_read_entries, self._buses)), strict=True
@@ -161,7 +156,6 @@ class RequestHandler:
 
 
 async def _read_entries(bus: Bus) -> list[tuple[bytes, Any]]:
-    """Return the entries of a bus's `notifier:dead`, as id and fields; none if the bus does not answer."""
     try:
         found: list[tuple[bytes, Any]] = await bus.ask(
             bus.client.xrange(NOTIFIER_DEAD, count=2 * DEAD_LENGTH), READ_WITHIN_SEC
@@ -172,6 +166,5 @@ async def _read_entries(bus: Bus) -> list[tuple[bytes, Any]]:
 
 
 def make_test_message(request: str, by: str, now: float) -> Message:
-    """Return the test message that `by` requested with the request of this id; `now` in epoch seconds."""
     text = f"{by} asked for this message, to see whether it arrives; nothing is wrong"
     return Message(f"test.{request}", "This is a test", text, Severity.INFO, now, kind=MessageKind.TEST)

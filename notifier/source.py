@@ -63,7 +63,7 @@ def find_unfinished_outages(
     """Return the events that opened outages which still last, latest first.
 
     `latest_first` are events of the log as JSON, newest first; of each service only its newest event counts.
-    `known` are the families and services of which newer events were looked at; those of these are added.
+    `known` has family and service of each newer event that was looked at; those of these events are added.
     """
     found: list[tuple[Event, bytes]] = []
     for raw in latest_first:
@@ -86,7 +86,6 @@ class LogReader:
     """Reads the alert log and the requests of one bus until cancelled.
 
     Args:
-        bus: the bus to read.
         consumer: the name of this instance in the consumer group.
         inbox: where events and requests are added.
         room: waits while the bus of this name has too many acknowledgements to store.
@@ -131,7 +130,7 @@ class LogReader:
             await asyncio.sleep(BACKOFF.pause_sec(failures))
 
     def request_claim(self) -> None:
-        """Have the reader claim pending entries before its next read; return without waiting."""
+        """Claim pending entries before the next read; return without waiting."""
         self._claim_due = True
 
     async def claim(self) -> None:
@@ -262,7 +261,6 @@ class LogReader:
         self._add_entries(stream, await read_entries_by_id(self.bus, stream, idents), redelivered=True)
 
     async def _wait_for_room(self) -> None:
-        """Wait until the inbox has room and the bus has taken enough acknowledgements."""
         await self._wait_for_ack_room(self.bus.name)
         await self._inbox.wait_for_room()
 
@@ -345,7 +343,7 @@ class SilenceSync:
         return self._missing[bus]
 
     def find_deletable(self, bus: str, now: float) -> list[str]:
-        """Return the ids of those silences on a bus that are to be deleted at `now` (epoch seconds)."""
+        """`now` is in epoch seconds."""
         return [key for key, silence in self._by_bus.get(bus, {}).items() if silence.is_deletable(now)]
 
 
@@ -355,7 +353,6 @@ class BusPoller:
     Args:
         reader: the reader of that bus, which claims pending entries.
         store: checks the sequence number of the bus's state.
-        silences: the merged silences of all buses.
         consumer: the name of this instance in the consumer group.
     """
 
@@ -416,6 +413,6 @@ class BusPoller:
 
 
 def _is_old(raw: bytes, now: float) -> bool:
-    """Return True if the JSON is a silence that ended more than 30 days before `now` (epoch seconds)."""
+    """`now` is in epoch seconds."""
     silence = Silence.parse(raw)
     return silence is not None and silence.is_deletable(now)

@@ -61,13 +61,11 @@ class NotifierState:
         return {name for name, digest in digests.items() if digest not in known}
 
     def set_read_positions(self, last: Mapping[str, bytes]) -> None:
-        """Record the last log entry that was read on each bus."""
         for bus, entry in last.items():
             if self._read_positions.get(bus) != entry:
                 self._read_positions[bus] = self._changed[READ_POSITION + bus] = entry
 
     def is_done(self, request_id: str) -> bool:
-        """Return True if a request was handled already."""
         return request_id in self._done_requests
 
     def mark_done(self, request_id: str) -> None:
@@ -97,7 +95,7 @@ class NotifierState:
         return True
 
     def set_pause(self, channel: str, failures: int, until: float) -> None:
-        """Record a channel's number of failures in a row, and until when it is paused (epoch seconds)."""
+        """Record the failures in a row, and until when the channel is paused (epoch seconds)."""
         self._pauses[channel] = failures, round(until, 3)
         self._changed[PAUSES] = orjson.dumps(self._pauses)
 
@@ -132,19 +130,18 @@ def find_unparsable_fields(fields: Mapping[str, bytes]) -> list[str]:
 
 
 def _is_entry_id(raw: bytes) -> bool:
-    """Return True if the bytes have the form of a stream entry's id, such as `1763000000000-0`."""
+    """Return True for the form of a stream entry's id, such as `1763000000000-0`."""
     ms, _, seq = raw.partition(b"-")
     return ms.isdigit() and seq.isdigit() and len(raw) < 42
 
 
 def _parse_list(raw: bytes) -> list[Any]:
-    """Return the JSON array in some bytes; an empty list if they hold none."""
+    """Return an empty list if the bytes are not a JSON array."""
     found = _parse_json(raw)
     return found if isinstance(found, list) else []
 
 
 def _parse_json(raw: bytes) -> Any:
-    """Return the JSON value in some bytes; None if they can't be parsed."""
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -98,7 +98,6 @@ class Transaction:
         return any(getattr(self, each.name) for each in fields(self))
 
     def add(self, later: "Transaction") -> None:
-        """Merge a later transaction into this one."""
         self.fields.update(later.fields)
         self.records.update(later.records)
         self.dead = [*self.dead, *later.dead][-DEAD_LENGTH:]
@@ -135,11 +134,10 @@ class Transaction:
         return dropped
 
     def acks(self, bus: str) -> tuple[list[bytes], list[bytes]]:
-        """Return the entries of a bus's log and requests that this transaction acknowledges."""
+        """Return the entries of a bus's log, and its requests, that this transaction acknowledges."""
         return self.log_acks.get(bus, []), self.request_acks.get(bus, [])
 
     def acks_count(self, bus: str) -> int:
-        """Return how many entries of a bus's streams this transaction acknowledges."""
         return sum(map(len, self.acks(bus)))
 
     def of(self, bus: str) -> "Transaction":
@@ -177,13 +175,12 @@ class Transaction:
 
 
 def _counted(values: Iterable[str | bytes]) -> list[str | bytes | float]:
-    """Return the values in a list that begins with their number."""
+    """Put the number of values in front of them."""
     found = list(values)
     return [len(found), *found]
 
 
 def sentinel_may_report(event: Event) -> bool:
-    """Return True if the sentinel, too, may send a message about this event."""
     return event.type.partition("_")[0] in _SENTINEL_FAMILIES
 
 
@@ -198,7 +195,7 @@ def make_delivery_record(now: float, channels: Iterable[str], by: str, held: str
 
 
 async def find_delivered(buses: Sequence[Bus], idents: Sequence[str]) -> set[str]:
-    """Return those of some event ids of which a bus has a delivery record that names a channel.
+    """Return the event ids for which a bus has a delivery record that names a channel.
 
     A bus that does not answer within RECORDS_WITHIN_SEC counts as having no record.
     """
@@ -222,7 +219,6 @@ async def _read_records(bus: Bus, idents: Sequence[str]) -> list[bytes | None]:
 
 
 def _names_channel(raw: bytes | None) -> bool:
-    """Return True if a delivery record names a channel."""
     try:
         found = orjson.loads(raw or b"null")
     except orjson.JSONDecodeError:
@@ -238,7 +234,6 @@ class Store:
 
     Args:
         boot: the boot id of this notifier, which fences its writes.
-        buses: the buses by name.
         rejected: called with the name of a bus on which another notifier holds the lease.
         acknowledged: called with a bus's name and the acknowledged entries of its log and of its requests.
     """
@@ -312,15 +307,14 @@ class Store:
         await asyncio.gather(*(writer.add(Transaction()) for writer in self._writers.values()))
 
     def check_seq(self, bus: str, seq: bytes | None) -> None:
-        """Have the whole state written if a bus holds another sequence number than expected."""
+        """Write the whole state if a bus holds another sequence number than expected."""
         self._writers[bus].check_seq(seq)
 
     def refusals(self) -> dict[str, str]:
-        """Return, for each bus whose last write failed, the reason by the bus's name."""
+        """Return the reasons by the name of each bus whose last write failed."""
         return {name: each.refusal for name, each in self._writers.items() if each.refusal is not None}
 
     def unacknowledged(self, bus: str) -> int:
-        """Return how many acknowledgements a bus has yet to store."""
         return self._writers[bus].unacknowledged
 
     async def wait_for_room(self, bus: str) -> None:
@@ -347,7 +341,7 @@ class BusWriter:
         self._dropped_reported = False
 
     def add(self, transaction: Transaction) -> asyncio.Future[bool]:
-        """Add a transaction; return a future, True if the bus stores it with the next attempt, else False.
+        """Add a transaction; return a future of whether the bus stores it with the next attempt.
 
         The future is False at once if the last write failed.
         """
@@ -362,11 +356,9 @@ class BusWriter:
 
     @property
     def unacknowledged(self) -> int:
-        """How many acknowledgements the bus has yet to store."""
         return sum(transaction.acks_count(self.bus.name) for transaction in (self._writing, self._next))
 
     async def wait_for_room(self) -> None:
-        """Wait while the bus has CAPACITY acknowledgements or more to store."""
         while self.unacknowledged >= CAPACITY:
             self._stored.clear()
             await self._stored.wait()
@@ -476,7 +468,7 @@ class BusWriter:
 
 
 async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
-    """Return the fields of `notifier:state`, none if it is no hash, or the error of a bus that fails."""
+    """Return the fields of `notifier:state`, none if it is not a hash, or the error of a bus that fails."""
     try:
         found = await bus.ask(bus.client.hgetall(NOTIFIER_STATE), LOAD_WITHIN_SEC)
     except BusError as error:
@@ -489,6 +481,6 @@ async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
 
 
 def _parse_seq(state: Mapping[str, bytes]) -> int:
-    """Return the sequence number in a state's fields; 0 if there is no valid one."""
+    """Return 0 if there is no valid sequence number."""
     raw = state.get(SEQ, b"")
     return int(raw) if raw.isdigit() and len(raw) < 16 else 0

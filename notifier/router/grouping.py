@@ -63,9 +63,9 @@ class Grouper:
         """Return the messages for these notices, and record in the incidents that they are sent.
 
         Notices for the same channels share a message. A notice about a service with an undelivered message
-        must arrive after it, so it shares no message with others: they would be delayed as well. Gaps, such
-        as restarts, share no message with outages. `undelivered_message_for` maps an incident's key to the id
-        of an undelivered message about it.
+        must arrive after it, so it shares no message with others, because they would be delayed as well.
+        Gaps, such as restarts, share no message with outages. `undelivered_message_for` maps an incident's
+        key to the id of an undelivered message about it.
         """
         self._suppression.reset_dependents()
         self._rate_limited = [each for each in self._incidents.values() if each.kept]
@@ -88,7 +88,6 @@ class Grouper:
         ]
 
     def _build_message(self, notices: list[Notice], channels: tuple[str, ...], now: float) -> DueMessage:
-        """Return the message for some notices, and record in their incidents that it is sent."""
         known = ((notice, self._incidents.get(notice.key)) for notice in notices)
         notices = [
             replace(notice, words=self._timers.describe(notice, incident, now)) if incident else notice
@@ -119,7 +118,6 @@ class Grouper:
         return DueMessage(replace(message, opens=opens, closes=tuple(sorted(closes))), channels)
 
     def _find_surroundings(self, keys: Collection[str], channels: tuple[str, ...]) -> Surroundings:
-        """Return the surroundings of a message about the incidents `keys` over some channels."""
         held = [
             (until, each.name)
             for each in self._rate_limited
@@ -135,7 +133,6 @@ class Grouper:
         )
 
     def _record_sent(self, notice: Notice, thread: str, channels: tuple[str, ...], now: float) -> None:
-        """Record in a notice's incident that a message was sent: its thread, channels and rate limit."""
         incident = self._incidents.get(notice.key)
         if incident is None:
             return
@@ -153,13 +150,12 @@ class Grouper:
             incident.channels = tuple(dict.fromkeys((*incident.channels, *channels)))
 
     def _choose_channels(self, notice: Notice) -> tuple[str, ...]:
-        """Return the open ones of a notice's own channels, else the channels of its incident's route."""
+        """Return the open ones of a notice's own channels, otherwise the channels of its incident's route."""
         incident = self._incidents.get(notice.key) or Incident(notice.key, notice.svc)
         return self._suppression.open_of(notice.channels) or self._suppression.route(incident)
 
 
 def _list_threads(incident: Incident) -> Iterator[str]:
-    """Yield the threads in which an incident is down or flaps."""
     if incident.down and incident.thread:
         yield incident.thread
     if incident.flap_thread:

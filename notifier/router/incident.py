@@ -76,7 +76,7 @@ class NoticeKind(StrEnum):
     BLIP = "blip"  # an outage ended before a message about it was sent
     AGAIN = "again"  # the outages that a rate limit held back
     REMINDER = "reminder"  # an outage still lasts
-    ESCALATION = "escalation"  # an outage lasts, and nobody has acknowledged it
+    ESCALATION = "escalation"  # an outage lasts, and is not acknowledged
     FLAPPING = "flapping"  # flapping began
     SETTLED = "settled"  # flapping ended
     NOTE = "note"  # a gap, such as a restart
@@ -144,16 +144,14 @@ class Incident:
 
     @property
     def name(self) -> str:
-        """The name in routes, silences and maintenance: a service's own name, else the key."""
+        """The name in routes, silences and maintenance: a service's own name, otherwise the key."""
         return self.svc if self.key.startswith(("watch:", "reach:")) else self.key
 
     @property
     def is_notified(self) -> bool:
-        """Whether a message about the present outage was sent."""
         return self.down and self.told_at is not None
 
     def encode(self) -> bytes:
-        """Return the incident as JSON."""
         return orjson.dumps(self)
 
 
@@ -179,7 +177,6 @@ class Notice:
     words: str = ""
 
     def encode(self) -> bytes:
-        """Return the notice as JSON."""
         return orjson.dumps(self)
 
     def in_thread(self, thread: str, channels: tuple[str, ...]) -> "Notice":
@@ -187,7 +184,6 @@ class Notice:
         return replace(self, thread=thread, channels=channels)
 
     def with_events(self, events: tuple[str, ...], ids: tuple[str, ...]) -> "Notice":
-        """Return a copy with these events."""
         return replace(self, events=events, ids=ids)
 
 
@@ -199,14 +195,14 @@ _NOTICE: Final = TypeAdapter(Notice)
 def parse_known_event(raw: bytes) -> Event | None:
     """Return the event in the JSON of a notice; None if it can't be parsed.
 
-    A message about an event is made in several steps, each of which reads it.
+    A message about an event is made in several steps, and each step reads the event.
     """
     event = parse_event(raw)
     return event if isinstance(event, Event) else None
 
 
 def parse_incident(raw: bytes) -> Incident | None:
-    """Return the incident in some JSON; None if it can't be parsed."""
+    """Return None if the JSON can't be parsed."""
     try:
         return _INCIDENT.validate_json(raw)
     except ValidationError:
@@ -214,7 +210,7 @@ def parse_incident(raw: bytes) -> Incident | None:
 
 
 def parse_notice(raw: bytes) -> Notice | None:
-    """Return the notice in some JSON; None if it can't be parsed."""
+    """Return None if the JSON can't be parsed."""
     try:
         return _NOTICE.validate_json(raw)
     except ValidationError:
@@ -222,6 +218,6 @@ def parse_notice(raw: bytes) -> Notice | None:
 
 
 def find_key(event: Event) -> str:
-    """Return the key of the incident that an event is about; a bus and a service may have the same name."""
+    """A bus and a service of the same name have different keys."""
     family = event.type.partition("_")[0]
     return f"{family}:{event.svc}" if family in ("bus", "truth", "reach", "watch") else event.svc

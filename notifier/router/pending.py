@@ -40,12 +40,11 @@ class PendingNotices:
             self._held[ident] = self._held.get(ident, 0) + 1
 
     def change_channels(self, notice_id: str, channels: tuple[str, ...]) -> None:
-        """Set the channels of a queued notice, which keeps its place."""
         self.notices[notice_id] = replace(self.notices[notice_id], channels=channels)
         self._changed.add(notice_id)
 
     def drop(self, notice_id: str) -> Notice | None:
-        """Remove and return a notice; None if it isn't queued."""
+        """Return None if the notice isn't queued."""
         notice = self.notices.pop(notice_id, None)
         if notice is not None:
             self._changed.add(notice_id)
@@ -77,11 +76,10 @@ class PendingNotices:
         return notice if notice is not None and notice.say is NoticeKind.DOWN else None
 
     def of(self, key: str) -> list[Notice]:
-        """Return all queued notices about the incident with this key."""
+        """Return the notices about the incident with this key."""
         return [self.notices[ident] for ident in self._ids_by_key.get(key, ())]
 
     def holds(self, event_id: str) -> bool:
-        """Return True if an event is part of a queued notice."""
         return event_id in self._held
 
     def due_at(self, group_wait_sec: float) -> float | None:

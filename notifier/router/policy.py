@@ -50,7 +50,6 @@ class ServiceFilter(StrictModel):
     `["ingest"]`."""
 
     def includes(self, svc: str, tags: tuple[str, ...]) -> bool:
-        """Return True if the filter includes a service with these tags."""
         if not self.services and not self.tags:
             return True
         return any(fnmatchcase(svc, each) for each in self.services) or not set(self.tags).isdisjoint(tags)
@@ -65,7 +64,6 @@ class Route(ServiceFilter):
     """The channels of this route, by their names in `channels`. Example: `["team", "night"]`."""
 
     def matches(self, svc: str, tags: tuple[str, ...], severity: Severity) -> bool:
-        """Return True if the route includes messages about a service with these tags and this severity."""
         return self.includes(svc, tags) and (not self.severities or severity in self.severities)
 
 
@@ -104,7 +102,7 @@ class MaintenanceWindow(ServiceFilter):
 
 
 class EscalationStep(StrictModel):
-    """An escalation step: further channels for an outage that nobody acknowledges within `after_sec`."""
+    """An escalation step: further channels for an outage that no person acknowledges within `after_sec`."""
 
     after_sec: Seconds
     """The time from the first message about an outage to this step. Example: `900`."""
@@ -155,7 +153,7 @@ class Policy(ServiceConfig):
     @field_validator("escalate")
     @classmethod
     def _in_order(cls, value: tuple[EscalationStep, ...]) -> tuple[EscalationStep, ...]:
-        """Return the steps in the order of their times."""
+        """Sort the steps by their times."""
         return tuple(sorted(value, key=lambda step: step.after_sec))
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ _AGAIN: Final = "went down again and again"
 _UNACKED: Final = "down and not acknowledged"
 # fmt: on
 _NAMES: Final = {"bus": "bus {}", "truth": "the truth on {}", "watch": "the watch on {}"}
-"""The names of incidents that are no services, by the first word of the key."""
+"""The names of incidents that are not services, by the first word of the key."""
 _SEVERITY_ORDER: Final = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
 _LASTING: Final = (NoticeKind.DOWN, NoticeKind.REMINDER, NoticeKind.ESCALATION)
 """The kinds of notices about an outage that lasts."""
@@ -72,8 +72,8 @@ _WORDS: Final[Mapping[NoticeKind, _NoticeWords]] = {  # in the order of a group'
 class Surroundings:
     """The information in a message besides its own notices.
 
-    `fleet` is the fleet's name, which may be empty. `held` are the names of services of which the rate
-    limit holds back outages until `held_until` (epoch seconds). `incidents` are all incidents by key.
+    `fleet` is the fleet's name, which may be empty. `held` are the names of services whose outages the rate
+    limit holds back until `held_until` (epoch seconds). `incidents` are all incidents by key.
     """
 
     fleet: str = ""
@@ -124,7 +124,6 @@ def _first_names(names: Sequence[str]) -> str:
 
 
 def _kind_of_many(kinds: set[MessageKind]) -> MessageKind:
-    """Return the kind of a message of several notices: REMINDER or NOTE if all are that, else GROUP."""
     return kinds.pop() if kinds in ({MessageKind.REMINDER}, {MessageKind.NOTE}) else MessageKind.GROUP
 
 
@@ -134,7 +133,7 @@ def _kind_of_many(kinds: set[MessageKind]) -> MessageKind:
 def _title_and_text(
     notices: Sequence[Notice], every: Sequence[Notice], surroundings: Surroundings
 ) -> tuple[str, str]:
-    """Return the title and the first line of the text; `every` are the notices with their dependents."""
+    """Return title and first line of the text; `every` also has the dependents."""
     if len(notices) > 1:
         if all(notice.say is NoticeKind.NOTE for notice in notices):
             return _summarize_gaps(notices, surroundings.incidents)
@@ -144,7 +143,6 @@ def _title_and_text(
 
 
 def _lines(notices: Sequence[Notice], dependents: Mapping[str, Sequence[Notice]]) -> Iterator[str]:
-    """Yield a line for each notice, its dependents after it."""
     for notice in notices:
         below = dependents.get(notice.id, ())
         title, text = _describe_notice(notice, len(below))
@@ -225,7 +223,7 @@ def _details(notices: Sequence[Notice], surroundings: Surroundings) -> Iterator[
 
 
 def _next_step(notices: Sequence[Notice]) -> tuple[str, ...]:
-    """Return the line with the command to type, in a tuple; an empty tuple if nothing is to be done."""
+    """Return the line with the command to type, in a tuple; an empty tuple if none is needed."""
     if len(notices) > 1:
         bad = any(_WORDS[notice.say].next for notice in notices)
         return (format_next_command("status"),) if bad else ()
@@ -246,7 +244,6 @@ def _short_place(notice: Notice) -> str:
 
 
 def _begun_at(notice: Notice, surroundings: Surroundings) -> float:
-    """Return when the outage of a notice began, in epoch seconds."""
     incident, events = surroundings.incidents.get(notice.key), _events_of(notice)
     if events:
         return events[-1].outage_start()
@@ -254,7 +251,7 @@ def _begun_at(notice: Notice, surroundings: Surroundings) -> float:
 
 
 def _host_of(notice: Notice, surroundings: Surroundings) -> str:
-    """Return the host in a notice's last event, else in its incident's first one; empty if unknown."""
+    """Return the host in a notice's last event, otherwise in its incident's first one; empty if unknown."""
     events = _events_of(notice)
     incident = surroundings.incidents.get(notice.key)
     if not events and incident is not None:
@@ -268,21 +265,17 @@ def _lasts(notice: Notice) -> bool:
 
 
 def _is_restart(notice: Notice) -> bool:
-    """Return True if an event of a notice is a gap in which the service restarted."""
     return any(event.type is Kind.HEARTBEAT_GAP and event.restarted for event in _events_of(notice))
 
 
 def _events_of(notice: Notice) -> list[Event]:
-    """Return the events of a notice, without those that can't be parsed."""
     return _parse_events(notice.events)
 
 
 def _parse_events(raws: Sequence[str]) -> list[Event]:
-    """Return the events in some JSON, without those that can't be parsed."""
     return [found for raw in raws if (found := parse_known_event(raw.encode())) is not None]
 
 
 def _name_of(notice: Notice) -> str:
-    """Return the name that a message shows for a notice's service, target, bus or truth."""
     family, colon, _ = notice.key.partition(":")
     return _NAMES[family].format(notice.svc) if colon and family in _NAMES else notice.svc

@@ -72,7 +72,6 @@ class IncidentStore:
         return unusable
 
     def changed(self, *keys: str) -> None:
-        """Record that the incidents with these keys changed."""
         self._dirty.update(keys)
 
     def changes(self) -> dict[str, bytes | None]:
@@ -120,8 +119,7 @@ class LogPosition:
 class Router:
     """The incidents and pending notices. Times are epoch seconds that never go back.
 
-    Args:
-        incidents: the dictionary that holds the incidents, by key; a new one by default.
+    `incidents` is the dictionary that holds the incidents, by key; a new one by default.
     """
 
     def __init__(self, incidents: dict[str, Incident] | None = None) -> None:
@@ -143,17 +141,15 @@ class Router:
         return self._incident_store.restore(fields)
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
-        """Apply this policy and truth: routes, severities, dependencies, maintenance."""
+        """Apply routes, severities, dependencies and maintenance."""
         self._suppression.apply_policy(policy, truth)
         self._check_all = True
 
     def set_silences(self, silences: Sequence[Silence]) -> None:
-        """Apply these silences, and no others."""
         self._suppression.silences = tuple(silences)
         self._check_all = True
 
     def set_channels(self, names: Sequence[str]) -> None:
-        """Set the open channels, in order."""
         self._suppression.set_channels(names)
         self._check_all = True
 
@@ -248,11 +244,9 @@ class Router:
         return None if found == NEVER else found
 
     def is_pending(self, event_id: str) -> bool:
-        """Return True if an event is part of a pending notice."""
         return self._pending.holds(event_id)
 
     def open_incidents(self) -> list[Incident]:
-        """Return the incidents that are down, oldest entry first."""
         return [each for each in self._incidents.values() if each.down]
 
     def changes(self) -> dict[str, bytes | None]:
@@ -377,7 +371,6 @@ class Router:
         return any(notice.say is NoticeKind.FLAPPING for notice in self._pending.of(incident.key))
 
     def _drop_notices(self, incident: Incident, *says: NoticeKind) -> list[Notice]:
-        """Drop an incident's pending notices of some kinds, and return them."""
         dropped = [notice for notice in self._pending.of(incident.key) if notice.say in says]
         for notice in dropped:
             self._pending.drop(notice.id)
@@ -406,12 +399,10 @@ class Router:
         self._incident_store.tidy(now)
 
     def _due_at(self) -> float | None:
-        """Return when the pending notices are due; None if there are none or no channel is open."""
         if not self._suppression.open_channels:
             return None  # no channel is open: the notices wait
         return self._pending.due_at(self._suppression.policy.group_wait_sec)
 
 
 def _suppression_state(incident: Incident) -> tuple[object, ...]:
-    """Return the fields of an incident that change with time alone."""
     return incident.held, incident.free_at, incident.flapping, incident.kept, incident.held_until

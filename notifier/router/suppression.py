@@ -39,23 +39,18 @@ def compute_flap_ratio(changes: Sequence[float], now: float, window_sec: float) 
 
 
 def is_flapping(changes: Sequence[float], now: float, window_sec: float, already: bool) -> bool:
-    """Return True if a service with these changes flaps now; `already` says whether it flapped before."""
+    """`already` says whether the service flapped before."""
     return compute_flap_ratio(changes, now, window_sec) >= (LOW if already else HIGH)
 
 
 def is_window_open(window: MaintenanceWindow, now: float) -> bool:
-    """Return True if a maintenance window, in its own time zone, is open at `now`."""
+    """Look at the window in its own time zone."""
     begun = Schedule(window.at, window.tz).next_run(now - window.for_sec)
     return begun is not None and begun <= now
 
 
 class Suppression:
-    """The policy, truth, silences and open channels in force, applied to incidents.
-
-    Args:
-        incidents: all incidents by key.
-        waiting: the pending notices.
-    """
+    """The policy, truth, silences and open channels in force, applied to incidents."""
 
     def __init__(self, incidents: Mapping[str, Incident], waiting: PendingNotices) -> None:
         self.policy = Policy()
@@ -70,12 +65,10 @@ class Suppression:
         self._by_cause: dict[str, list[Incident]] | None = None
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
-        """Apply this policy and truth from now on."""
         self.policy, self.truth = policy, truth
         self._routes.clear()
 
     def set_channels(self, names: Sequence[str]) -> None:
-        """Set the open channels, in order."""
         self.open_channels = tuple(names)
         self._routes.clear()
 
@@ -88,7 +81,7 @@ class Suppression:
     # -- severity and channels
 
     def severity_of(self, notice: Notice) -> Severity:
-        """Return the severity of a notice: info for an outage's end or a gap, else its incident's."""
+        """Return the severity of a notice: info for an outage's end or a gap, otherwise its incident's."""
         if notice.say in (NoticeKind.UP, NoticeKind.BLIP, NoticeKind.NOTE):
             return Severity.INFO
         incident = self._incidents.get(notice.key)
@@ -97,7 +90,7 @@ class Suppression:
         return self.severity(incident) if incident is not None else Severity.WARNING
 
     def severity(self, incident: Incident) -> Severity:
-        """Return the severity of a service or target in the truth, else the default of the event's kind."""
+        """Return the severity in the truth, otherwise the default of the event's kind."""
         if (
             incident.kind is Kind.PROBE_MISS
             and (target := find_probe_target(self.truth, incident.svc)) is not None
@@ -109,14 +102,13 @@ class Suppression:
         return severity_of(incident.kind)
 
     def route(self, incident: Incident) -> tuple[str, ...]:
-        """Return the open channels of the first route that matches an incident, else all open channels."""
+        """Return the open channels of the first route that matches, otherwise all open channels."""
         found = self._routes.get((incident.key, incident.kind))
         if found is None:
             found = self._routes[incident.key, incident.kind] = self._find_route(incident)
         return found
 
     def _find_route(self, incident: Incident) -> tuple[str, ...]:
-        """Return what `route` returns, for an incident of a key and a kind that it was not asked for yet."""
         severity, tags = self.severity(incident), self._tags(incident)
         for route in self.policy.routes:
             if route.matches(incident.name, tags, severity):
@@ -125,7 +117,6 @@ class Suppression:
         return self.open_channels
 
     def open_of(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Return those of some channels that are open."""
         return tuple(name for name in names if name in self.open_channels)
 
     # -- reasons to hold a message back
@@ -158,7 +149,6 @@ class Suppression:
         return found
 
     def _open_windows(self, now: float) -> tuple[MaintenanceWindow, ...]:
-        """Return the maintenance windows that are open, computed once for each `now`."""
         at, policy, found = self._windows
         if at != now or policy is not self.policy:
             found = tuple(each for each in self.policy.maintenance if is_window_open(each, now))
@@ -214,13 +204,14 @@ class Suppression:
         return self._by_cause.get(cause.key, [])
 
     def reset_dependents(self) -> None:
-        """Have `dependents_down` compute its answer anew."""
+        """Let `dependents_down` compute its answer anew."""
         self._by_cause = None
 
     def grace_sec(self, incident: Incident) -> float:
         """Return how long a service has to come back once its cause is back, in seconds.
 
-        That is its timeout, and nothing for a job with a schedule: its next report may be a month away.
+        That is its timeout, and nothing for a job with a schedule, because its next report may be a month
+        away.
         """
         job = self.truth.job_of(incident.svc)
         return 0.0 if job is not None and job.schedule is not None else self.truth.timeout_of(incident.svc)
@@ -250,6 +241,5 @@ class Suppression:
         return True
 
     def _tags(self, incident: Incident) -> tuple[str, ...]:
-        """Return the tags of an incident's service or target; none for a bus or a truth."""
         section = self.truth.services.get(incident.svc) or find_probe_target(self.truth, incident.svc)
         return section.tags if section is not None and incident.name == incident.svc else ()

@@ -28,7 +28,7 @@ class DueQueue:
         self._heap: list[tuple[float, str]] = []
 
     def put(self, key: str, at: float) -> None:
-        """Have `key` be due at `at` in place of its earlier time; NEVER removes the key."""
+        """Make `key` due at `at` in place of its earlier time; NEVER removes the key."""
         if at == NEVER:
             self._at.pop(key, None)
         elif self._at.get(key) != at:
@@ -39,7 +39,7 @@ class DueQueue:
                 heapq.heapify(self._heap)
 
     def put_earlier(self, key: str, at: float) -> None:
-        """Have `key` be due at `at`, unless it is due earlier anyway."""
+        """Make `key` due at `at`, unless it is due earlier anyway."""
         self.put(key, min(at, self._at.get(key, NEVER)))
 
     def take(self, now: float, at_most: int) -> list[str]:
@@ -57,7 +57,7 @@ class DueQueue:
         return len(self._heap)
 
     def next_at(self) -> float:
-        """Return when the next key is due; NEVER if there is none."""
+        """Return NEVER if the queue is empty."""
         while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else NEVER
@@ -70,7 +70,6 @@ class Timers:
         self._suppression = suppression
 
     def due_notices(self, incident: Incident, now: float) -> list[Notice]:
-        """Return the notices that are due for an incident now, and update the incident."""
         if self._suppression.stops_flapping(incident, now) and incident.flap_thread:
             thread, incident.flap_thread = incident.flap_thread, ""
             return [self.settled(incident, thread, now)]
@@ -206,7 +205,7 @@ class Timers:
         return [notice.with_events(events, (incident.id,) if events else ())]
 
     def _list_released(self, incident: Incident, now: float) -> list[Notice]:
-        """Return the notice of an outage that was held back, if no reason is left; else update the reason.
+        """Return the notice of an outage that is no longer held back; otherwise update the reason.
 
         A service whose cause came back is given `Suppression.grace_sec` to come back itself.
         """
@@ -236,7 +235,6 @@ class Timers:
         return [notice.in_thread(incident.thread, incident.channels)]
 
     def _reminder_at(self, incident: Incident) -> float | None:
-        """Return when the next reminder is due; None if there are no reminders."""
         after = self._suppression.policy.remind_sec
         if not after or incident.told_at is None:
             return None
@@ -244,7 +242,6 @@ class Timers:
         return incident.told_at + (after[incident.reminded] if beyond <= 0 else after[-1] * (beyond + 1))
 
     def _list_escalations(self, incident: Incident, now: float) -> list[Notice]:
-        """Return a notice for each escalation step that is due."""
         steps = self._suppression.policy.escalate
         found: list[Notice] = []
         while (at := self._escalation_at(incident)) is not None and at <= now:
@@ -257,12 +254,11 @@ class Timers:
         return found
 
     def _escalation_at(self, incident: Incident) -> float | None:
-        """Return when the next escalation step is due; None if there is none."""
         steps = self._suppression.policy.escalate
         if incident.told_at is None or incident.escalated >= len(steps):
             return None
         return incident.told_at + steps[incident.escalated].after_sec
 
     def _make_notice(self, incident: Incident, say: NoticeKind, ident: str, now: float) -> Notice:
-        """Return a notice about an incident, of this kind and with this id, that happened at `now`."""
+        """`ident` is the id of the notice, which happened at `now`."""
         return Notice(ident, incident.key, incident.svc, say, now, now)
