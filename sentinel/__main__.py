@@ -6,7 +6,6 @@ from sentinel.watch import run_sentinel, sentinel_heartbeat
 
 
 async def main() -> int:
-    """Monitor the healer until stopped; return the exit code."""
     async with agent("sentinel", SentinelSettings, heartbeat=sentinel_heartbeat) as me:
         await run_sentinel(me)
     return me.exit_code

@@ -21,7 +21,6 @@ class BusAvailability:
 
     Args:
         sentinel: the sentinel's name, as in the `by` of its events.
-        buses: the names of the buses.
         now: when the observation begins.
     """
 
@@ -32,7 +31,6 @@ class BusAvailability:
         self._reported: set[str] = set()
 
     def set_buses(self, buses: Iterable[str], now: float) -> None:
-        """Set the buses that count from now on."""
         self._written_at = {name: self._written_at.get(name, now) for name in buses}
 
     def restore_outage(self, bus: str, since: float) -> None:
@@ -52,7 +50,7 @@ class BusAvailability:
         return None
 
     def record_write(self, bus: str, now: float, wall: float) -> Event | None:
-        """Note that a bus accepted a write; return a `bus_ok` if it was reported as away, else None."""
+        """Note that a bus accepted a write; return a `bus_ok` if it was reported as away, otherwise None."""
         if bus not in self._written_at:
             return None
         last, self._written_at[bus] = self._written_at[bus], now

@@ -32,7 +32,6 @@ class TruthComparison:
 
     Args:
         listener: the monitor whose roster holds the verdicts: `sentinel`.
-        key: the key of the document.
         publish: called with each verdict.
     """
 
@@ -107,7 +106,6 @@ class TruthComparison:
         return True
 
     async def _follow_seedings(self) -> None:
-        """Subscribe to announced seedings on every bus in force, until cancelled."""
         while True:
             self._buses_changed.clear()
             async with asyncio.TaskGroup() as group:

@@ -35,12 +35,7 @@ log = logs.get("direct")
 
 
 class DeliveryRecords:
-    """The delivery records on all buses.
-
-    Args:
-        sentinel: the sentinel's name.
-        buses: returns the buses in force.
-    """
+    """The delivery records on all buses."""
 
     def __init__(self, sentinel: str, buses: Callable[[], Sequence[Bus]]) -> None:
         self._sentinel = sentinel
@@ -82,7 +77,6 @@ class DeliveryRecords:
         await self._request_all_buses(lambda bus: self.write_records(bus, open_outages))
 
     async def write_missing_records(self, open_outages: Mapping[str, OpenOutage]) -> None:
-        """Write again the records that some bus did not take."""
         if any(self._unwritten.values()):
             await self._request_all_buses(lambda bus: self.write_records(bus, open_outages))
 
@@ -155,7 +149,7 @@ async def load_roster_entries(bus: Bus, fields: Mapping[str, Sequence[str]]) -> 
     """Return the entries of a bus's rosters about the healer and the buses, by key (`bus:market-redis`).
 
     `fields` names the fields by roster: `{"sentinel:roster": ["healer"], "healer:roster": [...]}`. Entries
-    without a usable time, and rosters that are no hash, are left out. Raise BusError.
+    without a usable time, and rosters that are not a hash, are left out. Raise BusError.
     """
     found: dict[str, RosterEntry] = {}
     for roster, names in fields.items():
@@ -182,12 +176,11 @@ def find_open_miss(entry: RosterEntry) -> tuple[Event, bytes] | None:
 
 
 def _encode_outage(outage: OpenOutage) -> bytes:
-    """Return an open outage as it is stored in `sentinel:direct`."""
     return orjson.dumps({"id": outage.id, "ts": round(outage.ts, 3), "own": outage.is_own})
 
 
 def _parse_outage(value: bytes) -> OpenOutage | None:
-    """Parse a stored open outage; return None for anything else."""
+    """Return None for an unusable value."""
     try:
         found: Any = orjson.loads(value) if len(value) <= MAX_EVENT_BYTES else None
     except orjson.JSONDecodeError:

@@ -1,7 +1,8 @@
 """Drift: a bus that holds another truth than the others. Pure: the documents and the time are arguments.
 
-A bus that is away has not drifted: the healer publishes that it is away. A bus that differs has drifted once
-it has differed for two seconds without a change: a seeding writes one bus after the other.
+A bus that is away has not drifted, because the healer publishes that it is away. A bus that differs has
+drifted once it has differed for two seconds without a change, because a seeding writes one bus after the
+other.
 """
 
 from collections.abc import Mapping
@@ -70,7 +71,6 @@ class DriftDetector:
 
     @property
     def drifted(self) -> list[str]:
-        """The buses that are published as drifted."""
         return [bus for bus, stored in self._published.items() if stored.state is State.DOWN]
 
     def restore(self, bus: str, state: State, ts: float) -> None:
@@ -115,7 +115,6 @@ class DriftDetector:
         return suspicion.reads >= SETTLE_READS and now - suspicion.since >= SETTLE_SEC
 
     def _conclude(self, bus: str, state: State, wall: float, reason: DriftReason | None = None) -> Verdict:
-        """Record the new state of a bus, and return the verdict to publish."""
         self._suspicions.pop(bus, None)
         self._published[bus] = _PublishedState(state, wall)
         return Verdict(bus, state, Publication.ALERT, wall, subject=Subject.TRUTH, reason=reason)

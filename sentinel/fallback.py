@@ -1,4 +1,4 @@
-"""The fallback: the sentinel sends alerts about the healer and the buses that nobody else has sent.
+"""The fallback: the sentinel sends alerts about the healer and the buses that no other process has sent.
 
 It follows the log of alerts on every bus and gives the notifier some seconds. Then it reads
 `notifier:told:<id>`, and sends each event without such a record over each of its channels, under the same id.
@@ -75,7 +75,7 @@ class Fallback:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send the alerts that nobody else sends, until cancelled; then close the channels."""
+        """Send the alerts that no other process sends, until cancelled; then close the channels."""
         try:
             async with asyncio.TaskGroup() as group:
                 for sender in self._senders:
@@ -107,7 +107,6 @@ class Fallback:
                     task.cancel()
 
     async def _follow_log(self, bus: Bus) -> None:
-        """Follow the log of one bus until cancelled."""
         await follow_alert_log(
             bus,
             on_event=self.add_event,
@@ -172,7 +171,6 @@ class Fallback:
             log.info("direct.unheard", bus=error.bus, reason=error.reason)
 
     def _add_bus_ok(self, ok: Event | None) -> None:
-        """Add the `bus_ok` of a bus that is back, if there is one."""
         if ok is not None:
             self._pending.add_own_event(ok, time.monotonic())
             self._wake.set()
@@ -216,7 +214,6 @@ class Fallback:
         return True
 
     async def _record_accepted(self, alert: PendingAlert, channel: str) -> None:
-        """Record that a channel accepted an alert."""
         self._pending.record_sent(alert)
         await self._records.record_accepted(alert.event.id, channel, self._pending.open_outages)
 

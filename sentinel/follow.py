@@ -28,11 +28,9 @@ class SkippedEntries:
         self._counts: Counter[str] = Counter()
 
     def add(self, bus: str) -> None:
-        """Count an entry of a bus's log."""
         self._counts[bus] += 1
 
     def collect(self) -> Iterator[Family]:
-        """Yield the counts for Prometheus."""
         yield Family(
             "marketswarm_log_oversized_total",
             "counter",
@@ -56,7 +54,6 @@ async def follow_alert_log(
     Entries that were written while the bus was away are read afterwards.
 
     Args:
-        bus: the bus of the log.
         on_event: called with each event that is not about a service, and its JSON.
         on_skipped: called with the bus's name for each entry that is too large to be read.
         on_reached: awaited when the bus is reached, before anything is read; may raise BusError.

@@ -1,6 +1,6 @@
-"""The pending alerts: those about the healer and the buses that nobody has sent to people yet. Pure.
+"""The pending alerts: those about the healer and the buses that people don't have yet. Pure.
 
-The notifier has some seconds for each alert. If nobody has sent a miss by then, the sentinel sends it. It
+The notifier has some seconds for each alert. If a miss was not sent by then, the sentinel sends it. It
 sends an ok only if it sent the miss before it. `now` is monotonic time in seconds, always passed in.
 """
 
@@ -13,22 +13,22 @@ from marketswarm.event import Event, Kind, encode_event, make_event_id
 
 MAX_SEEN: Final = 1000
 MAX_PENDING: Final = 200
-"""The most alerts that are pending; then the oldest is dropped: nobody needs a whole day of flapping."""
+"""The most alerts that are pending; then the oldest is dropped, as when a bus flaps for a day."""
 MIN_RESTORED_GRACE_SEC: Final = 2.0
-"""The least seconds before a restored alert is due: another bus may hold its end."""
+"""The least seconds before a restored alert is due, because another bus may hold its end."""
 
 _MISSES: Final = {Kind.HEALER_MISS: "healer", Kind.BUS_MISS: "bus"}
 _OKS: Final = {Kind.HEALER_OK: "healer", Kind.BUS_OK: "bus"}
 
 
 def get_outage_key(event: Event) -> str | None:
-    """Return the subject of an event, `healer:<name>` or `bus:<name>`; None for an event of another type."""
+    """Return `healer:<name>` or `bus:<name>`; None for an event of another type."""
     family = _MISSES.get(event.type) or _OKS.get(event.type)
     return f"{family}:{event.svc}" if family else None
 
 
 def is_outage_key(key: str) -> bool:
-    """Return True if a text is `healer:<name>` or `bus:<name>`."""
+    """Return True for `healer:<name>` or `bus:<name>`."""
     family, _, svc = key.partition(":")
     return family in _MISSES.values() and svc != ""
 
@@ -51,12 +51,10 @@ class PendingAlert:
 
     @property
     def key(self) -> str:
-        """The subject of the event, as `outage_key` returns it."""
         return get_outage_key(self.event) or ""
 
     @property
     def is_miss(self) -> bool:
-        """Whether the event opens an outage."""
         return self.event.type in _MISSES
 
 
@@ -169,7 +167,6 @@ class PendingAlerts:
         return [alert for alert in self._alerts.values() if not alert.is_claimed and alert.due_at <= now]
 
     def seconds_to_due(self, now: float) -> float | None:
-        """Return the seconds until the next alert is due; None if there is none."""
         found = [alert.due_at for alert in self._alerts.values() if not alert.is_claimed]
         return max(0.0, min(found) - now) if found else None
 
@@ -209,7 +206,6 @@ class PendingAlerts:
         self.open_outages.pop(key, None)
 
     def remove(self, alert: PendingAlert) -> None:
-        """Remove an alert that no channel will try any more."""
         self._alerts.pop(alert.event.id, None)
 
     # -- helpers
@@ -241,19 +237,18 @@ class PendingAlerts:
         return lasts or ts <= ended_at
 
     def _find_misses(self, key: str) -> list[PendingAlert]:
-        """Return the pending misses of a key, oldest first."""
+        """Oldest first."""
         return [alert for alert in self._find_alerts(key) if alert.is_miss]
 
     def _find_oks(self, key: str) -> list[PendingAlert]:
-        """Return the pending oks of a key, oldest first."""
+        """Oldest first."""
         return [alert for alert in self._find_alerts(key) if not alert.is_miss]
 
     def _find_alerts(self, key: str) -> Iterable[PendingAlert]:
-        """Return the pending alerts of a key, oldest first."""
+        """Oldest first."""
         return [alert for alert in self._alerts.values() if alert.key == key]
 
     def _mark_seen(self, ident: str) -> bool:
-        """Add an event id to those that were seen; return True if it was not among them."""
         if ident in self._seen:
             return False
         self._seen[ident] = None

@@ -21,7 +21,7 @@ log = logs.get("direct")
 
 
 def build_message(alert: PendingAlert, now: float, fleet: str = "") -> Message:
-    """Return the message for an alert, sent at `now` (epoch seconds); an ok joins the thread of its miss."""
+    """`now` is in epoch seconds; an ok joins the thread of its miss."""
     message = make_event_message(alert.event, alert.raw, now, fleet)
     return message if alert.closes is None else replace(message, thread=alert.closes, closes=(alert.closes,))
 
@@ -111,7 +111,6 @@ class ChannelSender:
             )
 
     def _finish(self, entry: QueuedMessage) -> None:
-        """Remove a message from the queue, and report that this sender has finished with its alert."""
         self._queue.drop(entry)
         self._on_finished(self._alerts.pop(entry.message.id))
 

@@ -2,7 +2,7 @@
 
 It shares the healer's code, but no process, no connection and no key, so that no failure hits both. The
 healer publishes lost buses; while a bus is away, the sentinel concludes nothing about it. It also compares
-the truth on all buses (`comparison.py`), and sends alerts that nobody else sends (`fallback.py`).
+the truth on all buses (`comparison.py`), and sends alerts that no other process sends (`fallback.py`).
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class ObservedEncoder(VerdictEncoder):
     on_event: Callable[[Event], None] | None = None
 
     def encode(self, verdict: Verdict) -> EncodedVerdict:
-        """Pass the event of a verdict to `on_event`, then encode the verdict."""
+        """Pass the event to `on_event`, then encode the verdict."""
         event = self.build_event(verdict)
         if self.on_event is not None and event is not None:
             self.on_event(event)
@@ -42,7 +42,6 @@ class ObservedEncoder(VerdictEncoder):
 
 
 def sentinel_heartbeat(_settings: SentinelSettings, section: Service | None) -> Heartbeat:
-    """Return the sentinel's heartbeat: that of its section of the truth, else the default."""
     return Heartbeat(channel=heartbeat_channel(SENTINEL)) if section is None else section.heartbeat
 
 
@@ -70,7 +69,6 @@ async def run_sentinel(me: Agent[SentinelSettings]) -> None:
     fallback = open_fallback(me, encoder)
 
     def apply_truth(truth: Truth) -> None:
-        """Put a truth in force for the monitor, the comparison and the fallback."""
         healer, buses = build_healer_watch(truth, me.settings), open_buses(truth)
         encoder.channel = find_alert_target(truth, me.settings)[1]
         monitor.set_roster([healer], {healer.bus: NO_TIMEOUT}, truth.bus_names(), len(truth.watched()))
