@@ -12,12 +12,11 @@ START_THRESHOLDS: Final = (50_000, 20, 50)
 """Thresholds of the garbage collector while the roster is built, and while its state is restored.
 
 With the default ones, a start with a hundred thousand services spends a third of its time in collections that
-visit the whole roster, each of which stops the event loop.
+visit the whole roster, and each visit stops the event loop.
 """
 
 
 async def main() -> int:
-    """Monitor every service until stopped; return the exit code."""
     usual_thresholds = gc.get_threshold()
     gc.set_threshold(*START_THRESHOLDS)
 

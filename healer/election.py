@@ -48,11 +48,10 @@ class LeaderElection:
     Call `set_monitor` and `set_buses` first, then `run`, and `release` in the end.
 
     Args:
-        boot: the healer's own instance.
         home: the bus on which the leader is elected.
         lease_sec: the life of a lease, in seconds.
         set_detail: called with the detail of the beats: this healer leads, or stands by for another one.
-        set_degraded: called with the reason when home gives no answer about its lease, else with None.
+        set_degraded: called with the reason when home gives no answer about its lease, otherwise with None.
     """
 
     def __init__(
@@ -114,7 +113,6 @@ class LeaderElection:
     # -- life
 
     def set_monitor(self, monitor: MonitorStatus) -> None:
-        """Set the monitor that this healer leads or stands by with."""
         self._monitor = monitor
 
     def set_buses(self, buses: Mapping[str, Bus]) -> None:
@@ -130,14 +128,12 @@ class LeaderElection:
             self._start_renewals(name)
 
     def _drop_bus(self, name: str) -> None:
-        """Stop the requests for the lease of a bus, and forget the bus."""
         if name in self._tasks:
             self._tasks.pop(name).cancel()
         self._buses.pop(name, None)
         self.leases.pop(name, None)
 
     def _start_renewals(self, name: str) -> None:
-        """Start the task that requests and renews the lease of a bus, if `run` is running."""
         if self._group is not None:
             renew = partial(self._renew_lease, name, self.leases[name])
             self._tasks[name] = self._group.create_task(
@@ -145,7 +141,7 @@ class LeaderElection:
             )
 
     async def run(self) -> None:
-        """Request and renew the leases until cancelled."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             for name in self._buses:
@@ -160,7 +156,6 @@ class LeaderElection:
                     group.create_task(self._release_lease(self._buses[name], lease))
 
     async def _release_lease(self, bus: Bus, lease: BusLease) -> None:
-        """Release the lease of one bus; ignore a failure of the bus."""
         with contextlib.suppress(BusError):
             await self._send_request(bus, lease, release=True, within_sec=RELEASE_WITHIN_SEC)
 
@@ -250,7 +245,7 @@ class LeaderElection:
         return max([1, *others])
 
     async def _replace_wrong_type(self, name: str, error: BusError) -> None:
-        """Delete the lease's key if it holds another type: else no healer could ever hold the lease."""
+        """Delete the lease's key if it holds another type, because no healer could ever hold the lease."""
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
                 await delete_wrong_types(self._buses[name], {HEALER_LEASE: "hash"})
@@ -286,7 +281,6 @@ class LeaderElection:
 
 
 def _describe_leadership(lease: BusLease) -> str:
-    """Return the leadership on home as text for a beat's `detail`."""
     if lease.epoch:
         return f"leads, epoch {lease.epoch}"
     other = lease.seen.boot if lease.seen is not None else ""

@@ -35,9 +35,7 @@ class SeenLease:
 class BusLease:
     """The lease of one bus. Mutable; only one healer's `LeaderElection` changes it.
 
-    Args:
-        boot: the healer whose view this is.
-        lease_sec: the life in seconds of a lease that this healer holds.
+    `lease_sec` is the life in seconds of a lease that this healer holds.
     """
 
     def __init__(self, boot: str, lease_sec: float) -> None:
@@ -57,7 +55,6 @@ class BusLease:
 
     @property
     def interval_sec(self) -> float:
-        """The seconds between two requests."""
         return compute_interval_sec(self.lease_sec, is_holder=self.epoch > 0)
 
     @property
@@ -71,7 +68,6 @@ class BusLease:
         return min(self.interval_sec, ends_in) if not self.epoch and ends_in > 0 else self.interval_sec
 
     def is_bus_away(self, now: float) -> bool:
-        """Return True if the bus has not answered for the life of a lease."""
         return now - self.answered_at > self.lease_sec
 
     def has_other_holder(self, now: float) -> bool:
@@ -80,7 +76,7 @@ class BusLease:
         return other and now - self.other_renewed_at <= self.life_sec
 
     def find_stale_version(self, now: float) -> str:
-        """Return `<epoch>.<renewed>` of a lease that was seen unchanged for its whole life, else `''`."""
+        """Return `<epoch>.<renewed>` of a lease that was unchanged for its whole life, otherwise `''`."""
         if self.seen is None or not self._is_reply_recent(now) or now - self._unchanged_since < self.life_sec:
             return ""
         return f"{self.seen.epoch}.{self.seen.renewed}"
@@ -112,5 +108,5 @@ class BusLease:
         return now - self.answered_at <= self.life_sec / 2
 
     def mark_lost(self) -> None:
-        """Note that the bus refused a write of ours: another healer holds the lease."""
+        """Note that the bus refused a write of ours, because another healer holds the lease."""
         self.epoch = 0

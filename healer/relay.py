@@ -61,8 +61,6 @@ class Relay:
 
     Args:
         rule: which stream, and what the service may alert on.
-        bus: returns the bus of the alerts.
-        channel: returns the channel of the alerts.
         leadership: the leadership on the bus; only the leader copies.
         log_length: how long the log of alerts is to be.
         is_named: returns True if the truth in force names the service.
@@ -287,7 +285,6 @@ def collect_relays(relays: Sequence[Relay]) -> Iterator[Family]:
 
 
 def _check_entries(rule: AlertRule, entries: Sequence[StreamEntry]) -> tuple[list[Event], Counter[str]]:
-    """Return the events to copy, and the skipped entries by reason."""
     events, skipped = list[Event](), Counter[str]()
     for entry in entries:
         event = _parse_entry(rule, entry)
@@ -299,14 +296,12 @@ def _check_entries(rule: AlertRule, entries: Sequence[StreamEntry]) -> tuple[lis
 
 
 def _parse_entry(rule: AlertRule, entry: StreamEntry) -> Event | MalformedEvent:
-    """Return the event of an entry; a malformed one if the service may not publish it."""
     if entry.fields is None:
         return MalformedEvent("too_long")
     return parse_service_alert(rule, entry.fields.get(b"event", b""))
 
 
 def _trace_copied(tracer: Tracer, bus: str, events: Sequence[bytes]) -> None:
-    """Record for their traces that the bus has these events."""
     for raw in events:
         if not tracer.has_room():
             return

@@ -19,7 +19,6 @@ class AlertRule:
 
     Attributes:
         stream: the key of the stream that it writes.
-        by: the service.
         family: the first word of each id.
         prefix: what the `svc` of each event begins with, before the name of a target or source.
         miss, ok, unwatched: the kinds of its events; `unwatched` closes a miss, and is not an ok.

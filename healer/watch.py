@@ -38,7 +38,6 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     election.set_monitor(monitor)
 
     def apply_truth(truth: Truth) -> None:
-        """Put a truth in force for the encoder, the monitor and the election."""
         plan = plan_watch(truth, me, home)
         encoder.channel = plan.channel
         monitor.set_roster(plan.watches, listen_to=plan.timeouts, publish_to=plan.timeouts.keys())
@@ -67,7 +66,6 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     me.on_reseed(apply_truth, check=lambda truth: plan_watch(truth, me, home))
 
     async def report_restored() -> None:
-        """Call `on_restored` when it is time."""
         await monitor.state.restored.wait()
         on_restored()
 
