@@ -40,7 +40,7 @@ def _require_resolvers(text: str) -> str:
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """Return the stripped words between the commas of a text, without empty ones."""
+    """Split at commas, strip, and leave out empty words."""
     return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
@@ -63,18 +63,15 @@ class MassiveEnvironment(MonitorSettings, MarketEnvironment):
     )
 
     def timeout_sec(self, kind: str) -> float:
-        """Return how many seconds a probe of a kind may take."""
         of_kind: Any = getattr(self, f"net_{kind}_timeout_sec")
         return float(of_kind or self.net_timeout_sec)
 
     def why_off(self, kind: str) -> str | None:
-        """Return the reason why targets of a kind are not probed; None if they are."""
         if not getattr(self, f"net_{kind}_enabled"):
             return f"NET_{kind.upper()}_ENABLED"
         return NO_KEY if kind == "polygon" and self.polygon_api_key is None else None
 
     def resolvers(self) -> tuple[str, ...]:
-        """Return the name servers to ask; empty for those of the system."""
         return split_list(self.net_dns_resolvers or "")
 
 
@@ -113,12 +110,10 @@ class ProbeSettings(ServiceConfig):
         return self
 
     def thresholds(self, target: Target) -> Thresholds:
-        """Return after how many results in a row a target is down, or up, and whether it alerts."""
         down_after, up_after = target.down_after or self.down_after, target.up_after or self.up_after
         return Thresholds(down_after, up_after, alerts=target.alerts)
 
     def every_sec(self, target: Target) -> float:
-        """Return the seconds between two probes of a target."""
         return target.every_sec or self.probe_sec
 
 

@@ -39,21 +39,21 @@ class MinuteBar:
 
     @property
     def end(self) -> int:
-        """Return the first epoch millisecond after the bar."""
+        """The first epoch millisecond after the bar."""
         return self.start + MINUTE_MS
 
     @property
     def day(self) -> int:
-        """Return the bar's day, in days since the epoch, UTC."""
+        """Days since the epoch, UTC."""
         return self.start // (DAY_MINUTES * MINUTE_MS)
 
     @property
     def minute(self) -> int:
-        """Return the bar's minute within its day, 0 to 1439."""
+        """The minute within its day, 0 to 1439."""
         return self.start // MINUTE_MS % DAY_MINUTES
 
     def fields(self) -> dict[str, str]:
-        """Return the fields of the bar's stream entry; an unknown `vwap` is left out."""
+        """Leave out an unknown `vwap`."""
         numbers = {name: getattr(self, name) for name in ("open", "high", "low", "close", "volume", "vwap")}
         return {
             "sym": self.sym,
@@ -65,12 +65,12 @@ class MinuteBar:
 
 
 def parse_stream_bar(event: Mapping[str, Any], source: Source) -> MinuteBar | None:
-    """Return the bar in an `AM` event of the WebSocket API, or None if it holds no valid bar."""
+    """Return the bar in an `AM` event of the WebSocket API; None if it has no valid bar."""
     return _make_bar(event.get("sym"), event.get("s"), event, source)
 
 
 def parse_rest_bar(sym: str, result: Mapping[str, Any]) -> MinuteBar | None:
-    """Return the bar of `sym` in one of the `results` of the REST API, or None if it holds no valid bar."""
+    """Return the bar in one of the `results` of the REST API; None if it has no valid bar."""
     return _make_bar(sym, result.get("t"), result, "rest")
 
 
@@ -98,5 +98,4 @@ def _parse_number(value: Any) -> float | None:
 
 
 def _format_number(number: float) -> str:
-    """Return a number as text, without a fraction if it is a whole number."""
     return str(int(number)) if number == int(number) else repr(number)

@@ -6,7 +6,7 @@ from typing import Final
 from marketswarm.net.retry import Backoff
 
 
-class ConnectionEnded(Exception):  # noqa: N818 - every connection ends, so this is no error
+class ConnectionEnded(Exception):  # noqa: N818 - every connection ends, so this is not an error
     """A connection ended or could not be opened; `reason` is one word, such as cut, refused, auth_failed."""
 
     def __init__(self, reason: str) -> None:

@@ -80,7 +80,6 @@ class GapTracker:
 
     @property
     def open_count(self) -> int:
-        """Return how many symbols have an open gap."""
         return sum(state.gap_end is not None for state in self._symbols.values())
 
     def start_symbol(self, sym: str, mark: int | None, now_ms: float, requested_ms: float) -> Mark | None:
@@ -140,7 +139,6 @@ class GapTracker:
         return sorted(found, key=lambda gap: gap.first)
 
     def next_due_sec(self, now_ms: float) -> float | None:
-        """Return in how many seconds a gap may be requested; None if there is no gap."""
         dues = [state.due_ms for state in self._symbols.values() if state.gap_end is not None]
         return max(0.0, max(min(dues), self._paused_until_ms) - now_ms) / 1000 if dues else None
 
@@ -167,7 +165,6 @@ class GapTracker:
         self._paused_until_ms = max(self._paused_until_ms, now_ms + 1000 * pause_sec)
 
     def failures(self, gap: MissingBars) -> int:
-        """Return how often in a row the request for a gap failed."""
         state = self._symbols.get(gap.sym)
         return state.failures if state is not None else 0
 
@@ -181,7 +178,7 @@ class GapTracker:
         return int((at_ms - self._delay_ms) // MINUTE_MS) * MINUTE_MS - MINUTE_MS
 
     def _move_mark(self, sym: str, upto: int) -> Mark:
-        """Set the mark of a symbol; return the mark to store."""
+        """Return the mark to store."""
         state = self._symbols[sym]
         previous, state.upto = state.upto, upto
         return Mark(sym, previous, upto)

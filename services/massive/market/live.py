@@ -35,7 +35,7 @@ AUTH_TIMEOUT_SEC: Final = 10.0
 
 
 def now_ms() -> float:
-    """Return the time by this machine's clock, in milliseconds since the epoch."""
+    """Return the time of this machine in epoch milliseconds."""
     return 1000 * time.time()
 
 
@@ -44,7 +44,6 @@ class LiveSource:
 
     Args:
         urls: the URLs of the REST API and of the WebSocket API.
-        key: the API key.
         status: where the state of the market data is recorded.
     """
 
@@ -148,7 +147,6 @@ class LiveSource:
         self._gap_opened.set()
 
     async def _follow_settings(self, connection: "StreamConnection", machine: ProtocolMachine) -> None:
-        """Subscribe and unsubscribe when the settings have changed, until cancelled."""
         while True:
             await self._settings_changed.wait()
             self._settings_changed.clear()
@@ -217,7 +215,6 @@ class LiveSource:
                 await self._store.publish([], self._gaps.advance_quiet(now_ms()), self._settings.keep)
 
     def _report(self, machine: ProtocolMachine | None = None) -> None:
-        """Update the status of symbols and gaps, and whether the beats are degraded."""
         if machine is not None:
             self._status.symbols, self._status.unconfirmed = len(self._settings.symbols), machine.unconfirmed
         self._status.gaps = self._gaps.open_count

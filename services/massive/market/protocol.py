@@ -84,7 +84,6 @@ class FrameContent:
     Attributes:
         requests: what to send in answer.
         confirmed: the symbols whose bars the server sends from now on.
-        bars: the valid bars.
         end_reason: why the connection ends, if it does.
     """
 
@@ -115,7 +114,6 @@ class ProtocolMachine:
 
     @property
     def unconfirmed(self) -> list[str]:
-        """Return the wanted symbols that the server has not confirmed yet, sorted."""
         return sorted((self._wanted or set()) - self.confirmed)
 
     def receive(self, frame: bytes | str, now_ms: float) -> FrameContent:
@@ -202,7 +200,7 @@ class ProtocolMachine:
 
 
 def _make_requests(action: Action, symbols: Collection[str]) -> list[Request]:
-    """Return requests for the symbols, with at most SYMBOLS_PER_REQUEST in each."""
+    """Put at most SYMBOLS_PER_REQUEST into each request."""
     names = [CHANNEL + sym for sym in sorted(symbols)]
     size = SYMBOLS_PER_REQUEST
     return [Request(action, ",".join(names[at : at + size])) for at in range(0, len(names), size)]

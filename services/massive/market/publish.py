@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def bars_point(me: Agent[Any]) -> AccessPoint:
-    """Return the access point (bus and key) of the bars that the truth in force names."""
+    """Return the bus and key of the bars in the truth in force."""
     return point_like(me.section.access_points.publish_to, "market-redis", MARKET_BARS)
 
 
@@ -40,7 +40,7 @@ class BarStore:
     """Write the stream of bars, the marks, and the bits that record which bars are on the stream.
 
     `lost_marks` becomes True when the bus turns out to hold an older mark than we had stored, as after a
-    crash of the server: the marks must be read anew.
+    crash of the server, so the marks must be read anew.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class BarStore:
         return new
 
     async def read_marks(self, symbols: Sequence[str]) -> Mapping[str, int]:
-        """Return the stored marks by symbol, in epoch milliseconds; symbols without one are left out."""
+        """Return the marks by symbol, in epoch milliseconds; leave out symbols without a mark."""
         stored = await self._retry(partial(self._ask_marks, "hmget", list(symbols)))
         marks = {sym: _parse_mark(raw) for sym, raw in zip(symbols, stored, strict=True)}
         return {sym: mark for sym, mark in marks.items() if mark is not None}
@@ -103,7 +103,7 @@ class BarStore:
         return self._me.bus(point.bus), point.key
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Run an operation on the bus every RETRY_SEC until it succeeds; return its result."""
+        """Run an operation every RETRY_SEC until the bus has done it; return its result."""
         while True:
             try:
                 result = await operation()
@@ -124,5 +124,5 @@ class BarStore:
 
 
 def _parse_mark(raw: bytes | None) -> int | None:
-    """Return a stored mark in epoch milliseconds, or None if it is missing or invalid."""
+    """Return epoch milliseconds; None if the mark is missing or invalid."""
     return int(raw) if raw is not None and raw.isdigit() and len(raw) < 16 else None

@@ -61,7 +61,6 @@ def frame_pause_sec(before: int, at: int, speed: float) -> float:
 
 
 def _parse_line(line: bytes) -> RecordedFrame | None:
-    """Return the frame in a line of a recording, or None if the line is invalid."""
     try:
         found = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -77,9 +76,7 @@ def _parse_line(line: bytes) -> RecordedFrame | None:
 class RecordingPlayer:
     """Play one recording once, to the bus. If the settings name no symbols, all in the recording are played.
 
-    Args:
-        status: where the progress is recorded.
-        store: where the bars are published; by default the stream that the truth names.
+    `store` is where the bars are published; by default the stream that the truth names.
     """
 
     def __init__(
@@ -91,7 +88,6 @@ class RecordingPlayer:
         self._bars = self._new = 0
 
     def update_settings(self, settings: MarketSettings) -> None:
-        """Play the symbols of these settings from now on, at their speed."""
         self._settings = settings
         self._machine.set_symbols(settings.symbols or None)
 
@@ -126,5 +122,4 @@ class RecordingPlayer:
             self._report_progress(path, f"{self._bars} bars so far")
 
     def _report_progress(self, path: Path, progress: str) -> None:
-        """Set the progress of the replay in the status."""
         self._status.replay_progress = f"{path.name}: {progress}"

@@ -27,10 +27,7 @@ MAX_RETRY_AFTER_SEC: Final = 600.0
 class RestClient(HttpClient):
     """Request data from one host of the API. Use as a context manager.
 
-    Args:
-        url: the URL of the API.
-        key: the API key.
-        timeout_sec: the limit of each request, from the look-up of the host to the last byte.
+    `timeout_sec` is the limit of each request, from the look-up of the host to the last byte.
     """
 
     def __init__(self, url: str, key: SecretStr, timeout_sec: float = 20.0) -> None:

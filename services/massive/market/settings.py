@@ -54,7 +54,6 @@ def require_secure_url(schemes: tuple[str, str], url: str) -> str:
 
 
 def _is_loopback(host: str) -> bool:
-    """Return True if `host` is `localhost` or a loopback address."""
     try:
         return host == LOOPBACK or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -62,7 +61,6 @@ def _is_loopback(host: str) -> bool:
 
 
 def _require_ticker(symbol: str) -> str:
-    """Return `symbol` if it is a ticker other than `*`; otherwise raise ValueError."""
     if symbol == "*":
         raise ValueError("must name tickers: what is missing of all of them (*) could not be asked for")
     if not SYMBOL.fullmatch(symbol):
@@ -71,7 +69,6 @@ def _require_ticker(symbol: str) -> str:
 
 
 def _require_unique(symbols: tuple[str, ...]) -> tuple[str, ...]:
-    """Return `symbols` if they all differ; otherwise raise ValueError."""
     twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
     if twice:
         raise ValueError(f"names {', '.join(twice[:3])} more than once")
@@ -133,7 +130,7 @@ class MarketSettings(ServiceConfig):
 
     @property
     def delay_sec(self) -> float:
-        """Return how many seconds after its end the API sends a bar."""
+        """How many seconds after its end the API sends a bar."""
         return 900.0 if self.feed == "delayed" else 0.0
 
 
@@ -148,12 +145,12 @@ def share_stream(settings: MarketSettings, truth: Truth, svc: str, stream: Acces
 
 
 def choose_rest_url(settings: MarketSettings, environment: str | None) -> str:
-    """Return the URL of the REST API: from the truth, else from the environment, else the API's own."""
+    """Choose the URL in the truth, otherwise that in the environment, otherwise the API's own."""
     return settings.rest_url or environment or REST_URL
 
 
 def choose_ws_url(settings: MarketSettings, environment: str | None) -> str:
-    """Return the URL of the WebSocket API: from the truth, else from the environment, else the feed's own."""
+    """Choose the URL in the truth, otherwise that in the environment, otherwise the feed's own."""
     return settings.ws_url or environment or WS_URLS[settings.feed]
 
 

@@ -102,7 +102,6 @@ class MarketStatus:
         return "; ".join(parts)
 
     def record_connected(self) -> None:
-        """Record that a connection streams, and count it."""
         self.streaming = True
         self.connects += 1
         self.reconnects = self.connects - 1
@@ -129,7 +128,6 @@ class MarketStatus:
                 self.lag.observe(max(0.0, now_ms - bar.end) / 1000)
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric with its current value."""
         yield Family(
             "marketswarm_massive_bars_total",
             "counter",
@@ -169,5 +167,4 @@ class MarketStatus:
 
 
 def _count(number: int, what: str) -> str:
-    """Return a number with its noun in singular or plural."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,8 +1,8 @@
 """Use one connection to the WebSocket API: open it, send requests, receive frames, close it.
 
 Each end of it raises `ConnectionEnded` with one word. `protocol.py` interprets the frames. The key is in one
-message, which is sent only to the host that it is meant for: a redirect is refused. This module imports
-websockets, so it is imported only when there is something to stream.
+message, which is sent only to the host that it is meant for, because a redirect is refused. This module
+imports websockets, so it is imported only when there is something to stream.
 """
 
 import asyncio
@@ -28,11 +28,7 @@ MAX_QUEUED_FRAMES: Final = 16
 class StreamConnection:
     """Connect to the WebSocket API. Use as a context manager.
 
-    Args:
-        url: the URL of the API.
-        key: the API key.
-        open_sec: the limit for opening the connection.
-        alive_sec: after how long a dead connection is detected.
+    A dead connection is detected after `alive_sec`.
     """
 
     def __init__(self, url: str, key: SecretStr, open_sec: float = 10.0, alive_sec: float = 30.0) -> None:

@@ -46,9 +46,7 @@ log = logs.get("massive")
 class AlertPublisher:
     """Store the states and publish the events that follow from the outcomes of probes.
 
-    Args:
-        get_bus: returns the bus of the alerts as it is now. May raise BusError.
-        boot: the id of this process.
+    `get_bus` returns the bus of the alerts as it is now. May raise BusError.
 
     Attributes:
         states: the last state of each target, as this process knows it.
@@ -98,12 +96,10 @@ class AlertPublisher:
             self._has_work.set()
 
     def pending_count(self) -> int:
-        """Return how many outcomes are not stored yet."""
         return len(self._queue)
 
     @property
     def is_idle(self) -> bool:
-        """Return True if everything is stored and published."""
         return not self._has_work.is_set()
 
     async def run(self) -> None:
@@ -125,7 +121,7 @@ class AlertPublisher:
                 failures, self.bus_error = 0, None
 
     async def _replace_wrong_types(self, error: BusError) -> None:
-        """Remove our keys if the error is that they hold values of another type."""
+        """Delete our keys if the error is that they hold values of another type."""
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
                 await delete_wrong_types(self._get_bus(), {MASSIVE_ROSTER: "hash", MASSIVE_ALERTS: "stream"})
@@ -195,7 +191,6 @@ class AlertPublisher:
             self._cleanup_due = True
 
     def _thresholds_of(self, name: str) -> Thresholds | None:
-        """Return the thresholds of a target; None if it is not followed."""
         return (self._thresholds or {}).get(name)
 
     async def _save(
@@ -225,7 +220,7 @@ class AlertPublisher:
 
 
 def _parse_stored(bus: Bus, name: str, raw: bytes | None) -> TargetState:
-    """Return the stored state of a target; report an invalid one, which counts as unknown."""
+    """Report an invalid state, which counts as unknown."""
     state = parse_state(raw)
     if state is UNKNOWN_STATE and raw is not None:  # a valid state is an object of its own
         report_unusable(bus.name, MASSIVE_ROSTER, name)
@@ -233,7 +228,6 @@ def _parse_stored(bus: Bus, name: str, raw: bytes | None) -> TargetState:
 
 
 def _decode_name(field: bytes) -> str | None:
-    """Return the target name in a field of the roster; None if it is not valid UTF-8."""
     try:
         return field.decode()
     except UnicodeDecodeError:

@@ -16,7 +16,7 @@ def collect_metrics(
     results: ResultPublisher,
     alerts: AlertPublisher,
 ) -> Iterator[Family]:
-    """Yield every metric with its current value, from the last result and the state of each target."""
+    """Use the last result and the state of each target."""
     yield Family(
         "marketswarm_massive_probe_ok",
         "gauge",

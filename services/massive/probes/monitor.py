@@ -50,12 +50,11 @@ def _list_some(findings: Sequence[ProbeFinding], what: str, describe: Callable[[
 
 
 def _describe_error(finding: ProbeFinding) -> str:
-    """Return the stage and the error of a failed probe."""
     return f"{finding.result.stage} {finding.result.error}"
 
 
 def _describe_warning(finding: ProbeFinding) -> str:
-    """Return the warning of a probe, as days for a certificate that ends soon."""
+    """Give days for a certificate that ends soon."""
     days_left = finding.result.facts.get("days_left")
     if finding.result.warning == "ends_soon" and days_left is not None:
         return f"ends in {days_left} days"
@@ -152,11 +151,9 @@ class ProbeMonitor:
         return "; ".join(filter(None, parts)) or None
 
     def collect(self) -> Iterator[Family]:
-        """Yield the metrics of the probes with their current values."""
         return collect_metrics(self.scheduler.latest(), dict(self.alerts.states), self.results, self.alerts)
 
     def _make_plan(self, target: Target) -> ProbePlan:
-        """Return the plan of a target: its interval and its time limit, by the settings in force."""
         settings = self._settings
         timeout_sec = target.timeout_sec or settings.timeout_sec or self._me.settings.timeout_sec(target.kind)
         return ProbePlan(target, settings.every_sec(target), timeout_sec)

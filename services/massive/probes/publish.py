@@ -25,8 +25,7 @@ log = logs.get("massive")
 class ResultPublisher:
     """Publish results in the order in which they are added.
 
-    Args:
-        get_stream: returns the bus and the key of the stream. May raise BusError.
+    `get_stream` returns the bus and the key of the stream. May raise BusError.
 
     Attributes:
         published: how many results were published.

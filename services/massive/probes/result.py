@@ -18,7 +18,6 @@ class ProbeResult:
     """Hold the result of one probe.
 
     Args:
-        kind: the kind of probe.
         where: what was probed, without credentials and query, so that it can be shown.
         stage: how far the probe got: `config`, `dns`, `tcp`, `tls`, `http` or `done`; a kind may have others.
         error: the error of the target, as one word; None if the probe succeeded.
@@ -37,7 +36,7 @@ class ProbeResult:
 
     @property
     def ok(self) -> bool:
-        """Return True if nothing is wrong with the target; it may have a warning."""
+        """True if nothing is wrong with the target; it may have a warning."""
         return self.error is None
 
 
@@ -50,11 +49,10 @@ class ProbeFinding:
     result: ProbeResult
 
     def fields(self) -> dict[str, str]:
-        """Return the fields of the stream's entry; unknown values are left out."""
         return {name: _format(value) for name, value in self._values().items()}
 
     def encode(self) -> bytes:
-        """Return the finding as a JSON object, for `probe:<target>`."""
+        """Return JSON for `probe:<target>`."""
         return orjson.dumps(self._values() | {"ok": self.result.ok})
 
     def _values(self) -> dict[str, Fact]:
@@ -84,5 +82,4 @@ def _cut(value: Fact) -> Fact:
 
 
 def _format(value: Fact) -> str:
-    """Return a value as text, a float with three decimals."""
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -57,11 +57,11 @@ class ConcurrencyLimits:
         self.quick, self.slow = ConcurrencyLimit(), ConcurrencyLimit()
 
     def semaphore_for(self, last: ProbeFinding | None) -> asyncio.Semaphore:
-        """Return the semaphore for a target's next probe, by how long its last probe took."""
+        """Choose by how long the target's last probe took."""
         return self._choose(last, "total").semaphore
 
     def look_up_for(self, last: ProbeFinding | None) -> SystemLookUp:
-        """Return the look-up for a target's host name, by how long its last look-up took."""
+        """Choose by how long the target's last look-up took."""
         return self._choose(last, "dns").look_up
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class ConcurrencyLimits:
             limit.look_up.close()
 
     def _choose(self, last: ProbeFinding | None, step: str) -> ConcurrencyLimit:
-        """Return the slow limit if the step of the last probe took over SLOW_MS, else the quick one."""
+        """Return the slow limit if the step of the last probe took over SLOW_MS, otherwise the quick one."""
         slow = last is not None and last.result.ms.get(step, 0.0) > SLOW_MS
         return self.slow if slow else self.quick
 
@@ -111,9 +111,7 @@ class ScheduledTarget:
 class StartTask(Protocol):
     """Start a side task of the agent."""
 
-    def __call__(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-        """Run `work` as a task called `name`, as `Agent.task` does."""
-        ...
+    def __call__(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]: ...
 
 
 class ProbeScheduler:
@@ -197,7 +195,7 @@ class ProbeScheduler:
             async with asyncio.timeout(plan.timeout_sec + CLOSE_SEC):
                 return ProbeFinding(name, ts, await self._run_prober(plan, last))
         except Exception:
-            # a prober raises nothing, so this one has a bug: the other targets are probed on
+            # a prober raises nothing, so this one has a bug; the other targets are probed on
             log.exception("probe.broken", target=name, kind=plan.target.kind)
             return ProbeFinding(name, ts, ProbeResult(plan.target.kind, "", CONFIG, BROKEN))
 
@@ -210,12 +208,10 @@ class ProbeScheduler:
         return cast("ProbeResult", await self._probers[target.kind].probe(target, context))
 
     async def _load(self, kind: str) -> None:
-        """Import the prober of a kind, unless that was done before."""
         async with self._loading:
             if kind not in self._probers:
                 self._probers[kind] = await asyncio.to_thread(self._load_prober, kind)
 
 
 def _late_after_sec(plan: ProbePlan) -> float:
-    """Return after how many seconds without a result a target is late."""
     return LATE_INTERVALS * plan.every_sec + plan.timeout_sec + LATE_SEC

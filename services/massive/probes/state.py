@@ -47,7 +47,7 @@ class ProbeOutcome:
 class Thresholds:
     """Set how many failures in a row make a target down, and how many successes make it up again.
 
-    `alerts` is False if the loss of the target is no alert.
+    `alerts` is False if the loss of the target is not an alert.
     """
 
     down_after: int
@@ -66,7 +66,7 @@ class TargetState:
         since: when the first of these failures was, or the first one of the outage.
         back: when the first of these successes was.
         error: the error of the last failure before the target was down.
-        told: the id of the published miss while the outage is open, else empty.
+        told: the id of the published miss while the outage is open, otherwise empty.
         ts: when the last event was.
         seen: for each of the last processes, the `n` of its last outcome that changed this state.
     """
@@ -82,7 +82,6 @@ class TargetState:
     seen: dict[str, Count] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """Return the state as JSON."""
         return orjson.dumps(self)
 
 
@@ -92,7 +91,7 @@ _STORED_STATE: Final[TypeAdapter[TargetState]] = TypeAdapter(TargetState)
 
 
 def parse_state(raw: bytes | None) -> TargetState:
-    """Return the stored state; `UNKNOWN_STATE` itself if nothing or an invalid value is stored."""
+    """Return `UNKNOWN_STATE` itself for a missing or invalid value."""
     try:
         return UNKNOWN_STATE if raw is None else _STORED_STATE.validate_json(raw)
     except ValidationError:
@@ -127,7 +126,7 @@ def close_outage(name: str, state: TargetState, now: float) -> Event | None:
 def _next_state(
     name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
 ) -> tuple[TargetState, Event | None]:
-    """Return the state after an outcome, and the event that follows; `seen` and `ts` are left unchanged."""
+    """Return the event that follows, too; `seen` and `ts` are left unchanged."""
     if state.verdict == "down":
         return _next_state_when_down(name, state, outcome, thresholds)
     if outcome.error is None:
@@ -143,7 +142,6 @@ def _next_state(
 def _next_state_when_down(
     name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
 ) -> tuple[TargetState, Event | None]:
-    """Return the state of a target that is down after an outcome, and the event that follows."""
     if outcome.error is not None:
         return _report_miss(name, replace(state, oks=0, back=None), outcome, thresholds)
     oks = state.oks + 1
@@ -160,7 +158,7 @@ def _next_state_when_down(
 def _report_miss(
     name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
 ) -> tuple[TargetState, Event | None]:
-    """Return the state of a target that is down, and its miss unless that was published or is no alert."""
+    """Return no event if the miss was published, or if the target does not alert."""
     if state.told or not thresholds.alerts:
         return state, None
     late_sec = None if state.since is None else max(0.0, outcome.ts - state.since)
@@ -169,7 +167,7 @@ def _report_miss(
 
 
 def _make_event(kind: Kind, name: str, state: TargetState, now: float, **more: Any) -> Event:
-    """Make an event of a target at `now`, at least TICK_SEC after its last one."""
+    """Set `now`, but at least TICK_SEC after the target's last event."""
     # readers order events by `ts`: even with a clock that was set back, an end must come after its beginning
     ts = max(round(now, 3), round(state.ts + TICK_SEC, 3))
     event_id = make_event_id(kind, f"{SVC}:{_make_id_part(name)}", ts)
@@ -177,7 +175,7 @@ def _make_event(kind: Kind, name: str, state: TargetState, now: float, **more: A
 
 
 def _make_id_part(name: str) -> str:
-    """Return a name with only the characters that an id may have; different names stay different."""
+    """Keep only characters that an id may have; different names stay different."""
     plain = _NOT_IN_IDS.sub("_", name)
     return plain if plain == name else f"{plain}-{sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
@@ -201,7 +199,6 @@ class OutcomeQueue:
         self._runs: dict[str, deque[list[ProbeOutcome]]] = {}
 
     def __len__(self) -> int:
-        """Return the number of outcomes in the queue."""
         return self._size
 
     def add(self, name: str, outcome: ProbeOutcome) -> None:
@@ -222,7 +219,7 @@ class OutcomeQueue:
             self._size -= len(runs.popleft())
 
     def oldest(self, count: int) -> list[TargetOutcome]:
-        """Return the `count` oldest outcomes of all targets, in order; they stay in the queue."""
+        """The outcomes stay in the queue."""
         every = ((name, outcome) for name, runs in self._runs.items() for run in runs for outcome in run)
         return sorted(every, key=lambda each: each[1].n)[:count]
 
@@ -241,10 +238,8 @@ class OutcomeQueue:
                 del self._runs[name]
 
     def remove_target(self, name: str) -> None:
-        """Remove all outcomes of a target."""
         self._size -= sum(map(len, self._runs.pop(name, ())))
 
 
 def _are_alike(one: ProbeOutcome, other: ProbeOutcome) -> bool:
-    """Return True if both outcomes are successes, or both are failures."""
     return (one.error is None) == (other.error is None)

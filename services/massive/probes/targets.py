@@ -118,7 +118,6 @@ class Target(ServiceConfig):
 
     @property
     def alerts(self) -> bool:
-        """Return True if the loss of the target is an alert."""
         return self.alert is not False
 
 
@@ -143,7 +142,7 @@ class Tcp(Target):
 
     @property
     def alerts(self) -> bool:
-        """Return True if the loss of the target is an alert; of a bus it is not, unless `alert` is true."""
+        """Of a bus the loss is not an alert, unless `alert` is true."""
         return self.bus is None if self.alert is None else self.alert
 
 

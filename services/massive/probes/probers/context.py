@@ -27,7 +27,6 @@ class ProbeContext:
     """Hold the context of one probe.
 
     Args:
-        timeout_sec: the limit of the whole probe.
         look_up: looks up host names.
         resolvers: the name servers to ask if the target names none; empty: the system's.
         api_key: the key of the market data API, if there is one.
@@ -51,7 +50,7 @@ class ProbeContext:
 class SystemLookUp:
     """Look names up as this system does (hosts file, resolver), in threads of their own.
 
-    A look-up that hangs can't be ended: it holds its thread until the system gives up.
+    A look-up that hangs can't be ended, so it holds its thread until the system gives up.
     """
 
     def __init__(self, threads: int) -> None:
@@ -72,7 +71,6 @@ class SystemLookUp:
 
 
 def _is_address(host: str) -> bool:
-    """Return True if `host` is an IP address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -63,7 +63,7 @@ def _make_query(target: Dns) -> dns.message.QueryMessage:
 
 
 def _name_servers(named: Sequence[str]) -> list[tuple[str, int]]:
-    """Return the address and port of each name server: the named ones, else the system's.
+    """Return the address and port of each name server: the named ones, otherwise the system's.
 
     Raises ProbeError.
     """
@@ -110,7 +110,7 @@ async def _query_server(query: dns.message.QueryMessage, server: str, port: int)
     """
     backend = dns.asyncbackend.get_default_backend()
     family = dns.inet.af_for_address(server)
-    # a connected socket reports that nobody listens there
+    # a connected socket reports that no program listens there
     udp_socket = await backend.make_socket(  # type: ignore[no-untyped-call]  # the library has no types here
         family, socket.SOCK_DGRAM, 0, None, (server, port)
     )
@@ -129,19 +129,17 @@ async def _query_server(query: dns.message.QueryMessage, server: str, port: int)
 
 
 def _read_answers(answer: dns.message.Message, kind: dns.rdatatype.RdataType) -> list[str]:
-    """Return the normalized values of the records of that kind, sorted."""
     return sorted(
         _normalize(data.to_text()) for group in answer.answer if group.rdtype == kind for data in group
     )
 
 
 def _normalize(text: str) -> str:
-    """Return a value in lower case without its quotes and final dot, to be compared."""
+    """Drop quotes, final dot and case, so that values can be compared."""
     return text.strip('"').removesuffix(".").lower()
 
 
 def _parse_address(host: str) -> str | None:
-    """Return an IP address in its usual form, or None if `host` is none."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:

@@ -65,8 +65,8 @@ class Visit:
     async def _request(self, url: httpx.URL, *, may_redirect: bool) -> httpx.URL | None:
         """Request a page from the first address that answers.
 
-        Return where it redirects to if that is to be followed, else None. Raises ProbeError or an error of
-        the client.
+        Return where it redirects to if that is to be followed, otherwise None. Raises ProbeError or an error
+        of the client.
         """
         port = url.port or PORTS[url.scheme]
         with self.trace.step("dns"):
@@ -86,8 +86,8 @@ class Visit:
     ) -> httpx.URL | None:
         """Request a page from one address, and check the response.
 
-        Return where it redirects to if that is to be followed, else None. Raises ProbeError or an error of
-        the client.
+        Return where it redirects to if that is to be followed, otherwise None. Raises ProbeError or an error
+        of the client.
         """
         self.trace.facts["address"] = address
         encrypted = url.scheme == "https"
@@ -120,7 +120,6 @@ class Visit:
             self.trace.begin_step(STAGES[event])
 
     def _record_certificate(self, response: httpx.Response) -> None:
-        """Record the certificate of a response's connection, if it has one."""
         tls = response.extensions["network_stream"].get_extra_info("ssl_object")
         if tls is not None:
             record_certificate(tls, self.trace, self.target.warn_days, self.context.wall())

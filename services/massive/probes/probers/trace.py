@@ -33,9 +33,7 @@ class ProbeError(Exception):
 class Trace:
     """Record one probe in progress: its steps, its facts, its warning and its error.
 
-    Args:
-        kind: the kind of the target.
-        where: what is probed, without credentials and query.
+    `where` is what is probed, without credentials and query.
     """
 
     def __init__(self, kind: str, where: str) -> None:
