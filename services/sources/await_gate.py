@@ -1,4 +1,4 @@
-"""Wait until the gate of sources is open, or until there are bars: a reader that restarts waits for nobody.
+"""Wait until the gate of sources is open, or until there are bars, so that a restarted reader starts at once.
 
 `python -m services.sources.await_gate [COMMAND…]` runs in containers before bars and archive start, with
 their own URL: the file that MARKET_REDIS_URL_FILE names. In the end it becomes the command, if there is one.
@@ -28,7 +28,6 @@ async def find_state(bus: Bus) -> str:
 
 
 def parse_state(status: bytes | None) -> str:
-    """Return the state in the gate's JSON object, or why there is none."""
     try:
         document = json.loads(status or b"{}")
     except ValueError:

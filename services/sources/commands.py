@@ -207,7 +207,7 @@ def status(
 
 
 async def _read_limits(data: Path) -> Mapping[str, LimitSettings]:
-    """Return the limits that the truth of a running fleet says; none if there is no such fleet or section."""
+    """Return none if no fleet runs, or if the truth has no such section."""
     try:
         async with open_fleet(data) as fleet:
             section = fleet.truth.services.get("sources")
@@ -238,7 +238,6 @@ async def _open_breaker(name: str, data: Path) -> AsyncIterator[CircuitBreaker]:
 
 
 def _market_bus(fleet: FleetView) -> Bus:
-    """Return the bus on which sources keeps its state, as its section of the truth names it."""
     section = fleet.truth.services.get("sources")
     points = section.access_points.publish_to if section else ()
     return fleet.bus(point_like(points, "market-redis", MARKET_BARS).bus)
@@ -276,7 +275,7 @@ async def _read_status(data: Path, now: float) -> dict[str, Any]:
 
 
 def _parse_states(stored: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
-    """Return the states of a hash, sorted by name; what is no JSON object is left out."""
+    """Return the states sorted by name; leave out what is not a JSON object."""
     found = []
     for name, raw in sorted(stored.items()):
         try:
@@ -292,7 +291,6 @@ def _select_status(view: Mapping[str, Any], source: str | None, late_at: float |
     """Return a copy of what is shown, with fewer sources and series.
 
     Args:
-        view: all sources and series.
         source: keep this source and the series that name it; None for all.
         late_at: keep the series that are not fresh at this time, in epoch seconds; None for all.
     """
@@ -306,12 +304,11 @@ def _select_status(view: Mapping[str, Any], source: str | None, late_at: float |
 
 
 def _as_list(value: Any) -> list[Any]:
-    """Return a value that is a list; an empty list for any other, which somebody else may have written."""
+    """Return an empty list for anything but a list, because other programs may have written the value."""
     return value if isinstance(value, list) else []
 
 
 def _is_fresh(series: Mapping[str, Any], now: float) -> bool:
-    """Return True if the stored state of a series says that it is fresh now."""
     until = series.get("fresh_until")
     return isinstance(until, int | float) and now <= until
 
@@ -336,7 +333,6 @@ def describe_status(series: Mapping[str, Any], now: float) -> str:
 
 
 def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
-    """Return the table of the sources: how each is, and whether it is asked."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("source", "is", "asked", "last answer", "records", "why"):
         table.add_column(head, overflow="fold")
@@ -364,7 +360,6 @@ def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
 
 
 def _draw_series(series: Sequence[Mapping[str, Any]], now: float) -> Table:
-    """Return the table of the series: which source serves each, and why none before it does."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("series", "is", "served by", "newest", "since", "why"):
         table.add_column(head, overflow="fold")
@@ -384,7 +379,6 @@ def _draw_series(series: Sequence[Mapping[str, Any]], now: float) -> Table:
 
 
 def _format_time(at: Any, now: float) -> str:
-    """Return a time for people, `-` for none."""
     if type(at) not in (int, float) or not 0 < at <= MAX_EPOCH_SEC:
         return "-"
     return format_moment(float(at), now)
@@ -406,7 +400,6 @@ def _find_source(name: str) -> MarketSource:
 
 
 def _summarize(source: MarketSource, *, has_key: bool) -> dict[str, Any]:
-    """Return what the list says of a source."""
     endpoints = source.serves.values()
     return {
         "name": source.name,
@@ -422,7 +415,6 @@ def _summarize(source: MarketSource, *, has_key: bool) -> dict[str, Any]:
 
 
 def _describe_key(source: MarketSource, *, has_key: bool) -> str:
-    """Return in words whether a source needs a key, and where it is looked for."""
     auth: Auth = source.auth
     if auth.place is AuthPlace.NONE:
         return "none needed"
@@ -431,6 +423,5 @@ def _describe_key(source: MarketSource, *, has_key: bool) -> str:
 
 
 def _describe_limits(limits: Limits) -> str:
-    """Return in words how many requests a source takes."""
     units = {1: "second", 60: "minute", 3600: "hour", 86_400: "day", 30 * 86_400: "month"}
     return ", ".join(f"{count:,} a {units[sec]}" for sec, count in limits.windows()) or "none known"

@@ -1,7 +1,7 @@
 """Load this instance's series when they are due, a limited number at a time.
 
-An instance loads the series of its share. What became of any load, whoever began it, comes to `note_load`;
-what other instances did is read from the bus from time to time.
+An instance loads the series of its share. The result of every load comes to `note_load`, wherever it was
+begun; what other instances did is read from the bus from time to time.
 """
 
 import asyncio
@@ -37,7 +37,6 @@ class SeriesDispatcher:
 
     Attributes:
         series: by name; those of the share.
-        states: the last known state of each.
         stalled: why the bus can't be used now, or None.
         is_full: whether no more loads may run: the end of one wakes the main loop.
     """
@@ -60,7 +59,7 @@ class SeriesDispatcher:
         self._is_sending = False
 
     async def follow(self, series: Iterable[Series]) -> None:
-        """Load these series from now on: what is known of them is read from the bus."""
+        """Load these series from now on; read from the bus what is known of them."""
         wanted = {each.id: each for each in series}
         if wanted == self.series:
             return
@@ -83,7 +82,7 @@ class SeriesDispatcher:
             self._schedule(name, 0.0 if name in redefined else _find_due(found[name], now))
 
     def _schedule(self, name: str, at: float | None) -> None:
-        """Set when a series is due, instead of when it was; None: by the refresh alone."""
+        """Set when a series is due; None leaves it to the refresh."""
         self._due_at.pop(name, None)
         if at is not None:
             self._due_at[name] = at
@@ -119,14 +118,12 @@ class SeriesDispatcher:
             self._me.task(self._send_events(), name="source events")
 
     def rest_sec(self, now: float) -> float:
-        """Return the seconds until the next load is due."""
         # what is held back is started when a load of its source ends, which wakes the main loop
         due = [each for each in self._due if each[0] > now] if self._is_held_back else self._due[:1]
         at, _ = min(due, default=(now + LONGEST_REST_SEC, ""))
         return min(LONGEST_REST_SEC, max(0.0, at - now))
 
     async def _load(self, series: Series) -> None:
-        """Load a series, and schedule its next load."""
         begun, retry_sec, is_loaded = time.monotonic(), RETRY_SEC, False
         try:
             result = await self._loader.load(series)
@@ -166,12 +163,11 @@ class SeriesDispatcher:
             self._keep_state(series.id, result.state, result.state.due_at)
 
     def _keep_state(self, name: str, state: SeriesState, due_at: float | None) -> None:
-        """Keep the state of a series of this share, and schedule its next load."""
         self.states[name] = state
         self._schedule(name, due_at)
 
     def load_now(self, names: Iterable[str]) -> None:
-        """Load these series now: their stream has ended, or lost a minute."""
+        """Load these series now, because their stream has ended or lost a minute."""
         now = time.time()
         for name in names:
             if name in self.series:
@@ -256,7 +252,7 @@ class SeriesDispatcher:
         return found
 
     def find_problem(self, now: float) -> str | None:
-        """Return why the work as a whole fails: a bus, or a critical series that is not fresh; else None."""
+        """Return why the work fails: a bus, or a critical series that is not fresh; otherwise None."""
         stale = [name for name, each in self.series.items() if each.critical and self._is_stale(name, now)]
         self._metrics.stale_critical = len(stale)
         if self.stalled:
@@ -282,7 +278,7 @@ class SeriesDispatcher:
 
 
 def _find_due(state: SeriesState, now: float) -> float | None:
-    """Return when a series is due that another process has loaded last, or nobody."""
+    """Return when a series is due that another process loaded last, or that was never loaded."""
     if state is WAITING or (state.due_at is None and now > state.fresh_until):
         return 0.0
     return state.due_at

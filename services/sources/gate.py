@@ -50,7 +50,7 @@ log = logs.get(NAME)
 
 @dataclass(frozen=True, slots=True)
 class GateFailure:
-    """Hold a series that is not there, or not fresh, and why."""
+    """Hold a series that is missing or not fresh, and why."""
 
     series: str
     source: str
@@ -74,7 +74,6 @@ class GateProgress:
 
     @property
     def done(self) -> int:
-        """Return how many series were tried."""
         return len(self.states) + len(self.errors)
 
 
@@ -116,7 +115,6 @@ def _is_answered(state: SeriesState, since: float) -> bool:
 
 
 def _describe_failure(series: Series, state: SeriesState | None, error: str) -> GateFailure:
-    """Return why a series is not there, or not fresh: what each source of its cascade came to."""
     if state is None:
         return GateFailure(series.id, "", "not loaded", error or "the time was over", series.critical)
     reasons = (
@@ -169,7 +167,7 @@ async def load_within_time(
 
 
 async def main() -> int:
-    """Load every series once; return 0 if the readers may start, else 1. Raise Exit."""
+    """Load every series once; return 0 if the readers may start, otherwise 1. Raise Exit."""
     require_libraries()
     settings = read_settings(SourcesEnvironment)
     logs.configure(NAME, settings)

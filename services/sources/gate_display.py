@@ -20,26 +20,22 @@ log = logs.get("sources")
 
 
 class FailedSeries(Protocol):
-    """Is a series that the gate misses."""
+    """A series that the gate misses."""
 
     @property
-    def series(self) -> str:
-        """Return the name of the series."""
-        ...
+    def series(self) -> str: ...
 
     @property
-    def status(self) -> str:
-        """Return in which state it is."""
-        ...
+    def status(self) -> str: ...
 
     @property
     def reason(self) -> str:
-        """Return what its sources came to; foreign text."""
+        """What its sources answered; foreign text."""
         ...
 
     @property
     def is_critical(self) -> bool:
-        """Return True if the gate stays closed without it."""
+        """True if the gate stays closed without it."""
         ...
 
 
@@ -60,11 +56,9 @@ def show_progress(total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _log_from_time_to_time(total: int) -> Callable[[int], None]:
-    """Return a function that logs how many series are done, unless it has just done so."""
     logged_at = time.monotonic()
 
     def show(done: int) -> None:
-        """Log how many series are done."""
         nonlocal logged_at
         if time.monotonic() >= logged_at + LOG_EVERY_SEC:
             logged_at = time.monotonic()

@@ -7,6 +7,5 @@ from services.sources.settings import LimitSettings
 
 
 def replace_limits(source: MarketSource, limits: Mapping[str, LimitSettings]) -> MarketSource:
-    """Return a source with the limits that the settings have under its name; itself if they have none."""
     own = limits.get(source.name)
     return source if own is None else source.model_copy(update={"limits": Limits(**own.model_dump())})

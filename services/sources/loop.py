@@ -61,12 +61,11 @@ async def main() -> int:
 
 
 def find_point(me: Agent[Any], key: str) -> AccessPoint:
-    """Return the access point of a stream, as the truth in force names it."""
     return point_like(me.section.access_points.publish_to, MARKET, key)
 
 
 def make_alert_sender(me: Agent[Any], store: SeriesStore) -> AlertSender:
-    """Return what sends events from the bus of the market to that of the alerts, by the truth in force."""
+    """Return a sender of events from the bus of the market to that of the alerts, by the truth in force."""
     return AlertSender(lambda: store.bus, lambda: me.bus(find_alert_target(me.truth, me.settings)[0]))
 
 
@@ -83,7 +82,7 @@ async def follow_replay(me: Agent[Any], loader: SeriesLoader) -> None:
 
 
 async def follow_health(loader: SeriesLoader, dispatcher: SeriesDispatcher, metrics: SourcesMetrics) -> None:
-    """Read for the metrics how the sources of this instance's series are, until cancelled."""
+    """Read the health of this instance's sources for the metrics, until cancelled."""
     while True:
         names = {name for each in dispatcher.series.values() for name in each.sources}
         with contextlib.suppress(BusError):  # the metrics stay what they were

@@ -29,13 +29,12 @@ class SourcesMetrics:
         self.health: Mapping[str, SourceHealth] = {}
 
     def count_streamed(self, source: str, result: LoadResult) -> None:
-        """Count one minute of a stream by what became of it."""
         self._streamed[source, result.outcome.value] += 1
         if result.new:
             self._records[source, RecordKind.BARS.value] += result.new
 
     def count_load(self, kind: str, result: LoadResult, duration_sec: float) -> None:
-        """Count one load by its outcome, with what each source answered, and observe its duration."""
+        """Count the outcome and what each source answered, and observe the duration."""
         self._loads[result.outcome.value] += 1
         self.duration.observe(duration_sec)
         for finding in result.findings:
@@ -47,14 +46,12 @@ class SourcesMetrics:
             self._records[result.source, kind] += result.new
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric with its current value."""
         yield from self._collect_loads()
         yield from self._collect_series()
         yield from self._collect_sources()
         yield from self._collect_streams()
 
     def _collect_sources(self) -> Iterator[Family]:
-        """Yield the metrics of the sources."""
         health = self.health
         yield Family(
             "marketswarm_sources_source_up",
@@ -83,7 +80,6 @@ class SourcesMetrics:
         )
 
     def _collect_streams(self) -> Iterator[Family]:
-        """Yield the metrics of the streams."""
         yield Family(
             "marketswarm_sources_streamed_series",
             "gauge",
@@ -118,7 +114,6 @@ class SourcesMetrics:
         )
 
     def _collect_loads(self) -> Iterator[Family]:
-        """Yield the metrics of the loads."""
         yield Family(
             "marketswarm_sources_loads_total",
             "counter",
@@ -149,7 +144,6 @@ class SourcesMetrics:
         )
 
     def _collect_series(self) -> Iterator[Family]:
-        """Yield the metrics of the series."""
         yield Family(
             "marketswarm_sources_series",
             "gauge",

@@ -1,8 +1,8 @@
 """Load all series that are old enough by schedule, in one instance at a time.
 
 The instance that holds the lease goes over the series of all shares, also those without an interval of their
-own. When the last completed run began is on the bus: one that was broken off, or missed since nobody ran, is
-made up for at once. Meanwhile it tries the sources that are down and that no load asks.
+own. When the last completed run began is on the bus: one that was broken off, or missed because no instance
+ran, is made up for at once. Meanwhile it tries the sources that are down and that no load asks.
 """
 
 import asyncio
@@ -36,10 +36,7 @@ class Refresh:
     """Load all series that are old enough by schedule, while this instance holds the lease.
 
     Args:
-        me: the agent.
-        loader: loads the series.
         dispatcher: takes what became of the loads.
-        get_settings: returns the settings in force.
         bus: the name of the bus that has the lease.
     """
 
@@ -90,7 +87,7 @@ class Refresh:
             self._reseeded.clear()
             now = time.time()
             last = await self._loader.store.read_refreshed()
-            if last is None or last > now:  # there was none, or the clock of whoever ran it is ahead
+            if last is None or last > now:  # none yet, or by a clock that is ahead of ours
                 last = now
                 await self._loader.store.write_refreshed(now)
             at = parse_schedule(self._get_settings().settings.load.refresh).next_run(last)
@@ -123,7 +120,7 @@ class Refresh:
             self._dispatcher.schedule_events()
 
     async def try_down(self, now: float) -> None:
-        """Try each source that is down and that nobody has asked for a while. Raise BusError.
+        """Try each source that is down and was not asked for a while. Raise BusError.
 
         No load asks a source while one before it in the cascade is fresh, so its outage would not end. The
         pause grows; the series that name the source take turns. `now` is in epoch seconds.
@@ -158,7 +155,6 @@ class Refresh:
         results: list[LoadResult] = []
 
         async def load(each: Series) -> None:
-            """Load one series, and pass the result to the dispatcher."""
             started = time.monotonic()
             result = await retry_bus(lambda: self._loader.load(each), RETRY_SEC, on_error=self._note_stalled)
             self._dispatcher.note_load(each, result, time.monotonic() - started)

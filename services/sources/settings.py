@@ -74,7 +74,7 @@ _MAX_BASE_URLS: Final = 100
 
 
 def _parse_base_urls(value: Any) -> Any:
-    """Return the object of a JSON text; any other value unchanged."""
+    """Parse a JSON object; return any other value unchanged."""
     if not isinstance(value, str | bytes):
         return value
     try:
@@ -104,7 +104,6 @@ def require_safe_urls(urls: dict[str, str]) -> dict[str, str]:
 
 
 def _is_loopback(host: str | None) -> bool:
-    """Return True if a host is `localhost` or a loopback address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:
@@ -128,7 +127,7 @@ class SourcesEnvironment(MonitorSettings):
 
 
 def list_key_variables() -> frozenset[str]:
-    """Return the names of the variables with the keys of all sources, as the catalogue's files name them."""
+    """Return the variables with the keys of all sources, as the catalogue's files name them."""
     return frozenset(
         name
         for path in CATALOG.glob("*.toml")
@@ -137,28 +136,24 @@ def list_key_variables() -> frozenset[str]:
 
 
 def _require_symbol(symbol: str) -> str:
-    """Return `symbol` if it may be one; otherwise raise ValueError."""
     if SYMBOL.fullmatch(symbol) is None:
         raise ValueError("must be a symbol of ours, such as SPY, BRK.B, EUR/USD or US.CPI")
     return symbol
 
 
 def _require_timeframe(timeframe: str) -> str:
-    """Return `timeframe` if it is one of checked bars; otherwise raise ValueError."""
     if timeframe not in TIMEFRAMES:
         raise ValueError(f"must be one of {', '.join(TIMEFRAMES)}: bars makes no others")
     return timeframe
 
 
 def _require_session(code: str) -> str:
-    """Return `code` if it may be that of a session; otherwise raise ValueError."""
     if _SESSION.fullmatch(code) is None:
         raise ValueError(f"must be {', '.join(OWN_SESSIONS)} or the code of an exchange, such as XNYS")
     return code
 
 
 def _require_cron(text: str) -> str:
-    """Return `text` if it is a schedule; otherwise raise ValueError."""
     try:
         parse_schedule(text)
     except ScheduleError as error:
@@ -215,12 +210,11 @@ class SeriesEntry(ServiceConfig):
         return self
 
     def find_session(self, symbol: str) -> str:
-        """Return the code of the session of a symbol."""
         return self.session or find_default_session(self.asset, symbol) or ROUND_THE_CLOCK
 
     @property
     def days(self) -> float:
-        """Return how far back the first load goes."""
+        """How many days back the first load goes."""
         usual = {RecordKind.QUOTES: QUOTE_DAYS, RecordKind.OBSERVATIONS: OBSERVATION_DAYS}
         return self.history_days or usual.get(self.kind) or HISTORY_DAYS[self.timeframe]
 
@@ -237,7 +231,6 @@ class SeriesEntry(ServiceConfig):
 
     @property
     def all_symbols(self) -> tuple[str, ...]:
-        """Return the symbol, or all symbols."""
         return self.symbols or (() if self.symbol is None else (self.symbol,))
 
 
@@ -291,7 +284,7 @@ Requests = Annotated[int, Field(ge=1, le=1_000_000_000)] | None
 class LimitSettings(ServiceConfig):
     """`settings.limits.NAME`: the limits of your keys of a source, instead of all those that its file says.
 
-    A limit that is not named is none.
+    A limit that is not named does not apply.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -325,7 +318,7 @@ class WorkSettings(ServiceConfig):
 
 
 def _explain_unknown(source: str, known: Collection[str]) -> str:
-    """Return that a source is unknown, with the nearest known one; what may be a key is not repeated."""
+    """Name the nearest known source, and do not repeat what may be a key."""
     name = f"{source} is" if _PLAIN_NAME.fullmatch(source) else "is"
     nearest = find_nearest(source, known)
     hint = f"; did you mean {nearest}?" if nearest else ""
@@ -354,7 +347,8 @@ class SourcesSettings(ServiceConfig):
     def work(self) -> WorkSettings:
         """Return how the series are loaded. A stream is never shorter than the first loads of all series.
 
-        Otherwise it would lose the history before anyone could read it, and nobody would ask for that again.
+        Otherwise it would lose the history before anyone could read it, and that would not be asked for
+        again.
         """
         keep = {
             kind.value: max(getattr(self.settings.keep, kind), self.first_loads[kind]) for kind in RecordKind
@@ -439,7 +433,6 @@ class SourcesSettings(ServiceConfig):
             yield ("endpoints",), f"bars names {format_names(missing)}, and no series here brings their bars"
 
     def _find_unknown_sessions(self) -> Iterator[tuple[Place, str]]:
-        """Yield a warning for each session that no calendar has."""
         for number, entry in enumerate(self.endpoints):
             if entry.session is not None and entry.session not in (ROUND_THE_CLOCK, FOREX, US_FUTURES):
                 try:
@@ -447,10 +440,9 @@ class SourcesSettings(ServiceConfig):
                 except UnknownSessionError as error:
                     yield ("endpoints", number, "session"), f"{error}; it counts as always open"
                 except ImportError:
-                    return  # without the market's libraries nobody can tell
+                    return  # without the market's libraries this is unknown
 
     def _find_long_streams(self) -> Iterator[tuple[Place, str]]:
-        """Yield a warning for each stream that the first loads make longer than the settings say."""
         for kind, entries in self.first_loads.items():
             if entries > max(MANY_ENTRIES, getattr(self.settings.keep, kind)):
                 size = f"about {entries:,} entries, {entries * ENTRY_BYTES / 1e6:,.0f} MB of the bus"
@@ -460,7 +452,6 @@ class SourcesSettings(ServiceConfig):
                 yield ("settings", "keep", kind.value), why
 
     def _find_unserved(self) -> Iterator[tuple[Place, str]]:
-        """Yield a warning for each source of an entry that does not serve its first symbol."""
         from services.sources.catalog.files import shipped_catalog  # noqa: PLC0415 - for checks of a truth alone
 
         catalog = shipped_catalog()
@@ -477,12 +468,12 @@ class SourcesSettings(ServiceConfig):
 
 
 def _list_taken_symbols(bars: Service) -> list[str]:
-    """Return the symbols that the section of bars names, which is not checked here."""
+    """Read the symbols in the section of bars, which is not checked here."""
     groups = [group.get("symbols") for group in bars.endpoints if isinstance(group, dict)]
     symbols = (symbol for group in groups if isinstance(group, list) for symbol in group)
     return [symbol for symbol in symbols if isinstance(symbol, str) and SYMBOL.fullmatch(symbol)]
 
 
 def is_stream_of_massive(source: str, kind: RecordKind, timeframe: str, asset: AssetClass) -> bool:
-    """Return True if a source stands for massive's own stream: for minutes of stocks."""
+    """Return True if a source stands for massive's own stream, which has minutes of stocks."""
     return (source, kind, timeframe, asset) == (MASSIVE, RecordKind.BARS, "1m", AssetClass.STOCKS)

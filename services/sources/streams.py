@@ -1,8 +1,8 @@
 """Keep the streams of this instance's series connected, and publish each minute that they bring.
 
 A stream brings minutes sooner than a load, and costs no request. What it can't bring is loaded: the history,
-what was missed while it was away, and everything when it is silent. So a series has one state, whoever
-brought its newest record, and a minute that comes both ways is published once.
+what was missed while it was away, and everything when it is silent. So a series has one state, wherever
+its newest record comes from, and a minute that comes both ways is published once.
 """
 
 import asyncio
@@ -53,10 +53,8 @@ class SeriesStreams:
     """Run one stream for each source that brings series of this instance.
 
     Args:
-        me: the agent.
         loader: publishes what the streams bring.
         dispatcher: loads what they miss.
-        metrics: counts.
         base_urls: where to find sources instead of where their files say, and `NAME_stream` for streams.
     """
 
@@ -75,7 +73,6 @@ class SeriesStreams:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def follow(self, series: Mapping[str, Series]) -> None:
-        """Stream these series from now on, where a source has a stream of them."""
         if series is self._followed:  # the main loop asks at each turn
             return
         self._followed = series
@@ -89,7 +86,6 @@ class SeriesStreams:
                 self._start(shipped_catalog()[source], by_spelling)
 
     def _start(self, source: MarketSource, series: Mapping[str, Series]) -> None:
-        """Start the stream of a source."""
         url = find_stream_url(source, self._base_urls)
         if url is not None:
             stream = SourceStream(
@@ -105,7 +101,6 @@ class SeriesStreams:
             self._tasks[source.name] = self._me.task(stream.run(), name=f"stream {source.name}")
 
     def _stop(self, source: str) -> None:
-        """End the stream of a source, if there is one."""
         self._streams.pop(source, None)
         task = self._tasks.pop(source, None)
         if task is not None:
@@ -149,12 +144,8 @@ class SourceStream:
     """Stream the minutes of one source while no operator has paused it.
 
     Args:
-        me: the agent.
         loader: publishes what the stream brings.
         dispatcher: loads what it misses.
-        metrics: counts.
-        source: the name of the source.
-        url: where its stream is.
         series: the series, by the source's spelling of their symbols.
     """
 
@@ -220,7 +211,7 @@ class SourceStream:
             await self._stream_until_paused()
 
     async def _stream_until_paused(self) -> None:
-        """Stream until an operator pauses the source; then its series are loaded from others."""
+        """When an operator pauses the source, its series are loaded from others."""
         reader = KlineReader(self._symbols, self._anomalies)
         streaming = asyncio.create_task(stream_klines(reader, self._take, self._note_end, url=self._url))
         try:
@@ -234,7 +225,6 @@ class SourceStream:
             self._return_to_loads()
 
     async def _is_paused(self) -> bool:
-        """Return True if an operator has paused the source; False if the bus can't be asked."""
         try:
             return await CircuitBreaker(self._loader.store.bus, self._source).is_paused()
         except BusError:
@@ -254,14 +244,14 @@ class SourceStream:
             self._me.set_degraded(f"the stream of {self._source} is away: {end.reason}", part=part)
 
     def _return_to_loads(self) -> None:
-        """Have the series loaded that were streamed until now."""
+        """Load the series that were streamed until now."""
         self._metrics.streamed_series[self._source] = 0
         if self._is_streaming:
             self._is_streaming = False
             self._dispatcher.load_now([each.id for each in self._series.values()])
 
     async def _take(self, bars: Sequence[StreamedBar]) -> None:
-        """Have the minutes published that are over."""
+        """Publish the minutes that are over."""
         if not self._is_streaming:
             self._is_streaming, self._failures = True, 0
             self._metrics.streamed_series[self._source] = len(self._series)
@@ -288,7 +278,7 @@ class SourceStream:
         self._me.task(self._publish_waiting(series), name=f"publish {series.id}")
 
     async def _publish_waiting(self, series: Series) -> None:
-        """Publish the minutes of a series that wait, in their order; what can't be is loaded later."""
+        """Publish the waiting minutes in their order; what can't be published is loaded later."""
         waiting = self._waiting[series.id]
         try:
             while waiting:

@@ -1,8 +1,8 @@
 """Stream the minutes of Binance's pairs over a WebSocket, as its klines of a minute.
 
 `KlineReader` is the protocol, without I/O. `stream_klines` connects, subscribes and reads, and connects again
-with growing pauses when a connection ends or brings no bars. What was missed in between is not here: whoever
-streams asks for it over HTTP. Everything that the server sends is hostile: what is no kline is counted.
+with growing pauses when a connection ends or brings no bars. What was missed in between is not here: the
+caller asks for it over HTTP. Everything that the server sends is hostile: what is not a kline is counted.
 
 The messages and limits: https://github.com/binance/binance-spot-api-docs/blob/master/web-socket-streams.md
 """
@@ -52,7 +52,7 @@ class Anomaly(StrEnum):
 
     MALFORMED = "malformed"  # no JSON object, or no kline
     UNEXPECTED = "unexpected"  # another event
-    STRANGER = "stranger"  # a symbol that nobody wanted
+    STRANGER = "stranger"  # a symbol that was not asked for
     IMPLAUSIBLE = "implausible"  # a minute of another day, or of the future
     REFUSED = "refused"  # a request that the server did not carry out
 
@@ -150,7 +150,7 @@ class _OddFrameError(Exception):
 
 
 def _parse_number(value: Any) -> float:
-    """Return a number that is written as text. Raise _OddFrameError if it is none."""
+    """Return a number that is written as text. Raise _OddFrameError if it is not a number."""
     try:
         number = float(value) if isinstance(value, str) and len(value) <= 40 else float("nan")
     except ValueError:
@@ -170,7 +170,6 @@ class StreamLimits:
     Attributes:
         open_sec: the limit for opening a connection.
         silent_sec: after how long without a bar a connection is given up.
-        backoff: the pauses between connections.
     """
 
     open_sec: float = 10.0
@@ -212,11 +211,9 @@ async def stream_klines(
     """Stream until the task is cancelled; whatever `on_bars` raises ends it, too.
 
     Args:
-        reader: what to subscribe to, and how to read it.
         on_bars: takes the bars in the order in which they came, those that are not final yet included.
         on_end: is called when a connection ended, before the pause.
         url: where the server is; the path is added.
-        limits: how patient to be.
     """
     limits, failures = limits or StreamLimits(), 0
     while True:
@@ -232,7 +229,6 @@ async def stream_klines(
 async def _read_connection(
     url: str, reader: KlineReader, on_bars: OnBars, limits: StreamLimits, delivered: Counter[str]
 ) -> str:
-    """Read one connection until it ends, count the bars by symbol, and return why it ended."""
     try:
         connection = await _open(url, limits)
     except _EndedError as ended:
@@ -278,7 +274,7 @@ async def _next_bars(
 ) -> list[StreamedBar]:
     """Return the next bars: the first that comes, and those that come right after it.
 
-    Raise _EndedError when the connection ends or is silent. Frames without a bar are no sign of life: a
+    Raise _EndedError when the connection ends or is silent. Frames without a bar are not a sign of life: a
     server that sends nothing else is as useless as a dead one.
     """
     bars: list[StreamedBar] = []

@@ -37,19 +37,18 @@ _REFUSALS: Final = {BreakerState.OPEN: BREAKER_OPEN, BreakerState.PAUSED: PAUSED
 
 @dataclass(frozen=True, slots=True)
 class BreakerReading:
-    """Hold the state of a breaker, and the seconds until the source is tried: None if nobody knows."""
+    """Hold the state of a breaker, and the seconds until the source is tried: None if unknown."""
 
     state: BreakerState
     wait_sec: float | None = 0.0
 
     @property
     def refusal(self) -> str:
-        """Return why the source may not be asked: `breaker_open` or `paused`; empty if it may be."""
+        """`breaker_open` or `paused`; empty if the source may be asked."""
         return _REFUSALS.get(self.state, "")
 
     @property
     def is_trial(self) -> bool:
-        """Return True if the caller that asked the breaker is to try the source."""
         return self.state is BreakerState.HALF_OPEN
 
 
@@ -76,11 +75,10 @@ class CircuitBreaker:
         await self._use("pause", -1 if sec is None else max(1, round(1000 * sec)))
 
     async def resume(self) -> None:
-        """Take the source into service again; what failed before is forgotten."""
+        """Take the source into service again, and delete what failed before."""
         await self._use("resume")
 
     async def record_success(self) -> None:
-        """Close the breaker."""
         await self._use("ok")
 
     async def record_failure(self, *, is_trial: bool = False) -> BreakerState:
@@ -92,7 +90,7 @@ class CircuitBreaker:
         return (await self._use("fail_trial" if is_trial else "fail")).state
 
     async def _use(self, word: str, pause_ms: int = 0) -> BreakerReading:
-        """Run `breaker.lua`, and return the state and the seconds to wait; None: until it is resumed."""
+        """Run `breaker.lua`; return None as seconds for a source that waits for `resume`."""
         spans = (FIRST_OPEN_SEC, LONGEST_OPEN_SEC, TRIAL_SEC)
         limits = [OPEN_AFTER, *(round(1000 * sec) for sec in spans)]
         key = source_breaker_key(self._source)

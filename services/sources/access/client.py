@@ -43,7 +43,7 @@ from services.sources.catalog.request import (
 from services.sources.catalog.source import Endpoint, MarketSource
 
 MALFORMED: Final = "malformed"
-"""The reason of an answer that raised an error which nobody foresaw; the log has its traceback."""
+"""The reason of an answer that raised an unexpected error; the log has its traceback."""
 TRACE_CALLS: Final = 20
 """The number of calls that such a traceback shows."""
 NO_TIME: Final = "no_time"
@@ -71,33 +71,23 @@ OnRequest = Callable[[SentRequest], None]
 class Limiter(Protocol):
     """Counts the requests to a source; see `SourceLimiter`."""
 
-    async def take(self, key: ApiKey | None, windows: Windows) -> Permission:
-        """Take a request out of what the limits allow."""
-        ...
+    async def take(self, key: ApiKey | None, windows: Windows) -> Permission: ...
 
     async def block(self, key: ApiKey | None, sec: float, windows: Windows) -> None:
-        """Take no request for so many seconds, since the source asked for that."""
+        """Grant no request for so many seconds, because the source asked for that."""
         ...
 
-    async def count_left(self, key: ApiKey | None, windows: Windows) -> Sequence[int]:
-        """Return how many requests may be sent now in each window."""
-        ...
+    async def count_left(self, key: ApiKey | None, windows: Windows) -> Sequence[int]: ...
 
 
 class Breaker(Protocol):
     """Says whether a source is asked at all; see `CircuitBreaker`."""
 
-    async def ask(self) -> BreakerReading:
-        """Return whether the source may be asked."""
-        ...
+    async def ask(self) -> BreakerReading: ...
 
-    async def record_success(self) -> None:
-        """Close the breaker."""
-        ...
+    async def record_success(self) -> None: ...
 
-    async def record_failure(self, *, is_trial: bool = False) -> BreakerState:
-        """Count a failure."""
-        ...
+    async def record_failure(self, *, is_trial: bool = False) -> BreakerState: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +127,6 @@ class _Found:
     digest: Any = field(default_factory=hashlib.sha256)
 
     def add(self, pages: Sequence[tuple[Page, bytes]]) -> None:
-        """Add the pages of a part."""
         for page, body in pages:
             self.digest.update(body)
             self.records += page.records
@@ -147,7 +136,6 @@ class _Found:
     def make_answer(
         self, asked: _Asked, question: Question, asked_at: float, parts_left: int
     ) -> SourceAnswer:
-        """Return what was found as the answer to a question."""
         kept = keep_asked(question, self.records)
         return SourceAnswer(
             asked.source.name,
@@ -208,8 +196,8 @@ class SourceClient:
 
         The endpoints that serve the question are asked in turn, until one has something. A question that the
         source does not answer at all is FAILED with the reason `not_served`, one that needs a key that is not
-        there with `no_key`. One that is REFUSED is no failure of the source. Raise BusError if the bus with
-        the limits fails.
+        there with `no_key`. One that is REFUSED is not a failure of the source. Raise BusError if the bus
+        with the limits fails.
         """
         endpoints = list(
             source.find_endpoints(question.kind, question.asset, question.symbol, question.timeframe)
@@ -239,7 +227,7 @@ class SourceClient:
         """Return the answer of one endpoint, of its parts and pages, whatever the breaker says.
 
         Parts that the limits don't allow are left out; those before them are the answer. What came before a
-        failure is lost: half a series is none. Raise BusError as `ask` does.
+        failure is lost, because half a series is of no use. Raise BusError as `ask` does.
         """
         asked, found, asked_at, done = _Asked(source, endpoint, context), _Found(), time.time(), 0
         parts = split_question(endpoint, question, datetime.fromtimestamp(asked_at, UTC))
@@ -282,7 +270,6 @@ class SourceClient:
         return max(1, allowed)
 
     def _lacks_key(self, source: MarketSource) -> bool:
-        """Return True if a source needs a key and there is none."""
         return bool(source.auth.env) and not source.auth.optional and not self.keys.get(source.name)
 
     async def _ask_part(self, asked: _Asked, part: Question) -> list[tuple[Page, bytes]]:
@@ -317,7 +304,7 @@ class SourceClient:
         raise _NoAnswerError(AnswerStatus.LIMITED, reason, min(waits))
 
     def _rotate_keys(self, source: MarketSource) -> list[ApiKey | None]:
-        """Return the keys of a source, first the one whose turn it is; one None for a source without."""
+        """Start with the key whose turn it is; return one None for a source without keys."""
         keys = self.keys.get(source.name, ())
         if not keys:
             return [None]
@@ -359,8 +346,8 @@ class SourceClient:
 
         Raise _NoAnswerError if the turn does not come within these seconds.
 
-        Requests to one source take turns in the order in which they came. Otherwise the next is whoever asks
-        the bus at the right moment, and one that has waited longer gives up.
+        Requests to one source take turns in the order in which they came. Otherwise the next is the request
+        that asks the bus at the right moment, and one that has waited longer gives up.
         """
         if within_sec <= 0:
             raise _NoAnswerError(AnswerStatus.LIMITED, NO_TIME)
@@ -408,7 +395,7 @@ class SourceClient:
     async def _fetch(
         self, asked: _Asked, request: SourceRequest, within_sec: float
     ) -> tuple[HttpResponse, str]:
-        """Send a request with its key; return what came, and in one word why it could not be read, or ""."""
+        """Return the response, and in one word why it could not be read, or ""."""
         source = asked.source
         try:
             reply = await self._http.fetch(
@@ -424,14 +411,13 @@ class SourceClient:
         return reply, ""
 
     def _report(self, asked: _Asked, sent: SentRequest) -> None:
-        """Call those who record requests."""
         for callback in (self._on_request, asked.context.on_request):
             if callback is not None:
                 callback(sent)
 
 
 def _require_same_host(source: MarketSource, request: SourceRequest) -> None:
-    """Raise _NoAnswerError if the address of a next page leads to another host: it would get the key.
+    """Raise _NoAnswerError if the address of a next page leads to another host, because it would get the key.
 
     It must begin as the address of the source does, letter by letter: what follows is put behind it again.
     """
@@ -491,7 +477,7 @@ async def _block(asked: _Asked, key: ApiKey | None, reason: str, sec: float) -> 
 def _find_pause(reply: HttpResponse) -> float | None:
     """Return for how many seconds a source wants no further request; None if it does not say that.
 
-    429 says so. 503 does if it has a time, which is that of a maintenance; else it is a failure.
+    429 says so. 503 does if it has a time, which is that of a maintenance; otherwise it is a failure.
     """
     asked_sec = reply.find_retry_after(MAX_RETRY_AFTER_SEC)
     if reply.status in _TOO_MANY and asked_sec is None:

@@ -24,7 +24,6 @@ class SourceHealth:
 
     Attributes:
         is_up: whether it answered last; None if it never did, and never failed often enough to be missed.
-        breaker: the state of its breaker.
         left: how many requests it still takes with all our keys, by the seconds of the window.
     """
 
@@ -51,7 +50,6 @@ async def read_health(
 
 
 async def _count_left(bus: Bus, source: MarketSource, keys: Sequence[ApiKey]) -> Mapping[int, int]:
-    """Return how many requests a source still takes, over all keys."""
     left: Counter[int] = Counter()
     limiter = SourceLimiter(bus, source.name)
     for key in keys or (None,):
@@ -62,7 +60,7 @@ async def _count_left(bus: Bus, source: MarketSource, keys: Sequence[ApiKey]) ->
 
 
 def _parse_state(raw: bytes | None) -> bool | None:
-    """Return whether a stored state says that a source is up; None if it says neither."""
+    """Return None if a stored state says neither up nor down."""
     try:
         state: Any = orjson.loads(raw or b"{}")
     except orjson.JSONDecodeError:

@@ -12,10 +12,8 @@ def read_keys(sources: Iterable[MarketSource], environ: Mapping[str, str]) -> di
     """Return the keys of those sources that have some, by the source's name.
 
     Several keys of one source are separated by commas, and their secrets stand in the same order. As with
-    every secret, `<NAME>_FILE` names a file with the value.
-
-    Raises:
-        Exit: code 2, when a file can't be read, or a source has more or fewer secrets than keys.
+    every secret, `<NAME>_FILE` names a file with the value. Raises Exit, code 2, when a file can't be read,
+    or a source has more or fewer secrets than keys.
     """
     found = {source.name: _read_keys_of(source, environ) for source in sources if source.auth.env}
     return {name: keys for name, keys in found.items() if keys}
@@ -35,5 +33,5 @@ def _read_keys_of(source: MarketSource, environ: Mapping[str, str]) -> tuple[Api
 
 
 def _split(text: str | None) -> list[str]:
-    """Return the values of a variable, which are separated by commas."""
+    """Split at commas."""
     return [each.strip() for each in (text or "").split(",") if each.strip()]

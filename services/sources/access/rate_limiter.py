@@ -24,14 +24,13 @@ Windows = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Say whether a request may be sent now, and else after how many seconds, and why not."""
+    """Say whether a request may be sent now, otherwise after how many seconds, and why not."""
 
     wait_sec: float = 0.0
     why: str = ""
 
     @property
     def is_granted(self) -> bool:
-        """Return True if the request may be sent."""
         return not self.why
 
 
@@ -49,7 +48,7 @@ class SourceLimiter:
         self._bus, self._source = bus, source
 
     async def take(self, key: ApiKey | None, windows: Windows) -> Permission:
-        """Take a request out of what the limits allow."""
+        """Grant a request, or say after how many seconds it is granted."""
         wait_sec = await self._use("take", key, 0, windows)
         return Permission(wait_sec, "limited" if wait_sec else "")
 
@@ -58,17 +57,16 @@ class SourceLimiter:
         return [max(0, int(left)) for left in await self._run("left", key, 0, windows)]
 
     async def block(self, key: ApiKey | None, sec: float, windows: Windows) -> None:
-        """Take no request for so many seconds, since the source asked for that."""
+        """Grant no request for so many seconds, because the source asked for that."""
         await self._use("block", key, max(SHORTEST_BLOCK_SEC, sec), windows)
 
     async def _use(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> float:
-        """Take or block, and return the seconds to wait."""
+        """Return the seconds to wait."""
         return float(await self._run(word, key, block_sec, windows)) / 1000
 
     async def _run(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> Any:
-        """Run `take_request.lua`."""
         keys = [source_account_key(account_name(self._source, key))]
-        if key is not None:  # who shows the limits finds the accounts of all keys there
+        if key is not None:  # the command that shows the limits finds the accounts of all keys there
             keys.append(source_account_key(self._source))
         numbers = [number for window in windows for number in window]
         args: list[str | bytes | float] = [word, round(1000 * block_sec), *numbers]

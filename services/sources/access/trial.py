@@ -47,27 +47,25 @@ class Trial:
 
     @property
     def is_good(self) -> bool:
-        """Return True if there are records, and every row is one or has no value."""
+        """True if there are records, and every row is a record or has no value."""
         return self.answer.outcome is AnswerStatus.OK and not self.answer.misfits
 
 
 class _NoLimits:
-    """Lets every request pass: a person who tries a source sends a few."""
+    """Lets every request pass, because a person who tries a source sends a few."""
 
     async def take(self, _key: ApiKey | None, _windows: Windows) -> Permission:
-        """Let it pass."""
         return Permission()
 
     async def count_left(self, _key: ApiKey | None, windows: Windows) -> list[int]:
-        """Return that all that the source takes is left."""
         return [count for _, count in windows]
 
     async def block(self, _key: ApiKey | None, _sec: float, _windows: Windows) -> None:
-        """Forget it; the answer says it."""
+        """Do nothing, because the answer reports it."""
 
 
 def find_assets(source: MarketSource, symbol: str) -> tuple[AssetClass, ...]:
-    """Return the asset classes that a symbol may be of: those that name it, else by how it is spelled."""
+    """Return the asset classes that name a symbol, otherwise those that its spelling allows."""
     named = {
         asset
         for endpoint in source.serves.values()
@@ -109,7 +107,7 @@ def make_questions(
 
 
 def find_last_open(asset: AssetClass, now: datetime) -> datetime:
-    """Return the last time at which a class was traded: a short question about a weekend has no answer."""
+    """Return the last time at which a class was traded, because no source answers for a weekend."""
     session = get_session(DEFAULT_SESSIONS[asset])
     return now if session.is_open(now) else session.last_close(now)
 
@@ -126,7 +124,6 @@ def find_span(endpoint: Endpoint, timeframe: str) -> timedelta:
 
 
 def _find_example(source: MarketSource, endpoint: Endpoint, asset: AssetClass) -> str | None:
-    """Return a symbol of an asset class that an endpoint has; None if none is known."""
     rule = source.symbol_rule(endpoint, asset)
     known = (*EXAMPLES.get(asset, ()), *rule.names)
     return next((symbol for symbol in known if rule.spell(symbol) is not None), None)
@@ -141,8 +138,6 @@ async def ask_questions(
     """Ask one question after the other.
 
     Args:
-        source: the source.
-        keys: its keys, by its name.
         questions: the name of an endpoint, and the question to it.
         base_url: where to find the source instead of where its file says.
     """

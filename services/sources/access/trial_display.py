@@ -60,7 +60,6 @@ def _describe_record(record: Record) -> str:
 
 
 def encode_trial(trial: Trial) -> dict[str, Any]:
-    """Return a trial as a JSON object."""
     answer, question = trial.answer, trial.question
     return {
         "endpoint": trial.endpoint,

@@ -20,7 +20,6 @@ _thread: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
 
 
 async def run_large(is_large: bool, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-    """Return what `work` returns, done in the thread if it is large, else at once."""
     if not is_large:
         return work(*args, **named)
     return await asyncio.get_running_loop().run_in_executor(_thread, lambda: work(*args, **named))

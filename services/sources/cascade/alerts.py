@@ -63,7 +63,7 @@ class AlertSender:
 
 
 def find_pending(bus: str, stored: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, Event]]:
-    """Yield each pending event, with the field of its source; report what is no state or no event."""
+    """Yield the field of the source, too; report what is not a state or not an event."""
     for source, raw in stored.items():
         try:
             state: Any = orjson.loads(raw)

@@ -28,7 +28,6 @@ async def load_concurrently(
     running: Counter[str] = Counter()
 
     async def work() -> None:
-        """Load one series after the other until none waits."""
         while waiting:
             source = min(waiting, key=running.__getitem__)
             each = waiting[source].popleft()
@@ -54,7 +53,6 @@ async def retry_bus(
     """Return what `work` returns; while the bus fails, call it again after a pause.
 
     Args:
-        work: what is to be done.
         pause_sec: the time between two attempts.
         patience_sec: for how long after the first failure it is tried; then the BusError is raised.
         on_error: is called with each failure.

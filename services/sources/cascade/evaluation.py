@@ -45,18 +45,18 @@ class RecordClock:
 
     @property
     def now_ms(self) -> int:
-        """Return the time for the records in milliseconds."""
+        """Return the time of the records in epoch milliseconds."""
         return round(1000 * self.now)
 
     def to_wall(self, at_ms: int) -> float:
-        """Return when it will be that time, in epoch seconds of ours."""
+        """Return when the records' clock shows `at_ms`, in epoch seconds of ours."""
         return self.wall + (at_ms / 1000 - self.now) / self.speed
 
 
 def evaluate_answer(
     series: Series, session: Session, answer: SourceAnswer, clock: RecordClock
 ) -> SourceFinding:
-    """Return what came of asking a source: whether the records of its answer are right, and fresh."""
+    """Return whether the records of the answer are right, and fresh."""
     day_end = find_day_end(series, delay_sec=answer.delay_sec, is_utc=answer.is_utc_days)
     finding = SourceFinding(
         answer.source,
@@ -85,7 +85,6 @@ def evaluate_answer(
 def _evaluate_records(
     series: Series, session: Session, answer: SourceAnswer, clock: RecordClock, finding: SourceFinding
 ) -> SourceFinding:
-    """Return a finding with the records of an answer that count, and whether they are fresh."""
     finished = keep_finished(series, session, answer.records, clock.now_ms, finding.day_end)
     placed, off_grid = place_bars(series, session, finished)
     records, count = tuple(placed), len(placed) + off_grid
@@ -111,7 +110,7 @@ def _evaluate_records(
 
 
 def _find_misfits(answer: SourceAnswer) -> str | None:
-    """Return why an answer is wrong of which too many rows are no record, or None."""
+    """Return why an answer is rejected (too many rows are not records), or None."""
     wrong, rows = len(answer.misfits), len(answer.misfits) + len(answer.records)
     if wrong <= WRONG_SHARE * rows:
         return None

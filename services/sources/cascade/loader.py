@@ -135,8 +135,6 @@ class SeriesLoader:
     Args:
         client: asks the sources of the catalogue.
         store: keeps what all instances share.
-        catalog: the sources by name.
-        get_settings: returns the settings in force.
         now: the clock, in epoch seconds.
     """
 
@@ -166,7 +164,6 @@ class SeriesLoader:
         """Load a series once. Raise BusError.
 
         Args:
-            series: the series.
             forced: ask also sources that were late, empty or wrong lately.
             patience_sec: how long a request waits for its source's limits; by default as the settings say.
         """
@@ -174,7 +171,6 @@ class SeriesLoader:
         terms = _Terms(forced, usual_sec if patience_sec is None else patience_sec)
 
         async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
-            """Ask the sources in turn, and publish what came."""
             try:
                 load, clock = await self._ask_cascade(series, before, terms)
             except BaseException:
@@ -193,7 +189,6 @@ class SeriesLoader:
         terms = _Terms(forced=True, patience_sec=self._get_settings().load.patience_sec)
 
         async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
-            """Ask the source, and publish how it is."""
             if before.newest_ms is None:
                 return LoadResult(LoadOutcome.UNUSED, before)
             latest = replace(before, attempts={})  # what the source missed meanwhile is of no use
@@ -223,7 +218,6 @@ class SeriesLoader:
         """
 
         async def evaluate_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
-            """Evaluate the minute by what is known of the series, and publish it."""
             if await CircuitBreaker(self.store.bus, answer.source).is_paused():
                 return LoadResult(LoadOutcome.UNUSED, before)
             finding, clock = await self._evaluate_streamed(series, answer)
@@ -243,7 +237,7 @@ class SeriesLoader:
     async def _run_claimed(
         self, series: Series, work: Callable[[Claim, SeriesState], Awaitable[LoadResult]]
     ) -> LoadResult:
-        """Return the result of `work`, as `_run_under_claim` does; of an error of ours the outcome ERROR."""
+        """Return the outcome ERROR for an error of ours."""
         try:
             result = await self._run_under_claim(series, work)
         except BusError:
@@ -258,7 +252,6 @@ class SeriesLoader:
         return result
 
     def _report_error(self, series: Series, source: str, error: Exception) -> None:
-        """Log an error of ours, unless the series had one of that type."""
         known = self._errors.setdefault(series.id, set())
         if type(error) not in known:
             known.add(type(error))
@@ -300,9 +293,9 @@ class SeriesLoader:
             self._replay = wanted
 
     async def find_session(self, code: str) -> Session:
-        """Return the session of a code; one without a break if there is none."""
-        # Loads that begin at once want the same calendar: it is computed once. And one at a time, since what
-        # keeps the warnings of its library away is not made for several threads.
+        """Return a session without a break if the code is unknown."""
+        # Loads that begin at once want the same calendar, so it is computed once. And one at a time,
+        # since what keeps the warnings of its library away is not made for several threads.
         async with self._opening:
             if code not in self._sessions:
                 try:  # computing an exchange's calendar takes up to a second
@@ -319,11 +312,9 @@ class SeriesLoader:
         return await read_health(self.store.bus, names, catalog, self._client.keys)
 
     def _find_source(self, name: str) -> MarketSource:
-        """Return a source of the catalogue, with the limits that the settings say."""
         return replace_limits(self._catalog[name], self._get_settings().limits)
 
     def forget(self, series: str) -> None:
-        """Forget the records of a series that is no longer loaded here."""
         for kept in (self._recent, self._untimed, self._errors, self._failed_loads):
             kept.pop(series, None)
         self.store.forget_requests(series)
@@ -353,7 +344,6 @@ class SeriesLoader:
         return Load(series, state, tuple(findings), choose_serving(findings), tuple(terms.sent)), clock
 
     async def _read_clock(self, series: Series, source: str) -> RecordClock:
-        """Return what time it is for a source's records: that of a recording, or ours."""
         wall = self._now()
         replay = self.replays.get(source)
         settings = self._get_settings().replay
@@ -383,7 +373,6 @@ class SeriesLoader:
     async def _ask_and_evaluate(
         self, series: Series, source: str, before: SeriesState, terms: _Terms, deadline: float
     ) -> tuple[SourceFinding, RecordClock]:
-        """Ask one source; return what its answer is worth, and the clock by which that was evaluated."""
         clock = await self._read_clock(series, source)
         if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
             return await self._read_stream(series, source, clock), clock
@@ -407,7 +396,7 @@ class SeriesLoader:
     def _date_quotes(self, series: Series, answer: SourceAnswer) -> SourceAnswer:
         """Return an answer without times in which a quote is as old as the first one with its values.
 
-        Such quotes have the time at which we asked. So the price of a pair that nobody trades any more, or
+        Such quotes have the time at which we asked. So the price of a pair that is not traded any more, or
         whose trading is halted, would be new each time.
         """
         known, records = self._untimed.setdefault(series.id, {}), list[Record]()
@@ -435,10 +424,10 @@ class SeriesLoader:
     async def _evaluate_streamed(
         self, series: Series, answer: SourceAnswer
     ) -> tuple[SourceFinding, RecordClock]:
-        """Return what a minute of a stream is worth, and the clock by which it is over."""
+        """Return what the minute is worth, and the clock by which it is over."""
         wall = self._now()
         end = (time_of(answer.records[0]) + series.length_ms) / 1000
-        # the source says that it is over: our clock may be a little behind that of the source
+        # the source says that it is over; our clock may be a little behind that of the source
         clock = RecordClock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
         finding = evaluate_answer(series, await self.find_session(series.session), answer, clock)
         return replace(finding, is_asked=False), clock
@@ -496,7 +485,7 @@ class SeriesLoader:
         )
 
     def _plan(self, load: Load, session: Session, clock: RecordClock) -> SeriesState:
-        """Return the state after a load, with when the series is loaded again."""
+        """Return the state after a load, with the time of the next load."""
         series, state = load.series, load.state
         loaded_ms = clock.now_ms if load.served else round(1000 * state.loaded_at)
         day_end = load.served.day_end if load.served else AT_CLOSE

@@ -86,7 +86,6 @@ class Series:
     """Hold what is loaded: the records of one kind of one symbol.
 
     Attributes:
-        session: the code of its session.
         sources: in the order in which they may serve.
         max_age_sec: how late the newest record may be, beyond its own length.
         every_sec: the time between two loads while the market is open; None: by the refresh alone.
@@ -109,12 +108,12 @@ class Series:
 
     @property
     def id(self) -> str:
-        """Return the name of the series: `SPY:bars:1m`, `EUR/USD:quotes`."""
+        """The name of the series: `SPY:bars:1m`, `EUR/USD:quotes`."""
         return ":".join(filter(None, (self.symbol, self.kind, self.timeframe)))
 
     @property
     def length_ms(self) -> int:
-        """Return how long each record is; 0 for quotes and observations."""
+        """How long each record is; 0 for quotes and observations."""
         return 1000 * TIMEFRAME_SEC[self.timeframe] if self.timeframe else 0
 
 
@@ -128,7 +127,7 @@ def list_series(settings: SourcesSettings) -> tuple[Series, ...]:
 
 
 def _make_series(entry: SeriesEntry, symbol: str, fresh_sec: float) -> Series:
-    """Return the series of one symbol of an entry, with the defaults of its kind."""
+    """Use the defaults of the entry's kind."""
     timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
     age_sec = OBSERVATION_AGE_SEC if entry.kind is RecordKind.OBSERVATIONS else fresh_sec
     return Series(
@@ -164,7 +163,6 @@ def make_question(series: Series, session: Session, newest_ms: int | None, now_m
 
 
 def find_oldest(series: Series, session: Session, now_ms: int) -> int:
-    """Return the time from which on records are asked for."""
     oldest_ms = now_ms - round(series.history_days * DAY_MS)
     return _find_day_open(session, oldest_ms) if series.kind is RecordKind.BARS else oldest_ms
 
@@ -189,7 +187,7 @@ def _overlap_ms(series: Series) -> int:
 
 
 def time_of(record: Record) -> int:
-    """Return the time by which records are in order: a bar's open, a quote's time, a period's beginning."""
+    """Return the time by which records are sorted: a bar's open, a quote's time, a period's start."""
     return record.at_ms if isinstance(record, Quote) else record.start_ms
 
 
@@ -210,7 +208,7 @@ def find_day_end(series: Series, *, delay_sec: float | None = None, is_utc: bool
 def keep_finished(
     series: Series, session: Session, records: Sequence[Record], now_ms: int, day_end: DayEnd = AT_CLOSE
 ) -> list[Record]:
-    """Return the records without bars that are not over yet."""
+    """Leave out bars that are not over yet."""
     if series.kind is not RecordKind.BARS or not records:
         return list(records)
     return [record for record in records if find_end(series, session, time_of(record), day_end) <= now_ms]
@@ -219,9 +217,9 @@ def keep_finished(
 def place_bars(series: Series, session: Session, records: Sequence[Record]) -> tuple[list[Record], int]:
     """Return the records that the service bars can take, and how many of the others have a wrong time.
 
-    A wrong time is one within a trading day at which no bar of the timeframe begins: some sources end their
-    answer with the price of this moment, as a bar that begins now, and some count hours from midnight. What
-    begins while the market is closed is left out.
+    A wrong time is one within a trading day at which no bar of the timeframe begins, because some sources end
+    their answer with the price of this moment, as a bar that begins now, and some count hours from midnight.
+    What begins while the market is closed is left out.
     """
     timeframe = next((each for each in TIMEFRAMES if each == series.timeframe), None)
     if series.kind is not RecordKind.BARS or timeframe is None:
@@ -261,7 +259,6 @@ def find_fault(asset: AssetClass, records: Sequence[Record], now_ms: int) -> str
 
 
 def _find_fault_of(asset: AssetClass, record: Record, now_ms: int) -> str | None:
-    """Return why a record can't be right, or None."""
     if time_of(record) > now_ms + MAX_AHEAD_MS:
         return "a time that lies ahead"
     if isinstance(record, Bar):
@@ -270,7 +267,6 @@ def _find_fault_of(asset: AssetClass, record: Record, now_ms: int) -> str | None
 
 
 def _find_fault_of_bar(asset: AssetClass, bar: Bar) -> str | None:
-    """Return why a bar can't be right, or None."""
     if not bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
         return "a price outside of low and high"
     if bar.low <= 0 and asset is not AssetClass.COMMODITIES:
@@ -281,8 +277,8 @@ def _find_fault_of_bar(asset: AssetClass, bar: Bar) -> str | None:
 def _find_fault_of_quote(asset: AssetClass, quote: Quote) -> str | None:
     """Return why a quote can't be right, or None.
 
-    A commodity may cost less than nothing, and an option that nobody trades has the price 0. Where one side
-    is 0, nobody makes that side.
+    A commodity may cost less than nothing, and an option that is not traded has the price 0. Where one side
+    is 0, there is no offer on that side.
     """
     is_free = quote.price == 0 and asset is AssetClass.OPTIONS
     if quote.price <= 0 and not is_free and asset is not AssetClass.COMMODITIES:
@@ -313,7 +309,7 @@ def fresh_until(
     """Return until when a series is fresh whose newest record is of `newest_ms`; 0 without a record.
 
     `answered_ms` is when a source answered last: the freshness of observations counts from there, since
-    nobody knows when the next one is published.
+    it is unknown when the next one is published.
     """
     if newest_ms is None:
         return 0
@@ -331,7 +327,7 @@ def fresh_until(
 
 
 def _fresh_until_next(session: Session, end_ms: int, age_ms: int) -> int:
-    """Return until when a record that ended at `end_ms` is fresh; time while the market is closed is none.
+    """Return until when a record that ended at `end_ms` is fresh; closed hours of the market don't count.
 
     Neither is a lunch break.
     """

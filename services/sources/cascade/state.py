@@ -78,10 +78,9 @@ class SourceFinding:
 
     Attributes:
         reason: in one word or in the source's own; empty for FRESH.
-        records: those that count.
         newest_ms: the time of the newest of these records, or up to which a stream is complete.
         fresh_until: until when these records are fresh.
-        wait_sec: after how many seconds the source may be asked again; 0 if nobody says.
+        wait_sec: after how many seconds the source may be asked again; 0 if that is unknown.
         is_replay: whether the records were played from a recording.
         played_at: the time of the recording's clock; 0 for others.
         misfits: how many rows of the answer were no record.
@@ -185,7 +184,7 @@ _STORED: Final[TypeAdapter[SeriesState]] = TypeAdapter(SeriesState)
 
 
 def parse_series_state(raw: bytes | None) -> SeriesState:
-    """Return a stored state; `WAITING` itself if there is none, or it is no state."""
+    """Return `WAITING` itself if the state is missing or unusable."""
     try:
         return WAITING if raw is None else _STORED.validate_json(raw)
     except ValidationError:
@@ -198,9 +197,6 @@ def choose_next(
     """Return the source to ask next in this load, or None if there is none.
 
     Args:
-        series: the series.
-        state: what is known of it.
-        asked: the sources that were asked in this load.
         now: the time.
         forced: ask also those that are left out because of what they answered lately.
     """
@@ -216,15 +212,15 @@ def choose_next(
 
 
 def _is_left_out(attempt: Attempt, *, forced: bool) -> bool:
-    """Return True if a source is not asked before `retry_at`, whatever its limits and its breaker say."""
+    """Ignore limits and breaker: return True if a source is not asked before `retry_at` in any case."""
     return attempt.verdict is SourceVerdict.FRESH or (attempt.verdict in _SLOWER and not forced)
 
 
 def find_known_until(state: SeriesState, source: str) -> int | None:
     """Return the time of the newest record that a source and the series both have; None before the first.
 
-    A source that comes back is asked for all since its own newest record: what it said last may be corrected
-    since, and what others served meanwhile does not tell that.
+    A source that comes back is asked for all since its own newest record, because what it said last may be
+    corrected since, and what others served meanwhile does not tell that.
     """
     attempt = state.attempts.get(source)
     if state.newest_ms is None or attempt is None or attempt.newest_ms is None:
@@ -249,7 +245,7 @@ def note_attempt(series: Series, before: Attempt | None, finding: SourceFinding)
 
 
 def choose_serving(findings: Sequence[SourceFinding]) -> SourceFinding | None:
-    """Return the finding that serves: the first fresh one, else that with the newest record, or None."""
+    """Return the first fresh finding, otherwise the one with the newest record, or None."""
     working = [finding for finding in findings if finding.verdict in _WORKING]
     fresh = (finding for finding in working if finding.verdict is SourceVerdict.FRESH)
     return next(fresh, None) or max(working, key=lambda each: each.newest_ms or 0, default=None)
@@ -290,7 +286,6 @@ def _may_serve(before: SeriesState, served: SourceFinding) -> bool:
 
 
 def _newest(before: SeriesState, served: SourceFinding) -> int | None:
-    """Return the time of the newest record of a series after a load."""
     times = [each for each in (before.newest_ms, served.newest_ms) if each is not None]
     return max(times, default=None)
 
@@ -308,12 +303,11 @@ def clean_reason(reason: str) -> str:
 
 
 def explain_sources(series: Series, state: SeriesState) -> str:
-    """Return what became of each source of the cascade that was asked, as `yahoo limited, tiingo no_key`."""
+    """Return what became of each source that was asked, as `yahoo limited, tiingo no_key`."""
     return _explain(state, series.sources)
 
 
 def _explain(state: SeriesState, sources: Sequence[str]) -> str:
-    """Return the last verdict on each of these sources, in words."""
     found = [(name, state.attempts.get(name)) for name in sources]
     return ", ".join(f"{name} {attempt.verdict}" for name, attempt in found if attempt is not None)
 
@@ -340,8 +334,6 @@ def plan_load(
     """Return the state with when the series is loaded again: not while its answer can't change.
 
     Args:
-        series: the series.
-        state: its state after a load.
         now: the time.
         next_record_at: when its next record can be there, if its market is closed and the answer is complete;
             else None.
@@ -363,7 +355,7 @@ def plan_load(
 
 
 def is_stream_wanted(series: Series, state: SeriesState, source: str, now: float) -> bool:
-    """Return True if the stream of a source may serve now: no source before it in the cascade is fresh."""
+    """Return True if the stream may serve now, because no source before it in the cascade is fresh."""
     if state.serving not in series.sources or now > state.fresh_until:
         return True
     return series.sources.index(source) <= series.sources.index(state.serving)
@@ -385,5 +377,5 @@ def is_stale(state: SeriesState, now: float) -> bool:
 
 
 def needs_refresh(state: SeriesState, now: float, older_than_sec: float) -> bool:
-    """Return True if the refresh loads a series: its answer is old, and could have changed."""
+    """Return True if the answer is old, and could have changed."""
     return now >= state.not_before and now - state.loaded_at >= older_than_sec

@@ -55,7 +55,7 @@ BUCKET_RECORDS: Final = 256
 MAX_BUCKET_BYTES: Final = 65_536
 REMEMBERED_SEC: Final = 90 * 86_400
 WITHIN_SEC: Final = 20.0
-"""The time limit of publishing: the first load of a series may have thousands of records."""
+"""The time limit of publishing, because the first load of a series may have thousands of records."""
 MOST_REFUSALS: Final = 5
 """How often in a row a source may say that it takes no more requests, though our own count has room."""
 MAX_STATE_BYTES: Final = 64 * 1024
@@ -112,8 +112,9 @@ class Load:
 class UnrecordedRequest:
     """Hold the fields of a request that was sent, and is not known to be recorded.
 
-    `loads` are the ids of the loads that were published with it, or not: nobody knows what a bus did that did
-    not answer. It is recorded if the last load of the series that was published is among them.
+    `loads` are the ids of the loads that were published with it, or not: a bus that did
+    not answer may have done either. It is recorded if the last load of the series that was published is among
+    them.
     """
 
     fields: bytes
@@ -135,8 +136,7 @@ class PublishResult:
 class SeriesStore:
     """Read and write what all instances share about series and sources.
 
-    Args:
-        get_bus: returns the bus of the market, and the key of a stream, as the truth in force names it.
+    `get_bus` returns the bus of the market, and the key of a stream, as the truth in force names it.
     """
 
     def __init__(self, get_bus: Callable[[], Bus], find_stream: Callable[[str], str] = str) -> None:
@@ -146,7 +146,6 @@ class SeriesStore:
 
     @property
     def bus(self) -> Bus:
-        """Return the bus of the market as it is now."""
         return self._get_bus()
 
     async def claim(self, series: str) -> tuple[Claim | None, float]:
@@ -159,11 +158,10 @@ class SeriesStore:
         return (claim if is_mine else None), wait_sec
 
     async def renew(self, claim: Claim) -> bool:
-        """Renew a claim; return False if it was lost."""
+        """Return False if the claim was lost."""
         return (await self._use_claim("renew", claim))[0]
 
     async def release(self, claim: Claim) -> None:
-        """Release a claim."""
         await self._use_or_keep("release", claim)
 
     async def _use_or_keep(self, word: str, claim: Claim) -> tuple[bool, float]:
@@ -206,11 +204,9 @@ class SeriesStore:
         self._keep(series.id, [UnrecordedRequest(encode_request(series, each)) for each in sent])
 
     def forget_requests(self, series: str) -> None:
-        """Forget the requests of a series that is no longer loaded here."""
         self._unrecorded.pop(series, None)
 
     def _keep(self, series: str, requests: list[UnrecordedRequest]) -> None:
-        """Keep requests of a series after those that are kept already."""
         if kept := [*self._unrecorded.get(series, ()), *requests][-MAX_UNRECORDED:]:
             self._unrecorded[series] = kept
 
@@ -224,7 +220,7 @@ class SeriesStore:
         requests += [UnrecordedRequest(encode_request(series, each)) for each in load.requests]
         try:
             result = await self._publish(claim, load, requests, keep, miss_after)
-        except BaseException:  # also if it was broken off: the bus may have done it or not
+        except BaseException:  # also if it was broken off, because the bus may have done it or not
             self._keep(series.id, [replace(each, loads=(*each.loads, load.id)) for each in requests])
             raise
         if result.is_lost:
@@ -287,12 +283,12 @@ class SeriesStore:
         return found
 
     async def drop(self, sources: Sequence[str], series: Sequence[str]) -> int:
-        """Forget sources and series that the truth does not name; return how many events are pending."""
+        """Delete sources and series that the truth does not name; return how many events are pending."""
         args: list[str | bytes | float] = [len(sources), *sources, *series]
         return int(await self.bus.script(DROP, [MARKET_SOURCES, MARKET_SERIES], args))
 
     async def read_refreshed(self) -> float | None:
-        """Return when the last refresh that was completed began, in epoch seconds; None if nobody knows."""
+        """Return when the last refresh that was completed began, in epoch seconds; None if unknown."""
         bus = self.bus
         raw = await bus.ask(bus.client.get(SOURCES_REFRESHED))
         try:
@@ -302,7 +298,7 @@ class SeriesStore:
         return at if 0 < at <= MAX_EPOCH_SEC else None
 
     async def write_refreshed(self, at: float) -> None:
-        """Store when a refresh began that is completed, in epoch seconds."""
+        """Store when a refresh began that is complete now, in epoch seconds."""
         bus = self.bus
         await bus.ask(bus.client.set(SOURCES_REFRESHED, format(at, ".3f")))
 
@@ -316,7 +312,7 @@ class SeriesStore:
 
 
 def _list_memory_args(load: Load) -> tuple[float, ...]:
-    """Return how the records of a load are remembered, as `publish_series.lua` takes it."""
+    """Return arguments of `publish_series.lua`: how the records of a load are remembered."""
     return load.remember_from_ms, find_bucket_ms(load.series), MAX_BUCKET_BYTES, REMEMBERED_SEC
 
 
@@ -340,12 +336,10 @@ def make_source_id(source: str) -> str:
 
 
 def _make_digest(data: bytes, size: int) -> str:
-    """Return a digest of so many bytes as text, as short as it can be."""
     return urlsafe_b64encode(hashlib.blake2b(data, digest_size=size).digest()).decode()
 
 
 def _decode(name: bytes) -> str:
-    """Return the name in a field."""
     return name.decode("utf-8", "surrogateescape")
 
 
@@ -363,7 +357,7 @@ def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRec
     """Yield the records in the order of time.
 
     A record is known by its time; a quote replaces the one before of its symbol. Where it came from is no
-    part of the digest: the same values from another source are no change.
+    part of the digest, because the same values from another source are not a change.
     """
     width_ms = find_bucket_ms(series)
     rank = series.sources.index(served.source) if served.source in series.sources else 0
@@ -386,7 +380,7 @@ def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRec
             str(at // width_ms) if width_ms else record.symbol,
             f"{at % width_ms if width_ms else max(0, at):x}",
             _make_digest(orjson.dumps(values), 6),
-            # as text, which is a copy: what orjson returns takes 8 kB each for as long as it is kept
+            # as text, which is a copy, because what orjson returns takes 8 kB each for as long as it is kept
             orjson.dumps([text for pair in fields.items() for text in pair]).decode(),
         )
 

@@ -39,7 +39,7 @@ class Page:
         outcome: OK also if only some rows fit.
         reason: why, in one word or in the source's own words; empty for OK.
         records: in the order of the document.
-        misfits: what is no record, the first hundred.
+        misfits: what is not a record, the first hundred.
         missing: how many rows have no value, as the source itself marks them.
         next_page: how to ask for more: a token, or an address; None on the last page.
     """
@@ -57,11 +57,9 @@ class SourceAnswer:
     """Hold what a source answered to a question.
 
     Attributes:
-        source: its name.
         outcome: OK if there are records.
         reason: why, in one word or in the source's own; empty for OK.
         records: bars and observations of the time that was asked for, oldest first, each once; quotes.
-        misfits: what of the answer is no record.
         missing: how many rows have no value, by the source's own word.
         asked_at: when the first request was sent, in epoch seconds.
         digest: the SHA-256 of all bodies, as hexadecimal digits; empty where none came.
@@ -95,11 +93,11 @@ class SourceAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """Hold one request and what came back, for whoever keeps account of them.
+    """Hold one request and what came back, for those who keep account of them.
 
     `url` has no key, `body` is as it came. `status` is 0 where nothing came. `outcome`, `reason` and the
-    number of `records` are what the body was read as. `is_replay` says that a recording was asked, and nobody
-    outside.
+    number of `records` are what the body was read as. `is_replay` says that a recording answered, and nothing
+    outside was asked.
     """
 
     source: str

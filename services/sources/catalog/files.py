@@ -38,5 +38,5 @@ def load_catalog(folder: Path = FOLDER) -> Mapping[str, MarketSource]:
 
 @cache
 def shipped_catalog() -> Mapping[str, MarketSource]:
-    """Return the sources that come with this program, loaded once."""
+    """Return the sources that this program brings, loaded once."""
     return load_catalog()

@@ -1,7 +1,7 @@
 """Read a source's document into records by the rules of its file. Pure.
 
-Everything that a source sends is hostile: what is no record becomes a `Misfit`, never an error, and what is
-no document at all a page that FAILED.
+Everything that a source sends is hostile: what is not a record becomes a `Misfit`, never an error, and what
+is no document at all a page that FAILED.
 """
 
 import csv
@@ -48,7 +48,7 @@ MAX_NEXT_PAGE: Final = 8_192
 MAX_REFUSAL_BYTES: Final = 65_536
 """How much of a document with an error's status is looked at."""
 QUESTION_STATUS: Final = frozenset({400, 404, 410, 422})
-"""The statuses of errors that are about one question, and not about whoever asks or the source."""
+"""The statuses of errors that are about one question, not about the asker or the source."""
 PLAN_STATUS: Final = frozenset({402, 403})
 """The statuses of questions that the plan of a key does not have; others it may well have."""
 SIGN_OUTCOMES: Final[Mapping[str, AnswerStatus]] = {
@@ -75,9 +75,7 @@ class NotThereError(Exception):
 class MisfitError(Exception):
     """A field is not what the source's file says.
 
-    Args:
-        problem: what is wrong.
-        values: the value of which that is said, if it is about one. It may be long, deep, or have the key.
+    `values` is the value that it is about, if there is one. It may be long, deep, or have the key.
     """
 
     def __init__(self, problem: str, *values: Any) -> None:
@@ -94,7 +92,7 @@ def read_page(
 ) -> Page:
     """Return what a document says in answer to a question. It never raises, whatever the document is.
 
-    `key` is hidden in what the page says: some sources repeat it in what they refuse.
+    `key` is hidden in what the page says, because some sources repeat it in what they refuse.
     """
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
     document, problem = _read_document(endpoint, body, key)
@@ -146,7 +144,7 @@ def read_refusal(
 def _find_sign(
     endpoint: Endpoint, paths: "_Paths", document: Any, names: Sequence[str], key: ApiKey | None
 ) -> Page | None:
-    """Return what the first of these signs says that a document has; None if it has none."""
+    """Return what the first sign says that the document has; None if it has none."""
     for name in names:
         outcome = SIGN_OUTCOMES[name]
         for path in getattr(endpoint.signs, name):
@@ -183,7 +181,7 @@ def parse_document(endpoint: Endpoint, body: bytes) -> Any:
         if (root := re.match(r"\w+", endpoint.records)) is not None and root[0] not in document:
             raise ValueError(f"no element {root[0]}")  # such as a page for people, with status 200
         return document
-    # not splitlines: that also splits at marks which nobody counted
+    # not splitlines, because that also splits at marks that were not counted
     lines = body.decode("utf-8-sig").split("\n")[endpoint.skip_lines :]
     names = endpoint.columns or None
     reader = csv.DictReader(lines, names, delimiter=endpoint.delimiter, restkey="", skipinitialspace=True)
@@ -225,7 +223,7 @@ class _Paths:
         self._spelled = {mark: orjson.dumps(text or "").decode()[1:-1] for mark, text in spelled.items()}
 
     def search(self, path: str, value: Any) -> Any:
-        """Return what a path finds in a value; None where it can't be followed."""
+        """Return None where the path can't be followed."""
         for mark, text in self._spelled.items():
             path = path.replace(mark, text)
         try:
@@ -254,7 +252,7 @@ def _find_rows(endpoint: Endpoint, paths: _Paths, document: Any) -> list[Any] | 
 
 
 def _find_columns(endpoint: Endpoint, paths: _Paths, found: Any) -> list[Any] | None:
-    """Return the rows of an object whose fields are lists; None if a field that is needed is no list."""
+    """Return the rows of an object whose fields are lists; None if a field that is needed is not a list."""
     columns = {name: paths.search(rule.path, found) for name, rule in endpoint.fields.items()}
     lists = {name: each for name, each in columns.items() if isinstance(each, list)}
     if not REQUIRED_FIELDS[endpoint.kind] <= lists.keys():
@@ -268,7 +266,6 @@ def _find_columns(endpoint: Endpoint, paths: _Paths, found: Any) -> list[Any] | 
 def _read_rows(
     endpoint: Endpoint, paths: _Paths, question: Question, rows: Sequence[Any], key: ApiKey | None
 ) -> Page:
-    """Return the page with the records of the rows."""
     records: list[Record] = []
     misfits: list[Misfit] = []
     missing = 0
@@ -301,7 +298,6 @@ def _read_rows(
 
 
 def _find_values(endpoint: Endpoint, paths: _Paths, row: Any) -> dict[str, Any]:
-    """Return what stands in a row for each field; None where nothing does."""
     if endpoint.layout == "columns":
         return {name: row.get(name) for name in endpoint.fields}
     return {name: paths.search(rule.path, row) for name, rule in endpoint.fields.items()}
@@ -356,12 +352,12 @@ def read_time(value: Any, rule: FieldRule) -> int:
 
 
 def _read_epoch(value: Any, per_sec: int) -> int:
-    """Return a time in epoch milliseconds, given in units of which a second has `per_sec`.
+    """Return a time in epoch milliseconds, given in units; a second has `per_sec` of them.
 
-    Raise ValueError if it is no number.
+    Raise ValueError if it is not a number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(value)  # noqa: TRY004 - the caller takes whatever is no time for a misfit
+        raise ValueError(value)  # noqa: TRY004 - the caller takes whatever is not a time for a misfit
     if isinstance(value, int) or (isinstance(value, str) and value.lstrip("-").isdigit()):
         return int(str(value)[:24]) * 1000 // per_sec
     number = float(value)
@@ -371,7 +367,7 @@ def _read_epoch(value: Any, per_sec: int) -> int:
 
 
 def _parse_moment(text: str, form: str) -> datetime:
-    """Return a time in one of the forms that are no numbers. Raise ValueError."""
+    """Return a time in one of the forms that are not numbers. Raise ValueError."""
     if form == "iso":
         return datetime.fromisoformat(text)
     if form == "period":
@@ -396,7 +392,7 @@ def _parse_period(text: str) -> datetime:
 
 
 def _divide(number: float, divisor: float) -> float:
-    """Return a quotient. Raise MisfitError if there is none."""
+    """Return a quotient. Raise MisfitError if the divisor is 0."""
     if divisor == 0:
         raise MisfitError("divided by 0")
     return number / divisor
@@ -422,7 +418,7 @@ def _read_number(value: Any, thousands: str) -> float:
 def _shown(value: Any, key: ApiKey | None) -> str:
     """Return a value as a message may show it: its beginning, without the key.
 
-    Of a list or an object only the name is shown: it may be too deep for `repr`.
+    Of a list or an object only the name is shown, because it may be too deep for `repr`.
     """
     if isinstance(value, Mapping):
         return "an object"
@@ -437,7 +433,6 @@ def _shown(value: Any, key: ApiKey | None) -> str:
 
 
 def _make_bar(endpoint: Endpoint, question: Question, values: Mapping[str, Any]) -> Bar:
-    """Return the bar of a row."""
     start = values["start"]
     if endpoint.stamp == "close":
         start -= 1000 * TIMEFRAME_SEC[question.timeframe]
@@ -451,13 +446,13 @@ def _make_bar(endpoint: Endpoint, question: Question, values: Mapping[str, Any])
         values["low"],
         values["close"],
         volume=values.get("volume"),
-        vwap=values.get("vwap") or None,  # of a minute in which nobody traded it is 0
+        vwap=values.get("vwap") or None,  # of a minute without a trade it is 0
         trades=None if trades is None else int(trades),
     )
 
 
 def _make_quote(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Quote:
-    """Return the quote of a row; one without a time has that of the question's end."""
+    """Give a quote without a time that of the question's end."""
     named = {
         name: value for name, value in values.items() if name not in ("symbol", "at") and value is not None
     }
@@ -470,7 +465,6 @@ def _make_quote(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Q
 
 
 def _make_observation(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Observation:
-    """Return the observation of a row."""
     return Observation(question.symbol, values["start"], values["value"])
 
 

@@ -24,8 +24,8 @@ KEY_MARK: Final = "\x00key\x00"
 class Question:
     """Hold what is to be asked: records of one kind for a symbol, from `start` up to `end` (UTC).
 
-    `timeframe` is that of bars, else empty. `known_until` is the time of the newest record that is known:
-    what is older is asked for again, since it may be corrected. None asks for the history.
+    `timeframe` is that of bars, otherwise empty. `known_until` is the time of the newest record that is
+    known: what is older is asked for again, since it may be corrected. None asks for the history.
     """
 
     symbol: str
@@ -48,7 +48,7 @@ class ApiKey:
 def hide_key(text: str, key: ApiKey | None) -> str:
     """Return a text without the key and its secret, as they are or as an address has them.
 
-    Hide them before you cut a text: nothing would find a part of a key.
+    Hide them before you cut a text, because nothing would find a part of a key.
     """
     for secret in () if key is None else (key.key, key.secret):
         if secret:
@@ -97,7 +97,7 @@ class SourceRequest:
         return urlunsplit((*parts[:3], query, ""))
 
     def describe(self) -> str:
-        """Return the address as people may see it, without the key."""
+        """Return the address for people, without the key."""
         query = urlencode(self.params)
         return (
             (f"{self.url}?{query}" if query else self.url)
@@ -110,7 +110,6 @@ class _TemplateFormatter(Formatter):
     """Fill templates: a time's format is one of a field's formats, or a pattern of strftime."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
-        """Return a value as text."""
         if not isinstance(value, datetime):
             return str(super().format_field(value, format_spec))
         if format_spec in EPOCH_UNITS:
@@ -198,7 +197,6 @@ def split_question(endpoint: Endpoint, question: Question, now: datetime) -> lis
 
 
 def _find_start(endpoint: Endpoint, question: Question, now: datetime) -> datetime:
-    """Return from when on an endpoint is asked."""
     start = question.start
     if endpoint.revised_days is not None and question.known_until is not None:
         start = max(start, question.known_until - timedelta(days=endpoint.revised_days))
@@ -224,12 +222,11 @@ def _cut(endpoint: Endpoint, question: Question, start: datetime, end: datetime)
 
 
 def _fill(template: str, values: Mapping[str, Any]) -> str:
-    """Return a template with its placeholders filled."""
     return _FORMATTER.vformat(template, (), values)
 
 
 def _fill_all(value: Any, values: Mapping[str, Any]) -> Any:
-    """Return a JSON value in which every text is filled as a template."""
+    """Fill every text of a JSON value as a template."""
     if isinstance(value, str):
         return _fill(value, values)
     if isinstance(value, Mapping):
@@ -240,5 +237,4 @@ def _fill_all(value: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _quoted(value: Any, safe: str) -> Any:
-    """Return a text as it may stand in a path; times stay as they are."""
     return quote(value, safe=safe) if isinstance(value, str) else value

@@ -55,14 +55,14 @@ PATH_MARKS: Final = ("{symbol}", "{base}", "{quote}")
 
 
 class FilePart(BaseModel):
-    """A part of a source's file or of a recording: unknown keys are errors, and nothing changes."""
+    """A part of a source's file or of a recording: unknown keys are errors, and the values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @cache
 def compile_path(path: str) -> Any:
-    """Return a JMESPath expression, compiled once. Raise ValueError if it is none."""
+    """Return a JMESPath expression, compiled once. Raise ValueError if it is not valid."""
     try:
         return jmespath.compile(path)
     except JMESPathError as error:
@@ -70,7 +70,6 @@ def compile_path(path: str) -> Any:
 
 
 def _require_path(path: str) -> str:
-    """Return `path` if it is a JMESPath expression; otherwise raise ValueError."""
     path_of_one = path
     for mark in PATH_MARKS:
         path_of_one = path_of_one.replace(mark, "name")
@@ -79,7 +78,6 @@ def _require_path(path: str) -> str:
 
 
 def _require_template(text: str) -> str:
-    """Return `text` if it has no placeholder but the known ones; otherwise raise ValueError."""
     for _, name, _, conversion in Formatter().parse(text):
         if name is not None and (name not in PLACEHOLDERS or conversion is not None):
             raise ValueError(f"{{{name}}} is none of {', '.join(sorted(PLACEHOLDERS))}")
@@ -87,7 +85,6 @@ def _require_template(text: str) -> str:
 
 
 def _require_pattern(pattern: str) -> str:
-    """Return `pattern` if it is a regular expression; otherwise raise ValueError."""
     try:
         re.compile(pattern)
     except re.error as error:
@@ -96,7 +93,6 @@ def _require_pattern(pattern: str) -> str:
 
 
 def _require_zone(name: str) -> str:
-    """Return `name` if it is a time zone; otherwise raise ValueError."""
     try:
         ZoneInfo(name)
     except (OSError, ValueError) as error:
@@ -160,7 +156,7 @@ class Limits(FilePart):
     per_month: Count | None = None
 
     def windows(self) -> tuple[tuple[int, int], ...]:
-        """Return each limit as seconds and requests, the shortest window first."""
+        """Each limit as seconds and requests, the shortest window first."""
         named = {
             1: self.per_second,
             60: self.per_minute,
@@ -189,7 +185,7 @@ class SymbolRule(FilePart):
     """What our symbols must look like; others the source does not have."""
 
     def spell(self, symbol: str) -> str | None:
-        """Return the source's spelling of one of our symbols; None if it does not have it."""
+        """Return the source's spelling of our symbol; None if the source does not have it."""
         if symbol in self.names:
             return self.names[symbol]
         if self.only or (self.pattern and re.fullmatch(self.pattern, symbol) is None):
@@ -204,7 +200,7 @@ class SymbolRule(FilePart):
         return {"upper": text.upper(), "lower": text.lower()}.get(self.case, text)
 
     def split(self, symbol: str) -> tuple[str | None, str | None]:
-        """Return both parts of a pair, as the source spells them; None twice for anything else."""
+        """Return both parts of a pair in the source's spelling; None twice for anything else."""
         pair = PAIR.fullmatch(symbol)
         if pair is None:
             return None, None
@@ -239,7 +235,7 @@ class Paging(FilePart):
 
 
 class Signs(FilePart):
-    """How a document says that it is no answer: paths that then have a value. Looked for in this order."""
+    """How a document says that it is not an answer: paths that then have a value, tried in this order."""
 
     limited: tuple[Path, ...] = ()
     unknown: tuple[Path, ...] = ()
@@ -315,7 +311,6 @@ class Endpoint(FilePart):
 
     @property
     def size_limit(self) -> int:
-        """Return how many bytes an answer may have."""
         return self.max_bytes or _USUAL_BYTES[self.kind]
 
     @model_validator(mode="after")
@@ -376,7 +371,7 @@ class MarketSource(FilePart):
     docs: Annotated[tuple[str, ...], Field(min_length=1)]
     """The pages that describe the questions and the shape of the answers."""
     tried: Literal["never"] | str = "never"  # noqa: PYI051 - the word is part of what people read here
-    """When the real source was asked last by somebody with this file: a date, or `never`."""
+    """When the real source was last asked with this file: a date, or `never`."""
     terms: str = ""
     """What one should know before using it: a free plan or none, delays, a licence."""
     base_url: str
@@ -393,7 +388,7 @@ class MarketSource(FilePart):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        """Raise ValueError if the address is not https, a date is none, or a template needs a missing key."""
+        """Raise ValueError for an address without https, an invalid date, or a template without its key."""
         if not self.base_url.startswith("https://") or self.base_url.endswith("/"):
             raise ValueError("base_url: https://, without a / at its end")
         if self.tried != "never":
@@ -417,15 +412,12 @@ class MarketSource(FilePart):
                 yield endpoint
 
     def find_limits(self, *, has_key: bool) -> Limits:
-        """Return the limits for requests with a key, or without one."""
         return self.limits if has_key or self.limits_without_key is None else self.limits_without_key
 
     def symbol_rule(self, part: Endpoint | Stream, asset: AssetClass) -> SymbolRule:
-        """Return how an endpoint, or the stream, spells the symbols of a class."""
         return part.symbols.get(asset) or self.symbols.get(asset) or SymbolRule()
 
     def spell_streamed(self, asset: AssetClass, symbol: str) -> str | None:
-        """Return how the stream spells a symbol; None if there is no stream of it."""
         if self.stream is None or asset not in self.stream.assets:
             return None
         return self.symbol_rule(self.stream, asset).spell(symbol)

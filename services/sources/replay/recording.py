@@ -3,8 +3,8 @@
 A recording is JSON lines, compressed with gzip; docs/services/replay.md has every field. Its first line
 says where it comes from, and which reels it has: a reel is a stretch of time in which some symbols play.
 Each further line is a record, with the names of fields that the entries of streams have, and is known from
-its `known` on; a bar without one is known at its end. A line that is no record is counted and left out: one
-line must not silence a market.
+its `known` on; a bar without one is known at its end. A line that is not a record is counted and left out:
+one line must not silence a market.
 """
 
 import gzip
@@ -42,7 +42,7 @@ Text = Annotated[str, Field(max_length=200)]
 
 
 class RecordingError(Exception):
-    """A file is no recording that can be played; the message says why, and what to do."""
+    """A file can't be played as a recording; the message says why, and what to do."""
 
 
 class Origin(FilePart):
@@ -86,7 +86,7 @@ class _Row(FilePart):
 
 
 class _BarRow(_Row):
-    """A bar; `bid` and `ask` are those at its end, of which a quote is made."""
+    """A bar; `bid` and `ask` are those at its end, and make a quote."""
 
     kind: Literal["bars"]
     timeframe: str
@@ -125,7 +125,7 @@ _ROW: Final[TypeAdapter[_BarRow | _QuoteRow | _ObservationRow]] = TypeAdapter(
 
 
 class SeriesKey(NamedTuple):
-    """Name a series of a recording; `timeframe` is that of bars, else empty."""
+    """Name a series of a recording; `timeframe` is that of bars, otherwise empty."""
 
     kind: RecordKind
     symbol: str
@@ -134,7 +134,7 @@ class SeriesKey(NamedTuple):
 
 
 class _MisfitError(Exception):
-    """A line is no row; holds what is wrong."""
+    """A line is not a row; `str()` says why."""
 
     def __init__(self, field_name: str, why: str) -> None:
         super().__init__(why)
@@ -145,7 +145,7 @@ class _MisfitError(Exception):
 class _Series:
     """Hold the lines of a series as they stand in the file, by their start and the time when they were known.
 
-    Records are made when somebody asks, so that a recording takes about the room of its text.
+    Records are parsed on demand, so that a recording takes about as much memory as its text.
     """
 
     starts: "array[int]" = field(default_factory=lambda: array("q"))
@@ -168,10 +168,9 @@ class Recording:
     """Hold a recording.
 
     Attributes:
-        header: its first line.
         digest: the SHA-256 of its file, as hexadecimal digits.
         rows: how many records it has.
-        bad_rows: how many lines are none.
+        bad_rows: how many lines are not records.
         misfits: the first hundred of those.
     """
 
@@ -183,15 +182,12 @@ class Recording:
     _series: dict[SeriesKey, _Series] = field(repr=False)
 
     def find_reel(self, symbol: str) -> Reel | None:
-        """Return the reel of a symbol; None if it is not in the recording."""
         return next((reel for reel in self.header.reels if symbol in reel.symbols), None)
 
     def list_series(self) -> list[SeriesKey]:
-        """Return what can be asked, sorted."""
         return sorted(self._series)
 
     def has_series(self, key: SeriesKey) -> bool:
-        """Return True if the recording has a record of this series."""
         return key in self._series
 
     def find_lines(self, key: SeriesKey, start_ms: int, end_ms: int, clock_ms: int) -> list[bytes]:
@@ -216,12 +212,12 @@ class Recording:
 
 
 def to_ms(at: datetime) -> int:
-    """Return a time in epoch milliseconds."""
+    """Return epoch milliseconds."""
     return round(at.timestamp() * 1000)
 
 
 def read_recording(path: Path) -> Recording:
-    """Read a recording. Raise RecordingError if the file is none, or can't be read as a whole."""
+    """Read a recording. Raise RecordingError if the file is not a recording, or can't be read completely."""
     try:
         if not path.is_file():
             raise RecordingError(f"{path}: no such file")
@@ -236,7 +232,7 @@ def read_recording(path: Path) -> Recording:
 
 
 def parse_line(line: bytes) -> Record:
-    """Return the record of a line. Raise ValueError if it is none."""
+    """Return the record of a line. Raise ValueError if the line is not a record."""
     row = _ROW.validate_json(line)
     if isinstance(row, _BarRow):
         prices = (row.open, row.high, row.low, row.close)
@@ -288,7 +284,7 @@ class _Reader:
         return Recording(header, self._digest, self._rows, self._bad_rows, tuple(self._misfits), self._series)
 
     def _read_header(self) -> Header:
-        """Return the header. Raise RecordingError if it is none."""
+        """Return the header. Raise RecordingError if it is not valid."""
         line = self._stream.readline(MAX_HEADER_BYTES + 1)
         self._bytes += len(line)
         try:
@@ -309,11 +305,11 @@ class _Reader:
             if not is_rest:
                 number += 1
                 yield number, line
-            # what is left of a line that is too long is no line of its own
+            # what is left of a line that is too long is not a line of its own
             is_rest = not line.endswith(b"\n")
 
     def _add_row(self, line: bytes) -> None:
-        """Add the record of a line. Raise _MisfitError if it is none."""
+        """Add the record of a line. Raise _MisfitError if the line is not a record."""
         if len(line) > MAX_LINE_BYTES:
             raise _MisfitError("", f"more than {MAX_LINE_BYTES} bytes")
         try:
@@ -342,7 +338,6 @@ class _Reader:
 
 
 def _known_ms(row: _BarRow | _QuoteRow | _ObservationRow) -> int:
-    """Return when a row was known, in epoch milliseconds."""
     if row.known is not None:
         return row.known
     if isinstance(row, _BarRow):

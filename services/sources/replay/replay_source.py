@@ -63,11 +63,11 @@ class ReplayClock:
 
     @property
     def played_ms(self) -> int:
-        """Return how much of the recording was played until now, in milliseconds."""
+        """How much of the recording was played until now, in milliseconds."""
         return self.elapsed_ms + int(max(0, self.now_ms - self.begun_ms) * self.speed)
 
     def find_time(self, reel: Reel) -> int:
-        """Return what time it is in a reel, in epoch milliseconds: never after its end."""
+        """Return the time in a reel, in epoch milliseconds: never after its end."""
         return min(to_ms(reel.play_from) + self.played_ms, to_ms(reel.to))
 
 
@@ -76,7 +76,6 @@ class ReplaySource:
 
     Args:
         name: what the source is called in a cascade; several may play one recording.
-        recording: what is played.
         bus: the bus that has the clock, and the breaker of the source.
         speed: how many seconds are played in one.
         start: the time in one of the reels at which to begin, as ISO 8601; the others begin as much earlier
@@ -97,7 +96,7 @@ class ReplaySource:
         self._breaker = CircuitBreaker(bus, name)
 
     async def read_clock(self) -> ReplayClock:
-        """Return the clock, which begins to run now if nobody has asked before.
+        """Return the clock, which begins to run with the first call.
 
         Log a warning if another beginning makes it begin anew on a bus that has played already.
         """
@@ -156,11 +155,10 @@ class ReplaySource:
         return answer
 
     def _serves(self, question: Question) -> bool:
-        """Return True if the recording has the series of a question."""
         return any(map(self.recording.has_series, _find_keys(question)))
 
     def _find_records(self, question: Question, time_ms: int) -> tuple[list[bytes], tuple[Record, ...]]:
-        """Return the lines that answer a question, and their records."""
+        """Return the lines of the recording, too."""
         keys = _find_keys(question)
         if question.kind is RecordKind.QUOTES:
             found = [self.recording.find_last_line(key, time_ms) for key in keys]
@@ -174,7 +172,6 @@ class ReplaySource:
     def _make_request(
         self, question: Question, answer: SourceAnswer, body: bytes, took_sec: float
     ) -> SentRequest:
-        """Return what is kept of a question and its answer."""
         series = "/".join(filter(None, (question.kind, quote(question.symbol, safe=""), question.timeframe)))
         span = f"start={to_ms(question.start)}&end={to_ms(question.end)}"
         return SentRequest(
@@ -224,7 +221,6 @@ def move_question(question: Question, reel: Reel, time_ms: int, now_ms: int) -> 
 
 
 def _explain_empty(reel: Reel, time_ms: int) -> str:
-    """Return why a reel has nothing for a question."""
     return "the recording is over" if time_ms >= to_ms(reel.to) else "nothing of that time"
 
 
