@@ -63,7 +63,7 @@ def group_similar(titles: Sequence[str], similar: float) -> list[list[int]]:
 
 
 def normalize(title: str) -> str:
-    """Return a title as it is compared: NFKC, case-folded, only letters, digits and single spaces."""
+    """Return the form that is compared: NFKC, case-folded, only letters, digits and single spaces."""
     folded = unicodedata.normalize("NFKC", title).casefold()
     return " ".join("".join(each if each.isalnum() else " " for each in folded).split())
 
@@ -75,13 +75,13 @@ def shingles(text: str) -> frozenset[str]:
 
 
 def similarity(one: str, other: str) -> float:
-    """Return the Jaccard similarity of two texts: shingles in both, divided by shingles in either."""
+    """Return the Jaccard similarity: shingles in both texts, divided by shingles in either."""
     mine, others = shingles(one), shingles(other)
     return len(mine & others) / len(mine | others)
 
 
 def _find_root(roots: list[int], at: int) -> int:
-    """Return the root of position `at` in the union-find forest `roots`, and shorten its path there."""
+    """Return the root of position `at` in the union-find forest `roots`, and shorten its path."""
     while roots[at] != at:
         roots[at] = roots[roots[at]]
         at = roots[at]
@@ -115,11 +115,11 @@ class Story:
 
     @property
     def title(self) -> str:
-        """Return the title of the oldest note."""
+        """The title of the oldest note."""
         return self.titles[0]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the story as a JSON object of the digest's `stories` field."""
+        """Return an object of the digest's `stories` field."""
         found = {
             "id": self.id,
             "title": self.title,
@@ -153,7 +153,7 @@ class SummaryResult:
 
 
 def make_story(notes: Sequence[Note]) -> Story:
-    """Make one story of notes that are in order, oldest first."""
+    """The notes are in order, oldest first."""
     return Story(
         id=notes[0].id,
         titles=tuple(dict.fromkeys(note.title for note in notes)),
@@ -167,12 +167,12 @@ def make_story(notes: Sequence[Note]) -> Story:
 
 
 def rank_stories(stories: Iterable[Story], most: int) -> list[Story]:
-    """Return the `most` stories with the most items, in that order; equals keep their order."""
+    """Return the `most` stories with the most items; equals keep their order."""
     return sorted(stories, key=lambda story: -story.items)[:most]
 
 
 def add_summaries(stories: Sequence[Story], summaries: Sequence[str | None]) -> list[Story]:
-    """Return each story with its summary; stories beyond the last summary get None."""
+    """Set None for stories beyond the last summary."""
     given = [*summaries, *[None] * len(stories)]
     return [replace(story, summary=summary) for story, summary in zip(stories, given, strict=False)]
 
@@ -184,7 +184,6 @@ class Digest:
     Args:
         window: `begins-ends`, in epoch seconds.
         content: what the window holds besides its notes.
-        notes: the notes that were read back.
         stories: the stories to show. count: how many stories there are.
         summary_result: the result of asking a model for summaries; None if none was to be asked.
     """
@@ -252,13 +251,11 @@ class Digest:
             yield f"Without all summaries: {self.summary_result.why}"
 
     def _moves(self) -> list[PriceMove]:
-        """Return the MAX_MOVES strongest moves, the strongest first."""
         moves = sorted(self.content.moves, key=lambda move: (-abs(move.change), move.symbol))
         return moves[:MAX_MOVES]
 
 
 def _encode_move(move: PriceMove) -> dict[str, Any]:
-    """Return a price move as a JSON object of the digest's `moves` field."""
     return {
         "symbol": move.symbol,
         "change_pct": round(move.change, 3),
@@ -273,17 +270,15 @@ def _encode_move(move: PriceMove) -> dict[str, Any]:
 
 
 def _encode_outage(outage: Outage) -> dict[str, Any]:
-    """Return an outage as a JSON object of the digest's `unreachable` field."""
     return {"target": outage.target, "failed": outage.failed, "probes": outage.probes, "why": outage.why}
 
 
 def _most_common(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the MAX_NAMES most frequent names, the most frequent first."""
     return tuple(name for name, _ in Counter(names).most_common(MAX_NAMES))
 
 
 def _count_noun(count: int, what: str) -> str:
-    """Return a count with its noun in singular or plural, such as `1 story` or `2 stories`."""
+    """Return `1 story` or `2 stories`."""
     return (
         f"1 {what}"
         if count == 1
@@ -292,5 +287,5 @@ def _count_noun(count: int, what: str) -> str:
 
 
 def _format_time(epoch_sec: str) -> str:
-    """Return an epoch time as `YYYY-MM-DD HH:MM:SS` in UTC."""
+    """Return `YYYY-MM-DD HH:MM:SS` in UTC."""
     return datetime.fromtimestamp(int(epoch_sec), UTC).strftime("%Y-%m-%d %H:%M:%S")

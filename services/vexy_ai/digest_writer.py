@@ -197,6 +197,5 @@ class DigestWriter:
         return await self._summarizer.summarize(stories, store, settings.llm)
 
     def _get_store(self) -> NoteStore:
-        """Return the store of notes that the truth in force names."""
         point = notes_point(self._me.section)
         return NoteStore(self._me.bus(point.bus), point.key)

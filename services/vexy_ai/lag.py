@@ -37,7 +37,7 @@ class Rate:
         return self._count / max(1.0, over)
 
     def _forget(self, now: float) -> None:
-        """Remove the counts that are older than RATE_WINDOW_SEC at `now`."""
+        """Delete the counts that are older than RATE_WINDOW_SEC at `now`."""
         while self._done and self._done[0][0] < now - RATE_WINDOW_SEC:
             self._count -= self._done.popleft()[1]
 

@@ -42,7 +42,7 @@ INSTRUCTION: Final = (
 
 
 def make_request_body(model: str, story: Story) -> dict[str, Any]:
-    """Return the JSON body of a chat completion request that asks for a summary of a story."""
+    """Return the JSON of a chat completion request for a summary of the story."""
     return {
         "model": model,
         "messages": [
@@ -56,7 +56,7 @@ def make_request_body(model: str, story: Story) -> dict[str, Any]:
 
 
 def _story_data(story: Story) -> dict[str, Sequence[str]]:
-    """Return a story's first MAX_TITLES headlines, each cut to TITLE_LIMIT, and its feeds and tickers."""
+    """Return the first MAX_TITLES headlines, each cut to TITLE_LIMIT, and the feeds and tickers."""
     titles = [title[:TITLE_LIMIT] for title in story.titles[:MAX_TITLES]]
     return {"headlines": titles, "feeds": story.feeds, "tickers": story.tickers}
 
@@ -73,7 +73,7 @@ _SENTENCE: Final = re.compile(r"(?<=[.!?。！？])\s+")  # noqa: RUF001 - the e
 
 
 class BadAnswerError(Exception):
-    """An answer holds no usable summary; `str()` is the reason in one word."""
+    """An answer has no usable summary; `str()` is the reason in one word."""
 
 
 class _Part(BaseModel):
@@ -109,7 +109,7 @@ class _Summary(_Part):
 def parse_summary(body: bytes) -> str:
     """Return the summary in a response body: one or two sentences of plain text, at most 500 characters.
 
-    Raises BadAnswerError: `garbage` if the body is no JSON, `schema` if it is not of the expected form,
+    Raises BadAnswerError: `garbage` if the body is not JSON, `schema` if it is not of the expected form,
     `empty` if the summary has no letter.
     """
     try:
@@ -153,11 +153,10 @@ class ModelBreaker:
         self._until = 0.0
 
     def open_sec(self, now: float) -> float:
-        """Return for how many more seconds after `now` requests are blocked; 0 if one may be made."""
+        """Return for how many more seconds requests are blocked; 0 if one may be made."""
         return max(0.0, self._until - now)
 
     def record_success(self) -> None:
-        """Reset the failures and the pauses."""
         self._failures = self._pauses = 0
         self.reason = None
 
@@ -224,11 +223,9 @@ class Summarizer:
         return summaries, SummaryResult(made, why) if settings.stories else None
 
     async def aclose(self) -> None:
-        """Close every connection to the endpoint."""
         await self._http.aclose()
 
     async def _try_summary(self, story: Story, settings: LlmSettings) -> str | None:
-        """Return the model's summary of a story; after a failure, record the failure and return None."""
         try:
             found = await self._request_summary(story, settings)
         except SendError as error:

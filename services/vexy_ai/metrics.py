@@ -42,16 +42,13 @@ class VexyMetrics:
         self.rate.add(len(records), now)
 
     def count_failed(self, stream: str) -> None:
-        """Count one failed try to process an entry of a stream."""
         self._entries[stream, "failed"] += 1
 
     def count_dead(self, stream: str) -> None:
-        """Count a dead letter of a stream."""
         self._worked = True
         self._entries[stream, "dead"] += 1
 
     def count_claimed(self, stream: str) -> None:
-        """Count an abandoned entry of a stream that this instance claimed."""
         self._entries[stream, "taken_over"] += 1
 
     def count_trimmed(self, stream: str, count: int) -> None:
@@ -79,7 +76,6 @@ class VexyMetrics:
         return ", ".join(words)
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric with its current value."""
         yield Family(
             "marketswarm_vexy_ai_entries_total",
             "counter",
@@ -111,7 +107,6 @@ class VexyMetrics:
         yield gauge("marketswarm_vexy_ai_llm_paused", "1 while the model is left alone, else 0.", self.paused)
 
     def _collect_backlogs(self) -> Iterator[Family]:
-        """Yield the gauges of unread and pending entries and of the oldest wait, by stream."""
         backlogs = dict(self.backlogs)
         gauges = (
             ("unread", "Entries that nobody has taken yet; none when the server lost count.", "unread"),

@@ -32,7 +32,6 @@ class NoteStore:
 
     @property
     def keys(self) -> list[str]:
-        """Return the keys of the notes, of the known identities, and of the windows."""
         return [self.key, notes_seen_key(self.key), note_windows_key(self.key)]
 
     async def settle(

@@ -175,7 +175,7 @@ class Note:
 
 
 def parse_note(fields: Fields, window: str) -> Note | None:
-    """Return the note in the fields of a stream entry; None if it is no note of `window`."""
+    """Return the note in the fields of a stream entry; None if it is not a note of `window`."""
     if fields.get(b"kind") != b"note" or fields.get(b"window") != window.encode():
         return None
     return Note(
@@ -201,7 +201,7 @@ def parse_number_field(raw: bytes) -> float:
 
 
 def _parse_sentiment(raw: bytes) -> float:
-    """Return a sentiment limited to -1 to 1; 0 if `raw` is no finite number."""
+    """Return a sentiment limited to -1 to 1; 0 if `raw` is not a finite number."""
     try:
         return max(-1.0, min(1.0, parse_number_field(raw)))
     except ValueError:
@@ -209,7 +209,7 @@ def _parse_sentiment(raw: bytes) -> float:
 
 
 def _parse_names(raw: bytes) -> tuple[str, ...]:
-    """Return at most SHOWN_LIMIT names from a JSON array; an empty tuple if `raw` is no JSON array."""
+    """Return at most SHOWN_LIMIT names from a JSON array; an empty tuple if `raw` is not a JSON array."""
     try:
         found: Any = orjson.loads(raw[: 4 * TEXT_LIMIT])
     except orjson.JSONDecodeError:
@@ -218,7 +218,7 @@ def _parse_names(raw: bytes) -> tuple[str, ...]:
 
 
 def _text_only(found: Iterable[Any]) -> Iterable[str]:
-    """Return each text in `found`, made printable and cut to NAME_LIMIT; skip other values."""
+    """Make each text printable and cut it to NAME_LIMIT; skip other values."""
     return (printable_line(each)[:NAME_LIMIT] for each in found if isinstance(each, str))
 
 
@@ -235,7 +235,7 @@ def _short_text(fields: Fields, name: bytes) -> str:
 
 
 def _web_link(text: str) -> str:
-    """Return `text` if it is a web URL of at most LINK_LIMIT characters, else an empty text."""
+    """Return `text` if it is a web URL of at most LINK_LIMIT characters, otherwise an empty text."""
     try:
         scheme = urlsplit(text).scheme
     except ValueError:

@@ -1,7 +1,8 @@
 """Make a record of each entry: a note about an item, or what a window keeps of a bar or a probe. Pure.
 
-Anyone can write to a stream: an entry that is no valid bar or probe is an `UnusableError`, and trying again
-would not help. `settle.lua` writes the records; the content of a window is parsed here when it is read back.
+Anyone can write to a stream: an entry that is not a valid bar or probe is an `UnusableError`, and trying
+again would not help. `settle.lua` writes the records; the content of a window is parsed here when it is read
+back.
 """
 
 import re
@@ -27,7 +28,7 @@ HISTORY_SEC: Final = 3600.0
 
 
 class UnusableError(Exception):
-    """No record can be made of an entry; `str()` is the reason."""
+    """An entry can't become a record; `str()` is the reason."""
 
 
 def parse_bar(fields: Fields) -> tuple[str, bytes]:
@@ -90,7 +91,6 @@ class PriceMove:
 
     @property
     def change(self) -> float:
-        """Return the change from `open` to `close` in per cent."""
         return 100 * (self.close / self.open - 1)
 
 
@@ -118,7 +118,6 @@ class WindowContent:
     outages: tuple[Outage, ...] = ()
 
     def __bool__(self) -> bool:
-        """Return True if the window has notes, moves or failed probes."""
         return bool(self.notes or self.moves or self.outages)
 
 
@@ -148,7 +147,6 @@ def parse_window(fields: Mapping[bytes, bytes]) -> WindowContent:
 
 
 def _parse_move(symbol: str, stored: Mapping[str, Any]) -> PriceMove | None:
-    """Return the stored move of a symbol, or None if a number is missing, not finite or not plausible."""
     prices = {
         name: parse_number(stored.get(name), 0.0, MAX_PRICE) for name in ("open", "close", "high", "low")
     }
@@ -161,7 +159,6 @@ def _parse_move(symbol: str, stored: Mapping[str, Any]) -> PriceMove | None:
 
 
 def _parse_outage(target: str, stored: Mapping[str, Any]) -> Outage | None:
-    """Return the stored probes of a target, or None if a number is missing or not valid."""
     failed, probes, why = parse_count(stored.get("failed")), parse_count(stored.get("n")), stored.get("why")
     if failed is None or probes is None or not isinstance(why, str):
         return None
@@ -169,7 +166,6 @@ def _parse_outage(target: str, stored: Mapping[str, Any]) -> Outage | None:
 
 
 def _parse_object(raw: bytes) -> dict[str, Any]:
-    """Return the JSON object in `raw`; an empty dict if `raw` is no JSON object."""
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -187,7 +183,6 @@ class Record:
     """Hold the data to write for an entry: a note, an observation of a bar or a probe, or nothing.
 
     Args:
-        entry: the id of the entry.
         kind: whether a note, an observation of a bar or of a probe, or nothing is written.
         subject: the identity of the item, the symbol of the bar or the target of the probe.
         content: the note's fields as a JSON array, or the observation as a JSON object.

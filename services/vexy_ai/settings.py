@@ -144,8 +144,8 @@ def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
 def notes_point(section: Service) -> AccessPoint:
     """Return the access point of the notes.
 
-    This is the first `publish_to` whose key ends in `notes`, else the first that is not for dead letters,
-    else the default key on `market-redis`.
+    This is the first `publish_to` whose key ends in `notes`, otherwise the first that is not for dead
+    letters, else the default key on `market-redis`.
     """
     points = [point for point in section.access_points.publish_to if point.key.rpartition(":")[2] != DEAD]
     first = first_point(points, "market-redis", VEXY_NOTES)
@@ -153,11 +153,11 @@ def notes_point(section: Service) -> AccessPoint:
 
 
 def dead_letter_key(section: Service) -> str:
-    """Return the key for dead letters; each is written on the bus of the stream that its entry comes from."""
+    """Return the key; a dead letter is written on the bus of the stream that its entry comes from."""
     return point_like(section.access_points.publish_to, "market-redis", VEXY_DEAD).key
 
 
 def _kind(key: str) -> StreamKind:
-    """Return the kind that a key's last word names; ITEMS if it names none."""
+    """Return the kind that a key's last word names, otherwise ITEMS."""
     word = key.rpartition(":")[2]
     return StreamKind(word) if word in set(StreamKind) else StreamKind.ITEMS

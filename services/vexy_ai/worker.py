@@ -50,7 +50,7 @@ class VexyWorker:
     async def process_next(self, consumer: Consumer, streams: Mapping[str, InputStream]) -> None:
         """Settle the unsettled records, claim abandoned entries, read new entries, and process both."""
         settings = self._settings_now().settings
-        # what was read of a stream that is gone, or is no stream now, would stop all others
+        # what was read of a stream that is gone, or is not a stream now, would stop all others
         self._unsettled = [each for each in self._unsettled if each[0].key in streams]
         await self._settle(settings)
         await self._update_backlogs(consumer)
@@ -61,7 +61,6 @@ class VexyWorker:
             await self._process(consumer, stream, mine, settings)
 
     async def _update_backlogs(self, consumer: Consumer) -> None:
-        """Read the backlog of each stream into `backlogs`."""
         self.backlogs = {stream: self.backlogs.get(stream, Backlog()) for stream in consumer.streams}
         for stream, before in self.backlogs.items():
             async with self._me.waiting(BUS_SEC):
@@ -124,7 +123,6 @@ class VexyWorker:
         entries: Sequence[DeliveredEntry],
         settings: NoteSettings,
     ) -> None:
-        """Make records of a stream's entries and settle them, SETTLED_AT_ONCE at a time."""
         for at in range(0, len(entries), SETTLED_AT_ONCE):
             records = await self._make_records(consumer, stream, entries[at : at + SETTLED_AT_ONCE], settings)
             self._unsettled += [(stream, consumer, records)] if records else []
@@ -137,7 +135,7 @@ class VexyWorker:
         entries: Sequence[DeliveredEntry],
         settings: NoteSettings,
     ) -> list[Record]:
-        """Return a record for each entry of which one can be made.
+        """Return a record for each entry that can become one.
 
         An unusable entry becomes a dead letter; an entry that fails otherwise stays pending, to be tried
         again.
@@ -197,7 +195,6 @@ class VexyWorker:
             self._me.log.error("item.dead", stream=entry.stream, entry=entry.id.decode(), why=reason)
 
     def _get_lexicon(self, settings: NoteSettings) -> Lexicon:
-        """Return the lexicon of these settings; build a new one when the settings have changed."""
         if self._lexicon[0] is not settings:
             self._lexicon = settings, Lexicon(settings.symbols, settings.topics)
         return self._lexicon[1]
