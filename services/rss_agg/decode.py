@@ -49,7 +49,7 @@ CONTROL_CHARACTERS: Final = dict.fromkeys(
 
 
 def decode_text(body: bytes, content_type: str) -> str:
-    """Return the text of a document; control characters become spaces. No bytes make it fail."""
+    """Never fail; control characters become spaces."""
     return _decode(body, content_type).translate(CONTROL_CHARACTERS).strip()
 
 
@@ -84,12 +84,10 @@ def _decode(body: bytes, content_type: str) -> str:
 
 
 def _charset_in_xml(body: bytes) -> str:
-    """Return the charset in the XML declaration, in lower case; empty if there is none."""
     found = XML_ENCODING.match(body[:400])
     return found[1].decode("ascii").lower() if found else ""
 
 
 def _charset_in_http(content_type: str) -> str:
-    """Return the charset in a Content-Type, in lower case; empty if there is none."""
     found = HTTP_CHARSET.search(content_type)
     return found[1].lower() if found else ""

@@ -57,7 +57,7 @@ class Validators:
     modified: str = ""
 
     def to_headers(self) -> dict[str, str]:
-        """Return the headers of a conditional request, whose answer is 304 if nothing has changed."""
+        """Return the headers of a conditional request; its response is 304 if nothing has changed."""
         both = {"If-None-Match": self.etag, "If-Modified-Since": self.modified}
         return {name: value for name, value in both.items() if value}
 
@@ -66,12 +66,11 @@ NO_VALIDATORS: Final = Validators()
 
 
 def read_validators(headers: Mapping[str, str]) -> Validators:
-    """Return the validators in the headers of a response."""
     return Validators(_usable_value(headers.get("etag")), _usable_value(headers.get("last-modified")))
 
 
 def _usable_value(value: str | None) -> str:
-    """Return a header's value, stripped; empty if it is missing, too long, or not printable ASCII."""
+    """Strip a header's value; return an empty text if it is missing, too long, or not printable ASCII."""
     usable = value and len(value) <= VALIDATOR_LENGTH and value.isascii() and value.isprintable()
     return value.strip() if value and usable else ""
 
@@ -113,7 +112,7 @@ def redact_url(url: str) -> str:
 
 
 def hash_url(url: str) -> str:
-    """Return a hash of a URL, to be stored and compared: the URL itself may hold a secret."""
+    """Return a hash to store and compare, because the URL itself may be a secret."""
     return hashlib.sha256(url.encode("utf-8", "replace")).hexdigest()[:24]
 
 

@@ -23,7 +23,6 @@ class RssMetrics:
         self._items: Counter[str] = Counter()
 
     def count_reading(self, outcome: str, duration_sec: float) -> None:
-        """Count one reading of a feed by its outcome, and observe its duration."""
         self._readings[outcome] += 1
         self.duration.observe(duration_sec)
 
@@ -39,7 +38,6 @@ class RssMetrics:
                 self.lag.observe(max(0.0, now - datetime.fromisoformat(date).timestamp()))
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric with its current value."""
         yield Family(
             "marketswarm_rss_agg_items_total",
             "counter",

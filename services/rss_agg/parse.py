@@ -4,9 +4,9 @@ Every document is treated as hostile. feedparser reads RSS, Atom and RDF, and is
 Feed is short enough to be read here. This runs in a process of its own (`parse_process.py`), which is killed
 when a document takes too much time or memory.
 
-An item is identified by its id, else by its link, else by its text, within its feed: ids such as `1` are
-common, and no feed may publish its items as another's. A feed is identified by its *scope* (`store.py`),
-which stays when the feed gets a new name or a new address.
+An item is identified by its id, otherwise by its link, otherwise by its text, within its feed: ids such as
+`1` are common, and no feed may publish its items as another's. A feed is identified by its *scope*
+(`store.py`), which stays when the feed gets a new name or a new address.
 """
 
 import calendar
@@ -73,7 +73,7 @@ def text_to_line(value: Any, limit: int) -> str:
 
 
 def _make_printable(text: str) -> str:
-    """Return a text with valid, printable characters and single spaces."""
+    """Drop invalid characters, and leave single spaces."""
     valid = text.encode("utf-8", "replace").decode()
     if not valid.isprintable():
         valid = "".join(each if each.isprintable() else " " for each in valid)
@@ -81,7 +81,6 @@ def _make_printable(text: str) -> str:
 
 
 def _replace_tag(found: re.Match[str]) -> str:
-    """Return the text to put in place of a tag: nothing for an inline tag, a space for any other."""
     return "" if found[1] and found[1].lower() in INLINE_TAGS else " "
 
 
@@ -104,7 +103,7 @@ LONG_WHITESPACE: Final = re.compile(r"\s{50,}+")
 
 
 class NotAFeedError(Exception):
-    """The document is no feed, or must not be parsed; `str()` is the reason in one word."""
+    """The document is not a feed, or must not be parsed; `str()` is the reason in one word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +129,10 @@ def parse_entries(body: bytes, content_type: str, base_url: str) -> list[FeedEnt
 
     Args:
         body: the document, at most a few megabytes.
-        content_type: the Content-Type it came with.
-        base_url: its URL, for links that are relative to it.
+        base_url: the URL of the document, for links that are relative to it.
 
     Raises:
-        NotAFeedError: the document is no feed, or declares dangerous entities.
+        NotAFeedError: the document is not a feed, or declares dangerous entities.
     """
     text = LONG_WHITESPACE.sub("\n", decode_text(body, content_type))
     if text[:1] == "{":
@@ -188,7 +186,6 @@ def _parse_xml(text: str) -> Iterable[Mapping[str, Any]]:
 
 
 def _read_xml_entry(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return the id, link, title, summary and date of one entry that feedparser has parsed."""
     contents = entry.get("content") or [{}]
     # dict.get: feedparser's own `get` warns when one date stands in for another
     date = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")
@@ -217,7 +214,6 @@ def _parse_json(text: str) -> Iterable[Mapping[str, Any]]:
 
 
 def _read_json_entry(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the id, link, title, summary and date of one item of a JSON Feed."""
     entry_id = item.get("id")
     if isinstance(entry_id, int | float) and not isinstance(entry_id, bool):
         entry_id = str(entry_id)
@@ -239,12 +235,11 @@ def _read_json_entry(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _format_time(epoch_sec: float) -> str:
-    """Return an epoch time as ISO 8601 in UTC."""
     return datetime.fromtimestamp(epoch_sec, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _make_entry(raw: Mapping[str, Any], base_url: str) -> FeedEntry:
-    """Return the entry of raw values, as plain text of limited length; links become absolute."""
+    """Make plain text of limited length; links become absolute."""
     return FeedEntry(
         id=text_to_line(raw["id"], ID_LENGTH),
         link=_absolute_link(raw["link"], base_url),
@@ -255,7 +250,7 @@ def _make_entry(raw: Mapping[str, Any], base_url: str) -> FeedEntry:
 
 
 def _absolute_link(raw: Any, base_url: str) -> str:
-    """Return an absolute web URL; an empty text if `raw` is none."""
+    """Return an absolute web URL; an empty text if `raw` is not one."""
     if not isinstance(raw, str) or len(raw) > ID_LENGTH or not raw.strip():
         return ""
     try:
@@ -302,7 +297,7 @@ def _ambiguous_ids(entries: Iterable[FeedEntry]) -> set[str]:
 def _identity(entry: FeedEntry, *, trust_id: bool) -> tuple[str, ...]:
     """Return the words that identify an entry.
 
-    These are its id if `trust_id`, else its link, else its title and summary.
+    These are its id if `trust_id`, otherwise its link, otherwise its title and summary.
     """
     if entry.id and trust_id:
         return "id", entry.id
@@ -312,12 +307,10 @@ def _identity(entry: FeedEntry, *, trust_id: bool) -> tuple[str, ...]:
 
 
 def _digest(*words: str) -> str:
-    """Return the SHA-256 of some words, as 32 hexadecimal digits."""
     return hashlib.sha256("\0".join(words).encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _item_fields(feed: "Feed", item_id: str, entry: FeedEntry) -> dict[str, str]:
-    """Return the fields of an item's stream entry."""
     return {
         "id": item_id,
         "feed": feed.name,

@@ -52,14 +52,14 @@ class ParseProcess:
 
     @property
     def pid(self) -> int | None:
-        """Return the worker's process id; None while there is no worker."""
+        """The worker's process id; None while no worker runs."""
         return None if self._process is None else self._process.pid
 
     async def parse(self, body: bytes, content_type: str, base_url: str) -> list[FeedEntry]:
         """Return the entries of a document, as `parse_entries` does.
 
         Documents are parsed one after the other, each within PARSE_SEC, or START_SEC if the worker has to
-        start. A worker that fails is killed. Raises NotAFeedError if the document is no feed, or takes too
+        start. A worker that fails is killed. Raises NotAFeedError if the document is not a feed, or takes too
         much time or memory.
         """
         async with self._lock:
@@ -99,7 +99,7 @@ class ParseProcess:
         return answer
 
     async def _kill(self) -> None:
-        """Kill the worker, if there is one, and wait up to KILL_SEC for its end."""
+        """Kill the worker, if one runs, and wait up to KILL_SEC for its end."""
         process, self._process, self._is_busy = self._process, None, False
         if process is None:
             return
@@ -114,7 +114,7 @@ class ParseProcess:
 
 
 async def _start_worker() -> asyncio.subprocess.Process:
-    """Start a worker process with pipes, and without the agent's secrets in its environment."""
+    """Start a worker with pipes, and without the agent's secrets in its environment."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -135,7 +135,7 @@ MAX_CPU_SEC: Final = 30
 
 
 def main() -> None:
-    """Run the worker: answer the requests on stdin until stdin ends."""
+    """Answer the requests on stdin until stdin ends. Runs in the worker."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # what a library prints must not mix with the answers
     _limit_memory()
@@ -147,7 +147,7 @@ def main() -> None:
 
 
 def _read_request(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
-    """Return the head and the body of the next request; None at the end of the stream."""
+    """Return the head and the body; None at the end of the stream."""
     sizes = stream.read(REQUEST_SIZES.size)
     if len(sizes) < REQUEST_SIZES.size:
         return None
@@ -172,7 +172,7 @@ def _answer(head: dict[str, Any], body: bytes) -> bytes:
 
 
 def _limit_memory() -> None:
-    """Limit this process's address space to MEMORY_BYTES, if the system can."""
+    """Limit this process to MEMORY_BYTES of address space, if the system can."""
     with contextlib.suppress(ImportError, ValueError, OSError):  # not every system has these limits
         import resource  # noqa: PLC0415 - see above
 
@@ -180,7 +180,7 @@ def _limit_memory() -> None:
 
 
 def _limit_cpu_time() -> None:
-    """Limit the processor time of this process to MAX_CPU_SEC more, if the system can."""
+    """Limit this process to MAX_CPU_SEC more of processor time, if the system can."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # noqa: PLC0415 - see above
 

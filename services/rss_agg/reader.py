@@ -130,7 +130,7 @@ class FeedReader:
         )
 
     async def _parse_items(self, known: KnownFeed, body: bytes, response: FeedResponse) -> list[Item]:
-        """Return the items in a document, oldest first. Raises FeedError if it is no feed."""
+        """Return the items in a document, oldest first. Raises FeedError if it is not a feed."""
         try:
             entries = await self._parser.parse(body, response.content_type, response.url)
         except NotAFeedError as error:
@@ -301,7 +301,7 @@ class FeedDispatcher:
                 self._schedule.schedule(url, due_at)
 
     def _due_at(self, feed: Feed, state: FeedState, settings: RssSettings) -> float:
-        """Return when a feed is due next, in monotonic seconds; NEVER for a feed that is gone."""
+        """Return monotonic seconds; NEVER for a feed that is gone."""
         if state.gone_at:
             return NEVER
         every_sec = slow_down(settings.every_sec(feed), state.failures)
@@ -339,7 +339,7 @@ class FeedDispatcher:
         return True
 
     def rest_sec(self) -> float:
-        """Return for how many seconds there is nothing to start, unless a reading ends earlier."""
+        """Return how many seconds may pass before the next reading starts, unless one ends earlier."""
         now, settings = time.monotonic(), self._settings.settings
         if self.stalled is not None:
             return RETRY_SEC
@@ -351,7 +351,6 @@ class FeedDispatcher:
         return min(max(0.0, next_at - now), MAX_REST_SEC)
 
     def _host(self, url: str) -> str:
-        """Return `host:port` of the URL where a feed is now."""
         state = self.states.get(url)
         return host_and_port(state.moved_to if state and state.moved_to else resolve_url(url))
 
@@ -378,7 +377,7 @@ class FeedDispatcher:
             self._me.wake()
 
     def _reschedule(self, url: str, state: FeedState) -> None:
-        """Keep a feed's state and schedule its next reading, if this instance still reads it."""
+        """Schedule the next reading if this instance still reads the feed."""
         if url in self._known and url not in self._waiting_since:
             self._changed = self._changed or _shown(state) != _shown(self.states[url])
             self.states[url] = state
@@ -400,5 +399,4 @@ class FeedDispatcher:
 
 
 def _shown(state: FeedState) -> tuple[str, ...]:
-    """Return the parts of a state that beats and metrics show: status, error, new address."""
     return state.status, state.error, state.moved_to

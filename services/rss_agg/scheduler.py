@@ -26,7 +26,7 @@ NEVER: Final = float("inf")
 
 
 def phase_of(feed: str) -> float:
-    """Return the place of a feed in its period, from 0 to below 1, by a hash of its URL."""
+    """Return a feed's place in its period, from 0 to below 1, by a hash of its URL."""
     return int.from_bytes(hashlib.sha256(feed.encode("utf-8", "replace")).digest()[:6]) / 2**48
 
 
@@ -61,11 +61,10 @@ class FeedSchedule:
         self._due_at: dict[str, float] = {}
 
     def __contains__(self, feed: str) -> bool:
-        """Return True if the feed is scheduled."""
         return feed in self._due_at
 
     def schedule(self, feed: str, at: float) -> None:
-        """Set the time at which a feed is due."""
+        """Replace the feed's earlier time."""
         self._due_at[feed] = at
         heapq.heappush(self._heap, _Due(at, feed))
 
@@ -80,13 +79,12 @@ class FeedSchedule:
         return due
 
     def next_at(self) -> float:
-        """Return when the next feed is due; NEVER if none is scheduled."""
+        """Return NEVER if no feed is scheduled."""
         while self._heap and self._is_stale(self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0].at if self._heap else NEVER
 
     def keep_only(self, feeds: Iterable[str]) -> None:
-        """Remove all feeds that are not in `feeds`."""
         kept = set(feeds)
         self._due_at = {feed: at for feed, at in self._due_at.items() if feed in kept}
         self._heap = [_Due(at, feed) for feed, at in self._due_at.items()]
@@ -120,11 +118,9 @@ class HostQueues:
         self._waiting: OrderedDict[str, None] = OrderedDict()  # hosts with a queue, the next one first
 
     def __len__(self) -> int:
-        """Return the number of hosts that are kept."""
         return len(self._hosts)
 
     def enqueue(self, host: str, feed: str) -> None:
-        """Add a feed to its host's queue."""
         self._hosts.setdefault(host, _Host()).queue.append(feed)
         self._waiting.setdefault(host)
 
@@ -161,7 +157,7 @@ class HostQueues:
             }
 
     def next_at(self, now: float, host_at_once: int) -> float:
-        """Return when the first pause ends that a feed waits for; NEVER if none waits for a pause."""
+        """Return when the first pause ends that a feed waits for; NEVER if no feed waits for a pause."""
         pauses = (
             max(now, self._hosts[name].free_at)
             for name in self._waiting

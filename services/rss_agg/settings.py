@@ -22,11 +22,10 @@ WEB: Final = frozenset({"http", "https"})
 
 
 def _seconds(maximum: float, *, zero: bool = False) -> BeforeValidator:
-    """Return a validator for a number of seconds, above 0 (or 0 with `zero`) and at most `maximum`."""
+    """Accept a number of seconds, above 0 (or 0 with `zero`) and at most `maximum`."""
     wanted = "0 or more" if zero else "a positive number of"
 
     def check(value: Any) -> Any:
-        """Return `value` if it is valid; otherwise raise ValueError."""
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not number or value < 0 or (value == 0 and not zero):
             raise ValueError(f"{_shown(value)} is not {wanted} seconds")
@@ -38,10 +37,7 @@ def _seconds(maximum: float, *, zero: bool = False) -> BeforeValidator:
 
 
 def _whole_number(minimum: int, maximum: int) -> BeforeValidator:
-    """Return a validator for a whole number from `minimum` to `maximum`."""
-
     def check(value: Any) -> Any:
-        """Return `value` if it is valid; otherwise raise ValueError."""
         if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
             raise ValueError(f"{_shown(value)} is not a whole number from {minimum} to {maximum}")
         return value
@@ -50,12 +46,11 @@ def _whole_number(minimum: int, maximum: int) -> BeforeValidator:
 
 
 def _shown(value: Any) -> str:
-    """Return a number as text, and `this` for anything else: a text may be a secret in the wrong place."""
+    """Return a number as text, `this` for anything else, which may be a secret in the wrong place."""
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else "this"
 
 
 def _require_web_url(url: str) -> str:
-    """Return `url` if it is an HTTP or HTTPS URL or `env:NAME`; otherwise raise ValueError."""
     if url.startswith("env:"):
         return url  # a wrong name is a warning, not an error: see `RssSettings.find_warnings`
     try:
@@ -69,7 +64,6 @@ def _require_web_url(url: str) -> str:
 
 
 def _require_allowances(values: Any) -> Any:
-    """Return `values` if it is a list of hosts and networks; otherwise raise ValueError."""
     if not isinstance(values, list | tuple):
         raise ValueError("this is not a list of hosts and networks")  # noqa: TRY004 - pydantic takes no other
     for value in values:
@@ -102,7 +96,7 @@ class Feed(ServiceConfig):
 
     @property
     def is_secret(self) -> bool:
-        """Return True if the URL comes from the environment, and must not be logged, stored or shown."""
+        """True if the URL comes from the environment, and must not be logged, stored or shown."""
         return self.url.startswith("env:")
 
 
@@ -133,7 +127,6 @@ class ReadSettings(ServiceConfig):
 
     @property
     def allowances(self) -> tuple[Allowance, ...]:
-        """Return `allow_inside`, parsed."""
         return tuple(filter(None, map(parse_allowance, self.allow_inside)))
 
 
@@ -155,7 +148,6 @@ class RssSettings(ServiceConfig):
                 yield ("endpoints", number, "url"), f"{name} {NOT_FOR_FEEDS}"
 
     def every_sec(self, feed: Feed) -> float:
-        """Return the seconds between two reads of a feed."""
         return feed.every_sec or self.settings.poll_sec
 
     @model_validator(mode="after")

@@ -50,7 +50,6 @@ class FeedState:
         gone_at: when its server answered that it is gone for good.
         moved_to: where it has moved to for good; empty if it is where the truth has it.
         validators: what to send with the next request to the URL whose digest is `validators_of`.
-        body_digest: the digest of its last document.
         turn: how many readings of it were published, as text; two instances that read at once differ in it.
     """
 
@@ -67,7 +66,7 @@ class FeedState:
 
     @property
     def status(self) -> str:
-        """Return one word: `unread`, `gone`, `failing` or `well`."""
+        """One word: `unread`, `gone`, `failing` or `well`."""
         if not (self.read_at or self.gone_at):
             return "unread"
         if self.gone_at:
@@ -90,7 +89,7 @@ class FeedState:
         )
 
     def after_success(self, now: float) -> "FeedState":
-        """Return the state after a successful request at `now`; the validators and the digest stay."""
+        """Keep the validators and the digest."""
         return replace(self, read_at=now, not_before=0.0, failures=0, error="", gone_at=0.0)
 
     def to_fields(self, address: str) -> dict[str, str]:
@@ -117,12 +116,12 @@ def parse_feed_state(raw: Mapping[bytes, bytes], address: str, now: float) -> Fe
     """
 
     def text(name: str, max_length: int = 100) -> str:
-        """Return a field as text; empty if it is missing or too long."""
+        """Return an empty text if the field is missing or too long."""
         value = raw.get(name.encode(), b"").decode("utf-8", "replace")
         return value if len(value) <= max_length else ""
 
     def number(name: str, maximum: float) -> float:
-        """Return a field as a number from 0 to `maximum`; 0 if it is no finite number."""
+        """Return a number from 0 to `maximum`; 0 if the field is not a finite number."""
         try:
             value = float(text(name) or 0)
         except ValueError:
@@ -159,7 +158,7 @@ def count_by_status(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> C
 
 
 def all_fail(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> bool:
-    """Return True if there are feeds and none of them can be read."""
+    """Return False if the truth names no feed."""
     counts = count_by_status(feeds, states)
     return bool(feeds) and counts["failing"] + counts["gone"] == len(feeds)
 
@@ -181,7 +180,6 @@ def summarize(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> str | N
 
 
 def _list_some(names: Sequence[str], shown: int) -> str:
-    """Return the first `shown` names separated by commas, and how many more there are."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
@@ -207,12 +205,12 @@ def claim_by_url(url: str) -> str:
 
 
 def claim_by_url_and_name(feed: Feed) -> str:
-    """Return a hash of a feed's URL and name together: no other feed can claim it."""
+    """Return a hash that no other feed can claim."""
     return hash_url(f"both {feed.url} {feed.name}")
 
 
 def claim_by_name(name: str) -> str:
-    """Return a hash of a feed's name, by which the feed is recognised if its URL is new."""
+    """Return the hash by which a feed is recognised if its URL is new."""
     return hash_url(f"name {name}")
 
 
@@ -286,7 +284,7 @@ class FeedStore:
         self.bus, self.stream = bus, stream
 
     async def load_scopes(self, feeds: Sequence[Feed]) -> dict[str, str]:
-        """Return the scope of each feed, by its URL in the truth."""
+        """Return the scopes by the feeds' URLs in the truth."""
         claims = [claim for feed in feeds for claim in _claims(feed)]
         known: dict[str, str] = {}
         for start in range(0, len(claims), FEEDS_PER_STEP):
@@ -301,7 +299,6 @@ class FeedStore:
         return assign_scopes(feeds, known)
 
     async def load_states(self, feeds: Sequence[KnownFeed]) -> list[FeedState]:
-        """Return the state of each feed, in the order of `feeds`."""
         states: list[FeedState] = []
         for start in range(0, len(feeds), FEEDS_PER_STEP):
             batch = feeds[start : start + FEEDS_PER_STEP]
@@ -372,11 +369,9 @@ class FeedStore:
             pipe.set(self._scope_key(claim_by_url(moved_to)), known.scope, px=keep_ms, nx=True)
 
     def _seen_key(self, known: KnownFeed) -> str:
-        """Return the key of the feed's known items."""
         return feed_seen_key(self.stream, known.scope)
 
     def _state_key(self, known: KnownFeed) -> str:
-        """Return the key of the feed's state."""
         return feed_state_key(self.stream, known.scope)
 
     def _scope_key(self, claim: str) -> str:
@@ -385,7 +380,6 @@ class FeedStore:
 
 
 def _claims(feed: Feed) -> tuple[str, ...]:
-    """Return the three hashes under which a feed's scope is stored."""
     return claim_by_url_and_name(feed), claim_by_url(feed.url), claim_by_name(feed.name)
 
 
@@ -416,5 +410,4 @@ def _publish_args(
 
 
 def _flatten(fields: Mapping[str, str]) -> list[str]:
-    """Return the names and values of fields in one list, alternating."""
     return [text for pair in fields.items() for text in pair]
