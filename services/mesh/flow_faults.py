@@ -48,7 +48,7 @@ class FaultFinder:
     named: frozenset[str] = frozenset()
 
     def faults(self) -> list[FlowFault]:
-        """Return all faults, each once, at most MAX_FAULTS."""
+        """Return each fault once, at most MAX_FAULTS."""
         found = [self._with_proof(fault) for fault in find_unwritten_keys(self.graph.flows)]
         for one in self.graph.keys.values():
             found += self._find_writer_faults(one)

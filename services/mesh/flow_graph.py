@@ -1,7 +1,7 @@
 """Combine the keys of the truth, their readings and their rates into the current flow between services. Pure.
 
-A consumer group belongs to the reader whose settings name it, else to the reader of the same name, else to
-the only reader that is left if it is the only group that is left. Times are monotonic seconds.
+A consumer group belongs to the reader whose settings name it, otherwise to the reader of the same name,
+otherwise to the only reader that is left if it is the only group that is left. Times are monotonic seconds.
 """
 
 from collections import deque
@@ -28,7 +28,6 @@ class Rates:
         self._readings: dict[Hashable, deque[tuple[float, int]]] = {}
 
     def __len__(self) -> int:
-        """Return the number of readings that are kept, of all counts."""
         return sum(map(len, self._readings.values()))
 
     def record(self, what: Hashable, count: int | None, now: float, window_sec: float) -> float | None:
@@ -50,7 +49,7 @@ class Rates:
         return (count - first) / (now - since) if now > since else None
 
     def keep(self, known: Collection[Hashable]) -> None:
-        """Remove the readings of all counts that are not in `known`."""
+        """Delete the readings of all other counts."""
         self._readings = {what: found for what, found in self._readings.items() if what in known}
 
 
@@ -95,7 +94,6 @@ class FlowGraph:
 
 
 def named_groups(truth: Truth) -> dict[str, str]:
-    """Return the consumer groups that the settings of services name, by service."""
     found = {svc: one.settings.get("group") for svc, one in truth.services.items()}
     return {svc: group for svc, group in found.items() if isinstance(group, str)}
 
@@ -135,7 +133,7 @@ def build_graph(
 def assign_groups(
     readers: tuple[str, ...], named: Mapping[str, str], groups: tuple[ConsumerGroup, ...]
 ) -> dict[str, ConsumerGroup]:
-    """Return the consumer group of each reader that has one, by service."""
+    """Return by reader the consumer group of each reader that has one."""
     by_name = {group.name: group for group in groups}
     found = {svc: by_name[named.get(svc, svc)] for svc in readers if named.get(svc, svc) in by_name}
     rest = [group for group in groups if group not in found.values()]
@@ -170,7 +168,6 @@ def encode_flow(
 
 
 def _encode_key(one: KeyState) -> dict[str, Any]:
-    """Return a key as an object of `mesh:flow`, with what its kind has."""
     seen = one.seen
     found: dict[str, Any] = {"bus": one.key.bus, "key": one.key.name, "kind": seen.kind}
     if seen.kind == "channel":
@@ -188,7 +185,7 @@ def _encode_key(one: KeyState) -> dict[str, Any]:
 
 
 def _encode_edge(edge: Edge, graph: FlowGraph) -> dict[str, Any]:
-    """Return one service's use of a key as an object of `mesh:flow`, with its rate or group on a stream."""
+    """Return one service's use of a key, with its rate or its group on a stream."""
     one = graph.keys.get(edge.key)
     found: dict[str, Any] = {"svc": edge.svc, "does": edge.does, "bus": edge.key.bus, "key": edge.key.name}
     if one is None or one.seen.kind != "stream":
@@ -200,12 +197,10 @@ def _encode_edge(edge: Edge, graph: FlowGraph) -> dict[str, Any]:
 
 
 def _encode_group(group: ConsumerGroup, one: KeyState) -> dict[str, Any]:
-    """Return a consumer group as an object of `mesh:flow`, with its rate of reading."""
     found = asdict(group)
     found["oldest_sec"] = _round(group.oldest_sec)
     return found | {"rate": _round(one.read_rates.get(group.name))}
 
 
 def _round(value: float | None) -> float | None:
-    """Return a number with three decimals; None for None."""
     return None if value is None else round(value, 3)

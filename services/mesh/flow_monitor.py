@@ -65,7 +65,7 @@ def _listened_sec(topology: Topology, bus: str, now: float) -> float:
 
 
 def flow_key(me: Agent[CommonSettings]) -> AccessPoint:
-    """Return the access point (bus and key) of the flow that the truth names."""
+    """Return the bus and key of the flow in the truth in force."""
     return point_like(me.section.access_points.publish_to, "system-redis", MESH_FLOW)
 
 
@@ -119,7 +119,6 @@ class FlowMonitor:
         )
 
     async def _read_keys(self, keys: list[Key]) -> tuple[dict[Key, KeyReading], dict[str, str]]:
-        """Return the readings of keys, and the reason of each bus that did not answer."""
         away: dict[str, str] = {}
 
         async def read_bus(bus: str) -> dict[Key, KeyReading]:
@@ -176,5 +175,4 @@ class FlowMonitor:
 
 
 def _by_place(faults: list[FlowFault]) -> Mapping[tuple[str, Key, str], FlowFault]:
-    """Map each fault's kind, key and service to the fault."""
     return {(one.what, one.key, one.svc): one for one in faults}

@@ -79,7 +79,6 @@ async def read_keys(
 
 
 def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Return `names` in slices of KEYS_PER_STEP."""
     return (names[at : at + KEYS_PER_STEP] for at in range(0, len(names), KEYS_PER_STEP))
 
 
@@ -108,7 +107,6 @@ def age_sec(entry_id: bytes, at_ms: int) -> float | None:
 
 
 def _parse_group(found: Any, at_ms: int) -> ConsumerGroup:
-    """Return one consumer group from the script's answer; `at_ms` is the server's time."""
     name, consumers, pending, lag, read, delivered, unread, taken = found
     ages = [age for entry_id in (unread, taken) if (age := age_sec(entry_id, at_ms)) is not None]
     return ConsumerGroup(
@@ -122,5 +120,5 @@ def _parse_group(found: Any, at_ms: int) -> ConsumerGroup:
 
 
 def _known_number(number: int) -> int | None:
-    """Return the number, or None if it is negative: the server does not know it."""
+    """Return None for a negative number, which means that the server does not know it."""
     return None if number < 0 else int(number)

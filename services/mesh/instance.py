@@ -45,7 +45,7 @@ class RestartHistory:
         self.times.append(at)
 
     def in_last_hour(self, now: float) -> int:
-        """Return the number of restarts within the last hour before `now`, at most MAX_RESTART_TIMES."""
+        """Return at most MAX_RESTART_TIMES."""
         return sum(1 for at in self.times if now - at < HOUR_SEC)
 
     def detect_crash_loop(self, now: float) -> bool:
@@ -111,7 +111,7 @@ class Instance:
     def uptime_sec(self) -> float:
         """Return how many seconds it had run at its last beat.
 
-        This is by its own clock if its beats have a start time, else since its first beat here.
+        This is by its own clock if its beats have a start time, otherwise since its first beat here.
         """
         started = self.sender.started
         return max(0.0, self.last_ts - self.first_ts if started is None else self.last.ts - started)

@@ -44,7 +44,6 @@ class UnknownServices:
         self._reported_at: dict[str, float] = {}
 
     def __len__(self) -> int:
-        """Return the number of names that are kept."""
         return len(self._reported_at)
 
     def is_new(self, svc: str, now: float) -> bool:
@@ -69,7 +68,7 @@ class UnknownServices:
         return list(self._reported_at)[-MAX_SHOWN:]
 
     def _forget(self, now: float) -> None:
-        """Remove the names whose report is an hour old; the names are in the order of their reports."""
+        """Delete the names whose report is an hour old; they are in the order of their reports."""
         while self._reported_at:
             oldest = next(iter(self._reported_at))
             if now - self._reported_at[oldest] < REPORT_AGAIN_SEC:
@@ -98,7 +97,7 @@ class Subscription:
 class BeatListener:
     """Turn messages into changes of the topology, and collect the events that follow until they are written.
 
-    `malformed` and `oversized` count messages that are no beats, `counts` the events by kind.
+    `malformed` and `oversized` count messages that are not beats, `counts` the events by kind.
     """
 
     def __init__(self, me: Agent[CommonSettings], topology: Topology) -> None:
@@ -138,11 +137,11 @@ class BeatListener:
             self.events = [*self.events, *events][-MAX_EVENTS:]
 
     def requeue_events(self, events: list[MeshEvent]) -> None:
-        """Put back events that could not be written, before the events that were added meanwhile."""
+        """Put events that could not be written back in front."""
         self.events = [*events, *self.events][-MAX_EVENTS:]
 
     async def _listen(self, subscription: Subscription) -> None:
-        """Receive the messages of a subscription until cancelled, and reconnect when the bus fails."""
+        """Receive until cancelled, and reconnect when the bus fails."""
         bus = self._me.bus(subscription.bus)
         await subscribe(
             bus,
@@ -222,7 +221,6 @@ class BeatListener:
 
 
 def services_by_channel(truth: Truth) -> dict[tuple[str, bytes], str]:
-    """Map each bus and channel to the service that beats there, the healer's extra channels included."""
     known = {(one.bus, one.channel.encode()): one.svc for one in truth.watched()}
     own = {(truth.bus_of(svc), one.heartbeat.channel.encode()): svc for svc, one in truth.services.items()}
     return known | own

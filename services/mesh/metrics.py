@@ -26,7 +26,6 @@ class MeshMetrics:
         self._topology, self._listener, self._flow = topology, listener, flow
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric with its current value."""
         services = {svc: list(found.values()) for svc, found in list(self._topology.services.items())}
         yield _make_service_family(
             "instances",
@@ -71,7 +70,6 @@ class MeshMetrics:
         yield from self._collect_flow()
 
     def _collect_flow(self) -> Iterator[Family]:
-        """Yield the metrics of streams, of their readers' groups, and of faults in the flow."""
         graph, faults = self._flow.graph, self._flow.faults
         streams = [one for one in graph.keys.values() if one.seen.kind == "stream"] if graph else []
         yield _make_family(
@@ -118,17 +116,14 @@ class MeshMetrics:
 
 
 def _make_labels(one: KeyState) -> tuple[str, str]:
-    """Return the values of the labels KEY for a key: its bus and its name."""
     return one.key.bus, one.key.name
 
 
 def _make_service_family(name: str, text: str, values: Mapping[str, float]) -> Family:
-    """Return a gauge with one value for each service."""
     return _make_family(
         name, "gauge", text, ("svc",), [((svc,), float(value)) for svc, value in values.items()]
     )
 
 
 def _make_family(name: str, kind: Kind, text: str, labels: tuple[str, ...], values: list[Value]) -> Family:
-    """Return a metric family of mesh; `name` gets the prefix `marketswarm_mesh_`."""
     return Family(f"marketswarm_mesh_{name}", kind, text, values, labels=labels)

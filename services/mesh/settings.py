@@ -48,7 +48,6 @@ class FlowSettings(ServiceConfig):
         return key not in self.expect_sec and any(fnmatchcase(key, pattern) for pattern in self.quiet)
 
     def may_lack_group(self, key: str) -> bool:
-        """Return True if readers of this key may do without a consumer group."""
         return any(fnmatchcase(key, pattern) for pattern in self.no_group)
 
 

@@ -100,7 +100,7 @@ def restore_topology(
 
 
 def _encode_departed(one: Departed, now: float, wall: float) -> dict[str, Any]:
-    """Return an instance that left as an object of `mesh:topology`."""
+    """Return an object of `mesh:topology` for an instance that left."""
     return {
         "boot": one.boot,
         "ts": round(one.ts, 3),
@@ -111,7 +111,7 @@ def _encode_departed(one: Departed, now: float, wall: float) -> dict[str, Any]:
 
 
 def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) -> Instance | None:
-    """Return a stored instance, or None if it is invalid; its last beat is parsed like any beat."""
+    """Return None if the stored instance is invalid; its last beat is parsed like any beat."""
     found = _dict(stored)
     last_ts, first_ts = found.get("last_ts"), parse_epoch(found.get("first_ts"))
     plain = {key: found[key] for key in BEAT_KEYS if isinstance(found.get(key), (str, *Number))}
@@ -125,7 +125,6 @@ def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) ->
 
 
 def _parse_departed(stored: Any, now: float, wall: float) -> Departed | None:
-    """Return a stored instance that left, or None if it is invalid."""
     found = _dict(stored)
     boot, ts, history = found.get("boot"), parse_epoch(found.get("ts")), _parse_history(found, now, wall)
     if not isinstance(boot, str) or ts is None or history is None:
@@ -134,7 +133,6 @@ def _parse_departed(stored: Any, now: float, wall: float) -> Departed | None:
 
 
 def _parse_history(found: Mapping[str, Any], now: float, wall: float) -> RestartHistory | None:
-    """Return the restart history in a stored instance, or None if its count is invalid."""
     restarts = parse_count(found.get("restarts"))
     if restarts is None or restarts > MAX_RESTARTS:
         return None
@@ -145,7 +143,7 @@ def _parse_history(found: Mapping[str, Any], now: float, wall: float) -> Restart
 
 
 def _parse_object(raw: bytes | None) -> dict[str, Any]:
-    """Return the JSON object in `raw`; an empty dict if it is missing, over MAX_BYTES, or no JSON object."""
+    """Return an empty dict if `raw` is missing, over MAX_BYTES, or not a JSON object."""
     if raw is None or len(raw) > MAX_BYTES:
         return {}
     try:
@@ -155,22 +153,20 @@ def _parse_object(raw: bytes | None) -> dict[str, Any]:
 
 
 def _dict(value: Any) -> dict[str, Any]:
-    """Return `value` if it is a dict, else an empty dict."""
     return value if isinstance(value, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:
-    """Return `value` if it is a list, else an empty list."""
     return value if isinstance(value, list) else []
 
 
 def topology_key(me: Agent[CommonSettings]) -> AccessPoint:
-    """Return the access point (bus and key) of the topology that the truth names."""
+    """Return the bus and key of the topology in the truth in force."""
     return point_like(me.section.access_points.publish_to, "system-redis", MESH_TOPOLOGY)
 
 
 def events_key(me: Agent[CommonSettings]) -> AccessPoint:
-    """Return the access point (bus and key) of the events that the truth names."""
+    """Return the bus and key of the events in the truth in force."""
     return point_like(me.section.access_points.publish_to, "system-redis", MESH_EVENTS)
 
 

@@ -36,7 +36,6 @@ class MeshEvent:
     more: dict[str, str] = field(default_factory=dict)
 
     def fields(self) -> dict[Any, Any]:
-        """Return the fields of the event's stream entry."""
         fields = {"event": self.event, "svc": self.svc, "boot": self.boot, "ts": f"{self.ts:.3f}"}
         return fields | ({} if self.rev is None else {"rev": str(self.rev)}) | self.more
 
@@ -56,7 +55,7 @@ class Convergence:
         self._early: dict[int, float] = {}
 
     def set_revision(self, rev: int | None, now: float) -> None:
-        """Record that mesh itself uses the revision `rev` since the monotonic time `now`."""
+        """Record since when (monotonic) mesh itself uses the revision `rev`."""
         if rev is None or rev == self._revision:
             return
         early = self._early.get(rev, now)
@@ -88,7 +87,7 @@ def count_concurrent(instances: Collection[Instance], now: float) -> int:
 
 
 def _count_concurrent_with(newest: Instance, others: Collection[Instance]) -> int:
-    """Return how many instances ran when `newest` joined, including it."""
+    """Count `newest`, too."""
     at = newest.joined_at
     return 1 + sum(1 for one in others if one is not newest and one.joined_at <= at < one.beat_at)
 
@@ -96,7 +95,7 @@ def _count_concurrent_with(newest: Instance, others: Collection[Instance]) -> in
 class ReplicaConflicts:
     """Detect services with more instances than the truth wants.
 
-    A killed instance stays in the topology until its timeout, beside its successor: that is no conflict. A
+    A killed instance stays in the topology until its timeout, beside its successor: that is not a conflict. A
     conflict is proved only when every instance has sent a beat after the last of them joined.
     """
 
@@ -104,7 +103,7 @@ class ReplicaConflicts:
         self.services_in_conflict: set[str] = set()
 
     def detect(self, svc: str, replicas: int, instances: Collection[Instance], now: float) -> int:
-        """Return the number of instances when a conflict of a service begins; else 0.
+        """Return the number of instances when a conflict of a service begins; otherwise 0.
 
         The conflict ends when there are at most `replicas` instances.
         """
@@ -133,8 +132,6 @@ class Topology:
 
     Args:
         timeout_of: the heartbeat timeout of a service, in seconds.
-        services: the instances by service, then by boot.
-        departed: the instances that left, by service.
         deaf: the buses that can't be heard now.
         heard_since: the monotonic time since when each bus has been heard without a gap.
         replicas: how many instances each service should have, if the truth names a number.
@@ -202,14 +199,14 @@ class Topology:
         return events
 
     def keep_services(self, services: Iterable[str]) -> None:
-        """Remove the instances of every service that is not in `services`."""
+        """Remove the instances of all other services."""
         known = set(services)
         self.services = {svc: found for svc, found in self.services.items() if svc in known}
         self.departed = {svc: gone for svc, gone in self.departed.items() if svc in known}
         self.conflicts.services_in_conflict &= known
 
     def mark_deaf(self, bus: str) -> None:
-        """Record that a bus can't be heard: its instances do not leave meanwhile."""
+        """Record that a bus can't be heard, so that its instances do not leave meanwhile."""
         self.deaf.add(bus)
 
     def mark_heard(self, bus: str, now: float) -> None:
@@ -226,7 +223,7 @@ class Topology:
                 one.heard_at = now
 
     def check_convergence(self, wall: float, now: float) -> list[MeshEvent]:
-        """Return one event when all instances show the revision that mesh uses; else an empty list."""
+        """Return one event when all instances show the revision that mesh uses, otherwise an empty list."""
         shown = {one.last.rev for one in self.instances() if one.last.rev is not None}
         if not self.convergence.check(shown, now):
             return []
@@ -243,15 +240,12 @@ class Topology:
             yield from list(found.values())
 
     def instances_of(self, svc: str) -> Mapping[str, Instance]:
-        """Return the instances of a service, by boot."""
         return self.services.get(svc, {})
 
     def add(self, one: Instance) -> None:
-        """Add an instance, or replace the one of the same service and boot."""
         self.services.setdefault(one.svc, {})[one.boot] = one
 
     def _drop(self, one: Instance) -> None:
-        """Remove an instance, and its service's entry if that is empty then."""
         found = self.services.get(one.svc, {})
         found.pop(one.boot, None)
         if not found:
@@ -308,7 +302,6 @@ class Topology:
         return min(after, key=lambda one: one.joined_at, default=None)
 
     def _detect_conflicts(self, now: float, wall: float) -> list[MeshEvent]:
-        """Return an event for each service whose conflict begins now."""
         events = []
         for svc, replicas in self.replicas.items():
             instances = self.instances_of(svc).values()
@@ -320,13 +313,11 @@ class Topology:
         return events
 
     def _record_skew(self, one: Instance) -> None:
-        """Add an instance to `skewed` if its clock has just turned out to be wrong."""
         if one.detect_skew():
             self.skewed.append((one.svc, round(one.skew_sec, 3)))
 
 
 def _succeed(new: Instance, history: RestartHistory, now: float, wall: float) -> list[MeshEvent]:
-    """Make `new` the successor of an instance, with its restart history; return the events."""
     new.history = history
     history.add(new.joined_at)
     events = [MeshEvent("restarted", new.svc, new.boot, wall, new.last.rev)]
@@ -334,6 +325,5 @@ def _succeed(new: Instance, history: RestartHistory, now: float, wall: float) ->
 
 
 def _crash_loop(one: Instance, now: float, wall: float) -> MeshEvent:
-    """Return the event that an instance is in a crash loop."""
     more = {"restarts_hour": str(one.history.in_last_hour(now))}
     return MeshEvent("crash_loop", one.svc, one.boot, wall, one.last.rev, more)
