@@ -39,9 +39,6 @@ class Backup:
     Attributes:
         file: the name of the dump, in the same folder.
         begun_at: when it was begun, in epoch seconds.
-        size: the bytes of the dump.
-        sha256: the SHA-256 of the dump.
-        schema: the version of the schema.
         server: the version of PostgreSQL.
         tables: the digest of each table that the schema of then had.
         timescaledb: the version of TimescaleDB in the database; None without it.
@@ -61,7 +58,6 @@ async def make_backup(url: str, folder: Path, now: float, programs: Path | None 
     """Save the database in `folder`, which is made if it is missing; return the manifest.
 
     Args:
-        url: the URL of the database.
         folder: the folder; only we may read it, and its files.
         now: the time, in epoch seconds, by which the files are named.
         programs: the folder of pg_dump; None for the one on PATH.
@@ -104,8 +100,7 @@ async def _dump(url: str, draft: Path, programs: Path | None) -> dict[str, Any]:
 async def _read_contents(connection: Any) -> dict[str, Any]:
     """Return what a manifest says of a database. If this is cancelled, close the connection.
 
-    Raises:
-        BackupError: the database has no schema yet.
+    Raises BackupError if the database has no schema yet.
     """
     try:
         version = await read_version(connection)
@@ -126,8 +121,7 @@ async def _read_contents(connection: Any) -> dict[str, Any]:
 def _opened_draft(draft: Path) -> Iterator[None]:
     """Make a draft that others see is being written, as long as this process lives; remove it in the end.
 
-    Raises:
-        BackupError: another process writes it.
+    Raises BackupError if another process writes it.
     """
     with draft.open("ab") as file:
         if not _try_lock(file):
@@ -152,7 +146,7 @@ def _try_lock(file: IO[bytes]) -> bool:
 def _remove_remains(folder: Path) -> None:
     """Remove what backups that were killed left: drafts, and dumps without a manifest.
 
-    What can't be removed stays: it is no reason to make no backup.
+    What can't be removed stays, because it is not a reason to make no backup.
     """
     stems = {match[1] for path in folder.iterdir() if (match := _REMAINS.fullmatch(path.name))}
     for stem in stems:
@@ -173,7 +167,7 @@ def _is_being_written(files: Iterable[Path]) -> bool:
 
 
 def list_backups(folder: Path) -> list[Backup]:
-    """Return the complete backups in a folder, the newest first; an unreadable manifest is left out."""
+    """Return the newest backup first; leave out one with an unreadable manifest."""
     found = []
     for path in sorted(folder.glob("archive-*.json"), reverse=True):
         if _NAME.fullmatch(path.name):
@@ -183,15 +177,13 @@ def list_backups(folder: Path) -> list[Backup]:
 
 
 def read_newest_backup(folder: Path) -> Backup | None:
-    """Return the newest complete backup in a folder; None if there is none."""
     return next((each for each in list_backups(folder) if (folder / each.file).exists()), None)
 
 
 def read_manifest(path: Path) -> Backup:
     """Return the manifest at `path`, or beside the dump at `path`.
 
-    Raises:
-        BackupError: there is no manifest, or it is not valid.
+    Raises BackupError if there is no manifest, or it is not valid.
     """
     path = path.with_suffix(".json")
     try:
@@ -215,7 +207,7 @@ def read_manifest(path: Path) -> Backup:
 
 
 def _parse_table_name(name: str) -> str:
-    """Return the name of a table in a manifest. Raise ValueError if it is no plain identifier."""
+    """Return the name of a table in a manifest. Raise ValueError if it is not a plain identifier."""
     if _TABLE_NAME.fullmatch(name) is None:
         raise ValueError("no name of a table")
     return name
@@ -231,8 +223,7 @@ def _parse_timescaledb(version: object) -> str | None:
 def remove_old_backups(folder: Path, before: float) -> list[str]:
     """Remove the backups begun before that time (epoch seconds), but not the newest; return their dumps.
 
-    Raises:
-        BackupError: a file can't be removed.
+    Raises BackupError if a file can't be removed.
     """
     removed = []
     for each in list_backups(folder)[1:]:
@@ -258,13 +249,12 @@ async def _snapshot(url: str) -> AsyncIterator[tuple[Any, str]]:
 
 
 def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _publish(folder: Path, draft: Path, made: Backup) -> None:
-    """Give a dump its name, then write its manifest, each in one step."""
+    """Give the dump its name, then write its manifest, each in one step."""
     draft.replace(folder / made.file)
     manifest = (folder / made.file).with_suffix(".json")
     new = manifest.with_suffix(".json.part")

@@ -143,10 +143,8 @@ def refused(
 def find_database(data: Path) -> tuple[str, Path | None]:
     """Return the URL of the database and the folder of its programs (None: those on PATH).
 
-    They come from the environment, else from the embedded fleet in the folder `data`.
-
-    Raises:
-        Exit: code 2, if neither names a database.
+    They come from the environment, otherwise from the embedded fleet in the folder `data`. Raises Exit, code
+    2, if neither names a database.
     """
     settings = read_settings(ArchiveEnvironment)
     if settings.database_url is not None:
@@ -186,7 +184,6 @@ async def _read_refused(data: Path, count: int) -> list[DeadLetter]:
 
 
 def _backup_folder(data: Path) -> Path:
-    """Return the folder of the service's backups."""
     return Path(os.environ.get("ARCHIVE_BACKUP_FOLDER") or data / _BACKUPS)
 
 
@@ -199,7 +196,6 @@ async def _export_all(
     until: datetime | None,
     symbols: Sequence[str],
 ) -> list[ExportedFile]:
-    """Write the files of a table; without a range, of all that it has."""
     async with open_connection(url, _EXPORT_SEC) as connection:
         found = await read_range(connection, table)
         if found is None:
@@ -211,7 +207,7 @@ async def _export_all(
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end; turn what it says is wrong into an exit with that message."""
+    """Turn an error of the work into an exit with its message."""
     try:
         return event_loop.run(work)
     except (BackupError, ExportError, ArchiveAwayError) as error:
@@ -219,7 +215,6 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _print_backup(sentence: str, made: Backup, *, as_json: bool) -> None:
-    """Print what was done, and how many rows each table has."""
     if as_json:
         tables = {table: each.rows for table, each in made.tables.items()}
         output.print_json({"file": made.file, "size": made.size, "sha256": made.sha256, "tables": tables})

@@ -107,10 +107,9 @@ async def list_changed_days(connection: Any, *, days: int, symbols: int) -> dict
     """Return the days whose correlations are to be computed, newest first, each with what it is made of then.
 
     These are the latest days and the last days of most symbols, and those that have correlations already, if
-    a bar has changed or come since of which they are made. Without a change it is empty.
+    a bar that they are made of has changed or come since. Without a change it is empty.
 
     Args:
-        connection: a connection of asyncpg.
         days: the number of days of one correlation.
         symbols: the number of symbols whose pairs are compared.
     """
@@ -124,8 +123,6 @@ async def compute_correlations(connection: Any, day: date, *, days: int, symbols
     Those of pairs that are compared no more are removed: they are of bars that have changed since.
 
     Args:
-        connection: a connection of asyncpg.
-        day: the trading day.
         days: the number of days of one correlation.
         symbols: the number of symbols whose pairs are compared, those with most daily bars first.
         made_of: what `list_changed_days` said of the day, to be remembered.
@@ -137,5 +134,5 @@ async def compute_correlations(connection: Any, day: date, *, days: int, symbols
 
 
 async def forget_expired_days(connection: Any) -> None:
-    """Forget of what the correlations were made that are no longer kept."""
+    """Delete the rows that say from what correlations were made, where those are no longer kept."""
     await connection.execute(_FORGET)

@@ -35,7 +35,7 @@ _AWAY: Final = (
     asyncpg.UndefinedTableError,  # the database was made anew, or an older one was restored
     asyncpg.UndefinedColumnError,
     asyncpg.DuplicateTableError,  # an instance of another release, which locks otherwise, made it as well
-    asyncpg.InsufficientPrivilegeError,  # until somebody grants it
+    asyncpg.InsufficientPrivilegeError,  # until it is granted
     asyncpg.InterfaceError,  # the connection was closed under us
     asyncpg.InternalClientError,
 )
@@ -76,15 +76,15 @@ class SchemaChangedError(ArchiveAwayError):
 
 
 class RefusedRowsError(Exception):
-    """PostgreSQL refuses rows by their content: the same rows will be refused again."""
+    """PostgreSQL refuses rows by their content, so the same rows will be refused again."""
 
 
 class MissingPartitionError(ArchiveAwayError):
-    """A row has no partition: somebody dropped it after we last read which there are."""
+    """A row has no partition, because it was dropped after we last read the partitions."""
 
 
 def describe_url(url: str) -> str:
-    """Return a URL without its user and password."""
+    """Return the URL without user and password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
@@ -118,10 +118,9 @@ class Database:
     """Hold a pool of connections to one database, which is opened when it is first needed.
 
     The schema is brought up to date before anything else uses the pool, and again when a new connection finds
-    another schema: a backup may be restored under us.
+    another schema, because a backup may be restored under us.
 
     Args:
-        url: the URL of the database.
         name: how PostgreSQL names our sessions, in `pg_stat_activity`.
         timeout_sec: returns the time limit in force, after which a server that does not answer is away.
     """
@@ -232,16 +231,14 @@ class Database:
             await connection.execute(table.stage_sql)
 
     def _connect_sec(self) -> float:
-        """Return the time limit of a new connection, or of the wait for a free one."""
         return min(CONNECT_SEC, self._timeout_sec())
 
     def _connect_options(self) -> dict[str, Any]:
-        """Return the options of every connection."""
         settings = {
             "application_name": self._name,
             "timezone": "UTC",
             "search_path": "public",
-            # an entry is acknowledged after its commit: a server that crashes must still have it
+            # an entry is acknowledged after its commit, because a server that crashes must still have it
             "synchronous_commit": "on",
         }
         return {"server_settings": settings}
@@ -252,10 +249,8 @@ async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
     """Open one connection for the block, and close it after `within_sec` at the latest.
 
     The server's own limits of a statement, a transaction and an idle session don't apply to it: a backup
-    holds its snapshot while pg_dump works.
-
-    Raises:
-        ArchiveAwayError: PostgreSQL can't be used now, or the block took too long.
+    holds its snapshot while pg_dump works. Raises ArchiveAwayError if PostgreSQL can't be used now, or the
+    block took too long.
     """
     with translated_errors():
         options = {"timezone": "UTC", "search_path": "public"}
@@ -294,7 +289,7 @@ async def _require_version(connection: Any, version: int) -> None:
 
 
 def _describe(error: BaseException) -> str:
-    """Return the type and the message of an error on one line, without the rows that it may quote."""
+    """Return one line, without the rows that the message may quote."""
     # `detail` has the failing row; the message has names of constraints and columns
     lines = str(error).splitlines() or [""]
     words = getattr(error, "constraint_name", None) or lines[0][:200]

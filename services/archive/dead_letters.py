@@ -1,6 +1,6 @@
 """Read the dead letters of archive: the entries that it refused, each with the reason.
 
-Whoever may write there may have written anything: what is no dead letter is skipped.
+Other programs may write there, too: what is not a dead letter is skipped.
 """
 
 from collections.abc import Mapping
@@ -21,8 +21,6 @@ class DeadLetter:
     """Hold an entry that was refused.
 
     Attributes:
-        stream: the stream that it was on.
-        entry: its id there.
         reason: why it was refused.
         refused_at: when, in epoch seconds.
         fields: its first fields, cut.
@@ -36,7 +34,7 @@ class DeadLetter:
 
 
 def parse_dead_letter(entry: StreamEntry) -> DeadLetter | None:
-    """Return the dead letter that an entry holds; None if it holds none."""
+    """Return None if the entry is not a dead letter."""
     text = {name.decode("utf-8", "replace"): raw for name, raw in (entry.fields or {}).items()}
     try:
         fields, refused_at = orjson.loads(text["fields"]), float(text["ts"])

@@ -66,10 +66,8 @@ async def export_table(
 ) -> AsyncIterator[ExportedFile]:
     """Write the rows of a table whose times are in `span`, without its end; yield each file when it is whole.
 
-    A month's file is `<table>-2026-11.parquet`. A file of that name is replaced in one step.
-
-    Raises:
-        ExportError: a file can't be written.
+    A month's file is `<table>-2026-11.parquet`. A file of that name is replaced in one step. Raises
+    ExportError if a file can't be written.
     """
     at, until = span
     while at < until:
@@ -118,12 +116,10 @@ def _file_errors(path: Path) -> Iterator[None]:
 
 
 def _name_file(folder: Path, table: str, at: datetime) -> Path:
-    """Return the path of the file of a table's month."""
     return folder / f"{table}-{at:%Y-%m}.parquet"
 
 
 def _join(parts: list[Path], path: Path) -> None:
-    """Join Parquet files to one, in their order."""
     import polars as pl  # noqa: PLC0415 - as in make_frame
 
     draft = path.with_suffix(".part")
@@ -134,7 +130,7 @@ def _join(parts: list[Path], path: Path) -> None:
 
 
 def _remove_parts(path: Path) -> None:
-    """Remove the parts of a month's file: those of this export, or what a killed one left."""
+    """Delete the parts of a month's file: those of this export, or what a killed one left."""
     for part in path.parent.iterdir():
         if part.suffix == ".part" and part.name.startswith(f"{path.stem}."):
             part.unlink(missing_ok=True)

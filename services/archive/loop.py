@@ -84,17 +84,13 @@ async def main() -> int:
                 or behind
             )
             me.set_detail(metrics.summary())
-            # not `me.rest`: that would count as progress, which the workers alone report
+            # not `me.rest`, because that would count as progress, which the workers alone report
             await asyncio.sleep(REPORT_EVERY_SEC)
     return me.exit_code
 
 
 def require_url(settings: ArchiveEnvironment) -> str:
-    """Return the URL of the database.
-
-    Raises:
-        Exit: code 2, if none is set.
-    """
+    """Return the URL of the database. Raises Exit, code 2, if none is set."""
     if settings.database_url is None:
         raise Exit(
             Code.CONFIGURATION,
@@ -105,7 +101,7 @@ def require_url(settings: ArchiveEnvironment) -> str:
 
 
 def find_longest_outage(workers: Iterable[ArchiveWorker]) -> DatabaseOutage | None:
-    """Return the longest outage of PostgreSQL that a worker has met; None if it can be used."""
+    """Return None if every worker can use PostgreSQL."""
     found = [worker.outage for worker in workers if worker.outage is not None]
     return min(found, key=lambda each: each.since, default=None)
 
@@ -136,7 +132,7 @@ def describe_outage(outage: DatabaseOutage | None, backlogs: Mapping[str, Backlo
 
 
 def _describe_hold(backlogs: Mapping[str, Backlog]) -> str:
-    """Return which stream drops what is not stored first, and when."""
+    """Return which stream will first drop entries that are not stored, and when."""
     held = {stream: each.hold_sec for stream, each in backlogs.items() if each.hold_sec is not None}
     if not held:
         return "no stream is full yet"
@@ -147,7 +143,7 @@ def _describe_hold(backlogs: Mapping[str, Backlog]) -> str:
 
 
 def describe_backlog(backlogs: Mapping[str, Backlog], behind_sec: float) -> str | None:
-    """Return which stream's oldest entry waits longest, if it waits for `behind_sec`; else None."""
+    """Return which stream's oldest entry waits longest, if it waits for `behind_sec`; otherwise None."""
     stream, worst = max(backlogs.items(), key=lambda each: each[1].oldest_sec, default=("", Backlog()))
     if worst.oldest_sec < behind_sec:
         return None
@@ -156,7 +152,7 @@ def describe_backlog(backlogs: Mapping[str, Backlog], behind_sec: float) -> str 
 
 
 def _format_sec(seconds: float) -> str:
-    """Return a duration for people: `42 s`, `12 min`, `3.5 h`."""
+    """Return `42 s`, `12 min` or `3.5 h`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -33,12 +33,12 @@ LEASE: Final = "archive"
 STEP_SEC: Final = 0.5
 SOURCES_EVERY_SEC: Final = 2.0
 CORRELATIONS_EVERY_SEC: Final = 30.0
-CORRELATIONS_AT_ONCE: Final = 10  # days, the newest first: other jobs wait meanwhile
+CORRELATIONS_AT_ONCE: Final = 10  # days, the newest first, because other jobs wait meanwhile
 PARTITIONS_EVERY_SEC: Final = 3600.0
 BACKUP_EVERY_SEC: Final = 20.0  # to look whether one is due
 RETRY_SEC: Final = 60.0
 BACKUP_BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
-"""The pauses after failed backups, each of which may read all tables."""
+"""The pauses after failed backups, because each backup may read all tables."""
 DELETED_BY: Final = {
     "features": "start",
     "correlations": "day",
@@ -46,12 +46,12 @@ DELETED_BY: Final = {
     "source_health": "at",
     "alerts": "at",
 }
-"""The tables of which retention deletes rows, and the column by which."""
+"""The tables from which retention deletes rows, and the column of the time."""
 _EXPIRES_IF: Final = {
     # rows of a recording are old when it is played
     "features": "NOT replay",
     "correlations": "NOT replay",
-    # the newest row of a source is its present state, however old: only a later one makes it history
+    # the newest row of a source is its present state, however old, because only a later one makes it history
     "source_health": (
         "EXISTS (SELECT FROM source_health later WHERE later.source = old.source AND later.at > old.at)"
     ),
@@ -68,8 +68,6 @@ class MaintenanceJob:
     Attributes:
         name: its name in logs, metrics and beats.
         every_sec: the seconds from one success to the next attempt.
-        work: what it does.
-        backoff: the pauses after failures.
         due_at: when it is due next.
         failures: how often it has failed in a row.
         problem: why it failed last; None if it did not.
@@ -84,12 +82,10 @@ class MaintenanceJob:
     problem: str | None = None
 
     def note_success(self, now: float) -> None:
-        """Note that it succeeded, and when it is due next."""
         self.failures, self.problem = 0, None
         self.due_at = now + self.every_sec
 
     def note_failure(self, problem: str, now: float) -> None:
-        """Note why it failed, and when it is due next."""
         self.failures, self.problem = self.failures + 1, problem
         self.due_at = now + self.backoff.pause_sec(self.failures)
 
@@ -133,7 +129,7 @@ class Maintenance:
                 self._hand_over()
 
     async def _do_again_and_again(self, jobs: Sequence[MaintenanceJob]) -> None:
-        """Do each of the jobs whenever it is due, until cancelled."""
+        """Do each job whenever it is due, until cancelled."""
         while True:
             for job in jobs:
                 must_wait = job is self._partitions and self._partitions_lock.locked()
@@ -167,12 +163,11 @@ class Maintenance:
         self._me.set_degraded(None if is_reported else job.problem, part=_name_part(job))
 
     def _note_failure(self, job: MaintenanceJob, why: str) -> None:
-        """Note and count the failure of a job."""
         job.note_failure(f"{job.name}: {why}"[:150], time.monotonic())
         self._metrics.maintenance_failures[job.name] += 1
 
     def _hand_over(self) -> None:
-        """Report no more on jobs that another instance does now, and begin with all of them the next time."""
+        """Report no more on jobs that another instance does now, and start with all of them the next time."""
         for job in (*self._jobs, self._backup):
             job.note_success(float("-inf"))
             self._me.set_degraded(None, part=_name_part(job))
@@ -180,7 +175,6 @@ class Maintenance:
         self._metrics.invalid_states = 0
 
     async def _keep_partitions(self, settings: WriteSettings) -> None:
-        """Make the partitions of the next months, and drop what is older than its table keeps."""
         now = datetime.now(UTC)
         divided, deleted = (
             {
@@ -220,7 +214,6 @@ class Maintenance:
                 await write_source_states(connection, states, time.time())
 
     async def _write_correlations(self, settings: WriteSettings) -> None:
-        """Compute the correlations of the newest days of which a bar has changed since the last time."""
         wanted = settings.correlations
         if not wanted.symbols:
             return
@@ -263,11 +256,10 @@ async def delete_expired(connection: Any, table: str, since: datetime) -> None:
 def _make_job(
     name: str, every_sec: float, work: Callable[[WriteSettings], Awaitable[None]]
 ) -> MaintenanceJob:
-    """Return a job that is tried again a minute after a failure, or earlier if it is done more often."""
+    """Try the job again a minute after a failure, or earlier if it is done more often."""
     pause_sec = min(every_sec, RETRY_SEC)
     return MaintenanceJob(name, every_sec, work, Backoff(pause_sec, pause_sec))
 
 
 def _name_part(job: MaintenanceJob) -> str:
-    """Return the name of the part of the agent that is degraded while a job fails."""
     return f"maintenance {job.name}"

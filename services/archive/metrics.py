@@ -18,8 +18,7 @@ JOBS: Final = ("partitions", "sources", "correlations", "backup")
 class ArchiveMetrics:
     """Count entries, batches and what the maintenance does.
 
-    Args:
-        makes_backups: whether there is a folder for backups.
+    `makes_backups` is whether there is a folder for backups.
     """
 
     def __init__(self, *, makes_backups: bool = True) -> None:
@@ -36,7 +35,7 @@ class ArchiveMetrics:
         self.maintenance_failures: Counter[str] = Counter(dict.fromkeys(JOBS, 0))
 
     def count(self, stream: str, outcome: str, number: int = 1) -> None:
-        """Count entries of a stream by what became of them: written, refused, claimed, trimmed."""
+        """Count entries by what became of them: written, refused, claimed, trimmed."""
         if number:
             self.entries[stream, outcome] += number
 
@@ -57,7 +56,6 @@ class ArchiveMetrics:
         return ", ".join(words) or None
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric with its current value."""
         yield Family(
             "marketswarm_archive_entries_total",
             "counter",
@@ -97,7 +95,6 @@ class ArchiveMetrics:
         )
 
     def _collect_backlogs(self) -> Iterator[Family]:
-        """Yield the gauges of each stream."""
         backlogs = dict(self.backlogs)
         gauges = (
             ("unread", "Entries that nobody has read yet.", "unread"),

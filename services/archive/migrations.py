@@ -3,7 +3,7 @@
 Each that is missing is applied in a transaction of its own, which locks the table `schema_version`: one of
 several instances applies it, no lock on a table outlives its migration, and a process that is killed leaves
 whole migrations, after which the next one goes on. That table has a row for each file with its SHA-256. To
-lock it as we do takes the right to write there: whoever may only read keeps nobody waiting.
+lock it as we do takes the right to write there, so that a role that may only read can't block a migration.
 
 The runner is our own. The kept tools for plain SQL files connect by psycopg2 (yoyo-migrations and
 yandex-pgmigrate) or are programs of other languages (dbmate, Flyway), and the lock of yoyo is a row that a
@@ -78,7 +78,6 @@ class Migration:
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of the SQL."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
@@ -136,16 +135,16 @@ async def _apply_next(connection: Any, known: Sequence[Migration]) -> bool:
 async def grant_reading(connection: Any) -> None:
     """Let the role of readers read each table of ours, and no more, if the server has that role.
 
-    Where our role owns the database nobody else makes temporary tables, and where it is the superuser nobody
-    else makes large objects: both fill the disk. Nothing is written where all of this is so already: a
-    partition is read by the rights on its table.
+    Where our role owns the database, no other role makes temporary tables, and where it is the superuser,
+    none makes large objects, because both fill the disk. Nothing is written where all of this is so already:
+    a partition is read by the rights on its table.
     """
     for sql in [row["sql"] for row in await connection.fetch(_WRONG_RIGHTS, DATABASE_READER)]:
         await connection.execute(sql)
 
 
 async def read_version(connection: Any) -> int:
-    """Return the version of a database's schema; 0 for a database without one."""
+    """Return 0 for a database without a schema."""
     if await connection.fetchval("SELECT to_regclass('schema_version')") is None:
         return 0
     return int(await connection.fetchval("SELECT coalesce(max(version), 0) FROM schema_version"))
@@ -154,12 +153,7 @@ async def read_version(connection: Any) -> int:
 def require_known(applied: dict[int, str], known: Sequence[Migration]) -> None:
     """Check that each applied migration is one of ours, unchanged.
 
-    Args:
-        applied: the SHA-256 of each applied migration, by version.
-        known: the migrations of this release.
-
-    Raises:
-        SchemaError: one is not.
+    `applied` is the SHA-256 of each applied migration, by version. Raises SchemaError if one is not.
     """
     by_version = {each.version: each for each in known}
     for version, sha256 in sorted(applied.items()):

@@ -5,7 +5,7 @@ since 2020, years since 2010, decades since 1970, and one for all before. With T
 hypertables, which divide themselves.
 
 Retention goes by the time of a record. A recording is old by that when it is played, so a partition with rows
-marked `replay` is never dropped; who wants to be rid of them deletes those rows.
+marked `replay` is never dropped; delete those rows to get rid of them.
 """
 
 import re
@@ -53,9 +53,7 @@ class Partition:
 class DroppedPartitions:
     """Name what retention dropped, and what it could not: partitions, or chunks of hypertables.
 
-    Attributes:
-        dropped: those that are gone.
-        locked: those that others held a lock on.
+    `locked` has the partitions that others held a lock on.
     """
 
     dropped: tuple[str, ...]
@@ -63,7 +61,7 @@ class DroppedPartitions:
 
 
 def find_partition(table: str, at: datetime) -> Partition:
-    """Return the partition of a table that holds the time `at`, which must be in UTC."""
+    """`at` must be in UTC."""
     if at.year >= _MONTHS_SINCE:
         begins, ends = datetime(at.year, at.month, 1, tzinfo=UTC), next_month(at)
         return Partition(table, f"{table}_{at.year}_{at.month:02}", begins, min(ends, _END))
@@ -76,7 +74,7 @@ def find_partition(table: str, at: datetime) -> Partition:
 
 
 def parse_partition(name: str) -> Partition | None:
-    """Return the partition with this name; None for a name that is not ours."""
+    """Return None for a name that is not ours."""
     match = _NAME.fullmatch(name)
     if match is None or match["table"] not in TIME_COLUMNS:
         return None
@@ -154,8 +152,8 @@ async def make_partitions(connection: Any, wanted: Iterable[Partition]) -> int:
 async def drop_expired(connection: Any, keep_since: Mapping[str, datetime]) -> DroppedPartitions:
     """Drop what lies wholly before `keep_since`, by table, and has no row marked `replay`.
 
-    Each partition is dropped in a transaction of its own, in which nobody else writes its table. What others
-    lock for longer than _LOCK_SEC is left for the next time, and the rest is dropped all the same.
+    Each partition is dropped in a transaction of its own, in which no other session writes its table. What
+    others lock for longer than _LOCK_SEC is left for the next time, and the rest is dropped all the same.
     """
     is_native = await is_partitioned(connection)
     if is_native:
@@ -167,7 +165,7 @@ async def drop_expired(connection: Any, keep_since: Mapping[str, datetime]) -> D
     for each in expired:
         if await _has_replayed(connection, each):
             continue
-        # whoever waits has all others of its table wait behind it: for a long reader only once
+        # a waiting statement blocks all later ones of its table, so wait for a long reader only once
         wait_ms = 1 if each.table in busy_tables else 1000 * _LOCK_SEC
         try:
             if await _drop(connection, each, wait_ms, is_native=is_native):
@@ -181,8 +179,7 @@ async def drop_expired(connection: Any, keep_since: Mapping[str, datetime]) -> D
 async def _drop(connection: Any, part: Partition, wait_ms: int, *, is_native: bool) -> bool:
     """Drop a partition, or a chunk of a hypertable; return False if it has a row marked `replay` by now.
 
-    Raises:
-        LockNotAvailableError: it is locked for longer than `wait_ms`.
+    Raises LockNotAvailableError if it is locked for longer than `wait_ms`.
     """
     async with transaction(connection):
         await _limit_lock_wait(connection, wait_ms)
@@ -200,13 +197,13 @@ async def _drop(connection: Any, part: Partition, wait_ms: int, *, is_native: bo
 async def _limit_lock_wait(connection: Any, wait_ms: int = 1000 * _LOCK_SEC) -> None:
     """Have the statements of this transaction wait for a lock no longer than `wait_ms`.
 
-    A backup may read for hours, and whoever waits for its end has all readers and writers wait behind it.
+    A backup may read for hours, and a statement that waits for it blocks every later reader and writer.
     """
     await connection.execute(f"SET LOCAL lock_timeout = '{wait_ms}ms'")
 
 
 async def _read_expired_chunks(connection: Any, keep_since: Mapping[str, datetime]) -> list[Partition]:
-    """Return the chunks of hypertables that hold nothing at or after the time `keep_since` of their table."""
+    """Return chunks of hypertables without rows at or after the time `keep_since` of their table."""
     return [
         Partition(table, *chunk)
         for table, since in keep_since.items()
@@ -225,10 +222,8 @@ async def _has_replayed(connection: Any, part: Partition) -> bool:
 
 
 def next_month(at: datetime) -> datetime:
-    """Return the beginning of the month after that of `at`."""
     return datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
 
 
 def _year(year: int) -> datetime:
-    """Return the beginning of a year."""
     return datetime(year, 1, 1, tzinfo=UTC)

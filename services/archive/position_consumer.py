@@ -1,9 +1,9 @@
 """Follow the alert log by a position that archive stores, instead of a consumer group.
 
-A user's rights can't name a group: archive's password would take the notifier's entries from it, and nobody
-would be notified. So archive has no rights on groups there. It stores its position on the bus of the log once
-what it has read is committed, and reads on from there after a restart: an entry may be written twice, which
-changes nothing. Several instances write the same rows; the first one moves the position.
+A user's rights can't name a group: archive's password could take the notifier's entries from it, and people
+would not be notified. So archive has no rights on groups there. It stores its position on the bus of the log
+once what it has read is committed, and reads on from there after a restart: an entry may be written twice,
+which changes nothing. Several instances write the same rows; the first one moves the position.
 """
 
 import time
@@ -45,7 +45,7 @@ class _Followed:
         read: the id of the last entry that was read.
         in_hand: the ids of entries that were read and that the position is not behind yet, in order.
         settled: those of them that are written, or are dead letters.
-        gaps: how often entries were trimmed off unread; nobody knows how many each time.
+        gaps: how often entries were trimmed off unread; how many each time is unknown.
     """
 
     stored: bytes = b""
@@ -68,11 +68,10 @@ class PositionConsumer(Consumer):
 
     @property
     def has_unseen(self) -> bool:
-        """Return False: nothing is pending for one consumer alone."""
+        """Return False: entries are never pending for one consumer alone."""
         return False
 
     async def open(self) -> None:
-        """Read the stored positions."""
         for stream in self.streams:
             await self._load(stream)
 
@@ -91,11 +90,11 @@ class PositionConsumer(Consumer):
         return found
 
     async def read_own(self, stream: str) -> tuple[list[DeliveredEntry], int]:  # noqa: ARG002
-        """Return none: what was not committed is read again from the stored position."""
+        """Return none, because what was not committed is read again from the stored position."""
         return [], 0
 
     async def claim(self, stream: str, idle_sec: float) -> tuple[list[DeliveredEntry], int]:  # noqa: ARG002
-        """Return none: every instance reads every entry."""
+        """Return none, because every instance reads every entry."""
         return [], 0
 
     async def acknowledge(self, stream: str, idents: Sequence[bytes]) -> None:
@@ -116,10 +115,10 @@ class PositionConsumer(Consumer):
         return await self._settle(entry.stream, [entry.id], dead, letter)
 
     async def delete_idle_consumers(self) -> None:
-        """Do nothing: there are no consumers."""
+        """Do nothing, because there are no consumers."""
 
     async def close(self) -> None:
-        """Do nothing: another instance reads from the stored position anyway."""
+        """Do nothing, because another instance reads from the stored position anyway."""
 
     async def read_backlog(self, stream: str) -> Backlog:
         """Return how a stream stands, with `lost` 0; `passed_over` counts the gaps, not their entries."""
@@ -143,7 +142,7 @@ class PositionConsumer(Consumer):
             read = FIRST_ID
         elif await self._is_trimmed(stream, read):
             followed.gaps += 1
-        # a new deque: an entry that is in hand now is read again
+        # a new deque, because an entry that is in hand now is read again
         followed.stored, followed.read, followed.in_hand = stored, read, deque()
         followed.settled.clear()
 
@@ -201,5 +200,4 @@ class PositionConsumer(Consumer):
         return True
 
     def _field(self, stream: str) -> str:
-        """Return the field of a stream's position."""
         return f"{self.group} {stream}"

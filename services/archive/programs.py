@@ -59,7 +59,6 @@ async def run_program(name: str, arguments: list[str], url: str, programs: Path 
 
 
 def split_password(url: str) -> tuple[str, str]:
-    """Return a URL without its password, and the password."""
     parts = urlsplit(url)
     if parts.password is None:
         return url, ""

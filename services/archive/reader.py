@@ -42,7 +42,7 @@ class TableDigest:
 
 
 async def read_digest(connection: Any, table: str) -> TableDigest:
-    """Return the digest of a table, of its rows' text in UTC. `table` must be an identifier."""
+    """Hash the rows' text in UTC. `table` must be an identifier."""
     rows, digest = await connection.fetchrow(
         f"SELECT count(*), coalesce(sum(hashtextextended(row::text, 0)::numeric), 0)::text FROM {table} row",  # noqa: S608 - our own names
     )
@@ -50,7 +50,7 @@ async def read_digest(connection: Any, table: str) -> TableDigest:
 
 
 async def read_digests(connection: Any, tables: Iterable[str] = TABLE_NAMES) -> dict[str, TableDigest]:
-    """Return the digest of each of `tables` that the database has: an older schema lacks some.
+    """Return the digest of each of `tables` that the database has, because an older schema lacks some.
 
     A digest is of the columns that the table has, so it changes when a migration adds one.
     """
@@ -60,7 +60,7 @@ async def read_digests(connection: Any, tables: Iterable[str] = TABLE_NAMES) -> 
 
 
 async def read_timescaledb_version(connection: Any) -> str | None:
-    """Return the version of TimescaleDB in a database; None for a database without it."""
+    """Return None for a database without TimescaleDB."""
     version = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
     return None if version is None else str(version)
 
@@ -84,7 +84,7 @@ async def iterate_rows(
 
 
 async def read_range(connection: Any, table: str) -> tuple[datetime, datetime] | None:
-    """Return the first and the last time in a table; None for an empty one."""
+    """Return the first and the last time; None for an empty table."""
     column = SYMBOL_TABLES[table]
     first, last = await connection.fetchrow(f"SELECT min({column}), max({column}) FROM {table}")  # noqa: S608 - our own names
     return None if first is None else (first, last)

@@ -38,7 +38,6 @@ async def restore_backup(
 
     Args:
         url: the URL of the database. It must be empty, unless `replace` is set.
-        dump: the file of the backup.
         programs: the folder of pg_restore; None for the one on PATH.
         replace: whether to replace the whole database. Its sessions are ended.
 
@@ -98,7 +97,7 @@ async def _prepared_for_hypertables(url: str, version: str | None) -> AsyncItera
     if version is None:
         yield
         return
-    # each statement in a session of its own: one that has loaded the extension can't make it
+    # each statement in a session of its own, because one that has loaded the extension can't make it
     await _execute_alone(url, f"CREATE EXTENSION IF NOT EXISTS timescaledb VERSION '{version}'")
     async with open_connection(url, _STATEMENT_SEC) as connection:
         found = await read_timescaledb_version(connection)
@@ -122,7 +121,7 @@ async def _execute_alone(url: str, sql: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _new_database(url: str) -> AsyncIterator[str]:
-    """Make a database on the same server, yield its name, and drop what has this name in the end."""
+    """Make a database on the same server and yield its name; at the end drop what then has this name."""
     name = f"restored_{secrets.token_hex(6)}"
     async with open_connection(_replace_database(url, _MAINTENANCE), PROGRAM_SEC) as connection:
         await _drop_stale_copies(connection)
@@ -137,7 +136,8 @@ async def _new_database(url: str) -> AsyncIterator[str]:
 async def _drop_stale_copies(connection: Any) -> None:
     """Drop the databases that restores of ours made before they were killed; mark this connection as one.
 
-    A restore shares the lock as long as its connection lives: whoever has the lock alone is the only restore.
+    A restore shares the lock as long as its connection lives: the holder of the exclusive lock is the only
+    restore.
     """
     if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _COPIES_LOCK):
         for row in await connection.fetch(_COPIES):

@@ -78,7 +78,7 @@ class BarRow(NamedTuple):
 
     @property
     def rank(self) -> tuple[Any, ...]:
-        """Which of two rows of one key stays: the greater one."""
+        """Of two rows with one key, the one with the greater rank stays."""
         return self.epoch, self.rev, self.final, self.stream_position
 
 
@@ -101,7 +101,6 @@ class QuoteRow(NamedTuple):
 
     @property
     def rank(self) -> tuple[Any, ...]:
-        """Which of two rows of one key stays: the greater one."""
         return self.asked_at or _LONG_AGO, self.stream_position
 
 
@@ -119,7 +118,6 @@ class ObservationRow(NamedTuple):
 
     @property
     def rank(self) -> tuple[Any, ...]:
-        """Which of two rows of one key stays: the greater one."""
         return self.asked_at or _LONG_AGO, self.stream_position
 
 
@@ -138,7 +136,6 @@ class IndicatorRow(NamedTuple):
 
     @property
     def rank(self) -> tuple[Any, ...]:
-        """Which of two rows of one key stays: the greater one."""
         return self.epoch, self.rev, self.final, self.stream_position
 
 
@@ -156,7 +153,6 @@ class FeatureRow(NamedTuple):
 
     @property
     def rank(self) -> tuple[Any, ...]:
-        """Which of two rows of one key stays: the greater one."""
         return self.epoch, self.rev, self.stream_position
 
 
@@ -182,7 +178,7 @@ class DownloadRow(NamedTuple):
 
     @property
     def rank(self) -> tuple[Any, ...]:
-        """No row replaces another one of its key."""
+        """A row never replaces another one of its key."""
         return ()
 
 
@@ -197,7 +193,7 @@ class AlertRow(NamedTuple):
 
     @property
     def rank(self) -> tuple[Any, ...]:
-        """No row replaces another one of its key."""
+        """A row never replaces another one of its key."""
         return ()
 
 
@@ -211,7 +207,7 @@ class SymbolRow(NamedTuple):
     replay: bool
 
     def merge(self, other: "SymbolRow") -> "SymbolRow":
-        """Return the row for the records of both; `other` is the later one."""
+        """Combine the records of both; `other` is the later one."""
         return SymbolRow(
             self.symbol,
             other.asset,
@@ -337,12 +333,11 @@ def require_past(row: Row, now: float) -> None:
 
 @lru_cache(maxsize=_TIMES)  # the bars of many symbols begin together
 def to_time(epoch_ms: int) -> datetime:
-    """Return a time of epoch milliseconds, which may be before 1970."""
     return _EPOCH + timedelta(milliseconds=epoch_ms)
 
 
 def to_stream_position(entry: bytes) -> int:
-    """Return an entry's id as one number, greater for a later entry. Raise RowError if it is no id.
+    """Return an entry's id as one number, greater for a later entry. Raise RowError if it is not an id.
 
     Ids from the year 2248 on, and those after the millionth of one millisecond, share a number. They are not
     refused: Redis gives every entry after such an id a greater one.
@@ -383,7 +378,7 @@ def _from_seconds(seconds: float) -> datetime:
 
 
 def _read_text(fields: Fields, name: bytes, most: int) -> str | None:
-    """Return a field's text, cut to `most` characters; None where it is absent or empty."""
+    """Return a field's text, cut to `most` characters; None if it is absent or empty."""
     value = fields.get(name)
     if not value:
         return None
@@ -400,7 +395,7 @@ def _read_symbol(fields: Fields) -> str:
 
 
 def _read_start(fields: Fields) -> datetime:
-    """Return the start. Raise RowError if it is no time in epoch milliseconds."""
+    """Return the start. Raise RowError if it is not a time in epoch milliseconds."""
     value = fields.get(b"start", b"")
     if not value.removeprefix(b"-").isdigit() or len(value) > 14 or not MIN_MS <= int(value) < MAX_MS:
         raise RowError("start: no time in epoch milliseconds")
@@ -424,12 +419,12 @@ def _read_flag(fields: Fields, name: bytes) -> bool:
 
 
 def _read_rev(fields: Fields) -> int:
-    """Return the revision; an absent one is 0. Raise RowError if it is no whole number."""
+    """Return the revision; an absent one is 0. Raise RowError if it is not a whole number."""
     return _read_count(fields, b"rev", _MAX_REV) or 0
 
 
 def _read_epoch(fields: Fields) -> int:
-    """Return the epoch; an absent one is 0. Raise RowError if it is no time in milliseconds."""
+    """Return the epoch; an absent one is 0. Raise RowError if it is not a time in milliseconds."""
     return _read_count(fields, b"epoch", MAX_MS) or 0
 
 

@@ -126,27 +126,26 @@ def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
 
 
 def find_followed_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
-    """Return the stream to read by a stored position: the alert log, where the notifier alone has a group."""
+    """Return the alert log, which is read by a stored position, because the notifier alone has a group."""
     return _find_kinds(points, (ALERT_LOG,), SYSTEM)
 
 
 def _find_kinds(points: Iterable[AccessPoint], kinds: Iterable[str], bus: str) -> tuple[InputStream, ...]:
-    """Return the streams of these kinds; those that `points` does not name are on `bus`."""
+    """Return the streams of these kinds; put those that `points` does not name on `bus`."""
     points = tuple(points)
     found = ((point_like(points, bus, kind), kind) for kind in kinds)
     return tuple(InputStream(point.bus, point.key, kind) for point, kind in found)
 
 
 def find_sources_point(section: Service) -> AccessPoint:
-    """Return the access point of the hash with the states of the sources."""
     return point_like(section.access_points.subscribe_to, MARKET, MARKET_SOURCES)
 
 
 def find_dead_letter_key(section: Service) -> str:
-    """Return the key of the dead letters; each is on the bus of its stream."""
+    """Return the key; each dead letter is on the bus of its stream."""
     return point_like(section.access_points.publish_to, MARKET, ARCHIVE_DEAD).key
 
 
 def select_retention(keep_days: Mapping[Any, float], tables: Iterable[str]) -> dict[str, float]:
-    """Return the days of those of `tables` that are not kept for ever."""
+    """Leave out tables that are kept for ever."""
     return {table: keep_days[table] for table in tables if table in keep_days}

@@ -52,7 +52,7 @@ def parse_source_states(fields: Mapping[bytes, bytes]) -> tuple[list[SourceState
 
 
 def _parse_state(name: bytes, raw: bytes) -> SourceState | None:
-    """Return one state; None if it is invalid, too long, or has text that PostgreSQL can't hold."""
+    """Return None if the state is invalid, too long, or has text that PostgreSQL can't hold."""
     source = name[:128].decode("utf-8", "replace").replace("\0", "")
     if not source or len(raw) > MAX_STATE_BYTES or b"\\u0000" in raw:
         return None

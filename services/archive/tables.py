@@ -61,9 +61,7 @@ class TableSchema:
     """Describe one table.
 
     Attributes:
-        name: its name.
         row: the class of its rows, whose fields are its columns.
-        key: its primary key.
         newer: the condition in SQL under which a row of the batch (`new`) replaces the one that is there
             (`old`); empty where none does.
         changes: how a replaced row's columns are set, if not simply to the new ones.
@@ -77,7 +75,6 @@ class TableSchema:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns, in the order of a row's fields."""
         return self.row._fields
 
     @property
@@ -88,7 +85,7 @@ class TableSchema:
     @property
     def stage_sql(self) -> str:
         """The statement that makes the staging table, empty after each transaction."""
-        # no checks: each row is checked once, when it is merged
+        # no checks, because each row is checked once, when it is merged
         columns = ", ".join(
             f'"{name}" {_JSON if name in _JSON_COLUMNS else _TYPES[kind]}'
             for name, kind in get_type_hints(self.row).items()
@@ -110,11 +107,10 @@ class TableSchema:
         )
 
     def key_getter(self) -> Callable[[Any], Any]:
-        """Return a function that returns the key of a row."""
         return itemgetter(*map(self.columns.index, self.key))
 
     def _quoted(self) -> str:
-        """Return the names of the columns; `values` is a word of SQL."""
+        """Quote the columns, because `values` is a word of SQL."""
         return ", ".join(f'"{name}"' for name in self.columns)
 
 

@@ -14,11 +14,7 @@ async def transaction(connection: Any, **options: Any) -> AsyncIterator[None]:
 
     The context of asyncpg always rolls back by a statement, and waits for its reply, which a frozen server
     does not give. Here a block that is cancelled or out of time closes the connection instead; the server
-    rolls back as soon as it notices that.
-
-    Args:
-        connection: a connection of asyncpg.
-        options: those of asyncpg's `Connection.transaction`.
+    rolls back as soon as it notices that. `options` are those of asyncpg's `Connection.transaction`.
     """
     running = connection.transaction(**options)
     await running.start()

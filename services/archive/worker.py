@@ -66,8 +66,7 @@ class Batch:
     """Hold entries that are written together.
 
     Attributes:
-        entries: all of them, as they were delivered.
-        typed: those that became rows.
+        typed: the entries that became rows.
         refused: the invalid entries, each with the reason.
         is_full: True if there may be more of them on a stream than a batch takes.
     """
@@ -141,7 +140,7 @@ class ArchiveWorker:
             self._me.log.error("stream.lost", stream=stream, entries=entries, why=why)
 
     async def _read_own(self, consumer: Consumer) -> list[DeliveredEntry]:
-        """Return entries that are pending for us and not in hand, after an error; an empty list else."""
+        """After an error, return entries that are pending for us and not in hand; otherwise an empty list."""
         found: list[DeliveredEntry] = []
         for stream in consumer.streams:
             async with self._me.waiting(BUS_SEC):
@@ -170,7 +169,6 @@ class ArchiveWorker:
     async def _read_batch(
         self, consumer: Consumer, streams: Mapping[str, InputStream], most: int, block_sec: float
     ) -> Batch:
-        """Read new entries, up to `most` of each stream, and wait for the first one up to `block_sec`."""
         async with self._me.waiting(BUS_SEC):
             counts = dict.fromkeys(consumer.streams, most)
             entries = await consumer.read_new(counts, block_sec, within_sec=_READ_SEC)
@@ -179,7 +177,7 @@ class ArchiveWorker:
     async def _commit_and_read(
         self, consumer: Consumer, streams: Mapping[str, InputStream], batch: Batch, most: int
     ) -> Batch:
-        """Commit a batch, and read the next one meanwhile; return that."""
+        """Commit a batch, and read the next one meanwhile; return the next one."""
         reading = asyncio.create_task(self._read_batch(consumer, streams, most, _NO_WAIT_SEC))
         try:
             await self._commit(consumer, batch)
@@ -190,7 +188,6 @@ class ArchiveWorker:
             await asyncio.gather(reading, return_exceptions=True)
 
     async def _commit(self, consumer: Consumer, batch: Batch) -> None:
-        """Write the rows of a batch, dead-letter what is refused, and acknowledge all of its entries."""
         refused = list(batch.refused)
         if batch.typed and (unwritten := await self._write(consumer, batch.typed)):
             by_id = {(entry.stream, entry.id): entry for entry in batch.entries}
@@ -203,7 +200,6 @@ class ArchiveWorker:
         entries: Sequence[DeliveredEntry],
         refused: Sequence[tuple[DeliveredEntry, str]],
     ) -> None:
-        """Acknowledge entries, and write those that were refused to the dead letters."""
         dead = {(entry.stream, entry.id) for entry, _ in refused}
         written: dict[str, list[bytes]] = {stream: [] for stream in consumer.streams}
         for entry in entries:
@@ -226,10 +222,9 @@ class ArchiveWorker:
             self._me.log.warning("entry.refused", stream=entry.stream, entry=entry.id.decode(), why=reason)
 
     async def _write(self, consumer: Consumer, typed: Sequence[TypedEntry]) -> list[RefusedEntry]:
-        """Write rows; wait for PostgreSQL as long as it can't be used."""
+        """Wait for PostgreSQL as long as it can't be used."""
 
         async def write_batch() -> list[RefusedEntry]:
-            """Write the rows, and measure how long it takes."""
             began = time.monotonic()
             found = await self._writer.write(typed)
             self._metrics.batch_sec.observe(time.monotonic() - began)
@@ -238,14 +233,14 @@ class ArchiveWorker:
         return await self._retry_while_away(consumer, write_batch)
 
     async def _check_database(self, consumer: Consumer) -> None:
-        """Ask PostgreSQL for a reply, if nothing was written for a while: nobody would notice its end."""
+        """Ping PostgreSQL if nothing was written for a while, because its end would stay unnoticed."""
         if time.monotonic() - self._reached_at >= CHECK_EVERY_SEC:
             await self._retry_while_away(consumer, self._writer.check)
 
     async def _retry_while_away(self, consumer: Consumer, work: Callable[[], Awaitable[T]]) -> T:
-        """Do work in PostgreSQL, and again until it succeeds, as long as PostgreSQL can't be used."""
+        """Repeat the work until it succeeds, as long as PostgreSQL can't be used."""
         while True:
-            # its own limits end what hangs: a shorter one here would roll back each long migration
+            # its own limits end what hangs, because a shorter one here would roll back each long migration
             limit_sec = MIGRATE_SEC + self._settings_now().settings.database_timeout_sec + WRITE_SEC
             try:
                 async with self._me.waiting(limit_sec):

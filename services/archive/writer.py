@@ -24,7 +24,7 @@ _PARTITION_ATTEMPTS: Final = 5  # partitions are dropped once an hour: the secon
 class TypedEntry(NamedTuple):
     """Hold what an entry of a stream becomes: a row of a table, and perhaps one of its symbol.
 
-    A tuple, since a batch has thousands: a frozen dataclass takes twice as long to make.
+    A tuple, because a batch has thousands, and a frozen dataclass takes twice as long to make.
     """
 
     stream: str
@@ -52,9 +52,8 @@ class Writer:
     async def write(self, entries: Sequence[TypedEntry]) -> list[RefusedEntry]:
         """Write the rows of entries; return the entries that were refused, which alone are not written.
 
-        Raises:
-            ArchiveAwayError: PostgreSQL can't be used now. Some of the rows may be written; writing all of
-                them again does no harm.
+        Raises ArchiveAwayError if PostgreSQL can't be used now. Some of the rows may be written; writing all
+        of them again does no harm.
         """
         if not entries:
             return []
@@ -74,7 +73,7 @@ class Writer:
             await connection.fetchval("SELECT 1")
 
     def forget_partitions(self) -> None:
-        """Read anew which partitions there are before the next batch: some were dropped."""
+        """Read anew before the next batch which partitions exist, because some were dropped."""
         self._partitions = None
 
     async def _write_all(self, entries: Sequence[TypedEntry]) -> None:
@@ -87,7 +86,6 @@ class Writer:
         return await self._write_once(entries)
 
     async def _write_once(self, entries: Sequence[TypedEntry]) -> None:
-        """Write the rows of entries in one transaction."""
         by_table: dict[TableSchema, list[Row]] = {}
         for entry in entries:
             by_table.setdefault(entry.table, []).append(entry.row)
@@ -108,7 +106,6 @@ class Writer:
                     await connection.execute(table.merge_sql)
 
     async def _make_partitions(self, connection: Any, batches: Mapping[TableSchema, Sequence[Any]]) -> None:
-        """Make the partitions that the rows need and the database lacks."""
         known = self._partitions
         if known is None:  # another batch may forget them while this one waits for its replies
             self._partitions = known = set(await read_partitions(connection))
