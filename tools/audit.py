@@ -35,7 +35,7 @@ def judge_report(report: dict[str, Any]) -> tuple[int, list[str]]:
 
 
 def _run_audit(service: str) -> dict[str, Any] | str:
-    """Run pip-audit with one service; return its report, or the reason why there is none."""
+    """Return pip-audit's report, or the reason why there is none."""
     lock = ["-r", "requirements.lock", "--require-hashes", "--disable-pip"]
     line = [
         sys.executable,
@@ -60,7 +60,7 @@ def _run_audit(service: str) -> dict[str, Any] | str:
 
 
 def main() -> int:
-    """Print the result of the first service that answers; return 1 if a package is known to be vulnerable."""
+    """Return 1 if a package is known to be vulnerable."""
     code, lines = 0, []
     for service in _SERVICES:
         report = _run_audit(service)

@@ -24,7 +24,7 @@ LONGEST_SEC = 600
 
 
 def run_tests(mistake: dict[str, str], code: Path) -> tuple[dict[str, str], str | None, str]:
-    """Return a mistake, the first test that failed by it, or None, and what the tests printed."""
+    """Return the mistake, the first test that failed by it, or None, and what the tests printed."""
     with tempfile.TemporaryDirectory(prefix="marketswarm-break-") as folder:
         copy = Path(folder) / "main"
         shutil.copytree(code, copy, ignore=NOT_COPIED)
@@ -50,7 +50,7 @@ def run_tests(mistake: dict[str, str], code: Path) -> tuple[dict[str, str], str 
 
 
 def main() -> int:
-    """Make every mistake, two at a time on two processors; return 1 if one passed."""
+    """Make the mistakes two at a time on two processors; return 1 if no test noticed one."""
     parser = argparse.ArgumentParser(prog="make breaks", description=__doc__)
     parser.add_argument("--only", default="", help="the mistakes of this part, for example: board")
     parser.add_argument("--code", type=Path, default=ROOT, help="break this checkout in place of our own")

@@ -64,7 +64,6 @@ class Panel:
 
     @property
     def height(self) -> int:
-        """The height of the panel, in units of the grid."""
         return STAT_HEIGHT if self.kind == "stat" else GRAPH_HEIGHT
 
 
@@ -91,7 +90,6 @@ class Dashboard:
 
 
 def graph(title: str, description: str, unit: str, *queries: tuple[str, str], width: int = 12) -> Panel:
-    """Return a panel with lines over time."""
     return Panel(title, description, unit, tuple(Query(*one) for one in queries), width=width)
 
 
@@ -118,7 +116,6 @@ def timeline(
     *queries: tuple[str, str],
     width: int = 24,
 ) -> Panel:
-    """Return a panel with a bar of states for each series."""
     found = tuple(Query(*one) for one in queries)
     return Panel(title, description, "none", found, "state-timeline", width, PLAIN, tuple(mappings.items()))
 
@@ -771,7 +768,6 @@ DASHBOARDS: Final = (FLEET, SERVICE, BUSES, NOTIFICATIONS)
 
 
 def render_dashboard(dashboard: Dashboard) -> bytes:
-    """Return the file of a dashboard."""
     document = {
         "annotations": {"list": []},
         "description": dashboard.description,
@@ -851,7 +847,6 @@ def _build_variable(variable: Variable) -> dict[str, Any]:
 
 
 def _place_panels(rows: tuple[tuple[str, tuple[Panel, ...]], ...]) -> Iterator[dict[str, Any]]:
-    """Yield all panels with their places: each row from the left, and below what does not fit."""
     top, number = 0, 0
     for title, panels in rows:
         number += 1
@@ -973,7 +968,7 @@ def _build_options(kind: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Write the files, or with `--check` compare them."""
+    """With `--check` compare the files instead of writing them."""
     made = {FOLDER / f"{each.name}.json": render_dashboard(each) for each in DASHBOARDS}
     stale = [path for path, text in made.items() if not path.exists() or path.read_bytes() != text]
     if "--check" in sys.argv[1:]:

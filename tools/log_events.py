@@ -333,7 +333,7 @@ class LogEvent:
 
 @cache
 def find_events() -> tuple[LogEvent, ...]:
-    """Find the events of all packages, in the order of their names."""
+    """Sort the events of all packages by name."""
     calls: dict[str, list[LogCall]] = {}
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -363,7 +363,6 @@ def find_calls(module: str, source: str) -> Iterator[LogCall]:
 
 
 def render_page() -> str:
-    """Return the text of docs/log-events.md."""
     rows = [
         f"| `{event.name}` | {', '.join(event.levels)} | {' '.join(f'`{each}`' for each in event.fields)} "
         f"| {event.meaning} | {', '.join(f'`{each}`' for each in event.modules)} |"
@@ -387,7 +386,6 @@ def _merge_calls(name: str, calls: list[LogCall]) -> LogEvent:
 def _find_calls_by_function(
     node: ast.AST, function: Function | None
 ) -> Iterator[tuple[Function | None, ast.Call]]:
-    """Yield each call below `node` with the innermost function around it."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Call):
             yield function, child
@@ -423,7 +421,6 @@ def _parse_log_call(
 
 
 def _parse_level(method: ast.Attribute) -> str | None:
-    """Return the level of a logger's method, or None if it is no such method."""
     if method.attr not in LEVELS or not LOGGER.search(ast.unparse(method.value)):
         return None
     return "error" if method.attr == "exception" else method.attr
@@ -458,13 +455,12 @@ def _resolve_names(tree: ast.Module, function: Function | None, value: ast.expr)
 
 
 def _find_values(scope: ast.Module | Function, name: str) -> list[ast.expr]:
-    """Return what is assigned to a name; of a module, in its own body alone."""
+    """Return what is assigned to a name; in a module, only by its own body."""
     return _index_values(scope).get(name, [])
 
 
 @cache  # a tree is asked for each of its calls
 def _index_values(scope: ast.Module | Function) -> dict[str, list[ast.expr]]:
-    """Return what is assigned to each name of a scope."""
     nodes = ast.iter_child_nodes(scope) if isinstance(scope, ast.Module) else ast.walk(scope)
     values: dict[str, list[ast.expr]] = {}
     for node in nodes:
@@ -492,13 +488,11 @@ def _list_fields(function: Function | None, call: ast.Call) -> Iterator[str]:
 
 
 def _list_keys(values: list[ast.expr]) -> list[str]:
-    """Return the keys of those of the expressions that are dictionaries."""
     keys = [key for value in values if isinstance(value, ast.Dict) for key in value.keys]
     return [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
 
 
 def _get_doc(function: Function | None) -> str:
-    """Return the first sentence of a function's docstring, on one line."""
     text = (ast.get_docstring(function) if function is not None else None) or ""
     return " ".join(re.split(r"(?<=\.)\s", text, maxsplit=1)[0].split()).replace("|", "\\|")
 
@@ -529,7 +523,7 @@ Every event that a program of MarketSwarm may log. `marketswarm logs` shows them
 
 
 def main() -> int:
-    """Write the page, or with `--check` compare it."""
+    """With `--check` compare the page instead of writing it."""
     made = render_page()
     is_current = PAGE.exists() and PAGE.read_text("utf-8") == made
     if "--check" in sys.argv[1:]:

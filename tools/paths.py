@@ -53,7 +53,6 @@ class Trace:
     """The files that something passes through, in the order of their first call, and the re-entries.
 
     Args:
-        kinds: the types of what is followed.
         text: bytes that contain this are followed as well.
         follows_messages: whether generators are followed too, as those of messages.
     """
@@ -67,7 +66,7 @@ class Trace:
         self._names: dict[CodeType, str | None] = {}
 
     def start(self) -> None:
-        """Trace every call from now on, until `stop_tracing`."""
+        """Trace every call until `stop_tracing`."""
         sys.setprofile(self._note)
 
     def _note(self, frame: FrameType, event: str, arg: Any) -> None:
@@ -135,7 +134,6 @@ def _iterate_parts(value: Any) -> Iterator[Any]:
 
 
 def stop_tracing() -> None:
-    """Trace no more calls."""
     sys.setprofile(None)
 
 
@@ -148,7 +146,6 @@ class Owner:
         self._bus = bus
 
     def bus(self, _name: str) -> Bus:
-        """Return the one bus."""
         return self._bus
 
     def progress(self) -> None:
@@ -164,7 +161,7 @@ class ObservedBus(MemoryBus):
     is_logged = False
 
     async def script(self, script: Script, *args: Any, **kwargs: Any) -> Any:
-        """Run a script, and end the tracing if it published something."""
+        """End the tracing if the script published something."""
         found = await super().script(script, *args, **kwargs)
         if script is PUBLISH_SCRIPT:
             stop_tracing()
@@ -198,8 +195,7 @@ class Scene:
     async def hear(self, payload: bytes) -> None:
         """Pass the bytes that a server sends for one PUBLISH through a session and the listener.
 
-        Raises:
-            RuntimeError: the session did not read them within WITHIN_SEC.
+        Raises RuntimeError if the session did not read them within WITHIN_SEC.
         """
         channel = f"{SVC}:heartbeat".encode()
         stream = asyncio.StreamReader()
@@ -220,8 +216,7 @@ class Scene:
     async def wait_until_logged(self, what: str) -> None:
         """Send canaries and hear them until the next event is on the log.
 
-        Raises:
-            RuntimeError: none was within WITHIN_SEC.
+        Raises RuntimeError if none was within WITHIN_SEC.
         """
         self.bus.is_logged = False
         deadline = time.monotonic() + WITHIN_SEC
@@ -249,8 +244,7 @@ async def follow_beat() -> Trace:
 async def follow_miss() -> Trace:
     """Follow a miss from the timer to the log.
 
-    Raises:
-        RuntimeError: no bus took the miss within WITHIN_SEC.
+    Raises RuntimeError if no bus took the miss within WITHIN_SEC.
     """
     scene, trace = Scene(), Trace(MISS, b'"svc":"a"')
     monitor, payload = scene.monitor, encode_beat(SVC, 1, time.time(), boot="x")
@@ -273,7 +267,6 @@ async def follow_miss() -> Trace:
 
 
 async def main() -> None:
-    """Print both paths."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     for title, path in (("a beat", await follow_beat()), ("a miss", await follow_miss())):
         print(f"{title}: {len(path.files)} files")

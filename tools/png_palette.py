@@ -18,7 +18,7 @@ Colour = tuple[int, int, int]
 
 
 def reduce_colours(png: bytes, colours: int = COLOURS) -> bytes:
-    """Return the same picture with at most `colours` (256 at most): each other one becomes the nearest."""
+    """Keep `colours` (256 at most): every other colour becomes the nearest one of these."""
     width, rows = read_pixels(png)
     counts = Counter(colour for row in rows for colour in row)
     palette = [colour for colour, _ in counts.most_common(colours)]
@@ -42,8 +42,7 @@ def reduce_colours(png: bytes, colours: int = COLOURS) -> bytes:
 def read_pixels(png: bytes) -> tuple[int, list[list[Colour]]]:
     """Return the width and the rows of a picture, without its transparency.
 
-    Raises:
-        ValueError: this is no PNG, or one of another kind.
+    Raises ValueError if this is not a PNG, or one of another kind.
     """
     if not png.startswith(SIGNATURE):
         raise ValueError("this is no PNG")
@@ -63,7 +62,6 @@ def read_pixels(png: bytes) -> tuple[int, list[list[Colour]]]:
 
 
 def _read_chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the name and the content of each chunk."""
     at = len(SIGNATURE)
     while at < len(png):
         (length,) = struct.unpack(">I", png[at : at + 4])
@@ -72,12 +70,11 @@ def _read_chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _make_chunk(name: bytes, content: bytes) -> bytes:
-    """Return a chunk as bytes."""
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def _unfilter(kind: int, row: bytes, above: bytes, channels: int) -> bytes:
-    """Return a row as it was before it was filtered; `above` is the row above it."""
+    """`row` is one filtered row, `above` the one above it, without its filter."""
     if kind == 0:
         return row
     found = bytearray(row)
@@ -97,5 +94,4 @@ def _predict(left: int, up: int, corner: int) -> int:
 
 
 def _distance(one: Colour, two: Colour) -> int:
-    """Return how different two colours are."""
     return sum((a - b) ** 2 for a, b in zip(one, two, strict=True))

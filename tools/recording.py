@@ -2,8 +2,8 @@
 
 LEAN is the folder `Data` of a checkout of QuantConnect/Lean, SETS a folder with checkouts of the repositories
 finance-vix, oil-prices, bond-yields-us-10y and cpi-us of github.com/datasets. Nothing is made up: a minute
-without a trade is no row, and what the origin does not say is no field. What is chosen and changed is said in
-examples/recorded/README.md; the format is that of `services/sources/replay/recording.py`.
+without a trade is not a row, and what the origin does not say is not a field. What is chosen and changed is
+said in examples/recorded/README.md; the format is that of `services/sources/replay/recording.py`.
 """
 
 import csv
@@ -112,12 +112,10 @@ NEW_YORK: Final = ZoneInfo("America/New_York")
 
 
 def epoch_ms(at: datetime) -> int:
-    """Return a time in epoch milliseconds."""
     return round(at.timestamp() * 1000)
 
 
 def tidy(number: float, scale: int = 1) -> float:
-    """Return a number divided by its scale, as an int where it is a whole one."""
     value = round(number / scale, 10)
     return int(value) if value == int(value) else value
 
@@ -125,8 +123,7 @@ def tidy(number: float, scale: int = 1) -> float:
 def read_zip(path: Path, pick: str = "") -> list[list[str]]:
     """Return the rows of the one CSV file of an archive whose name contains `pick`.
 
-    Raises:
-        ValueError: there is none, or more than one.
+    Raises ValueError if there is none, or more than one.
     """
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if pick in name]
@@ -136,7 +133,7 @@ def read_zip(path: Path, pick: str = "") -> list[list[str]]:
 
 
 def make_bar(sym: str, asset: str, timeframe: str, start: datetime, values: Iterable[float]) -> Row:
-    """Return the row of a bar; `values` are its prices, and its volume if that is known."""
+    """`values` are the prices, and the volume if it is known."""
     row = {"kind": "bars", "sym": sym, "asset": asset, "timeframe": timeframe, "start": epoch_ms(start)}
     return row | dict(zip(("open", "high", "low", "close", "volume"), values, strict=False))
 
@@ -174,7 +171,6 @@ def read_stock_days(lean: Path) -> Iterator[Row]:
 
 
 def read_vix_days(datasets: Path) -> Iterator[Row]:
-    """Yield the days of the VIX."""
     with (datasets / "finance-vix/data/vix-daily.csv").open() as file:
         for row in csv.DictReader(file):
             day = date.fromisoformat(row["DATE"])
@@ -184,18 +180,13 @@ def read_vix_days(datasets: Path) -> Iterator[Row]:
 
 
 def make_exchange_day(sym: str, asset: str, day: date, values: Iterable[float]) -> Row:
-    """Return the bar of a day at the New York Stock Exchange."""
     session = find_exchange_day(day)
     opens = datetime.fromtimestamp(session.open_ms / 1000, UTC)
     return make_bar(sym, asset, "1d", opens, values) | {"known": session.close_ms}
 
 
 def find_exchange_day(day: date) -> TradingDay:
-    """Return a trading day of the New York Stock Exchange.
-
-    Raises:
-        ValueError: it was closed on that day.
-    """
+    """Return a trading day of the New York Stock Exchange. Raises ValueError if it was closed on that day."""
     found = get_session("XNYS").next_day(epoch_ms(datetime.combine(day, time(), NEW_YORK)))
     if found.date != day:
         raise ValueError(f"{day}: the exchange was closed")
@@ -203,7 +194,6 @@ def find_exchange_day(day: date) -> TradingDay:
 
 
 def read_gold_minutes(lean: Path) -> Iterator[Row]:
-    """Yield the minutes of the gold future."""
     for day in GOLD_DAYS:
         midnight = datetime.combine(day, time(), UTC)
         for row in read_zip(lean / f"future/comex/minute/gc/{day:%Y%m%d}_trade.zip", f"_{GOLD_CONTRACT}"):
@@ -255,7 +245,7 @@ def make_pair_days(lean: Path) -> Iterator[Row]:
 
 
 def read_coins(lean: Path) -> Iterator[Row]:
-    """Yield the minutes of coins, and the days of the one that has some."""
+    """Yield the minutes of coins, and the days of the one coin that has daily bars."""
     place = lean / "crypto/coinbase"
     for sym in COINS:
         name = sym.replace("/", "").lower()
@@ -322,13 +312,13 @@ def make_header(symbols: dict[Reel, set[str]]) -> dict[str, Any]:
 
 
 def known_ms(row: Row) -> int:
-    """Return when a row was known: a bar at its end, where nothing else is said."""
+    """Return when a row was known: a bar at its end, unless it says another time."""
     lasts = MINUTE if row.get("timeframe") == "1m" else DAY
     return int(row.get("known", row["start"] + round(lasts.total_seconds() * 1000)))
 
 
 def main(lean: Path, datasets: Path, out: Path) -> int:
-    """Write the recording, and say what is in it. Return 0."""
+    """Write the recording, and print what is in it. Return 0."""
     found = {
         STOCKS: [
             *read_stock_minutes(lean),

@@ -83,7 +83,6 @@ def build_truth_sections() -> list[Section]:
 
 
 def render_truth_page() -> str:
-    """Return the text of docs/truth-reference.md."""
     parts = [
         _TRUTH_HEAD,
         *(_render_section(each) for each in build_truth_sections()),
@@ -92,7 +91,6 @@ def render_truth_page() -> str:
 
 
 def render_commands_page() -> str:
-    """Return the text of docs/commands.md."""
     group = load_all_commands()
     panels: dict[str, list[tuple[str, TyperCommand]]] = {}
     for name, command in _find_commands(group):
@@ -106,7 +104,7 @@ def render_commands_page() -> str:
 
 
 def render_sources_page() -> str:
-    """Return the page of the sources of the market, a table for each asset class."""
+    """Return the page with a table for each asset class."""
     catalog = load_catalog()
     lines = [_SOURCES_HEAD.format(count=len(catalog))]
     for asset in AssetClass:
@@ -118,7 +116,6 @@ def render_sources_page() -> str:
 
 
 def _find_kinds(source: MarketSource, asset: AssetClass) -> list[str]:
-    """Return what a source serves of a class: kinds, and of bars their timeframes."""
     found: dict[str, dict[str, None]] = {}
     for endpoint in source.serves.values():
         if asset in endpoint.assets:
@@ -130,7 +127,6 @@ def _find_kinds(source: MarketSource, asset: AssetClass) -> list[str]:
 
 
 def _render_source(source: MarketSource, asset: AssetClass) -> str:
-    """Return the row of a source."""
     key = f"`{source.auth.env}`" + (", optional" if source.auth.optional else "") if source.auth.env else ""
     pages = ", ".join(f"[{number}]({page})" for number, page in enumerate(source.docs, 1))
     cells = (
@@ -145,7 +141,7 @@ def _render_source(source: MarketSource, asset: AssetClass) -> str:
 
 
 def get_field(model: type, name: str) -> FieldInfo:
-    """Return the field of a model or of a pydantic dataclass; `name` is as the document spells it."""
+    """`name` is as the document spells it."""
     fields = getattr(model, "__pydantic_fields__", None) or {}
     found = next(field for own, field in fields.items() if name in (own, field.alias))
     assert isinstance(found, FieldInfo)
@@ -160,7 +156,6 @@ def _list_services() -> list[str]:
 
 
 def _build_sections(path: str, what: str, model: Any, seen: set[type]) -> Iterator[Section]:
-    """Yield a section for `model`, and one for each model below it, each model once."""
     members = [each for each in get_args(model) if isinstance(each, type)]
     if members:
         yield from _build_kind_sections(path, members)
@@ -220,7 +215,6 @@ def _build_keys(model: type) -> Iterator[Key]:
 
 
 def _build_plain_fields(model: type) -> dict[str, FieldInfo]:
-    """Return the fields of a dataclass that is not a pydantic one."""
     annotations = inspect.get_annotations(model, eval_str=True)
     return {
         name: FieldInfo.from_annotated_attribute(
@@ -252,7 +246,6 @@ def _read_descriptions(model: type) -> dict[str, str]:
 
 @functools.cache  # a module has several
 def _parse_classes(module: str) -> dict[str, ast.ClassDef]:
-    """Return the classes that a module defines at its top, by name."""
     tree = ast.parse(inspect.getsource(sys.modules[module]))
     return {each.name: each for each in tree.body if isinstance(each, ast.ClassDef)}
 
@@ -292,7 +285,7 @@ def _unwrap_type(annotation: Any) -> tuple[Any, list[Any]]:
 
 
 def _find_inner_model(annotation: Any) -> Any:
-    """Return the model, or the union of models, that a key holds, also in a list or mapping; else None."""
+    """Return the model, or the union of models, that a key has, also in a list or mapping; otherwise None."""
     plain, _ = _unwrap_type(annotation)
     origin, arguments = get_origin(plain), get_args(plain)
     if origin in (tuple, list, dict) or (origin is not None and "Mapping" in str(origin)):
@@ -353,7 +346,6 @@ def _format_bounds(metadata: list[Any], step: int) -> str:
 
 
 def _format_bound(found: Any, inclusive: str, exclusive: str, step: int) -> tuple[str, bool]:
-    """Return a bound as text, and whether the bound itself is excluded."""
     if found is None:
         return "", False
     if hasattr(found, inclusive):
@@ -407,7 +399,7 @@ def _render_command(name: str, command: TyperCommand, level: str) -> str:
 
 
 def _format_argument(parameter: Any) -> str:
-    """Return an argument as the usage line shows it; an empty text for an option."""
+    """Return an empty text for an option."""
     if parameter.param_type_name == "option":
         return ""
     name = str(parameter.metavar or parameter.name).upper().strip("[]") + (
@@ -502,7 +494,7 @@ PAGES: Final = {
 
 
 def main() -> int:
-    """Write the pages, or with `--check` compare them."""
+    """With `--check` compare the pages instead of writing them."""
     importlib.invalidate_caches()
     stale = [path for path, made in PAGES.items() if not path.exists() or path.read_text("utf-8") != made()]
     if "--check" in sys.argv[1:]:

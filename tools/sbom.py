@@ -20,8 +20,7 @@ _ENTRY = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==", re.MULTILINE)
 def select_product_entries(lock: str) -> str:
     """Return the entries of a lock that the product needs. Pure.
 
-    Raises:
-        ValueError: an entry has no `# via` lines.
+    Raises ValueError if an entry has no `# via` lines.
     """
     starts = [match.start() for match in _ENTRY.finditer(lock)]
     entries = {}
@@ -41,7 +40,7 @@ def select_product_entries(lock: str) -> str:
 
 
 def main() -> int:
-    """Write the bill; return the exit code of cyclonedx-py."""
+    """Return the exit code of cyclonedx-py."""
     needed = select_product_entries(Path("requirements.lock").read_text(encoding="utf-8"))
     OUT.parent.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
@@ -59,7 +58,7 @@ def main() -> int:
 
 
 def _add_version() -> None:
-    """Add the version to the bill: it is in the package, which cyclonedx-py does not read."""
+    """Add the version from the package, because cyclonedx-py does not read it."""
     bill = json.loads(OUT.read_text(encoding="utf-8"))
     package = Path("marketswarm/__init__.py").read_text(encoding="utf-8")
     bill["metadata"]["component"]["version"] = re.findall(r'^__version__ = "(.+)"', package, re.MULTILINE)[0]

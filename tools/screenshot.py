@@ -1,7 +1,7 @@
 """Make the pictures of the board in docs/ from a fleet that really runs: `tools/screenshot.py`.
 
 Start the fleet of truth.json on free ports, with beats every second, and stop one of its services. The days
-before are made up: they are written into the history of the board, since nobody waits for a year.
+before are made up: they are written into the history of the board, because a picture can't wait for a year.
 
 The pictures have a palette, so that they are small: board-light.png, board-dark.png.
 """
@@ -49,12 +49,12 @@ OUTAGES: Final[Mapping[str, tuple[tuple[float, float], ...]]] = {
 }
 """When each service was down: how many hours ago that ended, and how many seconds it took."""
 UNHEARD: Final = ((300, 9 * HOUR_SEC),)
-"""When nobody listened, in the same way."""
+"""When no healer listened, in the same way."""
 WITHIN_SEC: Final = 120.0
 
 
 def main() -> int:
-    """Make both pictures; return 1 if one is too large."""
+    """Return 1 if a picture is too large."""
     with tempfile.TemporaryDirectory() as folder, run_fleet(Path(folder)) as (port, url):
         wait_until(lambda: all(one["state"] == "up" for one in read_services(url)), "all to be up")
         asyncio.run(make_up_history(f"redis://127.0.0.1:{port}"))
@@ -111,7 +111,6 @@ def wait_until(is_true: Callable[[], bool], what: str) -> None:
 
 
 def read_services(url: str) -> list[dict[str, Any]]:
-    """Return the services as the board has them."""
     with urllib.request.urlopen(f"{url}/api/v1/services", timeout=5) as answer:  # noqa: S310 - our own board
         found: list[dict[str, Any]] = json.load(answer)
         return found
@@ -128,7 +127,7 @@ def is_ready(services: list[dict[str, Any]]) -> bool:
 
 
 async def make_up_history(url: str) -> None:
-    """Write a history of a year as a second board would: the board reads it again when it writes next."""
+    """Write a history of a year as a second board would: the board reads it when it writes next."""
     bus = Bus(SYSTEM, url)
     try:
         truth = parse_truth((ROOT / "truth.json").read_bytes()).truth
@@ -165,7 +164,6 @@ def make_history(bus_of: Mapping[str, str], now: int) -> FleetHistory:
 
 
 def make_recovery(svc: str, ts: float, down_sec: float) -> Event:
-    """Return the event that ends an outage."""
     kind = Kind.HEARTBEAT_OK
     ident = make_event_id(kind, svc, ts)
     return Event(kind, svc, ts, ident, "healer", down_sec=down_sec, since=ts - down_sec)

@@ -28,7 +28,7 @@ def count_results(log: str) -> tuple[Counter[str], float] | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the sum; return 1 if a run has failures or no summary."""
+    """Return 1 if a run has failures or no summary."""
     total: Counter[str] = Counter()
     seconds = 0.0
     for name, _, path in (argument.partition("=") for argument in arguments):
