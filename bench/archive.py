@@ -42,7 +42,7 @@ POLL_SEC: Final = 0.01  # seldom enough to leave the processors to those who are
 
 
 def make_entries(count: int) -> list[dict[str, str]]:
-    """Return the entries of `count` bars, minute by minute of all symbols."""
+    """Return `count` bars, minute by minute of all symbols."""
     provenance = Provenance("yahoo", BEGIN_MS / 1000, "ab" * 32)
     found = []
     for n in range(count):
@@ -59,7 +59,7 @@ def make_entries(count: int) -> list[dict[str, str]]:
 
 
 def make_indicators(bars: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Return the entries of the indicators of these bars, with as many values as there are."""
+    """Return as many values as the service writes."""
     names = [name for each in indicator_catalog.INDICATORS.values() for name in each.outputs]
     return [
         {
@@ -75,7 +75,6 @@ def make_indicators(bars: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def add_entries(client: "redis.Redis", stream: str, entries: list[dict[str, str]]) -> None:
-    """Add entries to a stream."""
     pipe = client.pipeline(transaction=False)
     for n, fields in enumerate(entries, 1):
         pipe.xadd(stream, fields)  # type: ignore[arg-type]  # its types know no dict of text
@@ -85,7 +84,7 @@ def add_entries(client: "redis.Redis", stream: str, entries: list[dict[str, str]
 
 
 async def measure_copy(url: str, entries: list[dict[str, str]]) -> float:
-    """Return how many rows a second a bare COPY commits, as many at once as the service does."""
+    """Return how many rows a second a bare COPY commits, with the batches of the service."""
     rows: list[Any] = []
     for fields in entries:
         raw = {name.encode(): value.encode() for name, value in fields.items()}
@@ -114,7 +113,7 @@ def count_waiting(client: "redis.Redis", stream: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Hold entries a second, processor seconds of the service for each, and its MB of memory."""
+    """Entries a second, processor seconds of the service for each, and its MB of memory."""
 
     rate: float
     cost: float
@@ -161,7 +160,6 @@ def main(count: int = COUNT) -> None:
 
 
 async def _measure(folder: Path, system: Server, entries: list[dict[str, str]]) -> None:
-    """Run PostgreSQL and the bus, measure, and print the table."""
     postgres, count = PostgresServer(folder / "postgres"), len(entries)
     await postgres.start()
     try:

@@ -67,7 +67,7 @@ class BarServer:
         self._thread.join(10)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables with which massive sends its key to this server."""
+        """Return the variables by which massive sends its key to this server."""
         address = f"127.0.0.1:{self.port}"
         return {
             "POLYGON_API_KEY": "bench",
@@ -76,7 +76,6 @@ class BarServer:
         }
 
     async def _serve(self) -> None:
-        """Accept clients until the `with` block ends."""
         async with serve(self._serve_client, "127.0.0.1", self.port, compression=None):
             await self._closing.wait()
 
@@ -150,7 +149,7 @@ def measure_flow(bars: int, times: int = 2) -> tuple[float, float, float, float]
 
 
 def main(bars: int = 100_000) -> None:
-    """Measure an idle massive and one that receives `bars` bars twice, and print a table."""
+    """Measure an idle massive, and one that receives `bars` bars twice."""
     idle_mb = measure_idle()
     rate, new_us, repeated_us, end_mb = measure_flow(bars)
     print_table(

@@ -59,8 +59,7 @@ def choose_interval_sec(services: int) -> float:
 def collect_misses(client: Any, services: int, timeout_sec: float) -> dict[str, float]:
     """Wait for the misses of `services` services; return when each was in the log, in monotonic seconds.
 
-    Raises:
-        RuntimeError: some misses were not in the log within `timeout_sec` + 60 seconds.
+    Raises RuntimeError if some misses were not in the log within `timeout_sec` + 60 seconds.
     """
     arrivals: dict[str, float] = {}
     position = client.xinfo_stream("healer:alerts:log")["last-generated-id"]
@@ -88,7 +87,7 @@ CASES: Final = {
 
 
 def main(*wanted: str) -> None:
-    """Measure every case, or those whose names are given, and print a table."""
+    """Measure every case, or those whose names are given."""
     rows = []
     for name, (size, dying, times) in CASES.items():
         if wanted and name not in wanted:

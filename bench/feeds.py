@@ -33,7 +33,6 @@ ITEM: Final = (
 
 
 def build_feed(name: str, newest: int) -> bytes:
-    """Return the feed `name` as RSS, with ITEMS items, the newest of which has the number `newest`."""
     items = "".join(ITEM.format(name, number, TEXT) for number in range(newest, newest - ITEMS, -1))
     return f'<?xml version="1.0"?><rss version="2.0"><channel>{items}</channel></rss>'.encode()
 
@@ -58,7 +57,7 @@ class Site:
             await server.serve_forever()
 
     async def _answer_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the requests of one connection: 304 if the client has the current ETag, else the feed."""
+        """Answer 304 if the client has the current ETag, otherwise the feed."""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 request = await reader.readuntil(b"\r\n\r\n")
@@ -78,7 +77,6 @@ class Site:
 
 
 def serve_site(port: int, newest: Any, requests: Any) -> None:
-    """Run the site; this is the main function of its process."""
     asyncio.run(Site(newest, requests).serve(port))
 
 
@@ -114,14 +112,14 @@ def run_site() -> Iterator[tuple[int, Any, Any]]:
 
 
 def wait_for_items(client: redis.Redis, items: int) -> float:
-    """Wait until the stream has `items` items; return how many seconds that took."""
+    """Return how many seconds it took until the stream had `items` items."""
     begun = time.monotonic()
     wait_until(lambda: client.xlen(STREAM) >= items, f"{items} items", PARSE_SEC)
     return time.monotonic() - begun
 
 
 def main(feeds: int = FEEDS) -> None:
-    """Measure the first reading, unchanged feeds and changed feeds, and print a table."""
+    """Measure the first reading, unchanged feeds and changed feeds."""
     with Server() as system, Server() as market, redis.Redis(port=market.port) as client, run_site() as found:
         port, newest, requests = found
         write_truth([system, market], build_truth(port, feeds))

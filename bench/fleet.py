@@ -23,15 +23,14 @@ ROOT = Path(__file__).parent.parent
 
 
 def name_services(services: int) -> list[str]:
-    """Return the names of `services` services."""
     return [f"svc{n:06d}" for n in range(services)]
 
 
 def build_truth(services: int, interval_sec: float, timeout_sec: float) -> bytes:
-    """Return a truth with `services` services, and a healer that monitors them."""
     beats = {"interval_sec": interval_sec, "timeout_sec": timeout_sec}
     sections: dict[str, Any] = {svc: {"heartbeat": beats} for svc in name_services(services)}
-    # the healer's own timeout limits its watchdog: a start with many services takes seconds on a busy machine
+    # the healer's own timeout limits its watchdog, because a start with many services takes seconds on a busy
+    # machine
     sections["healer"] = {
         "heartbeat": {"interval_sec": 10, "timeout_sec": 60},
         "threshold": {"heartbeat_cadence": timeout_sec},
@@ -42,7 +41,6 @@ def build_truth(services: int, interval_sec: float, timeout_sec: float) -> bytes
 def run_healer(
     system: Server, market: Server, **settings: str
 ) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    """Start a healer process for the block."""
     return run_program("healer", system, market, **settings)
 
 
@@ -80,14 +78,13 @@ def write_truth(servers: list[Server], document: bytes) -> None:
 
 
 def wait_for_subscription(server: Server, channel: str, within_sec: float = 60.0) -> float:
-    """Wait until a client subscribes to the channel; return when, in monotonic seconds."""
+    """Return when a client subscribed to the channel, in monotonic seconds."""
     with redis.Redis(port=server.port) as client:
         wait_until(lambda: client.pubsub_numsub(channel)[0][1], f"a subscription to {channel}", within_sec)
         return time.monotonic()
 
 
 def wait_until_up(client: "redis.Redis", services: int) -> None:
-    """Wait until the healer has recorded a verdict for `services` services."""
     wait_until(lambda: client.hlen("healer:roster") >= services, "every service to be up", 120.0, 0.1)
 
 
@@ -147,11 +144,9 @@ def _send_beats(
     """Send beats until the command None arrives; this is the main function of the `Beater`'s process.
 
     Args:
-        port: the port of the server.
         fleet: the number of services, and the seconds between two beats of one.
         commands: receives how many services, from the first, send no more beats, or None for the end; each
             command is sent back once it is in force.
-        last: the shared times of the last beats.
     """
     services, interval_sec = fleet
     sock = connect(port)

@@ -26,13 +26,11 @@ MEASURE_SEC = 30.0
 
 
 def rss_mb(pid: int) -> float:
-    """Return the resident memory of a process, in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def cpu_sec(pid: int) -> float:
-    """Return the seconds of processor time that a process has used, with all of its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -47,7 +45,7 @@ def wait_until_idle(pid: int) -> float:
 
 
 def main(services: int = 100_000) -> None:
-    """Measure one healer after every service is up, and print a table."""
+    """Measure one healer after every service is up."""
     with Server() as system, Server() as market:
         write_truth([system, market], build_truth(services, INTERVAL_SEC, 3 * INTERVAL_SEC))
         started = time.monotonic()

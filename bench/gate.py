@@ -41,7 +41,7 @@ WITHIN_SEC: Final = 240.0
 
 
 def make_truth() -> bytes:
-    """Return a truth with the series, grouped by their source as people write them."""
+    """Group the series by their source, as people write them."""
     endpoints = [
         {
             "symbols": [f"{source[:3].upper()}{number:03}/USDT" for number in range(count)],
@@ -60,7 +60,7 @@ def make_truth() -> bytes:
 
 @contextlib.contextmanager
 def run_market() -> Iterator[int]:
-    """Run gate_market.py while the block runs, and yield its port."""
+    """Run gate_market.py, and yield its port."""
     port = find_free_port()
     process = subprocess.Popen([sys.executable, "-m", "bench.gate_market", str(port)], cwd=ROOT)
     try:
@@ -72,7 +72,6 @@ def run_market() -> Iterator[int]:
 
 
 def is_open(port: int) -> bool:
-    """Return True if something listens on a port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -84,7 +83,7 @@ def find_bound(source: str, requests: int) -> float:
 
 
 def run_gate(system: Server, market: Server, port: int) -> tuple[float, float]:
-    """Run the gate to its end; return the seconds that it took, and those of a processor."""
+    """Return the seconds that the gate took, and those of a processor."""
     urls = {source: f"http://127.0.0.1:{port}/{source}" for source in MIX}
     keys = {"APCA_API_KEY_ID": "bench", "APCA_API_SECRET_KEY": "bench"}
     variables = {"SOURCES_BASE_URLS": orjson.dumps(urls).decode(), **keys}
@@ -108,7 +107,7 @@ def count_requests(client: "redis.Redis") -> Counter[str]:
 
 
 def main() -> None:
-    """Run the gate once, and print a table."""
+    """Run the gate once."""
     with (
         Server() as system,
         Server() as market,

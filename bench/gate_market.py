@@ -28,18 +28,15 @@ def find_hours(start_sec: float, end_sec: float) -> range:
 
 
 def make_prices(hour: int) -> tuple[float, float, float, float]:
-    """Return open, high, low and close of an hour."""
     price = 100 + hour // HOUR_SEC % 97 / 10
     return price, price + 1.25, price - 1.5, price + 0.75
 
 
 def make_texts(hour: int) -> list[str]:
-    """Return open, high, low and close of an hour as texts."""
     return [f"{price:.2f}" for price in make_prices(hour)]
 
 
 def parse_iso(text: str) -> float:
-    """Return a time in epoch seconds."""
     return datetime.fromisoformat(text).timestamp()
 
 
@@ -154,7 +151,6 @@ def make_reply(address: str) -> Iterator[bytes]:
 
 
 async def main(port: int) -> None:
-    """Serve until the program is ended."""
     server = await asyncio.start_server(serve_client, "127.0.0.1", port)
     await server.serve_forever()
 

@@ -67,12 +67,10 @@ def read_bare(port: int, channels: int, beats: int) -> None:
 
 
 def read_with_healer(port: int, channels: int, beats: int) -> None:
-    """Read `beats` beats with the healer's session and detector, and print the times."""
     asyncio.run(_read_with_healer(port, channels, beats))
 
 
 async def _read_with_healer(port: int, channels: int, beats: int) -> None:
-    """Read the first beat of each service, then measure `beats` more."""
     bus = Bus("system-redis", f"redis://127.0.0.1:{port}")
     detector = Detector(read_clocks())
     watches = [Watch(svc, bus.name, f"{svc}:heartbeat", 10.0, 30.0) for svc in name_services(channels)]
@@ -100,13 +98,12 @@ async def _read_with_healer(port: int, channels: int, beats: int) -> None:
 
 
 def _wait_for_go() -> None:
-    """Print `ready`, and wait for a line on stdin while the server buffers beats."""
     print("ready", flush=True)
     sys.stdin.readline()
 
 
 def _print_times(wall: float, cpu: float, heard: int) -> None:
-    """Print the number of beats and the wall and processor seconds since `wall` and `cpu`, as JSON."""
+    """Print JSON: the number of beats, and the wall and processor seconds since `wall` and `cpu`."""
     print(
         json.dumps({"heard": heard, "wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}),
         flush=True,
@@ -124,7 +121,7 @@ def measure_reader(server: Server, kind: str, channels: int, beats: int) -> dict
     assert worker.stdin
     assert worker.stdout
     assert worker.stdout.readline() == "ready\n"
-    # the first round makes every service known: the steady state is measured
+    # the first round makes every service known, because the steady state is measured
     publish_beats(server.port, name_services(channels), channels, first=10)
     worker.stdin.write("go\n")
     worker.stdin.flush()

@@ -50,7 +50,6 @@ class Result:
     cost_us: float
 
     def format_delays(self) -> str:
-        """Return the median and the 99th percentile."""
         return f"p50 {self.find(0.5)} ms, p99 {self.find(0.99)} ms, max {self.delays[-1]} ms"
 
     def find(self, share: float) -> int:
@@ -61,14 +60,12 @@ class Result:
 class Market:
     """Write the minutes of all symbols to the stream, as a source that is asked right now.
 
-    Args:
-        port: the port of the server.
-        symbols: how many there are.
+    `symbols` is how many there are.
     """
 
     def __init__(self, port: int, symbols: int) -> None:
         self.symbols = [f"S{number:03}" for number in range(symbols)]
-        # hours ago: that a minute is final by the clock is not what is measured
+        # hours ago, because that a minute is final by the clock is not what is measured
         self.next_ms = int(time.time() - 7200) * 1000 // MINUTE_MS * MINUTE_MS
         self._chance = random.Random(1)
         self._closes = dict.fromkeys(self.symbols, 100.0)
@@ -87,7 +84,6 @@ class Market:
         return ids
 
     def _pack_bar(self, symbol: str) -> bytes:
-        """Return the packed command that writes the next minute of a symbol."""
         before = self._closes[symbol]
         close = self._closes[symbol] = round(before * (1 + self._chance.gauss(0, 0.0005)), 4)
         high, low = round(max(before, close) + 0.01, 4), round(min(before, close) - 0.01, 4)
@@ -100,20 +96,18 @@ class Market:
         return _pack_add(MARKET_BARS, encode_entry(bar, AssetClass.CRYPTO, Provenance("one", time.time())))
 
     def _send(self, packed: Sequence[bytes]) -> list[bytes]:
-        """Send packed commands at once, and return their replies."""
         self._sock.sendall(b"".join(packed))
         return _read_replies(self._sock, self._reader, len(packed))
 
 
 def _pack_add(stream: str, fields: Mapping[str, str]) -> bytes:
-    """Return a packed XADD."""
     words = [word for pair in fields.items() for word in pair]
     packed: bytes = hiredis.pack_command(("XADD", stream, "*", *words))  # type: ignore[arg-type]  # its types know one argument
     return packed
 
 
 def _read_replies(sock: Any, reader: hiredis.Reader, count: int) -> list[bytes]:
-    """Return the next replies; raise the first of them that is an error."""
+    """Raise the first reply that is an error."""
     replies: list[Any] = []
     while len(replies) < count:
         reply = reader.gets()
@@ -155,7 +149,7 @@ def find_delays(client: "redis.Redis", stream: str, written: Ids) -> list[int] |
 
 
 def measure(client: "redis.Redis", market: Market, pid: int, stream: str, spread_sec: float) -> Result:
-    """Send ROUNDS minutes of each symbol to the process `pid`, and measure when all results came."""
+    """Send ROUNDS minutes of each symbol to the process `pid`, and wait for all results."""
     delays: list[int] = []
     used = cpu_sec(pid)
     for _ in range(ROUNDS):
@@ -202,7 +196,6 @@ def copy_bare(port: int) -> None:
 
 
 def _pack_copies(flat: Sequence[bytes], samples: Sequence[tuple[str, Mapping[str, str]]]) -> Iterator[bytes]:
-    """Yield the packed commands that write the samples for the minute of an entry."""
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     symbol, start_ms = fields[b"sym"].decode(), int(fields[b"start"])
     for stream, sample in samples:
@@ -243,7 +236,7 @@ def build_truth(symbols: Sequence[str]) -> bytes:
 
 
 def main(symbols: int = SYMBOLS) -> None:
-    """Measure the service, spread and in a burst, and the bare loop; print a table."""
+    """Measure the service, spread and in a burst, and the bare loop."""
     with Server() as system, Server() as server, redis.Redis(port=server.port) as client:
         market = Market(server.port, symbols)
         write_truth([system, server], build_truth(market.symbols))

@@ -21,7 +21,7 @@ NEVER = "100000"
 
 
 def read_epoch(client: redis.Redis) -> int:
-    """Return the epoch of the healers' lease on the bus that decides; 0 for none."""
+    """Return the epoch on the bus that decides; 0 without a lease."""
     return int(client.hget("healer:lease", "epoch") or 0)
 
 
@@ -46,7 +46,6 @@ def measure_takeover(system: Server, market: Server, client: redis.Redis) -> flo
 
 
 def _wait_for_leader(client: redis.Redis, after: int) -> None:
-    """Wait until a healer leads with an epoch greater than `after`."""
     wait_until(lambda: read_epoch(client) > after, "a leader", every_sec=0.002)
 
 
@@ -72,7 +71,7 @@ def measure_costs(system: Server, market: Server, client: redis.Redis) -> tuple[
 
 
 def main(times: int = 20) -> None:
-    """Measure the costs and `times` takeovers, and print a table."""
+    """Measure the costs and `times` takeovers."""
     with Server() as system, Server() as market, redis.Redis(port=system.port) as client:
         write_truth([system, market], build_truth(1, 10.0, 30.0))
         without, leading, standing = measure_costs(system, market, client)

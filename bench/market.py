@@ -54,12 +54,10 @@ CHART: Final = "marketswarm_board_market_charts_total"
 
 
 def name_symbols() -> list[str]:
-    """Return the names of the symbols."""
     return [f"S{n:02}" for n in range(SYMBOLS)]
 
 
 def make_bar(symbol: str, timeframe: str, start_ms: int, number: int) -> Bar:
-    """Return a bar whose numbers depend on `number` alone."""
     price = 100 + number % 97 / 10
     return Bar(symbol, timeframe, start_ms, price, price + 1.25, price - 1.5, price + 0.75, 1000.0 + number)
 
@@ -95,7 +93,7 @@ async def seed_archive(url: str, now_ms: int) -> None:
 
 
 def seed_series(client: "redis.Redis", now_ms: int) -> None:
-    """Write the states of the series, as sources does."""
+    """Write what sources writes."""
     for number, symbol in enumerate(name_symbols()):
         state = {
             "id": f"{symbol}:bars:1m", "symbol": symbol, "kind": "bars", "timeframe": "1m", "asset": "stocks",
@@ -106,7 +104,7 @@ def seed_series(client: "redis.Redis", now_ms: int) -> None:
 
 
 def make_truth() -> bytes:
-    """Return a truth with a market, and a board as it is by default, but for the limits of one address."""
+    """Return a truth with a market, and a board with its defaults, except the limits of one address."""
     beats = {"interval_sec": 10, "timeout_sec": 60}
     point = {"bus": "market-redis", "key": CHECKED_BARS}
     market = {"requests_per_min": 0, "max_followers_per_address": FOLLOWERS}
@@ -140,7 +138,6 @@ class BarWriter:
         self._thread.join(10)
 
     def _write(self) -> None:
-        """Publish until the block ends."""
         symbols, number, began = name_symbols(), 0, time.monotonic()
         a_close = round(CLOSE_SEC / LIVE_SEC * SYMBOLS)
         with redis.Redis(port=self._port) as client:
@@ -163,7 +160,7 @@ def add_bar(pipe: Any, symbol: str, timeframe: str, number: int, *, is_final: bo
 
 
 def run_load(*words: object) -> dict[str, Any]:
-    """Run market_load.py with these arguments, and return what it found."""
+    """Run market_load.py with these arguments, and return its result."""
     command = [sys.executable, "-m", "bench.market_load", *map(str, words)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -173,7 +170,7 @@ def run_load(*words: object) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the parts of a bench are: the ports of the board, of its metrics, and of the market's bus."""
+    """The ports of the board, of its metrics, and of the market's bus."""
 
     board: int
     metrics: int
@@ -196,7 +193,7 @@ def open_board(database_url: str) -> Iterator[Place]:
 
 
 def count_series(port: int) -> int:
-    """Return how many series the board knows; 0 if it does not answer yet."""
+    """Return 0 while the board does not answer."""
     try:
         return len(orjson.loads(fetch(port, "/api/v1/sources")[0])["series"])
     except OSError:
@@ -204,14 +201,12 @@ def count_series(port: int) -> int:
 
 
 def fetch(port: int, path: str) -> tuple[bytes, float]:
-    """Return an answer of the board, and the seconds that it took."""
     began = time.perf_counter()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         return answer.read(), time.perf_counter() - began
 
 
 def name_charts() -> list[str]:
-    """Return the paths of all charts."""
     return [f"/api/v1/bars/{symbol}?timeframe={frame}" for symbol in name_symbols() for frame in TIMEFRAMES]
 
 
@@ -238,12 +233,11 @@ def measure_followers(place: Place, seconds: float) -> dict[str, Any]:
 
 
 def measure_page(place: Place) -> list[float]:
-    """Return the seconds that the page took, the first request first."""
     return [fetch(place.board, "/market")[1] for _ in range(PAGES)]
 
 
 def main(seconds: float = 15.0) -> None:
-    """Measure the page, users and followers while bars change, and print a table."""
+    """Measure the page, users and followers while bars change."""
     with tempfile.TemporaryDirectory(prefix="marketswarm-bench-") as folder:
         Path(folder).chmod(0o711)  # the server of PostgreSQL may run as another user
         postgres = PostgresServer(Path(folder) / "postgres")
@@ -251,7 +245,6 @@ def main(seconds: float = 15.0) -> None:
 
 
 async def _run(postgres: PostgresServer, seconds: float) -> None:
-    """Run PostgreSQL while the bench measures."""
     await postgres.start()
     try:
         await asyncio.to_thread(_measure, postgres.url, seconds)
@@ -260,7 +253,6 @@ async def _run(postgres: PostgresServer, seconds: float) -> None:
 
 
 def _measure(url: str, seconds: float) -> None:
-    """Measure, and print the table."""
     with open_board(url) as place, BarWriter(place.market):
         pages = measure_page(place)
         before = read_samples(place.metrics)
@@ -298,13 +290,11 @@ class Findings:
 
 
 def describe(found: dict[str, Any]) -> str:
-    """Return in words how long answers took."""
     median, most, nearly_all = (1000 * found[name] for name in ("median_sec", "p95_sec", "p99_sec"))
     return f"median {median:.0f} ms, p95 {most:.0f} ms, p99 {nearly_all:.0f} ms"
 
 
 def show(found: Findings) -> None:
-    """Print the table."""
     (bare, served), full, followed = found.users, found.full, found.followed
     pages, cold = found.pages, found.cold
     batch = SYMBOLS * len(TIMEFRAMES)

@@ -38,18 +38,17 @@ class User(asyncio.Protocol):
         self._answer: asyncio.Future[str] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way to write."""
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
 
     def ask(self, path: str) -> asyncio.Future[str]:
-        """Send a request; return what will be the status of its answer once that is complete."""
+        """Return a future of the status, which is set when the answer is complete."""
         head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept-Encoding: gzip\r\n\r\n"
         self.transport.write(head.encode())
         self._answer = asyncio.get_running_loop().create_future()
         return self._answer
 
     def data_received(self, data: bytes) -> None:
-        """Give the status of an answer when it is complete."""
+        """Set the status of an answer when it is complete."""
         self._buffer += data
         if not self._size:
             end = self._buffer.find(b"\r\n\r\n")
@@ -67,13 +66,11 @@ class User(asyncio.Protocol):
             self._answer.set_result(status)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """End a request that gets no answer."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(LOST)
 
 
 async def open_user(port: int) -> User:
-    """Return a user with a new connection."""
     return (await asyncio.get_running_loop().create_connection(User, "127.0.0.1", port))[1]
 
 
@@ -85,7 +82,6 @@ async def run_users(
     opening, begin = asyncio.Semaphore(AT_ONCE), asyncio.Event()
 
     async def use(number: int) -> None:
-        """Ask as one user."""
         chance = random.Random(number)
         async with opening:
             user = await open_user(port)
@@ -124,7 +120,6 @@ async def run_followers(port: int, seconds: float, clients: int, topics: Sequenc
     ready = asyncio.Semaphore(0)
 
     async def follow() -> None:
-        """Follow as one client."""
         async with opening:
             socket = await connect(f"ws://127.0.0.1:{port}/ws", compression=None, max_queue=None)
             await socket.recv()  # hello
@@ -137,7 +132,6 @@ async def run_followers(port: int, seconds: float, clients: int, topics: Sequenc
         await socket.close()
 
     async def read(socket: Any) -> None:
-        """Note the age of each bar of each message."""
         async for message in socket:
             now = 1000 * time.time()
             took.extend((now - one["data"]["asked_at"]) / 1000 for one in orjson.loads(message)["updates"])
@@ -154,14 +148,12 @@ async def run_followers(port: int, seconds: float, clients: int, topics: Sequenc
 
 
 def describe(took: Sequence[float]) -> dict[str, float]:
-    """Return the quantiles of some seconds."""
     ordered = sorted(took) or [0.0]
     shares = {"median_sec": 0.5, "p95_sec": 0.95, "p99_sec": 0.99}
     return {name: ordered[int(len(ordered) * share)] for name, share in shares.items()}
 
 
 def main(what: str, port: str, seconds: str, many: str, *rest: str) -> None:
-    """Run the load and print what became of it."""
     if what == "users":
         found = asyncio.run(run_users(int(port), float(seconds), int(many), float(rest[0]), rest[1:]))
     else:

@@ -64,8 +64,7 @@ def run_soak(beats: int = BEATS, services: int = SERVICES) -> tuple[Growth, int,
 def _wait_until_heard(client: "redis.Redis") -> None:
     """Wait until the server has sent the healer everything, and one second more.
 
-    Raises:
-        RuntimeError: that took longer than 60 s.
+    Raises RuntimeError if that took longer than 60 s.
     """
     by = time.monotonic() + 60
     while any(int(each["omem"]) for each in client.client_list(_type="pubsub")):
@@ -85,7 +84,7 @@ def _find_growth(measurements: list[tuple[int, float]], whole: float) -> Growth:
 
 
 def simulate_day(services: int = SERVICES) -> tuple[Growth, int]:
-    """Simulate a day in a process of its own; return its memory and how many payloads it had."""
+    """Run in a process of its own; return its memory and how many payloads it had."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run_day, args=(sender, services), daemon=True)
@@ -135,7 +134,7 @@ def _run_day(out: Any, services: int) -> None:
 
 
 def _build_watches(services: int, variant: int) -> list[Watch]:
-    """Return the services of the fleet; if `variant` is 1, some are missing and some have another timeout."""
+    """Leave services out, and change timeouts, if `variant` is 1."""
     return [
         Watch(svc, "bus", f"{svc}:heartbeat", 10.0, 30.0 + 5 * (variant and n % 7 == 0))
         for n, svc in enumerate(name_services(services))
@@ -166,7 +165,7 @@ def _generate_messages(
 
 
 def main(beats: int = BEATS, services: int = SERVICES) -> None:
-    """Run both tests and print a table; exit with an error if memory grew by more than 5 %."""
+    """Exit with an error if memory grew by more than 5 %."""
     growth, sent, sec = run_soak(beats, services)
     day_growth, payloads = simulate_day(services)
     rows = {

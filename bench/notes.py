@@ -45,7 +45,7 @@ def build_truth(digest_sec: int) -> bytes:
 
 
 def add_items(client: "redis.Redis", items: int, first: int = 0) -> None:
-    """Add `items` items to the stream, numbered from `first`, each with a title and a summary of 40 words."""
+    """Number the items from `first`; each has a title and a summary of 40 words."""
     chance = random.Random(first)
     pipe = client.pipeline(transaction=False)
     for n in range(first, first + items):
@@ -65,7 +65,7 @@ def add_items(client: "redis.Redis", items: int, first: int = 0) -> None:
 
 
 def measure_copying(client: "redis.Redis", items: int) -> float:
-    """Return how many items a second the loop copies that does nothing else."""
+    """Return how many items a second a loop copies that does nothing else."""
     client.xgroup_create(ITEMS_KEY, "copies", id="0")
     began, done = time.monotonic(), 0
     while done < items:
@@ -101,7 +101,7 @@ def measure_workers(system: Server, market: Server, workers: int, items: int) ->
 
 
 def wait_for_notes(client: "redis.Redis", items: int) -> int:
-    """Wait until there are `items` notes; return how many there are then."""
+    """Return how many notes exist when there are at least `items`."""
     by = time.monotonic() + 300
     while (found := client.xlen(NOTES_KEY)) < items:
         if time.monotonic() > by:
@@ -132,7 +132,7 @@ def measure_digest_and_idle(system: Server, market: Server, notes: int) -> tuple
 
 
 def main(items: int = ITEMS, notes: int = 5000) -> None:
-    """Measure the loop that copies, one worker, two workers, a large digest and idling; print a table."""
+    """Measure the loop that copies, one worker, two workers, a large digest and idling."""
     with Server() as system, Server() as market:
         with redis.Redis(port=market.port) as client:
             add_items(client, items)

@@ -62,7 +62,6 @@ class Receiver:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -90,7 +89,7 @@ def wait_for_events(receiver: Receiver, ids: set[str], within_sec: float) -> Non
 
 
 def measure_one_by_one(client: redis.Redis, receiver: Receiver, alerts: int) -> list[float]:
-    """Add `alerts` alerts to the log one after the other; return the seconds until each was received."""
+    """Add the alerts to the log one after the other; return the seconds until each was received."""
     took = []
     for n in range(alerts):
         ident, raw = make_miss(n)
@@ -119,7 +118,7 @@ def measure_backlog(client: redis.Redis, receiver: Receiver, first: int, events:
 
 
 def main(alerts: int = ALERTS, events: int = BACKLOG) -> None:
-    """Measure idling, single alerts and a backlog, and print a table."""
+    """Measure idling, single alerts and a backlog."""
     with (
         Server() as system,
         Server() as market,

@@ -33,12 +33,10 @@ class Load:
         self.is_paced = False
 
     def send_due(self) -> None:
-        """Send requests that are due over connections that are free."""
         while self.due and self.free:
             self.free.pop().send(self.due.popleft())
 
     def next_request(self) -> bytes:
-        """Return the next request: the services take turns."""
         self.sent += 1
         return self.requests[self.sent % len(self.requests)]
 
@@ -50,7 +48,7 @@ class Connection(asyncio.Protocol):
         self.load, self.buffer, self.begun, self.is_waiting = load, b"", 0.0, False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin, or wait until a request is due."""
+        """Send a request, or wait until one is due."""
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
         if self.load.is_paced:
             self.load.free.append(self)
@@ -58,7 +56,6 @@ class Connection(asyncio.Protocol):
             self.send(time.perf_counter())
 
     def send(self, due: float) -> None:
-        """Send one request, which was due at `due`."""
         self.begun, self.is_waiting = due, True
         self.transport.write(self.load.next_request())
 
@@ -78,7 +75,6 @@ class Connection(asyncio.Protocol):
             self.send(time.perf_counter())
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Count a request that got no answer."""
         if self.is_waiting:
             self.load.statuses["lost"] += 1
 
@@ -110,7 +106,6 @@ async def run_load(port: int, seconds: float, rate: float, paths: list[str]) -> 
 
 
 def main(port: str, seconds: str, rate: str, *paths: str) -> None:
-    """Run the load and print what became of it."""
     load = asyncio.run(run_load(int(port), float(seconds), float(rate), list(paths)))
     took = sorted(load.took) or [0.0]
     found = {

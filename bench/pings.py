@@ -46,7 +46,6 @@ uvicorn.run(app, port=int(sys.argv[1]), http="httptools", loop="asyncio", **quie
 
 
 def run_load(port: int, seconds: float, rate: float, paths: list[str]) -> dict[str, Any]:
-    """Run the client and return what it found."""
     words = [str(port), str(seconds), str(rate), *paths]
     command = [sys.executable, "-m", "bench.ping_load", *words]
     done = subprocess.run(command, capture_output=True, check=True, timeout=seconds + 60)
@@ -56,7 +55,7 @@ def run_load(port: int, seconds: float, rate: float, paths: list[str]) -> dict[s
 
 @contextlib.contextmanager
 def run_bare_server(port: int) -> Iterator[int]:
-    """Run a bare uvicorn; yield its process id."""
+    """Yield the process id."""
     process = subprocess.Popen([sys.executable, "-c", BARE, str(port)])
     try:
         wait_until(lambda: is_listening(port), "the program to listen", 30)
@@ -67,7 +66,6 @@ def run_bare_server(port: int) -> Iterator[int]:
 
 
 def is_listening(port: int) -> bool:
-    """Return True if something answers there."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
@@ -79,7 +77,6 @@ def prepare_bus(url: str) -> str:
     """Write a ping key for every service to the bus, load our functions there, and return its secret."""
 
     async def write() -> str:
-        """Do that."""
         bus = Bus("system-redis", url)
         await load_functions(bus, load_all_scripts())
         key, secret = create_ping_key("bench", None, author="bench", now=time.time())
@@ -91,18 +88,16 @@ def prepare_bus(url: str) -> str:
 
 
 def count_entries(client: "redis.Redis") -> int:
-    """Return how many entries were ever added to the streams of all services."""
     keys = list(client.scan_iter("pings:*"))
     return sum(int(client.xinfo_stream(key)["entries-added"]) for key in keys)
 
 
 def count_ok(found: dict[str, Any]) -> int:
-    """Return how many requests were answered with 200."""
     return int(found["statuses"].get("200", 0))
 
 
 def main(seconds: float = MEASURE_SEC, spike_sec: float = SPIKE_SEC) -> None:
-    """Measure both and print a table."""
+    """Measure both servers."""
     names = [f"job{n}" for n in range(SERVICES)]
     beat = {"heartbeat": {"interval_sec": 600, "timeout_sec": 2000}}
     truth = {"version": 1, "services": {"healer": {}, "board": {}, **dict.fromkeys(names, beat)}}

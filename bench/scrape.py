@@ -21,7 +21,7 @@ MEASURE_SEC = 30.0
 
 
 def fetch_metrics(port: int) -> bytes:
-    """Make one scrape as Prometheus does; return the compressed answer."""
+    """Scrape as Prometheus does; return the compressed answer."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept-Encoding": "gzip"})
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - http, and nothing else
         found: bytes = answer.read()
@@ -47,7 +47,7 @@ def find_lag_bound(before: dict[str, float], after: dict[str, float]) -> str:
 
 
 def main(services: int = 100_000) -> None:
-    """Measure one healer that is scraped without a pause, and print a table."""
+    """Measure one healer that is scraped without a pause."""
     port = find_free_port()
     os.environ["METRICS_PORT"] = str(port)
     try:

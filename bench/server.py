@@ -18,7 +18,6 @@ from marketswarm.fleet.server import find_binary
 
 
 def find_free_port() -> int:
-    """Return a port that was free a moment ago."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -58,18 +57,16 @@ class Server:
 
 
 def connect(port: int) -> socket.socket:
-    """Return a plain connection to the port on this machine."""
     return socket.create_connection(("127.0.0.1", port))
 
 
 def pack_publish(channel: str, payload: bytes) -> bytes:
-    """Return a packed PUBLISH command."""
     packed: bytes = hiredis.pack_command(("PUBLISH", channel, payload))  # type: ignore[arg-type]  # its types know one argument
     return packed
 
 
 def send_commands(sock: socket.socket, reader: hiredis.Reader, packed: Sequence[bytes]) -> None:
-    """Send packed commands at once and wait for all of their replies, which are not checked."""
+    """Send all commands at once, and wait for their replies, which are not checked."""
     sock.sendall(b"".join(packed))
     replies = 0
     while replies < len(packed):
@@ -100,10 +97,8 @@ def wait_until(
 ) -> None:
     """Wait until `done` returns a true value; check that every `every_sec` seconds.
 
-    The wait is not measured, or no more exactly than `every_sec`.
-
-    Raises:
-        RuntimeError: `what` was not done within `within_sec` seconds, so there is nothing to measure.
+    The wait is not measured, or no more exactly than `every_sec`. Raises RuntimeError if `what` was not done
+    within `within_sec` seconds, so there is nothing to measure.
     """
     by = time.monotonic() + within_sec
     while not done():
@@ -113,7 +108,6 @@ def wait_until(
 
 
 def print_table(title: str, *rows: tuple[str, ...]) -> None:
-    """Print one small table."""
     table = Table(title=title, title_justify="left", show_header=False)
     for row in rows:
         table.add_row(*row)

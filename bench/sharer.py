@@ -36,7 +36,6 @@ async def _hold_lease(me: Agent[CommonSettings]) -> None:
 
 
 async def _add_report(me: Agent[CommonSettings], what: str, count: int) -> None:
-    """Add a report to the list REPORTS_KEY."""
     at = time.monotonic()
     bus = me.bus("market-redis")
     await bus.ask(bus.client.rpush(REPORTS_KEY, f"{what} {me.boot} {at} {count}"))

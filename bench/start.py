@@ -25,7 +25,6 @@ IDLE_SEC = 20.0
 
 
 def _find_two_ports() -> int:
-    """Return the first of two consecutive ports that were free a moment ago."""
     while True:
         with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as two:
             one.bind(("127.0.0.1", 0))
@@ -50,14 +49,13 @@ def _wait_until_up(port: int, services: set[str], by: float) -> bool:
 
 
 def _find_agents(parent: int) -> dict[str, int]:
-    """Return the pid of each agent that the process `parent` has started, by the agent's name."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
     return {line[-2].decode(): pid for pid, line in lines.items() if b"-m" in line}
 
 
 def main() -> None:
-    """Start the fleet three times, measure the idle agents of the last, and print a table."""
+    """Start the fleet three times, and measure the idle agents of the last fleet."""
     services = set(json.loads(TRUTH.read_text())["services"])
     took: list[float] = []
     rows: list[tuple[str, ...]] = []
@@ -85,7 +83,6 @@ def main() -> None:
 
 
 def _measure_idle(parent: int) -> list[tuple[str, ...]]:
-    """Measure the agents that `parent` has started for IDLE_SEC seconds; return a row for each."""
     agents = _find_agents(parent)
     before = {name: cpu_sec(pid) for name, pid in agents.items()}
     time.sleep(IDLE_SEC)

@@ -24,7 +24,7 @@ FIRST_I: Final = 1_000_000
 
 
 def make_garbage(chance: random.Random, svc: str, real: bytes) -> bytes:
-    """Return a payload that is no beat of the service `svc`; `real` is one of its beats, to resemble."""
+    """Return a payload that is not a beat of `svc`; `real` is one of its beats, to resemble."""
     kind = chance.random()
     if kind < 0.002:
         return os.urandom(16) * (HUGE_BYTES // 16)
@@ -46,8 +46,6 @@ class Storm:
     """A process that sends beats for a fleet.
 
     Args:
-        port: the port of the server.
-        services: the number of services.
         rate: beats a second of all services; 0 for as many as the server accepts.
         reboots: after so many beats a service gets another `boot`; 0 for never.
         replays: whether an old beat follows each garbage payload.
@@ -73,13 +71,13 @@ class Storm:
         self._process.start()
 
     def set_garbage_share(self, share: float) -> None:
-        """From now on make the share `share` of the payloads garbage, 0.0 to 0.9."""
+        """From now on make this share of the payloads garbage, 0.0 to 0.9."""
         self._share.value = share
 
     def silence_services(self, rest: int, of: int) -> None:
         """Send no beats of every `of`th service any more, beginning with number `rest`; -1: send all.
 
-        Return when that is in force: the server has answered all beats from before.
+        Return when that is in force, and the server has answered all beats from before.
         """
         self._silent[0], self._silent[1] = rest, of
         self._silent[2] += 1
@@ -92,7 +90,6 @@ class Storm:
         return float(max(now - at for n, at in enumerate(self.last) if silent < 0 or n % of != silent))
 
     def stop(self) -> None:
-        """End the process."""
         self._is_running.value = 0
         self._process.join(10)
 
@@ -100,7 +97,7 @@ class Storm:
         return {name: value for name, value in self.__dict__.items() if name != "_process"}
 
     def _run(self, port: int, services: int, rate: float, reboots: int, replays: bool) -> None:
-        """Send beats and garbage until `stop`; this is the main function of the process."""
+        """Send beats and garbage until `stop`. The main function of the process."""
         sock, reader, chance = connect(port), hiredis.Reader(), random.Random(1)
         svcs = name_services(services)
         heads = [_build_head(svc) for svc in svcs]
@@ -141,7 +138,6 @@ class Storm:
 
 
 def _pause(sec: float) -> None:
-    """Sleep for `sec` seconds, if that is more than 0."""
     if sec > 0:
         time.sleep(sec)
 

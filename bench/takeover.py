@@ -38,7 +38,6 @@ class Reports:
         self.holders: list[tuple[float, str]] = []
 
     def read_new(self) -> None:
-        """Read the reports that are new."""
         lines: list[Any] = self._client.lrange(REPORTS_KEY, self._read, -1)
         self._read += len(lines)
         for line in lines:
@@ -49,7 +48,6 @@ class Reports:
                 self.holders.append((float(at), boot))
 
     def is_complete(self, instances: int) -> bool:
-        """Return True if `instances` instances have reported a share, and together they have all keys."""
         return len(self.shares) == instances and sum(count for _, count in self.shares.values()) == len(KEYS)
 
 
@@ -67,7 +65,7 @@ def _wait_until(reports: Reports, done: Callable[[], bool], what: str) -> None:
 def run_three(
     servers: tuple[Server, Server], client: redis.Redis
 ) -> Iterator[tuple[subprocess.Popen[bytes], Reports]]:
-    """Run three instances while the block runs; yield the process of the lease's holder, and the reports."""
+    """Run three instances; yield the process of the lease's holder, and the reports."""
     client.delete(REPORTS_KEY)
     reports = Reports(client)
     with contextlib.ExitStack() as ends:
@@ -105,7 +103,7 @@ def measure_takeover(
 
 
 def main(times: int = 10) -> None:
-    """Kill an instance and stop an instance, `times` times each, and print a table."""
+    """Kill an instance and stop an instance, `times` times each."""
     with Server() as system, Server() as market, redis.Redis(port=market.port) as client:
         write_truth([system, market], build_truth(1, TIMEOUT_SEC / 3, TIMEOUT_SEC))
         killed = [measure_takeover((system, market), client, kill=True) for _ in range(times)]
@@ -121,13 +119,11 @@ def main(times: int = 10) -> None:
 
 
 def _format_times(took: Iterator[float]) -> str:
-    """Return the median and the greatest of some times, as text."""
     found = list(took)
     return f"median {statistics.median(found):.2f} s, worst {max(found):.2f} s"
 
 
 def _format_shares(took: tuple[float, ...], of_sec: float, what: str) -> tuple[str, str]:
-    """Return the median and the greatest of some times, and the greatest as a share of `of_sec`, as text."""
     return _format_times(iter(took)), f"worst {max(took) / of_sec:.2f} of {what} ({of_sec:g} s)"
 
 
