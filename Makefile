@@ -157,4 +157,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants breaks lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak boardload marketproof lock audit sbom clean
+.PHONY: help environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants count breaks lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak boardload marketproof lock audit sbom clean

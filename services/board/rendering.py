@@ -13,6 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from services.board.access.sessions import SessionView
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.fleet.words import FILTERS
+from services.board.market.cascade import is_fallback
+from services.board.market.pictures import FILTERS as MARKET_FILTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def render(page: PageModel) -> str:
 
 @lru_cache(maxsize=1)
 def load_environment() -> Environment:
-    """Return the environment of the templates; the functions of `words.py` are their filters."""
+    """Return the environment of the templates, with their filters."""
     environment = Environment(
         loader=PackageLoader("services.board"),
         autoescape=True,
@@ -48,7 +50,7 @@ def load_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(FILTERS)
+    environment.filters.update({**FILTERS, **MARKET_FILTERS, "is_fallback": is_fallback})
     return environment
 
 

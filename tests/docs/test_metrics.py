@@ -103,11 +103,11 @@ def collect_of_the_board():
 
 
 def collect_of_its_market():
-    counts = SimpleNamespace(memory=0, redis=0, archive=0)
+    kept = SimpleNamespace(counts=SimpleNamespace(memory=0, redis=0, source=0))
     market = SimpleNamespace(
         hub=UpdateHub("boot"),
-        answers=SimpleNamespace(hits=0),
-        charts=SimpleNamespace(counts=counts),
+        answers=kept,
+        charts=SimpleNamespace(bases=kept),
         live=SimpleNamespace(malformed=0),
         feed=SimpleNamespace(has_market=True, problem=None),
         archive=SimpleNamespace(is_configured=True, problem=None),

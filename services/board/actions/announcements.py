@@ -1,7 +1,5 @@
 """Publish announcements for clients with a token, and read them for the public page."""
 
-import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
@@ -27,6 +25,7 @@ from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditO
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 from services.board.actions.steering import Line, VerbBody
+from services.board.cache import Cached
 from services.board.settings import PublicSettings
 
 FRESH_SEC: Final = 2.0
@@ -75,19 +74,21 @@ class AnnouncementBoard:
     problem: str | None = field(default=None, init=False)
     """Why they could not be read the last time; None if they could."""
     _known: tuple[Announcement, ...] = field(default=(), init=False)
-    _read_at: float = field(default=float("-inf"), init=False)
-    _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _looks: Cached[str, tuple[tuple[Announcement, ...], str | None]] = field(
+        default_factory=lambda: Cached(FRESH_SEC), init=False
+    )
 
     async def read(self) -> tuple[Announcement, ...]:
         """Return all announcements, or what was read last if the bus does not answer."""
-        async with self._reading:
-            if time.monotonic() - self._read_at > FRESH_SEC:
-                try:
-                    self._known, self.problem = await read_announcements(self.bus()), None
-                except BusError as error:
-                    self.problem = f"bus {error.bus}: {error.reason}"
-                self._read_at = time.monotonic()
-            return self._known
+        self._known, self.problem = await self._looks.find("", self._look)
+        return self._known
+
+    async def _look(self) -> tuple[tuple[Announcement, ...], str | None]:
+        """Return all announcements, or those that were read last and why there may be others."""
+        try:
+            return await read_announcements(self.bus()), None
+        except BusError as error:
+            return self._known, f"bus {error.bus}: {error.reason}"
 
     async def publish(self, client: Client, body: AnnouncementBody, now: float) -> Announcement:
         """Publish a new announcement at `now` (epoch seconds).
@@ -142,5 +143,4 @@ class AnnouncementBoard:
             reason = f"bus {error.bus} does not take it: {error.reason}"
             raise RefusedError(503, reason, RETRY_SEC) from None
         await self.audit.end(act, AuditOutcome.DONE)
-        async with self._reading:  # what is being read now may be from before
-            self._read_at = float("-inf")
+        self._looks.clear()

@@ -7,11 +7,12 @@ names none, the asset class decides, as it does for those services.
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from math import inf
 from typing import Any, Final
 
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
 from marketswarm.truth import Service, Truth
-from services.board.market.flight import SingleFlight
+from services.board.cache import Cached
 from services.market.records import AssetClass
 from services.market.sessions import Session, UnknownSessionError, find_default_session, get_session
 
@@ -57,8 +58,7 @@ class SymbolSessions:
         self._truth_now = truth_now
         self._truth: Truth | None = None
         self._codes: Mapping[str, str] = {}
-        self._sessions: dict[str, Session | None] = {}
-        self._flight: SingleFlight[Session | None] = SingleFlight()
+        self._sessions = Cached[str, Session | None](inf, MAX_CODES)
         self._computing = asyncio.Lock()
 
     def find_code(self, symbol: str, asset: str) -> str | None:
@@ -80,17 +80,12 @@ class SymbolSessions:
 
     async def _find_session(self, code: str) -> Session | None:
         """Return the session of a code; None if there is none. The first time takes up to a second."""
-        if code in self._sessions:
-            return self._sessions[code]
-        return await self._flight.ask(code, partial(self._load, code))
+        return await self._sessions.find(code, partial(self._load, code))
 
     async def _load(self, code: str) -> Session | None:
-        """Return the session of a code, computed in a thread, and keep it."""
+        """Return the session of a code, computed in a thread."""
         try:
             async with self._computing:  # it is not for several threads at once
-                found: Session | None = await asyncio.to_thread(get_session, code)
+                return await asyncio.to_thread(get_session, code)
         except (UnknownSessionError, ImportError):  # the library comes with the extra `market`
-            found = None
-        if len(self._sessions) < MAX_CODES:
-            self._sessions[code] = found
-        return found
+            return None

@@ -8,18 +8,18 @@ after the newest bar of the database.
 
 import gzip
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
 from marketswarm.keys import chart_key
+from services.board.cache import Cached, RedisShelf
 from services.board.market.archive_reader import ArchiveReader
-from services.board.market.flight import SingleFlight
 from services.board.market.live import NEVER, Chart, LiveMarket, is_bar, merge_live
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, encode_table
@@ -28,8 +28,8 @@ from services.market.rows import BarRow, Cells
 
 CHART_SEC: Final = 300
 """How long the database's bars of a chart are kept."""
-MAX_CHART_BYTES: Final = 1024 * 1024
 PACK_LEVEL: Final = 1
+MAX_CHART_BYTES: Final = 1024 * 1024
 MAX_BASES: Final = 200
 MAX_ANSWERS: Final = 2000
 ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -68,16 +68,7 @@ class FoundChart:
     keep_until: float = 0.0
 
 
-@dataclass(slots=True)
-class CacheCounts:
-    """Count where answers came from."""
-
-    memory: int = 0
-    redis: int = 0
-    archive: int = 0
-
-
-class ChartStore:
+class ChartFinder:
     """Finds the newest bars of charts.
 
     Args:
@@ -87,16 +78,20 @@ class ChartStore:
     """
 
     def __init__(self, archive: ArchiveReader, live: LiveMarket, find_bus: Callable[[], Bus | None]) -> None:
-        self.counts = CacheCounts()
-        self._archive, self._live, self._find_bus = archive, live, find_bus
-        self._bases: OrderedDict[Chart, ChartBase] = OrderedDict()
-        self._flight: SingleFlight[ChartBase] = SingleFlight()
+        self._archive, self._live = archive, live
+        shelf = RedisShelf[Chart, ChartBase](
+            find_bus,
+            lambda chart: chart_key(*chart),
+            encode_base,
+            lambda _chart, text: parse_base(text),
+            CHART_SEC,
+            MAX_CHART_BYTES,
+        )
+        self.bases = Cached(CHART_SEC, MAX_BASES, shelf=shelf, is_current=self._is_current)
 
     async def find_newest(self, symbol: str, timeframe: str, limit: int) -> FoundChart:
         """Return the newest bars of a chart. Raises DatabaseAwayError."""
-        base = self._find_base((symbol, timeframe), time.time())
-        if base is None:
-            base = await self._flight.ask((symbol, timeframe), lambda: self._load(symbol, timeframe))
+        base = await self.bases.find((symbol, timeframe), partial(self._read_archive, symbol, timeframe))
         rows = merge_live(base.rows, self._list_live(symbol, timeframe), limit)
         if self._live.covers(symbol, timeframe, base.archived_at):
             return FoundChart(rows, base.asset, keep_until=base.made_at + CHART_SEC)
@@ -123,35 +118,10 @@ class ChartStore:
         chart = self._live.find_chart(symbol, timeframe)
         return () if chart is None else chart.list_bars()
 
-    def _is_current(self, chart: Chart, base: ChartBase, now: float) -> bool:
-        """Return True if a base and the stream are all that there is at `now` (epoch seconds)."""
-        return 0 <= now - base.made_at < CHART_SEC and self._live.covers(*chart, base.archived_at)
-
-    def _find_base(self, chart: Chart, now: float) -> ChartBase | None:
-        """Return what is known of a chart in memory, unless it is too old."""
-        base = self._bases.get(chart)
-        if base is None or not self._is_current(chart, base, now):
-            return None
-        self.counts.memory += 1
-        self._bases.move_to_end(chart)
-        return base
-
-    async def _load(self, symbol: str, timeframe: str) -> ChartBase:
-        """Return a chart from Redis or the database, and keep it. Raises DatabaseAwayError."""
-        bus, now = self._find_bus(), time.time()
-        key = chart_key(symbol, timeframe)
-        base = None if bus is None else await _read_base(bus, key)
-        if base is not None and self._is_current((symbol, timeframe), base, now):
-            self.counts.redis += 1
-        else:
-            self.counts.archive += 1
-            base = await self._read_archive(symbol, timeframe)
-            if bus is not None:
-                await _write_base(bus, key, base)
-        self._bases[symbol, timeframe] = base
-        if len(self._bases) > MAX_BASES:
-            self._bases.popitem(last=False)
-        return base
+    def _is_current(self, chart: Chart, base: ChartBase) -> bool:
+        """Return True if a base and the stream are all that there is."""
+        is_young = 0 <= time.time() - base.made_at < CHART_SEC
+        return is_young and self._live.covers(*chart, base.archived_at)
 
     async def _read_archive(self, symbol: str, timeframe: str) -> ChartBase:
         """Return what the database has of a chart. Raises DatabaseAwayError."""
@@ -164,15 +134,6 @@ class ChartStore:
 def _find_newest_start(rows: Sequence[Cells]) -> int:
     """Return the start of the newest of some bars; that of no bar if there are none."""
     return int(rows[-1][0]) if rows else MIN_MS
-
-
-async def _read_base(bus: Bus, key: str) -> ChartBase | None:
-    """Return a chart that was kept in Redis; None if there is none, or it can't be read."""
-    try:
-        text = await bus.ask(bus.client.get(key), max_bytes=MAX_CHART_BYTES)
-        return None if text is None else parse_base(text)
-    except BusError:
-        return None
 
 
 def parse_base(text: bytes) -> ChartBase | None:
@@ -193,14 +154,6 @@ def encode_base(base: ChartBase) -> bytes:
     return orjson.dumps(
         {"made_at": base.made_at, "archived_at": archived_at, "asset": base.asset, "rows": base.rows}
     )
-
-
-async def _write_base(bus: Bus, key: str, base: ChartBase) -> None:
-    """Keep a chart in Redis; without it, the next question asks the database."""
-    try:
-        await bus.ask(bus.client.set(key, encode_base(base), ex=CHART_SEC))
-    except BusError:
-        return
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,33 +189,3 @@ def make_answer(table: AnswerTable, form: TableFormat) -> EncodedAnswer:
 def make_tag(body: bytes) -> str:
     """Return the tag of a content: `W/"…"`, since it may be packed on its way."""
     return f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
-
-
-class AnswerCache:
-    """Keeps encoded answers by what was asked, each as long as its version is the present one.
-
-    `hits` and `misses` count the questions.
-    """
-
-    def __init__(self) -> None:
-        self.hits = self.misses = 0
-        self._answers: OrderedDict[Any, tuple[Any, float, EncodedAnswer]] = OrderedDict()
-        self._bytes = 0
-
-    def find(self, key: Any, version: Any, now: float) -> EncodedAnswer | None:
-        """Return the answer to `key` if it is of this version, and is kept at `now` (epoch seconds)."""
-        known = self._answers.get(key)
-        if known is None or known[0] != version or known[1] <= now:
-            self.misses += 1
-            return None
-        self.hits += 1
-        self._answers.move_to_end(key)
-        return known[2]
-
-    def keep(self, key: Any, version: Any, expires_at: float, answer: EncodedAnswer) -> None:
-        """Keep an answer until `expires_at` (epoch seconds)."""
-        before = self._answers.pop(key, None)
-        self._bytes += answer.size - (0 if before is None else before[2].size)
-        self._answers[key] = version, expires_at, answer
-        while len(self._answers) > MAX_ANSWERS or self._bytes > ANSWER_BYTES:
-            self._bytes -= self._answers.popitem(last=False)[1][2].size

@@ -1,16 +1,14 @@
-"""Make the heat map of correlations: of the first symbols by name, read at most once a minute."""
+"""Make the heat map of correlations: of the first symbols by name."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from services.board.market.archive_reader import ArchiveReader
-from services.board.market.flight import SingleFlight
 
 MAX_SYMBOLS: Final = 60
 """The most symbols of a heat map: more can't be read on a screen."""
-KEPT_SEC: Final = 60.0
+HEAT_SEC: Final = 60.0
 """How long a heat map is kept: the archive computes correlations once a day."""
 
 
@@ -75,30 +73,10 @@ def _make_cells(
     return tuple(own if one == name else known.get((name, one), HeatCell(one)) for one in symbols)
 
 
-class HeatMapStore:
-    """Reads the heat map when somebody asks, at most once in KEPT_SEC.
-
-    Args:
-        archive: reads the database.
-    """
-
-    def __init__(self, archive: ArchiveReader) -> None:
-        self._archive = archive
-        self._flight: SingleFlight[HeatMap] = SingleFlight()
-        self._kept: tuple[float, HeatMap] | None = None
-
-    async def find(self) -> HeatMap:
-        """Return the heat map. Raises DatabaseAwayError."""
-        if self._kept is not None and time.monotonic() - self._kept[0] < KEPT_SEC:
-            return self._kept[1]
-        return await self._flight.ask("", self._read)
-
-    async def _read(self) -> HeatMap:
-        """Read the heat map and keep it. Raises DatabaseAwayError."""
-        async with self._archive.limit_answer():
-            names = await self._archive.read_correlated_symbols(MAX_SYMBOLS + 1)
-            shown = names[:MAX_SYMBOLS]
-            pairs = await self._archive.read_correlations(None, shown, MAX_SYMBOLS * MAX_SYMBOLS)
-        found = make_heat_map(shown, pairs, has_more=len(names) > len(shown))
-        self._kept = time.monotonic(), found
-        return found
+async def read_heat_map(archive: ArchiveReader) -> HeatMap:
+    """Return the heat map of the first symbols by name. Raises DatabaseAwayError."""
+    async with archive.limit_answer():
+        names = await archive.read_correlated_symbols(MAX_SYMBOLS + 1)
+        shown = names[:MAX_SYMBOLS]
+        pairs = await archive.read_correlations(None, shown, MAX_SYMBOLS * MAX_SYMBOLS)
+    return make_heat_map(shown, pairs, has_more=len(names) > len(shown))

@@ -10,11 +10,10 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from marketswarm.bus import Bus
 from marketswarm.keys import source_account_key
-from services.board.market.flight import SingleFlight
 
 SLOTS: Final = 20
 """How many slots make a window: services/sources/access/take_request.lua counts by these."""
@@ -78,28 +77,9 @@ def _parse_ms(text: bytes) -> float:
     return float(text) if text.isdigit() and len(text) < 16 else 0.0
 
 
-class LimitStore:
-    """Reads the accounts of sources when somebody asks, at most once in FRESH_SEC."""
-
-    def __init__(self) -> None:
-        self._flight: SingleFlight[dict[str, tuple[AccountView, ...]]] = SingleFlight()
-        self._found: dict[str, tuple[AccountView, ...]] = {}
-        self._read_for: tuple[Any, ...] = ()
-        self._read_at = float("-inf")
-
-    async def read(self, bus: Bus, sources: Iterable[str]) -> Mapping[str, tuple[AccountView, ...]]:
-        """Return the accounts of each source that has any. Raises BusError."""
-        wanted = bus.name, *list(dict.fromkeys(sources))[:MAX_SOURCES]
-        if wanted == self._read_for and time.monotonic() - self._read_at < FRESH_SEC:
-            return self._found
-        self._found = await self._flight.ask(wanted, lambda: _read_accounts(bus, wanted[1:]))
-        self._read_for, self._read_at = wanted, time.monotonic()
-        return self._found
-
-
-async def _read_accounts(bus: Bus, sources: Sequence[str]) -> dict[str, tuple[AccountView, ...]]:
+async def read_accounts(bus: Bus, sources: Iterable[str]) -> dict[str, tuple[AccountView, ...]]:
     """Return the accounts of each source that has any. Raises BusError."""
-    owners = list(sources)
+    owners = list(dict.fromkeys(sources))[:MAX_SOURCES]
     accounts = await _fetch(bus, owners)
     names = {
         owner: [f"{owner}:{found[1].decode()}" for field in sorted(raw) if (found := _KEY.fullmatch(field))]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -12,14 +12,22 @@ from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.keys import quote_key
 from services.board.access.limits import RequestLimiter
+from services.board.cache import Cached, RedisShelf
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.bar_table import make_bars
 from services.board.market.calendars import SymbolSessions
-from services.board.market.charts import AnswerCache, ChartStore, EncodedAnswer, FoundChart, make_answer
-from services.board.market.correlations import HeatMapStore
+from services.board.market.charts import (
+    ANSWER_BYTES,
+    CHART_SEC,
+    MAX_ANSWERS,
+    ChartFinder,
+    EncodedAnswer,
+    FoundChart,
+    make_answer,
+)
+from services.board.market.correlations import HEAT_SEC, HeatMap, read_heat_map
 from services.board.market.feed import MarketFeed, MarketStates
-from services.board.market.flight import SingleFlight
-from services.board.market.limits import AccountView, LimitStore
+from services.board.market.limits import FRESH_SEC, AccountView, read_accounts
 from services.board.market.live import (
     MAX_QUOTES,
     Chart,
@@ -29,7 +37,7 @@ from services.board.market.live import (
     describe_values,
     is_quote,
 )
-from services.board.market.overview import PastStore
+from services.board.market.overview import MAX_PAST, PAST_SEC, SeriesPast
 from services.board.market.query import ROWS, TableQuery
 from services.board.market.updates import TopicKind, UpdateHub
 from services.board.settings import BoardEnvironment, MarketView
@@ -38,9 +46,11 @@ from services.market.rows import QUOTE_CELLS, Cells
 SNAPSHOT_BARS: Final = 5
 """How many of the newest bars of a chart a snapshot of `/ws` has: the API has the others."""
 MAX_QUOTE_BYTES: Final = 4096
-NO_QUOTE_SEC: Final = 5.0
-"""For how long a symbol that has no quote is not looked for again."""
-MAX_QUOTELESS: Final = 5000
+QUOTE_SEC: Final = 60
+"""How long a quote of the database is kept in Redis."""
+LOOK_SEC: Final = 5.0
+"""For how long a symbol that is not on the stream is not looked for again, whether it has a quote or not."""
+MAX_LOOKS: Final = 5000
 QUOTED_SEC: Final = 60.0
 """How long the names of the symbols that have quotes in the database are kept: new ones are on the stream."""
 
@@ -88,16 +98,19 @@ class Market:
             lambda: settings_now().max_followers_per_address,
         )
         self.feed = MarketFeed(me, self.live, self.hub)
-        self.charts = ChartStore(self.archive, self.live, self.feed.find_bus)
-        self.past = PastStore(self.archive)
-        self.heat = HeatMapStore(self.archive)
+        self.charts = ChartFinder(self.archive, self.live, self.feed.find_bus)
+        self.past = Cached[Any, Mapping[str, SeriesPast]](PAST_SEC, MAX_PAST)
+        self._heat = Cached[str, HeatMap](HEAT_SEC)
         self.sessions = SymbolSessions(lambda: me.truth)
-        self._limits = LimitStore()
-        self._quoteless: dict[str, float] = {}
-        self._quote_flight: SingleFlight[dict[str, Cells]] = SingleFlight()
-        self._quoted: tuple[float, Sequence[str]] | None = None
-        self._quoted_flight: SingleFlight[Sequence[str]] = SingleFlight()
-        self.answers = AnswerCache()
+        self._limits = Cached[Any, Mapping[str, Sequence[AccountView]]](FRESH_SEC)
+        self._kept_quotes = RedisShelf[str, Cells](
+            self.feed.find_bus, quote_key, encode_quote, parse_quote_row, QUOTE_SEC
+        )
+        self._quotes = Cached(LOOK_SEC, MAX_LOOKS, shelf=self._kept_quotes)
+        self._quoted = Cached[str, Sequence[str]](QUOTED_SEC)
+        self.answers = Cached[Any, EncodedAnswer](
+            CHART_SEC, MAX_ANSWERS, measure=lambda answer: answer.size, max_size=ANSWER_BYTES
+        )
         self.limiter = RequestLimiter(lambda: settings_now().requests_per_min)
 
     async def run(self) -> None:
@@ -137,14 +150,14 @@ class Market:
             return await self._encode_chart((symbol, timeframe), found, query, fill=fill)
         key = symbol, timeframe, query.limit, query.format, fill, self.sessions.find_code(symbol, "")
         version = self.live.find_version(symbol, timeframe)
-        known = self.answers.find(key, version, time.time())
+        known = self.answers.find_kept(key, version)
         if known is not None:
             return known
         found = await self.charts.find_newest(symbol, timeframe, query.limit)
         answer = await self._encode_chart((symbol, timeframe), found, query, fill=fill)
         if found.keep_until:
             answer = answer.pack()
-            self.answers.keep(key, version, found.keep_until, answer)
+            self.answers.keep(key, answer, version, found.keep_until - time.time())
         return answer
 
     async def _encode_chart(
@@ -165,7 +178,8 @@ class Market:
         if bus is None:
             return FoundLimits({})
         try:
-            return FoundLimits(await self._limits.read(bus, (one.name for one in self.states.sources)))
+            names = tuple(one.name for one in self.states.sources)
+            return FoundLimits(await self._limits.find((bus, names), lambda: read_accounts(bus, names)))
         except BusError as error:
             return FoundLimits({}, f"bus {error.bus} does not let them be read: {error.reason}")
 
@@ -177,9 +191,9 @@ class Market:
         if not missing:
             return FoundQuotes([found[name] for name in symbols])
         try:
-            found |= await self._quote_flight.ask(missing, lambda: self._read_quotes(missing))
+            found |= await self._quotes.find_each(missing, self._read_quotes)
         except DatabaseAwayError as error:
-            found |= await self._read_kept_quotes(missing)
+            found |= await self._kept_quotes.read(missing)
             return FoundQuotes([found[name] for name in symbols if name in found], str(error))
         return FoundQuotes([found[name] for name in symbols if name in found])
 
@@ -188,70 +202,18 @@ class Market:
         away: str | None = None
         kept: Sequence[str] = ()
         try:
-            kept = await self._find_quoted_in_archive()
+            kept = await self._quoted.find("", lambda: self.archive.read_quoted_symbols(MAX_QUOTES))
         except DatabaseAwayError as error:
             away = str(error)
         return FoundSymbols(sorted(self.live.quotes.keys() | set(kept)), away)
 
-    async def _find_quoted_in_archive(self) -> Sequence[str]:
-        """Return the symbols that have quotes in the database. Raises DatabaseAwayError."""
-        if self._quoted is not None and time.monotonic() - self._quoted[0] < QUOTED_SEC:
-            return self._quoted[1]
-        return await self._quoted_flight.ask("", self._read_quoted)
-
-    async def _read_quoted(self) -> Sequence[str]:
-        """Read the symbols that have quotes in the database, and keep them. Raises DatabaseAwayError."""
-        found = await self.archive.read_quoted_symbols(MAX_QUOTES)
-        self._quoted = time.monotonic(), found
-        return found
-
     async def _read_quotes(self, symbols: Sequence[str]) -> dict[str, Cells]:
-        """Return the quotes of symbols that the stream does not know. Raises DatabaseAwayError.
+        """Return the latest quotes that the database has. Raises DatabaseAwayError."""
+        return {row[0]: row for row in await self.archive.read_latest_quotes(symbols)}
 
-        A symbol that has none anywhere is not looked for again within NO_QUOTE_SEC.
-        """
-        now = time.monotonic()
-        wanted = [name for name in symbols if self._quoteless.get(name, 0.0) <= now]
-        found = await self._read_kept_quotes(wanted) if wanted else {}
-        missing = [name for name in wanted if name not in found]
-        if missing:
-            rows = await self.archive.read_latest_quotes(missing)
-            found |= {row[0]: row for row in rows}
-            await self._keep_quotes(rows)
-            for name in missing:
-                if name not in found:
-                    self._quoteless[name] = now + NO_QUOTE_SEC
-            while len(self._quoteless) > MAX_QUOTELESS:
-                del self._quoteless[next(iter(self._quoteless))]
-        return found
-
-    async def _read_kept_quotes(self, symbols: Sequence[str]) -> dict[str, Cells]:
-        """Return the quotes that are kept in Redis; none while it does not answer."""
-        bus = self.feed.find_bus()
-        if bus is None:
-            return {}
-        try:
-            texts = await bus.ask(bus.client.mget([quote_key(name) for name in symbols]))
-        except BusError:
-            return {}
-        pairs = zip(symbols, texts, strict=True)
-        return {
-            name: row for name, text in pairs if text is not None and (row := parse_quote_row(name, text))
-        }
-
-    async def _keep_quotes(self, rows: Iterable[Cells]) -> None:
-        """Store quotes of the database in Redis for a minute. A failing bus is ignored."""
-        bus = self.feed.find_bus()
-        if bus is None:
-            return
-        pipe = bus.pipeline()
-        for row in rows:
-            pipe.set(quote_key(row[0]), orjson.dumps(describe_quote(row)), ex=60)
-        if len(pipe):
-            try:
-                await bus.ask(pipe.execute())
-            except BusError:
-                return
+    async def find_heat_map(self) -> HeatMap:
+        """Return the heat map of correlations. Raises DatabaseAwayError."""
+        return await self._heat.find("", lambda: read_heat_map(self.archive))
 
     def find_snapshot(self, topic: str) -> Any:
         """Return what a topic of `/ws` is like now, as JSON can say it."""
@@ -277,6 +239,10 @@ class Market:
         chart = self.live.find_chart(symbol, timeframe)
         bars = () if chart is None else chart.list_bars()[-SNAPSHOT_BARS:]
         return [describe_bar(one.cells) for one in bars]
+
+
+def encode_quote(cells: Cells) -> bytes:
+    return orjson.dumps(describe_quote(cells))
 
 
 def parse_quote_row(symbol: str, text: bytes) -> Cells | None:

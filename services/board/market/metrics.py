@@ -8,7 +8,7 @@ from services.board.market.market import Market
 
 def collect_market(market: Market) -> Iterator[Family]:
     """Yield each metric of the market with its current value."""
-    hub, counts = market.hub, market.charts.counts
+    hub, counts = market.hub, market.charts.bases.counts
     yield gauge(
         "marketswarm_board_market_feed_up",
         "0 while what is new of the market can't be read from its bus, else 1; no value without a market.",
@@ -34,10 +34,10 @@ def collect_market(market: Market) -> Iterator[Family]:
         market.live.malformed,
     )
     origins = {
-        "answer": market.answers.hits,
+        "answer": market.answers.counts.memory,
         "memory": counts.memory,
         "redis": counts.redis,
-        "archive": counts.archive,
+        "archive": counts.source,
     }
     yield Family(
         "marketswarm_board_market_charts_total",

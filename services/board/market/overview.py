@@ -4,15 +4,13 @@ A number is never without where it came from and when: a tile has the source and
 says since when its change counts. What nobody knows is null.
 """
 
-import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, get_args
 
+from services.board.cache import Cached
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.feed import MarketStates
-from services.board.market.flight import SingleFlight
 from services.board.market.live import LiveMarket
 from services.board.market.pictures import EVENING_MS
 from services.board.market.states import OBSERVATIONS, Group, StoredSeries, list_group, pick_series
@@ -25,7 +23,7 @@ POINTS: Final = 60
 MAX_TILES: Final = 500
 PAST_SEC: Final = 20.0
 """How long the past of tiles is kept in memory: what is newer comes from the streams."""
-MAX_KEPT: Final = 64
+MAX_PAST: Final = 64
 _SPARK_TIMEFRAMES: Final = {"1m": "15m", "5m": "15m", "15m": "1h"}
 """By the timeframe of a series, the one of its sparkline; others have their own."""
 Point = tuple[int, float]
@@ -114,90 +112,72 @@ class MarketParts(Protocol):
 
     archive: ArchiveReader
     live: LiveMarket
-    past: "PastStore"
+    past: "Cached[Any, Mapping[str, SeriesPast]]"
 
     @property
     def states(self) -> MarketStates:
         """What the sources said last."""
 
 
-class PastStore:
-    """Reads the past of many symbols at once, and keeps it for a short time.
+async def find_past(market: MarketParts, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
+    """Return the past of series by their ids, as it is kept. Raises DatabaseAwayError."""
 
-    Args:
-        archive: reads the database.
-    """
+    async def read() -> Mapping[str, SeriesPast]:
+        """Read it of the database."""
+        async with market.archive.limit_answer():
+            return await read_past(market.archive, series)
 
-    def __init__(self, archive: ArchiveReader) -> None:
-        self._archive = archive
-        self._kept: OrderedDict[Any, tuple[float, Mapping[str, SeriesPast]]] = OrderedDict()
-        self._flight: SingleFlight[Mapping[str, SeriesPast]] = SingleFlight()
+    return await market.past.find(tuple((one.id, one.symbol) for one in series), read)
 
-    async def find(self, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
-        """Return the past by the id of its series. Raises DatabaseAwayError."""
-        key = tuple((one.id, one.symbol) for one in series)
-        known = self._kept.get(key)
-        if known is not None and time.monotonic() - known[0] < PAST_SEC:
-            return known[1]
 
-        async def make() -> Mapping[str, SeriesPast]:
-            """Read it and keep it."""
-            async with self._archive.limit_answer():
-                found = await self._read(series)
-            self._kept[key] = time.monotonic(), found
-            self._kept.move_to_end(key)
-            if len(self._kept) > MAX_KEPT:
-                self._kept.popitem(last=False)
-            return found
+async def read_past(archive: ArchiveReader, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
+    """Return the past by the id of its series. Raises DatabaseAwayError."""
+    if not series:
+        return {}
+    sparks: dict[str, list[Cells]] = {}
+    for timeframe, some in _group_by_timeframe(series).items():
+        sparks |= await _read_each(archive, some, timeframe, POINTS)
+    priced = [one for one in series if one.kind != OBSERVATIONS]
+    newest: dict[str, list[Cells]] = {}
+    for timeframe in {one.timeframe or "1m" for one in priced}:
+        some = [one for one in priced if (one.timeframe or "1m") == timeframe]
+        newest |= await _read_each(archive, some, timeframe, 1)
+    days = await _read_each(archive, priced, "1d", 2)
+    quotes = await _read_quotes(archive, priced)
+    return {
+        one.id: make_past(
+            sparks.get(one.id, []),
+            newest.get(one.id, []),
+            days.get(one.id, []),
+            None if one.kind == OBSERVATIONS else quotes.get(one.symbol),
+        )
+        for one in series
+    }
 
-        return await self._flight.ask(key, make)
 
-    async def _read(self, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
-        """Return the past by the id of its series. Raises DatabaseAwayError."""
-        if not series:
-            return {}
-        sparks: dict[str, list[Cells]] = {}
-        for timeframe, some in _group_by_timeframe(series).items():
-            sparks |= await self._read_each(some, timeframe, POINTS)
-        priced = [one for one in series if one.kind != OBSERVATIONS]
-        newest: dict[str, list[Cells]] = {}
-        for timeframe in {one.timeframe or "1m" for one in priced}:
-            some = [one for one in priced if (one.timeframe or "1m") == timeframe]
-            newest |= await self._read_each(some, timeframe, 1)
-        days = await self._read_each(priced, "1d", 2)
-        quotes = await self._read_quotes(priced)
-        return {
-            one.id: make_past(
-                sparks.get(one.id, []),
-                newest.get(one.id, []),
-                days.get(one.id, []),
-                None if one.kind == OBSERVATIONS else quotes.get(one.symbol),
-            )
-            for one in series
-        }
+async def _read_quotes(archive: ArchiveReader, series: Sequence[StoredSeries]) -> dict[str, KnownPrice]:
+    """Return the latest quote by symbol. Raises DatabaseAwayError."""
+    symbols = sorted({one.symbol for one in series})
+    rows = await archive.read_latest_quotes(symbols) if symbols else []
+    quotes = (QuoteRow(*row) for row in rows)
+    return {one.symbol: KnownPrice(one.at, one.price, one.source, one.replay) for one in quotes}
 
-    async def _read_quotes(self, series: Sequence[StoredSeries]) -> dict[str, KnownPrice]:
-        """Return the latest quote by symbol. Raises DatabaseAwayError."""
-        symbols = sorted({one.symbol for one in series})
-        rows = await self._archive.read_latest_quotes(symbols) if symbols else []
-        quotes = (QuoteRow(*row) for row in rows)
-        return {one.symbol: KnownPrice(one.at, one.price, one.source, one.replay) for one in quotes}
 
-    async def _read_each(
-        self, series: Sequence[StoredSeries], timeframe: str | None, points: int
-    ) -> dict[str, list[Cells]]:
-        """Return the newest bars of a timeframe, or for None observations, by the id of the series."""
-        symbols = sorted({one.symbol for one in series})
-        if not symbols:
-            return {}
-        if timeframe is None:
-            rows = await self._archive.read_observed(symbols, points)
-        else:
-            rows = await self._archive.read_sparks(symbols, timeframe, points)
-        by_symbol: dict[str, list[Cells]] = {}
-        for row in rows:
-            by_symbol.setdefault(row[0], []).append(row)
-        return {one.id: by_symbol.get(one.symbol, []) for one in series}
+async def _read_each(
+    archive: ArchiveReader, series: Sequence[StoredSeries], timeframe: str | None, points: int
+) -> dict[str, list[Cells]]:
+    """Return the newest bars of a timeframe, or for None observations, by the id of the series."""
+    symbols = sorted({one.symbol for one in series})
+    if not symbols:
+        return {}
+    if timeframe is None:
+        rows = await archive.read_observed(symbols, points)
+    else:
+        rows = await archive.read_sparks(symbols, timeframe, points)
+    by_symbol: dict[str, list[Cells]] = {}
+    for row in rows:
+        by_symbol.setdefault(row[0], []).append(row)
+    return {one.id: by_symbol.get(one.symbol, []) for one in series}
 
 
 def _group_by_timeframe(series: Iterable[StoredSeries]) -> dict[str | None, list[StoredSeries]]:
@@ -236,7 +216,7 @@ async def make_tiles(market: MarketParts, several: Sequence[StoredSeries]) -> Fo
     away = None
     past: Mapping[str, SeriesPast] = {}
     try:
-        past = await market.past.find(series)
+        past = await find_past(market, series)
     except DatabaseAwayError as error:
         away = str(error)
     return FoundTiles(tuple(make_tile(one, past.get(one.id), market.live) for one in series), away)
@@ -249,7 +229,7 @@ async def make_symbol_tile(market: MarketParts, symbol: str, timeframe: str) -> 
     series = pick_series(states) if states else unknown
     past, away = None, None
     try:
-        past = (await market.past.find((series,))).get(series.id)
+        past = (await find_past(market, (series,))).get(series.id)
     except DatabaseAwayError as error:
         away = str(error)
     return FoundTiles((make_tile(series, past, market.live),), away)

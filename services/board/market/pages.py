@@ -1,32 +1,15 @@
-"""Define what each page of the market shows, one dataclass per template, and render it."""
+"""Define what each page of the market shows, one dataclass per template."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar, Final, Literal
-from urllib.parse import quote
 
-from jinja2 import Environment
-
-from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, is_fallback
+from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks
 from services.board.market.correlations import HeatMap
 from services.board.market.overview import TileView
-from services.board.market.pictures import FILTERS
 from services.board.market.states import GateState, StoredSeries
 from services.board.market.updates import MAX_TOPICS, TopicKind, name_topic
-from services.board.rendering import Frame, load_environment
+from services.board.rendering import Frame
 from services.market.records import TIMEFRAMES
-
-TABS: Final = (
-    ("/market", "Overview"),
-    ("/market/economy", "Economy"),
-    ("/market/correlations", "Correlations"),
-    ("/market/sources", "Sources"),
-)
-
-
-def symbol_path(symbol: str) -> str:
-    """Return the path of the page of a symbol."""
-    return "/market/symbol/" + quote(symbol, safe="/:=^.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,25 +171,3 @@ class EconomyPage:
     notice: MarketNotice
     tiles: tuple[TileView, ...]
     tab: str = "/market/economy"
-
-
-AnyPage = MarketPage | SymbolPage | SourcesPage | CorrelationsPage | EconomyPage
-
-
-def render_market(page: AnyPage) -> str:
-    """Return the HTML of a page."""
-    return _environment().get_template(page.template).render(page=page)
-
-
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
-    """Return the board's templates with the filters of the market."""
-    environment = load_environment().overlay()
-    environment.filters = {
-        **environment.filters,
-        **FILTERS,
-        "is_fallback": is_fallback,
-        "symbol_path": symbol_path,
-    }
-    environment.globals = {**environment.globals, "market_tabs": TABS}
-    return environment

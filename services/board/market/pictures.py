@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -187,6 +188,11 @@ def find_heat(value: float | None) -> str:
     return "h-none" if value is None else f"h{max(-5, min(5, round(5 * value)))}"
 
 
+def symbol_path(symbol: str) -> str:
+    """Return the path of the page of a symbol."""
+    return "/market/symbol/" + quote(symbol, safe="/:=^.")
+
+
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "change": format_change,
     "correlation": format_correlation,
@@ -202,5 +208,6 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "recency": format_recency,
     "series_state": find_series_state,
     "spark": draw_sparkline,
+    "symbol_path": symbol_path,
 }
 """By the name in a template, the function that a filter calls with the value."""

@@ -1,7 +1,6 @@
 """Answer the requests for pages of the market: read what a page needs, and render it."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Final
@@ -16,16 +15,15 @@ from marketswarm.keys import MARKET_QUARANTINE
 from marketswarm.text import escape_text
 from services.board.access.sessions import SessionGate
 from services.board.board import Board
+from services.board.cache import Cached
 from services.board.market.api import make_limit
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.cascade import sort_series, view_sources
 from services.board.market.correlations import HeatMap
 from services.board.market.feed import MarketStates
-from services.board.market.flight import SingleFlight
 from services.board.market.market import Market
 from services.board.market.overview import list_groups, make_group_tiles, make_symbol_tile, make_tiles
 from services.board.market.pages import (
-    AnyPage,
     CorrelationsPage,
     DownloadView,
     EconomyPage,
@@ -35,12 +33,11 @@ from services.board.market.pages import (
     SourcesPage,
     SymbolPage,
     TileGroup,
-    render_market,
 )
 from services.board.market.query import QueryError, require_symbol
 from services.board.market.states import StoredSeries, list_observations
-from services.board.rendering import Frame
-from services.board.responses import answer_error
+from services.board.rendering import Frame, PageModel, render
+from services.board.responses import answer_error, answer_page
 from services.market.records import TIMEFRAMES
 from services.market.rows import Cells
 
@@ -50,8 +47,9 @@ DOWNLOADS: Final = 30
 MAX_FIELDS: Final = 600
 PAGE_SEC: Final = 1.0
 """How long a page is kept: one with thousands of series takes half a second to render."""
+MAX_PAGES: Final = 10
 Text = Annotated[str, Query(max_length=300)]
-MakePage = Callable[[Frame], Awaitable[AnyPage]]
+MakePage = Callable[[Frame], Awaitable[PageModel]]
 
 
 class PageStore:
@@ -68,8 +66,7 @@ class PageStore:
 
     def __init__(self, board: Board, gate: SessionGate, find_states: Callable[[], MarketStates]) -> None:
         self._board, self._gate, self._find_states = board, gate, find_states
-        self._kept: dict[str, tuple[float | None, float, bytes]] = {}
-        self._flight: SingleFlight[bytes] = SingleFlight()
+        self._kept = Cached[str, bytes](PAGE_SEC, MAX_PAGES)
 
     async def make_frame(self, request: Request, title: str) -> Frame:
         """Return the frame of a page, with the session of the request. Raises NotReady."""
@@ -78,20 +75,16 @@ class PageStore:
     async def answer(self, request: Request, title: str, make: MakePage) -> Response:
         """Return the page of a title, made by `make` unless it is kept. Raises NotReady."""
         frame = await self.make_frame(request, title)
+
+        async def make_body() -> bytes:
+            """Make the page."""
+            return render(await make(frame)).encode()
+
         if frame.session is not None:
-            return _answer(render_market(await make(frame)))
-        read_at = self._find_states().read_at
-        known = self._kept.get(title)
-        if known is not None and known[0] == read_at and time.monotonic() - known[1] < PAGE_SEC:
-            return _answer(known[2])
-
-        async def make_and_keep() -> bytes:
-            """Make the page and keep it."""
-            body = render_market(await make(frame)).encode()
-            self._kept[title] = read_at, time.monotonic(), body
-            return body
-
-        return _answer(await self._flight.ask((title, read_at), make_and_keep))
+            body = await make_body()
+        else:
+            body = await self._kept.find(title, make_body, version=self._find_states().read_at)
+        return HTMLResponse(body, headers={"Cache-Control": "no-store"})
 
 
 def make_market_site(board: Board, market: Market, gate: SessionGate) -> APIRouter:
@@ -107,7 +100,7 @@ def make_market_site(board: Board, market: Market, gate: SessionGate) -> APIRout
 def _add_overviews(site: APIRouter, market: Market, pages: PageStore) -> None:
     """Add the pages of the groups, of economic series and of correlations."""
 
-    async def make_overview(frame: Frame) -> AnyPage:
+    async def make_overview(frame: Frame) -> PageModel:
         """Return the page of the groups."""
         names = list_groups(market.states)
         found = await asyncio.gather(*(make_group_tiles(market, name) for name in names))
@@ -115,16 +108,16 @@ def _add_overviews(site: APIRouter, market: Market, pages: PageStore) -> None:
         away = next(filter(None, (one.away for one in found)), None)
         return MarketPage(frame, make_notice(market, away), groups)
 
-    async def make_economy(frame: Frame) -> AnyPage:
+    async def make_economy(frame: Frame) -> PageModel:
         """Return the page of the economic series."""
         found = await make_tiles(market, list_observations(market.states.series))
         return EconomyPage(frame, make_notice(market, found.away), found.tiles)
 
-    async def make_correlations(frame: Frame) -> AnyPage:
+    async def make_correlations(frame: Frame) -> PageModel:
         """Return the page of the correlations."""
         away, heat = None, HeatMap()
         try:
-            heat = await market.heat.find()
+            heat = await market.find_heat_map()
         except DatabaseAwayError as error:
             away = str(error)
         return CorrelationsPage(frame, make_notice(market, away), heat)
@@ -160,13 +153,13 @@ def _add_symbol(site: APIRouter, market: Market, pages: PageStore) -> None:
         found = await make_symbol_tile(market, symbol, shown)
         frame = await pages.make_frame(request, symbol)
         notice = make_notice(market, found.away)
-        return _answer(render_market(SymbolPage(frame, notice, symbol, shown, found.tiles[0], states)))
+        return answer_page(SymbolPage(frame, notice, symbol, shown, found.tiles[0], states))
 
 
 def _add_sources(site: APIRouter, market: Market, pages: PageStore) -> None:
     """Add the page of the sources."""
 
-    async def make_sources(frame: Frame) -> AnyPage:
+    async def make_sources(frame: Frame) -> PageModel:
         """Return the page of the sources."""
         (downloads, away), (quarantine, count), limits = await asyncio.gather(
             read_downloads(market), read_quarantine(market), market.find_limits()
@@ -251,8 +244,3 @@ def _read_text(fields: Mapping[bytes, bytes], name: bytes) -> str:
     """Return a field as text that can be shown, cut to MAX_FIELDS characters."""
     text = fields.get(name, b"").decode("utf-8", "replace")
     return escape_text(text if len(text) <= MAX_FIELDS else text[:MAX_FIELDS] + "\N{HORIZONTAL ELLIPSIS}")
-
-
-def _answer(body: str | bytes) -> Response:
-    """Return a page as an answer that no client keeps: it shows the moment."""
-    return HTMLResponse(body, headers={"Cache-Control": "no-store"})

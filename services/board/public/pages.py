@@ -1,6 +1,7 @@
 """Answer the requests for the pages for the public, and for the page on which people write for them."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
@@ -11,6 +12,7 @@ from marketswarm.operator.announcement import Announcement, select_open, select_
 from services.board.access.sessions import SessionGate
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.board import Board
+from services.board.cache import Cached
 from services.board.fleet.history import PUBLIC_DAYS, PastDay, outline_days
 from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState
 from services.board.public.visibility import list_public, simplify_state
@@ -20,6 +22,7 @@ from services.board.settings import PublicSettings
 
 DAYS_SEC: Final = 60.0
 """How long the days of a service are shown without being counted again."""
+MAX_SERVICES: Final = 10_000
 _MAX_PAST: Final = 10
 
 
@@ -76,13 +79,19 @@ class AnnouncementsPage:
 def make_public_site(board: Board, gate: SessionGate, announcements: AnnouncementBoard) -> APIRouter:
     """Return the routes; `gate` knows who is signed in."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    days = DayCounter(board)
+    days = Cached[str, tuple[PastDay, ...]](DAYS_SEC, MAX_SERVICES)
+
+    async def count_days(services: Sequence[str]) -> dict[str, tuple[PastDay, ...]]:
+        """Return the last days of services, the oldest first."""
+        history, now = board.history_now(), time.time()
+        return {svc: outline_days(history, svc, now, PUBLIC_DAYS) for svc in services}
 
     async def show(tag: str) -> Response:
         """Show what is public, or the part of it with a tag."""
         found = await announcements.read()
         page = make_public_page(board.snapshot, board.public, found, tag, is_current=board.is_current())
-        shown = tuple(replace(one, days=days.count(one.svc)) for one in page.services)
+        counted = await days.find_each([one.svc for one in page.services], count_days)
+        shown = tuple(replace(one, days=counted[one.svc]) for one in page.services)
         return answer_page(replace(page, services=shown, is_lacking=announcements.problem is not None))
 
     @site.get("/public")
@@ -108,24 +117,6 @@ def make_public_site(board: Board, gate: SessionGate, announcements: Announcemen
         return answer_page(AnnouncementsPage(frame, current, past, board.public.tags, problem))
 
     return site
-
-
-class DayCounter:
-    """Counts the days of services, each at most once in DAYS_SEC."""
-
-    def __init__(self, board: Board) -> None:
-        self._board = board
-        self._counted: dict[str, tuple[PastDay, ...]] = {}
-        self._at = float("-inf")
-
-    def count(self, svc: str) -> tuple[PastDay, ...]:
-        """Return the last days of a service, the oldest first."""
-        if time.monotonic() - self._at > DAYS_SEC:
-            self._counted.clear()
-            self._at = time.monotonic()
-        if svc not in self._counted:
-            self._counted[svc] = outline_days(self._board.history_now(), svc, time.time(), PUBLIC_DAYS)
-        return self._counted[svc]
 
 
 def make_public_page(

@@ -15,16 +15,13 @@ from services.board.market.archive_reader import NOT_SET, ArchiveReader, Databas
 from services.board.market.bar_table import find_cursor, make_bars
 from services.board.market.charts import (
     CHART_SEC,
-    AnswerCache,
     ChartBase,
-    ChartStore,
+    ChartFinder,
     encode_base,
-    make_answer,
     parse_base,
 )
 from services.board.market.live import NEVER, LiveMarket
-from services.board.market.query import TableFormat, TableQuery
-from services.board.market.tables import AnswerTable, Column
+from services.board.market.query import TableQuery
 from services.market.fields import MAX_MS
 from services.market.rows import BarRow
 from services.market.sessions import get_session
@@ -80,19 +77,19 @@ async def count_missing(store, query=NEWEST):
 
 async def test_a_chart_is_asked_of_the_database_once_and_then_of_redis(live):
     archive, bus = Archive(make_bar(1), make_bar(2, 2.0)), MemoryBus("market-redis")
-    first = ChartStore(archive, live, lambda: bus)
+    first = ChartFinder(archive, live, lambda: bus)
     assert closes((await find(first)).rows) == [1.0, 2.0]
     assert (await find(first, 1)).asset == "crypto"
-    second = ChartStore(archive, live, lambda: bus)
+    second = ChartFinder(archive, live, lambda: bus)
     assert closes((await find(second)).rows) == [1.0, 2.0]
     assert archive.asked == 1
-    assert (first.counts.memory, first.counts.archive, second.counts.redis) == (1, 1, 1)
+    assert (first.bases.counts.memory, first.bases.counts.source, second.bases.counts.redis) == (1, 1, 1)
     assert 0 < await bus.client.ttl(chart_key("SPY", "1m")) <= CHART_SEC
 
 
 async def test_what_the_stream_has_is_shown_at_once_though_the_database_is_behind(live):
     archive = Archive(make_bar(1), make_bar(2, 2.0))
-    store = ChartStore(archive, live, lambda: None)
+    store = ChartFinder(archive, live, lambda: None)
     await find(store)
     live.take_bar(make_bar(2, 2.5, rev=1), time.time())
     live.take_bar(make_bar(3, 3.0), time.time())
@@ -102,7 +99,7 @@ async def test_what_the_stream_has_is_shown_at_once_though_the_database_is_behin
 
 @pytest.mark.parametrize("query", [TableQuery(from_ms=120_000), TableQuery(limit=700)])
 async def test_a_page_of_a_range_is_as_new_as_the_stream(live, query):
-    store = ChartStore(Archive(make_bar(1), make_bar(2, 2.0)), live, lambda: None)
+    store = ChartFinder(Archive(make_bar(1), make_bar(2, 2.0)), live, lambda: None)
     for bar in (make_bar(0, 7.0), make_bar(2, 2.5, rev=1), make_bar(3, 3.0)):
         live.take_bar(bar, time.time())
     found = await store.find_range("SPY", "1m", query)
@@ -122,7 +119,7 @@ def test_the_pages_of_a_range_have_each_bar_of_both_once(archived, streamed, lim
         live.began_at = NEVER
         for start in sorted(streamed):
             live.take_bar(make_bar(start), 1.0)
-        store = ChartStore(Archive(*map(make_bar, sorted(archived))), live, lambda: None)
+        store = ChartFinder(Archive(*map(make_bar, sorted(archived))), live, lambda: None)
         starts, cursor = [], None
         while True:
             query = TableQuery(from_ms=60_000 * first, limit=limit, cursor=cursor)
@@ -137,7 +134,7 @@ def test_the_pages_of_a_range_have_each_bar_of_both_once(archived, streamed, lim
 
 async def test_many_bars_at_once_are_no_gap_though_the_database_has_none_of_them(live):
     archive = Archive(*(make_bar(number) for number in range(100)))
-    store = ChartStore(archive, live, lambda: None)
+    store = ChartFinder(archive, live, lambda: None)
     now = time.time()
     live.archived_at = now - 5
     for number in range(60):
@@ -148,7 +145,7 @@ async def test_many_bars_at_once_are_no_gap_though_the_database_has_none_of_them
 
 async def test_an_archive_that_is_an_hour_behind_makes_no_gap(live):
     archive = Archive(*(make_bar(number) for number in range(100)))
-    store = ChartStore(archive, live, lambda: None)
+    store = ChartFinder(archive, live, lambda: None)
     now = time.time()
     live.archived_at = now - 3600
     for number in range(60):
@@ -162,7 +159,7 @@ async def test_an_archive_that_is_an_hour_behind_makes_no_gap(live):
 
 async def test_what_the_stream_does_not_reach_back_to_is_not_said_to_be_missing_and_not_kept(live):
     archive = Archive(*(make_bar(number) for number in range(100) if number not in (50, 51)))
-    store = ChartStore(archive, live, lambda: None)
+    store = ChartFinder(archive, live, lambda: None)
     now = time.time()
     live.began_at = live.archived_at = now - 60  # older entries were trimmed off the stream
     live.take_bar(make_bar(140), now)
@@ -177,7 +174,7 @@ async def test_what_the_stream_does_not_reach_back_to_is_not_said_to_be_missing_
 
 
 async def test_a_chart_is_kept_no_longer_than_what_the_database_had(live):
-    store = ChartStore(Archive(make_bar(1)), live, lambda: None)
+    store = ChartFinder(Archive(make_bar(1)), live, lambda: None)
     begun = time.time()
     first = await find(store)
     assert begun + CHART_SEC <= first.keep_until <= time.time() + CHART_SEC
@@ -190,9 +187,9 @@ async def test_without_redis_the_database_answers_and_without_a_database_the_rea
     bus = MemoryBus("market-redis")
     bus.connected = False
     archive = Archive(make_bar(1))
-    assert closes((await find(ChartStore(archive, live, lambda: bus))).rows) == [1.0]
+    assert closes((await find(ChartFinder(archive, live, lambda: bus))).rows) == [1.0]
     with pytest.raises(DatabaseAwayError, match="DATABASE_URL is not set"):
-        await find(ChartStore(ArchiveReader(None), live, lambda: None))
+        await find(ChartFinder(ArchiveReader(None), live, lambda: None))
     assert "DATABASE_URL" in NOT_SET
 
 
@@ -217,14 +214,3 @@ def test_what_redis_has_is_read_only_if_it_is_whole():
     old = orjson.dumps({"made_at": 5.0, "asset": "stocks", "rows": [row]})
     for text in (b"", b"[]", b"{}", good[:-2], old, good.replace(b"[[", b"[5,["), *wrong):
         assert parse_base(text) is None, text
-
-
-def test_an_answer_is_kept_while_its_version_is_the_present_one():
-    cache, answer = AnswerCache(), make_answer(AnswerTable("x", (Column("a"),), [(1,)]), TableFormat.JSON)
-    cache.keep("key", 1, 100.0, answer)
-    assert cache.find("key", 1, 99.0) is answer
-    assert cache.find("key", 2, 99.0) is None
-    assert cache.find("key", 1, 100.0) is None
-    assert (cache.hits, cache.misses) == (1, 2)
-    other = make_answer(AnswerTable("x", (Column("a"),), [(2,)]), TableFormat.JSON)
-    assert answer.etag != other.etag

@@ -1,23 +1,22 @@
 import contextlib
 
-from services.board.market.correlations import MAX_SYMBOLS, HeatMapStore, make_heat_map
+from services.board.market.correlations import MAX_SYMBOLS, make_heat_map, read_heat_map
 from services.board.market.pictures import find_heat
 
 PAIRS = [("2026-01-05", "A", "B", 0.5, 60, False), ("2026-01-06", "A", "C", -1.0, 9, True)]
 
 
 class Archive:
-    """Pairs of a symbol with many others; counts how often they are read."""
+    """Pairs of a symbol with many others."""
 
     def __init__(self, count):
-        self.names, self.asked = [f"S{number:03}" for number in range(count)], 0
+        self.names = [f"S{number:03}" for number in range(count)]
 
     @contextlib.asynccontextmanager
     async def limit_answer(self):
         yield
 
     async def read_correlated_symbols(self, limit):
-        self.asked += 1
         return self.names[:limit]
 
     async def read_correlations(self, _day, symbols, _limit):
@@ -43,12 +42,9 @@ def test_pairs_of_different_days_stand_under_the_range_of_their_days():
     assert make_heat_map([], [], has_more=False).days == ""
 
 
-async def test_a_heat_map_has_the_first_symbols_says_that_there_are_more_and_is_kept():
+async def test_a_heat_map_has_the_first_symbols_and_says_that_there_are_more():
     archive = Archive(100)
-    store = HeatMapStore(archive)
-    for _ in range(2):
-        heat = await store.find()
-        assert [row.symbol for row in heat.rows] == archive.names[:MAX_SYMBOLS]
-        assert heat.has_more
-    assert archive.asked == 1
-    assert not (await HeatMapStore(Archive(MAX_SYMBOLS)).find()).has_more
+    heat = await read_heat_map(archive)
+    assert [row.symbol for row in heat.rows] == archive.names[:MAX_SYMBOLS]
+    assert heat.has_more
+    assert not (await read_heat_map(Archive(MAX_SYMBOLS))).has_more

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from services.board.cache import Cached
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
-from services.board.market.overview import PastStore, make_symbol_tile, make_tiles
+from services.board.market.overview import PAST_SEC, make_symbol_tile, make_tiles
 from services.board.market.states import StoredSeries
 
 
@@ -29,7 +30,7 @@ class Archive:
 
 
 def make_parts(archive):
-    return SimpleNamespace(archive=archive, live=LiveMarket(), past=PastStore(archive), states=MarketStates())
+    return SimpleNamespace(archive=archive, live=LiveMarket(), past=Cached(PAST_SEC), states=MarketStates())
 
 
 def make_quote(symbol, at_ms, price):

@@ -8,7 +8,6 @@ from services.board.fleet.words import NONE
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
 from services.board.market.overview import SeriesPast, list_groups, make_tile
-from services.board.market.pages import symbol_path
 from services.board.market.pictures import (
     HEIGHT,
     WIDTH,
@@ -19,6 +18,7 @@ from services.board.market.pictures import (
     format_percent,
     format_price,
     format_recency,
+    symbol_path,
     trace_sparkline,
 )
 from services.board.market.states import StoredSeries

@@ -20,7 +20,7 @@ class Pages:
         gate = SimpleNamespace(find_view=self.find_view)
         self.states = MarketStates(read_at=1.0)
         self.store = PageStore(board, gate, lambda: self.states)
-        monkeypatch.setattr(site, "render_market", lambda frame: f"{frame.title} {frame.session}")
+        monkeypatch.setattr(site, "render", lambda frame: f"{frame.title} {frame.session}")
 
     async def find_view(self, _request):
         return self.session
@@ -44,13 +44,6 @@ async def test_all_who_look_at_a_page_at_once_and_within_a_second_get_one_render
     assert await pages.get("Sources") == "Sources None"
     assert await pages.get("Market") == "Market None"
     assert pages.rendered == ["Sources", "Market"]
-
-
-async def test_a_page_is_rendered_again_after_a_second(pages, monkeypatch):
-    monkeypatch.setattr(site, "PAGE_SEC", 0.0)
-    for _ in range(2):
-        await pages.get("Sources")
-    assert pages.rendered == ["Sources"] * 2
 
 
 async def test_a_page_that_is_read_since_a_series_changed_has_the_change_though_one_is_being_made(pages):
