@@ -7,6 +7,7 @@ always wins.
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from healer.lease import BusLease
@@ -59,8 +60,8 @@ class LeaderElection(FleetLease[BusLease]):
         set_detail: Callable[[str | None], None],
         set_degraded: Callable[[str | None], None],
     ) -> None:
-        super().__init__(lease_sec)
-        self._boot, self._home = boot, home
+        super().__init__(boot, lease_sec, partial(BusLease, boot, lease_sec))
+        self._home = home
         self._set_detail, self._set_degraded = set_detail, set_degraded
         self._monitor: MonitorStatus
         self._evaluations: dict[str, int] = {}  # by bus, the monitor's count at the last request
@@ -97,12 +98,9 @@ class LeaderElection(FleetLease[BusLease]):
 
     # -- one bus
 
-    def make_lease(self) -> BusLease:
-        """Return the view of a lease of which nothing is known."""
-        return BusLease(self._boot, self.lease_sec)
-
-    async def renew_on(self, name: str, lease: BusLease) -> None:
+    async def renew_on(self, name: str) -> None:
         """Take, renew or only read the lease of one bus, and announce what changed."""
+        lease = self.leases[name]
         try:
             await self._renew_if_evaluated(name, lease)
         except BusError as error:
@@ -121,7 +119,7 @@ class LeaderElection(FleetLease[BusLease]):
         if lease.epoch and self._evaluations.get(name) == self._monitor.evaluations:
             return  # a healer whose monitor hangs must not keep the lease from others
         self._evaluations[name] = self._monitor.evaluations
-        await self.send_next_request(name, lease)
+        await self.send_next_request(name)
         if name == self._home:
             self._refusal = None
             self._logged.clear()
@@ -138,7 +136,7 @@ class LeaderElection(FleetLease[BusLease]):
             LEASE_SCRIPT,
             [HEALER_LEASE],
             [
-                self._boot,
+                self.boot,
                 lease.epoch,
                 self._compute_least_epoch(bus.name, now),
                 carried,
@@ -159,7 +157,7 @@ class LeaderElection(FleetLease[BusLease]):
         On a bus that decides it is great enough for the other buses to accept it there; elsewhere it is 1.
         """
         others = [
-            seen.epoch + (seen.boot != self._boot)
+            seen.epoch + (seen.boot != self.boot)
             for other, lease in self.leases.items()
             if other != name
             and name in (self._home, self.find_deciding_bus(now))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.bus.lease import compute_interval_sec
+from marketswarm.bus.fleet_lease import LeaseView
 from marketswarm.bus.stored_values import parse_decimal
 from marketswarm.monitor import Fence
 
@@ -32,18 +32,12 @@ class SeenLease:
     lease_sec: float
 
 
-class BusLease:
-    """The lease of one bus. Mutable; only one healer's `LeaderElection` changes it.
-
-    `lease_sec` is the life in seconds of a lease that this healer holds.
-    """
+class BusLease(LeaseView):
+    """The lease of one bus. Mutable; only one healer's `LeaderElection` changes it."""
 
     def __init__(self, boot: str, lease_sec: float) -> None:
-        self.boot = boot
-        self.lease_sec = lease_sec
+        super().__init__(boot, lease_sec)
         self.seen: SeenLease | None = None
-        self.epoch = 0  # the epoch with which this healer holds it; 0 if it does not
-        self.answered_at = float("-inf")
         self.other_renewed_at = float("-inf")  # when another healer was last seen to renew it
         self.other_deaf_to = ""  # the buses that the other healer did not hear then
         self._unchanged_since = float("-inf")
@@ -54,21 +48,15 @@ class BusLease:
         return Fence(self.boot, self.epoch) if self.epoch else None
 
     @property
-    def interval_sec(self) -> float:
-        return compute_interval_sec(self.lease_sec, is_holder=self.epoch > 0)
-
-    @property
     def life_sec(self) -> float:
         """The seconds for which the lease must be seen unchanged before it may be taken from its holder."""
         return max(self.lease_sec, self.seen.lease_sec) if self.seen else self.lease_sec
 
     def seconds_to_next_request(self, now: float) -> float:
         """Return the pause before the next request; a standby also sends one when the lease expires."""
+        interval_sec = super().seconds_to_next_request(now)
         ends_in = self._unchanged_since + self.life_sec - now
-        return min(self.interval_sec, ends_in) if not self.epoch and ends_in > 0 else self.interval_sec
-
-    def is_bus_away(self, now: float) -> bool:
-        return now - self.answered_at > self.lease_sec
+        return min(interval_sec, ends_in) if not self.epoch and ends_in > 0 else interval_sec
 
     def has_other_holder(self, now: float) -> bool:
         """Return True if another healer holds the lease and was seen to renew it within its life."""
@@ -106,7 +94,3 @@ class BusLease:
         A longer pause proves nothing about the lease, since this process may have slept.
         """
         return now - self.answered_at <= self.life_sec / 2
-
-    def mark_lost(self) -> None:
-        """Note that the bus refused a write of ours, because another healer holds the lease."""
-        self.epoch = 0

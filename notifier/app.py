@@ -244,7 +244,8 @@ class LeadershipTerm:
                 await self._inbox.wait()
 
     async def _end_when_lease_lost(self) -> None:
-        await self._lease.wait_lost()
+        """Wait until this notifier no longer leads, then raise TermEnded."""
+        await self._lease.wait_until(is_leader=False)
         raise TermEnded
 
     async def _finish_attempts(self) -> None:
@@ -447,7 +448,7 @@ class NotifierApp:
         self._me.set_detail(f"stands by, {other} leads" if other else "stands by")
         try:
             async with self._me.waiting(STANDBY_CHECK_SEC):
-                await lease.wait_gained()
+                await lease.wait_until(is_leader=True)
         except TimeoutError:
             return
 

@@ -12,59 +12,18 @@ from collections.abc import Mapping
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.fleet_lease import FleetLease
-from marketswarm.bus.lease import LeaseAction, apply_lease_action, compute_interval_sec
+from marketswarm.bus.fleet_lease import FleetLease, LeaseView
+from marketswarm.bus.lease import LeaseAction, apply_lease_action
 from marketswarm.keys import NOTIFIER_LEASE
 
 log = logs.get("lease")
 
 
-class HolderView:
-    """The holder of the lease on one bus, as one notifier knows it. Pure; `now` is monotonic seconds.
-
-    Args:
-        boot: the boot id of this notifier.
-        lease_sec: the lifetime of a lease, in seconds.
-        now: the time at the start.
-    """
-
-    def __init__(self, boot: str, lease_sec: float, now: float) -> None:
-        self._boot, self._lease_sec, self._answered_at = boot, lease_sec, now
-        self.holder: str | None = None
-        """The boot id of the holder: empty if there is none, `?` if it is unknown, None before an answer."""
-
-    @property
-    def epoch(self) -> int:
-        """1 while this notifier holds the lease, else 0."""
-        return int(self.holder == self._boot)
-
-    def is_bus_away(self, now: float) -> bool:
-        """Return True if the bus has not answered for longer than a lease's lifetime."""
-        return now - self._answered_at > self._lease_sec
-
-    def has_other_holder(self, _now: float) -> bool:
-        """Return True if another notifier holds the lease."""
-        return bool(self.holder) and not self.epoch
-
-    def seconds_to_next_request(self, _now: float) -> float:
-        """Return the pause before the next request."""
-        return compute_interval_sec(self._lease_sec, is_holder=self.epoch > 0)
-
-    def mark_lost(self) -> None:
-        """Note that the bus refused a write of ours: another notifier holds the lease."""
-        self.holder = "?"
-
-    def record_holder(self, holder: str, now: float) -> None:
-        """Record which boot id holds the lease."""
-        self.holder, self._answered_at = holder, now
-
-
-class NotifierLease(FleetLease[HolderView]):
+class NotifierLease(FleetLease[LeaseView]):
     """This notifier's lease on all buses, in the order in which they decide."""
 
     def __init__(self, boot: str, buses: Mapping[str, Bus], lease_sec: float) -> None:
-        super().__init__(lease_sec)
-        self._boot = boot
+        super().__init__(boot, lease_sec, lambda: LeaseView(boot, lease_sec, time.monotonic()))
         self.is_leader = False
         self._changed = asyncio.Event()
         self.set_buses(buses)
@@ -73,16 +32,11 @@ class NotifierLease(FleetLease[HolderView]):
     def other(self) -> str:
         """The boot id of another notifier that holds a lease: empty if none does, `?` if unknown."""
         return next(
-            (lease.holder for lease in self.leases.values() if lease.holder not in (None, "", self._boot)), ""
+            (lease.holder for lease in self.leases.values() if lease.holder not in (None, "", self.boot)), ""
         )
 
-    async def wait_gained(self) -> None:
-        await self._wait_until(is_leader=True)
-
-    async def wait_lost(self) -> None:
-        await self._wait_until(is_leader=False)
-
-    async def _wait_until(self, *, is_leader: bool) -> None:
+    async def wait_until(self, *, is_leader: bool) -> None:
+        """Wait until this notifier leads, or with `is_leader=False` until it does not."""
         while self.is_leader is not is_leader:
             self._changed.clear()
             await self._changed.wait()
@@ -97,27 +51,23 @@ class NotifierLease(FleetLease[HolderView]):
         super().deny_leadership(bus)
         self.decide_leadership(time.monotonic())
 
-    def make_lease(self) -> HolderView:
-        """Return the view of a lease of which nothing is known."""
-        return HolderView(self._boot, self.lease_sec, time.monotonic())
-
-    async def renew_on(self, name: str, lease: HolderView) -> None:
+    async def renew_on(self, name: str) -> None:
         """Act on the lease of one bus; a bus that fails is reported by its reader."""
         with contextlib.suppress(BusError):
-            await self.send_next_request(name, lease)
+            await self.send_next_request(name)
             self.decide_leadership(time.monotonic())
 
     async def send_request(
         self,
         bus: Bus,
-        lease: HolderView,
+        lease: LeaseView,
         action: LeaseAction,
         carried: int,  # noqa: ARG002 - a string has no epoch
         within_sec: float,
     ) -> None:
         """Apply an action to the lease on one bus."""
         holder, _ = await apply_lease_action(
-            bus, NOTIFIER_LEASE, self._boot, action, life_sec=self.lease_sec, within_sec=within_sec
+            bus, NOTIFIER_LEASE, self.boot, action, life_sec=self.lease_sec, within_sec=within_sec
         )
         lease.record_holder(holder, time.monotonic())
 

@@ -9,35 +9,50 @@ import asyncio
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError
-from marketswarm.bus.lease import RELEASE_WITHIN_SEC, LeaseAction, compute_request_limit_sec, renew_repeatedly
+from marketswarm.bus.lease import (
+    RELEASE_WITHIN_SEC,
+    LeaseAction,
+    compute_interval_sec,
+    compute_request_limit_sec,
+    renew_repeatedly,
+)
 
 MIN_PAUSE_SEC: Final = 0.02
 
 
-class LeaseView(Protocol):
-    """The lease of one bus as one process sees it; `now` is monotonic time in seconds."""
+class LeaseView:
+    """The lease of one bus as the process `boot` sees it; `now` is monotonic time in seconds."""
 
-    @property
-    def epoch(self) -> int:
-        """The number with which this process holds the lease; 0 if it does not."""
+    def __init__(self, boot: str, lease_sec: float, answered_at: float = float("-inf")) -> None:
+        self.boot, self.lease_sec, self.answered_at = boot, lease_sec, answered_at
+        self.epoch = 0  # the number with which this process holds the lease; 0 if it does not
+        self.holder: str | None = None  # '' if there is none, '?' if it is unknown, None before an answer
 
     def is_bus_away(self, now: float) -> bool:
         """Return True if the bus has not answered for the life of a lease."""
+        return now - self.answered_at > self.lease_sec
 
-    def has_other_holder(self, now: float) -> bool:
+    def has_other_holder(self, _now: float) -> bool:
         """Return True if another process holds the lease."""
+        return self.holder not in (None, "", self.boot)
 
-    def seconds_to_next_request(self, now: float) -> float:
+    def seconds_to_next_request(self, _now: float) -> float:
         """Return the pause before the next request."""
+        return compute_interval_sec(self.lease_sec, is_holder=self.epoch > 0)
 
     def mark_lost(self) -> None:
         """Note that the bus refused a write of ours: another process holds the lease."""
+        self.epoch, self.holder = 0, "?"
+
+    def record_holder(self, holder: str, now: float) -> None:
+        """Record which process holds the lease. Its holder has the epoch 1: such a lease has no number."""
+        self.holder, self.answered_at, self.epoch = holder, now, int(holder == self.boot)
 
 
 View = TypeVar("View", bound=LeaseView)
@@ -46,21 +61,18 @@ View = TypeVar("View", bound=LeaseView)
 class FleetLease(ABC, Generic[View]):
     """The lease of one process on each bus.
 
-    Call `set_buses` first, then `run`, which ends when cancelled, and `release` in the end.
+    Call `set_buses` first, then `run`, which ends when cancelled, and `release` in the end. `make_lease`
+    returns the view of a lease of which nothing is known.
     """
 
-    def __init__(self, lease_sec: float) -> None:
-        self.lease_sec = lease_sec
+    def __init__(self, boot: str, lease_sec: float, make_lease: Callable[[], View]) -> None:
+        self.boot, self.lease_sec, self._make_lease = boot, lease_sec, make_lease
         self.leases: dict[str, View] = {}
         """The leases by the names of their buses, in the order in which these decide."""
         self._buses: dict[str, Bus] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._due: dict[str, asyncio.Event] = {}  # set when a lease is to be requested at once
         self._group: asyncio.TaskGroup | None = None
-
-    @abstractmethod
-    def make_lease(self) -> View:
-        """Return the view of a lease of which nothing is known."""
 
     @abstractmethod
     async def send_request(
@@ -72,7 +84,7 @@ class FleetLease(ABC, Generic[View]):
         """
 
     @abstractmethod
-    async def renew_on(self, name: str, lease: View) -> None:
+    async def renew_on(self, name: str) -> None:
         """Call `send_next_request`, if the lease may be renewed, and handle what follows from the reply."""
 
     def set_buses(self, buses: Mapping[str, Bus]) -> None:
@@ -84,7 +96,7 @@ class FleetLease(ABC, Generic[View]):
         for name in self._tasks.keys() - kept:
             self._tasks.pop(name).cancel()
         self._buses = dict(buses)
-        self.leases = {name: self.leases[name] if name in kept else self.make_lease() for name in buses}
+        self.leases = {name: self.leases[name] if name in kept else self._make_lease() for name in buses}
         self._due = {name: self._due[name] if name in kept else asyncio.Event() for name in buses}
         for name in buses:
             if name not in kept:
@@ -93,10 +105,8 @@ class FleetLease(ABC, Generic[View]):
     def _start_renewals(self, name: str) -> None:
         """Start the task that requests and renews the lease of a bus, if `run` is running."""
         if self._group is not None:
-            renew = partial(self._renew_and_pause, name, self.leases[name])
-            self._tasks[name] = self._group.create_task(
-                renew_repeatedly(renew, self._due[name]), name=f"lease:{name}"
-            )
+            renewals = renew_repeatedly(partial(self._renew_and_pause, name), self._due[name])
+            self._tasks[name] = self._group.create_task(renewals, name=f"lease:{name}")
 
     async def run(self) -> None:
         """Request and renew the leases until cancelled."""
@@ -144,13 +154,13 @@ class FleetLease(ABC, Generic[View]):
             return LeaseAction.RELEASE, 0
         return LeaseAction.READ, 0
 
-    async def send_next_request(self, name: str, lease: View) -> None:
+    async def send_next_request(self, name: str) -> None:
         """Send the request that this process may send to a bus now. Raises BusError."""
         action, carried = self.choose_action(name, time.monotonic())
         within_sec = compute_request_limit_sec(self.lease_sec)
-        await self.send_request(self._buses[name], lease, action, carried, within_sec)
+        await self.send_request(self._buses[name], self.leases[name], action, carried, within_sec)
 
-    async def _renew_and_pause(self, name: str, lease: View) -> float:
+    async def _renew_and_pause(self, name: str) -> float:
         """Renew the lease of one bus; return the seconds until the next time."""
-        await self.renew_on(name, lease)
-        return max(MIN_PAUSE_SEC, lease.seconds_to_next_request(time.monotonic()))
+        await self.renew_on(name)
+        return max(MIN_PAUSE_SEC, self.leases[name].seconds_to_next_request(time.monotonic()))

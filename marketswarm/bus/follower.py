@@ -19,23 +19,13 @@ from marketswarm.bus.stream import (
 
 
 class StreamLoss(NamedTuple):
-    """Entries that this reader may have missed.
+    """Entries after the position `after` that may be lost. `oldest` is the first one that is left.
 
-    Attributes:
-        after: the position, which is not on the stream any more.
-        oldest: the first entry that is left; None if all entries are older than `after`. Then the stream was
-            begun anew, or the bus has lost what it had last.
+    It is None if all entries are older than `after`: the stream was begun anew, or its bus lost the newest.
     """
 
     after: bytes
     oldest: bytes | None
-
-
-class StreamPage(NamedTuple):
-    """The entries of one read, and what was lost before or among them; None for nothing."""
-
-    entries: list[StreamEntry]
-    loss: StreamLoss | None
 
 
 class StreamFollower:
@@ -45,12 +35,13 @@ class StreamFollower:
         self.bus, self.stream, self.position = bus, stream, position
         self._is_checked = False  # nothing was lost when the stream was read last, and there were entries
 
-    async def read(self, count: int, block_sec: float | None = None) -> StreamPage:
-        """Return up to `count` entries after the position, oldest first.
+    async def read(
+        self, count: int, block_sec: float | None = None
+    ) -> tuple[list[StreamEntry], StreamLoss | None]:
+        """Return up to `count` entries, oldest first, and what was lost before or among them.
 
-        If there are none yet, wait up to `block_sec` seconds for the first; None: don't wait.
-
-        The stream is checked for a loss after a start, a failure and a read without entries, and whenever
+        If there are none yet, wait up to `block_sec` seconds for the first; None: don't wait. The stream is
+        checked for a loss after a start, a failure and a read without entries, and whenever
         there are as many entries as were asked for: then the reader is behind, perhaps too far.
         """
         loss = None if self._is_checked else await self.resume()
@@ -62,7 +53,7 @@ class StreamFollower:
             loss = await self._find_trimmed()
         if entries:
             self.position, self._is_checked = entries[-1].id, True
-        return StreamPage(entries, loss)
+        return entries, loss
 
     async def resume(self) -> StreamLoss | None:
         """Return what was lost after the position. If the stream was begun anew, go to its beginning."""

@@ -244,30 +244,30 @@ def held(servers):
 
 async def test_one_leads_and_its_successor_follows_within_the_life_of_a_lease(servers):
     first = Candidate(servers, "first")
-    await asyncio.wait_for(first.lease.wait_gained(), PATIENT_SEC)
+    await asyncio.wait_for(first.lease.wait_until(is_leader=True), PATIENT_SEC)
     async with Candidate(servers, "second") as second:
         await auntil(lambda: held(servers) == ["first"] * 2)
         await outlive_a_lease(servers["a"])
         assert first.lease.is_leader
         assert not second.is_leader
         await first.end()
-        await asyncio.wait_for(second.wait_gained(), PATIENT_SEC)
+        await asyncio.wait_for(second.wait_until(is_leader=True), PATIENT_SEC)
         await auntil(lambda: held(servers) == ["second"] * 2)
 
 
 async def test_a_lease_that_is_given_back_is_taken_at_once(servers):
     first = Candidate(servers, "first", 12.0)
-    await asyncio.wait_for(first.lease.wait_gained(), PATIENT_SEC)
+    await asyncio.wait_for(first.lease.wait_until(is_leader=True), PATIENT_SEC)
     async with Candidate(servers, "second", 12.0) as second:
         await auntil(lambda: second.other == "first")
         await first.end(give_back=True)
         assert "first" not in held(servers)  # the second may have it by now
-        await asyncio.wait_for(second.wait_gained(), PATIENT_SEC)
+        await asyncio.wait_for(second.wait_until(is_leader=True), PATIENT_SEC)
 
 
 async def test_who_is_cut_off_from_the_first_bus_does_not_lead_beside_another(servers):
     async with Candidate(servers, "first") as first:
-        await asyncio.wait_for(first.wait_gained(), PATIENT_SEC)
+        await asyncio.wait_for(first.wait_until(is_leader=True), PATIENT_SEC)
         async with Candidate({"b": servers["b"]}, "elsewhere") as elsewhere:
             await outlive_a_lease(servers["b"])
             assert first.is_leader

@@ -99,6 +99,6 @@ async def test_entries_that_fit_no_reply_come_in_smaller_pages_without_the_large
     add(server, "3-1", value="x" * 200_000)
     add(server, "4-1")
     follower, found = StreamFollower(bus, STREAM), []
-    while entries := (await follower.read(10)).entries:
+    while entries := (await follower.read(10))[0]:
         found += [(each.id, each.fields is not None) for each in entries]
     assert found == [(b"1-1", True), (b"2-1", True), (b"3-1", False), (b"4-1", True)]
