@@ -33,8 +33,17 @@ DYNAMIC: Final = {
 """Names of events that no constant holds: by the expression."""
 SOME_LEVELS: Final = {"record.levelno": "warning error", "level": "info error"}
 """Levels that are chosen while the program runs: by the expression."""
-FORWARDS: Final = frozenset({("marketswarm/fleet/output.py", "log_event")})
+FORWARDS: Final = frozenset(
+    {
+        ("marketswarm/fleet/output.py", "log_event"),
+        ("marketswarm/bus/outage.py", "record"),
+        ("marketswarm/bus/outage.py", "end"),
+    }
+)
 """Functions that only hand on an event that they are given."""
+OUTAGE: Final = "Outage"
+OUTAGE_EVENTS: Final = (("warning", ("bus", "reason", "detail")), ("info", ("bus", "after", "away_sec")))
+"""The levels and fields of the two events that an `Outage` is given after its logger."""
 
 MEANINGS: Final = {
     "access.bus_unknown": "No URL of this bus is known, so no users are made for it.",
@@ -117,6 +126,7 @@ MEANINGS: Final = {
     "direct.untold": "Nobody has sent this alert in time, so the sentinel does.",
     "direct.ways_out": "The channels of the sentinel itself.",
     "email.some_refused": "The mail server took the message, and refused some of its recipients.",
+    "entries.read": "The streams of the bus can be read again.",
     "entries.unread": "A stream can't be read: its bus fails.",
     "entry.refused": "An entry is no row that the archive can store: it is among the dead letters.",
     "events.taken": "Events were taken from the alert log; the fields are the decisions, and how many there were of each.",
@@ -152,6 +162,7 @@ MEANINGS: Final = {
     "item.dead": "An entry failed too often, and was moved to the dead letters.",
     "item.failed": "An entry failed, and is tried again.",
     "items.noted": "Entries of a stream were settled; `new` of them became notes.",
+    "items.read": "The bus works again, and entries are read.",
     "items.unread": "The bus fails, so no entries are read.",
     "job.early": "The runs of a job have come too early for its schedule, three in a row: its time zone may be wrong.",
     "lease.held": "This process holds the lease: it leads.",
@@ -261,6 +272,7 @@ MEANINGS: Final = {
     "tell.entry_unreadable": "An entry of the roster could not be parsed; it was replaced.",
     "tell.log_full": "The log holds all that it may, and events that nobody has read are trimmed.",
     "tell.lost": "The bus has lost verdicts that it had taken; they are published again.",
+    "tell.resumed": "The bus takes verdicts again.",
     "tell.waiting": "The bus does not take verdicts; they wait.",
     "term.not_begun": "This notifier has the lease and can't lead, since a bus fails.",
     "term.over": "This notifier does not lead any more.",
@@ -298,6 +310,7 @@ MEANINGS: Final = {
     "vigil.listening": "The session on a bus stands.",
     "vigil.lost": "The session on a bus is lost; silence does not count until there is another.",
     "vigil.memory_away": "The state of earlier runs can't be read yet; until then there are no verdicts.",
+    "vigil.memory_back": "The state of earlier runs can be read again.",
     "vigil.monitoring": "The services and buses that are watched from now on.",
     "vigil.not_saved": "A bus does not take what a restart must know.",
     "vigil.recalled": "The state of earlier runs was read: verdicts begin.",
@@ -349,6 +362,9 @@ def find_calls(module: str, source: str) -> Iterator[LogCall]:
         return
     tree = ast.parse(source)
     for function, call in _find_calls_by_function(tree, None):
+        if isinstance(call.func, ast.Name) and call.func.id == OUTAGE:
+            yield from _list_outage_events(module, function, call)
+            continue
         found = _parse_log_call(tree, function, call)
         if found is None or (module, function.name if function else "") in FORWARDS:
             continue
@@ -360,6 +376,13 @@ def find_calls(module: str, source: str) -> Iterator[LogCall]:
         for index, event in enumerate(events):
             its_levels = levels[index : index + 1] if is_paired else levels
             yield LogCall(event, its_levels, tuple(_list_fields(function, call)), module, _get_doc(function))
+
+
+def _list_outage_events(module: str, function: Function | None, call: ast.Call) -> Iterator[LogCall]:
+    """Yield the two events of an `Outage`, as if each were a call."""
+    more = [each.arg for each in call.keywords if each.arg not in (None, "degrade")]
+    for name, (level, fields) in zip(call.args[1:], OUTAGE_EVENTS, strict=True):
+        yield LogCall(ast.literal_eval(name), (level,), (*fields, *more), module, _get_doc(function))
 
 
 def render_page() -> str:

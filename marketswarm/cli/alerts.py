@@ -20,6 +20,7 @@ import orjson
 import typer
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.outage import PAUSES
 from marketswarm.bus.stream import (
     StreamEntry,
     entry_sort_key,
@@ -40,7 +41,6 @@ from marketswarm.text import escape_text
 
 _BLOCK_SEC = 2.0
 _PAGE_ENTRIES = 1_000
-_RETRY_SEC = 0.5
 _KNOWN_IDS_KEPT = 10_000
 _CHECK_READER_SEC = 1.0
 _MAX_NAMED = 12  # services that are down; the others are counted
@@ -257,7 +257,7 @@ class _LogReader:
                 lost = not found  # the log may have been begun anew
             except BusError:
                 lost = True
-                await asyncio.sleep(_RETRY_SEC)
+                await asyncio.sleep(PAUSES.longest_sec)
 
     async def _find_position(self, since_sec: float | None) -> bytes:
         """Return the end of the log, or its position `since_sec` ago by the bus's clock. Raises BusError."""
