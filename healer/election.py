@@ -16,6 +16,7 @@ from healer.lease import BusLease
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.lease import RELEASE_WITHIN_SEC, compute_request_limit_sec, renew_repeatedly
+from marketswarm.bus.outage import Outage
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type, report_unusable
 from marketswarm.keys import HEALER_LEASE
@@ -78,9 +79,7 @@ class LeaderElection:
         self._group: asyncio.TaskGroup | None = None
         self._evaluations: dict[str, int] = {}  # by bus, the monitor's count at the last request
         self._logged_epochs: dict[str, int] = {}  # by bus, the epoch at the last log line about it
-        self._refusal: str | None = None  # why home did not answer the last request, or None
-        # the reasons logged since home last answered; a server that is stopping may alternate between two
-        self._logged: set[str] = set()
+        self._outage = Outage(log, "lease.refused", "lease.answered")  # of home
 
     # -- `Leadership`
 
@@ -171,12 +170,14 @@ class LeaderElection:
         try:
             await self._send_next_request(name, lease)
         except BusError as error:
-            self._record_refusal(name, error)
+            if name == self._home:
+                self._outage.record(error)
             await self._replace_wrong_type(name, error)
         self._announce_changes(name, lease)
         if name == self._home:
             self._set_detail(_describe_leadership(lease))
-            self._set_degraded(f"no lease on {name} ({self._refusal})" if self._refusal else None)
+            refusal = self._outage.reason
+            self._set_degraded(refusal and f"no lease on {name} ({refusal})")
         return max(MIN_PAUSE_SEC, lease.seconds_to_next_request(time.monotonic()))
 
     async def _send_next_request(self, name: str, lease: BusLease) -> None:
@@ -189,8 +190,7 @@ class LeaderElection:
         self._evaluations[name] = self._monitor.evaluations
         if name == self._home:
             await self._send_request(self._buses[name], lease, may_take=True)
-            self._refusal = None
-            self._logged.clear()
+            self._outage.end()
             return
         home, now = self.leases[self._home], time.monotonic()
         if home.epoch and not home.is_bus_away(now):
@@ -274,15 +274,6 @@ class LeaderElection:
             for other, due in self._due.items():
                 if other != name:
                     due.set()
-
-    def _record_refusal(self, name: str, error: BusError) -> None:
-        """Note why home did not answer; log each reason once until home answers."""
-        if name != self._home:
-            return
-        self._refusal = error.reason
-        if error.reason not in self._logged:
-            self._logged.add(error.reason)
-            log.warning("lease.refused", bus=name, reason=error.reason)
 
 
 def _describe_leadership(lease: BusLease) -> str:
