@@ -1,12 +1,12 @@
 """The follower of the log of alerts of one bus: it reads new entries, also after a failure of the bus."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
+from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.stream import FIRST_ID, has_begun_anew, read_entries_after, read_newest_id
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG
@@ -14,7 +14,6 @@ from marketswarm.metrics import Family
 
 BLOCK_SEC: Final = 1.0
 PAGE_SIZE: Final = 500
-RETRY_SEC: Final = 0.5
 _SERVICE_EVENTS: Final = (b'{"type":"heartbeat', b'{"type":"probe')
 """The first bytes of events about services, which the sentinel skips without parsing them."""
 
@@ -48,8 +47,7 @@ async def follow_alert_log(
     on_event: Callable[[Event, bytes], None],
     on_skipped: Callable[[str], None],
     on_reached: Callable[[Bus], Awaitable[None]],
-    on_answer: Callable[[str], None],
-    on_error: Callable[[BusError], None],
+    outage: Outage,
 ) -> None:
     """Follow the log of a bus from its end on, until cancelled.
 
@@ -60,22 +58,18 @@ async def follow_alert_log(
         on_event: called with each event that is not about a service, and its JSON.
         on_skipped: called with the bus's name for each entry that is too large to be read.
         on_reached: awaited when the bus is reached, before anything is read; may raise BusError.
-        on_answer: called with the bus's name before each read, while the bus answers.
-        on_error: called when the bus fails.
+        outage: records when the bus fails, and when it is reached again.
     """
     last: bytes | None = None
-    while True:
-        try:
+    async for attempt in retrying(outage):
+        with attempt:
             last = await find_start_id(bus, last)
             await on_reached(bus)
             while True:
-                on_answer(bus.name)
+                attempt.end()
                 before, last = last, await _read_entries(bus, last, on_event, on_skipped)
                 if last == before and await has_begun_anew(bus, ALERT_LOG, last):
                     last = FIRST_ID
-        except BusError as error:
-            on_error(error)
-        await asyncio.sleep(RETRY_SEC)
 
 
 async def find_start_id(bus: Bus, last: bytes | None) -> bytes:

@@ -6,6 +6,7 @@ import contextlib
 import pytest
 
 from marketswarm.bus import Bus
+from marketswarm.bus.outage import Outage
 from marketswarm.event import Event, Kind, encode_event
 from sentinel import follow
 from support.rig import Server
@@ -25,7 +26,8 @@ def server(tmp_path):
 @contextlib.asynccontextmanager
 async def following(server):
     """Follow the log; yield the events that were found."""
-    bus, found, errors, reached = Bus("bus", server.url), [], [], asyncio.Event()
+    bus, found, skipped, reached = Bus("bus", server.url), [], [], asyncio.Event()
+    outage = Outage(follow.log, "log.unheard", "log.heard")
 
     async def note_reached(_bus):
         reached.set()
@@ -34,17 +36,16 @@ async def following(server):
         follow.follow_alert_log(
             bus,
             on_event=lambda event, _raw: found.append(event.svc),
-            on_skipped=errors.append,
+            on_skipped=skipped.append,
             on_reached=note_reached,
-            on_answer=lambda _name: None,
-            on_error=errors.append,
+            outage=outage,
         )
     )
     try:
         async with asyncio.timeout(30):
             await reached.wait()
         yield found
-        assert errors == []
+        assert (skipped, outage.problem) == ([], None)
     finally:
         task.cancel()
         await asyncio.wait([task])
