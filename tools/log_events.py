@@ -267,6 +267,7 @@ MEANINGS: Final = {
     "source_stream.opened": "The stream of a source is connected, and sends minutes.",
     "state.unusable": "A value read back from a bus can't be used, and was skipped or replaced.",
     "store.dropped": "Too much waits for a bus that takes nothing, so the oldest was dropped; the fields say what.",
+    "store.resumed": "The bus takes the notifier's state again.",
     "store.waiting": "The bus does not take the notifier's state; it waits.",
     "stream.lost": "Entries were trimmed off a stream before archive had stored them.",
     "task.died": "A side task of the agent failed: the agent ends.",
