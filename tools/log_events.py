@@ -115,6 +115,8 @@ MEANINGS: Final = {
     "database.ready": "The PostgreSQL that `marketswarm up` runs accepts connections.",
     "deadman.failed": "The ping to the outside failed.",
     "deadman.resumed": "The ping to the outside is taken again.",
+    "digest.resumed": "The bus works again, and digests are written.",
+    "digest.waiting": "The bus fails, so no digest is written.",
     "digest.written": "A digest of a window of notes was written.",
     "direct.failed": "A channel did not take an alert of the sentinel; it is tried again.",
     "direct.heard": "The sentinel follows this bus's alert log again.",
