@@ -186,6 +186,8 @@ MEANINGS: Final = {
     "logs.unwritable": "The log files of the fleet can't be written.",
     "maintenance.defect": "A job of the archive's maintenance met an error of ours: it is tried again, and the others go on.",
     "maintenance.failed": "A job of the archive's maintenance failed: a backup, partitions, sources or correlations.",
+    "maintenance.resumed": "The bus that grants the lease of the maintenance can be used again.",
+    "maintenance.waiting": "The bus that grants the lease of the maintenance can't be used.",
     "market.database_away": "The board can't read the archive's database; its pages show what the streams have.",
     "market.database_back": "The board reads the archive's database again.",
     "market.disconnected": "The connection to the market data API ended; there will be another one.",
