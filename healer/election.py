@@ -15,6 +15,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.fleet_lease import FleetLease
 from marketswarm.bus.lease import LeaseAction
+from marketswarm.bus.outage import Outage
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type, report_unusable
 from marketswarm.keys import HEALER_LEASE
@@ -66,9 +67,7 @@ class LeaderElection(FleetLease[BusLease]):
         self._monitor: MonitorStatus
         self._evaluations: dict[str, int] = {}  # by bus, the monitor's count at the last request
         self._logged_epochs: dict[str, int] = {}  # by bus, the epoch at the last log line about it
-        self._refusal: str | None = None  # why home did not answer the last request, or None
-        # the reasons logged since home last answered; a server that is stopping may alternate between two
-        self._logged: set[str] = set()
+        self._outage = Outage(log, "lease.refused", "lease.answered")  # of home
 
     def set_monitor(self, monitor: MonitorStatus) -> None:
         """Set the monitor that this healer leads or stands by with."""
@@ -104,12 +103,14 @@ class LeaderElection(FleetLease[BusLease]):
         try:
             await self._renew_if_evaluated(name, lease)
         except BusError as error:
-            self._record_refusal(name, error)
+            if name == self._home:
+                self._outage.record(error)
             await self._replace_wrong_type(name, error)
         self._announce_changes(name, lease)
         if name == self._home:
             self._set_detail(_describe_leadership(lease))
-            self._set_degraded(f"no lease on {name} ({self._refusal})" if self._refusal else None)
+            refusal = self._outage.reason
+            self._set_degraded(refusal and f"no lease on {name} ({refusal})")
 
     async def _renew_if_evaluated(self, name: str, lease: BusLease) -> None:
         """Send the next request to a bus. Raise BusError.
@@ -121,8 +122,7 @@ class LeaderElection(FleetLease[BusLease]):
         self._evaluations[name] = self._monitor.evaluations
         await self.send_next_request(name)
         if name == self._home:
-            self._refusal = None
-            self._logged.clear()
+            self._outage.end()
 
     async def send_request(
         self, bus: Bus, lease: BusLease, action: LeaseAction, carried: int, within_sec: float
@@ -188,15 +188,6 @@ class LeaderElection(FleetLease[BusLease]):
         self._monitor.leadership_changed(name)
         if name == self._home:
             self.request_at_once(*(other for other in self.leases if other != name))
-
-    def _record_refusal(self, name: str, error: BusError) -> None:
-        """Note why home did not answer; log each reason once until home answers."""
-        if name != self._home:
-            return
-        self._refusal = error.reason
-        if error.reason not in self._logged:
-            self._logged.add(error.reason)
-            log.warning("lease.refused", bus=name, reason=error.reason)
 
 
 def _describe_leadership(lease: BusLease) -> str:

@@ -18,8 +18,9 @@ from typing import Final
 
 from healer.service_alert import AlertRule, close_outage, parse_service_alert
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
 from marketswarm.bus.follower import StreamFollower
+from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stream import FIRST_ID, StreamEntry, entry_sort_key, is_entry_id, read_entries_between
 from marketswarm.closed_outages import ClosedOutages, closed_field, read_closed
@@ -35,7 +36,8 @@ PAGE_SIZE: Final = 100
 FULL_PAUSE_SEC: Final = 0.25
 """The pause after a full page: 400 events a second at most, so that a flood does not trim the log at once."""
 BLOCK_SEC: Final = 1.0
-RETRY_SEC: Final = 0.25
+STANDBY_SEC: Final = 0.25
+"""How often it is looked whether this healer leads."""
 LOG_EVERY_SEC: Final = 10.0
 CLOSE_AFTER_SEC: Final = 10.0
 """How long the truth must not name a service before we close its outages: it may hear of a reseed first."""
@@ -81,29 +83,31 @@ class Relay:
         self._close_at: float | None = None  # when to close outages (monotonic); None: none is open
         self._unlogged: Counter[str] = Counter()
         self._logged_at = float("-inf")
-        self._refused_at = float("-inf")  # when a refusal was logged last
         self.copied = 0
         self.skipped: Counter[str] = Counter()
         """The number of entries that were not copied, by reason."""
 
     async def run(self) -> None:
         """Copy until cancelled, while this healer leads."""
-        while True:
-            bus = self._bus()
-            fence = self._leadership.fence(bus.name)
-            try:
-                if fence is None:
-                    self._stored_position = None
-                    await asyncio.sleep(RETRY_SEC)
-                else:
-                    await self._copy_page(bus, fence)
-                    if self._is_close_due():
-                        await self._close_outages(bus, fence)
-            except BusError as error:
+        outage = Outage(log, "relay.waiting", "relay.resumed", stream=self.rule.stream)
+        async for attempt in retrying(outage):
+            with attempt:
+                await self._copy_while_leading()
+            if attempt.failures:
                 self._stored_position = None
-                self._log_refusal(error)
-                await asyncio.sleep(RETRY_SEC)
             self._log_skipped()
+
+    async def _copy_while_leading(self) -> None:
+        """Copy the next page and close what is due; wait a moment if another healer leads. Raise BusError."""
+        bus = self._bus()
+        fence = self._leadership.fence(bus.name)
+        if fence is None:
+            self._stored_position = None
+            await asyncio.sleep(STANDBY_SEC)
+            return
+        await self._copy_page(bus, fence)
+        if self._is_close_due():
+            await self._close_outages(bus, fence)
 
     async def _copy_page(self, bus: Bus, fence: Fence) -> None:
         """Copy the next page of the stream; wait up to a second for one. Raise BusError."""
@@ -222,22 +226,6 @@ class Relay:
         self._stored_position = stored
         self._position = stored if is_entry_id(stored) else FIRST_ID
         self._follower = StreamFollower(bus, self.rule.stream, self._position)
-
-    def _log_refusal(self, error: BusError) -> None:
-        """Log the first failure of the bus, then the latest one every 10 s.
-
-        A failing bus gives several reasons.
-        """
-        now = asyncio.get_running_loop().time()
-        if now - self._refused_at >= LOG_EVERY_SEC:
-            log.warning(
-                "relay.waiting",
-                stream=self.rule.stream,
-                bus=error.bus,
-                reason=error.reason,
-                detail=error.detail,
-            )
-            self._refused_at = now
 
     def _log_skipped(self) -> None:
         """Log how many entries were skipped and why, at most every 10 s."""

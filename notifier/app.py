@@ -15,6 +15,7 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.outage import PAUSES
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.channels import Message
 from marketswarm.exit import Exit
@@ -56,8 +57,6 @@ NO_CHANNEL: Final = "no channel is configured: no message can be sent"
 NOTIFIER: Final = "notifier"
 STANDBY_CHECK_SEC: Final = 1.0
 """How often a standby checks whether the truth names other buses, in seconds."""
-TERM_RETRY_SEC: Final = 0.5
-"""The pause after a term that ended with a bus error, in seconds."""
 
 
 class SteadyClock:
@@ -453,7 +452,7 @@ class NotifierApp:
             return
 
     async def _run_term(self, lease: NotifierLease) -> None:
-        """Run one term to its end; after a bus error or a timeout, log it and pause for TERM_RETRY_SEC."""
+        """Run one term to its end; after a bus error or a timeout, log it and pause."""
         me, failed, timed_out = self._me, list[BusError](), False
         me.set_detail(None)
         self._term = LeadershipTerm(
@@ -476,7 +475,7 @@ class NotifierApp:
         if timed_out:
             log.warning("term.timed_out", after_sec=BUS_ANSWER_WITHIN_SEC)
         if failed or timed_out:
-            await me.rest(TERM_RETRY_SEC)
+            await me.rest(PAUSES.longest_sec)
 
     def _apply_truth(self) -> None:
         if self._term is not None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError, ReplyTooLongError
+from marketswarm.bus.outage import PAUSES
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stream import (
     FIRST_ID,
@@ -26,7 +27,6 @@ from marketswarm.bus.stream import (
 )
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, NOTIFIER_REQUESTS, NOTIFIER_SILENCES, NOTIFIER_STATE
-from marketswarm.net.retry import Backoff
 from marketswarm.operator import (
     OperatorRequest,
     Silence,
@@ -45,7 +45,6 @@ BLOCK_SEC: Final = 2.0
 """How long one read waits for new entries, in seconds."""
 AT_ONCE: Final = 500
 """How many entries one read or claim returns at most."""
-BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 COMPLAIN_EVERY: Final = 1000
 """One of this many entries that can't be parsed is logged."""
 GROUP_DELETED: Final = ("NOGROUP", "UNBLOCKED")
@@ -127,7 +126,7 @@ class LogReader:
                 if not any(word in error.detail for word in GROUP_DELETED):
                     self._failed(error)
             failures += 1
-            await asyncio.sleep(BACKOFF.pause_sec(failures))
+            await asyncio.sleep(PAUSES.pause_sec(failures))
 
     def request_claim(self) -> None:
         """Claim pending entries before the next read; return without waiting."""

@@ -8,7 +8,6 @@ that bus alone (`wait_for_room`). Not here: what the state means (`dispatcher.py
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
@@ -18,6 +17,7 @@ import orjson
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.outage import PAUSES, Outage
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, report_unusable
 from marketswarm.event import Event
@@ -31,7 +31,6 @@ from marketswarm.keys import (
     answers_key,
     delivery_key,
 )
-from marketswarm.net.retry import Backoff
 from marketswarm.operator.request import ANSWERS_KEPT_SEC, REQUESTS_KEPT
 from notifier.inbox import CAPACITY
 
@@ -57,9 +56,6 @@ WITHIN_SEC: Final = 2.0
 """How long a write may take, in seconds, besides the time for its bytes."""
 BYTES_A_SEC: Final = 20e6
 """The bytes of a write that prolong its time limit by one second."""
-BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
-REPORT_EVERY_SEC: Final = 30.0
-"""The shortest time between two log lines about a bus that fails, in seconds."""
 BEHIND: Final = 0
 """The reply of `commit.lua` when the state on the bus is not the one that the changes are for."""
 REJECTED: Final = -1
@@ -337,7 +333,7 @@ class BusWriter:
         self._next, self._writing = Transaction(), Transaction()
         self._waiting: list[asyncio.Future[bool]] = []
         self._filled, self._stored = asyncio.Event(), asyncio.Event()
-        self._reported_at = float("-inf")
+        self._outage = Outage(log, "store.waiting", "store.resumed")
         self._dropped_reported = False
 
     def add(self, transaction: Transaction) -> asyncio.Future[bool]:
@@ -386,7 +382,8 @@ class BusWriter:
             try:
                 stored = await self._write(transaction)
             except BusError as error:
-                self._record_failure(error)
+                self.refusal = error.reason
+                self._outage.record(error)
             finally:
                 self._writing = Transaction()
                 if not stored:
@@ -396,12 +393,13 @@ class BusWriter:
                         each.set_result(stored)
             if stored:
                 self.refusal, self._dropped_reported, failures = None, False, 0
+                self._outage.end()
                 self._store.acknowledged(self.bus.name, *transaction.acks(self.bus.name))
                 self._stored.set()
             else:
                 self._filled.set()
                 failures += 1
-                await asyncio.sleep(BACKOFF.pause_sec(failures))
+                await asyncio.sleep(PAUSES.pause_sec(failures))
 
     def _requeue(self, transaction: Transaction) -> None:
         """Keep a transaction that the bus did not store, with what was added since, for the next attempt."""
@@ -457,14 +455,6 @@ class BusWriter:
         if reply == 1:
             self.held = seq
         return reply
-
-    def _record_failure(self, error: BusError) -> None:
-        """Record why a write failed, and log it once in REPORT_EVERY_SEC at most."""
-        self.refusal = error.reason
-        now = time.monotonic()
-        if now - self._reported_at >= REPORT_EVERY_SEC:
-            self._reported_at = now
-            log.warning("store.waiting", bus=error.bus, reason=error.reason, detail=error.detail)
 
 
 async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:

@@ -13,6 +13,7 @@ import orjson
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import (
     delete_wrong_types,
     is_wrong_type,
@@ -43,7 +44,7 @@ class DeliveryRecords:
         self._channels: dict[str, list[str]] = {}  # by event id, the channels that accepted it from us
         self._unwritten: dict[str, dict[str, bytes]] = {}  # by bus and event id, the record to write
         self._ours: dict[str, set[str]] = {}  # by bus, the event ids whose record there is ours
-        self._logged: set[tuple[str, str]] = set()  # by bus, the reasons of refusals that were logged
+        self._outage = Outage(log, "direct.records_refused", "direct.records_taken")
         self._loaded_buses: set[str] = set()  # buses whose `sentinel:direct` has been read
 
     def __len__(self) -> int:
@@ -134,15 +135,12 @@ class DeliveryRecords:
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, BusError):
                 raise answer
-        self._log_refusals([answer for answer in answers if isinstance(answer, BusError)])
-        return [answer for answer in answers if not isinstance(answer, BusError)]
-
-    def _log_refusals(self, errors: Sequence[BusError]) -> None:
-        """Log which buses failed, each reason of each bus once until no bus fails any more."""
-        refused = {(error.bus, error.reason) for error in errors}
-        for bus, reason in sorted(refused - self._logged):
-            log.warning("direct.records_refused", bus=bus, reason=reason)
-        self._logged = self._logged | refused if refused else set()
+            if isinstance(answer, BusError):
+                self._outage.record(answer)
+        taken = [answer for answer in answers if not isinstance(answer, BusError)]
+        if len(taken) == len(answers):
+            self._outage.end()
+        return taken
 
 
 async def load_roster_entries(bus: Bus, fields: Mapping[str, Sequence[str]]) -> dict[str, RosterEntry]:

@@ -15,6 +15,7 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.outage import Outage
 from marketswarm.channels import Channel
 from marketswarm.event import Event, encode_event
 from marketswarm.keys import canary_key, roster_key
@@ -58,7 +59,6 @@ class Fallback:
         ]
         self.skipped = SkippedEntries()
         self._sending: dict[str, int] = {}  # by event id, the number of senders that still try it
-        self._failed_buses: set[str] = set()
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
 
     def set_truth(self, truth: Truth) -> None:
@@ -112,8 +112,7 @@ class Fallback:
             on_event=self.add_event,
             on_skipped=self.skipped.add,
             on_reached=self._restore_open_alerts,
-            on_answer=self._record_answer,
-            on_error=self._log_failure,
+            outage=Outage(log, "direct.unheard", "direct.heard"),
         )
 
     async def _probe_writes(self, bus: Bus) -> None:
@@ -159,16 +158,6 @@ class Fallback:
                 self._pending.add_event(*found, now, waited_sec=max(0.0, age_sec))
         await self._records.write_records(bus, self._pending.open_outages)
         self._wake.set()
-
-    def _record_answer(self, bus: str) -> None:
-        """Note that a bus answers, so that its next failure is logged."""
-        self._failed_buses.discard(bus)
-
-    def _log_failure(self, error: BusError) -> None:
-        """Log that a bus can't be followed, once until it answers again."""
-        if error.bus not in self._failed_buses:
-            self._failed_buses.add(error.bus)
-            log.info("direct.unheard", bus=error.bus, reason=error.reason)
 
     def _add_bus_ok(self, ok: Event | None) -> None:
         if ok is not None:

@@ -1,13 +1,13 @@
 """The follower of the log of alerts of one bus: it reads new entries, also after a failure of the bus."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
 from marketswarm.bus.follower import StreamFollower
+from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.stream import StreamEntry, read_newest_id
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG
@@ -15,7 +15,6 @@ from marketswarm.metrics import Family
 
 BLOCK_SEC: Final = 1.0
 PAGE_SIZE: Final = 500
-RETRY_SEC: Final = 0.5
 _SERVICE_EVENTS: Final = (b'{"type":"heartbeat', b'{"type":"probe')
 """The first bytes of events about services, which the sentinel skips without parsing them."""
 
@@ -47,8 +46,7 @@ async def follow_alert_log(
     on_event: Callable[[Event, bytes], None],
     on_skipped: Callable[[str], None],
     on_reached: Callable[[Bus], Awaitable[None]],
-    on_answer: Callable[[str], None],
-    on_error: Callable[[BusError], None],
+    outage: Outage,
 ) -> None:
     """Follow the log of a bus from its end on, until cancelled.
 
@@ -58,23 +56,19 @@ async def follow_alert_log(
         on_event: called with each event that is not about a service, and its JSON.
         on_skipped: called with the bus's name for each entry that is too large to be read.
         on_reached: awaited when the bus is reached, before anything is read; may raise BusError.
-        on_answer: called with the bus's name before each read, while the bus answers.
-        on_error: called when the bus fails.
+        outage: records when the bus fails, and when it is reached again.
     """
     follower: StreamFollower | None = None
-    while True:
-        try:
+    async for attempt in retrying(outage):
+        with attempt:
             if follower is None:
                 follower = StreamFollower(bus, ALERT_LOG, await read_newest_id(bus, ALERT_LOG))
             await follower.resume()
             await on_reached(bus)
             while True:
-                on_answer(bus.name)
+                attempt.end()
                 entries, _ = await follower.read(PAGE_SIZE, BLOCK_SEC)
                 _report_entries(bus, entries, on_event, on_skipped)
-        except BusError as error:
-            on_error(error)
-        await asyncio.sleep(RETRY_SEC)
 
 
 def _report_entries(

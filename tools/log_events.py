@@ -33,8 +33,17 @@ DYNAMIC: Final = {
 """Names of events that no constant holds: by the expression."""
 SOME_LEVELS: Final = {"record.levelno": "warning error", "level": "info error"}
 """Levels that are chosen while the program runs: by the expression."""
-FORWARDS: Final = frozenset({("marketswarm/fleet/output.py", "log_event")})
+FORWARDS: Final = frozenset(
+    {
+        ("marketswarm/fleet/output.py", "log_event"),
+        ("marketswarm/bus/outage.py", "record"),
+        ("marketswarm/bus/outage.py", "end"),
+    }
+)
 """Functions that only hand on an event that they are given."""
+OUTAGE: Final = "Outage"
+OUTAGE_EVENTS: Final = (("warning", ("bus", "reason", "detail")), ("info", ("bus", "after", "away_sec")))
+"""The levels and fields of the two events that an `Outage` is given after its logger."""
 
 MEANINGS: Final = {
     "access.bus_unknown": "No URL of this bus is known, so no users are made for it.",
@@ -79,6 +88,7 @@ MEANINGS: Final = {
     "board.pause_not_ended": "A service was pinged, and its pause could not be ended: the client got 503.",
     "board.ping_key_refused": "A client pinged with a key that is not known.",
     "board.ping_key_unusable": "The truth names a ping key whose variable is missing or holds no such key.",
+    "board.ping_keys_read": "The ping keys can be read again.",
     "board.ping_keys_unread": "The ping keys can't be read: those that were read last stay valid.",
     "board.pings_refused": "A bus takes no pings: their clients get 503.",
     "board.pings_taken": "The bus takes pings again.",
@@ -106,10 +116,14 @@ MEANINGS: Final = {
     "database.ready": "The PostgreSQL that `marketswarm up` runs accepts connections.",
     "deadman.failed": "The ping to the outside failed.",
     "deadman.resumed": "The ping to the outside is taken again.",
+    "digest.resumed": "The bus works again, and digests are written.",
+    "digest.waiting": "The bus fails, so no digest is written.",
     "digest.written": "A digest of a window of notes was written.",
     "direct.failed": "A channel did not take an alert of the sentinel; it is tried again.",
+    "direct.heard": "The sentinel follows this bus's alert log again.",
     "direct.no_way_out": "The sentinel has no channel of its own, so it can't send what the notifier does not.",
     "direct.records_refused": "A bus does not let the sentinel read or write the records of what was sent.",
+    "direct.records_taken": "All buses let the sentinel read and write the records of what was sent again.",
     "direct.refused": "A channel refused an alert of the sentinel for good.",
     "direct.sent": "The sentinel sent an alert by itself, since nobody else had.",
     "direct.told_by_others": "Somebody else has sent this alert, so the sentinel does not.",
@@ -117,6 +131,7 @@ MEANINGS: Final = {
     "direct.untold": "Nobody has sent this alert in time, so the sentinel does.",
     "direct.ways_out": "The channels of the sentinel itself.",
     "email.some_refused": "The mail server took the message, and refused some of its recipients.",
+    "entries.read": "The streams of the bus can be read again.",
     "entries.unread": "A stream can't be read: its bus fails.",
     "entry.refused": "An entry is no row that the archive can store: it is among the dead letters.",
     "events.taken": "Events were taken from the alert log; the fields are the decisions, and how many there were of each.",
@@ -137,23 +152,31 @@ MEANINGS: Final = {
     "fleet.up": "All agents are up.",
     "fleet.waiting": "These agents are not up yet.",
     "flow.fault": "Something is wrong with a stream or a reader: see [mesh](services/mesh.md#what-flows).",
+    "flow.unwritten": "The bus does not take what mesh has found of the flow.",
     "flow.well": "What was wrong with a stream or a reader is over.",
+    "flow.written": "The bus takes what mesh has found of the flow again.",
     "functions.loaded": "The bus was given the functions that agents call there.",
     "functions.refused": "The bus refused to load or delete a function; agents send their scripts themselves.",
     "functions.unavailable": "The bus lets nobody load functions; agents send their scripts themselves.",
+    "gate.bus_away": "The bus fails, so the gate can't load a series; it is tried again for half a minute.",
+    "gate.bus_back": "The bus works again, and series are loaded.",
     "gate.closed": "Too few series could be loaded, or a critical one is not fresh: readers don't start. `needed` is the share of all, `worst` the first ten that failed.",
     "gate.loading": "The gate still loads: so many series were tried. Not on a terminal, which has a bar.",
     "gate.open": "Enough series were loaded, and all critical ones: readers may start.",
     "gate.unwritten": "The bus does not take the state of the gate.",
     "gate.waiting": "The gate of the sources is closed: these services start once it opens. It is tried again.",
+    "gate.written": "The bus takes the state of the gate again.",
     "history.begun": "There is no history that can be used, so a new one begins.",
     "history.log_lost": "The alert log has lost entries that were not recorded; that time is unknown.",
+    "history.resumed": "The bus works again, and the history is recorded.",
     "history.waiting": "The bus fails, so nothing is recorded.",
     "item.dead": "An entry failed too often, and was moved to the dead letters.",
     "item.failed": "An entry failed, and is tried again.",
     "items.noted": "Entries of a stream were settled; `new` of them became notes.",
+    "items.read": "The bus works again, and entries are read.",
     "items.unread": "The bus fails, so no entries are read.",
     "job.early": "The runs of a job have come too early for its schedule, three in a row: its time zone may be wrong.",
+    "lease.answered": "The bus answers the healer's requests for its lease again.",
     "lease.held": "This process holds the lease: it leads.",
     "lease.lost": "This process does not hold the lease any more.",
     "lease.refused": "The bus fails or refuses, so the healer can't ask for its lease.",
@@ -165,6 +188,8 @@ MEANINGS: Final = {
     "logs.unwritable": "The log files of the fleet can't be written.",
     "maintenance.defect": "A job of the archive's maintenance met an error of ours: it is tried again, and the others go on.",
     "maintenance.failed": "A job of the archive's maintenance failed: a backup, partitions, sources or correlations.",
+    "maintenance.resumed": "The bus that grants the lease of the maintenance can be used again.",
+    "maintenance.waiting": "The bus that grants the lease of the maintenance can't be used.",
     "market.database_away": "The board can't read the archive's database; its pages show what the streams have.",
     "market.database_back": "The board reads the archive's database again.",
     "market.disconnected": "The connection to the market data API ended; there will be another one.",
@@ -174,6 +199,7 @@ MEANINGS: Final = {
     "market.feed_failed": "What is on the bus broke the board's reader: what it said last stands, and all else is followed. It logs the first one of each kind.",
     "market.filled": "Gaps in the bars were filled.",
     "market.played": "The recording was played to its end.",
+    "market.published": "The bus takes bars again.",
     "market.refused": "The truth names an address to which the key may not go, so there is no market data.",
     "market.states_invalid": "States of series or sources have values of another type or out of bounds: the board leaves them out.",
     "market.streaming": "The market data API streams.",
@@ -192,12 +218,14 @@ MEANINGS: Final = {
     "mesh.recalled": "What mesh knew before its start was read.",
     "mesh.stranger": "A service beats that the truth does not name.",
     "mesh.unwritten": "The bus does not take what mesh writes.",
+    "mesh.written": "The bus takes what mesh writes again.",
     "message.failed": "A channel did not take a message; it is tried again.",
     "message.refused": "A channel refused a message for good; it goes to another channel or to the dead letters.",
     "message.rerouted": "A message that a channel refused goes to another one.",
     "message.sent": "A channel has accepted a message.",
     "metrics.failed": "An answer to `GET /metrics` failed.",
     "metrics.served": "The agent answers `GET /metrics` here.",
+    "outlook.resumed": "The bus takes alerts about targets again.",
     "outlook.waiting": "The bus does not take alerts about targets; they wait.",
     "partitions.dropped": "Partitions whose rows are older than their table keeps were dropped.",
     "probe.broken": "The code of a probe raised an error that it should not.",
@@ -205,6 +233,7 @@ MEANINGS: Final = {
     "probe.miss": "A target is down, by several probes in a row: `probe_miss`.",
     "probe.ok": "A target is up: `probe_ok`.",
     "probe.unwatched": "A target is not probed any more: `probe_unwatched`.",
+    "probes.published": "The bus takes results of probes again.",
     "probes.unpublished": "The bus does not take results of probes; they wait.",
     "program.died": "An error that nobody expected ended the program, with code 1.",
     "program.exit": "The program ends with this code, for this reason.",
@@ -215,11 +244,13 @@ MEANINGS: Final = {
     "reading.paused": "Too much waits to be acknowledged, so the notifier reads no more for now.",
     "reading.resumed": "The alert log of this bus is read again.",
     "refresh.done": "All series that were old by the schedule of the refresh were loaded.",
+    "refresh.resumed": "The bus works again, and series are refreshed.",
     "refresh.stalled": "The bus fails, so the refresh waits.",
     "archive.position_unreadable": "The place up to which the alert log was written to the database can't be read; archive begins with the oldest alert.",
     "archive.stream_anew": "The alert log was deleted and begun anew, or its bus lost what it had last; archive reads it from its beginning.",
     "relay.outage_closed": "The healer closes an outage that a service (`by`) left open when it left the truth.",
     "relay.position_unreadable": "The place up to which a service's alerts were copied can't be read; the healer begins with the oldest.",
+    "relay.resumed": "The bus works again, and alerts of services are copied.",
     "relay.skipped": "Entries of a service were not copied to the alert log, by reason.",
     "relay.waiting": "The bus fails, so the alerts of services wait.",
     "seeding.moved": "Another seeding changed a bus meanwhile; this one begins again.",
@@ -231,6 +262,7 @@ MEANINGS: Final = {
     "series.error": "A load of a series, or asking one source for it, ended with an error of ours: the others go on.",
     "series.fresh": "Series that had no fresh source have one again: the first twenty, and how many there are.",
     "series.session_unknown": "A source's file names a session that is not known: it counts as always open.",
+    "series.resumed": "The bus works again, and series are loaded.",
     "series.stale": "Series have no fresh source, for these reasons: the first twenty, and how many there are.",
     "series.stalled": "The bus fails, so no series is loaded.",
     "series.switched": "Another source serves this series now.",
@@ -252,6 +284,7 @@ MEANINGS: Final = {
     "source_stream.opened": "The stream of a source is connected, and sends minutes.",
     "state.unusable": "A value read back from a bus can't be used, and was skipped or replaced.",
     "store.dropped": "Too much waits for a bus that takes nothing, so the oldest was dropped; the fields say what.",
+    "store.resumed": "The bus takes the notifier's state again.",
     "store.waiting": "The bus does not take the notifier's state; it waits.",
     "stream.lost": "Entries were trimmed off a stream before archive had stored them.",
     "task.died": "A side task of the agent failed: the agent ends.",
@@ -261,6 +294,7 @@ MEANINGS: Final = {
     "tell.entry_unreadable": "An entry of the roster could not be parsed; it was replaced.",
     "tell.log_full": "The log holds all that it may, and events that nobody has read are trimmed.",
     "tell.lost": "The bus has lost verdicts that it had taken; they are published again.",
+    "tell.resumed": "The bus takes verdicts again.",
     "tell.waiting": "The bus does not take verdicts; they wait.",
     "term.not_begun": "This notifier has the lease and can't lead, since a bus fails.",
     "term.over": "This notifier does not lead any more.",
@@ -298,6 +332,7 @@ MEANINGS: Final = {
     "vigil.listening": "The session on a bus stands.",
     "vigil.lost": "The session on a bus is lost; silence does not count until there is another.",
     "vigil.memory_away": "The state of earlier runs can't be read yet; until then there are no verdicts.",
+    "vigil.memory_back": "The state of earlier runs can be read again.",
     "vigil.monitoring": "The services and buses that are watched from now on.",
     "vigil.not_saved": "A bus does not take what a restart must know.",
     "vigil.recalled": "The state of earlier runs was read: verdicts begin.",
@@ -349,6 +384,9 @@ def find_calls(module: str, source: str) -> Iterator[LogCall]:
         return
     tree = ast.parse(source)
     for function, call in _find_calls_by_function(tree, None):
+        if isinstance(call.func, ast.Name) and call.func.id == OUTAGE:
+            yield from _list_outage_events(module, function, call)
+            continue
         found = _parse_log_call(tree, function, call)
         if found is None or (module, function.name if function else "") in FORWARDS:
             continue
@@ -360,6 +398,13 @@ def find_calls(module: str, source: str) -> Iterator[LogCall]:
         for index, event in enumerate(events):
             its_levels = levels[index : index + 1] if is_paired else levels
             yield LogCall(event, its_levels, tuple(_list_fields(function, call)), module, _get_doc(function))
+
+
+def _list_outage_events(module: str, function: Function | None, call: ast.Call) -> Iterator[LogCall]:
+    """Yield the two events of an `Outage`, as if each were a call."""
+    more = [each.arg for each in call.keywords if each.arg not in (None, "degrade")]
+    for name, (level, fields) in zip(call.args[1:], OUTAGE_EVENTS, strict=True):
+        yield LogCall(ast.literal_eval(name), (level,), (*fields, *more), module, _get_doc(function))
 
 
 def render_page() -> str:

@@ -14,10 +14,10 @@ from typing import Final
 from marketswarm import beat, log
 from marketswarm.beat import Sender, Status
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.outage import Outage
 from marketswarm.keys import last_beat_key
 
 JITTER: Final = 0.02  # part of the interval: spreads beats of many agents; a gap stays below 1.02 intervals
-LOG_EVERY_SEC: Final = 30.0
 GOODBYE_WITHIN_SEC: Final = 1.0
 SENDER_IN_FIRST_BEATS: Final = 3  # the first beats name the sender, because a listener may miss one of them
 SENDER_EVERY_BEATS: Final = 30  # then every 30th beat, for later listeners: each five minutes at 10 s a beat
@@ -136,10 +136,9 @@ class HeartbeatSender:
         self._progress, self._get_trouble, self._get_detail = progress, get_trouble, get_detail
         self._sender, self._on_beat = sender, on_beat
         self._target_changed = asyncio.Event()
-        self._failure_reason: str | None = None
-        # by reason, when it was last logged: two reasons may alternate
-        self._logged_at: dict[str, float] = {}
-        self._log = log.get(svc)
+        self._outage = Outage(
+            log.get(svc), "beat.failed", "beat.resumed", where=lambda: self.target.bus.where, i=lambda: self.i
+        )
 
     def set_target(self, target: BeatTarget) -> None:
         """Send beats to another target from now on, the first at once."""
@@ -167,8 +166,8 @@ class HeartbeatSender:
         """Return the agent's status as one line, for a health check or systemd."""
         trouble = self._get_trouble()
         text = f"degraded: {trouble}" if trouble else self._get_detail() or "ok"
-        if self._failure_reason is not None:
-            text = f"{self.target.bus.name} takes no beats ({self._failure_reason}); {text}"
+        if self._outage.reason is not None:
+            text = f"{self.target.bus.name} takes no beats ({self._outage.reason}); {text}"
         revision = self.target.revision
         return text if revision is None else f"{text}; truth revision {revision}"
 
@@ -188,7 +187,7 @@ class HeartbeatSender:
 
         The last-beat key keeps its remaining time to live.
         """
-        within_sec = GOODBYE_WITHIN_SEC if self._failure_reason is None else GOODBYE_WITHIN_SEC / 4
+        within_sec = GOODBYE_WITHIN_SEC if self._outage.error is None else GOODBYE_WITHIN_SEC / 4
         await self._send("stopping", None, None, within_sec)
 
     async def _send(
@@ -221,9 +220,12 @@ class HeartbeatSender:
         try:
             await target.bus.ask(pipe.execute(), within_sec)
         except BusError as error:
-            self._record_failure(error)
+            self.failed += 1
+            self._outage.record(error)
         else:
-            self._record_success()
+            self.sent += 1
+            self.sent_at = time.time()
+            self._outage.end()
 
     def _includes_sender(self) -> bool:
         """Return True if this beat carries the sender's host, version and start time.
@@ -239,23 +241,3 @@ class HeartbeatSender:
                 await self._target_changed.wait()
         except TimeoutError:
             return
-
-    def _record_failure(self, error: BusError) -> None:
-        """Count a beat that failed, and log each reason at most once in 30 s."""
-        self.failed += 1
-        now = time.monotonic()
-        if now - self._logged_at.get(error.reason, float("-inf")) >= LOG_EVERY_SEC:
-            self._logged_at[error.reason] = now
-            self._log.warning(
-                "beat.failed", bus=error.bus, where=self.target.bus.where, reason=error.reason, i=self.i
-            )
-        self._failure_reason = error.reason
-
-    def _record_success(self) -> None:
-        """Count a beat that the bus accepted, and log the end of a series of failures."""
-        self.sent += 1
-        self.sent_at = time.time()
-        if self._failure_reason is not None:
-            self._log.info("beat.resumed", bus=self.target.bus.name, after=self._failure_reason, i=self.i)
-        self._failure_reason = None
-        self._logged_at.clear()

@@ -14,15 +14,14 @@ from typing import Any, Final
 
 from marketswarm import log
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, find_bus_url
+from marketswarm.bus.outage import PAUSES
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_META
-from marketswarm.net.retry import Backoff
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import ParsedTruth, Truth, TruthError, parse_truth
 from marketswarm.truth.parse import MAX_BYTES
 
-BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 NOT_A_REDIS: Final = "gives answers that no Redis gives"
 LARGE_BYTES: Final = 64 * 1024
 """A larger document is checked in a thread."""
@@ -262,7 +261,7 @@ async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: f
             log.get().warning("truth.waiting", why=reasons, wait_sec=wait_sec)
             logged_reasons = reasons
         failures += 1
-        await asyncio.sleep(min(BACKOFF.pause_sec(failures), max(0.0, until - clock())))
+        await asyncio.sleep(min(PAUSES.pause_sec(failures), max(0.0, until - clock())))
 
 
 def _make_exit(any_answered: bool, reasons: str, settings: CommonSettings, wait_sec: float) -> Exit:

@@ -15,12 +15,11 @@ from marketswarm.agent.service_config import InputStream
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.consumer import Consumer
+from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.stored_values import is_wrong_type, report_unusable
 
 BUS_SEC: Final = 20.0
 """Longer than any step of a consumer may take: waiting for a bus must not count as hanging."""
-RETRY_SEC: Final = 1.0
-"""The pause after a bus has failed."""
 TYPES_EVERY_SEC: Final = 2.0
 """How often it is asked whether a key that is not a stream has become one."""
 
@@ -43,14 +42,14 @@ Worker = TypeVar("Worker", bound=StreamWorker)
 
 
 class WorkerPool(Generic[Worker]):
-    """Run one worker for each bus that has streams; one whose bus fails tries again after RETRY_SEC.
+    """Run one worker for each bus that has streams; one whose bus fails tries again after a pause.
 
     Args:
         me: the agent; its `boot` is the name of the consumers.
         streams_now: returns the streams of the truth in force.
         group_now: returns the consumer group of the truth in force.
         make_worker: makes the worker of one bus.
-        log_failure: called with the error of a worker; not again while its bus fails for the same reason.
+        make_outage: makes what records the failures of one worker.
         make_consumer: makes the consumer of a bus, its streams and a group, under a name.
     """
 
@@ -60,16 +59,16 @@ class WorkerPool(Generic[Worker]):
         streams_now: Callable[[], Iterable[InputStream]],
         group_now: Callable[[], str],
         make_worker: Callable[[], Worker],
-        log_failure: Callable[[BusError], None],
+        make_outage: Callable[[], Outage],
         *,
         make_consumer: Callable[[Bus, Iterable[str], str, str], Consumer] = Consumer,
     ) -> None:
         self._me, self._streams_now, self._group_now = me, streams_now, group_now
-        self._make_worker, self._log_failure, self._make_consumer = make_worker, log_failure, make_consumer
+        self._make_worker, self._make_outage, self._make_consumer = make_worker, make_outage, make_consumer
         self._workers: dict[str, Worker] = {}
         self._wrong_types: dict[str, dict[str, str]] = {}  # by bus: the type of each key that is not a stream
         self._types_due: dict[str, float] = {}  # by bus: when the types are to be read (monotonic)
-        self._failures: dict[str, str] = {}  # by the bus of the worker; the bus that fails may be another
+        self._outages: dict[str, Outage] = {}  # by the bus of the worker; the bus that fails may be another
 
     @property
     def workers(self) -> list[Worker]:
@@ -90,7 +89,8 @@ class WorkerPool(Generic[Worker]):
             for bus, kinds in self._wrong_types.items()
             for key, kind in kinds.items()
         )
-        return "; ".join(dict.fromkeys([*self._failures.values(), *wrong])) or None
+        failing = (outage.problem for outage in self._outages.values() if outage.problem)
+        return "; ".join(dict.fromkeys([*failing, *wrong])) or None
 
     def start_workers(self) -> None:
         for bus in {stream.bus for stream in self._streams_now()} - self._workers.keys():
@@ -100,30 +100,32 @@ class WorkerPool(Generic[Worker]):
     async def _run(self, bus: str, worker: Worker) -> None:
         """Have entries processed until the truth names no stream on the bus; then leave the groups."""
         consumer: Consumer | None = None
+        outage = self._outages[bus] = self._make_outage()
         try:
-            while named := {each.key: each for each in self._streams_now() if each.bus == bus}:
-                try:
-                    streams = await self._leave_out_wrong_types(bus, named)
-                    if streams:
-                        consumer = await self._open_consumer(consumer, bus, streams)
-                        await worker.process_next(consumer, streams)
-                    else:
-                        await self._me.rest(RETRY_SEC)
-                except (BusError, TimeoutError) as error:
-                    self._report_failure(bus, error)
-                    if isinstance(error, BusError) and is_wrong_type(error):
-                        self._types_due[bus] = time.monotonic()
+            async for attempt in retrying(outage, self._me.rest):
+                named = {each.key: each for each in self._streams_now() if each.bus == bus}
+                if not named:
+                    break
+                with attempt:
+                    try:
+                        if streams := await self._leave_out_wrong_types(bus, named):
+                            consumer = await self._open_consumer(consumer, bus, streams)
+                            await worker.process_next(consumer, streams)
+                        else:
+                            await self._me.rest(TYPES_EVERY_SEC)
+                    except TimeoutError:
+                        # several requests together took longer than BUS_SEC, each less than its own limit
+                        raise BusError(bus, "timeout") from None
+                if outage.error is not None:
                     consumer = None  # the streams may have changed meanwhile
-                    await self._me.rest(RETRY_SEC)
-                else:
-                    self._failures.pop(bus, None)
+                    if is_wrong_type(outage.error):
+                        self._types_due[bus] = time.monotonic()
         finally:
             try:
                 await self._close_consumer(consumer)
             finally:
-                self._failures.pop(bus, None)
-                self._wrong_types.pop(bus, None)
-                self._types_due.pop(bus, None)
+                for kept in (self._outages, self._wrong_types, self._types_due):
+                    kept.pop(bus, None)
                 del self._workers[bus]  # now another worker of the same consumer may begin
 
     async def _leave_out_wrong_types(
@@ -166,15 +168,3 @@ class WorkerPool(Generic[Worker]):
             with contextlib.suppress(TimeoutError):
                 async with self._me.waiting(BUS_SEC):
                     await consumer.close()
-
-    def _report_failure(self, bus: str, error: BusError | TimeoutError) -> None:
-        """Record that a worker's bus fails; log the failure unless the last one was the same.
-
-        Several requests may take longer than BUS_SEC together, and each of them less than its own limit. That
-        is a failure of the bus, too.
-        """
-        failure = error if isinstance(error, BusError) else BusError(bus, "timeout")
-        problem = f"{failure.bus} {failure.reason}"
-        if self._failures.get(bus) != problem:
-            self._log_failure(failure)
-        self._failures[bus] = problem

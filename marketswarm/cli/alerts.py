@@ -21,6 +21,7 @@ import typer
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
+from marketswarm.bus.outage import PAUSES
 from marketswarm.bus.stream import StreamEntry, entry_sort_key, read_newest_id
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
@@ -35,7 +36,6 @@ from marketswarm.text import escape_text
 
 _BLOCK_SEC = 2.0
 _PAGE_ENTRIES = 1_000
-_RETRY_SEC = 0.5
 _KNOWN_IDS_KEPT = 10_000
 _CHECK_READER_SEC = 1.0
 _MAX_NAMED = 12  # services that are down; the others are counted
@@ -245,7 +245,7 @@ class _LogReader:
                 for each in await self._read(self._follower, _BLOCK_SEC) or ():
                     queue.put_nowait(each)
             except BusError:
-                await asyncio.sleep(_RETRY_SEC)
+                await asyncio.sleep(PAUSES.longest_sec)
 
     async def _open(self, since_sec: float | None) -> StreamFollower:
         """Follow the log from its end, or from `since_sec` ago by the bus's clock. Raises BusError."""

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.listener import Listener, read_clocks
+from marketswarm.bus.outage import PAUSES
 from marketswarm.detector import OVERDUE_SEC, State, Subject, Suspect, UnheardBeat, Verdict
 from marketswarm.keys import monitor_lease_key
 from marketswarm.monitor.bus_link import BusLink
@@ -25,7 +26,7 @@ from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
 from marketswarm.monitor.metrics import MonitorMetrics
 from marketswarm.monitor.publication_step import make_publication_step
 from marketswarm.monitor.publisher import LogLength, PublishedVerdict, Publisher
-from marketswarm.monitor.state import RETRY_SEC, SaveFailures, StateKeeper
+from marketswarm.monitor.state import SaveFailures, StateKeeper
 from marketswarm.monitor.verdict_queue import VerdictQueue
 from marketswarm.monitor.witness import StoredBeats, read_failed_runs, read_last_beats
 from marketswarm.time_slice import TimeSlice
@@ -171,7 +172,7 @@ class Evaluator:
                     await self._end_outages(bus)
                     await self._find_failures(bus)
                     return
-            await asyncio.sleep(RETRY_SEC)
+            await asyncio.sleep(PAUSES.longest_sec)
 
     async def _end_outages(self, bus: str) -> None:
         """Read `beat:<svc>` of the services of a bus that are down. Raise BusError."""

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type
 from marketswarm.detector import Verdict
@@ -32,15 +33,11 @@ from marketswarm.monitor.verdict_queue import (
     find_unpublished,
     is_local_loss,
 )
-from marketswarm.net.retry import Backoff
 from marketswarm.time_slice import TimeSlice
 
 BATCH_SIZE: Final = 100
-BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 COMPARE_EVERY_SEC: Final = 0.25
 LIMIT_LOGGED_EVERY_SEC: Final = 30.0
-FAILURES_PER_LOG: Final = 30
-"""Attempts between two log lines about a bus that takes nothing: one in half a minute."""
 
 CHANNEL_REFUSED: Final = (2, 4)
 """Outcomes of a verdict that is on the log, but could not be published on the channel."""
@@ -165,8 +162,12 @@ class Publisher:
         self._limit_logged = (0, 0)  # the superseded and forgotten verdicts in the last log line about them
         self.retries = 0
         """The number of failed attempts to publish on the bus, since the process began."""
-        self.refusal: str | None = None
+        self._outage = Outage(log, "tell.waiting", "tell.resumed", waiting=self._queue.__len__)
+
+    @property
+    def refusal(self) -> str | None:
         """The reason of the last failed attempt, as `BusError` gives it; None after a successful one."""
+        return self._outage.reason
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -214,24 +215,16 @@ class Publisher:
 
         Yield each verdict that the bus has now, from this offer or an earlier one.
         """
-        failures = 0
-        while True:
+        async for attempt in retrying(self._outage):
             await self._has_work.wait()
-            try:
-                async for published in self.publish_queued():
-                    yield published
-            except BusError as error:
-                await self._replace_wrong_types(error)
-                if failures % FAILURES_PER_LOG == 0:
-                    log.warning(
-                        "tell.waiting", bus=self.bus.name, reason=error.reason, waiting=len(self._queue)
-                    )
-                self.retries += 1
-                self.refusal = error.reason
-                await asyncio.sleep(BACKOFF.pause_sec(failures))
-                failures += 1
-            else:
-                failures, self.refusal = 0, None
+            with attempt:
+                try:
+                    async for published in self.publish_queued():
+                        yield published
+                except BusError as error:
+                    self.retries += 1
+                    await self._replace_wrong_types(error)
+                    raise
 
     async def publish_queued(self) -> AsyncIterator[PublishedVerdict]:
         """Take one step: offer the queue, take over as leader, or compare the queue with the leader's roster.

@@ -7,16 +7,15 @@ readers conclude that the service is not monitored. So each save that a bus refu
 
 import asyncio
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
-from math import inf
 from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.listener import read_clocks
+from marketswarm.bus.outage import PAUSES, Outage, retrying
 from marketswarm.bus.stored_values import is_wrong_type
 from marketswarm.detector import (
     Detector,
@@ -43,10 +42,6 @@ from marketswarm.time_slice import TimeSlice
 SAVE_EVERY_SEC: Final = 1.0
 SAVE_SOON_SEC: Final = 0.05
 """The shortest time between two saves: a run that is killed must not leave an ended silence on the bus."""
-RETRY_SEC: Final = 0.5
-FAILURES_PER_LOG: Final = 60
-"""Failed attempts to read the state between two log lines about them."""
-LOG_EVERY_SEC: Final = 30.0
 
 Save = Callable[[str, Fence], Awaitable[None]]
 
@@ -63,34 +58,26 @@ class SaveFailures:
         self.counts: Counter[str] = Counter()
         self._failing: dict[str, BusError] = {}
         self._affected: set[str] = set()  # what failed since everything was saved last
-        self._logged_at: dict[tuple[str, str], float] = {}  # the monotonic time by bus and reason
+        self._outage = Outage(
+            log,
+            "vigil.not_saved",
+            "vigil.saved_again",
+            what=lambda: ", ".join(sorted(self._affected)),
+            total=self.counts.total,
+        )
 
     def record_failure(self, what: str, error: BusError) -> None:
-        """Count a failed save of `what`, and keep its error for `describe` until a save of it succeeds.
-
-        Log each reason of a bus at once and again every 30 s, in one line for all that can't be saved then.
-        """
+        """Count a failed save of `what`, and keep its error for `describe` until a save of it succeeds."""
         self.counts[what] += 1
         self._failing[what] = error
         self._affected.add(what)
-        fact, now = (error.bus, error.reason), time.monotonic()
-        if now - self._logged_at.get(fact, -inf) >= LOG_EVERY_SEC:
-            self._logged_at[fact] = now
-            log.warning(
-                "vigil.not_saved",
-                what=", ".join(sorted(self._failing)),
-                bus=error.bus,
-                reason=error.reason,
-                detail=error.detail,
-                total=self.counts.total(),
-            )
+        self._outage.record(error)
 
     def record_success(self, what: str) -> None:
-        """Record that a save of `what` succeeded; log it if now everything is saved again."""
+        """Record that a save of `what` succeeded, which ends the outage if now everything is saved."""
         if self._failing.pop(what, None) is not None and not self._failing:
-            log.info("vigil.saved_again", what=", ".join(sorted(self._affected)))
+            self._outage.end()
             self._affected.clear()
-            self._logged_at.clear()
 
     def describe(self) -> str | None:
         """Return which state is not saved now, as text for a beat's `detail`; None if all is saved."""
@@ -137,8 +124,13 @@ class StateKeeper:
         self._saved_jobs: set[str] = set()  # the fields that `<listener>:jobs` may have
         self._early_jobs: dict[str, float] = {}  # how early the jobs are that were logged as too early
         self._save_due = asyncio.Event()
-        self.trouble: str | None = None
+        self._outage = Outage(log, "vigil.memory_away", "vigil.memory_back")
+
+    @property
+    def trouble(self) -> str | None:
         """Why the state can't be restored, as text for a beat's `detail`; None without a failure."""
+        error = self._outage.error
+        return None if error is None else f"nothing is judged: memory on {error.bus} ({error.reason})"
 
     async def run(self, home: str) -> None:
         """Restore the state from the bus `home`, then save it there until cancelled."""
@@ -153,7 +145,7 @@ class StateKeeper:
                 }
                 done = [await self._try_to_save(home, fence, *each) for each in saves.items()]
                 if not all(done):
-                    await asyncio.sleep(RETRY_SEC)
+                    await asyncio.sleep(PAUSES.longest_sec)
             await asyncio.sleep(SAVE_SOON_SEC)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SAVE_EVERY_SEC - SAVE_SOON_SEC):
@@ -167,21 +159,18 @@ class StateKeeper:
     # -- restore
 
     async def _restore_from(self, home: str) -> None:
-        """Restore the state from the bus `home`; try again every 0.5 s until it can be read."""
-        failures = 0
-        while self._detector.is_restoring:
-            try:
-                self._fence_at_restore = self._leadership.fence(home)
-                await self.restore(StateStore(self._find_bus(home), self._listener))
-            except BusError as error:
-                if await self._replace_wrong_types(home, error):
-                    continue
-                self.trouble = f"nothing is judged: memory on {error.bus} ({error.reason})"
-                if failures % FAILURES_PER_LOG == 0:
-                    log.warning("vigil.memory_away", bus=error.bus, reason=error.reason, detail=error.detail)
-                failures += 1
-                await asyncio.sleep(RETRY_SEC)
-        self.trouble = None
+        """Restore the state from the bus `home`; try again until it can be read."""
+        async for attempt in retrying(self._outage):
+            if not self._detector.is_restoring:
+                break
+            with attempt:
+                try:
+                    self._fence_at_restore = self._leadership.fence(home)
+                    await self.restore(StateStore(self._find_bus(home), self._listener))
+                except BusError as error:
+                    if not await self._replace_wrong_types(home, error):
+                        raise
+        self._outage.end()
         log.info("vigil.recalled", services=len(self._detector.services))
 
     async def restore(self, store: StateStore) -> None:

@@ -16,11 +16,9 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
-from marketswarm.net.retry import Backoff
+from marketswarm.bus.outage import PAUSES
 from marketswarm.seeding.transaction import SeedError
 from marketswarm.truth import HEALER, Truth, Watch
-
-BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 
 log = logs.get("seeding")
 
@@ -64,7 +62,7 @@ async def _wait_for_answer(bus: Bus, deadline: float) -> BusError | None:
                 log.info("bus.answers", bus=bus.name, where=bus.where)
             return None
         failures += 1
-        await asyncio.sleep(max(0.0, min(BACKOFF.pause_sec(failures), deadline - clock())))
+        await asyncio.sleep(max(0.0, min(PAUSES.pause_sec(failures), deadline - clock())))
 
 
 CHECKS_PER_REQUEST: Final = 100

@@ -15,6 +15,7 @@ from marketswarm.agent.worker_pool import WorkerPool
 from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog, format_unread
 from marketswarm.bus.consumer import Consumer
+from marketswarm.bus.outage import Outage
 from services.archive.database import Database
 from services.archive.maintenance import Maintenance
 from services.archive.metrics import ArchiveMetrics
@@ -56,9 +57,7 @@ async def main() -> int:
                 streams_now=streams_now,
                 group_now=lambda: settings_now().settings.group,
                 make_worker=lambda: ArchiveWorker(me, settings_now, writer, metrics),
-                log_failure=lambda error: me.log.warning(
-                    "entries.unread", bus=error.bus, reason=error.reason
-                ),
+                make_outage=lambda: Outage(me.log, "entries.unread", "entries.read"),
                 make_consumer=make_consumer,
             )
             for streams_now, make_consumer in (

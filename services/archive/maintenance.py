@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
-from marketswarm.agent import Agent, LeaseLost
+from marketswarm.agent import Agent
+from marketswarm.agent.loops import lead
 from marketswarm.bus import BusError
+from marketswarm.bus.outage import Outage
 from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import make_backup, read_newest_backup, remove_old_backups
@@ -118,16 +120,18 @@ class Maintenance:
         self._backup = MaintenanceJob("backup", BACKUP_EVERY_SEC, self._back_up, BACKUP_BACKOFF)
 
     async def run(self) -> None:
-        """Wait for the lease and do the jobs, again and again, until cancelled."""
-        while True:
-            try:
-                async with self._me.lease(LEASE), asyncio.TaskGroup() as group:
-                    group.create_task(self._do_again_and_again(self._jobs))
-                    group.create_task(self._do_again_and_again((self._backup,)))
-            except LeaseLost:
-                continue
-            finally:
-                self._hand_over()
+        """Do the jobs while this instance has the lease, until cancelled."""
+        outage = Outage(self._me.log, "maintenance.waiting", "maintenance.resumed")
+        await lead(self._me, LEASE, self._do_jobs, outage)
+
+    async def _do_jobs(self) -> None:
+        """Do the jobs until the lease is lost."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._do_again_and_again(self._jobs))
+                group.create_task(self._do_again_and_again((self._backup,)))
+        finally:
+            self._hand_over()
 
     async def _do_again_and_again(self, jobs: Sequence[MaintenanceJob]) -> None:
         """Do each job whenever it is due, until cancelled."""

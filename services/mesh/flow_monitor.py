@@ -13,6 +13,7 @@ import orjson
 
 from marketswarm.agent import Agent, point_like
 from marketswarm.bus import BusError
+from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.keys import MESH_FLOW
 from marketswarm.settings import CommonSettings
@@ -84,6 +85,7 @@ class FlowMonitor:
         self.graph: FlowGraph | None = None
         self.faults: list[FlowFault] = []
         self._me, self._settings_now, self._presence = me, settings_now, presence
+        self._outage = Outage(me.log, "flow.unwritten", "flow.written", degrade=self._set_degraded)
         self._rates = Rates()
         self._too_large: dict[Key, float] = {}  # by stream, when its entries were found to be too large
         self.follow(me.truth)
@@ -165,13 +167,12 @@ class FlowMonitor:
         document = orjson.dumps(
             encode_flow(self.graph, self.faults, self._me.revision, every_sec, time.time())
         )
-        try:
+        with self._outage:
             bus = self._me.bus(point.bus)
             await bus.ask(bus.client.set(point.key, document, ex=KEPT_SEC))
-        except BusError as error:
-            self._me.set_degraded(f"flow not written: {error.bus} {error.reason}", part="flow")
-        else:
-            self._me.set_degraded(None, part="flow")
+
+    def _set_degraded(self, problem: str | None) -> None:
+        self._me.set_degraded(problem and f"flow not written: {problem}", part="flow")
 
 
 def _by_place(faults: list[FlowFault]) -> Mapping[tuple[str, Key, str], FlowFault]:

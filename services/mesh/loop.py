@@ -70,7 +70,8 @@ def update_topology(me: Agent[CommonSettings], topology: Topology, listener: Bea
 def find_problem(topology: Topology, writer: TopologyWriter) -> str | None:
     """Return why the topology is not reliable (a bus that can't be heard, a failed write); None if it is."""
     deaf = f"deaf on {', '.join(sorted(topology.deaf))}" if topology.deaf else None
-    return "; ".join(filter(None, (deaf, writer.error))) or None
+    unwritten = writer.outage.problem and f"not written: {writer.outage.problem}"
+    return "; ".join(filter(None, (deaf, unwritten))) or None
 
 
 async def restore(me: Agent[CommonSettings], topology: Topology) -> None:

@@ -12,7 +12,7 @@ import orjson
 
 from marketswarm.agent import Agent, point_like
 from marketswarm.beat import Beat, MalformedBeat, Sender, parse_beat, parse_sender
-from marketswarm.bus import BusError
+from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import parse_count, parse_epoch
 from marketswarm.keys import MESH_EVENTS, MESH_TOPOLOGY
 from marketswarm.settings import CommonSettings
@@ -171,13 +171,10 @@ def events_key(me: Agent[CommonSettings]) -> AccessPoint:
 
 
 class TopologyWriter:
-    """Write the topology and the events to the bus.
-
-    `error` is the reason why the last write failed, None if it succeeded.
-    """
+    """Write the topology and the events to the bus."""
 
     def __init__(self, me: Agent[CommonSettings]) -> None:
-        self.error: str | None = None
+        self.outage = Outage(me.log, "mesh.unwritten", "mesh.written")
         self._me = me
         self._written: dict[str, Any] = {}
         self._written_at = float("-inf")
@@ -185,27 +182,21 @@ class TopologyWriter:
     async def write(self, topology: Topology, listener: BeatListener) -> None:
         """Write all new events, and the topology if it has changed or was not written for REWRITE_SEC.
 
-        Events that can't be written stay in the listener for the next call; the failure is in `error`, and is
-        not raised.
+        Events that can't be written stay in the listener for the next call; the failure is in `outage`, and
+        is not raised.
         """
         now, wall = time.monotonic(), time.time()
         document = encode_topology(topology, listener.unknown.recent_names(now), now, wall)
         content = {key: value for key, value in document.items() if key != "ts"}
         events, listener.events = listener.events, []
-        try:
+        with self.outage:
             if events:
                 await self._add_events(events)
                 events = []
             if content != self._written or now - self._written_at >= REWRITE_SEC:
                 await self._set_topology(orjson.dumps(document))
                 self._written, self._written_at = content, time.monotonic()
-        except BusError as error:
-            if self.error is None:
-                self._me.log.warning("mesh.unwritten", bus=error.bus, reason=error.reason)
-            self.error = f"not written: {error.bus} {error.reason}"
-            listener.requeue_events(events)
-        else:
-            self.error = None
+        listener.requeue_events(events)
 
     async def _add_events(self, events: list[MeshEvent]) -> None:
         """Add events to the stream of events, in one pipeline. Raises BusError."""

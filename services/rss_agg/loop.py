@@ -49,7 +49,8 @@ def report(me: Agent[CommonSettings], dispatcher: "FeedDispatcher") -> None:
 
     summary = summarize(dispatcher.feeds, dispatcher.states)
     failing = summary if all_fail(dispatcher.feeds, dispatcher.states) else None
-    me.set_degraded(dispatcher.stalled or failing)
+    stalled = dispatcher.outage.problem and f"{dispatcher.outage.problem}: feeds are not read"
+    me.set_degraded(stalled or failing)
     me.set_detail(summary)
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, Self
 from marketswarm import log
 from marketswarm.agent import Agent, first_point
 from marketswarm.bus import BusError
+from marketswarm.bus.outage import PAUSES, Outage
 from marketswarm.keys import RSS_ITEMS
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import AccessPoint
@@ -49,7 +50,6 @@ from services.rss_agg.store import FeedState, FeedStore, KnownFeed, Published, c
 RECENT_SHARE: Final = 0.45
 """The share of its period for which a feed that another instance has read is not read again."""
 BUS_SEC: Final = 30.0  # for loading the states of a thousand feeds; each request has its own limit
-RETRY_SEC: Final = 1.0  # after a bus did not answer
 MAX_REST_SEC: Final = 60.0
 CANCEL_SEC: Final = 1.0
 REPORT_EVERY_SEC: Final = 0.25  # summing up a thousand feeds takes milliseconds
@@ -199,12 +199,12 @@ def _make_request(known: KnownFeed, state: FeedState) -> FeedRequest:
 class FeedDispatcher:
     """Start the readings of this instance's feeds as they fall due. Use as a context manager.
 
-    `stalled` is the reason why nothing is read (the bus of the stream can't be used), or None. `states` maps
-    the feeds' URLs in the truth to their states.
+    `outage` lasts while the bus of the stream can't be used, so that nothing is read. `states` maps the
+    feeds' URLs in the truth to their states.
     """
 
     def __init__(self, me: Agent[CommonSettings], metrics: RssMetrics) -> None:
-        self.stalled: str | None = None
+        self.outage = Outage(me.log, "feeds.stalled", "feeds.resumed", degrade=self._note_stalled)
         self.feeds: Sequence[Feed] = ()
         self.states: dict[str, FeedState] = {}
         self._me, self._metrics = me, metrics
@@ -237,43 +237,30 @@ class FeedDispatcher:
     async def follow(self, settings: RssSettings, mine: Callable[[list[str]], list[str]]) -> None:
         """Read by these settings from now on; `mine` selects the URLs that this instance reads.
 
-        If the bus of the stream can't be used, set `stalled`; the next call tries again.
+        While the bus of the stream can't be used, the outage lasts; the next call tries again.
         """
         if self._urls[0] is not settings:
             self._urls = (settings, [feed.url for feed in settings.endpoints])
         urls = mine(self._urls[1])
         stream = first_point(self._me.section.access_points.publish_to, "market-redis", RSS_ITEMS)
         applied = (settings, urls, stream, self._me.revision)  # a new truth may give a bus another address
-        if applied == self._applied and self.stalled is None:
+        if applied == self._applied and self.outage.error is None:
             return
-        store = await self._open_store(stream, settings, set(urls))
-        if store is None:
-            return
-        if self.stalled is not None:
-            self._me.log.info("feeds.resumed", bus=stream.bus)
-        self._store, self._settings, self._applied, self.stalled = store, settings, applied, None
-        self._changed = True
+        with self.outage:
+            self._store = await self._open_store(stream, settings, set(urls))
+            self._settings, self._applied, self._changed = settings, applied, True
 
-    async def _open_store(
-        self, stream: AccessPoint, settings: RssSettings, urls: set[str]
-    ) -> FeedStore | None:
-        """Return the store on the stream's bus, with all states loaded.
-
-        If the bus can't be used, set `stalled` and return None.
-        """
+    async def _open_store(self, stream: AccessPoint, settings: RssSettings, urls: set[str]) -> FeedStore:
+        """Return the store on the stream's bus, with all states loaded. Raises BusError."""
+        store = FeedStore(self._me.bus(stream.bus), stream.key)
         try:
-            store = FeedStore(self._me.bus(stream.bus), stream.key)
             async with self._me.waiting(BUS_SEC):
                 await store.check_writable()
                 # after an outage, too: the feeds that fell due meanwhile must not be read all at once
                 await self._load(store, settings, urls)
-        except BusError as error:
-            self._stall(error)
         except TimeoutError:
-            self._stall(BusError(stream.bus, "timeout"))
-        else:
-            return store
-        return None
+            raise BusError(stream.bus, "timeout") from None
+        return store
 
     async def _load(self, store: FeedStore, settings: RssSettings, urls: set[str]) -> None:
         """Load the state of each feed of this instance, and schedule it; spread overdue feeds.
@@ -316,7 +303,7 @@ class FeedDispatcher:
         for url in self._schedule.take_due(now):
             self._waiting_since[url] = now
             self._hosts.enqueue(self._host(url), url)
-        while self.stalled is None and len(self._tasks) < settings.at_once:
+        while self.outage.error is None and len(self._tasks) < settings.at_once:
             taken = self._hosts.take(now, settings.host_at_once, settings.host_spacing_sec)
             if taken is None:
                 break
@@ -341,8 +328,8 @@ class FeedDispatcher:
     def rest_sec(self) -> float:
         """Return how many seconds may pass before the next reading starts, unless one ends earlier."""
         now, settings = time.monotonic(), self._settings.settings
-        if self.stalled is not None:
-            return RETRY_SEC
+        if self.outage.error is not None:
+            return PAUSES.longest_sec
         next_at = self._schedule.next_at()
         if self._changed:
             next_at = min(next_at, self._reported_at + REPORT_EVERY_SEC)
@@ -369,7 +356,7 @@ class FeedDispatcher:
                 state = state.after_failure(reason, time.time(), None, gone=False)
                 self._me.log.warning("feed.failed", feed=known.feed.name, why=reason, detail=error.detail)
             else:
-                self._stall(error)
+                self.outage.record(error)
         finally:
             self._tasks.pop(url, None)
             self._hosts.release(host, time.monotonic(), pause_sec)
@@ -389,13 +376,8 @@ class FeedDispatcher:
         if before is not None and before.error and not state.error:
             self._me.log.info("feed.recovered", feed=known.feed.name, after=before.error)
 
-    def _stall(self, error: BusError) -> None:
-        """Set `stalled`, so that no reading starts because the bus can't be used; `follow` tries it again."""
-        reason = f"{error.bus} {error.reason}: feeds are not read"
-        if reason != self.stalled:
-            self._me.log.warning("feeds.stalled", bus=error.bus, reason=error.reason)
-        self._changed = self._changed or reason != self.stalled
-        self.stalled = reason
+    def _note_stalled(self, _problem: str | None) -> None:
+        self._changed = True
 
 
 def _shown(state: FeedState) -> tuple[str, ...]:

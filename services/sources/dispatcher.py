@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
+from marketswarm.bus.outage import Outage
 from services.sources.cascade.alerts import AlertSender
 from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.cascade.series import Series
@@ -37,7 +38,7 @@ class SeriesDispatcher:
 
     Attributes:
         series: by name; those of the share.
-        stalled: why the bus can't be used now, or None.
+        outage: what the bus of the market keeps from being loaded.
         is_full: whether no more loads may run: the end of one wakes the main loop.
     """
 
@@ -46,7 +47,7 @@ class SeriesDispatcher:
     ) -> None:
         self.series: dict[str, Series] = {}
         self.states: dict[str, SeriesState] = {}
-        self.stalled: str | None = None
+        self.outage = Outage(me.log, "series.stalled", "series.resumed")
         self._me, self._loader, self.alerts, self._metrics = me, loader, alerts, metrics
         self._due: list[tuple[float, str]] = []
         self._due_at: dict[str, float] = {}
@@ -67,7 +68,7 @@ class SeriesDispatcher:
         try:
             found = await self._loader.store.read_states(changed)
         except BusError as error:
-            self.stalled = f"{error.bus} {error.reason}"
+            self.outage.record(error)
             return
         for name in self.series.keys() - wanted.keys():
             for kept in (self.states, self._due_at, self._followed_at):
@@ -128,7 +129,7 @@ class SeriesDispatcher:
         try:
             result = await self._loader.load(series)
         except BusError as error:
-            self.note_stalled(error)
+            self.outage.record(error)
         else:
             self.note_load(series, result, time.monotonic() - begun)
             is_loaded, retry_sec = result.outcome is LoadOutcome.LOADED, max(RETRY_SEC, result.wait_sec)
@@ -158,7 +159,7 @@ class SeriesDispatcher:
     def _take_result(self, series: Series, result: LoadResult) -> None:
         """Keep the state that a load left, and schedule by it; note pending events."""
         self._has_events = self._has_events or result.pending_events > 0
-        self.stalled = None
+        self.outage.end()
         if result.outcome is LoadOutcome.LOADED and series == self.series.get(series.id):
             self._keep_state(series.id, result.state, result.state.due_at)
 
@@ -173,13 +174,6 @@ class SeriesDispatcher:
             if name in self.series:
                 self._schedule(name, now)
         self._me.wake()
-
-    def note_stalled(self, error: BusError) -> None:
-        """Note why the bus can't be used, and log a new reason."""
-        why = f"{error.bus} {error.reason}"
-        if self.stalled != why:
-            self._me.log.warning("series.stalled", bus=error.bus, reason=error.reason, detail=error.detail)
-        self.stalled = why
 
     def schedule_events(self) -> None:
         """Send pending events with the next turn of the main loop."""
@@ -219,7 +213,7 @@ class SeriesDispatcher:
         try:
             found = await self._loader.store.read_states(names) if names else {}
         except BusError as error:
-            self.note_stalled(error)
+            self.outage.record(error)
             return
         for name, state in found.items():
             is_known = state == before[name] or self.states.get(name) is not before[name]
@@ -255,8 +249,8 @@ class SeriesDispatcher:
         """Return why the work fails: a bus, or a critical series that is not fresh; otherwise None."""
         stale = [name for name, each in self.series.items() if each.critical and self._is_stale(name, now)]
         self._metrics.stale_critical = len(stale)
-        if self.stalled:
-            return f"series not loaded: {self.stalled}"
+        if self.outage.problem:
+            return f"series not loaded: {self.outage.problem}"
         if not stale:
             return None
         more = f" and {len(stale) - SHOWN} more" if len(stale) > SHOWN else ""

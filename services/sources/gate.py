@@ -20,10 +20,11 @@ from marketswarm.agent import Code, Exit, create_bus, find_truth_buses, load_tru
 from marketswarm.agent.lifecycle import StopRequest
 from marketswarm.agent.service_config import require_config
 from marketswarm.bus import Bus, BusError, find_bus_url
+from marketswarm.bus.outage import Outage, retry
 from marketswarm.keys import MARKET_BARS, PRELOAD_STATUS
 from marketswarm.settings import read_settings
 from marketswarm.truth import Service, Truth
-from services.sources.cascade.concurrency import load_concurrently, retry_bus
+from services.sources.cascade.concurrency import load_concurrently
 from services.sources.cascade.loader import LoadOutcome, SeriesLoader, open_loader
 from services.sources.cascade.series import Series, list_series
 from services.sources.cascade.state import SeriesState, SeriesStatus, clean_reason
@@ -40,7 +41,6 @@ WRITE_EVERY_SEC: Final = 0.5
 CLAIMED_PAUSE_SEC: Final = 0.2
 BUS_PATIENCE_SEC: Final = 30.0
 """How long a series is tried after its bus could not be asked for the first time."""
-BUS_PAUSE_SEC: Final = 0.5
 STATUS_SEC: Final = 30 * 86_400
 WORST: Final = 10
 """How many of the series that failed the log names, critical ones first."""
@@ -148,13 +148,14 @@ async def load_within_time(
     loader: SeriesLoader, series: Sequence[Series], settings: WorkSettings, progress: GateProgress
 ) -> None:
     """Load all series, some at a time, within the gate's time; `progress` has what came of each."""
+    outage = Outage(log, "gate.bus_away", "gate.bus_back")
 
     async def load(each: Series) -> None:
         """Load one series, and note its state or why it has none; a bus that is away may come back."""
         patience_sec = settings.gate.patience_sec
         try:
-            progress.states[each.id] = await retry_bus(
-                lambda: load_series(loader, each, patience_sec), BUS_PAUSE_SEC, BUS_PATIENCE_SEC
+            progress.states[each.id] = await retry(
+                outage, lambda: load_series(loader, each, patience_sec), BUS_PATIENCE_SEC
             )
         except BusError as error:
             progress.errors[each.id] = f"{error.bus} {error.reason}"
@@ -253,15 +254,11 @@ async def write_while_loading(
     bus: Bus, progress: GateProgress, share: float, show: Callable[[int], None]
 ) -> None:
     """Show how far the gate is, and write it to the bus, until cancelled."""
-    unwritten = ""
+    unwritten = Outage(log, "gate.unwritten", "gate.written")
     while True:
         show(progress.done)
-        try:
+        with unwritten:
             await write_status(bus, progress, share, None)
-            unwritten = ""
-        except BusError as error:
-            if unwritten != (unwritten := error.reason):
-                log.warning("gate.unwritten", bus=error.bus, reason=error.reason)
         await asyncio.sleep(WRITE_EVERY_SEC)
 
 

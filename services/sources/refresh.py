@@ -12,19 +12,19 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from marketswarm.agent import Agent, LeaseLost
+from marketswarm.agent import Agent
+from marketswarm.agent.loops import lead
 from marketswarm.bus import BusError
+from marketswarm.bus.outage import Outage, retry
 from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
-from services.sources.cascade.concurrency import load_concurrently, retry_bus
+from services.sources.cascade.concurrency import load_concurrently
 from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.cascade.series import Series, list_series
 from services.sources.cascade.state import needs_refresh
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.settings import SourcesSettings, is_stream_of_massive
 
-RETRY_SEC: Final = 1.0
-"""After how many seconds it is tried again what the bus prevented."""
 TRY_EVERY_SEC: Final = 30.0
 """How often it is looked whether a source that is down is to be tried."""
 TRY_BACKOFF: Final = Backoff(300.0, 3600.0)
@@ -51,32 +51,21 @@ class Refresh:
         self._me, self._loader, self._dispatcher = me, loader, dispatcher
         self._get_settings, self._bus = get_settings, bus
         self._reseeded = asyncio.Event()
-        self._stalled = ""
+        self._outage = Outage(me.log, "refresh.stalled", "refresh.resumed")
         self._trials: dict[str, tuple[int, float]] = {}
 
     async def run(self) -> None:
         """Refresh by schedule until cancelled."""
         self._me.on_reseed(lambda _truth: self._reseeded.set())
-        while True:
-            try:
-                async with self._me.lease(LEASE, bus=self._bus):
-                    await self._forget_closed()
-                    await self._drop_unnamed()
-                    while True:
-                        await self._wait_for_run()
-                        await self.load_old()
-            except LeaseLost:
-                continue
-            except BusError as error:
-                self._note_stalled(error)
-                await asyncio.sleep(RETRY_SEC)
+        await lead(self._me, LEASE, self._refresh, self._outage, get_bus=lambda: self._bus)
 
-    def _note_stalled(self, error: BusError) -> None:
-        """Log why the bus can't be used, unless that was the last reason."""
-        why = f"{error.bus} {error.reason}"
-        if self._stalled != why:
-            self._me.log.warning("refresh.stalled", bus=error.bus, reason=error.reason)
-        self._stalled = why
+    async def _refresh(self) -> None:
+        """Refresh by schedule while the lease is held. Raise BusError."""
+        await self._forget_closed()
+        await self._drop_unnamed()
+        while True:
+            await self._wait_for_run()
+            await self.load_old()
 
     async def _wait_for_run(self) -> None:
         """Wait for the first time of the schedule since the last completed run; try sources meanwhile.
@@ -156,13 +145,13 @@ class Refresh:
 
         async def load(each: Series) -> None:
             started = time.monotonic()
-            result = await retry_bus(lambda: self._loader.load(each), RETRY_SEC, on_error=self._note_stalled)
+            result = await retry(self._outage, lambda: self._loader.load(each))
             self._dispatcher.note_load(each, result, time.monotonic() - started)
             results.append(result)
 
         await load_concurrently(old, settings.concurrency, load)
         await self._loader.store.write_refreshed(begun)
-        self._stalled = ""
+        self._outage.end()
         loaded = [each for each in results if each.outcome is LoadOutcome.LOADED]
         records = sum(each.new for each in loaded)
         self._me.log.info("refresh.done", series=len(series), loaded=len(loaded), records=records)

@@ -289,7 +289,7 @@ class SourceStream:
                 elif result.outcome not in (LoadOutcome.UNUSED, LoadOutcome.ERROR):
                     self._dispatcher.load_now([series.id])
         except BusError as error:
-            self._dispatcher.note_stalled(error)
+            self._dispatcher.outage.record(error)
         finally:
             del self._waiting[series.id]
 

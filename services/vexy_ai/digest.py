@@ -20,7 +20,7 @@ import orjson
 
 from marketswarm.channels.text import truncate
 from services.vexy_ai.notes import Note
-from services.vexy_ai.records import Outage, PriceMove, WindowContent
+from services.vexy_ai.records import PriceMove, ProbeOutage, WindowContent
 
 SHINGLE_LENGTH: Final = 4  # characters
 PERMUTATIONS: Final = 128
@@ -269,7 +269,7 @@ def _encode_move(move: PriceMove) -> dict[str, Any]:
     }
 
 
-def _encode_outage(outage: Outage) -> dict[str, Any]:
+def _encode_outage(outage: ProbeOutage) -> dict[str, Any]:
     return {"target": outage.target, "failed": outage.failed, "probes": outage.probes, "why": outage.why}
 
 

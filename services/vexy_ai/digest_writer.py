@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from marketswarm.agent import Agent, LeaseLost
-from marketswarm.bus import BusError
+from marketswarm.agent import Agent
+from marketswarm.agent.loops import lead
+from marketswarm.bus.outage import Outage
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.bus.stream import read_entries_between
+from marketswarm.keys import lease_key
 from services.vexy_ai.digest import (
     Digest,
     Story,
@@ -109,7 +111,6 @@ async def commit_digest(
 
 
 POLL_SEC: Final = 1.0
-RETRY_SEC: Final = 1.0
 LEASE: Final = "vexy_ai:digest"
 
 
@@ -124,29 +125,28 @@ class DigestWriter:
 
     async def run(self) -> None:
         """Write digests until cancelled; after a lost lease or a BusError, begin again."""
+        outage = Outage(self._me.log, "digest.waiting", "digest.resumed", degrade=self._set_degraded)
         try:
-            while True:
-                try:
-                    await self._write_with_lease(notes_point(self._me.section).bus)
-                except LeaseLost:
-                    continue
-                except BusError as error:
-                    self._me.set_degraded(f"no digest: {error.bus} {error.reason}", part="digests")
-                    await asyncio.sleep(RETRY_SEC)
+            await lead(
+                self._me, LEASE, lambda: self._write_until_moved(outage), outage, get_bus=self._find_bus
+            )
         finally:
             if self._summarizer is not None:
                 await self._summarizer.aclose()
 
-    async def _write_with_lease(self, bus: str) -> None:
-        """Wait for the lease on `bus`, then write digests while the truth places the notes on this bus.
+    def _set_degraded(self, problem: str | None) -> None:
+        # the part of the lease: while this process waits for it, the lease reports whether the bus answers
+        self._me.set_degraded(problem and f"no digest: {problem}", part=lease_key(LEASE))
 
-        Raises LeaseLost or BusError.
-        """
-        self._me.set_degraded(None, part="digests")
-        async with self._me.lease(LEASE, bus=bus):
-            while notes_point(self._me.section).bus == bus:
-                await self._write_next()
-                self._me.set_degraded(None, part="digests")
+    def _find_bus(self) -> str:
+        return notes_point(self._me.section).bus
+
+    async def _write_until_moved(self, outage: Outage) -> None:
+        """Write digests until the truth places the notes on another bus. Raises BusError."""
+        bus = self._find_bus()
+        while self._find_bus() == bus:
+            await self._write_next()
+            outage.end()
 
     async def _write_next(self) -> None:
         """Write the digest of the next window that is over; wait POLL_SEC if there is none."""

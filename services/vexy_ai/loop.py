@@ -9,6 +9,7 @@ from typing import Final
 
 from marketswarm.agent import agent
 from marketswarm.agent.worker_pool import WorkerPool
+from marketswarm.bus.outage import Outage
 from services.vexy_ai.digest_writer import DigestWriter
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.settings import VexyEnvironment, VexySettings, find_streams
@@ -32,7 +33,7 @@ async def main() -> int:
             streams_now=lambda: find_streams(me.section.access_points.subscribe_to),
             group_now=lambda: settings_now().settings.group,
             make_worker=lambda: VexyWorker(me, settings_now, metrics),
-            log_failure=lambda error: me.log.warning("items.unread", bus=error.bus, reason=error.reason),
+            make_outage=lambda: Outage(me.log, "items.unread", "items.read"),
         )
         while True:
             pool.start_workers()

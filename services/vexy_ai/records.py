@@ -91,7 +91,7 @@ class PriceMove:
 
 
 @dataclass(frozen=True, slots=True)
-class Outage:
+class ProbeOutage:
     """Count the failed probes of a target in a window; `why` is the reason of the last failure."""
 
     target: str
@@ -111,7 +111,7 @@ class WindowContent:
     first: str
     last: str
     moves: tuple[PriceMove, ...] = ()
-    outages: tuple[Outage, ...] = ()
+    outages: tuple[ProbeOutage, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.notes or self.moves or self.outages)
@@ -123,7 +123,7 @@ def parse_window(fields: Mapping[bytes, bytes]) -> WindowContent:
     These are `n`, `first`, `last`, `bar <symbol>` and `probe <target>`. Leave out invalid fields, and targets
     without a failed probe.
     """
-    moves, outages = list[PriceMove | None](), list[Outage | None]()
+    moves, outages = list[PriceMove | None](), list[ProbeOutage | None]()
     for name, value in sorted(fields.items()):
         kind, _, subject = name.decode("utf-8", "replace").partition(" ")
         if kind == "bar":
@@ -154,11 +154,11 @@ def _parse_move(symbol: str, stored: Mapping[str, Any]) -> PriceMove | None:
     return PriceMove(symbol, **valid, bars=bars, since=since / 1000, until=until / 1000)
 
 
-def _parse_outage(target: str, stored: Mapping[str, Any]) -> Outage | None:
+def _parse_outage(target: str, stored: Mapping[str, Any]) -> ProbeOutage | None:
     failed, probes, why = parse_count(stored.get("failed")), parse_count(stored.get("n")), stored.get("why")
     if failed is None or probes is None or not isinstance(why, str):
         return None
-    return Outage(target, failed, probes, why[:WORD_LIMIT])
+    return ProbeOutage(target, failed, probes, why[:WORD_LIMIT])
 
 
 def _parse_object(raw: bytes) -> dict[str, Any]:

@@ -151,7 +151,7 @@ async def test_what_happens_while_the_bus_is_away_is_told_later_in_order(server)
         one.see("shop", "refused", "refused")
         one.see("db", "timeout", "timeout")
         one.see("shop", None, None)
-        await auntil(lambda: one.alerts.bus_error == "refused")
+        await auntil(lambda: one.alerts.outage.reason == "refused")
         assert one.alerts.pending_count() == 6
         server.start()
         await one.settled()
@@ -177,7 +177,7 @@ async def test_a_bus_that_hangs_and_does_later_what_it_was_asked_repeats_nothing
 
         one.bus.script = freeze_under_the_first
         one.see("shop", "refused", "refused", None, None)
-        await auntil(lambda: one.alerts.bus_error == "timeout")
+        await auntil(lambda: one.alerts.outage.reason == "timeout")
         server.thaw()
         await one.settled()
         one.see("shop", None, None)
@@ -191,7 +191,7 @@ async def test_a_full_bus_has_all_of_it_or_nothing(server):
         await one.settled()
         server.cmd("CONFIG", "SET", "maxmemory", "1", "maxmemory-policy", "noeviction")
         one.see("shop", "refused", "refused")
-        await auntil(lambda: one.alerts.bus_error == "oom")
+        await auntil(lambda: one.alerts.outage.reason == "oom")
         assert (told(server), known(server)["verdict"]) == ([], "up")
         server.cmd("CONFIG", "SET", "maxmemory", "0")
         await one.settled()
@@ -203,7 +203,7 @@ async def test_what_can_not_be_kept_is_not_told(server):
     async with running(server, "a", watched=("shop", "db")) as [one]:
         one.see("shop", "refused", "refused")
         one.see("db", "refused", "refused")
-        await auntil(lambda: one.alerts.bus_error == "auth")
+        await auntil(lambda: one.alerts.outage.reason == "auth")
         assert told(server) == []
         server.cmd("ACL", "SETUSER", "default", "+hset")
         await one.settled()

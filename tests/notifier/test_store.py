@@ -117,7 +117,7 @@ class Bus:
 
 @pytest.fixture
 def buses(monkeypatch):
-    monkeypatch.setattr("notifier.store.BACKOFF", Backoff(0.0, 0.0))
+    monkeypatch.setattr("notifier.store.PAUSES", Backoff(0.0, 0.0))
     return {name: Bus(name) for name in ("a", "b")}
 
 

@@ -18,6 +18,7 @@ from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
+from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.stored_values import parse_epoch, read_fields
 from marketswarm.bus.stream import StreamEntry, entry_sort_key
 from marketswarm.event import MalformedEvent, parse_event
@@ -47,7 +48,6 @@ SAVE_SEC: Final = 20.0
 """How often it is stored that the healer was there, while nothing else happens."""
 STEP_BACK_SEC: Final = 10.0
 """How long a board that was second does not write."""
-RETRY_SEC: Final = 0.5
 END_SEC: Final = 0.5
 """How long the last write may take."""
 SETTLE_SEC: Final = 60.0
@@ -107,8 +107,7 @@ class HistoryRecorder:
         self._other: _OtherWriter | None = None  # while another board writes
         self._caught_up_at: float | None = None  # monotonic
         self._listened_at = self._saved_at = self._write_after = self._finish_after = float("-inf")
-        self.error: str | None = None
-        """Why the history is not recorded; None while it is."""
+        self._outage = Outage(log, "history.waiting", "history.resumed")
         self.counts = RecorderCounts()
 
     def behind_sec(self, now: float) -> float | None:
@@ -116,6 +115,11 @@ class HistoryRecorder:
         return None if self._caught_up_at is None else max(0.0, now - self._caught_up_at)
 
     # -- what is asked
+
+    @property
+    def error(self) -> str | None:
+        """Why the history is not recorded; None while it is."""
+        return self._outage.problem
 
     @property
     def history(self) -> FleetHistory | None:
@@ -134,29 +138,23 @@ class HistoryRecorder:
         self._truth, self._is_truth_new = truth, True
         self._timeout_sec = truth.timeout_of(HEALER, default_timeout_sec)
 
-    async def run(self, block_sec: float = BLOCK_SEC, retry_sec: float = RETRY_SEC) -> None:
-        """Record until cancelled, then write once more. A bus that fails is logged once and tried again.
+    async def run(self, block_sec: float = BLOCK_SEC) -> None:
+        """Record until cancelled, then write once more. A bus that fails is tried again.
 
         Args:
             block_sec: how long one read waits for new events, in seconds.
-            retry_sec: the pause after a failure of the bus, in seconds.
         """
-        while True:
-            try:
-                await self.step(block_sec)
-            except asyncio.CancelledError:
-                await self._write_last()
-                raise
-            except BusError as error:
-                self.counts.failures += 1
-                if self.error is None:
-                    log.warning("history.waiting", bus=error.bus, reason=error.reason, detail=error.detail)
-                self.error = f"{error.bus} {error.reason}"
-                self._is_reading = True
-                self._finish_after = time.monotonic() + SETTLE_SEC
-                await asyncio.sleep(retry_sec)
-            else:
-                self.error = None
+        try:
+            async for attempt in retrying(self._outage):
+                with attempt:
+                    await self.step(block_sec)
+                if attempt.failures:
+                    self.counts.failures += 1
+                    self._is_reading = True
+                    self._finish_after = time.monotonic() + SETTLE_SEC
+        except asyncio.CancelledError:
+            await self._write_last()
+            raise
 
     async def step(self, block_sec: float | None = BLOCK_SEC) -> None:
         """Record the next page of the log, and all that follows from the time. Raises BusError.

@@ -16,7 +16,8 @@ from functools import lru_cache
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
+from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import delete_wrong_types
 from marketswarm.keys import BOARD_CHECKS
 from marketswarm.operator.ping_key import hash_ping_secret, is_key_text, normalize_uuid
@@ -58,7 +59,7 @@ class KeyRing:
         self._named: dict[str, KnownKey] = {}  # by the truth
         self._version: bytes | None = None
         self._read_at: float | None = None
-        self._problem: str | None = None
+        self._outage = Outage(log, "board.ping_keys_unread", "board.ping_keys_read")
         self.codes = CheckCodes()
 
     def find_key(self, secret: str, wall: float) -> KnownKey:
@@ -102,7 +103,7 @@ class KeyRing:
 
     async def refresh(self, now: float) -> None:
         """Read the keys if their number has changed, or if they were read long ago (`now` is monotonic)."""
-        try:
+        with self._outage:
             bus = self._keys_bus()
             version = await read_ping_keys_version(bus)
             is_old = self._read_at is None or now - self._read_at >= RELOAD_SEC
@@ -112,12 +113,6 @@ class KeyRing:
                 self._version, self._read_at = version, now
             if is_old or not self.codes.secret:
                 await self._read_check_secret(bus)
-            problem = None
-        except BusError as error:
-            problem = error.reason
-        if problem is not None and problem != self._problem:
-            log.warning("board.ping_keys_unread", reason=problem)
-        self._problem = problem
         await self.codes.make()
 
     async def _read_check_secret(self, bus: Bus) -> None:

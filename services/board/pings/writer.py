@@ -17,6 +17,7 @@ import orjson
 from marketswarm import log as logs
 from marketswarm.beat import RunReport, encode_beat
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.outage import Outage
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import last_beat_key, last_run_key, pings_key
 from marketswarm.pings import MAX_BODY_BYTES, PINGS_KEPT, PINGS_KEPT_SEC, JobPing, PingKind
@@ -61,13 +62,13 @@ class _WaitingPing:
 
 
 class _BusQueue:
-    """The pings that wait for one bus; `problem` is why the bus did not take the last ones."""
+    """The pings that wait for one bus; `outage` lasts while the bus does not take them."""
 
     def __init__(self) -> None:
         self.waiting: deque[_WaitingPing] = deque()
         self.waiting_bytes = 0
         self.is_busy = False
-        self.problem: str | None = None
+        self.outage = Outage(log, "board.pings_refused", "board.pings_taken")
 
     def take_batch(self) -> list[_WaitingPing]:
         """Return the pings that go next, which wait no more."""
@@ -130,12 +131,8 @@ class PingWriter:
             while queue.waiting:
                 await asyncio.sleep(0)  # the other requests of this turn of the loop come along
                 batch = queue.take_batch()
-                problem = await self._send_batch(name, batch)
-                if problem and problem != queue.problem:
-                    log.warning("board.pings_refused", bus=name, reason=problem)
-                elif queue.problem and not problem:
-                    log.info("board.pings_taken", bus=name)
-                queue.problem = problem
+                with queue.outage:
+                    await self._send_batch(name, batch)
         finally:
             queue.is_busy = False
             for one in (*batch, *queue.waiting):
@@ -144,8 +141,8 @@ class PingWriter:
             queue.waiting.clear()
             queue.waiting_bytes = 0
 
-    async def _send_batch(self, name: str, batch: list[_WaitingPing]) -> str | None:
-        """Send pings in one script and answer each; return why the bus did not take one, if so."""
+    async def _send_batch(self, name: str, batch: list[_WaitingPing]) -> None:
+        """Send pings in one script and answer each. Raise BusError if the bus did not take one."""
         keys = [make(one.to.svc) for one in batch for make in (pings_key, last_beat_key, last_run_key)]
         texts = orjson.dumps([self._make_texts(one) for one in batch])
         args: list[str | bytes | float] = [
@@ -155,16 +152,17 @@ class PingWriter:
         ]
         try:
             failed = await self._find_bus(name).script(_WRITE, keys, args) if batch else []
-        except BusError as error:
+        except BusError:
             for one in batch:
                 self._refuse(one)
-            return error.reason
+            raise
         for number in failed[::2]:
             self._refuse(batch[number - 1])
         for one in batch:
             if not one.done.done():
                 one.done.set_result(None)
-        return "error" if failed else None
+        if failed:
+            raise BusError(name, "error")
 
     def _refuse(self, one: _WaitingPing) -> None:
         """Tell a client that its ping was not taken.

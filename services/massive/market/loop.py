@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import BusError
+from marketswarm.bus.outage import PAUSES
 from services.massive.market.live import LiveSource
-from services.massive.market.publish import RETRY_SEC, bars_point
+from services.massive.market.publish import bars_point
 from services.massive.market.replay import RecordingPlayer
 from services.massive.market.settings import (
     NO_KEY,
@@ -78,7 +79,7 @@ async def _run_source(me: Agent[Any], source: AnySource, status: MarketStatus, *
             continue
         except BusError as error:  # the truth has no such bus
             me.set_degraded(f"market data: {error}", part="market")
-            await asyncio.sleep(RETRY_SEC)
+            await asyncio.sleep(PAUSES.longest_sec)
     await source.run()
 
 

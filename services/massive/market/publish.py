@@ -4,16 +4,16 @@ Both happen in one step on the bus, so that a process may be killed anywhere. Wh
 functions here wait, and the beats report it. `gaps.py` explains the marks.
 """
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import orjson
 
 from marketswarm.agent import Agent, point_like
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
+from marketswarm.bus.outage import Outage, retry
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import MARKET_BARS, bar_marks_key, bars_seen_key
 from marketswarm.truth import AccessPoint
@@ -25,11 +25,8 @@ from services.massive.market.status import MarketStatus
 
 PUBLISH: Final = Script.beside("services.massive.market", "publish.lua")
 BATCH_SIZE: Final = 500
-RETRY_SEC: Final = 0.5
 KEPT_SEC: Final = MAX_BACKFILL_SEC + 2 * 86_400
 """The seconds for which marks and bits are kept: longer than a bar may still arrive (`MAX_AGE_MS`)."""
-
-T = TypeVar("T")
 
 
 def bars_point(me: Agent[Any]) -> AccessPoint:
@@ -49,6 +46,7 @@ class BarStore:
     ) -> None:
         self._me, self._status, self._now_ms = me, status, now_ms
         self.lost_marks = False
+        self._outage = Outage(me.log, "market.unpublished", "market.published", degrade=self._set_problem)
 
     async def publish(
         self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int, source: Source = "ws"
@@ -62,23 +60,23 @@ class BarStore:
         for at in range(0, len(bars) or min(1, len(marks)), BATCH_SIZE):
             batch = bars[at : at + BATCH_SIZE]
             moved = marks if at + BATCH_SIZE >= len(bars) else ()
-            new += await self._retry(partial(self._publish_batch, batch, source, moved, keep))
+            new += await retry(self._outage, partial(self._publish_batch, batch, source, moved, keep))
         self._status.record_published(bars, source, new, self._now_ms())
         return new
 
     async def read_marks(self, symbols: Sequence[str]) -> Mapping[str, int]:
         """Return the marks by symbol, in epoch milliseconds; leave out symbols without a mark."""
-        stored = await self._retry(partial(self._ask_marks, "hmget", list(symbols)))
+        stored = await retry(self._outage, partial(self._ask_marks, "hmget", list(symbols)))
         marks = {sym: _parse_mark(raw) for sym, raw in zip(symbols, stored, strict=True)}
         return {sym: mark for sym, mark in marks.items() if mark is not None}
 
     async def prune_marks(self, before_ms: float) -> None:
         """Delete invalid marks and those before `before_ms`, whose symbols were not wanted for so long."""
-        stored = await self._retry(partial(self._ask_marks, "hgetall"))
+        stored = await retry(self._outage, partial(self._ask_marks, "hgetall"))
         marks = {sym: _parse_mark(raw) for sym, raw in stored.items()}
         old = [sym for sym, mark in marks.items() if mark is None or mark < before_ms]
         if old:
-            await self._retry(partial(self._ask_marks, "hdel", *old))
+            await retry(self._outage, partial(self._ask_marks, "hdel", *old))
 
     async def _ask_marks(self, command: str, *args: Any) -> Any:
         """Run a Redis command on the hash of marks; return its answer. Raises BusError."""
@@ -108,25 +106,9 @@ class BarStore:
         point = bars_point(self._me)
         return self._me.bus(point.bus), point.key
 
-    async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Run an operation every RETRY_SEC until the bus has done it; return its result."""
-        while True:
-            try:
-                result = await operation()
-            except BusError as error:
-                self._report_error(f"{error.bus} {error.reason}")
-                await asyncio.sleep(RETRY_SEC)
-            else:
-                self._report_error(None)
-                return result
-
-    def _report_error(self, why: str | None) -> None:
-        """Set why the bus can't be used, None if it can; log a new reason."""
-        if why != self._status.publish_error:
-            if why is not None:
-                self._me.log.warning("market.unpublished", why=why)
-            self._status.publish_error = why
-            self._me.set_degraded(self._status.problem(), part="market")
+    def _set_problem(self, problem: str | None) -> None:
+        self._status.publish_error = problem
+        self._me.set_degraded(self._status.problem(), part="market")
 
 
 def _parse_mark(raw: bytes | None) -> int | None:

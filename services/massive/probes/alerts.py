@@ -14,12 +14,12 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type, report_unusable
 from marketswarm.closed_outages import read_closed
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_ROSTER
-from marketswarm.net.retry import Backoff
 from services.massive.probes.state import (
     UNKNOWN_STATE,
     OutcomeQueue,
@@ -34,7 +34,6 @@ from services.massive.probes.state import (
 
 ALERTS_LENGTH: Final = 100_000
 BATCH_SIZE: Final = 200
-BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 STATE_CHANGED: Final = 0
 """The script's answer when another instance has changed a state since it was read."""
 
@@ -51,7 +50,7 @@ class AlertPublisher:
     Attributes:
         states: the last state of each target, as this process knows it.
         published: how many events were published, by kind.
-        bus_error: why the bus can't be used now, or None.
+        outage: why the bus can't be used now.
     """
 
     def __init__(self, get_bus: Callable[[], Bus], boot: str) -> None:
@@ -63,7 +62,7 @@ class AlertPublisher:
         self._has_work = asyncio.Event()
         self.states: dict[str, TargetState] = {}
         self.published = {"miss": 0, "ok": 0, "unwatched": 0}
-        self.bus_error: str | None = None
+        self.outage = Outage(log, "outlook.waiting", "outlook.resumed", waiting=self.pending_count)
 
     def follow(self, thresholds: Mapping[str, Thresholds]) -> None:
         """Follow these targets from now on; close the open outages of all other targets."""
@@ -104,21 +103,14 @@ class AlertPublisher:
 
     async def run(self) -> None:
         """Store states and publish events until cancelled; retry after a BusError."""
-        failures = 0
-        while True:
+        async for attempt in retrying(self.outage):
             await self._has_work.wait()
-            try:
-                await self._publish_batch()
-            except BusError as error:
-                await self._replace_wrong_types(error)
-                if self.bus_error != error.reason:
-                    waiting = self.pending_count()
-                    log.warning("outlook.waiting", bus=error.bus, reason=error.reason, waiting=waiting)
-                self.bus_error = error.reason
-                failures += 1
-                await asyncio.sleep(BACKOFF.pause_sec(failures))
-            else:
-                failures, self.bus_error = 0, None
+            with attempt:
+                try:
+                    await self._publish_batch()
+                except BusError as error:
+                    await self._replace_wrong_types(error)
+                    raise
 
     async def _replace_wrong_types(self, error: BusError) -> None:
         """Delete our keys if the error is that they hold values of another type."""

@@ -142,10 +142,11 @@ class ProbeMonitor:
 
         The result is None if it does not fail.
         """
-        late, alerts = self.scheduler.count_late(), self.alerts
+        late, unpublished = self.scheduler.count_late(), self.results.outage.problem
+        pending, refusal = self.alerts.pending_count(), self.alerts.outage.reason
         parts = (
-            self.results.problem,
-            f"{alerts.pending_count()} results not judged: {alerts.bus_error}" if alerts.bus_error else None,
+            unpublished and f"results not published: {unpublished}",
+            refusal and f"{pending} results not judged: {refusal}",
             f"{late} of {len(self.scheduler.scheduled)} targets not probed in time" if late else None,
         )
         return "; ".join(filter(None, parts)) or None

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
+from marketswarm.bus.outage import Outage, retrying
 from marketswarm.keys import probe_key
 from services.massive.probes.result import ProbeFinding
 
@@ -17,7 +18,6 @@ STREAM_LENGTH: Final = 10_000
 KEPT_INTERVALS: Final = 3  # `probe:<target>` expires when so many intervals brought no new result
 MAX_PENDING: Final = 2000
 BATCH_SIZE: Final = 200
-RETRY_SEC: Final = 0.5
 
 log = logs.get("massive")
 
@@ -30,7 +30,7 @@ class ResultPublisher:
     Attributes:
         published: how many results were published.
         lost: how many were dropped.
-        problem: why results can't be published now, or None.
+        outage: why results can't be published now.
     """
 
     def __init__(self, get_stream: Callable[[], tuple[Bus, str]]) -> None:
@@ -38,7 +38,7 @@ class ResultPublisher:
         self._pending: deque[tuple[ProbeFinding, float]] = deque(maxlen=MAX_PENDING)
         self._has_pending = asyncio.Event()
         self.published = self.lost = 0
-        self.problem: str | None = None
+        self.outage = Outage(log, "probes.unpublished", "probes.published")
 
     def add(self, finding: ProbeFinding, every_sec: float) -> None:
         """Add a result, to be published by `run`; `every_sec` is its target's interval.
@@ -51,22 +51,16 @@ class ResultPublisher:
 
     async def run(self) -> None:
         """Publish results until cancelled; retry after a BusError."""
-        while True:
+        async for attempt in retrying(self.outage):
             await self._has_pending.wait()
             batch = [self._pending.popleft() for _ in range(min(BATCH_SIZE, len(self._pending)))]
-            try:
+            with attempt:
                 await self._publish(batch)
-            except BusError as error:
-                self._put_back(batch)
-                if self.problem is None:
-                    log.warning("probes.unpublished", bus=error.bus, reason=error.reason)
-                self.problem = f"results not published: {error.bus} {error.reason}"
-                await asyncio.sleep(RETRY_SEC)
-            else:
-                self.problem = None
                 self.published += len(batch)
-                if not self._pending:
-                    self._has_pending.clear()
+                batch = []
+            self._put_back(batch)
+            if not self._pending:
+                self._has_pending.clear()
 
     def _put_back(self, batch: list[tuple[ProbeFinding, float]]) -> None:
         """Put results back in front, as many as there is room for; drop and count the oldest."""

@@ -1,16 +1,10 @@
 """Load many series, a limited number at a time, so that no source keeps the others waiting."""
 
 import asyncio
-import math
-import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
 
-from marketswarm.bus import BusError
 from services.sources.cascade.series import Series
-
-T = TypeVar("T")
 
 
 async def load_concurrently(
@@ -42,29 +36,3 @@ async def load_concurrently(
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):
             group.create_task(work())
-
-
-async def retry_bus(
-    work: Callable[[], Awaitable[T]],
-    pause_sec: float,
-    patience_sec: float = math.inf,
-    on_error: Callable[[BusError], None] | None = None,
-) -> T:
-    """Return what `work` returns; while the bus fails, call it again after a pause.
-
-    Args:
-        pause_sec: the time between two attempts.
-        patience_sec: for how long after the first failure it is tried; then the BusError is raised.
-        on_error: is called with each failure.
-    """
-    give_up_at = math.inf
-    while True:
-        try:
-            return await work()
-        except BusError as error:
-            give_up_at = min(give_up_at, time.monotonic() + patience_sec)
-            if on_error is not None:
-                on_error(error)
-            if time.monotonic() >= give_up_at:
-                raise
-        await asyncio.sleep(pause_sec)

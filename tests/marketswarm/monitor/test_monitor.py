@@ -83,8 +83,7 @@ async def test_a_beat_that_may_still_be_on_its_way_is_no_reason_for_a_new_sessio
     assert bool(rebuilt) is distrusts
 
 
-async def test_a_monitor_that_cannot_read_its_state_judges_nothing_and_says_so(bus, monkeypatch):
-    monkeypatch.setattr(state, "RETRY_SEC", 0.01)
+async def test_a_monitor_that_cannot_read_its_state_judges_nothing_and_says_so(bus):
     bus.connected = False
     monitor = make_monitor(bus)
     monitor.feed.describe_lost_buses = lambda _now: None  # no one listens in this test

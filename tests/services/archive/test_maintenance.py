@@ -53,7 +53,7 @@ class Me:
         return self.states
 
     @contextlib.asynccontextmanager
-    async def lease(self, _name):
+    async def lease(self, _name, **_options):
         self.leases += 1
         if self.leases > 1:  # another instance has it now
             await asyncio.Event().wait()

@@ -17,7 +17,7 @@ from services.vexy_ai.digest import (
     similarity,
 )
 from services.vexy_ai.notes import Note
-from services.vexy_ai.records import Outage, PriceMove, WindowContent
+from services.vexy_ai.records import PriceMove, ProbeOutage, WindowContent
 from support.examples import examples
 
 TITLES = [
@@ -144,7 +144,7 @@ def test_a_digest_tells_stories_moves_and_losses():
         first="1-0",
         last="2-0",
         moves=(PriceMove("AAA", 100.0, 101.0, 102.0, 99.0, 5), PriceMove("BBB", 10.0, 9.0, 10.0, 9.0, 5)),
-        outages=(Outage("site", 3, 4, "tcp refused"),),
+        outages=(ProbeOutage("site", 3, 4, "tcp refused"),),
     )
     stories = add_summaries([STORY], ["Acme rose. It may rise more."])
     found = Digest(WINDOW, seen, NOTES, stories, count=2, summary_result=SummaryResult(1, "timeout")).fields(
@@ -197,7 +197,7 @@ def test_a_digest_of_the_worst_is_still_an_entry_that_can_be_read():
         "",
         "",
         tuple(PriceMove(f"S{n}", 1.0, 2.0, 3.0, 1.0, 1) for n in range(5000)),
-        tuple(Outage("t" * 100, 1, 1, "w" * 100) for _ in range(500)),
+        tuple(ProbeOutage("t" * 100, 1, 1, "w" * 100) for _ in range(500)),
     )
     found = Digest(
         WINDOW, seen, notes, rank_stories(stories, 100), count=100, summary_result=SummaryResult(0, "x")

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from marketswarm.agent import InputStream
 from services.vexy_ai.notes import Lexicon
 from services.vexy_ai.records import (
-    Outage,
     PriceMove,
+    ProbeOutage,
     UnusableError,
     is_history,
     make_record,
@@ -84,7 +84,7 @@ def test_a_window_tells_what_moved_and_what_was_out_of_reach():
     )
     assert found.moves == (PriceMove("AAPL", 10.0, 11.0, 12.0, 9.0, 2, since=1.0, until=2.0),)
     assert found.moves[0].change == pytest.approx(10.0)
-    assert found.outages == (Outage("a b", 3, 4, "tcp refused"),)
+    assert found.outages == (ProbeOutage("a b", 3, 4, "tcp refused"),)
     assert (found.notes, found.first, found.last) == (3, "1-0", "9-0")
 
 

@@ -472,7 +472,7 @@ async def test_keys_of_another_type_are_replaced(bus):
 @contextlib.asynccontextmanager
 async def running(recorder):
     """Run a recorder to the end of a block."""
-    task = asyncio.create_task(recorder.run(block_sec=0.02, retry_sec=0.02))
+    task = asyncio.create_task(recorder.run(block_sec=0.02))
     try:
         yield
     finally:

@@ -64,23 +64,23 @@ async def test_what_was_found_while_it_was_away_comes_later_in_order(place, publ
     place.away = True
     for n in range(BATCH_SIZE + 1):
         publisher.add(finding(n), 10.0)
-    await auntil(lambda: publisher.problem == "results not published: market-redis refused")
+    await auntil(lambda: publisher.outage.problem == "market-redis refused")
     publisher.add(finding(BATCH_SIZE + 1), 10.0)
     place.away = False
     await auntil(lambda: publisher.published == BATCH_SIZE + 2)
     assert await on_it(place.bus) == [float(n) for n in range(BATCH_SIZE + 2)]
-    assert (publisher.problem, publisher.lost) == (None, 0)
+    assert (publisher.outage.problem, publisher.lost) == (None, 0)
 
 
 async def test_of_more_than_there_is_room_for_the_oldest_go_and_are_counted(place, publisher):
     place.away = True
     for n in range(MAX_PENDING):
         publisher.add(finding(n), 10.0)
-    await auntil(lambda: publisher.problem)
+    await auntil(lambda: publisher.outage.problem)
     for n in range(MAX_PENDING, MAX_PENDING + 10):
         publisher.add(finding(n), 10.0)
     place.away = False
-    await auntil(lambda: publisher.problem is None and publisher.published == MAX_PENDING)
+    await auntil(lambda: publisher.outage.problem is None and publisher.published == MAX_PENDING)
     assert publisher.lost == 10
     assert await on_it(place.bus) == [float(n) for n in range(10, MAX_PENDING + 10)]
 

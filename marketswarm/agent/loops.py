@@ -1,0 +1,36 @@
+"""Work that only one instance of a service may do at a time, for as long as the service runs."""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from marketswarm.agent.lease import LeaseLost
+from marketswarm.agent.member import Agent
+from marketswarm.bus.outage import Outage, retrying
+
+
+async def lead(
+    me: Agent[Any],
+    name: str,
+    work: Callable[[], Awaitable[None]],
+    outage: Outage,
+    *,
+    get_bus: Callable[[], str] = lambda: "system-redis",
+    life_sec: float = 10.0,
+) -> None:
+    """Do `work` while this process holds the lease `name`, again and again until cancelled.
+
+    The lease is waited for anew after it was lost, after `work` has raised a BusError, and after it returned.
+
+    Args:
+        me: the agent.
+        name: the name of the lease.
+        work: what the leader does; it is cancelled when the lease is lost.
+        outage: records the BusErrors of `work`. It lasts until `work` returns, or ends it itself.
+        get_bus: returns the bus that decides who holds the lease.
+        life_sec: the seconds until the lease of a dead process expires.
+    """
+    async for attempt in retrying(outage):
+        with contextlib.suppress(LeaseLost), attempt:
+            async with me.lease(name, life_sec=life_sec, bus=get_bus()):
+                await work()
