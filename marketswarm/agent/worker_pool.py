@@ -89,7 +89,8 @@ class WorkerPool(Generic[Worker]):
             for bus, kinds in self._wrong_types.items()
             for key, kind in kinds.items()
         )
-        failing = (outage.problem for outage in self._outages.values() if outage.problem)
+        outages = [outage for _, outage in sorted(self._outages.items())]
+        failing = (outage.problem for outage in outages if outage.problem)
         return "; ".join(dict.fromkeys([*failing, *wrong])) or None
 
     def start_workers(self) -> None:
