@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.truth import AccessPoint
 from services.market.records import MINUTE_MS, Bar
@@ -28,7 +29,7 @@ class Me:
             publish_to=(AccessPoint(bus="b", key="x:heartbeat"), AccessPoint(bus="b", key=key))
         )
         self.section = SimpleNamespace(access_points=access)
-        self.log = SimpleNamespace(warning=lambda *_args, **_more: None)
+        self.log = logs.get("market")
 
     def bus(self, _name):
         return self._bus
