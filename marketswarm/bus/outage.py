@@ -57,6 +57,8 @@ class Outage:
         self._began_at = 0.0
         self.failures = 0
         """How often it failed in a row."""
+        self.retries = 0
+        """How many calls of `retry` fail now."""
         self.error: BusError | None = None
         """The last failure, without its traceback; None while there is no outage."""
 
@@ -141,19 +143,28 @@ def retrying(outage: Outage, rest: Callable[[float], Awaitable[Any]] = asyncio.s
 async def retry(outage: Outage, work: Callable[[], Awaitable[T]], patience_sec: float = math.inf) -> T:
     """Return what `work` returns; call it again while the bus fails.
 
+    Calls that share an outage may run at once. It is over when one of those that failed is done, and not
+    when another one never failed: each of its successes would log the end of an outage that goes on.
+
     Raise the BusError of an attempt that fails `patience_sec` after the first failure, or later.
     """
-    give_up_at = math.inf
-    while True:
-        try:
-            found = await work()
-        except BusError as error:
-            outage.record(error)
-            now = time.monotonic()
-            give_up_at = min(give_up_at, now + patience_sec)
-            if now >= give_up_at:
-                raise
-        else:
-            outage.end()
-            return found
-        await asyncio.sleep(PAUSES.pause_sec(outage.failures))
+    give_up_at, has_failed = math.inf, False
+    try:
+        while True:
+            try:
+                found = await work()
+            except BusError as error:
+                outage.record(error)
+                now = time.monotonic()
+                give_up_at = min(give_up_at, now + patience_sec)
+                outage.retries += not has_failed
+                has_failed = True
+                if now >= give_up_at:
+                    raise
+            else:
+                if has_failed or not outage.retries:
+                    outage.end()
+                return found
+            await asyncio.sleep(PAUSES.pause_sec(outage.failures))
+    finally:
+        outage.retries -= has_failed

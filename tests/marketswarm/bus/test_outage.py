@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from marketswarm import log as logs
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage, retry, retrying
+from support.waiting import auntil
 
 REFUSED = BusError("market-redis", "refused", "no route")
 
@@ -178,3 +179,20 @@ async def test_a_question_is_given_up_when_the_bus_is_away_for_too_long(moved_ti
         await retry(outage, fail(1000), patience_sec=30)
     assert 30 <= asyncio.get_running_loop().time() - begun < 35
     assert outage.problem is not None
+
+
+async def test_questions_that_are_answered_end_no_outage_of_another_one(moved_time, outage, logged):
+    failing = asyncio.create_task(retry(outage, fail(20)))
+    while not failing.done():
+        await retry(outage, fail(0))
+        await asyncio.sleep(0.05)
+    assert [line["event"] for line in logged] == ["thing.waiting", "thing.resumed"]
+
+
+async def test_after_a_question_that_was_cancelled_the_next_answer_ends_the_outage(outage):
+    failing = asyncio.create_task(retry(outage, fail(1000)))
+    await auntil(lambda: outage.problem is not None)
+    failing.cancel()
+    await asyncio.wait([failing])
+    await retry(outage, fail(0))
+    assert outage.problem is None
