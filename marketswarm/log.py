@@ -96,7 +96,7 @@ class _StderrLogger:
         self.file: IO[bytes] | None = getattr(sys.stderr, "buffer", None)
 
     def msg(self, line: str | bytes) -> None:
-        """Ignore a failure."""
+        """Write a line; one that can't be written is lost."""
         raw = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
         try:
             if self.file is None:  # a test or an embedder put a text stream there

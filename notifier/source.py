@@ -342,7 +342,7 @@ class SilenceSync:
         return self._missing[bus]
 
     def find_deletable(self, bus: str, now: float) -> list[str]:
-        """`now` is in epoch seconds."""
+        """Return the keys of the silences on a bus that may be deleted at `now`, in epoch seconds."""
         return [key for key, silence in self._by_bus.get(bus, {}).items() if silence.is_deletable(now)]
 
 
@@ -412,6 +412,6 @@ class BusPoller:
 
 
 def _is_old(raw: bytes, now: float) -> bool:
-    """`now` is in epoch seconds."""
+    """Return True if `raw` is a silence that may be deleted at `now`, in epoch seconds."""
     silence = Silence.parse(raw)
     return silence is not None and silence.is_deletable(now)

@@ -87,7 +87,7 @@ def _build_service_user(svc: str, view: BusView) -> User:
 
 
 def _add_commands(root: Grant, more: str) -> Grant:
-    """`more` has ACL names of commands, separated by blanks."""
+    """Return the grant with further commands; `more` has their ACL names, separated by blanks."""
     return Grant(f"{root.commands} {more}")
 
 

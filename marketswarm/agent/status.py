@@ -80,7 +80,7 @@ class StatusReporter:
             self.report_now()
 
     def read_status(self, now: float) -> AgentStatus:
-        """`now` is in monotonic seconds."""
+        """Return the agent as it is at `now`, in monotonic seconds."""
         watchdog = self._watchdog
         if watchdog.stop_by != NEVER:
             return AgentStatus(Phase.STOPPING, now, 0.0, self._beat_taken, "stopping")

@@ -74,7 +74,7 @@ class Watchdog:
             await asyncio.sleep(self.step_sec)
 
     def record_tick(self, now: float) -> None:
-        """`now` is a time of `time.monotonic()`."""
+        """Note that the event loop ran at `now`, in monotonic seconds."""
         self._ticked_at = now
 
     def begin_stop(self) -> None:

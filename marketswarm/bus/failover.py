@@ -185,7 +185,7 @@ class TlsConnection(SSLConnection):
             raise ConnectionError(f"{self.host}:{self.port} {_HUNG_UP}") from ssl.SSLError(str(error))
 
     async def _await_ping_reply(self) -> None:
-        """Accept an error reply, too."""
+        """Wait for the reply to a PING; an error reply shows as well that the server is there."""
         await self.send_command("PING", check_health=False)
         with contextlib.suppress(ResponseError, AuthenticationError, BusyLoadingError):
             await self.read_response()

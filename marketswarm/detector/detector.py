@@ -507,7 +507,7 @@ class Detector:
     # -- silences to save
 
     def save_silence(self, service: WatchedService) -> None:
-        """Save it with the next save."""
+        """Have the silence of a service written with the next save."""
         self.unsaved_silences[service.watch.svc] = service
 
     def save_all_silences(self) -> None:

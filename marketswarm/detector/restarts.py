@@ -229,7 +229,7 @@ class RestartObserver(BeatObserver):
         self._histories[service.watch.svc] = history
 
     def service_dropped(self, svc: str) -> None:
-        """Delete the saved beat, too."""
+        """Forget a service that is no longer watched, and have its saved beat deleted."""
         self._histories.pop(svc, None)
         self.save_soon(svc)
 
@@ -470,6 +470,7 @@ def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap
 def _beat_before_start(
     service: WatchedService, saved: SavedBeat, stored: LastBeat | None, now: Moment
 ) -> BeatBeforeGap:
+    """Return the last beat before this healer started: the saved one, or a later one under `beat:<svc>`."""
     before = BeatBeforeGap(
         saved.boot,
         saved.i,

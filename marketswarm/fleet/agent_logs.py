@@ -109,7 +109,7 @@ class LogFiles:
         return self._open_file(name)
 
     def _close(self, name: str) -> None:
-        """Ignore an error."""
+        """Close the log file of an agent; what the system says against that is ignored."""
         if (log := self._open_files.pop(name, None)) is not None:
             with contextlib.suppress(OSError):
                 log.file.close()

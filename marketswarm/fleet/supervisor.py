@@ -432,7 +432,7 @@ class FleetSupervisor:
         return Child(program, self._log_event, self._make_line_writer(DATABASE), _DATABASE_GRACE_SEC)
 
     def _make_agent(self, agent: PlannedAgent, truth: Truth) -> Child:
-        """The child is not started."""
+        """Return the child process of an agent, which is still to be started."""
         environ: Mapping[str, str] = {
             **self._make_environ(agent.module, agent.svc, truth),
             **self._spec.bus_environ(agent.svc),

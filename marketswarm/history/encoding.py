@@ -176,7 +176,7 @@ def _parse_timeline(numbers: Iterator[int]) -> Timeline:
 
 
 def _encode_numbers(numbers: Iterable[int]) -> bytes:
-    """No number may be below 0."""
+    """Return numbers, none of them below 0, as bytes of variable length."""
     found = bytearray()
     for number in numbers:
         left = number

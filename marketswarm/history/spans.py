@@ -158,7 +158,7 @@ class Timeline:
 
     @property
     def facts(self) -> Sequence[Fact]:
-        """Oldest first, each once."""
+        """The changes that are known, oldest first, each once."""
         return self._facts
 
     @property

@@ -229,6 +229,7 @@ class StateKeeper:
                 self._health.restore(svc, entry, replace=replace)
 
     def _restore_refused_channels(self, roster: Mapping[str, RosterEntry]) -> None:
+        """Have the detector take over which services are published as not watchable; publish what is news."""
         for field, entry in roster.items():
             if field.startswith(WATCH_FIELD) and entry.verdict is State.DOWN:
                 since = entry.ts or read_clocks().wall
@@ -239,6 +240,7 @@ class StateKeeper:
                     self._publish(verdict)
 
     def _restore_lost_buses(self, roster: Mapping[str, RosterEntry]) -> None:
+        """Have the detector take over the buses that are published as lost; publish those that are found."""
         for field, entry in roster.items():
             if field.startswith(BUS_FIELD) and entry.verdict is State.DOWN:
                 name, as_deaf = field.removeprefix(BUS_FIELD), entry.reason() == "deaf"

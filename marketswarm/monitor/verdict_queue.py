@@ -163,7 +163,7 @@ class VerdictQueue:
         return True
 
     def _remove(self, key: int) -> None:
-        """`key` is the verdict's number in the queue."""
+        """Remove the verdict that has this number in the queue."""
         one = self._pending.pop(key)
         self._offered.discard(key)
         field = roster_field(one.verdict)

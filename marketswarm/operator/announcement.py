@@ -105,7 +105,7 @@ class Announcement:
         return self.updates[0]
 
     def find_phase(self, now: float) -> AnnouncementPhase:
-        """`now` is in epoch seconds."""
+        """Return whether it is planned, under way or over at `now`, in epoch seconds."""
         latest = self.latest
         if latest.state is not AnnouncementState.SCHEDULED:
             return AnnouncementPhase(latest.state)

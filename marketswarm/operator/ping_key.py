@@ -41,7 +41,7 @@ class PingKey:
     expires_at: Epoch | None = None
 
     def expired(self, now: float) -> bool:
-        """`now` is in epoch seconds."""
+        """Return True if the key is no longer valid at `now`, in epoch seconds."""
         return self.expires_at is not None and now >= self.expires_at
 
     def encode(self) -> bytes:

@@ -60,11 +60,11 @@ class Silence:
         )
 
     def is_active(self, now: float) -> bool:
-        """`now` is in epoch seconds; the silence is no longer active at `ends_at`."""
+        """Return True from `starts_at` until just before `ends_at`; all are in epoch seconds."""
         return self.starts_at <= now < self.ends_at
 
     def has_ended(self, now: float) -> bool:
-        """`now` is in epoch seconds."""
+        """Return True from `ends_at` on; `now` is in epoch seconds."""
         return now >= self.ends_at
 
     def is_deletable(self, now: float) -> bool:

@@ -72,7 +72,7 @@ class Token:
         return compare_digest(self.sha256, hash_secret(text.secret)) and self.id == text.id
 
     def expired(self, now: float) -> bool:
-        """`now` is in epoch seconds."""
+        """Return True if the token is no longer valid at `now`, in epoch seconds."""
         return self.expires_at is not None and now >= self.expires_at
 
     def encode(self) -> bytes:

@@ -104,7 +104,7 @@ _FORGET: Final = "DELETE FROM correlated_days WHERE day < (SELECT min(day) FROM 
 
 
 async def list_changed_days(connection: Any, *, days: int, symbols: int) -> dict[date, str]:
-    """Return the days whose correlations are to be computed, newest first, each with what it is made of then.
+    """Return the days to compute, newest first, each with a fingerprint of the bars that they are made of.
 
     These are the latest days and the last days of most symbols, and those that have correlations already, if
     a bar that they are made of has changed or come since. Without a change it is empty.

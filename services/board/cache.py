@@ -184,7 +184,7 @@ class Cached(Generic[K, V]):
         make: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]],
         version: Hashable,
     ) -> dict[K, V]:
-        """Return answers from Redis, and those that are missing there from their source; keep them."""
+        """Return answers from Redis, and have `make` make those that are not there; keep all of them."""
         flights = self._flights
         kept = {} if self._shelf is None else await self._shelf.read(keys)
         found = {key: value for key, value in kept.items() if self._is_current(key, value)}

@@ -87,7 +87,7 @@ def count_concurrent(instances: Collection[Instance], now: float) -> int:
 
 
 def _count_concurrent_with(newest: Instance, others: Collection[Instance]) -> int:
-    """Count `newest`, too."""
+    """Return how many instances ran at the same time as the newest one, which counts as well."""
     at = newest.joined_at
     return 1 + sum(1 for one in others if one is not newest and one.joined_at <= at < one.beat_at)
 

@@ -56,6 +56,7 @@ def show_progress(total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _log_from_time_to_time(total: int) -> Callable[[int], None]:
+    """Return a function that logs how many of `total` series are loaded, at most once in LOG_EVERY_SEC."""
     logged_at = time.monotonic()
 
     def show(done: int) -> None:

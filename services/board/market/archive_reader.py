@@ -314,7 +314,7 @@ class ArchiveReader:
             await self._pool.aclose()
 
     async def _fetch(self, sql: str, *values: Any) -> list[Cells]:
-        """Return the rows of a query; at once none while the database is away. Raises DatabaseAwayError."""
+        """Return the rows of a query. Raises DatabaseAwayError, at once if it is known to be away."""
         if self._url is None:
             raise DatabaseAwayError(NOT_SET)
         async with self.limit_answer(), self._places:
