@@ -132,7 +132,7 @@ def test_a_bus_that_goes_away_makes_nobody_leave(scene):
 
 
 def test_a_mesh_that_was_stopped_itself_makes_nobody_leave(scene):
-    agent = started(scene, truth("one"))
+    agent = started(scene, truth(one={"timeout_sec": 3.0}))  # for the test, too, may not run for a moment
     beat_until_shown(scene, scene.system, "one", "a")
     agent.freeze()
     frozen_for = time.monotonic() + 4
