@@ -150,7 +150,7 @@ class Relay:
             self._stored_position = None
             return False
         if outcome == CHANNEL_REFUSED:
-            log.error("tell.channel_refused", bus=bus.name, channel=self._channel())
+            log.error("publish.channel_refused", bus=bus.name, channel=self._channel())
         return True
 
     def _is_close_due(self) -> bool:

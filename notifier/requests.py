@@ -21,7 +21,7 @@ READ_WITHIN_SEC: Final = 3.0
 RESENT_AT_ONCE: Final = 100
 """How many dead letters one request resends at most."""
 
-log = logs.get("asking")
+log = logs.get("request")
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class RequestHandler:
         """Handle a request unless that was done before or it is too old, and have its entry acknowledged."""
         request, state = received.request, self._dispatcher.state
         if request is not None and not state.is_done(request.id):
-            log.info("ask.taken", do=request.do, what=request.what, by=request.by)
+            log.info("request.taken", do=request.do, what=request.what, by=request.by)
             dead = await self._read_dead_letters() if request.do is RequestKind.RESEND else {}
             # nothing below awaits, so one dispatch stores both the request's effects and that it is done
             state.mark_done(request.id)

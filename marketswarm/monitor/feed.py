@@ -9,7 +9,7 @@ from marketswarm.beat import MalformedBeat
 from marketswarm.bus.listener import read_clocks
 from marketswarm.detector import Detector, Moment, RestartObserver, State, Verdict
 
-log = logs.get("vigil")
+log = logs.get("monitor")
 
 LOG_EVERY_SEC: Final = 1.0
 SHORT_GAP_SEC: Final = 2.0
@@ -55,7 +55,7 @@ class DetectorFeed:
         watched = self.detector.buses.get(bus)
         if watched is not None:
             watched.clock.note_session_opened()
-            log.info("vigil.listening", bus=bus, channels=len(watched.channels))
+            log.info("monitor.listening", bus=bus, channels=len(watched.channels))
             self._notify_session_opened(bus)
 
     def on_channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
@@ -74,7 +74,7 @@ class DetectorFeed:
         watched = self.detector.buses.get(bus)
         if watched is not None:
             if watched.clock.is_in_session:
-                log.warning("vigil.lost", bus=bus, reason=reason)
+                log.warning("monitor.lost", bus=bus, reason=reason)
             watched.clock.note_session_lost(reason)
 
     def on_messages(

@@ -38,7 +38,7 @@ MAINTAIN_EVERY_SEC: Final = 1.0
 IN_FLIGHT_SEC: Final = 0.25
 """A stored beat that is younger may still be on its way to us, so it is no reason for a new session."""
 
-log = logs.get("vigil")
+log = logs.get("monitor")
 
 
 SOLE_LEADER: Final = SoleLeader()
@@ -200,7 +200,7 @@ class Evaluator:
         except BusError as error:
             if error.reason != "auth":
                 raise
-            log.warning("vigil.runs_refused", bus=bus, reason=error.reason, detail=error.detail)
+            log.warning("monitor.runs_refused", bus=bus, reason=error.reason, detail=error.detail)
 
     def _log_unreadable(self, bus: str, answer: StoredBeats) -> None:
         """Count and log, in one line for an answer, the last beats that can't be read."""
@@ -209,7 +209,7 @@ class Evaluator:
         self._detector.count_unreadable(len(answer.unreadable))
         svc, found = next(iter(answer.unreadable.items()))
         log.warning(
-            "vigil.last_beat_unreadable",
+            "monitor.last_beat_unreadable",
             bus=bus,
             svc=svc,
             reason=found.reason,
@@ -225,7 +225,7 @@ class Evaluator:
         """
         if unheard.age_sec < IN_FLIGHT_SEC and not unheard.is_repeated:
             return
-        log.error("vigil.deaf", svc=unheard.svc, bus=unheard.bus, age_sec=round(unheard.age_sec, 3))
+        log.error("monitor.deaf", svc=unheard.svc, bus=unheard.bus, age_sec=round(unheard.age_sec, 3))
         link = self._links.get(unheard.bus)
         if link is not None:
             link.reopen_session()
@@ -322,7 +322,7 @@ class Monitor:
             if listener is not None:
                 listener.set_channels(frozenset(each.watch.channel for each in watched.channels.values()))
         self._wake.set()
-        log.info("vigil.monitoring", services=len(self.detector.services), buses=sorted(listen_to))
+        log.info("monitor.watching", services=len(self.detector.services), buses=sorted(listen_to))
 
     def _open_link(self, name: str, bus: Bus, *, listens: bool, publishes: bool) -> None:
         """Open the link to a bus; replace one with another address, or with other parts than it needs now."""

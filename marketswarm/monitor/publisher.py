@@ -56,7 +56,7 @@ READ_UNREAD_EVERY_SEC: Final = 1.0
 READ_UNREAD_WITHIN_SEC: Final = 0.5
 LOG_FULL_EVERY_SEC: Final = 30.0
 
-log = logs.get("tell")
+log = logs.get("publish")
 
 
 class LogLength:
@@ -96,7 +96,7 @@ class LogLength:
             self.unread = await self._read_unread(bus)
             if self.is_overflowing and now - self._full_logged_at >= LOG_FULL_EVERY_SEC:
                 self._full_logged_at = now
-                log.error("tell.log_full", bus=bus.name, unread=self.unread, kept=self.max_length)
+                log.error("publish.log_full", bus=bus.name, unread=self.unread, kept=self.max_length)
         if self.unread is None:
             return self.max_length
         return min(max(compute_log_length(self.services), self.unread + LENGTH_MARGIN), self.max_length)
@@ -162,7 +162,7 @@ class Publisher:
         self._limit_logged = (0, 0)  # the superseded and forgotten verdicts in the last log line about them
         self.retries = 0
         """The number of failed attempts to publish on the bus, since the process began."""
-        self._outage = Outage(log, "tell.waiting", "tell.resumed", waiting=self._queue.__len__)
+        self._outage = Outage(log, "publish.waiting", "publish.resumed", waiting=self._queue.__len__)
 
     @property
     def refusal(self) -> str | None:
@@ -269,9 +269,9 @@ class Publisher:
                 self._recent.record(verdict, now)
                 self._log_limits(now)
                 if outcome in CHANNEL_REFUSED:
-                    log.error("tell.channel_refused", bus=self.bus.name, channel=encoded.channel)
+                    log.error("publish.channel_refused", bus=self.bus.name, channel=encoded.channel)
                 if outcome in ENTRY_UNREADABLE:
-                    log.error("tell.entry_unreadable", bus=self.bus.name, field=encoded.field)
+                    log.error("publish.entry_unreadable", bus=self.bus.name, field=encoded.field)
                 yield PublishedVerdict(verdict, encoded.event)
         self._has_work.clear()
 
@@ -287,7 +287,7 @@ class Publisher:
             raise
         lost = self._recent.find_lost(entries, [one.verdict for one in self._queue])
         if lost:
-            log.warning("tell.lost", bus=self.bus.name, count=len(lost))
+            log.warning("publish.lost", bus=self.bus.name, count=len(lost))
         now = time.monotonic()
         self._queue.add_first([PendingVerdict(verdict, now) for verdict in lost])
 
@@ -339,7 +339,7 @@ class Publisher:
         if dropped != self._limit_logged and now - self._limit_logged_at >= LIMIT_LOGGED_EVERY_SEC:
             self._limit_logged, self._limit_logged_at = dropped, now
             log.warning(
-                "tell.bound_reached",
+                "publish.bound_reached",
                 bus=self.bus.name,
                 waiting=len(self._queue),
                 superseded=self.superseded,

@@ -45,7 +45,7 @@ SAVE_SOON_SEC: Final = 0.05
 
 Save = Callable[[str, Fence], Awaitable[None]]
 
-log = logs.get("vigil")
+log = logs.get("monitor")
 
 
 class SaveFailures:
@@ -60,8 +60,8 @@ class SaveFailures:
         self._affected: set[str] = set()  # what failed since everything was saved last
         self._outage = Outage(
             log,
-            "vigil.not_saved",
-            "vigil.saved_again",
+            "monitor.not_saved",
+            "monitor.saved_again",
             what=lambda: ", ".join(sorted(self._affected)),
             total=self.counts.total,
         )
@@ -124,7 +124,7 @@ class StateKeeper:
         self._saved_jobs: set[str] = set()  # the fields that `<listener>:jobs` may have
         self._early_jobs: dict[str, float] = {}  # how early the jobs are that were logged as too early
         self._save_due = asyncio.Event()
-        self._outage = Outage(log, "vigil.memory_away", "vigil.memory_back")
+        self._outage = Outage(log, "monitor.memory_away", "monitor.memory_back")
 
     @property
     def trouble(self) -> str | None:
@@ -171,7 +171,7 @@ class StateKeeper:
                     if not await self._replace_wrong_types(home, error):
                         raise
         self._outage.end()
-        log.info("vigil.recalled", services=len(self._detector.services))
+        log.info("monitor.recalled", services=len(self._detector.services))
 
     async def restore(self, store: StateStore) -> None:
         """Apply the state that an earlier run saved in `store`, and publish the verdicts that follow.

@@ -42,16 +42,16 @@ def test_row_7_a_cut_session_and_a_half_open_one_are_replaced_at_once_and_no_one
         scene.all_up()
         cut(scene)
         again = scene.heard_again(2)
-        assert again - stamp(healer.wait_log("vigil.lost")) <= SLACK * 2
+        assert again - stamp(healer.wait_log("monitor.lost")) <= SLACK * 2
         assert scene.system.cmd("PUBSUB", "NUMSUB", "s0:heartbeat")[1] >= 1
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
         assert scene.alarms() == []
         assert wire.mute(b"s0:heartbeat") == 1
         scene.stop_beating("mortal")
         until(
-            lambda: len(healer.logs("vigil.lost")) == 2, what=lambda: f"the silence to be noticed: {healer}"
+            lambda: len(healer.logs("monitor.lost")) == 2, what=lambda: f"the silence to be noticed: {healer}"
         )
-        assert scene.heard_again(3) - stamp(healer.logs("vigil.lost")[1]) <= SLACK * 2
+        assert scene.heard_again(3) - stamp(healer.logs("monitor.lost")[1]) <= SLACK * 2
         assert scene.wait_logged("heartbeat_miss", "mortal")["late_sec"] >= TIMEOUT_SEC
         scene.listen_for(TIMEOUT_SEC)
         assert scene.misses() == ["mortal"]
@@ -64,7 +64,7 @@ def test_row_7_all_connections_half_open_are_replaced_and_no_one_is_missed(tmp_p
         scene.all_up()
         assert wire.mute(b"") > 1
         scene.stop_beating("mortal")
-        lost = stamp(healer.wait_log("vigil.lost"))
+        lost = stamp(healer.wait_log("monitor.lost"))
         assert scene.heard_again(2) - lost <= SLACK * 2
         assert scene.wait_logged("heartbeat_miss", "mortal")["late_sec"] >= TIMEOUT_SEC
         scene.listen_for(TIMEOUT_SEC)
@@ -96,11 +96,11 @@ def test_row_7_a_healer_that_is_deaf_on_one_channel_alone_believes_the_key_and_s
             scene.system.cmd("SET", "beat:mortal", orjson.dumps(said), "PX", round(2000 * TIMEOUT_SEC))
             sent.append((said["ts"], time.time()))
             fault_lasts(0.2)  # its interval
-            return sent[-1][0] - sent[0][0] > 2 * TIMEOUT_SEC and bool(healer.logs("vigil.deaf"))
+            return sent[-1][0] - sent[0][0] > 2 * TIMEOUT_SEC and bool(healer.logs("monitor.deaf"))
 
         until(beat_unheard, what=lambda: f"the healer to find itself deaf: {healer}")
         assert scene.misses() == []
-        assert healer.logs("vigil.deaf")[0]["svc"] == "mortal"
+        assert healer.logs("monitor.deaf")[0]["svc"] == "mortal"
         last, taken = sent[-1]
         scene.heard_again(2)
         miss = scene.wait_logged("heartbeat_miss", "mortal")
@@ -120,7 +120,7 @@ def test_row_10_a_healer_that_is_cut_off_for_being_slow_comes_back_and_misses_no
         scene.wait_logged("heartbeat_miss", "mortal")
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
         assert scene.misses() == ["mortal"]
-        assert len(scene["healer"].logs("vigil.lost")) == 3
+        assert len(scene["healer"].logs("monitor.lost")) == 3
 
 
 @pytest.mark.parametrize(

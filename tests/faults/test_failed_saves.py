@@ -27,15 +27,17 @@ def test_saves_that_the_bus_refuses_are_logged_counted_and_in_the_beat_until_the
         scene.system.cmd("ACL", "SETUSER", "ear", "resetkeys", *WRITABLE, *READABLE)
         healer.start()
 
-        until(lambda: healer.logs("vigil.not_saved"), what=lambda: f"the refusal to be logged: {healer}")
-        assert {line["reason"] for line in healer.logs("vigil.not_saved")} == {"auth"}
+        until(lambda: healer.logs("monitor.not_saved"), what=lambda: f"the refusal to be logged: {healer}")
+        assert {line["reason"] for line in healer.logs("monitor.not_saved")} == {"auth"}
         until(lambda: all(f"{what} not saved" in detail(scene) for what in SAVES), what="the beat to say so")
         counts = samples(port)
         assert all(counts[key("failed_saves_total", what=what)] >= 1 for what in SAVES)
-        assert len(healer.logs("vigil.not_saved")) == 1, "one fact, whatever is not saved, and however often"
+        assert len(healer.logs("monitor.not_saved")) == 1, (
+            "one fact, whatever is not saved, and however often"
+        )
         scene.system.cmd("ACL", "SETUSER", "ear", "~*")
         until(lambda: "not saved" not in detail(scene), 40, "the trouble to end")
-        assert set(only(healer.logs("vigil.saved_again"))["what"].split(", ")) == set(SAVES)
+        assert set(only(healer.logs("monitor.saved_again"))["what"].split(", ")) == set(SAVES)
 
 
 def detail(scene: Scene) -> str:

@@ -133,7 +133,9 @@ def test_row_16_old_beats_bring_a_dead_service_no_life_not_even_after_a_restart_
         scene["healer"].kill()
         scene["healer"].start()
         # from before it knows who was down
-        until(lambda: replay() and scene["healer"].logs("vigil.recalled")[1:], what="the healer to recall it")
+        until(
+            lambda: replay() and scene["healer"].logs("monitor.recalled")[1:], what="the healer to recall it"
+        )
         proven = scene.proven() + TIMEOUT_SEC + WARM_UP_SEC
         until(lambda: replay() and scene.proven() >= proven, what="a while of replays")
         assert [event["type"] for event in scene.alarms()] == ["heartbeat_miss"]

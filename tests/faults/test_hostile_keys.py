@@ -21,7 +21,7 @@ def test_row_40_a_beat_key_of_300_mb_hides_no_death_delays_none_and_costs_no_mem
             miss = scene.wait_logged("heartbeat_miss", svc)
             assert miss["ts"] - last <= SLACK * (TIMEOUT_SEC + 1)
         assert peak(scene["healer"]) - before < HEALER_MAY_GROW_BY
-        (said,) = scene["healer"].logs("vigil.last_beat_unreadable")
+        (said,) = scene["healer"].logs("monitor.last_beat_unreadable")
         assert (said["svc"], said["reason"], said["count"]) == ("hostile", "too_long", 1)
         with Proc("marketswarm", scene.env, scene.folder, "status", "--json") as status:
             assert status.wait(20) == 0

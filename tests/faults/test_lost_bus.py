@@ -91,7 +91,9 @@ def test_row_46_both_buses_lost_at_once_are_one_fact_when_they_are_back_and_no_s
         assert scene.tail("system-redis").of("reach_gap") in ([], scene.log("reach_gap"))
         scene["healer"].stop()
         scene["healer"].start()
-        until(lambda: len(scene["healer"].logs("vigil.recalled")) > 1, what="the healer to recall its roster")
+        until(
+            lambda: len(scene["healer"].logs("monitor.recalled")) > 1, what="the healer to recall its roster"
+        )
         scene.listen_for(WARM_UP_SEC, *BUSES)
         assert scene["healer"].logs("state.unusable") == []
         assert of_buses(scene) == [("reach_gap", "healer")]

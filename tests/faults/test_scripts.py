@@ -42,4 +42,4 @@ def test_row_43_what_one_script_sets_for_all_hides_no_ok(tmp_path, by):
             scene.server(system).cmd("FCALL", "theirs", 0)
         scene.server(market).start()
         scene.wait_logged("bus_ok", market, bus=system)
-        assert "tell.entry_unreadable" not in scene["healer"].text()
+        assert "publish.entry_unreadable" not in scene["healer"].text()

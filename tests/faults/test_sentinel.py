@@ -58,7 +58,7 @@ def test_row_24_a_healer_that_is_gone_is_told_by_the_sentinel_and_so_is_its_retu
 
         scene["sentinel"].kill()  # whoever restarts meanwhile: one miss, one ok
         scene["sentinel"].start()
-        until(lambda: len(scene["sentinel"].logs("vigil.recalled")) > 1, what="it to recall")
+        until(lambda: len(scene["sentinel"].logs("monitor.recalled")) > 1, what="it to recall")
         scene.wait_beats("sentinel", 10)  # 2.5 s, after which the new run would have missed it, too
         count = len(beats.seen)
         scene["healer"].start()

@@ -22,7 +22,7 @@ TRUTH = {
 @pytest.fixture
 def fleet(tmp_path):
     with Fleet(tmp_path, TRUTH, ["healer"]) as fleet:
-        until(lambda: "system-redis" in [line["bus"] for line in fleet["healer"].logs("vigil.listening")])
+        until(lambda: "system-redis" in [line["bus"] for line in fleet["healer"].logs("monitor.listening")])
         yield fleet
 
 

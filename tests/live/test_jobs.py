@@ -19,7 +19,7 @@ TRUTH = {
 @pytest.fixture
 def fleet(tmp_path):
     with Fleet(tmp_path, TRUTH, ["healer"]) as fleet:
-        until(lambda: "system-redis" in [line["bus"] for line in fleet["healer"].logs("vigil.listening")])
+        until(lambda: "system-redis" in [line["bus"] for line in fleet["healer"].logs("monitor.listening")])
         yield fleet
 
 
@@ -72,7 +72,9 @@ def test_a_killed_healer_knows_the_jobs_again_and_repeats_nothing(fleet):
     before = known()["expected_from"]
     fleet["healer"].kill()
     fleet["healer"].start()
-    until(lambda: len(fleet["healer"].logs("vigil.recalled")) == 2, what="the second healer to know the jobs")
+    until(
+        lambda: len(fleet["healer"].logs("monitor.recalled")) == 2, what="the second healer to know the jobs"
+    )
 
     def epochs() -> set[int]:
         return {line["epoch"] for line in fleet["healer"].logs("lease.held") if line["bus"] == "system-redis"}
@@ -98,7 +100,7 @@ def test_a_run_that_fails_while_the_healer_is_away_is_missed_once_it_is_back(fle
     assert misses(fleet, "nightly", "failed")[0]["exit_code"] == 3
     fleet["healer"].kill()
     fleet["healer"].start()
-    until(lambda: len(fleet["healer"].logs("vigil.recalled")) == 3, what="a third healer to know the jobs")
+    until(lambda: len(fleet["healer"].logs("monitor.recalled")) == 3, what="a third healer to know the jobs")
     assert run(fleet, "nightly", "true") == 0
     until(lambda: fleet.alerts.of("heartbeat_ok", "nightly"), what="its ok")
     assert len(misses(fleet, "nightly", "failed")) == 1

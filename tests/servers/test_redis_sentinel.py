@@ -76,7 +76,7 @@ class Swarm:
         heard = self.agents["healer"].logs
 
         def again() -> bool:
-            return sum(line["bus"] == "system-redis" for line in heard("vigil.listening")) > 1
+            return sum(line["bus"] == "system-redis" for line in heard("monitor.listening")) > 1
 
         until(again, what=lambda: f"the healer to hear again: {self.agents['healer']}")
 
@@ -108,7 +108,7 @@ def test_a_master_dies_with_what_its_replicas_never_got_and_everything_is_told_o
     swarm.heard_again()
     again = swarm.wait(new, "heartbeat_miss", "mesh")
     assert again == told, "the same event, under the same id"
-    assert swarm.agents["healer"].wait_log("tell.lost")["count"] == 1
+    assert swarm.agents["healer"].wait_log("publish.lost")["count"] == 1
     swarm.agents["services.mesh"].start()
     swarm.wait(new, "heartbeat_ok", "mesh")
     assert [(event["type"], event["svc"]) for event in swarm.log(new)] == [

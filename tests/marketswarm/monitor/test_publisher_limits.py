@@ -42,7 +42,7 @@ def limits_in(lines) -> list[tuple[int, int, int]]:
     return [
         (line["waiting"], line["superseded"], line["forgotten"])
         for line in lines
-        if line["event"] == "tell.bound_reached"
+        if line["event"] == "publish.bound_reached"
     ]
 
 

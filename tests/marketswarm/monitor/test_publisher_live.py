@@ -170,7 +170,7 @@ async def test_an_entry_that_cannot_be_read_hides_no_verdict_and_is_said(server,
             box.enqueue(of_bus(State.UP, 1.0))
             await auntil(lambda times=times: len(told) == times)
     assert logged(server) == [("bus_ok", "market-redis")]
-    assert "".join(capsys.readouterr()).count("tell.entry_unreadable") == 1
+    assert "".join(capsys.readouterr()).count("publish.entry_unreadable") == 1
 
 
 async def test_what_the_notifier_has_not_read_yet_stays_on_the_log(server):

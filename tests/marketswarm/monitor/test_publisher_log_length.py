@@ -48,7 +48,7 @@ async def test_what_the_notifier_has_not_read_is_kept_up_to_a_bound_that_is_said
     with capture_logs() as said:
         assert await length.compute_length(bus) == 2 * MIN_LOG_LENGTH
         await length.compute_length(bus)
-    assert [line["event"] for line in said] == ["tell.log_full"]
+    assert [line["event"] for line in said] == ["publish.log_full"]
     assert length.is_overflowing
     bus.away = True
     assert await length.compute_length(bus) == 2 * MIN_LOG_LENGTH

@@ -23,7 +23,7 @@ def test_one_outage_is_logged_for_all_that_is_not_saved_and_its_end_once_all_is_
         failures.record_failure("notes", REFUSED)
     assert failures.counts == {"silences": 30, "notes": 31, "health": 30}
     assert [(line["event"], line["what"]) for line in lines] == [
-        ("vigil.not_saved", "silences"),
-        ("vigil.saved_again", "health, notes, silences"),
-        ("vigil.not_saved", "notes"),
+        ("monitor.not_saved", "silences"),
+        ("monitor.saved_again", "health, notes, silences"),
+        ("monitor.not_saved", "notes"),
     ]

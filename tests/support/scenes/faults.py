@@ -249,14 +249,14 @@ class Scene(Fleet):
         """When (epoch seconds) the healer's `count`th session on a bus began, waiting for it."""
 
         def sessions() -> list[dict[str, Any]]:
-            return [line for line in self["healer"].logs("vigil.listening") if line["bus"] == bus]
+            return [line for line in self["healer"].logs("monitor.listening") if line["bus"] == bus]
 
         until(lambda: len(sessions()) >= count, within, lambda: f"session {count} on {bus}: {self['healer']}")
         return stamp(sessions()[count - 1])
 
     def sessions(self, bus: str = "system-redis") -> int:
         """How many sessions the healer has had on a bus, over all its runs."""
-        return sum(line["bus"] == bus for line in self["healer"].logs("vigil.listening"))
+        return sum(line["bus"] == bus for line in self["healer"].logs("monitor.listening"))
 
     def proven(self, bus: str = "system-redis") -> float:
         """The healer's listening clock, as it last saved it."""
