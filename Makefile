@@ -17,13 +17,21 @@ fleet := sh tools/fleet.sh
 help: ## this list
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z]+:[^#]*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
-environment: # the Python environment in .venv, made again only when what it is made of changes
-	@sh tools/environment.sh
+# The Python environment in .venv, made again only when what it is made of changes, in three layers that each add: what the
+# fleet runs on, what the market adds, and all that tests and lint want.
+runnable:
+	@sh tools/environment.sh run
 
-run: environment ## two real Redis servers and the whole fleet on this machine; Ctrl-C ends it
+stationed:
+	@sh tools/environment.sh market
+
+environment:
+	@sh tools/environment.sh dev
+
+run: runnable ## two real Redis servers and the whole fleet on this machine; Ctrl-C ends it
 	@exec $(marketswarm) up $(ARGS)
 
-market: environment ## the market station on this machine: a PostgreSQL, sources, bars, archive and board, by a recording
+market: stationed ## the market station on this machine: a PostgreSQL, sources, bars, archive and board, by a recording
 	@exec $(marketswarm) up --truth $${TRUTH_PATH:-examples/market.json} $(ARGS)
 
 up: ## the same in containers: builds the image, starts all, waits until all are well
@@ -99,7 +107,7 @@ fmt: environment ## put the code into its format, and mend what can be mended
 	@$(bin)/ruff check --fix-only
 	@$(bin)/ruff format
 
-validate: environment ## check truth.json, without any server; ARGS=other.json for another
+validate: runnable ## check truth.json, without any server; ARGS=other.json for another
 	@exec $(marketswarm) validate $(ARGS)
 
 seed: ## put truth.json into both buses; running agents follow it at once
@@ -118,7 +126,7 @@ simulate: ## a failure: stop SVC=rss_agg, wait for its miss, start it, wait for 
 	@test -n "$(SVC)" || { echo "which one? make simulate SVC=rss_agg" >&2; exit 2; }
 	@exec $(fleet) simulate $(SVC) $(ARGS)
 
-kubernetes: environment ## the truth, users and passwords for deploy/k8s, as files in deploy/k8s/fleet
+kubernetes: runnable ## the truth, users and passwords for deploy/k8s, as files in deploy/k8s/fleet
 	@sh tools/kubernetes.sh
 
 fuzz: environment ## a million hostile inputs; ARGS="--cases 5000 --seed 7 --only beat" for some
@@ -140,6 +148,11 @@ lock: ## the lock files anew from pyproject.toml (needs uv); ARGS=--upgrade for 
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
 	@uv pip compile pyproject.toml --extra embedded --extra services --extra market --extra archive --group dev --universal --generate-hashes \
 		--no-emit-index-url --python-version 3.11 --quiet -o requirements.lock $(ARGS)
+	@uv pip compile pyproject.toml --extra embedded-bus --extra services --group build --constraint requirements.lock --universal \
+		--generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet -o requirements-run.lock
+	@uv pip compile pyproject.toml --extra embedded --extra services --extra market --extra archive --group build \
+		--constraint requirements.lock --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet \
+		-o requirements-market.lock
 	@uv pip compile --group supply --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
 		-o tools/supply.lock $(ARGS)
 	@uv pip compile --group clients --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
@@ -157,4 +170,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants count breaks lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak boardload marketproof lock audit sbom clean
+.PHONY: help runnable stationed environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants count breaks lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak boardload marketproof lock audit sbom clean

@@ -1,14 +1,30 @@
 #!/bin/sh
 # Makes .venv, or brings it up to date, and does nothing when it already is.
 #
-# .venv/made-of says what the environment was made of. It is written last and taken away first, so one that
-# was interrupted half-way has none, and is made anew. `uv` is used when it is there, venv and pip when not.
+#     sh tools/environment.sh run      what the shipped fleet runs on
+#     sh tools/environment.sh market   and the market station, with its PostgreSQL
+#     sh tools/environment.sh dev      and what tests, lint and benches want; so without a word
+#
+# Each holds those above it: versions are the same in all lock files, so a larger one only adds, also beside a fleet
+# that runs. .venv/made-of says what the environment was made of. It is written last, and taken away before anything
+# is replaced, so one that was interrupted half-way has none, and is made anew. `uv` is used when it is there, venv and
+# pip when not.
 set -eu
 cd "$(dirname "$0")/.."
 
+wanted=${1:-dev}
+case $wanted in
+    run) enough="run market dev" ;;
+    market) enough="market dev" ;;
+    dev) enough=dev ;;
+    *) echo "tools/environment.sh makes run, market or dev, not $wanted" >&2 && exit 2 ;;
+esac
+
 asked_for=${PYTHON:-}
 export PIP_REQUIRE_VIRTUALENV=1 # whatever .venv/bin/python turns out to be: never into the system's own Python
-made_of="$(pwd) $(cat pyproject.toml requirements.lock tools/environment.sh | cksum)"
+
+lock_of() { [ "$1" = dev ] && echo requirements.lock || echo "requirements-$1.lock"; }
+made_of() { echo "$1 $(pwd) $(cat pyproject.toml "$(lock_of "$1")" tools/environment.sh | cksum)"; }
 
 say() { printf '%s\n' "$*" >&2; }
 stop() { say "$@"; exit 1; }
@@ -20,7 +36,32 @@ python_is_right() {
         { [ -z "$asked_for" ] || [ "$(version "$asked_for")" = "$(version .venv/bin/python)" ]; }
 }
 
-up_to_date() { [ "$(cat .venv/made-of 2>/dev/null)" = "$made_of" ] && python_is_right; }
+is_made() { [ "$(cat .venv/made-of 2>/dev/null)" = "$(made_of "$1")" ]; }
+
+up_to_date() {
+    for layer in $enough; do
+        is_made "$layer" && python_is_right && return
+    done
+    return 1
+}
+
+# Whether all that is there stays as it is, for a smaller layer is complete.
+only_adds() {
+    for layer in run market; do
+        is_made "$layer" && python_is_right && return
+    done
+    return 1
+}
+
+# An environment that had more than is wanted now has as much again: what its owner tests with is not taken away.
+keep_layer() {
+    had=$(cat .venv/made-of 2>/dev/null) || return 0
+    case "$wanted ${had%% *}" in
+        run\ market) wanted=market ;;
+        *\ run | *\ market) ;;
+        *) wanted=dev ;;
+    esac
+}
 
 # Two terminals may need it at once: the second waits for the first. A link is made or not made, never half.
 one_at_a_time() {
@@ -59,26 +100,34 @@ must() {
 with_uv() {
     command -v uv >/dev/null 2>&1 || return 1
     say "Making the Python environment in .venv with uv ..."
+    if only_adds; then
+        step uv pip install --python .venv/bin/python --require-hashes -r "$lock"
+        return
+    fi
     [ -x .venv/bin/python ] || step uv venv --python "${asked_for:->=3.11}" .venv || return 1
-    step uv pip sync --python .venv/bin/python --require-hashes requirements.lock || return 1
+    step uv pip sync --python .venv/bin/python --require-hashes "$lock" || return 1
     step uv pip install --python .venv/bin/python --no-deps --no-build-isolation -e . || return 1
 }
 
 with_pip() {
     find_python
-    say "Making the Python environment in .venv with $python ($(version "$python")) and pip: a minute or two ..."
+    say "Making the Python environment in .venv with $python ($(version "$python")) and pip$takes ..."
     [ -x .venv/bin/python ] || must "$python" -m venv .venv
     step .venv/bin/python -m pip --version || must .venv/bin/python -m ensurepip
-    must .venv/bin/python -m pip install --require-hashes -r requirements.lock
-    must .venv/bin/python -m pip install --no-deps --no-build-isolation -e .
+    must .venv/bin/python -m pip install --require-hashes -r "$lock"
+    only_adds || must .venv/bin/python -m pip install --no-deps --no-build-isolation -e .
 }
 
 up_to_date && exit 0
 one_at_a_time
 up_to_date && exit 0
 : >.venv.log
+keep_layer
 { [ -e .venv/made-of ] && python_is_right; } || rm -rf .venv
-rm -f .venv/made-of
+lock=$(lock_of "$wanted")
+takes=""
+[ "$wanted" = run ] || takes=": a minute or two"
+only_adds || rm -f .venv/made-of
 with_uv || with_pip
-printf '%s\n' "$made_of" >.venv/made-of
+made_of "$wanted" >.venv/made-of
 rm -f .venv.log

@@ -27,7 +27,7 @@ runs_in_containers() {
 # --- the command line: in .venv, or in a container as the operator ---
 
 here() {
-    sh tools/environment.sh
+    sh tools/environment.sh run
     exec .venv/bin/marketswarm "$@"
 }
 

