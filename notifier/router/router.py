@@ -10,6 +10,7 @@ from typing import Final
 
 from marketswarm.bus.stream import entry_sort_key
 from marketswarm.channels import Message
+from marketswarm.due_queue import NEVER, DueQueue
 from marketswarm.event import UNWATCHED_REASON, Event, Kind
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth
@@ -29,7 +30,7 @@ from notifier.router.incident import (
 from notifier.router.pending import PendingNotices
 from notifier.router.policy import Policy
 from notifier.router.suppression import Suppression
-from notifier.router.timers import CHECK_EVERY_SEC, NEVER, DueQueue, Timers
+from notifier.router.timers import CHECK_EVERY_SEC, Timers
 
 INCIDENT_FIELD: Final = "r:i:"
 """Prefix of the state's fields that hold an incident; its key follows."""

@@ -1,11 +1,9 @@
 """Return the notices that become due as time passes.
 
 They are reminders, escalations, and notices that were held back by a silence or a rate limit that
-ended. Pure; times are epoch seconds. `DueQueue` holds when each incident is to be checked next, so that
-a check looks at no others.
+ended. Pure; times are epoch seconds.
 """
 
-import heapq
 from typing import Final
 
 from marketswarm.channels.message import LATE_SEC
@@ -13,54 +11,8 @@ from marketswarm.event_text import format_seconds
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind
 from notifier.router.suppression import Suppression
 
-NEVER: Final = float("inf")
-SPARE: Final = 1000
-"""Replaced heap entries are dropped when there are this many more of them than of valid ones."""
 CHECK_EVERY_SEC: Final = 1.0
 """How often an incident is checked whose next change can't be predicted, such as a silence's end."""
-
-
-class DueQueue:
-    """A priority queue of keys by the time at which each is due; a later entry replaces an earlier one."""
-
-    def __init__(self) -> None:
-        self._at: dict[str, float] = {}
-        self._heap: list[tuple[float, str]] = []
-
-    def put(self, key: str, at: float) -> None:
-        """Make `key` due at `at` in place of its earlier time; NEVER removes the key."""
-        if at == NEVER:
-            self._at.pop(key, None)
-        elif self._at.get(key) != at:
-            self._at[key] = at
-            heapq.heappush(self._heap, (at, key))
-            if len(self._heap) > 2 * len(self._at) + SPARE:
-                self._heap = [(at, key) for key, at in self._at.items()]
-                heapq.heapify(self._heap)
-
-    def put_earlier(self, key: str, at: float) -> None:
-        """Make `key` due at `at`, unless it is due earlier anyway."""
-        self.put(key, min(at, self._at.get(key, NEVER)))
-
-    def take(self, now: float, at_most: int) -> list[str]:
-        """Remove and return the keys that are due at `now`, earliest first, `at_most` of them."""
-        found: list[str] = []
-        while len(found) < at_most and self.next_at() <= now:
-            _, key = heapq.heappop(self._heap)
-            del self._at[key]
-            found.append(key)
-        return found
-
-    @property
-    def heap_size(self) -> int:
-        """The number of heap entries, those that were replaced included."""
-        return len(self._heap)
-
-    def next_at(self) -> float:
-        """Return NEVER if the queue is empty."""
-        while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else NEVER
 
 
 class Timers:
