@@ -419,7 +419,7 @@ async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
     except BusError as error:
         if not is_wrong_type(error):
             return error
-        # a value of another type, written by somebody else, counts as an empty state
+        # a value of another type, written by another program, counts as an empty state
         report_unusable(bus.name, NOTIFIER_STATE, "no hash")
         return {}
     return {name.decode("utf-8", "replace"): value for name, value in found.items()}

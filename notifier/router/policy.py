@@ -138,7 +138,7 @@ class Policy(ServiceConfig):
     maintenance: Annotated[tuple[MaintenanceWindow, ...], Field(max_length=200)] = ()
     """The maintenance windows: while one is open, no messages are sent about the services that it is for."""
     escalate: tuple[EscalationStep, ...] = ()
-    """The further channels for an outage that nobody acknowledges, in steps."""
+    """The further channels for an outage that is not acknowledged, in steps."""
 
     @field_validator("remind_sec")
     @classmethod

@@ -26,7 +26,7 @@ _AWAY: Final = (
     asyncpg.UndefinedTableError,  # the database was made anew, or an older one was restored
     asyncpg.UndefinedColumnError,
     asyncpg.DuplicateTableError,  # an instance of another release, which locks otherwise, made it as well
-    asyncpg.InsufficientPrivilegeError,  # until somebody grants it
+    asyncpg.InsufficientPrivilegeError,  # until it is granted
     asyncpg.InterfaceError,  # the connection was closed under us
     asyncpg.InternalClientError,
 )
@@ -55,7 +55,7 @@ class ServerFaultError(PostgresAwayError):
 
 
 class MissingPartitionError(PostgresAwayError):
-    """A row has no partition: somebody dropped it after we last read which there are."""
+    """A row has no partition: it was dropped after we last read which there are."""
 
 
 class RefusedRowsError(Exception):

@@ -91,7 +91,7 @@ def _list_origin(provenance: Provenance) -> tuple[tuple[str, str], ...]:
 
 
 def parse_provenance(fields: Fields) -> Provenance:
-    # what is cached must be short, and nobody checks how long `replay` is
+    # what is cached must be short, and the length of `replay` is not checked
     return _parse_origin(fields.get(b"replay") == b"1", *map(fields.get, _ORIGIN))
 
 

@@ -34,7 +34,7 @@ _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 
 
 class EntryError(ValueError):
-    """An entry is no record; the message says which field is wrong, and never its value."""
+    """An entry is not a record; the message says which field is wrong, and never its value."""
 
 
 def read_text(fields: Fields, name: bytes, default: str) -> str:

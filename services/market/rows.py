@@ -320,7 +320,7 @@ def make_alert_row(entry: bytes, fields: Fields) -> tuple[AlertRow, None]:
 
 
 def to_stream_position(entry: bytes) -> int:
-    """Return an entry's id as one number, greater for a later entry. Raise EntryError if it is no id.
+    """Return an entry's id as one number, greater for a later entry. Raise EntryError if it is not an id.
 
     Ids from the year 2248 on, and those after the millionth of one millisecond, share a number. They are not
     refused: Redis gives every entry after such an id a greater one.

@@ -73,7 +73,7 @@ _SELECTED: Final = {
 }
 """How a table's column becomes that of a row, if not as it is."""
 _UNIX_TIMES: Final = ("start", "at", "asked_at", "epoch")
-"""The columns of records that are times of somebody's clock."""
+"""The columns of records that are times of a writer's clock."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +147,7 @@ class TableSchema:
 
     @cached_property
     def time_columns(self) -> Sequence[tuple[str, int]]:
-        """The columns that are times of somebody's clock, in epoch milliseconds, and their places."""
+        """The columns that are times of a writer's clock, in epoch milliseconds, and their places."""
         return [(name, place) for place, name in enumerate(self.columns) if name in _UNIX_TIMES]
 
     def require_past(self, row: Sequence[Any], now_ms: float) -> None:
@@ -161,7 +161,7 @@ class TableSchema:
 
     def _compare_ranks(self) -> str:
         """Return the condition in SQL that `new` has a greater rank than `old`; empty without ranks."""
-        # NULL stands for a time that nobody knows, which is before any
+        # NULL stands for an unknown time, which is before any
         forms = {ColumnType.TIME: "coalesce({1}.{0}, '-infinity')"}
         sides = (
             ", ".join(forms.get(self.types[name], "{1}.{0}").format(name, side) for name in self.rank)
