@@ -23,10 +23,7 @@ from marketswarm.tracing import Tracer
 from notifier.delivery_step import make_delivery_step, make_wait_step
 
 MARGIN_SEC: Final = 10.0
-"""How much longer than the channel's own limit an attempt may take, in seconds.
-
-Only a channel with a defect reaches this limit.
-"""
+"""How much longer than the channel's own limit an attempt may take: only one with a defect does."""
 OVERFLOW: Final = "overflow"
 """The reason for giving up a message because its channel's queue is full."""
 
@@ -58,11 +55,9 @@ class ChannelWorker:
     """The worker of one channel, with its queue.
 
     Args:
-        channel: where messages are sent.
-        anchor: returns the anchor of a message's thread on a channel, such as Slack's `ts`; None if there is
-            none.
+        anchor: returns the anchor of a message's thread on a channel, such as Slack's `ts`, or None.
         outcome: called with the outcome of each attempt.
-        retry_for_sec: returns how long a message is retried after its first attempt failed, in seconds.
+        retry_for_sec: returns how long a message is retried after its first attempt failed.
         failures: how many attempts failed in a row before this run.
         pause_sec: the seconds left of the pause after the last of them.
         chance: returns a random number from 0 to 1, which varies the pauses.
@@ -104,7 +99,6 @@ class ChannelWorker:
 
     @property
     def pause_left_sec(self) -> float:
-        """How long until any message may be tried, in seconds."""
         return max(0.0, self._queue.free_at - self._now())
 
     def put(self, message: Message, failing_sec: float | None = None) -> None:
@@ -117,7 +111,6 @@ class ChannelWorker:
         self.wake()
 
     def wake(self) -> None:
-        """Have `run` check the queue and the retry limit again now."""
         self._changed.set()
 
     def stop(self) -> None:
@@ -126,7 +119,6 @@ class ChannelWorker:
         self.wake()
 
     async def run(self) -> None:
-        """Run until cancelled or stopped."""
         while not self._stopped:
             self._give_up()
             now = self._now()
@@ -137,14 +129,12 @@ class ChannelWorker:
                 await self._send(entry)
 
     def _give_up(self) -> None:
-        """Remove the messages that have been tried for too long, and report each as refused."""
         limit = self._retry_for_sec()
         for entry in self._queue.take_expired(self._now(), limit):
             reason = f"gave up after {format_seconds(limit)}: {entry.reason}"
             self._report_outcome(entry.message, error=SendError(reason, Failure.REJECTED))
 
     async def _wait(self, longest_sec: float) -> None:
-        """Wait until the worker is woken, `longest_sec` seconds at most; NEVER sets no limit."""
         self._changed.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if longest_sec == NEVER else max(0.0, longest_sec)):
@@ -170,20 +160,17 @@ class ChannelWorker:
     def _trace_attempt(
         self, tracer: Tracer, entry: QueuedMessage, outcome: Receipt | SendError, started_at: float
     ) -> None:
-        """Record an attempt that began at `started_at` (epoch seconds), and the wait before a first one."""
-        message, now = entry.message, time.time()
         if entry.attempts == 1 and entry.since is None:
-            tracer.record(make_wait_step(self.channel, message, started_at))
-        tracer.record(
-            make_delivery_step(
-                self.channel,
-                message,
-                attempt=entry.attempts,
-                outcome=outcome,
-                started_at=started_at,
-                ended_at=now,
-            )
+            tracer.record(make_wait_step(self.channel, entry.message, started_at))
+        step = make_delivery_step(
+            self.channel,
+            entry.message,
+            attempt=entry.attempts,
+            outcome=outcome,
+            started_at=started_at,
+            ended_at=time.time(),
         )
+        tracer.record(step)
 
     async def _attempt(self, message: Message) -> tuple[SendError | None, Receipt | None]:
         anchor = self._anchor(message, self.channel.name)
@@ -221,10 +208,6 @@ class ChannelWorker:
         broken: bool = False,
         again_sec: float = 0.0,
     ) -> None:
-        """Log an outcome and pass it to the `outcome` callback.
-
-        `again_sec` is the time in seconds until the next attempt, for the log.
-        """
         name, where, kind = self.channel.name, self.channel.where, message.kind
         about = {"channel": name, "where": where, "id": message.id, "what": kind, "waiting": len(self)}
         if receipt is not None:

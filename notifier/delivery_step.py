@@ -34,13 +34,7 @@ def make_delivery_step(
     started_at: float,
     ended_at: float,
 ) -> TraceStep:
-    """Return the step of one attempt to send a message; times are epoch seconds.
-
-    Args:
-        attempt: the number of the attempt in this run of the notifier, from 1.
-        started_at: when the attempt began.
-        ended_at: when its outcome was known.
-    """
+    """Return the step of one attempt to send a message, counted from 1; times are epoch seconds."""
     error = outcome if isinstance(outcome, SendError) else None
     return TraceStep(
         name=DELIVER,
@@ -60,12 +54,10 @@ def make_delivery_step(
 
 
 def _trace_keys(message: Message) -> tuple[str, ...]:
-    """Return the ids of the events, or the message's own if it has no event, such as a test."""
     return tuple(read_event_ids(message.events)) or (message.id,)
 
 
 def _describe(channel: Channel, message: Message) -> dict[str, str | int]:
-    """Return the attributes that every step of a message has; of the channel's address only the host."""
     return {
         "marketswarm.channel": channel.name,
         "server.address": channel.where,

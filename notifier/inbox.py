@@ -15,11 +15,7 @@ from marketswarm.event import Event
 from marketswarm.operator import OperatorRequest
 
 CAPACITY: Final = 5000
-"""How many events may wait before the readers pause.
-
-The same limit holds for waiting requests, and for acknowledgements that a bus has yet to store
-(`store.py`).
-"""
+"""How many events may wait before the readers pause; so many requests, too, and acknowledgements of a bus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +43,7 @@ class ReceivedRequest:
 
 
 class Inbox:
-    """The queue between the readers of the buses and the dispatcher.
-
-    `malformed` counts by reason the entries that can't be parsed.
-    """
+    """The queue between the readers and the dispatcher; `malformed` counts by reason what can't be parsed."""
 
     def __init__(self, malformed: Counter[str] | None = None) -> None:
         self.last_read: dict[str, bytes] = {}
@@ -68,7 +61,6 @@ class Inbox:
     # -- for readers
 
     def add_events(self, events: Iterable[ReceivedEvent]) -> None:
-        """Add events, except those whose entries are known already."""
         for each in events:
             if each.entry is not None:
                 known = self._known[each.bus]
@@ -80,14 +72,12 @@ class Inbox:
         self._woken.set()
 
     def add_request(self, request: ReceivedRequest) -> None:
-        """Add a request, unless its entry is known already."""
         known = self._known_requests[request.bus]  # entries of two streams may have one id
         if request.entry not in known:
             known.add(request.entry)
             self._requests.put_nowait(request)
 
     def add_malformed(self, bus: str, entry: bytes, reason: str) -> None:
-        """Add an entry that can't be parsed and has only to be acknowledged; count it by `reason`."""
         known = self._known[bus]
         if entry in known:
             return
@@ -97,7 +87,6 @@ class Inbox:
         self._woken.set()
 
     def is_known(self, bus: str, entry: bytes, *, is_request: bool = False) -> bool:
-        """Return True from `add` on until the acknowledgement is on the bus."""
         return entry in (self._known_requests if is_request else self._known)[bus]
 
     async def wait_for_room(self) -> None:
@@ -138,20 +127,17 @@ class Inbox:
         return bool(self._events or self._malformed)
 
     def take_events(self, at_most: int) -> list[ReceivedEvent]:
-        """Remove and return the oldest events, `at_most` of them."""
         found = [self._events.popleft() for _ in range(min(at_most, len(self._events)))]
         self._taken_count += len(found)
         self._taken.set()
         return found
 
     def take_malformed(self) -> dict[str, list[bytes]]:
-        """Remove and return, by bus, the ids of the entries that can't be parsed."""
         found, self._malformed = self._malformed, {}
         self._taken.set()
         return found
 
     async def next_request(self) -> ReceivedRequest:
-        """Wait for the oldest request, and remove it."""
         request = await self._requests.get()
         self._taken.set()
         return request

@@ -36,7 +36,6 @@ class NotifierLease(FleetLease[LeaseView]):
         )
 
     async def wait_until(self, *, is_leader: bool) -> None:
-        """Wait until this notifier leads, or with `is_leader=False` until it does not."""
         while self.is_leader is not is_leader:
             self._changed.clear()
             await self._changed.wait()
@@ -47,7 +46,6 @@ class NotifierLease(FleetLease[LeaseView]):
         await super().release()
 
     def deny_leadership(self, bus: str) -> None:
-        """Note that a bus refused a write because another notifier holds its lease."""
         super().deny_leadership(bus)
         self.decide_leadership(time.monotonic())
 
@@ -65,7 +63,6 @@ class NotifierLease(FleetLease[LeaseView]):
         carried: int,  # noqa: ARG002 - a string has no epoch
         within_sec: float,
     ) -> None:
-        """Apply an action to the lease on one bus."""
         holder, _ = await apply_lease_action(
             bus, NOTIFIER_LEASE, self.boot, action, life_sec=self.lease_sec, within_sec=within_sec
         )

@@ -22,9 +22,7 @@ class NotifierMetrics:
     """The counters of events and attempts, and callables that return the present value of each gauge."""
 
     def __init__(self) -> None:
-        self.delay = Histogram(
-            0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0
-        )
+        self.delay = Histogram(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
         self.events: Counter[str] = Counter()
         self.malformed: Counter[str] = Counter()
         self.waiting: Callable[[], Mapping[str, int]] = dict
@@ -38,7 +36,6 @@ class NotifierMetrics:
         self._attempts[outcome.channel, kind] += 1
 
     def accepted(self, delay_sec: float) -> None:
-        """Record the delay from an event to the acceptance of its message by a channel, in seconds."""
         self.delay.observe(max(0.0, delay_sec))
 
     def _no_attempts(self) -> dict[tuple[str, str], int]:
@@ -58,10 +55,7 @@ class NotifierMetrics:
             "marketswarm_notifier_events_total",
             "counter",
             "Events taken from the log, by what was decided about them.",
-            [
-                ((str(reason),), float(count))
-                for reason, count in (_ALL_DECISIONS | self.events.copy()).items()
-            ],
+            [((str(why),), float(count)) for why, count in (_ALL_DECISIONS | self.events.copy()).items()],
             labels=("decision",),
         )
         yield counter(

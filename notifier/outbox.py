@@ -9,10 +9,11 @@ refused goes to another channel. Not here: which messages there are (`router/`),
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.channels import Message
 from marketswarm.channels.message import encode_message, parse_message
 from notifier.router.incident import parse_known_event
@@ -31,8 +32,8 @@ THREADS_KEPT: Final = 2000
 class OutboxEntry:
     """A message and its deliveries by channel: None while pending, True once accepted, otherwise the refusal.
 
-    `n` is its place in the order of all entries. `since` is, by channel, when an attempt first failed, in
-    epoch seconds. `events` are the ids of the message's events.
+    `n` is its place in the order of all entries, `since` when an attempt first failed on each channel (epoch
+    seconds), `events` the ids of its events.
     """
 
     message: Message
@@ -55,11 +56,7 @@ class OutboxEntry:
 
 
 class Outbox:
-    """The entries, oldest first, and the anchors of threads.
-
-    An anchor is a value from a channel's receipt that the channel needs to continue the thread, such as
-    Slack's `ts`.
-    """
+    """The entries, oldest first, and the anchors of threads: what a channel needs to continue a thread."""
 
     def __init__(self) -> None:
         self._entries: dict[str, OutboxEntry] = {}
@@ -84,7 +81,7 @@ class Outbox:
                     found.append(entry)
                 else:
                     unusable.append(name)
-            elif name.startswith(ANCHORS) and (anchors := _parse_object(raw)) is not None:
+            elif name.startswith(ANCHORS) and (anchors := parse_object(raw)):
                 self._anchors[name.removeprefix(ANCHORS)] = {key: str(each) for key, each in anchors.items()}
             elif name.startswith(ANCHORS):
                 unusable.append(name)
@@ -104,20 +101,14 @@ class Outbox:
         return self._entries[ident]
 
     def get(self, ident: str) -> OutboxEntry | None:
-        """Return None once the message is delivered."""
         return self._entries.get(ident)
 
     def pending_messages(self, channel: str) -> list[Message]:
         return [each.message for each in self._entries.values() if each.deliveries.get(channel, "") is None]
 
     def channels_with_pending(self) -> set[str]:
-        """Return the channels, open or not, for which a message is pending."""
-        return {
-            name
-            for each in self._entries.values()
-            for name, outcome in each.deliveries.items()
-            if outcome is None
-        }
+        deliveries = (pair for each in self._entries.values() for pair in each.deliveries.items())
+        return {name for name, outcome in deliveries if outcome is None}
 
     def after(self, message: Message) -> list[Message]:
         """Return the pending messages that continue this one's thread and must arrive after it."""
@@ -130,13 +121,11 @@ class Outbox:
         return event_id in self._covered
 
     def failing_sec(self, message: Message, channel: str, now: float) -> float | None:
-        """Return how many seconds ago a message first failed on a channel; None if it has not."""
         entry = self._entries.get(message.id)
         since = None if entry is None else entry.since.get(channel)
         return None if since is None else max(0.0, now - since)
 
     def find_pending_message(self, key: str) -> str | None:
-        """Return the id of the oldest message about the incident `key`; None if there is none."""
         return next(iter(self._about.get(key, ())), None)
 
     def anchor(self, message: Message, channel: str) -> str | None:
@@ -147,8 +136,7 @@ class Outbox:
     def add(self, message: Message, channels: Iterable[str]) -> list[str]:
         """Add a message; return those of the channels that have to send it now.
 
-        For a message that was added before, these are the channels that have neither accepted it nor have it
-        pending. Without any channel nothing is kept.
+        These have neither accepted it nor have it pending. Without any channel nothing is kept.
         """
         entry = self._entries.get(message.id)
         if entry is None:
@@ -187,7 +175,6 @@ class Outbox:
         return entry
 
     def record_failure(self, ident: str, channel: str, at: float) -> None:
-        """Record that an attempt failed at `at` (epoch seconds) and will be repeated."""
         entry = self._pending_entry(ident, channel)
         if entry is not None and channel not in entry.since:
             entry.since[channel] = round(at, 3)
@@ -198,16 +185,15 @@ class Outbox:
     ) -> str | None:
         """Record that a channel refused a message for good.
 
-        If every channel of the message refused it, the message becomes pending for the first of `others` that
-        is new to it; return that channel's name. Else return None.
+        If every channel of the message refused it, it becomes pending for the first of `others` that is new
+        to it; return that channel.
         """
         entry = self._pending_entry(ident, channel)
         if entry is None:
             return None
         entry.deliveries[channel] = reason
-        another = (
-            next((name for name in others if name not in entry.deliveries), None) if entry.refused else None
-        )
+        new = (name for name in others if name not in entry.deliveries)
+        another = next(new, None) if entry.refused else None
         if another is not None:
             entry.deliveries[another] = None
         self._settle(entry)
@@ -227,10 +213,7 @@ class Outbox:
             self._about.setdefault(key, {})[ident] = None
 
     def _settle(self, entry: OutboxEntry) -> None:
-        """Store an entry, or once nothing of it is pending remove it.
-
-        With the entry go the anchors of the threads that its message closes.
-        """
+        """Store an entry; once nothing of it is pending, remove it, with the threads that it closes."""
         ident = entry.message.id
         if entry.open:
             self._write(entry)
@@ -265,30 +248,13 @@ def _event_ids(message: Message) -> tuple[str, ...]:
 
 def _parse_entry(message: Message, raw: bytes) -> OutboxEntry | None:
     """Return a message's entry from stored deliveries; None if unusable or none is pending."""
-    found = _parse_object(raw)
-    if found is None or type(found.get("n")) is not int or type(found.get("ways")) is not dict:
+    found = parse_object(raw)
+    n, ways, since = found.get("n"), found.get("ways"), found.get("since")
+    if type(n) is not int or not isinstance(ways, dict) or None not in ways.values():
         return None
-    deliveries = {name: _parse_outcome(value) for name, value in found["ways"].items()}
-    if None not in deliveries.values():
-        return None
-    since = found.get("since")
-    times = {name: at for name, at in since.items() if _is_number(at)} if isinstance(since, dict) else {}
-    return OutboxEntry(message, found["n"], deliveries, times, _event_ids(message))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _parse_outcome(value: Any) -> bool | str | None:
-    """Return None and True unchanged, otherwise the text of the refusal."""
-    return value if value is None or value is True else str(value)
-
-
-def _parse_object(raw: bytes) -> dict[str, Any] | None:
-    """Return None if the bytes are not a JSON object."""
-    try:
-        found = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-    return found if isinstance(found, dict) else None
+    deliveries: dict[str, bool | str | None] = {
+        name: each if each is None or each is True else str(each) for name, each in ways.items()
+    }
+    times = since.items() if isinstance(since, dict) else ()
+    known = {name: at for name, at in times if type(at) in (int, float)}
+    return OutboxEntry(message, n, deliveries, known, _event_ids(message))

@@ -34,13 +34,7 @@ class DeadMessage:
 
 
 class RequestHandler:
-    """Handles each request once, even if several buses hold it.
-
-    Args:
-        dispatcher: sends messages and answers.
-        buses: the buses whose dead letters are read.
-        clock: returns epoch seconds.
-    """
+    """Handles each request once, even if several buses hold it; dead letters are read from `buses`."""
 
     def __init__(
         self, dispatcher: Dispatcher, pool: ChannelPool, buses: Sequence[Bus], clock: Callable[[], float]
@@ -60,9 +54,7 @@ class RequestHandler:
             # nothing below awaits, so one dispatch stores both the request's effects and that it is done
             state.mark_done(request.id)
             if request.is_expired(self._clock()):
-                self._dispatcher.answers.add_answer(
-                    request.id, ok=False, text="that was received too long ago"
-                )
+                self._answer(request, "that was received too long ago")
             elif request.do is RequestKind.ACK:
                 self._acknowledge(request)
             elif request.do is RequestKind.TEST:
@@ -74,22 +66,19 @@ class RequestHandler:
     def _acknowledge(self, request: OperatorRequest) -> None:
         services = self._dispatcher.router.acknowledge(request.what, request.by)
         names = ", ".join(services)
-        text = (
-            f"{names}: {request.by} sees to it"
-            if services
-            else f"nothing is down that is called {request.what}"
-        )
-        self._dispatcher.answers.add_answer(request.id, ok=bool(services), text=text)
+        if services:
+            self._answer(request, f"{names}: {request.by} sees to it", ok=True)
+        else:
+            self._answer(request, f"nothing is down that is called {request.what}")
 
     def _test(self, request: OperatorRequest) -> None:
         """Send a test message over the channel that a request names, or over all open channels."""
         names = list(self._pool.workers)
         chosen = names if request.what == ALL else [request.what]
         if not names:
-            self._dispatcher.answers.add_answer(request.id, ok=False, text="no channel is open")
+            self._answer(request, "no channel is open")
         elif not set(chosen) <= set(names):
-            text = f"there is no channel {request.what}; there are {', '.join(names)}"
-            self._dispatcher.answers.add_answer(request.id, ok=False, text=text)
+            self._answer(request, f"there is no channel {request.what}; there are {', '.join(names)}")
         else:
             message = make_test_message(request.id, request.by, self._clock())
             self._expect(request, message, chosen)
@@ -98,20 +87,16 @@ class RequestHandler:
     def _resend(self, request: OperatorRequest, dead: Mapping[str, DeadMessage]) -> None:
         """Send the dead letters that a request names again, and delete them from `notifier:dead`.
 
-        Each goes over the open channels that refused it, or over all open channels if there are none of
-        those.
+        Each goes over the open channels that refused it, otherwise over all open channels.
         """
         chosen = [each for each in dead.values() if request.what in (ALL, each.message.id)][:RESENT_AT_ONCE]
         open_ones = list(self._pool.workers)
+        if not chosen and request.what == ALL:
+            return self._answer(request, "nothing is dead", ok=True)
         if not chosen:
-            text = (
-                "nothing is dead" if request.what == ALL else f"nothing that is dead is called {request.what}"
-            )
-            self._dispatcher.answers.add_answer(request.id, ok=request.what == ALL, text=text)
-            return
+            return self._answer(request, f"nothing that is dead is called {request.what}")
         if not open_ones:
-            self._dispatcher.answers.add_answer(request.id, ok=False, text="no channel is open")
-            return
+            return self._answer(request, "no channel is open")
         channels_of = [[name for name in each.channels if name in open_ones] or open_ones for each in chosen]
         # expect all outcomes first, because an answer while none is expected would be marked as the last one
         for each, channels in zip(chosen, channels_of, strict=True):
@@ -120,6 +105,10 @@ class RequestHandler:
             for bus, entries in each.entries.items():
                 self._dispatcher.delete_dead_letters(bus, entries)
             self._send(request, each.message, channels)
+        return None
+
+    def _answer(self, request: OperatorRequest, text: str, *, ok: bool = False) -> None:
+        self._dispatcher.answers.add_answer(request.id, ok=ok, text=text)
 
     def _expect(self, request: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
         for name in channels:
@@ -133,19 +122,18 @@ class RequestHandler:
             pause_sec, where = worker.pause_left_sec, worker.channel.where
             if pause_sec <= SHORT_PAUSE_SEC:
                 continue
-            trouble, answers = worker.trouble or "paused", self._dispatcher.answers
+            why, answers = worker.trouble or "paused", self._dispatcher.answers
             if request.do is RequestKind.TEST:
-                answers.announce_retry(request.id, name, where, trouble, pause_sec)
+                answers.announce_retry(request.id, name, where, why, pause_sec)
             else:
                 answers.answer_paused(
-                    request.id, message.id, name, where=where, trouble=trouble, pause_sec=pause_sec
+                    request.id, message.id, name, where=where, trouble=why, pause_sec=pause_sec
                 )
 
     async def _read_dead_letters(self) -> dict[str, DeadMessage]:
         found: dict[str, DeadMessage] = {}
-        for bus, entries in zip(
-            self._buses, await asyncio.gather(*map(_read_entries, self._buses)), strict=True
-        ):
+        replies = await asyncio.gather(*map(_read_entries, self._buses))
+        for bus, entries in zip(self._buses, replies, strict=True):
             for ident, fields in entries:
                 message = parse_message((fields or {}).get(b"message", b""))
                 if message is not None:

@@ -55,14 +55,16 @@ _REMOVE_IDLE: Final = Script.beside("notifier", "dismiss.lua")
 POLL_EVERY_SEC: Final = 1.0
 """The pause between two polls of a bus, in seconds."""
 
+log = logs.get("reading")
+
 
 def find_unfinished_outages(
     latest_first: Iterable[bytes], known: set[tuple[str, str]]
 ) -> list[tuple[Event, bytes]]:
     """Return the events that opened outages which still last, latest first.
 
-    `latest_first` are events of the log as JSON, newest first; of each service only its newest event counts.
-    `known` has family and service of each newer event that was looked at; those of these events are added.
+    Of each service only its newest event counts. `known` has family and service of each newer event that was
+    looked at; those of these events are added.
     """
     found: list[tuple[Event, bytes]] = []
     for raw in latest_first:
@@ -76,9 +78,6 @@ def find_unfinished_outages(
         if what in _OPENS:
             found.append((event, raw))
     return found
-
-
-log = logs.get("reading")
 
 
 class LogReader:
@@ -129,7 +128,6 @@ class LogReader:
             await asyncio.sleep(PAUSES.pause_sec(failures))
 
     def request_claim(self) -> None:
-        """Claim pending entries before the next read; return without waiting."""
         self._claim_due = True
 
     async def claim(self) -> None:
@@ -142,10 +140,7 @@ class LogReader:
     # -- the consumer group
 
     async def _join_group(self) -> None:
-        """Create missing groups, register this consumer, and claim pending entries. Raises BusError.
-
-        In the very first run also add the outages that still last to the inbox.
-        """
+        """Create missing groups, register this consumer, and claim pending entries. Raises BusError."""
         client, name = self.bus.client, self.bus.name
         if not await self._group_exists(ALERT_LOG):
             last = self._inbox.last_read.get(name)
@@ -159,7 +154,6 @@ class LogReader:
         await self.claim()
 
     async def _group_exists(self, stream: str) -> bool:
-        """Return True if a stream has the notifier's consumer group. Raises BusError."""
         try:
             await self.bus.ask(self.bus.client.xpending(stream, NOTIFIER_GROUP))
         except BusError as error:
@@ -169,10 +163,6 @@ class LogReader:
         return True
 
     async def _create_group(self, stream: str, start: bytes) -> None:
-        """Create the consumer group of a stream, to read what follows `start`, unless it exists.
-
-        Raises BusError.
-        """
         try:
             await self.bus.ask(self.bus.client.xgroup_create(stream, NOTIFIER_GROUP, start, mkstream=True))
         except BusError as error:
@@ -180,9 +170,9 @@ class LogReader:
                 raise
 
     async def _look_back(self) -> bytes:
-        """Add the outages that still last to the inbox; return the id of the log's last entry.
+        """Add the outages of the whole log that still last to the inbox; return the id of its last entry.
 
-        Search the whole log. Return once the outages are in the stored state. Raises BusError.
+        Return once the outages are in the stored state. Raises BusError.
         """
         end, before = FIRST_ID, b"+"
         known, lasting = set[tuple[str, str]](), list[tuple[Event, bytes]]()
@@ -198,23 +188,14 @@ class LogReader:
         return end
 
     async def _resume_position(self, last: bytes) -> bytes:
-        """Return the id after which to read on in a log whose group is gone. Raises BusError.
-
-        That is `last`, or the beginning if the log was replaced by another one, or has no entry: a group that
-        begins behind the last possible id would never be given any.
-        """
+        # a group that begins behind the last possible id would never be given an entry
         return FIRST_ID if await has_begun_anew(self.bus, ALERT_LOG, last) else last
 
     # -- reading
 
     async def _read(self) -> None:
-        """Read new entries, of the requests only while the inbox has room for them. Raises BusError.
-
-        If the reply is too long, claim the entries, which reads them in smaller replies.
-        """
-        streams: Any = (
-            {ALERT_LOG: ">", NOTIFIER_REQUESTS: ">"} if self._inbox.has_request_room else {ALERT_LOG: ">"}
-        )
+        """Read new entries, of the requests only while the inbox has room for them. Raises BusError."""
+        streams: Any = {ALERT_LOG: ">"} | ({NOTIFIER_REQUESTS: ">"} if self._inbox.has_request_room else {})
         reading = self.bus.client.xreadgroup(
             NOTIFIER_GROUP, self._consumer, streams, count=AT_ONCE, block=round(1000 * BLOCK_SEC)
         )
@@ -229,29 +210,18 @@ class LogReader:
     async def _claim(self, stream: str) -> None:
         """Claim all pending entries of a stream; read those new to the inbox. Raises BusError."""
         cursor: bytes = FIRST_ID
-        is_known = self._inbox.is_known
+        name, is_request = self.bus.name, stream == NOTIFIER_REQUESTS
         while True:
-            args: list[str | bytes | float] = [
-                NOTIFIER_GROUP,
-                self._consumer,
-                0,
-                cursor,
-                "COUNT",
-                AT_ONCE,
-                "JUSTID",
-            ]
+            args: list[str | bytes | float] = [NOTIFIER_GROUP, self._consumer, 0, cursor]
+            args += ["COUNT", AT_ONCE, "JUSTID"]
             cursor, idents, *_ = await self.bus.script(_CLAIM, [stream], args)
-            new = [
-                ident
-                for ident in idents
-                if not is_known(self.bus.name, ident, is_request=stream == NOTIFIER_REQUESTS)
-            ]
+            known = self._inbox.is_known
+            new = [each for each in idents if not known(name, each, is_request=is_request)]
             await self._fetch(stream, new)
             if cursor == FIRST_ID:
                 return
 
     async def _fetch(self, stream: str, idents: list[bytes]) -> None:
-        """Wait for room, then read entries by their ids and add them to the inbox. Raises BusError."""
         if not idents:
             return
         await self._wait_for_room()
@@ -264,16 +234,12 @@ class LogReader:
         await self._inbox.wait_for_room()
 
     async def remove_idle_consumers(self, stream: str) -> None:
-        """Remove other consumers that have nothing pending from a stream's group. Raises BusError."""
         await self.bus.script(_REMOVE_IDLE, [stream], [NOTIFIER_GROUP, self._consumer])
 
     # -- parsing
 
     def _add_entries(self, stream: str, entries: Iterable[StreamEntry], *, redelivered: bool = False) -> None:
-        """Parse entries of a stream and add them to the inbox.
-
-        `redelivered` entries were claimed; others advance the read position of the log.
-        """
+        """`redelivered` entries were claimed; others advance the read position of the log."""
         name, events = self.bus.name, list[ReceivedEvent]()
         for entry in entries:
             if not redelivered and stream == ALERT_LOG:
@@ -282,9 +248,8 @@ class LogReader:
                 self._add_malformed(stream, entry.id, "too_long", entry.size)
                 continue
             if stream == NOTIFIER_REQUESTS:
-                self._inbox.add_request(
-                    ReceivedRequest(name, entry.id, OperatorRequest.parse(entry.fields.get(b"ask", b"")))
-                )
+                request = OperatorRequest.parse(entry.fields.get(b"ask", b""))
+                self._inbox.add_request(ReceivedRequest(name, entry.id, request))
                 continue
             raw = entry.fields.get(b"event", b"")
             event = parse_event(raw)
@@ -342,18 +307,11 @@ class SilenceSync:
         return self._missing[bus]
 
     def find_deletable(self, bus: str, now: float) -> list[str]:
-        """Return the keys of the silences on a bus that may be deleted at `now`, in epoch seconds."""
         return [key for key, silence in self._by_bus.get(bus, {}).items() if silence.is_deletable(now)]
 
 
 class BusPoller:
-    """Polls one bus every second: silences, the state's sequence number, pending entries.
-
-    Args:
-        reader: the reader of that bus, which claims pending entries.
-        store: checks the sequence number of the bus's state.
-        consumer: the name of this instance in the consumer group.
-    """
+    """Polls one bus every second: silences, the state's sequence number, pending entries."""
 
     def __init__(self, reader: LogReader, store: Store, silences: SilenceSync, consumer: str) -> None:
         self._bus: Bus = reader.bus
@@ -361,7 +319,6 @@ class BusPoller:
         self._consumer = consumer.encode()
 
     async def run(self) -> None:
-        """Poll every POLL_EVERY_SEC until cancelled; after an error poll again."""
         while True:
             with contextlib.suppress(BusError):  # the bus's LogReader reports the error
                 await self._poll()
@@ -374,10 +331,6 @@ class BusPoller:
             self._silences.record_silences(self._bus.name, held)
 
     async def _poll(self) -> None:
-        """Check the sequence number, merge the silences, and request a claim if others have entries pending.
-
-        Raises BusError.
-        """
         pipe = self._bus.pipeline()
         pipe.hgetall(NOTIFIER_SILENCES)
         pipe.hget(NOTIFIER_STATE, SEQ)
@@ -387,24 +340,14 @@ class BusPoller:
             self._store.check_seq(self._bus.name, seq)
         if isinstance(held, dict):
             await self._sync_silences(held)
-        if isinstance(pending, dict) and self._has_other_consumers(pending):
+        consumers = pending["consumers"] if isinstance(pending, dict) else ()
+        if any(each["name"] != self._consumer for each in consumers):
             self._reader.request_claim()
 
-    def _has_other_consumers(self, pending: dict[str, Any]) -> bool:
-        """Return True if XPENDING's summary lists a consumer other than this instance."""
-        return any(each["name"] != self._consumer for each in pending["consumers"])
-
     async def _sync_silences(self, held: dict[bytes, bytes]) -> None:
-        """Write missing and newer silences to the bus, and delete old ones from it. Raises BusError.
-
-        `held` is the bus's hash of silences.
-        """
-        now = time.time()
-        newer: dict[Any, Any] = {
-            key: raw
-            for key, raw in self._silences.record_silences(self._bus.name, held).items()
-            if not _is_old(raw, now)
-        }
+        """Write missing and newer silences to the bus, and delete old ones from it. Raises BusError."""
+        now, missing = time.time(), self._silences.record_silences(self._bus.name, held)
+        newer: dict[Any, Any] = {key: raw for key, raw in missing.items() if not _is_old(raw, now)}
         if newer:
             await self._bus.ask(self._bus.client.hset(NOTIFIER_SILENCES, mapping=newer))
         if old := self._silences.find_deletable(self._bus.name, now):
@@ -412,6 +355,5 @@ class BusPoller:
 
 
 def _is_old(raw: bytes, now: float) -> bool:
-    """Return True if `raw` is a silence that may be deleted at `now`, in epoch seconds."""
     silence = Silence.parse(raw)
     return silence is not None and silence.is_deletable(now)

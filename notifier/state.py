@@ -8,6 +8,9 @@ from typing import Any, Final
 
 import orjson
 
+from marketswarm.bus.stored_values import parse_object
+from marketswarm.bus.stream import is_entry_id
+
 READ_POSITION: Final = "d:read:"
 """Prefix of the fields that hold the last log entry that was read; the bus's name follows."""
 DONE_REQUESTS: Final = "d:asks"
@@ -34,19 +37,17 @@ class NotifierState:
     def restore(self, fields: Mapping[str, bytes]) -> dict[str, bytes]:
         """Restore what `changes` returned in an earlier run; return the read position by bus."""
         for name, raw in fields.items():
-            if name.startswith(READ_POSITION) and _is_entry_id(raw):
+            if name.startswith(READ_POSITION) and is_entry_id(raw):
                 self._read_positions[name.removeprefix(READ_POSITION)] = raw
-        self._done_requests = dict.fromkeys(map(str, _parse_list(fields.get(DONE_REQUESTS, b"[]"))))
-        found = _parse_json(fields.get(BROKEN, b"{}"))
-        self.broken = {name: str(why) for name, why in found.items()} if isinstance(found, dict) else {}
-        pauses = _parse_json(fields.get(PAUSES, b"{}"))
-        for name, pause in pauses.items() if isinstance(pauses, dict) else ():
+        done = _parse_json(fields.get(DONE_REQUESTS, b"[]"))
+        self._done_requests = dict.fromkeys(map(str, done if isinstance(done, list) else ()))
+        self.broken = {name: str(why) for name, why in parse_object(fields.get(BROKEN)).items()}
+        for name, pause in parse_object(fields.get(PAUSES)).items():
             if isinstance(pause, list) and [*map(type, pause)] in ([int, float], [int, int]):
                 self._pauses[name] = max(0, pause[0]), float(pause[1])
         known = _parse_json(fields.get(ADDRESSES, b"null"))
-        self._addresses = (
-            {name: str(each) for name, each in known.items()} if isinstance(known, dict) else None
-        )
+        if isinstance(known, dict):
+            self._addresses = {name: str(each) for name, each in known.items()}
         return dict(self._read_positions)
 
     def record_addresses(self, digests: Mapping[str, str]) -> set[str]:
@@ -69,7 +70,6 @@ class NotifierState:
         return request_id in self._done_requests
 
     def mark_done(self, request_id: str) -> None:
-        """Record that a request is handled, and forget all but the latest REQUESTS_KEPT."""
         self._done_requests[request_id] = None
         for old in list(self._done_requests)[:-REQUESTS_KEPT]:
             del self._done_requests[old]
@@ -84,7 +84,6 @@ class NotifierState:
         return news
 
     def channels(self) -> set[str]:
-        """Return the channels that are broken or paused."""
         return self.broken.keys() | self._pauses.keys()
 
     def mark_mended(self, channel: str) -> bool:
@@ -95,20 +94,15 @@ class NotifierState:
         return True
 
     def set_pause(self, channel: str, failures: int, until: float) -> None:
-        """Record the failures in a row, and until when the channel is paused (epoch seconds)."""
         self._pauses[channel] = failures, round(until, 3)
         self._changed[PAUSES] = orjson.dumps(self._pauses)
 
     def clear_pause(self, channel: str) -> None:
-        """Forget the pause of a channel that accepted a message, is broken, or is gone."""
         if self._pauses.pop(channel, None) is not None:
             self._changed[PAUSES] = orjson.dumps(self._pauses)
 
     def pause(self, channel: str, now: float) -> tuple[int, float]:
-        """Return a channel's number of failures in a row, and the seconds left of its pause at `now`.
-
-        `now` is in epoch seconds; the pause is PAUSE_AT_MOST_SEC at most.
-        """
+        """Return a channel's number of failures in a row, and the seconds left of its pause at `now`."""
         failures, until = self._pauses.get(channel, (0, 0.0))
         return failures, min(max(0.0, until - now), PAUSE_AT_MOST_SEC)
 
@@ -119,26 +113,10 @@ class NotifierState:
 
 
 def find_unparsable_fields(fields: Mapping[str, bytes]) -> list[str]:
-    """Return the names of the dispatcher's own fields (`d:…`) that can't be parsed."""
     kinds = {DONE_REQUESTS: list, BROKEN: dict, PAUSES: dict, ADDRESSES: dict}
-    found = [name for name, raw in fields.items() if name.startswith(READ_POSITION) and not _is_entry_id(raw)]
-    return found + [
-        name
-        for name, kind in kinds.items()
-        if name in fields and not isinstance(_parse_json(fields[name]), kind)
-    ]
-
-
-def _is_entry_id(raw: bytes) -> bool:
-    """Return True for the form of a stream entry's id, such as `1763000000000-0`."""
-    ms, _, seq = raw.partition(b"-")
-    return ms.isdigit() and seq.isdigit() and len(raw) < 42
-
-
-def _parse_list(raw: bytes) -> list[Any]:
-    """Return an empty list if the bytes are not a JSON array."""
-    found = _parse_json(raw)
-    return found if isinstance(found, list) else []
+    found = [name for name, raw in fields.items() if name.startswith(READ_POSITION) and not is_entry_id(raw)]
+    stored = {name: kind for name, kind in kinds.items() if name in fields}
+    return found + [name for name, kind in stored.items() if not isinstance(_parse_json(fields[name]), kind)]
 
 
 def _parse_json(raw: bytes) -> Any:

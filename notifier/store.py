@@ -8,6 +8,7 @@ that bus alone (`wait_for_room`). Not here: what the state means (`dispatcher.py
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
@@ -19,7 +20,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import PAUSES, Outage
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import is_wrong_type, report_unusable
+from marketswarm.bus.stored_values import is_wrong_type, parse_object, report_unusable
 from marketswarm.event import Event
 from marketswarm.keys import (
     ALERT_LOG,
@@ -60,6 +61,7 @@ BEHIND: Final = 0
 """The reply of `commit.lua` when the state on the bus is not the one that the changes are for."""
 REJECTED: Final = -1
 """The reply of `commit.lua` when another notifier holds the lease."""
+_BY_BUS: Final = ("log_acks", "request_acks", "deleted_dead")
 _COMMIT: Final = Script.beside("notifier", "commit.lua")
 
 
@@ -77,9 +79,8 @@ class RefusedMessage:
 class Transaction:
     """The changes that one dispatch writes to every bus in one step.
 
-    `fields` are the changed fields of the state, None for deleted ones; `records` are delivery records by
-    event id; `answers` are the answer lines by request id. `log_acks`, `request_acks` and `deleted_dead`
-    are, by bus, ids of stream entries that are done with.
+    `fields` are the changed fields of the state, None for deleted ones; `records` are by event id, `answers`
+    by request id. `log_acks`, `request_acks` and `deleted_dead` are, by bus, ids of stream entries.
     """
 
     fields: dict[str, bytes | None] = field(default_factory=dict)
@@ -97,22 +98,15 @@ class Transaction:
         self.fields.update(later.fields)
         self.records.update(later.records)
         self.dead = [*self.dead, *later.dead][-DEAD_LENGTH:]
-        for mine, its in (
-            (self.answers, later.answers),
-            (self.log_acks, later.log_acks),
-            (self.request_acks, later.request_acks),
-            (self.deleted_dead, later.deleted_dead),
-        ):
-            for key, values in its.items():
-                mine.setdefault(key, []).extend(values)
+        for name in ("answers", *_BY_BUS):
+            for key, values in getattr(later, name).items():
+                getattr(self, name).setdefault(key, []).extend(values)
 
     def shorten(self) -> dict[str, int]:
         """Drop the parts that a bus that did not store this transaction doesn't need.
 
-        Return how many answers and delivery records were dropped, by name. Changed fields are dropped because
-        such a bus gets the whole state with the next attempt. Of the answers only those to the latest
-        requests are kept, as many as the stream of requests holds. A dead letter that was resent twice is
-        deleted once.
+        Changed fields are dropped because such a bus gets the whole state with the next attempt. Return how
+        many answers and delivery records were dropped, by name.
         """
         self.fields.clear()
         kept: tuple[tuple[str, dict[str, Any], int], ...] = (
@@ -130,7 +124,6 @@ class Transaction:
         return dropped
 
     def acks(self, bus: str) -> tuple[list[bytes], list[bytes]]:
-        """Return the entries of a bus's log, and its requests, that this transaction acknowledges."""
         return self.log_acks.get(bus, []), self.request_acks.get(bus, [])
 
     def acks_count(self, bus: str) -> int:
@@ -144,8 +137,8 @@ class Transaction:
             {ask: list(lines) for ask, lines in self.answers.items()},
             list(self.dead),
             **{
-                name: {bus: list(getattr(self, name)[bus])} if bus in getattr(self, name) else {}
-                for name in ("log_acks", "request_acks", "deleted_dead")
+                name: {bus: list(entries)} if (entries := getattr(self, name).get(bus)) else {}
+                for name in _BY_BUS
             },
         )
 
@@ -171,7 +164,6 @@ class Transaction:
 
 
 def _counted(values: Iterable[str | bytes]) -> list[str | bytes | float]:
-    """Put the number of values in front of them."""
     found = list(values)
     return [len(found), *found]
 
@@ -183,43 +175,27 @@ def sentinel_may_report(event: Event) -> bool:
 def make_delivery_record(now: float, channels: Iterable[str], by: str, held: str | None = None) -> bytes:
     """Return the JSON of a delivery record, `notifier:told:{event id}`.
 
-    `channels` accepted the message about the event; `by` is the notifier's name; `held` is the reason if
-    the message is held back. `now` is in epoch seconds.
+    `channels` accepted the message about the event; `held` is the reason if the message is held back.
     """
     found: dict[str, Any] = {"ts": round(now, 3), "channels": list(channels), "by": by}
     return orjson.dumps(found if held is None else found | {"held": held})
 
 
 async def find_delivered(buses: Sequence[Bus], idents: Sequence[str]) -> set[str]:
-    """Return the event ids for which a bus has a delivery record that names a channel.
-
-    A bus that does not answer within RECORDS_WITHIN_SEC counts as having no record.
-    """
+    """Return the event ids for which a bus that answers has a delivery record that names a channel."""
     if not idents:
         return set()
     answers = await asyncio.gather(*(_read_records(bus, idents) for bus in buses))
-    return {
-        ident for values in answers for ident, raw in zip(idents, values, strict=False) if _names_channel(raw)
-    }
+    found = (each for values in answers for each in zip(idents, values, strict=False))
+    return {ident for ident, raw in found if parse_object(raw).get("channels")}
 
 
 async def _read_records(bus: Bus, idents: Sequence[str]) -> list[bytes | None]:
     """Return a bus's delivery record or None for each event id; [] if the bus does not answer."""
-    try:
-        found: list[bytes | None] = await bus.ask(
-            bus.client.mget(map(delivery_key, idents)), RECORDS_WITHIN_SEC
-        )
-    except BusError:
-        return []
+    found: list[bytes | None] = []
+    with contextlib.suppress(BusError):
+        found = await bus.ask(bus.client.mget(map(delivery_key, idents)), RECORDS_WITHIN_SEC)
     return found
-
-
-def _names_channel(raw: bytes | None) -> bool:
-    try:
-        found = orjson.loads(raw or b"null")
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(found, dict) and bool(found.get("channels"))
 
 
 log = logs.get("store")
@@ -250,11 +226,7 @@ class Store:
         self._writers = {name: BusWriter(bus, self) for name, bus in buses.items()}
 
     async def load(self) -> dict[str, bytes]:
-        """Return the fields of the latest state on any bus.
-
-        Wait OTHERS_WITHIN_SEC at most for further buses once the first has answered. Raises BusError when no
-        bus answers.
-        """
+        """Return the fields of the latest state on any bus. Raises BusError when no bus answers."""
         reads = {asyncio.ensure_future(_read_state(each.bus)): name for name, each in self._writers.items()}
         try:
             await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
@@ -278,7 +250,6 @@ class Store:
         return dict(self.fields)
 
     async def run(self) -> None:
-        """Write to all buses until cancelled."""
         async with asyncio.TaskGroup() as group:
             for name, writer in self._writers.items():
                 group.create_task(writer.run(), name=f"store:{name}")
@@ -307,14 +278,12 @@ class Store:
         self._writers[bus].check_seq(seq)
 
     def refusals(self) -> dict[str, str]:
-        """Return the reasons by the name of each bus whose last write failed."""
         return {name: each.refusal for name, each in self._writers.items() if each.refusal is not None}
 
     def unacknowledged(self, bus: str) -> int:
         return self._writers[bus].unacknowledged
 
     async def wait_for_room(self, bus: str) -> None:
-        """Wait while a bus has CAPACITY acknowledgements or more to store."""
         await self._writers[bus].wait_for_room()
 
 
@@ -430,24 +399,10 @@ class BusWriter:
         """
         store, seq = self._store, self._store.seq
         fields: dict[str, bytes | None] = transaction.fields if held is not None else {**store.fields}
-        keys = [
-            NOTIFIER_LEASE,
-            NOTIFIER_STATE,
-            NOTIFIER_DEAD,
-            ALERT_LOG,
-            NOTIFIER_REQUESTS,
-            *map(delivery_key, transaction.records),
-            *map(answers_key, transaction.answers),
-        ]
-        fixed = [
-            store.boot,
-            "" if held is None else held,
-            seq,
-            NOTIFIER_GROUP,
-            RECORD_SEC,
-            ANSWERS_KEPT_SEC,
-            DEAD_LENGTH,
-        ]
+        keys = [NOTIFIER_LEASE, NOTIFIER_STATE, NOTIFIER_DEAD, ALERT_LOG, NOTIFIER_REQUESTS]
+        keys += [*map(delivery_key, transaction.records), *map(answers_key, transaction.answers)]
+        fixed = [store.boot, "" if held is None else held, seq, NOTIFIER_GROUP]
+        fixed += [RECORD_SEC, ANSWERS_KEPT_SEC, DEAD_LENGTH]
         args = [*fixed, *transaction.args(self.bus.name, fields)]
         size = sum(len(each) for each in args if isinstance(each, (str, bytes)))
         self.held = None  # unknown until the bus answers that it has stored the transaction
@@ -464,13 +419,12 @@ async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
     except BusError as error:
         if not is_wrong_type(error):
             return error
-        # a value of another type, written by somebody else, counts as an empty state
+        # a value of another type, written by another program, counts as an empty state
         report_unusable(bus.name, NOTIFIER_STATE, "no hash")
         return {}
     return {name.decode("utf-8", "replace"): value for name, value in found.items()}
 
 
 def _parse_seq(state: Mapping[str, bytes]) -> int:
-    """Return 0 if there is no valid sequence number."""
     raw = state.get(SEQ, b"")
     return int(raw) if raw.isdigit() and len(raw) < 16 else 0

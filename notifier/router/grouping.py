@@ -64,8 +64,7 @@ class Grouper:
 
         Notices for the same channels share a message. A notice about a service with an undelivered message
         must arrive after it, so it shares no message with others, because they would be delayed as well.
-        Gaps, such as restarts, share no message with outages. `undelivered_message_for` maps an incident's
-        key to the id of an undelivered message about it.
+        Gaps, such as restarts, share no message with outages.
         """
         self._suppression.reset_dependents()
         self._rate_limited = [each for each in self._incidents.values() if each.kept]
@@ -88,6 +87,7 @@ class Grouper:
         ]
 
     def _build_message(self, notices: list[Notice], channels: tuple[str, ...], now: float) -> DueMessage:
+        keys = {notice.key for notice in notices}
         known = ((notice, self._incidents.get(notice.key)) for notice in notices)
         notices = [
             replace(notice, words=self._timers.describe(notice, incident, now)) if incident else notice
@@ -98,24 +98,20 @@ class Grouper:
             leads,
             severity=self._suppression.severity_of,
             dependents=dependents,
-            surroundings=self._find_surroundings({notice.key for notice in notices}, channels),
+            surroundings=self._find_surroundings(keys, channels),
         )
         threads = {notice.thread for notice in notices}
         thread = threads.pop() if len(threads) == 1 else ""
         message = replace(message, thread=thread or message.id)
-        about = {
-            notice.key: self._incidents[notice.key] for notice in notices if notice.key in self._incidents
-        }
-        self._open_threads.subtract(chain.from_iterable(map(_list_threads, about.values())))
+        about = [self._incidents[key] for key in keys if key in self._incidents]
+        self._open_threads.subtract(chain.from_iterable(map(_list_threads, about)))
         for notice in notices:
             self._record_sent(notice, message.thread, channels, now)
-        open_now = Counter(chain.from_iterable(map(_list_threads, about.values())))
+        open_now = Counter(chain.from_iterable(map(_list_threads, about)))
         self._open_threads.update(open_now)
-        closes = {
-            notice.thread for notice in notices if notice.thread and self._open_threads[notice.thread] <= 0
-        }
-        opens = open_now[message.thread] > 0
-        return DueMessage(replace(message, opens=opens, closes=tuple(sorted(closes))), channels)
+        continued = sorted({notice.thread for notice in notices if notice.thread})
+        closes = tuple(thread for thread in continued if self._open_threads[thread] <= 0)
+        return DueMessage(replace(message, opens=open_now[message.thread] > 0, closes=closes), channels)
 
     def _find_surroundings(self, keys: Collection[str], channels: tuple[str, ...]) -> Surroundings:
         held = [
@@ -150,7 +146,6 @@ class Grouper:
             incident.channels = tuple(dict.fromkeys((*incident.channels, *channels)))
 
     def _choose_channels(self, notice: Notice) -> tuple[str, ...]:
-        """Return the open ones of a notice's own channels, otherwise the channels of its incident's route."""
         incident = self._incidents.get(notice.key) or Incident(notice.key, notice.svc)
         return self._suppression.open_of(notice.channels) or self._suppression.route(incident)
 

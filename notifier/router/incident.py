@@ -7,7 +7,7 @@ format.
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import orjson
 from pydantic import AfterValidator, TypeAdapter, ValidationError
@@ -15,33 +15,22 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from marketswarm.bus.stream import is_entry_id
 from marketswarm.event import Event, Kind, parse_event
 
+T = TypeVar("T")
+
 OPENS: Final = frozenset(
-    {
-        Kind.HEARTBEAT_MISS,
-        Kind.HEALER_MISS,
-        Kind.BUS_MISS,
-        Kind.TRUTH_DRIFT,
-        Kind.PROBE_MISS,
-        Kind.SOURCE_MISS,
-        Kind.WATCH_MISS,
-    }
+    (
+        *(Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT),
+        *(Kind.PROBE_MISS, Kind.SOURCE_MISS, Kind.WATCH_MISS),
+    )
 )
 """The kinds of events that open an incident."""
 UNWATCHED: Final = frozenset(
     {Kind.HEARTBEAT_UNWATCHED, Kind.PROBE_UNWATCHED, Kind.SOURCE_UNWATCHED, Kind.WATCH_UNWATCHED}
 )
 """Events that close an incident because the service is no longer monitored."""
-CLOSES: Final = frozenset(
-    {
-        Kind.HEARTBEAT_OK,
-        Kind.HEALER_OK,
-        Kind.BUS_OK,
-        Kind.TRUTH_OK,
-        Kind.PROBE_OK,
-        Kind.SOURCE_OK,
-        Kind.WATCH_OK,
-        *UNWATCHED,
-    }
+CLOSES: Final = UNWATCHED.union(
+    (Kind.HEARTBEAT_OK, Kind.HEALER_OK, Kind.BUS_OK, Kind.TRUTH_OK),
+    (Kind.PROBE_OK, Kind.SOURCE_OK, Kind.WATCH_OK),
 )
 """The kinds of events that close an incident."""
 
@@ -83,7 +72,6 @@ class NoticeKind(StrEnum):
 
 
 def _require_entry_id(text: str) -> str:
-    """Return `text` if it is an entry's id; otherwise raise ValueError."""
     if not is_entry_id(text.encode()):
         raise ValueError("must be an entry's id, such as 1763000000000-0")
     return text
@@ -180,7 +168,6 @@ class Notice:
         return orjson.dumps(self)
 
     def in_thread(self, thread: str, channels: tuple[str, ...]) -> "Notice":
-        """Return a copy that continues a thread on the channels that have it."""
         return replace(self, thread=thread, channels=channels)
 
     def with_events(self, events: tuple[str, ...], ids: tuple[str, ...]) -> "Notice":
@@ -193,26 +180,22 @@ _NOTICE: Final = TypeAdapter(Notice)
 
 @lru_cache(4096)
 def parse_known_event(raw: bytes) -> Event | None:
-    """Return the event in the JSON of a notice; None if it can't be parsed.
-
-    A message about an event is made in several steps, and each step reads the event.
-    """
+    """Return None if the JSON can't be parsed. Each step of making a message asks for the event."""
     event = parse_event(raw)
     return event if isinstance(event, Event) else None
 
 
 def parse_incident(raw: bytes) -> Incident | None:
-    """Return None if the JSON can't be parsed."""
-    try:
-        return _INCIDENT.validate_json(raw)
-    except ValidationError:
-        return None
+    return _parse(_INCIDENT, raw)
 
 
 def parse_notice(raw: bytes) -> Notice | None:
-    """Return None if the JSON can't be parsed."""
+    return _parse(_NOTICE, raw)
+
+
+def _parse(model: TypeAdapter[T], raw: bytes) -> T | None:
     try:
-        return _NOTICE.validate_json(raw)
+        return model.validate_json(raw)
     except ValidationError:
         return None
 

@@ -31,7 +31,6 @@ class PendingNotices:
         return len(self.notices)
 
     def put(self, notice: Notice) -> None:
-        """Queue a notice; replace one with the same id."""
         self.drop(notice.id)
         self.notices[notice.id] = notice
         self._changed.add(notice.id)
@@ -44,7 +43,6 @@ class PendingNotices:
         self._changed.add(notice_id)
 
     def drop(self, notice_id: str) -> Notice | None:
-        """Return None if the notice isn't queued."""
         notice = self.notices.pop(notice_id, None)
         if notice is not None:
             self._changed.add(notice_id)
@@ -76,7 +74,6 @@ class PendingNotices:
         return notice if notice is not None and notice.say is NoticeKind.DOWN else None
 
     def of(self, key: str) -> list[Notice]:
-        """Return the notices about the incident with this key."""
         return [self.notices[ident] for ident in self._ids_by_key.get(key, ())]
 
     def holds(self, event_id: str) -> bool:
@@ -86,11 +83,8 @@ class PendingNotices:
         """Return when the queued notices are due, in epoch seconds; None if there are none."""
         if not self.notices:
             return None
-        first = min(self.notices.values(), key=_queued_at)
+        first = min(self.notices.values(), key=attrgetter("at"))
         is_alone = len(self.notices) == 1 and first.say is not NoticeKind.NOTE
         is_after_quiet = first.at - self._taken_at >= group_wait_sec
         short_sec = min(ALONE_SEC, group_wait_sec / 4)
         return first.at + (short_sec if is_alone and is_after_quiet else group_wait_sec)
-
-
-_queued_at: Final = attrgetter("at")

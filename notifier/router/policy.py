@@ -82,7 +82,6 @@ class MaintenanceWindow(ServiceFilter):
     @field_validator("tz")
     @classmethod
     def _known_zone(cls, name: str) -> str:
-        """Return the name of a time zone. Raises ValueError if there is no such zone."""
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -91,7 +90,6 @@ class MaintenanceWindow(ServiceFilter):
 
     @model_validator(mode="after")
     def _has_beginnings(self) -> Self:
-        """Require that `at` is a crontab expression of five fields. Raises ValueError."""
         if len(self.at.split()) != 5:
             raise ValueError('at: must have five fields as in a crontab, such as "30 2 * * SUN"')
         try:
@@ -140,12 +138,11 @@ class Policy(ServiceConfig):
     maintenance: Annotated[tuple[MaintenanceWindow, ...], Field(max_length=200)] = ()
     """The maintenance windows: while one is open, no messages are sent about the services that it is for."""
     escalate: tuple[EscalationStep, ...] = ()
-    """The further channels for an outage that nobody acknowledges, in steps."""
+    """The further channels for an outage that is not acknowledged, in steps."""
 
     @field_validator("remind_sec")
     @classmethod
     def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        """Return the times of reminders. Raises ValueError unless each is later than the one before."""
         if any(later <= earlier for earlier, later in pairwise(value)):
             raise ValueError("must rise: each is counted from the first message")
         return value
@@ -153,15 +150,10 @@ class Policy(ServiceConfig):
     @field_validator("escalate")
     @classmethod
     def _in_order(cls, value: tuple[EscalationStep, ...]) -> tuple[EscalationStep, ...]:
-        """Sort the steps by their times."""
         return tuple(sorted(value, key=lambda step: step.after_sec))
 
     @model_validator(mode="after")
     def _channels_are_there(self) -> Self:
-        """Require that `channels`, unless empty, has every channel that another key names.
-
-        Raises ValueError.
-        """
         if self.channels:
             named = {name for route in self.routes for name in route.channels}
             named |= {name for step in self.escalate for name in step.channels}
@@ -180,8 +172,6 @@ class Section(ServiceConfig):
     def find_warnings(self) -> Iterator[tuple[Place, str]]:
         """Yield the place and reason of channel options that the environment refuses or must allow."""
         for name, options in self.settings.channels.items():
-            for option, why in (
-                *env_policy.find_refusals(options),
-                *env_policy.find_conditional_options(options),
-            ):
+            conditional = env_policy.find_conditional_options(options)
+            for option, why in (*env_policy.find_refusals(options), *conditional):
                 yield ("settings", "channels", name, option), why

@@ -26,7 +26,6 @@ NAMED: Final = 10
 """How many names the text shows; the lines show all of them."""
 _AGAIN: Final = "went down again and again"
 _UNACKED: Final = "down and not acknowledged"
-# fmt: on
 _NAMES: Final = {"bus": "bus {}", "truth": "the truth on {}", "watch": "the watch on {}"}
 """The names of incidents that are not services, by the first word of the key."""
 _SEVERITY_ORDER: Final = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
@@ -72,8 +71,8 @@ _WORDS: Final[Mapping[NoticeKind, _NoticeWords]] = {  # in the order of a group'
 class Surroundings:
     """The information in a message besides its own notices.
 
-    `fleet` is the fleet's name, which may be empty. `held` are the names of services whose outages the rate
-    limit holds back until `held_until` (epoch seconds). `incidents` are all incidents by key.
+    `held` are the names of services whose outages the rate limit holds back until `held_until`; `incidents`
+    are all incidents by key.
     """
 
     fleet: str = ""
@@ -89,11 +88,10 @@ def render_message(
     dependents: Mapping[str, Sequence[Notice]],
     surroundings: Surroundings = Surroundings(),
 ) -> Message:
-    """Return the message for some notices, at least one.
+    """Return the message for some notices, at least one; `dependents` are by the id of a notice.
 
-    `severity` returns the severity of a notice; `dependents` are, by a notice's id, the notices of its
-    dependents. The caller sets the thread, and which threads the message opens and closes, because they
-    depend on other incidents.
+    The caller sets the thread, and which threads the message opens and closes, because they depend on other
+    incidents.
     """
     every = [each for notice in notices for each in (notice, *dependents.get(notice.id, ()))]
     title, text = _title_and_text(notices, every, surroundings)
@@ -112,12 +110,10 @@ def render_message(
 
 
 def list_names(notices: Sequence[Notice]) -> str:
-    """Return the first ten names that notices are about, and how many more there are."""
     return _first_names([_name_of(notice) for notice in notices])
 
 
 def _first_names(names: Sequence[str]) -> str:
-    """Return the first ten different names, and how many more there are."""
     found = list(dict.fromkeys(names))
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return ", ".join(found[:NAMED]) + more
@@ -133,7 +129,6 @@ def _kind_of_many(kinds: set[MessageKind]) -> MessageKind:
 def _title_and_text(
     notices: Sequence[Notice], every: Sequence[Notice], surroundings: Surroundings
 ) -> tuple[str, str]:
-    """Return title and first line of the text; `every` also has the dependents."""
     if len(notices) > 1:
         if all(notice.say is NoticeKind.NOTE for notice in notices):
             return _summarize_gaps(notices, surroundings.incidents)
@@ -153,10 +148,7 @@ def _lines(notices: Sequence[Notice], dependents: Mapping[str, Sequence[Notice]]
 
 
 def _summarize(notices: Sequence[Notice], dependents: int) -> tuple[str, str]:
-    """Return title and text for several notices: how many services are in which state, and their names.
-
-    `dependents` is how many more services are down because of them.
-    """
+    """Return title and text for several notices; `dependents` is how many more are down because of them."""
     counts = Counter(notice.say for notice in notices)
     parts: list[str] = []
     for say, words in _WORDS.items():
@@ -164,12 +156,11 @@ def _summarize(notices: Sequence[Notice], dependents: int) -> tuple[str, str]:
         if count:
             noun = "" if parts else " service" if count == 1 else " services"
             parts.append(f"{count}{noun} {words.one if count == 1 else words.many}")
-    of_each = {
-        say: list_names([notice for notice in notices if notice.say is say]) for say in _WORDS if counts[say]
-    }
-    if len(of_each) == 1:
-        return parts[0], next(iter(of_each.values()))
-    return ", ".join(parts), "; ".join(f"{_WORDS[say].label}: {found}" for say, found in of_each.items())
+    said = [say for say in _WORDS if counts[say]]
+    if len(said) == 1:
+        return parts[0], list_names(notices)
+    named = ((say, list_names([notice for notice in notices if notice.say is say])) for say in said)
+    return ", ".join(parts), "; ".join(f"{_WORDS[say].label}: {names}" for say, names in named)
 
 
 def _summarize_gaps(notices: Sequence[Notice], incidents: Mapping[str, Incident]) -> tuple[str, str]:
@@ -208,7 +199,6 @@ def _describe_notice(notice: Notice, dependents: int) -> tuple[str, str]:
 
 
 def _details(notices: Sequence[Notice], surroundings: Surroundings) -> Iterator[str]:
-    """Yield the lines of a message's text after the first one: since when, where, held back, next command."""
     lasting = [notice for notice in notices if _lasts(notice)]
     if lasting:
         moment = f"since {format_moment(min(_begun_at(notice, surroundings) for notice in lasting))}"
@@ -223,7 +213,6 @@ def _details(notices: Sequence[Notice], surroundings: Surroundings) -> Iterator[
 
 
 def _next_step(notices: Sequence[Notice]) -> tuple[str, ...]:
-    """Return the line with the command to type, in a tuple; an empty tuple if none is needed."""
     if len(notices) > 1:
         bad = any(_WORDS[notice.say].next for notice in notices)
         return (format_next_command("status"),) if bad else ()
@@ -235,7 +224,6 @@ def _next_step(notices: Sequence[Notice]) -> tuple[str, ...]:
 
 
 def _short_place(notice: Notice) -> str:
-    """Return since when and on which host an outage lasts, for one line of many; empty if unknown."""
     events = _events_of(notice)
     if notice.say is not NoticeKind.DOWN or not events:
         return ""
@@ -252,15 +240,12 @@ def _begun_at(notice: Notice, surroundings: Surroundings) -> float:
 
 def _host_of(notice: Notice, surroundings: Surroundings) -> str:
     """Return the host in a notice's last event, otherwise in its incident's first one; empty if unknown."""
-    events = _events_of(notice)
-    incident = surroundings.incidents.get(notice.key)
-    if not events and incident is not None:
-        events = _parse_events((incident.miss,))
-    return (events[-1].host if events else None) or ""
+    events, incident = _events_of(notice), surroundings.incidents.get(notice.key)
+    event = events[-1] if events else parse_known_event(incident.miss.encode()) if incident else None
+    return (event.host if event else None) or ""
 
 
 def _lasts(notice: Notice) -> bool:
-    """Return True if a notice is about an outage that lasts, so that its message says since when."""
     return notice.say in _LASTING or (notice.say is NoticeKind.AGAIN and bool(notice.events))
 
 
@@ -269,11 +254,7 @@ def _is_restart(notice: Notice) -> bool:
 
 
 def _events_of(notice: Notice) -> list[Event]:
-    return _parse_events(notice.events)
-
-
-def _parse_events(raws: Sequence[str]) -> list[Event]:
-    return [found for raw in raws if (found := parse_known_event(raw.encode())) is not None]
+    return [found for raw in notice.events if (found := parse_known_event(raw.encode())) is not None]
 
 
 def _name_of(notice: Notice) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 
 from marketswarm.bus.stream import entry_sort_key
 from marketswarm.channels import Message
+from marketswarm.due_queue import NEVER, DueQueue
 from marketswarm.event import UNWATCHED_REASON, Event, Kind
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth
@@ -29,7 +30,7 @@ from notifier.router.incident import (
 from notifier.router.pending import PendingNotices
 from notifier.router.policy import Policy
 from notifier.router.suppression import Suppression
-from notifier.router.timers import CHECK_EVERY_SEC, NEVER, DueQueue, Timers
+from notifier.router.timers import CHECK_EVERY_SEC, Timers
 
 INCIDENT_FIELD: Final = "r:i:"
 """Prefix of the state's fields that hold an incident; its key follows."""
@@ -117,10 +118,7 @@ class LogPosition:
 
 
 class Router:
-    """The incidents and pending notices. Times are epoch seconds that never go back.
-
-    `incidents` is the dictionary that holds the incidents, by key; a new one by default.
-    """
+    """The incidents, by key, and the pending notices. Times are epoch seconds that never go back."""
 
     def __init__(self, incidents: dict[str, Incident] | None = None) -> None:
         self._incidents: dict[str, Incident] = {} if incidents is None else incidents
@@ -141,7 +139,6 @@ class Router:
         return self._incident_store.restore(fields)
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
-        """Apply routes, severities, dependencies and maintenance."""
         self._suppression.apply_policy(policy, truth)
         self._check_all = True
 
@@ -195,11 +192,8 @@ class Router:
 
         `incident` is a service's name, or the id of its miss or of its message.
         """
-        found = [
-            each
-            for each in self._incidents.values()
-            if each.down and incident in (each.key, each.svc, each.id, each.thread)
-        ]
+        down = self.open_incidents()
+        found = [each for each in down if incident in (each.key, each.svc, each.id, each.thread)]
         for each in found:
             each.acked_by = by
             self._incident_store.changed(each.key)
@@ -224,8 +218,8 @@ class Router:
     ) -> list[DueMessage]:
         """Return the messages that are due now, and record in their incidents that they are sent.
 
-        `undelivered_message_for` maps an incident's key to the id of a message about it that is not delivered
-        yet.
+        `undelivered_message_for` returns the id of a message about the incident with this key, if there is
+        one that is not delivered yet.
         """
         self._check_timers(now)
         due_at = self._due_at()
@@ -238,7 +232,6 @@ class Router:
         return self._grouper.group(notices, now, undelivered_message_for)
 
     def next_due(self) -> float | None:
-        """Return when to call `take_due` next, in epoch seconds; None while nothing will be due."""
         look_at = float("-inf") if self._check_all else self._due_queue.next_at()
         found = min(look_at, self._due_at() or NEVER)
         return None if found == NEVER else found
@@ -344,28 +337,19 @@ class Router:
         """Queue the notice that a service flaps, in place of its others, unless it is muted."""
         if self._suppression.reason_to_mute(incident, now) is not None:
             return
-        dropped_notices = self._drop_notices(
-            incident, NoticeKind.DOWN, NoticeKind.UP, NoticeKind.BLIP, NoticeKind.AGAIN
-        )
+        replaced = NoticeKind.DOWN, NoticeKind.UP, NoticeKind.BLIP, NoticeKind.AGAIN
+        dropped = self._drop_notices(incident, *replaced)
         incident.kept, incident.kept_sec = 0, 0.0
-        ends = next((notice for notice in dropped_notices if notice.thread), None)
+        ends = next((notice for notice in dropped if notice.thread), None)
         self._pending.put(self._timers.flapping(incident, ends, now))
 
     def _withdraw_flapping(self, incident: Incident, now: float) -> list[Notice]:
-        """Drop the pending notice that a service flaps.
-
-        Return notices that flapping ended, for the threads that the dropped one would have continued.
-        """
-        dropped_notices = self._drop_notices(incident, NoticeKind.FLAPPING)
-        return [
-            self._timers.settled(incident, notice.thread, now) for notice in dropped_notices if notice.thread
-        ]
+        """Drop the notice that a service flaps; return notices that it ended for the threads it continues."""
+        dropped = self._drop_notices(incident, NoticeKind.FLAPPING)
+        return [self._timers.settled(incident, notice.thread, now) for notice in dropped if notice.thread]
 
     def _is_flapping_known(self, incident: Incident) -> bool:
-        """Return True if a message that a service flaps was sent or is pending.
-
-        Then its single changes are not sent.
-        """
+        """Return True if a message that a service flaps was sent or is pending."""
         if incident.flap_thread:
             return incident.flapping
         return any(notice.say is NoticeKind.FLAPPING for notice in self._pending.of(incident.key))
@@ -377,7 +361,6 @@ class Router:
         return dropped
 
     def _check_timers(self, now: float) -> None:
-        """Queue the notices that became due as time passed, and remove old incidents."""
         if self._check_all:
             self._check_all = False
             for key in self._incidents:

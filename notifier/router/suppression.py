@@ -29,11 +29,7 @@ LOW: Final = 0.20
 
 
 def compute_flap_ratio(changes: Sequence[float], now: float, window_sec: float) -> float:
-    """Return how often a service changed, from 0 to 1.
-
-    `changes` are epoch seconds. Of the last twenty each counts less with its age, and nothing after
-    `window_sec`.
-    """
+    """Return how often a service changed, from 0 to 1: each change counts less with its age."""
     weights = (1.0 - max(0.0, now - at) / window_sec for at in changes[-CHANGES:])
     return sum(max(0.0, weight) for weight in weights) / CHANGES
 
@@ -91,18 +87,16 @@ class Suppression:
 
     def severity(self, incident: Incident) -> Severity:
         """Return the severity in the truth, otherwise the default of the event's kind."""
-        if (
-            incident.kind is Kind.PROBE_MISS
-            and (target := find_probe_target(self.truth, incident.svc)) is not None
-        ):
-            return Severity(target.severity)
+        if incident.kind is Kind.PROBE_MISS:
+            target = find_probe_target(self.truth, incident.svc)
+            if target is not None:
+                return Severity(target.severity)
         section = self.truth.services.get(incident.svc)
         if incident.kind is Kind.HEARTBEAT_MISS and section is not None:
             return Severity(section.severity)
         return severity_of(incident.kind)
 
     def route(self, incident: Incident) -> tuple[str, ...]:
-        """Return the open channels of the first route that matches, otherwise all open channels."""
         found = self._routes.get((incident.key, incident.kind))
         if found is None:
             found = self._routes[incident.key, incident.kind] = self._find_route(incident)
@@ -122,10 +116,7 @@ class Suppression:
     # -- reasons to hold a message back
 
     def reason_to_mute(self, incident: Incident, now: float) -> Decision | None:
-        """Return why no message about an incident may be sent now; None if one may.
-
-        The reasons are: no open channel, a silence, maintenance.
-        """
+        """Return why no message about an incident may be sent now; None if one may."""
         if not self.open_channels:
             return Decision.NO_CHANNEL
         tags = self._tags(incident)
@@ -137,10 +128,7 @@ class Suppression:
         return None
 
     def _active_silences(self, now: float) -> tuple[Silence, ...]:
-        """Return the silences that are active, computed once for each `now`; forget those that have ended.
-
-        A silence stays on the buses for a month after its end.
-        """
+        """Return the silences that are active, computed once for each `now`; forget those that have ended."""
         at, silences, found = self._active
         if at != now or silences is not self.silences:
             self.silences = tuple(each for each in self.silences if not each.has_ended(now))
@@ -167,10 +155,9 @@ class Suppression:
         return Decision.RATE_LIMIT if now < incident.limited_until else None
 
     def cause_of(self, incident: Incident) -> Incident | None:
-        """Return an outage that explains this one; None if there is none.
+        """Return an outage of something that the service depends on, if that explains this one.
 
-        That is an outage of something that the service depends on. It must be held back, or known to all
-        channels of this one.
+        It must be held back, or known to all channels of this one.
         """
         if incident.kind is Kind.WATCH_MISS:
             return None  # no other service causes a refused subscription
@@ -204,41 +191,30 @@ class Suppression:
         return self._by_cause.get(cause.key, [])
 
     def reset_dependents(self) -> None:
-        """Let `dependents_down` compute its answer anew."""
         self._by_cause = None
 
     def grace_sec(self, incident: Incident) -> float:
-        """Return how long a service has to come back once its cause is back, in seconds.
-
-        That is its timeout, and nothing for a job with a schedule, because its next report may be a month
-        away.
-        """
-        job = self.truth.job_of(incident.svc)
+        """Return how long a service has to come back once its cause is back, in seconds."""
+        job = self.truth.job_of(incident.svc)  # the next report of one with a schedule may be a month away
         return 0.0 if job is not None and job.schedule is not None else self.truth.timeout_of(incident.svc)
 
     # -- flapping
 
     def record_change(self, incident: Incident, ts: float) -> None:
-        """Record that an incident opened or closed at `ts`, among its latest twenty changes."""
         incident.changes = [*incident.changes, ts][-CHANGES:]
 
     def starts_flapping(self, incident: Incident, now: float) -> bool:
-        """Mark an incident as flapping if it has just begun to flap; return True if so."""
-        if incident.flapping or not is_flapping(
-            incident.changes, now, self.policy.flap_window_sec, already=False
-        ):
-            return False
-        incident.flapping = True
-        return True
+        begins = not incident.flapping and self._flaps(incident, now)
+        incident.flapping = incident.flapping or begins
+        return begins
 
     def stops_flapping(self, incident: Incident, now: float) -> bool:
-        """Mark an incident as no longer flapping if it has just ceased to flap; return True if so."""
-        if not incident.flapping or is_flapping(
-            incident.changes, now, self.policy.flap_window_sec, already=True
-        ):
-            return False
-        incident.flapping = False
-        return True
+        ends = incident.flapping and not self._flaps(incident, now)
+        incident.flapping = incident.flapping and not ends
+        return ends
+
+    def _flaps(self, incident: Incident, now: float) -> bool:
+        return is_flapping(incident.changes, now, self.policy.flap_window_sec, already=incident.flapping)
 
     def _tags(self, incident: Incident) -> tuple[str, ...]:
         section = self.truth.services.get(incident.svc) or find_probe_target(self.truth, incident.svc)

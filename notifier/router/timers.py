@@ -1,11 +1,9 @@
 """Return the notices that become due as time passes.
 
 They are reminders, escalations, and notices that were held back by a silence or a rate limit that
-ended. Pure; times are epoch seconds. `DueQueue` holds when each incident is to be checked next, so that
-a check looks at no others.
+ended. Pure; times are epoch seconds.
 """
 
-import heapq
 from typing import Final
 
 from marketswarm.channels.message import LATE_SEC
@@ -13,54 +11,8 @@ from marketswarm.event_text import format_seconds
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind
 from notifier.router.suppression import Suppression
 
-NEVER: Final = float("inf")
-SPARE: Final = 1000
-"""Replaced heap entries are dropped when there are this many more of them than of valid ones."""
 CHECK_EVERY_SEC: Final = 1.0
 """How often an incident is checked whose next change can't be predicted, such as a silence's end."""
-
-
-class DueQueue:
-    """A priority queue of keys by the time at which each is due; a later entry replaces an earlier one."""
-
-    def __init__(self) -> None:
-        self._at: dict[str, float] = {}
-        self._heap: list[tuple[float, str]] = []
-
-    def put(self, key: str, at: float) -> None:
-        """Make `key` due at `at` in place of its earlier time; NEVER removes the key."""
-        if at == NEVER:
-            self._at.pop(key, None)
-        elif self._at.get(key) != at:
-            self._at[key] = at
-            heapq.heappush(self._heap, (at, key))
-            if len(self._heap) > 2 * len(self._at) + SPARE:
-                self._heap = [(at, key) for key, at in self._at.items()]
-                heapq.heapify(self._heap)
-
-    def put_earlier(self, key: str, at: float) -> None:
-        """Make `key` due at `at`, unless it is due earlier anyway."""
-        self.put(key, min(at, self._at.get(key, NEVER)))
-
-    def take(self, now: float, at_most: int) -> list[str]:
-        """Remove and return the keys that are due at `now`, earliest first, `at_most` of them."""
-        found: list[str] = []
-        while len(found) < at_most and self.next_at() <= now:
-            _, key = heapq.heappop(self._heap)
-            del self._at[key]
-            found.append(key)
-        return found
-
-    @property
-    def heap_size(self) -> int:
-        """The number of heap entries, those that were replaced included."""
-        return len(self._heap)
-
-    def next_at(self) -> float:
-        """Return NEVER if the queue is empty."""
-        while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else NEVER
 
 
 class Timers:
@@ -86,10 +38,7 @@ class Timers:
         return [*self._list_escalations(incident, now), *self._list_reminders(incident, now)]
 
     def next_at(self, incident: Incident, now: float, every_sec: float = CHECK_EVERY_SEC) -> float:
-        """Return when to check an incident again; infinity if time alone brings nothing.
-
-        `every_sec` is the interval where the next change can't be predicted.
-        """
+        """Return when to check an incident again, after `every_sec` if its next change can't be predicted."""
         if incident.flapping or (incident.down and incident.held not in (None, Decision.RATE_LIMIT)):
             return now + every_sec
         found = [self._limit_ends_at(incident)] if incident.kept else []
@@ -99,35 +48,21 @@ class Timers:
 
     def opening(self, incident: Incident, ts: float, now: float) -> Notice:
         """Return the notice that an incident is down; `ts` is the earliest time at which it could be sent."""
-        return Notice(
-            incident.id,
-            incident.key,
-            incident.svc,
-            NoticeKind.DOWN,
-            ts,
-            now,
-            (incident.miss,),
-            (incident.id,),
-        )
+        ident, events = incident.id, (incident.miss,)
+        return Notice(ident, incident.key, incident.svc, NoticeKind.DOWN, ts, now, events, (ident,))
 
     def flapping(self, incident: Incident, ends: Notice | None, now: float) -> Notice:
-        """Return the notice that a service flaps, in the thread of its outage if there is one.
-
-        `ends` is the pending notice that the outage is over, if there is one.
-        """
+        """Return the notice that a service flaps; `ends` is the pending one that its outage is over."""
         ident = f"flapping.{incident.key}.{round(1000 * incident.changes[-1])}"
         notice = self._make_notice(incident, NoticeKind.FLAPPING, ident, now)
         if ends is not None:
             return notice.in_thread(ends.thread, ends.channels)
-        return (
-            notice.in_thread(incident.thread, incident.channels) if incident.told_at is not None else notice
-        )
+        if incident.told_at is None:
+            return notice
+        return notice.in_thread(incident.thread, incident.channels)
 
     def settled(self, incident: Incident, thread: str, now: float) -> Notice:
-        """Return the notice that flapping ended, in the thread of the flapping; it says if the service is up.
-
-        If the service is down, its outage is no longer held back.
-        """
+        """Return the notice that flapping ended; the outage of a service that is down is no longer held."""
         notice = self._make_notice(incident, NoticeKind.SETTLED, f"settled.{incident.last_id}", now)
         if incident.down:
             incident.held = None
@@ -135,18 +70,14 @@ class Timers:
         return notice.in_thread(thread, incident.channels)
 
     def describe(self, notice: Notice, incident: Incident, now: float) -> str:
-        """Return the words of a notice besides its events, as of `now`, when it is sent."""
         lasts = format_seconds(max(0.0, now - incident.since))
         match notice.say:
             case NoticeKind.DOWN | NoticeKind.BLIP:
                 return self._describe_opening(notice, incident, lasts)
             case NoticeKind.AGAIN:
                 times = "once more" if incident.kept == 1 else f"{incident.kept} times more"
-                end = (
-                    f"now for {lasts}"
-                    if incident.down
-                    else f"{format_seconds(incident.kept_sec)} in all; it is up"
-                )
+                in_all = f"{format_seconds(incident.kept_sec)} in all; it is up"
+                end = f"now for {lasts}" if incident.down else in_all
                 return f"down {times} since the last message about it, {end}"
             case NoticeKind.REMINDER | NoticeKind.ESCALATION:
                 dependents = [each.svc for each in self._suppression.dependents_down(incident)]
@@ -174,15 +105,10 @@ class Timers:
         return "; ".join(words)
 
     def held_until(self, incident: Incident) -> float | None:
-        """Return when the outages that the rate limit holds back are sent; None if it holds none back."""
         return self._limit_ends_at(incident) if incident.kept else None
 
     def _limit_ends_at(self, incident: Incident) -> float:
-        """Return when the outages that the rate limit holds back are sent.
-
-        That is the end of the limit, or earlier for an outage that still lasts: `rate_limit_max_hold_sec`
-        after it was held back.
-        """
+        """Return when the outages that the rate limit holds back are sent, earlier for one that lasts."""
         if not incident.down or incident.held is not Decision.RATE_LIMIT or incident.held_at is None:
             return incident.limited_until
         hold_sec = self._suppression.policy.rate_limit_max_hold_sec
@@ -205,10 +131,7 @@ class Timers:
         return [notice.with_events(events, (incident.id,) if events else ())]
 
     def _list_released(self, incident: Incident, now: float) -> list[Notice]:
-        """Return the notice of an outage that is no longer held back; otherwise update the reason.
-
-        A service whose cause came back is given `Suppression.grace_sec` to come back itself.
-        """
+        """Return the notice of an outage that is no longer held back; otherwise update the reason."""
         held = self._suppression.reason_to_hold(incident, now)
         if incident.held is Decision.DEPENDS and held is not Decision.DEPENDS:
             incident.free_at = min(incident.free_at or now, now)  # stored by a clock that was set back since
@@ -222,16 +145,14 @@ class Timers:
         return [self.opening(incident, now, now)]
 
     def _list_reminders(self, incident: Incident, now: float) -> list[Notice]:
-        """Return the reminder that is due, if one is; several that are overdue become one."""
         due = self._reminder_at(incident)
         if due is None or now < due:
             return []
         while due is not None and due <= now:  # reminders that became due while no notifier ran become one
             incident.reminded += 1
             due = self._reminder_at(incident)
-        notice = self._make_notice(
-            incident, NoticeKind.REMINDER, f"reminder.{incident.id}.{incident.reminded}", now
-        )
+        ident = f"reminder.{incident.id}.{incident.reminded}"
+        notice = self._make_notice(incident, NoticeKind.REMINDER, ident, now)
         return [notice.in_thread(incident.thread, incident.channels)]
 
     def _reminder_at(self, incident: Incident) -> float | None:
@@ -247,9 +168,8 @@ class Timers:
         while (at := self._escalation_at(incident)) is not None and at <= now:
             step = steps[incident.escalated]
             incident.escalated += 1
-            notice = self._make_notice(
-                incident, NoticeKind.ESCALATION, f"escalation.{incident.id}.{incident.escalated}", now
-            )
+            ident = f"escalation.{incident.id}.{incident.escalated}"
+            notice = self._make_notice(incident, NoticeKind.ESCALATION, ident, now)
             found.append(notice.in_thread(incident.thread, self._suppression.open_of(step.channels)))
         return found
 
@@ -260,5 +180,4 @@ class Timers:
         return incident.told_at + steps[incident.escalated].after_sec
 
     def _make_notice(self, incident: Incident, say: NoticeKind, ident: str, now: float) -> Notice:
-        """`ident` is the id of the notice, which happened at `now`."""
         return Notice(ident, incident.key, incident.svc, say, now, now)

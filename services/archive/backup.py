@@ -35,12 +35,8 @@ _MANIFEST_BYTES: Final = 1 << 20
 class Backup:
     """Hold a manifest.
 
-    Attributes:
-        file: the name of the dump, in the same folder.
-        begun_at: when it was begun, in epoch seconds.
-        server: the version of PostgreSQL.
-        tables: the digest of each table that the schema of then had.
-        timescaledb: the version of TimescaleDB in the database; None without it.
+    `file` is the name of the dump, in the same folder; `begun_at` is in epoch seconds; `server` and
+    `timescaledb` are versions, the latter None for a database without it.
     """
 
     file: str
@@ -56,10 +52,8 @@ class Backup:
 async def make_backup(url: str, folder: Path, now: float, programs: Path | None = None) -> Backup:
     """Save the database in `folder`, which is made if it is missing; return the manifest.
 
-    Args:
-        folder: the folder; only we may read it, and its files.
-        now: the time, in epoch seconds, by which the files are named.
-        programs: the folder of pg_dump; None for the one on PATH.
+    Only we may read the folder and its files, which are named by `now` (epoch seconds). `programs` is the
+    folder of pg_dump; None for the one on PATH.
 
     Raises:
         BackupError: pg_dump failed, the folder can't be written, or the database has no schema yet.
@@ -81,10 +75,7 @@ async def make_backup(url: str, folder: Path, now: float, programs: Path | None 
 
 
 async def _dump(url: str, draft: Path, programs: Path | None) -> dict[str, Any]:
-    """Have pg_dump save a database in a file; return what the database contains, for the manifest.
-
-    Both are of one snapshot. The first failure ends both.
-    """
+    """Have pg_dump save a database in a file; return what it contains, by the same snapshot."""
     async with _snapshot(url) as (connection, snapshot):
         options = ["--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}"]
         try:
@@ -97,10 +88,6 @@ async def _dump(url: str, draft: Path, programs: Path | None) -> dict[str, Any]:
 
 
 async def _read_contents(connection: Any) -> dict[str, Any]:
-    """Return what a manifest says of a database. If this is cancelled, close the connection.
-
-    Raises BackupError if the database has no schema yet.
-    """
     try:
         version = await read_version(connection)
         if not version:
@@ -112,16 +99,13 @@ async def _read_contents(connection: Any) -> dict[str, Any]:
             "timescaledb": await read_timescaledb_version(connection),
         }
     except asyncio.CancelledError:
-        terminate(connection)
+        terminate(connection)  # which would otherwise wait for the server
         raise
 
 
 @contextlib.contextmanager
 def _opened_draft(draft: Path) -> Iterator[None]:
-    """Make a draft that others see is being written, as long as this process lives; remove it in the end.
-
-    Raises BackupError if another process writes it.
-    """
+    """Make a draft that is locked as long as this process lives; remove it in the end."""
     with draft.open("ab") as file:
         if not _try_lock(file):
             raise BackupError(f"{draft} is being written by another process")
@@ -143,10 +127,7 @@ def _try_lock(file: IO[bytes]) -> bool:
 
 
 def _remove_remains(folder: Path) -> None:
-    """Remove what backups that were killed left: drafts, and dumps without a manifest.
-
-    What can't be removed stays, because it is not a reason to make no backup.
-    """
+    """Remove what backups that were killed left, as far as that is possible."""
     stems = {match[1] for path in folder.iterdir() if (match := _REMAINS.fullmatch(path.name))}
     for stem in stems:
         files = [folder / f"{stem}{suffix}" for suffix in (".part", ".json.part", ".dump")]
@@ -157,7 +138,6 @@ def _remove_remains(folder: Path) -> None:
 
 
 def _is_being_written(files: Iterable[Path]) -> bool:
-    """Return True if another process has one of these files locked."""
     for path in files:
         with contextlib.suppress(OSError), path.open("r+b") as file:
             if not _try_lock(file):
@@ -190,14 +170,16 @@ def read_manifest(path: Path) -> Backup:
             raise BackupError(f"{path.name}: no manifest of a backup")
         raw = orjson.loads(path.read_bytes())
         tables = {
-            _parse_table_name(name): TableDigest(int(each["rows"]), str(each["digest"]))
+            _require_match(_TABLE_NAME, name): TableDigest(int(each["rows"]), str(each["digest"]))
             for name, each in raw["tables"].items()
         }
+        version = raw.get("timescaledb")
+        timescaledb = None if version is None else _require_match(_EXTENSION_VERSION, version)
         if Path(raw["file"]).name != raw["file"]:
             raise BackupError(f"{path.name}: names a file elsewhere")
         return Backup(
             *(str(raw["file"]), float(raw["begun_at"]), int(raw["size"]), str(raw["sha256"])),
-            *(int(raw["schema"]), str(raw["server"]), tables, _parse_timescaledb(raw.get("timescaledb"))),
+            *(int(raw["schema"]), str(raw["server"]), tables, timescaledb),
         )
     except OSError as error:
         raise BackupError(f"{path}: {error.strerror}; a dump without its manifest is not complete") from None
@@ -205,18 +187,10 @@ def read_manifest(path: Path) -> Backup:
         raise BackupError(f"{path.name}: no manifest of a backup") from None
 
 
-def _parse_table_name(name: str) -> str:
-    """Return the name of a table in a manifest. Raise ValueError if it is not a plain identifier."""
-    if _TABLE_NAME.fullmatch(name) is None:
-        raise ValueError("no name of a table")
-    return name
-
-
-def _parse_timescaledb(version: object) -> str | None:
-    """Return the version of TimescaleDB in a manifest. Raise ValueError if it is not valid."""
-    if version is not None and not (isinstance(version, str) and _EXTENSION_VERSION.fullmatch(version)):
-        raise ValueError("no version of TimescaleDB")
-    return version
+def _require_match(pattern: re.Pattern[str], text: str) -> str:
+    if pattern.fullmatch(text) is None:
+        raise ValueError
+    return text
 
 
 def remove_old_backups(folder: Path, before: float) -> list[str]:
@@ -239,7 +213,6 @@ def remove_old_backups(folder: Path, before: float) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def _snapshot(url: str) -> AsyncIterator[tuple[Any, str]]:
-    """Begin a transaction whose snapshot other connections can use; yield its connection and its name."""
     async with (
         open_connection(url, PROGRAM_SEC) as connection,
         transaction(connection, isolation="repeatable_read", readonly=True),

@@ -39,7 +39,6 @@ T = TypeVar("T")
 SERVICE: Final = "archive"
 FAILED: Final = 1
 """The exit code of a backup that can't be made, verified or restored."""
-_BACKUPS: Final = "backups"
 _EXPORT_SEC: Final = 6 * 3600.0
 _MOST: Final = 10_000
 
@@ -55,7 +54,7 @@ def backup(
 ) -> None:
     """Save the database in a file, with a manifest of what is in it."""
     url, programs = find_database(data)
-    folder = to or _backup_folder(data)
+    folder = to or Path(os.environ.get("ARCHIVE_BACKUP_FOLDER") or data / "backups")
     made = _run(make_backup(url, folder, time.time(), programs))
     _print_backup(f"saved to {folder / made.file}", made, as_json=as_json)
 
@@ -143,8 +142,7 @@ def refused(
 def find_database(data: Path) -> tuple[str, Path | None]:
     """Return the URL of the database and the folder of its programs (None: those on PATH).
 
-    They come from the environment, otherwise from the embedded fleet in the folder `data`. Raises Exit, code
-    2, if neither names a database.
+    They are of the environment, otherwise of the embedded fleet in the folder `data`. Raises Exit, code 2.
     """
     settings = read_settings(ArchiveEnvironment)
     if settings.database_url is not None:
@@ -154,22 +152,17 @@ def find_database(data: Path) -> tuple[str, Path | None]:
         url = (server / "url").read_text("utf-8").strip()
         programs = Path((server / "programs").read_text("utf-8").strip())
     except OSError:
-        raise Exit(
-            Code.CONFIGURATION,
-            f"there is no database in {data}: start the fleet, name its folder by --data, or set "
-            "DATABASE_URL",
-        ) from None
+        what_to_do = "start the fleet, name its folder by --data, or set DATABASE_URL"
+        raise Exit(Code.CONFIGURATION, f"there is no database in {data}: {what_to_do}") from None
     return url, settings.postgres_bin or programs
 
 
 async def _read_refused(data: Path, count: int) -> list[DeadLetter]:
-    """Return up to `count` dead letters of all buses that archive reads, the newest first. Raises Exit."""
     async with open_fleet(data) as fleet:
         section = fleet.truth.services.get(SERVICE)
         if section is None:
-            raise Exit(
-                Code.CONFIGURATION, f"the truth has no section for {SERVICE}, which keeps these entries"
-            )
+            why = f"the truth has no section for {SERVICE}, which keeps these entries"
+            raise Exit(Code.CONFIGURATION, why)
         points = section.access_points.subscribe_to
         key, streams = find_dead_letter_key(section), (*find_streams(points), *find_followed_streams(points))
         try:
@@ -181,10 +174,6 @@ async def _read_refused(data: Path, count: int) -> list[DeadLetter]:
         except BusError as error:
             raise Exit(Code.NO_BUS, str(error)) from None
     return sorted(found, key=lambda each: each.refused_at, reverse=True)[:count]
-
-
-def _backup_folder(data: Path) -> Path:
-    return Path(os.environ.get("ARCHIVE_BACKUP_FOLDER") or data / _BACKUPS)
 
 
 async def _export_all(
@@ -207,7 +196,6 @@ async def _export_all(
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Turn an error of the work into an exit with its message."""
     try:
         return event_loop.run(work)
     except (BackupError, ExportError, PostgresAwayError) as error:

@@ -107,11 +107,8 @@ async def list_changed_days(connection: Any, *, days: int, symbols: int) -> dict
     """Return the days to compute, newest first, each with a fingerprint of the bars that they are made of.
 
     These are the latest days and the last days of most symbols, and those that have correlations already, if
-    a bar that they are made of has changed or come since. Without a change it is empty.
-
-    Args:
-        days: the number of days of one correlation.
-        symbols: the number of symbols whose pairs are compared.
+    a bar that they are made of has changed or come since. `days` is how many days one correlation has,
+    `symbols` how many symbols are compared.
     """
     rows = await connection.fetch(_CHANGED, LATEST_DAYS, LAST_DAYS, days, f"{days} {symbols}")
     return {row["day"]: row["made_of"] for row in rows}
@@ -120,12 +117,8 @@ async def list_changed_days(connection: Any, *, days: int, symbols: int) -> dict
 async def compute_correlations(connection: Any, day: date, *, days: int, symbols: int, made_of: str) -> int:
     """Compute the correlations of a day, and write those that are new or changed; return how many.
 
-    Those of pairs that are compared no more are removed: they are of bars that have changed since.
-
-    Args:
-        days: the number of days of one correlation.
-        symbols: the number of symbols whose pairs are compared, those with most daily bars first.
-        made_of: what `list_changed_days` said of the day, to be remembered.
+    Those of pairs that are no longer compared are deleted. The symbols with most daily bars are compared.
+    `made_of` is the day's fingerprint by `list_changed_days`, which is stored.
     """
     async with connection.transaction():
         status = await connection.execute(_COMPUTE, day, days, symbols, MIN_DAYS)

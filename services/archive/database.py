@@ -41,11 +41,8 @@ class Database(ConnectionPool):
     """Hold a pool of connections to the archive's database.
 
     The schema is brought up to date before anything else uses the pool, and again when a new connection finds
-    another schema, because a backup may be restored under us.
-
-    Args:
-        url: the URL of the database.
-        timeout_sec: returns the time limit in force, after which a server that does not answer is away.
+    another schema, because a backup may be restored under us. `timeout_sec` returns the time limit in force,
+    after which a server that does not answer is away.
     """
 
     def __init__(self, url: str, timeout_sec: Callable[[], float] = lambda: TIMEOUT_SEC) -> None:
@@ -67,10 +64,7 @@ class Database(ConnectionPool):
     async def connect(self, within_sec: float | None = None) -> AsyncIterator[Any]:
         """Lend a connection of the pool. It is closed after `within_sec`, or after the time limit in force.
 
-        Raises:
-            PostgresAwayError: PostgreSQL can't be used now, or the block took too long.
-            RefusedRowsError: it refuses rows that the block wrote.
-            SchemaError: the database has a schema that this release can't work with.
+        Raises SchemaError, too, if the database has a schema that this release can't work with.
         """
         try:
             async with super().connect(within_sec or self._timeout_sec()) as connection:
@@ -81,20 +75,12 @@ class Database(ConnectionPool):
             raise
 
     async def require_schema(self) -> None:
-        """Check that the database still has the schema that the pool was opened with.
-
-        Raises:
-            SchemaChangedError: it has another one, so rows may be refused by rules that we don't know.
-            PostgresAwayError: PostgreSQL can't be used now.
-        """
+        """Raise SchemaChangedError if the schema is another one, which may refuse rows by other rules."""
         async with self.connect() as connection:
             await self._require_version(connection)
 
     async def prepare_database(self) -> None:
-        """Bring the schema up to date.
-
-        This takes as long as it needs while the server answers other sessions, and has the one at work.
-        """
+        """Bring the schema up to date, as long as the server answers other sessions meanwhile."""
         connection = await self.open_session()
         self.migrating_since = time.monotonic()
         try:
@@ -111,10 +97,7 @@ class Database(ConnectionPool):
             connection.terminate()
 
     async def _extend_while_at_work(self, limit: asyncio.Timeout, pid: int) -> None:
-        """Move a time limit to SILENCE_SEC from now whenever the server says that it has the session `pid`.
-
-        One that was restarted, or took over from another, has it no more.
-        """
+        """Move a time limit to SILENCE_SEC from now whenever the server has the session `pid`."""
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(SILENCE_SEC / 4)
@@ -125,13 +108,11 @@ class Database(ConnectionPool):
                     limit.reschedule(clock() + SILENCE_SEC)
 
     async def prepare_connection(self, connection: Any) -> None:
-        """Make the staging tables of a new connection. Raise SchemaChangedError for another schema."""
         await self._require_version(connection)
         for table in TABLES:
             await connection.execute(table.stage_sql)
 
     async def _require_version(self, connection: Any) -> None:
-        """Raise SchemaChangedError if the database has another version of the schema."""
         found = await read_version(connection)
         if found != self._version:
             raise SchemaChangedError(f"the database has schema {found} now, and had {self._version}")

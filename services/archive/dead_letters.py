@@ -18,13 +18,7 @@ _WORDS: Final = ("stream", "entry", "reason")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Hold an entry that was refused.
-
-    Attributes:
-        reason: why it was refused.
-        refused_at: when, in epoch seconds.
-        fields: its first fields, cut.
-    """
+    """Hold an entry that was refused at `refused_at` (epoch seconds), with its first fields, cut."""
 
     stream: str
     entry: str

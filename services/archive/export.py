@@ -38,18 +38,14 @@ class ExportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ExportedFile:
-    """Name a file that was written, and say how many rows it has."""
+    """Name a file that was written."""
 
     path: Path
     rows: int
 
 
 async def export_table(
-    connection: Any,
-    table: str,
-    folder: Path,
-    span: tuple[datetime, datetime],
-    symbols: Sequence[str] = (),
+    connection: Any, table: str, folder: Path, span: tuple[datetime, datetime], symbols: Sequence[str] = ()
 ) -> AsyncIterator[ExportedFile]:
     """Write the rows of a table whose times are in `span`, without its end; yield each file when it is whole.
 
@@ -95,7 +91,7 @@ async def _export_month(
 
 @contextlib.contextmanager
 def _file_errors(path: Path) -> Iterator[None]:
-    """Raise ExportError for an error of a file in the block: else PostgreSQL would be blamed for it."""
+    """Raise ExportError for an error of a file, which would otherwise pass for one of PostgreSQL."""
     try:
         yield
     except OSError as error:
@@ -124,10 +120,10 @@ def _remove_parts(path: Path) -> None:
 
 
 def make_frame(table: str, rows: Sequence[Any]) -> "pl.DataFrame":
-    """Return rows of a table, as asyncpg returns them, as a table of polars. There must be one at least.
+    """Return rows of asyncpg, at least one, as a table of polars.
 
-    Indicators and features have a column for each value, whichever the rows have: parts are joined. Values
-    that this release does not know by name are in `other_values`, as JSON; it is null without any.
+    Indicators and features have a column for each value, whichever the rows have, so that parts can be
+    joined. `other_values` has the values that this release does not know, as JSON; it is null without any.
     """
     import polars as pl  # noqa: PLC0415 - takes a second to import, and only this command needs it
 

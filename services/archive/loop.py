@@ -7,7 +7,7 @@ beside that (partitions, sources, correlations, backups) is in `maintenance.py`.
 import asyncio
 import gc
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from marketswarm.agent import Code, Exit, agent
@@ -20,12 +20,7 @@ from services.archive.database import Database
 from services.archive.maintenance import Maintenance
 from services.archive.metrics import ArchiveMetrics
 from services.archive.position_consumer import PositionConsumer
-from services.archive.settings import (
-    ArchiveEnvironment,
-    ArchiveSettings,
-    find_followed_streams,
-    find_streams,
-)
+from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_followed_streams, find_streams
 from services.archive.worker import ArchiveWorker, DatabaseOutage
 from services.archive.writer import Writer
 
@@ -70,7 +65,8 @@ async def main() -> int:
         while True:
             for pool in pools:
                 pool.start_workers()
-            outage = find_longest_outage(worker for pool in pools for worker in pool.workers)
+            outages = [each.outage for pool in pools for each in pool.workers if each.outage is not None]
+            outage = min(outages, key=lambda each: each.since, default=None)
             metrics.backlogs = {stream: each for pool in pools for stream, each in pool.backlogs.items()}
             metrics.is_away = outage is not None
             behind = describe_backlog(metrics.backlogs, settings_now().settings.behind_sec)
@@ -99,17 +95,8 @@ def require_url(settings: ArchiveEnvironment) -> str:
     return settings.database_url
 
 
-def find_longest_outage(workers: Iterable[ArchiveWorker]) -> DatabaseOutage | None:
-    """Return None if every worker can use PostgreSQL."""
-    found = [worker.outage for worker in workers if worker.outage is not None]
-    return min(found, key=lambda each: each.since, default=None)
-
-
 def describe_migration(since: float | None, now: float) -> str | None:
-    """Return for how long the schema is being brought up to date; None if that has not taken MIGRATING_SEC.
-
-    Both times are in seconds of the monotonic clock; `since` is None while no migration runs.
-    """
+    """Return for how long a migration has run `since` (None: none runs); None if that is short."""
     if since is None or now - since < MIGRATING_SEC:
         return None
     return f"migrating the database to the schema of this release for {_format_sec(now - since)}"
@@ -118,7 +105,7 @@ def describe_migration(since: float | None, now: float) -> str | None:
 def describe_outage(outage: DatabaseOutage | None, backlogs: Mapping[str, Backlog], now: float) -> str | None:
     """Return for how long PostgreSQL can't be used, why, and how long the streams hold; None if it can.
 
-    The text fits into the detail of a beat. `now` is in seconds of the monotonic clock.
+    The text fits into the detail of a beat.
     """
     if outage is None:
         return None
@@ -131,7 +118,6 @@ def describe_outage(outage: DatabaseOutage | None, backlogs: Mapping[str, Backlo
 
 
 def _describe_hold(backlogs: Mapping[str, Backlog]) -> str:
-    """Return which stream will first drop entries that are not stored, and when."""
     held = {stream: each.hold_sec for stream, each in backlogs.items() if each.hold_sec is not None}
     if not held:
         return "no stream is full yet"

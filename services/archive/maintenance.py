@@ -8,26 +8,22 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
-from marketswarm.agent import Agent
+from marketswarm.agent import Agent, point_like
 from marketswarm.agent.loops import lead
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
+from marketswarm.keys import MARKET_SOURCES
 from marketswarm.net.retry import Backoff
+from marketswarm.truth import MARKET
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import make_backup, read_newest_backup, remove_old_backups
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import Database
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
-from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
+from services.archive.partitions import drop_expired, list_ahead, make_partitions
 from services.archive.programs import BackupError
-from services.archive.settings import (
-    ArchiveEnvironment,
-    ArchiveSettings,
-    WriteSettings,
-    find_sources_point,
-    select_retention,
-)
+from services.archive.settings import ArchiveEnvironment, ArchiveSettings, WriteSettings
 from services.archive.source_states import MAX_STATE_BYTES, parse_source_states, write_source_states
 from services.archive.writer import Writer
 from services.market.database import PostgresAwayError, RefusedRowsError, ServerFaultError
@@ -66,14 +62,9 @@ _JOB_SEC: Final = 1800.0  # a job may read a whole table
 
 @dataclass(slots=True)
 class MaintenanceJob:
-    """Hold a job, how often it is done, and how it stands. All times are of the monotonic clock.
+    """Hold a job, how often it is done, and how it stands. `due_at` is of the monotonic clock.
 
-    Attributes:
-        name: its name in logs, metrics and beats.
-        every_sec: the seconds from one success to the next attempt.
-        due_at: when it is due next.
-        failures: how often it has failed in a row.
-        problem: why it failed last; None if it did not.
+    `failures` counts the failures in a row, `problem` is why the last one failed.
     """
 
     name: str
@@ -97,7 +88,7 @@ class Maintenance:
     """Do each job when it is due, as long as this instance has the lease.
 
     The jobs are done one after the other, and backups, which may take hours, beside them. Partitions wait for
-    the end of a backup: pg_dump fails if one is dropped under it.
+    the end of a backup, because pg_dump fails if one is dropped under it.
     """
 
     def __init__(
@@ -120,12 +111,10 @@ class Maintenance:
         self._backup = MaintenanceJob("backup", BACKUP_EVERY_SEC, self._back_up, BACKUP_BACKOFF)
 
     async def run(self) -> None:
-        """Do the jobs while this instance has the lease, until cancelled."""
         outage = Outage(self._me.log, "maintenance.waiting", "maintenance.resumed")
         await lead(self._me, LEASE, self._do_jobs, outage)
 
     async def _do_jobs(self) -> None:
-        """Do the jobs until the lease is lost."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._do_again_and_again(self._jobs))
@@ -134,7 +123,6 @@ class Maintenance:
             self._hand_over()
 
     async def _do_again_and_again(self, jobs: Sequence[MaintenanceJob]) -> None:
-        """Do each job whenever it is due, until cancelled."""
         while True:
             for job in jobs:
                 must_wait = job is self._partitions and self._partitions_lock.locked()
@@ -143,7 +131,6 @@ class Maintenance:
             await asyncio.sleep(STEP_SEC)
 
     async def _do(self, job: MaintenanceJob) -> None:
-        """Do a job, and note whether it failed."""
         before = job.problem
         try:
             await job.work(self._settings_now().settings)
@@ -153,9 +140,8 @@ class Maintenance:
                 self._me.log.warning("maintenance.failed", job=job.name, why=str(error)[:300])
             # the workers report a bus or a PostgreSQL that is away; but they make no backups, and may never
             # read the index that is damaged
-            is_away = isinstance(error, (PostgresAwayError, BusError)) and not isinstance(
-                error, ServerFaultError
-            )
+            is_fault = isinstance(error, ServerFaultError)
+            is_away = isinstance(error, (PostgresAwayError, BusError)) and not is_fault
             is_reported = is_away and job is not self._backup
         except Exception as error:  # what others wrote must not end archive
             self._note_failure(job, f"{type(error).__name__}: {error}")
@@ -172,7 +158,7 @@ class Maintenance:
         self._metrics.maintenance_failures[job.name] += 1
 
     def _hand_over(self) -> None:
-        """Report no more on jobs that another instance does now, and start with all of them the next time."""
+        """Report no more on the jobs, and do all of them at once when the lease is back."""
         for job in (*self._jobs, self._backup):
             job.note_success(float("-inf"))
             self._me.set_degraded(None, part=_name_part(job))
@@ -181,33 +167,27 @@ class Maintenance:
 
     async def _keep_partitions(self, settings: WriteSettings) -> None:
         now = datetime.now(UTC)
-        divided, deleted = (
-            {
-                table: now - timedelta(days=days)
-                for table, days in select_retention(settings.keep_days, of).items()
-            }
-            for of in (TIME_COLUMNS, DELETED_BY)
-        )
+        since: dict[str, datetime] = {
+            table: now - timedelta(days=days) for table, days in settings.keep_days.items()
+        }
         async with self._partitions_lock, self._database.connect(_JOB_SEC) as connection:
             await make_partitions(connection, list_ahead(now))
-            found = await drop_expired(connection, divided)
+            found = await drop_expired(connection, since)
             self._note_dropped(found.dropped)
-            for table, since in deleted.items():
-                await delete_expired(connection, table, since)
+            for table in (each for each in DELETED_BY if each in since):
+                await delete_expired(connection, table, since[table])
             await forget_expired_days(connection)
         if found.locked:
             raise PostgresAwayError(f"others read or lock what is to be dropped: {', '.join(found.locked)}")
 
     def _note_dropped(self, partitions: Sequence[str]) -> None:
-        """Count and log the partitions that were dropped; have the writer read anew which there are."""
         if partitions:
             self._writer.forget_partitions()
             self._metrics.dropped += len(partitions)
             self._me.log.info("partitions.dropped", partitions=partitions)
 
     async def _write_sources(self, _settings: WriteSettings) -> None:
-        """Write the states of the sources that changed."""
-        point = find_sources_point(self._me.section)
+        point = point_like(self._me.section.access_points.subscribe_to, MARKET, MARKET_SOURCES)
         bus = self._me.bus(point.bus)
         fields: Any = await bus.ask(bus.client.hgetall(point.key), max_bytes=_HASH_BYTES)
         states, invalid = parse_source_states(fields)
@@ -244,9 +224,8 @@ class Maintenance:
             self._metrics.backups += 1
             self._me.log.info("backup.made", file=newest.file, size=newest.size, sha256=newest.sha256)
         self._metrics.backup_at = newest.begun_at
-        removed = await asyncio.to_thread(
-            remove_old_backups, folder, now - settings.backup.keep_days * 86_400
-        )
+        before = now - settings.backup.keep_days * 86_400
+        removed = await asyncio.to_thread(remove_old_backups, folder, before)
         if removed:
             self._me.log.info("backup.removed", files=removed)
 
@@ -261,7 +240,6 @@ async def delete_expired(connection: Any, table: str, since: datetime) -> None:
 def _make_job(
     name: str, every_sec: float, work: Callable[[WriteSettings], Awaitable[None]]
 ) -> MaintenanceJob:
-    """Try the job again a minute after a failure, or earlier if it is done more often."""
     pause_sec = min(every_sec, RETRY_SEC)
     return MaintenanceJob(name, every_sec, work, Backoff(pause_sec, pause_sec))
 

@@ -12,14 +12,10 @@ from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
 
 JOBS: Final = ("partitions", "sources", "correlations", "backup")
-"""The jobs of the maintenance."""
 
 
 class ArchiveMetrics:
-    """Count entries, batches and what the maintenance does.
-
-    `makes_backups` is whether there is a folder for backups.
-    """
+    """Count entries, batches and what the maintenance does."""
 
     def __init__(self, *, makes_backups: bool = True) -> None:
         self._makes_backups = makes_backups
@@ -35,15 +31,11 @@ class ArchiveMetrics:
         self.maintenance_failures: Counter[str] = Counter(dict.fromkeys(JOBS, 0))
 
     def count(self, stream: str, outcome: str, number: int = 1) -> None:
-        """Count entries by what became of them: written, refused, claimed, trimmed."""
         if number:
             self.entries[stream, outcome] += number
 
     def summary(self) -> str | None:
-        """Return the detail of a beat in one line; None for an instance that never had any work.
-
-        It says so if there are no backups.
-        """
+        """Return the detail of a beat in one line; None for an instance without work, and with backups."""
         backlogs = list(self.backlogs.values())
         unread = sum_unread(backlogs)
         written = sum(number for (_, outcome), number in self.entries.items() if outcome == "written")

@@ -92,14 +92,10 @@ def load_migrations() -> tuple[Migration, ...]:
 
 
 async def apply_migrations(connection: Any, migrations: Sequence[Migration] | None = None) -> int:
-    """Apply the migrations that a database lacks; return the version of its schema then.
+    """Apply the migrations that a database lacks, by default those of this release; return its version then.
 
-    Args:
-        connection: a connection of asyncpg, outside a transaction.
-        migrations: those of this release, unless others are given.
-
-    Raises:
-        SchemaError: the database is of a later release, or one of its migrations was edited since.
+    The connection must be outside a transaction. Raises SchemaError if the database is of a later release, or
+    one of its migrations was edited since.
     """
     known = load_migrations() if migrations is None else migrations
     if await connection.fetchval("SELECT to_regclass('schema_version')") is None:
@@ -111,10 +107,7 @@ async def apply_migrations(connection: Any, migrations: Sequence[Migration] | No
 
 
 async def _apply_next(connection: Any, known: Sequence[Migration]) -> bool:
-    """Apply the first migration that is missing, and note that it was; return False if none is missing.
-
-    Then readers get their rights. All of it is one transaction.
-    """
+    """Apply the first missing migration; if there is none, grant readers their rights and return False."""
     async with transaction(connection):
         await connection.execute(LOCK_SCHEMA)
         rows = await connection.fetch("SELECT version, sha256 FROM schema_version")
@@ -151,10 +144,7 @@ async def read_version(connection: Any) -> int:
 
 
 def require_known(applied: dict[int, str], known: Sequence[Migration]) -> None:
-    """Check that each applied migration is one of ours, unchanged.
-
-    `applied` is the SHA-256 of each applied migration, by version. Raises SchemaError if one is not.
-    """
+    """Raise SchemaError unless each applied migration (its SHA-256 by version) is one of ours, unchanged."""
     by_version = {each.version: each for each in known}
     for version, sha256 in sorted(applied.items()):
         ours = by_version.get(version)

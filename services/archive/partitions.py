@@ -51,10 +51,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class DroppedPartitions:
-    """Name what retention dropped, and what it could not: partitions, or chunks of hypertables.
-
-    `locked` has the partitions that others held a lock on.
-    """
+    """Name what retention dropped, and what it left because others locked it."""
 
     dropped: tuple[str, ...]
     locked: tuple[str, ...]
@@ -88,7 +85,6 @@ def parse_partition(name: str) -> Partition | None:
 
 
 def list_ahead(now: datetime) -> list[Partition]:
-    """Return the partitions of this month and the next MONTHS_AHEAD, of each table."""
     times = [now]
     for _ in range(MONTHS_AHEAD):
         times.append(next_month(times[-1]))
@@ -100,16 +96,12 @@ def list_expired(names: Iterable[str], keep_since: Mapping[str, datetime]) -> li
 
     A table that `keep_since` does not name is kept for ever.
     """
-    found = (parse_partition(name) for name in names)
-    return [
-        each
-        for each in found
-        if each is not None and each.table in keep_since and each.ends <= keep_since[each.table]
-    ]
+    known = (parse_partition(name) for name in names)
+    found = [each for each in known if each is not None and each.table in keep_since]
+    return [each for each in found if each.ends <= keep_since[each.table]]
 
 
 async def read_partitions(connection: Any) -> frozenset[str]:
-    """Return the names of all partitions of our tables."""
     rows = await connection.fetch(
         "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid "
         "WHERE inhparent = ANY(ARRAY(SELECT to_regclass(name) FROM unnest($1::text[]) name))",
@@ -207,6 +199,7 @@ async def _read_expired_chunks(connection: Any, keep_since: Mapping[str, datetim
     return [
         Partition(table, *chunk)
         for table, since in keep_since.items()
+        if table in TIME_COLUMNS
         for chunk in await connection.fetch(_EXPIRED_CHUNKS, table, since)
     ]
 

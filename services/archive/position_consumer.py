@@ -30,12 +30,9 @@ log = logs.get("archive")
 class _Followed:
     """Hold how far a stream is read.
 
-    Attributes:
-        follower: reads the stream, and holds the id of the last entry that was read.
-        stored: the position as the bus has it; empty for none.
-        in_hand: the ids of entries that were read and that the position is not behind yet, in order.
-        settled: those of them that are written, or are dead letters.
-        gaps: how often entries were trimmed off unread; how many each time is unknown.
+    `stored` is the position as the bus has it, empty for none. `in_hand` are the ids of entries after it that
+    were read, in order; `settled` are those of them that are written, or are dead letters. `gaps` counts how
+    often entries were trimmed off unread; how many each time is unknown.
     """
 
     follower: StreamFollower
@@ -57,8 +54,7 @@ class PositionConsumer(Consumer):
 
     @property
     def has_unseen(self) -> bool:
-        """Return False: entries are never pending for one consumer alone."""
-        return False
+        return False  # entries are never pending for one consumer alone
 
     async def open(self) -> None:
         for stream in self.streams:
@@ -87,7 +83,6 @@ class PositionConsumer(Consumer):
         return [], 0
 
     async def acknowledge(self, stream: str, idents: Sequence[bytes]) -> None:
-        """Note that entries are written, and move the stored position behind them."""
         if idents:
             await self._settle(stream, idents)
 
@@ -118,11 +113,8 @@ class PositionConsumer(Consumer):
         return replace(found, passed_over=followed.gaps)
 
     async def _load(self, stream: str) -> None:
-        """Read the stored position of a stream, and go on from there."""
         followed = self._followed[stream]
-        stored: bytes = (
-            await self.bus.ask(self.bus.client.hget(ARCHIVE_POSITIONS, self._field(stream))) or b""
-        )
+        stored = await self.bus.ask(self.bus.client.hget(ARCHIVE_POSITIONS, self._field(stream))) or b""
         if stored and not is_entry_id(stored):
             log.warning("archive.position_unreadable", bus=self.bus.name, stream=stream)
         read = stored if is_entry_id(stored) else FIRST_ID

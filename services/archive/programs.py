@@ -21,14 +21,8 @@ class BackupError(Exception):
 async def run_program(name: str, arguments: list[str], url: str, programs: Path | None) -> None:
     """Run one of PostgreSQL's programs on a database, and wait for its end. It does not outlive this process.
 
-    Args:
-        name: `pg_dump` or `pg_restore`.
-        arguments: its arguments, without the database.
-        url: the URL of the database. Its password is given in the environment, never as an argument.
-        programs: the folder of the program; None for the one on PATH.
-
-    Raises:
-        BackupError: there is no such program, or it failed; the message has its error.
+    `programs` is the folder of the program; None for the one on PATH. Raises BackupError if there is no such
+    program, or it failed.
     """
     path = shutil.which(name, path=None if programs is None else str(programs))
     if path is None:

@@ -8,18 +8,8 @@ from typing import Any, Final
 from services.market.database import transaction
 
 TABLE_NAMES: Final = (
-    "bars",
-    "quotes",
-    "observations",
-    "indicators",
-    "features",
-    "symbols",
-    "sources",
-    "source_health",
-    "downloads",
-    "correlations",
-    "correlated_days",
-    "alerts",
+    *("bars", "quotes", "observations", "indicators", "features", "symbols", "sources", "source_health"),
+    *("downloads", "correlations", "correlated_days", "alerts"),
 )
 """Every table of the schema."""
 SYMBOL_TABLES: Final[Mapping[str, str]] = {
@@ -50,10 +40,7 @@ async def read_digest(connection: Any, table: str) -> TableDigest:
 
 
 async def read_digests(connection: Any, tables: Iterable[str] = TABLE_NAMES) -> dict[str, TableDigest]:
-    """Return the digest of each of `tables` that the database has, because an older schema lacks some.
-
-    A digest is of the columns that the table has, so it changes when a migration adds one.
-    """
+    """Return the digest of each of `tables` that the database has: an older schema lacks some."""
     known = "SELECT name FROM unnest($1::text[]) name WHERE to_regclass(name) IS NOT NULL"
     found = {row["name"] for row in await connection.fetch(known, list(tables))}
     return {table: await read_digest(connection, table) for table in tables if table in found}

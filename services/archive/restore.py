@@ -35,10 +35,8 @@ async def restore_backup(
     transaction once it was compared: whatever fails before leaves the old one as it is. If this is killed at
     that moment, the old one takes no connections; to call this again mends it.
 
-    Args:
-        url: the URL of the database. It must be empty, unless `replace` is set.
-        programs: the folder of pg_restore; None for the one on PATH.
-        replace: whether to replace the whole database. Its sessions are ended.
+    Without `replace` the database must be empty. `programs` is the folder of pg_restore; None for the one on
+    PATH.
 
     Raises:
         BackupError: the backup is damaged, the database is not empty, pg_restore failed, or what was restored
@@ -49,9 +47,8 @@ async def restore_backup(
     if not replace:
         async with open_connection(url, _STATEMENT_SEC) as connection:
             if await read_version(connection):
-                raise BackupError(
-                    "the database has tables already: say --replace to replace the whole database"
-                )
+                why = "the database has tables already: say --replace to replace the whole database"
+                raise BackupError(why)
         await _restore_and_compare(url, dump, manifest, programs)
         return manifest
     async with _new_database(url) as fresh:
@@ -63,9 +60,7 @@ async def restore_backup(
 async def verify_backup(url: str, dump: Path, programs: Path | None = None) -> Backup:
     """Restore a backup into a database of its own, compare it with its manifest, and drop that database.
 
-    Raises:
-        BackupError: the backup is damaged, or can't be restored, or differs.
-        PostgresAwayError: PostgreSQL can't be used now, or our role may not make a database.
+    It raises what `restore_backup` raises.
     """
     manifest = read_manifest(dump)
     async with _new_database(url) as fresh:
@@ -110,7 +105,6 @@ async def _prepared_for_hypertables(url: str, version: str | None) -> AsyncItera
 
 
 async def _execute_alone(url: str, sql: str) -> None:
-    """Run a statement that needs TimescaleDB on a connection of its own."""
     async with open_connection(url, _STATEMENT_SEC) as connection:
         try:
             await connection.execute(sql)
@@ -150,7 +144,7 @@ async def _swap_databases(url: str, fresh: str) -> None:
     name = unquote(urlsplit(url).path.strip("/"))
     quoted, parked = '"' + name.replace('"', '""') + '"', f"{fresh}_old"
     async with open_connection(_replace_database(url, _MAINTENANCE), _STATEMENT_SEC) as connection:
-        # nobody comes back between the end of the sessions and the new name
+        # no session begins between the end of the others and the new name
         await connection.execute(f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false")
         try:
             ending = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1"
@@ -165,12 +159,10 @@ async def _swap_databases(url: str, fresh: str) -> None:
 
 
 def _replace_database(url: str, name: str) -> str:
-    """Return the URL of another database of the same server."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
 async def _require_intact(dump: Path, manifest: Backup) -> None:
-    """Check that a dump is the file that its manifest describes. Raise BackupError if it is not."""
     try:
         sha256 = await asyncio.to_thread(hash_file, dump)
     except OSError as error:
@@ -180,7 +172,6 @@ async def _require_intact(dump: Path, manifest: Backup) -> None:
 
 
 def find_differences(saved: Mapping[str, TableDigest], found: Mapping[str, TableDigest]) -> list[str]:
-    """Return a line on each saved table that was not found as it was saved."""
     lines = []
     for table, digest in saved.items():
         if table not in found:

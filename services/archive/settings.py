@@ -1,14 +1,14 @@
 """Define the settings of archive in the truth and the environment, and the streams that it reads. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field
 
 from marketswarm.agent import InputStream, ServiceConfig, point_like
-from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD, MARKET_SOURCES
+from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Service
 from marketswarm.truth.schedule import parse_schedule
@@ -29,9 +29,8 @@ def _require_database_url(url: str) -> str:
     if not usable or parts.scheme not in ("postgresql", "postgres") or not url.isprintable():
         raise ValueError("must be postgresql://user:password@host:port/database")
     if options & _SECRET_OPTIONS:  # the rest of the URL is an argument of pg_dump, for all users to read
-        raise ValueError(
-            "must be postgresql://user:password@host:port/database, with no password after the ?"
-        )
+        why = "must be postgresql://user:password@host:port/database, with no password after the ?"
+        raise ValueError(why)
     return url
 
 
@@ -56,7 +55,6 @@ KeptTable = Literal[
 
 
 def _require_schedule(text: str) -> str:
-    """Return the text of a schedule; raise ValueError if it is not valid."""
     parse_schedule(text)  # its error is a ValueError
     return text
 
@@ -119,8 +117,7 @@ class ArchiveSettings(ServiceConfig):
 def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
     """Return the streams to read by a consumer group.
 
-    `points`, the `subscribe_to` of the truth, may name other keys for them. A stream's key has the same last
-    word as our own key for it, which is its kind.
+    The `points` of `subscribe_to` may name other keys for them, with the same last word as our own key.
     """
     return _find_kinds(points, (kind for kind in STREAMS if kind != ALERT_LOG), MARKET)
 
@@ -131,21 +128,11 @@ def find_followed_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, .
 
 
 def _find_kinds(points: Iterable[AccessPoint], kinds: Iterable[str], bus: str) -> tuple[InputStream, ...]:
-    """Return the streams of these kinds; put those that `points` does not name on `bus`."""
     points = tuple(points)
     found = ((point_like(points, bus, kind), kind) for kind in kinds)
     return tuple(InputStream(point.bus, point.key, kind) for point, kind in found)
 
 
-def find_sources_point(section: Service) -> AccessPoint:
-    return point_like(section.access_points.subscribe_to, MARKET, MARKET_SOURCES)
-
-
 def find_dead_letter_key(section: Service) -> str:
     """Return the key; each dead letter is on the bus of its stream."""
     return point_like(section.access_points.publish_to, MARKET, ARCHIVE_DEAD).key
-
-
-def select_retention(keep_days: Mapping[Any, float], tables: Iterable[str]) -> dict[str, float]:
-    """Leave out tables that are kept for ever."""
-    return {table: keep_days[table] for table in tables if table in keep_days}

@@ -42,10 +42,7 @@ class SourceState:
 
 
 def parse_source_states(fields: Mapping[bytes, bytes]) -> tuple[list[SourceState], int]:
-    """Return the states in the hash, by their names, and how many are left out.
-
-    Left out are those that are invalid, and those after the first MAX_SOURCES.
-    """
+    """Return the states in the hash, and how many are left out: invalid ones, and those after MAX_SOURCES."""
     parsed = (_parse_state(name, raw) for name, raw in sorted(fields.items())[:MAX_SOURCES])
     found = [state for state in parsed if state is not None]
     return found, len(fields) - len(found)
@@ -73,7 +70,6 @@ def _parse_state(name: bytes, raw: bytes) -> SourceState | None:
 
 
 async def write_source_states(connection: Any, states: list[SourceState], now: float) -> None:
-    """Write the states that changed, and each change of health; `now` is in epoch seconds."""
     at = datetime.fromtimestamp(now, UTC)
     async with transaction(connection):
         for each in states:

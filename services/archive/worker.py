@@ -30,7 +30,7 @@ from services.market.tables import STREAMS
 
 BLOCK_SEC: Final = 0.8  # how long the server blocks a reading without entries; a reseed waits for it
 WRITE_SEC: Final = 300.0
-"""How long a batch may take beyond the time limits of PostgreSQL: one is halved where entries are refused."""
+"""How long a batch may take beyond the limits of PostgreSQL, because it is halved to find a refused entry."""
 CHECK_EVERY_SEC: Final = 5.0
 """The seconds without a batch after which PostgreSQL is asked whether it is there."""
 BATCHES_AT_ONCE: Final = 20
@@ -47,13 +47,9 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class DatabaseOutage:
-    """Hold since when PostgreSQL can't be used.
+    """Hold since when (monotonic) PostgreSQL can't be used, and the error of the last attempt.
 
-    Attributes:
-        since: in seconds of the monotonic clock.
-        reason: the error of the last attempt.
-        attempts: how often it was tried.
-        is_schema_wrong: True if PostgreSQL is there, and has a schema that this release can't work with.
+    `is_schema_wrong` means that it is there, and has a schema that this release can't work with.
     """
 
     since: float
@@ -64,12 +60,9 @@ class DatabaseOutage:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Hold entries that are written together.
+    """Hold entries that are written together: those that became rows, and invalid ones with the reason.
 
-    Attributes:
-        typed: the entries that became rows.
-        refused: the invalid entries, each with the reason.
-        is_full: True if there may be more of them on a stream than a batch takes.
+    `is_full` is True if there may be more of them on a stream than a batch takes.
     """
 
     entries: Sequence[DeliveredEntry]
@@ -94,7 +87,6 @@ class ArchiveWorker:
         self._claimed_at = self._looked_at = self._reached_at = float("-inf")
 
     async def process_next(self, consumer: Consumer, streams: Mapping[str, InputStream]) -> None:
-        """Read the next entries, those of dead consumers first when it is time, and write them."""
         config = self._settings_now()
         settings = config.settings
         await self._update_backlogs(consumer)
@@ -124,10 +116,9 @@ class ArchiveWorker:
             self._note_lost(stream, backlog, backlog.lost - before.lost, "trimmed before archive read them")
 
     def _note_trimmed(self, stream: str, entries: int) -> None:
-        """Note entries that were read, and trimmed off the stream before they were acknowledged.
+        """Note entries that a killed instance had read, and that were trimmed before they were acknowledged.
 
-        The instance that read them was killed. If it had committed them by then, they are counted as lost and
-        are not.
+        If it had committed them, they are counted as lost and are not.
         """
         self._metrics.count(stream, "trimmed", entries)
         known = self.backlogs.get(stream, Backlog())
@@ -135,7 +126,6 @@ class ArchiveWorker:
         self._note_lost(stream, lost, entries, "read by an instance that was killed, then trimmed")
 
     def _note_lost(self, stream: str, backlog: Backlog, entries: int, why: str) -> None:
-        """Keep the backlog of a stream, and log how many of its entries were lost since the last time."""
         self.backlogs[stream] = backlog
         if entries:
             self._me.log.error("stream.lost", stream=stream, entries=entries, why=why)
@@ -178,7 +168,6 @@ class ArchiveWorker:
     async def _commit_and_read(
         self, consumer: Consumer, streams: Mapping[str, InputStream], batch: Batch, most: int
     ) -> Batch:
-        """Commit a batch, and read the next one meanwhile; return the next one."""
         reading = asyncio.create_task(self._read_batch(consumer, streams, most, _NO_WAIT_SEC))
         try:
             await self._commit(consumer, batch)
@@ -189,32 +178,24 @@ class ArchiveWorker:
             await asyncio.gather(reading, return_exceptions=True)
 
     async def _commit(self, consumer: Consumer, batch: Batch) -> None:
-        refused = list(batch.refused)
-        if batch.typed and (unwritten := await self._write(consumer, batch.typed)):
-            by_id = {(entry.stream, entry.id): entry for entry in batch.entries}
-            refused += [(by_id[each.entry.stream, each.entry.id], each.reason) for each in unwritten]
-        await self._acknowledge(consumer, batch.entries, refused)
-
-    async def _acknowledge(
-        self,
-        consumer: Consumer,
-        entries: Sequence[DeliveredEntry],
-        refused: Sequence[tuple[DeliveredEntry, str]],
-    ) -> None:
-        dead = {(entry.stream, entry.id) for entry, _ in refused}
+        refused = {(entry.stream, entry.id): why for entry, why in batch.refused}
+        for each in await self._write(consumer, batch.typed) if batch.typed else ():
+            refused[each.entry.stream, each.entry.id] = each.reason
         written: dict[str, list[bytes]] = {stream: [] for stream in consumer.streams}
-        for entry in entries:
-            if (entry.stream, entry.id) not in dead:
+        dead = []
+        for entry in batch.entries:
+            if (entry.stream, entry.id) in refused:
+                dead.append(entry)
+            else:
                 written[entry.stream].append(entry.id)
         for stream, idents in written.items():
             async with self._me.waiting(BUS_SEC):
                 await consumer.acknowledge(stream, idents)
             self._metrics.count(stream, "written", len(idents))
-        for entry, reason in refused:
-            await self._dead_letter(consumer, entry, reason)
+        for entry in dead:
+            await self._dead_letter(consumer, entry, refused[entry.stream, entry.id])
 
     async def _dead_letter(self, consumer: Consumer, entry: DeliveredEntry, reason: str) -> None:
-        """Move an entry to the dead letters; count and log it, unless another instance did so first."""
         key, details = find_dead_letter_key(self._me.section), {"fields": format_fields(entry.fields)}
         async with self._me.waiting(BUS_SEC):
             is_new = await consumer.dead_letter(entry, key, reason, time.time(), details)
@@ -223,8 +204,6 @@ class ArchiveWorker:
             self._me.log.warning("entry.refused", stream=entry.stream, entry=entry.id.decode(), why=reason)
 
     async def _write(self, consumer: Consumer, typed: Sequence[TypedEntry]) -> list[RefusedEntry]:
-        """Wait for PostgreSQL as long as it can't be used."""
-
         async def write_batch() -> list[RefusedEntry]:
             began = time.monotonic()
             found = await self._writer.write(typed)
@@ -239,7 +218,6 @@ class ArchiveWorker:
             await self._retry_while_away(consumer, self._writer.check)
 
     async def _retry_while_away(self, consumer: Consumer, work: Callable[[], Awaitable[T]]) -> T:
-        """Repeat the work until it succeeds, as long as PostgreSQL can't be used."""
         while True:
             # its own limits end what hangs, because a shorter one here would roll back each long migration
             limit_sec = MIGRATE_SEC + self._settings_now().settings.database_timeout_sec + WRITE_SEC
@@ -254,7 +232,6 @@ class ArchiveWorker:
             return found
 
     async def _wait_for_database(self, consumer: Consumer, error: Exception) -> None:
-        """Note that PostgreSQL can't be used, read the backlogs, and rest before the next attempt."""
         reason = str(error) or type(error).__name__
         if self.outage is None:
             self.outage = DatabaseOutage(time.monotonic(), reason)
@@ -265,7 +242,6 @@ class ArchiveWorker:
         await self._me.rest(_AWAY_BACKOFF.pause_sec(self.outage.attempts))
 
     def _end_outage(self, bus: str) -> None:
-        """Note that PostgreSQL can be used again."""
         if self.outage is not None:
             away_sec = time.monotonic() - self.outage.since
             self._me.log.info("database.back", bus=bus, away_sec=round(away_sec, 1))
@@ -275,10 +251,7 @@ class ArchiveWorker:
 def make_batch(
     entries: Sequence[DeliveredEntry], streams: Mapping[str, InputStream], now: float, most: int | None = None
 ) -> Batch:
-    """Return the batch of entries that were read at `now` (epoch seconds).
-
-    Up to `most` of each stream were read; None: that is all there is.
-    """
+    """Return the batch of entries that were read at `now` (epoch seconds), up to `most` of each stream."""
     typed: list[TypedEntry] = []
     refused: list[tuple[DeliveredEntry, str]] = []
     for entry in entries:

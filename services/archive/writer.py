@@ -50,9 +50,8 @@ class Writer:
     async def write(self, entries: Sequence[TypedEntry]) -> list[RefusedEntry]:
         """Write the rows of entries; return the entries that were refused, which alone are not written.
 
-        Raises:
-            PostgresAwayError: PostgreSQL can't be used now. Some of the rows may be written; writing all of
-                them again does no harm.
+        Raises PostgresAwayError. Some of the rows may be written then; to write all of them again does no
+        harm.
         """
         if not entries:
             return []
@@ -67,7 +66,6 @@ class Writer:
         return []
 
     async def check(self) -> None:
-        """Ask the database for a reply. Raise PostgresAwayError if it can't be used now."""
         async with self._database.connect() as connection:
             await connection.fetchval("SELECT 1")
 
@@ -76,7 +74,6 @@ class Writer:
         self._partitions = None
 
     async def _write_all(self, entries: Sequence[TypedEntry]) -> None:
-        """Write the rows of entries; if a partition was dropped meanwhile, make it and write them again."""
         for _ in range(_PARTITION_ATTEMPTS - 1):
             try:
                 return await self._write_once(entries)
@@ -122,7 +119,6 @@ class Writer:
 
 
 def merge_symbols(rows: Iterable[SymbolRow]) -> list[SymbolRow]:
-    """Return one row of each symbol, for all of its records, in the order of the symbols."""
     found: dict[str, SymbolRow] = {}
     for row in rows:
         known = found.get(row.symbol)

@@ -1,6 +1,6 @@
 """Name the values of indicators and features, in the order in which bars computes them. Pure.
 
-Whoever makes columns of them has the same ones whatever rows there are.
+A table of them has the same columns whatever rows there are.
 """
 
 from typing import Final

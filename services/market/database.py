@@ -26,7 +26,7 @@ _AWAY: Final = (
     asyncpg.UndefinedTableError,  # the database was made anew, or an older one was restored
     asyncpg.UndefinedColumnError,
     asyncpg.DuplicateTableError,  # an instance of another release, which locks otherwise, made it as well
-    asyncpg.InsufficientPrivilegeError,  # until somebody grants it
+    asyncpg.InsufficientPrivilegeError,  # until it is granted
     asyncpg.InterfaceError,  # the connection was closed under us
     asyncpg.InternalClientError,
 )
@@ -55,7 +55,7 @@ class ServerFaultError(PostgresAwayError):
 
 
 class MissingPartitionError(PostgresAwayError):
-    """A row has no partition: somebody dropped it after we last read which there are."""
+    """A row has no partition: it was dropped after we last read which there are."""
 
 
 class RefusedRowsError(Exception):
@@ -94,11 +94,8 @@ FAILURES: Final = (PostgresAwayError, RefusedRowsError, asyncpg.PostgresError, V
 class ConnectionPool:
     """Lend connections to one database. It is opened when it is first needed, and again after `aclose`.
 
-    Args:
-        url: the URL of the database.
-        settings: the settings of every session, such as `application_name`.
-        most: the most connections.
-        connect_sec: returns how long to wait for a new connection, or for a free one.
+    `settings` are those of every session, `most` is how many connections there may be, and `connect_sec`
+    returns how long to wait for one.
     """
 
     def __init__(
@@ -132,7 +129,6 @@ class ConnectionPool:
             pool.terminate()
 
     async def open_session(self) -> Any:
-        """Return a new connection that is not of the pool."""
         return await asyncpg.connect(self.url, timeout=self._connect_sec(), server_settings=self._settings)
 
     async def prepare_database(self) -> None:
@@ -142,7 +138,6 @@ class ConnectionPool:
         """Do what each new connection needs; nothing by default."""
 
     async def _open(self) -> Any:
-        """Return the pool, which connects when a connection is asked for."""
         async with self._opening:
             if self._pool is None:
                 await self.prepare_database()
@@ -162,10 +157,7 @@ async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
     """Open one connection for the block, and close it after `within_sec` at the latest.
 
     The server's own limits of a statement, a transaction and an idle session don't apply to it: a backup
-    holds its snapshot while pg_dump works.
-
-    Raises:
-        PostgresAwayError: PostgreSQL can't be used now, or the block took too long.
+    holds its snapshot while pg_dump works. Raises PostgresAwayError.
     """
     with translated_errors():
         options = {"timezone": "UTC", "search_path": "public"}
@@ -182,8 +174,8 @@ async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
 async def limit_work(connection: Any, limit_sec: float) -> AsyncIterator[asyncio.Timeout]:
     """Close a connection whose block takes longer, with a TimeoutError, or is cancelled.
 
+    Otherwise the pool would take it back only when the server has answered the statement that was cancelled.
     The block gets the limit, which it may move on.
-    Else the pool would take it back only when the server has answered the statement that was cancelled.
     """
     try:
         async with asyncio.timeout(limit_sec) as limit:
@@ -202,11 +194,7 @@ async def transaction(connection: Any, **options: Any) -> AsyncIterator[None]:
 
     The context of asyncpg always rolls back by a statement, and waits for its reply, which a frozen server
     does not give. Here a block that is cancelled or out of time closes the connection instead; the server
-    rolls back as soon as it notices that.
-
-    Args:
-        connection: a connection of asyncpg.
-        options: those of asyncpg's `Connection.transaction`.
+    rolls back as soon as it notices that. `options` are those of asyncpg's `Connection.transaction`.
     """
     running = connection.transaction(**options)
     await running.start()

@@ -1,8 +1,8 @@
 """Write records as entries of a Redis stream, and read them back. Pure.
 
 An entry is flat: each field of a record is a field of the entry, `sym` is its symbol, and a number is its
-shortest text. Other programs write to these streams, too: an entry that is no record is an `EntryError`.
-Bars of massive have neither `timeframe` nor `asset`: they are minutes of stocks.
+shortest text. Other programs write to these streams, too: each `parse_…` raises EntryError for an entry that
+is not a record. Bars of massive have neither `timeframe` nor `asset`: they are minutes of stocks.
 """
 
 from collections.abc import Mapping
@@ -43,13 +43,6 @@ _read_bar_numbers: Final = attrgetter(*_BAR_NUMBERS)
 _read_quote_numbers: Final = attrgetter(*_QUOTE_NUMBERS)
 
 
-def kind_of(record: Record) -> RecordKind:
-    """Return the kind of a record."""
-    if isinstance(record, Bar):
-        return RecordKind.BARS
-    return RecordKind.QUOTES if isinstance(record, Quote) else RecordKind.OBSERVATIONS
-
-
 def format_number(number: float) -> str:
     """Return the shortest text that is read as this number again."""
     return repr(number).removesuffix(".0")
@@ -78,13 +71,11 @@ def encode_entry(record: Record, asset: AssetClass, provenance: Provenance) -> d
 
 
 def encode_provenance(provenance: Provenance) -> dict[str, str]:
-    """Return the fields that say where a record came from."""
     return dict(_list_origin(provenance))
 
 
 @lru_cache(maxsize=_ORIGINS)  # one answer has many records, and a minute is in six bars
 def _list_origin(provenance: Provenance) -> tuple[tuple[str, str], ...]:
-    """Return the names and values of the fields that say where a record came from."""
     fields = {"source": provenance.source}
     if provenance.asked_at:
         fields["asked_at"] = format(provenance.asked_at, ".3f")
@@ -100,13 +91,11 @@ def _list_origin(provenance: Provenance) -> tuple[tuple[str, str], ...]:
 
 
 def parse_provenance(fields: Fields) -> Provenance:
-    """Return where an entry's record came from. Raise EntryError if a field is wrong."""
-    # what is cached must be short, and nobody checks how long `replay` is
+    # what is cached must be short, and the length of `replay` is not checked
     return _parse_origin(fields.get(b"replay") == b"1", *map(fields.get, _ORIGIN))
 
 
 def parse_bar(fields: Fields) -> Bar:
-    """Return the bar that an entry holds; raise EntryError if a field is missing or out of bounds."""
     timeframe = read_text(fields, b"timeframe", "1m")
     if timeframe not in TIMEFRAME_SEC:
         raise EntryError("timeframe: unknown")
@@ -125,7 +114,6 @@ def parse_bar(fields: Fields) -> Bar:
 
 
 def parse_quote(fields: Fields) -> Quote:
-    """Return the quote of an entry. Raise EntryError if it is none."""
     return Quote(
         read_symbol(fields),
         read_time(fields, b"at"),
@@ -139,12 +127,10 @@ def parse_quote(fields: Fields) -> Quote:
 
 
 def parse_observation(fields: Fields) -> Observation:
-    """Return the observation of an entry. Raise EntryError if it is none."""
     return Observation(read_symbol(fields), read_time(fields, b"start"), require_number(fields, b"value"))
 
 
 def parse_entry(kind: RecordKind, fields: Fields) -> tuple[Record, AssetClass, Provenance]:
-    """Return the record of an entry of a stream of this kind. Raise EntryError if it is none."""
     record: Record
     if kind is RecordKind.BARS:
         record = parse_bar(fields)
@@ -161,12 +147,10 @@ def parse_entry(kind: RecordKind, fields: Fields) -> tuple[Record, AssetClass, P
 
 
 def check_bar(bar: Bar, asset: AssetClass) -> None:
-    """Check what the archive demands of a bar that was checked. Raise EntryError if it can't be.
-
-    A commodity may cost less than nothing, as oil did in April 2020.
-    """
+    """Check what the archive demands of a bar that bars has checked. Raise EntryError."""
     if not bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
         raise EntryError("low, open, close and high: not in this order")
+    # a commodity may cost less than nothing, as oil did in April 2020
     if asset is not AssetClass.COMMODITIES and (bar.low <= 0 or (bar.vwap is not None and bar.vwap <= 0)):
         raise EntryError("a price or the vwap: not above 0")
     if bar.volume is not None and bar.volume < 0:
@@ -176,7 +160,6 @@ def check_bar(bar: Bar, asset: AssetClass) -> None:
 
 
 def check_quote(quote: Quote) -> None:
-    """Check what the archive demands of a quote. Raise EntryError if it can't be."""
     for name in ("volume", "open_interest", "implied_volatility"):
         number = getattr(quote, name)
         if number is not None and number < 0:
@@ -185,7 +168,6 @@ def check_quote(quote: Quote) -> None:
 
 @lru_cache(maxsize=_ORIGINS)  # one answer has many records
 def _parse_origin(is_replay: bool, *values: bytes | None) -> Provenance:
-    """Return a provenance of the values of `_ORIGIN`, in order. Raise EntryError if one is wrong."""
     fields = {name: value for name, value in zip(_ORIGIN, values, strict=True) if value is not None}
     source = read_text(fields, b"source", "")
     rank = fields.get(b"rank", b"0")
@@ -202,10 +184,7 @@ def _parse_origin(is_replay: bool, *values: bytes | None) -> Provenance:
 
 
 def _read_trades(fields: Fields) -> int | None:
-    """Return the number of trades exactly, or None where it is absent; raise EntryError if it is no number.
-
-    A fraction is cut off.
-    """
+    """Return the number of trades exactly, without a fraction."""
     number = read_number(fields, b"trades")
     if number is None:
         return None

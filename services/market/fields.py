@@ -1,6 +1,7 @@
 """Read single fields of an entry of a stream: texts, symbols, times, numbers. Pure.
 
-Other programs write to the streams, too. A field that can't be read is an `EntryError`.
+Other programs write to the streams, too. A field that can't be read is an `EntryError`; an absent one is
+None, 0 or a default, unless it is required.
 """
 
 import re
@@ -33,11 +34,10 @@ _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 
 
 class EntryError(ValueError):
-    """An entry is no record; the message says which field is wrong, and never its value."""
+    """An entry is not a record; the message says which field is wrong, and never its value."""
 
 
 def read_text(fields: Fields, name: bytes, default: str) -> str:
-    """Return a field's text; raise EntryError if it is too long or not printable ASCII."""
     value = fields.get(name)
     if value is None:
         return default
@@ -58,13 +58,11 @@ def cut_text(fields: Fields, name: bytes, most: int) -> str | None:
 
 @lru_cache(maxsize=_TEXTS)
 def _decode_text(value: bytes) -> str | None:
-    """Return the text that a value is; None if it is not printable ASCII."""
     text = value.decode("ascii") if value.isascii() else "\0"
     return text if text.isprintable() else None
 
 
 def read_symbol(fields: Fields) -> str:
-    """Return the symbol; raise EntryError if it is not valid."""
     symbol = read_text(fields, b"sym", "")
     if not _is_symbol(symbol):
         raise EntryError("sym: no symbol")
@@ -73,12 +71,10 @@ def read_symbol(fields: Fields) -> str:
 
 @lru_cache(maxsize=_TEXTS)
 def _is_symbol(text: str) -> bool:
-    """Return True if a text can be a symbol."""
     return SYMBOL.fullmatch(text) is not None
 
 
 def read_time(fields: Fields, name: bytes) -> int:
-    """Return a time in epoch milliseconds; raise EntryError if it is not one from 1800 to 2100."""
     value = fields.get(name, b"")
     if not value.removeprefix(b"-").isdigit() or len(value) > 14 or not MIN_MS <= int(value) < MAX_MS:
         raise EntryError(f"{name.decode()}: no time in epoch milliseconds")
@@ -86,10 +82,7 @@ def read_time(fields: Fields, name: bytes) -> int:
 
 
 def read_day(fields: Fields, start_ms: int) -> str | None:
-    """Return the trading day, such as `2026-01-05`, of an entry that begins at `start_ms`; None if absent.
-
-    Raise EntryError if it is not a date, or not that of its begin.
-    """
+    """Return the trading day, such as `2026-01-05`, of an entry that begins at `start_ms`."""
     value = fields.get(b"day")
     if value is None:
         return None
@@ -103,7 +96,6 @@ def read_day(fields: Fields, start_ms: int) -> str | None:
 
 
 def read_flag(fields: Fields, name: bytes) -> bool:
-    """Return a field that is 0 or 1; an absent one is 0. Raise EntryError for anything else."""
     value = fields.get(name, b"0")
     if value not in (b"0", b"1"):
         raise EntryError(f"{name.decode()}: neither 0 nor 1")
@@ -111,10 +103,7 @@ def read_flag(fields: Fields, name: bytes) -> bool:
 
 
 def read_count(fields: Fields, name: bytes, most: int) -> int | None:
-    """Return a whole number from 0 to `most`; None where it is absent or empty.
-
-    Raise EntryError for anything else.
-    """
+    """Return a whole number from 0 to `most`; None for an empty field, too."""
     value = fields.get(name)
     if not value:
         return None
@@ -124,7 +113,6 @@ def read_count(fields: Fields, name: bytes, most: int) -> int | None:
 
 
 def read_number(fields: Fields, name: bytes) -> float | None:
-    """Return a number, or None where the field is absent; raise EntryError if it is no number."""
     value = fields.get(name)
     if value is None:
         return None
@@ -138,7 +126,6 @@ def read_number(fields: Fields, name: bytes) -> float | None:
 
 
 def require_number(fields: Fields, name: bytes) -> float:
-    """Return a number; raise EntryError if it is absent or no number."""
     number = read_number(fields, name)
     if number is None:
         raise EntryError(f"{name.decode()}: missing")
@@ -146,7 +133,6 @@ def require_number(fields: Fields, name: bytes) -> float:
 
 
 def read_seconds(fields: Fields, name: bytes) -> float:
-    """Return a time in epoch seconds, 0 where it is absent; raise EntryError if it is out of bounds."""
     seconds = read_number(fields, name) or 0.0
     if not MIN_MS <= 1000 * seconds <= MAX_MS:
         raise EntryError(f"{name.decode()}: out of bounds")

@@ -47,7 +47,7 @@ class Grid:
     def find_border(self, at_ms: int, timeframe: Timeframe) -> int:
         """Return the open of the trading day of a time; the time itself while the market is closed.
 
-        `timeframe` is the one whose bars are kept from then on: for each, the last such day is cached.
+        `timeframe` is the one whose bars are kept from then on; the last such day of each is cached.
         """
         day = self._old_days.get(timeframe)
         if day is None or not day.open_ms <= at_ms < day.close_ms:
@@ -89,7 +89,6 @@ class Grid:
         return None if day is None else Interval(timeframe, day.open_ms, day.close_ms)
 
     def _find_named_day(self, midnight_ms: int) -> TradingDay | None:
-        """Return the trading day of the date that begins at this time in one of the session's zones."""
         for zone in self.session.zones:
             named = datetime.fromtimestamp(midnight_ms / 1000, zone)
             if named.time() == time():
@@ -104,7 +103,6 @@ class Grid:
         return day if day is not None and day.open_ms == at_ms + PAUSE_MS else None
 
     def _look_up(self, at_ms: int) -> TradingDay | None:
-        """Return what `find_day` returns, by the calendar."""
         try:
             return self.session.find_day(at_ms)
         except OutsideCalendarError:

@@ -49,10 +49,7 @@ TIMEFRAMES: Final[tuple[Timeframe, ...]] = ("1m", "5m", "15m", "1h", "4h", "1d")
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Hold a bar of one timeframe.
-
-    `start_ms` is its open time in epoch milliseconds. What the source does not say is None.
-    """
+    """Hold a bar that opens at `start_ms` (epoch milliseconds). What the source does not say is None."""
 
     symbol: str
     timeframe: str
@@ -94,16 +91,15 @@ Record = Bar | Quote | Observation
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Say where a record came from.
+    """Say where a record came from. What is unknown is 0 or empty.
 
     Attributes:
         source: the name of the source in the catalogue; of massive's stream `ws`, `rest` or `replay`.
-        asked_at: when the source was asked, in epoch seconds; 0 where nobody says.
-        digest: the SHA-256 of the answer, as hexadecimal digits; empty where nobody says.
+        asked_at: when the source was asked, in epoch seconds.
+        digest: the SHA-256 of the answer, as hexadecimal digits.
         is_replay: whether the record was played from a recording, and is not of today.
-        played_at: for a replay the time of the recording's clock when the record was played, in epoch
-            seconds; otherwise 0.
-        rank: the place of the source in its cascade, 0 for the first one and where nobody says.
+        played_at: when it was played by the recording's clock, in epoch seconds.
+        rank: the place of the source in its cascade, 0 for the first one.
     """
 
     source: str
@@ -115,5 +111,5 @@ class Provenance:
 
     @property
     def as_of(self) -> float:
-        """The time by which to judge how old the record is, in epoch seconds; 0 where nobody says."""
+        """The time by which to judge how old the record is, in epoch seconds."""
         return self.played_at or self.asked_at

@@ -1,7 +1,7 @@
 """Make rows of entries: what each stream's entries become in the database and on the board. Pure.
 
-A row has the columns of its table in the order in which the API names them, times as epoch milliseconds. An
-invalid entry is an `EntryError` with the reason: the checks of the tables are made here, too, so that
+A row has the columns of its table in the order in which the API names them, times as epoch milliseconds.
+Each `make_…` raises EntryError for an invalid entry: the checks of the tables are made here, too, so that
 PostgreSQL has nothing to refuse.
 """
 
@@ -101,7 +101,6 @@ class BarRow(NamedTuple):
 
     @property
     def cells(self) -> Cells:
-        """The cells of BAR_CELLS."""
         return self[2:-1]
 
 
@@ -124,7 +123,6 @@ class QuoteRow(NamedTuple):
 
     @property
     def cells(self) -> Cells:
-        """The cells of QUOTE_CELLS."""
         return self[:-1]
 
 
@@ -156,7 +154,6 @@ class IndicatorRow(NamedTuple):
 
     @property
     def cells(self) -> Cells:
-        """The cells of INDICATOR_CELLS."""
         return self[2:-1]
 
 
@@ -214,7 +211,6 @@ class SymbolRow(NamedTuple):
     replay: bool
 
     def merge(self, other: "SymbolRow") -> "SymbolRow":
-        """Return the row for the records of both; `other` is the later one."""
         return SymbolRow(
             self.symbol,
             other.asset,
@@ -238,7 +234,6 @@ OBSERVATION_CELLS: Final = ObservationRow._fields[1:-1]
 
 
 def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
-    """Return the row of an entry of `bars:bars`. Raise EntryError if the entry is invalid."""
     bar, asset, provenance = parse_entry(RecordKind.BARS, fields)
     assert isinstance(bar, Bar)  # noqa: S101 - by its kind
     check_bar(bar, asset)
@@ -254,7 +249,6 @@ def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
 
 
 def make_quote_row(entry: bytes, fields: Fields) -> tuple[QuoteRow, SymbolRow]:
-    """Return the row of an entry of `market:quotes`. Raise EntryError if the entry is invalid."""
     quote, asset, provenance = parse_entry(RecordKind.QUOTES, fields)
     assert isinstance(quote, Quote)  # noqa: S101 - by its kind
     check_quote(quote)
@@ -268,7 +262,6 @@ def make_quote_row(entry: bytes, fields: Fields) -> tuple[QuoteRow, SymbolRow]:
 
 
 def make_observation_row(entry: bytes, fields: Fields) -> tuple[ObservationRow, SymbolRow]:
-    """Return the row of an entry of `market:observations`. Raise EntryError if the entry is invalid."""
     found, asset, provenance = parse_entry(RecordKind.OBSERVATIONS, fields)
     assert isinstance(found, Observation)  # noqa: S101 - by its kind
     origin = (*_make_origin(provenance), to_stream_position(entry))
@@ -277,7 +270,6 @@ def make_observation_row(entry: bytes, fields: Fields) -> tuple[ObservationRow, 
 
 
 def make_indicator_row(entry: bytes, fields: Fields) -> tuple[IndicatorRow, None]:
-    """Return the row of an entry of `bars:indicators`. Raise EntryError if the entry is invalid."""
     timeframe = read_text(fields, b"timeframe", "")
     if timeframe not in TIMEFRAME_SEC:
         raise EntryError("timeframe: unknown")
@@ -290,7 +282,6 @@ def make_indicator_row(entry: bytes, fields: Fields) -> tuple[IndicatorRow, None
 
 
 def make_feature_row(entry: bytes, fields: Fields) -> tuple[FeatureRow, None]:
-    """Return the row of an entry of `bars:features`. Raise EntryError if the entry is invalid."""
     start_ms = read_time(fields, b"start")
     row = FeatureRow(
         *(read_symbol(fields), start_ms, _read_rev(fields), _read_epoch(fields)),
@@ -301,7 +292,6 @@ def make_feature_row(entry: bytes, fields: Fields) -> tuple[FeatureRow, None]:
 
 
 def make_download_row(entry: bytes, fields: Fields) -> tuple[DownloadRow, None]:
-    """Return the row of an entry of `market:downloads`. Raise EntryError if the entry is invalid."""
     to_stream_position(entry)
     found: dict[str, Any] = {
         name: cut_text(fields, name.encode(), most) for name, most in _DOWNLOAD_TEXTS.items()
@@ -318,7 +308,6 @@ def make_download_row(entry: bytes, fields: Fields) -> tuple[DownloadRow, None]:
 
 
 def make_alert_row(entry: bytes, fields: Fields) -> tuple[AlertRow, None]:
-    """Return the row of an entry of the alert log. Raise EntryError if the entry is invalid."""
     event, written = _parse_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
     kind, svc, at = event.get("type"), event.get("svc"), event.get("ts")
     ident = event.get("id", entry.decode("ascii", "replace"))
@@ -331,7 +320,7 @@ def make_alert_row(entry: bytes, fields: Fields) -> tuple[AlertRow, None]:
 
 
 def to_stream_position(entry: bytes) -> int:
-    """Return an entry's id as one number, greater for a later entry. Raise EntryError if it is no id.
+    """Return an entry's id as one number, greater for a later entry. Raise EntryError if it is not an id.
 
     Ids from the year 2248 on, and those after the millionth of one millisecond, share a number. They are not
     refused: Redis gives every entry after such an id a greater one.
@@ -345,23 +334,20 @@ def to_stream_position(entry: bytes) -> int:
 
 
 def _make_origin(provenance: Provenance) -> tuple[str, int | None, str | None, bool]:
-    """Return the columns source, asked_at, digest and replay."""
     asked_at = round(1000 * provenance.asked_at) if provenance.asked_at else None
     return provenance.source, asked_at, provenance.digest or None, provenance.is_replay
 
 
 def _read_rev(fields: Fields) -> int:
-    """Return the revision; an absent one is 0. Raise EntryError if it is no whole number."""
     return read_count(fields, b"rev", _MAX_REV) or 0
 
 
 def _read_epoch(fields: Fields) -> int:
-    """Return the epoch; an absent one is 0. Raise EntryError if it is no time in milliseconds."""
     return read_count(fields, b"epoch", MAX_MS) or 0
 
 
 def _read_values(fields: Fields) -> str:
-    """Return the JSON object in `values`, written anew. Raise EntryError if it is not numbers and nulls."""
+    """Return the JSON object of numbers and nulls in `values`, written anew."""
     found, written = _parse_object("values", fields.get(b"values", b""), MAX_VALUES_BYTES)
     if len(found) > MAX_VALUES:
         raise EntryError(f"values: more than {MAX_VALUES}")
@@ -374,10 +360,7 @@ def _read_values(fields: Fields) -> str:
 
 
 def _parse_object(name: str, raw: bytes, most: int) -> tuple[Mapping[str, Any], str]:
-    """Return a JSON object of up to `most` bytes that PostgreSQL can hold, and its JSON written anew.
-
-    Raise EntryError for other text.
-    """
+    """Return a JSON object of up to `most` bytes that PostgreSQL can hold, and its JSON written anew."""
     if len(raw) > most:
         raise EntryError(f"{name}: too long")
     try:

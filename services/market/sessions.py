@@ -44,7 +44,8 @@ _FOREX_ROLL: Final = time(17)
 _FUTURES_OPEN: Final = time(18)
 _VOLATILITY_MS: Final = 15 * MINUTE_MS
 """How long after the close of New York indices of volatility are computed."""
-_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_ORDINAL: Final = _EPOCH.toordinal()
 
 
 class UnknownSessionError(ValueError):
@@ -72,9 +73,7 @@ class TradingDay:
 class Session(ABC):
     """Answer when one market trades. Methods raise OutsideCalendarError for a time beyond the calendar.
 
-    Attributes:
-        code: the code of the session.
-        zones: the time zones by whose midnights sources name its days, where that is not their open.
+    `zones` are the time zones by whose midnights sources name its days, where that is not their open.
     """
 
     __slots__ = ("code", "zones")
@@ -99,16 +98,12 @@ class Session(ABC):
         """Return the last trading day that closed at this time or before it."""
 
     def is_open(self, at: datetime) -> bool:
-        """Return True if the market trades at this time."""
         return self.find_day(_read_ms(at)) is not None
-
-    def next_open(self, at: datetime) -> datetime:
-        """Return the first open after this time, in UTC; an open at this very time is not after it."""
-        return _to_datetime(self.next_day(_read_ms(at)).open_ms)
 
     def last_close(self, at: datetime) -> datetime:
         """Return the latest close at this time or before it, in UTC."""
-        return _to_datetime(self.previous_day(_read_ms(at)).close_ms)
+        close_ms = self.previous_day(_read_ms(at)).close_ms
+        return _EPOCH + timedelta(milliseconds=close_ms)
 
     def iter_days(self, start_ms: int, end_ms: int) -> Iterator[TradingDay]:
         """Yield the trading days that open within `[start_ms, end_ms)`, in order."""
@@ -168,7 +163,7 @@ class _Calendar(Session):
 
     def next_day(self, at_ms: int) -> TradingDay:
         index = bisect_right(self._opens, at_ms)
-        # before the first open nobody knows whether an older day, missing here, would have been the next
+        # before the first open, an older day that is missing here might have been the next
         if index == len(self._days) or at_ms < self._opens[0] - 1:
             raise self._explain_range(at_ms)
         return self._days[index]
@@ -209,9 +204,7 @@ def get_session(code: str) -> Session:
     """Return the session of a code. The first call for an exchange takes a tenth of a second to a second.
 
     Not for several threads at once: each would compute the calendar, and what ignores warnings is for one.
-
-    Raises:
-        UnknownSessionError: no session has this code.
+    Raises UnknownSessionError.
     """
     if code == ROUND_THE_CLOCK:
         return _EveryDay(code)
@@ -221,7 +214,7 @@ def get_session(code: str) -> Session:
         return _Calendar(code, _list_forex_days(_FUTURES_OPEN), UTC, _NEW_YORK, _LONDON)
     if _CODE.fullmatch(code) is None:
         raise UnknownSessionError(f"session: none of {', '.join(OWN_SESSIONS)}, nor the code of an exchange")
-    # pandas deprecates what the library still calls; its warnings are nobody's to mend here
+    # pandas deprecates what the library still calls; its warnings can't be mended here
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         days, zone = _list_exchange_days("XNYS" if code == US_VOLATILITY else code)
@@ -243,7 +236,6 @@ def _list_forex_days(opening: time) -> list[TradingDay]:
 
 
 def _list_exchange_days(code: str) -> tuple[list[TradingDay], tzinfo]:
-    """Return an exchange's days and its time zone, by exchange_calendars."""
     import exchange_calendars  # noqa: PLC0415 - brings pandas, more than a second; few processes need it
     from exchange_calendars.errors import InvalidCalendarName  # noqa: PLC0415 - as above
 
@@ -285,9 +277,4 @@ def _read_ms(at: datetime) -> int:
     """Return a time in epoch milliseconds; raise ValueError if it has no time zone."""
     if at.tzinfo is None:
         raise ValueError("a time without a time zone: which instant is meant?")
-    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-
-
-def _to_datetime(at_ms: int) -> datetime:
-    """Return a time of epoch milliseconds in UTC, before 1970 as well."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)
+    return (at - _EPOCH) // timedelta(milliseconds=1)

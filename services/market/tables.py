@@ -73,17 +73,14 @@ _SELECTED: Final = {
 }
 """How a table's column becomes that of a row, if not as it is."""
 _UNIX_TIMES: Final = ("start", "at", "asked_at", "epoch")
-"""The columns of records that are times of somebody's clock."""
+"""The columns of records that are times of a writer's clock."""
 
 
 @dataclass(frozen=True, eq=False)
 class TableSchema:
-    """Describe one table.
+    """Describe one table, whose columns are the fields of `row`.
 
     Attributes:
-        name: its name.
-        row: the class of its rows, whose fields are its columns.
-        key: its primary key.
         rank: the columns by which one of two rows with one key stays: the greater one. A null is the least.
             Empty where the first one stays.
         newer: the condition in SQL under which a row of the batch (`new`) replaces the one that is there
@@ -100,18 +97,15 @@ class TableSchema:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns, in the order of a row's fields."""
         return self.row._fields
 
     @cached_property
     def types(self) -> Mapping[str, ColumnType]:
-        """The type of each column."""
         hints = get_type_hints(self.row, include_extras=True)
         return {name: _find_type(hint) for name, hint in hints.items()}
 
     @property
     def stage(self) -> str:
-        """The name of the staging table."""
         return f"stage_{self.name}"
 
     @property
@@ -142,11 +136,9 @@ class TableSchema:
 
     @cached_property
     def key_of(self) -> Callable[[Any], Any]:
-        """A function that returns the key of a row."""
         return itemgetter(*map(self.columns.index, self.key))
 
     def rank_of(self, row: Sequence[Any]) -> tuple[Any, ...]:
-        """Return the rank of a row."""
         return tuple(_NEVER if (cell := row[place]) is None else cell for place in self._rank_places)
 
     @cached_property
@@ -155,7 +147,7 @@ class TableSchema:
 
     @cached_property
     def time_columns(self) -> Sequence[tuple[str, int]]:
-        """The columns that are times of somebody's clock, in epoch milliseconds, and their places."""
+        """The columns that are times of a writer's clock, in epoch milliseconds, and their places."""
         return [(name, place) for place, name in enumerate(self.columns) if name in _UNIX_TIMES]
 
     def require_past(self, row: Sequence[Any], now_ms: float) -> None:
@@ -169,7 +161,7 @@ class TableSchema:
 
     def _compare_ranks(self) -> str:
         """Return the condition in SQL that `new` has a greater rank than `old`; empty without ranks."""
-        # NULL stands for a time that nobody knows, which is before any
+        # NULL stands for an unknown time, which is before any
         forms = {ColumnType.TIME: "coalesce({1}.{0}, '-infinity')"}
         sides = (
             ", ".join(forms.get(self.types[name], "{1}.{0}").format(name, side) for name in self.rank)
@@ -183,7 +175,6 @@ class TableSchema:
 
 
 def _find_type(hint: Any) -> ColumnType:
-    """Return the type of a column by its annotation, which may be with None."""
     for each in (hint, *get_args(hint)):
         if hasattr(each, "__metadata__"):
             kind: ColumnType = each.__metadata__[0]
@@ -211,17 +202,6 @@ SYMBOL_TABLE: Final = TableSchema(
     changes="asset = new.asset, first_seen = least(old.first_seen, new.first_seen), "
     "last_seen = greatest(old.last_seen, new.last_seen), replay = old.replay AND new.replay",
 )
-TABLES: Final = (
-    BAR_TABLE,
-    QUOTE_TABLE,
-    OBSERVATION_TABLE,
-    INDICATOR_TABLE,
-    FEATURE_TABLE,
-    DOWNLOAD_TABLE,
-    ALERT_TABLE,
-    SYMBOL_TABLE,
-)
-
 STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
     CHECKED_BARS: (BAR_TABLE, make_bar_row),
     INDICATORS: (INDICATOR_TABLE, make_indicator_row),
@@ -232,6 +212,7 @@ STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
     ALERT_LOG: (ALERT_TABLE, make_alert_row),
 }
 """What the entries of each stream become, by the stream's own key."""
+TABLES: Final = (*(table for table, _ in STREAMS.values()), SYMBOL_TABLE)
 
 
 def keep_highest(table: TableSchema, rows: Iterable[Row]) -> list[Row]:

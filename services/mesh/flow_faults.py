@@ -13,7 +13,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final
 
 from marketswarm.keys import ALERT_LOG
 from marketswarm.text import format_duration
@@ -22,25 +22,16 @@ from services.mesh.flow_graph import FlowGraph, KeyState, Presence
 from services.mesh.flow_reader import ConsumerGroup
 from services.mesh.settings import FlowSettings
 
-FaultKind = Literal[
-    "no_writer",
-    "writer_down",
-    "never_written",
-    "writer_silent",
-    "no_group",
-    "falls_behind",
-    "trimmed_unread",
-]
-FAULT_KINDS: Final[tuple[str, ...]] = get_args(FaultKind)
+FAULT_KINDS: Final = (
+    *("no_writer", "writer_down", "never_written", "writer_silent"),
+    *("no_group", "falls_behind", "trimmed_unread"),
+)
 MAX_FAULTS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class FaultFinder:
-    """Find the faults of one graph.
-
-    `named` are the services whose settings name their consumer group.
-    """
+    """Find the faults of one graph. `named` are the services whose settings name their consumer group."""
 
     graph: FlowGraph
     presence: Presence
@@ -64,17 +55,15 @@ class FaultFinder:
         return FlowFault(fault.what, fault.key, fault.svc, text)
 
     def _find_writer_faults(self, one: KeyState) -> Iterator[FlowFault]:
-        """Yield the faults `writer_down`, `never_written` and `writer_silent` of a key."""
         flows, seen = self.graph.flows, one.seen
         writers, readers = flows.writers(one.key), flows.readers(one.key)
-        expected_sec = self.settings.expected_sec(one.key.name)
+        expected_sec = self.settings.expect_sec.get(one.key.name)
         if not writers or not (readers or expected_sec):
             return
         if self.presence.down.issuperset(writers) and not one.rate:
             are = "is" if len(writers) == 1 else "are"
-            yield FlowFault(
-                "writer_down", one.key, "", f"nobody writes it: {format_names(writers)} {are} down"
-            )
+            why = f"nobody writes it: {format_names(writers)} {are} down"
+            yield FlowFault("writer_down", one.key, "", why)
             return
         up_sec = max((self.presence.up_sec.get(svc, 0.0) for svc in writers), default=0.0)
         if self.settings.is_quiet(one.key.name):
@@ -91,7 +80,6 @@ class FaultFinder:
             yield FlowFault("writer_silent", one.key, who, why)
 
     def _find_reader_faults(self, one: KeyState) -> Iterator[FlowFault]:
-        """Yield the faults `no_group`, `trimmed_unread` and `falls_behind` of a stream."""
         if one.seen.kind != "stream" or one.seen.groups is None:
             return
         for svc in self.graph.flows.readers(one.key):
@@ -100,35 +88,24 @@ class FaultFinder:
                 yield from self._find_group_faults(one, svc, group)
             elif self._needs_group(svc, one):
                 up = format_duration(self.presence.up_sec[svc])
-                yield FlowFault(
-                    "no_group", one.key, svc, f"{svc} is up for {up} and has no consumer group there"
-                )
+                why = f"{svc} is up for {up} and has no consumer group there"
+                yield FlowFault("no_group", one.key, svc, why)
         for group in one.others:
             yield from self._find_group_faults(one, "", group)
 
     def _needs_group(self, svc: str, one: KeyState) -> bool:
-        """Return True if the service `svc` should have a consumer group on this key by now.
-
-        That is so if it is up for longer than `behind_sec`, and its settings name a group, or the key has no
-        group and the settings of mesh do not say that it needs none. On the alert log only the notifier has
-        one.
-        """
         if one.key.name == ALERT_LOG and svc != "notifier":
-            return False
+            return False  # the others read it by a position
         up_sec = self.presence.up_sec.get(svc, 0.0)
         needs_one = not one.seen.groups and not self.settings.may_lack_group(one.key.name)
         return up_sec > self.settings.behind_sec and (svc in self.named or needs_one)
 
     def _find_group_faults(self, one: KeyState, svc: str, group: ConsumerGroup) -> Iterator[FlowFault]:
-        """Yield the faults `trimmed_unread` and `falls_behind` of a group; `svc` is its reader, or empty."""
+        """`svc` is the reader of the group; it is empty if the truth has none."""
         name = f"group {group.name}"
-        whose = (
-            f" of {svc}"
-            if svc and svc != group.name
-            else ""
-            if svc
-            else ", which is no reader's of the truth,"
-        )
+        whose = f" of {svc}" if svc != group.name else ""
+        if not svc:
+            whose = ", which is no reader's of the truth,"
         lost = _count_lost(one, group)
         if lost > 0:
             text = f"{lost} entries were trimmed before {name}{whose} had read them"
@@ -144,10 +121,7 @@ class FaultFinder:
 
 
 def _count_lost(one: KeyState, group: ConsumerGroup) -> int:
-    """Return how many entries were trimmed before the group had read them; 0 if the server can't tell.
-
-    The server's `lag` omits these entries.
-    """
+    """Return how many entries the server's `lag` omits, because they are trimmed; 0 if it can't tell."""
     if one.seen.added is None or group.read is None:
         return 0
     return one.seen.added - group.read - one.seen.length

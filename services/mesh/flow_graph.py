@@ -15,10 +15,7 @@ from services.mesh.flow_reader import ConsumerGroup, KeyReading
 
 MAX_SAMPLES: Final = 64  # readings of one count, however long the window is
 KEPT_SEC: Final = 3600
-"""The seconds for which the flow is kept after its last write.
-
-Readers compute its age from the remaining life.
-"""
+"""How long the flow is kept after its last write; readers compute its age from the remaining life."""
 
 
 class Rates:
@@ -31,10 +28,9 @@ class Rates:
         return sum(map(len, self._readings.values()))
 
     def record(self, what: Hashable, count: int | None, now: float, window_sec: float) -> float | None:
-        """Add a reading of the count `what`; return its growth per second over the window.
+        """Return the growth of the count `what` per second over the window; None after a single reading.
 
-        Return None after a single reading. A count that fell begins anew; a count of None removes the
-        readings.
+        A count that fell begins anew; a count of None removes the readings.
         """
         if count is None:
             self._readings.pop(what, None)
@@ -55,10 +51,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Hold for how many seconds services are up, and which are down.
-
-    The state of a service in neither is unknown.
-    """
+    """Hold for how many seconds services are up, and which are down. Others are in an unknown state."""
 
     up_sec: Mapping[str, float] = field(default_factory=dict)
     down: frozenset[str] = frozenset()
@@ -66,10 +59,9 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """Hold the current state of a key.
+    """Hold the current state of a key. Rates are in entries per second.
 
-    Rates are in entries per second. `groups` are those of its readers, by service; `others` belong to no
-    reader; `read_rates` are by group.
+    `groups` are those of its readers, by service; `others` belong to no reader; `read_rates` are by group.
     """
 
     key: Key
@@ -133,7 +125,6 @@ def build_graph(
 def assign_groups(
     readers: tuple[str, ...], named: Mapping[str, str], groups: tuple[ConsumerGroup, ...]
 ) -> dict[str, ConsumerGroup]:
-    """Return by reader the consumer group of each reader that has one."""
     by_name = {group.name: group for group in groups}
     found = {svc: by_name[named.get(svc, svc)] for svc in readers if named.get(svc, svc) in by_name}
     rest = [group for group in groups if group not in found.values()]
@@ -152,19 +143,15 @@ def encode_flow(
         "every_sec": every_sec,
         "keys": [_encode_key(one) for one in graph.keys.values()],
         "edges": [_encode_edge(edge, graph) for edge in graph.flows.edges],
-        "faults": [
-            {
-                "what": one.what,
-                "bus": one.key.bus,
-                "key": one.key.name,
-                "svc": one.svc or None,
-                "text": one.text,
-            }
-            for one in faults
-        ],
+        "faults": [_encode_fault(one) for one in faults],
         "away": dict(graph.away),
         "unmeasured": graph.unmeasured,
     }
+
+
+def _encode_fault(one: FlowFault) -> dict[str, Any]:
+    place = {"bus": one.key.bus, "key": one.key.name, "svc": one.svc or None}
+    return {"what": one.what, **place, "text": one.text}
 
 
 def _encode_key(one: KeyState) -> dict[str, Any]:
@@ -185,7 +172,6 @@ def _encode_key(one: KeyState) -> dict[str, Any]:
 
 
 def _encode_edge(edge: Edge, graph: FlowGraph) -> dict[str, Any]:
-    """Return one service's use of a key, with its rate or its group on a stream."""
     one = graph.keys.get(edge.key)
     found: dict[str, Any] = {"svc": edge.svc, "does": edge.does, "bus": edge.key.bus, "key": edge.key.name}
     if one is None or one.seen.kind != "stream":

@@ -11,13 +11,13 @@ from typing import Final
 
 import orjson
 
-from marketswarm.agent import Agent, point_like
+from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.keys import MESH_FLOW
 from marketswarm.settings import CommonSettings
-from marketswarm.truth import AccessPoint, Truth
+from marketswarm.truth import Truth
 from marketswarm.truth.flows import FlowFault, Key, build_flows, format_names
 from services.mesh.flow_faults import FaultFinder
 from services.mesh.flow_graph import (
@@ -31,6 +31,7 @@ from services.mesh.flow_graph import (
 )
 from services.mesh.flow_reader import KeyReading, read_keys
 from services.mesh.settings import MeshSettings
+from services.mesh.store import find_point
 from services.mesh.topology import Topology
 
 MAX_KEYS: Final = 1000
@@ -41,8 +42,7 @@ LENGTH_ONLY_SEC: Final = 300.0
 def find_presence(topology: Topology, truth: Truth, services: Iterable[str], now: float) -> Presence:
     """Return for how long each of `services` has been up, and which are down.
 
-    A service is down if its bus was heard for the service's timeout and no beat of it arrived. A service that
-    is not monitored is never down: it may be up without a beat.
+    A monitored service is down if its bus was heard for the service's timeout, and no beat of it arrived.
     """
     up_sec: dict[str, float] = {}
     down = set()
@@ -65,52 +65,39 @@ def _listened_sec(topology: Topology, bus: str, now: float) -> float:
     return 0.0 if since is None or bus in topology.deaf else now - since
 
 
-def flow_key(me: Agent[CommonSettings]) -> AccessPoint:
-    """Return the bus and key of the flow in the truth in force."""
-    return point_like(me.section.access_points.publish_to, "system-redis", MESH_FLOW)
-
-
 class FlowMonitor:
-    """Read the flow regularly.
-
-    `graph` and `faults` are the latest results, None and empty before the first reading.
-    """
+    """Read the flow regularly. `graph` and `faults` are of the latest reading, None and empty before it."""
 
     def __init__(
-        self,
-        me: Agent[CommonSettings],
-        settings_now: Callable[[], MeshSettings],
-        presence: Callable[[Iterable[str]], Presence],
+        self, me: Agent[CommonSettings], settings_now: Callable[[], MeshSettings], topology: Topology
     ) -> None:
         self.graph: FlowGraph | None = None
         self.faults: list[FlowFault] = []
-        self._me, self._settings_now, self._presence = me, settings_now, presence
+        self._me, self._settings_now, self._topology = me, settings_now, topology
         self._outage = Outage(me.log, "flow.unwritten", "flow.written", degrade=self._set_degraded)
         self._rates = Rates()
         self._too_large: dict[Key, float] = {}  # by stream, when its entries were found to be too large
         self.follow(me.truth)
 
     def follow(self, truth: Truth) -> None:
-        """Read the keys that this truth names, from the next reading on."""
         self._flows, self._named = build_flows(truth), named_groups(truth)
         self._services = {edge.svc for edge in self._flows.edges}
 
     async def run(self) -> None:
-        """Update the flow every `flow_sec`, until cancelled."""
         while True:
             await self.update()
             await asyncio.sleep(self._settings_now().settings.flow_sec)
 
     async def update(self) -> None:
-        """Read every key once, find the faults, log those that changed, and write the flow."""
         settings, flows, named = self._settings_now().settings, self._flows, self._named
         wanted = [key for key in flows.keys if not key.is_pattern]
         seen, away = await self._read_keys(wanted[:MAX_KEYS])
-        graph = build_graph(flows, named, seen, self._rates, time.monotonic(), window_sec=settings.window_sec)
+        now = time.monotonic()
+        graph = build_graph(flows, named, seen, self._rates, now, window_sec=settings.window_sec)
         self.graph = replace(graph, away=away, unmeasured=len(wanted[MAX_KEYS:]))
-        finder = FaultFinder(self.graph, self._presence(self._services), settings, frozenset(named))
-        self._log_changes(finder.faults())
-        await self._write(settings.flow_sec)
+        presence = find_presence(self._topology, self._me.truth, self._services, now)
+        self._log_changes(FaultFinder(self.graph, presence, settings, frozenset(named)).faults())
+        await self._write(self.graph, settings.flow_sec)
 
     def summary(self) -> str | None:
         """Return the number of faults and their keys in one line for a beat; None if there are no faults."""
@@ -124,10 +111,6 @@ class FlowMonitor:
         away: dict[str, str] = {}
 
         async def read_bus(bus: str) -> dict[Key, KeyReading]:
-            """Return the readings of one bus's keys.
-
-            After a BusError add the bus to `away` and return none.
-            """
             names = [key.name for key in keys if key.bus == bus]
             length_only = {key.name for key in self._too_large if key.bus == bus}
             try:
@@ -159,17 +142,12 @@ class FlowMonitor:
             self._me.log.info("flow.well", what=what, key=key.name, bus=key.bus, svc=svc)
         self.faults = faults
 
-    async def _write(self, every_sec: float) -> None:
-        """Write the last graph and its faults to `mesh:flow`; a failure makes mesh `degraded`."""
-        if self.graph is None:
-            return
-        point = flow_key(self._me)
-        document = orjson.dumps(
-            encode_flow(self.graph, self.faults, self._me.revision, every_sec, time.time())
-        )
+    async def _write(self, graph: FlowGraph, every_sec: float) -> None:
+        point = find_point(self._me, MESH_FLOW)
+        document = encode_flow(graph, self.faults, self._me.revision, every_sec, time.time())
         with self._outage:
             bus = self._me.bus(point.bus)
-            await bus.ask(bus.client.set(point.key, document, ex=KEPT_SEC))
+            await bus.ask(bus.client.set(point.key, orjson.dumps(document), ex=KEPT_SEC))
 
     def _set_degraded(self, problem: str | None) -> None:
         self._me.set_degraded(problem and f"flow not written: {problem}", part="flow")

@@ -14,10 +14,7 @@ READ_FLOW: Final = Script.beside("services.mesh", "read_flow.lua")
 KEYS_PER_STEP: Final = 25  # half a millisecond of the server's time
 MAX_GROUPS: Final = 20
 MAX_ENTRY_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of entries in one step.
-
-The server copies entries to return their ids, which takes about 20 ms for so many.
-"""
+"""Bytes of entries in one step: the server copies entries to return their ids, about 20 ms for so many."""
 YEAR_2001_MS: Final = 10**12  # a lower id was not made from a time
 
 
@@ -58,10 +55,7 @@ class KeyReading:
 async def read_keys(
     bus: Bus, names: Sequence[str], length_only: Collection[str] = ()
 ) -> dict[str, KeyReading]:
-    """Return a reading of each key of `names`; of the streams in `length_only`, their length alone.
-
-    Raises BusError.
-    """
+    """Return a reading of each key; of the streams in `length_only` their length alone. Raises BusError."""
     seen: dict[str, KeyReading] = {}
     for batch in _batches(names):
         flags = [int(name in length_only) for name in batch]
@@ -120,5 +114,4 @@ def _parse_group(found: Any, at_ms: int) -> ConsumerGroup:
 
 
 def _known_number(number: int) -> int | None:
-    """Return None for a negative number, which means that the server does not know it."""
-    return None if number < 0 else int(number)
+    return None if number < 0 else int(number)  # the script has -1 for what the server does not know

@@ -15,10 +15,7 @@ HOUR_SEC: Final = 3600.0
 MAX_RESTARTS_PER_HOUR: Final = 5
 """More restarts than that within an hour are a crash loop."""
 CALM_RESTARTS_PER_HOUR: Final = 2
-"""A crash loop ends when there are no more restarts than this in an hour.
-
-The lower limit prevents that it begins and ends again and again.
-"""
+"""A crash loop ends at this many: with one limit for both, it would begin and end again and again."""
 MAX_RESTART_TIMES: Final = 100  # times that are kept: a process may restart each second
 SKEW_SEC: Final = 5.0
 OVERDUE: Final = 1.5  # intervals of silence after which an instance may have been replaced
@@ -28,8 +25,7 @@ OVERDUE: Final = 1.5  # intervals of silence after which an instance may have be
 class RestartHistory:
     """Count the restarts of one line of successors.
 
-    `restarts` counts all of them; `times` are the times of the latest (monotonic, oldest first). During a
-    crash loop `is_looping` is True.
+    `restarts` counts all of them; `times` are the times of the latest (monotonic, oldest first).
     """
 
     restarts: int = 0
@@ -40,7 +36,6 @@ class RestartHistory:
         self.times = deque(self.times, MAX_RESTART_TIMES)
 
     def add(self, at: float) -> None:
-        """Count a restart at the monotonic time `at`."""
         self.restarts += 1
         self.times.append(at)
 
@@ -57,10 +52,7 @@ class RestartHistory:
         return self.is_looping and not was
 
     def to_json(self, now: float, wall: float) -> list[int]:
-        """Return the times of the restarts in whole epoch seconds.
-
-        `now` and `wall` are the same moment on the monotonic and on the wall clock.
-        """
+        """Return the times in whole epoch seconds; `now` and `wall` are one moment on both clocks."""
         return [round(wall - (now - at)) for at in self.times]
 
 
@@ -104,20 +96,16 @@ class Instance:
 
     @property
     def skew_sec(self) -> float:
-        """Return by how many seconds its clock is ahead of ours, the transit time of a beat included."""
+        """By how many seconds its clock is ahead of ours, the transit time of a beat included."""
         return self.last.ts - self.last_ts
 
     @property
     def uptime_sec(self) -> float:
-        """Return how many seconds it had run at its last beat.
-
-        This is by its own clock if its beats have a start time, otherwise since its first beat here.
-        """
+        """How long it had run at its last beat, by its own clock if its beats have a start time."""
         started = self.sender.started
         return max(0.0, self.last_ts - self.first_ts if started is None else self.last.ts - started)
 
     def is_overdue(self, now: float) -> bool:
-        """Return True if its next beat is late: after 1.5 times the interval that its last beat announced."""
         return now - self.heard_at > OVERDUE * (self.last.every or float("inf"))
 
     def detect_skew(self) -> bool:

@@ -26,11 +26,7 @@ NAME_LIMIT: Final = 63
 MAX_SHOWN: Final = 50  # names in `mesh:topology`, the latest
 PATTERN: Final = heartbeat_channel("*")
 MAX_EVENTS: Final = 1000  # events that wait while the bus can't be used
-WARNINGS: Final = {
-    "stranger": "mesh.stranger",
-    "crash_loop": "mesh.crash_loop",
-    "conflict": "mesh.conflict",
-}
+WARNINGS: Final = {"stranger": "mesh.stranger", "crash_loop": "mesh.crash_loop", "conflict": "mesh.conflict"}
 
 
 class UnknownServices:
@@ -47,10 +43,7 @@ class UnknownServices:
         return len(self._reported_at)
 
     def is_new(self, svc: str, now: float) -> bool:
-        """Return True if this service is to be reported now, and record the report: once an hour at most.
-
-        `now` is in seconds of a monotonic clock.
-        """
+        """Return True if this service is to be reported now, and record the report: once an hour at most."""
         reported_at = self._reported_at.get(svc)
         if reported_at is not None and now - reported_at < REPORT_AGAIN_SEC:
             return False
@@ -63,7 +56,6 @@ class UnknownServices:
         return True
 
     def recent_names(self, now: float) -> list[str]:
-        """Return the names that were reported within the last hour, at most the latest MAX_SHOWN."""
         self._forget(now)
         return list(self._reported_at)[-MAX_SHOWN:]
 
@@ -84,10 +76,7 @@ def clean_name(name: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Name the channels to hear on one bus.
-
-    These are all heartbeats by their pattern, and `channels`, which the pattern does not match.
-    """
+    """Name a bus to hear, and the `channels` there that the pattern of heartbeats does not match."""
 
     bus: str
     url: str
@@ -111,7 +100,6 @@ class BeatListener:
         self._subscriptions: dict[Subscription, asyncio.Task[None]] = {}
 
     def follow(self, truth: Truth) -> None:
-        """Listen to the channels that this truth names, and to no others."""
         self._services = services_by_channel(truth)
         self._topology.keep_services(self._services.values())
         self._topology.replicas = {
@@ -137,11 +125,9 @@ class BeatListener:
             self.events = [*self.events, *events][-MAX_EVENTS:]
 
     def requeue_events(self, events: list[MeshEvent]) -> None:
-        """Put events that could not be written back in front."""
         self.events = [*events, *self.events][-MAX_EVENTS:]
 
     async def _listen(self, subscription: Subscription) -> None:
-        """Receive until cancelled, and reconnect when the bus fails."""
         bus = self._me.bus(subscription.bus)
         await subscribe(
             bus,
@@ -166,7 +152,6 @@ class BeatListener:
         )
 
     def _on_message(self, bus: str, channel: bytes, payload: bytes) -> None:
-        """Record a beat of a known service and add its events; count a malformed one."""
         svc = self._services.get((bus, channel))
         if svc is None:
             self._on_unknown_sender(channel, payload)
@@ -179,7 +164,6 @@ class BeatListener:
         self.add_events(self._topology.record_beat(bus, found, now, wall, lambda: beat.parse_sender(payload)))
 
     def _on_oversized(self, bus: str, channel: bytes) -> None:
-        """Count a message that is far too large for a beat; log the first one."""
         if not self.oversized:
             self._me.log.warning(
                 "mesh.oversized", bus=bus, channel=printable_line(channel.decode("utf-8", "replace"))
@@ -187,7 +171,6 @@ class BeatListener:
         self.oversized += 1
 
     def _on_unknown_sender(self, channel: bytes, payload: bytes) -> None:
-        """Report the sender of a valid beat on an unknown channel; count any other payload as malformed."""
         name = channel.removesuffix(HEARTBEAT_SUFFIX.encode())
         svc = clean_name(name)
         if svc is None or isinstance(
@@ -198,10 +181,6 @@ class BeatListener:
             self.add_events([MeshEvent("stranger", svc, "", time.time())])
 
     def _log(self, event: MeshEvent) -> None:
-        """Log an event that needs attention as a warning, and convergence as info.
-
-        Other events, such as instances that join and leave, are not logged.
-        """
         name = WARNINGS.get(event.event)
         if name is not None:
             self._me.log.warning(name, svc=event.svc, **event.more)
@@ -209,12 +188,10 @@ class BeatListener:
             self._me.log.info("mesh.converged", revision=event.rev, **event.more)
 
     def _on_subscribed(self, subscription: Subscription) -> None:
-        """Record and log that a bus can be heard now."""
         self._topology.mark_heard(subscription.bus, time.monotonic())
         self._me.log.info("mesh.hearing", bus=subscription.bus)
 
     def _on_lost(self, error: BusError) -> None:
-        """Record that a bus can't be heard any more; log this once."""
         if error.bus not in self._topology.deaf:
             self._me.log.warning("mesh.deaf", bus=error.bus, reason=error.reason, detail=error.detail)
         self._topology.mark_deaf(error.bus)

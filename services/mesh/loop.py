@@ -6,39 +6,33 @@ from typing import Final
 from marketswarm.agent import Agent, agent
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import read_strings, report_unusable
+from marketswarm.keys import MESH_TOPOLOGY
 from marketswarm.settings import CommonSettings
-from services.mesh.flow_monitor import FlowMonitor, find_presence
+from services.mesh.flow_monitor import FlowMonitor
 from services.mesh.listener import BeatListener
-from services.mesh.metrics import MeshMetrics
+from services.mesh.metrics import collect_metrics
 from services.mesh.settings import MeshSettings
-from services.mesh.store import TopologyWriter, restore_topology, topology_key
+from services.mesh.store import MAX_TOPOLOGY_BYTES, TopologyWriter, find_point, restore_topology
 from services.mesh.topology import Topology
 
 UPDATE_SEC: Final = 1.0
-MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024  # more than a hundred thousand services need
 BUS_SEC: Final = 10.0  # longer than a read or write may take: waiting for a bus must not count as hanging
 STALLED_SEC: Final = 1.0  # after a rest that was so much too long, this process did not run and heard no beat
 
 
 async def main() -> int:
-    """Run mesh until it is asked to stop; return its exit code.
-
-    Every UPDATE_SEC, update the topology, write it if it has changed, and report what is wrong. After a rest
-    that was far too long, every instance's silence begins anew.
-    """
+    """Run mesh until it is asked to stop; return its exit code."""
     async with agent("mesh") as me:
         settings_now = me.config(MeshSettings)
         topology = Topology(lambda svc: me.truth.timeout_of(svc, me.settings.default_timeout_sec))
         async with me.waiting(BUS_SEC):
             await restore(me, topology)
         listener, writer = BeatListener(me, topology), TopologyWriter(me)
-        flow = FlowMonitor(
-            me, settings_now, lambda services: find_presence(topology, me.truth, services, time.monotonic())
-        )
+        flow = FlowMonitor(me, settings_now, topology)
         for part in (listener, flow):
             me.on_reseed(part.follow)
         listener.follow(me.truth)
-        me.expose(MeshMetrics(topology, listener, flow).collect)
+        me.expose(lambda: collect_metrics(topology, listener, flow))
         me.task(flow.run(), name="flow")
         while True:
             update_topology(me, topology, listener)
@@ -54,14 +48,10 @@ async def main() -> int:
 
 
 def update_topology(me: Agent[CommonSettings], topology: Topology, listener: BeatListener) -> None:
-    """Remove silent instances, check for convergence, and log wrong clocks.
-
-    All wrong clocks share one log line, since the wrong clock may be our own.
-    """
     now, wall = time.monotonic(), time.time()
     listener.add_events(topology.remove_silent(now, wall))
     listener.add_events(topology.check_convergence(wall, now))
-    if topology.skewed:
+    if topology.skewed:  # one log line for all, since the wrong clock may be our own
         svc, skew_sec = topology.skewed[0]
         me.log.warning("mesh.clock_skew", svc=svc, skew_sec=skew_sec, count=len(topology.skewed))
         topology.skewed.clear()
@@ -79,19 +69,14 @@ async def restore(me: Agent[CommonSettings], topology: Topology) -> None:
 
     Without a stored topology every instance would seem to have just joined.
     """
-    point = topology_key(me)
+    point = find_point(me, MESH_TOPOLOGY)
     try:
         (raw,) = await read_strings(me.bus(point.bus), [point.key], MAX_TOPOLOGY_BYTES, report=True)
     except BusError as error:
         me.log.warning("mesh.not_recalled", bus=error.bus, reason=error.reason)
         return
     bus_of = {svc: me.truth.bus_of(svc) for svc in me.truth.services}
-    count = restore_topology(
-        topology,
-        raw,
-        bus_of,
-        time.monotonic(),
-        time.time(),
-        unusable=lambda what: report_unusable(point.bus, point.key, what),
-    )
+    for what in restore_topology(topology, raw, bus_of, time.monotonic(), time.time()):
+        report_unusable(point.bus, point.key, what)
+    count = sum(1 for _ in topology.instances())
     me.log.info("mesh.recalled", instances=count)

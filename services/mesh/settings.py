@@ -33,18 +33,8 @@ class FlowSettings(ServiceConfig):
     """Patterns of keys whose readers may do without a consumer group: bars keeps its own position. Example:
     `["market:bars"]`."""
 
-    def expected_sec(self, key: str) -> float | None:
-        """Return within how many seconds a new entry must arrive at this key.
-
-        The result is None if `expect_sec` does not have this key.
-        """
-        return self.expect_sec.get(key)
-
     def is_quiet(self, key: str) -> bool:
-        """Return True if it is normal that nothing is written to this key, such as a key for alerts.
-
-        A key in `expect_sec` is never quiet.
-        """
+        """Return True if it is normal that nothing is written to this key. One in `expect_sec` never is."""
         return key not in self.expect_sec and any(fnmatchcase(key, pattern) for pattern in self.quiet)
 
     def may_lack_group(self, key: str) -> bool:

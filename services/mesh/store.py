@@ -5,7 +5,7 @@ instances with finite numbers.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -13,7 +13,7 @@ import orjson
 from marketswarm.agent import Agent, point_like
 from marketswarm.beat import Beat, MalformedBeat, Sender, parse_beat, parse_sender
 from marketswarm.bus.outage import Outage
-from marketswarm.bus.stored_values import parse_count, parse_epoch
+from marketswarm.bus.stored_values import parse_count, parse_epoch, parse_object
 from marketswarm.keys import MESH_EVENTS, MESH_TOPOLOGY
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import AccessPoint
@@ -25,20 +25,15 @@ KEPT_SEC: Final = 86_400
 """The seconds for which the topology is kept after its last write; readers compute its age from the rest."""
 MAX_RESTARTS: Final = 2**52
 """A stored count above this is invalid: it must be possible to go on counting within the range of JSON."""
-MAX_BYTES: Final = 16 * 1024 * 1024
+MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024  # more than a hundred thousand services need
 BEAT_KEYS: Final = ("i", "boot", "rev", "status", "detail", "every", "host", "version", "started")
 Number = (int, float)
-
 REWRITE_SEC: Final = 10.0
 EVENTS_LENGTH: Final = 10_000
 
 
 def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall: float) -> dict[str, Any]:
-    """Return the object for `mesh:topology`.
-
-    `now` and `wall` are the same moment on the monotonic and on the wall clock; `unknown` are names of
-    unknown services.
-    """
+    """Return the object for `mesh:topology`; `now` and `wall` are one moment on both clocks."""
     services = {
         svc: {
             "instances": [
@@ -64,21 +59,16 @@ def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall
 
 
 def restore_topology(
-    topology: Topology,
-    raw: bytes | None,
-    bus_of: Mapping[str, str],
-    now: float,
-    wall: float,
-    *,
-    unusable: Callable[[str], None] = lambda _what: None,
-) -> int:
-    """Add the instances in `raw` to the topology as if heard now; return how many the topology has then.
+    topology: Topology, raw: bytes | None, bus_of: Mapping[str, str], now: float, wall: float
+) -> list[str]:
+    """Add the instances in `raw` to the topology as if heard now.
 
-    A part that is invalid is left out, and `unusable` is called with a name for it.
+    A part that is invalid is left out; return a name for each.
     """
-    stored = _parse_object(raw)
+    unusable: list[str] = []
+    stored = parse_object(raw)
     if raw is not None and not isinstance(stored.get("services"), dict):
-        unusable("")
+        unusable.append("")
     services, gone = _dict(stored.get("services")), _dict(stored.get("gone"))
     topology.convergence.at = parse_count(stored.get("converged"))
     for svc, bus in bus_of.items():
@@ -88,19 +78,17 @@ def restore_topology(
             if instance is not None:
                 topology.add(instance)
             else:
-                unusable(f"{svc} instances")
+                unusable.append(f"{svc} instances")
         if known.get("conflict") is True:
             topology.conflicts.services_in_conflict.add(svc)
         left = [_parse_departed(one, now, wall) for one in _list(gone.get(svc))[-MAX_DEPARTED:]]
-        for _ in range(left.count(None)):
-            unusable(f"{svc} gone")
+        unusable += [f"{svc} gone"] * left.count(None)
         if any(left):
             topology.departed[svc] = [one for one in left if one is not None]
-    return sum(1 for _ in topology.instances())
+    return unusable
 
 
 def _encode_departed(one: Departed, now: float, wall: float) -> dict[str, Any]:
-    """Return an object of `mesh:topology` for an instance that left."""
     return {
         "boot": one.boot,
         "ts": round(one.ts, 3),
@@ -142,16 +130,6 @@ def _parse_history(found: Mapping[str, Any], now: float, wall: float) -> Restart
     return restore_history(restarts, times, found.get("crash_loop") is True, now, wall)
 
 
-def _parse_object(raw: bytes | None) -> dict[str, Any]:
-    """Return an empty dict if `raw` is missing, over MAX_BYTES, or not a JSON object."""
-    if raw is None or len(raw) > MAX_BYTES:
-        return {}
-    try:
-        return _dict(orjson.loads(raw))
-    except orjson.JSONDecodeError:
-        return {}
-
-
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -160,14 +138,9 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def topology_key(me: Agent[CommonSettings]) -> AccessPoint:
-    """Return the bus and key of the topology in the truth in force."""
-    return point_like(me.section.access_points.publish_to, "system-redis", MESH_TOPOLOGY)
-
-
-def events_key(me: Agent[CommonSettings]) -> AccessPoint:
-    """Return the bus and key of the events in the truth in force."""
-    return point_like(me.section.access_points.publish_to, "system-redis", MESH_EVENTS)
+def find_point(me: Agent[CommonSettings], key: str) -> AccessPoint:
+    """Return the bus and key in the truth in force of what is `key` by default."""
+    return point_like(me.section.access_points.publish_to, "system-redis", key)
 
 
 class TopologyWriter:
@@ -199,8 +172,7 @@ class TopologyWriter:
         listener.requeue_events(events)
 
     async def _add_events(self, events: list[MeshEvent]) -> None:
-        """Add events to the stream of events, in one pipeline. Raises BusError."""
-        point = events_key(self._me)
+        point = find_point(self._me, MESH_EVENTS)
         bus = self._me.bus(point.bus)
         pipe = bus.pipeline()
         for event in events:
@@ -208,7 +180,6 @@ class TopologyWriter:
         await bus.ask(pipe.execute())
 
     async def _set_topology(self, document: bytes) -> None:
-        """Set the key of the topology, which expires after KEPT_SEC. Raises BusError."""
-        point = topology_key(self._me)
+        point = find_point(self._me, MESH_TOPOLOGY)
         bus = self._me.bus(point.bus)
         await bus.ask(bus.client.set(point.key, document, ex=KEPT_SEC))

@@ -23,10 +23,7 @@ NOBODY: Final = Sender()
 
 @dataclass(frozen=True, slots=True)
 class MeshEvent:
-    """Hold an entry of `mesh:events`.
-
-    `ts` is in epoch seconds; `more` are the fields that only this kind of event has.
-    """
+    """Hold an entry of `mesh:events`; `more` are the fields that only this kind of event has."""
 
     event: EventKind
     svc: str
@@ -69,10 +66,7 @@ class Convergence:
             self._early.setdefault(rev, now)
 
     def check(self, shown: Collection[int], now: float) -> bool:
-        """Return True, once for each revision, if all beats show the revision that mesh uses.
-
-        `shown` are the revisions that any instance shows.
-        """
+        """Return True, once for each revision, if all instances show (`shown`) the one that mesh uses."""
         if self._revision is None or set(shown) != {self._revision} or self.at == self._revision:
             return False
         self.at = self._revision
@@ -87,7 +81,6 @@ def count_concurrent(instances: Collection[Instance], now: float) -> int:
 
 
 def _count_concurrent_with(newest: Instance, others: Collection[Instance]) -> int:
-    """Return how many instances ran at the same time as the newest one, which counts as well."""
     at = newest.joined_at
     return 1 + sum(1 for one in others if one is not newest and one.joined_at <= at < one.beat_at)
 
@@ -103,10 +96,7 @@ class ReplicaConflicts:
         self.services_in_conflict: set[str] = set()
 
     def detect(self, svc: str, replicas: int, instances: Collection[Instance], now: float) -> int:
-        """Return the number of instances when a conflict of a service begins; otherwise 0.
-
-        The conflict ends when there are at most `replicas` instances.
-        """
+        """Return the number of instances when a conflict of a service begins; otherwise 0."""
         if len(instances) <= replicas:
             self.services_in_conflict.discard(svc)
             return 0
@@ -183,10 +173,7 @@ class Topology:
         return events
 
     def remove_silent(self, now: float, wall: float) -> list[MeshEvent]:
-        """Remove instances that were silent for their service's timeout.
-
-        Return the events of these removals, and of conflicts and crash loops that begin.
-        """
+        """Remove silent instances; return the events of that, and of conflicts and crash loops that begin."""
         silent = [
             one
             for one in self.instances()
@@ -223,7 +210,6 @@ class Topology:
                 one.heard_at = now
 
     def check_convergence(self, wall: float, now: float) -> list[MeshEvent]:
-        """Return one event when all instances show the revision that mesh uses, otherwise an empty list."""
         shown = {one.last.rev for one in self.instances() if one.last.rev is not None}
         if not self.convergence.check(shown, now):
             return []
@@ -232,10 +218,7 @@ class Topology:
         return [MeshEvent("converged", "", "", wall, self.convergence.at, more)]
 
     def instances(self) -> Iterator[Instance]:
-        """Yield all instances.
-
-        In another thread than the event loop's, an instance that joins or leaves may be missed.
-        """
+        """Yield all instances; another thread than the event loop's may miss one that joins or leaves."""
         for found in list(self.services.values()):
             yield from list(found.values())
 
@@ -254,8 +237,7 @@ class Topology:
     def _make_succession_events(self, new: Instance, now: float, wall: float) -> list[MeshEvent]:
         """Return the events for a new instance: `joined`, or `restarted` if it succeeds another.
 
-        Its predecessor left or, if this is the first beat of the new one, is overdue. Drop the most silent
-        instance if there are MAX_INSTANCES.
+        Its predecessor left or, if this is the first beat of the new one, is overdue.
         """
         beside = self.instances_of(new.svc).values()
         overdue = [one for one in beside if one.is_overdue(now)]
@@ -290,10 +272,7 @@ class Topology:
         return events
 
     def _find_successor(self, left: Instance) -> Instance | None:
-        """Return the first instance that joined after the last beat of `left` and has no restarts.
-
-        The result is None if there is no such instance.
-        """
+        """Return the first instance that joined after the last beat of `left` and has no restarts."""
         after = [
             one
             for one in self.instances_of(left.svc).values()

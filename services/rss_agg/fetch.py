@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from marketswarm.net.address_guard import AddressGuard, Resolver, resolve_by_system
@@ -32,10 +32,8 @@ HEADERS: Final = {
 class FeedError(Exception):
     """A feed could not be read; `str()` is one word or status, such as timeout, 404 or not_a_feed.
 
-    Args:
-        reason: the word that `str()` returns.
-        retry_after_sec: for how many seconds the server asked for no further request, if it did.
-        gone: True if the server answered 410: the feed will not come back.
+    `retry_after_sec` is for how long the server asked for no further request; `gone` means that it answered
+    410, and the feed will not come back.
     """
 
     def __init__(self, reason: str, retry_after_sec: float | None = None, *, gone: bool = False) -> None:
@@ -48,16 +46,12 @@ class FeedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """Hold the ETag and Last-Modified of a response for the next conditional request.
-
-    Each is empty if the response had none.
-    """
+    """Hold the ETag and Last-Modified of a response for the next request; empty if it had none."""
 
     etag: str = ""
     modified: str = ""
 
     def to_headers(self) -> dict[str, str]:
-        """Return the headers of a conditional request; its response is 304 if nothing has changed."""
         both = {"If-None-Match": self.etag, "If-Modified-Since": self.modified}
         return {name: value for name, value in both.items() if value}
 
@@ -76,10 +70,7 @@ def _usable_value(value: str | None) -> str:
 
 
 def resolve_redirect(url: str, location: str) -> str | None:
-    """Return the absolute URL that a redirect from `url` points to; None if it is not usable.
-
-    A usable URL is a web URL of at most URL_LENGTH printable characters, without credentials.
-    """
+    """Return the absolute URL that a redirect from `url` points to; None if it is not usable."""
     try:
         target = urldefrag(urljoin(url, location.strip())).url
         parts = urlsplit(target)
@@ -135,10 +126,9 @@ class FeedRequest:
 
 @dataclass(frozen=True, slots=True)
 class FeedResponse:
-    """Hold a feed's document; `body` is None if it has not changed.
+    """Hold a feed's document, found at `url`; `body` is None if it has not changed.
 
-    `url` is where it was found. `moved_to` is where the feed has permanently moved to, empty if the truth's
-    URL holds.
+    `moved_to` is where the feed has permanently moved to, empty if the truth's URL holds.
     """
 
     body: bytes | None
@@ -149,7 +139,7 @@ class FeedResponse:
 
 
 class Fetcher:
-    """Fetch feeds with one HTTP client for all. Use as a context manager."""
+    """Fetch feeds with one HTTP client for all."""
 
     def __init__(self, resolve: Resolver = resolve_by_system) -> None:
         self._guard = AddressGuard(resolve)
@@ -157,10 +147,7 @@ class Fetcher:
             "rss_agg", headers=HEADERS, encodings="gzip, br", by_proxy=False, guard=self._guard
         )
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
+    async def aclose(self) -> None:
         await self._http.aclose()
 
     async def fetch(self, request: FeedRequest, settings: ReadSettings) -> FeedResponse:
@@ -196,10 +183,7 @@ class Fetcher:
 
 
 def _make_response(answer: HttpResponse, url: str, moved_to: str, validators: Validators) -> FeedResponse:
-    """Return the document that was found at `url`. Raises FeedError for any other status than 200.
-
-    304 is an answer to a request with `validators` only.
-    """
+    """Return the document that was found at `url`. Raises FeedError for a status that has none."""
     if answer.status == 304 and validators != NO_VALIDATORS:
         return FeedResponse(None, "", url, moved_to, validators)
     if answer.status != 200:

@@ -15,25 +15,17 @@ if TYPE_CHECKING:
     from services.rss_agg.reader import FeedDispatcher
 
 IDLE_SEC: Final = 60.0
-LIBRARIES: Final = (
-    "brotli",
-    "feedparser",
-    "h2",
-)  # of the extra `services`; httpx imports some only when used
+LIBRARIES: Final = ("brotli", "feedparser", "h2")  # httpx imports some of them only when used
 
 
 async def main() -> int:
-    """Run rss_agg until it is asked to stop; return its exit code.
-
-    While there are feeds, follow the settings and this instance's share of the feeds, start the readings that
-    are due, and report.
-    """
+    """Run rss_agg until it is asked to stop; return its exit code."""
     async with agent("rss_agg") as me, contextlib.AsyncExitStack() as exits:
         settings, share, dispatcher = me.config(RssSettings), me.share("feeds"), None
         await share.known()
         while True:
             if dispatcher is None and settings().endpoints:
-                dispatcher = await exits.enter_async_context(_make_dispatcher(me))
+                dispatcher = await exits.enter_async_context(contextlib.aclosing(_make_dispatcher(me)))
             if dispatcher is not None:
                 await dispatcher.follow(settings(), share.mine)
                 dispatcher.start_due()
@@ -44,7 +36,6 @@ async def main() -> int:
 
 
 def report(me: Agent[CommonSettings], dispatcher: "FeedDispatcher") -> None:
-    """Set the detail of the beats; degrade if all feeds fail or the bus of the stream can't be used."""
     from services.rss_agg.store import all_fail, summarize  # noqa: PLC0415 - imported by now
 
     summary = summarize(dispatcher.feeds, dispatcher.states)
@@ -55,11 +46,7 @@ def report(me: Agent[CommonSettings], dispatcher: "FeedDispatcher") -> None:
 
 
 def _make_dispatcher(me: Agent[CommonSettings]) -> "FeedDispatcher":
-    """Return a feed dispatcher whose metrics are exposed.
-
-    Its libraries are imported here, since an instance without feeds needs none. Raises Exit (code 2) if a
-    library is not installed.
-    """
+    """Import what an instance without feeds does not need. Raises Exit, code 2, if it is missing."""
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
         why = f"reading feeds needs {', '.join(missing)}: pip install 'marketswarm[services]'"

@@ -27,10 +27,7 @@ class RssMetrics:
         self.duration.observe(duration_sec)
 
     def count_items(self, new: int, edited: int, published: Iterable[str], now: float) -> None:
-        """Count items that were published; observe the lag of the new ones at `now` (epoch seconds).
-
-        `published` are the dates of the new items in ISO 8601, empty for an item without a date.
-        """
+        """Count published items, and the lag of new ones; their dates are ISO 8601, or empty."""
         self._items["new"] += new
         self._items["edited"] += edited
         for date in published:

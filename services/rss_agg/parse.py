@@ -15,7 +15,7 @@ import html
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
@@ -48,10 +48,7 @@ TRUNCATED_TAG: Final = re.compile(r"<[A-Za-z/!][^<>]*$")
 
 
 def html_to_line(value: Any, limit: int) -> str:
-    """Return one line of plain text, at most `limit` characters; empty if `value` is no text.
-
-    It has no markup, and only printable, valid Unicode.
-    """
+    """Return one line without markup, of printable, valid Unicode; empty if `value` is not text."""
     if not isinstance(value, str):
         return ""
     text = value[: READ_RATIO * limit]
@@ -65,10 +62,7 @@ def html_to_line(value: Any, limit: int) -> str:
 
 
 def text_to_line(value: Any, limit: int) -> str:
-    """Return one printable line of a text without markup, such as an id; empty if `value` is no text.
-
-    Only the first `limit` characters are used.
-    """
+    """Return one printable line of the first `limit` characters; empty if `value` is not text."""
     return _make_printable(value[:limit]) if isinstance(value, str) else ""
 
 
@@ -108,20 +102,13 @@ class NotAFeedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FeedEntry:
-    """Hold one entry of a document, as plain text.
-
-    `published` is ISO 8601 in UTC, or empty.
-    """
+    """Hold one entry of a document, as plain text; `published` is ISO 8601 in UTC, or empty."""
 
     id: str
     link: str
     title: str
     summary: str
     published: str
-
-    def to_dict(self) -> dict[str, str]:
-        """Return the fields, to be sent from one process to another."""
-        return asdict(self)
 
 
 def parse_entries(body: bytes, content_type: str, base_url: str) -> list[FeedEntry]:
@@ -145,10 +132,6 @@ def parse_entries(body: bytes, content_type: str, base_url: str) -> list[FeedEnt
 
 
 def _newest(entries: list[FeedEntry]) -> list[FeedEntry]:
-    """Return at most MAX_ENTRIES entries, newest first.
-
-    A document that begins with its oldest entry is reversed.
-    """
     dated = [entry.published for entry in entries if entry.published]
     if dated and dated[0] < dated[-1]:  # some feeds begin with the oldest
         entries.reverse()
@@ -166,7 +149,6 @@ def _refuse_entity_bombs(text: str) -> None:
 
 
 def _parse_xml(text: str) -> Iterable[Mapping[str, Any]]:
-    """Return the raw entries of an RSS, Atom or RDF document. Raises NotAFeedError."""
     import feedparser  # noqa: PLC0415 - the worker process starts before it has a document to parse
 
     try:
@@ -203,7 +185,6 @@ def _read_xml_entry(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse_json(text: str) -> Iterable[Mapping[str, Any]]:
-    """Return the raw entries of a JSON Feed. Raises NotAFeedError."""
     try:
         found: Any = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -220,9 +201,9 @@ def _read_json_entry(item: Mapping[str, Any]) -> dict[str, Any]:
     value = item.get("date_published") or item.get("date_modified")
     try:
         date = datetime.fromisoformat(value) if isinstance(value, str) else None
-        published = (
-            _format_time((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()) if date else ""
-        )
+        if date and not date.tzinfo:
+            date = date.replace(tzinfo=UTC)
+        published = _format_time(date.timestamp()) if date else ""
     except (ValueError, OverflowError, OSError):
         published = ""
     return {
@@ -239,7 +220,6 @@ def _format_time(epoch_sec: float) -> str:
 
 
 def _make_entry(raw: Mapping[str, Any], base_url: str) -> FeedEntry:
-    """Make plain text of limited length; links become absolute."""
     return FeedEntry(
         id=text_to_line(raw["id"], ID_LENGTH),
         link=_absolute_link(raw["link"], base_url),
@@ -286,7 +266,7 @@ def make_items(feed: "Feed", scope: str, entries: Iterable[FeedEntry]) -> list[I
 
 
 def _ambiguous_ids(entries: Iterable[FeedEntry]) -> set[str]:
-    """Return the ids that this document gives to entries with different links."""
+    """Return the ids that stand for entries with different links."""
     links: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
         if entry.id and entry.link:
@@ -295,10 +275,6 @@ def _ambiguous_ids(entries: Iterable[FeedEntry]) -> set[str]:
 
 
 def _identity(entry: FeedEntry, *, trust_id: bool) -> tuple[str, ...]:
-    """Return the words that identify an entry.
-
-    These are its id if `trust_id`, otherwise its link, otherwise its title and summary.
-    """
     if entry.id and trust_id:
         return "id", entry.id
     if entry.link:

@@ -15,8 +15,7 @@ import os
 import signal
 import struct
 import sys
-from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final
 
 import orjson
 
@@ -32,23 +31,12 @@ INHERITED_VARIABLES: Final = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LD_L
 
 
 class ParseProcess:
-    """Parse documents in one worker process at a time, started with the first document.
-
-    Use as a context manager.
-    """
+    """Parse documents in one worker process at a time, started with the first document."""
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
         self._is_busy = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        await self._kill()
 
     @property
     def pid(self) -> int | None:
@@ -64,8 +52,7 @@ class ParseProcess:
         """
         async with self._lock:
             try:
-                within_sec = PARSE_SEC if self._process is not None else START_SEC
-                async with asyncio.timeout(within_sec):
+                async with asyncio.timeout(PARSE_SEC if self._process is not None else START_SEC):
                     answer = await self._request(body, content_type, base_url)
             except TimeoutError:
                 raise NotAFeedError("takes_too_long") from None
@@ -73,13 +60,13 @@ class ParseProcess:
                 raise NotAFeedError("not_a_feed (kills its reader)") from None
             finally:
                 if self._is_busy:
-                    await self._kill()
+                    await self.aclose()
         if "why" in answer:
             raise NotAFeedError(answer["why"])
         return [FeedEntry(**entry) for entry in answer["entries"]]
 
     async def _request(self, body: bytes, content_type: str, base_url: str) -> dict[str, Any]:
-        """Send one document to the worker, which is started if there is none; return its answer.
+        """Return the answer of the worker, which is started if there is none.
 
         Raises OSError or IncompleteReadError if the worker dies or its answer is too long.
         """
@@ -98,7 +85,7 @@ class ParseProcess:
         self._is_busy = False
         return answer
 
-    async def _kill(self) -> None:
+    async def aclose(self) -> None:
         """Kill the worker, if one runs, and wait up to KILL_SEC for its end."""
         process, self._process, self._is_busy = self._process, None, False
         if process is None:
@@ -147,7 +134,6 @@ def main() -> None:
 
 
 def _read_request(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
-    """Return the head and the body; None at the end of the stream."""
     sizes = stream.read(REQUEST_SIZES.size)
     if len(sizes) < REQUEST_SIZES.size:
         return None
@@ -156,10 +142,6 @@ def _read_request(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
 
 
 def _answer(head: dict[str, Any], body: bytes) -> bytes:
-    """Parse one document.
-
-    Return the JSON answer, with its `entries` or with the reason `why` there are none.
-    """
     try:
         entries = parse_entries(body, head["content_type"], head["base_url"])
     except NotAFeedError as error:
@@ -168,11 +150,10 @@ def _answer(head: dict[str, Any], body: bytes) -> bytes:
         return orjson.dumps({"why": "too_much"})
     except RecursionError:
         return orjson.dumps({"why": "too_deep"})
-    return orjson.dumps({"entries": [entry.to_dict() for entry in entries]})
+    return orjson.dumps({"entries": entries})
 
 
 def _limit_memory() -> None:
-    """Limit this process to MEMORY_BYTES of address space, if the system can."""
     with contextlib.suppress(ImportError, ValueError, OSError):  # not every system has these limits
         import resource  # noqa: PLC0415 - see above
 
@@ -180,7 +161,6 @@ def _limit_memory() -> None:
 
 
 def _limit_cpu_time() -> None:
-    """Limit this process to MAX_CPU_SEC more of processor time, if the system can."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # noqa: PLC0415 - see above
 

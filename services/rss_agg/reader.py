@@ -5,20 +5,19 @@ nothing of a document is recorded before its items are on the stream (`store.py`
 """
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 from marketswarm import log
 from marketswarm.agent import Agent, first_point
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import PAUSES, Outage
+from marketswarm.due_queue import NEVER, DueQueue
 from marketswarm.keys import RSS_ITEMS
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import AccessPoint
@@ -38,8 +37,6 @@ from services.rss_agg.parse import Item, NotAFeedError, make_items
 from services.rss_agg.parse_process import ParseProcess
 from services.rss_agg.scheduler import (
     FIRST_READS_PER_SEC,
-    NEVER,
-    FeedSchedule,
     HostQueues,
     next_read_at,
     slow_down,
@@ -59,10 +56,7 @@ Outcome = Literal["fresh", "unchanged", "failed", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Hold the result of reading a feed.
-
-    `pause_sec` is for how many seconds the feed's host asked for no further request.
-    """
+    """Hold the result of reading a feed; for `pause_sec` its host asked for no further request."""
 
     outcome: Outcome
     state: FeedState
@@ -80,10 +74,6 @@ class FeedReader:
         self._log = log.get("rss_agg")
 
     async def read(self, known: KnownFeed, settings: RssSettings, store: FeedStore) -> Reading:
-        """Read a feed and publish its new items.
-
-        Skip it if it was read a moment ago, is gone, or asked to be left alone for longer. Raises BusError.
-        """
         (state,) = await store.load_states([known])
         if not should_read(state, settings.every_sec(known.feed), time.time()):
             return Reading("skipped", state)
@@ -98,66 +88,46 @@ class FeedReader:
     async def _fetch_parse_publish(
         self, known: KnownFeed, state: FeedState, settings: ReadSettings, store: FeedStore
     ) -> Reading:
-        """Fetch, parse and publish a document; only save the state if the document has not changed.
-
-        Raises FeedError or BusError.
-        """
         response = await self._fetcher.fetch(_make_request(known, state), settings)
         after = self._update_state(known, state, response)
         if response.body is None or after.body_digest == state.body_digest:
             await store.save_state(known, after, settings)
             self._log.debug("feed.unchanged", feed=known.feed.name)
             return Reading("unchanged", after)
-        items = await self._parse_items(known, response.body, response)
+        try:
+            entries = await self._parser.parse(response.body, response.content_type, response.url)
+        except NotAFeedError as error:
+            raise FeedError(str(error)) from None
+        items = make_items(known.feed, known.scope, entries)
         published = await store.publish_items(known, after, items, settings)
         self._count_published(known, items, published)
         return Reading("fresh", after)
 
     def _update_state(self, known: KnownFeed, state: FeedState, response: FeedResponse) -> FeedState:
-        """Return the state after a successful request, with its validators; log if the feed has moved."""
         moved_to = "" if known.feed.is_secret else response.moved_to
         if moved_to and moved_to != state.moved_to:
             self._log.warning("feed.moved", feed=known.feed.name, to=redact_url(moved_to))
-        digest = state.body_digest
-        if response.body is not None:
-            digest = hashlib.sha256(response.body).hexdigest()[:24]
-        return replace(
+        after = replace(
             state.after_success(time.time()),
             moved_to=moved_to,
             validators=response.validators,
             validators_of=hash_url(response.url),
-            body_digest=digest,
         )
-
-    async def _parse_items(self, known: KnownFeed, body: bytes, response: FeedResponse) -> list[Item]:
-        """Return the items in a document, oldest first. Raises FeedError if it is not a feed."""
-        try:
-            entries = await self._parser.parse(body, response.content_type, response.url)
-        except NotAFeedError as error:
-            raise FeedError(str(error)) from None
-        return make_items(known.feed, known.scope, entries)
+        if response.body is None:
+            return after
+        return replace(after, body_digest=hashlib.sha256(response.body).hexdigest()[:24])
 
     def _count_published(self, known: KnownFeed, items: list[Item], published: Published) -> None:
-        """Count and log the new and edited items of one reading.
-
-        The first items of a feed may be old, so their lag is not measured.
-        """
         new, edited = len(published.new), len(published.edited)
-        # the first items of a feed may be old: their lag is not ours
+        # the first items of a feed may be old, so their lag is not measured
         dated = [] if published.first else [item for item in items if item.id in published.new]
         self._metrics.count_items(new, edited, (item.fields["published"] for item in dated), time.time())
         write = self._log.info if new or edited else self._log.debug
         write("feed.read", feed=known.feed.name, items=len(items), new=new, edited=edited)
 
     async def _record_failure(
-        self,
-        known: KnownFeed,
-        state: FeedState,
-        error: FeedError,
-        settings: ReadSettings,
-        store: FeedStore,
+        self, known: KnownFeed, state: FeedState, error: FeedError, settings: ReadSettings, store: FeedStore
     ) -> Reading:
-        """Save the state of a feed after a failure, log a reason that is new, and return the reading."""
         reason = str(error)
         after = state.after_failure(reason, time.time(), error.retry_after_sec, gone=error.gone)
         if reason != state.error:
@@ -168,19 +138,12 @@ class FeedReader:
 
 
 def should_read(state: FeedState, every_sec: float, now: float) -> bool:
-    """Return True if a feed may be read at `now` (epoch seconds).
-
-    That is so if it was not read a moment ago, is not gone, and its server permits a request.
-    """
     is_recent = state.read_at + RECENT_SHARE * slow_down(every_sec, state.failures) > now
     return not is_recent and not state.gone_at and state.not_before <= now
 
 
 def resolve_url(url: str) -> str:
-    """Return the URL of a feed, from the environment if the truth has `env:NAME`.
-
-    Return an empty text if that variable is not set, or is not one for feeds.
-    """
+    """Return the URL of a feed; empty if the truth has `env:NAME`, and that is not set or not for feeds."""
     name = parse_reference(url)
     if name is None:
         return url
@@ -188,7 +151,6 @@ def resolve_url(url: str) -> str:
 
 
 def _make_request(known: KnownFeed, state: FeedState) -> FeedRequest:
-    """Return the request for a feed. Raises FeedError if its URL's variable is not set or not for feeds."""
     url = resolve_url(known.feed.url)
     if not url:
         name = parse_reference(known.feed.url)
@@ -197,10 +159,10 @@ def _make_request(known: KnownFeed, state: FeedState) -> FeedRequest:
 
 
 class FeedDispatcher:
-    """Start the readings of this instance's feeds as they fall due. Use as a context manager.
+    """Start the readings of this instance's feeds as they fall due.
 
-    `outage` lasts while the bus of the stream can't be used, so that nothing is read. `states` maps the
-    feeds' URLs in the truth to their states.
+    `outage` lasts while the bus of the stream can't be used, so that nothing is read. `states` are by the
+    feeds' URLs in the truth.
     """
 
     def __init__(self, me: Agent[CommonSettings], metrics: RssMetrics) -> None:
@@ -208,7 +170,9 @@ class FeedDispatcher:
         self.feeds: Sequence[Feed] = ()
         self.states: dict[str, FeedState] = {}
         self._me, self._metrics = me, metrics
-        self._schedule, self._hosts = FeedSchedule(), HostQueues()
+        self._fetcher, self._parser = Fetcher(), ParseProcess()
+        self._reader = FeedReader(self._fetcher, self._parser, metrics)
+        self._due, self._hosts = DueQueue(), HostQueues()
         self._known: dict[str, KnownFeed] = {}
         self._urls: tuple[RssSettings | None, list[str]] = (None, [])
         self._applied: tuple[Any, ...] = ()
@@ -217,28 +181,17 @@ class FeedDispatcher:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._store: FeedStore | None = None
         self._settings = RssSettings()
-        self._exits = contextlib.AsyncExitStack()
 
-    async def __aenter__(self) -> Self:
-        fetcher = await self._exits.enter_async_context(Fetcher())
-        parser = await self._exits.enter_async_context(ParseProcess())
-        self._reader = FeedReader(fetcher, parser, self._metrics)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    async def aclose(self) -> None:
         for task in self._tasks.values():
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=CANCEL_SEC)
-        await self._exits.aclose()
+        await self._parser.aclose()
+        await self._fetcher.aclose()
 
     async def follow(self, settings: RssSettings, mine: Callable[[list[str]], list[str]]) -> None:
-        """Read by these settings from now on; `mine` selects the URLs that this instance reads.
-
-        While the bus of the stream can't be used, the outage lasts; the next call tries again.
-        """
+        """Read by these settings from now on; `mine` selects the URLs that this instance reads."""
         if self._urls[0] is not settings:
             self._urls = (settings, [feed.url for feed in settings.endpoints])
         urls = mine(self._urls[1])
@@ -251,7 +204,6 @@ class FeedDispatcher:
             self._settings, self._applied, self._changed = settings, applied, True
 
     async def _open_store(self, stream: AccessPoint, settings: RssSettings, urls: set[str]) -> FeedStore:
-        """Return the store on the stream's bus, with all states loaded. Raises BusError."""
         store = FeedStore(self._me.bus(stream.bus), stream.key)
         try:
             async with self._me.waiting(BUS_SEC):
@@ -263,10 +215,7 @@ class FeedDispatcher:
         return store
 
     async def _load(self, store: FeedStore, settings: RssSettings, urls: set[str]) -> None:
-        """Load the state of each feed of this instance, and schedule it; spread overdue feeds.
-
-        Raises BusError.
-        """
+        """Load the state of each feed of this instance, and schedule it. Raises BusError."""
         scopes = await store.load_scopes(settings.endpoints)
         feeds = [feed for feed in settings.endpoints if feed.url in urls]
         known = {
@@ -275,7 +224,7 @@ class FeedDispatcher:
         states = await store.load_states(list(known.values()))
         self._hosts.clear()
         self._waiting_since.clear()
-        self._schedule.keep_only(())
+        self._due = DueQueue()
         self.feeds, self._known = feeds, known
         self.states = dict(zip(known, states, strict=True))
         now, overdue = time.monotonic(), 0
@@ -285,7 +234,7 @@ class FeedDispatcher:
                 due_at = now + overdue / FIRST_READS_PER_SEC
                 overdue += 1
             if url not in self._tasks:
-                self._schedule.schedule(url, due_at)
+                self._due.put(url, due_at)
 
     def _due_at(self, feed: Feed, state: FeedState, settings: RssSettings) -> float:
         """Return monotonic seconds; NEVER for a feed that is gone."""
@@ -298,9 +247,8 @@ class FeedDispatcher:
         return time.monotonic() + max(due_at, state.not_before) - time.time()
 
     def start_due(self) -> None:
-        """Queue the feeds that are due, and start as many readings as the limits permit."""
         now, settings = time.monotonic(), self._settings.settings
-        for url in self._schedule.take_due(now):
+        for url in self._due.take(now, len(self._known)):
             self._waiting_since[url] = now
             self._hosts.enqueue(self._host(url), url)
         while self.outage.error is None and len(self._tasks) < settings.at_once:
@@ -314,10 +262,7 @@ class FeedDispatcher:
         self._metrics.overdue_sec = now - next(iter(self._waiting_since.values()), now)
 
     def has_news(self) -> bool:
-        """Return True, at most every REPORT_EVERY_SEC, if something changed that the beats show.
-
-        Then also count the feeds by status for the metrics.
-        """
+        """Return True, at most every REPORT_EVERY_SEC, if something changed that the beats show."""
         now = time.monotonic()
         if not self._changed or now < self._reported_at + REPORT_EVERY_SEC:
             return False
@@ -330,7 +275,7 @@ class FeedDispatcher:
         now, settings = time.monotonic(), self._settings.settings
         if self.outage.error is not None:
             return PAUSES.longest_sec
-        next_at = self._schedule.next_at()
+        next_at = self._due.next_at()
         if self._changed:
             next_at = min(next_at, self._reported_at + REPORT_EVERY_SEC)
         if len(self._tasks) < settings.at_once:
@@ -342,7 +287,6 @@ class FeedDispatcher:
         return host_and_port(state.moved_to if state and state.moved_to else resolve_url(url))
 
     async def _read(self, url: str, host: str) -> None:
-        """Read one feed, release its host, and schedule its next reading."""
         known, store, settings = self._known[url], self._store, self._settings
         pause_sec, state = 0.0, self.states[url]
         try:
@@ -364,14 +308,12 @@ class FeedDispatcher:
             self._me.wake()
 
     def _reschedule(self, url: str, state: FeedState) -> None:
-        """Schedule the next reading if this instance still reads the feed."""
         if url in self._known and url not in self._waiting_since:
             self._changed = self._changed or _shown(state) != _shown(self.states[url])
             self.states[url] = state
-            self._schedule.schedule(url, self._due_at(self._known[url].feed, state, self._settings))
+            self._due.put(url, self._due_at(self._known[url].feed, state, self._settings))
 
     def _log_recovery(self, known: KnownFeed, state: FeedState) -> None:
-        """Log that a feed was read whose previous reading had failed."""
         before = self.states.get(known.feed.url)
         if before is not None and before.error and not state.error:
             self._me.log.info("feed.recovered", feed=known.feed.name, after=before.error)

@@ -7,12 +7,11 @@ many first readings are only spread by FIRST_READS_PER_SEC.
 """
 
 import hashlib
-import heapq
 from collections import OrderedDict, deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from marketswarm.due_queue import NEVER
 from marketswarm.net.retry import Backoff
 
 FIRST_READS_PER_SEC: Final = 20.0
@@ -22,7 +21,6 @@ MAX_SLOWDOWN: Final = 8.0
 """The most periods between two readings of a feed that fails repeatedly."""
 MAX_SLOWDOWN_SEC: Final = 3600.0
 """The most seconds between two readings of such a feed, unless its period is longer."""
-NEVER: Final = float("inf")
 
 
 def phase_of(feed: str) -> float:
@@ -45,56 +43,6 @@ def slow_down(every_sec: float, failures: int) -> float:
     return Backoff(every_sec, longest_sec).pause_sec(failures)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Due:
-    """Hold the time at which a feed is due."""
-
-    at: float
-    feed: str
-
-
-class FeedSchedule:
-    """Keep when each feed is due; scheduling a feed again replaces its earlier time."""
-
-    def __init__(self) -> None:
-        self._heap: list[_Due] = []
-        self._due_at: dict[str, float] = {}
-
-    def __contains__(self, feed: str) -> bool:
-        return feed in self._due_at
-
-    def schedule(self, feed: str, at: float) -> None:
-        """Replace the feed's earlier time."""
-        self._due_at[feed] = at
-        heapq.heappush(self._heap, _Due(at, feed))
-
-    def take_due(self, now: float) -> list[str]:
-        """Remove and return the feeds that are due at `now`, soonest first."""
-        due = []
-        while self._heap and (self._heap[0].at <= now or self._is_stale(self._heap[0])):
-            first = heapq.heappop(self._heap)
-            if not self._is_stale(first):
-                del self._due_at[first.feed]
-                due.append(first.feed)
-        return due
-
-    def next_at(self) -> float:
-        """Return NEVER if no feed is scheduled."""
-        while self._heap and self._is_stale(self._heap[0]):
-            heapq.heappop(self._heap)
-        return self._heap[0].at if self._heap else NEVER
-
-    def keep_only(self, feeds: Iterable[str]) -> None:
-        kept = set(feeds)
-        self._due_at = {feed: at for feed, at in self._due_at.items() if feed in kept}
-        self._heap = [_Due(at, feed) for feed, at in self._due_at.items()]
-        heapq.heapify(self._heap)
-
-    def _is_stale(self, entry: _Due) -> bool:
-        """Return True if the feed of a heap entry has been rescheduled, taken or removed since."""
-        return self._due_at.get(entry.feed) != entry.at
-
-
 MAX_HOSTS: Final = 2_000
 
 
@@ -108,10 +56,7 @@ class _Host:
 
 
 class HostQueues:
-    """Queue the feeds that wait for each host.
-
-    After the reading of what `take` returned, call `release`.
-    """
+    """Queue the feeds that wait for each host. After the reading of what `take` returned, call `release`."""
 
     def __init__(self) -> None:
         self._hosts: dict[str, _Host] = {}
@@ -142,10 +87,7 @@ class HostQueues:
         return None
 
     def release(self, host: str, now: float, pause_sec: float = 0.0) -> None:
-        """Record that a reading of this host is over, and that none may begin for `pause_sec`.
-
-        Drop idle hosts if there are more than MAX_HOSTS.
-        """
+        """Record that a reading of this host is over, and that none may begin for `pause_sec`."""
         found = self._hosts.setdefault(host, _Host(active=1))
         found.active -= 1
         found.free_at = max(found.free_at, now + pause_sec) if pause_sec else found.free_at

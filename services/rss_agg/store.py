@@ -76,7 +76,6 @@ class FeedState:
     def after_failure(
         self, error: str, now: float, retry_after_sec: float | None, *, gone: bool
     ) -> "FeedState":
-        """Return the state after a reading at `now` that failed; `gone` if the server answered 410."""
         failures = self.failures + 1
         return replace(
             self,
@@ -89,7 +88,6 @@ class FeedState:
         )
 
     def after_success(self, now: float) -> "FeedState":
-        """Keep the validators and the digest."""
         return replace(self, read_at=now, not_before=0.0, failures=0, error="", gone_at=0.0)
 
     def to_fields(self, address: str) -> dict[str, str]:
@@ -116,12 +114,10 @@ def parse_feed_state(raw: Mapping[bytes, bytes], address: str, now: float) -> Fe
     """
 
     def text(name: str, max_length: int = 100) -> str:
-        """Return an empty text if the field is missing or too long."""
         value = raw.get(name.encode(), b"").decode("utf-8", "replace")
         return value if len(value) <= max_length else ""
 
     def number(name: str, maximum: float) -> float:
-        """Return a number from 0 to `maximum`; 0 if the field is not a finite number."""
         try:
             value = float(text(name) or 0)
         except ValueError:
@@ -153,12 +149,10 @@ SHOWN_OTHERS: Final = 2
 
 
 def count_by_status(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> Counter[str]:
-    """Count the feeds in each status; `states` is by the URL in the truth."""
     return Counter(states[feed.url].status if feed.url in states else "unread" for feed in feeds)
 
 
 def all_fail(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> bool:
-    """Return False if the truth names no feed."""
     counts = count_by_status(feeds, states)
     return bool(feeds) and counts["failing"] + counts["gone"] == len(feeds)
 
@@ -205,12 +199,10 @@ def claim_by_url(url: str) -> str:
 
 
 def claim_by_url_and_name(feed: Feed) -> str:
-    """Return a hash that no other feed can claim."""
     return hash_url(f"both {feed.url} {feed.name}")
 
 
 def claim_by_name(name: str) -> str:
-    """Return the hash by which a feed is recognised if its URL is new."""
     return hash_url(f"name {name}")
 
 
@@ -255,10 +247,7 @@ PUBLISH: Final = Script.beside("services.rss_agg", "publish.lua")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Hold the ids of the new items and of the edited ones.
-
-    `first` is True if the feed was never read before.
-    """
+    """Hold the ids of new and of edited items; `first` is True if the feed was never read before."""
 
     new: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
@@ -275,27 +264,20 @@ class KnownFeed:
 
 
 class FeedStore:
-    """Load and save the states, items and scopes of the feeds of one stream on a bus.
-
-    Each method may raise BusError.
-    """
+    """Keep the states, items and scopes of one stream's feeds on a bus. Each method may raise BusError."""
 
     def __init__(self, bus: Bus, stream: str) -> None:
         self.bus, self.stream = bus, stream
 
     async def load_scopes(self, feeds: Sequence[Feed]) -> dict[str, str]:
-        """Return the scopes by the feeds' URLs in the truth."""
         claims = [claim for feed in feeds for claim in _claims(feed)]
         known: dict[str, str] = {}
         for start in range(0, len(claims), FEEDS_PER_STEP):
             batch = claims[start : start + FEEDS_PER_STEP]
             keys = [self._scope_key(claim) for claim in batch]
             values = await read_strings(self.bus, keys, SCOPE_BYTES, report=True)
-            known |= {
-                claim: value.decode("ascii", "replace")
-                for claim, value in zip(batch, values, strict=True)
-                if isinstance(value, bytes)
-            }
+            found = zip(batch, values, strict=True)
+            known |= {claim: scope.decode("ascii", "replace") for claim, scope in found if scope is not None}
         return assign_scopes(feeds, known)
 
     async def load_states(self, feeds: Sequence[KnownFeed]) -> list[FeedState]:
@@ -317,10 +299,8 @@ class FeedStore:
 
         `items` are all that the feed shows now: each of them is recorded as known.
         """
-        keep_ms = round(1000 * settings.remember_days * DAY_SEC)
-        batches = [
-            items[start : start + ITEMS_PER_STEP] for start in range(0, len(items), ITEMS_PER_STEP)
-        ] or [items]
+        starts = range(0, max(1, len(items)), ITEMS_PER_STEP)
+        batches = [items[start : start + ITEMS_PER_STEP] for start in starts]
         first, versions = False, dict[str, int]()
         for batch in batches:
             shown = items if batch is batches[-1] else None
@@ -335,7 +315,7 @@ class FeedStore:
                 for item_id, version in zip(words[::2], words[1::2], strict=True)
             }
         pipe = self.bus.pipeline()
-        self._keep_scope(pipe, known, keep_ms, state.moved_to)
+        self._keep_scope(pipe, known, settings.keep_ms, state.moved_to)
         await self.bus.ask(pipe.execute())
         new = tuple(item_id for item_id, version in versions.items() if version == 1)
         return Published(new, tuple(each for each, version in versions.items() if version > 1), first)
@@ -343,12 +323,11 @@ class FeedStore:
     async def save_state(self, known: KnownFeed, state: FeedState, settings: ReadSettings) -> None:
         """Save the state of a feed that has nothing to publish, and extend the life of its keys."""
         fields: dict[Any, Any] = dict(state.to_fields(known.address))
-        keep_ms = round(1000 * settings.remember_days * DAY_SEC)
         pipe = self.bus.pipeline(transaction=True)
         pipe.hset(self._state_key(known), mapping=fields)
-        pipe.pexpire(self._state_key(known), keep_ms)
-        pipe.pexpire(self._seen_key(known), keep_ms)
-        self._keep_scope(pipe, known, keep_ms, state.moved_to)
+        pipe.pexpire(self._state_key(known), settings.keep_ms)
+        pipe.pexpire(self._seen_key(known), settings.keep_ms)
+        self._keep_scope(pipe, known, settings.keep_ms, state.moved_to)
         await self.bus.ask(pipe.execute())
 
     async def check_writable(self) -> None:
@@ -359,10 +338,6 @@ class FeedStore:
         await self.bus.ask(self.bus.client.set(items_usable_key(self.stream), b"", px=1000))
 
     def _keep_scope(self, pipe: Pipeline, known: KnownFeed, keep_ms: int, moved_to: str) -> None:
-        """Add to `pipe` the commands that store a feed's scope under each of its claims.
-
-        With `moved_to` also under that URL's claim, unless another feed has it.
-        """
         for claim in _claims(known.feed):
             pipe.set(self._scope_key(claim), known.scope, px=keep_ms)
         if moved_to:  # the feed keeps its scope when the truth gets the new URL, unless another feed has that
@@ -375,7 +350,6 @@ class FeedStore:
         return feed_state_key(self.stream, known.scope)
 
     def _scope_key(self, claim: str) -> str:
-        """Return the key of the scope that a claim stands for."""
         return feed_scope_key(self.stream, claim)
 
 
@@ -390,20 +364,10 @@ def _publish_args(
     shown: Sequence[Item] | None,
     settings: ReadSettings,
 ) -> list[str | bytes | float]:
-    """Return the arguments of `publish.lua`.
-
-    `shown` are all items that the feed shows, with the last batch; None with the batches before it.
-    """
-    keep_ms = round(1000 * settings.remember_days * DAY_SEC)
+    """`shown` are all items that the feed shows, with the last batch; None with the batches before it."""
     saved = orjson.dumps(_flatten(state.to_fields(known.address))) if shown is not None else b""
-    args: list[str | bytes | float] = [
-        f"{time.time():.3f}",
-        state.turn,
-        keep_ms,
-        KEEP_UNSHOWN_SEC,
-        MAX_UNSHOWN,
-    ]
-    args += [settings.stream_length, saved, len(batch)]
+    args: list[str | bytes | float] = [f"{time.time():.3f}", state.turn, settings.keep_ms]
+    args += [KEEP_UNSHOWN_SEC, MAX_UNSHOWN, settings.stream_length, saved, len(batch)]
     for item in batch:
         args += [item.id, item.digest, orjson.dumps(_flatten(item.fields))]
     return [*args, *(item.id for item in shown or ())]

@@ -11,7 +11,7 @@ same order always give the same groups. What is written when is in `digest_write
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -20,16 +20,20 @@ import orjson
 
 from marketswarm.channels.text import truncate
 from services.vexy_ai.notes import Note
-from services.vexy_ai.records import PriceMove, ProbeOutage, WindowContent
+from services.vexy_ai.records import PriceMove, WindowContent
 
 SHINGLE_LENGTH: Final = 4  # characters
 PERMUTATIONS: Final = 128
 BANDS: Final = 32
-"""With four rows per band, titles with a similarity of 0.6 are compared in 99 cases of 100, with 0.3 in
-23."""
+"""Of titles with a similarity of 0.6, 99 in 100 are compared, of those with 0.3 only 23."""
 SEED: Final = 42
 MAX_COMPARED: Final = 64
 """Titles that one title is compared with, oldest first: thousands of similar ones would take minutes."""
+MAX_NAMES: Final = 10
+MAX_MOVES: Final = 100
+MAX_OUTAGES: Final = 50
+LINE_LIMIT: Final = 700
+SHOWN_MOVES: Final = 10
 
 
 def group_similar(titles: Sequence[str], similar: float) -> list[list[int]]:
@@ -70,12 +74,11 @@ def normalize(title: str) -> str:
 
 @lru_cache(maxsize=1024)
 def shingles(text: str) -> frozenset[str]:
-    """Return every run of SHINGLE_LENGTH characters in a text; a shorter text is its only shingle."""
     return frozenset(text[at : at + SHINGLE_LENGTH] for at in range(max(1, len(text) - SHINGLE_LENGTH + 1)))
 
 
 def similarity(one: str, other: str) -> float:
-    """Return the Jaccard similarity: shingles in both texts, divided by shingles in either."""
+    """Return the Jaccard similarity of the texts' shingles."""
     mine, others = shingles(one), shingles(other)
     return len(mine & others) / len(mine | others)
 
@@ -88,16 +91,9 @@ def _find_root(roots: list[int], at: int) -> int:
     return at
 
 
-MAX_NAMES: Final = 10
-MAX_MOVES: Final = 100
-MAX_OUTAGES: Final = 50
-LINE_LIMIT: Final = 700
-SHOWN_MOVES: Final = 10
-
-
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Hold the notes about one event.
+    """Hold what the notes about one event have in common.
 
     `titles` are the different titles, oldest first; `items` counts the notes; `feeds`, `tickers` and `topics`
     are the most frequent ones; `sentiment` is the average, from -1 to 1.
@@ -115,11 +111,9 @@ class Story:
 
     @property
     def title(self) -> str:
-        """The title of the oldest note."""
         return self.titles[0]
 
     def to_json(self) -> dict[str, Any]:
-        """Return an object of the digest's `stories` field."""
         found = {
             "id": self.id,
             "title": self.title,
@@ -133,10 +127,6 @@ class Story:
         return found | ({"summary": self.summary} if self.summary else {})
 
     def line(self) -> str:
-        """Return a line of text: title, number of items, feeds, tickers, sentiment.
-
-        It has at most LINE_LIMIT characters.
-        """
         details = [f"{self.items} items from {', '.join(self.feeds)}"] if self.items > 1 else [*self.feeds]
         details += [", ".join(self.tickers)] if self.tickers else []
         details += [f"sentiment {self.sentiment:+.1f}"] if abs(self.sentiment) >= 0.05 else []
@@ -172,7 +162,6 @@ def rank_stories(stories: Iterable[Story], most: int) -> list[Story]:
 
 
 def add_summaries(stories: Sequence[Story], summaries: Sequence[str | None]) -> list[Story]:
-    """Set None for stories beyond the last summary."""
     given = [*summaries, *[None] * len(stories)]
     return [replace(story, summary=summary) for story, summary in zip(stories, given, strict=False)]
 
@@ -183,7 +172,6 @@ class Digest:
 
     Args:
         window: `begins-ends`, in epoch seconds.
-        content: what the window holds besides its notes.
         stories: the stories to show. count: how many stories there are.
         summary_result: the result of asking a model for summaries; None if none was to be asked.
     """
@@ -208,29 +196,23 @@ class Digest:
             "tickers": dict(mentions.most_common(MAX_MOVES)),
             "topics": dict(topics.most_common(MAX_MOVES)),
             "moves": [_encode_move(move) for move in self._moves()],
-            "unreachable": [_encode_outage(outage) for outage in self.content.outages[:MAX_OUTAGES]],
+            "unreachable": [asdict(outage) for outage in self.content.outages[:MAX_OUTAGES]],
         }
-        head = {"kind": "digest", "id": f"digest:{self.window}", "window": self.window}
-        tail = {
-            "summaries": str(self.summary_result.made if self.summary_result else 0),
-            "text": "\n".join(self.lines()),
-        }
+        result = self.summary_result or SummaryResult()
         return {
-            **head,
+            "kind": "digest",
+            "id": f"digest:{self.window}",
+            "window": self.window,
             "from": begins,
             "to": ends,
             "ts": f"{wall:.3f}",
             **{name: orjson.dumps(value).decode() for name, value in values.items()},
-            **(
-                {"plain": self.summary_result.why}
-                if self.summary_result is not None and self.summary_result.why
-                else {}
-            ),
-            **tail,
+            **({"plain": result.why} if result.why else {}),
+            "summaries": str(result.made),
+            "text": "\n".join(self.lines()),
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of the digest's text."""
         items, hours = self.content.notes, " to ".join(map(_format_time, self.window.split("-")))
         yield f"{hours} UTC: {_count_noun(items, 'item')} in {_count_noun(self.count, 'story')}"
         if len(self.notes) < items:
@@ -269,23 +251,16 @@ def _encode_move(move: PriceMove) -> dict[str, Any]:
     }
 
 
-def _encode_outage(outage: ProbeOutage) -> dict[str, Any]:
-    return {"target": outage.target, "failed": outage.failed, "probes": outage.probes, "why": outage.why}
-
-
 def _most_common(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name, _ in Counter(names).most_common(MAX_NAMES))
 
 
 def _count_noun(count: int, what: str) -> str:
     """Return `1 story` or `2 stories`."""
-    return (
-        f"1 {what}"
-        if count == 1
-        else f"{count:,} {what.removesuffix('y')}{'ies' if what[-1] == 'y' else 's'}"
-    )
+    if count == 1:
+        return f"1 {what}"
+    return f"{count:,} {what.removesuffix('y')}{'ies' if what[-1] == 'y' else 's'}"
 
 
 def _format_time(epoch_sec: str) -> str:
-    """Return `YYYY-MM-DD HH:MM:SS` in UTC."""
     return datetime.fromtimestamp(int(epoch_sec), UTC).strftime("%Y-%m-%d %H:%M:%S")

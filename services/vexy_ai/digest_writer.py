@@ -37,7 +37,6 @@ from services.vexy_ai.settings import NoteSettings, VexyEnvironment, VexySetting
 if TYPE_CHECKING:
     from services.vexy_ai.llm import Summarizer
 
-
 MAX_NOTES: Final = 5000
 """Notes of one window that are read; more are only counted."""
 PAGE_SIZE: Final = 500
@@ -45,16 +44,17 @@ MAX_FIELDS: Final = 100_000
 """Fields of all windows: workers store `WINDOW_FIELDS` observations at most, and a few more a window."""
 MAX_FIELD_BYTES: Final = 4096
 """Bytes of one field; an observation has a few hundred."""
+POLL_SEC: Final = 1.0
+LEASE: Final = "vexy_ai:digest"
 NEXT_WINDOW: Final = Script.beside("services.vexy_ai", "next_window.lua")
 COMMIT: Final = Script.beside("services.vexy_ai", "commit.lua")
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedWindow:
-    """Hold a window that is over.
+    """Hold a window that is over; `name` is `begins-ends` in epoch seconds.
 
-    `name` is `begins-ends` in epoch seconds; `count` is the stored number of its notes, which changes if the
-    window grows.
+    `count` is the stored number of its notes, which changes if the window grows.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ClosedWindow:
 async def next_due_window(store: NoteStore) -> ClosedWindow | None:
     """Return the window without a digest that ended first; None if no window is over.
 
-    Report the fields that no worker can have written; the script has deleted them.
+    The script deletes the fields that no worker can have written; they are reported.
     """
     key = store.keys[2]
     found = await store.bus.script(NEXT_WINDOW, [key], [MAX_FIELDS, MAX_FIELD_BYTES])
@@ -110,10 +110,6 @@ async def commit_digest(
     return bool(await store.bus.script(COMMIT, store.keys, [window.name, window.count, notes, flat]))
 
 
-POLL_SEC: Final = 1.0
-LEASE: Final = "vexy_ai:digest"
-
-
 class DigestWriter:
     """Write the digests, as one process of those that compete for the lease."""
 
@@ -124,7 +120,6 @@ class DigestWriter:
         self._summarizer: Summarizer | None = None
 
     async def run(self) -> None:
-        """Write digests until cancelled; after a lost lease or a BusError, begin again."""
         outage = Outage(self._me.log, "digest.waiting", "digest.resumed", degrade=self._set_degraded)
         try:
             await lead(
@@ -145,23 +140,17 @@ class DigestWriter:
         """Write digests until the truth places the notes on another bus. Raises BusError."""
         bus = self._find_bus()
         while self._find_bus() == bus:
-            await self._write_next()
+            point = notes_point(self._me.section)
+            store = NoteStore(self._me.bus(point.bus), point.key)
+            window = await next_due_window(store)
+            if window is None:
+                await asyncio.sleep(POLL_SEC)
+            else:
+                await self._write(store, window)
             outage.end()
 
-    async def _write_next(self) -> None:
-        """Write the digest of the next window that is over; wait POLL_SEC if there is none."""
-        store = self._get_store()
-        window = await next_due_window(store)
-        if window is None:
-            await asyncio.sleep(POLL_SEC)
-        else:
-            await self._write(store, window)
-
     async def _write(self, store: NoteStore, window: ClosedWindow) -> None:
-        """Write the digest of a window, with summaries; delete a window that has nothing to report.
-
-        If this process ends before the commit, the window stays unchanged.
-        """
+        """Write the digest of a window, with summaries; delete a window that has nothing to report."""
         settings = self._settings_now().settings
         if not window.content:
             await commit_digest(store, window, None, notes=settings.notes)
@@ -183,10 +172,7 @@ class DigestWriter:
     async def _summarize(
         self, store: NoteStore, settings: NoteSettings, stories: Sequence[Story]
     ) -> tuple[list[str | None], SummaryResult | None]:
-        """Return a summary or None for each of the first stories, and the result.
-
-        Return an empty list and None if no model is configured or there are no stories.
-        """
+        """Return a summary or None for each of the first stories, and the result; None without a model."""
         url, key = self._me.settings.vexy_llm_url, self._me.settings.vexy_llm_key
         if url is None or not stories:
             return [], None
@@ -195,7 +181,3 @@ class DigestWriter:
 
             self._summarizer = Summarizer(url, key, self._metrics, self._me.log)
         return await self._summarizer.summarize(stories, store, settings.llm)
-
-    def _get_store(self) -> NoteStore:
-        point = notes_point(self._me.section)
-        return NoteStore(self._me.bus(point.bus), point.key)

@@ -23,7 +23,6 @@ class Rate:
         self._since: float | None = None
 
     def add(self, count: int, now: float) -> None:
-        """Add `count` entries that were processed at `now`."""
         self._since = now if self._since is None else self._since
         if count:
             self._done.append((now, count))
@@ -37,7 +36,6 @@ class Rate:
         return self._count / max(1.0, over)
 
     def _forget(self, now: float) -> None:
-        """Delete the counts that are older than RATE_WINDOW_SEC at `now`."""
         while self._done and self._done[0][0] < now - RATE_WINDOW_SEC:
             self._count -= self._done.popleft()[1]
 
@@ -49,18 +47,14 @@ class LagDetector:
         self.behind = False
 
     def check(self, backlogs: Mapping[str, Backlog], behind_sec: float) -> str | None:
-        """Return a line on the stream whose oldest entry waits longest; None if the work keeps up.
-
-        The work falls behind when an entry has waited for `behind_sec`.
-        """
+        """Return a line on the stream whose oldest entry waits longest; None if it waits for less."""
         oldest_sec = max((each.oldest_sec for each in backlogs.values()), default=0.0)
         self.behind = oldest_sec >= behind_sec * (CAUGHT_UP_SHARE if self.behind else 1.0) and oldest_sec > 0
         if not self.behind:
             return None
         key, worst = max(backlogs.items(), key=lambda item: item[1].oldest_sec)
-        return (
-            f"behind: {format_unread(worst.unread)} unread in {key}, the oldest for {worst.oldest_sec:.0f} s"
-        )
+        unread = format_unread(worst.unread)
+        return f"behind: {unread} unread in {key}, the oldest for {worst.oldest_sec:.0f} s"
 
 
 def summarize_backlogs(backlogs: Mapping[str, Backlog], per_sec: float) -> str:

@@ -42,23 +42,19 @@ INSTRUCTION: Final = (
 
 
 def make_request_body(model: str, story: Story) -> dict[str, Any]:
-    """Return the JSON of a chat completion request for a summary of the story."""
+    """Return a chat completion request, with the first MAX_TITLES headlines, each cut to TITLE_LIMIT."""
+    titles = [title[:TITLE_LIMIT] for title in story.titles[:MAX_TITLES]]
+    data = {"headlines": titles, "feeds": story.feeds, "tickers": story.tickers}
     return {
         "model": model,
         "messages": [
             {"role": "system", "content": INSTRUCTION},
-            {"role": "user", "content": orjson.dumps(_story_data(story)).decode()},
+            {"role": "user", "content": orjson.dumps(data).decode()},
         ],
         "temperature": 0,
         "max_tokens": MAX_TOKENS,
         "response_format": {"type": "json_object"},
     }
-
-
-def _story_data(story: Story) -> dict[str, Sequence[str]]:
-    """Return the first MAX_TITLES headlines, each cut to TITLE_LIMIT, and the feeds and tickers."""
-    titles = [title[:TITLE_LIMIT] for title in story.titles[:MAX_TITLES]]
-    return {"headlines": titles, "feeds": story.feeds, "tickers": story.tickers}
 
 
 SUMMARY_LIMIT: Final = 500
@@ -83,35 +79,23 @@ class _Part(BaseModel):
 
 
 class _Message(_Part):
-    """Hold a message of a chat completion; `content` should be the JSON text of a summary."""
-
     content: Annotated[str, Field(min_length=1, max_length=20_000)]
 
 
 class _Choice(_Part):
-    """Hold one of the answers in a chat completion."""
-
     message: _Message
 
 
 class _Completion(_Part):
-    """Hold the body of a chat completion response."""
-
     choices: Annotated[list[_Choice], Field(min_length=1, max_length=20)]
 
 
 class _Summary(_Part):
-    """Hold the JSON object that the model was asked for."""
-
     summary: Annotated[str, Field(min_length=1, max_length=5000)]
 
 
 def parse_summary(body: bytes) -> str:
-    """Return the summary in a response body: one or two sentences of plain text, at most 500 characters.
-
-    Raises BadAnswerError: `garbage` if the body is not JSON, `schema` if it is not of the expected form,
-    `empty` if the summary has no letter.
-    """
+    """Return the summary in a response body: one or two sentences of plain text. Raises BadAnswerError."""
     try:
         content = _Completion.model_validate(orjson.loads(body)).choices[0].message.content
     except orjson.JSONDecodeError:
@@ -153,7 +137,6 @@ class ModelBreaker:
         self._until = 0.0
 
     def open_sec(self, now: float) -> float:
-        """Return for how many more seconds requests are blocked; 0 if one may be made."""
         return max(0.0, self._until - now)
 
     def record_success(self) -> None:
@@ -165,8 +148,8 @@ class ModelBreaker:
     ) -> None:
         """Count a failure at `now`, and block requests if it is the third in a row.
 
-        Block them also after a `lasting` failure, which an early retry would repeat, and after a failure that
-        follows a pause. `after_sec` is the pause that the endpoint asks for.
+        Block them also after a `lasting` failure, which an early retry would repeat. `after_sec` is the pause
+        that the endpoint asks for.
         """
         self._failures += 1
         self.reason = reason
@@ -199,10 +182,9 @@ class Summarizer:
     async def summarize(
         self, stories: Sequence[Story], store: NoteStore, settings: LlmSettings
     ) -> tuple[list[str | None], SummaryResult | None]:
-        """Return a summary or None for each of the first `settings.stories` stories, and the result.
+        """Return a summary or None for each of the first stories, and the result. Raises BusError.
 
-        The result counts the summaries and has the reason why any is missing; it is None if
-        `settings.stories` is 0. Raises BusError.
+        The result is None if `settings.stories` is 0.
         """
         summaries: list[str | None] = []
         why = None
@@ -239,7 +221,6 @@ class Summarizer:
         return None
 
     async def _request_summary(self, story: Story, settings: LlmSettings) -> str:
-        """Ask the model for a summary of a story and return it. Raises SendError or BadAnswerError."""
         body = orjson.dumps(make_request_body(settings.model, story))
         try:
             answer = await self._http.fetch(
@@ -258,7 +239,6 @@ class Summarizer:
         return parse_summary(answer.body)
 
     def _record_failure(self, reason: str, *, after_sec: float | None = None, lasting: bool = False) -> None:
-        """Count and log a failed request, and pass the failure to the circuit breaker."""
         self.metrics.asked[reason] += 1
         self._log.warning("llm.failed", where=self.where, reason=reason)
         self.breaker.record_failure(reason, time.monotonic(), after_sec=after_sec, lasting=lasting)

@@ -19,11 +19,7 @@ REPORT_EVERY_SEC: Final = 0.2
 
 
 async def main() -> int:
-    """Run vexy_ai until it is asked to stop; return its exit code.
-
-    Every REPORT_EVERY_SEC, start a worker on each bus that has none, and report the backlogs, the detail of
-    the beat, and whether vexy_ai is degraded.
-    """
+    """Run vexy_ai until it is asked to stop; return its exit code."""
     async with agent("vexy_ai", VexyEnvironment) as me:
         settings_now, metrics = me.config(VexySettings), VexyMetrics()
         me.expose(metrics.collect)

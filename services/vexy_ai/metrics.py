@@ -27,47 +27,28 @@ class VexyMetrics:
         self.asked: Counter[str] = Counter()
         self.paused = False
         self._entries: Counter[tuple[str, str]] = Counter()
-        self._worked = False
 
     def count_settled(self, stream: str, records: Sequence[Record], new: int, now: float) -> None:
-        """Count the settled records of a stream, `new` of them new.
-
-        Observe the delay of each entry; `now` is in epoch seconds.
-        """
-        self._worked = True
-        self._entries[stream, "new"] += new
-        self._entries[stream, "known"] += len(records) - new
+        """Count the settled records of a stream, and the delay of each entry at `now` (epoch seconds)."""
+        self.count(stream, "new", new)
+        self.count(stream, "known", len(records) - new)
         for each in records:
             self.delay.observe(max(0.0, now - int(each.entry.partition(b"-")[0]) / 1000))
         self.rate.add(len(records), now)
 
-    def count_failed(self, stream: str) -> None:
-        self._entries[stream, "failed"] += 1
-
-    def count_dead(self, stream: str) -> None:
-        self._worked = True
-        self._entries[stream, "dead"] += 1
-
-    def count_claimed(self, stream: str) -> None:
-        self._entries[stream, "taken_over"] += 1
-
-    def count_trimmed(self, stream: str, count: int) -> None:
-        """Count entries that were trimmed off a stream while they were pending."""
-        if count:
-            self._entries[stream, "gone"] += count
+    def count(self, stream: str, outcome: str, number: int = 1) -> None:
+        if number:
+            self._entries[stream, outcome] += number
 
     def count_digest(self, plain: SummaryResult | None) -> None:
-        """Count a digest; `plain` is the result of asking for summaries, None if no model is configured."""
+        """`plain` is the result of asking for summaries; None if no model is configured."""
         self.digests += 1
         self.plain = plain.why if plain is not None else None
         self.digests_plain += plain is not None and not plain.made
 
     def summary(self, now: float) -> str | None:
-        """Return the detail of a beat in one line; None for an instance that never had any work.
-
-        `now` is in epoch seconds.
-        """
-        if not self._worked and not any(each.unread != 0 or each.pending for each in self.backlogs.values()):
+        """Return the detail of a beat in one line; None for an instance that never had any work."""
+        if not self._entries and not any(each.unread != 0 or each.pending for each in self.backlogs.values()):
             return None
         words = [summarize_backlogs(self.backlogs, self.rate.per_sec(now))]
         dead = sum(count for (_, outcome), count in self._entries.items() if outcome == "dead")

@@ -22,9 +22,9 @@ SETTLE: Final = Script.beside("services.vexy_ai", "settle.lua")
 
 @dataclass(frozen=True, slots=True)
 class NoteStore:
-    """Name where notes are written: a bus and the key of a stream.
+    """Name where notes are written: a bus and the key of a stream, with two keys beside it.
 
-    Two other keys beside it hold the known identities, and the windows without a digest.
+    They hold the known identities, and the windows without a digest.
     """
 
     bus: Bus

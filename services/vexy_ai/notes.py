@@ -24,9 +24,16 @@ EXCHANGE: Final = re.compile(r"\((?:[A-Za-z ]{2,12}:\s?)?([A-Z]{1,5}(?:[.-][A-Z]
 """`(AAPL)`, `(NASDAQ: AAPL)`."""
 MIN_BARE_LETTERS: Final = 3
 """The shortest ticker that is found without a mark: IT, ON and A are words."""
+SENTIMENT_LIMIT: Final = 300
+"""Characters that are scored: the time grows with the square of the words, and headlines are short."""
+TEXT_LIMIT: Final = 4000  # characters of an item that are read
+SHOWN_LIMIT: Final = 200
+LINK_LIMIT: Final = 1000
+NAME_LIMIT: Final = 100
 _WORD: Final = re.compile(r"[^\W_]+")
 _UNSPACED: Final = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
+Fields = Mapping[bytes, bytes]
 Phrase = tuple[str, ...]
 
 
@@ -41,7 +48,6 @@ class Phrases:
                 self._add(phrase, name)
 
     def _add(self, phrase: str, name: str) -> None:
-        """Index a phrase by its first word; a phrase of a script without spaces is kept as a whole."""
         if _UNSPACED.search(phrase):
             self._anywhere.append((phrase.casefold(), name))
             return
@@ -58,9 +64,8 @@ class Phrases:
         folded = [word.casefold() for word in words]
         for at, word in enumerate(folded):
             for phrase, capital, name in self._by_first.get(word, ()):
-                if tuple(folded[at : at + len(phrase)]) == phrase and not (
-                    capital and words[at][0].islower()
-                ):
+                is_there = tuple(folded[at : at + len(phrase)]) == phrase
+                if is_there and not (capital and words[at][0].islower()):
                     yield name
         if self._anywhere:
             whole = text.casefold()
@@ -68,10 +73,7 @@ class Phrases:
 
 
 class Lexicon:
-    """Find the tickers and topics of the settings in texts.
-
-    `symbols` maps tickers to company names, `topics` maps topics to words.
-    """
+    """Find tickers and topics in texts; `symbols` maps tickers to company names, `topics` topics to words."""
 
     def __init__(self, symbols: Mapping[str, Iterable[str]], topics: Mapping[str, Iterable[str]]) -> None:
         self._symbols = frozenset(symbols)
@@ -95,36 +97,20 @@ class Lexicon:
         return list(dict.fromkeys(found))[:MAX_FOUND]
 
     def topics(self, text: str) -> list[str]:
-        """Return the topics with at least one word or phrase in the text, at most 20."""
         return list(dict.fromkeys(self._topics.find_in(text, _WORD.findall(text))))[:MAX_FOUND]
 
 
-SENTIMENT_LIMIT: Final = 300
-"""Characters that are scored: the time grows with the square of the words, and headlines are short."""
-
-
 def score_sentiment(text: str) -> float:
-    """Return the sentiment of a short English text, from -1 to 1, by VADER's lexicon; 0 without known words.
-
-    The first call imports the library, so a worker that never scores a text needs less memory.
-    """
+    """Return the sentiment of a short English text, from -1 to 1, by VADER's lexicon."""
     return float(_analyzer().polarity_scores(text[:SENTIMENT_LIMIT])["compound"])
 
 
 @cache
 def _analyzer() -> Any:
-    """Return VADER's analyzer; the first call imports the library and loads its lexicon."""
+    # most workers score nothing, and need no library
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # noqa: PLC0415 - see above
 
     return SentimentIntensityAnalyzer()
-
-
-TEXT_LIMIT: Final = 4000  # characters of an item that are read
-SHOWN_LIMIT: Final = 200
-LINK_LIMIT: Final = 1000
-NAME_LIMIT: Final = 100
-
-Fields = Mapping[bytes, bytes]
 
 
 def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[str, str]:
@@ -156,9 +142,8 @@ def note_identity(stream: str, entry: str, item: Fields) -> str:
     """
     ident = item.get(b"id") or entry.encode()
     said = (stream.encode(), ident, item.get(b"version", b""))
-    return hashlib.blake2b(
-        b"\0".join(b"%d:%b" % (len(each), each) for each in said), digest_size=12
-    ).hexdigest()
+    whole = b"\0".join(b"%d:%b" % (len(each), each) for each in said)
+    return hashlib.blake2b(whole, digest_size=12).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +186,6 @@ def parse_number_field(raw: bytes) -> float:
 
 
 def _parse_sentiment(raw: bytes) -> float:
-    """Return a sentiment limited to -1 to 1; 0 if `raw` is not a finite number."""
     try:
         return max(-1.0, min(1.0, parse_number_field(raw)))
     except ValueError:
@@ -209,33 +193,25 @@ def _parse_sentiment(raw: bytes) -> float:
 
 
 def _parse_names(raw: bytes) -> tuple[str, ...]:
-    """Return at most SHOWN_LIMIT names from a JSON array; an empty tuple if `raw` is not a JSON array."""
     try:
         found: Any = orjson.loads(raw[: 4 * TEXT_LIMIT])
     except orjson.JSONDecodeError:
         return ()
-    return tuple(_text_only(found))[:SHOWN_LIMIT] if isinstance(found, list) else ()
-
-
-def _text_only(found: Iterable[Any]) -> Iterable[str]:
-    """Make each text printable and cut it to NAME_LIMIT; skip other values."""
-    return (printable_line(each)[:NAME_LIMIT] for each in found if isinstance(each, str))
+    names = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+    return tuple(printable_line(each)[:NAME_LIMIT] for each in names[:SHOWN_LIMIT])
 
 
 def _text(fields: Fields, name: bytes) -> str:
     """Return a field as one printable line, cut to TEXT_LIMIT; empty if it is missing."""
-    return printable_line(
-        fields.get(name, b"")[: 4 * TEXT_LIMIT].decode("utf-8", "replace")[:TEXT_LIMIT]
-    ).strip()
+    text = fields.get(name, b"")[: 4 * TEXT_LIMIT].decode("utf-8", "replace")
+    return printable_line(text[:TEXT_LIMIT]).strip()
 
 
 def _short_text(fields: Fields, name: bytes) -> str:
-    """Return a field as one printable line, cut to SHOWN_LIMIT; empty if it is missing."""
     return truncate(_text(fields, name), SHOWN_LIMIT, len)
 
 
 def _web_link(text: str) -> str:
-    """Return `text` if it is a web URL of at most LINK_LIMIT characters, otherwise an empty text."""
     try:
         scheme = urlsplit(text).scheme
     except ValueError:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from marketswarm.agent import InputStream
-from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_count, parse_number
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_count, parse_number, parse_object
 from marketswarm.bus.stream import is_entry_id
 from marketswarm.channels.text import printable_line, truncate
 from services.market.entries import parse_bar
@@ -51,10 +51,7 @@ def is_history(fields: Fields, wall: float) -> bool:
 
 
 def is_beyond_windows(fields: Fields) -> bool:
-    """Return True for a bar of another length than a minute, or one that was played from a recording.
-
-    Windows count minutes of today; the other bars on the stream repeat them, or are of another day.
-    """
+    """Return True for a bar that repeats minutes, or is of another day: windows count minutes of today."""
     return fields.get(b"timeframe", b"1m") != b"1m" or fields.get(b"replay") == b"1"
 
 
@@ -71,9 +68,9 @@ def parse_probe(fields: Fields) -> tuple[str, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class PriceMove:
-    """Hold how a symbol moved in a window: from its first bar's open to its last bar's close.
+    """Hold how a symbol moved in a window: from the open of its first bar to the close of its last one.
 
-    `since` and `until` are the times when these two bars begin, in epoch seconds.
+    `since` and `until` are when these two bars begin, in epoch seconds.
     """
 
     symbol: str
@@ -102,10 +99,7 @@ class ProbeOutage:
 
 @dataclass(frozen=True, slots=True)
 class WindowContent:
-    """Hold the content of a window except for the notes themselves.
-
-    `notes` counts its notes; `first` and `last` are the stream ids of the first and the last note, or empty.
-    """
+    """Hold the content of a window; `first` and `last` are the stream ids of its notes, or empty."""
 
     notes: int
     first: str
@@ -118,18 +112,17 @@ class WindowContent:
 
 
 def parse_window(fields: Mapping[bytes, bytes]) -> WindowContent:
-    """Return a window's content from its stored fields.
+    """Return a window's content from its fields `n`, `first`, `last`, `bar <symbol>` and `probe <target>`.
 
-    These are `n`, `first`, `last`, `bar <symbol>` and `probe <target>`. Leave out invalid fields, and targets
-    without a failed probe.
+    Leave out invalid fields, and targets without a failed probe.
     """
     moves, outages = list[PriceMove | None](), list[ProbeOutage | None]()
     for name, value in sorted(fields.items()):
         kind, _, subject = name.decode("utf-8", "replace").partition(" ")
         if kind == "bar":
-            moves.append(_parse_move(subject, _parse_object(value)))
+            moves.append(_parse_move(subject, parse_object(value)))
         elif kind == "probe":
-            outages.append(_parse_outage(subject, _parse_object(value)))
+            outages.append(_parse_outage(subject, parse_object(value)))
     notes = fields.get(b"n", b"")
     first, last = fields.get(b"first", b""), fields.get(b"last", b"")
     found = is_entry_id(first) and is_entry_id(last)
@@ -161,16 +154,7 @@ def _parse_outage(target: str, stored: Mapping[str, Any]) -> ProbeOutage | None:
     return ProbeOutage(target, failed, probes, why[:WORD_LIMIT])
 
 
-def _parse_object(raw: bytes) -> dict[str, Any]:
-    try:
-        found = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _text(fields: Fields, name: bytes) -> str:
-    """Return the first 1000 bytes of a field as one line with single spaces; empty if it is missing."""
     return " ".join(printable_line(fields.get(name, b"")[:1000].decode("utf-8", "replace")).split())
 
 
@@ -178,10 +162,8 @@ def _text(fields: Fields, name: bytes) -> str:
 class Record:
     """Hold the data to write for an entry: a note, an observation of a bar or a probe, or nothing.
 
-    Args:
-        kind: whether a note, an observation of a bar or of a probe, or nothing is written.
-        subject: the identity of the item, the symbol of the bar or the target of the probe.
-        content: the note's fields as a JSON array, or the observation as a JSON object.
+    `subject` is the identity of the item, the symbol of the bar or the target of the probe; `content` are the
+    note's fields as a JSON array, or the observation as a JSON object.
     """
 
     entry: bytes
@@ -191,10 +173,9 @@ class Record:
 
 
 def make_record(stream: InputStream, entry: bytes, fields: Fields, lexicon: Lexicon, wall: float) -> Record:
-    """Return the record of an entry; `wall` is now, in epoch seconds.
+    """Return the record of an entry; `wall` is now, in epoch seconds. Raises UnusableError.
 
-    A bar that is history, played from a recording or no minute gets a record of kind `none`. Raises
-    UnusableError for an invalid bar or probe; no item is invalid.
+    A bar that is history, played from a recording or not a minute gets a record of kind `none`.
     """
     match stream.kind:
         case StreamKind.BARS:

@@ -23,6 +23,8 @@ class VexyEnvironment(CommonSettings):
     vexy_llm_key: Token | None = None
 
 
+NOTES: Final = "notes"
+DEAD: Final = "dead"
 TICKER: Final = re.compile(r"[A-Z][A-Z0-9]{0,9}(?:[.-][A-Z0-9]{1,4})?")
 
 Word = Annotated[str, Field(min_length=1, max_length=100)]
@@ -36,7 +38,6 @@ def _expand_list(value: Any) -> Any:
 
 
 def _require_tickers(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
-    """Return `value` if each of its keys is a ticker; otherwise raise ValueError."""
     for number, name in enumerate(value, 1):
         if not TICKER.fullmatch(name):
             raise ValueError(f'number {number} is not a ticker: capital letters and digits, such as "BRK.B"')
@@ -44,7 +45,6 @@ def _require_tickers(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple
 
 
 def _require_findable(value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
-    """Return `value` if each word in it has a letter or a digit; otherwise raise ValueError."""
     for name, words in value.items():
         for number, word in enumerate(words, 1):
             if not any(each.isalnum() for each in word):
@@ -119,10 +119,6 @@ class VexySettings(ServiceConfig):
     """How vexy_ai reads its streams, which tickers and topics it looks for, and how it makes digests."""
 
 
-NOTES: Final = "notes"
-DEAD: Final = "dead"
-
-
 class StreamKind(StrEnum):
     """Name the kind of a stream's entries, which is the last word of its key."""
 
@@ -132,20 +128,16 @@ class StreamKind(StrEnum):
 
 
 def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
-    """Return the streams among `points`, the `subscribe_to` of the truth, without heartbeat channels.
-
-    If there are none, return the stream of feed items on `market-redis`.
-    """
+    """Return the streams among the `points` of `subscribe_to`; by default that of feed items."""
     named = [point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX)]
     points = named or [first_point((), "market-redis", RSS_ITEMS)]
     return tuple(dict.fromkeys(InputStream(point.bus, point.key, _kind(point.key)) for point in points))
 
 
 def notes_point(section: Service) -> AccessPoint:
-    """Return the access point of the notes.
+    """Return the first `publish_to` whose key ends in `notes`, otherwise the first not for dead letters.
 
-    This is the first `publish_to` whose key ends in `notes`, otherwise the first that is not for dead
-    letters, else the default key on `market-redis`.
+    Without any it is the default key on `market-redis`.
     """
     points = [point for point in section.access_points.publish_to if point.key.rpartition(":")[2] != DEAD]
     first = first_point(points, "market-redis", VEXY_NOTES)
@@ -158,6 +150,5 @@ def dead_letter_key(section: Service) -> str:
 
 
 def _kind(key: str) -> StreamKind:
-    """Return the kind that a key's last word names, otherwise ITEMS."""
     word = key.rpartition(":")[2]
     return StreamKind(word) if word in set(StreamKind) else StreamKind.ITEMS

@@ -48,7 +48,6 @@ class VexyWorker:
         self._lexicon: tuple[NoteSettings | None, Lexicon] = (None, Lexicon({}, {}))
 
     async def process_next(self, consumer: Consumer, streams: Mapping[str, InputStream]) -> None:
-        """Settle the unsettled records, claim abandoned entries, read new entries, and process both."""
         settings = self._settings_now().settings
         # what was read of a stream that is gone, or is not a stream now, would stop all others
         self._unsettled = [each for each in self._unsettled if each[0].key in streams]
@@ -68,10 +67,7 @@ class VexyWorker:
             self.backlogs[stream] = backlog.count_lost(before)
 
     async def _read_new(self, consumer: Consumer, settings: NoteSettings) -> list[DeliveredEntry]:
-        """Read new entries of each stream, as many as its batch and pending limits allow.
-
-        If no stream may be read, rest for FULL_PAUSE_SEC and return an empty list.
-        """
+        """Read new entries of each stream, as many as its limits allow; rest if they allow none."""
         room = {}
         for stream, backlog in self.backlogs.items():
             few = min(settings.batch, self._batch_limits.get(stream, settings.batch))
@@ -92,8 +88,7 @@ class VexyWorker:
     ) -> None:
         """Claim and process, one at a time, entries that a consumer did not settle within `claim_sec`.
 
-        Do this at most every `claim_sec / 2`. An entry that is too large, or that was delivered more than
-        `tries` times, becomes a dead letter.
+        One that is too large, or that was delivered more than `tries` times, becomes a dead letter.
         """
         if time.monotonic() - self._claimed_at < settings.claim_sec / 2:
             return
@@ -102,10 +97,10 @@ class VexyWorker:
             for _ in range(settings.pending):
                 async with self._me.waiting(BUS_SEC):
                     entry, trimmed = await consumer.claim_one(stream.key, settings.claim_sec, MAX_ENTRY_BYTES)
-                self._metrics.count_trimmed(stream.key, trimmed)
+                self._metrics.count(stream.key, "gone", trimmed)
                 if entry is None:
                     break
-                self._metrics.count_claimed(stream.key)
+                self._metrics.count(stream.key, "taken_over")
                 if entry.fields is None:
                     await self._dead_letter(consumer, entry, f"larger than {MAX_ENTRY_BYTES} bytes")
                 elif entry.deliveries > settings.tries:
@@ -135,26 +130,20 @@ class VexyWorker:
         entries: Sequence[DeliveredEntry],
         settings: NoteSettings,
     ) -> list[Record]:
-        """Return a record for each entry that can become one.
-
-        An unusable entry becomes a dead letter; an entry that fails otherwise stays pending, to be tried
-        again.
-        """
+        """Return the records of entries; an unusable one becomes a dead letter, one that fails waits."""
         records, lexicon = [], self._get_lexicon(settings)
         for entry in entries:
             try:
                 records.append(make_record(stream, entry.id, entry.fields or {}, lexicon, time.time()))
-            except UnusableError as reason:
-                await self._dead_letter(consumer, entry, str(reason))
+            except UnusableError as error:
+                await self._dead_letter(consumer, entry, str(error))
             except Exception as error:  # noqa: BLE001 - whatever an entry does to the libraries
-                await self._handle_failure(
-                    consumer, entry, f"{type(error).__name__}: {error}"[:300], settings
-                )
+                reason = f"{type(error).__name__}: {error}"[:300]
+                await self._handle_failure(consumer, entry, reason, settings)
             await asyncio.sleep(0)  # let the beats be sent meanwhile
         return records
 
     async def _settle(self, settings: NoteSettings) -> None:
-        """Settle every list of unsettled records, oldest first; count and log each."""
         notes = notes_point(self._me.section)
         store = NoteStore(self._me.bus(notes.bus), notes.key)
         while self._unsettled:
@@ -172,26 +161,21 @@ class VexyWorker:
     async def _handle_failure(
         self, consumer: Consumer, entry: DeliveredEntry, reason: str, settings: NoteSettings
     ) -> None:
-        """Count and log an entry that failed, and leave it pending; after its last try, dead-letter it."""
-        self._metrics.count_failed(entry.stream)
+        self._metrics.count(entry.stream, "failed")
+        ident = entry.id.decode()
         self._me.log.warning(
-            "item.failed",
-            stream=entry.stream,
-            entry=entry.id.decode(),
-            tries=entry.deliveries,
-            why=reason,
+            "item.failed", stream=entry.stream, entry=ident, tries=entry.deliveries, why=reason
         )
         if entry.deliveries >= settings.tries:
             await self._dead_letter(consumer, entry, reason)
 
     async def _dead_letter(self, consumer: Consumer, entry: DeliveredEntry, reason: str) -> None:
-        """Move an entry to the dead letters; count and log it, unless another consumer settled it first."""
         key = dead_letter_key(self._me.section)
         details = {"tries": str(entry.deliveries), "item": format_fields(entry.fields)}
         async with self._me.waiting(BUS_SEC):
             is_new = await consumer.dead_letter(entry, key, reason, time.time(), details)
         if is_new:
-            self._metrics.count_dead(entry.stream)
+            self._metrics.count(entry.stream, "dead")
             self._me.log.error("item.dead", stream=entry.stream, entry=entry.id.decode(), why=reason)
 
     def _get_lexicon(self, settings: NoteSettings) -> Lexicon:

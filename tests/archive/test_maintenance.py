@@ -25,7 +25,6 @@ from services.archive.writer import TypedEntry, Writer
 from services.market.rows import BarRow, EntryError, SymbolRow
 from services.market.sessions import get_session
 from services.market.tables import BAR_TABLE, STREAMS
-from support import archive_play as played
 from support.postgres import EXTENSION, partitions_only, plain, query
 from support.scenes.agent import Scene, seed
 from support.waiting import until
@@ -416,9 +415,3 @@ def test_postgresql_takes_every_row_that_is_made_of_any_entry(archive_url, batch
         return refused
 
     assert asyncio.run(write_all()) == []
-
-
-def test_a_play_has_enough_of_everything():
-    streams = {stream for stream, _ in played.make_play(1, 600)}
-    assert streams == set(played.MARKET_STREAMS)
-    assert len(played.expected_bars(played.make_play(1, 600))) > 100

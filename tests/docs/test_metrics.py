@@ -31,7 +31,7 @@ from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
 from services.massive.probes.publish import ResultPublisher
 from services.mesh.listener import BeatListener
-from services.mesh.metrics import MeshMetrics
+from services.mesh.metrics import collect_metrics as collect_mesh_metrics
 from services.mesh.topology import Topology
 from services.sources.metrics import SourcesMetrics
 from support.pages import ROOT, blocks, table
@@ -93,7 +93,7 @@ def collect_of_massive():
 def collect_of_mesh():
     topology = Topology(lambda _svc: 1.0)
     flowing = SimpleNamespace(graph=None, faults=[])
-    return MeshMetrics(topology, BeatListener(None, topology), flowing).collect()
+    return collect_mesh_metrics(topology, BeatListener(None, topology), flowing)
 
 
 def collect_of_the_board():

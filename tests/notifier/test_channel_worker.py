@@ -62,14 +62,14 @@ async def running(channel, retry_for_sec=60.0):
         chance=lambda: 0.5,
     )
     one.outcomes = outcomes
-    task = asyncio.create_task(one.run())
+    one.task = asyncio.create_task(one.run())
     try:
         yield one
     finally:
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()
+        one.task.cancel()
+        await asyncio.wait([one.task])
+        if not one.task.cancelled():
+            one.task.result()
 
 
 async def test_messages_go_out_in_order_and_each_says_what_was_answered():
@@ -250,34 +250,25 @@ async def test_a_test_is_tried_once(error):
 async def test_who_is_stopped_finishes_what_is_on_the_wire():
     channel = Scripted()
     channel.hang.clear()
-    outcomes = []
-    one = ChannelWorker(channel, anchor=lambda *_: None, outcome=outcomes.append, retry_for_sec=lambda: 60.0)
-    task = asyncio.create_task(one.run())
-    one.put(message("m1"))
-    one.put(message("m2"))
-    await auntil(lambda: channel.tried)
-    one.stop()
-    channel.hang.set()
-    await asyncio.wait_for(task, PATIENT_SEC)
-    assert [each.message.id for each in outcomes] == ["m1"]
+    async with running(channel) as one:
+        one.put(message("m1"))
+        one.put(message("m2"))
+        await auntil(lambda: channel.tried)
+        one.stop()
+        channel.hang.set()
+        await asyncio.wait_for(one.task, PATIENT_SEC)
+    assert [each.message.id for each in one.outcomes] == ["m1"]
     assert len(one) == 1
 
 
 async def test_who_is_stopped_while_it_pauses_ends_at_once(moved_time):
-    outcomes = []
-    one = ChannelWorker(
-        Scripted(SendError("500")),
-        anchor=lambda *_: None,
-        outcome=outcomes.append,
-        retry_for_sec=lambda: 60.0,
-    )
-    task = asyncio.create_task(one.run())
-    one.put(message("m1"))
-    await auntil(lambda: outcomes)
-    one.stop()
-    stopped_at = moved_time.ahead_sec
-    await task
-    assert moved_time.ahead_sec == stopped_at
+    async with running(Scripted(SendError("500"))) as one:
+        one.put(message("m1"))
+        await auntil(lambda: one.outcomes)
+        one.stop()
+        stopped_at = moved_time.ahead_sec
+        await one.task
+        assert moved_time.ahead_sec == stopped_at
 
 
 async def test_one_that_refuses_every_message_as_bad_is_broken_until_it_takes_one():

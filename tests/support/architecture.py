@@ -21,6 +21,7 @@ LAYERS = {
         "beat",
         "event",
         "event_text",
+        "due_queue",
         "pings",
         "detector",
         "operator",

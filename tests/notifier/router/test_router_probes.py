@@ -44,22 +44,18 @@ def test_it_matters_as_much_as_the_truth_says():
     assert found == {"shop": "critical", "db": "info", "nobody-knows": "warning"}
 
 
-@pytest.mark.parametrize("pattern", ["massive/shop", "massive/*", "*/shop"])
-def test_it_can_be_silenced_by_name(pattern):
+@pytest.mark.parametrize(
+    ("names", "tags"),
+    [(["massive/db"], []), (["massive/*"], []), (["*/db"], []), ([], ["storage"]), ([], ["outside"])],
+)
+def test_it_can_be_silenced_by_name_by_its_tags_and_those_of_massive(names, tags):
     place = town()
-    place.be_silent(pattern, sec=3600)
-    assert place.down("massive/shop", MISS) is Decision.SILENCED
+    place.be_silent(*names, tags=tags, sec=3600)
+    assert place.down("massive/db", MISS) is Decision.SILENCED
     place.run(60)
     assert place.titles() == []
     place.run(3600)
-    assert place.titles() == ["massive/shop is down"]
-
-
-@pytest.mark.parametrize("tag", ["storage", "outside"])
-def test_it_can_be_silenced_by_its_tags_and_those_of_massive(tag):
-    place = town()
-    place.be_silent(sec=3600, tags=[tag])
-    assert place.down("massive/db", MISS) is Decision.SILENCED
+    assert place.titles() == ["massive/db is down"]
 
 
 def test_a_silence_on_massive_itself_is_none_on_its_targets():
@@ -68,20 +64,16 @@ def test_a_silence_on_massive_itself_is_none_on_its_targets():
     assert place.down("massive/shop", MISS) is Decision.TELL
 
 
-def test_what_depends_on_a_target_that_is_down_is_not_told():
+@pytest.mark.parametrize(
+    ("cause", "target"), [(("massive/names", MISS), "massive/shop"), (("b",), "massive/db")]
+)
+def test_what_depends_on_a_target_or_a_service_that_is_down_is_not_told(cause, target):
     place = town()
-    place.down("massive/names", MISS)
+    place.down(*cause)
     place.run(3)
-    assert place.down("massive/shop", MISS) is Decision.DEPENDS
+    assert place.down(target, MISS) is Decision.DEPENDS
     place.run(600)
-    assert place.titles() == ["massive/names is down"]
-
-
-def test_what_depends_on_a_service_that_is_down_is_not_told():
-    place = town()
-    place.down("b")
-    place.run(3)
-    assert place.down("massive/db", MISS) is Decision.DEPENDS
+    assert place.titles() == [f"{cause[0]} is down"]
 
 
 def test_a_bus_that_is_a_target_too_is_one_outage():

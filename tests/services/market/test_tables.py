@@ -8,7 +8,6 @@ from services.market.tables import (
     INDICATOR_TABLE,
     OBSERVATION_TABLE,
     QUOTE_TABLE,
-    STREAMS,
     TABLES,
     keep_highest,
 )
@@ -75,8 +74,7 @@ def test_rows_are_written_in_the_order_of_their_keys():
     assert [row.symbol for row in keep_highest(BAR_TABLE, rows)] == ["A", "QQQ", "SPY"]
 
 
-def test_every_stream_has_a_table_and_every_table_a_key_among_its_columns():
-    assert {table.name for table, _ in STREAMS.values()} == {table.name for table in TABLES} - {"symbols"}
+def test_every_table_has_a_key_among_its_columns():
     for table in TABLES:
         assert set(table.key) <= set(table.columns)
         assert f"INTO {table.name} " in table.merge_sql

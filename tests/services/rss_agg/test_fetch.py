@@ -1,6 +1,7 @@
 """Fetcher from real servers of the test's own."""
 
 import socket
+from contextlib import aclosing
 
 import brotli
 import pytest
@@ -68,7 +69,7 @@ def site():
 
 
 async def fetch(url, settings=SETTINGS, resolve=None, **request):
-    async with Fetcher(resolve) if resolve else Fetcher() as fetcher:
+    async with aclosing(Fetcher(resolve) if resolve else Fetcher()) as fetcher:
         return await fetcher.fetch(FeedRequest(url, **request), settings)
 
 
@@ -235,7 +236,7 @@ async def test_a_feed_that_the_truth_itself_puts_inside_is_asked_there_and_nowhe
 async def test_a_connection_to_an_inside_address_serves_no_other_feed(site):
     """It stays open, and who is redirected there must not find it."""
     site.pages |= {"/feed": FEED, "/away": to(site.url("/feed"))}
-    async with Fetcher(looks_up("127.0.0.1")) as fetcher:
+    async with aclosing(Fetcher(looks_up("127.0.0.1"))) as fetcher:
         settings = ReadSettings(allow_inside=("news.example",))
         await fetcher.fetch(FeedRequest(site.url("/feed")), settings)
         away = FeedRequest(f"http://news.example:{site.server_port}/away")

@@ -1,4 +1,5 @@
 import contextlib
+from dataclasses import asdict
 
 import orjson
 import pytest
@@ -246,7 +247,7 @@ def test_whatever_a_feed_holds_its_entries_are_short_lines(pieces):
         for entry in entries(document.encode("utf-8", "replace")):
             for name, limit in (("title", TITLE_LENGTH), ("summary", SUMMARY_LENGTH)):
                 assert len(getattr(entry, name)) <= limit
-            assert all(text.isprintable() for text in entry.to_dict().values())
+            assert all(text.isprintable() for text in asdict(entry).values())
 
 
 def test_nothing_much_is_not_brooded_over():

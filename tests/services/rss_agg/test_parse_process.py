@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import aclosing
 
 import pytest
 
@@ -16,7 +17,7 @@ from support.waiting import until
 
 
 async def test_documents_are_taken_apart_by_one_process_that_ends_with_us():
-    async with ParseProcess() as parser:
+    async with aclosing(ParseProcess()) as parser:
         entries = await parser.parse(rss(2, 1), "text/xml", "http://a/")
         assert [entry.title for entry in entries] == ["Item 2", "Item 1"]
         pid = parser.pid
@@ -28,7 +29,7 @@ async def test_documents_are_taken_apart_by_one_process_that_ends_with_us():
 
 
 async def test_a_document_that_takes_too_long_costs_its_process_and_no_other_document(monkeypatch):
-    async with ParseProcess() as parser:
+    async with aclosing(ParseProcess()) as parser:
         await parser.parse(rss(1), "", "http://a/")
         pid = parser.pid
         assert pid is not None
@@ -40,7 +41,7 @@ async def test_a_document_that_takes_too_long_costs_its_process_and_no_other_doc
 
 
 async def test_a_process_that_dies_is_replaced():
-    async with ParseProcess() as parser:
+    async with aclosing(ParseProcess()) as parser:
         await parser.parse(rss(1), "", "http://a/")
         assert parser.pid is not None
         os.kill(parser.pid, signal.SIGKILL)
@@ -51,9 +52,10 @@ async def test_a_process_that_dies_is_replaced():
 
 AGENT = """
 import asyncio
+from contextlib import aclosing
 from services.rss_agg.parse_process import ParseProcess
 async def main():
-    async with ParseProcess() as parser:
+    async with aclosing(ParseProcess()) as parser:
         await parser.parse(b"<rss><channel><item><title>x</title></item></channel></rss>", "", "http://a/")
         print(parser.pid, flush=True)
         await asyncio.sleep(60)

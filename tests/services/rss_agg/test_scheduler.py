@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marketswarm.due_queue import NEVER
 from services.rss_agg.scheduler import (
     JITTER,
-    NEVER,
-    FeedSchedule,
     HostQueues,
     next_read_at,
     phase_of,
@@ -48,36 +47,6 @@ def test_who_fails_again_and_again_is_read_less_often_and_not_seldom():
     assert [slow_down(60.0, fails) for fails in range(7)] == [60, 60, 120, 240, 480, 480, 480]
     assert slow_down(900.0, 99) == 3600.0
     assert slow_down(7200.0, 99) == 7200.0
-
-
-def test_what_is_due_is_taken_out_soonest_first():
-    schedule = FeedSchedule()
-    for feed, at in (("b", 2.0), ("a", 1.0), ("c", 3.0)):
-        schedule.schedule(feed, at)
-    assert schedule.take_due(0.5) == []
-    assert schedule.next_at() == 1.0
-    assert schedule.take_due(2.0) == ["a", "b"]
-    assert schedule.take_due(2.0) == []
-    assert "c" in schedule
-    assert "a" not in schedule
-
-
-def test_what_is_put_again_replaces_what_was_there():
-    schedule = FeedSchedule()
-    schedule.schedule("a", 1.0)
-    schedule.schedule("a", 5.0)
-    assert schedule.next_at() == 5.0
-    assert schedule.take_due(4.0) == []
-    assert schedule.take_due(5.0) == ["a"]
-    assert schedule.next_at() == float("inf")
-
-
-def test_who_is_not_kept_is_never_due():
-    schedule = FeedSchedule()
-    schedule.schedule("a", 1.0)
-    schedule.schedule("b", 1.0)
-    schedule.keep_only(["b", "c"])
-    assert schedule.take_due(9.0) == ["b"]
 
 
 def waiting(*pairs):

@@ -31,11 +31,9 @@ def test_who_never_had_anything_to_do_has_nothing_to_say():
 def test_what_was_done_is_counted_and_said():
     metrics = VexyMetrics()
     metrics.count_settled("rss:items", MADE, 1, 1002.0)
-    metrics.count_failed("rss:items")
-    metrics.count_dead("rss:items")
-    metrics.count_claimed("rss:items")
-    metrics.count_trimmed("rss:items", 3)
-    metrics.count_trimmed("rss:items", 0)
+    for outcome, number in (("failed", 1), ("dead", 1), ("taken_over", 1), ("gone", 3)):
+        metrics.count("rss:items", outcome, number)
+    metrics.count("rss:other", "gone", 0)
     metrics.count_digest(SummaryResult(0, "it did not answer"))
     metrics.backlogs = {"rss:items": Backlog(pending=1, unread=None, oldest_sec=7)}
     found = values(metrics)
