@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import SecretStr
 
 from marketswarm.agent import Agent
-from services.massive.market.errors import ConnectionEnded, RestError, backoff_sec
+from marketswarm.net.errors import ConnectionEnded
+from services.massive.market.errors import RestError, backoff_sec
 from services.massive.market.gaps import GapTracker, MissingBars
 from services.massive.market.protocol import MAX_AGE_MS, ProtocolMachine
 from services.massive.market.publish import BarStore
@@ -153,7 +154,7 @@ class LiveSource:
             self._gaps.remove_symbols(sorted(machine.confirmed.difference(self._settings.symbols)))
             for request in machine.set_symbols(self._settings.symbols):
                 self._requested_ms = now_ms()
-                await connection.send(request)
+                await connection.send_request(request)
             self._report(machine)
 
     async def _fill_gaps(self, rest: "RestClient") -> None:

@@ -7,7 +7,8 @@ is for accounts that stream with the same key elsewhere.
 
 from urllib.parse import urlsplit
 
-from services.massive.market.errors import ConnectionEnded, RestError
+from marketswarm.net.errors import ConnectionEnded
+from services.massive.market.errors import RestError
 from services.massive.market.protocol import ProtocolMachine
 from services.massive.market.rest import RestClient
 from services.massive.market.status import CONNECTING, STANDBY, STREAMING
