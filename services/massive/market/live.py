@@ -16,9 +16,9 @@ from pydantic import SecretStr
 
 from marketswarm.agent import Agent
 from marketswarm.net.errors import ConnectionEnded
+from services.market.massive import MAX_AGE_SEC, ProtocolMachine
 from services.massive.market.errors import RestError, backoff_sec
 from services.massive.market.gaps import GapTracker, MissingBars
-from services.massive.market.protocol import MAX_AGE_MS, ProtocolMachine
 from services.massive.market.publish import BarStore
 from services.massive.market.settings import MarketSettings
 from services.massive.market.status import MarketStatus
@@ -159,7 +159,7 @@ class LiveSource:
 
     async def _fill_gaps(self, rest: "RestClient") -> None:
         """Prune old marks, then fill the gaps whenever one is due, until cancelled."""
-        await self._store.prune_marks(now_ms() - MAX_AGE_MS)
+        await self._store.prune_marks(now_ms() - 1000 * MAX_AGE_SEC)
         while True:
             await self._fill_due_gaps(rest)
             self._report()

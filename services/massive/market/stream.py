@@ -1,8 +1,8 @@
 """Use one connection to the WebSocket API: log in, send requests, receive frames.
 
-Each end of it raises `ConnectionEnded` with one word. `protocol.py` interprets the frames. The key is in one
-message, which is sent only to the host that it is meant for, because a redirect is refused. This module
-imports websockets, so it is imported only when there is something to stream.
+Each end of it raises `ConnectionEnded` with one word. `services.market.massive` interprets the frames. The
+key is in one message, which is sent only to the host that it is meant for, because a redirect is refused.
+This module imports websockets, so it is imported only when there is something to stream.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from marketswarm.net.errors import ConnectionEnded
 from marketswarm.net.websocket import WebSocketSession
-from services.massive.market.protocol import ConnectionState, ProtocolMachine, Request
+from services.market.massive import ConnectionState, ProtocolMachine, Request
 
 MAX_FRAME_BYTES: Final = 1 << 20
 MAX_QUEUED_FRAMES: Final = 16

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from websockets.asyncio.server import serve
 
 from marketswarm.net.errors import ConnectionEnded
-from services.massive.market.protocol import ConnectionState, ProtocolMachine, Request
+from services.market.massive import ConnectionState, ProtocolMachine, Request
 from services.massive.market.stream import MAX_FRAME_BYTES, StreamConnection, authenticate
 from support.rig import free_port
 from support.rig.certificates import Authority
