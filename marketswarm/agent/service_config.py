@@ -381,8 +381,8 @@ def point_like(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint
     return next(found, AccessPoint(bus=bus, key=key))
 
 
-def require_file_below(suffix: str) -> Callable[[str], str]:
-    """Return a validator of a path that a truth may choose: below the working directory, ending in `suffix`.
+def require_file_below(*suffixes: str) -> Callable[[str], str]:
+    """Return a validator of a path that a truth may choose: below the working directory, with such an ending.
 
     The writer of a truth must not choose which files of a machine are opened: what is said of a file that is
     no recording tells whether it is there. Hidden files and folders are refused, such as
@@ -394,8 +394,8 @@ def require_file_below(suffix: str) -> Callable[[str], str]:
         parts = PurePosixPath(path).parts
         if not path.isprintable() or any(part.startswith((".", "/")) for part in parts):
             raise ValueError("must be below the working directory, without .. and hidden folders")
-        if not path.endswith(suffix):
-            raise ValueError(f"must end in {suffix}")
+        if not path.endswith(suffixes):
+            raise ValueError(f"must end in {' or '.join(suffixes)}")
         return path
 
     return validate

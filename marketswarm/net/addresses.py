@@ -56,6 +56,14 @@ def parse_allowance(word: Any) -> Allowance | None:
         return Allowance(None, host, port) if HOST_NAME.fullmatch(host) else None
 
 
+def is_this_machine(host: str) -> bool:
+    """Return True for `localhost` and for an address that no other machine has, such as 127.0.0.1."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def parse_literal_addresses(host: str) -> tuple[Address, ...]:
     """Return the addresses of a URL's host that need no look-up: none for a name, two for localhost.
 

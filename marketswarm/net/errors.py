@@ -24,6 +24,17 @@ class NetworkReason(StrEnum):
     BAD_URL = "bad_url"
 
 
+class ConnectionEnded(Exception):  # noqa: N818 - every connection ends, so this is not an error
+    """A WebSocket connection ended or could not be opened.
+
+    `reason` is one word, such as `refused`, `http_403`, `closed_1008` or `silent`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 ReasonTable = Sequence[tuple[type[BaseException], str]]
 """Types of errors and the reason of each; a type comes before those that it is derived from."""
 

@@ -1,27 +1,27 @@
-"""Open a WebSocket connection to a server that is not trusted.
+"""Talk to a WebSocket server that is not trusted.
 
 It follows no redirect, takes no compressed frame, and writes no frame to the log, because one may have a key.
 It is a module of its own so that `websockets` is imported only when there is something to stream.
 """
 
+import contextlib
 import logging
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from marketswarm import __version__
-from marketswarm.net.errors import EXACT_REASONS, find_reason
+from marketswarm.net.errors import EXACT_REASONS, ConnectionEnded, NetworkReason, find_reason
 
 CLOSE_SEC: Final = 1.0
 """The time in which a connection is closed."""
 
 _silent_log = logging.getLogger(__name__)
 _silent_log.setLevel(logging.CRITICAL)  # at a lower level the library logs frames
-
-
-class OpenError(Exception):
-    """A connection could not be opened; `str()` is one word, such as `timeout`, `refused` or `http_404`."""
+_OUR_ENDS: Final = {1009: "too_big", 1011: "silent", 1002: "malformed", 1007: "malformed"}
+"""Why we close a connection, by the code that we send."""
 
 
 class _ConnectWithoutRedirects(connect):
@@ -32,31 +32,33 @@ class _ConnectWithoutRedirects(connect):
         return exc
 
 
-async def open_websocket(
-    url: str,
-    agent: str,
-    *,
-    open_sec: float,
-    silent_sec: float,
-    frame_bytes: int,
-    queued_frames: int,
-    by_proxy: bool = False,
-) -> ClientConnection:
-    """Return an open connection.
+class WebSocketSession:
+    """Hold one connection. Use as a context manager.
+
+    It is closed within a second.
 
     Args:
         url: the address, `ws:` or `wss:`.
         agent: the agent that asks, for the header User-Agent: `marketswarm-<agent>/<version>`.
+        open_sec: the limit for opening the connection.
         silent_sec: after how long a server that answers no ping counts as away.
         frame_bytes: the largest frame that is taken; at a larger one the connection ends.
         queued_frames: how many frames wait in memory; then the server has to wait.
         by_proxy: whether to use the proxy that the environment names.
-
-    Raises:
-        OpenError: the connection could not be opened.
     """
-    try:
-        return await _ConnectWithoutRedirects(
+
+    def __init__(
+        self,
+        url: str,
+        agent: str,
+        *,
+        open_sec: float,
+        silent_sec: float,
+        frame_bytes: int,
+        queued_frames: int,
+        by_proxy: bool = False,
+    ) -> None:
+        self._opening = _ConnectWithoutRedirects(
             url,
             open_timeout=open_sec,
             proxy=True if by_proxy else None,
@@ -69,13 +71,50 @@ async def open_websocket(
             user_agent_header=f"marketswarm-{agent}/{__version__}",
             logger=_silent_log,
         )
-    except (OSError, WebSocketException, ValueError, EOFError) as error:
-        raise OpenError(_describe(error)) from None
+        self._socket: ClientConnection
+
+    async def __aenter__(self) -> Self:
+        """Open the connection. Raise ConnectionEnded."""
+        try:
+            self._socket = await self._opening
+        except (OSError, WebSocketException, ValueError, EOFError) as error:
+            raise ConnectionEnded(_describe_refusal(error)) from None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self._socket.close()
+
+    async def receive(self) -> bytes:
+        """Return the next frame. Raise ConnectionEnded. A wait that is given up loses no frame."""
+        try:
+            return await self._socket.recv(decode=False)
+        except ConnectionClosed as closed:
+            raise ConnectionEnded(_find_close_reason(closed)) from None
+        except (WebSocketException, OSError):
+            raise ConnectionEnded("malformed") from None
+
+    async def send(self, frame: str) -> None:
+        """Send a frame of text.
+
+        On a closed connection this does nothing: `receive` first returns the last frames, which have the
+        reason, and then raises.
+        """
+        with contextlib.suppress(WebSocketException, OSError):
+            await self._socket.send(frame)
 
 
-def _describe(error: Exception) -> str:
+def _describe_refusal(error: Exception) -> str:
     """Return one word for why a connection could not be opened."""
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         return "redirected" if 300 <= status < 400 else f"http_{status}"
     return find_reason(error, EXACT_REASONS) or ("refused" if isinstance(error, OSError) else "handshake")
+
+
+def _find_close_reason(closed: ConnectionClosed) -> str:
+    """Return why a connection closed, as one word; the server's own text is not passed on."""
+    if closed.rcvd is not None and closed.rcvd_then_sent is not False:  # the server began
+        return "slow_consumer" if "slow" in closed.rcvd.reason.lower() else f"closed_{closed.rcvd.code}"
+    return _OUR_ENDS.get(closed.sent.code if closed.sent is not None else 0, NetworkReason.BROKEN)

@@ -4,7 +4,6 @@
 is only read to warn of a source that does not serve a series.
 """
 
-import ipaddress
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -20,6 +19,7 @@ from pydantic_settings import NoDecode
 
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import MARKET_BARS
+from marketswarm.net.addresses import is_this_machine
 from marketswarm.settings import MonitorSettings, list_variables
 from marketswarm.truth import Service, Truth
 from marketswarm.truth.errors import Place, find_nearest
@@ -91,7 +91,9 @@ def require_safe_urls(urls: dict[str, str]) -> dict[str, str]:
         safe, plain = ("wss", "ws") if name.endswith(STREAM_SUFFIX) else ("https", "http")
         try:
             parts = urlsplit(url)
-            is_safe = parts.scheme == safe or (parts.scheme == plain and _is_loopback(parts.hostname))
+            is_safe = parts.scheme == safe or (
+                parts.scheme == plain and is_this_machine(parts.hostname or "")
+            )
             is_safe = is_safe and bool(parts.hostname) and parts.username is None and parts.port != 0
         except ValueError:
             is_safe = False
@@ -101,13 +103,6 @@ def require_safe_urls(urls: dict[str, str]) -> dict[str, str]:
                 "http:// and ws:// are for 127.0.0.1"
             )
     return {name: url.rstrip("/") for name, url in urls.items()}
-
-
-def _is_loopback(host: str | None) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
 
 
 BaseUrls = Annotated[

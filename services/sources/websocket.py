@@ -20,11 +20,10 @@ from math import isfinite
 from typing import Any, Final
 
 import orjson
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from marketswarm.net.errors import ConnectionEnded
 from marketswarm.net.retry import Backoff
-from marketswarm.net.websocket import OpenError, open_websocket
+from marketswarm.net.websocket import WebSocketSession
 from services.market.records import DAY_MS, MINUTE_MS, Bar
 
 MAX_STREAMS: Final = 1024
@@ -192,10 +191,6 @@ class StreamEnd:
     pause_sec: float
 
 
-class _EndedError(Exception):
-    """A connection ended; `str()` is one word."""
-
-
 OnBars = Callable[[Sequence[StreamedBar]], Awaitable[None]]
 OnEnd = Callable[[StreamEnd], None]
 
@@ -229,84 +224,64 @@ async def stream_klines(
 async def _read_connection(
     url: str, reader: KlineReader, on_bars: OnBars, limits: StreamLimits, delivered: Counter[str]
 ) -> str:
+    """Deliver the bars of one connection; return why it ended."""
+    session = WebSocketSession(
+        f"{url}/ws",
+        "sources",
+        open_sec=limits.open_sec,
+        silent_sec=limits.silent_sec,
+        frame_bytes=MAX_FRAME_BYTES,
+        queued_frames=MAX_QUEUED_FRAMES,
+    )
     try:
-        connection = await _open(url, limits)
-    except _EndedError as ended:
-        return str(ended)
-    subscribing = asyncio.create_task(_subscribe(connection, reader))
-    try:
-        while True:
-            bars = await _next_bars(connection, reader, limits)
-            await on_bars(bars)
-            delivered.update(each.bar.symbol for each in bars)
-    except _EndedError as ended:
-        return str(ended)
-    finally:
-        subscribing.cancel()
-        await asyncio.gather(subscribing, return_exceptions=True)
-        await connection.close()
+        async with session:
+            subscribing = asyncio.create_task(_subscribe(session, reader))
+            try:
+                while True:
+                    bars = await _next_bars(session, reader, limits)
+                    await on_bars(bars)
+                    delivered.update(each.bar.symbol for each in bars)
+            finally:
+                subscribing.cancel()
+                await asyncio.gather(subscribing, return_exceptions=True)
+    except ConnectionEnded as ended:
+        return ended.reason
 
 
-async def _open(url: str, limits: StreamLimits) -> ClientConnection:
-    """Return an open connection. Raise _EndedError."""
-    try:
-        return await open_websocket(
-            f"{url}/ws",
-            "sources",
-            open_sec=limits.open_sec,
-            silent_sec=limits.silent_sec,
-            frame_bytes=MAX_FRAME_BYTES,
-            queued_frames=MAX_QUEUED_FRAMES,
-        )
-    except OpenError as error:
-        raise _EndedError(str(error).removeprefix("http_")) from None
-
-
-async def _subscribe(connection: ClientConnection, reader: KlineReader) -> None:
+async def _subscribe(session: WebSocketSession, reader: KlineReader) -> None:
     """Send all requests, no faster than the server takes them."""
     for request in reader.make_requests():
-        await connection.send(request)
+        await session.send(request)
         await asyncio.sleep(REQUEST_PAUSE_SEC)
 
 
 async def _next_bars(
-    connection: ClientConnection, reader: KlineReader, limits: StreamLimits
+    session: WebSocketSession, reader: KlineReader, limits: StreamLimits
 ) -> list[StreamedBar]:
     """Return the next bars: the first that comes, and those that come right after it.
 
-    Raise _EndedError when the connection ends or is silent. Frames without a bar are not a sign of life: a
-    server that sends nothing else is as useless as a dead one.
+    Raise ConnectionEnded when the connection ends or is silent. Frames without a bar are not a sign of life:
+    a server that sends nothing else is as useless as a dead one.
     """
     bars: list[StreamedBar] = []
     try:
         async with asyncio.timeout(limits.silent_sec):
             while not bars:
-                await _read_into(bars, connection, reader)
+                await _read_into(bars, session, reader)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BATCH_SEC):
                 while len(bars) < MAX_BATCH:
-                    await _read_into(bars, connection, reader)
+                    await _read_into(bars, session, reader)
     except TimeoutError:
-        raise _EndedError("silent") from None
-    except ConnectionClosed as closed:
+        raise ConnectionEnded("silent") from None
+    except ConnectionEnded:
         if not bars:  # else the next call says so
-            raise _EndedError(_close_reason(closed)) from None
-    except (WebSocketException, OSError):
-        if not bars:
-            raise _EndedError("malformed") from None
+            raise
     return bars
 
 
-async def _read_into(bars: list[StreamedBar], connection: ClientConnection, reader: KlineReader) -> None:
-    """Read a frame, and append its bar if it has one. A wait that is given up loses no frame."""
-    found = reader.read_frame(await connection.recv(decode=False), round(1000 * time.time()))
+async def _read_into(bars: list[StreamedBar], session: WebSocketSession, reader: KlineReader) -> None:
+    """Read a frame, and append its bar if it has one."""
+    found = reader.read_frame(await session.receive(), round(1000 * time.time()))
     if found is not None:
         bars.append(found)
-
-
-def _close_reason(closed: ConnectionClosed) -> str:
-    """Return why a connection closed, as one word; the server's own text is not passed on."""
-    if closed.rcvd is not None and closed.rcvd_then_sent is not False:  # the server began
-        return f"closed_{closed.rcvd.code}"
-    sent = closed.sent.code if closed.sent is not None else None
-    return {1009: "too_big", 1011: "silent", 1002: "malformed", 1007: "malformed"}.get(sent or 0, "broken")

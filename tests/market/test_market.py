@@ -13,8 +13,6 @@ from support.rig.metrics import key, samples
 from support.scenes.market import MarketScene, fast_market
 from support.waiting import until
 
-RECORDED = Path(__file__).parents[1] / "services" / "massive" / "market" / "recorded.jsonl"
-
 
 @pytest.fixture
 def market():
@@ -235,20 +233,6 @@ def test_a_restart_over_a_gap_that_was_not_filled_finds_it_again(fast):
     market.stop()
     market.made["MSFT"].clear()
     fast.whole(first)
-
-
-def test_a_recording_is_played_once_over_restarts(scene, market):
-    (scene.folder / RECORDED.name).write_bytes(RECORDED.read_bytes())
-    scene.wish(source="replay", file=RECORDED.name, speed=0)
-    agent = scene.massive(POLYGON_API_KEY="")
-    detail = "market replay: recorded.jsonl: over, 118 bars, {} new"
-    scene.wait_beat(svc="massive", status="ok", detail=detail.format(118))
-    agent.kill()
-    agent.start()
-    scene.wait_beat(svc="massive", status="ok", detail=detail.format(0))
-    assert len(scene.bars()) == 118
-    assert {each["source"] for each in scene.bars()} == {"replay"}
-    assert not market.met
 
 
 def test_its_metrics_tell_what_it_did(fast):

@@ -106,7 +106,7 @@ ONLY_IN = {
     "exchange_calendars": ["services.market"],
     "jmespath": ["services.sources"],
     "xmltodict": ["services.sources"],
-    "websockets": ["marketswarm.net", "services.massive", "services.sources"],
+    "websockets": ["marketswarm.net"],
     "fastapi": ["services.board"],
     "starlette": ["services.board"],
     "uvicorn": ["services.board"],

@@ -1,17 +1,9 @@
-"""Define why a connection ended or a request failed, and the wait before the next attempt. Pure."""
+"""Define why a request failed, and the wait before the next attempt to connect or request. Pure."""
 
 from collections.abc import Mapping
 from typing import Final
 
 from marketswarm.net.retry import Backoff
-
-
-class ConnectionEnded(Exception):  # noqa: N818 - every connection ends, so this is not an error
-    """A connection ended or could not be opened; `reason` is one word, such as cut, refused, auth_failed."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class RestError(Exception):

@@ -12,8 +12,8 @@ the marks that are stored on the bus.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.market.massive import MAX_AHEAD_MS
 from services.market.records import MINUTE_MS, Bar
-from services.massive.market.bars import MAX_AHEAD_MS
 
 QUIET_MS = 10 * MINUTE_MS
 """The API sends a bar within seconds of its end; a bar that is missing after this time does not exist."""

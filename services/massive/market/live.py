@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import SecretStr
 
 from marketswarm.agent import Agent
-from services.massive.market.errors import ConnectionEnded, RestError, backoff_sec
+from marketswarm.net.errors import ConnectionEnded
+from services.market.massive import MAX_AGE_SEC, ProtocolMachine
+from services.massive.market.errors import RestError, backoff_sec
 from services.massive.market.gaps import GapTracker, MissingBars
-from services.massive.market.protocol import MAX_AGE_MS, ProtocolMachine
 from services.massive.market.publish import BarStore
 from services.massive.market.settings import MarketSettings
 from services.massive.market.status import MarketStatus
@@ -153,12 +154,12 @@ class LiveSource:
             self._gaps.remove_symbols(sorted(machine.confirmed.difference(self._settings.symbols)))
             for request in machine.set_symbols(self._settings.symbols):
                 self._requested_ms = now_ms()
-                await connection.send(request)
+                await connection.send_request(request)
             self._report(machine)
 
     async def _fill_gaps(self, rest: "RestClient") -> None:
         """Prune old marks, then fill the gaps whenever one is due, until cancelled."""
-        await self._store.prune_marks(now_ms() - MAX_AGE_MS)
+        await self._store.prune_marks(now_ms() - 1000 * MAX_AGE_SEC)
         while True:
             await self._fill_due_gaps(rest)
             self._report()

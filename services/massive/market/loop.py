@@ -1,4 +1,4 @@
-"""Run the source of market data that the truth wants, until the truth wants another.
+"""Run the stream of market data that the truth wants, until the truth wants another.
 
     status = MarketStatus()
     me.task(run(me, lambda: settings_now().settings.market, status), name="market")
@@ -10,12 +10,11 @@ import asyncio
 from collections.abc import Callable, Hashable
 from typing import Any, Final
 
-from marketswarm.agent import Agent, LeaseLost
-from marketswarm.bus import BusError
-from marketswarm.bus.outage import PAUSES
+from marketswarm.agent import Agent
+from marketswarm.agent.loops import lead
+from marketswarm.bus.outage import Outage
 from services.massive.market.live import LiveSource
 from services.massive.market.publish import bars_point
-from services.massive.market.replay import RecordingPlayer
 from services.massive.market.settings import (
     NO_KEY,
     MarketEnvironment,
@@ -27,8 +26,6 @@ from services.massive.market.settings import (
 from services.massive.market.status import MarketStatus
 
 LEASE: Final = "massive:market"
-
-AnySource = LiveSource | RecordingPlayer
 
 
 async def run(me: Agent[Any], settings_now: Callable[[], MarketSettings], status: MarketStatus) -> None:
@@ -65,25 +62,30 @@ def is_replicated(me: Agent[Any]) -> bool:
     return (me.section.replicas or 1) > 1
 
 
-async def _run_source(me: Agent[Any], source: AnySource, status: MarketStatus, *, replicated: bool) -> None:
+async def _run_source(me: Agent[Any], source: LiveSource, status: MarketStatus, *, replicated: bool) -> None:
     """Run the source; with several instances, only while this one holds the lease."""
-    while replicated:
-        status.is_standby, status.streaming = True, False
+    if not replicated:
+        await source.run()
+        return
+
+    def degrade(problem: str | None) -> None:
+        me.set_degraded(f"market data: {problem}" if problem else None, part="market")
+
+    async def stream() -> None:
+        outage.end()
+        status.is_standby = False
         try:
-            async with me.lease(LEASE, bus=bars_point(me).bus):
-                me.set_degraded(None, part="market")
-                status.is_standby = False
-                await source.run()
-                return
-        except LeaseLost:
-            continue
-        except BusError as error:  # the truth has no such bus
-            me.set_degraded(f"market data: {error}", part="market")
-            await asyncio.sleep(PAUSES.longest_sec)
-    await source.run()
+            await source.run()
+        finally:
+            status.is_standby, status.streaming = True, False
+
+    status.is_standby = True
+    # the bus fails here only if the truth has no such bus: while it is away the lease is waited for
+    outage = Outage(me.log, "market.unpublished", "market.published", degrade=degrade)
+    await lead(me, LEASE, stream, outage, get_bus=lambda: bars_point(me).bus)
 
 
-def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) -> AnySource | None:
+def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) -> LiveSource | None:
     """Return the source to run, or None if there is none.
 
     `status` then shows which source it is, or why there is none.
@@ -92,17 +94,13 @@ def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) 
     key = environment.polygon_api_key
     status.reset("off")
     me.set_degraded(None, part="market")
-    if settings.source == "off" or (settings.source == "live" and not settings.symbols):
+    if settings.source == "off" or not settings.symbols:
         return None
-    if settings.source == "live" and key is None:
+    if key is None:
         status.off_reason = NO_KEY
         return None
-    status.reset(settings.source)
-    if settings.source == "replay" or key is None:
-        return RecordingPlayer(me, settings, status)
     allowed_urls = environment.massive_rest_url, environment.massive_ws_url
     if (why := key_refusal((settings.rest_url, settings.ws_url), allowed_urls)) is not None:
-        status.reset("off")
         me.log.error("market.refused", why=why)
         me.set_degraded(f"market data: {why}", part="market")
         return None
@@ -110,20 +108,13 @@ def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) 
         choose_rest_url(settings, environment.massive_rest_url),
         choose_ws_url(settings, environment.massive_ws_url),
     )
+    status.reset(settings.source)
     return LiveSource(me, settings, urls, key, status)
 
 
 def source_identity(settings: MarketSettings) -> Hashable:
     """Return the settings that a running source can't change; if they differ, another source must be made."""
-    where = (
-        settings.source,
-        settings.feed,
-        settings.rest_url,
-        settings.ws_url,
-        settings.file,
-        settings.speed,
-    )
-    return *where, bool(settings.symbols)
+    return settings.source, settings.feed, settings.rest_url, settings.ws_url, bool(settings.symbols)
 
 
 async def _wait_for_reseed(reseeded: asyncio.Event, task: asyncio.Task[None] | None) -> None:

@@ -17,16 +17,16 @@ from marketswarm.bus.outage import Outage, retry
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import MARKET_BARS, bar_marks_key, bars_seen_key
 from marketswarm.truth import AccessPoint
-from services.market.records import DAY_MS, MINUTE_MS, Bar
-from services.massive.market.bars import MAX_AHEAD_MS, Source, encode_bar
+from services.market.entries import encode_entry
+from services.market.massive import MAX_AGE_SEC, MAX_AHEAD_MS
+from services.market.records import DAY_MS, MINUTE_MS, AssetClass, Bar, Provenance
 from services.massive.market.gaps import Mark
-from services.massive.market.settings import MAX_BACKFILL_SEC
-from services.massive.market.status import MarketStatus
+from services.massive.market.status import MarketStatus, Way
 
 PUBLISH: Final = Script.beside("services.massive.market", "publish.lua")
 BATCH_SIZE: Final = 500
-KEPT_SEC: Final = MAX_BACKFILL_SEC + 2 * 86_400
-"""The seconds for which marks and bits are kept: longer than a bar may still arrive (`MAX_AGE_MS`)."""
+KEPT_SEC: Final = MAX_AGE_SEC + 2 * 86_400
+"""The seconds for which marks and bits are kept: longer than a bar may still arrive."""
 
 
 def bars_point(me: Agent[Any]) -> AccessPoint:
@@ -48,9 +48,7 @@ class BarStore:
         self.lost_marks = False
         self._outage = Outage(me.log, "market.unpublished", "market.published", degrade=self._set_problem)
 
-    async def publish(
-        self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int, source: Source = "ws"
-    ) -> int:
+    async def publish(self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int, way: Way = "ws") -> int:
         """Publish bars on a stream of about `keep` entries, then move `marks`; return how many were new.
 
         This waits for the bus without a limit. If it is cancelled, some bars may be published and no mark has
@@ -60,8 +58,8 @@ class BarStore:
         for at in range(0, len(bars) or min(1, len(marks)), BATCH_SIZE):
             batch = bars[at : at + BATCH_SIZE]
             moved = marks if at + BATCH_SIZE >= len(bars) else ()
-            new += await retry(self._outage, partial(self._publish_batch, batch, source, moved, keep))
-        self._status.record_published(bars, source, new, self._now_ms())
+            new += await retry(self._outage, partial(self._publish_batch, batch, way, moved, keep))
+        self._status.record_published(bars, way, new, self._now_ms())
         return new
 
     async def read_marks(self, symbols: Sequence[str]) -> Mapping[str, int]:
@@ -83,9 +81,7 @@ class BarStore:
         bus, key = self._get_place()
         return await bus.ask(getattr(bus.client, command)(bar_marks_key(key), *args))
 
-    async def _publish_batch(
-        self, bars: Sequence[Bar], source: Source, marks: Sequence[Mark], keep: int
-    ) -> int:
+    async def _publish_batch(self, bars: Sequence[Bar], way: Way, marks: Sequence[Mark], keep: int) -> int:
         """Publish bars and move marks by one script; return how many bars were new. Raises BusError."""
         bus, key = self._get_place()
         keys_of = [bars_seen_key(key, bar.symbol, bar.start_ms // DAY_MS) for bar in bars]
@@ -93,7 +89,7 @@ class BarStore:
         key_index = {name: n for n, name in enumerate(bit_keys, 3)}
         args: list[str | bytes | float] = [keep, KEPT_SEC, round(self._now_ms()) + MAX_AHEAD_MS, len(bars)]
         for bar, bit_key in zip(bars, keys_of, strict=True):
-            pairs = [text for pair in encode_bar(bar, source).items() for text in pair]
+            pairs = [text for pair in encode_bar(bar, way).items() for text in pair]
             args += [key_index[bit_key], bar.start_ms % DAY_MS // MINUTE_MS, orjson.dumps(pairs)]
         for mark in marks:
             args += [mark.sym, mark.previous, mark.upto]
@@ -109,6 +105,13 @@ class BarStore:
     def _set_problem(self, problem: str | None) -> None:
         self._status.publish_error = problem
         self._me.set_degraded(self._status.problem(), part="market")
+
+
+def encode_bar(bar: Bar, way: Way) -> dict[str, str]:
+    """Return the fields of a bar's entry, which names neither its timeframe nor its class."""
+    fields = encode_entry(bar, AssetClass.STOCKS, Provenance(way))
+    del fields["timeframe"], fields["asset"]
+    return fields
 
 
 def _parse_mark(raw: bytes | None) -> int | None:

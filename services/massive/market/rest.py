@@ -14,8 +14,8 @@ from pydantic import SecretStr
 
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import HttpClient, HttpError
+from services.market.massive import parse_rest_bar
 from services.market.records import Bar
-from services.massive.market.bars import parse_rest_bar
 from services.massive.market.errors import RestError
 from services.massive.market.gaps import MissingBars
 

@@ -4,26 +4,23 @@ The truth has the symbols, the source and the limits; the environment has the AP
 the API: then the truth's is used.
 """
 
-import ipaddress
 from collections.abc import Iterable
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from marketswarm.agent import ServiceConfig
-from marketswarm.agent.service_config import require_file_below
+from marketswarm.net.addresses import is_this_machine
 from marketswarm.settings import CommonSettings, Token
 from marketswarm.truth import AccessPoint, Truth
 from marketswarm.truth.env_policy import may_take_market_key, parse_destination
-from services.massive.market.bars import SYMBOL
+from services.market.massive import MAX_AGE_SEC, SYMBOL
 
 MAX_SYMBOLS: Final = 500
-MAX_BACKFILL_SEC: Final = 7 * 86_400
 MAX_KEEP: Final = 10_000_000
 """The most entries of a stream. `sources` has the same limit."""
 NO_KEY: Final = "POLYGON_API_KEY is not set"
-LOOPBACK: Final = "localhost"
 REST_URL: Final = "https://api.massive.com"
 KEY_REMEDY: Final = "set MASSIVE_REST_URL or MASSIVE_WS_URL to that place in massive's environment"
 WS_URLS: Final = {
@@ -48,16 +45,9 @@ def require_secure_url(schemes: tuple[str, str], url: str) -> str:
         raise ValueError(f"must be {encrypted}://host/…")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("must have no user, password or query: the key is sent in a header or a message")
-    if parts.scheme == plain and not _is_loopback(host):
+    if parts.scheme == plain and not is_this_machine(host):
         raise ValueError(f"must be {encrypted}://, since the key is sent there; {plain}:// is for 127.0.0.1")
     return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == LOOPBACK or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _require_ticker(symbol: str) -> str:
@@ -88,9 +78,8 @@ Symbol = Annotated[str, AfterValidator(_require_ticker)]
 class MarketSettings(ServiceConfig):
     """`settings.market` of massive."""
 
-    source: Literal["live", "replay", "off"] = "live"
-    """`live` needs symbols and `POLYGON_API_KEY`; `replay` plays `file`; `off` is nothing. Example:
-    `"replay"`."""
+    source: Literal["live", "off"] = "live"
+    """`live` needs symbols and `POLYGON_API_KEY`; `off` is nothing. Example: `"off"`."""
     symbols: Annotated[
         tuple[Symbol, ...], Field(max_length=MAX_SYMBOLS), AfterValidator(_require_unique)
     ] = ()
@@ -103,16 +92,7 @@ class MarketSettings(ServiceConfig):
     ws_url: WsUrl | None = Field(default=None, repr=False)
     """The URL of the WebSocket API, `wss://`. Default: `MASSIVE_WS_URL`, else the URL of `feed`. Example:
     `"wss://delayed.massive.com/stocks"`."""
-    file: (
-        Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(require_file_below(".jsonl"))]
-        | None
-    ) = None
-    """The recording that `replay` plays: a path below the working directory, ending in `.jsonl`.
-    Example: `"recorded.jsonl"`."""
-    speed: Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)] = 1.0
-    """The speed of a replay: 1 is as recorded, 60 is a minute in a second, 0 is as fast as the bus allows.
-    Example: `60`."""
-    backfill_sec: Annotated[float, Field(ge=0, le=MAX_BACKFILL_SEC)] = 3 * 86_400.0
+    backfill_sec: Annotated[float, Field(ge=0, le=MAX_AGE_SEC)] = 3 * 86_400.0
     """The age up to which gaps are filled; at most a week. Example: `86400`."""
     settle_sec: Annotated[float, Field(ge=0, le=300)] = 10.0
     """The time after the end of a bar before it is requested by REST, so that it is final and this machine's
@@ -120,13 +100,6 @@ class MarketSettings(ServiceConfig):
     keep: Annotated[int, Field(gt=0, le=MAX_KEEP)] = 100_000
     """The number of bars, roughly, that the stream keeps, unless other services write to it, too: then those
     trim it. Example: `1000000`."""
-
-    @model_validator(mode="after")
-    def _replay_has_a_file(self) -> Self:
-        """Raise ValueError if the source is `replay` and there is no file."""
-        if self.source == "replay" and self.file is None:
-            raise ValueError('must have "file", the recording to play, with "source": "replay"')
-        return self
 
     @property
     def delay_sec(self) -> float:

@@ -5,14 +5,16 @@ The thread that serves METRICS_PORT reads it, too.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
+from services.market.massive import find_end
 from services.market.records import Bar
-from services.massive.market.bars import Source, find_end
 from services.massive.market.errors import MIN_BACKOFF_SEC
 
+Way = Literal["ws", "rest"]
+"""How a bar came: over the stream, or by REST. It is the `source` of its entry."""
 SHOWN: Final = 3
 STREAMING: Final = "streaming"
 CONNECTING: Final = "connecting"
@@ -25,16 +27,15 @@ class MarketStatus:
     """Hold the state of market data, which the source keeps up to date.
 
     Attributes:
-        source: live, replay or off.
+        source: live or off.
         off_reason: why there is no market data although the truth wants it.
         streaming: True while the API streams to us.
         symbols: how many symbols are wanted; `unconfirmed` are those that the server has not confirmed yet.
         end_reason: why the last connection ended; `failures` counts those that failed in a row.
         publish_error: why the bus takes no bars, while it takes none.
         fill_error: why the last gap could not be filled; `gaps` counts the open ones.
-        replay_progress: how far the recording was played; `replay_error` is why it can't be.
         is_standby: True while another instance of massive streams.
-        published: new bars by source. anomalies: what the API sent that made no sense, by kind.
+        published: new bars by how they came. anomalies: what the API sent that made no sense, by kind.
         newest: the end of the newest bar that was streamed, in epoch milliseconds.
     """
 
@@ -58,8 +59,6 @@ class MarketStatus:
         self.publish_error: str | None = None
         self.fill_error: str | None = None
         self.gaps = 0
-        self.replay_progress: str | None = None
-        self.replay_error: str | None = None
         self.is_standby = False
 
     def stream_state(self) -> str | None:
@@ -74,8 +73,6 @@ class MarketStatus:
         """Return the reason why market data as a whole fails, for degraded beats; None if it does not."""
         if self.publish_error:
             return f"bars not published: {self.publish_error}"
-        if self.replay_error:
-            return f"market replay: {self.replay_error}"
         if self.source != "live" or self.streaming or self.end_reason is None:
             return None
         if self.failures < DEGRADING_FAILURES and self.end_reason not in MIN_BACKOFF_SEC:
@@ -86,8 +83,6 @@ class MarketStatus:
         """Return the part of a beat's detail about market data; None if there is nothing to report."""
         if self.off_reason:
             return f"market data off: {self.off_reason}"
-        if self.source == "replay":
-            return f"market replay: {self.replay_progress}" if self.replay_progress else None
         if self.source != "live" or self.problem():
             return None
         if self.is_standby:
@@ -115,15 +110,15 @@ class MarketStatus:
         self.streaming, self.end_reason = False, reason
         self.failures = 1 if steady else self.failures + 1
 
-    def record_published(self, bars: Sequence[Bar], source: Source, new: int, now_ms: float) -> None:
-        """Record that `bars` from one source were published, `new` of them for the first time.
+    def record_published(self, bars: Sequence[Bar], way: Way, new: int, now_ms: float) -> None:
+        """Record that `bars` that came in one way were published, `new` of them for the first time.
 
         Observe the lag of streamed bars at `now_ms` (epoch milliseconds).
         """
         if not bars:
             return
-        self.published[source] += new
-        if source == "ws":
+        self.published[way] += new
+        if way == "ws":
             self.newest = max(self.newest or 0, *map(find_end, bars))
             for bar in bars:
                 self.lag.observe(max(0.0, now_ms - find_end(bar)) / 1000)
@@ -132,7 +127,7 @@ class MarketStatus:
         yield Family(
             "marketswarm_massive_bars_total",
             "counter",
-            "Bars that this process put on the stream, by where they came from: ws, rest, replay.",
+            "Bars that this process put on the stream, by where they came from: ws, rest.",
             [((source,), float(count)) for source, count in self.published.copy().items()],
             labels=("source",),
         )

@@ -25,6 +25,7 @@ from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS, SYMBOL
 from services.market.records import TIMEFRAME_SEC, AssetClass, Bar, Observation, Quote, Record, RecordKind
 from services.sources.catalog.answer import Misfit
 from services.sources.catalog.source import FilePart
+from services.sources.replay.frames import convert_frames
 
 MAX_FILE_BYTES: Final = 64_000_000
 MAX_BYTES: Final = 256_000_000
@@ -223,8 +224,13 @@ def read_recording(path: Path) -> Recording:
             raise RecordingError(f"{path}: no such file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise RecordingError(f"{path}: more than {MAX_FILE_BYTES} bytes")
-        packed = path.read_bytes()
-        return _Reader(packed).read()
+        raw = path.read_bytes()
+        lines = (
+            gzip.GzipFile(fileobj=io.BytesIO(raw))
+            if path.suffix == ".gz"
+            else io.BytesIO(convert_frames(raw))
+        )
+        return _Reader(lines, hashlib.sha256(raw).hexdigest()).read()
     except OSError as error:
         raise RecordingError(f"{path}: {error.strerror or 'no gzip file'}") from None
     except (EOFError, zlib.error):
@@ -255,11 +261,10 @@ def parse_line_as_quote(line: bytes) -> Quote:
 
 
 class _Reader:
-    """Read the lines of one file."""
+    """Read the lines of one file; `digest` is that of the whole file."""
 
-    def __init__(self, packed: bytes) -> None:
-        self._digest = hashlib.sha256(packed).hexdigest()
-        self._stream = gzip.GzipFile(fileobj=io.BytesIO(packed))
+    def __init__(self, lines: io.BufferedIOBase, digest: str) -> None:
+        self._stream, self._digest = lines, digest
         self._bytes = self._rows = self._bad_rows = 0
         self._misfits: list[Misfit] = []
         self._series: dict[SeriesKey, _Series] = {}

@@ -22,10 +22,10 @@ class ReplaySettings(ServiceConfig):
     """`settings.replay` of sources: a recorded day that is played as if it were now, and marked as such."""
 
     file: Annotated[
-        str, Field(min_length=1, max_length=1000), AfterValidator(require_file_below(".jsonl.gz"))
+        str, Field(min_length=1, max_length=1000), AfterValidator(require_file_below(".jsonl.gz", ".jsonl"))
     ]
-    """The recording: a path below the working directory, ending in `.jsonl.gz`. Example:
-    `"examples/recorded/day.jsonl.gz"`."""
+    """The recording: a path below the working directory, ending in `.jsonl.gz`; in `.jsonl` if it has frames
+    of massive's stream. Example: `"examples/recorded/day.jsonl.gz"`."""
     speed: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 60.0
     """How much faster than it was recorded: 1 is as recorded, 60 is a minute in a second. Example: `600`."""
     names: Annotated[tuple[str, ...], Field(min_length=1, max_length=10), AfterValidator(_require_names)] = (

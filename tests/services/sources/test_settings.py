@@ -71,7 +71,7 @@ def test_a_mistake_in_a_series_is_named_with_its_place(endpoints, problem):
         ({"replay": {"file": "/etc/shadow"}}, "replay.file: must be below the working directory"),
         ({"replay": {"file": "x/../../a.jsonl.gz"}}, "replay.file: must be below the working directory"),
         ({"replay": {"file": ".marketswarm/a.jsonl.gz"}}, "replay.file: must be below the working directory"),
-        ({"replay": {"file": "pyproject.toml"}}, "replay.file: must end in .jsonl.gz"),
+        ({"replay": {"file": "pyproject.toml"}}, "replay.file: must end in .jsonl.gz or .jsonl"),
         ({"replay": {"file": "x.jsonl.gz", "speed": 0}}, "replay.speed: 0 is not more than 0"),
     ],
 )

@@ -7,8 +7,9 @@ is for accounts that stream with the same key elsewhere.
 
 from urllib.parse import urlsplit
 
-from services.massive.market.errors import ConnectionEnded, RestError
-from services.massive.market.protocol import ProtocolMachine
+from marketswarm.net.errors import ConnectionEnded
+from services.market.massive import ProtocolMachine
+from services.massive.market.errors import RestError
 from services.massive.market.rest import RestClient
 from services.massive.market.status import CONNECTING, STANDBY, STREAMING
 from services.massive.market.stream import StreamConnection, authenticate

@@ -21,16 +21,6 @@ RIGHT = [
     {"rest_url": "https://api.example/v9", "ws_url": "wss://socket.example/stocks"},
     {"rest_url": "http://127.0.0.1:8080", "ws_url": "ws://[::1]:8080/x"},
     {"rest_url": "http://localhost:1"},
-    {"source": "replay", "file": "recorded.jsonl", "speed": 0},
-]
-FILES = [
-    "/etc/passwd.jsonl",
-    "../x.jsonl",
-    "a/../../x.jsonl",
-    ".data/x.jsonl",
-    "a/.b.jsonl",
-    "x",
-    "a\n.jsonl",
 ]
 WRONG = [
     ({"symbols": ["*"]}, "symbols.0: Value error, must name tickers"),
@@ -40,9 +30,8 @@ WRONG = [
     ({"symbols": ["A" * 21]}, "symbols.0"),
     ({"symbols": ["AAPL", "IBM", "AAPL"]}, "names AAPL more than once"),
     ({"symbols": [f"S{n}" for n in range(501)]}, "symbols"),
-    ({"source": "replay"}, '"file"'),
-    *(({"source": "replay", "file": file}, "file") for file in FILES),
     ({"source": "both"}, "source"),
+    ({"source": "replay"}, "source"),
     ({"feed": "fast"}, "feed"),
     ({"rest_url": "http://api.example"}, "must be https://"),
     ({"ws_url": "ws://socket.example/stocks"}, "must be wss://"),
@@ -53,7 +42,6 @@ WRONG = [
     ({"rest_url": "http://[::1"}, "must be https://"),
     ({"rest_url": "https://host:99999"}, "must be https://"),
     ({"rest_url": ""}, "must be https://"),
-    ({"speed": -1}, "speed"),
     ({"backfill_sec": 8 * 86_400}, "backfill_sec"),
     ({"keep": 0}, "keep"),
 ]
@@ -108,8 +96,8 @@ def test_a_stream_that_others_write_to_is_not_trimmed_to_less_than_they_need():
 
 
 def test_pauses_double_up_to_a_minute_and_are_spread():
-    assert [backoff_sec("cut", n, 0.5) for n in (1, 2, 3, 7, 8, 1000)] == [1, 2, 4, 60, 60, 60]
-    assert (backoff_sec("cut", 1, 0.0), backoff_sec("cut", 1, 1.0)) == (0.75, 1.25)
+    assert [backoff_sec("broken", n, 0.5) for n in (1, 2, 3, 7, 8, 1000)] == [1, 2, 4, 60, 60, 60]
+    assert (backoff_sec("broken", 1, 0.0), backoff_sec("broken", 1, 1.0)) == (0.75, 1.25)
 
 
 def test_what_hurry_makes_worse_is_not_hurried():

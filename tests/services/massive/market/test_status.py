@@ -46,8 +46,8 @@ def test_gaps_are_named_once_they_could_not_be_filled():
 def test_a_cut_is_a_remark_and_the_third_in_a_row_a_trouble():
     status = live()
     status.record_connected()
-    status.record_disconnected("cut", steady=True)
-    assert (status.detail(), status.problem()) == ("market data: connecting again after cut", None)
+    status.record_disconnected("broken", steady=True)
+    assert (status.detail(), status.problem()) == ("market data: connecting again after broken", None)
     status.record_disconnected("refused", steady=False)
     assert status.problem() is None
     status.record_disconnected("refused", steady=False)

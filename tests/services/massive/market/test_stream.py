@@ -8,8 +8,8 @@ import pytest
 from pydantic import SecretStr
 from websockets.asyncio.server import serve
 
-from services.massive.market.errors import ConnectionEnded
-from services.massive.market.protocol import ConnectionState, ProtocolMachine, Request
+from marketswarm.net.errors import ConnectionEnded
+from services.market.massive import ConnectionState, ProtocolMachine, Request
 from services.massive.market.stream import MAX_FRAME_BYTES, StreamConnection, authenticate
 from support.rig import free_port
 from support.rig.certificates import Authority
@@ -46,7 +46,7 @@ async def test_it_is_let_in_asks_and_hears(market):
     async with wire(market) as line:
         await authenticate(line, machine, 5)
         for request in machine.set_symbols(["AAPL"]):
-            await line.send(request)
+            await line.send_request(request)
         held = machine.receive(await line.receive(), 1000 * time.time()).confirmed
         start = market.last_minute()
         await asyncio.to_thread(market.make, "AAPL", start)
@@ -79,11 +79,11 @@ async def test_whatever_ends_it_is_a_word(market, how):
         assert await ends(market, auth_sec=0.3 if mood is mute else 5.0) == word
 
 
-async def test_a_connection_that_is_cut_ends_with_cut(market):
+async def test_a_connection_that_is_cut_is_broken(market):
     reading = asyncio.create_task(ends(market))
     await auntil(lambda: market.subscribed)
     await asyncio.to_thread(market.cut)
-    assert await reading == "cut"
+    assert await reading == "broken"
 
 
 async def test_one_that_is_dead_without_a_word_is_noticed():

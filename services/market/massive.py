@@ -1,26 +1,31 @@
-"""Implement the protocol of the WebSocket API as a table of states and statuses. Pure: no I/O, no key.
+"""Implement the protocol of Massive's WebSocket API, and parse its bars. Pure: no I/O, no key.
 
-A `ProtocolMachine` takes frames, and returns bars and requests to send. The sender of a request adds the API
-key: it is not known here, so nothing here can reveal it.
+A `ProtocolMachine` is a table of states and statuses: it takes frames, and returns bars and requests to send.
+The sender of a request adds the API key: it is not known here, so nothing here can reveal it. Everything that
+the API sends is treated as hostile: an invalid bar becomes None, never an error.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import isfinite
 from typing import Any, Final, Literal
 
 import orjson
 
-from services.market.records import Bar
-from services.massive.market.bars import is_plausible, parse_stream_bar
-from services.massive.market.settings import MAX_BACKFILL_SEC
+from services.market.records import MINUTE_MS, Bar
 
 SYMBOLS_PER_REQUEST: Final = 100
 CHANNEL: Final = "AM."
 CONFIRMATION: Final = "subscribed to: "
-MAX_AGE_MS: Final = 1000.0 * MAX_BACKFILL_SEC
+MAX_AGE_SEC: Final = 7 * 86_400
 """An older bar is implausible, since the bit that records whether it is on the stream may have expired."""
+MAX_AHEAD_MS: Final = 2 * MINUTE_MS
+"""The milliseconds by which a bar's end may be ahead of our clock; a later bar is implausible."""
+SYMBOL: Final = re.compile(r"[A-Za-z][A-Za-z0-9.:\-]{0,19}")
+"""A ticker as the API writes it."""
 
 
 class ConnectionState(StrEnum):
@@ -183,7 +188,7 @@ class ProtocolMachine:
             self.anomalies["malformed"] += 1
         elif self._wanted is not None and bar.symbol not in self._wanted:
             self.anomalies["stranger"] += 1
-        elif not is_plausible(bar, now_ms, MAX_AGE_MS):
+        elif not _is_plausible(bar, now_ms):
             self.anomalies["implausible"] += 1
         else:
             self._confirm(bar.symbol, content)
@@ -201,3 +206,41 @@ def _make_requests(action: Action, symbols: Collection[str]) -> list[Request]:
     names = [CHANNEL + sym for sym in sorted(symbols)]
     size = SYMBOLS_PER_REQUEST
     return [Request(action, ",".join(names[at : at + size])) for at in range(0, len(names), size)]
+
+
+def parse_stream_bar(event: Mapping[str, Any]) -> Bar | None:
+    """Return the bar in an `AM` event of the WebSocket API, or None if it holds no valid bar."""
+    return _make_bar(event.get("sym"), event.get("s"), event)
+
+
+def parse_rest_bar(sym: str, result: Mapping[str, Any]) -> Bar | None:
+    """Return the bar of `sym` in one of the `results` of the REST API, or None if it holds no valid bar."""
+    return _make_bar(sym, result.get("t"), result)
+
+
+def find_end(bar: Bar) -> int:
+    """Return the first epoch millisecond after a bar."""
+    return bar.start_ms + MINUTE_MS
+
+
+def _is_plausible(bar: Bar, now_ms: float) -> bool:
+    """Return True if the bar began at most MAX_AGE_SEC ago and does not end in the future."""
+    return now_ms - 1000 * MAX_AGE_SEC <= bar.start_ms and find_end(bar) <= now_ms + MAX_AHEAD_MS
+
+
+def _make_bar(sym: Any, start: Any, values: Mapping[str, Any]) -> Bar | None:
+    """Return the bar with the prices and volume in `values`, or None if any of these is invalid."""
+    prices = [_parse_number(values.get(name)) for name in "ohlcv"]
+    if not isinstance(sym, str) or not SYMBOL.fullmatch(sym) or None in prices:
+        return None
+    if not isinstance(start, int) or not 0 < start < 1 << 48 or start % MINUTE_MS:
+        return None
+    first, high, low, close, volume = (price or 0.0 for price in prices)
+    return Bar(sym, "1m", start, first, high, low, close, volume, _parse_number(values.get("vw")))
+
+
+def _parse_number(value: Any) -> float | None:
+    """Return a finite number from 0 to 1e18 as a float; None for anything else, such as a bool."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e18:
+        return None
+    return float(value) if isfinite(value) else None

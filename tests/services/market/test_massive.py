@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.massive.market.protocol import (
+from services.market.massive import (
     FINAL_STATUSES,
     TABLE,
     ConnectionState,
