@@ -338,10 +338,7 @@ def load_command(entry: CommandEntry) -> Any:
 
 
 def _find_function(entry: CommandEntry) -> Any:
-    """Import and return the function of a command.
-
-    Raises Exit, code 2, when it is a service's, and what the services work with is not installed.
-    """
+    """Return the function of a command. Raises Exit, code 2, when its service needs a missing package."""
     module, is_of_service, name = entry.function.partition(":")
     if not is_of_service:
         module, name = entry.function.split(".")
@@ -379,7 +376,6 @@ def _end_quietly_on_error(command: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        """Flush stdout; turn KeyboardInterrupt and BrokenPipeError into Exit, code 0."""
         if not gc.isenabled():
             gc.freeze()  # what was imported stays
             gc.enable()

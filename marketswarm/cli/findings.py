@@ -97,7 +97,6 @@ class FleetReading:
 
 
 def judge_all(buses: Sequence[BusReading], fleet: FleetReading | None) -> list[CheckResult]:
-    """Return every finding: each bus, the truth on all of them, then the fleet if it could be read."""
     found: list[CheckResult] = []
     for bus in buses:
         found += judge_bus(bus)
@@ -128,7 +127,6 @@ def judge_bus(bus: BusReading) -> Iterator[CheckResult]:
 
 
 def _not_asked(name: str, command: str, what: str) -> CheckResult:
-    """Return a note that the bus's user may not send `command`."""
     remedy = "log in as a user who may, or look on the server"
     return CheckResult(Level.NOTE, name, f"{what} could not be looked at: {command} is refused", remedy)
 
@@ -163,7 +161,6 @@ def _judge_memory(name: str, info: Mapping[str, Any]) -> Iterator[CheckResult]:
 
 
 def _judge_buffers(bus: BusReading) -> Iterator[CheckResult]:
-    """Yield whether the server cuts off the healer in a burst of beats, or clients that are idle."""
     if bus.config is None:
         yield _not_asked(bus.name, "CONFIG GET", "its output buffers")
         return
@@ -222,7 +219,6 @@ def _judge_log(bus: BusReading) -> Iterator[CheckResult]:
 
 
 def judge_truth(buses: Sequence[BusReading]) -> Iterator[CheckResult]:
-    """Yield whether all buses that answer hold the same truth."""
     asked = [bus for bus in buses if bus.reason is None]
     remedy = "`marketswarm seed` writes one truth to all buses"
     for bus in asked:
@@ -244,7 +240,6 @@ def judge_truth(buses: Sequence[BusReading]) -> Iterator[CheckResult]:
 
 
 def judge_fleet(fleet: FleetReading) -> Iterator[CheckResult]:
-    """Yield what is found about the healer, the services, messages to people, and the history."""
     if fleet.leader is None:
         yield CheckResult(Level.WRONG, "healer", "none leads: no alert is published", "start a healer")
     elif fleet.lapsed_sec:

@@ -45,10 +45,6 @@ def health(
 
 
 async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
-    """Return the latest event of one service or of all, by name; None for a service without one.
-
-    Raises Exit, code 3, if system-redis does not answer, though another bus did.
-    """
     async with open_fleet(data) as fleet:
         wanted = select_services(svc, fleet)
         bus = fleet.bus(SYSTEM)

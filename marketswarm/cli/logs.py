@@ -59,7 +59,6 @@ def logs(
 
 
 def _follow(followers: dict[str, LogFollower], wanted: Sequence[str], data: Path, *, as_json: bool) -> None:
-    """Print each new line until interrupted, also of agents that start later."""
     while True:
         known = find_logs(data)
         for name, path in known.items():
@@ -77,7 +76,6 @@ def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
 
 
 def _require_known(wanted: Sequence[str], known: Collection[str], data: Path) -> None:
-    """Raise Exit, code 2, if there are no logs, or no log of one of the wanted services."""
     place = data.absolute() / "logs"
     if not known:
         raise Exit(
@@ -106,7 +104,6 @@ def _merge_by_time(logs_by_name: dict[str, list[bytes]]) -> Iterator[_Line]:
 
 
 def _find_time(line: bytes) -> str:
-    """Return the `ts` of a log line, which is ISO 8601 in UTC; empty if it has none."""
     try:
         record: Any = orjson.loads(line)
     except orjson.JSONDecodeError:

@@ -101,7 +101,6 @@ def describe_targets(silence: Silence) -> str:
 def _make_silence(
     patterns: tuple[str, ...], tags: tuple[str, ...], for_sec: float, *, by: str, why: str
 ) -> Silence:
-    """Return the silence that the options describe. Raises BadParameter if they are invalid."""
     if not patterns and not tags:
         raise typer.BadParameter("on what? Say a service, a pattern or --tag; '*' is everything")
     if not 0 < for_sec <= MAX_SILENCE_SEC:
@@ -115,10 +114,6 @@ def _make_silence(
 
 
 async def _add_silence(made: Silence, data: Path) -> list[str]:
-    """Write a silence to every bus; return which services it mutes and until when, in lines for people.
-
-    Raises Exit, code 2, for a name that the truth does not have; a pattern may match nothing yet.
-    """
     async with open_fleet(data) as fleet:
         _require_known_names(made, fleet)
         buses = fleet.buses()
@@ -132,10 +127,6 @@ async def _add_silence(made: Silence, data: Path) -> list[str]:
 
 
 async def _end_silence(ident: str, data: Path) -> list[str]:
-    """End a silence on every bus; return the outcome in lines for people.
-
-    Raises Exit, code 2, if there is no such silence.
-    """
     async with open_fleet(data) as fleet:
         buses, now = fleet.buses(), time.time()
         stored = await read_silences(buses)
@@ -157,7 +148,6 @@ async def _read_from_fleet(data: Path) -> StoredSilences:
 
 
 def _require_known_names(silence: Silence, fleet: FleetView) -> None:
-    """Raise Exit, code 2, if a service is named that the truth does not have; suggest the nearest name."""
     if fleet.found is None:
         return
     known = list_targets(fleet.truth)

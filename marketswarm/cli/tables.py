@@ -22,7 +22,6 @@ class _EscapingConsole(Console):
     """Render as rich does, and escape control characters in the text."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Render as the library does, then escape each segment that is not one of the library's own codes."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment
@@ -31,10 +30,6 @@ class _EscapingConsole(Console):
 
 
 def make_console() -> Console:
-    """Return a console on stdout: as wide as the terminal or COLUMNS, and without limit in a pipe.
-
-    The library itself leaves out colours for NO_COLOR and for what is not a terminal.
-    """
     wide = not sys.stdout.isatty() and not os.environ.get("COLUMNS")
     return _EscapingConsole(
         highlight=False, markup=False, emoji=False, soft_wrap=False, width=PIPE_COLUMNS if wide else None
