@@ -159,7 +159,6 @@ def find_port_holder(port: int, proc: Path = Path("/proc")) -> PortHolder:
 
 
 def _find_listening_inodes(port: int, proc: Path) -> Iterator[str]:
-    """Yield the inodes of the TCP sockets that listen on `port`, from the files in `proc`."""
     for table in ("tcp", "tcp6"):
         try:
             lines = (proc / "net" / table).read_text(encoding="ascii").splitlines()[1:]
@@ -171,7 +170,6 @@ def _find_listening_inodes(port: int, proc: Path) -> Iterator[str]:
 
 
 def _find_socket_inodes(pid: int, proc: Path) -> Iterator[str]:
-    """Yield the inodes of a process's open sockets, from the files in `proc`; none if they can't be read."""
     try:
         for handle in (proc / str(pid) / "fd").iterdir():
             if match := re.fullmatch(r"socket:\[(\d+)\]", _read_link(handle)):
@@ -181,7 +179,6 @@ def _find_socket_inodes(pid: int, proc: Path) -> Iterator[str]:
 
 
 def _read_link(handle: Path) -> str:
-    """Return an empty text if the descriptor is closed by now."""
     try:
         return os.readlink(handle)  # noqa: PTH115 - the target is not a path, and Path would make one of it
     except OSError:  # the descriptor was closed meanwhile
@@ -189,7 +186,6 @@ def _read_link(handle: Path) -> str:
 
 
 def _read_program_name(pid: int, proc: Path) -> str | None:
-    """Return None if the name can't be read."""
     try:
         return (proc / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:
@@ -197,7 +193,6 @@ def _read_program_name(pid: int, proc: Path) -> str | None:
 
 
 def _ask_lsof(port: int) -> PortHolder:
-    """Return the program that `lsof` finds to listen on `port`; its fields are None if it finds none."""
     lsof = shutil.which("lsof")
     if lsof is None:
         return PortHolder()
@@ -230,6 +225,5 @@ def find_modules(services: Iterable[str]) -> dict[str, str]:
 
 
 def _has_main(module: str) -> bool:
-    """Return True if a module, such as `services.mesh`, has a `__main__.py` here."""
     package, _, rest = module.partition(".")
     return any(Path(place, rest, "__main__.py").is_file() for place in find_package_folders(package))

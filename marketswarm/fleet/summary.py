@@ -71,7 +71,6 @@ def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
 
 
 def _format_buses(plan: Plan, facts: SummaryFacts) -> list[str]:
-    """Return one line for each bus: its name, its URL without credentials, who runs it; and the database."""
     width = max(len(bus.name) for bus in plan.buses)
     lines = []
     for bus in plan.buses:
@@ -83,7 +82,6 @@ def _format_buses(plan: Plan, facts: SummaryFacts) -> list[str]:
 
 
 def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
-    """Return the lines about stopped, absent and left-out services, the truth, users and metrics ports."""
     lines = []
     absent = [agent for agent in plan.agents if agent.name not in agents]
     if stopped := [agent.name for agent in absent if agent.svc not in plan.gated]:
@@ -118,10 +116,7 @@ def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
 
 
 def describe_seeding(output: Iterable[bytes]) -> list[str]:
-    """Return lines that describe what a seeding changed: the revision, then each service or bus.
-
-    `output` has the lines that bootstrap logged.
-    """
+    """Return what a seeding changed, by bootstrap's log: the revision, then each service or bus."""
     revision = ""
     changes: list[str] = []
     for record in map(_parse_record, output):
@@ -155,10 +150,9 @@ def _parse_record(line: bytes) -> Any:
 
 
 def _suggest_commands(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[str, str]]:
-    """Return commands to type next, each with its purpose.
+    """Return commands to type next, each with its purpose; `example` is a service to simulate an outage of.
 
     The targets of the Makefile know only the default data folder: with another one, no `make` is suggested.
-    `example` is the service to simulate an outage of; None suggests none.
     """
     option = format_data_option(Path(facts.data))
     suggests_make = facts.has_makefile and not option
@@ -187,14 +181,12 @@ def _format_services(plan: Plan, agents: Sequence[str]) -> list[str]:
 
 
 def _format_count(here: int, planned: int) -> str:
-    """Return how many of the planned processes run, in brackets; an empty text if one is planned."""
     if planned == 1:
         return ""
     return f"({here})" if here == planned else f"({here} of {planned})"
 
 
 def _format_subject(services: int) -> str:
-    """Return the beginning of the first sentence: `All 5 services are`."""
     return "The service is" if services == 1 else f"All {services} services are"
 
 
@@ -214,10 +206,9 @@ def _wrap_words(head: str, words: Sequence[str], columns: int = 78) -> list[str]
 
 
 async def describe_channels(truth: Truth) -> tuple[str, ...]:
-    """Return the channels by which people are notified, as `webhook to hooks.example.org`.
+    """Return the channels by which people are notified: `webhook to hooks.example.org`. Nothing is connected.
 
-    Nothing is connected. Channels of the truth replace those of the environment. Raises Exit, code 2, if a
-    variable for a channel is wrong, because the notifier would end, too.
+    Raises Exit, code 2, if a variable for a channel is wrong, because the notifier would end, too.
     """
     channels = create_environment_channels(read_settings(ChannelSettings))
     await asyncio.gather(*(channel.aclose() for channel in channels))
@@ -227,10 +218,7 @@ async def describe_channels(truth: Truth) -> tuple[str, ...]:
 
 
 def _describe_truth_channels(truth: Truth) -> tuple[str, ...]:
-    """Return the channels in the notifier's settings as `name (type)`, since their URLs may be secret.
-
-    Return none if the settings name no channels.
-    """
+    """Return the channels in the notifier's settings as `name (type)`, since their URLs may be secret."""
     section = truth.services.get(NOTIFIER)
     found = section.settings.get("channels") if section else None
     if not isinstance(found, dict):
