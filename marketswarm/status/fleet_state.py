@@ -43,10 +43,7 @@ _MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """Hold the healer that has the lease: its boot, its epoch, and for how long the lease has been over.
-
-    `lapsed_sec` is 0 while the lease is valid.
-    """
+    """Hold the healer that has the lease, and for how long the lease has been over: 0 while it is valid."""
 
     boot: str
     epoch: int
@@ -55,10 +52,7 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class InstanceCount:
-    """Hold how many instances of a service run, how often they were restarted in all, and their boots.
-
-    `boots` has at most MAX_BOOTS ids of processes; an instance without an id is left out.
-    """
+    """Hold how many instances of a service run, how often they were restarted, and their first boots."""
 
     running: int
     restarts: int = 0
@@ -84,7 +78,6 @@ class FleetState:
     jobs: Mapping[str, SavedJob] = field(default_factory=dict)
 
     def unheard_buses(self) -> dict[str, str]:
-        """Return the buses that the healer does not hear, by its roster, with the reasons."""
         return {
             name.removeprefix(BUS_FIELD): entry.reason() or "away"
             for name, entry in self.roster.items()
@@ -95,10 +88,7 @@ class FleetState:
 async def read_fleet_state(
     truth: Truth, bus_by_name: Callable[[str], Bus]
 ) -> tuple[FleetState, dict[str, str]]:
-    """Read what the buses hold about every service of `truth`.
-
-    Return it with the buses that failed and why.
-    """
+    """Return what the buses hold about every service of `truth`, and which buses failed and why."""
     known = services_of(truth)
     services_on: dict[str, list[str]] = {SYSTEM: []}
     for svc, (bus, _) in known.items():
@@ -131,25 +121,21 @@ def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
 
 
 def parse_roster(stored: Mapping[bytes, bytes]) -> dict[str, RosterEntry]:
-    """Return the usable entries of the hash `healer:roster`, by field."""
     parsed = ((name.decode("utf-8", "replace"), parse_entry_parts(raw)[0]) for name, raw in stored.items())
     return {name: entry for name, entry in parsed if entry is not None}
 
 
 def parse_jobs(stored: Mapping[bytes, bytes]) -> dict[str, SavedJob]:
-    """Return the usable entries of the hash `healer:jobs`, by service."""
     parsed = ((name.decode("utf-8", "replace"), parse_job_entry(raw)) for name, raw in stored.items())
     return {svc: job for svc, job in parsed if job is not None}
 
 
 def parse_health(stored: Mapping[str, bytes | None]) -> dict[str, Event]:
-    """Return the events under `health:` keys, by service."""
     parsed = ((svc, parse_event(raw)) for svc, raw in stored.items() if raw is not None)
     return {svc: event for svc, event in parsed if not isinstance(event, MalformedEvent)}
 
 
 def parse_instances(topology: bytes | None) -> dict[str, InstanceCount]:
-    """Return the instances of each service in the value of `mesh:topology`."""
     services = parse_object(topology).get("services")
     entries = services.items() if isinstance(services, dict) else ()
     lists = ((svc, entry.get("instances")) for svc, entry in entries if isinstance(entry, dict))
@@ -159,8 +145,7 @@ def parse_instances(topology: bytes | None) -> dict[str, InstanceCount]:
 def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
     """Return the healer that holds `healer:lease`; None if the lease is free or invalid.
 
-    `lease` is the hash on the bus, `now` the bus's own clock in epoch seconds. Healers themselves compare no
-    clocks.
+    `now` is the bus's own clock. Healers themselves compare no clocks.
     """
     try:
         boot, epoch, until = (lease[name].decode() for name in (b"boot", b"epoch", b"until"))
@@ -173,10 +158,6 @@ def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
 
 
 async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
-    """Read the healer's roster, its lease, its jobs, and the bus's time.
-
-    If the bus fails, add the reason to `failed` and return empty values.
-    """
     pipe = bus.pipeline()
     pipe.hgetall(roster_key(HEALER))
     pipe.hgetall(HEALER_LEASE)
@@ -187,18 +168,12 @@ async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _StoredBeat:
-    """Hold what a bus keeps of one service: its last beat, the key's remaining life, and its last run.
-
-    `ttl_sec` is None without a key; of a key that holds no valid beat, only `ttl_sec` is known.
-    """
-
     beat: Beat | None
     ttl_sec: float | None
     run: LastRun | None
 
 
 async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> dict[str, _StoredBeat]:
-    """Read what one bus keeps of these services, by service; add a failure to `failed`."""
     pipe = bus.pipeline()
     for svc in services:
         pipe.pttl(last_beat_key(svc))
@@ -225,10 +200,6 @@ async def _read_strings(
 
 
 async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) -> Any:
-    """Send a pipeline and return its answer.
-
-    If the bus fails, add the reason to `failed` and return `default`.
-    """
     try:
         return await bus.ask(pipe.execute())
     except BusError as error:
@@ -237,7 +208,6 @@ async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) ->
 
 
 def _parse_beat(raw: bytes | None, svc: str) -> Beat | None:
-    """Return None if the `beat:` key has no valid beat."""
     beat = None if raw is None else parse_beat(raw, svc)
     return None if isinstance(beat, MalformedBeat) else beat
 

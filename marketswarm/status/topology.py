@@ -38,7 +38,6 @@ async def read_topology(
 
 
 async def _is_mesh_down(bus_by_name: Callable[[str], Bus]) -> bool:
-    """Return True if the healer has missed mesh; False also if that is not known."""
     try:
         bus = bus_by_name(SYSTEM)
         entry = _parse_object(await bus.ask(bus.client.hget(roster_key(HEALER), MESH)))
@@ -48,7 +47,6 @@ async def _is_mesh_down(bus_by_name: Callable[[str], Bus]) -> bool:
 
 
 async def _read_mesh_snapshot(bus_by_name: Callable[[str], Bus], place: AccessPoint) -> MeshSnapshot:
-    """Read what mesh wrote at an access point, with its age; or the reason why it can't be read."""
     try:
         bus = bus_by_name(place.bus)
     except Exit as end:
