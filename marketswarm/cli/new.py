@@ -22,7 +22,7 @@ from marketswarm.cli.init import STARTER_TRUTH
 from marketswarm.cli.options import require_service_name
 from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet.preflight import find_modules
+from marketswarm.fleet.preflight import find_modules, is_in_our_tree
 from marketswarm.keys import heartbeat_channel
 from marketswarm.truth import TruthError, parse_truth
 
@@ -177,7 +177,7 @@ def _print_snippet(head: str, text: str) -> None:
 
 def _print_next_steps(svc: str, module: str) -> None:
     run, simulate = "marketswarm up", f"marketswarm simulate {svc}"
-    if _is_in_our_tree():
+    if is_in_our_tree():
         run, simulate = "make run", f"make simulate SVC={svc}"
     steps = [
         (run, "starts it with all the others; a fleet that runs already, when it is started again"),
@@ -188,8 +188,3 @@ def _print_next_steps(svc: str, module: str) -> None:
     width = max(len(what) for what, _ in steps)
     for line in ["", *(f"  {what:<{width}}  {meaning}" for what, meaning in steps)]:
         output.print_line(line)
-
-
-def _is_in_our_tree() -> bool:
-    makefile = Path("Makefile")
-    return makefile.is_file() and "simulate:" in makefile.read_text("utf-8", "replace")

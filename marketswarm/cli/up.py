@@ -106,12 +106,9 @@ def up(
     try:
         with data_folder.claim_folder(spec.data):
             patience_sec = _PORTS_AFTER_A_CRASH_SEC if data_folder.has_stale_record(spec.data) else 0.0
-            preflight.require_free_ports(spec.plan.buses, patience_sec=patience_sec)
-            preflight.require_free_metrics_ports(
-                spec.plan.agents, settings.metrics_host, patience_sec=patience_sec
-            )
-            preflight.require_free_board_ports(
-                spec.plan.agents, plan.find_board_host(os.environ), patience_sec=patience_sec
+            board_host = plan.find_board_host(os.environ)
+            preflight.require_free_ports(
+                spec.plan, settings.metrics_host, board_host, patience_sec=patience_sec
             )
             if no_board:
                 spec = _leave_out_board(spec)
@@ -261,7 +258,7 @@ def _summarize(
     facts = SummaryFacts(
         program=spec.binary.name if spec.binary else "",
         data=str(data),
-        has_makefile=_has_our_makefile(),
+        has_makefile=preflight.is_in_our_tree(),
         took_sec=time.monotonic() - begun,
         miss_after_sec=max((watch.timeout_sec for watch in spec.truth.watched()), default=30.0),
         channels=channels,
@@ -274,10 +271,3 @@ def _summarize(
         database=_describe_database(spec, data),
     )
     return format_summary(spec.plan, agents, facts)
-
-
-def _has_our_makefile() -> bool:
-    try:
-        return "simulate:" in Path("Makefile").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False

@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet.data_folder import make_private_folder, open_private_file
 from marketswarm.fleet.environment import make_server_environ
+from marketswarm.fleet.preflight import is_port_free
 from marketswarm.fleet.server import NoServerError
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
 from marketswarm.passwords import DATABASE_READER
@@ -425,7 +426,9 @@ class PostgresServer:
         port = self._asked_port
         if port is None and self.url_file.exists():
             port = urlsplit(self.url).port
-            if port is not None and _is_taken(port):  # by another program, since this server does not run
+            if port is not None and not is_port_free(
+                port
+            ):  # by another program, since this server does not run
                 port = None
         port = port or _find_free_port()
         for file, role, password in zip(files, ROLES, passwords, strict=True):
@@ -447,16 +450,6 @@ def _is_copy(path: str, original: str) -> bool:
         return filecmp.cmp(path, original)
     except FileNotFoundError:
         return False
-
-
-def _is_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, for TIME_WAIT
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return True
-    return False
 
 
 def _find_free_port() -> int:
