@@ -23,11 +23,7 @@ _EXIT_CODE_MEANINGS = {
     4: "it found no truth on any bus; `marketswarm seed` puts one there",
     5: "something inside it died or hung",
 }
-
-
 _LINE_LIMIT = 1 << 20  # bytes; a longer line is passed on in pieces
-
-
 BACKOFF = Backoff(first_sec=0.5, longest_sec=30.0)
 HEALTHY_RUN_SEC = 10.0
 _CONFIGURATION_CODE = 2
@@ -131,12 +127,8 @@ class Child:
         self.state = ChildState.STOPPED
         self.restarts = 0
         self.started_at = 0.0  # wall clock, to compare with the `ts` of its beats
-        self._program, self._log_event, self._on_line, self._grace_sec = (
-            program,
-            log_event,
-            on_line,
-            grace_sec,
-        )
+        self._program, self._log_event = program, log_event
+        self._on_line, self._grace_sec = on_line, grace_sec
         self._process: asyncio.SubprocessTransport | None = None
         self._wanted = asyncio.Event()
         self._skip_backoff = asyncio.Event()  # ends the back-off early
@@ -223,9 +215,7 @@ class Child:
         return text
 
     def _terminate(self) -> None:
-        # not by asyncio's methods, because they look first whether it has ended, and its exit code would be
-        # lost
-        """Send the stop signal, and SIGCONT for a process that is stopped."""
+        # not by asyncio's methods: they look first whether it has ended, and its exit code would be lost
         if self._process is not None and self._process.get_returncode() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.get_pid(), self._program.stop_signal)

@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.fleet.agent_logs import LogFiles
 from marketswarm.text import escape_text
 
@@ -29,29 +30,12 @@ _LEVEL_COLOURS = {"warning": "33", "error": "31", "critical": "31;1"}
 _COLOURS = ("36", "32", "35", "34", "96", "92", "95", "94")
 _DIM = "2"
 # last words of the events of level info that are shown by default
-_SHOWN_EVENTS = frozenset(
-    (
-        "ready",
-        "seeded",
-        "up",
-        "down",
-        "ok",
-        "miss",
-        "lost",
-        "back",
-        "reseeded",
-        "applied",
-        "monitoring",
-        "listening",
-        "ended",
-        "stopped",
-        "started",
-    )
-)
+_SHOWN_EVENTS = frozenset({
+    "ready", "seeded", "up", "down", "ok", "miss", "lost", "back", "reseeded", "applied", "monitoring",
+    "listening", "ended", "stopped", "started",
+})  # fmt: skip
 _MAX_SHOWN = 5
 _REPEAT_WINDOW_SEC = 10.0
-
-
 _MAX_WAITING: Final = 10_000
 
 T = TypeVar("T")
@@ -163,8 +147,8 @@ class LogFormatter:
 
     def format_line(self, name: str, raw: bytes, now: float) -> str | None:
         """Return the text to show for a line of output, which may be a log record; None to show nothing."""
-        record = _parse_record(raw)
-        if record is None:
+        record = parse_object(raw)
+        if "event" not in record:
             text = escape_text(raw.decode("utf-8", "replace"))
             return self._format_line(None, name, text) if text.strip() else None
         level, event = str(record.get("level", "info")), str(record.get("event", ""))
@@ -245,27 +229,24 @@ class Output:
     def write_line(self, name: str, line: bytes) -> None:
         if not line.strip():
             return
-        record = _add_process(name, line) if _is_object(line) else _make_output_record(name, line)
+        record, fields = line, parse_object(line)
+        if not fields:
+            text = line.decode("utf-8", "replace")
+            record = _make_record(name, _PROGRAM_OUTPUT, "info", {"line": text})
+        elif "/" in name:  # one of several processes of a service, such as `rss_agg/2`
+            record = orjson.dumps(fields | {"process": name})
         if self._logs is not None:
             self._logs.put((name, record))
         if self._formatter is None:
             self._lines.put(record)
             return
-        text = self._formatter.format_line(name, line, time.monotonic())
-        if text is not None:
-            self._lines.put(text.encode("utf-8", "replace"))
+        shown = self._formatter.format_line(name, line, time.monotonic())
+        if shown is not None:
+            self._lines.put(shown.encode("utf-8", "replace"))
 
     def print_lines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self._lines.put(line.encode("utf-8", "replace"))
-
-
-def _parse_record(raw: bytes) -> dict[str, Any] | None:
-    try:
-        record = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-    return record if isinstance(record, dict) and "event" in record else None
 
 
 def _is_shown_by_default(level: str, event: str) -> bool:
@@ -284,17 +265,6 @@ def _format_value(value: Any) -> str:
     return escape_text(orjson.dumps(value).decode())
 
 
-def _add_process(name: str, line: bytes) -> bytes:
-    """Add the field `process` to a JSON object of one of several processes, such as `rss_agg/2`."""
-    if "/" not in name:
-        return line
-    return orjson.dumps(orjson.loads(line) | {"process": name})
-
-
-def _make_output_record(name: str, line: bytes) -> bytes:
-    return _make_record(name, _PROGRAM_OUTPUT, "info", {"line": line.decode("utf-8", "replace")})
-
-
 def _make_record(name: str, event: str, level: str, facts: dict[str, Any]) -> bytes:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return orjson.dumps({"ts": now, "level": level, "event": event, "agent": name, **facts})
@@ -302,10 +272,3 @@ def _make_record(name: str, event: str, level: str, facts: dict[str, Any]) -> by
 
 def _make_gap_record(dropped: int) -> bytes:
     return _make_record(FLEET, "log.dropped", "warning", {"lines": dropped})
-
-
-def _is_object(line: bytes) -> bool:
-    try:
-        return isinstance(orjson.loads(line), dict)
-    except orjson.JSONDecodeError:
-        return False

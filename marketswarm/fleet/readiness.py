@@ -3,11 +3,9 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-import orjson
-
 from marketswarm.beat import MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stored_values import read_strings
+from marketswarm.bus.stored_values import parse_object, read_strings
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.keys import health_key, last_beat_key
 from marketswarm.truth import Truth
@@ -67,16 +65,7 @@ async def read_objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
         values = await read_strings(bus, keys)
     except BusError:
         return [{} for _ in keys]
-    return [_parse_object(value) for value in values]
-
-
-def _parse_object(value: bytes | None) -> Mapping[str, object]:
-    """Return an empty object for None and for anything that is not an object."""
-    try:
-        found = orjson.loads(value or b"{}")
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return [parse_object(value) for value in values]
 
 
 def _read_number(beat: Mapping[str, object], key: str) -> float:

@@ -25,8 +25,6 @@ LIMITS: Final[Mapping[str, str]] = {
     "client-output-buffer-limit": "normal 128mb 64mb 60 replica 256mb 64mb 60 pubsub 256mb 64mb 60",
 }
 """Directives of every embedded server."""
-
-
 # the directives that make a server a bus of ours; `build_command` can replace any of them
 _DIRECTIVES = {
     "bind": "127.0.0.1",
@@ -40,15 +38,8 @@ _DIRECTIVES = {
 
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,11})([kmg]?b?)", re.IGNORECASE)
 _UNITS: Final = {
-    "": 1,
-    "b": 1,
-    "k": 1000,
-    "kb": 1 << 10,
-    "m": 1000**2,
-    "mb": 1 << 20,
-    "g": 1000**3,
-    "gb": 1 << 30,
-}
+    "": 1, "b": 1, "k": 1000, "kb": 1 << 10, "m": 1000**2, "mb": 1 << 20, "g": 1000**3, "gb": 1 << 30,
+}  # fmt: skip
 _MIN_BYTES: Final = 64 << 20
 
 

@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-import orjson
-
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.channels import create_environment_channels
 from marketswarm.fleet.data_folder import format_data_option
 from marketswarm.fleet.plan import Plan, format_board_url
@@ -57,7 +56,8 @@ def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
     services = (name.partition("/")[0] for name in agents)
     example = next((svc for svc in services if svc not in _MONITORS), None)
     running = _format_services(plan, agents)
-    lines = ["", f"{_format_subject(len(running))} up, {facts.took_sec:.1f} s after the start.", ""]
+    subject = "The service is" if len(running) == 1 else f"All {len(running)} services are"
+    lines = ["", f"{subject} up, {facts.took_sec:.1f} s after the start.", ""]
     lines += _format_buses(plan, facts)
     lines += ["", *_wrap_words("  services  ", running), *_format_others(plan, agents, facts)]
     if NOTIFIER in agents:
@@ -119,7 +119,7 @@ def describe_seeding(output: Iterable[bytes]) -> list[str]:
     """Return what a seeding changed, by bootstrap's log: the revision, then each service or bus."""
     revision = ""
     changes: list[str] = []
-    for record in map(_parse_record, output):
+    for record in map(parse_object, output):
         match record:
             case {"event": "truth.seeded", "revision": number, "changed": changed, "services": services}:
                 news = "" if changed else ", unchanged"
@@ -140,13 +140,6 @@ def describe_seeding(output: Iterable[bytes]) -> list[str]:
     more = len(changes) - len(shown)
     rest = [f"and {more} more: `marketswarm logs bootstrap`"] if more else []
     return [escape_text(line) for line in ([revision] if revision else []) + shown + rest]
-
-
-def _parse_record(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def _suggest_commands(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[str, str]]:
@@ -177,17 +170,11 @@ def _format_services(plan: Plan, agents: Sequence[str]) -> list[str]:
     """Return each service that runs; if several processes are planned, with their number: `a(2 of 3)`."""
     planned = Counter(agent.svc for agent in plan.agents)
     here = Counter(agent.svc for agent in plan.agents if agent.name in agents)
-    return [svc + _format_count(here[svc], planned[svc]) for svc in here]
-
-
-def _format_count(here: int, planned: int) -> str:
-    if planned == 1:
-        return ""
-    return f"({here})" if here == planned else f"({here} of {planned})"
-
-
-def _format_subject(services: int) -> str:
-    return "The service is" if services == 1 else f"All {services} services are"
+    found = []
+    for svc, count in here.items():
+        number = f"{count}" if count == planned[svc] else f"{count} of {planned[svc]}"
+        found.append(svc if planned[svc] == 1 else f"{svc}({number})")
+    return found
 
 
 def _strip_credentials(url: str) -> str:

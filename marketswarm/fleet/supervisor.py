@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from marketswarm.acl import BOOTSTRAP
@@ -130,7 +131,9 @@ class FleetSupervisor:
             finally:
                 self._is_stopping = True
                 self._counting_task.cancel()
-                await self._stop_gate()
+                if self._gate_task is not None:
+                    self._gate_task.cancel()
+                    await asyncio.gather(self._gate_task, return_exceptions=True)
                 for group in (self.agents, self.servers):
                     await asyncio.gather(*(child.end(self._kill) for child in group.values()))
                 await asyncio.gather(*(bus.aclose() for bus in self._buses.values()))
@@ -203,17 +206,12 @@ class FleetSupervisor:
     async def _run_gate(self) -> int:
         environ = {**self._make_environ(GATE, SOURCES, self._spec.truth), **self._spec.bus_environ(SOURCES)}
         program = Program("gate", [sys.executable, "-m", GATE], environ)
-        return await Child(program, self._log_event, self._make_line_writer("gate")).run_once(self._kill)
+        return await Child(program, self._log_event, partial(self._write_line, "gate")).run_once(self._kill)
 
     def _start_readers(self) -> None:
         for name, agent in self.agents.items():
             if self._service_by_agent[name] in self._spec.plan.gated:
                 agent.start()
-
-    async def _stop_gate(self) -> None:
-        if self._gate_task is not None:
-            self._gate_task.cancel()
-            await asyncio.gather(self._gate_task, return_exceptions=True)
 
     async def _wait_for_healer(self) -> None:
         planned = [agent.svc for agent in self._spec.plan.agents]
@@ -387,11 +385,11 @@ class FleetSupervisor:
         if self._spec.access:
             line = defer_port(line, bus.port, folder, ACL_FILE)
         program = Program(bus.name, line, make_server_environ(os.environ))
-        return Child(program, self._log_event, self._make_line_writer(bus.name), _SERVER_GRACE_SEC)
+        return Child(program, self._log_event, partial(self._write_line, bus.name), _SERVER_GRACE_SEC)
 
     def _make_database(self, database: PostgresServer) -> Child:
         program = Program(DATABASE, database.command, database.environ, stop_signal=STOP_SIGNAL)
-        return Child(program, self._log_event, self._make_line_writer(DATABASE), _DATABASE_GRACE_SEC)
+        return Child(program, self._log_event, partial(self._write_line, DATABASE), _DATABASE_GRACE_SEC)
 
     def _make_agent(self, agent: PlannedAgent, truth: Truth) -> Child:
         environ: Mapping[str, str] = {
@@ -401,10 +399,7 @@ class FleetSupervisor:
         }
         pause_after_kill_sec = missed_after_sec(truth, agent.svc) + _RESTART_AFTER_MISS_SEC
         program = Program(agent.name, [sys.executable, "-m", agent.module], environ, pause_after_kill_sec)
-        return Child(program, self._log_event, self._make_line_writer(agent.name))
-
-    def _make_line_writer(self, name: str) -> Callable[[bytes], None]:
-        return lambda line: self._write_line(name, line)
+        return Child(program, self._log_event, partial(self._write_line, agent.name))
 
 
 def missed_after_sec(truth: Truth, svc: str) -> float:
