@@ -16,12 +16,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
 from marketswarm.bus.outage import PAUSES
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.bus.stream import StreamEntry, entry_sort_key, read_newest_id
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
@@ -33,6 +33,7 @@ from marketswarm.event_text import describe_event, join_words
 from marketswarm.keys import ALERT_LOG
 from marketswarm.status import make_service_rows, read_fleet_state
 from marketswarm.text import escape_text
+from marketswarm.truth.flows import format_names
 
 _BLOCK_SEC = 2.0
 _PAGE_ENTRIES = 1_000
@@ -103,8 +104,7 @@ def _print_event(raw: bytes, event: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.print_json_bytes(raw)
     else:
-        line, style = format_event_line(event, now=time.time())
-        output.print_line(line, style)
+        output.print_line(*format_event_line(event, now=time.time()))
 
 
 def format_event_line(
@@ -132,8 +132,7 @@ async def _describe_outages(fleet: FleetView) -> str:
     down = [row.svc for row in make_service_rows(fleet.truth, state) if row.verdict == "down"]
     if not down:
         return "nothing is down now"
-    more = f" and {len(down) - _MAX_NAMED} more" if len(down) > _MAX_NAMED else ""
-    return f"down now: {', '.join(down[:_MAX_NAMED])}{more}"
+    return f"down now: {format_names(down, _MAX_NAMED)}"
 
 
 async def _wait_until_stdout_closes() -> None:
@@ -251,11 +250,8 @@ def _parse_entry(entry: StreamEntry) -> list[LoggedEvent]:
         typer.echo(f"skipped: entry {entry.id.decode()} of {ALERT_LOG} has {entry.size} bytes", err=True)
         return []
     raw = entry.fields.get(b"event", b"")
-    try:
-        event = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return []
-    return [(raw, event)] if isinstance(event, dict) else []
+    event = parse_object(raw)
+    return [(raw, event)] if event else []
 
 
 def _get_timestamp(each: LoggedEvent) -> float:

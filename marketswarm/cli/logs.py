@@ -5,11 +5,11 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import orjson
 import typer
 
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.cli import output
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.event_loop import INTERRUPTED
@@ -104,11 +104,7 @@ def _merge_by_time(logs_by_name: dict[str, list[bytes]]) -> Iterator[_Line]:
 
 
 def _find_time(line: bytes) -> str:
-    try:
-        record: Any = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return ""
-    ts = record.get("ts") if isinstance(record, dict) else None
+    ts = parse_object(line).get("ts")
     return ts if isinstance(ts, str) else ""
 
 

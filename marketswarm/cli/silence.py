@@ -28,6 +28,7 @@ from marketswarm.operator_link import (
 )
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import find_nearest
+from marketswarm.truth.flows import format_names
 
 _SERVICES_NAMED = 12  # the others that a silence matches are counted
 
@@ -165,8 +166,7 @@ def _describe_matches(silence: Silence, fleet: FleetView) -> str:
     tags = list_targets(fleet.truth)
     matched = match_targets(silence, tags)
     if matched:
-        more = f" and {len(matched) - _SERVICES_NAMED} more" if len(matched) > _SERVICES_NAMED else ""
-        return f"on {', '.join(matched[:_SERVICES_NAMED])}{more}"
+        return f"on {format_names(matched, _SERVICES_NAMED)}"
     known = {*tags, *(tag for each in tags.values() for tag in each)}
     near = next(
         filter(None, (find_nearest(word, known) for word in (*silence.services, *silence.tags))), None
@@ -175,11 +175,7 @@ def _describe_matches(silence: Silence, fleet: FleetView) -> str:
 
 
 def _draw_table(shown: Sequence[Silence], now: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("id", "until", "left"):
-        table.add_column(head, no_wrap=True)
-    for head in ("on", "by", "why"):
-        table.add_column(head, overflow="fold")
+    table = tables.make_table("id", "until", "left", folded=("on", "by", "why"))
     for each in shown:
         over = each.has_ended(now)
         table.add_row(

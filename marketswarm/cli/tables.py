@@ -3,12 +3,13 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.segment import Segment
+from rich.table import Table
 
 from marketswarm.text import escape_lines
 
@@ -34,6 +35,16 @@ def make_console() -> Console:
     return _EscapingConsole(
         highlight=False, markup=False, emoji=False, soft_wrap=False, width=PIPE_COLUMNS if wide else None
     )
+
+
+def make_table(*heads: str, folded: Sequence[str] = ()) -> Table:
+    """Return a table without lines: columns that keep their width, then those whose cells are `folded`."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in heads:
+        table.add_column(head, no_wrap=True)
+    for head in folded:
+        table.add_column(head, overflow="fold")
+    return table
 
 
 def print_drawing(what: RenderableType) -> None:

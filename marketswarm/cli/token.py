@@ -228,11 +228,7 @@ def _describe_rights(token: Token | PingKey) -> str:
 
 
 def _draw_table(tokens: Sequence[Token | PingKey], now: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("id", "scopes", "until"):
-        table.add_column(head, no_wrap=True)
-    for head in ("for", "by"):
-        table.add_column(head, overflow="fold")
+    table = tables.make_table("id", "scopes", "until", folded=("for", "by"))
     for each in tokens:
         expired = each.expired(now)
         until = "always" if each.expires_at is None else format_moment(each.expires_at, now)

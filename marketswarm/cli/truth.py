@@ -30,12 +30,7 @@ DIFFERENT: Final = 1
 """The exit code of `truth diff --exit-code` for documents that are not the same."""
 NOT_ROLLED_BACK: Final = 1
 """The exit code if a rollback was not confirmed, or the truth changed meanwhile."""
-_MAX_LISTED: Final = 20
 _SHA256_SHOWN: Final = 12
-
-RevisionArgument = Annotated[
-    int, typer.Argument(metavar="REV", min=1, help="Its number, as `truth history` shows it.")
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +142,9 @@ def diff(
 
 
 def rollback(
-    revision: RevisionArgument,
+    revision: Annotated[
+        int, typer.Argument(metavar="REV", min=1, help="Its number, as `truth history` shows it.")
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     data: Data = DATA,
 ) -> None:

@@ -4,16 +4,15 @@
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from marketswarm.beat import MAX_BOOT_CHARS, Beat, MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import (
     MAX_COUNT,
-    MAX_STRING_BYTES,
     parse_count,
     parse_object,
     parse_text,
@@ -35,6 +34,8 @@ from marketswarm.monitor.job_entry import parse_job_entry
 from marketswarm.monitor.last_run import LastRun, parse_last_run
 from marketswarm.monitor.store import RosterEntry, parse_entry_parts
 from marketswarm.truth import HEALER, SYSTEM, Truth
+
+T = TypeVar("T")
 
 MAX_BOOTS: Final = 50
 """The most boots of one service that are kept."""
@@ -97,8 +98,8 @@ async def read_fleet_state(
     system = bus_by_name(SYSTEM)
     (roster, lease, jobs, (sec, usec)), topology, health, *stored = await asyncio.gather(
         _read_judgement(system, failed),
-        _read_strings(system, [MESH_TOPOLOGY], failed, _MAX_TOPOLOGY_BYTES),
-        _read_strings(system, [health_key(svc) for svc in known], failed),
+        _ask(system, read_strings(system, [MESH_TOPOLOGY], _MAX_TOPOLOGY_BYTES), [], failed),
+        _ask(system, read_strings(system, [health_key(svc) for svc in known]), [], failed),
         *(_read_beats(bus_by_name(name), here, failed) for name, here in sorted(services_on.items())),
     )
     by_service = {svc: found for part in stored for svc, found in part.items()}
@@ -163,7 +164,7 @@ async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
     pipe.hgetall(HEALER_LEASE)
     pipe.hgetall(jobs_key(HEALER))
     pipe.time()
-    return await _execute(bus, pipe, ({}, {}, {}, (0, 0)), failed)
+    return await _ask(bus, bus.ask(pipe.execute()), ({}, {}, {}, (0, 0)), failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +179,8 @@ async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> 
     for svc in services:
         pipe.pttl(last_beat_key(svc))
     keys = [key for svc in services for key in (last_beat_key(svc), last_run_key(svc))]
-    values = await _read_strings(bus, keys, failed)
-    ttls_msec = await _execute(bus, pipe, [], failed)
+    values = await _ask(bus, read_strings(bus, keys), [], failed)
+    ttls_msec = await _ask(bus, bus.ask(pipe.execute()), [], failed)
     return {
         svc: _StoredBeat(
             _parse_beat(beat, svc), None if beat is None else ttl_msec / 1000, parse_last_run(run)
@@ -188,20 +189,10 @@ async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> 
     }
 
 
-async def _read_strings(
-    bus: Bus, keys: list[str], failed: dict[str, str], longest: int = MAX_STRING_BYTES
-) -> list[bytes | None]:
-    """Read string keys; if the bus fails, add the reason to `failed` and return an empty list."""
+async def _ask(bus: Bus, request: Awaitable[T], default: T, failed: dict[str, str]) -> T:
+    """Await a request to a bus; if it fails, add the reason to `failed` and return `default`."""
     try:
-        return await read_strings(bus, keys, longest)
-    except BusError as error:
-        failed[bus.name] = error.reason
-        return []
-
-
-async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) -> Any:
-    try:
-        return await bus.ask(pipe.execute())
+        return await request
     except BusError as error:
         failed[bus.name] = error.reason
         return default

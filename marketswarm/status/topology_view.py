@@ -11,7 +11,7 @@ from typing import Any, Final
 from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import Truth
-from marketswarm.truth.flows import FlowFault, Flows, Key, build_flows, find_unwritten_keys
+from marketswarm.truth.flows import FlowFault, Flows, Key, build_flows, find_unwritten_keys, format_names
 
 OLD_SEC: Final = 30.0
 """A snapshot is old after this time, and after three times the interval at which mesh writes it."""
@@ -295,8 +295,7 @@ def _list_mesh_notes(seen: Mapping[str, Any], measured: Mapping[str, Any], revis
     ]
     strangers = [_get_text(name) or "?" for name in _get_list(seen.get("strangers"))]
     if strangers:
-        more = f" and {len(strangers) - MAX_NAMES} more" if len(strangers) > MAX_NAMES else ""
-        notes.append(f"strangers beat here: {', '.join(strangers[:MAX_NAMES])}{more}")
+        notes.append(f"strangers beat here: {format_names(strangers, MAX_NAMES)}")
     if unmeasured := _get_whole_number(measured.get("unmeasured")):
         notes.append(f"{unmeasured} keys are too many to be measured")
     of_mesh = _get_whole_number(measured.get("revision"))
