@@ -16,12 +16,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
 from marketswarm.bus.outage import PAUSES
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.bus.stream import StreamEntry, entry_sort_key, read_newest_id
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
@@ -33,6 +33,7 @@ from marketswarm.event_text import describe_event, join_words
 from marketswarm.keys import ALERT_LOG
 from marketswarm.status import make_service_rows, read_fleet_state
 from marketswarm.text import escape_text
+from marketswarm.truth.flows import format_names
 
 _BLOCK_SEC = 2.0
 _PAGE_ENTRIES = 1_000
@@ -85,7 +86,6 @@ async def _follow_while_read(since_sec: float | None, data: Path, as_json: bool)
 
 
 async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> None:
-    """Print the events of all buses as they arrive; first print to stderr what is down now."""
     async with open_fleet(data) as fleet:
         events = await follow_log(fleet.buses(), since_sec)
         if not as_json:
@@ -95,19 +95,16 @@ async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> N
 
 
 async def _print_past(since_sec: float, data: Path, as_json: bool) -> None:
-    """Raise Exit, code 3, if no bus answers."""
     async with open_fleet(data) as fleet:
         for raw, event in await read_past_events([_LogReader(bus, since_sec) for bus in fleet.buses()]):
             _print_event(raw, event, as_json)
 
 
 def _print_event(raw: bytes, event: dict[str, Any], as_json: bool) -> None:
-    """Print the bytes with `as_json`, otherwise a line for people."""
     if as_json:
         output.print_json_bytes(raw)
     else:
-        line, style = format_event_line(event, now=time.time())
-        output.print_line(line, style)
+        output.print_line(*format_event_line(event, now=time.time()))
 
 
 def format_event_line(
@@ -116,10 +113,7 @@ def format_event_line(
     """Return the line for an event, `12:50:58 ✗ rss_agg is down: no beat for 31.2 s`, and its colour.
 
     Of an event that can't be parsed, such as one of an unknown type, the line has the type and the service.
-
-    Args:
-        zone: the time zone; None is the machine's.
-        now: epoch seconds; an event of another day than this gets its date.
+    `zone` None is the machine's; an event of another day than that of `now` gets its date.
     """
     event, ts = parse_event_object({**document, "ts": 0.0}), document.get("ts")  # dashes for a wrong time
     mark, style = _MARKS[None if isinstance(event, MalformedEvent) else event.type.is_bad]
@@ -132,22 +126,17 @@ def format_event_line(
 
 
 async def _describe_outages(fleet: FleetView) -> str:
-    """Return `down now: mesh, rss_agg`, or `nothing is down now`."""
     if fleet.found is None:
         return "no bus has a truth, so what is down now is not known"
     state, _ = await read_fleet_state(fleet.truth, fleet.bus)
     down = [row.svc for row in make_service_rows(fleet.truth, state) if row.verdict == "down"]
     if not down:
         return "nothing is down now"
-    more = f" and {len(down) - _MAX_NAMED} more" if len(down) > _MAX_NAMED else ""
-    return f"down now: {', '.join(down[:_MAX_NAMED])}{more}"
+    return f"down now: {format_names(down, _MAX_NAMED)}"
 
 
 async def _wait_until_stdout_closes() -> None:
-    """Return once the reader of stdout has closed it.
-
-    This is for a command that may print nothing for hours.
-    """
+    """Return once the reader of stdout has closed it, for a command that may print nothing for hours."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)  # errors are always reported
     while not poll.poll(0):  # noqa: ASYNC110 - asyncio can't wait for errors alone
@@ -166,10 +155,7 @@ async def follow_log(
 
 
 async def read_past_events(readers: Sequence["_LogReader"]) -> list[LoggedEvent]:
-    """Return the past events of all logs by their time, each once.
-
-    The readers continue behind them.
-    """
+    """Return the past events of all logs by their time, each once; the readers continue behind them."""
     past = await asyncio.gather(*(reader.read_past() for reader in readers))
     known = KnownIds()
     return [each for each in sorted(chain(*past), key=_get_timestamp) if known.add(each[1])]
@@ -196,16 +182,13 @@ async def _merge(
 
 
 class KnownIds:
-    """Keep the ids of the latest events that were yielded."""
+    """Keep the ids of the latest _KNOWN_IDS_KEPT events that were yielded."""
 
     def __init__(self) -> None:
         self._ids: OrderedDict[str, None] = OrderedDict()
 
     def add(self, event: dict[str, Any]) -> bool:
-        """Add an event's id; return False if it was known.
-
-        An event without an id is never known. The oldest of over _KNOWN_IDS_KEPT ids is dropped.
-        """
+        """Add an event's id; return False if it was known. An event without an id is never known."""
         key = event.get("id")
         if not isinstance(key, str):
             return True
@@ -218,8 +201,6 @@ class KnownIds:
 
 
 class _LogReader:
-    """Read one bus's log from a position on."""
-
     def __init__(self, bus: Bus, since_sec: float | None) -> None:
         self._bus, self._since_sec, self._begun = bus, since_sec, time.monotonic()
         self._follower: StreamFollower | None = None  # None until the bus has answered once
@@ -259,22 +240,18 @@ class _LogReader:
     async def _read(
         self, follower: StreamFollower, block_sec: float | None = None
     ) -> list[LoggedEvent] | None:
-        """Return the events of the next page; None at the end of the log. Raises BusError."""
+        """Return the events of the next page; None at the end of the log."""
         entries, _ = await follower.read(_PAGE_ENTRIES, block_sec)
         return [event for entry in entries for event in _parse_entry(entry)] if entries else None
 
 
 def _parse_entry(entry: StreamEntry) -> list[LoggedEvent]:
-    """Return at most one event; none for an entry that is not an event."""
     if entry.fields is None:
         typer.echo(f"skipped: entry {entry.id.decode()} of {ALERT_LOG} has {entry.size} bytes", err=True)
         return []
     raw = entry.fields.get(b"event", b"")
-    try:
-        event = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return []
-    return [(raw, event)] if isinstance(event, dict) else []
+    event = parse_object(raw)
+    return [(raw, event)] if event else []
 
 
 def _get_timestamp(each: LoggedEvent) -> float:

@@ -22,12 +22,6 @@ from marketswarm.text import escape_lines
 
 P = ParamSpec("P")
 
-_RUN: Final = "Run a fleet"
-_WATCH: Final = "See how it is"
-_CONFIGURE: Final = "Configure it"
-_NOTIFY: Final = "Notifications"
-_MARKET: Final = "The market station"
-_BEAT: Final = "Beats from scripts"
 _SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"]}
 GROUPS: Final = {
     "truth": "Look at the revisions of the truth, and go back to one.",
@@ -38,231 +32,165 @@ GROUPS: Final = {
     "archive": "Back up, restore and export the market's archive, and see what it refused.",
 }
 """What the commands with the same first word do, shown in the list of commands."""
-EXAMPLES: Final = {
-    "up": "marketswarm up --only rss_agg,mesh,healer",
-    "init": "marketswarm init",
-    "stop": "marketswarm stop rss_agg",
-    "start": "marketswarm start rss_agg",
-    "kill": "marketswarm kill rss_agg",
-    "simulate": "marketswarm simulate rss_agg",
-    "status": "marketswarm status --watch",
-    "top": "marketswarm top",
-    "open": "marketswarm open",
-    "logs": "marketswarm logs rss_agg --follow",
-    "alerts": "marketswarm alerts --since 1h",
-    "health": "marketswarm health rss_agg",
-    "history": "marketswarm history rss_agg",
-    "doctor": "marketswarm doctor",
-    "topology": "marketswarm topology --file truth.json --mermaid",
-    "check": "marketswarm check --ready",
-    "validate": "marketswarm validate truth.json",
-    "seed": "marketswarm seed truth.json",
-    "truth history": "marketswarm truth history",
-    "truth diff": "marketswarm truth diff 3 truth.json",
-    "truth show": "marketswarm truth show 3",
-    "truth rollback": "marketswarm truth rollback 3",
-    "new": "marketswarm new prices",
-    "acl": "marketswarm acl --make-secrets --urls deploy/urls",
-    "silence": "marketswarm silence 'feed-*' --for 2h --why 'new disks'",
-    "silences": "marketswarm silences --all",
-    "unsilence": "marketswarm unsilence 3f9a1c04d2b7",
-    "ack": "marketswarm ack rss_agg",
-    "dead": "marketswarm dead",
-    "resend": "marketswarm resend --all",
-    "notify test": "marketswarm notify test slack",
-    "token create": "marketswarm token create deploy --scope write --for 90d",
-    "token list": "marketswarm token list",
-    "token rotate": "marketswarm token rotate 1f0c3a9e",
-    "token revoke": "marketswarm token revoke 1f0c3a9e",
-    "source list": "marketswarm source list",
-    "source show": "marketswarm source show kraken",
-    "source try": "marketswarm source try kraken BTC/USD",
-    "source status": "marketswarm source status",
-    "source pause": "marketswarm source pause kraken --for 10m",
-    "source resume": "marketswarm source resume kraken",
-    "quarantine list": "marketswarm quarantine list --check jump",
-    "quarantine show": "marketswarm quarantine show 1795400736319-0",
-    "quarantine release": "marketswarm quarantine release 1795400736319-0",
-    "archive backup": "marketswarm archive backup",
-    "archive restore": "marketswarm archive restore .marketswarm/backups/archive-20261123T033000Z.dump",
-    "archive verify": "marketswarm archive verify .marketswarm/backups/archive-20261123T033000Z.dump",
-    "archive export": "marketswarm archive export bars --to files --symbol SPY",
-    "archive refused": "marketswarm archive refused --count 10",
-    "beat": "marketswarm beat backup --every 10s",
-    "exec": "marketswarm exec --svc backup -- ./backup.sh --full",
+_ARGUMENTS: Final = {
+    "up": "--only rss_agg,mesh,healer",
+    "stop": "rss_agg",
+    "start": "rss_agg",
+    "kill": "rss_agg",
+    "simulate": "rss_agg",
+    "status": "--watch",
+    "logs": "rss_agg --follow",
+    "alerts": "--since 1h",
+    "health": "rss_agg",
+    "history": "rss_agg",
+    "topology": "--file truth.json --mermaid",
+    "check": "--ready",
+    "validate": "truth.json",
+    "seed": "truth.json",
+    "truth diff": "3 truth.json",
+    "truth show": "3",
+    "truth rollback": "3",
+    "new": "prices",
+    "acl": "--make-secrets --urls deploy/urls",
+    "silence": "'feed-*' --for 2h --why 'new disks'",
+    "silences": "--all",
+    "unsilence": "3f9a1c04d2b7",
+    "ack": "rss_agg",
+    "resend": "--all",
+    "notify test": "slack",
+    "token create": "deploy --scope write --for 90d",
+    "token rotate": "1f0c3a9e",
+    "token revoke": "1f0c3a9e",
+    "source show": "kraken",
+    "source try": "kraken BTC/USD",
+    "source pause": "kraken --for 10m",
+    "source resume": "kraken",
+    "quarantine list": "--check jump",
+    "quarantine show": "1795400736319-0",
+    "quarantine release": "1795400736319-0",
+    "archive restore": ".marketswarm/backups/archive-20261123T033000Z.dump",
+    "archive verify": ".marketswarm/backups/archive-20261123T033000Z.dump",
+    "archive export": "bars --to files --symbol SPY",
+    "archive refused": "--count 10",
+    "beat": "backup --every 10s",
+    "exec": "--svc backup -- ./backup.sh --full",
 }
-"""One example a command, shown below its options."""
+"""The arguments in the example of a command, shown below its options; the other examples have none."""
+_TABLE: Final = {
+    "Run a fleet": (
+        ("up", "up.up", "Run two Redis servers and the whole fleet on this machine."),
+        ("init", "init.init", "Write a truth.json to begin with, and explain it."),
+        ("stop", "control.stop", "Stop an agent; it stays stopped until `start`."),
+        (
+            "start",
+            "control.start",
+            "Start an agent that was stopped, waits for its restart, or was seeded later.",
+        ),
+        ("kill", "control.kill", "Kill an agent (-9); the fleet starts it again."),
+        ("simulate", "simulate.simulate", "Stop an agent, wait for its miss, start it, wait for its ok."),
+    ),
+    "See how it is": (
+        ("status", "status.status", "Show every service: up or down, since when, and why."),
+        ("top", "top.top", "Show the status live, sorted and filtered by keys."),
+        ("open", "open.open_board", "Open the board, the page of a fleet, in a browser."),
+        ("logs", "logs.logs", "Show what agents of `up` logged, and follow it."),
+        ("alerts", "alerts.alerts", "Follow the alerts: misses, recoveries, lost buses."),
+        ("health", "health.health", "Show the latest alert or ok of each service."),
+        ("history", "history.history", "Show the outages of a service, and its uptime up to a year."),
+        ("doctor", "doctor.doctor", "Look for what is wrong with a fleet, and say what to do about it."),
+        ("topology", "topology.topology", "Show who runs, what flows between services, and what is wrong."),
+        ("check", "check.check", "For health checks: does the agent in this container make progress?"),
+    ),
+    "Configure it": (
+        ("validate", "validate.validate", "Check a truth file: every problem at once."),
+        ("seed", "seed.seed", "Write a truth to all of its buses; running agents follow it."),
+        ("truth history", "truth.history", "Show the revisions of the truth: when, by whom, its size."),
+        (
+            "truth diff",
+            "truth.diff",
+            "Show what changed between two revisions of the truth, or a revision and a file.",
+        ),
+        ("truth show", "truth.show", "Print the document of a revision of the truth."),
+        ("truth rollback", "truth.rollback", "Seed an earlier revision of the truth again, as a new one."),
+        ("new", "new.new", "Write a new service that runs at once."),
+        ("acl", "acl.acl", "Write an ACL file for each bus: a user a service."),
+        ("token create", "token.create", "Make a token for the board's API, or a key for pings."),
+        ("token list", "token.list_", "Show the tokens and the keys for pings."),
+        ("token rotate", "token.rotate", "Replace the secret of a token or a key."),
+        ("token revoke", "token.revoke", "Revoke a token or a key for pings."),
+    ),
+    "Notifications": (
+        ("silence", "silence.silence", "Send no notification on some services for a while."),
+        ("silences", "silence.silences", "Show the silences that are in force."),
+        ("unsilence", "silence.unsilence", "End a silence now."),
+        ("ack", "notifier.ack", "Say that somebody sees to an outage: no more reminders."),
+        ("dead", "dead.dead", "Show the messages that could not be delivered, and why."),
+        ("resend", "dead.resend", "Send again what could not be delivered."),
+        ("notify test", "notifier.notify_test", "Send a test message, and show what each receiver answered."),
+    ),
+    "The market station": (
+        (
+            "source list",
+            "sources/list_",
+            "List the market's sources: what each serves, and whether its key is set.",
+        ),
+        ("source show", "sources/show", "Show what the catalogue says of a source."),
+        ("source try", "sources/try_", "Ask the real source, and show what came and what did not fit."),
+        ("source status", "sources/status", "Show how the sources are, and which one serves each series."),
+        (
+            "source pause",
+            "sources/pause",
+            "Take a source out of service; the next one of each series takes over.",
+        ),
+        ("source resume", "sources/resume", "Put a paused source back into service."),
+        ("quarantine list", "bars/list_", "List the market's records that failed a check, the newest first."),
+        ("quarantine show", "bars/show", "Show a record that failed a check."),
+        ("quarantine release", "bars/release", "Have a record taken after all, without the checks."),
+        ("archive backup", "archive/backup", "Write the archive to a file now."),
+        (
+            "archive restore",
+            "archive/restore",
+            "Put a backup into the database, which must be empty unless it is to be replaced.",
+        ),
+        (
+            "archive verify",
+            "archive/verify",
+            "Restore a backup into a database of its own, and compare it with what was saved.",
+        ),
+        ("archive export", "archive/export", "Write a table of the archive as Parquet."),
+        (
+            "archive refused",
+            "archive/refused",
+            "List the entries that the archive refused, the newest first.",
+        ),
+    ),
+    "Beats from scripts": (
+        ("beat", "beat.beat", "Send one beat for a service, or one after the other."),
+        ("exec", "exec.execute", "Run a command, beat for it while it runs, end with its exit code."),
+    ),
+}
+"""By group: the name of each command, its function, and what it does."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandEntry:
     """Describe one command for the list of commands, and name its function.
 
-    `function` is `module.name` below `marketswarm.cli`, or `module:name` of a service, which no module here
-    imports; the function's docstring is the help of the command.
+    `function` is `module.name` below `marketswarm.cli`, or `service/name` in the `commands` of a service,
+    which no module here imports; the function's docstring is the help of the command.
     """
 
     name: str
-    group: str
     function: str
     summary: str
+    group: str
+
+    @property
+    def example(self) -> str:
+        return f"marketswarm {self.name} {_ARGUMENTS.get(self.name, '')}".rstrip()
 
 
-COMMANDS: Final = (
-    CommandEntry("up", _RUN, "up.up", "Run two Redis servers and the whole fleet on this machine."),
-    CommandEntry("init", _RUN, "init.init", "Write a truth.json to begin with, and explain it."),
-    CommandEntry("stop", _RUN, "control.stop", "Stop an agent; it stays stopped until `start`."),
-    CommandEntry(
-        "start",
-        _RUN,
-        "control.start",
-        "Start an agent that was stopped, waits for its restart, or was seeded later.",
-    ),
-    CommandEntry("kill", _RUN, "control.kill", "Kill an agent (-9); the fleet starts it again."),
-    CommandEntry(
-        "simulate", _RUN, "simulate.simulate", "Stop an agent, wait for its miss, start it, wait for its ok."
-    ),
-    CommandEntry("status", _WATCH, "status.status", "Show every service: up or down, since when, and why."),
-    CommandEntry("top", _WATCH, "top.top", "Show the status live, sorted and filtered by keys."),
-    CommandEntry("open", _WATCH, "open.open_board", "Open the board, the page of a fleet, in a browser."),
-    CommandEntry("logs", _WATCH, "logs.logs", "Show what agents of `up` logged, and follow it."),
-    CommandEntry("alerts", _WATCH, "alerts.alerts", "Follow the alerts: misses, recoveries, lost buses."),
-    CommandEntry("health", _WATCH, "health.health", "Show the latest alert or ok of each service."),
-    CommandEntry(
-        "history", _WATCH, "history.history", "Show the outages of a service, and its uptime up to a year."
-    ),
-    CommandEntry(
-        "doctor", _WATCH, "doctor.doctor", "Look for what is wrong with a fleet, and say what to do about it."
-    ),
-    CommandEntry(
-        "topology",
-        _WATCH,
-        "topology.topology",
-        "Show who runs, what flows between services, and what is wrong.",
-    ),
-    CommandEntry(
-        "check", _WATCH, "check.check", "For health checks: does the agent in this container make progress?"
-    ),
-    CommandEntry("validate", _CONFIGURE, "validate.validate", "Check a truth file: every problem at once."),
-    CommandEntry(
-        "seed", _CONFIGURE, "seed.seed", "Write a truth to all of its buses; running agents follow it."
-    ),
-    CommandEntry(
-        "truth history",
-        _CONFIGURE,
-        "truth.history",
-        "Show the revisions of the truth: when, by whom, its size.",
-    ),
-    CommandEntry(
-        "truth diff",
-        _CONFIGURE,
-        "truth.diff",
-        "Show what changed between two revisions of the truth, or a revision and a file.",
-    ),
-    CommandEntry("truth show", _CONFIGURE, "truth.show", "Print the document of a revision of the truth."),
-    CommandEntry(
-        "truth rollback",
-        _CONFIGURE,
-        "truth.rollback",
-        "Seed an earlier revision of the truth again, as a new one.",
-    ),
-    CommandEntry("new", _CONFIGURE, "new.new", "Write a new service that runs at once."),
-    CommandEntry("acl", _CONFIGURE, "acl.acl", "Write an ACL file for each bus: a user a service."),
-    CommandEntry("silence", _NOTIFY, "silence.silence", "Send no notification on some services for a while."),
-    CommandEntry("silences", _NOTIFY, "silence.silences", "Show the silences that are in force."),
-    CommandEntry("unsilence", _NOTIFY, "silence.unsilence", "End a silence now."),
-    CommandEntry("ack", _NOTIFY, "notifier.ack", "Say that somebody sees to an outage: no more reminders."),
-    CommandEntry("dead", _NOTIFY, "dead.dead", "Show the messages that could not be delivered, and why."),
-    CommandEntry("resend", _NOTIFY, "dead.resend", "Send again what could not be delivered."),
-    CommandEntry(
-        "notify test",
-        _NOTIFY,
-        "notifier.notify_test",
-        "Send a test message, and show what each receiver answered.",
-    ),
-    CommandEntry(
-        "token create", _CONFIGURE, "token.create", "Make a token for the board's API, or a key for pings."
-    ),
-    CommandEntry("token list", _CONFIGURE, "token.list_", "Show the tokens and the keys for pings."),
-    CommandEntry("token rotate", _CONFIGURE, "token.rotate", "Replace the secret of a token or a key."),
-    CommandEntry("token revoke", _CONFIGURE, "token.revoke", "Revoke a token or a key for pings."),
-    CommandEntry(
-        "source list",
-        _MARKET,
-        "services.sources.commands:list_",
-        "List the market's sources: what each serves, and whether its key is set.",
-    ),
-    CommandEntry(
-        "source show", _MARKET, "services.sources.commands:show", "Show what the catalogue says of a source."
-    ),
-    CommandEntry(
-        "source try",
-        _MARKET,
-        "services.sources.commands:try_",
-        "Ask the real source, and show what came and what did not fit.",
-    ),
-    CommandEntry(
-        "source status",
-        _MARKET,
-        "services.sources.commands:status",
-        "Show how the sources are, and which one serves each series.",
-    ),
-    CommandEntry(
-        "source pause",
-        _MARKET,
-        "services.sources.commands:pause",
-        "Take a source out of service; the next one of each series takes over.",
-    ),
-    CommandEntry(
-        "source resume", _MARKET, "services.sources.commands:resume", "Put a paused source back into service."
-    ),
-    CommandEntry(
-        "quarantine list",
-        _MARKET,
-        "services.bars.commands:list_",
-        "List the market's records that failed a check, the newest first.",
-    ),
-    CommandEntry(
-        "quarantine show", _MARKET, "services.bars.commands:show", "Show a record that failed a check."
-    ),
-    CommandEntry(
-        "quarantine release",
-        _MARKET,
-        "services.bars.commands:release",
-        "Have a record taken after all, without the checks.",
-    ),
-    CommandEntry(
-        "archive backup", _MARKET, "services.archive.commands:backup", "Write the archive to a file now."
-    ),
-    CommandEntry(
-        "archive restore",
-        _MARKET,
-        "services.archive.commands:restore",
-        "Put a backup into the database, which must be empty unless it is to be replaced.",
-    ),
-    CommandEntry(
-        "archive verify",
-        _MARKET,
-        "services.archive.commands:verify",
-        "Restore a backup into a database of its own, and compare it with what was saved.",
-    ),
-    CommandEntry(
-        "archive export",
-        _MARKET,
-        "services.archive.commands:export",
-        "Write a table of the archive as Parquet.",
-    ),
-    CommandEntry(
-        "archive refused",
-        _MARKET,
-        "services.archive.commands:refused",
-        "List the entries that the archive refused, the newest first.",
-    ),
-    CommandEntry("beat", _BEAT, "beat.beat", "Send one beat for a service, or one after the other."),
-    CommandEntry(
-        "exec", _BEAT, "exec.execute", "Run a command, beat for it while it runs, end with its exit code."
-    ),
-)
+COMMANDS: Final = tuple(CommandEntry(*row, group) for group, rows in _TABLE.items() for row in rows)
 
 
 class Command(TyperCommand):
@@ -332,22 +260,19 @@ def load_command(entry: CommandEntry) -> Any:
         cls=Command,
         rich_help_panel=entry.group,
         context_settings=settings,
-        epilog=f"Example: {EXAMPLES[entry.name]}",
+        epilog=f"Example: {entry.example}",
     )(_end_quietly_on_error(function))
     return typer.main.get_command(single)
 
 
 def _find_function(entry: CommandEntry) -> Any:
-    """Import and return the function of a command.
-
-    Raises Exit, code 2, when it is a service's, and what the services work with is not installed.
-    """
-    module, is_of_service, name = entry.function.partition(":")
+    """Return the function of a command. Raises Exit, code 2, when its service needs a missing package."""
+    service, is_of_service, name = entry.function.partition("/")
     if not is_of_service:
         module, name = entry.function.split(".")
         return getattr(import_module(f"marketswarm.cli.{module}"), name)
     try:
-        return getattr(import_module(module), name)
+        return getattr(import_module(f"services.{service}.commands"), name)
     except ModuleNotFoundError as error:
         needed = "pip install 'marketswarm[services]'"
         text = f"`{entry.name}` needs {error.name}, which is not installed: {needed}"
@@ -379,7 +304,6 @@ def _end_quietly_on_error(command: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        """Flush stdout; turn KeyboardInterrupt and BrokenPipeError into Exit, code 0."""
         if not gc.isenabled():
             gc.freeze()  # what was imported stays
             gc.enable()

@@ -82,8 +82,7 @@ class BeatDestination:
     """Hold the bus, the channel and the interval of one service's beats, by the truth.
 
     `known` is False for a service that the truth does not name: its beats have the defaults, and no healer
-    watches it. `alert_on_failure` is True if the healer is to alert on a failed run at once; `job` is the
-    rule of a job.
+    monitors it. `alert_on_failure` is True if the healer is to alert on a failed run at once.
     """
 
     bus: str
@@ -96,11 +95,7 @@ class BeatDestination:
 
 
 def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) -> BeatDestination:
-    """Return the destination of a service's beats.
-
-    It comes from the service's section, otherwise from the healer's `subscribe_to`, otherwise from the
-    defaults.
-    """
+    """Return where a service's beats go: by its section, the healer's `subscribe_to`, or the defaults."""
     if truth is not None and svc in truth.services:
         section, timeout_sec = truth.services[svc], truth.timeout_of(svc, default_timeout_sec)
         return BeatDestination(
@@ -124,8 +119,8 @@ def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) 
 class BeatSender:
     """Publish the beats of `svc`, by the truth that the buses hold, or by defaults while none does.
 
-    With a `boot` they are the beats of a process: counted, and with the revision of the truth in force.
-    Raises Exit, code 2, if a variable or the URL of a bus is wrong; nothing is connected yet.
+    With a `boot` they are the beats of a process: counted, and with the revision of the truth in force. Where
+    a variable or the URL of a bus is wrong, it raises Exit, code 2.
     """
 
     def __init__(self, svc: str, data: Path, boot: str | None = None) -> None:
@@ -142,7 +137,6 @@ class BeatSender:
 
     @property
     def where(self) -> str:
-        """Return the bus of the beats, and its address. Raises Exit, code 2, for a bad URL."""
         return f"{self.destination.bus} at {self._open_destination_bus().where}"
 
     async def refresh_truth(self) -> bool:
@@ -169,10 +163,7 @@ class BeatSender:
         run: RunReport | None = None,
         rid: str | None = None,
     ) -> int:
-        """Publish one beat, perhaps a report about a run; return how many subscribers received it.
-
-        Raises BusError if the bus did not take it, and Exit, code 2, if the bus's URL is not known.
-        """
+        """Publish a beat, perhaps with a report about a run; return how many subscribers received it."""
         self._i += 1  # failed ones count, because a beat whose answer was lost may have arrived
         payload = make_beat(
             self.svc,
@@ -201,10 +192,6 @@ class BeatSender:
         return heard if isinstance(heard, int) else 0
 
     async def store(self, key: str, value: bytes, life_sec: float) -> None:
-        """Set a key on the bus of the beats, for `life_sec` seconds.
-
-        Raises BusError, and Exit, code 2, as `publish` does.
-        """
         bus = self._find_answering_bus()
         await self._ask(bus, bus.client.set(key, value, px=round(1000 * life_sec)), WITHIN_SEC)
 
@@ -235,7 +222,6 @@ class BeatSender:
         return find_destination(self._truth, self.svc, self._settings.default_timeout_sec)
 
     def _open_destination_bus(self) -> Bus:
-        """Return the destination's bus, not connected yet. Raises Exit, code 2, for a bad URL."""
         name = self.destination.bus
         try:
             return self._open_bus(name, find_bus_url(name, self._make_environ(), self._truth))
@@ -250,7 +236,6 @@ class BeatSender:
         return bus
 
     def _open_bus(self, name: str, url: str) -> Bus:
-        """Return the bus at that URL, which is opened with the first call."""
         if url not in self._buses:
             self._buses[url] = create_bus(name, url)
         return self._buses[url]
@@ -277,10 +262,6 @@ async def _beat(
     *,
     verbose: bool,
 ) -> None:
-    """Send one beat, and further ones every `every_sec` if that is given.
-
-    Raises Exit, code 3, if the first beat fails.
-    """
     await sender.refresh_truth()
     try:
         heard = await sender.publish(status, detail, every_sec)
@@ -318,10 +299,7 @@ async def _beat_until_stopped(
 async def _beat_again(
     sender: BeatSender, status: Status, detail: str | None, every_sec: float, last_trouble: str
 ) -> str:
-    """Send one more beat; return why it failed, or an empty text.
-
-    Print the reason to stderr when it changes.
-    """
+    """Send one more beat; return why it failed, or an empty text, and print that when it changes."""
     await sender.refresh_truth()
     try:
         await sender.publish(status, detail, every_sec)
@@ -335,7 +313,6 @@ async def _beat_again(
 
 
 async def _say_goodbye(sender: BeatSender) -> None:
-    """Send the last beat, with the status `stopping`, within a second; ignore a failure."""
     sender.forget_failures()
     try:
         await sender.publish("stopping", within_sec=_GOODBYE_WITHIN_SEC)

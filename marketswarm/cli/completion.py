@@ -52,7 +52,6 @@ def _read_file() -> Any:
 
 
 def _read_buses(data: Path) -> Any:
-    """Return the names in the truth of the fleet, as in its document; None if it can't be read in time."""
     try:
         return event_loop.run(_read_truth(data))
     except (Exit, TimeoutError, OSError):
@@ -60,10 +59,6 @@ def _read_buses(data: Path) -> Any:
 
 
 async def _read_truth(data: Path) -> Any:
-    """Return the services of the fleet's truth with their settings, as in the document.
-
-    Raises TimeoutError, and Exit if there is no fleet or no truth.
-    """
     async with asyncio.timeout(_WITHIN_SEC), open_fleet(data) as fleet:
         return {
             "services": {svc: {"settings": dict(one.settings)} for svc, one in fleet.truth.services.items()}

@@ -26,10 +26,7 @@ def kill(svc: Svc, data: Data = DATA) -> None:
 
 
 def request_fleet(action: str, svc: str, data: Path) -> str:
-    """Ask the embedded fleet in folder `data` to stop, start or kill an agent. Return its answer.
-
-    Raises Exit, code 2, if no fleet runs there, it does not answer, or it refuses the request.
-    """
+    """Ask the embedded fleet in folder `data` to stop, start or kill an agent; return its answer."""
     fleet = data_folder.find_fleet(data)
     if fleet is None:
         raise Exit(

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
@@ -18,6 +18,8 @@ from marketswarm.operator import ALL, RequestKind
 from marketswarm.operator_link.dead_messages import UndeliveredMessage, read_dead_messages
 from marketswarm.status import PendingDelivery, read_notifications
 from marketswarm.text import escape_text
+
+_HEADS: Final = ("id", "channel", "since", "why", "what")
 
 
 def dead(as_json: Json = False, data: Data = DATA) -> None:
@@ -80,15 +82,8 @@ async def _read_from_fleet(
         return messages, (await read_notifications(fleet.buses())).pending, failed
 
 
-def _make_table() -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("id", "channel", "since", "why", "what"):
-        table.add_column(head, overflow="fold")
-    return table
-
-
 def _draw_pending(pending: Sequence[PendingDelivery], now: float) -> Table:
-    table = _make_table()
+    table = tables.make_table(folded=_HEADS)
     for each in pending:
         since, why = format_moment(each.ts, now), describe_delay(each, now)
         table.add_row(*map(escape_text, (each.id, each.channel, since, why, each.title)))
@@ -96,7 +91,7 @@ def _draw_pending(pending: Sequence[PendingDelivery], now: float) -> Table:
 
 
 def _draw_dead(messages: Sequence[UndeliveredMessage], now: float) -> Table:
-    table = _make_table()
+    table = tables.make_table(folded=_HEADS)
     for each in messages:
         since = "-" if each.ts is None else format_moment(each.ts, now)
         table.add_row(*map(escape_text, (each.id, each.channel, since, each.reason, each.title)))

@@ -66,7 +66,6 @@ def _print_findings(found: list[CheckResult]) -> None:
 
 
 async def _examine(data: Path) -> list[CheckResult]:
-    """Return all findings. Raises Exit, code 3, if no bus answers."""
     async with open_fleet(data) as fleet:
         buses = fleet.buses()
         settings = read_settings(CommonSettings)
@@ -76,7 +75,6 @@ async def _examine(data: Path) -> list[CheckResult]:
 
 
 async def _read_bus(fleet: FleetView, seen: TruthReading) -> BusReading:
-    """Return what one bus answers; a failure in between is the reason why it does not."""
     bus = seen.bus
     try:
         begun = time.time()
@@ -110,7 +108,7 @@ def _alert_bus(fleet: FleetView) -> str:
 
 
 async def _ask_if_allowed(bus: Bus, request: Awaitable[Any]) -> Any:
-    """Return the answer to a request; None if the user may not send it. Raises BusError."""
+    """Return the answer to a request; None if the user may not send it."""
     try:
         return await bus.ask(request)
     except BusError as error:
@@ -120,7 +118,6 @@ async def _ask_if_allowed(bus: Bus, request: Awaitable[Any]) -> Any:
 
 
 async def _read_config(bus: Bus) -> dict[str, str] | None:
-    """Return the settings that matter; None if the user may not ask for them. Raises BusError."""
     asked = bus.client.config_get("client-output-buffer-limit", "timeout")
     found = await _ask_if_allowed(bus, asked)
     if not isinstance(found, Mapping):
@@ -129,10 +126,7 @@ async def _read_config(bus: Bus) -> dict[str, str] | None:
 
 
 async def _read_listeners(fleet: FleetView, bus: Bus) -> dict[str, int] | None:
-    """Return the number of subscribers of each watched service of a bus; None if PUBSUB is refused.
-
-    Raises BusError.
-    """
+    """Return the number of subscribers of each watched service of a bus; None if PUBSUB is refused."""
     watched = [watch for watch in fleet.truth.watched() if watch.bus == bus.name] if fleet.found else []
     found: dict[str, int] = {}
     for at in range(0, len(watched), CHANNELS_AT_ONCE):
@@ -146,7 +140,6 @@ async def _read_listeners(fleet: FleetView, bus: Bus) -> dict[str, int] | None:
 
 
 async def _read_log(bus: Bus) -> LogState | None:
-    """Return the length of the alert log, and how far the notifier is behind. Raises BusError."""
     entries = await _ask_if_allowed(bus, bus.client.xlen(ALERT_LOG))
     if entries is None:
         return None
@@ -186,7 +179,6 @@ async def _read_fleet(fleet: FleetView) -> FleetReading:
 
 
 async def _read_history_age(bus: Bus) -> float | None:
-    """Return how long ago the board recorded the history last; None if there is none, or no answer."""
     try:
         stored = await read_history(bus, int(time.time()), [])
     except BusError:

@@ -21,7 +21,7 @@ _THREAD_NAME: Final = "marketswarm-lookup"
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in an event loop of its own and return its result. Any thread may call this."""
+    """Run a coroutine in an event loop of its own. Any thread may call this."""
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(_Executor(thread_name_prefix=_THREAD_NAME))
         return runner.run(main)
@@ -37,8 +37,5 @@ def end_process(code: int) -> NoReturn:
 
 
 class _Executor(ThreadPoolExecutor):
-    """Run look-ups of names in threads, for which the end of the program does not wait."""
-
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
-        """Cancel the look-ups that have not begun, and return at once."""
         super().shutdown(wait=False, cancel_futures=True)

@@ -127,7 +127,6 @@ class CommandRun:
 
     @property
     def said(self) -> str:
-        """Return `exit 3 after 12.4 s`."""
         if self.why is not None:
             return f"not started: {self.why}"
         end = f"ended by {self.signal}" if self.signal else f"exit {self.code}"
@@ -135,7 +134,7 @@ class CommandRun:
         return f"{end} after {format_duration(self.took_sec)}{limit}"
 
     def encode(self, svc: str, *, is_quiet: bool = False) -> bytes:
-        """Return the run as the JSON object for `run:<svc>`; `is_quiet` if a failure is not to be missed."""
+        """Return the JSON object for `run:<svc>`; `is_quiet` if a failure is not to be missed."""
         found: dict[str, Any] = {"svc": svc, "ok": self.ok, "code": self.code}
         found |= {"took_sec": round(self.took_sec, 3), "ts": round(self.ended_at, 3)}
         found |= {"signal": self.signal} if self.signal else {}
@@ -145,21 +144,13 @@ class CommandRun:
 
 
 def make_run(status: int, took_sec: float, ended_at: float, limit_sec: float | None = None) -> CommandRun:
-    """Return the run of a process that ended.
-
-    Args:
-        status: its exit status, or minus the number of the signal that ended it.
-        took_sec: how long it ran.
-        ended_at: when it ended, in epoch seconds.
-        limit_sec: its time limit, if that is what ended it.
-    """
+    """Return the run of a process that ended with an exit status, or minus the number of a signal."""
     name = _signal_name(-status) if status < 0 else None
     code = 128 - status if status < 0 else status
     return CommandRun(code if limit_sec is None else LIMIT_CODE, took_sec, ended_at, name, limit_sec)
 
 
 def _signal_name(number: int) -> str:
-    """Return `SIGTERM` for 15, and `signal 40` for a signal without a name."""
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
@@ -167,16 +158,10 @@ def _signal_name(number: int) -> str:
 
 
 class ChildProcess:
-    """Run a command, from the constructor on.
+    """Run a command, from the constructor on; no shell takes part.
 
-    Make one in the main thread and once per process, because it replaces the process's signal handlers.
-
-    Args:
-        command: the program and its arguments; no shell takes part.
-        limit_sec: send SIGTERM after that time, and SIGKILL ten seconds later. None: no limit.
-
-    Raises:
-        OSError: it can't be started.
+    Make one in the main thread and once per process, because it replaces the process's signal handlers. After
+    `limit_sec` it gets SIGTERM, and SIGKILL ten seconds later. Raises OSError if it can't be started.
     """
 
     def __init__(self, command: Sequence[str], limit_sec: float | None = None) -> None:
@@ -200,10 +185,7 @@ class ChildProcess:
             self._send(early)
 
     def wait(self) -> int:
-        """Wait for the end of the command.
-
-        Return its exit status, or minus the number of the signal that ended it.
-        """
+        """Return the exit status of the command, or minus the number of the signal that ended it."""
         assert self._process is not None  # noqa: S101 - the constructor started it
         status = self._process.wait()
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -225,7 +207,6 @@ class ChildProcess:
         signal.setitimer(signal.ITIMER_REAL, _KILL_AFTER_SEC)
 
     def _send(self, number: int) -> None:
-        """Send a signal to the child, or to its group if it leads one; do nothing once it has ended."""
         if self._process is None or self._process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -242,7 +223,6 @@ def _has_terminal() -> bool:
 
 
 def exit_code_of_start_error(error: OSError) -> int:
-    """Return 127 if the command is missing, otherwise 126."""
     return 127 if isinstance(error, FileNotFoundError) else 126
 
 
@@ -280,10 +260,7 @@ class _BeatReporter:
         self._thread.start()
 
     def end(self, run: CommandRun) -> str | None:
-        """Report the outcome of the command; return why that failed, or None.
-
-        Wait for the last beat at most _GOODBYE_SEC; for that of a job _SUCCESS_BEAT_SEC.
-        """
+        """Report the outcome of the command, waiting for a limited time; return why that failed, or None."""
         self._run = run
         self._ended.set()
         if not self._started:
@@ -312,14 +289,12 @@ class _BeatReporter:
             await asyncio.sleep(_RETRY_SEC)
 
     def _choose_pause_sec(self) -> float:
-        """Return the seconds to the next beat, or to the next attempt to report the start of a run."""
         to = self._sender.destination
         if to.job is not None and not self._start_is_reported:
             return min(_START_RETRY_SEC, to.interval_sec)
         return to.interval_sec
 
     async def _beat(self) -> None:
-        """Send one beat to the destination that the truth names now; of a job, report the start first."""
         await self._sender.refresh_truth()
         to = self._sender.destination
         if to.job is not None and not self._start_is_reported:
@@ -329,11 +304,7 @@ class _BeatReporter:
             await self._sender.publish(every_sec=to.interval_sec)
 
     async def _report_end(self) -> None:
-        """Send the last beat with the outcome, unless a bus took it already, and store the run.
-
-        For a command that could not be started, send it only if the truth wants an alert on failure. Raises
-        BusError or Exit.
-        """
+        """Send the last beat with the outcome, unless a bus took it already, and store the run."""
         assert self._run is not None  # noqa: S101 - `end` sets it first
         if not self._end_is_reported:
             await self._publish_end(self._run)
@@ -341,7 +312,6 @@ class _BeatReporter:
         await _store_run(self._sender, self._run)
 
     async def _publish_end(self, run: CommandRun) -> None:
-        """Send the last beat with the outcome of a run. Raises BusError or Exit."""
         if not self._started:
             await self._sender.refresh_truth()
         if self._sender.destination.job is not None:
@@ -365,17 +335,12 @@ class _SuccessReporter:
         """Do nothing, because there are no beats while the command runs."""
 
     def end(self, run: CommandRun) -> str | None:
-        """Report the outcome of the command; return why that failed, or None.
-
-        Wait at most _SUCCESS_BEAT_SEC.
-        """
         thread = _make_thread(lambda: self._report(run))
         thread.start()
         thread.join(_SUCCESS_BEAT_SEC)
         return self._trouble or (_NO_ANSWER if thread.is_alive() else None)
 
     async def _report(self, run: CommandRun) -> None:
-        """Try to report the outcome until a bus takes it, for about _SUCCESS_BEAT_SEC at most."""
         until = time.monotonic() + _SUCCESS_BEAT_SEC - _RETRY_SEC
         while True:
             self._trouble = await _catch_trouble(self._report_once(run), self._sender)
@@ -384,10 +349,7 @@ class _SuccessReporter:
             await asyncio.sleep(_RETRY_SEC)
 
     async def _report_once(self, run: CommandRun) -> None:
-        """Send a beat if the run succeeded, or an alert if the truth wants one; store the run.
-
-        What a bus took already is not sent again. Raises BusError or Exit.
-        """
+        """Send a beat of a success, or an alert if the truth wants one, once; store the run."""
         await self._sender.refresh_truth()
         if not self._is_reported:
             if run.ok:
@@ -399,13 +361,11 @@ class _SuccessReporter:
 
 
 async def _report_failure(sender: BeatSender, run: CommandRun) -> None:
-    """Send a `stopping` beat for a run that failed, if the truth wants an alert about that."""
     if not run.ok and sender.destination.alert_on_failure:
         await sender.publish("stopping", run.said, exit_code=run.code)
 
 
 async def _store_run(sender: BeatSender, run: CommandRun, *, is_quiet: bool = False) -> None:
-    """Store a run under `run:<svc>` for 35 days, or for twice the timeout if that is longer."""
     life_sec = max(RUN_KEPT_SEC, 2 * sender.destination.timeout_sec)
     await sender.store(last_run_key(sender.svc), run.encode(sender.svc, is_quiet=is_quiet), life_sec)
 

@@ -1,19 +1,19 @@
 """Judge what `marketswarm doctor` read: each finding says what is right or wrong, and what to do. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
 from marketswarm.text import format_duration
+from marketswarm.truth.flows import format_names
 
 SKEW_SEC: Final = 2.0
 """Clocks that differ by more than this make times in messages hard to read; no verdict depends on them."""
 LAG_ENTRIES: Final = 100
 FULL_SHARE: Final = 0.9
 MIN_PUBSUB_BYTES: Final = 64 << 20
-NAMED: Final = 5
-_LOOK_AT_DISK: Final = "look at the disk of the server"
+MAX_DEGRADED: Final = 5
 SETTINGS_PAGE: Final = "docs/buses.md has the settings for a server"
 
 
@@ -97,7 +97,6 @@ class FleetReading:
 
 
 def judge_all(buses: Sequence[BusReading], fleet: FleetReading | None) -> list[CheckResult]:
-    """Return every finding: each bus, the truth on all of them, then the fleet if it could be read."""
     found: list[CheckResult] = []
     for bus in buses:
         found += judge_bus(bus)
@@ -128,7 +127,6 @@ def judge_bus(bus: BusReading) -> Iterator[CheckResult]:
 
 
 def _not_asked(name: str, command: str, what: str) -> CheckResult:
-    """Return a note that the bus's user may not send `command`."""
     remedy = "log in as a user who may, or look on the server"
     return CheckResult(Level.NOTE, name, f"{what} could not be looked at: {command} is refused", remedy)
 
@@ -136,16 +134,16 @@ def _not_asked(name: str, command: str, what: str) -> CheckResult:
 def _judge_persistence(name: str, info: Mapping[str, Any]) -> Iterator[CheckResult]:
     if info.get("aof_enabled") in (1, "1"):
         if info.get("aof_last_write_status", "ok") != "ok":
-            yield CheckResult(
-                Level.WRONG, name, "its last write to disk failed", "look at the disk of the server"
-            )
+            text = "its last write to disk failed"
+            yield CheckResult(Level.WRONG, name, text, "look at the disk of the server")
         else:
             yield CheckResult(Level.RIGHT, name, "keeps its data over a restart (appendonly)")
         return
     text = "loses data at a restart: appendonly is off"
     yield CheckResult(Level.WRONG, name, text, f"CONFIG SET appendonly yes, and in its file; {SETTINGS_PAGE}")
     if info.get("rdb_last_bgsave_status", "ok") != "ok":
-        yield CheckResult(Level.WRONG, name, "its last save to disk failed", _LOOK_AT_DISK)
+        text = "its last save to disk failed"
+        yield CheckResult(Level.WRONG, name, text, "look at the disk of the server")
 
 
 def _judge_memory(name: str, info: Mapping[str, Any]) -> Iterator[CheckResult]:
@@ -163,7 +161,6 @@ def _judge_memory(name: str, info: Mapping[str, Any]) -> Iterator[CheckResult]:
 
 
 def _judge_buffers(bus: BusReading) -> Iterator[CheckResult]:
-    """Yield whether the server cuts off the healer in a burst of beats, or clients that are idle."""
     if bus.config is None:
         yield _not_asked(bus.name, "CONFIG GET", "its output buffers")
         return
@@ -192,7 +189,7 @@ def _judge_listeners(bus: BusReading) -> Iterator[CheckResult]:
         return
     deaf = [svc for svc, count in bus.listeners.items() if not count]
     if deaf:
-        text = f"nobody listens to {_name_some(deaf)}, {len(deaf)} of {len(bus.listeners)} services"
+        text = f"nobody listens to {format_names(deaf)}, {len(deaf)} of {len(bus.listeners)} services"
         remedy = "is the healer up? `marketswarm status`; with users, renew them: `marketswarm acl`"
         yield CheckResult(Level.WRONG, bus.name, text, remedy)
     elif bus.listeners:
@@ -222,7 +219,6 @@ def _judge_log(bus: BusReading) -> Iterator[CheckResult]:
 
 
 def judge_truth(buses: Sequence[BusReading]) -> Iterator[CheckResult]:
-    """Yield whether all buses that answer hold the same truth."""
     asked = [bus for bus in buses if bus.reason is None]
     remedy = "`marketswarm seed` writes one truth to all buses"
     for bus in asked:
@@ -235,7 +231,7 @@ def judge_truth(buses: Sequence[BusReading]) -> Iterator[CheckResult]:
     if len(copies) == 1:
         revision = next(iter(held.values())).revision
         number = "one whose revision is unknown" if revision is None else f"revision {revision}"
-        yield CheckResult(Level.RIGHT, "truth", f"{number} on {_name_some(list(held))}")
+        yield CheckResult(Level.RIGHT, "truth", f"{number} on {format_names(held)}")
     else:
         told = ", ".join(
             f"{name} has {copy.revision or 'an unknown revision'}" for name, copy in held.items()
@@ -244,7 +240,6 @@ def judge_truth(buses: Sequence[BusReading]) -> Iterator[CheckResult]:
 
 
 def judge_fleet(fleet: FleetReading) -> Iterator[CheckResult]:
-    """Yield what is found about the healer, the services, messages to people, and the history."""
     if fleet.leader is None:
         yield CheckResult(Level.WRONG, "healer", "none leads: no alert is published", "start a healer")
     elif fleet.lapsed_sec:
@@ -253,11 +248,11 @@ def judge_fleet(fleet: FleetReading) -> Iterator[CheckResult]:
     else:
         yield CheckResult(Level.RIGHT, "healer", f"{fleet.leader} leads")
     if fleet.down:
-        text = f"{len(fleet.down)} not up: {_name_some(fleet.down)}"
+        text = f"{len(fleet.down)} not up: {format_names(fleet.down)}"
         yield CheckResult(Level.WRONG, "services", text, "`marketswarm status` says since when, and why")
     else:
         yield CheckResult(Level.RIGHT, "services", "all are up")
-    for svc, detail in list(fleet.degraded.items())[:NAMED]:
+    for svc, detail in list(fleet.degraded.items())[:MAX_DEGRADED]:
         yield CheckResult(Level.NOTE, svc, f"is degraded: {detail}", f"`marketswarm logs {svc}`")
     yield from _judge_messages(fleet)
     yield from _judge_history(fleet)
@@ -269,7 +264,7 @@ def _judge_messages(fleet: FleetReading) -> Iterator[CheckResult]:
         yield CheckResult(Level.WRONG, "messages", "the truth has no notifier: nobody gets a message", remedy)
         return
     if fleet.channels:
-        text = f"the truth names {len(fleet.channels)} channels: {_name_some(fleet.channels)}"
+        text = f"the truth names {len(fleet.channels)} channels: {format_names(fleet.channels)}"
         yield CheckResult(Level.RIGHT, "messages", text)
     else:
         text = "the truth names no channel; only the environment of the notifier may have some"
@@ -291,9 +286,3 @@ def _judge_history(fleet: FleetReading) -> Iterator[CheckResult]:
         yield CheckResult(Level.NOTE, "history", when, "is the board up? `marketswarm logs board`")
     else:
         yield CheckResult(Level.RIGHT, "history", "is recorded")
-
-
-def _name_some(names: Iterable[str]) -> str:
-    known = list(names)
-    more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
-    return ", ".join(known[:NAMED]) + more

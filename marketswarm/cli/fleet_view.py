@@ -37,8 +37,7 @@ _OTHER_FLEETS = (
 class FleetView:
     """Hold the open buses and the truth of one fleet.
 
-    `found` is its truth, None while no bus holds a valid one; `why` is then the reason. `data` is the folder
-    of the embedded fleet.
+    `found` is its truth, None while no bus holds a valid one; `why` is then the reason.
     """
 
     environ: Mapping[str, str]
@@ -49,7 +48,6 @@ class FleetView:
 
     @property
     def truth(self) -> Truth:
-        """Return the truth. Raises Exit, code 4, if no bus holds one."""
         if self.found is None:
             raise Exit(
                 Code.NO_TRUTH,
@@ -62,10 +60,7 @@ class FleetView:
         return self.found.revision if self.found else None
 
     def bus(self, name: str, truth: Truth | None = None) -> Bus:
-        """Return a bus by its name, at the URL that `truth`, or else the fleet's own, gives.
-
-        Raises Exit, code 2, for a bad URL.
-        """
+        """Return a bus by its name, at the URL that `truth`, or otherwise the fleet's own, gives."""
         truth = truth or (self.found.loaded.truth if self.found else None)
         if name not in self._buses:
             try:
@@ -122,10 +117,7 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
 
 @contextlib.asynccontextmanager
 async def open_buses(data: Path, truth: Truth) -> AsyncIterator[list[Bus]]:
-    """Open every bus that `truth` names, found as in `open_fleet`; none is connected yet.
-
-    Raises Exit, code 2, for a bad URL.
-    """
+    """Open every bus that `truth` names, found as in `open_fleet`; none is connected yet."""
     view = FleetView(with_embedded_buses(os.environ, embedded_buses(data), truth), None, "", data)
     try:
         yield [view.bus(name, truth) for name in truth.bus_names()]
@@ -134,7 +126,6 @@ async def open_buses(data: Path, truth: Truth) -> AsyncIterator[list[Bus]]:
 
 
 def embedded_buses(data: Path) -> Mapping[str, str]:
-    """Return the URLs, by bus, of the embedded fleet that runs in folder `data`; none if no fleet runs."""
     fleet = data_folder.find_fleet(data)
     return fleet.buses if fleet else {}
 
@@ -142,10 +133,7 @@ def embedded_buses(data: Path) -> Mapping[str, str]:
 def with_embedded_buses(
     environ: Mapping[str, str], urls: Mapping[str, str], truth: Truth | None
 ) -> dict[str, str]:
-    """Return the environment with `urls` of an embedded fleet added as <BUS>_URL.
-
-    A bus whose URL the environment or the truth gives is left out.
-    """
+    """Return the environment with `urls` of an embedded fleet added as <BUS>_URL, unless it is given."""
     extended = dict(environ)
     for name, url in urls.items():
         try:

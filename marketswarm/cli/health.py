@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from marketswarm.bus import BusError
-from marketswarm.bus.stored_values import read_strings
+from marketswarm.bus.stored_values import parse_object, read_strings
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.alerts import format_event_line
 from marketswarm.cli.data_folder import DATA
@@ -45,10 +44,6 @@ def health(
 
 
 async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
-    """Return the latest event of one service or of all, by name; None for a service without one.
-
-    Raises Exit, code 3, if system-redis does not answer, though another bus did.
-    """
     async with open_fleet(data) as fleet:
         wanted = select_services(svc, fleet)
         bus = fleet.bus(SYSTEM)
@@ -58,15 +53,7 @@ async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
             raise Exit(
                 Code.NO_BUS, f"bus {bus.name} at {bus.where} does not answer ({error.reason}): {_UNKNOWN}"
             ) from None
-    return {name: _parse_event(raw) for name, raw in zip(wanted, stored, strict=True)}
-
-
-def _parse_event(raw: bytes | None) -> dict[str, Any] | None:
-    try:
-        event = orjson.loads(raw or b"null")
-    except orjson.JSONDecodeError:
-        return None
-    return event if isinstance(event, dict) and event else None
+    return {name: parse_object(raw) or None for name, raw in zip(wanted, stored, strict=True)}
 
 
 def select_services(svc: str | None, fleet: FleetView) -> list[str]:

@@ -26,10 +26,7 @@ NO_HISTORY: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class ServiceReport:
-    """Hold what is known of the past of a service at `at`, in epoch seconds.
-
-    `since` is when its history began; `outages` are the last ones, the oldest first.
-    """
+    """Hold what is known of the past of a service at `at`; `since` is when its history began."""
 
     svc: str
     at: int
@@ -75,11 +72,6 @@ def history(svc: Svc, as_json: Json = False, data: Data = DATA) -> None:
 
 
 async def _read_report(svc: str, data: Path) -> ServiceReport:
-    """Read what is recorded of a service.
-
-    Raises Exit: code 1 if nothing is, code 2 for a service that the truth does not have, code 3 if
-    system-redis does not answer.
-    """
     async with open_fleet(data) as fleet:
         select_services(svc, fleet)
         bus = fleet.bus(SYSTEM)
@@ -93,7 +85,6 @@ async def _read_report(svc: str, data: Path) -> ServiceReport:
 
 
 async def _read_recorded(svc: str, fleet: FleetView) -> ServiceReport:
-    """Read the history of a service. Raises BusError, and Exit, code 1, if there is none."""
     stored = await read_history(fleet.bus(SYSTEM), int(time.time()), [svc])
     record = None if stored is None else stored.history.services.get(svc)
     if stored is None or record is None:

@@ -62,7 +62,6 @@ def init(
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Write a file that does not exist yet, whole or not at all. Raises Exit, code 2, if that fails."""
     try:
         with path.open("x", encoding="utf-8") as file:
             try:

@@ -18,10 +18,7 @@ _READ_BYTES: Final = 1024
 
 
 class NamedKey(StrEnum):
-    """Name the keys that are not characters.
-
-    `END` is the end of the input, `REDRAW` a screen of another size.
-    """
+    """Name the keys that are not characters; `END` is the end of the input, `REDRAW` a resized screen."""
 
     ENTER = "enter"
     ESCAPE = "escape"
@@ -108,7 +105,6 @@ def open_keyboard() -> Iterator[asyncio.Queue[str]]:
 
 
 def _forbid_suspension(terminal: int) -> None:
-    """Make Ctrl-Z a key without effect, because a program that it stops would leave its screen behind."""
     mode = termios.tcgetattr(terminal)
     mode[6][termios.VSUSP] = b"\0"
     termios.tcsetattr(terminal, termios.TCSANOW, mode)

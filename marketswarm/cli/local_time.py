@@ -13,10 +13,7 @@ def format_time(ts: Any, zone: tzinfo | None = None) -> str:
 
 
 def format_date(ts: Any, now: float, zone: tzinfo | None = None) -> str:
-    """Return the date of epoch seconds with a blank behind it.
-
-    Return an empty text for the date of `now`, and for a value that is not a time.
-    """
+    """Return the date of epoch seconds and a blank; nothing for the date of `now`, and for no time."""
     try:
         there, here = _local_datetime(ts, zone), _local_datetime(now, zone)
     except (TypeError, ValueError, OverflowError, OSError):
@@ -25,7 +22,6 @@ def format_date(ts: Any, now: float, zone: tzinfo | None = None) -> str:
 
 
 def format_moment(ts: float, now: float, zone: tzinfo | None = None) -> str:
-    """Return epoch seconds as a time of day, with the date in front unless it is the date of `now`."""
     return f"{format_date(ts, now, zone)}{_local_datetime(ts, zone):%H:%M}"
 
 

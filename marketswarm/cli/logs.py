@@ -5,11 +5,11 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import orjson
 import typer
 
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.cli import output
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.event_loop import INTERRUPTED
@@ -59,7 +59,6 @@ def logs(
 
 
 def _follow(followers: dict[str, LogFollower], wanted: Sequence[str], data: Path, *, as_json: bool) -> None:
-    """Print each new line until interrupted, also of agents that start later."""
     while True:
         known = find_logs(data)
         for name, path in known.items():
@@ -77,7 +76,6 @@ def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
 
 
 def _require_known(wanted: Sequence[str], known: Collection[str], data: Path) -> None:
-    """Raise Exit, code 2, if there are no logs, or no log of one of the wanted services."""
     place = data.absolute() / "logs"
     if not known:
         raise Exit(
@@ -106,12 +104,7 @@ def _merge_by_time(logs_by_name: dict[str, list[bytes]]) -> Iterator[_Line]:
 
 
 def _find_time(line: bytes) -> str:
-    """Return the `ts` of a log line, which is ISO 8601 in UTC; empty if it has none."""
-    try:
-        record: Any = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return ""
-    ts = record.get("ts") if isinstance(record, dict) else None
+    ts = parse_object(line).get("ts")
     return ts if isinstance(ts, str) else ""
 
 

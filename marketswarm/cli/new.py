@@ -22,7 +22,7 @@ from marketswarm.cli.init import STARTER_TRUTH
 from marketswarm.cli.options import require_service_name
 from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet.preflight import find_modules
+from marketswarm.fleet.preflight import find_modules, is_in_our_tree
 from marketswarm.keys import heartbeat_channel
 from marketswarm.truth import TruthError, parse_truth
 
@@ -70,7 +70,6 @@ def new(
 
 
 def _module_name(svc: str) -> str:
-    """Return the name of the package for a service. Raises BadParameter if there can be no such package."""
     require_service_name(svc, "NAME")
     module = svc.replace("-", "_")
     if not module.isidentifier() or keyword.iskeyword(module):
@@ -81,13 +80,11 @@ def _module_name(svc: str) -> str:
 
 
 def _require_unused(svc: str, module: str) -> None:
-    """Raise Exit, code 2, if such a service exists here or where marketswarm is installed."""
     if svc in find_modules([svc]):
         raise Exit(Code.CONFIGURATION, f"{svc}: there is a services.{module} already")
 
 
 def _draft_files(svc: str, module: str) -> dict[Path, str]:
-    """Return the text of each file to write, by path. Raises Exit, code 2, if one exists."""
     drafts = {}
     for template, name in _FILES.items():
         path = Path(name.format(module))
@@ -104,10 +101,6 @@ def _fill_template(template: str, svc: str, module: str) -> str:
 
 
 def _make_section_for_file(svc: str, path: Path) -> dict[str, Any]:
-    """Return a section for the service that the truth in the file `path` accepts.
-
-    Raises Exit, code 2, if the truth has such a section already or would not be valid with a new one.
-    """
     raw, loaded = read_truth_file(path)
     if svc in loaded.truth.services:
         raise Exit(Code.CONFIGURATION, f"{path}: {svc} has a section already")
@@ -120,7 +113,6 @@ def _make_section_for_file(svc: str, path: Path) -> dict[str, Any]:
 
 
 def _choose_interval_sec(cadence_sec: float | None) -> float:
-    """Return the default interval in seconds, or a third of the fleet's timeout if that is shorter."""
     if cadence_sec is None:
         return _DEFAULT_INTERVAL_SEC
     return min(_DEFAULT_INTERVAL_SEC, round(cadence_sec / 3, 3))
@@ -149,7 +141,7 @@ def _to_json(value: Any) -> str:
 
 
 def _write_files(drafts: Mapping[Path, str]) -> None:
-    """Write new files, all or none. Raises Exit, code 2, if one can't be written; the others are removed."""
+    """Write new files, all or none."""
     made: list[Path] = []
     try:
         for path, text in drafts.items():
@@ -166,7 +158,7 @@ def _write_files(drafts: Mapping[Path, str]) -> None:
 
 
 def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and its parents. Return those that were missing, the outermost first."""
+    """Make a folder and its parents; return those that were missing, the outermost first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return list(reversed(missing))
@@ -185,7 +177,7 @@ def _print_snippet(head: str, text: str) -> None:
 
 def _print_next_steps(svc: str, module: str) -> None:
     run, simulate = "marketswarm up", f"marketswarm simulate {svc}"
-    if _is_in_our_tree():
+    if is_in_our_tree():
         run, simulate = "make run", f"make simulate SVC={svc}"
     steps = [
         (run, "starts it with all the others; a fleet that runs already, when it is started again"),
@@ -196,8 +188,3 @@ def _print_next_steps(svc: str, module: str) -> None:
     width = max(len(what) for what, _ in steps)
     for line in ["", *(f"  {what:<{width}}  {meaning}" for what, meaning in steps)]:
         output.print_line(line)
-
-
-def _is_in_our_tree() -> bool:
-    makefile = Path("Makefile")
-    return makefile.is_file() and "simulate:" in makefile.read_text("utf-8", "replace")

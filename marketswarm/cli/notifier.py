@@ -71,8 +71,7 @@ def notify_test(
 def request_notifier(action: RequestKind, what: str, by: str, within_sec: float, data: Path) -> None:
     """Send one request to the notifier of a fleet and print each answer.
 
-    Raises BadParameter if `what` is no possible name; Exit with code 1 if the request was refused or not
-    answered within `within_sec`, and with code 3 if no bus takes it.
+    Raises Exit, code 1, if the request was refused or not answered within `within_sec`.
     """
     try:
         request = create_request(action, what, by, time.time())
@@ -82,10 +81,6 @@ def request_notifier(action: RequestKind, what: str, by: str, within_sec: float,
 
 
 async def _request(request: OperatorRequest, within_sec: float, data: Path) -> None:
-    """Write a request to every bus and print its answers.
-
-    Raises Exit: code 1 unless all answers are ok, code 3 if no bus takes the request.
-    """
     async with open_fleet(data) as fleet:
         buses, failed = await send_request(fleet.buses(), request)
         for line in describe_refusals(failed):

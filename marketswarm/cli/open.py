@@ -33,10 +33,7 @@ def open_board(data: Data = DATA) -> None:
 
 
 def find_board(data: Path) -> str:
-    """Return the URL of the board: of the embedded fleet in folder `data`, otherwise as the environment says.
-
-    Raises Exit, code 2, for an invalid port.
-    """
+    """Return the URL of the board: of the embedded fleet in folder `data`, or as the environment says."""
     fleet = data_folder.find_fleet(data)
     if fleet is not None and fleet.board:
         return fleet.board
@@ -47,7 +44,6 @@ def find_board(data: Path) -> str:
 
 
 def _require_answer(url: str, data: Path) -> None:
-    """Raise Exit, code 3, unless something accepts connections at the URL."""
     parts = urlsplit(url)
     try:
         socket.create_connection((parts.hostname or "", parts.port or 0), _CONNECT_WITHIN_SEC).close()

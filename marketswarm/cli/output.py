@@ -61,7 +61,6 @@ def replace_unencodable() -> None:
 
 
 def _replace_with_ascii(error: UnicodeError) -> tuple[str, int]:
-    """Return the replacement for characters that an encoding lacks, as an error handler of `codecs` does."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     found = error.object[error.start : error.end]

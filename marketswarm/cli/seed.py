@@ -41,10 +41,6 @@ def seed(
 
 
 async def _seed(file: Path, data: Path) -> list[str]:
-    """Seed the truth in `file`; return what changed, in lines for people.
-
-    Raises Exit, with nothing changed, if the truth is invalid or a bus refuses it.
-    """
     try:
         raw, loaded = read_truth_file(file)
     except Exit as refusal:
@@ -55,15 +51,8 @@ async def _seed(file: Path, data: Path) -> list[str]:
 async def seed_document(raw: bytes, loaded: ParsedTruth, name: str, data: Path) -> list[str]:
     """Seed a document, and give the services of an embedded fleet with users theirs.
 
-    Args:
-        name: what to call it in the lines that are returned: its file.
-        data: the folder of the embedded fleet.
-
-    Returns:
-        What changed, in lines for people.
-
-    Raises:
-        Exit: a bus refuses it; nothing is changed.
+    `name` is what to call it in the lines for people that are returned: its file. Raises Exit if a bus
+    refuses it; then nothing is changed.
     """
     settings = read_settings(CommonSettings)
     log.configure("seed", settings)
@@ -91,8 +80,7 @@ async def _renew_users(truth: Truth, data: Path, buses: Sequence[Bus], *, keep: 
     """Give each service of `truth` its user on the servers of an embedded fleet that has users.
 
     Return True if any user changed; then the connections in `buses` are closed. With `keep`, users that this
-    truth no longer names stay. `data` is the folder of the embedded fleet. Raises Exit: code 3 if a bus
-    fails, code 2 if a file can't be written.
+    truth no longer names stay.
     """
     fleet = data_folder.find_fleet(data)
     if fleet is None:

@@ -28,6 +28,7 @@ from marketswarm.operator_link import (
 )
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import find_nearest
+from marketswarm.truth.flows import format_names
 
 _SERVICES_NAMED = 12  # the others that a silence matches are counted
 
@@ -101,7 +102,6 @@ def describe_targets(silence: Silence) -> str:
 def _make_silence(
     patterns: tuple[str, ...], tags: tuple[str, ...], for_sec: float, *, by: str, why: str
 ) -> Silence:
-    """Return the silence that the options describe. Raises BadParameter if they are invalid."""
     if not patterns and not tags:
         raise typer.BadParameter("on what? Say a service, a pattern or --tag; '*' is everything")
     if not 0 < for_sec <= MAX_SILENCE_SEC:
@@ -115,10 +115,6 @@ def _make_silence(
 
 
 async def _add_silence(made: Silence, data: Path) -> list[str]:
-    """Write a silence to every bus; return which services it mutes and until when, in lines for people.
-
-    Raises Exit, code 2, for a name that the truth does not have; a pattern may match nothing yet.
-    """
     async with open_fleet(data) as fleet:
         _require_known_names(made, fleet)
         buses = fleet.buses()
@@ -132,10 +128,6 @@ async def _add_silence(made: Silence, data: Path) -> list[str]:
 
 
 async def _end_silence(ident: str, data: Path) -> list[str]:
-    """End a silence on every bus; return the outcome in lines for people.
-
-    Raises Exit, code 2, if there is no such silence.
-    """
     async with open_fleet(data) as fleet:
         buses, now = fleet.buses(), time.time()
         stored = await read_silences(buses)
@@ -157,7 +149,6 @@ async def _read_from_fleet(data: Path) -> StoredSilences:
 
 
 def _require_known_names(silence: Silence, fleet: FleetView) -> None:
-    """Raise Exit, code 2, if a service is named that the truth does not have; suggest the nearest name."""
     if fleet.found is None:
         return
     known = list_targets(fleet.truth)
@@ -175,8 +166,7 @@ def _describe_matches(silence: Silence, fleet: FleetView) -> str:
     tags = list_targets(fleet.truth)
     matched = match_targets(silence, tags)
     if matched:
-        more = f" and {len(matched) - _SERVICES_NAMED} more" if len(matched) > _SERVICES_NAMED else ""
-        return f"on {', '.join(matched[:_SERVICES_NAMED])}{more}"
+        return f"on {format_names(matched, _SERVICES_NAMED)}"
     known = {*tags, *(tag for each in tags.values() for tag in each)}
     near = next(
         filter(None, (find_nearest(word, known) for word in (*silence.services, *silence.tags))), None
@@ -185,11 +175,7 @@ def _describe_matches(silence: Silence, fleet: FleetView) -> str:
 
 
 def _draw_table(shown: Sequence[Silence], now: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("id", "until", "left"):
-        table.add_column(head, no_wrap=True)
-    for head in ("on", "by", "why"):
-        table.add_column(head, overflow="fold")
+    table = tables.make_table("id", "until", "left", folded=("on", "by", "why"))
     for each in shown:
         over = each.has_ended(now)
         table.add_row(

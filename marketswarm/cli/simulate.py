@@ -58,10 +58,6 @@ def simulate(
 
 
 async def _simulate(svc: str, data: Path, *, by_hand: bool) -> None:
-    """Stop the agent, print its miss, start it again in any case, and print its ok.
-
-    Raises Exit if the agent can't be stopped, or an event does not arrive in time.
-    """
     control: _Control = _instruct_person if by_hand else request_fleet
     async with open_fleet(data) as fleet:
         truth = fleet.truth
@@ -119,7 +115,6 @@ async def _show_countdown(left_sec: float | None) -> AsyncIterator[None]:
 
 
 async def _count_down(until: float) -> None:
-    """Write the seconds left on one line of stderr, until cancelled. `until` is monotonic time."""
     while True:
         left_sec = until - time.monotonic()
         words = f"{math.ceil(left_sec)} s to the miss" if left_sec > 0 else "the miss is due"
@@ -133,13 +128,11 @@ def _instruct_person(action: str, svc: str, _data: Path) -> str:
 
 
 def _print_event(event: dict[str, Any], since: float, action: str) -> None:
-    """Print an event and the time since the stop or start; `since` is monotonic time."""
     waited = format_duration(time.monotonic() - since)
     output.print_line(f"{format_event_line(event)[0]}   [{waited} after the {action}]")
 
 
 def _require_service(svc: str, truth: Truth) -> None:
-    """Raise Exit, code 2, if the truth does not name the service, because the healer would not miss it."""
     if svc not in truth.services:
         hint = find_nearest(svc, truth.services)
         known = f"did you mean {hint}?" if hint else f"it names {', '.join(truth.services) or 'none'}"
@@ -153,10 +146,6 @@ async def _wait_for_event(
     within_sec: float,
     data: Path,
 ) -> dict[str, Any]:
-    """Return the next event on `svc` whose type has that ending.
-
-    Raises Exit, code 5, if none arrives within `within_sec`.
-    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_sec):
             async for _, event in events:

@@ -62,8 +62,7 @@ class StatusReport:
     """Hold the status of a fleet: a row per service, and what limits or explains it.
 
     `away` are the buses that did not answer us and `lost` those that the healer does not hear, each with the
-    reason. If there is nothing to show, only `why` is set. `data` is the folder of the embedded fleet, for
-    hints.
+    reason. If there is nothing to show, only `why` is set.
     """
 
     rows: list[ServiceRow]
@@ -77,7 +76,6 @@ class StatusReport:
 
     @property
     def all_up(self) -> bool:
-        """Return True if every service is up, and each bus answers us and is heard by the healer."""
         return not (self.why or self.away or self.lost) and all(row.verdict == "up" for row in self.rows)
 
     def notes(self) -> list[str]:
@@ -98,10 +96,6 @@ class StatusReport:
         ]
 
     def _healer_notes(self) -> list[str]:
-        """Return lines on services that the healer has no permission to hear.
-
-        Others are on a healer that is not up, and on a lease that has lapsed.
-        """
         notes = []
         unwatchable = [row.svc for row in self.rows if row.verdict == UNWATCHABLE]
         if unwatchable:
@@ -151,7 +145,6 @@ async def _watch_status(as_json: bool, data: Path) -> None:
 
 
 async def read_status(data: Path) -> StatusReport:
-    """Read the status of a fleet. Raises Exit if there is no fleet, or it has no truth."""
     async with open_fleet(data) as fleet:
         truth = fleet.truth
         (state, away), notifications = await asyncio.gather(
@@ -202,7 +195,6 @@ def _notification_notes(found: Notifications, data: Path) -> list[str]:
 
 
 def describe_leader(leader: Leader) -> str:
-    """Return which healer leads, or that none does since the lease has lapsed."""
     if leader.lapsed_sec:
         ago = f"{leader.lapsed_sec:.0f} s ago"
         return f"no healer leads: the lease of {leader.boot} ran out {ago}, and no alert is published"
@@ -244,13 +236,10 @@ def _encode_row(row: ServiceRow) -> dict[str, Any]:
 
 
 class StatusDrawing:
-    """Draw a report with rich: a headline, the table with the worst on top, then the notes.
+    """Draw a report with rich: a headline, the table with the worst on top or with `rows`, then the notes.
 
-    On a narrow screen columns are left out, the least important first.
-
-    Args:
-        fit_height: whether rows that do not fit on the screen are counted instead.
-        rows: the rows of the table in their order; None: all, the worst first.
+    On a narrow screen columns are left out, the least important first; with `fit_height`, rows that do not
+    fit are counted instead.
     """
 
     def __init__(
@@ -291,7 +280,6 @@ class StatusDrawing:
 
 
 def sort_by_urgency(rows: Sequence[ServiceRow]) -> list[ServiceRow]:
-    """Return the rows, those that are down first; rows with the same verdict keep their order."""
     return sorted(rows, key=lambda row: _URGENCY.get(row.verdict, 0))
 
 
@@ -305,7 +293,6 @@ def headline(rows: Sequence[ServiceRow]) -> str:
 
 
 def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: bool) -> Table:
-    """Return the table for a screen of `width` columns; `wrap` folds the last column."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("service", no_wrap=True, overflow="ellipsis", min_width=7)
     for head in ("verdict", "silence"):
@@ -328,10 +315,7 @@ def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: boo
 
 
 def find_silence(row: ServiceRow, now: float) -> float | None:
-    """Return for how many seconds a service has been silent; None if that is unknown.
-
-    Of an outage that outlasts the last beat's key, it is the time since its begin.
-    """
+    """Return for how long a service is silent; of an outage that outlasts its key, since its begin."""
     if row.silence_sec is None and row.since is not None and row.verdict != "up":
         return max(0.0, now - row.since)
     return row.silence_sec
@@ -346,8 +330,6 @@ def format_instances(row: ServiceRow) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Fact:
-    """Describe a column that is shown on screens of at least `min_width` columns."""
-
     head: str
     min_width: int
     value: Callable[[ServiceRow], object]
@@ -401,5 +383,4 @@ def _format_foreign_time(ts: float | None) -> str:
 
 
 def _describe_last_run(run: LastRun) -> str:
-    """Return `last run exit 3 after 12.4 s at 14:02`."""
     return f"last run {(run.said or '')[:100]} at {_format_foreign_time(run.ts)}"

@@ -3,12 +3,13 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.segment import Segment
+from rich.table import Table
 
 from marketswarm.text import escape_lines
 
@@ -22,7 +23,6 @@ class _EscapingConsole(Console):
     """Render as rich does, and escape control characters in the text."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Render as the library does, then escape each segment that is not one of the library's own codes."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment
@@ -31,14 +31,20 @@ class _EscapingConsole(Console):
 
 
 def make_console() -> Console:
-    """Return a console on stdout: as wide as the terminal or COLUMNS, and without limit in a pipe.
-
-    The library itself leaves out colours for NO_COLOR and for what is not a terminal.
-    """
     wide = not sys.stdout.isatty() and not os.environ.get("COLUMNS")
     return _EscapingConsole(
         highlight=False, markup=False, emoji=False, soft_wrap=False, width=PIPE_COLUMNS if wide else None
     )
+
+
+def make_table(*heads: str, folded: Sequence[str] = ()) -> Table:
+    """Return a table without lines: columns that keep their width, then those whose cells are `folded`."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in heads:
+        table.add_column(head, no_wrap=True)
+    for head in folded:
+        table.add_column(head, overflow="fold")
+    return table
 
 
 def print_drawing(what: RenderableType) -> None:

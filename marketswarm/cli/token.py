@@ -131,7 +131,6 @@ def _create_ping_key(name: str, svc: str | None, for_sec: float | None, author: 
 
 
 def _print_ping_key(key: PingKey, secret: str, now: float) -> None:
-    """Print the secret, and on stderr what the key is for."""
     output.print_line(secret)
     end = "" if key.expires_at is None else f" until {format_moment(key.expires_at, now)}"
     what = "every service: /ping/KEY/SVC" if key.svc is None else f"{escape_text(key.svc)}: /ping/UUID"
@@ -208,10 +207,6 @@ def _make_unknown_error(ident: str, data: Path) -> Exit:
 
 
 async def _ask_system_bus(data: Path, request: Callable[[Bus], Awaitable[T]]) -> T:
-    """Return the result of a request to the bus that keeps the tokens.
-
-    Raises Exit, code 3, if it does not answer.
-    """
     async with open_fleet(data) as fleet:
         bus = fleet.bus(SYSTEM)
         try:
@@ -233,11 +228,7 @@ def _describe_rights(token: Token | PingKey) -> str:
 
 
 def _draw_table(tokens: Sequence[Token | PingKey], now: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("id", "scopes", "until"):
-        table.add_column(head, no_wrap=True)
-    for head in ("for", "by"):
-        table.add_column(head, overflow="fold")
+    table = tables.make_table("id", "scopes", "until", folded=("for", "by"))
     for each in tokens:
         expired = each.expired(now)
         until = "always" if each.expires_at is None else format_moment(each.expires_at, now)

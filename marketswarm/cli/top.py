@@ -32,8 +32,6 @@ _MAX_FILTER_CHARS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """Describe an order of the rows: its name in the last line, and its sort."""
-
     name: str
     sort: Callable[[Sequence[ServiceRow], float], list[ServiceRow]]
 
@@ -92,8 +90,6 @@ def top(data: Data = DATA) -> None:
 
 
 async def _run_top(data: Path) -> None:
-    """Show the status until q is pressed. Raises Exit, code 2, for a wrong configuration."""
-
     def draw(shown: tuple[StatusReport, View]) -> StatusDrawing:
         return draw_top(*shown)
 
@@ -119,7 +115,6 @@ async def _run_top(data: Path) -> None:
 
 
 async def _read_later(data: Path) -> StatusReport:
-    """Read the status once its time has come; if that fails, return an empty report with the reason."""
     await asyncio.sleep(REFRESH_SEC)
     return await read_status_or_why_not(data)
 
@@ -148,7 +143,6 @@ def press_key(view: View, key: str, row_count: int) -> View | None:
 
 
 def _type_filter(view: View, key: str) -> View:
-    """Return the view after a key while the filter is typed: Enter keeps it, Escape drops it."""
     if key == NamedKey.ENTER:
         return replace(view, is_typing=False)
     if key == NamedKey.ESCAPE:
@@ -173,7 +167,6 @@ def _scroll(first: int, key: str, row_count: int) -> int:
 
 
 def choose_rows(report: StatusReport, view: View) -> list[ServiceRow]:
-    """Return all rows that match the filter, in the chosen order."""
     pattern = view.pattern.casefold()
     found = [row for row in report.rows if pattern in row.svc.casefold() or pattern in row.verdict.casefold()]
     rows = ORDERS[view.order].sort(found, report.notifications.at)
@@ -187,7 +180,6 @@ def draw_top(report: StatusReport, view: View) -> StatusDrawing:
 
 
 def _describe_keys(view: View, above: int) -> Text:
-    """Return the last line: the keys, the order in bold, the filter, and how many rows are `above`."""
     if view.is_typing:
         typed = f"{escape_text(view.pattern)}_"
         return Text.assemble(("filter: ", "bold"), typed, ("  Enter keeps it, Esc drops it", "dim"))

@@ -73,7 +73,6 @@ def topology(
 
 
 async def read_topology(data: Path) -> TopologyView:
-    """Read the topology of a fleet. Raises Exit if there is no fleet, or it has no truth."""
     async with open_fleet(data) as fleet:
         truth = fleet.truth
         places = (_find_access_point(truth, MESH_TOPOLOGY), _find_access_point(truth, MESH_FLOW))
@@ -81,7 +80,6 @@ async def read_topology(data: Path) -> TopologyView:
 
 
 def topology_of_file(path: Path) -> TopologyView:
-    """Return the topology that a truth file describes, without any server. Raises Exit, code 2."""
     no_mesh = MeshSnapshot(why=f"from {path} alone")
     return build_topology(read_valid_truth(path), None, no_mesh, no_mesh)
 
@@ -120,7 +118,6 @@ async def _read_topology_or_why_not(data: Path) -> TopologyView:
 
 
 def _find_access_point(truth: Truth, name: str) -> AccessPoint:
-    """Return the bus and key under which mesh writes its snapshot `name`, by the truth."""
     section = truth.services.get(topology_reading.MESH)
     return point_like(section.access_points.publish_to if section else (), SYSTEM, name)
 
@@ -128,9 +125,8 @@ def _find_access_point(truth: Truth, name: str) -> AccessPoint:
 def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group:
     """Return the notes, the tables of services and flows, and the problems, as one drawing.
 
-    The notes are on top since they limit what the tables are worth: that mesh is down, for example. The
-    problems are at the end, next to the prompt; `problems_first` puts them on top, for a screen that cuts off
-    what does not fit.
+    The problems are at the end, next to the prompt; `problems_first` puts them on top, for a screen that cuts
+    off what does not fit.
     """
     notes = [Text(note, style="yellow") for note in found.notes]
     tables = [_draw_services(found), *_draw_flows_by_bus(found)]
@@ -183,7 +179,6 @@ def _list_instance_cells(service: ServiceView) -> Iterator[Sequence[str | Text]]
 
 
 def _describe_instance(instance: InstanceView) -> str:
-    """Return the state of an instance, such as `ok` or `crash loop; degraded: no feed`."""
     words = instance.status or "-"
     if instance.detail:
         words += f": {instance.detail}"
@@ -204,7 +199,6 @@ def _draw_flows_by_bus(found: TopologyView) -> Iterator[RenderableType]:
 
 
 def _draw_flows(flows: Sequence[FlowView], wrong: set[tuple[str, str]]) -> Table:
-    """Return the table of keys, with writers and readers; those in `wrong` are red."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column("writers", justify="right", overflow="fold")
     for name in ("key", "now", "readers"):
@@ -231,7 +225,6 @@ def _draw_problems(found: TopologyView) -> Iterator[RenderableType]:
 
 
 def to_mermaid(topology: TopologyView) -> str:
-    """Return the flow as a Mermaid flowchart; in Markdown it belongs into a `mermaid` block."""
     return "\n".join(_format_mermaid(topology))
 
 
@@ -315,7 +308,6 @@ def _find_problem_nodes(topology: TopologyView, keys: dict[tuple[str, str], str]
 
 
 def _quote_mermaid(*lines: str) -> str:
-    """Return the lines as one label, with all but plain letters escaped."""
     parts = ("".join(c if c in _PLAIN_CHARACTERS else f"#{ord(c)};" for c in line) for line in lines if line)
     return f'"{"<br/>".join(parts)}"'
 

@@ -30,20 +30,15 @@ DIFFERENT: Final = 1
 """The exit code of `truth diff --exit-code` for documents that are not the same."""
 NOT_ROLLED_BACK: Final = 1
 """The exit code if a rollback was not confirmed, or the truth changed meanwhile."""
-_MAX_LISTED: Final = 20
 _SHA256_SHOWN: Final = 12
-
-RevisionArgument = Annotated[
-    int, typer.Argument(metavar="REV", min=1, help="Its number, as `truth history` shows it.")
-]
 
 
 @dataclass(frozen=True, slots=True)
 class KnownRevision:
-    """Hold a revision and the buses that keep it.
+    """Hold a revision, without its document, and the buses that keep it.
 
-    `differs_on` are the buses that keep another one under its number.
-    `size` is the length of its document in bytes; the document itself is left out of `revision`.
+    `differs_on` are the buses that keep another one under its number; `size` is that of its document in
+    bytes.
     """
 
     revision: Revision
@@ -55,10 +50,7 @@ class KnownRevision:
 
 @dataclass(frozen=True, slots=True)
 class RevisionList:
-    """Hold the revisions that the buses keep, the newest first, and the revision in force.
-
-    `failed` are the buses that could not be read, with the reasons.
-    """
+    """Hold the revisions that the buses keep, the newest first, and why some buses could not be read."""
 
     revisions: list[KnownRevision]
     in_force: int | None
@@ -76,10 +68,7 @@ class ComparedDocument:
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """Hold what a rollback would seed, and what it changes in `lines`.
-
-    `replaced_sha256` is the hash of the truth that it would replace; None if there is none.
-    """
+    """Hold what a rollback would seed, and what it changes in `lines`."""
 
     revision: Revision
     loaded: ParsedTruth
@@ -153,7 +142,9 @@ def diff(
 
 
 def rollback(
-    revision: RevisionArgument,
+    revision: Annotated[
+        int, typer.Argument(metavar="REV", min=1, help="Its number, as `truth history` shows it.")
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     data: Data = DATA,
 ) -> None:
@@ -170,7 +161,6 @@ def rollback(
 
 
 async def _read_history(data: Path) -> RevisionList:
-    """Return the revisions that all buses keep. Raises Exit, code 3, if no bus answers."""
     async with open_fleet(data) as fleet:
         buses = fleet.buses()
         found = await asyncio.gather(*(_list_revisions(bus) for bus in buses))
@@ -191,10 +181,7 @@ async def _list_revisions(bus: Bus) -> list[KnownRevision] | str:
 
 
 def merge_revisions(kept: dict[str, list[KnownRevision]]) -> list[KnownRevision]:
-    """Return the revisions that several buses keep, the highest number first, each number once.
-
-    Of different revisions under one number, that of the first bus is returned.
-    """
+    """Return the revisions of several buses, the highest number first, each number once."""
     merged: dict[int, KnownRevision] = {}
     for bus, revisions in kept.items():
         for one in revisions:
@@ -251,7 +238,6 @@ def _draw_history(found: RevisionList, now: float) -> Table:
 
 
 def _note_revision(one: KnownRevision, found: RevisionList) -> Iterator[str]:
-    """Yield what a person should know about a revision besides its columns."""
     if one.revision.number == found.in_force:
         yield "in force"
     if not one.is_intact:
@@ -272,7 +258,6 @@ async def _read_document(number: int | None, data: Path) -> ComparedDocument:
 
 
 async def _find_number_in_force(fleet: FleetView) -> int:
-    """Return the number of the revision in force. Raises Exit, code 4, if that is not known."""
     assert fleet.truth is not None  # noqa: S101 - raises Exit if there is none
     if fleet.revision is None:
         raise Exit(Code.NO_TRUTH, "the truth in force has no revision: seed it once")
@@ -282,8 +267,8 @@ async def _find_number_in_force(fleet: FleetView) -> int:
 async def find_revision(fleet: FleetView, number: int) -> Revision:
     """Return a revision with its document.
 
-    Raises Exit, code 2, if no bus keeps it intact, or buses keep different ones under its number, and code 3
-    if a bus that might keep it does not answer.
+    Raises Exit if no bus keeps it intact, buses keep different ones under its number, or a bus that might
+    keep it does not answer.
     """
     buses = fleet.buses()
     found = await asyncio.gather(*(_look_up(bus, number) for bus in buses))
@@ -319,7 +304,6 @@ async def _look_up(bus: Bus, number: int) -> Revision | str | None:
 async def _find_documents(
     older: str | None, newer: str | None, data: Path
 ) -> tuple[ComparedDocument, ComparedDocument]:
-    """Return the two documents that `truth diff` compares. Raises Exit if one can't be read."""
     if older is None:
         numbers = [one.revision.number for one in (await _read_history(data)).revisions[:2]]
         if len(numbers) < 2:
@@ -332,14 +316,12 @@ async def _find_documents(
 
 
 async def _open_document(which: str, data: Path) -> ComparedDocument:
-    """Return a revision if `which` is a number, otherwise the file of this name."""
     if is_revision(which):
         return await _read_document(int(which), data)
     return ComparedDocument(which, read_bytes(Path(which)))
 
 
 def is_revision(which: str) -> bool:
-    """Return True for a revision's number, False for a file."""
     return which.isascii() and which.isdigit() and len(which) < 16
 
 
@@ -352,7 +334,6 @@ def _describe_changes(changes: Changes, *, is_same: bool) -> Iterable[str]:
 
 
 async def _plan_rollback(number: int, data: Path) -> Rollback:
-    """Return what rolling back to a revision changes. Raises Exit if it is not known, or not valid."""
     async with open_fleet(data) as fleet:
         revision = await find_revision(fleet, number)
         current = fleet.found
@@ -372,10 +353,6 @@ async def _plan_rollback(number: int, data: Path) -> Rollback:
 
 
 def _require_consent(planned: Rollback) -> None:
-    """Ask whether to roll back.
-
-    Raises Exit: code 1 if the answer is no, code 2 if there is no terminal to ask on.
-    """
     if not sys.stdin.isatty():
         raise Exit(Code.CONFIGURATION, "not rolled back, nothing changed: without a terminal, say --yes")
     if not typer.confirm(f"Seed revision {planned.revision.number} again?", err=True):
@@ -383,10 +360,6 @@ def _require_consent(planned: Rollback) -> None:
 
 
 async def _roll_back(planned: Rollback, data: Path) -> list[str]:
-    """Seed the revision again and return what changed.
-
-    Raises Exit: code 1 if the truth was changed since it was compared, or whatever seeding raises.
-    """
     async with open_fleet(data) as fleet:
         current = None if fleet.found is None else fleet.found.loaded.sha256
     if current != planned.replaced_sha256:

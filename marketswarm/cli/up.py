@@ -106,12 +106,9 @@ def up(
     try:
         with data_folder.claim_folder(spec.data):
             patience_sec = _PORTS_AFTER_A_CRASH_SEC if data_folder.has_stale_record(spec.data) else 0.0
-            preflight.require_free_ports(spec.plan.buses, patience_sec=patience_sec)
-            preflight.require_free_metrics_ports(
-                spec.plan.agents, settings.metrics_host, patience_sec=patience_sec
-            )
-            preflight.require_free_board_ports(
-                spec.plan.agents, plan.find_board_host(os.environ), patience_sec=patience_sec
+            board_host = plan.find_board_host(os.environ)
+            preflight.require_free_ports(
+                spec.plan, settings.metrics_host, board_host, patience_sec=patience_sec
             )
             if no_board:
                 spec = _leave_out_board(spec)
@@ -143,15 +140,12 @@ def up(
 
 @dataclass(frozen=True, slots=True)
 class _Ports:
-    """Hold the first port of the buses, of the metrics and of the board; None: no metrics, no board."""
-
     buses: int
     metrics: int | None
     board: int | None
 
 
 def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> FleetSpec:
-    """Return the plan of the fleet to run, checked before anything is started. Raises Exit, code 2."""
     _require_truth_file(path)
     truth = read_valid_truth(path)
     try:
@@ -183,10 +177,6 @@ def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> 
 
 
 def _describe_database(spec: FleetSpec, data: Path) -> str:
-    """Return which PostgreSQL the archive of the fleet writes to, "" if it has no archive.
-
-    `data` is the data folder as the user would write it.
-    """
     if spec.database is not None:
         url_file = data / DATABASE / spec.database.url_file.name
         major = spec.database.programs.major
@@ -195,7 +185,6 @@ def _describe_database(spec: FleetSpec, data: Path) -> str:
 
 
 def _prepare_database(database: PostgresServer | None) -> None:
-    """Find the programs of our PostgreSQL, and make its data if there are none. Raises Exit, code 2."""
     if database is None:
         return
     try:
@@ -207,7 +196,7 @@ def _prepare_database(database: PostgresServer | None) -> None:
 def _leave_out_board(spec: FleetSpec) -> FleetSpec:
     """Return a fleet that seeds its truth without the section of the board, so that it is not missed.
 
-    A truth that is not valid without the board is seeded as it is. Raises OSError if a file fails.
+    A truth that is not valid without the board is seeded as it is.
     """
     document = json.loads(spec.truth_path.read_bytes())
     if document["services"].pop(plan.BOARD, None) is None:
@@ -223,7 +212,6 @@ def _leave_out_board(spec: FleetSpec) -> FleetSpec:
 
 
 def _require_truth_file(path: Path) -> None:
-    """Raise Exit, code 2, if there is no truth file; the message explains how to get one."""
     if path.exists():
         return
     raise Exit(
@@ -236,7 +224,6 @@ def _require_truth_file(path: Path) -> None:
 
 
 def _require_memory_size(maxmemory: str) -> str:
-    """Return `maxmemory` if it is a valid size for the servers. Raises Exit, code 2."""
     try:
         parse_memory_size(maxmemory)
     except ValueError as error:
@@ -268,14 +255,10 @@ def _summarize(
     begun: float,
     channels: tuple[str, ...],
 ) -> list[str]:
-    """Return the lines to print once the fleet is up.
-
-    `begun` is when the command began, in monotonic seconds.
-    """
     facts = SummaryFacts(
         program=spec.binary.name if spec.binary else "",
         data=str(data),
-        has_makefile=_has_our_makefile(),
+        has_makefile=preflight.is_in_our_tree(),
         took_sec=time.monotonic() - begun,
         miss_after_sec=max((watch.timeout_sec for watch in spec.truth.watched()), default=30.0),
         channels=channels,
@@ -288,11 +271,3 @@ def _summarize(
         database=_describe_database(spec, data),
     )
     return format_summary(spec.plan, agents, facts)
-
-
-def _has_our_makefile() -> bool:
-    """Return True if the current folder has this project's Makefile."""
-    try:
-        return "simulate:" in Path("Makefile").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False

@@ -51,17 +51,12 @@ def list_next_runs(truth: Truth, now: float) -> list[str]:
 
 
 def read_truth_file(path: Path) -> tuple[bytes, ParsedTruth]:
-    """Read and validate a truth file, the services' own sections included.
-
-    Return its bytes and the truth with its warnings. Raises Exit, code 2, if it can't be read or is not
-    valid; the message lists every problem.
-    """
+    """Return the bytes of a truth file and its truth. Raises Exit, code 2, with every problem."""
     raw = read_bytes(path)
     return raw, load_document(raw, str(path))
 
 
 def read_bytes(path: Path) -> bytes:
-    """Raise Exit, code 2, if the file can't be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -71,12 +66,7 @@ def read_bytes(path: Path) -> bytes:
 def load_document(
     raw: bytes, name: str, load: Callable[[bytes], ParsedTruth] = load_with_sections
 ) -> ParsedTruth:
-    """Return the truth in a document. Raises Exit, code 2, with every problem if it is not valid.
-
-    Args:
-        name: what to call it in the message: its file, or its revision.
-        load: what validates it; by default with the services' own sections.
-    """
+    """Return the truth in a document called `name`. Raises Exit, code 2, with every problem."""
     try:
         return load(raw)
     except TruthError as error:
@@ -85,7 +75,6 @@ def load_document(
 
 
 def read_valid_truth(path: Path) -> Truth:
-    """Raise Exit, code 2, if the file can't be read or is not valid."""
     return read_truth_file(path)[1].truth
 
 

@@ -52,18 +52,12 @@ class FleetAccess:
         return {f"{self.variables[bus]}_FILE": str(path) for bus, path in self._find_files(user).items()}
 
     def url(self, bus: str, user: str = OPERATOR) -> str | None:
-        """Return a user's URL of a bus, with the password; None for a bus that the fleet does not run.
-
-        Raises OSError if the file can't be read.
-        """
+        """Return a user's URL of a bus, with the password; None for a bus that the fleet does not run."""
         path = self._find_files(user).get(bus)
         return path.read_text(encoding="utf-8").strip() if path else None
 
     def _find_files(self, user: str) -> Mapping[str, Path]:
-        """Return a user's URL files by bus.
-
-        For a user who was added after the start, return the paths to which seeding writes the files.
-        """
+        """Return a user's URL files by bus; seeding writes those of a user added after the start."""
         if user in self.files:
             return self.files[user]
         return {bus: path.parents[1] / user / path.name for bus, path in self.files[OPERATOR].items()}
@@ -72,13 +66,8 @@ class FleetAccess:
 def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False) -> FleetAccess:
     """Write passwords, URLs and ACL files for the buses that the fleet runs; passwords that exist stay.
 
-    Args:
-        truth: the document whose services get users.
-        closed: whether every client needs a password to read.
-
-    Raises:
-        Exit: code 2; the fleet runs no bus, or a password or a name is unusable.
-        OSError: the folder can't be written, or holds files of somebody else.
+    With `closed`, every client needs a password to read. Raises Exit, code 2, if the fleet runs no bus, or a
+    password or a name is unusable; OSError if the folder can't be written, or holds files of somebody else.
     """
     own_buses = [bus for bus in plan.buses if bus.port is not None]
     if not own_buses:
@@ -92,18 +81,14 @@ def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False
 
 
 async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *, keep: bool) -> bool:
-    """Load the users of `truth` into the buses of a fleet that runs.
+    """Load the users of `truth` into the buses of a fleet that runs; return True if a bus loaded users.
 
     Loading users cuts all connections of a bus, so a bus whose users don't change loads nothing.
 
     Args:
-        truth: the document whose services get users.
         operators: the operator's URLs by bus; empty for a fleet without users.
         keep: whether to keep the users of services that `truth` no longer names: these run until it is
             seeded.
-
-    Returns:
-        Whether a bus loaded users.
 
     Raises:
         Exit: code 2; a password or a name is unusable.
@@ -141,7 +126,6 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
 
 
 def _find_lines_of_other_users(text: str, before: str) -> str:
-    """Return the lines of the ACL file text `before` whose users have no line in `text`."""
     names = {line.split(" ", 2)[1] for line in text.splitlines()}
     return "".join(f"{line}\n" for line in before.splitlines() if line.split(" ", 2)[1] not in names)
 
@@ -149,15 +133,7 @@ def _find_lines_of_other_users(text: str, before: str) -> str:
 def _make_passwords_and_acls(
     truth: Truth, data: Path, buses: Iterable[str], *, closed: bool = False
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the passwords by user and the texts of the ACL files by bus.
-
-    Make passwords and folders in `data` that are missing. `closed` is whether the user `default` gets a
-    password too.
-
-    Raises:
-        Exit: code 2; a password or a name is unusable.
-        OSError: the folder can't be written, or holds files of somebody else.
-    """
+    """Return the passwords by user and the texts of the ACL files by bus; make what is missing."""
     if os.path.lexists(data / SECRETS):
         make_private_folder(data / SECRETS)
         require_private_files(data / SECRETS)

@@ -43,17 +43,10 @@ class _LogFile:
 
 
 class LogFiles:
-    """The log files of all agents of one data folder, written and rotated.
+    """Write and rotate the log files of all agents of one data folder.
 
-    A line that can't be written is lost; the next line opens the file again.
-
-    Args:
-        data: the data folder; `logs/` in it is made if it is missing.
-        on_failure: called with the error when writing begins to fail, and not again until a line was written.
-        max_bytes: the size from which a file is rotated.
-
-    Raises:
-        OSError: `logs/` can't be made, or belongs to somebody else.
+    A line that can't be written is lost; the next line opens the file again. `on_failure` is called with the
+    error when writing begins to fail, and not again until a line was written.
     """
 
     def __init__(
@@ -65,7 +58,6 @@ class LogFiles:
         make_private_folder(self._folder)
 
     def append(self, name: str, line: bytes) -> None:
-        """Append a line, without its end, to the log of the agent called `name`."""
         try:
             log = self._open_files.get(name) or self._open_file(name)
             if log.size and log.size + len(line) + 1 > self._max_bytes:
@@ -85,21 +77,16 @@ class LogFiles:
             self._close(name)
 
     def _current_path(self, name: str) -> Path:
-        """Return the path of an agent's current log file: `rss_agg@2.log` for `rss_agg/2`."""
         return self._folder / f"{name.replace('/', '@')}{_SUFFIX}"
 
     def _open_file(self, name: str) -> _LogFile:
-        """Open an agent's current log file for appending. Raise OSError if it can't be opened."""
         handle = open_private_file(self._current_path(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         log = _LogFile(os.fdopen(handle, "ab", buffering=0), os.fstat(handle).st_size)
         self._open_files[name] = log
         return log
 
     def _rotate(self, name: str) -> _LogFile:
-        """Rename an agent's files, the current one to `.log.1`, and open a new current one.
-
-        The oldest file is replaced. Raise OSError if a file can't be renamed or opened.
-        """
+        """Rename an agent's files, the current one to `.log.1`, the oldest away; open a new one."""
         self._close(name)
         path = self._current_path(name)
         for number in range(FILES - 1, 0, -1):
@@ -109,7 +96,6 @@ class LogFiles:
         return self._open_file(name)
 
     def _close(self, name: str) -> None:
-        """Close the log file of an agent; what the system says against that is ignored."""
         if (log := self._open_files.pop(name, None)) is not None:
             with contextlib.suppress(OSError):
                 log.file.close()
@@ -162,10 +148,7 @@ class LogFollower:
         return found
 
     def _unread_files(self) -> list[Path]:
-        """Return the files that may hold unread lines, the oldest first.
-
-        These are the file that was read last, which may have been rotated since, and all that are newer.
-        """
+        """Return the file that was read last, perhaps rotated since, and all newer ones, the oldest first."""
         files = [_rotated_path(self.path, number) for number in range(FILES)]
         for number, path in enumerate(files):
             with contextlib.suppress(OSError):
@@ -180,7 +163,6 @@ def _rotated_path(path: Path, number: int) -> Path:
 
 @contextlib.contextmanager
 def _open_to_read(path: Path) -> Iterator[BinaryIO | None]:
-    """Open a file while the context lasts; yield None if it does not exist."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -191,10 +173,7 @@ def _open_to_read(path: Path) -> Iterator[BinaryIO | None]:
 
 
 def _read_last_lines(file: BinaryIO, line_ends: int) -> bytes:
-    """Return the end of a file with at least that many line ends, or all of it.
-
-    Leave the position of the file at its end.
-    """
+    """Return the end of a file with at least that many line ends, or all of it."""
     size = file.seek(0, os.SEEK_END)
     text = b""
     while len(text) < size and text.count(b"\n") < line_ends:

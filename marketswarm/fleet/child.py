@@ -23,11 +23,7 @@ _EXIT_CODE_MEANINGS = {
     4: "it found no truth on any bus; `marketswarm seed` puts one there",
     5: "something inside it died or hung",
 }
-
-
 _LINE_LIMIT = 1 << 20  # bytes; a longer line is passed on in pieces
-
-
 BACKOFF = Backoff(first_sec=0.5, longest_sec=30.0)
 HEALTHY_RUN_SEC = 10.0
 _CONFIGURATION_CODE = 2
@@ -50,10 +46,7 @@ class LogEvent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The program of a child: its name, command and whole environment.
-
-    `pause_after_kill_sec` is the shortest back-off after SIGKILL, in seconds. `stop_signal` asks it to end.
-    """
+    """The program of a child; `pause_after_kill_sec` is the shortest back-off after SIGKILL, in seconds."""
 
     name: str
     command: list[str]
@@ -74,7 +67,6 @@ class OutputReader(asyncio.SubprocessProtocol):
         self._on_line, self._rest = on_line, b""
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - asyncio's signature
-        """Pass each line of new output to `on_line`; keep the last line until its end arrives."""
         *lines, rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._on_line(line)
@@ -84,11 +76,9 @@ class OutputReader(asyncio.SubprocessProtocol):
         self._rest = rest
 
     def process_exited(self) -> None:
-        """Note the end of the process; more of its output may still arrive."""
         self.exited.set()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Pass on the last line, because no more output will arrive."""
         if self._rest:
             self._on_line(self._rest)
         self.output_ended.set()
@@ -106,10 +96,9 @@ class RestartBackoff:
     _restarts: int = 0
 
     def next_pause_sec(self, ran_sec: float, code: int) -> float:
-        """Return the back-off in seconds after a run of `ran_sec` seconds that ended with `code`.
+        """Return the back-off after a run of `ran_sec` seconds that ended with `code`.
 
-        Exit code 2 has the longest back-off at once, since a wrong configuration stays wrong until somebody
-        edits it.
+        Exit code 2 has the longest one at once: a wrong configuration stays wrong until somebody edits it.
         """
         if code == _CONFIGURATION_CODE:
             return BACKOFF.longest_sec
@@ -121,11 +110,10 @@ class RestartBackoff:
 
 
 class Child:
-    """Supervises one program: starts it on request and restarts it whenever it ends, until it is stopped.
+    """Run one program on request, and restart it whenever it ends, until it is stopped.
 
-    Args:
-        on_line: called with each line of output, without its line end.
-        grace_sec: the time between SIGTERM and SIGKILL, in seconds.
+    `on_line` is called with each line of output, without its line end; `grace_sec` is the time between
+    SIGTERM and SIGKILL.
     """
 
     def __init__(
@@ -139,12 +127,8 @@ class Child:
         self.state = ChildState.STOPPED
         self.restarts = 0
         self.started_at = 0.0  # wall clock, to compare with the `ts` of its beats
-        self._program, self._log_event, self._on_line, self._grace_sec = (
-            program,
-            log_event,
-            on_line,
-            grace_sec,
-        )
+        self._program, self._log_event = program, log_event
+        self._on_line, self._grace_sec = on_line, grace_sec
         self._process: asyncio.SubprocessTransport | None = None
         self._wanted = asyncio.Event()
         self._skip_backoff = asyncio.Event()  # ends the back-off early
@@ -154,7 +138,6 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """The process id; None while no process runs."""
         return self._process.get_pid() if self._process else None
 
     @property
@@ -175,10 +158,7 @@ class Child:
         self.state = ChildState.STOPPED
 
     async def run_once(self, kill: asyncio.Event) -> int:
-        """Run the program once and return its exit code.
-
-        Cancelling this stops the process, with SIGKILL as soon as `kill` is set.
-        """
+        """Run the program once; return its exit code. Cancelling stops it, by SIGKILL once `kill` is set."""
         self._wanted.set()
         running = asyncio.ensure_future(self._run())
         try:
@@ -235,9 +215,7 @@ class Child:
         return text
 
     def _terminate(self) -> None:
-        # not by asyncio's methods, because they look first whether it has ended, and its exit code would be
-        # lost
-        """Send the stop signal, and SIGCONT for a process that is stopped."""
+        # not by asyncio's methods: they look first whether it has ended, and its exit code would be lost
         if self._process is not None and self._process.get_returncode() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.get_pid(), self._program.stop_signal)
@@ -251,10 +229,7 @@ class Child:
                 os.killpg(self._process.get_pid(), signal.SIGKILL)
 
     async def _run(self) -> int:
-        """Run the process once, to its end; return its exit code, or 1 if it can't be started.
-
-        A negative code -N means that the signal N ended the process.
-        """
+        """Run the process to its end; return its exit code (-N for signal N), 1 if it can't be started."""
         self._ended.clear()
         reader = OutputReader(self._on_line)
         try:
@@ -280,7 +255,6 @@ class Child:
             self._ended.set()
 
     async def _spawn(self, reader: OutputReader) -> asyncio.SubprocessTransport:
-        """Start the process, with its output going to `reader`. Raise OSError if it can't be started."""
         self.started_at = time.time()
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: reader,
@@ -294,7 +268,6 @@ class Child:
         return transport
 
     async def _pause(self, pause_sec: float, code: int) -> None:
-        """Log the exit code, and wait `pause_sec` seconds, or until `start` or `stop` is called."""
         self.restarts += 1
         self.state = ChildState.WAITING
         self._log_event(
@@ -312,10 +285,7 @@ class Child:
         self.state = ChildState.STOPPED
 
     async def _wait_for_end(self, sec: float, kill: asyncio.Event | None) -> bool:
-        """Wait for the end of the process. Return True if it ended.
-
-        Return False after `sec` seconds, or once `kill` is set.
-        """
+        """Wait for the end of the process, up to `sec` or until `kill` is set; return True if it ended."""
         waits = [asyncio.ensure_future(event.wait()) for event in (self._ended, kill) if event]
         await asyncio.wait(waits, timeout=sec, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -324,7 +294,6 @@ class Child:
 
 
 def explain_exit_code(code: int) -> str:
-    """Return a phrase that explains an exit code: `it was ended by SIGKILL`."""
     if code < 0:
         return f"it was ended by {signal.Signals(-code).name}"
     return _EXIT_CODE_MEANINGS.get(code, f"it ended with code {code}")

@@ -34,11 +34,10 @@ class AddError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ControlledAgents:
-    """The agents that the control socket acts on.
+    """Hold the agents of the fleet by name, and how to add those of a service that it doesn't run.
 
-    `children` are the agents of the fleet by name. `add_service` adds the agents of a service that the fleet
-    doesn't run to the fleet and to `children`, or raises AddError. `data_option` is ` --data DIR` for
-    commands in answers, or empty.
+    `add_service` adds them to the fleet and to `children`, or raises AddError. `data_option` is ` --data DIR`
+    for commands in answers, or empty.
     """
 
     children: Mapping[str, Child]
@@ -48,10 +47,7 @@ class ControlledAgents:
 
 @contextlib.asynccontextmanager
 async def serve_control_socket(address: str, agents: ControlledAgents) -> AsyncIterator[None]:
-    """Answer requests on a Unix socket at the path `address` while the context lasts.
-
-    Raises OSError if the socket can't be made.
-    """
+    """Answer requests on a Unix socket at the path `address` while the context lasts."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -75,14 +71,10 @@ async def serve_control_socket(address: str, agents: ControlledAgents) -> AsyncI
 
 
 def send_request(address: str, action: str, svc: str) -> tuple[bool, str]:
-    """Send a request to the fleet at `address`. Return whether it was done, and a sentence for the user.
+    """Send a request; return whether it was done, and a sentence for the user.
 
-    Args:
-        action: `stop`, `start` or `kill`.
-        svc: a service, or one process of it: `rss_agg/2`.
-
-    Raises:
-        NoFleetError: the fleet does not answer within 15 s.
+    `action` is `stop`, `start` or `kill`, `svc` a service or one process of it: `rss_agg/2`. Raises
+    NoFleetError if the fleet at `address` does not answer within 15 s.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ANSWER_WITHIN_SEC)
@@ -107,10 +99,7 @@ def _remove_empty_folder(address: str) -> None:
 
 
 def find_processes(name: str, children: Mapping[str, Child]) -> list[Child]:
-    """Return the processes of a service, or one of them if the name has a number: `rss_agg/2`.
-
-    Return none if the fleet has no such process.
-    """
+    """Return the processes of a service, or one of them if the name has a number: `rss_agg/2`."""
     svc, slash, number = name.partition("/")
     if slash:
         found = children.get(svc if number == "1" else name)
@@ -119,10 +108,7 @@ def find_processes(name: str, children: Mapping[str, Child]) -> list[Child]:
 
 
 async def _answer_request(line: bytes, agents: ControlledAgents) -> dict[str, Any]:
-    """Do what a request asks for, and return the answer.
-
-    A service that the fleet doesn't run is added if the request is to start it.
-    """
+    """Do what a request asks for, and return the answer; a service to start is added if it does not run."""
     try:
         request = orjson.loads(line)
         action, svc = request["do"], request["svc"]
@@ -145,12 +131,6 @@ async def _answer_request(line: bytes, agents: ControlledAgents) -> dict[str, An
 
 
 async def _do_action(action: str, svc: str, children: list[Child], data_option: str) -> dict[str, Any]:
-    """Stop, start or kill the processes, and return the answer.
-
-    Args:
-        action: `stop`, `start` or `kill`.
-        data_option: ` --data DIR` for a command in the answer, or empty.
-    """
     if action == "stop":
         return {"done": True, "said": "; ".join(await asyncio.gather(*(each.stop() for each in children)))}
     if action == "start":

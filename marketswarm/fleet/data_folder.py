@@ -59,12 +59,8 @@ class RunningFleet:
 def claim_folder(folder: Path) -> Iterator[None]:
     """Lock the folder and write our pid to `fleet.pid`, while the context lasts.
 
-    The folder is made if it is missing. If this process dies, the kernel unlocks the folder.
-
-    Raises:
-        FolderTakenError: another fleet runs in the folder.
-        PermissionError: the folder, or its `fleet.pid`, is not ours alone to write to.
-        OSError: the folder can't be made.
+    The folder is made if it is missing. If this process dies, the kernel unlocks the folder. Raises
+    FolderTakenError if another fleet runs in it, PermissionError if it is not ours alone to write to.
     """
     make_private_folder(folder, closed=False)
     handle = open_private_file(folder / "fleet.pid", os.O_RDWR | os.O_APPEND | os.O_CREAT)
@@ -83,10 +79,7 @@ def claim_folder(folder: Path) -> Iterator[None]:
 
 
 def choose_control_address(folder: Path) -> str:
-    """Return the path for the control socket: `control.sock` in the folder.
-
-    If that path is longer than a socket's address may be, make a temporary folder and return a path in it.
-    """
+    """Return a path for the control socket: in the folder, or in a temporary one if that path is too long."""
     path = (folder / "control.sock").absolute()
     if len(os.fsencode(path)) <= _MAX_ADDRESS_BYTES:
         return str(path)
@@ -94,7 +87,7 @@ def choose_control_address(folder: Path) -> str:
 
 
 def publish_fleet(folder: Path, running: RunningFleet) -> None:
-    """Write `fleet.json` in one step; other terminals find the fleet by it. Raise OSError if that fails."""
+    """Write `fleet.json` in one step; other terminals find the fleet by it."""
     draft = folder / "fleet.json.new"
     record = asdict(running)
     draft.unlink(missing_ok=True)
@@ -115,18 +108,12 @@ def format_data_option(folder: Path) -> str:
 
 
 def has_stale_record(folder: Path) -> bool:
-    """Return True if the folder has a `fleet.json`.
-
-    If the folder is claimed, the last fleet in it has then ended without removing the file.
-    """
+    """Return True for a claimed folder whose last fleet ended without removing its `fleet.json`."""
     return (folder / "fleet.json").exists()
 
 
 def find_fleet(folder: Path) -> RunningFleet | None:
-    """Return the fleet that runs in `folder` and accepts connections to its control socket, or None.
-
-    Return None, too, for a folder that is not ours or that others may write to.
-    """
+    """Return the fleet that runs in `folder` and accepts connections to its control socket, or None."""
     if not is_private_folder(folder):
         return None
     try:
@@ -154,13 +141,8 @@ def find_fleet(folder: Path) -> RunningFleet | None:
 def make_private_folder(folder: Path, *, closed: bool = True) -> None:
     """Make a folder with mode 0700, or check that an existing one belongs to us and only we may write to it.
 
-    Args:
-        folder: the folder; its parents are made with the usual mode.
-        closed: whether to set the mode of an existing folder to 0700.
-
-    Raises:
-        PermissionError: it is a link, somebody else's, or others may write to it.
-        OSError: it can't be made.
+    Its parents are made with the usual mode. With `closed`, an existing folder gets mode 0700, too. Raises
+    PermissionError if it is a link, somebody else's, or others may write to it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -177,12 +159,8 @@ def make_private_folder(folder: Path, *, closed: bool = True) -> None:
 def open_private_file(path: Path, flags: int) -> int:
     """Open a file that is ours and that only we may write to, never through a link; return its descriptor.
 
-    A new file gets mode 0600. `flags` are flags of `os.open`, such as `os.O_RDONLY`.
-
-    Raises:
-        PermissionError: it is a link or no file, has a second name, is somebody else's, or others may write
-            to it.
-        OSError: it can't be opened.
+    A new file gets mode 0600; `flags` are those of `os.open`. Raises PermissionError for a link or a file
+    with a second name, one that is somebody else's, or that others may write to.
     """
     try:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -199,18 +177,12 @@ def open_private_file(path: Path, flags: int) -> int:
 
 
 def require_private_files(folder: Path) -> None:
-    """Check that each file in the folder is a file of ours that only we may write to.
-
-    Raises:
-        PermissionError: one is a link or no file, somebody else's, or writable by others.
-        OSError: one can't be opened.
-    """
+    """Raise PermissionError unless each file in the folder is one that `open_private_file` opens."""
     for path in folder.iterdir():
         os.close(open_private_file(path, os.O_RDONLY | os.O_NONBLOCK))
 
 
 def is_private_folder(folder: Path) -> bool:
-    """Return True if the folder exists, is ours, and only we may write to it."""
     try:
         status = folder.lstat()
         _require_private(folder, status)
@@ -220,20 +192,13 @@ def is_private_folder(folder: Path) -> bool:
 
 
 def _require_private_file(path: Path, status: os.stat_result) -> None:
-    """Check that `status`, the status of `path`, is of a regular file of ours that only we may write to.
-
-    The file must have one name (hard link). Raises PermissionError if it is not.
-    """
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         raise _make_refusal(path, "is no file of its own: remove it")
     _require_private(path, status)
 
 
 def _require_private(path: Path, status: os.stat_result) -> None:
-    """Check that `status`, the status of `path`, is of a file or folder of ours that only we may write to.
-
-    Raises PermissionError if it is not.
-    """
+    """Raise PermissionError unless `status`, that of `path`, is of ours, and only we may write to it."""
     if status.st_uid != os.geteuid():
         raise _make_refusal(path, "belongs to another user: remove it, or choose another folder (--data DIR)")
     if status.st_mode & OTHERS_WRITE:

@@ -27,10 +27,7 @@ _ANSWER_WITHIN_SEC = 5.0
 def defer_port(command: list[str], port: int, folder: Path, users: str) -> list[str]:
     """Return the command line that starts a server and opens its port after it has read its data.
 
-    Args:
-        command: the command line of the server, without its port.
-        folder: the data folder of the server, which must exist.
-        users: the name of the ACL file in that folder, with the users from then on.
+    `command` is that of the server without its port; `users` the name of the ACL file in its data folder.
     """
     guard = [sys.executable, "-I", "-S", __file__, str(folder.absolute()), str(port), users]
     closed = ["--port", "0", "--unixsocket", SOCKET_NAME, "--unixsocketperm", "700", "--aclfile", ACL_LINK]
@@ -42,10 +39,6 @@ class _CommandRefusedError(Exception):
 
 
 def _main(folder: str, port: str, users: str, *command: str) -> None:
-    """Prepare the folder, start the process that will open the port, and become the server.
-
-    `users` is the name of the ACL file in the folder.
-    """
     os.chdir(folder)
     key = os.urandom(32).hex()
     Path(OPEN_ACL).unlink(missing_ok=True)
@@ -66,14 +59,7 @@ def _main(folder: str, port: str, users: str, *command: str) -> None:
 
 
 def _open_port(server: int, key: str, port: str, users: str) -> None:
-    """Open the port of the server as soon as it has read its data. If that fails, end the server.
-
-    This process ends here.
-
-    Args:
-        key: the password of the user `gate`.
-        users: the name of the ACL file.
-    """
+    """Open the port once the server has read its data, then end; if that fails, end the server, too."""
     try:
         _send_commands(server, key, port, users)
     except (OSError, _CommandRefusedError) as error:
@@ -84,17 +70,9 @@ def _open_port(server: int, key: str, port: str, users: str) -> None:
 
 
 def _send_commands(server: int, key: str, port: str, users: str) -> None:
-    """Wait until the server has read its data, then set its users and open its port.
+    """Wait until the server has read its data, then set its users and open its port, unless it ends first.
 
-    Return without doing so if the server ends first.
-
-    Args:
-        key: the password of the user `gate`.
-        users: the name of the ACL file.
-
-    Raises:
-        OSError: the connection or a file failed.
-        _CommandRefusedError: the server refused a command, or the ACL file has no line for `default`.
+    `key` is the password of the user `gate`, `users` the name of the ACL file.
     """
     while (connection := _connect_when_loaded()) is None:
         if not _is_running(server):
@@ -128,12 +106,7 @@ def _connect_when_loaded() -> socket.socket | None:
 
 
 def _send(connection: socket.socket, *words: str) -> None:
-    """Send a command and read the answer. Accept a connection that ends after ACL LOAD.
-
-    Raises:
-        OSError: the connection failed.
-        _CommandRefusedError: the answer is an error, or the connection ended.
-    """
+    """Send a command and read the answer. Accept a connection that ends after ACL LOAD."""
     raw = [word.encode() for word in words]
     connection.sendall(b"*%d\r\n" % len(raw) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in raw))
     answer = connection.recv(1024)

@@ -52,14 +52,10 @@ def make_server_environ(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a service's program.
+    """Return the environment of a service's program; `environ` is that of `marketswarm up`.
 
-    Args:
-        module: the module that is run, such as `healer` or `services.mesh`.
-        svc: the name of the service in the truth.
-        truth: the document of the fleet. Every program gets the variables that it names for a bus; a service
-            gets the variables that it names in the service's section.
-        environ: the environment of `marketswarm up`.
+    Every program gets the variables that the truth names for a bus; a service also those that its own section
+    names.
     """
     declared = _find_declared_variables(module, svc)
     known = set(list_variables(CommonSettings)) | _find_bus_variables(truth)
@@ -74,15 +70,11 @@ def make_child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str
 
 
 def is_harmless(name: str) -> bool:
-    """Return True for a variable that every child may have, such as PATH or LC_ALL."""
     return name in HARMLESS or name.startswith(HARMLESS_PREFIXES)
 
 
 def _find_declared_variables(module: str, svc: str) -> frozenset[str] | None:
-    """Return the names and patterns of the variables that a program declares.
-
-    Return None for a service that declares none, or whose module can't be loaded.
-    """
+    """Return the names and patterns of the variables that a program declares; None if it declares none."""
     if module in OUR_SETTINGS:
         more = {f"{PREFIX}*"} if module == "notifier" else set[str]()
         if module in TRACED:
@@ -107,7 +99,6 @@ def _matches_any(name: str, names: Collection[str]) -> bool:
 
 
 def _is_our_setting(name: str) -> bool:
-    """Return True if the variable is a setting of one of our programs, or belongs to a channel or a feed."""
     plain = name.removesuffix("_FILE")
     ours = {
         each for settings in OUR_SETTINGS.values() for each in list_variables(settings)
@@ -122,7 +113,6 @@ def _find_bus_variables(truth: Truth) -> set[str]:
 
 
 def _find_references(value: object) -> Iterable[str]:
-    """Yield NAME for each text `env:NAME` in a value, at any depth of lists and objects."""
     name = parse_reference(value)
     if name is not None:
         yield name

@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.fleet.agent_logs import LogFiles
 from marketswarm.text import escape_text
 
@@ -29,43 +30,22 @@ _LEVEL_COLOURS = {"warning": "33", "error": "31", "critical": "31;1"}
 _COLOURS = ("36", "32", "35", "34", "96", "92", "95", "94")
 _DIM = "2"
 # last words of the events of level info that are shown by default
-_SHOWN_EVENTS = frozenset(
-    (
-        "ready",
-        "seeded",
-        "up",
-        "down",
-        "ok",
-        "miss",
-        "lost",
-        "back",
-        "reseeded",
-        "applied",
-        "monitoring",
-        "listening",
-        "ended",
-        "stopped",
-        "started",
-    )
-)
+_SHOWN_EVENTS = frozenset({
+    "ready", "seeded", "up", "down", "ok", "miss", "lost", "back", "reseeded", "applied", "monitoring",
+    "listening", "ended", "stopped", "started",
+})  # fmt: skip
 _MAX_SHOWN = 5
 _REPEAT_WINDOW_SEC = 10.0
-
-
 _MAX_WAITING: Final = 10_000
 
 T = TypeVar("T")
 
 
 class BackgroundWriter(Generic[T]):
-    """Calls a function that may block with one item after the other, in a thread of its own.
+    """Call `write`, which may block, with one item after the other, in a thread of its own.
 
-    When 10,000 items wait, further ones are dropped and counted.
-
-    Args:
-        write: called with each item. An OSError that it raises ends the thread.
-        make_gap: returns the item that says how many were dropped.
-        on_failure: called once, from that thread, when `write` raised an OSError.
+    When 10,000 items wait, further ones are dropped and counted; `make_gap` returns the item that says how
+    many. An OSError of `write` ends the thread, and `on_failure` is called there.
     """
 
     def __init__(
@@ -81,7 +61,6 @@ class BackgroundWriter(Generic[T]):
         self._thread.start()
 
     def put(self, item: T) -> None:
-        """Queue an item to be written, and return at once. Drop and count the item if 10,000 wait."""
         if self._items.qsize() < _MAX_WAITING:
             self._items.put(item)
         else:
@@ -93,7 +72,6 @@ class BackgroundWriter(Generic[T]):
         self._thread.join(within_sec)
 
     def _write_all(self) -> None:
-        """Write items until `close`, or until an OSError. Runs in the thread."""
         try:
             while (item := self._items.get()) is not None:
                 self._write(item)
@@ -104,17 +82,13 @@ class BackgroundWriter(Generic[T]):
             self._on_failure()
 
     def _write_gap(self) -> None:
-        """Write the item that says how many were dropped, if any were since the last such item."""
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             self._write(self._make_gap(dropped))
 
 
 class LineWriter(BackgroundWriter[bytes]):
-    """Writes lines, given without their ends, to a file descriptor, in a thread of its own.
-
-    `on_closed` is called once, from that thread, when the descriptor can't be written to any more.
-    """
+    """Write lines, given without their ends, to a file descriptor; `on_closed` is called when that fails."""
 
     def __init__(self, fd: int, on_closed: Callable[[], object]) -> None:
         self._fd = fd
@@ -127,10 +101,9 @@ class LineWriter(BackgroundWriter[bytes]):
 
 
 class LogFileWriter(BackgroundWriter[tuple[str, bytes]]):
-    """Appends lines to the log files of agents, in a thread of its own. An item is a name and a line.
+    """Append lines to the log files of agents. An item is a name and a line.
 
-    `on_failure` is called with the error, from that thread, when writing begins to fail. Raises OSError if
-    the folder of the logs can't be made.
+    `on_failure` is called with the error, from the thread, when writing begins to fail.
     """
 
     def __init__(self, data: Path, on_failure: Callable[[OSError], object]) -> None:
@@ -140,7 +113,6 @@ class LogFileWriter(BackgroundWriter[tuple[str, bytes]]):
         )
 
     def _write_all(self) -> None:
-        """Write items until `close`, then close the files. Runs in the thread."""
         super()._write_all()
         self._files.close()
 
@@ -174,14 +146,9 @@ class LogFormatter:
     _repeats: dict[tuple[str, str], _RepeatCount] = field(default_factory=dict)
 
     def format_line(self, name: str, raw: bytes, now: float) -> str | None:
-        """Return the text to show for a line of output, or None to show nothing.
-
-        Args:
-            raw: the line, without its end: a log record in JSON, or any text.
-            now: monotonic seconds.
-        """
-        record = _parse_record(raw)
-        if record is None:
+        """Return the text to show for a line of output, which may be a log record; None to show nothing."""
+        record = parse_object(raw)
+        if "event" not in record:
             text = escape_text(raw.decode("utf-8", "replace"))
             return self._format_line(None, name, text) if text.strip() else None
         level, event = str(record.get("level", "info")), str(record.get("event", ""))
@@ -193,15 +160,7 @@ class LogFormatter:
         return self._format_line(record.get("ts"), name, self._format_record(record, level, event, hidden))
 
     def _format_record(self, record: Mapping[str, Any], level: str, event: str, hidden: int) -> str:
-        """Format a log record without its time and agent: the event, its fields, and the exception.
-
-        Unless `verbose`, the fields in `_LONG_FIELDS` are left out, and only the last line of the exception
-        is shown.
-
-        Args:
-            level: its level, which sets the colour.
-            hidden: how many lines like it were hidden before; 0 adds nothing.
-        """
+        """Format a log record without its time and agent; `hidden` lines like it were hidden before."""
         if event == _PROGRAM_OUTPUT:
             return escape_text(str(record.get("line", "")))
         left_out = _HEADER_FIELDS if self.verbose else (*_HEADER_FIELDS, *_LONG_FIELDS)
@@ -221,27 +180,17 @@ class LogFormatter:
         return f"{time_text} {self._colour_text(f'{name:<{width}}', colour)} {text}"
 
     def _format_time(self, ts: Any) -> str:
-        """Format an ISO 8601 time in the time zone `zone`; return as many blanks for any other value."""
         try:
             return datetime.fromisoformat(ts).astimezone(self.zone).strftime(self.time_format)
         except (TypeError, ValueError, OverflowError):
             return " " * len(datetime.now(UTC).strftime(self.time_format))
 
     def _colour_text(self, text: str, colour: str) -> str:
-        """Return the text in a colour, given as the parameters of an ANSI escape sequence (`31;1`).
-
-        Return it unchanged if `colours` is False or the colour is empty.
-        """
+        """Return the text in a colour, given as the parameters of an ANSI escape sequence (`31;1`)."""
         return f"\x1b[{colour}m{text}\x1b[0m" if self.colours and colour else text
 
     def _count_repeat(self, name: str, event: str, now: float) -> int | None:
-        """Count a line, and decide whether it is shown: at most 5 of one event of one agent in 10 s.
-
-        `now` is monotonic seconds.
-
-        Returns:
-            None if the line is not shown, otherwise how many lines like it were hidden before it.
-        """
+        """Return how many lines of this event were hidden before it; None if this one is hidden, too."""
         row = self._repeats.get((name, event))
         if row is None or now - row.since > _REPEAT_WINDOW_SEC:
             hidden = row.hidden if row else 0
@@ -257,13 +206,8 @@ class LogFormatter:
 class Output:
     """The output of a fleet: the lines of its children, and its own events.
 
-    On a terminal each line is formatted for a person; without a terminal it is a JSON object. The log files
-    get all lines as JSON.
-
-    Args:
-        lines: writes to the terminal, or to the reader of the JSON.
-        formatter: formats lines for a person; None without a terminal.
-        logs: writes the log files; None for a fleet that keeps none.
+    A terminal gets each line formatted for a person, anything else a JSON object (`formatter` is None). The
+    log files get all lines as JSON; `logs` is None for a fleet that keeps none.
     """
 
     def __init__(
@@ -276,57 +220,41 @@ class Output:
         return self._formatter is not None
 
     def log_event(self, event: str, level: str = "info", **facts: Any) -> None:
-        """Write an event of the fleet itself.
-
-        If `facts` has `svc`, the name of an agent, the event is also written to the log file of that agent.
-        """
+        """Write an event of the fleet, also to the log file of the agent that the field `svc` names."""
         record = _make_record(FLEET, event, level, facts)
         self.write_line(FLEET, record)
         if self._logs is not None and "svc" in facts:
             self._logs.put((facts["svc"], record))
 
     def write_line(self, name: str, line: bytes) -> None:
-        """Write a line of the child called `name`, given without its end; ignore a blank line."""
         if not line.strip():
             return
-        record = _add_process(name, line) if _is_object(line) else _make_output_record(name, line)
+        record, fields = line, parse_object(line)
+        if not fields:
+            text = line.decode("utf-8", "replace")
+            record = _make_record(name, _PROGRAM_OUTPUT, "info", {"line": text})
+        elif "/" in name:  # one of several processes of a service, such as `rss_agg/2`
+            record = orjson.dumps(fields | {"process": name})
         if self._logs is not None:
             self._logs.put((name, record))
         if self._formatter is None:
             self._lines.put(record)
             return
-        text = self._formatter.format_line(name, line, time.monotonic())
-        if text is not None:
-            self._lines.put(text.encode("utf-8", "replace"))
+        shown = self._formatter.format_line(name, line, time.monotonic())
+        if shown is not None:
+            self._lines.put(shown.encode("utf-8", "replace"))
 
     def print_lines(self, lines: Iterable[str]) -> None:
-        """Write lines for a person unchanged, and not to the log files."""
         for line in lines:
             self._lines.put(line.encode("utf-8", "replace"))
 
 
-def _parse_record(raw: bytes) -> dict[str, Any] | None:
-    """Return the log record in a line of JSON; None if the line is not an object with an `event`."""
-    try:
-        record = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-    return record if isinstance(record, dict) and "event" in record else None
-
-
 def _is_shown_by_default(level: str, event: str) -> bool:
-    """Return True if a line is shown by default.
-
-    It must be a warning or worse, or have the level info and an event whose last word is in `_SHOWN_EVENTS`.
-    """
     return level in _LEVEL_COLOURS or (level == "info" and event.rpartition(".")[2] in _SHOWN_EVENTS)
 
 
 def _format_value(value: Any) -> str:
-    """Format the value of a field: a float with up to 3 decimals, a list of texts with commas between them.
-
-    A text stands in quotes if it is empty or has a blank. Any other value is JSON.
-    """
+    """Format the value of a field: a float with up to 3 decimals, texts with commas between them, or JSON."""
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
     if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
@@ -337,33 +265,10 @@ def _format_value(value: Any) -> str:
     return escape_text(orjson.dumps(value).decode())
 
 
-def _add_process(name: str, line: bytes) -> bytes:
-    """Return the line, a JSON object, with the field `process` if `name` is one of several processes.
-
-    A process such as `rss_agg/2` gets `"process":"rss_agg/2"`.
-    """
-    if "/" not in name:
-        return line
-    return orjson.dumps(orjson.loads(line) | {"process": name})
-
-
-def _make_output_record(name: str, line: bytes) -> bytes:
-    """Return the log record for a line that is not a JSON object."""
-    return _make_record(name, _PROGRAM_OUTPUT, "info", {"line": line.decode("utf-8", "replace")})
-
-
 def _make_record(name: str, event: str, level: str, facts: dict[str, Any]) -> bytes:
-    """Return a log record as JSON, with the current time. `name` is the agent, `facts` are its fields."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return orjson.dumps({"ts": now, "level": level, "event": event, "agent": name, **facts})
 
 
 def _make_gap_record(dropped: int) -> bytes:
     return _make_record(FLEET, "log.dropped", "warning", {"lines": dropped})
-
-
-def _is_object(line: bytes) -> bool:
-    try:
-        return isinstance(orjson.loads(line), dict)
-    except orjson.JSONDecodeError:
-        return False

@@ -30,10 +30,7 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PlannedBus:
-    """One bus: its URL, and the port on which the fleet runs it.
-
-    The port is None if the fleet uses a server that runs already.
-    """
+    """One bus; `port` is the one on which the fleet runs it, None for a server that runs already."""
 
     name: str
     url: str
@@ -60,11 +57,9 @@ class PlannedAgent:
 
     @property
     def name(self) -> str:
-        """The name of the process: `rss_agg`, `rss_agg/2`."""
         return self.svc if self.number == 1 else f"{self.svc}/{self.number}"
 
     def environ(self) -> dict[str, str]:
-        """Return the variables that this process alone gets: METRICS_PORT and BOARD_PORT, if it has them."""
         ports = {"METRICS_PORT": self.metrics_port, "BOARD_PORT": self.board_port}
         return {name: str(port) for name, port in ports.items() if port is not None}
 
@@ -90,12 +85,10 @@ class Plan:
 
 
 def is_url_given(bus: str, environ: Mapping[str, str]) -> bool:
-    """Return True if <BUS>_URL or <BUS>_URL_FILE is set."""
     return _is_set(get_url_variable(bus), environ)
 
 
 def is_database_given(environ: Mapping[str, str]) -> bool:
-    """Return True if the environment has the URL of a PostgreSQL, or the name of a file with it."""
     return _is_set(DATABASE_URL, environ)
 
 
@@ -167,7 +160,6 @@ def make_plan(
 
 
 def _find_gated(wanted: Collection[str], truth: Truth, modules: Mapping[str, str]) -> frozenset[str]:
-    """Return the services that start after the gate: those that depend on a SOURCES that runs here."""
     if SOURCES not in wanted or SOURCES not in modules:
         return frozenset()
     return frozenset(svc for svc in wanted if SOURCES in truth.services[svc].depends_on)
@@ -176,15 +168,9 @@ def _find_gated(wanted: Collection[str], truth: Truth, modules: Mapping[str, str
 def plan_added_agents(
     truth: Truth, svc: str, module: str, metrics_port: int | None
 ) -> tuple[PlannedAgent, ...]:
-    """Plan the processes of a service that is added to a fleet that runs.
+    """Plan the processes of a service that is added to a fleet that runs. Raises PlanError.
 
-    Args:
-        truth: the document that names the service.
-        metrics_port: the metrics port of the first process; each further process has the next one. None means
-            no metrics.
-
-    Raises:
-        PlanError: there is no such port.
+    `metrics_port` is that of the first process; each further process has the next one. None means no metrics.
     """
     count = _count_replicas(svc, truth)
     if metrics_port is not None and metrics_port + count - 1 > LAST_PORT:
@@ -198,9 +184,7 @@ def plan_added_agents(
 def find_next_metrics_port(truth: Truth, first: int | None, agents: Iterable[PlannedAgent]) -> int | None:
     """Return the port after all those that a fleet has given or reserved; None if the fleet has no metrics.
 
-    Args:
-        truth: the document that the fleet was planned with.
-        first: the metrics port of that truth's first service; None means no metrics.
+    `truth` is the document that the fleet was planned with, `first` the metrics port of its first service.
     """
     if first is None:
         return None
@@ -211,8 +195,7 @@ def find_next_metrics_port(truth: Truth, first: int | None, agents: Iterable[Pla
 def find_missed(plan: Plan, truth: Truth) -> tuple[str, ...]:
     """Return the left-out services that the agents of this plan will report as missed.
 
-    The healer monitors the services, the sentinel monitors the healer. A service that runs elsewhere is not
-    missed, but that can't be known here.
+    A service that runs elsewhere is not missed, but that can't be known here.
     """
     running = {agent.svc for agent in plan.agents}
     monitored = {watch.svc for watch in truth.watched()} if HEALER in running else set[str]()
@@ -226,22 +209,13 @@ def _find_address_buses(truth: Truth) -> list[str]:
 
 
 def _count_replicas(svc: str, truth: Truth) -> int:
-    """Return as many processes as the truth says, otherwise 1."""
     return truth.services[svc].replicas or 1
 
 
 def _choose_metrics_port(svc: str, number: int, truth: Truth, first: int | None) -> int | None:
-    """Return the metrics port of a process; None if the fleet has no metrics.
+    """Return the metrics port of a process: `first` plus the position of its service in the truth.
 
-    The first process of each service has `first` plus the service's position in the truth. Further processes
-    of all services have the ports after these, in the same order.
-
-    Args:
-        number: the number of the process, from 1.
-        first: the metrics port of the truth's first service; None means no metrics.
-
-    Raises:
-        PlanError: the port is above 65535.
+    Further processes of all services have the ports after these, in the same order. Raises PlanError.
     """
     if first is None:
         return None
@@ -257,22 +231,17 @@ def _choose_metrics_port(svc: str, number: int, truth: Truth, first: int | None)
 
 
 def find_board_host(environ: Mapping[str, str]) -> str:
-    """Return BOARD_HOST, otherwise the address of this machine alone."""
     return environ.get("BOARD_HOST") or LOOPBACK
 
 
 def format_board_url(port: int, host: str) -> str:
-    """Return the URL of a board, which listens on `host`, for a browser on this machine."""
+    """Return the URL of a board that listens on `host`, for a browser on this machine."""
     if host in ("0.0.0.0", "::", ""):  # noqa: S104 - it listens on all addresses
         host = LOOPBACK
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _board_port(svc: str, number: int, first: int | None) -> int | None:
-    """Return the port on which a process of the board answers; None for another service.
-
-    Raises PlanError if the port is above 65535.
-    """
     if svc != BOARD or first is None:
         return None
     own = first + number - 1
@@ -284,10 +253,6 @@ def _board_port(svc: str, number: int, first: int | None) -> int | None:
 
 
 def _require_runnable(svc: str, truth: Truth, modules: Mapping[str, str]) -> None:
-    """Check that a service named by --only is in the truth and has a module.
-
-    Raises PlanError if it is not, or it has none.
-    """
     if svc not in truth.services:
         hint = find_nearest(svc, truth.services)
         raise PlanError(

@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet.data_folder import make_private_folder, open_private_file
 from marketswarm.fleet.environment import make_server_environ
+from marketswarm.fleet.preflight import is_port_free
 from marketswarm.fleet.server import NoServerError
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
 from marketswarm.passwords import DATABASE_READER
@@ -98,14 +99,10 @@ class PostgresPrograms:
 
 
 def find_programs(path: str | None = None, major: int | None = None) -> PostgresPrograms:
-    """Return the first programs with version MIN_VERSION or newer.
+    """Return the first programs with version MIN_VERSION or newer, or with the one version `major`.
 
-    Args:
-        path: the folders to search, in the form of PATH; None means the PATH of the environment.
-        major: the one version that is asked for, that of data which exist; None for any.
-
-    Raises:
-        NoServerError: there are none; the message says what to install.
+    `path` is the folders to search, in the form of PATH; None means the PATH of the environment. Raises
+    NoServerError if there are none; the message says what to install.
     """
     passed_over: list[str] = []
     for folder in _iterate_folders(path):
@@ -140,7 +137,6 @@ def _number(text: str) -> int:
 
 
 def _read_major(program: Path) -> int | None:
-    """Return the major version that a server program prints; None if it prints none or has no `initdb`."""
     if not (program.parent / "initdb").exists():
         return None
     try:
@@ -160,11 +156,11 @@ class PostgresError(Exception):
 class PostgresServer:
     """Run a PostgreSQL with a role and a database of ours.
 
-    Call `prepare` once, which may take a second; then run `command` with `environ` under a supervisor, or
-    call `start` and `stop`.
+    Call `prepare` first, which may take a second; the URLs, the port and the command are known after that.
+    Then run `command` with `environ` under a supervisor, or call `start` and `stop`.
 
     Args:
-        folder: the folder for its data and its `url`. It is made if it is missing.
+        folder: the folder for its data and its URLs. It is made if it is missing.
         port: its TCP port; None for the one of its `url`, or a free one.
         programs: the programs to run; None to look for them.
         settings: settings of PostgreSQL that replace ours.
@@ -186,17 +182,14 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """The URL of the database, with its password. Call `prepare` before."""
         return self.url_file.read_text("utf-8").strip()
 
     @property
     def url_file(self) -> Path:
-        """The file with the URL, for `DATABASE_URL_FILE`."""
         return self.folder / "url"
 
     @property
     def reader_url(self) -> str:
-        """The URL of the database for the role that may only read. Call `prepare` before."""
         return self.reader_url_file.read_text("utf-8").strip()
 
     @property
@@ -205,7 +198,6 @@ class PostgresServer:
 
     @property
     def port(self) -> int:
-        """The TCP port. Call `prepare` before."""
         return urlsplit(self.url).port or 0
 
     @property
@@ -214,7 +206,6 @@ class PostgresServer:
 
     @property
     def programs(self) -> PostgresPrograms:
-        """The programs of this server. Call `prepare` before."""
         if self._programs is None:
             raise PostgresError("it was not prepared")
         return self._programs
@@ -228,7 +219,6 @@ class PostgresServer:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment of the server: harmless variables, nothing that configures a client."""
         return make_server_environ(os.environ) | {"LC_ALL": "C"}
 
     @property
@@ -260,7 +250,6 @@ class PostgresServer:
         _write_private(self.folder / "programs", str(self.programs.folder))
 
     def is_ready(self, pid: int | None) -> bool:
-        """Return True if the process `pid` is the server of these data and accepts connections."""
         try:
             lines = (self.cluster / "postmaster.pid").read_text("utf-8", "replace").splitlines()
         except OSError:
@@ -277,12 +266,7 @@ class PostgresServer:
         """Prepare the data and start the server; return when it accepts connections.
 
         A server that was killed leaves processes behind for a moment, which keep a new one from starting:
-        this tries again until the time is over.
-
-        Raises:
-            PostgresError: it did not start in time; the message has its last lines.
-            NoServerError: there is no PostgreSQL.
-            OSError: a folder or file is not ours, or can't be made.
+        this tries again until the time is over. Raises PostgresError then, and what `prepare` raises.
         """
         await asyncio.to_thread(self.prepare)
         log = self.folder / "server.log"
@@ -297,7 +281,6 @@ class PostgresServer:
             raise PostgresError(f"it did not start in {within_sec:g} s: {_read_end(log)}") from None
 
     async def stop(self, within_sec: float = 20.0) -> None:
-        """Stop the server by a fast shutdown, and kill it if that takes longer than `within_sec`."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -311,7 +294,6 @@ class PostgresServer:
         self._process = None
 
     async def _spawn(self, log: Path) -> asyncio.subprocess.Process:
-        """Start the process with its output in the file `log`; it dies with ours."""
         with os.fdopen(open_private_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as output:
             return await asyncio.create_subprocess_exec(
                 *die_with_parent(self.command),
@@ -345,7 +327,6 @@ class PostgresServer:
             self._place.chmod(0o711)
 
     def _made_by(self) -> int | None:
-        """Return the major version that made the data; None if there are none."""
         try:
             return int((self.cluster / "PG_VERSION").read_text("ascii").strip())
         except (OSError, ValueError):
@@ -387,12 +368,7 @@ class PostgresServer:
         draft.replace(self.cluster)
 
     def _make_roles(self, cluster: Path, *further: str) -> list[str]:
-        """Make those of ROLES that are missing, and give each a new password; return these, in their order.
-
-        Args:
-            cluster: the server's data; no server may run on them.
-            further: further statements, which are run after these.
-        """
+        """Make those of ROLES that are missing, and give each a new password; return these in order."""
         _write_access(cluster)
         passwords = [secrets.token_urlsafe(32) for _ in ROLES]
         lines = []
@@ -415,18 +391,13 @@ class PostgresServer:
             _write_private(done, version)
 
     def _run_statements(self, cluster: Path, database: str, statements: Sequence[str]) -> None:
-        """Run statements as the superuser; no server may run on these data."""
         program = [self.programs.path("postgres"), "--single", "-j", "-D", str(cluster)]
         # with -j a statement ends with a semicolon and an empty line
         text = "\n\n".join([*statements, ""]) + "\n"
         self._run([*program, "-c", "log_min_messages=error", database], text)
 
     def _run(self, command: Sequence[str], text: str = "") -> None:
-        """Run one of the programs as the server's user; `text` goes to its input.
-
-        Raises:
-            PostgresError: it failed, or did not end in time; the message has its error, and not its input.
-        """
+        """Run one of the programs as the server's user. An error has the program's output, not its input."""
         name = Path(command[0]).name
         try:
             done = subprocess.run(  # noqa: S603 - PostgreSQL's own
@@ -447,10 +418,7 @@ class PostgresServer:
             raise PostgresError(f"{name} failed: {_find_error_line(done.stderr)}")
 
     def _write_urls(self, passwords: Sequence[str]) -> None:
-        """Write the URL of each of ROLES with its password and the port.
-
-        The port is the one asked for, the last one, or a free one.
-        """
+        """Write the URL of each of ROLES: with the port that was asked for, the last one, or a free one."""
         files = (self.url_file, self.reader_url_file)
         for file, password in zip(files, passwords, strict=True):
             if not _PASSWORD.fullmatch(password):
@@ -458,7 +426,9 @@ class PostgresServer:
         port = self._asked_port
         if port is None and self.url_file.exists():
             port = urlsplit(self.url).port
-            if port is not None and _is_taken(port):  # by another program, since this server does not run
+            if port is not None and not is_port_free(
+                port
+            ):  # by another program, since this server does not run
                 port = None
         port = port or _find_free_port()
         for file, role, password in zip(files, ROLES, passwords, strict=True):
@@ -466,13 +436,11 @@ class PostgresServer:
 
 
 def _write_access(cluster: Path) -> None:
-    """Write which role may connect to which databases; all other connections are refused."""
     lines = (f"host {_DATABASES[role]} {role} {HOST}/32 scram-sha-256\n" for role in ROLES)
     (cluster / "pg_hba.conf").write_text("".join(lines), "ascii")
 
 
 def _find_error_line(output: str) -> str:
-    """Return the line of a program's output that says why it failed: log lines may follow it."""
     lines = [line for line in output.splitlines() if line.strip()] or ["no output"]
     return next((line for line in lines if re.search(r"\b(?:ERROR|FATAL|error):", line)), lines[-1])[:300]
 
@@ -484,16 +452,6 @@ def _is_copy(path: str, original: str) -> bool:
         return False
 
 
-def _is_taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, for TIME_WAIT
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return True
-    return False
-
-
 def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
@@ -501,7 +459,6 @@ def _find_free_port() -> int:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Write a file that only we can read, in one step."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     with os.fdopen(open_private_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:
@@ -510,7 +467,6 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _read_end(log: Path) -> str:
-    """Return the last three lines, for a message."""
     try:
         return " / ".join(log.read_text("utf-8", "replace").splitlines()[-3:])
     except OSError:

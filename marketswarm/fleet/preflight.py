@@ -8,22 +8,18 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from marketswarm.bus import BusError, find_bus_url
 from marketswarm.bus.scripts import find_package_folders
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet.plan import PlannedAgent, PlannedBus, is_url_given
+from marketswarm.fleet.plan import LOOPBACK, Plan, is_url_given
 from marketswarm.truth import Truth
 
 _POLL_EVERY_SEC = 0.05
-
-
 _TCP_LISTEN = "0A"
-
-
+_UNKNOWN_HOLDER = "a program of another user"
 # these have packages of their own; all others are under `services`
 _TOP_LEVEL_PACKAGES = ("healer", "sentinel", "notifier")
 
@@ -45,94 +41,41 @@ def find_external_buses(truth: Truth, environ: Mapping[str, str]) -> dict[str, s
     return known
 
 
-def require_free_metrics_ports(
-    agents: Iterable[PlannedAgent], host: str, *, patience_sec: float = 0.0
-) -> None:
-    """Check that the metrics ports of the agents are free on `host`.
+def require_free_ports(plan: Plan, metrics_host: str, board_host: str, *, patience_sec: float = 0.0) -> None:
+    """Check that the ports of the servers, of the metrics and of the board are free.
 
-    Wait for up to `patience_sec` seconds in all: after a fleet was killed, its agents may still be ending.
-    Raises Exit, code 2; the message names the holder of a port.
-    """
-    _require_free_agent_ports(
-        ((agent.name, agent.metrics_port) for agent in agents),
-        host,
-        patience_sec,
-        "METRICS_PORT: port {port}, for {name}, is taken by {holder}. Every service of the truth has one, "
-        "from METRICS_PORT on: choose another, or none.",
-    )
-
-
-def require_free_board_ports(agents: Iterable[PlannedAgent], host: str, *, patience_sec: float = 0.0) -> None:
-    """Check that the ports of the boards are free on `host`.
-
-    Wait for up to `patience_sec` seconds in all: after a fleet was killed, its agents may still be ending.
+    Wait for up to `patience_sec` seconds in all: after a fleet was killed, its children may still be ending.
     Raises Exit, code 2; the message names the holder of a port and the remedies.
     """
-    _require_free_agent_ports(
-        ((agent.name, agent.board_port) for agent in agents),
-        host,
-        patience_sec,
-        "port {port}, for {name}, is taken by {holder}. The ways on: another port (--board-port 8090), or no "
-        "page at all (--no-board).",
-    )
-
-
-def _require_free_agent_ports(
-    ports: Iterable[tuple[str, int | None]], host: str, patience_sec: float, message: str
-) -> None:
-    """Check that ports are free on `host`; wait for up to `patience_sec` seconds in all.
-
-    Args:
-        ports: each agent's name with its port; None for an agent without one.
-        patience_sec: the seconds to wait.
-        message: the error, with `{port}`, `{name}` and `{holder}` to be filled in.
-
-    Raises:
-        Exit: code 2, for the first port that stays taken.
-    """
     deadline = time.monotonic() + patience_sec
-    for name, port in ports:
-        while port is not None and not is_port_free(port, host):
+    for port, host, subject, remedy in _list_ports(plan, metrics_host, board_host):
+        while not is_port_free(port, host):
             if time.monotonic() >= deadline:
                 holder = find_port_holder(port)
-                raise Exit(Code.CONFIGURATION, message.format(port=port, name=name, holder=holder))
+                raise Exit(Code.CONFIGURATION, f"{subject} is taken by {holder}. {remedy}")
             time.sleep(_POLL_EVERY_SEC)
 
 
-def require_free_ports(buses: Iterable[PlannedBus], *, patience_sec: float = 0.0) -> None:
-    """Check that the ports of the buses that the fleet runs are free.
-
-    Wait for up to `patience_sec` seconds in all: after a fleet was killed, the kernel may still be ending its
-    servers. Raises Exit, code 2; the message names the holder of a port and the remedies.
-    """
-    deadline = time.monotonic() + patience_sec
-    for bus in buses:
-        while bus.port is not None and not is_port_free(bus.port):
-            if time.monotonic() >= deadline:
-                holder = find_port_holder(bus.port)
-                raise Exit(
-                    Code.CONFIGURATION,
-                    f"port {bus.port}, for {bus.name}, is taken by {holder}. The ways on: "
-                    f"other ports (--port 7379), using that server as it is "
-                    f"({bus.variable}=redis://127.0.0.1:{bus.port}), or stopping it.",
-                )
-            time.sleep(_POLL_EVERY_SEC)
-
-
-@dataclass(frozen=True, slots=True)
-class PortHolder:
-    """The program that listens on a port; a field is None if it is not known."""
-
-    pid: int | None = None
-    program: str | None = None
-
-    def __str__(self) -> str:
-        if self.pid is None:
-            return "a program of another user"
-        return f"{self.program or 'a program'} (pid {self.pid})"
+def _list_ports(plan: Plan, metrics_host: str, board_host: str) -> Iterator[tuple[int, str, str, str]]:
+    """Yield each port with its host, what to call it, and what can be done if it is taken."""
+    for bus in plan.buses:
+        if bus.port is not None:
+            remedy = (
+                f"The ways on: other ports (--port 7379), using that server as it is "
+                f"({bus.variable}=redis://127.0.0.1:{bus.port}), or stopping it."
+            )
+            yield bus.port, LOOPBACK, f"port {bus.port}, for {bus.name},", remedy
+    remedy = "Every service of the truth has one, from METRICS_PORT on: choose another, or none."
+    for agent in plan.agents:
+        if (port := agent.metrics_port) is not None:
+            yield port, metrics_host, f"METRICS_PORT: port {port}, for {agent.name},", remedy
+    remedy = "The ways on: another port (--board-port 8090), or no page at all (--no-board)."
+    for agent in plan.agents:
+        if (port := agent.board_port) is not None:
+            yield port, board_host, f"port {port}, for {agent.name},", remedy
 
 
-def is_port_free(port: int, host: str = "127.0.0.1") -> bool:
+def is_port_free(port: int, host: str = LOOPBACK) -> bool:
     """Return True if a server could listen on this port now. An unusable host counts as free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, for TIME_WAIT
@@ -144,22 +87,22 @@ def is_port_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def find_port_holder(port: int, proc: Path = Path("/proc")) -> PortHolder:
-    """Find the program that listens on `port`, by the files in `proc`, or by `lsof` if there is no `proc`.
-
-    The fields of the result are None if it can't be found, as for a program of another user.
-    """
+def find_port_holder(port: int, proc: Path = Path("/proc")) -> str:
+    """Return the program that listens on `port`, for people, by the files in `proc`, or else by `lsof`."""
     if not proc.exists():
         return _ask_lsof(port)
     inodes = set(_find_listening_inodes(port, proc))
     for pid in sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()):
         if inodes & set(_find_socket_inodes(pid, proc)):
-            return PortHolder(pid, _read_program_name(pid, proc))
-    return PortHolder()
+            return _describe_holder(pid, _read_program_name(pid, proc))
+    return _UNKNOWN_HOLDER
+
+
+def _describe_holder(pid: int, program: str | None) -> str:
+    return f"{program or 'a program'} (pid {pid})"
 
 
 def _find_listening_inodes(port: int, proc: Path) -> Iterator[str]:
-    """Yield the inodes of the TCP sockets that listen on `port`, from the files in `proc`."""
     for table in ("tcp", "tcp6"):
         try:
             lines = (proc / "net" / table).read_text(encoding="ascii").splitlines()[1:]
@@ -171,7 +114,6 @@ def _find_listening_inodes(port: int, proc: Path) -> Iterator[str]:
 
 
 def _find_socket_inodes(pid: int, proc: Path) -> Iterator[str]:
-    """Yield the inodes of a process's open sockets, from the files in `proc`; none if they can't be read."""
     try:
         for handle in (proc / str(pid) / "fd").iterdir():
             if match := re.fullmatch(r"socket:\[(\d+)\]", _read_link(handle)):
@@ -181,7 +123,6 @@ def _find_socket_inodes(pid: int, proc: Path) -> Iterator[str]:
 
 
 def _read_link(handle: Path) -> str:
-    """Return an empty text if the descriptor is closed by now."""
     try:
         return os.readlink(handle)  # noqa: PTH115 - the target is not a path, and Path would make one of it
     except OSError:  # the descriptor was closed meanwhile
@@ -189,18 +130,16 @@ def _read_link(handle: Path) -> str:
 
 
 def _read_program_name(pid: int, proc: Path) -> str | None:
-    """Return None if the name can't be read."""
     try:
         return (proc / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:
         return None
 
 
-def _ask_lsof(port: int) -> PortHolder:
-    """Return the program that `lsof` finds to listen on `port`; its fields are None if it finds none."""
+def _ask_lsof(port: int) -> str:
     lsof = shutil.which("lsof")
     if lsof is None:
-        return PortHolder()
+        return _UNKNOWN_HOLDER
     try:
         output = subprocess.run(  # noqa: S603 - a number is all that is passed
             [lsof, "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc"],
@@ -210,9 +149,10 @@ def _ask_lsof(port: int) -> PortHolder:
             check=False,
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
-        return PortHolder()
+        return _UNKNOWN_HOLDER
     facts = {line[0]: line[1:] for line in reversed(output.splitlines()) if line}
-    return PortHolder(int(facts["p"]), facts.get("c")) if facts.get("p", "").isdigit() else PortHolder()
+    pid = facts.get("p", "")
+    return _describe_holder(int(pid), facts.get("c")) if pid.isdigit() else _UNKNOWN_HOLDER
 
 
 def find_modules(services: Iterable[str]) -> dict[str, str]:
@@ -230,6 +170,13 @@ def find_modules(services: Iterable[str]) -> dict[str, str]:
 
 
 def _has_main(module: str) -> bool:
-    """Return True if a module, such as `services.mesh`, has a `__main__.py` here."""
     package, _, rest = module.partition(".")
     return any(Path(place, rest, "__main__.py").is_file() for place in find_package_folders(package))
+
+
+def is_in_our_tree() -> bool:
+    """Return True if the current folder has this project's Makefile."""
+    try:
+        return "simulate:" in Path("Makefile").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False

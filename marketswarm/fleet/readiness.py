@@ -3,11 +3,9 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-import orjson
-
 from marketswarm.beat import MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stored_values import read_strings
+from marketswarm.bus.stored_values import parse_object, read_strings
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.keys import health_key, last_beat_key
 from marketswarm.truth import Truth
@@ -18,14 +16,10 @@ _MAX_BOOTS = 1_000
 
 
 async def find_ready(agents: Mapping[str, float], truth: Truth, get_bus: Callable[[str], Bus]) -> set[str]:
-    """Return those of `agents` that are up now.
+    """Return those services of `agents` (with the times of their starts) that are up now.
 
     An agent is up if its last beat is from after its start and is not a goodbye. If the healer is among
     `agents`, the healer must also have reported each agent that it monitors as ok.
-
-    Args:
-        agents: the wall-clock time at which each was started, by service.
-        truth: the document that names the bus of each agent.
     """
     monitored = {watch.svc for watch in truth.watched()} if "healer" in agents else set()
     ready: set[str] = set()
@@ -41,14 +35,7 @@ async def find_ready(agents: Mapping[str, float], truth: Truth, get_bus: Callabl
 
 
 async def have_subscribers(agents: Collection[str], truth: Truth, get_bus: Callable[[str], Bus]) -> bool:
-    """Return True if each of `agents` that the healer is to monitor has a subscriber to its heartbeats.
-
-    Return False while a bus is away.
-
-    Args:
-        agents: names of services.
-        truth: the document that names their channels.
-    """
+    """Return True if each of `agents` that the healer is to monitor has a subscriber to its heartbeats."""
     channels: dict[str, list[str]] = {}
     for watch in truth.watched():
         if watch.svc in agents:
@@ -65,7 +52,6 @@ async def have_subscribers(agents: Collection[str], truth: Truth, get_bus: Calla
 
 
 async def _find_not_ok(services: Collection[str], bus: Bus) -> set[str]:
-    """Return the services whose latest verdict on the bus is not `heartbeat_ok`, or is missing."""
     if not services:
         return set()
     names = sorted(services)
@@ -79,16 +65,7 @@ async def read_objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
         values = await read_strings(bus, keys)
     except BusError:
         return [{} for _ in keys]
-    return [_parse_object(value) for value in values]
-
-
-def _parse_object(value: bytes | None) -> Mapping[str, object]:
-    """Return an empty object for None and for anything that is not an object."""
-    try:
-        found = orjson.loads(value or b"{}")
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return [parse_object(value) for value in values]
 
 
 def _read_number(beat: Mapping[str, object], key: str) -> float:
@@ -114,7 +91,6 @@ class InstanceCounter:
         self._listening = asyncio.Event()
 
     async def listen(self, get_bus: Callable[[str], Bus]) -> None:
-        """Subscribe to the beats of the services, and count their processes, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for name, channels in self._channels.items():
                 group.create_task(
@@ -132,7 +108,6 @@ class InstanceCounter:
             await self._listening.wait()
 
     def count_beat(self, channel: bytes, payload: bytes) -> None:
-        """Count the process that sent this message; ignore a message that is not a beat of the channel."""
         svc = self._service_by_channel.get(channel, "")
         beat = parse_beat(payload, svc)
         if isinstance(beat, MalformedBeat) or beat.boot is None:
@@ -144,7 +119,6 @@ class InstanceCounter:
             boots.add(beat.boot)
 
     def count(self, svc: str) -> int:
-        """Return how many processes of a service beat; 0 for a service that is not counted."""
         return len(self._boots.get(svc, ()))
 
     def _record_subscription(self, bus: str) -> None:

@@ -30,15 +30,8 @@ Summarize = Callable[[list[str], list[bytes]], list[str]]
 async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, summarize: Summarize) -> None:
     """Run the fleet until SIGINT, SIGTERM or SIGHUP; a second signal kills the children that still run.
 
-    The data folder must be claimed.
-
-    Args:
-        formatter: formats the output for a terminal; None writes JSON.
-        summarize: returns the lines that are printed on a terminal once the fleet is up.
-
-    Raises:
-        Exit: the fleet could not be started. By then no child is left.
-        OSError: the folder of the logs can't be made.
+    The data folder must be claimed. `formatter` is None to write JSON. Raises Exit if the fleet could not be
+    started; by then no child is left.
     """
     stop, kill = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()

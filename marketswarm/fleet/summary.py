@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-import orjson
-
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.channels import create_environment_channels
 from marketswarm.fleet.data_folder import format_data_option
 from marketswarm.fleet.plan import Plan, format_board_url
@@ -57,7 +56,8 @@ def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
     services = (name.partition("/")[0] for name in agents)
     example = next((svc for svc in services if svc not in _MONITORS), None)
     running = _format_services(plan, agents)
-    lines = ["", f"{_format_subject(len(running))} up, {facts.took_sec:.1f} s after the start.", ""]
+    subject = "The service is" if len(running) == 1 else f"All {len(running)} services are"
+    lines = ["", f"{subject} up, {facts.took_sec:.1f} s after the start.", ""]
     lines += _format_buses(plan, facts)
     lines += ["", *_wrap_words("  services  ", running), *_format_others(plan, agents, facts)]
     if NOTIFIER in agents:
@@ -71,7 +71,6 @@ def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
 
 
 def _format_buses(plan: Plan, facts: SummaryFacts) -> list[str]:
-    """Return one line for each bus: its name, its URL without credentials, who runs it; and the database."""
     width = max(len(bus.name) for bus in plan.buses)
     lines = []
     for bus in plan.buses:
@@ -83,7 +82,6 @@ def _format_buses(plan: Plan, facts: SummaryFacts) -> list[str]:
 
 
 def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
-    """Return the lines about stopped, absent and left-out services, the truth, users and metrics ports."""
     lines = []
     absent = [agent for agent in plan.agents if agent.name not in agents]
     if stopped := [agent.name for agent in absent if agent.svc not in plan.gated]:
@@ -118,13 +116,10 @@ def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
 
 
 def describe_seeding(output: Iterable[bytes]) -> list[str]:
-    """Return lines that describe what a seeding changed: the revision, then each service or bus.
-
-    `output` has the lines that bootstrap logged.
-    """
+    """Return what a seeding changed, by bootstrap's log: the revision, then each service or bus."""
     revision = ""
     changes: list[str] = []
-    for record in map(_parse_record, output):
+    for record in map(parse_object, output):
         match record:
             case {"event": "truth.seeded", "revision": number, "changed": changed, "services": services}:
                 news = "" if changed else ", unchanged"
@@ -147,18 +142,10 @@ def describe_seeding(output: Iterable[bytes]) -> list[str]:
     return [escape_text(line) for line in ([revision] if revision else []) + shown + rest]
 
 
-def _parse_record(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-
-
 def _suggest_commands(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[str, str]]:
-    """Return commands to type next, each with its purpose.
+    """Return commands to type next, each with its purpose; `example` is a service to simulate an outage of.
 
     The targets of the Makefile know only the default data folder: with another one, no `make` is suggested.
-    `example` is the service to simulate an outage of; None suggests none.
     """
     option = format_data_option(Path(facts.data))
     suggests_make = facts.has_makefile and not option
@@ -183,19 +170,11 @@ def _format_services(plan: Plan, agents: Sequence[str]) -> list[str]:
     """Return each service that runs; if several processes are planned, with their number: `a(2 of 3)`."""
     planned = Counter(agent.svc for agent in plan.agents)
     here = Counter(agent.svc for agent in plan.agents if agent.name in agents)
-    return [svc + _format_count(here[svc], planned[svc]) for svc in here]
-
-
-def _format_count(here: int, planned: int) -> str:
-    """Return how many of the planned processes run, in brackets; an empty text if one is planned."""
-    if planned == 1:
-        return ""
-    return f"({here})" if here == planned else f"({here} of {planned})"
-
-
-def _format_subject(services: int) -> str:
-    """Return the beginning of the first sentence: `All 5 services are`."""
-    return "The service is" if services == 1 else f"All {services} services are"
+    found = []
+    for svc, count in here.items():
+        number = f"{count}" if count == planned[svc] else f"{count} of {planned[svc]}"
+        found.append(svc if planned[svc] == 1 else f"{svc}({number})")
+    return found
 
 
 def _strip_credentials(url: str) -> str:
@@ -214,10 +193,9 @@ def _wrap_words(head: str, words: Sequence[str], columns: int = 78) -> list[str]
 
 
 async def describe_channels(truth: Truth) -> tuple[str, ...]:
-    """Return the channels by which people are notified, as `webhook to hooks.example.org`.
+    """Return the channels by which people are notified: `webhook to hooks.example.org`. Nothing is connected.
 
-    Nothing is connected. Channels of the truth replace those of the environment. Raises Exit, code 2, if a
-    variable for a channel is wrong, because the notifier would end, too.
+    Raises Exit, code 2, if a variable for a channel is wrong, because the notifier would end, too.
     """
     channels = create_environment_channels(read_settings(ChannelSettings))
     await asyncio.gather(*(channel.aclose() for channel in channels))
@@ -227,10 +205,7 @@ async def describe_channels(truth: Truth) -> tuple[str, ...]:
 
 
 def _describe_truth_channels(truth: Truth) -> tuple[str, ...]:
-    """Return the channels in the notifier's settings as `name (type)`, since their URLs may be secret.
-
-    Return none if the settings name no channels.
-    """
+    """Return the channels in the notifier's settings as `name (type)`, since their URLs may be secret."""
     section = truth.services.get(NOTIFIER)
     found = section.settings.get("channels") if section else None
     if not isinstance(found, dict):

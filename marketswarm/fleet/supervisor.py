@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from marketswarm.acl import BOOTSTRAP
@@ -80,20 +81,16 @@ class FleetSpec:
     database: PostgresServer | None = None
 
     def bus_environ(self, user: str) -> dict[str, str]:
-        """Return the variables by which a child finds the fleet's buses and logs in as `user`."""
         return self.plan.environ() if self.access is None else self.access.environ(user)
 
     def bus_url(self, bus: PlannedBus) -> str:
-        """Return the URL by which the fleet itself connects to a bus: the operator's if it has users."""
         return (self.access.url(bus.name) if self.access else None) or bus.url
 
 
 class FleetSupervisor:
-    """All children of one `marketswarm up`. `servers` and `agents` are the children by name.
+    """Own all children of one `marketswarm up`: `servers` and `agents` have them by name.
 
-    Args:
-        write_line: called with the name of a child and a line of its output.
-        kill: an event; once it is set, children that are being stopped are killed at once.
+    Once the event `kill` is set, children that are being stopped are killed at once.
     """
 
     def __init__(
@@ -134,17 +131,19 @@ class FleetSupervisor:
             finally:
                 self._is_stopping = True
                 self._counting_task.cancel()
-                await self._stop_gate()
+                if self._gate_task is not None:
+                    self._gate_task.cancel()
+                    await asyncio.gather(self._gate_task, return_exceptions=True)
                 for group in (self.agents, self.servers):
                     await asyncio.gather(*(child.end(self._kill) for child in group.values()))
                 await asyncio.gather(*(bus.aclose() for bus in self._buses.values()))
 
     async def start_all(self) -> None:
-        """Start the servers, seed the truth, start the agents. Return when the agents are started.
+        """Start the servers, seed the truth, start the healer, then the other agents.
 
-        The healer is started first. Readers of the market that must wait for the gate of sources are started
-        as soon as it opens, which may be later. Raises Exit if a server did not start, the truth could not be
-        seeded, or the gate can't run.
+        Readers of the market that must wait for the gate of sources are started as soon as it opens, which
+        may be later. Raises Exit if a server did not start, the truth could not be seeded, or the gate can't
+        run.
         """
         for server in self.servers.values():
             server.start()
@@ -166,10 +165,6 @@ class FleetSupervisor:
             await self._pass_gate()
 
     async def _wait_for_database(self) -> None:
-        """Wait until our PostgreSQL accepts connections, if the fleet runs one.
-
-        Raises Exit if it did not start in time.
-        """
         database = self._spec.database
         if database is None:
             return
@@ -186,8 +181,7 @@ class FleetSupervisor:
     async def _pass_gate(self) -> None:
         """Run the gate of sources, and start the agents that wait for it; if it is closed, go on trying.
 
-        The rest of the fleet runs meanwhile, because a source that fails must end neither the healer nor the
-        board. Raises Exit if the gate can't run: its settings are wrong, or no bus answers it.
+        The rest of the fleet runs meanwhile: a source that fails must end neither the healer nor the board.
         """
         code = await self._run_gate()
         if code == Code.DONE:
@@ -199,7 +193,6 @@ class FleetSupervisor:
             raise Exit(code if code > 0 else Code.DIED, why)
 
     async def _retry_gate(self) -> None:
-        """Run the gate again, after growing pauses, until it opens; then start the agents that wait."""
         attempts, is_open = 0, False
         while not is_open:
             attempts += 1
@@ -213,20 +206,14 @@ class FleetSupervisor:
     async def _run_gate(self) -> int:
         environ = {**self._make_environ(GATE, SOURCES, self._spec.truth), **self._spec.bus_environ(SOURCES)}
         program = Program("gate", [sys.executable, "-m", GATE], environ)
-        return await Child(program, self._log_event, self._make_line_writer("gate")).run_once(self._kill)
+        return await Child(program, self._log_event, partial(self._write_line, "gate")).run_once(self._kill)
 
     def _start_readers(self) -> None:
         for name, agent in self.agents.items():
             if self._service_by_agent[name] in self._spec.plan.gated:
                 agent.start()
 
-    async def _stop_gate(self) -> None:
-        if self._gate_task is not None:
-            self._gate_task.cancel()
-            await asyncio.gather(self._gate_task, return_exceptions=True)
-
     async def _wait_for_healer(self) -> None:
-        """Wait until the healer has subscribed to the heartbeats of our agents, for a few seconds at most."""
         planned = [agent.svc for agent in self._spec.plan.agents]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_HEALER_LISTENS_WITHIN_SEC):
@@ -234,12 +221,9 @@ class FleetSupervisor:
                     await asyncio.sleep(_POLL_EVERY_SEC)
 
     async def wait_until_up(self) -> list[str]:
-        """Wait until every agent of the plan is up or was stopped on purpose.
+        """Return the names of all agents that are meant to run, once each of them is up.
 
-        Log the agents that are late once, after 15 s.
-
-        Returns:
-            The names of all agents that are meant to run.
+        Those that are late are logged once, after 15 s.
         """
         waited_sec, reported = 0.0, False
         while late := await self._find_late():
@@ -253,10 +237,10 @@ class FleetSupervisor:
         return [name for name, child in self.agents.items() if child.is_wanted]
 
     async def add_service(self, svc: str) -> None:
-        """Add the agents of a service that was seeded since the start, or was left out by --only.
+        """Supervise the agents of a service that was seeded since the start, or was left out by --only.
 
-        They are supervised from now on, and run once they are started. Raises AddError if the truth names no
-        such service, or it can't be run here.
+        They run once they are started. Raises AddError if the truth names no such service, or it can't be run
+        here.
         """
         truth, revision = await self._read_truth()
         if svc not in truth.services:
@@ -277,10 +261,6 @@ class FleetSupervisor:
         self._supervise_added(added, truth)
 
     def _supervise_added(self, added: tuple[PlannedAgent, ...], truth: Truth) -> None:
-        """Begin to supervise the planned agents, without starting them; skip those that the fleet has.
-
-        Raises AddError if the fleet is stopping.
-        """
         if self._is_stopping or self._tasks is None:
             raise AddError("the fleet is stopping")
         for agent in added:
@@ -291,10 +271,7 @@ class FleetSupervisor:
                 self._tasks.create_task(child.supervise(), name=agent.name)
 
     async def _read_truth(self) -> tuple[Truth, int | None]:
-        """Return the truth that the buses hold now, and its revision, None if that is not known.
-
-        Raises AddError if no bus holds a valid truth.
-        """
+        """Return the truth that the buses hold now, and its revision, None if that is not known."""
         buses = [self._get_bus(bus.name) for bus in self._spec.plan.buses]
         seen = await read_all_truths(
             buses, read_settings(CommonSettings).truth_redis_key, None, _READ_TRUTH_WITHIN_SEC
@@ -305,10 +282,6 @@ class FleetSupervisor:
         return found.loaded.truth, found.revision
 
     def _require_known_buses(self, truth: Truth) -> None:
-        """Check that every bus of the truth runs already, because only `marketswarm up` starts servers.
-
-        Raises AddError if the truth names another bus.
-        """
         known = {*find_external_buses(truth, os.environ), *(bus.name for bus in self._spec.plan.buses)}
         new = [name for name in truth.bus_names() if name not in known]
         if new:
@@ -344,11 +317,6 @@ class FleetSupervisor:
         return self._buses[name]
 
     async def _wait_for_server(self, bus: PlannedBus) -> None:
-        """Wait until our own server answers on the port of that bus.
-
-        Log `bus.waiting` once if that takes more than 5 s. Raises Exit if the server ended before it
-        answered.
-        """
         server = self.servers[bus.name]
         report_at = time.monotonic() + _REPORT_LOADING_AFTER_SEC
         while not await self._is_our_server(bus.name, server):
@@ -363,7 +331,6 @@ class FleetSupervisor:
         self._log_event("bus.ready", bus=bus.name, url=bus.url, pid=server.pid)
 
     async def _is_our_server(self, name: str, server: Child) -> bool:
-        """Return True if the server that answers on the bus is the process of `server`, otherwise False."""
         bus = self._get_bus(name)
         try:
             info = await bus.ask(bus.client.info("server"))
@@ -379,7 +346,6 @@ class FleetSupervisor:
         return " / ".join(lines[-3:])
 
     async def _seed(self) -> None:
-        """Run `python -m bootstrap` once. Raises Exit if it ended with another exit code than 0."""
         environ = {
             **self._make_environ(BOOTSTRAP, BOOTSTRAP, self._spec.truth),
             **self._spec.bus_environ(BOOTSTRAP),
@@ -397,11 +363,6 @@ class FleetSupervisor:
             raise Exit(code if code > 0 else Code.DIED, why)
 
     def _make_environ(self, module: str, svc: str, truth: Truth) -> dict[str, str]:
-        """Return the environment of a program: the variables that it declares, and those of all children.
-
-        The caller adds the URLs of the buses that the fleet runs. `truth` is the document that names the
-        service.
-        """
         # a file or a socket by which one process reports is not for all of them
         fixed = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
         fixed |= {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
@@ -416,7 +377,6 @@ class FleetSupervisor:
         return {**make_child_environ(module, svc, truth, given), **fixed}
 
     def _make_server(self, bus: PlannedBus) -> Child:
-        """Make the server's folder too. The child is not started."""
         assert bus.port is not None and self._spec.binary is not None  # noqa: S101, PT018 - we run it
         folder = self._spec.data / bus.name
         make_private_folder(folder)
@@ -425,14 +385,13 @@ class FleetSupervisor:
         if self._spec.access:
             line = defer_port(line, bus.port, folder, ACL_FILE)
         program = Program(bus.name, line, make_server_environ(os.environ))
-        return Child(program, self._log_event, self._make_line_writer(bus.name), _SERVER_GRACE_SEC)
+        return Child(program, self._log_event, partial(self._write_line, bus.name), _SERVER_GRACE_SEC)
 
     def _make_database(self, database: PostgresServer) -> Child:
         program = Program(DATABASE, database.command, database.environ, stop_signal=STOP_SIGNAL)
-        return Child(program, self._log_event, self._make_line_writer(DATABASE), _DATABASE_GRACE_SEC)
+        return Child(program, self._log_event, partial(self._write_line, DATABASE), _DATABASE_GRACE_SEC)
 
     def _make_agent(self, agent: PlannedAgent, truth: Truth) -> Child:
-        """Return the child process of an agent, which is still to be started."""
         environ: Mapping[str, str] = {
             **self._make_environ(agent.module, agent.svc, truth),
             **self._spec.bus_environ(agent.svc),
@@ -440,18 +399,11 @@ class FleetSupervisor:
         }
         pause_after_kill_sec = missed_after_sec(truth, agent.svc) + _RESTART_AFTER_MISS_SEC
         program = Program(agent.name, [sys.executable, "-m", agent.module], environ, pause_after_kill_sec)
-        return Child(program, self._log_event, self._make_line_writer(agent.name))
-
-    def _make_line_writer(self, name: str) -> Callable[[bytes], None]:
-        return lambda line: self._write_line(name, line)
+        return Child(program, self._log_event, partial(self._write_line, agent.name))
 
 
 def missed_after_sec(truth: Truth, svc: str) -> float:
-    """Return the silence, in seconds, after which an agent is reported as missed.
-
-    The sentinel reports the healer, after three intervals; the healer reports the others, after their
-    timeouts.
-    """
+    """Return the silence after which an agent is missed: the healer, by the sentinel, after 3 intervals."""
     if svc == HEALER:
         return 3 * truth.services[svc].heartbeat.interval_sec
     return truth.timeout_of(svc)

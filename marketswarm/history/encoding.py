@@ -52,7 +52,6 @@ def encode_service(record: ServiceHistory) -> bytes:
 
 
 def parse_service(raw: bytes) -> ServiceHistory:
-    """Parse the record of a service. Raises UnreadableHistoryError."""
     numbers = _read_numbers(raw, MAX_RECORD_BYTES)
     form = _next(numbers, _SERVICE_FORMAT)
     if not form:
@@ -90,7 +89,7 @@ def parse_timeline(raw: bytes) -> Timeline:
 
 
 def encode_hours(runs: Sequence[Run], period: int) -> bytes:
-    """Return the hours of a subject in one period as bytes; empty if it has none there."""
+    """Return the hours of a subject in one period; empty if it has none there."""
     low = period * PERIOD_HOURS
     numbers: list[int] = []
     for run in cut_runs(runs, low, low + PERIOD_HOURS):
@@ -100,7 +99,6 @@ def encode_hours(runs: Sequence[Run], period: int) -> bytes:
 
 
 def parse_hours(raw: bytes, period: int) -> list[Run]:
-    """Parse the hours of a subject in one period. Raises UnreadableHistoryError."""
     at = period * PERIOD_HOURS
     end = at + PERIOD_HOURS
     numbers = _read_numbers(raw, MAX_HOURS_BYTES)
@@ -116,13 +114,11 @@ def parse_hours(raw: bytes, period: int) -> list[Run]:
 
 
 def encode_progress(final: int, listening: Listening) -> bytes:
-    """Return JSON: how far hours are finished, and what is known of the healer's presence."""
     heard = [list(one) for one in listening.heard]
     return orjson.dumps({"final": final, "until": listening.until, "heard": heard})
 
 
 def parse_progress(raw: bytes) -> tuple[int, Listening]:
-    """Parse what `encode_progress` returns. Raises UnreadableHistoryError."""
     if len(raw) > MAX_PROGRESS_BYTES:
         raise UnreadableHistoryError(f"more than {MAX_PROGRESS_BYTES} bytes")
     try:
@@ -161,7 +157,6 @@ def _timeline_numbers(timeline: Timeline) -> Iterator[int]:
 
 
 def _parse_timeline(numbers: Iterator[int]) -> Timeline:
-    """Parse the numbers of a timeline. Raises UnreadableHistoryError."""
     begin, flags = _next(numbers, MAX_EPOCH), _next(numbers, 2 * len(_STATES) - 1)
     facts, at = list[Fact](), begin
     for _ in range(_next(numbers, MAX_FACTS)):
@@ -176,7 +171,6 @@ def _parse_timeline(numbers: Iterator[int]) -> Timeline:
 
 
 def _encode_numbers(numbers: Iterable[int]) -> bytes:
-    """Return numbers, none of them below 0, as bytes of variable length."""
     found = bytearray()
     for number in numbers:
         left = number
@@ -188,7 +182,6 @@ def _encode_numbers(numbers: Iterable[int]) -> bytes:
 
 
 def _read_numbers(raw: bytes, longest: int) -> Iterator[int]:
-    """Yield the numbers in `raw`. Raises UnreadableHistoryError."""
     if len(raw) > longest:
         raise UnreadableHistoryError(f"more than {longest} bytes")
     number = size = 0
@@ -213,7 +206,6 @@ def _next(numbers: Iterator[int], most: int) -> int:
 
 
 def _require_end(numbers: Iterator[int]) -> None:
-    """Raise UnreadableHistoryError if any number is left."""
     if next(numbers, None) is not None:
         raise UnreadableHistoryError("there is more than there should be")
 

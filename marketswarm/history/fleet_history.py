@@ -108,12 +108,7 @@ class UnsavedChanges:
 
 
 class FleetHistory:
-    """The history of a fleet.
-
-    Args:
-        final: the first hour that is not finished.
-        listening: what is known of the healer's presence.
-    """
+    """Hold the facts and the finished hours of a fleet; `final` is the first hour that is not finished."""
 
     def __init__(self, final: int, listening: Listening | None = None) -> None:
         begin = final * HOUR_SEC
@@ -167,7 +162,6 @@ class FleetHistory:
         return new
 
     def _add_services(self, bus_of: Mapping[str, str], now: int) -> list[str]:
-        """Begin the history of new services, and note on which bus each is; return the new ones."""
         new = [svc for svc in bus_of if svc not in self.services]
         first = max(self.final, now // HOUR_SEC)
         for svc in new:
@@ -237,7 +231,6 @@ class FleetHistory:
         self.changes.services.add(svc)
 
     def apply_event(self, event: Event) -> None:
-        """Record an alert event; one that says nothing about who is up changes nothing."""
         fact = read_event(event)
         if fact is None:
             return
@@ -265,7 +258,6 @@ class FleetHistory:
             self._add_to_service(HEALER, fact)
 
     def mark_unheard(self, start: int, end: int) -> None:
-        """Record that no healer listened from `start` to `end`."""
         self._add_to_healer(Fact(end, Change.UNHEARD, start, end))
 
     def _add_to_healer(self, fact: Fact) -> None:
@@ -274,7 +266,6 @@ class FleetHistory:
             self._forget_caches()
 
     def _add_to_service(self, svc: str, fact: Fact) -> None:
-        """Add a fact about a service, and correct the finished hours if its outage began in them."""
         record = self.services.get(svc)
         if record is None:
             return
@@ -306,7 +297,6 @@ class FleetHistory:
     # -- finished hours
 
     def due_hour(self, now: int) -> int:
-        """Return the hour before which all are to be finished."""
         return now // HOUR_SEC - EXACT_HOURS
 
     def _finish_buses(self, target: int) -> None:
@@ -320,7 +310,6 @@ class FleetHistory:
             self._replace_hours(bus_subject(bus), runs, self.final, target)
 
     def _unfinished_services(self, target: int) -> list[str]:
-        """Return the services whose hours before `target` are to be counted: those that were not quiet."""
         end = target * HOUR_SEC
         return [
             svc
@@ -365,7 +354,6 @@ class FleetHistory:
         self._finish_healer(target)
 
     def _forget_old_hours(self, target: int) -> Iterator[None]:
-        """Delete the hours that are no longer kept, and yield after each subject."""
         for name, runs in list(self.hours.items()):
             self.hours[name] = cut_runs(runs, target - KEPT_HOURS, target)
             if not self.hours[name]:
@@ -392,7 +380,6 @@ class FleetHistory:
         self.changes.progress = True
 
     def _replace_hours(self, subject: str, runs: Sequence[Run], first: int, end: int) -> None:
-        """Replace the hours of a subject from `first` to before `end`, and note which periods changed."""
         old = self.hours.get(subject, [])
         new = replace_runs(old, runs, first, end)
         if new == old:
@@ -417,10 +404,7 @@ class FleetHistory:
     # -- what is asked
 
     def spans(self, svc: str, end: int) -> list[Span]:
-        """Return the spans of a service since its last finished hour, up to `end`, without holes.
-
-        Raises KeyError if the service has no history.
-        """
+        """Return the spans of a service from its last finished hour to `end`, without holes."""
         record = self.services[svc]
         line, bus = record.timeline, self._bus_of(svc)
         if svc == HEALER:
@@ -439,10 +423,9 @@ class FleetHistory:
         return self._quiet[key]
 
     def recent(self, svc: str, now: int) -> list[Span]:
-        """Return the spans of the last full hour and of the one that has begun, without holes, oldest first.
+        """Return the spans of the last full hour and of the one that has begun, up to `now`, without holes.
 
-        The last span ends `now`. So nothing but that end changes while nothing happens. What was before a
-        history began is unknown, and so is all of a service that has none.
+        What was before a history began is unknown, and so is all of a service that has none.
         """
         begin = (now // HOUR_SEC - 1) * HOUR_SEC
         if svc not in self.services:
@@ -451,10 +434,7 @@ class FleetHistory:
         return found if found and found[0].start == begin else _fill_front(found, begin, now)
 
     def recent_key(self, svc: str, now: int) -> tuple[int, ...]:
-        """Return a key of the spans that `recent` returns: while it is the same, only their last end moves.
-
-        Raises KeyError if the service has no history.
-        """
+        """Return a key of what `recent` returns: while it is the same, only the last end moves."""
         silent = find_unheard(self.listening, now, self.healer_timeout_sec)
         line = self.services[svc].timeline
         return (now // HOUR_SEC, self._unheard_version, line.version, silent[0] if silent else -1)
@@ -490,7 +470,6 @@ class FleetHistory:
         return [*ended[:-1], PastOutage(ended[-1].start, None)] if lasts else ended
 
     def finished_hours(self, svc: str, first: int, end: int) -> list[Run]:
-        """Return the finished hours of a service from `first` to before `end`, the ones it was up in, too."""
         record = self.services.get(svc)
         if record is None:
             return []
@@ -498,7 +477,6 @@ class FleetHistory:
         return fill_runs(self.hours.get(svc, ()), self._shared_runs(svc), begin, to) if begin < to else []
 
     def _sum_finished(self, svc: str, record: ServiceHistory, hour: int) -> dict[str, Seconds]:
-        """Return the seconds of a service's finished hours in each window that ends in this hour."""
         key, end = (hour, record.timeline.begin), record.timeline.begin // HOUR_SEC
         known = self._sums.get(svc)
         if known is not None and known[0] == key:
@@ -518,7 +496,6 @@ class FleetHistory:
         return found
 
     def _sum_shared(self, bus: str, shared: Sequence[Run], first: int, end: int) -> Seconds:
-        """Return the seconds that all quiet services of a bus have from hour `first` to before `end`."""
         key = (bus, first, end)
         if key not in self._shared_sums:
             if len(self._shared_sums) > MAX_SHARED_SUMS:
@@ -527,7 +504,6 @@ class FleetHistory:
         return self._shared_sums[key]
 
     def _find_unheard(self, bus: str, end: int) -> list[Span]:
-        """Return the spans up to `end` in which no healer listened to a bus."""
         known = self._unheard.get(bus)
         if known is not None and known[0] == end:
             return known[1]

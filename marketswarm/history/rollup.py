@@ -45,7 +45,6 @@ class Run(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The hour after the last one."""
         return self.hour + self.hours
 
     def seconds(self, hours: int) -> Seconds:
@@ -62,7 +61,6 @@ class PastOutage:
 
 
 def count_seconds(spans: Iterable[Span], start: int, end: int) -> Seconds:
-    """Return the seconds of each state between two moments."""
     found = dict.fromkeys(KnownState, 0)
     for span in spans:
         found[span.state] += max(0, min(span.end, end) - max(span.start, start))
@@ -92,7 +90,6 @@ def count_hours(spans: Sequence[Span], first: int, end: int) -> list[Run]:
 
 
 def append_run(runs: list[Run], run: Run) -> None:
-    """Append a run; make it one with the last if its hours follow that, and are equal."""
     if runs and runs[-1].end == run.hour and runs[-1][2:] == run[2:]:
         runs[-1] = runs[-1]._replace(hours=runs[-1].hours + run.hours)
     else:
@@ -113,7 +110,6 @@ def cut_runs(runs: Sequence[Run], first: int, end: int) -> list[Run]:
 
 
 def replace_runs(runs: Sequence[Run], new: Sequence[Run], first: int, end: int) -> list[Run]:
-    """Return `runs` with their hours from `first` to before `end` replaced by those of `new`."""
     found: list[Run] = []
     parts = (cut_runs(runs, 0, first), cut_runs(new, first, end), cut_runs(runs, end, 2**63))
     for run in (run for part in parts for run in part):
@@ -139,7 +135,6 @@ def fill_runs(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -
 
 
 def _with_hours_of_up(runs: Sequence[Run], first: int, end: int) -> list[Run]:
-    """Return every hour from `first` to before `end`; an hour that no run has was up all the time."""
     found: list[Run] = []
     at = first
     for run in cut_runs(runs, first, end):
@@ -171,7 +166,6 @@ def sum_runs(runs: Iterable[Run]) -> Seconds:
 
 
 def sum_hours(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -> Seconds:
-    """Return the seconds of the hours from `first` to before `end`, as `fill_runs` finds them."""
     if cut_runs(shared, first, end):
         return sum_runs(fill_runs(own, shared, first, end))
     found = sum_runs(cut_runs(own, first, end))

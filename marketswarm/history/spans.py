@@ -128,7 +128,6 @@ def _read_recovery(event: Event) -> Fact:
 
 
 def _whole(moment: float) -> int:
-    """Return whole seconds from 0 to MAX_EPOCH."""
     return round(min(max(moment, 0.0), MAX_EPOCH))
 
 
@@ -158,7 +157,6 @@ class Timeline:
 
     @property
     def facts(self) -> Sequence[Fact]:
-        """The changes that are known, oldest first, each once."""
         return self._facts
 
     @property
@@ -177,12 +175,10 @@ class Timeline:
         return True
 
     def reaches_back(self) -> bool:
-        """Return True if a fact is about an outage that began before this timeline."""
         outages = (fact for fact in self._facts if fact.change in (Change.DOWN, Change.UP))
         return any(fact.start < self.begin and fact.start < fact.at for fact in outages)
 
     def advance(self, begin: int) -> None:
-        """Delete what was before `begin`; the facts after it stay as they are."""
         if begin <= self.begin:
             return
         lives, refusals, _ = self._derive()
@@ -258,7 +254,6 @@ def _apply_to_life(fact: Fact, floor: int, lives: list[tuple[int, KnownState]]) 
 
 
 def _set_from(moments: list[tuple[int, KnownState]], at: int, state: KnownState) -> None:
-    """Set the state from `at` on; the first moment of the list stays the first."""
     at = max(at, moments[0][0])
     while len(moments) > 1 and moments[-1][0] >= at:
         moments.pop()
@@ -269,7 +264,6 @@ def _set_from(moments: list[tuple[int, KnownState]], at: int, state: KnownState)
 
 
 def _close(moments: Sequence[tuple[int, KnownState]]) -> list[Span]:
-    """Return the spans between the moments; the last one ends after MAX_EPOCH."""
     ends = [at for at, _ in moments[1:]] + [MAX_EPOCH + 1]
     return [Span(at, end, state) for (at, state), end in zip(moments, ends, strict=True)]
 
@@ -311,7 +305,6 @@ def paint(spans: Sequence[Span], over: Iterable[Span]) -> list[Span]:
 
 
 def _unite(spans: Iterable[Span]) -> list[Span]:
-    """Return spans of one state in their order, with those that touch or overlap made one."""
     found: list[Span] = []
     for span in sorted(spans):
         if span.start >= span.end:
@@ -324,7 +317,6 @@ def _unite(spans: Iterable[Span]) -> list[Span]:
 
 
 def _append(spans: list[Span], span: Span) -> None:
-    """Append a span; make it one with the last if both have one state; leave out one of no length."""
     if span.start >= span.end:
         return
     if spans and spans[-1].state is span.state and spans[-1].end == span.start:

@@ -69,23 +69,16 @@ class StoredHistory:
 
 @dataclass(slots=True)
 class _Change:
-    """A field to write: in the hash of a period, or in `board:history` or the hash of services."""
-
     key: str
     field: str
     value: bytes
 
 
 async def read_history(bus: Bus, now: int, only: Sequence[str] | None = None) -> StoredHistory | None:
-    """Read the history; None if there is none, or none that can be used.
+    """Read the history on system-redis; None if there is none, or none that can be used.
 
-    Args:
-        bus: system-redis.
-        now: the time in epoch seconds. What claims to be later, or is too old to go on from, can't be used.
-        only: the services to read; None reads all of them.
-
-    Raises:
-        BusError: a request failed.
+    What claims to be later than `now`, or is too old to go on from, can't be used. `only` are the services to
+    read; None reads all of them.
     """
     names = ("version", "position", "progress", "healer")
     version, position, progress, healer = await _read_fields(bus, BOARD_HISTORY, names, MAX_RECORD_BYTES)
@@ -122,9 +115,8 @@ async def read_position(bus: Bus) -> tuple[bytes, bytes]:
 async def write_history(bus: Bus, stored: StoredHistory, position: bytes) -> bool:
     """Write what changed, and the position in the log up to which it was read.
 
-    Returns False if another board has written since; then the history is to be read again before the next
-    write. On an error it may have been written or not, and is to be read again, too. Raises BusError if a
-    request failed.
+    Return False if another board has written since; read the history again then, and after a BusError, before
+    the next write.
     """
     history = stored.history
     parts: list[list[_Change]] = [[]]
@@ -149,7 +141,6 @@ async def write_history(bus: Bus, stored: StoredHistory, position: bytes) -> boo
 
 
 async def _write(bus: Bus, part: Sequence[_Change], old: bytes, new: bytes) -> bool:
-    """Write some changes; return False if the version is not `old`. Raises BusError."""
     hours = sorted({change.key for change in part} - {BOARD_HISTORY, BOARD_SPANS})
     keys = [BOARD_HISTORY, BOARD_SPANS, *hours]
     args: list[str | bytes | float] = [old, new, *(_expires_at(key) for key in hours)]
@@ -186,20 +177,17 @@ def _cut(items: Sequence[str], count: int) -> Iterator[Sequence[str]]:
 
 
 def _expires_at(key: str) -> int:
-    """Return when a hash of hours expires, in epoch seconds: when its first hour is KEPT_HOURS old."""
     period = int(key.rpartition(":")[2])
     return (period * PERIOD_HOURS + KEPT_HOURS) * HOUR_SEC
 
 
 def _require_time(history: FleetHistory, now: int) -> None:
-    """Raise UnreadableHistoryError if a history is from the future, or older than any hour that is kept."""
     newest = max(history.final * HOUR_SEC, history.listening.until, history.healer.begin)
     if newest > now + HOUR_SEC or history.final < now // HOUR_SEC - KEPT_HOURS:
         raise UnreadableHistoryError("it is of another time")
 
 
 async def _read_buses(bus: Bus, history: FleetHistory) -> None:
-    """Read the timelines of all buses. Raises BusError."""
     prefix = bus_subject("")
     fields = [name for name in await _read_names(bus, BOARD_HISTORY) if name.startswith(prefix)]
     for name, raw in zip(
@@ -214,7 +202,6 @@ async def _read_buses(bus: Bus, history: FleetHistory) -> None:
 
 
 async def _read_services(bus: Bus, history: FleetHistory, names: Sequence[str], now: int) -> None:
-    """Read the records of services; one that can't be used is left out. Raises BusError."""
     begin = history.final * HOUR_SEC
     for some in _cut(names, NAMES_AT_ONCE):
         for svc, raw in zip(some, await _read_fields(bus, BOARD_SPANS, some, MAX_RECORD_BYTES), strict=True):
@@ -234,7 +221,6 @@ async def _read_services(bus: Bus, history: FleetHistory, names: Sequence[str], 
 
 
 async def _read_hours(bus: Bus, history: FleetHistory, subjects: Sequence[str]) -> None:
-    """Read the hours of these subjects in all periods that are kept. Raises BusError."""
     last = (history.final - 1) // PERIOD_HOURS
     for period in range(last - KEPT_HOURS // PERIOD_HOURS - 1, last + 1):
         key = board_hours_key(period)
@@ -247,7 +233,6 @@ async def _read_hours(bus: Bus, history: FleetHistory, subjects: Sequence[str]) 
 
 
 def _take_hours(bus: Bus, history: FleetHistory, subject: str, period: int, raw: bytes) -> None:
-    """Append the hours of a period to those of a subject; hours that can't be used are left out."""
     try:
         runs: list[Run] = parse_hours(raw, period)
     except UnreadableHistoryError as error:
@@ -261,7 +246,6 @@ def _take_hours(bus: Bus, history: FleetHistory, subject: str, period: int, raw:
 
 
 async def _read_names(bus: Bus, key: str) -> list[str]:
-    """Return the fields; none if the key is not a hash, or too long for a reply. Raises BusError."""
     if await bus.ask(bus.client.type(key)) != b"hash":
         return []
     try:
@@ -273,10 +257,7 @@ async def _read_names(bus: Bus, key: str) -> list[str]:
 
 
 async def _read_fields(bus: Bus, key: str, names: Sequence[str], longest: int) -> list[bytes | None]:
-    """Return fields of a hash; None for one that is missing, or has more than `longest` bytes.
-
-    Raises BusError.
-    """
+    """Return fields of a hash; None for one that is missing, or has more than `longest` bytes."""
     if not names or await bus.ask(bus.client.type(key)) != b"hash":
         return [None] * len(names)
     pipe = bus.pipeline()
@@ -300,7 +281,6 @@ def begin_history(now: int) -> StoredHistory:
 
 
 async def forget_unusable_history(bus: Bus) -> None:
-    """Delete `board:history` after `read_history` found nothing there that it can use. Raises BusError."""
     if await bus.ask(bus.client.type(BOARD_HISTORY)) != b"none":
         report_unusable(bus.name, BOARD_HISTORY, "deleted")
         await bus.ask(bus.client.delete(BOARD_HISTORY))

@@ -4,16 +4,15 @@
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from marketswarm.beat import MAX_BOOT_CHARS, Beat, MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import (
     MAX_COUNT,
-    MAX_STRING_BYTES,
     parse_count,
     parse_object,
     parse_text,
@@ -36,6 +35,8 @@ from marketswarm.monitor.last_run import LastRun, parse_last_run
 from marketswarm.monitor.store import RosterEntry, parse_entry_parts
 from marketswarm.truth import HEALER, SYSTEM, Truth
 
+T = TypeVar("T")
+
 MAX_BOOTS: Final = 50
 """The most boots of one service that are kept."""
 _MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024
@@ -43,10 +44,7 @@ _MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """Hold the healer that has the lease: its boot, its epoch, and for how long the lease has been over.
-
-    `lapsed_sec` is 0 while the lease is valid.
-    """
+    """Hold the healer that has the lease, and for how long the lease has been over: 0 while it is valid."""
 
     boot: str
     epoch: int
@@ -55,10 +53,7 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class InstanceCount:
-    """Hold how many instances of a service run, how often they were restarted in all, and their boots.
-
-    `boots` has at most MAX_BOOTS ids of processes; an instance without an id is left out.
-    """
+    """Hold how many instances of a service run, how often they were restarted, and their first boots."""
 
     running: int
     restarts: int = 0
@@ -84,7 +79,6 @@ class FleetState:
     jobs: Mapping[str, SavedJob] = field(default_factory=dict)
 
     def unheard_buses(self) -> dict[str, str]:
-        """Return the buses that the healer does not hear, by its roster, with the reasons."""
         return {
             name.removeprefix(BUS_FIELD): entry.reason() or "away"
             for name, entry in self.roster.items()
@@ -95,10 +89,7 @@ class FleetState:
 async def read_fleet_state(
     truth: Truth, bus_by_name: Callable[[str], Bus]
 ) -> tuple[FleetState, dict[str, str]]:
-    """Read what the buses hold about every service of `truth`.
-
-    Return it with the buses that failed and why.
-    """
+    """Return what the buses hold about every service of `truth`, and which buses failed and why."""
     known = services_of(truth)
     services_on: dict[str, list[str]] = {SYSTEM: []}
     for svc, (bus, _) in known.items():
@@ -107,8 +98,8 @@ async def read_fleet_state(
     system = bus_by_name(SYSTEM)
     (roster, lease, jobs, (sec, usec)), topology, health, *stored = await asyncio.gather(
         _read_judgement(system, failed),
-        _read_strings(system, [MESH_TOPOLOGY], failed, _MAX_TOPOLOGY_BYTES),
-        _read_strings(system, [health_key(svc) for svc in known], failed),
+        _ask(system, read_strings(system, [MESH_TOPOLOGY], _MAX_TOPOLOGY_BYTES), [], failed),
+        _ask(system, read_strings(system, [health_key(svc) for svc in known]), [], failed),
         *(_read_beats(bus_by_name(name), here, failed) for name, here in sorted(services_on.items())),
     )
     by_service = {svc: found for part in stored for svc, found in part.items()}
@@ -131,25 +122,21 @@ def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
 
 
 def parse_roster(stored: Mapping[bytes, bytes]) -> dict[str, RosterEntry]:
-    """Return the usable entries of the hash `healer:roster`, by field."""
     parsed = ((name.decode("utf-8", "replace"), parse_entry_parts(raw)[0]) for name, raw in stored.items())
     return {name: entry for name, entry in parsed if entry is not None}
 
 
 def parse_jobs(stored: Mapping[bytes, bytes]) -> dict[str, SavedJob]:
-    """Return the usable entries of the hash `healer:jobs`, by service."""
     parsed = ((name.decode("utf-8", "replace"), parse_job_entry(raw)) for name, raw in stored.items())
     return {svc: job for svc, job in parsed if job is not None}
 
 
 def parse_health(stored: Mapping[str, bytes | None]) -> dict[str, Event]:
-    """Return the events under `health:` keys, by service."""
     parsed = ((svc, parse_event(raw)) for svc, raw in stored.items() if raw is not None)
     return {svc: event for svc, event in parsed if not isinstance(event, MalformedEvent)}
 
 
 def parse_instances(topology: bytes | None) -> dict[str, InstanceCount]:
-    """Return the instances of each service in the value of `mesh:topology`."""
     services = parse_object(topology).get("services")
     entries = services.items() if isinstance(services, dict) else ()
     lists = ((svc, entry.get("instances")) for svc, entry in entries if isinstance(entry, dict))
@@ -159,8 +146,7 @@ def parse_instances(topology: bytes | None) -> dict[str, InstanceCount]:
 def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
     """Return the healer that holds `healer:lease`; None if the lease is free or invalid.
 
-    `lease` is the hash on the bus, `now` the bus's own clock in epoch seconds. Healers themselves compare no
-    clocks.
+    `now` is the bus's own clock. Healers themselves compare no clocks.
     """
     try:
         boot, epoch, until = (lease[name].decode() for name in (b"boot", b"epoch", b"until"))
@@ -173,38 +159,28 @@ def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
 
 
 async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
-    """Read the healer's roster, its lease, its jobs, and the bus's time.
-
-    If the bus fails, add the reason to `failed` and return empty values.
-    """
     pipe = bus.pipeline()
     pipe.hgetall(roster_key(HEALER))
     pipe.hgetall(HEALER_LEASE)
     pipe.hgetall(jobs_key(HEALER))
     pipe.time()
-    return await _execute(bus, pipe, ({}, {}, {}, (0, 0)), failed)
+    return await _ask(bus, bus.ask(pipe.execute()), ({}, {}, {}, (0, 0)), failed)
 
 
 @dataclass(frozen=True, slots=True)
 class _StoredBeat:
-    """Hold what a bus keeps of one service: its last beat, the key's remaining life, and its last run.
-
-    `ttl_sec` is None without a key; of a key that holds no valid beat, only `ttl_sec` is known.
-    """
-
     beat: Beat | None
     ttl_sec: float | None
     run: LastRun | None
 
 
 async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> dict[str, _StoredBeat]:
-    """Read what one bus keeps of these services, by service; add a failure to `failed`."""
     pipe = bus.pipeline()
     for svc in services:
         pipe.pttl(last_beat_key(svc))
     keys = [key for svc in services for key in (last_beat_key(svc), last_run_key(svc))]
-    values = await _read_strings(bus, keys, failed)
-    ttls_msec = await _execute(bus, pipe, [], failed)
+    values = await _ask(bus, read_strings(bus, keys), [], failed)
+    ttls_msec = await _ask(bus, bus.ask(pipe.execute()), [], failed)
     return {
         svc: _StoredBeat(
             _parse_beat(beat, svc), None if beat is None else ttl_msec / 1000, parse_last_run(run)
@@ -213,31 +189,16 @@ async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> 
     }
 
 
-async def _read_strings(
-    bus: Bus, keys: list[str], failed: dict[str, str], longest: int = MAX_STRING_BYTES
-) -> list[bytes | None]:
-    """Read string keys; if the bus fails, add the reason to `failed` and return an empty list."""
+async def _ask(bus: Bus, request: Awaitable[T], default: T, failed: dict[str, str]) -> T:
+    """Await a request to a bus; if it fails, add the reason to `failed` and return `default`."""
     try:
-        return await read_strings(bus, keys, longest)
-    except BusError as error:
-        failed[bus.name] = error.reason
-        return []
-
-
-async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) -> Any:
-    """Send a pipeline and return its answer.
-
-    If the bus fails, add the reason to `failed` and return `default`.
-    """
-    try:
-        return await bus.ask(pipe.execute())
+        return await request
     except BusError as error:
         failed[bus.name] = error.reason
         return default
 
 
 def _parse_beat(raw: bytes | None, svc: str) -> Beat | None:
-    """Return None if the `beat:` key has no valid beat."""
     beat = None if raw is None else parse_beat(raw, svc)
     return None if isinstance(beat, MalformedBeat) else beat
 

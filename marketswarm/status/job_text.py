@@ -11,7 +11,6 @@ _HOUR_SEC = 3600.0
 
 
 def describe_job(job: JobStatus, now: float) -> list[str]:
-    """Return what is to be said about the runs of a job at `now`, in epoch seconds."""
     words = []
     if job.running_since is not None:
         words.append(f"running for {format_duration(max(0.0, now - job.running_since))}")

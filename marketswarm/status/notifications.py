@@ -69,7 +69,6 @@ class PendingDelivery:
 
     @property
     def stuck(self) -> bool:
-        """Return True if a failure, a pause or a broken channel delays the message."""
         return self.failing_since is not None or self.retry_at is not None or self.broken is not None
 
 
@@ -115,17 +114,13 @@ def describe_hold(reason: str) -> str:
 
 
 def parse_incidents(state: Mapping[bytes, bytes]) -> dict[str, OpenIncident]:
-    """Return the incidents in `notifier:state` whose service is down, by service."""
     stored = (raw for name, raw in state.items() if name.startswith(_INCIDENT))
     incidents = (_parse(_INCIDENT_TYPE, raw) for raw in stored)
     return {each.key: each for each in incidents if each is not None and each.down}
 
 
 def parse_pending(state: Mapping[bytes, bytes], now: float) -> tuple[PendingDelivery, ...]:
-    """Return a delivery for each message and channel that is pending in `notifier:state`, oldest first.
-
-    `now` is in epoch seconds; a channel's pause that is over by then is left out.
-    """
+    """Return a delivery for each message and channel that is pending in `notifier:state`, oldest first."""
     pauses = _parse(_PAUSES_TYPE, state.get(_PAUSES)) or {}
     broken = _parse(_BROKEN_TYPE, state.get(_BROKEN)) or {}
     retry_at = {channel: until for channel, (_, until) in pauses.items() if until > now}
@@ -155,8 +150,6 @@ def parse_pending(state: Mapping[bytes, bytes], now: float) -> tuple[PendingDeli
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class _StoredMessage:
-    """Hold the part of a stored message that is shown."""
-
     id: str
     title: str
     timestamp: Epoch
@@ -178,7 +171,6 @@ _BROKEN_TYPE: Final = TypeAdapter(dict[str, str])
 
 
 def _parse(adapter: TypeAdapter[T], raw: bytes | None) -> T | None:
-    """Return None for a missing or invalid JSON text."""
     try:
         return None if raw is None else adapter.validate_json(raw)
     except ValidationError:
@@ -186,10 +178,7 @@ def _parse(adapter: TypeAdapter[T], raw: bytes | None) -> T | None:
 
 
 async def _read_bus(bus: Bus) -> tuple[dict[bytes, bytes], int, dict[bytes, bytes]] | None:
-    """Read the silences, the number of dead messages and the notifier's state.
-
-    Return None if the bus does not answer.
-    """
+    """Read the silences, the number of dead messages and the notifier's state; None without an answer."""
     pipe = bus.pipeline()
     pipe.hgetall(NOTIFIER_SILENCES)
     pipe.xlen(NOTIFIER_DEAD)
@@ -202,16 +191,12 @@ async def _read_bus(bus: Bus) -> tuple[dict[bytes, bytes], int, dict[bytes, byte
 
 
 def _sequence_number(state: Mapping[bytes, bytes]) -> int:
-    """Return the number of the notifier's latest write to this state; 0 if there is none.
-
-    The state with the highest number is the latest.
-    """
+    """Return the number of the notifier's latest write to this state: the highest of all is the latest."""
     raw = state.get(_SEQ, b"")
     return int(raw) if raw.isdigit() and len(raw) < 16 else 0
 
 
 def group_stuck_by_channel(pending: Iterable[PendingDelivery]) -> dict[str, list[PendingDelivery]]:
-    """Return the deliveries that something delays, by channel."""
     by_channel: dict[str, list[PendingDelivery]] = {}
     for each in pending:
         if each.stuck:

@@ -80,9 +80,7 @@ def parse_revision(
 ) -> Revision | None:
     """Return the revision in an entry of the history; None if the entry is not a revision.
 
-    Args:
-        ident: the id of the entry; it begins with the time of writing, in milliseconds.
-        newest: the fields of `truth:meta`, which complete an entry of an old release.
+    `newest` are the fields of `truth:meta`, which complete an entry of an old release.
     """
     if not fields:  # deleted meanwhile
         return None

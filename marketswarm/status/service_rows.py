@@ -74,11 +74,7 @@ class ServiceRow:
 def make_service_rows(
     truth: Truth, state: FleetState, incidents: Mapping[str, OpenIncident] | None = None
 ) -> list[ServiceRow]:
-    """Return one row for each service, in the order of the truth.
-
-    `truth` names the services, `state` is what the buses hold about them, `incidents` what the notifier
-    stores about each one that is down.
-    """
+    """Return one row for each service, in the order of the truth."""
     unheard = state.unheard_buses()
     replicas = {svc: section.replicas for svc, section in truth.services.items()}
     rows = [

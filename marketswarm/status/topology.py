@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.exit import Exit
 from marketswarm.keys import roster_key
 from marketswarm.status.topology_view import MeshSnapshot, TopologyView, build_topology
@@ -38,17 +37,15 @@ async def read_topology(
 
 
 async def _is_mesh_down(bus_by_name: Callable[[str], Bus]) -> bool:
-    """Return True if the healer has missed mesh; False also if that is not known."""
     try:
         bus = bus_by_name(SYSTEM)
-        entry = _parse_object(await bus.ask(bus.client.hget(roster_key(HEALER), MESH)))
+        entry = parse_object(await bus.ask(bus.client.hget(roster_key(HEALER), MESH)))
     except (BusError, Exit):
         return False
     return entry.get("verdict") == "down"
 
 
 async def _read_mesh_snapshot(bus_by_name: Callable[[str], Bus], place: AccessPoint) -> MeshSnapshot:
-    """Read what mesh wrote at an access point, with its age; or the reason why it can't be read."""
     try:
         bus = bus_by_name(place.bus)
     except Exit as end:
@@ -62,17 +59,8 @@ async def _read_mesh_snapshot(bus_by_name: Callable[[str], Bus], place: AccessPo
         raw, left_msec = await bus.ask(pipe.execute())
     except BusError as error:
         return MeshSnapshot(why=f"bus {bus.name} does not answer: {error.reason}")
-    found = _parse_object(raw)
+    found = parse_object(raw if len(raw) <= MAX_SNAPSHOT_BYTES else None)
     kept_sec = found.get("kept_sec")
     if type(kept_sec) not in (int, float) or left_msec < 0:
         return MeshSnapshot(found, None)
     return MeshSnapshot(found, max(0.0, kept_sec - left_msec / 1000))
-
-
-def _parse_object(raw: bytes | None) -> dict[str, Any]:
-    """Return an empty object if `raw` is missing, too long, or not a JSON object."""
-    try:
-        found = orjson.loads(raw) if raw and len(raw) <= MAX_SNAPSHOT_BYTES else None
-    except orjson.JSONDecodeError:
-        found = None
-    return found if isinstance(found, dict) else {}

@@ -11,7 +11,7 @@ from typing import Any, Final
 from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import Truth
-from marketswarm.truth.flows import FlowFault, Flows, Key, build_flows, find_unwritten_keys
+from marketswarm.truth.flows import FlowFault, Flows, Key, build_flows, find_unwritten_keys, format_names
 
 OLD_SEC: Final = 30.0
 """A snapshot is old after this time, and after three times the interval at which mesh writes it."""
@@ -40,10 +40,7 @@ class InstanceView:
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
-    """Hold a service of the truth.
-
-    `instances` is None if mesh does not know which run.
-    """
+    """Hold a service of the truth; `instances` is None if mesh does not know which run."""
 
     svc: str
     replicas: int | None = None
@@ -65,10 +62,7 @@ class ReaderView:
 
 @dataclass(frozen=True, slots=True)
 class FlowView:
-    """Hold a key with its writers and readers.
-
-    `kind` and the numbers are None if mesh did not measure the key.
-    """
+    """Hold a key with its writers and readers; a value is None if mesh did not measure it."""
 
     bus: str
     key: str
@@ -94,10 +88,7 @@ class FlowProblem:
 
 @dataclass(frozen=True, slots=True)
 class TopologyView:
-    """Hold the services, the flows and the problems of a fleet.
-
-    `notes` limit or explain them; `live` is False if they come from the truth alone.
-    """
+    """Hold the services, the flows and the problems of a fleet; `live` is False by the truth alone."""
 
     revision: int | None
     live: bool
@@ -176,10 +167,7 @@ def describe_key(flow: FlowView) -> str:
 
 
 def describe_reader(reader: ReaderView) -> str:
-    """Return what a reader's group has still to read: `lag 3, 2 pending, oldest 5 s`.
-
-    Return an empty text if it has no group.
-    """
+    """Return what a reader's group has still to read: `lag 3, 2 pending, oldest 5 s`."""
     if reader.group is None:
         return ""
     words = [f"lag {'?' if reader.lag is None else reader.lag}"]
@@ -191,7 +179,6 @@ def describe_reader(reader: ReaderView) -> str:
 
 
 def describe_instances(service: ServiceView) -> str:
-    """Return how many instances run: `2 of 3 run`; empty if mesh does not know."""
     if service.instances is None:
         return ""
     count = len(service.instances)
@@ -223,10 +210,7 @@ def _build_service(truth: Truth, svc: str, seen: Mapping[str, Any]) -> ServiceVi
 
 
 def _build_instance(entry: Mapping[str, Any], at: float | None) -> InstanceView:
-    """Return one instance.
-
-    Its uptime is extended from its last beat to `at`, the time when mesh wrote the snapshot.
-    """
+    """Return one instance, its uptime extended from its last beat to `at`, when mesh wrote the snapshot."""
     up_sec, last_ts = _get_number(entry.get("uptime_sec")), _get_number(entry.get("last_ts"))
     since_sec = max(0.0, at - last_ts) if at is not None and last_ts is not None else 0.0
     return InstanceView(
@@ -257,7 +241,6 @@ def _build_flows(flows: Flows, measured: Mapping[str, Any]) -> list[FlowView]:
 def _build_flow(
     flows: Flows, key: Key, entry: Mapping[str, Any], reads: Mapping[Any, Mapping[str, Any]]
 ) -> FlowView:
-    """Return one key's flow; `entry` and `reads` are what mesh measured of the key and its readers."""
     return FlowView(
         bus=key.bus,
         key=key.name,
@@ -305,7 +288,6 @@ def _list_truth_problems(faults: Sequence[FlowFault]) -> list[FlowProblem]:
 
 
 def _list_mesh_notes(seen: Mapping[str, Any], measured: Mapping[str, Any], revision: int | None) -> list[str]:
-    """Return lines on what limits mesh: deaf buses, unknown services, an old revision of the truth."""
     notes = [f"mesh is deaf on {_get_text(bus) or '?'}" for bus in _get_list(seen.get("deaf"))[:MAX_NAMES]]
     away = list(_get_object(measured.get("away")).items())[:MAX_NAMES]
     notes += [
@@ -313,8 +295,7 @@ def _list_mesh_notes(seen: Mapping[str, Any], measured: Mapping[str, Any], revis
     ]
     strangers = [_get_text(name) or "?" for name in _get_list(seen.get("strangers"))]
     if strangers:
-        more = f" and {len(strangers) - MAX_NAMES} more" if len(strangers) > MAX_NAMES else ""
-        notes.append(f"strangers beat here: {', '.join(strangers[:MAX_NAMES])}{more}")
+        notes.append(f"strangers beat here: {format_names(strangers, MAX_NAMES)}")
     if unmeasured := _get_whole_number(measured.get("unmeasured")):
         notes.append(f"{unmeasured} keys are too many to be measured")
     of_mesh = _get_whole_number(measured.get("revision"))

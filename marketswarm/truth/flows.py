@@ -140,11 +140,11 @@ def find_unwritten_keys(flows: Flows) -> list[FlowFault]:
     return faults
 
 
-def format_names(names: Iterable[str]) -> str:
+def format_names(names: Iterable[str], most: int = MAX_LISTED_NAMES) -> str:
     """Format names for a sentence: `a, b`, or the first five and a count: `a, b, c, d, e and 3 more`."""
     listed = list(names)
-    more = f" and {len(listed) - MAX_LISTED_NAMES} more" if len(listed) > MAX_LISTED_NAMES else ""
-    return ", ".join(listed[:MAX_LISTED_NAMES]) + more
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
 
 
 def _build_edges(svc: str, does: Access, points: Iterable[AccessPoint]) -> Iterable[Edge]:
