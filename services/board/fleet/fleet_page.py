@@ -12,8 +12,7 @@ Sort = Literal["state", "name", "silence", "uptime", "restarts"]
 SORTS: Final[tuple[Sort, ...]] = ("state", "name", "silence", "uptime", "restarts")
 Group = Literal["", "tag", "bus", "state"]
 GROUPS: Final[tuple[Group, ...]] = ("", "tag", "bus", "state")
-ROWS: Final = 200
-"""The rows of a page of the fleet unless the request asks for another number."""
+ROWS: Final = 200  # the rows of a page of the fleet unless the request asks for another number
 MAX_ROWS: Final = 1000
 
 
@@ -62,7 +61,7 @@ class ServiceGroup:
 class FleetPage:
     """The fleet: the rows that a query found, in groups.
 
-    `found` counts all services that match the query, `tags` and `buses` are all that services have.
+    `found` counts all services that match the query, `tags` are all that services have.
     """
 
     template: ClassVar = "fleet.html"
@@ -74,19 +73,16 @@ class FleetPage:
 
     @property
     def previous(self) -> str | None:
-        """The path of the rows before these; None on the first page."""
         start = max(0, self.query.start - self.query.rows)
         return self.query.url(start=start) if self.query.start else None
 
     @property
     def following(self) -> str | None:
-        """The path of the rows after these; None on the last page."""
         start = self.query.start + self.query.rows
         return self.query.url(start=start) if start < self.found else None
 
 
 def select_services(snapshot: FleetSnapshot, query: FleetQuery, frame: Frame) -> FleetPage:
-    """Return the page of the services that match a query."""
     found = sort_services([one for one in snapshot.services if _matches(one, query)], query)
     shown = found[query.start : query.start + query.rows]
     tags = sorted({tag for one in snapshot.services for tag in one.tags})
@@ -94,7 +90,6 @@ def select_services(snapshot: FleetSnapshot, query: FleetQuery, frame: Frame) ->
 
 
 def _matches(service: ServiceSnapshot, query: FleetQuery) -> bool:
-    """Return True if a service matches every part of the query."""
     words = (service.svc, service.description, *service.tags)
     return (
         (not query.text or any(query.text.casefold() in word.casefold() for word in words))
@@ -105,7 +100,6 @@ def _matches(service: ServiceSnapshot, query: FleetQuery) -> bool:
 
 
 def sort_services(services: Sequence[ServiceSnapshot], query: FleetQuery) -> list[ServiceSnapshot]:
-    """Return the services in the order that the query asks for; equal ones stay in the order of the truth."""
     match query.sort:
         case "name":
             return sorted(services, key=lambda one: one.svc)

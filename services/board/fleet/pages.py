@@ -1,6 +1,7 @@
 """Answer the requests for pages: parse the query, read what the page needs, render it."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, ClassVar, Final
 
 from fastapi import APIRouter, Query, Request
@@ -40,36 +41,18 @@ class IncidentsPage:
 
 
 def make_site(board: Board, gate: SessionGate) -> APIRouter:
-    """Return the routes of the pages; `gate` knows who is signed in on those with forms."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _add_services(site, board)
     _add_steered(site, board, gate)
     _add_alerts(site, board)
     _add_others(site, board)
-    _add_assets(site)
     return site
 
 
-def _add_services(site: APIRouter, board: Board) -> None:
-    """Add the page of all services."""
-
-    @site.get("/")
-    async def show_fleet(request: Request) -> Response:
-        """Show the services that the query asks for."""
-        frame = board.make_frame("Fleet", "/")
-        return answer_page(select_services(frame.snapshot, parse_fleet_query(request), frame))
-
-
 def _add_steered(site: APIRouter, board: Board, gate: SessionGate) -> None:
-    """Add the pages with forms: of one service, of what is down, and of messages."""
-
-    async def make_frame(request: Request, title: str, path: str) -> Frame:
-        """Return the frame of a page, with the session of the request."""
-        return replace(board.make_frame(title, path), session=await gate.find_view(request))
+    make_frame = partial(board.make_session_frame, gate)
 
     @site.get("/services/{svc}")
     async def show_service(svc: str, request: Request) -> Response:
-        """Show one service."""
         frame = await make_frame(request, escape_text(svc), "/")
         service = frame.snapshot.find(svc)
         if service is None:
@@ -79,23 +62,18 @@ def _add_steered(site: APIRouter, board: Board, gate: SessionGate) -> None:
 
     @site.get("/incidents")
     async def show_incidents(request: Request) -> Response:
-        """Show what is down."""
         return answer_page(IncidentsPage(await make_frame(request, "Incidents", "/incidents")))
 
     @site.get("/notifications")
     async def show_notifications(request: Request) -> Response:
-        """Show the messages that wait, and those that were given up."""
         frame = await make_frame(request, "Notifications", "/notifications")
         found = await read_dead_letters(board.buses)
         return answer_page(NotificationsPage(frame, found.messages, found.away))
 
 
 def _add_alerts(site: APIRouter, board: Board) -> None:
-    """Add the pages of the alert log."""
-
     @site.get("/alerts")
     async def show_alerts(svc: Text = "", type: Text = "", before: Text = "") -> Response:  # noqa: A002 - the query's name
-        """Show a page of the alert log."""
         query = AlertQuery(svc, type if type in TYPES else "", before)
         found = await read_alerts(board.buses, query)
         older = None if found.older is None else query.url(before=found.older)
@@ -104,7 +82,6 @@ def _add_alerts(site: APIRouter, board: Board) -> None:
 
     @site.get("/alerts/{event_id}")
     async def show_alert(event_id: str) -> Response:
-        """Show one event of the alert log."""
         found = await find_alert(board.buses, event_id)
         if found is None:
             return answer_error(404, "No such event", "It is not on the alert log, or not any more.")
@@ -113,27 +90,23 @@ def _add_alerts(site: APIRouter, board: Board) -> None:
 
 
 def _add_others(site: APIRouter, board: Board) -> None:
-    """Add the page of the topology."""
+    @site.get("/")
+    async def show_fleet(request: Request) -> Response:
+        frame = board.make_frame("Fleet", "/")
+        return answer_page(select_services(frame.snapshot, parse_fleet_query(request), frame))
 
     @site.get("/topology")
     async def show_topology() -> Response:
-        """Show the flow of data."""
         frame = board.make_frame("Topology", "/topology")
         return answer_page(make_topology_page(frame, await board.read_topology()))
 
-
-def _add_assets(site: APIRouter) -> None:
-    """Add the static files."""
-
     @site.get("/static/{digest}/{name}")
     async def send_asset(digest: str, name: str, request: Request) -> Response:
-        """Send a static file."""
         takes_gzip = "gzip" in request.headers.get("accept-encoding", "")
         return answer_asset(digest, name, takes_gzip=takes_gzip)
 
     @site.get("/favicon.ico")
     async def send_icon() -> Response:
-        """Send the icon, which browsers ask for by this name."""
         return answer_asset("", "good.svg", takes_gzip=False)
 
 
@@ -158,12 +131,11 @@ def parse_fleet_query(request: Request) -> FleetQuery:
 
 
 def _parse_count(text: str, default: int, most: int) -> int:
-    """Return a number of a query, at most `most`; `default` if it is none."""
+    """Return a number of a query, at most `most`; `default` for any other text."""
     return min(int(text), most) if text.isascii() and text.isdigit() and len(text) <= 9 else default
 
 
 def make_topology_page(frame: Frame, topology: TopologyView) -> TopologyPage:
-    """Return the page of the flow of data."""
     faults: dict[tuple[str, str], tuple[str, ...]] = {}
     for one in topology.wrong:
         place = one.bus, escape_text(one.key)
