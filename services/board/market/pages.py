@@ -131,7 +131,7 @@ class DownloadView:
 class SourcesPage:
     """The sources: their health and limits, the cascade in force, the quarantine, and the gate.
 
-    `limits_away` says why nobody knows what is left of the limits.
+    `limits_away` says why it is not known what is left of the limits.
     """
 
     template: ClassVar = "market_sources.html"
@@ -147,7 +147,6 @@ class SourcesPage:
 
     @property
     def fallbacks(self) -> tuple[FallbackCount, ...]:
-        """Why series are not served by their first source."""
         return find_fallbacks(self.series)
 
 
