@@ -134,7 +134,7 @@ class KeyRing:
         secret = normalize_uuid(text) if named.svc is not None else text if is_key_text(text) else None
         if secret is None:
             form = "a UUID" if named.svc is not None else "a key of 22 characters"
-            log.warning("board.ping_key_unusable", svc=named.svc, why=f"{named.secret} is not {form}")
+            log.warning("board.ping_key_unusable", svc=named.svc, why=f"{named.secret} does not hold {form}")
         return secret
 
 
