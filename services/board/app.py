@@ -1,6 +1,7 @@
 """Put the application together: pages, the API, health checks, errors, and the guard around them."""
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -25,7 +26,9 @@ from services.board.board import Board, Controls, NotReady
 from services.board.fleet.api import make_api
 from services.board.fleet.pages import make_site
 from services.board.market.api import make_market_api
+from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.market import Market
+from services.board.market.query import QueryError
 from services.board.market.site import make_market_site
 from services.board.public.badges import make_badge_site
 from services.board.public.pages import make_public_site
@@ -35,8 +38,7 @@ from services.board.settings import BoardEnvironment
 from services.board.truth.api import make_truth_api
 from services.board.truth.pages import TruthRoutes, make_truth_pages
 
-REFRESH_SEC = 1.5
-"""How long the answer to a form waits until the board has read what the form changed."""
+REFRESH_SEC = 1.5  # how long the answer to a form waits until the board has read what the form changed
 STREAM_PATH = "/api/v1/stream"
 PACK_LEVEL = 4
 PACK_BYTES = 500
@@ -67,14 +69,12 @@ class _App(FastAPI):
     """The application, whose OpenAPI document has the board's own failures."""
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document, made once."""
         if self.openapi_schema is None:
             self.openapi_schema = describe_failures(super().openapi())
         return self.openapi_schema
 
 
 def create_app(board: Board, market: Market, controls: Controls) -> Guard:
-    """Return the whole application as the server runs it."""
     app = _App(
         title="MarketSwarm board",
         version=__version__,
@@ -95,10 +95,7 @@ def create_app(board: Board, market: Market, controls: Controls) -> Guard:
     app.include_router(make_market_api(market))
     app.include_router(make_market_site(board, market, gate))
 
-    async def refresh() -> None:
-        """Return when the snapshot includes what was done."""
-        await board.reader.read_soon(REFRESH_SEC)
-
+    refresh = partial(board.reader.read_soon, REFRESH_SEC)
     app.include_router(make_forms(gate, steering, refresh, announcements))
     app.include_router(make_truth_pages(TruthRoutes(board, gate, editor, refresh)))
     _add_health(app, board)
@@ -108,7 +105,6 @@ def create_app(board: Board, market: Market, controls: Controls) -> Guard:
     networks = find_networks(settings.board_open_to or "")
 
     def is_open(path: str) -> bool:
-        """Return True if everyone may read a path: what the truth marks public, and what probes ask."""
         return path in OPEN_PATHS or is_public_path(path, board.reader.snapshot, board.public)
 
     names = find_own_names(settings)
@@ -122,7 +118,6 @@ def answer_head(app: ASGIApp) -> ASGIApp:
     """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         if scope["type"] == "http" and scope["method"] == "HEAD" and scope["path"] != STREAM_PATH:
             scope = {**scope, "method": "GET"}
         await app(scope, receive, send)
@@ -131,14 +126,11 @@ def answer_head(app: ASGIApp) -> ASGIApp:
 
 
 def find_own_names(settings: BoardEnvironment) -> Collection[str]:
-    """Return the host names that requests may have."""
     public = urlsplit(settings.board_public_url or "").hostname or ""
     return list_own_names(settings.board_host, public, *(settings.board_allowed_hosts or "").split(","))
 
 
 def _add_health(app: FastAPI, board: Board) -> None:
-    """Add the routes that say whether the board runs, and whether what it shows is new."""
-
     @app.get("/healthz", response_class=PlainTextResponse)
     async def check_health() -> str:
         """Return 200: the process answers."""
@@ -152,17 +144,13 @@ def _add_health(app: FastAPI, board: Board) -> None:
 
 
 def add_errors(app: FastAPI) -> None:
-    """Add the answers to what fails: JSON under `/api/`, else a page."""
+    """Add the answers to what fails: JSON under `/api/`, and a page for other paths."""
 
     async def answer_http_error(request: Request, error: Exception) -> Response:
-        """Answer an error that a route, or the router, raised."""
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        detail = str(error.detail) if isinstance(error, HTTPException) else "error"
-        headers = error.headers if isinstance(error, HTTPException) else None
-        return _answer(request, status, detail, dict(headers or {}))
+        known = error if isinstance(error, HTTPException) else HTTPException(500, "error")
+        return _answer(request, known.status_code, str(known.detail), dict(known.headers or {}))
 
     async def answer_refused(request: Request, error: Exception) -> Response:
-        """Answer a request that was refused: to a browser in a sentence."""
         if not isinstance(error, RefusedError) or request.url.path.startswith("/api/"):
             return await answer_http_error(request, error)
         answer = answer_error(error.status, "This was not done", make_sentence(error.reason))
@@ -175,18 +163,24 @@ def add_errors(app: FastAPI) -> None:
         names = {".".join(map(str, each["loc"]))[:100] for each in errors}
         return _answer(request, 422, f"wrong: {', '.join(sorted(names))}", find_quota_headers(request))
 
+    async def answer_wrong_query(request: Request, error: Exception) -> Response:
+        return _answer(request, 422, str(error), find_quota_headers(request))
+
+    async def answer_database_away(request: Request, error: Exception) -> Response:
+        return _answer(request, 503, str(error), {"Retry-After": "5", **find_quota_headers(request)})
+
     async def answer_not_ready(request: Request, _error: Exception) -> Response:
-        """Answer a request before the first look at the fleet."""
         return _answer(request, 503, "the fleet was not read yet", {"Retry-After": "1"})
 
     app.add_exception_handler(HTTPException, answer_http_error)
     app.add_exception_handler(RefusedError, answer_refused)
     app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_exception_handler(QueryError, answer_wrong_query)
+    app.add_exception_handler(DatabaseAwayError, answer_database_away)
     app.add_exception_handler(NotReady, answer_not_ready)
 
 
 def _answer(request: Request, status: int, detail: str, headers: dict[str, str]) -> Response:
-    """Return an error in the form that the request's path asks for."""
     if request.url.path.startswith("/api/"):
         return JSONResponse({"detail": detail}, status, headers=headers)
     answer = answer_error(status, detail[:1].upper() + detail[1:], "")
@@ -207,7 +201,6 @@ def describe_failures(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe_operation(operation: dict[str, Any], path: str) -> dict[str, Any]:
-    """Return one operation with its failures."""
     answers = dict(operation.get("responses", {}))
     takes_values = bool(operation.get("parameters")) or "requestBody" in operation
     for status, words in (_EVERYWHERE | (_WITH_PARAMETERS if takes_values else {})).items():

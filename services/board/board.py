@@ -6,7 +6,9 @@ once, whichever way they come, and one of them at a time edits the truth.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from starlette.requests import Request
 
 from marketswarm import __version__
 from marketswarm.agent import Agent, point_like
@@ -17,6 +19,7 @@ from marketswarm.status.topology import MESH, read_topology
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.truth import SYSTEM, AccessPoint, Truth
 from services.board.access.audit import AuditLog
+from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.steering import Steering
 from services.board.fleet.reader import STALE_SEC, FleetReader
@@ -44,7 +47,6 @@ class Board:
 
     @property
     def truth(self) -> Truth:
-        """The truth in force."""
         return self.me.truth
 
     @property
@@ -56,30 +58,29 @@ class Board:
 
     @property
     def public(self) -> PublicSettings:
-        """What the truth marks public."""
         return self.settings_now().settings.public
 
     def is_current(self) -> bool:
-        """Return True if the last look at the fleet was not long ago."""
         return self.reader.age_sec(time.monotonic()) <= STALE_SEC + self.reader.interval_sec()
 
     def find_problem(self) -> str | None:
-        """Return why what the board shows is not new or not all; None if it is."""
+        """Return why the board shows old or incomplete data; None if it doesn't."""
         if not self.is_current():
             return "the fleet was not read"
         return None if self.reader.problem is None else f"away: {self.reader.problem}"
 
     @property
     def buses(self) -> Sequence[Bus]:
-        """Every bus of the truth."""
         return self.reader.buses()
 
     def make_frame(self, title: str, path: str) -> Frame:
-        """Return the frame of a page. Raises NotReady before the first snapshot."""
         return Frame(title, path, self.snapshot, self.hub.position, find_assets_path(), __version__)
 
+    async def make_session_frame(self, gate: SessionGate, request: Request, title: str, path: str) -> Frame:
+        """Return the frame of a page that knows who is signed in. Raises NotReady."""
+        return replace(self.make_frame(title, path), session=await gate.find_view(request))
+
     async def read_topology(self) -> TopologyView:
-        """Return the flow of data, as mesh wrote it."""
         places = self._find_mesh_key(MESH_TOPOLOGY), self._find_mesh_key(MESH_FLOW)
         return await read_topology(self.truth, self.me.revision, self.me.bus, places)
 
@@ -100,7 +101,6 @@ class Controls:
 
 
 def create_controls(board: Board) -> Controls:
-    """Return the controls of a board's fleet."""
     audit = AuditLog(lambda: board.me.bus(SYSTEM))
     return Controls(
         TokenVerifier(lambda: board.me.bus(SYSTEM)),

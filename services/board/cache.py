@@ -26,13 +26,8 @@ class CacheCounts:
 class RedisShelf(Generic[K, V]):
     """Values in Redis, each under a key of its own. While the bus fails there are none, and none is kept.
 
-    Attributes:
-        find_bus: returns the bus; None if there is none.
-        name_key: returns the key in Redis of a question.
-        encode: returns a value as it is kept.
-        parse: returns the value of a question from its text; None if the text is no such value.
-        ttl_sec: how long a value is kept.
-        max_bytes: the most bytes that are read at once.
+    `find_bus` returns None without a bus, `parse` for a text that is not a value of its question; `max_bytes`
+    bounds what is read at once.
     """
 
     find_bus: Callable[[], Bus | None]
@@ -43,7 +38,6 @@ class RedisShelf(Generic[K, V]):
     max_bytes: int | None = None
 
     async def read(self, keys: Sequence[K]) -> dict[K, V]:
-        """Return the values of those questions that have one."""
         bus = self.find_bus()
         if bus is None:
             return {}
@@ -57,7 +51,6 @@ class RedisShelf(Generic[K, V]):
         return {key: value for key, value in found.items() if value is not None}
 
     async def write(self, values: Mapping[K, V]) -> None:
-        """Keep values by their questions."""
         bus = self.find_bus()
         if bus is None or not values:
             return
@@ -79,19 +72,13 @@ class _Kept(NamedTuple):
 
 
 class Cached(Generic[K, V]):
-    """Answers by their questions: from memory, then from Redis if they have a shelf there, then made anew.
+    """Answers by their questions: from memory, then from Redis if they have a `shelf` there, then made anew.
 
     Those who ask a question while its answer is made share it, and a failure as well. An answer of another
     version than the one that is asked for is made anew. That there is no answer is kept, too.
 
-    Args:
-        ttl_sec: how long an answer is kept in memory.
-        max_kept: how many are kept; beyond that, the one that was asked for longest ago is dropped.
-        shelf: keeps them in Redis.
-        is_current: returns whether an answer that was kept is still right.
-        measure: returns the size of an answer.
-        max_size: the most that all of them together may have of that.
-        clock: returns the monotonic time.
+    Memory has at most `max_kept` answers, of at most `max_size` together by `measure`; the one that was asked
+    for longest ago is dropped first. `is_current` returns whether an answer that was kept is still right.
     """
 
     def __init__(
@@ -115,7 +102,6 @@ class Cached(Generic[K, V]):
         """Return the answer to a question, made by `make` if none is kept. Raises what `make` raises."""
 
         async def make_it(_keys: Sequence[K]) -> Mapping[K, V]:
-            """Make the one that is missing."""
             return {key: await make()}
 
         return (await self.find_each((key,), make_it, version))[key]
@@ -146,7 +132,6 @@ class Cached(Generic[K, V]):
         return known.found[0] if known is not None and known.found else None
 
     def keep(self, key: K, value: V, version: Hashable = None, ttl_sec: float | None = None) -> None:
-        """Keep an answer, as long as others unless `ttl_sec` says how long."""
         expires_at = self._clock() + (self._ttl_sec if ttl_sec is None else ttl_sec)
         self._put(key, _Kept(version, expires_at, (value,)))
 
@@ -156,7 +141,6 @@ class Cached(Generic[K, V]):
         self._flights, self._size = {}, 0
 
     def _find(self, key: K, version: Hashable) -> _Kept | None:
-        """Return what is kept of a question, unless it is too old or of another version."""
         known = self._kept.get(key)
         if known is None or known.version != version or known.expires_at <= self._clock():
             return None
@@ -167,7 +151,6 @@ class Cached(Generic[K, V]):
         return known
 
     def _put(self, key: K, kept: _Kept) -> None:
-        """Keep an answer in memory, and drop others if there are too many."""
         before = self._kept.pop(key, None)
         self._kept[key] = kept
         self._size += self._measure_kept(kept) - (0 if before is None else self._measure_kept(before))
@@ -175,7 +158,6 @@ class Cached(Generic[K, V]):
             self._size -= self._measure_kept(self._kept.popitem(last=False)[1])
 
     def _measure_kept(self, kept: _Kept) -> int:
-        """Return the size of what is kept of a question."""
         return sum(map(self._measure, kept.found))
 
     async def _load(
@@ -197,12 +179,12 @@ class Cached(Generic[K, V]):
             if self._shelf is not None:
                 await self._shelf.write(made)
         expires_at = self._clock() + self._ttl_sec
-        for key in keys if flights is self._flights else ():  # else it may be from before `clear`
+        for key in keys if flights is self._flights else ():  # otherwise it may be from before `clear`
             self._put(key, _Kept(version, expires_at, (found[key],) if key in found else ()))
         return found
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Take note of a failure that nobody waits for any more."""
+    """Take note of a failure, also if no caller waits for it any more."""
     if not task.cancelled():
         task.exception()

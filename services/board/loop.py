@@ -1,6 +1,7 @@
 """The main loop of the board: read the fleet, pass on what changed, and answer browsers beside that."""
 
 import time
+from functools import partial
 from typing import Final
 
 from marketswarm.agent import agent
@@ -12,9 +13,9 @@ from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import create_recorder
 from services.board.fleet.stream import StreamHub
 from services.board.market.market import Market
-from services.board.metrics import BoardMetrics
+from services.board.metrics import collect_board
 from services.board.pings.gate import PingGate
-from services.board.pings.setup import create_creator, create_management, create_pauses, create_ping_desk
+from services.board.pings.setup import create_pings
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
 
@@ -22,7 +23,6 @@ BUS_SEC: Final = 15.0  # longer than a reading may take: waiting for a bus must 
 
 
 async def main() -> int:
-    """Run the board until it is asked to stop; return its exit code."""
     async with agent("board", BoardEnvironment) as me:
         settings_now = me.config(BoardSettings)
         hub = StreamHub(me.boot, lambda: settings_now().settings.max_streams)
@@ -35,15 +35,12 @@ async def main() -> int:
         market = Market(me, lambda: settings_now().settings.market)
 
         def close_streams() -> None:
-            """End all streams and conversations."""
             hub.close()
             market.close()
 
         controls = create_controls(board)
         app = create_app(board, market, controls)
-        pings = create_ping_desk(me, settings_now)
-        pings.creator, pings.pauses = create_creator(controls), create_pauses(board, controls)
-        management = create_management(board, controls, pings.keys, pings.pauses)
+        pings, management = create_pings(board, controls)
         gate = PingGate(app, find_own_names(me.settings), pings, app.responses, management)
         proxies = find_networks(me.settings.board_trusted_proxies or "")
         me.task(
@@ -60,7 +57,7 @@ async def main() -> int:
         me.task(pings.keys.run(), name="ping keys")
         me.on_reseed(reader.follow)
         reader.follow(me.truth)
-        me.expose(BoardMetrics(reader, hub, app, recorder, pings.writer, market=market).collect)
+        me.expose(partial(collect_board, reader, hub, app, recorder, pings.writer, market=market))
         me.log.info("board.listening", host=me.settings.board_host, port=me.settings.board_port)
         while True:
             async with me.waiting(BUS_SEC):
@@ -72,16 +69,9 @@ async def main() -> int:
 
 
 def describe_followers(count: int) -> str | None:
-    """Return how many browsers follow, in words; None for none."""
     return "1 browser follows" if count == 1 else f"{count} browsers follow" if count else None
 
 
 def find_problem(away: str | None, unrecorded: str | None, unseen: str | None) -> str | None:
-    """Return why the board can't do all its work.
-
-    Args:
-        away: the buses that are away; None if there are none.
-        unrecorded: why the history is not recorded.
-        unseen: why the market can't be shown.
-    """
+    """Return why the board can't do all its work: the buses that are away, the history, or the market."""
     return away or (f"history not recorded: {unrecorded}" if unrecorded else unseen)

@@ -35,13 +35,11 @@ class PageModel(Protocol):
 
 
 def render(page: PageModel) -> str:
-    """Return the HTML of a page."""
     return load_environment().get_template(page.template).render(page=page)
 
 
 @lru_cache(maxsize=1)
 def load_environment() -> Environment:
-    """Return the environment of the templates, with their filters."""
     environment = Environment(
         loader=PackageLoader("services.board"),
         autoescape=True,

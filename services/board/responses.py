@@ -54,7 +54,6 @@ def load_assets() -> Mapping[str, Asset]:
 
 @lru_cache(maxsize=1)
 def find_assets_path() -> str:
-    """Return the path of the static files: it ends with a digest of all of them."""
     digest = sha256()
     for name, asset in load_assets().items():
         digest.update(name.encode() + b"\0" + asset.content)
@@ -62,7 +61,7 @@ def find_assets_path() -> str:
 
 
 def answer_asset(digest: str, name: str, *, takes_gzip: bool) -> Response:
-    """Return the answer for a static file; 404 if there is none of that name.
+    """Return the answer for a static file; 404 for an unknown name.
 
     Under another digest than that of now the file is served as well, and is not kept: a page may be older
     than the server.
@@ -79,31 +78,27 @@ def answer_asset(digest: str, name: str, *, takes_gzip: bool) -> Response:
 
 
 def answer_page(page: PageModel) -> Response:
-    """Return a page as an answer that nobody keeps: it shows the moment."""
     return HTMLResponse(render(page), headers={"Cache-Control": "no-store"})
 
 
 def answer_error(status: int, title: str, text: str) -> Response:
-    """Return a page that says why there is no other one."""
     page = ErrorPage(status, title, text, find_assets_path())
     return HTMLResponse(render(page), status, headers={"Cache-Control": "no-store"})
 
 
-def answer_json(request: Request, body: bytes, etag: str) -> Response:
-    """Return a JSON text, or 304 if the client has it already by its `ETag`."""
+def answer_body(request: Request, body: bytes, etag: str, media_type: str = "application/json") -> Response:
+    """Return a body, or 304 if the client has it already by its `ETag`."""
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
     known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
-    if known & {"*", etag.removeprefix("W/")}:
+    if known & {"*", etag.removeprefix("W/")}:  # RFC 9110 compares them weakly
         return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")
+    return Response(body, headers=headers, media_type=media_type)
 
 
 def make_sentence(text: str) -> str:
-    """Return a text from others as one sentence on one line."""
     text = escape_text(text.strip())
     return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
 
 
 def answer_fresh(value: Any, status: int = 200) -> Response:
-    """Return a value as JSON that nobody keeps."""
     return Response(orjson.dumps(value), status, {"Cache-Control": "no-store"}, "application/json")

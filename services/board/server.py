@@ -28,24 +28,16 @@ from services.board.access.limits import RateLimiter
 
 REQUEST_SEC: Final = 10.0
 """How long a client may take to send a whole request, from its connection or from its last answer on."""
-ANSWER_SEC: Final = 10.0
-"""How long a client may leave what it was sent unread."""
-MAX_CONNECTIONS: Final = 1500
-"""The most connections at once, besides streams; others are answered with 503. One takes 14 kB while idle."""
-REFUSED_CONNECTIONS: Final = 100
-"""How many more connections get that answer; still others are closed without one."""
-MAX_HEAD_BYTES: Final = 16 * 1024
-"""The most bytes of a request's line and headers."""
-MAX_PIPELINED: Final = 16
-"""How many requests a client may send before the answer to the first."""
-MAX_MESSAGE_BYTES: Final = 64 * 1024
-"""The most bytes of a message that the client of a WebSocket sends."""
+ANSWER_SEC: Final = 10.0  # how long a client may leave what it was sent unread
+MAX_CONNECTIONS: Final = 1500  # besides streams; others are answered with 503. An idle one takes 14 kB
+REFUSED_CONNECTIONS: Final = 100  # that get that answer; still others are closed without one
+MAX_HEAD_BYTES: Final = 16 * 1024  # the most bytes of a request's line and headers
+MAX_PIPELINED: Final = 16  # how many requests a client may send before the answer to the first
+MAX_MESSAGE_BYTES: Final = 64 * 1024  # the most bytes of a message that the client of a WebSocket sends
 LOG_LINES: Final = 5
-OTHER_FILES: Final = 200
-"""How many files the process may have open besides: connections to buses and to PostgreSQL, and logs."""
+OTHER_FILES: Final = 200  # open files besides: connections to buses and to PostgreSQL, and logs
 BACKLOG: Final = 512
-SEND_BUFFER_BYTES: Final = 256 * 1024
-"""What the kernel keeps for a client that does not read; it takes twice as much."""
+SEND_BUFFER_BYTES: Final = 256 * 1024  # what the kernel keeps for a client that does not read, twice
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -65,14 +57,31 @@ class RequestTooLargeError(Exception):
     """A request's line and headers have too many bytes, or too many requests wait for an answer."""
 
 
+class _Deadline:
+    """A time within which a client must do something; `timer` runs from `begin` to `end`."""
+
+    __slots__ = ("_loop", "timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.timer: asyncio.TimerHandle | None = None
+
+    def begin(self, sec: float, act: Callable[[], None]) -> None:
+        if self.timer is None:
+            self.timer = self._loop.call_later(sec, act)
+
+    def end(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """A connection that is aborted when its client is too slow in sending or in reading.
 
     `find_bound` returns the most connections at once; the other arguments are those of uvicorn.
     """
 
-    _slow_request: asyncio.TimerHandle | None = None
-    _slow_reader: asyncio.TimerHandle | None = None
     _is_complete = False  # whether the last request has arrived as a whole
     _in_head = True  # whether the next bytes belong to a request's line and headers
     _head_bytes = 0  # of pieces that did not complete it
@@ -83,15 +92,15 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, find_bound: Callable[[], int], **more: Any) -> None:
         super().__init__(*args, **more)
         self._find_bound = find_bound
+        self._slow_request, self._slow_reader = _Deadline(self.loop), _Deadline(self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """Begin the time for a request, or abort if there are far too many connections."""
         super().connection_made(transport)
         self.limit_concurrency = self._find_bound()
         if len(self.connections) > self.limit_concurrency + REFUSED_CONNECTIONS:
             self._abort()
         else:
-            self._slow_request = self.loop.call_later(REQUEST_SEC, self._abort)
+            self._slow_request.begin(REQUEST_SEC, self._abort)
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes; the time for a request begins with its first byte, and ends when it is complete."""
@@ -103,17 +112,15 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.send_400_response("")
         if self._is_complete:
-            self._stop_slow_request()
-        elif self._slow_request is None:
-            self._slow_request = self.loop.call_later(REQUEST_SEC, self._abort)
+            self._slow_request.end()
+        else:
+            self._slow_request.begin(REQUEST_SEC, self._abort)
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
         self._is_complete, self._in_head, self._field_bytes = False, True, 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the request's address."""
         self._count_head(len(url))
         super().on_url(url)
 
@@ -134,7 +141,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {WHOLE_ANSWER: partial(self._send_whole_answer, self.cycle)}  # type: ignore[dict-item]  # uvicorn's type knows extensions without functions
 
     async def _send_whole_answer(self, cycle: RequestResponseCycle, head: bytes, body: bytes) -> None:
-        """Send the answer to a request in one write, as `WholeAnswer` describes it."""
         if self.flow.write_paused and not cycle.disconnected:
             await self.flow.drain()
         if cycle.disconnected:
@@ -154,13 +160,11 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle.on_response()
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over to a WebSocket; its client has sent a whole request."""
         self._is_complete = True
-        self._stop_slow_request()
+        self._slow_request.end()
         super().handle_websocket_upgrade()
 
     def on_message_complete(self) -> None:
-        """End a request: the next bytes are those of another one."""
         self._is_complete, self._in_head = True, True
         self._head_bytes = self._field_bytes = 0
         super().on_message_complete()
@@ -180,7 +184,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self._idle_check = self.loop.call_at(self._idle_until, self._check_idle)
 
     def _unset_keepalive_if_required(self) -> None:
-        """Stop the time in which a request must come."""
         self._idle_until = None
         super()._unset_keepalive_if_required()
 
@@ -195,33 +198,28 @@ class GuardedProtocol(HttpToolsProtocol):
             self._idle_check = self.loop.call_at(self._idle_until, self._check_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all times."""
-        self._stop_slow_request()
-        self._stop_slow_reader()
+        self._slow_request.end()
+        self._slow_reader.end()
         if self._idle_check is not None:
             self._idle_check.cancel()
             self._idle_check = None
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Begin the time in which the client must read what it was sent."""
         super().pause_writing()
-        if self._slow_reader is None:
-            self._slow_reader = self.loop.call_later(ANSWER_SEC, self._abort)
+        self._slow_reader.begin(ANSWER_SEC, self._abort)
 
     def resume_writing(self) -> None:
-        """Stop the time for reading: the client has read."""
         super().resume_writing()
-        self._stop_slow_reader()
+        self._slow_reader.end()
 
     def _count_head(self, size: int) -> None:
-        """Count bytes of the request's line and headers. Raise RequestTooLargeError if there are too many."""
         self._field_bytes += size
         if self._field_bytes > MAX_HEAD_BYTES:
             raise RequestTooLargeError
 
     def send_400_response(self, msg: str) -> None:
-        """Answer a request that is none, or that is too large, and close the connection.
+        """Answer what is not a request, or is too large, and close the connection.
 
         The client has ANSWER_SEC to read what it was sent before.
         """
@@ -232,8 +230,7 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self.transport.write(_TOO_LARGE)
             self.transport.close()
-        if self._slow_reader is None:
-            self._slow_reader = self.loop.call_later(ANSWER_SEC, self._abort)
+        self._slow_reader.begin(ANSWER_SEC, self._abort)
 
     def _abort(self) -> None:
         """End the connection by a reset, so that the kernel keeps nothing that the client has not read."""
@@ -242,18 +239,6 @@ class GuardedProtocol(HttpToolsProtocol):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
-    def _stop_slow_request(self) -> None:
-        """Stop the time for a request."""
-        if self._slow_request is not None:
-            self._slow_request.cancel()
-            self._slow_request = None
-
-    def _stop_slow_reader(self) -> None:
-        """Stop the time for reading an answer."""
-        if self._slow_reader is not None:
-            self._slow_reader.cancel()
-            self._slow_reader = None
-
 
 class GuardedWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket that is aborted when its client does not read what it was sent in time.
@@ -261,54 +246,44 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     Until then the client is not read, either: each of its pings would be answered, and the answers kept.
     """
 
-    _slow_reader: asyncio.TimerHandle | None = None  # runs while writing is paused
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._slow_reader = _Deadline(self.loop)  # runs while writing is paused
 
     def pause_writing(self) -> None:
-        """Begin the time in which the client must read what it was sent."""
         super().pause_writing()
-        if self._slow_reader is None:
-            self._slow_reader = self.loop.call_later(2 * ANSWER_SEC, self.transport.abort)
+        self._slow_reader.begin(2 * ANSWER_SEC, self.transport.abort)
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Stop that time: the client has read."""
         super().resume_writing()
-        self._stop_slow_reader()
-        if not self.read_paused:  # else a message of the client waits to be taken
+        self._slow_reader.end()
+        if not self.read_paused:  # otherwise a message of the client waits to be taken
             self.transport.resume_reading()
 
     async def receive(self) -> ASGIReceiveEvent:
-        """Return the next event of the client. The client is read again, unless it reads nothing."""
         event = await super().receive()
         self._pause_reading_again()
         return event
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send a message, or close the connection. The client is read again, unless it reads nothing."""
         await super().send(message)
         self._pause_reading_again()
 
     def _pause_reading_again(self) -> None:
         """Have the client read no more, if uvicorn has just begun that while writing is paused."""
-        if self._slow_reader is not None:
+        if self._slow_reader.timer is not None:
             self.transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all times."""
-        self._stop_slow_reader()
+        self._slow_reader.end()
         super().connection_lost(exc)
-
-    def _stop_slow_reader(self) -> None:
-        """Stop the time for reading what was sent."""
-        if self._slow_reader is not None:
-            self._slow_reader.cancel()
-            self._slow_reader = None
 
 
 class LogLimiter(logging.Filter):
     """Passes LOG_LINES lines of each message of uvicorn, and one a minute after that.
 
-    Strangers decide how often there is one: each request that is none is a line.
+    Strangers decide how often there is one: each malformed request is a line.
     """
 
     def __init__(self) -> None:
@@ -332,15 +307,13 @@ class _AgentServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
         yield
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound to an address and listens.
+    """Return a socket that listens at an address.
 
-    Raises:
-        Exit: code 2, when nobody can listen there; the message names the variable.
+    Raises Exit, code 2, if that address can't be used; the message names the variable.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -362,12 +335,11 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 def _explain(host: str, port: int, error: OSError) -> str:
-    """Return why nobody can listen at an address, and what the user can do."""
     if error.errno == errno.EADDRINUSE:
         return f"BOARD_PORT: port {port} on {host} is taken by another program; give another one"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"BOARD_PORT: port {port} is not this user's to listen on; one above 1023 is"
-    return f"BOARD_HOST: nobody can listen on {host} here ({error.strerror})"
+        return f"BOARD_PORT: this user may not listen on port {port}; give one above 1023"
+    return f"BOARD_HOST: this machine can't listen on {host} ({error.strerror})"
 
 
 def raise_file_limit(wanted: int) -> None:
@@ -384,13 +356,9 @@ async def serve(
     max_streams_now: Callable[[], int],
     close_streams: Callable[[], None],
 ) -> None:
-    """Answer requests until cancelled; then call `close_streams`, and end what is still open.
+    """Answer requests until cancelled; then end streams by `close_streams`, and close what is still open.
 
-    Args:
-        app: the ASGI application.
-        listening: the socket, which is closed at the end.
-        max_streams_now: returns how many streams may be open, besides MAX_CONNECTIONS other connections.
-        close_streams: ends all streams, so that they don't hold up the end.
+    `max_streams_now` returns how many streams may be open, besides MAX_CONNECTIONS other connections.
     """
     logging.getLogger("uvicorn.error").addFilter(LogLimiter())
     raise_file_limit(MAX_CONNECTIONS + max_streams_now() + REFUSED_CONNECTIONS + OTHER_FILES)

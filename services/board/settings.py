@@ -15,14 +15,13 @@ from services.board.access.clients import check_networks
 
 
 def check_database_url(url: SecretStr) -> SecretStr:
-    """Return the URL of a database. Raise ValueError if it has another scheme."""
     if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
         raise ValueError("must be postgresql://user:password@host:port/name")
     return url
 
 
 def check_public_url(text: str) -> str:
-    """Return the address of the board without a last slash. Raise ValueError for anything else than that."""
+    """Return the address of the board without a last slash. Raise ValueError for any other text."""
     parts = urlsplit(text.strip())
     is_plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
     if not is_plain or "@" in parts.netloc or not text.isascii() or not text.strip().isprintable():
@@ -75,7 +74,6 @@ class PingKeySettings(ServiceConfig):
 
     @model_validator(mode="after")
     def check_one(self) -> "PingKeySettings":
-        """Return the key if it has exactly one of hash and variable. Raise ValueError otherwise."""
         if (self.sha256 is None) == (self.secret is None):
             raise ValueError('must have either "sha256", or "secret": "env:PING_…"')
         return self

@@ -103,7 +103,7 @@ def test_the_page_of_a_service_has_its_beats_its_badge_and_says_what_it_does_not
     assert f"![shop]({board.url}/badge/shop.svg)" in page
     assert "Everyone may ask for it." in page
     assert "It beats every 10 s, and the board" not in page
-    assert "the board looks every 1 s: it misses some" in page, "it beats every 0.3 s"
+    assert "The board looks every 1 s, so it misses some" in page, "it beats every 0.3 s"
 
 
 def test_open_streams_do_not_hold_up_its_end(board):

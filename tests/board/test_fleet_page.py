@@ -54,7 +54,7 @@ def without_time(html: str) -> str:
     """A row without what differs from one second to the next, and without the order of attributes."""
     html = re.sub(r"\d+ s</td>", "… s</td>", html)
     html = re.sub(r"\d+ 10h\d+", "…", html)
-    html = re.sub(r"(nobody listened|down) [\d]+ (s|min)", r"\1 …", html)
+    html = re.sub(r"(unknown|down) [\d]+ (s|min)", r"\1 …", html)
     attribute = re.compile(r'[^ =]+="[^"]*"')
     return re.sub(r"<(\w+)([^>]*)>", lambda tag: f"<{tag[1]} {sorted(attribute.findall(tag[2]))}>", html)
 

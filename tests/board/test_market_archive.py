@@ -200,7 +200,9 @@ async def test_the_symbols_that_have_quotes_are_found_whatever_table_part_they_a
         assert len(await reader.read_quoted_symbols(3)) == 3
 
 
-async def test_the_class_of_a_symbol_is_kept_and_read_again_after_a_while(archive_url, monkeypatch):
+@pytest.mark.parametrize(("kept_sec", "found"), [(60.0, "stocks"), (0.0, "commodities")])
+async def test_the_class_of_a_symbol_is_kept_for_a_while(archive_url, monkeypatch, kept_sec, found):
+    monkeypatch.setattr(archive_reader, "ASSET_SEC", kept_sec)
     columns = ("symbol", "asset", "first_seen", "last_seen", "replay")
     await fill_table(archive_url, "symbols", columns, [("GLD", "stocks", MONDAY, MONDAY, False)])
     async with read_archive(archive_url) as reader:
@@ -208,9 +210,7 @@ async def test_the_class_of_a_symbol_is_kept_and_read_again_after_a_while(archiv
         connection = await asyncpg.connect(archive_url)
         await connection.execute("UPDATE symbols SET asset = 'commodities'")
         await connection.close()
-        assert await reader.find_asset("GLD") == "stocks"
-        monkeypatch.setattr(archive_reader, "ASSET_SEC", 0.0)
-        assert await reader.find_asset("GLD") == "commodities"
+        assert await reader.find_asset("GLD") == found
 
 
 def make_pairs(day, names):

@@ -23,9 +23,8 @@ from services.bars.metrics import BarsMetrics
 from services.board.access.guard import Guard
 from services.board.fleet.recorder import HistoryRecorder
 from services.board.fleet.stream import StreamHub
-from services.board.market.metrics import collect_market
 from services.board.market.updates import UpdateHub
-from services.board.metrics import BoardMetrics
+from services.board.metrics import collect_board, collect_market
 from services.massive.market.status import MarketStatus
 from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
@@ -99,7 +98,7 @@ def collect_of_mesh():
 def collect_of_the_board():
     reader, writer = SimpleNamespace(took_sec=0.1), SimpleNamespace(acknowledged=Counter(), waiting=0)
     guard = Guard(None, (), None)
-    return BoardMetrics(reader, StreamHub("boot"), guard, HistoryRecorder(None), writer).collect()
+    return collect_board(reader, StreamHub("boot"), guard, HistoryRecorder(None), writer)
 
 
 def collect_of_its_market():

@@ -150,7 +150,7 @@ def make_small() -> FleetSnapshot:
             PendingView("m2", "email", "rss_agg is down", AT - 590),
         ),
         dead=2,
-        notes=("the healer does not hear bus market-redis (deaf): nobody knows of its services",),
+        notes=("the healer does not hear bus market-redis (deaf), so its services are unknown",),
     )
 
 

@@ -17,10 +17,9 @@ from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
 from services.board.access.sessions import SessionView
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
 from services.board.fleet.beats import BeatInterval, BeatTimes
-from services.board.fleet.fleet_page import FleetQuery, select_services
 from services.board.fleet.history import OutageView, Past, PastDay
 from services.board.fleet.notifications import DeadMessageView, NotificationsPage
-from services.board.fleet.pages import IncidentsPage
+from services.board.fleet.pages import FleetQuery, IncidentsPage, select_services
 from services.board.fleet.service_page import BadgeLink, RunView, ServicePage
 from services.board.fleet.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot, ServiceState
 from services.board.fleet.topology import TopologyPage

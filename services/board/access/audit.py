@@ -21,8 +21,7 @@ from marketswarm.operator.token import Token
 from services.board.access.limits import RefusedError
 
 KEPT: Final = 10_000
-MAX_CHARS: Final = 500
-"""The longest field of an entry."""
+MAX_CHARS: Final = 500  # the longest field of an entry
 RETRY_SEC: Final = 5.0
 log = logs.get("board")
 
@@ -81,7 +80,7 @@ class AuditLog:
             raise RefusedError(503, reason, RETRY_SEC) from None
 
     async def end(self, act: Act, outcome: AuditOutcome, detail: str = "") -> None:
-        """Add the outcome of an act. One that can't be added is only logged: the act is done."""
+        """Add the outcome of an act. If it can't be added it is only logged, because the act is done."""
         try:
             await record_act(self.bus(), act, outcome, time.time(), detail)
         except BusError as error:

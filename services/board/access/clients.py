@@ -17,14 +17,13 @@ from marketswarm.net.addresses import Address, Network
 GATEWAY: Final = "gateway"
 _ROUTES: Final = Path("/proc/net/route")
 _DEFAULT_ROUTE: Final = "00000000"
-MAX_HOPS: Final = 20
-"""How many proxies are looked at, the nearest ones."""
+MAX_HOPS: Final = 20  # how many proxies are looked at, the nearest ones
 _SCHEMES: Final = ("http", "https")
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
 def check_networks(text: str) -> str:
-    """Return a list of networks and `gateway`, separated by commas. Raise ValueError if a word is neither."""
+    """Return a list of networks and `gateway`, without blanks. Raise ValueError if a word is neither."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:
         if word != GATEWAY:
@@ -36,7 +35,7 @@ def check_networks(text: str) -> str:
 
 
 def find_networks(text: str, routes: Path = _ROUTES) -> tuple[Network, ...]:
-    """Return the networks in a checked list; `gateway` is looked up now, and left out if there is none.
+    """Return the networks in a checked list; `gateway` is looked up now, and left out if it is missing.
 
     `routes` is the file with the kernel's routes.
     """
@@ -49,7 +48,6 @@ def find_networks(text: str, routes: Path = _ROUTES) -> tuple[Network, ...]:
 
 
 def read_gateway(routes: Path = _ROUTES) -> str | None:
-    """Return the address of the default route's gateway; None if there is none, or it can't be read."""
     try:
         lines = routes.read_text(encoding="ascii").splitlines()[1:]
     except (OSError, UnicodeDecodeError):
@@ -65,40 +63,26 @@ def read_gateway(routes: Path = _ROUTES) -> str | None:
 
 
 def may_read(client: tuple[str, int] | None, networks: Sequence[Network]) -> bool:
-    """Return True if a client may read without a token, by its address."""
-    try:
-        address = ipaddress.ip_address(client[0]) if client else None
-    except ValueError:
-        return False
-    if address is None:
-        return False
-    return _to_plain(address).is_loopback or is_in(address, networks)
+    address = _parse_address(client[0]) if client else None
+    return address is not None and (_unmap_ipv4(address).is_loopback or is_in(address, networks))
 
 
 def is_in(address: Address | None, networks: Sequence[Network]) -> bool:
-    """Return True if an address is in one of the networks; one of IPv4 may be written as one of IPv6."""
-    plain = None if address is None else _to_plain(address)
+    plain = None if address is None else _unmap_ipv4(address)
     return plain is not None and any(plain.version == one.version and plain in one for one in networks)
 
 
-def _to_plain(address: Address) -> Address:
-    """Return an address of IPv4 as such."""
+def _unmap_ipv4(address: Address) -> Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
 class ForwardedClients:
-    """An ASGI application that hands requests on as those of the clients that named proxies speak for.
-
-    Args:
-        app: the application.
-        proxies: the networks in which such proxies are.
-    """
+    """An ASGI application that hands requests on as those of the clients that trusted `proxies` name."""
 
     def __init__(self, app: ASGIApp, proxies: Sequence[Network]) -> None:
         self._app, self._proxies = app, proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand one request on."""
         client = scope.get("client") if scope["type"] in ("http", "websocket") else None
         if client and is_in(_parse_address(client[0]), self._proxies):
             scope = {**scope, **find_forwarded(scope["headers"], client, self._proxies)}
@@ -108,10 +92,10 @@ class ForwardedClients:
 def find_forwarded(
     headers: RawHeaders, proxy: tuple[str, int], proxies: Sequence[Network]
 ) -> dict[str, tuple[str, int] | str | None]:
-    """Return the `client` and the `scheme` of a request that a proxy sent; nothing of what it does not say.
+    """Return the `client` and the `scheme` of a request that a proxy sent, if the proxy names them.
 
-    The client is None, one of whom nothing is known, if the headers can't be read or contradict each other: a
-    proxy that sets one of them may hand on another one as its client has sent it.
+    The client is None (unknown) if the headers can't be read or contradict each other, because a proxy that
+    sets one of them may hand on the other as its client has sent it.
     """
     found: dict[str, tuple[str, int] | str | None] = {}
     hops = _parse_forwarded(_join(headers, b"forwarded"))
@@ -132,7 +116,7 @@ def find_forwarded(
 
 
 def _find_client(hops: Sequence[Address | None], proxies: Sequence[Network]) -> Address | None:
-    """Return the last address that is no proxy, or the first one if all are; None if it can't be read."""
+    """Return the last address that is not a proxy's, or the first one; None if it can't be read."""
     return next((hop for hop in reversed(hops) if hop is None or not is_in(hop, proxies)), hops[0])
 
 
@@ -146,7 +130,6 @@ def _parse_forwarded(text: str) -> list[dict[str, str]]:
 
 
 def _parse_address(text: str) -> Address | None:
-    """Return the address in a text, which may have a port; None if there is none."""
     host = text.strip()
     if host.startswith("["):
         host = host[1:].partition("]")[0]
@@ -159,10 +142,8 @@ def _parse_address(text: str) -> Address | None:
 
 
 def _split(text: str) -> list[str]:
-    """Return the last entries of a list with commas; none if it is empty."""
     return [each.strip() for each in text.rsplit(",", MAX_HOPS)[-MAX_HOPS:]] if text.strip() else []
 
 
 def _join(headers: RawHeaders, wanted: bytes) -> str:
-    """Return a header, whose parts may be in several lines."""
     return ",".join(value.decode("latin-1") for name, value in headers if name == wanted)

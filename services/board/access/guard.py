@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -28,15 +27,13 @@ from marketswarm.truth.parse import MAX_BYTES
 from services.board.access.clients import may_read
 from services.board.access.limits import RefusedError
 from services.board.access.sessions import SessionGate
-from services.board.access.tokens import TokenVerifier
+from services.board.access.tokens import TokenVerifier, find_address
 
-CHECK_SEC: Final = 2.0
-"""How often the bus is asked whether a token is still valid."""
+CHECK_SEC: Final = 2.0  # how often the bus is asked whether a token is still valid
 ENDED: Final = "the token is not valid any more"
 MayRead = Callable[[], Awaitable[bool]]
 """Returns False once a client may no longer read. Raises RefusedError while the bus does not answer."""
 MAX_BODY_BYTES: Final = 64 * 1024
-"""The most bytes of a request's body."""
 LARGE_BODIES: Final[Mapping[str, int]] = {
     "/api/v1/truth": MAX_BYTES,
     "/api/v1/truth/check": MAX_BYTES,
@@ -46,13 +43,10 @@ LARGE_BODIES: Final[Mapping[str, int]] = {
 """By path, the most bytes of a body that a client with the scope `seed` may send."""
 MAX_PATH_CHARS: Final = 2000
 MAX_HEADER_BYTES: Final = 16 * 1024
-ANSWER_SEC: Final = 10.0
-"""How long an answer may take to begin; a stream goes on after that."""
-TOKEN_REFUSED: Final = 4401
-"""The code by which a WebSocket is closed whose token is not valid any more."""
+ANSWER_SEC: Final = 10.0  # how long an answer may take to begin; a stream goes on after that
+TOKEN_REFUSED: Final = 4401  # the code by which a WebSocket is closed whose token is not valid any more
 SIGN_IN: Final = "/sign-in"
-OPEN_PATHS: Final = ("/healthz", "/readyz", SIGN_IN, "/favicon.ico")
-"""Paths that are answered without a token everywhere: probes and new browsers ask for them."""
+OPEN_PATHS: Final = ("/healthz", "/readyz", SIGN_IN, "/favicon.ico")  # answered everywhere
 _OPEN_FOLDER: Final = "/static/"
 _READING: Final = ("GET", "HEAD")
 READING_POSTS: Final = ("/api/v1/truth/check",)
@@ -75,13 +69,8 @@ HEADERS: Final = (
 class Guard:
     """Answers only requests that may be answered, each within its bounds.
 
-    Args:
-        app: the application.
-        names: the host names that requests may have, besides addresses and names below `localhost`.
-        verifier: verifies the tokens of clients on other machines.
-        networks: whose clients may read without a token, besides this machine.
-        is_open: returns True for a path that everyone may read.
-        gate: finds the sessions of browsers; without one there are none.
+    `names` are the host names that requests may have, besides addresses and names below `localhost`. Clients
+    in `networks` may read without a token, as those of this machine; `is_open` tells what everyone may read.
     """
 
     def __init__(
@@ -100,7 +89,6 @@ class Guard:
         """How many requests were answered, by HTTP status."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or say why not."""
         if scope["type"] == "websocket":
             await self._answer_socket(scope, receive, send)
             return
@@ -109,7 +97,6 @@ class Guard:
         has_begun = asyncio.Event()
 
         async def send_guarded(message: Message) -> None:
-            """Send a message, the first one with our headers."""
             if message["type"] == "http.response.start":
                 has_begun.set()
                 self.responses[message["status"]] += 1
@@ -147,7 +134,6 @@ class Guard:
         """
 
         async def refuse(message: Message) -> None:
-            """Send a part of an answer in place of the WebSocket."""
             if "status" in message:
                 self.responses[message["status"]] += 1
             await send({**message, "type": f"websocket.{message['type']}"})
@@ -185,17 +171,14 @@ class Guard:
             raise RefusedError(403, f"the token of this session lacks the scope read: see {SIGN_IN}")
         if token is None:
             now, wall = time.monotonic(), time.time()
-            token = await self._verifier.verify(header, tokens.Scope.READ, _find_client(scope), now, wall)
-            return partial(self._is_token_current, token)
-        return partial(self._has_session, scope)
+            token = await self._verifier.verify(header, tokens.Scope.READ, find_address(scope), now, wall)
+            verified = token
+            return lambda: self._verifier.is_current(verified, time.time())
 
-    async def _is_token_current(self, token: tokens.Token) -> bool:
-        """Return whether a token that was verified before is still valid. Raises RefusedError."""
-        return await self._verifier.is_current(token, time.time())
+        async def has_session() -> bool:
+            return await self._find_session_token(scope) is not None
 
-    async def _has_session(self, scope: Scope) -> bool:
-        """Return whether a request still belongs to a session with a valid token. Raises RefusedError."""
-        return await self._find_session_token(scope) is not None
+        return has_session
 
     async def _find_body_limit(self, scope: Scope) -> int:
         """Return how many bytes the body of a request may have. Raises RefusedError if it announces more."""
@@ -209,7 +192,7 @@ class Guard:
             token = await self._find_session_token(scope)
         else:
             now, wall = time.monotonic(), time.time()
-            token = await self._verifier.identify(header, _find_client(scope), now, wall)
+            token = await self._verifier.identify(header, find_address(scope), now, wall)
         if token is not None and tokens.Scope.SEED in token.scopes:
             return LARGE_BODIES[scope["path"]]
         if sizes:
@@ -218,7 +201,6 @@ class Guard:
         return MAX_BODY_BYTES
 
     async def _find_session_token(self, scope: Scope) -> tokens.Token | None:
-        """Return the token of a request's session; None without one. Raises RefusedError."""
         return None if self._gate is None else await self._gate.find_token(Request(scope))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, has_begun: asyncio.Event) -> None:
@@ -227,7 +209,6 @@ class Guard:
             async with asyncio.timeout(ANSWER_SEC) as limit:
 
                 async def send_and_go_on(message: Message) -> None:
-                    """Send a message; once an answer has begun, it has no time limit of ours."""
                     await send(message)
                     if has_begun.is_set() and limit.when() is not None and not limit.expired():
                         limit.reschedule(None)
@@ -266,14 +247,12 @@ def find_refusal(
 
 
 def _needs_reader(scope: Scope) -> bool:
-    """Return True if a request reads what not everybody may see."""
     path = scope["path"]
     is_reading = scope["method"] in _READING or path in READING_POSTS
     return is_reading and not path.startswith(_OPEN_FOLDER)
 
 
 def _is_page(scope: Scope) -> bool:
-    """Return True if a browser asks for a page, and has no token to send."""
     accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")
     is_page = scope["method"] in _READING and b"text/html" in accepted
     return is_page and not scope["path"].startswith("/api/") and _find_authorization(scope) is None
@@ -296,12 +275,6 @@ def _is_foreign(scope: Scope) -> bool:
     return bool(places) and places != hosts
 
 
-def _find_client(scope: Scope) -> str:
-    """Return the address of a request's client."""
-    client = scope.get("client")
-    return client[0] if client else ""
-
-
 class _BodyTooLong(HTTPException):
     """A body has more bytes than it may have; the application answers it as any error of a request."""
 
@@ -310,11 +283,9 @@ class _BodyTooLong(HTTPException):
 
 
 def _limit_body(receive: Receive, max_bytes: int) -> Receive:
-    """Return a function that receives, and raises _BodyTooLong after `max_bytes` of a body."""
     left = max_bytes
 
     async def receive_limited() -> Message:
-        """Receive a message of the request."""
         nonlocal left
         message = await receive()
         left -= len(message.get("body", b""))
@@ -326,7 +297,6 @@ def _limit_body(receive: Receive, max_bytes: int) -> Receive:
 
 
 async def _refuse(send: Send, status: int, reason: str, more: Mapping[str, str] | None = None) -> None:
-    """Answer with a status, a reason as text and `more` headers, and close the connection."""
     body = f"{reason}\n".encode()
     headers = [
         *((name.lower().encode(), value.encode()) for name, value in (more or {}).items()),
@@ -363,17 +333,9 @@ async def run_while_allowed(answering: Awaitable[None], may_read: MayRead | None
 
 
 async def _expire(limit: asyncio.Timeout, may_read: MayRead) -> None:
-    """Let a time limit expire once a client may no longer read."""
     while True:
         await asyncio.sleep(CHECK_SEC)  # first of all, since the client was just let in
-        if not await _may_go_on(may_read):
-            limit.reschedule(asyncio.get_running_loop().time())
-            return
-
-
-async def _may_go_on(may_read: MayRead) -> bool:
-    """Return whether a client may read, or nobody knows."""
-    try:
-        return await may_read()
-    except RefusedError:
-        return True
+        with suppress(RefusedError):  # the bus does not answer: the client may go on
+            if not await may_read():
+                limit.reschedule(asyncio.get_running_loop().time())
+                return

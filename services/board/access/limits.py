@@ -13,8 +13,7 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-MAX_KEYS: Final = 10_000
-"""How many keys are known; beyond that, the one that was used longest ago is forgotten."""
+MAX_KEYS: Final = 10_000  # beyond that, the key that was used longest ago is forgotten
 
 
 class RefusedError(HTTPException):
@@ -56,7 +55,7 @@ class RateLimiter:
         return 0.0
 
     def give_back(self, key: str, now: float) -> None:
-        """Take back one use of `key`, of which nothing came."""
+        """Take back one use of `key` that came to nothing."""
         self._buckets[key] = min(float(self._burst), self.find_left(key, now) + 1), now
 
     def find_left(self, key: str, now: float) -> float:
@@ -76,7 +75,6 @@ class RequestQuota:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that say so."""
         return {
             "RateLimit-Limit": str(self.limit),
             "RateLimit-Remaining": str(self.remaining),
@@ -86,11 +84,7 @@ class RequestQuota:
 
 
 class RequestLimiter:
-    """Limits the requests of each address, at the rate that the truth names at the moment.
-
-    Args:
-        per_min_now: returns how many requests an address has a minute; 0 sets no limit.
-    """
+    """Limits the requests of each address, at the rate that the truth names now; 0 a minute sets no limit."""
 
     def __init__(self, per_min_now: Callable[[], int]) -> None:
         self._per_min_now, self._per_min = per_min_now, 0
@@ -110,6 +104,5 @@ class RequestLimiter:
 
 
 def find_quota_headers(request: Request) -> dict[str, str]:
-    """Return the headers that say what a request was counted for; none if it was not counted."""
     headers: dict[str, str] = getattr(request.state, "quota_headers", {})
     return headers

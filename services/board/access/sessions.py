@@ -26,14 +26,10 @@ from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client, TokenVerifier, find_address
 
 LASTS_SEC: Final = 12 * 3600.0
-"""How long a session lasts."""
-MAX_SESSIONS: Final = 200
-"""How many sessions there are at once; one more ends the oldest one."""
-MAX_NOTICES: Final = 10
-"""How many notices a session keeps, so that a page can be loaded again with its own."""
+MAX_SESSIONS: Final = 200  # how many sessions there are at once; one more ends the oldest one
+MAX_NOTICES: Final = 10  # how many notices a session keeps, so that a page can be loaded again with its own
 _SECRET_BYTES: Final = 32
-MAX_FIELDS: Final = 20
-"""How many fields a form may have."""
+MAX_FIELDS: Final = 20  # how many fields a form may have
 _FORM: Final = "application/x-www-form-urlencoded"
 log = logs.get("board")
 
@@ -48,10 +44,9 @@ class PageNotice:
 
 @dataclass(frozen=True, slots=True)
 class SessionView:
-    """Who is signed in: the token's name, the name that forms propose, and the secret of the forms.
+    """Who is signed in: the token's name and scopes, the name that forms propose, the secret of the forms.
 
-    `notice` says what became of the form that led to this page, if one did. `scopes` are what the token
-    allows.
+    `notice` says what became of the form that led to this page, if one did.
     """
 
     token: str
@@ -62,17 +57,14 @@ class SessionView:
 
     @property
     def may_write(self) -> bool:
-        """Whether the token allows to silence, acknowledge, test and resend."""
         return Scope.WRITE in self.scopes
 
     @property
     def may_seed(self) -> bool:
-        """Whether the token allows to change the truth."""
         return Scope.SEED in self.scopes
 
 
 def _make_secret() -> str:
-    """Return a new random secret."""
     return secrets.token_urlsafe(_SECRET_BYTES)
 
 
@@ -91,11 +83,9 @@ class BrowserSession:
     _notices: OrderedDict[str, PageNotice] = field(default_factory=OrderedDict, init=False, repr=False)
 
     def matches_csrf(self, given: str) -> bool:
-        """Return True if `given` is the secret of this session's forms."""
         return compare_digest(self.csrf.encode(), given.encode("utf-8", "replace"))
 
     def add_notice(self, notice: PageNotice) -> str:
-        """Keep a notice; return the id by which a page asks for it."""
         ident = secrets.token_hex(4)
         self._notices[ident] = notice
         if len(self._notices) > MAX_NOTICES:
@@ -103,7 +93,6 @@ class BrowserSession:
         return ident
 
     def find_notice(self, ident: str) -> PageNotice | None:
-        """Return the notice with this id; None if there is none, or not any more."""
         return self._notices.get(ident)
 
 
@@ -115,7 +104,6 @@ class SessionStore:
         self._sessions: OrderedDict[bytes, BrowserSession] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return how many sessions there are, those that are over included."""
         return len(self._sessions)
 
     def open(self, token: Token, origin: str, now: float) -> tuple[str, BrowserSession]:
@@ -129,18 +117,15 @@ class SessionStore:
         return secret, session
 
     def find(self, secret: str | None, now: float) -> BrowserSession | None:
-        """Return the session with this secret; None if there is none, or it is over."""
         session = None if secret is None else self._sessions.get(_hash(secret))
         return session if session is not None and now < session.expires_at else None
 
     def close(self, secret: str | None) -> None:
-        """End the session with this secret, if there is one."""
         if secret is not None:
             self._sessions.pop(_hash(secret), None)
 
 
 def _hash(secret: str) -> bytes:
-    """Return the key of a session."""
     return sha256(secret.encode("utf-8", "replace")).digest()
 
 
@@ -230,10 +215,8 @@ class SessionGate:
     async def read_form(self, request: Request) -> SentForm:
         """Return a form that one of our pages sent, by a session with a token that is still valid.
 
-        Raises:
-            SessionOver: there is no session, or its token is revoked or over.
-            RefusedError: another page sent the form, it can't be read, or the bus that keeps the tokens
-                does not answer.
+        Raises SessionOver, and RefusedError if another page sent the form, it can't be read, or the bus that
+        keeps the tokens does not answer.
         """
         find_origin(request)
         session = self._find(request)
@@ -251,7 +234,6 @@ class SessionGate:
         self.verifier.limit(form.session.token, scope, time.monotonic())
 
     def _find(self, request: Request) -> BrowserSession | None:
-        """Return the session of a request by its cookie."""
         return self.store.find(request.cookies.get(self.cookie), time.monotonic())
 
     def _end(self, request: Request, session: BrowserSession) -> None:
@@ -291,7 +273,6 @@ def find_origin(request: Request) -> str:
 
 
 def _require_own_form(request: Request, session: BrowserSession, fields: dict[str, str]) -> None:
-    """Raise RefusedError unless a page of this very session sent a form."""
     if find_origin(request) != session.origin or not session.matches_csrf(fields.pop("csrf", "")):
         raise RefusedError(403, "this form was not sent by a page of this session: load the page again")
 

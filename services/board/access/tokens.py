@@ -5,9 +5,9 @@ opened by a token, and asks for it at each request as well.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 
@@ -17,11 +17,9 @@ from marketswarm.operator.token import Scope, Token, TokenText
 from marketswarm.operator_link.tokens import read_token
 from services.board.access.limits import RateLimiter, RefusedError
 
-FAILURES: Final = 10
-"""How many wrong tokens of an address are logged and answered with 401 at once; further ones get 429."""
+FAILURES: Final = 10  # wrong tokens of an address that are answered with 401 at once; further ones get 429
 FAILURES_PER_SEC: Final = 0.2
-WRITES: Final = 10
-"""How many writes a token may do at once."""
+WRITES: Final = 10  # how many writes a token may do at once
 WRITES_PER_SEC: Final = 0.5
 _SCHEME: Final = "bearer"
 log = logs.get("board")
@@ -36,21 +34,17 @@ class Client:
 
     @property
     def name(self) -> str:
-        """The name of the token; empty without one."""
         return "" if self.token is None else self.token.name
 
 
-def find_address(request: Request) -> str:
-    """Return the address of a request's client."""
-    return request.client.host if request.client else ""
+def find_address(request: Mapping[str, Any]) -> str:
+    """Return the address of the client of a request, or of its ASGI scope; empty if it is not known."""
+    client = request.get("client")
+    return str(client[0]) if client else ""
 
 
 class TokenVerifier:
-    """Verify tokens; count wrong ones by address, and limit writes by token.
-
-    Args:
-        tokens_bus: returns the bus that keeps the tokens.
-    """
+    """Verify tokens, which `tokens_bus` keeps; count wrong ones by address, and limit writes by token."""
 
     def __init__(self, tokens_bus: Callable[[], Bus]) -> None:
         self._tokens_bus = tokens_bus
@@ -60,28 +54,20 @@ class TokenVerifier:
     async def verify(self, header: str | None, scope: Scope, client: str, now: float, wall: float) -> Token:
         """Return the token in the header `Authorization` if it is valid and has the scope.
 
-        Args:
-            header: the value of the header; None if there is none.
-            scope: what the client wants to do.
-            client: the client's address.
-            now: the monotonic time.
-            wall: the same moment in epoch seconds.
-
-        Raises:
-            RefusedError: the token is missing, wrong, without the scope, or used too often; or the bus
-                that keeps the tokens does not answer.
+        `client` is the client's address, `now` monotonic, and `wall` the same moment in epoch seconds. Raises
+        RefusedError, also if the bus that keeps the tokens does not answer.
         """
         token = await self.identify(header, client, now, wall)
         self.limit(token, scope, now)
         return token
 
     async def verify_client(self, request: Request, scope: Scope) -> Client:
-        """Return who sends a request, if the token in its header has the scope; else as `verify`."""
+        """Return the client that sends a request. Raises as `verify` does."""
         header, address = request.headers.get("authorization"), find_address(request)
         return Client(await self.verify(header, scope, address, time.monotonic(), time.time()), address)
 
     async def identify(self, header: str | None, client: str, now: float, wall: float) -> Token:
-        """Return the valid token in the header `Authorization`, whatever its scopes; else as `verify`."""
+        """Return the valid token in the header `Authorization`, with any scopes. Raises as `verify` does."""
         if header is None:
             raise RefusedError(401, "this needs a token: `marketswarm token create` makes one")
         token = await self._find_token(header, wall)
@@ -113,7 +99,6 @@ class TokenVerifier:
         return await self._read_token(token.id) == token and not token.expired(wall)
 
     async def _find_token(self, header: str, wall: float) -> Token | None:
-        """Return the token that a header proves; None if it proves none. Raises RefusedError."""
         scheme, _, rest = header.partition(" ")
         text = TokenText.parse(rest.strip()) if scheme.lower() == _SCHEME else None
         if text is None:
@@ -122,7 +107,6 @@ class TokenVerifier:
         return token if token is not None and token.matches(text) and not token.expired(wall) else None
 
     async def _read_token(self, ident: str) -> Token | None:
-        """Return the token with this id as the bus has it. Raises RefusedError."""
         try:
             return await read_token(self._tokens_bus(), ident)
         except BusError as error:

@@ -28,8 +28,7 @@ from services.board.actions.steering import Line, VerbBody
 from services.board.cache import Cached
 from services.board.settings import PublicSettings
 
-FRESH_SEC: Final = 2.0
-"""How long what was read is shown without another look: anybody may ask for the public page."""
+FRESH_SEC: Final = 2.0  # so long it is not read again: anybody may ask for the public page
 
 
 class AnnouncementBody(VerbBody):
@@ -60,13 +59,7 @@ class AnnouncementUpdateBody(VerbBody):
 
 @dataclass(slots=True)
 class AnnouncementBoard:
-    """The announcements of a fleet.
-
-    Args:
-        bus: returns the bus that keeps them.
-        audit: the audit log.
-        public: returns what the truth marks public.
-    """
+    """The announcements of a fleet on `bus`; `public` is what the truth marks public."""
 
     bus: Callable[[], Bus]
     audit: AuditLog
@@ -84,7 +77,6 @@ class AnnouncementBoard:
         return self._known
 
     async def _look(self) -> tuple[tuple[Announcement, ...], str | None]:
-        """Return all announcements, or those that were read last and why there may be others."""
         try:
             return await read_announcements(self.bus()), None
         except BusError as error:
@@ -106,12 +98,7 @@ class AnnouncementBoard:
     async def update(
         self, client: Client, body: AnnouncementUpdateBody, ident: str, now: float
     ) -> Announcement:
-        """Publish an update of an announcement at `now` (epoch seconds).
-
-        Raises:
-            RefusedError: there is no such announcement, or the bus does not take it.
-            ValidationError: a value is out of bounds.
-        """
+        """Publish an update of an announcement at `now` (epoch seconds). Raises as `publish`."""
         try:
             found = await read_announcements(self.bus())
         except BusError as error:
@@ -126,13 +113,11 @@ class AnnouncementBoard:
         return Announcement((entry, *known.updates))
 
     def _check_tags(self, entry: AnnouncementEntry) -> None:
-        """Raise RefusedError if an announcement names a tag that is not public."""
         unknown = set(entry.tags) - set(self.public().tags)
         if unknown:
             raise RefusedError(422, f"the truth does not mark the tag {min(unknown)} as public")
 
     async def _write(self, client: Client, action: Action, entry: AnnouncementEntry) -> None:
-        """Write an entry, with its own ones in the audit log."""
         detail = f"{entry.state}: {entry.title} ({entry.author})"
         act = Act(action, entry.id, client.token, client.address, detail)
         await self.audit.begin(act)

@@ -39,30 +39,26 @@ _JSON: Final = "application/json"
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     401: {"description": "The token is missing or not valid"},
     403: {"description": "The token lacks the scope"},
-    415: {"description": "The body is no JSON"},
+    415: {"description": "The body is not JSON"},
     422: {"description": "A value is out of bounds, or names what the truth does not have"},
     429: {"description": "Too many requests: `Retry-After` says when to try again"},
     503: {"description": "No bus took it"},
 }
+_LATER: Final = "Not answered in time: a notifier that runs within a day does it"
 A = TypeVar("A")
 B = TypeVar("B", bound=VerbBody)
 
 
 def make_actions(steering: Steering, verifier: TokenVerifier, announcements: AnnouncementBoard) -> APIRouter:
-    """Return the routes that change something."""
     shown = HTTPBearer(scheme_name="token", bearerFormat="mst_<id>_<secret>", auto_error=False)
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(shown)], responses=_REFUSALS)
     _add_silences(api, steering, verifier)
-    _add_ack(api, steering, verifier)
-    _add_test(api, steering, verifier)
+    _add_requests(api, steering, verifier)
     _add_announcements(api, announcements, verifier)
-    _add_resend(api, steering, verifier)
     return api
 
 
 def _add_silences(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
-    """Add the routes that set and end silences."""
-
     @api.post(
         "/silences",
         status_code=201,
@@ -85,15 +81,13 @@ def _add_silences(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
         return answer_fresh(await steering.end_silence(client, ident, time.time()))
 
 
-def _add_ack(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
-    """Add the route that acknowledges an outage."""
-
+def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
     @api.post(
         "/incidents/{svc:path}/ack",
         response_model=RequestAnswer,
         openapi_extra=_describe_body(AckBody, is_required=False),
         responses={
-            202: {"description": "Not answered in time: a notifier that runs within a day does it"},
+            202: {"description": _LATER},
             409: {"description": "The notifier refused it: nothing is down under that name"},
         },
     )
@@ -103,10 +97,6 @@ def _add_ack(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> Non
         `svc` is the service that is down, or the id of its miss.
         """
         return _answer_request(await _act(request, verifier, AckBody, partial(steering.acknowledge, svc=svc)))
-
-
-def _add_test(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
-    """Add the route that sends a test message."""
 
     @api.post(
         "/notifications/test",
@@ -119,10 +109,21 @@ def _add_test(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> No
         found = await _act(request, verifier, ChannelTestBody, steering.send_test)
         return answer_fresh(found, 200 if found.done else 504)
 
+    @api.post(
+        "/notifications/resend",
+        response_model=RequestAnswer,
+        openapi_extra=_describe_body(ResendBody, is_required=False),
+        responses={
+            202: {"description": _LATER},
+            409: {"description": "Nothing that was given up has that id, or a channel did not take it again"},
+        },
+    )
+    async def resend(request: Request) -> Response:
+        """Send again what was given up, under the same id, over the channels that did not take it."""
+        return _answer_request(await _act(request, verifier, ResendBody, steering.resend))
+
 
 def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifier: TokenVerifier) -> None:
-    """Add the routes that publish announcements and their updates."""
-
     @api.post(
         "/announcements",
         status_code=201,
@@ -154,23 +155,6 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
         return answer_fresh(await announcements.read())
 
 
-def _add_resend(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
-    """Add the route that sends dead messages again."""
-
-    @api.post(
-        "/notifications/resend",
-        response_model=RequestAnswer,
-        openapi_extra=_describe_body(ResendBody, is_required=False),
-        responses={
-            202: {"description": "Not answered in time: a notifier that runs within a day does it"},
-            409: {"description": "Nothing that was given up has that id, or a channel did not take it again"},
-        },
-    )
-    async def resend(request: Request) -> Response:
-        """Send again what was given up, under the same id, over the channels that did not take it."""
-        return _answer_request(await _act(request, verifier, ResendBody, steering.resend))
-
-
 async def _act(
     request: Request, verifier: TokenVerifier, model: type[B], verb: Callable[[Client, B], Awaitable[A]]
 ) -> A:
@@ -191,11 +175,9 @@ async def _act(
 
 
 def _answer_request(found: RequestAnswer) -> Response:
-    """Return what the notifier answered, with the status that says whether it did."""
     return answer_fresh(found, 200 if found.ok else 409 if found.done else 202)
 
 
 def _describe_body(model: type[VerbBody], *, is_required: bool) -> dict[str, Any]:
-    """Return the part of the OpenAPI document that describes a body."""
     schema = model.model_json_schema()
     return {"requestBody": {"required": is_required, "content": {_JSON: {"schema": schema}}}}

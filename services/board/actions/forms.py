@@ -93,7 +93,6 @@ def make_forms(
 
     @forms.post("/act/{name}")
     async def act(name: str, request: Request) -> Response:
-        """Do what a form asks for, and lead back to its page with a notice."""
         if name not in acts:
             return answer_error(404, "No such form", "")
         try:
@@ -109,17 +108,13 @@ def make_forms(
 
 
 def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
-    """Add the page on which a token is given, and the routes that open and end a session."""
-
     @forms.get("/sign-in")
     async def show_sign_in(request: Request, back: Word = "", svc: Word = "", why: Word = "") -> Response:
-        """Show the field for a token, or who is signed in."""
         page = SignInPage(back, svc, _OVER if why == "over" else "", await gate.find_view(request))
         return _answer_sign_in(page)
 
     @forms.post("/sign-in")
     async def sign_in(request: Request) -> Response:
-        """Open a session by a token, and lead back to where the person came from."""
         find_origin(request)
         fields = await read_fields(request)
         answer = _lead_to(find_way_back(fields))
@@ -132,7 +127,6 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
 
     @forms.post("/sign-out")
     async def sign_out(request: Request) -> Response:
-        """End the session."""
         answer = _lead_to("/sign-in")
         find_origin(request)
         await gate.close(request, answer)
@@ -140,7 +134,6 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
 
 
 async def _run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
-    """Do what a form asks for, if its token may; return what became of it."""
     try:
         gate.limit(form, Scope.WRITE)
         return await act(form)
@@ -152,16 +145,12 @@ async def _run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
 
 
 def list_acts(steering: Steering) -> dict[str, Act]:
-    """Return what each form about services and messages does, by its name."""
-
     async def acknowledge(form: SentForm) -> PageNotice:
-        """Acknowledge an outage in the name of a person."""
         svc = form.fields.get("svc", "")
         found = await steering.acknowledge(form.client, _read_body(form, AckBody), svc)
         return _describe_answers(found, _LATER)
 
     async def add_silence(form: SentForm) -> PageNotice:
-        """Silence a service for a while."""
         services = tuple(filter(None, (form.fields.get("svc"),)))
         for_sec, reason = _parse_sec(form.fields.get("for_sec", "")), form.fields.get("reason", "")
         body = _read_body(form, SilenceBody, services=services, for_sec=for_sec, reason=reason)
@@ -169,17 +158,14 @@ def list_acts(steering: Steering) -> dict[str, Act]:
         return _describe_silence(found, f"silenced for {format_age(body.for_sec)}")
 
     async def end_silence(form: SentForm) -> PageNotice:
-        """End a silence now."""
         found = await steering.end_silence(form.client, form.fields.get("id", ""), time.time())
         return _describe_silence(found, "not silenced any more")
 
     async def send_test(form: SentForm) -> PageNotice:
-        """Send a test message over every channel."""
         found = await steering.send_test(form.client, _read_body(form, ChannelTestBody))
         return _describe_answers(found, "The notifier did not finish in time.")
 
     async def resend(form: SentForm) -> PageNotice:
-        """Send a message that was given up again, or all of them."""
         body = _read_body(form, ResendBody, id=form.fields.get("id"))
         return _describe_answers(await steering.resend(form.client, body), _LATER)
 
@@ -193,10 +179,7 @@ def list_acts(steering: Steering) -> dict[str, Act]:
 
 
 def list_announcement_acts(announcements: AnnouncementBoard) -> dict[str, Act]:
-    """Return what each form about announcements does, by its name."""
-
     async def publish(form: SentForm) -> PageNotice:
-        """Publish a new announcement."""
         fields = form.fields
         body = _read_body(
             form,
@@ -212,7 +195,6 @@ def list_announcement_acts(announcements: AnnouncementBoard) -> dict[str, Act]:
         return PageNotice(f"Published: {found.latest.title}.")
 
     async def update(form: SentForm) -> PageNotice:
-        """Publish an update of an announcement."""
         text, state = read_lines(form.fields), read_state(form.fields)
         body = _read_body(form, AnnouncementUpdateBody, text=text, state=state)
         found = await announcements.update(form.client, body, form.fields.get("id", ""), time.time())
@@ -230,12 +212,11 @@ def _read_body(form: SentForm, model: type[B], **given: Any) -> B:
 
 
 def _parse_sec(text: str) -> float:
-    """Return a number of seconds; 0, which is out of bounds, if the text is none."""
+    """Return a number of seconds; 0, which is out of bounds, for any other text."""
     return float(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0.0
 
 
 def _describe_answers(found: RequestAnswer, unanswered: str) -> PageNotice:
-    """Return what the notifier answered, in words."""
     lines = [f"{each.channel}: {each.said}" if each.channel else each.said for each in found.answers]
     said = make_sentence("; ".join(lines)) if lines else ""
     text = " ".join(filter(None, (said, "" if found.done else unanswered, _describe_refused(found.refused))))
@@ -243,14 +224,12 @@ def _describe_answers(found: RequestAnswer, unanswered: str) -> PageNotice:
 
 
 def _describe_silence(found: SilenceAnswer, what: str) -> PageNotice:
-    """Return what became of a silence, in words."""
     names = ", ".join((*found.services, *(f"tag {tag}" for tag in found.tags)))
     text = f"{escape_text(names)}: {what}. {_describe_refused(found.refused)}".strip()
     return PageNotice(text[:MAX_NOTICE_CHARS])
 
 
 def _describe_refused(refused: Mapping[str, str]) -> str:
-    """Return which buses did not take something, and why."""
     return " ".join(make_sentence(f"bus {name} did not take it: {why}") for name, why in refused.items())
 
 
@@ -263,18 +242,15 @@ def find_way_back(fields: Mapping[str, str]) -> str:
 
 
 def _lead_to(path: str) -> Response:
-    """Return an answer that leads to one of our pages."""
     return RedirectResponse(path, 303, _NO_STORE)
 
 
 def _answer_sign_in(page: SignInPage, status: int = 200, headers: Mapping[str, Any] = _NO_STORE) -> Response:
-    """Return the page on which a token is given."""
     page = replace(page, assets=find_assets_path())
     return HTMLResponse(render(page), status, {**headers, **_NO_STORE})
 
 
 def read_state(fields: Mapping[str, str]) -> AnnouncementState | None:
-    """Return the state that a form names; None for one that leaves it as it is. Raises RefusedError."""
     word = fields.get("state", "")
     try:
         return AnnouncementState(word) if word else None

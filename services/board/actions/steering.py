@@ -32,16 +32,12 @@ from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditO
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 
-ANSWER_SEC: Final = 5.0
-"""How long a client waits for the notifier; its answer must begin in ten seconds."""
-GRACE_SEC: Final = 1.0
-"""How many seconds after `answer_sec` the last answer may still arrive."""
-MAX_WAITING: Final = 20
-"""How many clients may wait for the notifier at once."""
+ANSWER_SEC: Final = 5.0  # how long a client waits for the notifier; its answer must begin in ten seconds
+GRACE_SEC: Final = 1.0  # how many seconds after `answer_sec` the last answer may still arrive
+MAX_WAITING: Final = 20  # how many clients may wait for the notifier at once
 
 
 def _require_printable(text: str) -> str:
-    """Return a text without the blanks around it. Raises ValueError if it can't be shown on one line."""
     if not text.strip() or not text.isprintable():
         raise ValueError("it can't be shown on one line")
     return text.strip()
@@ -165,17 +161,14 @@ class Steering:
         return await self._request_notifier(client, Action.ACK, svc, body.by)
 
     async def send_test(self, client: Client, body: ChannelTestBody) -> RequestAnswer:
-        """Have the notifier send a test message over one channel, or over all."""
         return await self._request_notifier(client, Action.TEST, body.channel or ALL, body.by)
 
     async def resend(self, client: Client, body: ResendBody) -> RequestAnswer:
-        """Have the notifier send a message again that was given up, or all of them."""
         return await self._request_notifier(client, Action.RESEND, body.id or ALL, body.by)
 
     async def _request_notifier(
         self, client: Client, action: Action, what: str, by: str | None
     ) -> RequestAnswer:
-        """Send a request to the notifier, and return what it answers in time."""
         by = by or client.name
         if self._waiting >= MAX_WAITING:
             raise RefusedError(503, "too many clients wait for the notifier", RETRY_SEC)
@@ -228,7 +221,6 @@ class Steering:
 
 
 def _make_answer(silence: Silence, truth: Truth, refused: Mapping[str, str]) -> SilenceAnswer:
-    """Return what a client is told of a silence."""
     return SilenceAnswer(
         silence.id,
         silence.services,

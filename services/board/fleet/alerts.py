@@ -28,12 +28,9 @@ from services.board.rendering import Frame
 PAGE_EVENTS: Final = 100
 MAX_PAGE_EVENTS: Final = 1000
 CHUNK_ENTRIES: Final = 500
-MAX_CHUNKS: Final = 20
-"""The most chunks of one log that a request reads; a filter that finds little goes on with the next page."""
-MAX_LATE_MSEC: Final = 3_600_000
-"""How much later than its time an event is looked for on the log."""
-MAX_EARLY_MSEC: Final = 60_000
-"""How much earlier: clocks differ."""
+MAX_CHUNKS: Final = 20  # chunks of one log that a request reads; the next page goes on
+MAX_LATE_MSEC: Final = 3_600_000  # how much later than its time an event is looked for on the log
+MAX_EARLY_MSEC: Final = 60_000  # how much earlier: clocks differ
 NEWEST: Final = b"+"
 
 
@@ -101,11 +98,8 @@ class AlertPage:
 
 
 @dataclass(frozen=True, slots=True)
-class AlertPageFound:
-    """A page of the log, the newest event first.
-
-    `older` is the place to read on from, None at the end; `away` has the reason of each bus that failed.
-    """
+class AlertsAnswer:
+    """A page of the alert log, the newest first; `older` is the `before` of the next one, null at the end."""
 
     events: tuple[AlertView, ...]
     older: str | None
@@ -147,28 +141,25 @@ def parse_position(text: str) -> bytes | None:
     return text.encode() if fits and ms else None
 
 
-async def read_alerts(buses: Sequence[Bus], query: AlertQuery, limit: int = PAGE_EVENTS) -> AlertPageFound:
+async def read_alerts(buses: Sequence[Bus], query: AlertQuery, limit: int = PAGE_EVENTS) -> AlertsAnswer:
     """Return up to `limit` events that match a query, from before `query.before` backwards."""
     position = parse_position(query.before)
     before = NEWEST if position is None else b"(" + position
     readers = [_BackwardReader(bus, before) for bus in buses]
-    found: list[AlertView] = []
-    known: set[str] = set()
-    last: bytes | None = None
+    found: dict[str, AlertView] = {}
+    last: str | None = None
     for _ in range(MAX_CHUNKS):
         await asyncio.gather(*(reader.fill() for reader in readers))
         for entry in _merge(readers):
-            last = entry.id
+            last = entry.id.decode()
             event = parse_entry(entry)
-            if event is None or event.id in known or not _matches(event, query):
-                continue
-            known.add(event.id)
-            found.append(make_alert_view(event, entry.id.decode()))
-            if len(found) >= limit:
-                return AlertPageFound(tuple(found), last.decode(), _reasons(readers))
+            if event is not None and event.id not in found and _matches(event, query):
+                found[event.id] = make_alert_view(event, last)
+                if len(found) >= limit:
+                    return _make_answer(found, last, readers)
         if all(reader.is_done for reader in readers):
-            return AlertPageFound(tuple(found), None, _reasons(readers))
-    return AlertPageFound(tuple(found), None if last is None else last.decode(), _reasons(readers))
+            return _make_answer(found, None, readers)
+    return _make_answer(found, last, readers)
 
 
 async def find_alert(buses: Sequence[Bus], event_id: str) -> AlertFound | None:
@@ -194,7 +185,7 @@ async def find_alert(buses: Sequence[Bus], event_id: str) -> AlertFound | None:
 
 
 def parse_entry(entry: StreamEntry) -> Event | None:
-    """Return the event of an entry of the log; None if it holds none."""
+    """Return the event in an entry of the log; None if it is malformed."""
     event = parse_event((entry.fields or {}).get(b"event", b""))
     return None if isinstance(event, MalformedEvent) else event
 
@@ -241,13 +232,14 @@ def _merge(readers: Sequence[_BackwardReader]) -> Iterable[StreamEntry]:
         yield newest.entries.pop(0)
 
 
-def _reasons(readers: Iterable[_BackwardReader]) -> dict[str, str]:
-    """Return the reason of each bus that failed."""
-    return {reader.bus.name: reader.why for reader in readers if reader.why is not None}
+def _make_answer(
+    found: Mapping[str, AlertView], older: str | None, readers: Iterable[_BackwardReader]
+) -> AlertsAnswer:
+    away = {reader.bus.name: reader.why for reader in readers if reader.why is not None}
+    return AlertsAnswer(tuple(found.values()), older, away)
 
 
 def _matches(event: Event, query: AlertQuery) -> bool:
-    """Return True if an event is of the service and the type that a query names."""
     return query.svc in ("", event.svc) and query.type in ("", event.type)
 
 

@@ -12,6 +12,7 @@ from services.board.fleet.alerts import (
     MAX_PAGE_EVENTS,
     PAGE_EVENTS,
     AlertQuery,
+    AlertsAnswer,
     AlertView,
     find_alert,
     read_alerts,
@@ -19,7 +20,7 @@ from services.board.fleet.alerts import (
 from services.board.fleet.notifications import DeadMessageView, read_dead_letters
 from services.board.fleet.snapshot import FleetSnapshot, IncidentView, PendingView, ServiceSnapshot
 from services.board.fleet.stream import StreamsFull
-from services.board.responses import answer_fresh, answer_json
+from services.board.responses import answer_body, answer_fresh
 
 Text = Annotated[str, Query(max_length=300)]
 RETRY_SEC: Final = 5
@@ -46,15 +47,6 @@ class NotificationsAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class AlertsAnswer:
-    """A page of the alert log, the newest first; `older` is the `before` of the next one, null at the end."""
-
-    events: tuple[AlertView, ...]
-    older: str | None
-    away: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class AlertAnswer:
     """One event, and the buses whose log has it."""
 
@@ -63,7 +55,6 @@ class AlertAnswer:
 
 
 def make_api(board: Board) -> APIRouter:
-    """Return the routes under `/api/v1`."""
     api = APIRouter(prefix="/api/v1")
     _add_fleet(api, board)
     _add_alerts(api, board)
@@ -72,8 +63,6 @@ def make_api(board: Board) -> APIRouter:
 
 
 def _add_fleet(api: APIRouter, board: Board) -> None:
-    """Add the routes of the snapshot and its parts."""
-
     @api.get("/fleet", response_model=FleetAnswer)
     async def read_fleet(request: Request) -> Response:
         """Return the whole snapshot of the fleet.
@@ -83,12 +72,12 @@ def _add_fleet(api: APIRouter, board: Board) -> None:
         _ = board.snapshot
         position = board.hub.position
         body = b'{"position":%s,"fleet":%s}' % (orjson.dumps(position), board.reader.encoded)
-        return answer_json(request, body, f'W/"{position}"')
+        return answer_body(request, body, f'W/"{position}"')
 
     @api.get("/services", response_model=tuple[ServiceSnapshot, ...])
     async def read_services(request: Request) -> Response:
         """Return all services, in the order of the truth."""
-        return answer_json(request, orjson.dumps(board.snapshot.services), f'W/"{board.hub.position}"')
+        return answer_body(request, orjson.dumps(board.snapshot.services), f'W/"{board.hub.position}"')
 
     @api.get("/services/{svc}", response_model=ServiceSnapshot)
     async def read_service(svc: str, request: Request) -> Response:
@@ -96,12 +85,12 @@ def _add_fleet(api: APIRouter, board: Board) -> None:
         found = board.snapshot.find(svc)
         if found is None:
             raise HTTPException(404, "no such service")
-        return answer_json(request, orjson.dumps(found), f'W/"{board.hub.position}"')
+        return answer_body(request, orjson.dumps(found), f'W/"{board.hub.position}"')
 
     @api.get("/incidents", response_model=tuple[IncidentView, ...])
     async def read_incidents(request: Request) -> Response:
         """Return what is down, the oldest outage first."""
-        return answer_json(request, orjson.dumps(board.snapshot.incidents), f'W/"{board.hub.position}"')
+        return answer_body(request, orjson.dumps(board.snapshot.incidents), f'W/"{board.hub.position}"')
 
     @api.get("/notifications", response_model=NotificationsAnswer)
     async def read_notifications() -> Response:
@@ -117,8 +106,6 @@ def _add_fleet(api: APIRouter, board: Board) -> None:
 
 
 def _add_alerts(api: APIRouter, board: Board) -> None:
-    """Add the routes of the alert log."""
-
     @api.get("/alerts", response_model=AlertsAnswer)
     async def read_alert_log(
         svc: Text = "",
@@ -127,8 +114,7 @@ def _add_alerts(api: APIRouter, board: Board) -> None:
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE_EVENTS)] = PAGE_EVENTS,
     ) -> Response:
         """Return a page of the alert log, the newest event first."""
-        found = await read_alerts(board.buses, AlertQuery(svc, type, before), limit)
-        return answer_fresh(AlertsAnswer(found.events, found.older, found.away))
+        return answer_fresh(await read_alerts(board.buses, AlertQuery(svc, type, before), limit))
 
     @api.get("/alerts/{event_id}", response_model=AlertAnswer)
     async def read_alert(event_id: str) -> Response:
@@ -140,8 +126,6 @@ def _add_alerts(api: APIRouter, board: Board) -> None:
 
 
 def _add_stream(api: APIRouter, board: Board) -> None:
-    """Add `/stream`, the changes of the fleet as server-sent events, to `api`."""
-
     @api.get("/stream", response_class=StreamingResponse, responses={200: {"content": {STREAM_TYPE: {}}}})
     async def follow(
         last_event_id: Annotated[str | None, Header(max_length=100)] = None,

@@ -17,15 +17,11 @@ from markupsafe import Markup
 from services.board.fleet.snapshot import ServiceSnapshot
 
 KEPT: Final = 61
-"""How many beats of a service are kept."""
-MAX_SERVICES: Final = 1000
-"""In a larger fleet no beats are kept: the board looks too rarely there."""
-LOOKS_PER_BEAT: Final = 2.0
-"""How many looks there must be in an interval, so that each beat is seen."""
+MAX_SERVICES: Final = 1000  # in a larger fleet no beats are kept: the board looks too rarely there
+LOOKS_PER_BEAT: Final = 2.0  # how many looks there must be in an interval, so that each beat is seen
 WIDTH: Final = 600
 HEIGHT: Final = 60
-LATE: Final = 1.5
-"""An interval that is longer than so many of those in the truth is drawn as late."""
+LATE: Final = 1.5  # an interval that is longer than so many of those in the truth is drawn as late
 _BEATS: Final = 60
 
 
@@ -51,17 +47,14 @@ class BeatTimes:
 
     @property
     def mean_sec(self) -> float:
-        """The mean interval."""
         return fmean(one.sec for one in self.intervals)
 
     @property
     def least_sec(self) -> float:
-        """The shortest interval."""
         return min(one.sec for one in self.intervals)
 
     @property
     def most_sec(self) -> float:
-        """The longest interval."""
         return max(one.sec for one in self.intervals)
 
 
@@ -80,9 +73,7 @@ class BeatLog:
         for one in found:
             if one.last_beat_at is None:
                 continue
-            known = self._beats.get(one.svc)
-            if known is None:
-                known = self._beats[one.svc] = deque(maxlen=KEPT)
+            known = self._beats.setdefault(one.svc, deque(maxlen=KEPT))
             if not known or one.last_beat_at > known[-1]:
                 known.append(one.last_beat_at)
         if len(self._beats) > len(found):
@@ -90,21 +81,17 @@ class BeatLog:
             self._beats = {svc: beats for svc, beats in self._beats.items() if svc in names}
 
     def outline(self, service: ServiceSnapshot, every_sec: float, look_sec: float) -> BeatTimes:
-        """Return the last intervals of a service.
+        """Return the last intervals of a service, which has `every_sec` in the truth.
 
-        Args:
-            service: the service.
-            every_sec: its interval in the truth.
-            look_sec: the time from one look of the board to the next.
+        `look_sec` is the time from one look of the board to the next.
         """
-        times = BeatTimes(every_sec, service.timeout_sec)
         if every_sec < LOOKS_PER_BEAT * look_sec:
-            why = f"It beats every {every_sec:g} s, and the board looks every {look_sec:g} s: it misses some."
-            return BeatTimes(times.every_sec, times.timeout_sec, (), why)
+            why = f"It beats every {every_sec:g} s. The board looks every {look_sec:g} s, so it misses some."
+            return BeatTimes(every_sec, service.timeout_sec, why_not=why)
         beats = self._beats.get(service.svc, ())
         intervals = tuple(BeatInterval(after, after - before) for before, after in pairwise(beats))
         why = "" if intervals else "The board has not seen two beats since its start."
-        return BeatTimes(times.every_sec, times.timeout_sec, intervals, why)
+        return BeatTimes(every_sec, service.timeout_sec, intervals, why)
 
 
 def draw_beats(times: BeatTimes) -> Markup:

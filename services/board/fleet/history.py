@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.history.rollup import HOUR_SEC, WINDOWS, Run, Seconds, count_seconds
-from marketswarm.history.spans import Span, Timeline, clip
+from marketswarm.history.spans import Span, clip
 from marketswarm.time_slice import TimeSlice
 from services.board.fleet.snapshot import BarSpan, SpanState, Uptime
 from services.board.fleet.snapshot_builder import NO_HISTORY, HistoryExtract
@@ -23,11 +23,9 @@ PUBLIC_DAYS: Final = 90
 DAY_SEC: Final = 24 * HOUR_SEC
 MONTH_SEC: Final = 30 * DAY_SEC
 OUTAGES: Final = 20
-"""How many outages a page shows."""
 UPTIME_SEC: Final = 60.0
 FIRST_UPTIME_SEC: Final = 5.0
-SHARE_DIGITS: Final = 5
-"""The digits of a share of uptime: a second of a day."""
+SHARE_DIGITS: Final = 5  # the digits of a share of uptime: a second of a day
 _MAX_SHARED: Final = 10_000
 
 
@@ -56,7 +54,6 @@ NO_PAST: Final = Past()
 
 
 def outline_past(history: FleetHistory | None, svc: str, now: float) -> Past:
-    """Return the past of a service; an empty one if it has no history."""
     if history is None or svc not in history.services:
         return NO_PAST
     outages = (
@@ -88,14 +85,12 @@ def _outline(
 
 
 def _split_hours(runs: list[Run]) -> Iterator[tuple[int, Seconds]]:
-    """Yield each hour of some runs with its seconds."""
     for run in runs:
         seconds = run.seconds(1)
         yield from ((hour, seconds) for hour in range(run.hour, run.end))
 
 
 def _spread(start: int, sums: Seconds) -> Iterator[BarSpan]:
-    """Yield sums as spans that follow each other."""
     at = float(start)
     parts: tuple[tuple[SpanState, int], ...] = (
         ("unknown", sums.unknown),
@@ -142,8 +137,8 @@ def outline_days(history: FleetHistory | None, svc: str, now: float, count: int)
 class _Recent(NamedTuple):
     """The spans of a service for a key, and the seconds in which they were built first and last.
 
-    What began in the first one has no length yet, and is left out; so is in the next one what was rounded up
-    to it. So they are built again in each second until both are over.
+    What began in the first second has no length yet and is left out; in the next one, what was rounded up to
+    it is. So they are built again in each second until both are over.
     """
 
     key: tuple[object, ...]
@@ -189,7 +184,8 @@ class HistoryBuilder:
             await time_slice.pause()
             if svc not in history.services:
                 continue
-            key = (*history.recent_key(svc, now), self._line_of(history, svc))
+            # the timeline is another object after the history was read again
+            key = (*history.recent_key(svc, now), history.services[svc].timeline)
             known = self._recent.get(svc)
             if known is None or known.key != key or known.is_early(now):
                 spans = self._view_spans(tuple(history.recent(svc, now)), now)
@@ -203,10 +199,6 @@ class HistoryBuilder:
             self._recent = {svc: self._recent[svc] for svc in found}
         return found
 
-    def _line_of(self, history: FleetHistory, svc: str) -> Timeline:
-        """Return the timeline of a service, which is another object after its history was read again."""
-        return history.services[svc].timeline
-
     def _view_spans(self, spans: tuple[Span, ...], now: int) -> tuple[BarSpan, ...]:
         """Return spans as the snapshot has them: the last one has no end. Equal ones are one object."""
         if spans not in self._views:
@@ -219,7 +211,6 @@ class HistoryBuilder:
         return self._views[spans]
 
     async def _build_uptime(self, history: FleetHistory, now: int) -> dict[str, Mapping[str, Uptime]]:
-        """Return the uptime of each service by window."""
         self._sums.clear()
         starts = {window: (now // HOUR_SEC - hours) * HOUR_SEC for window, hours in WINDOWS.items()}
         found, time_slice = dict[str, Mapping[str, Uptime]](), TimeSlice()

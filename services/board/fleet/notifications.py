@@ -9,8 +9,7 @@ from marketswarm.operator_link.dead_messages import UndeliveredMessage, read_dea
 from marketswarm.text import escape_lines, escape_text
 from services.board.rendering import Frame
 
-SHOWN: Final = 200
-"""How many messages are shown, the newest; the notifier keeps 1,000."""
+SHOWN: Final = 200  # how many messages are shown, the newest; the notifier keeps 1,000
 MAX_TEXT_CHARS: Final = 4000
 
 
@@ -49,7 +48,6 @@ class DeadLetters:
 
 
 async def read_dead_letters(buses: Sequence[Bus]) -> DeadLetters:
-    """Return the messages that some bus keeps; none if no bus answers."""
     try:
         found, away = await read_dead_messages(buses, SHOWN)
     except NoBusError as error:
@@ -59,7 +57,6 @@ async def read_dead_letters(buses: Sequence[Bus]) -> DeadLetters:
 
 
 def _make_view(message: UndeliveredMessage) -> DeadMessageView:
-    """Return a message of which every character can be shown."""
     return DeadMessageView(
         message.id,
         escape_text(message.channel),

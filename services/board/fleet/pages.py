@@ -1,7 +1,10 @@
 """Answer the requests for pages: parse the query, read what the page needs, render it."""
 
-from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Final
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Annotated, Any, ClassVar, Final, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
@@ -12,23 +15,145 @@ from marketswarm.text import escape_text
 from services.board.access.sessions import SessionGate
 from services.board.board import Board
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, find_alert, format_raw, read_alerts
-from services.board.fleet.fleet_page import (
-    GROUPS,
-    MAX_ROWS,
-    ROWS,
-    SORTS,
-    FleetQuery,
-    select_services,
-)
 from services.board.fleet.notifications import NotificationsPage, read_dead_letters
 from services.board.fleet.service_page import make_service_page
-from services.board.fleet.snapshot import WINDOWS, ServiceState
+from services.board.fleet.snapshot import (
+    URGENCY,
+    WINDOWS,
+    FleetSnapshot,
+    ServiceSnapshot,
+    ServiceState,
+    Window,
+)
 from services.board.fleet.topology import TopologyPage
 from services.board.rendering import Frame
 from services.board.responses import answer_asset, answer_error, answer_page
 
 TYPES: Final = tuple(Kind)
 Text = Annotated[str, Query(max_length=300)]
+Sort = Literal["state", "name", "silence", "uptime", "restarts"]
+SORTS: Final[tuple[Sort, ...]] = ("state", "name", "silence", "uptime", "restarts")
+Group = Literal["", "tag", "bus", "state"]
+GROUPS: Final[tuple[Group, ...]] = ("", "tag", "bus", "state")
+ROWS: Final = 200  # the rows of a page of the fleet unless the request asks for another number
+MAX_ROWS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class FleetQuery:
+    """What a request wants to see of the fleet: all services that match every part that is not empty.
+
+    `text` is a part of the name, the description or a tag; `group` makes groups of rows; `start` is the
+    number of rows to leave out. `wall` is the mode for a screen on a wall.
+    """
+
+    text: str = ""
+    states: tuple[ServiceState, ...] = ()
+    tag: str = ""
+    bus: str = ""
+    sort: Sort = "state"
+    group: Group = ""
+    window: Window = "24h"
+    start: int = 0
+    rows: int = ROWS
+    wall: bool = False
+
+    def url(self, **changes: Any) -> str:
+        """Return the path of the page with this query, in which `changes` replace values."""
+        values = {each.name: changes.get(each.name, getattr(self, each.name)) for each in fields(self)}
+        wanted = {name: value for name, value in values.items() if value != getattr(_NO_QUERY, name)}
+        if "states" in wanted:
+            wanted["states"] = ",".join(wanted["states"])
+        if "wall" in wanted:
+            wanted["wall"] = "1"
+        return "/?" + urlencode(wanted) if wanted else "/"
+
+
+_NO_QUERY: Final = FleetQuery()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceGroup:
+    """Some services under a heading; the heading is empty if the services are not in groups."""
+
+    name: str
+    services: tuple[ServiceSnapshot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPage:
+    """The fleet: the rows that a query found, in groups.
+
+    `found` counts all services that match the query, `tags` are all that services have.
+    """
+
+    template: ClassVar = "fleet.html"
+    frame: Frame
+    query: FleetQuery
+    groups: tuple[ServiceGroup, ...]
+    found: int
+    tags: tuple[str, ...] = ()
+
+    @property
+    def previous(self) -> str | None:
+        start = max(0, self.query.start - self.query.rows)
+        return self.query.url(start=start) if self.query.start else None
+
+    @property
+    def following(self) -> str | None:
+        start = self.query.start + self.query.rows
+        return self.query.url(start=start) if start < self.found else None
+
+
+def select_services(snapshot: FleetSnapshot, query: FleetQuery, frame: Frame) -> FleetPage:
+    found = sort_services([one for one in snapshot.services if _matches(one, query)], query)
+    shown = found[query.start : query.start + query.rows]
+    tags = sorted({tag for one in snapshot.services for tag in one.tags})
+    return FleetPage(frame, query, group_services(shown, query.group), len(found), tuple(tags))
+
+
+def _matches(service: ServiceSnapshot, query: FleetQuery) -> bool:
+    words = (service.svc, service.description, *service.tags)
+    return (
+        (not query.text or any(query.text.casefold() in word.casefold() for word in words))
+        and (not query.states or service.state in query.states)
+        and (not query.tag or query.tag in service.tags)
+        and (not query.bus or query.bus == service.bus)
+    )
+
+
+def sort_services(services: Sequence[ServiceSnapshot], query: FleetQuery) -> list[ServiceSnapshot]:
+    match query.sort:
+        case "name":
+            return sorted(services, key=lambda one: one.svc)
+        case "silence":
+            return sorted(services, key=lambda one: one.last_beat_at or 0.0)
+        case "restarts":
+            return sorted(services, key=lambda one: -(one.restarts or 0))
+        case "uptime":
+            return sorted(services, key=lambda one: _uptime_key(one, query.window))
+        case _:
+            return sorted(services, key=lambda one: URGENCY[one.state])
+
+
+def _uptime_key(service: ServiceSnapshot, window: Window) -> float:
+    """Return the share of a window in which a service was up; an unknown one comes last."""
+    uptime = service.uptime.get(window)
+    return 2.0 if uptime is None or uptime.share is None else uptime.share
+
+
+def group_services(services: Sequence[ServiceSnapshot], group: Group) -> tuple[ServiceGroup, ...]:
+    """Return the services in groups, each group at the place of its first service.
+
+    By tag, a service is in the group of its first tag.
+    """
+    if not group:
+        return (ServiceGroup("", tuple(services)),)
+    found: dict[str, list[ServiceSnapshot]] = {}
+    for one in services:
+        names = {"tag": one.tags[0] if one.tags else "", "bus": one.bus, "state": str(one.state)}
+        found.setdefault(names[group] or "without a tag", []).append(one)
+    return tuple(ServiceGroup(name, tuple(some)) for name, some in found.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,36 +165,18 @@ class IncidentsPage:
 
 
 def make_site(board: Board, gate: SessionGate) -> APIRouter:
-    """Return the routes of the pages; `gate` knows who is signed in on those with forms."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _add_services(site, board)
     _add_steered(site, board, gate)
     _add_alerts(site, board)
     _add_others(site, board)
-    _add_assets(site)
     return site
 
 
-def _add_services(site: APIRouter, board: Board) -> None:
-    """Add the page of all services."""
-
-    @site.get("/")
-    async def show_fleet(request: Request) -> Response:
-        """Show the services that the query asks for."""
-        frame = board.make_frame("Fleet", "/")
-        return answer_page(select_services(frame.snapshot, parse_fleet_query(request), frame))
-
-
 def _add_steered(site: APIRouter, board: Board, gate: SessionGate) -> None:
-    """Add the pages with forms: of one service, of what is down, and of messages."""
-
-    async def make_frame(request: Request, title: str, path: str) -> Frame:
-        """Return the frame of a page, with the session of the request."""
-        return replace(board.make_frame(title, path), session=await gate.find_view(request))
+    make_frame = partial(board.make_session_frame, gate)
 
     @site.get("/services/{svc}")
     async def show_service(svc: str, request: Request) -> Response:
-        """Show one service."""
         frame = await make_frame(request, escape_text(svc), "/")
         service = frame.snapshot.find(svc)
         if service is None:
@@ -79,23 +186,18 @@ def _add_steered(site: APIRouter, board: Board, gate: SessionGate) -> None:
 
     @site.get("/incidents")
     async def show_incidents(request: Request) -> Response:
-        """Show what is down."""
         return answer_page(IncidentsPage(await make_frame(request, "Incidents", "/incidents")))
 
     @site.get("/notifications")
     async def show_notifications(request: Request) -> Response:
-        """Show the messages that wait, and those that were given up."""
         frame = await make_frame(request, "Notifications", "/notifications")
         found = await read_dead_letters(board.buses)
         return answer_page(NotificationsPage(frame, found.messages, found.away))
 
 
 def _add_alerts(site: APIRouter, board: Board) -> None:
-    """Add the pages of the alert log."""
-
     @site.get("/alerts")
     async def show_alerts(svc: Text = "", type: Text = "", before: Text = "") -> Response:  # noqa: A002 - the query's name
-        """Show a page of the alert log."""
         query = AlertQuery(svc, type if type in TYPES else "", before)
         found = await read_alerts(board.buses, query)
         older = None if found.older is None else query.url(before=found.older)
@@ -104,7 +206,6 @@ def _add_alerts(site: APIRouter, board: Board) -> None:
 
     @site.get("/alerts/{event_id}")
     async def show_alert(event_id: str) -> Response:
-        """Show one event of the alert log."""
         found = await find_alert(board.buses, event_id)
         if found is None:
             return answer_error(404, "No such event", "It is not on the alert log, or not any more.")
@@ -113,27 +214,23 @@ def _add_alerts(site: APIRouter, board: Board) -> None:
 
 
 def _add_others(site: APIRouter, board: Board) -> None:
-    """Add the page of the topology."""
+    @site.get("/")
+    async def show_fleet(request: Request) -> Response:
+        frame = board.make_frame("Fleet", "/")
+        return answer_page(select_services(frame.snapshot, parse_fleet_query(request), frame))
 
     @site.get("/topology")
     async def show_topology() -> Response:
-        """Show the flow of data."""
         frame = board.make_frame("Topology", "/topology")
         return answer_page(make_topology_page(frame, await board.read_topology()))
 
-
-def _add_assets(site: APIRouter) -> None:
-    """Add the static files."""
-
     @site.get("/static/{digest}/{name}")
     async def send_asset(digest: str, name: str, request: Request) -> Response:
-        """Send a static file."""
         takes_gzip = "gzip" in request.headers.get("accept-encoding", "")
         return answer_asset(digest, name, takes_gzip=takes_gzip)
 
     @site.get("/favicon.ico")
     async def send_icon() -> Response:
-        """Send the icon, which browsers ask for by this name."""
         return answer_asset("", "good.svg", takes_gzip=False)
 
 
@@ -158,12 +255,11 @@ def parse_fleet_query(request: Request) -> FleetQuery:
 
 
 def _parse_count(text: str, default: int, most: int) -> int:
-    """Return a number of a query, at most `most`; `default` if it is none."""
+    """Return a number of a query, at most `most`; `default` for any other text."""
     return min(int(text), most) if text.isascii() and text.isdigit() and len(text) <= 9 else default
 
 
 def make_topology_page(frame: Frame, topology: TopologyView) -> TopologyPage:
-    """Return the page of the flow of data."""
     faults: dict[tuple[str, str], tuple[str, ...]] = {}
     for one in topology.wrong:
         place = one.bus, escape_text(one.key)

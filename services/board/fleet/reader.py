@@ -29,31 +29,21 @@ from services.board.fleet.snapshot_builder import HistoryExtract, SnapshotInput,
 from services.board.fleet.stream import StreamHub
 from services.board.settings import BoardEnvironment, BoardSettings
 
-MANY_SERVICES: Final = 1000
-"""With more services than this, the interval grows in proportion."""
-SHARE_OF_TIME: Final = 4
-"""Reading takes at most one part of so many of the time, however often alerts come."""
+MANY_SERVICES: Final = 1000  # with more services than this, the interval grows in proportion
+SHARE_OF_TIME: Final = 4  # reading takes at most one part of so many of the time, however often alerts come
 MIN_PAUSE_SEC: Final = 0.05
 TICK_SEC: Final = 2.0
 KNOWN_IDS: Final = 2000
-AT_ONCE: Final = 20
-"""After so many alerts since the last reading, the snapshot is changed by the next one alone."""
-STALE_SEC: Final = 10.0
-"""From this age on, the last reading is old: the board is not ready."""
+AT_ONCE: Final = 20  # after so many alerts since the last reading, only the next reading changes the snapshot
+STALE_SEC: Final = 10.0  # from this age on, the last reading is old: the board is not ready
 
 
 class FleetReader:
     """Reads the fleet, and publishes what changed.
 
     `snapshot` is the latest one, None before the first; `encoded` is its JSON, made once; `problem` says
-    which buses are away, None if none is; `beats` has the times of the last beats; `took_sec` is how long the
-    last look took. Call `follow` with the truth, and again with each that replaces it.
-
-    Args:
-        me: the agent.
-        settings_now: returns the settings in force.
-        hub: passes on what changed.
-        history_now: returns what is remembered of each service.
+    which buses are away; `beats` has the times of the last beats; `took_sec` is how long the last look took.
+    Call `follow` with the truth, and again with each that replaces it.
     """
 
     def __init__(
@@ -79,7 +69,6 @@ class FleetReader:
 
     @property
     def encoded(self) -> bytes:
-        """The latest snapshot as JSON."""
         if self._encoded is None:
             self._encoded = encode_snapshot(self.snapshot or FleetSnapshot(0.0))
         return self._encoded
@@ -89,7 +78,6 @@ class FleetReader:
         return now - self._read_at
 
     def interval_sec(self) -> float:
-        """Return the time until the next reading if no alert comes."""
         count = len(self.snapshot.services) if self.snapshot is not None else 0
         return self._settings_now().settings.read_sec * max(1.0, count / MANY_SERVICES)
 
@@ -109,7 +97,6 @@ class FleetReader:
             self.problem = problem
 
     async def _read(self) -> None:
-        """Look at all buses once, and publish what changed."""
         begun = time.monotonic()
         self._new_events.clear()
         history = await self._history_now()  # first: it may take long, and the buses' state should be new
@@ -170,7 +157,6 @@ class FleetReader:
             await asyncio.Event().wait()
 
     def buses(self) -> list[Bus]:
-        """Return every bus of the truth that has a URL."""
         found = []
         for name in self._me.truth.bus_names():
             try:
@@ -195,7 +181,6 @@ class FleetReader:
             self._take(apply_event(self.snapshot, event))
 
     def _take(self, found: FleetSnapshot) -> None:
-        """Make a snapshot the latest one, and publish what changed."""
         before, self.snapshot, self._encoded = self.snapshot, found, None
         changed = None if before is None or before is found else diff(before, found)
         if changed:

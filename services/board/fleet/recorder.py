@@ -21,7 +21,6 @@ from marketswarm.bus.follower import StreamFollower
 from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.stored_values import parse_epoch, read_fields
 from marketswarm.bus.stream import StreamEntry, entry_sort_key
-from marketswarm.event import MalformedEvent, parse_event
 from marketswarm.history.fleet_history import FleetHistory, UnsavedChanges
 from marketswarm.history.healer_beat import read_healer_beat
 from marketswarm.history.spans import KnownState
@@ -36,29 +35,25 @@ from marketswarm.history.store import (
 from marketswarm.keys import ALERT_LOG, roster_key
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import HEALER, SYSTEM, Truth
+from services.board.fleet.alerts import parse_entry
 from services.board.settings import BoardEnvironment
 
 AT_ONCE: Final = 1000
 BLOCK_SEC: Final = 1.0
-LISTEN_SEC: Final = 5.0
-"""How often the healer's last beat is looked at, unless its timeout is short."""
+LISTEN_SEC: Final = 5.0  # how often the healer's last beat is looked at, unless its timeout is short
 GRACE_SEC: Final = 2.0
 """How much longer than its timeout the healer may seem silent: its beats are only looked at now and then."""
-SAVE_SEC: Final = 20.0
-"""How often it is stored that the healer was there, while nothing else happens."""
-STEP_BACK_SEC: Final = 10.0
-"""How long a board that was second does not write."""
-END_SEC: Final = 0.5
-"""How long the last write may take."""
-SETTLE_SEC: Final = 60.0
-"""After a failure of the bus, late events may come: no hour is finished for so long."""
+SAVE_SEC: Final = 20.0  # how often it is stored that the healer was there, while nothing else happens
+STEP_BACK_SEC: Final = 10.0  # how long a board that was second does not write
+END_SEC: Final = 0.5  # how long the last write may take
+SETTLE_SEC: Final = 60.0  # after a failure of the bus, late events may come: no hour is finished for so long
 NAMES_AT_ONCE: Final = 500
 log = logs.get("history")
 
 
 @dataclass(slots=True)
 class RecorderCounts:
-    """What a recorder counts: events recorded, entries that are no events, failures of a bus, conflicts.
+    """What a recorder counts: events recorded, malformed entries, failures of a bus, conflicts.
 
     A conflict is a write for which another board was first.
     """
@@ -81,16 +76,10 @@ class _OtherWriter:
 
 
 class HistoryRecorder:
-    """Records the history of all services, and answers what it was.
+    """Records the history of all services on `bus` (system-redis), and answers what it was.
 
-    Call `follow` with the truth, and again with each that replaces it, before and while `run` runs. Times are
-    epoch seconds.
-
-    Args:
-        bus: system-redis, for the log and the history.
-        healer_bus: the bus on which the healer beats.
-        step_back_sec: how long it does not write after another board was first, and how long that one may
-            leave the newest events unwritten.
+    Call `follow` with the truth, and again with each that replaces it, before and while `run` runs. After
+    another board was first, this one does not write for `step_back_sec`. Times are epoch seconds.
     """
 
     def __init__(
@@ -128,22 +117,16 @@ class HistoryRecorder:
 
     @property
     def position(self) -> bytes:
-        """Up to which entry of the alert log it has read."""
         return self._log.position
 
     # -- what is recorded
 
     def follow(self, truth: Truth, default_timeout_sec: float = 30.0) -> None:
-        """Take over which services there are from a truth."""
         self._truth, self._is_truth_new = truth, True
         self._timeout_sec = truth.timeout_of(HEALER, default_timeout_sec)
 
     async def run(self, block_sec: float = BLOCK_SEC) -> None:
-        """Record until cancelled, then write once more. A bus that fails is tried again.
-
-        Args:
-            block_sec: how long one read waits for new events, in seconds.
-        """
+        """Record until cancelled, then write once more. One read waits `block_sec` for new events."""
         try:
             async for attempt in retrying(self._outage):
                 with attempt:
@@ -159,8 +142,7 @@ class HistoryRecorder:
     async def step(self, block_sec: float | None = BLOCK_SEC) -> None:
         """Record the next page of the log, and all that follows from the time. Raises BusError.
 
-        Args:
-            block_sec: how long to wait for a new event; None: not at all.
+        `block_sec` is how long to wait for a new event; None does not wait.
         """
         if self._is_reading:
             await self._read()
@@ -229,10 +211,9 @@ class HistoryRecorder:
             history.adopt(HEALER, KnownState.UP, history.listening.until)
 
     def _record(self, history: FleetHistory, entries: Sequence[StreamEntry]) -> None:
-        """Record the events of a page; entries that are none are passed over."""
         for entry in entries:
-            event = parse_event((entry.fields or {}).get(b"event", b""))
-            if isinstance(event, MalformedEvent):
+            event = parse_entry(entry)
+            if event is None:
                 self.counts.malformed += 1
             else:
                 history.apply_event(event)
@@ -257,7 +238,7 @@ class HistoryRecorder:
             await time_slice.pause()
 
     async def _write_last(self) -> None:
-        """Write how long the healer was there, if the bus answers at once; else that will be unknown."""
+        """Write how long the healer was there, if the bus answers within END_SEC."""
         if self._stored is None or self._is_reading:
             return
         self._saved_at = float("-inf")
@@ -284,7 +265,7 @@ class HistoryRecorder:
             return
         self.counts.conflicts += 1
         version, _ = await read_position(self._bus)
-        if version in (b"", stored.version):  # the keys were deleted, or were none of ours
+        if version in (b"", stored.version):  # the keys were deleted, or written by another program
             self._is_reading = True
         else:
             self._other = _OtherWriter(version, now)
@@ -308,21 +289,15 @@ class HistoryRecorder:
 
 
 def create_recorder(me: Agent[BoardEnvironment]) -> HistoryRecorder:
-    """Return the recorder of an agent; it follows the agent's truth."""
-    recorder = HistoryRecorder(me.bus(SYSTEM), me.bus(me.truth.bus_of(HEALER)) if _has_healer(me) else None)
+    healer_bus = me.bus(me.truth.bus_of(HEALER)) if HEALER in me.truth.services else None
+    recorder = HistoryRecorder(me.bus(SYSTEM), healer_bus)
 
     def follow(truth: Truth) -> None:
-        """Take over the services of a truth."""
         recorder.follow(truth, me.settings.default_timeout_sec)
 
     me.on_reseed(follow)
     follow(me.truth)
     return recorder
-
-
-def _has_healer(me: Agent[BoardEnvironment]) -> bool:
-    """Return True if the agent's truth has a section for the healer."""
-    return HEALER in me.truth.services
 
 
 def parse_verdict(raw: bytes) -> tuple[KnownState, float] | None:
@@ -340,7 +315,7 @@ def parse_verdict(raw: bytes) -> tuple[KnownState, float] | None:
 
 
 def _parse_outage_start(entry: Mapping[str, Any]) -> float | None:
-    """Return since when a service is down, in epoch seconds: as its event says, else since the last beat."""
+    """Return since when a service is down (epoch seconds): by its event, or by its last beat."""
     event = entry.get("event")
     begun = parse_epoch(event.get("down_since")) if isinstance(event, dict) else None
     return parse_epoch(entry.get("since")) if begun is None else begun

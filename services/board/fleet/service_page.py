@@ -19,10 +19,8 @@ from services.board.public.visibility import is_public
 from services.board.rendering import Frame
 from services.board.truth.documents import read_document
 
-SHOWN: Final = 20
-"""How many runs a page shows, the latest first."""
-MAX_CHARS: Final = 2000
-"""How much is shown of the last thing that a run said."""
+SHOWN: Final = 20  # how many runs a page shows, the latest first
+MAX_CHARS: Final = 2000  # how much is shown of the last thing that a run said
 _REPLY_BYTES: Final = 2 * PINGS_KEPT * (MAX_BODY_BYTES + 1000)
 SERVICE_EVENTS: Final = 30
 
@@ -97,7 +95,6 @@ async def make_service_page(board: Board, frame: Frame, service: ServiceSnapshot
 
 
 async def _read_runs(board: Board, service: ServiceSnapshot) -> tuple[RunView, ...]:
-    """Return the runs of a service; none if its bus can't be asked."""
     try:
         bus = board.me.bus(service.bus)
     except BusError:
@@ -106,14 +103,12 @@ async def _read_runs(board: Board, service: ServiceSnapshot) -> tuple[RunView, .
 
 
 async def _read_instances(board: Board, svc: str) -> tuple[InstanceView, ...] | None:
-    """Return who runs, as mesh knows it; None if mesh does not know."""
     topology = await board.read_topology()
     found = next((one.instances for one in topology.services if one.svc == svc), None)
     return None if found is None else tuple(found)
 
 
 def outline_beats(board: Board, service: ServiceSnapshot) -> BeatTimes | None:
-    """Return the last intervals between beats; None for a service without an interval in the truth."""
     section = board.truth.services.get(service.svc)
     if section is None:
         return None
@@ -122,7 +117,6 @@ def outline_beats(board: Board, service: ServiceSnapshot) -> BeatTimes | None:
 
 
 def make_badge_link(service: ServiceSnapshot, origin: str, *, is_open: bool) -> BadgeLink:
-    """Return a service's badge as Markdown; `is_open` means that everyone may ask for it."""
     path = f"/badge/{quote(service.svc, safe='')}.svg"
     return BadgeLink(path, f"![{service.svc}]({origin}{path})", is_open)
 
@@ -144,7 +138,6 @@ async def read_runs(bus: Bus, svc: str, last_run: LastRunView | None) -> tuple[R
 
 
 def view_run(run: JobRun) -> RunView:
-    """Return a run as a page shows it: everything that it said is escaped."""
     said = escape_lines(run.bodies[-1].strip()) if run.bodies else ""
     return RunView(
         run.started_at,
@@ -158,7 +151,6 @@ def view_run(run: JobRun) -> RunView:
 
 
 def view_last_run(run: LastRunView) -> RunView:
-    """Return the last run of a command."""
     known = run.ended_at is not None and run.took_sec is not None
     started_at = (run.ended_at or 0.0) - (run.took_sec or 0.0) if known else None
     return RunView(started_at, run.ended_at, run.took_sec, run.ok, run.exit_code, text=run.text)

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import orjson
 
 SpanState = Literal["up", "down", "unknown"]
-"""What a stretch of time was; `unknown`: nobody listened."""
+"""What a stretch of time was; `unknown` if the healer did not listen."""
 Window = Literal["24h", "7d", "30d", "1y"]
 WINDOWS: Final[tuple[Window, ...]] = ("24h", "7d", "30d", "1y")
 
@@ -25,7 +25,7 @@ class ServiceState(StrEnum):
 
     `failed` is up by its beats, but its last run failed; `silent` is without beats for too long, and not
     evaluated by the healer; `unwatchable` can't be heard by the healer; `unknown` is a service whose bus
-    nobody hears, or that never sent a beat.
+    can't be heard, or that never sent a beat.
     """
 
     UP = "up"
@@ -58,10 +58,10 @@ class BarSpan:
 
 @dataclass(frozen=True, slots=True)
 class Uptime:
-    """The share of a window, 0 to 1, in which a service was up.
+    """The share of a window, 0 to 1, in which a service was up; None if the whole window is unknown.
 
-    The `unknown_sec` in which nobody listened are left out. `share` is None if the whole window is unknown.
-    `begins_at` is when the history of the service begins (epoch seconds) if that is within the window.
+    The `unknown_sec` in which no healer listened are left out. `begins_at` is when the history of the service
+    begins (epoch seconds) if that is within the window.
     """
 
     share: float | None = None
@@ -221,7 +221,6 @@ class FleetSnapshot:
         return found
 
     def find(self, svc: str) -> ServiceSnapshot | None:
-        """Return the view of the service named `svc`; None if there is none."""
         return next((one for one in self.services if one.svc == svc), None)
 
 
@@ -230,7 +229,7 @@ class SnapshotDelta:
     """What changed from one snapshot to the next one, taken at `at`.
 
     `services` has the changed fields of each service that changed, and all fields of a new one. `removed` are
-    names of services that are gone; `order` is the order of all services if it changed, else None. `fleet`
+    names of services that are gone; `order` is the order of all services, None if it did not change. `fleet`
     has each other field of the snapshot that changed, whole.
     """
 
@@ -254,7 +253,6 @@ _FLEET_FIELDS: Final = tuple(
 
 
 def diff(before: FleetSnapshot, after: FleetSnapshot) -> SnapshotDelta:
-    """Return what changed from `before` to `after`."""
     old = {one.svc: one for one in before.services}
     changed = {
         one.svc: found for one in after.services if (found := _changed_fields(old.pop(one.svc, None), one))
@@ -270,7 +268,6 @@ def diff(before: FleetSnapshot, after: FleetSnapshot) -> SnapshotDelta:
 
 
 def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> dict[str, Any]:
-    """Return the fields of `after` that differ from `before`, or all if there is no `before`."""
     if before is after:
         return {}
     values = {name: getattr(after, name) for name in _SERVICE_FIELDS}
@@ -280,12 +277,10 @@ def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> d
 
 
 def encode_snapshot(snapshot: FleetSnapshot) -> bytes:
-    """Return a snapshot as JSON; its keys are the names of the fields."""
     return orjson.dumps(snapshot)
 
 
 def encode_delta(delta: SnapshotDelta) -> bytes:
-    """Return what changed as JSON; its keys are the names of the fields."""
     return orjson.dumps(delta)
 
 

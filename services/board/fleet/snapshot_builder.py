@@ -6,7 +6,7 @@ What a bus that is away would say is unknown: its services keep what was last kn
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from marketswarm.bus.stored_values import parse_epoch
 from marketswarm.event import Event, Kind
@@ -36,14 +36,18 @@ from services.board.fleet.snapshot import (
     fold_incidents,
 )
 
-SAME_BEAT_SEC: Final = 0.25
-"""Two times of a last beat that differ by less are one beat: its age is measured at each reading."""
+SAME_BEAT_SEC: Final = 0.25  # times of a last beat that differ by less are one beat: ages are measured anew
 MAX_PENDING: Final = 200
 MAX_NAMED: Final = 5
 _NO_SERVICE: Final = FleetSnapshot(0.0)
 _NO_SECTION: Final = Service(heartbeat=Heartbeat(channel="-"))
 """In place of the section of a service that only the healer's section names."""
 _NO_JOB: Final = JobStatus()
+_KEPT: Final = (
+    *("last_beat_at", "instances", "boot", "rev", "restarts", "status", "detail"),
+    *("last_run", "next_due_at", "running_since", "early_sec"),
+)
+"""The fields that stay as they were while a bus is away."""
 _MISSES: Final = (Kind.HEARTBEAT_MISS, Kind.HEALER_MISS)
 _RECOVERIES: Final = (Kind.HEARTBEAT_OK, Kind.HEALER_OK)
 
@@ -78,7 +82,7 @@ class SnapshotInput:
 def build_snapshot(
     reading: SnapshotInput, before: FleetSnapshot = _NO_SERVICE, history: HistoryExtract = NO_HISTORY
 ) -> FleetSnapshot:
-    """Return the snapshot of a reading; `before` is the last snapshot, `history` what is remembered."""
+    """Return the snapshot of a reading; `before` is the snapshot of the reading before."""
     truth, state, away, notifications = reading.truth, reading.state, reading.away, reading.notifications
     last = {one.svc: one for one in before.services}
     services = _set_causes(
@@ -152,7 +156,6 @@ def apply_event(snapshot: FleetSnapshot, event: Event) -> FleetSnapshot:
 def _build_service(
     row: ServiceRow, reading: SnapshotInput, history: HistoryExtract, before: ServiceSnapshot | None
 ) -> ServiceSnapshot:
-    """Return the view of one service; `before` is its last one, if there is one."""
     section, away = reading.truth.services.get(row.svc, _NO_SECTION), reading.away
     job = row.job or _NO_JOB
     view = ServiceSnapshot(
@@ -193,24 +196,11 @@ def _build_service(
 def _keep_known(view: ServiceSnapshot, before: ServiceSnapshot, *, knows_verdict: bool) -> ServiceSnapshot:
     """Return a view with what was known before its bus, or system-redis, went away.
 
-    The healer's verdict stands if system-redis has it; else the state is unknown.
+    The state is the healer's verdict if system-redis has it, and unknown otherwise.
     """
     is_down = knows_verdict and view.state is ServiceState.DOWN
-    return replace(
-        view,
-        state=view.state if is_down else ServiceState.UNKNOWN,
-        last_beat_at=view.last_beat_at or before.last_beat_at,
-        instances=before.instances if view.instances is None else view.instances,
-        boot=view.boot or before.boot,
-        rev=before.rev if view.rev is None else view.rev,
-        restarts=before.restarts if view.restarts is None else view.restarts,
-        status=view.status or before.status,
-        detail=view.detail or before.detail,
-        last_run=view.last_run or before.last_run,
-        next_due_at=view.next_due_at or before.next_due_at,
-        running_since=view.running_since or before.running_since,
-        early_sec=view.early_sec or before.early_sec,
-    )
+    known: dict[str, Any] = {name: getattr(before, name) for name in _KEPT if getattr(view, name) is None}
+    return replace(view, state=view.state if is_down else ServiceState.UNKNOWN, **known)
 
 
 def _date_beat(silence_sec: float | None, now: float, before: ServiceSnapshot | None) -> float | None:
@@ -223,19 +213,16 @@ def _date_beat(silence_sec: float | None, now: float, before: ServiceSnapshot | 
 
 
 def _build_run(run: LastRun | None) -> LastRunView | None:
-    """Return the view of a service's last run; None if it has none, or its outcome is unknown."""
     if run is None or run.ok is None:
         return None
     return LastRunView(run.ok, escape_text(run.said or "")[:200], run.ts, run.took_sec, run.code)
 
 
 def _set_causes(services: list[ServiceSnapshot]) -> tuple[ServiceSnapshot, ...]:
-    """Return the services with the `cause` of each one that is down, and without one if it is not."""
     down = {one.svc for one in services if one.state is ServiceState.DOWN}
     depends_on = {one.svc: one.depends_on for one in services}
 
     def set_cause(service: ServiceSnapshot) -> ServiceSnapshot:
-        """Return a service with its cause; the same one if it has that already."""
         is_down = service.svc in down and service.depends_on
         cause = find_cause(service.svc, depends_on, down) if is_down else None
         return service if cause == service.cause else replace(service, cause=cause)
@@ -244,7 +231,6 @@ def _set_causes(services: list[ServiceSnapshot]) -> tuple[ServiceSnapshot, ...]:
 
 
 def _build_bus(name: str, away: Mapping[str, str], unheard: Mapping[str, str]) -> BusSnapshot:
-    """Return the view of one bus."""
     if name in away:
         return BusSnapshot(name, "away", escape_text(away[name]))
     if name in unheard:
@@ -253,7 +239,6 @@ def _build_bus(name: str, away: Mapping[str, str], unheard: Mapping[str, str]) -
 
 
 def _build_healers(state: FleetState, now: float, before: FleetSnapshot) -> tuple[HealerView, ...]:
-    """Return the healer that leads, and those that stand by."""
     leader = state.leader
     counted = state.instances.get(HEALER)
     boots = () if counted is None else counted.boots
@@ -278,16 +263,15 @@ def _build_notes(
     unheard: Mapping[str, str],
     leader: Leader | None,
 ) -> tuple[str, ...]:
-    """Return lines on what limits the snapshot: buses, the healer, services that can't be heard."""
     notes = [f"bus {bus} does not answer: {reason}" for bus, reason in away.items()]
     notes += [
-        f"the healer does not hear bus {bus} ({reason}): nobody knows of its services"
+        f"the healer does not hear bus {bus} ({reason}), so its services are unknown"
         for bus, reason in unheard.items()
         if bus not in away
     ]
     healer = next((one for one in services if one.svc == HEALER), None)
     if healer is not None and healer.state is not ServiceState.UP and SYSTEM not in away:
-        notes.append(f"the healer is {healer.state}: states may be old")
+        notes.append(f"the healer is {healer.state}, so states may be old")
     if leader is not None and leader.lapsed_sec:
         notes.append(f"no healer leads: the lease of {leader.boot} ran out, and no alert is published")
     unwatchable = [one.svc for one in services if one.state is ServiceState.UNWATCHABLE]
@@ -299,5 +283,4 @@ def _build_notes(
 
 
 def _escape(text: str | None) -> str | None:
-    """Return a text of others as one printable line; None for none."""
     return None if text is None else escape_text(text)

@@ -21,11 +21,9 @@ from fastapi.sse import format_sse_event
 Kind = Literal["delta", "alert"]
 RING_EVENTS: Final = 1000
 RING_BYTES: Final = 8 * 1024 * 1024
-QUEUE_BYTES: Final = 1024 * 1024
-"""The most bytes that wait for one browser."""
+QUEUE_BYTES: Final = 1024 * 1024  # the most bytes that wait for one browser
 RESUMED: Final = format_sse_event(event="resumed", data_str="{}")
-RETRY_MSEC: Final = 1000
-"""How long a browser waits before it connects again."""
+RETRY_MSEC: Final = 1000  # how long a browser waits before it connects again
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,6 @@ class _Follower:
         return True
 
     def end(self) -> None:
-        """End the stream once the queue is empty."""
         self.is_over = True
         self._changed.set()
 
@@ -77,14 +74,10 @@ class _Follower:
 
 
 class StreamHub:
-    """Numbers events, keeps the latest, and passes them on to all followers.
+    """Numbers events, keeps the latest, and passes them on. Call all methods in the event loop.
 
-    `published` counts the events, `cut_off` the followers that did not keep up. Call all methods in the event
-    loop.
-
-    Args:
-        boot: the id of this process; it is a part of every event's id.
-        max_streams_now: returns the most followers at once; those that are there already stay.
+    `boot` is the id of this process and a part of every event's id; `published` counts the events, `cut_off`
+    the followers that did not keep up. A lower `max_streams_now` ends no stream.
     """
 
     def __init__(self, boot: str, max_streams_now: Callable[[], int] = lambda: 200) -> None:
@@ -98,17 +91,14 @@ class StreamHub:
         self._is_closed = False
 
     def __len__(self) -> int:
-        """Return how many followers there are."""
         return len(self._followers)
 
     @property
     def max_streams(self) -> int:
-        """The most followers at once."""
         return self._max_streams_now()
 
     @property
     def position(self) -> str:
-        """The id of the latest event."""
         return f"{self._boot}-{self._number}"
 
     def publish(self, kind: Kind, data: bytes) -> str:
@@ -128,7 +118,6 @@ class StreamHub:
         self._pass_on(format_sse_event(event="tick", data_str=data.decode()))
 
     def _pass_on(self, wire: bytes) -> None:
-        """Put bytes into the queues of all followers; end those that do not keep up."""
         for one in [one for one in self._followers if not one.put(wire)]:
             self._followers.discard(one)
             self.cut_off += 1
@@ -136,10 +125,8 @@ class StreamHub:
     def follow(self, last_id: str | None) -> AsyncGenerator[bytes]:
         """Return the bytes of a stream that begins now, after the event `last_id`.
 
-        It counts until it is closed, or nobody has it any more: a client may go before its answer begins.
-
-        Raises:
-            StreamsFull: there are as many followers as are allowed, or the hub is closed.
+        Its follower counts until the stream is closed or collected, because a client may go before its answer
+        begins. Raises StreamsFull if there are as many as are allowed, or the hub is closed.
         """
         if self._is_closed or len(self._followers) >= self.max_streams:
             raise StreamsFull
@@ -163,7 +150,6 @@ class StreamHub:
         return follower
 
     def close(self) -> None:
-        """End all streams, and accept no more."""
         self._is_closed = True
         for one in self._followers:
             one.end()
@@ -181,7 +167,6 @@ class StreamHub:
         return [one.wire for one in self._ring if one.number > last]
 
     async def _send(self, follower: _Follower) -> AsyncGenerator[bytes]:
-        """Yield what is in the queue of a follower until its stream is over."""
         try:
             while found := await follower.take():
                 yield found

@@ -5,7 +5,7 @@ is drawn round below all boxes. A line that passes a column has a row of its own
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar, Final
@@ -16,8 +16,7 @@ from services.board.fleet.snapshot import ServiceState
 from services.board.rendering import Frame
 
 _MESH_KEYS: Final = (MESH_TOPOLOGY, MESH_EVENTS, MESH_FLOW)
-Place = tuple[str, str]
-"""A bus and a key on it."""
+Place = tuple[str, str]  # A bus and a key on it
 BOX_WIDTH: Final = 184
 BOX_HEIGHT: Final = 40
 MAX_BOXES: Final = 400
@@ -32,8 +31,7 @@ _MARGIN: Final = 4
 _SWEEPS: Final = 3
 _LABEL: Final = 24  # characters that fit into a box
 _TEXT: Final = 27  # of the second line, which is smaller
-Name = tuple[str, str]
-"""The kind of a box, and its name."""
+Name = tuple[str, str]  # the kind of a box, and its name
 Edge = tuple[Name, Name]
 Slot = tuple[Name, int]
 """A place in a column: a box, or the lines that come from one where they pass a later column."""
@@ -94,10 +92,7 @@ def draw_picture(
 ) -> Picture | None:
     """Return the picture of some flows; None if there are none, or too many to be read.
 
-    Args:
-        flows: the keys with their writers and readers.
-        faults: what is wrong with a key, by its bus and name.
-        states: the state of each service; one that is not there is unknown.
+    `faults` has what is wrong with a key, by its bus and name; `states` the state of each known service.
     """
     edges = _list_edges(flows)
     keys = {_key_name(flow): flow for flow in flows}
@@ -111,16 +106,16 @@ def draw_picture(
         else _make_service(name[1], states.get(name[1], "unknown"), place)
         for name, place in layout.places.items()
     )
-    lines = sorted(_make_edges(layout, wrong), key=lambda edge: edge.is_wrong)
-    return Picture(layout.width, layout.height, tuple(nodes), tuple(lines))
+    lines = (PictureEdge(path, not wrong.isdisjoint(edge)) for edge, path in layout.paths.items())
+    drawn = sorted(lines, key=lambda line: line.is_wrong)  # what is wrong lies above
+    return Picture(layout.width, layout.height, tuple(nodes), tuple(drawn))
 
 
 @dataclass(frozen=True, slots=True)
 class TopologyPage:
-    """The flow of data between services.
+    """The flow of data; `faults` has what is wrong with a key, in words, by its bus and name.
 
-    `faults` has what is wrong with a key, in words, by its bus and name; `notes` say what limits the page,
-    such as a mesh that is away.
+    `notes` say what limits the page, such as a mesh that is away.
     """
 
     template: ClassVar = "topology.html"
@@ -131,22 +126,18 @@ class TopologyPage:
 
     @property
     def work(self) -> tuple[FlowView, ...]:
-        """The keys that carry the fleet's work."""
         return tuple(one for one in self.flows if not is_monitoring(one))
 
     @property
     def monitoring(self) -> tuple[FlowView, ...]:
-        """The keys by which the fleet is monitored."""
         return tuple(one for one in self.flows if is_monitoring(one))
 
     @property
     def states(self) -> Mapping[str, ServiceState]:
-        """The state of each service that is known."""
         return {one.svc: one.state for one in self.frame.snapshot.services}
 
     @property
     def picture(self) -> Picture | None:
-        """The picture of the fleet's work; None if there is nothing, or too much, to draw."""
         return draw_picture(self.work, self.faults, self.states)
 
 
@@ -208,7 +199,6 @@ def find_columns(names: Iterable[Name], edges: Iterable[Edge]) -> dict[Name, int
 
 
 def list_slots(edge: Edge, column_of: Mapping[Name, int]) -> list[Slot]:
-    """Return the places that an edge leads through, with its ends."""
     one, two = edge
     between = range(column_of[one], column_of[two])
     return [*((one, column) for column in between), (two, column_of[two])]
@@ -243,7 +233,6 @@ def _place_slots(boxes: Sequence[Slot], ways: Iterable[Sequence[Slot]], count: i
 
 
 def _mean(values: Sequence[float], otherwise: float) -> float:
-    """Return the mean of some values; `otherwise` if there are none."""
     return sum(values) / len(values) if values else otherwise
 
 
@@ -268,18 +257,10 @@ def _draw_round(begin: tuple[int, int], end: tuple[int, int], low: int) -> str:
 
 
 def _draw_head(x: int, y: int) -> str:
-    """Return the head of an arrow that ends at a point."""
     return f"M{x - 6} {y - 4}L{x} {y}L{x - 6} {y + 4}"
 
 
-def _make_edges(layout: Layout, wrong: Collection[Name]) -> Iterable[PictureEdge]:
-    """Yield the lines of a picture; a line of a key with which something is wrong is wrong, too."""
-    for (one, two), path in layout.paths.items():
-        yield PictureEdge(path, one in wrong or two in wrong)
-
-
 def _list_edges(flows: Iterable[FlowView]) -> list[Edge]:
-    """Return who writes and reads what, each pair once."""
     found: dict[Edge, None] = {}
     for flow in flows:
         key = _key_name(flow)
@@ -294,12 +275,10 @@ def _key_name(flow: FlowView) -> Name:
 
 
 def _make_service(svc: str, state: str, place: tuple[int, int]) -> Node:
-    """Return the box of a service."""
     return Node("svc", _cut(svc), "" if state == "up" else state, state, *place)
 
 
 def _make_key(flow: FlowView, place: tuple[int, int], *, is_wrong: bool) -> Node:
-    """Return the box of a key."""
     behind = max((reader.lag or 0 for reader in flow.readers), default=0)
     rate = f", {flow.rate:.1f}/s" if flow.rate else ""
     text = _cut(f"{flow.bus}, {behind} behind" if behind else f"{flow.bus}{rate}", _TEXT)
@@ -307,5 +286,4 @@ def _make_key(flow: FlowView, place: tuple[int, int], *, is_wrong: bool) -> Node
 
 
 def _cut(text: str, length: int = _LABEL) -> str:
-    """Return a text as far as it fits into a box."""
     return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -27,20 +27,16 @@ from services.board.fleet.snapshot import (
     Uptime,
 )
 
-NONE: Final = "\N{EN DASH}"
-"""What stands for a value that is not known."""
+NONE: Final = "\N{EN DASH}"  # what stands for a value that is not known
 HOUR_SEC: Final = 3600
 _BAR_WIDTH: Final = 3600
-_LEAST_OUTAGE: Final = 30
-"""The width of the shortest outage in a bar, in its 3600th parts: a narrower one can't be seen."""
-_LEAST_UNKNOWN: Final = 0.01
-"""The share of a window from which on it is shown that nobody listened."""
+_LEAST_OUTAGE: Final = 30  # the width of the shortest outage in a bar: a narrower one can't be seen
+_LEAST_UNKNOWN: Final = 0.01  # the share of unknown time in a window from which on it is shown
 _WINDOW_SEC: Final[Mapping[str, float]] = {"24h": 86400, "7d": 604800, "30d": 2592000, "1y": 31536000}
 _BAR_CLASSES: Final[tuple[tuple[SpanState, str], ...]] = (("unknown", "n"), ("up", "u"), ("down", "d"))
 DAY_WIDTH: Final = 10
 _DAY_HEIGHT: Final = 30
-_LEAST_DOWN: Final = 6
-"""The height of the shortest outage in the bar of a day."""
+_LEAST_DOWN: Final = 6  # the height of the shortest outage in the bar of a day
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,6 @@ def write_headline(snapshot: FleetSnapshot) -> str:
 
 
 def describe_service(one: ServiceSnapshot) -> list[Phrase]:
-    """Return what there is to say of a service beside its state: its outage, its last run, its own words."""
     found = _describe_outage(one)
     if one.last_run is not None and not one.last_run.ok:
         found.append(Phrase(one.last_run.text))
@@ -86,7 +81,6 @@ def describe_service(one: ServiceSnapshot) -> list[Phrase]:
 
 
 def _describe_outage(one: ServiceSnapshot) -> list[Phrase]:
-    """Return since when a service is down, why, who knows of it, and what delays its message."""
     if one.state is ServiceState.UNWATCHABLE:
         return [Phrase("the healer may not hear it")]
     if one.state is not ServiceState.DOWN:
@@ -102,7 +96,6 @@ def _describe_outage(one: ServiceSnapshot) -> list[Phrase]:
 
 
 def find_silences(snapshot: FleetSnapshot, one: ServiceSnapshot) -> list[SilenceView]:
-    """Return the silences in force that a service is under."""
     return [
         each
         for each in snapshot.silences
@@ -112,7 +105,6 @@ def find_silences(snapshot: FleetSnapshot, one: ServiceSnapshot) -> list[Silence
 
 
 def list_watchers(snapshot: FleetSnapshot) -> list[Watcher]:
-    """Return the buses, the healers, the sentinel and the notifier with their states."""
     found = [
         Watcher(
             bus.name,
@@ -123,7 +115,7 @@ def list_watchers(snapshot: FleetSnapshot) -> list[Watcher]:
     ]
     found += [_watch_healer(one) for one in snapshot.healers]
     if not snapshot.healers:
-        found.append(Watcher("healer", ServiceState.UNKNOWN, "nobody leads"))
+        found.append(Watcher("healer", ServiceState.UNKNOWN, "no healer leads"))
     for svc in ("sentinel", "notifier"):
         one = snapshot.find(svc)
         if one is not None:
@@ -133,23 +125,20 @@ def list_watchers(snapshot: FleetSnapshot) -> list[Watcher]:
 
 
 def _describe_bus(state: str, reason: str) -> str:
-    """Return what is wrong with a bus."""
     words = {"away": "does not answer", "unheard": "not heard by the healer"}.get(state, "")
     return f"{words}: {reason}" if words and reason else words
 
 
 def _watch_healer(one: HealerView) -> Watcher:
-    """Return a healer, and whether it leads."""
     name = f"healer {one.boot}"
     if not one.is_leader:
         return Watcher(name, ServiceState.UP, "standby")
     if one.lapsed_at is not None:
-        return Watcher(name, ServiceState.DOWN, "its lease ran out: nobody leads")
+        return Watcher(name, ServiceState.DOWN, "its lease ran out, so no healer leads")
     return Watcher(name, ServiceState.UP, "leads")
 
 
 def _describe_notifier(snapshot: FleetSnapshot) -> str:
-    """Return how many messages wait or were given up."""
     waiting = f"{len(snapshot.pending)} waiting" if snapshot.pending else ""
     dead = f"{snapshot.dead} undelivered" if snapshot.dead else ""
     return ", ".join(filter(None, (waiting, dead)))
@@ -175,7 +164,6 @@ def format_age(sec: float | None) -> str:
 
 
 def format_age_since(ts: float | None, now: float) -> str:
-    """Return how long ago a moment was; a dash for none."""
     return format_age(None if ts is None else now - ts)
 
 
@@ -190,7 +178,7 @@ def format_share(share: float | None) -> str:
 
 
 def find_known_part(uptime: Uptime | None, window: str, now: float) -> int | None:
-    """Return how many hundredths of a window somebody listened; None if it is all, or nearly."""
+    """Return how many hundredths of a window are known; None if all are, or nearly all."""
     if uptime is None or uptime.share is None:
         return None
     length_sec = _WINDOW_SEC[window]
@@ -222,28 +210,26 @@ def draw_paths(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SE
 
 
 def _place(ts: float, now: float, length_sec: float) -> int:
-    """Return where a moment is in a bar, from 0 to 3600."""
     return max(0, min(_BAR_WIDTH, int(_BAR_WIDTH - (now - ts) * _BAR_WIDTH / length_sec + 0.5)))
 
 
 def describe_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> str:
-    """Return a bar in words: `up`, or `down 4 min, nobody listened 2 min, else up`."""
+    """Return a bar in words: `up`, or `down 4 min, unknown 2 min, otherwise up`."""
     sums: dict[SpanState, float] = {"up": 0.0, "down": 0.0, "unknown": 0.0}
     for span in spans:
         start = max(span.starts_at, now - length_sec)
         sums[span.state] += max(0.0, (now if span.ends_at is None else span.ends_at) - start)
     if sums["up"] + sums["down"] < 1:
-        return "nobody listened"
+        return "unknown"
     words = []
     if sums["down"] >= 1:
         words.append(f"down {format_age(sums['down'])}")
     if sums["unknown"] >= 1:
-        words.append(f"nobody listened {format_age(sums['unknown'])}")
-    return ", ".join([*words, "else up"]) if words else "up"
+        words.append(f"unknown {format_age(sums['unknown'])}")
+    return ", ".join([*words, "otherwise up"]) if words else "up"
 
 
 def draw_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> Markup:
-    """Return the picture of a bar, with its words for those who don't see it."""
     spans = tuple(spans)
     paths = draw_paths(spans, now, length_sec)
     drawn = "".join(
@@ -259,8 +245,8 @@ def draw_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC)
 def draw_days(days: Sequence[PastDay]) -> Markup:
     """Return the picture of some days, a bar each, with words for those who don't see it.
 
-    A bar is red from above as far as its day was down, at least so that it is seen. A day of which nothing
-    is known is a thin and short line.
+    A bar is red from above as far as its day was down, at least so that it is seen. An unknown
+    day is a thin and short line.
     """
     paths = {"n": "", "u": "", "d": ""}
     for number, day in enumerate(days):
@@ -281,17 +267,17 @@ def draw_days(days: Sequence[PastDay]) -> Markup:
 
 
 def describe_days(days: Sequence[PastDay]) -> str:
-    """Return some days in words: `90 days: 3 with an outage, 20 of which nobody knows`."""
+    """Return some days in words: `90 days: 3 with an outage, 20 unknown`."""
     down = sum(day.seconds.down > 0 for day in days)
     unknown = sum(day.seconds.share is None for day in days)
     words = [f"{down} with an outage" if down else "none with an outage"]
     if unknown:
-        words.append(f"{unknown} of which nobody knows")
+        words.append(f"{unknown} unknown")
     return f"{len(days)} days: {', '.join(words)}"
 
 
 def format_day_share(days: Sequence[PastDay]) -> str:
-    """Return the uptime of some days: `99.95 % up`; nothing is said of one that is unknown."""
+    """Return the uptime of some days: `99.95 % up`; `unknown` if all of them are."""
     total = Seconds()
     for day in days:
         total = total.plus(day.seconds)
@@ -299,7 +285,7 @@ def format_day_share(days: Sequence[PastDay]) -> str:
 
 
 def format_iso(ts: float | None) -> str:
-    """Return epoch seconds as an ISO time in UTC; an empty text for a value that is no time."""
+    """Return epoch seconds as an ISO time in UTC; an empty text for a value that is not a time."""
     try:
         return "" if ts is None else datetime.fromtimestamp(ts, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
@@ -316,7 +302,6 @@ def format_clock(ts: float | None, now: float) -> str:
 
 
 def write_moment(ts: float | None, now: float) -> Markup:
-    """Return a time for people, which a browser shows in its own zone."""
     iso, words = format_iso(ts), format_clock(ts, now)
     return Markup(f'<time datetime="{iso}">{words}</time>' if iso else words)  # noqa: S704 - made of numbers
 
@@ -342,4 +327,3 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "since": format_age_since,
     "watchers": list_watchers,
 }
-"""By the name in a template, the function that a filter calls with the value."""

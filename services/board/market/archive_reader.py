@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.net.retry import Backoff
+from services.board.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
 from services.market.rows import (
     BAR_CELLS,
@@ -36,24 +37,17 @@ from services.market.tables import (
     TableSchema,
 )
 
-CONNECT_SEC: Final = 3.0
-"""How long a connection may take to open; a server that has opened none by then is away."""
-STATEMENT_SEC: Final = 2.5
-"""How long the server lets a statement run. It ends a longer one itself, which shows that it is there."""
-FETCH_SEC: Final = 3.5
-"""How long the answer to a statement may take; a server that has not even ended it by then is away."""
+CONNECT_SEC: Final = 3.0  # a server that has opened no connection by then is away
+STATEMENT_SEC: Final = 2.5  # the server ends a longer statement itself, which shows that it is there
+FETCH_SEC: Final = 3.5  # a server that has not even ended a statement by then is away
 ANSWER_SEC: Final = 4.0
-"""How long all queries of one answer may take together, with connecting. To take longer is no sign that the
-database is away. The guard gives up an answer after ten seconds."""
+"""How long all queries of one answer may take together, with connecting; the database may be there all the
+same. The guard gives up an answer after ten seconds."""
 CONNECTIONS: Final = 8
-CHECK_SEC: Final = 10.0
-"""The time between two looks whether a database is there that answered."""
-REST: Final = Backoff(1.0, 5.0)
-"""The time between two looks at one that is away."""
-MAX_ASSETS: Final = 20_000
-"""Of how many symbols the asset class is kept."""
-ASSET_SEC: Final = 60.0
-"""How long an asset class is kept: the truth may name another one."""
+CHECK_SEC: Final = 10.0  # the time between two looks whether a database is there that answered
+REST: Final = Backoff(1.0, 5.0)  # the time between two looks at one that is away
+MAX_ASSETS: Final = 20_000  # the most symbols whose asset class is kept
+ASSET_SEC: Final = 60.0  # how long an asset class is kept: the truth may name another one
 NOT_SET: Final = "no archive: DATABASE_URL is not set, so the board has only what came since it began"
 OLD_SCHEMA: Final = "the archive lacks tables of this version: its service makes them when it starts"
 NO_DRIVER: Final = "the driver asyncpg is not installed: the extra `archive` has it"
@@ -62,7 +56,7 @@ TOO_BUSY: Final = "the database needs too long for this now"
 _EXPLAINED: Final = {"42P01": OLD_SCHEMA, "42703": OLD_SCHEMA, "57014": TOO_BUSY}
 """PostgreSQL's codes for a table or a column that is not there, and for a statement that took too long."""
 _OUTAGES: Final = frozenset({"08", "28", "3D", "53", "57"})
-"""The classes of its errors by which nobody can use the database: no connection, a wrong password, no such
+"""The classes of its errors after which no query can succeed: no connection, a wrong password, no such
 database, no resources, a server that starts or stops."""
 
 log = logs.get("board")
@@ -170,8 +164,7 @@ class DatabaseAwayError(Exception):
 class ArchiveReader:
     """Reads the database's tables; a row is a tuple in the order that each method names.
 
-    Args:
-        url: the URL of the database, with a password; None: there is none.
+    `url` has the password; None if the board has no database.
     """
 
     def __init__(self, url: str | None) -> None:
@@ -180,13 +173,12 @@ class ArchiveReader:
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._lost_at: float | None = None
         self._lost = asyncio.Event()
-        self._assets: dict[str, tuple[float, str]] = {}
+        self._assets = Cached[str, str](ASSET_SEC, MAX_ASSETS)
         self.problem: str | None = None
         """Why the database is away; None while it answers."""
 
     @property
     def is_configured(self) -> bool:
-        """Whether there is a database at all."""
         return self._url is not None
 
     async def watch(self) -> None:
@@ -261,18 +253,11 @@ class ArchiveReader:
         return await self._fetch(_SYMBOLS, after, asset, limit)
 
     async def find_asset(self, symbol: str) -> str | None:
-        """Return the asset class of a symbol; None if it is not known."""
-        known, now = self._assets.get(symbol), time.monotonic()
-        if known is not None and now - known[0] < ASSET_SEC:
-            return known[1]
-        rows = await self._fetch(_ASSET, symbol)
-        if not rows:
-            return None
-        if len(self._assets) >= MAX_ASSETS:
-            self._assets.clear()
-        found = str(rows[0][0])
-        self._assets[symbol] = now, found
-        return found
+        asset = self._assets.find_kept(symbol)
+        if asset is None and (rows := await self._fetch(_ASSET, symbol)):
+            asset = str(rows[0][0])
+            self._assets.keep(symbol, asset)
+        return asset
 
     async def read_correlations(
         self,
@@ -283,11 +268,8 @@ class ArchiveReader:
     ) -> list[Cells]:
         """Return day, a, b, value, n and replay of pairs of symbols, by their names.
 
-        Args:
-            day: the day; None: of each pair the newest of the last ten days.
-            symbols: the symbols whose pairs are wanted; None: all.
-            limit: the most pairs.
-            after: the pair after which to begin.
+        Without a `day`, each pair has the newest of the last ten days. `symbols` are those whose pairs are
+        wanted, None for all; `after` is the pair after which to begin.
         """
         names = None if symbols is None else list(symbols)
         return await self._fetch(_CORRELATIONS, day, names, *after, limit)
@@ -309,7 +291,6 @@ class ArchiveReader:
         return await self._fetch(_DOWNLOADS, limit)
 
     async def close(self) -> None:
-        """Close all connections at once."""
         if self._pool is not None:
             await self._pool.aclose()
 

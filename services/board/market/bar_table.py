@@ -19,8 +19,7 @@ from services.market.tables import BAR_TABLE
 MAX_GAPS: Final = 1000
 BAR_COLUMNS: Final = make_columns(BAR_TABLE, BAR_CELLS)
 FILLED_COLUMNS: Final = (*BAR_COLUMNS, Column("filled", ColumnType.FLAG))
-MAX_FILLED: Final = 5000
-"""The most rows of an answer that stand for missing bars."""
+MAX_FILLED: Final = 5000  # the most rows of an answer that stand for missing bars
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,6 @@ def _find_between(
 def _find_missing_intervals(
     before: int, after: int, step: int, session: Session
 ) -> Iterator[tuple[Gap, TradingDay]]:
-    """Yield a gap for each trading day in which intervals of `step` lie between two bars."""
     day = _find_day(before, session)
     while day.open_ms < after:
         first = day.open_ms + _ceil_div(max(0, before + step - day.open_ms), step) * step
@@ -113,7 +111,6 @@ def _skip_break(first: int, count: int, step: int, day: TradingDay) -> Iterator[
 def _find_missing_days(
     before: int, after: int, _step: int, session: Session
 ) -> Iterator[tuple[Gap, TradingDay]]:
-    """Yield a gap for each trading day between those of two daily bars."""
     last = _find_day(after, session)
     day = session.next_day(_find_day(before, session).open_ms)
     while day.open_ms < last.open_ms:
@@ -127,7 +124,7 @@ def _find_day(start_ms: int, session: Session) -> TradingDay:
 
 
 def _join(gaps: Iterable[Gap]) -> list[Gap]:
-    """Return gaps, those as one between which the market did not close."""
+    """Return gaps, joined where the market did not close between them."""
     joined: list[Gap] = []
     for gap in gaps:
         if joined and joined[-1].to_ms == gap.from_ms:
@@ -138,7 +135,6 @@ def _join(gaps: Iterable[Gap]) -> list[Gap]:
 
 
 def _ceil_div(number: int, divisor: int) -> int:
-    """Return a quotient, rounded up."""
     return -(-number // divisor)
 
 
@@ -170,7 +166,7 @@ def make_bars(
 def _find_edges(found: FoundChart, query: TableQuery) -> list[int]:
     """Return the starts of the bars of a page, and of the newer page that its cursor came from.
 
-    Of those after the newest bar of the database there are none while nobody knows what is missing there.
+    Those after the newest bar of the database are left out while it is unknown what is missing there.
     """
     following = parse_time_cursor(query.cursor)
     edges = [*(row[0] for row in found.rows), *(() if following is None else (following,))]
@@ -178,7 +174,6 @@ def _find_edges(found: FoundChart, query: TableQuery) -> list[int]:
 
 
 def list_gaps(edges: Sequence[int], timeframe: str, session: Session) -> list[dict[str, int]]:
-    """Return the gaps between bars that begin at `edges`."""
     gaps = find_gaps(edges, timeframe, session)
     return [{"from": one.from_ms, "to": one.to_ms, "missing": one.missing} for one in gaps]
 
@@ -186,14 +181,13 @@ def list_gaps(edges: Sequence[int], timeframe: str, session: Session) -> list[di
 def fill_gaps(
     rows: Sequence[Cells], edges: Sequence[int], timeframe: str, session: Session | None
 ) -> list[Cells]:
-    """Return rows of bars with a row for each interval without one, each with a cell that says which it is.
+    """Return rows of bars with a row for each interval without one; the last cell says which it is.
 
-    Such a row has the close before it for all prices, and neither a volume nor a source. It is a view:
-    nothing of it is stored. Raises QueryError if nobody knows the intervals, or more than MAX_FILLED are
-    missing.
+    Such a row has the close before it for all prices, and neither a volume nor a source. It is not stored
+    anywhere. Raises QueryError if the intervals are not known, or more than MAX_FILLED are missing.
     """
     if session is None:
-        raise QueryError("fill: nobody knows when this symbol is traded")
+        raise QueryError("fill: the trading hours of this symbol are not known")
     missing = list(itertools.islice(list_missing(edges, timeframe, session), MAX_FILLED + 1))
     if len(missing) > MAX_FILLED:
         raise QueryError(f"fill: more than {MAX_FILLED:,} bars are missing: ask for fewer rows")

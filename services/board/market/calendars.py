@@ -1,7 +1,7 @@
 """Find the session in which a symbol trades: its code by the truth in force, its calendar off the event loop.
 
-The truth names a session with the symbols of the services that publish checked bars and series; where it
-names none, the asset class decides, as it does for those services.
+The truth names a session with the symbols of the services that publish checked bars and series; if it does
+not, the asset class decides, as it does for those services.
 """
 
 import asyncio
@@ -16,8 +16,7 @@ from services.board.cache import Cached
 from services.market.records import AssetClass
 from services.market.sessions import Session, UnknownSessionError, find_default_session, get_session
 
-MAX_CODES: Final = 200
-"""How many calendars are kept: there are fewer exchanges."""
+MAX_CODES: Final = 200  # how many calendars are kept: there are fewer exchanges
 
 
 def list_symbol_sessions(truth: Truth) -> dict[str, str]:
@@ -35,7 +34,6 @@ def list_symbol_sessions(truth: Truth) -> dict[str, str]:
 
 
 def _list_sessions_of(section: Service) -> Iterator[tuple[str, str]]:
-    """Yield each symbol of a service's `endpoints`, and the code of its session."""
     for entry in section.endpoints:
         if isinstance(entry, dict):
             asset = str(entry.get("asset", AssetClass.STOCKS))
@@ -48,11 +46,7 @@ def _list_sessions_of(section: Service) -> Iterator[tuple[str, str]]:
 
 
 class SymbolSessions:
-    """Finds the sessions of symbols, and keeps their calendars.
-
-    Args:
-        truth_now: returns the truth in force.
-    """
+    """Finds the sessions of symbols by the truth in force, and keeps their calendars."""
 
     def __init__(self, truth_now: Callable[[], Truth]) -> None:
         self._truth_now = truth_now
@@ -69,7 +63,7 @@ class SymbolSessions:
         return self._codes.get(symbol) or find_default_session(asset, symbol)
 
     async def find(self, symbol: str, asset: str) -> Session | None:
-        """Return a symbol's session; None if nobody knows it, or no calendar can be had here."""
+        """Return a symbol's session; None if it is not known, or its calendar is not installed here."""
         code = self.find_code(symbol, asset)
         return None if code is None else await self._find_session(code)
 
@@ -79,11 +73,10 @@ class SymbolSessions:
             await self._find_session(code)
 
     async def _find_session(self, code: str) -> Session | None:
-        """Return the session of a code; None if there is none. The first time takes up to a second."""
+        """Return the session of a code; None if the code is unknown. The first time takes up to a second."""
         return await self._sessions.find(code, partial(self._load, code))
 
     async def _load(self, code: str) -> Session | None:
-        """Return the session of a code, computed in a thread."""
         try:
             async with self._computing:  # it is not for several threads at once
                 return await asyncio.to_thread(get_session, code)

@@ -18,19 +18,10 @@ LIMITED: Final = "limited"
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """Hold what the page shows of a source.
+    """What the page shows of a source: its state as a `mark` and in a `word`, and why (`note`).
 
-    Attributes:
-        source: its state.
-        mark: the state as the marks of the pages know them.
-        word: the same in a word: `up`, `down`, `paused`, `breaker open`, `limited`, `not asked yet`.
-        note: why; empty if there is nothing to say.
-        again_at: when it is asked again, in epoch seconds; None if nothing keeps it from being asked.
-        serves: how many series it serves.
-        named: how many series name it.
-        is_replay: whether it serves a series from a recording.
-        accounts: what it allows to each key, and how much of that is left; empty if it has no limits, or was
-            not asked lately.
+    `again_at` is when it is asked again (epoch seconds), None if nothing keeps it from being asked; `serves`
+    and `named` count series. `accounts` is empty if the source has no limits, or was not asked lately.
     """
 
     source: StoredSource
@@ -84,7 +75,6 @@ def view_sources(
 def _describe(
     source: StoredSource, limited_until: float | None, now: float
 ) -> tuple[str, str, str, float | None]:
-    """Return the mark of a source, its state in a word, why, and when it is asked again."""
     breaker = source.breaker or StoredBreaker()
     if breaker.is_paused(now):
         is_timed = breaker.paused_until is not None and breaker.paused_until > 0
@@ -118,7 +108,6 @@ def is_fallback(one: StoredSeries) -> bool:
 
 
 def list_skipped(one: StoredSeries) -> tuple[str, ...]:
-    """Return the sources before the one that serves a series."""
     names = tuple(one.sources)
     return names[: names.index(one.serving)] if one.serving in names else names
 

@@ -26,14 +26,12 @@ from services.board.market.tables import AnswerTable, encode_table
 from services.market.fields import MIN_MS
 from services.market.rows import BarRow, Cells
 
-CHART_SEC: Final = 300
-"""How long the database's bars of a chart are kept."""
+CHART_SEC: Final = 300  # how long the database's bars of a chart are kept
 PACK_LEVEL: Final = 1
 MAX_CHART_BYTES: Final = 1024 * 1024
 MAX_BASES: Final = 200
 MAX_ANSWERS: Final = 2000
-ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""The most bytes of answers that are kept in memory."""
+ANSWER_BYTES: Final = 64 * 1024 * 1024  # the most bytes of answers that are kept in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +49,10 @@ class ChartBase:
 
 @dataclass(frozen=True, slots=True)
 class FoundChart:
-    """Hold bars by their start, and what is known of them.
+    """Bars by their start, and the asset class, which is empty if it is not known.
 
-    Attributes:
-        rows: the bars.
-        asset: the asset class; empty if nobody says.
-        whole_until: the start (epoch milliseconds) up to which each bar that there is is in `rows`; None if
-            that is so of all.
-        keep_until: the time (epoch seconds) until which the chart is right while no bar comes; 0: it is not
-            to be kept.
+    Up to `whole_until` (epoch milliseconds) no bar is missing in `rows`; None if none is at all. The chart is
+    right until `keep_until` (epoch seconds) while no bar comes; 0 if it must not be kept.
     """
 
     rows: Sequence[Cells]
@@ -69,13 +62,7 @@ class FoundChart:
 
 
 class ChartFinder:
-    """Finds the newest bars of charts.
-
-    Args:
-        archive: reads the database.
-        live: has the newest of the stream.
-        find_bus: returns the bus that keeps charts; None if there is none.
-    """
+    """Finds the newest bars of charts: in the archive, in `live`, and on the bus that keeps charts."""
 
     def __init__(self, archive: ArchiveReader, live: LiveMarket, find_bus: Callable[[], Bus | None]) -> None:
         self._archive, self._live = archive, live
@@ -90,7 +77,6 @@ class ChartFinder:
         self.bases = Cached(CHART_SEC, MAX_BASES, shelf=shelf, is_current=self._is_current)
 
     async def find_newest(self, symbol: str, timeframe: str, limit: int) -> FoundChart:
-        """Return the newest bars of a chart. Raises DatabaseAwayError."""
         base = await self.bases.find((symbol, timeframe), partial(self._read_archive, symbol, timeframe))
         rows = merge_live(base.rows, self._list_live(symbol, timeframe), limit)
         if self._live.covers(symbol, timeframe, base.archived_at):
@@ -114,17 +100,14 @@ class ChartFinder:
         return FoundChart(merge_live(archived, live, query.limit), asset, whole_until)
 
     def _list_live(self, symbol: str, timeframe: str) -> Sequence[BarRow]:
-        """Return what the stream has of a chart, by the start."""
         chart = self._live.find_chart(symbol, timeframe)
         return () if chart is None else chart.list_bars()
 
     def _is_current(self, chart: Chart, base: ChartBase) -> bool:
-        """Return True if a base and the stream are all that there is."""
         is_young = 0 <= time.time() - base.made_at < CHART_SEC
         return is_young and self._live.covers(*chart, base.archived_at)
 
     async def _read_archive(self, symbol: str, timeframe: str) -> ChartBase:
-        """Return what the database has of a chart. Raises DatabaseAwayError."""
         made_at, archived_at = time.time(), self._live.archived_at
         async with self._archive.limit_answer():
             rows = await self._archive.read_bars(symbol, timeframe, TableQuery(limit=ROWS))
@@ -132,12 +115,11 @@ class ChartFinder:
 
 
 def _find_newest_start(rows: Sequence[Cells]) -> int:
-    """Return the start of the newest of some bars; that of no bar if there are none."""
+    """Return the start of the newest of some bars; without bars, a time before any bar."""
     return int(rows[-1][0]) if rows else MIN_MS
 
 
 def parse_base(text: bytes) -> ChartBase | None:
-    """Return a chart as it was kept; None if the text is none."""
     try:
         value: Any = orjson.loads(text)
         until, rows = value["archived_at"], value["rows"]
@@ -149,7 +131,6 @@ def parse_base(text: bytes) -> ChartBase | None:
 
 
 def encode_base(base: ChartBase) -> bytes:
-    """Return a chart as it is kept."""
     archived_at = None if base.archived_at == NEVER else base.archived_at
     return orjson.dumps(
         {"made_at": base.made_at, "archived_at": archived_at, "asset": base.asset, "rows": base.rows}
@@ -172,7 +153,6 @@ class EncodedAnswer:
 
     @property
     def size(self) -> int:
-        """How many bytes it keeps in memory."""
         return len(self.body) + len(self.packed or b"")
 
     def pack(self) -> "EncodedAnswer":
@@ -181,7 +161,6 @@ class EncodedAnswer:
 
 
 def make_answer(table: AnswerTable, form: TableFormat) -> EncodedAnswer:
-    """Return a table as an answer, with the tag of its content."""
     body, media_type = encode_table(table, form)
     return EncodedAnswer(body, media_type, make_tag(body), table.about.get("cursor"))
 

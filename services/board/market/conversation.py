@@ -35,15 +35,12 @@ from services.board.market.updates import (
 from services.market.fields import SYMBOL
 from services.market.records import TIMEFRAMES
 
-MESSAGES: Final = 20
-"""How many messages a client may send at once."""
+MESSAGES: Final = 20  # how many messages a client may send at once
 MESSAGES_PER_SEC: Final = 5.0
 MAX_MESSAGE_CHARS: Final = 64 * 1024
 WIDE_COST: Final = 500
-RESUME_COST: Final = 100
-"""For how many topics a resume counts: it looks through all updates that are kept."""
-SEND_SEC: Final = 10.0
-"""How long a client may take to read a message; what waits longer was not read."""
+RESUME_COST: Final = 100  # for how many topics a resume counts: it looks through all updates that are kept
+SEND_SEC: Final = 10.0  # how long a client may take to read a message; what waits longer was not read
 CLOSE_SEC: Final = 3.0
 
 GOING_AWAY: Final = 1001
@@ -82,13 +79,12 @@ class Disconnect(Exception):  # noqa: N818 - the end of a conversation
 
 
 def parse_message(text: str) -> ClientMessage:
-    """Return a message of a client. Raise MessageError if it is none."""
     if len(text) > MAX_MESSAGE_CHARS:
         raise MessageError("the message is too long")
     try:
         message = ClientMessage.model_validate(orjson.loads(text))
     except orjson.JSONDecodeError:
-        raise MessageError("the message is no JSON") from None
+        raise MessageError("the message is not JSON") from None
     except ValidationError as error:
         raise MessageError(f"wrong: {', '.join(sorted(_list_places(error)))}") from None
     if not all(map(is_topic, message.subscribe)):
@@ -102,14 +98,13 @@ def _list_places(error: ValidationError) -> set[str]:
     """Return the places in a message that are wrong, in words of ours."""
     found = set()
     for each in error.errors(include_url=False, include_input=False):
-        name, *rest = each["loc"] or ("no object",)
+        name, *rest = each["loc"] or ("not an object",)
         is_known = name in ClientMessage.model_fields or not each["loc"]
         found.add(".".join(map(str, (name, *rest))) if is_known else "an unknown key")
     return found
 
 
 def is_topic(text: str) -> bool:
-    """Return True if a text names a topic."""
     if text in (TopicKind.QUOTES, TopicKind.SERIES):
         return True
     kind, _, rest = text.partition(":")
@@ -128,18 +123,14 @@ def find_cost(topic: str) -> int:
 
 
 def find_message_cost(message: ClientMessage) -> int:
-    """Return for how many topics a message counts."""
     resume_cost = RESUME_COST if message.after is not None else 0
     return resume_cost + sum(map(find_cost, message.subscribe))
 
 
 async def serve_client(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -> None:
-    """Accept a client, and speak with it until one of both ends it.
+    """Accept a client that the guard has let in, and speak with it until one of both ends it.
 
-    Args:
-        socket: the connection, which the guard has let in.
-        hub: has the updates.
-        find_snapshot: returns what a topic is like now.
+    `find_snapshot` returns what a topic is like now.
     """
     await socket.accept()
     try:
@@ -197,7 +188,6 @@ async def _read(
 
 
 async def _wait_for_topics(hub: UpdateHub, follower: Follower, count: int) -> None:
-    """Wait until the address of a follower may subscribe to topics that cost so much."""
     while True:
         wait_sec = hub.topic_limiter.take(follower.address, time.monotonic(), count)
         if not wait_sec:
@@ -206,7 +196,6 @@ async def _wait_for_topics(hub: UpdateHub, follower: Follower, count: int) -> No
 
 
 async def _receive(socket: WebSocket) -> str:
-    """Return the next message as text. Raises Disconnect for bytes."""
     try:
         return await socket.receive_text()
     except KeyError:
@@ -214,13 +203,11 @@ async def _receive(socket: WebSocket) -> str:
 
 
 def _require_room(follower: Follower, message: ClientMessage) -> None:
-    """Raise MessageError if a message asks for too many topics."""
     if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
         raise MessageError(f"a client has at most {MAX_TOPICS} topics")
 
 
 def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, find_snapshot: Snapshot) -> bytes:
-    """Let a follower have the topics of a message; return the answer."""
     if message.interval_sec is not None:
         follower.interval_sec = message.interval_sec
     hub.unsubscribe(follower, message.unsubscribe)
@@ -247,12 +234,10 @@ async def _send_updates(socket: WebSocket, follower: Follower, writing: asyncio.
 
 
 def encode_updates(last: int, updates: Sequence[Update]) -> bytes:
-    """Return a batch of updates as JSON."""
     return b'{"type":"updates","last":%d,"updates":[%s]}' % (last, b",".join(one.wire for one in updates))
 
 
 async def _send(socket: WebSocket, wire: bytes) -> None:
-    """Send a message. Raises Disconnect if the client does not read in time."""
     try:
         async with asyncio.timeout(SEND_SEC):
             await socket.send_text(wire.decode())
@@ -261,7 +246,6 @@ async def _send(socket: WebSocket, wire: bytes) -> None:
 
 
 async def _close(socket: WebSocket, end: Disconnect) -> None:
-    """Send a close frame with the reason, if the client reads it soon."""
     with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
         async with asyncio.timeout(CLOSE_SEC):
             await socket.close(end.code, end.reason)

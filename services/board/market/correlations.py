@@ -6,10 +6,8 @@ from typing import Any, Final, NamedTuple
 
 from services.board.market.archive_reader import ArchiveReader
 
-MAX_SYMBOLS: Final = 60
-"""The most symbols of a heat map: more can't be read on a screen."""
-HEAT_SEC: Final = 60.0
-"""How long a heat map is kept: the archive computes correlations once a day."""
+MAX_SYMBOLS: Final = 60  # the most symbols of a heat map: more can't be read on a screen
+HEAT_SEC: Final = 60.0  # how long a heat map is kept: the archive computes correlations once a day
 
 
 class HeatCell(NamedTuple):
@@ -45,7 +43,6 @@ class HeatMap:
 
     @property
     def days(self) -> str:
-        """The days up to which the pairs are, in words; empty if there are none."""
         if self.day is None:
             return ""
         if self.oldest_day == self.day:
@@ -68,13 +65,11 @@ def make_heat_map(symbols: Sequence[str], pairs: Sequence[Sequence[Any]], *, has
 def _make_cells(
     known: Mapping[tuple[str, str], HeatCell], name: str, symbols: Sequence[str]
 ) -> tuple[HeatCell, ...]:
-    """Return the cells of a symbol's row; a symbol goes along with itself."""
     own = HeatCell(name, 1.0)
     return tuple(own if one == name else known.get((name, one), HeatCell(one)) for one in symbols)
 
 
 async def read_heat_map(archive: ArchiveReader) -> HeatMap:
-    """Return the heat map of the first symbols by name. Raises DatabaseAwayError."""
     async with archive.limit_answer():
         names = await archive.read_correlated_symbols(MAX_SYMBOLS + 1)
         shown = names[:MAX_SYMBOLS]

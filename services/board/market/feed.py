@@ -8,6 +8,7 @@ does to us, it is skipped, and the rest is followed.
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,12 +33,14 @@ from marketswarm.keys import (
     source_breaker_key,
 )
 from marketswarm.truth import Truth
+from services.board.cache import RedisShelf
 from services.board.market.live import (
     NEVER,
     LiveMarket,
     describe_bar,
-    describe_quote,
     describe_values,
+    encode_quote,
+    parse_quote,
 )
 from services.board.market.states import (
     BREAKER_FIELDS,
@@ -57,28 +60,23 @@ from services.board.market.states import (
 from services.board.market.updates import TopicKind, UpdateHub, name_topic
 from services.board.settings import BoardEnvironment
 from services.market.fields import EntryError
-from services.market.rows import QuoteRow, make_bar_row, make_indicator_row, make_quote_row
+from services.market.rows import Cells, make_bar_row, make_indicator_row, make_quote_row
 from services.market.tables import BAR_TABLE, INDICATOR_TABLE, QUOTE_TABLE
 
-BATCH: Final = 1000
-"""The most entries of a stream that are read at once."""
-SEED_ENTRIES: Final = 2000
-"""How many of the newest entries of each stream are read at the start."""
+BATCH: Final = 1000  # the most entries of a stream that are read at once
+SEED_ENTRIES: Final = 2000  # how many of the newest entries of each stream are read at the start
 BLOCK_SEC: Final = 2.0
 POLL_SEC: Final = 1.0
 PAUSE_SEC: Final = 1.0
-QUOTE_SEC: Final = 60
-"""How long the latest quote of a symbol is kept in Redis."""
+QUOTE_SEC: Final = 60  # how long the latest quote of a symbol is kept in Redis
 QUOTES_AT_ONCE: Final = 2000
 MAX_BREAKERS: Final = 500
-DAY_SEC: Final = 86_400.0
-"""How far ahead of our clock the id of an entry may be: its writer chooses it."""
+DAY_SEC: Final = 86_400.0  # how far ahead of our clock the id of an entry may be: its writer chooses it
 STATE_BYTES: Final = 8 * 1024 * 1024
 PUBLISHED: Final = (CHECKED_BARS, MARKET_QUOTES, MARKET_SERIES)
 """A fleet has a market if a service of it publishes one of these."""
 NO_MARKET: Final = "the truth has no service that publishes a market"
-ARCHIVE: Final = "archive"
-"""The service that writes the streams into the database; its group has that name, too, by default."""
+ARCHIVE: Final = "archive"  # the service that writes the streams into the database, and its group
 
 Take = Callable[[bytes, dict[bytes, bytes], float], None]
 """Keeps an entry of a stream: its id, its fields, when it was added (epoch seconds). Raises EntryError."""
@@ -107,28 +105,26 @@ def list_market_buses(truth: Truth) -> list[str]:
 
 
 def find_archive_group(truth: Truth) -> str:
-    """Return the name of the consumer group by which the archive reads the streams."""
     section = truth.services.get(ARCHIVE)
     group = None if section is None else section.settings.get("group")
     return group if isinstance(group, str) else ARCHIVE
 
 
 class MarketFeed:
-    """Follows the market, and passes it on.
+    """Follows the market, keeps the newest in `live`, and passes it on by `hub`.
 
-    `problem` says why it can't, None if it can; `states` is what the sources said last.
-
-    Args:
-        me: the agent.
-        live: keeps the newest.
-        hub: passes it on.
+    `problem` says why it can't, None if it can; `states` is what the sources said last; `kept_quotes` are
+    the latest quotes in Redis.
     """
 
     def __init__(self, me: Agent[BoardEnvironment], live: LiveMarket, hub: UpdateHub) -> None:
         self.states = MarketStates()
         self.problem: str | None = None
         self._me, self._live, self._hub = me, live, hub
-        self._fresh_quotes: dict[str, QuoteRow] = {}
+        self.kept_quotes = RedisShelf[str, Cells](
+            self.find_bus, quote_key, encode_quote, parse_quote, QUOTE_SEC
+        )
+        self._fresh_quotes: dict[str, Cells] = {}
         self._unread: dict[str, str] = {}
         self._logged: set[tuple[str, str]] = set()
         self._known_series = StateCache(parse_one_series)
@@ -136,7 +132,6 @@ class MarketFeed:
 
     @property
     def has_market(self) -> bool:
-        """Whether a service of the truth publishes a market."""
         return bool(list_market_buses(self._me.truth))
 
     def find_bus(self) -> Bus | None:
@@ -148,7 +143,6 @@ class MarketFeed:
             return None
 
     async def run(self) -> None:
-        """Follow the market until cancelled."""
         takers = {
             CHECKED_BARS: self._take_bar,
             MARKET_QUOTES: self._take_quote,
@@ -192,7 +186,7 @@ class MarketFeed:
                 await asyncio.sleep(0)  # many entries must not keep requests waiting
 
     def _reset_coverage(self, stream: str) -> None:
-        """Note that a stream was not read at all: it will be, on another bus."""
+        """Note that a stream was not read yet on the bus that it is on now."""
         if stream == CHECKED_BARS:
             self._live.began_at, self._live.archived_at = float("inf"), NEVER
 
@@ -206,7 +200,7 @@ class MarketFeed:
         return StreamFollower(bus, stream, entries[-1].id if entries else FIRST_ID)
 
     def _take_all(self, stream: str, entries: list[StreamEntry], take: Take) -> None:
-        """Take entries, each with the time at which it was added; count those that are no records."""
+        """Take entries, each with the time at which it was added; count those that are malformed."""
         now = time.time()
         for entry in entries:
             try:
@@ -219,7 +213,7 @@ class MarketFeed:
                 self._note_invalid(stream, entry, type(error).__name__)
 
     def _note_invalid(self, stream: str, entry: StreamEntry, why: str) -> None:
-        """Count an entry that is no record; log the first one of each stream and reason."""
+        """Count an entry that is malformed; log the first one of each stream and reason."""
         self._live.malformed += 1
         if (stream, why) not in self._logged:
             self._logged.add((stream, why))
@@ -234,7 +228,6 @@ class MarketFeed:
         return f"{what} can't be read: {name}"
 
     def _take_bar(self, ident: bytes, fields: dict[bytes, bytes], at: float) -> None:
-        """Keep a bar, and pass it on. Raises EntryError."""
         one, _ = make_bar_row(ident, fields)
         BAR_TABLE.require_past(one, 1000 * time.time())
         if self._live.take_bar(one, at):
@@ -244,16 +237,14 @@ class MarketFeed:
             self._hub.publish(topic, body, subject=f"{topic}:{one.start}", wider=wider)
 
     def _take_quote(self, ident: bytes, fields: dict[bytes, bytes], _at: float) -> None:
-        """Keep a quote, and pass it on. Raises EntryError."""
         one, _ = make_quote_row(ident, fields)
         QUOTE_TABLE.require_past(one, 1000 * time.time())
         if self._live.take_quote(one):
             topic = name_topic(TopicKind.QUOTES, one.symbol)
-            self._hub.publish(topic, orjson.dumps(describe_quote(one.cells)), wider=TopicKind.QUOTES)
-            self._fresh_quotes[one.symbol] = one
+            self._hub.publish(topic, encode_quote(one.cells), wider=TopicKind.QUOTES)
+            self._fresh_quotes[one.symbol] = one.cells
 
     def _take_values(self, ident: bytes, fields: dict[bytes, bytes], _at: float) -> None:
-        """Keep indicators, and pass them on. Raises EntryError."""
         one, _ = make_indicator_row(ident, fields)
         INDICATOR_TABLE.require_past(one, 1000 * time.time())
         if self._live.take_values(one):
@@ -280,7 +271,7 @@ class MarketFeed:
         try:
             bus = self._me.bus(names[0])
             await self._read_states(bus)
-            await self._keep_quotes(bus)
+            await self._keep_quotes()
             await self._read_lag(bus)
         except BusError as error:
             return f"bus {error.bus} does not answer: {error.reason}"
@@ -293,7 +284,7 @@ class MarketFeed:
         return next(iter(self._unread.values()), None)
 
     async def _read_lag(self, bus: Bus) -> None:
-        """Note how far the archive has come with the bars. What is known stays while nobody can say."""
+        """Note how far the archive has come with the bars; keep what is known if the bus does not say."""
         with contextlib.suppress(BusError):  # no archive reads this bus
             backlog = await read_backlog(bus, CHECKED_BARS, find_archive_group(self._me.truth))
             self._live.archived_at = _bound_time(backlog.acknowledged_at, time.time())
@@ -312,7 +303,8 @@ class MarketFeed:
         broken += more
         if broken and not self.states.broken:
             log.warning("market.states_invalid", states=broken)
-        found = MarketStates(series, sources, parse_gate(raw_gate), broken, time.time(), index(series))
+        by_symbol = index_by_symbol(series)
+        found = MarketStates(series, sources, parse_gate(raw_gate), broken, time.time(), by_symbol)
         known = {one.id: one for one in self.states.series}
         for one in series:
             before = known.get(one.id)
@@ -321,18 +313,12 @@ class MarketFeed:
                 self._hub.publish(topic, encode_series(one), subject=f"{topic}:{one.id}")
         self.states = found
 
-    async def _keep_quotes(self, bus: Bus) -> None:
-        """Keep the latest quotes that came since the last time. Raises BusError."""
+    async def _keep_quotes(self) -> None:
         fresh, self._fresh_quotes = self._fresh_quotes, {}
-        if fresh:
-            pipe = bus.pipeline()
-            for symbol, row in list(fresh.items())[:QUOTES_AT_ONCE]:
-                pipe.set(quote_key(symbol), orjson.dumps(describe_quote(row.cells)), ex=QUOTE_SEC)
-            await bus.ask(pipe.execute())
+        await self.kept_quotes.write(dict(itertools.islice(fresh.items(), QUOTES_AT_ONCE)))
 
 
 async def _read_newest(bus: Bus, stream: str) -> list[StreamEntry]:
-    """Return the newest SEED_ENTRIES entries of a stream, oldest first. Raises BusError."""
     entries: list[StreamEntry] = []
     before = b"+"
     while len(entries) < SEED_ENTRIES:
@@ -345,7 +331,7 @@ async def _read_newest(bus: Bus, stream: str) -> list[StreamEntry]:
 
 
 async def _has_all(bus: Bus, stream: str, count: int) -> bool:
-    """Return True if no more than `count` entries were ever added to a stream; False if nobody can say."""
+    """Return True if no more than `count` entries were ever added to a stream; False if that is unknown."""
     try:
         found = await bus.ask(bus.client.xinfo_stream(stream))
     except BusError:  # it shows two entries, which may be of any length
@@ -377,8 +363,7 @@ async def _read_breakers(
     return dict(zip(names, map(parse_breaker, await bus.ask(pipe.execute())), strict=True))
 
 
-def index(series: tuple[StoredSeries, ...]) -> dict[str, tuple[StoredSeries, ...]]:
-    """Return the series of each symbol."""
+def index_by_symbol(series: tuple[StoredSeries, ...]) -> dict[str, tuple[StoredSeries, ...]]:
     found: dict[str, tuple[StoredSeries, ...]] = {}
     for one in series:
         found[one.symbol] = (*found.get(one.symbol, ()), one)
@@ -386,5 +371,4 @@ def index(series: tuple[StoredSeries, ...]) -> dict[str, tuple[StoredSeries, ...
 
 
 def encode_series(one: StoredSeries) -> bytes:
-    """Return the state of a series as JSON."""
     return orjson.dumps(one.as_json())

@@ -1,7 +1,7 @@
 """Show how much of its limits each source has left, by the accounts that sources keeps on the bus.
 
 An account is a hash. `limits` has what the source allows, as `60:200 86400:5000`: seconds and requests. A
-field `<seconds>:<slot>` counts the requests of one slot, of which SLOTS make the window of so many seconds.
+field `<seconds>:<slot>` counts the requests of one slot; SLOTS of them make the window of so many seconds.
 `blocked` is until when the source wants no request, in epoch milliseconds. A source with keys has an account
 for each, which the field `key:<name>` of the source's own account names; no key is in a name.
 """
@@ -15,10 +15,8 @@ from typing import Final
 from marketswarm.bus import Bus
 from marketswarm.keys import source_account_key
 
-SLOTS: Final = 20
-"""How many slots make a window: services/sources/access/take_request.lua counts by these."""
-FRESH_SEC: Final = 2.0
-"""How long what was read is shown to whoever asks."""
+SLOTS: Final = 20  # how many slots make a window: services/sources/access/take_request.lua counts by these
+FRESH_SEC: Final = 2.0  # how long what was read is shown
 MAX_SOURCES: Final = 500
 MAX_KEYS: Final = 50
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -50,7 +48,7 @@ class AccountView:
 
 
 def parse_account(raw: Account, now: float) -> AccountView | None:
-    """Return an account at `now` (epoch seconds); None if there is none, or it does not say its limits."""
+    """Return an account at `now` (epoch seconds); None if it is missing or does not say its limits."""
     words = map(_LIMIT.fullmatch, raw.get(b"limits", b"").split())
     limits = [(int(found[1]), int(found[2])) for found in words if found and int(found[1])]
     if not limits:
@@ -73,12 +71,10 @@ def parse_account(raw: Account, now: float) -> AccountView | None:
 
 
 def _parse_ms(text: bytes) -> float:
-    """Return a time in milliseconds; 0 for none."""
     return float(text) if text.isdigit() and len(text) < 16 else 0.0
 
 
 async def read_accounts(bus: Bus, sources: Iterable[str]) -> dict[str, tuple[AccountView, ...]]:
-    """Return the accounts of each source that has any. Raises BusError."""
     owners = list(dict.fromkeys(sources))[:MAX_SOURCES]
     accounts = await _fetch(bus, owners)
     names = {
@@ -99,7 +95,6 @@ async def read_accounts(bus: Bus, sources: Iterable[str]) -> dict[str, tuple[Acc
 
 
 async def _fetch(bus: Bus, names: Sequence[str]) -> list[Account]:
-    """Return the accounts of these names, empty for one that is not there. Raises BusError."""
     if not names:
         return []
     pipe = bus.pipeline()

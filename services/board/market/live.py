@@ -25,40 +25,36 @@ from services.market.rows import (
 from services.market.tables import BAR_TABLE, INDICATOR_TABLE
 
 MAX_QUOTES: Final = 5000
+MAX_QUOTE_BYTES: Final = 4096
 MAX_CHARTS: Final = 20_000
-RECENT_BARS: Final = 20
-"""How many of the newest bars of a chart are kept in any case."""
-KEPT_SEC: Final = 330.0
-"""How long a bar is kept that the database has: a little longer than what was read of the database before."""
-MAX_BARS: Final = 100_000
-"""How many bars of all charts are kept, at about 550 bytes each."""
-MAX_RANKS: Final = 20_000
-"""Of how many bars the last revision of the indicators is known."""
+RECENT_BARS: Final = 20  # how many of the newest bars of a chart are kept in any case
+KEPT_SEC: Final = 330.0  # how long a bar is kept that the database has; longer than what was read of it is
+MAX_BARS: Final = 100_000  # how many bars of all charts are kept, at about 550 bytes each
+MAX_RANKS: Final = 20_000  # the most bars whose last revision of the indicators is known
 NEVER: Final = float("-inf")
 CLOSE: Final = BAR_CELLS.index("close")
 REPLAY: Final = BAR_CELLS.index("replay")
 
-Chart = tuple[str, str]
-"""A symbol and a timeframe."""
+Chart = tuple[str, str]  # A symbol and a timeframe
 
 
 def find_chart(one: BarRow | IndicatorRow) -> Chart:
-    """Return the chart that a bar or its indicators belong to."""
     return one.symbol, one.timeframe
 
 
 def describe_bar(cells: Cells) -> dict[str, Any]:
-    """Return the cells of BAR_CELLS by their names."""
     return dict(zip(BAR_CELLS, cells, strict=True))
 
 
 def describe_quote(cells: Cells) -> dict[str, Any]:
-    """Return the cells of QUOTE_CELLS by their names."""
     return dict(zip(QUOTE_CELLS, cells, strict=True))
 
 
+def encode_quote(cells: Cells) -> bytes:
+    return orjson.dumps(describe_quote(cells))
+
+
 def describe_values(one: IndicatorRow) -> dict[str, Any]:
-    """Return the indicators of a bar as `/ws` has them; orjson writes them."""
     named = dict(zip(INDICATOR_CELLS, one.cells, strict=True))
     return named | {"values": orjson.Fragment(one.values)}
 
@@ -78,14 +74,14 @@ class RecentBars:
         self.dropped_at = dropped_at
 
     def __len__(self) -> int:
-        """Return how many bars are kept."""
         return len(self._bars)
 
     def take(self, one: BarRow, at: float) -> bool:
-        """Keep a bar that was added to the stream at `at`; return False if it is not news."""
         known = self._bars.get(one.start)
-        if known is not None and (_is_newer(known[0], one) or known[0].cells == one.cells):
-            return False
+        if known is not None:
+            is_old = BAR_TABLE.rank_of(known[0]) > BAR_TABLE.rank_of(one)
+            if is_old or known[0].cells == one.cells:
+                return False
         self._bars[one.start] = one, at
         self._bars.move_to_end(one.start)  # by arrival: what is dropped first is what the database has by now
         return True
@@ -96,17 +92,14 @@ class RecentBars:
             self.drop_oldest()
 
     def drop_oldest(self) -> None:
-        """Drop the bar that was added longest ago."""
         _, (_, at) = self._bars.popitem(last=False)
         self.dropped_at = max(self.dropped_at, at)
 
     def list_bars(self) -> list[BarRow]:
-        """Return the bars by their start."""
         return [self._bars[start][0] for start in sorted(self._bars)]
 
     @property
     def newest(self) -> BarRow | None:
-        """The bar with the latest start."""
         return self._bars[max(self._bars)][0] if self._bars else None
 
     @property
@@ -116,16 +109,10 @@ class RecentBars:
 
 
 class LiveMarket:
-    """Keeps the last quote of each symbol and the last bars and indicators of each chart.
+    """Keeps the last quote of each symbol, and the last bars and indicators (`values`) of each chart.
 
-    Attributes:
-        quotes: the last quote by symbol.
-        values: the indicators of the latest bar by chart.
-        malformed: how many entries were no records.
-        began_at: the time after which each entry of the stream of bars was read; NEVER if all were, infinity
-            while it is not followed.
-        archived_at: the time before which each entry of that stream is in the database; NEVER if nobody
-            knows.
+    Each entry of the stream of bars after `began_at` was read (NEVER: all were, infinity: it is not
+    followed), and each before `archived_at` is in the database (NEVER: that is not known).
     """
 
     def __init__(self) -> None:
@@ -157,7 +144,7 @@ class LiveMarket:
         return True
 
     def _drop_excess(self, chart: RecentBars) -> None:
-        """Drop bars of a chart that has more than a few, or else of the charts that are quiet longest."""
+        """Drop bars of a chart that has more than a few, then the charts that are quiet longest."""
         while self._bars > MAX_BARS and len(chart) > RECENT_BARS:
             chart.drop_oldest()
             self._bars -= 1
@@ -197,11 +184,9 @@ class LiveMarket:
         return True
 
     def find_chart(self, symbol: str, timeframe: str) -> RecentBars | None:
-        """Return the newest bars of a chart."""
         return self._charts.get((symbol, timeframe))
 
     def list_newest(self, timeframe: str) -> list[BarRow]:
-        """Return the newest bar of each symbol in a timeframe."""
         charts = (chart for (_, frame), chart in self._charts.items() if frame == timeframe)
         return [bar for chart in charts if (bar := chart.newest) is not None]
 
@@ -234,11 +219,6 @@ _find_rank: Final = itemgetter(*map(BAR_CELLS.index, ("epoch", "rev", "final")))
 """Returns the rank of a bar by its cells, which have no position in the stream."""
 
 
-def _is_newer(one: BarRow, other: BarRow) -> bool:
-    """Return True if the first of two bars with one start is the one that stays."""
-    return BAR_TABLE.rank_of(one) > BAR_TABLE.rank_of(other)
-
-
 def _list_types(row: type[BarRow | QuoteRow], names: Iterable[str]) -> list[tuple[type, ...]]:
     """Return the types that each of some cells may have in JSON, where 1.0 may be 1."""
     hints = get_type_hints(row)
@@ -255,12 +235,17 @@ def is_bar(cells: Cells) -> bool:
     return _has_types(cells, _BAR_TYPES)
 
 
-def is_quote(cells: Cells) -> bool:
-    """Return True if cells that were read as JSON are those of QUOTE_CELLS."""
-    return _has_types(cells, _QUOTE_TYPES)
-
-
 def _has_types(cells: Cells, types: Sequence[tuple[type, ...]]) -> bool:
     return len(cells) == len(types) and all(
         type(cell) in some for cell, some in zip(cells, types, strict=True)
     )
+
+
+def parse_quote(symbol: str, text: bytes) -> Cells | None:
+    """Return a quote as it is kept in Redis; None if the text is not a quote of this symbol."""
+    try:
+        value = orjson.loads(text) if len(text) <= MAX_QUOTE_BYTES else None
+        row = None if value is None else tuple(value[name] for name in QUOTE_CELLS)
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        return None
+    return row if row is not None and row[0] == symbol and _has_types(row, _QUOTE_TYPES) else None

@@ -3,16 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
-
-import orjson
+from dataclasses import replace
+from typing import Any, Final, TypeVar
 
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
-from marketswarm.keys import quote_key
 from services.board.access.limits import RequestLimiter
-from services.board.cache import Cached, RedisShelf
+from services.board.cache import Cached
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.bar_table import make_bars
 from services.board.market.calendars import SymbolSessions
@@ -35,57 +32,28 @@ from services.board.market.live import (
     describe_bar,
     describe_quote,
     describe_values,
-    is_quote,
 )
 from services.board.market.overview import MAX_PAST, PAST_SEC, SeriesPast
 from services.board.market.query import ROWS, TableQuery
 from services.board.market.updates import TopicKind, UpdateHub
 from services.board.settings import BoardEnvironment, MarketView
-from services.market.rows import QUOTE_CELLS, Cells
+from services.market.rows import Cells
 
-SNAPSHOT_BARS: Final = 5
-"""How many of the newest bars of a chart a snapshot of `/ws` has: the API has the others."""
-MAX_QUOTE_BYTES: Final = 4096
-QUOTE_SEC: Final = 60
-"""How long a quote of the database is kept in Redis."""
-LOOK_SEC: Final = 5.0
-"""For how long a symbol that is not on the stream is not looked for again, whether it has a quote or not."""
+SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the others
+
+LOOK_SEC: Final = 5.0  # how long a symbol that is not on the stream is not looked for again
 MAX_LOOKS: Final = 5000
 QUOTED_SEC: Final = 60.0
 """How long the names of the symbols that have quotes in the database are kept: new ones are on the stream."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoundQuotes:
-    """Hold the quotes that were found, and why there may be more: what does not answer."""
-
-    rows: Sequence[Cells]
-    away: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FoundSymbols:
-    """Hold the names of symbols in order, and why there may be more: what does not answer."""
-
-    names: Sequence[str]
-    away: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FoundLimits:
-    """Hold the accounts of each source, one for each key, and why they can't be read."""
-
-    accounts: Mapping[str, Sequence[AccountView]]
-    away: str | None = None
+V = TypeVar("V")
+Found = tuple[V, str | None]
+"""What was found, and why it may lack something: what does not answer."""
 
 
 class Market:
-    """The parts that answer about the market.
-
-    Args:
-        me: the agent.
-        settings_now: returns the settings in force.
-    """
+    """The parts that answer about the market; `settings_now` returns the settings in force."""
 
     def __init__(self, me: Agent[BoardEnvironment], settings_now: Callable[[], MarketView]) -> None:
         url = me.settings.database_url
@@ -103,10 +71,7 @@ class Market:
         self._heat = Cached[str, HeatMap](HEAT_SEC)
         self.sessions = SymbolSessions(lambda: me.truth)
         self._limits = Cached[Any, Mapping[str, Sequence[AccountView]]](FRESH_SEC)
-        self._kept_quotes = RedisShelf[str, Cells](
-            self.feed.find_bus, quote_key, encode_quote, parse_quote_row, QUOTE_SEC
-        )
-        self._quotes = Cached(LOOK_SEC, MAX_LOOKS, shelf=self._kept_quotes)
+        self._quotes = Cached(LOOK_SEC, MAX_LOOKS, shelf=self.feed.kept_quotes)
         self._quoted = Cached[str, Sequence[str]](QUOTED_SEC)
         self.answers = Cached[Any, EncodedAnswer](
             CHART_SEC, MAX_ANSWERS, measure=lambda answer: answer.size, max_size=ANSWER_BYTES
@@ -114,7 +79,6 @@ class Market:
         self.limiter = RequestLimiter(lambda: settings_now().requests_per_min)
 
     async def run(self) -> None:
-        """Follow the market until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.sessions.prepare(), name="market calendars")
@@ -125,7 +89,6 @@ class Market:
 
     @property
     def states(self) -> MarketStates:
-        """What the sources said last."""
         return self.feed.states
 
     @property
@@ -135,7 +98,6 @@ class Market:
         return found and f"market: {found}"
 
     def close(self) -> None:
-        """End all conversations."""
         self.hub.close()
 
     async def answer_chart(
@@ -163,41 +125,36 @@ class Market:
     async def _encode_chart(
         self, chart: Chart, found: FoundChart, query: TableQuery, *, fill: bool
     ) -> EncodedAnswer:
-        """Return a page of a chart, encoded. Raises QueryError."""
         found = replace(found, asset=self._find_named_asset(chart[0]) or found.asset)
         session = await self.sessions.find(chart[0], found.asset)
         return make_answer(make_bars(chart, found, query, session, fill=fill), query.format)
 
     def _find_named_asset(self, symbol: str) -> str:
-        """Return the asset class that a symbol's series name; empty if none does."""
         return next((one.asset for one in self.states.by_symbol.get(symbol, ()) if one.asset), "")
 
-    async def find_limits(self) -> FoundLimits:
-        """Return what each source allows, and how much of that is left."""
+    async def find_limits(self) -> Found[Mapping[str, Sequence[AccountView]]]:
         bus = self.feed.find_bus()
         if bus is None:
-            return FoundLimits({})
+            return {}, None
         try:
             names = tuple(one.name for one in self.states.sources)
-            return FoundLimits(await self._limits.find((bus, names), lambda: read_accounts(bus, names)))
+            return await self._limits.find((bus, names), lambda: read_accounts(bus, names)), None
         except BusError as error:
-            return FoundLimits({}, f"bus {error.bus} does not let them be read: {error.reason}")
+            return {}, f"bus {error.bus} does not let them be read: {error.reason}"
 
-    async def find_quotes(self, symbols: Sequence[str]) -> FoundQuotes:
-        """Return the latest quote of each symbol: from the stream, from Redis, else from the database."""
-        quotes = self.live.quotes
+    async def find_quotes(self, symbols: Sequence[str]) -> Found[Sequence[Cells]]:
+        """Return the latest quote of each symbol, from the stream, from Redis or from the database."""
+        quotes, away = self.live.quotes, None
         found: dict[str, Cells] = {name: quotes[name].cells for name in symbols if name in quotes}
         missing = tuple(name for name in symbols if name not in found)
-        if not missing:
-            return FoundQuotes([found[name] for name in symbols])
         try:
             found |= await self._quotes.find_each(missing, self._read_quotes)
         except DatabaseAwayError as error:
-            found |= await self._kept_quotes.read(missing)
-            return FoundQuotes([found[name] for name in symbols if name in found], str(error))
-        return FoundQuotes([found[name] for name in symbols if name in found])
+            found |= await self.feed.kept_quotes.read(missing)
+            away = str(error)
+        return [found[name] for name in symbols if name in found], away
 
-    async def find_quoted(self) -> FoundSymbols:
+    async def find_quoted(self) -> Found[Sequence[str]]:
         """Return the symbols that have a quote, those of the database only up to MAX_QUOTES of them."""
         away: str | None = None
         kept: Sequence[str] = ()
@@ -205,14 +162,12 @@ class Market:
             kept = await self._quoted.find("", lambda: self.archive.read_quoted_symbols(MAX_QUOTES))
         except DatabaseAwayError as error:
             away = str(error)
-        return FoundSymbols(sorted(self.live.quotes.keys() | set(kept)), away)
+        return sorted(self.live.quotes.keys() | set(kept)), away
 
     async def _read_quotes(self, symbols: Sequence[str]) -> dict[str, Cells]:
-        """Return the latest quotes that the database has. Raises DatabaseAwayError."""
         return {row[0]: row for row in await self.archive.read_latest_quotes(symbols)}
 
     async def find_heat_map(self) -> HeatMap:
-        """Return the heat map of correlations. Raises DatabaseAwayError."""
         return await self._heat.find("", lambda: read_heat_map(self.archive))
 
     def find_snapshot(self, topic: str) -> Any:
@@ -232,24 +187,9 @@ class Market:
         return None if values is None else describe_values(values)
 
     def _find_bars(self, symbol: str, timeframe: str) -> Any:
-        """Return the latest bars of a chart; of all symbols, if none is named, the latest bar by symbol."""
         if not symbol:
             newest = self.live.list_newest(timeframe)
             return {one.symbol: describe_bar(one.cells) for one in newest}
         chart = self.live.find_chart(symbol, timeframe)
         bars = () if chart is None else chart.list_bars()[-SNAPSHOT_BARS:]
         return [describe_bar(one.cells) for one in bars]
-
-
-def encode_quote(cells: Cells) -> bytes:
-    return orjson.dumps(describe_quote(cells))
-
-
-def parse_quote_row(symbol: str, text: bytes) -> Cells | None:
-    """Return a quote as it is kept in Redis as a row; None if the text is none of this symbol."""
-    try:
-        value = orjson.loads(text) if len(text) <= MAX_QUOTE_BYTES else None
-        row = None if value is None else tuple(value[name] for name in QUOTE_CELLS)
-    except (orjson.JSONDecodeError, TypeError, KeyError):
-        return None
-    return row if row is not None and row[0] == symbol and is_quote(row) else None

@@ -1,7 +1,7 @@
 """Show the symbols of a group: the last price of each, its change, and a sparkline.
 
 A number is never without where it came from and when: a tile has the source and the time of its price, and
-says since when its change counts. What nobody knows is null.
+says since when its change counts. What is not known is null.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,40 +18,27 @@ from services.market.records import DAY_MS
 from services.market.rows import Cells, QuoteRow
 
 GROUPS: Final[tuple[str, ...]] = get_args(Group)
-POINTS: Final = 60
-"""The most points of a sparkline."""
+POINTS: Final = 60  # the most points of a sparkline
 MAX_TILES: Final = 500
-PAST_SEC: Final = 20.0
-"""How long the past of tiles is kept in memory: what is newer comes from the streams."""
+PAST_SEC: Final = 20.0  # how long the past of tiles is kept in memory: what is newer comes from the streams
 MAX_PAST: Final = 64
 _SPARK_TIMEFRAMES: Final = {"1m": "15m", "5m": "15m", "15m": "1h"}
 """By the timeframe of a series, the one of its sparkline; others have their own."""
 Point = tuple[int, float]
+FoundTiles = tuple[tuple["TileView", ...], str | None]
+"""The tiles of a group, and why their past may lack."""
 
 
 @dataclass(frozen=True, slots=True)
 class TileView:
-    """Hold what a tile shows of a symbol.
+    """What a tile shows of a symbol: its last price or value at `at` (epoch milliseconds), and a sparkline.
 
-    Attributes:
-        symbol: the symbol.
-        asset: its asset class; empty if nobody says.
-        price: its last price or value; None if there is none.
-        at: the time of that in epoch milliseconds.
-        change: the difference of the price to the one it is compared with.
-        change_percent: the same in percent.
-        compared: what it is compared with: `previous close` or `previous value`, else `first point` of the
-            sparkline.
-        compared_at: the time of what it is compared with.
-        source: where the price came from.
-        replay: whether the price was played from a recording.
-        series: the id of the series.
-        serving: the source that serves the series now.
-        reason: why, or why none does.
-        critical: whether the fleet needs it.
-        points: the sparkline, each point a time and a value, the oldest first.
-        status: how the series is: `fresh`, `closed`, `late` and so on; empty if nobody says.
-        daily: whether the price is that of a day, which begins at `at`.
+    `change` is the difference to the price that it is `compared` with (`previous close`, `previous value`, or
+    `first point` of the sparkline) at `compared_at`. `source` is where the price came from, `replay` whether
+    it was played from a recording, `daily` whether it is that of a day, which begins at `at`. `serving` is
+    the source that serves the `series` now, `reason` why, or why none does; `critical` says whether the fleet
+    needs it, and `status` how it is: `fresh`, `closed`, `late` and so on, empty if it is not known. `points`
+    have a time and a value, the oldest first.
     """
 
     symbol: str
@@ -71,14 +58,6 @@ class TileView:
     points: tuple[Point, ...] = ()
     status: str = ""
     daily: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FoundTiles:
-    """Hold the tiles of a group, and why their past may lack."""
-
-    tiles: tuple[TileView, ...]
-    away: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +94,11 @@ class MarketParts(Protocol):
     past: "Cached[Any, Mapping[str, SeriesPast]]"
 
     @property
-    def states(self) -> MarketStates:
-        """What the sources said last."""
+    def states(self) -> MarketStates: ...
 
 
 async def find_past(market: MarketParts, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
-    """Return the past of series by their ids, as it is kept. Raises DatabaseAwayError."""
-
     async def read() -> Mapping[str, SeriesPast]:
-        """Read it of the database."""
         async with market.archive.limit_answer():
             return await read_past(market.archive, series)
 
@@ -131,7 +106,6 @@ async def find_past(market: MarketParts, series: Sequence[StoredSeries]) -> Mapp
 
 
 async def read_past(archive: ArchiveReader, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
-    """Return the past by the id of its series. Raises DatabaseAwayError."""
     if not series:
         return {}
     sparks: dict[str, list[Cells]] = {}
@@ -156,7 +130,6 @@ async def read_past(archive: ArchiveReader, series: Sequence[StoredSeries]) -> M
 
 
 async def _read_quotes(archive: ArchiveReader, series: Sequence[StoredSeries]) -> dict[str, KnownPrice]:
-    """Return the latest quote by symbol. Raises DatabaseAwayError."""
     symbols = sorted({one.symbol for one in series})
     rows = await archive.read_latest_quotes(symbols) if symbols else []
     quotes = (QuoteRow(*row) for row in rows)
@@ -206,7 +179,6 @@ def make_past(
 
 
 async def make_group_tiles(market: MarketParts, group: str) -> FoundTiles:
-    """Return the tiles of a group."""
     return await make_tiles(market, list_group(market.states.series, group))
 
 
@@ -219,20 +191,14 @@ async def make_tiles(market: MarketParts, several: Sequence[StoredSeries]) -> Fo
         past = await find_past(market, series)
     except DatabaseAwayError as error:
         away = str(error)
-    return FoundTiles(tuple(make_tile(one, past.get(one.id), market.live) for one in series), away)
+    return tuple(make_tile(one, past.get(one.id), market.live) for one in series), away
 
 
 async def make_symbol_tile(market: MarketParts, symbol: str, timeframe: str) -> FoundTiles:
     """Return the tile of one symbol; if no series names it, `timeframe` is that of its sparkline."""
     states = market.states.by_symbol.get(symbol, ())
     unknown = StoredSeries(id=symbol, symbol=symbol, timeframe=timeframe)
-    series = pick_series(states) if states else unknown
-    past, away = None, None
-    try:
-        past = (await find_past(market, (series,))).get(series.id)
-    except DatabaseAwayError as error:
-        away = str(error)
-    return FoundTiles((make_tile(series, past, market.live),), away)
+    return await make_tiles(market, (pick_series(states) if states else unknown,))
 
 
 def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> TileView:
@@ -263,7 +229,6 @@ def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> 
 
 
 def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[KnownPrice]:
-    """Return every price that is known of a series."""
     found = []
     if past.newest is not None:
         is_daily = one.kind != OBSERVATIONS and one.timeframe == "1d"

@@ -16,12 +16,10 @@ from services.board.fleet.words import NONE, format_age, format_iso
 WIDTH: Final = 240
 HEIGHT: Final = 56
 _EDGE: Final = 3
-_BREAK: Final = 4.0
-"""A step of time that is so many times the usual one breaks the line."""
+_BREAK: Final = 4.0  # A step of time that is so many times the usual one breaks the line
 EVENING_MS: Final = 4 * 3_600_000
 """A trading day that begins so shortly before midnight UTC is the next day, as those of forex are."""
-OLD_SEC: Final = 172_800
-"""From this age on the time itself says more than the age."""
+OLD_SEC: Final = 172_800  # from this age on the time itself says more than the age
 Point = tuple[int, float]
 
 
@@ -37,7 +35,7 @@ def trace_sparkline(points: Sequence[Point]) -> Sparkline | None:
     """Return the paths of points by the order of their times; None for less than two.
 
     Points stand side by side as the bars of a chart do. A step that is far longer than the usual one, such as
-    a night or a gap, breaks the line: nobody sees a price where there was none.
+    a night or a gap, breaks the line, so that no price is shown where there was none.
     """
     if len(points) < 2:
         return None
@@ -80,7 +78,6 @@ def draw_sparkline(points: Sequence[Point], change: float | None = None) -> Mark
 
 
 def find_direction(change: float | None) -> str:
-    """Return the word for the direction of a change."""
     if not change:
         return "flat"
     return "rise" if change > 0 else "fall"
@@ -120,7 +117,6 @@ def format_change(change: float | None, price: float | None = None) -> str:
 
 
 def _count_decimals(text: str) -> int:
-    """Return how many digits a number has behind its point."""
     return len(text.partition(".")[2])
 
 
@@ -160,7 +156,6 @@ def format_count(count: float | None) -> str:
 
 
 def format_last_change(points: Sequence[Point]) -> str:
-    """Return how the last of some points differs from the one before it."""
     return format_change(points[-1][1] - points[-2][1], points[-1][1]) if len(points) > 1 else NONE
 
 
@@ -176,7 +171,7 @@ def find_series_state(status: str) -> str:
 
 
 def format_correlation(value: float | None) -> str:
-    """Return a correlation with two decimals; nothing for none."""
+    """Return a correlation with two decimals; an empty text for None."""
     if value is None:
         return ""
     rounded = round(value, 2)
@@ -189,7 +184,6 @@ def find_heat(value: float | None) -> str:
 
 
 def symbol_path(symbol: str) -> str:
-    """Return the path of the page of a symbol."""
     return "/market/symbol/" + quote(symbol, safe="/:=^.")
 
 
@@ -210,4 +204,3 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "spark": draw_sparkline,
     "symbol_path": symbol_path,
 }
-"""By the name in a template, the function that a filter calls with the value."""

@@ -16,14 +16,11 @@ from services.market.fields import MAX_MS, MIN_MS, SYMBOL
 from services.market.records import TIMEFRAMES
 
 MAX_ROWS: Final = 5000
-ROWS: Final = 500
-"""The rows of a page unless the request asks for another number."""
+ROWS: Final = 500  # the rows of a page unless the request asks for another number
 _NUMBER: Final = re.compile(r"-?\d{1,14}")
-MIN_EPOCH_DIGITS: Final = 9
-"""How many digits epoch milliseconds have at least: a shorter number, except 0, is more likely a year."""
+MIN_EPOCH_DIGITS: Final = 9  # of epoch milliseconds: a shorter number, except 0, is more likely a year
 _DATE: Final = re.compile(r"\d{4}-?\d{2}-?\d{2}")
-DAY_BEGINS_MS: Final = 3 * 3_600_000
-"""How long before midnight UTC of its date a trading day begins at most, as that of forex does."""
+DAY_BEGINS_MS: Final = 3 * 3_600_000  # at most so long before midnight UTC of its date a trading day begins
 _PERIOD: Final = re.compile(r"(\d{1,5})(m|h|d|w|y)")
 _PERIOD_SEC: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 MAX_CURSOR: Final = 150
@@ -56,14 +53,13 @@ class TableQuery:
 
     @property
     def is_latest(self) -> bool:
-        """Whether the query asks for the newest rows, wherever they begin."""
         return self.from_ms is None and self.to_ms is None and self.cursor is None
 
     @property
     def before_ms(self) -> int | None:
         """The time before which rows are wanted, by the end of the range and by a cursor that is a time.
 
-        Raises QueryError if the cursor is none of ours.
+        Raises QueryError if the cursor is not a time.
         """
         bounds = [each for each in (self.to_ms, parse_time_cursor(self.cursor)) if each is not None]
         return min(bounds, default=None)
@@ -81,14 +77,8 @@ def parse_query(
 ) -> TableQuery:
     """Return the query of a request. Raise QueryError if a value is wrong.
 
-    Args:
-        start: the first time, as `parse_time` takes it; None: no bound.
-        end: the time after the last one.
-        limit: the most rows.
-        cursor: what the page before gave.
-        form: the name of the format.
-        now_ms: the time of the request in epoch milliseconds.
-        is_daily: whether rows are of days: then a date is that of a trading day, which may begin before it.
+    `start` (the first time) and `end` (the time after the last one) are as `parse_time` takes them; `now_ms`
+    is the time of the request. In a daily table a date is that of a trading day, which may begin before it.
     """
     from_ms, to_ms = parse_time("from", start, now_ms), parse_time("to", end, now_ms)
     if is_daily:
@@ -96,12 +86,12 @@ def parse_query(
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
         raise QueryError("from: is not before `to`")
     if cursor is not None and (not cursor.isascii() or not 0 < len(cursor) <= MAX_CURSOR):
-        raise QueryError("cursor: is none of ours")
+        raise QueryError("cursor: is not one that a page gave")
     return TableQuery(from_ms, to_ms, limit, cursor, TableFormat(form))
 
 
 def parse_time(name: str, text: str | None, now_ms: int) -> int | None:
-    """Return a time of a request in epoch milliseconds; None if there is none. Raise QueryError.
+    """Return a time of a request in epoch milliseconds, or None. Raises QueryError.
 
     A time is epoch milliseconds, a date or a time by ISO 8601 (UTC unless it says otherwise), or a period
     before now: `90m`, `12h`, `30d`, `8w`, `2y`. A number of eight digits is a date: `20260131`.
@@ -138,19 +128,17 @@ def _begin_day(text: str | None, at_ms: int | None) -> int | None:
 
 
 def _find_midnight(day: date) -> int:
-    """Return the time at which a day begins in UTC, in epoch milliseconds."""
     return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
 
 
 def _parse_iso(name: str, text: str) -> int:
-    """Return a date or a time by ISO 8601 in epoch milliseconds. Raise QueryError if it is neither."""
     try:
         if len(text) == len("2026-01-01"):
             return _find_midnight(date.fromisoformat(text))
         moment = datetime.fromisoformat(text.replace(" ", "+"))  # `+` of a zone that was not escaped
     except (ValueError, OverflowError):
         raise QueryError(
-            f"{name}: is no time: epoch milliseconds, 2026-01-31, 2026-01-31T14:30:00Z or 30d"
+            f"{name}: is not a time: epoch milliseconds, 2026-01-31, 2026-01-31T14:30:00Z or 30d"
         ) from None
     zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     try:
@@ -160,43 +148,38 @@ def _parse_iso(name: str, text: str) -> int:
 
 
 def parse_time_cursor(cursor: str | None) -> int | None:
-    """Return a cursor that is a time in epoch milliseconds; None if there is none. Raise QueryError."""
     if cursor is None:
         return None
     if not _NUMBER.fullmatch(cursor) or not MIN_MS <= int(cursor) <= MAX_MS:
-        raise QueryError("cursor: is none of ours")
+        raise QueryError("cursor: is not one that a page gave")
     return int(cursor)
 
 
 def parse_quote_cursor(cursor: str | None) -> tuple[int | None, str | None]:
-    """Return the time and the source of a cursor of quotes, each None without a cursor. Raise QueryError."""
     if cursor is None:
         return None, None
     time, _, source = cursor.partition(":")
     if not source or not source.isprintable():
-        raise QueryError("cursor: is none of ours")
+        raise QueryError("cursor: is not one that a page gave")
     return parse_time_cursor(time), source
 
 
 def parse_pair_cursor(cursor: str | None) -> tuple[str, str]:
-    """Return the pair of symbols of a cursor; two empty texts if there is none. Raise QueryError."""
     if cursor is None:
         return "", ""
     one, _, other = cursor.partition(",")
     if SYMBOL.fullmatch(one) is None or SYMBOL.fullmatch(other) is None:
-        raise QueryError("cursor: is none of ours")
+        raise QueryError("cursor: is not one that a page gave")
     return one, other
 
 
 def require_symbol(text: str) -> str:
-    """Return a symbol of a request. Raise QueryError if it is none."""
     if SYMBOL.fullmatch(text) is None:
-        raise QueryError("symbol: is no symbol")
+        raise QueryError("symbol: is not a symbol")
     return text
 
 
 def require_timeframe(text: str) -> str:
-    """Return a timeframe of a request. Raise QueryError if it is none."""
     if text not in TIMEFRAMES:
-        raise QueryError(f"timeframe: is none of {', '.join(TIMEFRAMES)}")
+        raise QueryError(f"timeframe: is not one of {', '.join(TIMEFRAMES)}")
     return text

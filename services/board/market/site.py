@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Annotated, Final
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
@@ -18,24 +18,20 @@ from services.board.board import Board
 from services.board.cache import Cached
 from services.board.market.api import make_limit
 from services.board.market.archive_reader import DatabaseAwayError
-from services.board.market.cascade import sort_series, view_sources
+from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, sort_series, view_sources
 from services.board.market.correlations import HeatMap
 from services.board.market.feed import MarketStates
 from services.board.market.market import Market
-from services.board.market.overview import list_groups, make_group_tiles, make_symbol_tile, make_tiles
-from services.board.market.pages import (
-    CorrelationsPage,
-    DownloadView,
-    EconomyPage,
-    MarketNotice,
-    MarketPage,
-    QuarantinedView,
-    SourcesPage,
-    SymbolPage,
-    TileGroup,
+from services.board.market.overview import (
+    TileView,
+    list_groups,
+    make_group_tiles,
+    make_symbol_tile,
+    make_tiles,
 )
 from services.board.market.query import QueryError, require_symbol
-from services.board.market.states import StoredSeries, list_observations
+from services.board.market.states import GateState, StoredSeries, list_observations
+from services.board.market.updates import MAX_TOPICS, TopicKind, name_topic
 from services.board.rendering import Frame, PageModel, render
 from services.board.responses import answer_error, answer_page
 from services.market.records import TIMEFRAMES
@@ -45,23 +41,177 @@ NAV: Final = "/market"
 QUARANTINED: Final = 20
 DOWNLOADS: Final = 30
 MAX_FIELDS: Final = 600
-PAGE_SEC: Final = 1.0
-"""How long a page is kept: one with thousands of series takes half a second to render."""
+PAGE_SEC: Final = 1.0  # how long a page is kept: one with thousands of series takes half a second to render
 MAX_PAGES: Final = 10
 Text = Annotated[str, Query(max_length=300)]
 MakePage = Callable[[Frame], Awaitable[PageModel]]
 
 
+@dataclass(frozen=True, slots=True)
+class MarketNotice:
+    """Say what stands above every page of the market: what is away, and whether anything is a replay.
+
+    `has_market` is False if the truth has no service that publishes a market.
+    """
+
+    has_market: bool = True
+    problem: str | None = None
+    away: str | None = None
+    is_replay: bool = False
+    gate: GateState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TileGroup:
+    """A group of tiles under a heading."""
+
+    name: str
+    tiles: tuple[TileView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MarketPage:
+    """The overview: the groups as small multiples."""
+
+    template: ClassVar = "market_overview.html"
+    frame: Frame
+    notice: MarketNotice
+    groups: tuple[TileGroup, ...]
+    tab: str = "/market"
+
+    @property
+    def topics(self) -> str:
+        """The topics of `/ws` that the page follows, separated by blanks: all symbols if these are many."""
+        symbols = dict.fromkeys(tile.symbol for group in self.groups for tile in group.tiles)
+        topics = [
+            name_topic(kind, name, *more)
+            for name in symbols
+            for kind, more in ((TopicKind.QUOTES, ()), (TopicKind.BARS, ("1m",)))
+        ]
+        if len(topics) > MAX_TOPICS:
+            topics = [name_topic(TopicKind.QUOTES), name_topic(TopicKind.BARS, "1m")]
+        return " ".join(topics)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """An indicator that can be drawn: over the prices, or in a pane of its own.
+
+    The names of its values in the API begin with `prefix`, and go on with `_` if at all.
+    """
+
+    prefix: str
+    label: str
+    place: Literal["price", "pane"] = "pane"
+
+
+OVERLAYS: Final = (
+    Overlay("sma", "SMA", "price"),
+    Overlay("ema", "EMA", "price"),
+    Overlay("bb", "Bollinger", "price"),
+    Overlay("vwap", "VWAP", "price"),
+    *(Overlay("rsi", "RSI"), Overlay("macd", "MACD"), Overlay("stoch", "Stochastic"), Overlay("adx", "ADX")),
+    *(Overlay("atr", "ATR"), Overlay("cci", "CCI"), Overlay("willr", "Williams %R"), Overlay("obv", "OBV")),
+    Overlay("mfi", "MFI"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolPage:
+    """One symbol: its chart, its indicators, and who serves it."""
+
+    template: ClassVar = "market_symbol.html"
+    frame: Frame
+    notice: MarketNotice
+    symbol: str
+    timeframe: str
+    tile: TileView
+    series: tuple[StoredSeries, ...] = ()
+    timeframes: tuple[str, ...] = TIMEFRAMES
+    overlays: tuple[Overlay, ...] = OVERLAYS
+    tab: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedView:
+    """A record that failed a check: which, why, what it was, and whether it was played (`replay`)."""
+
+    id: str
+    at: float | None
+    check: str
+    why: str
+    symbol: str
+    source: str
+    fields: str
+    replay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadView:
+    """A request to a source, or to a recording (`replay`)."""
+
+    at: float
+    source: str
+    series: str
+    status: int | None
+    outcome: str
+    reason: str
+    took_ms: int | None
+    size: int | None
+    records: int | None
+    replay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesPage:
+    """The sources: their health and limits, the cascade in force, the quarantine, and the gate.
+
+    `limits_away` says why it is not known what is left of the limits.
+    """
+
+    template: ClassVar = "market_sources.html"
+    frame: Frame
+    notice: MarketNotice
+    sources: tuple[SourceView, ...]
+    series: tuple[StoredSeries, ...]
+    quarantine: tuple[QuarantinedView, ...] = ()
+    quarantined: int | None = None
+    downloads: tuple[DownloadView, ...] = ()
+    limits_away: str | None = None
+    tab: str = "/market/sources"
+
+    @property
+    def fallbacks(self) -> tuple[FallbackCount, ...]:
+        return find_fallbacks(self.series)
+
+
+@dataclass(frozen=True, slots=True)
+class CorrelationsPage:
+    """The correlations of daily returns as a heat map."""
+
+    template: ClassVar = "market_correlations.html"
+    frame: Frame
+    notice: MarketNotice
+    heat: HeatMap
+    tab: str = "/market/correlations"
+
+
+@dataclass(frozen=True, slots=True)
+class EconomyPage:
+    """The economic series, each with its latest values."""
+
+    template: ClassVar = "market_economy.html"
+    frame: Frame
+    notice: MarketNotice
+    tiles: tuple[TileView, ...]
+    tab: str = "/market/economy"
+
+
 class PageStore:
     """Makes pages, and keeps each for PAGE_SEC: many who look at it cost as much as one.
 
-    A page of somebody who is signed in has their name and a secret, so it is made for them alone. A page that
-    is read again since a series changed has the change: none is kept longer than its states.
-
-    Args:
-        board: makes the frames.
-        gate: knows who is signed in.
-        find_states: returns what the sources said last.
+    A page of somebody who is signed in has their name and a secret, so it is made for them alone. No page is
+    kept longer than the states (`find_states`) that it shows, so a page that is read again has what changed.
     """
 
     def __init__(self, board: Board, gate: SessionGate, find_states: Callable[[], MarketStates]) -> None:
@@ -69,15 +219,13 @@ class PageStore:
         self._kept = Cached[str, bytes](PAGE_SEC, MAX_PAGES)
 
     async def make_frame(self, request: Request, title: str) -> Frame:
-        """Return the frame of a page, with the session of the request. Raises NotReady."""
-        return replace(self._board.make_frame(title, NAV), session=await self._gate.find_view(request))
+        return await self._board.make_session_frame(self._gate, request, title, NAV)
 
     async def answer(self, request: Request, title: str, make: MakePage) -> Response:
         """Return the page of a title, made by `make` unless it is kept. Raises NotReady."""
         frame = await self.make_frame(request, title)
 
         async def make_body() -> bytes:
-            """Make the page."""
             return render(await make(frame)).encode()
 
         if frame.session is not None:
@@ -88,33 +236,26 @@ class PageStore:
 
 
 def make_market_site(board: Board, market: Market, gate: SessionGate) -> APIRouter:
-    """Return the routes of the pages of the market."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     pages = PageStore(board, gate, lambda: market.states)
     _add_overviews(site, market, pages)
-    _add_symbol(site, market, pages)
-    _add_sources(site, market, pages)
+    _add_details(site, market, pages)
     return site
 
 
 def _add_overviews(site: APIRouter, market: Market, pages: PageStore) -> None:
-    """Add the pages of the groups, of economic series and of correlations."""
-
     async def make_overview(frame: Frame) -> PageModel:
-        """Return the page of the groups."""
         names = list_groups(market.states)
         found = await asyncio.gather(*(make_group_tiles(market, name) for name in names))
-        groups = tuple(TileGroup(name, one.tiles) for name, one in zip(names, found, strict=True))
-        away = next(filter(None, (one.away for one in found)), None)
+        groups = tuple(TileGroup(name, tiles) for name, (tiles, _) in zip(names, found, strict=True))
+        away = next(filter(None, (away for _, away in found)), None)
         return MarketPage(frame, make_notice(market, away), groups)
 
     async def make_economy(frame: Frame) -> PageModel:
-        """Return the page of the economic series."""
-        found = await make_tiles(market, list_observations(market.states.series))
-        return EconomyPage(frame, make_notice(market, found.away), found.tiles)
+        tiles, away = await make_tiles(market, list_observations(market.states.series))
+        return EconomyPage(frame, make_notice(market, away), tiles)
 
     async def make_correlations(frame: Frame) -> PageModel:
-        """Return the page of the correlations."""
         away, heat = None, HeatMap()
         try:
             heat = await market.find_heat_map()
@@ -124,54 +265,41 @@ def _add_overviews(site: APIRouter, market: Market, pages: PageStore) -> None:
 
     @site.get("/market")
     async def show_market(request: Request) -> Response:
-        """Show the groups as small multiples."""
         return await pages.answer(request, "Market", make_overview)
 
     @site.get("/market/economy")
     async def show_economy(request: Request) -> Response:
-        """Show the economic series."""
         return await pages.answer(request, "Economy", make_economy)
 
     @site.get("/market/correlations", dependencies=[Depends(make_limit(market))])
     async def show_correlations(request: Request) -> Response:
-        """Show the correlations of daily returns."""
         return await pages.answer(request, "Correlations", make_correlations)
 
 
-def _add_symbol(site: APIRouter, market: Market, pages: PageStore) -> None:
-    """Add the page of one symbol. It has one tile, so it is not kept."""
-
-    @site.get("/market/symbol/{symbol:path}")
+def _add_details(site: APIRouter, market: Market, pages: PageStore) -> None:
+    @site.get("/market/symbol/{symbol:path}")  # of one tile, so it is not kept
     async def show_symbol(symbol: str, request: Request, timeframe: Text = "") -> Response:
-        """Show one symbol."""
         try:
             require_symbol(symbol)
         except QueryError:
-            return answer_error(404, "No such symbol", f"{escape_text(symbol[:100])} is no symbol.")
+            return answer_error(404, "No such symbol", f"{escape_text(symbol[:100])} is not a symbol.")
         states = market.states.by_symbol.get(symbol, ())
         shown = timeframe if timeframe in TIMEFRAMES else find_timeframe(states)
-        found = await make_symbol_tile(market, symbol, shown)
+        (tile,), away = await make_symbol_tile(market, symbol, shown)
         frame = await pages.make_frame(request, symbol)
-        notice = make_notice(market, found.away)
-        return answer_page(SymbolPage(frame, notice, symbol, shown, found.tiles[0], states))
-
-
-def _add_sources(site: APIRouter, market: Market, pages: PageStore) -> None:
-    """Add the page of the sources."""
+        return answer_page(SymbolPage(frame, make_notice(market, away), symbol, shown, tile, states))
 
     async def make_sources(frame: Frame) -> PageModel:
-        """Return the page of the sources."""
-        (downloads, away), (quarantine, count), limits = await asyncio.gather(
+        (downloads, away), (quarantine, count), (accounts, limits_away) = await asyncio.gather(
             read_downloads(market), read_quarantine(market), market.find_limits()
         )
         states, notice = market.states, make_notice(market, away)
-        views = view_sources(states.sources, states.series, frame.snapshot.at, limits.accounts)
+        views = view_sources(states.sources, states.series, frame.snapshot.at, accounts)
         series = sort_series(states.series)
-        return SourcesPage(frame, notice, views, series, quarantine, count, downloads, limits.away)
+        return SourcesPage(frame, notice, views, series, quarantine, count, downloads, limits_away)
 
     @site.get("/market/sources")
     async def show_sources(request: Request) -> Response:
-        """Show the sources, the cascade in force, the quarantine and the gate."""
         return await pages.answer(request, "Sources", make_sources)
 
 
@@ -185,13 +313,12 @@ def make_notice(market: Market, away: str | None) -> MarketNotice:
 
 
 def find_timeframe(states: Iterable[StoredSeries]) -> str:
-    """Return the timeframe to show first: the shortest of the series, else that of a day."""
+    """Return the timeframe to show first: the shortest of the series, or a day if theirs are unknown."""
     known = {one.timeframe for one in states if one.kind == "bars"}
     return next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")
 
 
 async def read_downloads(market: Market) -> tuple[tuple[DownloadView, ...], str | None]:
-    """Return the last requests to sources, and why they can't be read; None if they can."""
     try:
         return tuple(map(make_download, await market.archive.read_downloads(DOWNLOADS))), None
     except DatabaseAwayError as error:
@@ -199,14 +326,13 @@ async def read_downloads(market: Market) -> tuple[tuple[DownloadView, ...], str 
 
 
 def make_download(row: Cells) -> DownloadView:
-    """Return a row of the requests as a page shows it."""
     asked_at, source, series, status, outcome, reason, took_ms, size, records, is_replay = row
     words = (escape_text(source), escape_text(series or ""), status, escape_text(outcome))
     return DownloadView(asked_at / 1000, *words, escape_text(reason or ""), took_ms, size, records, is_replay)
 
 
 async def read_quarantine(market: Market) -> tuple[tuple[QuarantinedView, ...], int | None]:
-    """Return the newest records that failed a check, and how many there are; None if nobody can say."""
+    """Return the newest records that failed a check, and how many there are; None if that is not known."""
     bus = market.feed.find_bus()
     if bus is None:
         return (), None
@@ -219,7 +345,6 @@ async def read_quarantine(market: Market) -> tuple[tuple[QuarantinedView, ...], 
 
 
 def make_quarantined(entry: StreamEntry) -> QuarantinedView:
-    """Return an entry of the quarantine as a page shows it."""
     fields = entry.fields or {}
     at = fields.get(b"at", b"")
     check, why, symbol, source = (_read_text(fields, name) for name in (b"check", b"why", b"sym", b"source"))
@@ -232,7 +357,6 @@ def make_quarantined(entry: StreamEntry) -> QuarantinedView:
 
 
 def _is_played(text: bytes) -> bool:
-    """Return True if a record was played from a recording; `text` is the JSON of its fields."""
     try:
         fields = orjson.loads(text)
     except orjson.JSONDecodeError:

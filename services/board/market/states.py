@@ -21,8 +21,7 @@ MAX_STATES: Final = 10_000
 MAX_STATE_BYTES: Final = 64 * 1024
 Group = Literal["indices", "commodities", "forex", "crypto", "treasuries", "volatility", "sectors"]
 """The groups that the overview shows first."""
-OBSERVATIONS: Final = "observations"
-"""The kind of economic series, which have a page of their own."""
+OBSERVATIONS: Final = "observations"  # the kind of economic series, which have a page of their own
 BREAKER_FIELDS: Final = ("failures", "opened", "open_ms", "paused")
 
 Text = Annotated[str, Field(strict=True, max_length=1000), AfterValidator(escape_text)]
@@ -39,7 +38,6 @@ class _State(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     def as_json(self) -> dict[str, Any]:
-        """Return the state with the names that it has on the bus."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -80,7 +78,6 @@ class StoredSeries(_State):
 
     @property
     def label(self) -> str:
-        """The name of the group that the series is shown in."""
         return self.group or self.asset or "others"
 
 
@@ -88,7 +85,7 @@ class StoredBreaker(_State):
     """The circuit breaker of a source. Times are epoch seconds.
 
     `until` is when the source is asked again after failures, None while it is well. `paused_until` is until
-    when an operator pauses it: -1 until it is resumed, None if nobody does.
+    when an operator pauses it: -1 until it is resumed, None if it is not paused.
     """
 
     failures: Count = 0
@@ -96,7 +93,6 @@ class StoredBreaker(_State):
     paused_until: Moment | None = None
 
     def is_paused(self, now: float) -> bool:
-        """Return True if an operator pauses the source."""
         return self.paused_until is not None and (self.paused_until < 0 or self.paused_until > now)
 
 
@@ -145,21 +141,17 @@ class GateState(_State):
 
 
 State = TypeVar("State", StoredSeries, StoredSource)
+StateModel = TypeVar("StateModel", bound=_State)
 
 
 class StateCache(Generic[State]):
-    """Parses the states of a hash, each anew only once its text has changed.
-
-    Args:
-        parse: returns the state of a field of the hash and its text; None if it is none.
-    """
+    """Parses the states of a hash, each anew only once its text has changed."""
 
     def __init__(self, parse: Callable[[bytes, bytes], State | None]) -> None:
         self._parse: Callable[[bytes, bytes], State | None] = parse
         self._known: dict[bytes, tuple[bytes, State | None]] = {}
 
     def parse(self, raw: Mapping[bytes, bytes]) -> tuple[list[State], int]:
-        """Return the states, and how many could not be parsed."""
         before, self._known = self._known, {}
         for name, text in itertools.islice(raw.items(), MAX_STATES):
             known = before.get(name)
@@ -181,46 +173,27 @@ def parse_series(
 def parse_sources(
     raw: Mapping[bytes, bytes], cache: StateCache[StoredSource] | None = None
 ) -> tuple[tuple[StoredSource, ...], int]:
-    """Return the states of all sources by name, and how many could not be parsed."""
     found, broken = (cache or StateCache(parse_source)).parse(raw)
     return tuple(sorted(found, key=lambda one: one.name)), broken
 
 
 def parse_one_series(ident: bytes, text: bytes) -> StoredSeries | None:
-    """Return the state of a series; None if the text is none."""
-    value = _parse_object(text)
-    try:
-        if value is not None:
-            return StoredSeries.model_validate({"id": ident.decode("ascii", "replace"), **value})
-    except ValueError:
-        return None
-    return None
+    return _parse_state(StoredSeries, text, id=ident.decode("ascii", "replace"))
 
 
 def parse_source(name: bytes, text: bytes) -> StoredSource | None:
-    """Return the state of a source; None if the text is none."""
-    value = _parse_object(text)
-    try:
-        if value is not None:
-            return StoredSource.model_validate({**value, "name": name.decode("ascii", "replace")})
-    except ValueError:
-        return None
-    return None
+    return _parse_state(StoredSource, text, name=name.decode("ascii", "replace"))
 
 
 def parse_gate(raw: bytes | None) -> GateState | None:
     """Return the state of the gate; None if it never ran, or its state can't be parsed."""
-    value = _parse_object(raw or b"")
-    try:
-        return None if value is None else GateState.model_validate(value)
-    except ValidationError:
-        return None
+    return _parse_state(GateState, raw or b"")
 
 
 def parse_breaker(raw: Sequence[bytes | None]) -> StoredBreaker | None:
-    """Return a circuit breaker from the values of BREAKER_FIELDS; None if there is none.
+    """Return a circuit breaker from the values of BREAKER_FIELDS; None if it is missing or out of bounds.
 
-    What is no number counts as none, and so does a breaker whose numbers are out of bounds.
+    A value that is not a number counts as 0.
     """
     if all(value is None for value in raw):
         return None
@@ -238,7 +211,7 @@ def add_breakers(
 ) -> tuple[StoredSource, ...]:
     """Return the states of all sources that have a breaker, or are asked, by name.
 
-    `breakers` has every source that a series names, also those that nobody asked yet.
+    `breakers` has every source that a series names, also those that were not asked yet.
     """
     found = {one.name: one for one in sources}
     names = sorted(found.keys() | breakers.keys())
@@ -249,12 +222,11 @@ def add_breakers(
 
 
 def list_observations(series: Iterable[StoredSeries]) -> tuple[StoredSeries, ...]:
-    """Return the economic series, each once."""
     return tuple({one.symbol: one for one in series if one.kind == OBSERVATIONS}.values())
 
 
 def list_group(series: Iterable[StoredSeries], group: str) -> tuple[StoredSeries, ...]:
-    """Return one series for each symbol of a group: bars of the shortest timeframe, else what there is."""
+    """Return one series for each symbol of a group: quotes, then bars of the shortest timeframe."""
     by_symbol: dict[str, list[StoredSeries]] = {}
     for one in series:
         if one.label == group:
@@ -268,7 +240,6 @@ def pick_series(series: Iterable[StoredSeries]) -> StoredSeries:
 
 
 def _rank(one: StoredSeries) -> tuple[int, int]:
-    """Return how well a series shows the present of its symbol; a lower rank does better."""
     kinds = {"quotes": 0, "bars": 1}
     spans: dict[str | None, int] = {timeframe: place for place, timeframe in enumerate(TIMEFRAMES)}
     return kinds.get(one.kind, 2), spans.get(one.timeframe, len(spans))
@@ -280,12 +251,10 @@ def _parse_number(text: bytes | None) -> int:
     return int(text or 0) if digits.isdigit() and len(digits) <= MAX_DIGITS else 0
 
 
-def _parse_object(text: bytes) -> dict[str, Any] | None:
-    """Return a JSON object; None if it is none, or too long."""
-    if not text or len(text) > MAX_STATE_BYTES:
-        return None
+def _parse_state(model: type[StateModel], text: bytes, **own: str) -> StateModel | None:
+    """Return a state from its JSON and its `own` name, which the hash has; None if it can't be parsed."""
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        value = orjson.loads(text) if len(text) <= MAX_STATE_BYTES else None
+        return model.model_validate(value | own) if isinstance(value, dict) else None
+    except ValueError:
         return None
-    return value if isinstance(value, dict) else None

@@ -1,7 +1,7 @@
 """Write a table of the market as JSON, CSV or Arrow. Pure.
 
 A table has typed columns, so that all three formats say the same: times are epoch milliseconds in JSON, ISO
-8601 in CSV, and timestamps with the zone UTC in Arrow. A cell that nobody knows is null, and empty in CSV.
+8601 in CSV, and timestamps with the zone UTC in Arrow. An unknown cell is null, and empty in CSV.
 """
 
 import csv
@@ -9,6 +9,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -32,20 +33,15 @@ class Column:
 
 
 def make_columns(table: TableSchema, names: Iterable[str]) -> tuple[Column, ...]:
-    """Return some columns of a table of the database."""
     return tuple(Column(name, table.types[name]) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerTable:
-    """Hold rows and what they belong to.
+    """Rows, the oldest first, and what they belong to; `name` is the key of their list in JSON.
 
-    Attributes:
-        name: what the rows are; the key of the list in JSON.
-        columns: the columns.
-        rows: the rows, the oldest first, each with a value for each column.
-        about: what JSON says beside the rows, such as the symbol.
-        values: the names within a column of the type JSON, each a column of its own in CSV and Arrow.
+    `about` is what JSON says beside the rows, such as the symbol. `values` are the names within a column of
+    the type JSON, each a column of its own in CSV and Arrow.
     """
 
     name: str
@@ -56,7 +52,6 @@ class AnswerTable:
 
 
 def encode_table(table: AnswerTable, form: TableFormat) -> tuple[bytes, str]:
-    """Return a table in a format, and the media type of that."""
     if form is TableFormat.CSV:
         return _encode_csv(table), CSV_TYPE
     if form is TableFormat.ARROW:
@@ -65,19 +60,17 @@ def encode_table(table: AnswerTable, form: TableFormat) -> tuple[bytes, str]:
 
 
 def _encode_json(table: AnswerTable) -> bytes:
-    """Return a table as one object: what it is about, and a list of its rows as objects."""
     names = [column.name for column in table.columns]
     rows = [dict(zip(names, row, strict=True)) for row in table.rows]
     return orjson.dumps({**table.about, table.name: rows})
 
 
 def _encode_csv(table: AnswerTable) -> bytes:
-    """Return a table as CSV with a head."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names, cells = _flatten(table)
     writer.writerow(names)
-    formats = [_CSV_CELLS.get(kind, _keep) for _, kind, _ in cells]
+    formats = [_CSV_CELLS.get(kind, lambda value: value) for _, kind, _ in cells]
     for row in table.rows:
         writer.writerow(
             ["" if (value := read(row)) is None else form(value)
@@ -123,17 +116,11 @@ def _flatten(table: AnswerTable) -> tuple[list[str], list[Cell]]:
         if column.type is ColumnType.JSON:
             cells += ((name, ColumnType.NUMBER, _read_value(index, name)) for name in table.values)
         else:
-            cells.append((column.name, column.type, _read_cell(index)))
+            cells.append((column.name, column.type, itemgetter(index)))
     return [name for name, _, _ in cells], cells
 
 
-def _read_cell(index: int) -> Callable[[Sequence[Any]], Any]:
-    """Return a function that reads one cell of a row."""
-    return lambda row: row[index]
-
-
 def _read_value(index: int, name: str) -> Callable[[Sequence[Any]], Any]:
-    """Return a function that reads one named value within a cell."""
     return lambda row: row[index].get(name)
 
 
@@ -141,11 +128,6 @@ def format_time(ms: int) -> str:
     """Return epoch milliseconds by ISO 8601 in UTC: `2026-01-05T14:30:00Z`."""
     moment = _EPOCH + timedelta(milliseconds=ms)
     return moment.isoformat(timespec="milliseconds" if ms % 1000 else "seconds").replace("+00:00", "Z")
-
-
-def _keep(value: Any) -> Any:
-    """Return the value."""
-    return value
 
 
 def _escape_formula(text: str) -> str:

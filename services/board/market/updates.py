@@ -23,8 +23,7 @@ from services.board.access.limits import RateLimiter
 RING_UPDATES: Final = 20_000
 RING_BYTES: Final = 16 * 1024 * 1024
 PENDING_UPDATES: Final = 5000
-PENDING_BYTES: Final = 1024 * 1024
-"""The most that waits for one follower."""
+PENDING_BYTES: Final = 1024 * 1024  # the most that waits for one follower
 TOPICS_AT_ONCE: Final = 10_000
 TOPICS_PER_SEC: Final = 1000.0
 """How many topics the clients of one address may subscribe to at once, and a second after that: each costs a
@@ -75,7 +74,6 @@ class Update:
 
     @property
     def wire(self) -> bytes:
-        """The update as JSON."""
         return b'{"n":%d,"topic":"%s","data":%s}' % (self.number, self.topic.encode(), self.data)
 
 
@@ -98,7 +96,6 @@ class Follower:
 
     @property
     def first_pending(self) -> int | None:
-        """The number of the oldest update that waits; None if none does."""
         return min((update.number for update in self._pending.values()), default=None)
 
     def queue_update(self, update: Update) -> bool:
@@ -137,7 +134,6 @@ class Follower:
         self._dropped.set()
 
     async def pause(self) -> None:
-        """Wait for `interval_sec`, or until the follower is dropped."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.interval_sec):
                 await self._dropped.wait()
@@ -159,12 +155,8 @@ class Follower:
 class UpdateHub:
     """Numbers updates, keeps the latest, and passes them on. Call all methods in the event loop.
 
-    `published` counts the updates, `dropped` the followers that did not keep up.
-
-    Args:
-        boot: the id of this process; a position is `<boot>-<number>`.
-        max_followers_now: returns the most followers at once.
-        max_per_address_now: returns the most followers of one address.
+    `published` counts the updates, `dropped` the followers that did not keep up. A position is
+    `<boot>-<number>`.
     """
 
     def __init__(
@@ -185,22 +177,18 @@ class UpdateHub:
         self._is_closed = False
 
     def __len__(self) -> int:
-        """Return how many followers there are."""
         return len(self._followers)
 
     @property
     def max_followers(self) -> int:
-        """The most followers at once."""
         return self._max_followers_now()
 
     @property
     def max_followers_per_address(self) -> int:
-        """The most followers of one address."""
         return self._max_per_address_now()
 
     @property
     def position(self) -> str:
-        """The position after the latest update."""
         return f"{self._boot}-{self.number}"
 
     def find_position(self, follower: Follower) -> str:
@@ -211,13 +199,10 @@ class UpdateHub:
     def publish(
         self, topic: str, data: bytes, *, subject: str | None = None, wider: str | None = None
     ) -> int:
-        """Pass an update on to the followers of its topic, and return its number.
+        """Pass an update (`data` is its JSON) on to the followers of its topic, and return its number.
 
-        Args:
-            topic: the topic.
-            data: the JSON.
-            subject: what a later update replaces; by default the topic.
-            wider: a topic that includes this one.
+        A later update of the same `subject`, by default the topic, replaces it; `wider` is a topic that
+        includes this one.
         """
         self.number += 1
         self.published += 1
@@ -246,13 +231,11 @@ class UpdateHub:
         return follower
 
     def subscribe(self, follower: Follower, topics: Iterable[str]) -> None:
-        """Pass the updates of more topics on to a follower."""
         for topic in topics:
             follower.topics.add(topic)
             self._by_topic.setdefault(topic, set()).add(follower)
 
     def unsubscribe(self, follower: Follower, topics: Iterable[str]) -> None:
-        """Pass the updates of some topics on to a follower no more."""
         for topic in list(topics):
             follower.topics.discard(topic)
             if followers := self._by_topic.get(topic):
@@ -261,7 +244,6 @@ class UpdateHub:
                     del self._by_topic[topic]
 
     def leave(self, follower: Follower) -> None:
-        """Forget a follower."""
         self.unsubscribe(follower, follower.topics)
         if follower in self._followers:
             self._followers.remove(follower)
@@ -286,7 +268,6 @@ class UpdateHub:
         return follower.queue_missed(one for one in missed if one.topic in wanted or one.wider in wanted)
 
     def close(self) -> None:
-        """Drop all followers, and accept no more."""
         self._is_closed = True
         for one in list(self._followers):
             one.drop(DropReason.CLOSED)

@@ -17,7 +17,6 @@ class PingAnswer:
     content_type: bytes = b"text/plain; charset=utf-8"
 
     def make_headers(self) -> list[tuple[bytes, bytes]]:
-        """Return the headers that belong to this answer alone."""
         headers = [(b"content-type", self.content_type), (b"content-length", str(len(self.body)).encode())]
         if self.retry_sec is not None:
             headers.append((b"retry-after", str(ceil(self.retry_sec)).encode()))
@@ -46,7 +45,6 @@ NOT_READY: Final = PingAnswer(503, b"the keys were not read yet", 1.0)
 
 
 def make_rate_limited(wait_sec: float) -> PingAnswer:
-    """Return the answer to a client that pings too often."""
     return PingAnswer(429, b"rate limited", wait_sec)
 
 

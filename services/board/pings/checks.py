@@ -22,8 +22,7 @@ from services.board.pings.directory import NOT_PINGED, fold_name
 from services.board.pings.requests import PREFIX
 from services.board.public.visibility import ALL_SERVICES, TAG_BADGE_PATH
 
-LAST: Final = 10
-"""How many pings of each service are read for a list of services, without their bodies."""
+LAST: Final = 10  # how many pings of each service are read for a list of services, without their bodies
 SERVICES_AT_ONCE: Final = 100
 _READ: Final = Script.beside("services.board.pings", "read.lua")
 _STATUSES: Final[Mapping[ServiceState, str]] = {
@@ -47,7 +46,7 @@ _FILTERS: Final[Mapping[str, Any]] = {
 }
 """What Healthchecks can be told to do with a ping, and the board does not."""
 _FLIPS: Final = ("heartbeat_miss", "heartbeat_ok", "heartbeat_unwatched")
-_BADGES: Final = {"svg": "svg", "json": "json", "shields": "shields"}
+_BADGES: Final = ("svg", "json", "shields")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,6 @@ async def read_last_pings(bus: Bus, services: Sequence[str]) -> dict[str, Stored
 
 
 async def _read(bus: Bus, services: Sequence[str], count: int, bodies: str) -> list[StoredPings]:
-    """Run the script. Raises BusError."""
     keys = [pings_key(svc) for svc in services]
     return [_make_stored(*each) for each in await bus.script(_READ, keys, [count, bodies])]
 
@@ -128,7 +126,7 @@ def _follow_pings(pings: Iterable[JobPing]) -> _Progress:
 
 
 def _find_progress(service: ServiceSnapshot, pings: Sequence[JobPing]) -> _Progress:
-    """Return what is known of a service's last run: by its pings, else as beats and `run:<svc>` have it."""
+    """Return what is known of a service's last run: by its pings, or by its beats and `run:<svc>`."""
     found, run = _follow_pings(pings), service.last_run
     run_ended_at = None if run is None else run.ended_at
     ends = [ts for ts in (found.ended_at, run_ended_at, service.last_beat_at) if ts is not None]
@@ -139,7 +137,7 @@ def _find_progress(service: ServiceSnapshot, pings: Sequence[JobPing]) -> _Progr
 
 
 def _find_next_ping(service: ServiceSnapshot, status: str, started_at: float | None) -> float | None:
-    """Return from when on a service is late, in epoch seconds; None for one of which nothing is expected."""
+    """Return from when on a service is late (epoch seconds); None if no ping is expected."""
     if status == "down":
         return None
     due_at = service.next_due_at
@@ -152,7 +150,6 @@ def _find_next_ping(service: ServiceSnapshot, status: str, started_at: float | N
 def make_check(
     service: ServiceSnapshot, code: uuid.UUID, root: ApiRoot, stored: StoredPings, *, is_paused: bool
 ) -> dict[str, Any]:
-    """Return a service as a check; `stored` are its last pings."""
     progress = _find_progress(service, stored.pings)
     status = "paused" if is_paused else _STATUSES.get(service.state, "new")
     started = progress.started_at is not None
@@ -225,7 +222,6 @@ def make_pings(pings: Sequence[JobPing], code: uuid.UUID, root: ApiRoot) -> list
 
 
 def make_flips(events: Iterable[AlertView], start: float, end: float) -> list[dict[str, Any]]:
-    """Return the changes between up and down in events of the alert log, from `start` up to `end`."""
     return [
         {"timestamp": format_time(event.ts), "up": int(event.type == "heartbeat_ok")}
         for event in events
@@ -234,18 +230,13 @@ def make_flips(events: Iterable[AlertView], start: float, end: float) -> list[di
 
 
 def make_badges(services: Sequence[ServiceSnapshot], root: ApiRoot) -> dict[str, dict[str, str]]:
-    """Return the addresses of the badges of each tag, and of all services together."""
     tags = [ALL_SERVICES, *sorted({tag for service in services for tag in service.tags})]
     places = {tag: f"{root.url}{TAG_BADGE_PATH}{quote(tag, safe='')}" for tag in tags}
     return {
-        tag: {
-            **{form: f"{place}.{ending}" for form, ending in _BADGES.items()},
-            **{f"{form}3": f"{place}.{ending}" for form, ending in _BADGES.items()},
-        }
+        tag: {f"{form}{states}": f"{place}.{form}" for states in ("", "3") for form in _BADGES}
         for tag, place in places.items()
     }
 
 
 def format_time(ts: float | None) -> str | None:
-    """Return a time in ISO 8601, in UTC; None for none."""
     return None if ts is None else datetime.fromtimestamp(ts, UTC).isoformat(timespec="seconds")

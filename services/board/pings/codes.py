@@ -2,7 +2,7 @@
 
 Such a UUID is a ping key as well, as in Healthchecks. So it is made of a secret, which system-redis keeps,
 and only tokens that may write are shown it. A UUID that a job brings along comes first, where the board knows
-its text. Here is no I/O.
+its text. Pure.
 """
 
 import uuid
@@ -33,12 +33,10 @@ class CheckCodes:
         self._is_made = False
 
     def follow(self, services: frozenset[str], brought: Mapping[str, uuid.UUID]) -> None:
-        """Take over the names of the services, and the UUIDs that some of them bring along."""
         self._is_made = self._is_made and services <= self._services and brought == self._brought
         self._services, self._brought = services, brought
 
     def use_secret(self, secret: bytes) -> None:
-        """Make the UUIDs of this secret from now on."""
         if secret != self.secret:
             self.secret, self._by_key, self._is_made = secret, {}, False
 
@@ -58,16 +56,12 @@ class CheckCodes:
                 self._by_key, self._is_made = made, True
 
     def code_of(self, svc: str) -> uuid.UUID:
-        """Return the UUID of a service. Raise RefusedPingError while there is no secret."""
         if not self.secret:
             raise RefusedPingError(NOT_READY)
         return self._brought.get(svc) or _make_code(self.secret, svc)
 
     def find_code(self, text: str) -> str | None:
-        """Return the service with this UUID; None if there is none.
-
-        Raise RefusedPingError while not all of them are made.
-        """
+        """Return the service with this UUID, or None. Raise RefusedPingError while not all are made."""
         code = uuid.UUID(text)
         svc = self._find(_make_key(code))
         if svc is None:
@@ -76,14 +70,10 @@ class CheckCodes:
         return svc if any(compare_digest(each.bytes, code.bytes) for each in own if each) else None
 
     def find_unique_key(self, text: str) -> str | None:
-        """Return the service with this unique key, 40 hexadecimal digits; None if there is none.
-
-        Raise RefusedPingError while not all of them are made.
-        """
+        """Return the service with this unique key (40 hexadecimal digits), or None. Raises as `find_code`."""
         return self._find(bytes.fromhex(text))
 
     def _find(self, key: bytes) -> str | None:
-        """Return the service with this unique key. Raise RefusedPingError while not all of them are made."""
         svc = self._by_key.get(key)
         if svc is None and not self._is_made:
             raise RefusedPingError(NOT_READY)
@@ -91,18 +81,13 @@ class CheckCodes:
 
 
 def make_unique_key(code: uuid.UUID) -> str:
-    """Return the key of a check for those who may only read, made as Healthchecks makes it.
-
-    It tells nothing of the second half of the UUID.
-    """
+    """Return the key of a check for a read-only client, as Healthchecks makes it: of half of the UUID."""
     return _make_key(code).hex()
 
 
 def _make_key(code: uuid.UUID) -> bytes:
-    """Return a unique key as bytes."""
-    return sha1(code.hex[:16].encode()).digest()  # noqa: S324 - an id, no secret
+    return sha1(code.hex[:16].encode()).digest()  # noqa: S324 - an id, not a secret
 
 
 def _make_code(secret: bytes, svc: str) -> uuid.UUID:
-    """Return the UUID that a service has by a secret."""
     return uuid.UUID(bytes=blake2b(svc.encode(), digest_size=16, key=secret).digest(), version=4)

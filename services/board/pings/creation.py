@@ -16,13 +16,10 @@ from services.board.access.limits import RateLimiter, RefusedError
 from services.board.pings.answers import NOT_FOUND, NOT_READY, PingAnswer, RefusedPingError, make_rate_limited
 from services.board.pings.directory import NOT_PINGED
 
-CREATED_AT_ONCE: Final = 20
-"""How many services a key may add at once."""
+CREATED_AT_ONCE: Final = 20  # how many services a key may add at once
 CREATED_PER_SEC: Final = 1 / 60
-TURN_SEC: Final = 20.0
-"""How long a ping waits for its turn: CREATED_AT_ONCE of a key may wait."""
-FOLLOW_SEC: Final = 5.0
-"""How long a ping waits until the board follows the truth that it changed."""
+TURN_SEC: Final = 20.0  # how long a ping waits for its turn: CREATED_AT_ONCE of a key may wait
+FOLLOW_SEC: Final = 5.0  # how long a ping waits until the board follows the truth that it changed
 _LOOK_EVERY_SEC: Final = 0.02
 _REFUSED: Final = NOT_PINGED | {BOOTSTRAP, DEFAULT, OPERATOR}
 """The slugs that make no service. For a truth with a service called like a user of another kind,
@@ -31,11 +28,7 @@ _NOT_SEEDED: Final = PingAnswer(503, b"the service could not be added", 5.0)
 
 
 class ServiceCreator:
-    """Adds services to the truth.
-
-    Args:
-        add_service: seeds the truth with one more service, in the name of an author. May raise RefusedError.
-    """
+    """Adds services to the truth by `add_service`, which takes a name and an author."""
 
     def __init__(self, add_service: Callable[[str, str], Awaitable[bool]]) -> None:
         self._add_service = add_service
@@ -45,7 +38,7 @@ class ServiceCreator:
     async def create(self, slug: str, key: str, is_known: Callable[[], bool]) -> None:
         """Add the service `slug` and return when `is_known` returns True. Raises RefusedPingError.
 
-        `key` says by which key; no secret. What is not added does not count for it.
+        `key` names the key, without its secret. What is not added does not count for it.
         """
         if SERVICE_NAME.fullmatch(slug) is None or slug in _REFUSED:
             raise RefusedPingError(NOT_FOUND)

@@ -16,11 +16,9 @@ from services.board.pings.key_ring import KeyRing, KnownKey
 from services.board.pings.pauses import ServicePauses
 from services.board.pings.writer import PingWriter
 
-PINGS: Final = 1_000
-"""How many pings a service may have at once."""
+PINGS: Final = 1_000  # how many pings a service may have at once
 PINGS_PER_SEC: Final = 100.0
-FAILURES: Final = 60
-"""How many wrong keys of an address are answered with 404 at once; further ones get 429."""
+FAILURES: Final = 60  # how many wrong keys of an address are answered with 404 at once; further ones get 429
 FAILURES_PER_SEC: Final = 1.0
 _ENDS_PAUSE: Final = (PingKind.SUCCESS, PingKind.FAIL)
 
@@ -29,11 +27,6 @@ log = logs.get("board")
 
 class PingDesk:
     """Find out which service a client may ping, and write its pings: what all the forms of pings share.
-
-    Args:
-        find_directory: returns the services of the truth in force.
-        keys: the keys.
-        writer: writes the pings.
 
     `creator` adds services for pings with `?create=1`; while it is None, none are added. `pauses` ends the
     pause of a service that is pinged; while it is None, no pause ends.
@@ -69,11 +62,9 @@ class PingDesk:
             raise
 
     def find_allowed(self, secret: str, slug: str | None) -> PingDestination:
-        """Return the service that a secret allows, and that `slug` names. Raises RefusedPingError."""
         return self._find_by_key(self.keys.find_key(secret, time.time()), slug)
 
     def _find_by_key(self, key: KnownKey, slug: str | None) -> PingDestination:
-        """Return the service that a key allows, and that `slug` names. Raises RefusedPingError."""
         directory = self._find_directory()
         if key.svc is None:
             return directory.find_slug(slug or "")  # no service has an empty slug
@@ -89,7 +80,6 @@ class PingDesk:
         """
 
         def is_known() -> bool:
-            """Return True if the truth in force here has the service."""
             return self._find_directory().has_service(slug)
 
         if self.creator is None or self.keys.find_key(secret, time.time()).svc is not None:
@@ -99,7 +89,10 @@ class PingDesk:
         return self.find_allowed(secret, slug)
 
     async def take(self, ping: JobPing, to: PingDestination) -> None:
-        """Return when the bus has a ping, and the pause that it ends is over. Raises RefusedPingError."""
+        """Write a ping; return once its bus has stored it and the pause that it ends is over.
+
+        Raises RefusedPingError.
+        """
         wait_sec = self._pings.take(to.svc, time.monotonic())
         if wait_sec:
             raise RefusedPingError(make_rate_limited(wait_sec))

@@ -12,7 +12,7 @@ from marketswarm.truth import HEALER, Truth
 from services.board.pings.answers import AMBIGUOUS, NOT_FOUND, RefusedPingError
 
 NOT_PINGED: Final = frozenset({HEALER, "sentinel", "notifier"})
-"""Services that no ping is taken for: whoever has a key must not hide that monitoring itself has ended."""
+"""Services without pings, because a ping key must not be able to hide that monitoring itself has ended."""
 _FOLDED: Final = str.maketrans("_.", "--")
 
 
@@ -29,9 +29,7 @@ class PingDestination:
 class PingDirectory:
     """The services of one truth that can be pinged, by name and by slug.
 
-    Args:
-        truth: the truth.
-        default_timeout_sec: the timeout of a service where the truth has none.
+    `default_timeout_sec` is the timeout of a service where the truth has none.
     """
 
     def __init__(self, truth: Truth, default_timeout_sec: float) -> None:
@@ -47,27 +45,22 @@ class PingDirectory:
             self._by_folded.setdefault(fold_name(svc), []).append(svc)
 
     def __len__(self) -> int:
-        """Return how many services there are."""
         return len(self._by_name)
 
     @property
     def names(self) -> Collection[str]:
-        """The names of the services."""
         return self._by_name.keys()
 
     def has_service(self, svc: str) -> bool:
-        """Return True if a service of this name can be pinged."""
         return svc in self._by_name
 
     def find_service(self, svc: str) -> PingDestination:
-        """Return the service of this name. Raise RefusedPingError if there is none."""
         found = self._by_name.get(svc)
         if found is None:
             raise RefusedPingError(NOT_FOUND)
         return found
 
     def find_slug(self, slug: str) -> PingDestination:
-        """Return the service with this slug. Raise RefusedPingError if there is none, or several."""
         names = self._by_lower.get(slug) or self._by_folded.get(fold_name(slug)) or ()
         if not names:
             raise RefusedPingError(NOT_FOUND)

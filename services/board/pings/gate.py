@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm.pings import MAX_BODY_BYTES, JobPing
 from services.board.access.guard import HEADERS, find_refusal
+from services.board.access.tokens import find_address
 from services.board.pings.answers import (
     BAD_METHOD,
     CREATED,
@@ -31,7 +32,6 @@ from services.board.pings.other_gates import (
     ALERTMANAGER_PATH,
     KUMA_PREFIX,
     OtherGates,
-    find_client,
     find_gatus_key,
 )
 from services.board.pings.requests import (
@@ -76,12 +76,7 @@ PathAnswer = Callable[[Scope, Receive], Awaitable[PingAnswer]]
 class PingGate:
     """Answers pings, and hands all other requests on.
 
-    Args:
-        app: the rest of the application, with its guard.
-        names: the host names that requests may have, besides addresses and names below `localhost`.
-        desk: finds services and writes pings.
-        responses: counts the answers by status.
-        management: the management API of Healthchecks.
+    `names` are the host names that requests may have; `responses` counts the answers by status.
     """
 
     def __init__(
@@ -97,7 +92,6 @@ class PingGate:
         self.management = management
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         form = self._find_form(scope["path"]) if scope["type"] == "http" else None
         if form is None:
             await self._app(scope, receive, send)
@@ -112,7 +106,6 @@ class PingGate:
         await _send_answer(answer, scope, send)
 
     def _find_form(self, path: str) -> PathAnswer | None:
-        """Return what answers the requests for a path; None if that is no path of pings."""
         if path.startswith(PREFIX):
             return self._answer_ping
         if path.startswith(KUMA_PREFIX):
@@ -124,7 +117,6 @@ class PingGate:
         return self._others.answer_gatus if find_gatus_key(path) is not None else None
 
     def _find_refusal(self, scope: Scope) -> PingAnswer | None:
-        """Return the answer to a request that is not read at all; None if it is."""
         # some clients report a failure in the query; the server refuses one that is longer than this
         refusal = find_refusal(scope, self._names, MAX_HEAD_BYTES)
         if refusal is not None and (refusal[0] != 413 or announces_too_much(scope["headers"])):
@@ -132,11 +124,10 @@ class PingGate:
         return NO_CONTENT if scope["method"] == "OPTIONS" else None
 
     async def _answer_ping(self, scope: Scope, receive: Receive) -> PingAnswer:
-        """Answer a ping as Healthchecks does. Raises RefusedPingError."""
         method = scope["method"]
         if method not in _METHODS:
             raise RefusedPingError(BAD_METHOD)
-        client = find_client(scope)
+        client = find_address(scope)
         address = parse_ping_path(scope["path"])
         fields = parse_query(scope["query_string"])
         to = self._find_destination(address, client, may_create=fields.get("create") == "1")
@@ -154,12 +145,11 @@ class PingGate:
             body=body,
             size=size,
         )
-        answer = OK
-        if to is None:
-            to = await self._desk.create_destination(address.secret, address.slug or "")
-            answer = CREATED
-        await self._desk.take(ping, to)
-        return answer
+        is_new = to is None
+        await self._desk.take(
+            ping, to or await self._desk.create_destination(address.secret, address.slug or "")
+        )
+        return CREATED if is_new else OK
 
     def _find_destination(
         self, address: PingAddress, client: str, *, may_create: bool
@@ -174,7 +164,7 @@ class PingGate:
 
 
 async def _send_answer(answer: PingAnswer, scope: Scope, send: Send) -> None:
-    """Send an answer: in one write where the server can do that, for clients ping by the thousand."""
+    """Send an answer, in one write where the server can do that: clients ping by the thousand."""
     more = (*_ALL_HEADERS, *_PREFLIGHT) if answer is NO_CONTENT else _ALL_HEADERS
     send_whole: WholeAnswer | None = scope.get("extensions", _NOTHING).get(WHOLE_ANSWER)
     if send_whole is not None:

@@ -28,8 +28,7 @@ from services.board.pings.codes import MAX_SECRET_BYTES, MIN_SECRET_BYTES, Check
 from services.board.settings import PingKeySettings
 
 CHECK_SEC: Final = 0.5
-RELOAD_SEC: Final = 60.0
-"""After so long the keys are read, even if their number is the same."""
+RELOAD_SEC: Final = 60.0  # after so long the keys are read, even if their number is the same
 
 _find_digest: Final = lru_cache(maxsize=1024)(hash_ping_secret)
 """Returns the digest of a secret. The last thousand are kept: most pings have one of a few secrets."""
@@ -46,12 +45,7 @@ class KnownKey:
 
 
 class KeyRing:
-    """Look up the keys of a fleet by their secrets.
-
-    Args:
-        keys_bus: returns the bus that keeps the keys.
-        environ: the environment, to which keys in the truth may refer.
-    """
+    """Look up the keys of a fleet by their secrets; keys in the truth may refer to `environ`."""
 
     def __init__(self, keys_bus: Callable[[], Bus], environ: Mapping[str, str]) -> None:
         self._keys_bus, self._environ = keys_bus, environ
@@ -65,7 +59,7 @@ class KeyRing:
     def find_key(self, secret: str, wall: float) -> KnownKey:
         """Return the key with this secret, valid at `wall` (epoch seconds).
 
-        Raises RefusedPingError if there is none, or if the keys were never read.
+        Raises RefusedPingError if it is unknown, or if the keys were never read.
         """
         digest = _find_digest(secret)
         key = self._named.get(digest) or self._stored.get(digest)
@@ -96,7 +90,6 @@ class KeyRing:
         self.codes.follow(services, brought)
 
     async def run(self) -> None:
-        """Keep the keys up to date, until cancelled."""
         while True:
             await self.refresh(time.monotonic())
             await asyncio.sleep(CHECK_SEC)
@@ -116,15 +109,16 @@ class KeyRing:
         await self.codes.make()
 
     async def _read_check_secret(self, bus: Bus) -> None:
-        """Read the secret of the checks' UUIDs, or write one where there is none. Raises BusError.
+        """Read the secret of the checks' UUIDs from system-redis, or write a new one. Raises BusError.
 
-        A bus that has lost it gets back the one that we know: jobs go on with their UUIDs.
+        A bus that has lost it gets back the one that we know, so that jobs go on with their UUIDs. Deletes a
+        value of another type.
         """
         await delete_wrong_types(bus, {BOARD_CHECKS: "string"})
         raw = await _read_secret(bus)
         if not _is_check_secret(raw):
             new = self.codes.secret or secrets.token_hex(MIN_SECRET_BYTES).encode()
-            # where there is none, not over one that another board has written at the same time
+            # only if it is missing: another board may have written one at the same time
             await bus.ask(bus.client.set(BOARD_CHECKS, new, nx=not raw and not self.codes.secret))
             raw = await _read_secret(bus)
         if _is_check_secret(raw):
@@ -140,16 +134,14 @@ class KeyRing:
         secret = normalize_uuid(text) if named.svc is not None else text if is_key_text(text) else None
         if secret is None:
             form = "a UUID" if named.svc is not None else "a key of 22 characters"
-            log.warning("board.ping_key_unusable", svc=named.svc, why=f"{named.secret} holds no {form[2:]}")
+            log.warning("board.ping_key_unusable", svc=named.svc, why=f"{named.secret} does not hold {form}")
         return secret
 
 
 async def _read_secret(bus: Bus) -> bytes:
-    """Return the secret of the checks' UUIDs, or the beginning of another value. Raises BusError."""
     found: bytes = await bus.ask(bus.client.getrange(BOARD_CHECKS, 0, MAX_SECRET_BYTES))
     return found
 
 
 def _is_check_secret(raw: bytes) -> bool:
-    """Return True if a value can be the secret of the checks' UUIDs."""
     return MIN_SECRET_BYTES <= len(raw) <= MAX_SECRET_BYTES

@@ -22,7 +22,7 @@ from marketswarm.operator_link import read_silences
 from marketswarm.time_slice import TimeSlice
 from services.board.access.guard import MAX_BODY_BYTES
 from services.board.access.limits import RefusedError
-from services.board.access.tokens import Client, TokenVerifier
+from services.board.access.tokens import Client, TokenVerifier, find_address
 from services.board.board import Board, NotReady
 from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, read_alerts
 from services.board.fleet.snapshot import ServiceSnapshot
@@ -39,7 +39,6 @@ from services.board.pings.checks import (
     read_pings,
 )
 from services.board.pings.key_ring import KeyRing
-from services.board.pings.other_gates import find_client
 from services.board.pings.pauses import ServicePauses, find_pauses
 from services.board.pings.requests import find_header, list_fields, read_body
 
@@ -52,8 +51,7 @@ _PATH: Final = re.compile(
 UNIQUE_KEY_CHARS: Final = 40
 _JSON: Final = b"application/json"
 _TRUTH_SAYS: Final = "a check is a service of the truth: add, change or delete its section, and seed"
-_READ_ONLY: Final = frozenset({"flips", None})
-"""What a read-only key may ask of one check."""
+_READ_ONLY: Final = frozenset({"flips", None})  # what a read-only key may ask of one check
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +70,7 @@ class _Request:
 class ManagementApi:
     """Answers the requests of one board.
 
-    Args:
-        board: what the board shows.
-        verifier: verifies tokens.
-        keys: the ping keys, of which the UUIDs of the checks are some.
-        pauses: pauses services, and ends that.
-        public_url: how links begin, without a last slash; None: with the address by which a client asks.
+    Links begin with `public_url`, without a last slash, or with the address by which a client asks.
     """
 
     def __init__(
@@ -92,11 +85,9 @@ class ManagementApi:
         self._public_url = public_url
 
     def handles(self, path: str) -> bool:
-        """Return True if a path belongs to the management API."""
         return path.startswith("/api/v") and _PATH.fullmatch(path) is not None
 
     async def answer(self, scope: Scope, receive: Receive) -> PingAnswer:
-        """Answer a request. Raises RefusedPingError."""
         match = _PATH.fullmatch(scope["path"])
         if match is None:
             raise RefusedPingError(NOT_FOUND)
@@ -123,7 +114,7 @@ class ManagementApi:
 
         Raises RefusedPingError and RefusedError.
         """
-        client = find_client(scope)
+        client = find_address(scope)
         key = find_header(scope["headers"], b"x-api-key") or document.get("api_key")
         if not key or not isinstance(key, str):
             raise RefusedPingError(_make_error(401, "missing api key"))
@@ -143,7 +134,6 @@ class ManagementApi:
         return _Request(scope["method"], parts, dict(fields), tags, token, client, root)
 
     async def _answer_list(self, request: _Request) -> PingAnswer:
-        """Answer a request about all checks, channels or badges."""
         what = request.parts["list"]
         if request.method != "GET":
             if what == "checks" and request.method == "POST":
@@ -161,7 +151,6 @@ class ManagementApi:
         return _make_json({"checks": await self._make_checks(wanted, request.root, stored)})
 
     async def _answer_check(self, request: _Request) -> PingAnswer:
-        """Answer a request about one check."""
         (service, code), part = self._find_service(request.parts["check"] or ""), request.parts["part"]
         if request.root.is_readonly and (part not in _READ_ONLY or request.method != "GET"):
             return _make_error(401, "wrong api key")
@@ -184,7 +173,6 @@ class ManagementApi:
         return PingAnswer(200, body, content_type=b"text/plain") if body else NOT_FOUND
 
     async def _answer_flips(self, service: ServiceSnapshot, request: _Request) -> PingAnswer:
-        """Answer which changes between up and down the alert log has."""
         now, numbers = time.time(), {}
         for name in ("seconds", "start", "end"):
             text = request.fields.get(name)
@@ -200,7 +188,7 @@ class ManagementApi:
         return _make_json({"flips": make_flips(found.events, start, end)})
 
     async def _change_pause(self, service: ServiceSnapshot, request: _Request, *, is_pause: bool) -> bool:
-        """Pause a service, or end its pause; return False if there is none to end."""
+        """Pause a service, or end its pause; return False if it has none."""
         now, token = time.time(), request.token
         self._verifier.limit(token, TokenScope.WRITE, time.monotonic())
         if is_pause:
@@ -209,7 +197,6 @@ class ManagementApi:
         return await self._pauses.end(service.svc, Client(token, request.client), now)
 
     async def _make_check(self, service: ServiceSnapshot, code: uuid.UUID, root: ApiRoot) -> dict[str, Any]:
-        """Return a service as a check. Raises BusError."""
         stored = await self._read_pings(service)
         (check,) = await self._make_checks([service], root, {service.svc: stored}, code)
         return check
@@ -235,11 +222,10 @@ class ManagementApi:
         return found
 
     async def _read_pings(self, service: ServiceSnapshot) -> StoredPings:
-        """Return the pings of a service. Raises BusError."""
         return await read_pings(self._board.me.bus(service.bus), service.svc)
 
     async def _read_last_pings(self, services: Iterable[ServiceSnapshot]) -> dict[str, StoredPings]:
-        """Return the last pings of services, by service; none of those whose bus does not answer."""
+        """Return the last pings of services, by service, without those whose bus does not answer."""
         by_bus: dict[str, list[str]] = {}
         for each in services:
             by_bus.setdefault(each.bus, []).append(each.svc)
@@ -250,10 +236,6 @@ class ManagementApi:
         return found
 
     def _find_service(self, text: str) -> tuple[ServiceSnapshot, uuid.UUID]:
-        """Return the service with this UUID or unique key, and its UUID: the one that was asked for.
-
-        Raises RefusedPingError if there is none.
-        """
         is_unique_key = len(text) == UNIQUE_KEY_CHARS
         codes = self._keys.codes
         svc = codes.find_unique_key(text) if is_unique_key else self._keys.find_key(text, time.time()).svc
@@ -280,10 +262,8 @@ async def _read_document(scope: Scope, receive: Receive) -> dict[str, Any]:
 
 
 def _make_json(value: Any) -> PingAnswer:
-    """Return an answer with a value as JSON."""
     return PingAnswer(200, orjson.dumps(value), content_type=_JSON)
 
 
 def _make_error(status: int, reason: str, retry_sec: float | None = None) -> PingAnswer:
-    """Return an error as the API has it."""
     return PingAnswer(status, orjson.dumps({"error": reason}), retry_sec, _JSON)

@@ -14,6 +14,7 @@ from marketswarm import log as logs
 from marketswarm.operator.ping_key import is_key_text, normalize_uuid
 from marketswarm.pings import MAX_BODY_BYTES, JobPing, PingForm, PingKind
 from services.board.access.limits import RateLimiter
+from services.board.access.tokens import find_address
 from services.board.pings.answers import AMBIGUOUS, BAD_METHOD, NOT_FOUND, PingAnswer, RefusedPingError
 from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDestination
@@ -29,8 +30,7 @@ _DURATION: Final = re.compile(r"([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+")
 _BEARER: Final = "Bearer "
 KUMA_OK: Final = PingAnswer(200, b'{"ok":true}', content_type=_JSON)
 GATUS_OK: Final = PingAnswer(200, b"")
-NAMES_LOGGED: Final = 10
-"""How many names that are no service a line of the log has."""
+NAMES_LOGGED: Final = 10  # how many unknown names a line of the log has
 MAX_NAME_CHARS: Final = 100
 _INVALID_TOKEN: Final = PingAnswer(401, b"invalid token")
 log = logs.get("board")
@@ -38,7 +38,7 @@ log = logs.get("board")
 
 @dataclass(frozen=True, slots=True)
 class FormPing:
-    """What a ping of another form says: of which service, if it names one, what, and in which words."""
+    """What a ping of another form says: its kind, the slug of its service if it names one, and its text."""
 
     kind: PingKind
     slug: str | None = None
@@ -46,7 +46,6 @@ class FormPing:
 
 
 def make_kuma_answer(answer: PingAnswer) -> PingAnswer:
-    """Return an answer to a refused ping in Uptime Kuma's form."""
     reason = "Monitor not found or not active." if answer is NOT_FOUND else answer.body.decode()
     body = orjson.dumps({"ok": False, "msg": reason})
     return PingAnswer(answer.status, body, answer.retry_sec, _JSON)
@@ -60,7 +59,7 @@ def parse_kuma(fields: Mapping[str, str]) -> FormPing:
     try:
         is_wrong = not 0 <= float(fields.get("ping") or 0) <= MAX_KUMA_PING_MSEC
     except ValueError:
-        is_wrong = False  # Kuma passes over what is no number
+        is_wrong = False  # Kuma ignores what is not a number
     if is_wrong:
         raise RefusedPingError(
             PingAnswer(404, f"Invalid ping value. Must be between 0 and {MAX_KUMA_PING_MSEC} ms.".encode())
@@ -73,7 +72,7 @@ def parse_kuma(fields: Mapping[str, str]) -> FormPing:
 
 
 def find_gatus_key(path: str) -> str | None:
-    """Return the key of an endpoint in a path of Gatus; None if it is none."""
+    """Return the key of an endpoint in a path of Gatus; None for any other path."""
     match = _GATUS_PATH.fullmatch(path)
     return None if match is None else match[1]
 
@@ -112,10 +111,10 @@ def parse_bearer(header: str) -> str:
 
 
 def parse_alertmanager(body: bytes) -> list[FormPing]:
-    """Return what the alerts of a webhook say, one for each. Raise RefusedPingError if it is none.
+    """Return what the alerts of a webhook say, one for each. Raise RefusedPingError for another body.
 
-    The label `svc` names the service, or else `alertname`; the slug of an alert that names none, or that has
-    no status, is empty. An alert that is resolved is a success.
+    The label `svc` names the service, or `alertname` if `svc` is missing. The slug is empty if both are, or
+    the status. An alert that is resolved is a success.
     """
     try:
         found: Any = orjson.loads(body)
@@ -128,7 +127,6 @@ def parse_alertmanager(body: bytes) -> list[FormPing]:
 
 
 def _parse_alert(alert: Any) -> FormPing:
-    """Return what one alert says."""
     if not isinstance(alert, dict) or alert.get("status") not in ("firing", "resolved"):
         return FormPing(PingKind.LOG, "")
     labels, notes = _keep_texts(alert.get("labels")), _keep_texts(alert.get("annotations"))
@@ -139,20 +137,18 @@ def _parse_alert(alert: Any) -> FormPing:
 
 
 def join_alerts(alerts: Sequence[FormPing]) -> FormPing:
-    """Return the one ping that the alerts of a service are: a failure while one of them fires."""
+    """Return one ping for the alerts of a service: a failure while one of them fires."""
     firing = [each for each in alerts if each.kind is PingKind.FAIL]
     found = firing or alerts
     return FormPing(found[0].kind, found[0].slug, "\n".join(filter(None, (each.text for each in found))))
 
 
 def _keep_texts(value: Any) -> dict[str, str]:
-    """Return the texts in an object; none if it is no object."""
     items = value.items() if isinstance(value, dict) else ()
     return {key: text for key, text in items if isinstance(text, str)}
 
 
 def make_alertmanager_answer(taken: int, unknown: list[str]) -> PingAnswer:
-    """Return the answer to a webhook: how many alerts were taken, and which names are no service."""
     body = orjson.dumps({"taken": taken, "unknown": unknown[:100]})
     return PingAnswer(200 if taken or not unknown else 404, body, content_type=_JSON)
 
@@ -170,7 +166,7 @@ class OtherGates:
             secret = normalize_uuid(scope["path"].removeprefix(KUMA_PREFIX).removesuffix("/"))
             if secret is None:
                 raise RefusedPingError(NOT_FOUND)  # noqa: TRY301 - answered in Kuma's form below
-            to = self._desk.find_destination(secret, None, find_client(scope))
+            to = self._desk.find_destination(secret, None, find_address(scope))
             said = parse_kuma(parse_query(scope["query_string"]))
             await self._desk.take(make_ping(scope, said, PingForm.KUMA), to)
         except RefusedPingError as refused:
@@ -178,7 +174,6 @@ class OtherGates:
         return KUMA_OK
 
     async def answer_gatus(self, scope: Scope, receive: Receive) -> PingAnswer:
-        """Answer a result of an external endpoint of Gatus. Raises RefusedPingError."""
         if scope["method"] != "POST":
             raise RefusedPingError(BAD_METHOD)
         said = parse_gatus(parse_query(scope["query_string"]))
@@ -192,7 +187,7 @@ class OtherGates:
     async def answer_alertmanager(self, scope: Scope, receive: Receive) -> PingAnswer:
         """Answer a webhook of Alertmanager: the alerts of a service are one ping. Raises RefusedPingError.
 
-        Alerts that name no service are left out. If one of the pings is not taken, the whole webhook is
+        Alerts without a known service are left out. If one of the pings is not taken, the whole webhook is
         refused, and Alertmanager sends it again.
         """
         if scope["method"] != "POST":
@@ -209,7 +204,7 @@ class OtherGates:
                 if refused.answer not in (NOT_FOUND, AMBIGUOUS):
                     raise
                 unknown.append(said.slug or "")
-        self._log_unknown(unknown, find_client(scope))
+        self._log_unknown(unknown, find_address(scope))
         takes = (
             self._desk.take(make_ping(scope, join_alerts(alerts), PingForm.ALERTMANAGER), to)
             for to, alerts in found.items()
@@ -220,7 +215,7 @@ class OtherGates:
         return make_alertmanager_answer(sum(map(len, found.values())), unknown)
 
     def _log_unknown(self, names: Iterable[str], client: str) -> None:
-        """Log which names in a webhook are no service: each name once a day, for webhooks come again."""
+        """Log the names in a webhook that are unknown: each name once a day, because webhooks come again."""
         now = time.monotonic()
         new = [name for name in dict.fromkeys(names) if not self._unknown.take(name, now)]
         if new:
@@ -230,14 +225,13 @@ class OtherGates:
     def _check_secret(self, secret: str, scope: Scope) -> None:
         """Raise RefusedPingError, with Gatus' words, if a secret is not known."""
         try:
-            self._desk.check_secret(secret, find_client(scope))
+            self._desk.check_secret(secret, find_address(scope))
         except RefusedPingError as refused:
             raise RefusedPingError(
                 _INVALID_TOKEN if refused.answer is NOT_FOUND else refused.answer
             ) from None
 
     def _find_by_slugs(self, secret: str, slugs: list[str], scope: Scope) -> PingDestination:
-        """Return the first service that a slug names and the secret allows. Raises RefusedPingError."""
         self._check_secret(secret, scope)
         for slug in slugs:
             try:
@@ -256,13 +250,8 @@ def make_ping(scope: Scope, said: FormPing, form: PingForm) -> JobPing:
         ts=time.time(),
         form=form,
         method=scope["method"],
-        client=find_client(scope),
+        client=find_address(scope),
         user_agent=find_header(scope["headers"], b"user-agent"),
         body=body[:MAX_BODY_BYTES],
         size=len(body),
     )
-
-
-def find_client(scope: Scope) -> str:
-    """Return the address of a request's client; empty if it is not known."""
-    return str(scope["client"][0]) if scope.get("client") else ""

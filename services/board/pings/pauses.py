@@ -15,18 +15,11 @@ from services.board.access.tokens import Client
 from services.board.actions.steering import SilenceBody, Steering
 from services.board.fleet.snapshot import FleetSnapshot
 
-PAUSE_REASON: Final = "paused through the management API"
-"""The reason of the silences that stand for a pause."""
+PAUSE_REASON: Final = "paused through the management API"  # the reason of the silences that stand for a pause
 
 
 class ServicePauses:
-    """The pauses of a fleet's services.
-
-    Args:
-        buses: returns every bus of the fleet.
-        steering: sets and ends silences.
-        find_snapshot: returns the latest snapshot; None before the first one.
-    """
+    """The pauses of a fleet's services, which are silences."""
 
     def __init__(
         self,
@@ -46,7 +39,7 @@ class ServicePauses:
         self._paused_here.add(svc)
 
     async def end(self, svc: str, client: Client, now: float) -> bool:
-        """End the pause of a service; return False if there is none. Raises RefusedError and NoBusError."""
+        """End the pause of a service; return False if it has none. Raises RefusedError and NoBusError."""
         found = await self._find(svc, now)
         for each in found:
             await self._steering.end_silence(client, each.id, now)
@@ -69,13 +62,11 @@ class ServicePauses:
         return svc in self._shown[1]
 
     async def _find(self, svc: str, now: float) -> list[Silence]:
-        """Return the silences that pause a service at `now`. Raises NoBusError."""
         silences = (await read_silences(self._buses())).silences.values()
         return [each for each in find_pauses(silences, now) if each.services == (svc,)]
 
 
 def find_pauses(silences: Iterable[Silence], now: float) -> list[Silence]:
-    """Return the silences that pause a service at `now`."""
     return [
         each
         for each in silences

@@ -7,7 +7,7 @@
 local found = {}
 for number, key in ipairs(KEYS) do
   local entries = redis.pcall('XREVRANGE', key, '+', '-', 'COUNT', ARGV[1])
-  if entries.err then -- it is no stream
+  if entries.err then -- it is not a stream
     entries = {}
   end
   local added = #entries

@@ -1,6 +1,6 @@
 """Parse the addresses of pings, as Healthchecks' clients write them, and read their bodies.
 
-Of a body the beginning is kept; one that is far too long is refused.
+The beginning of a body is kept; a body that is far too long is refused.
 
 /ping/<uuid>              /ping/<uuid>/start  /fail  /log  /<exit code>
 /ping/<ping key>/<slug>   and the same behind it
@@ -25,10 +25,8 @@ _KINDS: Final = {"start": PingKind.START, "fail": PingKind.FAIL, "log": PingKind
 _SLUG: Final = re.compile(r"[a-z0-9._-]{1,100}", re.ASCII)
 _CODE: Final = re.compile(r"\d{1,9}", re.ASCII)
 _UUID_TEXT: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-MAX_QUERY_FIELDS: Final = 1_000
-"""The fields of a query that are read, as by Uptime Kuma; further ones are left out."""
-MAX_BYTES: Final = 1024 * 1024
-"""The most bytes of a body: clients send whole logs, of which only the beginning is kept."""
+MAX_QUERY_FIELDS: Final = 1_000  # further ones are left out, as by Uptime Kuma
+MAX_BYTES: Final = 1024 * 1024  # of a body: clients send whole logs, and only the beginning is kept
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
@@ -47,7 +45,7 @@ class PingAddress:
 
 @lru_cache(maxsize=1024)
 def parse_ping_path(path: str) -> PingAddress:
-    """Return what a path that begins with `/ping/` says. Raise RefusedPingError if it is none of a ping.
+    """Return what a path that begins with `/ping/` says. Raise RefusedPingError if it is malformed.
 
     A job pings the same path again and again, so the last thousand that were paths of pings are kept.
     """
@@ -63,7 +61,6 @@ def parse_ping_path(path: str) -> PingAddress:
 
 
 def _add_ending(secret: str, slug: str | None, ending: list[str]) -> PingAddress:
-    """Return an address with what stands behind its secret and slug. Raise RefusedPingError."""
     if not ending:
         return PingAddress(secret, slug)
     if len(ending) > 1:
@@ -78,18 +75,17 @@ def _add_ending(secret: str, slug: str | None, ending: list[str]) -> PingAddress
 
 
 def parse_query(query: bytes) -> dict[str, str]:
-    """Return the fields of a query; of two with one name, the last."""
+    """Return the fields of a query; if two have one name, the last."""
     return dict(list_fields(query)) if query else {}
 
 
 def list_fields(query: bytes) -> list[tuple[str, str]]:
-    """Return the names and values of a query."""
     read = b"&".join(query.split(b"&", MAX_QUERY_FIELDS)[:MAX_QUERY_FIELDS])
     return parse_qsl(read.decode("latin-1"), keep_blank_values=True)
 
 
 def parse_run_id(fields: dict[str, str]) -> str | None:
-    """Return the id of the run (`rid`) in a query; None without one. Raise RefusedPingError for no UUID."""
+    """Return the id of the run (`rid`, a UUID) in a query, or None. Raises RefusedPingError."""
     text = fields.get("rid")
     if text is None:
         return None
@@ -103,7 +99,6 @@ class LostClientError(Exception):
 
 
 def announces_body(headers: RawHeaders) -> bool:
-    """Return True if a request has a body, by its headers."""
     for name, value in headers:  # noqa: SIM110 - each ping passes here, and any() costs three times as much
         if name in (b"content-length", b"transfer-encoding") and value != b"0":
             return True
@@ -111,7 +106,7 @@ def announces_body(headers: RawHeaders) -> bool:
 
 
 def announces_too_much(headers: RawHeaders) -> bool:
-    """Return True if a request says that its body is longer than MAX_BYTES, or says no length that counts."""
+    """Return True if a request announces a body of more than MAX_BYTES, or a length that is not a number."""
     sizes = [value for name, value in headers if name == b"content-length"]
     return any(not size.isdigit() or int(size[:20]) > MAX_BYTES for size in sizes)
 
@@ -119,9 +114,7 @@ def announces_too_much(headers: RawHeaders) -> bool:
 async def read_body(receive: Receive, keep_bytes: int) -> tuple[bytes, int]:
     """Return the first `keep_bytes` bytes of a body, and how many bytes it has.
 
-    Raises:
-        RefusedPingError: the body has more than MAX_BYTES bytes.
-        LostClientError: the client hung up.
+    Raises RefusedPingError if it has more than MAX_BYTES, and LostClientError.
     """
     kept, size, more = bytearray(), 0, True
     while more:
@@ -138,7 +131,7 @@ async def read_body(receive: Receive, keep_bytes: int) -> tuple[bytes, int]:
 
 
 def find_header(headers: RawHeaders, wanted: bytes) -> str:
-    """Return the value of a header, the last one if there are several; empty if there is none."""
+    """Return the value of a header, the last one if there are several; empty if it is missing."""
     found = b""
     for name, value in headers:
         if name == wanted:

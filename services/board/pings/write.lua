@@ -3,7 +3,7 @@
 -- KEYS: for each ping the stream of its service, the key of the last beat, and that of the last run.
 -- ARGV: about how many pings a stream keeps; a JSON list with a list of texts for each ping; then the body of each.
 -- Those texts are the ping's channel, its beat, the life of its stream (milliseconds; '' leaves it), the life of the
--- last beat ('' if the ping is no sign of life), the last run ('' if it ends none), the life of that; then the names and
+-- last beat ('' if the ping is not a sign of life), the last run ('' if it ends none), the life of that; then the names and
 -- values of its entry. A body is a field of its entry, unless it is empty.
 -- Returns the numbers of the pings that were not taken, each with the server's error.
 

@@ -25,17 +25,12 @@ from marketswarm.text import format_duration
 from services.board.pings.answers import NO_BUS, TOO_MANY, RefusedPingError
 from services.board.pings.directory import PingDestination
 
-MAX_WAITING: Final = 5_000
-"""How many pings may wait for one bus."""
-MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
-"""How many bytes of bodies may wait for one bus."""
-BATCH: Final = 200
-"""How many pings go to a bus at once."""
+MAX_WAITING: Final = 5_000  # how many pings may wait for one bus
+MAX_WAITING_BYTES: Final = 16 * 1024 * 1024  # how many bytes of bodies may wait for one bus
+BATCH: Final = 200  # how many pings go to a bus at once
 BATCH_BYTES: Final = 2 * 1024 * 1024
-EXPIRE_SEC: Final = 3600.0
-"""How often the life of a stream is set anew."""
-MAX_STARTS: Final = 10_000
-"""How many runs that go on are remembered, for their duration."""
+EXPIRE_SEC: Final = 3600.0  # how often the life of a stream is set anew
+MAX_STARTS: Final = 10_000  # how many runs that go on are remembered, for their duration
 _REPORTS: Final[dict[PingKind, RunReport]] = {
     PingKind.SUCCESS: "ended",
     PingKind.START: "started",
@@ -71,7 +66,6 @@ class _BusQueue:
         self.outage = Outage(log, "board.pings_refused", "board.pings_taken")
 
     def take_batch(self) -> list[_WaitingPing]:
-        """Return the pings that go next, which wait no more."""
         batch: list[_WaitingPing] = []
         size = 0
         while self.waiting and len(batch) < BATCH and size < BATCH_BYTES:
@@ -86,10 +80,8 @@ class _BusQueue:
 class PingWriter:
     """Writes pings to the buses, and counts those that were acknowledged, by kind.
 
-    Args:
-        find_bus: returns the bus of a name; raises BusError if it has no URL.
-        boot: the id of this process, which all its beats carry.
-        start: starts a task that runs to its end.
+    `find_bus` raises BusError for a name without a URL; `boot` is the id of this process, which all its beats
+    carry; `start` starts a task that runs to its end.
     """
 
     def __init__(
@@ -107,11 +99,10 @@ class PingWriter:
 
     @property
     def waiting(self) -> int:
-        """How many pings wait for a bus."""
         return sum(len(queue.waiting) for queue in self._queues.values())
 
     async def write(self, ping: JobPing, to: PingDestination) -> None:
-        """Return when the bus of a service has taken a ping. Raise RefusedPingError if it did not."""
+        """Write a ping; return once the bus of its service has stored it. Raises RefusedPingError."""
         queue = self._queues.setdefault(to.bus, _BusQueue())
         if len(queue.waiting) >= MAX_WAITING or queue.waiting_bytes + len(ping.body) > MAX_WAITING_BYTES:
             raise RefusedPingError(TOO_MANY)
@@ -177,7 +168,6 @@ class PingWriter:
             one.done.set_exception(RefusedPingError(NO_BUS))
 
     def _make_texts(self, one: _WaitingPing) -> list[str]:
-        """Return what the script needs of one ping besides its keys and its body."""
         ping, to = one.ping, one.to
         svc, now = to.svc, time.monotonic()
         self._counts[svc] += 1  # failed ones count: a beat whose answer was lost may have arrived
@@ -201,7 +191,7 @@ class PingWriter:
         return [to.channel, beat.decode(), life if is_new else "", beat_life, run.decode(), life, *fields]
 
     def _encode_run(self, one: _WaitingPing) -> bytes:
-        """Return the last run of a service if a ping ends one, else nothing; remember one that begins."""
+        """Return the run that a ping ends, or empty bytes; note the start of a run that it begins."""
         svc, ping = one.to.svc, one.ping
         if ping.kind in (PingKind.SUCCESS, PingKind.FAIL):
             one.started_at = self._started.pop((svc, ping.rid), None)

@@ -4,7 +4,7 @@ The guard lets everyone ask for those that the truth marks public: `/badge/<svc>
 Others need the right to read.
 
 The words are those that people know from other badges: up, down, late. All texts in a picture are escaped,
-and its width is estimated, since nobody here has the reader's font; the reader's browser makes the text fit.
+and its width is estimated, since the server lacks the reader's font; the reader's browser makes the text fit.
 """
 
 import unicodedata
@@ -21,7 +21,8 @@ from starlette.responses import Response
 from marketswarm.text import escape_text
 from services.board.board import Board
 from services.board.fleet.snapshot import URGENCY, ServiceSnapshot, ServiceState
-from services.board.public.visibility import ALL_SERVICES, find_worst, is_public_path, split_badge
+from services.board.public.visibility import ALL_SERVICES, is_public_path, split_badge
+from services.board.responses import answer_body
 
 MAX_AGE_SEC: Final = 30
 _PUBLIC_HEADERS: Final = {
@@ -31,8 +32,7 @@ _PUBLIC_HEADERS: Final = {
 }
 """A page anywhere may show a badge that is public."""
 _PRIVATE_HEADERS: Final = {"Cache-Control": "private, no-cache"}
-MAX_LABEL: Final = 60
-"""The most characters of a label; the rest is cut off."""
+MAX_LABEL: Final = 60  # the most characters of a label; the rest is cut off
 HEIGHT: Final = 20
 _PADDING: Final = 6
 _LABEL_COLOUR: Final = "#4a4d52"
@@ -96,18 +96,17 @@ def make_service_badge(service: ServiceSnapshot, *, is_current: bool = True) -> 
 def make_tag_badge(tag: str, services: Sequence[ServiceSnapshot], *, is_current: bool = True) -> Badge:
     """Return the badge of the services with a tag: the most urgent of their states."""
     states = [one.state if is_current else ServiceState.UNKNOWN for one in services]
+    worst = min(states, key=URGENCY.__getitem__, default=ServiceState.UNKNOWN)
     down, late = states.count(ServiceState.DOWN), states.count(ServiceState.SILENT)
-    return Badge(_shorten(tag), find_worst(states, URGENCY), len(states), down, late)
+    return Badge(_shorten(tag), worst, len(states), down, late)
 
 
 def _shorten(text: str) -> str:
-    """Return a text on one line that fits into a badge."""
     text = escape_text(text)
     return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…"
 
 
 def encode_badge(badge: Badge) -> bytes:
-    """Return a badge as JSON for programs."""
     found: dict[str, Any] = {
         "label": badge.label,
         "status": LOOKS[badge.state].word,
@@ -120,7 +119,6 @@ def encode_badge(badge: Badge) -> bytes:
 
 
 def encode_shields(badge: Badge) -> bytes:
-    """Return a badge as the JSON that the endpoint badge of shields.io reads."""
     return orjson.dumps(
         {
             "schemaVersion": 1,
@@ -132,7 +130,6 @@ def encode_shields(badge: Badge) -> bytes:
 
 
 def draw_badge(badge: Badge) -> bytes:
-    """Return a badge as SVG."""
     left, right = (estimate_width(text) for text in (badge.label, badge.message))
     first, width = left + 2 * _PADDING, left + right + 4 * _PADDING
     label, message, colour = escape(badge.label), escape(badge.message), LOOKS[badge.state].colour
@@ -172,12 +169,10 @@ FORMS: Final[Mapping[str, tuple[Callable[[Badge], bytes], str]]] = {
 
 
 def make_badge_site(board: Board) -> APIRouter:
-    """Return the routes of the badges."""
     site = APIRouter(include_in_schema=False)
 
     @site.get("/badge/tag/{file:path}")
     async def show_tag_badge(file: str, request: Request) -> Response:
-        """Show the state of all services with a tag, or of all services for `*`."""
         tag, form = split_badge(file)
         snapshot = board.snapshot
         found = [one for one in snapshot.services if tag == ALL_SERVICES or tag in one.tags]
@@ -188,7 +183,6 @@ def make_badge_site(board: Board) -> APIRouter:
 
     @site.get("/badge/{file}")
     async def show_service_badge(file: str, request: Request) -> Response:
-        """Show the state of a service."""
         svc, form = split_badge(file)
         found = board.snapshot.find(svc)
         if found is None or form not in FORMS:
@@ -199,13 +193,10 @@ def make_badge_site(board: Board) -> APIRouter:
 
 
 def answer_badge(board: Board, request: Request, badge: Badge, form: str) -> Response:
-    """Return a badge in one of its forms, or 304 if the client has it already by its `ETag`."""
     encode, media_type = FORMS[form]
     body = encode(badge)
     etag = f'"{sha256(body).hexdigest()[:16]}"'
     is_public = is_public_path(request.url.path, board.snapshot, board.public)
-    headers = {"ETag": etag, **(_PUBLIC_HEADERS if is_public else _PRIVATE_HEADERS)}
-    known = (each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(","))
-    if etag in known:
-        return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type=media_type)
+    answer = answer_body(request, body, etag, media_type)
+    answer.headers.update(_PUBLIC_HEADERS if is_public else _PRIVATE_HEADERS)
+    return answer

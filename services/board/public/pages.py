@@ -20,8 +20,7 @@ from services.board.rendering import Frame
 from services.board.responses import answer_error, answer_page, find_assets_path
 from services.board.settings import PublicSettings
 
-DAYS_SEC: Final = 60.0
-"""How long the days of a service are shown without being counted again."""
+DAYS_SEC: Final = 60.0  # how long the days of a service are shown without being counted again
 MAX_SERVICES: Final = 10_000
 _MAX_PAST: Final = 10
 
@@ -57,7 +56,6 @@ class PublicPage:
 
     @property
     def has_days(self) -> bool:
-        """Whether the days of any service are shown."""
         return any(one.days for one in self.services)
 
 
@@ -77,17 +75,14 @@ class AnnouncementsPage:
 
 
 def make_public_site(board: Board, gate: SessionGate, announcements: AnnouncementBoard) -> APIRouter:
-    """Return the routes; `gate` knows who is signed in."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     days = Cached[str, tuple[PastDay, ...]](DAYS_SEC, MAX_SERVICES)
 
     async def count_days(services: Sequence[str]) -> dict[str, tuple[PastDay, ...]]:
-        """Return the last days of services, the oldest first."""
         history, now = board.history_now(), time.time()
         return {svc: outline_days(history, svc, now, PUBLIC_DAYS) for svc in services}
 
     async def show(tag: str) -> Response:
-        """Show what is public, or the part of it with a tag."""
         found = await announcements.read()
         page = make_public_page(board.snapshot, board.public, found, tag, is_current=board.is_current())
         counted = await days.find_each([one.svc for one in page.services], count_days)
@@ -96,22 +91,18 @@ def make_public_site(board: Board, gate: SessionGate, announcements: Announcemen
 
     @site.get("/public")
     async def show_public() -> Response:
-        """Show the state of what is public."""
         return await show("")
 
     @site.get("/public/{tag}")
     async def show_public_tag(tag: str) -> Response:
-        """Show the state of the services with a public tag."""
         if tag not in board.public.tags:
             return answer_error(404, "There is no such page", "")
         return await show(tag)
 
     @site.get("/announcements")
     async def show_announcements(request: Request) -> Response:
-        """Show the announcements, with forms for who is signed in."""
         found = await announcements.read()
-        frame = board.make_frame("Announcements", "/incidents")
-        frame = replace(frame, session=await gate.find_view(request))
+        frame = await board.make_session_frame(gate, request, "Announcements", "/incidents")
         now, problem = frame.snapshot.at, announcements.problem or ""
         current, past = tuple(select_open(found, now)), tuple(select_past(found, now))
         return answer_page(AnnouncementsPage(frame, current, past, board.public.tags, problem))
@@ -130,7 +121,6 @@ def make_public_page(
     """Return the page for the public: a service is up, down or unknown there, and no more is told."""
 
     def show_state(one: ServiceSnapshot) -> ServiceState:
-        """Return the state of a service, which is unknown if the board has not looked lately."""
         return simplify_state(one.state) if is_current else ServiceState.UNKNOWN
 
     return PublicPage(

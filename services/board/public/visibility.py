@@ -1,6 +1,6 @@
 """Decide what everyone may see: the services and tags that the truth marks public, and their paths. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState
@@ -31,7 +31,7 @@ def list_public(snapshot: FleetSnapshot, public: PublicSettings, tag: str = "") 
 
 
 def simplify_state(state: ServiceState) -> ServiceState:
-    """Return up, down or unknown: the public is told no more. A job whose last run failed is down."""
+    """Return up, down or unknown, which is all that the public sees. A job whose last run failed is down."""
     return _STATES.get(state, ServiceState.UNKNOWN)
 
 
@@ -42,9 +42,9 @@ def split_badge(file: str) -> tuple[str, str]:
 
 
 def is_public_path(path: str, snapshot: FleetSnapshot | None, public: PublicSettings) -> bool:
-    """Return True if everyone may read a path: what is there shows only what the truth marks public.
+    """Return True if everyone may read a path, because it shows only what the truth marks public.
 
-    Without a snapshot no badge of a service is public: its tags are not known yet.
+    Without a snapshot no badge of a service is public, because its tags are not known yet.
     """
     if path.startswith(_ASSETS_PATH):
         return True
@@ -57,8 +57,3 @@ def is_public_path(path: str, snapshot: FleetSnapshot | None, public: PublicSett
         return False
     found = snapshot.find(split_badge(path.removeprefix(BADGE_PATH))[0])
     return found is not None and is_public(found, public)
-
-
-def find_worst(states: Collection[ServiceState], order: Mapping[ServiceState, int]) -> ServiceState:
-    """Return the most urgent of some states by `order`; unknown if there are none."""
-    return min(states, key=order.__getitem__, default=ServiceState.UNKNOWN)

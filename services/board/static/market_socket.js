@@ -18,7 +18,7 @@ export function followMarket(topics, { take, begin = take, joined = () => {} }) 
   let position = null; // boot and number up to which everything is known
   let retry = 0;
   let heardAt = 0;
-  let dueAt = null; // when the next message has to be there at the latest; null if none has to come
+  let dueAt = null; // when the next message has to be there at the latest; null if none is due
   const ended = new AbortController();
 
   function connect() {
@@ -43,7 +43,7 @@ export function followMarket(topics, { take, begin = take, joined = () => {} }) 
     retryMs = Math.min(LAST_RETRY_MS, retryMs * 1.7);
   }
 
-  // A connection that broke on its way sends nothing, and nobody closes it; a browser shows no pings to scripts.
+  // A connection that broke on its way sends nothing and is never closed; a browser shows no pings to scripts.
   function check() {
     if (socket === null) return;
     const at = performance.now();

@@ -14,7 +14,7 @@ let isChanged = false;
 let readAt = performance.now() - EVERY_MS;
 
 // A part as the board sent it (times are shown in another way later): its HTML, and the cells of its table by the name of
-// their row; no rows if it has no table, or one whose rows have no names.
+// their row; empty if it has no table, or its rows have no names.
 function readPart(page, name) {
   const rows = [...page.querySelectorAll(`#${name} tbody tr[data-row]`)];
   const cells = rows.map((row) => [row.dataset.row, [...row.cells].map((cell) => cell.innerHTML)]);

@@ -16,7 +16,7 @@ const LISTED_GAPS = 2; // the latest ones; those before are counted
 const SNAPSHOT_MS = 1000; // after so long the API is asked without a snapshot of the WebSocket
 const FIRST_RETRY_MS = 5000; // the least pause after a refusal; it doubles with each one
 const LAST_RETRY_MS = 60_000;
-const MOST_BLANKS = 2000; // of one gap: what is longer is said in words, and is no picture any more
+const MOST_BLANKS = 2000; // of one gap: what is longer is said in words
 const HOUR_MS = 3600000; // a trading day that ends within an hour after midnight UTC is that of the day before
 const STEP_SEC = { "1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14400, "1d": 86400 };
 const TICK_OF_TIME = 3; // TickMarkType of the library: years, months and days are below it
@@ -35,7 +35,7 @@ let cursor = null;
 let visit = 0; // grows when a timeframe is chosen: what was asked for the one before is not taken any more
 let isLoading = false;
 let isFitted = false; // whether the past of the timeframe was there, and is in view
-let tornAt = -Infinity; // the newest bar before those of which some may be missing or old; null if there are none
+let tornAt = -Infinity; // the newest bar before a part in which some may be missing or old; null without such a part
 let refusals = 0; // since the API answered last
 let tears = 0; // how often bars may have been missed
 let retry = null; // the timer of the next question after a refusal
@@ -287,7 +287,7 @@ function forget(before) {
 function keep(found) {
   if (!found.bars.length) return;
   const [first, last] = [found.bars[0].start, found.bars.at(-1).start];
-  if (tornAt !== null && first > tornAt) forget(first); // between the two nobody knows what there was
+  if (tornAt !== null && first > tornAt) forget(first); // what was between the two is not known
   if (!bars.size || first <= sorted()[0].start) cursor = found.cursor;
   for (const bar of found.bars) if (!isNewer(bars.get(bar.start), bar)) bars.set(bar.start, bar);
   const others = gaps.filter((gap) => gap.to <= first || gap.from > last);
@@ -390,7 +390,7 @@ function takeBar(bar) {
   return !last || bar.start < last.start || bar.start > last.start + step;
 }
 
-// A snapshot: bars before it may have come or changed that nobody sent. It is drawn with what the API has of them.
+// A snapshot: bars before it may have come or changed without an update. It is drawn with what the API has of them.
 function begin(topic, data) {
   tear();
   if (topic.startsWith("quotes:")) showQuote(data);

@@ -4,7 +4,7 @@ import { fleet, follow, now, showMoments } from "./stream.js";
 import { formatAge } from "./words.js";
 import { listenToKeys } from "./keys.js";
 
-const QUIET = new Set(["last_beat_at", "recent", "uptime"]); // changes that are no news for these pages
+const QUIET = new Set(["last_beat_at", "recent", "uptime"]); // changes that don't matter on these pages
 const PAUSE_MS = 400;
 
 let waiting = 0;

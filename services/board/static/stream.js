@@ -20,7 +20,7 @@ let dueMs = 2000; // the time between two signs of life; each says when the next
 let shownAt = performance.now(); // when `fleet.at` was the time
 let retryMs = FIRST_RETRY_MS;
 let retry = 0;
-let early = null; // deltas that come while the snapshot is on its way; null if there is none to wait for
+let early = null; // deltas that come while the snapshot is on its way; null while no snapshot is on its way
 let handlers = {};
 
 // The time of the server, in epoch seconds; it stands still while the page is stale.

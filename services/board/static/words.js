@@ -64,11 +64,11 @@ export function describeBar(spans, now) {
   for (const span of spans) {
     sums[span.state] += Math.max(0, (span.ends_at ?? now) - Math.max(span.starts_at, now - HOUR));
   }
-  if (sums.up + sums.down < 1) return "nobody listened";
+  if (sums.up + sums.down < 1) return "unknown";
   const words = [];
   if (sums.down >= 1) words.push(`down ${formatAge(sums.down)}`);
-  if (sums.unknown >= 1) words.push(`nobody listened ${formatAge(sums.unknown)}`);
-  return words.length ? `${words.join(", ")}, else up` : "up";
+  if (sums.unknown >= 1) words.push(`unknown ${formatAge(sums.unknown)}`);
+  return words.length ? `${words.join(", ")}, otherwise up` : "up";
 }
 
 // What there is to say of a service: pieces of text, each with the moment behind it if it has one.
@@ -113,10 +113,10 @@ export function listWatchers(fleet) {
   for (const one of fleet.healers) {
     const name = `healer ${one.boot}`;
     if (!one.is_leader) found.push([name, "up", "standby"]);
-    else if (one.lapsed_at !== null) found.push([name, "down", "its lease ran out: nobody leads"]);
+    else if (one.lapsed_at !== null) found.push([name, "down", "its lease ran out, so no healer leads"]);
     else found.push([name, "up", "leads"]);
   }
-  if (!fleet.healers.length) found.push(["healer", "unknown", "nobody leads"]);
+  if (!fleet.healers.length) found.push(["healer", "unknown", "no healer leads"]);
   for (const svc of ["sentinel", "notifier"]) {
     const one = fleet.services.get(svc);
     if (!one) continue;

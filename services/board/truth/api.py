@@ -18,7 +18,7 @@ from marketswarm.operator.token import Scope
 from marketswarm.truth import diff_truths
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import TokenVerifier
-from services.board.responses import answer_fresh, answer_json
+from services.board.responses import answer_body, answer_fresh
 from services.board.truth.documents import RevisionView, read_revisions_of
 from services.board.truth.editor import CheckAnswer, SeedAnswer, TruthEditor
 
@@ -31,7 +31,7 @@ _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     403: {"description": "The token lacks the scope seed, or the truth does not let the board change it"},
     412: {"description": "The truth was changed meanwhile: `ETag` has what is in force"},
     413: {"description": "The body is too long"},
-    415: {"description": "The body is no JSON"},
+    415: {"description": "The body is not JSON"},
     422: {"description": "The document has errors"},
     428: {"description": "`If-Match` is missing"},
     429: {"description": "Too many requests: `Retry-After` says when to try again"},
@@ -42,7 +42,7 @@ _AWAY: Final[dict[int | str, dict[str, Any]]] = {
 }
 _UNKNOWN: Final = _AWAY | {
     404: {"description": "No bus keeps the revision intact"},
-    422: {"description": "The number is none, or the revision is not valid any more"},
+    422: {"description": "The number is malformed, or the revision is not valid any more"},
 }
 Number = Annotated[int, Path(ge=1, le=10**15)]
 QueryNumber = Annotated[int, Query(ge=1, le=10**15)]
@@ -63,7 +63,6 @@ class DiffAnswer:
 
 
 def make_truth_api(editor: TruthEditor, verifier: TokenVerifier) -> APIRouter:
-    """Return the routes of the truth."""
     api = APIRouter(prefix="/api/v1/truth")
     _add_reading(api, editor)
     _add_check(api, editor)
@@ -72,15 +71,13 @@ def make_truth_api(editor: TruthEditor, verifier: TokenVerifier) -> APIRouter:
 
 
 def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
-    """Add the routes of the document in force, the revisions and their difference."""
-
     @api.get("", responses=_AWAY | {409: {"description": "The document in force is not valid"}})
     async def read_truth(request: Request) -> Response:
         """Return the document in force, byte for byte; its `ETag` is for `If-Match`."""
         found = await editor.read_in_force()
         if found.truth is None:  # it may hold secrets
             raise HTTPException(409, "the document in force is not valid: `marketswarm truth` says why")
-        return answer_json(request, found.raw, _make_etag(found.sha256))
+        return answer_body(request, found.raw, _make_etag(found.sha256))
 
     @api.get("/revisions", response_model=tuple[RevisionView, ...], responses=_AWAY)
     async def list_revisions() -> Response:
@@ -95,7 +92,7 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
         """Return the document of a revision, byte for byte."""
         found = await editor.find_revision(number)
         await editor.parse_revision(found)
-        return answer_json(request, found.document, _make_etag(found.sha256))
+        return answer_body(request, found.document, _make_etag(found.sha256))
 
     @api.get("/diff", response_model=DiffAnswer, responses=_UNKNOWN)
     async def compare_revisions(older: QueryNumber, newer: QueryNumber) -> Response:
@@ -107,8 +104,6 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
 
 
 def _add_check(api: APIRouter, editor: TruthEditor) -> None:
-    """Add the route that checks a document."""
-
     @api.post(
         "/check",
         response_model=CheckAnswer,
@@ -121,7 +116,6 @@ def _add_check(api: APIRouter, editor: TruthEditor) -> None:
 
 
 def _add_seeding(api: APIRouter, editor: TruthEditor, verifier: TokenVerifier) -> None:
-    """Add the route that seeds a document."""
     shown = HTTPBearer(scheme_name="token", bearerFormat="mst_<id>_<secret>", auto_error=False)
 
     @api.put(
@@ -158,19 +152,16 @@ async def _explain_refusal(editor: TruthEditor, error: RefusedError, raw: bytes)
 
 
 async def _read_document(request: Request) -> bytes:
-    """Return the document in the body of a request. Raises HTTPException."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
         raise HTTPException(415, f"a document is {_JSON}")
     return await request.body()
 
 
 def _make_etag(sha256: str) -> str:
-    """Return the `ETag` of a document."""
     return f'"{sha256}"'
 
 
 def _parse_etag(text: str) -> str:
-    """Return the SHA-256 in a header `If-Match`. Raises RefusedError."""
     if not text:
         raise RefusedError(428, "`If-Match` must have the `ETag` of the document that you edited")
     return text.strip().strip('"')

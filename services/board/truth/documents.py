@@ -15,8 +15,7 @@ from marketswarm.status import revisions
 from marketswarm.text import escape_lines
 
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
-MAX_SHOWN_BYTES: Final = 1024 * 1024
-"""The longest document that is shown and compared."""
+MAX_SHOWN_BYTES: Final = 1024 * 1024  # the longest document that is shown and compared
 MAX_DIFF_LINES: Final = 2000
 _TOO_LONG: Final = "The document is too long to be shown: marketswarm truth shows it."
 _SECRET: Final = re.compile(r"(?i)(password|passwd|secret|token|api_?key|credential)")
@@ -49,7 +48,7 @@ class TruthText:
     services: dict[str, Any] | None = None
 
     def section(self, svc: str) -> str:
-        """Return a service's section as indented JSON; an empty text if there is none."""
+        """Return a service's section as indented JSON; an empty text if it is missing."""
         found = (self.services or {}).get(svc)
         return "" if found is None else _dump(found)
 
@@ -81,7 +80,7 @@ def parse_document(raw: bytes) -> TruthText:
 def hide_secrets(value: Any) -> Any:
     """Return a value of a document without passwords in URLs, and without texts whose key names a secret.
 
-    A reference such as `env:NAME` stays: it is no secret.
+    A reference such as `env:NAME` stays, because it is not a secret.
     """
     if isinstance(value, dict):
         return {
@@ -96,7 +95,6 @@ def hide_secrets(value: Any) -> Any:
 
 
 async def read_revisions(bus: Bus) -> tuple[RevisionView, ...]:
-    """Return the revisions that a bus knows, the newest first. Raises BusError."""
     return tuple(
         [
             RevisionView(one.number, one.seeded_at, escape_lines(one.seeded_by), one.sha256)
@@ -114,7 +112,6 @@ async def read_revisions_of(buses: Sequence[Bus]) -> tuple[RevisionView, ...]:
 
 
 async def read_revision(bus: Bus, revision: int) -> TruthText | None:
-    """Return the document of a revision; None if the bus does not know it. Raises BusError."""
     async for one in revisions.read_revisions(bus):
         if one.number == revision:
             return parse_document(one.document)
@@ -122,12 +119,10 @@ async def read_revision(bus: Bus, revision: int) -> TruthText | None:
 
 
 def diff_documents(older: TruthText, newer: TruthText) -> tuple[DiffLine, ...]:
-    """Return the difference of two documents with three lines around each change."""
     return tuple(_diff_lines(older.text, newer.text))[:MAX_DIFF_LINES]
 
 
 def _diff_lines(older: str, newer: str) -> Iterator[DiffLine]:
-    """Yield the lines of a unified difference, without its head."""
     lines = difflib.unified_diff(older.splitlines(), newer.splitlines(), lineterm="", n=3)
     for number, line in enumerate(lines):
         if number > 1:
@@ -136,5 +131,4 @@ def _diff_lines(older: str, newer: str) -> Iterator[DiffLine]:
 
 
 def _dump(value: Any) -> str:
-    """Return a value as indented JSON in which every character can be printed."""
     return escape_lines(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())

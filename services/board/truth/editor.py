@@ -2,7 +2,7 @@
 
 A document replaces the one that its author has seen, or nothing: the SHA-256 of that one goes with it. It is
 written as `marketswarm seed` writes it: to every bus, or to none. Each seeding is in the audit log before it
-is done. The buses of a fleet can't be changed here: whoever reaches the board may not reach other servers.
+is done. The buses of a fleet can't be changed here: a client of the board may not reach other servers.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError
-from marketswarm.seeding import SeedError, SeedResult, seed_truth, wait_for_healer_access
+from marketswarm.seeding import SeedError, seed_truth, wait_for_healer_access
 from marketswarm.seeding.transaction import REPLACED
 from marketswarm.status import revisions
 from marketswarm.text import escape_text
@@ -32,12 +32,9 @@ from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditO
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 
-MAX_PROBLEMS: Final = 200
-"""How many errors, warnings and changes of a document are shown."""
-MAX_NUMBERED_CHARS: Final = 1024 * 1024
-"""The longest text in which the lines of problems are looked up."""
-USERS_WITHIN_SEC: Final = 1.0
-"""How long a seeding waits until the healer may hear each service."""
+MAX_PROBLEMS: Final = 200  # how many errors, warnings and changes of a document are shown
+MAX_NUMBERED_CHARS: Final = 1024 * 1024  # the longest text in which the lines of problems are looked up
+USERS_WITHIN_SEC: Final = 1.0  # how long a seeding waits until the healer may hear each service
 PINGED: Final[Mapping[str, Any]] = {
     "description": "Added by its first ping",
     "tags": ["pinged"],
@@ -45,8 +42,7 @@ PINGED: Final[Mapping[str, Any]] = {
 }
 """The section of a service that a ping adds: as elsewhere, one run a day, and an hour of grace."""
 ADD_ATTEMPTS: Final = 3
-WAIT_SEC: Final = 2.0
-"""How long a document waits until another one is checked."""
+WAIT_SEC: Final = 2.0  # how long a document waits until another one is checked
 NOT_ALLOWED: Final = "the truth does not let the board change it: services.board.settings.seed is not true"
 OTHER_BUSES: Final = "not seeded: the document has other buses; `marketswarm seed` changes these"
 _REPLACED_STATUS: Final = 412
@@ -126,7 +122,6 @@ class TruthEditor:
         return self._known
 
     async def check(self, raw: bytes) -> CheckAnswer:
-        """Return what is wrong with a document, and what seeding it would change."""
         current = await self.read_in_force()
         return await self.work(check_document_text, raw, current)
 
@@ -147,9 +142,8 @@ class TruthEditor:
     async def seed(self, client: Client, raw: bytes, by: str, replaces: str) -> SeedAnswer:
         """Seed a document in the name of `by`, if the document in force has the SHA-256 `replaces`.
 
-        Raises:
-            RefusedError: 412 if the truth was changed meanwhile; 422 if the document has errors, or other
-                buses than the truth in force.
+        RefusedError has 412 if the truth was changed meanwhile, and 422 if the document has errors, or other
+        buses than the truth in force.
         """
         loaded = await self._require_seedable(raw)
         act = Act(Action.SEED, loaded.sha256, client.token, client.address, f"by {by}")
@@ -180,7 +174,6 @@ class TruthEditor:
         return False
 
     async def _require_seedable(self, raw: bytes) -> ParsedTruth:
-        """Return a document that may be seeded here, parsed."""
         if not self.may_seed():
             raise RefusedError(403, NOT_ALLOWED)
         try:
@@ -211,7 +204,8 @@ class TruthEditor:
                 await self.audit.end(act, outcome, str(error))
                 raise _make_refusal(error) from None
             await self.audit.end(act, AuditOutcome.DONE, f"revision {done.revision}, {act.detail}")
-        return SeedAnswer(done.revision, done.sha256, done.changed, _list_changes(done), unheard)
+        changes = _escape_changes(format_changes(done.changes))
+        return SeedAnswer(done.revision, done.sha256, done.changed, changes, unheard)
 
     def _require_buses(self) -> Sequence[Bus]:
         """Return every bus of the truth. Raises RefusedError if one of them has no URL here."""
@@ -222,7 +216,6 @@ class TruthEditor:
         return buses
 
     async def _read_raw(self) -> bytes:
-        """Return the bytes of the document in force."""
         failed: list[str] = []
         for bus in self.buses():
             try:
@@ -235,7 +228,7 @@ class TruthEditor:
         raise RefusedError(503, f"no bus has a truth; {'; '.join(failed)}".rstrip("; "), RETRY_SEC)
 
     async def parse_revision(self, revision: revisions.Revision) -> Truth:
-        """Return the truth of a revision. A document that is not valid is refused: it may hold secrets."""
+        """Return the truth of a revision. A document that is not valid may hold secrets, so it is refused."""
         try:
             return (await self.work(parse_truth, revision.document)).truth
         except TruthError as error:
@@ -245,7 +238,7 @@ class TruthEditor:
     async def work(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function on documents in a thread, one at a time: a long one costs seconds of a processor.
 
-        The next one begins once the thread has ended, also if nobody waits for its result any more.
+        The next one begins once the thread has ended, even if its caller was cancelled.
         """
         try:
             async with asyncio.timeout(WAIT_SEC):
@@ -275,7 +268,7 @@ def check_document_text(raw: bytes, current: TruthInForce) -> CheckAnswer:
 
 
 def _number_problems(raw: bytes, problems: Sequence[Problem]) -> tuple[ProblemView, ...]:
-    """Return the first problems of a document with their lines; of a long document without."""
+    """Return the first problems of a document, with their lines unless the document is long."""
     shown = problems[:MAX_PROBLEMS]
     text = raw.decode("utf-8", "replace")
     lines = find_lines(text, shown) if len(text) <= MAX_NUMBERED_CHARS else {}
@@ -285,7 +278,6 @@ def _number_problems(raw: bytes, problems: Sequence[Problem]) -> tuple[ProblemVi
 
 
 def _parse_in_force(raw: bytes) -> TruthInForce:
-    """Return the document in force, with its truth if it is valid."""
     sha256 = hashlib.sha256(raw).hexdigest()
     try:
         return TruthInForce(raw, sha256, parse_truth(raw).truth)
@@ -293,20 +285,13 @@ def _parse_in_force(raw: bytes) -> TruthInForce:
         return TruthInForce(raw, sha256, None)
 
 
-def _list_changes(done: SeedResult) -> tuple[str, ...]:
-    """Return what a seeding changed, in lines."""
-    return _escape_changes(format_changes(done.changes))
-
-
 def _escape_changes(lines: Iterable[str]) -> tuple[str, ...]:
-    """Return the first lines of a difference as text that can be shown."""
     found = [escape_text(line) for line in lines]
     more = [f"and {len(found) - MAX_PROBLEMS} more"] if len(found) > MAX_PROBLEMS else []
     return (*found[:MAX_PROBLEMS], *more)
 
 
 def _make_refusal(error: SeedError) -> RefusedError:
-    """Return why a document was not seeded."""
     if error.reason == REPLACED:
         return RefusedError(_REPLACED_STATUS, "not seeded: the truth was changed meanwhile")
     return RefusedError(503, f"not seeded: {escape_text(str(error))}", RETRY_SEC)

@@ -7,6 +7,7 @@ difference is shown instead.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, ClassVar, Final
 
@@ -67,13 +68,11 @@ class TruthPage:
 
     @property
     def current(self) -> int:
-        """How many services say that they apply the revision in force."""
         revision = self.frame.snapshot.revision
         return sum(one.rev == revision for one in self.frame.snapshot.services if one.rev is not None)
 
     @property
     def silent(self) -> tuple[str, ...]:
-        """The services that don't say which revision they apply."""
         return tuple(one.svc for one in self.frame.snapshot.services if one.rev is None)
 
 
@@ -120,13 +119,10 @@ class TruthRoutes:
     refresh: Refresh
 
     async def make_frame(self, request: Request, title: str) -> Frame:
-        """Return the frame of a page, with the session of the request."""
-        frame = self.board.make_frame(title, "/truth")
-        return replace(frame, session=await self.gate.find_view(request))
+        return await self.board.make_session_frame(self.gate, request, title, "/truth")
 
 
 def make_truth_pages(routes: TruthRoutes) -> APIRouter:
-    """Return the routes of the pages of the truth."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_reading(site, routes)
     _add_forms(site, routes)
@@ -134,17 +130,13 @@ def make_truth_pages(routes: TruthRoutes) -> APIRouter:
 
 
 def _add_reading(site: APIRouter, routes: TruthRoutes) -> None:
-    """Add the pages of the truth in force, of the editor, and of a rollback."""
-
     @site.get("/truth")
     async def show_truth(request: Request, older: int | None = None, newer: int | None = None) -> Response:
-        """Show the truth in force, who applies it, its revisions, and the difference of two of them."""
         frame = await routes.make_frame(request, "Truth")
         return answer_page(await make_truth_page(routes, frame, older, newer))
 
     @site.get("/truth/edit")
     async def show_editor(request: Request) -> Response:
-        """Show the document in force in a field."""
         frame = await routes.make_frame(request, "Edit the truth")
         current = await routes.editor.read_in_force()
         may_see = frame.session is not None and frame.session.may_seed
@@ -154,16 +146,12 @@ def _add_reading(site: APIRouter, routes: TruthRoutes) -> None:
 
     @site.get("/truth/rollback")
     async def show_rollback(request: Request, revision: Revision) -> Response:
-        """Show what seeding an earlier revision again would change."""
         frame = await routes.make_frame(request, f"Roll back to revision {revision}")
         return answer_page(await review_revision(routes, frame, revision))
 
 
 def _add_forms(site: APIRouter, routes: TruthRoutes) -> None:
-    """Add the routes of the forms that check and seed a document."""
-
     async def take(request: Request, act: Callable[[SentForm], Awaitable[Response]]) -> Response:
-        """Answer a form that a page of ours sent, if its token may seed."""
         try:
             form = await routes.gate.read_form(request)
             routes.gate.limit(form, Scope.SEED)
@@ -173,10 +161,7 @@ def _add_forms(site: APIRouter, routes: TruthRoutes) -> None:
 
     @site.post("/truth/check")
     async def check(request: Request) -> Response:
-        """Show the errors of a document, or what seeding it would change."""
-
         async def show(form: SentForm) -> Response:
-            """Show the page that the document leads to."""
             frame = await routes.make_frame(request, "Edit the truth")
             text, base = _find_text(form), form.fields.get("base", "")
             if form.fields.get("then") == "edit":
@@ -187,17 +172,10 @@ def _add_forms(site: APIRouter, routes: TruthRoutes) -> None:
 
     @site.post("/truth/seed")
     async def seed(request: Request) -> Response:
-        """Seed a document, or a revision again, and lead to the truth."""
-
-        async def act(form: SentForm) -> Response:
-            """Seed what the form has."""
-            return await _seed(routes, request, form)
-
-        return await take(request, act)
+        return await take(request, partial(_seed, routes, request))
 
 
 async def _seed(routes: TruthRoutes, request: Request, form: SentForm) -> Response:
-    """Seed what a form has; show the new difference if the truth was changed meanwhile."""
     try:
         done = await seed_form(routes.editor, form)
     except RefusedError as error:
@@ -235,7 +213,6 @@ async def make_truth_page(
 async def review_text(
     routes: TruthRoutes, frame: Frame, text: str, base: str
 ) -> TruthEditPage | TruthReviewPage:
-    """Return the page with the errors of a document, or with what seeding it would change."""
     raw = text.encode()
     if len(raw) > MAX_SHOWN_BYTES:
         return TruthEditPage(frame, text, base, problem=TOO_LONG)
@@ -249,7 +226,6 @@ async def review_text(
 
 
 async def review_revision(routes: TruthRoutes, frame: Frame, number: int) -> TruthReviewPage:
-    """Return the page with what seeding a revision again would change. Raises RefusedError."""
     found = await routes.editor.find_revision(number)
     current, checked = await routes.editor.read_in_force(), await routes.editor.check(found.document)
     if not checked.valid:
@@ -261,7 +237,6 @@ async def review_revision(routes: TruthRoutes, frame: Frame, number: int) -> Tru
 
 
 async def seed_form(editor: TruthEditor, form: SentForm) -> SeedAnswer:
-    """Seed the document of a form, or the revision that it names. Raises RefusedError."""
     by = form.fields.get("by", "")[:100] or form.session.token.name
     if not by.isprintable():
         raise RefusedError(422, "your name can't be shown on one line")
@@ -272,7 +247,6 @@ async def seed_form(editor: TruthEditor, form: SentForm) -> SeedAnswer:
 
 
 async def _review_again(routes: TruthRoutes, frame: Frame, form: SentForm) -> TruthEditPage | TruthReviewPage:
-    """Return the page that compares what a form has with the truth in force now."""
     number = _find_revision(form)
     if number is None:
         return await review_text(routes, frame, _find_text(form), form.fields.get("base", ""))
@@ -280,10 +254,7 @@ async def _review_again(routes: TruthRoutes, frame: Frame, form: SentForm) -> Tr
 
 
 async def _compare(editor: TruthEditor, current: TruthInForce, raw: bytes) -> tuple[DiffLine, ...]:
-    """Return the difference of the truth in force and another document, in lines."""
-
     def compare() -> tuple[DiffLine, ...]:
-        """Compare them, which takes a while for long ones."""
         older = parse_document(current.raw) if current.truth is not None else TruthText()
         return diff_documents(older, parse_document(raw))
 
@@ -297,19 +268,16 @@ def _find_text(form: SentForm) -> str:
 
 
 def _find_revision(form: SentForm) -> int | None:
-    """Return the revision that a form names; None if it has a document."""
     text = form.fields.get("revision", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
 
 
 def _count_errors(checked: CheckAnswer) -> str:
-    """Return how many errors a document has, in words."""
     count = len(checked.errors)
     return f"{count} problem{'s' if count != 1 else ''}: nothing was seeded."
 
 
 def _describe(done: SeedAnswer) -> str:
-    """Return what a seeding did, in a sentence."""
     if not done.changed:
         return f"Nothing was changed: revision {done.revision} is this document already."
     unheard = "; ".join(f"{', '.join(services)} on {bus}" for bus, services in done.unheard.items())

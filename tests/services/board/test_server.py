@@ -37,8 +37,8 @@ class Busy:
     ("number", "port", "said"),
     [
         (errno.EADDRINUSE, 8080, "BOARD_PORT: port 8080 on 127.0.0.1 is taken"),
-        (errno.EACCES, 80, "BOARD_PORT: port 80 is not this user's"),
-        (errno.EADDRNOTAVAIL, 8080, "BOARD_HOST: nobody can listen on 127.0.0.1"),
+        (errno.EACCES, 80, "BOARD_PORT: this user may not listen on port 80"),
+        (errno.EADDRNOTAVAIL, 8080, "BOARD_HOST: this machine can't listen on 127.0.0.1"),
     ],
 )
 def test_an_address_that_is_not_to_be_had_is_said_with_its_variable(monkeypatch, number, port, said):

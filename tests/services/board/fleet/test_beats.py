@@ -49,7 +49,7 @@ def test_beats_that_are_faster_than_the_looks_are_not_shown_as_if_all_were_seen(
     note_beats(log, AT, AT + 1, AT + 2)
     found = log.outline(make_service("a"), 1.0, 1.0)
     assert found.intervals == ()
-    assert found.why_not == "It beats every 1 s, and the board looks every 1 s: it misses some."
+    assert found.why_not == "It beats every 1 s. The board looks every 1 s, so it misses some."
     assert log.outline(make_service("a"), 2.0, 1.0).intervals
 
 

@@ -1,4 +1,4 @@
-from services.board.fleet.fleet_page import FleetQuery, group_services, select_services, sort_services
+from services.board.fleet.pages import FleetQuery, group_services, select_services, sort_services
 from services.board.fleet.snapshot import ServiceState, Uptime
 from services.board.rendering import Frame
 from support.board_examples import make_large, make_service, make_small, make_snapshot

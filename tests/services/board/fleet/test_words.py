@@ -92,14 +92,14 @@ def test_a_bar_of_a_day_is_as_wide_as_one_of_an_hour():
 
 
 def test_a_bar_has_words():
-    assert words.describe_bar([], AT) == "nobody listened"
+    assert words.describe_bar([], AT) == "unknown"
     assert words.describe_bar([BarSpan("up", AT - 9999)], AT) == "up"
     spans = [
         BarSpan("unknown", AT - 3600, AT - 1800),
         BarSpan("up", AT - 1800, AT - 60),
         BarSpan("down", AT - 60),
     ]
-    assert words.describe_bar(spans, AT) == "down 60 s, nobody listened 30 min, else up"
+    assert words.describe_bar(spans, AT) == "down 60 s, unknown 30 min, otherwise up"
 
 
 def test_the_headline_counts_the_worst_first():
@@ -166,7 +166,7 @@ def test_a_lease_that_ran_out_and_no_healer_at_all_are_told():
     assert ("healer a", ServiceState.DOWN) in [(one.name, one.state) for one in words.list_watchers(lapsed)]
     nobody = replace(make_well(), healers=(), buses=(BusSnapshot("x", "away", "refused"),))
     found = [(one.name, one.state, one.text) for one in words.list_watchers(nobody)]
-    assert ("healer", ServiceState.UNKNOWN, "nobody leads") in found
+    assert ("healer", ServiceState.UNKNOWN, "no healer leads") in found
     assert ("x", ServiceState.DOWN, "does not answer: refused") in found
 
 
@@ -197,6 +197,6 @@ def test_a_day_that_nobody_knows_is_never_green_and_the_shortest_outage_is_seen(
     assert 'class="u" d="M5 30V0M25 30V6"' in drawn
     assert 'class="n" d="M15 30v-8"' in drawn
     assert 'class="d" d="M25 0v6M35 0v30"' in drawn
-    assert 'aria-label="4 days: 2 with an outage, 1 of which nobody knows"' in drawn
+    assert 'aria-label="4 days: 2 with an outage, 1 unknown"' in drawn
     assert words.format_day_share(days) == "66.66 % up"
     assert words.format_day_share(days[1:2]) == "unknown"

@@ -229,7 +229,7 @@ async def test_what_can_not_be_filled_is_said(client, market):
     make_chart(market, 0, 90 * 1440)
     for path, words in (
         ("BTC/USD?fill=1", "more than 5,000 bars are missing"),
-        ("BTC/USD?fill=1&timeframe=1w", "timeframe: is none of 1m, 5m, 15m, 1h, 4h, 1d"),
+        ("BTC/USD?fill=1&timeframe=1w", "timeframe: is not one of 1m, 5m, 15m, 1h, 4h, 1d"),
     ):
         answer = await client.get(f"/api/v1/bars/{path}")
         assert answer.status_code == 422
@@ -240,4 +240,4 @@ async def test_what_can_not_be_filled_is_said(client, market):
         return None
 
     market.archive.find_asset = find_none
-    assert "nobody knows when" in (await client.get("/api/v1/bars/X?fill=1")).json()["detail"]
+    assert "trading hours" in (await client.get("/api/v1/bars/X?fill=1")).json()["detail"]

@@ -170,7 +170,7 @@ async def test_a_wrong_message_is_answered_and_too_many_end_the_conversation(tal
     _, begin = talk
     wire, task = await begin()
     wire.received.put_nowait("{")
-    assert await wire.hear() == {"type": "error", "detail": "the message is no JSON"}
+    assert await wire.hear() == {"type": "error", "detail": "the message is not JSON"}
     for _ in range(conversation.MESSAGES):
         wire.say(subscribe=["nothing"])
     async with asyncio.timeout(PATIENT_SEC):
@@ -257,7 +257,7 @@ def test_a_message_that_is_none_is_an_error_without_its_text(text):
 @pytest.mark.parametrize(
     ("text", "words"),
     [('{"SPY<b>": 1}', "wrong: an unknown key"), ('{"a": 1, "after": 5}', "wrong: after, an unknown key"),
-     ('{"subscribe": ["x", 5]}', "wrong: subscribe.1"), ("[]", "wrong: no object")],
+     ('{"subscribe": ["x", 5]}', "wrong: subscribe.1"), ("[]", "wrong: not an object")],
 )  # fmt: skip
 def test_an_error_says_which_key_is_wrong_and_repeats_no_unknown_one(text, words):
     with pytest.raises(MessageError) as error:

@@ -10,8 +10,8 @@ from services.board.market.live import (
     LiveMarket,
     describe_quote,
     merge_live,
+    parse_quote,
 )
-from services.board.market.market import parse_quote_row
 from services.market.rows import BarRow, IndicatorRow, QuoteRow
 from services.market.tables import BAR_TABLE, INDICATOR_TABLE
 
@@ -173,5 +173,5 @@ def test_an_entry_that_comes_again_is_no_news():
 )
 def test_a_kept_quote_with_a_cell_of_another_type_is_none(wrong):
     row = make_quote(5, 7.5, "SPY").cells
-    assert parse_quote_row("SPY", orjson.dumps(describe_quote(row))) == row
-    assert parse_quote_row("SPY", orjson.dumps({**describe_quote(row), **wrong})) is None
+    assert parse_quote("SPY", orjson.dumps(describe_quote(row))) == row
+    assert parse_quote("SPY", orjson.dumps({**describe_quote(row), **wrong})) is None

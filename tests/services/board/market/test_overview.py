@@ -39,9 +39,9 @@ def make_quote(symbol, at_ms, price):
 
 async def test_a_symbol_that_has_only_quotes_in_the_database_has_their_price():
     parts = make_parts(Archive(quotes=[make_quote("SPY", 5000, 7.5)]))
-    (tile,) = (await make_symbol_tile(parts, "SPY", "1m")).tiles
+    (tile,), _ = await make_symbol_tile(parts, "SPY", "1m")
     assert (tile.price, tile.at, tile.source, tile.replay) == (7.5, 5000, "finnhub", True)
-    (tile,) = (await make_symbol_tile(parts, "QQQ", "1m")).tiles
+    (tile,), _ = await make_symbol_tile(parts, "QQQ", "1m")
     assert tile.price is None
 
 
@@ -49,5 +49,5 @@ async def test_a_symbol_that_has_only_quotes_in_the_database_has_their_price():
 async def test_of_a_quote_and_a_bar_of_the_database_the_newer_one_counts(at_ms, price):
     archive = Archive([("SPY", 60_000, 1.5, "yahoo", False)], [make_quote("SPY", at_ms, 7.5)])
     one = StoredSeries(id="a", symbol="SPY", kind="quotes")
-    found = await make_tiles(make_parts(archive), [one])
-    assert [tile.price for tile in found.tiles] == [price]
+    tiles, _ = await make_tiles(make_parts(archive), [one])
+    assert [tile.price for tile in tiles] == [price]

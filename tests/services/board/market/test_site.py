@@ -16,14 +16,13 @@ class Pages:
     def __init__(self, monkeypatch):
         monkeypatch.setattr(site, "PAGE_SEC", 60.0)
         self.session, self.rendered = None, []
-        board = SimpleNamespace(make_frame=lambda title, _path: site.Frame(title, "", None, ""))
-        gate = SimpleNamespace(find_view=self.find_view)
+        board = SimpleNamespace(make_session_frame=self.make_frame)
         self.states = MarketStates(read_at=1.0)
-        self.store = PageStore(board, gate, lambda: self.states)
+        self.store = PageStore(board, None, lambda: self.states)
         monkeypatch.setattr(site, "render", lambda frame: f"{frame.title} {frame.session}")
 
-    async def find_view(self, _request):
-        return self.session
+    async def make_frame(self, _gate, _request, title, _path):
+        return site.Frame(title, "", None, "", session=self.session)
 
     async def get(self, title):
         async def make(frame):
