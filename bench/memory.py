@@ -125,7 +125,7 @@ def _run_day(out: Any, services: int) -> None:
         detector.take_canary("bus", step, now)
         for suspect in detector.tick(now).suspects:
             detector.evaluate_suspect(suspect.svc, None, now)
-        detector.take_unsaved_silences()
+        detector.silences.take()
         if step % 14_400 == 14_399:  # each hour another truth
             detector.set_roster(_build_watches(services, step // 14_400 % 2), {"bus": 10.0}, now)
         if step % (steps // 200) == 0:

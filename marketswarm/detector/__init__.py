@@ -1,14 +1,16 @@
 """Detection of silent services and lost buses (DETECTION.md). Pure: no I/O, no clock, no await.
 
-`clock` measures silence, `wheel` finds the services that are due, `service` has the rule, `bus` finds lost
-buses, `detector` takes the messages and returns verdicts, `restore` applies the state that an earlier run
-saved, `restarts` observes restarts while no healer listened; `verdict` has the values that go in and out.
+`clock` measures silence, `wheel` finds the services that are due, `heard` stores beats, `instances` knows
+replays, `service` has the rule, `job` that of runs, `bus` finds lost buses, `detector` takes the messages and
+returns verdicts, `restore` applies the state that an earlier run saved, `restarts` observes restarts while no
+healer listened; `verdict` has the states, their transitions, and the values that go in and out.
 """
 
 from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
-from marketswarm.detector.detector import BeatObserver, Counts, Detector, Tick
+from marketswarm.detector.detector import Counts, Detector, Tick
 from marketswarm.detector.job import SavedJob
+from marketswarm.detector.observer import BeatObserver
 from marketswarm.detector.restarts import RestartObserver
 from marketswarm.detector.restore import (
     adopt_found_bus,
@@ -25,6 +27,7 @@ from marketswarm.detector.verdict import (
     Reason,
     SavedBeat,
     SavedService,
+    Stage,
     State,
     Subject,
     Suspect,
@@ -51,6 +54,7 @@ __all__ = [
     "SavedBeat",
     "SavedJob",
     "SavedService",
+    "Stage",
     "State",
     "Subject",
     "Suspect",

@@ -6,7 +6,7 @@ reached again, one verdict says for how long none was. The others then have thei
 """
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -296,6 +296,40 @@ def make_dropped_bus_verdict(name: str, since: float | None, now: Moment) -> Ver
         reason=UNWATCHED_REASON,
         since=since,
     )
+
+
+class UnsavedSilences:
+    """Changes of the saved silences of a detector's services, until `take`."""
+
+    def __init__(self) -> None:
+        self.unsaved: dict[str, WatchedService | None] = {}
+        """The service whose silence is to be saved, or None if it is to be deleted."""
+        self._has_ended = False  # a saved silence ended since `take_ended`
+
+    def save(self, service: WatchedService) -> None:
+        self.unsaved[service.watch.svc] = service
+
+    def delete(self, *services: str) -> None:
+        self.unsaved |= dict.fromkeys(services)
+
+    def end(self, svc: str) -> None:
+        """Delete a saved silence that a beat has just ended."""
+        self.delete(svc)
+        self._has_ended = True
+
+    def take(self) -> dict[str, WatchedService | None]:
+        """Return the changes, and count them as saved."""
+        unsaved, self.unsaved = self.unsaved, {}
+        return unsaved
+
+    def give_back(self, unsaved: Mapping[str, WatchedService | None]) -> None:
+        """Take back changes that could not be saved; newer changes of the same services are kept."""
+        self.unsaved = {**unsaved, **self.unsaved}
+
+    def take_ended(self) -> bool:
+        """Return True if a saved silence ended since the last call, so that it is to be deleted soon."""
+        has_ended, self._has_ended = self._has_ended, False
+        return has_ended
 
 
 class Reach:

@@ -10,15 +10,18 @@ from typing import Any, NamedTuple
 
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, MalformedBeat
-from marketswarm.detector.bus import Reach, WatchedBus
+from marketswarm.detector.bus import Reach, UnsavedSilences, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
-from marketswarm.detector.service import BeatBatch, WatchedService
+from marketswarm.detector.heard import BeatBatch
+from marketswarm.detector.observer import BeatObserver
+from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import (
     FailedRun,
     LastBeat,
     Publication,
-    SavedService,
+    Stage,
     State,
+    Step,
     Subject,
     Suspect,
     Trigger,
@@ -66,56 +69,6 @@ class Tick:
     wake_in_sec: float
 
 
-class BeatObserver:
-    """The interface of an observer of parsed beats and changes of state; this one does nothing.
-
-    A beat that is stored unparsed (see `service.py`) is not reported.
-    """
-
-    def roster_changed(self, buses: dict[str, WatchedBus]) -> None:
-        """Handle that a roster is in force; `buses` are those listened to."""
-
-    def service_added(self, service: WatchedService, old: WatchedService | None) -> None:
-        """Handle that a service is watched; `old` is the same service by an older truth, or None."""
-
-    def service_dropped(self, svc: str) -> None:
-        """Handle that a service is no longer watched."""
-
-    def beat_parsed(self, service: WatchedService) -> None:
-        """Handle that a beat was parsed, before it is recorded; it may be a replay."""
-
-    def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:
-        """Handle that a `stopping` beat was recorded."""
-
-    def sender_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
-        """Handle a beat of another instance than the last one, or of one that had said goodbye.
-
-        `boot` is the instance that beats now.
-        """
-
-    def beat_recorded(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
-        """Handle that a live beat of a service that is up was recorded."""
-
-    def state_changed(self, service: WatchedService) -> None:
-        """Handle that a service is about to come up, or to get the state that another healer published."""
-
-    def service_restored(
-        self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
-    ) -> None:
-        """Handle that the saved state of an earlier run was applied to a service.
-
-        `stored` is the beat under `beat:<svc>`, None if there is none.
-        """
-
-    def lead_taken_over(self, service: WatchedService, published: SavedService, now: Moment) -> None:
-        """Handle that a service has the state that the leader before us published and saved."""
-
-    def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
-        """Return the observer's own verdicts about services of a bus that are due now."""
-        del bus, now
-        return []
-
-
 class Detector:
     """Detects silent services and lost buses from the messages and canaries of the listeners.
 
@@ -138,9 +91,7 @@ class Detector:
         self.observer = BeatObserver()
         self.is_restoring = True
         """Whether the state of an earlier run is still to be applied to some service."""
-        self.unsaved_silences: dict[str, WatchedService | None] = {}
-        """Silences to save on the bus, or (None) to delete there, until `take_unsaved_silences`."""
-        self._has_ended_silence = False  # a saved silence ended since `take_silence_ended`
+        self.silences = UnsavedSilences()
         self._reach = Reach()
         self._awake_at = now.mono
         self._on_malformed = on_malformed
@@ -187,9 +138,9 @@ class Detector:
     def _drop_service(self, svc: str, now: Moment) -> Verdict:
         service = self.services.pop(svc)
         self.jobs.pop(svc, None)
-        service.drop()
+        service.move_stage(Step.DROPPED)
         self.observer.service_dropped(svc)
-        self.unsaved_silences[svc] = None
+        self.silences.delete(svc)
         return self._apply_transition(service, Trigger.REMOVED, now, before=service.last_beat)
 
     def _add_service(self, watch: Watch, now: Moment) -> None:
@@ -199,16 +150,17 @@ class Detector:
             return
         bus = self.buses[watch.bus]
         running = bus.clock.read(now.mono)
-        service = WatchedService(watch, bus.clock, running)
+        is_restoring = self.is_restoring if old is None else old.stage is Stage.RESTORING
+        stage = Stage.RESTORING if is_restoring else Stage.EVALUATED
+        service = WatchedService(watch, bus.clock, running, stage)
         service.begin_job(now)
-        service.set_restoring(waits=self.is_restoring if old is None else old.is_restoring)
         if old is not None:
             old.confirm()
             old.evaluate_job(now)
-            old.drop()
+            old.move_stage(Step.DROPPED)
             service.inherit(old, now)
             if old.is_silence_saved:  # the saved silence must not stay a reading of another clock
-                self.unsaved_silences[watch.svc] = service
+                self.silences.save(service)
         self.observer.service_added(service, old)
         self.services[watch.svc] = service
         self.jobs.pop(watch.svc, None)
@@ -277,7 +229,7 @@ class Detector:
         if isinstance(found, MalformedBeat):
             self._report_malformed(service, found)
             return ()
-        if not service.is_restoring:
+        if service.stage is not Stage.RESTORING:
             self.observer.beat_parsed(service)
         if service.check_replay(found.boot, found.i, is_alive=not found.is_run_only):
             self.counts.replayed += 1
@@ -289,7 +241,7 @@ class Detector:
         if found.status == "stopping":
             service.take_goodbye(found, heard)
             self.observer.goodbye_heard(service, found)
-            if service.failed_at is not None:
+            if service.failure is not None:
                 self.bus_of(service).retry(service)
             return ()
         return self._take_beat(service, found, payload, heard, now)
@@ -311,15 +263,14 @@ class Detector:
         """
         verdicts: list[Verdict] = []
         if service.has_failed_unnoticed and not self.is_restoring:
-            service.end_suspicion()
+            service.move_stage(Step.ANSWERED)
             verdicts.append(self.declare_down(service, now))
         effect = service.take_beat(payload, beat, heard)
         if effect.is_new_sender:
             self.observer.sender_changed(service, beat.boot, is_other_instance=effect.is_other_instance)
         if effect.ends_saved_silence:
-            self.unsaved_silences[service.watch.svc] = None
-            self._has_ended_silence = True
-        if service.is_restoring:
+            self.silences.end(service.watch.svc)
+        if service.stage is Stage.RESTORING:
             service.parse_next()
         elif service.state is not State.UP:
             verdicts.append(self.bring_up(service, heard, before=effect.before))
@@ -384,7 +335,7 @@ class Detector:
             if (due := service.due()) > running:
                 if not service.is_silence_saved and service.silence_save_at() <= running:
                     service.mark_silence_saved()
-                    self.unsaved_silences[service.watch.svc] = service
+                    self.silences.save(service)
                 bus.schedule(service)
             elif due > bus.clock.proven:
                 bus.await_canary(service)
@@ -410,9 +361,9 @@ class Detector:
         """
         self.note_awake(now)
         service = self.services.get(svc)
-        if service is None or not service.is_suspect:
+        if service is None or service.stage is not Stage.SUSPECTED:
             return None
-        service.end_suspicion()
+        service.move_stage(Step.ANSWERED)
         if service.channel_refused_at is not None:
             return None
         self.confirm(service)
@@ -432,8 +383,8 @@ class Detector:
     def retry_suspect(self, svc: str) -> None:
         """Have a service whose `beat:<svc>` could not be read returned as a suspect again soon."""
         service = self.services.get(svc)
-        if service is not None and service.is_suspect:
-            service.end_suspicion()
+        if service is not None and service.stage is Stage.SUSPECTED:
+            service.move_stage(Step.ANSWERED)
             self.bus_of(service).retry(service)
 
     # -- services that are down
@@ -453,7 +404,7 @@ class Detector:
         Return the verdict on that, or None if it shows nothing of the kind.
         """
         service = self.services.get(svc)
-        if service is None or service.is_restoring or service.state is not State.DOWN:
+        if service is None or service.stage is Stage.RESTORING or service.state is not State.DOWN:
             return None
         before = service.last_beat
         back = service.end_outage(stored, now)
@@ -478,7 +429,7 @@ class Detector:
         `asked` is when `run:<svc>` was asked for: what was heard since then is newer than the answer.
         """
         service = self.services.get(svc)
-        if service is None or service.is_restoring or service.state is State.DOWN:
+        if service is None or service.stage is Stage.RESTORING or service.state is State.DOWN:
             return None
         if service.channel_refused_at is not None:
             return None
@@ -487,7 +438,7 @@ class Detector:
         self.confirm(service)
         if not service.take_unheard_failure(failed, now):
             return None
-        service.end_suspicion()
+        service.move_stage(Step.ANSWERED)
         return self.declare_down(service, now)
 
     def count_unreadable(self, count: int) -> None:
@@ -504,35 +455,11 @@ class Detector:
         """Note that every service is restored: from now on services may be declared down."""
         self.is_restoring = False
 
-    # -- silences to save
-
-    def save_silence(self, service: WatchedService) -> None:
-        """Have the silence of a service written with the next save."""
-        self.unsaved_silences[service.watch.svc] = service
-
     def save_all_silences(self) -> None:
         """Save every silence again, because the saved ones are readings of another healer's clocks."""
         for service in self.services.values():
             if service.is_silence_saved:
-                self.save_silence(service)
-
-    def delete_silences(self, services: Iterable[str]) -> None:
-        """Delete them with the next save."""
-        self.unsaved_silences |= dict.fromkeys(services)
-
-    def take_unsaved_silences(self) -> dict[str, WatchedService | None]:
-        """Return the silences to save, or (None) to delete, and count them as saved."""
-        unsaved, self.unsaved_silences = self.unsaved_silences, {}
-        return unsaved
-
-    def return_unsaved_silences(self, unsaved: Mapping[str, WatchedService | None]) -> None:
-        """Take back silences that could not be saved; newer changes of the same services are kept."""
-        self.unsaved_silences = {**unsaved, **self.unsaved_silences}
-
-    def take_silence_ended(self) -> bool:
-        """Return True if a saved silence ended since the last call, so that it is to be deleted soon."""
-        has_ended, self._has_ended_silence = self._has_ended_silence, False
-        return has_ended
+                self.silences.save(service)
 
     # -- channels that a bus refuses
 
@@ -581,7 +508,7 @@ class Detector:
     # -- transitions
 
     def declare_down(self, service: WatchedService, now: Moment) -> Verdict:
-        self.unsaved_silences[service.watch.svc] = None
+        self.silences.delete(service.watch.svc)
         service.prepare_miss(now)
         return self._apply_transition(service, Trigger.DUE, now, before=service.last_beat)
 
@@ -624,13 +551,14 @@ class Detector:
         ends_outage = was_down and is_beat
         down_since = service.down_since if is_miss or ends_outage else None
         begun = down_since or before
+        newest = service.instances.newest()
         return Verdict(
             service.watch.svc,
             service.state,
             publication,
             now.wall,
             reason=service.miss_reason() if is_miss else None,
-            exit_code=service.exit_code if is_miss else None,
+            exit_code=service.failure.exit_code if is_miss and service.failure else None,
             host=service.host,
             late_sec=service.silence_sec(running) if is_miss else None,
             overdue_sec=running - service.due() if is_miss else None,
@@ -638,8 +566,8 @@ class Detector:
             age_sec=now.mono - last.mono if is_beat and last else None,
             down_sec=max(0.0, (back or now).mono - begun.mono) if ends_outage and begun else None,
             since=None if before is None else before.wall,
-            boot=service.newest_boot(),
-            i=service.highest_i.get(service.newest_boot() or ""),
+            boot=newest,
+            i=None if newest is None else service.instances.find_i(newest),
             down_since=None if down_since is None else down_since.wall,
         )
 

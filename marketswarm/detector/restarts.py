@@ -36,9 +36,10 @@ from typing import Final, NamedTuple
 from marketswarm.beat import Beat, parse_beat
 from marketswarm.detector.bus import MAX_PER_EVALUATION, WatchedBus
 from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
-from marketswarm.detector.detector import BeatObserver, Detector
+from marketswarm.detector.detector import Detector
+from marketswarm.detector.observer import BeatObserver
 from marketswarm.detector.service import WatchedService
-from marketswarm.detector.verdict import LastBeat, Publication, SavedBeat, SavedService, State, Verdict
+from marketswarm.detector.verdict import LastBeat, Publication, SavedBeat, SavedService, Stage, State, Verdict
 from marketswarm.detector.wheel import TimingWheel
 from marketswarm.event import Kind
 
@@ -148,7 +149,7 @@ class Case:
             timeout_sec=watch.timeout_sec,
             since=self.before.wall,
             boot=self.boot,
-            i=self.service.highest_i.get(self.boot, self.i),
+            i=self.service.instances.find_i(self.boot) or self.i,
             gap_sec=self.gap_sec,
             restarted=self.restarted,
             event_id=event_id if self.restarted else f"{event_id}.{self.before.counted_from}",
@@ -324,7 +325,7 @@ class RestartObserver(BeatObserver):
         while len(found) < MAX_PER_EVALUATION and wheel.next_due() <= proven:
             for case in wheel.pop_due(proven, MAX_PER_EVALUATION):
                 service = case.service
-                if service.is_dropped or self._history_of(service).case is not case:
+                if service.stage is Stage.DROPPED or self._history_of(service).case is not case:
                     continue
                 if service.last_beat is None or service.last_beat.at <= case.at:
                     waiting.append(case)  # it beat once: that may yet become a miss
@@ -360,7 +361,7 @@ class RestartObserver(BeatObserver):
             elif (saved := self._beat_to_save(service)) is not None:
                 found[svc] = saved
         for service in self._next_of_round(budget - len(found)):
-            if not service.is_dropped and self._is_worth_saving(service):
+            if service.stage is not Stage.DROPPED and self._is_worth_saving(service):
                 saved = self._beat_to_save(service)
                 if saved is not None:
                     found[service.watch.svc] = saved
@@ -398,7 +399,7 @@ class RestartObserver(BeatObserver):
             return None
         history.saved_at = heard.at
         history.measure(beat.boot, beat.i, heard.mono)
-        others = {boot: service.highest_i.get(boot, 0) for boot in service.other_instances()}
+        others = {boot: service.instances.find_i(boot) or 0 for boot in service.other_instances()}
         allowed_sec = _allowed_sec(service, history)
         return SavedBeat(
             beat.boot, beat.i, beat.ts, heard.wall, service.stopped, others, history.pace_sec, allowed_sec
@@ -457,7 +458,7 @@ def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap
         beat.ts,
         heard.wall,
         heard.mono,
-        frozenset(service.highest_i),
+        frozenset(service.instances),
         beat.i,
         heard,
         pace_sec=history.pace_sec and max(history.pace_sec, service.watch.interval_sec),
@@ -484,7 +485,7 @@ def _beat_before_start(
         had_others=bool(saved.others),
         stopped=saved.stopped,
         turn=service.clock.turns,
-        was_heard_again=service.last_boot in (saved.boot, *saved.others),
+        was_heard_again=service.instances.last in (saved.boot, *saved.others),
     )
     return before if stored is None else _with_stored_beat(before, stored, now)
 

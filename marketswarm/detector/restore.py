@@ -13,7 +13,7 @@ from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.detector import Detector
 from marketswarm.detector.job import OTHER_RUN_SEC
 from marketswarm.detector.service import WatchedService
-from marketswarm.detector.verdict import LastBeat, Publication, SavedService, State, Verdict
+from marketswarm.detector.verdict import LastBeat, Publication, SavedService, Stage, State, Verdict
 
 
 def restore_services(
@@ -40,7 +40,7 @@ def restore_services(
             if svc in restored:
                 known = None  # restored, dropped and added again: its drop is published, it begins anew
             restored.add(svc)
-            if service is not None and service.is_restoring:
+            if service is not None and service.stage is Stage.RESTORING:
                 yield from _restore_service(detector, service, known, stored_beats.get(svc), now) or (None,)
             elif service is None and known is not None:
                 yield _make_unwatched_verdict(svc, known, now)
@@ -51,7 +51,7 @@ def _list_unrestored(
     detector: Detector, saved: Mapping[str, SavedService], restored: Collection[str]
 ) -> list[str]:
     """Return the services that are still to be restored; the roster may change between two steps."""
-    waiting = [svc for svc, service in detector.services.items() if service.is_restoring]
+    waiting = [svc for svc, service in detector.services.items() if service.stage is Stage.RESTORING]
     return waiting + [svc for svc in saved if svc not in detector.services and svc not in restored]
 
 
@@ -82,16 +82,16 @@ def _restore_service(
     if heard is not None:
         verdicts += _apply_heard(detector, service, heard, now, stopped=stopped)
         if saved is not None:
-            detector.delete_silences((svc,))
+            detector.silences.delete(svc)
     elif service.state is State.DOWN:
         # a run that was killed after publishing the miss may have left its silence, on a clock that is no
         # more
-        detector.delete_silences((svc,))
+        detector.silences.delete(svc)
     elif service.state is State.UNKNOWN and service.last_beat and _is_sign_of_life(service, stored):
         verdicts.append(detector.bring_up(service, now, before=None))
     else:
         service.keep_silence_saved()
-        detector.save_silence(service)
+        detector.silences.save(service)
     detector.bus_of(service).schedule(service)
     return verdicts
 
@@ -104,7 +104,7 @@ def _apply_heard(
     if service.begin_ended_failure():
         if service.state is not State.DOWN:
             verdicts.append(detector.declare_down(service, now))
-        service.end_failure()
+        service.clear_failure()
     before = service.end_restore(heard, stopped=stopped)
     if service.state is not State.UP:
         verdicts.append(detector.bring_up(service, heard, before=before))
@@ -147,7 +147,7 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
             detector.observer.state_changed(service)
         if published.state is State.DOWN:
             service.adopt_down(published, now)
-            detector.delete_silences((svc,))
+            detector.silences.delete(svc)
         elif published.state is State.UP:
             service.adopt_up(published, now)
             detector.bus_of(service).schedule(service)
@@ -179,11 +179,11 @@ def is_miss_overruled(
     if service.missed_at is None or service.missed_at.mono > had_until:
         return False
     if service.job is None:
-        return service.failed_at is None and not is_silent
-    run, schedule, failed_at = published.job, service.job.rule.schedule, service.failed_at
+        return service.failure is None and not is_silent
+    run, schedule, failure = published.job, service.job.rule.schedule, service.failure
     if run is None or schedule is None or not run.has_run:
         return False
-    known = service.job.expected_from.wall if failed_at is None else failed_at.wall
+    known = service.job.expected_from.wall if failure is None else failure.heard.wall
     following = schedule.next_run(run.expected_from)
     is_overdue = following is not None and following + service.job.rule.grace_sec <= now.wall
     return run.expected_from > known + OTHER_RUN_SEC and not is_overdue

@@ -1,7 +1,7 @@
 """One watched service: its state, and the rule of DETECTION.md for when its silence is a miss.
 
 Pure. Every `at` is a reading of the listening clock of the service's bus, in seconds. Only methods of this
-module change the state of a service; the detector, the restore and the roster call them.
+class and of `HeardService` change the state of a service; the detector, the restore and the roster call them.
 
 Most beats are not parsed when they arrive. A payload is *familiar* if it differs from the last parsed one
 only in a later `i` and `ts`: same head, same tail, same length, and greater when compared byte by byte. Such
@@ -10,21 +10,24 @@ conclusion is drawn from it; the timing wheel asks for that twice per timeout. I
 was no new beat, the last parsed beat counts again. So no verdict rests on an unparsed payload.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat, parse_beat, parse_sender
 from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
+from marketswarm.detector.instances import Instances
 from marketswarm.detector.job import Job
 from marketswarm.detector.verdict import (
+    STAGES,
     TRANSITIONS,
     FailedRun,
     LastBeat,
     Publication,
     Reason,
     SavedService,
+    Stage,
     State,
+    Step,
     Trigger,
     UnheardBeat,
 )
@@ -49,6 +52,13 @@ IN_FLIGHT_SEC: Final = 0.25
 """A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
 
 
+class ReportedFailure(NamedTuple):
+    """A failure that is to be missed: when it was reported, and its exit code."""
+
+    heard: HeardAt
+    exit_code: int | None
+
+
 class BeatEffect(NamedTuple):
     """The effect of a live beat.
 
@@ -68,86 +78,29 @@ def compute_warm_up_sec(interval_sec: float, timeout_sec: float) -> float:
     return min(timeout_sec, max(2 * interval_sec, 0.75 * timeout_sec))
 
 
-class WatchedService:
-    """One service of the roster. Mutable; its attributes are written by its own methods alone.
-
-    Args:
-        watch: the service's line in the truth.
-        clock: the listening clock of the bus on which it beats.
-        watched_since: when it was first watched, by that clock.
-    """
+class HeardService:
+    """What was heard of one service. `WatchedService` adds when its silence is a miss."""
 
     __slots__ = (
-        "channel_refused_at",
-        "clock",
-        "down_since",
-        "dropped_beats",
-        "ended_failure",
-        "exit_code",
         "expected_head",
         "expected_size",
         "expected_tail",
-        "failed_at",
-        "highest_i",
         "host",
-        "is_dropped",
-        "is_on_wheel",
-        "is_restoring",
-        "is_silence_saved",
-        "is_suspect",
+        "instances",
         "job",
-        "last_alive_i",
         "last_beat",
-        "last_boot",
-        "last_unheard",
-        "miss_count",
-        "missed_at",
-        "not_due_before",
-        "others_beat_at",
         "parsed_at",
         "parsed_payload",
         "payload",
-        "state",
-        "stopped",
-        "warm_up_sec",
         "watch",
-        "watched_since",
     )
 
-    def __init__(self, watch: Watch, clock: ListeningClock, watched_since: float) -> None:
+    def __init__(self, watch: Watch) -> None:
         self.watch = watch
-        self.clock = clock
-        self.warm_up_sec = compute_warm_up_sec(watch.interval_sec, watch.timeout_sec)
-        self.state = State.UNKNOWN
-        self.last_beat: HeardAt | None = None
-        self.watched_since = watched_since
-        self.not_due_before = -inf  # granted after a change of interval, timeout or bus
-        self.miss_count = 0
-        self.missed_at: Moment | None = None  # while it is down: when that began, or when it was missed
-        self.down_since: Moment | None = None  # the same, if that is not its last beat: a run was missing
-        self.stopped = False  # it said goodbye, and has not beaten since
-        self.failed_at: HeardAt | None = None  # when it reported a failure that is to be missed
-        self.exit_code: int | None = None  # of that failure
-        self.ended_failure: tuple[HeardAt, int | None] | None = None  # one that ended before the restore
-        self.last_unheard: HeardAt | None = None  # the last beat that only `beat:<svc>` knew
         self.job: Job | None = None  # its runs, if it is a job
-        self.channel_refused_at: Moment | None = None  # since when the bus refuses its channel to the healer
-        # where it stands in the detector
-        self.is_suspect = False  # its `beat:<svc>` is being read
-        self.is_silence_saved = False  # its silence is saved on the bus, or about to be
-        self.is_on_wheel = False  # its bus's wheel has one entry for it, never two
-        self.is_restoring = False  # what an earlier run saved about it was not applied yet
-        self.is_dropped = False  # it is no longer watched, or replaced by another object
-        # its instances
-        self.highest_i: dict[str, int] = {}  # by instance; the instance heard first comes first
-        # the `i` of the last sign of life of instances that sent a run's report after it
-        self.last_alive_i: dict[str, int] | None = None
-        self.dropped_beats = 0  # the sum of the `i` that were dropped from there
-        self.last_boot: str | None = None  # the instance that beat last
+        self.last_beat: HeardAt | None = None
+        self.instances = Instances()
         self.host: str | None = None  # the host that a beat named last; few beats name one
-        self.others_beat_at: dict[str, float] | None = (
-            None  # when the other instances beat, monotonic seconds
-        )
         # the payload that would be familiar, and the last payload that was parsed
         self.expected_head = NO_HEAD
         self.expected_tail = b""
@@ -155,6 +108,136 @@ class WatchedService:
         self.payload = b""
         self.parsed_payload = b""
         self.parsed_at: HeardAt | None = None
+
+    @property
+    def has_schedule(self) -> bool:
+        return self.job is not None and self.job.rule.schedule is not None
+
+    # -- payloads
+
+    def parse_next(self) -> None:
+        """Have every payload parsed on arrival until the next live beat."""
+        self.expected_head = NO_HEAD
+
+    def confirm(self) -> bool:
+        """Parse the last payload if it was stored unparsed.
+
+        If it is no new beat, undo it and return False.
+        """
+        if self.payload is self.parsed_payload:
+            return True
+        beat = parse_beat(self.payload, self.watch.svc)
+        if isinstance(beat, Beat) and not self.check_replay(beat.boot, beat.i):
+            self.parsed_payload, self.parsed_at = self.payload, self.last_beat
+            return True
+        self.payload, self.last_beat = self.parsed_payload, self.parsed_at
+        self.parse_next()
+        return False
+
+    def store_parsed(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
+        """Keep a parsed beat, and derive how the next payload of the same instance begins and ends."""
+        self.payload = self.parsed_payload = payload
+        self.parsed_at = heard
+        if b'"host"' in payload:
+            self.host = parse_sender(payload).host or self.host
+        head = b'{"svc":"%b","i":' % self.watch.svc.encode()
+        middle = b'%d,"ts":%.3f' % (beat.i, beat.ts)
+        tail = payload[len(head) + len(middle) :]
+        is_canonical = payload.startswith(head + middle) and tail[:1] in (b",", b"}") and beat.run is None
+        is_canonical = is_canonical and (self.job is None or self.job.rule.schedule is None)
+        # a second "i" or "ts" in the tail would be the one that counts
+        if is_canonical and not any(key in tail for key in (b'"svc"', b'"i"', b'"ts"', b"\\")):
+            self.expected_head, self.expected_tail, self.expected_size = head, tail, len(payload)
+        else:
+            self.parse_next()
+
+    # -- instances and replays
+
+    def check_replay(self, boot: str | None, i: int, *, is_alive: bool = True) -> bool:
+        """Return True if this beat, or a later one of its instance, was heard before; record `i` if not.
+
+        `is_alive` is False for a report that is not a sign of life.
+        """
+        kept = BOOTS_KEPT
+        if self.job is not None and self.has_schedule:
+            kept = JOB_BOOTS_KEPT + len(self.job.runs)
+        return self.instances.check_replay(boot, i, kept, is_alive=is_alive)
+
+    def _record_stored(self, beat: Beat) -> None:
+        """Record the `i` of a stored beat; it may be lower than that of a later report that was heard."""
+        if beat.boot is not None and self.check_replay(beat.boot, beat.i):
+            self.instances.raise_alive_i(beat.boot, beat.i)
+
+    def other_instances(self) -> tuple[str, ...]:
+        """Return the other instances that were alive when the last beat was heard."""
+        if self.parsed_at is None:
+            return ()
+        return self.instances.list_others(self.parsed_at.mono - self.watch.timeout_sec)
+
+    def is_news(self, beat: Beat, i: int, age_sec: float, silence_sec: float) -> bool:
+        """Return True if the stored beat with this `i` was never heard here.
+
+        Without a `boot`, return True if the beat is younger than the silence, and not the one that was heard
+        last: after a reseed with a shorter timeout that one looks younger than it is, since its key lives for
+        twice the timeout that it was stored under.
+        """
+        if beat.boot is None:
+            heard = self.last_beat
+            is_last = heard is not None and abs(beat.ts - heard.wall) <= IN_FLIGHT_SEC
+            return age_sec < silence_sec - IN_FLIGHT_SEC and not is_last
+        return self.instances.is_new_life(beat.boot, i)
+
+
+class WatchedService(HeardService):
+    """One service of the roster. Mutable; its attributes are written by its own methods alone.
+
+    Args:
+        watch: the service's line in the truth.
+        clock: the listening clock of the bus on which it beats.
+        watched_since: when it was first watched, by that clock.
+        stage: whether what an earlier run saved about it is still to be applied.
+    """
+
+    __slots__ = (
+        "channel_refused_at",
+        "clock",
+        "down_since",
+        "ended_failure",
+        "failure",
+        "is_on_wheel",
+        "is_silence_saved",
+        "last_unheard",
+        "miss_count",
+        "missed_at",
+        "not_due_before",
+        "stage",
+        "state",
+        "stopped",
+        "warm_up_sec",
+        "watched_since",
+    )
+
+    def __init__(
+        self, watch: Watch, clock: ListeningClock, watched_since: float, stage: Stage = Stage.EVALUATED
+    ) -> None:
+        super().__init__(watch)
+        self.clock = clock
+        self.warm_up_sec = compute_warm_up_sec(watch.interval_sec, watch.timeout_sec)
+        self.state = State.UNKNOWN
+        self.watched_since = watched_since
+        self.not_due_before = -inf  # granted after a change of interval, timeout or bus
+        self.miss_count = 0
+        self.missed_at: Moment | None = None  # while it is down: when that began, or when it was missed
+        self.down_since: Moment | None = None  # the same, if that is not its last beat: a run was missing
+        self.stopped = False  # it said goodbye, and has not beaten since
+        self.failure: ReportedFailure | None = None  # the one it reported last, if that is to be missed
+        self.ended_failure: ReportedFailure | None = None  # one that ended before the restore
+        self.last_unheard: HeardAt | None = None  # the last beat that only `beat:<svc>` knew
+        self.channel_refused_at: Moment | None = None  # since when the bus refuses its channel to the healer
+        # where it stands in the detector
+        self.stage = stage
+        self.is_silence_saved = False  # its silence is saved on the bus, or about to be
+        self.is_on_wheel = False  # its bus's wheel has one entry for it, never two
 
     # -- the rule
 
@@ -165,7 +248,7 @@ class WatchedService:
         reported a failure is due at once, if the truth asks for an alert on that. Of a job the runs count.
         """
         due = self._silence_due() if self.job is None else self._job_due(self.job)
-        return due if self.failed_at is None else min(due, self.failed_at.at)
+        return due if self.failure is None else min(due, self.failure.heard.at)
 
     def _silence_due(self) -> float:
         timeout_sec, warm_up_sec = self.watch.timeout_sec, self.warm_up_sec
@@ -236,17 +319,17 @@ class WatchedService:
     @property
     def may_fall_due(self) -> bool:
         """Whether its deadline counts: it is watched, can be heard, and is neither down nor a suspect."""
-        is_watched = not self.is_dropped and self.channel_refused_at is None
-        return is_watched and self.state is not State.DOWN and not self.is_suspect
+        is_evaluated = self.stage is Stage.EVALUATED or self.stage is Stage.RESTORING
+        return is_evaluated and self.state is not State.DOWN and self.channel_refused_at is None
 
     @property
     def has_failed_unnoticed(self) -> bool:
         """Whether it reported a failure that is to be missed, and was not evaluated since."""
-        is_watched = not self.is_restoring and self.channel_refused_at is None
-        return self.failed_at is not None and self.state is not State.DOWN and is_watched
+        is_watched = self.stage is not Stage.RESTORING and self.channel_refused_at is None
+        return self.failure is not None and self.state is not State.DOWN and is_watched
 
     def miss_reason(self) -> Reason:
-        if self.failed_at is not None:
+        if self.failure is not None:
             return Reason.FAILED
         if self.job is not None:
             if self.job.run_due_at() <= self.due():
@@ -257,10 +340,6 @@ class WatchedService:
             return Reason.STOPPED
         return Reason.NEVER_SEEN if self.last_beat is None else Reason.SILENT
 
-    @property
-    def has_schedule(self) -> bool:
-        return self.job is not None and self.job.rule.schedule is not None
-
     # -- transitions
 
     def move(self, trigger: Trigger) -> Publication:
@@ -269,20 +348,20 @@ class WatchedService:
         self.miss_count += trigger is Trigger.DUE
         return publication
 
+    def move_stage(self, step: Step) -> None:
+        """Apply a step of the detector; one that has no place in the table changes nothing."""
+        self.stage = STAGES.get((self.stage, step), self.stage)
+
     def begin_suspicion(self) -> None:
-        self.is_suspect = True
+        self.move_stage(Step.DUE)
         if self.job is not None:
             self.job.note_asked()
-
-    def end_suspicion(self) -> None:
-        """Note that the read of `beat:<svc>` was answered, or failed."""
-        self.is_suspect = False
 
     def prepare_miss(self, now: Moment) -> None:
         """Prepare the miss: save no silence any more, and have the next payload parsed."""
         self.is_silence_saved = False
         self.down_since = self._find_down_since(now)
-        self.missed_at = now if self.failed_at is None else self.down_since
+        self.missed_at = now if self.failure is None else self.down_since
         self.parse_next()
 
     def _find_down_since(self, now: Moment) -> Moment | None:
@@ -291,8 +370,8 @@ class WatchedService:
         That is when a failure was reported, when a run that is overdue was scheduled, and when one that takes
         too long was to have ended.
         """
-        if self.failed_at is not None:
-            return Moment(self.failed_at.mono, self.failed_at.wall)
+        if self.failure is not None:
+            return Moment(self.failure.heard.mono, self.failure.heard.wall)
         if self.job is None:
             return None
         reason = self.miss_reason()
@@ -327,10 +406,6 @@ class WatchedService:
     def take_off_wheel(self) -> None:
         self.is_on_wheel = False
 
-    def drop(self) -> None:
-        """Note that this object is no longer in the roster."""
-        self.is_dropped = True
-
     def refuse_channel(self, now: Moment) -> None:
         self.channel_refused_at = now
 
@@ -354,59 +429,40 @@ class WatchedService:
         before = now - old.silence_sec(old_now)
         self.watched_since = before
         self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
-        self.state, self.highest_i, self.stopped = old.state, old.highest_i, old.stopped
+        self.state, self.instances, self.stopped = old.state, old.instances, old.stopped
         self.missed_at, self.down_since = old.missed_at, old.down_since
-        self.miss_count, self.dropped_beats = old.miss_count, old.dropped_beats
-        self.last_alive_i = old.last_alive_i
+        self.miss_count = old.miss_count
         self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
         self.not_due_before = now + self.warm_up_sec
         self.payload = self.parsed_payload = old.parsed_payload
         self.parsed_at = None if old.parsed_at is None else self.last_beat
-        self.last_boot = old.last_boot
-        self.others_beat_at = None if self.has_schedule else old.others_beat_at
+        if self.has_schedule:
+            self.instances.forget_others()
         self.host = old.host
         if self.job is not None and old.job is not None:
             had_gap = old.job.find_heard_since(old.clock, moment.mono) > old.job.expected_from.mono
             self.job.inherit(old.job, ahead_sec, is_same_bus=self.clock is old.clock, had_gap=had_gap)
             here = HeardAt(now, moment.mono, moment.wall)
             self.job.keep_deadlines(old.job, here, ahead_sec, self.warm_up_sec)
-        if old.failed_at is not None:
-            self.failed_at = old.failed_at._replace(at=old.failed_at.at + ahead_sec)
-            self.exit_code = old.exit_code
+        if old.failure is not None:
+            heard = old.failure.heard._replace(at=old.failure.heard.at + ahead_sec)
+            self.failure = old.failure._replace(heard=heard)
         self.is_silence_saved = old.is_silence_saved
 
     # -- beats
 
-    def parse_next(self) -> None:
-        """Have every payload parsed on arrival until the next live beat."""
-        self.expected_head = NO_HEAD
-
-    def confirm(self) -> bool:
-        """Parse the last payload if it was stored unparsed.
-
-        If it is no new beat, undo it and return False.
-        """
-        if self.payload is self.parsed_payload:
-            return True
-        beat = parse_beat(self.payload, self.watch.svc)
-        if isinstance(beat, Beat) and not self.check_replay(beat.boot, beat.i):
-            self.parsed_payload, self.parsed_at = self.payload, self.last_beat
-            return True
-        self.payload, self.last_beat = self.parsed_payload, self.parsed_at
-        self.parse_next()
-        return False
-
     def take_beat(self, payload: bytes, beat: Beat, heard: HeardAt) -> BeatEffect:
         """Record a parsed beat that is neither a replay nor a goodbye; return its effect."""
         before, self.last_beat = self.last_beat, heard
-        is_other = beat.boot != self.last_boot
+        is_other = beat.boot != self.instances.last
         effect = BeatEffect(before, self.is_silence_saved, self.stopped or is_other, is_other)
         if is_other:
-            self._switch_instance(beat.boot)
+            counts = self.parsed_at is not None and not self.has_schedule
+            self.instances.switch(beat.boot, self.parsed_at.mono if self.parsed_at and counts else None)
         self.is_silence_saved = False
-        if self.is_restoring and self.failed_at is not None:
-            self.ended_failure = self.failed_at, self.exit_code
-        self._clear_failure()
+        if self.stage is Stage.RESTORING and self.failure is not None:
+            self.ended_failure = self.failure
+        self.clear_failure()
         self._complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
         return effect
@@ -433,90 +489,20 @@ class WatchedService:
             self.job.take_start(beat, heard, self.clock)
         if self.job is not None and beat.run == "failed":
             self.job.take_failure(beat, heard)
-        if beat.run != "failed" or self.failed_at is not None:
+        if beat.run != "failed" or self.failure is not None:
             return False
-        self.failed_at, self.exit_code = heard, beat.exit_code
+        self.failure = ReportedFailure(heard, beat.exit_code)
         self.parse_next()
         return True
 
     def _note_failure(self, beat: Beat, heard: HeardAt) -> None:
         """Note the exit code of a goodbye other than 0, if the truth asks for an alert on that."""
         if self.watch.alert_on_failure and beat.exit_code:
-            self.failed_at, self.exit_code = heard, beat.exit_code
+            self.failure = ReportedFailure(heard, beat.exit_code)
 
-    def _clear_failure(self) -> None:
-        self.failed_at, self.exit_code, self.stopped = None, None, False
-
-    def store_parsed(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
-        """Keep a parsed beat, and derive how the next payload of the same instance begins and ends."""
-        self.payload = self.parsed_payload = payload
-        self.parsed_at = heard
-        if b'"host"' in payload:
-            self.host = parse_sender(payload).host or self.host
-        head = b'{"svc":"%b","i":' % self.watch.svc.encode()
-        middle = b'%d,"ts":%.3f' % (beat.i, beat.ts)
-        tail = payload[len(head) + len(middle) :]
-        is_canonical = payload.startswith(head + middle) and tail[:1] in (b",", b"}") and beat.run is None
-        is_canonical = is_canonical and (self.job is None or self.job.rule.schedule is None)
-        # a second "i" or "ts" in the tail would be the one that counts
-        if is_canonical and not any(key in tail for key in (b'"svc"', b'"i"', b'"ts"', b"\\")):
-            self.expected_head, self.expected_tail, self.expected_size = head, tail, len(payload)
-        else:
-            self.parse_next()
-
-    # -- instances and replays
-
-    def check_replay(self, boot: str | None, i: int, *, is_alive: bool = True) -> bool:
-        """Return True if this beat, or a later one of its instance, was heard before; record `i` if not.
-
-        Beats without a `boot` can't be told apart: they are never replays. `is_alive` is False for a report
-        that is not a sign of life.
-        """
-        if boot is None:
-            return False
-        highest = self.highest_i.get(boot)
-        if highest is not None and i <= highest:
-            return True
-        if highest is None:
-            self._make_room()
-        if not is_alive:
-            self.last_alive_i = self.last_alive_i or {}
-            self.last_alive_i.setdefault(boot, -1 if highest is None else highest)
-        elif self.last_alive_i:
-            self.last_alive_i.pop(boot, None)
-        self.highest_i[boot] = i
-        return False
-
-    def _record_stored(self, beat: Beat) -> None:
-        """Record the `i` of a stored beat; it may be lower than that of a later report that was heard."""
-        if beat.boot is None or not self.check_replay(beat.boot, beat.i):
-            return
-        if self.last_alive_i and beat.boot in self.last_alive_i:
-            self.last_alive_i[beat.boot] = max(beat.i, self.last_alive_i[beat.boot])
-
-    def newest_boot(self) -> str | None:
-        """Return the newest instance, by when it was first heard; None if no beat had a `boot`."""
-        return next(reversed(self.highest_i), None)
-
-    def other_instances(self) -> tuple[str, ...]:
-        """Return the other instances that were alive when the last beat was heard."""
-        if not self.others_beat_at or self.parsed_at is None:
-            return ()
-        since = self.parsed_at.mono - self.watch.timeout_sec
-        return tuple(boot for boot, mono in self.others_beat_at.items() if mono >= since)
-
-    def is_news(self, beat: Beat, i: int, age_sec: float, silence_sec: float) -> bool:
-        """Return True if the stored beat with this `i` was never heard here.
-
-        Without a `boot`, return True if the beat is younger than the silence, and not the one that was heard
-        last: after a reseed with a shorter timeout that one looks younger than it is, since its key lives for
-        twice the timeout that it was stored under.
-        """
-        if beat.boot is None:
-            heard = self.last_beat
-            is_last = heard is not None and abs(beat.ts - heard.wall) <= IN_FLIGHT_SEC
-            return age_sec < silence_sec - IN_FLIGHT_SEC and not is_last
-        return i > (self.last_alive_i or {}).get(beat.boot, self.highest_i.get(beat.boot, -1))
+    def clear_failure(self) -> None:
+        """Forget a failure or a goodbye, since a sign of life followed."""
+        self.failure, self.stopped = None, False
 
     def _elapsed_sec(self, now: Moment) -> float:
         """Return the silence with which a stored beat is compared; that of a job includes the gaps."""
@@ -536,35 +522,6 @@ class WatchedService:
         if beat.status != "stopping":
             return self.is_news(beat, beat.i, age_sec, silence_sec)
         return beat.boot is not None and self.is_news(beat, beat.i - 1, age_sec, silence_sec)
-
-    def _switch_instance(self, boot: str | None) -> None:
-        """Record that the instance `boot` beats now, and when the last one beat; both may go on in turn."""
-        before, self.last_boot = self.last_boot, boot
-        if before is None or self.parsed_at is None or self.has_schedule:
-            return
-        others = self.others_beat_at or {}
-        others[before] = self.parsed_at.mono
-        if boot is not None:
-            others.pop(boot, None)
-        self.others_beat_at = others
-
-    def _make_room(self) -> None:
-        """Drop the instances that were silent longest, until there is room for a new one."""
-        kept = BOOTS_KEPT
-        if self.job is not None and self.has_schedule:
-            kept = JOB_BOOTS_KEPT + len(self.job.runs)
-        while len(self.highest_i) >= kept:
-            self._drop_oldest_instance()
-
-    def _drop_oldest_instance(self) -> None:
-        """Drop the instance that was silent longest; of a job with a schedule, the one first heard."""
-        others = self.others_beat_at or {}
-        oldest = min(
-            self.highest_i, key=lambda boot: inf if boot == self.last_boot else others.get(boot, -inf)
-        )
-        self.dropped_beats += self.highest_i.pop(oldest)
-        (self.last_alive_i or {}).pop(oldest, None)
-        others.pop(oldest, None)
 
     # -- stored beats, under `beat:<svc>`
 
@@ -606,11 +563,10 @@ class WatchedService:
             return None
         if beat.status == "stopping" or not self.is_unheard_life(beat, age, self._elapsed_sec(now)):
             return None
-        has_schedule = self.job is not None and self.job.rule.schedule is not None
-        if not has_schedule and age >= self.watch.timeout_sec:
+        if not self.has_schedule and age >= self.watch.timeout_sec:
             return None
         self._record_stored(beat)
-        self._clear_failure()
+        self.clear_failure()
         heard = HeardAt(self.clock.read(now.mono) - age, now.mono - age, now.wall - age)
         self._complete_run(beat, heard)
         self.last_beat = heard
@@ -623,7 +579,7 @@ class WatchedService:
         The beat under `beat:<svc>` counts as well, since a sign of life may have followed. Of a job with a
         schedule that was restored, the last run counts, and not when its silence was saved.
         """
-        if self.job is None or self.failed_at is not None:
+        if self.job is None or self.failure is not None:
             return False
         if failed.alive_ts is not None and failed.alive_ts >= failed.ts:
             return False
@@ -633,8 +589,8 @@ class WatchedService:
         if not self.job.take_unheard_failure(failed.ts, last_heard, now):
             return False
         ago_sec = now.since(failed.ts)
-        self.failed_at = HeardAt(self.clock.read(now.mono), now.mono - ago_sec, now.wall - ago_sec)
-        self.exit_code = failed.exit_code
+        heard = HeardAt(self.clock.read(now.mono), now.mono - ago_sec, now.wall - ago_sec)
+        self.failure = ReportedFailure(heard, failed.exit_code)
         return True
 
     def apply_stored_beat(self, stored: LastBeat, now: Moment) -> None:
@@ -672,13 +628,9 @@ class WatchedService:
 
     # -- restore and takeover
 
-    def set_restoring(self, *, waits: bool) -> None:
-        """Set whether the saved state of an earlier run is still to be applied to the service."""
-        self.is_restoring = waits
-
     def begin_restore(self) -> HeardAt | None:
         """Remove the last beat that this run heard, and return it."""
-        self.is_restoring = False
+        self.move_stage(Step.RESTORED)
         heard, self.last_beat = self.last_beat, None
         return heard
 
@@ -689,7 +641,8 @@ class WatchedService:
         known = saved.last_beat.instances() if saved.last_beat is not None and is_down else {}
         if saved.boot is not None:
             known[saved.boot] = max(saved.i, known.get(saved.boot, 0))
-        return bool(self.highest_i) and all(i <= known.get(boot, -1) for boot, i in self.highest_i.items())
+        heard = self.instances.to_dict()
+        return bool(heard) and all(i <= known.get(boot, -1) for boot, i in heard.items())
 
     def restore(self, saved: SavedService, now: Moment) -> None:
         """Apply the saved state of an earlier run: state, silence and instances.
@@ -705,10 +658,10 @@ class WatchedService:
             since = now.wall - silent_sec if saved.since is None else saved.since
             self.last_beat = HeardAt(-silent_sec, now.mono - now.since(since), since)
             if saved.boot is not None:
-                self._update_highest_i(saved.boot, saved.i)
+                self.instances.raise_i(saved.boot, saved.i)
         if saved.last_beat is not None:
             for boot, i in saved.last_beat.instances().items():
-                self._update_highest_i(boot, i)
+                self.instances.raise_i(boot, i)
             self.stopped = saved.last_beat.stopped
         if self.job is not None:
             known = self.last_beat or HeardAt(-silent_sec, now.mono - silent_sec, now.wall - silent_sec)
@@ -723,23 +676,16 @@ class WatchedService:
         since = saved.down_since
         self.down_since = None if since is None else Moment(now.mono - now.since(since), since)
 
-    def _update_highest_i(self, boot: str, i: int) -> None:
-        """Raise the highest `i` of an instance to `i`, if that is greater."""
-        self.highest_i[boot] = max(i, self.highest_i.get(boot, 0))
-
     def begin_ended_failure(self) -> bool:
         """Make a failure that ended before the restore the present one.
 
         Return False if there was none, or a later one has not ended.
         """
         ended, self.ended_failure = self.ended_failure, None
-        if ended is None or self.failed_at is not None:
+        if ended is None or self.failure is not None:
             return False
-        self.failed_at, self.exit_code = ended
+        self.failure = ended
         return True
-
-    def end_failure(self) -> None:
-        self._clear_failure()
 
     def end_restore(self, heard: HeardAt, *, stopped: bool) -> HeardAt | None:
         """Set the beat that `begin_restore` returned as the last beat; return the restored one."""
@@ -753,9 +699,10 @@ class WatchedService:
         self._restore_miss(published, now)
         self.confirm()
         self.parse_next()
-        self._clear_failure()
+        self.clear_failure()
         self.state = State.DOWN
-        self.is_silence_saved = self.is_suspect = False
+        self.is_silence_saved = False
+        self.move_stage(Step.ANSWERED)
         if since is not None:
             # the outage began with the last beat that the leader knew, whatever was heard here since then
             silent_sec = now.since(since)
@@ -771,7 +718,7 @@ class WatchedService:
         if self.job is not None and self.state is State.DOWN:
             self.job.drop_long_runs(running)
         self.state = State.UP
-        self._clear_failure()
+        self.clear_failure()
         ago_sec = self.watch.timeout_sec / 2
         if self.last_beat is None or self.silence_sec(running) > ago_sec:
             self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
@@ -782,49 +729,3 @@ class WatchedService:
         """Adopt what the leader before us knew about the runs of a job."""
         if self.job is not None and published.job is not None:
             self.job.adopt(published.job, self.clock, now)
-
-
-class BeatBatch:
-    """Beats that arrived together on one bus: familiar ones are stored here, the others are yielded.
-
-    Args:
-        messages: `[b"message", channel, payload]` each, as the server sends them.
-        heard: when the batch was heard.
-    """
-
-    __slots__ = ("_channels", "_heard", "_messages", "familiar", "others")
-
-    def __init__(
-        self,
-        channels: dict[bytes, WatchedService],
-        messages: Iterable[Sequence[Any]],
-        heard: HeardAt,
-    ) -> None:
-        self._channels, self._messages, self._heard = channels, messages, heard
-        self.familiar = 0
-        """The number of familiar payloads, once `iterate_unfamiliar` is exhausted."""
-        self.others: list[Sequence[Any]] = []
-        """Messages on channels of no service."""
-
-    def iterate_unfamiliar(self) -> Iterator[tuple[WatchedService, bytes]]:
-        """Store the familiar payloads, in order; yield every other one, to be parsed before the next."""
-        find: Callable[[bytes], WatchedService | None] = self._channels.get
-        heard = self._heard
-        familiar = 0
-        for message in self._messages:
-            _, channel, payload = message
-            service = find(channel)
-            if service is None:
-                self.others.append(message)
-            elif (
-                payload.startswith(service.expected_head)
-                and payload.endswith(service.expected_tail)
-                and len(payload) == service.expected_size
-                and payload > service.payload
-            ):
-                service.payload = payload
-                service.last_beat = heard
-                familiar += 1
-            else:
-                yield service, payload
-        self.familiar = familiar

@@ -69,6 +69,35 @@ TRANSITIONS: Final[dict[tuple[State, Trigger], tuple[State, Publication]]] = {
 }
 """Transitions of a service."""
 
+
+class Stage(StrEnum):
+    """What the detector does with a service; whether that is up is its `State`."""
+
+    RESTORING = "restoring"  # what an earlier run saved about it was not applied yet
+    EVALUATED = "evaluated"  # its deadline counts, unless it is down
+    SUSPECTED = "suspected"  # its deadline has passed, and its `beat:<svc>` is being read
+    DROPPED = "dropped"  # it is no longer watched, or replaced by another object
+
+
+class Step(StrEnum):
+    """What moves a service from one stage to another."""
+
+    RESTORED = "restored"
+    DUE = "due"
+    ANSWERED = "answered"  # the read of `beat:<svc>` was answered or failed, or is not needed any more
+    DROPPED = "dropped"
+
+
+STAGES: Final[dict[tuple[Stage, Step], Stage]] = {
+    (Stage.RESTORING, Step.RESTORED): Stage.EVALUATED,
+    (Stage.EVALUATED, Step.DUE): Stage.SUSPECTED,
+    (Stage.SUSPECTED, Step.ANSWERED): Stage.EVALUATED,
+    (Stage.RESTORING, Step.DROPPED): Stage.DROPPED,
+    (Stage.EVALUATED, Step.DROPPED): Stage.DROPPED,
+    (Stage.SUSPECTED, Step.DROPPED): Stage.DROPPED,
+}
+"""Transitions of a service's stage. A step that is not here changes nothing."""
+
 BUS_TRANSITIONS: Final[dict[tuple[State, Trigger], tuple[State, Publication]]] = {
     (State.UNKNOWN, Trigger.BEAT): (State.UP, Publication.NONE),
     (State.UNKNOWN, Trigger.DUE): (State.DOWN, Publication.ALERT),

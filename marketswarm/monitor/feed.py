@@ -84,7 +84,7 @@ class DetectorFeed:
         result = self.detector.take_messages(bus, messages, now)
         for verdict in result.verdicts:
             self._publish(verdict)
-        if self.detector.take_silence_ended():
+        if self.detector.silences.take_ended():
             self._notify_silence_ended()
         return result.others
 

@@ -277,7 +277,7 @@ def count_beats(service: WatchedService) -> int:
     `i` of the last beat counts. A payload that was stored unparsed is parsed here, but not recorded: this is
     not the event loop's thread.
     """
-    payload, boots, count = service.payload, service.highest_i.copy(), service.dropped_beats
+    payload, boots, count = service.payload, service.instances.to_dict(), service.instances.dropped_beats
     beat = parse_beat(payload, service.watch.svc) if payload else None
     if isinstance(beat, Beat):
         if beat.boot is None:

@@ -200,7 +200,7 @@ class StateKeeper:
         self._restore_lost_buses(roster)
         self._restore_refused_channels(roster)
         await self._restore_health(roster)
-        self._detector.delete_silences(svc for svc in silences if svc not in self._detector.services)
+        self._detector.silences.delete(*(svc for svc in silences if svc not in self._detector.services))
         for svc in saved_beats.keys() - self._detector.services.keys():
             self._restarts.save_soon(svc)
         self.restored.set()
@@ -298,7 +298,7 @@ class StateKeeper:
         self._adopt_buses(home, roster, queue.fields)
         await self._restore_health(roster, replace=True)
         # the saved silences are readings of the old leader's clocks: replace them by readings of ours
-        self._detector.delete_silences(silences)
+        self._detector.silences.delete(*silences)
         self._detector.save_all_silences()
         for service in self._detector.jobs.values():
             if service.job is not None:
@@ -344,7 +344,7 @@ class StateKeeper:
 
     async def _save_silences(self, home: str, fence: Fence) -> None:
         """Save the silences that changed; if that fails, keep them unsaved. Raise BusError."""
-        unsaved = self._detector.take_unsaved_silences()
+        unsaved = self._detector.silences.take()
         saved = False
         try:
             saved = await StateStore(self._find_bus(home), self._listener).save_silences(
@@ -354,7 +354,7 @@ class StateKeeper:
                 self._leadership.deny_leadership(home)
         finally:
             if not saved:
-                self._detector.return_unsaved_silences(unsaved)
+                self._detector.silences.give_back(unsaved)
 
     async def _save_beats(self, home: str, fence: Fence) -> None:
         """Save the last beats that changed; if that fails, keep them unsaved. Raise BusError."""

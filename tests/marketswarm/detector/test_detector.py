@@ -247,7 +247,7 @@ def test_a_restarted_service_counts_anew_under_its_new_boot():
     hand.beating(60, 10, boot="c")
     assert [state for _, _, state in hand.said] == ["up"]
     assert hand.detector.counts.replayed == 0
-    assert hand.detector.services["a"].newest_boot() == "c"
+    assert hand.detector.services["a"].instances.newest() == "c"
 
 
 def test_boots_without_end_take_no_more_room_and_no_instance_is_forgotten_that_beats():
@@ -261,12 +261,12 @@ def test_boots_without_end_take_no_more_room_and_no_instance_is_forgotten_that_b
         for n in range(MAX_REPLICAS):
             hand.beat(boot=f"hostile{turn}.{n}", i=1)
         hand.run(1)
-    assert all(record.highest_i[boot] == 20 for boot in alive)
+    assert all(record.instances.find_i(boot) == 20 for boot in alive)
     for boot in alive:
         hand.beat(boot=boot, i=20)
     assert hand.detector.counts.replayed == MAX_REPLICAS
-    assert len(record.highest_i) <= BOOTS_KEPT
-    assert len(record.others_beat_at) <= BOOTS_KEPT
+    assert len(record.instances) <= BOOTS_KEPT
+    assert len(record.instances.list_others(0.0)) <= BOOTS_KEPT
     assert count_beats(record) == (20 + 20) * MAX_REPLICAS
 
 
@@ -336,22 +336,22 @@ def test_messages_on_channels_where_nobody_is_watched_come_back_as_they_are():
 
 def test_a_silence_of_half_a_timeout_is_given_to_be_remembered_and_a_beat_takes_it_back():
     hand = Hand(watch())
-    hand.detector.take_unsaved_silences()
+    hand.detector.silences.take()
     hand.beat()
-    hand.detector.take_unsaved_silences()
+    hand.detector.silences.take()
     hand.run(14.9)
-    assert hand.detector.unsaved_silences == {}
+    assert hand.detector.silences.unsaved == {}
     hand.run(0.2)
-    assert hand.detector.unsaved_silences == {"a": hand.detector.services["a"]}
+    assert hand.detector.silences.unsaved == {"a": hand.detector.services["a"]}
     hand.beat()
-    assert hand.detector.unsaved_silences == {"a": None}
+    assert hand.detector.silences.unsaved == {"a": None}
 
 
 def test_a_miss_ends_the_remembering_of_its_silence():
     hand = Hand(watch())
     hand.beat()
     hand.run(31)
-    assert hand.detector.unsaved_silences == {"a": None}
+    assert hand.detector.silences.unsaved == {"a": None}
 
 
 # -- a run that failed

@@ -39,7 +39,7 @@ def test_a_service_that_is_dropped_is_forgotten_and_if_it_was_down_that_is_close
     hand.rewatch(watch("b"))
     (gone,) = hand.verdicts
     assert (gone.svc, gone.state, gone.publication) == ("a", State.UNWATCHED, told)
-    assert hand.detector.unsaved_silences["a"] is None
+    assert hand.detector.silences.unsaved["a"] is None
     hand.beat("a")
     hand.run(100)
     assert [svc for _, svc, _ in hand.said].count("a") == 1
@@ -184,13 +184,13 @@ def test_a_silence_that_is_remembered_is_remembered_on_the_new_clock_after_a_cha
     hand = Hand(watch("a"))
     hand.beat("a")
     hand.run(16)
-    hand.detector.take_unsaved_silences()  # saved
+    hand.detector.silences.take()  # saved
     hand.rewatch(watch("a", timeout=100.0))
     record = hand.detector.services["a"]
-    assert hand.detector.unsaved_silences == {"a": record}
-    hand.detector.take_unsaved_silences()
+    assert hand.detector.silences.unsaved == {"a": record}
+    hand.detector.silences.take()
     hand.beat("a")
-    assert hand.detector.unsaved_silences == {"a": None}
+    assert hand.detector.silences.unsaved == {"a": None}
 
 
 def test_a_bus_that_is_no_longer_listened_to_goes_with_its_clock():

@@ -89,7 +89,7 @@ def test_a_job_takes_no_more_room_after_many_runs_than_after_few():
     service = hand.detector.services["job0"]
 
     def size() -> int:
-        return len(pickle.dumps((service.highest_i, service.last_alive_i, service.others_beat_at)))
+        return len(pickle.dumps(service.instances))
 
     for n in range(10):
         run_of(hand, n)
@@ -119,7 +119,7 @@ def test_what_is_sent_again_of_the_last_runs_and_of_those_under_way_is_known():
     assert hand.detector.counts.replayed == 2 * MAX_RUNS
     assert hand.detector.jobs["job0"].job.runs == {}
     hand.beat("job0", boot="new", run="ended", rid="new")
-    assert len(hand.detector.jobs["job0"].highest_i) <= 8
+    assert len(hand.detector.jobs["job0"].instances) <= 8
 
 
 def test_a_service_that_becomes_a_job_by_a_reseed_drops_what_it_knew_of_others():
@@ -130,5 +130,5 @@ def test_a_service_that_becomes_a_job_by_a_reseed_drops_what_it_knew_of_others()
     hand.rewatch(*jobs(1))
     hand.beat("job0", boot="new")
     service = hand.detector.services["job0"]
-    assert (service.other_instances(), service.newest_boot()) == ((), "new")
-    assert len(service.highest_i) <= 8
+    assert (service.other_instances(), service.instances.newest()) == ((), "new")
+    assert len(service.instances) <= 8

@@ -4,6 +4,7 @@ from marketswarm.detector import (
     Publication,
     SavedBeat,
     SavedService,
+    Stage,
     State,
     adopt_state,
     is_miss_overruled,
@@ -91,7 +92,7 @@ def test_a_key_that_lives_on_does_not_raise_who_was_down():
 
 def test_a_silence_left_by_a_run_that_was_killed_before_it_could_forget_it_is_forgotten():
     hand = Hand(watch(), known={"a": down(silent_sec=31.0)})
-    assert hand.detector.unsaved_silences == {"a": None}
+    assert hand.detector.silences.unsaved == {"a": None}
 
 
 # -- not remembered, or never seen
@@ -138,7 +139,7 @@ def test_who_was_down_and_was_heard_before_the_recall_is_ok_at_once():
     hand.recall({"a": down()})
     (ok,) = hand.verdicts
     assert (ok.publication, ok.down_sec) == (Publication.ALERT, pytest.approx(105, abs=2.1))
-    assert hand.detector.unsaved_silences == {"a": None}
+    assert hand.detector.silences.unsaved == {"a": None}
 
 
 def test_who_is_new_and_was_heard_before_the_recall_is_up_quietly():
@@ -308,7 +309,7 @@ def test_all_who_were_not_heard_are_to_be_remembered_on_the_new_clock():
     hand.beat("d")
     hand.recall({"a": up(), "b": up()})
     a, c = hand.detector.services["a"], hand.detector.services["c"]
-    assert hand.detector.unsaved_silences == {"a": a, "b": None, "c": c}
+    assert hand.detector.silences.unsaved == {"a": a, "b": None, "c": c}
 
 
 def test_who_is_no_longer_watched_is_unwatched_and_closed_if_it_was_down():
@@ -454,7 +455,7 @@ def test_a_change_of_the_roster_between_two_steps_overlooks_nobody_and_tells_a_d
     hand.rewatch(watch("b", 5.0, 20.0), watch("c"))
     hand.record(steps)
     assert not hand.detector.is_restoring
-    assert not any(record.is_restoring for record in hand.detector.services.values())
+    assert not any(record.stage is Stage.RESTORING for record in hand.detector.services.values())
     told = [(svc, state) for _, svc, state in hand.said]
     assert sorted(told) == [("a", "unwatched"), ("gone", "unwatched")]
     assert hand.detector.services["b"].state is State.UP

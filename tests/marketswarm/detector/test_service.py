@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from marketswarm.beat import Beat, Sender, encode_beat
 from marketswarm.detector import HeardAt, Moment, State, WatchedBus, WatchedService, compute_warm_up_sec
 from marketswarm.detector.service import BOOTS_KEPT, NO_HEAD
+from marketswarm.detector.verdict import Stage, Step
 from marketswarm.truth import MAX_REPLICAS
 from support.simulation.manual_detector import parsed, watch
 
@@ -95,14 +96,36 @@ def test_the_wheel_brings_it_up_for_the_mark_then_for_the_due():
     assert seen.next_evaluation() == 130
 
 
-@pytest.mark.parametrize("why", ["is_dropped", "is_suspect", "down"])
+@pytest.mark.parametrize("why", ["dropped", "suspected", "down"])
 def test_nothing_falls_due_of_who_is_gone_asked_about_or_down(why):
     found = record(last=100)
     if why == "down":
         found.state = State.DOWN
     else:
-        setattr(found, why, True)
+        found.stage = Stage(why)
     assert found.next_evaluation() == inf
+
+
+@pytest.mark.parametrize(
+    ("steps", "stage"),
+    [
+        ([], Stage.RESTORING),
+        ([Step.DUE], Stage.RESTORING),  # no silence counts before the saved one is known
+        ([Step.RESTORED], Stage.EVALUATED),
+        ([Step.RESTORED, Step.ANSWERED], Stage.EVALUATED),
+        ([Step.RESTORED, Step.DUE], Stage.SUSPECTED),
+        ([Step.RESTORED, Step.DUE, Step.ANSWERED], Stage.EVALUATED),
+        ([Step.DROPPED], Stage.DROPPED),
+        ([Step.RESTORED, Step.DROPPED], Stage.DROPPED),
+        ([Step.RESTORED, Step.DUE, Step.DROPPED], Stage.DROPPED),
+        ([Step.DROPPED, Step.RESTORED, Step.DUE, Step.ANSWERED], Stage.DROPPED),
+    ],
+)
+def test_a_service_is_restored_then_evaluated_then_suspected_and_once_dropped_it_stays_that(steps, stage):
+    found = WatchedService(watch(), WatchedBus("bus", 10.0, Moment(0, 0)).clock, 0.0, Stage.RESTORING)
+    for step in steps:
+        found.move_stage(step)
+    assert found.stage is stage
 
 
 def test_silence_counts_from_the_last_beat_or_from_when_the_watching_began():
@@ -123,14 +146,14 @@ def test_another_boot_counts_from_the_beginning():
     assert not found.check_replay("b", 500)
     assert not found.check_replay("c", 1)
     assert found.check_replay("b", 500)
-    assert found.newest_boot() == "c"
+    assert found.instances.newest() == "c"
 
 
 def test_without_a_boot_there_is_no_telling_a_replay():
     found = record()
     assert not found.check_replay(None, 1)
     assert not found.check_replay(None, 1)
-    assert found.newest_boot() is None
+    assert found.instances.newest() is None
 
 
 def test_so_many_boots_are_remembered_and_no_more():
@@ -139,7 +162,7 @@ def test_so_many_boots_are_remembered_and_no_more():
         found.check_replay(f"b{n}", 9)
     assert found.check_replay("b0", 9)
     found.check_replay("one more", 1)
-    assert len(found.highest_i) == BOOTS_KEPT
+    assert len(found.instances) == BOOTS_KEPT
     assert not found.check_replay("b0", 9), "the one that was silent longest is the first forgotten"
 
 

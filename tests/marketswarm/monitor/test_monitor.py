@@ -143,7 +143,7 @@ async def test_a_failure_on_a_channel_that_was_refused_is_missed_once_that_is_al
     monitor.feed.on_channels_refused("system-redis", (), read_clocks())
     service = monitor.detector.services["job"]
     await auntil(lambda: service.state is State.DOWN)
-    assert (service.miss_reason(), service.exit_code) == ("failed", 4)
+    assert (service.miss_reason(), service.failure.exit_code) == ("failed", 4)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

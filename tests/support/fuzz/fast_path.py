@@ -141,7 +141,7 @@ class Scene:
         assert sure or ours <= line.last, f"{svc}: garbage gave it life until {ours}, not {line.last}"
         # by design, and the counts between them were not parsed either; from here on they must agree again
         line.last = ours
-        line.boots |= record.highest_i
+        line.boots |= record.instances.to_dict()
 
     def look(self, *, closely: bool) -> None:
         self.looked_at = self.now
@@ -194,7 +194,7 @@ def examine_sight(raw: bytes) -> Hashable:
                 scene.look(closely=place & 6 == 6)
         sender = scene.senders[svc]
         scene.publish(svc, sender.payload(which & 15, place, bytes(what), WALL + scene.now))
-        if len(scene.detector.services[svc].highest_i) >= BOOTS_KEPT:
+        if len(scene.detector.services[svc].instances) >= BOOTS_KEPT:
             break  # the naive one forgets no process
     for _ in range(12):
         scene.now += LOOK_SEC

@@ -13,6 +13,7 @@ from marketswarm.detector import (
     Detector,
     Moment,
     RestartObserver,
+    Stage,
     State,
     UnheardBeat,
     Verdict,
@@ -280,7 +281,7 @@ class Healer:
             self.recall()
             self.memory_at = self.now
             return
-        self.unsaved |= self.detector.take_unsaved_silences()
+        self.unsaved |= self.detector.silences.take()
         for name, bus in self.detector.buses.items():
             self.disk.clocks[name] = round(bus.clock.proven, 3), WALL + self.now
         for svc, record in self.unsaved.items():
@@ -318,7 +319,9 @@ class Healer:
             if field.startswith("bus:") and entry["verdict"] == "down":
                 since, deaf = entry.get("since"), entry.get("reason") == "deaf"
                 self.publish(restore_lost_bus(self.detector, field[4:], since, self.moment, as_deaf=deaf))
-        self.detector.delete_silences(svc for svc in self.disk.silences if svc not in self.detector.services)
+        self.detector.silences.delete(
+            *(svc for svc in self.disk.silences if svc not in self.detector.services)
+        )
         for svc in notes.keys() - self.detector.services.keys():
             self.restarts.save_soon(svc)
 
@@ -333,5 +336,5 @@ class Healer:
                 if record.clock is not bus.clock:
                     continue
                 assert record.is_on_wheel == (id(record) in filed)
-                watched = id(record) in filed or id(record) in waiting or record.is_suspect
+                watched = id(record) in filed or id(record) in waiting or record.stage is Stage.SUSPECTED
                 assert watched or record.state is State.DOWN, f"{record.watch.svc} is overlooked"

@@ -383,7 +383,7 @@ class Healer:
             del world.jobs_saved[svc]
         for name, bus in self.detector.buses.items():
             world.clocks_saved[name] = round(bus.clock.proven, 3), round(self.now.wall, 3)
-        for svc, silent in self.detector.take_unsaved_silences().items():
+        for svc, silent in self.detector.silences.take().items():
             world.silences_saved.pop(svc, None)
             if silent is not None:
                 found = parse_saved_silence(encode_silence(silent).encode())
@@ -441,7 +441,7 @@ class Healer:
         for service in self.detector.jobs.values():
             if service.job is not None:
                 service.job.save_again()
-        self.detector.delete_silences(list(self.world.silences_saved))
+        self.detector.silences.delete(*self.world.silences_saved)
         self.detector.save_all_silences()
         for name in self.sessions:
             self.read_unheard(name)

@@ -575,7 +575,7 @@ class Fleet:
         beat = parse_beat(payload, svc)
         for each in self.healers.values():
             record = each.monitor.detector.services[svc]
-            if each.monitor.detector.is_restoring or record.highest_i.get(beat.boot, -1) < beat.i:
+            if each.monitor.detector.is_restoring or record.instances.to_dict().get(beat.boot, -1) < beat.i:
                 return
         bus = self.buses[self.watches[svc].bus]
         bus.take(lambda at: bus.publish(self.watches[svc].channel, payload, at), self.t)

@@ -1,0 +1,129 @@
+"""The instances (`boot`) of one service: which beats are replays, and which other instances are alive.
+
+Pure. Almost every service has one instance, so the first one is kept without a dictionary.
+"""
+
+from collections.abc import Iterator
+from math import inf
+
+
+class Instances:
+    """The highest `i` heard from each instance of a service; the instance heard first comes first."""
+
+    __slots__ = ("_alive_i", "_first", "_first_i", "_highest", "_others_at", "dropped_beats", "last")
+
+    def __init__(self) -> None:
+        self.last: str | None = None  # the instance that beat last
+        self.dropped_beats = 0  # the sum of the `i` of instances that were dropped
+        self._first: str | None = None  # the only instance, while `_highest` is None
+        self._first_i = 0
+        self._highest: dict[str, int] | None = None  # all instances, from the second one on
+        # the `i` of the last sign of life of instances that sent a run's report after it
+        self._alive_i: dict[str, int] | None = None
+        # when the other instances beat last, monotonic seconds
+        self._others_at: dict[str, float] | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.to_dict())
+
+    def __len__(self) -> int:
+        return int(self._first is not None) if self._highest is None else len(self._highest)
+
+    def to_dict(self) -> dict[str, int]:
+        """Return a copy: the highest `i` by instance."""
+        if self._highest is not None:
+            return self._highest.copy()
+        return {} if self._first is None else {self._first: self._first_i}
+
+    def find_i(self, boot: str) -> int | None:
+        """Return the highest `i` heard from an instance; None if it is not known."""
+        if self._highest is not None:
+            return self._highest.get(boot)
+        return self._first_i if boot == self._first else None
+
+    def set_i(self, boot: str, i: int) -> None:
+        """Set the highest `i` of an instance; a new one is the newest."""
+        if self._highest is None and self._first is not None and boot != self._first:
+            self._highest = {self._first: self._first_i}
+        if self._highest is None:
+            self._first, self._first_i = boot, i
+        else:
+            self._highest[boot] = i
+
+    def raise_i(self, boot: str, i: int) -> None:
+        """Raise the highest `i` of an instance to `i`, if that is greater."""
+        self.set_i(boot, max(i, self.find_i(boot) or 0))
+
+    def newest(self) -> str | None:
+        """Return the newest instance, by when it was first heard; None if no beat had a `boot`."""
+        return self._first if self._highest is None else next(reversed(self._highest), None)
+
+    # -- replays
+
+    def check_replay(self, boot: str | None, i: int, kept: int, *, is_alive: bool) -> bool:
+        """Return True if this beat, or a later one of its instance, was heard before; record `i` if not.
+
+        Beats without a `boot` can't be told apart: they are never replays. A new instance replaces those that
+        were silent longest, so that there are `kept` at most. `is_alive` is False for a report that is not a
+        sign of life.
+        """
+        if boot is None:
+            return False
+        highest = self.find_i(boot)
+        if highest is not None and i <= highest:
+            return True
+        if highest is None:
+            while len(self) >= kept:
+                self._drop_oldest()
+        if not is_alive:
+            self._alive_i = self._alive_i or {}
+            self._alive_i.setdefault(boot, -1 if highest is None else highest)
+        elif self._alive_i:
+            self._alive_i.pop(boot, None)
+        self.set_i(boot, i)
+        return False
+
+    def is_new_life(self, boot: str, i: int) -> bool:
+        """Return True if the sign of life with this `i` was never heard."""
+        if self._alive_i and boot in self._alive_i:
+            return i > self._alive_i[boot]
+        highest = self.find_i(boot)
+        return i > (-1 if highest is None else highest)
+
+    def raise_alive_i(self, boot: str, i: int) -> None:
+        """Record a sign of life that was sent before a report that was heard."""
+        if self._alive_i and boot in self._alive_i:
+            self._alive_i[boot] = max(i, self._alive_i[boot])
+
+    # -- several at once
+
+    def switch(self, boot: str | None, before_at: float | None) -> None:
+        """Record that the instance `boot` beats now; both it and the last one may go on in turn.
+
+        `before_at` is when the last one beat, in monotonic seconds; None if that does not count.
+        """
+        before, self.last = self.last, boot
+        if before is None or before_at is None:
+            return
+        others = self._others_at or {}
+        others[before] = before_at
+        if boot is not None:
+            others.pop(boot, None)
+        self._others_at = others
+
+    def list_others(self, since: float) -> tuple[str, ...]:
+        """Return the other instances that beat since then, in monotonic seconds."""
+        return tuple(boot for boot, mono in (self._others_at or {}).items() if mono >= since)
+
+    def forget_others(self) -> None:
+        """Forget when the other instances beat."""
+        self._others_at = None
+
+    def _drop_oldest(self) -> None:
+        """Drop the instance that was silent longest; without such times, the one that was first heard."""
+        highest, others = self.to_dict(), self._others_at or {}
+        oldest = min(highest, key=lambda boot: inf if boot == self.last else others.get(boot, -inf))
+        self.dropped_beats += highest.pop(oldest)
+        self._highest = highest
+        (self._alive_i or {}).pop(oldest, None)
+        others.pop(oldest, None)
