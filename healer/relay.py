@@ -16,8 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from healer.service_alert import AlertRule, close_outage, parse_service_alert
+from healer.service_alert import close_outage, parse_service_alert
 from marketswarm import log as logs
+from marketswarm.agent.outage_state import AlertRule
 from marketswarm.bus import Bus
 from marketswarm.bus.follower import StreamFollower
 from marketswarm.bus.outage import Outage, retrying

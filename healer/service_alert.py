@@ -1,58 +1,15 @@
 """The check of alerts that services write: each may alert on what is its own, and on nothing else. Pure."""
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.event import Event, Kind, MalformedEvent, make_event_id, parse_event
-from marketswarm.keys import MARKET_ALERTS, MASSIVE_ALERTS
+from marketswarm.agent.outage_state import AlertRule
+from marketswarm.event import Event, MalformedEvent, make_event_id, parse_event
 
 MAX_NAME_CHARS: Final = 100
 MAX_REASON_CHARS: Final = 200
 
 _ID: Final = re.compile(r"(?P<kind>[a-z_]+)\.(?P<family>[a-z]+):[A-Za-z0-9_.-]{1,120}\.(?P<ms>\d{1,15})")
-
-
-@dataclass(frozen=True, slots=True)
-class AlertRule:
-    """Say what a service may alert on.
-
-    Attributes:
-        stream: the key of the stream that it writes.
-        family: the first word of each id.
-        prefix: what the `svc` of each event begins with, before the name of a target or source.
-        miss, ok, unwatched: the kinds of its events; `unwatched` closes a miss, and is not an ok.
-    """
-
-    stream: str
-    by: str
-    family: str
-    prefix: str
-    miss: Kind
-    ok: Kind
-    unwatched: Kind
-
-
-RULES: Final = (
-    AlertRule(
-        MASSIVE_ALERTS,
-        "massive",
-        "massive",
-        "massive/",
-        Kind.PROBE_MISS,
-        Kind.PROBE_OK,
-        Kind.PROBE_UNWATCHED,
-    ),
-    AlertRule(
-        MARKET_ALERTS,
-        "sources",
-        "source",
-        "source:",
-        Kind.SOURCE_MISS,
-        Kind.SOURCE_OK,
-        Kind.SOURCE_UNWATCHED,
-    ),
-)
 
 
 def parse_service_alert(rule: AlertRule, raw: bytes) -> Event | MalformedEvent:

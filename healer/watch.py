@@ -11,8 +11,8 @@ from functools import partial
 
 from healer.election import LeaderElection
 from healer.relay import Relay, collect_relays
-from healer.service_alert import RULES
 from marketswarm.agent import Agent
+from marketswarm.agent.outage_state import RULES
 from marketswarm.bus import Bus
 from marketswarm.monitor import Monitor, VerdictEncoder, find_alert_target
 from marketswarm.settings import HealerSettings

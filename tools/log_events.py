@@ -27,8 +27,10 @@ FLEET_LOGGERS: Final = {"log_event": 0, "_log_event": 0, "_make_record": 1}
 """Functions of `marketswarm/fleet` that log: at which place they are given the event; its level follows."""
 DYNAMIC: Final = {
     'f"{verdict.subject}.gap"': ("service.gap",),
-    'event.type.replace("_", ".")': ("probe.miss", "probe.ok", "probe.unwatched"),
-    'event.type.value.replace("_", ".")': ("source.miss", "source.ok", "source.unwatched"),
+    'event.type.replace("_", ".")': (
+        *("probe.miss", "probe.ok", "probe.unwatched"),
+        *("source.miss", "source.ok", "source.unwatched"),
+    ),
 }
 """Names of events that no constant holds: by the expression."""
 SOME_LEVELS: Final = {"record.levelno": "warning error", "level": "info error"}
@@ -58,6 +60,8 @@ MEANINGS: Final = {
     "agent.stopped": "The agent has ended in good order.",
     "agent.stopping": "A signal asked the agent to stop.",
     "agent.unstartable": "A program of the fleet can't be started.",
+    "alerts.resumed": "The bus takes outcomes of targets and sources again.",
+    "alerts.waiting": "The bus does not take outcomes of targets and sources; they wait.",
     "alive.unwritable": "The file by which `marketswarm check` knows this agent can't be written.",
     "archive.position_unreadable": "The place up to which the alert log was written to the database can't be read; archive begins with the oldest alert.",
     "archive.stream_anew": "The alert log was deleted and begun anew, or its bus lost what it had last; archive reads it from its beginning.",
@@ -235,8 +239,6 @@ MEANINGS: Final = {
     "monitor.runs_refused": "The healer may not read `run:<svc>`, where failures are that it did not hear: write the users anew.",
     "monitor.saved_again": "A bus takes what a restart must know again.",
     "monitor.watching": "The services and buses that are watched from now on.",
-    "outlook.resumed": "The bus takes alerts about targets again.",
-    "outlook.waiting": "The bus does not take alerts about targets; they wait.",
     "partitions.dropped": "Partitions whose rows are older than their table keeps were dropped.",
     "probe.broken": "The code of a probe raised an error that it should not.",
     "probe.changed": "The outcome of a target's probes is another one than before.",

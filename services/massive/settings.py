@@ -11,10 +11,10 @@ from typing import Annotated, Any, ClassVar, Final, Self
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from marketswarm.agent import ServiceConfig
+from marketswarm.agent.outage_state import PROBES, Thresholds
 from marketswarm.settings import MonitorSettings, list_variables
 from marketswarm.truth.errors import Place
 from services.massive.market.settings import NO_KEY, MarketEnvironment, MarketSettings, key_refusal
-from services.massive.probes.state import SVC, Thresholds
 from services.massive.probes.targets import (
     AnyTarget,
     IntervalSec,
@@ -102,9 +102,11 @@ class ProbeSettings(ServiceConfig):
     @model_validator(mode="after")
     def _dependencies_are_known(self) -> Self:
         """Raise ValueError if a target depends on a target of massive that does not exist."""
-        known = {f"{SVC}/{target.name}" for target in self.targets}
+        known = {f"{PROBES.prefix}{target.name}" for target in self.targets}
         for target in self.targets:
-            unknown = [each for each in target.depends_on if each.startswith(f"{SVC}/") and each not in known]
+            unknown = [
+                each for each in target.depends_on if each.startswith(PROBES.prefix) and each not in known
+            ]
             if unknown:
                 raise ValueError(f"targets: {target.name!r} depends on {unknown[0]!r}, which is no target")
         return self

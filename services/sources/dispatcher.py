@@ -4,7 +4,6 @@ An instance loads the series of its share. The result of every load comes to `no
 begun; what other instances did is read from the bus from time to time.
 """
 
-import asyncio
 import heapq
 import time
 from collections import Counter
@@ -12,9 +11,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from marketswarm.agent import Agent
+from marketswarm.agent.outage_alerts import OutageAlerts
+from marketswarm.agent.outage_state import Thresholds
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
-from services.sources.cascade.alerts import AlertSender
 from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import WAITING, SeriesState, explain_sources, find_status, is_stale
@@ -43,7 +43,7 @@ class SeriesDispatcher:
     """
 
     def __init__(
-        self, me: Agent[Any], loader: SeriesLoader, alerts: AlertSender, metrics: SourcesMetrics
+        self, me: Agent[Any], loader: SeriesLoader, alerts: OutageAlerts, metrics: SourcesMetrics
     ) -> None:
         self.series: dict[str, Series] = {}
         self.states: dict[str, SeriesState] = {}
@@ -56,8 +56,6 @@ class SeriesDispatcher:
         self._followed_at: dict[str, float] = {}
         self._stale: set[str] = set()
         self._critical_read_at = self._states_read_at = float("-inf")
-        self._has_events = True  # an earlier process may have left some
-        self._is_sending = False
 
     async def follow(self, series: Iterable[Series]) -> None:
         """Load these series from now on; read from the bus what is known of them."""
@@ -81,6 +79,10 @@ class SeriesDispatcher:
             self.states[name] = found[name]
             self._followed_at.setdefault(name, now)
             self._schedule(name, 0.0 if name in redefined else _find_due(found[name], now))
+
+    def follow_sources(self, series: Iterable[Series], miss_after: int) -> None:
+        """Alert on the sources of these series, which are those of all shares, from now on."""
+        self.alerts.follow({name: Thresholds(miss_after, 1) for each in series for name in each.sources})
 
     def _schedule(self, name: str, at: float | None) -> None:
         """Set when a series is due; None leaves it to the refresh."""
@@ -114,9 +116,6 @@ class SeriesDispatcher:
         for each in held_back:
             heapq.heappush(self._due, each)
         self.is_full, self._is_held_back = len(self._running) >= at_once, bool(held_back)
-        if self._has_events and not self._is_sending:
-            self._is_sending = True
-            self._me.task(self._send_events(), name="source events")
 
     def rest_sec(self, now: float) -> float:
         # what is held back is started when a load of its source ends, which wakes the main loop
@@ -153,12 +152,13 @@ class SeriesDispatcher:
     def update_streamed(self, series: Series, result: LoadResult) -> None:
         """Keep the state that a minute of a stream left, and schedule the next load by it."""
         self._take_result(series, result)
-        if self._has_events or self.rest_sec(time.time()) == 0:
+        if self.rest_sec(time.time()) == 0:
             self._me.wake()
 
     def _take_result(self, series: Series, result: LoadResult) -> None:
-        """Keep the state that a load left, and schedule by it; note pending events."""
-        self._has_events = self._has_events or result.pending_events > 0
+        """Keep the state that a load left, and schedule by it; take the outcomes of its sources."""
+        for source, error in result.outcomes.items():
+            self.alerts.add_outcome(source, time.time(), error)
         self.outage.end()
         if result.outcome is LoadOutcome.LOADED and series == self.series.get(series.id):
             self._keep_state(series.id, result.state, result.state.due_at)
@@ -175,25 +175,6 @@ class SeriesDispatcher:
                 self._schedule(name, now)
         self._me.wake()
 
-    def schedule_events(self) -> None:
-        """Send pending events with the next turn of the main loop."""
-        self._has_events = True
-        self._me.wake()
-
-    async def _send_events(self) -> None:
-        """Send pending events; try again with the next turn of the main loop if a bus fails."""
-        self._has_events = False
-        try:
-            await self.alerts.send_pending()
-            self._me.set_degraded(None, part="events")
-        except BusError as error:
-            self._has_events = True
-            self._me.set_degraded(f"events not sent: {error.bus} {error.reason}", part="events")
-            await asyncio.sleep(RETRY_SEC)
-            self._me.wake()
-        finally:
-            self._is_sending = False
-
     async def read_states(self) -> None:
         """Read the stored states again, which other instances write, too; of critical series more often.
 
@@ -202,7 +183,6 @@ class SeriesDispatcher:
         now = time.monotonic()
         if now >= self._states_read_at + STATES_EVERY_SEC:
             self._states_read_at = self._critical_read_at = now
-            self._has_events = True  # another instance may have died with some
             names = list(self.series)
         elif now >= self._critical_read_at + CRITICAL_EVERY_SEC:
             self._critical_read_at = now

@@ -7,11 +7,11 @@ import time
 from typing import Any, Final
 
 from marketswarm.agent import Agent, agent, point_like
+from marketswarm.agent.outage_alerts import OutageAlerts
+from marketswarm.agent.outage_state import SOURCES
 from marketswarm.bus import BusError
 from marketswarm.keys import MARKET_BARS
-from marketswarm.monitor.conventions import find_alert_target
 from marketswarm.truth import AccessPoint
-from services.sources.cascade.alerts import AlertSender
 from services.sources.cascade.loader import SeriesLoader, open_loader
 from services.sources.cascade.series import list_series
 from services.sources.cascade.store import SeriesStore
@@ -41,8 +41,9 @@ async def main() -> int:
         )
         urls = me.settings.sources_base_urls
         async with open_loader(store, lambda: settings().work, urls, os.environ) as loader:
-            dispatcher = SeriesDispatcher(me, loader, make_alert_sender(me, store), metrics)
+            dispatcher = SeriesDispatcher(me, loader, start_alerts(me, store), metrics)
             point = find_point(me, MARKET_BARS)
+            dispatcher.follow_sources(list_series(settings()), settings().work.load.miss_after)
             streams = SeriesStreams(me, loader, dispatcher, metrics, urls)
             refresh = Refresh(me, loader, dispatcher, settings, point.bus)
             me.task(refresh.run(), name="refresh")
@@ -51,6 +52,7 @@ async def main() -> int:
             while True:
                 await follow_replay(me, loader)
                 series = {each.id: each for each in list_series(settings())}
+                dispatcher.follow_sources(series.values(), settings().work.load.miss_after)
                 await dispatcher.follow(series[name] for name in share.mine(series))
                 streams.follow(dispatcher.series)
                 dispatcher.start_due(time.time(), settings().settings.load.concurrency)
@@ -64,9 +66,15 @@ def find_point(me: Agent[Any], key: str) -> AccessPoint:
     return point_like(me.section.access_points.publish_to, MARKET, key)
 
 
-def make_alert_sender(me: Agent[Any], store: SeriesStore) -> AlertSender:
-    """Return a sender of events from the bus of the market to that of the alerts, by the truth in force."""
-    return AlertSender(lambda: store.bus, lambda: me.bus(find_alert_target(me.truth, me.settings)[0]))
+def start_alerts(me: Agent[Any], store: SeriesStore) -> OutageAlerts:
+    """Alert on sources; degrade while the bus of the alerts can't be used."""
+
+    def degrade(problem: str | None) -> None:
+        me.set_degraded(problem and f"events not sent: {problem}", part="events")
+
+    return OutageAlerts.start(
+        me, SOURCES, degrade=degrade, on_states=store.write_verdicts, read_former=store.read_former
+    )
 
 
 async def follow_replay(me: Agent[Any], loader: SeriesLoader) -> None:

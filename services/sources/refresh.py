@@ -6,7 +6,6 @@ ran, is made up for at once. Meanwhile it tries the sources that are down and th
 """
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from typing import Any, Final
 
 from marketswarm.agent import Agent
 from marketswarm.agent.loops import lead
-from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage, retry
 from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
@@ -61,7 +59,6 @@ class Refresh:
 
     async def _refresh(self) -> None:
         """Refresh by schedule while the lease is held. Raise BusError."""
-        await self._forget_closed()
         await self._drop_unnamed()
         while True:
             await self._wait_for_run()
@@ -88,25 +85,20 @@ class Refresh:
                     await self._reseeded.wait()
             except TimeoutError:
                 await self.try_down(time.time())
-            await self._forget_closed()
             # not only after a reseed: a load that ran meanwhile stores its series again
             await self._drop_unnamed()
 
-    async def _forget_closed(self) -> None:
-        """Forget the outages that the healer closed, once the truth names us; later if that bus is away."""
-        if self._me.name in self._me.truth.services:
-            with contextlib.suppress(BusError):
-                await self._dispatcher.alerts.forget_closed()
-
     async def _drop_unnamed(self) -> None:
         """Forget the sources and series that the truth does not name. Raise BusError."""
+        if self._dispatcher.alerts.has_former:
+            return  # they are adopted from the states of the sources
         series = list_series(self._get_settings())
         stored_sources, stored_series = await self._loader.store.list_stored()
         named = {name for each in series for name in each.sources}
         gone = [name for name in stored_sources if name not in named]
         left = [name for name in stored_series if name not in {each.id for each in series}]
-        if (gone or left) and await self._loader.store.drop(gone, left):
-            self._dispatcher.schedule_events()
+        if gone or left:
+            await self._loader.store.drop(gone, left)
 
     async def try_down(self, now: float) -> None:
         """Try each source that is down and was not asked for a while. Raise BusError.

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from healer.relay import Relay, collect_relays
-from healer.service_alert import RULES
 from marketswarm.agent.metrics import AgentMetrics, AgentState
+from marketswarm.agent.outage_alerts import OutageAlerts
+from marketswarm.agent.outage_state import PROBES, RULES
 from marketswarm.agent.shards import collect_shares
 from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.detector import Moment
@@ -26,7 +27,6 @@ from services.board.fleet.stream import StreamHub
 from services.board.market.updates import UpdateHub
 from services.board.metrics import collect_board, collect_market
 from services.massive.market.status import MarketStatus
-from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
 from services.massive.probes.publish import ResultPublisher
 from services.mesh.listener import BeatListener
@@ -86,7 +86,7 @@ def collect_of_a_monitor():
 
 def collect_of_massive():
     nowhere = lambda: None  # noqa: E731 - nothing is put anywhere
-    return collect_metrics({}, {}, ResultPublisher(nowhere), AlertPublisher(nowhere, "abc"))
+    return collect_metrics({}, ResultPublisher(nowhere), OutageAlerts(PROBES, nowhere, "abc"))
 
 
 def collect_of_mesh():

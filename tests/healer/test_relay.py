@@ -7,7 +7,7 @@ import pytest
 
 from healer import relay as module
 from healer.relay import Relay
-from healer.service_alert import RULES
+from marketswarm.agent.outage_state import RULES
 from marketswarm.bus import BusError
 from marketswarm.closed_outages import read_closed
 from marketswarm.event import Event, Kind, encode_event

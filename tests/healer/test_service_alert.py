@@ -1,9 +1,9 @@
 import pytest
 
-from healer.service_alert import RULES, parse_service_alert
+from healer.service_alert import parse_service_alert
+from marketswarm.agent.outage_state import PROBES, SOURCES
 from marketswarm.event import Event, Kind, MalformedEvent, encode_event
 
-PROBES, SOURCES = RULES
 GOOD = Event(
     Kind.PROBE_MISS,
     "massive/shop",

@@ -529,6 +529,7 @@ MARKET_DONE = {
     """,
     (SYSTEM, "sources"): """
         XADD market:alerts * event {}
+        HSET market:alerts:outages a b
         HGET healer:relayed market:alerts
     """,
     (MARKET, "sources"): """

@@ -2,21 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 
+from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.metrics import Family
 from marketswarm.metrics.family import counter, gauge
-from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.publish import ResultPublisher
 from services.massive.probes.result import ProbeFinding
-from services.massive.probes.state import TargetState
 
 
 def collect_metrics(
     latest: Mapping[str, ProbeFinding],
-    states: Mapping[str, TargetState],
     results: ResultPublisher,
-    alerts: AlertPublisher,
+    alerts: OutageAlerts,
 ) -> Iterator[Family]:
-    """Use the last result and the state of each target."""
+    """Use the last result and the state of each target; another thread may call this."""
     yield Family(
         "marketswarm_massive_probe_ok",
         "gauge",
@@ -28,7 +26,7 @@ def collect_metrics(
         "marketswarm_massive_target_up",
         "gauge",
         "1 if the target is up, 0 if it is down, by several probes in a row.",
-        [((name,), float(each.verdict != "down")) for name, each in states.items()],
+        [((name,), float(each.verdict != "down")) for name, each in alerts.states.copy().items()],
         labels=("target",),
     )
     yield Family(

@@ -6,13 +6,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from marketswarm.agent import Agent, first_point
+from marketswarm.agent.outage_alerts import OutageAlerts
+from marketswarm.agent.outage_state import PROBES
 from marketswarm.bus import Bus, BusError
 from marketswarm.keys import ALERT_LOG, MASSIVE_ALERTS, MASSIVE_PROBES, MASSIVE_ROSTER
 from marketswarm.metrics import Family
 from marketswarm.monitor import find_alert_target
-from marketswarm.truth import Truth
 from services.massive.market.settings import choose_rest_url, choose_ws_url, key_refusal
-from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.publish import ResultPublisher
@@ -86,7 +86,7 @@ class ProbeMonitor:
         self._settings = ProbeSettings()
         self._errors: dict[str, str | None] = {}  # the last error of each target, to log changes
         self.results = ResultPublisher(self._get_stream)
-        self.alerts = AlertPublisher(self._get_alerts_bus, me.boot)
+        self.alerts = OutageAlerts.start(me, PROBES)
         self.scheduler = ProbeScheduler(
             me.task,
             limits,
@@ -105,17 +105,10 @@ class ProbeMonitor:
         limits = ConcurrencyLimits()
         try:
             monitor = cls(me, limits, market_stream)
-            me.on_reseed(monitor.note_reseed)
             me.task(monitor.results.run(), name="results")
-            me.task(monitor.alerts.run(), name="outlook")
             yield monitor
         finally:
             limits.close()
-
-    def note_reseed(self, truth: Truth) -> None:
-        """Look for outages that the healer closed, if this truth names massive: the last one may have not."""
-        if self._me.name in truth.services:
-            self.alerts.check_closed()
 
     def follow(self, settings: ProbeSettings) -> None:
         """Apply these settings: probe their targets, except those of kinds that are off."""
@@ -152,7 +145,7 @@ class ProbeMonitor:
         return "; ".join(filter(None, parts)) or None
 
     def collect(self) -> Iterator[Family]:
-        return collect_metrics(self.scheduler.latest(), dict(self.alerts.states), self.results, self.alerts)
+        return collect_metrics(self.scheduler.latest(), self.results, self.alerts)
 
     def _make_plan(self, target: Target) -> ProbePlan:
         settings = self._settings
@@ -214,7 +207,3 @@ class ProbeMonitor:
         ]
         point = first_point(points, "market-redis", MASSIVE_PROBES)
         return self._me.bus(point.bus), point.key
-
-    def _get_alerts_bus(self) -> Bus:
-        """Return the bus of the alerts. Raises BusError."""
-        return self._me.bus(find_alert_target(self._me.truth, self._me.settings)[0])

@@ -1,85 +1,126 @@
-"""Put the pending events of sources on the stream of alerts, each once.
+"""Find out what the answers of a source say of the source itself: whether it is up. Pure.
 
-A source's state and its event are written in one step on the bus of the market (`publish_series.lua`). The
-stream of alerts may be on another bus, where the healer reads it, so events wait beside the state until they
-are there. An event that two instances send at the same time is taken once: `publish_event.lua` looks for it.
+`OutageAlerts` counts these outcomes, and publishes that a source is missed. The state of a source in
+`market:sources` is for those who read it.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
 
-from marketswarm import log as logs
-from marketswarm.bus import Bus
-from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import report_unusable
-from marketswarm.closed_outages import read_closed
-from marketswarm.event import Event, MalformedEvent, encode_event, parse_event
-from marketswarm.keys import MARKET_ALERTS, MARKET_SOURCES
+from marketswarm.agent.outage_alerts import FormerStates
+from marketswarm.agent.outage_state import SOURCES, OutageState, parse_state
+from marketswarm.bus.stored_values import parse_object, report_unusable
+from marketswarm.event import Event, MalformedEvent, parse_event_object
+from marketswarm.keys import MARKET_SOURCES
+from services.sources.cascade.state import SourceFinding, SourceVerdict, clean_reason
+from services.sources.catalog.mapping import PLAN_STATUS
 
-PUBLISH_EVENT: Final = Script.beside("services.sources.cascade", "publish_event.lua")
-SETTLE_EVENT: Final = Script.beside("services.sources.cascade", "settle_event.lua")
-FORGET_CLOSED: Final = Script.beside("services.sources.cascade", "forget_closed.lua")
-ALERTS_LENGTH: Final = 100_000
-DEDUP_WINDOW: Final = 100
-"""The number of entries among which an event is looked for that another instance may have sent."""
+MOST_REFUSALS: Final = 5
+"""How often in a row a source may say that it takes no more requests, though our own count has room."""
+_GOOD: Final = frozenset(
+    {
+        SourceVerdict.FRESH,
+        SourceVerdict.LATE,
+        SourceVerdict.EMPTY,
+        SourceVerdict.REFUSED,
+        SourceVerdict.LIMITED,
+    }
+)
+"""The answers of a source that is up, whatever it says of the series."""
+_BAD: Final = frozenset({SourceVerdict.FAILED, SourceVerdict.WRONG})
+_PLAN_REASONS: Final = frozenset(map(str, PLAN_STATUS))
 
-log = logs.get("sources")
+
+def is_well(finding: SourceFinding) -> bool | None:
+    """Return whether a source is up by a finding; None if that says nothing. Only an answer and a failure do.
+
+    What the stream of a source brings says nothing of whether the source answers requests. Neither does a
+    refusal with 402 or 403: the plan of our key may lack one series, or the key may be good for nothing.
+    """
+    is_of_plan = finding.verdict is SourceVerdict.REFUSED and finding.reason in _PLAN_REASONS
+    if not finding.is_asked or is_of_plan:
+        return None
+    return True if finding.verdict in _GOOD else False if finding.verdict in _BAD else None
 
 
-class AlertSender:
-    """Send the pending events.
+def find_outcomes(
+    findings: Iterable[SourceFinding], refusals: Iterable[int], miss_after: int
+) -> dict[str, str | None]:
+    """Return by source the error of each that failed, and None for each that is up.
 
     Args:
-        get_market_bus: returns the bus with the states of sources. May raise BusError.
-        get_alerts_bus: returns the bus of the alerts. May raise BusError.
+        refusals: how often in a row each of them took no more requests. One that refuses every request of
+            ours serves nothing: the last ones of MOST_REFUSALS are failures, so that it is missed with them.
+        miss_after: after how many failures in a row a source is missed.
     """
-
-    def __init__(self, get_market_bus: Callable[[], Bus], get_alerts_bus: Callable[[], Bus]) -> None:
-        self._get_market_bus, self._get_alerts_bus = get_market_bus, get_alerts_bus
-        self.sent: Counter[str] = Counter()
-        self._forgotten_ms = 0
-
-    async def forget_closed(self) -> None:
-        """Forget the misses that the healer closed while the truth did not name sources. Raise BusError."""
-        ms = (await read_closed(self._get_alerts_bus(), MARKET_ALERTS)).ms
-        if ms > self._forgotten_ms:
-            await self._get_market_bus().script(FORGET_CLOSED, [MARKET_SOURCES], [ms])
-            self._forgotten_ms = ms
-
-    async def send_pending(self) -> None:
-        """Send every pending event, in the order of their times. Raise BusError."""
-        market, alerts = self._get_market_bus(), self._get_alerts_bus()
-        stored = await market.ask(market.client.hgetall(MARKET_SOURCES))
-        for source, event in sorted(find_pending(market.name, stored), key=lambda each: each[1].ts):
-            args: list[str | bytes | float] = [ALERTS_LENGTH, DEDUP_WINDOW, encode_event(event)]
-            if await alerts.script(PUBLISH_EVENT, [MARKET_ALERTS], args):
-                self.sent[event.type] += 1
-                write = log.warning if event.reason else log.info
-                write(event.type.value.replace("_", "."), svc=event.svc, reason=event.reason, id=event.id)
-            await market.script(SETTLE_EVENT, [MARKET_SOURCES], [source, event.id])
+    found: dict[str, str | None] = {}
+    for finding, refused in zip(findings, refusals, strict=True):
+        well = is_well(finding)
+        if well is not None:
+            is_refusing = refused > 0 and refused > MOST_REFUSALS - miss_after
+            is_up = well and not is_refusing
+            found[finding.source] = None if is_up else clean_reason(finding.reason or finding.verdict)
+    return found
 
 
-def find_pending(bus: str, stored: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, Event]]:
-    """Yield the field of the source, too; report what is not a state or not an event."""
-    for source, raw in stored.items():
-        try:
-            state: Any = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            state = None
-        pending = state.get("pending", {}) if isinstance(state, dict) else None
-        if not isinstance(pending, dict):
-            report_unusable(bus, MARKET_SOURCES)
-            continue
-        for document in pending.values():
-            try:
-                event = parse_event(orjson.dumps(document))
-            except TypeError:  # it can be read and not written: nested too deep, or a number too large
-                report_unusable(bus, MARKET_SOURCES)
-                continue
-            if isinstance(event, MalformedEvent):
-                report_unusable(bus, MARKET_SOURCES, event.reason)
+def encode_finding(finding: SourceFinding) -> bytes:
+    """Return how a finding changes the state of its source, as JSON for `source_state.lua`."""
+    well, is_limited = is_well(finding), finding.verdict is SourceVerdict.LIMITED
+    reason = clean_reason(finding.reason or ("" if well else finding.verdict))
+    change: dict[str, Any] = {
+        "name": finding.source,
+        "set": {"outcome": finding.verdict, "reason": reason},
+        "now": ["asked_at"],
+        "add": {
+            **dict.fromkeys(("since", "checked_at", "ok_at"), 0),  # each field is there from the beginning
+            "records": len(finding.records),
+            "answers": int(well is True),
+            "limited": int(is_limited),
+            "refusals": int(well is True and is_limited),
+            "failures": int(well is False),
+            "fails": int(well is False),
+        },
+    }
+    if well is not None:
+        change["now"] += ["checked_at", "ok_at"] if well else ["checked_at"]
+    if well:
+        change["set"] |= {"fails": 0} if is_limited else {"fails": 0, "refusals": 0}
+    return orjson.dumps(change)
+
+
+def encode_verdict(source: str, state: OutageState) -> bytes:
+    """Return a source's verdict as a change of its state, as JSON for `source_state.lua`."""
+    change = {"name": source, "state": state.verdict}
+    is_since_known = state.verdict == "down" and state.since is not None
+    return orjson.dumps(change | {"since": state.since} if is_since_known else change)
+
+
+def parse_former(bus: str, stored: Mapping[bytes, bytes]) -> FormerStates:
+    """Return what an earlier release kept in the states of sources: open outages, and unpublished events.
+
+    Report events that can't be parsed.
+    """
+    found = dict[str, tuple[OutageState, list[Event]]]()
+    for name, raw in stored.items():
+        known = parse_object(raw)
+        pending, miss = known.get("pending"), known.get("open_event")
+        documents = pending.values() if isinstance(pending, dict) else ()
+        events = list[Event]()
+        for document in documents:
+            event = parse_event_object(document) if isinstance(document, dict) else MalformedEvent("no_json")
+            if isinstance(event, Event) and event.type in (SOURCES.miss, SOURCES.ok, SOURCES.unwatched):
+                events.append(event)
             else:
-                yield source, event
+                report_unusable(bus, MARKET_SOURCES, "pending")
+        if events or (isinstance(miss, str) and miss):
+            at = known.get("event_ms")
+            state = {
+                "verdict": "down" if miss else "up",
+                "since": known.get("since") if miss else None,
+                "told": miss,
+                "ts": at / 1000 if isinstance(at, int | float) else 0,
+            }
+            found[name.decode("utf-8", "replace")] = parse_state(orjson.dumps(state)), events
+    return found

@@ -91,6 +91,7 @@ class LoadResult:
     """Hold what became of a load, and the state of the series after it.
 
     `source` is the one whose records were published, which need not be the newest ones of the series.
+    `outcomes` has the error of each source that failed, and None for each that is up.
     `wait_sec` is for CLAIMED and ERROR: after how many seconds to load the series again. `reason` is the type
     of the error.
     """
@@ -98,7 +99,7 @@ class LoadResult:
     outcome: LoadOutcome
     state: SeriesState = WAITING
     new: int = 0
-    pending_events: int = 0
+    outcomes: Mapping[str, str | None] = field(default_factory=dict)
     wait_sec: float = 0.0
     findings: tuple[SourceFinding, ...] = ()
     requests: tuple[SentRequest, ...] = field(default=(), repr=False)
@@ -202,7 +203,7 @@ class SeriesLoader:
             return LoadResult(
                 LoadOutcome.LOST if published.is_lost else LoadOutcome.LOADED,
                 before,
-                pending_events=published.pending_events,
+                outcomes=published.outcomes,
                 findings=load.findings,
                 requests=load.requests,
             )
@@ -478,7 +479,7 @@ class SeriesLoader:
             LoadOutcome.LOADED,
             state,
             published.new,
-            published.pending_events,
+            published.outcomes,
             findings=load.findings,
             requests=load.requests,
             source=load.served.source if load.served else "",

@@ -20,22 +20,20 @@
 --       8   milliseconds of a bucket; 0 for quotes, of which the latest of each symbol counts: an older one is no news
 --       9   the most bytes of a bucket; what does not fit is nonsense, and not published
 --       10  seconds for which records are remembered
---       11  failures in a row after which a source is missed; and, after a comma, how often in a row it may say that it
---           takes no more requests, though our own count of them has room
---       12  id of the source that serves
---       13  ids of the sources of the cascade in their order, with spaces around each. A record is replaced by its own
+--       11  id of the source that serves
+--       12  ids of the sources of the cascade in their order, with spaces around each. A record is replaced by its own
 --           source, which corrects it, or by one before that; the same record of a later source is no news
---       14  number of records; then for each, sorted by time: time (epoch ms), bucket, identity (hexadecimal: its time
+--       13  number of records; then for each, sorted by time: time (epoch ms), bucket, identity (hexadecimal: its time
 --           within the bucket, or of a quote its time), digest, fields (JSON array)
 --       then the number of requests, and for each the ids of the loads with which it may have been recorded, with
 --       spaces between them, and its fields (JSON array). It was, if the load that was published last is one of these
---       then the number of sources, and for each what came of it (JSON): name, outcome, reason, ok (true, false or
---       null for neither), answered, limited, records
--- Returns {number of records that were new or changed, number of pending events}; {-1, 0} if the claim is lost, and
--- then nothing was written. An error, and nothing was written, if a key holds something else.
+--       then the number of sources, and for each the change of its state (JSON)
+-- Returns {number of records that were new or changed, then for each source how often in a row it took no request};
+-- {-1} if the claim is lost, and then nothing was written. An error, and nothing was written, if a key holds something
+-- else.
 -- include: source_state.lua
 if redis.call('GET', KEYS[6]) ~= ARGV[1] then
-  return {-1, 0}
+  return {-1}
 end
 for key, wanted in pairs({[KEYS[1]] = 'stream', [KEYS[3]] = 'stream', [KEYS[4]] = 'hash', [KEYS[5]] = 'hash'}) do
   local kind = redis.call('TYPE', key).ok
@@ -43,12 +41,10 @@ for key, wanted in pairs({[KEYS[1]] = 'stream', [KEYS[3]] = 'stream', [KEYS[4]] 
     return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. kind .. ', and no ' .. wanted)
   end
 end
-local time = redis.call('TIME')
-local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 -- the records
 local function find_rank(source) -- of one that is no longer in the cascade the last: anyone may replace what it said
-  return string.find(ARGV[13], ' ' .. source .. ' ', 1, true) or math.huge
+  return string.find(ARGV[12], ' ' .. source .. ' ', 1, true) or math.huge
 end
 
 local buckets = {}
@@ -71,10 +67,8 @@ local function find_latest(bucket) -- its time and the record: of a quote there 
   end
 end
 
-local miss_after, most_refusals = string.match(ARGV[11], '^(%d+),(%d+)$')
-miss_after, most_refusals = tonumber(miss_after), tonumber(most_refusals)
-local count, at, width, from_ms = tonumber(ARGV[14]), 15, tonumber(ARGV[8]), tonumber(ARGV[7])
-local rank, new, oldest = find_rank(ARGV[12]), 0, math.huge
+local count, at, width, from_ms = tonumber(ARGV[13]), 14, tonumber(ARGV[8]), tonumber(ARGV[7])
+local rank, new, oldest = find_rank(ARGV[11]), 0, math.huge
 local kind = redis.call('TYPE', KEYS[2]).ok
 if kind ~= 'hash' and kind ~= 'none' then -- somebody else wrote it
   redis.call('DEL', KEYS[2])
@@ -106,8 +100,8 @@ for _ = 1, count do
     if width == 0 then
       bucket.records = {}
     end
-    bucket.records[identity] = {source = ARGV[12], digest = digest}
-    bucket.bytes, bucket.is_changed = bucket.bytes + #identity + #ARGV[12] + #digest + 3, true
+    bucket.records[identity] = {source = ARGV[11], digest = digest}
+    bucket.bytes, bucket.is_changed = bucket.bytes + #identity + #ARGV[11] + #digest + 3, true
   end
   at = at + 5
 end
@@ -155,45 +149,11 @@ end
 local of_load = '{"load":"' .. ARGV[3] .. '","records":' .. new .. ','
 redis.call('HSET', KEYS[4], ARGV[2], (string.gsub(ARGV[4], '^{', of_load, 1)))
 count, at = tonumber(ARGV[at]), at + 1
-local pending = 0
+local answer = {new}
 for _ = 1, count do
-  local seen = cjson.decode(ARGV[at])
-  local state = read_state(KEYS[5], seen.name)
-  state.gone = nil
-  state.outcome, state.reason, state.asked_at = seen.outcome, seen.reason, now_ms / 1000
-  state.records = state.records + seen.records
-  state.answers, state.limited = state.answers + seen.answered, state.limited + seen.limited
-  if seen.ok == true then -- one that refuses every request of ours serves nothing, whatever it calls that
-    state.refusals = seen.limited == 1 and state.refusals + 1 or 0
-    if state.refusals >= most_refusals then
-      seen.ok, state.fails = false, math.max(state.fails, miss_after - 1)
-    end
-  end
-  if seen.ok ~= cjson.null then -- when it answered or failed last
-    state.checked_at = now_ms / 1000
-  end
-  if seen.ok == true then
-    if state.open_event ~= '' then
-      add_event(state, 'source_ok', now_ms, {since = state.since, down_sec = math.max(0, now_ms / 1000 - state.since)})
-    end
-    if state.state ~= 'up' then
-      state.state, state.since = 'up', now_ms / 1000
-    end
-    state.fails, state.open_event, state.ok_at, state.failed_since = 0, '', now_ms / 1000, nil
-  elseif seen.ok == false then
-    state.fails, state.failures = state.fails + 1, state.failures + 1
-    state.failed_since = type(state.failed_since) == 'number' and state.failed_since or now_ms / 1000
-    if state.open_event == '' and state.fails >= miss_after then -- also if its last miss was closed meanwhile
-      state.state, state.since = 'down', state.failed_since
-      state.open_event = add_event(state, 'source_miss', now_ms,
-        {since = state.since, late_sec = math.max(0, now_ms / 1000 - state.since), reason = seen.reason})
-    end
-  end
-  for _ in pairs(state.pending) do
-    pending = pending + 1
-  end
-  save_state(KEYS[5], state)
+  local state = change_source(KEYS[5], cjson.decode(ARGV[at]))
+  table.insert(answer, state.refusals)
   at = at + 1
 end
 redis.call('DEL', KEYS[6])
-return {new, pending}
+return answer

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import orjson
 
+from marketswarm.agent.outage_alerts import FormerStates
+from marketswarm.agent.outage_state import OutageState
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.lease import LeaseAction, apply_lease_action
 from marketswarm.bus.scripts import Script
@@ -33,21 +35,20 @@ from marketswarm.keys import (
 from services.market.entries import encode_entry
 from services.market.records import DAY_MS, Provenance, RecordKind
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
+from services.sources.cascade.alerts import encode_finding, encode_verdict, find_outcomes, parse_former
 from services.sources.cascade.series import Series, time_of
 from services.sources.cascade.state import (
     WAITING,
     SeriesState,
     SourceFinding,
-    SourceVerdict,
     clean_reason,
     parse_series_state,
 )
 from services.sources.catalog.answer import SentRequest
-from services.sources.catalog.mapping import PLAN_STATUS
 from services.sources.settings import KeepSettings
 
 PUBLISH: Final = Script.beside("services.sources.cascade", "publish_series.lua")
-DROP: Final = Script.beside("services.sources.cascade", "drop_sources.lua")
+CHANGE_SOURCES: Final = Script.beside("services.sources.cascade", "change_sources.lua")
 CLAIM_SEC: Final = 10.0
 """After how many seconds the claim of a dead process expires; a living one renews it."""
 BUCKET_RECORDS: Final = 256
@@ -56,8 +57,6 @@ MAX_BUCKET_BYTES: Final = 65_536
 REMEMBERED_SEC: Final = 90 * 86_400
 WITHIN_SEC: Final = 20.0
 """The time limit of publishing, because the first load of a series may have thousands of records."""
-MOST_REFUSALS: Final = 5
-"""How often in a row a source may say that it takes no more requests, though our own count has room."""
 MAX_STATE_BYTES: Final = 64 * 1024
 MAX_UNRECORDED: Final = 500
 """The requests of a series that are kept while they can't be recorded; older ones are dropped."""
@@ -68,18 +67,6 @@ STREAMS: Final[Mapping[RecordKind, str]] = {
     RecordKind.OBSERVATIONS: MARKET_OBSERVATIONS,
 }
 _PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at", "rank"})
-_GOOD: Final = frozenset(
-    {
-        SourceVerdict.FRESH,
-        SourceVerdict.LATE,
-        SourceVerdict.EMPTY,
-        SourceVerdict.REFUSED,
-        SourceVerdict.LIMITED,
-    }
-)
-"""The answers of a source that is up, whatever it says of the series."""
-_BAD: Final = frozenset({SourceVerdict.FAILED, SourceVerdict.WRONG})
-_PLAN_REASONS: Final = frozenset(map(str, PLAN_STATUS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +110,14 @@ class UnrecordedRequest:
 
 @dataclass(frozen=True, slots=True)
 class PublishResult:
-    """Say how many records were new or changed, and how many events of sources are pending.
+    """Say how many records were new or changed, and what it says of the sources that were asked.
 
-    `is_lost` is True if the claim was lost meanwhile, and nothing was written.
+    `outcomes` has the error of each source that failed, and None for each that is up. `is_lost` is True if
+    the claim was lost meanwhile, and nothing was written.
     """
 
     new: int = 0
-    pending_events: int = 0
+    outcomes: Mapping[str, str | None] = field(default_factory=dict)
     is_lost: bool = False
 
 
@@ -256,7 +244,6 @@ class SeriesStore:
             getattr(keep, series.kind.value),
             keep.downloads,
             *_list_memory_args(load),
-            f"{miss_after},{MOST_REFUSALS}",
             make_source_id(load.served.source) if load.served else "",
             "".join(f" {make_source_id(source)} " for source in series.sources),
             len(records),
@@ -266,8 +253,10 @@ class SeriesStore:
             len(seen),
             *seen,
         ]
-        new, pending = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
-        return PublishResult(max(0, int(new)), int(pending), is_lost=int(new) < 0)
+        new, *refusals = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
+        if new < 0:
+            return PublishResult(is_lost=True)
+        return PublishResult(new, find_outcomes(load.findings, refusals, miss_after))
 
     async def read_down(self, sources: Iterable[str]) -> dict[str, float]:
         """Return which of these sources are down, and when each answered or failed last (epoch seconds)."""
@@ -283,10 +272,23 @@ class SeriesStore:
                 found[_decode(name)] = float(at) if isinstance(at, int | float) else 0.0
         return found
 
-    async def drop(self, sources: Sequence[str], series: Sequence[str]) -> int:
-        """Delete sources and series that the truth does not name; return how many events are pending."""
-        args: list[str | bytes | float] = [len(sources), *sources, *series]
-        return int(await self.bus.script(DROP, [MARKET_SOURCES, MARKET_SERIES], args))
+    async def drop(self, sources: Iterable[str], series: Iterable[str]) -> None:
+        """Delete the states of sources and series that the truth does not name."""
+        pipe = self.bus.pipeline()
+        for key, names in ((MARKET_SOURCES, sources), (MARKET_SERIES, series)):
+            for name in names:
+                pipe.hdel(key, name)
+        await self.bus.ask(pipe.execute())
+
+    async def write_verdicts(self, states: Mapping[str, OutageState]) -> None:
+        """Write whether these sources are up."""
+        changes = [encode_verdict(name, state) for name, state in states.items()]
+        await self.bus.script(CHANGE_SOURCES, [MARKET_SOURCES], changes)
+
+    async def read_former(self) -> FormerStates:
+        """Return the open outages and unpublished events that an earlier release kept in the states."""
+        bus = self.bus
+        return parse_former(bus.name, await bus.ask(bus.client.hgetall(MARKET_SOURCES)))
 
     async def read_refreshed(self) -> float | None:
         """Return when the last refresh that was completed began, in epoch seconds; None if unknown."""
@@ -407,25 +409,3 @@ def encode_request(series: Series, sent: SentRequest) -> bytes:
     if sent.is_replay:
         fields["replay"] = "1"
     return orjson.dumps([text for pair in fields.items() for text in pair])
-
-
-def encode_finding(finding: SourceFinding) -> bytes:
-    """Return what a finding says of its source, as JSON. Only an answer and a failure say how it is.
-
-    What the stream of a source brings says nothing of whether the source answers requests. Neither does a
-    refusal with 402 or 403: the plan of our key may lack one series, or the key may be good for nothing.
-    """
-    is_well = True if finding.verdict in _GOOD else False if finding.verdict in _BAD else None
-    is_of_plan = finding.verdict is SourceVerdict.REFUSED and finding.reason in _PLAN_REASONS
-    is_well = is_well if finding.is_asked and not is_of_plan else None
-    return orjson.dumps(
-        {
-            "name": finding.source,
-            "outcome": finding.verdict,
-            "reason": clean_reason(finding.reason or ("" if is_well else finding.verdict)),
-            "ok": is_well,
-            "answered": int(is_well is True),
-            "limited": int(finding.verdict is SourceVerdict.LIMITED),
-            "records": len(finding.records),
-        }
-    )

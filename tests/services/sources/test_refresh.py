@@ -9,14 +9,15 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
+from marketswarm.agent.outage_alerts import OutageAlerts
+from marketswarm.agent.outage_state import SOURCES
 from marketswarm.bus import BusError
-from marketswarm.closed_outages import ClosedOutages, closed_field
-from marketswarm.keys import HEALER_RELAYED, MARKET_ALERTS, MARKET_BARS, MARKET_SERIES, SOURCES_REFRESHED
+from marketswarm.keys import MARKET_ALERTS, MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, SOURCES_REFRESHED
 from marketswarm.net.retry import Backoff
 from services.sources import refresh as module
 from services.sources.access.circuit_breaker import CircuitBreaker
-from services.sources.cascade.alerts import AlertSender
 from services.sources.cascade.series import list_series
+from services.sources.cascade.store import SeriesStore
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
@@ -78,17 +79,19 @@ class RefreshScene:
         self.config = SourcesSettings.model_validate({"endpoints": [entry], "settings": settings})
         self.market, self.me, self.metrics = market, Me(), SourcesMetrics()
         self.loader = market.make_loader(client)
-        alerts = AlertSender(lambda: market.bus, lambda: market.bus)
-        self.dispatcher = SeriesDispatcher(self.me, self.loader, alerts, self.metrics)
+        self.dispatcher = SeriesDispatcher(self.me, self.loader, market.alerts, self.metrics)
         self.refresh = Refresh(self.me, self.loader, self.dispatcher, lambda: self.config, "market-redis")
 
     async def follow(self):
-        await self.dispatcher.follow(list_series(self.config))
+        series = list_series(self.config)
+        self.dispatcher.follow_sources(series, 3)
+        await self.dispatcher.follow(series)
 
     async def turn(self):
         """One turn of the main loop, without loads that are due."""
         self.dispatcher.start_due(0.0, 10)
         await asyncio.gather(*self.me.tasks)
+        await self.market.settle()
         self.dispatcher.log_changes(time.time())
 
     def pending_loads(self):
@@ -143,38 +146,58 @@ async def test_a_source_that_only_the_refresh_finds_failed_is_an_alert_and_its_s
     for _ in range(3):
         await scene.refresh.load_old()
     await scene.turn()
-    entries = await scene.market.bus.client.xrange(MARKET_ALERTS)
-    assert [orjson.loads(fields[b"event"])["type"] for _, fields in entries] == ["source_miss"]
+    assert [each["type"] for each in await list_alerts(scene)] == ["source_miss"]
     state = scene.dispatcher.states[SERIES]
     scene.dispatcher.start_due(state.due_at + 1, 10)
     assert scene.pending_loads() == [f"load {SERIES}"]
 
 
-async def test_an_outage_that_the_healer_closed_meanwhile_is_missed_anew_if_it_goes_on(scene):
-    bus = scene.market.bus
-    scene.market["kraken"].choose = lambda _request: Answer(500)
-    for _ in range(3):
-        await scene.refresh.load_old()
-    missed_at = (await list_alerts(scene))[0]["ts"]
-    closed = ClosedOutages(b"1-1", round(1000 * missed_at)).encode()
-    await bus.client.hset(HEALER_RELAYED, closed_field(MARKET_ALERTS), closed)
-    scene.me.truth.services.clear()
-    async with running(scene):  # an instance that was left running forgets nothing
-        await auntil(lambda: bus.client.exists(SOURCES_REFRESHED))
-    assert (await scene.market.read_source("kraken"))["open_event"]
-    scene.me.truth.services["sources"] = None
-    async with running(scene):
-        await auntil(lambda: is_forgotten(scene))
-    await CircuitBreaker(bus, "kraken").resume()
+async def test_what_an_earlier_release_kept_of_outages_is_adopted_once_and_before_it_is_dropped(scene):
+    """It kept them in the states of the sources: those of `gone` were in a truth before."""
+    bus, boot, keys = scene.market.bus, "boot", ("kraken", "gone", "lost", "well")
+    await scene.market.settle()
+    kept = {name: make_former(name) for name in keys}
+    kept["lost"] |= {"pending": {}, "state": "down"}
+    kept["well"] |= {"open_event": "", "pending": {}, "state": "up"}
+    await bus.client.hset(MARKET_SOURCES, mapping={name: orjson.dumps(each) for name, each in kept.items()})
+    stores = [SeriesStore(lambda: bus) for _ in range(2)]
+    for store in stores:
+        alerts = OutageAlerts(
+            SOURCES, lambda: bus, boot, on_states=store.write_verdicts, read_former=store.read_former
+        )
+        scene.dispatcher.alerts = alerts
+        await scene.refresh._drop_unnamed()  # noqa: SLF001 - nothing is dropped before it is adopted
+        assert len((await scene.loader.store.list_stored())[0]) == len(keys)
+        await run_until_settled(scene, alerts)
+    await scene.refresh._drop_unnamed()  # noqa: SLF001
+    assert (await scene.loader.store.list_stored())[0] == ["kraken"]
+    assert sorted((each["type"], each["svc"]) for each in await list_alerts(scene)) == [
+        ("source_miss", "source:gone"),
+        ("source_miss", "source:kraken"),
+        ("source_unwatched", "source:gone"),
+        ("source_unwatched", "source:lost"),
+    ]
+    assert "open_event" not in await scene.market.read_source("kraken")
     await scene.refresh.load_old()
-    assert [each["type"] for each in await list_alerts(scene)] == ["source_miss", "source_miss"]
-    scene.market["kraken"].choose = answer_as_kraken
-    await scene.refresh.load_old()
-    assert [each["type"] for each in await list_alerts(scene)] == ["source_miss", "source_miss", "source_ok"]
+    await run_until_settled(scene, alerts)
+    ok = (await list_alerts(scene))[-1]
+    assert (ok["type"], ok["svc"], ok["since"]) == ("source_ok", "source:kraken", 1000.0)
 
 
-async def is_forgotten(scene):
-    return not (await scene.market.read_source("kraken"))["open_event"]
+def make_former(name):
+    ident = f"source_miss.source:{name}.1060000"
+    event = {"type": "source_miss", "svc": f"source:{name}", "ts": 1060.0, "id": ident, "by": "sources"}
+    state = {"name": name, "state": "down", "since": 1000.0, "event_ms": 1_060_000, "fails": 3}
+    return state | {"open_event": ident, "pending": {ident: event | {"since": 1000.0}}}
+
+
+async def run_until_settled(scene, alerts):
+    scene.dispatcher.alerts = alerts
+    await scene.follow()
+    task = asyncio.create_task(alerts.run())
+    await auntil(lambda: alerts.is_idle and not alerts.pending_count())
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def list_alerts(scene):
@@ -245,11 +268,11 @@ async def down(market):
         for site in (market["coinbase"], market["kraken"]):
             site.choose = lambda _request: Answer(500)
         for _ in range(3):
-            await scene.loader.load(series)
+            scene.dispatcher.note_load(series, await scene.loader.load(series), 0.1)
         market["coinbase"].choose = answer_as_coinbase
         for name in ("coinbase", "kraken"):
             await CircuitBreaker(market.bus, name).resume()
-        await scene.loader.load(series)
+        scene.dispatcher.note_load(series, await scene.loader.load(series), 0.1)
         scene.series = series
         yield scene
         await asyncio.gather(*scene.me.tasks)
@@ -257,6 +280,7 @@ async def down(market):
 
 async def count_requests(scene, now):
     """How many requests Kraken gets when the sources that are down are looked at."""
+    await scene.market.settle()
     before = len(scene.market["kraken"].seen)
     await scene.refresh.try_down(now)
     return len(scene.market["kraken"].seen) - before
@@ -273,10 +297,7 @@ async def test_the_outage_of_a_source_behind_one_that_serves_ends_when_it_answer
     bars = await down.market.bus.client.xrange(MARKET_BARS)
     assert {fields[b"source"] for _, fields in bars} == {b"coinbase"}
     assert await count_requests(down, now + 9999) == 0
-    await down.turn()
-    entries = await down.market.bus.client.xrange(MARKET_ALERTS)
-    found = [orjson.loads(fields[b"event"]) for _, fields in entries]
-    assert sorted((each["type"], each["svc"]) for each in found) == [
+    assert sorted((each["type"], each["svc"]) for each in await list_alerts(down)) == [
         ("source_miss", "source:coinbase"),
         ("source_miss", "source:kraken"),
         ("source_ok", "source:coinbase"),

@@ -1,5 +1,6 @@
 """Stand-ins of three sources, and loads of their series over a bus in memory."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -9,6 +10,8 @@ from typing import Any, Self
 
 import orjson
 
+from marketswarm.agent.outage_alerts import OutageAlerts
+from marketswarm.agent.outage_state import SOURCES, Thresholds
 from marketswarm.keys import MARKET_SOURCES
 from marketswarm.testing import MemoryBus
 from services.market.records import AssetClass, RecordKind
@@ -20,6 +23,7 @@ from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
 from services.sources.settings import SourcesSettings
 from support.rig.receiver import Answer, Receiver, Request
+from support.waiting import auntil
 
 COIN = Series(
     "BTC/USD", RecordKind.BARS, "1m", AssetClass.CRYPTO, "24x7", ("coinbase", "kraken"), 300.0, 5.0, 60.0
@@ -76,16 +80,28 @@ class SourcesMarket:
         self.keys: dict[str, Sequence[ApiKey]] = {}
         self.work: Mapping[str, Any] = {}
         self._stack = ExitStack()
+        store = SeriesStore(lambda: self.bus)
+        self.alerts = OutageAlerts(
+            SOURCES,
+            lambda: self.bus,
+            "boot",
+            on_states=store.write_verdicts,
+            read_former=store.read_former,
+        )
+        self.alerts.follow(dict.fromkeys(ANSWERS, Thresholds(3, 1)))
 
     async def __aenter__(self) -> Self:
         for name, site in self.sites.items():
             self._stack.enter_context(site)
             site.choose = ANSWERS[name]
+        self._alerting = asyncio.create_task(self.alerts.run())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        self._alerting.cancel()
+        await asyncio.wait([self._alerting])
         self._stack.close()
         await self.bus.aclose()
 
@@ -106,10 +122,18 @@ class SourcesMarket:
     async def load(self, series: Series, **more: Any) -> LoadResult:
         """Load a series by a process of its own, and return what became of it."""
         async with self.make_client() as client:
-            return await self.make_loader(client).load(series, **more)
+            result = await self.make_loader(client).load(series, **more)
+        for source, error in result.outcomes.items():
+            self.alerts.add_outcome(source, time.time(), error)
+        return result
+
+    async def settle(self) -> None:
+        """Wait until what came of the sources is stored and published."""
+        await auntil(lambda: self.alerts.is_idle and not self.alerts.pending_count())
 
     async def read_source(self, name: str) -> dict[str, Any]:
         """What is stored of a source."""
+        await self.settle()
         raw = await self.bus.ask(self.bus.client.hget(MARKET_SOURCES, name))
         found: dict[str, Any] = orjson.loads(raw or b"{}")
         return found

@@ -9,17 +9,18 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
+from marketswarm.agent.outage_state import UNKNOWN_STATE
 from marketswarm.event import Kind
 from services.market.entries import parse_bar, parse_provenance
 from services.market.records import AssetClass, Bar, Quote, RecordKind
 from services.market.sessions import get_session
 from services.sources.cascade import loader as loader_module
-from services.sources.cascade.alerts import find_pending
+from services.sources.cascade.alerts import encode_finding, find_outcomes, is_well, parse_former
 from services.sources.cascade.evaluation import evaluate_answer
 from services.sources.cascade.loader import SeriesLoader
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import Attempt, SeriesState, SeriesStatus, SourceFinding, SourceVerdict
-from services.sources.cascade.store import encode_finding, encode_records, encode_request
+from services.sources.cascade.store import encode_records, encode_request
 from services.sources.catalog.answer import AnswerStatus, Misfit, SentRequest, SourceAnswer
 from services.sources.gate import GateProgress, evaluate_gate
 from services.sources.settings import WorkSettings
@@ -157,15 +158,32 @@ def test_a_request_and_a_reason_are_written_short_and_printable():
     ],
 )
 def test_only_answers_and_failures_say_how_a_source_is(verdict, ok):
-    assert orjson.loads(encode_finding(SourceFinding("kraken", verdict)))["ok"] is ok
-    unasked = orjson.loads(encode_finding(SourceFinding("massive", verdict, is_asked=False)))
-    assert (unasked["ok"], unasked["answered"]) == (None, 0)
+    assert is_well(SourceFinding("kraken", verdict)) is ok
+    unasked = SourceFinding("massive", verdict, is_asked=False)
+    assert is_well(unasked) is None
+    assert orjson.loads(encode_finding(unasked))["add"]["answers"] == 0
 
 
 @pytest.mark.parametrize(("status", "ok"), [("404", True), ("402", None), ("403", None)])
 def test_a_refusal_for_the_plan_of_a_key_neither_begins_nor_ends_an_outage(status, ok):
-    finding = SourceFinding("finnhub", SourceVerdict.REFUSED, status)
-    assert orjson.loads(encode_finding(finding))["ok"] is ok
+    assert is_well(SourceFinding("finnhub", SourceVerdict.REFUSED, status)) is ok
+
+
+@pytest.mark.parametrize(
+    ("verdict", "refusals", "miss_after", "error"),
+    [
+        (SourceVerdict.FRESH, 0, 3, None),
+        (SourceVerdict.FAILED, 0, 3, "why"),
+        (SourceVerdict.LIMITED, 2, 3, None),
+        (SourceVerdict.LIMITED, 3, 3, "why"),  # the first of three
+        (SourceVerdict.LIMITED, 4, 1, None),
+        (SourceVerdict.LIMITED, 5, 1, "why"),
+        (SourceVerdict.FRESH, 0, 10, None),
+    ],
+)
+def test_the_last_of_many_refusals_in_a_row_are_failures(verdict, refusals, miss_after, error):
+    finding = SourceFinding("kraken", verdict, "why")
+    assert find_outcomes([finding], [refusals], miss_after) == {"kraken": error}
 
 
 # -- the gate
@@ -217,10 +235,10 @@ def test_the_gate_stays_closed_without_a_critical_series_however_many_others_are
     assert (report.is_open, [each.is_critical for each in report.failures]) == (False, [True])
 
 
-# -- pending events
+# -- what an earlier release kept of the alerts
 
 
-def test_events_that_wait_are_read_from_what_anyone_may_have_written():
+def test_what_an_earlier_release_kept_is_read_from_what_anyone_may_have_written():
     event = {
         "type": "source_miss",
         "svc": "source:kraken",
@@ -228,17 +246,21 @@ def test_events_that_wait_are_read_from_what_anyone_may_have_written():
         "id": f"source_miss.source:kraken.{NOW_MS}",
         "by": "sources",
     }
+    foreign = event | {"type": "heartbeat_gap"}
     stored = {
-        b"kraken": orjson.dumps({"pending": {"a": event, "b": {"type": "odd"}}}),
-        b"well": b'{"pending": {}}',
+        b"kraken": orjson.dumps({"pending": {"a": event, "b": {"type": "odd"}, "c": foreign, "d": 5}}),
+        b"well": b'{"pending": {}, "open_event": ""}',
         b"none": b"{}",
         b"list": b"[]",
         b"text": b"{",
-        b"odd": b'{"pending": 5}',
-        b"deep": b'{"pending": {"a": {"type": ' + b"[" * 300 + b"]" * 300 + b"}}}",
+        b"odd": b'{"pending": 5, "open_event": 5}',
+        b"late": b'{"open_event": "x.1", "since": "soon", "event_ms": "now"}',
     }
-    (found,) = find_pending("market-redis", stored)
-    assert (found[0], found[1].type, found[1].id) == (b"kraken", Kind.SOURCE_MISS, event["id"])
+    former = parse_former("market-redis", stored)
+    assert former.keys() == {"kraken", "late"}
+    ((found,), late) = former["kraken"][1], former["late"]
+    assert (found.type, found.id) == (Kind.SOURCE_MISS, event["id"])
+    assert late == (UNKNOWN_STATE, [])
 
 
 async def test_loads_that_begin_at_once_compute_each_calendar_once_and_one_at_a_time(monkeypatch):

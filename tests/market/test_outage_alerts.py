@@ -1,4 +1,4 @@
-"""What massive knows of its targets and what it alerts of them, on a real bus that fails at any moment."""
+"""What a service knows of its targets and what it alerts of them, on a real bus that fails at any moment."""
 
 import asyncio
 import contextlib
@@ -7,14 +7,16 @@ import time
 import orjson
 import pytest
 
-from healer.service_alert import RULES, parse_service_alert
+from healer.service_alert import parse_service_alert
+from marketswarm.agent import outage_alerts as module
+from marketswarm.agent.outage_alerts import OutageAlerts
+from marketswarm.agent.outage_state import PROBES, OutageState, Thresholds
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.closed_outages import ClosedOutages, closed_field
+from marketswarm.event import Event, encode_event
 from marketswarm.keys import HEALER_RELAYED, MASSIVE_ALERTS, MASSIVE_ROSTER
 from marketswarm.seeding.functions import load_functions
-from services.massive.probes.alerts import AlertPublisher
-from services.massive.probes.state import Thresholds
 from support.rig import Server
 from support.waiting import auntil
 
@@ -28,11 +30,11 @@ def server(tmp_path):
 
 
 class Instance:
-    """One massive's alerts, and what its targets look like to it."""
+    """The alerts of one instance, and what its targets look like to it."""
 
-    def __init__(self, server, boot):
-        self.bus = Bus("system-redis", server.url)
-        self.alerts = AlertPublisher(lambda: self.bus, boot)
+    def __init__(self, server, boot, **more):
+        self.bus, self.is_named = Bus("system-redis", server.url), True
+        self.alerts = OutageAlerts(PROBES, lambda: self.bus, boot, is_named=lambda: self.is_named, **more)
 
     def see(self, name, *errors):
         for error in errors:
@@ -43,8 +45,8 @@ class Instance:
 
 
 @contextlib.asynccontextmanager
-async def running(server, *boots, watched=("shop",), thresholds=THRESHOLDS):
-    instances = [Instance(server, boot) for boot in boots]
+async def running(server, *boots, watched=("shop",), thresholds=THRESHOLDS, **more):
+    instances = [Instance(server, boot, **more) for boot in boots]
     tasks = []
     try:
         for each in instances:
@@ -80,7 +82,7 @@ async def test_a_loss_is_told_to_the_healer_and_known(server):
         one.see("shop", None, "refused", "refused", "refused")
         await one.settled()
     assert told(server) == [MISS]
-    assert parse_service_alert(RULES[0], orjson.dumps(log_of(server)[0])).svc == "massive/shop"
+    assert parse_service_alert(PROBES, orjson.dumps(log_of(server)[0])).svc == "massive/shop"
     assert (known(server)["verdict"], known(server)["told"]) == ("down", log_of(server)[0]["id"])
 
 
@@ -235,7 +237,10 @@ async def test_a_target_that_goes_from_the_truth_is_closed(server, restarted):
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_an_outage_that_the_healer_closed_meanwhile_is_missed_anew_if_it_goes_on(server, restarted):
+async def test_an_outage_that_the_healer_closed_meanwhile_is_missed_anew_if_it_goes_on(
+    server, restarted, monkeypatch
+):
+    monkeypatch.setattr(module, "CHECK_EVERY_SEC", 0.05)
     async with running(server, "a", watched=("shop", "gone")) as [one]:
         one.see("shop", "refused", "refused")
         one.see("gone", "refused", "refused")
@@ -243,9 +248,14 @@ async def test_an_outage_that_the_healer_closed_meanwhile_is_missed_anew_if_it_g
         newest = max(event["ts"] for event in log_of(server))
         closed = ClosedOutages(b"1-1", round(1000 * newest)).encode()
         server.cmd("HSET", HEALER_RELAYED, closed_field(MASSIVE_ALERTS), closed)
-        if not restarted:  # the truth dropped massive, and names it again
+        if not restarted:
+            one.is_named = False
+            one.see("shop", "refused", None, "refused")  # an instance that was left running forgets nothing
+            await one.settled()
+            assert len(log_of(server)) == 2
+            one.is_named = True
+            await auntil(lambda: known(server)["told"] == "")
             one.alerts.follow({"shop": THRESHOLDS})
-            one.alerts.check_closed()
             one.see("shop", "refused")
             await one.settled()
     if restarted:
@@ -278,3 +288,36 @@ async def test_what_nobody_wants_to_hear_of_any_more_is_closed_and_stays_known(s
         await one.settled()
     assert told(server) == [MISS, ("probe_unwatched", "massive/shop")]
     assert known(server)["verdict"] == "up"
+
+
+async def test_states_that_their_reader_did_not_take_are_passed_on_again(server):
+    passed, refusals = [], [BusError("market-redis", "timeout")]
+
+    async def take(states):
+        if refusals:
+            raise refusals.pop()
+        passed.append({name: state.verdict for name, state in states.items()})
+
+    async with running(server, "a", on_states=take) as [one]:
+        one.see("shop", "refused", "refused")
+        await auntil(lambda: passed, what="the second try")
+        await one.settled()
+    assert (passed, told(server)) == ([{"shop": "down"}], [MISS])
+
+
+async def test_what_an_earlier_release_kept_is_adopted_by_one_of_two_instances(server):
+    miss = Event(PROBES.miss, "massive/shop", 60.0, "probe_miss.massive:shop.60000", "massive", since=50.0)
+
+    async def read_former():
+        return {"shop": (OutageState("down", since=50.0, told=miss.id, ts=60.0), [miss])}
+
+    async with running(server, "a", "b", read_former=read_former) as both:
+        for each in both:
+            each.see("shop", "refused", "refused")
+            await each.settled()
+        both[0].see("shop", None, None)
+        await both[0].settled()
+        assert [each.alerts.has_former for each in both] == [False, False]
+    assert told(server) == [MISS, OK]
+    assert log_of(server)[0] == orjson.loads(encode_event(miss))
+    assert log_of(server)[1]["since"] == 50.0

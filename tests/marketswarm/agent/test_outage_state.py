@@ -7,18 +7,20 @@ import orjson
 import pytest
 from hypothesis import given, settings
 
-from marketswarm.event import Kind, encode_event, parse_event
-from services.massive.probes.state import (
+from marketswarm.agent.outage_state import (
     MAX_RUNS,
+    PROBES,
+    SOURCES,
     UNKNOWN_STATE,
+    OutageState,
     OutcomeQueue,
-    ProbeOutcome,
-    TargetState,
+    TargetOutcome,
     Thresholds,
     apply_outcome,
     close_outage,
     parse_state,
 )
+from marketswarm.event import Kind, encode_event, parse_event
 from support.examples import examples
 
 THRESHOLDS = Thresholds(down_after=3, up_after=2)
@@ -33,9 +35,9 @@ class Watch:
     def see(self, *errors, step_sec=10.0):
         for error in errors:
             self.n, self.now = self.n + 1, self.now + step_sec
-            outcome = ProbeOutcome("boot", self.n, self.now, error)
+            outcome = TargetOutcome("boot", self.n, self.now, error)
             known = parse_state(self.known.encode())
-            self.known, event = apply_outcome("shop", known, outcome, self.thresholds)
+            self.known, event = apply_outcome(PROBES, "shop", known, outcome, self.thresholds)
             self.events += [] if event is None else [event]
         return self
 
@@ -51,7 +53,10 @@ def test_a_target_that_is_well_from_the_beginning_is_no_news():
 
 def test_what_stays_well_needs_no_writing():
     known = Watch().see(None).known
-    assert apply_outcome("shop", known, ProbeOutcome("boot", 2, 2000.0, None), THRESHOLDS) == (known, None)
+    assert apply_outcome(PROBES, "shop", known, TargetOutcome("boot", 2, 2000.0, None), THRESHOLDS) == (
+        known,
+        None,
+    )
 
 
 def test_a_failure_or_two_are_no_loss():
@@ -79,7 +84,7 @@ def test_it_is_back_when_it_has_answered_twice_and_was_down_until_the_first_of_t
     assert watch.told == ["probe_miss", "probe_ok"]
     ok = watch.events[1]
     assert (ok.since, ok.down_sec, ok.ts) == (1020.0, 50.0, 1080.0)
-    assert watch.known == TargetState("up", ts=1080.0, seen={"boot": 8})
+    assert watch.known == OutageState("up", ts=1080.0, seen={"boot": 8})
 
 
 def test_one_answer_between_failures_does_not_bring_it_back():
@@ -90,16 +95,26 @@ def test_one_answer_between_failures_does_not_bring_it_back():
 
 def test_what_was_taken_before_counts_once():
     watch = Watch(Thresholds(2, 2)).see(None, "refused")
-    again = ProbeOutcome("boot", watch.n, watch.now, "refused")
-    assert apply_outcome("shop", watch.known, again, watch.thresholds) == (watch.known, None)
+    again = TargetOutcome("boot", watch.n, watch.now, "refused")
+    assert apply_outcome(PROBES, "shop", watch.known, again, watch.thresholds) == (watch.known, None)
 
 
 def test_two_instances_count_together():
     known, told = UNKNOWN_STATE, []
     for n, boot in enumerate(["a", "b", "a", "b", "a", "b"], 1):
-        known, event = apply_outcome("shop", known, ProbeOutcome(boot, n, 1000.0 + n, "refused"), THRESHOLDS)
+        known, event = apply_outcome(
+            PROBES, "shop", known, TargetOutcome(boot, n, 1000.0 + n, "refused"), THRESHOLDS
+        )
         told += [] if event is None else [event]
     assert [event.type for event in told] == [Kind.PROBE_MISS]
+
+
+def test_a_source_is_named_and_numbered_as_the_contract_says():
+    outcome = TargetOutcome("a", 1, 1000.0, "500")
+    _, event = apply_outcome(SOURCES, "kraken", UNKNOWN_STATE, outcome, Thresholds(1, 1))
+    assert event is not None
+    assert (event.type, event.svc, event.by) == (Kind.SOURCE_MISS, "source:kraken", "sources")
+    assert event.id == "source_miss.source:kraken.1000000"
 
 
 def test_what_nobody_wants_to_hear_of_is_known_all_the_same():
@@ -119,10 +134,10 @@ def test_who_wants_to_hear_of_it_later_hears_of_what_is_down():
 
 def test_what_is_no_longer_probed_is_closed_if_it_was_told():
     down = Watch().see(*["refused"] * 3).known
-    event = close_outage("shop", down, 2000.0)
+    event = close_outage(PROBES, "shop", down, 2000.0)
     assert event is not None
     assert (event.type, event.since, event.ts) == (Kind.PROBE_UNWATCHED, 1010.0, 2000.0)
-    assert close_outage("shop", Watch().see(None).known, 2000.0) is None
+    assert close_outage(PROBES, "shop", Watch().see(None).known, 2000.0) is None
 
 
 def test_a_clock_that_is_set_back_makes_no_end_older_than_its_beginning():
@@ -137,7 +152,9 @@ def test_a_clock_that_is_set_back_makes_no_end_older_than_its_beginning():
 def test_an_id_holds_nothing_that_a_header_could_not_carry():
     known, event = UNKNOWN_STATE, None
     for n in (1, 2, 3):
-        known, event = apply_outcome("a b\n<é>/c", known, ProbeOutcome("b", n, float(n), "x"), THRESHOLDS)
+        known, event = apply_outcome(
+            PROBES, "a b\n<é>/c", known, TargetOutcome("b", n, float(n), "x"), THRESHOLDS
+        )
     assert event is not None
     assert re.fullmatch(r"probe_miss\.massive:a_b_____c-[0-9a-f]{8}\.3000", event.id)
     assert event.svc == "massive/a b\n<é>/c"
@@ -160,7 +177,7 @@ def test_what_nobody_can_read_is_as_good_as_nothing(raw):
 
 
 def test_what_a_later_version_adds_is_passed_over():
-    raw = orjson.dumps(orjson.loads(TargetState("up").encode()) | {"more": 1})
+    raw = orjson.dumps(orjson.loads(OutageState("up").encode()) | {"more": 1})
     assert parse_state(raw).verdict == "up"
 
 
@@ -183,7 +200,7 @@ def test_misses_and_oks_take_turns_and_say_what_the_rows_say(errors, down_after,
 
 
 def outcome(n, error=None):
-    return ProbeOutcome("b", n, float(n), error)
+    return TargetOutcome("b", n, float(n), error)
 
 
 def test_they_come_out_in_the_order_in_which_they_came():
@@ -195,8 +212,8 @@ def test_they_come_out_in_the_order_in_which_they_came():
 
 def test_a_clock_that_is_set_back_does_not_change_the_order():
     queue = OutcomeQueue(max_run=3)
-    queue.add("a", ProbeOutcome("b", 1, 5000.0, None))
-    queue.add("a", ProbeOutcome("b", 2, 1000.0, "refused"))
+    queue.add("a", TargetOutcome("b", 1, 5000.0, None))
+    queue.add("a", TargetOutcome("b", 2, 1000.0, "refused"))
     assert [each.n for _, each in queue.oldest(9)] == [1, 2]
 
 
@@ -250,6 +267,6 @@ def test_what_is_kept_leads_to_the_same_events_as_all_of_it(well, down_after, up
 def told(sights, thresholds):
     known, events = UNKNOWN_STATE, []
     for each in sights:
-        known, event = apply_outcome("a", known, each, thresholds)
+        known, event = apply_outcome(PROBES, "a", known, each, thresholds)
         events += [] if event is None else [(event.type, event.ts, event.since, event.down_sec)]
     return events

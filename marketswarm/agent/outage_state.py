@@ -1,8 +1,9 @@
-"""Keep the state of each target over its results, and derive the events when it changes. Pure.
+"""Decide by several outcomes in a row whether something is down or up, and which events follow. Pure.
 
-A target is down after some failures in a row, and up after some successes. Its state is one value, a
-`TargetState`, stored on the bus and shared by all instances, so that neither a restart nor a second massive
-reports anything twice. Times are in epoch seconds, since the next process must be able to compare them.
+A target (of a probe, a source, a rule) is down after some failures in a row, and up after some successes. Its
+state is one value, an `OutageState`, stored on the bus and shared by all instances, so that neither a restart
+nor a second instance reports anything twice. Times are in epoch seconds, since the next process must be able
+to compare them. An `AlertRule` says what a service may alert on, and how its events are named.
 
 Outcomes that the bus has not accepted yet wait in an `OutcomeQueue`: limited, in order. Of a long run of
 equal outcomes only the beginning and the last one are kept, since those between decide nothing.
@@ -20,10 +21,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC
 from marketswarm.event import Event, Kind, make_event_id
+from marketswarm.keys import MARKET_ALERTS, MARKET_OUTAGES, MASSIVE_ALERTS, MASSIVE_ROSTER
 
-SVC: Final = "massive"
 MAX_BOOTS: Final = 4
 TICK_SEC: Final = 0.001
+MAX_RUNS: Final = 100
+"""The number of runs of equal outcomes that are kept of one target; beyond that the oldest are dropped."""
+_NOT_IN_IDS: Final = re.compile(r"[^A-Za-z0-9_.-]")
 
 Verdict = Literal["unknown", "up", "down"]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
@@ -31,10 +35,56 @@ EpochSec = Annotated[float, Field(ge=0, le=MAX_EPOCH_SEC, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeOutcome:
-    """Hold the outcome of one probe, the `n`th of the process `boot`.
+class AlertRule:
+    """Say what a service may alert on.
 
-    `error` is None if the probe succeeded.
+    Attributes:
+        stream: the key of the stream of its events, on the bus of the alerts.
+        states: the key of the hash of the states of its targets, on that bus.
+        by: the service.
+        family: the first word of each id.
+        prefix: what the `svc` of each event begins with, before the name of the target.
+        miss, ok, unwatched: the kinds of its events; `unwatched` closes a miss, and is not an ok.
+    """
+
+    stream: str
+    states: str
+    by: str
+    family: str
+    prefix: str
+    miss: Kind
+    ok: Kind
+    unwatched: Kind
+
+
+PROBES: Final = AlertRule(
+    stream=MASSIVE_ALERTS,
+    states=MASSIVE_ROSTER,
+    by="massive",
+    family="massive",
+    prefix="massive/",
+    miss=Kind.PROBE_MISS,
+    ok=Kind.PROBE_OK,
+    unwatched=Kind.PROBE_UNWATCHED,
+)
+SOURCES: Final = AlertRule(
+    stream=MARKET_ALERTS,
+    states=MARKET_OUTAGES,
+    by="sources",
+    family="source",
+    prefix="source:",
+    miss=Kind.SOURCE_MISS,
+    ok=Kind.SOURCE_OK,
+    unwatched=Kind.SOURCE_UNWATCHED,
+)
+RULES: Final = (PROBES, SOURCES)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOutcome:
+    """Hold one outcome of a target, the `n`th of the process `boot`.
+
+    `error` is None if it was a success.
     """
 
     boot: str
@@ -56,7 +106,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class TargetState:
+class OutageState:
     """Hold the state of one target, as it is stored on the bus.
 
     Args:
@@ -85,12 +135,11 @@ class TargetState:
         return orjson.dumps(self)
 
 
-UNKNOWN_STATE: Final = TargetState()
-_NOT_IN_IDS: Final = re.compile(r"[^A-Za-z0-9_.-]")
-_STORED_STATE: Final[TypeAdapter[TargetState]] = TypeAdapter(TargetState)
+UNKNOWN_STATE: Final = OutageState()
+_STORED_STATE: Final[TypeAdapter[OutageState]] = TypeAdapter(OutageState)
 
 
-def parse_state(raw: bytes | None) -> TargetState:
+def parse_state(raw: bytes | None) -> OutageState:
     """Return `UNKNOWN_STATE` itself for a missing or invalid value."""
     try:
         return UNKNOWN_STATE if raw is None else _STORED_STATE.validate_json(raw)
@@ -99,15 +148,15 @@ def parse_state(raw: bytes | None) -> TargetState:
 
 
 def apply_outcome(
-    name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
-) -> tuple[TargetState, Event | None]:
+    rule: AlertRule, name: str, state: OutageState, outcome: TargetOutcome, thresholds: Thresholds
+) -> tuple[OutageState, Event | None]:
     """Return the state of target `name` after one more outcome, and the event that follows, if any.
 
     The state is the same object if the outcome changes nothing, or was applied before.
     """
     if outcome.n <= state.seen.get(outcome.boot, 0):
         return state, None  # it was stored before, and the bus's answer was lost
-    after, event = _next_state(name, state, outcome, thresholds)
+    after, event = _next_state(rule, name, state, outcome, thresholds)
     if after == state:
         return state, None
     others = [(boot, n) for boot, n in state.seen.items() if boot != outcome.boot]
@@ -115,20 +164,20 @@ def apply_outcome(
     return replace(after, seen=seen, ts=state.ts if event is None else event.ts), event
 
 
-def close_outage(name: str, state: TargetState, now: float) -> Event | None:
-    """Return the event that closes the open outage of a target that is no longer probed.
+def close_outage(rule: AlertRule, name: str, state: OutageState, now: float) -> Event | None:
+    """Return the event that closes the open outage of a target that is no longer followed.
 
     Return None if no outage is open.
     """
-    return _make_event(Kind.PROBE_UNWATCHED, name, state, now) if state.told else None
+    return _make_event(rule, rule.unwatched, name, state, now) if state.told else None
 
 
 def _next_state(
-    name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
-) -> tuple[TargetState, Event | None]:
+    rule: AlertRule, name: str, state: OutageState, outcome: TargetOutcome, thresholds: Thresholds
+) -> tuple[OutageState, Event | None]:
     """Return the event that follows, too; `seen` and `ts` are left unchanged."""
     if state.verdict == "down":
-        return _next_state_when_down(name, state, outcome, thresholds)
+        return _next_state_when_down(rule, name, state, outcome, thresholds)
     if outcome.error is None:
         return replace(state, verdict="up", fails=0, since=None, error=None), None
     fails = state.fails + 1
@@ -136,14 +185,14 @@ def _next_state(
     after = replace(state, fails=fails, since=since, error=outcome.error)
     if fails < thresholds.down_after:
         return after, None
-    return _report_miss(name, replace(after, verdict="down", fails=0), outcome, thresholds)
+    return _report_miss(rule, name, replace(after, verdict="down", fails=0), outcome, thresholds)
 
 
 def _next_state_when_down(
-    name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
-) -> tuple[TargetState, Event | None]:
+    rule: AlertRule, name: str, state: OutageState, outcome: TargetOutcome, thresholds: Thresholds
+) -> tuple[OutageState, Event | None]:
     if outcome.error is not None:
-        return _report_miss(name, replace(state, oks=0, back=None), outcome, thresholds)
+        return _report_miss(rule, name, replace(state, oks=0, back=None), outcome, thresholds)
     oks = state.oks + 1
     back = outcome.ts if state.back is None else state.back
     if oks < thresholds.up_after:
@@ -151,27 +200,27 @@ def _next_state_when_down(
     event = None
     if state.told:
         down_sec = None if state.since is None else max(0.0, back - state.since)
-        event = _make_event(Kind.PROBE_OK, name, state, outcome.ts, down_sec=down_sec)
-    return TargetState("up", seen=state.seen), event
+        event = _make_event(rule, rule.ok, name, state, outcome.ts, down_sec=down_sec)
+    return OutageState("up", seen=state.seen), event
 
 
 def _report_miss(
-    name: str, state: TargetState, outcome: ProbeOutcome, thresholds: Thresholds
-) -> tuple[TargetState, Event | None]:
+    rule: AlertRule, name: str, state: OutageState, outcome: TargetOutcome, thresholds: Thresholds
+) -> tuple[OutageState, Event | None]:
     """Return no event if the miss was published, or if the target does not alert."""
     if state.told or not thresholds.alerts:
         return state, None
     late_sec = None if state.since is None else max(0.0, outcome.ts - state.since)
-    event = _make_event(Kind.PROBE_MISS, name, state, outcome.ts, late_sec=late_sec, reason=state.error)
+    event = _make_event(rule, rule.miss, name, state, outcome.ts, late_sec=late_sec, reason=state.error)
     return replace(state, told=event.id), event
 
 
-def _make_event(kind: Kind, name: str, state: TargetState, now: float, **more: Any) -> Event:
+def _make_event(rule: AlertRule, kind: Kind, name: str, state: OutageState, now: float, **more: Any) -> Event:
     """Set `now`, but at least TICK_SEC after the target's last event."""
     # readers order events by `ts`: even with a clock that was set back, an end must come after its beginning
     ts = max(round(now, 3), round(state.ts + TICK_SEC, 3))
-    event_id = make_event_id(kind, f"{SVC}:{_make_id_part(name)}", ts)
-    return Event(kind, f"{SVC}/{name}", ts, event_id, SVC, since=state.since, **more)
+    event_id = make_event_id(kind, f"{rule.family}:{_make_id_part(name)}", ts)
+    return Event(kind, f"{rule.prefix}{name}", ts, event_id, rule.by, since=state.since, **more)
 
 
 def _make_id_part(name: str) -> str:
@@ -180,10 +229,7 @@ def _make_id_part(name: str) -> str:
     return plain if plain == name else f"{plain}-{sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
-MAX_RUNS: Final = 100
-"""The number of runs of equal outcomes that are kept of one target; beyond that the oldest are dropped."""
-
-TargetOutcome = tuple[str, ProbeOutcome]
+NamedOutcome = tuple[str, TargetOutcome]
 """The name of a target, and an outcome of it."""
 
 
@@ -196,12 +242,12 @@ class OutcomeQueue:
     def __init__(self, max_run: int) -> None:
         self.max_run = max_run
         self._size = 0
-        self._runs: dict[str, deque[list[ProbeOutcome]]] = {}
+        self._runs: dict[str, deque[list[TargetOutcome]]] = {}
 
     def __len__(self) -> int:
         return self._size
 
-    def add(self, name: str, outcome: ProbeOutcome) -> None:
+    def add(self, name: str, outcome: TargetOutcome) -> None:
         """Add an outcome of a target, which must be newer than its earlier ones.
 
         In a long run of equal outcomes it replaces the last one; of over MAX_RUNS runs the oldest is dropped.
@@ -218,12 +264,12 @@ class OutcomeQueue:
         if len(runs) > MAX_RUNS:
             self._size -= len(runs.popleft())
 
-    def oldest(self, count: int) -> list[TargetOutcome]:
+    def oldest(self, count: int) -> list[NamedOutcome]:
         """The outcomes stay in the queue."""
         every = ((name, outcome) for name, runs in self._runs.items() for run in runs for outcome in run)
         return sorted(every, key=lambda each: each[1].n)[:count]
 
-    def remove(self, stored: Iterable[TargetOutcome]) -> None:
+    def remove(self, stored: Iterable[NamedOutcome]) -> None:
         """Remove outcomes that are in the stored states now; skip those that are not in the queue."""
         for name, outcome in stored:
             runs = self._runs.get(name)
@@ -241,5 +287,5 @@ class OutcomeQueue:
         self._size -= sum(map(len, self._runs.pop(name, ())))
 
 
-def _are_alike(one: ProbeOutcome, other: ProbeOutcome) -> bool:
+def _are_alike(one: TargetOutcome, other: TargetOutcome) -> bool:
     return (one.error is None) == (other.error is None)
