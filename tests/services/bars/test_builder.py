@@ -49,12 +49,12 @@ def play_all(bars):
 
 
 @settings(max_examples=examples(30))
-@given(st.integers(0, 2**32), st.integers(30, 400), st.floats(0, 0.3), st.integers(1, 60))
+@given(st.integers(0, 2**32), st.integers(30, 150), st.floats(0, 0.3), st.integers(1, 60))
 def test_streaming_equals_batch_for_any_order_batches_corrections_and_restarts(seed, count, lost, most):
     chance = random.Random(seed)
-    # from noon, across midnight
+    # from the evening, across midnight
     wanted = [
-        bar for bar in minutes(count, MIDNIGHT + DAY_MS - 200 * MINUTE, seed=seed) if chance.random() >= lost
+        bar for bar in minutes(count, MIDNIGHT + DAY_MS - 75 * MINUTE, seed=seed) if chance.random() >= lost
     ]
     arrivals = [arrival(bar, number, seen_ms=bar.start_ms + 2 * DAY_MS) for number, bar in enumerate(wanted)]
     for number in chance.sample(range(len(wanted)), len(wanted) // 10):
@@ -258,7 +258,7 @@ def test_a_day_that_is_named_by_midnight_is_the_session_of_that_date():
 )
 def test_a_correction_is_in_every_longer_bar_or_too_late_for_all(code, minutes_before, is_restarted):
     session = get_session(code)
-    days = session.iter_days(MIDNIGHT - 8 * DAY_MS, MIDNIGHT - 4 * DAY_MS)
+    days = session.iter_days(MIDNIGHT - 6 * DAY_MS, MIDNIGHT - 4 * DAY_MS)
     starts = [start for day in days for start in range(day.open_ms, day.close_ms, MINUTE)][:-minutes_before]
     bars = walk(starts, whole=True)
     scene = SymbolScene(session, checks={"jump_share": 10}, options={"revise_days": 1}, indicators=[])
@@ -297,7 +297,7 @@ def test_minutes_of_weeks_ago_are_too_late_however_the_entries_are_batched(size)
 def test_of_a_day_that_is_too_old_no_bar_is_published_with_half_its_minutes(cut):
     now = arrival(walk([MIDNIGHT + 20 * DAY_MS])[0])
     day = [arrival(bar) for bar in walk(range(MIDNIGHT, MIDNIGHT + DAY_MS, MINUTE))]
-    scene = SymbolScene(get_session("24x7"))
+    scene = SymbolScene(CRYPTO, indicators=())
     scene.play([now, *day[:cut]])
     scene.play(day[cut:])
     assert [each["check"] for each in scene.quarantine] == ["too_late"] * len(day)
@@ -319,23 +319,35 @@ def test_minutes_of_weeks_ago_are_not_among_those_that_a_jump_is_measured_by(is_
     assert [bar.close for bar in scene.shown("1m")][-2:] == [100, 200]
 
 
-HISTORY_DAYS_OF = {frame: days for frame, days in HISTORY_DAYS.items() if frame in FRAMES[1:]} | {"1d": 1200}
+FIRST_LOAD_DAYS = {frame: days for frame, days in HISTORY_DAYS.items() if frame in FRAMES[1:]} | {"1d": 1200}
+SHORT_DAYS = {"5m": 4, "15m": 5, "1h": 33, "4h": 64, "1d": 820}
+"""A few days more than bars are kept, if minutes may be revised for a day."""
+IS_RESTARTED = [True, pytest.param(False, marks=pytest.mark.nightly("the same test with restarts"))]
+HISTORIES = [
+    *((frame, days, 1, 5) for frame, days in SHORT_DAYS.items()),
+    *(
+        pytest.param(frame, days, 5, 1, marks=pytest.mark.nightly("SHORT_DAYS, and one of five minutes"))
+        for frame, days in FIRST_LOAD_DAYS.items()
+    ),
+]
 
 
-@pytest.mark.parametrize("timeframe", HISTORY_DAYS_OF)
-@pytest.mark.parametrize("is_restarted", [False, True])
-def test_a_history_is_the_same_whether_it_comes_before_or_after_the_minutes(timeframe, is_restarted):
+@pytest.mark.parametrize(("timeframe", "days", "minute_days", "step"), HISTORIES)
+@pytest.mark.parametrize("is_restarted", IS_RESTARTED)
+def test_a_history_is_the_same_whether_it_comes_before_or_after_the_minutes(
+    timeframe, days, minute_days, step, is_restarted
+):
     session, now = CRYPTO, MIDNIGHT + 10 * DAY_MS + 400 * MINUTE
     length_ms = 1000 * TIMEFRAME_SEC[timeframe]
-    days = HISTORY_DAYS_OF[timeframe]
     first_ms = (now - days * DAY_MS) // DAY_MS * DAY_MS
     starts = range(first_ms, now // length_ms * length_ms, length_ms)
     history = [arrival(replace(bar, timeframe=timeframe), seen_ms=now) for bar in walk(starts, seed=2)]
-    oldest_ms = (now - HISTORY_DAYS["1m"] * DAY_MS) // DAY_MS * DAY_MS
-    minutes_ = [arrival(bar, seen_ms=now) for bar in walk(range(oldest_ms, now, MINUTE))]
+    oldest_ms = (now - minute_days * DAY_MS) // DAY_MS * DAY_MS
+    minutes_ = [arrival(bar, seen_ms=now) for bar in walk(range(oldest_ms, now, step * MINUTE))]
+    options = {"revise_days": minute_days + (minute_days > 1)}
     scenes = []
     for parts in ([history, minutes_], [minutes_, history], [minutes_[-1:], history, minutes_[:-1]]):
-        scene = SymbolScene(session, indicators=(), checks={"disagree_share": 10})
+        scene = SymbolScene(session, options, indicators=(), checks={"disagree_share": 10})
         for part in parts:
             half = len(part) // 2
             scene.play(part[:half], now)
@@ -351,12 +363,14 @@ def test_a_history_is_the_same_whether_it_comes_before_or_after_the_minutes(time
     assert all(entry["final"] == "1" for key, entry in scenes[1].bars.items() if key[1] < oldest_ms)
 
 
-@pytest.mark.parametrize("timeframe", ["4h", "1d"])
-@pytest.mark.parametrize("is_restarted", [False, True])
-def test_indicators_are_the_same_whether_a_history_comes_before_or_after_the_minutes(timeframe, is_restarted):
+@pytest.mark.parametrize(("timeframe", "days"), [("4h", 100), ("1d", 900)])
+@pytest.mark.parametrize("is_restarted", IS_RESTARTED)
+def test_indicators_are_the_same_whether_a_history_comes_before_or_after_the_minutes(
+    timeframe, days, is_restarted
+):
     now = MIDNIGHT + 10 * DAY_MS + 400 * MINUTE
     length_ms = 1000 * TIMEFRAME_SEC[timeframe]
-    starts = range(MIDNIGHT - HISTORY_DAYS_OF[timeframe] * DAY_MS, now // length_ms * length_ms, length_ms)
+    starts = range(MIDNIGHT - days * DAY_MS, now // length_ms * length_ms, length_ms)
     history = [arrival(replace(bar, timeframe=timeframe), seen_ms=now) for bar in walk(starts, seed=2)]
     minutes_ = [arrival(bar, seen_ms=now) for bar in walk(range(now - 400 * MINUTE, now, MINUTE))]
     found = []
@@ -437,7 +451,7 @@ def test_a_jump_that_lasts_is_believed_and_its_first_minute_is_taken_as_well(is_
 def test_a_wild_minute_confirms_none_that_comes_after_calm_ones():
     bars = minutes(400)
     wild = [jumping(bars[100], 1.0), jumping(bars[300], 1.0)]
-    scene = SymbolScene(CRYPTO)
+    scene = SymbolScene(CRYPTO, indicators=())
     for bar in [*bars[:100], wild[0], *bars[101:300], wild[1], *bars[301:]]:
         scene.play([arrival(bar)])
     assert [each["check"] for each in scene.quarantine] == ["jump"] * 2
@@ -447,7 +461,7 @@ def test_a_wild_minute_confirms_none_that_comes_after_calm_ones():
 def test_a_wild_minute_is_found_at_the_beginning_of_a_day_as_well():
     bars = minutes(1445)
     wild = jumping(bars[1440], 1.0)
-    scene = SymbolScene(CRYPTO)
+    scene = SymbolScene(CRYPTO, indicators=())
     scene.play(arrival(bar) for bar in [*bars[:1440], wild, *bars[1441:]])
     assert [each["check"] for each in scene.quarantine] == ["jump"]
 
@@ -457,14 +471,14 @@ def test_an_exchange_may_open_far_from_its_last_close_but_not_at_any_price():
     first, second = list(session.iter_days(MIDNIGHT, MIDNIGHT + 2 * DAY_MS))
     before = walk(range(first.open_ms, first.close_ms, MINUTE))
     opening = [jumping(replace(before[0], start_ms=second.open_ms), price) for price in (1.0, 112.0)]
-    scene = SymbolScene(session)
+    scene = SymbolScene(session, indicators=())
     scene.play(arrival(bar) for bar in [*before, *opening])
     assert [each["check"] for each in scene.quarantine] == ["jump"]
     assert scene.shown("1d")[1].close == 112
 
 
 def test_a_day_that_a_source_gives_is_held_against_our_minutes_of_it():
-    scene = SymbolScene(CRYPTO)
+    scene = SymbolScene(CRYPTO, indicators=())
     bars = minutes(1441)
     scene.play(arrival(bar) for bar in bars)
     close = bars[1439].close
@@ -726,20 +740,20 @@ def test_a_long_gap_that_is_filled_after_a_restart_has_indicators_at_every_bar()
 
 
 def test_indicators_follow_minutes_that_are_corrected_or_come_a_day_late_also_after_restarts():
-    bars = minutes(3000)
-    missing, wrong = bars[900], bars[1950]
+    bars = minutes(2200)
+    missing, wrong = bars[500], bars[1150]
     first = Bar(
         wrong.symbol, "1m", wrong.start_ms, wrong.open, wrong.high, wrong.low, wrong.open, wrong.volume
     )
     scene = SymbolScene(CRYPTO)
-    came = [first if bar is wrong else bar for bar in bars[:2900] if bar is not missing]
+    came = [first if bar is wrong else bar for bar in bars[:2100] if bar is not missing]
     scene.play(arrival(bar, number) for number, bar in enumerate(came))
     for late in (missing, wrong):
         scene.restart()
         # with the next minute in one batch
         scene.play([arrival(late, 999, seen_ms=late.start_ms + 2 * DAY_MS), arrival(bars[len(came) + 1])])
         came.append(bars[len(came) + 1])
-    scene.play(arrival(bar, number) for number, bar in enumerate(bars[2902:], 2902))
+    scene.play(arrival(bar, number) for number, bar in enumerate(bars[2102:], 2102))
     assert_same_as_batch(scene.bars, scene.indicators, bars, CRYPTO)
 
 
@@ -777,7 +791,7 @@ def test_volumes_whose_sum_no_entry_can_hold_end_no_instance_that_takes_the_symb
 def test_state_stays_small_without_any_minutes(timeframe):
     scene = SymbolScene(CRYPTO, options={"revise_days": 1}, indicators=[])
     length_ms = 1000 * TIMEFRAME_SEC[timeframe]
-    count = {"5m": 40 * 288, "1h": 120 * 24, "1d": 2000}[timeframe]
+    count = {"5m": 40 * 288, "1h": 80 * 24, "1d": 1000}[timeframe]
     bars = [
         replace(bar, timeframe=timeframe)
         for bar in walk(range(MIDNIGHT, MIDNIGHT + count * length_ms, length_ms))
@@ -856,14 +870,15 @@ def test_a_timeframe_that_was_not_published_for_longer_than_its_bars_are_kept_be
     scene = SymbolScene(
         CRYPTO, options={"revise_days": 1}, timeframes=["1m", "5m"], indicators=["sma", "obv"]
     )
-    bars = walk(range(MIDNIGHT, MIDNIGHT + 4 * DAY_MS, MINUTE), whole=True)
+    first, last = MIDNIGHT + 600 * MINUTE, MIDNIGHT + 2 * DAY_MS + 60 * MINUTE
+    bars = walk([*range(MIDNIGHT, first, MINUTE), *range(first, last, 5 * MINUTE)], whole=True)
     scene.play(arrival(bar) for bar in bars[:600])
     scene.restart(timeframes=("1m",))
-    for at in range(600, len(bars) - 10, 720):
-        scene.play(arrival(bar) for bar in bars[at : at + 720][: len(bars) - 10 - at])
+    for at in range(600, len(bars) - 10, 100):
+        scene.play(arrival(bar) for bar in bars[at : at + 100][: len(bars) - 10 - at])
     scene.restart(timeframes=("1m", "5m"))
     kept = list(scene.state.tables["5m"].iter_shown(MIDNIGHT))
-    assert kept[0].start_ms > MIDNIGHT + 600 * MINUTE
+    assert kept[0].start_ms > first
     scene.play(arrival(bar) for bar in bars[-10:])
     expected = batch(list(scene.state.tables["5m"].iter_shown(kept[0].start_ms)), CRYPTO)
     for got, wanted in zip(values_of(scene.indicators, "5m")[-2:], expected[-2:], strict=True):
@@ -885,13 +900,13 @@ def test_values_that_change_with_an_earlier_bar_have_a_higher_revision_also_when
 
 
 def test_state_stays_small_however_long_the_history_is():
-    scene = SymbolScene(CRYPTO, timeframes=["1h"])
-    bars = walk(range(MIDNIGHT, MIDNIGHT + 12 * DAY_MS, 10 * MINUTE))
+    scene = SymbolScene(CRYPTO, options={"revise_days": 1}, timeframes=["1h"])
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 4 * DAY_MS, 10 * MINUTE))
     for at in range(0, len(bars), 6):
         scene.play(arrival(bar, at) for bar in bars[at : at + 6])
     table = scene.state.tables["1m"]
     kept = list(table.iter_shown(0))
     assert kept[-1].start_ms - kept[0].start_ms <= (scene.options.revise_days + 1) * DAY_MS
     stored = [name for name in scene.stored if name.startswith(b"1m:")]
-    assert len(stored) <= 6 * 180
+    assert len(stored) <= 2 * 180
     assert FRAMES[0] not in {frame for frame, _ in scene.bars}
