@@ -27,12 +27,13 @@ from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import FEATURES, bars_state_key
+from services.bars.bar_table import CHUNK_BARS
 from services.bars.calendars import Calendars
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
 from services.bars.indicators import Values
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, list_inputs, list_outputs
-from services.bars.state import CHUNK_BARS, DAILY, REST, VERSION, read_final_days
+from services.bars.state import DAILY, REST, VERSION, read_final_days
 from services.bars.store import STATES_BYTES, BusOutage, count_unread, read_bus_time
 from services.market.records import DAY_MS
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError

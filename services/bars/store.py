@@ -11,7 +11,7 @@ import orjson
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, bars_state_key
-from services.bars.builder import Outputs
+from services.bars.outputs import Outputs
 from services.bars.settings import BarsOptions
 
 COMMIT: Final = Script.beside("services.bars", "commit.lua")

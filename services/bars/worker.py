@@ -26,11 +26,13 @@ from marketswarm.bus.stream import (
 )
 from marketswarm.keys import CHECKED_BARS, INDICATORS
 from services.bars.backpressure import Backpressure
-from services.bars.builder import Arrival, BarBuilder
+from services.bars.bar_table import EARLIEST_MS
+from services.bars.builder import BarBuilder
 from services.bars.calendars import Calendars
 from services.bars.metrics import BarsMetrics
+from services.bars.outputs import Arrival
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
-from services.bars.state import EARLIEST_MS, SymbolState, restore_state
+from services.bars.state import SymbolState, restore_state
 from services.bars.store import BUS_SEC, ENTRIES_AT_ONCE, BarsStore, SymbolCommit, count_unread
 from services.market.intervals import Grid
 from services.market.records import MINUTE_MS, RecordKind

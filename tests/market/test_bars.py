@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from marketswarm.exit import Code
 from marketswarm.keys import bars_state_key
 from services.bars import commands
+from services.bars.bar_table import BarTable, SourceNames
 from services.bars.features import DailyBar, compute_features
 from services.bars.quality import HeldBar
-from services.bars.state import BarTable, SourceNames, chunk_field
+from services.bars.state import chunk_field
 from services.market.records import DAY_MS, Bar
 from services.market.sessions import get_session
 from support.scenes.agent import Scene, seed

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.bars.builder import Arrival
 from services.bars.indicators import batch
 from services.bars.live_indicators import STORE_EVERY
+from services.bars.outputs import Arrival
 from services.bars.quality import CHECKS, NEVER_SKIPPED, Check
 from services.bars.settings import BarsOptions
 from services.bars.state import restore_state
@@ -741,7 +741,7 @@ def test_a_long_gap_that_is_filled_after_a_restart_has_indicators_at_every_bar()
 
 def test_indicators_follow_minutes_that_are_corrected_or_come_a_day_late_also_after_restarts():
     bars = minutes(2200)
-    missing, wrong = bars[500], bars[1150]
+    missing, wrong = bars[500], bars[1250]  # two blocks apart
     first = Bar(
         wrong.symbol, "1m", wrong.start_ms, wrong.open, wrong.high, wrong.low, wrong.open, wrong.volume
     )

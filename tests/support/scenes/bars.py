@@ -6,8 +6,9 @@ from typing import Any
 
 import orjson
 
-from services.bars.builder import Arrival, BarBuilder, Outputs
+from services.bars.builder import BarBuilder
 from services.bars.indicators import batch
+from services.bars.outputs import Arrival, Outputs
 from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.state import SymbolState, restore_state
 from services.market.entries import encode_entry, parse_bar
