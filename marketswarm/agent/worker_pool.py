@@ -5,8 +5,6 @@ somebody replaced it, is left out until it is one again, so it stops no other st
 """
 
 import contextlib
-import math
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -16,12 +14,10 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.consumer import Consumer
 from marketswarm.bus.outage import Outage, retrying
-from marketswarm.bus.stored_values import is_wrong_type, report_unusable
+from marketswarm.bus.stream_types import TYPES_EVERY_SEC, StreamTypes
 
 BUS_SEC: Final = 20.0
 """Longer than any step of a consumer may take: waiting for a bus must not count as hanging."""
-TYPES_EVERY_SEC: Final = 2.0
-"""How often it is asked whether a key that is not a stream has become one."""
 
 
 class StreamWorker(Protocol):
@@ -66,8 +62,7 @@ class WorkerPool(Generic[Worker]):
         self._me, self._streams_now, self._group_now = me, streams_now, group_now
         self._make_worker, self._make_outage, self._make_consumer = make_worker, make_outage, make_consumer
         self._workers: dict[str, Worker] = {}
-        self._wrong_types: dict[str, dict[str, str]] = {}  # by bus: the type of each key that is not a stream
-        self._types_due: dict[str, float] = {}  # by bus: when the types are to be read (monotonic)
+        self._types: dict[str, StreamTypes] = {}  # by bus
         self._outages: dict[str, Outage] = {}  # by the bus of the worker; the bus that fails may be another
 
     @property
@@ -84,11 +79,7 @@ class WorkerPool(Generic[Worker]):
 
         Return None if there are none.
         """
-        wrong = (
-            f"{bus} {key} is a {kind} and not a stream"
-            for bus, kinds in self._wrong_types.items()
-            for key, kind in kinds.items()
-        )
+        wrong = [types.problem for types in self._types.values() if types.problem]
         outages = [outage for _, outage in sorted(self._outages.items())]
         failing = (outage.problem for outage in outages if outage.problem)
         return "; ".join(dict.fromkeys([*failing, *wrong])) or None
@@ -102,6 +93,7 @@ class WorkerPool(Generic[Worker]):
         """Have entries processed until the truth names no stream on the bus; then leave the groups."""
         consumer: Consumer | None = None
         outage = self._outages[bus] = self._make_outage()
+        types = self._types[bus] = StreamTypes()
         try:
             async for attempt in retrying(outage, self._me.rest):
                 named = {each.key: each for each in self._streams_now() if each.bus == bus}
@@ -109,7 +101,9 @@ class WorkerPool(Generic[Worker]):
                     break
                 with attempt:
                     try:
-                        if streams := await self._leave_out_wrong_types(bus, named):
+                        async with self._me.waiting(BUS_SEC):
+                            usable = await types.find_streams(self._me.bus(bus), named)
+                        if streams := {key: named[key] for key in usable}:
                             consumer = await self._open_consumer(consumer, bus, streams)
                             await worker.process_next(consumer, streams)
                         else:
@@ -119,37 +113,13 @@ class WorkerPool(Generic[Worker]):
                         raise BusError(bus, "timeout") from None
                 if outage.error is not None:
                     consumer = None  # the streams may have changed meanwhile
-                    if is_wrong_type(outage.error):
-                        self._types_due[bus] = time.monotonic()
+                    types.record(outage.error)
         finally:
             try:
                 await self._close_consumer(consumer)
             finally:
-                for kept in (self._outages, self._wrong_types, self._types_due):
-                    kept.pop(bus, None)
+                del self._outages[bus], self._types[bus]
                 del self._workers[bus]  # now another worker of the same consumer may begin
-
-    async def _leave_out_wrong_types(
-        self, bus: str, named: Mapping[str, InputStream]
-    ) -> dict[str, InputStream]:
-        """Return those of the streams on a bus whose keys are streams, or missing; count and log new others.
-
-        The types are read after an error that one is wrong, and again while one is. Raise BusError.
-        """
-        if time.monotonic() >= self._types_due.get(bus, math.inf):
-            before, client = self._wrong_types.get(bus, {}), self._me.bus(bus)
-            found = dict[str, str]()
-            async with self._me.waiting(BUS_SEC):
-                for key in named:
-                    kind = (await client.ask(client.client.type(key))).decode("ascii", "replace")
-                    if kind not in ("stream", "none"):
-                        found[key] = kind
-            for key in found.keys() - before.keys():
-                report_unusable(bus, key, f"a {found[key]}")
-            self._wrong_types[bus] = found
-            self._types_due[bus] = time.monotonic() + TYPES_EVERY_SEC if found else math.inf
-        wrong = self._wrong_types.get(bus, {})
-        return {key: stream for key, stream in named.items() if key not in wrong}
 
     async def _open_consumer(self, current: Consumer | None, bus: str, streams: Iterable[str]) -> Consumer:
         """Return the current consumer if its bus, streams and group are the same, otherwise a new one."""

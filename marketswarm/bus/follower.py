@@ -5,17 +5,23 @@ behind. The writer of an entry chooses its id, so it may be in the far future: a
 stream was deleted has older ids.
 """
 
-from typing import NamedTuple
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.stream import (
     FIRST_ID,
     StreamEntry,
     entry_sort_key,
-    read_entries_after,
     read_entries_between,
     read_newest_id,
+    read_streams_after,
 )
+
+AWAY_SEC: Final = 1.0
+"""A reader that was away for so long may have lost entries without knowing it."""
 
 
 class StreamLoss(NamedTuple):
@@ -28,32 +34,43 @@ class StreamLoss(NamedTuple):
     oldest: bytes | None
 
 
+StreamPage = tuple[list[StreamEntry], StreamLoss | None]
+"""The entries of one read, oldest first, and what was lost before or among them."""
+
+
 class StreamFollower:
-    """Read a stream after `position`, which moves with each read. Every method may raise BusError."""
+    """Read a stream after `position`, which moves with each read. Every method may raise BusError.
 
-    def __init__(self, bus: Bus, stream: str, position: bytes = FIRST_ID) -> None:
+    Args:
+        bus: the bus of the stream.
+        stream: its key.
+        position: the id of the last entry that was read.
+        check_sec: the least time from one check to the next while the stream has no new entries.
+        monotonic: returns the monotonic time in seconds.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        stream: str,
+        position: bytes = FIRST_ID,
+        *,
+        check_sec: float = 0.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.bus, self.stream, self.position = bus, stream, position
-        self._is_checked = False  # nothing was lost when the stream was read last, and there were entries
+        self._check_sec, self._monotonic = check_sec, monotonic
+        self._checked_at = self._due_at = -math.inf
 
-    async def read(
-        self, count: int, block_sec: float | None = None
-    ) -> tuple[list[StreamEntry], StreamLoss | None]:
+    async def read(self, count: int, block_sec: float | None = None) -> StreamPage:
         """Return up to `count` entries, oldest first, and what was lost before or among them.
 
         If there are none yet, wait up to `block_sec` seconds for the first; None: don't wait. The stream is
-        checked for a loss after a start, a failure and a read without entries, and whenever
-        there are as many entries as were asked for: then the reader is behind, perhaps too far.
+        checked for a loss after a start, a failure, a read without entries and AWAY_SEC without a read, and
+        whenever there are as many entries as were asked for: then the reader is behind, perhaps too far.
         """
-        loss = None if self._is_checked else await self.resume()
-        self._is_checked = False
-        entries = await read_entries_after(
-            self.bus, self.stream, self.position, count=count, block_sec=block_sec
-        )
-        if loss is None and len(entries) >= count:
-            loss = await self._find_trimmed()
-        if entries:
-            self.position, self._is_checked = entries[-1].id, True
-        return entries, loss
+        (page,) = await read_streams([self], count, block_sec)
+        return page
 
     async def resume(self) -> StreamLoss | None:
         """Return what was lost after the position. If the stream was begun anew, go to its beginning."""
@@ -62,11 +79,26 @@ class StreamFollower:
         if entry_sort_key(newest) < entry_sort_key(position):
             self.position, loss = FIRST_ID, StreamLoss(position, None)
         elif newest != position:
-            loss = await self._find_trimmed()
-        self._is_checked = True
+            loss = await self.find_trimmed()
+        self._checked_at = self._monotonic()
+        self._due_at = self._checked_at + AWAY_SEC
         return loss
 
-    async def _find_trimmed(self) -> StreamLoss | None:
+    async def check(self) -> StreamLoss | None:
+        """Return what was lost after the position, None also if it is too early to ask."""
+        loss = await self.resume() if self._monotonic() >= self._due_at else None
+        self._due_at = -math.inf  # until the read is done
+        return loss
+
+    def move_behind(self, entries: Sequence[StreamEntry]) -> None:
+        """Move the position behind the entries of a read, and decide when the stream is to be checked."""
+        if entries:
+            self.position = entries[-1].id
+            self._due_at = self._monotonic() + AWAY_SEC
+        else:
+            self._due_at = self._checked_at + self._check_sec
+
+    async def find_trimmed(self) -> StreamLoss | None:
         """Return what was trimmed off after the position; None for nothing, or if that is the beginning.
 
         A stream that was trimmed exactly up to the position counts too: the bus can't say whether an entry
@@ -78,3 +110,23 @@ class StreamFollower:
         if not oldest or entry_sort_key(oldest[0].id) <= entry_sort_key(self.position):
             return None
         return StreamLoss(self.position, oldest[0].id)
+
+
+async def read_streams(
+    followers: Sequence[StreamFollower], count: int, block_sec: float | None = None
+) -> list[StreamPage]:
+    """Read several streams of one bus by one request, each as `StreamFollower.read` does; return their pages.
+
+    No position moves if it raises BusError.
+    """
+    losses = [await each.check() for each in followers]
+    positions = {each.stream: each.position for each in followers}
+    found = await read_streams_after(followers[0].bus, positions, count=count, block_sec=block_sec)
+    pages: list[StreamPage] = []
+    for follower, loss in zip(followers, losses, strict=True):
+        entries = found.get(follower.stream, [])
+        is_behind = len(entries) >= count
+        pages.append((entries, await follower.find_trimmed() if loss is None and is_behind else loss))
+    for follower, (entries, _) in zip(followers, pages, strict=True):
+        follower.move_behind(entries)
+    return pages

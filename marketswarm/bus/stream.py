@@ -7,7 +7,7 @@ skips it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,20 +36,35 @@ class StreamEntry:
     fields: dict[bytes, bytes] | None
 
 
-async def read_entries_after(
-    bus: Bus, stream: str, last: bytes, *, count: int, block_sec: float | None = None
-) -> list[StreamEntry]:
-    """Return up to `count` entries after the id `last`, oldest first.
+async def read_streams_after(
+    bus: Bus, positions: Mapping[str, bytes], *, count: int, block_sec: float | None = None
+) -> dict[str, list[StreamEntry]]:
+    """Return up to `count` entries of each stream after its id in `positions`, oldest first.
 
-    If there are none yet, wait up to `block_sec` seconds for the first; None: don't wait. Raises BusError.
+    A stream without any may be missing. If no stream has any yet, wait up to `block_sec` seconds for the
+    first entry; None: don't wait. Raises BusError.
     """
     block_msec = None if block_sec is None else round(1000 * block_sec)
-    reading = bus.client.xread({stream: last}, count=count, block=block_msec)
+    reading = bus.client.xread({**positions}, count=count, block=block_msec)
     try:
         reply: Any = await bus.ask(reading, (block_sec or 0) + bus.within_sec, max_bytes=REPLY_BYTES)
     except ReplyTooLongError:
-        return await _run_stream_script(bus, stream, "XRANGE", ["(" + last.decode(), "+", count])
-    return [make_stream_entry(ident, fields) for _, entries in reply or () for ident, fields in entries]
+        return {
+            stream: await _run_stream_script(bus, stream, "XRANGE", ["(" + last.decode(), "+", count])
+            for stream, last in positions.items()
+        }
+    return {
+        stream.decode(): [make_stream_entry(ident, fields) for ident, fields in entries]
+        for stream, entries in reply or ()
+    }
+
+
+async def read_entries_after(
+    bus: Bus, stream: str, last: bytes, *, count: int, block_sec: float | None = None
+) -> list[StreamEntry]:
+    """Return up to `count` entries after the id `last`, as `read_streams_after` does. Raises BusError."""
+    found = await read_streams_after(bus, {stream: last}, count=count, block_sec=block_sec)
+    return found.get(stream, [])
 
 
 async def read_entries_between(

@@ -12,17 +12,14 @@ read: of the entries of one bar, the highest revision of the highest epoch count
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import islice, pairwise
+from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
-import orjson
-
-from marketswarm.keys import MARKET_BARS, MARKET_QUOTES
 from services.bars.aggregate import merge_bars
-from services.bars.indicators import IndicatorSeries, Values
-from services.bars.live_indicators import LiveIndicators
+from services.bars.bar_table import EARLIEST_MS
+from services.bars.outputs import Arrival, EntryEncoder, Fields, Outputs
+from services.bars.publisher import BarPublisher, Changed, find_close
 from services.bars.quality import (
     ATR_BARS,
     Candidate,
@@ -38,69 +35,21 @@ from services.bars.quality import (
     is_outranked,
     list_findings,
 )
+from services.bars.retention import Retention
 from services.bars.settings import BarsOptions, SymbolGroup
-from services.bars.state import (
-    DAILY,
-    EARLIEST_MS,
-    KEPT_DAYS,
-    LATEST_MS,
-    OpenBar,
-    Slot,
-    SymbolState,
-    past_field,
-    series_field,
-)
+from services.bars.state import SymbolState
 from services.bars.ticks import forget_old_ticks, merge_tick
-from services.market.entries import encode_entry, encode_provenance, parse_bar, parse_provenance, parse_quote
+from services.market.entries import encode_entry, parse_bar, parse_provenance, parse_quote
 from services.market.fields import EntryError
 from services.market.intervals import Grid, Interval
-from services.market.records import (
-    DAY_MS,
-    MINUTE_MS,
-    TIMEFRAMES,
-    AssetClass,
-    Bar,
-    Provenance,
-    RecordKind,
-    Timeframe,
-)
+from services.market.records import MINUTE_MS, TIMEFRAMES, AssetClass, Bar, Provenance, RecordKind, Timeframe
 
-Fields = Mapping[bytes, bytes]
 RELEASED: Final = b"released"
 """The field of an entry that an operator released from the quarantine."""
 OTHER_HOURS: Final = b"other_hours"
 """The field of the entry of a day that is not of the session's hours, but of UTC's."""
-_LONGEST_SHOWN: Final = 2048
-_MOST_SHOWN: Final = 64
 _CHAIN: Final = tuple(pairwise(TIMEFRAMES))
 """Each timeframe with the next longer one, which is built of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """Hold an entry as it came: of which kind, its id, its fields, and when it was written."""
-
-    kind: RecordKind
-    id: bytes
-    fields: Fields
-
-    @property
-    def written_ms(self) -> int:
-        """Return when the entry was written, in epoch milliseconds."""
-        return int(self.id.partition(b"-")[0])
-
-
-@dataclass(slots=True)
-class Outputs:
-    """Collect what is to be published: the fields of entries, by stream, each with its names and values."""
-
-    bars: list[dict[str, str]] = field(default_factory=list)
-    indicators: list[dict[str, str]] = field(default_factory=list)
-    quarantine: list[dict[str, str]] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        """Return the number of entries."""
-        return len(self.bars) + len(self.indicators) + len(self.quarantine)
 
 
 class BarBuilder:
@@ -127,34 +76,16 @@ class BarBuilder:
         """What became of the records since it was last read: by source, and a check, `taken` or `skipped`."""
         self.findings: Counter[tuple[str, str]] = Counter()
         """What was found about records that were taken, by source and check."""
-        self.live_indicators = {
-            timeframe: LiveIndicators(
-                state.tables[timeframe],
-                partial(IndicatorSeries, timeframe, grid.session, group.indicators),
-                *(stored.get(name(timeframe).encode(), b"") for name in (series_field, past_field)),
-            )
-            for timeframe in (group.timeframes if group.indicators else ())
-        }
-        # what was stored of a timeframe whose bars may change now without its indicators
-        self._outdated = [
-            name(timeframe)
-            for timeframe in TIMEFRAMES
-            for name in (series_field, past_field)
-            if timeframe not in self.live_indicators and name(timeframe).encode() in stored
-        ]
         self._grid = grid
+        self._encoder = EntryEncoder(state.symbol, group.asset, state.epoch, grid)
         # by timeframe, the starts of the bars to publish, and of the bars that longer ones are built of; the
         # latter in the order of their last changes, of which a longer bar has the source
-        self._changed: dict[Timeframe, dict[int, Provenance]] = {timeframe: {} for timeframe in TIMEFRAMES}
-        self._built: dict[Timeframe, dict[int, Provenance]] = {timeframe: {} for timeframe in TIMEFRAMES}
-        self._open_values: dict[tuple[Timeframe, int], Values] = {}
+        self._changed: Changed = {timeframe: {} for timeframe in TIMEFRAMES}
+        self._built: Changed = {timeframe: {} for timeframe in TIMEFRAMES}
         self._pending = Outputs()
         """What came of single entries since the last flush: a history, and what was rejected."""
-        self._has_new_day = False
-        self._first_close_ms = self._find_first_close()
-        self._oldest_of: tuple[int | None, int | None] | None = None
-        self._oldest: dict[Timeframe, int] = {}
-        self._forgotten: dict[Timeframe, int] = {}
+        self._publisher = BarPublisher(state, group, grid, self._encoder, stored)
+        self._retention = Retention(state, grid, options.revise_days)
 
     @property
     def is_changed(self) -> bool:
@@ -170,7 +101,7 @@ class BarBuilder:
 
     def find_due(self, clock_ms: int) -> bool:
         """Return True if a bar is final by now that was not."""
-        return self._first_close_ms <= self._find_border(clock_ms)
+        return self._publisher.first_close_ms <= self._find_border(clock_ms)
 
     def flush(self, clock_ms: int) -> Outputs:
         """Build what changed, and return what is to be published at this time."""
@@ -178,39 +109,17 @@ class BarBuilder:
         for finer, timeframe in _CHAIN:
             self._build(finer, timeframe)
         self._built[TIMEFRAMES[-1]].clear()
-        border_ms = self._find_border(clock_ms)
-        due: dict[Timeframe, list[int]] = {timeframe: [] for timeframe in TIMEFRAMES}
-        for (timeframe, start_ms), each in self.state.open_bars.items():
-            if each.close_ms <= border_ms and start_ms not in self._changed[timeframe]:
-                due[timeframe].append(start_ms)
-        for timeframe in TIMEFRAMES:
-            if self._changed[timeframe] or due[timeframe]:
-                self._publish(timeframe, due[timeframe], border_ms, outputs)
-        self._first_close_ms = self._find_first_close()
+        self._publisher.publish(self._changed, self._find_border(clock_ms), outputs)
         return outputs
 
     def pack_changes(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the fields to store of what changed since the last call, and those to delete."""
-        oldest = self._find_oldest()
-        moved = {
-            frame: oldest_ms for frame, oldest_ms in oldest.items() if self._forgotten.get(frame) != oldest_ms
-        }
-        self._forgotten |= moved
-        forgotten = self.state.forget_before(moved)
+        forgotten = self.state.forget_before(self._retention.take_moved())
         if forgotten:
-            self._first_close_ms = self._find_first_close()
-        forgotten += self._outdated
-        self._outdated = []
+            self._publisher.find_first_close()
         fields = self.state.pack_changes()
-        if self._has_new_day:
-            fields[DAILY] = b"%d" % (self.state.version + 1)
-            self._has_new_day = False
-        for timeframe, live in self.live_indicators.items():
-            if (packed := live.pack()) is not None:
-                fields[series_field(timeframe)] = packed
-            if (packed := live.pack_past()) is not None:
-                fields[past_field(timeframe)] = packed
-        return fields, forgotten
+        changed, outdated = self._publisher.pack_changes()
+        return fields | changed, forgotten + outdated
 
     def _take_bar(self, arrival: Arrival) -> None:
         """Check a bar and take it, or put it aside."""
@@ -240,7 +149,7 @@ class BarBuilder:
             self._reject(arrival, provenance.source, late)
             return
         # a minute that is too old may be forgotten already, or with the next commit
-        is_kept = start_ms >= self._find_oldest()["1m"]
+        is_kept = start_ms >= self._retention.find_oldest()["1m"]
         slot = self.state.tables["1m"].find(start_ms) if is_kept else None
         held = None if slot is None else slot.built
         bar, tick = merge_tick(quote, None if held is None else held.bar, ticks.get(start_ms))
@@ -341,11 +250,11 @@ class BarBuilder:
         bar = candidate.bar
         self.state.cover(timeframe, bar.start_ms)
         if timeframe in self.group.timeframes:
-            self._pending.bars.append(self._encode_bar(timeframe, bar, provenance, rev=0, is_final=True))
-        live = self.live_indicators.get(timeframe)
+            self._pending.bars.append(self._encoder.encode_bar(bar, provenance, rev=0, is_final=True))
+        live = self._publisher.live_indicators.get(timeframe)
         if live is not None and (values := live.append_past(bar)) is not None:
             self._pending.indicators.append(
-                self._encode_values(timeframe, bar.start_ms, values, provenance, rev=0, is_final=True)
+                self._encoder.encode_values(timeframe, bar.start_ms, values, provenance, rev=0, is_final=True)
             )
 
     def _settle_suspect(self, candidate: Candidate, known: Known) -> None:
@@ -368,7 +277,7 @@ class BarBuilder:
         state, start_ms = self.state, candidate.bar.start_ms
         table = state.tables[timeframe]
         newest_ms = table.newest_ms
-        oldest_ms = self._find_oldest()[timeframe]
+        oldest_ms = self._retention.find_oldest()[timeframe]
         slot = table.find(start_ms)
         if timeframe != "1m":
             held = None if slot is None else slot.given
@@ -394,30 +303,6 @@ class BarBuilder:
             suspect=state.suspect,
         )
 
-    def _find_oldest(self) -> Mapping[Timeframe, int]:
-        """Return by timeframe the start of the oldest bar that is kept, and may still be revised.
-
-        It is the open of a trading day: the minutes of every longer bar are kept whole, or none of them. It
-        follows from the newest bars in the state and from nothing else, so that what is too late depends
-        neither on batches nor on restarts.
-        """
-        newest = (self.state.find_newest("1m"), self.state.find_newest("1d"))
-        if newest != self._oldest_of:
-            self._oldest_of = newest
-            of_minutes, of_days = newest
-            self._oldest = {
-                timeframe: self._find_oldest_kept(timeframe, of_days if timeframe == "1d" else of_minutes)
-                for timeframe in TIMEFRAMES
-            }
-        return self._oldest
-
-    def _find_oldest_kept(self, timeframe: Timeframe, newest_ms: int | None) -> int:
-        """Return the start of the oldest bar of a timeframe that is kept if the age counts from this bar."""
-        if newest_ms is None:
-            return EARLIEST_MS
-        kept_days = max(self.options.revise_days, KEPT_DAYS[timeframe])
-        return self._grid.find_border(newest_ms - round(kept_days * DAY_MS), timeframe)
-
     def _hold(self, candidate: Candidate, timeframe: Timeframe, provenance: Provenance) -> None:
         """Store a bar that passed the checks in its table, and mark what is to be published."""
         state, bar, interval = self.state, candidate.bar, candidate.interval
@@ -437,8 +322,8 @@ class BarBuilder:
         else:
             slot.given = held
             state.cover(timeframe, bar.start_ms)
-            if timeframe in self.live_indicators:
-                self.live_indicators[timeframe].end_past()
+            if timeframe in self._publisher.live_indicators:
+                self._publisher.live_indicators[timeframe].end_past()
         state.is_replay = provenance.is_replay
         if slot.shown is held:
             self._changed[timeframe][bar.start_ms] = provenance
@@ -457,31 +342,11 @@ class BarBuilder:
         for (timeframe, open_ms), each in state.open_bars.items():
             slot = state.tables[timeframe][open_ms]
             if slot.shown is slot.built:
-                each.close_ms = self._find_close(timeframe, open_ms)
-
-    def _find_close(self, timeframe: Timeframe, open_ms: int) -> int:
-        """Return when a bar of minutes is over; LATEST_MS if it begins before the first minute."""
-        if self.state.first_ms is not None and open_ms < self.state.first_ms:
-            return LATEST_MS
-        interval = self._grid.find(open_ms, timeframe)
-        return open_ms if interval is None else interval.close_ms
+                each.close_ms = find_close(state, self._grid, timeframe, open_ms)
 
     def _reject(self, arrival: Arrival, source: str, rejection: Rejection) -> None:
-        """Put an entry aside for the quarantine."""
         self.counts[source, rejection.check] += 1
-        stream = MARKET_BARS if arrival.kind is RecordKind.BARS else MARKET_QUOTES
-        self._pending.quarantine.append(
-            {
-                "check": rejection.check.value,
-                "why": rejection.why,
-                "stream": stream,
-                "entry": arrival.id.decode(),
-                "at": str(arrival.written_ms),
-                "sym": self.state.symbol,
-                "source": source,
-                "fields": _show_fields(arrival.fields),
-            }
-        )
+        self._pending.quarantine.append(self._encoder.encode_rejected(arrival, source, rejection))
 
     def _build(self, finer: Timeframe, timeframe: Timeframe) -> None:
         """Build each longer bar anew in which a shorter one changed."""
@@ -509,149 +374,6 @@ class BarBuilder:
             if slot.shown is slot.built:
                 self._changed[timeframe][open_ms] = provenance
 
-    def _publish(self, timeframe: Timeframe, due: list[int], border_ms: int, outputs: Outputs) -> None:
-        """Add the entries of one timeframe: of the bars that changed, and of those due to be final."""
-        changed, open_bars = self._changed[timeframe], self.state.open_bars
-        is_wanted = timeframe in self.group.timeframes
-        shown: dict[int, Provenance] = {}
-        for start_ms in sorted([*changed, *due]):
-            slot, opened = self.state.tables[timeframe][start_ms], open_bars.get((timeframe, start_ms))
-            provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
-            shown[start_ms] = provenance
-            close_ms = self._find_final(timeframe, start_ms, slot, opened)
-            is_final = close_ms <= border_ms
-            if is_final:
-                open_bars.pop((timeframe, start_ms), None)
-                self._has_new_day = self._has_new_day or timeframe == "1d"
-            else:
-                open_bars[timeframe, start_ms] = OpenBar(close_ms, provenance)
-            if is_wanted:
-                self._publish_bar(timeframe, start_ms, slot, provenance, is_final=is_final, outputs=outputs)
-        if is_wanted and timeframe in self.live_indicators:
-            self._publish_indicators(timeframe, shown, changed, outputs)
-        changed.clear()
-
-    def _find_final(self, timeframe: Timeframe, start_ms: int, slot: Slot, opened: OpenBar | None) -> int:
-        """Return the time from which on a bar is final: EARLIEST_MS if it is, LATEST_MS if nobody knows."""
-        if slot.given is not None and slot.shown is slot.given:
-            return EARLIEST_MS if slot.given.is_complete else LATEST_MS
-        if opened is not None and opened.close_ms != LATEST_MS:
-            return opened.close_ms
-        if opened is None and slot.indicator_rev >= 0:  # what was final stays final
-            return EARLIEST_MS
-        return self._find_close(timeframe, start_ms)
-
-    def _publish_bar(
-        self,
-        timeframe: Timeframe,
-        start_ms: int,
-        slot: Slot,
-        provenance: Provenance,
-        *,
-        is_final: bool,
-        outputs: Outputs,
-    ) -> None:
-        """Add the entry of a bar, with where its last change came from."""
-        if slot.shown is None:
-            return
-        outputs.bars.append(
-            self._encode_bar(timeframe, slot.shown.bar, provenance, rev=slot.rev, is_final=is_final)
-        )
-        if timeframe not in self.live_indicators:
-            slot.indicator_rev = max(slot.rev, slot.indicator_rev)
-            self.state.tables[timeframe].mark_changed(start_ms)
-
-    def _encode_bar(
-        self, timeframe: Timeframe, bar: Bar, provenance: Provenance, *, rev: int, is_final: bool
-    ) -> dict[str, str]:
-        """Return the fields of a bar's entry."""
-        fields = encode_entry(bar, self.group.asset, provenance)
-        fields["rev"], fields["epoch"] = str(rev), str(self.state.epoch)
-        fields["final"] = "1" if is_final else "0"
-        if (interval := self._grid.find(bar.start_ms, timeframe)) is not None:
-            fields["end"] = str(interval.close_ms)
-        if timeframe == "1d" and (day := self._grid.find_day(bar.start_ms)) is not None:
-            fields["day"] = day.date.isoformat()
-        return fields
-
-    def _publish_indicators(
-        self,
-        timeframe: Timeframe,
-        shown: Mapping[int, Provenance],
-        changed: Mapping[int, Provenance],
-        outputs: Outputs,
-    ) -> None:
-        """Add the indicators of bars that changed, of all later ones, and of those that became final."""
-        table, live = self.state.tables[timeframe], self.live_indicators[timeframe]
-        found = live.update(sorted(changed)) if changed else {}
-        values = {
-            start_ms: each
-            for start_ms, each in found.items()
-            if start_ms in changed or each != self._open_values.get((timeframe, start_ms))
-        }
-        others = frozenset(values)
-        for start_ms in shown:
-            if start_ms not in values and (recalled := self._recall_values(timeframe, start_ms)) is not None:
-                values[start_ms] = recalled
-        for start_ms in sorted(values):
-            slot, key = table[start_ms], (timeframe, start_ms)
-            is_final = key not in self.state.open_bars
-            if start_ms in others:
-                slot.indicator_rev = max(slot.rev, slot.indicator_rev + 1)
-            table.mark_changed(start_ms)
-            if is_final:
-                self._open_values.pop(key, None)
-            else:
-                self._open_values[key] = values[start_ms]
-            provenance = shown.get(start_ms)
-            if provenance is None:
-                held = slot.shown
-                is_replay = self.state.is_replay or (held is not None and held.is_replay)
-                provenance = Provenance(held.source if held else "unknown", is_replay=is_replay)
-            outputs.indicators.append(
-                self._encode_values(
-                    timeframe,
-                    start_ms,
-                    values[start_ms],
-                    provenance,
-                    rev=slot.indicator_rev,
-                    is_final=is_final,
-                )
-            )
-
-    def _encode_values(
-        self,
-        timeframe: Timeframe,
-        start_ms: int,
-        values: Values,
-        provenance: Provenance,
-        *,
-        rev: int,
-        is_final: bool,
-    ) -> dict[str, str]:
-        """Return the fields of an entry of indicators."""
-        fields = {
-            "sym": self.state.symbol,
-            "timeframe": timeframe,
-            "start": str(start_ms),
-            "rev": str(rev),
-            "epoch": str(self.state.epoch),
-            "final": "1" if is_final else "0",
-            "values": orjson.dumps(values).decode(),
-        }
-        fields.update(encode_provenance(provenance))
-        return fields
-
-    def _recall_values(self, timeframe: Timeframe, start_ms: int) -> Values | None:
-        """Return the values at a bar that became final without a change; None if nobody knows them."""
-        values = self._open_values.get((timeframe, start_ms))
-        # not here if another instance computed them
-        return self.live_indicators[timeframe].recall(start_ms) if values is None else values
-
-    def _find_first_close(self) -> int:
-        """Return when the first of the open bars ends."""
-        return min((each.close_ms for each in self.state.open_bars.values()), default=LATEST_MS)
-
     def _find_border(self, clock_ms: int) -> int:
         """Return the time up to which all intervals are over."""
         newest_ms = self.state.newest_ms
@@ -674,13 +396,3 @@ def _find_seen(bar: Bar, provenance: Provenance, arrival: Arrival) -> int:
         as_of_ms = as_of_ms or bar.start_ms + MINUTE_MS
     # nobody can have asked after the answer was written, nor recorded what was yet to come
     return max(EARLIEST_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms))
-
-
-def _show_fields(fields: Fields) -> str:
-    """Return the first _MOST_SHOWN fields of an entry as JSON, _LONGEST_SHOWN bytes of each."""
-    return orjson.dumps(
-        {
-            name.decode("utf-8", "replace")[:100]: value[:_LONGEST_SHOWN].decode("utf-8", "replace")
-            for name, value in islice(fields.items(), _MOST_SHOWN)
-        }
-    ).decode()

@@ -23,17 +23,20 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from marketswarm.agent import Agent, LeaseLost
-from marketswarm.bus import Bus, BusError
+from marketswarm.agent import Agent
+from marketswarm.agent.loops import lead
+from marketswarm.bus import Bus
+from marketswarm.bus.outage import Outage
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import FEATURES, bars_state_key
+from services.bars.bar_table import CHUNK_BARS
 from services.bars.calendars import Calendars
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
 from services.bars.indicators import Values
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, list_inputs, list_outputs
-from services.bars.state import CHUNK_BARS, DAILY, REST, VERSION, read_final_days
-from services.bars.store import STATES_BYTES, BusOutage, count_unread, read_bus_time
+from services.bars.state import DAILY, REST, VERSION, read_final_days
+from services.bars.store import STATES_BYTES, count_unread, read_bus_time
 from services.market.records import DAY_MS
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError
 
@@ -47,7 +50,6 @@ SYMBOLS_PER_READ: Final = 50
 ENTRIES_PER_STEP: Final = 500
 """The entries that are published in one step at most, but those of one symbol are not divided."""
 WITHIN_SEC: Final = 10.0
-RETRY_SEC: Final = 1.0
 RECORD: Final = "features"
 """The field of a symbol's state that records what was published."""
 MARKS: Final = "features marks"
@@ -293,40 +295,32 @@ class FeatureWriter:
     ) -> None:
         self._me, self._settings_now, self._metrics = me, settings_now, metrics
         self._calendars = calendars
-        self._outage = BusOutage()
+        self._outage = Outage(me.log, "bars.features_failed", "bars.features_back")
         self.problem: str | None = None
         """Why features wait, None if they do not."""
 
     async def run(self) -> None:
-        """Publish features until cancelled."""
-        while True:
-            try:
-                async with self._me.lease(LEASE, life_sec=LEASE_SEC):
-                    await self._lead()
-            except LeaseLost:
-                self._me.log.info("bars.features_lost")
-            except BusError as error:
-                if self._outage.is_news(error):
-                    self._me.log.warning("bars.features_failed", bus=error.bus, reason=error.reason)
-            self.problem = None  # whoever takes the lease says what is wrong
-            await asyncio.sleep(RETRY_SEC)
+        """Publish features until cancelled, while this instance holds the lease."""
+        await lead(self._me, LEASE, self._publish_changes, self._outage, life_sec=LEASE_SEC)
 
-    async def _lead(self) -> None:
+    async def _publish_changes(self) -> None:
         """Publish what is new whenever the days of a symbol or the truth changed. Raises BusError."""
         published: object = None
         seen: object = None
         waited = 0
-        while True:
-            settings = self._settings_now()
-            state = (settings, await self._read_daily(list(settings.find_groups())))
-            if self._outage.has_ended():
-                self._me.log.info("bars.features_back")
-            is_quiet = state == seen or waited >= PATIENCE
-            waited = 0 if is_quiet else waited + 1
-            seen = state
-            if is_quiet and state != published and await self._publish(settings):
-                published = state
-            await asyncio.sleep(LOOK_EVERY_SEC)
+        try:
+            while True:
+                settings = self._settings_now()
+                state = (settings, await self._read_daily(list(settings.find_groups())))
+                self._outage.end()
+                is_quiet = state == seen or waited >= PATIENCE
+                waited = 0 if is_quiet else waited + 1
+                seen = state
+                if is_quiet and state != published and await self._publish(settings):
+                    published = state
+                await asyncio.sleep(LOOK_EVERY_SEC)
+        finally:
+            self.problem = None  # the next holder of the lease reports what is wrong
 
     async def _read_daily(self, symbols: Sequence[str]) -> list[Any]:
         """Return of each symbol what changes with its days. Raises BusError."""

@@ -12,9 +12,9 @@ from typing import Final
 from zlib import crc32
 
 from services.bars.bar_columns import CheckpointError
+from services.bars.bar_table import EARLIEST_MS, BarTable
 from services.bars.indicators import IndicatorSeries, TooOldError, Values
 from services.bars.quality import HeldBar
-from services.bars.state import EARLIEST_MS, BarTable
 from services.market.records import Bar
 
 STORE_EVERY: Final = 64

@@ -4,18 +4,16 @@ import gc
 import time
 from typing import Final
 
-from marketswarm.agent import Agent, Code, Exit, agent
-from marketswarm.bus import BusError
+from marketswarm.agent import Code, Exit, agent
+from marketswarm.bus.outage import Outage, retrying
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import Service
 from services.bars.calendars import Calendars
 from services.bars.feature_writer import FeatureWriter
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, find_other_bus
-from services.bars.store import BusOutage
 from services.bars.worker import BarsWorker
 
-RETRY_SEC: Final = 0.5
 COLLECT_SEC: Final = 10.0
 """The time from one collection of garbage to the next, while nothing is to be done."""
 
@@ -53,30 +51,22 @@ async def main() -> int:
         calendars = Calendars()
         features = FeatureWriter(me, settings_now, metrics, calendars)
         me.task(features.run(), name="features")
-        worker, collector, outage = (
-            BarsWorker(me, settings_now, metrics, calendars),
-            IdleCollector(),
-            BusOutage(),
-        )
+        worker, collector = BarsWorker(me, settings_now, metrics, calendars), IdleCollector()
+        outage = Outage(me.log, "bars.bus_failed", "bars.bus_back", degrade=me.set_degraded)
         await me.share().known()
-        while True:
-            try:
-                await worker.follow()
-                arrivals = await worker.read()
-                await worker.work(arrivals)
-            except BusError as error:
-                if outage.is_news(error):
-                    me.log.warning("bars.bus_failed", bus=error.bus, reason=error.reason)
-                await _wait_for_bus(me, worker, error)
-            else:
-                if outage.has_ended():
-                    me.log.info("bars.bus_back")
-                behind = describe_delay(metrics.behind_sec, settings_now().settings.behind_sec)
-                me.set_degraded(worker.problem or features.problem or behind)
-                me.set_detail(metrics.summary())
-                me.progress()
-                if not arrivals:
-                    collector.collect(time.monotonic())
+        has_entries = False
+        async for attempt in retrying(outage, me.rest):
+            with attempt:
+                has_entries = await worker.process_next()
+            if outage.error is not None:
+                worker.reset(outage.error)
+                continue
+            behind = describe_delay(metrics.behind_sec, settings_now().settings.behind_sec)
+            me.set_degraded(worker.problem or features.problem or behind)
+            me.set_detail(metrics.summary())
+            me.progress()
+            if not has_entries:
+                collector.collect(time.monotonic())
     return me.exit_code
 
 
@@ -84,13 +74,6 @@ def require_one_bus(section: Service) -> None:
     """Raise Exit if the truth puts the streams of bars on different buses."""
     if (why := find_other_bus(section)) is not None:
         raise Exit(Code.CONFIGURATION, f"access_points: {why}")
-
-
-async def _wait_for_bus(me: Agent[CommonSettings], worker: BarsWorker, error: BusError) -> None:
-    """Report that the bus fails, forget what may not be committed, and wait a moment."""
-    me.set_degraded(f"{error.bus} {error.reason}")
-    worker.reset()
-    await me.rest(RETRY_SEC)
 
 
 def describe_delay(waited_sec: float, behind_sec: float) -> str | None:

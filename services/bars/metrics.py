@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
-from services.bars.builder import Outputs
+from services.bars.outputs import Outputs
 
 
 class BarsMetrics:

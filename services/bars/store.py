@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, bars_state_key
-from services.bars.builder import Outputs
+from services.bars.outputs import Outputs
 from services.bars.settings import BarsOptions
 
 COMMIT: Final = Script.beside("services.bars", "commit.lua")
@@ -93,23 +93,6 @@ class BarsStore:
                 done = await self.bus.script(COMMIT, keys, args, WITHIN_SEC)
             refused += [each.symbol for each, is_done in zip(page, done, strict=True) if not is_done]
         return refused
-
-
-class BusOutage:
-    """Tell a failure of a bus that is news from one that lasts."""
-
-    def __init__(self) -> None:
-        self._reason: str | None = None
-
-    def is_news(self, error: BusError) -> bool:
-        """Return True if the bus fails for another reason than before, or did not fail before."""
-        before, self._reason = self._reason, error.reason
-        return self._reason != before
-
-    def has_ended(self) -> bool:
-        """Return True, once, if the bus failed before and works now."""
-        before, self._reason = self._reason, None
-        return before is not None
 
 
 async def count_unread(bus: Bus, stream: str) -> tuple[int, str]:

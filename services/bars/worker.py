@@ -7,49 +7,32 @@ committed an entry with everything that came of it, or left it to the next.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from marketswarm.agent import Agent
-from marketswarm.bus import Bus, ReplyTooLongError
-from marketswarm.bus.stream import (
-    FIRST_ID,
-    REPLY_BYTES,
-    StreamEntry,
-    entry_sort_key,
-    has_begun_anew,
-    make_stream_entry,
-    read_entries_after,
-    read_entries_between,
-    read_newest_id,
-)
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stream import FIRST_ID, entry_sort_key
 from marketswarm.keys import CHECKED_BARS, INDICATORS
 from services.bars.backpressure import Backpressure
-from services.bars.builder import Arrival, BarBuilder
+from services.bars.bar_table import EARLIEST_MS
+from services.bars.builder import BarBuilder
 from services.bars.calendars import Calendars
 from services.bars.metrics import BarsMetrics
+from services.bars.outputs import Arrival
+from services.bars.reader import CHECK_SEC, KINDS, ArrivalReader
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
-from services.bars.state import EARLIEST_MS, SymbolState, restore_state
+from services.bars.state import SymbolState, restore_state
 from services.bars.store import BUS_SEC, ENTRIES_AT_ONCE, BarsStore, SymbolCommit, count_unread
 from services.market.intervals import Grid
-from services.market.records import MINUTE_MS, RecordKind
+from services.market.records import MINUTE_MS
 from services.market.sessions import UnknownSessionError
 
-BLOCK_SEC: Final = 0.25
 CHECKPOINT_SEC: Final = 10.0
-"""The seconds after which the position of a symbol is committed of which nothing came."""
-CAREFUL_COUNT: Final = 50
-"""The entries that are read at once where the entries are too large to be read as usual."""
-BEHIND_SEC: Final = 1.0
-"""The age of an entry from which it is asked whether those before it were trimmed off unread."""
-CHECK_SEC: Final = 1.0
-"""How often it is asked whether a stream without new entries was begun anew."""
+"""The seconds after which the position of a symbol without new entries is committed."""
 SWEEP_SEC: Final = 0.1
 """The time from one look at all symbols to the next; in between, only symbols with new entries are built."""
-KINDS: Final = (RecordKind.BARS, RecordKind.QUOTES)
-"""The streams that are read, in the order of the positions."""
-
 SYMBOLS_AT_ONCE: Final = 20
 """The symbols that are built, and then committed in one step."""
 
@@ -105,34 +88,53 @@ class BarsWorker:
         self._share = me.share()
         self._followed: dict[str, Followed] = {}
         self._in_force: tuple[object, ...] = ()
-        self._upto = [FIRST_ID, FIRST_ID]
-        self._swept_at = self._checked_at = 0.0
+        self._reader = ArrivalReader(me, metrics)
+        self._swept_at = 0.0
         self._anew: dict[str, bytes] = {}  # by stream, the last position that was ahead of it
         self._unknown_sessions: set[str] = set()
         self._failed: set[str] = set()
         self._backpressure, self._waits_for = Backpressure(), ""
-        self._has_backlog = False
         self._store: BarsStore
         self._bus: Bus
-        self._streams: tuple[str, str]
 
     @property
     def problem(self) -> str | None:
         """Return what keeps symbols from being worked on, None if nothing does."""
         if self._waits_for:
             return f"waits: {self._waits_for}"
+        if self._reader.types.problem:
+            return self._reader.types.problem
         if self._unknown_sessions:
             return f"no such session: {', '.join(sorted(self._unknown_sessions))[:100]}"
         if self._failed:
             return f"set aside after an error: {', '.join(sorted(self._failed))[:100]}"
         return None
 
-    def reset(self) -> None:
-        """Forget every symbol: what is stored is read anew, since nobody knows what a failed commit did."""
+    def reset(self, error: BusError | None = None) -> None:
+        """Drop every symbol, so that its state is read anew: a commit that failed may have been done.
+
+        `error` is the failure of the bus that is the reason.
+        """
+        if error is not None:
+            self._reader.types.record(error)
         self._followed.clear()
         self._in_force = ()
 
-    async def follow(self) -> None:
+    async def process_next(self) -> bool:
+        """Read the next entries and commit what comes of them; return True if there were any.
+
+        Raises BusError. Afterwards, call `reset`.
+        """
+        try:
+            await self._update_symbols()
+            arrivals = await self._read_next()
+            await self._process(arrivals)
+        except TimeoutError:
+            # several requests together took longer than BUS_SEC, each less than its own limit
+            raise BusError(self._bus.name, "timeout") from None
+        return bool(arrivals)
+
+    async def _update_symbols(self) -> None:
         """Take over the symbols that are this instance's by now, and drop the others. Raises BusError.
 
         A symbol that was set aside is tried again whenever there is something to take over.
@@ -156,28 +158,20 @@ class BarsWorker:
         self._metrics.symbols = len(self._followed)
         self._me.log.info("bars.follows", symbols=len(self._followed), new=len(new))
 
-    async def read(self) -> list[Arrival]:
+    async def _read_next(self) -> list[Arrival]:
         """Return the next entries, after waiting for them for a moment. Raises BusError.
 
         While there are more than are read at once, return none if the readers of the results are too far
         behind to get what would come of them.
         """
         settings = self._settings_now().settings
-        count = settings.batch
-        if self._has_backlog and await self._must_wait(settings.keep):
+        if self._reader.has_backlog and await self._must_wait(settings.keep):
             await self._me.rest(CHECK_SEC)
             return []
-        async with self._me.waiting(BUS_SEC):
-            found = await self._read_streams(count)
-            if await self._has_begun_anew({stream for stream, entries in found if entries}):
-                self.reset()
-                return []
-        self._has_backlog = any(len(entries) >= count for _, entries in found)
-        for stream, entries in found:
-            waited_sec = self._now() - entry_sort_key(entries[0].id)[0] / 1000 if entries else 0.0
-            if len(entries) >= count or waited_sec > BEHIND_SEC:
-                await self._report_trimmed(stream, self._upto[self._streams.index(stream)], entries[-1].id)
-        return [arrival for stream, entries in found for arrival in self._list_arrivals(stream, entries)]
+        arrivals = await self._reader.read(settings.batch)
+        if arrivals is None:
+            self.reset()
+        return arrivals or []
 
     async def _must_wait(self, keep: int) -> bool:
         """Return True if too many of the results are not acknowledged by a group. Raises BusError."""
@@ -193,37 +187,7 @@ class BarsWorker:
         self._waits_for = f"the group {group} of {stream} has {unread:,} entries to read" if must_wait else ""
         return must_wait
 
-    async def _has_begun_anew(self, busy: Collection[str]) -> bool:
-        """Return True if a stream that is not busy was deleted since it was read. Raises BusError.
-
-        The bus is asked every CHECK_SEC.
-        """
-        if 0 <= self._now() - self._checked_at < CHECK_SEC:
-            return False
-        self._checked_at = self._now()
-        for place, stream in enumerate(self._streams):
-            if stream not in busy and await has_begun_anew(self._bus, stream, self._upto[place]):
-                self._upto[place] = FIRST_ID
-                return True
-        return False
-
-    async def _read_streams(self, count: int) -> list[tuple[str, list[StreamEntry]]]:
-        """Return about `count` entries of each stream that has new ones. Raises BusError."""
-        positions: dict[Any, Any] = dict(zip(self._streams, self._upto, strict=True))
-        reading = self._bus.client.xread(positions, count=count, block=round(1000 * BLOCK_SEC))
-        try:
-            reply: Any = await self._bus.ask(reading, BLOCK_SEC + self._bus.within_sec, max_bytes=REPLY_BYTES)
-        except ReplyTooLongError:
-            return [
-                (stream, await read_entries_after(self._bus, stream, upto, count=CAREFUL_COUNT))
-                for stream, upto in positions.items()
-            ]
-        return [
-            (name.decode(), [make_stream_entry(ident, fields) for ident, fields in entries])
-            for name, entries in reply or ()
-        ]
-
-    async def work(self, arrivals: Iterable[Arrival]) -> None:
+    async def _process(self, arrivals: Iterable[Arrival]) -> None:
         """Take entries into the bars of their symbols, and commit what came of them. Raises BusError."""
         touched = self._take(arrivals)
         now = self._now()
@@ -239,7 +203,7 @@ class BarsWorker:
         section = self._me.section
         bars, quotes = list_inputs(section)
         self._bus = self._me.bus(bars.bus)
-        self._streams = (bars.key, quotes.key)
+        self._reader.open(self._bus, (bars.key, quotes.key))
         self._store = BarsStore(self._bus, list_outputs(section), self._me.waiting)
 
     async def _take_over(self, groups: Mapping[str, SymbolGroup]) -> None:
@@ -248,7 +212,7 @@ class BarsWorker:
         grids = {code: await self._open_grid(code) for code in set(codes.values())}
         known = [symbol for symbol in groups if grids[codes[symbol]] is not None]
         stored, read_at_ms = await self._store.load(known)
-        newest = [await read_newest_id(self._bus, stream) for stream in self._streams] if known else []
+        newest = await self._reader.read_newest() if known else {}
         options = self._settings_now().settings
         for symbol in known:
             group, fields = groups[symbol], stored[symbol]
@@ -271,15 +235,15 @@ class BarsWorker:
             self._followed[symbol] = Followed(
                 builder, [entry_sort_key(each) for each in state.positions], self._now()
             )
-        if groups:
-            self._rewind()
-            for stream, upto in zip(self._streams, self._upto, strict=True):
-                await self._report_trimmed(stream, upto)
+        if self._followed and groups:
+            positions = zip(*(each.builder.state.positions for each in self._followed.values()), strict=True)
+            await self._reader.rewind(min(each, key=entry_sort_key) for each in positions)
 
-    def _drop_lost_positions(self, state: SymbolState, newest: Sequence[bytes]) -> None:
+    def _drop_lost_positions(self, state: SymbolState, newest: Mapping[str, bytes]) -> None:
         """Have a symbol read each stream from its start whose newest entry is older than its position."""
-        for place, (stream, upto) in enumerate(zip(self._streams, state.positions, strict=True)):
-            if entry_sort_key(newest[place]) < entry_sort_key(upto):
+        for place, stream in enumerate(self._reader.streams):
+            upto = state.positions[place]
+            if stream in newest and entry_sort_key(newest[stream]) < entry_sort_key(upto):
                 state.positions[place] = FIRST_ID
                 if self._anew.get(stream) != upto:
                     self._anew[stream] = upto
@@ -294,37 +258,6 @@ class BarsWorker:
         self._followed.pop(symbol, None)
         self._failed.add(symbol)
 
-    async def _report_trimmed(self, stream: str, upto: bytes, newest: bytes | None = None) -> None:
-        """Log it if `upto` and maybe entries after it were trimmed off a stream unread. Raises BusError.
-
-        A stream that was trimmed exactly up to `upto` is reported too: nothing on the bus says whether an
-        entry came between `upto` and the first one that is left, and a loss must not go unseen.
-        `newest` is the last entry that was read after it, if some were: what is gone that came after this one
-        is reported with the next read.
-        """
-        async with self._me.waiting(BUS_SEC):
-            first = await read_entries_between(self._bus, stream, "-", "+", count=1)
-            if not first or entry_sort_key(first[0].id) <= entry_sort_key(upto):
-                return
-            if newest is not None and entry_sort_key(first[0].id) > entry_sort_key(newest):
-                return
-            # the entry that was read last is gone itself, and maybe some that came right after it
-            where = {"stream": stream, "after": upto.decode(), "upto": first[0].id.decode()}
-            if upto != FIRST_ID:
-                self._metrics.trimmed += 1
-                self._me.log.error("bars.trimmed", **where)
-                return
-            # a symbol begins with what the stream has: nobody knows whether there was more of it
-            info = await self._bus.ask(self._bus.client.xinfo_stream(stream))
-            if (entries := info["entries-added"] - info["length"]) > 0:
-                self._me.log.warning("bars.beginning_trimmed", stream=stream, entries=entries)
-
-    def _rewind(self) -> None:
-        """Go back to the first entry that a symbol lacks."""
-        for place in range(len(KINDS)):
-            upto = [each.builder.state.positions[place] for each in self._followed.values()]
-            self._upto[place] = min(upto, key=entry_sort_key, default=self._upto[place])
-
     async def _open_grid(self, code: str) -> Grid | None:
         """Return the intervals of a session, None if there is no such session."""
         try:
@@ -335,19 +268,6 @@ class BarsWorker:
         self._me.progress()  # there may be many of them
         self._unknown_sessions.discard(code)
         return Grid(session)
-
-    def _list_arrivals(self, stream: str, entries: Iterable[StreamEntry]) -> list[Arrival]:
-        """Return the entries of a stream, and move the position behind them."""
-        place = self._streams.index(stream)
-        arrivals = []
-        for entry in entries:
-            self._upto[place] = entry.id
-            if entry.fields is None:
-                self._metrics.oversized += 1
-                self._me.log.warning("bars.entry_too_large", stream=stream, entry=entry.id.decode())
-            else:
-                arrivals.append(Arrival(KINDS[place], entry.id, entry.fields))
-        return arrivals
 
     def _take(self, arrivals: Iterable[Arrival]) -> dict[str, Followed]:
         """Take entries into their symbols; return the symbols that had any."""
@@ -387,7 +307,8 @@ class BarsWorker:
     def _list_idle(self, now: float) -> dict[str, Followed]:
         """Return a page of symbols whose position is long behind what was read, after moving it there."""
         idle: dict[str, Followed] = {}
-        read = [entry_sort_key(each) for each in self._upto]
+        positions = self._reader.positions
+        read = [entry_sort_key(each) for each in positions]
         for symbol, followed in self._followed.items():
             if now - followed.committed_at < CHECKPOINT_SEC:
                 continue
@@ -395,7 +316,7 @@ class BarsWorker:
             behind = [place for place in range(len(KINDS)) if followed.upto[place] < read[place]]
             for place in behind:
                 followed.upto[place] = read[place]
-                followed.builder.state.positions[place] = self._upto[place]
+                followed.builder.state.positions[place] = positions[place]
             if behind:
                 idle[symbol] = followed
             if len(idle) == SYMBOLS_AT_ONCE:

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from marketswarm.exit import Code
 from marketswarm.keys import bars_state_key
 from services.bars import commands
+from services.bars.bar_table import BarTable, SourceNames
 from services.bars.features import DailyBar, compute_features
 from services.bars.quality import HeldBar
-from services.bars.state import BarTable, SourceNames, chunk_field
+from services.bars.state import chunk_field
 from services.market.records import DAY_MS, Bar
 from services.market.sessions import get_session
 from support.scenes.agent import Scene, seed
@@ -386,6 +387,46 @@ def test_a_stream_that_is_deleted_after_an_entry_with_the_last_possible_id_is_re
     until(lambda: LAST_ID not in stored())
     assert_same_as_batch(*(scene.shown(output, "BTC/USD") for output in OUTPUTS), bars, CRYPTO)
     assert "Traceback" not in worker.text()
+
+
+@pytest.mark.parametrize("stream", ["market:bars", "market:quotes"])
+def test_a_stream_that_is_replaced_by_another_type_stops_no_other_and_comes_back_by_itself(scene, stream):
+    document = truth(["BTC/USD"])
+    document["services"]["bars"]["endpoints"].append(
+        {"symbols": ["ETH/USD"], "asset": "crypto", "quotes": True}
+    )
+    seed(scene.buses, document, 1)
+    worker = scene.module("services.bars")
+    of_bars = walk(range(MIDNIGHT, MIDNIGHT + 3 * MINUTE, MINUTE))
+
+    def publish(number):
+        if stream != "market:bars" or number != 1:
+            scene.publish(of_bars[number : number + 1])
+        if stream != "market:quotes" or number != 1:
+            quote = {"sym": "ETH/USD", "asset": "crypto", "price": "100", "source": "one"}
+            scene.client.xadd("market:quotes", quote | {"at": str(MIDNIGHT + number * MINUTE)})
+
+    def count(symbol):
+        return len(bars_of(scene.shown("bars:bars", symbol), "1m"))
+
+    def counts():
+        return count("BTC/USD"), count("ETH/USD")
+
+    publish(0)
+    until(lambda: counts() == (1, 1))
+    scene.client.delete(stream)
+    scene.client.set(stream, "no stream")
+    wanted = f"market-redis {stream} is a string and not a stream"
+    until(lambda: wanted in scene.beat("bars").get("detail", ""), what=lambda: str(scene.beat("bars")))
+    publish(1)
+    until(lambda: counts() == ((1, 2) if stream == "market:bars" else (2, 1)))
+    scene.client.delete(stream)
+    publish(2)
+    until(lambda: counts() == ((2, 3) if stream == "market:bars" else (3, 2)))
+    scene.wait_beat(svc="bars", status="ok")
+    assert len(worker.logs("state.unusable")) == 1
+    assert len(worker.logs("bars.bus_failed")) == 1
+    assert worker.running
 
 
 def test_entries_that_were_trimmed_off_unread_are_reported(scene):

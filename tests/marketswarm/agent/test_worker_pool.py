@@ -58,7 +58,8 @@ class Worker:
 
 @pytest.fixture
 async def fleet(tmp_path, monkeypatch):
-    monkeypatch.setattr("marketswarm.agent.worker_pool.TYPES_EVERY_SEC", 0.01, raising=False)
+    for module in ("agent.worker_pool", "bus.stream_types"):
+        monkeypatch.setattr(f"marketswarm.{module}.TYPES_EVERY_SEC", 0.01)
     with Server(tmp_path / "server") as server:
         for name in ("A", "B"):
             monkeypatch.setenv(f"{name}_URL", server.url)

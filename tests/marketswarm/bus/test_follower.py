@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.follower import StreamFollower, StreamLoss
+from marketswarm.bus.follower import AWAY_SEC, StreamFollower, StreamLoss, read_streams
 
 pytestmark = pytest.mark.live
 STREAM = "s"
@@ -102,3 +102,47 @@ async def test_entries_that_fit_no_reply_come_in_smaller_pages_without_the_large
     while entries := (await follower.read(10))[0]:
         found += [(each.id, each.fields is not None) for each in entries]
     assert found == [(b"1-1", True), (b"2-1", True), (b"3-1", False), (b"4-1", True)]
+
+
+async def test_a_reader_that_was_away_looks_for_losses_although_it_gets_fewer_entries_than_it_asks_for(
+    server, bus
+):
+    now = [0.0]
+    add(server, *(f"{number}-1" for number in range(1, 5)))
+    follower = StreamFollower(bus, STREAM, monotonic=lambda: now[0])
+    assert await read(follower) == ([b"1-1", b"2-1", b"3-1", b"4-1"], None)
+    add(server, "5-1", "6-1")
+    server.cmd("XTRIM", STREAM, "MAXLEN", "1")
+    now[0] += AWAY_SEC
+    assert await read(follower) == ([b"6-1"], StreamLoss(b"4-1", b"6-1"))
+
+
+async def test_several_streams_are_read_by_one_request_and_no_position_moves_if_it_fails(server, bus):
+    followers = [StreamFollower(bus, stream) for stream in (STREAM, "other")]
+    add(server, "1-1", "2-1")
+    server.cmd("XADD", "other", "9-1", "a", "b")
+    pages = await read_streams(followers, 1)
+    assert [[each.id for each in entries] for entries, _ in pages] == [[b"1-1"], [b"9-1"]]
+    server.cmd("SET", "other", "no stream")
+    with pytest.raises(BusError, match="WRONGTYPE"):
+        await read_streams(followers, 1)
+    assert [each.position for each in followers] == [b"1-1", b"9-1"]
+    server.cmd("DEL", "other")
+    pages = await read_streams(followers, 2)
+    assert [([each.id for each in entries], loss) for entries, loss in pages] == [
+        ([b"2-1"], None),
+        ([], StreamLoss(b"9-1", None)),
+    ]
+
+
+async def test_a_stream_without_new_entries_is_checked_no_more_often_than_its_reader_wants(server, bus):
+    now = [0.0]
+    add(server, "5-1")
+    follower = StreamFollower(bus, STREAM, check_sec=1.0, monotonic=lambda: now[0])
+    await read(follower)
+    now[0] += 0.9
+    assert await read(follower) == ([], None)
+    server.cmd("DEL", STREAM)
+    assert await read(follower) == ([], None)
+    now[0] += 0.1
+    assert await read(follower) == ([], StreamLoss(b"5-1", None))

@@ -42,7 +42,7 @@ def test_every_timeframe_equals_the_buckets_of_duckdb(seed):
         start for start in range(MIDNIGHT, MIDNIGHT + 2 * DAY_MS, MINUTE) if start // MINUTE % (7 + seed)
     ]
     minutes = walk(starts, seed, whole=True)
-    scene = SymbolScene(CRYPTO)
+    scene = SymbolScene(CRYPTO, indicators=())
     scene.play(arrival(bar, at) for at, bar in enumerate(minutes))
     with duckdb.connect() as database:
         database.execute(
@@ -66,7 +66,7 @@ def test_every_timeframe_equals_the_buckets_of_duckdb(seed):
 
 def test_timeframes_of_new_york_follow_its_session_through_an_early_close_and_both_changes_of_clocks():
     york = get_session("XNYS")
-    scene = SymbolScene(york, symbols=["SPY"], asset="stocks", checks={"jump_share": 10})
+    scene = SymbolScene(york, symbols=["SPY"], asset="stocks", checks={"jump_share": 10}, indicators=())
     minutes = []
     for opens, closes in (
         ("2026-03-06T14:30", "2026-03-06T21:00"),  # the last Friday of winter

@@ -6,9 +6,9 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.bars.builder import Arrival
 from services.bars.feature_writer import compute_new
 from services.bars.indicators import batch
+from services.bars.outputs import Arrival
 from services.market.entries import parse_bar
 from services.market.records import DAY_MS, TIMEFRAME_SEC, TIMEFRAMES, Bar, RecordKind
 from services.market.sessions import get_session

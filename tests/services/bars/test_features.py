@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import talib
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.bars.features import FEATURES, LONGEST_WINDOW, MARKET, DailyBar, compute_features, format_table
@@ -18,6 +18,7 @@ from services.bars.indicators import batch
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import DAY_MS, Bar
 from services.market.sessions import get_session
+from support.examples import examples
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 MONDAY_MS = 1_767_571_200_000  # 2026-01-05, midnight in UTC
@@ -78,6 +79,7 @@ def log_returns(symbol: str) -> list[float]:
     return np.diff(np.log(closes_of(symbol))).tolist()
 
 
+@settings(max_examples=examples(40))
 @given(
     st.integers(0, 2**32),
     st.permutations([MARKET, "A", "B"]),

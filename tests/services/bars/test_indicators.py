@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pytest
 import talib
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.bars.bar_columns import CheckpointError
@@ -19,6 +19,7 @@ from services.bars.indicator_catalog import INDICATORS, format_indicators
 from services.bars.indicators import SEAMS, IndicatorSeries, TooOldError, batch
 from services.market.records import DAY_MS, MINUTE_MS, Bar
 from services.market.sessions import get_session
+from support.examples import examples
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 PUBLISHED = Path(__file__).parent / "published"
@@ -154,6 +155,7 @@ class Feed:
             self.put(self.bars[number])
 
 
+@settings(max_examples=examples(40))
 @given(st.integers(0, 2**32), st.sampled_from(["1m", "1d"]), st.sampled_from([1.0, 0.98, 0.0]))
 def test_bar_by_bar_equals_all_at_once_bit_for_bit(seed, timeframe, volumes):
     random = Random(seed)

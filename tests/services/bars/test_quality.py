@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.bars.bar_table import EARLIEST_MS
 from services.bars.quality import (
     ATR_BARS,
     CHECKS,
@@ -34,7 +35,6 @@ from services.bars.quality import (
     list_findings,
 )
 from services.bars.settings import CheckSettings
-from services.bars.state import EARLIEST_MS
 from services.market.intervals import Interval
 from services.market.records import Bar, Provenance
 from support.scenes.bars import MIDNIGHT, MINUTE

@@ -44,7 +44,7 @@ def find_end(bar):
 def test_no_recorded_bar_fails_a_check(symbol):
     ((asset, bars),) = ((asset, bars) for (name, asset), bars in read_bars().items() if name == symbol)
     scene = SymbolScene(get_session(DEFAULT_SESSIONS[asset]), symbols=[symbol], asset=asset, indicators=[])
-    for at in range(0, len(bars), 100):
-        scene.play(arrival(bar, seen_ms=find_end(bar) + MINUTE_MS) for bar in bars[at : at + 100])
+    for at in range(0, len(bars), 1000):
+        scene.play(arrival(bar, seen_ms=find_end(bar) + MINUTE_MS) for bar in bars[at : at + 1000])
     assert scene.quarantine == []
     assert len(scene.bars) >= len(bars)

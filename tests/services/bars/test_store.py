@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUARANTINE
 from marketswarm.testing import MemoryBus
-from services.bars.builder import Outputs
+from services.bars.outputs import Outputs
 from services.bars.settings import BarsOptions
 from services.bars.store import BarsStore, SymbolCommit
 

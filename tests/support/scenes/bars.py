@@ -6,18 +6,20 @@ from typing import Any
 
 import orjson
 
-from services.bars.builder import Arrival, BarBuilder, Outputs
+from services.bars.builder import BarBuilder
 from services.bars.indicators import batch
+from services.bars.outputs import Arrival, Outputs
 from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.state import SymbolState, restore_state
 from services.market.entries import encode_entry, parse_bar
 from services.market.intervals import Grid
 from services.market.records import TIMEFRAMES, AssetClass, Bar, Provenance, RecordKind
-from services.market.sessions import Session
+from services.market.sessions import Session, get_session
 
 MINUTE = 60_000
 MIDNIGHT = 1_700_006_400_000
 """2023-11-15, 00:00 UTC."""
+CRYPTO = get_session("24x7")
 
 
 def walk(starts: Iterable[int], seed: int = 1, symbol: str = "BTC/USD", *, whole: bool = False) -> list[Bar]:
@@ -31,6 +33,11 @@ def walk(starts: Iterable[int], seed: int = 1, symbol: str = "BTC/USD", *, whole
         bars.append(Bar(symbol, "1m", start, price, high, low, close, volume, vwap, chance.randint(0, 9)))
         price = close
     return bars
+
+
+def minutes(count: int, first: int = MIDNIGHT, **more: Any) -> list[Bar]:
+    """Minutes without a gap, as `walk` makes them."""
+    return walk((first + MINUTE * number for number in range(count)), **more)
 
 
 def fields_of(bar: Bar, seen_ms: int | None = None, source: str = "one", **more: str) -> dict[str, str]:
@@ -100,6 +107,13 @@ class SymbolScene:
     def shown(self, timeframe: str) -> list[Bar]:
         """The bars of a timeframe as they were published last, in order."""
         return bars_of(self.bars, timeframe)
+
+
+def play_all(bars: Iterable[Bar]) -> SymbolScene:
+    """A scene in which these bars came as one batch."""
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar, number) for number, bar in enumerate(bars))
+    return scene
 
 
 def keep_newest(kept: dict[tuple[str, int], dict[str, str]], entries: Iterable[dict[str, str]]) -> None:

@@ -1,0 +1,279 @@
+"""Keep the bars of one timeframe of a symbol that may still change, and pack them for the bus. Pure.
+
+A table is stored in chunks of 8 intervals, each one field of the symbol's hash on market-redis
+(`bars:state:<symbol>`): a commit writes only the chunks that changed.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import isnan, nan
+from typing import Final
+
+from services.bars.quality import HeldBar
+from services.market.intervals import LENGTH_MS
+from services.market.records import Bar, Timeframe
+
+CHUNK_BARS: Final = 8
+UNPACKED_CHUNKS: Final = 4
+"""The newest chunks of a table, which are not packed in memory, because they change with each minute."""
+LATEST_MS: Final = 2**53
+EARLIEST_MS: Final = -LATEST_MS
+"""Times before and after all others, in epoch milliseconds."""
+
+# start, open, high, low, close, volume, vwap, trades, seen, changes, revision of indicators, source, flags
+_ROW: Final = struct.Struct("<q7dqIiHB")
+_IS_COMPLETE: Final = 1
+_IS_GIVEN: Final = 2
+_IS_REPLAY: Final = 4
+_IS_OTHER_HOURS: Final = 8
+_RANK_BITS: Final = 4
+"""The upper bits of the flags are the rank of the source, of 15 at most."""
+_MAX_RANK: Final = 15
+_MAX_SOURCES: Final = 255
+
+
+@dataclass(slots=True)
+class Slot:
+    """Hold what is known of one interval.
+
+    Attributes:
+        built: the bar that was built of shorter ones; of `1m` the minute itself.
+        given: the bar that a source gave for the whole interval.
+        indicator_rev: the revision of its indicators that was published last, -1 for none.
+        packed: its bytes, empty if it changed since it was packed last.
+    """
+
+    built: HeldBar | None = None
+    given: HeldBar | None = None
+    indicator_rev: int = -1
+    packed: bytes = b""
+
+    @property
+    def shown(self) -> HeldBar | None:
+        """Return the bar to publish: a given one that is complete, else the built one, else a given one.
+
+        A day of other hours gives way to one that was built of all of its minutes.
+        """
+        given, built = self.given, self.built
+        if given is None or built is None:
+            return given or built
+        is_better = given.is_complete and not (given.is_other_hours and built.is_complete)
+        return given if is_better else built
+
+    @property
+    def rev(self) -> int:
+        """Return the revision: how often any part of this bar was changed."""
+        changes = (self.built.changes if self.built else 0) + (self.given.changes if self.given else 0)
+        return changes - 1
+
+
+class SourceNames:
+    """The names of the sources of a symbol's bars, each with a number."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.names = list(names)
+
+    def find_number(self, name: str) -> int:
+        """Return the number of a source, which may be a new one."""
+        if name not in self.names and len(self.names) < _MAX_SOURCES:
+            self.names.append(name)
+        return self.names.index(name) if name in self.names else _MAX_SOURCES
+
+    def find_name(self, number: int) -> str:
+        """Return the source with this number."""
+        return self.names[number] if number < len(self.names) else "unknown"
+
+
+class BarTable:
+    """The bars of one timeframe, by their start.
+
+    The newest chunks are slots; older ones stay packed until a bar in them is asked for.
+    """
+
+    def __init__(self, symbol: str, timeframe: Timeframe, sources: SourceNames) -> None:
+        self.symbol, self.timeframe = symbol, timeframe
+        self.newest_ms: int | None = None
+        """The start of the newest bar, None if there is none."""
+        self._length_ms = LENGTH_MS[timeframe]
+        self._chunk_ms = CHUNK_BARS * self._length_ms
+        self._sources = sources
+        self._chunks: dict[int, bytes | dict[int, Slot]] = {}
+        """By the start of each chunk its bytes, or its slots by their starts."""
+        self._unpacked: set[int] = set()
+        self._changed: set[int] = set()
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """The start of the oldest chunk, None if there is none."""
+        return min(self._chunks, default=None)
+
+    def __getitem__(self, start_ms: int) -> Slot:
+        slot = self.find(start_ms)
+        if slot is None:
+            raise KeyError(start_ms)
+        return slot
+
+    def find(self, start_ms: int) -> Slot | None:
+        """Return the slot of an interval, None if there is no bar of it."""
+        return self._open_chunk(self.find_chunk(start_ms)).get(start_ms)
+
+    def open_slot(self, start_ms: int) -> Slot:
+        """Return the slot of an interval, a new one if there is none, to be stored with the next commit."""
+        chunk = self.find_chunk(start_ms)
+        slots = self._open_chunk(chunk)
+        if start_ms not in slots:
+            self._chunks[chunk] = slots
+            self._unpacked.add(chunk)
+            slots[start_ms] = Slot()
+            self.newest_ms = start_ms if self.newest_ms is None else max(self.newest_ms, start_ms)
+        self.mark_changed(start_ms)
+        return slots[start_ms]
+
+    def mark_changed(self, start_ms: int) -> None:
+        """Have the slot of an interval stored with the next commit."""
+        self._changed.add(self.find_chunk(start_ms))
+        self[start_ms].packed = b""
+
+    def has_chunk(self, start_ms: int) -> bool:
+        """Return True if the chunk of an interval is not forgotten."""
+        return self.find_chunk(start_ms) in self._chunks
+
+    def list_built(self, open_ms: int, close_ms: int) -> list[HeldBar]:
+        """Return the built bars that begin in `[open_ms, close_ms)`, in order."""
+        return [slot.built for slot in self._list_slots(open_ms, close_ms) if slot.built is not None]
+
+    def list_shown(self, first_ms: int, end_ms: int) -> list[HeldBar]:
+        """Return the shown bars that begin in `[first_ms, end_ms)`, in order."""
+        shown = [slot.shown for slot in self._list_slots(first_ms, end_ms)]
+        return [held for held in shown if held is not None]
+
+    def list_before(self, start_ms: int, count: int) -> list[Bar]:
+        """Return the last `count` shown bars before `start_ms`, in order."""
+        found = self.list_shown(start_ms - count * self._length_ms, start_ms)
+        if len(found) == count:
+            return [held.bar for held in found]
+        found = []  # there are gaps
+        for chunk in sorted(self._chunks, reverse=True):
+            if chunk < start_ms and len(found) < count:
+                found = self.list_shown(chunk, min(chunk + self._chunk_ms, start_ms)) + found
+        return [held.bar for held in found[-count:]]
+
+    def iter_shown(self, first_ms: int) -> Iterator[Bar]:
+        """Yield each shown bar that begins at `first_ms` or later, in order."""
+        for held in self.list_shown(first_ms, LATEST_MS):
+            yield held.bar
+
+    def forget_before(self, oldest_ms: int) -> list[int]:
+        """Delete whole chunks that end before `oldest_ms` from memory; return their starts."""
+        border_ms = self.find_chunk(oldest_ms)
+        old = sorted(chunk for chunk in self._chunks if chunk < border_ms)
+        for chunk in old:
+            del self._chunks[chunk]
+        self._unpacked.difference_update(old)
+        self._changed.difference_update(old)
+        if not self._chunks:
+            self.newest_ms = None
+        return old
+
+    def pack_changes(self) -> dict[int, bytes]:
+        """Return the chunks that changed since the last call, as bytes, and pack all but the newest."""
+        changed = {chunk: self._pack(chunk) for chunk in self._changed}
+        self._changed.clear()
+        if len(self._unpacked) > UNPACKED_CHUNKS:
+            for chunk in sorted(self._unpacked)[:-UNPACKED_CHUNKS]:
+                self._chunks[chunk] = changed.get(chunk) or self._pack(chunk)
+                self._unpacked.discard(chunk)
+        return changed
+
+    def restore(self, chunks: Mapping[int, bytes]) -> None:
+        """Take in stored chunks. Raise ValueError if their length can't be right."""
+        if any(len(raw) % _ROW.size for raw in chunks.values()):
+            raise ValueError("a chunk of bars has a length that no chunk has")
+        self._chunks.update(chunks)
+        if chunks:
+            self.newest_ms = max(self._open_chunk(max(chunks)), default=None)
+
+    def find_chunk(self, start_ms: int) -> int:
+        """Return the start of the chunk of an interval."""
+        return start_ms - start_ms % self._chunk_ms
+
+    def _list_slots(self, first_ms: int, end_ms: int) -> list[Slot]:
+        """Return the slots that begin in `[first_ms, end_ms)`, in order; their chunks are unpacked."""
+        first = self.find_chunk(first_ms)
+        if (end_ms - first) // self._chunk_ms < len(self._chunks):
+            chunks = [chunk for chunk in range(first, end_ms, self._chunk_ms) if chunk in self._chunks]
+        else:
+            chunks = sorted(chunk for chunk in self._chunks if first <= chunk < end_ms)
+        return [
+            slot
+            for chunk in chunks
+            for start, slot in sorted(self._open_chunk(chunk).items())
+            if first_ms <= start < end_ms
+        ]
+
+    def _open_chunk(self, chunk: int) -> dict[int, Slot]:
+        """Return the slots of a chunk, which is unpacked; an empty dict, which is not kept, if it is new."""
+        found = self._chunks.get(chunk)
+        if found is None:
+            return {}
+        if isinstance(found, bytes):
+            found = self._chunks[chunk] = self._unpack(found)
+            self._unpacked.add(chunk)
+        return found
+
+    def _pack(self, chunk: int) -> bytes:
+        slots = sorted(self._open_chunk(chunk).items())
+        return b"".join([slot.packed or self._pack_slot(start, slot) for start, slot in slots])
+
+    def _pack_slot(self, start: int, slot: Slot) -> bytes:
+        rows = [
+            _pack_row(start, held, flag, slot.indicator_rev, self._sources)
+            for held, flag in ((slot.built, 0), (slot.given, _IS_GIVEN))
+            if held is not None
+        ]
+        slot.packed = b"".join(rows)
+        return slot.packed
+
+    def _unpack(self, packed: bytes) -> dict[int, Slot]:
+        slots: dict[int, Slot] = {}
+        for start, *numbers, seen_ms, changes, rev, source, flags in _ROW.iter_unpack(packed):
+            opened, high, low, close, *rest = numbers
+            volume, vwap, trades = (None if isnan(number) else number for number in rest)
+            count = None if trades is None else int(trades)
+            bar = Bar(self.symbol, self.timeframe, start, opened, high, low, close, volume, vwap, count)
+            name = self._sources.find_name(source)
+            is_complete, is_replay = bool(flags & _IS_COMPLETE), bool(flags & _IS_REPLAY)
+            rank = flags >> _RANK_BITS
+            is_other = bool(flags & _IS_OTHER_HOURS)
+            held = HeldBar(bar, changes, name, seen_ms, is_complete, is_replay, rank, is_other)
+            slot = slots.setdefault(start, Slot(indicator_rev=rev))
+            if flags & _IS_GIVEN:
+                slot.given = held
+            else:
+                slot.built = held
+        return slots
+
+
+def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources: SourceNames) -> bytes:
+    """Return one bar as bytes; a number that is None is NaN."""
+    bar = held.bar
+    return _ROW.pack(
+        start,
+        bar.open,
+        bar.high,
+        bar.low,
+        bar.close,
+        nan if bar.volume is None else bar.volume,
+        nan if bar.vwap is None else bar.vwap,
+        nan if bar.trades is None else bar.trades,
+        held.seen_ms,
+        held.changes,
+        indicator_rev,
+        sources.find_number(held.source),
+        flag
+        | (_IS_COMPLETE if held.is_complete else 0)
+        | (_IS_REPLAY if held.is_replay else 0)
+        | (_IS_OTHER_HOURS if held.is_other_hours else 0)
+        | min(held.rank, _MAX_RANK) << _RANK_BITS,
+    )

@@ -1,0 +1,117 @@
+"""The entries that bars publishes: bars, indicators, and the records that failed a check. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+import orjson
+
+from marketswarm.keys import MARKET_BARS, MARKET_QUOTES
+from services.bars.indicators import Values
+from services.bars.quality import Rejection
+from services.market.entries import encode_entry, encode_provenance
+from services.market.intervals import Grid
+from services.market.records import AssetClass, Bar, Provenance, RecordKind, Timeframe
+
+Fields = Mapping[bytes, bytes]
+_LONGEST_SHOWN: Final = 2048
+_MOST_SHOWN: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Hold an entry as it came: of which kind, its id, its fields, and when it was written."""
+
+    kind: RecordKind
+    id: bytes
+    fields: Fields
+
+    @property
+    def written_ms(self) -> int:
+        """Return when the entry was written, in epoch milliseconds."""
+        return int(self.id.partition(b"-")[0])
+
+
+@dataclass(slots=True)
+class Outputs:
+    """Collect what is to be published: the fields of entries, by stream, each with its names and values."""
+
+    bars: list[dict[str, str]] = field(default_factory=list)
+    indicators: list[dict[str, str]] = field(default_factory=list)
+    quarantine: list[dict[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self.bars) + len(self.indicators) + len(self.quarantine)
+
+
+class EntryEncoder:
+    """Make the entries of one symbol.
+
+    Args:
+        symbol: the symbol.
+        asset: its class.
+        epoch: the epoch of its state, as it is in each entry.
+        grid: the intervals of its session.
+    """
+
+    def __init__(self, symbol: str, asset: AssetClass, epoch: int, grid: Grid) -> None:
+        self._symbol, self._asset, self._grid = symbol, asset, grid
+        self._epoch = str(epoch)
+
+    def encode_bar(self, bar: Bar, provenance: Provenance, *, rev: int, is_final: bool) -> dict[str, str]:
+        fields = encode_entry(bar, self._asset, provenance)
+        fields["rev"], fields["epoch"] = str(rev), self._epoch
+        fields["final"] = "1" if is_final else "0"
+        timeframe: Timeframe = bar.timeframe  # type: ignore[assignment]
+        if (interval := self._grid.find(bar.start_ms, timeframe)) is not None:
+            fields["end"] = str(interval.close_ms)
+        if timeframe == "1d" and (day := self._grid.find_day(bar.start_ms)) is not None:
+            fields["day"] = day.date.isoformat()
+        return fields
+
+    def encode_values(
+        self,
+        timeframe: Timeframe,
+        start_ms: int,
+        values: Values,
+        provenance: Provenance,
+        *,
+        rev: int,
+        is_final: bool,
+    ) -> dict[str, str]:
+        fields = {
+            "sym": self._symbol,
+            "timeframe": timeframe,
+            "start": str(start_ms),
+            "rev": str(rev),
+            "epoch": self._epoch,
+            "final": "1" if is_final else "0",
+            "values": orjson.dumps(values).decode(),
+        }
+        fields.update(encode_provenance(provenance))
+        return fields
+
+    def encode_rejected(self, arrival: Arrival, source: str, rejection: Rejection) -> dict[str, str]:
+        """Return the fields of an entry of the quarantine."""
+        return {
+            "check": rejection.check.value,
+            "why": rejection.why,
+            "stream": MARKET_BARS if arrival.kind is RecordKind.BARS else MARKET_QUOTES,
+            "entry": arrival.id.decode(),
+            "at": str(arrival.written_ms),
+            "sym": self._symbol,
+            "source": source,
+            "fields": _show_fields(arrival.fields),
+        }
+
+
+def _show_fields(fields: Fields) -> str:
+    """Return the first _MOST_SHOWN fields of an entry as JSON, _LONGEST_SHOWN bytes of each."""
+    return orjson.dumps(
+        {
+            name.decode("utf-8", "replace")[:100]: value[:_LONGEST_SHOWN].decode("utf-8", "replace")
+            for name, value in islice(fields.items(), _MOST_SHOWN)
+        }
+    ).decode()

@@ -1,0 +1,207 @@
+"""Publish bars of a symbol that changed or became final, and the indicators that follow from them. Pure."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from services.bars.bar_table import EARLIEST_MS, LATEST_MS, Slot
+from services.bars.indicators import IndicatorSeries, Values
+from services.bars.live_indicators import LiveIndicators
+from services.bars.outputs import EntryEncoder, Outputs
+from services.bars.settings import SymbolGroup
+from services.bars.state import DAILY, OpenBar, SymbolState, past_field, series_field
+from services.market.intervals import Grid
+from services.market.records import TIMEFRAMES, Provenance, Timeframe
+
+Changed = dict[Timeframe, dict[int, Provenance]]
+"""By timeframe the starts of the bars that changed, each with where its last change came from."""
+
+
+class BarPublisher:
+    """Decide which bars and indicators of one symbol are published, with their revisions.
+
+    Args:
+        state: the symbol's state, in which open bars and revisions are changed.
+        group: what the truth says of the symbol.
+        grid: the intervals of its session.
+        encoder: makes the entries.
+        stored: the stored fields of the symbol, from which the series of indicators are read.
+    """
+
+    def __init__(
+        self,
+        state: SymbolState,
+        group: SymbolGroup,
+        grid: Grid,
+        encoder: EntryEncoder,
+        stored: Mapping[bytes, bytes],
+    ) -> None:
+        self._state, self._group, self._grid, self._encoder = state, group, grid, encoder
+        self.live_indicators = {
+            timeframe: LiveIndicators(
+                state.tables[timeframe],
+                partial(IndicatorSeries, timeframe, grid.session, group.indicators),
+                *(stored.get(name(timeframe).encode(), b"") for name in (series_field, past_field)),
+            )
+            for timeframe in (group.timeframes if group.indicators else ())
+        }
+        # what was stored of a timeframe whose bars may change now without its indicators
+        self._outdated = [
+            name(timeframe)
+            for timeframe in TIMEFRAMES
+            for name in (series_field, past_field)
+            if timeframe not in self.live_indicators and name(timeframe).encode() in stored
+        ]
+        self._open_values: dict[tuple[Timeframe, int], Values] = {}
+        self._has_new_day = False
+        self.find_first_close()
+
+    def publish(self, changed: Changed, border_ms: int, outputs: Outputs) -> None:
+        """Add the entries of the bars that changed, which are no longer changed then, and of those now final.
+
+        All intervals that end at `border_ms` or before are over.
+        """
+        due: dict[Timeframe, list[int]] = {timeframe: [] for timeframe in TIMEFRAMES}
+        for (timeframe, start_ms), each in self._state.open_bars.items():
+            if each.close_ms <= border_ms and start_ms not in changed[timeframe]:
+                due[timeframe].append(start_ms)
+        for timeframe in TIMEFRAMES:
+            if changed[timeframe] or due[timeframe]:
+                self._publish(timeframe, changed[timeframe], due[timeframe], border_ms, outputs)
+        self.find_first_close()
+
+    def pack_changes(self) -> tuple[dict[str, bytes], list[str]]:
+        """Return the fields to store of indicators and final days that changed, and the fields to delete."""
+        fields: dict[str, bytes] = {}
+        if self._has_new_day:
+            fields[DAILY] = b"%d" % (self._state.version + 1)
+            self._has_new_day = False
+        for timeframe, live in self.live_indicators.items():
+            if (packed := live.pack()) is not None:
+                fields[series_field(timeframe)] = packed
+            if (packed := live.pack_past()) is not None:
+                fields[past_field(timeframe)] = packed
+        outdated, self._outdated = self._outdated, []
+        return fields, outdated
+
+    def find_first_close(self) -> None:
+        """Find when the first of the open bars ends, after some of them changed."""
+        closes = (each.close_ms for each in self._state.open_bars.values())
+        self.first_close_ms = min(closes, default=LATEST_MS)
+
+    def _publish(
+        self,
+        timeframe: Timeframe,
+        changed: dict[int, Provenance],
+        due: list[int],
+        border_ms: int,
+        outputs: Outputs,
+    ) -> None:
+        """Add the entries of one timeframe: of the bars that changed, and of those due to be final."""
+        open_bars = self._state.open_bars
+        is_wanted = timeframe in self._group.timeframes
+        shown: dict[int, Provenance] = {}
+        for start_ms in sorted([*changed, *due]):
+            slot, opened = self._state.tables[timeframe][start_ms], open_bars.get((timeframe, start_ms))
+            provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
+            shown[start_ms] = provenance
+            close_ms = self._find_final(timeframe, start_ms, slot, opened)
+            is_final = close_ms <= border_ms
+            if is_final:
+                open_bars.pop((timeframe, start_ms), None)
+                self._has_new_day = self._has_new_day or timeframe == "1d"
+            else:
+                open_bars[timeframe, start_ms] = OpenBar(close_ms, provenance)
+            if is_wanted:
+                self._publish_bar(timeframe, start_ms, slot, provenance, is_final=is_final, outputs=outputs)
+        if is_wanted and timeframe in self.live_indicators:
+            self._publish_indicators(timeframe, shown, changed, outputs)
+        changed.clear()
+
+    def _find_final(self, timeframe: Timeframe, start_ms: int, slot: Slot, opened: OpenBar | None) -> int:
+        """Return the time from which on a bar is final: EARLIEST_MS if it is, LATEST_MS if nobody knows."""
+        if slot.given is not None and slot.shown is slot.given:
+            return EARLIEST_MS if slot.given.is_complete else LATEST_MS
+        if opened is not None and opened.close_ms != LATEST_MS:
+            return opened.close_ms
+        if opened is None and slot.indicator_rev >= 0:  # what was final stays final
+            return EARLIEST_MS
+        return find_close(self._state, self._grid, timeframe, start_ms)
+
+    def _publish_bar(
+        self,
+        timeframe: Timeframe,
+        start_ms: int,
+        slot: Slot,
+        provenance: Provenance,
+        *,
+        is_final: bool,
+        outputs: Outputs,
+    ) -> None:
+        """Add the entry of a bar, with where its last change came from."""
+        if slot.shown is None:
+            return
+        outputs.bars.append(
+            self._encoder.encode_bar(slot.shown.bar, provenance, rev=slot.rev, is_final=is_final)
+        )
+        if timeframe not in self.live_indicators:
+            slot.indicator_rev = max(slot.rev, slot.indicator_rev)
+            self._state.tables[timeframe].mark_changed(start_ms)
+
+    def _publish_indicators(
+        self,
+        timeframe: Timeframe,
+        shown: Mapping[int, Provenance],
+        changed: Mapping[int, Provenance],
+        outputs: Outputs,
+    ) -> None:
+        """Add the indicators of bars that changed, of all later ones, and of those that became final."""
+        table, live = self._state.tables[timeframe], self.live_indicators[timeframe]
+        found = live.update(sorted(changed)) if changed else {}
+        values = {
+            start_ms: each
+            for start_ms, each in found.items()
+            if start_ms in changed or each != self._open_values.get((timeframe, start_ms))
+        }
+        others = frozenset(values)
+        for start_ms in shown:
+            if start_ms not in values and (recalled := self._recall_values(timeframe, start_ms)) is not None:
+                values[start_ms] = recalled
+        for start_ms in sorted(values):
+            slot, key = table[start_ms], (timeframe, start_ms)
+            is_final = key not in self._state.open_bars
+            if start_ms in others:
+                slot.indicator_rev = max(slot.rev, slot.indicator_rev + 1)
+            table.mark_changed(start_ms)
+            if is_final:
+                self._open_values.pop(key, None)
+            else:
+                self._open_values[key] = values[start_ms]
+            provenance = shown.get(start_ms)
+            if provenance is None:
+                held = slot.shown
+                is_replay = self._state.is_replay or (held is not None and held.is_replay)
+                provenance = Provenance(held.source if held else "unknown", is_replay=is_replay)
+            outputs.indicators.append(
+                self._encoder.encode_values(
+                    timeframe,
+                    start_ms,
+                    values[start_ms],
+                    provenance,
+                    rev=slot.indicator_rev,
+                    is_final=is_final,
+                )
+            )
+
+    def _recall_values(self, timeframe: Timeframe, start_ms: int) -> Values | None:
+        """Return the values at a bar that became final without a change; None if nobody knows them."""
+        values = self._open_values.get((timeframe, start_ms))
+        # not here if another instance computed them
+        return self.live_indicators[timeframe].recall(start_ms) if values is None else values
+
+
+def find_close(state: SymbolState, grid: Grid, timeframe: Timeframe, open_ms: int) -> int:
+    """Return when a bar of minutes is over; LATEST_MS if it begins before the first minute."""
+    if state.first_ms is not None and open_ms < state.first_ms:
+        return LATEST_MS
+    interval = grid.find(open_ms, timeframe)
+    return open_ms if interval is None else interval.close_ms

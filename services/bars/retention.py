@@ -1,0 +1,82 @@
+"""Decide how long the bars of a symbol are kept, and may be revised. Pure."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from services.bars.bar_table import EARLIEST_MS
+from services.bars.state import SymbolState
+from services.market.intervals import Grid
+from services.market.records import DAY_MS, TIMEFRAMES, Timeframe
+
+KEPT_DAYS: Final = {"1m": 0, "5m": 0, "15m": 0, "1h": 30, "4h": 60, "1d": 800}
+"""For how many days bars are kept, at the least; never shorter than what may be revised."""
+AHEAD_MS: Final = 30 * DAY_MS
+"""How far the bars that a source gives may be ahead of minutes that are still to come.
+
+A first load may bring the hours of today before the minutes of last week.
+"""
+_INTRADAY: Final = tuple(timeframe for timeframe in TIMEFRAMES if timeframe not in ("1m", "1d"))
+
+
+class Retention:
+    """Find the start of the oldest bar of each timeframe that is kept, and may still be revised.
+
+    It is the open of a trading day: the minutes of every longer bar are kept whole, or none of them. It
+    follows from the newest bars in the state and from nothing else, so that what is too late depends
+    neither on batches nor on restarts.
+
+    Args:
+        state: the symbol's state.
+        grid: the intervals of its session.
+        revise_days: how late a minute may be, in days.
+    """
+
+    def __init__(self, state: SymbolState, grid: Grid, revise_days: float) -> None:
+        self._state, self._grid, self._revise_days = state, grid, revise_days
+        self._newest: tuple[int | None, int | None] | None = None
+        self._oldest: dict[Timeframe, int] = {}
+        self._taken: dict[Timeframe, int] = {}
+
+    def find_oldest(self) -> Mapping[Timeframe, int]:
+        """Return the start of the oldest bar that is kept, by timeframe, in epoch milliseconds."""
+        newest = (self._find_newest("1m"), self._find_newest("1d"))
+        if newest != self._newest:
+            self._newest = newest
+            of_minutes, of_days = newest
+            self._oldest = {
+                timeframe: self._find_oldest_of(timeframe, of_days if timeframe == "1d" else of_minutes)
+                for timeframe in TIMEFRAMES
+            }
+        return self._oldest
+
+    def take_moved(self) -> dict[Timeframe, int]:
+        """Return those of the oldest starts that moved since the last call."""
+        oldest = self.find_oldest()
+        moved = {frame: start_ms for frame, start_ms in oldest.items() if self._taken.get(frame) != start_ms}
+        self._taken |= moved
+        return moved
+
+    def _find_oldest_of(self, timeframe: Timeframe, newest_ms: int | None) -> int:
+        """Return the start of the oldest bar of a timeframe that is kept if the age counts from this bar."""
+        if newest_ms is None:
+            return EARLIEST_MS
+        kept_days = max(self._revise_days, KEPT_DAYS[timeframe])
+        return self._grid.find_border(newest_ms - round(kept_days * DAY_MS), timeframe)
+
+    def _find_newest(self, timeframe: Timeframe) -> int | None:
+        """Return the start from which the age of bars of this timeframe counts; None if there are no bars.
+
+        That is the start of the newest minute. Where there are no minutes, or no more, it is that of the
+        newest bar that a source gave: of a day at once, of a shorter bar once it is AHEAD_MS ahead. It is the
+        same for all timeframes that are built of each other, so that no bar is forgotten before a longer one
+        that may be built of it again.
+        """
+        if timeframe == "1d":
+            given_ms = self._state.tables["1d"].newest_ms
+        else:
+            starts = [self._state.tables[each].newest_ms for each in _INTRADAY]
+            found = [start for start in starts if start is not None]
+            given_ms = max(found) - AHEAD_MS if found else None
+        if self._state.newest_ms is None or given_ms is None:
+            return given_ms if self._state.newest_ms is None else self._state.newest_ms
+        return max(self._state.newest_ms, given_ms)

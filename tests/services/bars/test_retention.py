@@ -1,0 +1,171 @@
+"""What is too late, and what is kept: the same for a history before the minutes and after them."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.market.records import (
+    DAY_MS,
+    TIMEFRAME_SEC,
+    TIMEFRAMES,
+    Bar,
+)
+from services.market.sessions import get_session
+from services.sources.settings import HISTORY_DAYS
+from support.scenes.bars import (
+    CRYPTO,
+    MIDNIGHT,
+    MINUTE,
+    SymbolScene,
+    arrival,
+    walk,
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, 6])
+def test_minutes_of_weeks_ago_are_too_late_however_the_entries_are_batched(size):
+    now = walk(MIDNIGHT + 20 * DAY_MS + number * MINUTE for number in range(3))
+    old = walk(MIDNIGHT + number * MINUTE for number in range(3))
+    entries = [arrival(bar) for bar in (*now, *old)]
+    scene = SymbolScene(get_session("24x7"))
+    for at in range(0, len(entries), size):
+        scene.play(entries[at : at + size])
+    assert [each["check"] for each in scene.quarantine] == ["too_late"] * 3
+    assert [bar.start_ms for bar in scene.shown("1m")] == [bar.start_ms for bar in now]
+
+
+@pytest.mark.parametrize("cut", [0, 30, 1440])
+def test_of_a_day_that_is_too_old_no_bar_is_published_with_half_its_minutes(cut):
+    now = arrival(walk([MIDNIGHT + 20 * DAY_MS])[0])
+    day = [arrival(bar) for bar in walk(range(MIDNIGHT, MIDNIGHT + DAY_MS, MINUTE))]
+    scene = SymbolScene(CRYPTO, indicators=())
+    scene.play([now, *day[:cut]])
+    scene.play(day[cut:])
+    assert [each["check"] for each in scene.quarantine] == ["too_late"] * len(day)
+    assert {start_ms for _, start_ms in scene.bars} == {MIDNIGHT + 20 * DAY_MS}
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_minutes_of_weeks_ago_are_not_among_those_that_a_jump_is_measured_by(is_forgotten):
+    session, again = get_session("24x7"), MIDNIGHT + 20 * DAY_MS
+    scene = SymbolScene(session, options={"revise_days": 1})
+    old = [arrival(bar) for bar in walk(MIDNIGHT + number * MINUTE for number in range(30))]
+    high = [
+        arrival(Bar("BTC/USD", "1m", again + number * MINUTE, price, price, price, price, 1))
+        for number, price in enumerate((100, 200))
+    ]
+    for entries in [old, high[:1], high[1:]] if is_forgotten else [[*old, *high]]:
+        scene.play(entries)
+    assert scene.quarantine == []
+    assert [bar.close for bar in scene.shown("1m")][-2:] == [100, 200]
+
+
+FIRST_LOAD_DAYS = {frame: days for frame, days in HISTORY_DAYS.items() if frame in TIMEFRAMES[1:]} | {
+    "1d": 1200
+}
+
+
+SHORT_DAYS = {"5m": 4, "15m": 5, "1h": 33, "4h": 64, "1d": 820}
+"""A few days more than bars are kept, if minutes may be revised for a day."""
+
+
+IS_RESTARTED = [True, pytest.param(False, marks=pytest.mark.nightly("the same test with restarts"))]
+
+
+HISTORIES = [
+    *((frame, days, 1, 5) for frame, days in SHORT_DAYS.items()),
+    *(
+        pytest.param(frame, days, 5, 1, marks=pytest.mark.nightly("SHORT_DAYS, and one of five minutes"))
+        for frame, days in FIRST_LOAD_DAYS.items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("timeframe", "days", "minute_days", "step"), HISTORIES)
+@pytest.mark.parametrize("is_restarted", IS_RESTARTED)
+def test_a_history_is_the_same_whether_it_comes_before_or_after_the_minutes(
+    timeframe, days, minute_days, step, is_restarted
+):
+    session, now = CRYPTO, MIDNIGHT + 10 * DAY_MS + 400 * MINUTE
+    length_ms = 1000 * TIMEFRAME_SEC[timeframe]
+    first_ms = (now - days * DAY_MS) // DAY_MS * DAY_MS
+    starts = range(first_ms, now // length_ms * length_ms, length_ms)
+    history = [arrival(replace(bar, timeframe=timeframe), seen_ms=now) for bar in walk(starts, seed=2)]
+    oldest_ms = (now - minute_days * DAY_MS) // DAY_MS * DAY_MS
+    minutes_ = [arrival(bar, seen_ms=now) for bar in walk(range(oldest_ms, now, step * MINUTE))]
+    options = {"revise_days": minute_days + (minute_days > 1)}
+    scenes = []
+    for parts in ([history, minutes_], [minutes_, history], [minutes_[-1:], history, minutes_[:-1]]):
+        scene = SymbolScene(session, options, indicators=(), checks={"disagree_share": 10})
+        for part in parts:
+            half = len(part) // 2
+            scene.play(part[:half], now)
+            if is_restarted:
+                scene.restart()
+            scene.play(part[half:], now)
+        assert [each for each in scene.quarantine if each["check"] != "duplicate"] == []
+        scenes.append(scene)
+    for frame in TIMEFRAMES:
+        first, *others = [scene.shown(frame) for scene in scenes]
+        assert all(other == first for other in others), frame
+    assert [bar.start_ms for bar in scenes[0].shown(timeframe)][: len(starts)] == list(starts)
+    assert all(entry["final"] == "1" for key, entry in scenes[1].bars.items() if key[1] < oldest_ms)
+
+
+@pytest.mark.parametrize(("timeframe", "days"), [("4h", 100), ("1d", 900)])
+@pytest.mark.parametrize("is_restarted", IS_RESTARTED)
+def test_indicators_are_the_same_whether_a_history_comes_before_or_after_the_minutes(
+    timeframe, days, is_restarted
+):
+    now = MIDNIGHT + 10 * DAY_MS + 400 * MINUTE
+    length_ms = 1000 * TIMEFRAME_SEC[timeframe]
+    starts = range(MIDNIGHT - days * DAY_MS, now // length_ms * length_ms, length_ms)
+    history = [arrival(replace(bar, timeframe=timeframe), seen_ms=now) for bar in walk(starts, seed=2)]
+    minutes_ = [arrival(bar, seen_ms=now) for bar in walk(range(now - 400 * MINUTE, now, MINUTE))]
+    found = []
+    for parts in ([history, minutes_], [minutes_, history], [minutes_[-1:], history, minutes_[:-1]]):
+        scene = SymbolScene(CRYPTO, timeframes=(timeframe,), checks={"disagree_share": 10})
+        for part in parts:
+            for some in (part[: len(part) // 3], part[len(part) // 3 :]):
+                scene.play(some, now)
+                if is_restarted:
+                    scene.restart()
+        found.append({key: entry["values"] for key, entry in scene.indicators.items()})
+    assert len(found[0]) == len(starts) + 1
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize(
+    "timeframe",
+    [pytest.param("5m", marks=pytest.mark.nightly("1h and 1d of the same test")), "1h", "1d"],
+)
+def test_state_stays_small_without_any_minutes(timeframe):
+    scene = SymbolScene(CRYPTO, options={"revise_days": 1}, indicators=[])
+    length_ms = 1000 * TIMEFRAME_SEC[timeframe]
+    count = {"5m": 40 * 288, "1h": 80 * 24, "1d": 1000}[timeframe]
+    bars = [
+        replace(bar, timeframe=timeframe)
+        for bar in walk(range(MIDNIGHT, MIDNIGHT + count * length_ms, length_ms))
+    ]
+    for at in range(0, count, 500):  # while they are forming: each is open until it is forgotten
+        scene.play(arrival(bar, seen_ms=bar.start_ms + MINUTE) for bar in bars[at : at + 500])
+    kept = list(scene.state.tables[timeframe].iter_shown(0))
+    kept_days = {"5m": 32, "1h": 61, "1d": 809}[timeframe]
+    assert kept[-1].start_ms - kept[0].start_ms <= kept_days * DAY_MS
+    assert len([name for name in scene.stored if name.startswith(timeframe.encode() + b":")]) < 1200
+    scene.play([arrival(Bar("BTC/USD", "1m", bars[-1].start_ms + 100 * DAY_MS, 1, 1, 1, 1, 1))])
+    left = [key for key in scene.state.open_bars if key[0] == timeframe]
+    assert len(left) <= (810 if timeframe == "1d" else 1)
+
+
+def test_state_stays_small_however_long_the_history_is():
+    scene = SymbolScene(CRYPTO, options={"revise_days": 1}, timeframes=["1h"])
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 4 * DAY_MS, 10 * MINUTE))
+    for at in range(0, len(bars), 6):
+        scene.play(arrival(bar, at) for bar in bars[at : at + 6])
+    table = scene.state.tables["1m"]
+    kept = list(table.iter_shown(0))
+    assert kept[-1].start_ms - kept[0].start_ms <= (scene.options.revise_days + 1) * DAY_MS
+    stored = [name for name in scene.stored if name.startswith(b"1m:")]
+    assert len(stored) <= 2 * 180
+    assert TIMEFRAMES[0] not in {frame for frame, _ in scene.bars}
