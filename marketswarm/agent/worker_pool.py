@@ -80,10 +80,7 @@ class WorkerPool(Generic[Worker]):
         return {stream: backlog for worker in self.workers for stream, backlog in worker.backlogs.items()}
 
     def problem(self) -> str | None:
-        """Return each failing bus with its reason, and each key that is not a stream, separated by `; `.
-
-        Return None if there are none.
-        """
+        """Return each failing bus with its reason, and each key that is not a stream; None without any."""
         wrong = (
             f"{bus} {key} is a {kind} and not a stream"
             for bus, kinds in self._wrong_types.items()

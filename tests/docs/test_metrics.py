@@ -9,7 +9,7 @@ import pytest
 
 from healer.relay import Relay, collect_relays
 from healer.service_alert import RULES
-from marketswarm.agent.metrics import AgentMetrics, AgentState
+from marketswarm.agent.metrics import AgentMetrics
 from marketswarm.agent.shards import collect_shares
 from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.detector import Moment
@@ -70,8 +70,8 @@ def row(family):
 
 
 def collect_of_every_agent():
-    own = AgentMetrics("healer", "abc")
-    own.get_state = lambda: AgentState(1, degraded=False, beats_sent=1, beats_failed=0, last_beat_at=0.0)
+    own = AgentMetrics(SimpleNamespace(name="healer", boot="abc", revision=1))
+    own.sender = SimpleNamespace(is_degraded=False, sent=1, failed=0, sent_at=0.0)
     return [*own.collect(), *collect_unusable()]
 
 
