@@ -1,10 +1,11 @@
-"""Pause long work on the event loop, so that other tasks run.
+"""Pause on the event loop: until something is due, or within long work, so that other tasks run.
 
 A loop over a hundred thousand services takes seconds. Other tasks that need the event loop meanwhile (to
 receive beats, send canaries, renew a lease) wait for its end, unless the loop pauses.
 """
 
 import asyncio
+import contextlib
 import time
 from typing import Final
 
@@ -25,3 +26,13 @@ class TimeSlice:
         if time.monotonic() >= self._ends_at:
             await asyncio.sleep(0)
             self._ends_at = time.monotonic() + self._slice_sec
+
+
+async def wait_until_due(due: asyncio.Event, pause_sec: float) -> bool:
+    """Wait `pause_sec` seconds or until `due` is set, then clear `due`. Return True if it was set."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(pause_sec):
+            await due.wait()
+    was_set = due.is_set()
+    due.clear()
+    return was_set

@@ -26,7 +26,7 @@ SENDER_EVERY_BEATS: Final = 30  # then every 30th beat, for later listeners: eac
 class Progress:
     """The time of the work loop's last progress, in monotonic seconds, and whether the loop rests now.
 
-    Joining the swarm counts as progress, and so does resting.
+    Joining the swarm and resting count as progress.
     """
 
     def __init__(self, now: float) -> None:
@@ -37,29 +37,23 @@ class Progress:
 
     @property
     def is_resting(self) -> bool:
-        """Return True while the work loop waits on purpose."""
         return self._rest_count > 0
 
     def record(self, now: float) -> None:
-        """Record that the work loop made progress at `now`."""
         self.last_at = now
         self._has_progress.set()
 
     def begin_rest(self, now: float) -> None:
-        """Record that the work loop begins to wait on purpose, until `end_rest`. Such waits may be nested."""
+        """The work loop waits on purpose until `end_rest`. Such waits may be nested."""
         self._rest_count += 1
         self.record(now)
 
     def end_rest(self, now: float) -> None:
-        """End a wait that `begin_rest` began."""
         self._rest_count -= 1
         self.record(now)
 
     async def wait_for_progress(self) -> None:
-        """Wait until the work loop made progress after this method last returned.
-
-        While it rests, return at once.
-        """
+        """Wait for progress since this method last returned; while the loop rests, return at once."""
         await self._has_progress.wait()
         if not self.is_resting:
             self._has_progress.clear()
@@ -92,7 +86,7 @@ class BeatSchedule:
 
 @dataclass(frozen=True, slots=True)
 class BeatTarget:
-    """Where an agent's beats go, how often, the agent's timeout, and the truth's revision that says so."""
+    """Where the beats of an agent go, how often, and the revision of the truth that says so."""
 
     bus: Bus
     channel: str
@@ -141,15 +135,11 @@ class HeartbeatSender:
         )
 
     def set_target(self, target: BeatTarget) -> None:
-        """Send beats to another target from now on, the first at once."""
         self.target = target
         self._target_changed.set()
 
     async def run(self) -> None:
-        """Send a beat at each interval until cancelled, the first at once.
-
-        Wait while there is no progress.
-        """
+        """Send a beat at each interval, the first at once, but none while there is no progress."""
         clock = asyncio.get_running_loop().time
         schedule = BeatSchedule(self.target.interval_sec, clock(), random.random())
         while True:
@@ -163,7 +153,6 @@ class HeartbeatSender:
 
     @property
     def status(self) -> str:
-        """Return the agent's status as one line, for a health check or systemd."""
         trouble = self._get_trouble()
         text = f"degraded: {trouble}" if trouble else self._get_detail() or "ok"
         if self._outage.reason is not None:
@@ -183,21 +172,14 @@ class HeartbeatSender:
         await self._send(status, trouble or detail, every_sec, min(2.0, max(0.5, every_sec)))
 
     async def send_goodbye(self) -> None:
-        """Send a beat with status `stopping`, the last one.
-
-        The last-beat key keeps its remaining time to live.
-        """
+        """Send a last beat, `stopping`. The last-beat key keeps its remaining time to live."""
         within_sec = GOODBYE_WITHIN_SEC if self._outage.error is None else GOODBYE_WITHIN_SEC / 4
         await self._send("stopping", None, None, within_sec)
 
     async def _send(
         self, status: Status, detail: str | None, every_sec: float | None, within_sec: float
     ) -> None:
-        """Publish a beat, store it under the last-beat key, and count whether the bus took it.
-
-        `every_sec` is the interval that the beat announces, or None for a last beat; `within_sec` limits the
-        wait for the bus's answer.
-        """
+        """`every_sec` is the interval that the beat announces, or None for a last beat."""
         self.i += 1  # counts attempts: a beat that timed out may have arrived, and no `i` is sent twice
         target = self.target
         payload = beat.encode_beat(
@@ -228,14 +210,10 @@ class HeartbeatSender:
             self._outage.end()
 
     def _includes_sender(self) -> bool:
-        """Return True if this beat carries the sender's host, version and start time.
-
-        That is so for the first three beats and every 30th, since the healer hears up to 100,000 senders.
-        """
+        """Return True for the first three beats and every 30th: the healer hears up to 100,000 senders."""
         return self.i <= SENDER_IN_FIRST_BEATS or self.i % SENDER_EVERY_BEATS == 0
 
     async def _sleep_until(self, due: float) -> None:
-        """Wait until the loop's clock reads `due`, or until the target changes."""
         try:
             async with asyncio.timeout_at(due):
                 await self._target_changed.wait()

@@ -25,9 +25,10 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.agent.tasks import CancelScope, Host, subscribe_inside
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
-from marketswarm.bus.lease import CHECKS, RELEASE_WITHIN_SEC, RENEWALS, wait_until_due
+from marketswarm.bus.lease import CHECKS, RELEASE_WITHIN_SEC, RENEWALS
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import lease_epoch_key, lease_key
+from marketswarm.time_slice import wait_until_due
 
 RETRIES: Final = 12
 """Attempts to renew within the life of a lease while the bus does not answer."""
@@ -82,7 +83,7 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Return True while this process holds the lease, by its own clock.
+        """Return True if this process holds the lease, by its own clock.
 
         Read it right before an action that can't be undone.
         """
@@ -128,10 +129,7 @@ class Lease:
             await self._run_script("give", RELEASE_WITHIN_SEC)
 
     async def _run_script(self, word: str, within_sec: float) -> None:
-        """Run lease.lua with `word` (`take`, `renew` or `give`) and store the answer.
-
-        Raise BusError if the bus fails.
-        """
+        """`word` is `take`, `renew` or `give`. Raise BusError if the bus fails."""
         sent_at = clock()
         epoch, left_ms, holder, unusable = await self.bus.script(
             _LEASE_SCRIPT,
@@ -153,10 +151,7 @@ class LeaseHeld(Exception):  # noqa: N818 - an answer, not an accident
 
 
 class LeaseLost(Exception):  # noqa: N818 - as above
-    """The lease ended while its block ran, so the block was cancelled.
-
-    Another process may hold the lease now.
-    """
+    """The lease ended while its block ran, so the block was cancelled; another process may hold it now."""
 
 
 @contextlib.asynccontextmanager
@@ -177,7 +172,7 @@ async def hold_lease(me: Host, lease: Lease, wait_sec: float | None) -> AsyncIte
 
 
 async def _wait_until_held(me: Host, lease: Lease, wait_sec: float | None) -> None:
-    """Wait until this process holds the lease. Raise LeaseHeld after `wait_sec` seconds (None: never)."""
+    """Raise LeaseHeld after `wait_sec` seconds (None: never)."""
     ends_at = float("inf") if wait_sec is None else clock() + wait_sec
     refusal = await _request_once(me, lease)
     if refusal is None:
@@ -214,7 +209,6 @@ async def _renew_beside(me: Host, lease: Lease) -> AsyncIterator[None]:
     loss = "it was not renewed in time"
 
     async def renew() -> None:
-        """Renew the lease; when it is lost, log the reason and cancel the block."""
         nonlocal loss
         loss = await lease.renew_until_lost()
         me.log.warning("lease.lost", lease=lease.name, epoch=lease.epoch, why=loss)
@@ -236,9 +230,9 @@ async def _renew_beside(me: Host, lease: Lease) -> AsyncIterator[None]:
 
 @contextlib.contextmanager
 def _count_wait_as_progress(me: Host) -> Iterator[None]:
-    """Count the wait inside this block as progress, if the current task is the work loop.
+    """Count the wait as progress if the current task is the work loop.
 
-    A wait in a side task does not count, because it would hide a work loop that hangs.
+    A wait in a side task would hide a work loop that hangs.
     """
     if not me.side_tasks.is_in_body():
         yield

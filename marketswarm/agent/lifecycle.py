@@ -32,7 +32,7 @@ from typing import Any, Final, NoReturn, overload
 from marketswarm import __version__, log
 from marketswarm.agent.heartbeat import HeartbeatSender
 from marketswarm.agent.member import Agent, MakeHeartbeat, OpenBus, S
-from marketswarm.agent.metrics import measure_agent, serve_metrics
+from marketswarm.agent.metrics import serve_metrics
 from marketswarm.agent.status import AliveFile, StatusOutlet, StatusReporter
 from marketswarm.agent.systemd import find_systemd
 from marketswarm.agent.tasks import CancelScope
@@ -69,10 +69,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Request a stop on SIGTERM or SIGINT inside this block.
-
-        Outside the main thread no signal is handled.
-        """
+        """Request a stop on SIGTERM or SIGINT inside this block; outside the main thread, do nothing."""
         loop = asyncio.get_running_loop()
         handled: list[signal.Signals] = []
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -87,10 +84,7 @@ class StopRequest:
                 loop.remove_signal_handler(number)
 
     def request(self, name: str = "stop") -> None:
-        """Request a stop in the name of the signal `name`, and cancel the body.
-
-        A second request changes nothing.
-        """
+        """Request a stop in the name of the signal `name`. A second request changes nothing."""
         if self.signal is None:
             self.signal = name
             self._on_request()
@@ -121,12 +115,11 @@ def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
 
 
 async def _await_main(main: Callable[[], Awaitable[int]]) -> int:
-    """Await `main()`, because `asyncio.Runner.run` takes a coroutine only."""
+    # `asyncio.Runner.run` takes a coroutine only
     return await main()
 
 
 def _log_exit(error: BaseException) -> int:
-    """Log an exception that ended `main`, and return the exit code for it."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Code.DIED
     requested = find_exit(error)
@@ -139,10 +132,9 @@ def _log_exit(error: BaseException) -> int:
 
 
 def _end_process(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) -> NoReturn:
-    """End the process with `code`.
+    """End the process, and wait at most 0.5 s for threads that hang in a look-up.
 
-    This waits at most 0.5 s for threads that hang in a look-up; closing the event loop first would wait for
-    them without limit.
+    Closing the event loop first would wait for them without limit.
     """
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_IGN)  # it is ending already
@@ -206,7 +198,6 @@ def agent(
 async def _run_agent(
     name: str, settings: Any, heartbeat: MakeHeartbeat[Any] | None, open_bus: OpenBus, sender: Sender
 ) -> AsyncIterator[Agent[Any]]:
-    """Create the agent, join the swarm, run the body, then say goodbye and close: the body of `agent`."""
     if isinstance(settings, type):
         settings = read_settings(settings)
     log.configure(name, settings)
@@ -225,7 +216,8 @@ async def _run_agent(
             async with _run_side_tasks(me, watchdog, stop, heartbeat_sender, follower):
                 reporter.report_now()
                 if metrics is not None:
-                    measure_agent(me, metrics, heartbeat_sender)
+                    metrics.sender = heartbeat_sender
+                    me.task(metrics.lag.run(), name="loop lag")
                 yield me
             me.log.info("agent.stopping", signal=stop.signal)
             await heartbeat_sender.send_goodbye()
@@ -257,14 +249,12 @@ async def _join_swarm(
         raise Exit(Code.CONFIGURATION, str(error)) from None
 
     def apply(found: FoundTruth) -> None:
-        """Put a new truth in force: heartbeat target, watchdog limit, then the callbacks of `on_reseed`."""
         heartbeat_sender.set_target(me.put_in_force(found))
         watchdog.limit_sec = _watchdog_limit_sec(me)
         me.log.info("truth.applied", revision=found.revision, truth_from=found.bus.name)
         me.call_reseed_callbacks()
 
     def on_beat() -> None:
-        """After each beat, poll the buses for a changed truth and report the status."""
         follower.poll()
         reporter.record_beat(heartbeat_sender.status, taken=heartbeat_sender.sent > 0)
 
@@ -338,10 +328,7 @@ def _choose_cause(me: Agent[Any], errors: BaseExceptionGroup[BaseException]) -> 
 
 
 def _open_truth_buses(me: Agent[Any], found: FoundTruth | None = None) -> list[Any]:
-    """Return the buses that may hold the truth, best first.
-
-    `found` is the truth in force, if there is one.
-    """
+    """Return the buses that may hold the truth, best first; `found` is the truth in force."""
     urls = find_truth_buses(me.settings, os.environ, found.loaded.truth if found else None)
     return [me.bus_at(name, url) for url, name in urls.items()]
 
@@ -353,7 +340,7 @@ def _make_outlets(me: Agent[Any]) -> list[StatusOutlet]:
 
 
 def _watchdog_limit_sec(me: Agent[Any]) -> float:
-    """Return seconds: the setting, otherwise the agent's timeout, but at least 3 s."""
+    """Return the setting, otherwise the timeout of the agent, at least 3 s."""
     return me.settings.watchdog_sec or max(MIN_LIMIT_SEC, me.timeout_sec)
 
 

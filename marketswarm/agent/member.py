@@ -84,10 +84,7 @@ def resolve_section(
 
 
 class ReseedCallbacks:
-    """The callbacks of one agent for a new truth.
-
-    `failure` says why one of them could not use the truth in force.
-    """
+    """The callbacks of one agent for a new truth; `failure` says why one of them could not use it."""
 
     def __init__(self, log: Any) -> None:
         self.failure: str | None = None
@@ -96,13 +93,12 @@ class ReseedCallbacks:
         self._checks: list[Callable[[Truth], object]] = []
 
     def add(self, callback: Callable[[Truth], None], check: Callable[[Truth], object] | None = None) -> None:
-        """Register a callback for each new truth, and a check that runs before that truth is in force."""
         self._callbacks.append(callback)
         if check is not None:
             self._checks.append(check)
 
     def find_refusal(self, truth: Truth) -> str | None:
-        """Run all checks; return why the first one does not accept the truth, or None if all accept it."""
+        """Return why the first check does not accept the truth, or None."""
         for check in self._checks:
             try:
                 check(truth)
@@ -114,7 +110,6 @@ class ReseedCallbacks:
         return None
 
     def call_all(self, truth: Truth, revision: int | None) -> None:
-        """Call all callbacks with the truth in force. Log a failure and set `failure`; raise nothing."""
         self.failure = None
         for callback in self._callbacks:
             try:
@@ -134,10 +129,8 @@ MakeHeartbeat = Callable[[S, Service | None], Heartbeat]
 class Agent(Generic[S]):
     """One member of the swarm, created by `agent()`.
 
-    `truth` and all that depends on it is set once it has joined.
-
-    `revision` is the truth's revision, None if the bus could not say which one it is; `boot` is this
-    process's random id; `exit_code` is for `main` to return.
+    `truth` and all that depends on it is set once it has joined. `revision` is None if the bus could not say
+    which one it is; `boot` is this process's random id; `exit_code` is for `main` to return.
 
     Args:
         settings: its settings from the environment.
@@ -192,7 +185,6 @@ class Agent(Generic[S]):
         return self.bus_at(name, find_bus_url(name, os.environ, truth or getattr(self, "truth", None)))
 
     def bus_at(self, name: str, url: str) -> Bus:
-        """Return the bus with that name and URL, opened once and closed with the agent."""
         if (name, url) not in self._buses:
             self._buses[name, url] = self._open_bus(name, url)
         return self._buses[name, url]
@@ -222,7 +214,6 @@ class Agent(Generic[S]):
             self._part_problems[part] = detail
 
     def set_detail(self, detail: str | None) -> None:
-        """Set the detail of the next beats that are not degraded; `None` clears it."""
         self.detail = detail
 
     async def rest(self, seconds: float) -> bool:
@@ -266,7 +257,6 @@ class Agent(Generic[S]):
         current = require_config(model, self.name, self.section)
 
         def follow(_truth: Truth) -> None:
-            """Raise Exit, and keep the last section, if the new truth's one is not valid."""
             nonlocal current
             current = require_config(model, self.name, self.section)
 
@@ -308,10 +298,7 @@ class Agent(Generic[S]):
         return hold_lease(self, Lease(name, life_sec, self.bus(bus), self.name, self.boot), wait_sec)
 
     def expose(self, source: Source) -> None:
-        """Add a source of metrics to those on METRICS_PORT, if that is set.
-
-        The source is called in another thread than the event loop's.
-        """
+        """Add a source of metrics. It is called in another thread than that of the event loop."""
         self.sources.append(source)
 
     def open_tracer(self) -> Tracer | None:
@@ -333,14 +320,10 @@ class Agent(Generic[S]):
         self._reseed_callbacks.add(callback, check)
 
     def task(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-        """Start a side task and return it.
-
-        If it fails, the agent ends with code 5; it is cancelled when the body ends.
-        """
+        """Start a side task; it is cancelled when the body ends. If it fails, the agent ends with code 5."""
         return self.side_tasks.start(work, name)
 
     def trouble(self) -> str | None:
-        """Return why the agent is degraded, as one text, or None."""
         problems = (
             self._work_problem,
             *self._part_problems.values(),

@@ -7,8 +7,7 @@ METRICS_PORT serves them from before the agent joins until it has closed. If the
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, Final
 
 from marketswarm.agent.heartbeat import HeartbeatSender
@@ -17,20 +16,6 @@ from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.metrics.family import Family, Histogram, counter, gauge
 
 MEASURE_EVERY_SEC: Final = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class AgentState:
-    """The state of an agent that has joined.
-
-    `last_beat_at` is when the bus last accepted a beat, in epoch seconds, None before the first.
-    """
-
-    revision: int | None
-    degraded: bool
-    beats_sent: int
-    beats_failed: int
-    last_beat_at: float | None
 
 
 class LoopLag:
@@ -45,7 +30,6 @@ class LoopLag:
         self._due: float | None = None
 
     async def run(self) -> None:
-        """Record the lag in the histogram every 0.25 s until cancelled."""
         try:
             while True:
                 self._due = time.monotonic() + MEASURE_EVERY_SEC
@@ -61,23 +45,20 @@ class LoopLag:
 
 
 class AgentMetrics:
-    """The source of an agent's own metrics.
+    """The source of an agent's own metrics. `sender` sends its beats, and is None until it has joined."""
 
-    `get_state` returns its state, or None until the agent has joined.
-    """
-
-    def __init__(self, name: str, boot: str) -> None:
-        self._name, self._boot = name, boot
+    def __init__(self, me: Agent[Any]) -> None:
+        self._me = me
         self._started_at = time.time()
         self.lag = LoopLag()
-        self.get_state: Callable[[], AgentState | None] = lambda: None
+        self.sender: HeartbeatSender | None = None
 
     def collect(self) -> Iterator[Family]:
         yield Family(
             "marketswarm_agent_info",
             "gauge",
             "The process that answers: always 1.",
-            (((self._name, self._boot), 1.0),),
+            (((self._me.name, self._me.boot), 1.0),),
             labels=("agent", "boot"),
         )
         yield gauge(
@@ -96,24 +77,23 @@ class AgentMetrics:
             "How long the event loop has been overdue at this moment: grows while it hangs.",
             self.lag.stall_sec(),
         )
-        state = self.get_state()
-        if state is not None:
-            yield from _collect_state(state)
+        if self.sender is not None:
+            yield from _collect_beats(self.sender, self._me.revision)
 
 
-def _collect_state(state: AgentState) -> Iterator[Family]:
+def _collect_beats(sender: HeartbeatSender, revision: int | None) -> Iterator[Family]:
     yield gauge(
         "marketswarm_truth_revision",
         "Revision of the truth in force; none when the bus could not say which one it is.",
-        state.revision,
+        revision,
     )
-    yield gauge("marketswarm_degraded", "1 while its beats say degraded, else 0.", float(state.degraded))
-    yield counter("marketswarm_beats_sent_total", "Beats that the bus took.", state.beats_sent)
-    yield counter("marketswarm_beats_failed_total", "Beats that the bus did not take.", state.beats_failed)
+    yield gauge("marketswarm_degraded", "1 while its beats say degraded, else 0.", float(sender.is_degraded))
+    yield counter("marketswarm_beats_sent_total", "Beats that the bus took.", sender.sent)
+    yield counter("marketswarm_beats_failed_total", "Beats that the bus did not take.", sender.failed)
     yield gauge(
         "marketswarm_last_beat_sent_timestamp_seconds",
         "When the bus last took a beat, in epoch seconds.",
-        state.last_beat_at,
+        sender.sent_at,
     )
 
 
@@ -129,21 +109,9 @@ def serve_metrics(me: Agent[Any]) -> Iterator[AgentMetrics | None]:
         return
     from marketswarm.metrics.exporter import Exporter  # noqa: PLC0415 - see above
 
-    metrics = AgentMetrics(me.name, me.boot)
+    metrics = AgentMetrics(me)
     me.expose(metrics.collect)
     me.expose(collect_unusable)
     names = (me.name, *(me.settings.metrics_allowed_hosts or "").split(","))
     with Exporter(me.settings.metrics_host, port, me.sources, names):
         yield metrics
-
-
-def measure_agent(me: Agent[Any], metrics: AgentMetrics, sender: HeartbeatSender) -> None:
-    """Add the state of an agent that has joined to its metrics, and start to measure its event loop."""
-    metrics.get_state = lambda: AgentState(
-        revision=me.revision,
-        degraded=sender.is_degraded,
-        beats_sent=sender.sent,
-        beats_failed=sender.failed,
-        last_beat_at=sender.sent_at,
-    )
-    me.task(metrics.lag.run(), name="loop lag")

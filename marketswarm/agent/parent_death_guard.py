@@ -15,10 +15,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(command: list[str]) -> list[str]:
-    """Return the command to start instead of `command`, so that it dies with the calling process.
-
-    On other systems than Linux, return `command` itself.
-    """
+    """Return the command to start instead of `command`; outside Linux, `command` itself."""
     if sys.platform != "linux":
         return command
     # isolated and without site: 10 ms, nothing of the project is imported
@@ -26,10 +23,7 @@ def die_with_parent(command: list[str]) -> list[str]:
 
 
 def _main(parent: str, program: str, *rest: str) -> None:
-    """Ask the kernel to kill this process when its parent dies, then become `program`.
-
-    End with code 1 if the parent has died already. `parent` is the pid of the process that started us.
-    """
+    """`parent` is the pid of the process that started us; end with code 1 if it has died already."""
     import ctypes  # noqa: PLC0415 - needed in the child alone, not by those who import `die_with_parent`
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

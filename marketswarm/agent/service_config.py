@@ -89,10 +89,7 @@ MODEL_FIELDS: Final = frozenset({"settings", "endpoints"})
 
 
 def make_problem(svc: str, section: Mapping[str, Any], error: ErrorDetails) -> Problem:
-    """Return one of pydantic's errors as a problem with its path in the truth.
-
-    `section` is the validated part.
-    """
+    """Return one of pydantic's errors about the validated part `section`, with its path in the truth."""
     place, message = _find_place(section, error), _format_message(error)
     if error["type"] == "value_error" and (inner := _INNER_PATH.fullmatch(message)) is not None:
         place += tuple(int(number) if number else name for number, name in _PATH_STEP.findall(inner["path"]))
@@ -135,10 +132,7 @@ def _format_message(error: ErrorDetails) -> str:
 
 
 def _format_known_values(error: ErrorDetails, known: list[str]) -> str:
-    """Return ` (known: …)`, or a hint at the known value that is nearest to the given one.
-
-    Return an empty text if no values are known.
-    """
+    """Return ` (known: …)`, a hint at the nearest known value, or an empty text if none are known."""
     context = error.get("ctx", {})
     given = context.get("tag") if error["type"] == "union_tag_invalid" else error["input"]
     if isinstance(given, str) and find_nearest(given, known) is not None:
@@ -181,7 +175,6 @@ def require_config(model: type[M], name: str, section: Service) -> M:
 
 
 def parse_config(model: type[M], name: str, section: Service) -> tuple[M | None, list[Problem]]:
-    """Return the section as `model` and no problems, or None and a problem for each error in it."""
     raw = {"endpoints": section.endpoints, "settings": section.settings}
     try:
         return model.model_validate(raw), []
@@ -191,10 +184,7 @@ def parse_config(model: type[M], name: str, section: Service) -> tuple[M | None,
 
 
 def list_warnings(config: ServiceConfig, name: str, truth: Truth | None = None) -> list[Problem]:
-    """Return the warnings of a service's config, with their full paths in the truth.
-
-    With a truth, also those about what does not fit to the sections of other services.
-    """
+    """Return the warnings of a service's config; with a truth, also those about other services' sections."""
     found = [*config.find_warnings(), *(config.find_truth_warnings(truth) if truth is not None else ())]
     return [Problem(format_path(("services", name, *place)), message) for place, message in found]
 
@@ -206,7 +196,7 @@ def find_unknown_keys(config: ServiceConfig, name: str, section: Service) -> lis
 
 def _find_unknown(parsed: Any, raw: Any, place: Place) -> Iterator[Problem]:
     if isinstance(parsed, BaseModel) and isinstance(raw, Mapping):
-        known = _map_keys_to_fields(parsed)
+        known = {field.alias or name: name for name, field in type(parsed).model_fields.items()}
         for key, value in raw.items():
             if key in known:
                 yield from _find_unknown(getattr(parsed, known[key]), value, (*place, key))
@@ -215,11 +205,6 @@ def _find_unknown(parsed: Any, raw: Any, place: Place) -> Iterator[Problem]:
     else:
         for step, inner, value in _pair_entries(parsed, raw):
             yield from _find_unknown(inner, value, (*place, step))
-
-
-def _map_keys_to_fields(parsed: BaseModel) -> dict[str, str]:
-    fields = type(parsed).model_fields
-    return {field.alias or name: name for name, field in fields.items()}
 
 
 def _pair_entries(parsed: Any, raw: Any) -> Iterable[tuple[str | int, Any, Any]]:
@@ -251,17 +236,10 @@ def load_with_sections(raw: bytes) -> ParsedTruth:
     document = check_document(raw)
     sections = check_by_models(document.truth)
     reported = {each.path for each in document.errors}
-    errors = (
-        *document.errors,
-        *(each for each in sections.problems if not _is_reported(each.path, reported)),
-    )
-    if errors:
+    others = (each for each in sections.problems if not _is_reported(each.path, reported))
+    if errors := (*document.errors, *others):
         raise TruthError(errors)
     return ParsedTruth(document.truth, (*document.warnings, *sections.warnings), document.sha256, len(raw))
-
-
-def find_problems(truth: Truth) -> list[Problem]:
-    return list(check_by_models(truth).problems)
 
 
 @limited_hints()
@@ -305,9 +283,7 @@ def find_services_with_model() -> dict[str, str]:
 
 
 def _load_model(module: str) -> type[ServiceConfig] | None:
-    """Import a module and return its model.
-
-    Return None for a `settings.py` without a model, which any service may have.
+    """Import a module and return its model; None for a `settings.py` without one, which any service may have.
 
     Raise _UnusableModel if the import fails, or if the module has several models, or none.
     """
@@ -331,7 +307,6 @@ def _load_model(module: str) -> type[ServiceConfig] | None:
 
 
 def _is_reported(place: str, reported: Collection[str]) -> bool:
-    """Return True if `reported` contains this path, or a path that this one is part of."""
     return any(
         place[:end] in reported for end in range(1, len(place) + 1) if place[end : end + 1] in ("", ".", "[")
     )
@@ -384,13 +359,11 @@ def point_like(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint
 def require_file_below(*suffixes: str) -> Callable[[str], str]:
     """Return a validator of a path that a truth may choose: below the working directory, with such an ending.
 
-    The writer of a truth must not choose which files of a machine are opened: what is said of a file that is
-    no recording tells whether it is there. Hidden files and folders are refused, such as
-    `.marketswarm/secrets`.
+    The writer of a truth must not find out which files a machine has. Hidden files and folders, such as
+    `.marketswarm/secrets`, are refused.
     """
 
     def validate(path: str) -> str:
-        """Return `path`; raise ValueError if it may not be chosen."""
         parts = PurePosixPath(path).parts
         if not path.isprintable() or any(part.startswith((".", "/")) for part in parts):
             raise ValueError("must be below the working directory, without .. and hidden folders")

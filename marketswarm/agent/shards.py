@@ -29,6 +29,7 @@ from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import members_key
 from marketswarm.metrics import Family
+from marketswarm.time_slice import wait_until_due
 
 DIGEST_BYTES: Final = 8
 _CACHED_MEMBERS: Final = 1_024
@@ -61,7 +62,6 @@ def select_owned(keys: Iterable[str], member: str, members: Collection[str]) -> 
 
 
 def _make_rating(key: str) -> Callable[[tuple[str, Any]], bytes]:
-    """Return a function that rates a pair of `find_owners`, a member and its hash, for this key."""
     text = _encode(key)
 
     def weight(member_and_hash: tuple[str, Any]) -> bytes:
@@ -106,9 +106,9 @@ class Members:
         return self.boots != before
 
     def record_failure(self, life_sec: float, now: float) -> bool:
-        """Record a failed request; return True if the members are unknown.
+        """Record a failed request; return True once none has succeeded for `life_sec` seconds.
 
-        They are unknown once no request has succeeded for `life_sec` seconds.
+        The members are unknown then.
         """
         self._next_expiry_at = float("inf")
         if now - self._answered_at > life_sec:
@@ -141,7 +141,6 @@ class Share:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Return the boots of all members, this one included, in order; empty while they are unknown."""
         return self._members.boots
 
     def mine(self, keys: Iterable[str]) -> list[str]:
@@ -170,10 +169,7 @@ class Share:
         return changed
 
     async def known(self, within_sec: float = KNOWN_WITHIN_SEC) -> bool:
-        """Wait at most `within_sec` seconds for the bus's first answer.
-
-        Return True if the members are known.
-        """
+        """Wait for the bus's first answer; return True if the members are known."""
         with contextlib.suppress(TimeoutError):
             async with self._me.waiting(within_sec):
                 await self._answered.wait()
@@ -192,14 +188,11 @@ class Share:
                     await self._run_script(bus, 0.0, LEAVE_WITHIN_SEC)
 
     async def _stay_on(self, bus: Bus) -> None:
-        """Stay a member on this bus until the truth names another bus."""
         while self._find_bus() is bus:
-            self._renewal_due.clear()
             await self._renew(bus)
             await asyncio.sleep(_PAUSE_SEC)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._members.next_renewal_sec(self._life_sec, time.monotonic())):
-                    await self._renewal_due.wait()
+            pause_sec = self._members.next_renewal_sec(self._life_sec, time.monotonic())
+            await wait_until_due(self._renewal_due, pause_sec)
 
     async def _renew(self, bus: Bus) -> None:
         # the membership runs from the last progress, so that a member whose work hangs expires, as its beats
@@ -225,7 +218,7 @@ class Share:
         self._answered.set()
 
     async def _run_script(self, bus: Bus, life_sec: float, within_sec: float) -> Sequence[Any]:
-        """Run share.lua; return the milliseconds until another member expires (-1: no other), then the boots.
+        """Return the milliseconds until another member expires (-1: no other), then the boots.
 
         A `life_sec` of 0 or less leaves the membership. Raise BusError if the bus fails.
         """
@@ -235,15 +228,11 @@ class Share:
         return answer
 
     def _on_message(self, boot: bytes | None) -> None:
-        """Have the membership renewed when another boot published a change.
-
-        `boot` is None when messages may be missing.
-        """
+        """Renew the membership when another boot published a change, or messages may be missing (None)."""
         if boot != self._me.boot.encode():
             self._renewal_due.set()
 
     def _announce_change(self) -> None:
-        """Mark and log a change of the members, and wake the work loop."""
         self._has_changed = True
         self._me.log.info("share.changed", what=self.what, members=len(self.members))
         self._me.wake()
@@ -253,7 +242,7 @@ class Share:
         return LIFE * self._me.timeout_sec
 
     def _find_bus(self) -> Bus:
-        """Return the bus that the truth in force names; the last one if it has no URL."""
+        """Return the bus of the truth in force; the last one if it has no URL."""
         with contextlib.suppress(BusError):
             self._last_bus = self._me.bus(self._bus_name or self._me.beat_bus)
         return self._last_bus

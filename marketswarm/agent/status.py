@@ -70,17 +70,13 @@ class StatusReporter:
         self._report_due.set()
 
     def record_beat(self, text: str, *, taken: bool) -> None:
-        """Record that a beat was sent, to be reported.
-
-        `text` is the agent's status in one line, `taken` says whether a bus ever accepted a beat.
-        """
+        """`text` is the agent's status in one line, `taken` says whether a bus ever accepted a beat."""
         self._text = text
         if taken != self._beat_taken:
             self._beat_taken = taken
             self.report_now()
 
     def read_status(self, now: float) -> AgentStatus:
-        """Return the agent as it is at `now`, in monotonic seconds."""
         watchdog = self._watchdog
         if watchdog.stop_by != NEVER:
             return AgentStatus(Phase.STOPPING, now, 0.0, self._beat_taken, "stopping")
@@ -93,7 +89,6 @@ class StatusReporter:
         )
 
     def _run(self) -> None:
-        """Report the status each second and when woken, in the thread, until the block has ended."""
         while True:
             is_over = self._is_over
             self._report_due.clear()
@@ -106,10 +101,7 @@ class StatusReporter:
 
 
 class AliveFile:
-    """Writes the status to the file that `marketswarm check` reads.
-
-    A failed write is logged and not raised.
-    """
+    """Writes the status to the file that `marketswarm check` reads; a failed write is only logged."""
 
     def __init__(self, svc: str, path: Path) -> None:
         self._svc, self._path = svc, str(path)
@@ -117,7 +109,6 @@ class AliveFile:
         self._failure: str | None = None
 
     def report(self, status: AgentStatus) -> None:
-        """Write the status to the file, unless the file has it already."""
         content = (
             status.phase,
             status.phase != Phase.STOPPING and status.at,

@@ -58,13 +58,12 @@ class SystemdOutlet:
         return variables
 
     def _is_watchdog_due(self, status: AgentStatus) -> bool:
-        """Return True if `WATCHDOG=1` is due: the agent works, and made progress since the last one."""
         if self._watchdog_sec is None or status.phase != Phase.WORKING:
             return False
         return status.at - self._fed_at >= status.limit_sec / MESSAGES_PER_LIMIT
 
     def _send(self, message: str) -> bool:
-        """Send one message without waiting; return True if the socket accepted it."""
+        """Return True if the socket accepted the message at once."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.setblocking(False)
@@ -96,8 +95,5 @@ def _format_usec(sec: float) -> str:
 
 
 def _clean_line(text: str) -> str:
-    """Return the text as one printable line of at most 300 characters.
-
-    A newline would begin another variable of the message.
-    """
+    """Return the text as one printable line: a newline would begin another variable of the message."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_STATUS_CHARS]

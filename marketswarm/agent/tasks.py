@@ -76,7 +76,7 @@ class SideTasks:
         return asyncio.current_task() is self._body
 
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Start a side task and return it. Raise RuntimeError while no body runs."""
+        """Raise RuntimeError while no body runs."""
         if self._group is None:
             work.close()
             raise RuntimeError("side tasks live inside `async with agent(…)`")
@@ -87,13 +87,11 @@ class SideTasks:
         return task
 
     def end(self) -> None:
-        """Start no more side tasks, and cancel those that run, because the body is over."""
         self._group = None
         for task in list(self._tasks):
             task.cancel()
 
     async def _run_guarded(self, work: Coroutine[Any, Any, Any], name: str) -> Any:
-        """Await the work of a side task; if it fails, record its name, log the error and raise it."""
         try:
             return await work
         except Exception as error:

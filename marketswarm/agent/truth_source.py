@@ -74,15 +74,6 @@ class Fingerprint:
     sha256: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class MissingFingerprint:
-    """Why a bus gave no fingerprint. The fields mean what they mean in `TruthReading`."""
-
-    reason: str
-    has_answered: bool
-    is_cluster: bool = False
-
-
 def find_truth_buses(
     settings: CommonSettings, environ: Mapping[str, str], truth: Truth | None = None
 ) -> dict[str, str]:
@@ -144,33 +135,31 @@ async def read_truth(
     return TruthReading(bus, FoundTruth(loaded, _parse_revision(meta, sha256), bus))
 
 
-async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint | MissingFingerprint:
-    """Read the size, revision and hash of a bus's document, without the document; never raise BusError."""
+async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint | TruthReading:
+    """Read the size, revision and hash of a bus's document, without the document; never raise BusError.
+
+    If the bus gives none, return the reading that says why.
+    """
     pipe = bus.pipeline()
     pipe.strlen(key)
     pipe.hmget(TRUTH_META, "revision", "sha256")
     try:
         size, meta = await bus.ask(pipe.execute(), within_sec)
     except ClusterError as error:
-        return MissingFingerprint(error.detail, has_answered=True, is_cluster=True)
+        return TruthReading(bus, None, error.detail, is_cluster=True)
     except BusError as error:
-        return MissingFingerprint(error.reason, has_answered=error.reason == "error")
+        return TruthReading(bus, None, error.reason, has_answered=error.reason == "error")
     if not isinstance(size, int) or not _is_meta(meta):
-        return MissingFingerprint(NOT_A_REDIS, has_answered=True)
+        return TruthReading(bus, None, NOT_A_REDIS)
     return Fingerprint(size, *meta)
 
 
-def _match_known(
-    bus: Bus, fingerprint: Fingerprint | MissingFingerprint, known: ParsedTruth | None
-) -> TruthReading | None:
-    """Return a reading with the known document if the bus's fingerprint is that of it, otherwise None."""
-    if known is None or not isinstance(fingerprint, Fingerprint) or fingerprint.sha256 is None:
+def _match_known(bus: Bus, fingerprint: Fingerprint, known: ParsedTruth | None) -> TruthReading | None:
+    """Return a reading with the known document if the fingerprint is that of it, otherwise None."""
+    size, revision, sha256 = fingerprint.size, fingerprint.revision, fingerprint.sha256
+    if known is None or (size, sha256) != (known.size, known.sha256.encode()):
         return None
-    if (fingerprint.size, fingerprint.sha256) != (known.size, known.sha256.encode()):
-        return None
-    return TruthReading(
-        bus, FoundTruth(known, _parse_revision((fingerprint.revision, fingerprint.sha256), known.sha256), bus)
-    )
+    return TruthReading(bus, FoundTruth(known, _parse_revision((revision, sha256), known.sha256), bus))
 
 
 async def read_first_valid(
@@ -189,14 +178,8 @@ async def read_first_valid(
     fingerprints = await asyncio.gather(*(read_fingerprint(bus, key, within_sec) for bus in buses))
     readings: list[TruthReading] = []
     for bus, fingerprint in zip(buses, fingerprints, strict=True):
-        if isinstance(fingerprint, MissingFingerprint):
-            reading = TruthReading(
-                bus,
-                None,
-                fingerprint.reason,
-                has_answered=fingerprint.has_answered,
-                is_cluster=fingerprint.is_cluster,
-            )
+        if isinstance(fingerprint, TruthReading):
+            reading = fingerprint
         elif (match := _match_known(bus, fingerprint, known)) is not None:
             reading = match
         elif fingerprint.size > MAX_BYTES:
@@ -215,7 +198,6 @@ async def read_first_valid(
 async def read_all_truths(
     buses: Sequence[Bus], key: str, known: ParsedTruth | None, within_sec: float
 ) -> list[TruthReading]:
-    """Read all buses at once, so that a bus that hangs delays no other one."""
     return list(await asyncio.gather(*(read_truth(bus, key, known, within_sec) for bus in buses)))
 
 
@@ -237,8 +219,8 @@ def format_reasons(readings: Sequence[TruthReading]) -> tuple[str, ...]:
 async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: float) -> FoundTruth:
     """Return the first valid truth on `buses`, best first; wait for it up to `wait_sec` seconds.
 
-    Raises Exit after `wait_sec`: code 3 if no bus answered meanwhile, 4 if one did; at once: code 2 if one is
-    a Redis Cluster, which can't hold a truth.
+    Raises Exit after that: code 3 if no bus answered meanwhile, 4 if one did. Raises it at once, with code 2,
+    if one is a Redis Cluster, which can't hold a truth.
     """
     clock = asyncio.get_running_loop().time
     until = clock() + wait_sec
@@ -265,7 +247,6 @@ async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: f
 
 
 def _make_exit(any_answered: bool, reasons: str, settings: CommonSettings, wait_sec: float) -> Exit:
-    """Return code 4 if a bus answered, otherwise code 3."""
     if not any_answered:
         return Exit(Code.NO_BUS, f"no bus answered within {wait_sec:g} s ({reasons})")
     return Exit(
@@ -276,17 +257,13 @@ def _make_exit(any_answered: bool, reasons: str, settings: CommonSettings, wait_
 
 
 def _is_meta(reply: Any) -> bool:
-    """Return True if a reply can be `revision` and `sha256` of `truth:meta`: any server may answer."""
     return (
         isinstance(reply, list) and len(reply) == 2 and all(isinstance(each, bytes | None) for each in reply)
     )
 
 
 def _parse_revision(meta: Sequence[Any], sha256: str) -> int | None:
-    """Return the revision in `truth:meta`.
-
-    Return None if it is not a number or belongs to another document than `sha256`.
-    """
+    """Return the revision in `truth:meta`; None if unusable, or if it belongs to another document."""
     revision, meta_sha256 = meta
     if meta_sha256 is not None and meta_sha256.decode("ascii", "replace") != sha256:
         return None
@@ -299,19 +276,10 @@ class TruthRefused(Exception):  # noqa: N818 - an answer, not an accident
     """`apply` refused a truth, since this agent can't work by it. The message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The decision after reading the buses: the truth to put in force, and the trouble with it.
-
-    Each may be None.
-    """
-
-    found: FoundTruth | None
-    trouble: str | None
-
-
-def choose_truth(current: FoundTruth, readings: Sequence[TruthReading]) -> Choice:
-    """Choose the truth to work by, from the current one and the results of the buses, best bus first.
+def choose_truth(
+    current: FoundTruth, readings: Sequence[TruthReading]
+) -> tuple[FoundTruth | None, str | None]:
+    """Choose the truth to put in force, None for the current one; return it and the trouble with it, or None.
 
     The best bus's valid document is chosen whatever its revision. That of a lesser bus is chosen only if its
     revision is higher, because that bus may have missed a seeding.
@@ -319,14 +287,17 @@ def choose_truth(current: FoundTruth, readings: Sequence[TruthReading]) -> Choic
     best = find_first_valid(readings)
     if best is None:
         stays = f"; revision {current.revision} stays" if current.revision is not None else ""
-        return Choice(None, f"no valid truth: {', '.join(format_reasons(readings))}{stays}")
-    trouble = f"truth from {best.bus.name}: {', '.join(best.skip_reasons)}" if best.skip_reasons else None
-    same_document = best.loaded.sha256 == current.loaded.sha256
-    if same_document and best.revision in (None, current.revision):
-        return Choice(None, trouble)
-    if best.skip_reasons and not same_document and (best.revision or 0) <= (current.revision or 0):
-        return Choice(None, trouble)
-    return Choice(best, trouble)
+        return None, f"no valid truth: {', '.join(format_reasons(readings))}{stays}"
+    trouble = _format_trouble(best)
+    if best.loaded.sha256 == current.loaded.sha256:
+        is_current = best.revision in (None, current.revision)
+    else:
+        is_current = bool(best.skip_reasons) and (best.revision or 0) <= (current.revision or 0)
+    return None if is_current else best, trouble
+
+
+def _format_trouble(found: FoundTruth) -> str | None:
+    return f"truth from {found.bus.name}: {', '.join(found.skip_reasons)}" if found.skip_reasons else None
 
 
 class TruthFollower:
@@ -342,11 +313,7 @@ class TruthFollower:
     def __init__(
         self, buses: Sequence[Bus], key: str, current: FoundTruth, apply: Callable[[FoundTruth], None]
     ) -> None:
-        self.trouble = (
-            f"truth from {current.bus.name}: {', '.join(current.skip_reasons)}"
-            if current.skip_reasons
-            else None
-        )
+        self.trouble = _format_trouble(current)
         self._buses, self._key, self._current, self._apply = buses, key, current, apply
         self._refused: dict[str, str] = {}  # sha256 to why: one document at most
         self._read_due, self._poll_due = asyncio.Event(), asyncio.Event()
@@ -361,8 +328,7 @@ class TruthFollower:
     async def run(self) -> None:
         """Follow the truth until cancelled.
 
-        Read it when `truth:changed` is published on any of the buses, and when a poll after a beat shows a
-        change.
+        Read it when `truth:changed` is published on any of the buses, and when a poll shows a change.
         """
         async with asyncio.TaskGroup() as group:
             for bus in self._buses:
@@ -371,7 +337,6 @@ class TruthFollower:
             group.create_task(self._read_when_due(), name="truth looks")
 
     async def _listen(self, bus: Bus) -> None:
-        """Have the truth read at each message of `truth:changed` on `bus`, and at each subscription."""
         await subscribe(
             bus,
             channels=(TRUTH_CHANGED,),
@@ -381,21 +346,17 @@ class TruthFollower:
         )
 
     def _on_subscribed(self, bus: Bus) -> None:
-        """Note that `bus` is subscribed to, and read the truth: messages may have been missed."""
+        """Read the truth, since messages may have been missed."""
         self._unsubscribed.discard(bus.name)
         self._read_due.set()
 
     def _on_lost(self, error: BusError) -> None:
-        """Log, once per loss, that the subscription to a bus was lost."""
         if error.bus not in self._unsubscribed:
             self._unsubscribed.add(error.bus)
             self._log.info("truth.unheard", bus=error.bus, reason=error.reason)
 
     async def _read_when_due(self) -> None:
-        """Read the truth and decide, each time that a message or a poll asks for it.
-
-        That is at most 20 times a second.
-        """
+        """Read the truth each time that a message or a poll asks for it, at most 20 times a second."""
         while True:
             await self._read_due.wait()
             self._read_due.clear()
@@ -407,10 +368,7 @@ class TruthFollower:
             await asyncio.sleep(READ_PAUSE_SEC)
 
     def _choose_delay_sec(self, size: int) -> float:
-        """Return a random delay, in seconds, before reading a document of `size` bytes.
-
-        It keeps the agents from reading a new document all at once.
-        """
+        """Return a random delay in seconds, so that not all agents read a new document at once."""
         readers = len(self._current.loaded.truth.services)
         return random.random() * min(MAX_DELAY_SEC, readers * size / BYTES_A_SEC)
 
@@ -431,12 +389,9 @@ class TruthFollower:
             self._fingerprints = fingerprints
 
     def _apply_choice(self, readings: Sequence[TruthReading]) -> None:
-        """Put a chosen truth in force, and set and log the trouble."""
-        choice = choose_truth(self._current, readings)
-        trouble = choice.trouble
-        if choice.found is not None:
-            refused = self._apply_truth(choice.found)
-            trouble = refused or trouble
+        found, trouble = choose_truth(self._current, readings)
+        if found is not None:
+            trouble = self._apply_truth(found) or trouble
         if trouble != self.trouble:
             if trouble:
                 self._log.warning("truth.trouble", why=trouble, revision=self._current.revision)

@@ -60,21 +60,17 @@ class Watchdog:
         return min(MAX_STEP_SEC, self.limit_sec / 8)
 
     def start(self, limit_sec: float) -> None:
-        """Begin to monitor with this limit in seconds.
-
-        Silence of the event loop before now does not count.
-        """
+        """Begin to monitor with this limit; silence of the event loop before now does not count."""
         self.record_tick(time.monotonic())
         self.limit_sec = limit_sec
 
     async def run_ticks(self) -> None:
-        """Record once a step that the event loop runs, until cancelled."""
+        """Record that the event loop runs, once a step, until cancelled."""
         while True:
             self.record_tick(time.monotonic())
             await asyncio.sleep(self.step_sec)
 
     def record_tick(self, now: float) -> None:
-        """Note that the event loop ran at `now`, in monotonic seconds."""
         self._ticked_at = now
 
     def begin_stop(self) -> None:
@@ -82,10 +78,7 @@ class Watchdog:
         self.stop_by = min(self.stop_by, time.monotonic() + STOP_WITHIN_SEC)
 
     def find_hang(self, now: float) -> str | None:
-        """Return why the process must end at `now`: `stop_hung`, `loop_hung` or `work_hung`.
-
-        Return None if it need not end.
-        """
+        """Return why the process must end at `now`: `stop_hung`, `loop_hung`, `work_hung` or None."""
         if now > self.stop_by:
             return "stop_hung"
         still_sec, silent_sec = now - self._ticked_at, self._progress.silent_sec(now)
@@ -105,7 +98,6 @@ class Watchdog:
         self.stop_by += paused_sec
 
     def _watch(self) -> None:
-        """Check for a hang each step, in the thread; end the process at the first one."""
         while True:
             step_sec = self.step_sec
             expected_at = time.monotonic() + step_sec
@@ -125,7 +117,6 @@ class Watchdog:
         silent_sec = round(now - self.last_alive_at(now), 3)
 
         def log_hang() -> None:
-            """Log why the process ends, with its stacks; a thread of its own, since a log pipe may block."""
             log.get("watchdog").critical(
                 "agent.hung", reason=reason, silent_sec=silent_sec, limit_sec=self.limit_sec, **stacks
             )
@@ -146,7 +137,7 @@ def format_thread_stacks() -> dict[str, str]:
 
 
 def format_task_stacks(loop: asyncio.AbstractEventLoop) -> dict[str, str]:
-    """Return where each task of the loop waits, by the task's name, innermost call last; 50 tasks at most.
+    """Return where each task of the loop waits, innermost call last; 50 tasks at most.
 
     Called from another thread, this may return an incomplete list.
     """
@@ -160,7 +151,7 @@ def format_task_stacks(loop: asyncio.AbstractEventLoop) -> dict[str, str]:
 
 
 def _collect_frames(waiting: object) -> list[FrameType]:
-    """Return the frames of a coroutine, generator or async generator, and of what it awaits; 50 at most."""
+    """Return the frames of a coroutine or generator, and of what it awaits; 50 at most."""
     frames: list[FrameType] = []
     while waiting is not None and len(frames) < TASKS_SHOWN:
         kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(waiting, f"{kind}_frame")), None)

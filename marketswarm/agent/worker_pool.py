@@ -75,10 +75,7 @@ class WorkerPool(Generic[Worker]):
         return {stream: backlog for worker in self.workers for stream, backlog in worker.backlogs.items()}
 
     def problem(self) -> str | None:
-        """Return each failing bus with its reason, and each key that is not a stream, separated by `; `.
-
-        Return None if there are none.
-        """
+        """Return each failing bus with its reason, and each key that is not a stream; None without any."""
         wrong = [types.problem for types in self._types.values() if types.problem]
         outages = [outage for _, outage in sorted(self._outages.items())]
         failing = (outage.problem for outage in outages if outage.problem)

@@ -73,7 +73,7 @@ async def read_backlog(bus: Bus, stream: str, group: str, position: bytes | None
 
 
 def sum_unread(backlogs: Iterable[Backlog]) -> int | None:
-    """Return None if the number of one stream is not known."""
+    """Return the sum, or None if the number of one stream is not known."""
     total = 0
     for each in backlogs:
         if each.unread is None:
@@ -83,7 +83,6 @@ def sum_unread(backlogs: Iterable[Backlog]) -> int | None:
 
 
 def format_unread(unread: int | None) -> str:
-    """Return the number with thousands separators; `200 or more` for None."""
     return "200 or more" if unread is None else f"{unread:,}"
 
 

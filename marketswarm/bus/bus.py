@@ -85,7 +85,6 @@ def _require_usable_url(name: str, url: str, source: str) -> str:
 
 @lru_cache(maxsize=256)
 def _is_usable_url(url: str) -> bool:
-    """Return True if `url` is the URL of a bus and the client library accepts its query."""
     try:
         make_connection_pool(url)
     except (ValueError, TypeError):
@@ -177,16 +176,15 @@ class Bus:
         args: Sequence[str | bytes | float],
         within_sec: float | None = None,
     ) -> Any:
-        """Run a Lua script and return its reply. Raises BusError.
+        """Call the function of a Lua script, or send the script where the server has no such function.
 
-        Where the server has the script's function, it is called by name; elsewhere the script is sent.
+        Raises BusError.
         """
         return await self.ask(self._run_script(script, list(keys), list(args)), within_sec)
 
     async def _run_script(
         self, script: Script, keys: list[str | bytes], args: list[str | bytes | float]
     ) -> Any:
-        """Call the script's function and return its reply; send the script itself if there is none."""
         missing: redis_errors.ResponseError | None = None
         if script.function and self._has_functions:
             try:
@@ -204,7 +202,7 @@ class Bus:
             raise FunctionMissingError(f"it has no function {script.function}: {SEED_FIRST}") from None
 
     async def aclose(self) -> None:
-        """Close every connection of the client without waiting for the server."""
+        """Close every connection without waiting for the server."""
         await self.client.aclose()
         await self.pool.disconnect()
 

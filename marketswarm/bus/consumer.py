@@ -37,9 +37,8 @@ _LEAVE_GROUP: Final = Script.beside("marketswarm.bus", "leave_group.lua")
 class DeliveredEntry(NamedTuple):
     """Hold an entry of a stream. `fields` is None if the entry is too large to be read again.
 
-    A tuple, because a batch has thousands, and a frozen dataclass takes twice as long to make.
-
-    `deliveries` counts its deliveries, this one included; entries that are not claimed alone have 1.
+    `deliveries` counts its deliveries, this one included; entries that are not claimed alone have 1. It is a
+    tuple, because a batch has thousands, and a frozen dataclass takes twice as long to make.
     """
 
     stream: str
@@ -146,15 +145,10 @@ class Consumer:
     async def dead_letter(
         self, entry: DeliveredEntry, dead: str, reason: str, now: float, details: Mapping[str, str]
     ) -> bool:
-        """Write an entry to the dead letters, and acknowledge it, in one step.
+        """Write an entry to the dead letters, the key `dead`, and acknowledge it, in one step.
 
-        Return False, with nothing written, if another consumer has acknowledged the entry.
-
-        Args:
-            dead: the key of the dead letters, on the same bus.
-            reason: why the entry can't be processed.
-            now: in epoch seconds.
-            details: further fields of the dead letter.
+        Return False, with nothing written, if another consumer has acknowledged the entry. `details` are
+        further fields of the dead letter; `now` is in epoch seconds.
         """
         letter = self.encode_letter(entry, reason, now, details)
         args: list[str | bytes | float] = [self.group, entry.id, DEAD_LETTERS, letter]
@@ -183,10 +177,7 @@ class Consumer:
             await self._leave(stream, "")
 
     async def close(self) -> None:
-        """Leave the groups, and give back pending entries, so that others may claim them at once.
-
-        A BusError is ignored.
-        """
+        """Leave the groups, and give back pending entries, so that others may claim them at once."""
         for stream in self.streams:
             with contextlib.suppress(BusError):
                 await self._leave(stream, self.name, _LEAVE_SEC)

@@ -41,12 +41,8 @@ class UnknownMasterError(RedisError):
 def make_connection_pool(url: str, **options: Any) -> ConnectionPool:
     """Make the connection pool of one client of a bus, for the server in its URL or for the master.
 
-    Args:
-        url: in one of the forms that `bus_url.py` parses.
-        **options: options of every connection, to sentinels too.
-
-    Raises:
-        ValueError: the URL has another form.
+    `options` are those of every connection, to sentinels too. Raises ValueError for a URL that has none of
+    the forms that `bus_url.py` parses.
     """
     sentinels = parse_sentinels(url)
     if sentinels is None:
@@ -68,12 +64,7 @@ async def close_idle_connections(pool: ConnectionPool) -> None:
 
 
 class MasterFinder:
-    """Finds the current master by asking its sentinels.
-
-    Args:
-        sentinels: the sentinels, and their name for the master.
-        options: options of connections to the sentinels.
-    """
+    """Finds the current master by asking its sentinels. `options` are those of connections to them."""
 
     def __init__(self, sentinels: Sentinels, options: Mapping[str, Any]) -> None:
         self._name = sentinels.master
@@ -109,10 +100,6 @@ class MasterFinder:
         return max(answers)
 
     async def _ask_sentinel(self, pool: Any) -> MasterAnswer | Exception:
-        """Ask one sentinel for the master; return its answer, or the error that the request failed with.
-
-        `pool` is the connection pool of that sentinel.
-        """
         sentinel = pool.make_connection()
         commands = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name), ("SENTINEL", "MASTER", self._name)]
         try:
@@ -140,13 +127,11 @@ def _split_results(
     done: Collection[asyncio.Task[MasterAnswer | Exception]],
 ) -> tuple[list[MasterAnswer], list[Exception]]:
     results = [task.result() for task in done]
-    return [each for each in results if isinstance(each, tuple)], [
-        each for each in results if isinstance(each, Exception)
-    ]
+    failures = [each for each in results if isinstance(each, Exception)]
+    return [each for each in results if isinstance(each, tuple)], failures
 
 
 async def _read_config_epoch(sentinel: Any) -> int:
-    """Return 0 if there is no reply, or an error reply."""
     try:
         reply = await sentinel.read_response()
     except ResponseError:  # a sentinel's user may be allowed the first question alone
@@ -164,7 +149,6 @@ class TlsConnection(SSLConnection):
     """
 
     async def _connect(self) -> None:
-        """Connect over TLS. Raise SSLError if a file with a certificate or a key can't be read."""
         try:
             await super()._connect()  # type: ignore[no-untyped-call]  # the library's
         except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
@@ -205,7 +189,7 @@ class _MasterConnection(Connection):
         await super()._connect()  # type: ignore[no-untyped-call]  # the library's
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Finish the handshake, then raise ReadOnlyError if the server is not a master.
+        """Raise ReadOnlyError if the server is not a master.
 
         The role is read from the reply to HELLO, which every user may send, and not from ROLE.
         """

@@ -39,11 +39,9 @@ class LeaseView:
         return now - self.answered_at > self.lease_sec
 
     def has_other_holder(self, _now: float) -> bool:
-        """Return True if another process holds the lease."""
         return self.holder not in (None, "", self.boot)
 
     def seconds_to_next_request(self, _now: float) -> float:
-        """Return the pause before the next request."""
         return compute_interval_sec(self.lease_sec, is_holder=self.epoch > 0)
 
     def mark_lost(self) -> None:
@@ -51,7 +49,7 @@ class LeaseView:
         self.epoch, self.holder = 0, "?"
 
     def record_holder(self, holder: str, now: float) -> None:
-        """Record which process holds the lease. Its holder has the epoch 1: such a lease has no number."""
+        """Its holder has the epoch 1: such a lease has no number."""
         self.holder, self.answered_at, self.epoch = holder, now, int(holder == self.boot)
 
 
@@ -103,7 +101,6 @@ class FleetLease(ABC, Generic[View]):
                 self._start_renewals(name)
 
     def _start_renewals(self, name: str) -> None:
-        """Start the task that requests and renews the lease of a bus, if `run` is running."""
         if self._group is not None:
             renewals = renew_repeatedly(partial(self._renew_and_pause, name), self._due[name])
             self._tasks[name] = self._group.create_task(renewals, name=f"lease:{name}")
@@ -121,7 +118,6 @@ class FleetLease(ABC, Generic[View]):
         await asyncio.gather(*map(self._release_on, self.leases))
 
     async def _release_on(self, name: str) -> None:
-        """Release the lease of one bus; ignore a failure of the bus."""
         with contextlib.suppress(BusError):
             lease = self.leases[name]
             await self.send_request(self._buses[name], lease, LeaseAction.RELEASE, 0, RELEASE_WITHIN_SEC)
@@ -161,6 +157,5 @@ class FleetLease(ABC, Generic[View]):
         await self.send_request(self._buses[name], self.leases[name], action, carried, within_sec)
 
     async def _renew_and_pause(self, name: str) -> float:
-        """Renew the lease of one bus; return the seconds until the next time."""
         await self.renew_on(name)
         return max(MIN_PAUSE_SEC, self.leases[name].seconds_to_next_request(time.monotonic()))

@@ -12,6 +12,7 @@ from typing import Final
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.scripts import Script
+from marketswarm.time_slice import wait_until_due
 
 RENEWALS: Final = 3
 """How many times in its life a lease is renewed by its holder."""
@@ -65,15 +66,3 @@ async def renew_repeatedly(renew: Callable[[], Awaitable[float]], due: asyncio.E
     """
     while True:
         await wait_until_due(due, await renew())
-
-
-async def wait_until_due(due: asyncio.Event, pause_sec: float) -> bool:
-    """Wait `pause_sec` seconds or until `due` is set, then clear `due`. Return True if it was set."""
-    try:
-        async with asyncio.timeout(pause_sec):
-            await due.wait()
-    except TimeoutError:
-        return False
-    finally:
-        due.clear()
-    return True

@@ -20,7 +20,7 @@ from marketswarm.bus.stored_values import report_unusable
 from marketswarm.detector import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.keys import canary_channel, canary_key
 from marketswarm.net.retry import Backoff
-from marketswarm.time_slice import TimeSlice
+from marketswarm.time_slice import TimeSlice, wait_until_due
 
 OPEN_WITHIN_SEC: Final = 2.0
 """The time limit of connecting, and of each SUBSCRIBE with its acknowledgements."""
@@ -94,7 +94,6 @@ class CanaryWait:
 
     @contextlib.contextmanager
     def track_work(self) -> Iterator[None]:
-        """Count the time of the `with` block as time in which messages were handled."""
         self._works_since = time.monotonic()
         try:
             yield
@@ -161,7 +160,6 @@ class Listener:
         self._rebuild_requested.set()
 
     async def run(self) -> None:
-        """Run until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_sessions(), name=f"sessions:{self.bus.name}")
             group.create_task(self._send_canaries(), name=f"canaries:{self.bus.name}")
@@ -194,9 +192,9 @@ class Listener:
             await asyncio.sleep(BACKOFF.pause_sec(failures))
 
     async def _open_session(self, session: SubscriberConnection) -> None:
-        """Connect and subscribe to all wanted channels, 1000 at a time, then report that the session is open.
+        """Connect and subscribe to all wanted channels, then report that the session is open.
 
-        Each chunk has its own time limit, so any number of channels may be opened. Raise BusError if the bus
+        Each chunk of channels has its own time limit, so any number may be opened. Raise BusError if the bus
         fails, is too slow, or refuses too many channels.
         """
         self._changed.clear()
@@ -219,10 +217,7 @@ class Listener:
         self._report_refused(session)
 
     def _require_accepted(self, session: SubscriberConnection) -> None:
-        """Raise BusError (`auth`) if the bus refuses the canaries' channel or every other channel.
-
-        The latter counts only if there are at least two other channels.
-        """
+        """Raise BusError (`auth`) if the bus refuses the canaries' channel, or each of two or more others."""
         refused = session.refused
         if self._canary_channel in refused or 1 < len(self._wanted) - 1 <= len(refused):
             raise BusError(self.bus.name, "auth")
@@ -232,9 +227,9 @@ class Listener:
         self._handler.on_channels_refused(self.bus.name, frozenset(session.refused), read_clocks())
 
     async def _read_messages(self, session: SubscriberConnection) -> None:
-        """Handle the messages of a session until it fails with BusError; report refused channels.
+        """Handle the messages of a session until it fails with BusError.
 
-        A retry or a new subscription is reported when the bus has answered it.
+        Refused channels are reported when the bus has answered a retry or a new subscription.
         """
         while True:
             batch = iter(await session.read_batch())
@@ -252,14 +247,10 @@ class Listener:
     async def _update_subscriptions(self, session: SubscriberConnection) -> None:
         """Subscribe and unsubscribe when the wanted channels change, and retry the refused ones every 2 s."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_REFUSED_SEC):
-                    await self._changed.wait()
-            if not self._changed.is_set():
+            if not await wait_until_due(self._changed, RETRY_REFUSED_SEC):
                 self._report_due = self._report_due or bool(session.refused)
                 await session.retry_refused()
                 continue
-            self._changed.clear()
             wanted, self._report_due = self._wanted, True
             if new := wanted - self._subscribed:
                 await session.subscribe(sorted(new))
@@ -268,7 +259,7 @@ class Listener:
             self._subscribed = wanted
 
     async def _await_rebuild_request(self) -> None:
-        """Wait until `rebuild_session` is called, then raise BusError (`deaf`), which ends the session.
+        """When `rebuild_session` is called, raise BusError (`deaf`), which ends the session.
 
         This also ends a session in which `_update_subscriptions` waits for a connection that is stuck.
         """
@@ -276,10 +267,7 @@ class Listener:
         raise BusError(self.bus.name, "deaf")
 
     def handle_messages(self, messages: Iterable[Any]) -> None:
-        """Pass messages to the handler, and report received canaries to it.
-
-        Each message is `[b"message", channel, payload]`.
-        """
+        """Pass messages, `[b"message", channel, payload]` each, and received canaries to the handler."""
         now = read_clocks()
         for _, channel, payload in self._handler.on_messages(self.bus.name, messages, now):
             if channel == self._canary_bytes and payload.isdigit() and len(payload) < MAX_CANARY_DIGITS:
@@ -297,10 +285,7 @@ class Listener:
             if self._canary_wait.measure_waited_sec(missing_sec, now) > DEAF_AFTER_SEC:
                 self.rebuild_session()
             await asyncio.sleep(MIN_CANARY_PAUSE_SEC)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(started + CANARY_EVERY_SEC - time.monotonic()):
-                    await self._canary_requested.wait()
-            self._canary_requested.clear()
+            await wait_until_due(self._canary_requested, started + CANARY_EVERY_SEC - time.monotonic())
 
     async def _send_canary(self) -> None:
         """Publish the next canary by the script, and report to the handler whether the bus accepted it."""
@@ -319,7 +304,6 @@ class Listener:
 
 
 def _find_first_reason(group: BaseExceptionGroup[BusError]) -> str:
-    """Return the reason of the first BusError in a group of errors; `error` for an error of another type."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

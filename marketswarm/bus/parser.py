@@ -80,7 +80,6 @@ class BoundedParser(_AsyncHiredisParser):
         self._chunk = b""  # the bytes that arrived last
 
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:
-        """Read one reply and return it, counting its bytes from 0; the library documents the arguments."""
         self._reply_bytes = 0
         return await super().read_response(disable_decoding, push_request)
 
@@ -90,11 +89,9 @@ class BoundedParser(_AsyncHiredisParser):
         self._reader = None
 
     async def read_from_socket(self) -> bool:
-        """Wait for bytes from the server and feed them to the reader; return True.
+        """Feed the bytes that arrive next to the reader.
 
-        Raises:
-            ReplyTooLong: the current reply has exceeded its limit.
-            HungUp: the server closed the connection.
+        Raises ReplyTooLong, or HungUp if the server closed the connection.
         """
         # no local variable for the reader here or in a caller, because an error keeps its frames, and with
         # them the values of all their variables
@@ -144,7 +141,7 @@ class BatchParser(BoundedParser):
         self._trace, self._trace_bytes = [], 0
 
     async def read_from_socket(self) -> bool:
-        """Wait for bytes and feed them to the reader, without the rest of a skipped message; return True."""
+        """Feed no bytes of a skipped message to the reader."""
         if not self._reader.has_data():  # type: ignore[attr-defined]  # None at first
             self._trace, self._trace_bytes = [], 0
         if self._bytes_to_skip:
@@ -189,11 +186,10 @@ class BatchParser(BoundedParser):
         return [b"pmessage", found.pattern, found.channel, sample]
 
     async def wait_for_reply(self) -> Any:
-        """Wait for a reply and return it.
+        """Return the next reply.
 
-        Raises:
-            RedisError: the reply is too long, or the server closed the connection.
-            Exception: whatever the reader raises for bytes that are not a reply.
+        Raises RedisError if it is too long or the server closed the connection, and whatever the reader
+        raises for bytes that are not a reply.
         """
         self._reply_bytes = 0
         # no name for the reader here, see `read_from_socket`
@@ -225,10 +221,7 @@ class SkippingParser(BatchParser):
     """
 
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:  # noqa: ARG002 - the library's
-        """Wait for one reply and return it, an error reply as an exception; the arguments are ignored.
-
-        Raises HungUp if the connection is closed.
-        """
+        """Return one reply, an error reply as an exception. Raises HungUp if the connection is closed."""
         if not self._connected:
             raise HungUp("the connection is closed")
         reply = await self.wait_for_reply()
@@ -237,6 +230,5 @@ class SkippingParser(BatchParser):
         return reply
 
     def _skip_long_message(self) -> list[bytes] | None:
-        """Skip a message that is too long, as the base class does; its payload becomes a `SkippedMessage`."""
         found = super()._skip_long_message()
         return found and [*found[:-1], SkippedMessage(found[-1])]

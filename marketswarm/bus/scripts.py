@@ -72,7 +72,7 @@ class Script:
 
     @property
     def library(self) -> str:
-        """Return the source of the script's library, without its first line, which names the library."""
+        """The source of its library, without the first line, which names the library."""
         return (
             f"redis.register_function{{function_name = '{self.function}', flags = {{{self._flags}}},\n"
             f"callback = function(KEYS, ARGV)\n{self.text}\nend}}\n"
@@ -91,7 +91,7 @@ def load_all_scripts() -> dict[str, Script]:
         path: path.read_text("utf-8", "replace")
         for _, place in places
         for path in place.rglob("*.lua")
-        if not _is_hidden(path.relative_to(place))
+        if not any(part.startswith(".") for part in path.relative_to(place).parts)
     }
     included = {
         Path(str(_find_included(name, path.parent))).resolve()
@@ -126,12 +126,7 @@ def _make_function_name(package: str, file: str) -> str:
     return FUNCTION_PREFIX + _NO_WORD_CHARACTER.sub("_", path)
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
 def _expand_includes(text: str, folder: Traversable) -> str:
-    """Replace each `-- include:` line by the file that it names."""
     return _INCLUDE.sub(lambda found: _find_included(found[1], folder).read_text("utf-8"), text)
 
 

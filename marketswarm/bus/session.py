@@ -42,7 +42,8 @@ class SubscriberConnection:
     def __init__(self, bus: Bus, connection: Any = None) -> None:
         """Use `connection`, whose parser must be a `BatchParser`, or make one by the settings of the bus."""
         self._bus = bus
-        self._connection = connection or _make_connection(bus)
+        kwargs = {"parser_class": BatchParser, "socket_read_size": READ_BYTES}
+        self._connection = connection or bus.pool.connection_class(**bus.pool.connection_kwargs | kwargs)
         self._batch_error: BusError | None = None  # the error in a batch that the next `read_batch` raises
         # sent commands that the server has not answered yet, in order
         self._pending: deque[_PendingCommand] = deque()
@@ -56,14 +57,13 @@ class SubscriberConnection:
         return not self._pending and not self._unsent_halves
 
     async def connect(self) -> None:
-        """Connect and authenticate. Raises BusError."""
         try:
             await self._connection.connect()
         except Exception as error:  # the handshake raises errors of any type for malformed replies
             raise self._make_bus_error(error) from error
 
     async def subscribe(self, channels: Collection[str]) -> None:
-        """Send SUBSCRIBE for channels; `read_batch` reads the acknowledgements.
+        """`read_batch` reads the acknowledgements.
 
         A server refuses a whole SUBSCRIBE for one forbidden channel in it. `read_batch` then subscribes to
         each half of its channels.
@@ -76,13 +76,14 @@ class SubscriberConnection:
             await self._send("SUBSCRIBE", [channel])
 
     async def unsubscribe(self, channels: Collection[str]) -> None:
-        """Send UNSUBSCRIBE for channels; `read_batch` reads the acknowledgements."""
         self.refused.difference_update(channels)
         await self._send("UNSUBSCRIBE", channels)
 
     async def _send(self, command: str, channels: Collection[str]) -> None:
-        """Send `command` for all channels, 1000 at a time, and remember each as pending. Raises BusError."""
-        for chunk in _split_channels(list(channels)):
+        """Send `command` for all channels, 1000 at a time, and record each as pending."""
+        ordered = list(channels)
+        for start in range(0, len(ordered), CHANNELS_AT_ONCE):
+            chunk = ordered[start : start + CHANNELS_AT_ONCE]
             self._pending.append(_PendingCommand(command, chunk, len(chunk)))
             packed = self._connection.pack_command(command, *chunk)
             try:
@@ -129,8 +130,8 @@ class SubscriberConnection:
     def _collect_messages(self, reply: Any, read_reply: Callable[[], Any]) -> list[Any]:
         """Return the messages among `reply` and all replies that `read_reply` returns.
 
-        Acknowledgements among them are counted and refusals handled. An error ends the batch, and the
-        next `read_batch` raises it.
+        Acknowledgements are counted and refusals handled. An error ends the batch, and the next `read_batch`
+        raises it.
         """
         found = []
         try:
@@ -149,10 +150,7 @@ class SubscriberConnection:
         return found
 
     def _acknowledge(self, kind: Any, channel: Any) -> None:
-        """Count an acknowledgement of the oldest pending command.
-
-        Raises InvalidResponse if `kind` is not that of the oldest pending command.
-        """
+        """Raises InvalidResponse if `kind` is not that of the oldest pending command."""
         if not self._pending or kind != self._pending[0].command.lower().encode():
             raise InvalidResponse("neither a message nor an answer")
         if self.refused and kind == b"subscribe":
@@ -188,16 +186,3 @@ class SubscriberConnection:
         if isinstance(error, BusError):
             return error
         return BusError(self._bus.name, find_bus_reason(error), first_line(error))
-
-
-def _make_connection(bus: Bus) -> Any:
-    """Make a connection with the options of the bus and a `BatchParser`; it is not connected yet."""
-    kwargs = dict(bus.pool.connection_kwargs)
-    kwargs["parser_class"] = BatchParser
-    kwargs["socket_read_size"] = READ_BYTES
-    return bus.pool.connection_class(**kwargs)
-
-
-def _split_channels(channels: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(channels), CHANNELS_AT_ONCE):
-        yield channels[start : start + CHANNELS_AT_ONCE]

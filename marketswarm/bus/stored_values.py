@@ -59,22 +59,22 @@ def parse_object(raw: bytes | None) -> dict[str, Any]:
 
 
 def parse_epoch(value: Any) -> float | None:
-    """Return a time of a JSON document in epoch seconds; None unless it is from 0 to MAX_EPOCH_SEC."""
+    """Return a time in epoch seconds; None unless it is from 0 to MAX_EPOCH_SEC."""
     return parse_number(value, 0.0, MAX_EPOCH_SEC)
 
 
 def parse_duration(value: Any) -> float | None:
-    """Return a duration of a JSON document in seconds; None unless it is from 0 to MAX_DURATION_SEC."""
+    """Return a duration in seconds; None unless it is from 0 to MAX_DURATION_SEC."""
     return parse_number(value, 0.0, MAX_DURATION_SEC)
 
 
 def parse_count(value: Any) -> int | None:
-    """Return a whole number of a JSON document; None unless it is from 0 to MAX_COUNT."""
+    """Return a whole number; None unless it is from 0 to MAX_COUNT."""
     return value if type(value) is int and 0 <= value <= MAX_COUNT else None
 
 
 def parse_text(value: Any, longest: int) -> str | None:
-    """Return a text of a JSON document; None unless it has 1 to `longest` characters."""
+    """Return a text of 1 to `longest` characters; None for anything else."""
     return value if type(value) is str and 0 < len(value) <= longest else None
 
 
@@ -98,7 +98,6 @@ async def read_strings(
         return []
 
     async def read() -> list[Any]:
-        """Return the first `longest` + 1 bytes of each key, or the error of a key that is not a string."""
         pipe = bus.pipeline()
         for key in keys:
             pipe.getrange(key, 0, longest)
@@ -146,31 +145,8 @@ def _is_wrong_type(error: Exception) -> bool:
     return isinstance(error, redis_errors.ResponseError) and _WRONG_TYPE in str(error)
 
 
-class _UnusableCounter:
-    """Counts unusable values by key, and logs them at a limited rate."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self._logged: dict[
-            str, tuple[float, int]
-        ] = {}  # by key: the time of its last log line, and the count then
-
-    def add(self, bus: str, key: str, field: str, now: float) -> None:
-        """Count an unusable value of `key`; log it unless the key was logged in the 10 s before `now`."""
-        self.counts[key] += 1
-        logged_at, logged_count = self._logged.get(key, (-REPORT_EVERY_SEC, 0))
-        if now - logged_at >= REPORT_EVERY_SEC:
-            self._logged[key] = now, self.counts[key]
-            log.error(
-                "state.unusable",
-                bus=bus,
-                key=key,
-                last_field=field[:100],
-                count=self.counts[key] - logged_count,
-            )
-
-
-_unusable: Final = _UnusableCounter()
+_unusable: Final = Counter[str]()  # by key
+_reported: Final = dict[str, tuple[float, int]]()  # by key: the time of its last log line, and the count then
 
 
 def report_unusable(bus: str, key: str, field: str = "") -> None:
@@ -178,12 +154,16 @@ def report_unusable(bus: str, key: str, field: str = "") -> None:
 
     `field` is logged too: the name of a field, or what is wrong with the value.
     """
-    _unusable.add(bus, key, field, time.monotonic())
+    _unusable[key] += 1
+    now, (reported_at, count) = time.monotonic(), _reported.get(key, (float("-inf"), 0))
+    if now - reported_at >= REPORT_EVERY_SEC:
+        _reported[key] = now, _unusable[key]
+        log.error("state.unusable", bus=bus, key=key, last_field=field[:100], count=_unusable[key] - count)
 
 
 def count_unusable() -> int:
     """Return how many stored values could not be used since the process began."""
-    return _unusable.counts.total()
+    return _unusable.total()
 
 
 def collect_unusable() -> Iterator[Family]:
@@ -191,13 +171,12 @@ def collect_unusable() -> Iterator[Family]:
         "marketswarm_state_unusable_total",
         "counter",
         "Stored values that could not be used, and were skipped or replaced.",
-        [((key,), float(each)) for key, each in _unusable.counts.copy().items()],
+        [((key,), float(each)) for key, each in _unusable.copy().items()],
         ("key",),
     )
 
 
 def is_wrong_type(error: BusError) -> bool:
-    """Return True if the error means that a key holds a value of the wrong type for the command."""
     return _WRONG_TYPE in error.detail
 
 

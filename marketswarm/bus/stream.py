@@ -45,7 +45,8 @@ async def read_streams_after(
     first entry; None: don't wait. Raises BusError.
     """
     block_msec = None if block_sec is None else round(1000 * block_sec)
-    reading = bus.client.xread({**positions}, count=count, block=block_msec)
+    after: dict[Any, Any] = {**positions}  # redis-py takes a dict of exactly its own union
+    reading = bus.client.xread(after, count=count, block=block_msec)
     try:
         reply: Any = await bus.ask(reading, (block_sec or 0) + bus.within_sec, max_bytes=REPLY_BYTES)
     except ReplyTooLongError:
@@ -81,8 +82,7 @@ async def read_entries_between(
 async def read_entries_before(bus: Bus, stream: str, before: bytes, *, count: int) -> list[StreamEntry]:
     """Return up to `count` entries, the newest first, from the end (`+`) or before an id (`(<id>`).
 
-    The result may have fewer than `count` entries although more follow: only an empty one means the end.
-    Raises BusError.
+    As in `read_entries_between`, only an empty result means the end. Raises BusError.
     """
     return await _run_stream_script(bus, stream, "XREVRANGE", [before, "-", count])
 
@@ -136,17 +136,10 @@ def make_stream_entry(ident: bytes, fields: dict[bytes, bytes] | None) -> Stream
 async def _run_stream_script(
     bus: Bus, stream: str, command: str, args: Sequence[str | bytes | float]
 ) -> list[StreamEntry]:
-    """Run `stream.lua` with `command` and its arguments, and return the entries. Raises BusError."""
     reply = await bus.script(
         _ENTRIES, [stream], [command, ENTRY_BYTES, REPLY_BYTES, *args], 2 * bus.within_sec
     )
+    pairs = ((ident, size, zip(flat[::2], flat[1::2], strict=True)) for ident, size, flat in reply)
     return [
-        StreamEntry(
-            ident,
-            size,
-            dict(zip(names_and_values[::2], names_and_values[1::2], strict=True))
-            if size <= ENTRY_BYTES
-            else None,
-        )
-        for ident, size, names_and_values in reply
+        StreamEntry(ident, size, dict(each) if size <= ENTRY_BYTES else None) for ident, size, each in pairs
     ]

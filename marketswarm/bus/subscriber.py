@@ -108,9 +108,8 @@ async def _forward_messages(bus: Bus, pubsub: PubSub, forward: _Forward, ping_se
     while True:
         count += 1
         if count % YIELD_EVERY == 0:
-            await asyncio.sleep(
-                0
-            )  # reading messages that have arrived never waits, so no other task would run
+            # reading messages that have arrived never waits, so no other task would run
+            await asyncio.sleep(0)
         try:
             async with asyncio.timeout(ping_sec):
                 # no time-out of the client's own, see `Bus`
@@ -131,7 +130,6 @@ def _make_forwarder(
     """Return a function that passes a message to `on_message`, or to `on_skipped` if it is too long."""
 
     def forward(message: dict[str, Any] | None) -> None:
-        """Pass on a message of the client library; ignore None and acknowledgements."""
         if message is None or message["type"] not in ("message", "pmessage"):
             return
         channel, payload = message["channel"], message["data"]

@@ -9,13 +9,13 @@ from hashlib import sha256
 from typing import Any, Final
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from marketswarm.channels.channel import Channel, Receipt
-from marketswarm.channels.http import Http, find_host
+from marketswarm.channels.channel import ChannelOptions, Receipt
+from marketswarm.channels.http import Http, HttpChannel
 from marketswarm.channels.message import Message, MessageKind
 from marketswarm.channels.text import replace_surrogates
-from marketswarm.event import Event, Kind, Severity, parse_event
+from marketswarm.event import Kind, Severity
 from marketswarm.event_text import describe_event, severity_of
 from marketswarm.settings import HttpUrl
 from marketswarm.text import format_utc
@@ -58,7 +58,7 @@ def build_alerts(message: Message, anchor: str | None) -> Iterator[dict[str, Any
 
     `anchor` is the severity that the message's thread began with; None if it is the first one.
     """
-    events = [event for event in map(parse_event, message.events) if isinstance(event, Event)]
+    events = message.parse_events()
     words = message.title, message.text
     for event in events:
         name = event.type.partition("_")[0]
@@ -102,39 +102,25 @@ def build_alert(
 
 
 def find_common_fields(each: Iterable[dict[str, str]]) -> dict[str, str]:
-    """Return the fields that have the same value in all dictionaries; there must be at least one."""
     first, *others = each
     return {key: value for key, value in first.items() if all(one.get(key) == value for one in others)}
 
 
-class Options(BaseModel):
+class Options(ChannelOptions):
     """The URL of a receiver of Alertmanager's webhooks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: HttpUrl = Field(repr=False)
 
 
-class Alertmanager:
+class Alertmanager(HttpChannel):
     """A channel that POSTs each message as one group; a thread's anchor is the severity of its alerts."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
-        self.name = name
-        self.where = find_host(options.url)
+        super().__init__(name, options.url, http)
         self._url = options.url
-        self._http = http or Http()
-        self.within_sec = self._http.within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
-        """Send a message; `anchor` is the severity of its thread. Raises SendError."""
         body = encode_alert_group(message, self.name, anchor)
         headers = {"content-type": "application/json", "webhook-id": message.key}
         answer = await self._http.request("POST", self._url, body=body, headers=headers)
         return Receipt(str(answer.status), anchor or message.severity)
-
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
-
-def create(name: str, options: Options) -> Channel:
-    return Alertmanager(name, options)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import SecretStr
 
-from marketswarm.channels.channel import AcceptedParts, Channel, Receipt, SendError
+from marketswarm.channels.channel import AcceptedParts, Channel, ChannelOptions, Receipt, SendError
 from marketswarm.channels.message import Message, Style, choose_style
 from marketswarm.channels.registry import ChannelError
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate
@@ -28,11 +28,9 @@ class BackgroundCall:
         self._busy = False
 
     def begin(self, call: Callable[[], bool], done: Callable[[bool], object]) -> None:
-        """Begin the call in a thread, and pass its result to `done` in the event loop.
+        """Make the call in a thread, and pass its result to `done` in the event loop.
 
-        The result is False if the call raised an exception.
-
-        `done` gets False at once while an earlier call has not returned.
+        The result is False if the call raised, and at once while an earlier call has not returned.
         """
         if self._busy:
             done(False)
@@ -40,12 +38,10 @@ class BackgroundCall:
         loop = asyncio.get_running_loop()
 
         def end_call(answer: bool) -> None:
-            """Allow the next call, and pass on the result. Runs in the event loop."""
             self._busy = False
             done(answer)
 
         def run_call() -> None:
-            """Make the call, and have `end_call` get the result in the event loop. Runs in the thread."""
             try:
                 answer = call()
             except Exception:  # noqa: BLE001 - a foreign library may raise anything
@@ -78,9 +74,7 @@ def render_notification(message: Message, room: int) -> dict[str, str]:
     `room` is the greatest length of the body, in characters.
     """
     text = truncate(neutralize_markup(printable_lines(message.text)), room // 2, len)
-    lines = fit_lines(
-        [neutralize_markup(printable_line(line)) for line in message.lines], room - len(text) - 2, len
-    )
+    lines = fit_lines([neutralize_markup(line) for line in message.lines], room - len(text) - 2, len)
     return {
         "title": truncate(neutralize_markup(printable_line(message.title)), TITLE_AT_MOST),
         "body": "\n".join([text, *lines]),
@@ -96,10 +90,8 @@ BODY_AT_MOST: Final = 20_000
 _BETWEEN: Final = re.compile(r"[\s,]+(?=[A-Za-z0-9]+://)")
 
 
-class Options(BaseModel):
+class Options(ChannelOptions):
     """The addresses for apprise, separated by commas or white space."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     urls: SecretStr
 
@@ -120,7 +112,7 @@ class AppriseTarget:
     def begin(self, message: Message, done: Callable[[bool], object]) -> None:
         """Begin to send a message in the background; `done` gets True if it was accepted, otherwise False.
 
-        `done` gets False at once while an earlier message is still being sent.
+        That is False at once while an earlier message is still being sent.
         """
         notification = render_notification(message, self._room)
         self._background_call.begin(
@@ -128,7 +120,7 @@ class AppriseTarget:
         )
 
 
-class Apprise:
+class Apprise(Channel):
     """A channel that sends to all addresses at once; a repeat goes only to those that did not accept."""
 
     def __init__(self, name: str, where: str, targets: dict[str, AppriseTarget], within_sec: float) -> None:
@@ -139,7 +131,7 @@ class Apprise:
         self.within_sec = within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
-        """Send a message to the addresses that have not accepted it yet; `anchor` is not used.
+        """Send a message to the addresses that have not accepted it yet.
 
         Raises SendError unless all of them accept it in time.
         """
@@ -162,7 +154,6 @@ class Apprise:
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def done(accepted: bool) -> None:
-            """Record an acceptance, even after the attempt timed out, and set the future."""
             if accepted:
                 self._parts.mark_accepted(message.id, part)
             if not answer.done():
@@ -172,7 +163,7 @@ class Apprise:
         return answer
 
 
-def create(name: str, options: Options) -> Channel:
+def create_apprise(name: str, options: Options) -> Channel:
     """Create the channel with this name.
 
     Raises ChannelError without the library, or for an address that the library does not know.

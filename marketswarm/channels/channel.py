@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from pydantic import BaseModel, ConfigDict
 from structlog.typing import FilteringBoundLogger
 
 from marketswarm.channels.message import Message
@@ -88,6 +89,12 @@ class SendError(Exception):
     def is_permanent(self) -> bool:
         """Whether sending the same message again is of no use."""
         return self.failure is not Failure.TEMPORARY
+
+
+class ChannelOptions(BaseModel):
+    """The options of a kind of channel, as the truth or the environment gives them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Channel(Protocol):

@@ -6,25 +6,19 @@ import time
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
+from marketswarm.channels.channel import ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.http import (
     Http,
+    HttpChannel,
     exchange_json,
-    find_host,
     make_response_error,
     parse_json_object,
     parse_pause_sec,
 )
-from marketswarm.channels.message import Message, choose_style
-from marketswarm.channels.text import (
-    fit_lines,
-    printable_line,
-    printable_lines,
-    truncate,
-    utf16_length,
-)
+from marketswarm.channels.message import Message, choose_style, format_title
+from marketswarm.channels.text import fit_lines, printable_lines, truncate, utf16_length
 from marketswarm.net.http import HttpResponse
 from marketswarm.settings import HttpUrl
 from marketswarm.text import format_utc
@@ -42,31 +36,23 @@ _MARKUP: Final = re.compile(r"[\\*_~`|<>\[\]@#]|:(?=\S)|(?<!\S)[-+](?=\s)|(?<=\d
 """Characters that format, link, mention or begin a list; a backslash before one takes away that effect."""
 
 
-class Options(BaseModel):
+class Options(ChannelOptions):
     """The webhook's URL; a URL with `?thread_id=` posts into that thread."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: HttpUrl = Field(repr=False)
 
 
-class Discord:
+class Discord(HttpChannel):
     """A channel that posts to one Discord webhook."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
-        self.name = name
-        self.where = find_host(options.url)
+        super().__init__(name, options.url, http)
         self._url = add_wait_parameter(options.url)
-        self._http = http or Http()
         self.within_sec = PAUSE_AT_MOST + self._http.within_sec
         self._free_at = float("-inf")
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
-        """Send a message; `anchor` is not used, since the channel has no threads. Raises SendError.
-
-        Wait for the rate limit first, PAUSE_AT_MOST at most; if that is not enough, send nothing and raise
-        SendError.
-        """
+        """Wait for the rate limit, PAUSE_AT_MOST at most; if that is not enough, raise SendError."""
         pause = self._free_at - time.monotonic()
         if pause > PAUSE_AT_MOST:
             raise SendError("rate_limit", retry_after_sec=pause)
@@ -84,18 +70,11 @@ class Discord:
             raise error
         return Receipt(str(answer.status))
 
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
     def _record_rate_limit(self, answer: HttpResponse, after_sec: float | None) -> None:
         if answer.headers.get("x-ratelimit-remaining") == "0":
             after_sec = after_sec or parse_pause_sec(answer.headers.get("x-ratelimit-reset-after"))
         if after_sec is not None:
             self._free_at = time.monotonic() + after_sec
-
-
-def create(name: str, options: Options) -> Channel:
-    return Discord(name, options)
 
 
 def add_wait_parameter(url: str) -> str:
@@ -109,13 +88,9 @@ def build_payload(message: Message) -> dict[str, Any]:
     """Return the JSON of a message: one embed within Discord's limits, without mentions."""
     style = choose_style(message)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
-    lines = fit_lines(
-        [printable_line(line) for line in message.lines], DESCRIPTION_AT_MOST - _cost(text) - 2, _cost
-    )
+    lines = fit_lines(message.lines, DESCRIPTION_AT_MOST - _cost(text) - 2, _cost)
     embed = {
-        "title": _escape_markup(
-            truncate(f"{style.sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
-        ),
+        "title": _escape_markup(truncate(format_title(message), TITLE_AT_MOST, _cost)),
         "description": "\n".join(map(_escape_markup, (text, *lines))),
         "color": style.colour,
         "timestamp": format_utc(message.timestamp),
@@ -128,5 +103,4 @@ def _escape_markup(text: str) -> str:
 
 
 def _cost(text: str) -> int:
-    """Return the length after escaping, in UTF-16 code units."""
     return utf16_length(_escape_markup(text))

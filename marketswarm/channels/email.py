@@ -14,18 +14,12 @@ from html import escape
 from typing import Final
 
 import aiosmtplib
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import SecretStr
 
 from marketswarm import log as logs
-from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
+from marketswarm.channels.channel import Channel, ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.message import Message, choose_style, make_plain_key
-from marketswarm.channels.text import (
-    fit_lines,
-    printable_line,
-    printable_lines,
-    truncate,
-    utf8_length,
-)
+from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf8_length
 from marketswarm.settings import MailAddresses, Name, Port, Tls
 from marketswarm.text import utc_datetime
 
@@ -38,7 +32,6 @@ _CELL: Final = 'style="border-top:1px solid #ddd;padding:4px 8px"'
 
 
 def compose_mail(message: Message, sender: str, to: str, now: datetime) -> EmailMessage:
-    """Return the mail for a message, with `now` as its date and its thread in the headers."""
     domain = parseaddr(sender)[1].rpartition("@")[2]
     mail = EmailMessage()
     mail["Subject"] = truncate(printable_line(message.title), SUBJECT_AT_MOST)
@@ -60,7 +53,6 @@ def compose_mail(message: Message, sender: str, to: str, now: datetime) -> Email
 
 
 def _format_plain_text(message: Message) -> str:
-    """Return the plain text of a mail: the title, the text, the lines, the message's time and its key."""
     parts = [printable_line(message.title), _format_body(message), "\n".join(_list_lines(message))]
     return (
         "\n\n".join(part for part in (*parts, f"at {_format_time_sent(message)}\n{message.key}") if part)
@@ -87,16 +79,14 @@ def _format_body(message: Message) -> str:
 
 
 def _list_lines(message: Message) -> list[str]:
-    return fit_lines([printable_line(line) for line in message.lines], LINES_AT_MOST, utf8_length)
+    return fit_lines(message.lines, LINES_AT_MOST, utf8_length)
 
 
 def _format_time_sent(message: Message) -> str:
-    """Return a message's timestamp as an ISO date and time in UTC, to the second."""
     return utc_datetime(message.timestamp).isoformat(sep=" ", timespec="seconds")
 
 
 def _make_namespace(domain: str) -> str:
-    """Return the sender's domain for List-Id; `localhost` if it is not a plain name."""
     return domain if re.fullmatch(r"[A-Za-z0-9.-]{1,200}", domain) else "localhost"
 
 
@@ -109,10 +99,8 @@ TOO_BIG: Final = 552
 log = logs.get("email")
 
 
-class Options(BaseModel):
+class Options(ChannelOptions):
     """The server, the user, the sender and the recipients; the default of `port` depends on `tls`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     host: Name
     port: Port | None = None
@@ -123,7 +111,7 @@ class Options(BaseModel):
     tls: Tls = "starttls"
 
 
-class Email:
+class Email(Channel):
     """A channel that sends each message as one mail, over a connection of its own."""
 
     def __init__(
@@ -142,10 +130,7 @@ class Email:
         self.within_sec = within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - not needed
-        """Send a message as one mail; `anchor` is not used. Raises SendError.
-
-        The mail counts as accepted if one recipient is accepted; refused ones are logged.
-        """
+        """Raises SendError, unless one recipient is accepted; the others, which are refused, are logged."""
         mail = compose_mail(message, self._options.sender, self._options.to, datetime.now(UTC))
         try:
             async with asyncio.timeout(self.within_sec):
@@ -155,7 +140,6 @@ class Email:
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise make_refusal_error(error) from None
         if refused:
-            # some recipients were reached: accept the mail, and log that others were refused
             codes = sorted({code for code, _ in refused.values()})
             log.warning("email.some_refused", where=self.where, refused=len(refused), codes=codes)
         return Receipt(printable_line(answer)[:100])
@@ -164,10 +148,7 @@ class Email:
         """Do nothing, because each mail has its own connection."""
 
     async def _send_mail(self, mail: EmailMessage) -> tuple[dict[str, aiosmtplib.SMTPResponse], str]:
-        """Send a mail over a new connection; return the refused recipients and the server's answer.
-
-        Raises SMTPException, OSError or ValueError.
-        """
+        """Send a mail over a new connection; return the refused recipients and the server's answer."""
         options = self._options
         password = options.password
         return await aiosmtplib.send(
@@ -183,10 +164,6 @@ class Email:
             local_hostname="[127.0.0.1]",
             timeout=self.within_sec,
         )
-
-
-def create(name: str, options: Options) -> Channel:
-    return Email(name, options)
 
 
 def make_refusal_error(error: Exception) -> SendError:

@@ -15,10 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from marketswarm import log as logs
-from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
+from marketswarm.channels.channel import Channel, ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.message import Message, encode_webhook_body
 from marketswarm.channels.text import printable_line, truncate
 
@@ -36,7 +36,6 @@ class OutputTail(asyncio.Protocol):
         self.kept = b""
 
     def data_received(self, data: bytes) -> None:
-        """Append to the output, and keep the last OUTPUT_KEPT_BYTES."""
         self.kept = (self.kept + data)[-OUTPUT_KEPT_BYTES:]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the library's signature
@@ -66,10 +65,6 @@ async def run_command(
 
 
 async def _run(command: Sequence[str], body: bytes, env: Mapping[str, str], output: OutputTail) -> int:
-    """Run a command with `body` as its stdin and `output` reading its output; return its exit code.
-
-    Raises OSError when it can't be started.
-    """
     loop = asyncio.get_running_loop()
     # our own pipes: with asyncio's we would wait for processes that the command leaves behind
     (stdin, into), (out, stdout) = os.pipe(), os.pipe()
@@ -135,16 +130,13 @@ def _split_command(value: Any) -> Any:
 
 
 def _require_command(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the words of a command. Raises ValueError if there are none, or one has a NUL."""
     if not words or not words[0] or any("\0" in word for word in words):
         raise ValueError("must be a command and its arguments")
     return words
 
 
-class Options(BaseModel):
+class Options(ChannelOptions):
     """The command with its arguments, as one string or several, and how long it may take."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     command: Annotated[tuple[str, ...], BeforeValidator(_split_command), AfterValidator(_require_command)] = (
         Field(repr=False)
@@ -152,7 +144,7 @@ class Options(BaseModel):
     within_sec: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 10.0
 
 
-class Exec:
+class Exec(Channel):
     """A channel that runs the command once for each message."""
 
     def __init__(self, name: str, options: Options) -> None:
@@ -162,10 +154,6 @@ class Exec:
         self._options = options
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
-        """Run the command for a message. Raises SendError unless it exits with code 0.
-
-        `anchor` is not used, since a command has no threads.
-        """
         options = self._options
         try:
             code, last_line = await run_command(
@@ -195,10 +183,6 @@ class Exec:
 
     async def aclose(self) -> None:
         """Do nothing, because no process outlives `send`."""
-
-
-def create(name: str, options: Options) -> Channel:
-    return Exec(name, options)
 
 
 def _choose_failure(*, lasting: bool) -> Failure:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import SecretStr
 
-from marketswarm.channels.channel import Failure, SendError
+from marketswarm.channels.channel import Channel, Failure, SendError
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import TOO_LONG, HttpClient, HttpError, HttpResponse
 
@@ -28,10 +28,7 @@ def make_response_error(answer: HttpResponse, after_sec: float | None = None) ->
 
 
 def classify_status(status: int) -> Failure:
-    """Return what a status that is not 2xx means: a later attempt may succeed, or not.
-
-    REJECTED is about this message (400, 413), BROKEN about the channel (401, 404).
-    """
+    """Return REJECTED if this message is not accepted (400, 413), BROKEN if no message is (401, 404)."""
     if status in _LATER or not 300 <= status < 500:
         return Failure.TEMPORARY
     return Failure.BROKEN if status < 400 or status in _BROKEN else Failure.REJECTED
@@ -47,7 +44,6 @@ def make_exception_error(error: HttpError) -> SendError:
 
 
 def require_success(answer: HttpResponse) -> HttpResponse:
-    """Return a response whose status is a 2xx. Raises SendError for any other."""
     if not 200 <= answer.status < 300:
         raise make_response_error(answer)
     return answer
@@ -94,6 +90,18 @@ class Http(HttpClient):
             raise make_exception_error(error) from None
 
 
+class HttpChannel(Channel):
+    """A channel that sends its messages to one host over HTTP. `url` is any URL there."""
+
+    def __init__(self, name: str, url: str, http: Http | None) -> None:
+        self.name, self.where = name, find_host(url)
+        self._http = http or Http()
+        self.within_sec = self._http.within_sec
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+
 def find_host(url: str) -> str:
     """Return the host and port of a URL, which may be shown; `?` if the URL is invalid."""
     try:
@@ -104,7 +112,6 @@ def find_host(url: str) -> str:
 
 
 JSON: Final = "application/json; charset=utf-8"
-"""The content type of JSON requests."""
 
 
 async def post_json(

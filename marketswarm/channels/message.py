@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.channels.text import replace_surrogates
-from marketswarm.event import Event, Severity
+from marketswarm.channels.text import printable_line, replace_surrogates
+from marketswarm.event import Event, Severity, parse_event
 from marketswarm.event_text import (
     describe_context,
     describe_event,
@@ -76,6 +76,9 @@ class Message:
     def begins(self) -> bool:
         """Whether the message is the first of its thread."""
         return self.thread in ("", self.id)
+
+    def parse_events(self) -> list[Event]:
+        return [event for event in map(parse_event, self.events) if isinstance(event, Event)]
 
 
 def make_plain_key(ident: str) -> str:
@@ -154,6 +157,11 @@ _BY_SEVERITY: Final = {
 }
 
 
+def format_title(message: Message) -> str:
+    """Return the title on one printable line, after the sign of its style."""
+    return f"{choose_style(message).sign} {printable_line(message.title)}"
+
+
 def choose_style(message: Message) -> Style:
     """Return GOOD for a message that a service is up again or has settled, otherwise its severity's style."""
     good = message.kind in (MessageKind.UP, MessageKind.SETTLED)
@@ -186,7 +194,6 @@ def parse_message(raw: bytes) -> Message | None:
 
 
 def _build_message(found: dict[str, Any]) -> Message:
-    """Return the message with these stored fields. Raises KeyError, TypeError or ValueError."""
     if type(found["id"]) is not str or not found["id"] or type(found["title"]) is not str:
         raise TypeError("no message without an id and a title")
     what, severity = found.get("what"), found.get("severity")

@@ -8,10 +8,10 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from marketswarm.channels.channel import Channel, Receipt
-from marketswarm.channels.http import Http, find_host, post_json
+from marketswarm.channels.channel import ChannelOptions, Receipt
+from marketswarm.channels.http import Http, HttpChannel, post_json
 from marketswarm.channels.message import Message, Style, choose_style
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate
 from marketswarm.settings import HttpUrl, Token
@@ -30,44 +30,30 @@ _SHOWN: Final = {
 """The priority (3 is the default, 5 the highest), and the tag that is shown as a sign."""
 
 
-class Options(BaseModel):
+class Options(ChannelOptions):
     """The topic's URL, and an access token for a protected topic."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: HttpUrl = Field(repr=False)
     token: Token | None = None
 
     @model_validator(mode="after")
     def _require_topic(self) -> Self:
-        """Require that the URL ends in a topic. Raises ValueError."""
         if not re.fullmatch(r"[-_A-Za-z0-9]{1,64}", split_topic(self.url)[1]):
             raise ValueError("url must end in a topic: https://host/topic")
         return self
 
 
-class Ntfy:
+class Ntfy(HttpChannel):
     """A channel that publishes to one ntfy topic."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
-        self.name = name
-        self.where = find_host(options.url)
+        super().__init__(name, options.url, http)
         self._url, self._topic = split_topic(options.url)
         self._token = options.token
-        self._http = http or Http()
-        self.within_sec = self._http.within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
-        """Send a message; `anchor` is not used, since the service has no threads. Raises SendError."""
         answer = await post_json(self._http, self._url, build_payload(message, self._topic), self._token)
         return Receipt(str(answer.status))
-
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
-
-def create(name: str, options: Options) -> Channel:
-    return Ntfy(name, options)
 
 
 def split_topic(url: str) -> tuple[str, str]:
@@ -80,9 +66,7 @@ def split_topic(url: str) -> tuple[str, str]:
 def build_payload(message: Message, topic: str) -> dict[str, Any]:
     priority, tag = _SHOWN[choose_style(message)]
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
-    lines = fit_lines(
-        [printable_line(line) for line in message.lines], MESSAGE_AT_MOST - _cost(text) - 2, _cost, between=2
-    )
+    lines = fit_lines(message.lines, MESSAGE_AT_MOST - _cost(text) - 2, _cost, between=2)
     return {
         "topic": topic,
         "title": truncate(printable_line(message.title), TITLE_AT_MOST, _cost),

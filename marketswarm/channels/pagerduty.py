@@ -9,19 +9,11 @@ from typing import Any, Final
 
 import anyio
 import orjson
-from pydantic import BaseModel, ConfigDict
 
-from marketswarm.channels.channel import AcceptedParts, Channel, Failure, Receipt, SendError
-from marketswarm.channels.http import Http, find_host, make_response_error
+from marketswarm.channels.channel import AcceptedParts, ChannelOptions, Failure, Receipt, SendError
+from marketswarm.channels.http import Http, HttpChannel, make_response_error
 from marketswarm.channels.message import Message, MessageKind, make_plain_key
-from marketswarm.channels.text import (
-    fit_lines,
-    printable_line,
-    printable_lines,
-    truncate,
-    utf8_length,
-)
-from marketswarm.event import Event, parse_event
+from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf8_length
 from marketswarm.settings import HttpUrl, Token
 from marketswarm.text import format_utc
 
@@ -34,31 +26,24 @@ DETAIL_AT_MOST: Final = 30_000
 """Bytes of each of the two long details; a request may have 512 KB."""
 
 
-class Options(BaseModel):
+class Options(ChannelOptions):
     """The integration key of a PagerDuty service; `url` for accounts in the EU."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     routing_key: Token
     url: HttpUrl = ENQUEUE
 
 
-class PagerDuty:
+class PagerDuty(HttpChannel):
     """A channel that sends one request for what a message opens, and one for each thread that it closes."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
-        self.name = name
-        self.where = find_host(options.url)
+        super().__init__(name, options.url, http)
         self._options = options
         self._parts = AcceptedParts()
-        self._http = http or Http()
         self.within_sec = WITHIN_SEC
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - the key is the thread
-        """Send the requests of a message that were not accepted yet. Raises SendError.
-
-        `anchor` is not used: PagerDuty finds the alert by the message's thread.
-        """
+        """Send the requests of a message that were not accepted yet. Raises SendError."""
         requests = build_requests(message)
         if not requests:
             return Receipt("nothing to do")
@@ -73,11 +58,7 @@ class PagerDuty:
         self._parts.forget(message.id)
         return Receipt(answer)
 
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
     async def _post(self, request: dict[str, Any]) -> str:
-        """POST one request with the integration key; return its status. Raises SendError."""
         key = self._options.routing_key.get_secret_value()
         body = orjson.dumps({"routing_key": key, **request})
         headers = {"content-type": "application/json"}
@@ -87,10 +68,6 @@ class PagerDuty:
                 raise SendError("400", Failure.BROKEN)  # 400 is also the status for a refused key
             raise make_response_error(answer)
         return str(answer.status)
-
-
-def create(name: str, options: Options) -> Channel:
-    return PagerDuty(name, options)
 
 
 def build_requests(message: Message) -> dict[str, dict[str, Any]]:
@@ -112,10 +89,10 @@ def build_requests(message: Message) -> dict[str, dict[str, Any]]:
 
 def trigger(message: Message, thread: str) -> dict[str, Any]:
     """Return the request that opens the alert of a thread, or adds to it if it is open."""
-    events = [event for event in map(parse_event, message.events) if isinstance(event, Event)]
+    events = message.parse_events()
     names = sorted({event.svc for event in events})
     kinds = sorted({event.type.value for event in events})
-    lines = fit_lines([printable_line(line) for line in message.lines], DETAIL_AT_MOST, utf8_length)
+    lines = fit_lines(message.lines, DETAIL_AT_MOST, utf8_length)
     first_line, _, _ = message.text.partition("\n")
     payload = {
         "summary": truncate(printable_line(f"{message.title}: {first_line}"), SUMMARY_AT_MOST),

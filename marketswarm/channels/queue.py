@@ -19,8 +19,7 @@ BACKOFF: Final = Backoff(first_sec=1.0, longest_sec=300.0)
 def backoff_sec(failures: int, retry_after_sec: float | None, chance: float) -> float:
     """Return the pause after the `failures`th failure in a row, in seconds; `chance` is from 0 to 1.
 
-    The pause doubles up to five minutes and varies by a quarter, so that many senders do not return at
-    once; it is never less than `retry_after_sec`, which the receiver asked for.
+    The pause is never less than `retry_after_sec`, which the receiver asked for.
     """
     return max(BACKOFF.pause_sec(failures, chance), retry_after_sec or 0.0)
 

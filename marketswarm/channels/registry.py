@@ -16,12 +16,14 @@ from marketswarm.exit import Code, Exit
 from marketswarm.settings import ChannelSettings
 
 # fmt: off
-KINDS: Final = (
-    "slack", "discord", "teams", "pagerduty", "alertmanager", "webhook", "email", "ntfy", "telegram", "exec",
-    "apprise",
-)
+KINDS: Final = {
+    "slack": "Slack", "discord": "Discord", "teams": "Teams", "pagerduty": "PagerDuty",
+    "alertmanager": "Alertmanager", "webhook": "Webhook", "email": "Email", "ntfy": "Ntfy",
+    "telegram": "Telegram", "exec": "Exec", "apprise": "create_apprise",
+}
 # fmt: on
-"""Each kind is a file beside this one, with `create(name, options)` and the model of these, `Options`."""
+"""Each kind is a file beside this one, with the model `Options`, and what makes a channel of a name and
+these."""
 
 _SLACK: Final = ("hooks.slack.com", "hooks.slack-gov.com")
 _DISCORD: Final = ("discord.com", "discordapp.com")
@@ -46,7 +48,7 @@ def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
         raise ChannelError(f"{name}: no such kind of channel; there are {', '.join(KINDS)}")
     module = import_module(f"marketswarm.channels.{kind}")
     try:
-        made: Channel = module.create(name, module.Options.model_validate(dict(options)))
+        made: Channel = getattr(module, KINDS[kind])(name, module.Options.model_validate(dict(options)))
     except ValidationError as error:
         wrong = [_describe_error(item["loc"], item["type"], item["msg"]) for item in error.errors()]
         raise ChannelError(f"{name}: {'; '.join(wrong)}") from None
@@ -71,7 +73,6 @@ def create_environment_channels(settings: ChannelSettings) -> list[Channel]:
 
 
 def find_kind_of_url(url: str) -> str:
-    """Return slack, discord or teams by the URL's host, otherwise webhook."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if host in _SLACK:
@@ -112,6 +113,5 @@ def _list_environment_channels(env: ChannelSettings) -> Iterator[tuple[str, str,
 
 
 def _describe_error(where: tuple[int | str, ...], kind: str, message: str) -> str:
-    """Return a validation error in words: an option's path and its error, without the value."""
     path = ".".join(map(str, where)) or "options"
     return f"{path}: {_ERROR_WORDS.get(kind, message.removeprefix('Value error, '))}"

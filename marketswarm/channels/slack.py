@@ -9,19 +9,12 @@ from functools import partial
 from html import escape
 from typing import Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
-from marketswarm.channels.http import Http, find_host, parse_json_object, post_json
-from marketswarm.channels.message import Message, choose_style
-from marketswarm.channels.text import (
-    fit_lines,
-    paginate,
-    printable_line,
-    printable_lines,
-    truncate,
-    utf16_length,
-)
+from marketswarm.channels.channel import ChannelOptions, Failure, Receipt, SendError
+from marketswarm.channels.http import Http, HttpChannel, parse_json_object, post_json
+from marketswarm.channels.message import Message, choose_style, format_title
+from marketswarm.channels.text import fit_lines, paginate, printable_lines, truncate, utf16_length
 from marketswarm.settings import HttpUrl, Name, Token
 
 TITLE_AT_MOST: Final = 300
@@ -49,10 +42,8 @@ _REJECTED: Final = frozenset({
 _escape_markup: Final = partial(escape, quote=False)
 
 
-class Options(BaseModel):
+class Options(ChannelOptions):
     """The URL of an incoming webhook, or a bot's token (`chat:write`) and a channel."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: HttpUrl | None = Field(None, repr=False)
     token: Token | None = None
@@ -61,21 +52,18 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _require_url_or_token(self) -> Self:
-        """Require either a URL, or a token and a channel. Raises ValueError."""
         if (self.url is None) == (self.token is None) or (self.token is None) != (self.channel is None):
             raise ValueError("needs either url, or token and channel")
         return self
 
 
-class Slack:
+class Slack(HttpChannel):
     """A channel that posts to one Slack channel."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
-        self.name = name
-        self.where = find_host(options.url or options.api)
+        super().__init__(name, options.url or options.api, http)
         self._options = options
         self._url = options.url or f"{options.api.rstrip('/')}/chat.postMessage"
-        self._http = http or Http()
         self.within_sec = 2 * self._http.within_sec  # one request in the thread, then one without it
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
@@ -96,14 +84,8 @@ class Slack:
                     raise  # any other error means that the thread was deleted or locked
         return await self._post(body)
 
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
     async def _post(self, body: dict[str, Any], anchor: str | None = None) -> Receipt:
-        """POST a message once; return the receipt, with the `ts` of its thread if a token is used.
-
-        Raises SendError.
-        """
+        """Return the receipt, with the `ts` of its thread if a token is used. Raises SendError."""
         answer = await post_json(self._http, self._url, body, self._options.token)
         if self._options.url is not None:
             return Receipt(str(answer.status))
@@ -116,10 +98,6 @@ class Slack:
         return Receipt("ok", anchor or str(found.get("ts") or "") or None)
 
 
-def create(name: str, options: Options) -> Channel:
-    return Slack(name, options)
-
-
 def _classify_error_word(word: str) -> Failure:
     if word in _LATER:
         return Failure.TEMPORARY
@@ -130,14 +108,12 @@ def build_payload(message: Message) -> dict[str, Any]:
     """Return the JSON of a message: a line for notifications, and the details beside a coloured bar."""
     style = choose_style(message)
     text = truncate(printable_lines(message.text), SECTION_AT_MOST, _cost)
-    lines = fit_lines([printable_line(line) for line in message.lines], BLOCKS_AT_MOST - _cost(text), _cost)
+    lines = fit_lines(message.lines, BLOCKS_AT_MOST - _cost(text), _cost)
     sections = [
         _build_section(part) for part in (text, *paginate(lines, SECTION_AT_MOST, _cost)) if part.strip()
     ]
     return {
-        "text": _escape_markup(
-            truncate(f"{style.sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
-        ),
+        "text": _escape_markup(truncate(format_title(message), TITLE_AT_MOST, _cost)),
         **_QUIET,
         "attachments": [{"color": f"#{style.colour:06x}", "blocks": sections}] if sections else [],
     }
@@ -148,5 +124,4 @@ def _build_section(text: str) -> dict[str, Any]:
 
 
 def _cost(text: str) -> int:
-    """Return the length after escaping, in UTF-16 code units."""
     return utf16_length(_escape_markup(text))

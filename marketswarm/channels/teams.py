@@ -8,11 +8,11 @@ import json
 import re
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from marketswarm.channels.channel import Channel, Receipt, SendError
-from marketswarm.channels.http import Http, classify_status, find_host, post_json
-from marketswarm.channels.message import Message, Style, choose_style
+from marketswarm.channels.channel import ChannelOptions, Receipt, SendError
+from marketswarm.channels.http import Http, HttpChannel, classify_status, post_json
+from marketswarm.channels.message import Message, Style, choose_style, format_title
 from marketswarm.channels.text import fit_lines, printable_line, truncate
 from marketswarm.settings import HttpUrl
 
@@ -31,26 +31,20 @@ _FAILED: Final = re.compile(rb"HTTP error (\d{3})")
 """The text with which an older connector reports, with status 200, that Teams refused the message."""
 
 
-class Options(BaseModel):
+class Options(ChannelOptions):
     """The URL of a workflow with the trigger "when a Teams webhook request is received"."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: HttpUrl = Field(repr=False)
 
 
-class Teams:
+class Teams(HttpChannel):
     """A channel that posts to the URL of one workflow."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
-        self.name = name
-        self.where = find_host(options.url)
+        super().__init__(name, options.url, http)
         self._url = options.url
-        self._http = http or Http()
-        self.within_sec = self._http.within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - no threads here
-        """Send a message; `anchor` is not used, since the service has no threads. Raises SendError."""
         answer = await post_json(self._http, self._url, build_payload(message))
         failed = _FAILED.search(answer.body)
         if failed:
@@ -58,26 +52,19 @@ class Teams:
             raise SendError(str(code), classify_status(code))
         return Receipt(str(answer.status))
 
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
-
-def create(name: str, options: Options) -> Channel:
-    return Teams(name, options)
-
 
 def build_payload(message: Message) -> dict[str, Any]:
     """Return the JSON of a message with its card: a title in colour, the text, and a block for each line."""
     colour = _COLOURS[choose_style(message)]
     style = {"weight": "Bolder", "size": "Medium", "color": colour}
-    title = truncate(f"{choose_style(message).sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
+    title = truncate(format_title(message), TITLE_AT_MOST, _cost)
     text = [truncate(printable_line(line), TEXT_AT_MOST, _cost) for line in message.text.splitlines()]
     body = [
         _build_block(title, **style),
         *map(_build_block, fit_lines(text, TEXT_AT_MOST, _cost, longest=TEXT_AT_MOST)),
     ]
     room = CARD_AT_MOST - _measure_size(_build_message(body))
-    lines = fit_lines([printable_line(line) for line in message.lines], room, _cost, longest=600)
+    lines = fit_lines(message.lines, room, _cost, longest=600)
     return _build_message([*body, *(_build_block(line, spacing="None") for line in lines)])
 
 
@@ -94,7 +81,6 @@ def _build_message(body: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _build_block(text: str, /, *, spacing: str = "Small", **style: str) -> dict[str, Any]:
-    """Return a block with one text, in which Teams replaces no `{{…}}`; `style` are properties of its run."""
     # Teams replaces {{DATE(…)}} in every text; a zero-width space between the braces prevents that
     run = {"type": "TextRun", "text": text.replace("{{", "{\N{ZERO WIDTH SPACE}{"), **style}
     return {"type": "RichTextBlock", "spacing": spacing, "inlines": [run]}

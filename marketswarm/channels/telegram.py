@@ -9,20 +9,20 @@ from html import escape
 from typing import Any, Final
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from marketswarm import log as logs
-from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
+from marketswarm.channels.channel import ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.http import (
     Http,
+    HttpChannel,
     exchange_json,
-    find_host,
     make_response_error,
     parse_json_object,
     parse_pause_sec,
 )
-from marketswarm.channels.message import Message, choose_style
-from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf16_length
+from marketswarm.channels.message import Message, format_title
+from marketswarm.channels.text import fit_lines, printable_lines, truncate, utf16_length
 from marketswarm.net.http import HttpResponse
 from marketswarm.settings import HttpUrl, Name, Token
 
@@ -39,26 +39,22 @@ _CHAT: Final = re.compile(r"chat|rights|peer_id|user|topic|bot", re.IGNORECASE)
 log = logs.get("telegram")
 
 
-class Options(BaseModel):
+class Options(ChannelOptions):
     """A bot's token, and the chat: its id, or @ and the name of a public channel."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     token: Token
     chat: Name | int
     url: HttpUrl = Field("https://api.telegram.org", repr=False)
 
 
-class Telegram:
+class Telegram(HttpChannel):
     """A channel that sends to one chat."""
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
-        self.name = name
-        self.where = find_host(options.url)
+        super().__init__(name, options.url, http)
         token = quote(options.token.get_secret_value(), safe=":")
         self._url = f"{options.url.rstrip('/')}/bot{token}/sendMessage"
         self._chat = options.chat
-        self._http = http or Http()
         self.within_sec = 2 * self._http.within_sec  # two requests if the chat has moved
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
@@ -73,22 +69,13 @@ class Telegram:
             answer = await exchange_json(self._http, self._url, {"chat_id": moved, **body})
         return _parse_receipt(answer, anchor)
 
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
-
-def create(name: str, options: Options) -> Channel:
-    return Telegram(name, options)
-
 
 def build_payload(message: Message, anchor: str | None = None) -> dict[str, Any]:
     """Return the JSON of a message without the chat; `anchor` is the id of the message to reply to."""
-    title = truncate(f"{choose_style(message).sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
+    title = truncate(format_title(message), TITLE_AT_MOST, _cost)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
     head = f"<b>{_escape_markup(title)}</b>\n{_escape_markup(text)}"
-    lines = fit_lines(
-        [printable_line(line) for line in message.lines], MESSAGE_AT_MOST - utf16_length(head) - 1, _cost
-    )
+    lines = fit_lines(message.lines, MESSAGE_AT_MOST - utf16_length(head) - 1, _cost)
     body: dict[str, Any] = {
         "text": "\n".join((head, *map(_escape_markup, lines))),
         "parse_mode": "HTML",
@@ -131,5 +118,4 @@ def _escape_markup(text: str) -> str:
 
 
 def _cost(text: str) -> int:
-    """Return the length after escaping, in UTF-16 code units."""
     return utf16_length(_escape_markup(text))

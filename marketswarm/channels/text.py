@@ -45,7 +45,7 @@ def truncate(text: str, room: int, cost: Cost = utf16_length) -> str:
 def fit_lines(
     lines: Sequence[str], room: int, cost: Cost = utf16_length, *, between: int = 1, longest: int = 300
 ) -> list[str]:
-    """Return the lines within `room`: all, or the first ones and a line with the number of the others.
+    """Return the lines within `room`, printable: all, or the first ones and a line that counts the others.
 
     `between` is the cost of joining two lines. Each line is truncated to a cost of `longest`, so that one
     can't use all the room. The result is empty if not even the number fits.
@@ -54,7 +54,7 @@ def fit_lines(
     aside = room - cost(format_remainder(len(lines)))
     kept, spent = 0, -between
     for line in lines:
-        shown.append(truncate(line, longest, cost))
+        shown.append(truncate(printable_line(line), longest, cost))
         spent += cost(shown[-1]) + between
         if spent > room:
             return [*shown[:kept], format_remainder(len(lines) - kept)] if aside >= 0 else []
@@ -64,7 +64,6 @@ def fit_lines(
 
 
 def format_remainder(count: int) -> str:
-    """Return the line that replaces `count` lines that are not shown."""
     return f"and {count:,} more"
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from healer.relay import Relay, collect_relays
-from marketswarm.agent.metrics import AgentMetrics, AgentState
+from marketswarm.agent.metrics import AgentMetrics
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import PROBES, RULES
 from marketswarm.agent.shards import collect_shares
@@ -69,8 +69,8 @@ def row(family):
 
 
 def collect_of_every_agent():
-    own = AgentMetrics("healer", "abc")
-    own.get_state = lambda: AgentState(1, degraded=False, beats_sent=1, beats_failed=0, last_beat_at=0.0)
+    own = AgentMetrics(SimpleNamespace(name="healer", boot="abc", revision=1))
+    own.sender = SimpleNamespace(is_degraded=False, sent=1, failed=0, sent_at=0.0)
     return [*own.collect(), *collect_unusable()]
 
 

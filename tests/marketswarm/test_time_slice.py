@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from marketswarm import time_slice as module
-from marketswarm.time_slice import TimeSlice
+from marketswarm.time_slice import TimeSlice, wait_until_due
 
 
 async def test_long_work_lets_others_run_whenever_its_slice_is_over(monkeypatch):
@@ -25,3 +25,13 @@ async def test_long_work_lets_others_run_whenever_its_slice_is_over(monkeypatch)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert turns == list(range(10, 101, 10))
+
+
+async def test_what_becomes_due_as_the_time_runs_out_is_not_lost():
+    due = asyncio.Event()
+    waiting = asyncio.create_task(wait_until_due(due, 0.0))
+    await asyncio.sleep(0)  # it waits, and its time is over
+    due.set()
+    assert await waiting
+    assert not due.is_set()
+    assert not await wait_until_due(due, 0.0)

@@ -1,10 +1,13 @@
 """What an agent tells of itself."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
-from marketswarm.agent.metrics import MEASURE_EVERY_SEC, AgentMetrics, AgentState, LoopLag
+from marketswarm.agent.metrics import MEASURE_EVERY_SEC, AgentMetrics, LoopLag
+
+HEALER = SimpleNamespace(name="healer", boot="abc", revision=None)
 
 
 def told(own):
@@ -12,7 +15,7 @@ def told(own):
 
 
 def test_before_it_has_joined_it_tells_only_who_it_is():
-    own = AgentMetrics("healer", "abc")
+    own = AgentMetrics(HEALER)
     found = {family.name: family for family in own.collect()}
     info = found["marketswarm_agent_info"]
     assert (info.labels, list(info.values)) == (("agent", "boot"), [(("healer", "abc"), 1.0)])
@@ -21,8 +24,8 @@ def test_before_it_has_joined_it_tells_only_who_it_is():
 
 
 def test_its_vitals_are_told_and_what_is_not_known_is_left_out():
-    own = AgentMetrics("healer", "abc")
-    own.get_state = lambda: AgentState(None, degraded=True, beats_sent=3, beats_failed=2, last_beat_at=None)
+    own = AgentMetrics(HEALER)
+    own.sender = SimpleNamespace(is_degraded=True, sent=3, failed=2, sent_at=None)
     found = told(own)
     assert found["marketswarm_degraded"] == [1.0]
     assert (found["marketswarm_beats_sent_total"], found["marketswarm_beats_failed_total"]) == ([3], [2])

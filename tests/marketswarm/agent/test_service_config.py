@@ -370,12 +370,6 @@ def test_a_model_that_can_t_be_had_is_a_doubt_and_never_an_end(service, source, 
     assert len(refused(document(lamp={}, good={"settings": {"poll_sec": 0}}))) == 1
 
 
-def test_the_problems_of_an_accepted_truth_can_be_had_alone(service):
-    service("lamp", MODEL)
-    truth = parse_truth(document(lamp={"settings": {"poll_sec": 0}})).truth
-    assert [each.path for each in service_config.find_problems(truth)] == ["services.lamp.settings.poll_sec"]
-
-
 def test_the_notifiers_own_part_is_checked_like_a_services():
     section = {"settings": {"routes": [{"channels": ["pager"], "severty": "critical"}], "group_wait_sec": -1}}
     wrong = refused(document(notifier=section))

@@ -155,11 +155,10 @@ def decide(buses):
         return TruthReading(bus, FoundTruth(held[0], held[1], bus))
 
     def decided(*held, revision=5):
-        choice = choose_truth(
+        found, trouble = choose_truth(
             FoundTruth(OLD, revision, buses[0]), [see(bus, one) for bus, one in zip(buses, held, strict=True)]
         )
-        found = choice.found
-        return (found and (found.loaded is NEW, found.revision), choice.trouble)
+        return (found and (found.loaded is NEW, found.revision), trouble)
 
     return decided
 

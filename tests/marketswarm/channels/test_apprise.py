@@ -179,10 +179,10 @@ def test_a_program_ends_while_one_hangs():
     source = """
 import asyncio, sys
 from marketswarm.channels import SendError, Message, Severity
-from marketswarm.channels.apprise import Options, create
+from marketswarm.channels.apprise import Options, create_apprise
 
 async def main():
-    made = create("apprise", Options(urls=sys.argv[1]))
+    made = create_apprise("apprise", Options(urls=sys.argv[1]))
     made.within_sec = 0.2
     try:
         await made.send(Message("a", "t", "t", Severity.INFO, 0.0))

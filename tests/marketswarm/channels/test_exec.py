@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from marketswarm.channels import exec as exec_channel
-from marketswarm.channels.exec import Exec, Options, create, make_environment
+from marketswarm.channels.exec import Exec, Options, make_environment
 from marketswarm.channels.message import encode_webhook_body
 from support.channel_kinds import refused_for
 from support.channel_messages import GROUP, HOSTILE, MISS, hostile
@@ -199,7 +199,7 @@ def test_no_more_of_the_output_is_kept_than_it_takes():
 def test_options_are_a_command_in_words_and_a_time():
     assert Options(command="/bin/tell 'a b' c").command == ("/bin/tell", "a b", "c")
     assert Options(command=["/bin/tell", "a b"]).command == ("/bin/tell", "a b")
-    assert create("night", Options(command="/usr/bin/tell --token hunter2")).where == "tell"
+    assert Exec("night", Options(command="/usr/bin/tell --token hunter2")).where == "tell"
     for wrong in ("", "'hunter2", [], [""], ["a\0hunter2"], 7):
         with pytest.raises(ValidationError) as caught:
             Options(command=wrong)

@@ -90,7 +90,7 @@ async def test_all_the_requests_of_a_message_together_take_no_longer_than_they_m
 
 def test_the_key_shows_nowhere_and_the_host_is_the_documented_one():
     options = Options(routing_key=SecretStr(KEY))
-    assert KEY not in repr(options) + repr(pagerduty.create("night", options).__dict__["_options"])
-    assert (options.url, pagerduty.create("night", options).where) == (ENQUEUE, "events.pagerduty.com")
+    assert KEY not in repr(options) + repr(pagerduty.PagerDuty("night", options).__dict__["_options"])
+    assert (options.url, pagerduty.PagerDuty("night", options).where) == (ENQUEUE, "events.pagerduty.com")
     with pytest.raises(ValidationError):
         Options(routing_key=SecretStr("a\r\nb"))

@@ -141,6 +141,7 @@ def test_a_variable_that_makes_no_channel_ends_with_2_and_its_name(monkeypatch):
     monkeypatch.setitem(
         sys.modules, "marketswarm.channels.webhook", sys.modules["marketswarm.channels.email"]
     )
+    monkeypatch.setitem(KINDS, "webhook", "Email")
     with pytest.raises(Exit) as caught:
         create_environment_channels(ChannelSettings(webhook_url="https://hooks.example.org/s3cret"))
     assert caught.value.code == 2
