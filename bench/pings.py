@@ -25,7 +25,7 @@ from bench.ping_load import CONNECTIONS
 from bench.server import Server, find_free_port, print_table, wait_until
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import load_all_scripts
-from marketswarm.operator_link.ping_keys import create_ping_key, write_ping_key
+from marketswarm.operator.ping_keys import create_ping_key, write_ping_key
 from marketswarm.seeding.functions import load_functions
 
 SERVICES = 100

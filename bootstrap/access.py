@@ -4,7 +4,7 @@
 `secrets/<user>` holds a password, made once; `urls/<user>/<bus>` the URL that a user connects with;
 `acl/<bus>/users.acl` the users that a server loads at its start. For a truth with an archive there are the
 files of its PostgreSQL, too (`bootstrap.database`). No password is logged. The rights of each user are
-decided by `marketswarm.acl`, and the truth is checked and seeded by `bootstrap`.
+decided by `marketswarm.access`, and the truth is checked and seeded by `bootstrap`.
 """
 
 import asyncio
@@ -16,12 +16,8 @@ from urllib.parse import urlsplit
 
 from bootstrap.database import NAME, PRIVATE, READABLE, write_changed, write_database_files
 from marketswarm import log as logs
-from marketswarm.acl import OPERATOR, AclError, user_names
-from marketswarm.agent import Code, Exit, create_bus, run
-from marketswarm.agent.service_config import load_with_sections
-from marketswarm.bus import Bus, BusError, find_bus_url
-from marketswarm.keys import ALERTS
-from marketswarm.passwords import (
+from marketswarm.access import OPERATOR, AclError, user_names
+from marketswarm.access.passwords import (
     ACL_FILE,
     SecretError,
     build_url_files,
@@ -31,6 +27,10 @@ from marketswarm.passwords import (
     make_folder_name,
     replace_url_user,
 )
+from marketswarm.agent import Code, Exit, create_bus, run
+from marketswarm.agent.service_config import load_with_sections
+from marketswarm.bus import Bus, BusError, find_bus_url
+from marketswarm.keys import ALERTS
 from marketswarm.settings import AccessSettings, read_settings
 from marketswarm.truth import MARKET, SYSTEM, Truth, TruthError, parse_truth
 

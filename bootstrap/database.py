@@ -16,9 +16,15 @@ from typing import Final
 from urllib.parse import quote
 
 from marketswarm import log as logs
+from marketswarm.access.passwords import (
+    DATABASE_READER,
+    SecretError,
+    load_passwords,
+    make_folder_name,
+    write_files,
+)
 from marketswarm.agent import Code, Exit, run
 from marketswarm.agent.service_config import load_with_sections
-from marketswarm.passwords import DATABASE_READER, SecretError, load_passwords, make_folder_name, write_files
 from marketswarm.settings import AccessSettings, read_settings
 from marketswarm.truth import Truth, TruthError
 

@@ -14,7 +14,7 @@ from marketswarm import log as logs
 from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.message import encode_message
 from marketswarm.operator import Answer, Silence
-from marketswarm.operator.request import MAX_RETRY_SEC
+from marketswarm.operator.requests import MAX_RETRY_SEC
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
 from notifier.channel_worker import Outcome

@@ -32,7 +32,7 @@ from marketswarm.keys import (
     answers_key,
     delivery_key,
 )
-from marketswarm.operator.request import ANSWERS_KEPT_SEC, REQUESTS_KEPT
+from marketswarm.operator.requests import ANSWERS_KEPT_SEC, REQUESTS_KEPT
 from notifier.inbox import CAPACITY
 
 RECORDS_AT_MOST: Final = 20_000

@@ -6,13 +6,8 @@ from typing import Annotated
 
 import typer
 
-from marketswarm.acl import AclError, user_names
-from marketswarm.bus import Bus, BusError, find_bus_url
-from marketswarm.cli import output
-from marketswarm.cli.validate import read_valid_truth
-from marketswarm.exit import Code, Exit
-from marketswarm.keys import ALERTS
-from marketswarm.passwords import (
+from marketswarm.access import AclError, user_names
+from marketswarm.access.passwords import (
     ACL_FILE,
     SecretError,
     build_url_files,
@@ -22,6 +17,11 @@ from marketswarm.passwords import (
     make_folder_name,
     write_files,
 )
+from marketswarm.bus import Bus, BusError, find_bus_url
+from marketswarm.cli import output
+from marketswarm.cli.validate import read_valid_truth
+from marketswarm.exit import Code, Exit
+from marketswarm.keys import ALERTS
 from marketswarm.settings import MonitorSettings, read_settings
 from marketswarm.truth import Truth
 

@@ -23,8 +23,15 @@ from marketswarm.cli.options import (
     complete_service,
 )
 from marketswarm.exit import Exit
-from marketswarm.operator import ALL, Answer, OperatorRequest, RequestKind
-from marketswarm.operator_link import collect_answers, create_request, send_request
+from marketswarm.operator import (
+    ALL,
+    Answer,
+    OperatorRequest,
+    RequestKind,
+    collect_answers,
+    create_request,
+    send_request,
+)
 from marketswarm.status import make_service_rows, read_fleet_state
 from marketswarm.text import escape_text, format_duration
 

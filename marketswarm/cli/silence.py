@@ -17,15 +17,15 @@ from marketswarm.cli.fleet_view import FleetView, describe_refusals, open_fleet
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import By, Data, Json, author_name, complete_service, parse_duration
 from marketswarm.exit import Code, Exit
-from marketswarm.operator import Silence
-from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
-from marketswarm.operator_link import (
+from marketswarm.operator import (
     MAX_SILENCE_SEC,
+    Silence,
     StoredSilences,
     create_silence,
     read_silences,
     write_silence,
 )
+from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import find_nearest
 from marketswarm.truth.flows import format_names

@@ -27,18 +27,19 @@ from marketswarm.cli.options import (
     require_service_name,
 )
 from marketswarm.exit import Code, Exit
-from marketswarm.operator.ping_key import PingKey
-from marketswarm.operator.token import Scope, Token
-from marketswarm.operator_link.ping_keys import (
+from marketswarm.operator.ping_keys import (
     MAX_PING_KEYS,
+    PingKey,
     create_ping_key,
     read_ping_keys,
     revoke_ping_key,
     rotate_ping_key,
     write_ping_key,
 )
-from marketswarm.operator_link.tokens import (
+from marketswarm.operator.tokens import (
     MAX_TOKENS,
+    Scope,
+    Token,
     create_token,
     read_tokens,
     replace_token,

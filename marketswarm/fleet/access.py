@@ -2,7 +2,8 @@
 
 In the data folder, `secrets/<user>` holds a password, `urls/<user>/<bus>` the URL with it, and
 `<bus>/users.acl` the permissions of all users. The environment of an agent has the names of its own URL
-files: no password is in an argument or an environment. Not here: what each user may do (`marketswarm.acl`).
+files: no password is in an argument or an environment. Not here: what each user may do
+(`marketswarm.access`).
 """
 
 import os
@@ -11,13 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from marketswarm.acl import OPERATOR, AclError, user_names
-from marketswarm.bus import Bus, BusError
-from marketswarm.exit import Code, Exit
-from marketswarm.fleet.data_folder import make_private_folder, require_private_files
-from marketswarm.fleet.plan import Plan
-from marketswarm.keys import ALERTS
-from marketswarm.passwords import (
+from marketswarm.access import OPERATOR, AclError, user_names
+from marketswarm.access.passwords import (
     ACL_FILE,
     DEFAULT_USER,
     SecretError,
@@ -27,6 +23,11 @@ from marketswarm.passwords import (
     load_passwords,
     write_files,
 )
+from marketswarm.bus import Bus, BusError
+from marketswarm.exit import Code, Exit
+from marketswarm.fleet.data_folder import make_private_folder, require_private_files
+from marketswarm.fleet.plan import Plan
+from marketswarm.keys import ALERTS
 from marketswarm.settings import MonitorSettings, read_settings
 from marketswarm.truth import Truth
 

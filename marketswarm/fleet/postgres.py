@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from marketswarm.access.passwords import DATABASE_READER
 from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet.data_folder import make_private_folder, open_private_file
 from marketswarm.fleet.environment import make_server_environ
 from marketswarm.fleet.preflight import is_port_free
 from marketswarm.fleet.server import NoServerError
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
-from marketswarm.passwords import DATABASE_READER
 
 HOST: Final = "127.0.0.1"
 ROLE: Final = "marketswarm"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from marketswarm.acl import OPERATOR
+from marketswarm.access import OPERATOR
 from marketswarm.exit import find_exit
 from marketswarm.fleet.control import ControlledAgents, serve_control_socket
 from marketswarm.fleet.data_folder import (

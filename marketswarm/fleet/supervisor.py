@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from marketswarm.acl import BOOTSTRAP
+from marketswarm.access import BOOTSTRAP
+from marketswarm.access.passwords import ACL_FILE
 from marketswarm.agent.truth_source import find_first_valid, format_reasons, read_all_truths
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
@@ -40,7 +41,6 @@ from marketswarm.fleet.preflight import find_external_buses, find_modules
 from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscribers
 from marketswarm.fleet.server import MAXMEMORY, build_command, build_memory_limits, limit_process_memory
 from marketswarm.net.retry import Backoff
-from marketswarm.passwords import ACL_FILE
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import HEALER, Truth, find_nearest
 

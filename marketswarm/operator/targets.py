@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from marketswarm.operator.silence import Silence
+from marketswarm.operator.silences import Silence
 from marketswarm.truth import Truth, find_probe_targets
 
 _PATTERN_CHARS = frozenset("*?[")

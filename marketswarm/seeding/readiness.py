@@ -6,7 +6,7 @@ logged whenever it changes; the error after the timeout has the last one.
 On buses where each service has its own user, a new service needs new users before its truth is published:
 else the healer would report a service whose heartbeats it may not receive. The buses may not have the new
 users yet, since Kubernetes restarts the buses with them while bootstrap runs. Not here: what users may do
-(`marketswarm.acl`), and what loads users into a bus.
+(`marketswarm.access`), and what loads users into a bus.
 """
 
 import asyncio

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from marketswarm.passwords import DATABASE_READER
+from marketswarm.access.passwords import DATABASE_READER
 from services.market.database import transaction
 
 LOCK_SCHEMA: Final = "LOCK TABLE schema_version IN SHARE UPDATE EXCLUSIVE MODE"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from marketswarm.passwords import DATABASE_READER
+from marketswarm.access.passwords import DATABASE_READER
 from services.archive.backup import make_backup
 from services.archive.database import Database
 from services.archive.migrations import (

@@ -5,12 +5,12 @@ import time
 import orjson
 import pytest
 
-from marketswarm.acl import user_names
+from marketswarm.access import user_names
+from marketswarm.access.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.history.store import read_history
-from marketswarm.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.seeding.functions import load_functions
 from marketswarm.truth import parse_truth
 from services.board.fleet.recorder import HistoryRecorder

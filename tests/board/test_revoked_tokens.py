@@ -11,8 +11,7 @@ from fastapi import FastAPI, WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
-from marketswarm.operator.token import Scope
-from marketswarm.operator_link.tokens import create_token, revoke_token, write_token
+from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from services.board.access import guard
 from services.board.access.guard import TOKEN_REFUSED, Guard
 from services.board.access.sessions import SessionGate

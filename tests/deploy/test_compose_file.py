@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from bootstrap.database import ROLES, SERVER
+from marketswarm.access.passwords import ACL_FILE
 from marketswarm.cli.new import compose_entry
 from marketswarm.fleet.postgres import SETTINGS, STOP_SIGNAL
 from marketswarm.fleet.preflight import find_modules
-from marketswarm.passwords import ACL_FILE
 from support.compose_files import (
     FILES,
     FLEETS,

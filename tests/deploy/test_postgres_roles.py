@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 
 from bootstrap.database import format_verifier
+from marketswarm.access.passwords import DATABASE_READER
 from marketswarm.fleet.postgres import STOP_SIGNAL, find_programs
 from marketswarm.fleet.server_user import find_server_user, give_folder, run_as
-from marketswarm.passwords import DATABASE_READER
 from services.archive.migrations import apply_migrations
 from support.pages import ROOT
 from support.rig import free_port

@@ -12,9 +12,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
-from marketswarm.acl import user_names
+from marketswarm.access import user_names
+from marketswarm.access.passwords import format_acl_files, load_passwords
 from marketswarm.agent.service_config import load_with_sections
-from marketswarm.passwords import format_acl_files, load_passwords
 from marketswarm.truth import parse_truth
 from support.acl_attempts import (
     DONE,

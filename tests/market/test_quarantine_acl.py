@@ -7,12 +7,12 @@ import orjson
 import pytest
 import redis
 
-from marketswarm.acl import user_names
+from marketswarm.access import user_names
+from marketswarm.access.passwords import format_acl_files
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.keys import ALERTS, MARKET_BARS, MARKET_QUARANTINE, TRUTH_DOC
-from marketswarm.passwords import format_acl_files
 from marketswarm.seeding.functions import load_functions
 from services.bars.quarantine import find_record, read_quarantine, release_record
 from support.rig import HOST, Server

@@ -3,7 +3,7 @@
 import orjson
 
 from marketswarm.operator import Silence
-from marketswarm.operator.silence import KEPT_SEC
+from marketswarm.operator.silences import KEPT_SEC
 from notifier.source import SilenceSync, find_unfinished_outages
 
 

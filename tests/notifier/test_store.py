@@ -10,7 +10,7 @@ from marketswarm.bus import BusError
 from marketswarm.event import Event, Kind
 from marketswarm.keys import answers_key
 from marketswarm.net.retry import Backoff
-from marketswarm.operator.request import REQUESTS_KEPT
+from marketswarm.operator.requests import REQUESTS_KEPT
 from marketswarm.testing import MemoryBus
 from notifier.inbox import CAPACITY
 from notifier.store import (

@@ -7,9 +7,9 @@ import orjson
 import pytest
 import redis
 
-from marketswarm.acl import user_names
+from marketswarm.access import user_names
+from marketswarm.access.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.event import Event, Kind, encode_event
-from marketswarm.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server
 from support.rig.shell import Shell

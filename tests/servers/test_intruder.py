@@ -16,10 +16,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from marketswarm.acl import user_names
+from marketswarm.access import user_names
+from marketswarm.access.passwords import format_acl_files, load_passwords
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import load_all_scripts
-from marketswarm.passwords import format_acl_files, load_passwords
 from marketswarm.seeding.functions import load_functions
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server

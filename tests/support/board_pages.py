@@ -6,13 +6,13 @@ from itertools import pairwise
 from typing import Any, cast
 
 from marketswarm.history.rollup import Seconds
-from marketswarm.operator.announcement import (
+from marketswarm.operator.announcements import (
     Announcement,
     AnnouncementEntry,
     AnnouncementState,
     fold_announcements,
 )
-from marketswarm.operator.token import Scope
+from marketswarm.operator.tokens import Scope
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
 from services.board.access.sessions import SessionView
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView

@@ -15,7 +15,7 @@ import orjson
 import redis
 from redis.exceptions import NoPermissionError
 
-from marketswarm.acl import User, build_users
+from marketswarm.access import User, build_users
 from marketswarm.truth import Truth
 
 LAST_ID: Final = "18446744073709551615-18446744073709551615"

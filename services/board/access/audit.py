@@ -17,7 +17,7 @@ from typing import Any, Final
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.keys import BOARD_AUDIT
-from marketswarm.operator.token import Token
+from marketswarm.operator.tokens import Token
 from services.board.access.limits import RefusedError
 
 KEPT: Final = 10_000

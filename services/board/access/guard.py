@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from marketswarm.metrics.exporter import is_own_host
 from marketswarm.net.addresses import Network
-from marketswarm.operator import token as tokens
+from marketswarm.operator import tokens
 from marketswarm.truth.parse import MAX_BYTES
 from services.board.access.clients import may_read
 from services.board.access.limits import RefusedError

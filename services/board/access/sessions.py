@@ -21,7 +21,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from marketswarm import log as logs
-from marketswarm.operator.token import Scope, Token
+from marketswarm.operator.tokens import Scope, Token
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client, TokenVerifier, find_address
 

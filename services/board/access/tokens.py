@@ -13,8 +13,7 @@ from starlette.requests import Request
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.operator.token import Scope, Token, TokenText
-from marketswarm.operator_link.tokens import read_token
+from marketswarm.operator.tokens import Scope, Token, TokenText, read_token
 from services.board.access.limits import RateLimiter, RefusedError
 
 FAILURES: Final = 10  # wrong tokens of an address that are answered with 401 at once; further ones get 429

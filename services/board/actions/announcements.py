@@ -7,20 +7,18 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.operator.announcement import (
+from marketswarm.operator.announcements import (
     MAX_CHARS,
     MAX_TAGS,
     Announcement,
     AnnouncementEntry,
     AnnouncementState,
-    fold_announcements,
-)
-from marketswarm.operator.fields import Epoch, Name
-from marketswarm.operator_link.announcements import (
     create_announcement_id,
+    fold_announcements,
     read_announcements,
     write_announcement,
 )
+from marketswarm.operator.fields import Epoch, Name
 from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client

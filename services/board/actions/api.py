@@ -15,8 +15,8 @@ from fastapi.security import HTTPBearer
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from marketswarm.operator.announcement import Announcement
-from marketswarm.operator.token import Scope
+from marketswarm.operator.announcements import Announcement
+from marketswarm.operator.tokens import Scope
 from services.board.access.tokens import Client, TokenVerifier
 from services.board.actions.announcements import (
     AnnouncementBoard,

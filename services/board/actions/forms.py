@@ -15,8 +15,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from marketswarm.operator.announcement import AnnouncementState
-from marketswarm.operator.token import Scope
+from marketswarm.operator.announcements import AnnouncementState
+from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text
 from services.board.access.limits import RefusedError
 from services.board.access.sessions import (

@@ -15,11 +15,12 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from marketswarm.bus import Bus, NoBusError
-from marketswarm.operator import ALL, Answer, RequestKind, Silence
-from marketswarm.operator.fields import Name, Text
-from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
-from marketswarm.operator_link import (
+from marketswarm.operator import (
+    ALL,
     MAX_SILENCE_SEC,
+    Answer,
+    RequestKind,
+    Silence,
     collect_answers,
     create_request,
     create_silence,
@@ -27,6 +28,8 @@ from marketswarm.operator_link import (
     send_request,
     write_silence,
 )
+from marketswarm.operator.fields import Name, Text
+from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
 from marketswarm.truth import Truth, find_nearest
 from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
 from services.board.access.limits import RefusedError

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from marketswarm.bus import Bus, NoBusError
-from marketswarm.operator_link.dead_messages import UndeliveredMessage, read_dead_messages
+from marketswarm.operator.dead_messages import UndeliveredMessage, read_dead_messages
 from marketswarm.text import escape_lines, escape_text
 from services.board.rendering import Frame
 

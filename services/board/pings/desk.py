@@ -6,7 +6,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import NoBusError
-from marketswarm.operator.ping_key import hash_ping_secret
+from marketswarm.operator.ping_keys import hash_ping_secret
 from marketswarm.pings import JobPing, PingKind
 from services.board.access.limits import RateLimiter, RefusedError
 from services.board.pings.answers import NO_BUS, NOT_FOUND, RefusedPingError, make_rate_limited

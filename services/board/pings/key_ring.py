@@ -20,8 +20,13 @@ from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import delete_wrong_types
 from marketswarm.keys import BOARD_CHECKS
-from marketswarm.operator.ping_key import hash_ping_secret, is_key_text, normalize_uuid
-from marketswarm.operator_link.ping_keys import read_ping_keys, read_ping_keys_version
+from marketswarm.operator.ping_keys import (
+    hash_ping_secret,
+    is_key_text,
+    normalize_uuid,
+    read_ping_keys,
+    read_ping_keys_version,
+)
 from marketswarm.truth import resolve_references
 from services.board.pings.answers import NOT_FOUND, NOT_READY, RefusedPingError
 from services.board.pings.codes import MAX_SECRET_BYTES, MIN_SECRET_BYTES, CheckCodes

@@ -16,9 +16,9 @@ import orjson
 from starlette.types import Receive, Scope
 
 from marketswarm.bus import BusError, NoBusError
-from marketswarm.operator.token import Scope as TokenScope
-from marketswarm.operator.token import Token
-from marketswarm.operator_link import read_silences
+from marketswarm.operator import read_silences
+from marketswarm.operator.tokens import Scope as TokenScope
+from marketswarm.operator.tokens import Token
 from marketswarm.time_slice import TimeSlice
 from services.board.access.guard import MAX_BODY_BYTES
 from services.board.access.limits import RefusedError

@@ -11,7 +11,7 @@ import orjson
 from starlette.types import Receive, Scope
 
 from marketswarm import log as logs
-from marketswarm.operator.ping_key import is_key_text, normalize_uuid
+from marketswarm.operator.ping_keys import is_key_text, normalize_uuid
 from marketswarm.pings import MAX_BODY_BYTES, JobPing, PingForm, PingKind
 from services.board.access.limits import RateLimiter
 from services.board.access.tokens import find_address

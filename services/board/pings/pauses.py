@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from marketswarm.bus import Bus
-from marketswarm.operator import Silence
-from marketswarm.operator.token import Token
-from marketswarm.operator_link import MAX_SILENCE_SEC, read_silences
+from marketswarm.operator import MAX_SILENCE_SEC, Silence, read_silences
+from marketswarm.operator.tokens import Token
 from services.board.access.tokens import Client
 from services.board.actions.steering import SilenceBody, Steering
 from services.board.fleet.snapshot import FleetSnapshot

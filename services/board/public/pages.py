@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from marketswarm.operator.announcement import Announcement, select_open, select_past
+from marketswarm.operator.announcements import Announcement, select_open, select_past
 from services.board.access.sessions import SessionGate
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.board import Board

@@ -14,7 +14,7 @@ from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
 from marketswarm.bus import BusError
-from marketswarm.operator.token import Scope
+from marketswarm.operator.tokens import Scope
 from marketswarm.truth import diff_truths
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import TokenVerifier

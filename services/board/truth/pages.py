@@ -15,7 +15,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from marketswarm.bus import BusError
-from marketswarm.operator.token import Scope
+from marketswarm.operator.tokens import Scope
 from marketswarm.text import escape_text
 from marketswarm.truth import SYSTEM
 from services.board.access.limits import RefusedError

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.keys import BOARD_TOKENS
-from marketswarm.operator.token import Scope, Token, TokenText
+from marketswarm.operator.tokens import Scope, Token, TokenText
 
 pytestmark = pytest.mark.live
 

@@ -12,11 +12,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from marketswarm.access.passwords import DATABASE_READER
 from marketswarm.fleet import postgres
 from marketswarm.fleet.postgres import PostgresError, PostgresServer, find_programs
 from marketswarm.fleet.server import NoServerError
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
-from marketswarm.passwords import DATABASE_READER
 from support.waiting import auntil
 
 pytestmark = pytest.mark.live

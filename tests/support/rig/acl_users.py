@@ -1,6 +1,6 @@
 """With USERS=1 every agent of the rig is a user of its own, and a server that refused one fails the test.
 
-So the fault matrix tries the users of `marketswarm.acl` on every way that the code can go. The tests' own
+So the fault matrix tries the users of `marketswarm.access` on every way that the code can go. The tests' own
 hand is `default`, which may do anything here. Users are those of the truth that was there when an agent
 started: a reseed that moves keys or channels wants `marketswarm acl` again, which nobody says here.
 """
@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import redis
 
-from marketswarm import acl
-from marketswarm.passwords import replace_url_user
+from marketswarm import access
+from marketswarm.access.passwords import replace_url_user
 from marketswarm.truth import Truth, TruthError, parse_truth
 
 ON = os.environ.get("USERS") == "1"
@@ -75,10 +75,10 @@ def _admit(url: str, truth: Truth, bus: str, env: Mapping[str, str]) -> None:
         "truth_key": env.get("TRUTH_REDIS_KEY") or "truth:doc",
         "alert_channel": env.get("ALERT_CHANNEL") or "healer:alerts",
     }
-    users = acl.build_users(truth, bus, **where)
+    users = access.build_users(truth, bus, **where)
     hashes = {user.name: hashlib.sha256(_password(user.name).encode()).hexdigest() for user in users}
     with redis.Redis(port=urlsplit(url).port, socket_timeout=2) as client:
-        for line in acl.format_acl_file(users, hashes).splitlines():
+        for line in access.format_acl_file(users, hashes).splitlines():
             if not line.startswith("user default "):
                 client.execute_command("ACL", "SETUSER", *line.split()[1:])
         client.acl_save()

@@ -8,9 +8,9 @@ from typing import Any
 
 import redis
 
-from marketswarm.acl import user_names
+from marketswarm.access import user_names
+from marketswarm.access.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.bus import Bus
-from marketswarm.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.truth import Truth, parse_truth
 from support.rig import HOST, Server
 from support.waiting import PATIENT_SEC

@@ -3,8 +3,7 @@ import time
 
 import pytest
 
-from marketswarm.operator.token import Scope
-from marketswarm.operator_link.tokens import create_token, write_token
+from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
 from services.board.access import guard
 from services.board.access.guard import MAX_BODY_BYTES, OPEN_PATHS, Guard, find_refusal

@@ -6,8 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from marketswarm.operator.token import Scope
-from marketswarm.operator_link.tokens import create_token, revoke_token, write_token
+from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
 from services.board.access.guard import MAX_BODY_BYTES, Guard
 from services.board.access.sessions import SessionGate

@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from marketswarm.operator.token import Scope
-from marketswarm.operator_link.tokens import create_token, write_token
+from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
 from services.board.access.guard import Guard
 from services.board.access.tokens import TokenVerifier

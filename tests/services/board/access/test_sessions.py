@@ -1,5 +1,4 @@
-from marketswarm.operator.token import Scope
-from marketswarm.operator_link.tokens import create_token
+from marketswarm.operator.tokens import Scope, create_token
 from services.board.access.sessions import LASTS_SEC, MAX_NOTICES, MAX_SESSIONS, PageNotice, SessionStore
 
 TOKEN, _ = create_token("deploy", [Scope.WRITE], author="kim", now=1.0)

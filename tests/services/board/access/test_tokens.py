@@ -2,8 +2,7 @@
 
 import pytest
 
-from marketswarm.operator.token import Scope
-from marketswarm.operator_link.tokens import create_token, revoke_token, write_token
+from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import FAILURES, WRITES, TokenVerifier

@@ -11,10 +11,8 @@ from fastapi import FastAPI
 from structlog.testing import capture_logs
 
 from marketswarm.keys import BOARD_AUDIT, NOTIFIER_REQUESTS, answers_key
-from marketswarm.operator import Answer, OperatorRequest, RequestKind
-from marketswarm.operator.token import Scope
-from marketswarm.operator_link import read_silences
-from marketswarm.operator_link.tokens import create_token, write_token
+from marketswarm.operator import Answer, OperatorRequest, RequestKind, read_silences
+from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.access.audit import AuditLog

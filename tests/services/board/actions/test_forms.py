@@ -12,11 +12,9 @@ from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse
 
 from marketswarm.keys import BOARD_AUDIT, NOTIFIER_REQUESTS, answers_key
-from marketswarm.operator import Answer, OperatorRequest, RequestKind
-from marketswarm.operator.token import Scope
-from marketswarm.operator_link import read_silences
-from marketswarm.operator_link.announcements import read_announcements
-from marketswarm.operator_link.tokens import create_token, revoke_token, write_token
+from marketswarm.operator import Answer, OperatorRequest, RequestKind, read_silences
+from marketswarm.operator.announcements import read_announcements
+from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.access.audit import AuditLog

@@ -7,7 +7,7 @@ from collections import Counter
 import orjson
 import pytest
 
-from marketswarm.operator_link.ping_keys import create_ping_key, write_ping_key
+from marketswarm.operator.ping_keys import create_ping_key, write_ping_key
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.pings.desk import PingDesk

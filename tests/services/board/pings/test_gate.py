@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from marketswarm.operator_link.ping_keys import revoke_ping_key
+from marketswarm.operator.ping_keys import revoke_ping_key
 from marketswarm.pings import MAX_BODY_BYTES
 from services.board.pings import desk
 from services.board.settings import PingKeySettings
@@ -216,7 +216,7 @@ async def test_keys_stay_valid_while_their_bus_is_away(rig):
 
 async def test_the_truth_may_name_keys_by_their_hash_or_by_a_variable(rig):
     _, uuid = await rig.make_key("backup")
-    from marketswarm.operator.ping_key import hash_ping_secret
+    from marketswarm.operator.ping_keys import hash_ping_secret
 
     rig.follow(
         [

@@ -8,10 +8,9 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from marketswarm.operator.ping_key import hash_ping_secret
-from marketswarm.operator.token import Scope
-from marketswarm.operator_link import create_silence, read_silences, write_silence
-from marketswarm.operator_link.tokens import create_token, write_token
+from marketswarm.operator import create_silence, read_silences, write_silence
+from marketswarm.operator.ping_keys import hash_ping_secret
+from marketswarm.operator.tokens import Scope, create_token, write_token
 from services.board.access.audit import AuditLog
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.steering import Steering

@@ -1,6 +1,6 @@
 """What the page for the public shows."""
 
-from marketswarm.operator.announcement import AnnouncementEntry, AnnouncementState, fold_announcements
+from marketswarm.operator.announcements import AnnouncementEntry, AnnouncementState, fold_announcements
 from services.board.fleet.snapshot import ServiceState
 from services.board.public.pages import make_public_page
 from services.board.rendering import render

@@ -9,8 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from marketswarm.keys import BOARD_AUDIT, TRUTH_DOC, TRUTH_HISTORY
-from marketswarm.operator.token import Scope
-from marketswarm.operator_link.tokens import create_token, write_token
+from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.access.audit import AuditLog

@@ -10,8 +10,7 @@ import time
 import pytest
 
 from marketswarm.bus import Bus
-from marketswarm.operator.token import Scope
-from marketswarm.operator_link.tokens import create_token
+from marketswarm.operator.tokens import Scope, create_token
 from marketswarm.seeding import seed_truth
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth

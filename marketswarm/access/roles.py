@@ -7,9 +7,9 @@ ordinary services (`services.py`).
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from marketswarm.acl.bus_view import ALL_BEATS, BusView
-from marketswarm.acl.grant import Grant, escape_pattern
-from marketswarm.acl.services import (
+from marketswarm.access.bus_view import ALL_BEATS, BusView
+from marketswarm.access.grant import Grant, escape_pattern
+from marketswarm.access.services import (
     DEFAULT_WRITES,
     find_written_points,
     grant_access_points,

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Final
 
-from marketswarm.acl.bus_view import BusView
-from marketswarm.acl.grant import Grant, escape_pattern
+from marketswarm.access.bus_view import BusView
+from marketswarm.access.grant import Grant, escape_pattern
 from marketswarm.keys import (
     ALERT_LOG,
     ARCHIVE_DEAD,

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from marketswarm.operator.announcement import (
+from marketswarm.operator.announcements import (
     MAX_UPDATES,
     PAST_SEC,
     AnnouncementEntry,

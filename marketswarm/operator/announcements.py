@@ -1,17 +1,22 @@
-"""Define announcements, which people write for the public: incidents and maintenance. Pure.
+"""Define announcements, which people write for the public: incidents and maintenance.
 
 Each entry on the stream is a whole update: who wrote what, and how things stand. An announcement is the
 entries with its id; what holds is what the newest of them says. So two people who write at the same time lose
 nothing, and a stream that was cut at its old end still has all that is shown.
+
+They are the stream `board:announcements` on system-redis, about 500 entries.
 """
 
+import secrets
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from marketswarm.bus import Bus
+from marketswarm.keys import BOARD_ANNOUNCEMENTS
 from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Ident, Name, encode_fields
 
 MAX_CHARS: Final = 2000
@@ -21,6 +26,9 @@ MAX_UPDATES: Final = 50
 """How many updates of one announcement are shown, the newest ones."""
 PAST_SEC: Final = 14 * 86_400.0
 """How long an announcement is shown after its end."""
+KEPT: Final = 500
+_READ: Final = 2 * KEPT  # the server keeps somewhat more than it has to
+_FIELD: Final = b"entry"
 
 
 class AnnouncementState(StrEnum):
@@ -154,3 +162,23 @@ def select_past(announcements: Iterable[Announcement], now: float, tag: str = ""
         and one.concerns(tag)
     ]
     return [one for _, one in sorted(some, key=lambda pair: -pair[0])]
+
+
+def create_announcement_id() -> str:
+    return secrets.token_hex(4)
+
+
+async def read_announcements(bus: Bus) -> tuple[Announcement, ...]:
+    """Return all announcements, the one that was changed last first. Raises BusError.
+
+    An entry that can't be parsed is skipped.
+    """
+    found: Any = await bus.ask(bus.client.xrevrange(BOARD_ANNOUNCEMENTS, count=_READ))
+    entries = (AnnouncementEntry.parse(fields.get(_FIELD, b"")) for _, fields in reversed(found))
+    return fold_announcements(entry for entry in entries if entry is not None)
+
+
+async def write_announcement(bus: Bus, entry: AnnouncementEntry) -> None:
+    """Add an update of an announcement, or its first entry. Raises BusError."""
+    fields: dict[Any, Any] = {_FIELD: entry.encode()}
+    await bus.ask(bus.client.xadd(BOARD_ANNOUNCEMENTS, fields, maxlen=KEPT, approximate=True))

@@ -10,7 +10,7 @@ from typing import Any, Final
 from marketswarm.bus import Bus
 from marketswarm.channels.message import parse_message
 from marketswarm.keys import NOTIFIER_DEAD
-from marketswarm.operator_link.buses import ask_buses
+from marketswarm.operator.buses import ask_buses
 
 MAX_ENTRIES: Final = 10_000
 """The most entries of a bus that are read; the notifier keeps 1,000."""

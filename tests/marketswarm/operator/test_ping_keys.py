@@ -1,9 +1,12 @@
 import pytest
 
-from marketswarm.operator.ping_key import PingKey, hash_ping_secret, is_key_text, normalize_uuid
-from marketswarm.operator_link.ping_keys import (
+from marketswarm.operator.ping_keys import (
     MAX_PING_KEYS,
+    PingKey,
     create_ping_key,
+    hash_ping_secret,
+    is_key_text,
+    normalize_uuid,
     read_ping_keys,
     read_ping_keys_version,
     revoke_ping_key,

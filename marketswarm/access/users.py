@@ -3,10 +3,10 @@
 import re
 from typing import Final
 
-from marketswarm.acl import roles
-from marketswarm.acl.bus_view import BusView
-from marketswarm.acl.grant import Grant, User
-from marketswarm.acl.services import grant_beats, grant_work
+from marketswarm.access import roles
+from marketswarm.access.bus_view import BusView
+from marketswarm.access.grant import Grant, User
+from marketswarm.access.services import grant_beats, grant_work
 from marketswarm.keys import ALERTS, TRUTH_DOC
 from marketswarm.truth import Truth
 

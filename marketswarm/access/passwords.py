@@ -1,7 +1,7 @@
 """Make, read and write passwords and ACL files; each file is written whole or not at all.
 
 A password is in the file `<folder>/<user>`, which only its owner can read; the ACL file holds its SHA-256.
-Neither is ever in a log, an argument or an error. The rights of users are in `marketswarm.acl`.
+Neither is ever in a log, an argument or an error. The rights of users are in `marketswarm.access`.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from marketswarm import acl
+from marketswarm import access as acl
 from marketswarm.keys import ALERTS, TRUTH_DOC
 from marketswarm.truth import Truth
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.acl.grant import Grant, escape_pattern
+from marketswarm.access.grant import Grant, escape_pattern
 from marketswarm.keys import ALERTS, TRUTH_CHANGED, TRUTH_DOC, TRUTH_META, heartbeat_channel
 from marketswarm.truth import Truth
 

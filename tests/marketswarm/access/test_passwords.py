@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.passwords import (
+from marketswarm.access.passwords import (
     SecretError,
     format_acl_files,
     load_passwords,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.acl import AclError, Grant, User, build_users, escape_pattern, format_acl_file, user_names
+from marketswarm.access import AclError, Grant, User, build_users, escape_pattern, format_acl_file, user_names
 from marketswarm.keys import ARCHIVE_DEAD
 from marketswarm.truth import parse_truth
 
