@@ -30,6 +30,7 @@ class ArrivalReader:
         self._me, self._metrics = me, metrics
         self._followers: list[StreamFollower] = []
         self.types = StreamTypes()
+        self._left_out = set[str]()  # the streams that the last read left out
         self.has_backlog = False
         """True if the last read brought as many entries as are read at once."""
 
@@ -64,11 +65,14 @@ class ArrivalReader:
     async def read(self, count: int) -> list[Arrival] | None:
         """Return the next entries, after waiting up to BLOCK_SEC for the first. Raises BusError.
 
-        Return None if a stream was deleted and begun anew. The positions in the states are ahead of it, so
-        the states have to be read again.
+        Return None if a stream was deleted and begun anew, or is a stream again. Positions in the states may
+        be ahead of it, so the states have to be read again.
         """
         async with self._me.waiting(BUS_SEC):
             usable = await self._find_usable()
+            before, self._left_out = self._left_out, set(self.streams) - {each.stream for each in usable}
+            if before - self._left_out:
+                return None
             pages = await read_streams(usable, count, BLOCK_SEC) if usable else []
         if not usable:
             await self._me.rest(BLOCK_SEC)

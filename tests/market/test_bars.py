@@ -414,6 +414,9 @@ def test_a_stream_that_is_replaced_by_another_type_stops_no_other_and_comes_back
 
     publish(0)
     until(lambda: counts() == (1, 1))
+    symbol = "BTC/USD" if stream == "market:bars" else "ETH/USD"
+    scene.client.xadd(stream, {"sym": symbol}, id=LAST_ID)  # this symbol is ahead of the other one
+    until(lambda: LAST_ID in scene.client.hget(bars_state_key(symbol), "position"))
     scene.client.delete(stream)
     scene.client.set(stream, "no stream")
     wanted = f"market-redis {stream} is a string and not a stream"
