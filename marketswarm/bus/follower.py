@@ -61,6 +61,7 @@ class StreamFollower:
         self.bus, self.stream, self.position = bus, stream, position
         self._check_sec, self._monotonic = check_sec, monotonic
         self._checked_at = self._due_at = -math.inf
+        self._unreported: StreamLoss | None = None  # found by a check whose read then failed
 
     async def read(self, count: int, block_sec: float | None = None) -> StreamPage:
         """Return up to `count` entries, oldest first, and what was lost before or among them.
@@ -86,12 +87,14 @@ class StreamFollower:
 
     async def check(self) -> StreamLoss | None:
         """Return what was lost after the position, None also if it is too early to ask."""
-        loss = await self.resume() if self._monotonic() >= self._due_at else None
+        if self._monotonic() >= self._due_at:
+            self._unreported = await self.resume() or self._unreported
         self._due_at = -math.inf  # until the read is done
-        return loss
+        return self._unreported
 
     def move_behind(self, entries: Sequence[StreamEntry]) -> None:
         """Move the position behind the entries of a read, and decide when the stream is to be checked."""
+        self._unreported = None
         if entries:
             self.position = entries[-1].id
             self._due_at = self._monotonic() + AWAY_SEC

@@ -91,6 +91,25 @@ async def test_after_a_failure_it_goes_on_where_it_was_and_looks_for_losses(serv
     assert await read(follower) == ([b"4-1"], StreamLoss(b"2-1", b"4-1"))
 
 
+async def test_a_loss_that_a_check_found_is_told_by_the_next_read_if_the_one_after_it_failed(
+    server, bus, monkeypatch
+):
+    add(server, "9-1")
+    follower = StreamFollower(bus, STREAM, b"9-1")
+    server.cmd("DEL", STREAM)
+    add(server, "9-0")
+
+    async def fail(*_args, **_kwargs):
+        raise BusError("bus", "timeout")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("marketswarm.bus.follower.read_streams_after", fail)
+        with pytest.raises(BusError):
+            await follower.read(10)
+    assert await read(follower) == ([b"9-0"], StreamLoss(b"9-1", None))
+    assert await read(follower) == ([], None)
+
+
 async def test_entries_that_fit_no_reply_come_in_smaller_pages_without_the_largest_ones_fields(
     server, bus, monkeypatch
 ):
