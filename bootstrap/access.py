@@ -86,10 +86,7 @@ def _load_truth(path: Path, folder: Path) -> Truth | None:
 
 
 async def _write_users(truth: Truth, settings: AccessSettings) -> None:
-    """Write the passwords, URLs and ACL files that changed, and reload the servers.
-
-    Raises AclError, SecretError, OSError or Exit.
-    """
+    """Write what changed, and reload the servers. Raises AclError, SecretError, OSError or Exit."""
     folder = settings.access_dir
     if settings.default_user == "off":
         close_default_user(folder / "secrets")
@@ -131,13 +128,10 @@ def _acl_path(folder: Path, bus: str) -> Path:
 async def reload_users(name: str, url: str, acl_file: Path) -> None:
     """Make a server reload its ACL file if the file changed since the last reload.
 
-    `url` is the URL of the bus, with the operator's password. Raises Exit, code 2, if the server refuses the
-    password: it runs with other passwords.
+    `url` has the operator's password. Raises Exit, code 2, if the server runs with other passwords.
     """
-    digest_file, digest = (
-        acl_file.with_name(_DIGEST_FILE),
-        hashlib.sha256(_read_bytes(acl_file)).hexdigest().encode(),
-    )
+    digest_file = acl_file.with_name(_DIGEST_FILE)
+    digest = hashlib.sha256(_read_bytes(acl_file)).hexdigest().encode()
     if _read_bytes(digest_file) == digest:
         return
     bus = create_bus(name, url)
@@ -155,8 +149,8 @@ def _read_bytes(path: Path) -> bytes:
 async def _load_users(bus: Bus) -> bool:
     """Send ACL LOAD until it succeeds, for 10 s at most. Return True if the server has loaded the users.
 
-    Also return True if the server does not run, because it loads the users when it starts. Return False when
-    the time is over. Raise Exit (code 2) if the server refuses the password.
+    Also return True if the server does not run, because it loads the users when it starts. Raise Exit, code
+    2, if it refuses the password.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + _RETRY_WITHIN_SEC
@@ -167,7 +161,8 @@ async def _load_users(bus: Bus) -> bool:
             if error.reason in _NOT_RUNNING:
                 return True
             if error.reason == "auth":
-                raise Exit(Code.CONFIGURATION, _explain_other_passwords(bus.name)) from None
+                why = f"{bus.name} runs with other passwords than those in ACCESS_DIR"
+                raise Exit(Code.CONFIGURATION, f"{why}: restart it, then the agents") from None
             if clock() >= deadline:
                 log.warning("access.not_renewed", bus=bus.name, reason=error.reason, detail=error.detail)
                 return False
@@ -175,10 +170,6 @@ async def _load_users(bus: Bus) -> bool:
             log.info("access.renewed", bus=bus.name)
             return True
         await asyncio.sleep(_RETRY_EVERY_SEC)
-
-
-def _explain_other_passwords(bus: str) -> str:
-    return f"{bus} runs with other passwords than those in ACCESS_DIR: restart it, then the agents"
 
 
 if __name__ == "__main__":

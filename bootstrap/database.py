@@ -45,10 +45,7 @@ _SALT_BYTES: Final = 16
 
 
 async def main() -> int:
-    """Write the files of the database for the truth at TRUTH_PATH into ACCESS_DIR; return the exit code.
-
-    Raises Exit, code 2, when the settings, the truth, a password or the folder can't be used.
-    """
+    """Write the files of the database for the truth at TRUTH_PATH into ACCESS_DIR. Raises Exit, code 2."""
     settings = read_settings(AccessSettings)
     logs.configure(NAME, settings)
     path, folder = settings.truth_path, settings.access_dir

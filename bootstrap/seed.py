@@ -7,7 +7,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -34,27 +34,22 @@ log = logs.get(NAME)
 
 
 async def main() -> int:
-    """Read the settings from the environment and seed the truth. Return the exit code; raise Exit."""
-    settings = read_settings(CommonSettings)
-    logs.configure(NAME, settings)
-    return await seed_file(settings, os.environ)
-
-
-async def seed_file(settings: CommonSettings, environ: Mapping[str, str]) -> int:
     """Seed the document at TRUTH_PATH into every bus that it names; return exit code 0.
 
-    Raises:
-        Exit: 2 when the document or a URL is wrong or a bus is a Redis Cluster, 3 when a bus failed or a
-            signal arrived before the end.
+    Raises Exit: 2 when a setting, the document or a URL is wrong or a bus is a Redis Cluster, 3 when a bus
+    failed or a signal arrived before the end.
     """
+    settings = read_settings(CommonSettings)
+    logs.configure(NAME, settings)
     stop = StopRequest(lambda: None)
     with stop.handle_signals():
         try:
             raw, loaded = _read_document(settings.truth_path)
-            async with _open_buses(loaded, environ) as buses:
+            async with _open_buses(loaded) as buses:
                 await wait_until_all_answer(buses, settings.bootstrap_timeout_sec)
                 refused = await wait_for_healer_access(buses, loaded.truth, settings.bootstrap_timeout_sec)
-                result = await seed_truth(raw, buses, _format_seeder_name(), key=settings.truth_redis_key)
+                seeded_by = f"{NAME}@{socket.gethostname()}"
+                result = await seed_truth(raw, buses, seeded_by, key=settings.truth_redis_key)
                 stop.end_body()
         except asyncio.CancelledError:
             stop.end_body()
@@ -71,10 +66,7 @@ async def seed_file(settings: CommonSettings, environ: Mapping[str, str]) -> int
 
 
 def _read_document(path: Path) -> tuple[bytes, ParsedTruth]:
-    """Read and check the document at `path`; return its bytes and the checked truth. Log all warnings.
-
-    Raises Exit, code 2, when the file can't be read or the document has mistakes, each of which is logged.
-    """
+    """Read and check the document at `path`, and log all errors and warnings. Raises Exit, code 2."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -83,9 +75,8 @@ def _read_document(path: Path) -> tuple[bytes, ParsedTruth]:
         loaded = load_with_sections(raw)
     except TruthError as error:
         for problem in error.problems:
-            log.error(  # noqa: TRY400 - the document's mistake, not the program's
-                "truth.mistake", path=problem.path, problem=str(problem)
-            )
+            # the document's mistake, not the program's
+            log.error("truth.mistake", path=problem.path, problem=str(problem))  # noqa: TRY400
         mistakes = "1 mistake" if len(error.problems) == 1 else f"{len(error.problems)} mistakes"
         raise Exit(Code.CONFIGURATION, f"{path} has {mistakes}; nothing was written") from None
     for warning in loaded.warnings:
@@ -94,13 +85,10 @@ def _read_document(path: Path) -> tuple[bytes, ParsedTruth]:
 
 
 @asynccontextmanager
-async def _open_buses(loaded: ParsedTruth, environ: Mapping[str, str]) -> AsyncIterator[list[Bus]]:
-    """Open every bus that the truth names, without connecting, and close them at the end of the block.
-
-    Raises Exit, code 2, when a bus has no usable URL.
-    """
+async def _open_buses(loaded: ParsedTruth) -> AsyncIterator[list[Bus]]:
+    """Open every bus that the truth names, without connecting. Raises Exit, code 2, without a usable URL."""
     try:
-        urls = {name: find_bus_url(name, environ, loaded.truth) for name in loaded.truth.bus_names()}
+        urls = {name: find_bus_url(name, os.environ, loaded.truth) for name in loaded.truth.bus_names()}
     except BusError as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
     buses = [create_bus(name, url) for name, url in urls.items()]
@@ -111,12 +99,7 @@ async def _open_buses(loaded: ParsedTruth, environ: Mapping[str, str]) -> AsyncI
             await bus.aclose()
 
 
-def _format_seeder_name() -> str:
-    return f"{NAME}@{socket.gethostname()}"
-
-
 def _report_result(result: SeedResult, loaded: ParsedTruth, path: Path, buses: Sequence[str]) -> None:
-    """Log each change as an event, and print a summary if stdout is a terminal."""
     changes = result.changes
     for svc in changes.added:
         log.info("truth.added", svc=svc)

@@ -84,17 +84,16 @@ def read(path: str) -> Facts:
     except OSError as error:
         raise AliveFileError(f"no sign of life: {path} can't be read ({error.strerror})") from None
     except (ValueError, RecursionError):
-        raise AliveFileError(f"no sign of life: {path} is something else") from None
+        facts = None
     if not isinstance(facts, dict):
         raise AliveFileError(f"no sign of life: {path} is something else")
     return facts
 
 
 def find_trouble(facts: Facts, now: float, *, ready: bool) -> str | None:
-    """Return why the agent is not well at `now` (monotonic), in words that follow its name; None if it is.
+    """Return why the agent is not well (with `ready`: or not ready), in words that follow its name, or None.
 
-    With `ready`, an agent that is well but not ready gets a reason too. Raise AliveFileError if the content
-    lacks a field or has a wrong type.
+    Raise AliveFileError if the content lacks a field or has a wrong type.
     """
     try:
         return (
@@ -132,7 +131,6 @@ def check(environ: Mapping[str, str], now: float, *, ready: bool) -> tuple[int, 
 
 
 def _find_process_end(facts: Facts) -> str | None:
-    """Return why the process that wrote the file does not run, or None if it runs."""
     pid = int(facts["pid"] or 0)
     process = read_process_state(pid) if pid > 0 else None
     if process is None:
@@ -144,7 +142,6 @@ def _find_process_end(facts: Facts) -> str | None:
 
 
 def _find_hang_or_stop(facts: Facts, now: float) -> str | None:
-    """Return why a running agent is not well at `now`: it is stopping or made no progress; otherwise None."""
     silent_sec, allowed_sec = now - float(facts["at"] or 0), float(facts["allowed_sec"] or 0)
     if facts["phase"] == Phase.STOPPING:
         return "is stopping"
@@ -158,7 +155,6 @@ def _find_hang_or_stop(facts: Facts, now: float) -> str | None:
 
 
 def _find_unready_reason(facts: Facts) -> str | None:
-    """Return why a well agent is not ready: it has no truth, or no bus accepted a beat; otherwise None."""
     if facts["phase"] == Phase.JOINING:
         return "waits for the truth"
     return None if facts["taken"] else "has joined, but no bus took a beat of it yet"

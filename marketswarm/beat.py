@@ -96,22 +96,11 @@ def parse_beat(payload: bytes, svc: str) -> Beat | MalformedBeat:
         return MalformedBeat("bad_i")
     if type(ts) not in (int, float) or not isfinite(ts):
         return MalformedBeat("bad_ts")
-    return Beat(svc, i, float(ts), *_parse_optional_fields(document))
+    return _build_beat(svc, i, float(ts), document)
 
 
-def _parse_optional_fields(
-    document: dict[str, Any],
-) -> tuple[
-    str | None,
-    int | None,
-    Status,
-    str | None,
-    float | None,
-    int | None,
-    RunReport | None,
-    str | None,
-]:
-    """Return the optional fields of a beat in the order of `Beat`; a wrong type becomes the default.
+def _build_beat(svc: str, i: int, ts: float, document: dict[str, Any]) -> Beat:
+    """Return the beat with its optional fields, the default for each of a wrong type.
 
     A report about a run is not a goodbye, so the status `stopping` in it becomes the default, too.
     """
@@ -127,7 +116,10 @@ def _parse_optional_fields(
         run = None
     elif status == "stopping":
         status = "ok"
-    return (
+    return Beat(
+        svc,
+        i,
+        ts,
         boot if type(boot) is str and 0 < len(boot) <= MAX_BOOT_CHARS else None,
         rev if type(rev) is int else None,
         status if status in ("degraded", "stopping") else "ok",
@@ -140,10 +132,7 @@ def _parse_optional_fields(
 
 
 def parse_sender(payload: bytes) -> Sender:
-    """Return the sender in a payload that `parse_beat` accepted.
-
-    `parse_beat` leaves it out, since few listeners need it.
-    """
+    """Return the sender in a payload that `parse_beat` accepted, and whose sender few listeners need."""
     document: Any = orjson.loads(payload)
     host: Any = document.get("host")
     version: Any = document.get("version")

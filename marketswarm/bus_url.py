@@ -57,7 +57,7 @@ class Sentinels:
 def parse_sentinels(url: str) -> Sentinels | None:
     """Parse a URL of Redis Sentinels; return None for a URL of another form.
 
-    Raises ValueError if the URL has that form and is malformed. The message shows no part of it.
+    Raises ValueError, which shows no part of the URL, if it is malformed.
     """
     if not re.match(r"rediss?\+sentinel:", url, re.IGNORECASE):
         return None
@@ -78,10 +78,7 @@ def parse_sentinels(url: str) -> Sentinels | None:
 
 
 def find_address(url: str) -> str:
-    """Return the address in a URL without credentials: host and port, a path, or sentinels and the master.
-
-    Return `?` for a malformed URL.
-    """
+    """Return host and port, a path, or sentinels and master, without credentials; `?` if malformed."""
     try:
         if (sentinels := parse_sentinels(url)) is not None:
             return f"{','.join(_format_host_port(*host) for host in sentinels.hosts)}/{sentinels.master}"
@@ -110,7 +107,6 @@ def find_host_and_name(url: str) -> tuple[str, str]:
 
 
 def has_bus_as_host(url: str, name: str) -> bool:
-    """Return True if a URL's host is the name of the bus in lower case."""
     try:
         return find_host_and_name(url)[0] == name.lower()
     except ValueError:
@@ -129,7 +125,7 @@ def is_bus_url(url: str) -> bool:
 
 
 def _parse_host(text: str) -> tuple[str, int]:
-    """Parse `host` or `host:port` of a sentinel; the default port is 26379. Raise ValueError if malformed."""
+    """Raise ValueError unless the text is `host` or `host:port` of a sentinel."""
     found = _HOST.fullmatch(text)
     if found is None or int(found["port"] or SENTINEL_PORT) > 65_535:
         raise ValueError("names a sentinel that is not host:port")
@@ -137,5 +133,4 @@ def _parse_host(text: str) -> tuple[str, int]:
 
 
 def _format_host_port(host: str, port: int) -> str:
-    """Return `host:port`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -113,8 +113,7 @@ _WHOLE_NUMBERS: Final = frozenset({"exit_code"})
 def make_event_id(kind: Kind, svc: str, ts: float) -> str:
     """Return the id of an event: its type, its service and its time in milliseconds.
 
-    One service can't make the same transition twice in a millisecond. The id has only characters that a
-    mail's Message-ID and an HTTP header may have.
+    It has only characters that a mail's Message-ID and an HTTP header may have.
     """
     return f"{kind}.{svc}.{round(ts * 1000)}"
 
@@ -132,8 +131,8 @@ def encode_event(event: Event) -> bytes:
 def parse_event(raw: bytes) -> Event | MalformedEvent:
     """Parse the JSON of an event, or return why it is not an event.
 
-    Unknown keys are ignored, since newer writers may add some. A missing `id` is made by `make_event_id`;
-    a missing `by` becomes `unknown`.
+    Newer writers may add keys, which are ignored. A missing `id` is made by `make_event_id`; a missing `by`
+    becomes `unknown`.
     """
     if len(raw) > MAX_EVENT_BYTES:
         return MalformedEvent("too_long")
@@ -145,7 +144,6 @@ def parse_event(raw: bytes) -> Event | MalformedEvent:
 
 
 def parse_event_object(document: Mapping[str, Any]) -> Event | MalformedEvent:
-    """Parse the object that the JSON of an event encodes, as `parse_event` does."""
     known: dict[str, Any] = {
         name: document[name] for name in (*_ORIGINAL, *_ADDED) if document.get(name) is not None
     }
@@ -163,7 +161,6 @@ def parse_event_object(document: Mapping[str, Any]) -> Event | MalformedEvent:
 
 
 def _has_right_type(name: str, value: Any) -> bool:
-    """Return True if the value of the key `name` has the right type; a time must be finite in ms, too."""
     if name in _NUMBERS:
         return type(value) in (int, float) and isfinite(value * 1000)
     if name in _BOOLEANS:

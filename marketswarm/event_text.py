@@ -141,7 +141,7 @@ def describe_place(moment: str, host: str, fleet: str) -> str:
 
 
 def list_next_commands(event: Event) -> tuple[str, ...]:
-    """Return the line with the command to type after an event, in a tuple; () if none is needed."""
+    """Return the line with the command to type after an event, if there is one."""
     command = _find_words(event).next
     return (format_next_command(command, event.svc),) if command else ()
 

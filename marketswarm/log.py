@@ -96,7 +96,6 @@ class _StderrLogger:
         self.file: IO[bytes] | None = getattr(sys.stderr, "buffer", None)
 
     def msg(self, line: str | bytes) -> None:
-        """Write a line; one that can't be written is lost."""
         raw = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
         try:
             if self.file is None:  # a test or an embedder put a text stream there
@@ -114,7 +113,6 @@ class _LibraryHandler(logging.Handler):
     """A handler that turns the records of other libraries' `logging` into `library.message` events."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log a record of another library at its level, with the name of its logger as `source`."""
         try:
             message = record.getMessage()
         except Exception:  # noqa: BLE001 - a library's wrong format string must not end us
@@ -160,7 +158,7 @@ def _scrub_credentials(value: Any) -> Any:
 
 
 def _encode_json(value: Any, **_options: Any) -> bytes:
-    """Encode values of unknown types as text; ignore the options of structlog."""
+    """Encode values of unknown types as text."""
     try:
         return escape_json(orjson.dumps(value, default=_format_value, option=orjson.OPT_NON_STR_KEYS))
     except TypeError:  # a lone surrogate or an integer over 64 bits: log all values as text
@@ -168,6 +166,6 @@ def _encode_json(value: Any, **_options: Any) -> bytes:
 
 
 def _format_value(value: Any) -> str:
-    """Return a text without credentials: of another value its `repr`; surrogates are escaped."""
+    """Return a text, or the `repr` of another value, without credentials and with escaped surrogates."""
     text = value if isinstance(value, str) else repr(value)
     return str(_scrub_credentials(text.encode("utf-8", "backslashreplace").decode()))

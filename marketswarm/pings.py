@@ -11,7 +11,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import Final, TypeVar
 
-from marketswarm.beat import MAX_EXIT_CODE
+from marketswarm.beat import MAX_EXIT_CODE, MAX_RID_CHARS
 
 PINGS_KEPT: Final = 100
 """About how many pings of a service are kept."""
@@ -22,7 +22,6 @@ MAX_BODY_BYTES: Final = 10_000
 MAX_CLIENT_CHARS: Final = 64
 MAX_METHOD_CHARS: Final = 10
 MAX_USER_AGENT_CHARS: Final = 200
-MAX_RID_CHARS: Final = 36
 _BODIES_OF_RUN: Final = 20
 Word = TypeVar("Word", bound=StrEnum)
 _ENTRY_ID: Final = re.compile(rb"(\d{1,15})-(\d{1,9})")
@@ -69,7 +68,6 @@ class JobPing:
 
     @property
     def text(self) -> str:
-        """The body as text; bytes that are not UTF-8 are replaced."""
         return self.body.decode("utf-8", "replace")
 
     def encode(self) -> dict[str, str]:
@@ -174,7 +172,6 @@ def find_runs(pings: Sequence[JobPing]) -> list[JobRun]:
 
 
 def _parse_word(words: type[Word], raw: bytes | None) -> Word | None:
-    """Return None for a word that the enum does not have."""
     try:
         return words((raw or b"").decode("ascii"))
     except ValueError:
@@ -186,12 +183,11 @@ def _parse_text(raw: bytes | None, max_chars: int) -> str:
 
 
 def _parse_int(raw: bytes | None) -> int | None:
-    """Return a whole number of at most 15 digits that is not negative; None for any other bytes."""
+    """Return a whole number of at most 15 digits; None for any other bytes."""
     return int(raw) if raw is not None and len(raw) <= 15 and raw.isdigit() else None
 
 
 def _parse_float(raw: bytes | None) -> float | None:
-    """Return a finite number; None for any other bytes."""
     try:
         number = float(raw[:32]) if raw is not None else None
     except ValueError:

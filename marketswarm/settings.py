@@ -46,14 +46,12 @@ class SecretFileSource(PydanticBaseSettingsSource):
     """A settings source that reads `<NAME>_FILE` for each field that may hold a secret."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the value from `<NAME>_FILE` or None, the field's name, and False: the value is not JSON."""
         name = field_name.upper()
         # the variable itself, if it is set, takes precedence: it is read by a source before this one
         value = read_variable(name, os.environ) if _may_be_secret(field_name, field) else None
         return value, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return the values by name of the field."""
         found = {
             name: self.get_field_value(field, name)[0]
             for name, field in self.settings_cls.model_fields.items()
@@ -62,7 +60,6 @@ class SecretFileSource(PydanticBaseSettingsSource):
 
 
 def _may_be_secret(name: str, field: FieldInfo) -> bool:
-    """Return True if a field may hold a secret: it is a URL, or its type contains SecretStr."""
     return name.endswith(("_url", "_endpoint")) or _holds_secret(field.annotation)
 
 
@@ -71,10 +68,6 @@ def _holds_secret(annotation: Any) -> bool:
 
 
 def _read_secret_file(variable_name: str, path: Path) -> str:
-    """Return the text of the file `path` without white space around it.
-
-    Raises Exit, code 2, naming the variable, when the file can't be read, is empty, too long or not UTF-8.
-    """
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_SECRET_FILE_BYTES + 1)
@@ -96,15 +89,16 @@ BASE64_PREFIX: Final = "whsec_"
 """The prefix of a secret in base64, by the Standard Webhooks specification."""
 
 
+# each `_check_…` returns the value of a variable, or raises ValueError
+
+
 def _check_redis_url(url: str) -> str:
-    """Return the URL of a bus. Raise ValueError if it has none of the forms."""
     if not is_bus_url(url):
         raise ValueError(f"must be {URL_FORMS}")
     return url
 
 
 def _check_http_url(url: str) -> str:
-    """Return an HTTP URL. Raise ValueError if it has no host, another scheme, or unprintable characters."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -116,7 +110,6 @@ def _check_http_url(url: str) -> str:
 
 
 def _check_signing_secret(secret: SecretStr) -> SecretStr:
-    """Return a secret for signing. Raise ValueError if it begins with `whsec_` and the rest is not base64."""
     encoded = secret.get_secret_value()
     if encoded.startswith(BASE64_PREFIX):
         try:
@@ -129,7 +122,6 @@ def _check_signing_secret(secret: SecretStr) -> SecretStr:
 
 
 def _check_mail_addresses(value: str) -> str:
-    """Return mail addresses, separated by commas. Raise ValueError if one is malformed or not ASCII."""
     addresses = [address for _, address in getaddresses([value])]
     are_valid = [re.fullmatch(r"[^@\s]+@[^@\s]+", address) for address in addresses]
     if not value.isprintable() or not addresses or not all(are_valid):
@@ -141,7 +133,6 @@ def _check_mail_addresses(value: str) -> str:
 
 
 def _normalize_host_names(value: str) -> str:
-    """Return host names, separated by commas, without spaces. Raise ValueError if one is malformed."""
     names = [name.strip() for name in value.split(",")]
     if not all(re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", name) for name in names if name):
         raise ValueError("must be host names without ports, separated by commas")
@@ -149,20 +140,18 @@ def _normalize_host_names(value: str) -> str:
 
 
 def _check_token(secret: SecretStr) -> SecretStr:
-    """Return a token. Raise ValueError if it has characters that could end a header or a path."""
+    # other characters could end a header or a path
     if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
         raise ValueError("must be printable ASCII without spaces")
     return secret
 
 
 def _normalize_log_level(value: Any) -> Any:
-    """Return the name of a log level in upper case; WARN becomes WARNING, and FATAL becomes CRITICAL."""
     word = str(value).strip().upper()
     return {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(word, word)
 
 
 def _normalize_word(value: Any) -> Any:
-    """Strip a text and put it into lower case; return any other value as it is."""
     return value.strip().lower() if isinstance(value, str) else value
 
 
@@ -223,7 +212,7 @@ class CommonSettings(BaseSettings):
 
 
 def list_variables(cls: type[BaseSettings]) -> frozenset[str]:
-    """Leave out the `<NAME>_FILE` forms."""
+    """Return the names of the variables, without their `<NAME>_FILE` forms."""
     return frozenset(name.upper() for name in cls.model_fields)
 
 
@@ -231,10 +220,7 @@ S = TypeVar("S", bound=CommonSettings)
 
 
 def read_settings(cls: type[S]) -> S:
-    """Read the settings of the class `cls` from the environment.
-
-    Raises Exit, code 2, naming each variable that has a wrong value, and never its value.
-    """
+    """Raises Exit, code 2, naming each variable that has a wrong value."""
     try:
         return cls()
     except ValidationError as error:
@@ -259,7 +245,6 @@ _REQUIRED_BY: Final = {
 
 
 def _require_if_used(value: Any, info: ValidationInfo) -> Any:
-    """Return a field's value. Raise ValueError if it is missing and the field that requires it is set."""
     other = _REQUIRED_BY[info.field_name or ""]
     if value is None and info.data.get(other):
         raise ValueError(f"is needed with {other.upper()}")

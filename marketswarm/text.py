@@ -67,6 +67,5 @@ def escape_json(raw: bytes) -> bytes:
 
 
 def _escape_char(char: str) -> str:
-    r"""Return a character as JSON escapes, such as `\u202e`: two of them beyond U+FFFF."""
     units = char.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2))

@@ -38,15 +38,9 @@ def load_passwords(
 ) -> tuple[dict[str, str], list[str]]:
     """Return the password of each user, and the names of the users whose password was made now.
 
-    The user `default` is added to `names` if it has a file.
-
-    Args:
-        folder: the folder with one file for each user.
-        make_missing: make passwords that are missing, in files that only their owner can read.
-
-    Raises:
-        SecretError: a password is missing and `make_missing` is False, or a password is unusable.
-        OSError: the folder can't be read or written.
+    The folder has one file for each user; the user `default` is added to `names` if it has one. With
+    `make_missing`, missing passwords are made, in files that only their owner can read. Raises SecretError if
+    a password is missing or unusable, and OSError.
     """
     if make_missing:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,7 +57,7 @@ def load_passwords(
 def close_default_user(folder: Path) -> None:
     """Make a password for the user `default` if it has none, so that every client needs a password.
 
-    To allow that again, remove `<folder>/default`. Raises SecretError or OSError.
+    Remove `<folder>/default` to undo it.
     """
     load_passwords(folder, [DEFAULT_USER], make_missing=True)
 
@@ -95,8 +89,7 @@ def format_acl_files(
 def write_files(texts: Mapping[Path, str], mode: int) -> None:
     """Write the text of each path to its file with the permissions `mode`, or change no file on an error.
 
-    Each file is replaced in one step. If a replacement itself fails, the files before it are replaced
-    already. Raises OSError.
+    If the replacement of a file itself fails, those before it are replaced already. Raises OSError.
     """
     drafts: list[tuple[Path, Path]] = []
     try:
@@ -113,7 +106,7 @@ def write_files(texts: Mapping[Path, str], mode: int) -> None:
 
 
 def make_folder_name(bus: str) -> str:
-    """Return the folder name of a bus: its name with `_` in place of characters that a path must not have."""
+    """Return the name of a bus with `_` in place of characters that a path must not have."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", bus).lstrip(".") or "_"
 
 
@@ -138,7 +131,7 @@ def build_url_files(
 
 
 def _create_password_file(path: Path, text: str) -> None:
-    """Create a file with one line, for its owner alone, in one step; keep a file that exists by then."""
+    """Create a file for its owner alone, in one step; keep a file that exists by then."""
     draft = _write_draft(path, f"{text}\n", 0o600)
     try:
         with contextlib.suppress(FileExistsError):
@@ -160,7 +153,6 @@ def _write_draft(path: Path, text: str, mode: int) -> Path:
 
 
 def _read_password(path: Path) -> str:
-    """Return the password in a file. Raise SecretError if it is too short, too long or not one line."""
     with path.open("rb") as file:
         raw = file.read(_MAX_PASSWORD_BYTES + 1)
     try:

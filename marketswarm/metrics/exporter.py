@@ -91,7 +91,7 @@ def encode_metric(metric: Metric) -> bytes:
 
 
 def render_family(family: Family) -> Iterator[bytes]:
-    """Yield a family in the text format: in pieces of PIECE values, with a pause after each but the last."""
+    """Yield a family in the text format, in pieces of VALUES_PER_PIECE, with pauses between them."""
     if family.histogram is not None:
         histogram = HistogramMetricFamily(family.name, family.help)
         buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in family.histogram.buckets()]
@@ -103,9 +103,9 @@ def render_family(family: Family) -> Iterator[bytes]:
     has_head = False
     while True:
         started = time.monotonic()
-        values_of_piece = itertools.islice(values, VALUES_PER_PIECE)
         metric.samples = [
-            Sample(family.name, _map_labels(family, of), number) for of, number in values_of_piece
+            Sample(family.name, dict(zip(family.labels, labels, strict=True)), number)
+            for labels, number in itertools.islice(values, VALUES_PER_PIECE)
         ]
         if has_head and not metric.samples:
             return
@@ -118,12 +118,8 @@ def render_family(family: Family) -> Iterator[bytes]:
         time.sleep(max(MIN_PAUSE_SEC, time.monotonic() - started))
 
 
-def _map_labels(family: Family, values: tuple[str, ...]) -> dict[str, str]:
-    return dict(zip(family.labels, values, strict=True))
-
-
 def compress_pieces(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
-    """Compress a text with gzip, quickly rather than well; return its length in bytes and the result."""
+    """Compress a text with gzip, quickly rather than well; return its length and the result."""
     compressor = zlib.compressobj(level=1, wbits=GZIP)
     size, found = 0, []
     for piece in pieces:
@@ -176,7 +172,6 @@ class Exporter:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Stop listening and close all connections without waiting for clients."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(CLIENT_LIMIT_SEC)
@@ -192,7 +187,7 @@ class Exporter:
 
 
 class _Server(ThreadingMixIn, TCPServer):
-    """The HTTP server of an `Exporter`: one thread for each connection, AT_ONCE connections at most."""
+    """The HTTP server of an `Exporter`: one thread for each connection, MAX_CONNECTIONS at most."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -202,9 +197,8 @@ class _Server(ThreadingMixIn, TCPServer):
     def __init__(self, host: str, port: int, exporter: Exporter) -> None:
         self.exporter = exporter
         self.failed_at = float("-inf")
-        self._connections: dict[
-            socket.socket, float
-        ] = {}  # in order of arrival: the time from which its limit counts
+        # in order of arrival: the time from which the limit of a connection counts
+        self._connections: dict[socket.socket, float] = {}
         self._requests_read: set[socket.socket] = set()
         self._lock = threading.Lock()
         self.address_family, *_, address = socket.getaddrinfo(
@@ -213,9 +207,9 @@ class _Server(ThreadingMixIn, TCPServer):
         super().__init__(address[:2], _Handler)  # type: ignore[arg-type]  # a host and a port, of either family
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Register a new connection and start its thread. If there are too many, close an older one first.
+        """Register a new connection and start its thread.
 
-        The oldest connection that has sent no whole request is closed; if there is none, the new one is.
+        If there are too many, the oldest that has sent no whole request is closed, otherwise the new one.
         """
         with self._lock:
             if len(self._connections) >= MAX_CONNECTIONS:
@@ -226,27 +220,26 @@ class _Server(ThreadingMixIn, TCPServer):
         super().process_request(request, client_address)
 
     def record_request_read(self, request: Any) -> None:
-        """Record that the whole request was read: rendering the answer begins, which has no time limit."""
+        """Rendering the answer begins, which has no time limit."""
         with self._lock:
             self._requests_read.add(request)
             if request in self._connections:
                 self._connections[request] = inf
 
     def record_answer_rendered(self, request: Any) -> None:
-        """Record that the answer was rendered: the time limit of sending it begins."""
+        """The time limit of sending it begins."""
         with self._lock:
             if request in self._connections:
                 self._connections[request] = time.monotonic()
 
     def service_actions(self) -> None:
-        """Close connections whose time is over; the library calls this every LOOK_EVERY_SEC seconds."""
+        """Close connections whose time is over; the library calls this every POLL_SEC."""
         with self._lock:
             for request, since in list(self._connections.items()):
                 if time.monotonic() - since > CLIENT_LIMIT_SEC:
                     self._close_connection(request)
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection at the end of its thread, and forget it."""
         with self._lock:
             self._connections.pop(request, None)
             self._requests_read.discard(request)
@@ -275,15 +268,13 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = CLIENT_LIMIT_SEC
 
     def setup(self) -> None:
-        """Prepare to read the request, and limit the bytes of its header lines."""
         super().setup()
         self.rfile = _HeadReader(self.rfile)  # type: ignore[assignment]  # all that is called is `readline`
 
     def do_GET(self) -> None:
-        """Answer a GET request: 200 with the metrics, 404 for any other path than `/metrics`.
+        """Answer 200 with the metrics, 404 for any other path, 421 for a host that is not ours.
 
-        A request for a host name that is not ours gets 421, and one during which a source fails gets 500. The
-        answer is compressed if the client accepts gzip.
+        A request during which a source fails gets 500.
         """
         self.server.record_request_read(self.request)
         if self.path.partition("?")[0] != "/metrics":
@@ -314,7 +305,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(piece if gzip else unpack(piece))
 
     def _log_failure(self, error: Exception) -> None:
-        """Log the error of a source, unless one was logged within COMPLAIN_EVERY_SEC seconds."""
+        """Log the error of a source, at most once in LOG_EVERY_SEC."""
         if time.monotonic() - self.server.failed_at >= LOG_EVERY_SEC:
             self.server.failed_at = time.monotonic()
             log.error("metrics.failed", exc_info=error)
@@ -327,17 +318,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _HeadReader:
-    """Reads the lines of a request's head from a file, up to HEAD_BYTES bytes in all."""
+    """Reads the lines of the head of a request from a file, up to MAX_HEAD_BYTES in all."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
         self._bytes_left = MAX_HEAD_BYTES
 
     def readline(self, limit: int) -> bytes:
-        """Read and return one line of at most `limit` bytes.
-
-        Raises LineTooLong if all lines together exceed HEAD_BYTES; the library answers with 431.
-        """
+        """Raises LineTooLong if all lines together are too long; the library answers with 431."""
         line: bytes = self._file.readline(min(limit, self._bytes_left + 1))
         self._bytes_left -= len(line)
         if self._bytes_left < 0:

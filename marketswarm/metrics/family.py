@@ -57,13 +57,10 @@ Source = Callable[[], Iterable[Family]]
 
 
 def gauge(name: str, help_text: str, value: float | None) -> Family:
-    """Return a gauge without labels, and without a value if `value` is None."""
+    """Return a gauge without labels; with None, it has no value."""
     return Family(name, "gauge", help_text, () if value is None else (((), value),))
 
 
 def counter(name: str, help_text: str, value: float | None) -> Family:
-    """Return a counter without labels; if `value` is None, the counter has no value.
-
-    The value of a counter may only grow until the process ends.
-    """
+    """Return a counter without labels; with None, it has no value. It may only grow."""
     return Family(name, "counter", help_text, () if value is None else (((), value),))

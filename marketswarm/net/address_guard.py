@@ -29,7 +29,6 @@ class InsideAddressError(Exception):
 
 
 def resolve_by_system(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a name as this system resolves it. Raises OSError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in found))
 
@@ -48,8 +47,7 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
     def require_allowed(self, url: str, own_url: str) -> None:
         """Raise InsideAddressError if the host of `url` is an inside address that is not allowed.
 
-        The client's reading of the URL counts. The host and port of `own_url` are allowed. Raises ValueError
-        or httpx.InvalidURL for a malformed URL.
+        The host and port of `own_url` are allowed. Raises ValueError or httpx.InvalidURL for a malformed URL.
         """
         host, port = _find_host_and_port(url)
         if (host, port) == _find_host_and_port(own_url):
@@ -67,10 +65,9 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Resolve `host`, and connect to the first of its allowed addresses that accepts.
+        """Connect to the first of a host's allowed addresses that accepts; MAX_ADDRESSES are tried.
 
-        At most MAX_ADDRESSES are tried. Raises InsideAddressError if none is allowed, and httpcore's errors
-        if none accepts.
+        Raises InsideAddressError if none is allowed, and httpcore's errors if none accepts.
         """
         last_error: Exception = httpcore.ConnectError("no address")
         for address in (await self._find_addresses(host, port))[:MAX_ADDRESSES]:
@@ -83,7 +80,7 @@ class AddressGuard(httpcore.AsyncNetworkBackend):
         raise last_error
 
     async def _find_addresses(self, host: str, port: int) -> list[Address]:
-        """Return the allowed addresses of a host. Raises InsideAddressError if it has only others."""
+        """Raises InsideAddressError if the host has no allowed address."""
         literals = parse_literal_addresses(host)
         if literals:
             return list(literals)  # `require_allowed` has checked these, with each request
@@ -123,7 +120,6 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
 
 
 def _find_host_and_port(url: str) -> tuple[str, int]:
-    """Return the host and the port of a URL as httpx reads it. Raises ValueError or httpx.InvalidURL."""
     urlsplit(url)  # raises ValueError for some malformed URLs that httpx accepts
     parts = httpx.URL(url)
     return parts.raw_host.decode("ascii"), parts.port or (443 if parts.scheme == "https" else 80)

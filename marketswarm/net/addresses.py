@@ -79,17 +79,13 @@ def parse_literal_addresses(host: str) -> tuple[Address, ...]:
 
 
 def is_inside(address: Address) -> bool:
-    """Return True unless the address and every address that is embedded in it are public."""
+    """Return True unless the address and all that are embedded in it are public."""
     return any(_is_not_public(one) for one in (address, *_find_embedded(address)))
 
 
 def _is_not_public(address: Address) -> bool:
-    """Return True if an address is not public; addresses embedded in it are not checked.
-
-    A mapped, 6to4 or NAT64 address is not inside by itself: only the address embedded in it counts.
-    """
+    """A mapped, 6to4 or NAT64 address is not inside by itself: only the address embedded in it counts."""
     if not address.is_global or address.is_multicast or address.is_reserved or address.is_unspecified:
-        # for these three only the embedded address counts
         has_embedded = isinstance(address, IPv6Address) and (
             address.ipv4_mapped is not None or address.sixtofour is not None or address in NAT64
         )

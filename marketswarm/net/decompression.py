@@ -25,13 +25,11 @@ class _Decoder(Protocol):
     error: type[Exception]
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
-        """Yield the decompressed data of one more chunk of the body."""
-        ...
+        """Yield the data of one more chunk of the body, in pieces of about CHUNK_BYTES."""
 
     @property
     def is_complete(self) -> bool:
         """Return True if the end of the body was read, or if it has no data."""
-        ...
 
 
 class _Identity:
@@ -55,7 +53,6 @@ class _Zlib:
         self._has_data = False
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
-        """Yield pieces of at most CHUNK_BYTES."""
         # some servers send deflate without the zlib header: the first byte shows which
         if self._may_lack_header and not self._has_data and data and data[0] & 0x0F != 8:
             self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -80,7 +77,6 @@ class _Brotli:
         self._has_data = False
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
-        """Yield pieces of about CHUNK_BYTES."""
         self._has_data = self._has_data or bool(data)
         if self._brotli.is_finished():
             return
@@ -98,8 +94,8 @@ class Decompressor:
     """Decompress a body as its chunks arrive.
 
     `body` is what is decompressed so far, at most CHUNK_BYTES more than the limit. `limit` is the most bytes
-    that may arrive, and the most that they may decompress to. Raises BadEncodingError if at once, for an
-    unknown encoding, and for one inside another.
+    that may arrive, and the most that they may decompress to. Raises BadEncodingError for an unknown
+    encoding.
     """
 
     def __init__(self, encoding: str, limit: int) -> None:
@@ -129,7 +125,6 @@ class Decompressor:
 
 
 def _make_decoder(encoding: str) -> _Decoder:
-    """Return the decoder of a Content-Encoding. Raises BadEncodingError for an unknown one."""
     if encoding in ("", "identity"):
         return _Identity()
     if encoding in ("gzip", "x-gzip", "deflate"):

@@ -54,10 +54,9 @@ _CAUSES_AT_MOST: Final = 8
 
 
 def find_reason(error: BaseException, *tables: ReasonTable) -> str | None:
-    """Return the reason of an error by the first table that has its type or the type of one of its causes.
+    """Return the reason of an error by the first table that has its type, or that of a cause; otherwise None.
 
-    Within a table the error itself is looked up first, then its cause, then the cause of that cause. The
-    result is None if no table has any of their types.
+    Within a table the error itself is looked up first, then its cause, then the cause of that cause.
     """
     causes = list(iterate_causes(error))
     found = (
@@ -68,7 +67,7 @@ def find_reason(error: BaseException, *tables: ReasonTable) -> str | None:
 
 
 def iterate_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error, its cause, the cause of that cause and so on: eight errors at most."""
+    """Yield the error, its cause and so on: eight errors at most."""
     for _ in range(_CAUSES_AT_MOST):
         if error is None:
             return

@@ -142,17 +142,13 @@ class HttpClient:
         body_of: Container[int] | None = None,
         own_url: str = "",
     ) -> HttpResponse:
-        """Send one request, and return its response, whatever the status is.
+        """Send one request, and return its response, whatever the status is. Raises HttpError.
 
         Args:
-            method: GET, for example.
             within_sec: the limit from the look-up of the host to the last byte.
             max_bytes: the longest body that is read; the connection of a longer one is not used again.
             body_of: the statuses whose body is read, if not that of each.
             own_url: a URL of our own choice, whose host and port the guard allows.
-
-        Raises:
-            HttpError: no whole response came.
         """
         answer, reader = HttpResponse(0, b""), Decompressor("", max_bytes)
         limits = httpx.Timeout(None, connect=CONNECT_SHARE * within_sec if self._guard else None)

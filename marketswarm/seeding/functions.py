@@ -41,10 +41,9 @@ async def load_functions(bus: Bus, scripts: Mapping[str, Script]) -> None:
     installed = {name: code for name, code in map(_parse_library, entries) if name is not None}
     seconds, micros = await bus.ask(bus.client.time())
     head = f"-- loaded at {1000 * seconds + micros // 1000}\n"
-    libraries = {name: script.library.encode() for name, script in scripts.items()}
-    missing = [
-        name for name, library in libraries.items() if _strip_header(installed.get(name, b"")) != library
-    ]
+    # the first two lines of a library hold its name and the time of loading
+    codes = {name: code.split(b"\n", 2)[-1] for name, code in installed.items()}
+    missing = [name for name, script in scripts.items() if codes.get(name) != script.library.encode()]
     for name in missing:
         code = f"#!lua name={name}\n{head}{scripts[name].library}"
         await _apply_change(bus, name, bus.client.function_load(code, replace=True))
@@ -55,7 +54,7 @@ async def load_functions(bus: Bus, scripts: Mapping[str, Script]) -> None:
 
 
 async def _apply_change(bus: Bus, name: str, command: Awaitable[Any]) -> None:
-    """Await a command that loads or deletes the library `name`. Log an error of the server and return.
+    """Await a command that loads or deletes the library `name`; only log an error of the server.
 
     The other libraries may still be loaded. Raises BusError if the bus is away.
     """
@@ -76,16 +75,8 @@ def _parse_library(library: Sequence[Any]) -> tuple[str | None, bytes]:
     return None, b""
 
 
-def _strip_header(code: bytes) -> bytes:
-    """Return a library's code without its first two lines, which hold the name and the time of loading."""
-    return code.partition(b"\n")[2].partition(b"\n")[2]
-
-
 def _find_outdated(others: Mapping[str, bytes]) -> Iterable[str]:
-    """Yield the names of the libraries to delete: of each script, all but the `KEPT` that were loaded last.
-
-    `others` has the code of the libraries of other releases, by name.
-    """
+    """Yield which libraries of other releases to delete: of each script, all but the latest versions."""
     versions = defaultdict(list)
     for name, code in others.items():
         versions[name.rpartition("_")[0]].append((_parse_loaded_at(code), name))
@@ -94,6 +85,5 @@ def _find_outdated(others: Mapping[str, bytes]) -> Iterable[str]:
 
 
 def _parse_loaded_at(code: bytes) -> int:
-    """Return when a library was loaded, in epoch milliseconds; 0 if its code has no such time."""
     found = _LOADED_AT.search(code[:1000])
     return int(found[1]) if found else 0

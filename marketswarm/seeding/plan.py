@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BusState:
-    """The truth as one bus holds it.
+    """The truth as one bus holds it; each SHA-256 is in hex.
 
     Where truth:meta is missing, `revision` is 0 and `sha256` is empty; likewise `last_revision` and
     `last_sha256` where truth:history is missing.
@@ -21,15 +21,12 @@ class BusState:
     revision: int = 0
     """The revision in truth:meta."""
     sha256: str = ""
-    """The SHA-256 in truth:meta, in hex."""
     seeded_at: str = ""
     """When that revision was seeded: epoch seconds as text."""
     seeded_by: str = ""
-    """The name of its seeder."""
     last_revision: int = 0
     """The newest revision in truth:history."""
     last_sha256: str = ""
-    """The SHA-256 of that revision, in hex."""
 
     @property
     def highest_revision(self) -> int:
@@ -38,7 +35,6 @@ class BusState:
 
     @property
     def highest_sha256(self) -> str:
-        """The SHA-256, in hex, of the bytes of `highest_revision`."""
         return self.sha256 if self.revision >= self.last_revision else self.last_sha256
 
     def holds(self, document: bytes, sha256: str, revision: int) -> bool:
@@ -55,13 +51,11 @@ class SeedPlan:
     """The revision to write, and the buses to write it to."""
 
     revision: int
-    """The number of the revision."""
     changed: bool
     """Whether the bytes are new."""
     must_publish: bool
     """Whether the document changed on at least one bus, so that agents have something to apply."""
     writes: tuple[str, ...]
-    """The buses to write to."""
     repairs: tuple[str, ...]
     """The buses to write to if the bytes are not new (`changed` is False); otherwise empty."""
     seeded_at: str = ""
@@ -72,14 +66,10 @@ class SeedPlan:
 
 
 def make_plan(document: bytes, sha256: str, states: Sequence[BusState]) -> SeedPlan:
-    """Return the plan after which every bus holds this document under one revision.
+    """Return the plan after which every bus holds this document, with its SHA-256, under one revision.
 
     The revision is the highest that any bus knows if it has these bytes wherever it is known, otherwise the
-    next one.
-
-    Args:
-        sha256: the SHA-256 of `document` in hex.
-        states: what each bus holds now; at least one, in the order of writing.
+    next one. `states` are what the buses hold now, at least one, in the order of writing.
     """
     highest = max(state.highest_revision for state in states)
     at_highest = [state for state in states if state.highest_revision == highest]

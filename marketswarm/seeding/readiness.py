@@ -24,10 +24,7 @@ log = logs.get("seeding")
 
 
 async def wait_until_all_answer(buses: Sequence[Bus], timeout_sec: float) -> None:
-    """Wait until every bus answers PING.
-
-    Raises SeedError if some bus did not answer within `timeout_sec` seconds; the message names each such bus.
-    """
+    """Wait until every bus answers PING. Raises SeedError after `timeout_sec`, which names the others."""
     deadline = asyncio.get_running_loop().time() + timeout_sec
     reasons = await asyncio.gather(*(_wait_for_answer(bus, deadline) for bus in buses))
     errors = [error for error in reasons if error is not None]
@@ -78,12 +75,9 @@ async def wait_for_healer_access(
 ) -> Mapping[str, Sequence[str]]:
     """Wait until the users of each bus let the healer subscribe to every heartbeat channel of the truth.
 
-    `timeout_sec` is the longest wait, in seconds; 0 asks each bus once.
-
-    Returns:
-        By bus, the services whose channels the healer may not subscribe to; empty once it may subscribe to
-        all, or if a bus is away at the first check. A bus that has no user for the healer, or does not let us
-        ask, counts as one that refuses nothing.
+    Return, after `timeout_sec` at the latest (0: ask each bus once), the services by bus that the healer may
+    not hear. A bus that is away, has no user for the healer, or does not let us ask, counts as one that
+    refuses nothing.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + timeout_sec
@@ -105,10 +99,7 @@ async def wait_for_healer_access(
 
 
 async def _find_refused(buses: Sequence[Bus], truth: Truth) -> dict[str, list[str]]:
-    """Return, by bus, the services whose channels the healer's user may not subscribe to.
-
-    Raises BusError if a bus is away.
-    """
+    """Raises BusError if a bus is away."""
     watches = truth.watched()
     found = {
         bus.name: await _find_refused_on_bus(bus, [watch for watch in watches if watch.bus == bus.name])
@@ -118,10 +109,7 @@ async def _find_refused(buses: Sequence[Bus], truth: Truth) -> dict[str, list[st
 
 
 async def _find_refused_on_bus(bus: Bus, watches: Sequence[Watch]) -> list[str]:
-    """Return the services whose channels the healer's user may not subscribe to on this bus.
-
-    Return none if the bus has no such user or does not let us ask. Raises BusError if the bus is away.
-    """
+    """Return the services that one bus refuses; none if it has no such user or does not let us ask."""
     found, remaining = [], iter(watches)
     while batch := list(islice(remaining, CHECKS_PER_REQUEST)):
         pipeline = bus.client.pipeline(transaction=False)

@@ -11,6 +11,7 @@ import hashlib
 import random
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -21,7 +22,7 @@ from marketswarm.bus.scripts import Script, load_all_scripts
 from marketswarm.exit import Code
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_DOC, TRUTH_HISTORY, TRUTH_META
 from marketswarm.seeding.functions import load_functions
-from marketswarm.seeding.plan import BusState, SeedPlan, make_plan
+from marketswarm.seeding.plan import BusState, make_plan
 from marketswarm.truth import Changes, Truth, TruthError, diff_truths, format_changes, parse_truth
 
 SEED_SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")
@@ -135,9 +136,12 @@ async def seed_truth(
     for _ in range(ATTEMPTS):
         snapshots = await read_all([(bus, (key, TRUTH_META, TRUTH_HISTORY)) for bus in buses])
         plan = make_plan(raw, loaded.sha256, [each.state for each in snapshots])
-        _require_replaceable(plan, replaces, buses[0].name)
+        if replaces is not None and hashlib.sha256(plan.old_document or b"").hexdigest() != replaces:
+            raise SeedError(buses[0].name, REPLACED, "the truth was changed meanwhile")
         if loads_functions:
-            await _load_functions(buses)
+            # before the truth, so that agents which apply it can call them
+            scripts = load_all_scripts()
+            await _gather_or_fail(load_functions(bus, scripts) for bus in buses)
         seeded_at = plan.seeded_at or f"{snapshots[0].read_at_ms / 1000:.3f}"
         revision = _Revision(raw, plan.revision, loaded.sha256, seeded_at, plan.seeded_by or seeded_by)
         targets = [each for each in snapshots if each.state.bus in plan.writes]
@@ -156,17 +160,8 @@ async def seed_truth(
     raise SeedError(moved_bus, "moved", MOVED_DETAIL)
 
 
-def _require_replaceable(plan: SeedPlan, replaces: str | None, bus: str) -> None:
-    """Raise SeedError if a plan replaces another document than the one with the SHA-256 `replaces`."""
-    if replaces is not None and hashlib.sha256(plan.old_document or b"").hexdigest() != replaces:
-        raise SeedError(bus, REPLACED, "the truth was changed meanwhile")
-
-
 def describe_seeding(result: SeedResult, path: str, buses: Sequence[str]) -> Iterator[str]:
-    """Yield the lines, for people, that describe what `seed_truth` changed.
-
-    `result` is what `seed_truth` returned.
-    """
+    """Yield the lines, for people, that describe what `seed_truth` changed."""
     changes, bus_names = result.changes, " and ".join(buses)
     if result.changed:
         yield f"{path} is revision {result.revision} on {bus_names}"
@@ -180,18 +175,15 @@ def describe_seeding(result: SeedResult, path: str, buses: Sequence[str]) -> Ite
 
 
 async def read_all(targets: Iterable[tuple[Bus, tuple[str, str, str]]]) -> list[Snapshot]:
-    """Read the truth of every bus at the same time.
+    """Read the truth of every bus, with its keys (document, meta, history), at the same time.
 
-    `targets` are the buses, each with its keys (document, meta, history). Raises SeedError if a bus failed.
+    Raises SeedError if a bus failed.
     """
     return await _gather_or_fail(_read_bus(bus, keys) for bus, keys in targets)
 
 
 async def _gather_or_fail(requests: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run all requests to their ends, then return their results in order, or raise the first failure.
-
-    Raises SeedError if a request raised a BusError.
-    """
+    """Run all requests to their ends, then return their results in order, or raise the first failure."""
     outcomes = await asyncio.gather(*requests, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BusError):
@@ -217,18 +209,11 @@ async def _read_bus(bus: Bus, keys: tuple[str, str, str]) -> Snapshot:
         last_sha256=_decode_text(last_sha256),
     )
     clock = asyncio.get_running_loop().time
-    restore_arguments = (
-        document or b"",
-        newest,
-        len(meta),
-        *meta,
-        *(value for each in keys_before for value in each),
-    )
+    restore_arguments = (document or b"", newest, len(meta), *meta, *chain.from_iterable(keys_before))
     return Snapshot(bus, keys, state, token, at_ms, clock(), restore_arguments)
 
 
 def _parse_number(value: bytes | None) -> int:
-    """Return 0 for None, for anything but digits, and for more than 15 digits."""
     return int(value) if value is not None and value.isdigit() and len(value) < 16 else 0
 
 
@@ -236,25 +221,12 @@ def _decode_text(value: bytes | None) -> str:
     return value.decode("utf-8", "replace") if value is not None else ""
 
 
-async def _load_functions(buses: Sequence[Bus]) -> None:
-    """Load this release's functions into every bus.
-
-    Functions are loaded before the truth, so that agents which apply the truth can call them. Raises
-    SeedError if a bus failed.
-    """
-    scripts = load_all_scripts()
-    await _gather_or_fail(load_functions(bus, scripts) for bus in buses)
-
-
 async def _write_all(revision: _Revision, targets: Sequence[Snapshot], snapshots: Sequence[Snapshot]) -> None:
     """Write to `targets`, one after the other, then verify all of `snapshots`.
 
-    If that fails or is cancelled, restore the buses that were written.
-
-    Raises:
-        _ConcurrentSeedError: another seeding wrote meanwhile; all that we wrote is restored.
-        SeedError: a bus failed, or could not be restored; `unrestored` names the buses that still hold
-            our revision.
+    If that fails or is cancelled, restore the buses that were written. Raises _ConcurrentSeedError if another
+    seeding wrote meanwhile, and SeedError if a bus failed; `unrestored` names the buses that still hold our
+    revision.
     """
     touched: list[Snapshot] = []
     written: list[str] = []
@@ -286,10 +258,8 @@ async def _write_bus(target: Snapshot, revision: _Revision) -> bool:
     """Write the revision to one bus. Return False if the bus holds it already, otherwise True.
 
     It holds the revision already if two names lead to one server, or if another seeding wrote the same bytes.
-
-    Raises:
-        _ConcurrentSeedError: the bus changed since the snapshot, or got the command too late.
-        SeedError: the bus failed.
+    Raises SeedError, or _ConcurrentSeedError if the bus changed since the snapshot or got the command too
+    late.
     """
     since_sec = asyncio.get_running_loop().time() - target.read_at_sec
     until_ms = target.read_at_ms + int((since_sec + WITHIN_SEC) * 1000)
@@ -304,54 +274,33 @@ async def _write_bus(target: Snapshot, revision: _Revision) -> bool:
 
 
 async def _verify_all(revision: _Revision, snapshots: Sequence[Snapshot]) -> None:
-    """Read all buses again, and check that each holds the revision, byte for byte.
-
-    Raises:
-        _ConcurrentSeedError: a bus does not hold it.
-        SeedError: a bus failed.
-    """
+    """Read all buses again. Raises _ConcurrentSeedError if one does not hold the revision, byte for byte."""
     for after in await read_all([(each.bus, each.keys) for each in snapshots]):
         if not after.state.holds(revision.document, revision.sha256, revision.number):
             raise _ConcurrentSeedError(after.bus.name)
 
 
 async def _restore_all(snapshots: Sequence[Snapshot], revision: _Revision) -> tuple[str, ...]:
-    """Restore each bus that still holds our revision.
-
-    Return the names of the buses that failed, which may still hold it.
-    """
+    """Restore each bus that still holds our revision; return the buses that failed, which may hold it."""
     written = (revision.number, revision.sha256)
-    outcomes = await asyncio.gather(
-        *(
-            each.bus.script(RESTORE_SCRIPT, each.keys, [*written, *each.restore_arguments])
-            for each in snapshots
-        ),
-        return_exceptions=True,
+    restores = (
+        each.bus.script(RESTORE_SCRIPT, each.keys, [*written, *each.restore_arguments]) for each in snapshots
     )
-    for each, outcome in zip(snapshots, outcomes, strict=True):
+    outcomes = list(zip(snapshots, await asyncio.gather(*restores, return_exceptions=True), strict=True))
+    for each, outcome in outcomes:
         if outcome == b"back":
             log.warning("seeding.put_back", bus=each.bus.name, revision=each.state.revision)
-    return tuple(
-        each.bus.name
-        for each, outcome in zip(snapshots, outcomes, strict=True)
-        if isinstance(outcome, BaseException)
-    )
+    return tuple(each.bus.name for each, outcome in outcomes if isinstance(outcome, BaseException))
 
 
 async def _trim_histories(targets: Sequence[Snapshot]) -> None:
-    """Trim truth:history to `KEPT` entries on each target, once no bus has to be restored any more.
-
-    Failures are ignored, because the next seeding trims again.
-    """
+    """Trim truth:history, once no bus has to be restored; the next seeding makes up for a failure."""
     trims = (each.bus.script(SEED_SCRIPT, each.keys, ["trim", KEPT_REVISIONS]) for each in targets)
     await asyncio.gather(*trims, return_exceptions=True)
 
 
 async def _publish_change(buses: Sequence[Bus], revision: _Revision) -> None:
-    """Publish revision and SHA-256 on `truth:changed` of every bus.
-
-    A failure is only logged, because an agent that gets no message sees the new revision with its next beat.
-    """
+    """Only log a failure: an agent that gets no message sees the new revision with its next beat."""
     message = orjson.dumps({"revision": revision.number, "sha256": revision.sha256})
     outcomes = await asyncio.gather(
         *(bus.ask(bus.client.publish(TRUTH_CHANGED, message)) for bus in buses), return_exceptions=True
@@ -362,10 +311,7 @@ async def _publish_change(buses: Sequence[Bus], revision: _Revision) -> None:
 
 
 async def _finish_despite_cancellation(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run `coroutine` to its end and return its result, ignoring every cancellation of this task meanwhile.
-
-    The coroutine must be bounded in time.
-    """
+    """Ignore every cancellation of this task until `coroutine`, which is bounded in time, has ended."""
     task = asyncio.ensure_future(coroutine)
     while not task.done():
         try:

@@ -37,13 +37,7 @@ _POLL_EVERY_SEC: Final = 0.02
 _PORTS: Final = range(30_000, 32_000)  # below those that the kernel takes for outgoing connections
 # variables that would lead a test's fleet out of its folder, or make it notify people
 _NOT_INHERITED: Final = (
-    "TRUTH_",
-    "MARKETSWARM_",
-    "METRICS_",
-    "BOARD_",
-    "REDIS_URL",
-    "LOG_",
-    "PYTHONSAFEPATH",
+    *("TRUTH_", "MARKETSWARM_", "METRICS_", "BOARD_", "REDIS_URL", "LOG_", "PYTHONSAFEPATH"),
 )
 
 T = TypeVar("T")
@@ -91,9 +85,8 @@ class Fleet:
         try:
             self._start()
             self.until(lambda: self._has_logged("fleet.up"), UP_WITHIN_SEC, "all to be up")
-            self._waited = {
-                event["id"] for event in self.alerts()
-            }  # so that `wait` skips the first `ok` of each service
+            # so that `wait` skips the first `ok` of each service
+            self._waited = {event["id"] for event in self.alerts()}
         except BaseException:
             self.close()
             raise
@@ -147,18 +140,12 @@ class Fleet:
         return self._clients[name]
 
     def url(self, name: str) -> str:
-        fleet = self._find_running_fleet()
-        return fleet.buses[name]
+        return self._find_running_fleet().buses[name]
 
     def until(self, look: Callable[[], T | None], within_sec: float = WITHIN_SEC, what: str = "it") -> T:
         """Call `look` until its result is true, and return that result.
 
-        Args:
-            within_sec: the time limit in seconds.
-            what: the name of the condition in the error.
-
-        Raises:
-            FleetError: the result was not true in time, or the fleet ended.
+        Raises FleetError, which names the condition `what`, if it was not true in time, or the fleet ended.
         """
         deadline = time.monotonic() + within_sec
         while not (found := look()):
@@ -206,10 +193,7 @@ class Fleet:
             )
 
     def _environ(self) -> dict[str, str]:
-        """Return the environment of the fleet's processes.
-
-        It is that of this process without the variables that name buses, truths or ports, and with `env`.
-        """
+        """Return the environment of this process without the variables that name buses, truths or ports."""
         places = tuple(get_url_variable(name) for name in self.truth["buses"])
         kept = {
             name: value
@@ -231,20 +215,17 @@ class Fleet:
         return f"The end of {self._log}:\n{text[-1500:]}"
 
     def _find_running_fleet(self) -> data_folder.RunningFleet:
-        """Return the description of the running fleet. Raise FleetError if it has ended."""
         fleet = data_folder.find_fleet(self.folder / "fleet")
         if fleet is None:
             raise FleetError(f"no fleet runs in {self.folder}: {self._log_tail()}")
         return fleet
 
     def _send_control_request(self, action: str, svc: str) -> None:
-        """Request `stop`, `start` or `kill` of a service. Raise FleetError if the fleet refuses."""
         done, said = send_request(self._find_running_fleet().control, action, svc)
         if not done:
             raise FleetError(said)
 
     def _next_alert(self, kind: str, svc: str) -> dict[str, Any] | None:
-        """Return the oldest alert of this type about a service that was not returned yet, or None."""
         for event in self.alerts():
             if (event["type"], event["svc"]) == (kind, svc) and event["id"] not in self._waited:
                 return event
@@ -267,9 +248,8 @@ def build_test_truth(
 ) -> dict[str, Any]:
     """Return a truth with only these services and a healer, each beating every `interval_sec` seconds.
 
-    Each service is missed after `timeout_sec` seconds of silence. Buses keep only their names, so that the
-    embedded fleet serves them. The document is not checked here. Raises KeyError if the truth has no service
-    of that name.
+    Buses keep only their names, so that the embedded fleet serves them. The document is not checked here.
+    Raises KeyError if the truth has no service of that name.
     """
     sections = truth.get("services") or {}
     buses = dict.fromkeys([SYSTEM, MARKET, *(truth.get("buses") or {})])
@@ -291,7 +271,7 @@ def _shorten_section(
 ) -> dict[str, Any]:
     """Return a service's section with the short times `beats`, for a fleet with these buses and services.
 
-    A URL of any other server is removed, and so are dependencies on services that are not in `kept`.
+    URLs of other servers are removed, and so are dependencies on services that are not in `kept`.
     """
     heartbeat = {**(section.get("heartbeat") or {}), **beats}
     host = urlsplit(str(heartbeat.get("redis_url", ""))).hostname

@@ -20,7 +20,6 @@ class MemoryBus(Bus):
     def __init__(
         self, name: str = "system-redis", *, server: Any = None, url: str = "", within_sec: float = WITHIN_SEC
     ) -> None:
-        """Make a client of `server`; without one, make a new bus."""
         fakeredis = _fakeredis()
         self.name = name
         self.url = url or f"redis://{name}:6379"
@@ -38,7 +37,6 @@ class MemoryBus(Bus):
 
     @connected.setter
     def connected(self, value: bool) -> None:
-        """Set whether requests of all clients of this bus succeed."""
         self.server.connected = value
 
 

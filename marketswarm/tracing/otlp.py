@@ -79,11 +79,9 @@ class OtlpTracer:
         self._budget = _Budget()
 
     def has_room(self) -> bool:
-        """Return True if a step may be recorded now; otherwise count one as dropped: do not make it."""
         return self._budget.check(time.monotonic())
 
     def record(self, step: TraceStep) -> None:
-        """Take a step for export, without waiting; drop it if there are too many."""
         if not step.trace_keys or not self._budget.check(time.monotonic()):
             return
         self._budget.take()
@@ -103,7 +101,7 @@ class OtlpTracer:
         span.end(_to_ns(step.ended_at))
 
     def close(self) -> None:
-        """Export what is left, within CLOSE_WITHIN_SEC; report it if that does not suffice."""
+        """Export what is left, within CLOSE_WITHIN_SEC; log that it does not suffice."""
         ending = threading.Thread(target=self._processor.shutdown, name="traces end", daemon=True)
         ending.start()
         ending.join(CLOSE_WITHIN_SEC)
@@ -112,13 +110,12 @@ class OtlpTracer:
             self._exporter.interrupt()
 
     def _make_parent(self, trace_id: int, key: str, name: str) -> Context:
-        """Return a context whose span is the first one of an event's trace."""
         return set_span_in_context(NonRecordingSpan(self._make_context(trace_id, key, name)), Context())
 
     def _make_context(self, trace_id: int, key: str, name: str) -> SpanContext:
-        """Return the first span of an event's trace, as another process recorded or will record it.
+        """Return the first span of an event's trace, as another process records it.
 
-        Whether it was sampled is computed as that process does: by the trace's id.
+        Whether it is sampled is computed by the trace's id, as that process does it.
         """
         decision = self._provider.sampler.should_sample(None, trace_id, name).decision
         sampled = decision is Decision.RECORD_AND_SAMPLE
@@ -127,10 +124,7 @@ class OtlpTracer:
 
 
 def split_credentials(endpoint: str) -> tuple[str, dict[str, str]]:
-    """Return a URL without its user and password, and the header that has them.
-
-    So no message of a library can show them.
-    """
+    """Return a URL without its user and password, which no message can show then, and their header."""
     parts = urlsplit(endpoint)
     userinfo, has_userinfo, host = parts.netloc.rpartition("@")
     if not has_userinfo:
@@ -141,21 +135,18 @@ def split_credentials(endpoint: str) -> tuple[str, dict[str, str]]:
 
 
 def _make_resource(name: str, boot: str) -> Resource:
-    """Return the attributes of this process.
-
-    Those of OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence.
-    """
     ours = {
         "service.name": name,
         "service.namespace": "marketswarm",
         "service.instance.id": boot,
         "service.version": __version__,
     }
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence
     return Resource.create(ours).merge(OTELResourceDetector().detect())
 
 
 def _bound(value: str | float) -> str | int | float | bool:
-    """Return the value of an attribute, a text without lone surrogates and with 200 characters at most."""
+    """Cut a text to MAX_TEXT_CHARS, and replace lone surrogates in it."""
     if not isinstance(value, str):
         return value
     return value[:MAX_TEXT_CHARS].encode("utf-8", "replace").decode()
@@ -217,7 +208,6 @@ class _LibraryMessages(logging.Handler):
         self._logged: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep or log a record of the library."""
         pattern = str(record.msg)
         if threading.current_thread() is not threading.main_thread():
             try:
@@ -232,10 +222,7 @@ class _LibraryMessages(logging.Handler):
 class _ReportingExporter(SpanExporter):
     """Exports by another exporter, and logs when exports begin to fail, and when they succeed again.
 
-    Args:
-        exporter: sends the spans.
-        where: the collector's host and port.
-        messages: has the reason of a failure.
+    `where` is the collector's host and port; `messages` has the reason of a failure.
     """
 
     def __init__(self, exporter: SpanExporter, where: str, messages: _LibraryMessages) -> None:
@@ -243,7 +230,6 @@ class _ReportingExporter(SpanExporter):
         self._lost = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send spans; log the first failure, and the first success after failures."""
         self._messages.reason = ""
         try:
             result = self._exporter.export(spans)

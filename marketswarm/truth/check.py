@@ -18,7 +18,6 @@ SAFE_INTERVALS: Final = 3  # with a timeout of fewer intervals, one lost beat is
 
 
 def check_sections(truth: Truth, findings: Findings) -> None:
-    """Check all rules between sections, and note each conflict in `findings`."""
     _check_channels(truth, findings)
     _check_subscriptions(truth, findings)
     _check_buses(truth, findings)
@@ -28,7 +27,7 @@ def check_sections(truth: Truth, findings: Findings) -> None:
 
 
 def _check_channels(truth: Truth, findings: Findings) -> None:
-    """Note an error for each service whose heartbeat channel an earlier service has on the same bus."""
+    """Each service needs a heartbeat channel that no other service has on the same bus."""
     owners: dict[tuple[str, str], str] = {}
     for svc, service in truth.services.items():
         if findings.has_error_at(_heartbeat_place(svc, "channel"), _heartbeat_place(svc, "redis_url")):
@@ -79,12 +78,8 @@ def _check_unowned_channel(
 ) -> None:
     """Check a channel in `subscribe_to` that no section has as its heartbeat channel.
 
-    Note a warning if the healer does not monitor it, and an error if the text before `:heartbeat` is no name
-    of a service.
-
-    Args:
-        findings: takes the warning or error.
-        channels: all heartbeat channels, among which a similar one is suggested.
+    It is a warning that the healer does not monitor it, and an error that the text before `:heartbeat` is not
+    the name of a service. `channels` are all heartbeat channels, among which a similar one is suggested.
     """
     svc = channel.removesuffix(HEARTBEAT_SUFFIX)
     if svc == channel:
@@ -120,11 +115,7 @@ def _check_buses(truth: Truth, findings: Findings) -> None:
 
 
 def _check_timeouts(truth: Truth, findings: Findings) -> None:
-    """Compare each service's timeout with its interval.
-
-    Note an error if the timeout is not above the interval, and a warning if it is below `FEW_INTERVALS`
-    intervals.
-    """
+    """A timeout must be above the interval of its service, and should be `SAFE_INTERVALS` times as long."""
     for svc, service in truth.services.items():
         beat = service.heartbeat
         if beat.schedule is not None:
@@ -158,10 +149,10 @@ def _check_timeouts(truth: Truth, findings: Findings) -> None:
 
 
 def _check_schedules(truth: Truth, findings: Findings) -> None:
-    """Check what a heartbeat says beside its schedule.
+    """Check what a heartbeat sets beside its schedule.
 
-    Note an error for an interval or a timeout beside a schedule, for a key that is read with a schedule only,
-    and for a schedule of the healer, which must beat all the time.
+    An interval or a timeout beside one is an error, and so is a key that is read with a schedule only, and a
+    schedule of the healer, which must beat all the time.
     """
     for svc, service in truth.services.items():
         beat = service.heartbeat
@@ -185,11 +176,7 @@ def _check_schedules(truth: Truth, findings: Findings) -> None:
 
 
 def _check_dependencies(truth: Truth, findings: Findings) -> None:
-    """Check every `depends_on`.
-
-    Note an error for each entry that names its own service or an unknown one, and for each of the first
-    `MAX_CIRCLES` circular dependencies.
-    """
+    """Check that each entry of `depends_on` names another known service, and that they form no circle."""
     if not any(service.depends_on for service in truth.services.values()):
         return
     known = dict.fromkeys([*truth.services, *(watch.svc for watch in truth.watched())])
@@ -213,8 +200,8 @@ def _check_dependencies(truth: Truth, findings: Findings) -> None:
 def _find_cycles(truth: Truth) -> Iterator[tuple[str, ...]]:
     """Yield each circle of dependencies as the names of its services, each service before one that it needs.
 
-    A circle begins with its first service in the document's order. The sorter reports one circle at a time:
-    its last dependency is then taken out of the graph.
+    A circle begins with its first service in the document. The sorter reports one circle at a time: its last
+    dependency is then taken out of the graph.
     """
     rank = {svc: index for index, svc in enumerate(truth.services)}
     graph = {
@@ -235,10 +222,7 @@ def _find_cycles(truth: Truth) -> Iterator[tuple[str, ...]]:
 
 
 def _find_access_points(truth: Truth, svc: str, kind: str) -> Iterator[tuple[Place, AccessPoint]]:
-    """Yield the place in the document and the access point, for each access point of a service.
-
-    Yield nothing if the service has no section. `kind` is `subscribe_to` or `publish_to`.
-    """
+    """Yield place and access point; none if the service has no section. `kind` is the name of a list."""
     service = truth.services.get(svc)
     if service is None:
         return

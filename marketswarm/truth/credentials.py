@@ -1,8 +1,7 @@
 """Recognise secrets in a truth, and the form `"env:NAME"` that stands for the value of a variable. Pure.
 
 A truth must hold no secret, because it is printed, stored in fifty revisions and read by every agent. Not
-here: reading the environment, or the files of `<NAME>_FILE` variables; `resolve_references` takes their
-    values.
+here: reading the environment, or the files of `<NAME>_FILE` variables.
 """
 
 import re
@@ -44,7 +43,6 @@ def is_reference(text: str) -> bool:
 
 
 def parse_reference(value: Any) -> str | None:
-    """Return NAME if the value is `"env:NAME"`, otherwise None."""
     match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
     return None if match is None else match[1]
 
@@ -59,18 +57,14 @@ def has_url_password(text: str) -> bool:
 
 
 def resolve_references(value: Any, environ: Mapping[str, str]) -> Any:
-    """Return the value with each `"env:NAME"` in it, at any depth, replaced by the value of that variable.
+    """Return a setting with each `"env:NAME"` in it, at any depth, replaced by the value of that variable.
 
-    `value` is a setting; lists and objects in it are copied. Raises LookupError if a variable is not set; the
-    message names it.
+    Raises LookupError if a variable is not set; the message names it.
     """
-    if isinstance(value, str):
-        match = _REFERENCE.fullmatch(value)
-        if match is None:
-            return value
-        if match[1] not in environ:
-            raise LookupError(f"the truth asks for {match[1]}, which is not set in the environment")
-        return environ[match[1]]
+    if (name := parse_reference(value)) is not None:
+        if name not in environ:
+            raise LookupError(f"the truth asks for {name}, which is not set in the environment")
+        return environ[name]
     if isinstance(value, Mapping):
         return {key: resolve_references(inner, environ) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

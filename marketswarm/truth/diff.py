@@ -15,8 +15,7 @@ from marketswarm.truth.model import Truth
 class Changes:
     """The differences between two truths.
 
-    `added` and `dropped` are services; `changed` has pairs of a service and a text such as `interval_sec 10 →
-    5`.
+    `added` and `dropped` are services; `changed` has a service and a text such as `interval_sec 10 → 5`.
     """
 
     added: tuple[str, ...] = ()
@@ -30,10 +29,7 @@ class Changes:
 
 
 def diff_truths(old: Truth | None, new: Truth) -> Changes:
-    """Return the differences between two truths, in the documents' order.
-
-    With None for `old`, everything in `new` is added.
-    """
+    """Return the differences in the documents' order. With None for `old`, everything in `new` is added."""
     if old is None:
         return Changes(added=tuple(new.services), buses=tuple((name, "added") for name in new.buses))
     return Changes(
@@ -66,12 +62,9 @@ def _describe_changed_entries(old: Mapping[str, Any], new: Mapping[str, Any]) ->
 
 
 def _describe_changed_fields(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
-    """Yield each field that differs: with old and new value if these are short, otherwise only the name.
+    """Yield each field of a dataclass that differs: with old and new value if short, otherwise only the name.
 
-    Args:
-        old: a dataclass.
-        new: another one of the same type.
-        prefix: the text before each name, such as `heartbeat.`.
+    `prefix` stands before each name, such as `heartbeat.`.
     """
     for each in fields(new):
         before, after = getattr(old, each.name), getattr(new, each.name)
@@ -86,12 +79,7 @@ def _describe_changed_fields(old: Any, new: Any, prefix: str = "") -> Iterator[s
 
 
 def _is_short(value: Any) -> bool:
-    """Return True for None, a boolean, a number, and a text of up to 60 characters."""
-    return (
-        value is None
-        or isinstance(value, (bool, int, float))
-        or (isinstance(value, str) and len(value) <= 60)
-    )
+    return value is None or isinstance(value, (int, float)) or (isinstance(value, str) and len(value) <= 60)
 
 
 def _format_short(value: Any) -> str:

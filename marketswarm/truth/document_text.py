@@ -50,10 +50,7 @@ def find_lines(text: str, problems: Iterable[Problem]) -> dict[Problem, int]:
 
 
 def insert_service(text: str, svc: str, section: Mapping[str, Any]) -> str | None:
-    """Return the text of a valid document with one more service after all others.
-
-    Return None if the document has no object `services`.
-    """
+    """Return the text of a valid document with one more service after all others; None without `services`."""
     end = next((each.offset for each in _walk(text) if each.is_end and each.place == ("services",)), None)
     if end is None:
         return None
@@ -98,7 +95,6 @@ def _walk(text: str) -> Iterator[_Mark]:
 
 
 def _parse_key(word: str) -> str:
-    """Return the key that a word stands for; the word itself if it is not a JSON text."""
     try:
         return str(json.loads(word))
     except ValueError:

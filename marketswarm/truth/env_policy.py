@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from marketswarm.truth.credentials import parse_reference
+from marketswarm.truth.credentials import parse_reference, resolve_references
 
 COMMAND: Final = "NOTIFY_EXEC"
 ALLOWED_HOSTS: Final = "NOTIFY_ALLOWED_HOSTS"
@@ -87,7 +87,6 @@ UNKNOWN: Final = Destination("", "what is no address", 0)
 
 
 def is_feed_variable(name: str) -> bool:
-    """Return True if the variable may hold a feed's URL: FEED is one of the words of its name."""
     return _FEED_VARIABLE.fullmatch(name) is not None
 
 
@@ -104,8 +103,7 @@ def parse_destination(url: str) -> Destination | None:
 def find_refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield option and reason for each option of a channel that no environment can permit.
 
-    `options` is a channel's object in the truth, with its `type`. A channel of an unknown type yields
-    nothing.
+    `options` is a channel's object in the truth; one of an unknown type yields nothing.
     """
     kind = options.get("type")
     names = OPTION_VARIABLES.get(kind) if isinstance(kind, str) else None
@@ -129,7 +127,7 @@ def find_conditional_options(options: Mapping[str, Any]) -> Iterator[tuple[str, 
     """Yield option and reason for each variable that only the notifier's environment can permit.
 
     These are the variables in a channel whose `url` or `host` the truth itself gives. Yield nothing if
-    `find_refusals` yields anything. `options` is a channel's object in the truth, with its `type`.
+    `find_refusals` yields anything.
     """
     destination_option = next((each for each in ("url", "host") if isinstance(options.get(each), str)), None)
     if (
@@ -154,12 +152,8 @@ def find_conditional_options(options: Mapping[str, Any]) -> Iterator[tuple[str, 
 def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the options of a channel with the values of the variables that they name.
 
-    Options of an unknown type are returned unchanged. `options` is a channel's object in the truth, with its
-    `type`.
-
-    Raises:
-        VariableRefused: the channel may not use a variable, or not send its value to its destination.
-        LookupError: a variable is not set.
+    Options of an unknown type are returned unchanged. Raises VariableRefused if the channel may not use a
+    variable, or not send its value to its destination, and LookupError if a variable is not set.
     """
     for option, why in find_refusals(options):
         raise VariableRefused(f"{option}: {why}")
@@ -169,7 +163,7 @@ def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> d
     variables = {
         option: name for option, value in options.items() if (name := parse_reference(value)) is not None
     }
-    resolved = {**options, **{option: _get_variable(name, environ) for option, name in variables.items()}}
+    resolved = {**options, **{option: resolve_references(options[option], environ) for option in variables}}
     destination = _find_destination(kind, resolved)
     for option, name in variables.items():
         if (
@@ -187,7 +181,7 @@ def may_take_market_key(url: str, environment: tuple[str | None, ...]) -> bool:
     """Return True if the key of the market data API may be sent to a URL of the truth.
 
     The URL must be the API's own, encrypted and on port 443, or have the destination of a URL in
-    `environment`. `environment` has the URLs that the environment gives; None for a variable that is not set.
+    `environment`, which has None for a variable that is not set.
     """
     destination = parse_destination(url)
     if destination is None:
@@ -203,9 +197,8 @@ def may_take_market_key(url: str, environment: tuple[str | None, ...]) -> bool:
 def _is_allowed_variable(kind: Any, option: str, name: str, names: Mapping[str, str]) -> bool:
     """Return True if an option of a channel may name the variable.
 
-    That is the variable in `names`, or one of the operator's own: it begins with `PREFIX`, is not in
-    `RESERVED_NAMES`, and ends in `_HOST` for the option `host`. A channel of type `exec` may name no such
-    variable. `names` is the entry of `OPTION_VARIABLES` for that type.
+    That is the variable in `names`, the entry of `OPTION_VARIABLES`, or one of the operator's own. A channel
+    of type `exec` may name no such variable.
     """
     if name == names.get(option):
         return True
@@ -225,13 +218,6 @@ def _format_allowed_variables(kind: Any, option: str, names: Mapping[str, str]) 
     return (
         f"write {words} and set that in the environment" if words else "it takes nothing from the environment"
     )
-
-
-def _get_variable(name: str, environ: Mapping[str, str]) -> str:
-    """Return the value of a variable. Raises LookupError if it is not set; the message names it."""
-    if name not in environ:
-        raise LookupError(f"the truth asks for {name}, which is not set in the environment")
-    return environ[name]
 
 
 def _find_destination(kind: str, options: Mapping[str, Any]) -> Destination | None:
@@ -266,8 +252,8 @@ def _parse_number(value: Any) -> int | None:
 def _may_be_sent(kind: str, name: str, destination: Destination, environ: Mapping[str, str]) -> bool:
     """Return True if the value of a variable may be sent to a destination.
 
-    That must be an encrypted address of the channel's provider, or be named beside the variable, or be listed
-    in NOTIFY_ALLOWED_HOSTS.
+    That is an encrypted address of the channel's provider, named beside the variable, or listed in
+    NOTIFY_ALLOWED_HOSTS.
     """
     is_provider = (
         destination.host in PROVIDER_HOSTS.get(kind, ())

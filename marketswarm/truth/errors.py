@@ -59,10 +59,7 @@ class Findings:
         self._wrong: set[Place] = set()
 
     def add_error(self, place: Place, message: str, *, unless_other: bool = False) -> None:
-        """Note an error at a place.
-
-        With `unless_other`, leave it out of `errors` if the same place has an error without `unless_other`.
-        """
+        """With `unless_other`, the error counts only if the same place has none without it."""
         self._errors.append((place, message, unless_other))
         self._wrong.add(place)
 
@@ -84,7 +81,6 @@ class Findings:
         return _sort_problems(kept, document)
 
     def warnings(self, document: Any) -> tuple[Problem, ...]:
-        """Return all warnings, each once, in the order in which `document` has their places."""
         return _sort_problems(self._warnings, document)
 
 
@@ -112,10 +108,9 @@ def format_found(place: Place, value: Any) -> str:
     """
     # leave out the name of a service or a bus, unless the value stands directly under it
     keys = place[2:] if place[:1] in (("services",), ("buses",)) and len(place) > 2 else place
-    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        if any(isinstance(step, str) and is_secret_key(step) for step in keys):
-            return "the value"
-        return format_value(value)
+    may_be_secret = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    if may_be_secret and any(isinstance(step, str) and is_secret_key(step) for step in keys):
+        return "the value"
     return format_value(value)
 
 
@@ -135,7 +130,7 @@ def format_value(value: Any) -> str:
 
 @contextlib.contextmanager
 def limited_hints() -> Iterator[None]:
-    """Let the block compare MAX_COMPARED_CHARS for its hints: after that `find_nearest` finds no name.
+    """Let the block compare MAX_COMPARED_CHARS for its hints; after that `find_nearest` finds no name.
 
     A short document can have a thousand unknown names, and as many that are known.
     """
@@ -149,7 +144,7 @@ def limited_hints() -> Iterator[None]:
 def find_nearest(name: str, known: Collection[str]) -> str | None:
     """Return the known name most similar to `name`.
 
-    None if none is similar, over 2,000 are known, or `limited_hints` lets no more be compared.
+    Return None if no name is similar, over 2,000 are known, or `limited_hints` lets no more be compared.
     """
     left = _left_to_compare.get()
     if len(known) > _MAX_COMPARED_NAMES or (left is not None and left[0] <= 0):
@@ -165,7 +160,7 @@ def find_nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def _simplify(name: str) -> str:
-    """Cut a name and unify its spelling, so that similar names are compared."""
+    """Unify the spelling of a name, so that similar ones are compared."""
     return name[:_COMPARED_CHARS].lower().replace("-", "_")
 
 
@@ -196,7 +191,6 @@ def _sort_problems(notes: Iterable[tuple[Place, str]], document: Any) -> tuple[P
     ranks: dict[int, dict[str, int]] = {}
 
     def sort_key(note: tuple[Place, str]) -> list[tuple[int, str]]:
-        """Return a note's sort key: for each step of its place, the index or the key's rank."""
         steps: list[tuple[int, str]] = []
         here = document
         for step in note[0]:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Final, Literal
 
 from marketswarm.keys import HEARTBEAT_SUFFIX
-from marketswarm.truth.model import AccessPoint, Truth
+from marketswarm.truth.model import Truth
 
 Access = Literal["writes", "reads"]
 MAX_LISTED_NAMES: Final = 5  # names listed in a sentence
@@ -50,8 +50,7 @@ class Edge:
 class FlowFault:
     """An error in a flow. `what` names its kind, such as `no_writer`: the same word in log, metric and graph.
 
-    `svc` is the service that is concerned; it is empty if there is no particular one. `text` is a sentence
-    for people.
+    `svc` is the service concerned, empty without a particular one. `text` is a sentence for people.
     """
 
     what: str
@@ -62,10 +61,7 @@ class FlowFault:
 
 @dataclass(frozen=True)
 class Flows:
-    """The graph of services and keys.
-
-    `beats` are the edges to and from heartbeat channels; `edges` are all others.
-    """
+    """The graph of services and keys: `beats` are the edges of heartbeat channels, `edges` all others."""
 
     services: tuple[str, ...]
     edges: tuple[Edge, ...]
@@ -108,22 +104,17 @@ class Flows:
 
 
 def build_flows(truth: Truth) -> Flows:
-    """Build the graph of a truth from the access points of all services.
-
-    An edge whose key is a heartbeat channel is in `beats`, all others are in `edges`.
-    """
+    """Build the graph of a truth from the access points of all services."""
     channels = {(truth.bus_of(svc), one.heartbeat.channel) for svc, one in truth.services.items()}
     edges: dict[Edge, None] = {}
     beats: dict[Edge, None] = {}
     for svc, service in truth.services.items():
         points = service.access_points
-        for edge in (
-            *_build_edges(svc, "writes", points.publish_to),
-            *_build_edges(svc, "reads", points.subscribe_to),
-        ):
-            is_of_beats = (edge.key.bus, edge.key.name) in channels or edge.key.name.endswith(
-                HEARTBEAT_SUFFIX
-            )
+        writes = (Edge(svc, "writes", Key(point.bus, point.key)) for point in points.publish_to)
+        reads = (Edge(svc, "reads", Key(point.bus, point.key)) for point in points.subscribe_to)
+        for edge in (*writes, *reads):
+            bus, name = edge.key.bus, edge.key.name
+            is_of_beats = (bus, name) in channels or name.endswith(HEARTBEAT_SUFFIX)
             (beats if is_of_beats else edges)[edge] = None
     return Flows(tuple(truth.services), tuple(edges), tuple(beats))
 
@@ -145,10 +136,6 @@ def format_names(names: Iterable[str], most: int = MAX_LISTED_NAMES) -> str:
     listed = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
-
-
-def _build_edges(svc: str, does: Access, points: Iterable[AccessPoint]) -> Iterable[Edge]:
-    return (Edge(svc, does, Key(point.bus, point.key)) for point in points)
 
 
 def _has_matching_writer(flows: Flows, key: Key) -> bool:

@@ -53,11 +53,10 @@ def make_field_error(message: str) -> PydanticCustomError:
     return PydanticCustomError(_FIELD_ERROR, "{message}", {"message": message})
 
 
-def _parse_seconds(value: Any) -> float:
-    """Return a number of seconds, from 0.001 to a year (31536000), as a float.
+# each `_parse_…` returns the value of a field, or raises PydanticCustomError
 
-    Raises PydanticCustomError if the value is not a number, or out of that range.
-    """
+
+def _parse_seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or value == math.inf:
         raise make_field_error("is not a positive number of seconds")
     if value > YEAR_SEC:
@@ -68,30 +67,18 @@ def _parse_seconds(value: Any) -> float:
 
 
 def _parse_key_name(value: Any) -> str:
-    """Return the name of a key or channel: 1 to 200 printable characters without spaces.
-
-    Raises PydanticCustomError if the value is not such a text.
-    """
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable() or " " in value:
         raise make_field_error("is not the name of a key or channel: 1 to 200 characters, no spaces")
     return value
 
 
 def _parse_bus_name(value: Any) -> str:
-    """Return the name of a bus in an access point: a text of 1 to 200 characters.
-
-    Raises PydanticCustomError if the value is not such a text.
-    """
     if not isinstance(value, str) or not 0 < len(value) <= 200:
         raise make_field_error(f'is not the name of a bus, such as "{SYSTEM}"')
     return value
 
 
 def _parse_redis_url(value: Any) -> str:
-    """Return a text that is `env:NAME` or a usable URL of a bus.
-
-    Raises PydanticCustomError if the value is neither.
-    """
     if not isinstance(value, str) or not (is_reference(value) or _is_usable_url(value)):
         raise make_field_error(f'is not a Redis URL, such as "redis://{SYSTEM}:6379"')
     return value
@@ -99,10 +86,7 @@ def _parse_redis_url(value: Any) -> str:
 
 @lru_cache(maxsize=1024)
 def _is_usable_url(url: str) -> bool:
-    """Return True for a URL of a bus: `redis://`, `rediss://`, `unix:///path` or `redis+sentinel://`.
-
-    A `redis://` or `rediss://` URL needs a host; it may have a port from 1 and a database of up to 4 digits.
-    """
+    """Return True for a URL of a bus: `redis://`, `rediss://`, `unix:///path` or `redis+sentinel://`."""
     if not url.isprintable() or " " in url:
         return False
     try:
@@ -124,10 +108,6 @@ def _is_usable_url(url: str) -> bool:
 
 
 def _parse_severity(value: Any) -> str:
-    """Return the severity: `info`, `warning` or `critical`.
-
-    Raises PydanticCustomError if the value is not a severity.
-    """
     if not isinstance(value, str) or value not in SEVERITIES:
         remedy = (
             format_hint(value, SEVERITIES) if isinstance(value, str) else f" (known: {', '.join(SEVERITIES)})"
@@ -137,10 +117,6 @@ def _parse_severity(value: Any) -> str:
 
 
 def _parse_replicas(value: Any) -> int | None:
-    """Return a number of processes from 1 to `MOST_REPLICAS`, or None for None.
-
-    Raises PydanticCustomError if the value is neither.
-    """
     if value is None:  # like a missing key: `dataclasses.replace` passes all fields
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_REPLICAS:
@@ -149,10 +125,6 @@ def _parse_replicas(value: Any) -> int | None:
 
 
 def _parse_schedule(value: Any) -> str | None:
-    """Return a text that is a cron expression or one of systemd's OnCalendar, or None for None.
-
-    Raises PydanticCustomError if the value is not such a text.
-    """
     if value is None:
         return None
     if not isinstance(value, str):
@@ -166,12 +138,11 @@ def _parse_schedule(value: Any) -> str | None:
 
 @lru_cache(maxsize=MAX_KNOWN)
 def _require_schedule(expression: str) -> None:
-    """Raise ScheduleError unless the expression is a schedule. What is one is checked once."""
+    """Raise ScheduleError unless the expression is a schedule, which is checked once."""
     parse_schedule(expression)
 
 
 def _parse_time_zone(value: Any) -> str:
-    """Return the name of a time zone. Raises PydanticCustomError if the value is not such a name."""
     if not isinstance(value, str):
         raise make_field_error('is not a time zone, such as "Europe/Berlin"')
     try:
@@ -181,17 +152,12 @@ def _parse_time_zone(value: Any) -> str:
 
 
 def _parse_fleet_name(value: Any) -> str:
-    """Return the name of a fleet: 1 to 63 printable characters.
-
-    Raises PydanticCustomError if the value is not such a text.
-    """
     if not isinstance(value, str) or not 0 < len(value) <= 63 or not value.isprintable():
         raise make_field_error("is not the name of a fleet: 1 to 63 characters")
     return value
 
 
 def _parse_version(value: Any) -> Literal[1]:
-    """Return the version of the format, 1. Raises PydanticCustomError if the value is another one."""
     if isinstance(value, bool) or value != 1:
         raise make_field_error("is not a version that is known here: write 1, or leave it out")
     return 1
@@ -383,10 +349,7 @@ class Truth:
         return next((url for url in urls if self._bus_at(url) == name), None)
 
     def bus_of(self, svc: str) -> str:
-        """Return the name of the bus on which a service beats.
-
-        Raises KeyError if the truth has no section for the service.
-        """
+        """Return the bus on which a service beats. Raises KeyError if the service has no section."""
         return self._bus_at(self.services[svc].heartbeat.redis_url)
 
     def timeout_of(self, svc: str, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> float:
@@ -415,7 +378,7 @@ class Truth:
     def interval_of(self, svc: str) -> float:
         """Return the seconds from one beat of a service to the next; for a job, its longest pause.
 
-        Raises KeyError if the truth has no section for the service.
+        Raises KeyError if the service has no section.
         """
         job = self.job_of(svc)
         if job is not None and job.schedule is not None:
@@ -435,8 +398,8 @@ class Truth:
     def alert_target(self, default_channel: str) -> tuple[str, str]:
         """Return the bus and the channel of the alerts.
 
-        These are of the first access point in the healer's `publish_to` that is not a heartbeat channel; if
-        there is none, system-redis and `default_channel`.
+        These are of the first access point in the healer's `publish_to` that is not a heartbeat channel;
+        otherwise system-redis and `default_channel`.
         """
         channels = self._channels()
         for point in self._healer_points("publish_to"):
@@ -473,7 +436,7 @@ class Truth:
         return tuple(roster)
 
     def _healer_points(self, kind: str) -> tuple[AccessPoint, ...]:
-        """Return the healer's `subscribe_to` or `publish_to`, by `kind`; none without a healer."""
+        """`kind` is `subscribe_to` or `publish_to`."""
         healer = self.services.get(HEALER)
         if healer is None:
             return ()
@@ -484,11 +447,7 @@ class Truth:
         return {service.heartbeat.channel for service in self.services.values()}
 
     def _bus_at(self, url: str) -> str:
-        """Return the name of the bus that a heartbeat's URL means.
-
-        That is the bus whose name is the URL's host, in upper or lower case, otherwise a name made from the
-        URL.
-        """
+        """Return the bus that has the host of the URL as its name, otherwise a name made from the URL."""
         host, own_name = _parse_bus_address(url)
         if host in (SYSTEM, MARKET) or host in self.buses:
             return host
@@ -497,10 +456,7 @@ class Truth:
 
 @lru_cache(maxsize=1024)
 def _parse_bus_address(url: str) -> tuple[str, str]:
-    """Return the host of a URL, and the name of a bus that only this URL names.
-
-    For `env:NAME`, the host is empty and the name is the whole text.
-    """
+    """Return the host of a URL, and the name of a bus that only this URL names."""
     if is_reference(url):
         return "", url
     return find_host_and_name(url)
@@ -545,14 +501,9 @@ def _find_target_objects(section: Service) -> Iterator[dict[str, Any]]:
 
 
 def _build_probe_target(owner: str, section: Service, target: dict[str, Any]) -> ProbeTarget:
-    """Return the probe target that an object describes.
+    """Return the probe target that an object in a service's `settings.targets` describes.
 
-    It has the tags of its service and its own, and its service's severity unless it has a valid one of its
-    own.
-
-    Args:
-        section: the section of the service.
-        target: an object in `settings.targets`.
+    It has the tags of its service and its own, and the severity of its service unless it has a valid one.
     """
     severity, bus = target.get("severity"), target.get("bus")
     buses = (f"bus:{bus}",) if isinstance(bus, str) else ()

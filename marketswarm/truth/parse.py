@@ -109,11 +109,10 @@ class CheckedDocument:
 
 
 def parse_truth(raw: bytes) -> ParsedTruth:
-    """Parse and check a document.
+    """Parse and check a document. Raises TruthError with all its errors, and nothing else.
 
     Only the bytes decide whether a document is accepted, never the environment: else one agent would apply a
-    truth that another one refuses. Raises TruthError if the document has errors; `problems` holds all of
-    them. No other exception is raised, whatever the bytes.
+    truth that another one refuses.
     """
     checked = check_document(raw)
     if checked.errors:
@@ -157,7 +156,6 @@ def decode_document(raw: bytes) -> tuple[Any, Duplicates]:
     duplicates: Duplicates = {}
 
     def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """Return an object's pairs as a dictionary; note the repeated keys in `duplicates`."""
         built = dict(pairs)
         if len(built) != len(pairs):
             seen: set[str] = set()
@@ -191,9 +189,7 @@ class _ValueChecker:
     ) -> None:
         """Check all entries of an object or a list, at any depth.
 
-        Args:
-            secret: whether a key above says that texts at this place are secrets.
-            number: whether a key above says that numbers at this place are secrets too.
+        `secret` and `number`: a key above says that texts, or numbers too, are secrets at this place.
         """
         if len(place) > MAX_DEPTH:
             self._findings.add_error(place, f"nested deeper than {MAX_DEPTH} levels")
@@ -236,7 +232,6 @@ class _ValueChecker:
             self._findings.add_error((*place, step), PLAIN_CREDENTIAL)
 
     def _check_text(self, place: Place, text: str, *, secret: bool) -> None:
-        """Note an error for a text that is not Unicode, holds a password in a URL, or is a plain secret."""
         if not _is_unicode(text):
             self._findings.add_error(place, _NOT_TEXT)
         if has_url_password(text):
@@ -290,14 +285,10 @@ def build_truth(document: Any, findings: Findings) -> Truth:
 def _find_sections(
     document: dict[str, Any], kind: str, names: re.Pattern[str], findings: Findings
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name and the object of each section of a kind.
+    """Yield the name and the object of each section of `services` or `buses`, by `kind`.
 
     Note an error if there are no `services`, and for each section that has a wrong name or is not an object;
     a section with a wrong name is yielded nevertheless.
-
-    Args:
-        kind: `services` or `buses`.
-        findings: takes the errors and warnings.
     """
     if kind not in document:
         if kind == "services":
@@ -326,15 +317,11 @@ def _find_sections(
 
 
 def _format_similar_key(key: str | None) -> str:
-    """Return ` (is "x" meant to be it?)` for a similar key, or an empty text for None."""
     return f" (is {format_value(key)} meant to be it?)" if key is not None else ""
 
 
 def _build_service(place: Place, name: str, section: dict[str, Any], findings: Findings) -> Service | None:
-    """Build a service from its section. Return None if no usable service is left.
-
-    Note wrong values and unknown keys in `findings` and leave them out.
-    """
+    """Return None if no usable service is left. Note wrong values and unknown keys, and leave them out."""
     _note_unknown_keys(place, section, _SERVICE_KEYS, findings.add_warning)
     for part, known in _STRICT_KEYS.items():
         _note_unknown_keys((*place, part), section.get(part), known, findings.add_error)
@@ -350,10 +337,7 @@ def _build_service(place: Place, name: str, section: dict[str, Any], findings: F
     channel = (name if SERVICE_NAME.fullmatch(name) else "any") + HEARTBEAT_SUFFIX
 
     def add_channel(values: dict[str, Any]) -> dict[str, Any]:
-        """Return a section whose heartbeat has the default channel, and `said`: the keys that it sets.
-
-        Return a section unchanged if its heartbeat is not an object.
-        """
+        """Give the heartbeat the default channel, and `said`: the keys that it sets."""
         beat = values.get("heartbeat", {})
         if not isinstance(beat, dict):
             return values
@@ -369,7 +353,6 @@ def _share_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _build_bus(place: Place, section: dict[str, Any], findings: Findings) -> BusEntry | None:
-    """Build a bus from its section. Note wrong values and unknown keys; return None if the URL is wrong."""
     _note_unknown_keys(place, section, _BUS_KEYS, findings.add_error)
     return _validate(_BUS, place, section, findings)
 
@@ -379,7 +362,6 @@ def _get_items(value: Any) -> Sequence[Any]:
 
 
 def _note_unknown_keys(place: Place, values: Any, known: Sequence[str], note: NoteProblem) -> None:
-    """Call `note` for each key of an object that is not in `known`. Other values are ignored."""
     if isinstance(values, dict) and not values.keys() <= set(known):
         for key in values.keys() - set(known):
             note((*place, key), "is not a known key" + format_hint(key, known))
@@ -392,14 +374,9 @@ def _validate(
     findings: Findings,
     add_defaults: Callable[[Any], Any] = lambda values: values,
 ) -> E | None:
-    """Validate `values`. Note the wrong parts, leave them out, and validate the rest.
+    """Validate `values` at `place` in the document. Note wrong parts, and validate the rest without them.
 
-    Args:
-        place: the place of the values in the document.
-        findings: takes the errors.
-
-    Returns:
-        The value built from the right parts; None if `values` as a whole, or what is left of it, is wrong.
+    Return None if `values` as a whole, or what is left of it, is wrong.
     """
     try:
         return adapter.validate_python(add_defaults(values))
@@ -428,8 +405,8 @@ def _format_message(place: Place, error: ErrorDetails) -> str:
 def _remove_wrong_values(values: Any, errors: Iterable[ErrorDetails]) -> Any:
     """Return a copy of `values` without the values at the places of `errors`.
 
-    In a list, a wrong access point becomes `_ANY_POINT` and any other item an empty text, so that no index
-    shifts.
+    In a list, a wrong access point becomes `_PLACEHOLDER_POINT` and any other item an empty text, so that no
+    index shifts.
     """
     right_values = _copy_value(values)
     places = [error["loc"] for error in errors]

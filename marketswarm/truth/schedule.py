@@ -94,18 +94,12 @@ class JobRule:
     max_run_sec: float | None = None
 
     def longest_silence_sec(self) -> float | None:
-        """Return the longest time without a report, in seconds, of a job that is well.
-
-        Return None without a schedule.
-        """
+        """Return the longest time without a report of a job that is well; None without a schedule."""
         return None if self.schedule is None else self.schedule.longest_pause_sec() + self.grace_sec
 
 
 def parse_schedule(expression: str, time_zone: str = "UTC") -> Schedule:
-    """Return the schedule of an expression in a time zone.
-
-    Raises ScheduleError if the expression is not valid, or has fewer than two runs.
-    """
+    """Raises ScheduleError if the expression is not valid, or has fewer than two runs."""
     if not 0 < len(expression) <= MAX_SCHEDULE_CHARS or not expression.isprintable():
         raise ScheduleError('is not a schedule, such as "0 3 * * *" or "Mon..Fri 18:30"')
     schedule = Schedule(expression, time_zone)
@@ -123,15 +117,11 @@ def parse_schedule(expression: str, time_zone: str = "UTC") -> Schedule:
 
 @lru_cache(maxsize=1)
 def _list_time_zones() -> list[str]:
-    """Return all names; finding them reads many folders."""
     return sorted(available_timezones())
 
 
 def require_time_zone(name: str) -> str:
-    """Return the name of a time zone of the IANA database.
-
-    Raises ScheduleError if there is no such zone; the message names the nearest one.
-    """
+    """Return the name of a zone of the IANA database. Raises ScheduleError, which names the nearest one."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -142,7 +132,6 @@ def require_time_zone(name: str) -> str:
 
 
 def _iterate(expression: str, start: datetime) -> Iterator[datetime]:
-    """Return the iterator of the library that knows the expression. Raise ScheduleError if none does."""
     fields = expression.split()
     if len(fields) == CRON_FIELDS:
         try:

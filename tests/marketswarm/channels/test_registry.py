@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from pydantic import SecretStr
@@ -139,7 +140,7 @@ def test_options_that_are_wrong_are_all_named_and_their_values_are_not(kind, opt
 
 def test_a_variable_that_makes_no_channel_ends_with_2_and_its_name(monkeypatch):
     monkeypatch.setitem(
-        sys.modules, "marketswarm.channels.webhook", sys.modules["marketswarm.channels.email"]
+        sys.modules, "marketswarm.channels.webhook", import_module("marketswarm.channels.email")
     )
     monkeypatch.setitem(KINDS, "webhook", "Email")
     with pytest.raises(Exit) as caught:
