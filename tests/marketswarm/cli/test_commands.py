@@ -59,7 +59,7 @@ def test_a_mistake_in_a_services_own_part_is_a_problem_of_the_truth(shell, comma
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "truth.json: 2 problems" in ended.stderr
     assert "services.rss_agg.replicas: 0 is not a number of processes from 1 to 100" in ended.stderr
-    assert "services.rss_agg.settings.poll_sec: -5 is not a positive number of seconds" in ended.stderr
+    assert "services.rss_agg.settings.poll_sec: -5 is not more than 0" in ended.stderr
 
 
 @pytest.mark.parametrize("command", [["validate"], ["seed"]])
