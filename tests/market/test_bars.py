@@ -468,7 +468,7 @@ def test_no_feature_is_trimmed_off_before_each_group_has_read_it(scene):
             pipe.xadd("market:bars", fields_of(bar, seen_ms=bar.start_ms + DAY_MS + 5000))
         pipe.execute()
     worker = scene.module("services.bars")
-    assert "slow" in scene.wait_beat(svc="bars", status="degraded")["detail"]
+    assert "slow" in scene.wait_beat(60, svc="bars", status="degraded")["detail"]
     found = set()
 
     def read():

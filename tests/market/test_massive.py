@@ -1,5 +1,6 @@
 """massive on real buses, probing servers of the test's own: sockets, names, certificates, pages."""
 
+import itertools
 import signal
 import socket
 
@@ -70,7 +71,10 @@ def test_it_probes_hosts_and_buses_and_says_which_fail(scene):
         assert until(lambda: max(scene.market.cmd("PTTL", "probe:peer"), 0)) <= 900
         assert scene.market.cmd("XLEN", "massive:probes") >= 3
     until(lambda: latest(scene, "peer").get("error") == "refused")
-    assert [line["target"] for line in agent.logs("probe.changed")].count("peer") == 2
+    changes = [line["error"] for line in agent.logs("probe.changed") if line["target"] == "peer"]
+    # on a busy machine a connection that is not accepted may time out, too: each change is one line
+    assert (changes[0], changes[-1]) == (None, "refused")
+    assert all(one != other for one, other in itertools.pairwise(changes))
     assert agent.stop() == 0
     assert "Traceback" not in agent.text()
 
