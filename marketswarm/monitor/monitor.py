@@ -322,7 +322,7 @@ class Monitor:
             if listener is not None:
                 listener.set_channels(frozenset(each.watch.channel for each in watched.channels.values()))
         self._wake.set()
-        log.info("monitor.watching", services=len(self.detector.services), buses=sorted(listen_to))
+        log.info("monitor.monitoring", services=len(self.detector.services), buses=sorted(listen_to))
 
     def _open_link(self, name: str, bus: Bus, *, listens: bool, publishes: bool) -> None:
         """Open the link to a bus; replace one with another address, or with other parts than it needs now."""

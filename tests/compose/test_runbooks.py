@@ -32,7 +32,7 @@ def test_a_fresh_init_brings_up_all_of_it_and_the_known_good_checks_are_good(fle
     logs = fleet.script(get_command(PAGE, "Known good checks", "logs"))
     assert "listening" in logs
     assert "monitoring" in logs
-    assert '"event":"monitor.watching"' in fleet.make("logs", "SVC=healer")
+    assert '"event":"monitor.monitoring"' in fleet.make("logs", "SVC=healer")
 
 
 def test_all_are_heard_and_known_to_be_up(fleet):

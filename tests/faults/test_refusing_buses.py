@@ -164,7 +164,7 @@ def test_rows_11_12_36_who_starts_while_a_bus_refuses_works_with_the_other_and_c
         assert agent.stop(15) == 0
         assert healer.stop(15) == 0
         healer.start()
-        until(lambda: len(healer.logs("monitor.watching")) == 2, what=lambda: f"the healer again: {healer}")
+        until(lambda: len(healer.logs("monitor.monitoring")) == 2, what=lambda: f"the healer again: {healer}")
         fault_lasts(0.7)  # this run has it from the one before that the bus is lost, and says nothing new
         refusal.end()
         scene.wait_logged("bus_ok", bus, bus=other)

@@ -101,7 +101,7 @@ def test_row_19_a_shorter_timeout_gives_everyone_a_warm_up_first(tmp_path):
         # by the new timeout s0 is overdue, and the others have been silent for a part of it
         scene.seed(truth_of({svc: service(interval_sec=1, timeout_sec=2.9) for svc in slow}))
         miss = scene.wait_logged("heartbeat_miss", "s0")
-        _, anew = scene["healer"].logs("monitor.watching")
+        _, anew = scene["healer"].logs("monitor.monitoring")
         assert miss["ts"] - stamp(anew) >= 2.1
         assert miss["timeout_sec"] == 2.9
         scene.listen_for(4)
