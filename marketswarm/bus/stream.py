@@ -60,14 +60,6 @@ async def read_streams_after(
     }
 
 
-async def read_entries_after(
-    bus: Bus, stream: str, last: bytes, *, count: int, block_sec: float | None = None
-) -> list[StreamEntry]:
-    """Return up to `count` entries after the id `last`, as `read_streams_after` does. Raises BusError."""
-    found = await read_streams_after(bus, {stream: last}, count=count, block_sec=block_sec)
-    return found.get(stream, [])
-
-
 async def read_entries_between(
     bus: Bus, stream: str, first: str, last: str, *, count: int
 ) -> list[StreamEntry]:

@@ -193,6 +193,7 @@ class FleetSupervisor:
             raise Exit(code if code > 0 else Code.DIED, why)
 
     async def _retry_gate(self) -> None:
+        """Run the gate again, after growing pauses, until it is open; then start what waits for it."""
         attempts, is_open = 0, False
         while not is_open:
             attempts += 1

@@ -133,6 +133,7 @@ class Market:
         return next((one.asset for one in self.states.by_symbol.get(symbol, ()) if one.asset), "")
 
     async def find_limits(self) -> Found[Mapping[str, Sequence[AccountView]]]:
+        """Return, by source, what the accounts of its keys may still ask; and why not, if the bus is away."""
         bus = self.feed.find_bus()
         if bus is None:
             return {}, None

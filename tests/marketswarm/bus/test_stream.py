@@ -9,10 +9,10 @@ from marketswarm.bus.stream import (
     entry_sort_key,
     has_begun_anew,
     is_entry_id,
-    read_entries_after,
     read_entries_before,
     read_entries_by_id,
     read_newest_id,
+    read_streams_after,
 )
 from support.rig import Server
 from support.rig.limits import without_limits
@@ -41,6 +41,10 @@ def add(server, number, value=b"x"):
     server.cmd("XADD", "s", f"{number}-0", "a", value, "b", "y")
 
 
+async def read_after(bus, last: bytes) -> list[StreamEntry]:
+    return (await read_streams_after(bus, {"s": last}, count=10)).get("s", [])
+
+
 def shown(entries: list[StreamEntry]) -> list[tuple[bytes, bool]]:
     return [(entry.id, entry.fields is not None) for entry in entries]
 
@@ -50,7 +54,7 @@ async def test_an_entry_that_is_too_large_comes_without_fields_between_its_neigh
     add(server, 1)
     add(server, 2, b"x" * size)
     add(server, 3)
-    found = await read_entries_after(bus, "s", b"0-0", count=10)
+    found = await read_after(bus, b"0-0")
     assert shown(found) == [(b"1-0", True), (b"2-0", False), (b"3-0", True)]
     assert (found[0].fields, found[1].size) == ({b"a": b"x", b"b": b"y"}, size + 3)
     assert shown(await read_entries_before(bus, "s", b"+", count=2)) == [(b"3-0", True), (b"2-0", False)]
@@ -64,9 +68,9 @@ async def test_a_page_is_cut_where_the_reply_would_be_too_long(server, bus, monk
     monkeypatch.setattr("marketswarm.bus.stream.REPLY_BYTES", 100_000)
     for number in range(1, 6):
         add(server, number, b"x" * 45_000)
-    first = await read_entries_after(bus, "s", b"0-0", count=10)
+    first = await read_after(bus, b"0-0")
     assert shown(first) == [(b"1-0", True), (b"2-0", True)]
-    assert shown(await read_entries_after(bus, "s", first[-1].id, count=10)) == [
+    assert shown(await read_after(bus, first[-1].id)) == [
         (b"3-0", True),
         (b"4-0", True),
     ]
