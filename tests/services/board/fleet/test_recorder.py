@@ -346,7 +346,10 @@ async def test_while_the_first_board_writes_the_second_one_reads_no_history(bus,
 @pytest.mark.parametrize("is_idle", [False, True])
 async def test_a_second_board_takes_over_from_one_that_writes_no_more(bus, monkeypatch, is_idle):
     clock = [time.monotonic()]
+    wall_offset = time.time() - clock[0]
     monkeypatch.setattr(recorder_module.time, "monotonic", lambda: clock[0])
+    # whole seconds of this clock are what is written while nothing happens
+    monkeypatch.setattr(recorder_module.time, "time", lambda: wall_offset + clock[0])
     await begin_long_ago(bus, 3)
     await set_beat(bus, 10**6)
     other, now = MemoryBus(server=bus.server), int(time.time())
