@@ -18,6 +18,7 @@ from marketswarm.detector.restore import (
     adopt_state,
     is_miss_overruled,
     restore_lost_bus,
+    restore_service,
     restore_services,
 )
 from marketswarm.detector.roster import RosterChange, plan_change
@@ -73,5 +74,6 @@ __all__ = [
     "is_miss_overruled",
     "plan_change",
     "restore_lost_bus",
+    "restore_service",
     "restore_services",
 ]

@@ -277,7 +277,7 @@ def build_truth(document: Any, duplicates: Duplicates, findings: Findings) -> Tr
     if "version" in document:
         _validate(_VERSION, ("version",), document["version"], findings)
     fleet = _validate(_FLEET, ("fleet",), document["fleet"], findings) if "fleet" in document else None
-    sections = _ServiceSections(duplicates, findings)
+    sections = _ServiceSections(document.get("services", {}), duplicates, findings)
     services = {
         name: service
         for name, section in _find_sections(document, "services", SERVICE_NAME, findings)
@@ -330,8 +330,9 @@ def _format_similar_key(key: str | None) -> str:
 
 
 class _BuiltSection(NamedTuple):
-    """The service that a section describes, None if it is not usable, and what was found in the section."""
+    """A section, the service that it describes (None if it is not usable), and what was found in it."""
 
+    section: dict[str, Any]
     service: Service | None
     findings: Findings
 
@@ -340,24 +341,28 @@ class _ServiceSections:
     """Checks and builds each different section of the services once; equal ones share the result.
 
     A hundred thousand services have a few different sections, as a rule. A channel that is the default one
-    makes no difference.
+    makes no difference. In `sections`, each is replaced by the one that it equals.
     """
 
-    def __init__(self, duplicates: Duplicates, findings: Findings) -> None:
+    def __init__(self, sections: dict[str, Any], duplicates: Duplicates, findings: Findings) -> None:
+        self._sections = sections
         self._duplicates = duplicates
         self._findings = findings
         self._built: dict[str, _BuiltSection] = {}  # by the text of the section
 
     def build(self, name: str, section: dict[str, Any]) -> Service | None:
         """Return None if no usable service is left. Note wrong values and unknown keys; leave them out."""
-        section = _mark_default_channel(name, section)
-        # a key that is given twice is not in the text; such a document is refused, however long that takes
-        key = None if self._duplicates else _format_section(section)
+        key = None
+        # a key that is given twice is found by its object; such a document is refused, however slowly
+        if not self._duplicates:
+            section = _mark_default_channel(name, section)
+            key = _format_section(section)
         built = None if key is None else self._built.get(key)
         if built is None:
             built = self._build(("services", name), section)
             if key is not None and len(self._built) < MAX_SHARED:
                 self._built[key] = built
+        self._sections[name] = built.section  # the others go one by one, and not all at once in the end
         built.findings.repeat_at(("services", name), self._findings)
         return built.service
 
@@ -365,7 +370,7 @@ class _ServiceSections:
         found = Findings()
         checker = _ValueChecker(self._duplicates, found)
         checker.check_entries(place, section, secret=False, number=False)
-        return _BuiltSection(_build_service(place, section, found), found)
+        return _BuiltSection(section, _build_service(place, section, found), found)
 
 
 def _mark_default_channel(name: str, section: dict[str, Any]) -> dict[str, Any]:

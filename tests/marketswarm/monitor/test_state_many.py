@@ -8,13 +8,14 @@ import time
 from collections.abc import AsyncIterator
 from typing import ClassVar
 
+import orjson
 import pytest
 
 from marketswarm.bus.listener import read_clocks
 from marketswarm.detector import Publication, SavedBeat, SavedJob, State, Verdict, plan_change
 from marketswarm.monitor import Monitor, VerdictEncoder, state
 from marketswarm.monitor.leadership import Fence
-from marketswarm.monitor.store import RosterEntry
+from marketswarm.monitor.store import RosterEntry, SavedState, StateStore, encode_saved_beat
 from marketswarm.monitor.verdict_queue import PendingVerdict, VerdictQueue
 from marketswarm.testing import MemoryBus
 from marketswarm.time_slice import TimeSlice
@@ -40,7 +41,18 @@ class Stored:
     entries = roster(State.DOWN)
     noted: ClassVar = {svc: SavedBeat("x", 5, TS, TS, False, {}, 10.0, 30.0) for svc in NAMES}
 
-    def __init__(self, _bus: object = None, _listener: str = "healer") -> None: ...
+    raw: ClassVar = {
+        svc: orjson.dumps({"verdict": "down", "ts": TS, "since": TS - 10.0, "boot": "x", "i": 5})
+        for svc in NAMES
+    }
+    heard: ClassVar = {svc: encode_saved_beat(beat) for svc, beat in noted.items()}
+
+    def __init__(self, _bus: object = None, _listener: str = "healer") -> None:
+        self.store = StateStore(MemoryBus("system-redis"), "healer")
+
+    async def load_state(self, _watched: object, *, has_jobs: bool) -> SavedState:
+        assert not has_jobs
+        return SavedState(self.store, self.raw.copy(), ({}, {}), self.heard.copy(), {})
 
     async def load_roster(self, _match: str | None = None) -> dict[str, RosterEntry]:
         return self.entries

@@ -81,6 +81,13 @@ def test_a_key_that_is_given_twice_is_found_in_each_section_though_one_before_it
     ]
 
 
+def test_a_key_that_is_given_twice_is_found_beside_a_channel_that_is_the_default_one():
+    beat = '{"channel": "a:heartbeat", "interval_sec": 5, "interval_sec": 6}'
+    assert problems_of(f'{{"services": {{"a": {{"heartbeat": {beat}}}}}}}') == [
+        "services.a.heartbeat.interval_sec: given twice: keep one"
+    ]
+
+
 WRONG = {
     "heartbeat": {"interval_sec": -1, "nonsense": 1, "timeout_sec": 5},
     "settings": {"password": "hunter2"},
