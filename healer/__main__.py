@@ -8,11 +8,11 @@ from marketswarm.agent import agent, run
 from marketswarm.monitor import make_healer_heartbeat
 from marketswarm.settings import HealerSettings
 
-START_THRESHOLDS: Final = (50_000, 20, 50)
+START_THRESHOLDS: Final = (50_000, 1000, 1000)
 """Thresholds of the garbage collector while the roster is built, and while its state is restored.
 
 With the default ones, a start with a hundred thousand services spends a third of its time in collections that
-visit the whole roster, and each visit stops the event loop.
+visit the whole roster, and each visit stops the event loop. With these, only the latest objects are visited.
 """
 
 

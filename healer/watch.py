@@ -5,7 +5,7 @@ decide which healer publishes (`election.py`), and copies the alerts of services
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,9 +14,11 @@ from healer.relay import Relay, collect_relays
 from marketswarm.agent import Agent
 from marketswarm.agent.outage_state import RULES
 from marketswarm.bus import Bus
+from marketswarm.detector import RosterChange, WatchedService, plan_change
 from marketswarm.monitor import Monitor, VerdictEncoder, find_alert_target
 from marketswarm.settings import HealerSettings
-from marketswarm.truth import Truth, Watch
+from marketswarm.time_slice import TimeSlice
+from marketswarm.truth import Truth
 
 
 async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] = lambda: None) -> None:
@@ -37,13 +39,29 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     monitor = Monitor(me, encoder, home=home, leadership=election, tracer=tracer)
     election.set_monitor(monitor)
 
-    def apply_truth(truth: Truth) -> None:
-        plan = plan_watch(truth, me, home)
-        encoder.channel = plan.channel
-        monitor.set_roster(plan.watches, listen_to=plan.timeouts, publish_to=plan.timeouts.keys())
-        election.set_buses(plan.buses)
+    def plan_now() -> WatchPlan:
+        return plan_watch(me.truth, me.settings, monitor.detector.services)
 
-    apply_truth(me.truth)
+    def apply_plan(plan: WatchPlan) -> Iterator[None]:
+        buses = open_buses(plan.truth, me, home)
+        encoder.channel = plan.channel
+        yield from monitor.change_roster(plan.change, publish_to=plan.change.buses)
+        election.set_buses(buses)
+
+    reseeded = asyncio.Event()
+
+    async def follow_truth() -> None:
+        """Put each new truth in force until cancelled: plan that in a thread, and apply it in slices."""
+        while True:
+            await reseeded.wait()
+            reseeded.clear()
+            plan = await asyncio.to_thread(plan_now)
+            time_slice = TimeSlice()
+            for _ in apply_plan(plan) if plan.truth is me.truth else ():
+                await time_slice.pause()
+
+    for _ in apply_plan(plan_now()):
+        pass
     length = monitor.log_lengths[home]
 
     def is_named(svc: str) -> bool:
@@ -63,7 +81,7 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     ]
     me.expose(monitor.metrics.collect)
     me.expose(lambda: collect_relays(relays))
-    me.on_reseed(apply_truth, check=lambda truth: plan_watch(truth, me, home))
+    me.on_reseed(lambda _truth: reseeded.set(), check=lambda truth: open_buses(truth, me, home))
 
     async def report_restored() -> None:
         await monitor.state.restored.wait()
@@ -72,6 +90,7 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(report_restored(), name="restored")
+            group.create_task(follow_truth(), name="roster")
             group.create_task(election.run(), name="leases")
             for relay in relays:
                 group.create_task(relay.run(), name=f"relay {relay.rule.stream}")
@@ -82,27 +101,29 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
 
 @dataclass(frozen=True, slots=True)
 class WatchPlan:
-    """The values that the healer takes from a truth.
+    """What the healer takes from a truth: the channel of the alerts, and the change to its roster."""
 
-    `channel` is that of the alerts; `timeouts` has the seconds after which each bus is lost, by name.
-    """
-
+    truth: Truth
     channel: str
-    watches: tuple[Watch, ...]
-    timeouts: Mapping[str, float]
-    buses: Mapping[str, Bus]
+    change: RosterChange
 
 
-def plan_watch(truth: Truth, me: Agent[HealerSettings], home: str) -> WatchPlan:
-    """Return the values that a truth sets for the healer; change nothing.
+def plan_watch(truth: Truth, settings: HealerSettings, current: Mapping[str, WatchedService]) -> WatchPlan:
+    """Return what a truth changes for the healer, which watches `current` now; change nothing."""
+    timeouts = dict.fromkeys(truth.bus_names(), truth.bus_timeout_sec())
+    watches = truth.watched(settings.default_timeout_sec)
+    channel = find_alert_target(truth, settings)[1]
+    return WatchPlan(truth, channel, plan_change(current, watches, timeouts))
+
+
+def open_buses(truth: Truth, me: Agent[HealerSettings], home: str) -> dict[str, Bus]:
+    """Return the buses of a truth by name, `home` first; change nothing.
 
     Raises:
         ValueError: if the truth moves the alerts to another bus than `home`.
         BusError: if a bus has no URL.
     """
-    bus, channel = find_alert_target(truth, me.settings)
+    bus, _ = find_alert_target(truth, me.settings)
     if bus != home:
         raise ValueError(f"alerts move from {home} to {bus} only when the healer is restarted")
-    timeouts = dict.fromkeys(truth.bus_names(), truth.bus_timeout_sec())
-    buses = {name: me.bus(name, truth) for name in dict.fromkeys((home, *timeouts))}
-    return WatchPlan(channel, tuple(truth.watched(me.settings.default_timeout_sec)), timeouts, buses)
+    return {name: me.bus(name, truth) for name in dict.fromkeys((home, *truth.bus_names()))}

@@ -19,7 +19,7 @@ from marketswarm.bus.outage import PAUSES
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.channels import Message
 from marketswarm.exit import Exit
-from marketswarm.keys import NOTIFIER_STATE, heartbeat_channel
+from marketswarm.keys import NOTIFIER_STATE
 from marketswarm.settings import NotifierSettings
 from marketswarm.truth import Heartbeat, Service
 from notifier.channel_pool import (
@@ -357,7 +357,7 @@ def resolve_buses(me: Agent[NotifierSettings]) -> dict[str, Bus]:
 
 def notifier_heartbeat(_settings: NotifierSettings, section: Service | None) -> Heartbeat:
     """Return the settings in the notifier's section of the truth, otherwise the default."""
-    return Heartbeat(channel=heartbeat_channel(NOTIFIER)) if section is None else section.heartbeat
+    return Heartbeat() if section is None else section.heartbeat
 
 
 async def run_notifier(me: Agent[NotifierSettings]) -> None:

@@ -15,7 +15,6 @@ from marketswarm.bus.listener import read_clocks
 from marketswarm.channels import create_environment_channels
 from marketswarm.detector import State, Verdict
 from marketswarm.event import Event
-from marketswarm.keys import heartbeat_channel
 from marketswarm.monitor import NO_TIMEOUT, Monitor, VerdictEncoder, find_alert_target, make_healer_heartbeat
 from marketswarm.monitor.encoder import EncodedVerdict
 from marketswarm.settings import SentinelSettings
@@ -42,7 +41,7 @@ class ObservedEncoder(VerdictEncoder):
 
 
 def sentinel_heartbeat(_settings: SentinelSettings, section: Service | None) -> Heartbeat:
-    return Heartbeat(channel=heartbeat_channel(SENTINEL)) if section is None else section.heartbeat
+    return Heartbeat() if section is None else section.heartbeat
 
 
 def build_healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
@@ -54,7 +53,7 @@ def build_healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
     beats = make_healer_heartbeat(settings, section)
     bus = truth.bus_of(HEALER) if section is not None else SYSTEM
     timeout_sec = settings.sentinel_timeout_sec or 3 * beats.interval_sec
-    return Watch(HEALER, bus, beats.channel, beats.interval_sec, timeout_sec)
+    return Watch(HEALER, bus, beats.channel_for(HEALER), beats.interval_sec, timeout_sec)
 
 
 async def run_sentinel(me: Agent[SentinelSettings]) -> None:

@@ -235,7 +235,7 @@ MEANINGS: Final = {
     "monitor.memory_back": "The state of earlier runs can be read again.",
     "monitor.monitoring": "The services and buses that are watched from now on.",
     "monitor.not_saved": "A bus does not take what a restart must know.",
-    "monitor.recalled": "The state of earlier runs was read: verdicts begin.",
+    "monitor.recalled": "The state of earlier runs was read and applied; verdicts began meanwhile.",
     "monitor.runs_refused": "The healer may not read `run:<svc>`, where failures are that it did not hear: write the users anew.",
     "monitor.saved_again": "A bus takes what a restart must know again.",
     "partitions.dropped": "Partitions whose rows are older than their table keeps were dropped.",

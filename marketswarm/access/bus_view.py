@@ -39,7 +39,7 @@ class BusView:
         Raises KeyError if the truth has no section for the service.
         """
         here = self.truth.bus_of(svc) == self.bus
-        return escape_pattern(self.truth.services[svc].heartbeat.channel) if here else None
+        return escape_pattern(self.truth.channel_of(svc)) if here else None
 
     def beat_patterns(self) -> tuple[str, ...]:
         """Return the ACL patterns of all heartbeat channels on this bus, each once.
@@ -49,9 +49,7 @@ class BusView:
         """
         channels = [watch.channel for watch in self.truth.watched() if watch.bus == self.bus]
         own = [
-            service.heartbeat.channel
-            for svc, service in self.truth.services.items()
-            if self.truth.bus_of(svc) == self.bus
+            self.truth.channel_of(svc) for svc in self.truth.services if self.truth.bus_of(svc) == self.bus
         ]
         others = (escape_pattern(one) for one in (*channels, *own) if not one.endswith(ALL_BEATS[1:]))
         return tuple(dict.fromkeys((ALL_BEATS, *others)))

@@ -294,7 +294,7 @@ def _drop_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterator[A
 
     A heartbeat channel ends in `:heartbeat` or is the channel of a service's section.
     """
-    channels = {service.heartbeat.channel for service in view.truth.services.values()}
+    channels = {view.truth.channel_of(svc) for svc in view.truth.services}
     return (
         point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX) and point.key not in channels
     )

@@ -71,9 +71,12 @@ def resolve_section(
         )
     if section is not None:
         beats = section.heartbeat if heartbeat is None else heartbeat(section)
+        beats = beats.but(channel=beats.channel_for(name))
         return ResolvedSection(replace(section, heartbeat=beats), truth.bus_of(name), timeout_sec)
     if heartbeat is not None:
-        return ResolvedSection(Service(heartbeat=heartbeat(None)), "system-redis", timeout_sec)
+        beats = heartbeat(None)
+        beats = beats.but(channel=beats.channel_for(name))
+        return ResolvedSection(Service(heartbeat=beats), "system-redis", timeout_sec)
     if last is not None:
         return replace(last, missing="not in the truth")
     raise Exit(
@@ -353,7 +356,9 @@ class Agent(Generic[S]):
             raise TruthRefused(refusal)
         self.truth, self.revision, self._resolved = truth, found.revision, resolved
         beats = resolved.section.heartbeat
-        return BeatTarget(bus, beats.channel, beats.interval_sec, resolved.timeout_sec, found.revision)
+        return BeatTarget(
+            bus, beats.channel_for(self.name), beats.interval_sec, resolved.timeout_sec, found.revision
+        )
 
     def call_reseed_callbacks(self) -> None:
         self._reseed_callbacks.call_all(self.truth, self.revision)

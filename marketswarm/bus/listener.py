@@ -151,6 +151,11 @@ class Listener:
         self._wanted = channels | {self._canary_channel}
         self._changed.set()
 
+    @property
+    def has_channels(self) -> bool:
+        """Whether `set_channels` was called."""
+        return bool(self._wanted)
+
     def request_canary(self) -> None:
         """Send a canary now: a deadline is due, and only a received canary proves a service's silence."""
         self._canary_requested.set()

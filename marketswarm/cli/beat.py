@@ -100,7 +100,7 @@ def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) 
         section, timeout_sec = truth.services[svc], truth.timeout_of(svc, default_timeout_sec)
         return BeatDestination(
             truth.bus_of(svc),
-            section.heartbeat.channel,
+            truth.channel_of(svc),
             truth.interval_of(svc),
             timeout_sec,
             known=True,

@@ -2,8 +2,9 @@
 
 `clock` measures silence, `wheel` finds the services that are due, `heard` stores beats, `instances` knows
 replays, `service` has the rule, `job` that of runs, `bus` finds lost buses, `detector` takes the messages and
-returns verdicts, `restore` applies the state that an earlier run saved, `restarts` observes restarts while no
-healer listened; `verdict` has the states, their transitions, and the values that go in and out.
+returns verdicts, `roster` plans the change to another roster, `restore` applies the state that an earlier run
+saved, `restarts` observes restarts while no healer listened; `verdict` has the states, their transitions, and
+the values that go in and out.
 """
 
 from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
@@ -17,8 +18,10 @@ from marketswarm.detector.restore import (
     adopt_state,
     is_miss_overruled,
     restore_lost_bus,
+    restore_service,
     restore_services,
 )
+from marketswarm.detector.roster import RosterChange, plan_change
 from marketswarm.detector.service import WatchedService, compute_warm_up_sec
 from marketswarm.detector.verdict import (
     FailedRun,
@@ -51,6 +54,7 @@ __all__ = [
     "Publication",
     "Reason",
     "RestartObserver",
+    "RosterChange",
     "SavedBeat",
     "SavedJob",
     "SavedService",
@@ -68,6 +72,8 @@ __all__ = [
     "adopt_state",
     "compute_warm_up_sec",
     "is_miss_overruled",
+    "plan_change",
     "restore_lost_bus",
+    "restore_service",
     "restore_services",
 ]

@@ -6,7 +6,7 @@ reached again, one verdict says for how long none was. The others then have thei
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -80,7 +80,7 @@ class WatchedBus:
         # a heap of its jobs; of two entries of one job the newer counts, since it may fall due earlier
         self.jobs: list[tuple[float, int, WatchedService]] = []
         self._filed = count()
-        self._job_services: list[WatchedService] = []
+        self._job_services: dict[str, WatchedService] = {}
         self.awaiting_canary: list[WatchedService] = []  # due by the running clock; a canary must prove it
         self.postponed: deque[WatchedService] = deque()  # to be evaluated, as many at once as are allowed
         self._waiting_evaluated_at = -inf  # what the clock had proven when they were last returned
@@ -91,9 +91,19 @@ class WatchedBus:
         """Set the seconds without a canary after which the bus is lost."""
         self.timeout_sec = timeout_sec
 
-    def set_channels(self, channels: dict[bytes, WatchedService]) -> None:
-        self.channels = channels
-        self._job_services = [service for service in channels.values() if service.job is not None]
+    def add_service(self, service: WatchedService) -> None:
+        """Listen for a service on its channel."""
+        self.channels[service.watch.channel.encode()] = service
+        if service.job is not None:
+            self._job_services[service.watch.svc] = service
+
+    def remove_service(self, service: WatchedService) -> None:
+        """Listen no longer for a service; its channel may be that of another one already."""
+        channel, svc = service.watch.channel.encode(), service.watch.svc
+        if self.channels.get(channel) is service:
+            del self.channels[channel]
+        if self._job_services.get(svc) is service:
+            del self._job_services[svc]
 
     def set_refused(self, channels: Collection[str]) -> frozenset[bytes]:
         """Return the channels as bytes."""
@@ -146,7 +156,7 @@ class WatchedBus:
         if self.clock.is_listening and self.turn_of_jobs != self.clock.turns:
             self.turn_of_jobs = self.clock.turns
             if self._job_services:
-                self.postpone(self._job_services)
+                self.postpone(self._job_services.values())
 
     @property
     def has_more_due(self) -> bool:
@@ -178,7 +188,7 @@ class WatchedBus:
         """Return a service from `pop_due` again once a canary has proven its silence."""
         self.awaiting_canary.append(service)
 
-    def postpone(self, services: Sequence[WatchedService]) -> None:
+    def postpone(self, services: Iterable[WatchedService]) -> None:
         """Return these services from the next calls of `pop_due`; the next evaluation is due at once."""
         self.postponed += services
 

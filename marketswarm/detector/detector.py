@@ -14,6 +14,7 @@ from marketswarm.detector.bus import Reach, UnsavedSilences, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
 from marketswarm.detector.heard import BeatBatch
 from marketswarm.detector.observer import BeatObserver
+from marketswarm.detector.roster import RosterChange, plan_change
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import (
     FailedRun,
@@ -103,45 +104,57 @@ class Detector:
     # -- the roster
 
     def set_roster(self, watches: Iterable[Watch], buses: Mapping[str, float], now: Moment) -> list[Verdict]:
-        """Put a roster in force: `buses` maps names to the seconds after which each counts as lost.
+        """Put a roster in force at once: `buses` maps names to the seconds after which each counts as lost.
 
         Every watch's bus must be among them. Return the verdicts on services, and on lost buses, that are no
-        longer watched. A stall that ends with this call counts as time in which no healer listened.
+        longer watched.
+        """
+        verdicts: list[Verdict] = []
+        change = plan_change(self.services, watches, buses)
+        while not change.is_done:
+            verdicts += self.change_roster(change, now)
+        return verdicts
+
+    def change_roster(self, change: RosterChange, now: Moment) -> list[Verdict]:
+        """Change some services as planned; call this until the change is done. Return as `set_roster`.
+
+        Between two calls, other work may go on: each service is watched as before, or as planned. A stall
+        that ends with this call counts as time in which no healer listened.
         """
         self.note_awake(now)
-        for name, timeout_sec in buses.items():
-            self.buses.setdefault(name, WatchedBus(name, timeout_sec, now)).set_timeout(timeout_sec)
-        wanted = {watch.svc: watch for watch in watches}
-        verdicts = [
-            Verdict(svc, State.UNWATCHED, Publication.ALERT, now.wall, subject=Subject.WATCH)
-            for svc, service in self.services.items()
-            if service.channel_refused_at and svc not in wanted
-        ]
-        verdicts += [self._drop_service(svc, now) for svc in sorted(self.services.keys() - wanted.keys())]
-        for watch in wanted.values():
-            self._add_service(watch, now)
-        dropped = [bus.drop(now) for name, bus in self.buses.items() if name not in buses]
+        if change.begin():
+            for name, timeout_sec in change.buses.items():
+                self.buses.setdefault(name, WatchedBus(name, timeout_sec, now)).set_timeout(timeout_sec)
+        verdicts: list[Verdict] = []
+        for each in change.take_step():
+            if isinstance(each, Watch):
+                self._add_service(each, now)
+            else:
+                verdicts += self._drop_service(each, now)
+        if change.has_services:
+            return verdicts
+        dropped = [bus.drop(now) for name, bus in self.buses.items() if name not in change.buses]
         verdicts += [verdict for verdict in dropped if verdict is not None]
-        self.buses = {name: self.buses[name] for name in buses}
-        channels: dict[str, dict[bytes, WatchedService]] = {name: {} for name in buses}
-        for service in self.services.values():
-            channels[service.watch.bus][service.watch.channel.encode()] = service
-        for name, bus in self.buses.items():
-            bus.set_channels(channels[name])
+        self.buses = {name: self.buses[name] for name in change.buses}
         self.observer.roster_changed(self.buses)
+        change.end()
         return verdicts
 
     def bus_of(self, service: WatchedService) -> WatchedBus:
         """Return the bus that a watched service beats on."""
         return self.buses[service.watch.bus]
 
-    def _drop_service(self, svc: str, now: Moment) -> Verdict:
+    def _drop_service(self, svc: str, now: Moment) -> list[Verdict]:
         service = self.services.pop(svc)
         self.jobs.pop(svc, None)
+        self.bus_of(service).remove_service(service)
         service.move_stage(Step.DROPPED)
         self.observer.service_dropped(svc)
         self.silences.delete(svc)
-        return self._apply_transition(service, Trigger.REMOVED, now, before=service.last_beat)
+        verdicts = [self._apply_transition(service, Trigger.REMOVED, now, before=service.last_beat)]
+        if service.channel_refused_at is not None:
+            verdicts.insert(0, _make_watch_verdict(svc, State.UNWATCHED, now))
+        return verdicts
 
     def _add_service(self, watch: Watch, now: Moment) -> None:
         """Watch a service; if another line of the truth named it before, go on with its state and silence."""
@@ -159,6 +172,7 @@ class Detector:
             old.evaluate_job(now)
             old.move_stage(Step.DROPPED)
             service.inherit(old, now)
+            self.bus_of(old).remove_service(old)
             if old.is_silence_saved:  # the saved silence must not stay a reading of another clock
                 self.silences.save(service)
         self.observer.service_added(service, old)
@@ -166,6 +180,7 @@ class Detector:
         self.jobs.pop(watch.svc, None)
         if service.job is not None:
             self.jobs[watch.svc] = service
+        bus.add_service(service)
         bus.schedule(service)
 
     # -- what the listener reports

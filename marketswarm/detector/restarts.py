@@ -290,8 +290,9 @@ class RestartObserver(BeatObserver):
             return
         before = _beat_before_start(service, saved.last_beat, stored, now)
         # the instance whose ok was published just before the end may have no saved beat yet
-        published = {saved.boot} if saved.boot is not None else set()
-        self._histories[service.watch.svc].before = before._replace(instances=before.instances | published)
+        if saved.boot is not None and saved.boot not in before.instances:
+            before = before._replace(instances=before.instances | {saved.boot})
+        self._histories[service.watch.svc].before = before
         service.parse_next()
 
     def lead_taken_over(self, service: WatchedService, published: SavedService, now: Moment) -> None:

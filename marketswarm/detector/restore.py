@@ -6,7 +6,7 @@ The published state counts: the next beat ends a miss, and a service that was pu
 falls due again.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 
 from marketswarm.detector.bus import make_dropped_bus_verdict
 from marketswarm.detector.clock import HeardAt, Moment
@@ -21,11 +21,14 @@ def restore_services(
     saved: Mapping[str, SavedService],
     stored_beats: Mapping[str, LastBeat],
     now: Moment,
+    *,
+    later: Container[str] = (),
 ) -> Iterator[Verdict | None]:
     """Restore one service in each step; after the last service the detector is no longer restoring.
 
     The caller may let other tasks run between two steps. From its step on, a service can come up; no service
-    is declared down before all are restored. `now` is when the first step is taken.
+    is declared down before all are restored, except for those in `later`: each of these is not evaluated
+    before its own `restore_service`. `now` is when the first step is taken.
 
     A service that was saved as up and was heard shortly before counts as silent for half its timeout. That is
     safe, since every start grants a warm-up, and a healer that is restarted again and again still reaches a
@@ -34,7 +37,7 @@ def restore_services(
     """
     detector.note_awake(now)
     restored: set[str] = set()
-    while left := _list_unrestored(detector, saved, restored):
+    while left := _list_unrestored(detector, saved, restored, later):
         for svc in left:
             service, known = detector.services.get(svc), saved.get(svc)
             if svc in restored:
@@ -47,11 +50,28 @@ def restore_services(
     detector.end_restore()
 
 
+def restore_service(
+    detector: Detector, svc: str, saved: SavedService | None, stored: LastBeat | None, now: Moment
+) -> list[Verdict]:
+    """Restore a service that was left for later, unless it was dropped since; return the verdicts on that."""
+    service = detector.services.get(svc)
+    if service is None or service.stage is not Stage.RESTORING:
+        return []
+    return _restore_service(detector, service, saved, stored, now)
+
+
 def _list_unrestored(
-    detector: Detector, saved: Mapping[str, SavedService], restored: Collection[str]
+    detector: Detector,
+    saved: Mapping[str, SavedService],
+    restored: Collection[str],
+    later: Container[str],
 ) -> list[str]:
     """Return the services that are still to be restored; the roster may change between two steps."""
-    waiting = [svc for svc, service in detector.services.items() if service.stage is Stage.RESTORING]
+    waiting = [
+        svc
+        for svc, service in detector.services.items()
+        if service.stage is Stage.RESTORING and svc not in later
+    ]
     return waiting + [svc for svc in saved if svc not in detector.services and svc not in restored]
 
 

@@ -318,8 +318,8 @@ class WatchedService(HeardService):
 
     @property
     def may_fall_due(self) -> bool:
-        """Whether its deadline counts: it is watched, can be heard, and is neither down nor a suspect."""
-        is_evaluated = self.stage is Stage.EVALUATED or self.stage is Stage.RESTORING
+        """Whether its deadline counts: it is restored, can be heard, and is neither down nor a suspect."""
+        is_evaluated = self.stage is Stage.EVALUATED
         return is_evaluated and self.state is not State.DOWN and self.channel_refused_at is None
 
     @property
@@ -636,13 +636,15 @@ class WatchedService(HeardService):
 
     def heard_only_replays(self, saved: SavedService) -> bool:
         """Return True if all beats heard before the restore are replays of beats in an earlier run."""
+        heard = self.instances.to_dict()
+        if not heard:
+            return False
         # a service that is up beats, and another healer may have saved the very beat that was heard here
         is_down = saved.state is State.DOWN
         known = saved.last_beat.instances() if saved.last_beat is not None and is_down else {}
         if saved.boot is not None:
             known[saved.boot] = max(saved.i, known.get(saved.boot, 0))
-        heard = self.instances.to_dict()
-        return bool(heard) and all(i <= known.get(boot, -1) for boot, i in heard.items())
+        return all(i <= known.get(boot, -1) for boot, i in heard.items())
 
     def restore(self, saved: SavedService, now: Moment) -> None:
         """Apply the saved state of an earlier run: state, silence and instances.

@@ -81,12 +81,10 @@ class InstanceCounter:
 
     def __init__(self, truth: Truth, services: Iterable[str]) -> None:
         self._boots: dict[str, set[str]] = {svc: set() for svc in services}
-        self._service_by_channel = {
-            truth.services[svc].heartbeat.channel.encode(): svc for svc in self._boots
-        }
+        self._service_by_channel = {truth.channel_of(svc).encode(): svc for svc in self._boots}
         self._channels: dict[str, list[str]] = {}
         for svc in self._boots:
-            self._channels.setdefault(truth.bus_of(svc), []).append(truth.services[svc].heartbeat.channel)
+            self._channels.setdefault(truth.bus_of(svc), []).append(truth.channel_of(svc))
         self._unsubscribed = set(self._channels)
         self._listening = asyncio.Event()
 

@@ -3,9 +3,9 @@
 A value in the truth precedes one in the environment, and that precedes the default.
 """
 
-from marketswarm.keys import ALERTS, heartbeat_channel
+from marketswarm.keys import ALERTS
 from marketswarm.settings import MonitorSettings
-from marketswarm.truth import HEALER, Heartbeat, Service, Truth
+from marketswarm.truth import Heartbeat, Service, Truth
 
 
 def find_alert_target(truth: Truth, settings: MonitorSettings) -> tuple[str, str]:
@@ -14,7 +14,7 @@ def find_alert_target(truth: Truth, settings: MonitorSettings) -> tuple[str, str
 
 def make_healer_heartbeat(settings: MonitorSettings, section: Service | None) -> Heartbeat:
     """Return the healer's heartbeat: its section of the truth, then the environment, then the defaults."""
-    beats = Heartbeat(channel=heartbeat_channel(HEALER)) if section is None else section.heartbeat
+    beats = Heartbeat() if section is None else section.heartbeat
     channel, interval_sec = settings.healer_heartbeat_channel, settings.hb_interval_sec
     if channel is not None and "channel" not in beats.said:
         beats = beats.but(channel=channel)

@@ -9,14 +9,23 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.bus.outage import PAUSES
-from marketswarm.detector import OVERDUE_SEC, State, Subject, Suspect, UnheardBeat, Verdict
+from marketswarm.detector import (
+    OVERDUE_SEC,
+    RosterChange,
+    State,
+    Subject,
+    Suspect,
+    UnheardBeat,
+    Verdict,
+    plan_change,
+)
 from marketswarm.keys import monitor_lease_key
 from marketswarm.monitor.bus_link import BusLink
 from marketswarm.monitor.encoder import VerdictEncoder
@@ -297,7 +306,7 @@ class Monitor:
         publish_to: Collection[str],
         services: int | None = None,
     ) -> None:
-        """Put a roster in force, at the start or while running.
+        """Put a roster in force at once, at the start or while running.
 
         Raise BusError if a bus has no URL; then nothing has changed.
 
@@ -306,30 +315,46 @@ class Monitor:
             publish_to: the buses that verdicts go to, besides `home`.
             services: how many services the log of alerts is for; None for as many as `watches`.
         """
-        buses = {name: self._owner.bus(name) for name in {*listen_to, *publish_to, self._home}}
+        change = plan_change(self.detector.services, watches, listen_to)
+        for _ in self.change_roster(change, publish_to, services):
+            pass
+
+    def change_roster(
+        self, change: RosterChange, publish_to: Collection[str], services: int | None = None
+    ) -> Iterator[None]:
+        """Put a planned roster in force; between two steps, the caller may let other tasks run.
+
+        Raise BusError in the first step if a bus has no URL; then nothing has changed. The arguments are
+        those of `set_roster`. Begin no other change before this one is done.
+        """
+        buses = {name: self._owner.bus(name) for name in {*change.buses, *publish_to, self._home}}
+        for name, bus in buses.items():
+            listens, publishes = name in change.buses, name in {*publish_to, self._home}
+            link = self._open_link(name, bus, listens=listens, publishes=publishes)
+            if link.listener is not None and not link.listener.has_channels:
+                link.listener.set_channels(change.channels[name])
+            if link.publisher is not None:
+                link.publisher.set_service_count(change.services)
+                self.log_lengths[name].services = change.services if services is None else services
+        while not change.is_done:
+            for verdict in self.detector.change_roster(change, read_clocks()):
+                self.publish(verdict)
+            yield
         for name in self.links.keys() - buses.keys():
             self.links.pop(name).stop()
-        for name, bus in buses.items():
-            self._open_link(name, bus, listens=name in listen_to, publishes=name in {*publish_to, self._home})
-        for name, link in self.links.items():
-            if link.publisher is not None:
-                link.publisher.set_service_count(len(watches))
-                self.log_lengths[name].services = len(watches) if services is None else services
-        for verdict in self.detector.set_roster(watches, listen_to, read_clocks()):
-            self.publish(verdict)
-        for name, watched in self.detector.buses.items():
+        for name, channels in change.channels.items():
             listener = self.links[name].listener
             if listener is not None:
-                listener.set_channels(frozenset(each.watch.channel for each in watched.channels.values()))
+                listener.set_channels(channels)
         self._wake.set()
-        log.info("monitor.monitoring", services=len(self.detector.services), buses=sorted(listen_to))
+        log.info("monitor.monitoring", services=len(self.detector.services), buses=sorted(change.buses))
 
-    def _open_link(self, name: str, bus: Bus, *, listens: bool, publishes: bool) -> None:
-        """Open the link to a bus; replace one with another address, or with other parts than it needs now."""
+    def _open_link(self, name: str, bus: Bus, *, listens: bool, publishes: bool) -> BusLink:
+        """Return the link to a bus, opened if there is none with this address and the parts it needs now."""
         before = self.links.get(name)
         have = before and (before.bus, before.listener is not None, before.publisher is not None)
-        if have == (bus, listens, publishes):
-            return
+        if before is not None and have == (bus, listens, publishes):
+            return before
         listener = (
             Listener(bus, self.feed, listener=self._owner.name, boot=self._owner.boot) if listens else None
         )
@@ -348,6 +373,7 @@ class Monitor:
             before.hand_over(link)
         if self._group is not None:
             self._start(link, self._group)
+        return link
 
     # -- listen, evaluate, publish
 

@@ -8,7 +8,7 @@ readers conclude that the service is not monitored. So each save that a bus refu
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -28,13 +28,14 @@ from marketswarm.detector import (
     adopt_state,
     is_miss_overruled,
     restore_lost_bus,
+    restore_service,
     restore_services,
 )
 from marketswarm.detector.job import Job
 from marketswarm.monitor.encoder import BUS_FIELD, WATCH_FIELD
 from marketswarm.monitor.health import HealthKeys
 from marketswarm.monitor.leadership import Fence, Leadership
-from marketswarm.monitor.store import RosterEntry, StateStore, combine_saved_state
+from marketswarm.monitor.store import RosterEntry, SavedState, StateStore, combine_saved_state
 from marketswarm.monitor.verdict_queue import LEADER_HAD_TIME_SEC, VerdictQueue
 from marketswarm.monitor.witness import read_last_beats
 from marketswarm.time_slice import TimeSlice
@@ -161,7 +162,7 @@ class StateKeeper:
     async def _restore_from(self, home: str) -> None:
         """Restore the state from the bus `home`; try again until it can be read."""
         async for attempt in retrying(self._outage):
-            if not self._detector.is_restoring:
+            if self.restored.is_set():
                 break
             with attempt:
                 try:
@@ -176,46 +177,79 @@ class StateKeeper:
     async def restore(self, store: StateStore) -> None:
         """Apply the state that an earlier run saved in `store`, and publish the verdicts that follow.
 
-        Raise BusError if the bus fails.
+        Verdicts begin once all is restored that was not simply up: what was down or silent, jobs, buses. The
+        others follow, each before its own first verdict. Raise BusError if the bus fails.
         """
-        roster = await store.load_roster()
-        silences, clocks = await store.load_silences()
-        saved_beats = await store.load_saved_beats()
-        stored_beats = await self._read_all_last_beats()
-        buses = {svc: service.watch.bus for svc, service in self._detector.services.items()}
-        saved, time_slice = {}, TimeSlice()
-        for svc, each in combine_saved_state(roster, silences, clocks, buses, saved_beats):
+        services = self._detector.services
+        state = await store.load_state(services, has_jobs=bool(self._detector.jobs))
+        self._saved_jobs = set(state.jobs)
+        urgent = dict.fromkeys([*state.find_urgent(services), *self._detector.jobs])
+        entries: dict[str, RosterEntry] = {}
+        saved: dict[str, SavedService] = {}
+        time_slice = TimeSlice()
+        for field in urgent:
             await time_slice.pause()
-            saved[svc] = each
-        # a fleet without jobs needs no right to their key, which users from before don't have
-        jobs = await store.load_jobs() if self._detector.jobs else {}
-        self._saved_jobs = set(jobs)
-        for svc, job in jobs.items():
-            if svc in self._detector.jobs:
-                saved[svc] = replace(saved.get(svc, SavedService(State.UNKNOWN, seen=False)), job=job)
-        for verdict in restore_services(self._detector, saved, stored_beats, read_clocks()):
+            if (entry := state.take_entry(field)) is not None:
+                entries[field] = entry
+            if ":" not in field and (known := self._take_saved(state, field, entry)) is not None:
+                saved[field] = known
+        beats: dict[str, LastBeat] = {}
+        async for _, found in self._read_last_beats(urgent):
+            beats |= found
+        later = dict.fromkeys(svc for svc in services if svc not in urgent)
+        for verdict in restore_services(self._detector, saved, beats, read_clocks(), later=later):
             if verdict is not None:
                 self._publish(verdict)
             await time_slice.pause()
-        self._restore_lost_buses(roster)
-        self._restore_refused_channels(roster)
-        await self._restore_health(roster)
-        self._detector.silences.delete(*(svc for svc in silences if svc not in self._detector.services))
-        for svc in saved_beats.keys() - self._detector.services.keys():
+        self._restore_lost_buses(entries)
+        self._restore_refused_channels(entries)
+        await self._restore_health(entries)
+        self._detector.silences.delete(*(svc for svc in state.silences if svc not in services))
+        await self._restore_later(state, later)
+        for svc in state.list_heard() - services.keys():
             self._restarts.save_soon(svc)
         self.restored.set()
 
-    async def _read_all_last_beats(self) -> dict[str, LastBeat]:
-        """Return the last beats under `beat:<svc>` of all services on the buses that answer."""
-        found: dict[str, LastBeat] = {}
-        # a reseed may drop some of them meanwhile
-        for bus, watched in [(self._find_bus(name), each) for name, each in self._detector.buses.items()]:
-            timeouts = {each.watch.svc: each.watch.timeout_sec for each in watched.channels.values()}
-            # the services of a bus that is away get their warm-up when it is back
-            with contextlib.suppress(BusError):
-                async for answer in read_last_beats(bus, timeouts):
-                    found |= answer.found
-        return found
+    async def _restore_later(self, state: SavedState, later: Iterable[str]) -> None:
+        """Restore the services that were up, and those of which nothing was saved."""
+        time_slice = TimeSlice()
+        async for batch, beats in self._read_last_beats(later):
+            now = read_clocks()
+            for svc in batch:
+                await time_slice.pause()
+                entry = state.take_entry(svc)
+                saved = self._take_saved(state, svc, entry)
+                for verdict in restore_service(self._detector, svc, saved, beats.get(svc), now):
+                    self._publish(verdict)
+                if entry is not None and svc in self._detector.services:
+                    self._health.restore(svc, entry)
+
+    def _take_saved(self, state: SavedState, svc: str, entry: RosterEntry | None) -> SavedService | None:
+        service = self._detector.services.get(svc)
+        saved = state.take(svc, "" if service is None else service.watch.bus, entry)
+        if svc in self._detector.jobs and (job := state.jobs.get(svc)) is not None:
+            saved = replace(saved or SavedService(State.UNKNOWN, seen=False), job=job)
+        return saved
+
+    async def _read_last_beats(
+        self, services: Iterable[str]
+    ) -> AsyncIterator[tuple[Collection[str], Mapping[str, LastBeat]]]:
+        """Read the last beats under `beat:<svc>` of watched services; yield each once, in batches.
+
+        One whose bus does not answer gets its warm-up when that is back.
+        """
+        watched = self._detector.services
+        timeouts: dict[str, dict[str, float]] = {}
+        for svc in services:
+            if (service := watched.get(svc)) is not None:
+                timeouts.setdefault(service.watch.bus, {})[svc] = service.watch.timeout_sec
+        for name, left in timeouts.items():
+            with contextlib.suppress(BusError, KeyError):  # a reseed may drop a bus meanwhile
+                async for answer in read_last_beats(self._find_bus(name), left.copy()):
+                    for svc in answer.services:
+                        del left[svc]
+                    yield answer.services, answer.found
+            yield left, {}
 
     async def _restore_health(self, roster: Mapping[str, RosterEntry], *, replace: bool = False) -> None:
         """Restore the health keys of the services in the roster.

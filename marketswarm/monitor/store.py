@@ -8,7 +8,8 @@ compared with its next one. `<listener>:jobs` holds what is known about the runs
 """
 
 import re
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Container, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import inf
@@ -50,12 +51,16 @@ from marketswarm.time_slice import TimeSlice
 from marketswarm.truth.model import SERVICE_NAME
 
 SCAN_COUNT: Final = 5000
+SCANNED_AT_ONCE: Final = 100
+"""Fields that are yielded before the next look at the clock, each of which costs as much as a field."""
 BATCH_SIZE: Final = 2000
 MAX_ENTRY_BYTES: Final = 2 * MAX_EVENT_BYTES
 MAX_SILENCE_BYTES: Final = 500
 MAX_MARK_CHARS: Final = 500
 _FIELD: Final = re.compile(rf"({BUS_FIELD}|{TRUTH_FIELD}|{WATCH_FIELD}|{REACH_FIELD})?{SERVICE_NAME.pattern}")
 SAVE_SCRIPT: Final = Script.beside("marketswarm.monitor", "save.lua")
+
+_UP: Final = b'"verdict":"up"'  # in an entry of a service that is up, as the publisher writes it
 
 Clocks = Mapping[str, tuple[float, float]]
 MAX_SAVED_BEAT_BYTES: Final = 65_536
@@ -100,6 +105,55 @@ class SavedSilence(NamedTuple):
     bus: str
 
 
+class SavedState:
+    """What an earlier run saved, as it was read from its hashes: a service's part is parsed when it is taken.
+
+    Of a hundred thousand services, most were up, and nothing about them is urgent at a start. `silences`,
+    `clocks` and `jobs` are parsed already.
+    """
+
+    def __init__(
+        self,
+        store: "StateStore",
+        roster: dict[str, bytes],
+        silences: tuple[dict[str, SavedSilence], Clocks],
+        heard: dict[str, bytes],
+        jobs: dict[str, SavedJob],
+    ) -> None:
+        self._store = store
+        self._roster = roster
+        self.silences, self.clocks = silences
+        self._heard = heard
+        self.jobs = jobs
+
+    def find_urgent(self, watched: Container[str]) -> list[str]:
+        """Return the fields of all that was not simply up: down, silent, a bus, or not `watched`.
+
+        For this, entries are not parsed: one that only looks like that of a service that is up is parsed
+        when it is taken.
+        """
+        fields = [field for field, raw in self._roster.items() if _UP not in raw or field not in watched]
+        return list(dict.fromkeys((*fields, *self.silences)))
+
+    def list_heard(self) -> AbstractSet[str]:
+        """Return the services whose last beat was saved, and not taken yet."""
+        return self._heard.keys()
+
+    def take_entry(self, field: str) -> RosterEntry | None:
+        """Return the roster's entry, which can be taken once; None if there is none that can be read."""
+        raw = self._roster.pop(field, None)
+        bus, key = self._store.bus.name, self._store.roster_key
+        return None if raw is None else parse_entry(bus, key, field, raw)
+
+    def take(self, svc: str, bus: str, entry: RosterEntry | None) -> SavedService | None:
+        """Return what was saved about a service that is on `bus` now and has this entry; None for nothing."""
+        silence, raw = self.silences.get(svc), self._heard.pop(svc, None)
+        last_beat = None if raw is None else self._store.parse_saved_beat(svc, raw)
+        if entry is None and silence is None:
+            return None
+        return combine_service(entry, silence, self.clocks.get(bus), bus, last_beat)
+
+
 class StateStore:
     """The hashes of one listener (`healer` or `sentinel`) on one bus.
 
@@ -122,13 +176,40 @@ class StateStore:
         """
         found: dict[str, RosterEntry] = {}
         async for field, value in self._scan(self.roster_key, match):
-            if _FIELD.fullmatch(field) is None:
-                report_unusable(self.bus.name, self.roster_key, field)
+            if not self._is_field(field):
                 continue
             entry = parse_entry(self.bus.name, self.roster_key, field, value)
             if entry is not None:
                 found[field] = entry
         return found
+
+    async def load_state(self, watched: Container[str], *, has_jobs: bool) -> SavedState:
+        """Return all that an earlier run saved. `watched` has the services of the roster in force.
+
+        Without jobs, no right to their key is needed, which users from before don't have.
+        """
+        roster = {
+            field: value
+            async for field, value in self._scan(self.roster_key)
+            if field in watched or self._is_field(field)
+        }
+        silences = await self.load_silences()
+        heard = {svc: raw async for svc, raw in self._scan(self.heard_key)}
+        return SavedState(self, roster, silences, heard, await self.load_jobs() if has_jobs else {})
+
+    def _is_field(self, field: str) -> bool:
+        """Return True for a name that a field of the roster may have; report any other one."""
+        if _FIELD.fullmatch(field) is not None:
+            return True
+        report_unusable(self.bus.name, self.roster_key, field)
+        return False
+
+    def parse_saved_beat(self, svc: str, raw: bytes) -> SavedBeat | None:
+        """Report and return None for an unusable value."""
+        saved = parse_saved_beat(raw)
+        if saved is None:
+            report_unusable(self.bus.name, self.heard_key, svc)
+        return saved
 
     async def load_silences(self) -> tuple[dict[str, SavedSilence], dict[str, tuple[float, float]]]:
         """Return the saved silences by service, and the saved clocks by bus: reading and wall time.
@@ -151,10 +232,8 @@ class StateStore:
         """Return the saved last beats by service; a field that can't be read is reported and left out."""
         found: dict[str, SavedBeat] = {}
         async for svc, raw in self._scan(self.heard_key):
-            saved = parse_saved_beat(raw)
-            if saved is None:
-                report_unusable(self.bus.name, self.heard_key, svc)
-            else:
+            saved = self.parse_saved_beat(svc, raw)
+            if saved is not None:
                 found[svc] = saved
         return found
 
@@ -233,8 +312,9 @@ class StateStore:
             cursor, found = await self.bus.ask(
                 self.bus.client.hscan(key, cursor, match=match, count=SCAN_COUNT)
             )
-            for field, value in found.items():
-                await time_slice.pause()
+            for at, (field, value) in enumerate(found.items()):
+                if not at % SCANNED_AT_ONCE:
+                    await time_slice.pause()
                 yield field.decode("utf-8", "replace"), value
             if not cursor:
                 return
@@ -333,28 +413,38 @@ def combine_saved_state(
     it was saved: if the service has moved to another bus, it counts as not saved.
     """
     for svc in (roster.keys() | silences.keys()) - {field for field in roster if ":" in field}:
-        entry = roster.get(svc)
-        state = State.UNKNOWN if entry is None else entry.verdict
-        at, wall = clocks.get(current_buses.get(svc, ""), (0.0, None))
-        since, seen, silent_sec = None if entry is None else entry.since, entry is not None, None
-        silence = silences.get(svc)
-        if silence is not None and not silence.seen and entry is not None:
-            silence = None  # it ended when the service came up; that run was killed before it deleted this
-        if silence is not None:
-            is_same_clock = wall is not None and silence.bus == current_buses.get(svc)
-            silent_sec = max(0.0, at - silence.at) if is_same_clock else None
-            seen, since = silence.seen, silence.since if silence.seen else None
-        elif entry is not None and state is State.UP:
-            # it was beating when the clocks were last written, if it had come up by then
-            since = max(entry.ts, wall or 0.0) or None
-        if state is State.DOWN:
-            seen = since is not None
-        boot, i = (None, 0) if entry is None else (entry.boot, entry.i or 0)
+        bus = current_buses.get(svc, "")
         last_beat = (saved_beats or {}).get(svc)
-        saved = SavedService(state, since, silent_sec, seen, boot, i, last_beat)
-        if entry is not None and state is State.DOWN:
-            saved = replace(saved, missed_at=entry.ts or None, down_since=entry.down_since())
-        yield svc, saved
+        yield svc, combine_service(roster.get(svc), silences.get(svc), clocks.get(bus), bus, last_beat)
+
+
+def combine_service(
+    entry: RosterEntry | None,
+    silence: SavedSilence | None,
+    clock: tuple[float, float] | None,
+    bus: str,
+    last_beat: SavedBeat | None,
+) -> SavedService:
+    """Return the saved state of one service from its parts; `clock` is that of its present `bus`."""
+    state = State.UNKNOWN if entry is None else entry.verdict
+    at, wall = clock or (0.0, None)
+    since, seen, silent_sec = None if entry is None else entry.since, entry is not None, None
+    if silence is not None and not silence.seen and entry is not None:
+        silence = None  # it ended when the service came up; that run was killed before it deleted this
+    if silence is not None:
+        is_same_clock = wall is not None and silence.bus == bus
+        silent_sec = max(0.0, at - silence.at) if is_same_clock else None
+        seen, since = silence.seen, silence.since if silence.seen else None
+    elif entry is not None and state is State.UP:
+        # it was beating when the clocks were last written, if it had come up by then
+        since = max(entry.ts, wall or 0.0) or None
+    if state is State.DOWN:
+        seen = since is not None
+    boot, i = (None, 0) if entry is None else (entry.boot, entry.i or 0)
+    saved = SavedService(state, since, silent_sec, seen, boot, i, last_beat)
+    if entry is not None and state is State.DOWN:
+        saved = replace(saved, missed_at=entry.ts or None, down_since=entry.down_since())
+    return saved
 
 
 def encode_saved_beat(beat: SavedBeat) -> bytes:

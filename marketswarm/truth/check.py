@@ -11,7 +11,7 @@ from typing import Final
 
 from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.errors import Findings, Place, format_found, format_hint, format_path, format_value
-from marketswarm.truth.model import HEALER, SERVICE_NAME, AccessPoint, Truth
+from marketswarm.truth.model import HEALER, SERVICE_NAME, AccessPoint, Service, Truth
 
 MAX_CYCLES: Final = 20  # circular dependencies to report at most
 SAFE_INTERVALS: Final = 3  # with a timeout of fewer intervals, one lost beat is an alarm
@@ -26,13 +26,48 @@ def check_sections(truth: Truth, findings: Findings) -> None:
     _check_dependencies(truth, findings)
 
 
+def _iterate_different(truth: Truth, findings: Findings) -> Iterator[tuple[str, Service]]:
+    """Yield each service and its section, but a section that others share only until nothing is found in it.
+
+    The rules for the healer are others, so it is always yielded.
+    """
+    right: set[int] = set()  # the `id` of each section in which nothing was found
+    for svc, service in truth.services.items():
+        if id(service) in right and svc != HEALER:
+            continue
+        known = len(findings)
+        yield svc, service
+        is_skipped = findings.has_error_at(("services", svc))  # a wrong name: its rules were not looked at
+        if len(findings) == known and svc != HEALER and not is_skipped:
+            right.add(id(service))
+
+
+def _may_share_channels(truth: Truth) -> bool:
+    """Return False if each service surely has a channel of its own; the default ones differ by the names."""
+    known: set[tuple[str, str]] = set()
+    for svc, service in truth.services.items():
+        channel = service.heartbeat.channel
+        if channel is None:
+            continue
+        place, named = (
+            (truth.bus_of(svc), channel),
+            truth.services.get(channel.removesuffix(HEARTBEAT_SUFFIX)),
+        )
+        if place in known or (named is not None and named.heartbeat.channel is None):
+            return True
+        known.add(place)
+    return False
+
+
 def _check_channels(truth: Truth, findings: Findings) -> None:
     """Each service needs a heartbeat channel that no other service has on the same bus."""
+    if not findings.has_errors and not _may_share_channels(truth):
+        return
     owners: dict[tuple[str, str], str] = {}
-    for svc, service in truth.services.items():
+    for svc in truth.services:
         if findings.has_error_at(_heartbeat_place(svc, "channel"), _heartbeat_place(svc, "redis_url")):
             continue
-        channel = service.heartbeat.channel
+        channel = truth.channel_of(svc)
         owner = owners.setdefault((truth.bus_of(svc), channel), svc)
         if owner != svc:
             findings.add_error(
@@ -48,12 +83,13 @@ def _check_subscriptions(truth: Truth, findings: Findings) -> None:
     Note an error for a heartbeat channel with another bus than that of its service, and for a channel that
     two entries name on different buses.
     """
+    points = list(_find_access_points(truth, HEALER, "subscribe_to"))
     services_by_channel: dict[str, list[str]] = {}
-    for svc, service in truth.services.items():
+    for svc in truth.services if points else ():
         if not findings.has_error_at(_heartbeat_place(svc, "channel"), _heartbeat_place(svc, "redis_url")):
-            services_by_channel.setdefault(service.heartbeat.channel, []).append(svc)
+            services_by_channel.setdefault(truth.channel_of(svc), []).append(svc)
     bus_by_channel: dict[str, str] = {}
-    for place, point in _find_access_points(truth, HEALER, "subscribe_to"):
+    for place, point in points:
         if point.key in services_by_channel:
             buses = {truth.bus_of(svc): svc for svc in services_by_channel[point.key]}
             if point.bus not in buses:
@@ -90,10 +126,10 @@ def _check_unowned_channel(
         )
     elif svc in truth.services:
         if not findings.has_error_at(_heartbeat_place(svc, "channel"), _heartbeat_place(svc, "redis_url")):
-            heartbeat_channel = truth.services[svc].heartbeat.channel
             findings.add_warning(
                 (*place, "key"),
-                f"{format_value(channel)} is not watched: {svc} beats on {format_value(heartbeat_channel)}",
+                f"{format_value(channel)} is not watched: {svc} beats on"
+                f" {format_value(truth.channel_of(svc))}",
             )
     elif svc != HEALER and not SERVICE_NAME.fullmatch(svc):
         message = f"{format_value(svc)}, before {format_value(HEARTBEAT_SUFFIX)}, is not a service's name"
@@ -102,7 +138,7 @@ def _check_unowned_channel(
 
 def _check_buses(truth: Truth, findings: Findings) -> None:
     known = truth.bus_names()
-    for svc in truth.services:
+    for svc, _ in _iterate_different(truth, findings):
         for kind in ("subscribe_to", "publish_to"):
             for place, point in _find_access_points(truth, svc, kind):
                 if point.bus not in known and not findings.has_error_at(("buses", point.bus)):
@@ -116,7 +152,7 @@ def _check_buses(truth: Truth, findings: Findings) -> None:
 
 def _check_timeouts(truth: Truth, findings: Findings) -> None:
     """A timeout must be above the interval of its service, and should be `SAFE_INTERVALS` times as long."""
-    for svc, service in truth.services.items():
+    for svc, service in _iterate_different(truth, findings):
         beat = service.heartbeat
         if beat.schedule is not None:
             continue
@@ -154,7 +190,7 @@ def _check_schedules(truth: Truth, findings: Findings) -> None:
     An interval or a timeout beside one is an error, and so is a key that is read with a schedule only, and a
     schedule of the healer, which must beat all the time.
     """
-    for svc, service in truth.services.items():
+    for svc, service in _iterate_different(truth, findings):
         beat = service.heartbeat
         place = _heartbeat_place(svc, "schedule")
         if findings.has_error_at(place):
@@ -179,7 +215,7 @@ def _check_dependencies(truth: Truth, findings: Findings) -> None:
     """Check that each entry of `depends_on` names another known service, and that they form no circle."""
     if not any(service.depends_on for service in truth.services.values()):
         return
-    known = dict.fromkeys([*truth.services, *(watch.svc for watch in truth.watched())])
+    known = dict.fromkeys([*truth.services, *(watch.svc for watch in truth.subscribed())])
     for svc, service in truth.services.items():
         for index, name in enumerate(service.depends_on):
             place = ("services", svc, "depends_on", index)

@@ -66,6 +66,21 @@ class Findings:
     def add_warning(self, place: Place, message: str) -> None:
         self._warnings.append((place, message))
 
+    def repeat_at(self, place: Place, findings: "Findings") -> None:
+        """Add these findings, of a part of a document, to `findings` as those of an equal one at `place`."""
+        length = len(place)
+        for where, message, unless_other in self._errors:
+            findings.add_error((*place, *where[length:]), message, unless_other=unless_other)
+        for where, message in self._warnings:
+            findings.add_warning((*place, *where[length:]), message)
+
+    def __len__(self) -> int:
+        return len(self._errors) + len(self._warnings)
+
+    @property
+    def has_errors(self) -> bool:
+        return bool(self._errors)
+
     def has_error_at(self, *places: Place) -> bool:
         """Return True if an error was noted at one of these places or at a parent of one."""
         return bool(self._wrong) and any(

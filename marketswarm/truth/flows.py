@@ -105,7 +105,7 @@ class Flows:
 
 def build_flows(truth: Truth) -> Flows:
     """Build the graph of a truth from the access points of all services."""
-    channels = {(truth.bus_of(svc), one.heartbeat.channel) for svc, one in truth.services.items()}
+    channels = {(truth.bus_of(svc), truth.channel_of(svc)) for svc in truth.services}
     edges: dict[Edge, None] = {}
     beats: dict[Edge, None] = {}
     for svc, service in truth.services.items():

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, PlainValidator, StrictBool
@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from marketswarm.bus_url import find_host_and_name, parse_sentinels
-from marketswarm.keys import HEARTBEAT_SUFFIX
+from marketswarm.keys import HEARTBEAT_SUFFIX, heartbeat_channel
 from marketswarm.truth.credentials import is_reference
 from marketswarm.truth.errors import format_hint
 from marketswarm.truth.schedule import (
@@ -48,6 +48,15 @@ DEFAULT_TIMEOUT_SEC: Final = 30.0
 BUS_TIMEOUT_SEC: Final = 10.0
 
 
+class _DefaultChannel:
+    def __repr__(self) -> str:
+        return "<the default channel>"
+
+
+DEFAULT_CHANNEL: Final = _DefaultChannel()
+"""Stands for the channel `<service>:heartbeat`, so that the sections of two services may be equal."""
+
+
 def make_field_error(message: str) -> PydanticCustomError:
     """Return the validation error of a field; its message follows the wrong value: `is not a severity`."""
     return PydanticCustomError(_FIELD_ERROR, "{message}", {"message": message})
@@ -70,6 +79,10 @@ def _parse_key_name(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable() or " " in value:
         raise make_field_error("is not the name of a key or channel: 1 to 200 characters, no spaces")
     return value
+
+
+def _parse_channel(value: Any) -> str | None:
+    return None if value is DEFAULT_CHANNEL else _parse_key_name(value)
 
 
 def _parse_bus_name(value: Any) -> str:
@@ -187,9 +200,10 @@ class Heartbeat:
     """The heartbeat of a service: its bus, channel, interval and timeout, in seconds from 0.001 to a year.
 
     `said` names the keys that the document sets; all others are defaults, which the environment may override.
+    The `channel` is None for the default one, which `channel_for` returns.
     """
 
-    channel: Key
+    channel: Annotated[str | None, PlainValidator(_parse_channel)] = None
     """The channel on which the service beats. Default: `<service>:heartbeat`. Example:
     `"rss_agg:heartbeat"`."""
     interval_sec: Seconds = 10.0
@@ -217,10 +231,14 @@ class Heartbeat:
         default=(), compare=False, repr=False
     )
 
+    def channel_for(self, svc: str) -> str:
+        """Return the channel on which `svc` beats by this section."""
+        return self.channel or heartbeat_channel(svc)
+
     def but(self, **changed: str | float) -> "Heartbeat":
         """Return a copy with these fields changed. `said` stays the same unless it is given.
 
-        `dataclasses.replace` would pass `timeout_sec=None` on, which is refused.
+        `dataclasses.replace` would pass `timeout_sec=None` on, which is refused, as would be `channel=None`.
         """
         same = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         return Heartbeat(**{name: value for name, value in (same | changed).items() if value is not None})
@@ -261,6 +279,9 @@ class Threshold:
 
 
 _NO_ACCESS_POINTS: Final = AccessPoints()
+# shared by all services that have none
+_NO_ENDPOINTS: Final[list[Any]] = []
+_NO_SETTINGS: Final[dict[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
@@ -268,6 +289,7 @@ class Service:
     """A service's section. `endpoints` and `settings` are in a form of the service's own.
 
     Their secrets are texts `env:NAME`, which `resolve_references` replaces by the values of the variables.
+    Services with equal sections share one object: change nothing in it.
     """
 
     heartbeat: Heartbeat
@@ -290,9 +312,9 @@ class Service:
     access_points: AccessPoints = _NO_ACCESS_POINTS
     """The keys and channels that the service reads and writes on the buses. The ACL users and the flow graph
     are made from them."""
-    endpoints: list[Any] = Field(default_factory=list)
+    endpoints: list[Any] = Field(default_factory=lambda: _NO_ENDPOINTS)
     """The external sources that the service reads, in a form of its own. For rss_agg: its feeds."""
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=lambda: _NO_SETTINGS)
     """The service's own settings, in a form of its own."""
     threshold: Threshold | None = None
     """The healer's timeouts. Only read in the section of the healer."""
@@ -313,6 +335,24 @@ class Watch:
     timeout_sec: float
     alert_on_failure: bool = False
     job: JobRule | None = None
+
+
+class _Timing(NamedTuple):
+    """What all watches of services with one section have in common."""
+
+    bus: str
+    interval_sec: float
+    timeout_sec: float
+    alert_on_failure: bool
+    job: JobRule | None
+
+
+def _build_job_rule(beat: Heartbeat) -> JobRule | None:
+    """Return None for a service with neither a schedule nor a longest run."""
+    if beat.schedule is None and beat.max_run_sec is None:
+        return None
+    schedule = None if beat.schedule is None else Schedule(beat.schedule, beat.time_zone)
+    return JobRule(schedule, beat.grace_sec, beat.max_run_sec)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,6 +392,10 @@ class Truth:
         """Return the bus on which a service beats. Raises KeyError if the service has no section."""
         return self._bus_at(self.services[svc].heartbeat.redis_url)
 
+    def channel_of(self, svc: str) -> str:
+        """Return the channel of a service's beats. Raises KeyError if the service has no section."""
+        return self.services[svc].heartbeat.channel_for(svc)
+
     def timeout_of(self, svc: str, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> float:
         """Return the silence in seconds after which a service is missed.
 
@@ -359,31 +403,32 @@ class Truth:
         `default_timeout_sec`; for a job with a schedule, the longest pause and its grace. The service need
         not have a section.
         """
-        job = self.job_of(svc)
-        if job is not None and (silence_sec := job.longest_silence_sec()) is not None:
-            return silence_sec
         service = self.services.get(svc)
-        own = service.heartbeat.timeout_sec if service else None
-        return own or self.cadence_sec() or default_timeout_sec
+        if service is None:
+            return self.cadence_sec() or default_timeout_sec
+        return self._find_timing(service, default_timeout_sec).timeout_sec
 
     def job_of(self, svc: str) -> JobRule | None:
         """Return the rule of a job, a service with a schedule or a longest run; None for another one."""
         service = self.services.get(svc)
-        if service is None or (service.heartbeat.schedule is None and service.heartbeat.max_run_sec is None):
-            return None
-        beat = service.heartbeat
-        schedule = None if beat.schedule is None else Schedule(beat.schedule, beat.time_zone)
-        return JobRule(schedule, beat.grace_sec, beat.max_run_sec)
+        return None if service is None else _build_job_rule(service.heartbeat)
 
     def interval_of(self, svc: str) -> float:
         """Return the seconds from one beat of a service to the next; for a job, its longest pause.
 
         Raises KeyError if the service has no section.
         """
-        job = self.job_of(svc)
+        return self._find_timing(self.services[svc], DEFAULT_TIMEOUT_SEC).interval_sec
+
+    def _find_timing(self, service: Service, default_timeout_sec: float) -> _Timing:
+        beat = service.heartbeat
+        job = _build_job_rule(beat)
+        interval_sec = beat.interval_sec
+        timeout_sec = beat.timeout_sec or self.cadence_sec() or default_timeout_sec
         if job is not None and job.schedule is not None:
-            return job.schedule.longest_pause_sec()
-        return self.services[svc].heartbeat.interval_sec
+            interval_sec = job.schedule.longest_pause_sec()
+            timeout_sec = job.longest_silence_sec() or timeout_sec
+        return _Timing(self._bus_at(beat.redis_url), interval_sec, timeout_sec, service.alert_on_failure, job)
 
     def cadence_sec(self) -> float | None:
         """The healer's `heartbeat_cadence`; None if the truth does not set it."""
@@ -401,7 +446,7 @@ class Truth:
         These are of the first access point in the healer's `publish_to` that is not a heartbeat channel;
         otherwise system-redis and `default_channel`.
         """
-        channels = self._channels()
+        channels = self._own_channels()
         for point in self._healer_points("publish_to"):
             if point.key not in channels and not point.key.endswith(HEARTBEAT_SUFFIX):
                 return point.bus, point.key
@@ -413,27 +458,31 @@ class Truth:
         A service that only `subscribe_to` names is called like its channel without `:heartbeat`; its interval
         is a third of its timeout.
         """
-        roster = [
-            Watch(
-                svc,
-                self.bus_of(svc),
-                beat.channel,
-                self.interval_of(svc),
-                self.timeout_of(svc, default_timeout_sec),
-                service.alert_on_failure,
-                self.job_of(svc),
-            )
-            for svc, service in self.services.items()
-            if svc != HEALER and (beat := service.heartbeat).monitored
-        ]
+        timings: dict[int, _Timing] = {}  # by the `id` of a section, which equal services share
+        roster = []
+        for svc, service in self.services.items():
+            beat = service.heartbeat
+            if svc == HEALER or not beat.monitored:
+                continue
+            timing = timings.get(id(service))
+            if timing is None:
+                timing = timings[id(service)] = self._find_timing(service, default_timeout_sec)
+            bus, interval_sec, timeout_sec, alert_on_failure, job = timing
+            channel = beat.channel_for(svc)
+            roster.append(Watch(svc, bus, channel, interval_sec, timeout_sec, alert_on_failure, job))
+        return (*roster, *self.subscribed(default_timeout_sec))
+
+    def subscribed(self, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> tuple[Watch, ...]:
+        """Return the services that only the healer's `subscribe_to` names."""
         timeout_sec = self.cadence_sec() or default_timeout_sec
-        known, channels = set(self.services), self._channels()
+        found: dict[str, Watch] = {}
+        channels = self._own_channels()
         for point in self._healer_points("subscribe_to"):
             svc = point.key.removesuffix(HEARTBEAT_SUFFIX)
-            if svc != point.key and svc not in known and point.key not in channels:
-                known.add(svc)
-                roster.append(Watch(svc, point.bus, point.key, timeout_sec / 3, timeout_sec))
-        return tuple(roster)
+            is_known = svc in self.services or svc in found or point.key in channels
+            if svc != point.key and not is_known:
+                found[svc] = Watch(svc, point.bus, point.key, timeout_sec / 3, timeout_sec)
+        return tuple(found.values())
 
     def _healer_points(self, kind: str) -> tuple[AccessPoint, ...]:
         """`kind` is `subscribe_to` or `publish_to`."""
@@ -443,8 +492,10 @@ class Truth:
         points = healer.access_points
         return points.subscribe_to if kind == "subscribe_to" else points.publish_to
 
-    def _channels(self) -> set[str]:
-        return {service.heartbeat.channel for service in self.services.values()}
+    def _own_channels(self) -> set[str]:
+        """Return the heartbeat channels that are not `<service>:heartbeat`."""
+        channels = {service.heartbeat.channel for service in self.services.values()}
+        return {channel for channel in channels if channel is not None}
 
     def _bus_at(self, url: str) -> str:
         """Return the bus that has the host of the URL as its name, otherwise a name made from the URL."""

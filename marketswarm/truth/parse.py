@@ -13,12 +13,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from marketswarm.keys import HEARTBEAT_SUFFIX
+from marketswarm.keys import heartbeat_channel
 from marketswarm.truth.check import check_sections
 from marketswarm.truth.credentials import (
     CREDENTIAL_IN_URL,
@@ -42,6 +42,7 @@ from marketswarm.truth.errors import (
 )
 from marketswarm.truth.model import (
     BUS_NAME,
+    DEFAULT_CHANNEL,
     SERVICE_NAME,
     SYSTEM,
     BusEntry,
@@ -56,7 +57,10 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 """A hundred thousand services are about ten million bytes; a bus takes no argument of more than 32 MB
 (`proto-max-bulk-len`), and the truth is one."""
 MAX_DEPTH: Final = 32
-_NAME_PLACES: Final = (("services",), ("buses",))  # keys there are names: they say nothing about secrets
+MAX_SHARED: Final = 4096
+"""How many different sections of services are kept while a document is parsed, to be found again in it."""
+_SERVICES: Final = ("services",)
+_NAME_PLACES: Final = (_SERVICES, ("buses",))  # keys there are names: they say nothing about secrets
 _NOT_TEXT: Final = "holds half a surrogate pair, which is not text"
 _SERVICE: Final = TypeAdapter(Service)
 _BUS: Final = TypeAdapter(BusEntry)
@@ -129,7 +133,7 @@ def check_document(raw: bytes) -> CheckedDocument:
     document, duplicates = decode_document(raw)
     findings = Findings()
     check_values(document, duplicates, findings)
-    truth = build_truth(document, findings)
+    truth = build_truth(document, duplicates, findings)
     check_sections(truth, findings)
     sha256 = hashlib.sha256(raw).hexdigest()
     return CheckedDocument(truth, findings.errors(document), findings.warnings(document), sha256)
@@ -172,7 +176,10 @@ def decode_document(raw: bytes) -> tuple[Any, Duplicates]:
 
 
 def check_values(document: Any, duplicates: Duplicates, findings: Findings) -> None:
-    """Note the errors that any value may have: repeated keys, bad numbers or text, depth, secrets."""
+    """Note the errors that any value may have: repeated keys, bad numbers or text, depth, secrets.
+
+    The sections of the services are left out; `build_truth` checks each different one once.
+    """
     if isinstance(document, (dict, list)):
         _ValueChecker(duplicates, findings).check_entries((), document, secret=False, number=False)
 
@@ -208,7 +215,8 @@ class _ValueChecker:
                 self._findings.add_error((*place, key), f"the key is {CREDENTIAL_IN_URL}")
             if holds_names and isinstance(value, dict):
                 # a service may be called token_maker, which makes no value in its section a secret
-                self.check_entries((*place, key), value, secret=False, number=False)
+                if place != _SERVICES:
+                    self.check_entries((*place, key), value, secret=False, number=False)
             else:
                 is_secret = secret or is_secret_key(key)
                 self._check_value(
@@ -260,7 +268,7 @@ def _make_document_error(message: str) -> TruthError:
 NoteProblem = Callable[[Place, str], None]
 
 
-def build_truth(document: Any, findings: Findings) -> Truth:
+def build_truth(document: Any, duplicates: Duplicates, findings: Findings) -> Truth:
     """Build the truth of a decoded document. Note wrong parts in `findings` and leave them out."""
     if not isinstance(document, dict):
         findings.add_error((), f"{_format_kind(document)} is not an object")
@@ -269,10 +277,11 @@ def build_truth(document: Any, findings: Findings) -> Truth:
     if "version" in document:
         _validate(_VERSION, ("version",), document["version"], findings)
     fleet = _validate(_FLEET, ("fleet",), document["fleet"], findings) if "fleet" in document else None
+    sections = _ServiceSections(document.get("services", {}), duplicates, findings)
     services = {
         name: service
         for name, section in _find_sections(document, "services", SERVICE_NAME, findings)
-        if (service := _build_service(("services", name), name, section, findings)) is not None
+        if (service := sections.build(name, section)) is not None
     }
     buses = {
         name: bus
@@ -320,8 +329,69 @@ def _format_similar_key(key: str | None) -> str:
     return f" (is {format_value(key)} meant to be it?)" if key is not None else ""
 
 
-def _build_service(place: Place, name: str, section: dict[str, Any], findings: Findings) -> Service | None:
-    """Return None if no usable service is left. Note wrong values and unknown keys, and leave them out."""
+class _BuiltSection(NamedTuple):
+    """A section, the service that it describes (None if it is not usable), and what was found in it."""
+
+    section: dict[str, Any]
+    service: Service | None
+    findings: Findings
+
+
+class _ServiceSections:
+    """Checks and builds each different section of the services once; equal ones share the result.
+
+    A hundred thousand services have a few different sections, as a rule. A channel that is the default one
+    makes no difference. In `sections`, each is replaced by the one that it equals.
+    """
+
+    def __init__(self, sections: dict[str, Any], duplicates: Duplicates, findings: Findings) -> None:
+        self._sections = sections
+        self._duplicates = duplicates
+        self._findings = findings
+        self._built: dict[str, _BuiltSection] = {}  # by the text of the section
+
+    def build(self, name: str, section: dict[str, Any]) -> Service | None:
+        """Return None if no usable service is left. Note wrong values and unknown keys; leave them out."""
+        key = None
+        # a key that is given twice is found by its object; such a document is refused, however slowly
+        if not self._duplicates:
+            section = _mark_default_channel(name, section)
+            key = _format_section(section)
+        built = None if key is None else self._built.get(key)
+        if built is None:
+            built = self._build(("services", name), section)
+            if key is not None and len(self._built) < MAX_SHARED:
+                self._built[key] = built
+        self._sections[name] = built.section  # the others go one by one, and not all at once in the end
+        built.findings.repeat_at(("services", name), self._findings)
+        return built.service
+
+    def _build(self, place: Place, section: dict[str, Any]) -> _BuiltSection:
+        found = Findings()
+        checker = _ValueChecker(self._duplicates, found)
+        checker.check_entries(place, section, secret=False, number=False)
+        return _BuiltSection(section, _build_service(place, section, found), found)
+
+
+def _mark_default_channel(name: str, section: dict[str, Any]) -> dict[str, Any]:
+    """Return a section in which a channel that is the default one is `DEFAULT_CHANNEL`."""
+    beat = section.get("heartbeat")
+    if not isinstance(beat, dict) or beat.get("channel") != heartbeat_channel(name):
+        return section
+    if not SERVICE_NAME.fullmatch(name):
+        return section
+    return {**section, "heartbeat": {**beat, "channel": DEFAULT_CHANNEL}}
+
+
+def _format_section(section: dict[str, Any]) -> str | None:
+    """Return a text that only an equal section has; None for one that is nested too deep."""
+    try:
+        return repr(section)  # unlike JSON, it tells a number that is not finite from null
+    except RecursionError:
+        return None
+
+
+def _build_service(place: Place, section: dict[str, Any], findings: Findings) -> Service | None:
     _note_unknown_keys(place, section, _SERVICE_KEYS, findings.add_warning)
     for part, known in _STRICT_KEYS.items():
         _note_unknown_keys((*place, part), section.get(part), known, findings.add_error)
@@ -332,18 +402,15 @@ def _build_service(place: Place, name: str, section: dict[str, Any], findings: F
                 _note_unknown_keys(
                     (*place, "access_points", kind, index), point, _POINT_KEYS, findings.add_error
                 )
+    return _validate(_SERVICE, place, section, findings, _add_said)
 
-    # a wrong name is noted already: don't report the channel that follows from it too
-    channel = (name if SERVICE_NAME.fullmatch(name) else "any") + HEARTBEAT_SUFFIX
 
-    def add_channel(values: dict[str, Any]) -> dict[str, Any]:
-        """Give the heartbeat the default channel, and `said`: the keys that it sets."""
-        beat = values.get("heartbeat", {})
-        if not isinstance(beat, dict):
-            return values
-        return {**values, "heartbeat": {"channel": channel, **beat, "said": _share_keys(tuple(beat))}}
-
-    return _validate(_SERVICE, place, section, findings, add_channel)
+def _add_said(section: dict[str, Any]) -> dict[str, Any]:
+    """Give the heartbeat `said`: the keys that it sets."""
+    beat = section.get("heartbeat", {})
+    if not isinstance(beat, dict):
+        return section
+    return {**section, "heartbeat": {**beat, "said": _share_keys(tuple(beat))}}
 
 
 @lru_cache(maxsize=256)

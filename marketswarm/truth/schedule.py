@@ -77,7 +77,7 @@ class Schedule:
     def longest_pause_sec(self) -> float:
         """Return the longest time from one run to the next, or some more; it is the same at any time."""
         if self.time_zone == "UTC":
-            return _measure_longest_pause(self.expression)
+            return _measure_longest_pause(_move_to_midnight(self.expression))
         return _measure_in_zone(self)
 
 
@@ -102,17 +102,34 @@ def parse_schedule(expression: str, time_zone: str = "UTC") -> Schedule:
     """Raises ScheduleError if the expression is not valid, or has fewer than two runs."""
     if not 0 < len(expression) <= MAX_SCHEDULE_CHARS or not expression.isprintable():
         raise ScheduleError('is not a schedule, such as "0 3 * * *" or "Mon..Fri 18:30"')
-    schedule = Schedule(expression, time_zone)
     try:
         _iterate(expression, datetime.fromtimestamp(REFERENCE, UTC))
     except ScheduleError:
         raise
     except (ValueError, AssertionError):
         raise ScheduleError("is not a schedule") from None
-    if len(list(islice(Schedule(expression).runs_after(REFERENCE), 2))) < 2:
+    moved = _move_to_midnight(expression)
+    if not _comes_round(moved):
         raise ScheduleError("is a schedule that never comes round")
-    _measure_longest_pause(expression)  # here, where a truth is parsed, and not on the event loop
-    return schedule
+    _measure_longest_pause(moved)  # here, where a truth is parsed, and not on the event loop
+    return Schedule(expression, time_zone)
+
+
+def _move_to_midnight(expression: str) -> str:
+    """Return a cron expression with minute 0 and hour 0 in place of each of them that is one number.
+
+    All runs move by the same time, so the pauses between them stay. Ten thousand jobs with times of their own
+    have a few such expressions, and only these are measured. Any other expression is returned as it is.
+    """
+    fields = expression.split()
+    if len(fields) != CRON_FIELDS:
+        return expression
+    return " ".join(["0" if field.isdigit() else field for field in fields[:2]] + fields[2:])
+
+
+@lru_cache(maxsize=MAX_KNOWN)
+def _comes_round(expression: str) -> bool:
+    return len(list(islice(Schedule(expression).runs_after(REFERENCE), 2))) == 2
 
 
 @lru_cache(maxsize=1)
@@ -218,7 +235,7 @@ def _measure_in_zone(schedule: Schedule) -> float:
     A night in which clocks are set back makes a pause longer by an hour. Where they are set forward, a
     systemd timer leaves out the runs of the skipped time: two pauses become one.
     """
-    pause_sec = _measure_longest_pause(schedule.expression)
+    pause_sec = _measure_longest_pause(_move_to_midnight(schedule.expression))
     longest_sec = pause_sec
     if len(schedule.expression.split()) != CRON_FIELDS:
         plain = Schedule(schedule.expression)

@@ -199,5 +199,5 @@ class BeatListener:
 
 def services_by_channel(truth: Truth) -> dict[tuple[str, bytes], str]:
     known = {(one.bus, one.channel.encode()): one.svc for one in truth.watched()}
-    own = {(truth.bus_of(svc), one.heartbeat.channel.encode()): svc for svc, one in truth.services.items()}
+    own = {(truth.bus_of(svc), truth.channel_of(svc).encode()): svc for svc in truth.services}
     return known | own

@@ -1,17 +1,19 @@
 """The healer as a whole: what it does around its monitor."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
 
 from healer.watch import run_healer
+from marketswarm.monitor import Monitor
 from marketswarm.monitor.state import StateKeeper
 from marketswarm.monitor.store import StateStore
 from marketswarm.settings import HealerSettings
 from marketswarm.testing import MemoryBus
-from marketswarm.truth import parse_truth
+from marketswarm.truth import Truth, parse_truth
 from support.scenes.monitor import MonitorOwner
 from support.waiting import auntil
 
@@ -26,6 +28,8 @@ class Owner(MonitorOwner):
     def __init__(self, bus: MemoryBus) -> None:
         super().__init__(bus)
         self.truth = parse_truth(orjson.dumps(TRUTH)).truth
+        self.reseed: Callable[[Truth], None] | None = None
+        self.check: Callable[[Truth], object] | None = None
 
     def bus(self, name: str, _truth: Any = None) -> MemoryBus:
         return super().bus(name)
@@ -38,7 +42,8 @@ class Owner(MonitorOwner):
 
     def expose(self, _collect: Any) -> None: ...
 
-    def on_reseed(self, *_: Any, **__: Any) -> None: ...
+    def on_reseed(self, callback: Callable[[Truth], None], *, check: Callable[[Truth], object]) -> None:
+        self.reseed, self.check = callback, check
 
 
 async def test_what_is_to_be_done_after_the_restore_is_not_done_before(monkeypatch: pytest.MonkeyPatch):
@@ -61,6 +66,41 @@ async def test_what_is_to_be_done_after_the_restore_is_not_done_before(monkeypat
         may_restore.set()
         await auntil(lambda: calls or healer.done())
         assert calls == [True]
+    finally:
+        healer.cancel()
+        await asyncio.gather(healer, return_exceptions=True)
+        await bus.aclose()
+
+
+async def test_a_reseed_is_put_in_force_in_slices_and_the_last_of_several_counts(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monitors: list[Monitor] = []
+    make = Monitor.__init__
+
+    def note(self: Monitor, *args: Any, **more: Any) -> None:
+        monitors.append(self)
+        make(self, *args, **more)
+
+    monkeypatch.setattr(Monitor, "__init__", note)
+    bus = MemoryBus("system-redis")
+    owner = Owner(bus)
+    healer = asyncio.create_task(run_healer(owner))
+    try:
+        await auntil(lambda: owner.reseed is not None or healer.done())
+        for count in (3, 500, 200):
+            owner.truth = parse_truth(orjson.dumps({"services": {f"s{n}": {} for n in range(count)}})).truth
+            owner.reseed(owner.truth)
+            await asyncio.sleep(0)
+        watched = monitors[0].detector
+        await auntil(lambda: len(watched.services) == 200 or healer.done())
+        assert list(watched.services) == [f"s{n}" for n in range(200)]
+        assert len(watched.buses["system-redis"].channels) == 200
+        # one that moves the alerts is refused before anything has changed
+        points = {"publish_to": [{"bus": "market-redis", "key": "elsewhere"}]}
+        moved = parse_truth(orjson.dumps({"services": {"healer": {"access_points": points}}})).truth
+        with pytest.raises(ValueError, match="only when the healer is restarted"):
+            owner.check(moved)
     finally:
         healer.cancel()
         await asyncio.gather(healer, return_exceptions=True)

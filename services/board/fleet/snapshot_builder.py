@@ -40,7 +40,7 @@ SAME_BEAT_SEC: Final = 0.25  # times of a last beat that differ by less are one 
 MAX_PENDING: Final = 200
 MAX_NAMED: Final = 5
 _NO_SERVICE: Final = FleetSnapshot(0.0)
-_NO_SECTION: Final = Service(heartbeat=Heartbeat(channel="-"))
+_NO_SECTION: Final = Service(heartbeat=Heartbeat())
 """In place of the section of a service that only the healer's section names."""
 _NO_JOB: Final = JobStatus()
 _KEPT: Final = (

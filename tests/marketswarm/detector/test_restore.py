@@ -9,6 +9,7 @@ from marketswarm.detector import (
     adopt_state,
     is_miss_overruled,
     restore_lost_bus,
+    restore_service,
     restore_services,
 )
 from marketswarm.event import UNWATCHED_REASON
@@ -461,6 +462,55 @@ def test_a_change_of_the_roster_between_two_steps_overlooks_nobody_and_tells_a_d
     assert hand.detector.services["b"].state is State.UP
     hand.run(100)
     assert [(svc, state) for _, svc, state in hand.said[2:]] == [("b", "down"), ("c", "down")]
+
+
+# -- those that are left for later
+
+
+def left_for_later(*later: str, **known: SavedService) -> Hand:
+    """A hand that has restored all that is known, but for those left for later."""
+    hand = Hand(*map(watch, {**known, **dict.fromkeys(later)}), held=True)
+    hand.record(restore_services(hand.detector, known, {}, hand.now, later=later))
+    assert not hand.detector.is_restoring
+    return hand
+
+
+def test_one_that_is_left_for_later_is_not_evaluated_before_it_is_restored():
+    hand = left_for_later("b", a=up(silent_sec=500.0))
+    hand.run(60)
+    assert hand.said == [(0, "a", "down")]
+    hand.record(restore_service(hand.detector, "b", up(silent_sec=500.0), None, hand.now))
+    hand.run(1)
+    assert [(svc, state) for _, svc, state in hand.said] == [("a", "down"), ("b", "down")]
+    assert hand.verdicts[1].reason == "silent"
+
+
+def test_one_that_is_left_for_later_may_be_heard_or_fail_before():
+    hand = left_for_later("b", "c", a=up())
+    hand.beat("b")
+    hand.beat("c", boot="x")
+    hand.beat("c", boot="x", run="failed")
+    hand.run(1)
+    assert hand.said == []
+    for svc in "bc":
+        hand.record(restore_service(hand.detector, svc, down(), None, hand.now))
+    assert [(svc, state) for _, svc, state in hand.said] == [("b", "up"), ("c", "up")]
+    hand.run(1)
+    assert [(v.svc, v.state, v.reason) for v in hand.verdicts[2:]] == [("c", State.DOWN, "failed")]
+
+
+def test_one_that_is_left_for_later_is_restored_once_and_not_after_it_was_dropped():
+    hand = left_for_later("b", "c", a=up())
+    restore_service(hand.detector, "b", up(), None, hand.now)
+    before = hand.detector.services["b"].last_beat
+    assert restore_service(hand.detector, "b", down(), None, hand.now) == []
+    hand.rewatch(watch("a"), watch("b"))
+    hand.rewatch(watch("a"), watch("b"), watch("c"))
+    assert restore_service(hand.detector, "c", down(), None, hand.now) == []
+    assert hand.detector.services["b"].last_beat is before
+    assert hand.detector.services["c"].state is State.UNKNOWN
+    hand.run(60)
+    assert sorted(svc for _, svc, state in hand.said if state == "down") == ["a", "b", "c"]
 
 
 # -- what a leader knew better

@@ -13,7 +13,7 @@ def beats(section: dict | None, **environment: object) -> tuple[str, float]:
     services = {} if section is None else {"healer": section}
     truth = parse_truth(orjson.dumps({"services": services})).truth
     found = make_healer_heartbeat(HealerSettings(**environment), truth.services.get("healer"))
-    return found.channel, found.interval_sec
+    return found.channel_for("healer"), found.interval_sec
 
 
 @pytest.mark.parametrize("section", [None, {}, {"heartbeat": {}}, {"threshold": {"heartbeat_cadence": 30}}])

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -182,9 +183,9 @@ async def test_a_standby_publishes_no_miss_of_a_service_that_its_leader_heard(
 
 async def test_a_bus_that_is_dropped_while_the_memory_is_read_is_no_trouble(bus, monkeypatch):
     monitor = make_monitor(bus)
-    monitor.set_roster(
-        [WATCH], listen_to={"system-redis": 10.0, "other": 10.0, "third": 10.0}, publish_to=["system-redis"]
-    )
+    others = [replace(WATCH, svc=name, bus=name) for name in ("other", "third")]
+    listen_to = {"system-redis": 10.0, "other": 10.0, "third": 10.0}
+    monitor.set_roster([WATCH, *others], listen_to=listen_to, publish_to=["system-redis"])
     asked: list[int] = []
 
     async def reseeded(_bus: MemoryBus, timeouts: dict[str, float]) -> AsyncIterator[StoredBeats]:
@@ -194,9 +195,10 @@ async def test_a_bus_that_is_dropped_while_the_memory_is_read_is_no_trouble(bus,
 
     monkeypatch.setattr(state, "read_last_beats", reseeded)
     task = asyncio.create_task(monitor.state.run("system-redis"))
-    await auntil(lambda: not monitor.detector.is_restoring or task.done())
+    await auntil(lambda: monitor.state.restored.is_set() or task.done())
     assert not task.done()
-    assert len(asked) == 3
+    assert asked == [1]
+    assert list(monitor.detector.services) == [WATCH.svc]
     assert set(monitor.detector.buses) == {"system-redis"}
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What the memory of many services does to the event loop, at a start or a takeover: nothing that lasts."""
+"""What many services do to the event loop, at a start, a takeover or a reseed: nothing that lasts."""
 
 import asyncio
 import contextlib
@@ -8,15 +8,17 @@ import time
 from collections.abc import AsyncIterator
 from typing import ClassVar
 
+import orjson
 import pytest
 
 from marketswarm.bus.listener import read_clocks
-from marketswarm.detector import Publication, SavedBeat, SavedJob, State, Verdict
+from marketswarm.detector import Publication, SavedBeat, SavedJob, State, Verdict, plan_change
 from marketswarm.monitor import Monitor, VerdictEncoder, state
 from marketswarm.monitor.leadership import Fence
-from marketswarm.monitor.store import RosterEntry
+from marketswarm.monitor.store import RosterEntry, SavedState, StateStore, encode_saved_beat
 from marketswarm.monitor.verdict_queue import PendingVerdict, VerdictQueue
 from marketswarm.testing import MemoryBus
+from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Watch
 from support.scenes.monitor import LoopWork, MonitorOwner
 
@@ -39,7 +41,18 @@ class Stored:
     entries = roster(State.DOWN)
     noted: ClassVar = {svc: SavedBeat("x", 5, TS, TS, False, {}, 10.0, 30.0) for svc in NAMES}
 
-    def __init__(self, _bus: object = None, _listener: str = "healer") -> None: ...
+    raw: ClassVar = {
+        svc: orjson.dumps({"verdict": "down", "ts": TS, "since": TS - 10.0, "boot": "x", "i": 5})
+        for svc in NAMES
+    }
+    heard: ClassVar = {svc: encode_saved_beat(beat) for svc, beat in noted.items()}
+
+    def __init__(self, _bus: object = None, _listener: str = "healer") -> None:
+        self.store = StateStore(MemoryBus("system-redis"), "healer")
+
+    async def load_state(self, _watched: object, *, has_jobs: bool) -> SavedState:
+        assert not has_jobs
+        return SavedState(self.store, self.raw.copy(), ({}, {}), self.heard.copy(), {})
 
     async def load_roster(self, _match: str | None = None) -> dict[str, RosterEntry]:
         return self.entries
@@ -128,4 +141,17 @@ async def test_a_takeover_of_tens_of_thousands_leaves_the_loop_to_others_and_wha
         await asyncio.gather(monitor.state.take_over("system-redis", fence, untold), publish())
     assert 0 < len(untold) < COUNT
     assert left() == set(untold.fields)
+    assert work.longest < LONGEST_SHARE * work.whole
+
+
+async def test_a_reseed_of_tens_of_thousands_leaves_the_loop_to_others(monitor):
+    await monitor.state.restore(Stored())
+    watches = [Watch(svc, "system-redis", f"{svc}:heartbeat", 5.0, 20.0) for svc in NAMES[1:]]
+    change = plan_change(monitor.detector.services, watches, {"system-redis": 10.0})
+    async with measured() as work:
+        time_slice = TimeSlice()
+        for _ in monitor.change_roster(change, ["system-redis"]):
+            await time_slice.pause()
+    assert {each.watch.timeout_sec for each in monitor.detector.services.values()} == {20.0}
+    assert len(monitor.detector.services) == COUNT - 1
     assert work.longest < LONGEST_SHARE * work.whole

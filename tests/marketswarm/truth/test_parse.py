@@ -50,9 +50,10 @@ def test_the_minimal_documents_of_the_reference_are_valid_and_leave_no_doubt(doc
 
 
 def test_a_service_needs_no_key_at_all():
-    service = parse_truth(b'{"services": {"a.b-c_1": {}}}').truth.services["a.b-c_1"]
+    truth = parse_truth(b'{"services": {"a.b-c_1": {}}}').truth
+    service = truth.services["a.b-c_1"]
     beat = service.heartbeat
-    assert (beat.channel, beat.interval_sec, beat.redis_url) == (
+    assert (truth.channel_of("a.b-c_1"), beat.interval_sec, beat.redis_url) == (
         "a.b-c_1:heartbeat",
         10.0,
         "redis://system-redis:6379",

@@ -181,7 +181,7 @@ def test_a_time_that_no_calendar_has_gives_no_run():
         ("0 3 * * *", BERLIN, 25),
         ("0 3 * * MON", "UTC", 7 * 24),
         ("0 0 29 2 *", "UTC", 4 * 365 * 24 + 24),
-        ("0 12 * 1,7 *", "UTC", 155 * 24 + 12),  # from 31 July; up to two days more
+        ("0 12 * 1,7 *", "UTC", 156 * 24),  # 154 days from 31 July, and up to two more
         ("* * * 12 *", "UTC", 336 * 24),  # from 31 December
         ("18:30", BERLIN, 25),
         ("02:30", BERLIN, 24 + 23.5 + 1),  # a timer leaves out the night in which 02:30 is skipped
@@ -205,3 +205,13 @@ def test_a_pause_that_few_runs_do_not_show_is_found(expression):
 def test_a_job_without_a_schedule_has_no_longest_silence():
     assert JobRule(max_run_sec=5.0).longest_silence_sec() is None
     assert JobRule(Schedule("0 3 * * *"), 600.0).longest_silence_sec() == 24 * 3600 + 600
+
+
+def test_jobs_with_times_of_their_own_share_the_measured_pause():
+    """Measured one by one, these would take a minute."""
+    schedules = [f"{n % 60} {n // 60 % 24} * 8 {n % 7}" for n in range(10_000)]
+    pauses = {parse_schedule(each).longest_pause_sec() for each in schedules}
+    assert len(pauses) <= 7
+    assert min(pauses) > 334 * 86400
+    assert {parse_schedule(f"{minute} */2 * * *").longest_pause_sec() for minute in range(60)} == {7200.0}
+    assert parse_schedule("0,20 7 * * *").longest_pause_sec() == 86400 - 1200

@@ -336,5 +336,6 @@ class Healer:
                 if record.clock is not bus.clock:
                     continue
                 assert record.is_on_wheel == (id(record) in filed)
-                watched = id(record) in filed or id(record) in waiting or record.stage is Stage.SUSPECTED
+                is_awaited = record.stage in (Stage.SUSPECTED, Stage.RESTORING)
+                watched = id(record) in filed or id(record) in waiting or is_awaited
                 assert watched or record.state is State.DOWN, f"{record.watch.svc} is overlooked"

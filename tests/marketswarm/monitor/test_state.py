@@ -1,0 +1,124 @@
+"""What a run restores of the one before it, and in which order."""
+
+import time
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+
+from marketswarm.beat import encode_beat
+from marketswarm.detector import SavedJob, Stage, State
+from marketswarm.monitor import Monitor, VerdictEncoder, state
+from marketswarm.monitor.job_entry import encode_job_entry
+from marketswarm.monitor.store import StateStore
+from marketswarm.testing import MemoryBus
+from marketswarm.truth import JobRule, Watch
+from support.scenes.monitor import MonitorOwner
+
+HOME = "system-redis"
+TS = time.time() - 100.0
+
+
+def watch(svc: str, job: JobRule | None = None) -> Watch:
+    return Watch(svc, HOME, f"{svc}:heartbeat", 10.0, 30.0, job=job)
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[MemoryBus]:
+    bus = MemoryBus(HOME)
+    yield bus
+    await bus.aclose()
+
+
+@pytest.fixture
+def monitor(bus: MemoryBus) -> Monitor:
+    encoder = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
+    return Monitor(MonitorOwner(bus), encoder, home=HOME)
+
+
+async def save(bus: MemoryBus, svc: str, verdict: str = "up", **more: object) -> None:
+    entry = {"verdict": verdict, "ts": TS, "since": TS - 10, "boot": "x", "i": 5, **more}
+    await bus.client.hset("healer:roster", svc, orjson.dumps(entry))
+
+
+async def test_what_was_down_silent_or_a_job_comes_first_and_nobody_else_is_evaluated_before_its_turn(
+    bus: MemoryBus, monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+):
+    for svc in ("up", "silent", "job", "gone"):
+        await save(bus, svc)
+    await save(bus, "down", "down")
+    await bus.client.hset("healer:silence", mapping={"silent": f"70 {TS} 1 {HOME}", f"@{HOME}": f"99 {TS}"})
+    await bus.client.hset("healer:jobs", "job", encode_job_entry(SavedJob(TS, runs=(("r", TS),))))
+    await bus.client.hset("healer:jobs", "up", encode_job_entry(SavedJob(TS)))  # it was a job once
+    rule = JobRule(max_run_sec=500.0)
+    watches = [*map(watch, ("up", "silent", "down", "new")), watch("job", rule)]
+    monitor.set_roster(watches, {HOME: 10.0}, [HOME])
+    stages: list[dict[str, Stage]] = []
+    read = state.read_last_beats
+
+    async def note_stages(on: MemoryBus, timeouts: dict[str, float]) -> AsyncIterator[object]:
+        stages.append({svc: monitor.detector.services[svc].stage for svc in timeouts})
+        assert monitor.detector.is_restoring is (len(stages) == 1)
+        async for answer in read(on, timeouts):
+            yield answer
+
+    monkeypatch.setattr(state, "read_last_beats", note_stages)
+    await monitor.state.restore(StateStore(bus, "healer"))
+    assert [sorted(each) for each in stages] == [["down", "job", "silent"], ["new", "up"]]
+    services = monitor.detector.services
+    assert {each.stage for each in services.values()} == {Stage.EVALUATED}
+    assert {svc: each.state for svc, each in services.items()} == {
+        "up": State.UP,
+        "silent": State.UP,
+        "down": State.DOWN,
+        "new": State.UNKNOWN,
+        "job": State.UP,
+    }
+    assert services["silent"].last_beat is not None
+    assert services["silent"].last_beat.at == -29.0
+    assert services["job"].job is not None
+    assert list(services["job"].job.runs) == ["r"]
+    assert services["up"].job is None
+    assert monitor.state.restored.is_set()
+
+
+async def test_what_is_saved_of_one_that_was_up_is_restored_with_its_last_beat(
+    bus: MemoryBus, monitor: Monitor
+):
+    await save(bus, "a")
+    await bus.client.hset("healer:heard", "a", b'{"boot":"x","i":7,"ts":%.3f,"wall":%.3f}' % (TS, TS))
+    await bus.client.hset("healer:heard", "gone", b"{}")
+    await bus.client.set("beat:a", encode_beat("a", 9, TS, boot="x"), px=55_000)
+    monitor.set_roster([watch("a")], {HOME: 10.0}, [HOME])
+    await monitor.state.restore(StateStore(bus, "healer"))
+    service = monitor.detector.services["a"]
+    assert service.instances.to_dict() == {"x": 9}
+    assert service.last_beat is not None
+    assert -5.5 < service.last_beat.at - service.clock.read(time.monotonic()) < -4.9
+    assert monitor.feed.restarts.take_unsaved(time.monotonic())["gone"] is None
+
+
+async def test_a_change_of_the_roster_between_the_two_parts_of_a_restore_is_no_trouble(
+    bus: MemoryBus, monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+):
+    for svc in ("a", "b"):
+        await save(bus, svc)
+    await save(bus, "down", "down")
+    monitor.set_roster(list(map(watch, ("a", "b", "down"))), {HOME: 10.0}, [HOME])
+    read = state.read_last_beats
+
+    async def reseed(on: MemoryBus, timeouts: dict[str, float]) -> AsyncIterator[object]:
+        if "a" in timeouts:
+            monitor.set_roster(list(map(watch, ("a", "c", "down"))), {HOME: 10.0}, [HOME])
+        async for answer in read(on, timeouts):
+            yield answer
+
+    monkeypatch.setattr(state, "read_last_beats", reseed)
+    await monitor.state.restore(StateStore(bus, "healer"))
+    services = monitor.detector.services
+    assert {svc: each.state for svc, each in services.items()} == {
+        "a": State.UP,
+        "down": State.DOWN,
+        "c": State.UNKNOWN,
+    }
+    assert {each.stage for each in services.values()} == {Stage.EVALUATED}
