@@ -13,7 +13,14 @@ import weakref
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, parse_url
+from redis.asyncio.connection import (
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -47,9 +54,8 @@ def make_connection_pool(url: str, **options: Any) -> ConnectionPool:
     sentinels = parse_sentinels(url)
     if sentinels is None:
         connection_options: dict[str, Any] = options | parse_url(url)
-        if connection_options.get("connection_class") is SSLConnection:
-            connection_options["connection_class"] = TlsConnection
-        return ConnectionPool(**connection_options)
+        found_class = connection_options.pop("connection_class", Connection)
+        return ConnectionPool(connection_class=_CONNECTION_CLASSES[found_class], **connection_options)
     connection_options = dict(parse_url(sentinels.make_server_url("found", 1)))
     is_tls = connection_options.pop("connection_class", None) is SSLConnection
     connection_class = _TlsMasterConnection if is_tls else _MasterConnection
@@ -139,7 +145,25 @@ async def _read_config_epoch(sentinel: Any) -> int:
     return int(dict(zip(reply[::2], reply[1::2], strict=True)).get(b"config-epoch", 0))
 
 
-class TlsConnection(SSLConnection):
+class _Packer:
+    """Packs commands with hiredis, as the library's client without asyncio does: in a third of the time."""
+
+    _serializer: Final = HiredisRespSerializer()
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        packed: list[bytes] = self._serializer.pack(*args)  # type: ignore[no-untyped-call]  # the library's
+        return packed
+
+
+class PlainConnection(_Packer, Connection):
+    """A connection over TCP."""
+
+
+class UnixConnection(_Packer, UnixDomainSocketConnection):
+    """A connection over a Unix socket."""
+
+
+class TlsConnection(_Packer, SSLConnection):
     """A connection over TLS that raises SSLError for a certificate that is missing, unreadable or refused.
 
     With TLS 1.3 the server rejects a client's certificate only after the handshake. What the client has sent
@@ -175,7 +199,15 @@ class TlsConnection(SSLConnection):
             await self.read_response()
 
 
-class _MasterConnection(Connection):
+_CONNECTION_CLASSES: Final = {
+    Connection: PlainConnection,
+    UnixDomainSocketConnection: UnixConnection,
+    SSLConnection: TlsConnection,
+}
+"""Our class for each class of connection that `parse_url` names."""
+
+
+class _MasterConnection(PlainConnection):
     """A connection to the server that is the master when the connection is made."""
 
     def __init__(self, *, master_finder: MasterFinder, **options: Any) -> None:

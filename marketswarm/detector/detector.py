@@ -89,6 +89,8 @@ class Detector:
         self.counts = Counts()
         self.jobs: dict[str, WatchedService] = {}
         """The services that are jobs."""
+        self.refused: dict[str, None] = {}
+        """The services whose channels are refused, in the order in which that was noticed."""
         self.observer = BeatObserver()
         self.is_restoring = True
         """Whether the state of an earlier run is still to be applied to some service."""
@@ -148,6 +150,7 @@ class Detector:
         service = self.services.pop(svc)
         self.jobs.pop(svc, None)
         self.bus_of(service).remove_service(service)
+        self.refused.pop(svc, None)
         service.move_stage(Step.DROPPED)
         self.observer.service_dropped(svc)
         self.silences.delete(svc)
@@ -491,7 +494,7 @@ class Detector:
         found = []
         for channel, service in bus.channels.items():
             if channel in refused and service.channel_refused_at is None:
-                service.refuse_channel(now)
+                self._refuse_channel(service, now)
                 found.append(_make_watch_verdict(service.watch.svc, State.DOWN, now, service=service))
             elif channel not in refused and service.channel_refused_at is not None:
                 found.append(self._allow_channel(service, now))
@@ -507,13 +510,18 @@ class Detector:
             return _make_watch_verdict(svc, State.UNWATCHED, now)
         if service.channel_refused_at is not None:
             return None
-        service.refuse_channel(Moment(now.mono - now.since(since), since))
+        self._refuse_channel(service, Moment(now.mono - now.since(since), since))
         refused = self.bus_of(service).refused_channels
         is_allowed = refused is not None and service.watch.channel.encode() not in refused
         return self._allow_channel(service, now) if is_allowed else None
 
+    def _refuse_channel(self, service: WatchedService, since: Moment) -> None:
+        service.refuse_channel(since)
+        self.refused[service.watch.svc] = None
+
     def _allow_channel(self, service: WatchedService, now: Moment) -> Verdict:
         """Let a service be evaluated again, and return the verdict that it is watchable."""
+        self.refused.pop(service.watch.svc, None)
         since = service.allow_channel(service.clock.read(now.mono))
         if service.job is not None:
             service.job.note_unheard_until(now)

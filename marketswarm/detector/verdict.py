@@ -4,9 +4,10 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat
 from marketswarm.detector.job import SavedJob
@@ -189,8 +190,7 @@ class UnheardBeat:
     is_repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SavedBeat:
+class SavedBeat(NamedTuple):
     """The last beat of a service as an earlier run saved it; that run heard it at `wall` (epoch seconds).
 
     `stopped` is True if the service said goodbye afterwards. `others` maps the other instances that were
@@ -203,7 +203,7 @@ class SavedBeat:
     ts: float
     wall: float
     stopped: bool = False
-    others: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, int] = MappingProxyType({})
     pace_sec: float = 0.0
     timeout_sec: float = 0.0
 

@@ -1,6 +1,7 @@
 """Encoding of verdicts: the alert event, the roster entry and the health key of each. Pure."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import orjson
@@ -129,6 +130,7 @@ class VerdictEncoder:
         )
 
 
+@lru_cache(maxsize=1024)
 def compute_health_sec(timeout_sec: float) -> int:
     """Return the life of a health key in whole seconds: three timeouts, at least 60 s.
 

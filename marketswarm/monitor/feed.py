@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from marketswarm import log as logs
@@ -136,11 +137,9 @@ class DetectorFeed:
 
         The text names five services at most, and the number of the others.
         """
-        names = [
-            svc for svc, service in self.detector.services.items() if service.channel_refused_at is not None
-        ]
-        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-        return f"not allowed to hear {', '.join(names[:MAX_NAMED])}{more}" if names else None
+        refused = self.detector.refused
+        more = f" and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
+        return f"not allowed to hear {', '.join(islice(refused, MAX_NAMED))}{more}" if refused else None
 
     def _record_malformed(self, svc: str, found: MalformedBeat) -> None:
         self._last_malformed = svc, found.reason

@@ -1,26 +1,32 @@
 """The `health:<svc>` keys: each holds a service's latest event, and expires soon after its healer is gone.
 
 An ok event has the age of the newest beat at the time of writing; a miss is repeated as it was published.
-Each key is written again after a third of its life.
+Each key is written again after a third of its life, and at least once a minute. Its turn comes from a hash of
+the service's name, so the keys of a fleet are spread evenly over the seconds, however many services came up
+at once.
 """
 
-import random
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection
 from typing import Final
+
+import orjson
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
-from marketswarm.detector import Detector, State, TimingWheel, Verdict, WatchedService
-from marketswarm.event import Event, Kind, encode_event, make_event_id
+from marketswarm.detector import Detector, State, Verdict, WatchedService
+from marketswarm.event import Kind
 from marketswarm.keys import health_key
-from marketswarm.monitor.encoder import compute_health_sec
+from marketswarm.monitor.encoder import MIN_HEALTH_SEC, compute_health_sec
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
 from marketswarm.monitor.store import RosterEntry
 from marketswarm.time_slice import TimeSlice
 
-BATCH_SIZE: Final = 200
-SOON_SEC: Final = 2.0
+BATCH_SIZE: Final = 500
+"""Keys that one call of the script writes: a millisecond of the server's time."""
+LONGEST_PERIOD_SEC: Final = MIN_HEALTH_SEC
+"""The most seconds between two writes. No life is shorter, so a reseed may shorten any."""
 
 REFRESH_SCRIPT: Final = Script.beside("marketswarm.monitor", "refresh.lua")
 
@@ -35,104 +41,111 @@ class HealthKeys:
 
     def __init__(self, detector: Detector, *, kind: Kind, by: str) -> None:
         self._detector = detector
-        self._kind = kind
-        self._by = by
-        # by service, its last published verdict: the whole event of a miss, only the `ts` of an ok
-        self._published: dict[str, bytes | float] = {}
-        self._due_at: dict[str, float] = {}  # when each key is to be written next, in monotonic seconds
+        # what `encode_event` would write; the names are the truth's, and need no escapes
+        self._ok = (
+            b'{"type":"%b","svc":"%%b","age_sec":%%.3f,"ts":%%b,"id":"%b.%%b.%%d","since":%%.3f,"by":%b}'
+            % (
+                kind.encode(),
+                kind.encode(),
+                orjson.dumps(by),
+            )
+        )
+        # by service, its last published verdict: the whole event of a miss, only the `ts` of an ok;
+        # None for a service that is no longer watched, until its turn comes
+        self._published: dict[str, bytes | float | None] = {}
+        # by second of the monotonic clock, the services whose turn it is: each in `_published` is there once
+        self._turns: defaultdict[int, list[str]] = defaultdict(list)
+        self._due: dict[str, None] = {}  # services whose keys are to be written now
         self.has_unwritten = False
         """Whether the last refresh failed, so that keys that were due are not written yet."""
-        self._wheel: TimingWheel[str] = TimingWheel(lambda svc: self._due_at.get(svc, float("inf")))
 
     def note_published(self, verdict: Verdict, event: bytes) -> None:
-        """Note that a verdict on a service was published with its health key, and plan the next refresh.
+        """Note that a verdict on a service was published with its health key.
 
         A service that is no longer watched is forgotten.
         """
-        service = self._detector.services.get(verdict.svc)
-        if service is None or verdict.state is State.UNWATCHED:
-            self._published.pop(verdict.svc, None)
-            self._due_at.pop(verdict.svc, None)
-            return
-        self._published[verdict.svc] = event if verdict.state is State.DOWN else verdict.ts
-        self._plan(verdict.svc, compute_health_sec(service.watch.timeout_sec) / 3)
+        svc = verdict.svc
+        if svc in self._detector.services and verdict.state is not State.UNWATCHED:
+            self._note(svc, event if verdict.state is State.DOWN else verdict.ts)
+        elif svc in self._published:
+            self._published[svc] = None
 
     def restore(self, svc: str, entry: RosterEntry, *, replace: bool = False) -> None:
         """Take over a service whose verdict another process published, from its roster entry.
 
         With `replace`, the entry counts even if this process has published a verdict on the service before.
         """
-        if replace or svc not in self._published:
-            self._published[svc] = entry.event or entry.ts
-        self._plan(svc, SOON_SEC * random.random())
+        if replace or self._published.get(svc) is None:
+            self._note(svc, entry.event or entry.ts)
+        self._due[svc] = None
 
     def refresh_soon(self, svc: str) -> None:
         """Refresh a service's key soon: it may have expired while the service's channel was refused."""
         if svc in self._published:
-            self._plan(svc, SOON_SEC * random.random())
+            self._due[svc] = None
 
-    def _plan(self, svc: str, in_sec: float) -> None:
-        """Plan the refresh of a service's key in 80 to 100 % of `in_sec` seconds."""
-        is_planned = svc in self._due_at
-        # a random part earlier, so that not all keys are due at once
-        self._due_at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
-        if not is_planned:
-            self._wheel.add(svc)
+    def _note(self, svc: str, published: bytes | float) -> None:
+        if svc not in self._published:
+            self._plan_turn(svc, self._detector.services[svc], int(time.monotonic()))
+        self._published[svc] = published
+
+    def _plan_turn(self, svc: str, service: WatchedService, second: int) -> None:
+        """Plan the service's next turn after this second of the monotonic clock."""
+        period = min(compute_health_sec(service.watch.timeout_sec) // 3, LONGEST_PERIOD_SEC)
+        self._turns[second + 1 + (hash(svc) - second - 1) % period].append(svc)
 
     async def refresh(self, bus: Bus, lease: str, fence: Fence) -> bool:
         """Write the keys that are due to their bus; return False if another process leads there.
 
-        Raise BusError if the bus fails: the keys of that write are due again within 2 s, the others at once.
-        Other tasks get a turn after 200 looks at the wheel.
+        Raise BusError if the bus fails; the keys that it has not taken stay due. Other tasks get a turn
+        between the keys of two seconds, and between two writes.
         """
-        now, time_slice = time.monotonic(), TimeSlice()
-        while self._wheel.next_due() <= now:
+        time_slice = TimeSlice()
+        for second in sorted(second for second in self._turns if second <= time.monotonic()):
+            self._begin_turn(second)
             await time_slice.pause()
-            due = self._wheel.pop_due(now, BATCH_SIZE)
+        while self._due:
+            await time_slice.pause()
+            services = [self._due.popitem()[0] for _ in range(min(BATCH_SIZE, len(self._due)))]
             written, self.has_unwritten = False, True
             try:
-                written = await self._write(bus, lease, fence, due)
+                written = await self._write(bus, lease, fence, services)
             finally:
                 if not written:
-                    for svc in due:
-                        self._plan_again(svc, SOON_SEC)
+                    self._due |= dict.fromkeys(services)
             if not written:
                 return False
             self.has_unwritten = False
         return True
 
-    async def _write(self, bus: Bus, lease: str, fence: Fence, services: Sequence[str]) -> bool:
-        """Write the keys of these services and plan their next refresh.
+    def _begin_turn(self, second: int) -> None:
+        """Have the keys of a second written, and plan their next turns; forget what is not watched."""
+        now = int(time.monotonic())
+        for svc in self._turns.pop(second):
+            service = self._detector.services.get(svc)
+            if service is None or self._published[svc] is None:
+                del self._published[svc]
+            else:
+                self._due[svc] = None
+                self._plan_turn(svc, service, now)
 
-        Return False if another process leads.
+    async def _write(self, bus: Bus, lease: str, fence: Fence, services: Collection[str]) -> bool:
+        """Write the keys of these services; return False if another process leads.
 
         Raise BusError if the bus fails.
         """
-        keys, lives = [], {}
+        keys = [lease]
         args: list[str | bytes | float] = [*fence]
+        now, ts = time.monotonic(), b"%.3f" % time.time()
         for svc in services:
             service = self._detector.services.get(svc)
-            if service is None:
-                self._due_at.pop(svc, None)
-                continue
-            lives[svc] = compute_health_sec(service.watch.timeout_sec)
-            event = self._current_event(svc, service)
-            if event is not None:  # a miss that the bus has not taken yet has no event here
+            event = None if service is None else self._current_event(svc, service, now, ts)
+            if service is not None and event is not None:
                 keys.append(health_key(svc))
-                args += [event, lives[svc]]
-        if keys and await bus.script(REFRESH_SCRIPT, [lease, *keys], args) == NOT_THE_LEADER:
-            return False
-        for svc, life_sec in lives.items():
-            self._plan_again(svc, life_sec / 3)
-        return True
+                args += event, compute_health_sec(service.watch.timeout_sec)
+        return len(keys) == 1 or await bus.script(REFRESH_SCRIPT, keys, args) != NOT_THE_LEADER
 
-    def _plan_again(self, svc: str, in_sec: float) -> None:
-        """Plan the next refresh of a service that is off the wheel, unless it was dropped meanwhile."""
-        if svc in self._due_at:
-            self._due_at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
-            self._wheel.add(svc)
-
-    def _current_event(self, svc: str, service: WatchedService) -> bytes | None:
+    def _current_event(self, svc: str, service: WatchedService, now: float, ts: bytes) -> bytes | None:
         """Return the event for a service's key: its miss as published, or an ok of now.
 
         Return None if the service's state is not known, its channel is refused, or its miss is not published
@@ -143,7 +156,6 @@ class HealthKeys:
             return published if isinstance(published, bytes) else None
         if service.state is State.UNKNOWN or last is None or service.channel_refused_at is not None:
             return None
-        age_sec = max(0.0, time.monotonic() - last.mono)
-        event_id = make_event_id(self._kind, svc, published if isinstance(published, float) else 0.0)
-        ok = Event(self._kind, svc, time.time(), event_id, self._by, age_sec=age_sec, since=last.wall)
-        return encode_event(ok)
+        ok_ms = round(published * 1000) if isinstance(published, float) else 0
+        name, age_sec = svc.encode(), max(0.0, now - last.mono)
+        return self._ok % (name, age_sec, ts, name, ok_ms, last.wall)

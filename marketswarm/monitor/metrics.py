@@ -230,7 +230,7 @@ class MonitorMetrics:
         yield gauge(
             "marketswarm_services_unwatchable",
             "Services whose channel their bus does not let us hear.",
-            sum(service.channel_refused_at is not None for service in services),
+            len(self._detector.refused),
         )
         yield Family(
             "marketswarm_service_up",

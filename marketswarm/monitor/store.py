@@ -449,21 +449,15 @@ def combine_service(
 
 def encode_saved_beat(beat: SavedBeat) -> bytes:
     """Leave out the values that are empty."""
-    found: dict[str, Any] = {
-        "boot": beat.boot,
-        "i": beat.i,
-        "ts": beat.ts,
-        "wall": round(beat.wall, 3),
-    }
-    if beat.stopped:
-        found["stopped"] = True
+    more = b',"stopped":true' if beat.stopped else b""
     if beat.others:
-        found["beside"] = beat.others
+        more += b',"beside":%b' % orjson.dumps(beat.others)
     if beat.pace_sec:
-        found["pace_sec"] = round(beat.pace_sec, 3)
+        more += b',"pace_sec":%.3f' % beat.pace_sec
     if beat.timeout_sec:
-        found["timeout_sec"] = beat.timeout_sec
-    return orjson.dumps(found)
+        more += b',"timeout_sec":%b' % orjson.dumps(beat.timeout_sec)
+    boot, ts = orjson.dumps(beat.boot), orjson.dumps(beat.ts)
+    return b'{"boot":%b,"i":%d,"ts":%b,"wall":%.3f%b}' % (boot, beat.i, ts, beat.wall, more)
 
 
 def parse_saved_beat(raw: bytes) -> SavedBeat | None:

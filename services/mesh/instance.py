@@ -41,7 +41,7 @@ class RestartHistory:
 
     def in_last_hour(self, now: float) -> int:
         """Return at most MAX_RESTART_TIMES."""
-        return sum(1 for at in self.times if now - at < HOUR_SEC)
+        return sum(1 for at in self.times if now - at < HOUR_SEC) if self.times else 0
 
     def detect_crash_loop(self, now: float) -> bool:
         """Update `is_looping`, and return True if a crash loop begins now."""

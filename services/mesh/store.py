@@ -5,7 +5,7 @@ instances with finite numbers.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -16,9 +16,10 @@ from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import parse_count, parse_epoch, parse_object
 from marketswarm.keys import MESH_EVENTS, MESH_TOPOLOGY
 from marketswarm.settings import CommonSettings
+from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import AccessPoint
 from services.mesh.instance import MAX_RESTART_TIMES, Instance, RestartHistory, restore_history
-from services.mesh.listener import BeatListener
+from services.mesh.listener import BeatListener, UnknownServices
 from services.mesh.topology import MAX_DEPARTED, MAX_INSTANCES, Departed, MeshEvent, Topology
 
 KEPT_SEC: Final = 86_400
@@ -29,24 +30,34 @@ MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024  # more than a hundred thousand ser
 BEAT_KEYS: Final = ("i", "boot", "rev", "status", "detail", "every", "host", "version", "started")
 Number = (int, float)
 REWRITE_SEC: Final = 10.0
+INSTANCES_A_SEC: Final = 1000
+"""A topology of more instances is written less often than each second: one costs some microseconds."""
 EVENTS_LENGTH: Final = 10_000
 
 
-def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall: float) -> dict[str, Any]:
-    """Return the object for `mesh:topology`; `now` and `wall` are one moment on both clocks."""
-    services = {
-        svc: {
-            "instances": [
-                one.to_json(now, wall) for one in sorted(found.values(), key=lambda one: one.first_ts)
-            ],
-            "conflict": svc in topology.conflicts.services_in_conflict,
-        }
-        for svc, found in sorted(topology.services.items())
-    }
+def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall: float) -> Iterator[bytes]:
+    """Yield the JSON of `mesh:topology` in pieces, one for each service; the first one is about the time.
+
+    `now` and `wall` are one moment on both clocks. The topology may change between two pieces.
+    """
+    yield b'{"ts":%.3f,' % wall
+    yield orjson.dumps(_encode_head(topology, unknown, now, wall))[1:-1] + b',"services":{'
+    separator = b""
+    for svc in sorted(topology.services):
+        found = sorted(topology.instances_of(svc).values(), key=lambda one: one.first_ts)
+        if found:
+            shown = {
+                "instances": [one.to_json(now, wall) for one in found],
+                "conflict": svc in topology.conflicts.services_in_conflict,
+            }
+            yield separator + orjson.dumps({svc: shown})[1:-1]
+            separator = b","
+    yield b"}}"
+
+
+def _encode_head(topology: Topology, unknown: Iterable[str], now: float, wall: float) -> dict[str, Any]:
     return {
-        "ts": round(wall, 3),
         "kept_sec": KEPT_SEC,
-        "services": services,
         "deaf": sorted(topology.deaf),
         "converged": topology.convergence.at,
         "took_sec": topology.convergence.took_sec,
@@ -138,6 +149,12 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def compute_pause_sec(topology: Topology) -> float:
+    """Return the least seconds from one writing of a topology to the next; 0 for one that is small."""
+    instances = sum(map(len, topology.services.values()))
+    return 0.0 if instances <= INSTANCES_A_SEC else min(instances / INSTANCES_A_SEC, REWRITE_SEC)
+
+
 def find_point(me: Agent[CommonSettings], key: str) -> AccessPoint:
     """Return the bus and key in the truth in force of what is `key` by default."""
     return point_like(me.section.access_points.publish_to, "system-redis", key)
@@ -149,27 +166,34 @@ class TopologyWriter:
     def __init__(self, me: Agent[CommonSettings]) -> None:
         self.outage = Outage(me.log, "mesh.unwritten", "mesh.written")
         self._me = me
-        self._written: dict[str, Any] = {}
-        self._written_at = float("-inf")
+        self._written: list[bytes] = []
+        self._written_at = self._encoded_at = float("-inf")
 
     async def write(self, topology: Topology, listener: BeatListener) -> None:
         """Write all new events, and the topology if it has changed or was not written for REWRITE_SEC.
 
-        Events that can't be written stay in the listener for the next call; the failure is in `outage`, and
-        is not raised.
+        A large topology is looked at less often than that. Events that can't be written stay in the listener
+        for the next call; the failure is in `outage`, and is not raised.
         """
-        now, wall = time.monotonic(), time.time()
-        document = encode_topology(topology, listener.unknown.recent_names(now), now, wall)
-        content = {key: value for key, value in document.items() if key != "ts"}
         events, listener.events = listener.events, []
         with self.outage:
             if events:
                 await self._add_events(events)
                 events = []
-            if content != self._written or now - self._written_at >= REWRITE_SEC:
-                await self._set_topology(orjson.dumps(document))
-                self._written, self._written_at = content, time.monotonic()
+            if time.monotonic() - self._encoded_at >= compute_pause_sec(topology):
+                await self._write_topology(topology, listener.unknown)
         listener.requeue_events(events)
+
+    async def _write_topology(self, topology: Topology, unknown: UnknownServices) -> None:
+        now, wall = time.monotonic(), time.time()
+        pieces, time_slice = [], TimeSlice()
+        for piece in encode_topology(topology, unknown.recent_names(now), now, wall):
+            pieces.append(piece)
+            await time_slice.pause()
+        if pieces[1:] != self._written or now - self._written_at >= REWRITE_SEC:
+            await self._set_topology(b"".join(pieces))
+            self._written, self._written_at = pieces[1:], time.monotonic()
+        self._encoded_at = now
 
     async def _add_events(self, events: list[MeshEvent]) -> None:
         point = find_point(self._me, MESH_EVENTS)

@@ -1,5 +1,7 @@
 """Keep which instances of every service run, as their beats show it. Pure; times are passed in.
 
+An instance is looked at when it may have become silent, and not each second: there may be very many.
+
 `now` is a monotonic time and decides which instance is silent; `wall` is in epoch seconds and is only shown.
 While a bus is deaf (while it can't be heard) none of its instances leaves. A new `boot` beside a running one
 is a second instance until the first falls silent: then the new one was its successor, and that was a restart.
@@ -7,9 +9,11 @@ is a second instance until the first falls silent: then the new one was its succ
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final, Literal, get_args
 
 from marketswarm.beat import Beat, Sender
+from marketswarm.detector import TimingWheel
 from services.mesh.instance import Instance, RestartHistory
 
 EventKind = Literal["joined", "left", "restarted", "crash_loop", "conflict", "stranger", "converged"]
@@ -65,9 +69,14 @@ class Convergence:
         if rev is not None and rev > (self._revision or 0) and len(self._early) < MAX_EARLY:
             self._early.setdefault(rev, now)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether mesh uses a revision that not all instances have shown yet."""
+        return self._revision is not None and self.at != self._revision
+
     def check(self, shown: Collection[int], now: float) -> bool:
         """Return True, once for each revision, if all instances show (`shown`) the one that mesh uses."""
-        if self._revision is None or set(shown) != {self._revision} or self.at == self._revision:
+        if not self.is_awaited or set(shown) != {self._revision}:
             return False
         self.at = self._revision
         self.took_sec = None if self._since is None else max(0.0, now - self._since)
@@ -139,6 +148,13 @@ class Topology:
     convergence: Convergence = field(default_factory=Convergence)
     conflicts: ReplicaConflicts = field(default_factory=ReplicaConflicts)
     skewed: list[tuple[str, float]] = field(default_factory=list)
+    _wheel: TimingWheel[str] = field(init=False)  # services by when an instance of them may be silent
+    _on_wheel: set[str] = field(default_factory=set)
+    _restarted: set[str] = field(default_factory=set)  # services with an instance that may have restarted
+    _crowded: set[str] = field(default_factory=set)  # services that may have several instances
+
+    def __post_init__(self) -> None:
+        self._wheel = TimingWheel(self._find_silent_at)
 
     def record_beat(
         self, bus: str, beat: Beat, now: float, wall: float, sender: Callable[[], Sender] = Sender
@@ -174,16 +190,33 @@ class Topology:
 
     def remove_silent(self, now: float, wall: float) -> list[MeshEvent]:
         """Remove silent instances; return the events of that, and of conflicts and crash loops that begin."""
-        silent = [
-            one
-            for one in self.instances()
-            if one.bus not in self.deaf and now - one.heard_at > self.timeout_of(one.svc)
-        ]
-        events = self._remove(silent, now, wall) + self._detect_conflicts(now, wall)
-        for one in self.instances():
-            if one.history.times and one.history.detect_crash_loop(now):
-                events.append(_crash_loop(one, now, wall))
-        return events
+        silent: list[Instance] = []
+        due = self._wheel.pop_due(now)
+        self._on_wheel.difference_update(due)
+        for svc in due:
+            timeout_sec = self.timeout_of(svc)
+            silent += [
+                one
+                for one in self.instances_of(svc).values()
+                if one.bus not in self.deaf and now - one.heard_at > timeout_sec
+            ]
+        events = self._remove(silent, now, wall)
+        for svc in due:
+            self._put_on_wheel(svc)
+        return events + self._detect_conflicts(now, wall) + self._detect_loops(now, wall)
+
+    def _put_on_wheel(self, svc: str) -> None:
+        if svc not in self._on_wheel:
+            self._on_wheel.add(svc)
+            self._wheel.add(svc)
+
+    def _find_silent_at(self, svc: str) -> float:
+        """Return when an instance of a service may be silent; infinity, which ends this, if none is left."""
+        found = self.instances_of(svc)
+        if not found:
+            self._on_wheel.discard(svc)
+            return inf
+        return min(one.heard_at for one in found.values()) + self.timeout_of(svc)
 
     def keep_services(self, services: Iterable[str]) -> None:
         """Remove the instances of all other services."""
@@ -191,6 +224,10 @@ class Topology:
         self.services = {svc: found for svc, found in self.services.items() if svc in known}
         self.departed = {svc: gone for svc, gone in self.departed.items() if svc in known}
         self.conflicts.services_in_conflict &= known
+        self._wheel = TimingWheel(self._find_silent_at)  # a timeout may be shorter now
+        self._on_wheel.clear()
+        for svc in self.services:
+            self._put_on_wheel(svc)
 
     def mark_deaf(self, bus: str) -> None:
         """Record that a bus can't be heard, so that its instances do not leave meanwhile."""
@@ -210,6 +247,8 @@ class Topology:
                 one.heard_at = now
 
     def check_convergence(self, wall: float, now: float) -> list[MeshEvent]:
+        if not self.convergence.is_awaited:
+            return []
         shown = {one.last.rev for one in self.instances() if one.last.rev is not None}
         if not self.convergence.check(shown, now):
             return []
@@ -226,7 +265,13 @@ class Topology:
         return self.services.get(svc, {})
 
     def add(self, one: Instance) -> None:
-        self.services.setdefault(one.svc, {})[one.boot] = one
+        found = self.services.setdefault(one.svc, {})
+        found[one.boot] = one
+        self._put_on_wheel(one.svc)
+        if one.history.times:
+            self._restarted.add(one.svc)
+        if len(found) > 1:
+            self._crowded.add(one.svc)
 
     def _drop(self, one: Instance) -> None:
         found = self.services.get(one.svc, {})
@@ -269,6 +314,7 @@ class Topology:
                 events.append(MeshEvent("left", one.svc, one.boot, wall, one.last.rev))
             else:
                 events += _succeed(successor, one.history, now, wall)
+                self._restarted.add(one.svc)
         return events
 
     def _find_successor(self, left: Instance) -> Instance | None:
@@ -282,13 +328,24 @@ class Topology:
 
     def _detect_conflicts(self, now: float, wall: float) -> list[MeshEvent]:
         events = []
-        for svc, replicas in self.replicas.items():
-            instances = self.instances_of(svc).values()
-            count = self.conflicts.detect(svc, replicas, instances, now)
+        for svc in sorted(self._crowded | self.conflicts.services_in_conflict):
+            instances, replicas = self.instances_of(svc).values(), self.replicas.get(svc)
+            count = 0 if replicas is None else self.conflicts.detect(svc, replicas, instances, now)
             if count:
                 newest = max(instances, key=lambda one: one.joined_at)
                 more = {"count": str(count), "replicas": str(replicas)}
                 events.append(MeshEvent("conflict", svc, newest.boot, wall, newest.last.rev, more))
+            if len(instances) < 2:
+                self._crowded.discard(svc)
+        return events
+
+    def _detect_loops(self, now: float, wall: float) -> list[MeshEvent]:
+        events = []
+        for svc in sorted(self._restarted):
+            restarted = [one for one in self.instances_of(svc).values() if one.history.times]
+            events += [_crash_loop(one, now, wall) for one in restarted if one.history.detect_crash_loop(now)]
+            if not restarted:
+                self._restarted.discard(svc)
         return events
 
     def _record_skew(self, one: Instance) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 
 import pytest
-from redis.exceptions import ResponseError
+from redis.asyncio.connection import Connection
+from redis.exceptions import DataError, ResponseError
 
 from marketswarm.bus import Bus, BusError, find_bus_reason, find_bus_url
 from marketswarm.bus.scripts import Script
@@ -210,3 +211,29 @@ async def test_a_script_is_sent_whole_to_a_server_that_forgot_it(server):
 )
 def test_what_servers_say_in_words_alone_has_its_reason_too(words, reason):
     assert find_bus_reason(ResponseError(words)) == reason
+
+
+# -- how commands are packed
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h:1", "rediss://h:1", "unix:///run/bus", "redis+sentinel://h:1/main"]
+)
+def test_a_command_is_packed_as_the_client_library_would(url):
+    ours = Bus("bus", url).pool.make_connection()
+    theirs = Connection()
+    commands = [
+        ("CONFIG GET", "save"),
+        ("SET", "key", b"\x00\xff\r\n", "EX", 90),
+        ("HSET", "key", "name", "Zürich", "n", -(10**30), "x", 1.5, "", b""),
+        ("FCALL", "f", 1, "key", *([b"v" * 100_000, "w"] * 20)),
+    ]
+    for command in commands:
+        assert b"".join(ours.pack_command(*command)) == b"".join(theirs.pack_command(*command))
+    assert b"".join(ours.pack_commands(commands)) == b"".join(theirs.pack_commands(commands))
+    assert len(ours.pack_command(*commands[-1])) == 1, "at once, and not piece by piece"
+    for unusable in (None, True, ["list"]):
+        with pytest.raises(DataError):
+            ours.pack_command("SET", "key", unusable)
+    with pytest.raises(UnicodeEncodeError):
+        ours.pack_command("SET", "key", "\ud800")

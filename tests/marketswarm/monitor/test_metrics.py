@@ -226,14 +226,14 @@ def test_it_says_whether_it_judges_yet():
 
 
 async def test_an_absurdly_long_answer_does_not_hold_the_loop_up():
-    """A quarter of a second is a canary's. Processor time is measured: other programs may keep us waiting."""
+    """Processor time is measured: other programs may keep us waiting."""
     hand = Hand(*(watch(f"svc{n}") for n in range(30_000)))
     port = free_port()
     held_up = []
     gc.disable()  # a collection walks all that this test process ever made, and holds every thread up
     try:
         with Exporter(HOST, port, [MonitorMetrics(hand.detector, {}, SoleLeader()).collect]):
-            while not held_up or held_up[-1] >= 0.25:
+            while not held_up or held_up[-1] >= 0.05:
                 assert len(held_up) < 3, held_up
                 scrape = asyncio.create_task(asyncio.to_thread(asked, port, 60.0))
                 latest = 0.0

@@ -1,12 +1,23 @@
 from itertools import count
+from types import SimpleNamespace
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marketswarm import log as logs
 from marketswarm.beat import Beat, Sender
-from services.mesh.store import encode_topology, restore_topology
+from marketswarm.testing import MemoryBus
+from services.mesh.listener import UnknownServices
+from services.mesh.store import (
+    INSTANCES_A_SEC,
+    REWRITE_SEC,
+    TopologyWriter,
+    compute_pause_sec,
+    encode_topology,
+    restore_topology,
+)
 from services.mesh.topology import Topology
 from support.examples import examples
 
@@ -15,6 +26,10 @@ BUS = {"a": "system-redis"}
 
 def topology():
     return Topology(lambda _svc: 3.0)
+
+
+def picture(mesh, unknown, now, wall):
+    return b"".join(encode_topology(mesh, unknown, now, wall))
 
 
 def beat(i=1, boot="one", **more):
@@ -30,7 +45,7 @@ def test_what_is_shown_has_the_agreed_shape():
         1000.0,
         lambda: Sender("web1", "0.3.0", 940.0),
     )
-    assert encode_topology(mesh, ["who"], 1.0, 1001.0) == {
+    assert orjson.loads(picture(mesh, ["who"], 1.0, 1001.0)) == {
         "ts": 1001.0,
         "kept_sec": 86_400,
         "services": {
@@ -76,7 +91,7 @@ def test_a_picture_is_remembered_by_the_next_mesh():
     mesh.convergence.set_revision(2, 0)
     assert mesh.check_convergence(0, 0)
     mesh.conflicts.services_in_conflict.add("a")
-    raw = orjson.dumps(encode_topology(mesh, [], 71.0, 1071.0))
+    raw = picture(mesh, [], 71.0, 1071.0)
 
     again = topology()
     assert restore_topology(again, raw, BUS, 5000.0, 1081.0) == []
@@ -96,7 +111,7 @@ def test_who_was_gone_when_mesh_was_is_a_restart_when_it_is_back():
     mesh.record_beat("system-redis", beat(1), 0, 1000.0)
     mesh.remove_silent(9.0, 1009.0)
     again = topology()
-    restore_topology(again, orjson.dumps(encode_topology(mesh, [], 10.0, 1010.0)), BUS, 50.0, 1020.0)
+    restore_topology(again, picture(mesh, [], 10.0, 1010.0), BUS, 50.0, 1020.0)
     assert [each.event for each in again.record_beat("system-redis", beat(1, "two"), 51, 1021.0)] == [
         "restarted"
     ]
@@ -108,7 +123,7 @@ def test_a_clock_that_was_set_back_meanwhile_puts_no_restart_ahead_of_now():
     mesh.record_beat("system-redis", beat(2, status="stopping"), 1, 1001.0)
     mesh.record_beat("system-redis", beat(1, "two"), 2, 1002.0)
     again = topology()
-    restore_topology(again, orjson.dumps(encode_topology(mesh, [], 3.0, 1003.0)), BUS, 50.0, 10.0)
+    restore_topology(again, picture(mesh, [], 3.0, 1003.0), BUS, 50.0, 10.0)
     assert list(again.instances_of("a")["two"].history.times) == [50.0]
 
 
@@ -155,18 +170,72 @@ def test_no_picture_whatever_crashes_the_reading(one, gone):
     mesh = topology()
     restore_topology(mesh, raw, BUS, 50.0, 1000.0)
     mesh.remove_silent(51.0, 1001.0)
-    orjson.dumps(encode_topology(mesh, [], 51.0, 1001.0))
+    picture(mesh, [], 51.0, 1001.0)
 
 
 @pytest.mark.parametrize("restarts", [2**64 - 1, 2**63, 2**53, -1, 1.5, "x", None])
 def test_restarts_that_nobody_can_have_counted_are_reported_and_the_picture_can_be_written_again(restarts):
     mesh = topology()
     mesh.record_beat("system-redis", beat(1, "one"), 0.0, 1000.0)
-    picture = encode_topology(mesh, [], 1.0, 1001.0)
-    picture["services"]["a"]["instances"][0]["restarts"] = restarts
-    picture["gone"] = {"a": [{"boot": "zero", "ts": 990.0, "restarts": restarts, "restarted_at": []}]}
+    shown = orjson.loads(picture(mesh, [], 1.0, 1001.0))
+    shown["services"]["a"]["instances"][0]["restarts"] = restarts
+    shown["gone"] = {"a": [{"boot": "zero", "ts": 990.0, "restarts": restarts, "restarted_at": []}]}
     again = topology()
-    unusable = restore_topology(again, orjson.dumps(picture), BUS, 0.0, 1002.0)
+    unusable = restore_topology(again, orjson.dumps(shown), BUS, 0.0, 1002.0)
     assert unusable == ["a instances", "a gone"]
     again.record_beat("system-redis", beat(1, "two"), 5.0, 1005.0)
-    assert orjson.dumps(encode_topology(again, [], 6.0, 1006.0))
+    assert picture(again, [], 6.0, 1006.0)
+
+
+def test_a_picture_is_made_in_a_piece_for_each_service():
+    mesh = topology()
+    for n in range(100):
+        mesh.record_beat("system-redis", Beat(f"svc{n:02}", 1, 1000.0, "one"), 0, 1000.0)
+    pieces = list(encode_topology(mesh, [], 1.0, 1001.0))
+    assert max(map(len, pieces)) < 1000
+    assert list(orjson.loads(b"".join(pieces))["services"]) == [f"svc{n:02}" for n in range(100)]
+    assert pieces[1:] == list(encode_topology(mesh, [], 1.0, 1002.0))[1:], "the time is in the first"
+
+
+@pytest.mark.parametrize(
+    ("instances", "pause_sec"), [(0, 0), (1000, 0), (2000, 2), (10_000, 10), (100_000, 10)]
+)
+def test_a_large_picture_is_written_less_often(instances, pause_sec):
+    mesh = topology()
+    mesh.services = {f"svc{n}": {"one": None} for n in range(instances)}
+    assert compute_pause_sec(mesh) == pause_sec
+
+
+@pytest.fixture
+async def bus():
+    bus = MemoryBus("system-redis")
+    yield bus
+    await bus.aclose()
+
+
+async def test_a_picture_is_written_when_it_changes_and_again_after_a_while(bus, monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    clock.monotonic, clock.time = lambda: clock.now, lambda: 1000.0 + clock.now
+    monkeypatch.setattr("services.mesh.store.time", clock)
+    places = SimpleNamespace(access_points=SimpleNamespace(publish_to=()))
+    writer = TopologyWriter(SimpleNamespace(log=logs.get("mesh"), bus=lambda _name: bus, section=places))
+    listener = SimpleNamespace(events=[], unknown=UnknownServices(), requeue_events=lambda _events: None)
+    mesh = topology()
+
+    async def written(sec):
+        clock.now += sec
+        await writer.write(mesh, listener)
+        return orjson.loads(await bus.client.get("mesh:topology"))
+
+    mesh.record_beat("system-redis", beat(1), 0, 1000.0)
+    assert (await written(0))["ts"] == 1100
+    assert (await written(1))["ts"] == 1100, "nothing has changed"
+    mesh.record_beat("system-redis", beat(2), 0, 1000.0)
+    shown = await written(1)
+    assert (shown["ts"], shown["services"]["a"]["instances"][0]["i"]) == (1102, 2)
+    assert (await written(REWRITE_SEC - 1))["ts"] == 1102
+    assert (await written(1))["ts"] == 1112
+    for n in range(3 * INSTANCES_A_SEC):
+        mesh.record_beat("system-redis", Beat(f"svc{n}", 1, 1000.0, "one"), 0, 1000.0)
+    assert (await written(2))["ts"] == 1112, "so many are written each three seconds"
+    assert (await written(1.1))["ts"] == 1115.1

@@ -367,3 +367,31 @@ def test_as_many_as_there_should_be_are_no_conflict_and_nobody_says_is_none(mesh
     heard(mesh, beat(1, "three", every=1.0), 2.2)
     heard(mesh, beat(3, every=1.0), 2.3)
     assert tick(mesh, 2.4) == []
+
+
+def test_an_instance_that_beats_is_not_looked_at_each_second():
+    looks = []
+    mesh = Topology(lambda svc: looks.append(svc) or 30.0)
+    names = [f"svc{n}" for n in range(20)]
+    for now in range(300):
+        if now % 10 == 0:
+            for svc in names:
+                heard(mesh, beat(now + 1, svc=svc), now)
+        assert tick(mesh, now) == []
+    assert len(looks) < 300 / 10 * len(names)
+    for now in range(300, 320):
+        assert tick(mesh, now) == []
+    assert len(tick(mesh, 321)) == len(names)
+
+
+def test_a_shorter_timeout_counts_from_the_reseed_on():
+    timeout_sec = {"a": 86_400.0}
+    mesh = Topology(timeout_sec.__getitem__)
+    heard(mesh, beat(), 0.0)
+    assert tick(mesh, 100.0) == []
+    timeout_sec["a"] = 3.0
+    mesh.keep_services(["a"])
+    assert tick(mesh, 100.5) == [("left", "one")]
+    heard(mesh, beat(boot="two"), 101.0)
+    assert tick(mesh, 103.0) == []
+    assert tick(mesh, 104.5) == [("left", "two")]
