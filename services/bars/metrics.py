@@ -28,7 +28,6 @@ class BarsMetrics:
         self._arrived: list[int] = []
 
     def note_arrival(self, written_ms: int) -> None:
-        """Note when an entry of the batch in hand was written."""
         self._arrived.append(written_ms)
 
     def count_committed(
@@ -52,14 +51,12 @@ class BarsMetrics:
         self._arrived.clear()
 
     def summary(self) -> str:
-        """Return the detail of a beat in one line."""
         taken = sum(count for (_, outcome), count in self._records.items() if outcome == "taken")
         words = [f"{self.symbols:,} symbols", f"{taken:,} records"]
         quarantined = self._published["quarantine"]
         return ", ".join([*words, f"{quarantined:,} quarantined"] if quarantined else words)
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric with its current value."""
         yield gauge("marketswarm_bars_symbols", "Symbols that are this instance's.", self.symbols)
         yield Family(
             "marketswarm_bars_records_total",
