@@ -8,12 +8,12 @@ from marketswarm import log as logs
 from marketswarm.beat import MalformedBeat
 from marketswarm.bus.listener import read_clocks
 from marketswarm.detector import Detector, Moment, RestartObserver, State, Verdict
+from marketswarm.text import format_names
 
 log = logs.get("monitor")
 
 LOG_EVERY_SEC: Final = 1.0
 SHORT_GAP_SEC: Final = 2.0
-MAX_NAMED: Final = 5
 
 
 class DetectorFeed:
@@ -139,8 +139,7 @@ class DetectorFeed:
         names = [
             svc for svc, service in self.detector.services.items() if service.channel_refused_at is not None
         ]
-        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-        return f"not allowed to hear {', '.join(names[:MAX_NAMED])}{more}" if names else None
+        return f"not allowed to hear {format_names(names)}" if names else None
 
     def _record_malformed(self, svc: str, found: MalformedBeat) -> None:
         self._last_malformed = svc, found.reason

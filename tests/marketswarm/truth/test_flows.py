@@ -2,8 +2,9 @@ import json
 
 import pytest
 
+from marketswarm.text import format_names
 from marketswarm.truth import parse_truth
-from marketswarm.truth.flows import Edge, FlowFault, Key, build_flows, find_unwritten_keys, format_names
+from marketswarm.truth.flows import Edge, FlowFault, Key, build_flows, find_unwritten_keys
 
 
 def points(*keys, bus="market-redis"):
