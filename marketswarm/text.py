@@ -50,6 +50,13 @@ def format_names(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(listed[:most]) + more
 
 
+def parse_digits(text: str | bytes | None, most: int = 15) -> int | None:
+    """Return a whole number of at most `most` digits; None for any other text."""
+    if text is None or len(text) > most or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text)
+
+
 def escape_text(text: str) -> str:
     r"""Return a text on one line, with characters that can't be printed as `\n`, `\x1b` or `\u202e`."""
     if text.isprintable():

@@ -33,6 +33,7 @@ from marketswarm.keys import (
     delivery_key,
 )
 from marketswarm.operator.requests import ANSWERS_KEPT_SEC, REQUESTS_KEPT
+from marketswarm.text import parse_digits
 from notifier.inbox import CAPACITY
 
 RECORDS_AT_MOST: Final = 20_000
@@ -426,5 +427,4 @@ async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
 
 
 def _parse_seq(state: Mapping[str, bytes]) -> int:
-    raw = state.get(SEQ, b"")
-    return int(raw) if raw.isdigit() and len(raw) < 16 else 0
+    return parse_digits(state.get(SEQ)) or 0

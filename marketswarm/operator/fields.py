@@ -1,11 +1,11 @@
 """Define bounded field types for silences, requests and answers, so that foreign values stay small."""
 
 from dataclasses import fields
-from functools import partial
-from typing import Annotated, Any, Final
+from functools import lru_cache, partial
+from typing import Annotated, Any, Final, Self
 
 import orjson
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 MAX_BYTES: Final = 16_384
 """Longer JSON is not parsed."""
@@ -27,6 +27,27 @@ Epoch = Annotated[
 """Epoch seconds, rounded to the millisecond."""
 
 
-def encode_fields(value: Any) -> bytes:
-    """Return the fields as a JSON object. `value` is an instance of a dataclass."""
-    return orjson.dumps({each.name: getattr(value, each.name) for each in fields(value)})
+class JsonRecord:
+    """A dataclass that is kept on the buses as a JSON object of its fields."""
+
+    __slots__ = ()
+
+    def encode(self) -> bytes:
+        value: Any = self
+        return orjson.dumps({each.name: getattr(value, each.name) for each in fields(value)})
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self | None:
+        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
+        if len(raw) > MAX_BYTES:
+            return None
+        try:
+            found: Self = _make_adapter(cls).validate_json(raw)
+        except ValidationError:
+            return None
+        return found
+
+
+@lru_cache
+def _make_adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
