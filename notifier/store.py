@@ -51,7 +51,6 @@ SEQ: Final = "seq"
 BY: Final = "by"
 """The state's field with the boot id of the notifier that wrote it."""
 LOAD_WITHIN_SEC: Final = 5.0
-"""How long loading the state from a bus may take, in seconds."""
 OTHERS_WITHIN_SEC: Final = 1.0
 """How long loading waits for further buses once one has answered, in seconds."""
 WITHIN_SEC: Final = 2.0

@@ -25,7 +25,6 @@ DEFAULT_USER: Final = acl.DEFAULT
 DATABASE_READER: Final = "marketswarm_reader"
 """The PostgreSQL role that reads the archive and can't write. It is made when a server is set up."""
 MIN_PASSWORD_CHARS: Final = 16
-"""The fewest characters of a password."""
 _MAX_PASSWORD_BYTES: Final = 4096
 _RANDOM_BYTES: Final = 32
 

@@ -20,7 +20,6 @@ from marketswarm.keys import BOARD_ANNOUNCEMENTS
 from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
 
 MAX_CHARS: Final = 2000
-"""The longest text of an update."""
 MAX_TAGS: Final = 20
 MAX_UPDATES: Final = 50
 """How many updates of one announcement are shown, the newest ones."""

@@ -16,9 +16,7 @@ STRICT: Final = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=Tru
 Ident = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")]
 """An id, 1 to 200 characters: it may become part of a key's name, and people type it, so it has no spaces."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-"""A name of 1 to 200 characters."""
 Text = Annotated[str, Field(min_length=1, max_length=500)]
-"""A text of 1 to 500 characters."""
 MAX_EPOCH_SEC: Final = 1e11
 """The latest time that is accepted, in epoch seconds (the year 5138): floats still resolve milliseconds."""
 Epoch = Annotated[

@@ -29,7 +29,6 @@ _UUID: Final = re.compile(
 )
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 MAX_PING_KEYS: Final = 10_000
-"""How many ping keys a fleet may have."""
 _VERSION: Final = "version"
 
 

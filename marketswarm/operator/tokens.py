@@ -28,7 +28,6 @@ SECRET_BYTES: Final = 32
 ID_BYTES: Final = 4
 _TEXT: Final = re.compile(r"mst_([0-9a-f]{8})_([0-9a-f]{64})", re.ASCII)
 MAX_TOKENS: Final = 1_000
-"""How many tokens a fleet may have."""
 C = TypeVar("C", bound="Credential")
 
 
@@ -57,7 +56,6 @@ class TokenText:
 
     @classmethod
     def parse(cls, text: str) -> "TokenText | None":
-        """Return None if the text is not a token's."""
         match = _TEXT.fullmatch(text)
         return None if match is None else cls(match[1], bytes.fromhex(match[2]))
 
@@ -78,7 +76,6 @@ class Credential(JsonRecord):
     expires_at: Epoch | None = None
 
     def expired(self, now: float) -> bool:
-        """Return True if it is no longer valid at `now`, in epoch seconds."""
         return self.expires_at is not None and now >= self.expires_at
 
     def renew(self, sha256: str, now: float) -> Self:
