@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Final, TypeVar
 
 from marketswarm.beat import MAX_EXIT_CODE, MAX_RID_CHARS
+from marketswarm.text import parse_digits
 
 PINGS_KEPT: Final = 100
 """About how many pings of a service are kept."""
@@ -115,7 +116,7 @@ def parse_ping(entry_id: bytes, fields: Mapping[bytes, bytes]) -> JobPing | None
     if place is None or kind is None or ts is None:
         return None
     body = fields.get(b"body", b"")[:MAX_BODY_BYTES]
-    exit_code = _parse_int(fields.get(b"exit_code"))
+    exit_code = parse_digits(fields.get(b"exit_code"))
     return JobPing(
         kind=kind,
         ts=ts,
@@ -126,7 +127,7 @@ def parse_ping(entry_id: bytes, fields: Mapping[bytes, bytes]) -> JobPing | None
         client=_parse_text(fields.get(b"client"), MAX_CLIENT_CHARS),
         user_agent=_parse_text(fields.get(b"user_agent"), MAX_USER_AGENT_CHARS),
         body=body,
-        size=max(len(body), _parse_int(fields.get(b"size")) or 0),
+        size=max(len(body), parse_digits(fields.get(b"size")) or 0),
         n=int(place[1]) * 1000 + min(999, int(place[2])),
     )
 
@@ -180,11 +181,6 @@ def _parse_word(words: type[Word], raw: bytes | None) -> Word | None:
 
 def _parse_text(raw: bytes | None, max_chars: int) -> str:
     return (raw or b"").decode("utf-8", "replace")[:max_chars]
-
-
-def _parse_int(raw: bytes | None) -> int | None:
-    """Return a whole number of at most 15 digits; None for any other bytes."""
-    return int(raw) if raw is not None and len(raw) <= 15 and raw.isdigit() else None
 
 
 def _parse_float(raw: bytes | None) -> float | None:

@@ -4,6 +4,7 @@ Beats, truths, feeds and servers' answers are written by others. Their text reac
 the `escape_…` functions: control characters could change the terminal's state or reverse the writing.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -40,6 +41,20 @@ def format_time(at: float) -> str:
 def utc_datetime(at: float) -> datetime:
     """Return epoch seconds as a datetime in UTC, limited to the years 1970 to 9999."""
     return datetime.fromtimestamp(min(max(0.0, at), LAST_TIME), UTC)
+
+
+def format_names(names: Iterable[str], most: int = 5) -> str:
+    """Format names for a sentence: `a, b`, or the first five and a count: `a, b, c, d, e and 3 more`."""
+    listed = list(names)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
+def parse_digits(text: str | bytes | None, most: int = 15) -> int | None:
+    """Return a whole number of at most `most` digits; None for any other text."""
+    if text is None or len(text) > most or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text)
 
 
 def escape_text(text: str) -> str:

@@ -77,7 +77,6 @@ class SteadyClock:
         self._ahead = wall() - monotonic()
 
     def __call__(self) -> float:
-        """Return epoch seconds."""
         run = self._monotonic()
         self._ahead = max(self._ahead, self._wall() - run)
         return run + self._ahead

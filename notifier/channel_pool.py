@@ -37,7 +37,6 @@ SHOWN_OPTIONS: Final = ("to", "channel", "chat")
 PAUSES_SEC: Final = (1.0, 5.0, 20.0)
 """Pauses between the attempts of `send_and_close`, in seconds."""
 CLOSE_WITHIN_SEC: Final = 1.0
-"""How long closing a channel may take, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,6 @@ class ChannelConfig:
     wrong: Mapping[str, str]
 
     def same(self, other: "ChannelConfig", name: str) -> bool:
-        """Return True if the channel is configured in the same way here and in `other`."""
         if self.options is None or other.options is None:
             return self.options is other.options
         return name in self.options and self.options[name] == other.options.get(name)

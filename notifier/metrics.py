@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from marketswarm.metrics import Family, Histogram
-from marketswarm.metrics.family import counter, gauge
+from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, gauges, histogram
 from notifier.channel_worker import Outcome
 from notifier.router.incident import Decision
 
@@ -51,47 +50,37 @@ class NotifierMetrics:
             "1 while this notifier sends messages, 0 while it stands by.",
             self.leads(),
         )
-        yield Family(
+        yield counters(
             "marketswarm_notifier_events_total",
-            "counter",
             "Events taken from the log, by what was decided about them.",
-            [((str(why),), float(count)) for why, count in (_ALL_DECISIONS | self.events.copy()).items()],
-            labels=("decision",),
+            _ALL_DECISIONS | self.events,
+            ("decision",),
         )
         yield counter(
             "marketswarm_notifier_malformed_total",
             "Log entries that can't be parsed.",
             self.malformed.total(),
         )
-        yield Family(
+        yield counters(
             "marketswarm_notifier_attempts_total",
-            "counter",
             "Attempts to send, by channel and outcome: sent, failed (and tried again), dead.",
-            [(key, float(count)) for key, count in (self._no_attempts() | self._attempts.copy()).items()],
-            labels=("channel", "outcome"),
+            self._no_attempts() | self._attempts,
+            ("channel", "outcome"),
         )
-        yield Family(
-            "marketswarm_notifier_waiting",
-            "gauge",
-            "Messages that wait for a channel.",
-            [((name,), float(count)) for name, count in self.waiting().items()],
-            labels=("channel",),
+        yield gauges(
+            "marketswarm_notifier_waiting", "Messages that wait for a channel.", self.waiting(), ("channel",)
         )
-        yield Family(
+        yield gauges(
             "marketswarm_notifier_channel_broken",
-            "gauge",
             "1 while a channel refuses messages for good, else 0.",
-            [((name,), float(broken)) for name, broken in self.broken().items()],
-            labels=("channel",),
+            self.broken(),
+            ("channel",),
         )
         yield gauge(
             "marketswarm_notifier_incidents",
             "Services, buses and targets that are down, whether a message was sent or not.",
             float(self.incidents()),
         )
-        yield Family(
-            "marketswarm_notifier_delay_seconds",
-            "histogram",
-            "From an event to its acceptance by a channel.",
-            histogram=self.delay,
+        yield histogram(
+            "marketswarm_notifier_delay_seconds", "From an event to its acceptance by a channel.", self.delay
         )

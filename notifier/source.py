@@ -53,7 +53,6 @@ GROUP_DELETED: Final = ("NOGROUP", "UNBLOCKED")
 _CLAIM: Final = Script.beside("notifier", "claim.lua")
 _REMOVE_IDLE: Final = Script.beside("notifier", "dismiss.lua")
 POLL_EVERY_SEC: Final = 1.0
-"""The pause between two polls of a bus, in seconds."""
 
 log = logs.get("reading")
 

@@ -33,6 +33,7 @@ from marketswarm.keys import (
     delivery_key,
 )
 from marketswarm.operator.requests import ANSWERS_KEPT_SEC, REQUESTS_KEPT
+from marketswarm.text import parse_digits
 from notifier.inbox import CAPACITY
 
 RECORDS_AT_MOST: Final = 20_000
@@ -50,7 +51,6 @@ SEQ: Final = "seq"
 BY: Final = "by"
 """The state's field with the boot id of the notifier that wrote it."""
 LOAD_WITHIN_SEC: Final = 5.0
-"""How long loading the state from a bus may take, in seconds."""
 OTHERS_WITHIN_SEC: Final = 1.0
 """How long loading waits for further buses once one has answered, in seconds."""
 WITHIN_SEC: Final = 2.0
@@ -426,5 +426,4 @@ async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
 
 
 def _parse_seq(state: Mapping[str, bytes]) -> int:
-    raw = state.get(SEQ, b"")
-    return int(raw) if raw.isdigit() and len(raw) < 16 else 0
+    return parse_digits(state.get(SEQ)) or 0

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from marketswarm import access as acl
 from marketswarm.keys import ALERTS, TRUTH_DOC
+from marketswarm.text import format_names
 from marketswarm.truth import Truth
 
 ACL_FILE: Final = "users.acl"
@@ -24,7 +25,6 @@ DEFAULT_USER: Final = acl.DEFAULT
 DATABASE_READER: Final = "marketswarm_reader"
 """The PostgreSQL role that reads the archive and can't write. It is made when a server is set up."""
 MIN_PASSWORD_CHARS: Final = 16
-"""The fewest characters of a password."""
 _MAX_PASSWORD_BYTES: Final = 4096
 _RANDOM_BYTES: Final = 32
 
@@ -47,8 +47,9 @@ def load_passwords(
     names = [*names, *([DEFAULT_USER] if (folder / DEFAULT_USER).exists() else ())]
     missing = [name for name in names if not (folder / name).exists()]
     if missing and not make_missing:
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise SecretError(f"{folder} has no password for {listed}: --make-secrets makes what is missing")
+        raise SecretError(
+            f"{folder} has no password for {format_names(missing)}: --make-secrets makes what is missing"
+        )
     for name in missing:
         _create_password_file(folder / name, secrets.token_urlsafe(_RANDOM_BYTES))
     return {name: _read_password(folder / name) for name in names}, missing

@@ -22,7 +22,7 @@ from marketswarm import log as logs
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.metrics.family import Family
+from marketswarm.metrics.family import Family, counters
 
 MAX_EPOCH_SEC: Final = 253_402_300_799.0
 """The latest time that is accepted: the end of the year 9999, the last that every date library can show."""
@@ -167,11 +167,10 @@ def count_unusable() -> int:
 
 
 def collect_unusable() -> Iterator[Family]:
-    yield Family(
+    yield counters(
         "marketswarm_state_unusable_total",
-        "counter",
         "Stored values that could not be used, and were skipped or replaced.",
-        [((key,), float(each)) for key, each in _unusable.copy().items()],
+        _unusable,
         ("key",),
     )
 

@@ -147,9 +147,6 @@ class Apprise(Channel):
         self._parts.forget(message.id)
         return Receipt("accepted")
 
-    async def aclose(self) -> None:
-        """Do nothing, because the library keeps no connection."""
-
     def _send_to(self, message: Message, part: str) -> asyncio.Future[bool]:
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 

@@ -114,7 +114,7 @@ class Channel(Protocol):
         """
 
     async def aclose(self) -> None:
-        """Close all connections of the channel."""
+        """Close all connections of the channel; by default it keeps none."""
 
 
 CAUSES_AT_MOST: Final = 8

@@ -144,9 +144,6 @@ class Email(Channel):
             log.warning("email.some_refused", where=self.where, refused=len(refused), codes=codes)
         return Receipt(printable_line(answer)[:100])
 
-    async def aclose(self) -> None:
-        """Do nothing, because each mail has its own connection."""
-
     async def _send_mail(self, mail: EmailMessage) -> tuple[dict[str, aiosmtplib.SMTPResponse], str]:
         """Send a mail over a new connection; return the refused recipients and the server's answer."""
         options = self._options

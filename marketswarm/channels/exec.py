@@ -181,9 +181,6 @@ class Exec(Channel):
         )
         raise SendError(reason, _choose_failure(lasting=code in NOT_RUNNABLE))
 
-    async def aclose(self) -> None:
-        """Do nothing, because no process outlives `send`."""
-
 
 def _choose_failure(*, lasting: bool) -> Failure:
     """Return BROKEN if the command itself is at fault, whatever the message is, otherwise TEMPORARY."""

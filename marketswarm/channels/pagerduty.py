@@ -18,7 +18,6 @@ from marketswarm.settings import HttpUrl, Token
 from marketswarm.text import format_utc
 
 ENQUEUE: Final = "https://events.pagerduty.com/v2/enqueue"
-"""The URL of the Events API."""
 WITHIN_SEC: Final = 20.0
 """How long all requests of one message may take, in seconds; accepted requests are not repeated."""
 SUMMARY_AT_MOST: Final = 1024

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 MORE: Final = "…"
-"""The character that replaces truncated text."""
 
 Cost = Callable[[str], int]
 """A function that returns the length of a text as a receiver counts it."""

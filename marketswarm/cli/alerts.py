@@ -32,8 +32,7 @@ from marketswarm.event import MalformedEvent, parse_event_object
 from marketswarm.event_text import describe_event, join_words
 from marketswarm.keys import ALERT_LOG
 from marketswarm.status import make_service_rows, read_fleet_state
-from marketswarm.text import escape_text
-from marketswarm.truth.flows import format_names
+from marketswarm.text import escape_text, format_names
 
 _BLOCK_SEC = 2.0
 _PAGE_ENTRIES = 1_000

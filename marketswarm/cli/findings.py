@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from marketswarm.text import format_duration
-from marketswarm.truth.flows import format_names
+from marketswarm.text import format_duration, format_names
 
 SKEW_SEC: Final = 2.0
 """Clocks that differ by more than this make times in messages hard to read; no verdict depends on them."""

@@ -21,7 +21,6 @@ from marketswarm.text import format_duration
 from marketswarm.truth import HEALER, SYSTEM
 
 NO_HISTORY: Final = 1
-"""The exit code if nothing is recorded of a service."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,8 @@ from marketswarm.operator import (
     write_silence,
 )
 from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
-from marketswarm.text import escape_text, format_duration
+from marketswarm.text import escape_text, format_duration, format_names
 from marketswarm.truth import find_nearest
-from marketswarm.truth.flows import format_names
 
 _SERVICES_NAMED = 12  # the others that a silence matches are counted
 

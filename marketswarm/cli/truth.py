@@ -23,7 +23,7 @@ from marketswarm.cli.seed import seed_document
 from marketswarm.cli.validate import load_document, read_bytes
 from marketswarm.exit import Code, Exit
 from marketswarm.status.revisions import Revision, read_revisions
-from marketswarm.text import escape_json, escape_lines, escape_text
+from marketswarm.text import escape_json, escape_lines, escape_text, parse_digits
 from marketswarm.truth import Changes, ParsedTruth, diff_truths, format_changes, parse_truth
 
 DIFFERENT: Final = 1
@@ -322,7 +322,7 @@ async def _open_document(which: str, data: Path) -> ComparedDocument:
 
 
 def is_revision(which: str) -> bool:
-    return which.isascii() and which.isdigit() and len(which) < 16
+    return parse_digits(which) is not None
 
 
 def _describe_changes(changes: Changes, *, is_same: bool) -> Iterable[str]:

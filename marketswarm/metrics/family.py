@@ -4,12 +4,14 @@ Values are computed while they are read, so those of a hundred thousand services
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 Value = tuple[tuple[str, ...], float]
 """One value of a metric: the values of its labels, in the order of `Family.labels`, and the number."""
+
+_Key = TypeVar("_Key", bound=str | int | tuple[str, ...])
 
 
 class Histogram:
@@ -64,3 +66,26 @@ def gauge(name: str, help_text: str, value: float | None) -> Family:
 def counter(name: str, help_text: str, value: float | None) -> Family:
     """Return a counter without labels; with None, it has no value. It may only grow."""
     return Family(name, "counter", help_text, () if value is None else (((), value),))
+
+
+def gauges(name: str, help_text: str, values: Mapping[_Key, float | None], labels: tuple[str, ...]) -> Family:
+    """Return a gauge with a value for each key: the text of its label, or of several. None is left out."""
+    return Family(name, "gauge", help_text, _list_values(values), labels)
+
+
+def counters(name: str, help_text: str, values: Mapping[_Key, float], labels: tuple[str, ...]) -> Family:
+    """Return a counter with a value for each key, as `gauges` does."""
+    return Family(name, "counter", help_text, _list_values(values), labels)
+
+
+def histogram(name: str, help_text: str, values: Histogram) -> Family:
+    return Family(name, "histogram", help_text, histogram=values)
+
+
+def _list_values(values: Mapping[_Key, float | None]) -> list[Value]:
+    copy = dict(values)  # at once, since another thread may write
+    return [
+        (key if isinstance(key, tuple) else (str(key),), float(value))
+        for key, value in copy.items()
+        if value is not None
+    ]

@@ -2,19 +2,18 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import islice
 from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.beat import MalformedBeat
 from marketswarm.bus.listener import read_clocks
 from marketswarm.detector import Detector, Moment, RestartObserver, State, Verdict
+from marketswarm.text import format_names
 
 log = logs.get("monitor")
 
 LOG_EVERY_SEC: Final = 1.0
 SHORT_GAP_SEC: Final = 2.0
-MAX_NAMED: Final = 5
 
 
 class DetectorFeed:
@@ -138,8 +137,7 @@ class DetectorFeed:
         The text names five services at most, and the number of the others.
         """
         refused = self.detector.refused
-        more = f" and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
-        return f"not allowed to hear {', '.join(islice(refused, MAX_NAMED))}{more}" if refused else None
+        return f"not allowed to hear {format_names(refused)}" if refused else None
 
     def _record_malformed(self, svc: str, found: MalformedBeat) -> None:
         self._last_malformed = svc, found.reason

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -126,3 +127,12 @@ def _is_within(address: Address, network: Network) -> bool:
     return any(
         one.version == network.version and one in network for one in (address, *_find_embedded(address))
     )
+
+
+def redact_url(url: str) -> str:
+    """Return a URL without credentials, query and fragment, which may be secrets; `?` for an invalid URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "?"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

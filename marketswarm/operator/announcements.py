@@ -12,15 +12,14 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus
 from marketswarm.keys import BOARD_ANNOUNCEMENTS
-from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Ident, Name, encode_fields
+from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
 
 MAX_CHARS: Final = 2000
-"""The longest text of an update."""
 MAX_TAGS: Final = 20
 MAX_UPDATES: Final = 50
 """How many updates of one announcement are shown, the newest ones."""
@@ -59,7 +58,7 @@ ENDED: Final = frozenset({AnnouncementPhase.RESOLVED, AnnouncementPhase.OVER, An
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class AnnouncementEntry:
+class AnnouncementEntry(JsonRecord):
     """One update of the announcement `id`, written at `ts` by `author`. Times are epoch seconds.
 
     Maintenance has a begin and an end. Without `tags` it concerns everything that is public. Raises
@@ -83,22 +82,6 @@ class AnnouncementEntry:
             raise ValueError("maintenance ends after it begins")
         if self.state is AnnouncementState.SCHEDULED and self.begins_at is None:
             raise ValueError("only maintenance is scheduled")
-
-    def encode(self) -> bytes:
-        return encode_fields(self)
-
-    @classmethod
-    def parse(cls, raw: bytes) -> "AnnouncementEntry | None":
-        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
-        if len(raw) > MAX_BYTES:
-            return None
-        try:
-            return _ENTRY_ADAPTER.validate_json(raw)
-        except ValidationError:
-            return None
-
-
-_ENTRY_ADAPTER: Final = TypeAdapter(AnnouncementEntry)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """Define bounded field types for silences, requests and answers, so that foreign values stay small."""
 
 from dataclasses import fields
-from functools import partial
-from typing import Annotated, Any, Final
+from functools import lru_cache, partial
+from typing import Annotated, Any, Final, Self
 
 import orjson
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 MAX_BYTES: Final = 16_384
 """Longer JSON is not parsed."""
@@ -16,9 +16,7 @@ STRICT: Final = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=Tru
 Ident = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,200}$")]
 """An id, 1 to 200 characters: it may become part of a key's name, and people type it, so it has no spaces."""
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-"""A name of 1 to 200 characters."""
 Text = Annotated[str, Field(min_length=1, max_length=500)]
-"""A text of 1 to 500 characters."""
 MAX_EPOCH_SEC: Final = 1e11
 """The latest time that is accepted, in epoch seconds (the year 5138): floats still resolve milliseconds."""
 Epoch = Annotated[
@@ -27,6 +25,27 @@ Epoch = Annotated[
 """Epoch seconds, rounded to the millisecond."""
 
 
-def encode_fields(value: Any) -> bytes:
-    """Return the fields as a JSON object. `value` is an instance of a dataclass."""
-    return orjson.dumps({each.name: getattr(value, each.name) for each in fields(value)})
+class JsonRecord:
+    """A dataclass that is kept on the buses as a JSON object of its fields."""
+
+    __slots__ = ()
+
+    def encode(self) -> bytes:
+        value: Any = self
+        return orjson.dumps({each.name: getattr(value, each.name) for each in fields(value)})
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self | None:
+        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
+        if len(raw) > MAX_BYTES:
+            return None
+        try:
+            found: Self = _make_adapter(cls).validate_json(raw)
+        except ValidationError:
+            return None
+        return found
+
+
+@lru_cache
+def _make_adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)

@@ -11,17 +11,15 @@ the board asks for that number alone, and reads the keys when it has changed.
 import re
 import secrets
 import uuid
-from dataclasses import replace
 from hashlib import sha256
-from typing import Annotated, Final
+from typing import Final
 
-from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus
 from marketswarm.keys import BOARD_PING_KEYS
-from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Name, encode_fields
-from marketswarm.operator.tokens import ID_BYTES
+from marketswarm.operator.fields import STRICT, Name
+from marketswarm.operator.tokens import ID_BYTES, Credential, read_credentials
 
 ALPHABET: Final = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"
 """The characters of new keys for every service: those that people don't mix up."""
@@ -31,46 +29,14 @@ _UUID: Final = re.compile(
 )
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 MAX_PING_KEYS: Final = 10_000
-"""How many ping keys a fleet may have."""
 _VERSION: Final = "version"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class PingKey:
-    """A ping key as the bus keeps it, without its secret.
+class PingKey(Credential):
+    """A ping key; `svc` is the service that it is for, None: every service."""
 
-    `svc` is the service that it is for; None: every service. `name` says what it is for, `author` who made
-    it. It is invalid from `expires_at` on; times are epoch seconds. Raises ValueError when a field is out of
-    bounds.
-    """
-
-    id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
-    name: Name
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    author: Name
-    created_at: Epoch
     svc: Name | None = None
-    expires_at: Epoch | None = None
-
-    def expired(self, now: float) -> bool:
-        """Return True if the key is no longer valid at `now`, in epoch seconds."""
-        return self.expires_at is not None and now >= self.expires_at
-
-    def encode(self) -> bytes:
-        return encode_fields(self)
-
-    @classmethod
-    def parse(cls, raw: bytes) -> "PingKey | None":
-        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
-        if len(raw) > MAX_BYTES:
-            return None
-        try:
-            return _PING_KEY.validate_json(raw)
-        except ValidationError:
-            return None
-
-
-_PING_KEY: Final = TypeAdapter(PingKey)
 
 
 def normalize_uuid(text: str) -> str | None:
@@ -113,17 +79,12 @@ def create_ping_key(
 def rotate_ping_key(key: PingKey, now: float) -> tuple[PingKey, str]:
     """Return the key with a new secret, made at `now`, and that secret. The old one is no longer valid."""
     secret = _make_secret(key.svc)
-    life_sec = None if key.expires_at is None else key.expires_at - key.created_at
-    expires_at = None if life_sec is None else now + life_sec
-    return replace(key, sha256=hash_ping_secret(secret), created_at=now, expires_at=expires_at), secret
+    return key.renew(hash_ping_secret(secret), now), secret
 
 
 async def read_ping_keys(bus: Bus) -> list[PingKey]:
     """Return every ping key that can be parsed, the oldest first. Raises BusError."""
-    stored = await bus.ask(bus.client.hgetall(BOARD_PING_KEYS))
-    parsed = ((name, PingKey.parse(raw)) for name, raw in stored.items())
-    keys = [key for name, key in parsed if key is not None and key.id.encode() == name]
-    return sorted(keys, key=lambda key: (key.created_at, key.id))
+    return await read_credentials(bus, BOARD_PING_KEYS, PingKey)
 
 
 async def read_ping_keys_version(bus: Bus) -> bytes | None:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.keys import NOTIFIER_REQUESTS, answers_key
 from marketswarm.operator.buses import ask_buses
-from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Ident, Name, encode_fields
+from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
 
 ALL: Final = "*"
 """As `what` of a request: every dead letter, or every channel."""
@@ -44,7 +44,7 @@ _VALID_FOR_SEC: Final = {RequestKind.ACK: 86_400.0, RequestKind.RESEND: 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class OperatorRequest:
+class OperatorRequest(JsonRecord):
     """A request of the operator `by`, made at `ts` (epoch seconds); `do` is its kind, `what` its object.
 
     Raises ValueError when a field is out of bounds.
@@ -60,22 +60,9 @@ class OperatorRequest:
         """Return True if the request is too old to be handled at `now` (epoch seconds)."""
         return now - self.ts > _VALID_FOR_SEC[self.do]
 
-    def encode(self) -> bytes:
-        return encode_fields(self)
-
-    @classmethod
-    def parse(cls, raw: bytes) -> "OperatorRequest | None":
-        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
-        if len(raw) > MAX_BYTES:
-            return None
-        try:
-            return _REQUEST_ADAPTER.validate_json(raw)
-        except ValidationError:
-            return None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class Answer:
+class Answer(JsonRecord):
     """One line of the answer to a request.
 
     `channel` and its host `where` are empty when no channel is concerned. `ok` is True if the request
@@ -91,23 +78,6 @@ class Answer:
     where: Annotated[str, Field(max_length=300)] = ""
     done: bool = False
     retry_sec: Annotated[float, Field(ge=0, le=MAX_RETRY_SEC, allow_inf_nan=False)] = 0.0
-
-    def encode(self) -> bytes:
-        return encode_fields(self)
-
-    @classmethod
-    def parse(cls, raw: bytes) -> "Answer | None":
-        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
-        if len(raw) > MAX_BYTES:
-            return None
-        try:
-            return _ANSWER_ADAPTER.validate_json(raw)
-        except ValidationError:
-            return None
-
-
-_REQUEST_ADAPTER: Final = TypeAdapter(OperatorRequest)
-_ANSWER_ADAPTER: Final = TypeAdapter(Answer)
 
 
 def create_request(kind: RequestKind, what: str, by: str, now: float) -> OperatorRequest:

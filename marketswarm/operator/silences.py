@@ -10,21 +10,20 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus
 from marketswarm.keys import NOTIFIER_SILENCES
 from marketswarm.operator.buses import ask_buses
 from marketswarm.operator.fields import (
-    MAX_BYTES,
     MAX_EPOCH_SEC,
     STRICT,
     Epoch,
     Ident,
+    JsonRecord,
     Name,
     Text,
-    encode_fields,
 )
 
 KEPT_SEC: Final = 30 * 86_400.0
@@ -36,7 +35,7 @@ MAX_SILENCE_SEC: Final = 366 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class Silence:
+class Silence(JsonRecord):
     """One silence, from `starts_at` up to `ends_at` (epoch seconds).
 
     `services` are patterns of names (`rss_*`, `feed-[0-9]`), `tags` whole tags of the truth; a service that
@@ -86,22 +85,6 @@ class Silence:
         start = min(self.starts_at, now)
         changed_at = min(max(now, self.changed_at + _MIN_CHANGE_SEC), MAX_EPOCH_SEC)
         return replace(self, starts_at=start, ends_at=min(now, self.ends_at), changed_at=changed_at)
-
-    def encode(self) -> bytes:
-        return encode_fields(self)
-
-    @classmethod
-    def parse(cls, raw: bytes) -> "Silence | None":
-        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
-        if len(raw) > MAX_BYTES:
-            return None
-        try:
-            return _SILENCE_ADAPTER.validate_json(raw)
-        except ValidationError:
-            return None
-
-
-_SILENCE_ADAPTER: Final = TypeAdapter(Silence)
 
 
 def parse_silences(fields: Mapping[bytes, bytes]) -> dict[str, Silence]:

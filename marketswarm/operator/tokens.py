@@ -15,20 +15,20 @@ from dataclasses import replace
 from enum import StrEnum
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Annotated, Final
+from typing import Annotated, Final, Self, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus
 from marketswarm.keys import BOARD_TOKENS
-from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Name, encode_fields
+from marketswarm.operator.fields import STRICT, Epoch, JsonRecord, Name
 
 SECRET_BYTES: Final = 32
 ID_BYTES: Final = 4
 _TEXT: Final = re.compile(r"mst_([0-9a-f]{8})_([0-9a-f]{64})", re.ASCII)
 MAX_TOKENS: Final = 1_000
-"""How many tokens a fleet may have."""
+C = TypeVar("C", bound="Credential")
 
 
 class Scope(StrEnum):
@@ -56,14 +56,13 @@ class TokenText:
 
     @classmethod
     def parse(cls, text: str) -> "TokenText | None":
-        """Return None if the text is not a token's."""
         match = _TEXT.fullmatch(text)
         return None if match is None else cls(match[1], bytes.fromhex(match[2]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class Token:
-    """A token as the bus keeps it, without its secret.
+class Credential(JsonRecord):
+    """What a bus keeps of a token or a ping key: all but its secret.
 
     `name` says what it is for, `author` who made it. It is invalid from `expires_at` on; times are epoch
     seconds. Raises ValueError when a field is out of bounds.
@@ -71,35 +70,30 @@ class Token:
 
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
     name: Name
-    scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=len(Scope))]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     author: Name
     created_at: Epoch
     expires_at: Epoch | None = None
 
+    def expired(self, now: float) -> bool:
+        return self.expires_at is not None and now >= self.expires_at
+
+    def renew(self, sha256: str, now: float) -> Self:
+        """Return it with another secret, made at `now`; it is valid for as long as before."""
+        life_sec = None if self.expires_at is None else self.expires_at - self.created_at
+        expires_at = None if life_sec is None else now + life_sec
+        return replace(self, sha256=sha256, created_at=now, expires_at=expires_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Token(Credential):
+    """A token; `scopes` are what it allows."""
+
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=len(Scope))]
+
     def matches(self, text: TokenText) -> bool:
         """Return True if `text` has this token's secret; how long that takes does not depend on it."""
         return compare_digest(self.sha256, hash_secret(text.secret)) and self.id == text.id
-
-    def expired(self, now: float) -> bool:
-        """Return True if the token is no longer valid at `now`, in epoch seconds."""
-        return self.expires_at is not None and now >= self.expires_at
-
-    def encode(self) -> bytes:
-        return encode_fields(self)
-
-    @classmethod
-    def parse(cls, raw: bytes) -> "Token | None":
-        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
-        if len(raw) > MAX_BYTES:
-            return None
-        try:
-            return _TOKEN.validate_json(raw)
-        except ValidationError:
-            return None
-
-
-_TOKEN: Final = TypeAdapter(Token)
 
 
 def hash_secret(secret: bytes) -> str:
@@ -130,9 +124,7 @@ def create_token(
 def rotate_token(token: Token, now: float) -> tuple[Token, TokenText]:
     """Return the token with a new secret, made at `now`, and its text. The old one is no longer valid."""
     text = TokenText(token.id, secrets.token_bytes(SECRET_BYTES))
-    life_sec = None if token.expires_at is None else token.expires_at - token.created_at
-    expires_at = None if life_sec is None else now + life_sec
-    return replace(token, sha256=hash_secret(text.secret), created_at=now, expires_at=expires_at), text
+    return token.renew(hash_secret(text.secret), now), text
 
 
 async def read_token(bus: Bus, ident: str) -> Token | None:
@@ -144,10 +136,15 @@ async def read_token(bus: Bus, ident: str) -> Token | None:
 
 async def read_tokens(bus: Bus) -> list[Token]:
     """Return every token that can be parsed, the oldest first. Raises BusError."""
-    stored = await bus.ask(bus.client.hgetall(BOARD_TOKENS))
-    parsed = ((name, Token.parse(raw)) for name, raw in stored.items())
-    tokens = [token for name, token in parsed if token is not None and token.id.encode() == name]
-    return sorted(tokens, key=lambda token: (token.created_at, token.id))
+    return await read_credentials(bus, BOARD_TOKENS, Token)
+
+
+async def read_credentials(bus: Bus, key: str, kind: type[C]) -> list[C]:
+    """Return the values of a hash that can be parsed and have the id of their field, the oldest first."""
+    stored = await bus.ask(bus.client.hgetall(key))
+    parsed = ((name, kind.parse(raw)) for name, raw in stored.items())
+    found = [one for name, one in parsed if one is not None and one.id.encode() == name]
+    return sorted(found, key=lambda one: (one.created_at, one.id))
 
 
 async def write_token(bus: Bus, token: Token) -> bool:

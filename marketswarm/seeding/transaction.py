@@ -23,6 +23,7 @@ from marketswarm.exit import Code
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_DOC, TRUTH_HISTORY, TRUTH_META
 from marketswarm.seeding.functions import load_functions
 from marketswarm.seeding.plan import BusState, make_plan
+from marketswarm.text import parse_digits
 from marketswarm.truth import Changes, Truth, TruthError, diff_truths, format_changes, parse_truth
 
 SEED_SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")
@@ -201,20 +202,16 @@ async def _read_bus(bus: Bus, keys: tuple[str, str, str]) -> Snapshot:
     state = BusState(
         bus=bus.name,
         document=document,
-        revision=_parse_number(revision),
+        revision=parse_digits(revision) or 0,
         sha256=_decode_text(sha256),
         seeded_at=_decode_text(seeded_at),
         seeded_by=_decode_text(seeded_by),
-        last_revision=_parse_number(last_revision),
+        last_revision=parse_digits(last_revision) or 0,
         last_sha256=_decode_text(last_sha256),
     )
     clock = asyncio.get_running_loop().time
     restore_arguments = (document or b"", newest, len(meta), *meta, *chain.from_iterable(keys_before))
     return Snapshot(bus, keys, state, token, at_ms, clock(), restore_arguments)
-
-
-def _parse_number(value: bytes | None) -> int:
-    return int(value) if value is not None and value.isdigit() and len(value) < 16 else 0
 
 
 def _decode_text(value: bytes | None) -> str:

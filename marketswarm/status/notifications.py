@@ -19,6 +19,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_SILENCES, NOTIFIER_STATE
 from marketswarm.operator import Silence, merge_silences, parse_silences
 from marketswarm.operator.fields import STRICT, Epoch
+from marketswarm.text import parse_digits
 
 _INCIDENT, _MESSAGE, _DELIVERIES = b"r:i:", b"o:m:", b"o:w:"
 _PAUSES, _BROKEN, _SEQ = b"d:pauses", b"d:broken", b"seq"
@@ -192,8 +193,7 @@ async def _read_bus(bus: Bus) -> tuple[dict[bytes, bytes], int, dict[bytes, byte
 
 def _sequence_number(state: Mapping[bytes, bytes]) -> int:
     """Return the number of the notifier's latest write to this state: the highest of all is the latest."""
-    raw = state.get(_SEQ, b"")
-    return int(raw) if raw.isdigit() and len(raw) < 16 else 0
+    return parse_digits(state.get(_SEQ)) or 0
 
 
 def group_stuck_by_channel(pending: Iterable[PendingDelivery]) -> dict[str, list[PendingDelivery]]:

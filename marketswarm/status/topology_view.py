@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
-from marketswarm.text import escape_text, format_duration
+from marketswarm.text import escape_text, format_duration, format_names
 from marketswarm.truth import Truth
-from marketswarm.truth.flows import FlowFault, Flows, Key, build_flows, find_unwritten_keys, format_names
+from marketswarm.truth.flows import FlowFault, Flows, Key, build_flows, find_unwritten_keys
 
 OLD_SEC: Final = 30.0
 """A snapshot is old after this time, and after three times the interval at which mesh writes it."""

@@ -4,17 +4,17 @@ Heartbeats are kept apart: every service beats, and the healer hears all of them
 pattern, such as `health:*`. Not here: what really happens on the buses, which mesh measures.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Final, Literal
+from typing import Literal
 
 from marketswarm.keys import HEARTBEAT_SUFFIX
+from marketswarm.text import format_names
 from marketswarm.truth.model import Truth
 
 Access = Literal["writes", "reads"]
-MAX_LISTED_NAMES: Final = 5  # names listed in a sentence
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -129,13 +129,6 @@ def find_unwritten_keys(flows: Flows) -> list[FlowFault]:
             text = f"{format_names(readers)} {verb} it, and no service writes it"
             faults.append(FlowFault("no_writer", key, "", text + _hint_at_other_bus(flows, key)))
     return faults
-
-
-def format_names(names: Iterable[str], most: int = MAX_LISTED_NAMES) -> str:
-    """Format names for a sentence: `a, b`, or the first five and a count: `a, b, c, d, e and 3 more`."""
-    listed = list(names)
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more
 
 
 def _has_matching_writer(flows: Flows, key: Key) -> bool:

@@ -27,9 +27,7 @@ EPOCH: Final = datetime.fromtimestamp(0, UTC)
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 """A duration above 0, of a year at most, in seconds."""
 Wait = Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)]
-"""A duration from 0 to 60, in seconds."""
 Limit = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
-"""A duration from 0 to a day, in seconds."""
 Names = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
 
 

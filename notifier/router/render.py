@@ -19,7 +19,7 @@ from marketswarm.event_text import (
     join_words,
     list_next_commands,
 )
-from marketswarm.text import format_moment, format_time
+from marketswarm.text import format_moment, format_names, format_time
 from notifier.router.incident import Incident, Notice, NoticeKind, parse_known_event
 
 NAMED: Final = 10
@@ -110,13 +110,7 @@ def render_message(
 
 
 def list_names(notices: Sequence[Notice]) -> str:
-    return _first_names([_name_of(notice) for notice in notices])
-
-
-def _first_names(names: Sequence[str]) -> str:
-    found = list(dict.fromkeys(names))
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return ", ".join(found[:NAMED]) + more
+    return format_names(dict.fromkeys(map(_name_of, notices)), NAMED)
 
 
 def _kind_of_many(kinds: set[MessageKind]) -> MessageKind:
@@ -208,7 +202,7 @@ def _details(notices: Sequence[Notice], surroundings: Surroundings) -> Iterator[
     yield describe_place(moment, hosts.pop() if len(hosts) == 1 else "", surroundings.fleet)
     if surroundings.held:
         until = format_moment(surroundings.held_until)
-        yield f"{len(surroundings.held)} more held until {until}: {_first_names(surroundings.held)}"
+        yield f"{len(surroundings.held)} more held until {until}: {format_names(surroundings.held, NAMED)}"
     yield from _next_step(notices)
 
 

@@ -28,7 +28,6 @@ class DeadLetter:
 
 
 def parse_dead_letter(entry: StreamEntry) -> DeadLetter | None:
-    """Return None if the entry is not a dead letter."""
     text = {name.decode("utf-8", "replace"): raw for name, raw in (entry.fields or {}).items()}
     try:
         fields, refused_at = orjson.loads(text["fields"]), float(text["ts"])

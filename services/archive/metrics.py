@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from marketswarm.bus.backlog import Backlog, format_unread, sum_unread
-from marketswarm.metrics import Family, Histogram
-from marketswarm.metrics.family import counter, gauge
+from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, gauges, histogram
 
 JOBS: Final = ("partitions", "sources", "correlations", "backup")
 
@@ -48,19 +47,17 @@ class ArchiveMetrics:
         return ", ".join(words) or None
 
     def collect(self) -> Iterator[Family]:
-        yield Family(
+        yield counters(
             "marketswarm_archive_entries_total",
-            "counter",
             "Entries by what became of them: written, refused, claimed, trimmed.",
-            [(key, float(number)) for key, number in self.entries.copy().items()],
-            labels=("stream", "outcome"),
+            self.entries,
+            ("stream", "outcome"),
         )
         yield from self._collect_backlogs()
-        yield Family(
+        yield histogram(
             "marketswarm_archive_batch_seconds",
-            "histogram",
             "How long a batch took from its rows to its commit.",
-            histogram=self.batch_sec,
+            self.batch_sec,
         )
         yield gauge(
             "marketswarm_archive_database_up", "0 while PostgreSQL can't be used, else 1.", not self.is_away
@@ -75,32 +72,25 @@ class ArchiveMetrics:
         )
         yield gauge(
             "marketswarm_archive_source_states_invalid",
-            "States of sources that are left out, since they are no states.",
+            "Entries of the state of sources that are left out, because they are malformed.",
             self.invalid_states,
         )
-        yield Family(
+        yield counters(
             "marketswarm_archive_maintenance_failures_total",
-            "counter",
             f"Jobs that failed: {', '.join(JOBS)}.",
-            [((job,), float(number)) for job, number in self.maintenance_failures.copy().items()],
-            labels=("job",),
+            self.maintenance_failures,
+            ("job",),
         )
 
     def _collect_backlogs(self) -> Iterator[Family]:
         backlogs = dict(self.backlogs)
-        gauges = (
-            ("unread", "Entries that nobody has read yet.", "unread"),
+        shown = (
+            ("unread", "Entries that are not read yet.", "unread"),
             ("pending", "Entries that are read and not committed.", "pending"),
             ("oldest_unread_seconds", "How long the oldest unread entry has waited.", "oldest_sec"),
             ("hold_seconds", "How long the stream still holds what is not committed.", "hold_sec"),
             ("lost", "Entries that were trimmed off before they were committed.", "lost"),
         )
-        for name, text, field in gauges:
-            values = [(key, getattr(each, field)) for key, each in backlogs.items()]
-            yield Family(
-                f"marketswarm_archive_{name}",
-                "gauge",
-                text,
-                [((key,), float(value)) for key, value in values if value is not None],
-                labels=("stream",),
-            )
+        for name, text, field in shown:
+            values = {stream: getattr(each, field) for stream, each in backlogs.items()}
+            yield gauges(f"marketswarm_archive_{name}", text, values, ("stream",))

@@ -71,7 +71,6 @@ def find_partition(table: str, at: datetime) -> Partition:
 
 
 def parse_partition(name: str) -> Partition | None:
-    """Return None for a name that is not ours."""
     match = _NAME.fullmatch(name)
     if match is None or match["table"] not in TIME_COLUMNS:
         return None

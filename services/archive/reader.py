@@ -47,7 +47,6 @@ async def read_digests(connection: Any, tables: Iterable[str] = TABLE_NAMES) -> 
 
 
 async def read_timescaledb_version(connection: Any) -> str | None:
-    """Return None for a database without TimescaleDB."""
     version = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
     return None if version is None else str(version)
 

@@ -38,7 +38,7 @@ Row = tuple[int, tuple[float, ...]]
 
 
 class Seam(NamedTuple):
-    """Say where a block of bars begins, and of which bar its sums go on.
+    """Say where a block of bars begins, and which bar its sums continue from.
 
     `before` is the bar before the block; None if the series begins with it.
     """
@@ -85,14 +85,12 @@ class BarColumns:
         self.rows[: PRICE + 1, position] = _read_columns(bar)
 
     def holds(self, position: int, bar: Bar) -> bool:
-        """Return True if this very bar is at this position."""
         return bool(
             self.starts[position] == bar.start_ms
             and np.array_equal(self.rows[: PRICE + 1, position], _read_columns(bar), equal_nan=True)
         )
 
     def drop(self, number: int) -> None:
-        """Drop the oldest bars, this many."""
         if number:
             kept = slice(number, self.count)
             self.count -= number
@@ -103,11 +101,9 @@ class BarColumns:
             self.rows[:, : self.count] = self.rows[:, kept].copy()
 
     def clear(self) -> None:
-        """Drop all bars."""
         self.count = 0
 
     def read(self, position: int) -> Row:
-        """Return the start of a bar and all of its rows, with the sums."""
         return int(self.starts[position]), tuple(self.rows[:, position].tolist())
 
     def replace_all(self, bars: Sequence[Bar], before: Row | None) -> None:
@@ -148,7 +144,7 @@ class BarColumns:
         self.rows[OBV:, position : self.count] = np.array(sums).reshape(-1, ROW_COUNT - OBV).T
 
     def read_vwap(self, begin: int, end: int) -> Array:
-        """Return the VWAP of these bars; NaN where nothing was traded, or nobody knows."""
+        """Return the VWAP of these bars; NaN where nothing was traded, or a volume is unknown."""
         traded = self.rows[TRADED, begin:end]
         return self.rows[TURNOVER, begin:end] / np.where(traded > 0, traded, math.nan)
 
@@ -160,7 +156,7 @@ class BarColumns:
         return int(self.starts[position - 1]), row[CLOSE], row[OBV], row[TURNOVER], row[TRADED]
 
     def _begin_session(self, start_ms: int, before_ms: int | None) -> float | None:
-        """Return what was traded in a bar's session before it: 0, NaN where nobody knows, None for a sum.
+        """Return what was traded in a bar's session before it: 0, NaN if unknown, None if the sum goes on.
 
         `before_ms` is the start of the bar before, whose sums go on if it is of the same session.
         """
@@ -252,11 +248,11 @@ def _parse_header(line: bytes, timeframe: str, block: int) -> tuple[int, list[Se
     try:
         return count, None if seams is None else [_parse_seam(*seam) for seam in seams]
     except (TypeError, ValueError, OverflowError):
-        raise CheckpointError("a damaged checkpoint: a seam that is none") from None
+        raise CheckpointError("a damaged checkpoint: an unreadable seam") from None
 
 
 def _parse_seam(start_ms: int, before: Sequence[Any] | None) -> Seam:
-    """Return a seam of its JSON, in which NaN is null. Raise TypeError or ValueError if it is none."""
+    """Return a seam of its JSON, in which NaN is null. Raise TypeError or ValueError if it isn't a seam."""
     if before is None:
         return Seam(int(start_ms), None)
     before_ms, numbers = before
@@ -267,7 +263,7 @@ def _parse_seam(start_ms: int, before: Sequence[Any] | None) -> Seam:
 
 
 def _parse_columns(packed: bytes, count: int) -> tuple[Starts, Array]:
-    """Return the starts and the rows; raise CheckpointError if they are not so many bars."""
+    """Return the starts and the rows. Raise CheckpointError if there are more or fewer bars than `count`."""
     size = 8 * count * (1 + ROW_COUNT)
     unpacker = zlib.decompressobj()
     try:
@@ -280,5 +276,5 @@ def _parse_columns(packed: bytes, count: int) -> tuple[Starts, Array]:
     rows: Array = np.frombuffer(columns, "<f8", offset=8 * count).reshape(ROW_COUNT, count)
     in_order = not count or (starts[0] >= MIN_MS and starts[-1] <= MAX_MS and (np.diff(starts) > 0).all())
     if not in_order or not np.isfinite(rows[:VOLUME]).all():
-        raise CheckpointError("a damaged checkpoint: bars that are none")
+        raise CheckpointError("a damaged checkpoint: bars that can't be")
     return starts, rows

@@ -51,7 +51,7 @@ class Slot:
 
     @property
     def shown(self) -> HeldBar | None:
-        """Return the bar to publish: a given one that is complete, else the built one, else a given one.
+        """Return the bar to publish: a complete given one before the built one before a given one.
 
         A day of other hours gives way to one that was built of all of its minutes.
         """
@@ -75,13 +75,12 @@ class SourceNames:
         self.names = list(names)
 
     def find_number(self, name: str) -> int:
-        """Return the number of a source, which may be a new one."""
+        """Return the number of a source, the next one for a new name; the 256th and later share one."""
         if name not in self.names and len(self.names) < _MAX_SOURCES:
             self.names.append(name)
         return self.names.index(name) if name in self.names else _MAX_SOURCES
 
     def find_name(self, number: int) -> str:
-        """Return the source with this number."""
         return self.names[number] if number < len(self.names) else "unknown"
 
 
@@ -105,7 +104,7 @@ class BarTable:
 
     @property
     def oldest_ms(self) -> int | None:
-        """The start of the oldest chunk, None if there is none."""
+        """The start of the oldest chunk: no bar is older."""
         return min(self._chunks, default=None)
 
     def __getitem__(self, start_ms: int) -> Slot:
@@ -115,11 +114,10 @@ class BarTable:
         return slot
 
     def find(self, start_ms: int) -> Slot | None:
-        """Return the slot of an interval, None if there is no bar of it."""
         return self._open_chunk(self.find_chunk(start_ms)).get(start_ms)
 
     def open_slot(self, start_ms: int) -> Slot:
-        """Return the slot of an interval, a new one if there is none, to be stored with the next commit."""
+        """Return the slot of an interval, a new one if it is missing, to be stored with the next commit."""
         chunk = self.find_chunk(start_ms)
         slots = self._open_chunk(chunk)
         if start_ms not in slots:

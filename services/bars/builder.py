@@ -37,17 +37,27 @@ from services.bars.quality import (
 )
 from services.bars.retention import Retention
 from services.bars.settings import BarsOptions, SymbolGroup
-from services.bars.state import SymbolState
-from services.bars.ticks import forget_old_ticks, merge_tick
+from services.bars.state import SymbolState, TickTimes
 from services.market.entries import encode_entry, parse_bar, parse_provenance, parse_quote
 from services.market.fields import EntryError
 from services.market.intervals import Grid, Interval
-from services.market.records import MINUTE_MS, TIMEFRAMES, AssetClass, Bar, Provenance, RecordKind, Timeframe
+from services.market.records import (
+    MINUTE_MS,
+    TIMEFRAMES,
+    AssetClass,
+    Bar,
+    Provenance,
+    Quote,
+    RecordKind,
+    Timeframe,
+)
 
 RELEASED: Final = b"released"
 """The field of an entry that an operator released from the quarantine."""
 OTHER_HOURS: Final = b"other_hours"
 """The field of the entry of a day that is not of the session's hours, but of UTC's."""
+KEPT_MINUTES: Final = 5
+"""Ticks that are older than this many of the newest minutes are too late."""
 _CHAIN: Final = tuple(pairwise(TIMEFRAMES))
 """Each timeframe with the next longer one, which is built of it."""
 
@@ -60,7 +70,7 @@ class BarBuilder:
         group: what the truth says of the symbol.
         grid: the intervals of its session.
         options: how long to wait, and what may be revised.
-        stored: the stored fields of the symbol, of which the series of indicators are read here.
+        stored: the stored fields of the symbol; its series of indicators are read here.
     """
 
     def __init__(
@@ -79,7 +89,7 @@ class BarBuilder:
         self._grid = grid
         self._encoder = EntryEncoder(state.symbol, group.asset, state.epoch, grid)
         # by timeframe, the starts of the bars to publish, and of the bars that longer ones are built of; the
-        # latter in the order of their last changes, of which a longer bar has the source
+        # latter in the order of their last changes: a longer bar has the source of the last one
         self._changed: Changed = {timeframe: {} for timeframe in TIMEFRAMES}
         self._built: Changed = {timeframe: {} for timeframe in TIMEFRAMES}
         self._pending = Outputs()
@@ -100,7 +110,6 @@ class BarBuilder:
             self._take_quote(arrival)
 
     def find_due(self, clock_ms: int) -> bool:
-        """Return True if a bar is final by now that was not."""
         return self._publisher.first_close_ms <= self._find_border(clock_ms)
 
     def flush(self, clock_ms: int) -> Outputs:
@@ -122,7 +131,6 @@ class BarBuilder:
         return fields | changed, forgotten + outdated
 
     def _take_bar(self, arrival: Arrival) -> None:
-        """Check a bar and take it, or put it aside."""
         try:
             bar, provenance = parse_bar(arrival.fields), parse_provenance(arrival.fields)
         except EntryError as error:
@@ -134,7 +142,6 @@ class BarBuilder:
         self._evaluate_bar(arrival, bar, provenance)
 
     def _take_quote(self, arrival: Arrival) -> None:
-        """Check a quote and take it into its minute, or put it aside."""
         if not self.group.quotes:
             return
         try:
@@ -152,13 +159,13 @@ class BarBuilder:
         is_kept = start_ms >= self._retention.find_oldest()["1m"]
         slot = self.state.tables["1m"].find(start_ms) if is_kept else None
         held = None if slot is None else slot.built
-        bar, tick = merge_tick(quote, None if held is None else held.bar, ticks.get(start_ms))
+        bar, tick = _merge_tick(quote, None if held is None else held.bar, ticks.get(start_ms))
         if held is not None and bar == held.bar:
             ticks[start_ms] = tick
             self.counts[provenance.source, "taken"] += 1
         elif self._evaluate_bar(arrival, bar, provenance, EARLIEST_MS if held is None else held.seen_ms):
             ticks[start_ms] = tick
-            forget_old_ticks(ticks)
+            _forget_old_ticks(ticks)
 
     def _evaluate_bar(
         self, arrival: Arrival, bar: Bar, provenance: Provenance, least_seen_ms: int = EARLIEST_MS
@@ -200,7 +207,7 @@ class BarBuilder:
         return True
 
     def _passes(self, arrival: Arrival, candidate: Candidate, known: Known, provenance: Provenance) -> bool:
-        """Return True if a bar passes the checks; count it otherwise, and put it aside if people may care."""
+        """Return True if a bar passes the checks; otherwise count it, and maybe quarantine it."""
         is_released = arrival.fields.get(RELEASED) == b"1"
         bar = candidate.bar
         is_unplaced = candidate.interval is None and bar.timeframe != "1d" and not is_released
@@ -222,7 +229,7 @@ class BarBuilder:
         return True
 
     def _quarantine_replaced(self, arrival: Arrival, candidate: Candidate, known: Known) -> None:
-        """Put the held bar aside if a source before its own replaces it and says something very different."""
+        """Quarantine the held bar if a source before its own replaces it with very different prices."""
         held = known.held
         if held is None or not is_before(candidate, held):
             return
@@ -331,8 +338,8 @@ class BarBuilder:
     def _record_minute(self, start_ms: int) -> None:
         """Note a minute that was taken, if it is the newest one, or the oldest one of all that ever came.
 
-        A longer bar that begins before the first one is not final, however long it is over: nobody knows its
-        beginning. An older minute may say now that it was seen from its open.
+        A longer bar that begins before the first one is not final, however long it is over, because its
+        beginning is unknown. An older minute may say now that it was seen from its open.
         """
         state = self.state
         state.newest_ms = start_ms if state.newest_ms is None else max(state.newest_ms, start_ms)
@@ -382,7 +389,7 @@ class BarBuilder:
 
 
 def _read_source(fields: Fields) -> str:
-    """Return the source of an entry that is no record; `unknown` if that can't be read, either."""
+    """Return the source of an entry that can't be parsed; `unknown` if that can't be read, either."""
     try:
         return parse_provenance(fields).source
     except EntryError:
@@ -390,9 +397,35 @@ def _read_source(fields: Fields) -> str:
 
 
 def _find_seen(bar: Bar, provenance: Provenance, arrival: Arrival) -> int:
-    """Return when a bar was seen, in epoch milliseconds: as its source says, else when it was written."""
+    """Return when a bar was seen, in epoch ms: as its source says; without that, when it was written."""
     as_of_ms = round(1000 * provenance.as_of)
     if provenance.is_replay:
         as_of_ms = as_of_ms or bar.start_ms + MINUTE_MS
-    # nobody can have asked after the answer was written, nor recorded what was yet to come
+    # a source is asked before its answer is written, and the future can't be recorded
     return max(EARLIEST_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms))
+
+
+def _merge_tick(quote: Quote, held: Bar | None, tick: TickTimes | None) -> tuple[Bar, TickTimes]:
+    """Return the minute of a tick with the tick in it, and when its first and last ticks were.
+
+    `held` and `tick` are the minute so far, None if this is its first tick. A tick has no volume, so the
+    volume, the vwap and the trades of such a minute are unknown. Its ticks may come in any order.
+    """
+    price, at_ms = quote.price, quote.at_ms
+    if held is None or tick is None:
+        start_ms = at_ms - at_ms % MINUTE_MS
+        return Bar(quote.symbol, "1m", start_ms, price, price, price, price), TickTimes(at_ms, at_ms)
+    merged = replace(
+        held,
+        open=price if at_ms < tick.first_ms else held.open,
+        high=max(held.high, price),
+        low=min(held.low, price),
+        # of two ticks of one moment the later one to come is the close
+        close=price if at_ms >= tick.last_ms else held.close,
+    )
+    return merged, TickTimes(min(tick.first_ms, at_ms), max(tick.last_ms, at_ms))
+
+
+def _forget_old_ticks(ticks: dict[int, TickTimes]) -> None:
+    for start_ms in sorted(ticks)[:-KEPT_MINUTES]:
+        del ticks[start_ms]

@@ -16,6 +16,6 @@ class Calendars:
         self._lock = asyncio.Lock()
 
     async def find(self, code: str) -> Session:
-        """Return the session of a code. Raises UnknownSessionError."""
+        """Compute the session of a code in a thread. Raises UnknownSessionError."""
         async with self._lock:
             return await asyncio.to_thread(get_session, code)

@@ -117,7 +117,6 @@ async def _read(data: Path, symbol: str | None, check: Check | None, count: int)
 
 
 async def _find(data: Path, ident: str) -> QuarantinedRecord:
-    """Return one record. Raises Exit if there is none."""
     async with open_fleet(data) as fleet:
         bus, key, _ = _find_place(fleet)
         try:
@@ -160,7 +159,6 @@ async def _release(
 
 
 def _draw(records: Sequence[QuarantinedRecord], now: float) -> Table:
-    """Return the table of records."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("id", "since", "symbol", "source", "check", "why"):
         table.add_column(head, overflow="fold")
@@ -173,5 +171,4 @@ def _draw(records: Sequence[QuarantinedRecord], now: float) -> Table:
 
 
 def _to_json(record: QuarantinedRecord) -> dict[str, Any]:
-    """Return a record for --json."""
     return asdict(record)

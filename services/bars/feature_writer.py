@@ -53,7 +53,7 @@ WITHIN_SEC: Final = 10.0
 RECORD: Final = "features"
 """The field of a symbol's state that records what was published."""
 MARKS: Final = "features marks"
-"""The field of a symbol's state with the marks of the days of which all features were published."""
+"""The field of a symbol's state with the marks of the days whose features are all published."""
 _ALWAYS: Final = frozenset({RECORD.encode(), MARKS.encode(), REST.encode()})
 _CHUNK_MS: Final = CHUNK_BARS * DAY_MS
 """The time of a chunk, as in the state: old days are forgotten by whole chunks."""
@@ -141,7 +141,6 @@ def list_daily(symbol: str, fields: Fields, session: Session) -> list[DailyBar]:
 
 
 def mark_days(daily: Iterable[DailyBar]) -> dict[int, tuple[int, str]]:
-    """Return the mark of each chunk of days."""
     return {number: (len(chunk), _digest_days(chunk)) for number, chunk in _split_days(daily)}
 
 
@@ -153,7 +152,7 @@ def find_first_change(
     Chunks that are gone were forgotten since the marks were stored, which changes nothing that is published.
 
     Args:
-        before: the stored marks of each symbol; None if there are none that count.
+        before: the stored marks of each symbol; None if they are missing or don't count.
         after: the marks of its days as they are now.
         history: these days.
     """
@@ -188,7 +187,7 @@ def find_new(
 
     Args:
         symbol: the symbol.
-        daily: its days, of which the features were computed.
+        daily: its days, from which the features were computed.
         rows: the features of some of these days, by the start of their bars.
         record: what was published: a JSON object, the start of a day -> its revision, a digest of its values,
             and the start of the first day that these were computed of. If that day is forgotten by now, they
@@ -218,7 +217,7 @@ def find_new(
 
 
 def _split_days(daily: Iterable[DailyBar]) -> Iterator[tuple[int, list[DailyBar]]]:
-    """Yield each chunk of days, with its number."""
+    """Yield each chunk of days with its number. Chunks are those in which the state forgets days."""
     for number, chunk in groupby(daily, lambda each: each.bar.start_ms // _CHUNK_MS):
         yield number, list(chunk)
 
@@ -242,17 +241,15 @@ def _digest_days(chunk: Iterable[DailyBar]) -> str:
 
 
 def _digest(raw: bytes) -> str:
-    """Return a short digest of bytes, as hexadecimal digits."""
     return blake2b(raw, digest_size=8).hexdigest()
 
 
 def _pack_marks(truth: str, marks: Marks) -> bytes:
-    """Return the marks of a symbol's days as JSON."""
     return orjson.dumps({"truth": truth, "days": {str(number): mark for number, mark in marks.items()}})
 
 
 def _read_marks(packed: bytes, truth: str) -> Marks | None:
-    """Return stored marks; None if there are none that can be read, or they are of another truth."""
+    """Return stored marks; None if they are missing, unreadable, or of another truth."""
     try:
         found = orjson.loads(packed or b"null")
         if found["truth"] != truth:
@@ -263,14 +260,14 @@ def _read_marks(packed: bytes, truth: str) -> Marks | None:
 
 
 def _read_record(record: bytes) -> dict[int, PublishedFeatures]:
-    """Return what a record says of each day; of one that can't be read nothing."""
+    """Return what a record says of each day; nothing if the record can't be read."""
     try:
         found = orjson.loads(record or b"{}")
         known = {
             int(start): PublishedFeatures(int(rev), str(digest), int(begin_ms))
             for start, (rev, digest, begin_ms) in found.items()
         }
-        orjson.dumps([(start, *each) for start, each in known.items()])  # or it is no record
+        orjson.dumps([(start, *each) for start, each in known.items()])  # raises if it isn't one
     except (ValueError, TypeError, AttributeError):
         return {}
     return known
@@ -323,7 +320,7 @@ class FeatureWriter:
             self.problem = None  # the next holder of the lease reports what is wrong
 
     async def _read_daily(self, symbols: Sequence[str]) -> list[Any]:
-        """Return of each symbol what changes with its days. Raises BusError."""
+        """Return the field of each symbol that changes whenever one of its days does. Raises BusError."""
         bus = self._find_bus()
         found: list[Any] = []
         for page in _paginate(symbols):
@@ -369,7 +366,7 @@ class FeatureWriter:
             await asyncio.sleep(LOOK_EVERY_SEC)
 
     async def _find_sessions(self, settings: BarsSettings) -> dict[str, Session]:
-        """Return the session of each symbol; without those whose session nobody knows."""
+        """Return the session of each symbol, without those whose session is unknown."""
         found: dict[str, Session] = {}
         for symbol, group in settings.find_groups().items():
             with contextlib.suppress(UnknownSessionError):
@@ -377,7 +374,7 @@ class FeatureWriter:
         return found
 
     async def _store_marks(self, marks: Mapping[str, bytes]) -> None:
-        """Store the marks of the days of which all features are published. Raises BusError."""
+        """Store the marks of the days whose features are all published. Raises BusError."""
         for page in _paginate(list(marks)):
             pipe = self._find_bus().pipeline()
             for symbol in page:
@@ -432,7 +429,6 @@ class FeatureWriter:
 
 
 def _paginate(symbols: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield the symbols in pages."""
     for first in range(0, len(symbols), SYMBOLS_PER_READ):
         yield symbols[first : first + SYMBOLS_PER_READ]
 

@@ -16,13 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import talib
 
 from services.bars.bar_columns import Array, apply_to_runs
-from services.bars.universe import find_dispersion, find_ranks, find_share
 from services.bars.windows import (
     Positions,
     average,
@@ -74,7 +73,6 @@ class DailyHistory:
 
     @cached_property
     def log_close(self) -> Array:
-        """The logarithms of the closes."""
         return np.log(self.close)
 
     @cached_property
@@ -84,7 +82,7 @@ class DailyHistory:
 
     @cached_property
     def common(self) -> Positions:
-        """The positions of the days of which the market has a close, too."""
+        """The positions of the days on which the market has a close, too."""
         return np.flatnonzero(np.isfinite(self.market))
 
     @cached_property
@@ -105,18 +103,15 @@ class DailyHistory:
 
     @cached_property
     def turnover(self) -> Array:
-        """Close times volume."""
         return self.close * self.volume
 
     @cached_property
     def macd(self) -> tuple[Array, Array, Array]:
-        """MACD, its signal and their difference."""
         macd, signal, histogram = talib.MACD(self.close, 12, 26, 9)
         return macd, signal, histogram
 
     @property
     def wanted(self) -> Positions:
-        """The days that are asked for."""
         return self.days[self.rows]
 
     def take(self, values: Array) -> Array:
@@ -124,7 +119,7 @@ class DailyHistory:
         return values[self.rows]
 
     def look_back(self, values: Array, days: int) -> Array:
-        """Return the values so many bars before those that are asked for."""
+        """Return the values `days` bars before the days that are asked for."""
         return shift(values, days)[self.rows]
 
     def window(self, values: Array, days: int) -> Array:
@@ -132,7 +127,7 @@ class DailyHistory:
         return cut_windows(values, self.rows, days)
 
     def window_common(self, values: Array, days: int) -> Array:
-        """Return the same of values of the days of `common`, up to each day that is asked for."""
+        """Like `window`, over values of the days of `common`."""
         return cut_windows(values, np.searchsorted(self.common, self.rows, side="right") - 1, days)
 
 
@@ -156,49 +151,40 @@ class Feature:
 
 
 def _gain(days: int) -> Callable[[DailyHistory], Array]:
-    """Return the change of the logarithm of the close over so many bars."""
     return lambda h: h.take(h.log_close) - h.look_back(h.log_close, days)
 
 
 def _volatility(days: int) -> Callable[[DailyHistory], Array]:
-    """Return the standard deviation of so many returns."""
     return lambda h: deviate(h.window(h.returns, days))
 
 
 def _volatility_ratio(short: int, long: int) -> Callable[[DailyHistory], Array]:
-    """Return the standard deviation of few returns by that of many."""
     return lambda h: deviate(h.window(h.returns, short)) / deviate(h.window(h.returns, long))
 
 
 def _find_parkinson(history: DailyHistory) -> Array:
-    """Return Parkinson's volatility: of highs and lows alone."""
     squares = np.square(history.window(history.ranges, 20))
     return np.sqrt(average(squares) / (4 * math.log(2)))
 
 
 def _find_garman_klass(history: DailyHistory) -> Array:
-    """Return Garman and Klass' volatility: of highs, lows, opens and closes."""
     body = np.log(history.close / history.open)
     daily = 0.5 * np.square(history.ranges) - (2 * math.log(2) - 1) * np.square(body)
     return np.sqrt(average(history.window(daily, 20)))
 
 
 def _find_downside(history: DailyHistory) -> Array:
-    """Return the root of the mean square of returns, in which gains count as 0."""
     losses = np.minimum(history.window(history.returns, 20), 0.0)
     return np.sqrt(average(np.square(losses)))
 
 
 def _find_max_drawdown(history: DailyHistory) -> Array:
-    """Return the deepest fall from a close to a later one, as a negative logarithm."""
     closes = history.window(history.log_close, 60)
     deepest: Array = (closes - np.maximum.accumulate(closes, axis=1)).min(axis=1)
     return deepest
 
 
 def _z_score(column: str, days: int) -> Callable[[DailyHistory], Array]:
-    """Return how many standard deviations a value is above the mean of its window."""
-
     def compute(history: DailyHistory) -> Array:
         windows = history.window(getattr(history, column), days)
         return (windows[:, -1] - average(windows)) / deviate(windows)
@@ -207,38 +193,31 @@ def _z_score(column: str, days: int) -> Callable[[DailyHistory], Array]:
 
 
 def _distance_to_mean(days: int) -> Callable[[DailyHistory], Array]:
-    """Return the close by the mean of its window, less 1."""
     return lambda h: h.take(h.close) / average(h.window(h.close, days)) - 1
 
 
 def _distance_to_high(days: int) -> Callable[[DailyHistory], Array]:
-    """Return the logarithm of the close by the highest one of its window: 0 or less."""
     return lambda h: h.take(h.log_close) - h.window(h.log_close, days).max(axis=1)
 
 
 def _distance_to_low(days: int) -> Callable[[DailyHistory], Array]:
-    """Return the logarithm of the close by the lowest one of its window: 0 or more."""
     return lambda h: h.take(h.log_close) - h.window(h.log_close, days).min(axis=1)
 
 
 def _market_correlation(days: int) -> Callable[[DailyHistory], Array]:
-    """Return the correlation of so many returns with the market's between the same days."""
     return lambda h: correlate(*(h.window_common(each, days) for each in h.common_returns))
 
 
 def _find_beta(history: DailyHistory) -> Array:
-    """Return the slope of returns over the market's between the same days."""
     return find_slope(*(history.window_common(each, 60) for each in history.common_returns))
 
 
 def _find_relative(history: DailyHistory) -> Array:
-    """Return the return over 20 days that both have less the market's between the same two days."""
     ratios = history.window_common((history.log_close - history.market)[history.common], 21)
     return ratios[:, -1] - ratios[:, 0]
 
 
 def _find_autocorrelation(history: DailyHistory) -> Array:
-    """Return the correlation of returns with those one bar before."""
     windows = history.window(history.returns, 21)
     return correlate(
         np.ascontiguousarray(windows[:, 1:]),
@@ -247,35 +226,29 @@ def _find_autocorrelation(history: DailyHistory) -> Array:
 
 
 def _find_band_width(history: DailyHistory) -> Array:
-    """Return the width of Bollinger's bands, two population deviations to each side, by their middle."""
     closes = history.window(history.close, 20)
     return 4 * np.sqrt(average(np.square(center(closes)))) / average(closes)
 
 
 def _find_illiquidity(history: DailyHistory) -> Array:
-    """Return Amihud's illiquidity: the mean of returns without their signs, each by its turnover."""
     return _BILLION * average(history.window(np.abs(history.returns) / history.turnover, 20))
 
 
 def _find_money_flow(history: DailyHistory) -> Array:
-    """Return the money flow index, over each run of bars that have a volume."""
     columns = [history.high, history.low, history.close, history.volume]
     return history.take(apply_to_runs(talib.MFI, columns, timeperiod=14))
 
 
 def _find_stochastic(history: DailyHistory) -> Array:
-    """Return the slow stochastic %K."""
     columns = (history.high, history.low, history.close)
     return history.take(talib.STOCH(*columns, fastk_period=14, slowk_period=3, slowd_period=3)[0])
 
 
 def _find_weekday(history: DailyHistory) -> Array:
-    """Return the day of the week: the ordinal 1 is a Monday."""
     return ((history.wanted - 1) % 7).astype(np.float64)
 
 
 def _find_pause(history: DailyHistory) -> Array:
-    """Return the calendar days since the trading day before."""
     return history.take(history.days - shift(history.days.astype(np.float64), 1))
 
 
@@ -481,15 +454,8 @@ def compute_features(
     }
 
 
-def format_table() -> str:
-    """Return the table of the features in Markdown."""
-    lines = ["| feature | what it is | bars | unit |", "| --- | --- | ---: | --- |"]
-    lines += [f"| `{f.name}` | {f.formula} | {f.window} | {f.unit} |" for f in FEATURES]
-    return "\n".join(lines) + "\n"
-
-
 def _read_closes(daily: Sequence[DailyBar]) -> dict[int, float]:
-    """Return the logarithms of closes by the ordinals of their days."""
+    """Return the logarithm of each close by the ordinal of its day."""
     closes = np.log(np.array([each.bar.close for each in daily], dtype=np.float64))
     return dict(zip([each.day.toordinal() for each in daily], closes.tolist(), strict=True))
 
@@ -497,7 +463,6 @@ def _read_closes(daily: Sequence[DailyBar]) -> dict[int, float]:
 def _make_rows(
     daily: Sequence[DailyBar], history: DailyHistory, columns: Mapping[str, Array]
 ) -> list[tuple[int, Values]]:
-    """Return a symbol's values, a row for each day that is asked for."""
     names = [feature.name for feature in FEATURES]
     rows = zip(*(columns[name].tolist() for name in names), strict=True)
     return [
@@ -510,7 +475,10 @@ def _make_rows(
 
 
 def _add_universe(histories: Mapping[str, DailyHistory], columns: Mapping[str, dict[str, Array]]) -> None:
-    """Add to each symbol's columns what the universe of the same day gives."""
+    """Add to each symbol's columns what the universe of the same day gives.
+
+    `groups` says for each value to which day it belongs. Sums run in the order of the values.
+    """
     if not histories:
         return
     days = np.concatenate([own.wanted for own in histories.values()])
@@ -521,13 +489,49 @@ def _add_universe(histories: Mapping[str, DailyHistory], columns: Mapping[str, d
 
     returns, high = gather("ret_1"), gather("dist_high_20")
     found = {
-        "breadth_up_1": find_share(groups, returns, returns > 0),
-        "breadth_sma_50": find_share(groups, gather("dist_sma_50"), gather("dist_sma_50") > 0),
-        "breadth_high_20": find_share(groups, high, high >= 0),
-        "dispersion_1": find_dispersion(groups, returns),
-        "rank_ret_20": find_ranks(groups, gather("ret_20")),
+        "breadth_up_1": _find_share(groups, returns, returns > 0),
+        "breadth_sma_50": _find_share(groups, gather("dist_sma_50"), gather("dist_sma_50") > 0),
+        "breadth_high_20": _find_share(groups, high, high >= 0),
+        "dispersion_1": _find_dispersion(groups, returns),
+        "rank_ret_20": _find_ranks(groups, gather("ret_20")),
     }
     ends = np.cumsum([len(own.rows) for own in histories.values()])[:-1]
     for name, values in found.items():
         for own, part in zip(columns.values(), np.split(values, ends), strict=True):
             own[name] = part
+
+
+def _find_share(groups: Positions, values: Array, flags: np.ndarray[Any, np.dtype[np.bool_]]) -> Array:
+    """Return for each value the share of flags in its group, of those that have a value; two at least."""
+    known = np.isfinite(values)
+    total = int(groups.max(initial=-1)) + 1
+    counts = np.bincount(groups[known], minlength=total)
+    raised = np.bincount(groups[known & flags], minlength=total)
+    return np.where(counts > 1, raised / counts, math.nan)[groups]
+
+
+def _find_dispersion(groups: Positions, values: Array) -> Array:
+    """Return for each value the standard deviation of its group's values; of two at least."""
+    known = np.isfinite(values)
+    total = int(groups.max(initial=-1)) + 1
+    counts = np.bincount(groups[known], minlength=total)
+    means = np.bincount(groups[known], values[known], minlength=total) / counts
+    squares = np.square(values[known] - means[groups[known]])
+    sums = np.bincount(groups[known], squares, minlength=total)
+    return np.where(counts > 1, np.sqrt(sums / (counts - 1)), math.nan)[groups]
+
+
+def _find_ranks(groups: Positions, values: Array) -> Array:
+    """Return for each value its rank in its group, from 0 to 1 for the greatest; equals share theirs."""
+    ranks = np.full(len(values), math.nan)
+    known = np.flatnonzero(np.isfinite(values))
+    known = known[np.argsort(groups[known], kind="stable")]
+    edges = np.flatnonzero(np.diff(groups[known])) + 1
+    for members in np.split(known, edges):
+        if len(members) > 1:
+            own = values[members]
+            ordered = np.sort(own)
+            below = np.searchsorted(ordered, own, "left")
+            equal = np.searchsorted(ordered, own, "right") - below
+            ranks[members] = (below + (equal - 1) / 2) / (len(members) - 1)
+    return ranks

@@ -1,6 +1,6 @@
 """Describe the thirteen indicators: their parameters, what they read, and when they are warm. Pure.
 
-The seed of an average is TA-Lib's: the plain mean of its first values; `Indicator.meaning` says of which.
+The seed of an average is TA-Lib's: the plain mean of its first values, which `Indicator.meaning` names.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -183,12 +183,3 @@ def select_indicators(names: Collection[str]) -> tuple[Indicator, ...]:
     if unknown or not names:
         raise ValueError(f"no indicator {unknown[0] if unknown else ''!r}; there are {', '.join(INDICATORS)}")
     return tuple(indicator for name, indicator in INDICATORS.items() if name in names)
-
-
-def format_indicators() -> str:
-    """Return the table of the indicators in Markdown."""
-    lines = ["| indicator | values | bars | what it is |", "| --- | --- | ---: | --- |"]
-    for entry in INDICATORS.values():
-        outputs = ", ".join(f"`{name}`" for name in entry.outputs)
-        lines.append(f"| `{entry.name}` | {outputs} | {entry.warm_bars} | {entry.meaning} |")
-    return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ which bars it runs, and that is a matter of counting:
 
 So a series holds a bounded number of bars, is the same after a restart to the last bit, and a correction
 changes only the rest of its block and the next one (and OBV from there on). Of the blocks that it dropped it
-keeps the seams, with which it can take in an older correction as long as somebody keeps the bars.
+keeps the seams, with which it can take in an older correction as long as the bars are kept.
 
 A value is None until it is warm. What needs a volume is None for a bar without one, and begins anew after it.
 """
@@ -97,7 +97,7 @@ class IndicatorSeries:
 
         Raises:
             TooOldError: the bar is older than the previous block.
-            ValueError: the bar is of another timeframe, or has a number that is none.
+            ValueError: the bar is of another timeframe, or has a number that isn't finite.
         """
         if self.last_ms is None or bar.start_ms > self.last_ms:
             return [(bar.start_ms, self.append(bar))]
@@ -120,7 +120,7 @@ class IndicatorSeries:
 
         Raises:
             TooOldError: the bar is older than the previous block.
-            ValueError: the bar is newer than all, of another timeframe, or has a number that is none.
+            ValueError: the bar is newer than all, of another timeframe, or has a number that isn't finite.
         """
         _check_bar(bar, self._held.timeframe)
         held = self._held
@@ -152,13 +152,13 @@ class IndicatorSeries:
 
         Raises:
             TooOldError: the seams or the bars do not reach back so far. Nothing is changed.
-            ValueError: a bar is of another timeframe, or has a number that is none. Nothing is changed.
+            ValueError: a bar is of another timeframe, or has a number that isn't finite. Nothing is changed.
         """
         seams = self._list_seams()
         # the block before that of the bar
         begin = bisect_right(seams, start_ms, key=lambda seam: seam.start_ms) - 2
         if begin < 0 and not (seams and seams[0].before is None):
-            raise TooOldError(f"{self._held.timeframe}: nobody knows what was before this bar")
+            raise TooOldError(f"{self._held.timeframe}: what was before this bar is unknown")
         begin = max(begin, 0)
         since_ms = min(seams[begin].start_ms, start_ms)
         bars = list_since(since_ms)
@@ -188,10 +188,6 @@ class IndicatorSeries:
         if held.count:
             self._drop_before(held.count - 1)
 
-    def read_latest(self) -> Change | None:
-        """Return the newest bar's values, or None if there is no bar."""
-        return None if self.last_ms is None else (self.last_ms, self._read_newest())
-
     def checkpoint(self) -> bytes:
         """Return all that this series knows, 60 KB at most. `restore` goes on from it with the same bits."""
         return self._held.pack(self._block, self._seams)
@@ -204,7 +200,6 @@ class IndicatorSeries:
         self._handles.clear()
 
     def clear(self) -> None:
-        """Begin anew, without any bar."""
         self._held.clear()
         self._handles.clear()
         self._seams = []
@@ -256,7 +251,6 @@ class IndicatorSeries:
             self._handles[indicator.name].update(*indicator.pick(values))
 
     def _read_newest(self) -> Values:
-        """Return the newest bar's values."""
         row = self._held.rows[:, self._held.count - 1].tolist()
         has_volume = not math.isnan(row[VOLUME])
         found = dict.fromkeys(self._names)
@@ -336,10 +330,10 @@ def _check_bar(bar: Bar, timeframe: str) -> None:
     if bar.timeframe != timeframe:
         raise ValueError(f"a bar of {bar.timeframe} for a series of {timeframe}")
     if not MIN_MS <= bar.start_ms <= MAX_MS:
-        raise ValueError(f"{timeframe}: the bar's start is no time in epoch milliseconds")
+        raise ValueError(f"{timeframe}: the bar's start isn't a time in epoch milliseconds")
     for number in (bar.high, bar.low, bar.close, bar.volume, bar.vwap):
         if number is not None and not abs(number) <= MAX_NUMBER:  # NaN is not, either
-            raise ValueError(f"{timeframe}: the bar has a number that is none, or too large")
+            raise ValueError(f"{timeframe}: the bar has a number that isn't finite, or is too large")
 
 
 def _compute_blocks(
@@ -378,11 +372,10 @@ def _compute_columns(held: BarColumns, indicator: Indicator, begin: int, end: in
 
 
 def _to_value(number: float) -> float | None:
-    """Return a number, or None for what is none: not warm, or beyond what a float can hold."""
+    """Return None for a number that is not finite: not warm, or beyond what a float can hold."""
     return number if math.isfinite(number) else None
 
 
 def _find_last(flags: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
-    """Return the last position that is true, or -1."""
     found = np.flatnonzero(flags)
     return int(found[-1]) if len(found) else -1

@@ -1,7 +1,7 @@
 """Keep the indicators of one timeframe of a symbol in step with its bars, and store how far they are. Pure.
 
 The bars themselves are stored in their table. So a series is stored only now and then, and whenever a bar was
-corrected that the stored series has seen; whoever reads it puts the later bars of the table on top.
+corrected that the stored series has seen; the instance that reads it adds the later bars of the table.
 
 A history may come after bars of the table: its bars are older, and not kept. They get a series of their own,
 and once the history has reached the table, this series goes on with the table's bars, in place of theirs.
@@ -103,10 +103,10 @@ class LiveIndicators:
             return None
 
     def pack(self) -> bytes | None:
-        """Return the series if it is time to store it, else None.
+        """Return the series if it is time to store it; otherwise None.
 
         It is time at the latest when the table has forgotten the bar with which the stored series ends: over
-        a long weekend few bars come, and nobody else has those that followed it.
+        a long weekend few bars come, and those that followed it are stored nowhere else.
         """
         is_due = self._stored_ms is None or not self._table.has_chunk(self._stored_ms)
         if self._unstored < STORE_EVERY and not (is_due and self._unstored):
@@ -131,7 +131,7 @@ class LiveIndicators:
         return {bar.start_ms: past.append(bar) for bar in list(self._table.iter_shown(since_ms))}
 
     def _restore_past(self, stored: bytes) -> IndicatorSeries | None:
-        """Return the stored series of a history; None if there is none, or it can't be used."""
+        """Return the stored series of a history; None if it is missing or can't be used."""
         if not stored:
             return None
         series = self._make_series()
@@ -161,12 +161,11 @@ class LiveIndicators:
         return [bar for bar in shown if bar.start_ms == since_ms or bar.start_ms not in changed]
 
     def _find_shown(self, start_ms: int) -> HeldBar | None:
-        """Return the bar of an interval as it is published."""
         slot = self._table.find(start_ms)
         return None if slot is None else slot.shown
 
     def _open_series(self, changed: Collection[int] = ()) -> IndicatorSeries:
-        """Return the series after the last bar that it was given, now or by whoever stored it.
+        """Return the series after the last bar that it was given, here or where it was stored.
 
         `changed` are the bars that it is to be given next.
         """

@@ -6,8 +6,7 @@ The thread that serves METRICS_PORT reads these values, too.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from marketswarm.metrics import Family, Histogram
-from marketswarm.metrics.family import counter, gauge
+from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, histogram
 from services.bars.outputs import Outputs
 
 
@@ -28,7 +27,6 @@ class BarsMetrics:
         self._arrived: list[int] = []
 
     def note_arrival(self, written_ms: int) -> None:
-        """Note when an entry of the batch in hand was written."""
         self._arrived.append(written_ms)
 
     def count_committed(
@@ -52,35 +50,27 @@ class BarsMetrics:
         self._arrived.clear()
 
     def summary(self) -> str:
-        """Return the detail of a beat in one line."""
         taken = sum(count for (_, outcome), count in self._records.items() if outcome == "taken")
         words = [f"{self.symbols:,} symbols", f"{taken:,} records"]
         quarantined = self._published["quarantine"]
         return ", ".join([*words, f"{quarantined:,} quarantined"] if quarantined else words)
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric with its current value."""
         yield gauge("marketswarm_bars_symbols", "Symbols that are this instance's.", self.symbols)
-        yield Family(
+        yield counters(
             "marketswarm_bars_records_total",
-            "counter",
             "Records by source and outcome: taken, skipped, or the check that they failed.",
-            [(key, float(count)) for key, count in self._records.copy().items()],
-            labels=("source", "outcome"),
+            self._records,
+            ("source", "outcome"),
         )
-        yield Family(
+        yield counters(
             "marketswarm_bars_findings_total",
-            "counter",
             "Records that were taken, and before which minutes are missing (gap) or that were old (stale).",
-            [(key, float(count)) for key, count in self._findings.copy().items()],
-            labels=("source", "finding"),
+            self._findings,
+            ("source", "finding"),
         )
-        yield Family(
-            "marketswarm_bars_published_total",
-            "counter",
-            "Entries published, by stream.",
-            [((stream,), float(count)) for stream, count in self._published.copy().items()],
-            labels=("stream",),
+        yield counters(
+            "marketswarm_bars_published_total", "Entries published, by stream.", self._published, ("stream",)
         )
         yield counter("marketswarm_bars_features_total", "Features published.", self.features)
         yield counter(
@@ -95,9 +85,8 @@ class BarsMetrics:
             self.trimmed,
         )
         yield gauge("marketswarm_bars_behind_seconds", "The age of the entry read last.", self.behind_sec)
-        yield Family(
+        yield histogram(
             "marketswarm_bars_delay_seconds",
-            "histogram",
             "From an entry on its stream until its results were on theirs.",
-            histogram=self.delay,
+            self.delay,
         )

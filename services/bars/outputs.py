@@ -29,7 +29,6 @@ class Arrival:
 
     @property
     def written_ms(self) -> int:
-        """Return when the entry was written, in epoch milliseconds."""
         return int(self.id.partition(b"-")[0])
 
 
@@ -42,7 +41,6 @@ class Outputs:
     quarantine: list[dict[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
-        """Return the number of entries."""
         return len(self.bars) + len(self.indicators) + len(self.quarantine)
 
 
@@ -94,7 +92,6 @@ class EntryEncoder:
         return fields
 
     def encode_rejected(self, arrival: Arrival, source: str, rejection: Rejection) -> dict[str, str]:
-        """Return the fields of an entry of the quarantine."""
         return {
             "check": rejection.check.value,
             "why": rejection.why,

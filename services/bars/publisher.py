@@ -118,7 +118,7 @@ class BarPublisher:
         changed.clear()
 
     def _find_final(self, timeframe: Timeframe, start_ms: int, slot: Slot, opened: OpenBar | None) -> int:
-        """Return the time from which on a bar is final: EARLIEST_MS if it is, LATEST_MS if nobody knows."""
+        """Return the time at which a bar is final: EARLIEST_MS if it is now, LATEST_MS if that is unknown."""
         if slot.given is not None and slot.shown is slot.given:
             return EARLIEST_MS if slot.given.is_complete else LATEST_MS
         if opened is not None and opened.close_ms != LATEST_MS:
@@ -193,7 +193,7 @@ class BarPublisher:
             )
 
     def _recall_values(self, timeframe: Timeframe, start_ms: int) -> Values | None:
-        """Return the values at a bar that became final without a change; None if nobody knows them."""
+        """Return the values at a bar that became final without a change; None if they can't be computed."""
         values = self._open_values.get((timeframe, start_ms))
         # not here if another instance computed them
         return self.live_indicators[timeframe].recall(start_ms) if values is None else values

@@ -343,7 +343,7 @@ NEVER_SKIPPED: Final = frozenset(
 )
 """The checks that a released record must pass, too.
 
-What fails them is no bar that anybody could keep, or one after which all bars of today were too late.
+What fails them can't be kept, or would make all bars of today too late.
 """
 
 

@@ -1,6 +1,6 @@
 """Read the quarantine, and put records back onto their streams.
 
-Whoever may write there may have written anything: an entry that holds no record is skipped.
+Other programs may write there, too: an entry that holds no record is skipped.
 """
 
 from collections.abc import Mapping
@@ -50,12 +50,11 @@ class QuarantinedRecord:
 
     @property
     def may_be_released(self) -> bool:
-        """Return True if it would be taken when it is released."""
         return self.check not in NEVER_SKIPPED
 
 
 def parse_record(entry: StreamEntry) -> QuarantinedRecord | None:
-    """Return the record in an entry of the quarantine; None if there is none."""
+    """Return the record in an entry of the quarantine; None for an entry that can't hold one."""
     texts = {name.decode("utf-8", "replace"): raw for name, raw in (entry.fields or {}).items()}
     text = {name: raw.decode("utf-8", "replace") for name, raw in texts.items()}
     try:
@@ -97,7 +96,7 @@ async def read_quarantine(
 
 
 async def find_record(bus: Bus, key: str, ident: str) -> QuarantinedRecord | None:
-    """Return the record with this id; None if there is none. Raises BusError."""
+    """Return the record with this id, None if it is not there any more. Raises BusError."""
     entry = ident.encode("utf-8", "replace")
     if not is_entry_id(entry):
         return None

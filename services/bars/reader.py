@@ -114,7 +114,6 @@ class ArrivalReader:
                 self._me.log.warning("bars.beginning_trimmed", stream=stream, entries=entries)
 
     def _make_arrivals(self, stream: str, entries: Sequence[StreamEntry]) -> list[Arrival]:
-        """Return the entries of a stream, without those that are too large, which are counted and logged."""
         kind = KINDS[self.streams.index(stream)]
         arrivals = []
         for entry in entries:

@@ -38,7 +38,6 @@ class Retention:
         self._taken: dict[Timeframe, int] = {}
 
     def find_oldest(self) -> Mapping[Timeframe, int]:
-        """Return the start of the oldest bar that is kept, by timeframe, in epoch milliseconds."""
         newest = (self._find_newest("1m"), self._find_newest("1d"))
         if newest != self._newest:
             self._newest = newest

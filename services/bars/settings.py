@@ -77,7 +77,6 @@ class SymbolGroup(ServiceConfig):
     """The limits of the checks."""
 
     def find_session(self, symbol: str) -> str:
-        """Return the code of the session in which a symbol trades."""
         return self.session or find_default_session(self.asset, symbol) or ROUND_THE_CLOCK
 
 

@@ -101,7 +101,6 @@ class SymbolState:
     covered: dict[Timeframe, Covered] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Make the tables."""
         for timeframe in TIMEFRAMES:
             self.tables[timeframe] = BarTable(self.symbol, timeframe, self.sources)
 
@@ -137,7 +136,6 @@ class SymbolState:
         return fields
 
     def _pack_rest(self) -> bytes:
-        """Return what is in no table as JSON."""
         return orjson.dumps(
             {
                 "epoch": self.epoch,
@@ -160,7 +158,6 @@ class SymbolState:
 
 
 def series_field(timeframe: str) -> str:
-    """Return the name of the field of a series of indicators."""
     return f"{timeframe} indicators"
 
 
@@ -170,7 +167,6 @@ def past_field(timeframe: str) -> str:
 
 
 def chunk_field(timeframe: str, chunk: int) -> str:
-    """Return the name of the field of a chunk."""
     return f"{timeframe}:{chunk}"
 
 
@@ -195,7 +191,7 @@ def restore_state(symbol: str, fields: Mapping[bytes, bytes]) -> SymbolState:
 
 
 def _restore_tables(state: SymbolState, fields: Mapping[bytes, bytes]) -> None:
-    """Take in the stored chunks. Raise ValueError if one is none."""
+    """Take in the stored chunks. Raise ValueError if one can't be read."""
     chunks: dict[Timeframe, dict[int, bytes]] = {timeframe: {} for timeframe in TIMEFRAMES}
     for name, raw in fields.items():
         timeframe, _, chunk = name.decode("ascii", "replace").partition(":")
@@ -230,7 +226,7 @@ def read_final_days(symbol: str, fields: Mapping[bytes, bytes]) -> list[HeldBar]
 
 
 def _restore_rest(state: SymbolState, rest: dict[str, list[list[str]]]) -> None:
-    """Take in what is in no table. Raise KeyError, TypeError, IndexError or ValueError if it is none."""
+    """Take in the field REST. Raise KeyError, TypeError, IndexError or ValueError if it can't be read."""
     values: dict[str, object] = dict(rest)
     state.epoch = int(str(values["epoch"]))
     first, newest = values["first"], values["newest"]
@@ -251,14 +247,13 @@ def _restore_rest(state: SymbolState, rest: dict[str, list[list[str]]]) -> None:
 
 
 def _list_suspect(suspect: SuspectMinute) -> list[object]:
-    """Return a suspect as a list of fields, for JSON."""
     bar = suspect.bar
     prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
     return [bar.start_ms, suspect.seen_ms, *prices, *_list_provenance(suspect.provenance)]
 
 
 def _read_suspect(symbol: str, fields: Sequence[Any]) -> SuspectMinute:
-    """Return a suspect of its fields; raise TypeError, IndexError or ValueError if they are none."""
+    """Return a suspect of its fields; raise TypeError, IndexError or ValueError if they can't be one."""
     start_ms, seen_ms, *numbers = fields[:9]
     opened, high, low, close = map(float, numbers[:4])
     volume, vwap = (None if number is None else float(number) for number in numbers[4:6])
@@ -268,7 +263,6 @@ def _read_suspect(symbol: str, fields: Sequence[Any]) -> SuspectMinute:
 
 
 def _list_provenance(provenance: Provenance) -> list[object]:
-    """Return the fields of a provenance, for JSON."""
     return [
         provenance.source,
         provenance.asked_at,
@@ -279,7 +273,7 @@ def _list_provenance(provenance: Provenance) -> list[object]:
 
 
 def _read_provenance(fields: Sequence[object]) -> Provenance:
-    """Return the provenance of its fields; raise IndexError or ValueError if they are none."""
+    """Return the provenance of its fields; raise IndexError or ValueError if they can't be one."""
     return Provenance(
         str(fields[0]),
         float(str(fields[1])),

@@ -80,7 +80,7 @@ class BarsStore:
     async def commit(self, commits: Sequence[SymbolCommit], options: BarsOptions) -> list[str]:
         """Commit each symbol whole, or not at all; return those that another instance has committed.
 
-        If it raises BusError, nobody knows which of them were committed.
+        If it raises BusError, some of them may have been committed.
         """
         refused: list[str] = []
         for page in _split_commits(commits):
@@ -133,7 +133,6 @@ def _split_commits(commits: Sequence[SymbolCommit]) -> Iterator[list[SymbolCommi
 
 
 def _list_args(commit: SymbolCommit) -> list[str | bytes | float]:
-    """Return the arguments of the script for one symbol."""
     outputs = commit.outputs
     entries: list[list[Any]] = [
         [stream, *chain.from_iterable(fields.items())]

@@ -32,7 +32,6 @@ def cut_windows(values: Array, positions: Positions, length: int) -> Array:
 
 
 def average(rows: Array) -> Array:
-    """Return each row's mean."""
     mean: Array = rows.mean(axis=1)
     return mean
 

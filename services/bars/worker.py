@@ -54,7 +54,7 @@ class Followed:
     played_ms: int = EARLIEST_MS
 
     def record_time(self, fields: Mapping[bytes, bytes], now_ms: int) -> None:
-        """Take the time from an entry of a replay: when it was played, else when its minute was over."""
+        """Take the time from an entry of a replay: when it was played, or when its minute was over."""
         try:
             played_ms = round(1000 * float(fields.get(b"played_at", b"0")[:32]))
             played_ms = played_ms or int(fields.get(b"start", b"0")[:16]) + MINUTE_MS
@@ -270,7 +270,6 @@ class BarsWorker:
         return Grid(session)
 
     def _take(self, arrivals: Iterable[Arrival]) -> dict[str, Followed]:
-        """Take entries into their symbols; return the symbols that had any."""
         touched: dict[str, Followed] = {}
         now_ms = round(1000 * self._now())
         for arrival in arrivals:
@@ -297,7 +296,6 @@ class BarsWorker:
         return touched
 
     def _list_due(self, now_ms: int) -> dict[str, Followed]:
-        """Return the symbols of which a bar is final by now that was not."""
         return {
             symbol: followed
             for symbol, followed in self._followed.items()

@@ -1,6 +1,6 @@
 """Put the application together: pages, the API, health checks, errors, and the guard around them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -163,21 +163,18 @@ def add_errors(app: FastAPI) -> None:
         names = {".".join(map(str, each["loc"]))[:100] for each in errors}
         return _answer(request, 422, f"wrong: {', '.join(sorted(names))}", find_quota_headers(request))
 
-    async def answer_wrong_query(request: Request, error: Exception) -> Response:
-        return _answer(request, 422, str(error), find_quota_headers(request))
+    def explain(kind: type[Exception], status: int, headers: Mapping[str, str]) -> None:
+        async def answer(request: Request, error: Exception) -> Response:
+            return _answer(request, status, str(error), {**headers, **find_quota_headers(request)})
 
-    async def answer_database_away(request: Request, error: Exception) -> Response:
-        return _answer(request, 503, str(error), {"Retry-After": "5", **find_quota_headers(request)})
-
-    async def answer_not_ready(request: Request, _error: Exception) -> Response:
-        return _answer(request, 503, "the fleet was not read yet", {"Retry-After": "1"})
+        app.add_exception_handler(kind, answer)
 
     app.add_exception_handler(HTTPException, answer_http_error)
     app.add_exception_handler(RefusedError, answer_refused)
     app.add_exception_handler(RequestValidationError, answer_invalid)
-    app.add_exception_handler(QueryError, answer_wrong_query)
-    app.add_exception_handler(DatabaseAwayError, answer_database_away)
-    app.add_exception_handler(NotReady, answer_not_ready)
+    explain(QueryError, 422, {})
+    explain(DatabaseAwayError, 503, {"Retry-After": "5"})
+    explain(NotReady, 503, {"Retry-After": "1"})
 
 
 def _answer(request: Request, status: int, detail: str, headers: dict[str, str]) -> Response:

@@ -34,6 +34,9 @@ from services.board.truth.editor import TruthEditor
 class NotReady(Exception):  # noqa: N818 - becomes an answer
     """The board has not read the fleet yet, so there is nothing to show."""
 
+    def __init__(self) -> None:
+        super().__init__("the fleet was not read yet")
+
 
 @dataclass(frozen=True, slots=True)
 class Board:

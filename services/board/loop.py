@@ -15,7 +15,7 @@ from services.board.fleet.stream import StreamHub
 from services.board.market.market import Market
 from services.board.metrics import collect_board
 from services.board.pings.gate import PingGate
-from services.board.pings.setup import create_pings
+from services.board.pings.management import create_pings
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
 

@@ -6,7 +6,7 @@ Another thread than the event loop's reads them, which needs no lock.
 import time
 from collections.abc import Iterator
 
-from marketswarm.metrics.family import Family, counter, gauge
+from marketswarm.metrics.family import Family, counter, counters, gauge
 from services.board.access.guard import Guard
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import HistoryRecorder
@@ -32,19 +32,17 @@ def collect_board(
         hub.cut_off,
     )
     yield counter("marketswarm_board_events_total", "Events that were put on the stream.", hub.published)
-    yield Family(
+    yield counters(
         "marketswarm_board_responses_total",
-        "counter",
         "Answered requests, by HTTP status.",
-        [((str(status),), float(count)) for status, count in guard.responses.copy().items()],
-        labels=("status",),
+        guard.responses,
+        ("status",),
     )
-    yield Family(
+    yield counters(
         "marketswarm_board_pings_total",
-        "counter",
         "Pings over HTTP that a bus took, by what they say of their job.",
-        [((kind,), float(count)) for kind, count in pings.acknowledged.copy().items()],
-        labels=("kind",),
+        pings.acknowledged,
+        ("kind",),
     )
     yield gauge(
         "marketswarm_board_pings_waiting",
@@ -113,10 +111,9 @@ def collect_market(market: Market) -> Iterator[Family]:
         "redis": counts.redis,
         "archive": counts.source,
     }
-    yield Family(
+    yield counters(
         "marketswarm_board_market_charts_total",
-        "counter",
         "Charts that were answered, by where their bars came from; an answer is one that was kept whole.",
-        [((origin,), float(count)) for origin, count in origins.items()],
-        labels=("origin",),
+        origins,
+        ("origin",),
     )

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 from fastapi import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from marketswarm.text import escape_text
 from services.board.rendering import ErrorPage, PageModel, render
@@ -79,6 +79,10 @@ def answer_asset(digest: str, name: str, *, takes_gzip: bool) -> Response:
 
 def answer_page(page: PageModel) -> Response:
     return HTMLResponse(render(page), headers={"Cache-Control": "no-store"})
+
+
+def redirect(path: str) -> Response:
+    return RedirectResponse(path, 303, {"Cache-Control": "no-store"})
 
 
 def answer_error(status: int, title: str, text: str) -> Response:

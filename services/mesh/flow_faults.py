@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.keys import ALERT_LOG
-from marketswarm.text import format_duration
-from marketswarm.truth.flows import FlowFault, find_unwritten_keys, format_names
+from marketswarm.text import format_duration, format_names
+from marketswarm.truth.flows import FlowFault, find_unwritten_keys
 from services.mesh.flow_graph import FlowGraph, KeyState, Presence
 from services.mesh.flow_reader import ConsumerGroup
 from services.mesh.settings import FlowSettings

@@ -17,8 +17,9 @@ from marketswarm.bus.outage import Outage
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.keys import MESH_FLOW
 from marketswarm.settings import CommonSettings
+from marketswarm.text import format_names
 from marketswarm.truth import Truth
-from marketswarm.truth.flows import FlowFault, Key, build_flows, format_names
+from marketswarm.truth.flows import FlowFault, Key, build_flows
 from services.mesh.flow_faults import FaultFinder
 from services.mesh.flow_graph import (
     KEPT_SEC,

@@ -92,16 +92,6 @@ def host_and_port(url: str) -> str:
         return ""
 
 
-def redact_url(url: str) -> str:
-    """Return a URL for a log line, without credentials, query and fragment; `?` for an invalid URL."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "?"
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"[:200]
-
-
 def hash_url(url: str) -> str:
     """Return a hash to store and compare, because the URL itself may be a secret."""
     return hashlib.sha256(url.encode("utf-8", "replace")).hexdigest()[:24]

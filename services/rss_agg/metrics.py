@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from marketswarm.metrics import Family, Histogram
-from marketswarm.metrics.family import gauge
+from marketswarm.metrics.family import Family, Histogram, counters, gauge, gauges, histogram
 
 OUTCOMES = ("fresh", "unchanged", "failed")
 STATUSES = ("well", "failing", "gone", "unread")
@@ -35,38 +34,33 @@ class RssMetrics:
                 self.lag.observe(max(0.0, now - datetime.fromisoformat(date).timestamp()))
 
     def collect(self) -> Iterator[Family]:
-        yield Family(
+        yield counters(
             "marketswarm_rss_agg_items_total",
-            "counter",
             "Items put on the stream: new ones, and edited ones again.",
-            [((kind,), float(self._items[kind])) for kind in ("new", "edited")],
-            labels=("kind",),
+            {kind: self._items[kind] for kind in ("new", "edited")},
+            ("kind",),
         )
-        yield Family(
+        yield histogram(
             "marketswarm_rss_agg_item_lag_seconds",
-            "histogram",
             "From the date of a new item until it was on the stream; a feed's first items do not count.",
-            histogram=self.lag,
+            self.lag,
         )
-        yield Family(
+        yield counters(
             "marketswarm_rss_agg_readings_total",
-            "counter",
             "Readings of feeds by what came of them.",
-            [((outcome,), float(self._readings[outcome])) for outcome in OUTCOMES],
-            labels=("outcome",),
+            {outcome: self._readings[outcome] for outcome in OUTCOMES},
+            ("outcome",),
         )
-        yield Family(
+        yield histogram(
             "marketswarm_rss_agg_reading_seconds",
-            "histogram",
             "How long a reading took, from the look-up until its items were on the stream.",
-            histogram=self.duration,
+            self.duration,
         )
-        yield Family(
+        yield gauges(
             "marketswarm_rss_agg_feeds",
-            "gauge",
             "Feeds that are this instance's, by how they are.",
-            [((status,), float(self.feeds_by_status[status])) for status in STATUSES],
-            labels=("state",),
+            {status: self.feeds_by_status[status] for status in STATUSES},
+            ("state",),
         )
         yield gauge(
             "marketswarm_rss_agg_overdue_seconds",

@@ -19,6 +19,7 @@ from marketswarm.bus import BusError
 from marketswarm.bus.outage import PAUSES, Outage
 from marketswarm.due_queue import NEVER, DueQueue
 from marketswarm.keys import RSS_ITEMS
+from marketswarm.net.addresses import redact_url
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import AccessPoint
 from marketswarm.truth.credentials import parse_reference
@@ -30,7 +31,6 @@ from services.rss_agg.fetch import (
     Fetcher,
     hash_url,
     host_and_port,
-    redact_url,
 )
 from services.rss_agg.metrics import RssMetrics
 from services.rss_agg.parse import Item, NotAFeedError, make_items
@@ -106,7 +106,7 @@ class FeedReader:
     def _update_state(self, known: KnownFeed, state: FeedState, response: FeedResponse) -> FeedState:
         moved_to = "" if known.feed.is_secret else response.moved_to
         if moved_to and moved_to != state.moved_to:
-            self._log.warning("feed.moved", feed=known.feed.name, to=redact_url(moved_to))
+            self._log.warning("feed.moved", feed=known.feed.name, to=redact_url(moved_to)[:200])
         after = replace(
             state.after_success(time.time()),
             moved_to=moved_to,

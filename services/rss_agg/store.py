@@ -20,6 +20,7 @@ from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import read_fields, read_strings, report_unusable
 from marketswarm.keys import feed_scope_key, feed_seen_key, feed_state_key, items_usable_key
+from marketswarm.text import format_names
 from services.rss_agg.fetch import NO_VALIDATORS, URL_LENGTH, VALIDATOR_LENGTH, Validators, hash_url
 from services.rss_agg.parse import Item
 from services.rss_agg.settings import DAY_SEC, Feed, ReadSettings
@@ -165,17 +166,12 @@ def summarize(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> str | N
     moved = [feed.name for feed, state in known if state.moved_to and not state.gone_at]
     parts = []
     if failing:
-        parts.append(f"{len(failing)} of {len(feeds)} feeds fail: {_list_some(failing, SHOWN_FAILING)}")
+        parts.append(f"{len(failing)} of {len(feeds)} feeds fail: {format_names(failing, SHOWN_FAILING)}")
     if gone:
-        parts.append(f"{len(gone)} gone for good: {_list_some(gone, SHOWN_OTHERS)}")
+        parts.append(f"{len(gone)} gone for good: {format_names(gone, SHOWN_OTHERS)}")
     if moved:
-        parts.append(f"{len(moved)} moved: {_list_some(moved, SHOWN_OTHERS)}")
+        parts.append(f"{len(moved)} moved: {format_names(moved, SHOWN_OTHERS)}")
     return "; ".join(parts) or None
-
-
-def _list_some(names: Sequence[str], shown: int) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
 
 
 # -- the identity of a feed

@@ -21,9 +21,9 @@ from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import MARKET_BARS
 from marketswarm.net.addresses import is_this_machine
 from marketswarm.settings import MonitorSettings, list_variables
+from marketswarm.text import format_names
 from marketswarm.truth import Service, Truth
 from marketswarm.truth.errors import Place, find_nearest
-from marketswarm.truth.flows import format_names
 from marketswarm.truth.schedule import ScheduleError, parse_schedule
 from services.market.fields import SYMBOL
 from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, RecordKind

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from marketswarm.bus.backlog import Backlog
-from marketswarm.metrics import Family, Histogram
-from marketswarm.metrics.family import counter, gauge
+from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, gauges, histogram
 from services.vexy_ai.digest import SummaryResult
 from services.vexy_ai.lag import LagDetector, Rate, summarize_backlogs
 from services.vexy_ai.records import Record
@@ -57,20 +56,18 @@ class VexyMetrics:
         return ", ".join(words)
 
     def collect(self) -> Iterator[Family]:
-        yield Family(
+        yield counters(
             "marketswarm_vexy_ai_entries_total",
-            "counter",
             "Entries by what became of them.",
-            [(key, float(count)) for key, count in self._entries.copy().items()],
-            labels=("stream", "outcome"),
+            self._entries,
+            ("stream", "outcome"),
         )
         yield from self._collect_backlogs()
         yield gauge("marketswarm_vexy_ai_behind", "1 while it has fallen behind, else 0.", self.lag.behind)
-        yield Family(
+        yield histogram(
             "marketswarm_vexy_ai_delay_seconds",
-            "histogram",
             "From an entry on its stream until it was put down.",
-            histogram=self.delay,
+            self.delay,
         )
         yield counter("marketswarm_vexy_ai_digests_total", "Digests written.", self.digests)
         yield counter(
@@ -78,28 +75,21 @@ class VexyMetrics:
             "Digests for which a model was to be asked, and gave no summary.",
             self.digests_plain,
         )
-        yield Family(
+        yield counters(
             "marketswarm_vexy_ai_llm_requests_total",
-            "counter",
             "Questions to the model, by outcome: ok, or what was wrong.",
-            [((outcome,), float(count)) for outcome, count in self.asked.copy().items()],
-            labels=("outcome",),
+            self.asked,
+            ("outcome",),
         )
         yield gauge("marketswarm_vexy_ai_llm_paused", "1 while the model is left alone, else 0.", self.paused)
 
     def _collect_backlogs(self) -> Iterator[Family]:
         backlogs = dict(self.backlogs)
-        gauges = (
-            ("unread", "Entries that nobody has taken yet; none when the server lost count.", "unread"),
+        shown = (
+            ("unread", "Entries that are not taken yet; none when the server lost count.", "unread"),
             ("pending", "Entries that are taken and not settled.", "pending"),
-            ("oldest_unread_seconds", "How long the oldest has waited that nobody took.", "oldest_sec"),
+            ("oldest_unread_seconds", "How long the oldest of these has waited.", "oldest_sec"),
         )
-        for name, text, field in gauges:
-            values = [(key, getattr(each, field)) for key, each in backlogs.items()]
-            yield Family(
-                f"marketswarm_vexy_ai_{name}",
-                "gauge",
-                text,
-                [((key,), float(value)) for key, value in values if value is not None],
-                labels=("stream",),
-            )
+        for name, text, field in shown:
+            values = {stream: getattr(each, field) for stream, each in backlogs.items()}
+            yield gauges(f"marketswarm_vexy_ai_{name}", text, values, ("stream",))

@@ -15,6 +15,7 @@ from marketswarm.agent import InputStream
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_count, parse_number, parse_object
 from marketswarm.bus.stream import is_entry_id
 from marketswarm.channels.text import printable_line, truncate
+from marketswarm.text import parse_digits
 from services.market.entries import parse_bar
 from services.market.fields import EntryError
 from services.vexy_ai.notes import Fields, Lexicon, make_note, note_identity, parse_number_field
@@ -123,11 +124,10 @@ def parse_window(fields: Mapping[bytes, bytes]) -> WindowContent:
             moves.append(_parse_move(subject, parse_object(value)))
         elif kind == "probe":
             outages.append(_parse_outage(subject, parse_object(value)))
-    notes = fields.get(b"n", b"")
     first, last = fields.get(b"first", b""), fields.get(b"last", b"")
     found = is_entry_id(first) and is_entry_id(last)
     return WindowContent(
-        notes=int(notes) if notes.isdigit() and len(notes) <= MAX_COUNT_DIGITS else 0,
+        notes=parse_digits(fields.get(b"n"), MAX_COUNT_DIGITS) or 0,
         first=first.decode() if found else "",
         last=last.decode() if found else "",
         moves=tuple(move for move in moves if move is not None),

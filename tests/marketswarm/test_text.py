@@ -1,7 +1,14 @@
 import orjson
 import pytest
 
-from marketswarm.text import escape_json, escape_lines, escape_text, format_duration
+from marketswarm.text import (
+    escape_json,
+    escape_lines,
+    escape_text,
+    format_duration,
+    format_names,
+    parse_digits,
+)
 
 STEERING = {
     "\x1b[2J": r"\x1b[2J",
@@ -52,3 +59,22 @@ def test_escaped_json_means_the_same_and_steers_nothing(text):
 )
 def test_durations_read_well(sec, said):
     assert format_duration(sec) == said
+
+
+def test_names_in_a_sentence_are_few():
+    assert format_names(["a"]) == "a"
+    assert format_names("abcdefg") == "a, b, c, d, e and 2 more"
+    assert format_names("abc", 2) == "a, b and 1 more"
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", b"", "-1", "+1", " 1", "1.0", "1_0", "²", "٣", "1" * 16, b"1" * 16]
+)
+def test_what_is_not_a_few_digits_is_not_a_number(text):
+    assert parse_digits(text) is None
+
+
+def test_digits_are_a_number_up_to_a_length():
+    assert parse_digits("007") == 7
+    assert parse_digits(b"9" * 15) == 10**15 - 1
+    assert parse_digits("100", 2) is None

@@ -88,7 +88,6 @@ class AuditLog:
 
 
 def _log_loss(error: BusError, act: Act, outcome: AuditOutcome) -> None:
-    """Log an entry that could not be added."""
     log.warning("board.not_audited", bus=error.bus, reason=error.reason, act=act.id, outcome=outcome)
 
 

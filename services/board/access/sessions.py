@@ -23,7 +23,7 @@ from starlette.responses import Response
 from marketswarm import log as logs
 from marketswarm.operator.tokens import Scope, Token
 from services.board.access.limits import RefusedError
-from services.board.access.tokens import Client, TokenVerifier, find_address
+from services.board.access.tokens import Client, TokenVerifier, find_address, find_media_type
 
 LASTS_SEC: Final = 12 * 3600.0
 MAX_SESSIONS: Final = 200  # how many sessions there are at once; one more ends the oldest one
@@ -141,6 +141,11 @@ class SentForm:
     client: Client
     fields: dict[str, str]
 
+    @property
+    def text(self) -> str:
+        """The field `text` with the ends of lines that files have; browsers send CR and LF."""
+        return self.fields.get("text", "").replace("\r\n", "\n").replace("\r", "\n")
+
 
 @dataclass(frozen=True, slots=True)
 class SessionGate:
@@ -237,7 +242,6 @@ class SessionGate:
         return self.store.find(request.cookies.get(self.cookie), time.monotonic())
 
     def _end(self, request: Request, session: BrowserSession) -> None:
-        """End the session of a request."""
         self.store.close(request.cookies.get(self.cookie))
         log.info("board.session_ended", token=session.token.id, client=find_address(request))
 
@@ -279,7 +283,7 @@ def _require_own_form(request: Request, session: BrowserSession, fields: dict[st
 
 async def read_fields(request: Request) -> dict[str, str]:
     """Return the fields of a form that are not empty, without blanks around them. Raises RefusedError."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+    if find_media_type(request) != _FORM:
         raise RefusedError(415, f"a form is {_FORM}")
     try:
         pairs = parse_qsl((await request.body()).decode(), max_num_fields=MAX_FIELDS)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fastapi import Depends
+from fastapi.security import HTTPBearer
 from starlette.requests import Request
 
 from marketswarm import log as logs
@@ -21,6 +23,10 @@ FAILURES_PER_SEC: Final = 0.2
 WRITES: Final = 10  # how many writes a token may do at once
 WRITES_PER_SEC: Final = 0.5
 _SCHEME: Final = "bearer"
+TOKEN_HEADER: Final = Depends(
+    HTTPBearer(scheme_name="token", bearerFormat="mst_<id>_<secret>", auto_error=False)
+)
+"""Shows the token in the OpenAPI document; `TokenVerifier` verifies it."""
 log = logs.get("board")
 
 
@@ -40,6 +46,10 @@ def find_address(request: Mapping[str, Any]) -> str:
     """Return the address of the client of a request, or of its ASGI scope; empty if it is not known."""
     client = request.get("client")
     return str(client[0]) if client else ""
+
+
+def find_media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 class TokenVerifier:

@@ -9,15 +9,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPBearer
 from pydantic import ValidationError
 from starlette.responses import Response
 
 from marketswarm.operator.announcements import Announcement
 from marketswarm.operator.tokens import Scope
-from services.board.access.tokens import Client, TokenVerifier
+from services.board.access.tokens import TOKEN_HEADER, Client, TokenVerifier, find_media_type
 from services.board.actions.announcements import (
     AnnouncementBoard,
     AnnouncementBody,
@@ -50,8 +49,7 @@ B = TypeVar("B", bound=VerbBody)
 
 
 def make_actions(steering: Steering, verifier: TokenVerifier, announcements: AnnouncementBoard) -> APIRouter:
-    shown = HTTPBearer(scheme_name="token", bearerFormat="mst_<id>_<secret>", auto_error=False)
-    api = APIRouter(prefix="/api/v1", dependencies=[Depends(shown)], responses=_REFUSALS)
+    api = APIRouter(prefix="/api/v1", dependencies=[TOKEN_HEADER], responses=_REFUSALS)
     _add_silences(api, steering, verifier)
     _add_requests(api, steering, verifier)
     _add_announcements(api, announcements, verifier)
@@ -164,7 +162,7 @@ async def _act(
     """
     client = await verifier.verify_client(request, Scope.WRITE)
     raw = await request.body()
-    if raw and request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+    if raw and find_media_type(request) != _JSON:
         raise HTTPException(415, f"a body is {_JSON}")
     try:
         return await verb(client, model.model_validate_json(raw or b"{}"))

@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from marketswarm.operator.announcements import AnnouncementState
 from marketswarm.operator.tokens import Scope
-from marketswarm.text import escape_text
+from marketswarm.text import escape_text, parse_digits
 from services.board.access.limits import RefusedError
 from services.board.access.sessions import (
     PageNotice,
@@ -45,7 +45,7 @@ from services.board.actions.steering import (
 )
 from services.board.fleet.words import format_age
 from services.board.rendering import render
-from services.board.responses import answer_error, find_assets_path, make_sentence
+from services.board.responses import answer_error, find_assets_path, make_sentence, redirect
 
 MAX_NOTICE_CHARS: Final = 500
 _PAGES: Final[Mapping[str, str]] = {
@@ -98,11 +98,11 @@ def make_forms(
         try:
             form = await gate.read_form(request)
         except SessionOver:
-            return _lead_to("/sign-in?why=over")
+            return redirect("/sign-in?why=over")
         notice = await _run_act(gate, form, acts[name])
         if not notice.is_bad:
             await refresh()
-        return _lead_to(f"{find_way_back(form.fields)}?said={form.session.add_notice(notice)}")
+        return redirect(f"{find_way_back(form.fields)}?said={form.session.add_notice(notice)}")
 
     return forms
 
@@ -117,7 +117,7 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
     async def sign_in(request: Request) -> Response:
         find_origin(request)
         fields = await read_fields(request)
-        answer = _lead_to(find_way_back(fields))
+        answer = redirect(find_way_back(fields))
         try:
             await gate.open(request, answer, fields.get("token", ""))
         except RefusedError as error:
@@ -127,7 +127,7 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
 
     @forms.post("/sign-out")
     async def sign_out(request: Request) -> Response:
-        answer = _lead_to("/sign-in")
+        answer = redirect("/sign-in")
         find_origin(request)
         await gate.close(request, answer)
         return answer
@@ -152,7 +152,8 @@ def list_acts(steering: Steering) -> dict[str, Act]:
 
     async def add_silence(form: SentForm) -> PageNotice:
         services = tuple(filter(None, (form.fields.get("svc"),)))
-        for_sec, reason = _parse_sec(form.fields.get("for_sec", "")), form.fields.get("reason", "")
+        for_sec = float(parse_digits(form.fields.get("for_sec"), 9) or 0)  # 0 is out of bounds
+        reason = form.fields.get("reason", "")
         body = _read_body(form, SilenceBody, services=services, for_sec=for_sec, reason=reason)
         found = await steering.add_silence(form.client, body, time.time())
         return _describe_silence(found, f"silenced for {format_age(body.for_sec)}")
@@ -185,7 +186,7 @@ def list_announcement_acts(announcements: AnnouncementBoard) -> dict[str, Act]:
             form,
             AnnouncementBody,
             title=fields.get("title", ""),
-            text=read_lines(fields),
+            text=form.text,
             state=read_state(fields),
             tags=tuple(filter(None, (fields.get("tag"),))),
             begins_at=parse_moment(fields.get("begins", "")),
@@ -195,8 +196,7 @@ def list_announcement_acts(announcements: AnnouncementBoard) -> dict[str, Act]:
         return PageNotice(f"Published: {found.latest.title}.")
 
     async def update(form: SentForm) -> PageNotice:
-        text, state = read_lines(form.fields), read_state(form.fields)
-        body = _read_body(form, AnnouncementUpdateBody, text=text, state=state)
+        body = _read_body(form, AnnouncementUpdateBody, text=form.text, state=read_state(form.fields))
         found = await announcements.update(form.client, body, form.fields.get("id", ""), time.time())
         return PageNotice(f"{found.latest.title}: the update is published.")
 
@@ -209,11 +209,6 @@ def _read_body(form: SentForm, model: type[B], **given: Any) -> B:
     body = model.model_validate(given | {field: form.fields.get("by") or form.session.author})
     form.session.author = getattr(body, field)
     return body
-
-
-def _parse_sec(text: str) -> float:
-    """Return a number of seconds; 0, which is out of bounds, for any other text."""
-    return float(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0.0
 
 
 def _describe_answers(found: RequestAnswer, unanswered: str) -> PageNotice:
@@ -241,10 +236,6 @@ def find_way_back(fields: Mapping[str, str]) -> str:
     return _PAGES.get(fields.get("back", ""), "/incidents")
 
 
-def _lead_to(path: str) -> Response:
-    return RedirectResponse(path, 303, _NO_STORE)
-
-
 def _answer_sign_in(page: SignInPage, status: int = 200, headers: Mapping[str, Any] = _NO_STORE) -> Response:
     page = replace(page, assets=find_assets_path())
     return HTMLResponse(render(page), status, {**headers, **_NO_STORE})
@@ -256,11 +247,6 @@ def read_state(fields: Mapping[str, str]) -> AnnouncementState | None:
         return AnnouncementState(word) if word else None
     except ValueError:
         raise RefusedError(422, "there is no such state") from None
-
-
-def read_lines(fields: Mapping[str, str]) -> str:
-    """Return the text of a form; a browser ends its lines with CR and LF."""
-    return fields.get("text", "").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parse_moment(text: str) -> float | None:

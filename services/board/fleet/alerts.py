@@ -22,7 +22,7 @@ from marketswarm.bus.stream import (
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.event_text import describe_event, severity_of
 from marketswarm.keys import ALERT_LOG
-from marketswarm.text import escape_text
+from marketswarm.text import escape_text, parse_digits
 from services.board.rendering import Frame
 
 PAGE_EVENTS: Final = 100
@@ -137,8 +137,8 @@ def make_alert_view(event: Event, position: str = "") -> AlertView:
 def parse_position(text: str) -> bytes | None:
     """Return the id of an entry in a request, as XREVRANGE takes it; None for anything else."""
     ms, _, seq = text.partition("-")
-    fits = all(part.isascii() and part.isdigit() and len(part) <= 19 for part in (ms, seq or "0"))
-    return text.encode() if fits and ms else None
+    fits = all(parse_digits(part, 19) is not None for part in (ms, seq or "0"))
+    return text.encode() if fits else None
 
 
 async def read_alerts(buses: Sequence[Bus], query: AlertQuery, limit: int = PAGE_EVENTS) -> AlertsAnswer:
@@ -167,10 +167,9 @@ async def find_alert(buses: Sequence[Bus], event_id: str) -> AlertFound | None:
 
     The id ends with the event's time, so only that part of the log is read.
     """
-    time_text = event_id.rpartition(".")[2]
-    if not (time_text.isascii() and time_text.isdigit() and len(time_text) <= 15):
+    at_msec = parse_digits(event_id.rpartition(".")[2])
+    if at_msec is None:
         return None
-    at_msec = int(time_text)
     found = await asyncio.gather(*(_find_on_bus(bus, event_id, at_msec) for bus in buses))
     holders = [(bus.name, entry) for bus, entry in zip(buses, found, strict=True) if entry is not None]
     if not holders:

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 
 from marketswarm.event import Kind
 from marketswarm.status.topology_view import TopologyView
-from marketswarm.text import escape_text
+from marketswarm.text import escape_text, parse_digits
 from services.board.access.sessions import SessionGate
 from services.board.board import Board
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, find_alert, format_raw, read_alerts
@@ -240,6 +240,7 @@ def parse_fleet_query(request: Request) -> FleetQuery:
     states = tuple(
         ServiceState(word) for word in given.get("states", "").split(",") if word in tuple(ServiceState)
     )
+    rows = parse_digits(given.get("rows"), 9)
     return FleetQuery(
         text=given.get("text", ""),
         states=states,
@@ -248,15 +249,10 @@ def parse_fleet_query(request: Request) -> FleetQuery:
         sort=next((each for each in SORTS if each == given.get("sort")), "state"),
         group=next((each for each in GROUPS if each == given.get("group")), ""),
         window=next((each for each in WINDOWS if each == given.get("window")), "24h"),
-        start=_parse_count(given.get("start", ""), 0, 1_000_000),
-        rows=max(1, _parse_count(given.get("rows", ""), ROWS, MAX_ROWS)),
+        start=min(parse_digits(given.get("start"), 9) or 0, 1_000_000),
+        rows=max(1, min(ROWS if rows is None else rows, MAX_ROWS)),
         wall=given.get("wall") == "1",
     )
-
-
-def _parse_count(text: str, default: int, most: int) -> int:
-    """Return a number of a query, at most `most`; `default` for any other text."""
-    return min(int(text), most) if text.isascii() and text.isdigit() and len(text) <= 9 else default
 
 
 def make_topology_page(frame: Frame, topology: TopologyView) -> TopologyPage:

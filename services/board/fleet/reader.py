@@ -24,7 +24,7 @@ from marketswarm.status import read_fleet_state, read_notifications
 from marketswarm.truth import Truth
 from services.board.fleet.alerts import make_alert_view
 from services.board.fleet.beats import BeatLog
-from services.board.fleet.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot
+from services.board.fleet.snapshot import FleetSnapshot, diff
 from services.board.fleet.snapshot_builder import HistoryExtract, SnapshotInput, apply_event, build_snapshot
 from services.board.fleet.stream import StreamHub
 from services.board.settings import BoardEnvironment, BoardSettings
@@ -70,7 +70,7 @@ class FleetReader:
     @property
     def encoded(self) -> bytes:
         if self._encoded is None:
-            self._encoded = encode_snapshot(self.snapshot or FleetSnapshot(0.0))
+            self._encoded = orjson.dumps(self.snapshot or FleetSnapshot(0.0))
         return self._encoded
 
     def age_sec(self, now: float) -> float:
@@ -184,7 +184,7 @@ class FleetReader:
         before, self.snapshot, self._encoded = self.snapshot, found, None
         changed = None if before is None or before is found else diff(before, found)
         if changed:
-            self._hub.publish("delta", encode_delta(changed))
+            self._hub.publish("delta", orjson.dumps(changed))
 
     def _tick(self) -> None:
         """Send a sign of life with the time of the latest reading, every TICK_SEC seconds or at each reading.

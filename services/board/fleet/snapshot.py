@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-import orjson
-
 SpanState = Literal["up", "down", "unknown"]
 """What a stretch of time was; `unknown` if the healer did not listen."""
 Window = Literal["24h", "7d", "30d", "1y"]
@@ -274,14 +272,6 @@ def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> d
     if before is None:
         return values
     return {name: value for name, value in values.items() if value != getattr(before, name)}
-
-
-def encode_snapshot(snapshot: FleetSnapshot) -> bytes:
-    return orjson.dumps(snapshot)
-
-
-def encode_delta(delta: SnapshotDelta) -> bytes:
-    return orjson.dumps(delta)
 
 
 def find_cause(svc: str, depends_on: Mapping[str, Collection[str]], down: Collection[str]) -> str | None:

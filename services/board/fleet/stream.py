@@ -18,6 +18,8 @@ from typing import Final, Literal
 
 from fastapi.sse import format_sse_event
 
+from marketswarm.text import parse_digits
+
 Kind = Literal["delta", "alert"]
 RING_EVENTS: Final = 1000
 RING_BYTES: Final = 8 * 1024 * 1024
@@ -158,11 +160,9 @@ class StreamHub:
     def _find_missed(self, last_id: str | None) -> list[bytes] | None:
         """Return the events after `last_id` as sent; None if they are not known any more."""
         boot, _, number = (last_id or "").rpartition("-")
-        if boot != self._boot or not (number.isascii() and number.isdigit() and len(number) < 16):
-            return None
-        last = int(number)
+        last = parse_digits(number)
         first_kept = self._ring[0].number if self._ring else self._number + 1
-        if not first_kept - 1 <= last <= self._number:
+        if boot != self._boot or last is None or not first_kept - 1 <= last <= self._number:
             return None
         return [one.wire for one in self._ring if one.number > last]
 

@@ -349,7 +349,6 @@ class ArchiveReader:
         return DatabaseAwayError(reason)
 
     def _note_return(self) -> None:
-        """Note that the database answers."""
         if self._lost_at is not None:
             log.info("market.database_back", away_sec=round(time.monotonic() - self._lost_at, 1))
         self._lost_at = self.problem = None

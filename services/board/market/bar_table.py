@@ -84,8 +84,7 @@ def _find_between(
 def _find_missing_intervals(
     before: int, after: int, step: int, session: Session
 ) -> Iterator[tuple[Gap, TradingDay]]:
-    day = _find_day(before, session)
-    while day.open_ms < after:
+    for day in session.iter_days(_find_day(before, session).open_ms, after):
         first = day.open_ms + _ceil_div(max(0, before + step - day.open_ms), step) * step
         # the last interval of a day may be shorter than the others
         is_inside = after < day.close_ms
@@ -93,7 +92,6 @@ def _find_missing_intervals(
         for start, missing in _skip_break(first, count, step, day):
             if missing > 0:
                 yield Gap(start, min(start + missing * step, day.close_ms), missing), day
-        day = session.next_day(day.open_ms)
 
 
 def _skip_break(first: int, count: int, step: int, day: TradingDay) -> Iterator[tuple[int, int]]:
@@ -112,10 +110,8 @@ def _find_missing_days(
     before: int, after: int, _step: int, session: Session
 ) -> Iterator[tuple[Gap, TradingDay]]:
     last = _find_day(after, session)
-    day = session.next_day(_find_day(before, session).open_ms)
-    while day.open_ms < last.open_ms:
+    for day in session.iter_days(_find_day(before, session).open_ms + 1, last.open_ms):
         yield Gap(day.open_ms, day.close_ms, 1), day
-        day = session.next_day(day.open_ms)
 
 
 def _find_day(start_ms: int, session: Session) -> TradingDay:

@@ -14,6 +14,7 @@ from typing import Final
 
 from marketswarm.bus import Bus
 from marketswarm.keys import source_account_key
+from marketswarm.text import parse_digits
 
 SLOTS: Final = 20  # how many slots make a window: services/sources/access/take_request.lua counts by these
 FRESH_SEC: Final = 2.0  # how long what was read is shown
@@ -57,7 +58,7 @@ def parse_account(raw: Account, now: float) -> AccountView | None:
     for field, count in raw.items():
         if (found := _SLOT.fullmatch(field)) and count.isdigit():
             slots.setdefault(int(found[1]), {})[int(found[2])] = int(count[:9])
-    windows, waits_ms = [], [_parse_ms(raw.get(b"blocked", b""))]
+    windows, waits_ms = [], [float(parse_digits(raw.get(b"blocked")) or 0)]
     for sec, allowed in limits:
         slot_ms = 1000 * sec / SLOTS
         first = 1000 * now // slot_ms - SLOTS
@@ -68,10 +69,6 @@ def parse_account(raw: Account, now: float) -> AccountView | None:
             waits_ms.append((min(counts) + SLOTS + 1) * slot_ms)
     again_at = max(waits_ms) / 1000
     return AccountView(tuple(windows), again_at if again_at > now else None)
-
-
-def _parse_ms(text: bytes) -> float:
-    return float(text) if text.isdigit() and len(text) < 16 else 0.0
 
 
 async def read_accounts(bus: Bus, sources: Iterable[str]) -> dict[str, tuple[AccountView, ...]]:

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.bus import BusError
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
-from marketswarm.text import escape_text
+from marketswarm.text import escape_text, parse_digits
 from services.board.access.sessions import SessionGate
 from services.board.board import Board
 from services.board.cache import Cached
@@ -346,11 +346,11 @@ async def read_quarantine(market: Market) -> tuple[tuple[QuarantinedView, ...], 
 
 def make_quarantined(entry: StreamEntry) -> QuarantinedView:
     fields = entry.fields or {}
-    at = fields.get(b"at", b"")
+    at = parse_digits(fields.get(b"at"), 14)
     check, why, symbol, source = (_read_text(fields, name) for name in (b"check", b"why", b"sym", b"source"))
     return QuarantinedView(
         escape_text(entry.id.decode("ascii", "replace")),
-        int(at) / 1000 if at.isdigit() and len(at) < 15 else None,
+        None if at is None else at / 1000,
         *(check, why, symbol, source, _read_text(fields, b"fields")),
         _is_played(fields.get(b"fields", b"")),
     )

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from marketswarm.text import parse_digits
 from services.board.access.limits import RateLimiter
 
 RING_UPDATES: Final = 20_000
@@ -184,10 +185,6 @@ class UpdateHub:
         return self._max_followers_now()
 
     @property
-    def max_followers_per_address(self) -> int:
-        return self._max_per_address_now()
-
-    @property
     def position(self) -> str:
         return f"{self._boot}-{self.number}"
 
@@ -223,7 +220,7 @@ class UpdateHub:
         """Return a new follower without topics, of a client's address. Raises FollowersFull."""
         if self._is_closed or len(self._followers) >= self.max_followers:
             raise FollowersFull("too many clients follow the market: try again later")
-        if self._by_address[address] >= self.max_followers_per_address:
+        if self._by_address[address] >= self._max_per_address_now():
             raise FollowersFull("too many clients of this address follow the market")
         follower = Follower(address)
         self._followers.add(follower)
@@ -257,11 +254,9 @@ class UpdateHub:
         Return False, and let none wait, if some of them are lost or they are more than may wait.
         """
         boot, _, text = after.rpartition("-")
-        if boot != self._boot or not (text.isascii() and text.isdigit() and len(text) < 16):
-            return False
-        last = int(text)
+        last = parse_digits(text)
         first_kept = self._ring[0].number if self._ring else self.number + 1
-        if not first_kept - 1 <= last <= self.number:
+        if boot != self._boot or last is None or not first_kept - 1 <= last <= self.number:
             return False
         wanted = set(topics)
         missed = itertools.islice(self._ring, last + 1 - first_kept, None)

@@ -4,6 +4,7 @@ A client sends a token of the board in `X-Api-Key`: with the scope `write` it is
 `read` alone a read-only one. Services come from the truth, so a check can't be made, changed or deleted here.
 """
 
+import os
 import re
 import time
 import uuid
@@ -19,11 +20,13 @@ from marketswarm.bus import BusError, NoBusError
 from marketswarm.operator import read_silences
 from marketswarm.operator.tokens import Scope as TokenScope
 from marketswarm.operator.tokens import Token
+from marketswarm.text import parse_digits
 from marketswarm.time_slice import TimeSlice
+from marketswarm.truth import SYSTEM, Truth
 from services.board.access.guard import MAX_BODY_BYTES
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client, TokenVerifier, find_address
-from services.board.board import Board, NotReady
+from services.board.board import Board, Controls, NotReady
 from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, read_alerts
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.pings.answers import NOT_FOUND, PingAnswer, RefusedPingError
@@ -38,9 +41,13 @@ from services.board.pings.checks import (
     read_last_pings,
     read_pings,
 )
+from services.board.pings.creation import ServiceCreator
+from services.board.pings.desk import PingDesk
+from services.board.pings.directory import PingDirectory
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.pauses import ServicePauses, find_pauses
 from services.board.pings.requests import find_header, list_fields, read_body
+from services.board.pings.writer import PingWriter
 
 _PATH: Final = re.compile(
     r"/api/v(?P<version>[123])/(?:(?P<list>checks|channels|badges|status)"
@@ -102,8 +109,8 @@ class ManagementApi:
             return await self._answer_check(request)
         except RefusedError as refused:
             raise RefusedPingError(_make_error(refused.status, refused.reason, refused.retry_sec)) from None
-        except NotReady:
-            raise RefusedPingError(_make_error(503, "the fleet was not read yet", 1.0)) from None
+        except NotReady as error:
+            raise RefusedPingError(_make_error(503, str(error), 1.0)) from None
         except (BusError, NoBusError) as error:
             raise RefusedPingError(_make_error(503, f"a bus is away: {error}", 5.0)) from None
 
@@ -176,9 +183,9 @@ class ManagementApi:
         now, numbers = time.time(), {}
         for name in ("seconds", "start", "end"):
             text = request.fields.get(name)
-            if text is not None and not (text.isascii() and text.isdigit() and len(text) < 16):
+            numbers[name] = parse_digits(text)
+            if text is not None and numbers[name] is None:
                 return PingAnswer(400, b"")
-            numbers[name] = None if text is None else float(text)
         start = numbers["start"] or 0.0
         if numbers["seconds"] is not None:
             start = max(start, now - numbers["seconds"])
@@ -267,3 +274,29 @@ def _make_json(value: Any) -> PingAnswer:
 
 def _make_error(status: int, reason: str, retry_sec: float | None = None) -> PingAnswer:
     return PingAnswer(status, orjson.dumps({"error": reason}), retry_sec, _JSON)
+
+
+def create_pings(board: Board, controls: Controls) -> tuple[PingDesk, ManagementApi]:
+    """Return what takes pings, and the management API; they follow each truth that comes into force."""
+    me = board.me
+    keys = KeyRing(lambda: me.bus(SYSTEM), os.environ)
+    made: tuple[Truth, PingDirectory] | None = None
+
+    def find_directory() -> PingDirectory:
+        nonlocal made
+        if made is None or made[0] is not me.truth:
+            made = me.truth, PingDirectory(me.truth, me.settings.default_timeout_sec)
+        return made[1]
+
+    def follow() -> None:
+        services = frozenset(me.truth.services).union(find_directory().names)
+        keys.follow(board.settings_now().settings.pings, services)
+
+    follow()
+    me.on_reseed(lambda _truth: follow())
+    writer = PingWriter(me.bus, me.boot, lambda work, name: me.task(work, name=name))
+    desk = PingDesk(find_directory, keys, writer)
+    desk.creator = ServiceCreator(controls.editor.add_service)
+    desk.pauses = ServicePauses(lambda: board.buses, controls.steering, lambda: board.reader.snapshot)
+    url = me.settings.board_public_url
+    return desk, ManagementApi(board, controls.verifier, keys, desk.pauses, url)

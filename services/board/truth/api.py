@@ -9,15 +9,14 @@ from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
-from fastapi.security import HTTPBearer
+from fastapi import APIRouter, HTTPException, Path, Query, Request
 from starlette.responses import Response
 
 from marketswarm.bus import BusError
 from marketswarm.operator.tokens import Scope
 from marketswarm.truth import diff_truths
 from services.board.access.limits import RefusedError
-from services.board.access.tokens import TokenVerifier
+from services.board.access.tokens import TOKEN_HEADER, TokenVerifier, find_media_type
 from services.board.responses import answer_body, answer_fresh
 from services.board.truth.documents import RevisionView, read_revisions_of
 from services.board.truth.editor import CheckAnswer, SeedAnswer, TruthEditor
@@ -116,13 +115,11 @@ def _add_check(api: APIRouter, editor: TruthEditor) -> None:
 
 
 def _add_seeding(api: APIRouter, editor: TruthEditor, verifier: TokenVerifier) -> None:
-    shown = HTTPBearer(scheme_name="token", bearerFormat="mst_<id>_<secret>", auto_error=False)
-
     @api.put(
         "",
         response_model=SeedAnswer,
         openapi_extra=_DOCUMENT,
-        dependencies=[Depends(shown)],
+        dependencies=[TOKEN_HEADER],
         responses=_REFUSALS,
     )
     async def seed(request: Request) -> Response:
@@ -152,7 +149,7 @@ async def _explain_refusal(editor: TruthEditor, error: RefusedError, raw: bytes)
 
 
 async def _read_document(request: Request) -> bytes:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+    if find_media_type(request) != _JSON:
         raise HTTPException(415, f"a document is {_JSON}")
     return await request.body()
 

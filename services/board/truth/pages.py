@@ -12,18 +12,18 @@ from http import HTTPStatus
 from typing import Annotated, ClassVar, Final
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from marketswarm.bus import BusError
 from marketswarm.operator.tokens import Scope
-from marketswarm.text import escape_text
+from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import SYSTEM
 from services.board.access.limits import RefusedError
 from services.board.access.sessions import PageNotice, SentForm, SessionGate, SessionOver
 from services.board.board import Board
 from services.board.fleet.snapshot import ServiceSnapshot
 from services.board.rendering import Frame
-from services.board.responses import answer_page
+from services.board.responses import answer_page, redirect
 from services.board.truth.documents import (
     MAX_SHOWN_BYTES,
     DiffLine,
@@ -157,7 +157,7 @@ def _add_forms(site: APIRouter, routes: TruthRoutes) -> None:
             routes.gate.limit(form, Scope.SEED)
             return await act(form)
         except SessionOver:
-            return RedirectResponse("/sign-in?why=over&back=truth", 303, {"Cache-Control": "no-store"})
+            return redirect("/sign-in?why=over&back=truth")
 
     @site.post("/truth/check")
     async def check(request: Request) -> Response:
@@ -185,7 +185,7 @@ async def _seed(routes: TruthRoutes, request: Request, form: SentForm) -> Respon
         return answer_page(replace(await _review_again(routes, frame, form), problem=_REPLACED))
     await routes.refresh()
     notice = form.session.add_notice(PageNotice(_describe(done)))
-    return RedirectResponse(f"/truth?said={notice}", 303, {"Cache-Control": "no-store"})
+    return redirect(f"/truth?said={notice}")
 
 
 async def make_truth_page(
@@ -241,13 +241,13 @@ async def seed_form(editor: TruthEditor, form: SentForm) -> SeedAnswer:
     if not by.isprintable():
         raise RefusedError(422, "your name can't be shown on one line")
     form.session.author = by
-    number = _find_revision(form)
+    number = parse_digits(form.fields.get("revision"))
     raw = _find_text(form).encode() if number is None else (await editor.find_revision(number)).document
     return await editor.seed(form.client, raw, by, form.fields.get("base", ""))
 
 
 async def _review_again(routes: TruthRoutes, frame: Frame, form: SentForm) -> TruthEditPage | TruthReviewPage:
-    number = _find_revision(form)
+    number = parse_digits(form.fields.get("revision"))
     if number is None:
         return await review_text(routes, frame, _find_text(form), form.fields.get("base", ""))
     return await review_revision(routes, frame, number)
@@ -262,14 +262,7 @@ async def _compare(editor: TruthEditor, current: TruthInForce, raw: bytes) -> tu
 
 
 def _find_text(form: SentForm) -> str:
-    """Return the document of a form with the ends of lines that files have; browsers send others."""
-    text = form.fields.get("text", "").replace("\r\n", "\n")
-    return f"{text}\n" if text else ""
-
-
-def _find_revision(form: SentForm) -> int | None:
-    text = form.fields.get("revision", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
+    return f"{form.text}\n" if form.text else ""
 
 
 def _count_errors(checked: CheckAnswer) -> str:

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from marketswarm.truth import parse_truth
-from marketswarm.truth.flows import Edge, FlowFault, Key, build_flows, find_unwritten_keys, format_names
+from marketswarm.truth.flows import Edge, FlowFault, Key, build_flows, find_unwritten_keys
 
 
 def points(*keys, bus="market-redis"):
@@ -87,8 +87,3 @@ def test_a_key_that_is_named_twice_is_one():
     flows = graph(one=(points("k", "k"), points("k", "k")))
     assert len(flows.edges) == 2
     assert flows.writers(Key("market-redis", "k")) == ("one",)
-
-
-def test_names_in_a_sentence_are_few():
-    assert format_names(["a"]) == "a"
-    assert format_names("abcdefg") == "a, b, c, d, e and 2 more"

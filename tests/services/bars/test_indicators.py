@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.bars.bar_columns import CheckpointError
-from services.bars.indicator_catalog import INDICATORS, format_indicators
+from services.bars.indicator_catalog import INDICATORS
 from services.bars.indicators import SEAMS, IndicatorSeries, TooOldError, batch
 from services.market.records import DAY_MS, MINUTE_MS, Bar
 from services.market.sessions import get_session
@@ -212,15 +212,19 @@ def test_there_are_thirteen_indicators_and_a_choice_of_them_is_computed_alone():
     bars = make_bars(Random(2), 3 * BLOCK)
     series = IndicatorSeries("1m", DAY, ["rsi", "obv"], block=BLOCK)
     assert [series.append(bar) for bar in bars] == batch(bars, DAY, ["obv", "rsi"], block=BLOCK)
-    assert list(series.read_latest()[1]) == ["rsi_14", "obv"]
+    assert list(series.revise(bars[-1])[0][1]) == ["rsi_14", "obv"]
     for names in (["rsi", "magic"], []):
         with pytest.raises(ValueError, match="there are sma, ema"):
             IndicatorSeries("1m", DAY, names)
 
 
 def test_the_page_shows_the_table():
-    # after a change: replace the page's table by what format_indicators() returns
-    assert format_indicators() in DOCS.read_text(encoding="utf-8")
+    lines = ["| indicator | values | bars | what it is |", "| --- | --- | ---: | --- |"]
+    for entry in INDICATORS.values():
+        outputs = ", ".join(f"`{name}`" for name in entry.outputs)
+        lines.append(f"| `{entry.name}` | {outputs} | {entry.warm_bars} | {entry.meaning} |")
+    table = "\n".join(lines) + "\n"
+    assert table in DOCS.read_text(encoding="utf-8"), table
 
 
 def read_ms(day: str) -> int:
@@ -412,7 +416,7 @@ def test_a_correction_older_than_the_seams_is_refused_and_changes_nothing():
     bars = make_bars(Random(4), (SEAMS + 4) * BLOCK)
     series = make_series(bars)
     before = series.checkpoint()
-    with pytest.raises(TooOldError, match="nobody knows"):
+    with pytest.raises(TooOldError, match="is unknown"):
         series.recompute(bars[3 * BLOCK - 1].start_ms, lambda _: bars)
     assert series.checkpoint() == before
     changes = series.recompute(bars[5 * BLOCK].start_ms, lambda _: bars[4 * BLOCK :])
@@ -426,7 +430,7 @@ def test_a_checkpoint_without_seams_is_gone_on_from_and_gets_them_with_time():
     header = orjson.loads(line)
     del header["seams"]  # as an older release wrote it
     series.restore(orjson.dumps(header) + b"\n" + columns)
-    with pytest.raises(TooOldError, match="nobody knows"):
+    with pytest.raises(TooOldError, match="is unknown"):
         series.recompute(bars[2 * BLOCK].start_ms, lambda _: bars[: 4 * BLOCK])
     for bar in bars[4 * BLOCK :]:
         series.append(bar)
@@ -438,11 +442,11 @@ def test_a_series_holds_at_most_three_blocks_and_loads_the_past_without_computin
     bars = make_bars(Random(8), 500)
     grown, loaded = (IndicatorSeries("1m", DAY, block=BLOCK) for _ in range(2))
     for bar in bars:
-        grown.append(bar)
+        newest = grown.append(bar)
         assert len(grown) <= 3 * BLOCK
     loaded.extend(bars[:300])
     loaded.extend(bars[300:499])
-    assert loaded.append(bars[499]) == grown.read_latest()[1]
+    assert loaded.append(bars[499]) == newest
     assert loaded.checkpoint() == grown.checkpoint()
     with pytest.raises(ValueError, match="not in order"):
         loaded.extend([bars[3]])
@@ -487,7 +491,7 @@ def test_a_checkpoint_of_another_series_is_refused():
             series.restore(packed)
     empty = IndicatorSeries("1m", DAY, block=BLOCK)
     empty.restore(IndicatorSeries("1m", DAY, block=BLOCK).checkpoint())
-    assert (len(empty), empty.last_ms, empty.read_latest()) == (0, None, None)
+    assert (len(empty), empty.last_ms) == (0, None)
 
 
 @given(st.data())

@@ -14,7 +14,6 @@ from services.rss_agg.fetch import (
     hash_url,
     host_and_port,
     read_validators,
-    redact_url,
     resolve_redirect,
 )
 from services.rss_agg.settings import ReadSettings
@@ -45,11 +44,6 @@ def test_a_validator_that_is_none_was_not_said(etag):
 )
 def test_a_redirect_leads_to_a_web_address_or_nowhere(location, to):
     assert resolve_redirect("https://a/feed", location) == to
-
-
-def test_a_url_in_a_log_shows_no_secret():
-    assert redact_url("https://me:pw@a:8443/feed?token=5#x") == "https://a:8443/feed"
-    assert redact_url("http://[") == "?"
 
 
 def test_a_host_is_bothered_at_one_port():

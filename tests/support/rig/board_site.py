@@ -19,8 +19,6 @@ from services.board.fleet.snapshot import (
     FleetSnapshot,
     ServiceState,
     diff,
-    encode_delta,
-    encode_snapshot,
     fold_incidents,
 )
 from services.board.public.badges import Badge, draw_badge
@@ -87,7 +85,7 @@ class BoardSite:
 
     def move(self, snapshot: FleetSnapshot) -> None:
         """Makes this what the fleet is like, and sends the difference."""
-        delta = encode_delta(diff(self.current(), replace(snapshot, at=self.now())))
+        delta = orjson.dumps(diff(self.current(), replace(snapshot, at=self.now())))
         self.snapshot = snapshot
         self.moves += 1
         self._send(b"event: delta\ndata: " + delta + b"\n\n")
@@ -162,7 +160,7 @@ class BoardSite:
                 b'{"position":"x-%d","fleet":%s}'
                 % (
                     self.moves,
-                    encode_snapshot(self.current()),
+                    orjson.dumps(self.current()),
                 ),
             )
         if path.startswith("/static/"):

@@ -7,12 +7,11 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import httpx
 
 from marketswarm import __version__
-from marketswarm.net.addresses import is_inside
+from marketswarm.net.addresses import is_inside, redact_url
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.tls import make_tls_context, record_certificate
 from services.massive.probes.probers.trace import ProbeError, Trace
@@ -167,12 +166,6 @@ async def probe(target: Https, context: ProbeContext) -> ProbeResult:
     async with trace.within(context.timeout_sec):
         await Visit(target, context, trace).follow()
     return trace.result()
-
-
-def redact_url(url: str) -> str:
-    """Return a URL without query and fragment, which may hold a secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
 def _resolve_redirect(url: httpx.URL, location: str) -> httpx.URL:

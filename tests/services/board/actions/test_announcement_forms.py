@@ -3,7 +3,8 @@
 import pytest
 
 from services.board.access.limits import RefusedError
-from services.board.actions.forms import parse_moment, read_lines, read_state
+from services.board.access.sessions import SentForm
+from services.board.actions.forms import parse_moment, read_state
 
 
 def test_a_moment_is_in_utc():
@@ -18,7 +19,7 @@ def test_what_is_no_moment_is_refused(text):
 
 
 def test_lines_end_as_ours_do():
-    assert read_lines({"text": "one\r\ntwo\rthree"}) == "one\ntwo\nthree"
+    assert SentForm(None, None, {"text": "one\r\ntwo\rthree"}).text == "one\ntwo\nthree"
 
 
 def test_a_state_may_be_left_as_it_is():

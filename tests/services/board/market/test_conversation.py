@@ -213,7 +213,7 @@ async def test_resumes_of_one_address_are_limited_as_topics_are(talk, monkeypatc
 
 async def test_a_client_too_many_is_told_so_by_the_reason_of_the_close(talk):
     hub, begin = talk
-    for _ in range(hub.max_followers_per_address):
+    for _ in range(50):
         hub.join(ADDRESS)
     wire, task = await begin(hello=False)
     async with asyncio.timeout(PATIENT_SEC):
