@@ -132,8 +132,11 @@ kubernetes: runnable ## the truth, users and passwords for deploy/k8s, as files 
 fuzz: environment ## a million hostile inputs; ARGS="--cases 5000 --seed 7 --only beat" for some
 	@PYTHONPATH=tests exec $(bin)/python -m support.fuzz $(ARGS)
 
-bench: environment ## the figures: beats a second, delay of an alert, memory and CPU
+bench: environment ## the figures of docs/performance.md, each as a ratio to a bare program: ARGS="heard notes" for some
 	@exec $(bin)/python -m bench $(ARGS)
+
+benchcheck: environment ## what got slower than the figures of docs/performance.md, by over 20 %: ARGS=heard for one
+	@exec $(bin)/python -m bench --check $(ARGS)
 
 soak: environment ## a fleet under random faults, and an account that must balance; ARGS="--minutes 30 --seed 7"
 	@PYTHONPATH=tests exec $(bin)/python -m soak $(ARGS)
@@ -170,4 +173,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help runnable stationed environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants count breaks lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak boardload marketproof lock audit sbom clean
+.PHONY: help runnable stationed environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants count breaks lint fmt validate seed status alerts health simulate kubernetes fuzz bench benchcheck soak boardload marketproof lock audit sbom clean

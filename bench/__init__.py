@@ -1,4 +1,4 @@
-"""Measure speed, delay, memory and processor time, as ratios within one run where possible.
+"""Measure speed, delay, memory and processor time, each as a ratio to a limit of the same run.
 
-`make bench` runs all benches, and `python -m bench heard` runs one.
+`make bench` runs all benches and writes docs/performance.md; `make bench ARGS=heard` runs one.
 """

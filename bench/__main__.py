@@ -1,50 +1,80 @@
-"""Run `python -m bench`: all benches of ALL, or those that are named, which may be of LONG too."""
+"""Run `python -m bench`: all benches, or those that are named. docs/performance.md says what they measure."""
 
+import argparse
 import sys
-from collections.abc import Callable
+from datetime import UTC, datetime
 
-from bench import (
-    archive,
-    bars,
-    delay,
-    feeds,
-    footprint,
-    garbage,
-    gate,
-    heard,
-    indicators,
-    lease,
-    market,
-    memory,
-    notes,
-    notify,
-    pings,
-    scrape,
-    start,
-    takeover,
-)
+from bench.catalogue import BENCHES
+from bench.machine import describe_machine, find_commit
+from bench.programs import ROOT
+from bench.runner import check_again, load_results, missing, print_line, run_all, write_results
 
-ALL: dict[str, Callable[[], None]] = {
-    "archive": archive.main,
-    "bars": bars.main,
-    "feeds": feeds.main,
-    "heard": heard.main,
-    "indicators": indicators.main,
-    "delay": delay.main,
-    "footprint": footprint.main,
-    "gate": gate.main,
-    "lease": lease.main,
-    "market": market.main,
-    "notes": notes.main,
-    "notify": notify.main,
-    "pings": pings.main,
-    "start": start.main,
-    "scrape": scrape.main,
-    "takeover": takeover.main,
-}
-LONG: dict[str, Callable[[], None]] = {"garbage": garbage.main, "memory": memory.main}
+DOCS = ROOT / "docs"
 
-if unknown := [name for name in sys.argv[1:] if name not in ALL | LONG]:
-    sys.exit(f"bench: no {', '.join(unknown)}; there are {', '.join(ALL)}, and long ones: {', '.join(LONG)}")
-for name in sys.argv[1:] or ALL:
-    (ALL | LONG)[name]()
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with docs/performance.json; write nothing"
+    )
+    parser.add_argument("--write", action="store_true", help="write also what some benches measured")
+    parser.add_argument("--repeats", type=int, default=0, help="instead of those of bench/catalogue.py")
+    parser.add_argument("--scale", type=float, default=1.0, help="for a try: 0.1 is a tenth of the sizes")
+    args = parser.parse_args()
+    if unknown := [name for name in args.names if name not in BENCHES]:
+        parser.error(f"no {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    if args.scale != 1.0 and (args.check or args.write):
+        parser.error("ratios of another scale are not comparable, so it goes with no --check and no --write")
+    repeats = {
+        name: args.repeats or (bench.check_repeats if args.check else bench.repeats) or bool(args.names)
+        for name, bench in BENCHES.items()
+        if name in args.names or (not args.names and (bench.check_repeats if args.check else bench.repeats))
+    }
+    if args.check:
+        return check(repeats)
+    return measure(repeats, args.scale, write=args.write or (not args.names and args.scale == 1.0))
+
+
+def measure(repeats: dict[str, int], scale: float, *, write: bool) -> int:
+    """Run benches, and write their results beside those that are there, if those are of this machine."""
+    machine, (known_machine, results) = describe_machine(), load_results(DOCS)
+    if (
+        write
+        and known_machine != machine
+        and len(repeats) < sum(1 for each in BENCHES.values() if each.repeats)
+    ):
+        print_line("docs/performance.json is of another machine: run all benches, without names")
+        return 2
+    found = run_all(BENCHES, repeats, scale, (find_commit(), f"{datetime.now(UTC):%Y-%m-%d}"))
+    kept = results if known_machine == machine else {}
+    if write:
+        write_results(DOCS, BENCHES, machine, kept | {name: each for name, each in found.items() if each})
+    return report(missing(found))
+
+
+def check(repeats: dict[str, int]) -> int:
+    """Run benches, and name what got slower than the committed results."""
+    machine, (known_machine, before) = describe_machine(), load_results(DOCS)
+    if not before:
+        print_line("docs/performance.json has no results to compare with: run make bench, and commit them")
+        return 1
+    if machine != known_machine:
+        print_line(f"the results to compare with are of another machine: {known_machine}")
+    found = run_all(BENCHES, repeats, 1.0, (find_commit(), ""))
+    if new := sorted(found.keys() - before.keys()):
+        print_line(f"not compared, since there is no result: {', '.join(new)}")
+    slower = check_again(BENCHES, before, found, 1.0)
+    for each in slower:
+        print_line(f"SLOWER: {each}")
+    return report(missing(found)) or int(bool(slower))
+
+
+def report(failed: list[str]) -> int:
+    for name in failed:
+        print_line(f"NOT MEASURED: {name}")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,18 +1,16 @@
 """Measure how many bars and indicators a second archive brings from the streams into committed rows.
 
-The servers, the service and PostgreSQL are real, with fsync as PostgreSQL has it by default. The bench
-compares the service with a bare COPY of the same bars into a table of the same columns without any index: the
-difference is the cost of reading and checking entries, of the primary key, and of deciding which revision
-stays. Linux only: reads /proc.
+The servers, the service and PostgreSQL are real, with fsync as PostgreSQL has it by default. The limit is a
+bare COPY of the same bars into a table of the same columns without any index: the difference is the cost of
+reading and checking entries, of the primary key, and of deciding which revision stays.
 """
 
 import asyncio
 import contextlib
 import functools
-import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +18,9 @@ import asyncpg
 import orjson
 import redis
 
-from bench.fleet import run_program, write_truth
-from bench.footprint import cpu_sec, rss_mb
-from bench.server import Server, print_table, wait_until
+from bench.figures import Pair, Sample
+from bench.programs import Usage, run_program, wait_until
+from bench.server import Server, start_buses
 from marketswarm.fleet.postgres import PostgresServer
 from marketswarm.keys import CHECKED_BARS, INDICATORS
 from services.bars import indicator_catalog
@@ -33,9 +31,6 @@ from services.market.tables import BAR_TABLE
 
 COUNT: Final = 100_000
 SYMBOLS: Final = 500
-LIVE_RATE: Final = SYMBOLS * 7.3 / 60
-"""Bars a second of SYMBOLS symbols, and as many entries of indicators: each open bar of the six timeframes
-comes again with each minute (docs/services/archive.md)."""
 BEGIN_MS: Final = 1_793_000_040_000
 WITHIN_SEC: Final = 300.0
 POLL_SEC: Final = 0.01  # seldom enough to leave the processors to those who are measured
@@ -83,8 +78,12 @@ def add_entries(client: "redis.Redis", stream: str, entries: list[dict[str, str]
     pipe.execute()
 
 
-async def measure_copy(url: str, entries: list[dict[str, str]]) -> float:
-    """Return how many rows a second a bare COPY commits, with the batches of the service."""
+async def copy_bare(url: str, entries: list[dict[str, str]]) -> tuple[float, float]:
+    """Commit rows by a bare COPY, with the batches of the service.
+
+    Returns:
+        Rows a second, and the microseconds of a core that this process takes for each.
+    """
     rows: list[Any] = []
     for fields in entries:
         raw = {name.encode(): value.encode() for name, value in fields.items()}
@@ -92,15 +91,15 @@ async def measure_copy(url: str, entries: list[dict[str, str]]) -> float:
     connection = await asyncpg.connect(url)
     stage = BAR_TABLE.stage_sql.replace("TEMPORARY ", "").replace("ON COMMIT DELETE ROWS", "")
     await connection.execute(stage)
-    began = time.monotonic()
+    began, cpu = time.monotonic(), time.process_time()
     for at in range(0, len(rows), 5000):
         await connection.copy_records_to_table(
             BAR_TABLE.stage, records=rows[at : at + 5000], columns=BarRow._fields
         )
-    took = time.monotonic() - began
+    took, used = time.monotonic() - began, time.process_time() - cpu
     await connection.execute(f"DROP TABLE {BAR_TABLE.stage}")
     await connection.close()
-    return len(rows) / took
+    return len(rows) / took, 1e6 * used / len(rows)
 
 
 def count_waiting(client: "redis.Redis", stream: str) -> int:
@@ -111,83 +110,58 @@ def count_waiting(client: "redis.Redis", stream: str) -> int:
     return int(client.xlen(stream))
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Entries a second, processor seconds of the service for each, and its MB of memory."""
-
-    rate: float
-    cost: float
-    memory: float
-
-
-def measure_service(
-    system: Server, market: Server, url: str, stream: str, entries: list[dict[str, str]]
-) -> Measured:
-    """Start the service with entries on a stream, and measure it after the first tenth."""
+def run_service(
+    buses: tuple[Server, Server], url: str, stream: str, entries: list[dict[str, str]]
+) -> tuple[float, float]:
+    """Start the service with entries on a stream; return the same of it, after the first tenth."""
     count = len(entries)
-    with redis.Redis(port=market.port) as client, contextlib.ExitStack() as stack:
+    with redis.Redis(port=buses[1].port) as client:
         add_entries(client, stream, entries)
-        program = stack.enter_context(
-            run_program("services.archive", system, market, DATABASE_URL=url, METRICS_PORT="")
-        )
-        waiting = functools.partial(count_waiting, client, stream)
-        wait_until(lambda: waiting() <= count * 0.9, "the first tenth", WITHIN_SEC, POLL_SEC)
-        began, used, left = time.monotonic(), cpu_sec(program.pid), waiting()
-        wait_until(lambda: waiting() == 0, "all entries", WITHIN_SEC, POLL_SEC)
-        took = time.monotonic() - began
-        return Measured(left / took, (cpu_sec(program.pid) - used) / left, rss_mb(program.pid))
+        with run_program("services.archive", *buses, DATABASE_URL=url, METRICS_PORT="") as program:
+            waiting = functools.partial(count_waiting, client, stream)
+            wait_until(lambda: waiting() <= count * 0.9, "the first tenth", WITHIN_SEC, POLL_SEC)
+            usage, left = Usage(program.pid), waiting()
+            wait_until(lambda: waiting() == 0, "all entries", WITHIN_SEC, POLL_SEC)
+            return left / usage.sec(), 1e6 * usage.cpu_sec() / left
 
 
-async def count_rows(url: str) -> tuple[int, int]:
+async def count_rows(url: str) -> list[int]:
     """Return how many bars and how many indicators are in the database."""
     connection = await asyncpg.connect(url)
     try:
-        bars, indicators = [
+        return [
             int(await connection.fetchval(f"SELECT count(*) FROM {table}"))  # noqa: S608 - our own names
             for table in ("bars", "indicators")
         ]
-        return bars, indicators
     finally:
         await connection.close()
 
 
-def main(count: int = COUNT) -> None:
-    """Measure bare COPY, the service, and how the service catches up with the live rate; print a table."""
-    entries = make_entries(count)
-    with tempfile.TemporaryDirectory(prefix="marketswarm-bench-") as folder, Server() as system:
+@contextlib.contextmanager
+def run_postgres() -> Iterator[str]:
+    """Run a PostgreSQL, and yield its URL."""
+    with tempfile.TemporaryDirectory(prefix="marketswarm-bench-") as folder:
         Path(folder).chmod(0o711)  # the server of PostgreSQL may run as another user
-        asyncio.run(_measure(Path(folder), system, entries))
+        postgres = PostgresServer(Path(folder) / "postgres")
+        with asyncio.Runner() as runner:
+            runner.run(postgres.start())
+            try:
+                yield postgres.url
+            finally:
+                runner.run(postgres.stop())
 
 
-async def _measure(folder: Path, system: Server, entries: list[dict[str, str]]) -> None:
-    postgres, count = PostgresServer(folder / "postgres"), len(entries)
-    await postgres.start()
-    try:
-        bare = await measure_copy(postgres.url, entries)
-        with Server() as market:
-            beats = {"heartbeat": {"interval_sec": 10, "timeout_sec": 60}}
-            write_truth([system, market], orjson.dumps({"services": {"archive": beats}}))
-            measure = functools.partial(measure_service, system, market, postgres.url)
-            bars = await asyncio.to_thread(measure, CHECKED_BARS, entries)
-            values = await asyncio.to_thread(measure, INDICATORS, make_indicators(entries))
-        assert await count_rows(postgres.url) == (count, count)
-    finally:
-        await postgres.stop()
-    catching_up = 1 / (LIVE_RATE / bars.rate + LIVE_RATE / values.rate)
-    print_table(
-        f"{count:,} bars and as many indicators from the streams to committed rows",
-        ("bare COPY of the same bars, no index", f"{bare:,.0f} rows/s", ""),
-        ("archive: bars", f"{bars.rate:,.0f} bars/s", f"{bars.rate / bare:.2f} of it; goal: 20,000"),
-        ("  one of them", f"{1e6 * bars.cost:,.0f} µs of a core", f"{bars.memory:.0f} MB"),
-        ("archive: indicators", f"{values.rate:,.0f} entries/s", ""),
-        ("  one of them", f"{1e6 * values.cost:,.0f} µs of a core", f"{values.memory:.0f} MB"),
-        (
-            f"catching up, {SYMBOLS} symbols live",
-            f"{catching_up:,.0f} times the live rate",
-            f"{2 * LIVE_RATE:.0f} entries/s; goal: 5",
-        ),
-    )
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+def measure(scale: float) -> Sample:
+    """Measure bare COPY, and the service with bars and with indicators."""
+    entries = make_entries(round(COUNT * scale))
+    with run_postgres() as url, start_buses({"archive": {}}) as buses:
+        bare = asyncio.run(copy_bare(url, entries))
+        bars = run_service(buses, url, CHECKED_BARS, entries)
+        values = run_service(buses, url, INDICATORS, make_indicators(entries))
+        assert asyncio.run(count_rows(url)) == [len(entries), len(entries)]
+    return {
+        "bars": Pair(bars[0], bare[0]),
+        "bars_processor": Pair(bars[1], bare[1]),
+        "indicators": Pair(values[0], bare[0]),
+        "indicators_processor": Pair(values[1], bare[1]),
+    }

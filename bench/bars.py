@@ -1,168 +1,210 @@
-"""Measure how many bars a second massive copies from a WebSocket to the stream, its processor and memory.
+"""Measure how long a closed minute takes from its stream to its 13 indicators on all six timeframes.
 
-A server in this process sends bars of fifty symbols, a hundred in a frame, as fast as massive receives them.
-There is one connection, a real massive process and real servers. An idle massive is measured too. Linux only:
-reads /proc.
+The servers and the service are real. The minutes of 500 symbols are spread over a second, as those of a
+market are, and then all come at the same moment. Both ends of a delay are ids of entries, which the server
+makes of its own clock. The bench compares the service with a bare loop that reads the same entries by hiredis
+and writes entries of the same size, and computes nothing.
 """
 
-import asyncio
+import random
 import sys
-import threading
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
-import orjson
+import hiredis
 import redis
-from websockets.asyncio.server import ServerConnection, serve
 
-from bench.fleet import run_program, write_truth
-from bench.footprint import cpu_sec, rss_mb, wait_until_idle
-from bench.server import Server, find_free_port, print_table, wait_until
+from bench.figures import Pair, Sample, percentile
+from bench.programs import Usage, Worker, answer, run_program, wait_until
+from bench.server import connect, pack_command, send_commands, start_buses
+from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_BARS
+from services.bars.loop import COLLECT_SEC
+from services.market.entries import encode_entry
+from services.market.records import MINUTE_MS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, Bar, Provenance
 
-SYMBOLS = [f"S{n:02d}" for n in range(50)]
-MINUTE = 60_000
-FRAME = 100
-STREAM = "market:bars"
+SYMBOLS: Final = 500
+HISTORY: Final = 60
+"""The minutes of each symbol before those that are measured."""
+ROUNDS: Final = 8
+"""The minutes of each symbol that are measured."""
+STEPS: Final = 100
+"""The steps in which the minutes of a round are spread over a second."""
+BARE_PREFIX: Final = "bare:"
+WITHIN_SEC: Final = 180.0
 
-
-def build_frames(bars: int) -> list[str]:
-    """Return frames with `bars` bars of the last minutes, oldest first, as the API sends them.
-
-    The bars of one minute are those of all symbols, in turn.
-    """
-    first = int(1000 * time.time() // MINUTE) * MINUTE - (bars // len(SYMBOLS) + 1) * MINUTE
-    prices = {"o": 100.45, "c": 100.44, "h": 100.46, "l": 100.44, "vw": 100.4488, "a": 100.45, "op": 99.9}
-    events = []
-    for n in range(bars):
-        start = first + n // len(SYMBOLS) * MINUTE
-        bar = {"sym": SYMBOLS[n % len(SYMBOLS)], "s": start, "e": start + MINUTE, "v": 4110, "av": 9470157}
-        events.append({"ev": "AM", **prices, "z": 685, **bar})
-    return [orjson.dumps(events[at : at + FRAME]).decode() for at in range(0, bars, FRAME)]
+Ids = dict[tuple[str, int], int]
+"""When the entry of a symbol's minute was written, in epoch milliseconds."""
 
 
-class BarServer:
-    """A WebSocket server that accepts any client and, once `may_send` is set, sends it all frames.
+class Market:
+    """Write the minutes of all symbols to the stream, as a source that is asked right now."""
 
-    All frames are sent `times` times. `subscribed` is set when a client has authenticated and subscribed.
-    """
+    def __init__(self, port: int, symbols: Sequence[str]) -> None:
+        self.symbols = symbols
+        # hours ago, because that a minute is final by the clock is not what is measured
+        self.next_ms = int(time.time() - 7200) * 1000 // MINUTE_MS * MINUTE_MS
+        self._chance = random.Random(1)
+        self._closes = dict.fromkeys(self.symbols, 100.0)
+        self._sock, self._reader = connect(port), hiredis.Reader()
 
-    def __init__(self, frames: list[str], times: int) -> None:
-        self.port, self.may_send, self.subscribed = find_free_port(), threading.Event(), threading.Event()
-        self._frames, self._times = frames, times
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_until_complete, args=(self._serve(),), daemon=True
+    def send_minute(self, steps: int = 1, spread_sec: float = 0.0) -> Ids:
+        """Write the next minute of each symbol, in steps spread over some seconds; return their ids."""
+        packed = [self._pack_bar(symbol) for symbol in self.symbols]
+        size, began, ids = -(-len(packed) // steps), time.monotonic(), {}
+        for at in range(0, len(packed), size):
+            time.sleep(max(0.0, began + spread_sec * at / len(packed) - time.monotonic()))
+            replies = send_commands(self._sock, self._reader, packed[at : at + size])
+            for symbol, reply in zip(self.symbols[at : at + size], replies, strict=True):
+                ids[symbol, self.next_ms] = int(reply.partition(b"-")[0])
+        self.next_ms += MINUTE_MS
+        return ids
+
+    def _pack_bar(self, symbol: str) -> bytes:
+        before = self._closes[symbol]
+        close = self._closes[symbol] = round(before * (1 + self._chance.gauss(0, 0.0005)), 4)
+        high, low = round(max(before, close) + 0.01, 4), round(min(before, close) - 0.01, 4)
+        bar = Bar(
+            *(symbol, "1m", self.next_ms, before, high, low, close),
+            volume=float(self._chance.randint(100, 10_000)),
+            vwap=round((high + low + close) / 3, 4),
+            trades=self._chance.randint(1, 500),
         )
-        self._closing = asyncio.Event()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._closing.set)
-        self._thread.join(10)
-
-    def environment(self) -> dict[str, str]:
-        """Return the variables by which massive sends its key to this server."""
-        address = f"127.0.0.1:{self.port}"
-        return {
-            "POLYGON_API_KEY": "bench",
-            "MASSIVE_WS_URL": f"ws://{address}",
-            "MASSIVE_REST_URL": f"http://{address}",
-        }
-
-    async def _serve(self) -> None:
-        async with serve(self._serve_client, "127.0.0.1", self.port, compression=None):
-            await self._closing.wait()
-
-    async def _serve_client(self, client: ServerConnection) -> None:
-        """Serve one client: accept its login and subscription, wait for `may_send`, send all frames.
-
-        Then wait until the client closes the connection.
-        """
-        await client.send('[{"ev":"status","status":"connected"}]')
-        await client.recv()
-        await client.send('[{"ev":"status","status":"auth_success"}]')
-        await client.recv()
-        self.subscribed.set()
-        await asyncio.to_thread(self.may_send.wait)
-        for _ in range(self._times):
-            for frame in self._frames:
-                await client.send(frame)
-        await client.wait_closed()
+        return pack_add(MARKET_BARS, encode_entry(bar, AssetClass.CRYPTO, Provenance("one", time.time())))
 
 
-def build_truth(port: int, symbols: list[str]) -> bytes:
-    """Return a truth with a massive that reads these symbols from the server on `port` and has no probes."""
-    market = {"symbols": symbols, "feed": "real-time", "keep": 1_000_000}
-    market |= {"ws_url": f"ws://127.0.0.1:{port}", "rest_url": f"http://127.0.0.1:{port}", "backfill_sec": 0}
-    section = {"heartbeat": {"interval_sec": 1, "timeout_sec": 60}, "settings": {"market": market}}
-    return orjson.dumps({"services": {"massive": section}})
+def pack_add(stream: str, fields: Mapping[str, str]) -> bytes:
+    return pack_command("XADD", stream, "*", *(word for pair in fields.items() for word in pair))
 
 
-def measure_idle() -> float:
-    """Return the resident memory of a massive without symbols, in MB."""
-    with Server() as system, Server() as market:
-        write_truth([system, market], build_truth(find_free_port(), []))
-        with (
-            run_program("services.massive", system, market) as process,
-            redis.Redis(port=system.port) as client,
-        ):
-            wait_until(lambda: client.get("beat:massive"), "a beat of massive")
-            wait_until_idle(process.pid)
-            return rss_mb(process.pid)
+def find_start(start_ms: int, timeframe: str) -> int:
+    """Return the start of the bar that a minute is in. These symbols trade round the clock."""
+    return start_ms - start_ms % (1000 * TIMEFRAME_SEC[timeframe])
 
 
-def measure_flow(bars: int, times: int = 2) -> tuple[float, float, float, float]:
-    """Measure one massive that receives `bars` bars, `times` times.
+def find_delays(client: "redis.Redis", stream: str, written: Ids) -> list[int] | None:
+    """Return how long each minute took to its entries on all timeframes, in order; None if one lacks any."""
+    found: dict[tuple[str, str, int], list[int]] = {}
+    entries: Any = client.xrange(stream, min=f"{min(written.values())}-0")
+    for ident, fields in entries:
+        key = (fields[b"sym"].decode(), fields[b"timeframe"].decode(), int(fields[b"start"]))
+        found.setdefault(key, []).append(int(ident.partition(b"-")[0]))
+    delays = []
+    for (symbol, start_ms), sent_ms in written.items():
+        for_each = [
+            [
+                at
+                for at in found.get((symbol, timeframe, find_start(start_ms, timeframe)), [])
+                if at >= sent_ms
+            ]
+            for timeframe in TIMEFRAMES
+        ]
+        if not all(for_each):
+            return None
+        delays.append(max(at[0] for at in for_each) - sent_ms)
+    return sorted(delays)
+
+
+def send_rounds(
+    client: "redis.Redis", market: Market, pid: int, stream: str, spread_sec: float
+) -> tuple[list[int], float]:
+    """Send ROUNDS minutes of each symbol to the process `pid`, and wait for all results.
 
     Returns:
-        New bars a second, processor time for a new bar and for a repeated one in microseconds, and MB at the
-        end.
+        The delays in milliseconds, and the microseconds of a core for each minute.
     """
-    frames = build_frames(bars)
-    with Server() as system, Server() as market, BarServer(frames, times) as server:
-        write_truth([system, market], build_truth(server.port, SYMBOLS))
-        with (
-            run_program("services.massive", system, market, **server.environment()) as process,
-            redis.Redis(port=market.port) as client,
-        ):
-            if not server.subscribed.wait(30):
-                raise RuntimeError("massive did not come")
-            before, began = wait_until_idle(process.pid), time.monotonic()
-            server.may_send.set()
-            wait_until(lambda: client.xlen(STREAM) >= bars, "every bar", 300.0, 0.005)
-            took, used = time.monotonic() - began, cpu_sec(process.pid) - before
-            now = wait_until_idle(process.pid)  # it has handled the repeats, too
-            if client.xlen(STREAM) != bars:
-                raise RuntimeError("a bar came twice")
-            return (
-                bars / took,
-                1e6 * used / bars,
-                1e6 * (now - before - used) / bars / (times - 1),
-                rss_mb(process.pid),
-            )
+    delays: list[int] = []
+    usage = Usage(pid)
+    for _ in range(ROUNDS):
+        written = market.send_minute(STEPS if spread_sec else 1, spread_sec)
+        found: list[int] | None = None
+        by = time.monotonic() + WITHIN_SEC
+        while found is None and time.monotonic() < by:
+            time.sleep(0.5)  # looking costs the same Redis, so the first look comes when most is done
+            found = find_delays(client, stream, written)
+        if found is None:
+            raise RuntimeError(f"not within {WITHIN_SEC:g} s: the indicators of a minute")
+        delays += found
+    return delays, 1e6 * usage.cpu_sec() / len(delays)
 
 
-def main(bars: int = 100_000) -> None:
-    """Measure an idle massive, and one that receives `bars` bars twice."""
-    idle_mb = measure_idle()
-    rate, new_us, repeated_us, end_mb = measure_flow(bars)
-    print_table(
-        f"{bars:,} bars of {len(SYMBOLS)} symbols, {FRAME} a frame, each sent twice",
-        (
-            "from socket to stream",
-            f"{rate:,.0f} bars/s",
-            "all tickers there are: 11,000 in the second after a minute",
-        ),
-        ("processor", f"{new_us:.0f} µs a bar, {repeated_us:.0f} µs one that is known"),
-        ("memory", f"{end_mb:.0f} MB RSS at the end, {idle_mb:.0f} MB idle"),
-    )
+def copy_bare(port: int) -> None:
+    """Answer each minute with entries like those that the service wrote last, until the process is ended."""
+    with redis.Redis(port=port) as client:
+        written = {
+            stream: [
+                {name.decode(): value.decode() for name, value in fields.items()}
+                for timeframe in TIMEFRAMES
+                for _, fields in client.xrevrange(stream, count=1000)
+                if fields[b"timeframe"].decode() == timeframe
+            ]
+            for stream in (CHECKED_BARS, INDICATORS)
+        }
+    samples = [
+        (BARE_PREFIX + stream, next(each for each in found if each["timeframe"] == timeframe))
+        for stream, found in written.items()
+        for timeframe in TIMEFRAMES
+    ]
+    sock, reader, upto = connect(port), hiredis.Reader(), b"$"
+    answer("ready")
+    while True:
+        words = ("XREAD", "COUNT", "2000", "BLOCK", "250", "STREAMS", MARKET_BARS, upto)
+        (reply,) = send_commands(sock, reader, [pack_command(*words)])
+        for _, entries in reply or ():
+            send_commands(sock, reader, [each for _, flat in entries for each in _pack_copies(flat, samples)])
+            upto = entries[-1][0]
+
+
+def _pack_copies(flat: Sequence[bytes], samples: Sequence[tuple[str, Mapping[str, str]]]) -> Iterator[bytes]:
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    symbol, start_ms = fields[b"sym"].decode(), int(fields[b"start"])
+    for stream, sample in samples:
+        start = str(find_start(start_ms, sample["timeframe"]))
+        yield pack_add(stream, {**sample, "sym": symbol, "start": start})
+
+
+def write_history(market: Market) -> Ids:
+    """Write HISTORY minutes of each symbol; return the ids of the last ones."""
+    for _ in range(HISTORY - 1):
+        market.send_minute()
+    return market.send_minute()
+
+
+def make_section(symbols: Sequence[str]) -> dict[str, Any]:
+    return {
+        "access_points": {"subscribe_to": [{"bus": "market-redis", "key": MARKET_BARS}]},
+        "endpoints": [{"symbols": list(symbols), "asset": "crypto"}],
+        "settings": {"keep": 2_000_000},
+    }
+
+
+def measure(scale: float) -> Sample:
+    """Measure the service, spread and in a burst, and the bare loop."""
+    symbols = [f"S{number:03}" for number in range(round(SYMBOLS * scale))]
+    with start_buses({"bars": make_section(symbols)}) as buses, redis.Redis(port=buses[1].port) as client:
+        market, port = Market(buses[1].port, symbols), buses[1].port
+        last = write_history(market)
+        with run_program("services.bars", *buses) as process:
+            wait_until(lambda: find_delays(client, INDICATORS, last), "the history", WITHIN_SEC, 0.5)
+            time.sleep(COLLECT_SEC + 2)  # what the history left behind is collected once, when all is quiet
+            spread, cost_us = send_rounds(client, market, process.pid, INDICATORS, 1.0)
+            burst, _ = send_rounds(client, market, process.pid, INDICATORS, 0.0)
+        with Worker("bench.bars", port) as worker:
+            worker.read()
+            bare, bare_us = send_rounds(client, market, worker.pid, BARE_PREFIX + INDICATORS, 1.0)
+            bare_burst, _ = send_rounds(client, market, worker.pid, BARE_PREFIX + INDICATORS, 0.0)
+    return {
+        "processor": Pair(cost_us, bare_us),
+        "late": pair_ms(spread, bare, 0.5),
+        "p99": pair_ms(spread, bare, 0.99),
+        "burst_p99": pair_ms(burst, bare_burst, 0.99),
+    }
+
+
+def pair_ms(ours: Sequence[int], bare: Sequence[int], share: float) -> Pair:
+    """Compare what this share of all minutes did not exceed; the server's clock tells no less than 1 ms."""
+    return Pair(max(1, percentile(ours, share)), max(1, percentile(bare, share)))
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    copy_bare(int(sys.argv[1]))

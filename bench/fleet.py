@@ -1,179 +1,98 @@
-"""Start a healer for a roster of any size, and a process that sends beats for all of its services."""
+"""Measure the fleet of truth.json: from `marketswarm up` to every service `up`, and what idle agents cost.
 
-import multiprocessing
+The limit is as many bare agents: programs that send the same beats, and do nothing else.
+"""
+
+import contextlib
+import json
 import os
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-import hiredis
-import orjson
 import redis
 
-from bench.server import Server, connect, pack_publish, send_commands, wait_until
-from marketswarm.beat import encode_beat
+from bench.figures import Pair, Sample
+from bench.programs import ROOT, Usage, Worker, find_tree, pss_mb, wait_until
+from bench.server import Server, find_free_port, is_open
 
-ROOT = Path(__file__).parent.parent
-
-
-def name_services(services: int) -> list[str]:
-    return [f"svc{n:06d}" for n in range(services)]
-
-
-def build_truth(services: int, interval_sec: float, timeout_sec: float) -> bytes:
-    beats = {"interval_sec": interval_sec, "timeout_sec": timeout_sec}
-    sections: dict[str, Any] = {svc: {"heartbeat": beats} for svc in name_services(services)}
-    # the healer's own timeout limits its watchdog, because a start with many services takes seconds on a busy
-    # machine
-    sections["healer"] = {
-        "heartbeat": {"interval_sec": 10, "timeout_sec": 60},
-        "threshold": {"heartbeat_cadence": timeout_sec},
-    }
-    return orjson.dumps({"services": sections})
+TRUTH: Final = ROOT / "truth.json"
+IDLE_SEC: Final = 20.0
+SETTLE_SEC: Final = 10.0
+INTERVAL_SEC: Final = 10.0
 
 
-def run_healer(
-    system: Server, market: Server, **settings: str
-) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    return run_program("healer", system, market, **settings)
-
-
-@contextmanager
-def run_program(
-    module: str, system: Server, market: Server, **settings: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `python -m <module>` while the block runs, on these two buses and with these variables.
-
-    Its log is printed to stderr if its exit code is not 0.
-    """
-    env = os.environ | {
-        "SYSTEM_REDIS_URL": system.url,
-        "MARKET_REDIS_URL": market.url,
-        "LOG_LEVEL": "WARNING",
-        **settings,
-    }
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([sys.executable, "-m", module], env=env, cwd=ROOT, stderr=log)
+@contextlib.contextmanager
+def run_fleet(port: int) -> Iterator[int]:
+    """Yield the process id of `marketswarm up`, whose buses are on this port and the next one."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "marketswarm", "up", "--port", str(port), "--truth", str(TRUTH)]
+        fleet = subprocess.Popen(
+            [*command, "--data", folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if not name.endswith("_URL")},
+        )  # fmt: skip
         try:
-            yield process
+            yield fleet.pid
         finally:
-            process.terminate()
-            if process.wait(15):
-                log.seek(0)
-                sys.stderr.write(log.read().decode()[-4000:])
+            fleet.send_signal(signal.SIGINT)
+            fleet.wait(15)
 
 
-def write_truth(servers: list[Server], document: bytes) -> None:
-    """Write a truth to each server as revision 1, without bootstrap."""
-    for server in servers:
-        with redis.Redis(port=server.port) as client:
-            client.set("truth:doc", document)
-            client.hset("truth:meta", mapping={"revision": 1, "sha256": "bench"})
+def is_up(port: int, services: set[str]) -> bool:
+    """Return whether every service has an `ok` event on the bus."""
+    with redis.Redis(port=port) as client, contextlib.suppress(redis.ConnectionError):
+        return all(b'_ok"' in (client.get(f"health:{svc}") or b"") for svc in services)
+    return False
 
 
-def wait_for_subscription(server: Server, channel: str, within_sec: float = 60.0) -> float:
-    """Return when a client subscribed to the channel, in monotonic seconds."""
-    with redis.Redis(port=server.port) as client:
-        wait_until(lambda: client.pubsub_numsub(channel)[0][1], f"a subscription to {channel}", within_sec)
-        return time.monotonic()
+def find_agents(parent: int) -> dict[str, int]:
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in find_tree(parent)[1:]}
+    return {line[-2].decode(): pid for pid, line in lines.items() if b"-m" in line}
 
 
-def wait_until_up(client: "redis.Redis", services: int) -> None:
-    wait_until(lambda: client.hlen("healer:roster") >= services, "every service to be up", 120.0, 0.1)
+def find_two_ports() -> int:
+    """Return a free port whose successor is free, too."""
+    while is_open((port := find_free_port()) + 1):
+        pass
+    return port
 
 
-def wait_until_settled(client: "redis.Redis", services: int, steady_sec: float) -> None:
-    """Wait until the healer has a verdict for `services` services, and `steady_sec` seconds more.
-
-    What the start costs (roster, health keys, first parses) is over then, and is not measured.
-    """
-    wait_until_up(client, services)
-    time.sleep(steady_sec)
-
-
-class Beater:
-    """A process that sends a beat of every service once an interval, evenly spread, until `stop`.
-
-    `last` holds the time of each service's last beat, in monotonic seconds.
-    """
-
-    def __init__(self, port: int, services: int, interval_sec: float) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._commands, commands = context.Pipe()
-        self.last: Any = context.Array("d", services, lock=False)
-        self._process = context.Process(
-            target=_send_beats,
-            args=(port, (services, interval_sec), commands, self.last),
-            daemon=True,
-        )
-        self._process.start()
-        commands.close()
-
-    def stop(self, first: int | None = None) -> list[float]:
-        """Stop the beats of the first `first` services, or end the process for None.
-
-        An ended process stays ended; a further call only returns the times.
-
-        Returns:
-            The time of each service's last beat, in monotonic seconds.
-
-        Raises:
-            RuntimeError: the process did not acknowledge that within 10 seconds.
-        """
-        if self._commands.closed:
-            return list(self.last)
-        self._commands.send(first)
-        if not self._commands.poll(10.0):
-            raise RuntimeError("the process that beats does not answer")
-        self._commands.recv()
-        if first is None:
-            self._process.join(10)
-            self._commands.close()
-        return list(self.last)
+def measure(scale: float) -> Sample:
+    services, port = set(json.loads(TRUTH.read_text())["services"]), find_two_ports()
+    began = time.monotonic()
+    with run_fleet(port) as pid:
+        wait_until(lambda: is_up(port, services), "all services to be up", 60.0, 0.02)
+        up_sec, agents = time.monotonic() - began, find_agents(pid)
+        ours = measure_idle(list(agents.values()), scale)
+    with Server() as server, contextlib.ExitStack() as ends:
+        began = time.monotonic()
+        bare = [
+            ends.enter_context(Worker("bench.limits", "agent", server.port, name, INTERVAL_SEC))
+            for name in agents
+        ]
+        for each in bare:
+            each.read()
+        bare_sec = time.monotonic() - began
+        theirs = measure_idle([each.pid for each in bare], scale)
+    mean_mb, mean_percent = (statistics.mean(values) for values in zip(*theirs, strict=True))
+    return {
+        "start": Pair(up_sec, bare_sec),
+        "memory": Pair(sum(mb for mb, _ in ours), len(bare) * mean_mb),
+        "largest": Pair(max(mb for mb, _ in ours), mean_mb),
+        "processor": Pair(sum(percent for _, percent in ours), len(bare) * mean_percent),
+        "busiest": Pair(max(percent for _, percent in ours), mean_percent),
+    }
 
 
-def _send_beats(
-    port: int, fleet: tuple[int, float], commands: "Connection[int | None, int | None]", last: Any
-) -> None:
-    """Send beats until the command None arrives; this is the main function of the `Beater`'s process.
-
-    Args:
-        fleet: the number of services, and the seconds between two beats of one.
-        commands: receives how many services, from the first, send no more beats, or None for the end; each
-            command is sent back once it is in force.
-    """
-    services, interval_sec = fleet
-    sock = connect(port)
-    reader = hiredis.Reader()
-    svcs = name_services(services)
-    step = max(1, round(services * 0.01 / interval_sec))
-    started, n, stopped = time.monotonic(), 0, 0
-    while True:
-        if commands.poll(max(0.0, started + n * interval_sec / services - time.monotonic())):
-            command = commands.recv()
-            commands.send(command)
-            if command is None:
-                return
-            stopped = command
-            continue
-        packed = []
-        end = n + step
-        now, wall = time.monotonic(), time.time()
-        for k in range(n, end):
-            if k % services < stopped:
-                continue
-            svc = svcs[k % services]
-            payload = encode_beat(
-                svc, k // services + 1, wall, boot="b00700b007aa", rev=1, every=interval_sec
-            )
-            packed.append(pack_publish(f"{svc}:heartbeat", payload))
-            last[k % services] = now
-        if packed:
-            send_commands(sock, reader, packed)
-        n = end
+def measure_idle(pids: list[int], scale: float) -> list[tuple[float, float]]:
+    """Return the memory of each process in MB, and its processor time as percent of a core."""
+    time.sleep(SETTLE_SEC * max(scale, 0.1))
+    usages = [Usage(pid) for pid in pids]
+    time.sleep(IDLE_SEC * max(scale, 0.1))
+    return [(pss_mb(pid), usage.percent()) for pid, usage in zip(pids, usages, strict=True)]

@@ -6,41 +6,36 @@ in W seconds has answered n of them (⌈n / L⌉ - 1) · W seconds after the fir
 source decides.
 """
 
-import contextlib
+import asyncio
 import os
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import ceil
 from typing import Any, Final
 
 import orjson
 import redis
 
-from bench.fleet import ROOT, run_program, write_truth
-from bench.server import Server, find_free_port, print_table, wait_until
-from marketswarm.keys import MARKET_BARS, MARKET_DOWNLOADS, PRELOAD_STATUS
+from bench.figures import Pair, Sample
+from bench.limits import ask_http
+from bench.programs import Worker, run_program
+from bench.server import Server, find_free_port, start_buses, wait_for_port
+from marketswarm.keys import MARKET_DOWNLOADS, PRELOAD_STATUS
 from services.sources.catalog.files import shipped_catalog
 
 MIX: Final[Mapping[str, int]] = {
     "kraken": 60,
-    "coinbase": 60,
-    "okx": 60,
-    "binance": 100,
-    "bybit": 60,
-    "kucoin": 60,
-    "gate_io": 50,
-    "alpaca": 50,
+    "coinbase": 140,
+    "binance": 200,
+    "alpaca": 100,
 }
 """How many series each source serves: hours of crypto, each of another symbol."""
 HISTORY_DAYS: Final = 5.0
 WITHIN_SEC: Final = 240.0
 
 
-def make_truth() -> bytes:
+def make_section() -> dict[str, Any]:
     """Group the series by their source, as people write them."""
     endpoints = [
         {
@@ -52,28 +47,7 @@ def make_truth() -> bytes:
         }
         for source, count in MIX.items()
     ]
-    beats = {"interval_sec": 10, "timeout_sec": 60}
-    settings = {"gate": {"share": 1.0, "timeout_sec": WITHIN_SEC}}
-    section = {"heartbeat": beats, "endpoints": endpoints, "settings": settings}
-    return orjson.dumps({"services": {"sources": section}})
-
-
-@contextlib.contextmanager
-def run_market() -> Iterator[int]:
-    """Run gate_market.py, and yield its port."""
-    port = find_free_port()
-    process = subprocess.Popen([sys.executable, "-m", "bench.gate_market", str(port)], cwd=ROOT)
-    try:
-        wait_until(lambda: is_open(port), "the stand-in of the sources")
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    return {"endpoints": endpoints, "settings": {"gate": {"share": 1.0, "timeout_sec": WITHIN_SEC}}}
 
 
 def find_bound(source: str, requests: int) -> float:
@@ -82,13 +56,13 @@ def find_bound(source: str, requests: int) -> float:
     return max((ceil(requests / limit) - 1) * float(sec) for sec, limit in windows)
 
 
-def run_gate(system: Server, market: Server, port: int) -> tuple[float, float]:
+def run_gate(buses: tuple[Server, Server], port: int) -> tuple[float, float]:
     """Return the seconds that the gate took, and those of a processor."""
     urls = {source: f"http://127.0.0.1:{port}/{source}" for source in MIX}
     keys = {"APCA_API_KEY_ID": "bench", "APCA_API_SECRET_KEY": "bench"}
     variables = {"SOURCES_BASE_URLS": orjson.dumps(urls).decode(), **keys}
     began, before = time.monotonic(), os.times()
-    with run_program("services.sources.gate", system, market, **variables) as program:
+    with run_program("services.sources.gate", *buses, **variables) as program:
         program.wait()
         took_sec, after = time.monotonic() - began, os.times()  # the servers are not waited for yet
     used_sec = after.children_user + after.children_system - before.children_user - before.children_system
@@ -106,34 +80,27 @@ def count_requests(client: "redis.Redis") -> Counter[str]:
     return counts
 
 
-def main() -> None:
+def measure(_scale: float) -> Sample:
     """Run the gate once."""
+    port = find_free_port()
     with (
-        Server() as system,
-        Server() as market,
-        run_market() as port,
-        redis.Redis(port=market.port) as client,
+        start_buses({"sources": make_section()}) as buses,
+        Worker("bench.gate_market", port),
+        redis.Redis(port=buses[1].port) as client,
     ):
-        write_truth([system, market], make_truth())
-        took, used = run_gate(system, market, port)
+        wait_for_port(port)
+        took, used = run_gate(buses, port)
         status: dict[str, Any] = orjson.loads(client.get(PRELOAD_STATUS) or b"{}")
         if status.get("state") != "open" or status["loaded"] != sum(MIX.values()):
             raise RuntimeError(f"the gate is {status.get('state')}: {str(status.get('failed'))[:2000]}")
-        counts, bars = count_requests(client), client.xinfo_stream(MARKET_BARS)["entries-added"]
-    bounds = {source: find_bound(source, count) for source, count in counts.items()}
-    slowest = max(bounds, key=bounds.__getitem__)
-    print_table(
-        f"The gate: {sum(MIX.values())} series of {len(MIX)} sources within their limits",
-        ("requests", f"{counts.total():,}", f"{bars:,} bars published"),
-        (
-            "the limits alone",
-            f"{bounds[slowest]:.0f} s",
-            f"{slowest}: {counts[slowest]} requests; all in turn: {sum(bounds.values()):.0f} s",
-        ),
-        ("the gate, with its start", f"{took:.1f} s", f"{took / bounds[slowest]:.2f} of it"),
-        ("processor time of the gate", f"{used:.1f} s", f"{1000 * used / counts.total():.1f} ms a request"),
-    )
-
-
-if __name__ == "__main__":
-    main()
+        counts = count_requests(client)
+        hours = (
+            f"startTime={1000 * (time.time() - 86_400 * HISTORY_DAYS):.0f}&endTime={1000 * time.time():.0f}"
+        )
+        url = f"http://127.0.0.1:{port}/binance/klines?{hours}&limit=1000"
+        bare = asyncio.run(ask_http([url] * counts.total()))
+    bound = max(find_bound(source, count) for source, count in counts.items())
+    return {
+        "time": Pair(took, bound),
+        "processor": Pair(1000 * used / counts.total(), 1000 * bare / counts.total()),
+    }

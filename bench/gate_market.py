@@ -1,4 +1,4 @@
-"""Answer as eight public sources document their hours of crypto: `python -m bench.gate_market PORT`.
+"""Answer as four public sources document their hours of crypto: `python -m bench.gate_market PORT`.
 
 A program of its own, so that it shares no event loop with what the bench measures. Each source is found below
 its name: `/kraken/0/public/OHLC?pair=…`. Every symbol is traded in every hour, also in the running one.
@@ -69,44 +69,6 @@ def answer_coinbase(query: Query) -> Any:
     return rows
 
 
-def answer_okx(query: Query) -> Any:
-    """Answer with the last hours before a time, the newest first."""
-    limit, end = int(query["limit"]), int(query["after"]) / 1000 - 0.001
-    hours = find_hours(end - HOUR_SEC * (limit + 1), end)[-limit:]
-    now = time.time()
-    rows = [
-        [str(1000 * at), *make_texts(at), "10.5", "1050.5", "1050.5", str(int(at + HOUR_SEC <= now))]
-        for at in reversed(hours)
-    ]
-    return {"code": "0", "msg": "", "data": rows}
-
-
-def answer_bybit(query: Query) -> Any:
-    """Answer with the last hours between two times, the newest first."""
-    hours = find_hours(int(query["start"]) / 1000, int(query["end"]) / 1000)[-int(query["limit"]) :]
-    rows = [[str(1000 * at), *make_texts(at), "10.5", "1050.5"] for at in reversed(hours)]
-    found = {"category": "spot", "symbol": query["symbol"], "list": rows}
-    return {"retCode": 0, "retMsg": "OK", "result": found}
-
-
-def answer_kucoin(query: Query) -> Any:
-    """Answer with the hours between two times, the newest first."""
-    rows = []
-    for at in reversed(find_hours(int(query["startAt"]), int(query["endAt"]))[-1500:]):
-        opened, high, low, close = make_texts(at)
-        rows.append([str(at), opened, close, high, low, "10.5", "1050.5"])
-    return {"code": "200000", "data": rows}
-
-
-def answer_gate_io(query: Query) -> Any:
-    """Answer with the hours between two times."""
-    rows = []
-    for at in find_hours(int(query["from"]), int(query["to"]))[:1000]:
-        opened, high, low, close = make_texts(at)
-        rows.append([str(at), "1050.5", close, high, low, opened, "10.5", "true"])
-    return rows
-
-
 def answer_alpaca(query: Query) -> Any:
     """Answer with the hours of one pair between two times."""
     rows = []
@@ -123,10 +85,6 @@ ANSWERS: Final[Mapping[str, Callable[[Query], Any]]] = {
     "kraken": answer_kraken,
     "binance": answer_binance,
     "coinbase": answer_coinbase,
-    "okx": answer_okx,
-    "bybit": answer_bybit,
-    "kucoin": answer_kucoin,
-    "gate_io": answer_gate_io,
     "alpaca": answer_alpaca,
 }
 

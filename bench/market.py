@@ -1,33 +1,30 @@
 """Measure how fast the board serves the market: to many users, to followers, and its page.
 
-The servers, PostgreSQL and the board are real; the clients are a process of their own (market_load.py) on the
-same processors. The bench asks for the newest bars of charts that are watched while they change, and
-compares that with `/healthz`, which reads nothing: the difference is the cost of charts, not of HTTP.
+The servers, PostgreSQL and the board are real; the clients are a process of their own (load.py) on the same
+processors. They ask for the newest bars of charts that are watched while they change. The limit is a bare
+uvicorn that answers OK to the same clients.
 """
 
 import asyncio
 import contextlib
 import itertools
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import orjson
 import redis
 
-from bench.fleet import ROOT, run_program, write_truth
-from bench.scrape import read_samples
-from bench.server import Server, find_free_port, print_table, wait_until
-from marketswarm.fleet.postgres import PostgresServer
+from bench.archive import run_postgres
+from bench.figures import Pair, Sample, percentile
+from bench.healer import read_samples
+from bench.pings import run_load
+from bench.programs import Usage, Worker, read_result, run_program, wait_until
+from bench.server import find_free_port, start_buses, wait_for_port
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
 from services.archive.migrations import apply_migrations
 from services.archive.partitions import find_partition, make_partitions
@@ -42,6 +39,7 @@ TIMEFRAMES: Final = ("1m", "15m", "1h", "1d")
 ROWS: Final = 600
 USERS: Final = 1000
 EVERY_SEC: Final = 4.0
+MEASURE_SEC: Final = 15.0
 FOLLOWERS: Final = 200
 FOLLOWED: Final = 5
 """How many charts each follower follows."""
@@ -106,19 +104,14 @@ def seed_series(client: "redis.Redis", now_ms: int) -> None:
         client.hset(MARKET_SERIES, f"{symbol}:bars:1m", orjson.dumps(state))
 
 
-def make_truth() -> bytes:
-    """Return a truth with a market, and a board with its defaults, except the limits of one address."""
-    beats = {"interval_sec": 10, "timeout_sec": 60}
+def make_sections() -> dict[str, Any]:
+    """Return a market, and a board with its defaults, except the limits of one address."""
     point = {"bus": "market-redis", "key": CHECKED_BARS}
     market = {"requests_per_min": 0, "max_followers_per_address": FOLLOWERS}
-    return orjson.dumps(
-        {
-            "services": {
-                "board": {"heartbeat": beats, "settings": {"market": market}},
-                "bars": {"heartbeat": beats, "access_points": {"publish_to": [point]}},
-            }
-        }
-    )
+    return {
+        "board": {"settings": {"market": market}},
+        "bars": {"access_points": {"publish_to": [point]}},
+    }
 
 
 class BarWriter:
@@ -162,37 +155,31 @@ def add_bar(pipe: Any, symbol: str, timeframe: str, number: int, *, is_final: bo
     pipe.xadd(CHECKED_BARS, fields | {"final": str(int(is_final)), "rev": str(number)}, maxlen=20_000)
 
 
-def run_load(*words: object) -> dict[str, Any]:
-    """Run market_load.py with these arguments, and return its result."""
-    command = [sys.executable, "-m", "bench.market_load", *map(str, words)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        found: dict[str, Any] = orjson.loads(process.stdout.read())
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The ports of the board, of its metrics, and of the market's bus."""
+class Place(NamedTuple):
+    """The ports of the board, of its metrics, and of the market's bus; the process id of the board."""
 
     board: int
     metrics: int
     market: int
+    pid: int
 
 
 @contextlib.contextmanager
-def open_board(database_url: str) -> Iterator[Place]:
+def open_board() -> Iterator[Place]:
     """Run a board with a market, until it knows all series."""
     now_ms = int(time.time() // 60) * 60_000
-    asyncio.run(seed_archive(database_url, now_ms))
-    place_of = {"BOARD_PORT": str(find_free_port()), "METRICS_PORT": str(find_free_port())}
-    board, metrics = map(int, place_of.values())
-    with Server() as system, Server() as market, redis.Redis(port=market.port) as client:
-        write_truth([system, market], make_truth())
+    board, metrics = find_free_port(), find_free_port()
+    with (
+        run_postgres() as url,
+        start_buses(make_sections()) as buses,
+        redis.Redis(port=buses[1].port) as client,
+    ):
+        asyncio.run(seed_archive(url, now_ms))
         seed_series(client, now_ms)
-        with run_program("services.board", system, market, DATABASE_URL=database_url, **place_of):
+        ports = {"BOARD_PORT": str(board), "METRICS_PORT": str(metrics)}
+        with run_program("services.board", *buses, DATABASE_URL=url, **ports) as process:
             wait_until(lambda: count_series(board) == SYMBOLS, "the board to know all series")
-            yield Place(board, metrics, market.port)
+            yield Place(board, metrics, buses[1].port, process.pid)
 
 
 def count_series(port: int) -> int:
@@ -213,130 +200,67 @@ def name_charts() -> list[str]:
     return [f"/api/v1/bars/{symbol}?timeframe={frame}" for symbol in name_symbols() for frame in TIMEFRAMES]
 
 
-def measure_users(
-    place: Place, seconds: float, users: int, every_sec: float
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what users find at `/healthz`, and then at charts that change meanwhile."""
-    charts = name_charts()
-    bare = run_load("users", place.board, seconds, users, every_sec, "/healthz")
-    served = run_load("users", place.board, seconds, users, every_sec, *charts)
-    for found in (bare, served):
-        if set(found["statuses"]) != {"200"}:
-            raise RuntimeError(f"not every request was answered: {found['statuses']}")
-    return bare, served
-
-
-def measure_followers(place: Place, seconds: float) -> dict[str, Any]:
-    """Return how old bars are when followers get them; all of them have to come."""
-    topics = [f"bars:{symbol}:1m" for symbol in name_symbols()[:FOLLOWED]]
-    found = run_load("followers", place.board, seconds, FOLLOWERS, *topics)
-    if found["bars"] < 0.8 * FOLLOWERS * FOLLOWED * seconds / LIVE_SEC:
-        raise RuntimeError(f"only {found['bars']} bars came")
-    return found
-
-
-def measure_page(place: Place) -> list[float]:
-    return [fetch(place.board, "/market")[1] for _ in range(PAGES)]
-
-
-def main(seconds: float = 15.0) -> None:
-    """Measure the page, users and followers while bars change."""
-    with tempfile.TemporaryDirectory(prefix="marketswarm-bench-") as folder:
-        Path(folder).chmod(0o711)  # the server of PostgreSQL may run as another user
-        postgres = PostgresServer(Path(folder) / "postgres")
-        asyncio.run(_run(postgres, seconds))
-
-
-async def _run(postgres: PostgresServer, seconds: float) -> None:
-    await postgres.start()
-    try:
-        await asyncio.to_thread(_measure, postgres.url, seconds)
-    finally:
-        await postgres.stop()
-
-
-def _measure(url: str, seconds: float) -> None:
-    with open_board(url) as place, BarWriter(place.market):
-        pages = measure_page(place)
-        before = read_samples(place.metrics)
-        cold = [fetch(place.board, path)[1] for path in name_charts()]
-        bare, served = measure_users(place, seconds, USERS, EVERY_SEC)
-        after = read_samples(place.metrics)
-        full_bare, full = measure_users(place, seconds / 3, 50, 0)
-        followed = measure_followers(place, seconds)
-    origins = {
-        name[len(CHART) :]: after[name] - before.get(name, 0) for name in after if name.startswith(CHART)
-    }
-    hit_share = 1 - origins["archive"] / sum(origins.values())
-    show(Findings(pages, cold, (bare, served), (full_bare, full), followed, hit_share))
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What was measured.
+class Asked(NamedTuple):
+    """What users find.
 
     Attributes:
-        pages: the seconds of each request for the page, the first one first.
-        cold: the seconds of the first request for each chart.
-        users: what many users found at `/healthz`, and at charts.
-        full: the same of a few that ask as fast as they can.
-        followed: what followers found.
-        hit_share: the share of charts that came from a cache.
+        p95_ms: of many users.
+        rate: requests a second of a few users that ask as fast as they can.
+        cost_us: microseconds of a core for each of these.
     """
 
-    pages: Sequence[float]
-    cold: Sequence[float]
-    users: tuple[dict[str, Any], dict[str, Any]]
-    full: tuple[dict[str, Any], dict[str, Any]]
-    followed: dict[str, Any]
-    hit_share: float
+    p95_ms: float
+    rate: float
+    cost_us: float
 
 
-def describe(found: dict[str, Any]) -> str:
-    median, most, nearly_all = (1000 * found[name] for name in ("median_sec", "p95_sec", "p99_sec"))
-    return f"median {median:.0f} ms, p95 {most:.0f} ms, p99 {nearly_all:.0f} ms"
+def ask(port: int, pid: int, scale: float, paths: list[str]) -> Asked:
+    seconds = MEASURE_SEC * max(scale, 0.1)
+    many = run_load(port, seconds, round(USERS * scale), EVERY_SEC, paths)
+    usage = Usage(pid)
+    few = run_load(port, seconds / 2, 50, 0, paths)
+    cost_us = 1e6 * usage.cpu_sec() / few["statuses"]["200"]
+    return Asked(1000 * many["p95_sec"], few["rate"], cost_us)
 
 
-def show(found: Findings) -> None:
-    (bare, served), full, followed = found.users, found.full, found.followed
-    pages, cold = found.pages, found.cold
-    batch = SYMBOLS * len(TIMEFRAMES)
-    changes = f"{SYMBOLS / LIVE_SEC:.0f} bars a second, and {batch} at once every {CLOSE_SEC:g} s"
-    print_table(
-        f"The market on the board: {changes}",
-        (
-            f"{USERS:,} users, a request every {EVERY_SEC:g} s: /healthz",
-            describe(bare),
-            f"{bare['rate']:.0f} requests/s",
-        ),
-        (
-            "the same: a chart of 500 bars",
-            describe(served),
-            f"{served['rate']:.0f} requests/s; goal: p95 200 ms",
-        ),
-        ("from a cache, with the first of each chart", f"{100 * found.hit_share:.2f} %", "goal: 95 %"),
-        (
-            "the first of each chart, from the database",
-            f"median {1000 * sorted(cold)[len(cold) // 2]:.0f} ms",
-            f"worst {1000 * max(cold):.0f} ms",
-        ),
-        (
-            "50 connections, as fast as possible",
-            f"{full[1]['rate']:,.0f} charts/s",
-            f"{full[1]['rate'] / full[0]['rate']:.2f} of /healthz ({full[0]['rate']:,.0f}/s)",
-        ),
-        (
-            f"a bar to {FOLLOWERS} followers over /ws",
-            f"median {1000 * followed['median_sec']:.0f} ms, p99 {1000 * followed['p99_sec']:.0f} ms",
-            f"{followed['bars']:,} bars; goal: p99 200 ms",
-        ),
-        (
-            "the page /market",
-            f"{1000 * pages[0]:.0f} ms the first, median {1000 * sorted(pages)[len(pages) // 2]:.0f} ms",
-            f"worst {1000 * max(pages):.0f} ms; goal: 1,000 ms",
-        ),
-    )
+def follow(port: int, seconds: float) -> float:
+    """Return the p99 of how old bars are when followers get them, in milliseconds.
+
+    Raise RuntimeError if less than four fifths of the bars came.
+    """
+    topics = [f"bars:{symbol}:1m" for symbol in name_symbols()[:FOLLOWED]]
+    found = read_result("bench.load", "followers", port, seconds, FOLLOWERS, *topics)
+    if found["bars"] < 0.8 * FOLLOWERS * FOLLOWED * seconds / LIVE_SEC:
+        raise RuntimeError(f"only {found['bars']} bars came")
+    return float(1000 * found["p99_sec"])
 
 
-if __name__ == "__main__":
-    main(*map(float, sys.argv[1:]))
+def measure(scale: float) -> Sample:
+    """Measure the page, users and followers while bars change."""
+    port = find_free_port()
+    with Worker("bench.limits", "http", port) as worker:
+        wait_for_port(port)
+        bare = ask(port, worker.pid, scale, ["/"])
+        bare_page = percentile([fetch(port, "/")[1] for _ in range(PAGES)], 0.5)
+    with open_board() as place, BarWriter(place.market):
+        page = percentile([fetch(place.board, "/market")[1] for _ in range(PAGES)], 0.5)
+        before = read_samples(place.metrics)
+        charts = ask(place.board, place.pid, scale, name_charts())
+        misses = count_misses(before, read_samples(place.metrics))
+        followed = follow(place.board, MEASURE_SEC * max(scale, 0.1))
+    return {
+        "processor": Pair(charts.cost_us, bare.cost_us),
+        "rate": Pair(charts.rate, bare.rate),
+        "users": Pair(charts.p95_ms, bare.p95_ms),
+        "misses": Pair(misses, 1.0),
+        "followers": Pair(followed, bare.p95_ms),
+        "page": Pair(1000 * page, 1000 * bare_page),
+    }
+
+
+def count_misses(before: dict[str, float], after: dict[str, float]) -> float:
+    """Return how many percent of all charts came from the database instead of a cache."""
+    grown = {
+        name[len(CHART) :]: after[name] - before.get(name, 0) for name in after if name.startswith(CHART)
+    }
+    return max(0.01, 100 * grown["archive"] / sum(grown.values()))

@@ -1,54 +1,43 @@
 """Measure how many items a second vexy_ai turns into notes.
 
-The servers and workers are real, and the items are as rss_agg writes them. The bench compares the workers
-with a loop that only copies: it also reads through a group, and acknowledges after it has written. The
-difference is the cost of the work itself. Linux only: reads /proc.
+The servers and workers are real, and the items are as rss_agg writes them. The limit is a loop that only
+copies: it also reads through a group, and acknowledges after it has written.
 """
 
 import contextlib
 import random
-import sys
 import time
 from typing import Any, Final
 
-import orjson
 import redis
 
-from bench.fleet import run_program, write_truth
-from bench.footprint import cpu_sec, rss_mb
-from bench.server import Server, print_table
+from bench.figures import Pair, Sample
+from bench.programs import cpu_sec, run_program, wait_until
+from bench.server import Server, start_buses
 
 ITEMS: Final = 20_000
 ITEMS_KEY: Final = "rss:items"
 NOTES_KEY: Final = "vexy:notes"
 BATCH: Final = 100
-IDLE_SEC: Final = 10.0
-WINDOW_SEC: Final = 20
 WORDS: Final = tuple(
     "shares rise fall after report of strong weak profit loss and outlook for the year as investors fear "  # noqa: SIM905 - as one would say it
     "hope rates inflation oil gas deal merger chief court bank market growth record demand supply price "
     "Acme Globex".split()
 )
+SETTINGS: Final = {
+    "symbols": {"ACME": ["Acme"], "GLBX": ["Globex"], "INIT": ["Initech"]},
+    "topics": {"rates": ["inflation"], "energy": ["oil", "gas"]},
+    "digest_sec": 86_400,
+    "notes": 1_000_000,
+    "batch": BATCH,
+}
 
 
-def build_truth(digest_sec: int) -> bytes:
-    """Return a truth with nothing but a vexy_ai whose digests cover `digest_sec` seconds."""
-    settings = {
-        "symbols": {"ACME": ["Acme"], "GLBX": ["Globex"], "INIT": ["Initech"]},
-        "topics": {"rates": ["inflation"], "energy": ["oil", "gas"]},
-        "digest_sec": digest_sec,
-        "notes": 1_000_000,
-        "batch": BATCH,
-    }
-    beats = {"interval_sec": 10, "timeout_sec": 60}
-    return orjson.dumps({"services": {"vexy_ai": {"heartbeat": beats, "settings": settings}}})
-
-
-def add_items(client: "redis.Redis", items: int, first: int = 0) -> None:
-    """Number the items from `first`; each has a title and a summary of 40 words."""
-    chance = random.Random(first)
+def add_items(client: "redis.Redis", items: int) -> None:
+    """Give each item a title and a summary of 40 words."""
+    chance = random.Random(1)
     pipe = client.pipeline(transaction=False)
-    for n in range(first, first + items):
+    for n in range(items):
         fields: dict[Any, Any] = {
             "id": f"{n:032x}",
             "feed": f"feed{n % 50}",
@@ -64,10 +53,10 @@ def add_items(client: "redis.Redis", items: int, first: int = 0) -> None:
     pipe.execute()
 
 
-def measure_copying(client: "redis.Redis", items: int) -> float:
-    """Return how many items a second a loop copies that does nothing else."""
+def copy_items(client: "redis.Redis", items: int) -> tuple[float, float]:
+    """Return how many items a second the loop copies, and the microseconds of a core for each."""
     client.xgroup_create(ITEMS_KEY, "copies", id="0")
-    began, done = time.monotonic(), 0
+    began, cpu, done = time.monotonic(), time.process_time(), 0
     while done < items:
         reply: Any = client.xreadgroup("copies", "bench", {ITEMS_KEY: ">"}, count=BATCH)
         ((_, entries),) = reply
@@ -77,79 +66,38 @@ def measure_copying(client: "redis.Redis", items: int) -> float:
         pipe.xack(ITEMS_KEY, "copies", *(entry for entry, _ in entries))
         pipe.execute()
         done += len(entries)
-    return items / (time.monotonic() - began)
+    return items / (time.monotonic() - began), 1e6 * (time.process_time() - cpu) / items
 
 
-def measure_workers(system: Server, market: Server, workers: int, items: int) -> tuple[float, float]:
-    """Measure `workers` workers on `items` items, after the first tenth.
-
-    Returns:
-        Items a second, and processor seconds for each item.
-    """
-    with redis.Redis(port=market.port) as client, contextlib.ExitStack() as stack:
-        client.flushall()
-        write_truth([system, market], build_truth(86_400))
-        add_items(client, items)
-        running = [
-            stack.enter_context(run_program("services.vexy_ai", system, market)) for _ in range(workers)
-        ]
-        first = wait_for_notes(client, items // 10)
-        began, used = time.monotonic(), sum(cpu_sec(each.pid) for each in running)
-        last = wait_for_notes(client, items)
-        took, done = time.monotonic() - began, last - first
-        return done / took, (sum(cpu_sec(each.pid) for each in running) - used) / done
+def run_workers(
+    buses: tuple[Server, Server], client: "redis.Redis", workers: int, items: int
+) -> tuple[float, float]:
+    """Let so many workers write the notes of all items; return the same after the first tenth."""
+    with contextlib.ExitStack() as ends:
+        running = [ends.enter_context(run_program("services.vexy_ai", *buses)) for _ in range(workers)]
+        wait_until(lambda: client.xlen(NOTES_KEY) >= items // 10, "the first tenth", 300.0)
+        first, began, used = (
+            client.xlen(NOTES_KEY),
+            time.monotonic(),
+            sum(cpu_sec(each.pid) for each in running),
+        )
+        wait_until(lambda: client.xlen(NOTES_KEY) >= items, "all notes", 300.0)
+        took, used = time.monotonic() - began, sum(cpu_sec(each.pid) for each in running) - used
+    return (items - first) / took, 1e6 * used / (items - first)
 
 
-def wait_for_notes(client: "redis.Redis", items: int) -> int:
-    """Return how many notes exist when there are at least `items`."""
-    by = time.monotonic() + 300
-    while (found := client.xlen(NOTES_KEY)) < items:
-        if time.monotonic() > by:
-            raise RuntimeError(f"{found} of {items} were noted")
-        time.sleep(0.01)
-    return int(found)
-
-
-def measure_digest_and_idle(system: Server, market: Server, notes: int) -> tuple[float, float, float]:
-    """Measure the digest of `notes` notes, and then the idle worker.
-
-    Returns:
-        Seconds from the end of the window to its digest, MB of memory, and the share of a core.
-    """
-    with redis.Redis(port=market.port) as client:
-        client.flushall()
-        write_truth([system, market], build_truth(WINDOW_SEC))
-        add_items(client, notes)
-        while time.time() % WINDOW_SEC > 1:
-            time.sleep(0.05)  # so that all are in one window
-        with run_program("services.vexy_ai", system, market) as worker:
-            wait_for_notes(client, notes + 1)
-            ((_, digest),) = client.xrevrange(NOTES_KEY, count=1)
-            began = cpu_sec(worker.pid)
-            time.sleep(IDLE_SEC)
-            idle = (cpu_sec(worker.pid) - began) / IDLE_SEC
-            return float(digest[b"ts"]) - float(digest[b"to"]), rss_mb(worker.pid), idle
-
-
-def main(items: int = ITEMS, notes: int = 5000) -> None:
-    """Measure the loop that copies, one worker, two workers, a large digest and idling."""
-    with Server() as system, Server() as market:
-        with redis.Redis(port=market.port) as client:
+def measure(scale: float) -> Sample:
+    items, found = round(ITEMS * scale), []
+    for workers in (1, 2):  # the items are given out again to new servers only
+        with (
+            start_buses({"vexy_ai": {"settings": SETTINGS}}) as buses,
+            redis.Redis(port=buses[1].port) as client,
+        ):
             add_items(client, items)
-            bare = measure_copying(client, items)
-        alone, cost = measure_workers(system, market, 1, items)
-        both, _ = measure_workers(system, market, 2, items)
-        late, memory, idle = measure_digest_and_idle(system, market, notes)
-    print_table(
-        f"{items:,} items to notes",
-        ("a loop that only copies", f"{bare:,.0f} items/s", ""),
-        ("one worker", f"{alone:,.0f} items/s", f"{alone / bare:.2f} of it"),
-        ("two workers", f"{both:,.0f} items/s", f"{both / bare:.2f} of it"),
-        ("an item", f"{1e6 * cost:,.0f} µs of a core", ""),
-        (f"the digest of {notes:,} notes", f"{late:.1f} s after its window", "looked for every second"),
-        ("idle after that", f"{memory:.0f} MB, {100 * idle:.2f} % of a core", "goal: 40 MB, 0.3 %"),
-    )
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+            found.append((run_workers(buses, client, workers, items), copy_items(client, items)))
+    (one, bare), (two, bare_of_two) = found
+    return {
+        "rate": Pair(one[0], bare[0]),
+        "processor": Pair(one[1], bare[1]),
+        "rate_of_two": Pair(two[0], bare_of_two[0]),
+    }

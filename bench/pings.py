@@ -1,76 +1,30 @@
-"""Measure pings over HTTP: how many a second the board acknowledges, and whether it holds a spike.
+"""Measure pings over HTTP: what an answer costs, and whether the board holds a spike.
 
-The board and its Redis are real processes, and so is the client, with fifty connections that stay open. A
-bare uvicorn that answers "OK" is measured in the same run, so that the ratio says what a ping costs beside
-HTTP; so does the processor time of an answer, which a busy machine changes less. After each part the entries
-that Redis has added to the streams are compared with the acknowledged pings.
+The board and its Redis are real processes, and so is the client. The limit is a bare uvicorn that answers OK
+to the same client. After each part the entries that Redis has added to the streams are compared with the
+acknowledged pings: none may be lost.
 """
 
 import asyncio
-import contextlib
-import json
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-import orjson
 import redis
 
-from bench.fleet import run_program, write_truth
-from bench.footprint import cpu_sec
-from bench.ping_load import CONNECTIONS
-from bench.server import Server, find_free_port, print_table, wait_until
+from bench.figures import Pair, Sample
+from bench.programs import Usage, Worker, read_result, run_program, wait_until
+from bench.server import find_free_port, start_buses, wait_for_port
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.operator.ping_keys import create_ping_key, write_ping_key
 from marketswarm.seeding.functions import load_functions
 
-SERVICES = 100
-MEASURE_SEC = 10.0
-SPIKE_SEC = 60.0
-QUIET_PER_SEC = 250.0
-SPIKE = 10
-GOAL_PER_SEC = 5_000
-BARE = """
-import sys, uvicorn
-async def app(scope, receive, send):
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"OK"})
-quiet = {"log_level": "error", "access_log": False, "lifespan": "off"}
-uvicorn.run(app, port=int(sys.argv[1]), http="httptools", loop="asyncio", **quiet)
-"""
-
-
-def run_load(port: int, seconds: float, rate: float, paths: list[str]) -> dict[str, Any]:
-    words = [str(port), str(seconds), str(rate), *paths]
-    command = [sys.executable, "-m", "bench.ping_load", *words]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=seconds + 60)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-@contextlib.contextmanager
-def run_bare_server(port: int) -> Iterator[int]:
-    """Yield the process id."""
-    process = subprocess.Popen([sys.executable, "-c", BARE, str(port)])
-    try:
-        wait_until(lambda: is_listening(port), "the program to listen", 30)
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def is_listening(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
+SERVICES: Final = 100
+CONNECTIONS: Final = 50
+MEASURE_SEC: Final = 10.0
+SPIKE_USERS: Final = 250
+SPIKE_EVERY_SEC: Final = 0.25
+"""A user's pause between two pings, on average: all of them send 1,000 a second."""
 
 
 def prepare_bus(url: str) -> str:
@@ -92,58 +46,56 @@ def count_entries(client: "redis.Redis") -> int:
     return sum(int(client.xinfo_stream(key)["entries-added"]) for key in keys)
 
 
-def count_ok(found: dict[str, Any]) -> int:
-    return int(found["statuses"].get("200", 0))
+def run_load(port: int, seconds: float, users: int, every_sec: float, paths: list[str]) -> dict[str, Any]:
+    """Return what the client found. Raise RuntimeError if a request was not answered with 200."""
+    found: dict[str, Any] = read_result("bench.load", "users", port, seconds, users, every_sec, *paths)
+    if found["statuses"].keys() != {"200"}:
+        raise RuntimeError(f"not every request was answered: {found['statuses']}")
+    return found
 
 
-def main(seconds: float = MEASURE_SEC, spike_sec: float = SPIKE_SEC) -> None:
-    """Measure both servers."""
-    names = [f"job{n}" for n in range(SERVICES)]
-    beat = {"heartbeat": {"interval_sec": 600, "timeout_sec": 2000}}
-    truth = {"version": 1, "services": {"healer": {}, "board": {}, **dict.fromkeys(names, beat)}}
+class Served(NamedTuple):
+    """Microseconds of a core for an answer, answers a second, the p99 of a spike in ms, and all answers."""
+
+    cost_us: float
+    rate: float
+    spike_ms: float
+    answers: int
+
+
+def measure_server(port: int, pid: int, seconds: float, paths: list[str]) -> Served:
+    usage = Usage(pid)
+    fast = run_load(port, seconds, CONNECTIONS, 0, paths)
+    cost_us = 1e6 * usage.cpu_sec() / fast["statuses"]["200"]
+    spike = run_load(port, seconds, SPIKE_USERS, SPIKE_EVERY_SEC, paths)
+    answers = fast["statuses"]["200"] + spike["statuses"]["200"]
+    return Served(cost_us, fast["rate"], 1000 * spike["p99_sec"], answers)
+
+
+def measure(scale: float) -> Sample:
+    names, seconds = [f"job{n}" for n in range(SERVICES)], MEASURE_SEC * max(scale, 0.1)
     bare_port, port = find_free_port(), find_free_port()
-    with run_bare_server(bare_port) as pid:
-        bare = run_load(bare_port, seconds, 0, ["/"])
-        bare_cpu_sec = cpu_sec(pid)
-    with Server() as system, Server() as market, redis.Redis(port=system.port) as client:
-        write_truth([system, market], orjson.dumps(truth))
-        secret = prepare_bus(system.url)
+    with Worker("bench.limits", "http", bare_port) as bare_server:
+        wait_for_port(bare_port)
+        bare = measure_server(bare_port, bare_server.pid, seconds, ["/"])
+    jobs = {name: {"heartbeat": {"interval_sec": 600, "timeout_sec": 2000}} for name in names}
+    with start_buses({"healer": {}, "board": {}, **jobs}) as buses, redis.Redis(port=buses[0].port) as client:
+        secret = prepare_bus(buses[0].url)
         paths = [f"/ping/{secret}/{name}" for name in names]
-        with run_program("services.board", system, market, BOARD_PORT=str(port)) as board:
-            wait_until(lambda: is_listening(port), "the board to listen", 30)
-            wait_until(lambda: count_ok(run_load(port, 0.2, 50, paths)) > 0, "the board to take pings", 30)
-            before, used = count_entries(client), cpu_sec(board.pid)
-            fast = run_load(port, seconds, 0, paths)
-            used = cpu_sec(board.pid) - used
-            fast_entries = count_entries(client) - before
-            run_load(port, 5, QUIET_PER_SEC, paths)
+        with run_program("services.board", *buses, BOARD_PORT=str(port)) as board:
+            wait_for_port(port)
+            wait_until(lambda: takes_pings(port, paths[:1]), "the board to take pings", 30, 0.5)
             before = count_entries(client)
-            spike = run_load(port, spike_sec, SPIKE * QUIET_PER_SEC, paths)
-            spike_entries = count_entries(client) - before
-    per_sec, bare_per_sec = count_ok(fast) / seconds, count_ok(bare) / seconds
-    print_table(
-        f"pings over HTTP, {CONNECTIONS} connections, {SERVICES} services",
-        ("acknowledged", f"{per_sec:,.0f} a second", f"goal: {GOAL_PER_SEC:,}"),
-        ("a bare uvicorn", f"{bare_per_sec:,.0f} a second", f"ratio {per_sec / bare_per_sec:.2f}"),
-        (
-            "processor of an answer",
-            f"{1e6 * used / count_ok(fast):.0f} µs",
-            f"bare: {1e6 * bare_cpu_sec / count_ok(bare):.0f} µs",
-        ),
-        *describe_load(fast, fast_entries),
-        ("a spike of ten times", f"{SPIKE * QUIET_PER_SEC:,.0f} a second", f"for {spike_sec:g} s"),
-        *describe_load(spike, spike_entries),
-    )
+            ours = measure_server(port, board.pid, seconds, paths)
+            added = count_entries(client) - before
+            assert added >= ours.answers, f"{ours.answers} acknowledged, and {added} on the streams"
+    return {
+        "processor": Pair(ours.cost_us, bare.cost_us),
+        "rate": Pair(ours.rate, bare.rate),
+        "spike": Pair(ours.spike_ms, bare.spike_ms),
+    }
 
 
-def describe_load(found: dict[str, Any], entries: int) -> Iterator[tuple[str, ...]]:
-    """Yield rows on what became of the pings, and how many of them are on the streams."""
-    answers = ", ".join(f"{status}: {count:,}" for status, count in found["statuses"].items())
-    median, p99, most = (1e3 * found[name] for name in ("median_sec", "p99_sec", "most_sec"))
-    yield "answers", answers, "goal: 200 alone"
-    yield "on the streams", f"{entries:,} of {count_ok(found):,} acknowledged", "goal: no fewer"
-    yield "time to the answer", f"median {median:.1f} ms, p99 {p99:.1f} ms", f"most {most:.0f} ms"
-
-
-if __name__ == "__main__":
-    main(*map(float, sys.argv[1:]))
+def takes_pings(port: int, paths: list[str]) -> bool:
+    found = read_result("bench.load", "users", port, 0.2, 1, 0.05, *paths)
+    return bool(found["statuses"].keys() == {"200"})

@@ -1,26 +1,20 @@
-"""Provide what all benches use: a real server, functions that send commands to it, and a table."""
+"""Provide a real Redis, commands that are packed by hand, and ports."""
 
-import os
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Self
 
 import hiredis
-from rich.console import Console
-from rich.table import Table
+import orjson
+import redis
 
-from marketswarm.beat import encode_beat
+from bench.programs import wait_until
 from marketswarm.fleet.server import find_binary
 
-
-def find_free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+BEATS: Final = {"interval_sec": 10, "timeout_sec": 60}
 
 
 class Server:
@@ -39,76 +33,66 @@ class Server:
             ],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
-                return self
-        raise RuntimeError("the server did not start")
+        wait_for_port(self.port)
+        return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.process.terminate()
         self.process.wait(10)
         self._folder.cleanup()
+
+
+@contextmanager
+def start_buses(services: Mapping[str, Any]) -> Iterator[tuple[Server, Server]]:
+    """Start the two buses, system and market, and write a truth to both as revision 1, without bootstrap.
+
+    A section of `services` without a heartbeat gets BEATS.
+    """
+    document = orjson.dumps(
+        {"services": {svc: {"heartbeat": BEATS, **each} for svc, each in services.items()}}
+    )
+    with Server() as system, Server() as market:
+        for server in (system, market):
+            with redis.Redis(port=server.port) as client:
+                client.set("truth:doc", document)
+                client.hset("truth:meta", mapping={"revision": 1, "sha256": "bench"})
+        yield system, market
+
+
+def find_free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for_port(port: int) -> None:
+    wait_until(lambda: is_open(port), f"a server on port {port}")
 
 
 def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port))
 
 
-def pack_publish(channel: str, payload: bytes) -> bytes:
-    packed: bytes = hiredis.pack_command(("PUBLISH", channel, payload))  # type: ignore[arg-type]  # its types know one argument
+def pack_command(*words: str | bytes) -> bytes:
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its types know one argument
     return packed
 
 
-def send_commands(sock: socket.socket, reader: hiredis.Reader, packed: Sequence[bytes]) -> None:
-    """Send all commands at once, and wait for their replies, which are not checked."""
+def send_commands(sock: socket.socket, reader: hiredis.Reader, packed: Sequence[bytes]) -> list[Any]:
+    """Send all commands at once, and return their replies. Raise the first reply that is an error."""
     sock.sendall(b"".join(packed))
-    replies = 0
-    while replies < len(packed):
-        reader.feed(sock.recv(1 << 16))
-        while reader.gets() is not False:
-            replies += 1
-
-
-def publish_beats(port: int, services: Sequence[str], beats: int, *, first: int = 1) -> None:
-    """Publish `beats` beats of the services in turn, in our agents' format, and wait for all replies.
-
-    `first` is the `i` of each service's first beat.
-    """
-    reader = hiredis.Reader()
-    started = time.time()
-    with connect(port) as sock:
-        for start in range(0, beats, 2000):
-            packed = []
-            for n in range(start, min(start + 2000, beats)):
-                svc, i = services[n % len(services)], n // len(services) + first
-                payload = encode_beat(svc, i, started + 10 * i, boot="b00700b007aa", rev=3, every=10.0)
-                packed.append(pack_publish(f"{svc}:heartbeat", payload))
-            send_commands(sock, reader, packed)
-
-
-def wait_until(
-    done: Callable[[], object], what: str, within_sec: float = 60.0, every_sec: float = 0.01
-) -> None:
-    """Wait until `done` returns a true value; check that every `every_sec` seconds.
-
-    The wait is not measured, or no more exactly than `every_sec`. Raises RuntimeError if `what` was not done
-    within `within_sec` seconds, so there is nothing to measure.
-    """
-    by = time.monotonic() + within_sec
-    while not done():
-        if time.monotonic() > by:
-            raise RuntimeError(f"not within {within_sec:g} s: {what}")
-        time.sleep(every_sec)
-
-
-def print_table(title: str, *rows: tuple[str, ...]) -> None:
-    table = Table(title=title, title_justify="left", show_header=False)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if os.isatty(1) else 110).print(table)
+    replies: list[Any] = []
+    while len(replies) < len(packed):
+        reply = reader.gets()
+        if reply is False:
+            reader.feed(sock.recv(1 << 16))
+        elif isinstance(reply, Exception):
+            raise reply
+        else:
+            replies.append(reply)
+    return replies

@@ -122,7 +122,7 @@ def test_the_night_has_its_parts_too_and_one_long_proof_that_fails_makes_it_red(
     assert made == [
         "environment",
         *("variants", "boardtest", "test", CONTAINERS, "imagetest"),
-        *("fuzz", "breaks", "soak", "marketproof", "boardload"),
+        *("fuzz", "breaks", "soak", "marketproof", "boardload", "benchcheck"),
     ]
     assert "== red: make soak" in ended.stdout
     assert last_line(ended) == "15 passed in 10.00s (0:00:10)"

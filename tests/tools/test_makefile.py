@@ -62,6 +62,7 @@ def make(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str
         (["status", "ARGS=--watch"], "marketswarm status --watch"),
         (["simulate", "SVC=rss_agg"], "marketswarm simulate rss_agg"),
         (["bench", "ARGS=heard"], "python -m bench heard"),
+        (["benchcheck", "ARGS=heard"], "python -m bench --check heard"),
         (["faults", "ARGS=-x"], f"python -m pytest -n {4 * CPUS} --dist worksteal -q tests/faults -x"),
         (["test", "ARGS=-k 'a or b'"], "python -m pytest -n auto --dist worksteal --apart -k a or b"),
         (

@@ -1,7 +1,7 @@
-"""Ask a board for paths as many users do, or follow its market as many clients do.
+"""Ask a server for paths as many users do, or follow the board's market as many clients do.
 
-    python -m bench.market_load users PORT SECONDS USERS EVERY_SEC PATH [PATH …]
-    python -m bench.market_load followers PORT SECONDS CLIENTS TOPIC [TOPIC …]
+    python -m bench.load users PORT SECONDS USERS EVERY_SEC PATH [PATH …]
+    python -m bench.load followers PORT SECONDS CLIENTS TOPIC [TOPIC …]
 
 A program of its own, so that it shares no event loop with what it measures. A user has a connection, and asks
 for one path after the other, every EVERY_SEC on average; with EVERY_SEC 0 as soon as the last answer came.
@@ -11,7 +11,6 @@ when the bench published it. It prints a JSON object.
 """
 
 import asyncio
-import json
 import random
 import sys
 import time
@@ -22,7 +21,9 @@ from typing import Any, Final
 import orjson
 from websockets.asyncio.client import connect
 
-GRACE_SEC: Final = 10.0
+from bench.figures import percentile
+from bench.programs import answer
+
 LOST: Final = "lost"
 OK: Final = "200"
 AT_ONCE: Final = 20
@@ -41,9 +42,14 @@ class User(asyncio.Protocol):
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
 
     def ask(self, path: str) -> asyncio.Future[str]:
-        """Return a future of the status, which is set when the answer is complete."""
-        head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept-Encoding: gzip\r\n\r\n"
-        self.transport.write(head.encode())
+        """Return a future of the status, which is set when the answer is complete.
+
+        A path may have the word POST before it; then the request has a body that Pushgateway takes.
+        """
+        method, _, path = path.rpartition(" ")
+        body = b"beat 1\n" if method else b""
+        head = f"{method or 'GET'} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept-Encoding: gzip\r\n"
+        self.transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         self._answer = asyncio.get_running_loop().create_future()
         return self._answer
 
@@ -78,10 +84,11 @@ async def run_users(
     port: int, seconds: float, users: int, every_sec: float, paths: Sequence[str]
 ) -> dict[str, Any]:
     """Let users ask for `seconds`; return how many answers had which status, and how long they took."""
-    statuses, took = Counter[str](), list[float]()
+    statuses, took, last_at = Counter[str](), list[float](), 0.0
     opening, begin = asyncio.Semaphore(AT_ONCE), asyncio.Event()
 
     async def use(number: int) -> None:
+        nonlocal last_at
         chance = random.Random(number)
         async with opening:
             user = await open_user(port)
@@ -101,6 +108,7 @@ async def run_users(
                 status = await user.ask(path)
             statuses[status] += 1
             took.append(time.perf_counter() - sent)
+            last_at = time.monotonic()
         user.transport.close()
 
     opened = asyncio.Semaphore(0)
@@ -110,7 +118,7 @@ async def run_users(
         for _ in range(users):
             await opened.acquire()
         begin.set()
-    return {"statuses": statuses, "rate": len(took) / seconds, **describe(took)}
+    return {"statuses": statuses, "rate": len(took) / seconds, "last_at": last_at, **describe(took)}
 
 
 async def run_followers(port: int, seconds: float, clients: int, topics: Sequence[str]) -> dict[str, Any]:
@@ -148,9 +156,8 @@ async def run_followers(port: int, seconds: float, clients: int, topics: Sequenc
 
 
 def describe(took: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(took) or [0.0]
     shares = {"median_sec": 0.5, "p95_sec": 0.95, "p99_sec": 0.99}
-    return {name: ordered[int(len(ordered) * share)] for name, share in shares.items()}
+    return {name: percentile(took or [0.0], share) for name, share in shares.items()}
 
 
 def main(what: str, port: str, seconds: str, many: str, *rest: str) -> None:
@@ -158,7 +165,7 @@ def main(what: str, port: str, seconds: str, many: str, *rest: str) -> None:
         found = asyncio.run(run_users(int(port), float(seconds), int(many), float(rest[0]), rest[1:]))
     else:
         found = asyncio.run(run_followers(int(port), float(seconds), int(many), rest))
-    sys.stdout.write(json.dumps(found) + "\n")
+    answer(found)
 
 
 if __name__ == "__main__":

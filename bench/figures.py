@@ -1,0 +1,194 @@
+"""What a bench measures, the ratio of it to a limit, and what got slower. Pure.
+
+A limit is what a bare program needs for the same work in the same run. A ratio says how many times as much we
+need: 1.0 is as good as the bare program, and less is better, also where the value is a rate.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+SLOWER: Final = 1.2
+"""A ratio that grew by more than this factor is a slowdown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of a table.
+
+    Attributes:
+        text: what is measured, for readers.
+        unit: of the value and of its limit.
+        limit: the bare program, for readers.
+        goal: the worst value that is good enough, in the unit; None if only the ratio has a goal.
+        goal_ratio: the same of the ratio.
+        is_rate: whether larger values are better.
+        slack: a value that is worse by less than this, in the unit, is no slowdown. It is for times that are
+            so short that a busy machine changes them by a multiple.
+    """
+
+    text: str
+    unit: str
+    limit: str
+    goal: float | None = None
+    goal_ratio: float | None = None
+    is_rate: bool = False
+    slack: float = 0.0
+
+    def ratio(self, pair: "Pair") -> float:
+        """Raise ValueError if the value or its limit is not positive, because then nothing was measured."""
+        if pair.value <= 0 or pair.limit <= 0:
+            raise ValueError(f"{self.text}: measured {pair.value:g}, the limit {pair.limit:g} {self.unit}")
+        return pair.limit / pair.value if self.is_rate else pair.value / pair.limit
+
+    def is_met(self, pairs: Sequence["Pair"]) -> bool | None:
+        """Return whether the medians meet the goals; None without a goal."""
+        value, ratio = spread_of([pair.value for pair in pairs]).median, self.spread(pairs).median
+        checks = []
+        if self.goal is not None:
+            checks.append(value >= self.goal if self.is_rate else value <= self.goal)
+        if self.goal_ratio is not None:
+            checks.append(ratio <= self.goal_ratio)
+        return all(checks) if checks else None
+
+    def spread(self, pairs: Sequence["Pair"]) -> "Spread":
+        """Return the minimum, median and maximum of the ratios."""
+        return spread_of([self.ratio(pair) for pair in pairs])
+
+
+class Pair(NamedTuple):
+    """What one repeat measured, and the limit in the same run."""
+
+    value: float
+    limit: float
+
+
+Sample = Mapping[str, Pair]
+"""What one repeat of a bench measured, by the name of the figure."""
+
+
+class Spread(NamedTuple):
+    """The minimum, median and maximum of the repeats."""
+
+    low: float
+    median: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A bench and its figures.
+
+    Attributes:
+        group: the heading below which the page shows it.
+        measure: runs it once. Its argument scales sizes and times, for a try; figures are made with 1.0.
+        repeats: how often `make bench` runs it; 0 for one that runs only when it is named.
+        check_repeats: how often `make benchcheck` runs it; 0 for never.
+    """
+
+    group: str
+    measure: Callable[[float], Sample]
+    repeats: int
+    check_repeats: int
+    figures: Mapping[str, Figure]
+
+
+@dataclass(slots=True)
+class Result:
+    """All repeats of one bench, by the name of the figure, and of which commit and day they are."""
+
+    commit: str
+    day: str
+    figures: dict[str, list[Pair]] = field(default_factory=dict)
+
+    def add(self, sample: Sample) -> None:
+        for name, pair in sample.items():
+            self.figures.setdefault(name, []).append(pair)
+
+
+@dataclass(frozen=True, slots=True)
+class Slowdown:
+    """A figure that needs more of its limit than it needed: `before` and `now` are ratios."""
+
+    bench: str
+    text: str
+    before: Spread
+    now: Spread
+
+    def __str__(self) -> str:
+        """Return for example `heard, a beat (µs): at best 1.50 times the limit, was 1.04 (1.00 to 1.10)`."""
+        return (
+            f"{self.bench}, {self.text}: at best {self.now.low:.2f} times the limit, "
+            f"was {self.before.median:.2f} ({self.before.low:.2f} to {self.before.high:.2f})"
+        )
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    return Spread(min(values), statistics.median(values), max(values))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that this share of all values, 0.0 to 1.0, does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def find_slowdowns(
+    bench: str, figures: Mapping[str, Figure], before: Result, now: Result
+) -> Iterator[Slowdown]:
+    """Yield the figures that got slower.
+
+    Noise only makes a repeat slower, so the best repeats are compared: the best one of now is more than
+    SLOWER times the best one before, and beyond all that were measured before.
+    """
+    for name, figure in figures.items():
+        if not (old := before.figures.get(name)) or not (new := now.figures.get(name)):
+            continue
+        was, found = figure.spread(old), figure.spread(new)
+        if found.low <= max(was.high, SLOWER * was.low):
+            continue
+        if figure.slack and min(pair.value for pair in new) - min(pair.value for pair in old) < figure.slack:
+            continue
+        yield Slowdown(bench, f"{figure.text} ({figure.unit})", was, found)
+
+
+def encode_results(machine: Mapping[str, Any], results: Mapping[str, Result]) -> dict[str, Any]:
+    """Return what docs/performance.json holds: the values and limits of all repeats, in order."""
+    benches = {
+        bench: {
+            "commit": result.commit,
+            "day": result.day,
+            "figures": {
+                name: {
+                    "values": [round_value(pair.value) for pair in pairs],
+                    "limits": [round_value(pair.limit) for pair in pairs],
+                }
+                for name, pairs in result.figures.items()
+            },
+        }
+        for bench, result in results.items()
+    }
+    return {"machine": dict(machine), "benches": benches}
+
+
+def decode_results(found: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Result]]:
+    """Return the machine and the results. Raise KeyError, TypeError or ValueError for another document."""
+    results = {
+        bench: Result(
+            each["commit"],
+            each["day"],
+            {
+                name: [Pair(*pair) for pair in zip(figure["values"], figure["limits"], strict=True)]
+                for name, figure in each["figures"].items()
+            },
+        )
+        for bench, each in found["benches"].items()
+    }
+    return dict(found["machine"]), results
+
+
+def round_value(value: float) -> float:
+    """Keep four digits, which is more than a repeat is good for."""
+    return float(f"{value:.4g}")

@@ -1,0 +1,1 @@
+"""Compare with other monitors that are installed here: `python -m bench.peers`."""

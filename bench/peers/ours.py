@@ -1,0 +1,43 @@
+"""MarketSwarm with a board that takes pings, a healer and a notifier."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+import orjson
+
+from bench.notify import Receiver
+from bench.peers.peer import SERVICES, TIMEOUT_SEC, Peer
+from bench.pings import prepare_bus
+from bench.programs import run_program
+from bench.server import find_free_port, start_buses, wait_for_port
+
+DIFFERENCE: Final = (
+    "each ping is written to Redis before it is acknowledged; the webhook groups what comes at once"
+)
+PROGRAMS: Final[tuple[str, ...]] = ()
+
+
+def find_names(document: bytes) -> list[str]:
+    """Return the services that a webhook says are missed."""
+    events = orjson.loads(document)["data"]["events"]
+    return [event["svc"] for event in events if event["type"] == "heartbeat_miss"]
+
+
+@contextlib.contextmanager
+def run_peer(receiver: Receiver) -> Iterator[Peer]:
+    names, port = [f"svc{n}" for n in range(SERVICES)], find_free_port()
+    beat = {"heartbeat": {"interval_sec": TIMEOUT_SEC / 3, "timeout_sec": TIMEOUT_SEC}}
+    notifier = {"settings": {"group_wait_sec": 0, "rate_limit_sec": 0}}
+    services = {"healer": {}, "board": {}, "notifier": notifier, **dict.fromkeys(names, beat)}
+    with start_buses(services) as (system, market):
+        secret = prepare_bus(system.url)
+        with (
+            run_program("healer", system, market) as healer,
+            run_program("services.board", system, market, BOARD_PORT=str(port)) as board,
+            run_program("notifier", system, market, WEBHOOK_URL=receiver.url) as alerts,
+        ):
+            wait_for_port(port)
+            paths = [f"/ping/{secret}/{name}" for name in names]
+            pids = [healer.pid, board.pid, alerts.pid, system.process.pid, market.process.pid]
+            yield Peer(port, paths, names, pids)

@@ -1,0 +1,70 @@
+"""Measure one monitor, whichever it is: a thousand deaths, single deaths, and pings over HTTP."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from bench.notify import Receiver
+from bench.programs import Usage, pss_mb, read_result, wait_until
+
+TIMEOUT_SEC: Final = 3.0
+SERVICES: Final = 1000
+SINGLE_DEATHS: Final = 5
+CONNECTIONS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A monitor that runs.
+
+    Attributes:
+        port: where it takes pings over HTTP.
+        paths: those of all services, in order, with the method before them if it is not GET.
+        names: the services, as its webhook calls them.
+        pids: its processes.
+    """
+
+    port: int
+    paths: Sequence[str]
+    names: Sequence[str]
+    pids: Sequence[int]
+
+
+def send_pings(peer: Peer, seconds: float, users: int, paths: Sequence[str]) -> tuple[float, float]:
+    """Send pings as fast as they are answered.
+
+    Returns:
+        How many a second, and when the last one was acknowledged, in monotonic seconds.
+
+    Raises:
+        RuntimeError: one was refused.
+    """
+    found = read_result("bench.load", "users", peer.port, seconds, users, 0, *paths)
+    if refused := [status for status in found["statuses"] if not status.startswith("2")]:
+        raise RuntimeError(f"not every ping was taken: {refused}")
+    return found["rate"], found["last_at"]
+
+
+def measure_peer(peer: Peer, receiver: Receiver, seconds: float) -> dict[str, str]:
+    """Return the cells of a column, by what was measured."""
+    names = set(peer.names)
+    _, last_at = send_pings(peer, seconds, CONNECTIONS, peer.paths)  # of every service
+    wait_until(lambda: names <= receiver.arrivals.keys(), "a message about each", 120.0)
+    last = max(receiver.arrivals.values()) - last_at - TIMEOUT_SEC
+    memory, singles = sum(map(pss_mb, peer.pids)), []
+    for n in range(SINGLE_DEATHS):
+        receiver.arrivals.clear()
+        _, last_at = send_pings(peer, 0.02, 1, [peer.paths[n]])
+        wait_until(lambda n=n: peer.names[n] in receiver.arrivals, "a message", 60.0)
+        singles.append(receiver.arrivals[peer.names[n]] - last_at - TIMEOUT_SEC)
+    usages = [Usage(pid) for pid in peer.pids]
+    rate, _ = send_pings(peer, seconds, CONNECTIONS, peer.paths)
+    cpu_sec = sum(usage.cpu_sec() for usage in usages)
+    return {
+        "pings a second": f"{rate:,.0f}",
+        "seconds of a core for a million pings": f"{1e6 * cpu_sec / (rate * seconds):,.0f}",
+        f"memory with {SERVICES:,} services": f"{memory:.0f} MB PSS, {len(peer.pids)} processes",
+        "one dies: deadline to webhook": f"median {median(singles):.2f} s, worst {max(singles):.2f} s",
+        f"{SERVICES:,} die: last message after the last deadline": f"{last:.2f} s",
+    }
