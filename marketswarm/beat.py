@@ -5,6 +5,7 @@ exception. The time at which a beat was received is not handled here: the beat's
 claims, and decides nothing.
 """
 
+import re
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final, Literal
@@ -24,6 +25,7 @@ Status = Literal["ok", "degraded", "stopping"]
 RunReport = Literal["started", "ended", "failed", "log"]
 """What a beat reports about a run of a job."""
 _RUN_REPORTS: Final = frozenset({"started", "ended", "failed", "log"})
+_find_counts: Final = re.compile(rb'(0|[1-9]\d{0,17}),"ts":((?:0|[1-9]\d{0,14})\.\d{3})').fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,16 @@ def _build_beat(svc: str, i: int, ts: float, document: dict[str, Any]) -> Beat:
         run,
         rid if type(rid) is str and 0 < len(rid) <= MAX_RID_CHARS else None,
     )
+
+
+def parse_counts(payload: bytes, start: int, end: int) -> tuple[int, float] | None:
+    """Return `i` and `ts`, which a canonical payload has between two places; None if they are not there.
+
+    They must be written as `encode_beat` does: then the payload is a beat if all its other bytes are those
+    of a canonical beat.
+    """
+    found = _find_counts(payload, start, end)
+    return None if found is None else (int(found[1]), float(found[2]))
 
 
 def parse_sender(payload: bytes) -> Sender:

@@ -171,7 +171,7 @@ class Detector:
         service = WatchedService(watch, bus.clock, running, stage)
         service.begin_job(now)
         if old is not None:
-            old.confirm()
+            old.confirm(old.clock.read(now.mono))
             old.evaluate_job(now)
             old.move_stage(Step.DROPPED)
             service.inherit(old, now)
@@ -242,7 +242,7 @@ class Detector:
 
         Malformed and replayed payloads are only counted.
         """
-        self.confirm(service)
+        self.confirm(service, now.mono)
         found = beats.parse_beat(payload, service.watch.svc)
         if isinstance(found, MalformedBeat):
             self._report_malformed(service, found)
@@ -300,9 +300,12 @@ class Detector:
                 )  # the run that ended may have been due later than the next one
         return verdicts
 
-    def confirm(self, service: WatchedService) -> None:
-        """Parse the last beat if it was stored unparsed; correct the counts if it is not a beat."""
-        if not service.confirm():
+    def confirm(self, service: WatchedService, now: float) -> None:
+        """Parse the last beat if it was stored unparsed; correct the counts if it is not a beat.
+
+        `now` is in monotonic seconds.
+        """
+        if not service.confirm(service.clock.read(now)):
             self.counts.heard -= 1
             self._report_malformed(service, MalformedBeat("not_json"))
 
@@ -341,14 +344,14 @@ class Detector:
     def _find_suspects(self, bus: WatchedBus, running: float, now: Moment) -> list[Suspect]:
         """Return the services of a bus whose deadline has provably passed, and mark them as suspects.
 
-        Look at 2000 services at most. Have silences saved that have lasted half a timeout.
+        Look at 2000 services at most. Have silences saved that have lasted three quarters of a timeout.
         """
         found: list[Suspect] = []
         bus.postpone_jobs_after_gap()
         for service in bus.pop_due(running):
             if not service.may_fall_due:
                 continue
-            self.confirm(service)
+            self.confirm(service, now.mono)
             service.evaluate_job(now)
             if (due := service.due()) > running:
                 if not service.is_silence_saved and service.silence_save_at() <= running:
@@ -384,7 +387,7 @@ class Detector:
         service.move_stage(Step.ANSWERED)
         if service.channel_refused_at is not None:
             return None
-        self.confirm(service)
+        self.confirm(service, now.mono)
         if service.has_failed_unnoticed:
             return self.declare_down(service, now)
         if stored is not None and (unheard := service.take_unheard(stored, now)) is not None:
@@ -453,7 +456,7 @@ class Detector:
             return None
         if service.last_beat is not None and service.last_beat.mono >= asked.mono:
             return None
-        self.confirm(service)
+        self.confirm(service, now.mono)
         if not service.take_unheard_failure(failed, now):
             return None
         service.move_stage(Step.ANSWERED)

@@ -40,13 +40,13 @@ class BeatBatch:
             if service is None:
                 self.others.append(message)
             elif (
-                payload.startswith(service.expected_head)
-                and payload.endswith(service.expected_tail)
+                service.payload < payload < service.expected_below
                 and len(payload) == service.expected_size
-                and payload > service.payload
+                and payload.endswith(service.expected_tail)
             ):
                 service.payload = payload
                 service.last_beat = heard
+                service.is_unparsed = True
                 familiar += 1
             else:
                 yield service, payload

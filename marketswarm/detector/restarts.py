@@ -33,7 +33,7 @@ from itertools import islice
 from math import inf
 from typing import Final, NamedTuple
 
-from marketswarm.beat import Beat, parse_beat
+from marketswarm.beat import Beat
 from marketswarm.detector.bus import MAX_PER_EVALUATION, WatchedBus
 from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
 from marketswarm.detector.detector import Detector
@@ -359,11 +359,11 @@ class RestartObserver(BeatObserver):
             service = self._detector.services.get(svc)
             if service is None:
                 found[svc] = None
-            elif (saved := self._beat_to_save(service)) is not None:
+            elif (saved := self._beat_to_save(service, now)) is not None:
                 found[svc] = saved
         for service in self._next_of_round(budget - len(found)):
             if service.stage is not Stage.DROPPED and self._is_worth_saving(service):
-                saved = self._beat_to_save(service)
+                saved = self._beat_to_save(service, now)
                 if saved is not None:
                     found[service.watch.svc] = saved
         return found
@@ -389,21 +389,28 @@ class RestartObserver(BeatObserver):
         saved_at = self._histories[service.watch.svc].saved_at
         return service.last_beat.at - saved_at >= service.watch.timeout_sec / 2
 
-    def _beat_to_save(self, service: WatchedService) -> SavedBeat | None:
+    def _beat_to_save(self, service: WatchedService, now: float) -> SavedBeat | None:
         """Return the service's last beat; None if it has none, or a gap before it is not decided yet."""
-        self._detector.confirm(service)
+        self._detector.confirm(service, now)
         history = self._history_of(service)
-        heard, beat = service.parsed_at, parse_beat(service.parsed_payload, service.watch.svc)
+        heard, boot = service.parsed_at, service.instances.last
         if history.case is not None or (history.before is not None and history.before.heard != heard):
             return None
-        if heard is None or not isinstance(beat, Beat) or beat.boot is None:
+        if heard is None or boot is None:
             return None
         history.saved_at = heard.at
-        history.measure(beat.boot, beat.i, heard.mono)
+        history.measure(boot, service.parsed_i, heard.mono)
         others = {boot: service.instances.find_i(boot) or 0 for boot in service.other_instances()}
         allowed_sec = _allowed_sec(service, history)
         return SavedBeat(
-            beat.boot, beat.i, beat.ts, heard.wall, service.stopped, others, history.pace_sec, allowed_sec
+            boot,
+            service.parsed_i,
+            service.parsed_ts,
+            heard.wall,
+            service.stopped,
+            others,
+            history.pace_sec,
+            allowed_sec,
         )
 
     # -- helpers
@@ -450,17 +457,17 @@ def _short_hash(boot: str) -> str:
 
 def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap | None:
     """Return the service's last beat as the one before a gap; None if it has no `boot`."""
-    heard, beat = service.parsed_at, parse_beat(service.parsed_payload, service.watch.svc)
-    if heard is None or not isinstance(beat, Beat) or beat.boot is None:
+    heard, boot = service.parsed_at, service.instances.last
+    if heard is None or boot is None:
         return None
     return BeatBeforeGap(
-        beat.boot,
-        beat.i,
-        beat.ts,
+        boot,
+        service.parsed_i,
+        service.parsed_ts,
         heard.wall,
         heard.mono,
         frozenset(service.instances),
-        beat.i,
+        service.parsed_i,
         heard,
         pace_sec=history.pace_sec and max(history.pace_sec, service.watch.interval_sec),
         allowed_sec=_allowed_sec(service, history),

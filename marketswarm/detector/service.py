@@ -6,14 +6,16 @@ class and of `HeardService` change the state of a service; the detector, the res
 Most beats are not parsed when they arrive. A payload is *familiar* if it differs from the last parsed one
 only in a later `i` and `ts`: same head, same tail, same length, and greater when compared byte by byte. Such
 a payload is stored as the last beat at once, for a third of the cost. `confirm` parses it before any
-conclusion is drawn from it; the timing wheel asks for that twice per timeout. If the parse then finds that it
-was no new beat, the last parsed beat counts again. So no verdict rests on an unparsed payload.
+conclusion is drawn from it; the timing wheel asks for that after three quarters of the timeout, and then reads
+only `i` and `ts`, because the rest is known. If that finds that it was no new beat, the last parsed beat counts
+again, and every payload is parsed on arrival until the next beat: a forged payload puts a miss off once, by an
+interval and a half, in which a service that is alive is heard. So no verdict rests on an unparsed payload.
 """
 
 from math import inf
 from typing import Final, NamedTuple
 
-from marketswarm.beat import Beat, parse_beat, parse_sender
+from marketswarm.beat import Beat, MalformedBeat, parse_beat, parse_counts, parse_sender
 from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
 from marketswarm.detector.instances import Instances
 from marketswarm.detector.job import Job
@@ -45,8 +47,21 @@ JOB_BOOTS_KEPT: Final = 8
 A report that is sent again comes right after the first, and not after that many other runs.
 """
 
-NO_HEAD: Final = b"\xff"
-"""The expected head while no payload is familiar, because no JSON begins with this byte."""
+AFTER_DIGITS: Final = b":"
+"""The byte after those of the digits."""
+
+NO_SIZE: Final = -1
+"""The expected size while no payload is familiar."""
+
+LOOK_SHARE: Final = 0.75
+"""The share of its timeout after which a silent service is looked at.
+
+Two beats at an interval of a third of the timeout fit in, so that they cost one look, and a late second one
+does, too. It leaves time to save the silence, and to hear a service whose last payload was not a beat.
+"""
+
+UNDONE_INTERVALS: Final = 1.5
+"""The intervals that a service has to be heard in after its last payload turned out not to be a beat."""
 
 IN_FLIGHT_SEC: Final = 0.25
 """A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
@@ -82,15 +97,17 @@ class HeardService:
     """What was heard of one service. `WatchedService` adds when its silence is a miss."""
 
     __slots__ = (
-        "expected_head",
+        "expected_below",
         "expected_size",
         "expected_tail",
         "host",
         "instances",
+        "is_unparsed",
         "job",
         "last_beat",
         "parsed_at",
-        "parsed_payload",
+        "parsed_i",
+        "parsed_ts",
         "payload",
         "watch",
     )
@@ -101,13 +118,17 @@ class HeardService:
         self.last_beat: HeardAt | None = None
         self.instances = Instances()
         self.host: str | None = None  # the host that a beat named last; few beats name one
-        # the payload that would be familiar, and the last payload that was parsed
-        self.expected_head = NO_HEAD
+        # the payload that would be familiar: it is greater than the last one and less than this, which is
+        # the text before `i` and a byte that is greater than any digit
+        self.expected_below = b""
         self.expected_tail = b""
-        self.expected_size = 0
+        self.expected_size = NO_SIZE
         self.payload = b""
-        self.parsed_payload = b""
+        self.is_unparsed = False  # the last payload was stored unparsed
+        # the last payload that was parsed, of the instance that beat last: when it was heard, its `i` and `ts`
         self.parsed_at: HeardAt | None = None
+        self.parsed_i = 0
+        self.parsed_ts = 0.0
 
     @property
     def has_schedule(self) -> bool:
@@ -117,27 +138,36 @@ class HeardService:
 
     def parse_next(self) -> None:
         """Have every payload parsed on arrival until the next live beat."""
-        self.expected_head = NO_HEAD
+        self.expected_size = NO_SIZE
 
-    def confirm(self) -> bool:
-        """Parse the last payload if it was stored unparsed.
+    def confirm_counts(self) -> bool:
+        """Parse what is new in a payload that was stored unparsed: its `i` and `ts`.
 
-        If it is no new beat, undo it and return False.
+        Return False, and change nothing, if they are not written as usual, or it is a replay.
         """
-        if self.payload is self.parsed_payload:
-            return True
+        payload = self.payload
+        counts = parse_counts(payload, len(self.expected_below) - 1, len(payload) - len(self.expected_tail))
+        if counts is None or self.check_replay(self.instances.last, counts[0]):
+            return False
+        self._note_parsed(*counts)
+        return True
+
+    def _confirm_whole(self) -> bool:
+        """Parse the whole of a payload that was stored unparsed; return False if it is no new beat."""
         beat = parse_beat(self.payload, self.watch.svc)
-        if isinstance(beat, Beat) and not self.check_replay(beat.boot, beat.i):
-            self.parsed_payload, self.parsed_at = self.payload, self.last_beat
-            return True
-        self.payload, self.last_beat = self.parsed_payload, self.parsed_at
-        self.parse_next()
-        return False
+        if isinstance(beat, MalformedBeat) or self.check_replay(beat.boot, beat.i):
+            return False
+        self._note_parsed(beat.i, beat.ts)
+        return True
+
+    def _note_parsed(self, i: int, ts: float) -> None:
+        self.is_unparsed = False
+        self.parsed_at, self.parsed_i, self.parsed_ts = self.last_beat, i, ts
 
     def store_parsed(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
         """Keep a parsed beat, and derive how the next payload of the same instance begins and ends."""
-        self.payload = self.parsed_payload = payload
-        self.parsed_at = heard
+        self.payload, self.is_unparsed = payload, False
+        self.parsed_at, self.parsed_i, self.parsed_ts = heard, beat.i, beat.ts
         if b'"host"' in payload:
             self.host = parse_sender(payload).host or self.host
         head = b'{"svc":"%b","i":' % self.watch.svc.encode()
@@ -147,7 +177,8 @@ class HeardService:
         is_canonical = is_canonical and (self.job is None or self.job.rule.schedule is None)
         # a second "i" or "ts" in the tail would be the one that counts
         if is_canonical and not any(key in tail for key in (b'"svc"', b'"i"', b'"ts"', b"\\")):
-            self.expected_head, self.expected_tail, self.expected_size = head, tail, len(payload)
+            self.expected_below = head + AFTER_DIGITS
+            self.expected_tail, self.expected_size = tail, len(payload)
         else:
             self.parse_next()
 
@@ -304,16 +335,16 @@ class WatchedService(HeardService):
         """Return when the service's silence should be saved, so that it survives a restart of the healer."""
         if self.last_beat is None:
             return self.watched_since
-        return self.last_beat.at + self.watch.timeout_sec / 2
+        return self.last_beat.at + LOOK_SHARE * self.watch.timeout_sec
 
     def next_evaluation(self) -> float:
         """Return when the timing wheel should return the service; infinity while it can't fall due."""
         if not self.may_fall_due:
             return inf
         due = self.due() if self.job is None else min(self.due(), self.job.look_at)
-        if self.payload is not self.parsed_payload and self.parsed_at is not None:
+        if self.is_unparsed and self.parsed_at is not None:
             # should the unparsed payload be no beat, the last beat would be as old as the last parsed one
-            return min(self.parsed_at.at + self.watch.timeout_sec / 2, due)
+            return min(self.parsed_at.at + LOOK_SHARE * self.watch.timeout_sec, due)
         return due if self.is_silence_saved else min(self.silence_save_at(), due)
 
     @property
@@ -397,7 +428,12 @@ class WatchedService(HeardService):
         return not was
 
     def wheel_time(self) -> float:
-        """Return `next_evaluation`; if that is infinity, note that the wheel removes the service."""
+        """Return `next_evaluation`; if that is infinity, note that the wheel removes the service.
+
+        A service that beats is confirmed here, so it is evaluated only once it is silent.
+        """
+        if self.is_unparsed:
+            self.confirm_counts()
         at = self.next_evaluation()
         if at == inf:
             self.take_off_wheel()
@@ -434,7 +470,7 @@ class WatchedService(HeardService):
         self.miss_count = old.miss_count
         self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
         self.not_due_before = now + self.warm_up_sec
-        self.payload = self.parsed_payload = old.parsed_payload
+        self.payload, self.parsed_i, self.parsed_ts = old.payload, old.parsed_i, old.parsed_ts
         self.parsed_at = None if old.parsed_at is None else self.last_beat
         if self.has_schedule:
             self.instances.forget_others()
@@ -450,6 +486,20 @@ class WatchedService(HeardService):
         self.is_silence_saved = old.is_silence_saved
 
     # -- beats
+
+    def confirm(self, running: float) -> bool:
+        """Parse the last payload if it was stored unparsed; `running` is the listening clock.
+
+        If it is no new beat, undo it and return False. The beats of a service that is alive were heard all
+        the same, but the last one may be older than the look at it allows. So it has time for another one.
+        """
+        if not self.is_unparsed or self.confirm_counts() or self._confirm_whole():
+            return True
+        self.is_unparsed, self.last_beat = False, self.parsed_at
+        self.parse_next()
+        granted_sec = min(UNDONE_INTERVALS * self.watch.interval_sec, self.watch.timeout_sec)
+        self.not_due_before = max(self.not_due_before, running + granted_sec)
+        return False
 
     def take_beat(self, payload: bytes, beat: Beat, heard: HeardAt) -> BeatEffect:
         """Record a parsed beat that is neither a replay nor a goodbye; return its effect."""
@@ -699,7 +749,7 @@ class WatchedService(HeardService):
         """Adopt a miss that the leader published; its `since` is the last beat that the leader knew."""
         since = published.since
         self._restore_miss(published, now)
-        self.confirm()
+        self.confirm(self.clock.read(now.mono))
         self.parse_next()
         self.clear_failure()
         self.state = State.DOWN

@@ -277,13 +277,15 @@ def count_beats(service: WatchedService) -> int:
     `i` of the last beat counts. A payload that was stored unparsed is parsed here, but not recorded: this is
     not the event loop's thread.
     """
-    payload, boots, count = service.payload, service.instances.to_dict(), service.instances.dropped_beats
-    beat = parse_beat(payload, service.watch.svc) if payload else None
-    if isinstance(beat, Beat):
-        if beat.boot is None:
-            count += beat.i
-        elif beat.i > boots.get(beat.boot, 0):
-            boots[beat.boot] = beat.i
+    boots, count = service.instances.to_dict(), service.instances.dropped_beats
+    boot, i = service.instances.last, service.parsed_i
+    if service.is_unparsed:
+        beat = parse_beat(service.payload, service.watch.svc)
+        boot, i = (beat.boot, beat.i) if isinstance(beat, Beat) else (boot, i)
+    if boot is None:
+        count += i
+    elif i > boots.get(boot, 0):
+        boots[boot] = i
     return count + sum(boots.values())
 
 

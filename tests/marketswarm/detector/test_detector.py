@@ -231,9 +231,10 @@ def test_malformed_payloads_are_no_life_and_are_counted():
 def test_a_replay_is_no_life_and_is_counted():
     hand = Hand(watch())
     hand.beating(30, 10, boot="b")  # 1, 2, 3; the last at 20
-    for i in (1, 3, 2):
+    last = hand.detector.services["a"].payload
+    for replay in ({"i": 1}, {"raw": last}, {"i": 2}):
         hand.run(5)
-        hand.beat(boot="b", i=i)
+        hand.beat(boot="b", **replay)
     hand.run(30)
     assert hand.said == [(0, "a", "up"), (50, "a", "down")]
     assert hand.detector.counts.replayed == 3
@@ -334,12 +335,12 @@ def test_messages_on_channels_where_nobody_is_watched_come_back_as_they_are():
 # -- the silence worth remembering
 
 
-def test_a_silence_of_half_a_timeout_is_given_to_be_remembered_and_a_beat_takes_it_back():
+def test_a_silence_of_three_quarters_of_a_timeout_is_given_to_be_remembered_and_a_beat_takes_it_back():
     hand = Hand(watch())
     hand.detector.silences.take()
     hand.beat()
     hand.detector.silences.take()
-    hand.run(14.9)
+    hand.run(22.4)
     assert hand.detector.silences.unsaved == {}
     hand.run(0.2)
     assert hand.detector.silences.unsaved == {"a": hand.detector.services["a"]}

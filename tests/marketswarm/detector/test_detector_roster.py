@@ -183,7 +183,7 @@ def test_a_bus_that_changed_carries_the_silence_over_to_the_new_buses_clock():
 def test_a_silence_that_is_remembered_is_remembered_on_the_new_clock_after_a_change():
     hand = Hand(watch("a"))
     hand.beat("a")
-    hand.run(16)
+    hand.run(23)
     hand.detector.silences.take()  # saved
     hand.rewatch(watch("a", timeout=100.0))
     record = hand.detector.services["a"]

@@ -157,25 +157,57 @@ def test_what_is_known_by_heart_counts_as_heard_and_costs_no_parse():
 
 def test_what_only_looks_like_a_beat_is_taken_back_before_any_verdict_rests_on_it():
     hand = Hand(watch())
+    hand.beat(boot="b", i=10)
+    hand.run(10)
     hand.beat(boot="b", i=11)
     good = encode_beat("a", 12, hand.now.wall, boot="b")
-    bad = good.replace(b'"i":12', b'"i":1x')
     hand.run(10)
-    hand.beat(raw=bad)
+    hand.beat(raw=good.replace(b'"i":12', b'"i":1x'))
+    assert hand.detector.services["a"].is_unparsed
     hand.run(40)
-    assert hand.said == [(0, "a", "up"), (30, "a", "down")]
+    assert hand.said == [(0, "a", "up"), (47.5, "a", "down")]  # at 32.5 it is looked at
     assert hand.detector.counts.malformed == 1
-    assert hand.detector.counts.heard == 1
+    assert hand.detector.counts.heard == 2
 
 
-def test_what_is_taken_back_costs_a_service_that_beats_no_more_than_half_a_timeout():
+def forge(hand: Hand, text: str = "x") -> None:
+    """A payload that is taken at sight, and is not a beat."""
+    record = hand.detector.services["a"]
+    hand.beat(raw=record.payload.replace(b'"ts":1', b'"ts":%b' % text.encode()))
+    assert record.is_unparsed, "not taken at sight"
+
+
+def test_what_is_taken_back_costs_a_service_that_beats_no_more_than_three_quarters_of_a_timeout():
     hand = Hand(watch())
     for n in range(6):  # what comes up on the wheel meanwhile differs from turn to turn
         hand.beating(100 + 3 * n, 10, boot="b")
-        record = hand.detector.services["a"]
-        hand.beat(raw=record.payload.replace(b'"ts":1', b'"ts":x'))
-        assert record.payload is not record.parsed_payload, "not taken at sight"
+        forge(hand)
         hand.beat(raw=b"no beat at all")
-        assert record.last_beat.at >= hand.elapsed - 10 - 15 - 0.25
+        assert hand.detector.services["a"].last_beat.at >= hand.elapsed - 10 - 22.5 - 0.25
         hand.run(9)
     assert hand.said == [(0, "a", "up")]
+
+
+@pytest.mark.parametrize("at", [20.5, 22.4])
+def test_a_service_that_beats_is_not_missed_for_a_payload_that_was_forged_just_before_the_look(at):
+    hand = Hand(watch())
+    hand = Hand(watch())
+    hand.beating(100 + at, 10, boot="b")
+    assert hand.detector.services["a"].parsed_at.at == pytest.approx(100)  # so it is looked at at 122.5
+    forge(hand)
+    hand.run(36 - at)  # the beat of 130 comes six seconds late
+    hand.beating(60, 10, boot="b")
+    assert hand.detector.counts.malformed == 1
+    assert hand.said == [(0, "a", "up")]
+
+
+def test_whoever_forges_puts_off_the_miss_of_a_dead_service_once_and_for_an_interval_and_a_half():
+    hand = Hand(watch())
+    hand.beating(60, 10, boot="b")
+    last = hand.detector.services["a"].payload
+    for n in range(200):
+        hand.beat(raw=last.replace(b'"ts":1', b'"ts":%c' % (ord("A") + n % 26)))
+        hand.run(0.5)
+    ((at, _, _),) = hand.said[1:]
+    assert at == pytest.approx(62.5 + 15, abs=0.5)  # 40 is when a beat was confirmed last
+    assert hand.detector.counts.malformed > 30

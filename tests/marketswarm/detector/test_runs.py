@@ -127,7 +127,7 @@ def test_a_payload_with_a_report_never_becomes_the_familiar_one():
     hand.beat(boot="b", run="ended")
     service = hand.detector.services["a"]
     hand.beat(boot="b", run="ended")
-    assert service.payload is service.parsed_payload
+    assert not service.is_unparsed
 
 
 def test_a_stored_report_that_a_run_started_acquits_nobody():

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from marketswarm.beat import Beat, Sender, encode_beat
 from marketswarm.detector import HeardAt, Moment, State, WatchedBus, WatchedService, compute_warm_up_sec
-from marketswarm.detector.service import BOOTS_KEPT, NO_HEAD
+from marketswarm.detector.heard import BeatBatch
+from marketswarm.detector.service import BOOTS_KEPT, NO_SIZE
 from marketswarm.detector.verdict import Stage, Step
 from marketswarm.truth import MAX_REPLICAS
 from support.simulation.manual_detector import parsed, watch
@@ -84,14 +85,14 @@ def test_a_change_grants_a_time_before_which_nothing_is_due():
 # -- the wheel
 
 
-def test_a_silence_is_worth_remembering_from_half_the_timeout_and_for_the_never_seen_at_once():
-    assert record(last=100).silence_save_at() == 115
+def test_a_silence_is_worth_remembering_from_three_quarters_of_the_timeout_and_for_the_never_seen_at_once():
+    assert record(last=100).silence_save_at() == 122.5
     assert record(enter=100).silence_save_at() == 100
 
 
 def test_the_wheel_brings_it_up_for_the_mark_then_for_the_due():
     seen = record(last=100)
-    assert seen.next_evaluation() == 115
+    assert seen.next_evaluation() == 122.5
     seen.is_silence_saved = True
     assert seen.next_evaluation() == 130
 
@@ -198,6 +199,11 @@ def test_the_last_beat_is_no_news_though_its_age_looks_younger_under_a_shorter_t
 # -- known by heart
 
 
+def is_familiar(found: WatchedService, payload: bytes) -> bool:
+    batch = BeatBatch({b"a": found}, [[b"message", b"a", payload]], HeardAt(2, 2, 2))
+    return not list(batch.iterate_unfamiliar())
+
+
 def know(payload: bytes) -> WatchedService:
     found = record()
     found.store_parsed(payload, parsed(payload, "a"), HeardAt(1, 1, 1))
@@ -219,11 +225,7 @@ WHO = Sender("web1", "0.3.0", 1762430000.125)
 def test_a_canonical_beat_is_known_by_heart(more):
     payload = encode_beat("a", 42, 1762433458.125, **more)
     found = know(payload)
-    later = encode_beat("a", 43, 1762433468.127, **more)
-    assert later.startswith(found.expected_head)
-    assert later.endswith(found.expected_tail)
-    assert len(later) == found.expected_size
-    assert later > found.payload
+    assert is_familiar(found, encode_beat("a", 43, 1762433468.127, **more))
 
 
 @pytest.mark.parametrize(
@@ -241,37 +243,84 @@ def test_a_canonical_beat_is_known_by_heart(more):
     ],
 )
 def test_what_might_mean_something_else_next_time_is_parsed_every_time(payload):
-    assert know(payload).expected_head == NO_HEAD
+    assert know(payload).expected_size == NO_SIZE
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 2**41), st.integers(0, 2**41))
 def test_two_beats_that_look_alike_differ_in_i_and_ts_alone(i, j, ts, then):
     first, second = encode_beat("a", i, ts / 1000, boot="b"), encode_beat("a", j, then / 1000, boot="b")
     found = know(first)
-    if (
-        second.startswith(found.expected_head)
-        and second.endswith(found.expected_tail)
-        and len(second) == found.expected_size
-    ):
+    if is_familiar(found, second):
         assert parsed(second, "a").boot == "b"
 
 
-def test_what_was_taken_at_sight_is_believed_when_its_parse_says_so():
-    found = know(encode_beat("a", 1, 5.0, boot="b"))
-    found.payload, found.last_beat = encode_beat("a", 2, 6.0, boot="b"), HeardAt(9, 9, 9)
-    assert found.confirm()
-    assert found.last_beat == HeardAt(9, 9, 9)
-    assert found.check_replay("b", 2)
+FIRST = encode_beat("a", 11, 5.0, boot="b")
 
 
-@pytest.mark.parametrize("payload", [b'{"svc":"a","i":x}', encode_beat("a", 1, 7.0, boot="b")])
-def test_what_was_taken_at_sight_and_was_no_new_beat_is_taken_back(payload):
+def hear_at_sight(*payloads: bytes) -> WatchedService:
+    """The first beat was parsed at 1, and the payloads came at 9; each must be a familiar one."""
     found = record()
-    found.check_replay("b", 1)
-    first = encode_beat("a", 1, 5.0, boot="b")
-    found.store_parsed(first, parsed(first, "a"), HeardAt(1, 1, 1))
-    found.payload, found.last_beat = payload, HeardAt(9, 9, 9)
-    assert not found.confirm()
+    found.take_beat(FIRST, parsed(FIRST, "a"), HeardAt(1, 1, 1))
+    found.check_replay("b", 11)
+    for payload in payloads:
+        messages = [[b"message", b"a", payload]]
+        assert not list(BeatBatch({b"a": found}, messages, HeardAt(9, 9, 9)).iterate_unfamiliar())
+    return found
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        encode_beat("a", 12, 6.0, boot="b"),
+        encode_beat("a", 12, 6.0, boot="b").replace(b"6.000", b"6e+00"),  # written as no agent of ours does
+        encode_beat("a", 222, 6.0, boot="b").replace(b"6.000", b"6.00"),
+    ],
+)
+def test_what_was_taken_at_sight_is_believed_when_its_parse_says_so(payload):
+    found = hear_at_sight(payload)
+    assert found.is_unparsed
+    assert found.confirm(9.0)
+    assert not found.is_unparsed
+    assert found.last_beat == found.parsed_at == HeardAt(9, 9, 9)
+    assert (found.parsed_i, found.parsed_ts) == (parsed(payload, "a").i, 6.0)
+    assert found.check_replay("b", found.parsed_i)
+
+
+NO_BEATS = [
+    FIRST.replace(b'"i":11', b'"i":1x'),
+    FIRST.replace(b'"ts":5', b'"ts":x'),
+    FIRST.replace(b"5.000", b"5.00x"),
+    FIRST.replace(b'1,"ts":', b'1,"tt":'),
+    FIRST.replace(b'1,"ts":5.000', b'1x"ts":5.000'),
+    FIRST.replace(b'"i":11', b'"i":1:'),
+    encode_beat("a", 11, 7.0, boot="b"),  # the same count again
+]
+
+
+@pytest.mark.parametrize("payload", NO_BEATS)
+def test_what_was_taken_at_sight_and_was_no_new_beat_is_taken_back(payload):
+    found = hear_at_sight(payload)
+    assert not found.confirm(9.0)
     assert found.last_beat == HeardAt(1, 1, 1)
-    assert found.expected_head == NO_HEAD
-    assert found.confirm(), "said once"
+    assert (found.parsed_i, found.parsed_ts) == (11, 5.0)
+    assert not is_familiar(found, encode_beat("a", 12, 9.0, boot="b")), "the next one is parsed"
+    assert found.confirm(9.0), "said once"
+
+
+@pytest.mark.parametrize(("interval", "timeout", "want"), [(10, 30, 40), (2, 30, 31), (10, 12, 37)])
+def test_who_is_undone_has_an_interval_and_a_half_to_be_heard_and_a_timeout_at_most(interval, timeout, want):
+    found = hear_at_sight(NO_BEATS[0])
+    found.watch = watch(interval=interval, timeout=timeout)
+    found.confirm(25.0)
+    assert found.due() == want
+
+
+def test_the_wheel_confirms_who_beats_and_asks_for_nobody_else_to_be_confirmed():
+    found = hear_at_sight(encode_beat("a", 12, 6.0, boot="b"))
+    found.state = State.UP
+    assert found.wheel_time() == 9 + 22.5
+    assert not found.is_unparsed
+    forged = hear_at_sight(NO_BEATS[0])
+    forged.state = State.UP
+    assert forged.wheel_time() == 1 + 22.5
+    assert forged.is_unparsed

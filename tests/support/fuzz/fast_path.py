@@ -4,17 +4,17 @@ A case is one payload. The bytes steer a scene: how much time passes, who sends,
 beat of the process, an old one again, one of another process, or one with a few bytes of the case's own in
 it. Both are told the same; who came up, who is due, and when each was last heard must be the same.
 
-One difference is by design, and bounded here by half a timeout: of the payloads taken at sight since the
-last parse only the latest is parsed. If that is no beat, what counts is the last beat that was *parsed*,
-older than the last valid one; if it is the same count again at a later time, which only a forger sends, it
-counts as new.
+One difference is by design, and bounded here by three quarters of a timeout: of the payloads taken at sight
+since the last parse only the latest is parsed. If that is no beat, what counts is the last beat that was
+*parsed*, older than the last valid one, and the service has some time to be heard; if it is the same count
+again at a later time, which only a forger sends, it counts as new.
 """
 
 from collections.abc import Hashable
 
 from marketswarm.beat import Beat, encode_beat, parse_beat
 from marketswarm.detector import Detector, Moment, restore_services
-from marketswarm.detector.service import BOOTS_KEPT
+from marketswarm.detector.service import BOOTS_KEPT, LOOK_SHARE, UNDONE_INTERVALS
 from marketswarm.truth import Watch
 from support.fuzz.mutation import Target
 from support.simulation.naive_detector import Line, Naive
@@ -29,7 +29,7 @@ GRAIN_SEC = 0.25
 LOOK_SEC = 0.5
 PAUSE_AT_MOST_SEC = 1.0
 SLACK_SEC = GRAIN_SEC + LOOK_SEC + PAUSE_AT_MOST_SEC
-"""What passes after half a timeout until the next look."""
+"""What passes after three quarters of a timeout until the next look."""
 PASSES_SEC = (0.0, 0.0, 0.03125, 0.125, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -127,7 +127,7 @@ class Scene:
     def settle(self, svc: str) -> None:
         """Holds the two against each other, once nothing of a service is unparsed."""
         record, line = self.detector.services[svc], self.naive.lines[svc]
-        sure = record.confirm()
+        sure = record.confirm(self.clock.read(self.now))
         assert sure or svc in self.duped, f"{svc}: {record.payload!r} is no beat"
         ours = None if record.last_beat is None else record.last_beat.at
         if svc not in self.duped:
@@ -137,10 +137,13 @@ class Scene:
         self.duped.discard(svc)
         assert ours is not None
         assert line.last is not None
-        assert abs(ours - line.last) <= line.watch.timeout_sec / 2 + SLACK_SEC, f"{svc}: {ours}, {line.last}"
+        assert abs(ours - line.last) <= LOOK_SHARE * line.watch.timeout_sec + SLACK_SEC, (svc, ours, line.last)
         assert sure or ours <= line.last, f"{svc}: garbage gave it life until {ours}, not {line.last}"
         # by design, and the counts between them were not parsed either; from here on they must agree again
         line.last = ours
+        granted_sec = min(UNDONE_INTERVALS * line.watch.interval_sec, line.watch.timeout_sec)
+        assert record.not_due_before <= self.clock.read(self.now) + granted_sec
+        line.floor = record.not_due_before
         line.boots |= record.instances.to_dict()
 
     def look(self, *, closely: bool) -> None:
@@ -151,7 +154,7 @@ class Scene:
                 self.settle(svc)
         suspects = {suspect.svc for suspect in self.detector.tick(self.moment).suspects}
         for svc, record in self.detector.services.items():
-            if record.payload is record.parsed_payload:
+            if not record.is_unparsed:
                 self.settle(svc)
         due = self.naive.sweep(self.now)
         for svc in suspects ^ due:
@@ -166,12 +169,8 @@ class Scene:
 
 
 def _at_sight(record, raw: bytes) -> bool:
-    known = (
-        raw.startswith(record.expected_head)
-        and raw.endswith(record.expected_tail)
-        and len(raw) == record.expected_size
-    )
-    return known and raw > record.payload
+    is_expected = len(raw) == record.expected_size and raw.endswith(record.expected_tail)
+    return is_expected and record.payload < raw < record.expected_below
 
 
 def _is_life(line: Line, raw: bytes) -> bool:
