@@ -39,29 +39,8 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     monitor = Monitor(me, encoder, home=home, leadership=election, tracer=tracer)
     election.set_monitor(monitor)
 
-    def plan_now() -> WatchPlan:
-        return plan_watch(me.truth, me.settings, monitor.detector.services)
-
-    def apply_plan(plan: WatchPlan) -> Iterator[None]:
-        buses = open_buses(plan.truth, me, home)
-        encoder.channel = plan.channel
-        yield from monitor.change_roster(plan.change, publish_to=plan.change.buses)
-        election.set_buses(buses)
-
-    reseeded = asyncio.Event()
-
-    async def follow_truth() -> None:
-        """Put each new truth in force until cancelled: plan that in a thread, and apply it in slices."""
-        while True:
-            await reseeded.wait()
-            reseeded.clear()
-            plan = await asyncio.to_thread(plan_now)
-            time_slice = TimeSlice()
-            for _ in apply_plan(plan) if plan.truth is me.truth else ():
-                await time_slice.pause()
-
-    for _ in apply_plan(plan_now()):
-        pass
+    roster = RosterFollower(me, monitor, encoder, election, home)
+    roster.apply_now()
     length = monitor.log_lengths[home]
 
     def is_named(svc: str) -> bool:
@@ -81,7 +60,7 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     ]
     me.expose(monitor.metrics.collect)
     me.expose(lambda: collect_relays(relays))
-    me.on_reseed(lambda _truth: reseeded.set(), check=lambda truth: open_buses(truth, me, home))
+    me.on_reseed(roster.note_reseed, check=lambda truth: open_buses(truth, me, home))
 
     async def report_restored() -> None:
         await monitor.state.restored.wait()
@@ -90,7 +69,7 @@ async def run_healer(me: Agent[HealerSettings], on_restored: Callable[[], None] 
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(report_restored(), name="restored")
-            group.create_task(follow_truth(), name="roster")
+            group.create_task(roster.run(), name="roster")
             group.create_task(election.run(), name="leases")
             for relay in relays:
                 group.create_task(relay.run(), name=f"relay {relay.rule.stream}")
@@ -106,6 +85,50 @@ class WatchPlan:
     truth: Truth
     channel: str
     change: RosterChange
+
+
+class RosterFollower:
+    """Has the monitor watch what the truth in force says, and the election hold a lease on each bus."""
+
+    def __init__(
+        self,
+        me: Agent[HealerSettings],
+        monitor: Monitor,
+        encoder: VerdictEncoder,
+        election: LeaderElection,
+        home: str,
+    ) -> None:
+        self._me, self._monitor, self._encoder = me, monitor, encoder
+        self._election, self._home = election, home
+        self._reseeded = asyncio.Event()
+
+    def apply_now(self) -> None:
+        """Put the truth in force at once, before the monitor runs."""
+        for _ in self._apply(self._plan()):
+            pass
+
+    def note_reseed(self, _truth: Truth) -> None:
+        """Note that there is another truth; `run` puts it in force."""
+        self._reseeded.set()
+
+    async def run(self) -> None:
+        """Put each new truth in force until cancelled: plan that in a thread, and apply it in slices."""
+        while True:
+            await self._reseeded.wait()
+            self._reseeded.clear()
+            plan = await asyncio.to_thread(self._plan)
+            time_slice = TimeSlice()
+            for _ in self._apply(plan) if plan.truth is self._me.truth else ():
+                await time_slice.pause()
+
+    def _plan(self) -> WatchPlan:
+        return plan_watch(self._me.truth, self._me.settings, self._monitor.detector.services)
+
+    def _apply(self, plan: WatchPlan) -> Iterator[None]:
+        buses = open_buses(plan.truth, self._me, self._home)
+        self._encoder.channel = plan.channel
+        yield from self._monitor.change_roster(plan.change, publish_to=plan.change.buses)
+        self._election.set_buses(buses)
 
 
 def plan_watch(truth: Truth, settings: HealerSettings, current: Mapping[str, WatchedService]) -> WatchPlan:
