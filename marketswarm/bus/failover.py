@@ -151,7 +151,7 @@ class _Packer:
     _serializer: Final = HiredisRespSerializer()
 
     def pack_command(self, *args: Any) -> list[bytes]:
-        packed: list[bytes] = self._serializer.pack(*args)  # type: ignore[no-untyped-call]  # the library's
+        packed: list[bytes] = self._serializer.pack(*args)
         return packed
 
 

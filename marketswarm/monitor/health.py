@@ -143,7 +143,7 @@ class HealthKeys:
             if service is not None and event is not None:
                 keys.append(health_key(svc))
                 args += event, compute_health_sec(service.watch.timeout_sec)
-        return len(keys) == 1 or await bus.script(REFRESH_SCRIPT, keys, args) != NOT_THE_LEADER
+        return len(keys) == 1 or bool(await bus.script(REFRESH_SCRIPT, keys, args) != NOT_THE_LEADER)
 
     def _current_event(self, svc: str, service: WatchedService, now: float, ts: bytes) -> bytes | None:
         """Return the event for a service's key: its miss as published, or an ok of now.
