@@ -1,6 +1,6 @@
 """Open the channels of the truth, or else of the environment, and run a worker for each.
 
-Somebody who can write a truth could redirect all messages to an address of their own. So a new address
+A person who can write a truth could redirect all messages to an address of their own. So a new address
 is reported over the other channels and over the channels that it replaces. Addresses in the environment
 (`"env:NAME"`) are the operator's, and are not reported.
 """
@@ -43,7 +43,7 @@ CLOSE_WITHIN_SEC: Final = 1.0
 class ChannelConfig:
     """The options of each channel, with their secrets; in `wrong`, why other channels can't be configured.
 
-    Both are by channel name. `options` is None when the truth names no channels: then the environment's
+    Both are by channel name. `options` is None when the truth names no channels; then the environment's
     channels are used.
     """
 

@@ -23,7 +23,7 @@ from marketswarm.tracing import Tracer
 from notifier.delivery_step import make_delivery_step, make_wait_step
 
 MARGIN_SEC: Final = 10.0
-"""How much longer than the channel's own limit an attempt may take: only one with a defect does."""
+"""How much longer than the channel's own limit an attempt may take; only one with a defect does."""
 OVERFLOW: Final = "overflow"
 """The reason for giving up a message because its channel's queue is full."""
 

@@ -97,7 +97,7 @@ class Inbox:
 
     @property
     def has_request_room(self) -> bool:
-        """Whether requests may be read: waiting requests must not keep the log from being read."""
+        """Whether requests may be read; waiting requests must not keep the log from being read."""
         return self._requests.qsize() <= CAPACITY
 
     async def wait_for_request_room(self) -> None:

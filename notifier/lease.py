@@ -1,7 +1,7 @@
 """Hold `notifier:lease` on every bus, so that one notifier at a time sends messages.
 
 The first bus that answers decides which notifier leads, and the other buses follow its decision. Every
-write is fenced by the lease (`commit.lua`): a notifier can change nothing on a bus whose lease another
+write is fenced by the lease (`commit.lua`), so a notifier can change nothing on a bus whose lease another
 one holds. While no bus answers, the last leader continues, so that messages are still sent.
 """
 

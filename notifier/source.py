@@ -1,7 +1,7 @@
 """Read the alert log, the operators' requests and the silences of each bus.
 
 The log and the requests are read as a consumer of a group, the silences are polled once a second. An
-entry is read again until it is acknowledged: entries of an instance that died are claimed, and a
+entry is read again until it is acknowledged; entries of an instance that died are claimed, and a
 deleted group is created again at the last position. The very first run starts at the end of the log,
 with the outages that still last. Not here: what follows from an event (`dispatcher.py`).
 """

@@ -2,7 +2,7 @@
 
 The state is loaded once at the start and then written one transaction at a time. A transaction counts
 as stored once one bus has it. A bus that missed one gets the whole state when it answers again. The
-writes that wait for a bus that refuses them are bounded: too many acknowledgements pause the reader of
+writes that wait for a bus that refuses them are bounded; too many acknowledgements pause the reader of
 that bus alone (`wait_for_room`). Not here: what the state means (`dispatcher.py`, `state.py`,
 `router/`).
 """
@@ -95,6 +95,7 @@ class Transaction:
         return any(getattr(self, each.name) for each in fields(self))
 
     def add(self, later: "Transaction") -> None:
+        """Append what a later transaction writes; a field gets its later value."""
         self.fields.update(later.fields)
         self.records.update(later.records)
         self.dead = [*self.dead, *later.dead][-DEAD_LENGTH:]
@@ -148,22 +149,22 @@ class Transaction:
         gone = [name for name, value in changed.items() if value is None]
         dead = [(each.message, each.channel, each.reason, f"{each.ts:.3f}") for each in self.dead]
         lists: list[Iterable[str | bytes | float]] = [
-            _counted(self.records.values()),
+            _with_count(self.records.values()),
             [len(self.answers)],
-            *(_counted(lines) for lines in self.answers.values()),
+            *(_with_count(lines) for lines in self.answers.values()),
             [len(kept)],
             *kept,
-            _counted(gone),
+            _with_count(gone),
             [len(dead)],
             *dead,
-            _counted(self.deleted_dead.get(bus, ())),
-            _counted(self.log_acks.get(bus, ())),
-            _counted(self.request_acks.get(bus, ())),
+            _with_count(self.deleted_dead.get(bus, ())),
+            _with_count(self.log_acks.get(bus, ())),
+            _with_count(self.request_acks.get(bus, ())),
         ]
         return list(chain.from_iterable(lists))
 
 
-def _counted(values: Iterable[str | bytes]) -> list[str | bytes | float]:
+def _with_count(values: Iterable[str | bytes]) -> list[str | bytes | float]:
     found = list(values)
     return [len(found), *found]
 

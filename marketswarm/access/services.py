@@ -3,7 +3,7 @@
 A service may use all data commands on the keys that it writes, and on the keys `<key>:…`, where it keeps its
 state. It may only read the keys that it subscribes to.
 
-A user's rights can't name a consumer group: a user who may read by one group of a stream can take,
+A user's rights can't name a consumer group, because a user who may read by one group of a stream can take,
 acknowledge and skip the entries of all its groups. So only a service that reads by a group has the commands
 for it, and on the alert log, by which people are notified, the notifier alone.
 """
@@ -65,7 +65,7 @@ _GROUP_COMMANDS: Final = (
     "xreadgroup xack xclaim xautoclaim xgroup|create xgroup|createconsumer xgroup|delconsumer"
 )
 _DESTROY_GROUP: Final = "xgroup|destroy"
-"""For writers: a group without readers can hold up the writer of a stream."""
+"""For writers, since a group without readers can hold up the writer of a stream."""
 _POSITION_READERS: Final = ("bars", "board", "massive", "mesh", "rss_agg", "sources")
 """Those of our own services that read no stream by a group."""
 _NO_STREAMS: Final = (MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, MESH_TOPOLOGY, MESH_FLOW)

@@ -66,7 +66,7 @@ class Failure(StrEnum):
 
     TEMPORARY = "temporary"  # the same message may be accepted later
     REJECTED = "rejected"  # this message is never accepted; others may be
-    BROKEN = "broken"  # no message is accepted until somebody repairs the channel
+    BROKEN = "broken"  # no message is accepted until the channel is repaired
 
 
 class SendError(Exception):
@@ -115,6 +115,7 @@ class Channel(Protocol):
 
     async def aclose(self) -> None:
         """Close all connections of the channel; by default it keeps none."""
+        return
 
 
 CAUSES_AT_MOST: Final = 8

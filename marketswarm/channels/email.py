@@ -91,7 +91,7 @@ def _make_namespace(domain: str) -> str:
 
 
 WITHIN_SEC: Final = 15.0
-"""How long one attempt may take, in seconds: a mail server may scan the mail and look up names meanwhile."""
+"""How long one attempt may take, in seconds; a mail server may scan the mail and look up names."""
 
 TOO_BIG: Final = 552
 """The code of a server that refuses a mail's announced size (RFC 1870)."""

@@ -66,7 +66,7 @@ async def run_command(
 
 async def _run(command: Sequence[str], body: bytes, env: Mapping[str, str], output: OutputTail) -> int:
     loop = asyncio.get_running_loop()
-    # our own pipes: with asyncio's we would wait for processes that the command leaves behind
+    # our own pipes, since with asyncio's we would wait for processes that the command leaves behind
     (stdin, into), (out, stdout) = os.pipe(), os.pipe()
     reading, _ = await loop.connect_read_pipe(lambda: output, os.fdopen(out, "rb", 0))
     writing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(into, "wb", 0))

@@ -46,11 +46,11 @@ class Message:
     when the event happened, in epoch seconds; `late` means that the text says how late it is sent. `events`
     are the alert events that the message is about, each as its JSON in the log, oldest first.
 
-    `lines` are one for each event or incident if there are several: `title` and `text` are enough without
-    them, and a channel shows as many as it can. `about` are the keys of the incidents concerned: two
-    messages about the same one must arrive in order. `thread` is the id of the first message of the
-    conversation; empty or the message's own if this is the first. `opens` means that the message leaves an
-    outage open in its thread; `closes` are the threads without an open outage after it.
+    `lines` are one for each event or incident if there are several; `title` and `text` are enough without
+    them, and a channel shows as many as it can. `about` are the keys of the incidents concerned; two messages
+    about the same one must arrive in order. `thread` is the id of the first message of the conversation;
+    empty or the message's own if this is the first. `opens` means that the message leaves an outage open in
+    its thread; `closes` are the threads without an open outage after it.
     """
 
     id: str

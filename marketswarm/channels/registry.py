@@ -1,7 +1,7 @@
 """Create channels by kind and options, or all channels that the environment names.
 
-The file of a channel, and the library that it needs, is loaded only where that channel is used: an agent
-without one stays small. Not here: the options of a kind, which its own file defines.
+The file of a channel, and the library that it needs, is loaded only where that channel is used, so that an
+agent without one stays small. Not here: the options of a kind, which its own file defines.
 """
 
 from collections.abc import Iterator, Mapping

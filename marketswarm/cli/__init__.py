@@ -1,7 +1,7 @@
 """Run the command line, `marketswarm`: one module per command. Results go to stdout, errors to stderr.
 
-Only what `marketswarm check` needs is imported here: it is run every few seconds and must be cheap. `app.py`
-handles all other commands, and every mistake on the command line.
+Only what `marketswarm check` needs is imported here, because it is run every few seconds and must be cheap.
+`app.py` handles all other commands, and every mistake on the command line.
 """
 
 import gc
@@ -17,7 +17,7 @@ def main() -> NoReturn:
     """Run the command in `sys.argv` and end the process with its exit code."""
     if sys.argv[1:] in (["check"], ["check", "--ready"]):
         check_alive(ready="--ready" in sys.argv)
-    gc.disable()  # imports make only objects that stay: collecting during them is wasted time
+    gc.disable()  # imports make only objects that stay, so collecting during them is wasted time
     from marketswarm.cli import app  # noqa: PLC0415 - see above
 
     app.main()

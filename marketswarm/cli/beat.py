@@ -81,7 +81,7 @@ def beat(
 class BeatDestination:
     """Hold the bus, the channel and the interval of one service's beats, by the truth.
 
-    `known` is False for a service that the truth does not name: its beats have the defaults, and no healer
+    `known` is False for a service that the truth does not name; its beats have the defaults, and no healer
     monitors it. `alert_on_failure` is True if the healer is to alert on a failed run at once.
     """
 

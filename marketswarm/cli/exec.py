@@ -1,6 +1,6 @@
 """Implement `marketswarm exec`: run a command, send its beats while it runs, record how it ended.
 
-The command comes first: it is started before any bus is asked, and a bus that does not answer neither stops
+The command comes first; it is started before any bus is asked, and a bus that does not answer neither stops
 nor delays it. So the beats are sent by a thread of their own, and the wait for the last one is limited.
 
 The command is started as a shell would start it: with the same files, and signals are passed on to it. With a
@@ -47,7 +47,7 @@ LIMIT_CODE: Final = 124
 """The exit code when the time limit was over, whatever the command's own code was; as `timeout` has it."""
 _GOODBYE_SEC: Final = 1.0  # the longest wait for the last beat
 _SHORT_GOODBYE_SEC: Final = 0.25  # when the bus did not take the beat before it either
-_SUCCESS_BEAT_SEC: Final = 10.0  # longer: without the one beat of a success there will be a miss
+_SUCCESS_BEAT_SEC: Final = 10.0  # longer, because without the one beat of a success there will be a miss
 _RETRY_SEC: Final = 0.5
 _START_RETRY_SEC: Final = 10.0  # from one attempt to report the start of a job's run to the next
 _NO_ANSWER: Final = "no answer in time"

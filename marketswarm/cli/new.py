@@ -1,6 +1,6 @@
 """Implement `marketswarm new`: write a new service that runs at once, with a test that proves it.
 
-Only new files are written, all of them or none. Text for files that somebody wrote by hand, truth.json and
+Only new files are written, all of them or none. Text for files that were written by hand, truth.json and
 compose.yaml, is printed to be pasted; a missing truth.json is written.
 """
 

@@ -1,6 +1,6 @@
 """Encode a history for Redis in few bytes, and parse it. Pure.
 
-Anyone who can write to the bus may have written what is parsed here: what is not exactly as it should be is
+Anyone who can write to the bus may have written what is parsed here; what is not exactly as it should be is
 refused as a whole, and its reader begins anew.
 
 All numbers are whole, and written as variable-length integers of seven bits a byte, the lowest first. Times

@@ -4,8 +4,8 @@ The last hours are held as facts, so that an event that comes late, or one that 
 exactly. An hour that lies EXACT_HOURS back is finished: its spans are counted, and only the counts are kept.
 If an event then says that an outage began before that, the counts are corrected.
 
-An hour of a service is kept only if it differs from that of its bus, and an hour of a bus only if somebody
-did not listen to it. So a quiet service costs nothing but its name.
+An hour of a service is kept only if it differs from that of its bus, and an hour of a bus only if the
+healer did not listen to all of it. So a quiet service costs nothing but its name.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ EXACT_HOURS: Final = 6
 """How many full hours are held as facts, besides the one that has begun."""
 KEPT_HOURS: Final = 400 * 24
 PERIOD_HOURS: Final = 32 * 24
-"""The hours of one stored key, which expires as a whole: each hour is kept for at least 368 days."""
+"""The hours of one stored key, which expires as a whole, so each hour is kept for at least 368 days."""
 GONE_SEC: Final = 7 * 86_400
 """A service that is not in the truth for so long is forgotten; if it comes back, its history begins anew."""
 MAX_OUTAGES: Final = 32

@@ -177,7 +177,7 @@ def make_down(runs: Sequence[Run], start: int, end: int) -> list[Run]:
 
     `runs` has every hour that the outage, from `start` to `end`, touches. Where nothing was known, nothing is
     known still. In an hour that the outage touches in part, its known seconds count as down as far as they
-    last: which of the hour's seconds were unknown is not kept.
+    last, because which of the hour's seconds were unknown is not kept.
     """
     found: list[Run] = []
     for run in runs:

@@ -8,7 +8,7 @@ What it costs, as `tests/board/test_history_store.py` measures it by MEMORY USAG
 90 bytes, however long it runs; one that is down for ten minutes of each day has 3 kB in a year; one that is
 down for a part of every hour, and each time for another one, has 42 kB. That is the most.
 
-Several boards may write. Each write is one script that checks the version of what is stored: a board that
+Several boards may write. Each write is one script that checks the version of what is stored; a board that
 lost reads again before it writes. A large write is cut into parts, the position in the log comes with the
 last one. What is written twice is the same, since facts are a set and hours are counted anew; so a board may
 be killed at any moment.
@@ -155,7 +155,7 @@ async def _write(bus: Bus, part: Sequence[_Change], old: bytes, new: bytes) -> b
 def _group_changes(history: FleetHistory, changes: UnsavedChanges) -> Iterator[list[_Change]]:
     """Yield the fields to write, those that must be written together in one list; an empty value deletes one.
 
-    The hours of a service and its record belong together: an outage that begins in finished hours is added to
+    The hours of a service and its record belong together; an outage that begins in finished hours is added to
     them once, when its fact is new.
     """
     groups: dict[str, list[_Change]] = {}

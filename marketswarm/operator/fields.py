@@ -39,8 +39,9 @@ class JsonRecord:
         """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
         if len(raw) > MAX_BYTES:
             return None
+        kind: Any = cls
         try:
-            found: Self = _make_adapter(cls).validate_json(raw)
+            found: Self = _make_adapter(kind).validate_json(raw)
         except ValidationError:
             return None
         return found

@@ -66,7 +66,7 @@ class Answer(JsonRecord):
     """One line of the answer to a request.
 
     `channel` and its host `where` are empty when no channel is concerned. `ok` is True if the request
-    succeeded, over this channel if there is one. `said` may be shown: it is the receiver's answer, or
+    succeeded, over this channel if there is one. `said` may be shown; it is the receiver's answer, or
     describes what was done. `done` marks the last line. A line with `retry_sec` above 0 is not an outcome:
     the channel is paused, and makes its next attempt after so many seconds. Raises ValueError when a field is
     out of bounds.

@@ -39,7 +39,7 @@ class Silence(JsonRecord):
     """One silence, from `starts_at` up to `ends_at` (epoch seconds).
 
     `services` are patterns of names (`rss_*`, `feed-[0-9]`), `tags` whole tags of the truth; a service that
-    matches one of them is silenced. `changed_at` grows with each change: of two versions on two buses the
+    matches one of them is silenced. `changed_at` grows with each change; of two versions on two buses the
     later one counts. A silence is never deleted early, only ended. Raises ValueError when a field is out of
     bounds, `ends_at` is before `starts_at`, or neither services nor tags are given.
     """

@@ -15,7 +15,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import FUNCTION_PREFIX, Script
 
 KEPT_VERSIONS: Final = 3
-"""How many older versions of one script stay: processes of earlier releases may still call them."""
+"""How many older versions of one script stay, because processes of earlier releases may still call them."""
 _NOT_FATAL: Final = ("error", "auth")
 """Reasons of a BusError if the server is there and refuses the command."""
 _LOADED_AT: Final = re.compile(rb"-- loaded at (\d{1,15})\n")

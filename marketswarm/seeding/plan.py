@@ -1,7 +1,7 @@
 """Plan a seeding: from what each bus holds, decide which revision to write and where. Pure.
 
-The revision grows by 1 when the bytes change, is the same on every bus, and never goes back: two agents that
-show revision 7 have the same bytes. Not here: reading and writing the buses (`transaction.py`).
+The revision grows by 1 when the bytes change, is the same on every bus, and never goes back, so two agents
+that show revision 7 have the same bytes. Not here: reading and writing the buses (`transaction.py`).
 """
 
 from collections.abc import Sequence

@@ -3,9 +3,9 @@
 A bus that loads its data, asks for a password or refuses connections does not answer PING yet. The reason is
 logged whenever it changes; the error after the timeout has the last one.
 
-On buses where each service has its own user, a new service needs new users before its truth is published:
-else the healer would report a service whose heartbeats it may not receive. The buses may not have the new
-users yet, since Kubernetes restarts the buses with them while bootstrap runs. Not here: what users may do
+On buses where each service has its own user, a new service needs new users before its truth is published;
+otherwise the healer would report a service whose heartbeats it may not receive. The buses may not have the
+new users yet, since Kubernetes restarts the buses with them while bootstrap runs. Not here: what users may do
 (`marketswarm.access`), and what loads users into a bus.
 """
 
@@ -44,7 +44,7 @@ async def _wait_for_answer(bus: Bus, deadline: float) -> BusError | None:
         try:
             await bus.ask(bus.client.ping(), within_sec)
         except BusError as error:
-            # the last attempt has little time: keep the error before it rather than its timeout
+            # the last attempt has little time, so keep the error before it rather than its timeout
             if last_error is None or error.reason != "timeout" or within_sec >= WITHIN_SEC:
                 last_error = error
             if clock() >= deadline:

@@ -88,7 +88,7 @@ class Snapshot:
     """The keys of document, meta and history."""
     state: BusState
     token: bytes
-    """A hash of the truth that was read: `seeding.lua` refuses to write if it has changed since."""
+    """A hash of the truth that was read; `seeding.lua` refuses to write if it has changed since."""
     read_at_ms: int
     """When the bus was read, by the server's clock, in epoch milliseconds."""
     read_at_sec: float
@@ -297,7 +297,7 @@ async def _trim_histories(targets: Sequence[Snapshot]) -> None:
 
 
 async def _publish_change(buses: Sequence[Bus], revision: _Revision) -> None:
-    """Only log a failure: an agent that gets no message sees the new revision with its next beat."""
+    """Only log a failure, because an agent that gets no message sees the new revision with its next beat."""
     message = orjson.dumps({"revision": revision.number, "sha256": revision.sha256})
     outcomes = await asyncio.gather(
         *(bus.ask(bus.client.publish(TRUTH_CHANGED, message)) for bus in buses), return_exceptions=True

@@ -192,7 +192,7 @@ async def _read_bus(bus: Bus) -> tuple[dict[bytes, bytes], int, dict[bytes, byte
 
 
 def _sequence_number(state: Mapping[bytes, bytes]) -> int:
-    """Return the number of the notifier's latest write to this state: the highest of all is the latest."""
+    """Return the number of the notifier's latest write to this state; the highest of all is the latest."""
     return parse_digits(state.get(_SEQ)) or 0
 
 

@@ -1,7 +1,7 @@
 """Read the revisions of the truth that a bus keeps in the stream `truth:history`.
 
-Seeding writes an entry for each revision. Other users who may seed can write there, too: an entry
-that is not a revision is skipped, and `Revision.is_intact` compares the document with its recorded hash.
+Seeding writes an entry for each revision. Other users who may seed can write there, too, so an entry that is
+not a revision is skipped, and `Revision.is_intact` compares the document with its recorded hash.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class Revision:
     """Hold one revision of the truth, as a bus keeps it.
 
     `sha256` is the recorded hash of the document, in hex. `seeded_at` is in epoch seconds, and `seeded_by`
-    is empty if it is unknown: releases before 0.1.0 recorded the author of the newest revision alone.
+    is empty if it is unknown, because releases before 0.1.0 recorded the author of the newest revision alone.
     """
 
     number: int

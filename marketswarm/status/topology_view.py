@@ -1,7 +1,7 @@
 """Build the topology of a fleet as values: the flows in the truth, with what mesh measured. Pure.
 
 The truth decides which services and keys there are. Of what mesh wrote, only values that belong to them are
-used, since anybody may have written there. The `describe_` functions are for tables and graphs alike.
+used, since any client may have written there. The `describe_` functions are for tables and graphs alike.
 """
 
 from collections.abc import Mapping, Sequence

@@ -168,6 +168,7 @@ class Notice:
         return orjson.dumps(self)
 
     def in_thread(self, thread: str, channels: tuple[str, ...]) -> "Notice":
+        """Return a copy that continues a thread over these channels."""
         return replace(self, thread=thread, channels=channels)
 
     def with_events(self, events: tuple[str, ...], ids: tuple[str, ...]) -> "Notice":

@@ -1,9 +1,9 @@
 """Queue notices for the group wait, so that related notices are sent together.
 
-Pure; times are epoch seconds. A single notice after a quiet time is due within a quarter of a second.
-Several are due `group_wait_sec` after the first of them, and so is a single one shortly after others:
-services that fail of one cause do not fail at one moment. A gap, such as a restart, is never due at
-once: it is over, and other services restarted with it.
+Pure; times are epoch seconds. A single notice after a quiet time is due within a quarter of a second. Several
+are due `group_wait_sec` after the first of them, and so is a single one shortly after others, because
+services that fail of one cause do not fail at one moment. A gap, such as a restart, is never due at once: it
+is over, and other services restarted with it.
 """
 
 from dataclasses import replace

@@ -252,7 +252,7 @@ class Router:
         """Return True if an event was handled before, or is older than the incident's latest one.
 
         The writer's clock may have been set back meanwhile, so `ts` shows that an event is older only if no
-        log has it after the latest one. An event with the `ts` of an earlier change was handled in any case:
+        log has it after the latest one. An event with the `ts` of an earlier change was handled in any case;
         a bus that lost its last writes gets them again, after all others.
         """
         if event.id == incident.last_id:

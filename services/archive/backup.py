@@ -1,9 +1,9 @@
 """Make backups with pg_dump, list them, and remove old ones.
 
 A backup is two files in a folder: the dump (`archive-20261123T033000Z.dump`, pg_dump's custom format) and its
-manifest (`.json`), which is written last: a dump without one is not complete. The manifest has the SHA-256 of
-the dump, and the number of rows and a digest of each table, read in the very snapshot that pg_dump saves. So
-a restored database can be compared with what was saved: `restore.py`.
+manifest (`.json`), which is written last, so a dump without one is not complete. The manifest has the SHA-256
+of the dump, and the number of rows and a digest of each table, read in the very snapshot that pg_dump saves.
+So a restored database can be compared with what was saved: `restore.py`.
 """
 
 import asyncio

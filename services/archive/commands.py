@@ -102,7 +102,7 @@ def export(
 ) -> None:
     """Write a table as Parquet files, one for each month."""
     if table not in SYMBOL_TABLES:
-        raise typer.BadParameter(f"{table!r} is none of {', '.join(SYMBOL_TABLES)}", param_hint="TABLE")
+        raise typer.BadParameter(f"{table!r} is not one of {', '.join(SYMBOL_TABLES)}", param_hint="TABLE")
     url, _ = find_database(data)
     files = _run(_export_all(url, table, to, since=since, until=until, symbols=symbol or ()))
     if as_json:

@@ -1,13 +1,13 @@
 """Compute how the daily returns of each pair of symbols move together, in PostgreSQL.
 
 The returns of a pair are the logarithms of the closes of a day by those of the day before, of the days on
-which both symbols have a close: markets are closed on different days, and returns over different stretches of
-time can't be compared. The correlation of `day` is Pearson's over the last `days` such returns up to it. A
-day is the trading day that the bar names. Only final bars count.
+which both symbols have a close, because markets are closed on different days, and returns over different
+stretches of time can't be compared. The correlation of `day` is Pearson's over the last `days` such returns
+up to it. A day is the trading day that the bar names. Only final bars count.
 
-The days of all symbols need not end together: a recording of 2013 may be played beside one of 2018. So the
-days that are computed are the latest ones, and the last ones of most symbols. A day that was computed while
-history was still coming in is computed again.
+The days of all symbols need not end together, because a recording of 2013 may be played beside one of 2018.
+So the days that are computed are the latest ones, and the last ones of most symbols. A day that was computed
+while history was still coming in is computed again.
 """
 
 from datetime import date

@@ -22,7 +22,7 @@ from services.market.tables import TABLES
 TIMEOUT_SEC: Final = 60.0
 """The default time limit of the work on one connection."""
 MIGRATE_SEC: Final = 7 * 86_400.0
-"""The time limit of all migrations together: one may write a long table anew, or wait for a long reader."""
+"""The time limit of all migrations; one may write a long table anew, or wait for a long reader."""
 SILENCE_SEC: Final = 60.0
 """How long the server may answer no other session until a migration is given up."""
 _MOST_CONNECTIONS: Final = 6
@@ -51,7 +51,7 @@ class Database(ConnectionPool):
         settings = {
             "application_name": "archive",
             "search_path": "public",
-            # an entry is acknowledged after its commit: a server that crashes must still have it
+            # an entry is acknowledged after its commit, because a server that crashes must still have it
             "synchronous_commit": "on",
         }
         super().__init__(

@@ -1,6 +1,6 @@
 """Read the dead letters of archive: the entries that it refused, each with the reason.
 
-Other programs may write there, too: what is not a dead letter is skipped.
+Other programs may write there, too, so what is not a dead letter is skipped.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _ROWS_IN_GROUP: Final = 5000
-"""The rows of one row group: while the parts of a month are joined, a few of them are in memory."""
+"""The rows of one row group; while the parts of a month are joined, a few of them are in memory."""
 _TYPES: Final = {
     ColumnType.NUMBER: "Float64",
     ColumnType.COUNT: "Int64",

@@ -1,6 +1,6 @@
 """Bring a database to the schema of this release: plain SQL files, applied in the order of their numbers.
 
-Each that is missing is applied in a transaction of its own, which locks the table `schema_version`: one of
+Each that is missing is applied in a transaction of its own, which locks the table `schema_version`, so one of
 several instances applies it, no lock on a table outlives its migration, and a process that is killed leaves
 whole migrations, after which the next one goes on. That table has a row for each file with its SHA-256. To
 lock it as we do takes the right to write there, so that a role that may only read can't block a migration.
@@ -129,7 +129,7 @@ async def grant_reading(connection: Any) -> None:
     """Let the role of readers read each table of ours, and no more, if the server has that role.
 
     Where our role owns the database, no other role makes temporary tables, and where it is the superuser,
-    none makes large objects, because both fill the disk. Nothing is written where all of this is so already:
+    none makes large objects, because both fill the disk. Nothing is written where all of this is so already;
     a partition is read by the rights on its table.
     """
     for sql in [row["sql"] for row in await connection.fetch(_WRONG_RIGHTS, DATABASE_READER)]:

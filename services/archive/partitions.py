@@ -128,7 +128,7 @@ async def make_partitions(connection: Any, wanted: Iterable[Partition]) -> int:
         known = await read_partitions(connection)
         missing = {each.name: each for each in wanted if each.name not in known}
         await _limit_lock_wait(connection)
-        for each in missing.values():  # names and times are ours: nothing in them is quoted or foreign
+        for each in missing.values():  # names and times are ours, so nothing in them is quoted or foreign
             # PARTITION OF waits for all readers of the table, and all others wait behind it: ATTACH does not
             await connection.execute(
                 f"CREATE TABLE {each.name} (LIKE {each.table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"

@@ -1,9 +1,9 @@
 """Follow the alert log by a position that archive stores, instead of a consumer group.
 
-A user's rights can't name a group: archive's password could take the notifier's entries from it, and people
-would not be notified. So archive has no rights on groups there. It stores its position on the bus of the log
-once what it has read is committed, and reads on from there after a restart: an entry may be written twice,
-which changes nothing. Several instances write the same rows; the first one moves the position.
+A user's rights can't name a group, so archive's password could take the notifier's entries from it, and
+people would not be notified. So archive has no rights on groups there. It stores its position on the bus of
+the log once what it has read is committed, and reads on from there after a restart, so an entry may be
+written twice, which changes nothing. Several instances write the same rows; the first one moves the position.
 """
 
 from collections import deque
@@ -45,7 +45,7 @@ class _Followed:
 class PositionConsumer(Consumer):
     """Read streams of one bus by stored positions. Every method but `close` may raise BusError.
 
-    `group` is a part of the position's name: under another one every stream is read from its start.
+    `group` is a part of the position's name; under another one every stream is read from its start.
     """
 
     def __init__(self, bus: Bus, streams: Iterable[str], group: str, name: str) -> None:
@@ -65,7 +65,7 @@ class PositionConsumer(Consumer):
         counts: Mapping[str, int],
         block_sec: float,
         *,
-        within_sec: float | None = None,  # noqa: ARG002 - a page is small: the limit of the bus is enough
+        within_sec: float | None = None,  # noqa: ARG002 - a page is small, so the limit of the bus is enough
     ) -> list[DeliveredEntry]:
         """Read new entries, PAGE of a stream at most; wait for the first one of each up to `block_sec`."""
         found: list[DeliveredEntry] = []

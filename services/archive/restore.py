@@ -32,8 +32,8 @@ async def restore_backup(
     """Restore a backup into a database, and compare its tables with the manifest.
 
     To replace a database, the backup is restored into a new one, which takes the name of the old one in one
-    transaction once it was compared: whatever fails before leaves the old one as it is. If this is killed at
-    that moment, the old one takes no connections; to call this again mends it.
+    transaction once it was compared, so whatever fails before leaves the old one as it is. If this is killed
+    at that moment, the old one takes no connections; to call this again mends it.
 
     Without `replace` the database must be empty. `programs` is the folder of pg_restore; None for the one on
     PATH.
@@ -129,7 +129,7 @@ async def _new_database(url: str) -> AsyncIterator[str]:
 async def _drop_stale_copies(connection: Any) -> None:
     """Drop the databases that restores of ours made before they were killed; mark this connection as one.
 
-    A restore shares the lock as long as its connection lives: the holder of the exclusive lock is the only
+    A restore shares the lock as long as its connection lives, so the holder of the exclusive lock is the only
     restore.
     """
     if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _COPIES_LOCK):

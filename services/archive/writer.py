@@ -16,7 +16,7 @@ from services.market.rows import Row, SymbolRow
 from services.market.tables import SYMBOL_TABLE, TableSchema, keep_highest
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_PARTITION_ATTEMPTS: Final = 5  # partitions are dropped once an hour: the second attempt finds them all
+_PARTITION_ATTEMPTS: Final = 5  # partitions are dropped once an hour, so the second attempt finds them all
 
 
 class TypedEntry(NamedTuple):

@@ -19,7 +19,7 @@ from services.board.pings.management import create_pings
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
 
-BUS_SEC: Final = 15.0  # longer than a reading may take: waiting for a bus must not count as hanging
+BUS_SEC: Final = 15.0  # longer than a reading may take, because waiting for a bus must not count as hanging
 
 
 async def main() -> int:

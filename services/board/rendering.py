@@ -1,6 +1,6 @@
 """Render pages: what every page has around its own content, and the templates.
 
-A template has its dataclass as `page`, and nothing else: it reads values and makes no decisions about the
+A template has its dataclass as `page`, and nothing else; it reads values and makes no decisions about the
 fleet. Autoescape is on, an unknown name in a template is an error, and no text in a page is ever markup.
 """
 
@@ -56,9 +56,9 @@ def load_environment() -> Environment:
 class Frame:
     """What every page has around its own content.
 
-    `position` is the id of the last event of the stream that `snapshot` includes: the page's script follows
+    `position` is the id of the last event of the stream that `snapshot` includes; the page's script follows
     the stream from there on. `assets` is the path of the static files, with a mark that changes with their
-    content. `version` is the program's. `session` is there on pages with forms if somebody is signed in.
+    content. `version` is the program's. `session` is there on pages with forms if a person is signed in.
     """
 
     title: str

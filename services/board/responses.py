@@ -63,8 +63,8 @@ def find_assets_path() -> str:
 def answer_asset(digest: str, name: str, *, takes_gzip: bool) -> Response:
     """Return the answer for a static file; 404 for an unknown name.
 
-    Under another digest than that of now the file is served as well, and is not kept: a page may be older
-    than the server.
+    Under another digest than that of now the file is served as well, and is not kept, because a page may be
+    older than the server.
     """
     asset = load_assets().get(name)
     if asset is None:

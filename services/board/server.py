@@ -1,8 +1,8 @@
 """Listen for HTTP with uvicorn as a task of an agent, with limits that uvicorn does not have.
 
 A connection is aborted if its request is not complete in time, however slowly its bytes come, and if its
-answer is not read in time: neither keeps memory or a file descriptor longer than that. The agent handles the
-signals; when it ends, streams end at once and other answers have half a second.
+answer is not read in time, so neither keeps memory or a file descriptor longer than that. The agent handles
+the signals; when it ends, streams end at once and other answers have half a second.
 """
 
 import asyncio
@@ -172,7 +172,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the next request, or begin the time in which one must come.
 
-        One timer serves all requests of a connection: a timer for each costs more than the rest of this.
+        One timer serves all requests of a connection, since a timer for each costs more than the rest.
         """
         if self.pipeline or self.transport.is_closing():
             super().on_response_complete()
@@ -191,7 +191,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Close a connection on which no request came in time; look again later if there is time left."""
         self._idle_check = None
         if self._idle_until is None:
-            return  # a request is on its way: its answer begins the time anew
+            return  # a request is on its way; its answer begins the time anew
         if self._idle_until <= self.loop.time():
             self.timeout_keep_alive_handler()
         else:
@@ -243,7 +243,7 @@ class GuardedProtocol(HttpToolsProtocol):
 class GuardedWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket that is aborted when its client does not read what it was sent in time.
 
-    Until then the client is not read, either: each of its pings would be answered, and the answers kept.
+    Until then the client is not read, either, because each of its pings would get an answer to keep.
     """
 
     def __init__(self, *args: Any, **more: Any) -> None:
@@ -283,7 +283,7 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
 class LogLimiter(logging.Filter):
     """Passes LOG_LINES lines of each message of uvicorn, and one a minute after that.
 
-    Strangers decide how often there is one: each malformed request is a line.
+    Strangers decide how often there is one, because each malformed request is a line.
     """
 
     def __init__(self) -> None:

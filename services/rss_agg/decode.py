@@ -1,6 +1,6 @@
 """Turn the bytes of a document into text. Pure.
 
-What a document declares is not trusted: feeds often declare a charset that they are not written in.
+What a document declares is not trusted, because feeds often declare a charset that they are not written in.
 """
 
 import codecs
@@ -69,7 +69,7 @@ def _decode(body: bytes, content_type: str) -> str:
     ]
     if declared and SEVEN_BIT_CHARSETS.match(declared[0]):
         return body.decode(declared[0], "replace")
-    # valid UTF-8 is UTF-8, whatever is declared: text in another charset is not valid UTF-8 by chance
+    # valid UTF-8 is UTF-8, whatever is declared, since text in another charset is not valid UTF-8 by chance
     text = body.decode("utf-8", "replace")
     invalid = text.count("\ufffd")
     beyond_ascii = len(text) - len(text.encode("ascii", "ignore"))

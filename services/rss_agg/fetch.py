@@ -1,7 +1,7 @@
 """Fetch one feed over HTTP: a conditional request, limited in time and size, with every redirect checked.
 
-Everything a server sends is hostile: a header that is too long or malformed counts as not sent. Each failure
-is a `FeedError` with one word.
+Everything a server sends is hostile, so a header that is too long or malformed counts as not sent. Each
+failure is a `FeedError` with one word.
 """
 
 import hashlib

@@ -4,8 +4,8 @@ Every document is treated as hostile. feedparser reads RSS, Atom and RDF, and is
 Feed is short enough to be read here. This runs in a process of its own (`parse_process.py`), which is killed
 when a document takes too much time or memory.
 
-An item is identified by its id, otherwise by its link, otherwise by its text, within its feed: ids such as
-`1` are common, and no feed may publish its items as another's. A feed is identified by its *scope*
+An item is identified by its id, otherwise by its link, otherwise by its text, within its feed, because ids
+such as `1` are common, and no feed may publish its items as another's. A feed is identified by its *scope*
 (`store.py`), which stays when the feed gets a new name or a new address.
 """
 
@@ -35,7 +35,7 @@ READ_RATIO: Final = 8
 INVISIBLE: Final = re.compile(
     r"<!--.{0,20000}?-->|<(script|style)\b[^>]{0,2000}>.{0,20000}?</\1\s{0,9}>", re.DOTALL | re.IGNORECASE
 )
-# a tag begins with a letter: `a < b and c > d` holds none
+# a tag begins with a letter, so `a < b and c > d` holds none
 TAG: Final = re.compile(r"</?([A-Za-z][A-Za-z0-9:-]{0,40})(?:\s[^<>]{0,4000})?/?>|<[!?][^<>]{0,4000}>")
 # fmt: off
 INLINE_TAGS: Final = frozenset({
@@ -152,7 +152,7 @@ def _parse_xml(text: str) -> Iterable[Mapping[str, Any]]:
     import feedparser  # noqa: PLC0415 - the worker process starts before it has a document to parse
 
     try:
-        # a file object: feedparser would take bare bytes for a file's name
+        # a file object, since feedparser would take bare bytes for a file's name
         found = feedparser.parse(
             BytesIO(text.encode("utf-8", "replace")),
             response_headers={"content-type": "application/xml; charset=utf-8"},
@@ -169,7 +169,7 @@ def _parse_xml(text: str) -> Iterable[Mapping[str, Any]]:
 
 def _read_xml_entry(entry: dict[str, Any]) -> dict[str, Any]:
     contents = entry.get("content") or [{}]
-    # dict.get: feedparser's own `get` warns when one date stands in for another
+    # dict.get, since feedparser's own `get` warns when one date stands in for another
     date = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")
     try:
         published = _format_time(calendar.timegm(date)) if date else ""

@@ -1,7 +1,7 @@
 """Parse documents in a worker process of their own, one after the other.
 
 A document can make any parser take minutes or gigabytes. The worker holds no secret and may be killed at any
-time: if it takes too long or dies over a document, the next document gets a new one. `ParseProcess` is the
+time; if it takes too long or dies over a document, the next document gets a new one. `ParseProcess` is the
 side of the agent, `main` that of the worker:
 
     python -m services.rss_agg.parse_process
@@ -90,7 +90,7 @@ class ParseProcess:
         process, self._process, self._is_busy = self._process, None, False
         if process is None:
             return
-        # not by asyncio's method, which looks first whether it has ended: its exit code would be lost
+        # not by asyncio's method, which looks first whether it has ended, since its exit code would be lost
         with contextlib.suppress(ProcessLookupError):
             if process.returncode is None:
                 os.kill(process.pid, signal.SIGKILL)
@@ -118,7 +118,7 @@ async def _start_worker() -> asyncio.subprocess.Process:
 
 MEMORY_BYTES: Final = 1 << 30
 MAX_CPU_SEC: Final = 30
-"""The processor time for one document: the worker ends after it even if its agent is gone."""
+"""The processor time for one document; the worker ends after it even if its agent is gone."""
 
 
 def main() -> None:

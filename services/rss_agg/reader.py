@@ -208,7 +208,7 @@ class FeedDispatcher:
         try:
             async with self._me.waiting(BUS_SEC):
                 await store.check_writable()
-                # after an outage, too: the feeds that fell due meanwhile must not be read all at once
+                # after an outage, too, because the feeds that fell due meanwhile must not be read all at once
                 await self._load(store, settings, urls)
         except TimeoutError:
             raise BusError(stream.bus, "timeout") from None

@@ -1,9 +1,9 @@
 """Decide when each feed is due, and how many requests one host gets at a time. Pure.
 
 Times are in seconds; random numbers are passed in, in [0, 1). Each feed has a place of its own in its period,
-by a hash of its URL, on a grid of the wall clock: a thousand feeds of one period are spread over it, before
-and after a restart, on one instance or on three. The first reading of a feed does not wait for its place;
-many first readings are only spread by FIRST_READS_PER_SEC.
+by a hash of its URL, on a grid of the wall clock, so that a thousand feeds of one period are spread over it,
+before and after a restart, on one instance or on three. The first reading of a feed does not wait for its
+place; many first readings are only spread by FIRST_READS_PER_SEC.
 """
 
 import hashlib

@@ -235,7 +235,7 @@ ITEMS_PER_STEP: Final = 100  # a few hundred kilobytes
 FEEDS_PER_STEP: Final = 200
 SCOPE_BYTES: Final = 64
 FIELD_BYTES: Final = 4 * max(URL_LENGTH, VALIDATOR_LENGTH)
-"""The largest stored field in bytes: a character has up to four bytes in UTF-8."""
+"""The largest stored field in bytes; a character has up to four bytes in UTF-8."""
 KEEP_UNSHOWN_SEC: Final = 30 * DAY_SEC
 MAX_UNSHOWN: Final = 2000
 PUBLISH: Final = Script.beside("services.rss_agg", "publish.lua")
@@ -293,7 +293,7 @@ class FeedStore:
     ) -> Published:
         """Publish the new and the edited ones of `items`, and save `state`; return their ids.
 
-        `items` are all that the feed shows now: each of them is recorded as known.
+        `items` are all that the feed shows now; each of them is recorded as known.
         """
         starts = range(0, max(1, len(items)), ITEMS_PER_STEP)
         batches = [items[start : start + ITEMS_PER_STEP] for start in starts]

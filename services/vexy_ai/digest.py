@@ -3,7 +3,7 @@
 Pure.
 
 Titles are grouped by MinHash and locality-sensitive hashing over short pieces of text, so no language has an
-advantage; texts that say the same in other words are not found. The seed is fixed: the same titles in the
+advantage; texts that say the same in other words are not found. The seed is fixed, so the same titles in the
 same order always give the same groups. What is written when is in `digest_writer.py`, the summaries in
 `llm.py`.
 """
@@ -28,7 +28,7 @@ BANDS: Final = 32
 """Of titles with a similarity of 0.6, 99 in 100 are compared, of those with 0.3 only 23."""
 SEED: Final = 42
 MAX_COMPARED: Final = 64
-"""Titles that one title is compared with, oldest first: thousands of similar ones would take minutes."""
+"""Titles that one title is compared with, oldest first; thousands would take minutes."""
 MAX_NAMES: Final = 10
 MAX_MOVES: Final = 100
 MAX_OUTAGES: Final = 50

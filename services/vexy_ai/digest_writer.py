@@ -130,7 +130,7 @@ class DigestWriter:
                 await self._summarizer.aclose()
 
     def _set_degraded(self, problem: str | None) -> None:
-        # the part of the lease: while this process waits for it, the lease reports whether the bus answers
+        # the part of the lease; while this process waits for it, the lease reports whether the bus answers
         self._me.set_degraded(problem and f"no digest: {problem}", part=lease_key(LEASE))
 
     def _find_bus(self) -> str:

@@ -1,8 +1,8 @@
 """Ask a language model for a summary of each story, if a model is configured.
 
-The endpoint is untrusted: its answers are limited in size, checked and reduced to plain text, and after
-repeated failures it gets no requests for a while. The feeds are untrusted too: their texts reach the model as
-data, not as instructions.
+The endpoint is untrusted, so its answers are limited in size, checked and reduced to plain text, and after
+repeated failures it gets no requests for a while. The feeds are untrusted too, so their texts reach the model
+as data, not as instructions.
 """
 
 import re

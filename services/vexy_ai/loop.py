@@ -37,6 +37,6 @@ async def main() -> int:
             behind = metrics.lag.check(metrics.backlogs, settings_now().settings.behind_sec)
             me.set_degraded(pool.problem() or behind)
             me.set_detail(metrics.summary(time.time()))
-            # not `me.rest`: that would count as progress, which the workers alone report
+            # not `me.rest`, because that would count as progress, which the workers alone report
             await asyncio.sleep(REPORT_EVERY_SEC)
     return me.exit_code

@@ -25,7 +25,7 @@ EXCHANGE: Final = re.compile(r"\((?:[A-Za-z ]{2,12}:\s?)?([A-Z]{1,5}(?:[.-][A-Z]
 MIN_BARE_LETTERS: Final = 3
 """The shortest ticker that is found without a mark: IT, ON and A are words."""
 SENTIMENT_LIMIT: Final = 300
-"""Characters that are scored: the time grows with the square of the words, and headlines are short."""
+"""Characters that are scored; the time grows with the square of the words, and headlines are short."""
 TEXT_LIMIT: Final = 4000  # characters of an item that are read
 SHOWN_LIMIT: Final = 200
 LINK_LIMIT: Final = 1000
@@ -181,7 +181,7 @@ def parse_number_field(raw: bytes) -> float:
     except ValueError:
         found = math.nan
     if not math.isfinite(found):
-        raise ValueError("is no number")
+        raise ValueError("is not a number")
     return found
 
 

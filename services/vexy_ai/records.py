@@ -1,6 +1,6 @@
 """Make a record of each entry: a note about an item, or what a window keeps of a bar or a probe. Pure.
 
-Anyone can write to a stream: an entry that is not a valid bar or probe is an `UnusableError`, and trying
+Anyone can write to a stream, so an entry that is not a valid bar or probe is an `UnusableError`, and trying
 again would not help. `settle.lua` writes the records; the content of a window is parsed here when it is read
 back.
 """

@@ -48,6 +48,7 @@ def find_networks(text: str, routes: Path = _ROUTES) -> tuple[Network, ...]:
 
 
 def read_gateway(routes: Path = _ROUTES) -> str | None:
+    """Return the address of the default gateway (IPv4); `routes` is a file like `/proc/net/route`."""
     try:
         lines = routes.read_text(encoding="ascii").splitlines()[1:]
     except (OSError, UnicodeDecodeError):

@@ -50,7 +50,7 @@ OPEN_PATHS: Final = ("/healthz", "/readyz", SIGN_IN, "/favicon.ico")  # answered
 _OPEN_FOLDER: Final = "/static/"
 _READING: Final = ("GET", "HEAD")
 READING_POSTS: Final = ("/api/v1/truth/check",)
-"""Paths of requests that have a body and change nothing: who may read may send them."""
+"""Paths of requests that have a body and change nothing; who may read may send them."""
 _CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"

@@ -19,7 +19,7 @@ MAX_KEYS: Final = 10_000  # beyond that, the key that was used longest ago is fo
 class RefusedError(HTTPException):
     """A request is refused: the HTTP `status`, the reason, and in how many seconds to try again, if ever.
 
-    A route lets it pass: the application answers with JSON or with a page, by the path.
+    A route lets it pass; the application answers with JSON or with a page, by the path.
     """
 
     def __init__(self, status: int, reason: str, retry_sec: float | None = None) -> None:
@@ -36,7 +36,7 @@ class RefusedError(HTTPException):
 class RateLimiter:
     """Allow each key `burst` times at once, and `per_sec` times a second after that.
 
-    A use may count for several: one for more than `burst` waits until all of those are there.
+    A use may count for several; one for more than `burst` waits until all of those are there.
     """
 
     def __init__(self, burst: int, per_sec: float, max_keys: int = MAX_KEYS) -> None:

@@ -151,7 +151,7 @@ class SentForm:
 class SessionGate:
     """Opens, finds and ends sessions.
 
-    `cookie` is the cookie's name: a browser sends the cookies of all ports of a host to each of them.
+    `cookie` is the cookie's name; a browser sends the cookies of all ports of a host to each of them.
     """
 
     verifier: TokenVerifier

@@ -26,7 +26,7 @@ from services.board.actions.steering import Line, VerbBody
 from services.board.cache import Cached
 from services.board.settings import PublicSettings
 
-FRESH_SEC: Final = 2.0  # so long it is not read again: anybody may ask for the public page
+FRESH_SEC: Final = 2.0  # so long it is not read again, because everyone may ask for the public page
 
 
 class AnnouncementBody(VerbBody):

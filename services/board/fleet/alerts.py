@@ -1,6 +1,6 @@
 """Read the alert log backwards in pages, with filters, and find one event by its id.
 
-Each bus has a log of its own, and what concerns a bus is on several of them: events with one id are one
+Each bus has a log of its own, and what concerns a bus is on several of them, so events with one id are one
 event.
 """
 

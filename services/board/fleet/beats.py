@@ -17,7 +17,7 @@ from markupsafe import Markup
 from services.board.fleet.snapshot import ServiceSnapshot
 
 KEPT: Final = 61
-MAX_SERVICES: Final = 1000  # in a larger fleet no beats are kept: the board looks too rarely there
+MAX_SERVICES: Final = 1000  # in a larger fleet no beats are kept, because the board looks too rarely there
 LOOKS_PER_BEAT: Final = 2.0  # how many looks there must be in an interval, so that each beat is seen
 WIDTH: Final = 600
 HEIGHT: Final = 60

@@ -1,11 +1,12 @@
 """Build what the snapshot shows of the past, from the recorder's history, cheaply.
 
 A snapshot is compared with the one before it, and each difference goes to every browser. So nothing here
-changes while nothing happens: a span that lasts has no end, and uptime is computed once a minute (more often
+changes while nothing happens; a span that lasts has no end, and uptime is computed once a minute (more often
 in the first minute, in which a history may just have begun).
 
-Thousands of services take seconds when an hour has begun: then each one is counted anew. So this work is done
-in slices of time. In between the recorder may change the history; it is right for each service at any time.
+Thousands of services take seconds when an hour has begun, because then each one is counted anew. So this work
+is done in slices of time. In between the recorder may change the history; it is right for each service at any
+time.
 """
 
 from collections.abc import Iterator, Mapping
@@ -200,7 +201,7 @@ class HistoryBuilder:
         return found
 
     def _view_spans(self, spans: tuple[Span, ...], now: int) -> tuple[BarSpan, ...]:
-        """Return spans as the snapshot has them: the last one has no end. Equal ones are one object."""
+        """Return spans as the snapshot has them; the last one has no end. Equal ones are one object."""
         if spans not in self._views:
             if len(self._views) > _MAX_SHARED:
                 self._views.clear()

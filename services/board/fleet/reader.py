@@ -84,7 +84,7 @@ class FleetReader:
     async def read(self) -> None:
         """Look at all buses once, and publish what changed.
 
-        Others write what is read: an error of ours leaves the last snapshot standing, until it is too old.
+        Others write what is read, and an error of ours leaves the last snapshot, until it is too old.
         """
         try:
             await self._read()

@@ -1,6 +1,6 @@
 """Record the history of the fleet from the alert log, from where the last board stopped.
 
-Two boards may run. Both follow the log. The one that writes second finds another version: it leaves the
+Two boards may run. Both follow the log. The one that writes second finds another version; it leaves the
 writing to the other one, and only looks now and then whether that one still writes. If not, it reads the
 history again and goes on.
 """

@@ -124,7 +124,7 @@ def make_badge_link(service: ServiceSnapshot, origin: str, *, is_open: bool) -> 
 async def read_runs(bus: Bus, svc: str, last_run: LastRunView | None) -> tuple[RunView, ...]:
     """Return the runs of a service, the latest first; none if the bus does not answer.
 
-    A command under `marketswarm exec` sends no pings: of that only the last run is known.
+    A command under `marketswarm exec` sends no pings, so of that only the last run is known.
     """
     try:
         key = pings_key(svc)

@@ -1,6 +1,6 @@
 """Define what the board knows of a fleet at one moment, its JSON, and the difference of two moments. Pure.
 
-No value depends on the moment at which it is looked at: there is `last_beat_at` in place of an age, and a
+No value depends on the moment at which it is looked at; there is `last_beat_at` in place of an age, and a
 span has its start and end in place of a length. So two snapshots differ only where something happened, and
 a browser reckons ages with its own clock and the snapshot's `at`.
 

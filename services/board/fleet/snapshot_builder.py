@@ -1,6 +1,6 @@
 """Build the board's snapshot from what was read: the truth, the buses' state, the history. Pure.
 
-What a bus that is away would say is unknown: its services keep what was last known of them, in state
+What a bus that is away would say is unknown, so its services keep what was last known of them, in state
 `unknown`. All texts of others are escaped here.
 """
 

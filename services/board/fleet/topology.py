@@ -270,7 +270,7 @@ def _list_edges(flows: Iterable[FlowView]) -> list[Edge]:
 
 
 def _key_name(flow: FlowView) -> Name:
-    """Return the name of a key's box: two buses may have the same key."""
+    """Return the name of a key's box; two buses may have the same key."""
     return "key", f"{flow.bus} {flow.key}"
 
 

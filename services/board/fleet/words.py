@@ -30,7 +30,7 @@ from services.board.fleet.snapshot import (
 NONE: Final = "\N{EN DASH}"  # what stands for a value that is not known
 HOUR_SEC: Final = 3600
 _BAR_WIDTH: Final = 3600
-_LEAST_OUTAGE: Final = 30  # the width of the shortest outage in a bar: a narrower one can't be seen
+_LEAST_OUTAGE: Final = 30  # the width of the shortest outage in a bar; a narrower one can't be seen
 _LEAST_UNKNOWN: Final = 0.01  # the share of unknown time in a window from which on it is shown
 _WINDOW_SEC: Final[Mapping[str, float]] = {"24h": 86400, "7d": 604800, "30d": 2592000, "1y": 31536000}
 _BAR_CLASSES: Final[tuple[tuple[SpanState, str], ...]] = (("unknown", "n"), ("up", "u"), ("down", "d"))

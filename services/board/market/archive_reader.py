@@ -1,10 +1,10 @@
 """Read the market from PostgreSQL: only SELECT, with limits of time, over a small pool of connections.
 
-The board works without a database: every method raises DatabaseAwayError with a reason that its reader
+The board works without a database; every method raises DatabaseAwayError with a reason that its reader
 understands, and what comes from the streams is shown all the same.
 
 A database that does not answer in time is away. Then every question is answered at once with the reason, and
-only `watch` asks the database, until it answers again: no page waits for it twice.
+only `watch` asks the database, until it answers again, so no page waits for it twice.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ CONNECTIONS: Final = 8
 CHECK_SEC: Final = 10.0  # the time between two looks whether a database is there that answered
 REST: Final = Backoff(1.0, 5.0)  # the time between two looks at one that is away
 MAX_ASSETS: Final = 20_000  # the most symbols whose asset class is kept
-ASSET_SEC: Final = 60.0  # how long an asset class is kept: the truth may name another one
+ASSET_SEC: Final = 60.0  # how long an asset class is kept, because the truth may name another one
 NOT_SET: Final = "no archive: DATABASE_URL is not set, so the board has only what came since it began"
 OLD_SCHEMA: Final = "the archive lacks tables of this version: its service makes them when it starts"
 NO_DRIVER: Final = "the driver asyncpg is not installed: the extra `archive` has it"
@@ -74,7 +74,7 @@ select {_QUOTE_LIST} from (
   select found.* from unnest($1::text[]) as wanted(symbol)
   cross join lateral (select * from quotes where symbol = wanted.symbol order by at desc limit 1) as found
 ) as latest"""  # noqa: S608 - our own names
-# One step of an index for each symbol: to read all quotes would take minutes.
+# One step of an index for each symbol, because to read all quotes would take minutes.
 _QUOTED: Final = """
 with recursive walk(symbol, n) as (
   select (select symbol from quotes order by symbol limit 1)::text, 1
@@ -111,7 +111,8 @@ from newest cross join lateral (
 order by a, b, newest.day desc limit $5"""
 )
 # The first symbols by name. One that only comes second in pairs comes after a first one, so it is among the
-# partners of the first ones. These are looked up one after the other: to read all pairs would take seconds.
+# partners of the first ones. These are looked up one after the other, because to read all pairs would take
+# seconds.
 _CORRELATED: Final = (
     _NEWEST_DAYS  # noqa: S608 - a text of ours
     + """, walk(day, symbol, n) as (
@@ -184,7 +185,7 @@ class ArchiveReader:
     async def watch(self) -> None:
         """Look again and again whether the database answers, until cancelled.
 
-        While it is away, this alone asks it: the others are answered by `problem`.
+        While it is away, this alone asks it; the others are answered by `problem`.
         """
         failures = 0
         while self.is_configured:

@@ -115,7 +115,7 @@ def _find_missing_days(
 
 
 def _find_day(start_ms: int, session: Session) -> TradingDay:
-    """Return the trading day of a bar: a source may name a day by the midnight before its open."""
+    """Return the trading day of a bar; a source may name a day by the midnight before its open."""
     return session.find_day(start_ms) or session.next_day(start_ms)
 
 

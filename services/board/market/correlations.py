@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 
 from services.board.market.archive_reader import ArchiveReader
 
-MAX_SYMBOLS: Final = 60  # the most symbols of a heat map: more can't be read on a screen
-HEAT_SEC: Final = 60.0  # how long a heat map is kept: the archive computes correlations once a day
+MAX_SYMBOLS: Final = 60  # the most symbols of a heat map; more can't be read on a screen
+HEAT_SEC: Final = 60.0  # how long a heat map is kept, because the archive computes correlations once a day
 
 
 class HeatCell(NamedTuple):
@@ -32,7 +32,7 @@ class HeatRow:
 class HeatMap:
     """The correlations of some symbols; `has_more` says whether there are others.
 
-    `day` is the newest day of a pair, `oldest_day` the oldest: each pair has the newest day of its own.
+    `day` is the newest day of a pair, `oldest_day` the oldest; each pair has the newest day of its own.
     """
 
     rows: tuple[HeatRow, ...] = ()

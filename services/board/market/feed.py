@@ -2,7 +2,7 @@
 
 What comes goes into the memory of the board and to the followers of `/ws`. A bus that is away leaves the last
 state standing, and says so; after that the streams go on where they were read to. A stream that was begun
-anew meanwhile, or trimmed beyond that, is read as at the start. Others write all of this: whatever a value
+anew meanwhile, or trimmed beyond that, is read as at the start. Others write all of this, so whatever a value
 does to us, it is skipped, and the rest is followed.
 """
 

@@ -1,6 +1,6 @@
 """Keep the newest of the market in memory: the last quote of each symbol, the last bars of each chart. Pure.
 
-What is kept is bounded, and never the only source of an answer: the database has the past, and it is behind
+What is kept is bounded, and never the only source of an answer; the database has the past, and it is behind
 the streams, by moments or by hours. So a chart is the database's bars with the newest of the stream laid over
 them; `covers` says whether the stream's part reaches back far enough for that. Times are those at which
 entries were added to the streams, in epoch seconds by the clock of the bus.
@@ -77,6 +77,7 @@ class RecentBars:
         return len(self._bars)
 
     def take(self, one: BarRow, at: float) -> bool:
+        """Keep a bar that arrived `at`; return False if the same or a later version of it is kept."""
         known = self._bars.get(one.start)
         if known is not None:
             is_old = BAR_TABLE.rank_of(known[0]) > BAR_TABLE.rank_of(one)

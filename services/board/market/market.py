@@ -44,7 +44,7 @@ SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the 
 LOOK_SEC: Final = 5.0  # how long a symbol that is not on the stream is not looked for again
 MAX_LOOKS: Final = 5000
 QUOTED_SEC: Final = 60.0
-"""How long the names of the symbols that have quotes in the database are kept: new ones are on the stream."""
+"""How long the names of the symbols that have quotes in the database are kept; new ones are on the stream."""
 
 
 V = TypeVar("V")

@@ -99,7 +99,7 @@ def parse_time(name: str, text: str | None, now_ms: int) -> int | None:
     if text is None:
         return None
     if _NUMBER.fullmatch(text):
-        found = _parse_number(name, text)
+        found = _parse_whole_number(name, text)
     elif period := _PERIOD.fullmatch(text):
         found = now_ms - 1000 * int(period[1]) * _PERIOD_SEC[period[2]]
     else:
@@ -109,8 +109,8 @@ def parse_time(name: str, text: str | None, now_ms: int) -> int | None:
     return found
 
 
-def _parse_number(name: str, text: str) -> int:
-    """Return a number as epoch milliseconds, which it is unless it is a date. Raise QueryError if neither."""
+def _parse_whole_number(name: str, text: str) -> int:
+    """Return the milliseconds that a text of digits is, or the midnight of `20260131`. Raises QueryError."""
     if text == "0" or len(text.removeprefix("-")) >= MIN_EPOCH_DIGITS:
         return int(text)
     if len(text) == len("20260131") and text.isdigit():

@@ -210,7 +210,7 @@ class EconomyPage:
 class PageStore:
     """Makes pages, and keeps each for PAGE_SEC: many who look at it cost as much as one.
 
-    A page of somebody who is signed in has their name and a secret, so it is made for them alone. No page is
+    A page of a person who is signed in has their name and a secret, so it is made for them alone. No page is
     kept longer than the states (`find_states`) that it shows, so a page that is read again has what changed.
     """
 

@@ -1,6 +1,6 @@
 """Write a table of the market as JSON, CSV or Arrow. Pure.
 
-A table has typed columns, so that all three formats say the same: times are epoch milliseconds in JSON, ISO
+A table has typed columns, so that all three formats say the same; times are epoch milliseconds in JSON, ISO
 8601 in CSV, and timestamps with the zone UTC in Arrow. An unknown cell is null, and empty in CSV.
 """
 

@@ -2,7 +2,7 @@
 
 Each update has a number, which grows by one, and a topic; a ring keeps the latest, so that a follower that
 lost its connection goes on where it was. A follower gets the updates of its topics in batches, at most one an
-interval. Within a batch the latest update of a thing (a quote, one bar) replaces the ones before it: `last`
+interval. Within a batch the latest update of a thing (a quote, one bar) replaces the ones before it; `last`
 is the number up to which a follower has seen everything.
 
 No follower delays another one. What waits for one is bounded; a follower that lets too much wait is dropped

@@ -37,6 +37,7 @@ class CheckCodes:
         self._services, self._brought = services, brought
 
     def use_secret(self, secret: bytes) -> None:
+        """Have `make` derive the codes from this secret; drop those of another one."""
         if secret != self.secret:
             self.secret, self._by_key, self._is_made = secret, {}, False
 

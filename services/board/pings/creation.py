@@ -64,7 +64,7 @@ class ServiceCreator:
 
     @asynccontextmanager
     async def _take_turn(self) -> AsyncIterator[None]:
-        """Wait until no other ping adds a service: one document is seeded at a time."""
+        """Wait until no other ping adds a service; one document is seeded at a time."""
         try:
             async with asyncio.timeout(TURN_SEC):
                 await self._turn.acquire()

@@ -2,8 +2,8 @@
 
 The UUID of a check in the management API is a ping key of its service, too: `codes.py` makes them.
 
-The number beside the keys is read twice a second, and the keys when it has changed: a key that is revoked is
-refused within a second. While their bus is away, those that were read last stay valid.
+The number beside the keys is read twice a second, and the keys when it has changed, so a key that is revoked
+is refused within a second. While their bus is away, those that were read last stay valid.
 """
 
 import asyncio
@@ -123,7 +123,7 @@ class KeyRing:
         raw = await _read_secret(bus)
         if not _is_check_secret(raw):
             new = self.codes.secret or secrets.token_hex(MIN_SECRET_BYTES).encode()
-            # only if it is missing: another board may have written one at the same time
+            # only if it is missing, since another board may have written one at the same time
             await bus.ask(bus.client.set(BOARD_CHECKS, new, nx=not raw and not self.codes.secret))
             raw = await _read_secret(bus)
         if _is_check_secret(raw):

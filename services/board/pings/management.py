@@ -1,6 +1,6 @@
 """Answer Healthchecks' management API, versions 1 to 3, where a service can stand for a check.
 
-A client sends a token of the board in `X-Api-Key`: with the scope `write` it is a key for everything, with
+A client sends a token of the board in `X-Api-Key`; with the scope `write` it is a key for everything, with
 `read` alone a read-only one. Services come from the truth, so a check can't be made, changed or deleted here.
 """
 

@@ -1,6 +1,6 @@
 """Pause services for the management API, and end a pause with the next ping, as Healthchecks does.
 
-A pause is a silence of a year with a reason of its own. What a ping pays for this is a look into a set: the
+A pause is a silence of a year with a reason of its own. What a ping pays for this is a look into a set; the
 buses are asked only for a service that is paused, as far as this board knows.
 """
 

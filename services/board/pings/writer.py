@@ -170,7 +170,7 @@ class PingWriter:
     def _make_texts(self, one: _WaitingPing) -> list[str]:
         ping, to = one.ping, one.to
         svc, now = to.svc, time.monotonic()
-        self._counts[svc] += 1  # failed ones count: a beat whose answer was lost may have arrived
+        self._counts[svc] += 1  # failed ones count, because a beat whose answer was lost may have arrived
         beat = encode_beat(
             svc,
             self._counts[svc],

@@ -1,8 +1,9 @@
 """Check documents, and seed them, for clients with a token of the scope `seed`.
 
-A document replaces the one that its author has seen, or nothing: the SHA-256 of that one goes with it. It is
+A document replaces the one that its author has seen, or nothing; the SHA-256 of that one goes with it. It is
 written as `marketswarm seed` writes it: to every bus, or to none. Each seeding is in the audit log before it
-is done. The buses of a fleet can't be changed here: a client of the board may not reach other servers.
+is done. The buses of a fleet can't be changed here, because a client of the board may not reach other
+servers.
 """
 
 import asyncio
@@ -236,7 +237,7 @@ class TruthEditor:
             raise RefusedError(422, f"revision {revision.number} is not valid any more: {why}") from None
 
     async def work(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function on documents in a thread, one at a time: a long one costs seconds of a processor.
+        """Call a function on documents in a thread, one at a time; a long one takes seconds.
 
         The next one begins once the thread has ended, even if its caller was cancelled.
         """

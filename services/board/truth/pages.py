@@ -1,8 +1,8 @@
 """Let people read, edit and roll back the truth on the pages, without JavaScript too.
 
 An edited document is checked, then its difference to the truth in force is shown, and only then it is seeded.
-The SHA-256 of the document that its author has seen goes with it: if somebody seeded meanwhile, the new
-difference is shown instead.
+The SHA-256 of the document that its author has seen goes with it; if the truth was replaced meanwhile, the
+new difference is shown instead.
 """
 
 from collections.abc import Awaitable, Callable

@@ -152,7 +152,7 @@ def test_what_is_no_number_is_refused(raw):
     if raw.isdigit():
         assert parse_number_field(raw) > 0  # cut, and finite
     else:
-        with pytest.raises(ValueError, match="is no number"):
+        with pytest.raises(ValueError, match="is not a number"):
             parse_number_field(raw)
 
 
