@@ -1,7 +1,9 @@
 """Run `python -m bench`: all benches, or those that are named. docs/performance.md says what they measure."""
 
 import argparse
+import signal
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from bench.catalogue import BENCHES
@@ -70,11 +72,12 @@ def check(repeats: dict[str, int]) -> int:
     return report(missing(found)) or int(bool(slower))
 
 
-def report(failed: list[str]) -> int:
+def report(failed: Sequence[str]) -> int:
     for name in failed:
         print_line(f"NOT MEASURED: {name}")
     return int(bool(failed))
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
     sys.exit(main())

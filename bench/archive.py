@@ -32,8 +32,6 @@ from services.market.tables import BAR_TABLE
 COUNT: Final = 100_000
 SYMBOLS: Final = 500
 BEGIN_MS: Final = 1_793_000_040_000
-WITHIN_SEC: Final = 300.0
-POLL_SEC: Final = 0.01  # seldom enough to leave the processors to those who are measured
 
 
 def make_entries(count: int) -> list[dict[str, str]]:
@@ -117,11 +115,11 @@ def run_service(
     count = len(entries)
     with redis.Redis(port=buses[1].port) as client:
         add_entries(client, stream, entries)
-        with run_program("services.archive", *buses, DATABASE_URL=url, METRICS_PORT="") as program:
+        with run_program("services.archive", buses, DATABASE_URL=url, METRICS_PORT="") as program:
             waiting = functools.partial(count_waiting, client, stream)
-            wait_until(lambda: waiting() <= count * 0.9, "the first tenth", WITHIN_SEC, POLL_SEC)
+            wait_until(lambda: waiting() <= count * 0.9, "the first tenth")
             usage, left = Usage(program.pid), waiting()
-            wait_until(lambda: waiting() == 0, "all entries", WITHIN_SEC, POLL_SEC)
+            wait_until(lambda: waiting() == 0, "all entries")
             return left / usage.sec(), 1e6 * usage.cpu_sec() / left
 
 

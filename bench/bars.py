@@ -16,7 +16,7 @@ import hiredis
 import redis
 
 from bench.figures import Pair, Sample, percentile
-from bench.programs import Usage, Worker, answer, run_program, wait_until
+from bench.programs import WITHIN_SEC, Usage, Worker, answer, run_program, wait_until
 from bench.server import connect, pack_command, send_commands, start_buses
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_BARS
 from services.bars.loop import COLLECT_SEC
@@ -31,7 +31,6 @@ ROUNDS: Final = 8
 STEPS: Final = 100
 """The steps in which the minutes of a round are spread over a second."""
 BARE_PREFIX: Final = "bare:"
-WITHIN_SEC: Final = 180.0
 
 Ids = dict[tuple[str, int], int]
 """When the entry of a symbol's minute was written, in epoch milliseconds."""
@@ -184,8 +183,8 @@ def measure(scale: float) -> Sample:
     with start_buses({"bars": make_section(symbols)}) as buses, redis.Redis(port=buses[1].port) as client:
         market, port = Market(buses[1].port, symbols), buses[1].port
         last = write_history(market)
-        with run_program("services.bars", *buses) as process:
-            wait_until(lambda: find_delays(client, INDICATORS, last), "the history", WITHIN_SEC, 0.5)
+        with run_program("services.bars", buses) as process:
+            wait_until(lambda: find_delays(client, INDICATORS, last), "the history", 0.5)
             time.sleep(COLLECT_SEC + 2)  # what the history left behind is collected once, when all is quiet
             spread, cost_us = send_rounds(client, market, process.pid, INDICATORS, 1.0)
             burst, _ = send_rounds(client, market, process.pid, INDICATORS, 0.0)

@@ -62,7 +62,7 @@ def run_gate(buses: tuple[Server, Server], port: int) -> tuple[float, float]:
     keys = {"APCA_API_KEY_ID": "bench", "APCA_API_SECRET_KEY": "bench"}
     variables = {"SOURCES_BASE_URLS": orjson.dumps(urls).decode(), **keys}
     began, before = time.monotonic(), os.times()
-    with run_program("services.sources.gate", *buses, **variables) as program:
+    with run_program("services.sources.gate", buses, **variables) as program:
         program.wait()
         took_sec, after = time.monotonic() - began, os.times()  # the servers are not waited for yet
     used_sec = after.children_user + after.children_system - before.children_user - before.children_system

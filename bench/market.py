@@ -177,7 +177,7 @@ def open_board() -> Iterator[Place]:
         asyncio.run(seed_archive(url, now_ms))
         seed_series(client, now_ms)
         ports = {"BOARD_PORT": str(board), "METRICS_PORT": str(metrics)}
-        with run_program("services.board", *buses, DATABASE_URL=url, **ports) as process:
+        with run_program("services.board", buses, DATABASE_URL=url, **ports) as process:
             wait_until(lambda: count_series(board) == SYMBOLS, "the board to know all series")
             yield Place(board, metrics, buses[1].port, process.pid)
 

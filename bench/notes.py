@@ -74,14 +74,14 @@ def run_workers(
 ) -> tuple[float, float]:
     """Let so many workers write the notes of all items; return the same after the first tenth."""
     with contextlib.ExitStack() as ends:
-        running = [ends.enter_context(run_program("services.vexy_ai", *buses)) for _ in range(workers)]
-        wait_until(lambda: client.xlen(NOTES_KEY) >= items // 10, "the first tenth", 300.0)
+        running = [ends.enter_context(run_program("services.vexy_ai", buses)) for _ in range(workers)]
+        wait_until(lambda: client.xlen(NOTES_KEY) >= items // 10, "the first tenth")
         first, began, used = (
             client.xlen(NOTES_KEY),
             time.monotonic(),
             sum(cpu_sec(each.pid) for each in running),
         )
-        wait_until(lambda: client.xlen(NOTES_KEY) >= items, "all notes", 300.0)
+        wait_until(lambda: client.xlen(NOTES_KEY) >= items, "all notes")
         took, used = time.monotonic() - began, sum(cpu_sec(each.pid) for each in running) - used
     return (items - first) / took, 1e6 * used / (items - first)
 

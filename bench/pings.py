@@ -82,9 +82,9 @@ def measure(scale: float) -> Sample:
     with start_buses({"healer": {}, "board": {}, **jobs}) as buses, redis.Redis(port=buses[0].port) as client:
         secret = prepare_bus(buses[0].url)
         paths = [f"/ping/{secret}/{name}" for name in names]
-        with run_program("services.board", *buses, BOARD_PORT=str(port)) as board:
+        with run_program("services.board", buses, BOARD_PORT=str(port)) as board:
             wait_for_port(port)
-            wait_until(lambda: takes_pings(port, paths[:1]), "the board to take pings", 30, 0.5)
+            wait_until(lambda: takes_pings(port, paths[:1]), "the board to take pings", 0.5)
             before = count_entries(client)
             ours = measure_server(port, board.pid, seconds, paths)
             added = count_entries(client) - before

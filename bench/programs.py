@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
+WITHIN_SEC: Final = 300.0
+"""For how long something is waited for; a machine with other work is slow."""
 ROOT: Final = Path(__file__).parent.parent
 
 
@@ -22,15 +24,15 @@ class HasUrl(Protocol):
 
 @contextmanager
 def run_program(
-    module: str, system: HasUrl, market: HasUrl, **settings: str
+    module: str, buses: tuple[HasUrl, HasUrl], **settings: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m <module>` while the block runs, on these two buses and with these variables.
 
     Its log is printed to stderr if its exit code is not 0.
     """
     env = os.environ | {
-        "SYSTEM_REDIS_URL": system.url,
-        "MARKET_REDIS_URL": market.url,
+        "SYSTEM_REDIS_URL": buses[0].url,
+        "MARKET_REDIS_URL": buses[1].url,
         "LOG_LEVEL": "WARNING",
         **settings,
     }
@@ -149,18 +151,16 @@ class Usage:
         return 100 * self.cpu_sec() / self.sec()
 
 
-def wait_until(
-    done: Callable[[], object], what: str, within_sec: float = 60.0, every_sec: float = 0.01
-) -> None:
+def wait_until(done: Callable[[], object], what: str, every_sec: float = 0.01) -> None:
     """Wait until `done` returns a true value; check that every `every_sec` seconds.
 
     The wait is not measured, or no more exactly than `every_sec`. Raises RuntimeError if `what` was not done
-    within `within_sec` seconds, so there is nothing to measure.
+    within WITHIN_SEC seconds, so there is nothing to measure.
     """
-    by = time.monotonic() + within_sec
+    by = time.monotonic() + WITHIN_SEC
     while not done():
         if time.monotonic() > by:
-            raise RuntimeError(f"not within {within_sec:g} s: {what}")
+            raise RuntimeError(f"not within {WITHIN_SEC:g} s: {what}")
         time.sleep(every_sec)
 
 

@@ -48,7 +48,7 @@ class Reports:
             self._read_new()
             return done()
 
-        wait_until(read_and_ask, what, 30.0, 0.002)
+        wait_until(read_and_ask, what, 0.002)
 
     def _read_new(self) -> None:
         lines: list[Any] = self._client.lrange(REPORTS_KEY, self._read, -1)
@@ -70,10 +70,10 @@ def run_instances(buses: Buses, client: "redis.Redis") -> Iterator[tuple[subproc
     client.delete(REPORTS_KEY)
     reports = Reports(client)
     with contextlib.ExitStack() as ends:
-        first = ends.enter_context(run_program("bench.sharer", *buses))
+        first = ends.enter_context(run_program("bench.sharer", buses))
         reports.wait_until(lambda: bool(reports.holders), "a holder of the lease")
         for _ in range(INSTANCES - 1):
-            ends.enter_context(run_program("bench.sharer", *buses))
+            ends.enter_context(run_program("bench.sharer", buses))
         reports.wait_until(lambda: reports.is_complete(INSTANCES), "three shares")
         yield first, reports
 
@@ -123,24 +123,24 @@ def read_epoch(client: Any) -> int:
 
 
 def wait_for_leader(client: Any, after: int) -> None:
-    wait_until(lambda: read_epoch(client) > after, "a leader", every_sec=0.002)
+    wait_until(lambda: read_epoch(client) > after, "a leader", 0.002)
 
 
 def measure_healer(scale: float) -> Sample:
     """Measure what leading and standing by cost, and a takeover."""
     with start_buses(make_sections(1, 10.0)) as buses, redis.Redis(port=buses[0].port) as client:
-        with run_program("healer", *buses, HEALER_LEASE_SEC=NEVER) as alone:
+        with run_program("healer", buses, HEALER_LEASE_SEC=NEVER) as alone:
             wait_until(lambda: is_watching(client, 1), "a healer that listens")
             wait_until_idle(alone.pid)
             (without,) = measure_percents(scale, alone.pid)
         before = read_epoch(client)
         with contextlib.ExitStack() as ends:
-            leader = ends.enter_context(run_program("healer", *buses))
+            leader = ends.enter_context(run_program("healer", buses))
             wait_for_leader(client, before)
             # a new leader is deaf until it has read the stored state, and gives way to one that has
             wait_until(lambda: client.hget("healer:lease", "deaf") == b"", "a leader that hears all")
             led = read_epoch(client)
-            standby = ends.enter_context(run_program("healer", *buses))
+            standby = ends.enter_context(run_program("healer", buses))
             wait_until(lambda: client.pubsub_numsub("svc000000:heartbeat")[0][1] == 2, "both to listen")
             time.sleep(4)
             leading, standing = measure_percents(scale, leader.pid, standby.pid)

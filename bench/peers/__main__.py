@@ -30,6 +30,8 @@ def main(seconds: float = 10.0) -> None:
         with contextlib.closing(Receiver(module.find_names)) as receiver, module.run_peer(receiver) as peer:
             columns[name] = measure_peer(peer, receiver, seconds)
         columns[name]["what differs"] = module.DIFFERENCE
+    if not columns:
+        return
     table = Table(
         "", *columns, title=f"A timeout of {TIMEOUT_SEC:g} s, pings over HTTP", title_justify="left"
     )

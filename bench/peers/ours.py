@@ -30,14 +30,14 @@ def run_peer(receiver: Receiver) -> Iterator[Peer]:
     beat = {"heartbeat": {"interval_sec": TIMEOUT_SEC / 3, "timeout_sec": TIMEOUT_SEC}}
     notifier = {"settings": {"group_wait_sec": 0, "rate_limit_sec": 0}}
     services = {"healer": {}, "board": {}, "notifier": notifier, **dict.fromkeys(names, beat)}
-    with start_buses(services) as (system, market):
-        secret = prepare_bus(system.url)
+    with start_buses(services) as buses:
+        secret = prepare_bus(buses[0].url)
         with (
-            run_program("healer", system, market) as healer,
-            run_program("services.board", system, market, BOARD_PORT=str(port)) as board,
-            run_program("notifier", system, market, WEBHOOK_URL=receiver.url) as alerts,
+            run_program("healer", buses) as healer,
+            run_program("services.board", buses, BOARD_PORT=str(port)) as board,
+            run_program("notifier", buses, WEBHOOK_URL=receiver.url) as alerts,
         ):
             wait_for_port(port)
             paths = [f"/ping/{secret}/{name}" for name in names]
-            pids = [healer.pid, board.pid, alerts.pid, system.process.pid, market.process.pid]
+            pids = [healer.pid, board.pid, alerts.pid, *(bus.process.pid for bus in buses)]
             yield Peer(port, paths, names, pids)

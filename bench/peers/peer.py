@@ -50,13 +50,13 @@ def measure_peer(peer: Peer, receiver: Receiver, seconds: float) -> dict[str, st
     """Return the cells of a column, by what was measured."""
     names = set(peer.names)
     _, last_at = send_pings(peer, seconds, CONNECTIONS, peer.paths)  # of every service
-    wait_until(lambda: names <= receiver.arrivals.keys(), "a message about each", 120.0)
+    wait_until(lambda: names <= receiver.arrivals.keys(), "a message about each")
     last = max(receiver.arrivals.values()) - last_at - TIMEOUT_SEC
     memory, singles = sum(map(pss_mb, peer.pids)), []
     for n in range(SINGLE_DEATHS):
         receiver.arrivals.clear()
         _, last_at = send_pings(peer, 0.02, 1, [peer.paths[n]])
-        wait_until(lambda n=n: peer.names[n] in receiver.arrivals, "a message", 60.0)
+        wait_until(lambda: peer.names[n] in receiver.arrivals, "a message")  # noqa: B023 - called here
         singles.append(receiver.arrivals[peer.names[n]] - last_at - TIMEOUT_SEC)
     usages = [Usage(pid) for pid in peer.pids]
     rate, _ = send_pings(peer, seconds, CONNECTIONS, peer.paths)
