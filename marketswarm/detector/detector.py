@@ -118,8 +118,9 @@ class Detector:
             if service.channel_refused_at and svc not in wanted
         ]
         verdicts += [self._drop_service(svc, now) for svc in sorted(self.services.keys() - wanted.keys())]
+        running = {name: bus.clock.read(now.mono) for name, bus in self.buses.items()}
         for watch in wanted.values():
-            self._add_service(watch, now)
+            self._add_service(watch, now, running[watch.bus])
         dropped = [bus.drop(now) for name, bus in self.buses.items() if name not in buses]
         verdicts += [verdict for verdict in dropped if verdict is not None]
         self.buses = {name: self.buses[name] for name in buses}
@@ -143,13 +144,15 @@ class Detector:
         self.silences.delete(svc)
         return self._apply_transition(service, Trigger.REMOVED, now, before=service.last_beat)
 
-    def _add_service(self, watch: Watch, now: Moment) -> None:
-        """Watch a service; if another line of the truth named it before, go on with its state and silence."""
+    def _add_service(self, watch: Watch, now: Moment, running: float) -> None:
+        """Watch a service; if another line of the truth named it before, go on with its state and silence.
+
+        `running` is the listening clock of its bus.
+        """
         old = self.services.get(watch.svc)
         if old is not None and old.watch == watch:
             return
         bus = self.buses[watch.bus]
-        running = bus.clock.read(now.mono)
         is_restoring = self.is_restoring if old is None else old.stage is Stage.RESTORING
         stage = Stage.RESTORING if is_restoring else Stage.EVALUATED
         service = WatchedService(watch, bus.clock, running, stage)
@@ -230,7 +233,7 @@ class Detector:
             self._report_malformed(service, found)
             return ()
         if service.stage is not Stage.RESTORING:
-            self.observer.beat_parsed(service)
+            self.observer.beat_parsed(service, found, heard)
         if service.check_replay(found.boot, found.i, is_alive=not found.is_run_only):
             self.counts.replayed += 1
             return ()
