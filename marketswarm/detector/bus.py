@@ -23,8 +23,8 @@ from marketswarm.truth import HEALER
 MAX_PER_EVALUATION: Final = 2000
 """Services looked at in one evaluation: some milliseconds of work."""
 
-JOB_WEIGHT: Final = 20
-"""A job counts as so many services: its next scheduled time takes a tenth of a millisecond or more."""
+JOB_WEIGHT: Final = 100
+"""A job counts as so many services: its next scheduled time takes up to some tenths of a millisecond."""
 
 NO_TIMEOUT: Final = inf
 """The timeout of a bus whose loss another program publishes."""
@@ -164,7 +164,7 @@ class WatchedBus:
         return bool(self.postponed)
 
     def pop_due(self, running: float) -> list[WatchedService]:
-        """Remove and return the services that are due at `running`, 2000 at most; a job counts as 20.
+        """Remove and return the services that are due at `running`, 2000 at most; a job counts as 100.
 
         Services that wait for a canary are included only if one came since the last call. If more are due,
         `has_more_due` is True, or `next_due` is not later than `running`.

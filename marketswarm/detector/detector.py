@@ -127,10 +127,12 @@ class Detector:
         if change.begin():
             for name, timeout_sec in change.buses.items():
                 self.buses.setdefault(name, WatchedBus(name, timeout_sec, now)).set_timeout(timeout_sec)
+        # one float for all services of a bus
+        running = {name: bus.clock.read(now.mono) for name, bus in self.buses.items()}
         verdicts: list[Verdict] = []
         for each in change.take_step():
             if isinstance(each, Watch):
-                self._add_service(each, now)
+                self._add_service(each, now, running[each.bus])
             else:
                 verdicts += self._drop_service(each, now)
         if change.has_services:
@@ -159,13 +161,15 @@ class Detector:
             verdicts.insert(0, _make_watch_verdict(svc, State.UNWATCHED, now))
         return verdicts
 
-    def _add_service(self, watch: Watch, now: Moment) -> None:
-        """Watch a service; if another line of the truth named it before, go on with its state and silence."""
+    def _add_service(self, watch: Watch, now: Moment, running: float) -> None:
+        """Watch a service; if another line of the truth named it before, go on with its state and silence.
+
+        `running` is the listening clock of its bus.
+        """
         old = self.services.get(watch.svc)
         if old is not None and old.watch == watch:
             return
         bus = self.buses[watch.bus]
-        running = bus.clock.read(now.mono)
         is_restoring = self.is_restoring if old is None else old.stage is Stage.RESTORING
         stage = Stage.RESTORING if is_restoring else Stage.EVALUATED
         service = WatchedService(watch, bus.clock, running, stage)
@@ -248,7 +252,7 @@ class Detector:
             self._report_malformed(service, found)
             return ()
         if service.stage is not Stage.RESTORING:
-            self.observer.beat_parsed(service)
+            self.observer.beat_parsed(service, found, heard)
         if service.check_replay(found.boot, found.i, is_alive=not found.is_run_only):
             self.counts.replayed += 1
             return ()

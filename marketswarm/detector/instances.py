@@ -45,10 +45,12 @@ class Instances:
         """Set the highest `i` of an instance; a new one is the newest."""
         if self._highest is None and self._first is not None and boot != self._first:
             self._highest = {self._first: self._first_i}
-        if self._highest is None:
-            self._first, self._first_i = boot, i
-        else:
+        if self._highest is not None:
             self._highest[boot] = i
+            return
+        self._first_i = i
+        if boot != self._first:  # otherwise the text that is kept is the one that `last` has, too
+            self._first = boot
 
     def raise_i(self, boot: str, i: int) -> None:
         """Raise the highest `i` of an instance to `i`, if that is greater."""
@@ -83,6 +85,17 @@ class Instances:
         self.set_i(boot, i)
         return False
 
+    def is_replay_of_last(self, i: int) -> bool:
+        """Do the same as `check_replay` for a sign of life of the instance that beat last."""
+        if self.last is not self._first or self._highest is not None or self._alive_i:
+            return self.check_replay(self.last, i, len(self) + 1, is_alive=True)
+        if self.last is None:
+            return False
+        if i <= self._first_i:
+            return True
+        self._first_i = i
+        return False
+
     def is_new_life(self, boot: str, i: int) -> bool:
         """Return True if the sign of life with this `i` was never heard."""
         if self._alive_i and boot in self._alive_i:
@@ -102,7 +115,7 @@ class Instances:
 
         `before_at` is when the last one beat, in monotonic seconds; None if that does not count.
         """
-        before, self.last = self.last, boot
+        before, self.last = self.last, self._first if boot == self._first else boot
         if before is None or before_at is None:
             return
         others = self._others_at or {}

@@ -22,7 +22,7 @@ class BeatObserver:
     def service_dropped(self, svc: str) -> None:
         """Handle that a service is no longer watched."""
 
-    def beat_parsed(self, service: WatchedService) -> None:
+    def beat_parsed(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
         """Handle that a beat was parsed, before it is recorded; it may be a replay."""
 
     def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:

@@ -38,7 +38,7 @@ from marketswarm.detector.bus import MAX_PER_EVALUATION, WatchedBus
 from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
 from marketswarm.detector.detector import Detector
 from marketswarm.detector.observer import BeatObserver
-from marketswarm.detector.service import WatchedService
+from marketswarm.detector.service import NEVER, WatchedService
 from marketswarm.detector.verdict import LastBeat, Publication, SavedBeat, SavedService, Stage, State, Verdict
 from marketswarm.detector.wheel import TimingWheel
 from marketswarm.event import Kind
@@ -99,13 +99,7 @@ class BeatBeforeGap(NamedTuple):
 
     def longest_silence(self, sec: float, beats: int) -> float:
         """Return the longest proven silence, in seconds, within `sec` seconds with this number of beats."""
-        if sec <= 0.0 or beats < 1 or self.had_others:
-            return 0.0
-        least = sec / beats
-        if not self.pace_sec:
-            return least
-        uncovered = sec - (beats - 1) * PACE_TOLERANCE * self.pace_sec
-        return max(least, uncovered) if uncovered >= LEAST_SHARE * sec else least
+        return 0.0 if self.had_others else _find_longest_silence(sec, beats, self.pace_sec)
 
 
 @dataclass(slots=True, eq=False)
@@ -159,15 +153,28 @@ class Case:
 class History:
     """The observer's data on one service; only `RestartObserver` writes to it."""
 
-    __slots__ = ("allowance", "before", "case", "measured_at", "pace_sec", "saved_at", "turn")
+    __slots__ = (
+        "allowance",
+        "before",
+        "case",
+        "measured_at",
+        "measured_boot",
+        "measured_i",
+        "pace_sec",
+        "saved_at",
+        "turn",
+    )
 
     def __init__(self, service: WatchedService) -> None:
         self.turn = service.clock.turns  # the bus clock's turn at the last beat
         self.before: BeatBeforeGap | None = None  # the last beat before a gap, until one after it is compared
         self.case: Case | None = None  # the case that followed, until it is published
         self.pace_sec = 0.0  # the longest recent time between beats; 0 if it was not measured
-        self.measured_at: tuple[str, int, float] | None = None  # instance, `i`, monotonic time
-        self.saved_at = -inf  # the last beat that was saved, by the listening clock
+        # the beat at which the pace was measured last: its instance, its `i`, and when, in monotonic seconds
+        self.measured_boot: str | None = None
+        self.measured_i = 0
+        self.measured_at = 0.0
+        self.saved_at = NEVER  # the last beat that was saved, by the listening clock
         self.allowance: tuple[HeardAt, float] | None = None  # a beat under an older truth, and its timeout
 
     def drop_case(self) -> None:
@@ -186,14 +193,14 @@ class History:
 
         A slow pace decays by a tenth each time.
         """
-        if self.measured_at is not None and self.measured_at[0] == boot:
-            if i <= self.measured_at[1]:
+        if self.measured_boot == boot:
+            if i <= self.measured_i:
                 return
-            found = (mono - self.measured_at[2]) / (i - self.measured_at[1])
+            found = (mono - self.measured_at) / (i - self.measured_i)
             self.pace_sec = max(found, PACE_DECAY * self.pace_sec)
         else:
             self.pace_sec = 0.0
-        self.measured_at = boot, i, mono
+        self.measured_boot, self.measured_i, self.measured_at = boot, i, mono
 
 
 class RestartObserver(BeatObserver):
@@ -234,10 +241,17 @@ class RestartObserver(BeatObserver):
         self._histories.pop(svc, None)
         self.save_soon(svc)
 
-    def beat_parsed(self, service: WatchedService) -> None:
-        """If the service's last beat is from before a gap, keep it, because the new one will replace it."""
+    def beat_parsed(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
+        """If the service's last beat is from before a gap, keep it, because the new one will replace it.
+
+        Almost every service just goes on after a gap; of such a one nothing is kept.
+        """
         history = self._history_of(service)
-        if history.turn != service.clock.turns and history.before is None:
+        if history.turn == service.clock.turns or history.before is not None:
+            return
+        if _goes_on(service, history, beat, heard):
+            history.turn = service.clock.turns
+        else:
             history.before = _beat_before_gap(service, history)
 
     def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:
@@ -437,6 +451,40 @@ class RestartObserver(BeatObserver):
             history.drop_case()
 
 
+def _find_longest_silence(sec: float, beats: int, pace_sec: float) -> float:
+    """Return the longest silence that is proven by so few beats in `sec` seconds; `pace_sec` may be 0."""
+    if sec <= 0.0 or beats < 1:
+        return 0.0
+    least = sec / beats
+    if not pace_sec:
+        return least
+    uncovered = sec - (beats - 1) * PACE_TOLERANCE * pace_sec
+    return max(least, uncovered) if uncovered >= LEAST_SHARE * sec else least
+
+
+def _find_pace(service: WatchedService, history: History) -> float:
+    """Return the longest time between beats that counts as the service's pace; 0 if it was not measured."""
+    return history.pace_sec and max(history.pace_sec, service.watch.interval_sec)
+
+
+def _goes_on(service: WatchedService, history: History, beat: Beat, heard: HeardAt) -> bool:
+    """Return True if the first beat after a gap is plainly the next one of the process that beat before it.
+
+    Then `_open_case` would find nothing. If it is a replay or no sign of life, if messages that had piled up
+    are still being heard, or if an earlier gap is not decided yet, return False.
+    """
+    last, boot = service.parsed_at, service.instances.last
+    if last is None or boot is None or beat.boot != boot or not service.clock.is_caught_up:
+        return False
+    if beat.status == "stopping" or beat.is_run_only or service.stopped or service.job is not None:
+        return False
+    if history.case is not None or beat.i <= (service.instances.find_i(boot) or 0):
+        return False
+    sec = min(beat.ts - service.parsed_ts, heard.mono - last.mono)
+    silence_sec = _find_longest_silence(sec, beat.i - service.parsed_i, _find_pace(service, history))
+    return silence_sec < _allowed_sec(service, history)
+
+
 def _allowed_sec(service: WatchedService, history: History) -> float:
     """Return how long the service may be silent after its last beat, by the truth of then or now.
 
@@ -469,7 +517,7 @@ def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap
         frozenset(service.instances),
         service.parsed_i,
         heard,
-        pace_sec=history.pace_sec and max(history.pace_sec, service.watch.interval_sec),
+        pace_sec=_find_pace(service, history),
         allowed_sec=_allowed_sec(service, history),
         had_others=bool(service.other_instances()),
         stopped=service.stopped,

@@ -6,12 +6,13 @@ class and of `HeardService` change the state of a service; the detector, the res
 Most beats are not parsed when they arrive. A payload is *familiar* if it differs from the last parsed one
 only in a later `i` and `ts`: same head, same tail, same length, and greater when compared byte by byte. Such
 a payload is stored as the last beat at once, for a third of the cost. `confirm` parses it before any
-conclusion is drawn from it; the timing wheel asks for that after three quarters of the timeout, and then reads
-only `i` and `ts`, because the rest is known. If that finds that it was no new beat, the last parsed beat counts
-again, and every payload is parsed on arrival until the next beat: a forged payload puts a miss off once, by an
-interval and a half, in which a service that is alive is heard. So no verdict rests on an unparsed payload.
+conclusion is drawn from it; the timing wheel does so after three quarters of the timeout, and reads only `i`
+and `ts`, because the rest is known. If that finds that it was no new beat, the last parsed beat counts again,
+and every payload is parsed on arrival until the next beat. So no verdict rests on an unparsed payload. A
+forged one puts a miss off once, by an interval and a half, in which a service that is alive is heard.
 """
 
+from functools import lru_cache
 from math import inf
 from typing import Final, NamedTuple
 
@@ -60,6 +61,9 @@ Two beats at an interval of a third of the timeout fit in, so that they cost one
 does, too. It leaves time to save the silence, and to hear a service whose last payload was not a beat.
 """
 
+NEVER: Final = -inf
+"""One float for all services."""
+
 UNDONE_INTERVALS: Final = 1.5
 """The intervals that a service has to be heard in after its last payload turned out not to be a beat."""
 
@@ -88,6 +92,7 @@ class BeatEffect(NamedTuple):
     is_other_instance: bool
 
 
+@lru_cache(maxsize=1024)  # most services have one of few, and share the float
 def compute_warm_up_sec(interval_sec: float, timeout_sec: float) -> float:
     """Return the seconds that a service has after a gap to be heard, by the reference's formula."""
     return min(timeout_sec, max(2 * interval_sec, 0.75 * timeout_sec))
@@ -125,7 +130,7 @@ class HeardService:
         self.expected_size = NO_SIZE
         self.payload = b""
         self.is_unparsed = False  # the last payload was stored unparsed
-        # the last payload that was parsed, of the instance that beat last: when it was heard, its `i` and `ts`
+        # of the last payload that was parsed, which came from the instance that beat last
         self.parsed_at: HeardAt | None = None
         self.parsed_i = 0
         self.parsed_ts = 0.0
@@ -147,9 +152,10 @@ class HeardService:
         """
         payload = self.payload
         counts = parse_counts(payload, len(self.expected_below) - 1, len(payload) - len(self.expected_tail))
-        if counts is None or self.check_replay(self.instances.last, counts[0]):
+        if counts is None or self.instances.is_replay_of_last(counts[0]):
             return False
-        self._note_parsed(*counts)
+        self.is_unparsed, self.parsed_at = False, self.last_beat
+        self.parsed_i, self.parsed_ts = counts
         return True
 
     def _confirm_whole(self) -> bool:
@@ -157,12 +163,9 @@ class HeardService:
         beat = parse_beat(self.payload, self.watch.svc)
         if isinstance(beat, MalformedBeat) or self.check_replay(beat.boot, beat.i):
             return False
-        self._note_parsed(beat.i, beat.ts)
+        self.is_unparsed, self.parsed_at = False, self.last_beat
+        self.parsed_i, self.parsed_ts = beat.i, beat.ts
         return True
-
-    def _note_parsed(self, i: int, ts: float) -> None:
-        self.is_unparsed = False
-        self.parsed_at, self.parsed_i, self.parsed_ts = self.last_beat, i, ts
 
     def store_parsed(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
         """Keep a parsed beat, and derive how the next payload of the same instance begins and ends."""
@@ -175,8 +178,10 @@ class HeardService:
         tail = payload[len(head) + len(middle) :]
         is_canonical = payload.startswith(head + middle) and tail[:1] in (b",", b"}") and beat.run is None
         is_canonical = is_canonical and (self.job is None or self.job.rule.schedule is None)
+        if is_canonical and tail == self.expected_tail:
+            self.expected_size = len(payload)
         # a second "i" or "ts" in the tail would be the one that counts
-        if is_canonical and not any(key in tail for key in (b'"svc"', b'"i"', b'"ts"', b"\\")):
+        elif is_canonical and not any(key in tail for key in (b'"svc"', b'"i"', b'"ts"', b"\\")):
             self.expected_below = head + AFTER_DIGITS
             self.expected_tail, self.expected_size = tail, len(payload)
         else:
@@ -256,7 +261,7 @@ class WatchedService(HeardService):
         self.warm_up_sec = compute_warm_up_sec(watch.interval_sec, watch.timeout_sec)
         self.state = State.UNKNOWN
         self.watched_since = watched_since
-        self.not_due_before = -inf  # granted after a change of interval, timeout or bus
+        self.not_due_before = NEVER  # granted after a change of interval, timeout or bus
         self.miss_count = 0
         self.missed_at: Moment | None = None  # while it is down: when that began, or when it was missed
         self.down_since: Moment | None = None  # the same, if that is not its last beat: a run was missing
@@ -341,11 +346,16 @@ class WatchedService(HeardService):
         """Return when the timing wheel should return the service; infinity while it can't fall due."""
         if not self.may_fall_due:
             return inf
+        # should an unparsed payload be no beat, the last beat would be as old as the last parsed one
+        last = self.parsed_at if self.is_unparsed else self.last_beat
+        is_plain = self.job is None and self.failure is None and not self.is_silence_saved
+        if is_plain and last is not None:
+            return last.at + LOOK_SHARE * self.watch.timeout_sec  # which is before it is due
         due = self.due() if self.job is None else min(self.due(), self.job.look_at)
-        if self.is_unparsed and self.parsed_at is not None:
-            # should the unparsed payload be no beat, the last beat would be as old as the last parsed one
-            return min(self.parsed_at.at + LOOK_SHARE * self.watch.timeout_sec, due)
-        return due if self.is_silence_saved else min(self.silence_save_at(), due)
+        if self.is_silence_saved:
+            return due
+        look_at = self.silence_save_at() if last is None else last.at + LOOK_SHARE * self.watch.timeout_sec
+        return min(look_at, due)
 
     @property
     def may_fall_due(self) -> bool:

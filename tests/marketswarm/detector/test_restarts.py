@@ -1,11 +1,13 @@
 """What happened while nobody listened: told when it is proven, once, and never as a miss. I = 10, T = 30."""
 
+import random
 import re
 
 import pytest
 
 from marketswarm.beat import encode_beat
 from marketswarm.detector import Publication, SavedService, State
+from marketswarm.detector.restarts import BeatBeforeGap
 from marketswarm.detector.restore import adopt_state
 from support.simulation.manual_detector import WALL, Hand, bus_away, gaps, watch
 
@@ -397,3 +399,54 @@ def test_a_mark_fits_into_headers_whatever_the_boot_is():
     marks = [verdict.event_id for verdict in hand.verdicts if verdict.gap_sec is not None]
     assert len(set(marks)) == 3
     assert all(re.fullmatch(r"heartbeat_gap\.a\.[0-9a-f]{16}", mark) for mark in marks)
+
+
+# -- what goes on
+
+
+def test_of_a_service_that_goes_on_after_a_gap_nothing_is_kept(monkeypatch):
+    kept = []
+
+    def keep(boot, *rest, **more):
+        kept.append(boot)
+        return BeatBeforeGap(boot, *rest, **more)
+
+    monkeypatch.setattr("marketswarm.detector.restarts.BeatBeforeGap", keep)
+    hand = Hand(*(watch(svc) for svc in "abcd"))
+    for svc in "abcd":
+        hand.beat(svc, boot=svc)
+    hand.beating(60, 10, *"abcd", boot="one")
+    kept.clear()
+    bus_away(hand, 5)
+    hand.run(4)  # the listener has caught up
+    hand.beat("a", boot="one")
+    hand.beat("b", boot="two")
+    hand.beat("c", boot="one", status="stopping")
+    hand.beat("d", boot="one", i=3)
+    assert kept == ["one"] * 3, "of b, c and d"
+
+
+def tell_of_gaps(seed: int) -> list[tuple[str, bool, float]]:
+    chance = random.Random(seed)
+    hand = Hand(watch())
+    boot, i = 1, 1
+    for _ in range(5):
+        for _ in range(chance.randrange(1, 6)):
+            hand.beat(boot=str(boot), i=i)
+            hand.run(chance.choice([5, 10, 10, 10, 25]))
+            i += 1
+        bus_away(hand, chance.choice([0.5, 15, 40, 90]))
+        hand.run(chance.choice([0, 0.1, 1]))
+        if chance.random() < 0.3:
+            boot, i = boot + 1, 1
+        i += chance.choice([0, 0, 1, 3, 9])
+    hand.beating(70, 10, boot=str(boot))
+    return gaps(hand)
+
+
+def test_what_is_told_of_gaps_is_the_same_if_every_gap_is_compared_in_full(monkeypatch):
+    seeds = range(20)
+    quick = [tell_of_gaps(seed) for seed in seeds]
+    monkeypatch.setattr("marketswarm.detector.restarts._goes_on", lambda *_: False)
+    assert quick == [tell_of_gaps(seed) for seed in seeds]
+    assert any(quick)

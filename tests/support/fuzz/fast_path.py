@@ -137,7 +137,11 @@ class Scene:
         self.duped.discard(svc)
         assert ours is not None
         assert line.last is not None
-        assert abs(ours - line.last) <= LOOK_SHARE * line.watch.timeout_sec + SLACK_SEC, (svc, ours, line.last)
+        assert abs(ours - line.last) <= LOOK_SHARE * line.watch.timeout_sec + SLACK_SEC, (
+            svc,
+            ours,
+            line.last,
+        )
         assert sure or ours <= line.last, f"{svc}: garbage gave it life until {ours}, not {line.last}"
         # by design, and the counts between them were not parsed either; from here on they must agree again
         line.last = ours
