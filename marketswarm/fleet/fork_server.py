@@ -102,10 +102,13 @@ def _take_place(program: dict[str, Any], output: int) -> None:
 
 
 def _show_command(command: list[str]) -> None:
-    """Write `command` over this process's command line, which `ps` shows."""
-    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    """Write `command` over this process's command line, which `ps` shows; do nothing without /proc."""
+    try:
+        fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return
     start, end = int(fields[45]), int(fields[46])
-    if start:  # else the kernel does not tell
+    if start:  # 0 if the kernel does not say
         raw = b"\0".join(map(os.fsencode, command))[: end - start - 1]
         ctypes.memmove(start, raw.ljust(end - start, b"\0"), end - start)
 

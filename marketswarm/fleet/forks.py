@@ -43,10 +43,24 @@ class ForkServer:
 
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
-        if not _is_possible():
-            yield
-            return
         reader = OutputReader(self._write_line)
+        server = None
+        if _is_possible():
+            try:
+                server = await self._start_server(reader)
+            except OSError as error:  # no memory, no more processes
+                self._fail(error)
+        try:
+            yield
+        finally:
+            self._close_control()
+            if server is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    server.kill()
+                await reader.exited.wait()
+                server.close()
+
+    async def _start_server(self, reader: OutputReader) -> asyncio.SubprocessTransport:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         arguments = [str(theirs.fileno()), str(os.getpid()), ROOM]
         with theirs, _adopt_orphans():  # the kernel notes in a new process whether its orphans are adopted
@@ -60,14 +74,7 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        try:
-            yield
-        finally:
-            self._close_control()
-            with contextlib.suppress(ProcessLookupError):
-                transport.kill()
-            await reader.exited.wait()
-            transport.close()
+        return transport
 
     async def spawn(self, program: Program, reader: OutputReader) -> Process | None:
         """Start a program; return None if it has to be started by the interpreter."""
@@ -79,8 +86,7 @@ class ForkServer:
             try:
                 return await self._fork(self._control, program, reader)
             except (OSError, TimeoutError) as error:
-                self._log_event("forks.failed", "warning", svc=program.name, why=str(error) or "no answer")
-                self._close_control()
+                self._fail(error)
                 return None
 
     async def _fork(self, control: socket.socket, program: Program, reader: OutputReader) -> Process:
@@ -109,6 +115,12 @@ class ForkServer:
                 process.close()
                 raise
             return process
+
+    def _fail(self, error: OSError | TimeoutError) -> None:
+        """Log that the fork server failed, unless it was ended on purpose, and ask nothing more of it."""
+        if self._control is not None:
+            self._log_event("forks.failed", "warning", why=str(error) or "no answer")
+        self._close_control()
 
     def _close_control(self) -> None:
         if self._control is not None:
