@@ -52,8 +52,12 @@ def is_up(port: int, services: set[str]) -> bool:
 
 
 def find_agents(parent: int) -> dict[str, int]:
-    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in find_tree(parent)[1:]}
-    return {line[-2].decode(): pid for pid, line in lines.items() if b"-m" in line}
+    # split() also drops the zeros that fill the command line of a process that was forked
+    words = {
+        pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").split()
+        for pid in find_tree(parent)[1:]
+    }
+    return {line[-1].decode(): pid for pid, line in words.items() if b"-m" in line}
 
 
 def find_two_ports() -> int:

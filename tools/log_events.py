@@ -162,6 +162,7 @@ MEANINGS: Final = {
     "functions.loaded": "The bus was given the functions that agents call there.",
     "functions.refused": "The bus refused to load or delete a function; agents send their scripts themselves.",
     "functions.unavailable": "The bus lets nobody load functions; agents send their scripts themselves.",
+    "forks.failed": "The fork server of `marketswarm up` failed: what is started from now on takes longer, and more memory.",
     "gate.bus_away": "The bus fails, so the gate can't load a series; it is tried again for half a minute.",
     "gate.bus_back": "The bus works again, and series are loaded.",
     "gate.closed": "Too few series could be loaded, or a critical one is not fresh: readers don't start. `needed` is the share of all, `worst` the first ten that failed.",

@@ -1,7 +1,7 @@
 """An agent's own metrics: its name and boot, its beats, the truth in force, and the lag of its event loop.
 
-METRICS_PORT serves them from before the agent joins until it has closed. If the port is not set,
-`prometheus_client` is not imported.
+METRICS_PORT serves them from before the agent joins until it has closed. If the port is not set, the server
+is not imported.
 """
 
 import asyncio

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -54,6 +55,24 @@ class Program:
     pause_after_kill_sec: float = 0.0
     stop_signal: signal.Signals = signal.SIGTERM
 
+    @property
+    def module(self) -> str | None:
+        """Return the module that the command runs by `python -m`; None for any other command."""
+        is_module = self.command[:2] == [sys.executable, "-m"] and len(self.command) == 3
+        return self.command[2] if is_module else None
+
+
+class Process(Protocol):
+    """A process that was started, as asyncio's subprocess transport has it."""
+
+    def get_pid(self) -> int | None: ...
+
+    def get_returncode(self) -> int | None:
+        """Return its exit code, -N for signal N; None while it runs."""
+
+    def close(self) -> None:
+        """Close its output, and kill it if it still runs."""
+
 
 class OutputReader(asyncio.SubprocessProtocol):
     """Reads the output of a child line by line, and notes its end and the end of its output separately.
@@ -82,6 +101,10 @@ class OutputReader(asyncio.SubprocessProtocol):
         if self._rest:
             self._on_line(self._rest)
         self.output_ended.set()
+
+
+StartProcess = Callable[[Program, OutputReader], Awaitable[Process | None]]
+"""Starts a program, and gives its output to the reader; None: the program can't be started in this way."""
 
 
 @dataclass(slots=True)
@@ -113,7 +136,7 @@ class Child:
     """Run one program on request, and restart it whenever it ends, until it is stopped.
 
     `on_line` is called with each line of output, without its line end; `grace_sec` is the time between
-    SIGTERM and SIGKILL.
+    SIGTERM and SIGKILL. `start_first` starts the first process, if it can; the interpreter starts all others.
     """
 
     def __init__(
@@ -122,6 +145,7 @@ class Child:
         log_event: LogEvent,
         on_line: Callable[[bytes], None],
         grace_sec: float = GRACE_SEC,
+        start_first: StartProcess | None = None,
     ) -> None:
         self.name = program.name
         self.state = ChildState.STOPPED
@@ -129,7 +153,9 @@ class Child:
         self.started_at = 0.0  # wall clock, to compare with the `ts` of its beats
         self._program, self._log_event = program, log_event
         self._on_line, self._grace_sec = on_line, grace_sec
-        self._process: asyncio.SubprocessTransport | None = None
+        self._start_first = start_first
+        self._is_started = asyncio.Event()
+        self._process: Process | None = None
         self._wanted = asyncio.Event()
         self._skip_backoff = asyncio.Event()  # ends the back-off early
         self._ended = asyncio.Event()
@@ -143,6 +169,10 @@ class Child:
     @property
     def is_wanted(self) -> bool:
         return self._wanted.is_set()
+
+    async def wait_until_started(self) -> None:
+        """Wait until its first process was started, or could not be."""
+        await self._is_started.wait()
 
     async def supervise(self) -> None:
         """Run the program while it is wanted, until `end` is called. Cancelling this kills the process."""
@@ -216,17 +246,16 @@ class Child:
 
     def _terminate(self) -> None:
         # not by asyncio's methods: they look first whether it has ended, and its exit code would be lost
-        if self._process is not None and self._process.get_returncode() is None:
+        if self._process is not None and self.pid is not None and self._process.get_returncode() is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.get_pid(), self._program.stop_signal)
-                # a process stopped by SIGSTOP can't act on it
-                os.kill(self._process.get_pid(), signal.SIGCONT)
+                os.kill(self.pid, self._program.stop_signal)
+                os.kill(self.pid, signal.SIGCONT)  # a process stopped by SIGSTOP can't act on it
 
     def _kill_all(self) -> None:
         """Send SIGKILL to the process group of the process: to it and all that it started."""
-        if self._process is not None:
+        if self.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.get_pid(), signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
 
     async def _run(self) -> int:
         """Run the process to its end; return its exit code (-N for signal N), 1 if it can't be started."""
@@ -238,6 +267,8 @@ class Child:
             self._log_event("agent.unstartable", "error", svc=self.name, why=error.strerror)
             self._ended.set()
             return 1
+        finally:
+            self._is_started.set()
         self.state = ChildState.RUNNING
         if not self._wanted.is_set():  # `stop` was called while the process was starting
             self._terminate()
@@ -254,18 +285,11 @@ class Child:
             self._process, self.state = None, ChildState.STOPPED
             self._ended.set()
 
-    async def _spawn(self, reader: OutputReader) -> asyncio.SubprocessTransport:
+    async def _spawn(self, reader: OutputReader) -> Process:
         self.started_at = time.time()
-        transport, _ = await asyncio.get_running_loop().subprocess_exec(
-            lambda: reader,
-            *die_with_parent(self._program.command),
-            env=self._program.environ,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches only the fleet, which stops its children in order
-        )
-        return transport
+        start_first, self._start_first = self._start_first, None
+        process = await start_first(self._program, reader) if start_first is not None else None
+        return process or await _spawn_command(self._program, reader)
 
     async def _pause(self, pause_sec: float, code: int) -> None:
         self.restarts += 1
@@ -291,6 +315,19 @@ class Child:
         for wait in waits:
             wait.cancel()
         return self._ended.is_set()
+
+
+async def _spawn_command(program: Program, reader: OutputReader) -> Process:
+    transport, _ = await asyncio.get_running_loop().subprocess_exec(
+        lambda: reader,
+        *die_with_parent(program.command),
+        env=program.environ,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C reaches only the fleet, which stops its children in order
+    )
+    return transport
 
 
 def explain_exit_code(code: int) -> str:

@@ -23,6 +23,7 @@ from marketswarm.fleet.control import AddError
 from marketswarm.fleet.data_folder import make_private_folder
 from marketswarm.fleet.deferred_port import defer_port
 from marketswarm.fleet.environment import make_child_environ, make_server_environ
+from marketswarm.fleet.forks import ForkServer
 from marketswarm.fleet.plan import (
     ARCHIVE,
     DATABASE_URL,
@@ -110,6 +111,7 @@ class FleetSupervisor:
         self.servers = {bus.name: self._make_server(bus) for bus in spec.plan.buses if bus.port is not None}
         if spec.database is not None:
             self.servers[DATABASE] = self._make_database(spec.database)
+        self._forks = ForkServer(log_event, partial(write_line, "fork-server"))
         self._service_by_agent = {agent.name: agent.svc for agent in spec.plan.agents}
         several = Counter(self._service_by_agent.values())
         self._counter = InstanceCounter(spec.truth, [svc for svc, count in several.items() if count > 1])
@@ -147,6 +149,13 @@ class FleetSupervisor:
         """
         for server in self.servers.values():
             server.start()
+        async with self._forks.serve():
+            await self._start_agents()
+            for agent in self.agents.values():
+                if agent.is_wanted:
+                    await agent.wait_until_started()
+
+    async def _start_agents(self) -> None:
         ours = [bus for bus in self._spec.plan.buses if bus.port is not None]
         await asyncio.gather(*(self._wait_for_server(bus) for bus in ours), self._wait_for_database())
         await self._seed()
@@ -207,7 +216,7 @@ class FleetSupervisor:
     async def _run_gate(self) -> int:
         environ = {**self._make_environ(GATE, SOURCES, self._spec.truth), **self._spec.bus_environ(SOURCES)}
         program = Program("gate", [sys.executable, "-m", GATE], environ)
-        return await Child(program, self._log_event, partial(self._write_line, "gate")).run_once(self._kill)
+        return await self._make_child(program).run_once(self._kill)
 
     def _start_readers(self) -> None:
         for name, agent in self.agents.items():
@@ -358,7 +367,8 @@ class FleetSupervisor:
             self._write_line("bootstrap", line)
 
         program = Program("bootstrap", [sys.executable, "-m", "bootstrap"], environ)
-        code = await Child(program, self._log_event, keep_line).run_once(self._kill)
+        child = Child(program, self._log_event, keep_line, start_first=self._forks.spawn)
+        code = await child.run_once(self._kill)
         if code:
             why = f"bootstrap did not seed the truth (exit code {code}); its last lines say why"
             raise Exit(code if code > 0 else Code.DIED, why)
@@ -400,7 +410,11 @@ class FleetSupervisor:
         }
         pause_after_kill_sec = missed_after_sec(truth, agent.svc) + _RESTART_AFTER_MISS_SEC
         program = Program(agent.name, [sys.executable, "-m", agent.module], environ, pause_after_kill_sec)
-        return Child(program, self._log_event, partial(self._write_line, agent.name))
+        return self._make_child(program)
+
+    def _make_child(self, program: Program) -> Child:
+        write_line = partial(self._write_line, program.name)
+        return Child(program, self._log_event, write_line, start_first=self._forks.spawn)
 
 
 def missed_after_sec(truth: Truth, svc: str) -> float:

@@ -1,7 +1,7 @@
 """Publish metrics of an agent for Prometheus, on METRICS_PORT.
 
-Parts of the tree make metrics with `family`, and `exporter` serves them. `exporter` imports
-`prometheus_client`, so import it only where METRICS_PORT is set.
+Parts of the tree make metrics with `family`, `exporter` serves them, and `rendering` makes the text. The
+first scrape imports `rendering`, and with it `prometheus_client`.
 """
 
 from marketswarm.metrics.family import Family, Histogram, Source, counter, gauge

@@ -2,8 +2,9 @@
 
 The server answers in threads of its own, not on the event loop: while the loop hangs, a scrape still reports
 that and since when, and a scrape of a hundred thousand services does not delay the loop. The server renders
-one answer at a time, and limits connections in number, in time and in bytes read. `prometheus_client` renders
-a family; its own server has none of these limits.
+one answer at a time, and limits connections in number, in time and in bytes read. The server of
+`prometheus_client` has none of these limits; `rendering` makes the text with that library, and is imported by
+the first scrape.
 
 A page in a browser can make its own host name resolve to 127.0.0.1 and then read the answers of a local
 server (DNS rebinding). The browser still sends that name in `Host`, so only requests for our own names and
@@ -13,7 +14,6 @@ for plain addresses are answered, because an address can't be rebound.
 import contextlib
 import errno
 import ipaddress
-import itertools
 import re
 import socket
 import threading
@@ -27,14 +27,9 @@ from math import inf
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final, Self
 
-from prometheus_client import generate_latest
-from prometheus_client.metrics_core import HistogramMetricFamily, Metric
-from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.samples import Sample
-
 from marketswarm import log as logs
 from marketswarm.exit import Code, Exit
-from marketswarm.metrics.family import Family, Source
+from marketswarm.metrics.family import Source
 
 _HOST: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::[0-9]{0,5})?")
 _LOCAL: Final = "localhost"
@@ -68,54 +63,6 @@ def _is_address(host: str) -> bool:
 
 
 GZIP: Final = 31  # as zlib's `wbits`
-VALUES_PER_PIECE: Final = 100
-"""How many values are rendered without a pause: half a millisecond's work, for which the event loop waits.
-Without pauses Python would switch to the event loop's thread only after 5 ms, each time the loop has work."""
-MIN_PAUSE_SEC: Final = 0.0005
-"""The shortest pause after a piece. The pause is as long as rendering the piece took, so a busy machine
-delays the answer and not the event loop."""
-
-
-class _SingleMetricRegistry:
-    """A registry of one metric: the library renders all metrics of a registry as one piece of memory."""
-
-    def __init__(self, metric: Metric) -> None:
-        self._metric = metric
-
-    def collect(self) -> list[Metric]:
-        return [self._metric]
-
-
-def encode_metric(metric: Metric) -> bytes:
-    return generate_latest(_SingleMetricRegistry(metric))
-
-
-def render_family(family: Family) -> Iterator[bytes]:
-    """Yield a family in the text format, in pieces of VALUES_PER_PIECE, with pauses between them."""
-    if family.histogram is not None:
-        histogram = HistogramMetricFamily(family.name, family.help)
-        buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in family.histogram.buckets()]
-        histogram.add_metric([], buckets, family.histogram.sum)
-        yield encode_metric(histogram)
-        return
-    metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)
-    values = iter(family.values)
-    has_head = False
-    while True:
-        started = time.monotonic()
-        metric.samples = [
-            Sample(family.name, dict(zip(family.labels, labels, strict=True)), number)
-            for labels, number in itertools.islice(values, VALUES_PER_PIECE)
-        ]
-        if has_head and not metric.samples:
-            return
-        text = encode_metric(metric)
-        # the lines of HELP and TYPE are there once
-        yield text.split(b"\n", 2)[2] if has_head else text
-        has_head = True
-        if len(metric.samples) < VALUES_PER_PIECE:
-            return
-        time.sleep(max(MIN_PAUSE_SEC, time.monotonic() - started))
 
 
 def compress_pieces(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
@@ -155,7 +102,6 @@ class Exporter:
     def __init__(self, host: str, port: int, sources: Sequence[Source], names: Sequence[str] = ()) -> None:
         self._sources = sources
         self.names = list_own_names(host, *names)
-        self._process = ProcessCollector(registry=None)
         self._rendering = threading.Lock()
         try:
             self._server = _Server(host, port, self)
@@ -178,12 +124,13 @@ class Exporter:
 
     def render(self) -> Iterator[bytes]:
         """Yield the metrics of all sources and of the process in the text format, piece by piece."""
+        from marketswarm.metrics import rendering  # noqa: PLC0415 - 1 MB, which is taken by the first scrape
+
         with self._rendering:
             for source in list(self._sources):
                 for family in source():
-                    yield from render_family(family)
-            for metric in self._process.collect():
-                yield encode_metric(metric)
+                    yield from rendering.render_family(family)
+            yield from rendering.render_process()
 
 
 class _Server(ThreadingMixIn, TCPServer):

@@ -303,7 +303,12 @@ class LogLimiter(logging.Filter):
 
 
 class _AgentServer(uvicorn.Server):
-    """A server that leaves signals to the agent."""
+    """A server that leaves signals to the agent, and wakes once a second where uvicorn wakes ten times."""
+
+    async def main_loop(self) -> None:
+        """Keep the date of answers current until cancelled."""
+        while not await self.on_tick(0):  # noqa: ASYNC110 - time passing is what it waits for
+            await asyncio.sleep(1.0)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

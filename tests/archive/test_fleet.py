@@ -21,16 +21,24 @@ def environ_of(pid):
     return {name: value for name, _, value in pairs}
 
 
+def pids_of(fleet, name):
+    return [pid for pid, line in descendants(fleet.pid) if f"-m services.{name} " in f"{line} "]
+
+
 def test_archive_stores_as_the_owner_and_the_board_reads_as_a_role_that_can_not_write(tmp_path):
     beats = {"heartbeat": {"interval_sec": 0.5}}
-    Shell(tmp_path).write({"services": {"archive": beats, "board": beats}})
+    shell = Shell(tmp_path)
+    shell.write({"services": {"archive": beats, "board": beats}})
     ports = "--port", str(free_port())
     fleet = Proc("marketswarm", {"BOARD_PORT": str(free_port())}, tmp_path, "up", *ports)
     try:
         fleet.wait_log("fleet.up", 60)
         urls = {}
         for name in ("archive", "board"):
-            (pid,) = (pid for pid, line in descendants(fleet.pid) if f"-m services.{name} " in f"{line} ")
+            shell.said("stop", name)
+            shell.said("start", name)  # not by fork any more: /proc shows the environment of this process
+            until(lambda name=name: len(pids_of(fleet, name)) == 1, what=name)
+            (pid,) = pids_of(fleet, name)
             urls[name] = Path(environ_of(pid)["DATABASE_URL_FILE"]).read_text().strip()
         assert {name: urlsplit(url).username for name, url in urls.items()} == {
             "archive": "marketswarm",

@@ -148,7 +148,8 @@ def test_a_taken_port_ends_an_agent_with_code_2_and_names_the_variable(tmp_path)
 
 
 def test_without_the_variable_there_is_no_port_and_no_library(tmp_path):
-    program = "import sys, healer.__main__, sentinel.__main__; print('prometheus_client' in sys.modules)"
+    modules = "sys, healer.__main__, sentinel.__main__, services.board.app"
+    program = f"import {modules}; print('prometheus_client' in sys.modules)"
     (tmp_path / "look.py").write_text(program, encoding="utf-8")
     with Proc("look", {"PYTHONUNBUFFERED": "1"}, tmp_path) as look:  # a start of its own, no fork
         assert look.wait() == 0

@@ -12,16 +12,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from marketswarm.exit import Exit
-from marketswarm.metrics import Family, Histogram
+from marketswarm.metrics import Family
 from marketswarm.metrics.exporter import (
     CLIENT_LIMIT_SEC,
     MAX_CONNECTIONS,
     MAX_HEAD_BYTES,
-    VALUES_PER_PIECE,
     Exporter,
     is_own_host,
     list_own_names,
-    render_family,
 )
 from support.rig import HOST, free_port
 from support.rig.process import NO_HOST
@@ -161,31 +159,6 @@ def test_who_takes_it_packed_gets_it_packed(port):
     assert headers["Content-Encoding"] == "gzip"
     assert int(headers["Content-Length"]) == len(packed)
     assert b'some_up{svc="svc2"} 2.0' in gzip.decompress(packed)
-
-
-@pytest.mark.parametrize(
-    "count", [0, 1, VALUES_PER_PIECE - 1, VALUES_PER_PIECE, VALUES_PER_PIECE + 1, 3 * VALUES_PER_PIECE]
-)
-def test_a_family_in_pieces_is_the_same_as_in_one(count):
-    text = b"".join(render_family(up(many(count)))).decode()
-    assert text.count("# HELP some_up") == text.count("# TYPE some_up gauge") == 1
-    [family] = text_string_to_metric_families(text)
-    assert [(sample.labels["svc"], sample.value) for sample in family.samples] == [
-        (svc, number) for (svc,), number in many(count)
-    ]
-
-
-def test_a_histogram_counts_upwards_to_infinity():
-    spread = Histogram(0.5, 2.0)
-    spread.observe(1.0)
-    text = b"".join(render_family(Family("took_seconds", "histogram", "Took.", histogram=spread))).decode()
-    assert [line for line in text.splitlines() if not line.startswith("#")] == [
-        'took_seconds_bucket{le="0.5"} 0.0',
-        'took_seconds_bucket{le="2.0"} 1.0',
-        'took_seconds_bucket{le="+Inf"} 1.0',
-        "took_seconds_count 1.0",
-        "took_seconds_sum 1.0",
-    ]
 
 
 def test_a_source_that_fails_is_a_failed_scrape_and_one_log_line_and_the_next_may_succeed(
