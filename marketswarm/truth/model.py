@@ -46,6 +46,9 @@ _FIELD_ERROR: Final = "wrong"
 _CONFIG: Final = ConfigDict(extra="ignore", hide_input_in_errors=True, defer_build=True)
 DEFAULT_TIMEOUT_SEC: Final = 30.0
 BUS_TIMEOUT_SEC: Final = 10.0
+# shared by all services that have none
+_NO_ENDPOINTS: Final[list[Any]] = []
+_NO_SETTINGS: Final[dict[str, Any]] = {}
 
 
 class _DefaultChannel:
@@ -279,9 +282,6 @@ class Threshold:
 
 
 _NO_ACCESS_POINTS: Final = AccessPoints()
-# shared by all services that have none
-_NO_ENDPOINTS: Final[list[Any]] = []
-_NO_SETTINGS: Final[dict[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)

@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.bus.listener import read_clocks
-from marketswarm.monitor.feed import MAX_NAMED, DetectorFeed
+from marketswarm.monitor.feed import DetectorFeed
 from support.simulation.manual_detector import watch
 
+MAX_NAMED = 5
 NAMES = [f"svc{n}" for n in range(MAX_NAMED + 3)]
 some = st.sets(st.sampled_from(NAMES))
 steps = st.lists(

@@ -12,7 +12,6 @@ Whatever the machine of `test_election_machine.py` does to them, these claims ho
 
 import asyncio
 import contextlib
-import random
 import sys
 import time
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ import marketswarm.bus.listener
 from healer.election import LeaderElection
 from marketswarm.beat import encode_beat, parse_beat
 from marketswarm.detector import Moment, State, Subject, Verdict, compute_warm_up_sec
-from marketswarm.monitor import Monitor, VerdictEncoder, health
+from marketswarm.monitor import Monitor, VerdictEncoder
 from marketswarm.monitor.encoder import roster_field
 from marketswarm.truth import Watch
 from support.simulation.event_loop import Loop, Time, World
@@ -59,7 +58,6 @@ def simulated() -> Iterator[None]:
                     patch.setattr(module, "time", Time)
                 if hasattr(module, "log"):
                     patch.setattr(module, "log", Quiet())
-        patch.setattr(health, "random", random.Random(0))
         patch.setattr(marketswarm.bus.listener, "SubscriberConnection", SmallSession)
         yield
 
