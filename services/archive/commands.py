@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
-from rich.table import Table
 
 from marketswarm.bus import BusError
 from marketswarm.cli import event_loop, output, tables
@@ -128,9 +127,7 @@ def refused(
     if not letters:
         output.print_line("archive refused nothing")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("since", "stream", "entry", "reason", "fields"):
-        table.add_column(head, overflow="fold")
+    table = tables.make_table(folded=("since", "stream", "entry", "reason", "fields"))
     now = time.time()
     for each in letters:
         fields = ", ".join(f"{name}={value}" for name, value in each.fields.items())[:200]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
@@ -50,7 +50,7 @@ def list_(
     """List the records that failed a check, the newest first."""
     records = event_loop.run(_read(data, symbol, check, count))
     if as_json:
-        output.print_json([_to_json(record) for record in records])
+        output.print_json([asdict(record) for record in records])
         return
     if not records:
         output.print_line("nothing is in quarantine" + (" of that kind" if symbol or check else ""))
@@ -63,7 +63,7 @@ def show(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
     """Show a record that failed a check: why, and each of its fields."""
     record = event_loop.run(_find(data, ident))
     if as_json:
-        output.print_json(_to_json(record))
+        output.print_json(asdict(record))
         return
     head = f"{record.check}: {record.why}"
     output.print_line(escape_text(head))
@@ -159,16 +159,10 @@ async def _release(
 
 
 def _draw(records: Sequence[QuarantinedRecord], now: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("id", "since", "symbol", "source", "check", "why"):
-        table.add_column(head, overflow="fold")
+    table = tables.make_table(folded=("id", "since", "symbol", "source", "check", "why"))
     for each in records:
         since = format_moment(each.at_ms / 1000, now)
         table.add_row(
             *map(escape_text, (each.id, since, each.symbol, each.source, each.check.value, each.why))
         )
     return table
-
-
-def _to_json(record: QuarantinedRecord) -> dict[str, Any]:
-    return asdict(record)
