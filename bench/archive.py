@@ -30,6 +30,8 @@ from services.market.rows import BarRow, make_bar_row
 from services.market.tables import BAR_TABLE
 
 COUNT: Final = 100_000
+LEAST: Final = 20_000
+"""Of fewer entries the service would commit all before the first look."""
 SYMBOLS: Final = 500
 BEGIN_MS: Final = 1_793_000_040_000
 
@@ -151,7 +153,7 @@ def run_postgres() -> Iterator[str]:
 
 def measure(scale: float) -> Sample:
     """Measure bare COPY, and the service with bars and with indicators."""
-    entries = make_entries(round(COUNT * scale))
+    entries = make_entries(max(LEAST, round(COUNT * scale)))
     with run_postgres() as url, start_buses({"archive": {}}) as buses:
         bare = asyncio.run(copy_bare(url, entries))
         bars = run_service(buses, url, CHECKED_BARS, entries)

@@ -67,13 +67,13 @@ def find_two_ports() -> int:
     return port
 
 
-def measure(scale: float) -> Sample:
+def measure(_scale: float) -> Sample:
     services, port = set(json.loads(TRUTH.read_text())["services"]), find_two_ports()
     began = time.monotonic()
     with run_fleet(port) as pid:
         wait_until(lambda: is_up(port, services), "all services to be up", 0.02)
         up_sec, agents = time.monotonic() - began, find_agents(pid)
-        ours = measure_idle(list(agents.values()), scale)
+        ours = measure_idle(list(agents.values()))
     with Server() as server, contextlib.ExitStack() as ends:
         began = time.monotonic()
         bare = [
@@ -83,7 +83,7 @@ def measure(scale: float) -> Sample:
         for each in bare:
             each.read()
         bare_sec = time.monotonic() - began
-        theirs = measure_idle([each.pid for each in bare], scale)
+        theirs = measure_idle([each.pid for each in bare])
     mean_mb, mean_percent = (statistics.mean(values) for values in zip(*theirs, strict=True))
     return {
         "start": Pair(up_sec, bare_sec),
@@ -94,9 +94,9 @@ def measure(scale: float) -> Sample:
     }
 
 
-def measure_idle(pids: list[int], scale: float) -> list[tuple[float, float]]:
+def measure_idle(pids: list[int]) -> list[tuple[float, float]]:
     """Return the memory of each process in MB, and its processor time as percent of a core."""
-    time.sleep(SETTLE_SEC * max(scale, 0.1))
+    time.sleep(SETTLE_SEC)
     usages = [Usage(pid) for pid in pids]
-    time.sleep(IDLE_SEC * max(scale, 0.1))
+    time.sleep(IDLE_SEC)
     return [(pss_mb(pid), usage.percent()) for pid, usage in zip(pids, usages, strict=True)]

@@ -25,7 +25,10 @@ def run_bench(name: str, bench: Bench, repeats: int, scale: float, result: Resul
     for number in range(1, repeats + 1):
         print_line(f"== {name}, {number} of {repeats}")
         try:
-            result.add(bench.measure(scale))
+            sample = bench.measure(scale)
+            for figure, pair in sample.items():
+                bench.figures[figure].ratio(pair)  # nothing was measured if there is none
+            result.add(sample)
         except Exception:  # noqa: BLE001 - the others are measured all the same
             traceback.print_exc()
             print_line(f"== {name} could not measure")

@@ -140,6 +140,12 @@ def test_a_bench_that_cannot_measure_is_named_and_the_others_run(bench, capsys, 
     assert load_results(bench.docs)[1].keys() == {"heard", "other"}, "what was there stays"
 
 
+def test_a_bench_that_measured_nothing_is_named_and_not_written(bench, capsys):
+    assert bench({"heard": Measured(0.0), "other": Measured(1.0)}) == 1
+    assert "NOT MEASURED: heard" in capsys.readouterr().err
+    assert load_results(bench.docs)[1].keys() == {"other"}
+
+
 @pytest.mark.parametrize(
     "words", [("nothing",), ("--scale", "0.5", "--check"), ("--scale", "0.5", "--write")]
 )
