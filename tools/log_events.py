@@ -53,6 +53,7 @@ MEANINGS: Final = {
     "access.renewed": "A bus that runs has loaded the new users.",
     "access.truth_unusable": "The truth file can't be used; users are made for the fleet's own programs alone.",
     "access.written": "Users, passwords and URLs are written.",
+    "agent.restarting": "A child of `marketswarm up` is ended, since a restart was asked for on the control socket; it starts again at once.",
     "agent.ended": "A child of `marketswarm up` ended, and is started again after the pause.",
     "agent.hung": "The agent's work made no progress within the limit: it ends with code 5, and shows where each task and thread stands.",
     "agent.joined": "The agent has its truth, and its bus takes beats.",
