@@ -1,8 +1,8 @@
 """Decide what to do about every outage: open repairs, move them on, and give at most one order a round. Pure.
 
-`Planner.tick` takes what was observed and the time, and returns a `Plan`: entries for the timelines, the
-repairs that changed, and perhaps an order. The caller stores all of it before it carries out the order, and
-passes the result to `record_result`. A medic that takes over passes what it found stored to `resume`.
+`Planner.tick` takes what was observed and the time, and returns a `RepairPlan`: entries for the timelines,
+the repairs that changed, and perhaps an order. The caller stores all of it before it carries out the order,
+and passes the result to `record_result`. A medic that takes over passes what it found stored to `resume`.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class RemedyOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RepairPlan:
     """What follows from an observation. A repair that is None is over; `used` are approvals to delete.
 
     `fuse` is its new state, None if it did not change.
@@ -115,7 +115,7 @@ class Planner:
             for each in repairs
         }
 
-    def tick(self, fleet: FleetFacts, approvals: Mapping[str, str], epoch: int, now: float) -> Plan:
+    def tick(self, fleet: FleetFacts, approvals: Mapping[str, str], epoch: int, now: float) -> RepairPlan:
         """Move every repair on by what was observed at `now` (epoch seconds).
 
         Args:
@@ -143,7 +143,7 @@ class Planner:
             self._keep(self._resolve(self.repairs[svc], RepairEvent.RETIRE, Resolution.RETIRED, now))
         return self._take_plan(before, fuse)
 
-    def record_result(self, order: RemedyOrder, result: OrderResult, text: str, now: float) -> Plan:
+    def record_result(self, order: RemedyOrder, result: OrderResult, text: str, now: float) -> RepairPlan:
         """Record what became of an order; `text` is the answer, for people."""
         before, repair = dict(self.repairs), self.repairs[order.svc]
         if result is OrderResult.DONE:
@@ -393,10 +393,10 @@ class Planner:
         else:
             self.repairs[repair.svc] = repair
 
-    def _take_plan(self, before: Mapping[str, Repair], fuse: Fuse) -> Plan:
+    def _take_plan(self, before: Mapping[str, Repair], fuse: Fuse) -> RepairPlan:
         names = before.keys() | self.repairs.keys()
         changed = {svc: self.repairs.get(svc) for svc in sorted(names)}
-        plan = Plan(
+        plan = RepairPlan(
             tuple(self._entries),
             {svc: each for svc, each in changed.items() if each != before.get(svc)},
             self._order,

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field
 
 from marketswarm.agent import ServiceConfig
-from marketswarm.settings import MonitorSettings, list_variables
+from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import HEALER, Truth
 from marketswarm.truth.errors import Place, format_hint
 from services.medic.remedies import Remedy
@@ -21,7 +21,7 @@ Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 
 
-class MedicEnvironment(MonitorSettings):
+class MedicEnvironment(CommonSettings):
     """The variables of the medic."""
 
     medic_fleet_socket: Path | None = None

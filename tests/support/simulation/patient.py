@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
-from services.medic.planner import OrderResult, Plan, Planner, RemedyOrder
+from services.medic.planner import OrderResult, Planner, RemedyOrder, RepairPlan
 from services.medic.settings import HealingSettings
 
 ACTING = {"mode": "act"}
@@ -38,7 +38,7 @@ class Patient:
 
     def __post_init__(self) -> None:
         self.planner = Planner(lambda: HealingSettings.model_validate(self.settings))
-        self.plans: list[Plan] = []
+        self.plans: list[RepairPlan] = []
         self.orders: list[tuple[float, RemedyOrder]] = []
 
     @property
@@ -63,7 +63,7 @@ class Patient:
         )
         return replace(found, **self.shown)
 
-    def tick(self) -> Plan:
+    def tick(self) -> RepairPlan:
         if self.is_up:
             self.beat_at, self.last_beating = self.now, self.starts
         fleet = FleetFacts({"feed": self.facts(), **self.others}, self.blocked)
