@@ -68,7 +68,7 @@ class Medic:
         await store.repair_keys()
         repairs, fuse = await store.load(self._me.truth.services)
         self.planner.resume(repairs, fuse, now())
-        self.is_leading = True
+        self.is_leading, self._looked_at = True, time.monotonic()
         try:
             while True:
                 began_round = time.monotonic()
@@ -135,7 +135,7 @@ class Medic:
     def summarize(self) -> str | None:
         """Return what a person should know, such as `escalated: rss_agg; proposed: mesh`."""
         if not self.is_leading:
-            return "another medic leads"
+            return "waits for its lease"
         by_state: dict[str, list[str]] = {}
         for repair in self.planner.repairs.values():
             by_state.setdefault(repair.state, []).append(repair.svc)

@@ -127,8 +127,9 @@ class Planner:
             self.resume(before.values(), fuse, now)
         self._looked_at = now
         if FUSE in approvals:
-            self.fuse = Fuse()
             self._used.append(FUSE)
+            if self.fuse.blown_at is not None:  # nothing is approved beforehand
+                self.fuse = Fuse()
         for svc, target in sorted(fleet.targets.items()):
             here = Situation(fleet, self._get_settings(), now, self.fuse, self._order is not None)
             repair = self.repairs.get(svc) or self._open(target, here)

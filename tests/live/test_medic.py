@@ -17,7 +17,7 @@ from support.rig.process import descendants
 from support.waiting import until
 
 BEATS = {"interval_sec": 0.3, "timeout_sec": 1.5}
-QUICK = {"every_sec": 0.2, "wait_sec": 0.2, "settle_sec": 20, "stable_sec": 1, "start_grace_sec": 0.5}
+QUICK = {"every_sec": 0.2, "wait_sec": 0.2, "settle_sec": 20, "stable_sec": 1, "start_grace_sec": 10}
 
 
 def truth(**settings):
@@ -27,8 +27,18 @@ def truth(**settings):
 
 @contextlib.contextmanager
 def up(folder, **settings):
+    """Run a fleet with a medic that knows of no outage; a slow start may have been one."""
     with UpFleet(folder, "mesh", "medic", truth=truth(**settings), timeout_sec=1.5) as fleet:
+        bus = fleet.bus("system-redis")
+        roster = lambda: bus.hget("healer:roster", "mesh") or ""  # noqa: E731 - asked again and again
+        is_quiet = lambda: '"up"' in roster() and not open_repairs(bus)  # noqa: E731 - the same
+        fleet.until(is_quiet, what="no open outage")
+        bus.delete("medic:incidents")
         yield fleet
+
+
+def open_repairs(bus):
+    return [name for name in bus.hkeys("medic:state") if name.startswith("repair:")]
 
 
 def pid_of(fleet, svc):
@@ -62,7 +72,7 @@ def test_a_hung_agent_is_restarted_verified_and_on_record(tmp_path):
         ]  # fmt: skip
         assert pid_of(fleet, "mesh") != pid
         assert fleet.beat("mesh")["boot"] != boot
-        assert bus.hgetall("medic:state").keys() == {"epoch", "fuse"}
+        assert open_repairs(bus) == []
 
 
 def test_a_killed_agent_is_started_at_once_where_the_medic_is_its_owner(tmp_path):

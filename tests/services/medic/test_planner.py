@@ -189,13 +189,14 @@ def test_one_target_is_acted_on_at_a_time():
 
 def test_too_many_remedies_blow_the_fuse_until_a_person_approves():
     patient = down(settings={"mode": "act", "fuse": {"remedies": 2, "within_sec": 600}}, restart_helps=False)
+    patient.approvals = {"fuse": "eve"}  # nothing is approved beforehand
     patient.look(3000)
     assert len(patient.orders) == 2
     assert patient.told()[-1] == "refused too_many_remedies", "also when the time has passed"
     patient.approvals = {"fuse": "ann"}
     patient.look(10)
     assert len(patient.orders) == 3
-    assert [plan.used for plan in patient.plans if plan.used] == [("fuse",)]
+    assert [plan.used for plan in patient.plans if plan.used] == [("fuse",), ("fuse",)]
 
 
 def test_with_the_medic_as_owner_a_process_that_ended_is_started_at_once():
