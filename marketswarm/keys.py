@@ -60,6 +60,15 @@ BOARD_PING_KEYS: Final = "board:pings"
 BOARD_CHECKS: Final = "board:checks"
 """String: the board's secret, from which it makes the UUIDs of checks, by which services are pinged."""
 
+# The medic: on system-redis.
+MEDIC_STATE: Final = "medic:state"
+"""Hash: `epoch` of the lease under which it was written, `fuse`, and for each service with an open outage
+`repair:<svc>`, as JSON."""
+MEDIC_INCIDENTS: Final = "medic:incidents"
+"""Stream: the timelines of all outages. Field `entry` holds a `TimelineEntry`."""
+MEDIC_APPROVALS: Final = "medic:approvals"
+"""Hash: the id of a proposal -> a person's approval as JSON, until the medic has used it."""
+
 # The streams and keys of our own services, with the names that they have unless the truth sets others.
 MESH_TOPOLOGY: Final = "mesh:topology"
 MESH_EVENTS: Final = "mesh:events"
@@ -107,7 +116,7 @@ BOARD_SPANS: Final = "board:history:spans"
 
 RESERVED_PREFIXES: Final = (
     *("truth:", "beat:", "run:", "pings:", "health:", "members:", "lease:", "lease-epoch:"),
-    *("healer:", "sentinel:", "notifier:", "board:"),
+    *("healer:", "sentinel:", "notifier:", "board:", "medic:"),
 )
 """The first words of all keys that belong to the swarm itself and not to one service."""
 

@@ -28,6 +28,9 @@ from marketswarm.keys import (
     HEALER_RELAYED,
     MARKET_ALERTS,
     MASSIVE_ALERTS,
+    MEDIC_APPROVALS,
+    MEDIC_INCIDENTS,
+    MEDIC_STATE,
     MESH_TOPOLOGY,
     NOTIFIER_DEAD,
     NOTIFIER_LEASE,
@@ -49,6 +52,8 @@ from marketswarm.keys import (
     jobs_key,
     last_beat_key,
     last_run_key,
+    lease_epoch_key,
+    lease_key,
     monitor_lease_key,
     pings_key,
     roster_key,
@@ -63,6 +68,7 @@ SENTINEL: Final = "sentinel"
 NOTIFIER: Final = "notifier"
 MESH: Final = "mesh"
 BOARD: Final = "board"
+MEDIC: Final = "medic"
 HISTORY_KEYS: Final = (BOARD_HISTORY, BOARD_SPANS, board_hours_key("*"))
 """The keys in which the board keeps the history of the fleet."""
 MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in DEFAULT_WRITES[MESH])
@@ -185,6 +191,22 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
     )
 
 
+def grant_medic(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants of the medic on one bus.
+
+    It reads what `marketswarm status` reads, holds its lease, and stores its state and the timelines of
+    outages. Of the alert log it may read entries, and nothing of the notifier's group.
+    """
+    lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
+    kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
+    return (
+        *grant_status_reads(view),
+        Grant("type get set del exists pttl pexpire hset hmget", lease),
+        Grant("publish subscribe", channels=(lease_key(MEDIC),)),
+        Grant("type del hget hset hdel hstrlen xadd", kept),
+    )
+
+
 def may_board_seed(truth: Truth) -> bool:
     """Return True if a truth lets the board change it: `services.board.settings.seed`."""
     section = truth.services.get(BOARD)
@@ -283,6 +305,7 @@ ROLES: Final[Mapping[str, Callable[[BusView], tuple[Grant, ...]]]] = {
     NOTIFIER: grant_notifier,
     MESH: grant_mesh,
     BOARD: grant_board,
+    MEDIC: grant_medic,
 }
 """By service, the function that returns its grants in place of those of an ordinary service."""
 
@@ -330,6 +353,9 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         Grant("set", (BOARD_CHECKS,), mode="W"),
         Grant("xrange xrevrange xlen xinfo|stream", (pings_key("*"),), mode="R"),
         Grant("xrange xrevrange", (BOARD_AUDIT,), mode="R"),
+        Grant("type hstrlen hget xrevrange", (MEDIC_STATE, MEDIC_INCIDENTS), mode="R"),
+        Grant("hset", (MEDIC_APPROVALS,), mode="W"),
+        Grant("fcall", (MEDIC_STATE, MEDIC_INCIDENTS)),
         Grant("publish", channels=view.beat_patterns()),
         Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),
         *grant_market_operation(view),

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from marketswarm.agent.lease import LeaseLost
+from marketswarm.agent.lease import Lease, LeaseLost
 from marketswarm.agent.member import Agent
 from marketswarm.bus.outage import Outage, retrying
 
@@ -28,7 +28,23 @@ async def lead(
         get_bus: returns the bus that decides who holds the lease.
         life_sec: the seconds until the lease of a dead process expires.
     """
+    await lead_fenced(me, name, lambda _lease: work(), outage, get_bus=get_bus, life_sec=life_sec)
+
+
+async def lead_fenced(
+    me: Agent[Any],
+    name: str,
+    work: Callable[[Lease], Awaitable[None]],
+    outage: Outage,
+    *,
+    get_bus: Callable[[], str] = lambda: "system-redis",
+    life_sec: float = 10.0,
+) -> None:
+    """Do `work` as `lead` does, and pass it the lease, whose epoch fences its writes.
+
+    `work` may raise LeaseLost itself, when a store has refused its epoch.
+    """
     async for attempt in retrying(outage):
         with contextlib.suppress(LeaseLost), attempt:
-            async with me.lease(name, life_sec=life_sec, bus=get_bus()):
-                await work()
+            async with me.lease(name, life_sec=life_sec, bus=get_bus()) as lease:
+                await work(lease)

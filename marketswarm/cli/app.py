@@ -29,6 +29,7 @@ GROUPS: Final = {
     "token": "Make, list and revoke tokens for the board's API, and keys for pings.",
     "source": "Look at the market's sources, try them, and take them out of service.",
     "quarantine": "Look at the market's records that failed a check, and release them.",
+    "medic": "See what the medic works on, and approve what it proposes.",
     "archive": "Back up, restore and export the market's archive, and see what it refused.",
 }
 """What the commands with the same first word do, shown in the list of commands."""
@@ -68,6 +69,9 @@ _ARGUMENTS: Final = {
     "quarantine list": "--check jump",
     "quarantine show": "1795400736319-0",
     "quarantine release": "1795400736319-0",
+    "incidents": "--svc rss_agg",
+    "incident": "rss_agg.1795400736319",
+    "medic approve": "3f9a1c04",
     "archive restore": ".marketswarm/backups/archive-20261123T033000Z.dump",
     "archive verify": ".marketswarm/backups/archive-20261123T033000Z.dump",
     "archive export": "bars --to files --symbol SPY",
@@ -127,6 +131,12 @@ _TABLE: Final = {
         ("dead", "dead.dead", "Show the messages that could not be delivered, and why."),
         ("resend", "dead.resend", "Send again what could not be delivered."),
         ("notify test", "notifier.notify_test", "Send a test message, and show what each receiver answered."),
+    ),
+    "Healing": (
+        ("incidents", "medic/incidents", "List the outages on record: what was done, and how each ended."),
+        ("incident", "medic/incident", "Show one outage as a post-mortem in Markdown."),
+        ("medic status", "medic/status", "Show what the medic works on, and what it proposes."),
+        ("medic approve", "medic/approve", "Have a proposal of the medic carried out, once."),
     ),
     "The market station": (
         (

@@ -7,7 +7,7 @@ from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.options import Data, Svc
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
-from marketswarm.fleet.control import NoFleetError, send_request
+from marketswarm.fleet_control import NoFleetError, send_request
 
 
 def stop(svc: Svc, data: Data = DATA) -> None:

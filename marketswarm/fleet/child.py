@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Protocol
 
 from marketswarm.agent.parent_death_guard import die_with_parent
+from marketswarm.fleet_control import FleetProcess, ProcessState, RestartAnswer
 from marketswarm.net.retry import Backoff
 
 GRACE_SEC = 6.0  # an agent takes up to 5 s for an orderly stop
@@ -28,14 +28,6 @@ _LINE_LIMIT = 1 << 20  # bytes; a longer line is passed on in pieces
 BACKOFF = Backoff(first_sec=0.5, longest_sec=30.0)
 HEALTHY_RUN_SEC = 10.0
 _CONFIGURATION_CODE = 2
-
-
-class ChildState(StrEnum):
-    """The state of a child. `waiting` means the back-off before a restart."""
-
-    RUNNING = "running"
-    WAITING = "waiting"
-    STOPPED = "stopped"
 
 
 class LogEvent(Protocol):
@@ -148,7 +140,7 @@ class Child:
         start_first: StartProcess | None = None,
     ) -> None:
         self.name = program.name
-        self.state = ChildState.STOPPED
+        self.state = ProcessState.STOPPED
         self.restarts = 0
         self.started_at = 0.0  # wall clock, to compare with the `ts` of its beats
         self._program, self._log_event = program, log_event
@@ -161,6 +153,12 @@ class Child:
         self._ended = asyncio.Event()
         self._ended.set()
         self._is_ending = False
+        self._is_restarting = False
+
+    @property
+    def identity(self) -> str:
+        """The time of its last start, which no other start has; the same while it runs and after its end."""
+        return f"{self.started_at:.6f}"
 
     @property
     def pid(self) -> int | None:
@@ -174,6 +172,10 @@ class Child:
         """Wait until its first process was started, or could not be."""
         await self._is_started.wait()
 
+    def describe(self) -> FleetProcess:
+        age_sec = max(0.0, time.time() - self.started_at) if self.started_at else 0.0
+        return FleetProcess(self.name, self.state, self.is_wanted, self.identity, age_sec, self.restarts)
+
     async def supervise(self) -> None:
         """Run the program while it is wanted, until `end` is called. Cancelling this kills the process."""
         backoff = RestartBackoff(self._program.pause_after_kill_sec)
@@ -183,9 +185,12 @@ class Child:
                 break
             begun = time.monotonic()
             code = await self._run()
-            if self._wanted.is_set():
+            if self._is_restarting:
+                self._is_restarting = False
+                self.restarts += 1
+            elif self._wanted.is_set():
                 await self._pause(backoff.next_pause_sec(time.monotonic() - begun, code), code)
-        self.state = ChildState.STOPPED
+        self.state = ProcessState.STOPPED
 
     async def run_once(self, kill: asyncio.Event) -> int:
         """Run the program once; return its exit code. Cancelling stops it, by SIGKILL once `kill` is set."""
@@ -199,10 +204,10 @@ class Child:
 
     def start(self) -> str:
         """Start the program; if it waits for a restart, start it at once. Return a sentence for the user."""
-        if self.state is ChildState.RUNNING and self._wanted.is_set():
+        if self.state is ProcessState.RUNNING and self._wanted.is_set():
             return f"{self.name} runs already (pid {self.pid})"
         text = f"{self.name} starts" + (
-            " now, not after its pause" if self.state is ChildState.WAITING else ""
+            " now, not after its pause" if self.state is ProcessState.WAITING else ""
         )
         self._skip_backoff.set()
         self._wanted.set()
@@ -226,6 +231,30 @@ class Child:
             await self._ended.wait()
             return f"{self.name} did not stop and was killed after {time.monotonic() - begun:.1f} s"
         return f"{self.name} stopped in {time.monotonic() - begun:.1f} s"
+
+    async def restart(self, identity: str) -> tuple[RestartAnswer, str]:
+        """End the process that has this identity, so that the next one starts at once; or end its back-off.
+
+        Return what was done, and a sentence for people. A program that is stopped stays so, also if it is
+        stopped meanwhile.
+        """
+        if not self._wanted.is_set():
+            return RestartAnswer.REFUSED, f"{self.name} is stopped, and stays so"
+        if identity != self.identity or self._is_restarting:
+            return RestartAnswer.CHANGED, f"{self.name} was restarted meanwhile"
+        if self._process is None:
+            self._skip_backoff.set()
+            return RestartAnswer.DONE, f"{self.name} starts now, not after its pause"
+        self._log_event("agent.restarting", "warning", svc=self.name, why="it was asked for")
+        begun, self._is_restarting = time.monotonic(), True
+        self._terminate()
+        if not await self._wait_for_end(self._grace_sec, None):
+            self._kill_all()
+            await self._ended.wait()
+        return (
+            RestartAnswer.DONE,
+            f"{self.name} ended after {time.monotonic() - begun:.1f} s and starts again",
+        )
 
     async def end(self, kill: asyncio.Event) -> None:
         """Stop the program for good, so that `supervise` returns. Send SIGKILL as soon as `kill` is set."""
@@ -269,7 +298,7 @@ class Child:
             return 1
         finally:
             self._is_started.set()
-        self.state = ChildState.RUNNING
+        self.state = ProcessState.RUNNING
         if not self._wanted.is_set():  # `stop` was called while the process was starting
             self._terminate()
         try:
@@ -282,7 +311,7 @@ class Child:
             if not reader.output_ended.is_set():
                 self._kill_all()
             self._process.close()
-            self._process, self.state = None, ChildState.STOPPED
+            self._process, self.state = None, ProcessState.STOPPED
             self._ended.set()
 
     async def _spawn(self, reader: OutputReader) -> Process:
@@ -293,7 +322,7 @@ class Child:
 
     async def _pause(self, pause_sec: float, code: int) -> None:
         self.restarts += 1
-        self.state = ChildState.WAITING
+        self.state = ProcessState.WAITING
         self._log_event(
             "agent.ended",
             "warning",
@@ -306,15 +335,16 @@ class Child:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_sec):
                 await self._skip_backoff.wait()
-        self.state = ChildState.STOPPED
+        self.state = ProcessState.STOPPED
 
     async def _wait_for_end(self, sec: float, kill: asyncio.Event | None) -> bool:
         """Wait for the end of the process, up to `sec` or until `kill` is set; return True if it ended."""
         waits = [asyncio.ensure_future(event.wait()) for event in (self._ended, kill) if event]
         await asyncio.wait(waits, timeout=sec, return_when=asyncio.FIRST_COMPLETED)
+        has_ended = waits[0].done()  # the event itself may be cleared by the next start already
         for wait in waits:
             wait.cancel()
-        return self._ended.is_set()
+        return has_ended
 
 
 async def _spawn_command(program: Program, reader: OutputReader) -> Process:

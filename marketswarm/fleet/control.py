@@ -1,15 +1,14 @@
-"""The control socket, by which other terminals stop, start and kill agents of the fleet in this folder.
+"""Serve the control socket, by which others stop, start, kill and restart agents of the fleet in this folder.
 
-Each connection carries one line each way: the request `{"do":"stop","svc":"rss_agg"}`, and the answer
-`{"done":true,"said":"rss_agg stopped in 0.2 s"}`. The name of a service means all its processes; `rss_agg/2`
-is the second alone, `rss_agg/1` the first. Only the user who runs the fleet may open the socket. Servers
-can't be stopped here, because the agents need them.
+`marketswarm/fleet_control.py` has the form of requests and answers, and sends them. The name of a service
+means all its processes; `rss_agg/2` is the second alone, `rss_agg/1` the first. A restart is for one process
+alone, and names its identity: it is done to that process, or not at all. Only the user who runs the fleet may
+open the socket. Servers can't be stopped here, because the agents need them.
 """
 
 import asyncio
 import contextlib
 import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,7 @@ from marketswarm.fleet.child import Child
 from marketswarm.truth import find_nearest
 
 ACTIONS = ("stop", "start", "kill")
-_ANSWER_WITHIN_SEC = 15.0
-
-
-class NoFleetError(Exception):
-    """The fleet did not answer; the message is the error of the connection."""
+RESTART, STATE = "restart", "state"
 
 
 class AddError(Exception):
@@ -70,24 +65,6 @@ async def serve_control_socket(address: str, agents: ControlledAgents) -> AsyncI
         _remove_empty_folder(address)
 
 
-def send_request(address: str, action: str, svc: str) -> tuple[bool, str]:
-    """Send a request; return whether it was done, and a sentence for the user.
-
-    `action` is `stop`, `start` or `kill`, `svc` a service or one process of it: `rss_agg/2`. Raises
-    NoFleetError if the fleet at `address` does not answer within 15 s.
-    """
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_ANSWER_WITHIN_SEC)
-        try:
-            connection.connect(address)
-            connection.sendall(orjson.dumps({"do": action, "svc": svc}) + b"\n")
-            with connection.makefile("rb") as lines:
-                answer = orjson.loads(lines.readline())
-        except (OSError, orjson.JSONDecodeError) as error:
-            raise NoFleetError(str(error)) from error
-    return bool(answer["done"]), str(answer["said"])
-
-
 def _remove_socket(address: str) -> None:
     Path(address).unlink(missing_ok=True)
 
@@ -114,6 +91,11 @@ async def _answer_request(line: bytes, agents: ControlledAgents) -> dict[str, An
         action, svc = request["do"], request["svc"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return _refuse('a request is {"do":"stop","svc":"rss_agg"}')
+    if action == STATE:
+        processes = [each.describe().to_json() for each in agents.children.values()]
+        return {"done": True, "said": f"{len(processes)} processes", "processes": processes}
+    if action == RESTART and isinstance(svc, str):
+        return await _restart(svc, request.get("identity"), agents)
     if action not in ACTIONS or not isinstance(svc, str):
         return _refuse(f"{action}: what can be done is {', '.join(ACTIONS)}")
     found = find_processes(svc, agents.children)
@@ -128,6 +110,14 @@ async def _answer_request(line: bytes, agents: ControlledAgents) -> dict[str, An
         hint = f"did you mean {near}?" if near else f"it runs {', '.join(agents.children) or 'none'}"
         return _refuse(f"this fleet runs no {svc}; {hint}")
     return await _do_action(action, svc, found, agents.data_option)
+
+
+async def _restart(name: str, identity: Any, agents: ControlledAgents) -> dict[str, Any]:
+    found = find_processes(name, agents.children)
+    if len(found) != 1 or not isinstance(identity, str):
+        return _refuse(f"{name}: a restart is of one process, with its identity")
+    result, said = await found[0].restart(identity)
+    return {"done": result == "done", "result": result, "said": said}
 
 
 async def _do_action(action: str, svc: str, children: list[Child], data_option: str) -> dict[str, Any]:

@@ -44,8 +44,8 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, summarize: 
     lines = LineWriter(_STDERR, lambda: loop.call_soon_threadsafe(stop.set))
     output = Output(lines, formatter, logs)
     _handle_signals(stop, kill)
-    fleet = FleetSupervisor(spec, output.log_event, output.write_line, kill)
     address = choose_control_address(spec.data)
+    fleet = FleetSupervisor(spec, output.log_event, output.write_line, kill, address)
     buses = {bus.name: bus.url for bus in spec.plan.buses}
     agents = ControlledAgents(fleet.agents, fleet.add_service, format_data_option(spec.data))
     try:

@@ -18,7 +18,7 @@ from marketswarm.agent.truth_source import find_first_valid, format_reasons, rea
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.access import FleetAccess
-from marketswarm.fleet.child import Child, ChildState, LogEvent, Program
+from marketswarm.fleet.child import Child, LogEvent, Program
 from marketswarm.fleet.control import AddError
 from marketswarm.fleet.data_folder import make_private_folder
 from marketswarm.fleet.deferred_port import defer_port
@@ -27,8 +27,10 @@ from marketswarm.fleet.forks import ForkServer
 from marketswarm.fleet.plan import (
     ARCHIVE,
     DATABASE_URL,
+    FLEET_SOCKET,
     GATE,
     GATE_CLOSED,
+    MEDIC,
     SOURCES,
     Plan,
     PlanError,
@@ -41,6 +43,7 @@ from marketswarm.fleet.postgres import STOP_SIGNAL, PostgresServer
 from marketswarm.fleet.preflight import find_external_buses, find_modules
 from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscribers
 from marketswarm.fleet.server import MAXMEMORY, build_command, build_memory_limits, limit_process_memory
+from marketswarm.fleet_control import ProcessState
 from marketswarm.net.retry import Backoff
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import HEALER, Truth, find_nearest
@@ -91,7 +94,8 @@ class FleetSpec:
 class FleetSupervisor:
     """Own all children of one `marketswarm up`: `servers` and `agents` have them by name.
 
-    Once the event `kill` is set, children that are being stopped are killed at once.
+    Once the event `kill` is set, children that are being stopped are killed at once. The medic is given the
+    path of the control socket, `control_address`.
     """
 
     def __init__(
@@ -100,8 +104,10 @@ class FleetSupervisor:
         log_event: LogEvent,
         write_line: Callable[[str, bytes], None],
         kill: asyncio.Event,
+        control_address: str = "",
     ) -> None:
         self._spec, self._log_event, self._write_line, self._kill = spec, log_event, write_line, kill
+        self._control_address = control_address
         self.seeding_output: list[bytes] = []
         """The lines that bootstrap logged."""
         self._buses: dict[str, Bus] = {}
@@ -304,7 +310,7 @@ class FleetSupervisor:
         agents = {name: self.agents[name] for name in planned if self.agents[name].is_wanted}
         started: dict[str, float] = {}
         for name, child in agents.items():
-            if child.state is ChildState.RUNNING:  # before that, `started_at` is not the time of this run
+            if child.state is ProcessState.RUNNING:  # before that, `started_at` is not the time of this run
                 svc = self._service_by_agent[name]
                 started[svc] = min(child.started_at, started.get(svc, math.inf))
         ready = await find_ready(started, self._spec.truth, self._get_bus) if started else set()
@@ -313,7 +319,7 @@ class FleetSupervisor:
         return {
             name
             for name, child in agents.items()
-            if child.state is not ChildState.RUNNING or self._service_by_agent[name] not in ready
+            if child.state is not ProcessState.RUNNING or self._service_by_agent[name] not in ready
         }
 
     async def _count_instances(self) -> None:
@@ -385,6 +391,8 @@ class FleetSupervisor:
             given[f"{DATABASE_URL}_FILE"] = str(url_file)
             given["POSTGRES_BIN"] = str(database.programs.folder)
             given.setdefault("ARCHIVE_BACKUP_FOLDER", str(self._spec.data / "backups"))
+        if svc == MEDIC and self._control_address:
+            given[FLEET_SOCKET] = self._control_address
         return {**make_child_environ(module, svc, truth, given), **fixed}
 
     def _make_server(self, bus: PlannedBus) -> Child:

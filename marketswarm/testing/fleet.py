@@ -24,8 +24,8 @@ import redis
 from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.bus import get_url_variable
 from marketswarm.fleet import data_folder
-from marketswarm.fleet.control import send_request
 from marketswarm.fleet.preflight import is_port_free
+from marketswarm.fleet_control import send_request
 from marketswarm.keys import ALERT_LOG, last_beat_key
 from marketswarm.truth import HEALER, MARKET, SYSTEM
 

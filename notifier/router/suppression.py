@@ -15,10 +15,11 @@ from marketswarm.channels import Severity
 from marketswarm.event import Kind
 from marketswarm.event_text import severity_of
 from marketswarm.operator import Silence
-from marketswarm.truth import Schedule, Truth, find_probe_target
+from marketswarm.operator.maintenance import MaintenanceWindow, is_window_open
+from marketswarm.truth import Truth, find_probe_target
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind
 from notifier.router.pending import PendingNotices
-from notifier.router.policy import RATE_LIMIT_SEC, MaintenanceWindow, Policy
+from notifier.router.policy import RATE_LIMIT_SEC, Policy
 
 CHANGES: Final = 20
 """How many of the latest changes count."""
@@ -37,12 +38,6 @@ def compute_flap_ratio(changes: Sequence[float], now: float, window_sec: float) 
 def is_flapping(changes: Sequence[float], now: float, window_sec: float, already: bool) -> bool:
     """`already` says whether the service flapped before."""
     return compute_flap_ratio(changes, now, window_sec) >= (LOW if already else HIGH)
-
-
-def is_window_open(window: MaintenanceWindow, now: float) -> bool:
-    """Look at the window in its own time zone."""
-    begun = Schedule(window.at, window.tz).next_run(now - window.for_sec)
-    return begun is not None and begun <= now
 
 
 class Suppression:

@@ -29,6 +29,10 @@ from services.board.metrics import collect_board, collect_market
 from services.massive.market.status import MarketStatus
 from services.massive.probes.metrics import collect_metrics
 from services.massive.probes.publish import ResultPublisher
+from services.medic.alert_follower import AlertFollower
+from services.medic.medic import Medic
+from services.medic.metrics import collect_metrics as collect_medic_metrics
+from services.medic.settings import HealingSettings
 from services.mesh.listener import BeatListener
 from services.mesh.metrics import collect_metrics as collect_mesh_metrics
 from services.mesh.topology import Topology
@@ -89,6 +93,11 @@ def collect_of_massive():
     return collect_metrics({}, ResultPublisher(nowhere), OutageAlerts(PROBES, nowhere, "abc"))
 
 
+def collect_of_medic():
+    medic = Medic(None, HealingSettings)
+    return collect_medic_metrics(medic, AlertFollower(None, HealingSettings, medic.wake))
+
+
 def collect_of_mesh():
     topology = Topology(lambda _svc: 1.0)
     flowing = SimpleNamespace(graph=None, faults=[])
@@ -121,6 +130,7 @@ TOLD = {
     "Notifier": lambda: NotifierMetrics().collect(),
     "Market data": lambda: MarketStatus().collect(),
     "massive": collect_of_massive,
+    "medic": collect_of_medic,
     "mesh": collect_of_mesh,
     "board": collect_of_the_board,
     "The market on the board": collect_of_its_market,

@@ -31,6 +31,7 @@ LAYERS = {
     "touches": [
         "bus",
         "closed_outages",
+        "fleet_control",
         "net",
         "time_slice",
         "metrics",

@@ -303,3 +303,23 @@ def test_a_password_that_is_no_hash_is_refused():
     with pytest.raises(KeyError):
         format_acl_file([user], {})
     assert format_acl_file([user], {"a": "0" * 64}).endswith("-@all +ping\n")
+
+
+def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
+    document = truth(medic={}, feed={}, notifier={}, healer={})
+    for bus in BUSES:
+        medic = of("medic", bus, document)
+        for key in ("medic:state", "medic:approvals"):
+            assert may(medic, "hset", key=key)
+        assert may(medic, "xadd", key="medic:incidents")
+        assert may(medic, "xrevrange", key="healer:alerts:log")
+        assert may(medic, "hgetall", key="healer:roster")
+        assert may(medic, "set", key="lease:medic")
+        assert not may(medic, "set", key="lease:other")
+        assert not may(medic, "publish", channel="feed:heartbeat")
+        assert not may(medic, "publish", channel="healer:alerts")
+        for command in ("xreadgroup", "xack", "xadd", "xgroup|destroy"):
+            assert not may(medic, command, key="healer:alerts:log")
+        others = [user for user in build_users(document, bus) if user.name != "medic"]
+        assert [user.name for user in others if may(user, "hset", key="medic:approvals")] == ["operator"]
+        assert not any(may(user, "hset", key="medic:state") for user in others)

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from marketswarm.fleet import child as module
-from marketswarm.fleet.child import Child, ChildState, Program, RestartBackoff, explain_exit_code
+from marketswarm.fleet.child import Child, Program, RestartBackoff, explain_exit_code
+from marketswarm.fleet_control import ProcessState, RestartAnswer
 from support.rig.process import alive
 from support.waiting import PATIENT_SEC, auntil
 
@@ -99,7 +100,7 @@ async def test_a_stopped_child_stays_stopped_until_started(make):
     scene = make(SLEEPS)
     await scene.ready()
     assert "stopped in" in await scene.child.stop()
-    assert scene.child.state is ChildState.STOPPED
+    assert scene.child.state is ProcessState.STOPPED
     assert "already" in await scene.child.stop()
     assert "does not run" in scene.child.kill()
     assert scene.told == []
@@ -111,11 +112,11 @@ async def test_a_stopped_child_stays_stopped_until_started(make):
 async def test_a_start_cuts_a_pause_short_and_a_stop_ends_it(make, monkeypatch):
     monkeypatch.setattr(module.RestartBackoff, "next_pause_sec", lambda *_: 60.0)
     scene = make(ENDS)
-    await auntil(lambda: scene.child.state is ChildState.WAITING)
+    await auntil(lambda: scene.child.state is ProcessState.WAITING)
     assert "not after its pause" in scene.child.start()
     await auntil(lambda: len(scene.told) == 2)
     assert "was not running" in await scene.child.stop()
-    await auntil(lambda: scene.child.state is ChildState.STOPPED)
+    await auntil(lambda: scene.child.state is ProcessState.STOPPED)
 
 
 async def test_a_child_deaf_to_sigterm_is_killed_after_its_grace(make):
@@ -213,3 +214,44 @@ def test_what_was_killed_stays_down_until_it_is_missed():
     assert pauses.next_pause_sec(60, -9) == 32
     assert pauses.next_pause_sec(60, -11) == 0.5, "a crash is another matter"
     assert pauses.next_pause_sec(60, 5) == 0.5
+
+
+async def test_a_restart_is_of_the_process_that_is_meant_and_has_no_pause(make):
+    scene = make(SLEEPS)
+    await scene.ready()
+    before, pid = scene.child.describe(), scene.child.pid
+    assert (before.state, before.is_wanted, before.restarts) == (ProcessState.RUNNING, True, 0)
+    assert await scene.child.restart("another") == (RestartAnswer.CHANGED, "it was restarted meanwhile")
+    assert scene.child.pid == pid
+    answers = await asyncio.gather(*(scene.child.restart(before.identity) for _ in range(2)))
+    assert [answer for answer, _ in answers] == [RestartAnswer.DONE, RestartAnswer.CHANGED]
+    await scene.ready(2)
+    assert scene.child.pid != pid
+    assert scene.child.describe().restarts == 1
+    assert scene.child.describe().identity != before.identity
+    assert [each["event"] for each in scene.told] == ["agent.restarting"]
+
+
+async def test_a_frozen_process_is_restarted_and_one_that_is_stopped_is_not(make):
+    scene = make(DEAF, grace_sec=0.2)
+    await scene.ready()
+    os.kill(scene.child.pid, signal.SIGSTOP)
+    answer, said = await scene.child.restart(scene.child.identity)
+    assert answer is RestartAnswer.DONE, said
+    await scene.ready(2)
+    restarting = asyncio.create_task(scene.child.restart(scene.child.identity))
+    await asyncio.sleep(0)
+    stopped = await scene.child.stop()
+    assert (await restarting)[0] is RestartAnswer.DONE
+    await auntil(lambda: scene.child.pid is None, what=f"it to stay stopped: {stopped}")
+    assert not scene.child.describe().is_wanted
+    assert (await scene.child.restart(scene.child.identity))[0] is RestartAnswer.REFUSED
+
+
+async def test_a_restart_ends_the_pause_before_the_next_start(make):
+    scene = make("print('here', flush=True); raise SystemExit(2)")
+    await auntil(lambda: scene.child.state is ProcessState.WAITING)
+    identity = scene.child.identity
+    assert scene.child.describe().identity == identity, "that of the process that ended"
+    assert (await scene.child.restart(identity))[0] is RestartAnswer.DONE
+    await scene.ready(2)

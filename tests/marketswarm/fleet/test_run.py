@@ -14,9 +14,9 @@ import pytest
 import redis
 
 from marketswarm.fleet import data_folder
-from marketswarm.fleet.control import send_request
 from marketswarm.fleet.plan import make_plan
 from marketswarm.fleet.supervisor import FleetSpec, FleetSupervisor
+from marketswarm.fleet_control import send_request
 from marketswarm.truth import parse_truth
 from support.rig import Proc, Server, free_port
 from support.rig.process import alive, descendants

@@ -6,11 +6,11 @@ from itertools import takewhile
 import pytest
 from pydantic import ValidationError
 
+from marketswarm.operator.maintenance import MaintenanceWindow, is_window_open
 from marketswarm.truth.schedule import Schedule
 from notifier.router import suppression
 from notifier.router.incident import Decision
-from notifier.router.policy import MaintenanceWindow
-from notifier.router.suppression import HIGH, LOW, compute_flap_ratio, is_flapping, is_window_open
+from notifier.router.suppression import HIGH, LOW, compute_flap_ratio, is_flapping
 from support.simulation.router import Town
 
 WINDOW_SEC = 600.0

@@ -1,0 +1,188 @@
+"""Define the record of healed outages: the entries of their timelines, and the approval of a proposal.
+
+The medic adds entries to the stream `medic:incidents`; an incident is what its entries say together. People
+approve a proposal, once, by a field of `medic:approvals`. Both are on system-redis, and anyone who may write
+there can write entries, so each is parsed, and one that can't be parsed is skipped and counted.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from marketswarm.bus import Bus
+from marketswarm.bus.stream import read_entries_before
+from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS
+from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Ident, Name, encode_fields
+
+ENTRY_FIELD: Final = "entry"
+"""The field of the stream that holds an entry."""
+ENTRIES_KEPT: Final = 20_000
+"""About how many entries the stream is trimmed to."""
+MAX_TIMELINE: Final = 500
+"""The most entries of one incident that are kept in memory, the newest ones."""
+FUSE: Final = "fuse"
+"""The approval that lets the medic go on after too many remedies."""
+_PAGE: Final = 1000
+
+
+class EntryKind(StrEnum):
+    """What an entry of a timeline says."""
+
+    OPENED = "opened"
+    WAITING = "waiting"
+    REFUSED = "refused"
+    PROPOSED = "proposed"
+    APPROVED = "approved"
+    EXPIRED = "expired"
+    INTENDED = "intended"
+    ACTED = "acted"
+    ABANDONED = "abandoned"
+    VERIFIED = "verified"
+    FAILED = "failed"
+    RECOVERED = "recovered"
+    RELAPSED = "relapsed"
+    RESTARTED = "restarted"
+    ESCALATED = "escalated"
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class TimelineEntry:
+    """One entry about the incident `incident` of a service, written at `ts` (epoch seconds).
+
+    `reason` is the word for why, `sec` how long it took, `text` for people. Raises ValueError when a field is
+    out of bounds.
+    """
+
+    incident: Ident
+    ts: Epoch
+    svc: Name
+    what: EntryKind
+    remedy: Annotated[str, Field(max_length=50)] = ""
+    reason: Annotated[str, Field(max_length=50)] = ""
+    text: Annotated[str, Field(max_length=300)] = ""
+    sec: Annotated[float | None, Field(ge=0, le=1e9, allow_inf_nan=False)] = None
+
+    def encode(self) -> bytes:
+        return encode_fields(self)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> "TimelineEntry | None":
+        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
+        if len(raw) > MAX_BYTES:
+            return None
+        try:
+            return _ENTRY.validate_json(raw)
+        except ValidationError:
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class HealingApproval:
+    """A person's approval of the proposal `id`. Raises ValueError when a field is out of bounds."""
+
+    id: Ident
+    by: Name
+    ts: Epoch
+
+    def encode(self) -> bytes:
+        return encode_fields(self)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> "HealingApproval | None":
+        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
+        if len(raw) > MAX_BYTES:
+            return None
+        try:
+            return _APPROVAL.validate_json(raw)
+        except ValidationError:
+            return None
+
+
+_ENTRY: Final = TypeAdapter(TimelineEntry)
+_APPROVAL: Final = TypeAdapter(HealingApproval)
+
+
+@plain_dataclass(frozen=True, slots=True)
+class HealingIncident:
+    """One outage as the medic recorded it: its timeline, the oldest entry first, at least one."""
+
+    timeline: tuple[TimelineEntry, ...]
+
+    @property
+    def id(self) -> str:
+        return self.timeline[0].incident
+
+    @property
+    def svc(self) -> str:
+        return self.timeline[0].svc
+
+    @property
+    def opened_at(self) -> float:
+        return self.timeline[0].ts
+
+    @property
+    def symptom(self) -> str:
+        """The word for what was wrong; empty if the entry that says it is trimmed off."""
+        first = self.timeline[0]
+        return first.reason if first.what is EntryKind.OPENED else ""
+
+    @property
+    def end(self) -> TimelineEntry | None:
+        """The entry that ended the incident; None while it is open."""
+        return next((each for each in reversed(self.timeline) if each.what is EntryKind.RESOLVED), None)
+
+    @property
+    def resolution(self) -> str:
+        """How it ended: `healed`, `recovered` …; `escalated` or `open` while it goes on."""
+        if (end := self.end) is not None:
+            return end.reason
+        states = [each.what for each in self.timeline if each.what in _DECISIVE]
+        return "escalated" if states and states[-1] is EntryKind.ESCALATED else "open"
+
+    def remedies(self) -> tuple[str, ...]:
+        """Return the remedies that were carried out, in their order; one that was repeated is repeated."""
+        return tuple(each.remedy for each in self.timeline if each.what is EntryKind.ACTED)
+
+
+_DECISIVE: Final = (EntryKind.ESCALATED, EntryKind.RECOVERED, EntryKind.VERIFIED, EntryKind.RELAPSED)
+
+
+def fold_incidents(entries: Iterable[TimelineEntry]) -> list[HealingIncident]:
+    """Return the incidents in some entries, which are in order; the one that changed last comes first."""
+    found: dict[str, HealingIncident] = {}
+    for entry in entries:
+        known = found.pop(entry.incident, None)
+        timeline = (*known.timeline, entry)[-MAX_TIMELINE:] if known is not None else (entry,)
+        found[entry.incident] = replace(known, timeline=timeline) if known else HealingIncident(timeline)
+    return list(reversed(found.values()))
+
+
+async def read_timeline(bus: Bus, count: int = ENTRIES_KEPT) -> tuple[list[TimelineEntry], int]:
+    """Return up to `count` of the newest entries, the oldest first, and how many can't be parsed.
+
+    Raises BusError.
+    """
+    found: list[TimelineEntry] = []
+    unusable, before = 0, "+"
+    while len(found) + unusable < count:
+        wanted = min(_PAGE, count - len(found) - unusable)
+        page = await read_entries_before(bus, MEDIC_INCIDENTS, before.encode(), count=wanted)
+        if not page:
+            break
+        for each in page:
+            entry = TimelineEntry.parse((each.fields or {}).get(ENTRY_FIELD.encode(), b""))
+            unusable += entry is None
+            found += [] if entry is None else [entry]
+        before = f"({page[-1].id.decode()}"
+    return found[::-1], unusable
+
+
+async def write_approval(bus: Bus, approval: HealingApproval) -> None:
+    """Write an approval for the medic. Raises BusError."""
+    await bus.ask(bus.client.hset(MEDIC_APPROVALS, approval.id, approval.encode().decode()))

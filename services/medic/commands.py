@@ -1,0 +1,256 @@
+"""Implement `marketswarm incidents`, `incident`, `medic status` and `medic approve`."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.table import Table
+
+from marketswarm.bus import BusError
+from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.data_folder import DATA, suggest_command
+from marketswarm.cli.fleet_view import open_fleet
+from marketswarm.cli.local_time import format_date, format_moment, format_time
+from marketswarm.cli.options import By, Data, Json, author_name
+from marketswarm.exit import Code, Exit
+from marketswarm.operator.healing import (
+    FUSE,
+    EntryKind,
+    HealingApproval,
+    HealingIncident,
+    TimelineEntry,
+    fold_incidents,
+    read_timeline,
+    write_approval,
+)
+from marketswarm.text import escape_text, format_duration
+from marketswarm.truth import SYSTEM, Truth
+from services.medic.guards import Fuse
+from services.medic.planner import make_proposal_id
+from services.medic.remedies import Remedy
+from services.medic.repair import Repair, RepairState
+from services.medic.settings import MEDIC, HealingSettings, MedicSettings
+from services.medic.store import read_state
+
+_MOST: Final = 1000
+_NO_SECTION: Final = f"the truth has no section for {MEDIC}: no outage is on record"
+
+Ident = Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm incidents` shows it.")]
+
+
+def incidents(
+    svc: Annotated[str | None, typer.Option("--svc", metavar="SVC", help="Of this service only.")] = None,
+    count: Annotated[
+        int, typer.Option("--count", metavar="20", min=1, max=_MOST, help="How many, from the newest.")
+    ] = 20,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """List the outages that the medic has on record, the one that changed last first."""
+    found = [each for each in event_loop.run(_read_incidents(data)) if svc in (None, each.svc)][:count]
+    if as_json:
+        output.print_json([_to_json(each) for each in found])
+        return
+    if not found:
+        output.print_line("no incident is on record")
+        return
+    tables.print_drawing(_draw_incidents(found, time.time()))
+    output.print_line(f"{suggest_command('incident ID', data)} shows one")
+
+
+def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
+    """Show one outage as a post-mortem in Markdown: what happened, what was done, how it ended."""
+    found = next((each for each in event_loop.run(_read_incidents(data)) if each.id == ident), None)
+    if found is None:
+        raise Exit(
+            Code.CONFIGURATION, f"no incident {ident} is on record; `marketswarm incidents` lists them"
+        )
+    if as_json:
+        output.print_json(_to_json(found))
+        return
+    for line in format_post_mortem(found):
+        output.print_line(line)
+
+
+def status(as_json: Json = False, data: Data = DATA) -> None:
+    """Show what the medic may do, the outages that it works on, and the proposals that wait for a person."""
+    settings, repairs, fuse = event_loop.run(_read_status(data))
+    now = time.time()
+    if as_json:
+        rows = [_repair_to_json(each) for each in repairs]
+        head = {"mode": settings.mode, "paused": settings.paused, "fuse_blown_at": fuse.blown_at}
+        output.print_json({**head, "repairs": rows})
+        return
+    own = [f"{svc} {target.mode}" for svc, target in settings.targets.items() if target.mode is not None]
+    output.print_line(
+        f"mode {settings.mode}" + (f"; {', '.join(own)}" if own else "") + ("; paused" * settings.paused)
+    )
+    if fuse.blown_at is not None:
+        why = f"{len(fuse.acted)} remedies in a short time"
+        approve = suggest_command(f"{MEDIC} approve {FUSE}", data)
+        output.print_line(
+            f"stopped at {format_moment(fuse.blown_at, now)} after {why}; {approve} lets it go on"
+        )
+    if not repairs:
+        output.print_line("no outage is open")
+        return
+    tables.print_drawing(_draw_repairs(repairs, now))
+    for each in repairs:
+        if (ident := _find_proposal(each)) is not None:
+            output.print_line(f"{suggest_command(f'{MEDIC} approve {ident}', data)} restarts {each.svc}")
+
+
+def approve(
+    ident: Annotated[
+        str, typer.Argument(metavar="ID", help="The proposal, as `marketswarm medic status` shows it.")
+    ],
+    by: By = None,
+    data: Data = DATA,
+) -> None:
+    """Have a proposal carried out, once; `fuse` lets the medic go on after too many remedies."""
+    author = author_name(by)
+    svc = event_loop.run(_approve(data, ident, author))
+    output.print_line(f"approved: {svc}" if svc else "approved: the medic goes on")
+
+
+async def _read_incidents(data: Path) -> list[HealingIncident]:
+    async with open_fleet(data) as fleet:
+        try:
+            entries, unusable = await read_timeline(fleet.bus(SYSTEM))
+        except BusError as error:
+            raise Exit(Code.NO_BUS, str(error)) from None
+    if unusable:
+        output.print_line(f"{unusable} entries could not be read", output.YELLOW)
+    return fold_incidents(entries)
+
+
+async def _read_status(data: Path) -> tuple[HealingSettings, list[Repair], Fuse]:
+    async with open_fleet(data) as fleet:
+        settings = _find_settings(fleet.truth)
+        try:
+            repairs, fuse = await read_state(fleet.bus(SYSTEM), fleet.truth.services)
+        except BusError as error:
+            raise Exit(Code.NO_BUS, str(error)) from None
+    return settings, repairs, fuse
+
+
+async def _approve(data: Path, ident: str, author: str) -> str:
+    """Write an approval; return the service that it is about, empty for the fuse. Raises Exit."""
+    async with open_fleet(data) as fleet:
+        _find_settings(fleet.truth)
+        bus = fleet.bus(SYSTEM)
+        try:
+            repairs, fuse = await read_state(bus, fleet.truth.services)
+            proposals = {_find_proposal(each): each.svc for each in repairs}
+            is_known = fuse.blown_at is not None if ident == FUSE else ident in proposals
+            if not is_known:
+                raise Exit(
+                    Code.CONFIGURATION,
+                    f"{ident} waits for no one; `marketswarm medic status` shows what does",
+                )
+            await write_approval(bus, HealingApproval(id=ident, by=author, ts=time.time()))
+        except BusError as error:
+            raise Exit(Code.NO_BUS, str(error)) from None
+    return proposals.get(ident, "")
+
+
+def _find_settings(truth: Truth) -> HealingSettings:
+    section = truth.services.get(MEDIC)
+    if section is None:
+        raise Exit(Code.CONFIGURATION, _NO_SECTION)
+    return MedicSettings.model_validate({"settings": section.settings}).settings
+
+
+def _find_proposal(repair: Repair) -> str | None:
+    return make_proposal_id(repair, Remedy.RESTART) if repair.state is RepairState.PROPOSED else None
+
+
+def format_post_mortem(found: HealingIncident) -> list[str]:
+    """Return the lines of a post-mortem in Markdown; foreign text in it is escaped."""
+    end, first = found.end, found.timeline[0]
+    took = format_duration(end.sec) if end is not None and end.sec is not None else "not known"
+    tried = ", ".join(found.remedies()) or "none"
+    return [
+        f"# {escape_text(found.svc)}: {escape_text(found.symptom or 'outage')}",
+        "",
+        f"- id: `{escape_text(found.id)}`",
+        f"- opened: {format_date(first.ts, 0.0)}{format_time(first.ts)}",
+        f"- resolution: {escape_text(found.resolution)}",
+        f"- time to resolve: {took}",
+        f"- remedies: {escape_text(tried)}",
+        "",
+        "| time | what | why | took |",
+        "| --- | --- | --- | --- |",
+        *(_format_row(each) for each in found.timeline),
+    ]
+
+
+def _format_row(entry: TimelineEntry) -> str:
+    what = " ".join(filter(None, (entry.what, entry.remedy)))
+    why = ": ".join(filter(None, (entry.reason, entry.text))).replace("|", "\\|")
+    took = "" if entry.sec is None else f"{entry.sec:.1f} s"
+    return f"| {format_time(entry.ts)} | {escape_text(what)} | {escape_text(why)} | {took} |"
+
+
+def _draw_incidents(found: Sequence[HealingIncident], now: float) -> Table:
+    table = tables.make_table("id", "service", "opened", "state", "took", folded=("remedies",))
+    for each in found:
+        took = "" if each.end is None or each.end.sec is None else format_duration(each.end.sec)
+        table.add_row(
+            escape_text(each.id),
+            escape_text(each.svc),
+            format_moment(each.opened_at, now),
+            escape_text(each.resolution),
+            took,
+            escape_text(", ".join(each.remedies())),
+        )
+    return table
+
+
+def _draw_repairs(repairs: Sequence[Repair], now: float) -> Table:
+    table = tables.make_table("service", "down since", "state", "why", "attempts", folded=("incident",))
+    for each in repairs:
+        table.add_row(
+            escape_text(each.svc),
+            format_moment(each.down_since, now),
+            each.state,
+            each.refusal or "",
+            str(each.count_attempts(Remedy.RESTART)),
+            escape_text(each.incident),
+        )
+    return table
+
+
+def _to_json(found: HealingIncident) -> dict[str, Any]:
+    end = found.end
+    return {
+        "id": found.id,
+        "svc": found.svc,
+        "symptom": found.symptom,
+        "opened_at": found.opened_at,
+        "resolution": found.resolution,
+        "resolved_at": None if end is None else end.ts,
+        "resolution_time_seconds": None if end is None else end.sec,
+        "escalated": any(each.what is EntryKind.ESCALATED for each in found.timeline),
+        "remedies": list(found.remedies()),
+        "timeline": [
+            {name: getattr(each, name) for name in ("ts", "what", "remedy", "reason", "text", "sec")}
+            for each in found.timeline
+        ],
+    }
+
+
+def _repair_to_json(repair: Repair) -> dict[str, Any]:
+    return {
+        "svc": repair.svc,
+        "incident": repair.incident,
+        "symptom": repair.symptom,
+        "state": repair.state,
+        "refusal": repair.refusal,
+        "down_since": repair.down_since,
+        "attempts": repair.count_attempts(Remedy.RESTART),
+        "owner_restarts": repair.owner_restarts,
+        "proposal": _find_proposal(repair),
+    }

@@ -1,0 +1,112 @@
+"""Define what the medic knows about a target and its fleet at one moment. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from services.medic.refusal import Refusal
+
+
+class Health(StrEnum):
+    """The healer's verdict on a target. `unknown` also stands for data that could not be read."""
+
+    UP = "up"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+
+
+class Symptom(StrEnum):
+    """What is wrong with a target: its beats are missing, or they say `degraded` for too long."""
+
+    SILENT = "silent"
+    DEGRADED = "degraded"
+
+
+class RestartOwner(StrEnum):
+    """The one that restarts a target: `marketswarm up`, the medic by it, or something that is not known here.
+
+    Under `medic`, `up` still starts the process, but the medic may end the back-off before a restart.
+    """
+
+    UP = "up"
+    MEDIC = "medic"
+    ELSEWHERE = "elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """One process of a target as its owner sees it.
+
+    `identity` is another one after each start. `is_waiting` says that the owner pauses before it starts the
+    process again, `is_stopped` that an operator stopped it. `age_sec` is the time since its last start.
+    """
+
+    identity: str
+    is_waiting: bool = False
+    is_stopped: bool = False
+    age_sec: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetFacts:
+    """One target at the time of the observation. A value is None if it is not known.
+
+    `down_since` is when its outage began, in epoch seconds. `boot` and `status` are those of its last beat,
+    `silence_sec` is the age of that beat, `degraded_sec` is for how long its beats have said `degraded`.
+    `blocked` is a reason of its own why nothing may be done to it.
+    """
+
+    svc: str
+    health: Health = Health.UNKNOWN
+    down_since: float | None = None
+    boot: str | None = None
+    status: str | None = None
+    silence_sec: float | None = None
+    degraded_sec: float = 0.0
+    owner: RestartOwner = RestartOwner.ELSEWHERE
+    processes: tuple[ProcessFacts, ...] = ()
+    blocked: Refusal | None = None
+    depends_on: tuple[str, ...] = ()
+    severity: str = "warning"
+
+    @property
+    def process(self) -> ProcessFacts | None:
+        """The process of a target that has exactly one here."""
+        return self.processes[0] if len(self.processes) == 1 else None
+
+    def is_well(self, symptom: Symptom) -> bool:
+        """Return True if the symptom is provably absent."""
+        return self.health is Health.UP and (symptom is Symptom.SILENT or self.status == "ok")
+
+    def is_unwell(self, symptom: Symptom) -> bool:
+        """Return True if the symptom, or a worse one, is provably there."""
+        return self.health is Health.DOWN or (
+            symptom is Symptom.DEGRADED and self.health is Health.UP and self.status == "degraded"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFacts:
+    """All targets at one moment; `blocked` is a reason why nothing may be done to any of them."""
+
+    targets: Mapping[str, TargetFacts] = field(default_factory=dict)
+    blocked: Refusal | None = None
+
+    def count_down(self) -> tuple[int, int]:
+        """Return how many targets are down, and how many have a verdict."""
+        known = [each.health for each in self.targets.values() if each.health is not Health.UNKNOWN]
+        return known.count(Health.DOWN), len(known)
+
+    def find_down_dependency(self, svc: str) -> str | None:
+        """Return a service that is down and that `svc` needs, itself or through others; None without one."""
+        open_names, seen = list(self.targets[svc].depends_on) if svc in self.targets else [], {svc}
+        while open_names:
+            name = open_names.pop()
+            target = self.targets.get(name)
+            if target is None or name in seen:
+                continue
+            if target.health is Health.DOWN:
+                return name
+            seen.add(name)
+            open_names += target.depends_on
+        return None

@@ -1,0 +1,107 @@
+"""Decide whether anything may be done to a target now. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Final
+
+from services.medic.facts import FleetFacts, RestartOwner, TargetFacts
+from services.medic.refusal import Refusal
+from services.medic.remedies import Remedy
+from services.medic.repair import Repair
+from services.medic.settings import PROTECTED, FuseSettings, HealingSettings
+
+FEW: Final = 2
+"""The least number of targets that are down at once for the fuse to count their share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fuse:
+    """The remedies of the last time, by when they were begun, and when they were too many.
+
+    Once blown, it stays so until a person approves: a medic that acts again and again heals nothing. Times
+    are epoch seconds.
+    """
+
+    acted: tuple[float, ...] = ()
+    blown_at: float | None = None
+
+    def is_due(self, settings: FuseSettings, now: float) -> bool:
+        """Return True if one more remedy would be too many."""
+        return sum(now - at < settings.within_sec for at in self.acted) >= settings.remedies
+
+    def add(self, settings: FuseSettings, now: float) -> "Fuse":
+        kept = tuple(at for at in self.acted if now - at < settings.within_sec)
+        return Fuse((*kept, now)[-settings.remedies :], self.blown_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a decision about one target depends on besides the target itself."""
+
+    fleet: FleetFacts
+    settings: HealingSettings
+    now: float
+    fuse: Fuse = field(default_factory=Fuse)
+    is_busy: bool = False
+    """Whether another remedy was begun in this round."""
+
+
+def find_refusal(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Refusal | None:
+    """Return the first reason not to apply a remedy now, or None. The mode is not among the reasons."""
+    return next(_list_refusals(repair, target, remedy, here), None)
+
+
+def find_standing_refusal(repair: Repair, target: TargetFacts, here: Situation) -> Refusal | None:
+    """Return a reason for which a proposal is withdrawn: one about the fleet, or about what people want."""
+    return next(chain(_list_fleet_refusals(target, here), _list_wishes(repair, target, here)), None)
+
+
+def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Iterator[Refusal]:
+    yield from _list_fleet_refusals(target, here)
+    yield from _list_wishes(repair, target, here)
+    yield from _list_owner_refusals(target, here)
+    if here.is_busy:
+        yield Refusal.ONE_AT_A_TIME
+    if repair.is_cooling_down(remedy, here.now):
+        yield Refusal.COOLDOWN
+
+
+def _list_fleet_refusals(target: TargetFacts, here: Situation) -> Iterator[Refusal]:
+    """Yield the reasons that hold for the whole fleet."""
+    if here.settings.paused:
+        yield Refusal.PAUSED
+    if target.svc in PROTECTED:
+        yield Refusal.PROTECTED
+    if here.fleet.blocked is not None:
+        yield here.fleet.blocked
+    down, known = here.fleet.count_down()
+    if down >= FEW and down > here.settings.fuse.down_share * known:
+        yield Refusal.FLEET_DOWN
+    if here.fuse.blown_at is not None or here.fuse.is_due(here.settings.fuse, here.now):
+        yield Refusal.TOO_MANY_REMEDIES
+
+
+def _list_wishes(repair: Repair, target: TargetFacts, here: Situation) -> Iterator[Refusal]:
+    """Yield the reasons that people gave, and those for which the outage is theirs."""
+    if target.blocked is not None:
+        yield target.blocked
+    if any(each.is_stopped for each in target.processes):
+        yield Refusal.STOPPED
+    if repair.opened_at - repair.down_since > here.settings.old_sec:
+        yield Refusal.TOO_OLD
+    if here.fleet.find_down_dependency(target.svc) is not None:
+        yield Refusal.DEPENDENCY_DOWN
+
+
+def _list_owner_refusals(target: TargetFacts, here: Situation) -> Iterator[Refusal]:
+    """Yield the reasons that follow from what restarts the target: its owner's restarts are not doubled."""
+    if target.owner is RestartOwner.ELSEWHERE or not target.processes:
+        yield Refusal.NOT_OURS
+    elif (process := target.process) is None:
+        yield Refusal.SEVERAL_PROCESSES
+    elif process.is_waiting:
+        if target.owner is RestartOwner.UP:
+            yield Refusal.OWNER_RESTARTS
+    elif process.age_sec < here.settings.start_grace_of(target.svc):
+        yield Refusal.START_GRACE

@@ -1,0 +1,45 @@
+"""The main loop of medic: the work of the leader as a task, and what the beats say of it."""
+
+from typing import Final
+
+from marketswarm.agent import agent
+from marketswarm.agent.loops import lead_fenced
+from marketswarm.bus.outage import Outage
+from marketswarm.truth import Truth
+from services.medic.alert_follower import AlertFollower
+from services.medic.medic import Medic
+from services.medic.metrics import collect_metrics
+from services.medic.settings import MEDIC, MedicEnvironment, MedicSettings
+
+REPORT_EVERY_SEC: Final = 1.0
+
+
+async def main() -> int:
+    """Run the medic until it is asked to stop; return its exit code."""
+    async with agent(MEDIC, MedicEnvironment) as me:
+        settings_now = me.config(MedicSettings)
+        medic = Medic(me, lambda: settings_now().settings)
+        alerts = AlertFollower(me, lambda: settings_now().settings, medic.wake)
+        followed = set[str]()
+
+        def follow(truth: Truth) -> None:
+            medic.wake()
+            for name in (name for name in truth.bus_names() if name not in followed):
+                followed.add(name)
+                me.task(alerts.follow(name), name=f"alerts of {name}")
+
+        follow(me.truth)
+        me.on_reseed(follow)
+        me.expose(lambda: collect_metrics(medic, alerts))
+        outage = Outage(
+            me.log,
+            "medic.waiting",
+            "medic.resumed",
+            degrade=lambda problem: me.set_degraded(problem, part=MEDIC),
+        )
+        me.task(lead_fenced(me, MEDIC, medic.lead, outage), name="medic")
+        while True:
+            me.set_degraded(medic.find_problem())
+            me.set_detail(medic.summarize())
+            await me.rest(REPORT_EVERY_SEC)
+    return me.exit_code

@@ -1,0 +1,147 @@
+"""The work of the one medic that leads: look, decide, store, and only then act."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from marketswarm.agent import Agent, Lease, LeaseLost
+from marketswarm.fleet_control import NoFleetError, RestartAnswer, request_restart
+from marketswarm.operator.healing import EntryKind
+from marketswarm.time_slice import wait_until_due
+from marketswarm.truth import SYSTEM
+from services.medic.facts import FleetFacts
+from services.medic.observer import FleetObserver
+from services.medic.planner import OrderResult, Planner, RemedyOrder, RepairPlan
+from services.medic.repair import RepairState
+from services.medic.settings import HealingSettings, MedicEnvironment
+from services.medic.store import MedicStore
+
+SHARE_OF_TIME: Final = 10.0
+"""A round is followed by a rest that is so many times as long, if that is more than `every_sec`."""
+STUCK_SEC: Final = 60.0
+"""A round that takes longer is one that hangs."""
+_RESULTS: Final = {
+    RestartAnswer.DONE: OrderResult.DONE,
+    RestartAnswer.CHANGED: OrderResult.CHANGED,
+    RestartAnswer.REFUSED: OrderResult.REFUSED,
+}
+
+
+class Medic:
+    """Heal the fleet while this process leads; `wake` ends the rest between two rounds.
+
+    Attributes:
+        planner: the open repairs and the fuse, as this process knows them.
+        facts: what was observed last.
+        entries: how many entries were written, by what they say.
+        orders: what became of orders, by their result.
+        round_sec: how long the last round took.
+        is_leading: whether this process leads.
+    """
+
+    def __init__(self, me: Agent[MedicEnvironment], get_settings: Callable[[], HealingSettings]) -> None:
+        self._me, self._get_settings = me, get_settings
+        self.planner = Planner(get_settings)
+        self.observer = FleetObserver(me)
+        self.facts = FleetFacts()
+        self.entries: Counter[str] = Counter(dict.fromkeys(EntryKind, 0))
+        self.orders: Counter[str] = Counter(dict.fromkeys(OrderResult, 0))
+        self.round_sec = 0.0
+        self.is_leading = False
+        self._due = asyncio.Event()
+        self._looked_at = time.monotonic()
+
+    def wake(self) -> None:
+        self._due.set()
+
+    async def lead(self, lease: Lease) -> None:
+        """Heal until cancelled. Raises BusError, or LeaseLost once another medic has written."""
+        store = MedicStore(self._me.bus(SYSTEM))
+        # a clock that is set must neither end a cooldown nor begin one anew
+        began_at, began = time.time(), time.monotonic()
+
+        def now() -> float:
+            return began_at + time.monotonic() - began
+
+        await store.repair_keys()
+        repairs, fuse = await store.load(self._me.truth.services)
+        self.planner.resume(repairs, fuse, now())
+        self.is_leading, self._looked_at = True, time.monotonic()
+        try:
+            while True:
+                began_round = time.monotonic()
+                await self.do_round(store, lease, now)
+                self._looked_at = time.monotonic()
+                self.round_sec = self._looked_at - began_round
+                rest_sec = max(self._get_settings().every_sec, SHARE_OF_TIME * self.round_sec)
+                await wait_until_due(self._due, rest_sec)
+        finally:
+            self.is_leading = False
+
+    async def do_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
+        """Look, decide, store, and carry out at most one order. Raises BusError, or LeaseLost."""
+        settings = self._get_settings()
+        self.facts = await self.observer.observe(settings, now())
+        repairs = tuple(self.planner.repairs.values())
+        approvals = await store.read_approvals(repairs, now(), settings.proposal_sec)
+        plan = self.planner.tick(self.facts, approvals, lease.epoch, now())
+        await self._save(store, plan, lease)
+        if plan.order is not None:
+            if not lease.held:
+                raise LeaseLost("the lease ended before the remedy was carried out")
+            result, text = await self._carry_out(plan.order)
+            self.orders[result] += 1
+            await self._save(store, self.planner.record_result(plan.order, result, text, now()), lease)
+
+    async def _save(self, store: MedicStore, plan: RepairPlan, lease: Lease) -> None:
+        if plan.is_empty():
+            return
+        if not await store.save(plan, lease.epoch):
+            self._me.log.error("medic.superseded", epoch=lease.epoch)
+            raise LeaseLost("a medic with a newer lease has written")
+        for entry in plan.entries:
+            self.entries[entry.what] += 1
+            is_bad = entry.what in (EntryKind.ESCALATED, EntryKind.FAILED, EntryKind.ABANDONED)
+            write = self._me.log.warning if is_bad else self._me.log.info
+            facts = {"remedy": entry.remedy, "reason": entry.reason, "text": entry.text, "sec": entry.sec}
+            told = {name: value for name, value in facts.items() if value not in ("", None)}
+            write("medic.entry", svc=entry.svc, incident=entry.incident, what=entry.what, **told)
+        if plan.fuse is not None and plan.fuse.blown_at is not None:
+            self._me.log.error("medic.fuse_blown", remedies=len(plan.fuse.acted))
+
+    async def _carry_out(self, order: RemedyOrder) -> tuple[OrderResult, str]:
+        """Ask the fleet to restart the process that is meant, and no other."""
+        socket = self._me.settings.medic_fleet_socket
+        if socket is None:
+            return OrderResult.REFUSED, "no embedded fleet is known here"
+        try:
+            answer, said = await asyncio.to_thread(request_restart, str(socket), order.svc, order.identity)
+        except NoFleetError as error:
+            return OrderResult.UNKNOWN, f"the fleet did not answer: {error}"
+        return _RESULTS[answer], said
+
+    # --- for the beats ---
+
+    def find_problem(self) -> str | None:
+        """Return why the medic can't work; None if it works, or another one leads."""
+        if not self.is_leading:
+            return None
+        if time.monotonic() - self._looked_at > STUCK_SEC:
+            return f"no look at the fleet for {time.monotonic() - self._looked_at:.0f} s"
+        return self.observer.problem
+
+    def summarize(self) -> str | None:
+        """Return what a person should know, such as `escalated: rss_agg; proposed: mesh`."""
+        if not self.is_leading:
+            return "waits for its lease"
+        by_state: dict[str, list[str]] = {}
+        for repair in self.planner.repairs.values():
+            by_state.setdefault(repair.state, []).append(repair.svc)
+        parts = [
+            f"{state}: {', '.join(sorted(by_state[state])[:5])}" for state in RepairState if state in by_state
+        ]
+        if self.planner.fuse.blown_at is not None:
+            parts.insert(0, "fuse blown: marketswarm medic approve fuse")
+        return "; ".join(parts) or None

@@ -1,0 +1,168 @@
+"""Read what the medic decides on: the fleet's state on the buses, silences, and the processes of `up`.
+
+Nothing is probed: the healer's verdicts, the services' last beats and the fleet's own state say all of it. A
+part that can't be read makes the whole observation one by which nothing is done.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from marketswarm.agent import Agent
+from marketswarm.bus import BusError, NoBusError
+from marketswarm.detector import State
+from marketswarm.fleet_control import FleetProcess, NoFleetError, ProcessState, read_processes
+from marketswarm.operator import Silence, read_silences
+from marketswarm.operator.maintenance import MaintenanceWindow, find_windows, is_window_open
+from marketswarm.status import FleetState, derive_silence, read_fleet_state
+from marketswarm.truth import HEALER, Service, Truth
+from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
+from services.medic.refusal import Refusal
+from services.medic.settings import HealingSettings, MedicEnvironment
+
+_HEALTH = {State.UP: Health.UP, State.DOWN: Health.DOWN}
+
+
+@dataclass(frozen=True, slots=True)
+class FleetObservation:
+    """What was read at one moment; `wall` is that moment in epoch seconds, for silences and windows.
+
+    `processes` is None if no embedded fleet is known here.
+    """
+
+    truth: Truth
+    state: FleetState
+    silences: tuple[Silence, ...]
+    windows: tuple[MaintenanceWindow, ...]
+    processes: tuple[FleetProcess, ...] | None
+    wall: float
+    cut_off: bool = False
+
+
+class FleetObserver:
+    """Read observations, and make facts of them; `problem` says what could not be read last."""
+
+    def __init__(self, me: Agent[MedicEnvironment]) -> None:
+        self.problem: str | None = None
+        self._me = me
+        self._degraded_since: dict[str, tuple[str | None, float]] = {}
+
+    async def observe(self, settings: HealingSettings, now: float) -> FleetFacts:
+        """Return the facts of this moment, `now` in epoch seconds."""
+        return self.make_facts(await self._read(), settings, now)
+
+    def make_facts(self, seen: FleetObservation, settings: HealingSettings, now: float) -> FleetFacts:
+        by_service: dict[str, list[FleetProcess]] = {}
+        for process in seen.processes or ():
+            by_service.setdefault(process.svc, []).append(process)
+        targets = {
+            svc: self._make_target(svc, seen, settings, by_service.get(svc, []), now)
+            for svc in seen.truth.services
+        }
+        for svc in self._degraded_since.keys() - targets.keys():
+            del self._degraded_since[svc]
+        return FleetFacts(targets, find_fleet_refusal(seen))
+
+    async def _read(self) -> FleetObservation:
+        """Read all of it. What does not answer is in `problem`, and makes the observation cut off."""
+        truth = self._me.truth
+        problems: list[str] = []
+        state, silences = FleetState(), tuple[Silence, ...]()
+        try:
+            state, failed = await read_fleet_state(truth, self._me.bus)
+            stored = await read_silences([self._me.bus(name) for name in truth.bus_names()])
+            silences = tuple(stored.silences.values())
+            problems += [f"{bus} {why}" for bus, why in (failed | stored.failed).items()]
+        except (BusError, NoBusError) as error:
+            problems.append(str(error)[:100])
+        processes = None
+        if (socket := self._me.settings.medic_fleet_socket) is not None:
+            try:
+                processes = await asyncio.to_thread(read_processes, str(socket))
+            except NoFleetError as error:
+                problems.append(f"the fleet does not answer: {error}"[:100])
+        self.problem = "; ".join(problems) or None
+        return FleetObservation(
+            truth, state, silences, find_windows(truth), processes, time.time(), bool(problems)
+        )
+
+    def _make_target(
+        self,
+        svc: str,
+        seen: FleetObservation,
+        settings: HealingSettings,
+        processes: list[FleetProcess],
+        now: float,
+    ) -> TargetFacts:
+        section = seen.truth.services[svc]
+        entry, beat = seen.state.roster.get(svc), seen.state.beats.get(svc)
+        own = settings.targets.get(svc)
+        owner = RestartOwner.ELSEWHERE
+        if processes:
+            owner = RestartOwner.MEDIC if own is not None and own.owner == "medic" else RestartOwner.UP
+        timeout_sec = seen.truth.timeout_of(svc, self._me.settings.default_timeout_sec)
+        boot = (beat and beat.boot) or (entry and entry.boot) or None
+        status = None if beat is None else beat.status
+        return TargetFacts(
+            svc=svc,
+            health=Health.UNKNOWN if entry is None else _HEALTH.get(entry.verdict, Health.UNKNOWN),
+            down_since=None if entry is None else entry.down_since() or entry.since or entry.ts or None,
+            boot=boot,
+            status=status,
+            silence_sec=derive_silence(seen.state.ttls_sec.get(svc), timeout_sec),
+            degraded_sec=self._measure_degraded(svc, boot, status, now),
+            owner=owner,
+            processes=tuple(map(_make_process, processes)),
+            blocked=find_wish(svc, section, seen),
+            depends_on=section.depends_on,
+            severity=section.severity,
+        )
+
+    def _measure_degraded(self, svc: str, boot: str | None, status: str | None, now: float) -> float:
+        """Return for how long the beats of one process have said `degraded`, as far as was observed."""
+        if status != "degraded":
+            self._degraded_since.pop(svc, None)
+            return 0.0
+        known = self._degraded_since.get(svc)
+        if known is None or known[0] != boot:
+            known = self._degraded_since[svc] = boot, now
+        return max(0.0, now - known[1])
+
+
+def _make_process(process: FleetProcess) -> ProcessFacts:
+    return ProcessFacts(
+        process.identity,
+        is_waiting=process.is_wanted and process.state is not ProcessState.RUNNING,
+        is_stopped=not process.is_wanted,
+        age_sec=process.age_sec,
+    )
+
+
+def find_wish(svc: str, section: Service, seen: FleetObservation) -> Refusal | None:
+    """Return `silenced` or `maintenance` if people want a service to be left alone now."""
+    if any(each.is_active(seen.wall) and each.matches(svc, section.tags) for each in seen.silences):
+        return Refusal.SILENCED
+    windows = (each for each in seen.windows if each.includes(svc, section.tags))
+    return Refusal.MAINTENANCE if any(is_window_open(each, seen.wall) for each in windows) else None
+
+
+def find_fleet_refusal(seen: FleetObservation) -> Refusal | None:
+    """Return why nothing may be done to any target: what the medic, or the healer, can't see."""
+    if seen.cut_off:
+        return Refusal.CUT_OFF
+    if seen.state.unheard_buses():
+        return Refusal.BUS_LOST
+    leader = seen.state.leader
+    if leader is None or leader.lapsed_sec > 0 or _is_silent(HEALER, seen):
+        return Refusal.HEALER_ABSENT
+    beat = seen.state.beats.get(HEALER)
+    return None if beat is None or beat.status == "ok" else Refusal.HEALER_DEAF
+
+
+def _is_silent(svc: str, seen: FleetObservation) -> bool:
+    """Return True if a service of the truth has no last beat, or one that is older than its timeout."""
+    if svc not in seen.truth.services:
+        return False
+    timeout_sec = seen.truth.timeout_of(svc)
+    silence_sec = derive_silence(seen.state.ttls_sec.get(svc), timeout_sec)
+    return silence_sec is None or silence_sec > timeout_sec

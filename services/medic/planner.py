@@ -1,0 +1,408 @@
+"""Decide what to do about every outage: open repairs, move them on, and give at most one order a round. Pure.
+
+`Planner.tick` takes what was observed and the time, and returns a `RepairPlan`: entries for the timelines,
+the repairs that changed, and perhaps an order. The caller stores all of it before it carries out the order,
+and passes the result to `record_result`. A medic that takes over passes what it found stored to `resume`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final
+
+from marketswarm.operator.healing import FUSE, EntryKind, TimelineEntry
+from services.medic.facts import FleetFacts, RestartOwner, Symptom, TargetFacts
+from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal
+from services.medic.refusal import PASSING, Refusal
+from services.medic.remedies import Remedy
+from services.medic.repair import AttemptVerdict, RemedyAttempt, Repair, RepairEvent, RepairState, Resolution
+from services.medic.settings import HealingSettings, Mode
+
+CRASH_LOOP: Final = 5
+"""The restarts by its owner in one outage from which a person is needed."""
+CRASH_LOOPING: Final = "crash_loop"
+EXHAUSTED: Final = "exhausted"
+"""The reasons of an escalation."""
+MAX_REFUSALS: Final = 100
+"""The most refusals in the timeline of one outage."""
+MAX_GAP_SEC: Final = 10.0
+"""The longest time between two rounds after which what was observed before still counts."""
+OFFERED: Final = (Remedy.RESTART,)
+"""The remedies that can be carried out, besides `wait`."""
+
+
+class OrderResult(StrEnum):
+    """What became of an order."""
+
+    DONE = "done"
+    CHANGED = "changed"  # the process is another one than the intent says: nothing was done
+    REFUSED = "refused"
+    UNKNOWN = "unknown"  # no answer: it may have been done
+
+
+@dataclass(frozen=True, slots=True)
+class RemedyOrder:
+    """A remedy to carry out on the process `identity` of a service, and on no other."""
+
+    svc: str
+    remedy: Remedy
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepairPlan:
+    """What follows from an observation. A repair that is None is over; `used` are approvals to delete.
+
+    `fuse` is its new state, None if it did not change.
+    """
+
+    entries: tuple[TimelineEntry, ...] = ()
+    repairs: Mapping[str, Repair | None] = field(default_factory=dict)
+    order: RemedyOrder | None = None
+    used: tuple[str, ...] = ()
+    fuse: Fuse | None = None
+
+    def is_empty(self) -> bool:
+        return not (self.entries or self.repairs or self.used or self.fuse)
+
+
+def make_proposal_id(repair: Repair, remedy: Remedy) -> str:
+    """Return the id by which a person approves the next attempt at a remedy."""
+    text = f"{repair.incident} {remedy} {repair.count_attempts(remedy)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def find_symptom(target: TargetFacts, settings: HealingSettings) -> Symptom | None:
+    """Return what is wrong with a target without a repair; None if nothing is known to be wrong."""
+    if target.is_unwell(Symptom.SILENT):
+        return Symptom.SILENT
+    if target.is_unwell(Symptom.DEGRADED) and target.degraded_sec >= settings.degraded_sec:
+        return Symptom.DEGRADED
+    return None
+
+
+class Planner:
+    """Hold the open repairs of a fleet by service, and decide how they go on.
+
+    Args:
+        get_settings: returns the settings in force.
+        offered: the remedies that can be carried out.
+    """
+
+    def __init__(
+        self, get_settings: Callable[[], HealingSettings], offered: tuple[Remedy, ...] = OFFERED
+    ) -> None:
+        self.repairs: dict[str, Repair] = {}
+        self.fuse = Fuse()
+        self._get_settings, self._offered = get_settings, offered
+        self._looked_at = float("inf")
+        self._entries: list[TimelineEntry] = []
+        self._order: RemedyOrder | None = None
+        self._used: list[str] = []
+
+    def resume(self, repairs: Iterable[Repair], fuse: Fuse, now: float) -> None:
+        """Go on with stored repairs. What was not observed proves nothing, so each window begins anew."""
+        settings = self._get_settings()
+        lengths = {
+            RepairState.WAITING: settings.wait_sec,
+            RepairState.SETTLING: settings.settle_sec,
+            RepairState.STABILIZING: settings.stable_sec,
+        }
+        self.fuse = fuse
+        self.repairs = {
+            each.svc: replace(each, until=now + lengths[each.state]) if each.state in lengths else each
+            for each in repairs
+        }
+
+    def tick(self, fleet: FleetFacts, approvals: Mapping[str, str], epoch: int, now: float) -> RepairPlan:
+        """Move every repair on by what was observed at `now` (epoch seconds).
+
+        Args:
+            approvals: by the id of a proposal, the person who approved it.
+            epoch: the number of the lease under which an order would be given.
+        """
+        before, fuse = dict(self.repairs), self.fuse
+        if now - self._looked_at > max(MAX_GAP_SEC, 3 * self._get_settings().every_sec):
+            self.resume(before.values(), fuse, now)
+        self._looked_at = now
+        if FUSE in approvals:
+            self._used.append(FUSE)
+            if self.fuse.blown_at is not None:  # nothing is approved beforehand
+                self.fuse = Fuse()
+        for svc, target in sorted(fleet.targets.items()):
+            here = Situation(fleet, self._get_settings(), now, self.fuse, self._order is not None)
+            repair = self.repairs.get(svc) or self._open(target, here)
+            if repair is None:
+                continue
+            repair = self._note_restarts(repair, target, now)
+            moved = self._advance(repair, target, here, approvals, epoch)
+            if moved.state is RepairState.OPEN and repair.state is not RepairState.OPEN:
+                moved = self._advance(moved, target, here, approvals, epoch)
+            self._keep(moved)
+        for svc in self.repairs.keys() - fleet.targets.keys():
+            self._keep(self._resolve(self.repairs[svc], RepairEvent.RETIRE, Resolution.RETIRED, now))
+        return self._take_plan(before, fuse)
+
+    def record_result(self, order: RemedyOrder, result: OrderResult, text: str, now: float) -> RepairPlan:
+        """Record what became of an order; `text` is the answer, for people."""
+        before, repair = dict(self.repairs), self.repairs[order.svc]
+        if result is OrderResult.DONE:
+            self._keep(self._begin_settling(repair, text, now))
+        else:
+            self._keep(self._abandon(repair, result, text, now))
+        return self._take_plan(before, self.fuse)
+
+    # --- one target ---
+
+    def _open(self, target: TargetFacts, here: Situation) -> Repair | None:
+        symptom = find_symptom(target, here.settings)
+        if symptom is None:
+            return None
+        is_silent = symptom is Symptom.SILENT
+        began_at = target.down_since if is_silent else here.now - target.degraded_sec
+        down_since = min(here.now, here.now if began_at is None else began_at)
+        process = target.process
+        repair = Repair(
+            incident=f"{target.svc}.{round(1000 * down_since)}",
+            svc=target.svc,
+            symptom=symptom,
+            down_since=down_since,
+            opened_at=here.now,
+            since=here.now,
+            boot=target.boot,
+            identity=process.identity if process is not None else "",
+        )
+        text = f"{target.severity}; {target.owner} restarts it"
+        self._note(repair, EntryKind.OPENED, here.now, reason=symptom, text=text)
+        return repair
+
+    def _note_restarts(self, repair: Repair, target: TargetFacts, now: float) -> Repair:
+        """Count a restart that was not the medic's."""
+        process = target.process
+        if process is None or process.identity == repair.identity or repair.state is RepairState.INTENDED:
+            return repair
+        if not repair.identity and repair.attempts and process.identity == repair.attempts[-1].identity:
+            return repair  # the one that was just ended: the next one is the medic's
+        if repair.identity:
+            repair = replace(repair, owner_restarts=repair.owner_restarts + 1)
+            self._note(repair, EntryKind.RESTARTED, now, reason=RestartOwner.UP)
+        return replace(repair, identity=process.identity)
+
+    def _advance(
+        self, repair: Repair, target: TargetFacts, here: Situation, approvals: Mapping[str, str], epoch: int
+    ) -> Repair:
+        is_well = here.fleet.blocked is None and target.is_well(repair.symptom)
+        match repair.state:
+            case RepairState.INTENDED:
+                return self._look_again(repair, target, here)
+            case RepairState.SETTLING:
+                return self._verify(repair, target, here, is_well=is_well)
+            case RepairState.STABILIZING:
+                return self._stabilize(repair, target, here, is_well=is_well)
+            case _ if is_well:
+                return self._recover(repair, target, here.now)
+            case RepairState.WAITING:
+                return self._end_wait(repair, here.now)
+            case RepairState.PROPOSED:
+                return self._follow_proposal(repair, target, here, approvals, epoch)
+            case RepairState.OPEN:
+                return self._choose(repair, target, here, epoch)
+        return repair
+
+    def _choose(self, repair: Repair, target: TargetFacts, here: Situation, epoch: int) -> Repair:
+        """Begin with the next remedy of the ladder, or record why not."""
+        remedy = repair.find_next_remedy(self._offered)
+        if remedy is None or repair.owner_restarts >= CRASH_LOOP:
+            reason = EXHAUSTED if remedy is None else CRASH_LOOPING
+            self._note(repair, EntryKind.ESCALATED, here.now, reason=reason)
+            return repair.move(RepairEvent.ESCALATE, here.now)
+        if remedy is Remedy.WAIT:
+            self._note(repair, EntryKind.WAITING, here.now, remedy=remedy)
+            waiting = repair.add_attempt(RemedyAttempt(remedy, here.now, repair.boot))
+            return waiting.move(RepairEvent.WAIT, here.now, here.now + here.settings.wait_sec)
+        refusal = find_refusal(repair, target, remedy, here)
+        mode = here.settings.mode_of(repair.svc, remedy)
+        if refusal is None and mode is Mode.OBSERVE:
+            refusal = Refusal.OBSERVED
+        if refusal is not None:
+            return self._refuse(repair, remedy, refusal, here.now)
+        if mode is Mode.PROPOSE:
+            text = f"marketswarm medic approve {make_proposal_id(repair, remedy)}"
+            self._note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text)
+            return repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
+        return self._intend(repair, target, remedy, epoch, here)
+
+    def _follow_proposal(
+        self, repair: Repair, target: TargetFacts, here: Situation, approvals: Mapping[str, str], epoch: int
+    ) -> Repair:
+        """Carry out a proposal that was approved, withdraw one that a reason forbids, or let it expire."""
+        remedy = repair.find_next_remedy(self._offered)
+        if remedy is None or here.settings.mode_of(repair.svc, remedy) is not Mode.PROPOSE:
+            return repair.move(RepairEvent.WITHDRAW, here.now)
+        ident = make_proposal_id(repair, remedy)
+        standing = find_standing_refusal(repair, target, here)
+        if standing is not None:
+            return self._refuse(repair.move(RepairEvent.WITHDRAW, here.now), remedy, standing, here.now)
+        if repair.until is not None and here.now >= repair.until:
+            self._note(repair, EntryKind.EXPIRED, here.now, remedy=remedy)
+            expired = RemedyAttempt(remedy, here.now, repair.boot, verdict=AttemptVerdict.EXPIRED)
+            return repair.add_attempt(expired).move(RepairEvent.EXPIRE, here.now)
+        author = approvals.get(ident)
+        if author is None or find_refusal(repair, target, remedy, here) is not None:
+            return repair  # an approval stays until it can be followed, or the proposal has expired
+        self._used.append(ident)
+        self._note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
+        return self._intend(replace(repair, approved_by=author), target, remedy, epoch, here)
+
+    def _intend(
+        self, repair: Repair, target: TargetFacts, remedy: Remedy, epoch: int, here: Situation
+    ) -> Repair:
+        identity = target.process.identity if target.process is not None else ""
+        self._order = RemedyOrder(repair.svc, remedy, identity)
+        self.fuse = self.fuse.add(here.settings.fuse, here.now)
+        self._note(repair, EntryKind.INTENDED, here.now, remedy=remedy, text=f"process {identity}")
+        attempt = RemedyAttempt(remedy, here.now, target.boot or repair.boot, identity)
+        intended = replace(repair.add_attempt(attempt), epoch=epoch, identity=identity)
+        return intended.move(RepairEvent.INTEND, here.now)
+
+    def _look_again(self, repair: Repair, target: TargetFacts, here: Situation) -> Repair:
+        """Find out about an intent that another medic left; it is never carried out again.
+
+        If its process is another one now, the remedy was done. Otherwise nothing is known.
+        """
+        attempt, process = repair.attempts[-1], target.process
+        if process is not None and process.identity != attempt.identity:
+            return self._begin_settling(repair, "found done after a change of medics", here.now)
+        if process is None and here.now < repair.since + here.settings.settle_sec:
+            return repair  # its owner may answer yet
+        return self._abandon(repair, OrderResult.UNKNOWN, "found after a change of medics", here.now)
+
+    def _begin_settling(self, repair: Repair, text: str, now: float) -> Repair:
+        settings, attempt = self._get_settings(), repair.attempts[-1]
+        self._note(repair, EntryKind.ACTED, now, remedy=attempt.remedy, text=text[:200])
+        settle_sec = max(settings.settle_sec, settings.start_grace_of(repair.svc))
+        # the next process that is seen is the one that the remedy started
+        return replace(repair.move(RepairEvent.ACT, now, now + settle_sec), identity="")
+
+    def _abandon(self, repair: Repair, result: OrderResult, text: str, now: float) -> Repair:
+        remedy = repair.attempts[-1].remedy
+        self._note(repair, EntryKind.ABANDONED, now, remedy=remedy, reason=result, text=text[:200])
+        return repair.judge_last(AttemptVerdict.ABANDONED).move(RepairEvent.ABANDON, now)
+
+    def _verify(self, repair: Repair, target: TargetFacts, here: Situation, *, is_well: bool) -> Repair:
+        """Judge a remedy by what was observed after it: the target is well, and a newer process beats."""
+        attempt, now = repair.attempts[-1], here.now
+        took_sec = max(0.0, now - repair.since)
+        is_newer = target.boot is not None and attempt.boot is not None and target.boot != attempt.boot
+        is_fresh = target.silence_sec is not None and target.silence_sec < took_sec
+        if is_well and is_newer and is_fresh:
+            self._note(repair, EntryKind.VERIFIED, now, remedy=attempt.remedy, sec=took_sec)
+            return self._settle(repair, RepairEvent.VERIFY, AttemptVerdict.VERIFIED, target, here)
+        if repair.until is not None and now < repair.until:
+            return repair
+        if is_well:
+            self._note(repair, EntryKind.RECOVERED, now, remedy=attempt.remedy, sec=took_sec)
+            return self._settle(repair, RepairEvent.RECOVER, AttemptVerdict.RECOVERED, target, here)
+        self._note(repair, EntryKind.FAILED, now, remedy=attempt.remedy, sec=took_sec)
+        return repair.judge_last(AttemptVerdict.FAILED).move(RepairEvent.FAIL, now)
+
+    def _settle(
+        self,
+        repair: Repair,
+        event: RepairEvent,
+        verdict: AttemptVerdict,
+        target: TargetFacts,
+        here: Situation,
+    ) -> Repair:
+        until = here.now + here.settings.stable_sec
+        judged = repair.judge_last(verdict).move(event, here.now, until)
+        return replace(judged, up_at=here.now, boot=target.boot)
+
+    def _recover(self, repair: Repair, target: TargetFacts, now: float) -> Repair:
+        """Note that a target is up again without a remedy of the medic's, or by `wait`."""
+        if repair.state is RepairState.WAITING:
+            repair = repair.judge_last(AttemptVerdict.RECOVERED)
+        self._note(repair, EntryKind.RECOVERED, now, sec=max(0.0, now - repair.down_since))
+        moved = repair.move(RepairEvent.RECOVER, now, now + self._get_settings().stable_sec)
+        return replace(moved, up_at=now, boot=target.boot or repair.boot)
+
+    def _end_wait(self, repair: Repair, now: float) -> Repair:
+        if repair.until is not None and now < repair.until:
+            return repair
+        return repair.judge_last(AttemptVerdict.FAILED).move(RepairEvent.EXPIRE, now)
+
+    def _stabilize(self, repair: Repair, target: TargetFacts, here: Situation, *, is_well: bool) -> Repair:
+        """End the repair of a target that stayed up; an outage that comes back counts against the remedy."""
+        now = here.now
+        if target.is_unwell(repair.symptom):
+            self._note(repair, EntryKind.RELAPSED, now, sec=max(0.0, now - repair.since))
+            verdicts = (AttemptVerdict.VERIFIED, AttemptVerdict.RECOVERED)
+            if repair.attempts and repair.attempts[-1].verdict in verdicts:
+                repair = repair.judge_last(AttemptVerdict.RELAPSED)
+            return replace(repair.move(RepairEvent.RELAPSE, now), up_at=None)
+        if not is_well:  # nothing is known, so the time to be stable begins anew
+            return replace(repair, until=now + here.settings.stable_sec)
+        if repair.until is not None and now < repair.until:
+            return repair
+        return self._resolve(repair, RepairEvent.STABILIZE, repair.find_resolution(), now)
+
+    def _resolve(self, repair: Repair, event: RepairEvent, resolution: Resolution, now: float) -> Repair:
+        up_at = now if repair.up_at is None else repair.up_at
+        sec = max(0.0, up_at - repair.down_since)
+        self._note(repair, EntryKind.RESOLVED, now, reason=resolution, sec=sec)
+        return repair.move(event, now)
+
+    def _refuse(self, repair: Repair, remedy: Remedy, refusal: Refusal, now: float) -> Repair:
+        """Record why a remedy is not applied, once until the reason is another one."""
+        if refusal is Refusal.TOO_MANY_REMEDIES and self.fuse.blown_at is None:
+            self.fuse = replace(self.fuse, blown_at=now)
+        is_news = repair.refusal is not refusal and refusal not in PASSING and repair.refusals < MAX_REFUSALS
+        if is_news:
+            self._note(repair, EntryKind.REFUSED, now, remedy=remedy, reason=refusal)
+        return replace(repair, refusal=refusal, refusals=repair.refusals + is_news)
+
+    # --- what is returned ---
+
+    def _note(
+        self,
+        repair: Repair,
+        what: EntryKind,
+        now: float,
+        *,
+        remedy: str = "",
+        reason: str = "",
+        text: str = "",
+        sec: float | None = None,
+    ) -> None:
+        self._entries.append(
+            TimelineEntry(
+                incident=repair.incident,
+                ts=now,
+                svc=repair.svc,
+                what=what,
+                remedy=str(remedy),
+                reason=str(reason),
+                text=text,
+                sec=None if sec is None else round(sec, 3),
+            )
+        )
+
+    def _keep(self, repair: Repair) -> None:
+        if repair.state is RepairState.RESOLVED:
+            self.repairs.pop(repair.svc, None)
+        else:
+            self.repairs[repair.svc] = repair
+
+    def _take_plan(self, before: Mapping[str, Repair], fuse: Fuse) -> RepairPlan:
+        names = before.keys() | self.repairs.keys()
+        changed = {svc: self.repairs.get(svc) for svc in sorted(names)}
+        plan = RepairPlan(
+            tuple(self._entries),
+            {svc: each for svc, each in changed.items() if each != before.get(svc)},
+            self._order,
+            tuple(self._used),
+            self.fuse if self.fuse != fuse else None,
+        )
+        self._entries, self._order, self._used = [], None, []
+        return plan

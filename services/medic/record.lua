@@ -1,0 +1,48 @@
+-- Store repairs, the fuse and entries of timelines, and delete used approvals, unless a newer medic has written.
+-- KEYS  1  the state: a hash
+--       2  the timelines: a stream
+--       3  the approvals: a hash
+-- ARGV  1  the epoch of the caller's lease
+--       2  length of the stream, about
+--       3  number of fields; then for each its name and its value, '' to delete it
+--       then the number of approvals to delete, and their ids
+--       then the entries (JSON)
+-- Returns 1 if it is done; 0 if a medic with a higher epoch has written: nothing was written.
+-- The state is written last: if the server refuses a write before it, what is in the state is as before.
+
+local epoch = tonumber(ARGV[1])
+local stored = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '')
+-- an epoch is near the time in ms, so one that is far ahead of the clock was not written by a medic
+local time = redis.call('TIME')
+local latest = time[1] * 1000 + 86400000
+if stored and stored > epoch and stored < latest then
+  return 0
+end
+
+local first = 4
+local after = first + 2 * tonumber(ARGV[3])
+local used = tonumber(ARGV[after])
+for at = after + 1 + used, #ARGV do
+  local id = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 'entry', ARGV[at])
+  if type(id) == 'table' and id.err then
+    local why = tostring(id.err)
+    if not string.find(why, 'smaller') and not string.find(why, 'exhausted') then
+      return id
+    end
+    -- an entry with the last possible id ended the stream: it begins anew
+    redis.call('DEL', KEYS[2])
+    redis.call('XADD', KEYS[2], '*', 'entry', ARGV[at])
+  end
+end
+for at = after + 1, after + used do
+  redis.call('HDEL', KEYS[3], ARGV[at])
+end
+for at = first, after - 1, 2 do
+  if ARGV[at + 1] == '' then
+    redis.call('HDEL', KEYS[1], ARGV[at])
+  else
+    redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1])
+  end
+end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1])
+return 1

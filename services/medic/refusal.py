@@ -1,0 +1,47 @@
+"""Name the reasons why nothing is done to a target. Pure.
+
+The same word stands in the log, the incident, the metric, the state and the tests.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+
+class Refusal(StrEnum):
+    """A reason not to act. The first one that applies, in this order, is the one that is recorded."""
+
+    PAUSED = "paused"  # the kill switch of the truth
+    PROTECTED = "protected"  # healer, sentinel, notifier, and the medic itself
+    CUT_OFF = "cut_off"  # a bus, or the fleet's control socket, does not answer the medic
+    BUS_LOST = "bus_lost"  # the healer has lost a bus
+    HEALER_ABSENT = "healer_absent"  # no healer leads, or it does not beat
+    HEALER_DEAF = "healer_deaf"  # the healer says that it does not hear all
+    FLEET_DOWN = "fleet_down"  # too large a part of the fleet is down at once
+    TOO_MANY_REMEDIES = "too_many_remedies"  # in a short time; until a person approves
+    SILENCED = "silenced"
+    MAINTENANCE = "maintenance"
+    STOPPED = "stopped"  # by an operator
+    TOO_OLD = "too_old"  # the outage was old when it was first seen
+    DEPENDENCY_DOWN = "dependency_down"
+    NOT_OURS = "not_ours"  # something that is not known here restarts it
+    SEVERAL_PROCESSES = "several_processes"
+    OWNER_RESTARTS = "owner_restarts"  # `marketswarm up` is about to
+    START_GRACE = "start_grace"  # its process is young
+    ONE_AT_A_TIME = "one_at_a_time"  # another remedy was just begun
+    COOLDOWN = "cooldown"
+    OBSERVED = "observed"  # its mode is `observe`
+
+
+FUSE: Final = frozenset(
+    {
+        Refusal.CUT_OFF,
+        Refusal.BUS_LOST,
+        Refusal.HEALER_ABSENT,
+        Refusal.HEALER_DEAF,
+        Refusal.FLEET_DOWN,
+        Refusal.TOO_MANY_REMEDIES,
+    }
+)
+"""The reasons that stop the medic as a whole."""
+PASSING: Final = frozenset({Refusal.ONE_AT_A_TIME, Refusal.COOLDOWN})
+"""The reasons that go by themselves, and that no timeline has."""

@@ -1,0 +1,166 @@
+"""Define a repair: what the medic does about one outage of one target, from its first sight to its end. Pure.
+
+The states and the events between them are a table; docs/services/medic.md shows the same one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from services.medic.facts import Symptom
+from services.medic.refusal import Refusal
+from services.medic.remedies import RULES, Remedy, build_ladder
+
+
+class RepairState(StrEnum):
+    """The state of a repair."""
+
+    OPEN = "open"  # the next remedy is chosen, or refused with a reason
+    WAITING = "waiting"  # the remedy `wait`
+    PROPOSED = "proposed"  # a person is asked
+    INTENDED = "intended"  # the intent is on the bus; whether it was carried out is not known yet
+    SETTLING = "settling"  # it was carried out, and is to be verified
+    STABILIZING = "stabilizing"  # the target is up, and has to stay so
+    ESCALATED = "escalated"  # a person is needed
+    RESOLVED = "resolved"
+
+
+class RepairEvent(StrEnum):
+    """What moves a repair from one state to another."""
+
+    WAIT = "wait"
+    PROPOSE = "propose"
+    INTEND = "intend"
+    ACT = "act"
+    ABANDON = "abandon"
+    VERIFY = "verify"
+    FAIL = "fail"
+    EXPIRE = "expire"
+    WITHDRAW = "withdraw"
+    RECOVER = "recover"
+    RELAPSE = "relapse"
+    ESCALATE = "escalate"
+    STABILIZE = "stabilize"
+    RETIRE = "retire"
+
+
+TRANSITIONS: Final[Mapping[tuple[RepairState, RepairEvent], RepairState]] = {
+    (RepairState.OPEN, RepairEvent.WAIT): RepairState.WAITING,
+    (RepairState.OPEN, RepairEvent.PROPOSE): RepairState.PROPOSED,
+    (RepairState.OPEN, RepairEvent.INTEND): RepairState.INTENDED,
+    (RepairState.OPEN, RepairEvent.ESCALATE): RepairState.ESCALATED,
+    (RepairState.OPEN, RepairEvent.RECOVER): RepairState.STABILIZING,
+    (RepairState.WAITING, RepairEvent.EXPIRE): RepairState.OPEN,
+    (RepairState.WAITING, RepairEvent.RECOVER): RepairState.STABILIZING,
+    (RepairState.PROPOSED, RepairEvent.INTEND): RepairState.INTENDED,
+    (RepairState.PROPOSED, RepairEvent.EXPIRE): RepairState.OPEN,
+    (RepairState.PROPOSED, RepairEvent.WITHDRAW): RepairState.OPEN,
+    (RepairState.PROPOSED, RepairEvent.RECOVER): RepairState.STABILIZING,
+    (RepairState.INTENDED, RepairEvent.ACT): RepairState.SETTLING,
+    (RepairState.INTENDED, RepairEvent.ABANDON): RepairState.OPEN,
+    (RepairState.SETTLING, RepairEvent.VERIFY): RepairState.STABILIZING,
+    (RepairState.SETTLING, RepairEvent.RECOVER): RepairState.STABILIZING,
+    (RepairState.SETTLING, RepairEvent.FAIL): RepairState.OPEN,
+    (RepairState.STABILIZING, RepairEvent.RELAPSE): RepairState.OPEN,
+    (RepairState.STABILIZING, RepairEvent.STABILIZE): RepairState.RESOLVED,
+    (RepairState.ESCALATED, RepairEvent.RECOVER): RepairState.STABILIZING,
+    **{
+        (state, RepairEvent.RETIRE): RepairState.RESOLVED
+        for state in RepairState
+        if state is not RepairState.RESOLVED
+    },
+}
+
+
+class AttemptVerdict(StrEnum):
+    """What became of one attempt at a remedy."""
+
+    PENDING = "pending"
+    VERIFIED = "verified"  # a newer process beats
+    RECOVERED = "recovered"  # the target is up, and nothing proves that the remedy did it
+    FAILED = "failed"  # not verified within the settle time; missing data verifies nothing
+    RELAPSED = "relapsed"  # the outage came back before the target was stable
+    ABANDONED = "abandoned"  # whether it was done is not known, and it is not repeated
+    EXPIRED = "expired"  # no person approved it in time
+
+
+class Resolution(StrEnum):
+    """How an outage ended."""
+
+    HEALED = "healed"  # by a verified remedy
+    RECOVERED = "recovered"  # by itself, or by what the medic did not see
+    RESTARTED = "restarted"  # its owner, or a person, restarted it
+    RETIRED = "retired"  # the truth no longer names the service
+
+
+@dataclass(frozen=True, slots=True)
+class RemedyAttempt:
+    """One attempt at a remedy, begun at `at`; `boot` and `identity` are those of the process before it."""
+
+    remedy: Remedy
+    at: float
+    boot: str | None = None
+    identity: str = ""
+    verdict: AttemptVerdict = AttemptVerdict.PENDING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """One outage under repair. Times are epoch seconds.
+
+    `since` is when the present state began, `until` when it ends unless something happens. `boot` is that of
+    the process that went down, `identity` that of the process last seen (empty: the next one seen is taken).
+    `owner_restarts` counts restarts that were not the medic's, `refusals` those in its timeline. `epoch` is
+    that of the lease under which the last intent was written. `up_at` is when the target was last seen to
+    recover.
+    """
+
+    incident: str
+    svc: str
+    symptom: Symptom
+    down_since: float
+    opened_at: float
+    since: float
+    state: RepairState = RepairState.OPEN
+    until: float | None = None
+    attempts: tuple[RemedyAttempt, ...] = ()
+    boot: str | None = None
+    identity: str = ""
+    owner_restarts: int = 0
+    epoch: int = 0
+    refusal: Refusal | None = None
+    refusals: int = 0
+    approved_by: str = ""
+    up_at: float | None = None
+
+    def move(self, event: RepairEvent, now: float, until: float | None = None) -> "Repair":
+        """Return the repair in the state that follows. Raises KeyError if the table has no such step."""
+        return replace(self, state=TRANSITIONS[self.state, event], since=now, until=until, refusal=None)
+
+    def add_attempt(self, attempt: RemedyAttempt) -> "Repair":
+        return replace(self, attempts=(*self.attempts, attempt))
+
+    def judge_last(self, verdict: AttemptVerdict) -> "Repair":
+        """Return the repair with another verdict on its last attempt."""
+        *before, last = self.attempts
+        return replace(self, attempts=(*before, replace(last, verdict=verdict)))
+
+    def count_attempts(self, remedy: Remedy) -> int:
+        return sum(each.remedy is remedy for each in self.attempts)
+
+    def find_next_remedy(self, offered: tuple[Remedy, ...]) -> Remedy | None:
+        """Return the cheapest remedy that has attempts left; None at the end of the ladder."""
+        return next(
+            (each for each in build_ladder(offered) if self.count_attempts(each) < RULES[each].attempts), None
+        )
+
+    def is_cooling_down(self, remedy: Remedy, now: float) -> bool:
+        last = next((each.at for each in reversed(self.attempts) if each.remedy is remedy), None)
+        return last is not None and now < last + RULES[remedy].cooldown_sec
+
+    def find_resolution(self) -> Resolution:
+        """Return how an outage ended whose target is stable."""
+        if self.attempts and self.attempts[-1].verdict is AttemptVerdict.VERIFIED:
+            return Resolution.HEALED
+        return Resolution.RESTARTED if self.owner_restarts else Resolution.RECOVERED

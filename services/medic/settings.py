@@ -1,0 +1,121 @@
+"""Define the settings of the medic in the truth and the environment. Pure."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from marketswarm.agent import ServiceConfig
+from marketswarm.settings import CommonSettings, list_variables
+from marketswarm.truth import HEALER, Truth
+from marketswarm.truth.errors import Place, format_hint
+from services.medic.remedies import Remedy
+
+MEDIC: Final = "medic"
+PROTECTED: Final = frozenset({HEALER, "sentinel", "notifier", MEDIC})
+"""The services that the medic never touches, whatever the truth says."""
+
+Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=63)]
+
+
+class MedicEnvironment(CommonSettings):
+    """The variables of the medic."""
+
+    medic_fleet_socket: Path | None = None
+    """The control socket of the embedded fleet; `marketswarm up` sets it."""
+
+
+class Mode(StrEnum):
+    """How far the medic goes: record what it would do, ask a person first, or do it."""
+
+    OBSERVE = "observe"
+    PROPOSE = "propose"
+    ACT = "act"
+
+
+class TargetSettings(ServiceConfig):
+    """`settings.targets`: what holds for one service alone."""
+
+    mode: Mode | None = None
+    """The mode for this service. Default: the medic's `mode`. Example: `"propose"`."""
+    remedies: dict[Literal["restart"], Mode] = Field({}, max_length=10)
+    """The mode of a single remedy for this service. Example: `{"restart": "act"}`."""
+    owner: Literal["up", "medic"] = "up"
+    """What restarts the service in an embedded fleet. With `"medic"`, a process that ended is started as soon
+    as the healer misses it, and not after the fleet's own pause. Example: `"medic"`."""
+    start_grace_sec: Seconds | None = None
+    """The time that a start of this service may take. Default: the medic's `start_grace_sec`. Example:
+    `120`."""
+
+
+class FuseSettings(ServiceConfig):
+    """`settings.fuse`: when the medic does nothing more at all, and leaves it to people."""
+
+    down_share: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """The part of the fleet that may be down at once. Example: `0.3`."""
+    remedies: Annotated[int, Field(ge=1, le=1000)] = 10
+    """The number of remedies within `within_sec`. Example: `5`."""
+    within_sec: Seconds = 600.0
+    """The time in which remedies are counted. Example: `1800`."""
+
+
+class HealingSettings(ServiceConfig):
+    """`settings` of the medic. All durations are in seconds."""
+
+    mode: Mode = Mode.OBSERVE
+    """How far the medic goes: `observe`, `propose` or `act`. Example: `"propose"`."""
+    paused: bool = False
+    """Whether it does nothing at all, whatever the modes say. Example: `true`."""
+    targets: dict[Name, TargetSettings] = Field({}, max_length=10_000)
+    """What holds for single services."""
+    every_sec: Annotated[float, Field(ge=0.1, le=60)] = 1.0
+    """The time from one look at the fleet to the next, if no alert comes. Example: `2`."""
+    wait_sec: Seconds = 5.0
+    """How long a target may recover by itself before the first remedy. Example: `10`."""
+    settle_sec: Seconds = 30.0
+    """How long a remedy may take to be verified. Example: `60`."""
+    stable_sec: Seconds = 300.0
+    """How long a target must stay up until its outage is over. Example: `600`."""
+    start_grace_sec: Seconds = 30.0
+    """The time that the start of a process may take. Example: `60`."""
+    old_sec: Seconds = 3600.0
+    """The age of an outage from which it is left to people, if the medic did not see it before. Example:
+    `600`."""
+    degraded_sec: Seconds = 600.0
+    """How long the beats of a service may say `degraded`. Example: `1200`."""
+    proposal_sec: Seconds = 3600.0
+    """How long a proposal may be approved. Example: `900`."""
+    fuse: FuseSettings = FuseSettings()
+    """When the medic stops."""
+
+    def mode_of(self, svc: str, remedy: Remedy) -> Mode:
+        target = self.targets.get(svc)
+        if target is None:
+            return self.mode
+        own = target.remedies.get("restart") if remedy is Remedy.RESTART else None
+        return own or target.mode or self.mode
+
+    def start_grace_of(self, svc: str) -> float:
+        target = self.targets.get(svc)
+        return (target.start_grace_sec if target is not None else None) or self.start_grace_sec
+
+
+class MedicSettings(ServiceConfig):
+    """The settings of the medic in the truth."""
+
+    variables: ClassVar = list_variables(MedicEnvironment)
+
+    settings: HealingSettings = HealingSettings()
+    """What the medic may do, to which services, and when it stops."""
+
+    def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
+        """Yield each target that the truth does not name, or that is never touched."""
+        for svc in self.settings.targets:
+            place = ("settings", "targets", svc)
+            if svc in PROTECTED:
+                yield place, "is never touched by the medic"
+            elif svc not in truth.services:
+                yield place, "is not a service of this truth" + format_hint(svc, truth.services)

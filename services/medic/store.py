@@ -1,0 +1,151 @@
+"""Keep repairs, the fuse, timelines and approvals on system-redis, and read them back.
+
+Anyone with access to the bus may have written there, so each value is parsed with its type and bounds, and
+one that can't be used is reported and skipped: a repair that is lost begins anew.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Final, TypeVar
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from marketswarm.bus import Bus
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import delete_wrong_types, parse_epoch, read_fields, report_unusable
+from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS, MEDIC_STATE
+from marketswarm.operator.healing import ENTRIES_KEPT, FUSE, HealingApproval
+from services.medic.guards import Fuse
+from services.medic.planner import RepairPlan, make_proposal_id
+from services.medic.remedies import Remedy
+from services.medic.repair import Repair, RepairState
+
+MAX_ATTEMPTS: Final = 50
+MAX_TEXT: Final = 200
+MAX_ACTED: Final = 1000
+_NAMES_AT_ONCE: Final = 1000
+_RECORD: Final = Script.beside("services.medic", "record.lua")
+_REPAIR: Final = TypeAdapter(Repair)
+_FUSE: Final = TypeAdapter(Fuse)
+_HAS_ATTEMPT: Final = (RepairState.WAITING, RepairState.INTENDED, RepairState.SETTLING)
+_HAS_END: Final = (
+    RepairState.WAITING,
+    RepairState.PROPOSED,
+    RepairState.SETTLING,
+    RepairState.STABILIZING,
+)
+T = TypeVar("T")
+
+
+def make_repair_field(svc: str) -> str:
+    """Return the field of `medic:state` for a service."""
+    return f"repair:{svc}"
+
+
+def encode_repair(repair: Repair) -> bytes:
+    return orjson.dumps(repair)
+
+
+def parse_repair(raw: bytes, svc: str) -> Repair | None:
+    """Return a stored repair of a service; None if a part is of a wrong type, out of bounds or at odds."""
+    repair = _validate(_REPAIR, raw)
+    if repair is None or repair.svc != svc or len(repair.attempts) > MAX_ATTEMPTS:
+        return None
+    moments = (repair.down_since, repair.opened_at, repair.since, *(each.at for each in repair.attempts))
+    ends = (each for each in (repair.until, repair.up_at) if each is not None)
+    if any(parse_epoch(each) is None for each in (*moments, *ends)):
+        return None
+    own = (repair.incident, repair.boot or "", repair.identity, repair.approved_by)
+    texts = (*own, *(each.identity + (each.boot or "") for each in repair.attempts))
+    if max(map(len, texts)) > MAX_TEXT or repair.state is RepairState.RESOLVED:
+        return None
+    lacks_attempt = repair.state in _HAS_ATTEMPT and not repair.attempts
+    lacks_end = repair.state in _HAS_END and repair.until is None
+    return None if lacks_attempt or lacks_end else repair
+
+
+def parse_fuse(raw: bytes) -> Fuse | None:
+    fuse = _validate(_FUSE, raw)
+    if fuse is None or len(fuse.acted) > MAX_ACTED:
+        return None
+    times = (*fuse.acted, *([] if fuse.blown_at is None else [fuse.blown_at]))
+    return None if any(parse_epoch(each) is None for each in times) else fuse
+
+
+def _validate(adapter: TypeAdapter[T], raw: bytes) -> T | None:
+    try:
+        return adapter.validate_json(raw, strict=True)
+    except ValidationError:
+        return None
+
+
+async def read_state(bus: Bus, services: Iterable[str]) -> tuple[list[Repair], Fuse]:
+    """Return the open repairs of these services, and the fuse. Raises BusError."""
+    repairs: list[Repair] = []
+    wanted = list(services)
+    for names in (wanted[at : at + _NAMES_AT_ONCE] for at in range(0, len(wanted), _NAMES_AT_ONCE)):
+        (found,) = await read_fields(bus, [MEDIC_STATE], [make_repair_field(svc) for svc in names])
+        for svc in names:
+            raw = found.get(make_repair_field(svc).encode())
+            repair = None if raw is None else parse_repair(raw, svc)
+            repairs += [] if repair is None else [repair]
+            if raw is not None and repair is None:
+                report_unusable(bus.name, MEDIC_STATE, make_repair_field(svc))
+    (found,) = await read_fields(bus, [MEDIC_STATE], [FUSE])
+    raw = found.get(FUSE.encode())
+    fuse = None if raw is None else parse_fuse(raw)
+    if raw is not None and fuse is None:
+        report_unusable(bus.name, MEDIC_STATE, FUSE)
+    return repairs, fuse or Fuse()
+
+
+class MedicStore:
+    """The medic's keys on one bus. Every method may raise BusError."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+
+    async def repair_keys(self) -> None:
+        """Delete keys of ours that hold a value of another type."""
+        kinds = {MEDIC_STATE: "hash", MEDIC_INCIDENTS: "stream", MEDIC_APPROVALS: "hash"}
+        await delete_wrong_types(self.bus, kinds)
+
+    async def load(self, services: Iterable[str]) -> tuple[list[Repair], Fuse]:
+        return await read_state(self.bus, services)
+
+    async def save(self, plan: RepairPlan, epoch: int) -> bool:
+        """Store a plan in one step; return False, with nothing stored, if a newer medic has written."""
+        fields = {make_repair_field(svc): each for svc, each in plan.repairs.items()}
+        values: list[tuple[str, bytes]] = [
+            (name, b"" if each is None else encode_repair(each)) for name, each in fields.items()
+        ]
+        if plan.fuse is not None:
+            values.append((FUSE, orjson.dumps(plan.fuse)))
+        args: list[str | bytes | float] = [str(epoch), ENTRIES_KEPT, len(values)]
+        for name, value in values:
+            args += [name, value]
+        args += [len(plan.used), *plan.used, *(entry.encode() for entry in plan.entries)]
+        keys = [MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS]
+        return bool(await self.bus.script(_RECORD, keys, args))
+
+    async def read_approvals(
+        self, repairs: Collection[Repair], now: float, valid_sec: float
+    ) -> Mapping[str, str]:
+        """Return who approved each open proposal, and the fuse, within the last `valid_sec` seconds."""
+        names = [FUSE, *_list_proposals(repairs)]
+        (found,) = await read_fields(self.bus, [MEDIC_APPROVALS], names)
+        approvals = {}
+        for name in names:
+            raw = found.get(name.encode())
+            approval = None if raw is None else HealingApproval.parse(raw)
+            if approval is not None and approval.id == name and abs(now - approval.ts) <= valid_sec:
+                approvals[name] = approval.by
+            elif raw is not None:
+                report_unusable(self.bus.name, MEDIC_APPROVALS, name)
+        return approvals
+
+
+def _list_proposals(repairs: Collection[Repair]) -> Iterator[str]:
+    for each in repairs:
+        if each.state is RepairState.PROPOSED:
+            yield from (make_proposal_id(each, remedy) for remedy in Remedy)

@@ -1,0 +1,238 @@
+"""The medic on real fleets: what it does, what it leaves alone, and each action once (FAILURES 57 to 59)."""
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+
+import orjson
+import redis
+
+from marketswarm.operator.healing import TimelineEntry, fold_incidents
+from marketswarm.testing import Fleet as UpFleet
+from support.rig import Fleet, Proc
+from support.rig.process import descendants
+from support.waiting import until
+
+BEATS = {"interval_sec": 0.3, "timeout_sec": 1.5}
+QUICK = {"every_sec": 0.2, "wait_sec": 0.2, "settle_sec": 20, "stable_sec": 1, "start_grace_sec": 10}
+
+
+def truth(**settings):
+    medic = {"heartbeat": BEATS, "settings": {**QUICK, **settings}}
+    return {"services": {"healer": {"heartbeat": BEATS}, "mesh": {"heartbeat": BEATS}, "medic": medic}}
+
+
+@contextlib.contextmanager
+def up(folder, **settings):
+    """Run a fleet with a medic that knows of no outage; a slow start may have been one."""
+    with UpFleet(folder, "mesh", "medic", truth=truth(**settings), timeout_sec=1.5) as fleet:
+        bus = fleet.bus("system-redis")
+        roster = lambda: bus.hget("healer:roster", "mesh") or ""  # noqa: E731 - asked again and again
+        is_quiet = lambda: '"up"' in roster() and not open_repairs(bus)  # noqa: E731 - the same
+        fleet.until(is_quiet, what="no open outage")
+        bus.delete("medic:incidents")
+        yield fleet
+
+
+def open_repairs(bus):
+    return [name for name in bus.hkeys("medic:state") if name.startswith("repair:")]
+
+
+def pid_of(fleet, svc):
+    return next((pid for pid, line in descendants(fleet.pid) if f"services.{svc}" in line), None)
+
+
+def incidents(bus):
+    entries = [TimelineEntry.parse(fields["entry"].encode()) for _, fields in bus.xrange("medic:incidents")]
+    return fold_incidents(entries)
+
+
+def timeline(bus):
+    return [
+        " ".join(filter(None, (each.what, each.reason))) for one in incidents(bus) for each in one.timeline
+    ]
+
+
+def is_over(bus):
+    return any(each.startswith("resolved") for each in timeline(bus))
+
+
+def test_a_hung_agent_is_restarted_verified_and_on_record(tmp_path):
+    with up(tmp_path, mode="act") as fleet:
+        bus, pid, boot = fleet.bus("system-redis"), pid_of(fleet, "mesh"), fleet.beat("mesh")["boot"]
+        os.kill(pid, signal.SIGSTOP)
+        fleet.wait("heartbeat_miss", "mesh")
+        fleet.wait("heartbeat_ok", "mesh")
+        fleet.until(lambda: is_over(bus), what="the end of the incident")
+        assert timeline(bus) == [
+            "opened silent", "waiting", "intended", "acted", "verified", "resolved healed",
+        ]  # fmt: skip
+        assert pid_of(fleet, "mesh") != pid
+        assert fleet.beat("mesh")["boot"] != boot
+        assert open_repairs(bus) == []
+
+
+def test_a_killed_agent_is_started_at_once_where_the_medic_is_its_owner(tmp_path):
+    with up(tmp_path, mode="act", targets={"mesh": {"owner": "medic"}}) as fleet:
+        bus = fleet.bus("system-redis")
+        fleet.kill("mesh")
+        fleet.until(lambda: is_over(bus), what="the end of the incident")
+        assert "verified" in timeline(bus)
+        (incident,) = incidents(bus)
+        assert "not after its pause" in next(each.text for each in incident.timeline if each.what == "acted")
+
+
+def test_the_owner_restarts_a_killed_agent_and_the_medic_adds_nothing(tmp_path):
+    with up(tmp_path, mode="act") as fleet:
+        bus = fleet.bus("system-redis")
+        fleet.kill("mesh")
+        fleet.until(lambda: is_over(bus), what="the end of the incident")
+        told = timeline(bus)
+        assert "refused owner_restarts" in told
+        assert not {"intended", "acted"} & set(told)
+        assert told[-1] == "resolved restarted"
+
+
+def test_in_observe_nothing_is_touched_and_the_incident_says_what_would_have_been_done(tmp_path):
+    with up(tmp_path) as fleet:
+        bus, pid = fleet.bus("system-redis"), pid_of(fleet, "mesh")
+        os.kill(pid, signal.SIGSTOP)
+        fleet.until(lambda: "refused observed" in timeline(bus), what="what would be done")
+        assert pid_of(fleet, "mesh") == pid
+        (incident,) = incidents(bus)
+        assert [each.remedy for each in incident.timeline if each.reason == "observed"] == ["restart"]
+        os.kill(pid, signal.SIGCONT)
+        fleet.until(lambda: is_over(bus), what="the end of the incident")
+        assert timeline(bus)[-1] == "resolved recovered"
+        assert pid_of(fleet, "mesh") == pid
+
+
+def test_what_an_operator_stopped_stays_stopped(tmp_path):
+    with up(tmp_path, mode="act", targets={"mesh": {"owner": "medic"}}) as fleet:
+        bus = fleet.bus("system-redis")
+        fleet.stop("mesh")
+        fleet.until(lambda: "refused stopped" in timeline(bus), what="the refusal")
+        assert pid_of(fleet, "mesh") is None
+        assert "intended" not in timeline(bus)
+
+
+def test_a_proposal_waits_for_a_person(tmp_path):
+    with up(tmp_path, mode="propose") as fleet:
+        bus, pid = fleet.bus("system-redis"), pid_of(fleet, "mesh")
+        os.kill(pid, signal.SIGSTOP)
+        fleet.until(lambda: "proposed" in timeline(bus), what="the proposal")
+        (incident,) = incidents(bus)
+        ident = incident.timeline[-1].text.rpartition(" ")[2]
+        bus.hset("medic:approvals", "junk", "junk")
+        bus.hset("medic:approvals", ident, orjson.dumps({"id": ident, "by": "ann", "ts": time.time()}))
+        fleet.until(lambda: is_over(bus), what="the end of the incident")
+        assert {"approved", "verified"} <= set(timeline(bus))
+        assert bus.hkeys("medic:approvals") == ["junk"]
+
+
+class FleetSocket:
+    """A stand-in for the control socket of a fleet with one process, `feed`; `on_restart` does a restart."""
+
+    def __init__(self, folder, on_restart):
+        self.path = str(folder / "c")
+        self.identity, self.asked = "start 1", []
+        self._on_restart = on_restart
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection, contextlib.suppress(OSError), connection.makefile("rb") as lines:
+                    answer = self._answer(orjson.loads(lines.readline()))
+                    connection.sendall(orjson.dumps(answer) + b"\n")
+
+    def _answer(self, request):
+        if request["do"] == "state":
+            feed = {"name": "feed", "state": "running", "wanted": True, "identity": self.identity}
+            return {"processes": [{**feed, "age_sec": 1000, "restarts": 0}]}
+        self.asked.append(request["identity"])
+        self._on_restart(self)
+        return {"done": True, "result": "done", "said": "restarted"}
+
+    def close(self):
+        self._listener.close()
+
+
+class Feed:
+    """Beats of `feed`, while it is up; each start has a boot of its own."""
+
+    def __init__(self, server):
+        self.server, self.boot, self.is_up, self.is_over = server, 1, True, threading.Event()
+        self.thread = threading.Thread(target=self._beat, daemon=True)
+        self.thread.start()
+
+    def _beat(self):
+        number = 0
+        while not self.is_over.wait(0.2):
+            if self.is_up:
+                number += 1
+                beat = orjson.dumps({"svc": "feed", "i": number, "ts": time.time(), "boot": f"b{self.boot}"})
+                self.server.cmd("SET", "beat:feed", beat, "PX", 3000)
+                self.server.cmd("PUBLISH", "feed:heartbeat", beat)
+
+    def restart(self):
+        self.boot += 1
+        self.is_up = True
+
+    def close(self):
+        self.is_over.set()
+        self.thread.join()
+
+
+def test_a_medic_that_is_killed_between_intent_and_act_leaves_nothing_that_is_done_twice(tmp_path):
+    for is_done in (True, False):
+        folder = tmp_path / str(is_done)
+        folder.mkdir()
+        killed_between(folder, is_done)
+
+
+def killed_between(folder, is_done):
+    """Kill the medic when its order arrives: after the fleet has followed it, or before."""
+    document = truth(mode="act", wait_sec=0.1)
+    document["services"] = {**document["services"], "feed": {"heartbeat": BEATS}}
+    del document["services"]["mesh"]
+    with contextlib.ExitStack() as ends:
+        killed = threading.Event()
+
+        def follow(control):
+            if not killed.is_set():
+                killed.set()
+                medic.signal(signal.SIGKILL)
+                if not is_done:
+                    return
+            control.identity = f"{control.identity}+"
+            feed.restart()
+
+        control = ends.enter_context(contextlib.closing(FleetSocket(folder, follow)))
+        fleet = ends.enter_context(Fleet(folder, document, ["healer"], tail=False))
+        feed = ends.enter_context(contextlib.closing(Feed(fleet.system)))
+        medic: Proc = fleet.start("medic", MEDIC_FLEET_SOCKET=control.path)
+        until(lambda: medic.logs("lease.held"))
+        until(lambda: '"up"' in (fleet.system.cmd("HGET", "healer:roster", "feed") or ""))
+        feed.is_up = False
+        until(killed.is_set, what="the order")
+        medic.wait()
+        medic.start()
+        bus = ends.enter_context(redis.Redis.from_url(fleet.system.url, decode_responses=True))
+        if is_done:
+            until(lambda: is_over(bus), what="the end of the incident")
+            assert "verified" in timeline(bus)
+        else:
+            until(lambda: "abandoned unknown" in timeline(bus), what="the intent to be given up")
+            feed.is_up = True
+            until(lambda: is_over(bus), what="the end of the incident")
+            assert "verified" not in timeline(bus)
+        assert control.asked == ["start 1"], "no action twice"
+        assert timeline(bus).count("intended") == 1

@@ -1,0 +1,115 @@
+"""A round of the medic: what is stored before it acts, and when it does not act."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from marketswarm.agent import LeaseLost
+from marketswarm.bus.stream import StreamEntry
+from marketswarm.event import Event, Kind, encode_event
+from services.medic.alert_follower import AlertFollower
+from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
+from services.medic.medic import Medic
+from services.medic.planner import OrderResult
+from services.medic.repair import RepairState
+from services.medic.settings import HealingSettings
+
+PROCESS = ProcessFacts("start 1", age_sec=1000.0)
+
+
+class Log:
+    def __init__(self):
+        self.lines = []
+        self.info = self.warning = self.error = lambda event, **fields: self.lines.append((event, fields))
+
+
+class Store:
+    """Keeps what was saved, with what had been ordered by then; refuses when a newer medic has written."""
+
+    def __init__(self):
+        self.saved, self.is_stale, self.approvals = [], False, {}
+
+    async def save(self, plan, epoch):
+        self.saved.append((plan, epoch))
+        return not self.is_stale
+
+    async def read_approvals(self, _repairs, _now, _valid_sec):
+        return self.approvals
+
+
+@pytest.fixture
+def scene(monkeypatch):
+    scene = SimpleNamespace(log=Log(), store=Store(), asked=[], health=Health.UP)
+    me = SimpleNamespace(log=scene.log, settings=SimpleNamespace(medic_fleet_socket="/s"))
+    settings = HealingSettings.model_validate({"mode": "act", "wait_sec": 0.1})
+    scene.medic = Medic(me, lambda: settings)
+    scene.lease = SimpleNamespace(epoch=7, held=True)
+
+    async def observe(_settings, _now):
+        owned = {"owner": RestartOwner.UP, "processes": (PROCESS,), "boot": "b1"}
+        return FleetFacts({"feed": TargetFacts(svc="feed", health=scene.health, **owned)})
+
+    def request(_socket, svc, identity):
+        states = [each.state for plan, _ in scene.store.saved for each in plan.repairs.values()]
+        scene.asked.append((svc, identity, states[-1]))
+        return "done", "said"
+
+    scene.medic.observer.observe = observe
+    monkeypatch.setattr("services.medic.medic.request_restart", request)
+    scene.clock = time.time()
+
+    async def rounds(count):
+        for _ in range(count):
+            scene.clock += 1
+            await scene.medic.do_round(scene.store, scene.lease, lambda: scene.clock)
+
+    scene.rounds = rounds
+    return scene
+
+
+async def test_the_intent_is_stored_before_the_order_and_its_result_after_it(scene):
+    scene.health = Health.DOWN
+    await scene.rounds(3)
+    assert scene.asked == [("feed", "start 1", RepairState.INTENDED)]
+    assert [epoch for _, epoch in scene.store.saved] == [7, 7, 7]
+    assert scene.medic.orders[OrderResult.DONE] == 1
+    told = [fields["what"] for event, fields in scene.log.lines if event == "medic.entry"]
+    assert told == ["opened", "waiting", "intended", "acted"]
+
+
+async def test_a_medic_that_is_superseded_does_not_act(scene):
+    scene.health, scene.store.is_stale = Health.DOWN, True
+    with pytest.raises(LeaseLost):
+        await scene.rounds(3)
+    assert scene.asked == []
+    assert scene.log.lines == [("medic.superseded", {"epoch": 7})]
+
+
+async def test_a_medic_whose_lease_has_ended_leaves_the_intent_and_does_not_act(scene):
+    scene.health, scene.lease.held = Health.DOWN, False
+    with pytest.raises(LeaseLost):
+        await scene.rounds(3)
+    assert scene.asked == []
+    assert scene.store.saved[-1][0].repairs["feed"].state is RepairState.INTENDED
+
+
+async def test_rounds_without_news_store_nothing(scene):
+    await scene.rounds(5)
+    assert scene.store.saved == []
+
+
+def test_only_a_new_alert_wakes_the_medic():
+    woken = []
+    alerts = AlertFollower(None, HealingSettings, lambda: woken.append(1))
+
+    def entry(ts):
+        event = Event(Kind.HEARTBEAT_MISS, "feed", ts, "id", "healer")
+        return StreamEntry(b"1-1", 1, {b"event": encode_event(event)})
+
+    alerts.count(
+        [entry(1000.0), StreamEntry(b"1-2", 1, {b"event": b"junk"}), StreamEntry(b"1-3", 1, None)], 5000.0
+    )
+    assert (alerts.seen, woken) == ({"new": 0, "old": 1, "malformed": 2}, [])
+    alerts.count([entry(4999.0), entry(4998.0)], 5000.0)
+    assert (alerts.seen["new"], woken) == (2, [1])

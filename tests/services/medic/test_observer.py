@@ -1,0 +1,142 @@
+"""What the medic makes of the fleet's state: facts about each target, and why nothing may be done at all."""
+
+import dataclasses
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from marketswarm.beat import Beat
+from marketswarm.detector import State
+from marketswarm.fleet_control import FleetProcess, ProcessState
+from marketswarm.monitor.store import RosterEntry
+from marketswarm.operator import create_silence
+from marketswarm.operator.maintenance import find_windows
+from marketswarm.status import FleetState, Leader
+from marketswarm.truth import parse_truth
+from services.medic.facts import Health, ProcessFacts, RestartOwner
+from services.medic.observer import FleetObservation, FleetObserver
+from services.medic.refusal import Refusal
+from services.medic.settings import HealingSettings
+
+NOW = float(round(time.time()))
+TRUTH = {
+    "services": {
+        "feed": {"heartbeat": {"timeout_sec": 20}, "depends_on": ["mesh"], "tags": ["ingest"]},
+        "mesh": {},
+        "healer": {},
+        "notifier": {},
+    }
+}
+RUNNING = FleetProcess("feed", ProcessState.RUNNING, True, "17.5", 99.0, 0)
+
+
+def truth(**notifier):
+    document = {"services": {**TRUTH["services"], "notifier": {"settings": notifier}}}
+    return parse_truth(json.dumps(document).encode()).truth
+
+
+def beat(svc, status="ok", boot="b1"):
+    return Beat(svc, 1, NOW, boot=boot, status=status)
+
+
+def state(**more):
+    found = FleetState(
+        roster={
+            "feed": RosterEntry(State.DOWN, NOW - 10, since=NOW - 30, boot="b0"),
+            "mesh": RosterEntry(State.UP, NOW),
+        },
+        beats={"feed": beat("feed"), "mesh": beat("mesh"), "healer": beat("healer")},
+        ttls_sec={"feed": 35.0, "mesh": 55.0, "healer": 55.0},
+        leader=Leader("h1", 1, 0.0),
+    )
+    return dataclasses.replace(found, **more)
+
+
+def observation(processes=(RUNNING,), silences=(), document=None, **more):
+    document = document or truth()
+    return FleetObservation(document, state(**more), silences, find_windows(document), processes, NOW)
+
+
+@pytest.fixture
+def observer():
+    return FleetObserver(SimpleNamespace(settings=SimpleNamespace(default_timeout_sec=30.0)))
+
+
+def facts(observer, seen, now=NOW, **settings):
+    return observer.make_facts(seen, HealingSettings.model_validate(settings), now)
+
+
+def test_a_target_is_what_the_healer_its_last_beat_and_its_owner_say(observer):
+    found = facts(observer, observation())
+    assert found.blocked is None
+    feed, mesh = found.targets["feed"], found.targets["mesh"]
+    assert (feed.health, feed.down_since, feed.boot, feed.silence_sec) == (Health.DOWN, NOW - 30, "b1", 5.0)
+    assert (feed.owner, feed.processes) == (RestartOwner.UP, (ProcessFacts("17.5", age_sec=99.0),))
+    assert (feed.depends_on, feed.severity, feed.blocked) == (("mesh",), "warning", None)
+    assert (mesh.health, mesh.owner, mesh.processes) == (Health.UP, RestartOwner.ELSEWHERE, ())
+    assert found.targets["healer"].health is Health.UNKNOWN
+
+
+def test_the_truth_may_make_the_medic_the_owner_of_a_process_of_the_fleet_alone(observer):
+    targets = {"feed": {"owner": "medic"}, "mesh": {"owner": "medic"}}
+    found = facts(observer, observation(), targets=targets)
+    assert found.targets["feed"].owner is RestartOwner.MEDIC
+    assert found.targets["mesh"].owner is RestartOwner.ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    ("changed", "waits", "is_stopped"),
+    [
+        ({"state": ProcessState.WAITING}, True, False),
+        ({"state": ProcessState.STOPPED}, True, False),
+        ({"state": ProcessState.STOPPED, "is_wanted": False}, False, True),
+        ({"is_wanted": False}, False, True),
+    ],
+)
+def test_a_process_is_waiting_or_was_stopped_by_an_operator(observer, changed, waits, is_stopped):
+    process = dataclasses.replace(RUNNING, **changed)
+    (found,) = facts(observer, observation((process,))).targets["feed"].processes
+    assert (found.is_waiting, found.is_stopped) == (waits, is_stopped)
+
+
+def test_what_people_want_left_alone_is_blocked(observer):
+    silence = create_silence(("fe*",), (), 60, author="ann", reason="disks", now=NOW)
+    assert facts(observer, observation(silences=(silence,))).targets["feed"].blocked is Refusal.SILENCED
+    over = silence.end_at(NOW)
+    assert facts(observer, observation(silences=(over,))).targets["feed"].blocked is None
+    windows = [{"at": "* * * * *", "for_sec": 600, "tags": ["ingest"]}, {"at": "junk", "for_sec": 1}]
+    found = facts(observer, observation(document=truth(maintenance=windows)))
+    assert found.targets["feed"].blocked is Refusal.MAINTENANCE
+    assert found.targets["mesh"].blocked is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "refusal"),
+    [
+        ({"roster": {"bus:market-redis": RosterEntry(State.DOWN)}}, Refusal.BUS_LOST),
+        ({"leader": None}, Refusal.HEALER_ABSENT),
+        ({"leader": Leader("h1", 1, 0.5)}, Refusal.HEALER_ABSENT),
+        ({"ttls_sec": {"healer": 25.0}}, Refusal.HEALER_ABSENT),
+        ({"ttls_sec": {}}, Refusal.HEALER_ABSENT),
+        ({"beats": {"healer": beat("healer", "degraded")}}, Refusal.HEALER_DEAF),
+    ],
+)
+def test_what_the_healer_can_not_see_blocks_everything(observer, changed, refusal):
+    assert facts(observer, observation(**changed)).blocked is refusal
+
+
+def test_a_part_that_can_not_be_read_blocks_everything(observer):
+    assert facts(observer, dataclasses.replace(observation(), cut_off=True)).blocked is Refusal.CUT_OFF
+
+
+def test_the_time_of_degraded_beats_is_that_of_one_process(observer):
+    def degraded(now, status="degraded", boot="b1"):
+        beats = {"feed": beat("feed", status, boot), "healer": beat("healer")}
+        return facts(observer, observation(beats=beats), now).targets["feed"].degraded_sec
+
+    assert [degraded(NOW), degraded(NOW + 50)] == [0.0, 50.0]
+    assert degraded(NOW + 60, boot="b2") == 0.0
+    assert degraded(NOW + 70, boot="b2") == 10.0
+    assert [degraded(NOW + 80, status="ok"), degraded(NOW + 90)] == [0.0, 0.0]

@@ -1,0 +1,179 @@
+"""What a medic stores for the next one: in one step, fenced by its lease, and parsed like foreign data."""
+
+import dataclasses
+import time
+
+import orjson
+import pytest
+
+from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS, MEDIC_STATE
+from marketswarm.operator.healing import (
+    EntryKind,
+    HealingApproval,
+    TimelineEntry,
+    fold_incidents,
+    read_timeline,
+    write_approval,
+)
+from marketswarm.testing import MemoryBus
+from services.medic.facts import Symptom
+from services.medic.guards import Fuse
+from services.medic.planner import RepairPlan, make_proposal_id
+from services.medic.refusal import Refusal
+from services.medic.remedies import Remedy
+from services.medic.repair import AttemptVerdict, RemedyAttempt, Repair, RepairState
+from services.medic.store import MedicStore, encode_repair, parse_fuse, parse_repair
+
+NOW = time.time()
+REPAIR = Repair(
+    incident="feed.17000",
+    svc="feed",
+    symptom=Symptom.SILENT,
+    down_since=NOW - 50,
+    opened_at=NOW - 40,
+    since=NOW - 5,
+    state=RepairState.SETTLING,
+    until=NOW + 25,
+    attempts=(
+        RemedyAttempt(Remedy.WAIT, NOW - 40, "b1", verdict=AttemptVerdict.FAILED),
+        RemedyAttempt(Remedy.RESTART, NOW - 5, "b1", "17.5"),
+    ),
+    boot="b1",
+    identity="17.5",
+    owner_restarts=1,
+    epoch=7,
+    refusal=Refusal.COOLDOWN,
+)
+
+
+def entry(what=EntryKind.OPENED, **more):
+    return TimelineEntry(incident="feed.17000", ts=NOW, svc="feed", what=what, **more)
+
+
+@pytest.fixture
+def store():
+    return MedicStore(MemoryBus())
+
+
+def test_a_repair_is_read_as_it_was_written():
+    assert parse_repair(encode_repair(REPAIR), "feed") == REPAIR
+    assert parse_fuse(orjson.dumps(Fuse((1.0, 2.0), 3.0))) == Fuse((1.0, 2.0), 3.0)
+
+
+HOSTILE = {
+    "svc": "other",
+    "state": "resolved",
+    "symptom": 7,
+    "down_since": 1e300,
+    "opened_at": "1",
+    "since": -1,
+    "until": None,
+    "attempts": [],
+    "boot": "b" * 500,
+    "identity": 5,
+    "owner_restarts": 1.5,
+    "epoch": "7",
+    "refusal": "none",
+    "incident": "i" * 500,
+    "up_at": 1e15,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_repair_with_one_wrong_part_is_none(name):
+    document = {**orjson.loads(encode_repair(REPAIR)), name: HOSTILE[name]}
+    assert parse_repair(orjson.dumps(document), "feed") is None
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"7", b"{}", b'{"svc":"feed"}', b"\xff", b"[" * 10_000])
+def test_what_is_no_object_is_none(raw):
+    assert parse_repair(raw, "feed") is None
+    assert parse_fuse(raw) in (None, Fuse())
+
+
+@pytest.mark.parametrize(
+    "fuse", [{"acted": ["x"]}, {"acted": [-1]}, {"acted": [1] * 2000}, {"blown_at": 1e99}]
+)
+def test_a_fuse_out_of_bounds_is_none(fuse):
+    assert parse_fuse(orjson.dumps(fuse)) is None
+
+
+async def test_a_plan_is_stored_in_one_step_and_loaded_by_the_next_medic(store):
+    plan = RepairPlan(
+        (entry(), entry(EntryKind.ACTED, remedy="restart")), {"feed": REPAIR}, fuse=Fuse((NOW,))
+    )
+    assert await store.save(plan, 7)
+    assert await store.load(["feed", "other"]) == ([REPAIR], Fuse((NOW,)))
+    entries, unusable = await read_timeline(store.bus)
+    assert ([each.what for each in entries], unusable) == (["opened", "acted"], 0)
+    assert await store.save(RepairPlan((), {"feed": None}, fuse=Fuse()), 8)
+    assert await store.load(["feed"]) == ([], Fuse())
+
+
+async def test_a_stale_medic_writes_nothing(store):
+    assert await store.save(RepairPlan((entry(),), {"feed": REPAIR}), 8)
+    later = dataclasses.replace(REPAIR, owner_restarts=5)
+    assert not await store.save(RepairPlan((entry(EntryKind.ACTED),), {"feed": later}), 7)
+    assert await store.load(["feed"]) == ([REPAIR], Fuse())
+    assert len((await read_timeline(store.bus))[0]) == 1
+
+
+async def test_an_epoch_that_no_medic_can_have_written_stops_none(store):
+    await store.bus.client.hset(MEDIC_STATE, "epoch", "9007199254740992")
+    assert await store.save(RepairPlan((), {"feed": REPAIR}), round(1000 * time.time()))
+    await store.bus.client.hset(MEDIC_STATE, "epoch", "junk")
+    assert await store.save(RepairPlan((), {"feed": None}), round(1000 * time.time()))
+
+
+async def test_hostile_values_are_skipped_and_counted(store):
+    client = store.bus.client
+    await client.hset(MEDIC_STATE, mapping={"repair:feed": "junk", "fuse": "7", "x": "y" * 100_000})
+    assert await store.load(["feed"]) == ([], Fuse())
+    await client.xadd(MEDIC_INCIDENTS, {"entry": "junk"})
+    await client.xadd(MEDIC_INCIDENTS, {"other": b"\xff"})
+    await store.save(RepairPlan((entry(),)), 7)
+    entries, unusable = await read_timeline(store.bus)
+    assert ([each.what for each in entries], unusable) == (["opened"], 2)
+
+
+async def test_a_stream_that_was_ended_begins_anew(store):
+    await store.bus.client.xadd(MEDIC_INCIDENTS, {"a": "b"}, id="18446744073709551615-18446744073709551615")
+    assert await store.save(RepairPlan((entry(),)), 7)
+    assert len((await read_timeline(store.bus))[0]) == 1
+
+
+async def test_keys_of_another_type_are_deleted(store):
+    await store.bus.client.set(MEDIC_STATE, "x")
+    await store.bus.client.set(MEDIC_INCIDENTS, "x")
+    await store.repair_keys()
+    assert await store.save(RepairPlan((entry(),), {"feed": REPAIR}), 7)
+
+
+async def test_an_approval_counts_for_its_proposal_while_it_is_young_and_is_used_once(store):
+    proposed = dataclasses.replace(REPAIR, state=RepairState.PROPOSED)
+    ident = make_proposal_id(proposed, Remedy.RESTART)
+    for name, by, ts in ((ident, "ann", NOW), ("fuse", "bob", NOW - 999), ("other", "eve", NOW)):
+        await write_approval(store.bus, HealingApproval(id=name, by=by, ts=ts))
+    await store.bus.client.hset(MEDIC_APPROVALS, "fuse2", HealingApproval(id="x", by="eve", ts=NOW).encode())
+    assert await store.read_approvals([proposed], NOW, 600) == {ident: "ann"}
+    assert await store.read_approvals([REPAIR], NOW, 1200) == {"fuse": "bob"}
+    await store.save(RepairPlan(used=(ident,)), 7)
+    assert await store.read_approvals([proposed], NOW, 600) == {}
+    assert await store.bus.client.hexists(MEDIC_APPROVALS, "other")
+
+
+def test_incidents_are_folded_from_their_entries_the_latest_first():
+    def made(incident, what, ts, **more):
+        return TimelineEntry(incident=incident, ts=ts, svc=incident, what=what, **more)
+
+    first, second, third = fold_incidents(
+        [
+            made("a", EntryKind.OPENED, 1, reason="silent"),
+            made("b", EntryKind.ACTED, 2, remedy="restart"),
+            made("c", EntryKind.ESCALATED, 3, reason="exhausted"),
+            made("a", EntryKind.RESOLVED, 4, reason="healed", sec=3.0),
+        ]
+    )
+    assert (first.id, first.symptom, first.resolution, first.end.sec) == ("a", "silent", "healed", 3.0)
+    assert (second.id, second.resolution, second.symptom) == ("c", "escalated", "")
+    assert (third.resolution, third.remedies()) == ("open", ("restart",))

@@ -1,0 +1,115 @@
+"""A target of the medic in simulated time: its process, its beats, and a fleet that restarts it on order.
+
+What the medic is shown is made of what really is, so a test can hold its verdicts against the truth.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
+from services.medic.planner import OrderResult, Planner, RemedyOrder, RepairPlan
+from services.medic.settings import HealingSettings
+
+ACTING = {"mode": "act"}
+
+
+@dataclass
+class Patient:
+    """One service and the medic that watches it; `settings` are those of the truth.
+
+    `plans` and `orders` keep what the medic wanted, with the times of the orders. `shown` replaces parts of
+    what it is shown of the target, `blocked` of the fleet.
+    """
+
+    settings: dict[str, Any] = field(default_factory=lambda: dict(ACTING))
+    now: float = 1_000_000.0
+    is_up: bool = True
+    starts: int = 1
+    started_at: float = 999_000.0
+    beat_at: float = 1_000_000.0
+    last_beating: int = 1
+    down_at: float | None = None
+    restart_helps: bool = True
+    others: Mapping[str, TargetFacts] = field(default_factory=dict)
+    shown: dict[str, Any] = field(default_factory=dict)
+    blocked: Any = None
+    approvals: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.planner = Planner(lambda: HealingSettings.model_validate(self.settings))
+        self.plans: list[RepairPlan] = []
+        self.orders: list[tuple[float, RemedyOrder]] = []
+
+    @property
+    def boot(self) -> str:
+        return f"boot {self.starts}"
+
+    @property
+    def identity(self) -> str:
+        return f"start {self.starts}"
+
+    def facts(self) -> TargetFacts:
+        process = ProcessFacts(self.identity, age_sec=self.now - self.started_at)
+        found = TargetFacts(
+            svc="feed",
+            health=Health.UP if self.is_up else Health.DOWN,
+            down_since=self.down_at,
+            boot=self.boot if self.is_up else f"boot {self.last_beating}",
+            status="ok",
+            silence_sec=self.now - self.beat_at,
+            owner=RestartOwner.UP,
+            processes=(process,),
+        )
+        return replace(found, **self.shown)
+
+    def tick(self) -> RepairPlan:
+        if self.is_up:
+            self.beat_at, self.last_beating = self.now, self.starts
+        fleet = FleetFacts({"feed": self.facts(), **self.others}, self.blocked)
+        plan = self.planner.tick(fleet, self.approvals, 7, self.now)
+        self.approvals = {ident: by for ident, by in self.approvals.items() if ident not in plan.used}
+        self.plans.append(plan)
+        if plan.order is not None:
+            self.orders.append((self.now, plan.order))
+        return plan
+
+    def look(self, sec: float = 1.0, step_sec: float = 1.0, *, obey: bool = True) -> None:
+        """Let time pass, and the medic look at each step; carry out its orders unless told otherwise."""
+        for _ in range(round(sec / step_sec)):
+            self.now += step_sec
+            order = self.tick().order
+            if order is not None and obey:
+                self.obey(order)
+
+    def obey(self, order: RemedyOrder, result: OrderResult | None = None) -> None:
+        """Restart the process if it is still the one that is meant."""
+        if result is None:
+            result = OrderResult.DONE if order.identity == self.identity else OrderResult.CHANGED
+        if result is OrderResult.DONE:
+            self.restart(self.restart_helps)
+        self.plans.append(self.planner.record_result(order, result, "said", self.now))
+
+    def die(self) -> None:
+        if self.is_up:
+            self.is_up, self.down_at = False, self.now
+
+    def rise(self) -> None:
+        self.is_up, self.down_at = True, None
+
+    def restart(self, helps: bool = True) -> None:
+        self.starts += 1
+        self.started_at = self.now
+        self.is_up = helps
+        self.down_at = None if helps else (self.down_at or self.now)
+
+    def crash_medic(self) -> None:
+        """Replace the medic by one that knows what is stored."""
+        stored, fuse = list(self.planner.repairs.values()), self.planner.fuse
+        self.planner = Planner(lambda: HealingSettings.model_validate(self.settings))
+        self.planner.resume(stored, fuse, self.now)
+
+    def told(self, svc: str = "feed") -> list[str]:
+        """The timeline of a service, as `what` or `what reason`."""
+        entries = [entry for plan in self.plans for entry in plan.entries if entry.svc == svc]
+        return [" ".join(filter(None, (entry.what, entry.reason))) for entry in entries]
