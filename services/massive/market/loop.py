@@ -15,14 +15,7 @@ from marketswarm.agent.loops import lead
 from marketswarm.bus.outage import Outage
 from services.massive.market.live import LiveSource
 from services.massive.market.publish import bars_point
-from services.massive.market.settings import (
-    NO_KEY,
-    MarketEnvironment,
-    MarketSettings,
-    choose_rest_url,
-    choose_ws_url,
-    key_refusal,
-)
+from services.massive.market.settings import NO_KEY, MarketEnvironment, MarketSettings, key_refusal
 from services.massive.market.status import MarketStatus
 
 LEASE: Final = "massive:market"
@@ -102,12 +95,8 @@ def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) 
         me.log.error("market.refused", why=why)
         me.set_degraded(f"market data: {why}", part="market")
         return None
-    urls = (
-        choose_rest_url(settings, environment.massive_rest_url),
-        choose_ws_url(settings, environment.massive_ws_url),
-    )
     status.reset(settings.source)
-    return LiveSource(me, settings, urls, key, status)
+    return LiveSource(me, settings, environment.find_urls(settings), key, status)
 
 
 def source_identity(settings: MarketSettings) -> Hashable:
