@@ -15,14 +15,7 @@ from marketswarm.agent.loops import lead
 from marketswarm.bus.outage import Outage
 from services.massive.market.live import LiveSource
 from services.massive.market.publish import bars_point
-from services.massive.market.settings import (
-    NO_KEY,
-    MarketEnvironment,
-    MarketSettings,
-    choose_rest_url,
-    choose_ws_url,
-    key_refusal,
-)
+from services.massive.market.settings import NO_KEY, MarketEnvironment, MarketSettings, key_refusal
 from services.massive.market.status import MarketStatus
 
 LEASE: Final = "massive:market"
@@ -31,27 +24,25 @@ LEASE: Final = "massive:market"
 async def run(me: Agent[Any], settings_now: Callable[[], MarketSettings], status: MarketStatus) -> None:
     """Run the source that `settings_now()` wants; replace it when a reseed asks for another one.
 
-    A reseed that only changes symbols or limits updates the running source. An error of the source is raised.
+    A reseed that only changes symbols or limits updates the running source. An error of the source is raised,
+    in an ExceptionGroup.
     """
     reseeded = asyncio.Event()
     me.on_reseed(lambda _truth: reseeded.set())
     me.expose(status.collect)
     while True:
         settings, replicated = settings_now(), is_replicated(me)
-        source = make_source(me, settings, status)
-        task = asyncio.create_task(_run_source(me, source, status, replicated=replicated)) if source else None
-        try:
-            while source_identity(settings) == source_identity(settings_now()) and (
-                replicated == is_replicated(me)
-            ):
+        wanted, source = source_identity(settings), make_source(me, settings, status)
+        async with asyncio.TaskGroup() as group:
+            if source is not None:
+                running = group.create_task(_run_source(me, source, status, replicated=replicated))
+            while wanted == source_identity(settings_now()) and replicated == is_replicated(me):
                 if source is not None:
                     source.update_settings(settings_now())
-                await _wait_for_reseed(reseeded, task)
+                await reseeded.wait()
                 reseeded.clear()
-        finally:
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+            if source is not None:
+                running.cancel()
 
 
 def is_replicated(me: Agent[Any]) -> bool:
@@ -104,27 +95,10 @@ def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) 
         me.log.error("market.refused", why=why)
         me.set_degraded(f"market data: {why}", part="market")
         return None
-    urls = (
-        choose_rest_url(settings, environment.massive_rest_url),
-        choose_ws_url(settings, environment.massive_ws_url),
-    )
     status.reset(settings.source)
-    return LiveSource(me, settings, urls, key, status)
+    return LiveSource(me, settings, environment.find_urls(settings), key, status)
 
 
 def source_identity(settings: MarketSettings) -> Hashable:
     """Return the settings that a running source can't change; if they differ, another source must be made."""
     return settings.source, settings.feed, settings.rest_url, settings.ws_url, bool(settings.symbols)
-
-
-async def _wait_for_reseed(reseeded: asyncio.Event, task: asyncio.Task[None] | None) -> None:
-    """Return when the truth has changed; raise the error of the source, which ends the agent."""
-    waiter = asyncio.create_task(reseeded.wait())
-    try:
-        await asyncio.wait(
-            {waiter, task} if task and not task.done() else {waiter}, return_when="FIRST_COMPLETED"
-        )
-    finally:
-        waiter.cancel()
-    if task is not None and task.done():
-        task.result()

@@ -117,16 +117,6 @@ def share_stream(settings: MarketSettings, truth: Truth, svc: str, stream: Acces
     return settings.model_copy(update={"keep": MAX_KEEP}) if is_shared else settings
 
 
-def choose_rest_url(settings: MarketSettings, environment: str | None) -> str:
-    """Choose the URL in the truth, otherwise that in the environment, otherwise the API's own."""
-    return settings.rest_url or environment or REST_URL
-
-
-def choose_ws_url(settings: MarketSettings, environment: str | None) -> str:
-    """Choose the URL in the truth, otherwise that in the environment, otherwise the feed's own."""
-    return settings.ws_url or environment or WS_URLS[settings.feed]
-
-
 def key_refusal(urls: Iterable[str | None], environment: tuple[str | None, ...]) -> str | None:
     """Return why the key may not be sent to one of `urls` from the truth; None if it may be sent to all.
 
@@ -144,3 +134,8 @@ class MarketEnvironment(CommonSettings):
     polygon_api_key: Token | None = None
     massive_rest_url: RestUrl | None = Field(default=None, repr=False)
     massive_ws_url: WsUrl | None = Field(default=None, repr=False)
+
+    def find_urls(self, market: MarketSettings) -> tuple[str, str]:
+        """Return the URLs of REST and WebSocket: of the truth, else the environment's, else the API's own."""
+        rest_url = market.rest_url or self.massive_rest_url or REST_URL
+        return rest_url, market.ws_url or self.massive_ws_url or WS_URLS[market.feed]

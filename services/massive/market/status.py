@@ -11,7 +11,7 @@ from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
 from services.market.massive import find_end
 from services.market.records import Bar
-from services.massive.market.errors import MIN_BACKOFF_SEC
+from services.massive.market.errors import SLOW_BACKOFFS
 
 Way = Literal["ws", "rest"]
 """How a bar came: over the stream, or by REST. It is the `source` of its entry."""
@@ -42,7 +42,7 @@ class MarketStatus:
     def __init__(self) -> None:
         self.reset("off")
         self.published: Counter[str] = Counter()
-        self.connects = self.reconnects = 0
+        self.connects = 0
         self.anomalies: Counter[str] = Counter()
         self.lag = Histogram(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 910.0, 960.0, 1800.0, 3600.0)
         self.newest: int | None = None
@@ -75,7 +75,7 @@ class MarketStatus:
             return f"bars not published: {self.publish_error}"
         if self.source != "live" or self.streaming or self.end_reason is None:
             return None
-        if self.failures < DEGRADING_FAILURES and self.end_reason not in MIN_BACKOFF_SEC:
+        if self.failures < DEGRADING_FAILURES and self.end_reason not in SLOW_BACKOFFS:
             return None
         return f"market data: {self.end_reason}, {_count(self.failures, 'time')} in a row"
 
@@ -100,7 +100,6 @@ class MarketStatus:
     def record_connected(self) -> None:
         self.streaming = True
         self.connects += 1
-        self.reconnects = self.connects - 1
 
     def record_disconnected(self, reason: str, *, steady: bool) -> None:
         """Record that a connection ended or could not be opened.
@@ -135,7 +134,9 @@ class MarketStatus:
             "marketswarm_massive_market_streaming", "1 while the API streams to us, else 0.", self.streaming
         )
         yield counter(
-            "marketswarm_massive_market_reconnects_total", "Connections after the first.", self.reconnects
+            "marketswarm_massive_market_reconnects_total",
+            "Connections after the first.",
+            max(0, self.connects - 1),
         )
         yield gauge(
             "marketswarm_massive_market_gaps",

@@ -12,7 +12,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.keys import ALERT_LOG, MASSIVE_ALERTS, MASSIVE_PROBES, MASSIVE_ROSTER
 from marketswarm.metrics import Family
 from marketswarm.monitor import find_alert_target
-from services.massive.market.settings import choose_rest_url, choose_ws_url, key_refusal
+from services.massive.market.settings import key_refusal
 from services.massive.probes.metrics import collect_metrics
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.publish import ResultPublisher
@@ -154,14 +154,15 @@ class ProbeMonitor:
 
     def _make_context(self, plan: ProbePlan, last: ProbeFinding | None) -> ProbeContext:
         """Return the context of the next probe; the look-up is chosen by the last result."""
-        environment, market = self._me.settings, self._settings.market
+        environment = self._me.settings
+        rest_url, ws_url = environment.find_urls(self._settings.market)
         return ProbeContext(
             plan.timeout_sec,
             self._limits.look_up_for(last),
             resolvers=environment.resolvers(),
             api_key=environment.polygon_api_key,
-            rest_url=choose_rest_url(market, environment.massive_rest_url),
-            ws_url=choose_ws_url(market, environment.massive_ws_url),
+            rest_url=rest_url,
+            ws_url=ws_url,
             market_stream=self._market_stream,
         )
 

@@ -9,9 +9,8 @@ from services.massive.market.errors import backoff_sec
 from services.massive.market.loop import source_identity
 from services.massive.market.settings import (
     MAX_KEEP,
+    MarketEnvironment,
     MarketSettings,
-    choose_rest_url,
-    choose_ws_url,
     share_stream,
 )
 
@@ -66,12 +65,12 @@ def test_what_is_wrong_is_named_without_its_value(said, told):
 
 def test_the_truth_goes_before_the_environment_and_that_before_where_the_api_always_is():
     silent, says = MarketSettings(), MarketSettings(rest_url="https://a.example", ws_url="wss://a.example")
-    assert choose_rest_url(says, "https://b.example") == "https://a.example"
-    assert choose_rest_url(silent, "https://b.example") == "https://b.example"
-    assert choose_rest_url(silent, None) == "https://api.massive.com"
-    assert choose_ws_url(says, None) == "wss://a.example"
-    assert choose_ws_url(silent, None) == "wss://delayed.massive.com/stocks"
-    assert choose_ws_url(MarketSettings(feed="real-time"), None) == "wss://socket.massive.com/stocks"
+    nowhere = MarketEnvironment()
+    elsewhere = MarketEnvironment(massive_rest_url="https://b.example", massive_ws_url="wss://b.example")
+    assert elsewhere.find_urls(says) == ("https://a.example", "wss://a.example")
+    assert elsewhere.find_urls(silent) == ("https://b.example", "wss://b.example")
+    assert nowhere.find_urls(silent) == ("https://api.massive.com", "wss://delayed.massive.com/stocks")
+    assert nowhere.find_urls(MarketSettings(feed="real-time"))[1] == "wss://socket.massive.com/stocks"
 
 
 def test_other_symbols_are_no_other_work_and_another_place_is():
