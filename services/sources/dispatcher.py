@@ -148,7 +148,7 @@ class SeriesDispatcher:
         """
         self._metrics.count_load(series.kind.value, result, duration_sec)
         for source, error in result.outcomes.items():
-            self.alerts.add_outcome(source, time.time(), error)
+            self.alerts.add_outcome(source, result.answered_at, error)
         self.outage.end()
         if result.outcome is LoadOutcome.LOADED and series == self.series.get(series.id):
             self._keep_state(series.id, result.state, result.state.due_at)

@@ -90,7 +90,8 @@ class LoadResult:
     """Hold what became of a load, and the state of the series after it.
 
     `source` is the one whose records were published, which need not be the newest ones of the series.
-    `outcomes` has the error of each source that failed, and None for each that is up.
+    `outcomes` has the error of each source that failed, and None for each that is up, as of `answered_at`
+    (epoch seconds).
     `wait_sec` is for CLAIMED and ERROR: after how many seconds to load the series again. `reason` is the type
     of the error.
     """
@@ -99,6 +100,7 @@ class LoadResult:
     state: SeriesState = WAITING
     new: int = 0
     outcomes: Mapping[str, str | None] = field(default_factory=dict)
+    answered_at: float = 0.0
     wait_sec: float = 0.0
     findings: tuple[SourceFinding, ...] = ()
     requests: tuple[SentRequest, ...] = field(default=(), repr=False)
@@ -191,7 +193,8 @@ class SeriesLoader:
             except BaseException:
                 self.store.keep_requests(series, terms.sent)
                 raise
-            return await self._publish(claim, before, load, clock)
+            answered_at = self._now()  # the bus may take what was answered much later
+            return replace(await self._publish(claim, before, load, clock), answered_at=answered_at)
 
         return await self._run_claimed(series, ask_and_publish)
 
@@ -212,12 +215,14 @@ class SeriesLoader:
             except BaseException:
                 self.store.keep_requests(series, terms.sent)
                 raise
+            answered_at = self._now()
             load, settings = Load(series, before, (finding,), None, tuple(terms.sent)), self._get_settings()
             published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
             return LoadResult(
                 LoadOutcome.LOST if published.is_lost else LoadOutcome.LOADED,
                 before,
                 outcomes=published.outcomes,
+                answered_at=answered_at,
                 findings=load.findings,
                 requests=load.requests,
             )

@@ -68,8 +68,11 @@ class Me:
 
 
 class Alerts:
-    async def send_pending(self):
-        pass
+    def __init__(self):
+        self.added = []
+
+    def add_outcome(self, source, ts, error):
+        self.added.append((source, ts, error))
 
 
 @pytest.fixture
@@ -108,6 +111,13 @@ async def test_a_series_is_loaded_once_however_often_the_truth_comes_and_goes(sc
     await start(dispatcher, now=time.time() + 61)
     assert len(loader.loaded) == 2
     assert dispatcher.rest_sec(0.0) > 59 or dispatcher.rest_sec(0.0) == 10
+
+
+async def test_the_alerts_get_each_outcome_with_the_time_of_the_answer(scene):
+    dispatcher, _, _ = scene
+    result = LoadResult(LoadOutcome.LOST, outcomes={"a": "timeout", "b": None}, answered_at=7.0)
+    dispatcher.note_load(SERIES, result, 1.0)
+    assert dispatcher.alerts.added == [("a", 7.0, "timeout"), ("b", 7.0, None)]
 
 
 async def test_what_is_known_on_the_bus_is_not_loaded_again_before_it_is_due(scene):

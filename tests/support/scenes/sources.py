@@ -124,7 +124,7 @@ class SourcesMarket:
         async with self.make_client() as client:
             result = await self.make_loader(client).load(series, **more)
         for source, error in result.outcomes.items():
-            self.alerts.add_outcome(source, time.time(), error)
+            self.alerts.add_outcome(source, result.answered_at, error)
         return result
 
     async def settle(self) -> None:

@@ -177,6 +177,25 @@ async def test_a_quote_without_a_time_is_as_old_as_its_values(market):
         assert await load("101", 30) == (SourceVerdict.FRESH, 1)
 
 
+async def test_an_outcome_has_the_time_of_the_answer_not_that_at_which_the_bus_took_it(market, monkeypatch):
+    clock, publish = [time.time()], SeriesStore.publish
+
+    async def publish_late(*args):
+        clock[0] += 3600
+        return await publish(*args)
+
+    monkeypatch.setattr(SeriesStore, "publish", publish_late)
+    async with market.make_client() as client:
+        loader = SeriesLoader(
+            client, SeriesStore(lambda: market.bus), shipped_catalog(), WorkSettings, now=lambda: clock[0]
+        )
+        begun = clock[0]
+        loaded = await loader.load(COIN)
+        assert (loaded.outcomes, loaded.answered_at) == ({"coinbase": None}, begun)
+        tried = await loader.try_source(COIN, "kraken")
+        assert (tried.outcomes, tried.answered_at) == ({"kraken": None}, begun + 3600)
+
+
 async def test_the_last_source_of_a_cascade_may_use_all_the_time_that_is_left(market):
     market["kraken"].choose = lambda request: time.sleep(1.2) or answer_as_kraken(request)
     market["coinbase"].choose = lambda _request: Answer(500)
