@@ -14,8 +14,10 @@ import tracemalloc
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from bench.fleet import name_services
-from bench.server import print_table
+from rich.console import Console
+from rich.table import Table
+
+from bench.beats import name_services
 from marketswarm.beat import encode_beat
 from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, RestartObserver, restore_services
 from marketswarm.truth import JobRule, Schedule, Watch
@@ -217,6 +219,13 @@ def measure(kind: str, count: int) -> dict[str, float]:
     )
     found: dict[str, float] = json.loads(done.stdout)
     return found
+
+
+def print_table(title: str, *rows: tuple[str, ...]) -> None:
+    table = Table(title=title, title_justify="left", show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 def main(services: int = SERVICES, jobs: int = JOBS) -> None:

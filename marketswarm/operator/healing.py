@@ -11,13 +11,13 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus
 from marketswarm.bus.stream import read_entries_before
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS
-from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Ident, Name, encode_fields
+from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
 
 ENTRY_FIELD: Final = "entry"
 """The field of the stream that holds an entry."""
@@ -52,7 +52,7 @@ class EntryKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class TimelineEntry:
+class TimelineEntry(JsonRecord):
     """One entry about the incident `incident` of a service, written at `ts` (epoch seconds).
 
     `reason` is the word for why, `sec` how long it took, `text` for people. Raises ValueError when a field is
@@ -68,44 +68,14 @@ class TimelineEntry:
     text: Annotated[str, Field(max_length=300)] = ""
     sec: Annotated[float | None, Field(ge=0, le=1e9, allow_inf_nan=False)] = None
 
-    def encode(self) -> bytes:
-        return encode_fields(self)
-
-    @classmethod
-    def parse(cls, raw: bytes) -> "TimelineEntry | None":
-        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
-        if len(raw) > MAX_BYTES:
-            return None
-        try:
-            return _ENTRY.validate_json(raw)
-        except ValidationError:
-            return None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class HealingApproval:
+class HealingApproval(JsonRecord):
     """A person's approval of the proposal `id`. Raises ValueError when a field is out of bounds."""
 
     id: Ident
     by: Name
     ts: Epoch
-
-    def encode(self) -> bytes:
-        return encode_fields(self)
-
-    @classmethod
-    def parse(cls, raw: bytes) -> "HealingApproval | None":
-        """Return None if the JSON can't be parsed or is longer than MAX_BYTES."""
-        if len(raw) > MAX_BYTES:
-            return None
-        try:
-            return _APPROVAL.validate_json(raw)
-        except ValidationError:
-            return None
-
-
-_ENTRY: Final = TypeAdapter(TimelineEntry)
-_APPROVAL: Final = TypeAdapter(HealingApproval)
 
 
 @plain_dataclass(frozen=True, slots=True)
