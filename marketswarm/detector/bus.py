@@ -21,7 +21,7 @@ from marketswarm.event import UNWATCHED_REASON, Kind
 from marketswarm.truth import HEALER
 
 MAX_PER_EVALUATION: Final = 2000
-"""Services looked at in one evaluation: some milliseconds of work."""
+"""Services looked at in one evaluation: some milliseconds of work, also if all of them are silent."""
 
 JOB_WEIGHT: Final = 100
 """A job counts as so many services: its next scheduled time takes up to some tenths of a millisecond."""

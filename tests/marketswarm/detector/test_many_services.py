@@ -79,6 +79,16 @@ def test_services_that_beat_while_they_wait_for_a_canary_are_looked_at_in_portio
     assert not bus.awaiting_canary
 
 
+def test_services_that_beat_are_not_evaluated_and_their_silence_is_never_saved(looks):
+    names = [f"svc{n}" for n in range(20)]
+    hand = Hand(*(watch(svc, 10.0, 20.0) for svc in names))
+    hand.beating(40, 10, *names, boot="b")
+    looks.clear()
+    hand.detector.silences.take()
+    hand.beating(100, 10, *names, boot="b")
+    assert (looks, hand.detector.silences.unsaved) == ([], {})
+
+
 def test_gaps_that_may_be_published_at_the_same_time_are_concluded_in_portions(monkeypatch):
     monkeypatch.setattr("marketswarm.detector.restarts.MAX_PER_EVALUATION", 10)
     names = [f"svc{n}" for n in range(50)]
