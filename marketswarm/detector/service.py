@@ -314,7 +314,9 @@ class WatchedService(HeardService):
         if self.payload is not self.parsed_payload and self.parsed_at is not None:
             # should the unparsed payload be no beat, the last beat would be as old as the last parsed one
             return min(self.parsed_at.at + self.watch.timeout_sec / 2, due)
-        return due if self.is_silence_saved else min(self.silence_save_at(), due)
+        # a beat that ends a saved silence begins one that is to be saved half a timeout later
+        half_sec = self.watch.timeout_sec / 2
+        return min(self.clock.proven + half_sec if self.is_silence_saved else self.silence_save_at(), due)
 
     @property
     def may_fall_due(self) -> bool:
