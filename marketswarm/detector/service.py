@@ -352,9 +352,11 @@ class WatchedService(HeardService):
         if is_plain and last is not None:
             return last.at + LOOK_SHARE * self.watch.timeout_sec  # which is before it is due
         due = self.due() if self.job is None else min(self.due(), self.job.look_at)
+        share_sec = LOOK_SHARE * self.watch.timeout_sec
         if self.is_silence_saved:
-            return due
-        look_at = self.silence_save_at() if last is None else last.at + LOOK_SHARE * self.watch.timeout_sec
+            # a beat that ends a saved silence begins one that is to be saved that much later
+            return min(self.clock.proven + share_sec, due)
+        look_at = self.silence_save_at() if last is None else last.at + share_sec
         return min(look_at, due)
 
     @property
