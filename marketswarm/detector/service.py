@@ -14,7 +14,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat, parse_beat, parse_sender
-from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
+from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
 from marketswarm.detector.instances import Instances
 from marketswarm.detector.job import Job
 from marketswarm.detector.verdict import (
@@ -47,6 +47,9 @@ A report that is sent again comes right after the first, and not after that many
 
 NO_HEAD: Final = b"\xff"
 """The expected head while no payload is familiar, because no JSON begins with this byte."""
+
+AHEAD_SEC: Final = 2 * (OVERDUE_SEC + CANARY_EVERY_SEC)
+"""The running clock is ahead of what is proven by less than this, or a gap begins."""
 
 IN_FLIGHT_SEC: Final = 0.25
 """A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
@@ -315,7 +318,7 @@ class WatchedService(HeardService):
             # should the unparsed payload be no beat, the last beat would be as old as the last parsed one
             return min(self.parsed_at.at + self.watch.timeout_sec / 2, due)
         # a beat that ends a saved silence begins one that is to be saved half a timeout later
-        half_sec = self.watch.timeout_sec / 2
+        half_sec = max(self.watch.timeout_sec / 2, AHEAD_SEC)
         return min(self.clock.proven + half_sec if self.is_silence_saved else self.silence_save_at(), due)
 
     @property
