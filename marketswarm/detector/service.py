@@ -17,7 +17,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat, MalformedBeat, parse_beat, parse_counts, parse_sender
-from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
+from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
 from marketswarm.detector.instances import Instances
 from marketswarm.detector.job import Job
 from marketswarm.detector.verdict import (
@@ -66,6 +66,9 @@ NEVER: Final = -inf
 
 UNDONE_INTERVALS: Final = 1.5
 """The intervals that a service has to be heard in after its last payload turned out not to be a beat."""
+
+AHEAD_SEC: Final = 2 * (OVERDUE_SEC + CANARY_EVERY_SEC)
+"""The running clock is ahead of what is proven by less than this, or a gap begins."""
 
 IN_FLIGHT_SEC: Final = 0.25
 """A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
@@ -355,7 +358,7 @@ class WatchedService(HeardService):
         share_sec = LOOK_SHARE * self.watch.timeout_sec
         if self.is_silence_saved:
             # a beat that ends a saved silence begins one that is to be saved that much later
-            return min(self.clock.proven + share_sec, due)
+            return min(self.clock.proven + max(share_sec, AHEAD_SEC), due)
         look_at = self.silence_save_at() if last is None else last.at + share_sec
         return min(look_at, due)
 
