@@ -171,8 +171,9 @@ async def ask_http(urls: Sequence[str], headers: Mapping[str, str] | None = None
     """
     import httpx  # noqa: PLC0415 - see `serve_http`
 
-    cpu, at_once = time.process_time(), asyncio.Semaphore(16)
+    at_once = asyncio.Semaphore(16)
     async with httpx.AsyncClient(headers=headers) as client:
+        cpu = time.process_time()  # a client reads certificates when it is made
 
         async def ask(url: str) -> None:
             async with at_once:
