@@ -147,6 +147,16 @@ class SeriesDispatcher:
         The refresh loads series of all shares; states of others are counted, and not kept.
         """
         self._metrics.count_load(series.kind.value, result, duration_sec)
+        self._take_result(series, result)
+
+    def update_streamed(self, series: Series, result: LoadResult) -> None:
+        """Keep the state that a minute of a stream left, and schedule the next load by it."""
+        self._take_result(series, result)
+        if self.rest_sec(time.time()) == 0:
+            self._me.wake()
+
+    def _take_result(self, series: Series, result: LoadResult) -> None:
+        """Keep the state that a load left, and schedule by it; take the outcomes of its sources."""
         for source, error in result.outcomes.items():
             self.alerts.add_outcome(source, result.answered_at, error)
         self.outage.end()
@@ -159,11 +169,11 @@ class SeriesDispatcher:
 
     def load_now(self, names: Iterable[str]) -> None:
         """Load these series now, because their stream has ended or lost a minute."""
-        now, wanted = time.time(), self.series.keys() & set(names)
-        for name in wanted:
-            self._schedule(name, now)
-        if wanted:
-            self._me.wake()
+        now = time.time()
+        for name in names:
+            if name in self.series:
+                self._schedule(name, now)
+        self._me.wake()
 
     async def read_states(self) -> None:
         """Read the stored states again, which other instances write, too; of critical series more often.

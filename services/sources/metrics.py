@@ -1,14 +1,13 @@
 """Report the metrics of sources on METRICS_PORT. docs/metrics.md lists their names and labels."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import gauge
 from services.market.records import RecordKind
 from services.sources.access.health import SourceHealth
 from services.sources.cascade.loader import LoadResult
-from services.sources.cascade.store import StreamedMinute
 from services.sources.websocket import Anomaly
 
 
@@ -29,12 +28,10 @@ class SourcesMetrics:
         self._streamed: Counter[tuple[str, str]] = Counter()
         self.health: Mapping[str, SourceHealth] = {}
 
-    def count_streamed(self, source: str, minutes: int, published: Sequence[StreamedMinute] | None) -> None:
-        """Count minutes of a stream that wait no longer; `published` is None if the bus failed."""
-        loaded = len(published or ())
-        self._streamed[source, "loaded"] += loaded
-        self._streamed[source, "error" if published is None else "unused"] += minutes - loaded
-        self._records[source, RecordKind.BARS.value] += sum(each.new for each in published or ())
+    def count_streamed(self, source: str, result: LoadResult) -> None:
+        self._streamed[source, result.outcome.value] += 1
+        if result.new:
+            self._records[source, RecordKind.BARS.value] += result.new
 
     def count_load(self, kind: str, result: LoadResult, duration_sec: float) -> None:
         """Count the outcome and what each source answered, and observe the duration."""
@@ -93,7 +90,7 @@ class SourcesMetrics:
         yield Family(
             "marketswarm_sources_streamed_bars_total",
             "counter",
-            "Minutes of a stream, by what became of them: loaded, unused, error.",
+            "Minutes of a stream, by what became of them: loaded, unused, claimed, lost, timeout, error.",
             [(labels, float(count)) for labels, count in self._streamed.copy().items()],
             labels=("source", "outcome"),
         )

@@ -1,14 +1,13 @@
 """Keep the streams of this instance's series connected, and publish each minute that they bring.
 
 A stream brings minutes sooner than a load, and costs no request. What it can't bring is loaded: the history,
-what was missed while it was away, and everything when it is silent. All minutes that come together are
-published in one step. The state of a series is written by its loads alone: one asks no source whose stream is
-complete. A minute that comes both ways is published once.
+what was missed while it was away, and everything when it is silent. So a series has one state, wherever
+its newest record comes from, and a minute that comes both ways is published once.
 """
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,10 +16,8 @@ from marketswarm.bus import BusError
 from marketswarm.net.retry import Backoff
 from services.market.records import RecordKind
 from services.sources.access.circuit_breaker import CircuitBreaker
-from services.sources.cascade.loader import SeriesLoader, StreamProgress
+from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.cascade.series import Series
-from services.sources.cascade.state import STREAM_OVERDUE_SEC, WAITING, SeriesState, is_stream_wanted
-from services.sources.cascade.store import StreamedMinute
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.source import MarketSource
@@ -41,10 +38,15 @@ PAUSED_EVERY_SEC: Final = 2.0
 """How often it is looked whether an operator has paused the source."""
 DEGRADED_AFTER: Final = 3
 """The connections in a row without a bar after which the service is degraded."""
+AT_ONCE: Final = 20
+"""The minutes that are published at the same time."""
+MAX_WAITING: Final = 8
+"""The minutes of a series that wait to be published; one that has no place is loaded."""
 RETRY_SEC: Final = 0.2
-"""How long a minute waits at least whose series is just being loaded."""
 ERROR_BACKOFF: Final = Backoff(5.0, 900.0)
 """The pauses of a stream that ends with an error of ours."""
+TRIES: Final = 25
+"""How often a minute is tried whose series is just being loaded."""
 
 
 class SeriesStreams:
@@ -165,8 +167,8 @@ class SourceStream:
         self._anomalies: Counter[Anomaly] = Counter()
         self._is_streaming, self._failures = False, 0
         self._errors: set[type[Exception]] = set()
-        self._waiting: list[StreamedBar] = []
-        self._retry_at = 0.0
+        self._waiting: dict[str, deque[SourceAnswer]] = {}
+        self._turns = asyncio.Semaphore(AT_ONCE)
         metrics.stream_anomalies[source] = self._anomalies
 
     def adopt(self, series: Mapping[str, Series]) -> bool:
@@ -244,9 +246,6 @@ class SourceStream:
     def _return_to_loads(self) -> None:
         """Load the series that were streamed until now."""
         self._metrics.streamed_series[self._source] = 0
-        self._waiting.clear()
-        for series in self._series.values():
-            self._loader.streamed.pop((self._source, series.id), None)
         if self._is_streaming:
             self._is_streaming = False
             self._dispatcher.load_now([each.id for each in self._series.values()])
@@ -258,61 +257,48 @@ class SourceStream:
             self._metrics.streamed_series[self._source] = len(self._series)
             self._me.set_degraded(None, part=f"stream {self._source}")
             self._me.log.info("source_stream.opened", source=self._source, series=len(self._series))
-        await self.publish_finished(bars, time.time())
-
-    async def publish_finished(self, bars: Sequence[StreamedBar], now: float) -> None:
-        """Publish the minutes that are over in one step; load now what they show to be missing.
-
-        Those of series that are being loaded wait for the next bars, RETRY_SEC at least.
-        """
-        minutes = [each for each in bars if each.is_final]
-        if now >= self._retry_at:
-            minutes, self._waiting = [*self._waiting, *minutes], []
-        if not minutes:
-            return
-        wanted, published = self._list_wanted(minutes, now), list[StreamedMinute]()
-        has_failed = bool(wanted)
-        if wanted:
-            with self._dispatcher.outage:
-                published = await self._loader.publish_minutes(self._source, wanted)
-                has_failed = False
-        waiting = {(each.series.symbol, each.start_ms) for each in published if each.new < 0}
-        if waiting:
-            self._waiting += [each for each in minutes if (each.bar.symbol, each.bar.start_ms) in waiting]
-            self._retry_at = now + RETRY_SEC
-        done = [each for each in published if each.new >= 0]
-        count = len(minutes) - len(waiting)
-        self._metrics.count_streamed(self._source, count, None if has_failed else done)
-        behind = [each.series.id for each in done if not self._note_published(each, now)]
-        if has_failed:  # the bus may have them or not
-            behind = [series.id for series, _ in wanted]
-        for name in behind:
-            self._loader.streamed.pop((self._source, name), None)
-        self._dispatcher.load_now(behind)
-
-    def _list_wanted(self, minutes: Iterable[StreamedBar], now: float) -> list[tuple[Series, SourceAnswer]]:
-        """Leave out the minutes of series that a source before this one serves."""
-        wanted = list[tuple[Series, SourceAnswer]]()
-        for each in minutes:
-            series = self._series[each.bar.symbol]
-            if is_stream_wanted(series, self._find_state(series), self._source, now):
+        now = time.time()
+        for each in bars:
+            if each.is_final:
                 answer = SourceAnswer(
                     self._source, AnswerStatus.OK, records=(each.bar,), asked_at=now, digest=each.digest
                 )
-                wanted.append((series, answer))
-        return wanted
+                self._add_waiting(self._series[each.bar.symbol], answer)
 
-    def _note_published(self, minute: StreamedMinute, now: float) -> bool:
-        """Note how far a stream is; return False if a minute is missing, or the series has another source."""
-        series, state = minute.series, self._find_state(minute.series)
-        progress = self._loader.streamed.get((self._source, series.id))
-        loaded_ms = 0 if state.replay else state.newest_ms or 0
-        known_ms = max(loaded_ms, progress.newest_ms if progress else 0)
-        newest_ms = max(known_ms, minute.start_ms)
-        self._loader.streamed[self._source, series.id] = StreamProgress(newest_ms, now + STREAM_OVERDUE_SEC)
-        is_complete = minute.follows == 1 and newest_ms <= known_ms + series.length_ms
-        return is_complete and state.serving == self._source
+    def _add_waiting(self, series: Series, answer: SourceAnswer) -> None:
+        """Queue a streamed minute behind those of its series; start the task that publishes them if needed.
 
-    def _find_state(self, series: Series) -> SeriesState:
-        """Return what this process knows of a series."""
-        return self._dispatcher.states.get(series.id, WAITING)
+        A full queue drops its oldest minute: the gap that it leaves is loaded.
+        """
+        waiting = self._waiting.get(series.id)
+        if waiting is not None:
+            waiting.append(answer)
+            return
+        self._waiting[series.id] = deque([answer], maxlen=MAX_WAITING)
+        self._me.task(self._publish_waiting(series), name=f"publish {series.id}")
+
+    async def _publish_waiting(self, series: Series) -> None:
+        """Publish the waiting minutes in their order; what can't be published is loaded later."""
+        waiting = self._waiting[series.id]
+        try:
+            while waiting:
+                result = await self._publish(series, waiting.popleft())
+                self._metrics.count_streamed(self._source, result)
+                if result.outcome is LoadOutcome.LOADED:
+                    self._dispatcher.update_streamed(series, result)
+                elif result.outcome not in (LoadOutcome.UNUSED, LoadOutcome.ERROR):
+                    self._dispatcher.load_now([series.id])
+        except BusError as error:
+            self._dispatcher.outage.record(error)
+        finally:
+            del self._waiting[series.id]
+
+    async def _publish(self, series: Series, answer: SourceAnswer) -> LoadResult:
+        """Publish a minute; wait a little while its series is just being loaded. Raise BusError."""
+        for _ in range(TRIES):
+            async with self._turns:
+                result = await self._loader.publish_streamed(series, answer)
+            if result.outcome is not LoadOutcome.CLAIMED:
+                break
+            await asyncio.sleep(RETRY_SEC)
+        return result

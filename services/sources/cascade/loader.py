@@ -7,7 +7,7 @@ read anew from the bus for each load, so any instance may go on where another on
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -45,10 +45,11 @@ from services.sources.cascade.state import (
     choose_serving,
     conclude_load,
     find_known_until,
+    is_stream_wanted,
     plan_after_stream,
     plan_load,
 )
-from services.sources.cascade.store import CLAIM_SEC, Claim, Load, SeriesStore, StreamedMinute
+from services.sources.cascade.store import CLAIM_SEC, Claim, Load, SeriesStore
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import Question
@@ -82,7 +83,7 @@ class LoadOutcome(StrEnum):
     LOST = "lost"  # the claim was lost meanwhile; nothing was published
     TIMEOUT = "timeout"
     ERROR = "error"  # an error of ours, which is in the log; nothing was published
-    UNUSED = "unused"  # of a trial: the series was never loaded
+    UNUSED = "unused"  # of a stream: it is paused, a source before it serves, or its minute is old
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +110,11 @@ class LoadResult:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamProgress:
-    """Say that a stream brings a series: nothing is missing up to the minute `newest_ms`.
-
-    The next minute is overdue from `overdue_at` on, in epoch seconds.
-    """
-
-    newest_ms: int
-    overdue_at: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Terms:
     """Say how the sources of a load are asked.
 
     Attributes:
-        forced: whether also those are asked whose answers were of no use lately, or whose stream is complete.
+        forced: whether also those are asked whose answers were of no use lately.
         patience_sec: how long a request waits for its source's limits.
         sent: each request that was sent is added here, also if an error is raised later.
     """
@@ -149,9 +139,6 @@ class SeriesLoader:
         client: asks the sources of the catalogue.
         store: keeps what all instances share.
         now: the clock, in epoch seconds.
-
-    Attributes:
-        streamed: by source and series what the streams of this process bring; kept by `SourceStream`.
     """
 
     def __init__(
@@ -165,7 +152,6 @@ class SeriesLoader:
     ) -> None:
         self.store = store
         self.replays: Mapping[str, ReplaySource] = {}
-        self.streamed: dict[tuple[str, str], StreamProgress] = {}
         self._client, self._catalog, self._get_settings, self._now = client, catalog, get_settings, now
         self._sessions: dict[str, Session] = {}
         self._opening = asyncio.Lock()
@@ -181,7 +167,7 @@ class SeriesLoader:
         """Load a series once. Raise BusError.
 
         Args:
-            forced: ask also sources that were late, empty or wrong lately, or whose stream is complete.
+            forced: ask also sources that were late, empty or wrong lately.
             patience_sec: how long a request waits for its source's limits; by default as the settings say.
         """
         usual_sec = self._get_settings().load.patience_sec
@@ -229,19 +215,30 @@ class SeriesLoader:
 
         return await self._run_claimed(series, ask_and_publish)
 
-    async def publish_minutes(
-        self, source: str, minutes: Sequence[tuple[Series, SourceAnswer]]
-    ) -> list[StreamedMinute]:
-        """Publish minutes that the stream of a source brought; return what became of them. Raise BusError.
+    async def publish_streamed(self, series: Series, answer: SourceAnswer) -> LoadResult:
+        """Publish a minute that the stream of a source brought, unless one before it serves. Raise BusError.
 
-        Those that are old, wrong or not over are left out, and so are all of a paused source, also while its
-        connection is still open. The states of the series stay as they are until they are loaded.
+        The minute of a paused source is not used, also while its connection is still open.
+        The newest record of a series is that up to which nothing is missing. So a minute that does not follow
+        it is published, too, but the next load is at once, and asks for all since then.
         """
-        if await CircuitBreaker(self.store.bus, source).is_paused():
-            return []
-        found = [(series, await self._evaluate_streamed(series, answer)) for series, answer in minutes]
-        fresh = [each for each in found if each[1].verdict is SourceVerdict.FRESH]
-        return await self.store.publish_minutes(source, fresh, self._get_settings().keep.bars)
+
+        async def evaluate_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
+            if await CircuitBreaker(self.store.bus, answer.source).is_paused():
+                return LoadResult(LoadOutcome.UNUSED, before)
+            finding, clock = await self._evaluate_streamed(series, answer)
+            is_wanted = is_stream_wanted(series, before, answer.source, clock.wall)
+            if not is_wanted or finding.verdict not in (SourceVerdict.FRESH, SourceVerdict.WRONG):
+                return LoadResult(LoadOutcome.UNUSED, before)
+            known_ms = None if before.replay else before.newest_ms
+            is_complete = known_ms is not None and time_of(answer.records[0]) <= known_ms + series.length_ms
+            if not is_complete:
+                finding = replace(finding, newest_ms=known_ms)
+            state = conclude_load(series, before, [finding], clock.wall)
+            load = Load(series, state, (finding,), choose_serving([finding]), ())
+            return await self._publish(claim, before, load, clock, is_complete=is_complete)
+
+        return await self._run_claimed(series, evaluate_and_publish)
 
     async def _run_claimed(
         self, series: Series, work: Callable[[Claim, SeriesState], Awaitable[LoadResult]]
@@ -384,14 +381,7 @@ class SeriesLoader:
     ) -> tuple[SourceFinding, RecordClock]:
         clock = await self._read_clock(series, source)
         if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
-            mark = await self.store.read_mark(series.symbol)
-            return await self._evaluate_stream(series, source, mark, clock), clock
-        progress = None if terms.forced else self.streamed.get((source, series.id))
-        if progress is not None and clock.wall < progress.overdue_at:
-            finding = await self._evaluate_stream(series, source, progress.newest_ms, clock)
-            is_paused = await CircuitBreaker(self.store.bus, source).is_paused()
-            if finding.verdict is SourceVerdict.FRESH and not is_paused:
-                return finding, clock
+            return await self._read_stream(series, source, clock), clock
         replay = self.replays.get(source)
         is_known = before.replay is (replay is not None)  # a recording is of another time
         session = await self.find_session(series.session)
@@ -437,18 +427,20 @@ class SeriesLoader:
             log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
         return answer
 
-    async def _evaluate_streamed(self, series: Series, answer: SourceAnswer) -> SourceFinding:
-        """Return what a minute of a stream is worth."""
+    async def _evaluate_streamed(
+        self, series: Series, answer: SourceAnswer
+    ) -> tuple[SourceFinding, RecordClock]:
+        """Return what the minute is worth, and the clock by which it is over."""
         wall = self._now()
         end = (time_of(answer.records[0]) + series.length_ms) / 1000
         # the source says that it is over; our clock may be a little behind that of the source
         clock = RecordClock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
-        return evaluate_answer(series, await self.find_session(series.session), answer, clock)
+        finding = evaluate_answer(series, await self.find_session(series.session), answer, clock)
+        return replace(finding, is_asked=False), clock
 
-    async def _evaluate_stream(
-        self, series: Series, source: str, mark: int | None, clock: RecordClock
-    ) -> SourceFinding:
-        """Return how fresh a stream is that is complete up to `mark`; its bars are on the bus already."""
+    async def _read_stream(self, series: Series, source: str, clock: RecordClock) -> SourceFinding:
+        """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
+        mark = await self.store.read_mark(series.symbol)
         if mark is None:
             return SourceFinding(source, SourceVerdict.EMPTY, "no stream of it", asked_at=clock.wall)
         until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
@@ -462,11 +454,24 @@ class SeriesLoader:
             asked_at=clock.wall,
         )
 
-    async def _publish(self, claim: Claim, before: SeriesState, load: Load, clock: RecordClock) -> LoadResult:
-        """Plan the next load, publish this one, and log if another source serves now."""
+    async def _publish(
+        self,
+        claim: Claim,
+        before: SeriesState,
+        load: Load,
+        clock: RecordClock,
+        *,
+        is_complete: bool | None = None,
+    ) -> LoadResult:
+        """Plan the next load, publish this one, and log if another source serves now.
+
+        `is_complete` is of a minute of a stream: whether none before it is missing.
+        """
         series, settings = load.series, self._get_settings()
         session = await self.find_session(series.session)
         state = self._plan(load, session, clock)
+        if is_complete is not None:
+            state = plan_after_stream(state, clock.wall, is_complete=is_complete)
         load = replace(load, state=state, remember_from_ms=find_oldest(series, session, clock.now_ms))
         published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
         if published.is_lost:
@@ -493,9 +498,7 @@ class SeriesLoader:
         next_ms = find_next_record(series, session, state.newest_ms, loaded_ms, clock.now_ms, day_end=day_end)
         next_at = None if next_ms is None else clock.to_wall(next_ms)
         state = replace(state, pace=measure_pace(self._keep_recent(load)))
-        state = plan_load(series, state, clock.wall, next_at, clock.speed)
-        progress = self.streamed.get((state.serving, series.id))
-        return state if progress is None else plan_after_stream(state, clock.wall, progress.overdue_at)
+        return plan_load(series, state, clock.wall, next_at, clock.speed)
 
     def _keep_recent(self, load: Load) -> list[Record]:
         """Return the newest records of a series, those of earlier loads too, in order."""

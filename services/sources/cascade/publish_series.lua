@@ -124,12 +124,8 @@ if count > 0 and width == 0 then -- of quotes those symbols go that this load do
     end
   end
 end
-if width > 0 then
-  local names = redis.call('HKEYS', KEYS[2])
-  for _, name in ipairs(count == 0 and names or {}) do -- the source answered nothing new, or its stream goes on
-    newest = math.max(newest, tonumber(name) or -math.huge)
-  end
-  for _, name in ipairs(names) do
+if count > 0 and width > 0 then
+  for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
     local number = tonumber(name)
     -- the newest one stays, however old it is: it comes again with each answer
     if not number or ((number + 1) * width <= from_ms and number < newest) then

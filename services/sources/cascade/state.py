@@ -84,8 +84,8 @@ class SourceFinding:
         is_replay: whether the records were played from a recording.
         played_at: the time of the recording's clock; 0 for others.
         misfits: how many rows of the answer were no record.
-        is_asked: whether a request was sent to the source. None is while its stream is complete, or if limits
-            of ours allow none.
+        is_asked: whether a request was sent to the source. None is for a minute of a stream, for a stream's
+            mark on the bus, or if limits of ours allow none.
         min_interval_sec: for how long the source is not asked again for this series, for its limits to last.
         day_end: when the source has a whole day, for bars of `1d`.
     """
@@ -361,10 +361,14 @@ def is_stream_wanted(series: Series, state: SeriesState, source: str, now: float
     return series.sources.index(source) <= series.sources.index(state.serving)
 
 
-def plan_after_stream(state: SeriesState, now: float, overdue_at: float) -> SeriesState:
-    """Return the state with when a series is loaded whose next minute a stream brings until `overdue_at`."""
-    due_at = min(overdue_at, state.fresh_until)
-    return replace(state, due_at=due_at) if state.status is SeriesStatus.FRESH and due_at > now else state
+def plan_after_stream(state: SeriesState, now: float, *, is_complete: bool) -> SeriesState:
+    """Return the state with when the series is loaded after a minute of a stream.
+
+    That is when the next minute is overdue, or at once if one before it is missing.
+    """
+    if state.status is not SeriesStatus.FRESH:
+        return state
+    return replace(state, due_at=now + STREAM_OVERDUE_SEC if is_complete else now)
 
 
 def is_stale(state: SeriesState, now: float) -> bool:

@@ -48,7 +48,6 @@ from services.sources.catalog.answer import SentRequest
 from services.sources.settings import KeepSettings
 
 PUBLISH: Final = Script.beside("services.sources.cascade", "publish_series.lua")
-PUBLISH_MINUTES: Final = Script.beside("services.sources.cascade", "publish_minutes.lua")
 CHANGE_SOURCES: Final = Script.beside("services.sources.cascade", "change_sources.lua")
 CLAIM_SEC: Final = 10.0
 """After how many seconds the claim of a dead process expires; a living one renews it."""
@@ -120,21 +119,6 @@ class PublishResult:
     new: int = 0
     outcomes: Mapping[str, str | None] = field(default_factory=dict)
     is_lost: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StreamedMinute:
-    """Say what became of a minute of a stream that began at `start_ms`.
-
-    Attributes:
-        new: 1 if it was new, 0 if it was there, -1 if it was not published because its series is loaded now.
-        follows: 1 if the minute before it is published, and no other source has brought it.
-    """
-
-    series: Series
-    start_ms: int
-    new: int
-    follows: int = 0
 
 
 class SeriesStore:
@@ -274,22 +258,6 @@ class SeriesStore:
             return PublishResult(is_lost=True)
         return PublishResult(new, find_outcomes(load.findings, refusals, miss_after))
 
-    async def publish_minutes(
-        self, source: str, minutes: Sequence[tuple[Series, SourceFinding]], keep: int
-    ) -> list[StreamedMinute]:
-        """Publish minutes of the stream of a source, one in each finding, in one step."""
-        keys = [self._find_stream(MARKET_BARS), MARKET_SOURCES]
-        args: list[str | bytes | float] = [keep, REMEMBERED_SEC, make_source_id(source), source]
-        for series, finding in minutes:
-            [(at, bucket, identity, digest, fields)] = encode_records(series, finding)
-            keys += [series_records_key(series.id), source_claim_key(series.id)]
-            args += [bucket, identity, *_locate(series, at - series.length_ms), digest, fields]
-        answers = await self.bus.script(PUBLISH_MINUTES, keys, args, WITHIN_SEC) if minutes else []
-        return [
-            StreamedMinute(series, time_of(finding.records[0]), *answer)
-            for (series, finding), answer in zip(minutes, answers, strict=True)
-        ]
-
     async def read_down(self, sources: Iterable[str]) -> dict[str, float]:
         """Return which of these sources are down, and when each answered or failed last (epoch seconds)."""
         names, found = list(sources), dict[str, float]()
@@ -365,12 +333,6 @@ def find_bucket_ms(series: Series) -> int:
     )
 
 
-def _locate(series: Series, at_ms: int) -> tuple[str, str]:
-    """Return the bucket of a bar or an observation, and its identity there."""
-    bucket, within = divmod(at_ms, find_bucket_ms(series))
-    return str(bucket), f"{within:x}"
-
-
 def make_source_id(source: str) -> str:
     """Return a short name of a source, which stands with each record that it published."""
     return _make_digest(source.encode(), 3)
@@ -400,7 +362,7 @@ def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRec
     A record is known by its time; a quote replaces the one before of its symbol. Where it came from is no
     part of the digest, because the same values from another source are not a change.
     """
-    is_quotes = series.kind is RecordKind.QUOTES
+    width_ms = find_bucket_ms(series)
     rank = series.sources.index(served.source) if served.source in series.sources else 0
     provenance = Provenance(
         served.source,
@@ -416,11 +378,10 @@ def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRec
             fields["other_hours"] = "1"
         values = [pair for pair in fields.items() if pair[0] not in _PROVENANCE]
         at = time_of(record)
-        bucket, identity = (record.symbol, f"{max(0, at):x}") if is_quotes else _locate(series, at)
         yield (
             at,
-            bucket,
-            identity,
+            str(at // width_ms) if width_ms else record.symbol,
+            f"{at % width_ms if width_ms else max(0, at):x}",
             _make_digest(orjson.dumps(values), 6),
             # as text, which is a copy, because what orjson returns takes 8 kB each for as long as it is kept
             orjson.dumps([text for pair in fields.items() for text in pair]).decode(),

@@ -9,14 +9,14 @@ import orjson
 import pytest
 
 from marketswarm.keys import MARKET_DOWNLOADS, MARKET_SOURCES, source_account_key
-from services.market.records import RecordKind
+from services.market.records import Bar, RecordKind
 from services.sources.access import client as client_module
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.rate_limiter import SourceLimiter
 from services.sources.cascade import loader as loader_module
 from services.sources.cascade import store as store_module
 from services.sources.cascade.alerts import MOST_REFUSALS
-from services.sources.cascade.loader import LoadOutcome, SeriesLoader, StreamProgress
+from services.sources.cascade.loader import LoadOutcome, SeriesLoader
 from services.sources.cascade.state import SeriesStatus, SourceVerdict
 from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
@@ -88,32 +88,13 @@ async def test_the_minutes_of_a_stream_hide_no_outage_of_the_source_that_brings_
         await CircuitBreaker(market.bus, "coinbase").resume()
         await market.load(replace(COIN, symbol="ETH/USD", sources=("coinbase",)))
         async with market.make_client() as client:
-            loader = market.make_loader(client)
-            progress = StreamProgress(1000 * last_minutes()[-1], time.time() + 60)
-            loader.streamed["coinbase", COIN.id] = progress
-            assert (await loader.load(COIN)).state.serving == "coinbase"
+            minute = Bar(COIN.symbol, "1m", 1000 * last_minutes()[-1], 1.0, 1.0, 1.0, 1.0)
+            answer = SourceAnswer("coinbase", AnswerStatus.OK, records=(minute,), asked_at=time.time())
+            result = await market.make_loader(client).publish_streamed(COIN, answer)
+            assert result.outcome is LoadOutcome.LOADED
         state = await market.read_source("coinbase")
         states.append((state["state"], state["fails"]))
     assert states == [("unknown", 1), ("unknown", 2), ("down", 3), ("down", 4)]
-
-
-async def test_a_source_is_not_asked_while_its_stream_is_complete_unless_it_is_tried_or_overdue_or_paused(
-    market,
-):
-    series, newest_ms = replace(COIN, sources=("coinbase",)), 1000 * last_minutes()[-1]
-    async with market.make_client() as client:
-        loader = market.make_loader(client)
-        await loader.load(series)
-        loader.streamed["coinbase", COIN.id] = StreamProgress(newest_ms, time.time() + 60)
-        streamed = await loader.load(series)
-        tried = await loader.try_source(series, "coinbase")
-        loader.streamed["coinbase", COIN.id] = StreamProgress(newest_ms, time.time() - 1)
-        overdue = await loader.load(series)
-        assert [len(each.requests) for each in (streamed, tried, overdue)] == [0, 1, 1]
-        loader.streamed["coinbase", COIN.id] = StreamProgress(newest_ms, time.time() + 60)
-        await CircuitBreaker(market.bus, "coinbase").pause(None)
-        paused = await loader.load(series)
-    assert (streamed.state.newest_ms, paused.findings[0].verdict) == (newest_ms, SourceVerdict.PAUSED)
 
 
 async def test_a_source_that_refuses_or_takes_no_more_requests_is_up_and_limits_of_ours_say_nothing(market):
