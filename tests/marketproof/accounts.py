@@ -105,9 +105,12 @@ def compare_alerts(
     requests: Sequence[Request],
     events: Mapping[str, Mapping[str, Any]],
     *,
+    load_sec: float,
     is_torn: bool,
 ) -> None:
     """Compare the alerts with those on the bus, `events`, and each alert of a source with what it answered.
+
+    `load_sec` is how long a load may take by the played clock, which the alerts go by.
 
     Where a bus was torn it may have forgotten an event that the archive has, and that a source was missed.
     """
@@ -121,15 +124,19 @@ def compare_alerts(
     for svc in {event["svc"] for event in got.values() if event["svc"].startswith("source:")}:
         own = sorted((event for event in got.values() if event["svc"] == svc), key=lambda event: event["ts"])
         answers = [
-            (each.wall, each.vice in FAILURES)
+            (each.at_ms / 1000, each.vice in FAILURES)
             for each in requests
             if each.source == svc.removeprefix("source:")
         ]
-        _check_outages(found, svc, own, answers)
+        _check_outages(found, svc, own, answers, load_sec)
 
 
 def _check_outages(
-    found: Comparison, svc: str, events: Sequence[Mapping[str, Any]], answers: Sequence[tuple[float, bool]]
+    found: Comparison,
+    svc: str,
+    events: Sequence[Mapping[str, Any]],
+    answers: Sequence[tuple[float, bool]],
+    load_sec: float,
 ) -> None:
     """Check that outages begin and end in turn, the last one too, and that each is of what the source did.
 
@@ -142,7 +149,7 @@ def _check_outages(
         found.find("alerts: not a miss and an ok in turn", f"{svc}: {kinds}")
     since = 0.0
     for event in events:
-        is_miss, since = event["type"] == "source_miss", since - LOAD_SEC
+        is_miss, since = event["type"] == "source_miss", since - load_sec
         near = [(round(at - event["ts"], 3), is_bad) for at, is_bad in answers if since <= at <= event["ts"]]
         count = sum(is_bad is is_miss for _, is_bad in near)
         is_told = count and len(near) >= (MISS_AFTER if is_miss else 1)

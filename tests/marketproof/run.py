@@ -12,7 +12,7 @@ from marketproof.accounts import compare_alerts, compare_requests, compare_sourc
 from marketproof.clock import PlayedClock
 from marketproof.comparison import DAYS_FILE, MINUTES_FILE, Comparison, compare_derived, compare_records
 from marketproof.market import write_days
-from marketproof.plan import AFTER_MS, BUSES, Plan, choose_breaks, describe_cut, list_vices
+from marketproof.plan import AFTER_MS, BUSES, LOAD_SEC, Plan, choose_breaks, describe_cut, list_vices
 from marketproof.station import LOOK_SEC, MARKET, SYSTEM, Station
 from support.market_prices import write_truth
 from support.market_server import MarketServer, run_market
@@ -123,7 +123,8 @@ class Proof:
         compare_requests(found, url, requests, station.breaks, is_torn=is_torn[MARKET])
         compare_sources(found, url, requests, station.read_sources())
         events = station.read_events("healer:alerts:log")
-        compare_alerts(found, url, requests, events, is_torn=is_torn[SYSTEM])
+        load_sec = LOAD_SEC * self.plan.speed
+        compare_alerts(found, url, requests, events, load_sec=load_sec, is_torn=is_torn[SYSTEM])
 
     def list_lines(self) -> list[str]:
         """Return the account for people."""

@@ -53,7 +53,6 @@ class Request:
 
     Attributes:
         at: when, by the monotonic clock.
-        wall: the same, in epoch seconds.
         at_ms: when, by the market's clock.
         source: which source was asked; the path and the query are below its address.
         key: the key that was sent; empty where there was none, or the source takes none.
@@ -62,7 +61,6 @@ class Request:
     """
 
     at: float
-    wall: float
     at_ms: int
     source: str
     path: str
@@ -274,7 +272,6 @@ class MarketServer:
         self.requests.append(
             Request(
                 time.monotonic(),
-                time.time(),
                 self.now_ms(),
                 source,
                 asked.path,
