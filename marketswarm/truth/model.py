@@ -31,6 +31,8 @@ from marketswarm.truth.schedule import (
     require_time_zone,
 )
 
+DEFAULT_CHANNEL: Final = object()
+"""Stands for the channel `<service>:heartbeat`, so that the sections of two services may be equal."""
 SYSTEM: Final = "system-redis"
 MARKET: Final = "market-redis"
 HEALER: Final = "healer"
@@ -46,15 +48,9 @@ _FIELD_ERROR: Final = "wrong"
 _CONFIG: Final = ConfigDict(extra="ignore", hide_input_in_errors=True, defer_build=True)
 DEFAULT_TIMEOUT_SEC: Final = 30.0
 BUS_TIMEOUT_SEC: Final = 10.0
-
-
-class _DefaultChannel:
-    def __repr__(self) -> str:
-        return "<the default channel>"
-
-
-DEFAULT_CHANNEL: Final = _DefaultChannel()
-"""Stands for the channel `<service>:heartbeat`, so that the sections of two services may be equal."""
+# shared by all services that have none
+_NO_ENDPOINTS: Final[list[Any]] = []
+_NO_SETTINGS: Final[dict[str, Any]] = {}
 
 
 def make_field_error(message: str) -> PydanticCustomError:
@@ -279,9 +275,6 @@ class Threshold:
 
 
 _NO_ACCESS_POINTS: Final = AccessPoints()
-# shared by all services that have none
-_NO_ENDPOINTS: Final[list[Any]] = []
-_NO_SETTINGS: Final[dict[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
