@@ -31,6 +31,8 @@ from marketswarm.truth.schedule import (
     require_time_zone,
 )
 
+DEFAULT_CHANNEL: Final = object()
+"""Stands for the channel `<service>:heartbeat`, so that the sections of two services may be equal."""
 SYSTEM: Final = "system-redis"
 MARKET: Final = "market-redis"
 HEALER: Final = "healer"
