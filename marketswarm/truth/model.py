@@ -53,15 +53,6 @@ _NO_ENDPOINTS: Final[list[Any]] = []
 _NO_SETTINGS: Final[dict[str, Any]] = {}
 
 
-class _DefaultChannel:
-    def __repr__(self) -> str:
-        return "<the default channel>"
-
-
-DEFAULT_CHANNEL: Final = _DefaultChannel()
-"""Stands for the channel `<service>:heartbeat`, so that the sections of two services may be equal."""
-
-
 def make_field_error(message: str) -> PydanticCustomError:
     """Return the validation error of a field; its message follows the wrong value: `is not a severity`."""
     return PydanticCustomError(_FIELD_ERROR, "{message}", {"message": message})
