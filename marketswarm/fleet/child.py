@@ -15,6 +15,7 @@ from marketswarm.fleet_control import FleetProcess, ProcessState, RestartAnswer
 from marketswarm.net.retry import Backoff
 
 GRACE_SEC = 6.0  # an agent takes up to 5 s for an orderly stop
+_KILL_AGAIN_SEC = 0.5  # it may have been killed before it was there
 _OUTPUT_END_WITHIN_SEC = 0.5  # a grandchild may keep the output open for ever
 
 _EXIT_CODE_MEANINGS = {
@@ -222,13 +223,14 @@ class Child:
             return f"{self.name} is stopped already"
         self._wanted.clear()
         self._skip_backoff.set()
-        if self._process is None:
+        if self._ended.is_set():
             return f"{self.name} was not running and stays so"
         begun = time.monotonic()
-        self._terminate()
+        self._terminate()  # one that is still being started is terminated as soon as it is there
         if not await self._wait_for_end(self._grace_sec, kill):
             self._kill_all()
-            await self._ended.wait()
+            while not await self._wait_for_end(_KILL_AGAIN_SEC, None):
+                self._kill_all()
             return f"{self.name} did not stop and was killed after {time.monotonic() - begun:.1f} s"
         return f"{self.name} stopped in {time.monotonic() - begun:.1f} s"
 

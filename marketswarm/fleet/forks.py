@@ -55,8 +55,10 @@ class ForkServer:
         finally:
             self._close_control()
             if server is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    server.kill()
+                # not by asyncio's method: that looks first whether it has ended, and its exit code would be lost
+                if server.get_returncode() is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(server.get_pid(), signal.SIGKILL)
                 await reader.exited.wait()
                 server.close()
 

@@ -157,7 +157,7 @@ class FleetSupervisor:
             server.start()
         async with self._forks.serve():
             await self._start_agents()
-            for agent in self.agents.values():
+            for agent in list(self.agents.values()):  # `marketswarm start` may add one meanwhile
                 if agent.is_wanted:
                     await agent.wait_until_started()
 

@@ -142,6 +142,25 @@ async def test_who_is_in_a_hurry_does_not_wait_for_the_grace(make):
         await scene.child.stop(hurry)
 
 
+@pytest.mark.parametrize("script", [SLEEPS, DEAF])
+async def test_a_child_that_is_ended_while_it_is_being_started_does_not_stay(make, monkeypatch, script):
+    spawn, may_start, is_starting = module._spawn_command, asyncio.Event(), asyncio.Event()
+
+    async def spawn_late(*args):
+        is_starting.set()
+        await may_start.wait()
+        return await spawn(*args)
+
+    monkeypatch.setattr(module, "_spawn_command", spawn_late)
+    scene = make(script, grace_sec=0.1)
+    await is_starting.wait()
+    ending = asyncio.create_task(scene.child.end(asyncio.Event()))
+    await asyncio.wait([ending], timeout=0.2)
+    may_start.set()
+    await asyncio.wait_for(ending, PATIENT_SEC)
+    assert scene.child.pid is None
+
+
 async def test_what_a_child_started_goes_with_it(make):
     scene = make(
         "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
