@@ -55,7 +55,7 @@ class ForkServer:
         finally:
             self._close_control()
             if server is not None:
-                # not by asyncio's method: that looks first whether it has ended, and its exit code would be lost
+                # not by asyncio's method: if it has just ended, its exit code would be lost
                 if server.get_returncode() is None:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(server.get_pid(), signal.SIGKILL)

@@ -23,11 +23,11 @@ ENDS = "raise SystemExit(3)"
 class SupervisedChild:
     """A child with what it told and said."""
 
-    def __init__(self, script: str, grace_sec: float) -> None:
+    def __init__(self, script: str, grace_sec: float, start_first=None) -> None:
         self.told: list[dict] = []
         self.lines: list[bytes] = []
         program = Program("it", [sys.executable, "-c", script], os.environ)
-        self.child = Child(program, self.tell, self.lines.append, grace_sec)
+        self.child = Child(program, self.tell, self.lines.append, grace_sec, start_first)
 
     def tell(self, event, level="info", **facts):
         self.told.append({"event": event, "level": level, **facts})
@@ -40,8 +40,8 @@ class SupervisedChild:
 async def make():
     scenes: list[tuple[SupervisedChild, asyncio.Task]] = []
 
-    def _make(script: str, grace_sec: float = 5.0) -> SupervisedChild:
-        scene = SupervisedChild(script, grace_sec)
+    def _make(script: str, grace_sec: float = 5.0, start_first=None) -> SupervisedChild:
+        scene = SupervisedChild(script, grace_sec, start_first)
         scene.child.start()
         scenes.append((scene, asyncio.create_task(scene.child.supervise())))
         return scene
@@ -143,16 +143,14 @@ async def test_who_is_in_a_hurry_does_not_wait_for_the_grace(make):
 
 
 @pytest.mark.parametrize("script", [SLEEPS, DEAF])
-async def test_a_child_that_is_ended_while_it_is_being_started_does_not_stay(make, monkeypatch, script):
-    spawn, may_start, is_starting = module._spawn_command, asyncio.Event(), asyncio.Event()
+async def test_a_child_that_is_ended_while_it_is_being_started_does_not_stay(make, script):
+    is_starting, may_start = asyncio.Event(), asyncio.Event()
 
-    async def spawn_late(*args):
+    async def start_late(*_):
         is_starting.set()
         await may_start.wait()
-        return await spawn(*args)
 
-    monkeypatch.setattr(module, "_spawn_command", spawn_late)
-    scene = make(script, grace_sec=0.1)
+    scene = make(script, 0.1, start_late)
     await is_starting.wait()
     ending = asyncio.create_task(scene.child.end(asyncio.Event()))
     await asyncio.wait([ending], timeout=0.2)
