@@ -43,6 +43,7 @@ def measure(repeats: dict[str, int], scale: float, *, write: bool) -> int:
     machine, (known_machine, results) = describe_machine(), load_results(DOCS)
     if (
         write
+        and results
         and known_machine != machine
         and len(repeats) < sum(1 for each in BENCHES.values() if each.repeats)
     ):
