@@ -116,10 +116,17 @@ class RosterFollower:
         while True:
             await self._reseeded.wait()
             self._reseeded.clear()
-            plan = await asyncio.to_thread(self._plan)
-            time_slice = TimeSlice()
-            for _ in self._apply(plan) if plan.truth is self._me.truth else ():
-                await time_slice.pause()
+            try:
+                plan = await asyncio.to_thread(self._plan)
+                time_slice = TimeSlice()
+                for _ in self._apply(plan) if plan.truth is self._me.truth else ():
+                    await time_slice.pause()
+            except Exception as error:  # whatever it is, what is in force is monitored on
+                self._me.log.exception("truth.unfit", revision=self._me.revision)
+                problem = f"can't go by revision {self._me.revision}: {type(error).__name__}"
+                self._me.set_degraded(problem, part="roster")
+            else:
+                self._me.set_degraded(None, part="roster")
 
     def _plan(self) -> WatchPlan:
         return plan_watch(self._me.truth, self._me.settings, self._monitor.detector.services)

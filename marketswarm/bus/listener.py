@@ -151,10 +151,9 @@ class Listener:
         self._wanted = channels | {self._canary_channel}
         self._changed.set()
 
-    @property
-    def has_channels(self) -> bool:
-        """Whether `set_channels` was called."""
-        return bool(self._wanted)
+    def add_channels(self, channels: frozenset[str]) -> None:
+        """Listen to these channels as well."""
+        self.set_channels(channels | self._wanted)
 
     def request_canary(self) -> None:
         """Send a canary now: a deadline is due, and only a received canary proves a service's silence."""

@@ -116,7 +116,7 @@ class WatchedBus:
         """Put a service on the wheel, unless it is there already; a job, anew if it is due earlier.
 
         The entry of another service is never too late: a beat only moves the due time to a later one, and
-        a time to save a silence that follows an unheard half of a timeout is no earlier than the due time
+        a time to save a silence that follows an unheard part of a timeout is no earlier than the due time
         before it. A job is due earlier after a gap, and when a run has started or ended.
         """
         if service.job is not None:

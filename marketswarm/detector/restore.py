@@ -184,7 +184,8 @@ def is_miss_overruled(
 
     That leader published it as up, had the time to publish the same miss, and heard more than we did: of a
     job with a schedule a later run, for which the next one is not overdue yet; of a service, that it was not
-    silent for half its timeout. A failure, and what a job without a schedule did not report, stays a miss.
+    silent for three quarters of its timeout. A failure, and what a job without a schedule did not report,
+    stays a miss.
 
     Args:
         detector: the detector that holds it for down.

@@ -331,8 +331,8 @@ class Monitor:
         for name, bus in buses.items():
             listens, publishes = name in change.buses, name in {*publish_to, self._home}
             link = self._open_link(name, bus, listens=listens, publishes=publishes)
-            if link.listener is not None and not link.listener.has_channels:
-                link.listener.set_channels(change.channels[name])
+            if link.listener is not None:  # a service must be heard from its own step on
+                link.listener.add_channels(change.channels[name])
             if link.publisher is not None:
                 link.publisher.set_service_count(change.services)
                 self.log_lengths[name].services = change.services if services is None else services

@@ -27,6 +27,8 @@ class Owner(MonitorOwner):
 
     def __init__(self, bus: MemoryBus) -> None:
         super().__init__(bus)
+        self.log, self.logged, self.revision = self, list[str](), 7
+        self.problems: dict[str, str | None] = {}
         self.truth = parse_truth(orjson.dumps(TRUTH)).truth
         self.reseed: Callable[[Truth], None] | None = None
         self.check: Callable[[Truth], object] | None = None
@@ -36,7 +38,11 @@ class Owner(MonitorOwner):
 
     def set_detail(self, _detail: str | None) -> None: ...
 
-    def set_degraded(self, _detail: str | None, part: str = "") -> None: ...
+    def set_degraded(self, detail: str | None, part: str = "") -> None:
+        self.problems[part] = detail
+
+    def exception(self, event: str, **_facts: Any) -> None:
+        self.logged.append(event)
 
     def open_tracer(self) -> None: ...
 
@@ -101,6 +107,44 @@ async def test_a_reseed_is_put_in_force_in_slices_and_the_last_of_several_counts
         moved = parse_truth(orjson.dumps({"services": {"healer": {"access_points": points}}})).truth
         with pytest.raises(ValueError, match="only when the healer is restarted"):
             owner.check(moved)
+    finally:
+        healer.cancel()
+        await asyncio.gather(healer, return_exceptions=True)
+        await bus.aclose()
+
+
+async def test_a_truth_that_can_not_be_put_in_force_leaves_what_is_monitored_and_the_next_one_counts(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monitors: list[Monitor] = []
+    make, change, fails = Monitor.__init__, Monitor.change_roster, [True]
+
+    def note(self: Monitor, *args: Any, **more: Any) -> None:
+        monitors.append(self)
+        make(self, *args, **more)
+
+    def fail_once(self: Monitor, *args: Any, **more: Any) -> Any:
+        if "b" in owner.truth.services and fails.pop():
+            raise KeyError("b")
+        return change(self, *args, **more)
+
+    monkeypatch.setattr(Monitor, "__init__", note)
+    monkeypatch.setattr(Monitor, "change_roster", fail_once)
+    bus = MemoryBus("system-redis")
+    owner = Owner(bus)
+    healer = asyncio.create_task(run_healer(owner))
+    try:
+        await auntil(lambda: owner.reseed is not None or healer.done())
+        owner.truth = parse_truth(orjson.dumps({"services": {"b": {}}})).truth
+        owner.reseed(owner.truth)
+        await auntil(lambda: owner.logged or healer.done())
+        assert owner.logged == ["truth.unfit"]
+        assert owner.problems["roster"] == "can't go by revision 7: KeyError"
+        assert list(monitors[0].detector.services) == ["a"]
+        fails.append(False)
+        owner.reseed(owner.truth)
+        await auntil(lambda: list(monitors[0].detector.services) == ["b"] or healer.done())
+        assert owner.problems["roster"] is None
     finally:
         healer.cancel()
         await asyncio.gather(healer, return_exceptions=True)

@@ -11,7 +11,7 @@ from typing import ClassVar
 import orjson
 import pytest
 
-from marketswarm.bus.listener import read_clocks
+from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.detector import Publication, SavedBeat, SavedJob, State, Verdict, plan_change
 from marketswarm.monitor import Monitor, VerdictEncoder, state
 from marketswarm.monitor.leadership import Fence
@@ -155,3 +155,29 @@ async def test_a_reseed_of_tens_of_thousands_leaves_the_loop_to_others(monitor):
     assert {each.watch.timeout_sec for each in monitor.detector.services.values()} == {20.0}
     assert len(monitor.detector.services) == COUNT - 1
     assert work.longest < LONGEST_SHARE * work.whole
+
+
+async def test_a_service_is_heard_from_the_step_on_that_brings_it_and_on_its_old_channel_until_then(
+    monkeypatch,
+):
+    set_channels, heard = Listener.set_channels, []
+
+    def note(self, channels):
+        set_channels(self, channels)
+        heard.append({channel for channel in channels if channel.endswith(":heartbeat")})
+
+    monkeypatch.setattr(Listener, "set_channels", note)
+    bus = MemoryBus("system-redis")
+    encoder = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
+    monitor = Monitor(MonitorOwner(bus), encoder, home="system-redis")
+    old = [Watch(svc, "system-redis", f"{svc}:heartbeat", 10.0, 30.0) for svc in NAMES[:500]]
+    new = [Watch(svc, "system-redis", f"new.{svc}:heartbeat", 10.0, 30.0) for svc in NAMES[:500]]
+    monitor.set_roster(old, {"system-redis": 10.0}, ["system-redis"])
+    before, after = ({each.channel for each in watches} for watches in (old, new))
+    change = plan_change(monitor.detector.services, new, {"system-redis": 10.0})
+    steps = monitor.change_roster(change, ["system-redis"])
+    next(steps)
+    assert heard[-1] == before | after
+    assert len(list(steps)) > 5
+    assert heard[-1] == after
+    await bus.aclose()
