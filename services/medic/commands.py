@@ -130,7 +130,7 @@ async def _read_status(data: Path) -> tuple[HealingSettings, list[Repair], Fuse]
     async with open_fleet(data) as fleet:
         settings = _find_settings(fleet.truth)
         try:
-            repairs, fuse = await read_state(fleet.bus(SYSTEM), fleet.truth.services)
+            repairs, fuse, _ = await read_state(fleet.bus(SYSTEM), fleet.truth.services)
         except BusError as error:
             raise Exit(Code.NO_BUS, str(error)) from None
     return settings, repairs, fuse
@@ -142,7 +142,7 @@ async def _approve(data: Path, ident: str, author: str) -> str:
         _find_settings(fleet.truth)
         bus = fleet.bus(SYSTEM)
         try:
-            repairs, fuse = await read_state(bus, fleet.truth.services)
+            repairs, fuse, _ = await read_state(bus, fleet.truth.services)
             proposals = {_find_proposal(each): each.svc for each in repairs}
             is_known = fuse.blown_at is not None if ident == FUSE else ident in proposals
             if not is_known:

@@ -66,7 +66,7 @@ class Medic:
             return began_at + time.monotonic() - began
 
         await store.repair_keys()
-        repairs, fuse = await store.load(self._me.truth.services)
+        repairs, fuse = await store.load(self._me.truth.services, lease.epoch)
         self.planner.resume(repairs, fuse, now())
         self.is_leading, self._looked_at = True, time.monotonic()
         try:

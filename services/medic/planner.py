@@ -11,12 +11,21 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+from marketswarm.bus.stored_values import MAX_DURATION_SEC
 from marketswarm.operator.healing import FUSE, EntryKind, TimelineEntry
 from services.medic.facts import FleetFacts, RestartOwner, Symptom, TargetFacts
 from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal
 from services.medic.refusal import PASSING, Refusal
 from services.medic.remedies import Remedy
-from services.medic.repair import AttemptVerdict, RemedyAttempt, Repair, RepairEvent, RepairState, Resolution
+from services.medic.repair import (
+    MAX_NUMBER,
+    AttemptVerdict,
+    RemedyAttempt,
+    Repair,
+    RepairEvent,
+    RepairState,
+    Resolution,
+)
 from services.medic.settings import HealingSettings, Mode
 
 CRASH_LOOP: Final = 5
@@ -185,7 +194,7 @@ class Planner:
         if not repair.identity and repair.attempts and process.identity == repair.attempts[-1].identity:
             return repair  # the one that was just ended: the next one is the medic's
         if repair.identity:
-            repair = replace(repair, owner_restarts=repair.owner_restarts + 1)
+            repair = replace(repair, owner_restarts=min(repair.owner_restarts + 1, MAX_NUMBER))
             self._note(repair, EntryKind.RESTARTED, now, reason=RestartOwner.UP)
         return replace(repair, identity=process.identity)
 
@@ -384,7 +393,7 @@ class Planner:
                 remedy=str(remedy),
                 reason=str(reason),
                 text=text,
-                sec=None if sec is None else round(sec, 3),
+                sec=None if sec is None else min(round(sec, 3), MAX_DURATION_SEC),
             )
         )
 

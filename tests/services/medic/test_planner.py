@@ -321,6 +321,16 @@ def test_an_order_whose_process_was_replaced_meanwhile_does_nothing():
     assert patient.told()[-4:] == ["abandoned changed", "restarted up", "recovered", "resolved restarted"]
 
 
+def test_an_outage_that_began_in_1970_by_what_is_stored_is_recorded_with_the_longest_duration():
+    patient = Patient(now=1_800_000_000.0)
+    patient.shown = {"health": Health.DOWN, "down_since": 0.0}
+    patient.look(3)
+    patient.shown = {}
+    patient.look(400)
+    assert patient.told()[-1] == "resolved recovered"
+    assert [entry.sec for plan in patient.plans for entry in plan.entries][-2:] == [1e9, 1e9]
+
+
 def test_a_service_that_left_the_truth_has_no_open_incident():
     patient = down()
     patient.look(3)
