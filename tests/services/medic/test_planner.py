@@ -162,7 +162,7 @@ def test_nothing_is_done_and_the_reason_is_said(refusal):
 
 
 def test_every_other_reason_has_a_test_of_its_own():
-    own = {Refusal.PROTECTED, Refusal.TOO_MANY_REMEDIES, Refusal.ONE_AT_A_TIME, Refusal.COOLDOWN}
+    own = {Refusal.PROTECTED, Refusal.TOO_MANY_REMEDIES, Refusal.ONE_AT_A_TIME, Refusal.COOLDOWN, Refusal.UNKNOWN}
     assert set(Refusal) == set(REFUSALS) | own
 
 
@@ -185,6 +185,29 @@ def test_one_target_is_acted_on_at_a_time():
     assert [order.svc for _, order in patient.orders] == ["aaa"]
     patient.look(1, obey=False)
     assert [order.svc for _, order in patient.orders] == ["aaa", "feed"]
+
+
+@pytest.mark.parametrize("settings", [{"mode": "act"}, {"mode": "propose"}], ids=lambda each: each["mode"])
+def test_a_target_that_was_down_and_of_which_nothing_is_known_since_is_left_alone(settings):
+    patient = down(settings=settings)
+    patient.look(2)
+    patient.shown = {"health": Health.UNKNOWN}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told() == ["opened silent", "waiting", "refused unknown"]
+    patient.shown = {}
+    patient.look(2)
+    assert patient.told()[3] == {"act": "intended", "propose": "proposed"}[settings["mode"]]
+
+
+def test_a_target_that_was_degraded_and_has_no_known_status_since_is_left_alone():
+    patient = Patient({"mode": "act", "degraded_sec": 100})
+    patient.shown = {"status": "degraded", "degraded_sec": 101.0}
+    patient.look(2)
+    patient.shown = {"status": None}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told()[-1] == "refused unknown"
 
 
 def test_too_many_remedies_blow_the_fuse_until_a_person_approves():

@@ -72,7 +72,7 @@ class MedicMachine(RuleBasedStateMachine):
         assert facts.blocked is None
         assert not any(each.is_stopped or each.is_waiting for each in facts.processes)
         assert facts.processes[0].age_sec >= 30
-        assert facts.health is not Health.UP
+        assert facts.health is Health.DOWN
         if patient.settings["mode"] == "propose":
             assert make_proposal_id(repair, Remedy.RESTART) in self.approvals_used
 
