@@ -77,8 +77,8 @@ class RepairPlan:
 
 
 def make_proposal_id(repair: Repair, remedy: Remedy) -> str:
-    """Return the id by which a person approves the next attempt at a remedy."""
-    text = f"{repair.incident} {remedy} {repair.count_attempts(remedy)}"
+    """Return the id by which a person approves a remedy that is proposed now, and no later one."""
+    text = f"{repair.incident} {remedy} {repair.count_attempts(remedy)} {repair.until}"
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -237,9 +237,10 @@ class Planner:
         if refusal is not None:
             return self._refuse(repair, remedy, refusal, here.now)
         if mode is Mode.PROPOSE:
-            text = f"marketswarm medic approve {make_proposal_id(repair, remedy)}"
+            proposed = repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
+            text = f"marketswarm medic approve {make_proposal_id(proposed, remedy)}"
             self._note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text)
-            return repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
+            return proposed
         return self._intend(repair, target, remedy, epoch, here)
 
     def _follow_proposal(
@@ -249,7 +250,6 @@ class Planner:
         remedy = repair.find_next_remedy(self._offered)
         if remedy is None or here.settings.mode_of(repair.svc, remedy) is not Mode.PROPOSE:
             return repair.move(RepairEvent.WITHDRAW, here.now)
-        ident = make_proposal_id(repair, remedy)
         standing = find_standing_refusal(repair, target, here)
         if standing is not None:
             return self._refuse(repair.move(RepairEvent.WITHDRAW, here.now), remedy, standing, here.now)
@@ -257,10 +257,9 @@ class Planner:
             self._note(repair, EntryKind.EXPIRED, here.now, remedy=remedy)
             expired = RemedyAttempt(remedy, here.now, repair.boot, verdict=AttemptVerdict.EXPIRED)
             return repair.add_attempt(expired).move(RepairEvent.EXPIRE, here.now)
-        author = approvals.get(ident)
+        author = approvals.get(make_proposal_id(repair, remedy))
         if author is None or find_refusal(repair, target, remedy, here) is not None:
             return repair  # an approval stays until it can be followed, or the proposal has expired
-        self._used.append(ident)
         self._note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
         return self._intend(replace(repair, approved_by=author), target, remedy, epoch, here)
 
@@ -398,10 +397,20 @@ class Planner:
         )
 
     def _keep(self, repair: Repair) -> None:
+        before = self.repairs.get(repair.svc)
+        if before is not None and before.state is RepairState.PROPOSED:
+            self._end_proposal(before, repair)
         if repair.state is RepairState.RESOLVED:
             self.repairs.pop(repair.svc, None)
         else:
             self.repairs[repair.svc] = repair
+
+    def _end_proposal(self, before: Repair, after: Repair) -> None:
+        """Have the approval of a proposal deleted when it is left, in whatever way."""
+        is_same = (after.state, after.until) == (before.state, before.until)
+        remedy = before.find_next_remedy(self._offered)
+        if remedy is not None and not is_same:
+            self._used.append(make_proposal_id(before, remedy))
 
     def _take_plan(self, before: Mapping[str, Repair], fuse: Fuse) -> RepairPlan:
         names = before.keys() | self.repairs.keys()

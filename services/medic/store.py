@@ -140,10 +140,14 @@ class MedicStore:
     async def read_approvals(
         self, repairs: Collection[Repair], now: float, valid_sec: float
     ) -> Mapping[str, str]:
-        """Return who approved each open proposal, and the fuse, within the last `valid_sec` seconds."""
+        """Return who approved each open proposal, and the fuse, within the last `valid_sec` seconds.
+
+        An older approval of these, or one that can't be used, is deleted.
+        """
         names = [FUSE, *_list_proposals(repairs)]
         (found,) = await read_fields(self.bus, [MEDIC_APPROVALS], names)
-        approvals = {}
+        approvals: dict[str, str] = {}
+        unusable: list[str] = []
         for name in names:
             raw = found.get(name.encode())
             approval = None if raw is None else HealingApproval.parse(raw)
@@ -151,6 +155,9 @@ class MedicStore:
                 approvals[name] = approval.by
             elif raw is not None:
                 report_unusable(self.bus.name, MEDIC_APPROVALS, name)
+                unusable.append(name)
+        if unusable:
+            await self.bus.ask(self.bus.client.hdel(MEDIC_APPROVALS, *unusable))
         return approvals
 
 

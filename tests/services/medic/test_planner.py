@@ -162,7 +162,13 @@ def test_nothing_is_done_and_the_reason_is_said(refusal):
 
 
 def test_every_other_reason_has_a_test_of_its_own():
-    own = {Refusal.PROTECTED, Refusal.TOO_MANY_REMEDIES, Refusal.ONE_AT_A_TIME, Refusal.COOLDOWN, Refusal.UNKNOWN}
+    own = {
+        Refusal.PROTECTED,
+        Refusal.TOO_MANY_REMEDIES,
+        Refusal.ONE_AT_A_TIME,
+        Refusal.COOLDOWN,
+        Refusal.UNKNOWN,
+    }
     assert set(Refusal) == set(REFUSALS) | own
 
 
@@ -277,6 +283,40 @@ def test_a_proposal_expires_and_is_withdrawn():
     patient.look(100)
     assert patient.orders == []
     assert patient.told()[-1] == "refused observed"
+
+
+def proposed(**settings):
+    patient = down(settings={"mode": "propose", **settings}, restart_helps=False)
+    patient.look(10)
+    (repair,) = patient.planner.repairs.values()
+    return patient, make_proposal_id(repair, Remedy.RESTART)
+
+
+@pytest.mark.parametrize("left_by", ["recovery", "withdrawal", "expiry", "retirement"])
+def test_an_approval_ends_with_its_proposal(left_by):
+    patient, ident = proposed(proposal_sec=60)
+    (text,) = [entry.text for plan in patient.plans for entry in plan.entries if entry.what == "proposed"]
+    assert text == f"marketswarm medic approve {ident}"
+    match left_by:
+        case "recovery":
+            patient.rise()
+        case "withdrawal":
+            patient.shown = {"blocked": Refusal.SILENCED}
+        case "expiry":
+            patient.now += 60
+    fleet = FleetFacts({} if left_by == "retirement" else {"feed": patient.facts()})
+    assert patient.planner.tick(fleet, {}, 7, patient.now + 1).used == (ident,)
+
+
+def test_an_approval_of_one_proposal_is_none_of_the_next_one():
+    patient, ident = proposed()
+    patient.shown = {"blocked": Refusal.SILENCED}
+    patient.look(1)
+    patient.shown = {}
+    patient.approvals = {ident: "ann"}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told()[-1] == "proposed"
 
 
 def test_a_target_may_have_a_mode_of_its_own_and_a_remedy_too():

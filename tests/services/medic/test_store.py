@@ -170,12 +170,14 @@ async def test_keys_of_another_type_are_deleted(store):
 
 
 async def test_an_approval_counts_for_its_proposal_while_it_is_young_and_is_used_once(store):
-    proposed = dataclasses.replace(REPAIR, state=RepairState.PROPOSED)
+    proposed = dataclasses.replace(REPAIR, state=RepairState.PROPOSED, until=NOW + 600)
     ident = make_proposal_id(proposed, Remedy.RESTART)
     for name, by, ts in ((ident, "ann", NOW), ("fuse", "bob", NOW - 999), ("other", "eve", NOW)):
         await write_approval(store.bus, HealingApproval(id=name, by=by, ts=ts))
     await store.bus.client.hset(MEDIC_APPROVALS, "fuse2", HealingApproval(id="x", by="eve", ts=NOW).encode())
     assert await store.read_approvals([proposed], NOW, 600) == {ident: "ann"}
+    assert await store.read_approvals([REPAIR], NOW, 1200) == {}, "too old before, and deleted then"
+    await write_approval(store.bus, HealingApproval(id="fuse", by="bob", ts=NOW - 999))
     assert await store.read_approvals([REPAIR], NOW, 1200) == {"fuse": "bob"}
     await store.save(RepairPlan(used=(ident,)), 7)
     assert await store.read_approvals([proposed], NOW, 600) == {}
