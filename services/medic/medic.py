@@ -75,10 +75,12 @@ class Medic:
                 await self.do_round(store, lease, now)
                 self._looked_at = time.monotonic()
                 self.round_sec = self._looked_at - began_round
-                rest_sec = max(self._get_settings().every_sec, SHARE_OF_TIME * self.round_sec)
-                await wait_until_due(self._due, rest_sec)
+                await wait_until_due(self._due, self._find_rest_sec())
         finally:
             self.is_leading = False
+
+    def _find_rest_sec(self) -> float:
+        return max(self._get_settings().every_sec, SHARE_OF_TIME * self.round_sec)
 
     async def do_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
         """Look, decide, store, and carry out at most one order. Raises BusError, or LeaseLost."""
@@ -86,7 +88,7 @@ class Medic:
         self.facts = await self.observer.observe(settings, now())
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, now(), settings.proposal_sec)
-        plan = self.planner.tick(self.facts, approvals, lease.epoch, now())
+        plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
         await self._save(store, plan, lease)
         if plan.order is not None:
             if not lease.held:

@@ -36,7 +36,8 @@ EXHAUSTED: Final = "exhausted"
 MAX_REFUSALS: Final = 100
 """The most refusals in the timeline of one outage."""
 MAX_GAP_SEC: Final = 10.0
-"""The longest time between two rounds after which what was observed before still counts."""
+"""The longest time between two rounds after which what was observed before still counts, unless a longer rest
+was planned."""
 OFFERED: Final = (Remedy.RESTART,)
 """The remedies that can be carried out, besides `wait`."""
 
@@ -124,15 +125,24 @@ class Planner:
             for each in repairs
         }
 
-    def tick(self, fleet: FleetFacts, approvals: Mapping[str, str], epoch: int, now: float) -> RepairPlan:
+    def tick(
+        self,
+        fleet: FleetFacts,
+        approvals: Mapping[str, str],
+        epoch: int,
+        now: float,
+        rest_sec: float = 0.0,
+    ) -> RepairPlan:
         """Move every repair on by what was observed at `now` (epoch seconds).
 
         Args:
             approvals: by the id of a proposal, the person who approved it.
             epoch: the number of the lease under which an order would be given.
+            rest_sec: the rest that was planned before this round.
         """
         before, fuse = dict(self.repairs), self.fuse
-        if now - self._looked_at > max(MAX_GAP_SEC, 3 * self._get_settings().every_sec):
+        longest_sec = max(MAX_GAP_SEC, 3 * self._get_settings().every_sec, 2 * rest_sec)
+        if now - self._looked_at > longest_sec:
             self.resume(before.values(), fuse, now)
         self._looked_at = now
         if FUSE in approvals:

@@ -59,9 +59,9 @@ def scene(monkeypatch):
     monkeypatch.setattr("services.medic.medic.request_restart", request)
     scene.clock = time.time()
 
-    async def rounds(count):
+    async def rounds(count, step_sec=1.0):
         for _ in range(count):
-            scene.clock += 1
+            scene.clock += step_sec
             await scene.medic.do_round(scene.store, scene.lease, lambda: scene.clock)
 
     scene.rounds = rounds
@@ -92,6 +92,18 @@ async def test_a_medic_whose_lease_has_ended_leaves_the_intent_and_does_not_act(
         await scene.rounds(3)
     assert scene.asked == []
     assert scene.store.saved[-1][0].repairs["feed"].state is RepairState.INTENDED
+
+
+async def test_a_medic_whose_rounds_take_long_acts_though_it_rests_long(scene):
+    scene.health, scene.medic.round_sec = Health.DOWN, 2.0
+    await scene.rounds(3, 22.0)
+    assert len(scene.asked) == 1
+
+
+async def test_a_medic_that_was_held_up_begins_each_wait_anew(scene):
+    scene.health, scene.medic.round_sec = Health.DOWN, 2.0
+    await scene.rounds(3, 100.0)
+    assert scene.asked == []
 
 
 async def test_rounds_without_news_store_nothing(scene):
