@@ -59,7 +59,8 @@ class Medic:
     async def lead(self, lease: Lease) -> None:
         """Heal until cancelled. Raises BusError, or LeaseLost once another medic has written."""
         store = MedicStore(self._me.bus(SYSTEM))
-        # a clock that is set must neither end a cooldown nor begin one anew
+        # a clock that is set must neither end a cooldown nor begin one anew; the age of what another process
+        # wrote (an approval, an outage) is that by the clock as it is set
         began_at, began = time.time(), time.monotonic()
 
         def now() -> float:
@@ -87,7 +88,7 @@ class Medic:
         settings = self._get_settings()
         self.facts = await self.observer.observe(settings, now())
         repairs = tuple(self.planner.repairs.values())
-        approvals = await store.read_approvals(repairs, now(), settings.proposal_sec)
+        approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
         await self._save(store, plan, lease)
         if plan.order is not None:

@@ -112,17 +112,20 @@ class Planner:
         self._used: list[str] = []
 
     def resume(self, repairs: Iterable[Repair], fuse: Fuse, now: float) -> None:
-        """Go on with stored repairs. What was not observed proves nothing, so each window begins anew."""
+        """Go on with stored repairs. What was not observed proves nothing, so each window begins anew.
+
+        A time of a clock that was set back since is limited to `now`.
+        """
         settings = self._get_settings()
         lengths = {
             RepairState.WAITING: settings.wait_sec,
             RepairState.SETTLING: settings.settle_sec,
             RepairState.STABILIZING: settings.stable_sec,
         }
-        self.fuse = fuse
+        self.fuse = replace(fuse, acted=tuple(min(at, now) for at in fuse.acted))
         self.repairs = {
             each.svc: replace(each, until=now + lengths[each.state]) if each.state in lengths else each
-            for each in repairs
+            for each in (stored.limit_times(now) for stored in repairs)
         }
 
     def tick(
@@ -179,11 +182,12 @@ class Planner:
         if symptom is None:
             return None
         is_silent = symptom is Symptom.SILENT
-        began_at = target.down_since if is_silent else here.now - target.degraded_sec
-        down_since = min(here.now, here.now if began_at is None else began_at)
+        lasts_sec = (target.down_sec or 0.0) if is_silent else target.degraded_sec
+        down_since = max(0.0, here.now - lasts_sec)
+        began_at = target.down_since if is_silent else None
         process = target.process
         repair = Repair(
-            incident=f"{target.svc}.{round(1000 * down_since)}",
+            incident=f"{target.svc}.{round(1000 * (down_since if began_at is None else began_at))}",
             svc=target.svc,
             symptom=symptom,
             down_since=down_since,

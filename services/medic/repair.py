@@ -149,6 +149,11 @@ class Repair:
     def add_attempt(self, attempt: RemedyAttempt) -> "Repair":
         return replace(self, attempts=(*self.attempts, attempt))
 
+    def limit_times(self, now: float) -> "Repair":
+        """Return the repair with no step or attempt later than `now`."""
+        attempts = tuple(replace(each, at=min(each.at, now)) for each in self.attempts)
+        return replace(self, since=min(self.since, now), attempts=attempts)
+
     def judge_last(self, verdict: AttemptVerdict) -> "Repair":
         """Return the repair with another verdict on its last attempt."""
         *before, last = self.attempts

@@ -34,7 +34,8 @@ class Store:
         self.saved.append((plan, epoch))
         return not self.is_stale
 
-    async def read_approvals(self, _repairs, _now, _valid_sec):
+    async def read_approvals(self, _repairs, now, _valid_sec):
+        self.read_at = now
         return self.approvals
 
 
@@ -104,6 +105,12 @@ async def test_a_medic_that_was_held_up_begins_each_wait_anew(scene):
     scene.health, scene.medic.round_sec = Health.DOWN, 2.0
     await scene.rounds(3, 100.0)
     assert scene.asked == []
+
+
+async def test_the_age_of_an_approval_is_that_by_the_present_clock(scene):
+    scene.clock -= 86_400  # the clock was set after this medic began to lead
+    await scene.rounds(1)
+    assert scene.store.read_at == pytest.approx(time.time(), abs=60)
 
 
 async def test_rounds_without_news_store_nothing(scene):

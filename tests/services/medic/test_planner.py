@@ -134,7 +134,7 @@ REFUSALS = {
     Refusal.SILENCED: {"shown": {"blocked": Refusal.SILENCED}},
     Refusal.MAINTENANCE: {"shown": {"blocked": Refusal.MAINTENANCE}},
     Refusal.STOPPED: {"shown": {"processes": (ProcessFacts("start 1", is_stopped=True),)}},
-    Refusal.TOO_OLD: {"shown": {"down_since": 900_000.0}},
+    Refusal.TOO_OLD: {"shown": {"down_sec": 4000.0}},
     Refusal.DEPENDENCY_DOWN: {
         "shown": {"depends_on": ("other1",)},
         "others": {
@@ -319,6 +319,28 @@ def test_an_approval_of_one_proposal_is_none_of_the_next_one():
     assert patient.told()[-1] == "proposed"
 
 
+def test_an_outage_is_not_old_because_the_clock_was_set_back_while_the_medic_leads():
+    patient = Patient()
+    patient.die()
+    patient.shown = {"health": Health.DOWN, "down_since": patient.now - 7200, "down_sec": 1.0}
+    patient.look(10, obey=False)
+    assert len(patient.orders) == 1
+
+
+@pytest.mark.parametrize("set_back_sec", [0.0, 3600.0])
+def test_a_medic_that_takes_over_after_the_clock_was_set_back_acts_again_after_a_cooldown(set_back_sec):
+    patient = down(restart_helps=False)
+    patient.look(10)
+    assert len(patient.orders) == 1
+    patient.now -= set_back_sec
+    patient.started_at -= set_back_sec
+    patient.crash_medic()
+    assert max(patient.planner.fuse.acted) <= patient.now
+    assert all(each.at <= patient.now for each in patient.planner.repairs["feed"].attempts)
+    patient.look(100)
+    assert len(patient.orders) == 2
+
+
 def test_a_target_may_have_a_mode_of_its_own_and_a_remedy_too():
     for settings, acts in (
         ({"mode": "observe", "targets": {"feed": {"mode": "act"}}}, True),
@@ -386,7 +408,7 @@ def test_an_order_whose_process_was_replaced_meanwhile_does_nothing():
 
 def test_an_outage_that_began_in_1970_by_what_is_stored_is_recorded_with_the_longest_duration():
     patient = Patient(now=1_800_000_000.0)
-    patient.shown = {"health": Health.DOWN, "down_since": 0.0}
+    patient.shown = {"health": Health.DOWN, "down_since": 0.0, "down_sec": patient.now}
     patient.look(3)
     patient.shown = {}
     patient.look(400)
