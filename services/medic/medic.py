@@ -20,6 +20,8 @@ from services.medic.store import MedicStore
 
 SHARE_OF_TIME: Final = 10.0
 """A round is followed by a rest that is so many times as long, if that is more than `every_sec`."""
+LEAST_REST_SEC: Final = 0.2
+"""The rest that no alert ends: in a storm of alerts, rounds would follow one another without a pause."""
 STUCK_SEC: Final = 60.0
 """A round that takes longer is one that hangs."""
 _RESULTS: Final = {
@@ -76,9 +78,16 @@ class Medic:
                 await self.do_round(store, lease, now)
                 self._looked_at = time.monotonic()
                 self.round_sec = self._looked_at - began_round
-                await wait_until_due(self._due, self._find_rest_sec())
+                await self.rest()
         finally:
             self.is_leading = False
+
+    async def rest(self) -> None:
+        """Rest until the next round is due, or a new alert comes, but for the least rest in any case."""
+        rest_sec = self._find_rest_sec()
+        least_sec = min(rest_sec, max(LEAST_REST_SEC, SHARE_OF_TIME * self.round_sec))
+        await asyncio.sleep(least_sec)
+        await wait_until_due(self._due, rest_sec - least_sec)
 
     def _find_rest_sec(self) -> float:
         return max(self._get_settings().every_sec, SHARE_OF_TIME * self.round_sec)
