@@ -107,3 +107,5 @@ def _list_owner_refusals(target: TargetFacts, here: Situation) -> Iterator[Refus
             yield Refusal.OWNER_RESTARTS
     elif process.age_sec < here.settings.start_grace_of(target.svc):
         yield Refusal.START_GRACE
+    elif target.instances > 1:  # the last one, since mesh counts a process that ended until its timeout
+        yield Refusal.SEVERAL_PROCESSES

@@ -96,6 +96,7 @@ class FleetObserver:
     ) -> TargetFacts:
         section = seen.truth.services[svc]
         entry, beat = seen.state.roster.get(svc), seen.state.beats.get(svc)
+        instances = seen.state.instances.get(svc)
         own = settings.targets.get(svc)
         owner = RestartOwner.ELSEWHERE
         if processes:
@@ -116,6 +117,7 @@ class FleetObserver:
             owner=owner,
             processes=tuple(map(_make_process, processes)),
             blocked=find_wish(svc, section, seen),
+            instances=0 if instances is None else instances.running,
             depends_on=section.depends_on,
             severity=section.severity,
         )

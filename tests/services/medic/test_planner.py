@@ -216,6 +216,17 @@ def test_a_target_that_was_degraded_and_has_no_known_status_since_is_left_alone(
     assert patient.told()[-1] == "refused unknown"
 
 
+def test_a_target_of_which_several_instances_beat_somewhere_is_left_alone():
+    patient = Patient({"mode": "act", "degraded_sec": 100})
+    patient.shown = {"status": "degraded", "degraded_sec": 101.0, "instances": 2}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told()[-1] == "refused several_processes"
+    patient.shown = {**patient.shown, "instances": 1}
+    patient.look(1)
+    assert len(patient.orders) == 1
+
+
 def test_too_many_remedies_blow_the_fuse_until_a_person_approves():
     patient = down(settings={"mode": "act", "fuse": {"remedies": 2, "within_sec": 600}}, restart_helps=False)
     patient.approvals = {"fuse": "eve"}  # nothing is approved beforehand
