@@ -1,12 +1,15 @@
 """Work that only one instance of a service may do at a time, for as long as the service runs."""
 
-import contextlib
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 from marketswarm.agent.lease import Lease, LeaseLost
 from marketswarm.agent.member import Agent
 from marketswarm.bus.outage import Outage, retrying
+
+LOST_REST_SEC: Final = 1.0
+"""The pause after a lost lease: work whose epoch a store refuses may lose it again at once."""
 
 
 async def lead(
@@ -45,6 +48,9 @@ async def lead_fenced(
     `work` may raise LeaseLost itself, when a store has refused its epoch.
     """
     async for attempt in retrying(outage):
-        with contextlib.suppress(LeaseLost), attempt:
-            async with me.lease(name, life_sec=life_sec, bus=get_bus()) as lease:
-                await work(lease)
+        try:
+            with attempt:
+                async with me.lease(name, life_sec=life_sec, bus=get_bus()) as lease:
+                    await work(lease)
+        except LeaseLost:
+            await asyncio.sleep(LOST_REST_SEC)

@@ -22,7 +22,8 @@ def format_date(ts: Any, now: float, zone: tzinfo | None = None) -> str:
 
 
 def format_moment(ts: float, now: float, zone: tzinfo | None = None) -> str:
-    return f"{format_date(ts, now, zone)}{_local_datetime(ts, zone):%H:%M}"
+    """Return the time of day, after the date if that is not the one of `now`; dashes for no time."""
+    return f"{format_date(ts, now, zone)}{format_time(ts, zone)[:5]}"
 
 
 def _local_datetime(ts: float, zone: tzinfo | None) -> datetime:

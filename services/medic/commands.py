@@ -130,7 +130,7 @@ async def _read_status(data: Path) -> tuple[HealingSettings, list[Repair], Fuse]
     async with open_fleet(data) as fleet:
         settings = _find_settings(fleet.truth)
         try:
-            repairs, fuse = await read_state(fleet.bus(SYSTEM), fleet.truth.services)
+            repairs, fuse, _ = await read_state(fleet.bus(SYSTEM), fleet.truth.services)
         except BusError as error:
             raise Exit(Code.NO_BUS, str(error)) from None
     return settings, repairs, fuse
@@ -142,7 +142,7 @@ async def _approve(data: Path, ident: str, author: str) -> str:
         _find_settings(fleet.truth)
         bus = fleet.bus(SYSTEM)
         try:
-            repairs, fuse = await read_state(bus, fleet.truth.services)
+            repairs, fuse, _ = await read_state(bus, fleet.truth.services)
             proposals = {_find_proposal(each): each.svc for each in repairs}
             is_known = fuse.blown_at is not None if ident == FUSE else ident in proposals
             if not is_known:
@@ -173,13 +173,13 @@ def format_post_mortem(found: HealingIncident) -> list[str]:
     took = format_duration(end.sec) if end is not None and end.sec is not None else "not known"
     tried = ", ".join(found.remedies()) or "none"
     return [
-        f"# {escape_text(found.svc)}: {escape_text(found.symptom or 'outage')}",
+        f"# {_escape_cell(found.svc)}: {_escape_cell(found.symptom or 'outage')}",
         "",
-        f"- id: `{escape_text(found.id)}`",
+        f"- id: `{_escape_cell(found.id)}`",
         f"- opened: {format_date(first.ts, 0.0)}{format_time(first.ts)}",
-        f"- resolution: {escape_text(found.resolution)}",
+        f"- resolution: {_escape_cell(found.resolution)}",
         f"- time to resolve: {took}",
-        f"- remedies: {escape_text(tried)}",
+        f"- remedies: {_escape_cell(tried)}",
         "",
         "| time | what | why | took |",
         "| --- | --- | --- | --- |",
@@ -189,9 +189,14 @@ def format_post_mortem(found: HealingIncident) -> list[str]:
 
 def _format_row(entry: TimelineEntry) -> str:
     what = " ".join(filter(None, (entry.what, entry.remedy)))
-    why = ": ".join(filter(None, (entry.reason, entry.text))).replace("|", "\\|")
+    why = ": ".join(filter(None, (entry.reason, entry.text)))
     took = "" if entry.sec is None else f"{entry.sec:.1f} s"
-    return f"| {format_time(entry.ts)} | {escape_text(what)} | {escape_text(why)} | {took} |"
+    return f"| {format_time(entry.ts)} | {_escape_cell(what)} | {_escape_cell(why)} | {took} |"
+
+
+def _escape_cell(text: str) -> str:
+    """Return a foreign text that ends no cell of a Markdown table."""
+    return escape_text(text.replace("|", "\\|"))
 
 
 def _draw_incidents(found: Sequence[HealingIncident], now: float) -> Table:

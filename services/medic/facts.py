@@ -51,14 +51,17 @@ class ProcessFacts:
 class TargetFacts:
     """One target at the time of the observation. A value is None if it is not known.
 
-    `down_since` is when its outage began, in epoch seconds. `boot` and `status` are those of its last beat,
-    `silence_sec` is the age of that beat, `degraded_sec` is for how long its beats have said `degraded`.
-    `blocked` is a reason of its own why nothing may be done to it.
+    `down_since` is when its outage began, in epoch seconds by the healer's clock, `down_sec` the time since
+    then by the wall clock, which may have been set while the medic leads. `boot` and `status` are those of
+    its last beat, `silence_sec` is the age of that beat, `degraded_sec` is for how long its beats have said
+    `degraded`. `instances` is how many of its processes beat on all machines, as mesh counts them. `blocked`
+    is a reason of its own why nothing may be done to it.
     """
 
     svc: str
     health: Health = Health.UNKNOWN
     down_since: float | None = None
+    down_sec: float | None = None
     boot: str | None = None
     status: str | None = None
     silence_sec: float | None = None
@@ -66,6 +69,7 @@ class TargetFacts:
     owner: RestartOwner = RestartOwner.ELSEWHERE
     processes: tuple[ProcessFacts, ...] = ()
     blocked: Refusal | None = None
+    instances: int = 0
     depends_on: tuple[str, ...] = ()
     severity: str = "warning"
 

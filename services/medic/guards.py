@@ -60,6 +60,8 @@ def find_standing_refusal(repair: Repair, target: TargetFacts, here: Situation) 
 def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Iterator[Refusal]:
     yield from _list_fleet_refusals(target, here)
     yield from _list_wishes(repair, target, here)
+    if not target.is_unwell(repair.symptom):
+        yield Refusal.UNKNOWN
     yield from _list_owner_refusals(target, here)
     if here.is_busy:
         yield Refusal.ONE_AT_A_TIME
@@ -105,3 +107,5 @@ def _list_owner_refusals(target: TargetFacts, here: Situation) -> Iterator[Refus
             yield Refusal.OWNER_RESTARTS
     elif process.age_sec < here.settings.start_grace_of(target.svc):
         yield Refusal.START_GRACE
+    elif target.instances > 1:  # the last one, since mesh counts a process that ended until its timeout
+        yield Refusal.SEVERAL_PROCESSES

@@ -20,6 +20,8 @@ from services.medic.store import MedicStore
 
 SHARE_OF_TIME: Final = 10.0
 """A round is followed by a rest that is so many times as long, if that is more than `every_sec`."""
+LEAST_REST_SEC: Final = 0.2
+"""The rest that no alert ends: in a storm of alerts, rounds would follow one another without a pause."""
 STUCK_SEC: Final = 60.0
 """A round that takes longer is one that hangs."""
 _RESULTS: Final = {
@@ -59,14 +61,15 @@ class Medic:
     async def lead(self, lease: Lease) -> None:
         """Heal until cancelled. Raises BusError, or LeaseLost once another medic has written."""
         store = MedicStore(self._me.bus(SYSTEM))
-        # a clock that is set must neither end a cooldown nor begin one anew
+        # a clock that is set must neither end a cooldown nor begin one anew; the age of what another process
+        # wrote (an approval, an outage) is that by the clock as it is set
         began_at, began = time.time(), time.monotonic()
 
         def now() -> float:
             return began_at + time.monotonic() - began
 
         await store.repair_keys()
-        repairs, fuse = await store.load(self._me.truth.services)
+        repairs, fuse = await store.load(self._me.truth.services, lease.epoch)
         self.planner.resume(repairs, fuse, now())
         self.is_leading, self._looked_at = True, time.monotonic()
         try:
@@ -75,18 +78,27 @@ class Medic:
                 await self.do_round(store, lease, now)
                 self._looked_at = time.monotonic()
                 self.round_sec = self._looked_at - began_round
-                rest_sec = max(self._get_settings().every_sec, SHARE_OF_TIME * self.round_sec)
-                await wait_until_due(self._due, rest_sec)
+                await self.rest()
         finally:
             self.is_leading = False
+
+    async def rest(self) -> None:
+        """Rest until the next round is due, or a new alert comes, but for the least rest in any case."""
+        rest_sec = self._find_rest_sec()
+        least_sec = min(rest_sec, max(LEAST_REST_SEC, SHARE_OF_TIME * self.round_sec))
+        await asyncio.sleep(least_sec)
+        await wait_until_due(self._due, rest_sec - least_sec)
+
+    def _find_rest_sec(self) -> float:
+        return max(self._get_settings().every_sec, SHARE_OF_TIME * self.round_sec)
 
     async def do_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
         """Look, decide, store, and carry out at most one order. Raises BusError, or LeaseLost."""
         settings = self._get_settings()
         self.facts = await self.observer.observe(settings, now())
         repairs = tuple(self.planner.repairs.values())
-        approvals = await store.read_approvals(repairs, now(), settings.proposal_sec)
-        plan = self.planner.tick(self.facts, approvals, lease.epoch, now())
+        approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
+        plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
         await self._save(store, plan, lease)
         if plan.order is not None:
             if not lease.held:

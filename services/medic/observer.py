@@ -25,7 +25,7 @@ _HEALTH = {State.UP: Health.UP, State.DOWN: Health.DOWN}
 
 @dataclass(frozen=True, slots=True)
 class FleetObservation:
-    """What was read at one moment; `wall` is that moment in epoch seconds, for silences and windows.
+    """What was read at one moment; `wall` is that moment in epoch seconds by the present clock.
 
     `processes` is None if no embedded fleet is known here.
     """
@@ -96,6 +96,7 @@ class FleetObserver:
     ) -> TargetFacts:
         section = seen.truth.services[svc]
         entry, beat = seen.state.roster.get(svc), seen.state.beats.get(svc)
+        instances = seen.state.instances.get(svc)
         own = settings.targets.get(svc)
         owner = RestartOwner.ELSEWHERE
         if processes:
@@ -103,10 +104,12 @@ class FleetObserver:
         timeout_sec = seen.truth.timeout_of(svc, self._me.settings.default_timeout_sec)
         boot = (beat and beat.boot) or (entry and entry.boot) or None
         status = None if beat is None else beat.status
+        down_since = None if entry is None else entry.down_since() or entry.since or entry.ts or None
         return TargetFacts(
             svc=svc,
             health=Health.UNKNOWN if entry is None else _HEALTH.get(entry.verdict, Health.UNKNOWN),
-            down_since=None if entry is None else entry.down_since() or entry.since or entry.ts or None,
+            down_since=down_since,
+            down_sec=None if down_since is None else max(0.0, seen.wall - down_since),
             boot=boot,
             status=status,
             silence_sec=derive_silence(seen.state.ttls_sec.get(svc), timeout_sec),
@@ -114,6 +117,7 @@ class FleetObserver:
             owner=owner,
             processes=tuple(map(_make_process, processes)),
             blocked=find_wish(svc, section, seen),
+            instances=0 if instances is None else instances.running,
             depends_on=section.depends_on,
             severity=section.severity,
         )

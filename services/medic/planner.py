@@ -11,12 +11,21 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+from marketswarm.bus.stored_values import MAX_DURATION_SEC
 from marketswarm.operator.healing import FUSE, EntryKind, TimelineEntry
 from services.medic.facts import FleetFacts, RestartOwner, Symptom, TargetFacts
 from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal
 from services.medic.refusal import PASSING, Refusal
 from services.medic.remedies import Remedy
-from services.medic.repair import AttemptVerdict, RemedyAttempt, Repair, RepairEvent, RepairState, Resolution
+from services.medic.repair import (
+    MAX_NUMBER,
+    AttemptVerdict,
+    RemedyAttempt,
+    Repair,
+    RepairEvent,
+    RepairState,
+    Resolution,
+)
 from services.medic.settings import HealingSettings, Mode
 
 CRASH_LOOP: Final = 5
@@ -27,7 +36,8 @@ EXHAUSTED: Final = "exhausted"
 MAX_REFUSALS: Final = 100
 """The most refusals in the timeline of one outage."""
 MAX_GAP_SEC: Final = 10.0
-"""The longest time between two rounds after which what was observed before still counts."""
+"""The longest time between two rounds after which what was observed before still counts, unless a longer rest
+was planned."""
 OFFERED: Final = (Remedy.RESTART,)
 """The remedies that can be carried out, besides `wait`."""
 
@@ -68,8 +78,8 @@ class RepairPlan:
 
 
 def make_proposal_id(repair: Repair, remedy: Remedy) -> str:
-    """Return the id by which a person approves the next attempt at a remedy."""
-    text = f"{repair.incident} {remedy} {repair.count_attempts(remedy)}"
+    """Return the id by which a person approves a remedy that is proposed now, and no later one."""
+    text = f"{repair.incident} {remedy} {repair.count_attempts(remedy)} {repair.until}"
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -102,28 +112,40 @@ class Planner:
         self._used: list[str] = []
 
     def resume(self, repairs: Iterable[Repair], fuse: Fuse, now: float) -> None:
-        """Go on with stored repairs. What was not observed proves nothing, so each window begins anew."""
+        """Go on with stored repairs. What was not observed proves nothing, so each window begins anew.
+
+        A time of a clock that was set back since is limited to `now`.
+        """
         settings = self._get_settings()
         lengths = {
             RepairState.WAITING: settings.wait_sec,
             RepairState.SETTLING: settings.settle_sec,
             RepairState.STABILIZING: settings.stable_sec,
         }
-        self.fuse = fuse
+        self.fuse = replace(fuse, acted=tuple(min(at, now) for at in fuse.acted))
         self.repairs = {
             each.svc: replace(each, until=now + lengths[each.state]) if each.state in lengths else each
-            for each in repairs
+            for each in (stored.limit_times(now) for stored in repairs)
         }
 
-    def tick(self, fleet: FleetFacts, approvals: Mapping[str, str], epoch: int, now: float) -> RepairPlan:
+    def tick(
+        self,
+        fleet: FleetFacts,
+        approvals: Mapping[str, str],
+        epoch: int,
+        now: float,
+        rest_sec: float = 0.0,
+    ) -> RepairPlan:
         """Move every repair on by what was observed at `now` (epoch seconds).
 
         Args:
             approvals: by the id of a proposal, the person who approved it.
             epoch: the number of the lease under which an order would be given.
+            rest_sec: the rest that was planned before this round.
         """
         before, fuse = dict(self.repairs), self.fuse
-        if now - self._looked_at > max(MAX_GAP_SEC, 3 * self._get_settings().every_sec):
+        longest_sec = max(MAX_GAP_SEC, 3 * self._get_settings().every_sec, 2 * rest_sec)
+        if now - self._looked_at > longest_sec:
             self.resume(before.values(), fuse, now)
         self._looked_at = now
         if FUSE in approvals:
@@ -160,11 +182,12 @@ class Planner:
         if symptom is None:
             return None
         is_silent = symptom is Symptom.SILENT
-        began_at = target.down_since if is_silent else here.now - target.degraded_sec
-        down_since = min(here.now, here.now if began_at is None else began_at)
+        lasts_sec = (target.down_sec or 0.0) if is_silent else target.degraded_sec
+        down_since = max(0.0, here.now - lasts_sec)
+        began_at = target.down_since if is_silent else None
         process = target.process
         repair = Repair(
-            incident=f"{target.svc}.{round(1000 * down_since)}",
+            incident=f"{target.svc}.{round(1000 * (down_since if began_at is None else began_at))}",
             svc=target.svc,
             symptom=symptom,
             down_since=down_since,
@@ -185,7 +208,7 @@ class Planner:
         if not repair.identity and repair.attempts and process.identity == repair.attempts[-1].identity:
             return repair  # the one that was just ended: the next one is the medic's
         if repair.identity:
-            repair = replace(repair, owner_restarts=repair.owner_restarts + 1)
+            repair = replace(repair, owner_restarts=min(repair.owner_restarts + 1, MAX_NUMBER))
             self._note(repair, EntryKind.RESTARTED, now, reason=RestartOwner.UP)
         return replace(repair, identity=process.identity)
 
@@ -228,9 +251,10 @@ class Planner:
         if refusal is not None:
             return self._refuse(repair, remedy, refusal, here.now)
         if mode is Mode.PROPOSE:
-            text = f"marketswarm medic approve {make_proposal_id(repair, remedy)}"
+            proposed = repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
+            text = f"marketswarm medic approve {make_proposal_id(proposed, remedy)}"
             self._note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text)
-            return repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
+            return proposed
         return self._intend(repair, target, remedy, epoch, here)
 
     def _follow_proposal(
@@ -240,7 +264,6 @@ class Planner:
         remedy = repair.find_next_remedy(self._offered)
         if remedy is None or here.settings.mode_of(repair.svc, remedy) is not Mode.PROPOSE:
             return repair.move(RepairEvent.WITHDRAW, here.now)
-        ident = make_proposal_id(repair, remedy)
         standing = find_standing_refusal(repair, target, here)
         if standing is not None:
             return self._refuse(repair.move(RepairEvent.WITHDRAW, here.now), remedy, standing, here.now)
@@ -248,10 +271,9 @@ class Planner:
             self._note(repair, EntryKind.EXPIRED, here.now, remedy=remedy)
             expired = RemedyAttempt(remedy, here.now, repair.boot, verdict=AttemptVerdict.EXPIRED)
             return repair.add_attempt(expired).move(RepairEvent.EXPIRE, here.now)
-        author = approvals.get(ident)
+        author = approvals.get(make_proposal_id(repair, remedy))
         if author is None or find_refusal(repair, target, remedy, here) is not None:
             return repair  # an approval stays until it can be followed, or the proposal has expired
-        self._used.append(ident)
         self._note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
         return self._intend(replace(repair, approved_by=author), target, remedy, epoch, here)
 
@@ -384,15 +406,25 @@ class Planner:
                 remedy=str(remedy),
                 reason=str(reason),
                 text=text,
-                sec=None if sec is None else round(sec, 3),
+                sec=None if sec is None else min(round(sec, 3), MAX_DURATION_SEC),
             )
         )
 
     def _keep(self, repair: Repair) -> None:
+        before = self.repairs.get(repair.svc)
+        if before is not None and before.state is RepairState.PROPOSED:
+            self._end_proposal(before, repair)
         if repair.state is RepairState.RESOLVED:
             self.repairs.pop(repair.svc, None)
         else:
             self.repairs[repair.svc] = repair
+
+    def _end_proposal(self, before: Repair, after: Repair) -> None:
+        """Have the approval of a proposal deleted when it is left, in whatever way."""
+        is_same = (after.state, after.until) == (before.state, before.until)
+        remedy = before.find_next_remedy(self._offered)
+        if remedy is not None and not is_same:
+            self._used.append(make_proposal_id(before, remedy))
 
     def _take_plan(self, before: Mapping[str, Repair], fuse: Fuse) -> RepairPlan:
         names = before.keys() | self.repairs.keys()

@@ -23,6 +23,7 @@ class Refusal(StrEnum):
     STOPPED = "stopped"  # by an operator
     TOO_OLD = "too_old"  # the outage was old when it was first seen
     DEPENDENCY_DOWN = "dependency_down"
+    UNKNOWN = "unknown"  # whether the target is still down, or degraded
     NOT_OURS = "not_ours"  # something that is not known here restarts it
     SEVERAL_PROCESSES = "several_processes"
     OWNER_RESTARTS = "owner_restarts"  # `marketswarm up` is about to

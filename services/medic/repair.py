@@ -6,11 +6,19 @@ The states and the events between them are a table; docs/services/medic.md shows
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
+from pydantic import Field
+
+from marketswarm.bus.stored_values import MAX_COUNT
+from marketswarm.operator.fields import Ident
 from services.medic.facts import Symptom
 from services.medic.refusal import Refusal
 from services.medic.remedies import RULES, Remedy, build_ladder
+
+MAX_NUMBER: Final = 1_000_000
+"""The greatest number of restarts or refusals that is kept of one outage."""
+Number = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 
 
 class RepairState(StrEnum):
@@ -116,7 +124,7 @@ class Repair:
     recover.
     """
 
-    incident: str
+    incident: Ident
     svc: str
     symptom: Symptom
     down_since: float
@@ -127,10 +135,10 @@ class Repair:
     attempts: tuple[RemedyAttempt, ...] = ()
     boot: str | None = None
     identity: str = ""
-    owner_restarts: int = 0
-    epoch: int = 0
+    owner_restarts: Number = 0
+    epoch: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
     refusal: Refusal | None = None
-    refusals: int = 0
+    refusals: Number = 0
     approved_by: str = ""
     up_at: float | None = None
 
@@ -140,6 +148,11 @@ class Repair:
 
     def add_attempt(self, attempt: RemedyAttempt) -> "Repair":
         return replace(self, attempts=(*self.attempts, attempt))
+
+    def limit_times(self, now: float) -> "Repair":
+        """Return the repair with no step or attempt later than `now`."""
+        attempts = tuple(replace(each, at=min(each.at, now)) for each in self.attempts)
+        return replace(self, since=min(self.since, now), attempts=attempts)
 
     def judge_last(self, verdict: AttemptVerdict) -> "Repair":
         """Return the repair with another verdict on its last attempt."""

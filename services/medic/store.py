@@ -1,7 +1,7 @@
 """Keep repairs, the fuse, timelines and approvals on system-redis, and read them back.
 
 Anyone with access to the bus may have written there, so each value is parsed with its type and bounds, and
-one that can't be used is reported and skipped: a repair that is lost begins anew.
+one that can't be used is reported and skipped. A repair that is lost begins anew.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -55,7 +55,7 @@ def parse_repair(raw: bytes, svc: str) -> Repair | None:
     ends = (each for each in (repair.until, repair.up_at) if each is not None)
     if any(parse_epoch(each) is None for each in (*moments, *ends)):
         return None
-    own = (repair.incident, repair.boot or "", repair.identity, repair.approved_by)
+    own = (repair.boot or "", repair.identity, repair.approved_by)
     texts = (*own, *(each.identity + (each.boot or "") for each in repair.attempts))
     if max(map(len, texts)) > MAX_TEXT or repair.state is RepairState.RESOLVED:
         return None
@@ -79,9 +79,13 @@ def _validate(adapter: TypeAdapter[T], raw: bytes) -> T | None:
         return None
 
 
-async def read_state(bus: Bus, services: Iterable[str]) -> tuple[list[Repair], Fuse]:
-    """Return the open repairs of these services, and the fuse. Raises BusError."""
+async def read_state(bus: Bus, services: Iterable[str]) -> tuple[list[Repair], Fuse, list[str]]:
+    """Return the open repairs of these services, the fuse, and the services whose repair can't be used.
+
+    Raises BusError.
+    """
     repairs: list[Repair] = []
+    unusable: list[str] = []
     wanted = list(services)
     for names in (wanted[at : at + _NAMES_AT_ONCE] for at in range(0, len(wanted), _NAMES_AT_ONCE)):
         (found,) = await read_fields(bus, [MEDIC_STATE], [make_repair_field(svc) for svc in names])
@@ -91,12 +95,13 @@ async def read_state(bus: Bus, services: Iterable[str]) -> tuple[list[Repair], F
             repairs += [] if repair is None else [repair]
             if raw is not None and repair is None:
                 report_unusable(bus.name, MEDIC_STATE, make_repair_field(svc))
+                unusable.append(svc)
     (found,) = await read_fields(bus, [MEDIC_STATE], [FUSE])
     raw = found.get(FUSE.encode())
     fuse = None if raw is None else parse_fuse(raw)
     if raw is not None and fuse is None:
         report_unusable(bus.name, MEDIC_STATE, FUSE)
-    return repairs, fuse or Fuse()
+    return repairs, fuse or Fuse(), unusable
 
 
 class MedicStore:
@@ -110,8 +115,12 @@ class MedicStore:
         kinds = {MEDIC_STATE: "hash", MEDIC_INCIDENTS: "stream", MEDIC_APPROVALS: "hash"}
         await delete_wrong_types(self.bus, kinds)
 
-    async def load(self, services: Iterable[str]) -> tuple[list[Repair], Fuse]:
-        return await read_state(self.bus, services)
+    async def load(self, services: Iterable[str], epoch: int) -> tuple[list[Repair], Fuse]:
+        """Return the open repairs of these services, and the fuse; delete each repair that can't be used."""
+        repairs, fuse, unusable = await read_state(self.bus, services)
+        if unusable:
+            await self.save(RepairPlan(repairs=dict.fromkeys(unusable)), epoch)
+        return repairs, fuse
 
     async def save(self, plan: RepairPlan, epoch: int) -> bool:
         """Store a plan in one step; return False, with nothing stored, if a newer medic has written."""
@@ -131,10 +140,14 @@ class MedicStore:
     async def read_approvals(
         self, repairs: Collection[Repair], now: float, valid_sec: float
     ) -> Mapping[str, str]:
-        """Return who approved each open proposal, and the fuse, within the last `valid_sec` seconds."""
+        """Return who approved each open proposal, and the fuse, within the last `valid_sec` seconds.
+
+        An older approval of these, or one that can't be used, is deleted.
+        """
         names = [FUSE, *_list_proposals(repairs)]
         (found,) = await read_fields(self.bus, [MEDIC_APPROVALS], names)
-        approvals = {}
+        approvals: dict[str, str] = {}
+        unusable: list[str] = []
         for name in names:
             raw = found.get(name.encode())
             approval = None if raw is None else HealingApproval.parse(raw)
@@ -142,6 +155,9 @@ class MedicStore:
                 approvals[name] = approval.by
             elif raw is not None:
                 report_unusable(self.bus.name, MEDIC_APPROVALS, name)
+                unusable.append(name)
+        if unusable:
+            await self.bus.ask(self.bus.client.hdel(MEDIC_APPROVALS, *unusable))
         return approvals
 
 

@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
+import time
 
 import orjson
 import pytest
 from structlog.testing import capture_logs
 
 from marketswarm.agent import agent
-from marketswarm.agent.lease import Lease
-from marketswarm.agent.loops import lead
+from marketswarm.agent.lease import Lease, LeaseLost
+from marketswarm.agent.loops import LOST_REST_SEC, lead
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
 from marketswarm.settings import CommonSettings
@@ -36,11 +37,13 @@ class Work:
 
     def __init__(self):
         self.turns, self.cancelled, self.is_leading = 0, 0, False
+        self.began_at = []
         self.end = asyncio.Event()
         self.error = None
 
     async def __call__(self):
         self.turns += 1
+        self.began_at.append(time.monotonic())
         self.is_leading = True
         try:
             await self.end.wait()
@@ -99,6 +102,16 @@ async def test_a_bus_that_fails_is_logged_once_and_work_begins_again(me):
         "thing.waiting",
         "thing.resumed",
     ]
+
+
+async def test_work_that_finds_its_epoch_refused_begins_again_after_a_pause(me):
+    work = Work()
+    async with leading(me, work) as outage:
+        work.error = LeaseLost("another process has written")
+        work.end.set()
+        await auntil(lambda: work.turns == 2, PATIENT_SEC)
+        assert work.began_at[1] - work.began_at[0] >= LOST_REST_SEC
+        assert outage.problem is None
 
 
 async def test_it_gives_the_lease_back_between_two_turns(me, system):

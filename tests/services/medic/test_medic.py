@@ -1,5 +1,6 @@
 """A round of the medic: what is stored before it acts, and when it does not act."""
 
+import asyncio
 import time
 from types import SimpleNamespace
 
@@ -34,16 +35,17 @@ class Store:
         self.saved.append((plan, epoch))
         return not self.is_stale
 
-    async def read_approvals(self, _repairs, _now, _valid_sec):
+    async def read_approvals(self, _repairs, now, _valid_sec):
+        self.read_at = now
         return self.approvals
 
 
 @pytest.fixture
 def scene(monkeypatch):
-    scene = SimpleNamespace(log=Log(), store=Store(), asked=[], health=Health.UP)
+    scene = SimpleNamespace(log=Log(), store=Store(), asked=[], health=Health.UP, every_sec=1.0)
     me = SimpleNamespace(log=scene.log, settings=SimpleNamespace(medic_fleet_socket="/s"))
     settings = HealingSettings.model_validate({"mode": "act", "wait_sec": 0.1})
-    scene.medic = Medic(me, lambda: settings)
+    scene.medic = Medic(me, lambda: settings.model_copy(update={"every_sec": scene.every_sec}))
     scene.lease = SimpleNamespace(epoch=7, held=True)
 
     async def observe(_settings, _now):
@@ -59,9 +61,9 @@ def scene(monkeypatch):
     monkeypatch.setattr("services.medic.medic.request_restart", request)
     scene.clock = time.time()
 
-    async def rounds(count):
+    async def rounds(count, step_sec=1.0):
         for _ in range(count):
-            scene.clock += 1
+            scene.clock += step_sec
             await scene.medic.do_round(scene.store, scene.lease, lambda: scene.clock)
 
     scene.rounds = rounds
@@ -92,6 +94,39 @@ async def test_a_medic_whose_lease_has_ended_leaves_the_intent_and_does_not_act(
         await scene.rounds(3)
     assert scene.asked == []
     assert scene.store.saved[-1][0].repairs["feed"].state is RepairState.INTENDED
+
+
+async def test_a_medic_whose_rounds_take_long_acts_though_it_rests_long(scene):
+    scene.health, scene.medic.round_sec = Health.DOWN, 2.0
+    await scene.rounds(3, 22.0)
+    assert len(scene.asked) == 1
+
+
+async def test_a_medic_that_was_held_up_begins_each_wait_anew(scene):
+    scene.health, scene.medic.round_sec = Health.DOWN, 2.0
+    await scene.rounds(3, 100.0)
+    assert scene.asked == []
+
+
+async def test_the_age_of_an_approval_is_that_by_the_present_clock(scene):
+    scene.clock -= 86_400  # the clock was set after this medic began to lead
+    await scene.rounds(1)
+    assert scene.store.read_at == pytest.approx(time.time(), abs=60)
+
+
+@pytest.mark.parametrize(("round_sec", "least_sec"), [(0.0, 0.2), (0.03, 0.3)])
+async def test_alerts_shorten_a_rest_and_do_not_end_it_at_once(scene, round_sec, least_sec):
+    scene.every_sec, scene.medic.round_sec = 60.0, round_sec
+    scene.medic.wake()
+    began = time.monotonic()
+    await asyncio.wait_for(scene.medic.rest(), 30)
+    assert time.monotonic() - began >= least_sec - 0.01
+
+
+async def test_a_rest_is_never_longer_than_planned(scene, monkeypatch):
+    monkeypatch.setattr("services.medic.medic.LEAST_REST_SEC", 3600.0)
+    scene.every_sec = 0.1
+    await asyncio.wait_for(scene.medic.rest(), 60)
 
 
 async def test_rounds_without_news_store_nothing(scene):

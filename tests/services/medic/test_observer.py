@@ -13,7 +13,7 @@ from marketswarm.fleet_control import FleetProcess, ProcessState
 from marketswarm.monitor.store import RosterEntry
 from marketswarm.operator import create_silence
 from marketswarm.operator.maintenance import find_windows
-from marketswarm.status import FleetState, Leader
+from marketswarm.status import FleetState, InstanceCount, Leader
 from marketswarm.truth import parse_truth
 from services.medic.facts import Health, ProcessFacts, RestartOwner
 from services.medic.observer import FleetObservation, FleetObserver
@@ -73,10 +73,21 @@ def test_a_target_is_what_the_healer_its_last_beat_and_its_owner_say(observer):
     assert found.blocked is None
     feed, mesh = found.targets["feed"], found.targets["mesh"]
     assert (feed.health, feed.down_since, feed.boot, feed.silence_sec) == (Health.DOWN, NOW - 30, "b1", 5.0)
+    assert feed.down_sec == 30.0
     assert (feed.owner, feed.processes) == (RestartOwner.UP, (ProcessFacts("17.5", age_sec=99.0),))
     assert (feed.depends_on, feed.severity, feed.blocked) == (("mesh",), "warning", None)
     assert (mesh.health, mesh.owner, mesh.processes) == (Health.UP, RestartOwner.ELSEWHERE, ())
     assert found.targets["healer"].health is Health.UNKNOWN
+
+
+def test_the_age_of_an_outage_is_that_by_the_clock_with_which_the_healer_wrote_it(observer):
+    found = facts(observer, observation(), now=NOW + 7200)
+    assert (found.targets["feed"].down_since, found.targets["feed"].down_sec) == (NOW - 30, 30.0)
+
+
+def test_a_target_has_as_many_instances_as_mesh_counts(observer):
+    found = facts(observer, observation(instances={"feed": InstanceCount(2)}))
+    assert [found.targets[svc].instances for svc in ("feed", "mesh")] == [2, 0]
 
 
 def test_the_truth_may_make_the_medic_the_owner_of_a_process_of_the_fleet_alone(observer):

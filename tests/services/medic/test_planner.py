@@ -134,7 +134,7 @@ REFUSALS = {
     Refusal.SILENCED: {"shown": {"blocked": Refusal.SILENCED}},
     Refusal.MAINTENANCE: {"shown": {"blocked": Refusal.MAINTENANCE}},
     Refusal.STOPPED: {"shown": {"processes": (ProcessFacts("start 1", is_stopped=True),)}},
-    Refusal.TOO_OLD: {"shown": {"down_since": 900_000.0}},
+    Refusal.TOO_OLD: {"shown": {"down_sec": 4000.0}},
     Refusal.DEPENDENCY_DOWN: {
         "shown": {"depends_on": ("other1",)},
         "others": {
@@ -162,7 +162,13 @@ def test_nothing_is_done_and_the_reason_is_said(refusal):
 
 
 def test_every_other_reason_has_a_test_of_its_own():
-    own = {Refusal.PROTECTED, Refusal.TOO_MANY_REMEDIES, Refusal.ONE_AT_A_TIME, Refusal.COOLDOWN}
+    own = {
+        Refusal.PROTECTED,
+        Refusal.TOO_MANY_REMEDIES,
+        Refusal.ONE_AT_A_TIME,
+        Refusal.COOLDOWN,
+        Refusal.UNKNOWN,
+    }
     assert set(Refusal) == set(REFUSALS) | own
 
 
@@ -185,6 +191,40 @@ def test_one_target_is_acted_on_at_a_time():
     assert [order.svc for _, order in patient.orders] == ["aaa"]
     patient.look(1, obey=False)
     assert [order.svc for _, order in patient.orders] == ["aaa", "feed"]
+
+
+@pytest.mark.parametrize("settings", [{"mode": "act"}, {"mode": "propose"}], ids=lambda each: each["mode"])
+def test_a_target_that_was_down_and_of_which_nothing_is_known_since_is_left_alone(settings):
+    patient = down(settings=settings)
+    patient.look(2)
+    patient.shown = {"health": Health.UNKNOWN}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told() == ["opened silent", "waiting", "refused unknown"]
+    patient.shown = {}
+    patient.look(2)
+    assert patient.told()[3] == {"act": "intended", "propose": "proposed"}[settings["mode"]]
+
+
+def test_a_target_that_was_degraded_and_has_no_known_status_since_is_left_alone():
+    patient = Patient({"mode": "act", "degraded_sec": 100})
+    patient.shown = {"status": "degraded", "degraded_sec": 101.0}
+    patient.look(2)
+    patient.shown = {"status": None}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told()[-1] == "refused unknown"
+
+
+def test_a_target_of_which_several_instances_beat_somewhere_is_left_alone():
+    patient = Patient({"mode": "act", "degraded_sec": 100})
+    patient.shown = {"status": "degraded", "degraded_sec": 101.0, "instances": 2}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told()[-1] == "refused several_processes"
+    patient.shown = {**patient.shown, "instances": 1}
+    patient.look(1)
+    assert len(patient.orders) == 1
 
 
 def test_too_many_remedies_blow_the_fuse_until_a_person_approves():
@@ -256,6 +296,62 @@ def test_a_proposal_expires_and_is_withdrawn():
     assert patient.told()[-1] == "refused observed"
 
 
+def proposed(**settings):
+    patient = down(settings={"mode": "propose", **settings}, restart_helps=False)
+    patient.look(10)
+    (repair,) = patient.planner.repairs.values()
+    return patient, make_proposal_id(repair, Remedy.RESTART)
+
+
+@pytest.mark.parametrize("left_by", ["recovery", "withdrawal", "expiry", "retirement"])
+def test_an_approval_ends_with_its_proposal(left_by):
+    patient, ident = proposed(proposal_sec=60)
+    (text,) = [entry.text for plan in patient.plans for entry in plan.entries if entry.what == "proposed"]
+    assert text == f"marketswarm medic approve {ident}"
+    match left_by:
+        case "recovery":
+            patient.rise()
+        case "withdrawal":
+            patient.shown = {"blocked": Refusal.SILENCED}
+        case "expiry":
+            patient.now += 60
+    fleet = FleetFacts({} if left_by == "retirement" else {"feed": patient.facts()})
+    assert patient.planner.tick(fleet, {}, 7, patient.now + 1).used == (ident,)
+
+
+def test_an_approval_of_one_proposal_is_none_of_the_next_one():
+    patient, ident = proposed()
+    patient.shown = {"blocked": Refusal.SILENCED}
+    patient.look(1)
+    patient.shown = {}
+    patient.approvals = {ident: "ann"}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told()[-1] == "proposed"
+
+
+def test_an_outage_is_not_old_because_the_clock_was_set_back_while_the_medic_leads():
+    patient = Patient()
+    patient.die()
+    patient.shown = {"health": Health.DOWN, "down_since": patient.now - 7200, "down_sec": 1.0}
+    patient.look(10, obey=False)
+    assert len(patient.orders) == 1
+
+
+@pytest.mark.parametrize("set_back_sec", [0.0, 3600.0])
+def test_a_medic_that_takes_over_after_the_clock_was_set_back_acts_again_after_a_cooldown(set_back_sec):
+    patient = down(restart_helps=False)
+    patient.look(10)
+    assert len(patient.orders) == 1
+    patient.now -= set_back_sec
+    patient.started_at -= set_back_sec
+    patient.crash_medic()
+    assert max(patient.planner.fuse.acted) <= patient.now
+    assert all(each.at <= patient.now for each in patient.planner.repairs["feed"].attempts)
+    patient.look(100)
+    assert len(patient.orders) == 2
+
+
 def test_a_target_may_have_a_mode_of_its_own_and_a_remedy_too():
     for settings, acts in (
         ({"mode": "observe", "targets": {"feed": {"mode": "act"}}}, True),
@@ -319,6 +415,16 @@ def test_an_order_whose_process_was_replaced_meanwhile_does_nothing():
     assert patient.starts == 2
     patient.look(400)
     assert patient.told()[-4:] == ["abandoned changed", "restarted up", "recovered", "resolved restarted"]
+
+
+def test_an_outage_that_began_in_1970_by_what_is_stored_is_recorded_with_the_longest_duration():
+    patient = Patient(now=1_800_000_000.0)
+    patient.shown = {"health": Health.DOWN, "down_since": 0.0, "down_sec": patient.now}
+    patient.look(3)
+    patient.shown = {}
+    patient.look(400)
+    assert patient.told()[-1] == "resolved recovered"
+    assert [entry.sec for plan in patient.plans for entry in plan.entries][-2:] == [1e9, 1e9]
 
 
 def test_a_service_that_left_the_truth_has_no_open_incident():

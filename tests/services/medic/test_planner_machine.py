@@ -38,7 +38,7 @@ class MedicMachine(RuleBasedStateMachine):
         super().__init__()
         self.patient = Patient({"mode": "act", **POLICY})
         self.approvals_used = []
-        self.well_since = None
+        self.unwell_at = self.patient.now
 
     def look(self, result=OrderResult.DONE, *, lies=False):
         """Let the medic look once, and hold what it does against what holds at this moment."""
@@ -47,15 +47,15 @@ class MedicMachine(RuleBasedStateMachine):
         plan = patient.tick()
         self.approvals_used += plan.used
         is_well = patient.blocked is None and patient.facts().health is Health.UP
-        self.well_since = (self.well_since or patient.now) if is_well else None
+        self.unwell_at = self.unwell_at if is_well else patient.now
         for entry in plan.entries:
             if entry.what is EntryKind.VERIFIED:
                 assert is_well
                 assert patient.is_up, "never healed while the fault is there"
                 assert patient.facts().boot not in (None, repair.attempts[-1].boot)
             if entry.what is EntryKind.RESOLVED:
-                assert self.well_since is not None
-                assert patient.now - self.well_since >= POLICY["stable_sec"] - 1e-6
+                assert is_well
+                assert patient.now - self.unwell_at >= POLICY["stable_sec"] - 1e-6
         if plan.order is not None:
             self.check_order(plan.order, repair)
             if lies:  # it is said to be done, and it is not
@@ -72,7 +72,7 @@ class MedicMachine(RuleBasedStateMachine):
         assert facts.blocked is None
         assert not any(each.is_stopped or each.is_waiting for each in facts.processes)
         assert facts.processes[0].age_sec >= 30
-        assert facts.health is not Health.UP
+        assert facts.health is Health.DOWN
         if patient.settings["mode"] == "propose":
             assert make_proposal_id(repair, Remedy.RESTART) in self.approvals_used
 

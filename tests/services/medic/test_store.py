@@ -1,6 +1,7 @@
 """What a medic stores for the next one: in one step, fenced by its lease, and parsed like foreign data."""
 
 import dataclasses
+import json
 import time
 
 import orjson
@@ -77,12 +78,21 @@ HOSTILE = {
     "incident": "i" * 500,
     "up_at": 1e15,
 }
+NOT_WRITABLE = [
+    ("incident", ""),
+    ("incident", "feed 17"),
+    ("owner_restarts", 10**7),
+    ("owner_restarts", -1),
+    ("refusals", 10**7),
+    ("epoch", -1),
+    ("epoch", 2**64),
+]
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_repair_with_one_wrong_part_is_none(name):
-    document = {**orjson.loads(encode_repair(REPAIR)), name: HOSTILE[name]}
-    assert parse_repair(orjson.dumps(document), "feed") is None
+@pytest.mark.parametrize(("name", "value"), [*HOSTILE.items(), *NOT_WRITABLE])
+def test_a_repair_with_one_wrong_part_is_none(name, value):
+    document = {**orjson.loads(encode_repair(REPAIR)), name: value}
+    assert parse_repair(json.dumps(document).encode(), "feed") is None
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"7", b"{}", b'{"svc":"feed"}', b"\xff", b"[" * 10_000])
@@ -103,18 +113,18 @@ async def test_a_plan_is_stored_in_one_step_and_loaded_by_the_next_medic(store):
         (entry(), entry(EntryKind.ACTED, remedy="restart")), {"feed": REPAIR}, fuse=Fuse((NOW,))
     )
     assert await store.save(plan, 7)
-    assert await store.load(["feed", "other"]) == ([REPAIR], Fuse((NOW,)))
+    assert await store.load(["feed", "other"], 7) == ([REPAIR], Fuse((NOW,)))
     entries, unusable = await read_timeline(store.bus)
     assert ([each.what for each in entries], unusable) == (["opened", "acted"], 0)
     assert await store.save(RepairPlan((), {"feed": None}, fuse=Fuse()), 8)
-    assert await store.load(["feed"]) == ([], Fuse())
+    assert await store.load(["feed"], 8) == ([], Fuse())
 
 
 async def test_a_stale_medic_writes_nothing(store):
     assert await store.save(RepairPlan((entry(),), {"feed": REPAIR}), 8)
     later = dataclasses.replace(REPAIR, owner_restarts=5)
     assert not await store.save(RepairPlan((entry(EntryKind.ACTED),), {"feed": later}), 7)
-    assert await store.load(["feed"]) == ([REPAIR], Fuse())
+    assert await store.load(["feed"], 7) == ([REPAIR], Fuse())
     assert len((await read_timeline(store.bus))[0]) == 1
 
 
@@ -128,12 +138,22 @@ async def test_an_epoch_that_no_medic_can_have_written_stops_none(store):
 async def test_hostile_values_are_skipped_and_counted(store):
     client = store.bus.client
     await client.hset(MEDIC_STATE, mapping={"repair:feed": "junk", "fuse": "7", "x": "y" * 100_000})
-    assert await store.load(["feed"]) == ([], Fuse())
+    assert await store.load(["feed"], 7) == ([], Fuse())
     await client.xadd(MEDIC_INCIDENTS, {"entry": "junk"})
     await client.xadd(MEDIC_INCIDENTS, {"other": b"\xff"})
     await store.save(RepairPlan((entry(),)), 7)
     entries, unusable = await read_timeline(store.bus)
     assert ([each.what for each in entries], unusable) == (["opened"], 2)
+
+
+async def test_a_repair_that_can_not_be_used_is_deleted_by_the_medic_that_leads(store):
+    client = store.bus.client
+    await client.hset(MEDIC_STATE, mapping={"repair:feed": "junk", "repair:mesh": encode_repair(REPAIR)})
+    await store.load(["feed", "mesh"], 7)
+    assert await client.hkeys(MEDIC_STATE) == [b"epoch"]
+    await client.hset(MEDIC_STATE, "repair:feed", "junk")
+    assert await store.load(["feed"], 6) == ([], Fuse())
+    assert await client.hexists(MEDIC_STATE, "repair:feed"), "a newer medic has written"
 
 
 async def test_a_stream_that_was_ended_begins_anew(store):
@@ -150,12 +170,14 @@ async def test_keys_of_another_type_are_deleted(store):
 
 
 async def test_an_approval_counts_for_its_proposal_while_it_is_young_and_is_used_once(store):
-    proposed = dataclasses.replace(REPAIR, state=RepairState.PROPOSED)
+    proposed = dataclasses.replace(REPAIR, state=RepairState.PROPOSED, until=NOW + 600)
     ident = make_proposal_id(proposed, Remedy.RESTART)
     for name, by, ts in ((ident, "ann", NOW), ("fuse", "bob", NOW - 999), ("other", "eve", NOW)):
         await write_approval(store.bus, HealingApproval(id=name, by=by, ts=ts))
     await store.bus.client.hset(MEDIC_APPROVALS, "fuse2", HealingApproval(id="x", by="eve", ts=NOW).encode())
     assert await store.read_approvals([proposed], NOW, 600) == {ident: "ann"}
+    assert await store.read_approvals([REPAIR], NOW, 1200) == {}, "too old before, and deleted then"
+    await write_approval(store.bus, HealingApproval(id="fuse", by="bob", ts=NOW - 999))
     assert await store.read_approvals([REPAIR], NOW, 1200) == {"fuse": "bob"}
     await store.save(RepairPlan(used=(ident,)), 7)
     assert await store.read_approvals([proposed], NOW, 600) == {}

@@ -55,6 +55,7 @@ class Patient:
             svc="feed",
             health=Health.UP if self.is_up else Health.DOWN,
             down_since=self.down_at,
+            down_sec=None if self.down_at is None else self.now - self.down_at,
             boot=self.boot if self.is_up else f"boot {self.last_beating}",
             status="ok",
             silence_sec=self.now - self.beat_at,
