@@ -10,13 +10,14 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import hiredis
 import redis
 
 from bench.figures import Pair, Sample, percentile
-from bench.programs import WITHIN_SEC, Usage, Worker, answer, run_program, wait_until
+from bench.programs import Usage, Worker, answer, run_program, wait_until
 from bench.server import connect, pack_command, send_commands, start_buses
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_BARS
 from services.bars.loop import COLLECT_SEC
@@ -24,6 +25,7 @@ from services.market.entries import encode_entry
 from services.market.records import MINUTE_MS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, Bar, Provenance
 
 SYMBOLS: Final = 500
+LOOK_EVERY_SEC: Final = 0.5
 HISTORY: Final = 60
 """The minutes of each symbol before those that are measured."""
 ROUNDS: Final = 8
@@ -116,14 +118,9 @@ def send_rounds(
     usage = Usage(pid)
     for _ in range(ROUNDS):
         written = market.send_minute(STEPS if spread_sec else 1, spread_sec)
-        found: list[int] | None = None
-        by = time.monotonic() + WITHIN_SEC
-        while found is None and time.monotonic() < by:
-            time.sleep(0.5)  # looking costs the same Redis, so the first look comes when most is done
-            found = find_delays(client, stream, written)
-        if found is None:
-            raise RuntimeError(f"not within {WITHIN_SEC:g} s: the indicators of a minute")
-        delays += found
+        time.sleep(LOOK_EVERY_SEC)  # looking costs the same Redis, so the first look comes when most is done
+        look = partial(find_delays, client, stream, written)
+        delays += wait_until(look, "the indicators of a minute", LOOK_EVERY_SEC)
     return delays, 1e6 * usage.cpu_sec() / len(delays)
 
 
@@ -184,7 +181,7 @@ def measure(scale: float) -> Sample:
         market, port = Market(buses[1].port, symbols), buses[1].port
         last = write_history(market)
         with run_program("services.bars", buses) as process:
-            wait_until(lambda: find_delays(client, INDICATORS, last), "the history", 0.5)
+            wait_until(lambda: find_delays(client, INDICATORS, last), "the history", LOOK_EVERY_SEC)
             time.sleep(COLLECT_SEC + 2)  # what the history left behind is collected once, when all is quiet
             spread, cost_us = send_rounds(client, market, process.pid, INDICATORS, 1.0)
             burst, _ = send_rounds(client, market, process.pid, INDICATORS, 0.0)

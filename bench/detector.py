@@ -14,9 +14,6 @@ import tracemalloc
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from rich.console import Console
-from rich.table import Table
-
 from bench.beats import name_services
 from marketswarm.beat import encode_beat
 from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, RestartObserver, restore_services
@@ -223,20 +220,13 @@ def measure(kind: str, count: int) -> dict[str, float]:
     return found
 
 
-def print_table(title: str, *rows: tuple[str, ...]) -> None:
-    table = Table(title=title, title_justify="left", show_header=False)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-
-
 def main(services: int = SERVICES, jobs: int = JOBS) -> None:
-    """Measure all, and print a table."""
+    """Measure all, and print the figures."""
     took, deaths, memory = (measure(kind, services) for kind in ("time", "deaths", "memory"))
     of_jobs = measure("jobs", jobs)
     share = (took["beat"] + took["look"] + took["note"]) * services / INTERVAL_SEC / 1e4
-    print_table(
-        f"the detector alone, {services:,} services that beat every {INTERVAL_SEC:.0f} s",
+    print(f"the detector alone, {services:,} services that beat every {INTERVAL_SEC:.0f} s")
+    rows = (
         ("a beat", f"{took['beat']:.2f} µs", ""),
         ("looks, a service and interval", f"{took['look']:.2f} µs", f"the longest {took['longest']:.1f} ms"),
         ("notes, a service and interval", f"{took['note']:.2f} µs", ""),
@@ -249,6 +239,8 @@ def main(services: int = SERVICES, jobs: int = JOBS) -> None:
         (f"{jobs:,} jobs, start", f"{of_jobs['start']:.1f} ms", f"the longest of {of_jobs['all']:.0f} ms"),
         (f"{jobs:,} jobs, a gap", f"{of_jobs['gap']:.1f} ms", "goal: 20 ms"),
     )
+    for what, value, more in rows:
+        print(f"{what:<32}{value:>16}   {more}".rstrip())
 
 
 if __name__ == "__main__":

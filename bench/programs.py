@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, TypeVar
 
+T = TypeVar("T")
 WITHIN_SEC: Final = 300.0
 """For how long something is waited for; a machine with other work is slow."""
 ROOT: Final = Path(__file__).parent.parent
@@ -151,17 +152,18 @@ class Usage:
         return 100 * self.cpu_sec() / self.sec()
 
 
-def wait_until(done: Callable[[], object], what: str, every_sec: float = 0.01) -> None:
-    """Wait until `done` returns a true value; check that every `every_sec` seconds.
+def wait_until(done: Callable[[], T | None], what: str, every_sec: float = 0.01) -> T:
+    """Wait until `done` returns a true value, and return that; check it every `every_sec` seconds.
 
     The wait is not measured, or no more exactly than `every_sec`. Raises RuntimeError if `what` was not done
     within WITHIN_SEC seconds, so there is nothing to measure.
     """
     by = time.monotonic() + WITHIN_SEC
-    while not done():
+    while not (found := done()):
         if time.monotonic() > by:
             raise RuntimeError(f"not within {WITHIN_SEC:g} s: {what}")
         time.sleep(every_sec)
+    return found
 
 
 def wait_until_idle(pid: int) -> None:

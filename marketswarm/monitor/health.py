@@ -26,7 +26,7 @@ from marketswarm.time_slice import TimeSlice
 BATCH_SIZE: Final = 500
 """Keys that one call of the script writes: a millisecond of the server's time."""
 LONGEST_PERIOD_SEC: Final = MIN_HEALTH_SEC - 10
-"""The most seconds between two writes. No life is shorter, so a reseed may shorten any."""
+"""The most seconds between two writes, less than the shortest life, so a reseed may shorten any."""
 
 REFRESH_SCRIPT: Final = Script.beside("marketswarm.monitor", "refresh.lua")
 

@@ -320,7 +320,7 @@ class FeatureWriter:
             self.problem = None  # the next holder of the lease reports what is wrong
 
     async def _read_daily(self, symbols: Sequence[str]) -> list[Any]:
-        """Return the field of each symbol that changes whenever one of its days does. Raises BusError."""
+        """Read `daily` of each symbol's state on the bus, which changes with its days. Raises BusError."""
         bus = self._find_bus()
         found: list[Any] = []
         for page in _paginate(symbols):

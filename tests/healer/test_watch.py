@@ -1,7 +1,8 @@
 """The healer as a whole: what it does around its monitor."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import orjson
@@ -52,6 +53,32 @@ class Owner(MonitorOwner):
         self.reseed, self.check = callback, check
 
 
+@pytest.fixture
+def monitors(monkeypatch: pytest.MonkeyPatch) -> list[Monitor]:
+    """The monitors that are made, in order."""
+    found: list[Monitor] = []
+    make = Monitor.__init__
+
+    def note(self: Monitor, *args: Any, **more: Any) -> None:
+        found.append(self)
+        make(self, *args, **more)
+
+    monkeypatch.setattr(Monitor, "__init__", note)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def run(owner: Owner, bus: MemoryBus, *args: Any) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a healer, and close its bus at the end."""
+    healer = asyncio.create_task(run_healer(owner, *args))
+    try:
+        yield healer
+    finally:
+        healer.cancel()
+        await asyncio.gather(healer, return_exceptions=True)
+        await bus.aclose()
+
+
 async def test_what_is_to_be_done_after_the_restore_is_not_done_before(monkeypatch: pytest.MonkeyPatch):
     """Else the garbage collector walks through all that is restored."""
     keepers: list[StateKeeper] = []
@@ -65,34 +92,18 @@ async def test_what_is_to_be_done_after_the_restore_is_not_done_before(monkeypat
 
     monkeypatch.setattr(StateKeeper, "restore", restore_later)
     bus = MemoryBus("system-redis")
-    healer = asyncio.create_task(run_healer(Owner(bus), lambda: calls.append(keepers[0].restored.is_set())))
-    try:
+    async with run(Owner(bus), bus, lambda: calls.append(keepers[0].restored.is_set())) as healer:
         await auntil(lambda: keepers or healer.done())
         assert calls == []
         may_restore.set()
         await auntil(lambda: calls or healer.done())
         assert calls == [True]
-    finally:
-        healer.cancel()
-        await asyncio.gather(healer, return_exceptions=True)
-        await bus.aclose()
 
 
-async def test_a_reseed_is_put_in_force_in_slices_and_the_last_of_several_counts(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monitors: list[Monitor] = []
-    make = Monitor.__init__
-
-    def note(self: Monitor, *args: Any, **more: Any) -> None:
-        monitors.append(self)
-        make(self, *args, **more)
-
-    monkeypatch.setattr(Monitor, "__init__", note)
+async def test_a_reseed_is_put_in_force_in_slices_and_the_last_of_several_counts(monitors: list[Monitor]):
     bus = MemoryBus("system-redis")
     owner = Owner(bus)
-    healer = asyncio.create_task(run_healer(owner))
-    try:
+    async with run(owner, bus) as healer:
         await auntil(lambda: owner.reseed is not None or healer.done())
         for count in (3, 500, 200):
             owner.truth = parse_truth(orjson.dumps({"services": {f"s{n}": {} for n in range(count)}})).truth
@@ -107,33 +118,22 @@ async def test_a_reseed_is_put_in_force_in_slices_and_the_last_of_several_counts
         moved = parse_truth(orjson.dumps({"services": {"healer": {"access_points": points}}})).truth
         with pytest.raises(ValueError, match="only when the healer is restarted"):
             owner.check(moved)
-    finally:
-        healer.cancel()
-        await asyncio.gather(healer, return_exceptions=True)
-        await bus.aclose()
 
 
 async def test_a_truth_that_can_not_be_put_in_force_leaves_what_is_monitored_and_the_next_one_counts(
-    monkeypatch: pytest.MonkeyPatch,
+    monitors: list[Monitor], monkeypatch: pytest.MonkeyPatch
 ):
-    monitors: list[Monitor] = []
-    make, change, fails = Monitor.__init__, Monitor.change_roster, [True]
-
-    def note(self: Monitor, *args: Any, **more: Any) -> None:
-        monitors.append(self)
-        make(self, *args, **more)
+    change, fails = Monitor.change_roster, [True]
 
     def fail_once(self: Monitor, *args: Any, **more: Any) -> Any:
         if "b" in owner.truth.services and fails.pop():
             raise KeyError("b")
         return change(self, *args, **more)
 
-    monkeypatch.setattr(Monitor, "__init__", note)
     monkeypatch.setattr(Monitor, "change_roster", fail_once)
     bus = MemoryBus("system-redis")
     owner = Owner(bus)
-    healer = asyncio.create_task(run_healer(owner))
-    try:
+    async with run(owner, bus) as healer:
         await auntil(lambda: owner.reseed is not None or healer.done())
         owner.truth = parse_truth(orjson.dumps({"services": {"b": {}}})).truth
         owner.reseed(owner.truth)
@@ -145,7 +145,3 @@ async def test_a_truth_that_can_not_be_put_in_force_leaves_what_is_monitored_and
         owner.reseed(owner.truth)
         await auntil(lambda: list(monitors[0].detector.services) == ["b"] or healer.done())
         assert owner.problems["roster"] is None
-    finally:
-        healer.cancel()
-        await asyncio.gather(healer, return_exceptions=True)
-        await bus.aclose()
