@@ -117,7 +117,7 @@ class ConnectionPool:
         with translated_errors():
             pool = await self._open()
             async with (
-                pool.acquire(timeout=self._connect_sec()) as connection,
+                _lend(pool, self._connect_sec()) as connection,
                 limit_work(connection, within_sec),
             ):
                 yield connection
@@ -153,6 +153,23 @@ class ConnectionPool:
 
 
 @contextlib.asynccontextmanager
+async def _lend(pool: Any, within_sec: float) -> AsyncIterator[Any]:
+    """Lend a connection of a pool; a TimeoutError says what was waited for, which asyncpg's does not."""
+    try:
+        connection = await pool.acquire(timeout=within_sec)
+    except TimeoutError:
+        raise _make_timeout(within_sec) from None
+    try:
+        yield connection
+    finally:
+        await pool.release(connection)
+
+
+def _make_timeout(within_sec: float) -> TimeoutError:
+    return TimeoutError(f"no answer within {within_sec:g} s")
+
+
+@contextlib.asynccontextmanager
 async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
     """Open one connection for the block, and close it after `within_sec` at the latest.
 
@@ -182,7 +199,7 @@ async def limit_work(connection: Any, limit_sec: float) -> AsyncIterator[asyncio
             yield limit
     except TimeoutError:
         terminate(connection)
-        raise TimeoutError(f"no answer within {limit_sec:g} s") from None
+        raise _make_timeout(limit_sec) from None
     except asyncio.CancelledError:
         terminate(connection)
         raise
