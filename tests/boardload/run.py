@@ -237,19 +237,29 @@ def match_events(load: Load, turned: list[tuple[str, str, float]], events: list[
     """Set how long each event took to the page, and how many never came.
 
     What happens while the page is away is not owed to it. The next event of that service is seen only if the
-    page came back before its board knew of that one, too.
+    page came back before its board knew of that one, too. What the page shows after the service's next event
+    of the same kind belongs to that one.
     """
     left = list(turned)
     changed_unseen: set[str] = set()
-    for event in events:
+    for index, event in enumerate(events):
         svc, state = event["svc"], WORDS.get(event["type"])
         if state is None:
             continue
         if load.is_away(event["ts"]):
             changed_unseen.add(svc)
             continue
+        again = next(
+            (
+                later["ts"]
+                for later in events[index + 1 :]
+                if (later["svc"], later["type"]) == (svc, event["type"])
+            ),
+            float("inf"),
+        )
         found = next(
-            (each for each in left if (each[0], each[1]) == (svc, state) and each[2] >= event["ts"]), None
+            (each for each in left if (each[0], each[1]) == (svc, state) and event["ts"] <= each[2] < again),
+            None,
         )
         if found is not None:
             load.events += 1
