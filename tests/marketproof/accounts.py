@@ -16,6 +16,8 @@ from support.postgres import query
 
 FAILURES: Final = frozenset({"html", "cut"})
 """The vices that are failures of a source."""
+REFUSING: Final = "429"
+"""Why a source is missed that took no request five times in a row, though our own count had room."""
 MOVED_CLOCK: Final = "a time that lies ahead"
 """Why an answer fails between whose question and itself the played clock moved by more than two minutes."""
 MISS_AFTER: Final = 3
@@ -94,7 +96,7 @@ def compare_sources(
             found.find("source_health: a change that is none", source)
         if source in got and changes[-1] != (got[source]["state"], got[source]["reason"]):
             found.find("source_health: not the state of the source", f"{source}: {changes[-1]}")
-        causes = {reason for state, reason in changes if state == "down"} - {MOVED_CLOCK}
+        causes = {reason for state, reason in changes if state == "down"} - {MOVED_CLOCK, REFUSING}
         if causes and source not in failing:
             found.find("source_health: down though it always answered", f"{source}: {changes}")
 
@@ -124,9 +126,7 @@ def compare_alerts(
     for svc in {event["svc"] for event in got.values() if event["svc"].startswith("source:")}:
         own = sorted((event for event in got.values() if event["svc"] == svc), key=lambda event: event["ts"])
         answers = [
-            (each.at_ms / 1000, each.vice in FAILURES)
-            for each in requests
-            if each.source == svc.removeprefix("source:")
+            (each.at_ms / 1000, each.vice) for each in requests if each.source == svc.removeprefix("source:")
         ]
         _check_outages(found, svc, own, answers, load_sec)
 
@@ -135,14 +135,14 @@ def _check_outages(
     found: Comparison,
     svc: str,
     events: Sequence[Mapping[str, Any]],
-    answers: Sequence[tuple[float, bool]],
+    answers: Sequence[tuple[float, str]],
     load_sec: float,
 ) -> None:
     """Check that outages begin and end in turn, the last one too, and that each is of what the source did.
 
-    `answers` has when each answer was given, in epoch seconds, and whether it was a failure. One that was
-    none may have failed for MOVED_CLOCK, which no answer shows: so a miss needs one failure among as many
-    answers as it takes.
+    `answers` has when each answer was given, in epoch seconds, and its vice, or "". One without may have
+    failed for MOVED_CLOCK, which no answer shows: so a miss needs one failure among as many answers as it
+    takes. All answers that it takes must have refused where it says REFUSING.
     """
     kinds = [event["type"] for event in events]
     if kinds != ["source_miss", "source_ok"] * (len(kinds) // 2):
@@ -150,9 +150,13 @@ def _check_outages(
     since = 0.0
     for event in events:
         is_miss, since = event["type"] == "source_miss", since - load_sec
-        near = [(round(at - event["ts"], 3), is_bad) for at, is_bad in answers if since <= at <= event["ts"]]
-        count = sum(is_bad is is_miss for _, is_bad in near)
-        is_told = count and len(near) >= (MISS_AFTER if is_miss else 1)
+        near = [(round(at - event["ts"], 3), vice) for at, vice in answers if since <= at <= event["ts"]]
+        if is_miss and event.get("reason") == REFUSING:
+            count = sum(vice == "limited" for _, vice in near[-MISS_AFTER:])
+            is_told = count == MISS_AFTER
+        else:
+            count = sum((vice in FAILURES) is is_miss for _, vice in near)
+            is_told = bool(count) and len(near) >= (MISS_AFTER if is_miss else 1)
         if not is_told and event.get("reason") != MOVED_CLOCK:
             found.find("alerts: the source did not answer so", f"{count} of {near[-10:]} before {event}")
         since = event["ts"]
