@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
+from support.board_examples import make_well
+from support.rig.board_site import BoardSite
 from support.rig.browser import Tab, needs_chromium
 from support.rig.steered_fleet import SteeredFleet
 from support.waiting import until
@@ -55,3 +57,10 @@ def test_a_program_sends_what_is_there_again_and_is_told_if_nothing_has_that_id(
     assert (answer.status_code, answer.json()["answers"][0]["said"]) == (200, "nothing is dead")
     assert fleet.ask("POST", "/notifications/resend", {"id": "nope"}).status_code == 409
     assert fleet.refused() == {}
+
+
+def test_the_page_shows_what_the_notifier_says_of_itself(new_tab: Tabs):
+    with BoardSite(make_well()) as site:
+        site.change("notifier", detail="no channel is configured: no message can be sent")
+        page = new_tab(java_script_enabled=False).open(f"{site.url}/notifications", live=False)
+        expect(page.locator(".head")).to_contain_text("no channel is configured")
