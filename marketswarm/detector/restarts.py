@@ -375,11 +375,11 @@ class RestartObserver(BeatObserver):
                 found[svc] = None
             elif (saved := self._beat_to_save(service, now)) is not None:
                 found[svc] = saved
-        for service in self._next_of_round(budget - len(found)):
-            if service.stage is not Stage.DROPPED and self._is_worth_saving(service):
-                saved = self._beat_to_save(service, now)
+        for each in self._next_of_round(budget - len(found)):
+            if each.stage is not Stage.DROPPED and self._is_worth_saving(each):
+                saved = self._beat_to_save(each, now)
                 if saved is not None:
-                    found[service.watch.svc] = saved
+                    found[each.watch.svc] = saved
         return found
 
     def pace_sec(self, svc: str) -> float:
