@@ -310,7 +310,7 @@ class Detector:
 
         `now` is in monotonic seconds.
         """
-        if not service.confirm(service.clock.read(now)):
+        if service.is_unparsed and not service.confirm(service.clock.read(now)):
             self.counts.heard -= 1
             self._report_malformed(service, MalformedBeat("not_json"))
 
@@ -594,7 +594,7 @@ class Detector:
             late_sec=service.silence_sec(running) if is_miss else None,
             overdue_sec=running - service.due() if is_miss else None,
             timeout_sec=service.watch.timeout_sec,
-            age_sec=now.mono - last.mono if is_beat and last else None,
+            age_sec=(now.mono - last.mono or 0.0) if is_beat and last else None,  # one zero for all
             down_sec=max(0.0, (back or now).mono - begun.mono) if ends_outage and begun else None,
             since=None if before is None else before.wall,
             boot=newest,

@@ -32,7 +32,7 @@ class RestorableService(WatchedService):
         self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
         self.state, self.instances, self.stopped = old.state, old.instances, old.stopped
         self.missed_at, self.down_since = old.missed_at, old.down_since
-        self.miss_count = old.miss_count
+        self.miss_count, self.published = old.miss_count, old.published
         self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
         self.not_due_before = now + self.warm_up_sec
         self.payload, self.parsed_i, self.parsed_ts = old.payload, old.parsed_i, old.parsed_ts

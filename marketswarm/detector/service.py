@@ -15,7 +15,7 @@ forged one puts a miss off once, by an interval and a half, in which a service t
 
 from functools import lru_cache
 from math import inf
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from marketswarm.beat import Beat, MalformedBeat, parse_beat, parse_counts, parse_sender
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
@@ -107,6 +107,7 @@ class HeardService:
         "expected_below",
         "expected_size",
         "expected_tail",
+        "history",
         "host",
         "instances",
         "is_unparsed",
@@ -125,6 +126,7 @@ class HeardService:
         self.last_beat: HeardAt | None = None
         self.instances = Instances()
         self.host: str | None = None  # the host that a beat named last; few beats name one
+        self.history: Any = None  # what the observer keeps of its beats; only the observer knows the type
         # the payload that would be familiar: it is greater than the last one and less than this, which is
         # the text before `i` and a byte that is greater than any digit
         self.expected_below = b""
@@ -136,6 +138,9 @@ class HeardService:
         self.parsed_at: HeardAt | None = None
         self.parsed_i = 0
         self.parsed_ts = 0.0
+
+    def set_history(self, history: object) -> None:
+        self.history = history
 
     @property
     def has_schedule(self) -> bool:
@@ -242,12 +247,14 @@ class WatchedService(HeardService):
         "down_since",
         "ended_failure",
         "failure",
+        "has_turns",
         "is_on_wheel",
         "is_silence_saved",
         "last_unheard",
         "miss_count",
         "missed_at",
         "not_due_before",
+        "published",
         "stage",
         "state",
         "stopped",
@@ -276,6 +283,9 @@ class WatchedService(HeardService):
         self.stage = stage
         self.is_silence_saved = False  # its silence is saved on the bus, or about to be
         self.is_on_wheel = False  # its bus's wheel has one entry for it, never two
+        # what was published about it last, for its health key: the event of a miss, the time of an ok
+        self.published: bytes | float | None = None
+        self.has_turns = False  # that key is written again in turns
 
     # -- the rule
 
@@ -455,6 +465,14 @@ class WatchedService(HeardService):
 
     def take_off_wheel(self) -> None:
         self.is_on_wheel = False
+
+    def note_published(self, published: bytes | float) -> None:
+        self.published = published
+
+    def begin_turns(self) -> bool:
+        """Return True if its health key was not written again in turns until now."""
+        had, self.has_turns = self.has_turns, True
+        return not had
 
     def refuse_channel(self, now: Moment) -> None:
         self.channel_refused_at = now
