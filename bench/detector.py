@@ -1,22 +1,33 @@
 """Measure the detector alone at 100,000 services: a beat, a look, a gap, a mass death, and memory.
 
 There are no sockets, no server and no log, and time is simulated. What is measured is the processor time of
-the detector, and of the notes on restarts. A service beats every 10 s and is missed after 30 s. Each
-measurement is a process of its own, which prints one line of JSON for `main`.
+the detector, of the notes on restarts, and of the keys `health:<svc>`, with their commands packed. A service
+beats every 10 s and is missed after 30 s. Each measurement is a process of its own, which prints one line of
+JSON for `main`.
 """
 
+import asyncio
 import gc
 import json
 import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any, Final
+
+import hiredis
 
 from bench.beats import name_services
 from marketswarm.beat import encode_beat
+from marketswarm.bus import Bus
+from marketswarm.bus.scripts import Script
 from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, RestartObserver, restore_services
+from marketswarm.event import Kind
+from marketswarm.monitor import health
+from marketswarm.monitor.leadership import UNFENCED
+from marketswarm.monitor.store import StateStore
 from marketswarm.truth import JobRule, Schedule, Watch
 
 SERVICES: Final = 100_000
@@ -31,16 +42,38 @@ BUS: Final = "bus"
 WALL: Final = 1_762_433_458.0
 
 
+class PackingBus(Bus):
+    """A bus that packs the commands of scripts, and sends them nowhere."""
+
+    async def script(
+        self,
+        script: Script,
+        keys: Sequence[str | bytes],
+        args: Sequence[str | bytes | float],
+        within_sec: float | None = None,
+    ) -> Any:
+        """Return the number of keys."""
+        del within_sec
+        hiredis.pack_command(("FCALL", script.function, len(keys), *keys, *args))  # type: ignore[arg-type]  # its types know one argument
+        return len(keys)
+
+
 class SimulatedHealer:
     """A detector that hears one bus in simulated time; `spent` is the processor time of each part of it."""
 
     def __init__(self, watches: Iterable[Watch]) -> None:
         self._steps = 0
-        self.spent = {"beats": 0.0, "looks": 0.0, "notes": 0.0}
+        self.spent = {"beats": 0.0, "looks": 0.0, "notes": 0.0, "health": 0.0}
+        self._bus = PackingBus(BUS, "redis://nowhere")
+        self._loop = asyncio.new_event_loop()
         self.longest_look_sec = 0.0
         self.heard = self.missed = 0
         self.detector = Detector(self.now)
         self.restarts = RestartObserver(self.detector)
+        clock = SimpleNamespace(monotonic=lambda: self.now.mono, time=lambda: self.now.wall)
+        vars(health)["time"] = clock
+        self.health = health.HealthKeys(self.detector, kind=Kind.HEARTBEAT_OK, by="healer")
+        self._store = StateStore(self._bus, "healer")
         self.detector.set_roster(watches, {BUS: 10.0}, self.now)
         self.clock = self.detector.buses[BUS].clock
         self.clock.note_session_opened()
@@ -69,6 +102,7 @@ class SimulatedHealer:
             self._look()
             if self._steps % round(1 / CANARY_EVERY_SEC) == 0:
                 self._note()
+                self._refresh()
 
     def lose(self) -> None:
         """Lose the bus for some seconds."""
@@ -91,8 +125,10 @@ class SimulatedHealer:
                 for svc in batch
             ]
             begun = time.process_time()
-            self.detector.take_messages(BUS, messages, self.now)
+            verdicts = self.detector.take_messages(BUS, messages, self.now).verdicts
             self.spent["beats"] += time.process_time() - begun
+            for verdict in verdicts:
+                self.health.note_published(verdict, b"")
             self.heard += len(messages)
 
     def _look(self) -> None:
@@ -111,8 +147,14 @@ class SimulatedHealer:
     def _note(self) -> None:
         begun = time.process_time()
         self.detector.silences.take()
-        self.restarts.take_unsaved(self.now.mono)
+        beats = self.restarts.take_unsaved(self.now.mono)
+        self._loop.run_until_complete(self._store.save_beats(UNFENCED, beats))
         self.spent["notes"] += time.process_time() - begun
+
+    def _refresh(self) -> None:
+        begun = time.process_time()
+        self._loop.run_until_complete(self.health.refresh(self._bus, "healer:lease", UNFENCED))
+        self.spent["health"] += time.process_time() - begun
 
 
 def _batches(services: list[str]) -> Iterator[list[str]]:
@@ -148,12 +190,13 @@ def measure_time(services: int) -> dict[str, float]:
         "beat": 1e6 * healer.spent["beats"] / healer.heard,
         "look": 1e6 * healer.spent["looks"] / rounds,
         "note": 1e6 * healer.spent["notes"] / rounds,
+        "health": 1e6 * healer.spent["health"] / rounds,
         "longest": 1e3 * healer.longest_look_sec,
     }
     healer.lose()
     healer.reset()
     healer.run(STEADY_SEC)
-    steady = sum(found[each] for each in ("beat", "look", "note")) * rounds
+    steady = sum(found[each] for each in ("beat", "look", "note", "health")) * rounds
     found["gap"] = (1e6 * sum(healer.spent.values()) - steady) / services
     return found
 
@@ -224,12 +267,13 @@ def main(services: int = SERVICES, jobs: int = JOBS) -> None:
     """Measure all, and print the figures."""
     took, deaths, memory = (measure(kind, services) for kind in ("time", "deaths", "memory"))
     of_jobs = measure("jobs", jobs)
-    share = (took["beat"] + took["look"] + took["note"]) * services / INTERVAL_SEC / 1e4
+    share = (took["beat"] + took["look"] + took["note"] + took["health"]) * services / INTERVAL_SEC / 1e4
     print(f"the detector alone, {services:,} services that beat every {INTERVAL_SEC:.0f} s")
     rows = (
         ("a beat", f"{took['beat']:.2f} µs", ""),
         ("looks, a service and interval", f"{took['look']:.2f} µs", f"the longest {took['longest']:.1f} ms"),
         ("notes, a service and interval", f"{took['note']:.2f} µs", ""),
+        ("health keys, a service and interval", f"{took['health']:.2f} µs", ""),
         ("together", f"{share:.1f} % of a core", ""),
         ("a gap, a service", f"{took['gap']:.1f} µs", ""),
         ("all beat at once", f"{deaths['at_once']:.1f} ms", "the longest evaluation"),
@@ -240,7 +284,7 @@ def main(services: int = SERVICES, jobs: int = JOBS) -> None:
         (f"{jobs:,} jobs, a gap", f"{of_jobs['gap']:.1f} ms", "goal: 20 ms"),
     )
     for what, value, more in rows:
-        print(f"{what:<32}{value:>16}   {more}".rstrip())
+        print(f"{what:<36}{value:>16}   {more}".rstrip())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Detection of silent services and lost buses (DETECTION.md). Pure: no I/O, no clock, no await.
 
 `clock` measures silence, `wheel` finds the services that are due, `heard` stores beats, `instances` knows
-replays, `service` has the rule, `job` that of runs, `bus` finds lost buses, `detector` takes the messages and
-returns verdicts, `roster` plans the change to another roster, `restore` applies the state that an earlier run
-saved, `restarts` observes restarts while no healer listened; `verdict` has the states, their transitions, and
-the values that go in and out.
+replays, `service` has the rule, `restorable` goes on with what is known elsewhere about a service, `job` has
+the rule of runs, `bus` finds lost buses, `detector` takes the messages and returns verdicts, `roster` plans
+the change to another roster, `restore` applies the state that an earlier run saved, `restarts` observes
+restarts while no healer listened; `verdict` has the states, their transitions, and the values that go in and
+out.
 """
 
 from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus

@@ -14,6 +14,7 @@ from marketswarm.detector.bus import Reach, UnsavedSilences, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
 from marketswarm.detector.heard import BeatBatch
 from marketswarm.detector.observer import BeatObserver
+from marketswarm.detector.restorable import RestorableService
 from marketswarm.detector.roster import RosterChange, plan_change
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import (
@@ -85,9 +86,9 @@ class Detector:
         self, now: Moment, *, on_malformed: Callable[[str, MalformedBeat], None] | None = None
     ) -> None:
         self.buses: dict[str, WatchedBus] = {}
-        self.services: dict[str, WatchedService] = {}
+        self.services: dict[str, RestorableService] = {}
         self.counts = Counts()
-        self.jobs: dict[str, WatchedService] = {}
+        self.jobs: dict[str, RestorableService] = {}
         """The services that are jobs."""
         self.refused: dict[str, None] = {}
         """The services whose channels are refused, in the order in which that was noticed."""
@@ -172,7 +173,7 @@ class Detector:
         bus = self.buses[watch.bus]
         is_restoring = self.is_restoring if old is None else old.stage is Stage.RESTORING
         stage = Stage.RESTORING if is_restoring else Stage.EVALUATED
-        service = WatchedService(watch, bus.clock, running, stage)
+        service = RestorableService(watch, bus.clock, running, stage)
         service.begin_job(now)
         if old is not None:
             old.confirm(old.clock.read(now.mono))
@@ -309,7 +310,7 @@ class Detector:
 
         `now` is in monotonic seconds.
         """
-        if not service.confirm(service.clock.read(now)):
+        if service.is_unparsed and not service.confirm(service.clock.read(now)):
             self.counts.heard -= 1
             self._report_malformed(service, MalformedBeat("not_json"))
 
@@ -593,7 +594,7 @@ class Detector:
             late_sec=service.silence_sec(running) if is_miss else None,
             overdue_sec=running - service.due() if is_miss else None,
             timeout_sec=service.watch.timeout_sec,
-            age_sec=now.mono - last.mono if is_beat and last else None,
+            age_sec=(now.mono - last.mono or 0.0) if is_beat and last else None,  # one zero for all
             down_sec=max(0.0, (back or now).mono - begun.mono) if ends_outage and begun else None,
             since=None if before is None else before.wall,
             boot=newest,

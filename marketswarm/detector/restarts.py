@@ -26,7 +26,7 @@ other services the latest beat is saved as often as is useful and as the budget 
 is not saved for a while costs precision only, if the listener goes away.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -39,7 +39,16 @@ from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
 from marketswarm.detector.detector import Detector
 from marketswarm.detector.observer import BeatObserver
 from marketswarm.detector.service import NEVER, WatchedService
-from marketswarm.detector.verdict import LastBeat, Publication, SavedBeat, SavedService, Stage, State, Verdict
+from marketswarm.detector.verdict import (
+    NO_OTHERS,
+    LastBeat,
+    Publication,
+    SavedBeat,
+    SavedService,
+    Stage,
+    State,
+    Verdict,
+)
 from marketswarm.detector.wheel import TimingWheel
 from marketswarm.event import Kind
 
@@ -208,7 +217,6 @@ class RestartObserver(BeatObserver):
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
-        self._histories: dict[str, History] = {}
         self._cases: dict[ListeningClock, TimingWheel[Case]] = {}  # by the clock of the bus
         self._urgent: dict[str, None] = {}  # services to be saved next
         self._round: Iterator[WatchedService] = iter(())
@@ -226,7 +234,7 @@ class RestartObserver(BeatObserver):
         """Begin a history; under another line of the truth, go on with the pace, the gap and the case."""
         history = History(service)
         if old is not None:
-            known = self._histories[service.watch.svc]
+            known: History = old.history
             history.pace_sec = known.pace_sec and max(known.pace_sec, old.watch.interval_sec)
             if service.parsed_at is not None:
                 history.allowance = service.parsed_at, _allowed_sec(old, known)
@@ -234,11 +242,10 @@ class RestartObserver(BeatObserver):
                 history.turn, history.before, history.case = known.turn, known.before, known.case
             if history.case is not None:
                 history.case.service = service
-        self._histories[service.watch.svc] = history
+        service.set_history(history)
 
     def service_dropped(self, svc: str) -> None:
-        """Forget a service that is no longer watched, and have its saved beat deleted."""
-        self._histories.pop(svc, None)
+        """Have the saved beat of a service deleted that is no longer watched."""
         self.save_soon(svc)
 
     def beat_parsed(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
@@ -294,7 +301,7 @@ class RestartObserver(BeatObserver):
 
     def state_changed(self, service: WatchedService) -> None:
         """Drop the case and the beat before the gap, because the state change itself is published."""
-        self._histories[service.watch.svc].drop_gap(service)
+        service.history.drop_gap(service)
 
     def service_restored(
         self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
@@ -306,7 +313,7 @@ class RestartObserver(BeatObserver):
         # the instance whose ok was published just before the end may have no saved beat yet
         if saved.boot is not None and saved.boot not in before.instances:
             before = before._replace(instances=before.instances | {saved.boot})
-        self._histories[service.watch.svc].before = before
+        service.history.before = before
         service.parse_next()
 
     def lead_taken_over(self, service: WatchedService, published: SavedService, now: Moment) -> None:
@@ -375,11 +382,11 @@ class RestartObserver(BeatObserver):
                 found[svc] = None
             elif (saved := self._beat_to_save(service, now)) is not None:
                 found[svc] = saved
-        for service in self._next_of_round(budget - len(found)):
-            if service.stage is not Stage.DROPPED and self._is_worth_saving(service):
-                saved = self._beat_to_save(service, now)
+        for each in self._next_of_round(budget - len(found)):
+            if each.stage is not Stage.DROPPED and self._is_worth_saving(each):
+                saved = self._beat_to_save(each, now)
                 if saved is not None:
-                    found[service.watch.svc] = saved
+                    found[each.watch.svc] = saved
         return found
 
     def pace_sec(self, svc: str) -> float:
@@ -387,7 +394,8 @@ class RestartObserver(BeatObserver):
 
         Return 0 if it was not measured.
         """
-        return self._histories[svc].pace_sec
+        history: History = self._detector.services[svc].history
+        return history.pace_sec
 
     def _next_of_round(self, count: int) -> list[WatchedService]:
         """Return the next `count` services of a round over all services; fewer at the end of a round."""
@@ -400,7 +408,7 @@ class RestartObserver(BeatObserver):
         """Return True if the service's last beat is half a timeout later than the saved one."""
         if service.last_beat is None:
             return False
-        saved_at = self._histories[service.watch.svc].saved_at
+        saved_at: float = service.history.saved_at
         return service.last_beat.at - saved_at >= service.watch.timeout_sec / 2
 
     def _beat_to_save(self, service: WatchedService, now: float) -> SavedBeat | None:
@@ -414,8 +422,9 @@ class RestartObserver(BeatObserver):
             return None
         history.saved_at = heard.at
         history.measure(boot, service.parsed_i, heard.mono)
-        others = {boot: service.instances.find_i(boot) or 0 for boot in service.other_instances()}
-        allowed_sec = _allowed_sec(service, history)
+        others: Mapping[str, int] = NO_OTHERS
+        if known := service.other_instances():
+            others = {other: service.instances.find_i(other) or 0 for other in known}
         return SavedBeat(
             boot,
             service.parsed_i,
@@ -424,14 +433,14 @@ class RestartObserver(BeatObserver):
             service.stopped,
             others,
             history.pace_sec,
-            allowed_sec,
+            _allowed_sec(service, history),
         )
 
     # -- helpers
 
     def _history_of(self, service: WatchedService) -> History:
         """Return the history. Of a service that is down it has no gap, because the miss is published."""
-        history = self._histories[service.watch.svc]
+        history: History = service.history
         if service.state is State.DOWN:
             history.drop_gap(service)
         return history

@@ -12,7 +12,7 @@ from marketswarm.detector.bus import make_dropped_bus_verdict
 from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.detector import Detector
 from marketswarm.detector.job import OTHER_RUN_SEC
-from marketswarm.detector.service import WatchedService
+from marketswarm.detector.restorable import RestorableService
 from marketswarm.detector.verdict import LastBeat, Publication, SavedService, Stage, State, Verdict
 
 
@@ -77,7 +77,7 @@ def _list_unrestored(
 
 def _restore_service(
     detector: Detector,
-    service: WatchedService,
+    service: RestorableService,
     saved: SavedService | None,
     stored: LastBeat | None,
     now: Moment,
@@ -117,7 +117,7 @@ def _restore_service(
 
 
 def _apply_heard(
-    detector: Detector, service: WatchedService, heard: HeardAt, now: Moment, *, stopped: bool
+    detector: Detector, service: RestorableService, heard: HeardAt, now: Moment, *, stopped: bool
 ) -> list[Verdict]:
     """Apply what was heard before the restore: perhaps a failure that has ended, and the beat after it."""
     verdicts: list[Verdict] = []
@@ -131,7 +131,7 @@ def _apply_heard(
     return verdicts
 
 
-def _is_sign_of_life(service: WatchedService, stored: LastBeat | None) -> bool:
+def _is_sign_of_life(service: RestorableService, stored: LastBeat | None) -> bool:
     """Return True if the stored beat alone shows that a service is up: half a timeout old at most."""
     if stored is None or stored.age_sec is None or service.stopped:
         return False

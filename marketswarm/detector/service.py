@@ -1,7 +1,8 @@
 """One watched service: its state, and the rule of DETECTION.md for when its silence is a miss.
 
 Pure. Every `at` is a reading of the listening clock of the service's bus, in seconds. Only methods of this
-class and of `HeardService` change the state of a service; the detector, the restore and the roster call them.
+class, of `HeardService` and of `RestorableService` change the state of a service; the detector, the restore
+and the roster call them.
 
 Most beats are not parsed when they arrive. A payload is *familiar* if it differs from the last parsed one
 only in a later `i` and `ts`: same head, same tail, same length, and greater when compared byte by byte. Such
@@ -14,7 +15,7 @@ forged one puts a miss off once, by an interval and a half, in which a service t
 
 from functools import lru_cache
 from math import inf
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from marketswarm.beat import Beat, MalformedBeat, parse_beat, parse_counts, parse_sender
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
@@ -23,11 +24,9 @@ from marketswarm.detector.job import Job
 from marketswarm.detector.verdict import (
     STAGES,
     TRANSITIONS,
-    FailedRun,
     LastBeat,
     Publication,
     Reason,
-    SavedService,
     Stage,
     State,
     Step,
@@ -108,6 +107,7 @@ class HeardService:
         "expected_below",
         "expected_size",
         "expected_tail",
+        "history",
         "host",
         "instances",
         "is_unparsed",
@@ -126,6 +126,7 @@ class HeardService:
         self.last_beat: HeardAt | None = None
         self.instances = Instances()
         self.host: str | None = None  # the host that a beat named last; few beats name one
+        self.history: Any = None  # what the observer keeps of its beats; only the observer knows the type
         # the payload that would be familiar: it is greater than the last one and less than this, which is
         # the text before `i` and a byte that is greater than any digit
         self.expected_below = b""
@@ -137,6 +138,9 @@ class HeardService:
         self.parsed_at: HeardAt | None = None
         self.parsed_i = 0
         self.parsed_ts = 0.0
+
+    def set_history(self, history: object) -> None:
+        self.history = history
 
     @property
     def has_schedule(self) -> bool:
@@ -202,7 +206,7 @@ class HeardService:
             kept = JOB_BOOTS_KEPT + len(self.job.runs)
         return self.instances.check_replay(boot, i, kept, is_alive=is_alive)
 
-    def _record_stored(self, beat: Beat) -> None:
+    def record_stored(self, beat: Beat) -> None:
         """Record the `i` of a stored beat; it may be lower than that of a later report that was heard."""
         if beat.boot is not None and self.check_replay(beat.boot, beat.i):
             self.instances.raise_alive_i(beat.boot, beat.i)
@@ -243,12 +247,14 @@ class WatchedService(HeardService):
         "down_since",
         "ended_failure",
         "failure",
+        "has_turns",
         "is_on_wheel",
         "is_silence_saved",
         "last_unheard",
         "miss_count",
         "missed_at",
         "not_due_before",
+        "published",
         "stage",
         "state",
         "stopped",
@@ -277,6 +283,9 @@ class WatchedService(HeardService):
         self.stage = stage
         self.is_silence_saved = False  # its silence is saved on the bus, or about to be
         self.is_on_wheel = False  # its bus's wheel has one entry for it, never two
+        # what was published about it last, for its health key: the event of a miss, the time of an ok
+        self.published: bytes | float | None = None
+        self.has_turns = False  # that key is written again in turns
 
     # -- the rule
 
@@ -457,6 +466,14 @@ class WatchedService(HeardService):
     def take_off_wheel(self) -> None:
         self.is_on_wheel = False
 
+    def note_published(self, published: bytes | float) -> None:
+        self.published = published
+
+    def begin_turns(self) -> bool:
+        """Return True if its health key was not written again in turns until now."""
+        had, self.has_turns = self.has_turns, True
+        return not had
+
     def refuse_channel(self, now: Moment) -> None:
         self.channel_refused_at = now
 
@@ -468,37 +485,6 @@ class WatchedService(HeardService):
         self.not_due_before = running + self.warm_up_sec
         self.parse_next()
         return since
-
-    def inherit(self, old: "WatchedService", moment: Moment) -> None:
-        """Take over the state of `old`, the same service under another line of the truth.
-
-        The silence goes on; it is never due before a warm-up from now. The run of a job that is expected or
-        under way is not due earlier than it was, for as long as that.
-        """
-        now, old_now = self.clock.read(moment.mono), old.clock.read(moment.mono)
-        ahead_sec = now - old_now
-        before = now - old.silence_sec(old_now)
-        self.watched_since = before
-        self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
-        self.state, self.instances, self.stopped = old.state, old.instances, old.stopped
-        self.missed_at, self.down_since = old.missed_at, old.down_since
-        self.miss_count = old.miss_count
-        self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
-        self.not_due_before = now + self.warm_up_sec
-        self.payload, self.parsed_i, self.parsed_ts = old.payload, old.parsed_i, old.parsed_ts
-        self.parsed_at = None if old.parsed_at is None else self.last_beat
-        if self.has_schedule:
-            self.instances.forget_others()
-        self.host = old.host
-        if self.job is not None and old.job is not None:
-            had_gap = old.job.find_heard_since(old.clock, moment.mono) > old.job.expected_from.mono
-            self.job.inherit(old.job, ahead_sec, is_same_bus=self.clock is old.clock, had_gap=had_gap)
-            here = HeardAt(now, moment.mono, moment.wall)
-            self.job.keep_deadlines(old.job, here, ahead_sec, self.warm_up_sec)
-        if old.failure is not None:
-            heard = old.failure.heard._replace(at=old.failure.heard.at + ahead_sec)
-            self.failure = old.failure._replace(heard=heard)
-        self.is_silence_saved = old.is_silence_saved
 
     # -- beats
 
@@ -528,11 +514,11 @@ class WatchedService(HeardService):
         if self.stage is Stage.RESTORING and self.failure is not None:
             self.ended_failure = self.failure
         self.clear_failure()
-        self._complete_run(beat, heard)
+        self.complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
         return effect
 
-    def _complete_run(self, beat: Beat, heard: HeardAt) -> None:
+    def complete_run(self, beat: Beat, heard: HeardAt) -> None:
         """Record that a run of a job is complete; with a schedule, any sign of life says so."""
         if self.job is not None and self.state is State.DOWN:
             self.job.drop_long_runs(heard.at)
@@ -541,7 +527,7 @@ class WatchedService(HeardService):
 
     def take_goodbye(self, beat: Beat, heard: HeardAt) -> None:
         self.stopped = True
-        self._note_failure(beat, heard)
+        self.note_failure(beat, heard)
         self.parse_next()
 
     def take_run_report(self, beat: Beat, heard: HeardAt) -> bool:
@@ -560,7 +546,7 @@ class WatchedService(HeardService):
         self.parse_next()
         return True
 
-    def _note_failure(self, beat: Beat, heard: HeardAt) -> None:
+    def note_failure(self, beat: Beat, heard: HeardAt) -> None:
         """Note the exit code of a goodbye other than 0, if the truth asks for an alert on that."""
         if self.watch.alert_on_failure and beat.exit_code:
             self.failure = ReportedFailure(heard, beat.exit_code)
@@ -569,7 +555,7 @@ class WatchedService(HeardService):
         """Forget a failure or a goodbye, since a sign of life followed."""
         self.failure, self.stopped = None, False
 
-    def _elapsed_sec(self, now: Moment) -> float:
+    def elapsed_sec(self, now: Moment) -> float:
         """Return the silence with which a stored beat is compared; that of a job includes the gaps."""
         if self.job is None or self.job.rule.schedule is None:
             return self.silence_sec(self.clock.read(now.mono))
@@ -597,202 +583,22 @@ class WatchedService(HeardService):
             return None
         before = self.last_beat
         running = self.clock.read(now.mono)
-        silence_sec = self._elapsed_sec(now)
+        silence_sec = self.elapsed_sec(now)
         is_life = self.is_unheard_life(beat, age, silence_sec)
         if self.is_news(beat, beat.i, age, silence_sec):
-            self._record_stored(beat)
+            self.record_stored(beat)
             self.stopped = beat.status == "stopping"  # a report about a run is not a goodbye
             if self.stopped:
-                self._note_failure(beat, HeardAt(running, now.mono, now.wall))
+                self.note_failure(beat, HeardAt(running, now.mono, now.wall))
         if not is_life:
             return None
         heard = HeardAt(running - age, now.mono - age, now.wall - age)
         if before is None or heard.at > before.at or age < silence_sec:
             self.last_beat = heard
-            self._complete_run(beat, heard)
+            self.complete_run(beat, heard)
             self.evaluate_job(now)
         if self.due() <= self.clock.proven:
             return None
         is_repeated = before is not None and before is self.last_unheard
         self.last_unheard = self.last_beat
         return UnheardBeat(self.watch.svc, self.watch.bus, age, is_repeated)
-
-    def end_outage(self, stored: LastBeat, now: Moment) -> HeardAt | None:
-        """Record a stored beat that was never heard and ends the outage of a service that is down.
-
-        Return when it was sent, or None if it ends nothing: a goodbye, a beat from before the miss, one that
-        was heard, and one that is as old as a service without a schedule may be silent.
-        """
-        beat, age = stored.beat, stored.age_sec
-        if self.missed_at is None or age is None or now.mono - age < self.missed_at.mono:
-            return None
-        if beat.status == "stopping" or not self.is_unheard_life(beat, age, self._elapsed_sec(now)):
-            return None
-        if not self.has_schedule and age >= self.watch.timeout_sec:
-            return None
-        self._record_stored(beat)
-        self.clear_failure()
-        heard = HeardAt(self.clock.read(now.mono) - age, now.mono - age, now.wall - age)
-        self._complete_run(beat, heard)
-        self.last_beat = heard
-        self.parse_next()
-        return heard
-
-    def take_unheard_failure(self, failed: FailedRun, now: Moment) -> bool:
-        """Record that a run failed unheard; return False unless that is later than all that is known.
-
-        The beat under `beat:<svc>` counts as well, since a sign of life may have followed. Of a job with a
-        schedule that was restored, the last run counts, and not when its silence was saved.
-        """
-        if self.job is None or self.failure is not None:
-            return False
-        if failed.alive_ts is not None and failed.alive_ts >= failed.ts:
-            return False
-        last_heard = -inf
-        if self.job.rule.schedule is None and self.last_beat is not None:
-            last_heard = self.last_beat.wall
-        if not self.job.take_unheard_failure(failed.ts, last_heard, now):
-            return False
-        ago_sec = now.since(failed.ts)
-        heard = HeardAt(self.clock.read(now.mono), now.mono - ago_sec, now.wall - ago_sec)
-        self.failure = ReportedFailure(heard, failed.exit_code)
-        return True
-
-    def apply_stored_beat(self, stored: LastBeat, now: Moment) -> None:
-        """Record the beat under `beat:<svc>` as the last one heard, after the saved state was restored.
-
-        It counts as half a timeout old at most, because an older one would make the service due for a time in
-        which perhaps the bus was away. A beat that is no younger than the restored silence changes nothing of
-        it: that silence began with this beat. One that is hardly younger is not a further run of a job,
-        because its age is read from a key, a moment before or after `now`. A goodbye marks the service as
-        stopped.
-        """
-        beat, age = stored.beat, stored.age_sec
-        if age is None:
-            return
-        if beat.is_run_only:
-            return
-        running = self.clock.read(now.mono)
-        is_goodbye = beat.status == "stopping"
-        silence_sec = self._elapsed_sec(now)
-        is_life = not is_goodbye or self.is_unheard_life(beat, age, silence_sec)
-        self._record_stored(beat)
-        self.stopped = is_goodbye
-        if is_goodbye:
-            self._note_failure(beat, HeardAt(running, now.mono, now.wall))
-        if is_life and (self.last_beat is None or age < silence_sec):
-            is_saved_run = self.last_beat is not None and age >= silence_sec - IN_FLIGHT_SEC
-            at = running - min(age, self.watch.timeout_sec / 2)
-            self.last_beat = HeardAt(at, now.mono - age, now.wall - age)
-            if not is_saved_run:
-                self._complete_run(beat, self.last_beat)
-        sent = HeardAt(running - age, now.mono - age, now.wall - age)
-        is_later = self.job is not None and sent.mono > self.job.expected_from.mono + IN_FLIGHT_SEC
-        if is_life and is_later and self.has_schedule:
-            self._complete_run(beat, sent)  # its ok was published, and the job was not saved yet
-
-    # -- restore and takeover
-
-    def begin_restore(self) -> HeardAt | None:
-        """Remove the last beat that this run heard, and return it."""
-        self.move_stage(Step.RESTORED)
-        heard, self.last_beat = self.last_beat, None
-        return heard
-
-    def heard_only_replays(self, saved: SavedService) -> bool:
-        """Return True if all beats heard before the restore are replays of beats in an earlier run."""
-        heard = self.instances.to_dict()
-        if not heard:
-            return False
-        # a service that is up beats, and another healer may have saved the very beat that was heard here
-        is_down = saved.state is State.DOWN
-        known = saved.last_beat.instances() if saved.last_beat is not None and is_down else {}
-        if saved.boot is not None:
-            known[saved.boot] = max(saved.i, known.get(saved.boot, 0))
-        return all(i <= known.get(boot, -1) for boot, i in heard.items())
-
-    def restore(self, saved: SavedService, now: Moment) -> None:
-        """Apply the saved state of an earlier run: state, silence and instances.
-
-        Each run's listening clocks begin at 0, so a restored silence begins at a negative reading.
-        """
-        self.state = saved.state
-        self._restore_miss(saved, now)
-        silent_sec = self.watch.timeout_sec / 2 if saved.silent_sec is None else saved.silent_sec
-        if not saved.seen:
-            self.watched_since = -silent_sec
-        else:
-            since = now.wall - silent_sec if saved.since is None else saved.since
-            self.last_beat = HeardAt(-silent_sec, now.mono - now.since(since), since)
-            if saved.boot is not None:
-                self.instances.raise_i(saved.boot, saved.i)
-        if saved.last_beat is not None:
-            for boot, i in saved.last_beat.instances().items():
-                self.instances.raise_i(boot, i)
-            self.stopped = saved.last_beat.stopped
-        if self.job is not None:
-            known = self.last_beat or HeardAt(-silent_sec, now.mono - silent_sec, now.wall - silent_sec)
-            self.job.restore(saved.job, known, self.clock.read(now.mono), now)
-            if self.job.has_run and (self.has_schedule or known.mono < self.job.expected_from.mono):
-                self.last_beat = self.job.expected_from
-
-    def _restore_miss(self, saved: SavedService, now: Moment) -> None:
-        """Restore when a service that is down was missed, and since when, as far as that is known."""
-        if saved.missed_at is not None:
-            self.missed_at = Moment(now.mono - now.since(saved.missed_at), saved.missed_at)
-        since = saved.down_since
-        self.down_since = None if since is None else Moment(now.mono - now.since(since), since)
-
-    def begin_ended_failure(self) -> bool:
-        """Make a failure that ended before the restore the present one.
-
-        Return False if there was none, or a later one has not ended.
-        """
-        ended, self.ended_failure = self.ended_failure, None
-        if ended is None or self.failure is not None:
-            return False
-        self.failure = ended
-        return True
-
-    def end_restore(self, heard: HeardAt, *, stopped: bool) -> HeardAt | None:
-        """Set the beat that `begin_restore` returned as the last beat; return the restored one."""
-        before, self.last_beat = self.last_beat, heard
-        self.stopped = stopped
-        return before
-
-    def adopt_down(self, published: SavedService, now: Moment) -> None:
-        """Adopt a miss that the leader published; its `since` is the last beat that the leader knew."""
-        since = published.since
-        self._restore_miss(published, now)
-        self.confirm(self.clock.read(now.mono))
-        self.parse_next()
-        self.clear_failure()
-        self.state = State.DOWN
-        self.is_silence_saved = False
-        self.move_stage(Step.ANSWERED)
-        if since is not None:
-            # the outage began with the last beat that the leader knew, whatever was heard here since then
-            silent_sec = now.since(since)
-            running = self.clock.read(now.mono)
-            self.last_beat = HeardAt(running - silent_sec, now.mono - silent_sec, since)
-
-    def adopt_up(self, published: SavedService, now: Moment) -> None:
-        """Adopt an ok that the leader published: it heard a beat at an unknown time.
-
-        So the service counts as silent for at most half its timeout, as it does after a start.
-        """
-        running = self.clock.read(now.mono)
-        if self.job is not None and self.state is State.DOWN:
-            self.job.drop_long_runs(running)
-        self.state = State.UP
-        self.clear_failure()
-        ago_sec = self.watch.timeout_sec / 2
-        if self.last_beat is None or self.silence_sec(running) > ago_sec:
-            self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
-        if self.job is not None and published.job is None:
-            self.job.adopt(None, self.clock, now)
-
-    def adopt_job(self, published: SavedService, now: Moment) -> None:
-        """Adopt what the leader before us knew about the runs of a job."""
-        if self.job is not None and published.job is not None:
-            self.job.adopt(published.job, self.clock, now)

@@ -12,6 +12,9 @@ from typing import Final, NamedTuple
 from marketswarm.beat import Beat
 from marketswarm.detector.job import SavedJob
 
+NO_OTHERS: Final[Mapping[str, int]] = MappingProxyType({})
+"""The instances beside the one that beat last, for a service that has one instance."""
+
 
 class State(StrEnum):
     """The state of a service or bus; the same word as in the roster."""
@@ -203,7 +206,7 @@ class SavedBeat(NamedTuple):
     ts: float
     wall: float
     stopped: bool = False
-    others: Mapping[str, int] = MappingProxyType({})
+    others: Mapping[str, int] = NO_OTHERS
     pace_sec: float = 0.0
     timeout_sec: float = 0.0
 

@@ -1,21 +1,20 @@
 """The `health:<svc>` keys: each holds a service's latest event, and expires soon after its healer is gone.
 
 An ok event has the age of the newest beat at the time of writing; a miss is repeated as it was published.
-Each key is written again after a third of its life, and at least once a minute. Its turn comes from a hash of
-the service's name, so the keys of a fleet are spread evenly over the seconds, however many services came up
-at once.
+Each key is written again after a third of its life, and at least once a minute. Its turn is one of the
+seconds of that time. The services get them in the order in which they came up, a few the same one, so the
+keys of a fleet are spread evenly over the seconds, and services that were made together are written together.
 """
 
 import time
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Final
 
 import orjson
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
-from marketswarm.detector import Detector, State, Verdict, WatchedService
+from marketswarm.detector import Detector, Stage, State, Verdict, WatchedService
 from marketswarm.event import Kind
 from marketswarm.keys import health_key
 from marketswarm.monitor.encoder import MIN_HEALTH_SEC, compute_health_sec
@@ -27,6 +26,8 @@ BATCH_SIZE: Final = 500
 """Keys that one call of the script writes: a millisecond of the server's time."""
 LONGEST_PERIOD_SEC: Final = MIN_HEALTH_SEC - 10
 """The most seconds between two writes, less than the shortest life, so a reseed may shorten any."""
+NEIGHBOURS: Final = 16
+"""Services in a row that have the same turn: they are next to each other in memory."""
 
 REFRESH_SCRIPT: Final = Script.beside("marketswarm.monitor", "refresh.lua")
 
@@ -50,49 +51,49 @@ class HealthKeys:
                 orjson.dumps(by),
             )
         )
-        # by service, its last published verdict: the whole event of a miss, only the `ts` of an ok;
-        # None for a service that is no longer watched, until its turn comes
-        self._published: dict[str, bytes | float | None] = {}
-        # by second of the monotonic clock, the services whose turn it is: each in `_published` is there once
-        self._turns: defaultdict[int, list[str]] = defaultdict(list)
-        self._due: dict[str, None] = {}  # services whose keys are to be written now
+        # by seconds between two writes, for each of them the services whose turn it is
+        self._rings: dict[int, list[list[WatchedService]]] = {}
+        self._planned = 0
+        self._second = 0  # the last one whose turns were begun, once there are turns
+        self._due: dict[WatchedService, None] = {}  # services whose keys are to be written now
         self.has_unwritten = False
         """Whether the last refresh failed, so that keys that were due are not written yet."""
 
     def note_published(self, verdict: Verdict, event: bytes) -> None:
-        """Note that a verdict on a service was published with its health key.
-
-        A service that is no longer watched is forgotten.
-        """
-        svc = verdict.svc
-        if svc in self._detector.services and verdict.state is not State.UNWATCHED:
-            self._note(svc, event if verdict.state is State.DOWN else verdict.ts)
-        elif svc in self._published:
-            self._published[svc] = None
+        """Note that a verdict on a service was published with its health key."""
+        service = self._detector.services.get(verdict.svc)
+        if service is not None and verdict.state is not State.UNWATCHED:
+            self._note(service, event if verdict.state is State.DOWN else verdict.ts)
 
     def restore(self, svc: str, entry: RosterEntry, *, replace: bool = False) -> None:
         """Take over a service whose verdict another process published, from its roster entry.
 
         With `replace`, the entry counts even if this process has published a verdict on the service before.
         """
-        if replace or self._published.get(svc) is None:
-            self._note(svc, entry.event or entry.ts)
-        self._due[svc] = None
+        service = self._detector.services[svc]
+        if replace or service.published is None:
+            self._note(service, entry.event or entry.ts)
+        self._due[service] = None
 
     def refresh_soon(self, svc: str) -> None:
         """Refresh a service's key soon: it may have expired while the service's channel was refused."""
-        if svc in self._published:
-            self._due[svc] = None
+        service = self._detector.services.get(svc)
+        if service is not None and service.published is not None:
+            self._due[service] = None
 
-    def _note(self, svc: str, published: bytes | float) -> None:
-        if svc not in self._published:
-            self._plan_turn(svc, self._detector.services[svc], int(time.monotonic()))
-        self._published[svc] = published
+    def _note(self, service: WatchedService, published: bytes | float) -> None:
+        service.note_published(published)
+        if service.begin_turns():
+            self._plan_turns(service)
 
-    def _plan_turn(self, svc: str, service: WatchedService, second: int) -> None:
-        """Plan the service's next turn after this second of the monotonic clock."""
+    def _plan_turns(self, service: WatchedService) -> None:
         period = min(compute_health_sec(service.watch.timeout_sec) // 3, LONGEST_PERIOD_SEC)
-        self._turns[second + 1 + (hash(svc) - second - 1) % period].append(svc)
+        if not self._rings:
+            self._second = int(time.monotonic())
+        if period not in self._rings:
+            self._rings[period] = [[] for _ in range(period)]
+        self._rings[period][self._planned // NEIGHBOURS % period].append(service)
+        self._planned += 1
 
     async def refresh(self, bus: Bus, lease: str, fence: Fence) -> bool:
         """Write the keys that are due to their bus; return False if another process leads there.
@@ -101,8 +102,8 @@ class HealthKeys:
         between the keys of two seconds, and between two writes.
         """
         time_slice = TimeSlice()
-        for second in sorted(second for second in self._turns if second <= time.monotonic()):
-            self._begin_turn(second)
+        for turn in self._take_turns(int(time.monotonic())):
+            self._begin_turn(turn)
             await time_slice.pause()
         while self._due:
             await time_slice.pause()
@@ -118,18 +119,29 @@ class HealthKeys:
             self.has_unwritten = False
         return True
 
-    def _begin_turn(self, second: int) -> None:
-        """Have the keys of a second written, and plan their next turns; forget what is not watched."""
-        now = int(time.monotonic())
-        for svc in self._turns.pop(second):
-            service = self._detector.services.get(svc)
-            if service is None or self._published[svc] is None:
-                del self._published[svc]
-            else:
-                self._due[svc] = None
-                self._plan_turn(svc, service, now)
+    def _take_turns(self, now: int) -> Iterator[list[WatchedService]]:
+        """Yield the services of each turn since the last call, each turn once, however long that was ago."""
+        since, self._second = self._second, now
+        for period, ring in list(self._rings.items()):
+            for second in range(max(since + 1, now + 1 - period), now + 1):
+                yield ring[second % period]
 
-    async def _write(self, bus: Bus, lease: str, fence: Fence, services: Collection[str]) -> bool:
+    def _begin_turn(self, turn: list[WatchedService]) -> None:
+        """Have the keys of these services written; forget those that are not watched any more.
+
+        Of a service that has another line in the truth since, the present one gets turns.
+        """
+        dropped = [service for service in turn if service.stage is Stage.DROPPED]
+        if dropped:
+            turn[:] = [service for service in turn if service.stage is not Stage.DROPPED]
+        self._due |= dict.fromkeys(turn)
+        for service in dropped:
+            present = self._detector.services.get(service.watch.svc)
+            if present is not None and present.published is not None and present.begin_turns():
+                self._plan_turns(present)
+                self._due[present] = None
+
+    async def _write(self, bus: Bus, lease: str, fence: Fence, services: Collection[WatchedService]) -> bool:
         """Write the keys of these services; return False if another process leads.
 
         Raise BusError if the bus fails.
@@ -137,10 +149,14 @@ class HealthKeys:
         keys = [lease]
         args: list[str | bytes | float] = [*fence]
         now, ts = time.monotonic(), b"%.3f" % time.time()
-        for svc in services:
-            service = self._detector.services.get(svc)
-            event = None if service is None else self._current_event(svc, service, now, ts)
-            if service is not None and event is not None:
+        for each in services:
+            service, svc = each, each.watch.svc
+            if each.stage is Stage.DROPPED:
+                if svc not in self._detector.services:
+                    continue
+                service = self._detector.services[svc]
+            event = self._current_event(svc, service, now, ts)
+            if event is not None:
                 keys.append(health_key(svc))
                 args += event, compute_health_sec(service.watch.timeout_sec)
         return len(keys) == 1 or bool(await bus.script(REFRESH_SCRIPT, keys, args) != NOT_THE_LEADER)
@@ -151,7 +167,7 @@ class HealthKeys:
         Return None if the service's state is not known, its channel is refused, or its miss is not published
         yet.
         """
-        published, last = self._published.get(svc), service.last_beat
+        published, last = service.published, service.last_beat
         if service.state is State.DOWN:
             return published if isinstance(published, bytes) else None
         if service.state is State.UNKNOWN or last is None or service.channel_refused_at is not None:

@@ -425,7 +425,7 @@ class Monitor:
     # -- health keys and trouble
 
     async def _maintain(self) -> None:
-        """Refresh the health keys and set the owner's degraded status, once a second, until cancelled."""
+        """Once a second, refresh the health keys, drop old writes and set the owner's degraded status."""
         while True:
             try:
                 await self._refresh_health()
@@ -434,6 +434,9 @@ class Monitor:
             else:
                 if not self._health.has_unwritten:
                     self._failures.record_success("health")
+            for link in self.links.values():
+                if link.publisher is not None:
+                    link.publisher.drop_old_writes()
             self._owner.set_degraded(self.describe_trouble())
             await asyncio.sleep(MAINTAIN_EVERY_SEC)
 

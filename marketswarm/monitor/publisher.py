@@ -194,6 +194,10 @@ class Publisher:
         self._has_work.set()
         self._log_limits(now)
 
+    def drop_old_writes(self) -> None:
+        """Drop the recent writes that are too old to be compared with the roster; call this now and then."""
+        self._recent.drop_old(time.monotonic())
+
     def wake(self) -> None:
         """Check leadership and queue again, because the leadership on this bus has changed."""
         self._has_work.set()
@@ -263,9 +267,9 @@ class Publisher:
             if outcomes == NOT_THE_LEADER:
                 self._leadership.deny_leadership(self.bus.name)
                 return
+            now = time.monotonic()
             for encoded, outcome in zip(batch, outcomes, strict=True):
                 verdict = self._queue.pop_oldest()
-                now = time.monotonic()
                 self._recent.record(verdict, now)
                 self._log_limits(now)
                 if outcome in CHANNEL_REFUSED:

@@ -307,29 +307,42 @@ class RecentWrites:
     def __init__(self, limit: int = MIN_QUEUE_LIMIT) -> None:
         self.limit = limit
         self.dropped = 0
-        self._writes: deque[tuple[float, Verdict]] = deque()
+        self._verdicts: deque[Verdict] = deque()
+        self._times: deque[float] = deque()  # of each of them; those of one batch share one value
 
     def record(self, verdict: Verdict, now: float) -> None:
-        """Record that the bus took a verdict at `now`, in monotonic seconds; drop those older than 120 s."""
-        self._writes.append((now, verdict))
-        while self._writes[0][0] < now - KEPT_SEC:
-            self._writes.popleft()
-        while len(self._writes) > self.limit:
-            self._writes.popleft()
+        """Record that the bus took a verdict at `now`, in monotonic seconds; drop those that are too old."""
+        self._verdicts.append(verdict)
+        self._times.append(now)
+        self.drop_old(now)
+        while len(self._verdicts) > self.limit:
+            self._drop_oldest()
             self.dropped += 1
+
+    def drop_old(self, now: float) -> None:
+        """Drop the verdicts that the bus took more than 120 s ago."""
+        self._drop_before(now - KEPT_SEC)
+
+    def _drop_before(self, at: float) -> None:
+        while self._times and self._times[0] < at:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        self._verdicts.popleft()
+        self._times.popleft()
 
     def clear(self) -> None:
         """Drop all recorded verdicts, because another process writes to the bus now."""
-        self._writes.clear()
+        self._verdicts.clear()
+        self._times.clear()
 
     def find_doubtful_fields(self, gap_began_at: float) -> list[str]:
         """Return the roster fields whose writes the bus may have lost in a gap that began at `gap_began_at`.
 
         Writes older than 60 s before the gap are dropped.
         """
-        while self._writes and self._writes[0][0] < gap_began_at - RECENT_SEC:
-            self._writes.popleft()
-        return list(_group_by_field(verdict for _, verdict in self._writes))
+        self._drop_before(gap_began_at - RECENT_SEC)
+        return list(_group_by_field(self._verdicts))
 
     def find_lost(
         self, entries: Mapping[str, RosterEntry | None], queued: Iterable[Verdict]
@@ -342,11 +355,11 @@ class RecentWrites:
         """
         later = _group_by_field(queued)
         gone: set[int] = set()
-        for field, taken in _group_by_field(verdict for _, verdict in self._writes).items():
+        for field, taken in _group_by_field(self._verdicts).items():
             both = (*taken, *later.get(field, ()))
             known = max((n for n, one in enumerate(both, 1) if _holds(entries.get(field), one)), default=0)
             gone |= {id(verdict) for verdict in taken[known:]}
-        return [verdict for _, verdict in self._writes if id(verdict) in gone]
+        return [verdict for verdict in self._verdicts if id(verdict) in gone]
 
 
 def _group_by_field(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:

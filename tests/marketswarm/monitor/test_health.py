@@ -214,6 +214,21 @@ async def test_a_service_that_is_watched_again_is_written_once_in_a_turn(monkeyp
     assert [svc for _, svc, *_ in await scene.pass_time(PERIOD_SEC)] == ["other"]
 
 
+async def test_a_key_that_is_due_while_a_reseed_changes_its_service_is_written_and_gets_turns(monkeypatch):
+    scene = beating(monkeypatch, watch("alive", 10, TIMEOUT_SEC))
+    scene.hand.elapsed += PERIOD_SEC
+    scene.bus.is_failing = True
+    with pytest.raises(BusError):
+        await scene.refresh()
+    scene.hand.rewatch(watch("alive", 10, TIMEOUT_SEC + 1))
+    scene.bus.is_failing = False
+    assert await scene.refresh()
+    assert [svc for _, svc, *_ in scene.bus.take()] == ["alive"]
+    for _ in range(2):
+        written = await scene.pass_time(PERIOD_SEC + 1)
+        assert {(svc, life_sec) for _, svc, _, life_sec in written} == {("alive", LIFE_SEC + 3)}
+
+
 async def test_no_key_expires_when_a_reseed_shortens_its_life(monkeypatch):
     scene = beating(monkeypatch, watch("monthly", 10, 86_400 * 31))
     expires_at = scene.hand.elapsed + 3 * 86_400 * 31

@@ -1,0 +1,233 @@
+"""A watched service that goes on with what is known elsewhere about it. Pure.
+
+That is the same service under an older line of the truth, what an earlier run saved, what the leader before
+us published, and what its sender stored under `beat:<svc>` and `run:<svc>` while no healer listened. Nothing
+of this is called when a service is missed: `service.py` has the rule for that.
+"""
+
+from math import inf
+
+from marketswarm.detector.clock import HeardAt, Moment
+from marketswarm.detector.service import IN_FLIGHT_SEC, ReportedFailure, WatchedService
+from marketswarm.detector.verdict import FailedRun, LastBeat, SavedService, State, Step
+
+
+class RestorableService(WatchedService):
+    """A service of the roster, as the detector makes it."""
+
+    __slots__ = ()
+
+    # -- another line of the truth
+
+    def inherit(self, old: WatchedService, moment: Moment) -> None:
+        """Take over the state of `old`, the same service under another line of the truth.
+
+        The silence goes on; it is never due before a warm-up from now. The run of a job that is expected or
+        under way is not due earlier than it was, for as long as that.
+        """
+        now, old_now = self.clock.read(moment.mono), old.clock.read(moment.mono)
+        ahead_sec = now - old_now
+        before = now - old.silence_sec(old_now)
+        self.watched_since = before
+        self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
+        self.state, self.instances, self.stopped = old.state, old.instances, old.stopped
+        self.missed_at, self.down_since = old.missed_at, old.down_since
+        self.miss_count, self.published = old.miss_count, old.published
+        self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
+        self.not_due_before = now + self.warm_up_sec
+        self.payload, self.parsed_i, self.parsed_ts = old.payload, old.parsed_i, old.parsed_ts
+        self.parsed_at = None if old.parsed_at is None else self.last_beat
+        if self.has_schedule:
+            self.instances.forget_others()
+        self.host = old.host
+        if self.job is not None and old.job is not None:
+            had_gap = old.job.find_heard_since(old.clock, moment.mono) > old.job.expected_from.mono
+            self.job.inherit(old.job, ahead_sec, is_same_bus=self.clock is old.clock, had_gap=had_gap)
+            here = HeardAt(now, moment.mono, moment.wall)
+            self.job.keep_deadlines(old.job, here, ahead_sec, self.warm_up_sec)
+        if old.failure is not None:
+            heard = old.failure.heard._replace(at=old.failure.heard.at + ahead_sec)
+            self.failure = old.failure._replace(heard=heard)
+        self.is_silence_saved = old.is_silence_saved
+
+    # -- stored beats and runs
+
+    def end_outage(self, stored: LastBeat, now: Moment) -> HeardAt | None:
+        """Record a stored beat that was never heard and ends the outage of a service that is down.
+
+        Return when it was sent, or None if it ends nothing: a goodbye, a beat from before the miss, one that
+        was heard, and one that is as old as a service without a schedule may be silent.
+        """
+        beat, age = stored.beat, stored.age_sec
+        if self.missed_at is None or age is None or now.mono - age < self.missed_at.mono:
+            return None
+        if beat.status == "stopping" or not self.is_unheard_life(beat, age, self.elapsed_sec(now)):
+            return None
+        if not self.has_schedule and age >= self.watch.timeout_sec:
+            return None
+        self.record_stored(beat)
+        self.clear_failure()
+        heard = HeardAt(self.clock.read(now.mono) - age, now.mono - age, now.wall - age)
+        self.complete_run(beat, heard)
+        self.last_beat = heard
+        self.parse_next()
+        return heard
+
+    def take_unheard_failure(self, failed: FailedRun, now: Moment) -> bool:
+        """Record that a run failed unheard; return False unless that is later than all that is known.
+
+        The beat under `beat:<svc>` counts as well, since a sign of life may have followed. Of a job with a
+        schedule that was restored, the last run counts, and not when its silence was saved.
+        """
+        if self.job is None or self.failure is not None:
+            return False
+        if failed.alive_ts is not None and failed.alive_ts >= failed.ts:
+            return False
+        last_heard = -inf
+        if self.job.rule.schedule is None and self.last_beat is not None:
+            last_heard = self.last_beat.wall
+        if not self.job.take_unheard_failure(failed.ts, last_heard, now):
+            return False
+        ago_sec = now.since(failed.ts)
+        heard = HeardAt(self.clock.read(now.mono), now.mono - ago_sec, now.wall - ago_sec)
+        self.failure = ReportedFailure(heard, failed.exit_code)
+        return True
+
+    def apply_stored_beat(self, stored: LastBeat, now: Moment) -> None:
+        """Record the beat under `beat:<svc>` as the last one heard, after the saved state was restored.
+
+        It counts as half a timeout old at most, because an older one would make the service due for a time in
+        which perhaps the bus was away. A beat that is no younger than the restored silence changes nothing of
+        it: that silence began with this beat. One that is hardly younger is not a further run of a job,
+        because its age is read from a key, a moment before or after `now`. A goodbye marks the service as
+        stopped.
+        """
+        beat, age = stored.beat, stored.age_sec
+        if age is None:
+            return
+        if beat.is_run_only:
+            return
+        running = self.clock.read(now.mono)
+        is_goodbye = beat.status == "stopping"
+        silence_sec = self.elapsed_sec(now)
+        is_life = not is_goodbye or self.is_unheard_life(beat, age, silence_sec)
+        self.record_stored(beat)
+        self.stopped = is_goodbye
+        if is_goodbye:
+            self.note_failure(beat, HeardAt(running, now.mono, now.wall))
+        if is_life and (self.last_beat is None or age < silence_sec):
+            is_saved_run = self.last_beat is not None and age >= silence_sec - IN_FLIGHT_SEC
+            at = running - min(age, self.watch.timeout_sec / 2)
+            self.last_beat = HeardAt(at, now.mono - age, now.wall - age)
+            if not is_saved_run:
+                self.complete_run(beat, self.last_beat)
+        sent = HeardAt(running - age, now.mono - age, now.wall - age)
+        is_later = self.job is not None and sent.mono > self.job.expected_from.mono + IN_FLIGHT_SEC
+        if is_life and is_later and self.has_schedule:
+            self.complete_run(beat, sent)  # its ok was published, and the job was not saved yet
+
+    # -- restore and takeover
+
+    def begin_restore(self) -> HeardAt | None:
+        """Remove the last beat that this run heard, and return it."""
+        self.move_stage(Step.RESTORED)
+        heard, self.last_beat = self.last_beat, None
+        return heard
+
+    def heard_only_replays(self, saved: SavedService) -> bool:
+        """Return True if all beats heard before the restore are replays of beats in an earlier run."""
+        heard = self.instances.to_dict()
+        if not heard:
+            return False
+        # a service that is up beats, and another healer may have saved the very beat that was heard here
+        is_down = saved.state is State.DOWN
+        known = saved.last_beat.instances() if saved.last_beat is not None and is_down else {}
+        if saved.boot is not None:
+            known[saved.boot] = max(saved.i, known.get(saved.boot, 0))
+        return all(i <= known.get(boot, -1) for boot, i in heard.items())
+
+    def restore(self, saved: SavedService, now: Moment) -> None:
+        """Apply the saved state of an earlier run: state, silence and instances.
+
+        Each run's listening clocks begin at 0, so a restored silence begins at a negative reading.
+        """
+        self.state = saved.state
+        self._restore_miss(saved, now)
+        silent_sec = self.watch.timeout_sec / 2 if saved.silent_sec is None else saved.silent_sec
+        if not saved.seen:
+            self.watched_since = -silent_sec
+        else:
+            since = now.wall - silent_sec if saved.since is None else saved.since
+            self.last_beat = HeardAt(-silent_sec, now.mono - now.since(since), since)
+            if saved.boot is not None:
+                self.instances.raise_i(saved.boot, saved.i)
+        if saved.last_beat is not None:
+            for boot, i in saved.last_beat.instances().items():
+                self.instances.raise_i(boot, i)
+            self.stopped = saved.last_beat.stopped
+        if self.job is not None:
+            known = self.last_beat or HeardAt(-silent_sec, now.mono - silent_sec, now.wall - silent_sec)
+            self.job.restore(saved.job, known, self.clock.read(now.mono), now)
+            if self.job.has_run and (self.has_schedule or known.mono < self.job.expected_from.mono):
+                self.last_beat = self.job.expected_from
+
+    def _restore_miss(self, saved: SavedService, now: Moment) -> None:
+        """Restore when a service that is down was missed, and since when, as far as that is known."""
+        if saved.missed_at is not None:
+            self.missed_at = Moment(now.mono - now.since(saved.missed_at), saved.missed_at)
+        since = saved.down_since
+        self.down_since = None if since is None else Moment(now.mono - now.since(since), since)
+
+    def begin_ended_failure(self) -> bool:
+        """Make a failure that ended before the restore the present one.
+
+        Return False if there was none, or a later one has not ended.
+        """
+        ended, self.ended_failure = self.ended_failure, None
+        if ended is None or self.failure is not None:
+            return False
+        self.failure = ended
+        return True
+
+    def end_restore(self, heard: HeardAt, *, stopped: bool) -> HeardAt | None:
+        """Set the beat that `begin_restore` returned as the last beat; return the restored one."""
+        before, self.last_beat = self.last_beat, heard
+        self.stopped = stopped
+        return before
+
+    def adopt_down(self, published: SavedService, now: Moment) -> None:
+        """Adopt a miss that the leader published; its `since` is the last beat that the leader knew."""
+        since = published.since
+        self._restore_miss(published, now)
+        self.confirm(self.clock.read(now.mono))
+        self.parse_next()
+        self.clear_failure()
+        self.state = State.DOWN
+        self.is_silence_saved = False
+        self.move_stage(Step.ANSWERED)
+        if since is not None:
+            # the outage began with the last beat that the leader knew, whatever was heard here since then
+            silent_sec = now.since(since)
+            running = self.clock.read(now.mono)
+            self.last_beat = HeardAt(running - silent_sec, now.mono - silent_sec, since)
+
+    def adopt_up(self, published: SavedService, now: Moment) -> None:
+        """Adopt an ok that the leader published: it heard a beat at an unknown time.
+
+        So the service counts as silent for at most half its timeout, as it does after a start.
+        """
+        running = self.clock.read(now.mono)
+        if self.job is not None and self.state is State.DOWN:
+            self.job.drop_long_runs(running)
+        self.state = State.UP
+        self.clear_failure()
+        ago_sec = self.watch.timeout_sec / 2
+        if self.last_beat is None or self.silence_sec(running) > ago_sec:
+            self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
+        if self.job is not None and published.job is None:
+            self.job.adopt(None, self.clock, now)
+
+    def adopt_job(self, published: SavedService, now: Moment) -> None:
+        """Adopt what the leader before us knew about the runs of a job."""
+        if self.job is not None and published.job is not None:
+            self.job.adopt(published.job, self.clock, now)
