@@ -125,6 +125,9 @@ READING_THE_LOG = """
     XLEN healer:alerts:log
 """
 MONITORS_KEYS = """
+    HSET medic:state a b
+    XADD medic:incidents * entry {}
+    HSET medic:approvals a {}
     PUBLISH healer:heartbeat {}
     PUBLISH healer:canary:x 1
     SET beat:healer {}
@@ -290,6 +293,26 @@ REFUSED = {
         "XRANGE rss:items - +",
     ],
     (SYSTEM, "board"): [*lines(HARM, FAKING), "SET health:other {}"],
+    (SYSTEM, "medic"): [
+        *AS_A_MONITOR,
+        *lines(FAKING),
+        "SUBSCRIBE lease:other",
+        "PUBLISH healer:heartbeat {}",
+        "SET beat:healer {}",
+        "HSET healer:lease boot me",
+        "HSET healer:roster a b",
+        "DEL healer:roster",
+        "HSET notifier:silences a {}",
+        "XADD notifier:asks * ask {}",
+        "SET notifier:told:x y",
+        "HGETALL board:tokens",
+        "HSET board:tokens a {}",
+        "SET mesh:topology {}",
+        "XTRIM medic:incidents MAXLEN 0",
+        "XSETID medic:incidents 18446744073709551615-1",
+        *list_group_commands("medic:incidents", "archive"),
+    ],
+    (MARKET, "medic"): [*AS_A_MONITOR, *lines(FAKING), "PUBLISH medic:heartbeat {}", "SET beat:medic {}"],
     (MARKET, "healer"): [
         *(line for line in AS_A_MONITOR if line not in (*ITS_OWN_KEYS, THE_LOG)),
         *lines(READING_THE_LOG),
@@ -432,6 +455,25 @@ DONE = {
         XREVRANGE board:announcements + -
         PUBLISH other:heartbeat {{}}
         SET beat:other {{}}
+    """,
+    (SYSTEM, "medic"): """
+        GET truth:doc
+        PUBLISH medic:heartbeat {}
+        SET beat:medic {} PX 9
+        SET lease:medic me PX 9 NX
+        HGETALL healer:roster
+        HGETALL notifier:silences
+        GET beat:rss_agg
+        GET mesh:topology
+        XREAD STREAMS healer:alerts:log 0
+        HGET medic:state fuse
+        HSET medic:state fuse {}
+        XADD medic:incidents * entry {}
+        HDEL medic:approvals a
+    """,
+    (MARKET, "medic"): """
+        XREAD STREAMS healer:alerts:log 0
+        HGETALL notifier:silences
     """,
     # the operator's document as it is written
     (SYSTEM, "default"): """

@@ -64,7 +64,7 @@ def test_pings_are_written_and_read_by_the_board_and_their_keys_by_the_operator(
 
 
 def test_last_runs_are_read_by_the_healer_and_by_who_shows_them():
-    assert who_may("getrange", key="run:backup") == {"healer", "operator", "board"}
+    assert who_may("getrange", key="run:backup") == {"healer", "operator", "board", "medic"}
 
 
 def test_alerts_are_published_by_the_monitors_alone():
@@ -76,9 +76,9 @@ def test_alerts_are_published_by_the_monitors_alone():
 
 
 def test_the_log_is_read_by_those_who_tell_people_or_show_it():
-    readers = {"operator", "notifier", "sentinel", "mesh", "board"}
+    readers = {"operator", "notifier", "sentinel", "mesh", "board", "medic"}
     assert who_may("xrange", key="healer:alerts:log") == readers
-    assert who_may("xread", key="healer:alerts:log") == {"operator", "sentinel", "board"}
+    assert who_may("xread", key="healer:alerts:log") == {"operator", "sentinel", "board", "medic"}
 
 
 def test_the_truth_is_read_by_all_who_have_a_password_and_written_by_those_who_seed():
