@@ -55,8 +55,8 @@ class EntryKind(StrEnum):
 class TimelineEntry(JsonRecord):
     """One entry about the incident `incident` of a service, written at `ts` (epoch seconds).
 
-    `reason` is the word for why, `sec` how long it took, `text` for people. Raises ValueError when a field is
-    out of bounds.
+    `reason` is the word for why, `sec` how long it took, `text` for people. `severity` is that of the
+    service, in the entry that opens an incident. Raises ValueError when a field is out of bounds.
     """
 
     incident: Ident
@@ -67,6 +67,7 @@ class TimelineEntry(JsonRecord):
     reason: Annotated[str, Field(max_length=50)] = ""
     text: Annotated[str, Field(max_length=300)] = ""
     sec: Annotated[float | None, Field(ge=0, le=1e9, allow_inf_nan=False)] = None
+    severity: Annotated[str, Field(max_length=20)] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

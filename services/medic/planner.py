@@ -197,7 +197,7 @@ class Planner:
             identity=process.identity if process is not None else "",
         )
         text = f"{target.severity}; {target.owner} restarts it"
-        self._note(repair, EntryKind.OPENED, here.now, reason=symptom, text=text)
+        self._note(repair, EntryKind.OPENED, here.now, reason=symptom, text=text, severity=target.severity)
         return repair
 
     def _note_restarts(self, repair: Repair, target: TargetFacts, now: float) -> Repair:
@@ -396,6 +396,7 @@ class Planner:
         reason: str = "",
         text: str = "",
         sec: float | None = None,
+        severity: str = "",
     ) -> None:
         self._entries.append(
             TimelineEntry(
@@ -407,6 +408,7 @@ class Planner:
                 reason=str(reason),
                 text=text,
                 sec=None if sec is None else min(round(sec, 3), MAX_DURATION_SEC),
+                severity=str(severity),
             )
         )
 

@@ -498,6 +498,8 @@ MARKET_REFUSED = {
         *NOT_OF_A_MARKET,
         *lines(FAKING),
         "HSET archive:other a b",
+        "HGET medic:state fuse",
+        *list_group_commands("medic:incidents", "archive"),
     ],
     (MARKET, "archive"): [
         *AS_A_SERVICE,
@@ -558,6 +560,7 @@ MARKET_DONE = {
     (SYSTEM, "archive"): """
         XREAD STREAMS healer:alerts:log 0
         XREVRANGE healer:alerts:log + -
+        XREAD STREAMS medic:incidents 0
         HGET archive:positions healer:alerts:log
         HSET archive:positions healer:alerts:log 1-1
         XADD archive:dead * a b
