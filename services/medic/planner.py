@@ -252,8 +252,9 @@ class Planner:
             return self._refuse(repair, remedy, refusal, here.now)
         if mode is Mode.PROPOSE:
             proposed = repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
-            text = f"marketswarm medic approve {make_proposal_id(proposed, remedy)}"
-            self._note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text)
+            ident = make_proposal_id(proposed, remedy)
+            text = f"marketswarm medic approve {ident}"
+            self._note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text, proposal=ident)
             return proposed
         return self._intend(repair, target, remedy, epoch, here)
 
@@ -397,6 +398,7 @@ class Planner:
         text: str = "",
         sec: float | None = None,
         severity: str = "",
+        proposal: str = "",
     ) -> None:
         self._entries.append(
             TimelineEntry(
@@ -409,6 +411,7 @@ class Planner:
                 text=text,
                 sec=None if sec is None else min(round(sec, 3), MAX_DURATION_SEC),
                 severity=str(severity),
+                proposal=proposal,
             )
         )
 

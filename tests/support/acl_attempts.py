@@ -292,7 +292,15 @@ REFUSED = {
         "XADD rss:items * a b",
         "XRANGE rss:items - +",
     ],
-    (SYSTEM, "board"): [*lines(HARM, FAKING), "SET health:other {}"],
+    (SYSTEM, "board"): [
+        *lines(HARM, FAKING),
+        "SET health:other {}",
+        "HSET medic:state a b",
+        "HGETALL medic:approvals",
+        "HDEL medic:approvals a",
+        "XADD medic:incidents * entry {}",
+        *list_group_commands("medic:incidents", "archive"),
+    ],
     (SYSTEM, "medic"): [
         *AS_A_MONITOR,
         *lines(FAKING),
@@ -453,6 +461,8 @@ DONE = {
         XADD board:audit * a b
         XADD board:announcements * a b
         XREVRANGE board:announcements + -
+        XREAD STREAMS medic:incidents 0
+        HSET medic:approvals a {{}}
         PUBLISH other:heartbeat {{}}
         SET beat:other {{}}
     """,

@@ -306,7 +306,7 @@ def test_a_password_that_is_no_hash_is_refused():
 
 
 def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
-    document = truth(medic={}, feed={}, notifier={}, healer={})
+    document = truth(medic={}, feed={}, notifier={}, healer={}, board={})
     for bus in BUSES:
         medic = of("medic", bus, document)
         for key in ("medic:state", "medic:approvals"):
@@ -321,5 +321,8 @@ def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
         for command in ("xreadgroup", "xack", "xadd", "xgroup|destroy"):
             assert not may(medic, command, key="healer:alerts:log")
         others = [user for user in build_users(document, bus) if user.name != "medic"]
-        assert [user.name for user in others if may(user, "hset", key="medic:approvals")] == ["operator"]
+        assert [user.name for user in others if may(user, "hset", key="medic:approvals")] == [
+            "operator",
+            "board",
+        ]
         assert not any(may(user, "hset", key="medic:state") for user in others)
