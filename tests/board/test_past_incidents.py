@@ -99,6 +99,7 @@ def test_a_person_approves_it_on_the_page_without_a_script(healed, new_tab: Tabs
     page.get_by_role("link", name="sign in").click()
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Sign in").click()
+    page.get_by_label("as", exact=True).fill("ann")
     page.get_by_role("button", name="Approve: restart mesh").click()
     expect(page.get_by_text("Approved: restart mesh.")).to_be_visible()
     assert page.url.startswith(f"{healed.url}/incidents/past")
@@ -107,5 +108,5 @@ def test_a_person_approves_it_on_the_page_without_a_script(healed, new_tab: Tabs
     row = page.locator("tr", has_text="healed").first
     expect(row).to_contain_text("verified restart")
     row.get_by_role("link").first.click()
-    expect(page.get_by_text("approved restart: by kim")).to_be_visible()
+    expect(page.get_by_text("approved restart: by ann")).to_be_visible()
     assert healed.refused() == {}
