@@ -171,9 +171,9 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
     """Return the board's grants on one bus.
 
     It uses its access points, reads what `marketswarm status` reads and the revisions of the truth, edits
-    silences and sends requests to the notifier for clients that have a token, adds what they did to its audit
-    log, keeps the announcements and the history, and makes beats of pings. If the truth lets it seed, it may
-    write the truth as bootstrap does, but load no code.
+    silences, sends requests to the notifier and approves proposals of the medic for clients that have a
+    token, adds what they did to its audit log, keeps the announcements and the history, and makes beats of
+    pings. If the truth lets it seed, it may write the truth as bootstrap does, but load no code.
     """
     return (
         *grant_access_points(BOARD, view),
@@ -181,6 +181,8 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         *_grant_operator_writes(),
         *_grant_pings(view),
         Grant("hget", (BOARD_TOKENS,), mode="R"),
+        Grant("xrange xrevrange xread", (MEDIC_INCIDENTS,), mode="R"),
+        Grant("hset", (MEDIC_APPROVALS,), mode="W"),
         Grant("xadd", (BOARD_AUDIT,), mode="W"),
         Grant("xadd xrevrange", (BOARD_ANNOUNCEMENTS,)),
         Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),

@@ -34,6 +34,7 @@ from marketswarm.keys import (
     MASSIVE_ALERTS,
     MASSIVE_PROBES,
     MASSIVE_ROSTER,
+    MEDIC_INCIDENTS,
     MESH_EVENTS,
     MESH_FLOW,
     MESH_TOPOLOGY,
@@ -68,6 +69,8 @@ _DESTROY_GROUP: Final = "xgroup|destroy"
 """For writers, since a group without readers can hold up the writer of a stream."""
 _POSITION_READERS: Final = ("bars", "board", "massive", "mesh", "rss_agg", "sources")
 """Those of our own services that read no stream by a group."""
+_FOLLOWED: Final = (ALERT_LOG, MEDIC_INCIDENTS)
+"""The streams that no service but the notifier reads by a group."""
 _NO_STREAMS: Final = (MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, MESH_TOPOLOGY, MESH_FLOW)
 """Keys that are not streams. A user who may make a group may make one there before the owner writes it."""
 
@@ -108,6 +111,7 @@ _DEFAULT_READS: Final = {
         (MARKET, MARKET_SOURCES),
         (MARKET, PRELOAD_STATUS),
         (SYSTEM, ALERT_LOG),
+        (SYSTEM, MEDIC_INCIDENTS),
     ),
 }
 _RELAYED: Final = {"massive": MASSIVE_ALERTS, "sources": MARKET_ALERTS}
@@ -145,7 +149,7 @@ def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
         Grant("type get set del exists pttl pexpire hset hmget", leases),
         Grant("publish subscribe", channels=(*shares, lease_key("*"))),
         *([Grant(_DATA_COMMANDS, (_OWN_KEYS[svc],))] if svc in _OWN_KEYS and view.bus == MARKET else []),
-        *([Grant("hget hset", (ARCHIVE_POSITIONS,))] if _follows_alert_log(svc, view) else []),
+        *([Grant("hget hset", (ARCHIVE_POSITIONS,))] if _stores_position(svc, view) else []),
         *([Grant("hget", (HEALER_RELAYED,), mode="R")] if _is_relayed(svc, view) else []),
         *grant_access_points(svc, view),
     )
@@ -252,16 +256,16 @@ def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
 
 
 def _is_read_by_group(svc: str, pattern: str) -> bool:
-    others = (ALERT_LOG, *_NO_STREAMS)
+    others = (*_FOLLOWED, *_NO_STREAMS)
     if svc in _POSITION_READERS or any(fnmatchcase(key, pattern) for key in others):
         return False
     # archive may be given other names for these keys
     return svc != "archive" or _get_last_part(pattern) not in map(_get_last_part, others)
 
 
-def _follows_alert_log(svc: str, view: BusView) -> bool:
-    """Return True for archive, which stores its position in the alert log, if that log is on this bus."""
-    return svc == "archive" and bool(_list_keys(_find_read_points(svc, view), view, ALERT_LOG))
+def _stores_position(svc: str, view: BusView) -> bool:
+    """Return True for archive, which stores how far it is, if a stream that it follows is on this bus."""
+    return svc == "archive" and bool(_list_keys(_find_read_points(svc, view), view, *_FOLLOWED))
 
 
 def _is_relayed(svc: str, view: BusView) -> bool:

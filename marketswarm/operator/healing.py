@@ -55,8 +55,9 @@ class EntryKind(StrEnum):
 class TimelineEntry(JsonRecord):
     """One entry about the incident `incident` of a service, written at `ts` (epoch seconds).
 
-    `reason` is the word for why, `sec` how long it took, `text` for people. Raises ValueError when a field is
-    out of bounds.
+    `reason` is the word for why, `sec` how long it took, `text` for people. `severity` is that of the
+    service, in the entry that opens an incident, and `proposal` the id by which a remedy that is proposed can
+    be approved. Raises ValueError when a field is out of bounds.
     """
 
     incident: Ident
@@ -67,6 +68,13 @@ class TimelineEntry(JsonRecord):
     reason: Annotated[str, Field(max_length=50)] = ""
     text: Annotated[str, Field(max_length=300)] = ""
     sec: Annotated[float | None, Field(ge=0, le=1e9, allow_inf_nan=False)] = None
+    severity: Annotated[str, Field(max_length=20)] = ""
+    proposal: Annotated[str, Field(max_length=50)] = ""
+
+    def describe(self) -> str:
+        """Return what the entry says, on one line: `refused restart: observed`."""
+        head = f"{self.what} {self.remedy}".strip()
+        return ": ".join(filter(None, (head, self.reason, self.text)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -103,6 +111,26 @@ class HealingIncident:
         return first.reason if first.what is EntryKind.OPENED else ""
 
     @property
+    def severity(self) -> str:
+        return self.timeline[0].severity or "warning"
+
+    @property
+    def is_escalated(self) -> bool:
+        return any(each.what is EntryKind.ESCALATED for each in self.timeline)
+
+    @property
+    def details(self) -> str:
+        """What the last entry says that is neither a wait nor the end."""
+        said = (each for each in reversed(self.timeline) if each.what not in _PLAIN)
+        return next((each.describe() for each in said), "")
+
+    @property
+    def proposal(self) -> TimelineEntry | None:
+        """The entry of a remedy that waits for an approval; None without one."""
+        last = next((each for each in reversed(self.timeline) if each.what is not EntryKind.RESTARTED), None)
+        return last if last is not None and last.what is EntryKind.PROPOSED and last.proposal else None
+
+    @property
     def end(self) -> TimelineEntry | None:
         """The entry that ended the incident; None while it is open."""
         return next((each for each in reversed(self.timeline) if each.what is EntryKind.RESOLVED), None)
@@ -120,6 +148,7 @@ class HealingIncident:
         return tuple(each.remedy for each in self.timeline if each.what is EntryKind.ACTED)
 
 
+_PLAIN: Final = (EntryKind.WAITING, EntryKind.RESOLVED)
 _DECISIVE: Final = (EntryKind.ESCALATED, EntryKind.RECOVERED, EntryKind.VERIFIED, EntryKind.RELAPSED)
 
 

@@ -35,7 +35,7 @@ class Scope(StrEnum):
     """What a token allows; no scope includes another one."""
 
     READ = "read"  # see what the board shows, from other machines too
-    WRITE = "write"  # set and end silences, acknowledge, send test messages and dead letters again
+    WRITE = "write"  # silences, acknowledgements, messages that are sent again, proposals of the medic
     SEED = "seed"  # change the truth, and with it the fleet
 
 

@@ -44,8 +44,12 @@ DELETED_BY: Final = {
     "downloads": "asked_at",
     "source_health": "at",
     "alerts": "at",
+    "alert_counts": "day",
+    "incidents": "changed_at",
 }
 """The tables from which retention deletes rows, and the column of the time."""
+_TABLES: Final = {"alerts": "alert_log"}
+"""The tables that the settings call otherwise."""
 _EXPIRES_IF: Final = {
     # rows of a recording are old when it is played
     "features": "NOT replay",
@@ -232,8 +236,8 @@ class Maintenance:
 
 async def delete_expired(connection: Any, table: str, since: datetime) -> None:
     """Delete the rows of a table of DELETED_BY that are from before `since` and need not be kept."""
-    condition = _EXPIRES_IF.get(table, "true")
-    sql = f"DELETE FROM {table} old WHERE {DELETED_BY[table]} < $1::timestamptz AND {condition}"  # noqa: S608 - our own names
+    name, condition = _TABLES.get(table, table), _EXPIRES_IF.get(table, "true")
+    sql = f"DELETE FROM {name} old WHERE {DELETED_BY[table]} < $1::timestamptz AND {condition}"  # noqa: S608 - our own names
     await connection.execute(sql, since)
 
 

@@ -47,7 +47,7 @@ FROM reader WHERE NOT has_schema_privilege(reader.oid, current_schema(), 'USAGE'
 UNION ALL
 SELECT format('GRANT SELECT ON %s TO %I', pg_class.oid::regclass, rolname)
 FROM reader, pg_class
-WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v') AND NOT relispartition
     AND pg_get_userbyid(relowner) = current_user
     AND NOT has_table_privilege(reader.oid, pg_class.oid, 'SELECT')
 UNION ALL

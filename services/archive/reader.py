@@ -9,7 +9,8 @@ from services.market.database import transaction
 
 TABLE_NAMES: Final = (
     *("bars", "quotes", "observations", "indicators", "features", "symbols", "sources", "source_health"),
-    *("downloads", "correlations", "correlated_days", "alerts"),
+    *("downloads", "correlations", "correlated_days", "alert_log"),
+    *("alert_counts", "incidents", "incident_events"),
 )
 """Every table of the schema."""
 SYMBOL_TABLES: Final[Mapping[str, str]] = {

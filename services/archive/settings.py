@@ -8,13 +8,15 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, Field
 
 from marketswarm.agent import InputStream, ServiceConfig, point_like
-from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD
+from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD, MEDIC_INCIDENTS
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Service
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.database import TIMEOUT_SEC
 from services.market.tables import STREAMS
 
+FOLLOWED: Final = (ALERT_LOG, MEDIC_INCIDENTS)
+"""The streams on SYSTEM, which are read by a stored position, by users who may use no group there."""
 _SECRET_OPTIONS: Final = frozenset({"password", "sslpassword"})
 
 
@@ -50,7 +52,16 @@ class ArchiveEnvironment(CommonSettings):
 
 Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
 KeptTable = Literal[
-    "bars", "quotes", "indicators", "features", "correlations", "downloads", "source_health", "alerts"
+    "bars",
+    "quotes",
+    "indicators",
+    "features",
+    "correlations",
+    "downloads",
+    "source_health",
+    "alerts",
+    "alert_counts",
+    "incidents",
 ]
 
 
@@ -119,12 +130,12 @@ def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
 
     The `points` of `subscribe_to` may name other keys for them, with the same last word as our own key.
     """
-    return _find_kinds(points, (kind for kind in STREAMS if kind != ALERT_LOG), MARKET)
+    return _find_kinds(points, (kind for kind in STREAMS if kind not in FOLLOWED), MARKET)
 
 
 def find_followed_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
-    """Return the alert log, which is read by a stored position, because the notifier alone has a group."""
-    return _find_kinds(points, (ALERT_LOG,), SYSTEM)
+    """Return the alert log and the timelines of outages, which are read by a stored position."""
+    return _find_kinds(points, FOLLOWED, SYSTEM)
 
 
 def _find_kinds(points: Iterable[AccessPoint], kinds: Iterable[str], bus: str) -> tuple[InputStream, ...]:

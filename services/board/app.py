@@ -24,6 +24,7 @@ from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms
 from services.board.board import Board, Controls, NotReady
 from services.board.fleet.api import make_api
+from services.board.fleet.incident_pages import make_record_api, make_record_site
 from services.board.fleet.pages import make_site
 from services.board.market.api import make_market_api
 from services.board.market.archive_reader import DatabaseAwayError
@@ -85,18 +86,20 @@ def create_app(board: Board, market: Market, controls: Controls) -> Guard:
     )
     verifier, steering, editor = controls.verifier, controls.steering, controls.editor
     announcements = AnnouncementBoard(lambda: board.me.bus(SYSTEM), controls.audit, lambda: board.public)
+    app.include_router(make_record_api(board, controls.healing.record))  # before `/alerts/{event_id}`
     app.include_router(make_api(board))
-    app.include_router(make_actions(steering, verifier, announcements))
+    app.include_router(make_actions(steering, verifier, announcements, controls.healing))
     app.include_router(make_truth_api(editor, verifier))
     gate = SessionGate(verifier, f"board_{board.me.settings.board_port}")
     app.include_router(make_site(board, gate))
+    app.include_router(make_record_site(board, gate, controls.healing.record))
     app.include_router(make_public_site(board, gate, announcements))
     app.include_router(make_badge_site(board))
     app.include_router(make_market_api(market))
     app.include_router(make_market_site(board, market, gate))
 
     refresh = partial(board.reader.read_soon, REFRESH_SEC)
-    app.include_router(make_forms(gate, steering, refresh, announcements))
+    app.include_router(make_forms(gate, steering, refresh, announcements, controls.healing))
     app.include_router(make_truth_pages(TruthRoutes(board, gate, editor, refresh)))
     _add_health(app, board)
     add_errors(app)

@@ -21,7 +21,9 @@ from marketswarm.truth import SYSTEM, AccessPoint, Truth
 from services.board.access.audit import AuditLog
 from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
+from services.board.actions.healing import HealingSteering
 from services.board.actions.steering import Steering
+from services.board.fleet.incident_record import IncidentRecord
 from services.board.fleet.reader import STALE_SEC, FleetReader
 from services.board.fleet.snapshot import FleetSnapshot
 from services.board.fleet.stream import StreamHub
@@ -95,12 +97,13 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """Verify tokens, note what clients do, steer the fleet, and edit its truth."""
+    """Verify tokens, note what clients do, steer the fleet and the medic, and edit the truth."""
 
     verifier: TokenVerifier
     audit: AuditLog
     steering: Steering
     editor: TruthEditor
+    healing: HealingSteering
 
 
 def create_controls(board: Board) -> Controls:
@@ -116,4 +119,5 @@ def create_controls(board: Board) -> Controls:
             lambda: board.settings_now().settings.seed,
             board.me.settings.truth_redis_key,
         ),
+        HealingSteering(lambda: board.me.bus(SYSTEM), audit, IncidentRecord(lambda: board.me.bus(SYSTEM))),
     )

@@ -50,6 +50,18 @@ _DOWNLOAD_TEXTS: Final = {
     "digest": 128,
 }
 """The texts of a download, and the most characters of each."""
+_TIMELINE_TEXTS: Final = {
+    "incident": (1, 200),
+    "svc": (1, 200),
+    "what": (1, 50),
+    "severity": (0, 20),
+    "remedy": (0, 50),
+    "reason": (0, 50),
+    "text": (0, 300),
+}
+"""The texts of an entry of `medic:incidents`, in the order of a row, and the least and most characters."""
+_INCIDENT: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+_MAX_OUTAGE_SEC: Final = 1e9
 _DOWNLOAD_COUNTS: Final = {"took_ms": _MAX_REV, "status": 999, "bytes": MAX_COUNT, "records": _MAX_REV}
 """The whole numbers of a download, and the greatest of each."""
 
@@ -192,13 +204,29 @@ class DownloadRow(NamedTuple):
 
 
 class AlertRow(NamedTuple):
-    """A row of `alerts`."""
+    """A row of `alert_log`."""
 
     id: str
     at: Time
     type: str
     svc: str
     event: Json
+
+
+class IncidentEventRow(NamedTuple):
+    """A row of `incident_events`, of which PostgreSQL makes the rows of `incidents`."""
+
+    id: str
+    incident: str
+    at: Time
+    svc: str
+    what: str
+    severity: str
+    remedy: str
+    reason: str
+    text: str
+    sec: float | None
+    stream_position: int = 0
 
 
 class SymbolRow(NamedTuple):
@@ -220,7 +248,9 @@ class SymbolRow(NamedTuple):
         )
 
 
-Row = BarRow | QuoteRow | ObservationRow | IndicatorRow | FeatureRow | DownloadRow | AlertRow
+Row = (
+    BarRow | QuoteRow | ObservationRow | IndicatorRow | FeatureRow | DownloadRow | AlertRow | IncidentEventRow
+)
 MadeRow = tuple[Row, SymbolRow | None]
 RowMaker = Callable[[bytes, Fields], MadeRow]
 """Makes the row of an entry from its id and fields, and that of its symbol if the entry names its class."""
@@ -311,12 +341,39 @@ def make_alert_row(entry: bytes, fields: Fields) -> tuple[AlertRow, None]:
     event, written = _parse_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
     kind, svc, at = event.get("type"), event.get("svc"), event.get("ts")
     ident = event.get("id", entry.decode("ascii", "replace"))
-    if not isinstance(at, int | float) or isinstance(at, bool) or not MIN_MS <= 1000 * at <= MAX_MS:
-        raise EntryError("event.ts: no time")
+    at_ms = _require_time("event.ts", at)
     for name, text, most in (("type", kind, 64), ("svc", svc, 200), ("id", ident, 300)):
         if not isinstance(text, str) or not 1 <= len(text) <= most:
             raise EntryError(f"event.{name}: no text, or too long")
-    return AlertRow(str(ident), round(1000 * at), str(kind), str(svc), written), None
+    return AlertRow(str(ident), at_ms, str(kind), str(svc), written), None
+
+
+def make_incident_event_row(entry: bytes, fields: Fields) -> tuple[IncidentEventRow, None]:
+    position = to_stream_position(entry)
+    found, _ = _parse_object("entry", fields.get(b"entry", b""), MAX_EVENT_BYTES)
+    texts = [found.get(name, "") for name in _TIMELINE_TEXTS]
+    for (name, bounds), text in zip(_TIMELINE_TEXTS.items(), texts, strict=True):
+        if not isinstance(text, str) or not bounds[0] <= len(text) <= bounds[1]:
+            raise EntryError(f"entry.{name}: no text, or too long")
+    incident, *others = texts
+    if _INCIDENT.fullmatch(incident) is None:
+        raise EntryError("entry.incident: no id")
+    sec = found.get("sec")
+    if sec is not None and not _is_number(sec, 0, _MAX_OUTAGE_SEC):
+        raise EntryError("entry.sec: no duration")
+    at_ms = _require_time("entry.ts", found.get("ts"))
+    return IncidentEventRow._make((entry.decode(), incident, at_ms, *others, sec, position)), None
+
+
+def _require_time(name: str, value: Any) -> int:
+    """Return a time in epoch seconds as epoch milliseconds."""
+    if not _is_number(value, MIN_MS / 1000, MAX_MS / 1000):
+        raise EntryError(f"{name}: no time")
+    return round(1000 * float(value))
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 def to_stream_position(entry: bytes) -> int:

@@ -19,6 +19,7 @@ from marketswarm.keys import (
     MARKET_DOWNLOADS,
     MARKET_OBSERVATIONS,
     MARKET_QUOTES,
+    MEDIC_INCIDENTS,
 )
 from services.market.fields import require_past
 from services.market.rows import (
@@ -27,6 +28,7 @@ from services.market.rows import (
     ColumnType,
     DownloadRow,
     FeatureRow,
+    IncidentEventRow,
     IndicatorRow,
     ObservationRow,
     QuoteRow,
@@ -37,6 +39,7 @@ from services.market.rows import (
     make_bar_row,
     make_download_row,
     make_feature_row,
+    make_incident_event_row,
     make_indicator_row,
     make_observation_row,
     make_quote_row,
@@ -192,7 +195,8 @@ FEATURE_TABLE: Final = TableSchema(
     "features", FeatureRow, ("symbol", "start"), ("epoch", "rev", "stream_position")
 )
 DOWNLOAD_TABLE: Final = TableSchema("downloads", DownloadRow, ("id",))
-ALERT_TABLE: Final = TableSchema("alerts", AlertRow, ("id",))
+ALERT_TABLE: Final = TableSchema("alert_log", AlertRow, ("id",))
+INCIDENT_TABLE: Final = TableSchema("incident_events", IncidentEventRow, ("id",))
 SYMBOL_TABLE: Final = TableSchema(
     "symbols",
     SymbolRow,
@@ -210,6 +214,7 @@ STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
     MARKET_OBSERVATIONS: (OBSERVATION_TABLE, make_observation_row),
     MARKET_DOWNLOADS: (DOWNLOAD_TABLE, make_download_row),
     ALERT_LOG: (ALERT_TABLE, make_alert_row),
+    MEDIC_INCIDENTS: (INCIDENT_TABLE, make_incident_event_row),
 }
 """What the entries of each stream become, by the stream's own key."""
 TABLES: Final = (*(table for table, _ in STREAMS.values()), SYMBOL_TABLE)

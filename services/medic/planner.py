@@ -197,7 +197,7 @@ class Planner:
             identity=process.identity if process is not None else "",
         )
         text = f"{target.severity}; {target.owner} restarts it"
-        self._note(repair, EntryKind.OPENED, here.now, reason=symptom, text=text)
+        self._note(repair, EntryKind.OPENED, here.now, reason=symptom, text=text, severity=target.severity)
         return repair
 
     def _note_restarts(self, repair: Repair, target: TargetFacts, now: float) -> Repair:
@@ -252,8 +252,9 @@ class Planner:
             return self._refuse(repair, remedy, refusal, here.now)
         if mode is Mode.PROPOSE:
             proposed = repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
-            text = f"marketswarm medic approve {make_proposal_id(proposed, remedy)}"
-            self._note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text)
+            ident = make_proposal_id(proposed, remedy)
+            text = f"marketswarm medic approve {ident}"
+            self._note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text, proposal=ident)
             return proposed
         return self._intend(repair, target, remedy, epoch, here)
 
@@ -396,6 +397,8 @@ class Planner:
         reason: str = "",
         text: str = "",
         sec: float | None = None,
+        severity: str = "",
+        proposal: str = "",
     ) -> None:
         self._entries.append(
             TimelineEntry(
@@ -407,6 +410,8 @@ class Planner:
                 reason=str(reason),
                 text=text,
                 sec=None if sec is None else min(round(sec, 3), MAX_DURATION_SEC),
+                severity=str(severity),
+                proposal=proposal,
             )
         )
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.needs("prometheus")
 
 RULES = (ROOT / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
 SHIPPED = orjson.loads((ROOT / "truth.json").read_bytes())["services"]
-AGENTS = ("massive", "mesh", "rss_agg", "vexy_ai", "sentinel", "notifier", "board", "healer")
+AGENTS = ("massive", "mesh", "rss_agg", "vexy_ai", "sentinel", "notifier", "board", "medic", "healer")
 PATHS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 CHOSEN = {"svc": "vexy_ai", "bus": ".*", "__rate_interval": "10s", "__range": "60s"}
 """What Grafana puts in place of its variables: an agent that reads streams, and all buses."""

@@ -125,6 +125,9 @@ READING_THE_LOG = """
     XLEN healer:alerts:log
 """
 MONITORS_KEYS = """
+    HSET medic:state a b
+    XADD medic:incidents * entry {}
+    HSET medic:approvals a {}
     PUBLISH healer:heartbeat {}
     PUBLISH healer:canary:x 1
     SET beat:healer {}
@@ -289,7 +292,35 @@ REFUSED = {
         "XADD rss:items * a b",
         "XRANGE rss:items - +",
     ],
-    (SYSTEM, "board"): [*lines(HARM, FAKING), "SET health:other {}"],
+    (SYSTEM, "board"): [
+        *lines(HARM, FAKING),
+        "SET health:other {}",
+        "HSET medic:state a b",
+        "HGETALL medic:approvals",
+        "HDEL medic:approvals a",
+        "XADD medic:incidents * entry {}",
+        *list_group_commands("medic:incidents", "archive"),
+    ],
+    (SYSTEM, "medic"): [
+        *AS_A_MONITOR,
+        *lines(FAKING),
+        "SUBSCRIBE lease:other",
+        "PUBLISH healer:heartbeat {}",
+        "SET beat:healer {}",
+        "HSET healer:lease boot me",
+        "HSET healer:roster a b",
+        "DEL healer:roster",
+        "HSET notifier:silences a {}",
+        "XADD notifier:asks * ask {}",
+        "SET notifier:told:x y",
+        "HGETALL board:tokens",
+        "HSET board:tokens a {}",
+        "SET mesh:topology {}",
+        "XTRIM medic:incidents MAXLEN 0",
+        "XSETID medic:incidents 18446744073709551615-1",
+        *list_group_commands("medic:incidents", "archive"),
+    ],
+    (MARKET, "medic"): [*AS_A_MONITOR, *lines(FAKING), "PUBLISH medic:heartbeat {}", "SET beat:medic {}"],
     (MARKET, "healer"): [
         *(line for line in AS_A_MONITOR if line not in (*ITS_OWN_KEYS, THE_LOG)),
         *lines(READING_THE_LOG),
@@ -430,8 +461,29 @@ DONE = {
         XADD board:audit * a b
         XADD board:announcements * a b
         XREVRANGE board:announcements + -
+        XREAD STREAMS medic:incidents 0
+        HSET medic:approvals a {{}}
         PUBLISH other:heartbeat {{}}
         SET beat:other {{}}
+    """,
+    (SYSTEM, "medic"): """
+        GET truth:doc
+        PUBLISH medic:heartbeat {}
+        SET beat:medic {} PX 9
+        SET lease:medic me PX 9 NX
+        HGETALL healer:roster
+        HGETALL notifier:silences
+        GET beat:rss_agg
+        GET mesh:topology
+        XREAD STREAMS healer:alerts:log 0
+        HGET medic:state fuse
+        HSET medic:state fuse {}
+        XADD medic:incidents * entry {}
+        HDEL medic:approvals a
+    """,
+    (MARKET, "medic"): """
+        XREAD STREAMS healer:alerts:log 0
+        HGETALL notifier:silences
     """,
     # the operator's document as it is written
     (SYSTEM, "default"): """
@@ -456,6 +508,8 @@ MARKET_REFUSED = {
         *NOT_OF_A_MARKET,
         *lines(FAKING),
         "HSET archive:other a b",
+        "HGET medic:state fuse",
+        *list_group_commands("medic:incidents", "archive"),
     ],
     (MARKET, "archive"): [
         *AS_A_SERVICE,
@@ -516,6 +570,7 @@ MARKET_DONE = {
     (SYSTEM, "archive"): """
         XREAD STREAMS healer:alerts:log 0
         XREVRANGE healer:alerts:log + -
+        XREAD STREAMS medic:incidents 0
         HGET archive:positions healer:alerts:log
         HSET archive:positions healer:alerts:log 1-1
         XADD archive:dead * a b

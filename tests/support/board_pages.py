@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -18,6 +19,14 @@ from services.board.access.sessions import SessionView
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
 from services.board.fleet.beats import BeatInterval, BeatTimes
 from services.board.fleet.history import OutageView, Past, PastDay
+from services.board.fleet.incident_pages import HealingStatus, RecordedIncidentPage, RecordPage
+from services.board.fleet.incident_record import (
+    IncidentSummary,
+    ProposalView,
+    RemedyStats,
+    ResolutionStats,
+    StepView,
+)
 from services.board.fleet.notifications import DeadMessageView, NotificationsPage
 from services.board.fleet.pages import FleetQuery, IncidentsPage, select_services
 from services.board.fleet.service_page import BadgeLink, RunView, ServicePage
@@ -207,6 +216,71 @@ def make_service_parts(
     )
 
 
+def make_outages(snapshot: FleetSnapshot, text: str = "") -> tuple[IncidentSummary, ...]:
+    """Return outages on record, one for each way to end; `text` is added to all words."""
+    ends = ("open", "escalated", "healed", "recovered", "restarted")
+    names = [one.svc for one in snapshot.services] or ["rss_agg"]
+    return tuple(
+        IncidentSummary(
+            f"{svc}.{number}" + text,
+            AT - 9000 * number - 60,
+            svc,
+            "silent" + text,
+            "warning" + text,
+            number % 3,
+            ("restart" + text,) if number % 3 else (),
+            escalated=end in ("escalated", "healed"),
+            resolution_status=end,
+            resolution_details=f"verified restart{text}",
+            resolved_at=None if number < 2 else AT - 9000 * number,
+            resolution_time_seconds=None if number < 2 else 42.5 * number,
+            proposal="3f9a1c04" if not number else None,
+        )
+        for number, (svc, end) in enumerate(zip(names * len(ends), ends, strict=False))
+    )
+
+
+def make_record_page(snapshot: FleetSnapshot, frame: Frame, text: str = "") -> RecordPage:
+    """Return the page of what is on record, with a proposal, the fuse, and a record that is away."""
+    outages = make_outages(snapshot, text)
+    first = outages[0].container_name
+    status = HealingStatus(
+        mode="propose" + text,
+        paused=bool(text),
+        modes={first: "act" + text},
+        state="up",
+        detail=text or None,
+        open=outages[:2],
+        proposals=(
+            ProposalView("fuse", first, "", AT - 30, outages[0].id),
+            ProposalView("3f9a1c04" + text, first, "restart" + text, AT - 60, outages[0].id),
+        ),
+        away=f"bus system-redis: refused{text}",
+    )
+    remedies = (
+        RemedyStats("wait", 40, 12, success=0.3),
+        RemedyStats("restart" + text, 20, 17, 2, 1, 1, 0.8),
+        RemedyStats("cache"),
+    )
+    return RecordPage(
+        frame, text, status, outages, 90, ResolutionStats(60, {"healed": 16}, 4, 42.5, 900.0), remedies
+    )
+
+
+def show_record(
+    snapshot: FleetSnapshot, text: str, session: SessionView, frame: Frame, params: dict[str, str]
+) -> PageModel:
+    """Return the page of what is on record, or that of one outage."""
+    if params["rest"]:
+        steps = tuple(
+            StepView(AT - 90 + number, what, what + text, sec)
+            for number, (what, sec) in enumerate((("opened", None), ("acted", 0.2), ("verified", 4.0)))
+        )
+        return RecordedIncidentPage(frame, make_outages(snapshot, text)[2], steps)
+    frame = replace(frame, title="Past incidents", path="/incidents", session=session)
+    return make_record_page(snapshot, frame, text)
+
+
 def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, str]], PageModel]]:
     """Return what makes each page, by its path; the parameters have the rest of the path as `rest`."""
     events = make_events(snapshot)
@@ -296,6 +370,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         "/": show_fleet,
         "/services": show_service,
         "/incidents": lambda frame, _: IncidentsPage(frame),
+        "/incidents/past": partial(show_record, snapshot, hostile, session),
         "/notifications": lambda frame, _: NotificationsPage(frame),
         "/notifications/dead": show_dead,
         "/alerts": show_alerts,

@@ -44,6 +44,7 @@ class Action(StrEnum):
     ACK = "ack"
     TEST = "test"
     RESEND = "resend"
+    APPROVE = "approve"
     SEED = "seed"
     ANNOUNCE = "announce"
     UPDATE_ANNOUNCEMENT = "update_announcement"

@@ -1,4 +1,4 @@
-"""Let programs steer the fleet under `/api/v1`: silences, acknowledgements, test messages.
+"""Let programs steer the fleet under `/api/v1`: silences, acknowledgements, test messages, approvals.
 
 Each request needs a token with the scope `write` in the header `Authorization`. Cookies count for nothing, so
 no other page in a browser can act for its user. The token is verified before the body is read.
@@ -22,6 +22,7 @@ from services.board.actions.announcements import (
     AnnouncementBody,
     AnnouncementUpdateBody,
 )
+from services.board.actions.healing import ApprovalAnswer, ApproveBody, HealingSteering
 from services.board.actions.steering import (
     AckBody,
     ChannelTestBody,
@@ -48,11 +49,14 @@ A = TypeVar("A")
 B = TypeVar("B", bound=VerbBody)
 
 
-def make_actions(steering: Steering, verifier: TokenVerifier, announcements: AnnouncementBoard) -> APIRouter:
+def make_actions(
+    steering: Steering, verifier: TokenVerifier, announcements: AnnouncementBoard, healing: HealingSteering
+) -> APIRouter:
     api = APIRouter(prefix="/api/v1", dependencies=[TOKEN_HEADER], responses=_REFUSALS)
     _add_silences(api, steering, verifier)
     _add_requests(api, steering, verifier)
     _add_announcements(api, announcements, verifier)
+    _add_approvals(api, healing, verifier)
     return api
 
 
@@ -151,6 +155,19 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
         It needs no token beyond the right to read.
         """
         return answer_fresh(await announcements.read())
+
+
+def _add_approvals(api: APIRouter, healing: HealingSteering, verifier: TokenVerifier) -> None:
+    @api.post(
+        "/monitor/proposals/{ident}/approve",
+        response_model=ApprovalAnswer,
+        openapi_extra=_describe_body(ApproveBody, is_required=False),
+        responses={404: {"description": "Nothing is proposed under that id, or not any more"}},
+    )
+    async def approve(ident: str, request: Request) -> Response:
+        """Have a proposal of the medic carried out, once; `fuse` lets it go on after too many remedies."""
+        act = partial(healing.approve, ident=ident, now=time.time())
+        return answer_fresh(await _act(request, verifier, ApproveBody, act))
 
 
 async def _act(

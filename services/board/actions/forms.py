@@ -33,6 +33,7 @@ from services.board.actions.announcements import (
     AnnouncementBody,
     AnnouncementUpdateBody,
 )
+from services.board.actions.healing import ApproveBody, HealingSteering
 from services.board.actions.steering import (
     AckBody,
     ChannelTestBody,
@@ -51,6 +52,7 @@ MAX_NOTICE_CHARS: Final = 500
 _PAGES: Final[Mapping[str, str]] = {
     "fleet": "/",
     "incidents": "/incidents",
+    "past": "/incidents/past",
     "notifications": "/notifications",
     "truth": "/truth",
     "edit": "/truth/edit",
@@ -85,11 +87,12 @@ def make_forms(
     steering: Steering,
     refresh: Callable[[], Awaitable[None]],
     announcements: AnnouncementBoard,
+    healing: HealingSteering,
 ) -> APIRouter:
     """Return the routes of the forms; `refresh` returns when the board's snapshot includes what was done."""
     forms = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_sign_in(forms, gate)
-    acts = list_acts(steering) | list_announcement_acts(announcements)
+    acts = list_acts(steering) | list_announcement_acts(announcements) | list_healing_acts(healing)
 
     @forms.post("/act/{name}")
     async def act(name: str, request: Request) -> Response:
@@ -201,6 +204,16 @@ def list_announcement_acts(announcements: AnnouncementBoard) -> dict[str, Act]:
         return PageNotice(f"{found.latest.title}: the update is published.")
 
     return {"announce": publish, "update": update}
+
+
+def list_healing_acts(healing: HealingSteering) -> dict[str, Act]:
+    async def approve(form: SentForm) -> PageNotice:
+        body, ident = _read_body(form, ApproveBody), form.fields.get("id", "")
+        found = await healing.approve(form.client, body, ident, time.time())
+        what = f"{found.remedy} {found.svc}" if found.svc else "the medic goes on"
+        return PageNotice(f"Approved: {what}."[:MAX_NOTICE_CHARS])
+
+    return {"approve": approve}
 
 
 def _read_body(form: SentForm, model: type[B], **given: Any) -> B:

@@ -64,7 +64,7 @@ def test_pings_are_written_and_read_by_the_board_and_their_keys_by_the_operator(
 
 
 def test_last_runs_are_read_by_the_healer_and_by_who_shows_them():
-    assert who_may("getrange", key="run:backup") == {"healer", "operator", "board"}
+    assert who_may("getrange", key="run:backup") == {"healer", "operator", "board", "medic"}
 
 
 def test_alerts_are_published_by_the_monitors_alone():
@@ -76,9 +76,9 @@ def test_alerts_are_published_by_the_monitors_alone():
 
 
 def test_the_log_is_read_by_those_who_tell_people_or_show_it():
-    readers = {"operator", "notifier", "sentinel", "mesh", "board"}
+    readers = {"operator", "notifier", "sentinel", "mesh", "board", "medic"}
     assert who_may("xrange", key="healer:alerts:log") == readers
-    assert who_may("xread", key="healer:alerts:log") == {"operator", "sentinel", "board"}
+    assert who_may("xread", key="healer:alerts:log") == {"operator", "sentinel", "board", "medic"}
 
 
 def test_the_truth_is_read_by_all_who_have_a_password_and_written_by_those_who_seed():
@@ -306,7 +306,7 @@ def test_a_password_that_is_no_hash_is_refused():
 
 
 def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
-    document = truth(medic={}, feed={}, notifier={}, healer={})
+    document = truth(medic={}, feed={}, notifier={}, healer={}, board={})
     for bus in BUSES:
         medic = of("medic", bus, document)
         for key in ("medic:state", "medic:approvals"):
@@ -321,5 +321,8 @@ def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
         for command in ("xreadgroup", "xack", "xadd", "xgroup|destroy"):
             assert not may(medic, command, key="healer:alerts:log")
         others = [user for user in build_users(document, bus) if user.name != "medic"]
-        assert [user.name for user in others if may(user, "hset", key="medic:approvals")] == ["operator"]
+        assert [user.name for user in others if may(user, "hset", key="medic:approvals")] == [
+            "operator",
+            "board",
+        ]
         assert not any(may(user, "hset", key="medic:state") for user in others)

@@ -76,13 +76,13 @@ def test_the_shipped_fleet_is_valid_and_leaves_no_doubt():
     loaded = parse_truth((Path(__file__).parents[3] / "truth.json").read_bytes())
     assert loaded.warnings == ()
     workers, watchers = ["rss_agg", "massive", "mesh", "vexy_ai"], ["healer", "sentinel", "notifier"]
-    assert list(loaded.truth.services) == [*workers, *watchers, "board"]
+    assert list(loaded.truth.services) == [*workers, *watchers, "board", "medic"]
     assert {service.heartbeat.interval_sec for service in loaded.truth.services.values()} == {10.0}
     assert loaded.truth.cadence_sec() == 30.0
     assert loaded.truth.bus_names() == (SYSTEM, MARKET)
     assert loaded.truth.alert_target("other") == (SYSTEM, "healer:alerts")
     watched = {watch.svc: watch.timeout_sec for watch in loaded.truth.watched(99)}
-    assert watched == dict.fromkeys([*workers, "sentinel", "notifier", "board"], 30.0)
+    assert watched == dict.fromkeys([*workers, "sentinel", "notifier", "board", "medic"], 30.0)
     assert loaded.truth.services["rss_agg"].endpoints == []
 
 

@@ -64,8 +64,10 @@ def test_the_truth_may_name_other_keys_by_their_last_word():
     assert streams["bars:bars"].key == "bars:bars"
     assert {each.bus for each in streams.values()} == {"market-redis"}
     assert len(streams) == 6
-    (log,) = find_followed_streams(points)  # by a position: its consumer group is the notifier's alone
+    # by a position: the consumer group of the log is the notifier's alone
+    log, timelines = find_followed_streams(points)
     assert (log.bus, log.key) == ("system-redis", "healer:alerts:log")
+    assert (timelines.bus, timelines.key) == ("system-redis", "medic:incidents")
 
 
 @pytest.mark.parametrize(

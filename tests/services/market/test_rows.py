@@ -19,6 +19,7 @@ from services.market.rows import (
     make_bar_row,
     make_download_row,
     make_feature_row,
+    make_incident_event_row,
     make_indicator_row,
     make_observation_row,
     make_quote_row,
@@ -147,6 +148,34 @@ def test_a_download_is_kept_by_the_id_of_its_entry_and_its_texts_are_cut():
     for name, value in ((b"asked_at", b""), (b"outcome", b""), (b"kind", b"pets"), (b"status", b"1000")):
         with pytest.raises(EntryError):
             make_download_row(ENTRY, fields | {name: value})
+
+
+TIMELINE = {
+    "incident": "feed.17",
+    "ts": 1_793_000_040.25,
+    "svc": "feed",
+    "what": "acted",
+    "remedy": "restart",
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"incident": "a b"}, {"incident": 7}, {"ts": "now"}, {"ts": None}, {"ts": 1e12}, {"svc": ""}),
+        *({"what": ""}, {"what": 1}, {"sec": -1}, {"sec": True}, {"text": "x" * 301}, {"text": "a\0b"}),
+        *({"svc": "a\0"}, {"remedy": ["restart"]}, {"severity": "x" * 21}),
+    ],
+)
+def test_an_entry_of_a_timeline_is_kept_and_one_with_a_wrong_field_is_refused(wrong):
+    row, symbol = make_incident_event_row(ENTRY, {b"entry": orjson.dumps(TIMELINE | {"new": [1]})})
+    assert row[:5] == ("1793000040000-3", "feed.17", 1_793_000_040_250, "feed", "acted")
+    assert row[5:] == ("", "restart", "", "", None, (1_793_000_040_000 << 20) + 3)
+    assert symbol is None
+    with pytest.raises(EntryError, match="entry"):
+        make_incident_event_row(ENTRY, {b"entry": orjson.dumps(TIMELINE | wrong)})
+    with pytest.raises(EntryError, match="entry"):
+        make_incident_event_row(ENTRY, {})
 
 
 def test_an_alert_of_any_type_is_kept_and_one_without_an_id_by_that_of_its_entry():

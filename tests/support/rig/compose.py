@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[3]
 PAGE = "docs/containers.md"
 BUSES = ("system-redis", "market-redis")
 WATCHED = ("rss_agg", "massive", "mesh", "vexy_ai")
-AGENTS = (*WATCHED, "healer", "sentinel", "notifier", "board")
+AGENTS = (*WATCHED, "healer", "sentinel", "notifier", "board", "medic")
 IMAGE = "marketswarm"
 HASTY_SEC = 4
 """The timeout of everyone, where a test does not wait for the shipped one."""

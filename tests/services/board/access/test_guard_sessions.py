@@ -26,7 +26,7 @@ class Site:
         verifier = TokenVerifier(lambda: self.bus)
         gate = SessionGate(verifier, "board_8080")
         app = FastAPI()
-        app.include_router(make_forms(gate, None, None, None))
+        app.include_router(make_forms(gate, None, None, None, None))
 
         @app.api_route("/{path:path}", methods=["GET", "POST", "PUT"])
         async def read(request: Request):

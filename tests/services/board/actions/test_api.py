@@ -10,8 +10,9 @@ import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
 
-from marketswarm.keys import BOARD_AUDIT, NOTIFIER_REQUESTS, answers_key
+from marketswarm.keys import BOARD_AUDIT, MEDIC_APPROVALS, MEDIC_INCIDENTS, NOTIFIER_REQUESTS, answers_key
 from marketswarm.operator import Answer, OperatorRequest, RequestKind, read_silences
+from marketswarm.operator.healing import EntryKind, HealingApproval, TimelineEntry
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
@@ -19,7 +20,9 @@ from services.board.access.audit import AuditLog
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.api import make_actions
+from services.board.actions.healing import HealingSteering
 from services.board.actions.steering import MAX_WAITING, Steering
+from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
 from support.waiting import PATIENT_SEC
 
@@ -43,8 +46,11 @@ class Client:
         self.buses = [self.system, self.market]
         self.steering = Steering(lambda: self.buses, AuditLog(lambda: self.system), lambda: TRUTH)
         announcements = AnnouncementBoard(lambda: self.system, AuditLog(lambda: self.system), lambda: PUBLIC)
+        self.record = IncidentRecord(lambda: self.system)
+        healing = HealingSteering(lambda: self.system, AuditLog(lambda: self.system), self.record)
         app = FastAPI()
-        app.include_router(make_actions(self.steering, TokenVerifier(lambda: self.system), announcements))
+        verifier = TokenVerifier(lambda: self.system)
+        app.include_router(make_actions(self.steering, verifier, announcements, healing))
         self.app, self.headers = app, {}
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app, client=("127.0.0.1", 5000)), base_url="http://localhost"
@@ -383,3 +389,56 @@ async def test_an_update_of_nothing_is_refused_and_so_is_one_without_the_scope(c
     await client.log_in(Scope.READ)
     assert (await client.ask("POST", "/announcements", INCIDENT)).status_code == 403
     assert await client.audit() == []
+
+
+def propose(ident: str = "3f9a1c04") -> list[bytes]:
+    """Return the entries of an outage for which the medic proposes a restart."""
+    steps = ((EntryKind.OPENED, {"reason": "silent"}), (EntryKind.PROPOSED, {"proposal": ident}))
+    return [
+        TimelineEntry(incident="mesh.17", ts=17.0, svc="mesh", what=what, remedy="restart", **more).encode()
+        for what, more in steps
+    ]
+
+
+async def test_a_proposal_of_the_medic_is_approved_once_in_the_name_of_the_token(client):
+    for entry in propose():
+        await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry})
+    answer = await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"id": "3f9a1c04", "svc": "mesh", "remedy": "restart", "by": "deploy"}
+    (raw,) = (await client.system.client.hgetall(MEDIC_APPROVALS)).values()
+    approval = HealingApproval.parse(raw)
+    assert (approval.id, approval.by) == ("3f9a1c04", "deploy")
+    assert approval.ts == pytest.approx(time.time(), abs=10)
+    begun, done = await client.audit()
+    assert (begun["action"], begun["target"], done["outcome"]) == ("approve", "3f9a1c04", "done")
+    assert begun["detail"] == "restart mesh (deploy)"
+    # the medic took it: it is a proposal no more
+    taken = TimelineEntry(incident="mesh.17", ts=18.0, svc="mesh", what=EntryKind.INTENDED, remedy="restart")
+    await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": taken.encode()})
+    assert (await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")).status_code == 404
+
+
+async def test_nothing_is_approved_that_is_not_proposed_or_with_the_wrong_token(client):
+    for ident in ("3f9a1c04", "fuse", "x" * 300, "%0a"):
+        answer = await client.ask("POST", f"/monitor/proposals/{ident}/approve")
+        assert answer.status_code == 404, (ident, answer.text)
+    for entry in propose():
+        await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry})
+    wrong = await client.ask("POST", "/monitor/proposals/3f9a1c04/approve", {"by": "a\nb"})
+    assert wrong.status_code == 422
+    await client.log_in(Scope.READ, Scope.SEED)
+    assert (await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")).status_code == 403
+    client.headers = {}
+    assert (await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")).status_code == 401
+    assert await client.system.client.hgetall(MEDIC_APPROVALS) == {}
+    assert await client.audit() == []
+
+
+async def test_without_the_bus_of_the_record_nothing_is_approved(client):
+    for entry in propose():
+        await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry})
+    await client.record.read()
+    client.system.connected = False
+    answer = await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")
+    assert answer.status_code == 503

@@ -11,9 +11,10 @@ import pytest
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse
 
-from marketswarm.keys import BOARD_AUDIT, NOTIFIER_REQUESTS, answers_key
+from marketswarm.keys import BOARD_AUDIT, MEDIC_APPROVALS, MEDIC_INCIDENTS, NOTIFIER_REQUESTS, answers_key
 from marketswarm.operator import Answer, OperatorRequest, RequestKind, read_silences
 from marketswarm.operator.announcements import read_announcements
+from marketswarm.operator.healing import EntryKind, HealingApproval, TimelineEntry
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
@@ -22,8 +23,10 @@ from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.forms import find_way_back, make_forms
+from services.board.actions.healing import HealingSteering
 from services.board.actions.steering import Steering
 from services.board.app import add_errors
+from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
 
 TRUTH = parse_truth(b'{"services": {"rss_agg": {"tags": ["ingest"]}, "mesh": {}, "healer": {}}}').truth
@@ -37,6 +40,7 @@ FORMS = [
     ("/act/announce", {"title": "Slow", "text": "We look into it."}),
     ("/act/update", {"id": "x", "text": "Better."}),
     ("/act/resend", {}),
+    ("/act/approve", {"id": "3f9a1c04"}),
 ]
 
 
@@ -52,9 +56,12 @@ class Browser:
         self.steering = Steering(lambda: buses, AuditLog(lambda: self.system), lambda: TRUTH)
         self.gate = SessionGate(TokenVerifier(lambda: self.system), "board_8080")
         announcements = AnnouncementBoard(lambda: self.system, AuditLog(lambda: self.system), lambda: PUBLIC)
+        healing = HealingSteering(
+            lambda: self.system, AuditLog(lambda: self.system), IncidentRecord(lambda: self.system)
+        )
         app = FastAPI()
         add_errors(app)
-        app.include_router(make_forms(self.gate, self.steering, self.refresh, announcements))
+        app.include_router(make_forms(self.gate, self.steering, self.refresh, announcements, healing))
 
         @app.get("/view")
         async def show_view(request: Request):
@@ -439,3 +446,20 @@ async def test_no_log_has_a_token_a_cookie_or_a_form_s_secret(capsys, caplog):
 )
 def test_a_form_leads_back_to_our_own_pages_alone(fields, path):
     assert find_way_back(fields) == path
+
+
+async def test_a_form_approves_what_the_medic_proposes_and_leads_back_to_the_record(browser):
+    await browser.sign_in()
+    what = {"incident": "mesh.17", "svc": "mesh", "remedy": "restart"}
+    entry = TimelineEntry(**what, ts=17.0, what=EntryKind.PROPOSED, proposal="3f9a1c04")
+    await browser.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry.encode()})
+    fields = {"id": "3f9a1c04", "back": "past", "by": "ann"}
+    assert await browser.send("/act/approve", fields) == (
+        "/incidents/past",
+        "Approved: restart mesh.",
+        False,
+    )
+    (raw,) = (await browser.system.client.hgetall(MEDIC_APPROVALS)).values()
+    assert HealingApproval.parse(raw).by == "ann"
+    _, said, is_bad = await browser.send("/act/approve", {"id": "nope", "back": "past"})
+    assert (said, is_bad) == ("Nothing is proposed under that id, or not any more.", True)

@@ -1,0 +1,63 @@
+"""Approve what the medic proposes, for clients with a token."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.operator.healing import FUSE, HealingApproval, write_approval
+from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
+from services.board.access.limits import RefusedError
+from services.board.access.tokens import Client
+from services.board.actions.steering import Line, VerbBody
+from services.board.fleet.incident_record import IncidentRecord
+
+
+class ApproveBody(VerbBody):
+    """Who approves; by default the token's name."""
+
+    by: Line | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalAnswer:
+    """A proposal that was approved: its id, the service and the remedy, which are empty for the fuse."""
+
+    id: str
+    svc: str
+    remedy: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealingSteering:
+    """Approve proposals that are on `record`, on the bus that `get_bus` returns."""
+
+    get_bus: Callable[[], Bus]
+    audit: AuditLog
+    record: IncidentRecord
+
+    async def approve(self, client: Client, body: ApproveBody, ident: str, now: float) -> ApprovalAnswer:
+        """Have the medic carry out a proposal, once, at `now` (epoch seconds); it still refuses what it must.
+
+        Raises RefusedError.
+        """
+        self.record.clear()
+        found = await self.record.read()
+        if found.away is not None:
+            raise RefusedError(503, f"{found.away}", RETRY_SEC)
+        proposal = next((each for each in found.list_proposals() if each.id == ident), None)
+        if proposal is None:
+            raise RefusedError(404, "nothing is proposed under that id, or not any more")
+        by = body.by or client.name
+        what = "fuse" if ident == FUSE else f"{proposal.remedy} {proposal.svc}"
+        act = Act(Action.APPROVE, ident, client.token, client.address, f"{what} ({by})")
+        await self.audit.begin(act)
+        try:
+            await write_approval(self.get_bus(), HealingApproval(id=ident, by=by, ts=now))
+        except BusError as error:
+            await self.audit.end(act, AuditOutcome.FAILED, error.reason)
+            reason = f"bus {error.bus} does not take it: {error.reason}"
+            raise RefusedError(503, reason, RETRY_SEC) from None
+        await self.audit.end(act, AuditOutcome.DONE)
+        is_fuse = ident == FUSE
+        return ApprovalAnswer(ident, "" if is_fuse else proposal.svc, "" if is_fuse else proposal.remedy, by)

@@ -1,0 +1,223 @@
+"""Show the outages that the medic has on record: `/api/v1/monitor` for programs, two pages for people."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from starlette.responses import HTMLResponse, Response
+
+from marketswarm.text import escape_text
+from marketswarm.truth import Truth
+from services.board.access.sessions import SessionGate
+from services.board.board import Board
+from services.board.fleet.incident_record import (
+    AlertCount,
+    AlertCounter,
+    IncidentRecord,
+    IncidentSummary,
+    ProposalView,
+    RecordedIncidents,
+    RemedyStats,
+    ResolutionStats,
+    StepView,
+    make_steps,
+    measure_remedies,
+    measure_resolutions,
+    summarize_incident,
+)
+from services.board.rendering import Frame
+from services.board.responses import answer_error, answer_fresh, answer_page
+
+MEDIC: Final = "medic"
+SHOWN: Final = 50
+MAX_SHOWN: Final = 1000
+MAX_HOURS: Final = 24 * 31
+Text = Annotated[str, Query(max_length=300)]
+Limit = Annotated[int, Query(ge=1, le=MAX_SHOWN)]
+
+
+@dataclass(frozen=True, slots=True)
+class HealingStatus:
+    """What the medic may do, and what it works on. `mode` is None without a medic in the truth.
+
+    `state` is what the healer says of the medic, `detail` what the medic says of itself. `away` is why the
+    record could not be read; the rest is then as it was read last.
+    """
+
+    mode: str | None
+    paused: bool
+    modes: Mapping[str, str]
+    state: str | None
+    detail: str | None
+    open: tuple[IncidentSummary, ...]
+    proposals: tuple[ProposalView, ...]
+    away: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentsAnswer:
+    """Outages on record, the one that changed last first; `unusable` counts entries that can't be read."""
+
+    incidents: tuple[IncidentSummary, ...]
+    unusable: int = 0
+    away: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentDetails:
+    """One outage, and its timeline, the oldest step first."""
+
+    incident: IncidentSummary
+    timeline: tuple[StepView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertStats:
+    """Alerts since a time by their type, and what became of the outages that are on record.
+
+    `is_complete` is False where too many alerts came to count them all. `away` has the reason for each bus
+    that did not answer.
+    """
+
+    since: float
+    alerts: tuple[AlertCount, ...]
+    is_complete: bool
+    incidents: ResolutionStats
+    remedies: tuple[RemedyStats, ...]
+    away: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPage:
+    """The newest outages on record, what waits for an approval, and what each remedy achieved."""
+
+    template: ClassVar = "record.html"
+    frame: Frame
+    svc: str
+    status: HealingStatus
+    incidents: tuple[IncidentSummary, ...]
+    found: int
+    resolutions: ResolutionStats
+    remedies: tuple[RemedyStats, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedIncidentPage:
+    """One outage with its timeline."""
+
+    template: ClassVar = "recorded_incident.html"
+    frame: Frame
+    incident: IncidentSummary
+    timeline: tuple[StepView, ...]
+
+
+def make_status(board: Board, found: RecordedIncidents) -> HealingStatus:
+    medic = board.snapshot.find(MEDIC)
+    settings = read_medic_settings(board.truth)
+    return HealingStatus(
+        mode=None if medic is None else escape_text(str(settings.get("mode", "observe"))),
+        paused=settings.get("paused") is True,
+        modes=find_modes(settings),
+        state=None if medic is None else str(medic.state),
+        detail=None if medic is None else medic.detail,
+        open=tuple(summarize_incident(each) for each in found.incidents if each.end is None),
+        proposals=found.list_proposals(),
+        away=found.away,
+    )
+
+
+def read_medic_settings(truth: Truth) -> Mapping[str, Any]:
+    """Return the medic's settings as the truth has them; empty without a section."""
+    section = truth.services.get(MEDIC)
+    return {} if section is None else section.settings
+
+
+def find_modes(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the mode of each service that has one of its own; what is of a wrong type is left out."""
+    targets = settings.get("targets")
+    pairs = targets.items() if isinstance(targets, dict) else ()
+    modes = ((svc, one.get("mode")) for svc, one in pairs if isinstance(one, dict))
+    return {escape_text(svc): escape_text(mode) for svc, mode in modes if isinstance(mode, str)}
+
+
+def select_incidents(found: RecordedIncidents, svc: str, status: str) -> tuple[IncidentSummary, ...]:
+    """Return the outages of a service that have a status; an empty text stands for all."""
+    some = (each for each in found.incidents if svc in ("", each.svc) and status in ("", each.resolution))
+    return tuple(map(summarize_incident, some))
+
+
+def make_record_api(board: Board, record: IncidentRecord) -> APIRouter:
+    api = APIRouter(prefix="/api/v1")
+    counter = AlertCounter(lambda: board.buses)
+
+    @api.get("/monitor/status", response_model=HealingStatus)
+    async def read_status() -> Response:
+        """Return what the medic may do, the outages that it works on, and what it proposes."""
+        return answer_fresh(make_status(board, await record.read()))
+
+    @api.get("/monitor/incidents", response_model=IncidentsAnswer)
+    async def read_incidents(svc: Text = "", status: Text = "", limit: Limit = SHOWN) -> Response:
+        """Return outages on record: of a service, and with a `resolution_status`, if these are given."""
+        found = await record.read()
+        some = select_incidents(found, svc, status)[:limit]
+        return answer_fresh(IncidentsAnswer(some, found.unusable, found.away))
+
+    @api.get("/monitor/incidents/{ident}", response_model=IncidentDetails)
+    async def read_incident(ident: str) -> Response:
+        """Return one outage with its timeline."""
+        found = (await record.read()).find(ident)
+        if found is None:
+            raise HTTPException(404, "no such incident")
+        return answer_fresh(IncidentDetails(summarize_incident(found), make_steps(found)))
+
+    @api.get("/alerts/stats", response_model=AlertStats)
+    async def read_stats(hours: Annotated[int, Query(ge=1, le=MAX_HOURS)] = 24) -> Response:
+        """Return how many alerts of each type came in the last hours, and what became of outages since."""
+        since = time.time() - 3600 * hours
+        counts, found = await counter.count(since), await record.read()
+        recent = [each for each in found.incidents if each.opened_at >= since]
+        away = {**counts.away, **({MEDIC: found.away} if found.away else {})}
+        return answer_fresh(
+            AlertStats(
+                counts.since,
+                counts.counts,
+                counts.is_complete,
+                measure_resolutions(recent),
+                measure_remedies(recent),
+                away,
+            )
+        )
+
+    return api
+
+
+def make_record_site(board: Board, gate: SessionGate, record: IncidentRecord) -> APIRouter:
+    site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+    @site.get("/incidents/past")
+    async def show_record(request: Request, svc: Text = "") -> Response:
+        frame = await board.make_session_frame(gate, request, "Past incidents", "/incidents")
+        found = await record.read()
+        some = select_incidents(found, svc, "")
+        page = RecordPage(
+            frame,
+            svc,
+            make_status(board, found),
+            some[:SHOWN],
+            len(some),
+            measure_resolutions(found.incidents),
+            measure_remedies(found.incidents),
+        )
+        return answer_page(page)
+
+    @site.get("/incidents/past/{ident}")
+    async def show_incident(ident: str) -> Response:
+        found = (await record.read()).find(ident)
+        if found is None:
+            return answer_error(404, "No such incident", "It is not on record, or not any more.")
+        frame = board.make_frame(f"{escape_text(found.svc)}: past incident", "/incidents")
+        return answer_page(RecordedIncidentPage(frame, summarize_incident(found), make_steps(found)))
+
+    return site

@@ -1,0 +1,326 @@
+"""Read the outages that the medic has on record, and say how often alerts came and what each remedy achieved.
+
+The record is followed by a position, so that each entry is read and parsed once. Who can write to it writes
+what is shown here: all texts are escaped.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median, quantiles
+from typing import Final
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.follower import StreamFollower
+from marketswarm.keys import MEDIC_INCIDENTS
+from marketswarm.operator.healing import (
+    ENTRIES_KEPT,
+    ENTRY_FIELD,
+    FUSE,
+    EntryKind,
+    HealingIncident,
+    TimelineEntry,
+    fold_incidents,
+)
+from marketswarm.text import escape_text
+from services.board.cache import Cached
+from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, AlertView, read_alerts
+
+FRESH_SEC: Final = 1.0  # so long the bus is not asked again, because every reader of a page may ask
+COUNTED_SEC: Final = 10.0  # the same for alerts, of which many may have to be read
+MAX_COUNTED: Final = 10_000
+_PAGE: Final = 1000
+_TOO_MANY: Final = "too_many_remedies"
+_WAIT: Final = "wait"
+_LEAST_FOR_P95: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentSummary:
+    """An outage, by the names of the columns of the view `monitor_incidents`; times are epoch seconds.
+
+    `proposal` is the id of a remedy that waits for an approval.
+    """
+
+    id: str
+    timestamp: float
+    container_name: str
+    issue_type: str
+    severity: str
+    healing_attempts: int
+    healing_strategies_tried: tuple[str, ...]
+    escalated: bool
+    resolution_status: str
+    resolution_details: str
+    resolved_at: float | None
+    resolution_time_seconds: float | None
+    proposal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """An entry of a timeline: when, what it says, and how long it took in seconds, if that is known."""
+
+    ts: float
+    what: str
+    text: str
+    sec: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalView:
+    """A remedy that waits for an approval by `id`; `fuse` lets the medic go on after too many remedies."""
+
+    id: str
+    svc: str
+    remedy: str
+    since: float
+    incident: str
+
+
+@dataclass(slots=True)
+class RemedyStats:
+    """What a remedy achieved in the incidents on record. `wait` does nothing: it shows what heals by itself.
+
+    `relapsed` counts outages that came back before the service was stable; `unknown` are attempts of which
+    nobody knows whether they were carried out.
+    """
+
+    remedy: str
+    attempts: int = 0
+    verified: int = 0
+    failed: int = 0
+    relapsed: int = 0
+    unknown: int = 0
+    success: float | None = None
+    """The share of the attempts that were verified and did not relapse; None without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolutionStats:
+    """How the incidents on record ended, and how long the services were down, in seconds."""
+
+    count: int = 0
+    by_status: Mapping[str, int] = field(default_factory=dict)
+    escalated: int = 0
+    median_sec: float | None = None
+    p95_sec: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedIncidents:
+    """The incidents on record, the one that changed last first; `away` is why they could not be read."""
+
+    incidents: tuple[HealingIncident, ...] = ()
+    unusable: int = 0
+    away: str | None = None
+
+    def find(self, ident: str) -> HealingIncident | None:
+        return next((each for each in self.incidents if each.id == ident), None)
+
+    def list_proposals(self) -> tuple[ProposalView, ...]:
+        """Return what waits for a person; the fuse first, if the medic refuses an outage because of it."""
+        open_ones = [each for each in self.incidents if each.end is None]
+        found = [
+            ProposalView(
+                each.proposal, escape_text(each.svc), escape_text(each.remedy), each.ts, each.incident
+            )
+            for each in (one.proposal for one in open_ones)
+            if each is not None
+        ]
+        stopped = [one for one in open_ones if one.timeline[-1].reason == _TOO_MANY]
+        if stopped:
+            last = stopped[0].timeline[-1]
+            found.insert(0, ProposalView(FUSE, escape_text(last.svc), "", last.ts, last.incident))
+        return tuple(found)
+
+
+class IncidentRecord:
+    """Follow the record of the medic on the bus that `get_bus` returns."""
+
+    def __init__(self, get_bus: Callable[[], Bus]) -> None:
+        self._get_bus = get_bus
+        self._follower: StreamFollower | None = None
+        self._entries: deque[TimelineEntry] = deque(maxlen=ENTRIES_KEPT)
+        self._known = RecordedIncidents()
+        self._unusable, self._has_new = 0, False
+        self._lock = asyncio.Lock()  # two looks at once would read the same entries
+        self._looks: Cached[str, RecordedIncidents] = Cached(FRESH_SEC)
+
+    async def read(self) -> RecordedIncidents:
+        """Return the record, or what was read last, with the reason, if the bus does not answer."""
+        return await self._looks.find("", self._look)
+
+    def clear(self) -> None:
+        """Have the bus read at the next look."""
+        self._looks.clear()
+
+    async def _look(self) -> RecordedIncidents:
+        try:
+            async with self._lock:
+                await self._follow()
+        except BusError as error:
+            return RecordedIncidents(
+                self._known.incidents, self._known.unusable, f"bus {error.bus}: {error.reason}"
+            )
+        return self._known
+
+    async def _follow(self) -> None:
+        """Read what is new. Raises BusError; what was read before that is kept."""
+        bus = self._get_bus()
+        if self._follower is None or self._follower.bus is not bus:
+            self._follower = StreamFollower(bus, MEDIC_INCIDENTS)
+            self._begin_anew()
+        try:
+            while await self._read_page(self._follower):
+                pass
+        finally:
+            if self._has_new:
+                self._known = RecordedIncidents(tuple(fold_incidents(self._entries)), self._unusable)
+                self._has_new = False
+
+    async def _read_page(self, follower: StreamFollower) -> bool:
+        """Read a page; return False if there was none."""
+        page, loss = await follower.read(_PAGE)
+        if loss is not None and loss.oldest is None:  # the stream was begun anew
+            self._begin_anew()
+        raws = ((each.fields or {}).get(ENTRY_FIELD.encode(), b"") for each in page)
+        parsed = list(map(TimelineEntry.parse, raws))
+        self._entries += [each for each in parsed if each is not None]
+        self._unusable += parsed.count(None)
+        self._has_new = self._has_new or bool(page)
+        return bool(page)
+
+    def _begin_anew(self) -> None:
+        self._entries.clear()
+        self._unusable, self._has_new = 0, True
+
+
+def summarize_incident(found: HealingIncident) -> IncidentSummary:
+    end, proposal = found.end, found.proposal
+    tried = dict.fromkeys(map(escape_text, found.remedies()))
+    return IncidentSummary(
+        id=found.id,
+        timestamp=found.opened_at,
+        container_name=escape_text(found.svc),
+        issue_type=escape_text(found.symptom),
+        severity=escape_text(found.severity),
+        healing_attempts=len(found.remedies()),
+        healing_strategies_tried=tuple(tried),
+        escalated=found.is_escalated,
+        resolution_status=escape_text(found.resolution),
+        resolution_details=escape_text(found.details),
+        resolved_at=None if end is None else end.ts,
+        resolution_time_seconds=None if end is None else end.sec,
+        proposal=None if proposal is None or end is not None else proposal.proposal,
+    )
+
+
+def make_steps(found: HealingIncident) -> tuple[StepView, ...]:
+    return tuple(
+        StepView(each.ts, each.what, escape_text(each.describe()), each.sec) for each in found.timeline
+    )
+
+
+def measure_resolutions(incidents: Sequence[HealingIncident]) -> ResolutionStats:
+    seconds = [each.end.sec for each in incidents if each.end is not None and each.end.sec is not None]
+    return ResolutionStats(
+        count=len(incidents),
+        by_status=dict(Counter(escape_text(each.resolution) for each in incidents).most_common()),
+        escalated=sum(each.is_escalated for each in incidents),
+        median_sec=round(median(seconds), 3) if seconds else None,
+        p95_sec=round(quantiles(seconds, n=20, method="inclusive")[-1], 3)
+        if len(seconds) >= _LEAST_FOR_P95
+        else None,
+    )
+
+
+def measure_remedies(incidents: Iterable[HealingIncident]) -> tuple[RemedyStats, ...]:
+    """Return what each remedy achieved, the one that was tried most often first."""
+    found: dict[str, RemedyStats] = {}
+    for each in incidents:
+        _count_steps(each, found)
+    for stats in found.values():
+        if stats.attempts:
+            stats.success = max(0, stats.verified - stats.relapsed) / stats.attempts
+    return tuple(sorted(found.values(), key=lambda one: (-one.attempts, one.remedy)))
+
+
+def _count_steps(incident: HealingIncident, found: dict[str, RemedyStats]) -> None:
+    """Add what the remedies of one incident achieved."""
+    healer: RemedyStats | None = None  # what made the service well the last time
+    waiting = False
+    for step in incident.timeline:
+        stats = found.setdefault(name, RemedyStats(name)) if (name := escape_text(step.remedy)) else None
+        match step.what:
+            case EntryKind.WAITING | EntryKind.ACTED | EntryKind.ABANDONED if stats is not None:
+                stats.attempts += 1
+                stats.unknown += step.what is EntryKind.ABANDONED
+            case EntryKind.VERIFIED if stats is not None:
+                stats.verified += 1
+                healer = stats
+            case EntryKind.FAILED if stats is not None:
+                stats.failed += 1
+            case EntryKind.RECOVERED if waiting:
+                healer = found[_WAIT]
+                healer.verified += 1
+            case EntryKind.RELAPSED if healer is not None:
+                healer.relapsed += 1
+                healer = None
+        is_wait = step.what is EntryKind.WAITING and name == _WAIT
+        waiting = is_wait or (waiting and step.what is EntryKind.RESTARTED)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertCount:
+    """How many alerts of a type came; `severity` is that of the type."""
+
+    type: str
+    severity: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlertCounts:
+    """The alerts since a time, in epoch seconds; the log may reach back less far."""
+
+    since: float
+    counts: tuple[AlertCount, ...]
+    is_complete: bool
+    away: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _NewestAlerts:
+    """The newest alerts, that many at most; `reaches_back_to` is the time of the oldest, None for all."""
+
+    alerts: tuple[AlertView, ...]
+    reaches_back_to: float | None
+    away: Mapping[str, str]
+
+
+class AlertCounter:
+    """Count the newest alerts of the log on the buses that `get_buses` returns, MAX_COUNTED at most."""
+
+    def __init__(self, get_buses: Callable[[], Sequence[Bus]]) -> None:
+        self._get_buses = get_buses
+        self._looks: Cached[str, _NewestAlerts] = Cached(COUNTED_SEC)
+
+    async def count(self, since: float) -> AlertCounts:
+        """Return how many alerts of each type came since a time, in epoch seconds."""
+        found = await self._looks.find("", self._read)
+        counts = Counter((each.type, each.severity) for each in found.alerts if each.ts >= since)
+        rows = (AlertCount(kind, severity, n) for (kind, severity), n in counts.most_common())
+        is_complete = found.reaches_back_to is None or found.reaches_back_to < since
+        return AlertCounts(since, tuple(rows), is_complete, found.away)
+
+    async def _read(self) -> _NewestAlerts:
+        alerts: list[AlertView] = []
+        older: str | None = ""
+        away: dict[str, str] = {}
+        while older is not None and len(alerts) < MAX_COUNTED:
+            page = await read_alerts(self._get_buses(), AlertQuery(before=older), MAX_PAGE_EVENTS)
+            alerts += page.events
+            older, away = page.older, away | page.away
+        return _NewestAlerts(tuple(alerts), None if older is None else alerts[-1].ts, away)

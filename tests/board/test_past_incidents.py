@@ -1,0 +1,112 @@
+"""A real medic, its record on the board, and a person who approves what it proposes; buses have users."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from support.rig.browser import Tab, needs_chromium
+from support.rig.process import descendants
+from support.rig.steered_fleet import BEATS, TRUTH, run_steered_fleet
+from support.waiting import PATIENT_SEC, until
+
+pytestmark = [needs_chromium, pytest.mark.live]
+Tabs = Callable[..., Tab]
+QUICK = {
+    "mode": "propose",
+    "every_sec": 0.2,
+    "wait_sec": 0.2,
+    "stable_sec": 1,
+    "start_grace_sec": 0.1,
+    "fuse": {"down_share": 0.9},
+}
+SERVICES = {
+    **TRUTH["services"],
+    "mesh": {"heartbeat": BEATS},
+    "medic": {"heartbeat": BEATS, "settings": QUICK},
+}
+
+
+@pytest.fixture(scope="module")
+def healed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("healed")
+    with run_steered_fleet(folder, {**TRUTH, "services": SERVICES}) as fleet:
+        until(lambda: fleet.state("mesh") == fleet.state("medic") == "up", PATIENT_SEC, what="all to be up")
+        yield fleet
+
+
+def freeze(fleet, svc):
+    """Freeze a service's process, and return the id of the proposal to restart it."""
+    pid = next(pid for pid, line in descendants(fleet.up.pid) if f"services.{svc}" in line)
+    os.kill(pid, signal.SIGSTOP)
+
+    def find_proposal():
+        proposals = fleet.ask("GET", "/monitor/status").json()["proposals"]
+        return next((each["id"] for each in proposals if each["svc"] == svc), None)
+
+    until(find_proposal, PATIENT_SEC, what=lambda: fleet.ask("GET", "/monitor/status").text)
+    return find_proposal()
+
+
+def newest(fleet, svc):
+    found = fleet.ask("GET", f"/monitor/incidents?svc={svc}").json()["incidents"]
+    return found[0] if found else None
+
+
+def test_a_program_approves_a_proposal_and_reads_what_became_of_it(healed):
+    before = healed.ask("GET", "/monitor/status").json()
+    assert (before["mode"], before["paused"], before["state"], before["away"]) == (
+        "propose",
+        False,
+        "up",
+        None,
+    )
+    ident = freeze(healed, "mesh")
+    assert newest(healed, "mesh")["proposal"] == ident
+    answer = healed.ask("POST", f"/monitor/proposals/{ident}/approve", {"by": "kim"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"id": ident, "svc": "mesh", "remedy": "restart", "by": "kim"}
+    until(lambda: newest(healed, "mesh")["resolution_status"] == "healed", PATIENT_SEC, what="the end")
+    found = newest(healed, "mesh")
+    assert (found["container_name"], found["issue_type"], found["healing_attempts"]) == ("mesh", "silent", 1)
+    assert (found["healing_strategies_tried"], found["resolution_details"]) == (
+        ["restart"],
+        "verified restart",
+    )
+    assert found["resolution_time_seconds"] > 0
+    timeline = healed.ask("GET", f"/monitor/incidents/{found['id']}").json()["timeline"]
+    assert "approved restart: by kim" in [each["text"] for each in timeline]
+    stats = healed.ask("GET", "/alerts/stats?hours=1").json()
+    assert ("heartbeat_miss", "warning") in [(each["type"], each["severity"]) for each in stats["alerts"]]
+    assert stats["incidents"]["by_status"]["healed"] == 1
+    (restart,) = (each for each in stats["remedies"] if each["remedy"] == "restart")
+    assert (restart["attempts"], restart["verified"], restart["success"]) == (1, 1, 1.0)
+    assert healed.ask("GET", "/monitor/incidents/none").status_code == 404
+    assert healed.ask("POST", f"/monitor/proposals/{ident}/approve").status_code == 404
+    assert healed.refused() == {}
+
+
+def test_a_person_approves_it_on_the_page_without_a_script(healed, new_tab: Tabs):
+    token = healed.shell.said("token", "create", "pages", "--scope", "write", "--by", "kim").strip()
+    page = new_tab(java_script_enabled=False).page
+    page.goto(f"{healed.url}/incidents")
+    page.get_by_role("link", name="Past incidents").click()
+    ident = freeze(healed, "mesh")
+    page.reload()
+    expect(page.get_by_text(f"marketswarm medic approve {ident}", exact=True)).to_be_visible()
+    page.get_by_role("link", name="sign in").click()
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_label("as", exact=True).fill("ann")
+    page.get_by_role("button", name="Approve: restart mesh").click()
+    expect(page.get_by_text("Approved: restart mesh.")).to_be_visible()
+    assert page.url.startswith(f"{healed.url}/incidents/past")
+    until(lambda: newest(healed, "mesh")["resolution_status"] == "healed", PATIENT_SEC, what="the end")
+    page.reload()
+    row = page.locator("tr", has_text="healed").first
+    expect(row).to_contain_text("verified restart")
+    row.get_by_role("link").first.click()
+    expect(page.get_by_text("approved restart: by ann")).to_be_visible()
+    assert healed.refused() == {}

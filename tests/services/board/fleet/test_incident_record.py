@@ -1,0 +1,209 @@
+"""The record of the medic as the board reads it: followed, folded, counted, and nothing in it can act."""
+
+import asyncio
+import time
+
+import orjson
+import pytest
+
+from marketswarm.event import Event, Kind, encode_event
+from marketswarm.keys import ALERT_LOG, MEDIC_INCIDENTS
+from marketswarm.operator.healing import EntryKind, TimelineEntry, fold_incidents
+from marketswarm.testing import MemoryBus
+from services.board.fleet.incident_pages import find_modes
+from services.board.fleet.incident_record import (
+    AlertCounter,
+    IncidentRecord,
+    make_steps,
+    measure_remedies,
+    measure_resolutions,
+    summarize_incident,
+)
+
+K = EntryKind
+NOW = 1_793_000_000.0
+
+
+def step(after_sec, what, svc="feed", **more):
+    return TimelineEntry(incident=f"{svc}.1793000000000", ts=NOW + after_sec, svc=svc, what=what, **more)
+
+
+def opened(svc="feed", severity="critical"):
+    return step(1, K.OPENED, svc, reason="silent", severity=severity)
+
+
+def restarts(svc="feed", *ends):
+    """Return an incident with a restart for each of the ends: `verified`, `failed`, `abandoned`."""
+    steps = [opened(svc), step(1, K.WAITING, svc, remedy="wait")]
+    for number, end in enumerate(ends):
+        acted = [] if end is K.ABANDONED else [step(2 + number, K.ACTED, svc, remedy="restart")]
+        steps += [*acted, step(3 + number, end, svc, remedy="restart")]
+    return steps
+
+
+async def add(bus, *entries):
+    for each in entries:
+        raw = each if isinstance(each, bytes) else each.encode()
+        await bus.client.xadd(MEDIC_INCIDENTS, {"entry": raw})
+
+
+async def test_what_is_new_is_added_and_a_stream_that_was_begun_anew_replaces_all():
+    bus = MemoryBus()
+    record = IncidentRecord(lambda: bus)
+    assert (await record.read()).incidents == ()
+    await add(bus, opened(), b"[]", b'{"incident": "a b"}', opened("shop"))
+    assert (await record.read()).incidents == ()  # asked a moment ago
+    record.clear()
+    found = await record.read()
+    assert ([each.svc for each in found.incidents], found.unusable) == (["shop", "feed"], 2)
+    await add(bus, step(9, K.ESCALATED, reason="exhausted"))
+    record.clear()
+    found = await record.read()
+    assert [(each.svc, each.resolution) for each in found.incidents] == [
+        ("feed", "escalated"),
+        ("shop", "open"),
+    ]
+    await bus.client.delete(MEDIC_INCIDENTS)
+    await bus.client.xadd(MEDIC_INCIDENTS, {"entry": opened("new").encode()}, id="1-1")
+    record.clear()
+    found = await record.read()
+    assert ([each.svc for each in found.incidents], found.unusable) == (["new"], 0)
+
+
+async def test_a_bus_that_is_away_leaves_what_was_read_last_and_says_why():
+    bus = MemoryBus()
+    record = IncidentRecord(lambda: bus)
+    await add(bus, opened())
+    assert (await record.read()).away is None
+    bus.connected = False
+    record.clear()
+    found = await record.read()
+    assert ([each.svc for each in found.incidents], "system-redis" in found.away) == (["feed"], True)
+
+
+def test_an_outage_has_the_values_that_the_view_of_postgresql_has():
+    end = step(99, K.RESOLVED, reason="healed", sec=98.5)
+    (found,) = fold_incidents([*restarts("feed", K.FAILED, K.VERIFIED), end])
+    summary = summarize_incident(found)
+    assert (summary.id, summary.timestamp, summary.container_name) == (found.id, NOW + 1, "feed")
+    assert (summary.issue_type, summary.severity, summary.escalated) == ("silent", "critical", False)
+    assert (summary.healing_attempts, summary.healing_strategies_tried) == (2, ("restart",))
+    assert (summary.resolution_status, summary.resolution_details) == ("healed", "verified restart")
+    assert (summary.resolved_at, summary.resolution_time_seconds) == (NOW + 99, 98.5)
+    assert [each.text for each in make_steps(found)][:3] == [
+        "opened: silent",
+        "waiting wait",
+        "acted restart",
+    ]
+
+
+def test_a_proposal_waits_until_it_is_answered_or_left():
+    proposed = step(2, K.PROPOSED, remedy="restart", proposal="3f9a1c04")
+    for more, waits in (
+        ([], True),
+        ([step(3, K.RESTARTED, reason="up")], True),
+        ([step(3, K.APPROVED, remedy="restart")], False),
+        ([step(3, K.EXPIRED, remedy="restart")], False),
+        ([step(3, K.RECOVERED)], False),
+    ):
+        (found,) = fold_incidents([opened(), proposed, *more])
+        assert (found.proposal is not None) is waits, more
+        assert summarize_incident(found).proposal == ("3f9a1c04" if waits else None)
+
+
+async def test_proposals_are_listed_with_the_fuse_first():
+    bus = MemoryBus()
+    await add(
+        bus,
+        opened(),
+        step(2, K.PROPOSED, remedy="restart", proposal="3f9a1c04"),
+        opened("shop"),
+        step(2, K.REFUSED, "shop", remedy="restart", reason="too_many_remedies"),
+    )
+    found = (await IncidentRecord(lambda: bus).read()).list_proposals()
+    assert [(each.id, each.svc) for each in found] == [("fuse", "shop"), ("3f9a1c04", "feed")]
+
+
+def test_the_success_of_a_remedy_is_what_was_verified_and_did_not_come_back():
+    incidents = fold_incidents(
+        [
+            *restarts("a", K.FAILED, K.VERIFIED),
+            *restarts("b", K.VERIFIED),
+            step(9, K.RELAPSED, "b"),
+            *restarts("c", K.ABANDONED),
+            *[opened("d"), step(1, K.WAITING, "d", remedy="wait"), step(3, K.RECOVERED, "d")],
+            *[opened("e"), step(1, K.WAITING, "e", remedy="wait")],
+            *[step(2, K.REFUSED, "e", remedy="restart", reason="observed"), step(3, K.RECOVERED, "e")],
+        ]
+    )
+    wait, restart = measure_remedies(incidents)
+    assert (wait.remedy, wait.attempts, wait.verified, wait.success) == ("wait", 5, 1, 0.2)
+    counted = (restart.attempts, restart.verified, restart.failed, restart.relapsed, restart.unknown)
+    assert counted == (4, 2, 1, 1, 1)
+    assert restart.success == pytest.approx(0.25)
+
+
+def test_times_to_resolve_are_those_of_outages_that_are_over():
+    assert measure_resolutions(()).median_sec is None
+    ends = [step(9, K.RESOLVED, f"s{n}", reason="healed", sec=float(n)) for n in (10, 20, 30)]
+    found = [*ends, opened("open"), step(2, K.ESCALATED, "open", reason="exhausted")]
+    stats = measure_resolutions(fold_incidents(found))
+    assert (stats.count, stats.escalated, stats.median_sec, stats.p95_sec) == (4, 1, 20.0, 29.0)
+    assert stats.by_status == {"healed": 3, "escalated": 1}
+
+
+async def test_no_text_of_the_record_can_act_on_a_terminal_or_a_line():
+    bus, evil = MemoryBus(), "x\n\x1b[31m\u202e"
+    await add(bus, step(1, K.OPENED, "x", reason=evil, text=evil, severity=evil))
+    await add(bus, step(2, K.ACTED, "x", remedy=evil, reason=evil))
+    (found,) = (await IncidentRecord(lambda: bus).read()).incidents
+    summary = orjson.loads(orjson.dumps(summarize_incident(found)))
+    shown = [*(each.text for each in make_steps(found)), *map(str, summary.values())]
+    assert all(text.isprintable() for text in shown)
+    assert all(each.remedy.isprintable() for each in measure_remedies([found]))
+
+
+async def test_alerts_are_counted_by_type_and_only_the_recent_ones():
+    buses = MemoryBus("system-redis"), MemoryBus("market-redis")
+    now = time.time()
+    for number, (kind, age_sec) in enumerate(
+        [
+            (Kind.HEARTBEAT_MISS, 9000),
+            (Kind.BUS_MISS, 60),
+            (Kind.HEARTBEAT_MISS, 50),
+            (Kind.HEARTBEAT_MISS, 5),
+        ]
+    ):
+        event = encode_event(Event(kind, "feed", now - age_sec, f"e{number}", "healer"))
+        for bus in buses:  # both logs have it
+            await bus.client.xadd(ALERT_LOG, {"event": event})
+    found = await AlertCounter(lambda: buses).count(now - 3600)
+    counted = [(each.type, each.severity, each.count) for each in found.counts]
+    assert counted == [("heartbeat_miss", "warning", 2), ("bus_miss", "critical", 1)]
+    assert (found.is_complete, found.away) == (True, {})
+
+
+async def test_looks_at_the_same_time_read_each_entry_once():
+    bus = MemoryBus()
+    record = IncidentRecord(lambda: bus)
+    await add(bus, *restarts("feed", K.VERIFIED))
+
+    async def look():
+        record.clear()
+        return await record.read()
+
+    found = await asyncio.gather(*(look() for _ in range(5)))
+    assert {len(each.incidents[0].timeline) for each in found} == {4}
+
+
+@pytest.mark.parametrize(
+    ("settings", "modes"),
+    [
+        ({}, {}),
+        ({"targets": {"a": {"mode": "act"}, "b": {}, "c": {"mode": None}}}, {"a": "act"}),
+        ({"targets": [1]}, {}),
+        ({"targets": {"a": 1, "b": {"mode": 7}}}, {}),
+    ],
+)
+def test_modes_are_those_that_the_truth_names(settings, modes):
+    assert find_modes(settings) == modes
