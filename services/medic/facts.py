@@ -114,3 +114,16 @@ class FleetFacts:
             seen.add(name)
             open_names += target.depends_on
         return None
+
+    def find_dependants(self, svc: str) -> tuple[str, ...]:
+        """Return the services that are up and that need `svc`, themselves or through others, in order."""
+        users: dict[str, list[str]] = {}
+        for each in self.targets.values():
+            for name in each.depends_on:
+                users.setdefault(name, []).append(each.svc)
+        found, open_names = set[str](), [svc]
+        while open_names:
+            new = set(users.get(open_names.pop(), ())) - found - {svc}
+            found |= new
+            open_names += new
+        return tuple(sorted(name for name in found if self.targets[name].health is Health.UP))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from services.medic.facts import FleetFacts, RestartOwner, TargetFacts
+from services.medic.facts import FleetFacts, RestartOwner, Symptom, TargetFacts
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import Repair
@@ -34,6 +34,11 @@ class Fuse:
         kept = tuple(at for at in self.acted if now - at < settings.within_sec)
         return Fuse((*kept, now)[-settings.remedies :], self.blown_at)
 
+    def shift_to(self, now: float) -> "Fuse":
+        """Return the fuse with its last remedy at `now`, and the others as long before it as they were."""
+        shift_sec = now - max(self.acted, default=now)
+        return Fuse(tuple(max(0.0, at + shift_sec) for at in self.acted), self.blown_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Situation:
@@ -45,6 +50,8 @@ class Situation:
     fuse: Fuse = field(default_factory=Fuse)
     is_busy: bool = False
     """Whether another remedy was begun in this round."""
+    resumed_at: float = 0.0
+    """When this medic took over."""
 
 
 def find_refusal(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Refusal | None:
@@ -63,9 +70,11 @@ def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Si
     if not target.is_unwell(repair.symptom):
         yield Refusal.UNKNOWN
     yield from _list_owner_refusals(target, here)
+    if repair.symptom is Symptom.DEGRADED and _is_needed_by_many(target, here):
+        yield Refusal.BLAST_RADIUS
     if here.is_busy:
         yield Refusal.ONE_AT_A_TIME
-    if repair.is_cooling_down(remedy, here.now):
+    if repair.is_cooling_down(remedy, here.now, here.resumed_at):
         yield Refusal.COOLDOWN
 
 
@@ -94,6 +103,12 @@ def _list_wishes(repair: Repair, target: TargetFacts, here: Situation) -> Iterat
         yield Refusal.TOO_OLD
     if here.fleet.find_down_dependency(target.svc) is not None:
         yield Refusal.DEPENDENCY_DOWN
+
+
+def _is_needed_by_many(target: TargetFacts, here: Situation) -> bool:
+    """Return True if so many services that are up need a target as may not be down at once."""
+    needed_by = len(here.fleet.find_dependants(target.svc))
+    return needed_by >= FEW and needed_by > here.settings.fuse.down_share * here.fleet.count_down()[1]
 
 
 def _list_owner_refusals(target: TargetFacts, here: Situation) -> Iterator[Refusal]:

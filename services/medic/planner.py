@@ -105,6 +105,7 @@ class Planner:
     ) -> None:
         self.repairs: dict[str, Repair] = {}
         self.fuse = Fuse()
+        self._resumed_at = 0.0
         self._get_settings, self._offered = get_settings, offered
         self._looked_at = float("inf")
         self._entries: list[TimelineEntry] = []
@@ -112,17 +113,24 @@ class Planner:
         self._used: list[str] = []
 
     def resume(self, repairs: Iterable[Repair], fuse: Fuse, now: float) -> None:
-        """Go on with stored repairs. What was not observed proves nothing, so each window begins anew.
+        """Go on with the repairs that another medic stored.
 
-        A time of a clock that was set back since is limited to `now`.
+        How much time has passed since is not known: the clock may have been set. So each window and each
+        cooldown begins anew, the fuse counts the last remedy as one of now, and a time after `now` is limited
+        to it.
         """
+        self._resumed_at = now
+        self._begin_windows(repairs, fuse.shift_to(now), now)
+
+    def _begin_windows(self, repairs: Iterable[Repair], fuse: Fuse, now: float) -> None:
+        """Begin each window anew: what was not observed proves nothing."""
         settings = self._get_settings()
         lengths = {
             RepairState.WAITING: settings.wait_sec,
             RepairState.SETTLING: settings.settle_sec,
             RepairState.STABILIZING: settings.stable_sec,
         }
-        self.fuse = replace(fuse, acted=tuple(min(at, now) for at in fuse.acted))
+        self.fuse = fuse
         self.repairs = {
             each.svc: replace(each, until=now + lengths[each.state]) if each.state in lengths else each
             for each in (stored.limit_times(now) for stored in repairs)
@@ -146,14 +154,16 @@ class Planner:
         before, fuse = dict(self.repairs), self.fuse
         longest_sec = max(MAX_GAP_SEC, 3 * self._get_settings().every_sec, 2 * rest_sec)
         if now - self._looked_at > longest_sec:
-            self.resume(before.values(), fuse, now)
+            self._begin_windows(before.values(), fuse, now)
         self._looked_at = now
         if FUSE in approvals:
             self._used.append(FUSE)
             if self.fuse.blown_at is not None:  # nothing is approved beforehand
                 self.fuse = Fuse()
         for svc, target in sorted(fleet.targets.items()):
-            here = Situation(fleet, self._get_settings(), now, self.fuse, self._order is not None)
+            here = Situation(
+                fleet, self._get_settings(), now, self.fuse, self._order is not None, self._resumed_at
+            )
             repair = self.repairs.get(svc) or self._open(target, here)
             if repair is None:
                 continue
@@ -284,7 +294,9 @@ class Planner:
         identity = target.process.identity if target.process is not None else ""
         self._order = RemedyOrder(repair.svc, remedy, identity)
         self.fuse = self.fuse.add(here.settings.fuse, here.now)
-        self._note(repair, EntryKind.INTENDED, here.now, remedy=remedy, text=f"process {identity}")
+        needed_by = len(here.fleet.find_dependants(repair.svc))
+        text = f"process {identity}" + (f"; {needed_by} that are up need it" if needed_by else "")
+        self._note(repair, EntryKind.INTENDED, here.now, remedy=remedy, text=text)
         attempt = RemedyAttempt(remedy, here.now, target.boot or repair.boot, identity)
         intended = replace(repair.add_attempt(attempt), epoch=epoch, identity=identity)
         return intended.move(RepairEvent.INTEND, here.now)

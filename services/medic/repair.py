@@ -168,9 +168,14 @@ class Repair:
             (each for each in build_ladder(offered) if self.count_attempts(each) < RULES[each].attempts), None
         )
 
-    def is_cooling_down(self, remedy: Remedy, now: float) -> bool:
+    def is_cooling_down(self, remedy: Remedy, now: float, resumed_at: float = 0.0) -> bool:
+        """Return True within the cooldown of an attempt.
+
+        How long ago an attempt of an earlier medic was is not known if the clock was set in between, so its
+        cooldown begins anew at `resumed_at`.
+        """
         last = next((each.at for each in reversed(self.attempts) if each.remedy is remedy), None)
-        return last is not None and now < last + RULES[remedy].cooldown_sec
+        return last is not None and now < max(last, resumed_at) + RULES[remedy].cooldown_sec
 
     def find_resolution(self) -> Resolution:
         """Return how an outage ended whose target is stable."""

@@ -165,6 +165,7 @@ def test_every_other_reason_has_a_test_of_its_own():
     own = {
         Refusal.PROTECTED,
         Refusal.TOO_MANY_REMEDIES,
+        Refusal.BLAST_RADIUS,
         Refusal.ONE_AT_A_TIME,
         Refusal.COOLDOWN,
         Refusal.UNKNOWN,
@@ -338,18 +339,48 @@ def test_an_outage_is_not_old_because_the_clock_was_set_back_while_the_medic_lea
     assert len(patient.orders) == 1
 
 
-@pytest.mark.parametrize("set_back_sec", [0.0, 3600.0])
-def test_a_medic_that_takes_over_after_the_clock_was_set_back_acts_again_after_a_cooldown(set_back_sec):
+@pytest.mark.parametrize("step_sec", [0.0, -3600.0, 3600.0])
+def test_a_medic_that_takes_over_after_the_clock_was_set_acts_again_after_a_cooldown(step_sec):
     patient = down(restart_helps=False)
     patient.look(10)
     assert len(patient.orders) == 1
-    patient.now -= set_back_sec
-    patient.started_at -= set_back_sec
+    patient.set_clock(step_sec)
     patient.crash_medic()
     assert max(patient.planner.fuse.acted) <= patient.now
     assert all(each.at <= patient.now for each in patient.planner.repairs["feed"].attempts)
-    patient.look(100)
+    patient.look(59)
+    assert len(patient.orders) == 1, "an hour by the clock is no cooldown"
+    patient.look(41)
     assert len(patient.orders) == 2
+
+
+def needed(*health, symptom="degraded"):
+    """A target of ten services, which some of them need; its beats say `degraded`, or are missing."""
+    users = [TargetFacts(svc=f"user{i}", health=each, depends_on=("feed",)) for i, each in enumerate(health)]
+    idle = others(*[Health.UP] * (9 - len(users)))
+    patient = Patient({"mode": "act", "degraded_sec": 100}, others={**idle, **{u.svc: u for u in users}})
+    patient.shown = {"status": "degraded", "degraded_sec": 101.0} if symptom == "degraded" else DOWN
+    patient.look(10)
+    return patient
+
+
+def test_a_target_that_still_works_is_not_restarted_if_too_many_need_it():
+    assert needed(*[Health.UP] * 5).told()[-1] == "refused blast_radius"
+    assert needed(*[Health.UP] * 4).told()[-1] == "acted"
+    assert needed(*[Health.UP] * 5, symptom="silent").told()[-1] == "acted", "they have lost it already"
+
+
+def test_the_intent_says_how_many_need_the_target_themselves_or_through_others():
+    (text,) = [
+        e.text for p in needed(Health.UP, Health.DOWN).plans for e in p.entries if e.what == "intended"
+    ]
+    assert text == "process start 1; 1 that are up need it"
+    chain = {
+        "a": TargetFacts(svc="a", health=Health.UP, depends_on=("b", "c")),
+        "b": TargetFacts(svc="b", health=Health.DOWN, depends_on=("a", "c")),
+        "c": TargetFacts(svc="c", health=Health.UP),
+    }
+    assert [FleetFacts(chain).find_dependants(svc) for svc in "abc"] == [(), ("a",), ("a",)]
 
 
 def test_a_target_may_have_a_mode_of_its_own_and_a_remedy_too():

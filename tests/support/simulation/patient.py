@@ -104,6 +104,14 @@ class Patient:
         self.is_up = helps
         self.down_at = None if helps else (self.down_at or self.now)
 
+    def set_clock(self, step_sec: float) -> None:
+        """Set the clock of the machine; what the test compares with it moves along."""
+        self.now += step_sec
+        self.started_at += step_sec
+        self.beat_at += step_sec
+        self.down_at = None if self.down_at is None else self.down_at + step_sec
+        self.orders = [(at + step_sec, order) for at, order in self.orders]
+
     def crash_medic(self) -> None:
         """Replace the medic by one that knows what is stored."""
         stored, fuse = list(self.planner.repairs.values()), self.planner.fuse
