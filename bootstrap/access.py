@@ -92,10 +92,7 @@ async def _write_users(truth: Truth, settings: AccessSettings) -> None:
         close_default_user(folder / "secrets")
     known, made = load_passwords(folder / "secrets", user_names(truth), make_missing=True)
     texts = format_acl_files(
-        truth,
-        known,
-        truth_key=settings.truth_redis_key,
-        alert_channel=settings.alert_channel or ALERTS,
+        truth, known, truth_key=settings.truth_redis_key, alert_channel=settings.alert_channel or ALERTS
     )
     urls = _find_urls(truth)
     keys = build_url_files(folder / "urls", known, urls)

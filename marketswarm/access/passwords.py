@@ -64,11 +64,7 @@ def close_default_user(folder: Path) -> None:
 
 
 def format_acl_files(
-    truth: Truth,
-    passwords: Mapping[str, str],
-    *,
-    truth_key: str = TRUTH_DOC,
-    alert_channel: str = ALERTS,
+    truth: Truth, passwords: Mapping[str, str], *, truth_key: str = TRUTH_DOC, alert_channel: str = ALERTS
 ) -> dict[str, str]:
     """Return the text of each bus's ACL file, by the name of the bus.
 

@@ -91,11 +91,7 @@ def grant_healer(view: BusView) -> tuple[Grant, ...]:
     """
     return (
         *_grant_monitor(
-            HEALER,
-            view,
-            (health_key("*"),),
-            (last_beat_key("*"), last_run_key("*")),
-            view.beat_patterns(),
+            HEALER, view, (health_key("*"),), (last_beat_key("*"), last_run_key("*")), view.beat_patterns()
         ),
         Grant("hget hset", (HEALER_RELAYED,)),
         Grant("xrange xrevrange xread", (MASSIVE_ALERTS, MARKET_ALERTS), mode="R"),

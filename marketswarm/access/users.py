@@ -34,12 +34,7 @@ def user_names(truth: Truth) -> tuple[str, ...]:
 
 
 def build_users(
-    truth: Truth,
-    bus: str,
-    *,
-    truth_key: str = TRUTH_DOC,
-    alert_channel: str = ALERTS,
-    closed: bool = False,
+    truth: Truth, bus: str, *, truth_key: str = TRUTH_DOC, alert_channel: str = ALERTS, closed: bool = False
 ) -> tuple[User, ...]:
     """Return all users of a bus. Every service has a user on every bus, since each bus holds the truth.
 
@@ -61,11 +56,7 @@ def build_users(
     view = BusView(truth, bus, truth_key, alert_channel)
     return (
         User(DEFAULT, roles.grant_default_user(view), needs_password=closed),
-        User(
-            OPERATOR,
-            _add_commands(_COMMON_COMMANDS, roles.OPERATOR_COMMANDS),
-            roles.grant_operator(view),
-        ),
+        User(OPERATOR, _add_commands(_COMMON_COMMANDS, roles.OPERATOR_COMMANDS), roles.grant_operator(view)),
         User(
             BOOTSTRAP,
             Grant(f"ping time select {roles.LOAD_COMMANDS} {roles.CHECK_COMMANDS}"),

@@ -73,12 +73,7 @@ async def _run(command: Sequence[str], body: bytes, env: Mapping[str, str], outp
     try:
         try:
             process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stdout,
-                env=env,
-                start_new_session=True,
+                *command, stdin=stdin, stdout=stdout, stderr=stdout, env=env, start_new_session=True
             )
         finally:
             os.close(stdin)

@@ -38,11 +38,7 @@ class Webhook(HttpChannel):
 
 def build_headers(message: Message, body: bytes, at: int, key: bytes | None) -> dict[str, str]:
     """Return the headers of one attempt at `at` (epoch seconds), with a signature if there is a key."""
-    headers = {
-        "content-type": "application/json",
-        "webhook-id": message.key,
-        "webhook-timestamp": str(at),
-    }
+    headers = {"content-type": "application/json", "webhook-id": message.key, "webhook-timestamp": str(at)}
     if key is not None:
         headers["webhook-signature"] = sign_body(message.key, at, body, key)
     return headers

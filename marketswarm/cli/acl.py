@@ -86,10 +86,7 @@ def acl(
 def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str]:
     settings = read_settings(MonitorSettings)
     texts = format_acl_files(
-        truth,
-        known,
-        truth_key=settings.truth_redis_key,
-        alert_channel=settings.alert_channel or ALERTS,
+        truth, known, truth_key=settings.truth_redis_key, alert_channel=settings.alert_channel or ALERTS
     )
     files = {out / make_folder_name(bus) / ACL_FILE: text for bus, text in texts.items()}
     write_files(files, _READABLE)

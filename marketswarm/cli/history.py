@@ -98,12 +98,7 @@ async def _read_recorded(svc: str, fleet: FleetView) -> ServiceReport:
         found.hear_healer(*beat)
     spans = found.spans(svc, max(now, record.timeline.begin + 1))
     return ServiceReport(
-        svc,
-        now,
-        record.first * HOUR_SEC,
-        spans[-1].state,
-        found.uptime(svc, now),
-        found.outages(svc, now),
+        svc, now, record.first * HOUR_SEC, spans[-1].state, found.uptime(svc, now), found.outages(svc, now)
     )
 
 

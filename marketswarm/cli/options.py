@@ -68,10 +68,7 @@ Svc = Annotated[
 Data = Annotated[
     Path,
     typer.Option(
-        "--data",
-        envvar="MARKETSWARM_DATA",
-        metavar="DIR",
-        help="Folder with the data of the embedded fleet.",
+        "--data", envvar="MARKETSWARM_DATA", metavar="DIR", help="Folder with the data of the embedded fleet."
     ),
 ]
 

@@ -45,11 +45,7 @@ class HealthKeys:
         # what `encode_event` would write; the names are the truth's, and need no escapes
         self._ok = (
             b'{"type":"%b","svc":"%%b","age_sec":%%.3f,"ts":%%b,"id":"%b.%%b.%%d","since":%%.3f,"by":%b}'
-            % (
-                kind.encode(),
-                kind.encode(),
-                orjson.dumps(by),
-            )
+            % (kind.encode(), kind.encode(), orjson.dumps(by))
         )
         # by seconds between two writes, for each of them the services whose turn it is
         self._rings: dict[int, list[list[WatchedService]]] = {}

@@ -139,11 +139,7 @@ class StateKeeper:
         while True:
             fence = self._leadership.fence(home)
             if fence is not None:  # a standby saves nothing, and loses nothing that is unsaved
-                saves = {
-                    "silences": self._save_silences,
-                    "notes": self._save_beats,
-                    "jobs": self._save_jobs,
-                }
+                saves = {"silences": self._save_silences, "notes": self._save_beats, "jobs": self._save_jobs}
                 done = [await self._try_to_save(home, fence, *each) for each in saves.items()]
                 if not all(done):
                     await asyncio.sleep(PAUSES.longest_sec)

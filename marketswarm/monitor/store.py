@@ -32,15 +32,7 @@ from marketswarm.bus.stored_values import (
     parse_text,
     report_unusable,
 )
-from marketswarm.detector import (
-    Detector,
-    Moment,
-    SavedBeat,
-    SavedJob,
-    SavedService,
-    State,
-    WatchedService,
-)
+from marketswarm.detector import Detector, Moment, SavedBeat, SavedJob, SavedService, State, WatchedService
 from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.event import MAX_EVENT_BYTES, MalformedEvent, parse_event
 from marketswarm.keys import heard_key, jobs_key, monitor_lease_key, roster_key, silence_key

@@ -16,15 +16,7 @@ from pydantic.dataclasses import dataclass
 from marketswarm.bus import Bus
 from marketswarm.keys import NOTIFIER_SILENCES
 from marketswarm.operator.buses import ask_buses
-from marketswarm.operator.fields import (
-    MAX_EPOCH_SEC,
-    STRICT,
-    Epoch,
-    Ident,
-    JsonRecord,
-    Name,
-    Text,
-)
+from marketswarm.operator.fields import MAX_EPOCH_SEC, STRICT, Epoch, Ident, JsonRecord, Name, Text
 
 KEPT_SEC: Final = 30 * 86_400.0
 """How long a silence is kept after its end, in seconds."""

@@ -11,13 +11,7 @@ from typing import Any, Final, TypeVar
 
 from marketswarm.beat import MAX_BOOT_CHARS, Beat, MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stored_values import (
-    MAX_COUNT,
-    parse_count,
-    parse_object,
-    parse_text,
-    read_strings,
-)
+from marketswarm.bus.stored_values import MAX_COUNT, parse_count, parse_object, parse_text, read_strings
 from marketswarm.detector import SavedJob, State
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import (

@@ -94,9 +94,7 @@ def parse_revision(
         if not found.seeded_by and (author := _decode(source.get(b"seeded_by"))):
             at = parse_decimal(_decode(source.get(b"seeded_at")), 0.0, MAX_EPOCH_SEC)
             found = replace(
-                found,
-                seeded_by=author[:_MAX_AUTHOR_CHARS],
-                seeded_at=found.seeded_at if at is None else at,
+                found, seeded_by=author[:_MAX_AUTHOR_CHARS], seeded_at=found.seeded_at if at is None else at
             )
     return found
 

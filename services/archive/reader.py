@@ -35,7 +35,7 @@ class TableDigest:
 async def read_digest(connection: Any, table: str) -> TableDigest:
     """Hash the rows' text in UTC. `table` must be an identifier."""
     rows, digest = await connection.fetchrow(
-        f"SELECT count(*), coalesce(sum(hashtextextended(row::text, 0)::numeric), 0)::text FROM {table} row",  # noqa: S608 - our own names
+        f"SELECT count(*), coalesce(sum(hashtextextended(row::text, 0)::numeric), 0)::text FROM {table} row"  # noqa: S608 - our own names
     )
     return TableDigest(rows, digest)
 

@@ -20,12 +20,7 @@ from marketswarm.keys import MARKET_QUARANTINE, MARKET_QUOTES
 from marketswarm.text import escape_text
 from marketswarm.truth import Service
 from services.bars.quality import Check
-from services.bars.quarantine import (
-    QuarantinedRecord,
-    find_record,
-    read_quarantine,
-    release_record,
-)
+from services.bars.quarantine import QuarantinedRecord, find_record, read_quarantine, release_record
 from services.bars.settings import list_inputs, list_outputs
 
 SERVICE: Final = "bars"

@@ -219,10 +219,7 @@ def _find_relative(history: DailyHistory) -> Array:
 
 def _find_autocorrelation(history: DailyHistory) -> Array:
     windows = history.window(history.returns, 21)
-    return correlate(
-        np.ascontiguousarray(windows[:, 1:]),
-        np.ascontiguousarray(windows[:, :-1]),
-    )
+    return correlate(np.ascontiguousarray(windows[:, 1:]), np.ascontiguousarray(windows[:, :-1]))
 
 
 def _find_band_width(history: DailyHistory) -> Array:

@@ -25,16 +25,7 @@ import numpy as np
 import talib
 from talib import stream
 
-from services.bars.bar_columns import (
-    OBV,
-    TRADED,
-    TURNOVER,
-    VOLUME,
-    Array,
-    BarColumns,
-    Seam,
-    apply_to_runs,
-)
+from services.bars.bar_columns import OBV, TRADED, TURNOVER, VOLUME, Array, BarColumns, Seam, apply_to_runs
 from services.bars.indicator_catalog import INDICATORS, Indicator, select_indicators
 from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS
 from services.market.records import Bar
@@ -304,10 +295,7 @@ class IndicatorSeries:
 
 
 def batch(
-    bars: Sequence[Bar],
-    session: Session,
-    names: Collection[str] = tuple(INDICATORS),
-    block: int = BLOCK_BARS,
+    bars: Sequence[Bar], session: Session, names: Collection[str] = tuple(INDICATORS), block: int = BLOCK_BARS
 ) -> list[Values]:
     """Return the values of each bar of a whole history, in order, as `IndicatorSeries` says bar by bar.
 

@@ -43,8 +43,7 @@ async def main() -> int:
         require_one_bus(me.section)
         # a truth without a section for this agent leaves the last one in force
         me.on_reseed(
-            lambda _truth: None,
-            check=lambda truth: require_one_bus(truth.services.get(me.name, me.section)),
+            lambda _truth: None, check=lambda truth: require_one_bus(truth.services.get(me.name, me.section))
         )
         settings_now, metrics = me.config(BarsSettings), BarsMetrics()
         me.expose(metrics.collect)

@@ -332,10 +332,7 @@ CHECKS: Final[Mapping[Check, CheckFunction]] = MappingProxyType(
 )
 """The checks that reject, in their order. The schema is checked where an entry is parsed."""
 FINDERS: Final[Mapping[Finding, CheckFunction]] = MappingProxyType(
-    {
-        Finding.GAP: find_gap,
-        Finding.STALE: find_stale,
-    }
+    {Finding.GAP: find_gap, Finding.STALE: find_stale}
 )
 """What finds each of the findings."""
 NEVER_SKIPPED: Final = frozenset(

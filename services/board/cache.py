@@ -161,10 +161,7 @@ class Cached(Generic[K, V]):
         return sum(map(self._measure, kept.found))
 
     async def _load(
-        self,
-        keys: Sequence[K],
-        make: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]],
-        version: Hashable,
+        self, keys: Sequence[K], make: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], version: Hashable
     ) -> dict[K, V]:
         """Return answers from Redis, and have `make` make those that are not there; keep all of them."""
         flights = self._flights

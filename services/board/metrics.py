@@ -45,14 +45,10 @@ def collect_board(
         ("kind",),
     )
     yield gauge(
-        "marketswarm_board_pings_waiting",
-        "Pings over HTTP that wait for a bus.",
-        float(pings.waiting),
+        "marketswarm_board_pings_waiting", "Pings over HTTP that wait for a bus.", float(pings.waiting)
     )
     yield gauge(
-        "marketswarm_board_reading_seconds",
-        "How long the last look at the buses took.",
-        reader.took_sec,
+        "marketswarm_board_reading_seconds", "How long the last look at the buses took.", reader.took_sec
     )
     yield counter("marketswarm_board_history_events_total", "Events that were recorded.", counts.recorded)
     yield counter(

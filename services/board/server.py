@@ -356,10 +356,7 @@ def raise_file_limit(wanted: int) -> None:
 
 
 async def serve(
-    app: Any,
-    listening: socket.socket,
-    max_streams_now: Callable[[], int],
-    close_streams: Callable[[], None],
+    app: Any, listening: socket.socket, max_streams_now: Callable[[], int], close_streams: Callable[[], None]
 ) -> None:
     """Answer requests until cancelled; then end streams by `close_streams`, and close what is still open.
 

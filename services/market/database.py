@@ -116,10 +116,7 @@ class ConnectionPool:
         """
         with translated_errors():
             pool = await self._open()
-            async with (
-                _lend(pool, self._connect_sec()) as connection,
-                limit_work(connection, within_sec),
-            ):
+            async with _lend(pool, self._connect_sec()) as connection, limit_work(connection, within_sec):
                 yield connection
 
     async def aclose(self) -> None:

@@ -25,7 +25,7 @@ HEADERS: Final = {
     "Accept": (
         "application/atom+xml, application/rss+xml, application/rdf+xml, application/feed+json, "
         "application/xml;q=0.9, text/xml;q=0.9, application/json;q=0.8, */*;q=0.1"
-    ),
+    )
 }
 
 

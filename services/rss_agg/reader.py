@@ -24,23 +24,11 @@ from marketswarm.settings import CommonSettings
 from marketswarm.truth import AccessPoint
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import is_feed_variable
-from services.rss_agg.fetch import (
-    FeedError,
-    FeedRequest,
-    FeedResponse,
-    Fetcher,
-    hash_url,
-    host_and_port,
-)
+from services.rss_agg.fetch import FeedError, FeedRequest, FeedResponse, Fetcher, hash_url, host_and_port
 from services.rss_agg.metrics import RssMetrics
 from services.rss_agg.parse import Item, NotAFeedError, make_items
 from services.rss_agg.parse_process import ParseProcess
-from services.rss_agg.scheduler import (
-    FIRST_READS_PER_SEC,
-    HostQueues,
-    next_read_at,
-    slow_down,
-)
+from services.rss_agg.scheduler import FIRST_READS_PER_SEC, HostQueues, next_read_at, slow_down
 from services.rss_agg.settings import Feed, ReadSettings, RssSettings
 from services.rss_agg.store import FeedState, FeedStore, KnownFeed, Published, count_by_status
 

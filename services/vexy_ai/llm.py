@@ -15,12 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from marketswarm.bus.scripts import Script
 from marketswarm.channels import SendError
-from marketswarm.channels.http import (
-    MAX_RESPONSE_BYTES,
-    find_host,
-    make_exception_error,
-    make_response_error,
-)
+from marketswarm.channels.http import MAX_RESPONSE_BYTES, find_host, make_exception_error, make_response_error
 from marketswarm.channels.text import printable_line, truncate
 from marketswarm.keys import model_requests_key
 from marketswarm.net.http import HttpClient, HttpError

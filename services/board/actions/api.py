@@ -17,11 +17,7 @@ from starlette.responses import Response
 from marketswarm.operator.announcements import Announcement
 from marketswarm.operator.tokens import Scope
 from services.board.access.tokens import TOKEN_HEADER, Client, TokenVerifier, find_media_type
-from services.board.actions.announcements import (
-    AnnouncementBoard,
-    AnnouncementBody,
-    AnnouncementUpdateBody,
-)
+from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
 from services.board.actions.healing import ApprovalAnswer, ApproveBody, HealingSteering
 from services.board.actions.steering import (
     AckBody,

@@ -28,11 +28,7 @@ from services.board.access.sessions import (
     find_origin,
     read_fields,
 )
-from services.board.actions.announcements import (
-    AnnouncementBoard,
-    AnnouncementBody,
-    AnnouncementUpdateBody,
-)
+from services.board.actions.announcements import AnnouncementBoard, AnnouncementBody, AnnouncementUpdateBody
 from services.board.actions.healing import ApproveBody, HealingSteering
 from services.board.actions.steering import (
     AckBody,

@@ -13,12 +13,7 @@ from urllib.parse import urlencode
 import orjson
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stream import (
-    StreamEntry,
-    entry_sort_key,
-    read_entries_before,
-    read_entries_between,
-)
+from marketswarm.bus.stream import StreamEntry, entry_sort_key, read_entries_before, read_entries_between
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.event_text import describe_event, severity_of
 from marketswarm.keys import ALERT_LOG

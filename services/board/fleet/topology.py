@@ -86,9 +86,7 @@ class Picture:
 
 
 def draw_picture(
-    flows: Sequence[FlowView],
-    faults: Mapping[tuple[str, str], Sequence[str]],
-    states: Mapping[str, str],
+    flows: Sequence[FlowView], faults: Mapping[tuple[str, str], Sequence[str]], states: Mapping[str, str]
 ) -> Picture | None:
     """Return the picture of some flows; None if there are none, or too many to be read.
 

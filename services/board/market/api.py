@@ -35,14 +35,7 @@ from services.board.market.query import (
     require_timeframe,
 )
 from services.board.market.states import StoredSeries, StoredSource, list_group
-from services.board.market.tables import (
-    ARROW_TYPE,
-    CSV_TYPE,
-    JSON_TYPE,
-    AnswerTable,
-    Column,
-    make_columns,
-)
+from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable, Column, make_columns
 from services.board.responses import answer_body
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import TIMEFRAMES, AssetClass

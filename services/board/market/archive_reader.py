@@ -261,11 +261,7 @@ class ArchiveReader:
         return asset
 
     async def read_correlations(
-        self,
-        day: date | None,
-        symbols: Sequence[str] | None,
-        limit: int,
-        after: tuple[str, str] = ("", ""),
+        self, day: date | None, symbols: Sequence[str] | None, limit: int, after: tuple[str, str] = ("", "")
     ) -> list[Cells]:
         """Return day, a, b, value, n and replay of pairs of symbols, by their names.
 

@@ -61,9 +61,7 @@ class Market:
         self.archive = ArchiveReader(None if url is None else url.get_secret_value())
         self.live = LiveMarket()
         self.hub = UpdateHub(
-            me.boot,
-            lambda: settings_now().max_followers,
-            lambda: settings_now().max_followers_per_address,
+            me.boot, lambda: settings_now().max_followers, lambda: settings_now().max_followers_per_address
         )
         self.feed = MarketFeed(me, self.live, self.hub)
         self.charts = ChartFinder(self.archive, self.live, self.feed.find_bus)

@@ -28,12 +28,7 @@ from services.board.pings.answers import (
 from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDestination
 from services.board.pings.management import ManagementApi
-from services.board.pings.other_gates import (
-    ALERTMANAGER_PATH,
-    KUMA_PREFIX,
-    OtherGates,
-    find_gatus_key,
-)
+from services.board.pings.other_gates import ALERTMANAGER_PATH, KUMA_PREFIX, OtherGates, find_gatus_key
 from services.board.pings.requests import (
     PREFIX,
     LostClientError,
