@@ -36,7 +36,7 @@ class Beat:
     the process, None if the sender has none; `rev` is the revision of the truth that the sender uses; `every`
     is the sender's interval in seconds. `exit_code`, in a `stopping` beat or in a report that a run ended or
     failed, is the exit code of the command. `run` is what the beat reports about a run of a job, None if it
-    is no such report; `rid` is the id of that run.
+    is not such a report; `rid` is the id of that run.
     """
 
     svc: str

@@ -247,10 +247,7 @@ class LeadershipTerm:
         raise TermEnded
 
     async def _finish_attempts(self) -> None:
-        """If this notifier still leads, let attempts under way end, and store their outcomes.
-
-        Both together take FINISH_WITHIN_SEC at most.
-        """
+        """Let attempts under way end and store their outcomes, within FINISH_WITHIN_SEC, while we lead."""
         if self._lease.is_leader:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FINISH_WITHIN_SEC):

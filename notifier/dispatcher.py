@@ -80,10 +80,7 @@ class AnswerTracker:
     def answer_paused(
         self, request_id: str, ident: str, channel: str, *, where: str, trouble: str, pause_sec: float
     ) -> None:
-        """Answer a request for a channel that is paused for `pause_sec` seconds, because of `trouble`.
-
-        The request waits no longer for the outcome of the message with id `ident` over that channel.
-        """
+        """Answer for a channel that pauses for `pause_sec`, because of `trouble`, without its outcome."""
         self._settle(request_id, ident, channel)
         text = f"{trouble}; it waits for {pause_sec:.0f} s more"
         self.add_answer(request_id, ok=False, text=text, channel=channel, where=where)

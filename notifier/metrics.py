@@ -38,10 +38,7 @@ class NotifierMetrics:
         self.delay.observe(max(0.0, delay_sec))
 
     def _no_attempts(self) -> dict[tuple[str, str], int]:
-        """Return a count of 0 for each outcome of each channel.
-
-        A counter that appears with its first attempt would hide that attempt from Prometheus' `increase`.
-        """
+        """Return a count of 0 for each outcome, because `increase` does not see a counter's first value."""
         return dict.fromkeys(itertools.product(self.waiting(), OUTCOMES), 0)
 
     def collect(self) -> Iterator[Family]:
@@ -72,7 +69,7 @@ class NotifierMetrics:
         )
         yield gauges(
             "marketswarm_notifier_channel_broken",
-            "1 while a channel refuses messages for good, else 0.",
+            "1 while a channel refuses messages for good.",
             self.broken(),
             ("channel",),
         )

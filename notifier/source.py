@@ -169,10 +169,7 @@ class LogReader:
                 raise
 
     async def _look_back(self) -> bytes:
-        """Add the outages of the whole log that still last to the inbox; return the id of its last entry.
-
-        Return once the outages are in the stored state. Raises BusError.
-        """
+        """Add outages that still last, wait until they are stored, return the log's end. Raises BusError."""
         end, before = FIRST_ID, b"+"
         known, lasting = set[tuple[str, str]](), list[tuple[Event, bytes]]()
         while some := await read_entries_before(self.bus, ALERT_LOG, before, count=AT_ONCE):

@@ -307,10 +307,7 @@ class BusWriter:
         self._dropped_reported = False
 
     def add(self, transaction: Transaction) -> asyncio.Future[bool]:
-        """Add a transaction; return a future of whether the bus stores it with the next attempt.
-
-        The future is False at once if the last write failed.
-        """
+        """Add a transaction; return a future of whether the next attempt stores it, False after a failure."""
         self._next.add(transaction.of(self.bus.name))
         self._filled.set()
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -394,10 +391,7 @@ class BusWriter:
         return bool(reply == 1)
 
     async def _attempt(self, transaction: Transaction, held: int | None) -> object:
-        """Call `commit.lua` once; return its reply: 1, BEHIND or REJECTED. Raises BusError.
-
-        `held` is the sequence number that the state on the bus must have; None writes the whole state.
-        """
+        """Call `commit.lua` for the state with the number `held`; None writes it whole. Raises BusError."""
         store, seq = self._store, self._store.seq
         fields: dict[str, bytes | None] = transaction.fields if held is not None else {**store.fields}
         keys = [NOTIFIER_LEASE, NOTIFIER_STATE, NOTIFIER_DEAD, ALERT_LOG, NOTIFIER_REQUESTS]

@@ -40,10 +40,7 @@ class BusAvailability:
             self._reported.add(bus)
 
     def record_refused_write(self, bus: str, reason: str, now: float, wall: float) -> Event | None:
-        """Note that a write failed; return a `bus_ok` if the reason shows that a reported bus is back.
-
-        Return None otherwise.
-        """
+        """Note that a write failed; return a `bus_ok` if the reason shows that a lost bus is back."""
         if reason not in AWAY_REASONS:
             return self.record_write(bus, now, wall)
         self._reasons[bus] = reason

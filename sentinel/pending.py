@@ -228,10 +228,7 @@ class PendingAlerts:
         return True
 
     def _is_known_outage(self, key: str, ts: float) -> bool:
-        """Return True if a miss of the healer is about an outage that the sentinel detected itself.
-
-        That is so if the sentinel's own outage lasts, or ended after `ts`.
-        """
+        """Return True if a miss is about an outage of the sentinel's own, which lasts or ended after `ts`."""
         outage, ended_at = self.open_outages.get(key), self._own_ended_at.get(key, 0.0)
         lasts = outage is not None and outage.is_own and ended_at < outage.ts
         return lasts or ts <= ended_at

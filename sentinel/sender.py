@@ -89,11 +89,7 @@ class ChannelSender:
             pass
 
     async def _try_message(self, entry: QueuedMessage) -> None:
-        """Send a message once, unless it is no longer wanted, and record the result.
-
-        After success or a permanent error the message is finished; after another error it is tried again
-        later.
-        """
+        """Send a message once, if it is still wanted; finish it, or try again later after a passing error."""
         alert = self._alerts[entry.message.id]
         if not await self._is_wanted(alert):
             self._finish(entry)

@@ -203,7 +203,7 @@ def _build_keys(model: type) -> Iterator[Key]:
         if field.metadata:
             annotation = Annotated[annotation, *field.metadata]
         kind = _format_kind(annotation, name)
-        # as the document spells it: `from` is no name that Python allows
+        # as the document spells it: `from` is not a name that Python allows
         yield Key(
             field.alias or name,
             kind,
@@ -451,7 +451,7 @@ runs: [operating](operating.md#change-the-truth).
 
 - **default** is what holds when the key is not there; *needed* means that it must be there.
 - Times are seconds; fractions are allowed.
-- A key that nobody knows is an error under `buses`, `heartbeat`, `access_points` and `threshold`, and in
+- An unknown key is an error under `buses`, `heartbeat`, `access_points` and `threshold`, and in
   the `routes`, `maintenance` and `escalate` of the notifier. Elsewhere it is a warning. Both name the
   nearest key that is known.
 - What each kind of channel needs is a table of its own: [channels](notifications.md#channels).

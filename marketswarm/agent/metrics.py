@@ -87,7 +87,7 @@ def _collect_beats(sender: HeartbeatSender, revision: int | None) -> Iterator[Fa
         "Revision of the truth in force; none when the bus could not say which one it is.",
         revision,
     )
-    yield gauge("marketswarm_degraded", "1 while its beats say degraded, else 0.", float(sender.is_degraded))
+    yield gauge("marketswarm_degraded", "1 while its beats say degraded.", float(sender.is_degraded))
     yield counter("marketswarm_beats_sent_total", "Beats that the bus took.", sender.sent)
     yield counter("marketswarm_beats_failed_total", "Beats that the bus did not take.", sender.failed)
     yield gauge(

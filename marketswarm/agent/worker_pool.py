@@ -1,7 +1,7 @@
 """Run a worker on each bus whose streams the truth names, each as one consumer of a group.
 
-Each bus has a worker of its own, so a bus that is down stops no other. A key that is not a stream, since
-somebody replaced it, is left out until it is one again, so it stops no other stream of its bus.
+Each bus has a worker of its own, so a bus that is down stops no other. A key that is not a stream any more
+is left out until it is one again, so it stops no other stream of its bus.
 """
 
 import contextlib

@@ -60,7 +60,7 @@ class FleetLease(ABC, Generic[View]):
     """The lease of one process on each bus.
 
     Call `set_buses` first, then `run`, which ends when cancelled, and `release` in the end. `make_lease`
-    returns the view of a lease of which nothing is known.
+    returns the view of an unknown lease.
     """
 
     def __init__(self, boot: str, lease_sec: float, make_lease: Callable[[], View]) -> None:

@@ -63,11 +63,7 @@ async def read_streams_after(
 async def read_entries_between(
     bus: Bus, stream: str, first: str, last: str, *, count: int
 ) -> list[StreamEntry]:
-    """Return up to `count` entries from the id `first` to the id `last`, both included; `(<id>` excludes it.
-
-    The result may have fewer than `count` entries although more follow: only an empty one means the end.
-    Raises BusError.
-    """
+    """Return entries from `first` to `last`, both included; only an empty result ends it. Raises BusError."""
     return await _run_stream_script(bus, stream, "XRANGE", [first, last, count])
 
 

@@ -28,11 +28,7 @@ class ServerUser:
 
 
 def find_server_user() -> ServerUser | None:
-    """Return the user to run a server as, or None if we are not root and run it as ourselves.
-
-    That is the first of `marketswarm`, `postgres` and `nobody` that this machine has. Raises LookupError if
-    we are root, and the machine has none of them.
-    """
+    """Return the user to run a server as, None for ourselves. Raises LookupError if root finds none."""
     if os.geteuid() != 0:
         return None
     for name in _NAMES:

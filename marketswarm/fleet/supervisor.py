@@ -194,10 +194,7 @@ class FleetSupervisor:
         self._log_event("database.ready", port=database.port, version=database.programs.major, pid=child.pid)
 
     async def _pass_gate(self) -> None:
-        """Run the gate of sources, and start the agents that wait for it; if it is closed, go on trying.
-
-        The rest of the fleet runs meanwhile: a source that fails must end neither the healer nor the board.
-        """
+        """Run the gate and start what waits for it. If it is closed, go on trying while the fleet runs."""
         code = await self._run_gate()
         if code == Code.DONE:
             self._start_readers()
@@ -237,10 +234,7 @@ class FleetSupervisor:
                     await asyncio.sleep(_POLL_EVERY_SEC)
 
     async def wait_until_up(self) -> list[str]:
-        """Return the names of all agents that are meant to run, once each of them is up.
-
-        Those that are late are logged once, after 15 s.
-        """
+        """Return all wanted agents once each of them is up; log those that are late once, after 15 s."""
         waited_sec, reported = 0.0, False
         while late := await self._find_late():
             if waited_sec >= _REPORT_LATE_AFTER_SEC and not reported:
@@ -253,11 +247,7 @@ class FleetSupervisor:
         return [name for name, child in self.agents.items() if child.is_wanted]
 
     async def add_service(self, svc: str) -> None:
-        """Supervise the agents of a service that was seeded since the start, or was left out by --only.
-
-        They run once they are started. Raises AddError if the truth names no such service, or it can't be run
-        here.
-        """
+        """Supervise the agents of a service that does not run. Raises AddError if it can't be run."""
         truth, revision = await self._read_truth()
         if svc not in truth.services:
             near = find_nearest(svc, [*self.agents, *truth.services])

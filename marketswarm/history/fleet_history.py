@@ -135,10 +135,7 @@ class FleetHistory:
     # -- what is recorded
 
     def follow(self, bus_of: Mapping[str, str], healer_timeout_sec: float, now: int) -> list[str]:
-        """Take over which services are watched, and on which bus; return those that are new.
-
-        A service that is gone is unknown from `now` on, and forgotten after GONE_SEC.
-        """
+        """Follow these services; return the new ones. One that is gone is forgotten after GONE_SEC."""
         self.bus_of, self.healer_timeout_sec = dict(bus_of), healer_timeout_sec
         for bus in dict.fromkeys(bus_of.values()):
             if bus not in self.buses:

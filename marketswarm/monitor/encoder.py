@@ -71,10 +71,7 @@ class VerdictEncoder:
         return Kind(f"{self._family}_ok")
 
     def build_event(self, verdict: Verdict) -> Event | None:
-        """Return the alert event of a verdict; None for a verdict without one.
-
-        The family `healer` knows events about misses and recoveries only: no gaps, and no `healer_unwatched`.
-        """
+        """Return a verdict's alert event, None without one; `healer` has neither gaps nor unwatched."""
         if verdict.publication is Publication.NONE:
             return None
         if self._family != "heartbeat" and (verdict.gap_sec is not None or verdict.state is State.UNWATCHED):

@@ -59,10 +59,7 @@ class DetectorFeed:
             self._notify_session_opened(bus)
 
     def on_channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
-        """Set the channels that the bus refuses, and publish the verdicts that follow.
-
-        If a channel is allowed again, call `notify_channel_allowed`.
-        """
+        """Set the channels that the bus refuses, publish what follows, and report those it allows again."""
         verdicts = self.detector.set_refused_channels(bus, channels, now)
         for verdict in verdicts:
             self._publish(verdict)
@@ -115,10 +112,7 @@ class DetectorFeed:
         return self.detector.buses[bus].clock.missing_canary_sec(now) if bus in self.detector.buses else 0.0
 
     def describe_lost_buses(self, now: Moment) -> str | None:
-        """Return the buses that are not heard, as text for a beat's `detail`; None if all are heard.
-
-        A gap of up to 2 s does not count.
-        """
+        """Return the buses not heard for over 2 s, as text for a beat's `detail`; None if all are heard."""
         lost = {
             bus.name: f"{bus.name} ({bus.clock.reason})"
             for bus in self.detector.buses.values()

@@ -90,7 +90,7 @@ class MonitorMetrics:
         )
         yield gauge(
             "marketswarm_judging",
-            "1 once the memory of earlier runs was read and services are judged, else 0.",
+            "1 once the memory of earlier runs was read and services are judged.",
             float(not self._detector.is_restoring),
         )
 

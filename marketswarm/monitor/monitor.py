@@ -45,7 +45,7 @@ from marketswarm.truth import Watch
 MAINTAIN_EVERY_SEC: Final = 1.0
 
 IN_FLIGHT_SEC: Final = 0.25
-"""A stored beat that is younger may still be on its way to us, so it is no reason for a new session."""
+"""A stored beat that is younger may still be on its way to us, so it does not call for a new session."""
 
 log = logs.get("monitor")
 

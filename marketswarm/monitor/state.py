@@ -207,7 +207,7 @@ class StateKeeper:
         self.restored.set()
 
     async def _restore_later(self, state: SavedState, later: Iterable[str]) -> None:
-        """Restore the services that were up, and those of which nothing was saved."""
+        """Restore the services that were up, and those without a saved state."""
         time_slice = TimeSlice()
         async for batch, beats in self._read_last_beats(later):
             now = read_clocks()

@@ -161,11 +161,7 @@ class StateStore:
         self.lease_key = monitor_lease_key(listener)
 
     async def load_roster(self, match: str | None = None) -> dict[str, RosterEntry]:
-        """Return the stored verdicts by field: the service, or `bus:<name>` and so on.
-
-        `match` is a glob pattern that limits the fields. An entry that can't be read is reported and left
-        out.
-        """
+        """Return the roster's verdicts by field, or those that `match`; report those that can't be read."""
         found: dict[str, RosterEntry] = {}
         async for field, value in self._scan(self.roster_key, match):
             if not self._is_field(field):

@@ -114,10 +114,7 @@ class Fleet:
         self._send_control_request("kill", svc)
 
     def wait(self, kind: str, svc: str, within_sec: float = WITHIN_SEC) -> dict[str, Any]:
-        """Wait for the oldest alert of type `kind` about `svc` that was not returned before, and return it.
-
-        Raises FleetError if no such alert was published within `within_sec` seconds.
-        """
+        """Return the oldest new alert `kind` about `svc`. Raises FleetError if it does not come in time."""
         event = self.until(lambda: self._next_alert(kind, svc), within_sec, f"{kind} of {svc}")
         self._waited.add(event["id"])
         return event

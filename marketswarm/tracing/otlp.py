@@ -113,10 +113,7 @@ class OtlpTracer:
         return set_span_in_context(NonRecordingSpan(self._make_context(trace_id, key, name)), Context())
 
     def _make_context(self, trace_id: int, key: str, name: str) -> SpanContext:
-        """Return the first span of an event's trace, as another process records it.
-
-        Whether it is sampled is computed by the trace's id, as that process does it.
-        """
+        """Return the first span of an event's trace as another process records it, sampled by its id."""
         decision = self._provider.sampler.should_sample(None, trace_id, name).decision
         sampled = decision is Decision.RECORD_AND_SAMPLE
         flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)

@@ -27,10 +27,7 @@ def check_sections(truth: Truth, findings: Findings) -> None:
 
 
 def _iterate_different(truth: Truth, findings: Findings) -> Iterator[tuple[str, Service]]:
-    """Yield each service and its section, but a section that others share only until nothing is found in it.
-
-    The rules for the healer are others, so it is always yielded.
-    """
+    """Yield each service and section; a shared one only until something is found, but the healer's always."""
     right: set[int] = set()  # the `id` of each section in which nothing was found
     for svc, service in truth.services.items():
         if id(service) in right and svc != HEALER:

@@ -101,10 +101,7 @@ def parse_destination(url: str) -> Destination | None:
 
 
 def find_refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield option and reason for each option of a channel that no environment can permit.
-
-    `options` is a channel's object in the truth; one of an unknown type yields nothing.
-    """
+    """Yield option and reason for each option of a channel that no environment can permit."""
     kind = options.get("type")
     names = OPTION_VARIABLES.get(kind) if isinstance(kind, str) else None
     if names is None:

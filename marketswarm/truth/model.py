@@ -407,10 +407,7 @@ class Truth:
         return None if service is None else _build_job_rule(service.heartbeat)
 
     def interval_of(self, svc: str) -> float:
-        """Return the seconds from one beat of a service to the next; for a job, its longest pause.
-
-        Raises KeyError if the service has no section.
-        """
+        """Return the seconds between beats, for a job its longest pause. Raises KeyError."""
         return self._find_timing(self.services[svc], DEFAULT_TIMEOUT_SEC).interval_sec
 
     def _find_timing(self, service: Service, default_timeout_sec: float) -> _Timing:

@@ -126,10 +126,7 @@ def parse_truth(raw: bytes) -> ParsedTruth:
 
 @limited_hints()
 def check_document(raw: bytes) -> CheckedDocument:
-    """Parse and check a document like `parse_truth`, but return its errors and a truth of its right parts.
-
-    Raises TruthError if the bytes are not JSON, or too many.
-    """
+    """Parse a document; return its errors, and a truth of its right parts. Raises TruthError."""
     document, duplicates = decode_document(raw)
     findings = Findings()
     check_values(document, duplicates, findings)

@@ -59,9 +59,7 @@ class ArchiveMetrics:
             "How long a batch took from its rows to its commit.",
             self.batch_sec,
         )
-        yield gauge(
-            "marketswarm_archive_database_up", "0 while PostgreSQL can't be used, else 1.", not self.is_away
-        )
+        yield gauge("marketswarm_archive_database_up", "0 while PostgreSQL can't be used.", not self.is_away)
         yield counter("marketswarm_archive_partitions_dropped_total", "Partitions dropped.", self.dropped)
         yield counter("marketswarm_archive_correlations_total", "Correlations computed.", self.correlations)
         yield counter("marketswarm_archive_backups_total", "Backups made.", self.backups)

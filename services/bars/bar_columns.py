@@ -193,10 +193,7 @@ class BarColumns:
         return orjson.dumps(header) + b"\n" + zlib.compress(starts.tobytes() + rows.tobytes(), 1)
 
     def unpack(self, packed: bytes, block: int) -> list[Seam] | None:
-        """Replace all bars by packed ones; return the seams, None if they were packed without.
-
-        Raise CheckpointError, and change nothing, if they do not fit.
-        """
+        """Replace all bars by packed ones; return their seams. Raise CheckpointError, changing nothing."""
         line, _, columns = packed[:_MAX_CHECKPOINT].partition(b"\n")
         count, seams = _parse_header(line, self.timeframe, block)
         starts, rows = _parse_columns(columns, count)

@@ -1,4 +1,4 @@
-"""Compute sixty features of daily bars for models, none of which looks ahead. Pure.
+"""Compute sixty features of daily bars for models. None of them looks ahead. Pure.
 
 A feature of a day reads that day's bar and earlier ones of its symbol, the market's closes of the same days,
 and the symbols that have a bar of the same day; nothing later. With the market it is compared over the days

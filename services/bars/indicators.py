@@ -35,11 +35,11 @@ Values = dict[str, float | None]
 Change = tuple[int, Values]
 """A bar, by its start in epoch milliseconds, and its values now."""
 BLOCK_BARS: Final = 400
-"""The bars of a block: more than a day of New York's minutes, all of which can be corrected."""
+"""The bars of a block: more than a day of New York's minutes, which can all be corrected."""
 
 
 SEAMS: Final = 20
-"""The dropped blocks of which the seams are kept: 8000 bars, more than five days of minutes."""
+"""The dropped blocks whose seams are kept: 8000 bars, more than five days of minutes."""
 
 
 class TooOldError(ValueError):

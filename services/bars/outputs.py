@@ -21,7 +21,7 @@ _MOST_SHOWN: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Hold an entry as it came: of which kind, its id, its fields, and when it was written."""
+    """Hold an entry as it came: its kind, its id, its fields, and when it was written."""
 
     kind: RecordKind
     id: bytes

@@ -78,10 +78,7 @@ class BarsStore:
             await self.bus.ask(self.bus.client.delete(bars_state_key(symbol)))
 
     async def commit(self, commits: Sequence[SymbolCommit], options: BarsOptions) -> list[str]:
-        """Commit each symbol whole, or not at all; return those that another instance has committed.
-
-        If it raises BusError, some of them may have been committed.
-        """
+        """Commit each symbol whole; return those that another instance has. Some may be before a BusError."""
         refused: list[str] = []
         for page in _split_commits(commits):
             names = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE)

@@ -63,7 +63,7 @@ class VexyMetrics:
             ("stream", "outcome"),
         )
         yield from self._collect_backlogs()
-        yield gauge("marketswarm_vexy_ai_behind", "1 while it has fallen behind, else 0.", self.lag.behind)
+        yield gauge("marketswarm_vexy_ai_behind", "1 while it has fallen behind.", self.lag.behind)
         yield histogram(
             "marketswarm_vexy_ai_delay_seconds",
             "From an entry on its stream until it was put down.",
@@ -81,7 +81,7 @@ class VexyMetrics:
             self.asked,
             ("outcome",),
         )
-        yield gauge("marketswarm_vexy_ai_llm_paused", "1 while the model is left alone, else 0.", self.paused)
+        yield gauge("marketswarm_vexy_ai_llm_paused", "1 while the model is left alone.", self.paused)
 
     def _collect_backlogs(self) -> Iterator[Family]:
         backlogs = dict(self.backlogs)

@@ -179,10 +179,7 @@ class SessionGate:
         )
 
     async def find_token(self, request: Request) -> Token | None:
-        """Return the valid token of a session; None without one, or if another site sent the request.
-
-        Raises RefusedError if the bus that keeps the tokens does not answer.
-        """
+        """Return a session's valid token, None for another site's request. Raises RefusedError."""
         session = self._find(request)
         if session is None or _is_foreign(request):
             return None

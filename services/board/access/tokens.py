@@ -90,10 +90,7 @@ class TokenVerifier:
         return token
 
     def limit(self, token: Token, scope: Scope, now: float) -> None:
-        """Count a use of a valid token at `now` (monotonic).
-
-        Raises RefusedError if the token lacks the scope, or is used too often.
-        """
+        """Count a token's use at `now` (monotonic). Raises RefusedError without the scope, or too often."""
         if scope not in token.scopes:
             raise RefusedError(403, f"the token lacks the scope {scope}")
         wait_sec = self._writes.take(token.id, now) if scope is not Scope.READ else 0.0

@@ -225,10 +225,7 @@ class HistoryBuilder:
         return found
 
     def _view_sum(self, seconds: Seconds, begin: int | None) -> Uptime:
-        """Return seconds, and the begin of a history in their window, as the snapshot has them.
-
-        Equal ones are one object.
-        """
+        """Return seconds, and a history's begin in their window, as the snapshot has them; shared."""
         key = seconds, begin
         if key not in self._sums:
             share = seconds.share

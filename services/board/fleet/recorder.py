@@ -272,10 +272,7 @@ class HistoryRecorder:
         self._write_after = now + self._step_back_sec
 
     async def _watch_other(self, other: _OtherWriter, stored: StoredHistory, now: float) -> None:
-        """Take over if the board that writes left an event unwritten, or wrote nothing for long.
-
-        Raises BusError.
-        """
+        """Take over if the other board left an event unwritten, or was idle for long. Raises BusError."""
         version, position = await read_position(self._bus)
         is_late = entry_sort_key(position) < entry_sort_key(self._log.position)
         if version != other.version:
