@@ -46,7 +46,6 @@ class LeaderElection(FleetLease[BusLease]):
     Call `set_monitor` and `set_buses`, with the bus `home` first, before `run`.
 
     Args:
-        home: the bus on which the leader is elected.
         lease_sec: the life of a lease, in seconds.
         set_detail: called with the detail of the beats: this healer leads, or stands by for another one.
         set_degraded: called with the reason when home gives no answer about its lease, otherwise with None.

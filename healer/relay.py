@@ -58,9 +58,6 @@ class Relay:
     Args:
         rule: which stream, and what the service may alert on.
         leadership: the leadership on the bus; only the leader copies.
-        log_length: how long the log of alerts is to be.
-        is_named: returns True if the truth in force names the service.
-        tracer: records each copied event; None while traces are off.
     """
 
     def __init__(

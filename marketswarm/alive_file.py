@@ -34,13 +34,9 @@ def build_facts(svc: str, phase: Phase, at: float, allowed_sec: float, *, beat_a
     """Return the content of this process's alive file.
 
     Args:
-        svc: the agent's name.
-        phase: the phase of its life that the agent is in.
         at: when the agent last made progress, or began to wait for the truth; on the clock of
             `time.monotonic()`, which all processes of a machine share and which stands still while the
             machine is suspended.
-        allowed_sec: how many seconds ago that may be.
-        beat_accepted: whether a bus accepted one of its beats.
     """
     pid = os.getpid()
     process_state = read_process_state(pid)

@@ -64,10 +64,6 @@ class SteadyClock:
 
     It steps forward with the wall clock, ignores its steps back, and otherwise advances with the monotonic
     clock.
-
-    Args:
-        monotonic: returns monotonic seconds.
-        wall: returns epoch seconds.
     """
 
     def __init__(
@@ -94,12 +90,7 @@ class TermTimedOut(Exception):  # noqa: N818 - an end, as `TermEnded`
 
 
 class LeadershipTerm:
-    """The work of this notifier from when it becomes the leader until its term ends.
-
-    Args:
-        buses: every bus of the truth, by name.
-        clock: returns epoch seconds that never go back.
-    """
+    """The work of this notifier from when it becomes the leader until its term ends."""
 
     def __init__(
         self,

@@ -230,11 +230,7 @@ class ChannelPool:
     """The workers of all open channels, in order.
 
     Args:
-        outbox: the messages that are pending for each channel.
-        outcome: called with the outcome of each attempt.
-        group: the task group that the workers run in.
         paused: returns a channel's failures in a row, and the seconds left of its pause, from an earlier run.
-        tracer: records each attempt; None while traces are off.
     """
 
     def __init__(

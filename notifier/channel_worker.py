@@ -56,12 +56,8 @@ class ChannelWorker:
 
     Args:
         anchor: returns the anchor of a message's thread on a channel, such as Slack's `ts`, or None.
-        outcome: called with the outcome of each attempt.
         retry_for_sec: returns how long a message is retried after its first attempt failed.
-        failures: how many attempts failed in a row before this run.
-        pause_sec: the seconds left of the pause after the last of them.
         chance: returns a random number from 0 to 1, which varies the pauses.
-        tracer: records each attempt; None while traces are off.
     """
 
     def __init__(

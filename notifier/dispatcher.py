@@ -121,12 +121,8 @@ class Dispatcher:
     """The dispatcher of one notifier, while it leads.
 
     Args:
-        name: the notifier's name in delivery records.
-        clock: returns epoch seconds that never go back.
-        inbox: the events, requests and malformed entries that the readers of the buses add.
         commit: stores a transaction; returns True if a bus stored it.
         find_delivered: returns those of some event ids about which a message was delivered already.
-        hand_over: hands a message to a channel's worker.
     """
 
     def __init__(

@@ -83,11 +83,8 @@ class LogReader:
     """Reads the alert log and the requests of one bus until cancelled.
 
     Args:
-        consumer: the name of this instance in the consumer group.
-        inbox: where events and requests are added.
         room: waits while the bus of this name has too many acknowledgements to store.
         answered: called with the bus's name before each read, once the group is joined.
-        failed: called with the error after each failed read.
     """
 
     def __init__(

@@ -17,12 +17,7 @@ AWAY_REASONS: Final = frozenset(
 
 
 class BusAvailability:
-    """Keeps when each bus last accepted a write, which at the start is `now` for every bus.
-
-    Args:
-        sentinel: the sentinel's name, as in the `by` of its events.
-        now: when the observation begins.
-    """
+    """Keeps when each bus last accepted a write, which at the start is `now` for every bus."""
 
     def __init__(self, sentinel: str, buses: Iterable[str], now: float) -> None:
         self._sentinel = sentinel

@@ -28,12 +28,7 @@ WITHIN_SEC: Final = 1.0
 
 
 class TruthComparison:
-    """Compares the truth on all buses, and publishes which have drifted.
-
-    Args:
-        listener: the monitor whose roster holds the verdicts: `sentinel`.
-        publish: called with each verdict.
-    """
+    """Compares the truth on all buses, and publishes which have drifted."""
 
     def __init__(self, listener: str, key: str, publish: Callable[[Verdict], None]) -> None:
         self._listener, self._key, self._publish = listener, key, publish

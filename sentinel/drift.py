@@ -84,8 +84,6 @@ class DriftDetector:
 
         Args:
             seen: the document of each bus, best bus first; None for a bus that is away.
-            now: monotonic seconds.
-            wall: epoch seconds.
         """
         wrong = find_drifted(seen)
         are_all_read = None not in seen.values()

@@ -71,12 +71,7 @@ class OpenOutage:
 
 
 class PendingAlerts:
-    """All pending alerts, oldest first.
-
-    Args:
-        sentinel: the sentinel's name, as in the `by` of its events.
-        grace_sec: the seconds that the notifier has to send an event.
-    """
+    """All pending alerts, oldest first."""
 
     def __init__(self, sentinel: str, grace_sec: float) -> None:
         self.open_outages: dict[str, OpenOutage] = {}

@@ -32,9 +32,7 @@ class ChannelSender:
     Args:
         channel: the channel to send over; the caller closes it.
         is_wanted: returns, before each attempt, whether the alert is still to be sent.
-        on_accepted: called with the alert and the channel's name when the channel accepted it.
         on_finished: called when this sender will not try the alert any more, whether accepted or not.
-        get_fleet: returns the name of the fleet in the truth, which may be empty.
     """
 
     def __init__(

@@ -274,7 +274,6 @@ def _grant_monitor(
     """Return the grants that healer and sentinel share: their state, their canary, the alert log.
 
     Args:
-        listener: the monitor, `healer` or `sentinel`.
         health_keys: patterns of the health keys that it writes and deletes.
         beat_keys: patterns of the keys of last beats, and of last runs, that it reads.
         channels: patterns of the channels that it subscribes to besides its canary's.

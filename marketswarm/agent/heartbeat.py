@@ -102,13 +102,9 @@ class HeartbeatSender:
     did not; `sent_at` is the time at which the bus last accepted one, in epoch seconds.
 
     Args:
-        svc: the service's name.
-        boot: this process's random id.
-        target: the bus, channel and interval of the beats.
         progress: the work loop's progress; without progress no beat is sent.
         get_trouble: returns why the agent is degraded, or None.
         get_detail: returns the detail of beats that are not degraded, or None.
-        sender: host, version and start time of the process.
         on_beat: called after each beat that `run` sends, accepted or not.
     """
 

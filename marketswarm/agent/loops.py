@@ -26,9 +26,7 @@ async def lead(
     The lease is waited for anew after it was lost, after `work` has raised a BusError, and after it returned.
 
     Args:
-        work: is cancelled when the lease is lost.
         outage: records the BusErrors of `work`. It lasts until `work` returns, or ends it itself.
-        get_bus: returns the bus that decides who holds the lease.
         life_sec: the seconds until the lease of a dead process expires.
     """
     await lead_fenced(me, name, lambda _lease: work(), outage, get_bus=get_bus, life_sec=life_sec)

@@ -134,11 +134,6 @@ class Agent(Generic[S]):
 
     `truth` and all that depends on it is set once it has joined. `revision` is None if the bus could not say
     which one it is; `boot` is this process's random id; `exit_code` is for `main` to return.
-
-    Args:
-        settings: its settings from the environment.
-        heartbeat: makes its heartbeat, for an agent that can do without a section; otherwise None.
-        open_bus: makes a bus from its name and URL.
     """
 
     truth: Truth
@@ -206,7 +201,6 @@ class Agent(Generic[S]):
         joined and cut at 200 characters.
 
         Args:
-            detail: why the work fails, for people.
             part: the name of the side task that fails; None for the work loop itself.
         """
         if part is None:

@@ -41,7 +41,6 @@ class AlertRule:
     Attributes:
         stream: the key of the stream of its events, on the bus of the alerts.
         states: the key of the hash of the states of its targets, on that bus.
-        by: the service.
         family: the first word of each id.
         prefix: what the `svc` of each event begins with, before the name of the target.
         miss, ok, unwatched: the kinds of its events; `unwatched` closes a miss, and is not an ok.
@@ -110,14 +109,9 @@ class OutageState:
     """Hold the state of one target, as it is stored on the bus.
 
     Args:
-        verdict: unknown, up or down.
-        fails: the failures in a row since the target was up.
-        oks: the successes in a row since it was down.
         since: when the first of these failures was, or the first one of the outage.
         back: when the first of these successes was.
-        error: the error of the last failure before the target was down.
         told: the id of the published miss while the outage is open, otherwise empty.
-        ts: when the last event was.
         seen: for each of the last processes, the `n` of its last outcome that changed this state.
     """
 

@@ -304,10 +304,6 @@ class TruthFollower:
     """Calls `apply` with each new truth; `apply` may raise TruthRefused.
 
     `trouble` says what is wrong now, or None.
-
-    Args:
-        buses: the buses that may hold the truth, best first.
-        apply: puts a truth in force.
     """
 
     def __init__(

@@ -42,11 +42,6 @@ class WorkerPool(Generic[Worker]):
 
     Args:
         me: the agent; its `boot` is the name of the consumers.
-        streams_now: returns the streams of the truth in force.
-        group_now: returns the consumer group of the truth in force.
-        make_worker: makes the worker of one bus.
-        make_outage: makes what records the failures of one worker.
-        make_consumer: makes the consumer of a bus, its streams and a group, under a name.
     """
 
     def __init__(

@@ -16,11 +16,9 @@ class Backlog:
 
     Attributes:
         unread: entries that no consumer has read yet; None for 200 or more whose number the server has lost.
-        pending: entries that were read and are not acknowledged.
         oldest_sec: how long the oldest unread entry has waited.
         hold_sec: for how long the stream still holds what is not acknowledged, at the pace of late; None
             while nothing was ever trimmed off it.
-        is_caught_up: whether the newest entry is read.
         passed_over: entries that were gone before the group came to them, since it was made, as the server
             counts them; None while that can't be known, with some entries on the stream read and some not.
         acknowledged_at: the time before which every entry is acknowledged, in epoch seconds by the server's

@@ -42,11 +42,8 @@ class StreamFollower:
     """Read a stream after `position`, which moves with each read. Every method may raise BusError.
 
     Args:
-        bus: the bus of the stream.
-        stream: its key.
         position: the id of the last entry that was read.
         check_sec: the least time from one check to the next while the stream has no new entries.
-        monotonic: returns the monotonic time in seconds.
     """
 
     def __init__(

@@ -125,9 +125,7 @@ class Listener:
 
     Args:
         bus: the bus to listen on; canaries are published over its command connections.
-        handler: receives messages, lost sessions and canaries.
         listener: the program that listens, `healer` or `sentinel`; names the canaries.
-        boot: the random id of its process.
     """
 
     def __init__(self, bus: Bus, handler: SessionHandler, *, listener: str, boot: str) -> None:

@@ -35,9 +35,6 @@ class Outage:
     may give two in turn. The end is logged once, with `bus`, `after` (the last reason) and `away_sec`.
 
     Args:
-        log: the logger.
-        failed: the name of the event when it begins.
-        ended: the name of the event when it ends.
         degrade: called with `problem` after each failure, and with None at the end.
         fields: further fields of both events; one that is callable is called for each.
     """

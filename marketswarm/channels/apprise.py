@@ -97,12 +97,7 @@ class Options(ChannelOptions):
 
 
 class AppriseTarget:
-    """One address, with its background thread.
-
-    Args:
-        apprise: the library's object for this address alone.
-        longest: the greatest length of a body that the service takes.
-    """
+    """One address, with its background thread."""
 
     def __init__(self, apprise: Any, longest: int) -> None:
         self._apprise, self._background_call = apprise, BackgroundCall()

@@ -58,13 +58,7 @@ class QueuedMessage:
 
 
 class ChannelQueue:
-    """The messages that wait for a channel, in order, and the pauses of that channel.
-
-    Args:
-        failures: how many attempts failed in a row before this run.
-        free_at: when the pause after the last of them ends.
-        at_most: how many messages may wait.
-    """
+    """The messages that wait for a channel, in order, and the pauses of that channel."""
 
     def __init__(
         self, failures: int = 0, free_at: float = float("-inf"), *, at_most: int = QUEUE_LIMIT

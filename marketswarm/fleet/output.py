@@ -132,10 +132,7 @@ class LogFormatter:
 
     Args:
         names: the agents, in the order of their colours; the longest name sets the width of the column.
-        colours: whether to use colours.
-        verbose: whether to show all lines and all fields.
         zone: the time zone of the times shown; None is the machine's.
-        time_format: the format of the times shown, for `strftime`.
     """
 
     names: tuple[str, ...]

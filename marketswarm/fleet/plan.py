@@ -114,7 +114,6 @@ def make_plan(
     Args:
         known: the URLs of buses that run already, by name, including all that the truth names by address
             alone; these get no server.
-        modules: the modules that can be run here, by service.
         port: the port of the first bus; each further bus has the next one.
         metrics_port: the metrics port of the truth's first service. Each further service has the next one,
             started or not, so that no port changes when services are left out; further processes of a service

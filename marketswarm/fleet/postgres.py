@@ -162,8 +162,6 @@ class PostgresServer:
     Args:
         folder: the folder for its data and its URLs. It is made if it is missing.
         port: its TCP port; None for the one of its `url`, or a free one.
-        programs: the programs to run; None to look for them.
-        settings: settings of PostgreSQL that replace ours.
     """
 
     def __init__(

@@ -42,10 +42,7 @@ def hear(
     """Return what is known after a beat, and the time between that is unheard; None if there is none.
 
     Args:
-        beat: the healer's last beat.
-        at: when it was sent.
         timeout_sec: the silence up to which the healer counts as alive.
-        started: when its process began, if the beat says so.
     """
     if beat.boot is None:
         return known, None

@@ -20,7 +20,6 @@ class DetectorFeed:
     """The `SessionHandler` of the listeners: passes their reports to the detector and publishes its verdicts.
 
     Args:
-        publish: called with each verdict that follows from a report.
         wake: called when a canary has just proven the silence of a service that is due.
         notify_session_opened: called with the name of a bus when a session on it begins.
         notify_silence_ended: called when a silence ended that is saved on the bus.

@@ -33,12 +33,7 @@ REFRESH_SCRIPT: Final = Script.beside("marketswarm.monitor", "refresh.lua")
 
 
 class HealthKeys:
-    """The health keys of the services of one detector.
-
-    Args:
-        detector: knows the services and their last beats.
-        kind: the type of an ok event.
-    """
+    """The health keys of the services of one detector."""
 
     def __init__(self, detector: Detector, *, kind: Kind, by: str) -> None:
         self._detector = detector

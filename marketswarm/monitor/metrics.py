@@ -23,13 +23,7 @@ _BUS: Final = ("bus",)
 
 
 class MonitorMetrics:
-    """The metrics of one monitor.
-
-    Args:
-        detector: knows the services, buses and counts.
-        leadership: who leads on each bus.
-        failed_saves: how many saves failed, by what was to be saved.
-    """
+    """The metrics of one monitor."""
 
     def __init__(
         self,

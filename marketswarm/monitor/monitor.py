@@ -87,8 +87,6 @@ class Evaluator:
     Args:
         links: a live view of the bus links by the names of the buses.
         wake: set when a canary has proven a silence, and when the roster has changed.
-        progress: called after each evaluation.
-        publish: called with each verdict.
     """
 
     def __init__(
@@ -245,7 +243,6 @@ class Monitor:
 
     Args:
         owner: the agent that runs the monitor; its name prefixes the keys of the saved state.
-        encoder: encodes the verdicts for publication.
         home: the bus that holds the saved state, and that verdicts on services go to.
         everywhere: True if verdicts on services go to every bus, as those on buses do.
         leadership: the leadership on each bus; by default this process always leads.
@@ -312,7 +309,6 @@ class Monitor:
 
         Args:
             listen_to: the buses to listen to, with the seconds after which each counts as lost.
-            publish_to: the buses that verdicts go to, besides `home`.
             services: how many services the log of alerts is for; None for as many as `watches`.
         """
         change = plan_change(self.detector.services, watches, listen_to)

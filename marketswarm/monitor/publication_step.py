@@ -15,7 +15,6 @@ def make_publication_step(
     """Return the step from the time of an event until the bus took it; None for what is not an event.
 
     Args:
-        now: when the bus took it, in epoch seconds.
         is_home: whether this is the bus of the alerts, where the trace begins.
     """
     event = parse_event(raw_event)

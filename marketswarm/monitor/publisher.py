@@ -126,7 +126,6 @@ class Publisher:
 
     Args:
         listener: the program whose roster and lease count on the bus: `healer` or `sentinel`.
-        log_length: how long the log of alerts is to be.
         encode: encodes a verdict; called only when the verdict is offered, since very many may be queued.
         take_over: called before the first offer after another process led, with the queued verdicts. A
             BusError that it raises postpones the offer.

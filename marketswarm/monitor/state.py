@@ -90,12 +90,9 @@ class StateKeeper:
     """Restores and saves the state of one monitor.
 
     Args:
-        restarts: the observer whose last beats are saved, too.
         listener: the program whose keys they are: `healer` or `sentinel`.
         find_bus: returns a bus in force by its name. Raises KeyError.
-        publish: called with each verdict that follows from the restored state.
         leadership: the leadership on the bus; only a leader saves.
-        failures: records which saves the bus refuses.
     """
 
     def __init__(
@@ -298,9 +295,7 @@ class StateKeeper:
         A queued miss of a service that this leader heard until its end is withdrawn. Raise BusError.
 
         Args:
-            home: the bus of the roster.
             fence: the fence under which we lead now.
-            queue: our own verdicts, which are queued for `home`.
         """
         await self.restored.wait()
         if fence == self._fence_at_restore:

@@ -206,7 +206,6 @@ def find_unpublished(
     """Return those of the pending verdicts on one service or bus that the leader has not published yet.
 
     Args:
-        pending: the verdicts, oldest first.
         entry: what the roster holds of the service or bus now.
         compared_ts: the `ts` of the entry at the comparison before this one; None if there was none.
         leader_seen_at: when the leader was last seen alive, in monotonic seconds.
@@ -240,7 +239,6 @@ def is_local_loss(verdict: Verdict, leader_heard_bus_at: float, now: float) -> b
     timeout proves that it is not.
 
     Args:
-        verdict: a verdict of this process, concluded at `now`.
         leader_heard_bus_at: when the leader was last seen to write to the bus while it heard it.
         now: monotonic seconds, like `leader_heard_bus_at`.
     """

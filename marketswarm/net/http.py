@@ -73,7 +73,6 @@ class HttpError(Exception):
     Attributes:
         reason: one word: a `NetworkReason`, `too_long`, `bad_encoding`, `inside_address`, or
             `broken (<type>)` of any other error.
-        kind: the type of the library's error.
         answer: what had come by then; its status is 0 if nothing had.
     """
 
@@ -87,7 +86,6 @@ class HttpClient:
     """An HTTP client that keeps its connections until it is closed. Use as a context manager, or `aclose` it.
 
     Args:
-        agent: the agent that asks, for the header User-Agent: `marketswarm-<agent>/<version>`.
         encodings: the compressions that are asked for, as `gzip, br`; without, a body stays as it comes.
         by_proxy: whether to use the proxy and the certificates that the environment names.
         guard: refuses inside addresses, for URLs that others choose.

@@ -38,9 +38,6 @@ class WebSocketSession:
     It is closed within a second.
 
     Args:
-        url: the address, `ws:` or `wss:`.
-        agent: the agent that asks, for the header User-Agent: `marketswarm-<agent>/<version>`.
-        open_sec: the limit for opening the connection.
         silent_sec: after how long a server that answers no ping counts as away.
         frame_bytes: the largest frame that is taken; at a larger one the connection ends.
         queued_frames: how many frames wait in memory; then the server has to wait.

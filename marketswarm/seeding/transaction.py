@@ -123,7 +123,6 @@ async def seed_truth(
     hangs.
 
     Args:
-        buses: the buses, in the order of writing.
         seeded_by: the name of the seeder, for `truth:meta`.
         replaces: the SHA-256, in hex, of the only document that may be replaced; None allows any.
         loads_functions: whether to load this release's functions; a user without that right can't.

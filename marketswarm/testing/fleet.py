@@ -52,7 +52,6 @@ class Fleet:
 
     Args:
         folder: the folder for data, logs and the truth; no other test may use it.
-        services: the services to start beside the healer, by their names in the truth.
         project: the folder with `services/`; by default the current folder.
         truth: the document or its path; by default `truth.json` of the project.
         interval_sec: the time between two beats of a service.

@@ -25,8 +25,6 @@ class Backpressure:
 
         Args:
             unread: the entries that the slowest group has not acknowledged.
-            keep: the number of entries that the stream keeps.
-            now: the time in epoch seconds.
         """
         if unread <= keep * SHARE:
             self._fewest = None

@@ -66,10 +66,6 @@ class BarBuilder:
     """Build the bars of one symbol.
 
     Args:
-        state: the symbol's state, which is changed.
-        group: what the truth says of the symbol.
-        grid: the intervals of its session.
-        options: how long to wait, and what may be revised.
         stored: the stored fields of the symbol; its series of indicators are read here.
     """
 

@@ -100,8 +100,6 @@ def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], b
 
     Args:
         stored: of each symbol the stored fields of its days, and of the record and marks of its features.
-        sessions: the session of each symbol.
-        benchmark: the symbol that others are compared with.
     """
     history = {symbol: list_daily(symbol, fields, sessions[symbol]) for symbol, fields in stored.items()}
     truth = _digest(orjson.dumps([benchmark, sorted((name, each.code) for name, each in sessions.items())]))
@@ -154,7 +152,6 @@ def find_first_change(
     Args:
         before: the stored marks of each symbol; None if they are missing or don't count.
         after: the marks of its days as they are now.
-        history: these days.
     """
     changed = []
     for symbol, daily in history.items():
@@ -186,8 +183,6 @@ def find_new(
     """Return the features that differ from those that a record says were published; None if none do.
 
     Args:
-        symbol: the symbol.
-        daily: its days, from which the features were computed.
         rows: the features of some of these days, by the start of their bars.
         record: what was published: a JSON object, the start of a day -> its revision, a digest of its values,
             and the start of the first day that these were computed of. If that day is forgotten by now, they
@@ -274,14 +269,7 @@ def _read_record(record: bytes) -> dict[int, PublishedFeatures]:
 
 
 class FeatureWriter:
-    """Publish features while this instance holds the lease.
-
-    Args:
-        me: the agent.
-        settings_now: returns the settings in force.
-        metrics: counts what is published.
-        calendars: the calendars of the symbols' sessions.
-    """
+    """Publish features while this instance holds the lease."""
 
     def __init__(
         self,

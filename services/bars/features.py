@@ -137,9 +137,7 @@ class Feature:
 
     Attributes:
         name: its key in `values`.
-        formula: what it is, in words.
         window: how many bars its first value needs, this one included.
-        unit: of the value.
         compute: how a symbol's own history gives it; None for those that the universe gives.
     """
 

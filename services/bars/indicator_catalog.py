@@ -19,15 +19,11 @@ class Indicator:
     """Describe an indicator.
 
     Attributes:
-        name: how the truth names it.
         outputs: the names of its values, in the order in which TA-Lib returns them.
         function: TA-Lib's name of it; empty for what is summed here.
         rows: the rows of the table that it reads, in TA-Lib's order.
         pick: takes these rows out of those of one bar.
-        needs_volume: whether a bar without a volume has no value.
-        options: its parameters, as TA-Lib calls them.
         warm_bars: how many bars it needs for its first value.
-        meaning: what it measures, its parameters and its seed, for the reader.
     """
 
     name: str

@@ -25,8 +25,6 @@ class LiveIndicators:
     """Compute the indicators of the bars in a table.
 
     Args:
-        table: the bars.
-        make_series: returns a series that has no bars yet.
         stored: the stored series; empty if there is none.
         stored_past: the stored series of a history that has not reached the table; empty if there is none.
     """

@@ -45,14 +45,7 @@ class Outputs:
 
 
 class EntryEncoder:
-    """Make the entries of one symbol.
-
-    Args:
-        symbol: the symbol.
-        asset: its class.
-        epoch: the epoch of its state, as it is in each entry.
-        grid: the intervals of its session.
-    """
+    """Make the entries of one symbol."""
 
     def __init__(self, symbol: str, asset: AssetClass, epoch: int, grid: Grid) -> None:
         self._symbol, self._asset, self._grid = symbol, asset, grid

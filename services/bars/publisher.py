@@ -17,15 +17,7 @@ Changed = dict[Timeframe, dict[int, Provenance]]
 
 
 class BarPublisher:
-    """Decide which bars and indicators of one symbol are published, with their revisions.
-
-    Args:
-        state: the symbol's state, in which open bars and revisions are changed.
-        group: what the truth says of the symbol.
-        grid: the intervals of its session.
-        encoder: makes the entries.
-        stored: the stored fields of the symbol, from which the series of indicators are read.
-    """
+    """Decide which bars and indicators of one symbol are published, with their revisions."""
 
     def __init__(
         self,

@@ -55,7 +55,6 @@ class HeldBar:
     """Hold a bar that was taken, and what is needed to evaluate the next version of it.
 
     Attributes:
-        bar: the bar.
         changes: how often it was written, 1 for a bar that was never changed. Of a bar that was built of
             others it is the sum of theirs.
         source: the source of the bar; of a built bar the source of its last change.
@@ -114,8 +113,6 @@ class Known:
     Attributes:
         oldest_ms: bars that begin earlier can't be taken any more.
         newest_ms: the start of its newest minute, None if there is none.
-        held: the bar that the candidate would replace.
-        is_held_final: whether that one is final.
         built: for a bar of a whole interval the final bar that we built of its minutes, if there is one.
         before: its last minutes before the candidate, oldest first.
         is_after_break: whether the market was closed between those and the candidate.

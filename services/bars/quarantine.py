@@ -28,13 +28,9 @@ class QuarantinedRecord:
 
     Attributes:
         id: the id of its entry in the quarantine.
-        check: the check that it failed.
-        why: the reason, in words.
         stream: the kind of stream that it came from: `market:bars` or `market:quotes`.
         entry: the id of its entry there.
         at_ms: when it was written there, in epoch milliseconds.
-        symbol: its symbol.
-        source: its source.
         fields: its fields, as they came.
     """
 

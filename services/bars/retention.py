@@ -24,11 +24,6 @@ class Retention:
     It is the open of a trading day: the minutes of every longer bar are kept whole, or none of them. It
     follows from the newest bars in the state and from nothing else, so that what is too late depends
     neither on batches nor on restarts.
-
-    Args:
-        state: the symbol's state.
-        grid: the intervals of its session.
-        revise_days: how late a minute may be, in days.
     """
 
     def __init__(self, state: SymbolState, grid: Grid, revise_days: float) -> None:

@@ -72,7 +72,6 @@ class SymbolState:
     """Hold all that is known of one symbol.
 
     Attributes:
-        symbol: the symbol.
         version: how often it was committed.
         epoch: a number that is higher each time that the state is read from the bus, also from one that has
             lost some of it: at least the time in milliseconds, by the clock of the bus.
@@ -80,7 +79,6 @@ class SymbolState:
         first_ms: the start of the oldest minute that it ever had; None if it has none.
         newest_ms: the start of its newest minute; None if it has none.
         is_replay: whether its last record was of a replay.
-        open_bars: the published bars that are not final, by timeframe and start.
         ticks: the newest minutes that were made of ticks, by their start.
         suspect: the minute that was rejected last for its jump; None once a later one passed.
         covered: by timeframe, which of its longer bars may have been published.

@@ -48,7 +48,6 @@ class BarsStore:
 
     Args:
         bus: the bus of the states and of all streams of results.
-        streams: the key of each stream of results, by our own name for it.
         waiting: `Agent.waiting`: a bus that answers late must not look like work that hangs.
     """
 

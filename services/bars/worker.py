@@ -65,15 +65,7 @@ class Followed:
 
 
 class BarsWorker:
-    """Build the bars of the symbols that are this instance's.
-
-    Args:
-        me: the agent.
-        settings_now: returns the settings in force.
-        metrics: counts what happens.
-        calendars: the calendars of the symbols' sessions.
-        now: returns the time in epoch seconds.
-    """
+    """Build the bars of the symbols that are this instance's."""
 
     def __init__(
         self,

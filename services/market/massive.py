@@ -88,9 +88,7 @@ class FrameContent:
     """Hold the content of one frame.
 
     Attributes:
-        requests: what to send in answer.
         confirmed: the symbols whose bars the server sends from now on.
-        end_reason: why the connection ends, if it does.
     """
 
     requests: list[Request] = field(default_factory=list)

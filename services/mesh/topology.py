@@ -130,10 +130,7 @@ class Topology:
     """Keep the instances of every service, and derive events from their beats and their silence.
 
     Args:
-        timeout_of: the heartbeat timeout of a service, in seconds.
-        deaf: the buses that can't be heard now.
         heard_since: the monotonic time since when each bus has been heard without a gap.
-        replicas: how many instances each service should have, if the truth names a number.
         replays: the number of beats that were no newer than the last one of their instance.
         skewed: services whose clock has just turned out to be wrong, and its skew in seconds, for the log.
     """

@@ -116,7 +116,6 @@ def parse_entries(body: bytes, content_type: str, base_url: str) -> list[FeedEnt
 
     Args:
         body: the document, at most a few megabytes.
-        base_url: the URL of the document, for links that are relative to it.
 
     Raises:
         NotAFeedError: the document is not a feed, or declares dangerous entities.

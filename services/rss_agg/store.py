@@ -44,10 +44,7 @@ class FeedState:
     """Hold the state of a feed. Times are in epoch seconds, 0 for never.
 
     Args:
-        read_at: when it was last requested.
         not_before: before when its server does not want to be asked again.
-        failures: how many readings in a row failed.
-        error: why the last one failed; empty if it did not.
         gone_at: when its server answered that it is gone for good.
         moved_to: where it has moved to for good; empty if it is where the truth has it.
         validators: what to send with the next request to the URL whose digest is `validators_of`.

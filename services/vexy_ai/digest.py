@@ -172,8 +172,6 @@ class Digest:
 
     Args:
         window: `begins-ends`, in epoch seconds.
-        stories: the stories to show. count: how many stories there are.
-        summary_result: the result of asking a model for summaries; None if none was to be asked.
     """
 
     window: str
