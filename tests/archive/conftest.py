@@ -1,9 +1,12 @@
-"""A server of PostgreSQL for each worker, and a new database for each test."""
+"""A server of PostgreSQL for each worker, and a new database for each test, with connections to it."""
 
+import contextlib
 import os
 
+import asyncpg
 import pytest
 
+from services.archive.database import Database
 from support.postgres import EXTENSION, archive_url, breakable_postgres, postgres
 
 __all__ = ["archive_url", "breakable_postgres", "postgres"]
@@ -12,3 +15,24 @@ pytest.register_assert_rewrite("support.archive_play")
 # CI can't install TimescaleDB, and takes a skipped test for a failure; elsewhere they are skipped, and say so
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 collect_ignore = ["test_hypertables.py"] if IN_CI and EXTENSION != "timescaledb" else []
+
+
+@pytest.fixture
+async def database(archive_url):
+    """The archive's own connections to the database of this test."""
+    database = Database(archive_url)
+    yield database
+    await database.aclose()
+
+
+@pytest.fixture
+async def connect():
+    """Opens further connections, which end with the test."""
+    async with contextlib.AsyncExitStack() as opened:
+
+        async def open_connection(url):
+            connection = await asyncpg.connect(url)
+            opened.push_async_callback(connection.close)
+            return connection
+
+        yield open_connection

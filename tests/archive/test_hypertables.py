@@ -15,44 +15,35 @@ from services.archive.partitions import TIME_COLUMNS, drop_expired
 from services.archive.programs import BackupError
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.writer import TypedEntry, Writer
-from services.market.rows import BarRow, IndicatorRow, QuoteRow
-from services.market.tables import BAR_TABLE, INDICATOR_TABLE, QUOTE_TABLE
+from services.market.rows import IndicatorRow, QuoteRow
+from services.market.tables import INDICATOR_TABLE, QUOTE_TABLE
+from support.archive_rows import START, column, entry
 from support.postgres import hypertables_only, plain, query
 
 pytestmark = hypertables_only
 
-START = datetime(2026, 10, 26, 12, tzinfo=UTC)
 OLD = datetime(2012, 6, 1, tzinfo=UTC)
-BAR = BarRow("SPY", "1m", START, 10.0, 12.0, 9.0, 11.0, 5.0, 10.5, 3, True, 1, 0, "yahoo", START, "ab", False)
 QUOTE = QuoteRow("SPY", START, 1.0, None, None, None, None, None, "yahoo", None, None, False)
 HYPERTABLES = "SELECT hypertable_name::text FROM timescaledb_information.hypertables ORDER BY 1"
 
 
-def bar(at, **changes):
-    return TypedEntry("bars:bars", b"1-0", BAR_TABLE, plain(BAR._replace(start=at, **changes)))
-
-
-async def test_rows_of_any_year_are_taken_and_a_time_that_can_not_be_is_refused(archive_url):
-    database = Database(archive_url)
+async def test_rows_of_any_year_are_taken_and_a_time_that_can_not_be_is_refused(database):
     years = (1800, 1969, 1970, 2026, 2099)
-    wrong = bar(datetime(1700, 1, 1, tzinfo=UTC))
-    entries = [*(bar(datetime(year, 12, 31, 23, 59, tzinfo=UTC)) for year in years), wrong]
+    wrong = entry(start=datetime(1700, 1, 1, tzinfo=UTC))
+    entries = [*(entry(start=datetime(year, 12, 31, 23, 59, tzinfo=UTC)) for year in years), wrong]
     refused = await Writer(database).write(entries)
     assert [(each.entry, "market_time_check" in each.reason) for each in refused] == [(wrong, True)]
-    async with database.connect() as connection:
-        assert await connection.fetchval("SELECT count(*) FROM bars") == len(years)
-        assert [row[0] for row in await connection.fetch(HYPERTABLES)] == sorted(TIME_COLUMNS)
-    await database.aclose()
+    assert await column(database, "SELECT count(*) FROM bars") == [len(years)]
+    assert await column(database, HYPERTABLES) == sorted(TIME_COLUMNS)
 
 
-async def test_retention_drops_chunks_without_replayed_rows_and_waits_for_no_reader(archive_url):
-    database = Database(archive_url)
+async def test_retention_drops_chunks_without_replayed_rows_and_waits_for_no_reader(database):
     replayed = OLD + timedelta(days=30)  # in the chunk between those of two others
     quotes = [
         QUOTE._replace(at=at, replay=at == replayed)
         for at in (OLD, replayed, OLD + timedelta(days=60), START)
     ]
-    bars = [bar(row.at, replay=row.replay) for row in quotes]
+    bars = [entry(start=row.at, replay=row.replay) for row in quotes]
     indicators = [IndicatorRow("SPY", "1m", row.at, 0, 0, True, row.replay, "{}") for row in quotes]
     entries = [
         *(TypedEntry("market:quotes", b"1-0", QUOTE_TABLE, plain(row)) for row in quotes),
@@ -71,8 +62,7 @@ async def test_retention_drops_chunks_without_replayed_rows_and_waits_for_no_rea
         for table, column in TIME_COLUMNS.items():
             found = await reader.fetch(f"SELECT {column} FROM {table} ORDER BY 1")  # noqa: S608 - our own names
             assert [row[0] for row in found] == [replayed, START], table
-    assert await Writer(database).write([bar(OLD)]) == []  # a late row
-    await database.aclose()
+    assert await Writer(database).write([entry(start=OLD)]) == []  # a late row
 
 
 def test_a_restored_backup_has_hypertables_and_takes_rows(postgres, archive_url, tmp_path):
@@ -81,13 +71,13 @@ def test_a_restored_backup_has_hypertables_and_takes_rows(postgres, archive_url,
         assert await Writer(database).write(entries) == []
         await database.aclose()
 
-    asyncio.run(write(bar(OLD), bar(START)))
+    asyncio.run(write(entry(start=OLD), entry(start=START)))
     made = asyncio.run(make_backup(archive_url, tmp_path, 1_793_100_000.0, postgres.programs))
     dump, manifest = tmp_path / made.file, (tmp_path / made.file).with_suffix(".json")
-    asyncio.run(write(bar(OLD.replace(year=2014))))
+    asyncio.run(write(entry(start=OLD.replace(year=2014))))
     asyncio.run(restore_backup(archive_url, dump, postgres.programs, replace=True))
     assert query(archive_url, HYPERTABLES) == [(name,) for name in sorted(TIME_COLUMNS)]
-    asyncio.run(write(bar(OLD.replace(year=2015))))
+    asyncio.run(write(entry(start=OLD.replace(year=2015))))
     years = "SELECT extract(year FROM start)::int FROM bars ORDER BY 1"
     assert query(archive_url, years) == [(2012,), (2015,), (2026,)]
     document = json.loads(manifest.read_text())

@@ -1,0 +1,153 @@
+"""What PostgreSQL refuses for good, one entry at a time, and what the writer waits for."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from services.archive.backup import make_backup
+from services.archive.migrations import (
+    Migration,
+    SchemaError,
+    apply_migrations,
+    load_migrations,
+    read_version,
+)
+from services.archive.restore import restore_backup
+from services.archive.writer import TypedEntry, Writer
+from services.market.database import PostgresAwayError, ServerFaultError
+from services.market.rows import ObservationRow, QuoteRow, SymbolRow, make_download_row
+from services.market.tables import DOWNLOAD_TABLE, OBSERVATION_TABLE, QUOTE_TABLE
+from support.archive_rows import START, column, entry
+from support.postgres import plain
+
+NIGHTLY = pytest.mark.nightly("the same test with another value")
+
+WRONG_BARS = [
+    {"symbol": "no symbol"},
+    {"symbol": ""},
+    {"timeframe": "7m"},
+    {"start": datetime(1700, 1, 1, tzinfo=UTC)},
+    {"low": 10.5},
+    {"high": 10.5},
+    {"low": -2e18},
+    {"close": float("nan")},
+    {"high": float("inf")},
+    {"volume": -1.0},
+    {"volume": float("nan")},
+    {"vwap": float("nan")},
+    {"trades": -1},
+    {"rev": -1},
+    {"source": ""},
+    {"day": START.date()},  # a minute has none
+    {"timeframe": "1d", "day": START.date() + timedelta(days=5)},
+    {"stream_position": 2**63},  # no message to PostgreSQL can hold it
+    {"source": "\ud800"},
+    {"replay": None},
+    {"final": None},
+    {"open": None},
+]
+
+
+async def test_a_wrong_bar_is_refused_and_those_beside_it_are_written(database):
+    entries = [entry(start=START + timedelta(minutes=n)) for n in range(8)]
+    for wrong in WRONG_BARS:
+        batch = [*entries[:3], entry(**{"start": START + timedelta(days=1), **wrong}), *entries[3:]]
+        refused = await Writer(database).write(batch)
+        assert [each.entry for each in refused] == [batch[3]], wrong
+        assert "SPY" not in refused[0].reason
+    assert await column(database, "SELECT count(*) FROM bars") == [8]
+
+
+async def test_of_two_answers_of_one_time_the_later_entry_stays_in_any_order(database):
+    quote = plain(QuoteRow("SPY", START, 9.0, 8.5, None, None, None, None, "yahoo", START, None, False, 5))
+    later = quote._replace(price=9.0, bid=8.75, stream_position=6)
+    value = plain(ObservationRow("US.CPI", START, 9.0, "fred", START, None, False, 5))
+    corrected = value._replace(value=3.0, stream_position=6)
+    for rows in ((quote, value), (later, corrected), (quote, value)):  # the first ones come again
+        entries = [
+            TypedEntry("market:quotes", b"1-0", QUOTE_TABLE, rows[0]),
+            TypedEntry("market:observations", b"1-0", OBSERVATION_TABLE, rows[1]),
+        ]
+        assert await Writer(database).write(entries) == []
+    assert await column(database, "SELECT bid FROM quotes") == [8.75]
+    assert await column(database, "SELECT value FROM observations") == [3.0]
+
+
+async def test_a_database_that_was_made_anew_under_the_service_gets_its_schema(database):
+    assert await Writer(database).write([entry()]) == []
+    async with database.connect() as connection:
+        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    with pytest.raises(PostgresAwayError):
+        await Writer(database).write([entry()])
+    assert await Writer(database).write([entry()]) == []
+    assert await column(database, "SELECT count(*) FROM bars") == [1]
+
+
+@pytest.mark.parametrize("version", [1, pytest.param(3, marks=NIGHTLY)])
+async def test_a_backup_of_an_older_schema_that_is_restored_under_the_service_is_brought_up_to_date(
+    postgres, database, archive_url, tmp_path, version
+):
+    """Its sessions are ended, and the next ones find a database without columns that they write."""
+    older = await asyncpg.connect(await asyncio.to_thread(postgres.new_database))
+    await apply_migrations(older, load_migrations()[:version])
+    url = postgres.url_of(await older.fetchval("SELECT current_database()"))
+    made = await make_backup(url, tmp_path, 1_793_100_000.0, postgres.programs)
+    await older.close()
+    writer = Writer(database)
+    assert await writer.write([entry()]) == []
+    await restore_backup(archive_url, tmp_path / made.file, postgres.programs, replace=True)
+    for _ in range(2):  # a session that is ended, then a new one
+        with contextlib.suppress(PostgresAwayError):
+            assert await writer.write([entry()]) == []
+    assert await writer.write([entry()]) == []
+    async with database.connect() as connection:
+        assert await read_version(connection) == len(load_migrations())
+        assert await connection.fetchval("SELECT count(*) FROM bars") == 1
+
+
+async def test_an_instance_of_an_older_release_refuses_no_entry_by_the_checks_of_a_later_schema(
+    connect, database, archive_url
+):
+    assert await Writer(database).write([entry()]) == []
+    owner, known = await connect(archive_url), load_migrations()
+    later = Migration(len(known) + 1, "later", "ALTER TABLE downloads ADD COLUMN bus text NOT NULL")
+    await apply_migrations(owner, [*known, later])
+    fields = {b"source": b"yahoo", b"asked_at": b"1793000000", b"outcome": b"fresh"}
+    row, _ = make_download_row(b"1-0", fields)
+    batch = [TypedEntry("market:downloads", b"1-0", DOWNLOAD_TABLE, row)]
+    with pytest.raises(PostgresAwayError, match=f"schema {later.version}"):
+        await Writer(database).write(batch)
+    with pytest.raises(SchemaError, match="run the release that made it"):
+        await Writer(database).write(batch)
+
+
+async def test_a_column_that_is_missing_is_waited_for(connect, database, archive_url):
+    owner = await connect(archive_url)
+    await owner.execute("ALTER TABLE bars RENAME COLUMN epoch TO era")
+    for _ in range(2):
+        with pytest.raises(PostgresAwayError, match=r"UndefinedColumn.*epoch"):
+            await Writer(database).write([entry()])
+    await owner.execute("ALTER TABLE bars RENAME COLUMN era TO epoch")
+    assert await Writer(database).write([entry()]) == []
+
+
+@pytest.mark.parametrize(
+    "code", ["58030", "XX001", *(pytest.param(code, marks=NIGHTLY) for code in ("58000", "XX000", "XX002"))]
+)
+async def test_a_fault_of_the_server_itself_is_waited_for_and_refuses_no_entry(
+    connect, database, archive_url, code
+):
+    owner = await connect(archive_url)
+    await owner.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql "
+        f"AS $$BEGIN RAISE EXCEPTION 'could not read block 7' USING ERRCODE = '{code}'; END$$;"
+        "CREATE TRIGGER fail BEFORE INSERT ON symbols FOR EACH STATEMENT EXECUTE FUNCTION fail()"
+    )
+    batch = [entry()._replace(symbol=plain(SymbolRow("SPY", "stocks", START, START, False)))]
+    with pytest.raises(ServerFaultError, match="could not read block 7"):
+        await Writer(database).write(batch)
+    await owner.execute("DROP TRIGGER fail ON symbols")
+    assert await Writer(database).write(batch) == []
