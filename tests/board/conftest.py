@@ -8,12 +8,15 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from marketswarm.bus import Bus
+from support.market_board import MarketBoard, open_market, run_apart
+from support.postgres import Postgres, postgres
 from support.rig import Server
 from support.rig.browser import Tab, open_browser
 from support.rig.steered_fleet import SteeredFleet, run_steered_fleet
 from support.scenes.board import BoardFleet, open_board
 from support.waiting import until
 
+__all__ = ["postgres"]
 expect.set_options(timeout=15_000)  # of two busy cores, four browsers take a page's time
 
 
@@ -81,6 +84,13 @@ def board(board_fleet: BoardFleet) -> BoardFleet:
     """The fleet of this worker as it was at first, whatever the test before did to it."""
     board_fleet.settle()
     return board_fleet
+
+
+@pytest.fixture(scope="session")
+def market(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MarketBoard]:
+    """A board with a market, which the tests of its pages share."""
+    with open_market(tmp_path_factory.mktemp("pages"), run_apart(postgres.new_archive)) as market:
+        yield market
 
 
 @pytest.fixture(scope="session")

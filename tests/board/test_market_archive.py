@@ -13,10 +13,10 @@ from services.board.market.archive_reader import ArchiveReader, DatabaseAwayErro
 from services.board.market.live import REPLAY, is_bar
 from services.board.market.query import TableQuery
 from support.market_board import run_apart
-from support.postgres import Postgres, archive_url, postgres
+from support.postgres import Postgres, archive_url
 from support.waiting import auntil
 
-__all__ = ["archive_url", "postgres"]
+__all__ = ["archive_url"]
 AT_ONCE = 12
 """More than the board has connections."""
 

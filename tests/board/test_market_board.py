@@ -14,12 +14,10 @@ import pytest
 from websockets.sync.client import connect
 
 from marketswarm.keys import chart_key, quote_key, source_account_key
-from support.market_board import PLAYED, SYMBOLS, open_market, run_apart, walk
-from support.postgres import Postgres, postgres, query
+from support.market_board import NOW, PLAYED, SYMBOLS, open_market, run_apart, walk
+from support.postgres import Postgres, query
 from support.waiting import until
 
-__all__ = ["postgres"]
-NOW = int(time.time()) // 60 * 60_000
 PAGES = ("/market", "/market/economy", "/market/correlations", "/market/sources", "/market/symbol/SPY")
 SPY = next(one for one in SYMBOLS if one.name == "SPY")
 
@@ -31,7 +29,7 @@ def archive(postgres):
 
 @pytest.fixture(scope="module")
 def market(archive, tmp_path_factory):
-    with open_market(tmp_path_factory.mktemp("market"), archive, NOW) as market:
+    with open_market(tmp_path_factory.mktemp("market"), archive) as market:
         yield market
 
 
@@ -234,7 +232,7 @@ def find_detail(market):
 
 @pytest.mark.nightly("test_market_archive freezes a database; test_market_pages has a board without one")
 def test_a_database_that_freezes_or_goes_is_said_and_comes_back_by_itself(tmp_path):
-    with Postgres() as server, open_market(tmp_path, server.new_archive(), NOW) as market:
+    with Postgres() as server, open_market(tmp_path, server.new_archive()) as market:
         market.publish_quote("SPY", 612.34, NOW + 1000)
         price, path = "/api/v1/quotes?symbols=SPY", "/api/v1/indicators/SPY?limit=1"
         until(lambda: market.get(price).json()["quotes"][0]["price"] == 612.34, what="the quote to come")

@@ -3,12 +3,13 @@
     with open_market(tmp_path, archive_url) as market:
         market.publish_bar("SPY", "1m", start_ms, close=501.0)
 
-The walk stands for what the services sources, bars and archive would have written. Its last minute is `now`.
+The walk stands for what the services sources, bars and archive would have written. Its last minute is `NOW`.
 """
 
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -46,6 +47,7 @@ OBSERVATION_COLUMNS = ("symbol", "start", "value", "source", "asked_at", "digest
 CORRELATION_COLUMNS = ("day", "a", "b", "value", "n")
 INDICATOR_COLUMNS = ("symbol", "timeframe", "start", "rev", "final", "values")
 FEATURE_COLUMNS = ("symbol", "start", "rev", "values")
+NOW = int(time.time()) // 60 * 60_000
 PLAYED = 4
 """Which request, counted from the newest, a recording answered, where not all of the market is played."""
 BEATS = {"interval_sec": 0.5, "timeout_sec": 5}
@@ -212,8 +214,8 @@ def _average(bars: list[Bar], index: int) -> dict[str, float | None]:
 class MarketBoard:
     """The board's address, and what the services of the market would publish."""
 
-    def __init__(self, fleet: Fleet, port: int, now_ms: int) -> None:
-        self.fleet, self.port, self.now_ms = fleet, port, now_ms
+    def __init__(self, fleet: Fleet, port: int) -> None:
+        self.fleet, self.port = fleet, port
         self.url = f"http://127.0.0.1:{port}"
         self.socket_url = f"ws://127.0.0.1:{port}/ws"
         self.client = redis.Redis.from_url(fleet.market.url, protocol=2)
@@ -236,7 +238,7 @@ class MarketBoard:
     ) -> None:
         """Publish a bar as the service bars does."""
         bar = Bar(symbol, timeframe, start_ms, close, close, close, close, volume=100.0)
-        origin = Provenance("massive", self.now_ms / 1000, "ef" * 32, is_replay=replay)
+        origin = Provenance("massive", NOW / 1000, "ef" * 32, is_replay=replay)
         fields = encode_entry(bar, AssetClass.STOCKS, origin)
         place = {"final": str(int(final)), "rev": str(rev), "epoch": str(epoch)}
         if day is not None:
@@ -245,13 +247,13 @@ class MarketBoard:
 
     def publish_quote(self, symbol: str, price: float, at_ms: int) -> None:
         """Publish a quote as the service sources does."""
-        origin = Provenance("twelve_data", self.now_ms / 1000, "ef" * 32)
+        origin = Provenance("twelve_data", NOW / 1000, "ef" * 32)
         fields = encode_entry(Quote(symbol, at_ms, price), AssetClass.FOREX, origin)
         self.client.xadd(MARKET_QUOTES, dict[Any, Any](fields))
 
     def seed_states(self, *, replay: bool = False) -> None:
         """Write the states of series, sources and gate, and two records in quarantine."""
-        now = self.now_ms / 1000
+        now = NOW / 1000
         for symbol in SYMBOLS:
             ident = f"{symbol.name}:{symbol.kind}:{symbol.timeframe}"
             is_late = symbol.name == "USO"
@@ -261,7 +263,7 @@ class MarketBoard:
                 "asset": symbol.asset, "group": symbol.group, "critical": symbol.name in ("SPY", "EUR/USD"),
                 "from": ["finnhub", symbol.source, "alpha_vantage"], "status": "late" if is_late else "fresh",
                 "serving": symbol.source, "since": now - 7200, "replay": replay, "attempts": attempts,
-                "reason": "finnhub limited", "newest_ms": self.now_ms - MINUTE_MS, "loaded_at": now,
+                "reason": "finnhub limited", "newest_ms": NOW - MINUTE_MS, "loaded_at": now,
             }  # fmt: skip
             self.client.hset(MARKET_SERIES, ident, orjson.dumps(state))
         for name, health in (("massive", "up"), ("yahoo", "up"), ("finnhub", "down"), ("kraken", "up")):
@@ -287,7 +289,7 @@ class MarketBoard:
         ):
             self.client.xadd(MARKET_QUARANTINE, {
                 "check": ("jump", "high_low")[number], "why": why, "stream": "market:bars", "entry": "1-1",
-                "at": self.now_ms - 60_000, "sym": "SPY",
+                "at": NOW - 60_000, "sym": "SPY",
                 "fields": orjson.dumps({"sym": "SPY", "close": "819.1", **played}),
                 "source": "yahoo",
             })  # fmt: skip
@@ -301,18 +303,18 @@ def run_apart(function: Callable[..., T], *arguments: Any) -> T:
 
 @contextlib.contextmanager
 def open_market(
-    folder: Path, archive_url: str | None, now_ms: int, *, replay: bool = False, **settings: Any
+    folder: Path, archive_url: str | None, *, replay: bool = False, **settings: Any
 ) -> Iterator[MarketBoard]:
     """Start servers and a board with an example market; `settings` are those of its truth."""
     port = free_port()
     env = {"BOARD_PORT": str(port)}
     if archive_url is not None:
-        run_apart(asyncio.run, seed_archive(archive_url, now_ms, replay=replay))
+        run_apart(asyncio.run, seed_archive(archive_url, NOW, replay=replay))
         env["DATABASE_URL"] = archive_url
     board = {"heartbeat": BOARD_BEATS, "settings": {"market": {"requests_per_min": 0, **settings}}}
     truth = {**TRUTH, "services": {**TRUTH["services"], "board": board}}
     with Fleet(folder, truth, [], env, tail=False) as fleet:
-        market = MarketBoard(fleet, port, now_ms)
+        market = MarketBoard(fleet, port)
         market.seed_states(replay=replay)
         with contextlib.closing(market.client):
             fleet.start("board")
