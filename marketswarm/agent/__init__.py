@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from marketswarm.agent.lease import Lease, LeaseHeld, LeaseLost
     from marketswarm.agent.lifecycle import agent, run
     from marketswarm.agent.member import Agent
-    from marketswarm.agent.service_config import InputStream, ServiceConfig, first_point, point_like
+    from marketswarm.agent.service_config import InputStream, ServiceConfig
     from marketswarm.agent.shards import Share
     from marketswarm.agent.truth_source import FoundTruth, create_bus, find_truth_buses, load_truth
     from marketswarm.exit import Code, Exit
+    from marketswarm.truth import first_point, point_like
 
 __all__ = [
     "Agent",
@@ -40,10 +41,11 @@ _MODULES: Final = {
     "marketswarm.agent.member": ("Agent",),
     "marketswarm.agent.lease": ("Lease", "LeaseHeld", "LeaseLost"),
     "marketswarm.agent.lifecycle": ("agent", "run"),
-    "marketswarm.agent.service_config": ("InputStream", "ServiceConfig", "first_point", "point_like"),
+    "marketswarm.agent.service_config": ("InputStream", "ServiceConfig"),
     "marketswarm.agent.shards": ("Share",),
     "marketswarm.agent.truth_source": ("FoundTruth", "load_truth", "find_truth_buses", "create_bus"),
     "marketswarm.exit": ("Code", "Exit"),
+    "marketswarm.truth": ("first_point", "point_like"),
 }
 _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}
 

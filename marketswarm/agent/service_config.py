@@ -25,8 +25,7 @@ from pydantic_core import ErrorDetails
 
 from marketswarm.bus import first_line
 from marketswarm.exit import Code, Exit
-from marketswarm.keys import HEARTBEAT_SUFFIX
-from marketswarm.truth import AccessPoint, ParsedTruth, Service, Truth, TruthError
+from marketswarm.truth import ParsedTruth, Service, Truth, TruthError
 from marketswarm.truth.errors import (
     Place,
     Problem,
@@ -337,23 +336,6 @@ class InputStream:
     bus: str
     key: str
     kind: str
-
-
-def first_point(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint:
-    """Return the first access point that is not a heartbeat channel; if there is none, `key` on `bus`."""
-    return next(
-        (point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX)), AccessPoint(bus=bus, key=key)
-    )
-
-
-def point_like(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint:
-    """Return the first access point whose key has the same last part as `key` (`mesh:events`, `team:events`).
-
-    If there is none, return `key` on `bus`.
-    """
-    word = key.rpartition(":")[2]
-    found = (point for point in points if point.key.rpartition(":")[2] == word)
-    return next(found, AccessPoint(bus=bus, key=key))
 
 
 def require_file_below(*suffixes: str) -> Callable[[str], str]:

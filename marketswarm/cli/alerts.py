@@ -32,6 +32,7 @@ from marketswarm.event import MalformedEvent, parse_event_object
 from marketswarm.event_text import describe_event, join_words
 from marketswarm.keys import ALERT_LOG
 from marketswarm.status import make_service_rows, read_fleet_state
+from marketswarm.tasks import end_tasks, run_until_first
 from marketswarm.text import escape_text, format_names
 
 _BLOCK_SEC = 2.0
@@ -67,21 +68,7 @@ def alerts(
     if no_follow:
         event_loop.run(_print_past(since or 0.0, data, as_json))
     else:
-        event_loop.run(_follow_while_read(since, data, as_json))
-
-
-async def _follow_while_read(since_sec: float | None, data: Path, as_json: bool) -> None:
-    """Print events until Ctrl-C, or until the reader of our stdout pipe closes it."""
-    printing = asyncio.ensure_future(_print_events(since_sec, data, as_json))
-    closed = asyncio.ensure_future(_wait_until_stdout_closes())
-    try:
-        await asyncio.wait((printing, closed), return_when=asyncio.FIRST_COMPLETED)
-        if printing.done():
-            printing.result()
-    finally:
-        for task in (printing, closed):
-            task.cancel()
-        await asyncio.gather(printing, closed, return_exceptions=True)
+        event_loop.run(run_until_first(_print_events(since, data, as_json), _wait_until_stdout_closes()))
 
 
 async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> None:
@@ -175,9 +162,7 @@ async def _merge(
             if known.add(event):
                 yield raw, event
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*tasks)
 
 
 class KnownIds:

@@ -22,6 +22,7 @@ from marketswarm.cli.options import Data, Svc
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import last_beat_key
 from marketswarm.status import derive_silence
+from marketswarm.tasks import end_tasks
 from marketswarm.text import format_duration
 from marketswarm.truth import Truth, find_nearest
 
@@ -108,8 +109,7 @@ async def _show_countdown(left_sec: float | None) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        counting.cancel()
-        await asyncio.gather(counting, return_exceptions=True)
+        await end_tasks(counting)
         sys.stderr.write(_CLEAR_LINE)
         sys.stderr.flush()
 

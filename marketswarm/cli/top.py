@@ -24,6 +24,7 @@ from marketswarm.cli.status import (
 )
 from marketswarm.exit import Code, Exit
 from marketswarm.status import ServiceRow
+from marketswarm.tasks import end_tasks
 from marketswarm.text import escape_text
 
 _PAGE_ROWS: Final = 10
@@ -111,18 +112,12 @@ async def _run_top(data: Path) -> None:
                         return
                     view, key_press = next_view, asyncio.ensure_future(pressed.get())
         finally:
-            await _cancel(reading, key_press)
+            await end_tasks(reading, key_press)
 
 
 async def _read_later(data: Path) -> StatusReport:
     await asyncio.sleep(REFRESH_SEC)
     return await read_status_or_why_not(data)
-
-
-async def _cancel(*tasks: asyncio.Future[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def press_key(view: View, key: str, row_count: int) -> View | None:

@@ -14,14 +14,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from marketswarm.agent import point_like
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.options import Data, Json
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
-from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
 from marketswarm.status import topology as topology_reading
 from marketswarm.status.topology_view import (
     FlowView,
@@ -37,7 +35,6 @@ from marketswarm.status.topology_view import (
     format_rate,
 )
 from marketswarm.text import format_duration
-from marketswarm.truth import SYSTEM, AccessPoint, Truth
 
 _REFRESH_SEC: Final = 1.0
 _STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
@@ -74,9 +71,7 @@ def topology(
 
 async def read_topology(data: Path) -> TopologyView:
     async with open_fleet(data) as fleet:
-        truth = fleet.truth
-        places = (_find_access_point(truth, MESH_TOPOLOGY), _find_access_point(truth, MESH_FLOW))
-        return await topology_reading.read_topology(truth, fleet.revision, fleet.bus, places)
+        return await topology_reading.read_topology(fleet.truth, fleet.revision, fleet.bus)
 
 
 def topology_of_file(path: Path) -> TopologyView:
@@ -115,11 +110,6 @@ async def _read_topology_or_why_not(data: Path) -> TopologyView:
         if end.code == Code.CONFIGURATION:
             raise
         return TopologyView(None, False, [], [], [], end.message.splitlines())
-
-
-def _find_access_point(truth: Truth, name: str) -> AccessPoint:
-    section = truth.services.get(topology_reading.MESH)
-    return point_like(section.access_points.publish_to if section else (), SYSTEM, name)
 
 
 def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group:

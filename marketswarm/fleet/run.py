@@ -20,6 +20,7 @@ from marketswarm.fleet.data_folder import (
 from marketswarm.fleet.output import LineWriter, LogFileWriter, LogFormatter, Output
 from marketswarm.fleet.plan import Plan, find_board_host, find_missed, format_board_url
 from marketswarm.fleet.supervisor import FleetSpec, FleetSupervisor
+from marketswarm.tasks import run_until_first
 
 _STDERR = 2
 
@@ -113,16 +114,12 @@ def _find_board_url(plan: Plan) -> str:
 
 async def _run_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
     """Run `work`, then wait for `stop`; cancel `work` if `stop` is set earlier. Raise its exception."""
-    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-            await stopping
-    finally:
-        for task in (working, stopping):
-            task.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)
+
+    async def work_and_wait() -> None:
+        await work
+        await stop.wait()
+
+    await run_until_first(work_and_wait(), stop.wait())
 
 
 def _handle_signals(stop: asyncio.Event, kill: asyncio.Event) -> None:

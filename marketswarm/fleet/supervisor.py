@@ -46,6 +46,7 @@ from marketswarm.fleet.server import MAXMEMORY, build_command, build_memory_limi
 from marketswarm.fleet_control import ProcessState
 from marketswarm.net.retry import Backoff
 from marketswarm.settings import CommonSettings, read_settings
+from marketswarm.tasks import end_tasks
 from marketswarm.truth import HEALER, Truth, find_nearest
 
 _POLL_EVERY_SEC = 0.01
@@ -140,8 +141,7 @@ class FleetSupervisor:
                 self._is_stopping = True
                 self._counting_task.cancel()
                 if self._gate_task is not None:
-                    self._gate_task.cancel()
-                    await asyncio.gather(self._gate_task, return_exceptions=True)
+                    await end_tasks(self._gate_task)
                 for group in (self.agents, self.servers):
                     await asyncio.gather(*(child.end(self._kill) for child in group.values()))
                 await asyncio.gather(*(bus.aclose() for bus in self._buses.values()))

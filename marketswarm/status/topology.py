@@ -8,9 +8,9 @@ from typing import Final
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import parse_object
 from marketswarm.exit import Exit
-from marketswarm.keys import roster_key
+from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY, roster_key
 from marketswarm.status.topology_view import MeshSnapshot, TopologyView, build_topology
-from marketswarm.truth import HEALER, SYSTEM, AccessPoint, Truth
+from marketswarm.truth import HEALER, SYSTEM, AccessPoint, Truth, point_like
 
 MESH: Final = "mesh"
 MESH_IS_DOWN: Final = "mesh is down: the tables show what it saw last"
@@ -18,18 +18,14 @@ MAX_SNAPSHOT_BYTES: Final = 32 * 1024 * 1024
 
 
 async def read_topology(
-    truth: Truth,
-    revision: int | None,
-    bus_by_name: Callable[[str], Bus],
-    places: tuple[AccessPoint, AccessPoint],
+    truth: Truth, revision: int | None, bus_by_name: Callable[[str], Bus]
 ) -> TopologyView:
-    """Return the topology of a fleet; what can't be read is left out, and its notes say so.
-
-    `places` are where mesh writes its snapshots of the instances and of the flow.
-    """
+    """Return the topology of a fleet; what can't be read is left out, and its notes say so."""
+    section = truth.services.get(MESH)
+    written = section.access_points.publish_to if section else ()
     instances, flow, is_down = await asyncio.gather(
-        _read_mesh_snapshot(bus_by_name, places[0]),
-        _read_mesh_snapshot(bus_by_name, places[1]),
+        _read_mesh_snapshot(bus_by_name, point_like(written, SYSTEM, MESH_TOPOLOGY)),
+        _read_mesh_snapshot(bus_by_name, point_like(written, SYSTEM, MESH_FLOW)),
         _is_mesh_down(bus_by_name),
     )
     found = build_topology(truth, revision, instances, flow)

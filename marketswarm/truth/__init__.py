@@ -25,6 +25,8 @@ from marketswarm.truth.model import (
     Watch,
     find_probe_target,
     find_probe_targets,
+    first_point,
+    point_like,
 )
 from marketswarm.truth.parse import ParsedTruth, parse_truth
 from marketswarm.truth.schedule import JobRule, Schedule
@@ -54,7 +56,9 @@ __all__ = [
     "find_nearest",
     "find_probe_target",
     "find_probe_targets",
+    "first_point",
     "format_changes",
     "parse_truth",
+    "point_like",
     "resolve_references",
 ]

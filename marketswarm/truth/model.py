@@ -8,7 +8,7 @@ how a document is accepted (`parse.py`), and where a bus really is, which the en
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -558,3 +558,17 @@ def _build_probe_target(owner: str, section: Service, target: dict[str, Any]) ->
 
 def _keep_texts(value: Any) -> tuple[str, ...]:
     return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+
+
+def first_point(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint:
+    """Return the first access point that is not a heartbeat channel; if there is none, `key` on `bus`."""
+    return next(
+        (point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX)), AccessPoint(bus=bus, key=key)
+    )
+
+
+def point_like(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint:
+    """Return the first point whose key ends like `key` (`team:events`), or `key` on `bus` without one."""
+    word = key.rpartition(":")[2]
+    found = (point for point in points if point.key.rpartition(":")[2] == word)
+    return next(found, AccessPoint(bus=bus, key=key))

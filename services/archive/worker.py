@@ -19,6 +19,7 @@ from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry, format_fields
 from marketswarm.bus.stream import ENTRY_BYTES
 from marketswarm.net.retry import Backoff
+from marketswarm.tasks import end_tasks
 from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
@@ -174,8 +175,7 @@ class ArchiveWorker:
             return await reading
         finally:
             # after an error, what was read is still pending, and is read again
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            await end_tasks(reading)
 
     async def _commit(self, consumer: Consumer, batch: Batch) -> None:
         refused = {(entry.stream, entry.id): why for entry, why in batch.refused}

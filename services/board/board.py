@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from starlette.requests import Request
 
 from marketswarm import __version__
-from marketswarm.agent import Agent, point_like
+from marketswarm.agent import Agent
 from marketswarm.bus import Bus
 from marketswarm.history.fleet_history import FleetHistory
-from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
-from marketswarm.status.topology import MESH, read_topology
+from marketswarm.status.topology import read_topology
 from marketswarm.status.topology_view import TopologyView
-from marketswarm.truth import SYSTEM, AccessPoint, Truth
+from marketswarm.truth import SYSTEM, Truth
 from services.board.access.audit import AuditLog
 from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
@@ -86,13 +85,7 @@ class Board:
         return replace(self.make_frame(title, path), session=await gate.find_view(request))
 
     async def read_topology(self) -> TopologyView:
-        places = self._find_mesh_key(MESH_TOPOLOGY), self._find_mesh_key(MESH_FLOW)
-        return await read_topology(self.truth, self.me.revision, self.me.bus, places)
-
-    def _find_mesh_key(self, name: str) -> AccessPoint:
-        """Return the access point at which mesh writes its snapshot `name`, by the truth."""
-        section = self.truth.services.get(MESH)
-        return point_like(section.access_points.publish_to if section else (), SYSTEM, name)
+        return await read_topology(self.truth, self.me.revision, self.me.bus)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ LAYERS = {
         "closed_outages",
         "fleet_control",
         "net",
+        "tasks",
         "time_slice",
         "metrics",
         "tracing",

@@ -20,6 +20,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from marketswarm.tasks import run_until_first
 from services.board.access.limits import RateLimiter
 from services.board.market.updates import (
     INTERVAL_SEC,
@@ -153,16 +154,8 @@ async def _serve(socket: WebSocket, hub: UpdateHub, follower: Follower, find_sna
     writing = asyncio.Lock()  # a snapshot must be out before the updates that follow it
     hello = {"type": "hello", "position": hub.position, "interval_sec": follower.interval_sec}
     await _send(socket, orjson.dumps(hello))
-    reading = asyncio.create_task(_read(socket, hub, follower, find_snapshot, writing))
-    sending = asyncio.create_task(_send_updates(socket, follower, writing))
-    try:
-        done, _ = await asyncio.wait((reading, sending), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (reading, sending):
-            task.cancel()
-        await asyncio.gather(reading, sending, return_exceptions=True)
-    for task in done:
-        task.result()
+    reading = _read(socket, hub, follower, find_snapshot, writing)
+    await run_until_first(reading, _send_updates(socket, follower, writing))
 
 
 async def _read(
