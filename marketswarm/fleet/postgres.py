@@ -34,7 +34,7 @@ from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet.data_folder import make_private_folder, open_private_file
 from marketswarm.fleet.environment import make_server_environ
 from marketswarm.fleet.preflight import is_port_free
-from marketswarm.fleet.server import NoServerError
+from marketswarm.fleet.server import NoServerError, read_version
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
 
 HOST: Final = "127.0.0.1"
@@ -139,14 +139,8 @@ def _number(text: str) -> int:
 def _read_major(program: Path) -> int | None:
     if not (program.parent / "initdb").exists():
         return None
-    try:
-        output = subprocess.run(  # noqa: S603 - a program that was found under a server's name
-            [str(program), "--version"], capture_output=True, text=True, timeout=5, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(r"\(PostgreSQL\) (\d+)", output)
-    return int(match[1]) if match else None
+    found = read_version(str(program), r"\(PostgreSQL\) (\d+)")
+    return found[0] if found else None
 
 
 class PostgresError(Exception):

@@ -57,7 +57,7 @@ def find_binary(path: str | None = None) -> Path:
         found = shutil.which(name, path=path)
         if found is None:
             continue
-        version = _read_version(found)
+        version = read_version(found, r"v=(\d+)\.(\d+)(?:\.(\d+))?")
         if version is not None and version >= _MIN_VERSION:
             return Path(found)
         too_old.append(found if version is None else f"{found} ({'.'.join(map(str, version))})")
@@ -84,14 +84,15 @@ def build_command(binary: Path, port: int, folder: Path, **config: str) -> list[
     return line
 
 
-def _read_version(binary: str) -> tuple[int, ...] | None:
+def read_version(program: str, pattern: str) -> tuple[int, ...] | None:
+    """Return the groups of `pattern` in what a program says of its version; None without any."""
     try:
         output = subprocess.run(  # noqa: S603 - a program that was found on PATH under a server's name
-            [binary, "--version"], capture_output=True, text=True, timeout=5, check=False
+            [program, "--version"], capture_output=True, text=True, timeout=5, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
-    match = re.search(r"v=(\d+)\.(\d+)(?:\.(\d+))?", output)
+    match = re.search(pattern, output)
     return tuple(int(part) for part in match.groups() if part is not None) if match else None
 
 

@@ -13,7 +13,6 @@ for plain addresses are answered, because an address can't be rebound.
 
 import contextlib
 import errno
-import ipaddress
 import re
 import socket
 import threading
@@ -30,9 +29,11 @@ from typing import Any, Final, Self
 from marketswarm import log as logs
 from marketswarm.exit import Code, Exit
 from marketswarm.metrics.family import Source
+from marketswarm.net.addresses import parse_address
 
 _HOST: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::[0-9]{0,5})?")
 _LOCAL: Final = "localhost"
+_parse_address: Final = lru_cache(maxsize=256)(parse_address)
 
 
 def list_own_names(*names: str) -> frozenset[str]:
@@ -46,20 +47,11 @@ def is_own_host(header: str, names: Iterable[str]) -> bool:
     if found is None:
         return False
     host = _normalize_host_name(found[1] or found[2] or "")
-    return host in names or host.endswith(f".{_LOCAL}") or _is_address(host)
+    return host in names or host.endswith(f".{_LOCAL}") or _parse_address(host) is not None
 
 
 def _normalize_host_name(name: str) -> str:
     return name.lower().removesuffix(".")
-
-
-@lru_cache(maxsize=256)
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 GZIP: Final = 31  # as zlib's `wbits`

@@ -57,12 +57,17 @@ def parse_allowance(word: Any) -> Allowance | None:
         return Allowance(None, host, port) if HOST_NAME.fullmatch(host) else None
 
 
+def parse_address(text: str) -> Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
 def is_this_machine(host: str) -> bool:
     """Return True for `localhost` and for an address that no other machine has, such as 127.0.0.1."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = parse_address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def parse_literal_addresses(host: str) -> tuple[Address, ...]:
@@ -73,10 +78,8 @@ def parse_literal_addresses(host: str) -> tuple[Address, ...]:
     """
     if host.lower().rstrip(".") == "localhost":
         return LOCALHOST
-    try:
-        return (ip_address(host.removeprefix("[").removesuffix("]")),)
-    except ValueError:
-        return ()
+    address = parse_address(host.removeprefix("[").removesuffix("]"))
+    return () if address is None else (address,)
 
 
 def is_inside(address: Address) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from marketswarm.net.addresses import Address, Network
+from marketswarm.net.addresses import Address, Network, parse_address
 
 GATEWAY: Final = "gateway"
 _ROUTES: Final = Path("/proc/net/route")
@@ -136,10 +136,7 @@ def _parse_address(text: str) -> Address | None:
         host = host[1:].partition("]")[0]
     elif host.count(":") == 1:
         host = host.partition(":")[0]
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
+    return parse_address(host)
 
 
 def _split(text: str) -> list[str]:
