@@ -64,9 +64,10 @@ def check(repeats: dict[str, int]) -> int:
         return 1
     if machine != known_machine:
         print_line(f"the results to compare with are of another machine: {known_machine}")
-    found = run_all(BENCHES, repeats, 1.0, (find_commit(), ""))
-    if new := sorted(found.keys() - before.keys()):
-        print_line(f"not compared, since there is no result: {', '.join(new)}")
+    if new := [name for name in repeats if name not in before]:
+        print_line(f"not measured, since there is no result to compare with: {', '.join(new)}")
+    known = {name: count for name, count in repeats.items() if name in before}
+    found = run_all(BENCHES, known, 1.0, (find_commit(), ""))
     slower = check_again(BENCHES, before, found, 1.0)
     for each in slower:
         print_line(f"SLOWER: {each}")

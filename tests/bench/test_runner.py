@@ -122,9 +122,11 @@ def test_a_check_without_committed_figures_is_red(bench, capsys):
 def test_a_check_says_what_it_could_not_compare(bench, capsys, monkeypatch):
     assert bench({"heard": Measured(1.0)}) == 0
     monkeypatch.setattr(main, "describe_machine", lambda: {"processor": "Y"})
-    assert bench({"heard": Measured(1.0), "new": Measured(9.0)}, "--check") == 0
+    new = Measured(9.0)
+    assert bench({"heard": Measured(1.0), "new": new}, "--check") == 0
+    assert new.scales == []
     said = capsys.readouterr().err
-    assert "not compared, since there is no result: new" in said
+    assert "not measured, since there is no result to compare with: new" in said
     assert "are of another machine: {'processor': 'X'}" in said
 
 

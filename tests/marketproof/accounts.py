@@ -96,7 +96,8 @@ def compare_sources(
             found.find("source_health: a change that is none", source)
         if source in got and changes[-1] != (got[source]["state"], got[source]["reason"]):
             found.find("source_health: not the state of the source", f"{source}: {changes[-1]}")
-        causes = {reason for state, reason in changes if state == "down"} - {MOVED_CLOCK, REFUSING}
+        # without a reason the last answer was good, and is not counted yet
+        causes = {reason for state, reason in changes if state == "down" and reason} - {MOVED_CLOCK, REFUSING}
         if causes and source not in failing:
             found.find("source_health: down though it always answered", f"{source}: {changes}")
 
