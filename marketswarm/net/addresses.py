@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 Address = IPv4Address | IPv6Address
@@ -68,6 +68,26 @@ def is_this_machine(host: str) -> bool:
     """Return True for `localhost` and for an address that no other machine has, such as 127.0.0.1."""
     address = parse_address(host)
     return host == "localhost" or (address is not None and address.is_loopback)
+
+
+def require_encrypted_url(scheme: Literal["https", "wss"], url: str) -> str:
+    """Return `url` if a key may be sent there; otherwise raise ValueError.
+
+    Without encryption that is this machine alone. The text of the error has no URL, which may hold a secret.
+    """
+    plain = scheme[:-1]
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port, parts = "", None, urlsplit("")
+    if not host or port == 0 or parts.scheme not in (scheme, plain) or not url.isprintable() or " " in url:
+        raise ValueError(f"must be {scheme}://host/…")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must have no user, password or query: the key is sent in a header or a message")
+    if parts.scheme == plain and not is_this_machine(host):
+        raise ValueError(f"must be {scheme}://, since keys are sent there; {plain}:// is for 127.0.0.1")
+    return url
 
 
 def parse_literal_addresses(host: str) -> tuple[Address, ...]:

@@ -11,7 +11,6 @@ from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Self
-from urllib.parse import urlsplit
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
@@ -19,7 +18,7 @@ from pydantic_settings import NoDecode
 
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import MARKET_BARS
-from marketswarm.net.addresses import is_this_machine
+from marketswarm.net.addresses import require_encrypted_url
 from marketswarm.settings import MonitorSettings, list_variables
 from marketswarm.text import format_names
 from marketswarm.truth import Service, Truth
@@ -88,20 +87,7 @@ def require_safe_urls(urls: dict[str, str]) -> dict[str, str]:
     if len(urls) > _MAX_BASE_URLS:
         raise ValueError(f"has more than {_MAX_BASE_URLS} URLs")
     for name, url in urls.items():
-        safe, plain = ("wss", "ws") if name.endswith(STREAM_SUFFIX) else ("https", "http")
-        try:
-            parts = urlsplit(url)
-            is_safe = parts.scheme == safe or (
-                parts.scheme == plain and is_this_machine(parts.hostname or "")
-            )
-            is_safe = is_safe and bool(parts.hostname) and parts.username is None and parts.port != 0
-        except ValueError:
-            is_safe = False
-        if not is_safe:
-            raise ValueError(
-                "each must be https://, since keys are sent there, and that of a stream wss://; "
-                "http:// and ws:// are for 127.0.0.1"
-            )
+        require_encrypted_url("wss" if name.endswith(STREAM_SUFFIX) else "https", url)
     return {name: url.rstrip("/") for name, url in urls.items()}
 
 

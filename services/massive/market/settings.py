@@ -6,12 +6,11 @@ the API: then the truth's is used.
 
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
 from marketswarm.agent import ServiceConfig
-from marketswarm.net.addresses import is_this_machine
+from marketswarm.net.addresses import require_encrypted_url
 from marketswarm.settings import CommonSettings, Token
 from marketswarm.truth import AccessPoint, Truth
 from marketswarm.truth.env_policy import may_take_market_key, parse_destination
@@ -27,27 +26,6 @@ WS_URLS: Final = {
     "delayed": "wss://delayed.massive.com/stocks",
     "real-time": "wss://socket.massive.com/stocks",
 }
-
-
-def require_secure_url(schemes: tuple[str, str], url: str) -> str:
-    """Return `url` if the key may be sent there; otherwise raise ValueError.
-
-    `schemes` are the plain scheme, which is allowed for this machine only, and the encrypted one. The text of
-    the error has no URL, which may hold a secret.
-    """
-    plain, encrypted = schemes
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname or "", parts.port
-    except ValueError:
-        host, parts = "", urlsplit("")
-    if not host or parts.scheme not in schemes or not url.isprintable() or " " in url:
-        raise ValueError(f"must be {encrypted}://host/…")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must have no user, password or query: the key is sent in a header or a message")
-    if parts.scheme == plain and not is_this_machine(host):
-        raise ValueError(f"must be {encrypted}://, since the key is sent there; {plain}:// is for 127.0.0.1")
-    return url
 
 
 def _require_ticker(symbol: str) -> str:
@@ -66,11 +44,9 @@ def _require_unique(symbols: tuple[str, ...]) -> tuple[str, ...]:
 
 
 RestUrl = Annotated[
-    str, Field(max_length=500), AfterValidator(lambda url: require_secure_url(("http", "https"), url))
+    str, Field(max_length=500), AfterValidator(lambda url: require_encrypted_url("https", url))
 ]
-WsUrl = Annotated[
-    str, Field(max_length=500), AfterValidator(lambda url: require_secure_url(("ws", "wss"), url))
-]
+WsUrl = Annotated[str, Field(max_length=500), AfterValidator(lambda url: require_encrypted_url("wss", url))]
 Symbol = Annotated[str, AfterValidator(_require_ticker)]
 """A ticker; never `*`, since missing bars can only be requested by ticker."""
 
