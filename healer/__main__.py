@@ -1,8 +1,10 @@
 """The entry point of `python -m healer`."""
 
+import asyncio
 import gc
 from typing import Final
 
+from healer.memory import return_free_memory, return_large_blocks
 from healer.watch import run_healer
 from marketswarm.agent import agent, run
 from marketswarm.monitor import make_healer_heartbeat
@@ -14,16 +16,20 @@ START_THRESHOLDS: Final = (50_000, 1000, 1000)
 With the default ones, a start with a hundred thousand services spends a third of its time in collections that
 visit the whole roster, and each visit stops the event loop. With these, only the latest objects are visited.
 """
+RUN_THRESHOLDS: Final = (10_000, 10, 10)
+"""The thresholds afterwards. With the default ones, a fifteenth of the time goes into collections that find
+nothing: what is made for each write, and for each beat, ends without them."""
 
 
 async def main() -> int:
-    usual_thresholds = gc.get_threshold()
     gc.set_threshold(*START_THRESHOLDS)
+    return_large_blocks()
 
     def exclude_roster_from_collection() -> None:
-        """Move all objects out of reach of the garbage collector, and restore its thresholds."""
+        """Move all objects out of reach of the garbage collector, which collects from now on."""
         gc.freeze()
-        gc.set_threshold(*usual_thresholds)
+        gc.set_threshold(*RUN_THRESHOLDS)
+        asyncio.get_running_loop().run_in_executor(None, return_free_memory)
 
     async with agent("healer", HealerSettings, heartbeat=make_healer_heartbeat) as me:
         await run_healer(me, on_restored=exclude_roster_from_collection)

@@ -222,6 +222,7 @@ def _build_plain_fields(model: type) -> dict[str, FieldInfo]:
             each.default_factory() if callable(each.default_factory) else each.default,
         )
         for name, each in model.__dataclass_fields__.items()  # type: ignore[attr-defined]
+        if each.init
     }
 
 

@@ -26,9 +26,13 @@ CHANNELS_AT_ONCE: Final = 1000
 
 @dataclass(slots=True)
 class _PendingCommand:
-    """A SUBSCRIBE or UNSUBSCRIBE that was sent, and the number of acknowledgements still `missing`."""
+    """A SUBSCRIBE or UNSUBSCRIBE that was sent, and the number of acknowledgements still `missing`.
+
+    `kind` is the first word of each acknowledgement.
+    """
 
     command: str
+    kind: bytes
     channels: list[str]
     missing: int
 
@@ -61,6 +65,11 @@ class SubscriberConnection:
             await self._connection.connect()
         except Exception as error:  # the handshake raises errors of any type for malformed replies
             raise self._make_bus_error(error) from error
+        # a bus in memory has no transport
+        transport = getattr(self._connection._writer, "transport", None)  # noqa: SLF001 - the one way to it
+        if transport is not None:
+            # asyncio allocates so much for each read, however little has arrived: otherwise 256 KiB
+            transport.max_size = READ_BYTES
 
     async def subscribe(self, channels: Collection[str]) -> None:
         """`read_batch` reads the acknowledgements.
@@ -84,7 +93,7 @@ class SubscriberConnection:
         ordered = list(channels)
         for start in range(0, len(ordered), CHANNELS_AT_ONCE):
             chunk = ordered[start : start + CHANNELS_AT_ONCE]
-            self._pending.append(_PendingCommand(command, chunk, len(chunk)))
+            self._pending.append(_PendingCommand(command, command.lower().encode(), chunk, len(chunk)))
             packed = self._connection.pack_command(command, *chunk)
             try:
                 await self._connection.send_packed_command(packed, check_health=False)
@@ -151,7 +160,7 @@ class SubscriberConnection:
 
     def _acknowledge(self, kind: Any, channel: Any) -> None:
         """Raises InvalidResponse if `kind` is not that of the oldest pending command."""
-        if not self._pending or kind != self._pending[0].command.lower().encode():
+        if not self._pending or kind != self._pending[0].kind:
             raise InvalidResponse("neither a message nor an answer")
         if self.refused and kind == b"subscribe":
             self.refused.discard(channel.decode("utf-8", "replace"))

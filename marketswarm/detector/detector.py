@@ -189,7 +189,8 @@ class Detector:
         if service.job is not None:
             self.jobs[watch.svc] = service
         bus.add_service(service)
-        bus.schedule(service)
+        if stage is not Stage.RESTORING:
+            bus.schedule(service)
 
     # -- what the listener reports
 

@@ -363,14 +363,21 @@ class Truth:
     services: Mapping[str, Service] = dataclasses.field(default_factory=dict)
     """The services by name: a letter, then up to 62 letters, digits or `_` `.` `-`. Default: needed."""
 
+    _heartbeats: tuple[Heartbeat, ...] = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # a hundred thousand services have a few different sections: no question goes through all of them
+        different = {id(service): service.heartbeat for service in self.services.values()}
+        object.__setattr__(self, "_heartbeats", tuple(different.values()))
+
     def bus_names(self) -> tuple[str, ...]:
         """Return all bus names, each once.
 
         First come system-redis and market-redis, then the declared buses, then those that only a heartbeat's
         `redis_url` names.
         """
-        urls = dict.fromkeys(service.heartbeat.redis_url for service in self.services.values())
-        return tuple(dict.fromkeys([SYSTEM, MARKET, *self.buses, *(self._bus_at(url) for url in urls)]))
+        names = (self._bus_at(beat.redis_url) for beat in self._heartbeats)
+        return tuple(dict.fromkeys([SYSTEM, MARKET, *self.buses, *names]))
 
     def bus_url(self, name: str) -> str | None:
         """Return the URL of a bus, `"env:NAME"` unresolved; None if the truth has no URL for it."""
@@ -378,7 +385,7 @@ class Truth:
             return self.buses[name].url
         if name in (SYSTEM, MARKET):
             return None
-        urls = dict.fromkeys(service.heartbeat.redis_url for service in self.services.values())
+        urls = (beat.redis_url for beat in self._heartbeats)
         return next((url for url in urls if self._bus_at(url) == name), None)
 
     def bus_of(self, svc: str) -> str:
@@ -484,8 +491,7 @@ class Truth:
 
     def _own_channels(self) -> set[str]:
         """Return the heartbeat channels that are not `<service>:heartbeat`."""
-        channels = {service.heartbeat.channel for service in self.services.values()}
-        return {channel for channel in channels if channel is not None}
+        return {beat.channel for beat in self._heartbeats if beat.channel is not None}
 
     def _bus_at(self, url: str) -> str:
         """Return the bus that has the host of the URL as its name, otherwise a name made from the URL."""

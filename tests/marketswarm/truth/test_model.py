@@ -192,3 +192,20 @@ def test_what_makes_no_sense_is_passed_over(targets):
 
 def test_a_severity_that_is_none_is_that_of_the_service():
     assert next(find_probe_targets(truth_with_targets([{"name": "a", "severity": 5}]))).severity == "warning"
+
+
+def test_no_question_about_buses_and_channels_goes_through_all_services():
+    services = {f"svc{n}": {"heartbeat": {"interval_sec": 1 + n % 3}} for n in range(300)}
+    services |= {"far": {"heartbeat": {"redis_url": "redis://far", "channel": "far!"}}}
+    services |= {"healer": subscribed("x:heartbeat")}
+    found = truth(services)
+
+    class Forbidden(dict[str, Any]):
+        def values(self) -> Any:
+            raise AssertionError("all of them")
+
+    object.__setattr__(found, "services", Forbidden(found.services))
+    assert found.bus_names() == ("system-redis", "market-redis", "far:6379")
+    assert found.bus_url("far:6379") == "redis://far"
+    assert found.alert_target("healer:alerts") == ("system-redis", "healer:alerts")
+    assert [watch.svc for watch in found.subscribed(30)] == ["x"]
