@@ -6,7 +6,15 @@ from typing import Any
 import orjson
 import pytest
 
-from marketswarm.truth import ProbeTarget, Truth, Watch, find_probe_target, find_probe_targets, parse_truth
+from marketswarm.truth import (
+    ProbeTarget,
+    Truth,
+    Watch,
+    find_probe_target,
+    find_probe_targets,
+    find_rule_target,
+    parse_truth,
+)
 
 
 def truth(services: dict[str, Any], **others: Any) -> Truth:
@@ -192,3 +200,20 @@ def test_what_makes_no_sense_is_passed_over(targets):
 
 def test_a_severity_that_is_none_is_that_of_the_service():
     assert next(find_probe_targets(truth_with_targets([{"name": "a", "severity": 5}]))).severity == "warning"
+
+
+def test_what_a_rule_of_the_medic_is_about_has_the_tags_of_its_service_and_depends_on_it():
+    found = truth({"feed": {"tags": ["a"]}, "medic": {"tags": ["own"]}})
+
+    def of(svc):
+        target = find_rule_target(found, svc)
+        return target and (target.tags, target.depends_on)
+
+    assert of("medic/memory/feed") == (("a",), ("feed",))
+    assert of("medic/bus_memory/system-redis") == (("own",), ("bus:system-redis",))
+    assert of("medic/disk/host") == (("own",), ())
+    assert of("medic/escalated/feed") == (("a",), ())
+    assert [of(svc) for svc in ("feed", "medic", "medic/memory", "medic/memory/", "massive/a/b")] == [
+        None
+    ] * 5
+    assert find_rule_target(truth({"feed": {}}), "medic/memory/feed") is None
