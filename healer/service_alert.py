@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from marketswarm.agent.outage_state import AlertRule
-from marketswarm.event import Event, MalformedEvent, make_event_id, parse_event
+from marketswarm.event import Event, MalformedEvent, Severity, make_event_id, parse_event
 
 MAX_NAME_CHARS: Final = 100
 MAX_REASON_CHARS: Final = 200
@@ -27,6 +27,7 @@ def parse_service_alert(rule: AlertRule, raw: bytes) -> Event | MalformedEvent:
         "foreign_by": event.by != rule.by,
         # with the id of another program's event, readers would drop that event as a repetition
         "foreign_id": not is_id or found is None or int(found["ms"]) != round(event.ts * 1000),
+        "bad_severity": event.severity is not None and event.severity not in set(Severity),
         "bad_reason": len(event.reason or "") > MAX_REASON_CHARS or not (event.reason or "").isprintable(),
     }
     return next((MalformedEvent(reason) for reason, is_wrong in wrong.items() if is_wrong), event)

@@ -37,6 +37,9 @@ class Kind(StrEnum):
     SOURCE_MISS = "source_miss"
     SOURCE_OK = "source_ok"
     SOURCE_UNWATCHED = "source_unwatched"
+    MONITOR_MISS = "monitor_miss"
+    MONITOR_OK = "monitor_ok"
+    MONITOR_UNWATCHED = "monitor_unwatched"
     REACH_GAP = "reach_gap"
     WATCH_MISS = "watch_miss"
     WATCH_OK = "watch_ok"
@@ -63,6 +66,7 @@ class Event:
     `id` is the same wherever and however often this event is written. `host` is the machine that the
     service's last beat came from; `exit_code` is that of a command that failed (`reason` is `failed` then).
     `since` is the last beat before the event; `down_since` is when the outage began, if not with that beat.
+    `severity` is how urgent it is, if its writer knows.
     """
 
     type: Kind
@@ -81,6 +85,7 @@ class Event:
     host: str | None = None
     exit_code: int | None = None
     down_since: float | None = None
+    severity: str | None = None
 
     def outage_start(self) -> float:
         """Return when the outage of this event began, in epoch seconds; the same for a miss and its ok."""
@@ -101,6 +106,7 @@ class MalformedEvent:
 _ORIGINAL: Final = ("type", "svc", "late_sec", "age_sec", "timeout_sec", "ts")
 _ADDED: Final = (
     *("id", "reason", "down_sec", "since", "by", "gap_sec", "restarted", "host", "exit_code", "down_since"),
+    "severity",
 )
 _KINDS: Final = {kind.value: kind for kind in Kind}
 _NUMBERS: Final = frozenset(

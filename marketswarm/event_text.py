@@ -59,6 +59,11 @@ _WORDS: Final[Mapping[Kind, _EventWords]] = {
         "source status", _WARNING),
     Kind.SOURCE_OK: _EventWords("{svc} answers again", "its answers can be used"),
     Kind.SOURCE_UNWATCHED: _EventWords("{svc} is no longer asked", f"it failed, {_NAMED_NO_LONGER}"),
+    Kind.MONITOR_MISS: _EventWords(
+        "{svc} holds", "this rule of the medic has held for {late}{reason}",
+        "medic status", _WARNING),
+    Kind.MONITOR_OK: _EventWords("{svc} no longer holds", "the rule of the medic does not hold any more"),
+    Kind.MONITOR_UNWATCHED: _EventWords("{svc} is no longer evaluated", f"it held, {_NAMED_NO_LONGER}"),
     Kind.REACH_GAP: _EventWords(
         "the {svc} reached no bus", "its own network, or all buses at once; nothing was watched",
         ended="for {lasted}; its own network, or all buses at once; nothing was watched"),
@@ -123,6 +128,12 @@ def join_words(title: str, text: str) -> str:
 def severity_of(kind: Kind) -> Severity:
     """Return the severity by an event's kind, for events to which the truth gives none."""
     return _WORDS[kind].severity
+
+
+def severity_of_event(event: Event) -> Severity:
+    """Return the severity that an event which begins a problem names, otherwise that of its kind."""
+    named = next((each for each in Severity if each == event.severity), None)
+    return named if named is not None and event.type.is_bad else severity_of(event.type)
 
 
 def format_seconds(value: float | None) -> str:

@@ -45,7 +45,8 @@ class FleetProcess:
     """One process of the fleet: `rss_agg/2` is the second of the service `rss_agg`.
 
     `identity` is another one after each start. `is_wanted` is False once an operator has stopped it.
-    `age_sec` is the time since its last start, `restarts` how often it was started again.
+    `age_sec` is the time since its last start, `restarts` how often it was started again. `pid` is None while
+    it does not run, and of a fleet that does not say it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class FleetProcess:
     identity: str
     age_sec: float
     restarts: int
+    pid: int | None = None
 
     @property
     def svc(self) -> str:
@@ -67,6 +69,7 @@ class FleetProcess:
             "identity": self.identity,
             "age_sec": round(self.age_sec, 3),
             "restarts": self.restarts,
+            "pid": self.pid,
         }
 
 
@@ -109,7 +112,8 @@ def _parse_process(found: Any) -> FleetProcess | None:
         return None
     if type(is_wanted) is not bool:
         return None
-    return FleetProcess(name, state, is_wanted, identity, age_sec, restarts)
+    pid = parse_count(found.get("pid"))
+    return FleetProcess(name, state, is_wanted, identity, age_sec, restarts, pid)
 
 
 def _ask(address: str, request: dict[str, str]) -> dict[str, Any]:

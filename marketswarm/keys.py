@@ -69,6 +69,11 @@ MEDIC_INCIDENTS: Final = "medic:incidents"
 MEDIC_APPROVALS: Final = "medic:approvals"
 """Hash: the id of a proposal -> a person's approval as JSON, until the medic has used it."""
 
+MEDIC_ALERTS: Final = "medic:alerts"
+"""Stream: events of the medic's rules, which the healer copies to the alert log."""
+MEDIC_OUTAGES: Final = "medic:alerts:outages"
+"""Hash: `<rule>/<subject>` -> whether the rule holds, and what was published of that, as JSON."""
+
 # The streams and keys of our own services, with the names that they have unless the truth sets others.
 MESH_TOPOLOGY: Final = "mesh:topology"
 MESH_EVENTS: Final = "mesh:events"

@@ -215,6 +215,8 @@ MEANINGS: Final = {
     "medic.log_read": "The alert log of the bus can be read again.",
     "medic.log_unread": "The alert log of the bus can't be read; outages are seen a little later.",
     "medic.resumed": "The bus works again after it failed, and the medic goes on.",
+    "medic.rule_ended": "A rule no longer holds for its subject.",
+    "medic.rule_holds": "A rule holds for its subject; with another severity than `info` it is an event, too.",
     "medic.superseded": "A medic with a newer lease has written: this one stops acting.",
     "medic.waiting": "The bus fails, so the medic does nothing.",
     "mesh.bus_unknown": "The place of a bus is not known, so nothing on it is heard.",

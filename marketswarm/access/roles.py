@@ -27,9 +27,13 @@ from marketswarm.keys import (
     HEALER_LEASE,
     HEALER_RELAYED,
     MARKET_ALERTS,
+    MARKET_QUARANTINE,
+    MARKET_SOURCES,
     MASSIVE_ALERTS,
+    MEDIC_ALERTS,
     MEDIC_APPROVALS,
     MEDIC_INCIDENTS,
+    MEDIC_OUTAGES,
     MEDIC_STATE,
     MESH_TOPOLOGY,
     NOTIFIER_DEAD,
@@ -94,7 +98,7 @@ def grant_healer(view: BusView) -> tuple[Grant, ...]:
             HEALER, view, (health_key("*"),), (last_beat_key("*"), last_run_key("*")), view.beat_patterns()
         ),
         Grant("hget hset", (HEALER_RELAYED,)),
-        Grant("xrange xrevrange xread", (MASSIVE_ALERTS, MARKET_ALERTS), mode="R"),
+        Grant("xrange xrevrange xread", (MASSIVE_ALERTS, MARKET_ALERTS, MEDIC_ALERTS), mode="R"),
     )
 
 
@@ -192,8 +196,9 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
 def grant_medic(view: BusView) -> tuple[Grant, ...]:
     """Return the grants of the medic on one bus.
 
-    It reads what `marketswarm status` reads, holds its lease, and stores its state and the timelines of
-    outages. Of the alert log it may read entries, and nothing of the notifier's group.
+    It reads what `marketswarm status` reads, holds its lease, stores its state and the timelines of outages,
+    and publishes the rules that hold. Of the alert log it may read entries, and nothing of the notifier's
+    group; of the market, the states of sources and how many entries the quarantine has.
     """
     lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
     kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
@@ -202,7 +207,20 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         Grant("type get set del exists pttl pexpire hset hmget", lease),
         Grant("publish subscribe", channels=(lease_key(MEDIC),)),
         Grant("type del hget hset hdel hstrlen xadd", kept),
+        Grant("hgetall hmget hget hset hdel type del", (MEDIC_OUTAGES,)),
+        Grant("xadd xdel type del", (MEDIC_ALERTS,), mode="W"),
+        Grant("hget", (HEALER_RELAYED,), mode="R"),
+        *_grant_read("type hlen hkeys hstrlen hget", "sources", MARKET_SOURCES, view),
+        *_grant_read("exists xinfo|stream", "bars", MARKET_QUARANTINE, view),
     )
+
+
+def _grant_read(commands: str, svc: str, key: str, view: BusView) -> tuple[Grant, ...]:
+    """Return the grant to read what a service of the truth writes on this bus in the place of `key`."""
+    points = find_written_points(svc, view) if svc in view.truth.services else ()
+    word = key.rpartition(":")[2]
+    keys = [point.key for point in points if point.bus == view.bus and point.key.rpartition(":")[2] == word]
+    return (Grant(commands, tuple(map(escape_pattern, keys)), mode="R"),) if keys else ()
 
 
 def may_board_seed(truth: Truth) -> bool:
@@ -351,6 +369,7 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         Grant("xrange xrevrange xlen xinfo|stream", (pings_key("*"),), mode="R"),
         Grant("xrange xrevrange", (BOARD_AUDIT,), mode="R"),
         Grant("type hstrlen hget xrevrange", (MEDIC_STATE, MEDIC_INCIDENTS), mode="R"),
+        Grant("hgetall", (MEDIC_OUTAGES,), mode="R"),
         Grant("hset", (MEDIC_APPROVALS,), mode="W"),
         Grant("fcall", (MEDIC_STATE, MEDIC_INCIDENTS)),
         Grant("publish", channels=view.beat_patterns()),

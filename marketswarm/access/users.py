@@ -72,6 +72,8 @@ def _build_service_user(svc: str, view: BusView) -> User:
     root = _COMMON_COMMANDS
     if svc == roles.MESH:
         root = _add_commands(root, "pubsub|numsub")
+    elif svc == roles.MEDIC:
+        root = _add_commands(root, "info")
     elif svc == roles.BOARD and roles.may_board_seed(view.truth):
         root = _add_commands(root, roles.CHECK_COMMANDS)
     return User(svc, root, (*view.grant_truth_reads(), *grant_beats(svc, view), *_add_function_calls(grants)))

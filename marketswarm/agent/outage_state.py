@@ -20,8 +20,15 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC
-from marketswarm.event import Event, Kind, make_event_id
-from marketswarm.keys import MARKET_ALERTS, MARKET_OUTAGES, MASSIVE_ALERTS, MASSIVE_ROSTER
+from marketswarm.event import Event, Kind, Severity, make_event_id
+from marketswarm.keys import (
+    MARKET_ALERTS,
+    MARKET_OUTAGES,
+    MASSIVE_ALERTS,
+    MASSIVE_ROSTER,
+    MEDIC_ALERTS,
+    MEDIC_OUTAGES,
+)
 
 MAX_BOOTS: Final = 4
 TICK_SEC: Final = 0.001
@@ -76,7 +83,17 @@ SOURCES: Final = AlertRule(
     ok=Kind.SOURCE_OK,
     unwatched=Kind.SOURCE_UNWATCHED,
 )
-RULES: Final = (PROBES, SOURCES)
+MONITOR: Final = AlertRule(
+    stream=MEDIC_ALERTS,
+    states=MEDIC_OUTAGES,
+    by="medic",
+    family="medic",
+    prefix="medic/",
+    miss=Kind.MONITOR_MISS,
+    ok=Kind.MONITOR_OK,
+    unwatched=Kind.MONITOR_UNWATCHED,
+)
+RULES: Final = (PROBES, SOURCES, MONITOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +113,14 @@ class TargetOutcome:
 class Thresholds:
     """Set how many failures in a row make a target down, and how many successes make it up again.
 
-    `alerts` is False if the loss of the target is not an alert.
+    `alerts` is False if the loss of the target is not an alert. `severity` goes into the event of its loss;
+    None leaves it to the reader.
     """
 
     down_after: int
     up_after: int
     alerts: bool = True
+    severity: Severity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +224,8 @@ def _report_miss(
     if state.told or not thresholds.alerts:
         return state, None
     late_sec = None if state.since is None else max(0.0, outcome.ts - state.since)
-    event = _make_event(rule, rule.miss, name, state, outcome.ts, late_sec=late_sec, reason=state.error)
+    more = {"late_sec": late_sec, "reason": state.error, "severity": thresholds.severity}
+    event = _make_event(rule, rule.miss, name, state, outcome.ts, **more)
     return replace(state, told=event.id), event
 
 

@@ -15,7 +15,7 @@ from marketswarm.event_text import (
     describe_event,
     format_seconds,
     list_next_commands,
-    severity_of,
+    severity_of_event,
 )
 from marketswarm.text import format_utc
 
@@ -97,7 +97,7 @@ def make_event_message(event: Event, raw: bytes, now: float, fleet: str = "") ->
     text = "\n".join((text, describe_context(event, fleet), *list_next_commands(event)))
     opens = event.type.is_bad is True
     kind = {True: MessageKind.DOWN, False: MessageKind.UP, None: MessageKind.NOTE}[event.type.is_bad]
-    severity = severity_of(event.type)
+    severity = severity_of_event(event)
     message = Message(event.id, title, text, severity, event.ts, events=(raw,), kind=kind, opens=opens)
     return mark_late(message, now)
 

@@ -10,9 +10,11 @@ from marketswarm.truth.diff import Changes, diff_truths, format_changes
 from marketswarm.truth.errors import Problem, TruthError, find_nearest
 from marketswarm.truth.model import (
     DEFAULT_TIMEOUT_SEC,
+    ESCALATED_RULE,
     HEALER,
     MARKET,
     MAX_REPLICAS,
+    MEDIC,
     SYSTEM,
     AccessPoint,
     AccessPoints,
@@ -25,6 +27,7 @@ from marketswarm.truth.model import (
     Watch,
     find_probe_target,
     find_probe_targets,
+    find_rule_target,
     first_point,
     point_like,
 )
@@ -33,9 +36,11 @@ from marketswarm.truth.schedule import JobRule, Schedule
 
 __all__ = [
     "DEFAULT_TIMEOUT_SEC",
+    "ESCALATED_RULE",
     "HEALER",
     "MARKET",
     "MAX_REPLICAS",
+    "MEDIC",
     "SYSTEM",
     "AccessPoint",
     "AccessPoints",
@@ -56,6 +61,7 @@ __all__ = [
     "find_nearest",
     "find_probe_target",
     "find_probe_targets",
+    "find_rule_target",
     "first_point",
     "format_changes",
     "parse_truth",

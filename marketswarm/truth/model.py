@@ -36,6 +36,9 @@ DEFAULT_CHANNEL: Final = object()
 SYSTEM: Final = "system-redis"
 MARKET: Final = "market-redis"
 HEALER: Final = "healer"
+MEDIC: Final = "medic"
+ESCALATED_RULE: Final = "escalated"
+"""The rule of the medic that holds while it has given up a service."""
 SERVICE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 BUS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 YEAR_SEC: Final = 31_536_000.0
@@ -537,6 +540,27 @@ def find_probe_target(truth: Truth, svc: str) -> ProbeTarget | None:
         return None
     found = (target for target in _find_target_objects(section) if target["name"] == name)
     return next((_build_probe_target(owner, section, target) for target in found), None)
+
+
+def find_rule_target(truth: Truth, svc: str) -> ProbeTarget | None:
+    """Return what a rule of the medic is about, such as `medic/degraded/rss_agg`; None for other names.
+
+    It has the tags of that service, and depends on it, or on that bus. That a service was given up
+    (`medic/escalated/rss_agg`) depends on nothing: people must hear of it while the service is down.
+    """
+    owner, _, name = svc.partition("/")
+    rule, _, subject = name.partition("/")
+    section = truth.services.get(owner)
+    if owner != MEDIC or section is None or not subject:
+        return None
+    about = truth.services.get(subject)
+    on = (subject,) if about is not None else (f"bus:{subject}",) if subject in truth.bus_names() else ()
+    return ProbeTarget(
+        svc,
+        section.severity,
+        section.tags if about is None else about.tags,
+        () if rule == ESCALATED_RULE else on,
+    )
 
 
 def _find_target_objects(section: Service) -> Iterator[dict[str, Any]]:

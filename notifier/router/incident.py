@@ -20,17 +20,20 @@ T = TypeVar("T")
 OPENS: Final = frozenset(
     (
         *(Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT),
-        *(Kind.PROBE_MISS, Kind.SOURCE_MISS, Kind.WATCH_MISS),
+        *(Kind.PROBE_MISS, Kind.SOURCE_MISS, Kind.MONITOR_MISS, Kind.WATCH_MISS),
     )
 )
 """The kinds of events that open an incident."""
 UNWATCHED: Final = frozenset(
-    {Kind.HEARTBEAT_UNWATCHED, Kind.PROBE_UNWATCHED, Kind.SOURCE_UNWATCHED, Kind.WATCH_UNWATCHED}
+    (
+        *(Kind.HEARTBEAT_UNWATCHED, Kind.PROBE_UNWATCHED, Kind.SOURCE_UNWATCHED),
+        *(Kind.MONITOR_UNWATCHED, Kind.WATCH_UNWATCHED),
+    )
 )
 """Events that close an incident because the service is no longer monitored."""
 CLOSES: Final = UNWATCHED.union(
     (Kind.HEARTBEAT_OK, Kind.HEALER_OK, Kind.BUS_OK, Kind.TRUTH_OK),
-    (Kind.PROBE_OK, Kind.SOURCE_OK, Kind.WATCH_OK),
+    (Kind.PROBE_OK, Kind.SOURCE_OK, Kind.MONITOR_OK, Kind.WATCH_OK),
 )
 """The kinds of events that close an incident."""
 

@@ -13,11 +13,11 @@ from typing import Final
 
 from marketswarm.channels import Severity
 from marketswarm.event import Kind
-from marketswarm.event_text import severity_of
+from marketswarm.event_text import severity_of, severity_of_event
 from marketswarm.operator import Silence
 from marketswarm.operator.maintenance import MaintenanceWindow, is_window_open
-from marketswarm.truth import Truth, find_probe_target
-from notifier.router.incident import Decision, Incident, Notice, NoticeKind
+from marketswarm.truth import ProbeTarget, Service, Truth, find_probe_target, find_rule_target
+from notifier.router.incident import Decision, Incident, Notice, NoticeKind, parse_known_event
 from notifier.router.pending import PendingNotices
 from notifier.router.policy import RATE_LIMIT_SEC, Policy
 
@@ -81,7 +81,10 @@ class Suppression:
         return self.severity(incident) if incident is not None else Severity.WARNING
 
     def severity(self, incident: Incident) -> Severity:
-        """Return the severity in the truth, otherwise the default of the event's kind."""
+        """Return the severity in the truth or in an event of the medic, otherwise that of the kind."""
+        if incident.kind is Kind.MONITOR_MISS:
+            event = parse_known_event(incident.miss.encode())
+            return severity_of(incident.kind) if event is None else severity_of_event(event)
         if incident.kind is Kind.PROBE_MISS:
             target = find_probe_target(self.truth, incident.svc)
             if target is not None:
@@ -168,7 +171,7 @@ class Suppression:
         """Return all that a service or a target depends on, nearest first."""
         seen, found = {svc}, [svc]
         for each in found:
-            section = self.truth.services.get(each) or find_probe_target(self.truth, each)
+            section = self._find_section(each)
             for other in section.depends_on if section is not None else ():
                 if other not in seen:
                     seen.add(other)
@@ -212,5 +215,9 @@ class Suppression:
         return is_flapping(incident.changes, now, self.policy.flap_window_sec, already=incident.flapping)
 
     def _tags(self, incident: Incident) -> tuple[str, ...]:
-        section = self.truth.services.get(incident.svc) or find_probe_target(self.truth, incident.svc)
+        section = self._find_section(incident.svc)
         return section.tags if section is not None and incident.name == incident.svc else ()
+
+    def _find_section(self, svc: str) -> Service | ProbeTarget | None:
+        found = self.truth.services.get(svc) or find_probe_target(self.truth, svc)
+        return found or find_rule_target(self.truth, svc)

@@ -1,13 +1,14 @@
 """Implement `marketswarm incidents`, `incident`, `medic status` and `medic approve`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 from rich.table import Table
 
+from marketswarm.agent.outage_state import OutageState, parse_state
 from marketswarm.bus import BusError
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
@@ -15,6 +16,7 @@ from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.local_time import format_date, format_moment, format_time
 from marketswarm.cli.options import By, Data, Json, author_name
 from marketswarm.exit import Code, Exit
+from marketswarm.keys import ALERTS, MEDIC_OUTAGES
 from marketswarm.operator.healing import (
     FUSE,
     EntryKind,
@@ -26,12 +28,12 @@ from marketswarm.operator.healing import (
     write_approval,
 )
 from marketswarm.text import escape_text, format_duration
-from marketswarm.truth import SYSTEM, Truth
+from marketswarm.truth import MEDIC, SYSTEM, Truth
 from services.medic.guards import Fuse
 from services.medic.planner import make_proposal_id
 from services.medic.remedies import Remedy
 from services.medic.repair import Repair, RepairState
-from services.medic.settings import MEDIC, HealingSettings, MedicSettings
+from services.medic.settings import HealingSettings, MedicSettings
 from services.medic.store import read_state
 
 _MOST: Final = 1000
@@ -75,13 +77,14 @@ def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
 
 
 def status(as_json: Json = False, data: Data = DATA) -> None:
-    """Show what the medic may do, the outages that it works on, and the proposals that wait for a person."""
-    settings, repairs, fuse = event_loop.run(_read_status(data))
+    """Show what the medic may do and works on, the rules that hold, and what waits for a person."""
+    settings, repairs, fuse, holding = event_loop.run(_read_status(data))
     now = time.time()
     if as_json:
         rows = [_repair_to_json(each) for each in repairs]
         head = {"mode": settings.mode, "paused": settings.paused, "fuse_blown_at": fuse.blown_at}
-        output.print_json({**head, "repairs": rows})
+        rules = [{"rule": name, "since": each.since, "why": each.error} for name, each in holding.items()]
+        output.print_json({**head, "repairs": rows, "rules": rules})
         return
     own = [f"{svc} {target.mode}" for svc, target in settings.targets.items() if target.mode is not None]
     output.print_line(
@@ -93,6 +96,8 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
         output.print_line(
             f"stopped at {format_moment(fuse.blown_at, now)} after {why}; {approve} lets it go on"
         )
+    if holding:
+        tables.print_drawing(_draw_rules(holding, now))
     if not repairs:
         output.print_line("no outage is open")
         return
@@ -126,14 +131,22 @@ async def _read_incidents(data: Path) -> list[HealingIncident]:
     return fold_incidents(entries)
 
 
-async def _read_status(data: Path) -> tuple[HealingSettings, list[Repair], Fuse]:
+async def _read_status(data: Path) -> tuple[HealingSettings, list[Repair], Fuse, dict[str, OutageState]]:
     async with open_fleet(data) as fleet:
         settings = _find_settings(fleet.truth)
         try:
             repairs, fuse, _ = await read_state(fleet.bus(SYSTEM), fleet.truth.services)
+            bus = fleet.bus(fleet.truth.alert_target(ALERTS)[0])
+            stored = await bus.ask(bus.client.hgetall(MEDIC_OUTAGES))
         except BusError as error:
             raise Exit(Code.NO_BUS, str(error)) from None
-    return settings, repairs, fuse
+    return settings, repairs, fuse, find_holding(stored)
+
+
+def find_holding(stored: Mapping[bytes, bytes]) -> dict[str, OutageState]:
+    """Return the rules that hold, by `<rule>/<subject>`, of the states that the medic stored."""
+    states = {name.decode("utf-8", "replace"): parse_state(raw) for name, raw in sorted(stored.items())}
+    return {name: state for name, state in states.items() if state.verdict == "down"}
 
 
 async def _approve(data: Path, ident: str, author: str) -> str:
@@ -211,6 +224,14 @@ def _draw_incidents(found: Sequence[HealingIncident], now: float) -> Table:
             took,
             escape_text(", ".join(each.remedies())),
         )
+    return table
+
+
+def _draw_rules(holding: Mapping[str, OutageState], now: float) -> Table:
+    table = tables.make_table("rule", "holds since", folded=("why",))
+    for name, state in holding.items():
+        since = "" if state.since is None else format_moment(state.since, now)
+        table.add_row(escape_text(name), since, escape_text(state.error or ""))
     return table
 
 

@@ -16,10 +16,11 @@ class Health(StrEnum):
 
 
 class Symptom(StrEnum):
-    """What is wrong with a target: its beats are missing, or they say `degraded` for too long."""
+    """What is wrong with a target."""
 
-    SILENT = "silent"
-    DEGRADED = "degraded"
+    SILENT = "silent"  # its beats are missing
+    DEGRADED = "degraded"  # they have said `degraded` for too long
+    ALERT = "alert"  # a critical rule holds for it
 
 
 class RestartOwner(StrEnum):
@@ -55,7 +56,8 @@ class TargetFacts:
     then by the wall clock, which may have been set while the medic leads. `boot` and `status` are those of
     its last beat, `silence_sec` is the age of that beat, `degraded_sec` is for how long its beats have said
     `degraded`. `instances` is how many of its processes beat on all machines, as mesh counts them. `blocked`
-    is a reason of its own why nothing may be done to it.
+    is a reason of its own why nothing may be done to it. `is_alerted` says whether a critical rule held for
+    it `alert_age_sec` ago.
     """
 
     svc: str
@@ -72,6 +74,8 @@ class TargetFacts:
     instances: int = 0
     depends_on: tuple[str, ...] = ()
     severity: str = "warning"
+    is_alerted: bool | None = False
+    alert_age_sec: float = 0.0
 
     @property
     def process(self) -> ProcessFacts | None:
@@ -80,13 +84,25 @@ class TargetFacts:
 
     def is_well(self, symptom: Symptom) -> bool:
         """Return True if the symptom is provably absent."""
-        return self.health is Health.UP and (symptom is Symptom.SILENT or self.status == "ok")
+        match symptom:
+            case Symptom.DEGRADED:
+                is_absent = self.status == "ok"
+            case Symptom.ALERT:
+                is_absent = self.is_alerted is False
+            case _:
+                is_absent = True
+        return self.health is Health.UP and is_absent
 
     def is_unwell(self, symptom: Symptom) -> bool:
         """Return True if the symptom, or a worse one, is provably there."""
-        return self.health is Health.DOWN or (
-            symptom is Symptom.DEGRADED and self.health is Health.UP and self.status == "degraded"
-        )
+        match symptom:
+            case Symptom.DEGRADED:
+                is_there = self.status == "degraded"
+            case Symptom.ALERT:
+                is_there = self.is_alerted is True
+            case _:
+                is_there = False
+        return self.health is Health.DOWN or (self.health is Health.UP and is_there)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Si
     if not target.is_unwell(repair.symptom):
         yield Refusal.UNKNOWN
     yield from _list_owner_refusals(target, here)
-    if repair.symptom is Symptom.DEGRADED and _is_needed_by_many(target, here):
+    if repair.symptom is not Symptom.SILENT and _is_needed_by_many(target, here):
         yield Refusal.BLAST_RADIUS
     if here.is_busy:
         yield Refusal.ONE_AT_A_TIME

@@ -2,14 +2,17 @@
 
 from typing import Final
 
-from marketswarm.agent import agent
+from marketswarm.agent import Agent, agent
 from marketswarm.agent.loops import lead_fenced
+from marketswarm.agent.outage_alerts import OutageAlerts
+from marketswarm.agent.outage_state import MONITOR
 from marketswarm.bus.outage import Outage
-from marketswarm.truth import Truth
+from marketswarm.truth import MEDIC, Truth
 from services.medic.alert_follower import AlertFollower
 from services.medic.medic import Medic
 from services.medic.metrics import collect_metrics
-from services.medic.settings import MEDIC, MedicEnvironment, MedicSettings
+from services.medic.rules.monitor import RuleMonitor
+from services.medic.settings import MedicEnvironment, MedicSettings
 
 REPORT_EVERY_SEC: Final = 1.0
 
@@ -18,12 +21,14 @@ async def main() -> int:
     """Run the medic until it is asked to stop; return its exit code."""
     async with agent(MEDIC, MedicEnvironment) as me:
         settings_now = me.config(MedicSettings)
-        medic = Medic(me, lambda: settings_now().settings)
+        rules = RuleMonitor(me, lambda: settings_now().settings, start_alerts(me))
+        medic = Medic(me, lambda: settings_now().settings, rules)
         alerts = AlertFollower(me, lambda: settings_now().settings, medic.wake)
         followed = set[str]()
 
         def follow(truth: Truth) -> None:
             medic.wake()
+            rules.follow(truth)
             for name in (name for name in truth.bus_names() if name not in followed):
                 followed.add(name)
                 me.task(alerts.follow(name), name=f"alerts of {name}")
@@ -43,3 +48,12 @@ async def main() -> int:
             me.set_detail(medic.summarize())
             await me.rest(REPORT_EVERY_SEC)
     return me.exit_code
+
+
+def start_alerts(me: Agent[MedicEnvironment]) -> OutageAlerts:
+    """Publish the rules that hold; degrade while the bus of the alerts can't be used."""
+
+    def degrade(problem: str | None) -> None:
+        me.set_degraded(problem and f"events not sent: {problem}", part="events")
+
+    return OutageAlerts.start(me, MONITOR, degrade=degrade)

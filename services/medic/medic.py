@@ -15,6 +15,7 @@ from services.medic.facts import FleetFacts
 from services.medic.observer import FleetObserver
 from services.medic.planner import OrderResult, Planner, RemedyOrder, RepairPlan
 from services.medic.repair import RepairState
+from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings, MedicEnvironment
 from services.medic.store import MedicStore
 
@@ -43,8 +44,10 @@ class Medic:
         is_leading: whether this process leads.
     """
 
-    def __init__(self, me: Agent[MedicEnvironment], get_settings: Callable[[], HealingSettings]) -> None:
-        self._me, self._get_settings = me, get_settings
+    def __init__(
+        self, me: Agent[MedicEnvironment], get_settings: Callable[[], HealingSettings], rules: RuleMonitor
+    ) -> None:
+        self._me, self._get_settings, self.rules = me, get_settings, rules
         self.planner = Planner(get_settings)
         self.observer = FleetObserver(me)
         self.facts = FleetFacts()
@@ -95,9 +98,13 @@ class Medic:
     async def do_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
         """Look, decide, store, and carry out at most one order. Raises BusError, or LeaseLost."""
         settings = self._get_settings()
-        self.facts = await self.observer.observe(settings, now())
-        repairs = tuple(self.planner.repairs.values())
-        approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
+        facts = await self.observer.observe(settings, now())
+        if (seen := self.observer.seen) is not None:
+            repairs, is_blown = self.planner.repairs, self.planner.fuse.blown_at is not None
+            await self.rules.look(seen, repairs, is_fuse_blown=is_blown, now=now())
+        self.facts = self.rules.add_facts(facts, now())
+        open_repairs = tuple(self.planner.repairs.values())
+        approvals = await store.read_approvals(open_repairs, time.time(), settings.proposal_sec)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
         await self._save(store, plan, lease)
         if plan.order is not None:

@@ -40,6 +40,21 @@ def collect_metrics(medic: Medic, alerts: AlertFollower) -> Iterator[Family]:
         [((what,), float(count)) for what, count in alerts.seen.copy().items()],
         ("what",),
     )
+    holding = Counter(name.partition("/")[0] for name in medic.rules.holding.copy())
+    yield Family(
+        "marketswarm_medic_rules_holding",
+        "gauge",
+        "For how many subjects a rule holds.",
+        [((rule,), float(holding[rule])) for rule in medic.rules.names],
+        ("rule",),
+    )
+    yield Family(
+        "marketswarm_medic_events_total",
+        "counter",
+        "Events put on medic:alerts, which the healer copies: miss, ok, unwatched.",
+        [((kind,), float(count)) for kind, count in medic.rules.alerts.published.copy().items()],
+        ("kind",),
+    )
     yield gauge(
         "marketswarm_medic_leading", "1 while this process is the one that acts.", float(medic.is_leading)
     )

@@ -40,16 +40,21 @@ class FleetObservation:
 
 
 class FleetObserver:
-    """Read observations, and make facts of them; `problem` says what could not be read last."""
+    """Read observations, and make facts of them; `problem` says what could not be read last.
+
+    `seen` is the last observation.
+    """
 
     def __init__(self, me: Agent[MedicEnvironment]) -> None:
         self.problem: str | None = None
+        self.seen: FleetObservation | None = None
         self._me = me
         self._degraded_since: dict[str, tuple[str | None, float]] = {}
 
     async def observe(self, settings: HealingSettings, now: float) -> FleetFacts:
         """Return the facts of this moment, `now` in epoch seconds."""
-        return self.make_facts(await self._read(), settings, now)
+        self.seen = await self._read()
+        return self.make_facts(self.seen, settings, now)
 
     def make_facts(self, seen: FleetObservation, settings: HealingSettings, now: float) -> FleetFacts:
         by_service: dict[str, list[FleetProcess]] = {}

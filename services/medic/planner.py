@@ -89,7 +89,7 @@ def find_symptom(target: TargetFacts, settings: HealingSettings) -> Symptom | No
         return Symptom.SILENT
     if target.is_unwell(Symptom.DEGRADED) and target.degraded_sec >= settings.degraded_sec:
         return Symptom.DEGRADED
-    return None
+    return Symptom.ALERT if target.is_unwell(Symptom.ALERT) else None
 
 
 class Planner:
@@ -192,7 +192,8 @@ class Planner:
         if symptom is None:
             return None
         is_silent = symptom is Symptom.SILENT
-        lasts_sec = (target.down_sec or 0.0) if is_silent else target.degraded_sec
+        lasts = {Symptom.SILENT: target.down_sec, Symptom.DEGRADED: target.degraded_sec}
+        lasts_sec = lasts.get(symptom) or 0.0
         down_since = max(0.0, here.now - lasts_sec)
         began_at = target.down_since if is_silent else None
         process = target.process
@@ -331,6 +332,8 @@ class Planner:
         took_sec = max(0.0, now - repair.since)
         is_newer = target.boot is not None and attempt.boot is not None and target.boot != attempt.boot
         is_fresh = target.silence_sec is not None and target.silence_sec < took_sec
+        if repair.symptom is Symptom.ALERT:
+            is_fresh = is_fresh and target.alert_age_sec < took_sec
         if is_well and is_newer and is_fresh:
             self._note(repair, EntryKind.VERIFIED, now, remedy=attempt.remedy, sec=took_sec)
             return self._settle(repair, RepairEvent.VERIFY, AttemptVerdict.VERIFIED, target, here)

@@ -20,6 +20,7 @@ class Refusal(StrEnum):
     TOO_MANY_REMEDIES = "too_many_remedies"  # in a short time; until a person approves
     SILENCED = "silenced"
     MAINTENANCE = "maintenance"
+    EMERGENCY = "emergency"  # a rule of that severity holds for it
     STOPPED = "stopped"  # by an operator
     TOO_OLD = "too_old"  # the outage was old when it was first seen
     DEPENDENCY_DOWN = "dependency_down"

@@ -8,12 +8,20 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field
 
 from marketswarm.agent import ServiceConfig
-from marketswarm.settings import CommonSettings, list_variables
-from marketswarm.truth import HEALER, Truth
+from marketswarm.settings import MonitorSettings, list_variables
+from marketswarm.truth import HEALER, MEDIC, Truth
 from marketswarm.truth.errors import Place, format_hint
 from services.medic.remedies import Remedy
+from services.medic.rules.rule import (
+    MAX_PAIRS,
+    MAX_RULES,
+    SHIPPED,
+    MonitorRule,
+    RuleName,
+    list_pairs,
+    merge_rules,
+)
 
-MEDIC: Final = "medic"
 PROTECTED: Final = frozenset({HEALER, "sentinel", "notifier", MEDIC})
 """The services that the medic never touches, whatever the truth says."""
 
@@ -21,7 +29,7 @@ Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 
 
-class MedicEnvironment(CommonSettings):
+class MedicEnvironment(MonitorSettings):
     """The variables of the medic."""
 
     medic_fleet_socket: Path | None = None
@@ -90,6 +98,14 @@ class HealingSettings(ServiceConfig):
     """How long a proposal may be approved. Example: `900`."""
     fuse: FuseSettings = FuseSettings()
     """When the medic stops."""
+    shipped_rules: bool = True
+    """Whether the rules of docs/services/medic.md are in force that the truth does not name. Example:
+    `false`."""
+    rules: dict[RuleName, MonitorRule | None] = Field({}, max_length=MAX_RULES)
+    """Alert rules by their names. One with the name of a shipped rule is in its place; `null` takes that one
+    out. Example: `{"disk": null}`."""
+    rules_every_sec: Annotated[float, Field(ge=1, le=60)] = 10.0
+    """The time from one measurement for the rules to the next. Example: `30`."""
 
     def mode_of(self, svc: str, remedy: Remedy) -> Mode:
         target = self.targets.get(svc)
@@ -97,6 +113,9 @@ class HealingSettings(ServiceConfig):
             return self.mode
         own = target.remedies.get("restart") if remedy is Remedy.RESTART else None
         return own or target.mode or self.mode
+
+    def rules_in_force(self) -> dict[str, MonitorRule]:
+        return merge_rules(self.rules, shipped=self.shipped_rules)
 
     def start_grace_of(self, svc: str) -> float:
         target = self.targets.get(svc)
@@ -119,3 +138,11 @@ class MedicSettings(ServiceConfig):
                 yield place, "is never touched by the medic"
             elif svc not in truth.services:
                 yield place, "is not a service of this truth" + format_hint(svc, truth.services)
+        for name in self.settings.rules.keys() - SHIPPED.keys():
+            if self.settings.rules[name] is None:
+                yield (
+                    ("settings", "rules", name),
+                    "takes out a rule that is not there" + format_hint(name, SHIPPED),
+                )
+        if len(list_pairs(self.settings.rules_in_force(), truth.services, truth.bus_names())) == MAX_PAIRS:
+            yield ("settings", "rules"), f"has too many subjects: {MAX_PAIRS:,} at most are evaluated"

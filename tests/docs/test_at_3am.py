@@ -18,9 +18,11 @@ from support.pages import ROOT, table
 
 PAGE = "docs/at-3am.md"
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
-PREFIXES = {Kind.PROBE_MISS: "massive/"} | dict.fromkeys(
-    (Kind.SOURCE_MISS, Kind.SOURCE_OK, Kind.SOURCE_UNWATCHED), "source:"
-)
+PREFIXES = {
+    Kind.PROBE_MISS: "massive/",
+    **dict.fromkeys((Kind.SOURCE_MISS, Kind.SOURCE_OK, Kind.SOURCE_UNWATCHED), "source:"),
+    **dict.fromkeys((Kind.MONITOR_MISS, Kind.MONITOR_OK, Kind.MONITOR_UNWATCHED), "medic/RULE/"),
+}
 OF_ITS_OWN = {"healer_miss": "healer", "healer_ok": "healer", "reach_gap": "healer"}
 
 

@@ -10,7 +10,7 @@ import pytest
 from healer.relay import Relay, collect_relays
 from marketswarm.agent.metrics import AgentMetrics
 from marketswarm.agent.outage_alerts import OutageAlerts
-from marketswarm.agent.outage_state import PROBES, RULES
+from marketswarm.agent.outage_state import MONITOR, PROBES, RULES
 from marketswarm.agent.shards import collect_shares
 from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.detector import Moment
@@ -32,6 +32,7 @@ from services.massive.probes.publish import ResultPublisher
 from services.medic.alert_follower import AlertFollower
 from services.medic.medic import Medic
 from services.medic.metrics import collect_metrics as collect_medic_metrics
+from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings
 from services.mesh.listener import BeatListener
 from services.mesh.metrics import collect_metrics as collect_mesh_metrics
@@ -94,7 +95,8 @@ def collect_of_massive():
 
 
 def collect_of_medic():
-    medic = Medic(None, HealingSettings)
+    rules = RuleMonitor(None, HealingSettings, OutageAlerts(MONITOR, lambda: None, "abc"))
+    medic = Medic(None, HealingSettings, rules)
     return collect_medic_metrics(medic, AlertFollower(None, HealingSettings, medic.wake))
 
 

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from healer.service_alert import parse_service_alert
-from marketswarm.agent.outage_state import PROBES, SOURCES
+from marketswarm.agent.outage_state import MONITOR, PROBES, SOURCES
 from marketswarm.event import Event, Kind, MalformedEvent, encode_event
 
 GOOD = Event(
@@ -88,3 +90,22 @@ def test_an_alert_that_is_not_about_a_source_says_why(wrong, reason):
         Event(**{**{name: getattr(OF_A_SOURCE, name) for name in OF_A_SOURCE.__slots__}, **wrong})
     )
     assert parse_service_alert(SOURCES, raw) == MalformedEvent(reason)
+
+
+OF_A_RULE = Event(
+    Kind.MONITOR_MISS,
+    "medic/degraded/rss_agg",
+    1762433488.1,
+    "monitor_miss.medic:degraded_rss_agg-12ab34cd.1762433488100",
+    "medic",
+    reason="degraded 1, above 0 for 300 s",
+    severity="critical",
+)
+
+
+def test_the_alert_of_a_rule_is_for_the_medic_alone_and_has_a_known_severity():
+    assert parse_service_alert(MONITOR, encode_event(OF_A_RULE)) == OF_A_RULE
+    assert parse_service_alert(PROBES, encode_event(OF_A_RULE)) == MalformedEvent("foreign_type")
+    for severity in ("emergency", "", "CRITICAL"):
+        raw = encode_event(replace(OF_A_RULE, severity=severity))
+        assert parse_service_alert(MONITOR, raw) == MalformedEvent("bad_severity")

@@ -235,3 +235,33 @@ def killed_between(folder, is_done):
             assert "verified" not in timeline(bus)
         assert control.asked == ["start 1"], "no action twice"
         assert timeline(bus).count("intended") == 1
+
+
+def make_rules(severity, **limits):
+    rule = {"metric": "process_memory", "severity": severity, "services": ["mesh"]}
+    rules = {name: {**rule, "above": limit} for name, limit in limits.items()}
+    return {"shipped_rules": False, "rules_every_sec": 1, "rules": rules}
+
+
+def misses(fleet):
+    return [event for event in fleet.alerts() if event["type"] == "monitor_miss"]
+
+
+def test_a_rule_that_holds_is_published_by_the_healer_and_its_service_gets_a_remedy(tmp_path):
+    document = truth(mode="act", **make_rules("critical", memory=0.0001))
+    with UpFleet(tmp_path, "mesh", "medic", truth=document, timeout_sec=1.5) as fleet:
+        bus = fleet.bus("system-redis")
+        miss, *_ = fleet.until(lambda: misses(fleet), what="the event")
+        assert (miss["svc"], miss["severity"], miss["by"]) == ("medic/memory/mesh", "critical", "medic")
+        assert miss["reason"].endswith(", above 0.0001")
+        fleet.until(lambda: "failed" in timeline(bus), 60, what="the verdict")
+        told = [each for each in timeline(bus) if each != "refused start_grace"]
+        assert told[:5] == ["opened alert", "waiting", "intended", "acted", "failed"]
+        assert len(misses(fleet)) == 1
+
+
+def test_a_rule_that_does_not_hold_is_never_published(tmp_path):
+    with up(tmp_path, **make_rules("warning", much=99, some=0.0001)) as fleet:
+        fleet.until(lambda: misses(fleet), what="the event of the other rule")
+        assert [event["svc"] for event in misses(fleet)] == ["medic/some/mesh"]
+        assert fleet.bus("system-redis").hkeys("medic:alerts:outages") == ["some/mesh"]

@@ -114,6 +114,7 @@ ONLY_IN = {
     "jinja2": ["services.board"],
     "dns": ["services.massive"],
     "feedparser": ["services.rss_agg"],
+    "psutil": ["services.medic"],
     "rensa": ["services.vexy_ai"],
     "vaderSentiment": ["services.vexy_ai"],
     "aiosmtplib": ["marketswarm.channels"],

@@ -320,9 +320,29 @@ def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
         assert not may(medic, "publish", channel="healer:alerts")
         for command in ("xreadgroup", "xack", "xadd", "xgroup|destroy"):
             assert not may(medic, command, key="healer:alerts:log")
+        assert may(medic, "hset", key="medic:alerts:outages")
+        assert may(medic, "xadd", key="medic:alerts")
+        assert not may(medic, "xrange", key="medic:alerts")
+        assert may(of("healer", bus, document), "xread", key="medic:alerts")
         others = [user for user in build_users(document, bus) if user.name != "medic"]
         assert [user.name for user in others if may(user, "hset", key="medic:approvals")] == [
             "operator",
             "board",
         ]
         assert not any(may(user, "hset", key="medic:state") for user in others)
+
+
+def test_of_the_market_the_medic_reads_what_its_rules_are_about_and_nothing_else():
+    document = truth(medic={}, sources={}, bars={})
+    medic = of("medic", "market-redis", document)
+    assert may(medic, "hkeys", key="market:sources")
+    assert may(medic, "xinfo|stream", key="market:quarantine")
+    for command, key in [
+        ("hset", "market:sources"),
+        ("xadd", "market:quarantine"),
+        ("xrange", "market:quarantine"),
+        ("hkeys", "market:series"),
+    ]:
+        assert not may(medic, command, key=key)
+    assert not may(of("medic", "system-redis", document), "hkeys", key="market:sources")
+    assert not may(of("medic", "market-redis", truth(medic={})), "hkeys", key="market:sources")

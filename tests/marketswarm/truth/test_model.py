@@ -6,7 +6,15 @@ from typing import Any
 import orjson
 import pytest
 
-from marketswarm.truth import ProbeTarget, Truth, Watch, find_probe_target, find_probe_targets, parse_truth
+from marketswarm.truth import (
+    ProbeTarget,
+    Truth,
+    Watch,
+    find_probe_target,
+    find_probe_targets,
+    find_rule_target,
+    parse_truth,
+)
 
 
 def truth(services: dict[str, Any], **others: Any) -> Truth:
@@ -209,3 +217,20 @@ def test_no_question_about_buses_and_channels_goes_through_all_services():
     assert found.bus_url("far:6379") == "redis://far"
     assert found.alert_target("healer:alerts") == ("system-redis", "healer:alerts")
     assert [watch.svc for watch in found.subscribed(30)] == ["x"]
+
+
+def test_what_a_rule_of_the_medic_is_about_has_the_tags_of_its_service_and_depends_on_it():
+    found = truth({"feed": {"tags": ["a"]}, "medic": {"tags": ["own"]}})
+
+    def of(svc):
+        target = find_rule_target(found, svc)
+        return target and (target.tags, target.depends_on)
+
+    assert of("medic/memory/feed") == (("a",), ("feed",))
+    assert of("medic/bus_memory/system-redis") == (("own",), ("bus:system-redis",))
+    assert of("medic/disk/host") == (("own",), ())
+    assert of("medic/escalated/feed") == (("a",), ())
+    assert [of(svc) for svc in ("feed", "medic", "medic/memory", "medic/memory/", "massive/a/b")] == [
+        None
+    ] * 5
+    assert find_rule_target(truth({"feed": {}}), "medic/memory/feed") is None

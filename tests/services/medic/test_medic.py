@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -40,12 +41,27 @@ class Store:
         return self.approvals
 
 
+class Rules:
+    """Stands in for the rules: notes when they are asked, and makes a service one that is alerted."""
+
+    def __init__(self, scene):
+        self._scene, self.is_alerted = scene, False
+
+    async def look(self, seen, repairs, *, is_fuse_blown, now):
+        self._scene.looks.append((seen, dict(repairs), is_fuse_blown, now))
+
+    def add_facts(self, facts, _now):
+        targets = {svc: replace(each, is_alerted=self.is_alerted) for svc, each in facts.targets.items()}
+        return replace(facts, targets=targets)
+
+
 @pytest.fixture
 def scene(monkeypatch):
     scene = SimpleNamespace(log=Log(), store=Store(), asked=[], health=Health.UP, every_sec=1.0)
     me = SimpleNamespace(log=scene.log, settings=SimpleNamespace(medic_fleet_socket="/s"))
     settings = HealingSettings.model_validate({"mode": "act", "wait_sec": 0.1})
-    scene.medic = Medic(me, lambda: settings.model_copy(update={"every_sec": scene.every_sec}))
+    scene.looks = []
+    scene.medic = Medic(me, lambda: settings.model_copy(update={"every_sec": scene.every_sec}), Rules(scene))
     scene.lease = SimpleNamespace(epoch=7, held=True)
 
     async def observe(_settings, _now):
@@ -57,7 +73,7 @@ def scene(monkeypatch):
         scene.asked.append((svc, identity, states[-1]))
         return "done", "said"
 
-    scene.medic.observer.observe = observe
+    scene.medic.observer.observe, scene.medic.observer.seen = observe, "seen"
     monkeypatch.setattr("services.medic.medic.request_restart", request)
     scene.clock = time.time()
 
@@ -127,6 +143,16 @@ async def test_a_rest_is_never_longer_than_planned(scene, monkeypatch):
     monkeypatch.setattr("services.medic.medic.LEAST_REST_SEC", 3600.0)
     scene.every_sec = 0.1
     await asyncio.wait_for(scene.medic.rest(), 60)
+
+
+async def test_the_rules_are_asked_in_each_round_and_what_they_find_is_acted_on(scene):
+    scene.health = Health.UP
+    await scene.rounds(1)
+    assert scene.looks == [("seen", {}, False, scene.clock)]
+    scene.medic.rules.is_alerted = True
+    await scene.rounds(3)
+    assert [svc for svc, _, _ in scene.asked] == ["feed"]
+    assert scene.looks[-1][1]["feed"].symptom == "alert"
 
 
 async def test_rounds_without_news_store_nothing(scene):

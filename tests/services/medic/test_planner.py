@@ -134,6 +134,7 @@ REFUSALS = {
     Refusal.SILENCED: {"shown": {"blocked": Refusal.SILENCED}},
     Refusal.MAINTENANCE: {"shown": {"blocked": Refusal.MAINTENANCE}},
     Refusal.STOPPED: {"shown": {"processes": (ProcessFacts("start 1", is_stopped=True),)}},
+    Refusal.EMERGENCY: {"shown": {"blocked": Refusal.EMERGENCY}},
     Refusal.TOO_OLD: {"shown": {"down_sec": 4000.0}},
     Refusal.DEPENDENCY_DOWN: {
         "shown": {"depends_on": ("other1",)},
@@ -408,6 +409,35 @@ def test_beats_that_say_degraded_for_long_are_a_symptom_and_the_next_process_ver
     patient.shown = {}
     patient.look(400)
     assert patient.told()[4:] == ["verified", "resolved healed"]
+
+
+def alerted():
+    patient = Patient({"mode": "act"})
+    patient.shown = {"is_alerted": True, "alert_age_sec": 0.0}
+    patient.look(8)
+    assert patient.told() == [f"opened {Symptom.ALERT}", "waiting", "intended", "acted"]
+    return patient
+
+
+def test_a_critical_rule_is_a_symptom_and_what_was_measured_after_the_restart_verifies():
+    patient = alerted()
+    patient.shown = {"is_alerted": False, "alert_age_sec": 60.0}
+    patient.look(5)
+    assert patient.told()[-1] == "acted", "measured before the restart"
+    patient.shown = {"is_alerted": None, "alert_age_sec": 0.0}
+    patient.look(5)
+    assert patient.told()[-1] == "acted", "missing data verifies nothing"
+    patient.shown = {}
+    patient.look(400)
+    assert patient.told()[4:] == ["verified", "resolved healed"]
+
+
+def test_a_restart_after_which_the_critical_rule_still_holds_has_failed():
+    patient = alerted()
+    patient.look(31)
+    assert patient.told()[4:] == ["failed"]
+    patient.look(400)
+    assert patient.told()[-1] == "escalated exhausted"
 
 
 def intent(result=None, **more):

@@ -87,14 +87,19 @@ class Town:
         return reason
 
     def down(
-        self, svc: str, kind: Kind = Kind.HEARTBEAT_MISS, ts: float | None = None, **how: Any
+        self,
+        svc: str,
+        kind: Kind = Kind.HEARTBEAT_MISS,
+        ts: float | None = None,
+        *,
+        severity: str | None = None,
+        **how: Any,
     ) -> Decision:
         at = self.now if ts is None else ts
         self.lost[svc] = at
         timeout_sec = TIMEOUT_SEC if kind is Kind.HEARTBEAT_MISS else None
-        event, raw = self.event(
-            kind, svc, at, late_sec=30.01, timeout_sec=timeout_sec, reason="silent", since=at - 30.01
-        )
+        facts = {"late_sec": 30.01, "timeout_sec": timeout_sec, "reason": "silent", "since": at - 30.01}
+        event, raw = self.event(kind, svc, at, severity=severity, **facts)
         return self.take(event, raw, **how)
 
     def up(self, svc: str, kind: Kind = Kind.HEARTBEAT_OK, ts: float | None = None) -> Decision:

@@ -1,0 +1,1 @@
+"""Alert rules: what is measured, which rules hold, and the events that follow."""

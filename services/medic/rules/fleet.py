@@ -1,0 +1,51 @@
+"""Make readings of what the medic knows of the fleet: beats, restarts, and its own repairs. Pure."""
+
+from collections.abc import Mapping
+
+from marketswarm.detector import State
+from marketswarm.fleet_control import FleetProcess
+from services.medic.observer import FleetObservation
+from services.medic.repair import Repair, RepairState
+from services.medic.rules.metric import FLEET, Metric, Readings
+
+_DEGRADED: Mapping[str, float] = {"ok": 0.0, "degraded": 1.0}
+
+
+def read_fleet(seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool) -> Readings:
+    """Return what one observation says of each service of the truth."""
+    services = list(seen.truth.services)
+    escalated = {
+        svc: float(svc in repairs and repairs[svc].state is RepairState.ESCALATED) for svc in services
+    }
+    return {
+        Metric.DEGRADED: {svc: _find_degraded(svc, seen) for svc in services},
+        Metric.RESTARTS: {svc: _count_restarts(svc, seen) for svc in services},
+        Metric.ESCALATED: dict(escalated),
+        Metric.FUSE: {FLEET: float(is_fuse_blown)},
+    }
+
+
+def list_pids(seen: FleetObservation) -> dict[str, list[int]]:
+    """Return the processes of the embedded fleet that run, by service."""
+    found: dict[str, list[int]] = {}
+    for process in seen.processes or ():
+        if process.pid is not None:
+            found.setdefault(process.svc, []).append(process.pid)
+    return found
+
+
+def _find_degraded(svc: str, seen: FleetObservation) -> float | None:
+    """Return 1 or 0 by the last beat of a service that is up."""
+    entry, beat = seen.state.roster.get(svc), seen.state.beats.get(svc)
+    if entry is None or entry.verdict is not State.UP or beat is None:
+        return None
+    return _DEGRADED.get(beat.status)
+
+
+def _count_restarts(svc: str, seen: FleetObservation) -> float | None:
+    """Return how often a service was started again, by `marketswarm up`, otherwise by mesh."""
+    own: list[FleetProcess] = [each for each in seen.processes or () if each.svc == svc]
+    if own:
+        return float(sum(each.restarts for each in own))
+    counted = seen.state.instances.get(svc)
+    return None if counted is None else float(counted.restarts)

@@ -1,0 +1,99 @@
+"""Measure the machine on which the medic runs, and the processes of the embedded fleet.
+
+What can't be read, such as a process that has just ended, is not known. In a container, percentages of memory
+are of the memory of its host.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from services.medic.rules.metric import HOST, Metric, Readings
+
+DISKS: Final = ("/", ".")
+"""The folders whose disks matter: the system's, and the one in which the medic works."""
+WITHIN_SEC: Final = 5.0
+"""How long a measurement may take; the disk of a server that is away answers never."""
+
+
+class HostObserver:
+    """Measure processors, memory and disks."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, psutil.Process] = {}
+        self._has_cpu = False
+        self._measuring: asyncio.Future[Readings] | None = None
+
+    async def read(self, pids: Mapping[str, Iterable[int]]) -> Readings:
+        """Return what was measured; nothing if it takes too long, or an earlier measurement still hangs.
+
+        `pids` are the processes of each service.
+        """
+        if self._measuring is not None and not self._measuring.done():
+            return {}
+        copy = {svc: tuple(found) for svc, found in pids.items()}
+        self._measuring = asyncio.ensure_future(asyncio.to_thread(self.measure, copy))
+        done, _ = await asyncio.wait({self._measuring}, timeout=WITHIN_SEC)
+        return self._measuring.result() if done else {}
+
+    def measure(self, pids: Mapping[str, Iterable[int]]) -> Readings:
+        """Measure all of it; this blocks."""
+        cpu = psutil.cpu_percent()
+        readings: Readings = {
+            Metric.HOST_CPU: {HOST: cpu if self._has_cpu else None},  # the first call has nothing to compare
+            Metric.HOST_MEMORY: {HOST: psutil.virtual_memory().percent},
+            Metric.HOST_DISK_FREE: {HOST: _find_least_free(map(Path, DISKS))},
+        }
+        self._has_cpu = True
+        running = {pid for found in pids.values() for pid in found}
+        self._processes = {pid: each for pid, each in self._processes.items() if pid in running}
+        memory = {svc: self._find_most(found, self._measure_memory) for svc, found in pids.items()}
+        busy = {svc: self._find_most(found, self._measure_cpu) for svc, found in pids.items()}
+        return {**readings, Metric.PROCESS_MEMORY: memory, Metric.PROCESS_CPU: busy}
+
+    def _find_most(self, pids: Iterable[int], measure: Callable[[int], float | None]) -> float | None:
+        """Return the largest value of some processes; None unless each of them is known."""
+        found = [_measure_safely(measure, pid) for pid in pids]
+        known = [value for value in found if value is not None]
+        return max(known, default=None) if len(known) == len(found) else None
+
+    def _measure_memory(self, pid: int) -> float | None:
+        return float(self._get_process(pid).memory_percent())
+
+    def _measure_cpu(self, pid: int) -> float | None:
+        is_new = pid not in self._processes
+        process = self._get_process(pid)
+        value = process.cpu_percent()
+        self._processes[pid] = process
+        return None if is_new else float(value)
+
+    def _get_process(self, pid: int) -> psutil.Process:
+        """Return the process with this pid; a new object if another process has it now."""
+        known = self._processes.get(pid)
+        if known is not None and known.is_running():
+            return known
+        self._processes.pop(pid, None)
+        return psutil.Process(pid)
+
+
+def _measure_safely(measure: Callable[[int], float | None], pid: int) -> float | None:
+    try:
+        return measure(pid)
+    except (psutil.Error, OSError):
+        return None
+
+
+def _find_least_free(folders: Iterable[Path]) -> float | None:
+    """Return how much is free, in percent, of the fullest disk; None if none can be read."""
+    found = [100.0 - usage for usage in map(_find_usage, folders) if usage is not None]
+    return min(found, default=None)
+
+
+def _find_usage(folder: Path) -> float | None:
+    try:
+        return float(psutil.disk_usage(str(folder)).percent)
+    except OSError:
+        return None

@@ -1,0 +1,62 @@
+"""Read what the market's services store of themselves: which sources fail, and how much is quarantined.
+
+Only while the service that writes it is up: what another one left says nothing of now.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from marketswarm.agent import point_like
+from marketswarm.bus import Bus, BusError, NoBusError
+from marketswarm.bus.stored_values import parse_count, parse_object, read_fields, report_unusable
+from marketswarm.detector import State
+from marketswarm.keys import MARKET_QUARANTINE, MARKET_SOURCES
+from marketswarm.truth import MARKET, AccessPoint
+from services.medic.observer import FleetObservation
+from services.medic.rules.metric import FLEET, Metric, Readings
+
+MAX_SOURCES: Final = 2000
+_SOURCES: Final = "sources"
+_BARS: Final = "bars"
+_FAILING: Final[Mapping[object, float]] = {"up": 0.0, "down": 1.0}
+
+
+async def read_market(seen: FleetObservation, get_bus: Callable[[str], Bus]) -> Readings:
+    """Return what is known of the sources, and of the records in quarantine."""
+    readings: Readings = {}
+    try:
+        if (point := find_point(seen, _SOURCES, MARKET_SOURCES)) is not None:
+            readings[Metric.SOURCE_FAILING] = await _read_sources(get_bus(point.bus), point.key)
+        if (point := find_point(seen, _BARS, MARKET_QUARANTINE)) is not None:
+            readings[Metric.QUARANTINED] = {FLEET: await _count_entries(get_bus(point.bus), point.key)}
+    except (BusError, NoBusError):
+        pass  # what does not answer is not known
+    return readings
+
+
+def find_point(seen: FleetObservation, svc: str, key: str) -> AccessPoint | None:
+    """Return where a service of the truth writes a key; None if the service is not up."""
+    section, entry = seen.truth.services.get(svc), seen.state.roster.get(svc)
+    if section is None or entry is None or entry.verdict is not State.UP:
+        return None
+    return point_like(section.access_points.publish_to, MARKET, key)
+
+
+async def _read_sources(bus: Bus, key: str) -> dict[str, float | None]:
+    """Return 1 for each source that fails, 0 for one that answers, None for others. Raises BusError."""
+    if await bus.ask(bus.client.hlen(key)) > MAX_SOURCES:
+        report_unusable(bus.name, key, "too many sources")
+        return {}
+    names = [raw.decode("utf-8", "replace") for raw in await bus.ask(bus.client.hkeys(key))]
+    (stored,) = await read_fields(bus, [key], names) if names else ({},)
+    states = {name: parse_object(stored.get(name.encode())).get("state") for name in names}
+    return {name: _FAILING.get(state) if isinstance(state, str) else None for name, state in states.items()}
+
+
+async def _count_entries(bus: Bus, key: str) -> float | None:
+    """Return how many entries were ever added to a stream. Raises BusError."""
+    if not await bus.ask(bus.client.exists(key)):
+        return 0.0
+    info = await bus.ask(bus.client.xinfo_stream(key))
+    added = parse_count(info.get("entries-added")) if isinstance(info, dict) else None
+    return None if added is None else float(added)

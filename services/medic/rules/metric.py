@@ -1,0 +1,69 @@
+"""Name what rules can be about: the metrics, what each measures, and of what. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+HOST: Final = "host"
+"""The subject of what is measured of the machine on which the medic runs."""
+FLEET: Final = "fleet"
+"""The subject of what is measured of all services together."""
+GROUP: Final = "all"
+"""The subject of a rule about a share: the group as a whole."""
+
+
+class MetricSubject(StrEnum):
+    """What a metric is measured of."""
+
+    SERVICE = "service"
+    BUS = "bus"
+    SOURCE = "source"
+    HOST = "host"
+    FLEET = "fleet"
+
+
+class Metric(StrEnum):
+    """What is measured; percentages are from 0 to 100."""
+
+    DEGRADED = "degraded"  # 1 if the last beat says `degraded`
+    RESTARTS = "restarts"  # so far
+    PROCESS_MEMORY = "process_memory"  # in percent of the machine's, of its largest process
+    PROCESS_CPU = "process_cpu"  # in percent of one processor, of its busiest process
+    ESCALATED = "escalated"  # 1 while the medic has given it up
+    HOST_MEMORY = "host_memory"  # in percent
+    HOST_CPU = "host_cpu"  # in percent of all processors
+    HOST_DISK_FREE = "host_disk_free"  # in percent, of the fullest disk that matters
+    BUS_MEMORY = "bus_memory"  # in percent of `maxmemory`; unknown without such a limit
+    BUS_CONNECTIONS = "bus_connections"  # in percent of `maxclients`
+    SOURCE_FAILING = "source_failing"  # 1 while a source of the market fails
+    QUARANTINED = "quarantined"  # records that failed a check, so far
+    FUSE = "fuse"  # 1 while the medic has stopped after too many remedies
+
+
+@dataclass(frozen=True, slots=True)
+class MetricKind:
+    """What a metric is measured of; `is_counter` says that only its increase means something."""
+
+    of: MetricSubject
+    is_counter: bool = False
+
+
+KINDS: Final[Mapping[Metric, MetricKind]] = {
+    Metric.DEGRADED: MetricKind(MetricSubject.SERVICE),
+    Metric.RESTARTS: MetricKind(MetricSubject.SERVICE, is_counter=True),
+    Metric.PROCESS_MEMORY: MetricKind(MetricSubject.SERVICE),
+    Metric.PROCESS_CPU: MetricKind(MetricSubject.SERVICE),
+    Metric.ESCALATED: MetricKind(MetricSubject.SERVICE),
+    Metric.HOST_MEMORY: MetricKind(MetricSubject.HOST),
+    Metric.HOST_CPU: MetricKind(MetricSubject.HOST),
+    Metric.HOST_DISK_FREE: MetricKind(MetricSubject.HOST),
+    Metric.BUS_MEMORY: MetricKind(MetricSubject.BUS),
+    Metric.BUS_CONNECTIONS: MetricKind(MetricSubject.BUS),
+    Metric.SOURCE_FAILING: MetricKind(MetricSubject.SOURCE),
+    Metric.QUARANTINED: MetricKind(MetricSubject.FLEET, is_counter=True),
+    Metric.FUSE: MetricKind(MetricSubject.FLEET),
+}
+
+Readings = dict[Metric, dict[str, float | None]]
+"""By metric and subject, what was measured at one moment; None is a subject of which it is not known."""

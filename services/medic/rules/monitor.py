@@ -1,0 +1,147 @@
+"""Measure, evaluate the rules, and publish those that hold by the one mechanism of outages.
+
+Every medic follows the same targets, so that a standby closes nothing that the leader holds; the one that
+leads adds outcomes. An outcome is added while a rule holds and that is not published yet, and once it
+provably does not hold any more.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from marketswarm.agent import Agent
+from marketswarm.agent.outage_alerts import OutageAlerts
+from marketswarm.agent.outage_state import Thresholds
+from marketswarm.truth import Truth
+from services.medic.facts import FleetFacts, TargetFacts
+from services.medic.observer import FleetObservation
+from services.medic.refusal import Refusal
+from services.medic.repair import Repair
+from services.medic.rules.buses import read_buses
+from services.medic.rules.evaluation import RuleEvaluator, RuleFinding
+from services.medic.rules.fleet import list_pids, read_fleet
+from services.medic.rules.host import HostObserver
+from services.medic.rules.market import read_market
+from services.medic.rules.metric import Metric, Readings
+from services.medic.rules.rule import MonitorRule, RuleSeverity, list_pairs
+from services.medic.settings import HealingSettings, MedicEnvironment
+
+DOWN_AFTER: Final = 2
+"""The first outcome of an outage says since when the rule is met, the second that it holds."""
+LONGEST_GAP_SEC: Final = 60.0
+"""The least time without a measurement after which everything is measured anew."""
+
+
+class RuleMonitor:
+    """Evaluate the rules of the truth.
+
+    Attributes:
+        findings: what is known of each rule and subject, by `<rule>/<subject>`.
+        holding: those that held when that was last known.
+        names: the rules in force.
+        alerts: their outages.
+    """
+
+    def __init__(
+        self, me: Agent[MedicEnvironment], get_settings: Callable[[], HealingSettings], alerts: OutageAlerts
+    ) -> None:
+        self._me, self._get_settings, self.alerts = me, get_settings, alerts
+        self._host = HostObserver()
+        self._evaluator = RuleEvaluator()
+        self._looked_at = float("-inf")
+        self.findings: dict[str, RuleFinding] = {}
+        self.holding: set[str] = set()
+        self.names: tuple[str, ...] = ()
+
+    def follow(self, truth: Truth) -> None:
+        """Follow the subjects of this truth from now on."""
+        pairs = self._list_pairs(truth)
+        self.names = tuple(self._get_settings().rules_in_force())
+        self.alerts.follow({name: make_thresholds(rule) for name, (_, rule) in pairs.items()})
+
+    def _list_pairs(self, truth: Truth) -> dict[str, tuple[str, MonitorRule]]:
+        return list_pairs(self._get_settings().rules_in_force(), truth.services, truth.bus_names())
+
+    async def look(
+        self, seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool, now: float
+    ) -> None:
+        """Measure and evaluate, if it is time. `now` is in epoch seconds of the medic that leads."""
+        if now - self._looked_at < self._get_settings().rules_every_sec:
+            return
+        self._looked_at = now
+        readings: Readings = {
+            **read_fleet(seen, repairs, is_fuse_blown=is_fuse_blown),
+            **await self._host.read(list_pids(seen)),
+            **await read_buses(seen.truth.bus_names(), self._me.bus),
+            **await read_market(seen, self._me.bus),
+        }
+        self.findings = self._evaluator.evaluate(
+            self._list_pairs(seen.truth), readings, now, self._find_longest_gap()
+        )
+        self._log_changes()
+        for name, finding in self.findings.items():
+            self._add_outcomes(name, finding, now)
+
+    def _add_outcomes(self, name: str, finding: RuleFinding, now: float) -> None:
+        state, ts = self.alerts.states.get(name), time.time()
+        is_down = state is not None and state.verdict == "down"
+        if finding.holds and not (is_down and state is not None and state.told):
+            reason = describe(finding)
+            for at in (ts - max(0.0, now - finding.since) if finding.since is not None else ts, ts):
+                self.alerts.add_outcome(name, max(0.0, at), reason)
+        elif finding.holds is False and state is not None and (is_down or state.fails):
+            self.alerts.add_outcome(name, ts, None)
+
+    def _log_changes(self) -> None:
+        """Log each rule that begins or ends to hold."""
+        self.holding &= self.findings.keys()
+        for name, finding in self.findings.items():
+            if finding.holds is None or finding.holds is (name in self.holding):
+                continue
+            self.holding ^= {name}
+            event = "medic.rule_holds" if finding.holds else "medic.rule_ended"
+            self._me.log.info(event, rule=name, severity=finding.rule.severity, why=describe(finding))
+
+    def add_facts(self, facts: FleetFacts, now: float) -> FleetFacts:
+        """Return the facts with what the rules say of each service."""
+        age_sec = now - self._looked_at
+        if age_sec > self._find_longest_gap():
+            unknown = {svc: replace(each, is_alerted=None) for svc, each in facts.targets.items()}
+            return replace(facts, targets=unknown)
+        by_service: dict[str, list[RuleFinding]] = {}
+        for finding in self.findings.values():
+            if finding.rule.can_heal or finding.rule.severity is RuleSeverity.EMERGENCY:
+                by_service.setdefault(finding.subject, []).append(finding)
+        changed = {
+            svc: add_findings(facts.targets[svc], found, age_sec)
+            for svc, found in by_service.items()
+            if svc in facts.targets
+        }
+        return replace(facts, targets={**facts.targets, **changed})
+
+    def _find_longest_gap(self) -> float:
+        return max(LONGEST_GAP_SEC, 3 * self._get_settings().rules_every_sec)
+
+
+def make_thresholds(rule: MonitorRule) -> Thresholds:
+    alerts = rule.severity is not RuleSeverity.INFO
+    return Thresholds(DOWN_AFTER, 1, alerts=alerts, severity=rule.severity.for_event())
+
+
+def describe(finding: RuleFinding) -> str:
+    """Return why a rule holds: `process_memory 92.5, above 90 for 60 s`."""
+    value = "" if finding.value is None else f" {finding.value:.4g}"
+    return f"{finding.rule.metric}{value}, {finding.rule.describe()}"
+
+
+def add_findings(target: TargetFacts, findings: list[RuleFinding], age_sec: float) -> TargetFacts:
+    """Return a target with what rules say of it, as it was `age_sec` ago."""
+    healing = [each for each in findings if each.rule.can_heal]
+    is_alerted: bool | None = any(each.holds for each in healing)
+    if not is_alerted and not all(each.is_met is False for each in healing):
+        is_alerted = None
+    urgent = [each for each in findings if each.rule.severity is RuleSeverity.EMERGENCY]
+    is_left = any(each.holds and each.rule.metric is not Metric.ESCALATED for each in urgent)
+    blocked = target.blocked or (Refusal.EMERGENCY if is_left else None)
+    return replace(target, is_alerted=is_alerted, alert_age_sec=age_sec, blocked=blocked)

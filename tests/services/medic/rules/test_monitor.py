@@ -1,0 +1,171 @@
+"""From what was measured to outcomes of the one mechanism of outages, and to what the planner is told."""
+
+import asyncio
+import contextlib
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from marketswarm.agent.outage_alerts import OutageAlerts
+from marketswarm.agent.outage_state import MONITOR
+from marketswarm.event import Event, Kind, parse_event
+from marketswarm.testing import MemoryBus
+from marketswarm.truth import parse_truth
+from services.medic.facts import FleetFacts, TargetFacts
+from services.medic.refusal import Refusal
+from services.medic.rules.metric import Metric
+from services.medic.rules.monitor import RuleMonitor
+from services.medic.settings import HealingSettings
+from support.waiting import auntil
+
+TRUTH = parse_truth(b'{"services": {"feed": {}, "mesh": {}, "medic": {}}}').truth
+MEMORY = {"metric": "process_memory", "above": 80, "for_sec": 30, "clear_sec": 0, "severity": "critical"}
+SEEN = SimpleNamespace(truth=TRUTH)
+
+
+class Log:
+    def __init__(self):
+        self.lines = []
+        self.info = lambda event, **fields: self.lines.append((event, fields["rule"]))
+
+
+@pytest.fixture
+def scene(monkeypatch):
+    """Rules over readings that the test sets; `scene.look` is one measurement, ten seconds after the last."""
+    scene = SimpleNamespace(readings={}, now=1000.0, rules={"memory": MEMORY}, bus=MemoryBus(), log=Log())
+    settings = lambda: HealingSettings.model_validate({"shipped_rules": False, "rules": scene.rules})  # noqa: E731
+    alerts = OutageAlerts(MONITOR, lambda: scene.bus, "boot")
+    scene.monitor = RuleMonitor(SimpleNamespace(log=scene.log, bus=None), settings, alerts)
+    scene.monitor.follow(TRUTH)
+    module = "services.medic.rules.monitor"
+
+    async def read(*_args):
+        return {}
+
+    monkeypatch.setattr(f"{module}.read_fleet", lambda *_args, **_more: scene.readings)
+    monkeypatch.setattr(f"{module}.list_pids", lambda _seen: {})
+    for name in ("read_buses", "read_market", "HostObserver.read"):
+        monkeypatch.setattr(f"{module}.{name}", read)
+
+    async def look(value, subject="feed", step_sec=10.0, metric=Metric.PROCESS_MEMORY):
+        scene.now += step_sec
+        scene.readings = {metric: {subject: value, "mesh": 1.0}}
+        await scene.monitor.look(SEEN, {}, is_fuse_blown=False, now=scene.now)
+
+    scene.look, scene.alerts = look, alerts
+    return scene
+
+
+async def publish(scene):
+    """Store what waits, as the side task does; return the events of the stream."""
+    task = asyncio.create_task(scene.alerts.run())
+    await auntil(lambda: scene.alerts.is_idle)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    entries = await scene.bus.client.xrange("medic:alerts")
+    return [parse_event(fields[b"event"]) for _, fields in entries]
+
+
+async def test_a_rule_that_holds_is_one_miss_and_its_end_one_ok(scene):
+    assert await publish(scene) == []
+    for _ in range(3):
+        await scene.look(90.0)
+    assert await publish(scene) == []
+    for _ in range(4):
+        await scene.look(93.456)
+    (miss,) = await publish(scene)
+    assert isinstance(miss, Event)
+    assert (miss.type, miss.svc, miss.by) == (Kind.MONITOR_MISS, "medic/memory/feed", "medic")
+    assert (miss.reason, miss.severity) == ("process_memory 93.46, above 80 for 30 s", "critical")
+    assert miss.late_sec == pytest.approx(30, abs=1), "since the first value over the limit"
+    assert abs(miss.ts - time.time()) < 60
+    await scene.look(None)
+    assert len(await publish(scene)) == 1, "missing data ends nothing"
+    await scene.look(50.0)
+    assert [each.type for each in await publish(scene)] == ["monitor_miss", "monitor_ok"]
+    assert scene.log.lines == [("medic.rule_holds", "memory/feed"), ("medic.rule_ended", "memory/feed")]
+
+
+async def test_what_was_always_well_is_never_written(scene):
+    for _ in range(5):
+        await scene.look(50.0)
+    assert await publish(scene) == []
+    assert await scene.bus.client.hgetall("medic:alerts:outages") == {}
+
+
+async def test_the_next_medic_goes_on_with_the_outage_and_reports_it_once(scene):
+    for _ in range(4):
+        await scene.look(90.0)
+    await publish(scene)
+    before, scene.alerts = scene.monitor, OutageAlerts(MONITOR, lambda: scene.bus, "boot 2")
+    scene.monitor = RuleMonitor(before._me, before._get_settings, scene.alerts)  # noqa: SLF001 - the same scene
+    scene.monitor.follow(TRUTH)
+    await publish(scene)
+    await scene.look(90.0)
+    assert len(await publish(scene)) == 1, "that it was met for so long is not known, so nothing ends"
+    for _ in range(4):
+        await scene.look(90.0)
+    assert len(await publish(scene)) == 1
+    await scene.look(50.0)
+    assert [each.type for each in await publish(scene)] == ["monitor_miss", "monitor_ok"]
+
+
+async def test_a_rule_that_leaves_the_truth_closes_its_miss(scene):
+    for _ in range(4):
+        await scene.look(90.0)
+    await publish(scene)
+    scene.rules = {}
+    scene.monitor.follow(TRUTH)
+    assert [each.type for each in await publish(scene)] == ["monitor_miss", "monitor_unwatched"]
+
+
+async def test_a_rule_for_the_log_is_no_event(scene):
+    scene.rules = {"memory": {**MEMORY, "severity": "info"}}
+    scene.monitor.follow(TRUTH)
+    for _ in range(5):
+        await scene.look(90.0)
+    assert await publish(scene) == []
+    assert scene.log.lines == [("medic.rule_holds", "memory/feed")]
+
+
+async def test_nothing_is_measured_before_it_is_time(scene):
+    await scene.look(90.0)
+    found = scene.monitor.findings
+    await scene.look(10.0, step_sec=9.0)
+    assert scene.monitor.findings is found
+
+
+def facts():
+    return FleetFacts({svc: TargetFacts(svc=svc) for svc in ("feed", "mesh")})
+
+
+async def test_the_planner_is_told_of_a_critical_rule_and_how_old_that_is(scene):
+    told = lambda: scene.monitor.add_facts(facts(), scene.now + 2).targets["feed"]  # noqa: E731
+    assert told().is_alerted is None, "nothing was measured yet"
+    await scene.look(90.0)
+    assert told().is_alerted is None, "over the limit, and not for long"
+    for _ in range(3):
+        await scene.look(90.0)
+    assert (told().is_alerted, told().alert_age_sec) == (True, 2.0)
+    assert scene.monitor.add_facts(facts(), scene.now).targets["mesh"].is_alerted is False
+    await scene.look(50.0)
+    assert told().is_alerted is False
+    await scene.look(None)
+    assert told().is_alerted is None
+    scene.now += 1000
+    assert told().is_alerted is None, "what is old says nothing"
+
+
+async def test_a_service_for_which_an_emergency_holds_is_left_to_people(scene):
+    scene.rules = {"memory": {**MEMORY, "severity": "emergency"}}
+    for _ in range(4):
+        await scene.look(90.0)
+    found = scene.monitor.add_facts(facts(), scene.now).targets
+    assert (found["feed"].blocked, found["feed"].is_alerted) == (Refusal.EMERGENCY, False)
+    assert found["mesh"].blocked is None
+    scene.rules = {"escalated": {"metric": "escalated", "above": 0, "severity": "emergency"}}
+    await scene.look(1.0, metric=Metric.ESCALATED)
+    assert scene.monitor.findings["escalated/feed"].holds
+    assert scene.monitor.add_facts(facts(), scene.now).targets["feed"].blocked is None

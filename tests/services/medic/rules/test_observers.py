@@ -1,0 +1,197 @@
+"""What is measured of hosts, processes, buses, beats and the market; what can't be measured is not known."""
+
+import dataclasses
+import os
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from marketswarm.beat import Beat
+from marketswarm.bus import BusError
+from marketswarm.detector import State
+from marketswarm.fleet_control import FleetProcess, ProcessState
+from marketswarm.monitor.store import RosterEntry
+from marketswarm.status import FleetState, InstanceCount
+from marketswarm.testing import MemoryBus
+from marketswarm.truth import parse_truth
+from services.medic.facts import Symptom
+from services.medic.observer import FleetObservation
+from services.medic.repair import Repair, RepairState
+from services.medic.rules.buses import read_buses
+from services.medic.rules.fleet import list_pids, read_fleet
+from services.medic.rules.host import HostObserver
+from services.medic.rules.market import MAX_SOURCES, read_market
+from services.medic.rules.metric import FLEET, HOST, Metric
+from support.waiting import auntil
+
+TRUTH = parse_truth(b'{"services": {"feed": {}, "mesh": {}, "sources": {}, "bars": {}}}').truth
+UP, DOWN = RosterEntry(State.UP), RosterEntry(State.DOWN)
+
+
+def observation(processes=None, **state):
+    return FleetObservation(TRUTH, FleetState(**state), (), (), processes, 1000.0)
+
+
+def beat(svc, status):
+    return Beat(svc, 1, 1000.0, status=status)
+
+
+def process(name, restarts=0, pid=None):
+    return FleetProcess(name, ProcessState.RUNNING, True, "1", 5.0, restarts, pid)
+
+
+def test_only_the_beat_of_a_service_that_is_up_says_whether_it_is_degraded():
+    def degraded(entry, found):
+        seen = observation(
+            roster={} if entry is None else {"feed": entry}, beats={"feed": found} if found else {}
+        )
+        return read_fleet(seen, {}, is_fuse_blown=False)[Metric.DEGRADED]["feed"]
+
+    assert [degraded(UP, beat("feed", status)) for status in ("ok", "degraded", "stopping")] == [0, 1, None]
+    assert degraded(DOWN, beat("feed", "degraded")) is None
+    assert degraded(None, beat("feed", "degraded")) is None
+    assert degraded(UP, None) is None
+
+
+def test_restarts_are_counted_by_the_fleet_otherwise_by_mesh():
+    seen = observation(
+        (process("feed", 2), process("feed/2", 3)),
+        instances={"feed": InstanceCount(2, 99), "mesh": InstanceCount(1, 7)},
+    )
+    found = read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]
+    assert found == {"feed": 5, "mesh": 7, "sources": None, "bars": None}
+
+
+def test_the_medics_own_state_is_measured_too():
+    repair = Repair(
+        incident="a", svc="feed", symptom=Symptom.SILENT, down_since=1.0, opened_at=1.0, since=1.0,
+        state=RepairState.ESCALATED,
+    )  # fmt: skip
+    found = read_fleet(observation(), {"feed": repair}, is_fuse_blown=True)
+    assert (found[Metric.ESCALATED]["feed"], found[Metric.ESCALATED]["mesh"]) == (1, 0)
+    assert found[Metric.FUSE] == {FLEET: 1}
+    open_repair = {"feed": dataclasses.replace(repair, state=RepairState.OPEN)}
+    assert read_fleet(observation(), open_repair, is_fuse_blown=False)[Metric.ESCALATED]["feed"] == 0
+
+
+def test_processes_are_found_by_their_service():
+    seen = observation((process("feed", pid=7), process("feed/2", pid=8), process("mesh")))
+    assert list_pids(seen) == {"feed": [7, 8]}
+    assert list_pids(observation()) == {}
+
+
+def test_the_host_and_a_process_are_measured_and_one_that_has_ended_is_not_known():
+    host, own = HostObserver(), os.getpid()
+    first = host.measure({"feed": [own], "gone": [own, 2**22 + 1], "none": []})
+    assert first[Metric.HOST_CPU] == {HOST: None}, "the first one has nothing to compare"
+    assert 0 < first[Metric.HOST_MEMORY][HOST] < 100
+    assert 0 <= first[Metric.HOST_DISK_FREE][HOST] <= 100
+    assert 0 < first[Metric.PROCESS_MEMORY]["feed"] < 100
+    assert first[Metric.PROCESS_MEMORY]["gone"] is None
+    assert first[Metric.PROCESS_MEMORY]["none"] is None
+    assert first[Metric.PROCESS_CPU]["feed"] is None
+    until_cpu = time.process_time() + 0.05
+    while time.process_time() < until_cpu:
+        pass
+    second = host.measure({"feed": [own]})
+    assert second[Metric.HOST_CPU][HOST] >= 0
+    assert second[Metric.PROCESS_CPU]["feed"] > 0
+
+
+def test_the_fullest_disk_counts_and_one_that_can_not_be_read_does_not(monkeypatch):
+    monkeypatch.setattr("services.medic.rules.host.DISKS", ("/full", "/empty", "/away"))
+
+    def usage(folder):
+        if folder == "/away":
+            raise OSError
+        return SimpleNamespace(percent={"/full": 97.5, "/empty": 3.0}[folder])
+
+    monkeypatch.setattr("services.medic.rules.host.psutil.disk_usage", usage)
+    assert HostObserver().measure({})[Metric.HOST_DISK_FREE] == {HOST: 2.5}
+    monkeypatch.setattr("services.medic.rules.host.DISKS", ("/away",))
+    assert HostObserver().measure({})[Metric.HOST_DISK_FREE] == {HOST: None}
+
+
+async def test_a_measurement_that_hangs_is_not_known_and_no_second_one_is_begun(monkeypatch):
+    monkeypatch.setattr("services.medic.rules.host.WITHIN_SEC", 0.05)
+    host, may_end, begun = HostObserver(), threading.Event(), []
+
+    def measure(pids):
+        begun.append(pids)
+        may_end.wait(60)
+        return {Metric.HOST_CPU: {HOST: 1.0}}
+
+    host.measure = measure
+    assert await host.read({"feed": [1]}) == {}
+    assert await host.read({"feed": [1]}) == {}
+    assert len(begun) == 1
+    may_end.set()
+    monkeypatch.setattr("services.medic.rules.host.WITHIN_SEC", 60)
+    assert await auntil(lambda: host.read({})) == {Metric.HOST_CPU: {HOST: 1.0}}
+
+
+class InfoBus:
+    """A bus that answers INFO, or fails."""
+
+    def __init__(self, **info):
+        self.client = SimpleNamespace(info=str, hlen=str, exists=str)
+        self._info = info
+
+    async def ask(self, section):
+        if section not in self._info:
+            raise BusError("b", "away", "")
+        return self._info[section]
+
+
+async def test_a_bus_is_as_full_as_it_says_and_without_a_limit_that_is_not_known():
+    buses = {
+        "full": InfoBus(
+            memory={"used_memory": 90, "maxmemory": 100},
+            clients={"connected_clients": 50, "maxclients": 10_000},
+        ),
+        "open": InfoBus(memory={"used_memory": 90, "maxmemory": 0}, clients={"connected_clients": 5}),
+        "odd": InfoBus(memory=[], clients={"connected_clients": "x", "maxclients": True}),
+        "away": InfoBus(),
+    }
+    found = await read_buses(buses, buses.__getitem__)
+    assert found[Metric.BUS_MEMORY] == {"full": 90, "open": None, "odd": None}
+    assert found[Metric.BUS_CONNECTIONS] == {"full": 0.5, "open": None, "odd": None}
+
+
+@pytest.fixture
+def bus():
+    return MemoryBus()
+
+
+async def market(bus, **roster):
+    return await read_market(observation(roster=roster), lambda _name: bus)
+
+
+async def test_the_states_of_sources_are_read_while_sources_is_up(bus):
+    states = {
+        "kraken": '{"state":"up"}',
+        "yahoo": '{"state":"down"}',
+        "new": "{}",
+        "odd": "junk",
+        "list": '{"state":[]}',
+    }
+    await bus.client.hset("market:sources", mapping=states)
+    found = await market(bus, sources=UP)
+    assert found == {Metric.SOURCE_FAILING: {"kraken": 0, "yahoo": 1, "new": None, "odd": None, "list": None}}
+    assert await market(bus, sources=DOWN) == {}
+    assert await market(bus) == {}
+
+
+async def test_a_hash_with_too_many_sources_is_not_read(bus):
+    await bus.client.hset("market:sources", mapping={f"s{n}": "{}" for n in range(MAX_SOURCES + 1)})
+    assert await market(bus, sources=UP) == {Metric.SOURCE_FAILING: {}}
+
+
+async def test_the_quarantine_counts_what_was_ever_added(bus):
+    assert await market(bus, bars=UP) == {Metric.QUARANTINED: {FLEET: 0}}
+
+
+async def test_a_bus_of_the_market_that_is_away_makes_nothing_known():
+    assert await market(InfoBus(), sources=UP, bars=UP) == {}

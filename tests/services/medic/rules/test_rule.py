@@ -1,0 +1,97 @@
+"""What a truth may say about alert rules, and which ones are in force."""
+
+import pytest
+from pydantic import ValidationError
+
+from services.medic.rules.metric import KINDS, Metric, MetricSubject
+from services.medic.rules.rule import MAX_PAIRS, SHIPPED, MonitorRule, RuleSeverity, list_pairs, merge_rules
+from services.medic.settings import HealingSettings
+
+
+def rule(**more):
+    return MonitorRule.model_validate({"metric": "process_memory", "above": 80, **more})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"above": None}, "above: a rule has either above or below"),
+        ({"below": 10}, "above: a rule has either above or below"),
+        ({"metric": "restarts"}, "within_sec: is missing: this metric counts"),
+        ({"within_sec": 60}, "within_sec: is for metrics that count"),
+        ({"metric": "uptime"}, "metric"),
+        ({"above": float("nan")}, "above"),
+        ({"above": -1}, "above"),
+        ({"for_sec": 1e9}, "for_sec"),
+        ({"share_above": 1}, "share_above"),
+        ({"severity": "panic"}, "severity"),
+        ({"services": [""]}, "services"),
+    ],
+)
+def test_a_wrong_rule_is_refused_with_the_place_of_the_mistake(wrong, words):
+    with pytest.raises(ValidationError, match=words):
+        rule(**wrong)
+
+
+@pytest.mark.parametrize("name", ["", "Disk", "a/b", "9lives", "a" * 31, "a-b", "a\n"])
+def test_a_name_that_does_not_fit_into_the_name_of_an_event_is_refused(name):
+    with pytest.raises(ValidationError):
+        HealingSettings.model_validate({"rules": {name: {"metric": "fuse", "above": 0}}})
+
+
+def test_a_truth_changes_takes_out_and_adds_rules():
+    own = {"disk": None, "memory": {"metric": "process_memory", "above": 50}, "mine": None}
+    rules = HealingSettings.model_validate({"rules": own}).rules_in_force()
+    assert set(rules) == set(SHIPPED) - {"disk"}
+    assert rules["memory"].above == 50
+    assert merge_rules({}, shipped=False) == {}
+
+
+def test_each_metric_is_measured_of_something_and_each_shipped_rule_is_valid():
+    assert set(KINDS) == set(Metric)
+    for shipped in SHIPPED.values():
+        again = shipped.model_dump(mode="json", exclude_none=True)
+        assert MonitorRule.model_validate(again) == shipped
+    assert {name for name, each in SHIPPED.items() if each.can_heal} == {"memory_high"}
+
+
+def test_pairs_are_of_what_the_truth_names():
+    rules = {
+        "memory": rule(services=["rss_*"]),
+        "bus": rule(metric="bus_memory"),
+        "disk": rule(metric="host_disk_free"),
+        "sources": rule(metric="source_failing", share_above=0.1),
+        "half": rule(share_above=0.5),
+        "one_source": rule(metric="source_failing"),
+    }
+    pairs = list_pairs(rules, ["rss_agg", "mesh"], ["system-redis"])
+    assert list(pairs) == ["memory/rss_agg", "bus/system-redis", "disk/host", "sources/all", "half/all"]
+    assert pairs["memory/rss_agg"] == ("rss_agg", rules["memory"])
+
+
+def test_the_number_of_pairs_is_limited():
+    services = [f"s{n}" for n in range(MAX_PAIRS)]
+    assert len(list_pairs({"a": rule(), "b": rule()}, services, [])) == MAX_PAIRS
+
+
+def test_only_a_critical_rule_about_the_present_of_one_service_is_a_symptom():
+    critical = {"severity": "critical"}
+    assert rule(**critical).can_heal
+    for more in (
+        {"severity": "warning"},
+        {"severity": "emergency"},
+        {**critical, "share_above": 0.5},
+        {**critical, "metric": "restarts", "within_sec": 60},
+        {**critical, "metric": "host_memory"},
+        {**critical, "metric": "escalated"},
+    ):
+        assert not rule(**more).can_heal, more
+
+
+def test_a_rule_describes_its_limit_and_an_emergency_is_critical_for_people():
+    assert rule(for_sec=300).describe() == "above 80 for 300 s"
+    assert rule(metric="restarts", within_sec=3600).describe() == "above 80 within 3600 s"
+    assert rule(above=None, below=10).describe() == "below 10"
+    words = [each.for_event().value for each in RuleSeverity]
+    assert words == ["info", "warning", "critical", "critical"]
+    assert {kind.of for kind in KINDS.values()} == set(MetricSubject)
