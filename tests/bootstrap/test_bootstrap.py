@@ -44,7 +44,7 @@ def test_the_shipped_truth_is_on_both_buses_byte_for_byte(tmp_path, servers):
     assert agreed(*servers) == (SHIPPED, 1)
     assert servers[0].cmd("EXISTS", "truth:doc") == servers[1].cmd("EXISTS", "truth:doc") == 1
     seeded = said.logs("truth.seeded")[0]
-    assert (seeded["revision"], seeded["changed"], seeded["services"]) == (1, True, 8)
+    assert (seeded["revision"], seeded["changed"], seeded["services"]) == (1, True, 9)
     assert seeded["buses"] == ["system-redis", "market-redis"]
     assert [line["svc"] for line in said.logs("truth.added")][:2] == ["rss_agg", "massive"]
     assert all(json.loads(line) for line in said.text().splitlines())  # nothing but log lines
