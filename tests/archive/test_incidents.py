@@ -162,6 +162,7 @@ def test_rows_say_what_the_command_says_of_the_same_entries(archive_url, number)
     for each in fold_incidents(story):
         row = found.pop(each.id)
         assert row["resolution_status"] == each.resolution
+        assert row["resolution_details"] == each.details
         assert row["issue_type"] == next(one.reason for one in each.timeline if one.what is K.OPENED)
         assert row["healing_attempts"] == len(each.remedies())
         assert row["healing_strategies_tried"] == list(dict.fromkeys(each.remedies()))
