@@ -69,7 +69,7 @@ class TimelineEntry(JsonRecord):
     text: Annotated[str, Field(max_length=300)] = ""
     sec: Annotated[float | None, Field(ge=0, le=1e9, allow_inf_nan=False)] = None
     severity: Annotated[str, Field(max_length=20)] = ""
-    proposal: Annotated[str, Field(max_length=50)] = ""
+    proposal: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,50}$")] = ""
 
     def describe(self) -> str:
         """Return what the entry says, on one line: `refused restart: observed`."""

@@ -162,6 +162,7 @@ def test_rows_say_what_the_command_says_of_the_same_entries(archive_url, number)
     for each in fold_incidents(story):
         row = found.pop(each.id)
         assert row["resolution_status"] == each.resolution
+        assert row["resolution_details"] == each.details
         assert row["issue_type"] == next(one.reason for one in each.timeline if one.what is K.OPENED)
         assert row["healing_attempts"] == len(each.remedies())
         assert row["healing_strategies_tried"] == list(dict.fromkeys(each.remedies()))
@@ -187,6 +188,8 @@ def test_each_alert_says_how_often_it_came_and_what_was_done(archive_url, postgr
         alert("bus_miss", "market-redis", 5),
         alert("bus_unwatched", "market-redis", 4),
         alert("reach_gap", "healer", 5),
+        alert("monitor_miss", "medic", 7) | {"severity": "critical"},
+        alert("monitor_miss", "shop/disk", 8) | {"severity": ["critical"]},
     )
     asyncio.run(write(archive_url, alerts[:3], alerts, typed(HEALED + ESCALATED), alerts, alerts[1:]))
     found = rows_of(archive_url, ALERTS, ALERT_COLUMNS)
@@ -202,10 +205,12 @@ def test_each_alert_says_how_often_it_came_and_what_was_done(archive_url, postgr
         False,
     ]
     assert [found["reach_gap.healer.5"][name] for name in ("severity", "resolved")] == ["info", None]
+    severities = [found[f"monitor_miss.{name}"]["severity"] for name in ("medic.7", "shop/disk.8")]
+    assert severities == ["critical", "warning"]  # the rule's own, and that of a miss
     assert sum(row[0] for row in query(archive_url, "SELECT count FROM alert_counts")) == len(alerts)
     # what was counted is restored as it was, and not counted again
     made = asyncio.run(make_backup(archive_url, tmp_path / "backups", NOW, postgres.programs))
-    assert made.tables["alert_counts"].rows == 6
+    assert made.tables["alert_counts"].rows == 8
     asyncio.run(verify_backup(archive_url, tmp_path / "backups" / made.file, postgres.programs))
 
 

@@ -131,6 +131,7 @@ FROM incidents;
 CREATE VIEW alerts AS
 SELECT log.id, log.at, log.type, log.svc, log.event,
     coalesce(incident.severity, CASE
+        WHEN log.event ->> 'severity' IN ('info', 'warning', 'critical', 'emergency') THEN log.event ->> 'severity'
         WHEN log.type IN ('healer_miss', 'bus_miss') THEN 'critical'
         WHEN log.type ~ '_(miss|drift)$' THEN 'warning'
         ELSE 'info'

@@ -111,6 +111,14 @@ def test_a_proposal_waits_until_it_is_answered_or_left():
         assert summarize_incident(found).proposal == ("3f9a1c04" if waits else None)
 
 
+async def test_a_proposal_whose_id_no_one_could_approve_is_not_read():
+    bus = MemoryBus()
+    wrong = orjson.loads(step(2, K.PROPOSED, remedy="restart", proposal="3f9a1c04").encode())
+    await add(bus, opened(), *(orjson.dumps(wrong | {"proposal": each}) for each in ("a b", "x" * 51, 7)))
+    found = await IncidentRecord(lambda: bus).read()
+    assert (found.list_proposals(), found.unusable) == ((), 3)
+
+
 async def test_proposals_are_listed_with_the_fuse_first():
     bus = MemoryBus()
     await add(
