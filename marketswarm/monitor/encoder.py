@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.event import Event, Kind, encode_event, make_event_id
+from marketswarm.event import Event, Kind, dump_compact, encode_event, make_event_id
 from marketswarm.keys import health_key
 
 MIN_HEALTH_SEC: Final = 60
@@ -157,4 +157,4 @@ def _encode_roster_entry(verdict: Verdict, event: bytes) -> bytes:
         found["mark"] = verdict.event_id
     if verdict.state is State.DOWN:
         found["event"] = orjson.Fragment(event)  # a restarted healer goes on showing it in `health:`
-    return orjson.dumps(found)
+    return dump_compact(found)

@@ -34,7 +34,7 @@ from marketswarm.bus.stored_values import (
 )
 from marketswarm.detector import Detector, Moment, SavedBeat, SavedJob, SavedService, State, WatchedService
 from marketswarm.detector.service import BOOTS_KEPT
-from marketswarm.event import MAX_EVENT_BYTES, MalformedEvent, parse_event
+from marketswarm.event import MAX_EVENT_BYTES, MalformedEvent, dump_compact, parse_event
 from marketswarm.keys import heard_key, jobs_key, monitor_lease_key, roster_key, silence_key
 from marketswarm.monitor.encoder import BUS_FIELD, REACH_FIELD, TRUTH_FIELD, WATCH_FIELD
 from marketswarm.monitor.job_entry import encode_job_entry, parse_job_entry
@@ -375,7 +375,7 @@ def _encode_event(found: Any) -> bytes | None:
     if not isinstance(found, dict):
         return None
     try:
-        raw = orjson.dumps(found)
+        raw = dump_compact(found)
     except TypeError:  # deeper than orjson writes: it reads 1024 levels
         return None
     return None if isinstance(parse_event(raw), MalformedEvent) else raw
@@ -443,9 +443,10 @@ def encode_saved_beat(beat: SavedBeat) -> bytes:
     if beat.pace_sec:
         more += b',"pace_sec":%.3f' % beat.pace_sec
     if beat.timeout_sec:
-        more += b',"timeout_sec":%b' % orjson.dumps(beat.timeout_sec)
-    boot, ts = orjson.dumps(beat.boot), orjson.dumps(beat.ts)
-    return b'{"boot":%b,"i":%d,"ts":%b,"wall":%.3f%b}' % (boot, beat.i, ts, beat.wall, more)
+        more += b',"timeout_sec":%a' % beat.timeout_sec
+    # a boot of letters and digits, as agents have it, needs no escapes
+    boot = b'"%b"' % beat.boot.encode() if beat.boot.isalnum() else orjson.dumps(beat.boot)
+    return b'{"boot":%b,"i":%d,"ts":%a,"wall":%.3f%b}' % (boot, beat.i, beat.ts, beat.wall, more)
 
 
 def parse_saved_beat(raw: bytes) -> SavedBeat | None:

@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 
 import orjson
@@ -236,3 +237,16 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 def test_what_is_encoded_is_read_back(event):
     assert parse_event(encode_event(event)) == event
     assert encode_event(replace(event)) == encode_event(event)
+
+
+def test_an_event_that_is_kept_takes_as_much_memory_as_it_is_long():
+    """A healer keeps the miss of each service that is down; orjson's own bytes take 4 KiB each."""
+    events = [Event(Kind.HEARTBEAT_MISS, f"svc{n}", 1762433458.3, "x", "healer") for n in range(500)]
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        kept = [encode_event(event) for event in events]
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken < sum(map(len, kept)) + 100 * len(kept)
