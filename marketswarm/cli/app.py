@@ -136,6 +136,7 @@ _TABLE: Final = {
         ("incidents", "medic/incidents", "List the outages on record: what was done, and how each ended."),
         ("incident", "medic/incident", "Show one outage as a post-mortem in Markdown."),
         ("medic status", "medic/status", "Show what the medic works on, and what it proposes."),
+        ("medic forget", "medic/forget", "Have what the medic learned begin anew."),
         ("medic approve", "medic/approve", "Have a proposal of the medic carried out, once."),
     ),
     "The market station": (

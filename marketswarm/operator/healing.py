@@ -15,6 +15,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus
+from marketswarm.bus.stored_values import read_fields
 from marketswarm.bus.stream import read_entries_before
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS
 from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
@@ -27,6 +28,8 @@ MAX_TIMELINE: Final = 500
 """The most entries of one incident that are kept in memory, the newest ones."""
 FUSE: Final = "fuse"
 """The approval that lets the medic go on after too many remedies."""
+LEARNING: Final = "learning"
+"""The field of the approvals by which a person has the medic forget what it learned until then."""
 _PAGE: Final = 1000
 
 
@@ -180,6 +183,13 @@ async def read_timeline(bus: Bus, count: int = ENTRIES_KEPT) -> tuple[list[Timel
             found += [] if entry is None else [entry]
         before = f"({page[-1].id.decode()}"
     return found[::-1], unusable
+
+
+async def read_forgotten_at(bus: Bus) -> float:
+    """Return until when incidents teach nothing (epoch seconds), as a person last said. Raises BusError."""
+    (found,) = await read_fields(bus, [MEDIC_APPROVALS], [LEARNING])
+    approval = HealingApproval.parse(found.get(LEARNING.encode(), b""))
+    return approval.ts if approval is not None and approval.id == LEARNING else 0.0
 
 
 async def write_approval(bus: Bus, approval: HealingApproval) -> None:

@@ -19,17 +19,20 @@ from marketswarm.exit import Code, Exit
 from marketswarm.keys import ALERTS, MEDIC_OUTAGES
 from marketswarm.operator.healing import (
     FUSE,
+    LEARNING,
     EntryKind,
     HealingApproval,
     HealingIncident,
     TimelineEntry,
     fold_incidents,
+    read_forgotten_at,
     read_timeline,
     write_approval,
 )
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import MEDIC, SYSTEM, Truth
 from services.medic.guards import Fuse
+from services.medic.learning import ENOUGH, Lesson, learn
 from services.medic.planner import make_proposal_id
 from services.medic.remedies import Remedy
 from services.medic.repair import Repair, RepairState
@@ -37,6 +40,8 @@ from services.medic.settings import HealingSettings, MedicSettings
 from services.medic.store import read_state
 
 _MOST: Final = 1000
+LESSONS_SHOWN: Final = 20
+"""How many treatments `medic status` shows; `--json` has all."""
 _NO_SECTION: Final = f"the truth has no section for {MEDIC}: no outage is on record"
 
 Ident = Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm incidents` shows it.")]
@@ -79,12 +84,14 @@ def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
 def status(as_json: Json = False, data: Data = DATA) -> None:
     """Show what the medic may do and works on, the rules that hold, and what waits for a person."""
     settings, repairs, fuse, holding = event_loop.run(_read_status(data))
+    lessons = event_loop.run(_read_lessons(data))
     now = time.time()
     if as_json:
         rows = [_repair_to_json(each) for each in repairs]
         head = {"mode": settings.mode, "paused": settings.paused, "fuse_blown_at": fuse.blown_at}
         rules = [{"rule": name, "since": each.since, "why": each.error} for name, each in holding.items()]
-        output.print_json({**head, "repairs": rows, "rules": rules})
+        taught = [_lesson_to_json(each) for each in lessons]
+        output.print_json({**head, "repairs": rows, "rules": rules, "lessons": taught})
         return
     own = [f"{svc} {target.mode}" for svc, target in settings.targets.items() if target.mode is not None]
     output.print_line(
@@ -98,6 +105,8 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
         )
     if holding:
         tables.print_drawing(_draw_rules(holding, now))
+    if lessons:
+        tables.print_drawing(_draw_lessons(lessons[:LESSONS_SHOWN]))
     if not repairs:
         output.print_line("no outage is open")
         return
@@ -118,6 +127,33 @@ def approve(
     author = author_name(by)
     svc = event_loop.run(_approve(data, ident, author))
     output.print_line(f"approved: {svc}" if svc else "approved: the medic goes on")
+
+
+def forget(by: By = None, data: Data = DATA) -> None:
+    """Have what the medic learned begin anew: incidents that were opened before now teach nothing."""
+    event_loop.run(_forget(data, author_name(by)))
+    output.print_line("forgotten: what is learned begins anew")
+
+
+async def _forget(data: Path, author: str) -> None:
+    async with open_fleet(data) as fleet:
+        _find_settings(fleet.truth)
+        try:
+            approval = HealingApproval(id=LEARNING, by=author, ts=time.time())
+            await write_approval(fleet.bus(SYSTEM), approval)
+        except BusError as error:
+            raise Exit(Code.NO_BUS, str(error)) from None
+
+
+async def _read_lessons(data: Path) -> list[Lesson]:
+    """Return what the record teaches, the treatments that were tried most first. Raises Exit."""
+    incidents = await _read_incidents(data)
+    async with open_fleet(data) as fleet:
+        try:
+            since = await read_forgotten_at(fleet.bus(SYSTEM))
+        except BusError as error:
+            raise Exit(Code.NO_BUS, str(error)) from None
+    return sorted(learn(incidents, since), key=lambda each: -each.posterior.attempts)
 
 
 async def _read_incidents(data: Path) -> list[HealingIncident]:
@@ -235,6 +271,21 @@ def _draw_rules(holding: Mapping[str, OutageState], now: float) -> Table:
     return table
 
 
+def _draw_lessons(lessons: Sequence[Lesson]) -> Table:
+    table = tables.make_table("against", "remedy", "service", "helped", "estimate", "better than waiting")
+    for each in lessons:
+        posterior, treatment = each.posterior, each.treatment
+        table.add_row(
+            escape_text(treatment.symptom),
+            escape_text(treatment.remedy),
+            escape_text(treatment.svc or "all"),
+            f"{posterior.helped} of {posterior.attempts}",
+            f"{posterior.mean:.0%}" + ("" if posterior.is_enough else f" (few: {ENOUGH} are enough)"),
+            "" if each.better is None else f"{each.better:.0%}",
+        )
+    return table
+
+
 def _draw_repairs(repairs: Sequence[Repair], now: float) -> Table:
     table = tables.make_table("service", "down since", "state", "why", "attempts", folded=("incident",))
     for each in repairs:
@@ -265,6 +316,19 @@ def _to_json(found: HealingIncident) -> dict[str, Any]:
             {name: getattr(each, name) for name in ("ts", "what", "remedy", "reason", "text", "sec")}
             for each in found.timeline
         ],
+    }
+
+
+def _lesson_to_json(lesson: Lesson) -> dict[str, Any]:
+    treatment, posterior = lesson.treatment, lesson.posterior
+    return {
+        "symptom": treatment.symptom,
+        "remedy": treatment.remedy,
+        "svc": treatment.svc or None,
+        "helped": posterior.helped,
+        "failed": posterior.failed,
+        "estimate": posterior.mean,
+        "better_than_wait": lesson.better,
     }
 
 

@@ -81,6 +81,7 @@ class Medic:
                 await self.do_round(store, lease, now)
                 self._looked_at = time.monotonic()
                 self.round_sec = self._looked_at - began_round
+                await self.measure(now)  # apart, since the rest after a round is by how long that took
                 await self.rest()
         finally:
             self.is_leading = False
@@ -98,13 +99,9 @@ class Medic:
     async def do_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
         """Look, decide, store, and carry out at most one order. Raises BusError, or LeaseLost."""
         settings = self._get_settings()
-        facts = await self.observer.observe(settings, now())
-        if (seen := self.observer.seen) is not None:
-            repairs, is_blown = self.planner.repairs, self.planner.fuse.blown_at is not None
-            await self.rules.look(seen, repairs, is_fuse_blown=is_blown, now=now())
-        self.facts = self.rules.add_facts(facts, now())
-        open_repairs = tuple(self.planner.repairs.values())
-        approvals = await store.read_approvals(open_repairs, time.time(), settings.proposal_sec)
+        self.facts = self.rules.add_facts(await self.observer.observe(settings, now()), now())
+        repairs = tuple(self.planner.repairs.values())
+        approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
         await self._save(store, plan, lease)
         if plan.order is not None:
@@ -113,6 +110,12 @@ class Medic:
             result, text = await self._carry_out(plan.order)
             self.orders[result] += 1
             await self._save(store, self.planner.record_result(plan.order, result, text, now()), lease)
+
+    async def measure(self, now: Callable[[], float]) -> None:
+        """Evaluate the rules, if it is time."""
+        if self.observer.seen is not None:
+            is_blown = self.planner.fuse.blown_at is not None
+            await self.rules.look(self.observer.seen, self.planner.repairs, is_fuse_blown=is_blown, now=now())
 
     async def _save(self, store: MedicStore, plan: RepairPlan, lease: Lease) -> None:
         if plan.is_empty():

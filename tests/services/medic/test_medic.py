@@ -145,13 +145,13 @@ async def test_a_rest_is_never_longer_than_planned(scene, monkeypatch):
     await asyncio.wait_for(scene.medic.rest(), 60)
 
 
-async def test_the_rules_are_asked_in_each_round_and_what_they_find_is_acted_on(scene):
-    scene.health = Health.UP
-    await scene.rounds(1)
-    assert scene.looks == [("seen", {}, False, scene.clock)]
+async def test_the_rules_are_told_what_was_seen_and_what_they_find_is_acted_on(scene):
+    await scene.medic.measure(lambda: 5.0)
+    assert scene.looks == [("seen", {}, False, 5.0)]
     scene.medic.rules.is_alerted = True
     await scene.rounds(3)
     assert [svc for svc, _, _ in scene.asked] == ["feed"]
+    await scene.medic.measure(lambda: 6.0)
     assert scene.looks[-1][1]["feed"].symptom == "alert"
 
 

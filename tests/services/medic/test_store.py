@@ -13,6 +13,7 @@ from marketswarm.operator.healing import (
     HealingApproval,
     TimelineEntry,
     fold_incidents,
+    read_forgotten_at,
     read_timeline,
     write_approval,
 )
@@ -199,3 +200,14 @@ def test_incidents_are_folded_from_their_entries_the_latest_first():
     assert (first.id, first.symptom, first.resolution, first.end.sec) == ("a", "silent", "healed", 3.0)
     assert (second.id, second.resolution, second.symptom) == ("c", "escalated", "")
     assert (third.resolution, third.remedies()) == ("open", ("restart",))
+
+
+async def test_what_was_learned_is_forgotten_until_the_time_that_a_person_said(store):
+    assert await read_forgotten_at(store.bus) == 0.0
+    await write_approval(store.bus, HealingApproval(id="learning", by="ann", ts=round(NOW, 3)))
+    assert await read_forgotten_at(store.bus) == round(NOW, 3)
+    assert await store.read_approvals([REPAIR], NOW + 99_999, 600) == {}
+    assert await read_forgotten_at(store.bus) == round(NOW, 3), "it is no proposal, so it does not end"
+    for raw in ("junk", HealingApproval(id="fuse", by="eve", ts=NOW).encode()):
+        await store.bus.client.hset(MEDIC_APPROVALS, "learning", raw)
+        assert await read_forgotten_at(store.bus) == 0.0
