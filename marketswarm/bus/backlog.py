@@ -6,6 +6,7 @@ from typing import Final
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.scripts import Script
+from marketswarm.bus.stream import find_entry_time
 
 _BACKLOG: Final = Script.beside("marketswarm.bus", "backlog.lua")
 
@@ -62,11 +63,11 @@ async def read_backlog(bus: Bus, stream: str, group: str, position: bytes | None
     return Backlog(
         unread=unread,
         pending=pending,
-        oldest_sec=max(0.0, now_ms / 1000 - _to_sec(first_unread)) if first_unread else 0.0,
-        hold_sec=max(0.0, _to_sec(acknowledged) - _to_sec(oldest)) if oldest else None,
+        oldest_sec=max(0.0, now_ms / 1000 - find_entry_time(first_unread)) if first_unread else 0.0,
+        hold_sec=max(0.0, find_entry_time(acknowledged) - find_entry_time(oldest)) if oldest else None,
         is_caught_up=bool(is_caught_up),
         passed_over=passed_over,
-        acknowledged_at=_to_sec(acknowledged),
+        acknowledged_at=find_entry_time(acknowledged),
     )
 
 
@@ -82,8 +83,3 @@ def sum_unread(backlogs: Iterable[Backlog]) -> int | None:
 
 def format_unread(unread: int | None) -> str:
     return "200 or more" if unread is None else f"{unread:,}"
-
-
-def _to_sec(ident: bytes) -> float:
-    """Return when an entry was added, in epoch seconds."""
-    return int(ident.partition(b"-")[0]) / 1000

@@ -109,6 +109,11 @@ def is_entry_id(text: bytes) -> bool:
     return bool(_ID.fullmatch(text)) and max(entry_sort_key(text)) <= _LAST_NUMBER
 
 
+def find_entry_time(ident: bytes) -> float:
+    """Return when an entry was added, in epoch seconds by the clock of its bus."""
+    return int(ident.partition(b"-")[0]) / 1000
+
+
 def entry_sort_key(ident: bytes) -> tuple[int, int]:
     """An older entry has a smaller key."""
     ms, _, seq = ident.partition(b"-")

@@ -13,6 +13,7 @@ from typing import Any, Final
 from marketswarm.bus import Bus
 from marketswarm.bus.errors import ReplyTooLongError
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_decimal
+from marketswarm.bus.stream import find_entry_time
 from marketswarm.keys import TRUTH_HISTORY, TRUTH_META
 from marketswarm.truth.parse import MAX_BYTES
 
@@ -87,7 +88,7 @@ def parse_revision(
     number, sha256 = (_decode(fields.get(name)) for name in (b"revision", b"sha256"))
     if not (number.isascii() and number.isdigit() and len(number) < 16 and _SHA256.fullmatch(sha256)):
         return None
-    written_at = int(ident.partition(b"-")[0]) / 1000
+    written_at = find_entry_time(ident)
     found = Revision(int(number), sha256, fields.get(b"doc", b""), min(written_at, MAX_EPOCH_SEC))
     is_newest = all(newest.get(name) == fields[name] for name in (b"revision", b"sha256"))
     for source in (fields, newest if is_newest else {}):

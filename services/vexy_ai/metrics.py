@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from marketswarm.bus.backlog import Backlog
+from marketswarm.bus.stream import find_entry_time
 from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, gauges, histogram
 from services.vexy_ai.digest import SummaryResult
 from services.vexy_ai.lag import LagDetector, Rate, summarize_backlogs
@@ -32,7 +33,7 @@ class VexyMetrics:
         self.count(stream, "new", new)
         self.count(stream, "known", len(records) - new)
         for each in records:
-            self.delay.observe(max(0.0, now - int(each.entry.partition(b"-")[0]) / 1000))
+            self.delay.observe(max(0.0, now - find_entry_time(each.entry)))
         self.rate.add(len(records), now)
 
     def count(self, stream: str, outcome: str, number: int = 1) -> None:

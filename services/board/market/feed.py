@@ -21,7 +21,7 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.backlog import read_backlog
 from marketswarm.bus.follower import StreamFollower
-from marketswarm.bus.stream import FIRST_ID, StreamEntry, entry_sort_key, read_entries_before
+from marketswarm.bus.stream import FIRST_ID, StreamEntry, find_entry_time, read_entries_before
 from marketswarm.keys import (
     CHECKED_BARS,
     INDICATORS,
@@ -196,7 +196,8 @@ class MarketFeed:
         self._take_all(stream, entries, take)
         if stream == CHECKED_BARS:
             is_whole = not entries or await _has_all(bus, stream, len(entries))
-            self._live.began_at = NEVER if is_whole else _bound_time(_find_time(entries[0].id), time.time())
+            first_at = NEVER if is_whole else find_entry_time(entries[0].id)
+            self._live.began_at = _bound_time(first_at, time.time())
         return StreamFollower(bus, stream, entries[-1].id if entries else FIRST_ID)
 
     def _take_all(self, stream: str, entries: list[StreamEntry], take: Take) -> None:
@@ -206,7 +207,7 @@ class MarketFeed:
             try:
                 if entry.fields is None:
                     raise EntryError("too long")  # noqa: TRY301 - counted with those that can't be parsed
-                take(entry.id, entry.fields, _bound_time(_find_time(entry.id), now))
+                take(entry.id, entry.fields, _bound_time(find_entry_time(entry.id), now))
             except EntryError as error:
                 self._note_invalid(stream, entry, str(error))
             except Exception as error:  # noqa: BLE001 - one entry must not end the board
@@ -337,11 +338,6 @@ async def _has_all(bus: Bus, stream: str, count: int) -> bool:
     except BusError:  # it shows two entries, which may be of any length
         return False
     return int(found.get("entries-added", count + 1)) <= count
-
-
-def _find_time(ident: bytes) -> float:
-    """Return when an entry was added, in epoch seconds by the clock of its bus."""
-    return entry_sort_key(ident)[0] / 1000
 
 
 def _bound_time(at: float, now: float) -> float:
