@@ -94,7 +94,7 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
     Raises:
         Exit: code 2; a password or a name is unusable.
         BusError: a bus did not load the users; it keeps those that it had.
-        OSError: the folder can't be written, or holds files of somebody else.
+        OSError: the folder can't be written, or holds another user's files.
     """
     if not operators:
         return False

@@ -2,7 +2,7 @@
 
 The running fleet holds a lock on `fleet.pid`, so a file that an ended fleet left is not an obstacle.
 `fleet.json` has the URLs of its buses, and is valid only while the fleet answers on its control socket. A
-folder that somebody else made or may write to could hold links to our files, or passwords that they know: it
+folder that another user made or may write to could hold links to our files, or passwords that they know: it
 is refused by a PermissionError with the remedy.
 """
 

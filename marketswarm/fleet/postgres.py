@@ -309,7 +309,7 @@ class PostgresServer:
             return
         self.folder.chmod(0o711)
         fleet = self.folder.parent
-        if (fleet / "fleet.pid").exists() and can_reach(self._user, fleet):  # never somebody's home
+        if (fleet / "fleet.pid").exists() and can_reach(self._user, fleet):  # never a person's home
             fleet.chmod(0o711)
         if not can_reach(self._user, self.folder):
             digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]

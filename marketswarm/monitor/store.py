@@ -44,7 +44,7 @@ from marketswarm.truth.model import SERVICE_NAME
 
 SCAN_COUNT: Final = 5000
 SCANNED_AT_ONCE: Final = 100
-"""Fields that are yielded before the next look at the clock, each of which costs as much as a field."""
+"""Fields that are yielded before the next look at the clock; each costs as much as a field."""
 BATCH_SIZE: Final = 2000
 MAX_ENTRY_BYTES: Final = 2 * MAX_EVENT_BYTES
 MAX_SILENCE_BYTES: Final = 500
