@@ -252,10 +252,14 @@ class AttackedFleet:
                     assert self.is_claimable(done.user, event), f"by {done.user}: {event}"
 
     def is_claimable(self, user: str, event: dict[str, Any]) -> bool:
-        """Return True if an event is ours, or about what a password lets its user claim."""
+        """Return True if an event is ours, or about what a password lets its user claim.
+
+        What bars took for wrong prices is a fact, and medic counts it for an hour: also after its turn.
+        """
         svc, kind = event["svc"], event["type"]
         by_seeders = kind.startswith("truth") and bool(self.doubtful.intersection(SEEDERS))
-        prefixes = ("massive/t", *{"massive": ("massive/",), "sources": ("source:",)}.get(user, ()))
+        own = {"massive": ("massive/",), "sources": ("source:",), "medic": ("medic/",)}
+        prefixes = ("massive/t", "medic/quarantine/", *own.get(user, ()))
         return svc in self.doubtful or by_seeders or svc.startswith(prefixes)
 
     def require_flow(self) -> None:
