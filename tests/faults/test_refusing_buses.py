@@ -123,9 +123,8 @@ def test_rows_11_12_a_bus_that_refuses_is_one_fact_and_what_it_did_not_take_is_t
             others = {line.get("reason") for line in said} - {None, "silent", way.reason}
             # a busy machine may see a second reason on the way, once on each of two connections
             assert len(said) <= LINES + 2 * len(others), f"{len(said)} lines in {REFUSED_SEC} s: {said}"
-            same = Counter(
-                tuple(line.get(key) for key in ("event", "bus", "reason", "svc", "why")) for line in said
-            )
+            names = ("event", "bus", "reason", "svc", "why", "stream")
+            same = Counter(tuple(line.get(name) for name in names) for line in said)
             assert max(same.values(), default=0) <= 2, f"said again and again: {same.most_common(3)}"
             until(
                 lambda proc=proc: len(lately(proc)) <= QUIET_LINES,
