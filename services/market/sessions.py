@@ -236,19 +236,23 @@ def _list_forex_days(opening: time) -> list[TradingDay]:
 
 
 def _list_exchange_days(code: str) -> tuple[list[TradingDay], tzinfo]:
-    import exchange_calendars  # noqa: PLC0415 - brings pandas, more than a second; few processes need it
+    # brings pandas, more than a second; few processes need it
+    from exchange_calendars import get_calendar  # noqa: PLC0415 - as above
     from exchange_calendars.errors import InvalidCalendarName  # noqa: PLC0415 - as above
 
     try:
-        bounds = exchange_calendars.get_calendar(code)
-        first, last = bounds.bound_min(), bounds.bound_max()
-        start = max(FIRST_DATE, first.date()) if first is not None else FIRST_DATE
-        end = min(LAST_DATE, last.date()) if last is not None else LAST_DATE
-        calendar = exchange_calendars.get_calendar(code, start=start.isoformat(), end=end.isoformat())
+        try:
+            calendar = get_calendar(code, start=FIRST_DATE.isoformat(), end=LAST_DATE.isoformat())
+        except ValueError:  # it has the days of fewer years; which ones, a second calendar says
+            bounds = get_calendar(code)
+            first, last = bounds.bound_min(), bounds.bound_max()
+            start = max(FIRST_DATE, first.date()) if first is not None else FIRST_DATE
+            end = min(LAST_DATE, last.date()) if last is not None else LAST_DATE
+            calendar = get_calendar(code, start=start.isoformat(), end=end.isoformat())
     except InvalidCalendarName:
         raise UnknownSessionError(f"session {code}: exchange_calendars knows no such exchange") from None
-    except ValueError:
-        # so it is with Tel Aviv and pandas 3: its message is as long as its list of special days
+    except (ValueError, NotImplementedError):
+        # so it is with Tel Aviv and Athens, and pandas 3: a message is as long as its list of special days
         raise UnknownSessionError(f"session {code}: exchange_calendars fails to compute its days") from None
     return _read_days(calendar), calendar.tz
 

@@ -212,6 +212,11 @@ def test_a_calendar_that_the_library_fails_to_compute_is_a_short_error(monkeypat
     assert len(str(error.value)) < 120
 
 
+def test_an_exchange_whose_easter_the_library_can_not_compute_is_a_short_error():
+    with pytest.raises(UnknownSessionError, match="fails to compute"):
+        get_session("ASEX")
+
+
 def test_a_calendar_is_made_once_and_without_a_warning():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

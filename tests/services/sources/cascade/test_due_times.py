@@ -7,6 +7,7 @@ close and the end of a month.
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 
 import pytest
 
@@ -17,12 +18,16 @@ from services.sources.cascade.series import Series, find_day_end, find_end, find
 from services.sources.cascade.state import WAITING, conclude_load, is_stale, needs_refresh, plan_load
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 
-XNYS = get_session("XNYS")
 HOUR_SEC, DAY_SEC = 3600, 86_400
 REFRESH_SEC = 300
 """The refresh is at five past each hour."""
 MINUTES = Series("SPY", RecordKind.BARS, "1m", AssetClass.STOCKS, "XNYS", ("a",), 900.0, 730.0)
 WEEKS = [("2026-10-24", "2026-11-08"), ("2026-11-20", "2026-12-05")]
+
+
+@cache
+def xnys():
+    return get_session("XNYS")
 
 
 def ms(text):
@@ -32,7 +37,7 @@ def ms(text):
 def list_starts(timeframe, start_ms, end_ms):
     """The bars that a source has of these days."""
     length_ms, starts = 1000 * TIMEFRAME_SEC[timeframe], []
-    for day in XNYS.iter_days(start_ms - 7 * DAY_MS, end_ms):
+    for day in xnys().iter_days(start_ms - 7 * DAY_MS, end_ms):
         if timeframe == "1d":
             starts.append(day.open_ms // DAY_MS * DAY_MS)
         else:
@@ -54,10 +59,10 @@ def simulate(series, start_ms, end_ms):
             bars = tuple(Bar("SPY", series.timeframe, start, 1, 1, 1, 1) for start in known)
             answer = SourceAnswer("a", AnswerStatus.OK, records=bars, asked_at=now)
             clock = RecordClock(now, now)
-            finding = evaluate_answer(series, XNYS, answer, clock)
+            finding = evaluate_answer(series, xnys(), answer, clock)
             state = conclude_load(series, state, [finding], now)
             next_ms = find_next_record(
-                series, XNYS, state.newest_ms, clock.now_ms, clock.now_ms, day_end=finding.day_end
+                series, xnys(), state.newest_ms, clock.now_ms, clock.now_ms, day_end=finding.day_end
             )
             state = plan_load(series, state, now, None if next_ms is None else next_ms / 1000)
             yield now, before, state
@@ -85,7 +90,7 @@ def test_each_bar_is_loaded_soon_after_its_end_and_no_series_is_stale(timeframe,
     ended = [
         (start, end / 1000)
         for start in list_starts(timeframe, start_ms, end_ms)
-        if start_ms < (end := find_end(series, XNYS, start, find_day_end(series))) < end_ms - 2 * 3_600_000
+        if start_ms < (end := find_end(series, xnys(), start, find_day_end(series))) < end_ms - 2 * 3_600_000
     ]
     assert ended
     newest = [state.newest_ms or 0 for _, _, state in loads]
