@@ -79,6 +79,9 @@ class Beater:
                 self._silent.discard(name)
             self._lock.notify()
 
+    def is_stopped(self, name: str) -> bool:
+        return name in self._silent
+
     def say_goodbye(self, name: str) -> None:
         """Stops one as an agent stops."""
         self.stop(name)

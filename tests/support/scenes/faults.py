@@ -195,8 +195,9 @@ class Scene(Fleet):
         return [e for e in events if kind in (None, e["type"]) and svc in (None, e["svc"])]
 
     def misses(self, bus: str = "system-redis") -> list[str]:
-        """Who was missed, in order."""
-        return [event["svc"] for event in self.log("heartbeat_miss", bus=bus)]
+        """Who was missed, in order, but for those whose beater stood still (`is_of_a_stall`)."""
+        missed = self.log("heartbeat_miss", bus=bus)
+        return [event["svc"] for event in missed if not self.is_of_a_stall(event)]
 
     def wait_logged(
         self, kind: str, svc: str, *, bus: str = "system-redis", count: int = 1, within: float = PATIENT_SEC
@@ -226,20 +227,26 @@ class Scene(Fleet):
             until(lambda bus=bus: self.proven(bus) > 0, within, f"the clock of {bus} to run")
 
     def alarms(self, **of: str) -> list[dict[str, Any]]:
-        """What was published, in order, but for gaps that are the beater's own (`is_of_a_stall`)."""
+        """What was published, in order, but for what is the beater's own (`is_of_a_stall`)."""
         return [event for event in self.alerts.of(**of) if not self.is_of_a_stall(event)]
 
     def is_of_a_stall(self, event: Mapping[str, Any]) -> bool:
-        """Return True for a gap of a service whose beater itself stood still for as long, at that time.
+        """Return True for a gap or a miss of a service whose beater stood still for as long, at that time.
 
         A machine may be that busy, and the healer is right to tell it.
         """
         beater = self.beaters.get(event["svc"])
-        if event["type"] != "heartbeat_gap" or event["restarted"] or beater is None:
+        if beater is None:
             return False
-        least = event["gap_sec"] - beater.how["interval_sec"] - 0.3
+        if event["type"] == "heartbeat_gap" and not event["restarted"]:
+            silent_sec = event["gap_sec"]
+        elif event["type"] == "heartbeat_miss" and not beater.is_stopped(event["svc"]):
+            silent_sec = beater.how["timeout_sec"]
+        else:
+            return False
+        least = silent_sec - beater.how["interval_sec"] - 0.3
         return any(
-            ended - begun >= least and begun <= event["ts"] and ended >= event["since"] - 0.5
+            ended - begun >= least and begun <= event["ts"] and ended >= event.get("since", 0.0) - 0.5
             for begun, ended in beater.stalls
         )
 
