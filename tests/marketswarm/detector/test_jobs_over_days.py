@@ -7,7 +7,7 @@ from support.simulation.jobs import run_world
 
 DAYS = 3.0
 FIRST_SEED = 1
-NIGHTLY_FROM, NIGHTLY_SEEDS, PART = 1000, 800, 50
+NIGHTLY_FROM, NIGHTLY_SEEDS, PART = 1000, 700, 50
 
 
 @pytest.mark.timeout(400)  # a busy machine may take ten times as long
