@@ -151,7 +151,7 @@ steps = some.lists(
 )
 
 
-@settings(max_examples=examples(150))
+@settings(max_examples=examples(300))
 @given(steps, some.sampled_from([0.0, 2.0]))
 def test_every_event_is_told_on_every_channel_under_one_id(story, group_wait_sec):
     world = World(group_wait_sec)

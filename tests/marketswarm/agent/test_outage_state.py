@@ -181,7 +181,7 @@ def test_what_a_later_version_adds_is_passed_over():
     assert parse_state(raw).verdict == "up"
 
 
-@settings(max_examples=examples(75))
+@settings(max_examples=examples(150))
 @given(st.lists(st.sampled_from([None, "refused"]), max_size=60), st.integers(1, 4), st.integers(1, 4))
 def test_misses_and_oks_take_turns_and_say_what_the_rows_say(errors, down_after, up_after):
     watch = Watch(Thresholds(down_after, up_after)).see(*errors)
@@ -252,7 +252,7 @@ def test_what_is_forgotten_takes_no_room():
     assert ([name for name, _ in queue.oldest(9)], len(queue)) == (["b"], 1)
 
 
-@settings(max_examples=examples(75))
+@settings(max_examples=examples(150))
 @given(st.lists(st.booleans(), max_size=80), st.integers(1, 4), st.integers(1, 4))
 def test_what_is_kept_leads_to_the_same_events_as_all_of_it(well, down_after, up_after):
     thresholds = Thresholds(down_after, up_after)

@@ -55,7 +55,7 @@ def test_a_word_keeps_its_signs():
 
 
 @given(st.text(max_size=300) | st.text("<>!-/ab&;# ", max_size=300), st.integers(1, 50))
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(500))
 def test_whatever_comes_it_is_one_short_line(html, limit):
     found = html_to_line(html, limit)
     assert len(found) <= limit
@@ -240,7 +240,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=25))
-@settings(max_examples=examples(75))
+@settings(max_examples=examples(150))
 def test_whatever_a_feed_holds_its_entries_are_short_lines(pieces):
     document = f'<rss version="2.0"><channel>{"".join(pieces)}'
     with contextlib.suppress(NotAFeedError):
