@@ -1,5 +1,6 @@
 """Holds the tree to its layers, and the checker to its purpose: each rule is shown a breach to see."""
 
+from functools import cache
 from pathlib import Path
 
 from support.architecture import (
@@ -14,35 +15,45 @@ from support.architecture import (
     find_doubled_classes,
     find_late_constants,
     imports,
+    list_classes,
     modules,
 )
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ["marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services"]
-TREE = list(modules(ROOT, PACKAGES))
 
 
-def test_every_module_keeps_to_its_layer():
-    assert [rule for module in TREE for rule in broken(module)] == []
+@cache
+def read_tree() -> list[Module]:
+    return list(modules(ROOT, PACKAGES))
+
+
+def test_every_module_keeps_to_its_layer_and_to_the_other_rules():
+    """All rules in one test, so that each module is parsed once."""
+    found = []
+    for module in read_tree():
+        found += broken(module)
+        if module.part in CONSTANTS_ON_TOP:
+            found += find_late_constants(module)
+        list_classes(module)  # is kept, as its imports are, for what looks at all modules
+    assert found == []
+    assert find_circle(read_tree()) == []
+    assert find_doubled_classes(read_tree()) == []
 
 
 def test_the_tree_that_is_checked_is_the_whole_tree():
-    assert {module.name.partition(".")[0] for module in TREE} == set(PACKAGES)
-    assert {"marketswarm.beat", "healer", "services"} <= {module.name for module in TREE}
+    assert {module.name.partition(".")[0] for module in read_tree()} == set(PACKAGES)
+    assert {"marketswarm.beat", "healer", "services"} <= {module.name for module in read_tree()}
 
 
 def test_each_name_in_the_tables_is_there():
     """A name that went would let in whatever takes it next."""
-    there = {module.part for module in TREE}
+    there = {module.part for module in read_tree()}
     named = {f"marketswarm.{part}" for layer in ("thinks", "touches", "lives") for part in LAYERS[layer]}
     assert named <= there
     assert {place for places in ONLY_IN.values() for place in places} <= there
     assert set(ONLY_FOR) <= there
-    assert set(TOUCHES_ABOVE) <= {module.name for module in TREE}
-
-
-def test_no_modules_import_each_other_in_a_circle():
-    assert find_circle(TREE) == []
+    assert set(TOUCHES_ABOVE) <= {module.name for module in read_tree()}
 
 
 def test_a_circle_is_seen_and_named():
@@ -60,15 +71,12 @@ def test_a_circle_is_seen_and_named():
     assert set(find_circle(tree)) == {"a", "a.x"}, "a package that its own parts import"
 
 
-def test_no_two_classes_have_one_name():
-    assert find_doubled_classes(TREE) == []
+def test_two_classes_of_one_name_are_seen():
     tree = [Module("a.x", "class Lease: ..."), Module("a.y", "class Lease: ..."), Module("a", "class B: ...")]
     assert find_doubled_classes(tree) == ["Lease: a.x, a.y"]
 
 
-def test_constants_stand_above_what_uses_them():
-    modules = [module for module in TREE if module.part in CONSTANTS_ON_TOP]
-    assert [late for module in modules for late in find_late_constants(module)] == []
+def test_a_constant_below_a_class_is_seen():
     source = "A = 1\nclass B: ...\nC: int = A\nD = B()\nE = D\nf = C\nG = f"
     assert list(find_late_constants(Module("a.x", source))) == ["a.x:3: C"]
 

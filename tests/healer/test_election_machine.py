@@ -256,4 +256,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = pytest.mark.timeout(400)(Machine.TestCase)  # a busy machine may take ten times as long
-TestMachine.settings = settings(stateful_step_count=20, max_examples=examples(25))
+TestMachine.settings = settings(stateful_step_count=20, max_examples=examples(15))

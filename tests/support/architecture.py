@@ -7,7 +7,7 @@ to be checked; what counts is what its source says, inside functions and under T
 import ast
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from graphlib import CycleError, TopologicalSorter
 from inspect import signature
 from pathlib import Path
@@ -188,8 +188,13 @@ def modules(root: Path, packages: list[str]) -> Iterator[Module]:
             yield Module(name, file.read_text(encoding="utf-8"), is_package)
 
 
-def imports(module: Module) -> Iterator[tuple[int, str]]:
+@cache
+def imports(module: Module) -> tuple[tuple[int, str], ...]:
     """Line and full name of each thing imported; `from a import b` gives `a.b`, since b may be a module."""
+    return tuple(find_imports(module))
+
+
+def find_imports(module: Module) -> Iterator[tuple[int, str]]:
     for node in nodes(module):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -227,13 +232,18 @@ def modules_imported(module: Module, names: Collection[str]) -> Iterator[str]:
             yield known
 
 
+@cache
+def list_classes(module: Module) -> tuple[str, ...]:
+    return tuple(node.name for node in nodes(module) if isinstance(node, ast.ClassDef))
+
+
 def find_doubled_classes(tree: Iterable[Module]) -> list[str]:
     """Return a line for each name that several classes have, with their modules."""
     homes: dict[str, list[str]] = {}
     for module in tree:
-        for node in nodes(module):
-            if isinstance(node, ast.ClassDef) and node.name not in SHARED_CLASS_NAMES:
-                homes.setdefault(node.name, []).append(module.name)
+        for name in list_classes(module):
+            if name not in SHARED_CLASS_NAMES:
+                homes.setdefault(name, []).append(module.name)
     return [f"{name}: {', '.join(places)}" for name, places in homes.items() if len(places) > 1]
 
 
@@ -329,6 +339,7 @@ def within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
+@lru_cache(maxsize=4)
 def parse(module: Module) -> ast.Module:
     return ast.parse(module.source)
 

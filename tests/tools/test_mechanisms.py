@@ -1,5 +1,7 @@
 """One of each: a mechanism lives in its home, and in the files that have a reason."""
 
+import functools
+
 import pytest
 
 from tools.mechanisms import (
@@ -13,14 +15,18 @@ from tools.mechanisms import (
     report,
 )
 
-SOURCES = read_sources(ROOT, PRODUCT)
 MECHANISMS = read_mechanisms()
+
+
+@functools.cache
+def read_product():
+    return read_sources(ROOT, PRODUCT)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS, ids=[each["what"] for each in MECHANISMS])
 def test_a_mechanism_is_where_the_table_says_and_nowhere_else(mechanism):
     others = mechanism.get("others", {})
-    assert set(find_homes(mechanism, SOURCES)) == {mechanism["home"], *others}
+    assert set(find_homes(mechanism, read_product())) == {mechanism["home"], *others}
     assert all(len(reason) > 20 for reason in others.values())
 
 
@@ -40,4 +46,4 @@ def test_lines_and_functions_are_counted():
     }
     assert count_lines(sources) == {"healer": 2, "services/b": 4}
     assert count_functions(sources) == {"run": 2}
-    assert any(line.startswith("functions of one name") for line in "\n".join(report(SOURCES)).splitlines())
+    assert any(line.startswith("functions of one name") for line in "\n".join(report(sources)).splitlines())

@@ -179,7 +179,7 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = pytest.mark.timeout(400)(Machine.TestCase)  # a busy machine may take ten times as long
-TestMachine.settings = settings(max_examples=examples(60), stateful_step_count=30)
+TestMachine.settings = settings(max_examples=examples(40), stateful_step_count=30)
 
 
 def test_who_says_goodbye_while_the_healer_restarts_is_missed_after_a_warm_up_of_the_next_run():

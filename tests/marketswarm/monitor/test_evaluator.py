@@ -18,7 +18,7 @@ from marketswarm.truth import JobRule, Schedule, Watch
 from support.scenes.monitor import LoopWork
 from support.waiting import auntil
 
-COUNT = 40_000
+COUNT = 20_000
 TIMEOUT_SEC = 1.0
 LONGEST_SHARE = 0.2
 """Of all the work, in one go: seconds would measure the machine. It was more than a fifth."""

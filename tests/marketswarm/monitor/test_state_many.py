@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import itertools
 import time
@@ -22,7 +23,7 @@ from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Watch
 from support.scenes.monitor import LoopWork, MonitorOwner
 
-COUNT = 40_000
+COUNT = 20_000
 NAMES = [f"svc{n:05}" for n in range(COUNT)]
 LONGEST_SHARE = 0.5
 """Of all the work, in one go: seconds would measure the machine. It was nearly all of it."""
@@ -31,31 +32,41 @@ LONGEST_SHARE = 0.5
 TS = time.time() - 100.0
 
 
-def roster(state: State) -> dict[str, RosterEntry]:
+@functools.cache
+def make_roster(state: State) -> dict[str, RosterEntry]:
     return {svc: RosterEntry(state, TS, TS - 10.0, "x", 5) for svc in NAMES}
+
+
+@functools.cache
+def make_noted() -> dict[str, SavedBeat]:
+    return {svc: SavedBeat("x", 5, TS, TS, False, {}, 10.0, 30.0) for svc in NAMES}
+
+
+@functools.cache
+def make_raw() -> dict[str, bytes]:
+    entry = orjson.dumps({"verdict": "down", "ts": TS, "since": TS - 10.0, "boot": "x", "i": 5})
+    return dict.fromkeys(NAMES, entry)
+
+
+@functools.cache
+def make_heard() -> dict[str, bytes]:
+    return {svc: encode_saved_beat(beat) for svc, beat in make_noted().items()}
 
 
 class Stored:
     """The memory that an earlier run left, as it is once read."""
 
-    entries = roster(State.DOWN)
-    noted: ClassVar = {svc: SavedBeat("x", 5, TS, TS, False, {}, 10.0, 30.0) for svc in NAMES}
-
-    raw: ClassVar = {
-        svc: orjson.dumps({"verdict": "down", "ts": TS, "since": TS - 10.0, "boot": "x", "i": 5})
-        for svc in NAMES
-    }
-    heard: ClassVar = {svc: encode_saved_beat(beat) for svc, beat in noted.items()}
+    state: ClassVar = State.DOWN
 
     def __init__(self, _bus: object = None, _listener: str = "healer") -> None:
         self.store = StateStore(MemoryBus("system-redis"), "healer")
 
     async def load_state(self, _watched: object, *, has_jobs: bool) -> SavedState:
         assert not has_jobs
-        return SavedState(self.store, self.raw.copy(), ({}, {}), self.heard.copy(), {})
+        return SavedState(self.store, make_raw().copy(), ({}, {}), make_heard().copy(), {})
 
     async def load_roster(self, _match: str | None = None) -> dict[str, RosterEntry]:
-        return self.entries
+        return make_roster(self.state)
 
     async def load_silences(self):
         return {}, {}
@@ -64,12 +75,13 @@ class Stored:
         return {}
 
     async def load_saved_beats(self) -> dict[str, SavedBeat]:
-        return self.noted
+        return make_noted()
 
 
 @pytest.fixture
 async def monitor(monkeypatch) -> AsyncIterator[Monitor]:
     monkeypatch.setattr(state, "StateStore", Stored)
+    make_raw(), make_heard(), make_roster(State.DOWN), make_roster(State.UP)  # none of it is to be measured
     bus = MemoryBus("system-redis")
     found = Monitor(
         MonitorOwner(bus),
@@ -123,7 +135,7 @@ async def test_a_takeover_of_tens_of_thousands_leaves_the_loop_to_others_and_wha
     monitor, monkeypatch
 ):
     await monitor.state.restore(Stored())
-    monkeypatch.setattr(Stored, "entries", roster(State.UP))
+    monkeypatch.setattr(Stored, "state", State.UP)
     untold = VerdictQueue()
 
     def left() -> set[str]:

@@ -35,7 +35,7 @@ ANYTHING = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(KEYS | st.text(st.characters()), inner, max_size=6)
     ),
-    max_leaves=30,
+    max_leaves=12,
 )
 SECTION = st.fixed_dictionaries(
     {},

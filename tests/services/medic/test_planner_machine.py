@@ -167,4 +167,4 @@ class MedicMachine(RuleBasedStateMachine):
 
 
 TestMedic = MedicMachine.TestCase
-TestMedic.settings = settings(max_examples=examples(100), stateful_step_count=50)
+TestMedic.settings = settings(max_examples=examples(60), stateful_step_count=50)

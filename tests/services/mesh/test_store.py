@@ -163,7 +163,7 @@ MAX_NAMES = ["boot", "i", "rev", "status", "last_ts", "first_ts", "restarts", "r
 instances = st.dictionaries(st.sampled_from(MAX_NAMES), values | st.integers(0, 5), max_size=10)
 
 
-@settings(max_examples=examples(100))
+@settings(max_examples=examples(50))
 @given(instances, values)
 def test_no_picture_whatever_crashes_the_reading(one, gone):
     raw = orjson.dumps({"services": {"a": {"instances": [one]}}, "gone": {"a": [one, gone]}})

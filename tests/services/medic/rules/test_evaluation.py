@@ -37,7 +37,7 @@ STORIES = st.lists(
 
 
 @given(STORIES, st.sampled_from([0.0, 30.0, 60.0]), st.sampled_from([0.0, 20.0]))
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(150))
 def test_a_rule_begins_to_hold_when_each_value_of_its_time_is_known_and_over_the_limit(story, for_sec, clear):
     found = look(story, rule(for_sec=for_sec, clear_sec=clear))
     values = [None if value == "missing" else value for _, value in story]
@@ -59,7 +59,7 @@ def test_a_rule_begins_to_hold_when_each_value_of_its_time_is_known_and_over_the
 
 
 @given(STORIES, st.sampled_from([0.0, 20.0, 60.0]))
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(150))
 def test_a_rule_ends_to_hold_when_no_value_of_its_time_is_over_the_limit(story, clear_sec):
     found = look(story, rule(clear_sec=clear_sec))
     held, since = False, None
@@ -87,7 +87,7 @@ def test_a_rule_ends_to_hold_when_no_value_of_its_time_is_over_the_limit(story, 
     ),
     st.sampled_from([60.0, 300.0]),
 )
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(150))
 def test_a_count_is_what_was_seen_to_increase_in_its_time(story, within_sec):
     evaluator, now, counter, last, seen = RuleEvaluator(), 1000.0, 5, None, []
     counted = rule(metric="restarts", above=4, within_sec=within_sec)
