@@ -29,12 +29,17 @@ def truth(**settings):
 def up(folder, **settings):
     """Run a fleet with a medic that knows of no outage; a slow start may have been one."""
     with UpFleet(folder, "mesh", "medic", truth=truth(**settings), timeout_sec=1.5) as fleet:
-        bus = fleet.bus("system-redis")
-        roster = lambda: bus.hget("healer:roster", "mesh") or ""  # noqa: E731 - asked again and again
-        is_quiet = lambda: '"up"' in roster() and not open_repairs(bus)  # noqa: E731 - the same
-        fleet.until(is_quiet, what="no open outage")
-        bus.delete("medic:incidents")
+        forget(fleet)
         yield fleet
+
+
+def forget(fleet):
+    """Wait until no outage is open, and delete what was."""
+    bus = fleet.bus("system-redis")
+    roster = lambda: bus.hget("healer:roster", "mesh") or ""  # noqa: E731 - asked again and again
+    is_quiet = lambda: '"up"' in roster() and not open_repairs(bus)  # noqa: E731 - the same
+    fleet.until(is_quiet, what="no open outage")
+    bus.delete("medic:incidents")
 
 
 def open_repairs(bus):
@@ -60,31 +65,7 @@ def is_over(bus):
     return any(each.startswith("resolved") for each in timeline(bus))
 
 
-def test_a_hung_agent_is_restarted_verified_and_on_record(tmp_path):
-    with up(tmp_path, mode="act") as fleet:
-        bus, pid, boot = fleet.bus("system-redis"), pid_of(fleet, "mesh"), fleet.beat("mesh")["boot"]
-        os.kill(pid, signal.SIGSTOP)
-        fleet.wait("heartbeat_miss", "mesh")
-        fleet.wait("heartbeat_ok", "mesh")
-        fleet.until(lambda: is_over(bus), what="the end of the incident")
-        told = [each for each in timeline(bus) if each != "refused start_grace"]  # the fleet may be young
-        assert told == ["opened silent", "waiting", "intended", "acted", "verified", "resolved healed"]
-        assert pid_of(fleet, "mesh") != pid
-        assert fleet.beat("mesh")["boot"] != boot
-        assert open_repairs(bus) == []
-
-
-def test_a_killed_agent_is_started_at_once_where_the_medic_is_its_owner(tmp_path):
-    with up(tmp_path, mode="act", targets={"mesh": {"owner": "medic"}}) as fleet:
-        bus = fleet.bus("system-redis")
-        fleet.kill("mesh")
-        fleet.until(lambda: is_over(bus), what="the end of the incident")
-        assert "verified" in timeline(bus)
-        (incident,) = incidents(bus)
-        assert "not after its pause" in next(each.text for each in incident.timeline if each.what == "acted")
-
-
-def test_the_owner_restarts_a_killed_agent_and_the_medic_adds_nothing(tmp_path):
+def test_a_killed_agent_is_left_to_its_owner_and_a_hung_one_is_restarted_verified_and_on_record(tmp_path):
     with up(tmp_path, mode="act") as fleet:
         bus = fleet.bus("system-redis")
         fleet.kill("mesh")
@@ -93,6 +74,32 @@ def test_the_owner_restarts_a_killed_agent_and_the_medic_adds_nothing(tmp_path):
         assert "refused owner_restarts" in told
         assert not {"intended", "acted"} & set(told)
         assert told[-1] == "resolved restarted"
+        forget(fleet)
+        pid, boot, before = pid_of(fleet, "mesh"), fleet.beat("mesh")["boot"], len(fleet.alerts())
+        os.kill(pid, signal.SIGSTOP)
+        alerts = lambda: [event["type"] for event in fleet.alerts()[before:] if event["svc"] == "mesh"]  # noqa: E731
+        fleet.until(lambda: alerts() == ["heartbeat_miss", "heartbeat_ok"], what="its miss and its return")
+        fleet.until(lambda: is_over(bus), what="the end of the incident")
+        told = [each for each in timeline(bus) if each != "refused start_grace"]  # the fleet may be young
+        assert told == ["opened silent", "waiting", "intended", "acted", "verified", "resolved healed"]
+        assert pid_of(fleet, "mesh") != pid
+        assert fleet.beat("mesh")["boot"] != boot
+        assert open_repairs(bus) == []
+
+
+def test_where_the_medic_is_the_owner_it_starts_a_killed_agent_at_once_and_none_that_was_stopped(tmp_path):
+    with up(tmp_path, mode="act", targets={"mesh": {"owner": "medic"}}) as fleet:
+        bus = fleet.bus("system-redis")
+        fleet.kill("mesh")
+        fleet.until(lambda: is_over(bus), what="the end of the incident")
+        assert "verified" in timeline(bus)
+        (incident,) = incidents(bus)
+        assert "not after its pause" in next(each.text for each in incident.timeline if each.what == "acted")
+        forget(fleet)
+        fleet.stop("mesh")
+        fleet.until(lambda: "refused stopped" in timeline(bus), what="the refusal")
+        assert pid_of(fleet, "mesh") is None
+        assert "intended" not in timeline(bus)
 
 
 def test_in_observe_nothing_is_touched_and_the_incident_says_what_would_have_been_done(tmp_path):
@@ -107,15 +114,6 @@ def test_in_observe_nothing_is_touched_and_the_incident_says_what_would_have_bee
         fleet.until(lambda: is_over(bus), what="the end of the incident")
         assert timeline(bus)[-1] == "resolved recovered"
         assert pid_of(fleet, "mesh") == pid
-
-
-def test_what_an_operator_stopped_stays_stopped(tmp_path):
-    with up(tmp_path, mode="act", targets={"mesh": {"owner": "medic"}}) as fleet:
-        bus = fleet.bus("system-redis")
-        fleet.stop("mesh")
-        fleet.until(lambda: "refused stopped" in timeline(bus), what="the refusal")
-        assert pid_of(fleet, "mesh") is None
-        assert "intended" not in timeline(bus)
 
 
 def test_a_proposal_waits_for_a_person(tmp_path):

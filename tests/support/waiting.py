@@ -9,6 +9,9 @@ What = str | Callable[[], str]
 PATIENT_SEC = 30.0
 """How long to wait for what takes moments: the limit only ends a test that failed."""
 LONGEST_LOOK_SEC = 0.25
+_LONGEST_PAUSE_SEC = 0.04
+_PAUSE_PER_LOOK = 3
+"""After a look that takes long, the pause is so many times as long, and leaves the processor to others."""
 
 
 class Patience:
@@ -38,11 +41,13 @@ def until(predicate: Callable[[], Any], within: float = PATIENT_SEC, what: What 
 
     `what` was waited for; a function, where it tells of a state that is worth knowing then.
     """
-    patience = Patience(within)
+    patience, pause, begun = Patience(within), 0.01, time.monotonic()
     while not (found := predicate()):
         if patience.is_over():
             raise _late(predicate, within, what)
-        time.sleep(0.01)
+        took, pause = time.monotonic() - begun, min(pause * 1.2, _LONGEST_PAUSE_SEC)
+        time.sleep(max(pause, min(took * _PAUSE_PER_LOOK, LONGEST_LOOK_SEC)))
+        begun = time.monotonic()
     return found
 
 

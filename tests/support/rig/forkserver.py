@@ -1,17 +1,22 @@
 """Starts Python programs by fork, from a process that has imported the product already.
 
 `python -m healer` spends 0.4 s of a processor on imports before it does anything, and the live tests start
-more than a thousand programs. Here each test process has a server that imports once, and a program is a fork
-of it: a process with its own pid, session, environment, folder and descriptors, which runs the module as
-`python -m` would. What an environment says to the interpreter or the loader needs a real start: `startable`
-tells. MARKETSWARM_TEST_START=exec has every program started that way.
+more than a thousand programs. Here each test process has a server, and a program is a fork of it: a process
+with its own pid, session, environment, folder and descriptors, which runs the module as `python -m` would.
+What an environment says to the interpreter or the loader needs a real start: `startable` tells.
+MARKETSWARM_TEST_START=exec has every program started that way.
 
-The two ends talk over a socket pair: a request is one message with the program's descriptors. Each program
-has a pipe, on which come its pid and, when it has ended, its exit code.
+To import the product takes three seconds, so the test processes of a run share that, too: each server is a
+fork of one process, which the first of them starts. It listens at an address with the run's tag in it, and
+ends with the last of its servers. A server ends with its test process, and all it started ends with it.
+
+A test process talks to its server over a socket: a request is one message with the program's descriptors.
+Each program has a pipe, on which come its pid and, when it has ended, its exit code.
 """
 
 import atexit
 import contextlib
+import errno
 import functools
 import gc
 import importlib
@@ -27,6 +32,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,6 +44,7 @@ PACKAGES = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "servi
 NOT_IMPORTED = ("__main__", "apprise", "conftest", "embedded", "otlp")
 OF_THE_INTERPRETER = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "COVERAGE")
 LONGEST = 1 << 20
+MOST_STARTS = 3
 VARIABLE = "MARKETSWARM_TEST_START"
 _STATUS = struct.Struct("ii")
 
@@ -182,36 +189,67 @@ def _drain(descriptor: int, into: list[bytes], at: int) -> None:
 
 @functools.cache
 def _server() -> socket.socket:
-    """Start the server of this process, which dies with it."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    tests = str(Path(__file__).parents[2])
-    program = "from support.rig.forkserver import serve_forks; serve_forks()"
-    line = [sys.executable, "-c", program, str(theirs.fileno()), str(os.getpid())]
-    environ = {name: os.environ[name] for name in ("PATH", TAG) if name in os.environ}
-    server = subprocess.Popen(
-        line,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        cwd="/",
-        env={**environ, "PYTHONPATH": tests},
-        pass_fds=[theirs.fileno()],
-        start_new_session=True,
-    )
-    theirs.close()
-    _started.append((server, ours))
-    return ours
+    """Return the connection to the server of this process, which ends with it."""
+    starts = 0
+    while starts <= MOST_STARTS:
+        ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours.connect(_address())
+            if ours.recv(len(_READY)) == _READY:
+                _connected.append(ours)
+                return ours
+        except ConnectionError:  # there is none yet, or no more
+            pass
+        ours.close()
+        starts += _start_parent()
+    raise ChildProcessError("the parent of the servers of forks ends at once: stderr says why")
 
 
-_started: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
+def _address() -> str:
+    """Return where the parent of this run's servers listens; a name of the kernel's, and no file."""
+    return f"\0{TAG}-forks-{os.getuid()}-{os.environ.get(TAG, os.getpid())}"
+
+
+def _start_parent() -> bool:
+    """Start the process that imports; return False if another test process was faster."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        try:
+            listening.bind(_address())
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            time.sleep(0.01)  # the other is about to listen, or just ends
+            return False
+        listening.listen(64)
+        tests = str(Path(__file__).parents[2])
+        program = "from support.rig.forkserver import serve_forks; serve_forks()"
+        environ = {name: os.environ[name] for name in ("PATH", TAG) if name in os.environ}
+        parent = subprocess.Popen(
+            [sys.executable, "-c", program, str(listening.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+            env={**environ, "PYTHONPATH": tests},
+            pass_fds=[listening.fileno()],
+            start_new_session=True,
+        )
+        parent.returncode = 0  # it may outlive this process: nobody waits for it
+        return True
+
+
+_READY = b"ready"
+_connected: list[socket.socket] = []
 
 
 def close() -> list[str]:
     """End the server, if there is one, and with it what it started; return a line for each that still ran."""
     left = [f"{program.pid} python -m {program.module}" for program in _programs if program.poll() is None]
-    while _started:
-        server, ours = _started.pop()
-        ours.close()
-        server.wait(10)
+    while _connected:
+        with _connected.pop() as ours:
+            ours.shutdown(socket.SHUT_WR)
+            ours.settimeout(10)
+            with contextlib.suppress(ConnectionError):
+                ours.recv(1)  # the end: of the server, and of its parent if it was the last one
     _server.cache_clear()
     return left
 
@@ -237,17 +275,54 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
+def _wake_at_child_exit() -> int:
+    """Return a descriptor that can be read once a child has ended."""
+    wake, wakes = os.pipe()
+    for end in (wake, wakes):
+        os.set_blocking(end, False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+    return wake
+
+
+def _serve_servers(listening: socket.socket) -> socket.socket:
+    """Fork a server for each test process that connects, until all have ended; return the connection in each.
+
+    The connection is kept here until its server has ended: so the other end sees when that is.
+    """
+    wake = _wake_at_child_exit()
+    connections: dict[int, socket.socket] = {}
+    parent = os.getpid()
+    while True:
+        ready, _, _ = select.select([listening, wake], [], [])
+        if listening in ready:
+            connection, _ = listening.accept()
+            pid = os.fork()
+            if not pid:
+                os.setsid()
+                _die_with(parent)
+                for each in (listening, *connections.values()):
+                    each.close()
+                return connection
+            connections[pid] = connection
+        if wake in ready:
+            os.read(wake, 4096)
+            while connections:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    break
+                if len(connections) == 1:
+                    os._exit(0)
+                connections.pop(pid).close()
+
+
 class _Server:
     """Waits for requests, and forks for each; in the fork `serve` returns the request."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._pipes: dict[int, int] = {}
-        self._wake, wakes = os.pipe()
-        for end in (self._wake, wakes):
-            os.set_blocking(end, False)
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+        self._wake = _wake_at_child_exit()
 
     def serve(self) -> dict[str, object]:
         """Serve until the test's end goes away; return in each child."""
@@ -257,7 +332,10 @@ class _Server:
                 os.read(self._wake, 4096)
                 self._reap()
             if self._control in ready:
-                message, descriptors, _, _ = socket.recv_fds(self._control, LONGEST, 4)
+                try:
+                    message, descriptors, _, _ = socket.recv_fds(self._control, LONGEST, 4)
+                except ConnectionResetError:
+                    message, descriptors = b"", []
                 if not message:
                     self._end()
                 request = json.loads(message)
@@ -320,14 +398,15 @@ def _become(request: dict[str, object]) -> None:
 
 
 def serve_forks() -> None:
-    """Be the server: import, then fork for each request; in each fork, be the program."""
+    """Import, fork a server for each test process, and from it for each request; there, be the program."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    control = socket.socket(fileno=int(sys.argv[1]))
-    _die_with(int(sys.argv[2]))
+    listening = socket.socket(fileno=int(sys.argv[1]))
     _import_everything()
     gc.collect()
     gc.freeze()  # a collection in a fork copies no pages for it
     assert threading.active_count() == 1, "a process with threads is not to be forked"
+    control = _serve_servers(listening)
+    control.send(_READY)
     request = _Server(control).serve()
     _become(request)
     for name in [name for name in sys.modules if name.split(".")[0] == "support"]:

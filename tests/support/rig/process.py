@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Self
 import orjson
 import redis
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from marketswarm.agent.parent_death_guard import die_with_parent
@@ -71,6 +72,22 @@ def free_port() -> int:
                 probe.bind((HOST, port))
                 return port
     raise AssertionError("no port is free")
+
+
+@functools.lru_cache(64)
+def _client(port: int, password: str | None, within: float) -> redis.Redis:
+    """Return a client for single commands; to make one takes longer than a command does."""
+    return redis.Redis(
+        host=HOST,
+        port=port,
+        password=password,
+        decode_responses=True,
+        socket_timeout=within,
+        socket_connect_timeout=within,
+        retry=Retry(NoBackoff(), 0),  # else three of them, each as long
+        driver_info=None,  # else each client reads the version of its own package from the disk
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),  # else it asks for them each time
+    )
 
 
 def descendants(pid: int) -> Iterator[tuple[int, str]]:
@@ -244,17 +261,12 @@ class Server(Process):
 
     def cmd(self, *words: Any, within: float = 10.0) -> Any:
         """Send a command and return the reply, as text: `server.cmd("GET", "truth:doc")`."""
-        with redis.Redis(
-            host=HOST,
-            port=self.port,
-            password=self.password,
-            decode_responses=True,
-            socket_timeout=within,
-            socket_connect_timeout=within,
-            retry=Retry(NoBackoff(), 0),  # else three of them, each as long
-            driver_info=None,  # else each client reads the version of its own package from the disk
-        ) as client:
+        client = _client(self.port, self.password, within)
+        try:
             return client.execute_command(*words)
+        finally:
+            # a test may count connections, or cut them; those in use are other threads'
+            client.connection_pool.disconnect(inuse_connections=False)
 
     def answers(self) -> bool:
         """Return True if it answers a PING, or asks for a password."""
