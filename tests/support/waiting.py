@@ -9,6 +9,7 @@ What = str | Callable[[], str]
 PATIENT_SEC = 30.0
 """How long to wait for what takes moments: the limit only ends a test that failed."""
 LONGEST_LOOK_SEC = 0.25
+_SHORTEST_PAUSE_SEC, _LONGEST_PAUSE_SEC = 0.01, 0.05
 
 
 class Patience:
@@ -36,13 +37,15 @@ def _late(predicate: Callable[[], Any], within: float, what: What) -> AssertionE
 def until(predicate: Callable[[], Any], within: float = PATIENT_SEC, what: What = "") -> Any:
     """Wait until `predicate()` is true and return its result; raise AssertionError after `within` seconds.
 
-    `what` was waited for; a function, where it tells of a state that is worth knowing then.
+    `what` was waited for; a function, where it tells of a state that is worth knowing then. A look at a
+    server costs more than a millisecond of a processor, so what takes a while is looked at less often.
     """
-    patience = Patience(within)
+    patience, pause_sec = Patience(within), _SHORTEST_PAUSE_SEC
     while not (found := predicate()):
         if patience.is_over():
             raise _late(predicate, within, what)
-        time.sleep(0.01)
+        time.sleep(pause_sec)
+        pause_sec = min(pause_sec * 1.2, _LONGEST_PAUSE_SEC)
     return found
 
 
