@@ -70,7 +70,7 @@ containertest: environment ## the fleet of compose.yaml on a container engine, b
 	@$(pytest) -n 0 tests/compose $(ARGS)
 
 boardtest: environment ## the board on real fleets, its pages in a browser; needs chromium; ARGS="-k phone" for some
-	@$(pytest) -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal tests/board $(ARGS)
+	@$(pytest) -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal tests/board $(ARGS)
 
 markettest: environment ## the services of the market on real servers: feeds, sources, bars, the archive; ARGS="-k feed" for some
 	@$(pytest) -n $$(( 3 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal tests/market tests/archive $(ARGS)

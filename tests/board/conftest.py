@@ -2,10 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from marketswarm.bus import Bus
 from support.market_board import MarketBoard, open_market, run_apart
@@ -18,6 +21,34 @@ from support.waiting import until
 
 __all__ = ["postgres"]
 expect.set_options(timeout=15_000)  # of two busy cores, four browsers take a page's time
+
+SHARED = {
+    "steered_fleet": (
+        "board_actions",
+        "notifications_page",
+        "public_announcements",
+        "steering_forms",
+        "truth_pages",
+    ),
+    "market": ("market_charts", "market_pages"),
+    "board_fleet": ("board", "real_fleet"),
+}
+"""Which files share what lasts for a session: one worker runs all of them, so that it is started once."""
+WITHOUT_LOOP = {"new_tab", "steered_fleet", "board_fleet", "played"}
+"""Fixtures of tests that run no event loop of their own, beside which the browser stays open."""
+
+
+class ByFixture(LoadScopeScheduling):
+    """Gives the tests of a file, and of all files that share a fleet with it, to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        name = PurePosixPath(path).stem.removeprefix("test_")
+        return next((shared for shared, names in SHARED.items() if name in names), path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFixture:
+    return ByFixture(config, log)
 
 
 class Chromium:
@@ -49,7 +80,7 @@ def chromium() -> Iterator[Chromium]:
 
 @pytest.fixture(autouse=True)
 def _a_test_without_tabs_may_run_a_loop(request: pytest.FixtureRequest, chromium: Chromium) -> None:
-    if "new_tab" not in request.fixturenames:
+    if WITHOUT_LOOP.isdisjoint(request.fixturenames):
         chromium.close()
 
 
