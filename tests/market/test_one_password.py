@@ -37,7 +37,7 @@ from support.hostile_writes import (
 )
 from support.postgres import query
 from support.recordings import SHIPPED
-from support.rig import HOST, Proc, free_port
+from support.rig import HOST, Proc, Server, free_port
 from support.rig.receiver import Receiver
 from support.rig.shell import Shell
 from support.scenes.bars import MINUTE, fields_of, walk
@@ -177,13 +177,13 @@ class AttackedFleet:
             with contextlib.closing(self.enter(bus, user)) as client:
                 for key, sample in samples.items():
                     if turn % 2:
-                        done.run(client, bus, list_retyping(key, sample, turn))
+                        done.run(client, admin, bus, list_retyping(key, sample, turn))
                         continue
-                    done.run(client, bus, list_growing(key, sample, extent))
-                    done.run(client, bus, list_replacing(key, sample, turn, extent))
-                    done.run(client, bus, list_ending(key, int(1000 * time.time())))
+                    done.run(client, admin, bus, list_growing(key, sample, extent))
+                    done.run(client, admin, bus, list_replacing(key, sample, turn, extent))
+                    done.run(client, admin, bus, list_ending(key, int(1000 * time.time())))
                 for pattern in () if turn % 2 else places.channels:
-                    done.run(client, bus, self.list_messages(make_name(pattern), extent))
+                    done.run(client, admin, bus, self.list_messages(make_name(pattern), extent))
         return done
 
     def list_messages(self, channel: str, extent: Extent) -> Iterator[tuple[Any, ...]]:
@@ -364,6 +364,22 @@ def restart_with_all(fleet, problems, turn, extent):
     for each in done:
         fleet.repair(each)
     problems.check("all", fleet.await_up, lambda: fleet.require_alive(""), fleet.require_flow)
+
+
+def test_an_attacker_whose_server_closes_it_goes_on_and_one_whose_server_died_fails(tmp_path):
+    """What the attacks rely on: a value of the largest size may cost an attacker its connection."""
+    with Server(tmp_path, maxmemory_clients="8mb") as server:
+        attacker, admin = (redis.Redis(HOST, server.port, retry=Retry(NoBackoff(), 0)) for _ in range(2))
+        with contextlib.closing(attacker), contextlib.closing(admin):
+            sent = [("XADD", b"log", "*", "event", value) for value in ("{}", "x" * LARGEST, "[]")]
+            done = Attack("x")
+            done.run(attacker, admin, MARKET, sent)
+            assert (done.taken, done.refused, done.written) == (2, 1, {(MARKET, b"log")})
+            assert done.idents == {ident for ident, _ in admin.xrange(b"log")}
+            attacker.connection_pool.disconnect()
+            server.kill()
+            with pytest.raises(redis.ConnectionError):
+                done.run(attacker, admin, MARKET, sent)
 
 
 @pytest.mark.timeout(900)

@@ -4,6 +4,7 @@ Nothing here names a key or a channel of ours: places are read from the users' g
 their patterns are those that a running fleet has.
 """
 
+import contextlib
 import json
 import random
 import re
@@ -29,6 +30,8 @@ _YEAR_MS: Final = 365 * 86_400_000
 _WILDCARD: Final = "x1"
 """Stands for `*` in a pattern that no key of the fleet matches."""
 _PAGE: Final = 200
+_PAGE_BYTES: Final = 1024 * 1024
+"""A page has more only if that is one command: what a lost connection leaves unknown is one page."""
 
 Command = tuple[Any, ...]
 
@@ -69,15 +72,24 @@ class Attack:
     written: set[tuple[str, bytes]] = field(default_factory=set)
     idents: set[bytes] = field(default_factory=set)
 
-    def run(self, client: Any, bus: str, commands: Iterable[Command]) -> None:
-        """Run commands, and note what the server took."""
-        todo = list(commands)
-        for first in range(0, len(todo), _PAGE):
-            page = todo[first : first + _PAGE]
-            with client.pipeline(transaction=False) as pipe:
-                for command in page:
-                    pipe.execute_command(*command)
-                replies = pipe.execute(raise_on_error=False)
+    def run(self, client: Any, admin: Any, bus: str, commands: Iterable[Command]) -> None:
+        """Run commands, and note what the server took.
+
+        A server closes a client that takes too much of its memory (`maxmemory-clients`). Then that page
+        counts as refused, and the next one has a new connection. `admin` is a client that may do all: by it
+        this fails if the server died, or has closed no client for its memory.
+        """
+        for page in _make_pages(commands):
+            server = _read_server(admin)
+            try:
+                with client.pipeline(transaction=False) as pipe:
+                    for command in page:
+                        pipe.execute_command(*command)
+                    replies = pipe.execute(raise_on_error=False)
+            except redis.ConnectionError:
+                _require_closed_by_limit(server, _read_server(admin))
+                self._note_lost(admin, bus, page)
+                continue
             for (name, key, *_), reply in zip(page, replies, strict=True):
                 if isinstance(reply, NoPermissionError):
                     self.refused += 1
@@ -87,6 +99,47 @@ class Attack:
                         self.written.add((bus, key))
                     if name == "XADD":
                         self.idents.add(reply)
+
+    def _note_lost(self, admin: Any, bus: str, page: list[Command]) -> None:
+        """Note what a page without replies may have written: its keys, and the entries that are there."""
+        self.refused += len(page)
+        self.written |= {(bus, key) for name, key, *_ in page if name != "PUBLISH"}
+        sent = {key: list[list[Any]]() for name, key, *_ in page if name == "XADD"}
+        for name, key, *words in page:
+            if name == "XADD":
+                sent[key].append([part.encode() if isinstance(part, str) else part for part in words[1:]])
+        for key, entries in sent.items():
+            with contextlib.suppress(redis.ResponseError):  # of another type by now
+                for ident, fields in admin.xrevrange(key, count=len(entries)):
+                    if [part for pair in fields.items() for part in pair] in entries:
+                        self.idents.add(ident)
+
+
+def _make_pages(commands: Iterable[Command]) -> Iterator[list[Command]]:
+    """Yield the commands in pages, of which each is sent at once."""
+    page: list[Command] = []
+    size = 0
+    for command in commands:
+        length = sum(len(part) for part in command if isinstance(part, bytes | str))
+        if page and (len(page) == _PAGE or size + length > _PAGE_BYTES):
+            yield page
+            page, size = [], 0
+        page.append(command)
+        size += length
+    if page:
+        yield page
+
+
+def _read_server(admin: Any) -> tuple[str, int]:
+    """Return the id of this start of the server, and how many clients it has closed for their memory."""
+    found = admin.info()
+    return found["run_id"], found["evicted_clients"]
+
+
+def _require_closed_by_limit(before: tuple[str, int], after: tuple[str, int]) -> None:
+    """Fail unless the same server has closed a client for its memory meanwhile."""
+    assert before[0] == after[0], "the server was started again during an attack"
+    assert before[1] < after[1], "a connection was lost, and the server has closed no client for its memory"
 
 
 def list_places(truth: Truth, bus: str) -> dict[str, Places]:
