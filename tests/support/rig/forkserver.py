@@ -247,7 +247,7 @@ def close() -> list[str]:
     while _connected:
         with _connected.pop() as ours:
             ours.shutdown(socket.SHUT_WR)
-            ours.settimeout(10)
+            ours.settimeout(30)
             with contextlib.suppress(ConnectionError):
                 ours.recv(1)  # the end: of the server, and of its parent if it was the last one
     _server.cache_clear()
