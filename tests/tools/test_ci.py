@@ -121,11 +121,9 @@ def test_a_part_that_did_not_come_to_its_end_is_an_error(checkout):
 
 def test_the_night_has_its_parts_too_and_one_long_proof_that_fails_makes_it_red(checkout):
     ended, made = run(checkout, "nightly", DOCKER_HOST="unix:///there", RED="soak")
-    assert made == [
-        "environment",
-        *("variants", "boardtest", "test", CONTAINERS, "imagetest"),
-        *("fuzz", "breaks", "soak", "marketproof", "boardload", "benchcheck"),
-    ]
+    assert made[:6] == ["environment", "variants", "boardtest", "test", CONTAINERS, "imagetest"]
+    assert sorted(made[6:9]) == ["breaks", "fuzz", "soak"]  # beside each other
+    assert made[9:] == ["marketproof", "boardload", "benchcheck"]
     assert "== red: make soak" in ended.stdout
     assert last_line(ended) == "15 passed in 10.00s (0:00:10)"
     assert ended.returncode == 1
