@@ -36,6 +36,9 @@ SLOW_STARTERS = (
     "test_detector_machine.py",
     "test_election_machine.py",
     "test_dispatcher_killed.py",
+    "test_jobs_over_days.py",
+    "test_medic.py",
+    "test_one_password.py",
 )
 APART = ("faults", "compose", "deploy", "systemd", "board", "market", "archive", "servers")
 TEARDOWN_SEC = 300.0

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from support.rig import PLAIN
 from support.rig.steered_fleet import TRUTH, run_steered_fleet
 from support.waiting import until
 
@@ -85,7 +86,10 @@ def fleet(python, tmp_path_factory):
         fleet.reader = said("token", "create", "reader", "--scope", "read").strip()
         for path in (fleet.uuid, f"{fleet.key}/backup"):
             log = f"{fleet.url}/ping/{path}/log"
-            until(lambda log=log: httpx.get(log).status_code == 200, what="the board to know the keys")
+            until(
+                lambda log=log: httpx.get(log, verify=PLAIN).status_code == 200,
+                what="the board to know the keys",
+            )
         yield fleet
 
 

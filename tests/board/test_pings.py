@@ -4,6 +4,7 @@ Programs that ping Healthchecks do so unmodified: they get another host, and not
 """
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -16,9 +17,11 @@ import httpx
 import orjson
 import pytest
 
-from support.rig.process import descendants
+from support.rig.process import PLAIN, descendants
 from support.rig.steered_fleet import run_steered_fleet
 from support.waiting import PATIENT_SEC, until
+
+get, post = (functools.partial(each, verify=PLAIN) for each in (httpx.get, httpx.post))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def find_process(fleet, *words):
 def ask(fleet, path):
     """Return the status of an answer; None while the board does not answer."""
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(fleet.url + path, timeout=PATIENT_SEC).status_code
+        return get(fleet.url + path, timeout=PATIENT_SEC).status_code
     return None
 
 
@@ -51,16 +54,16 @@ def make_key(fleet, *words):
 
 def test_a_ping_is_a_beat_that_the_healer_hears_and_a_failure_is_missed_at_once(fleet):
     _, uuid = make_key(fleet, "--ping", "backup")
-    answer = httpx.get(f"{fleet.url}/ping/{uuid}")
+    answer = get(f"{fleet.url}/ping/{uuid}")
     assert (answer.status_code, answer.text) == (200, "OK")
 
     def is_up():
         """Ping, and return whether the service is up: one ping alone keeps it up for 3 s."""
-        assert httpx.get(f"{fleet.url}/ping/{uuid}").status_code == 200
+        assert get(f"{fleet.url}/ping/{uuid}").status_code == 200
         return fleet.state("backup") == "up"
 
     until(is_up, what="the service to be up")
-    assert httpx.post(f"{fleet.url}/ping/{uuid}/3", content="no space left").status_code == 200
+    assert post(f"{fleet.url}/ping/{uuid}/3", content="no space left").status_code == 200
     with fleet.operator() as client:
         until(
             lambda: orjson.loads(client.get("health:backup")).get("reason") == "failed",
@@ -73,16 +76,22 @@ def test_a_ping_is_a_beat_that_the_healer_hears_and_a_failure_is_missed_at_once(
 def test_a_key_that_is_revoked_or_rotated_is_refused_in_a_moment(fleet):
     ident, uuid = make_key(fleet, "--ping", "backup")
     new = fleet.shell.said("token", "rotate", ident).strip()
-    until(lambda: httpx.get(f"{fleet.url}/ping/{uuid}").status_code == 404, what="the old one to be refused")
-    assert httpx.get(f"{fleet.url}/ping/{new}").status_code == 200
+    until(
+        lambda: get(f"{fleet.url}/ping/{uuid}").status_code == 404,
+        what="the old one to be refused",
+    )
+    assert get(f"{fleet.url}/ping/{new}").status_code == 200
     fleet.shell.said("token", "revoke", ident)
-    until(lambda: httpx.get(f"{fleet.url}/ping/{new}").status_code == 404, what="the key to be refused")
-    assert httpx.get(f"{fleet.url}/ping/{new}").text == "not found"
+    until(
+        lambda: get(f"{fleet.url}/ping/{new}").status_code == 404,
+        what="the key to be refused",
+    )
+    assert get(f"{fleet.url}/ping/{new}").text == "not found"
 
 
 def test_no_user_lacks_a_right_and_no_log_has_a_key(fleet):
     _, uuid = make_key(fleet, "--ping", "backup")
-    assert httpx.get(f"{fleet.url}/ping/{uuid}").status_code == 200
+    assert get(f"{fleet.url}/ping/{uuid}").status_code == 200
     assert "errorstat_NOPERM" not in fleet.refused()
     assert uuid not in fleet.logs()
 
@@ -90,10 +99,10 @@ def test_no_user_lacks_a_right_and_no_log_has_a_key(fleet):
 def test_a_ping_adds_its_service_to_the_truth_and_the_healer_watches_it(fleet):
     _, secret = make_key(fleet, "--ping-key")
     path = f"{fleet.url}/ping/{secret}/nightly.import"
-    assert httpx.get(path).status_code == 404
-    answer = httpx.get(path, params={"create": "1"}, timeout=10)
+    assert get(path).status_code == 404
+    answer = get(path, params={"create": "1"}, timeout=10)
     assert (answer.status_code, answer.text) == (201, "Created")
-    assert httpx.get(path, params={"create": "1"}).text == "OK"
+    assert get(path, params={"create": "1"}).text == "OK"
     until(lambda: fleet.state("nightly.import") == "up", what="the new service to be up")
     with fleet.operator() as client:
         assert len(client.xrange("pings:nightly.import")) == 2
@@ -105,7 +114,7 @@ def test_ten_new_services_at_once_are_all_added(fleet):
 
     def ping(number):
         url = f"{fleet.url}/ping/{secret}/job{number}"
-        answers.append(httpx.get(url, params={"create": "1"}, timeout=30).status_code)
+        answers.append(get(url, params={"create": "1"}, timeout=30).status_code)
 
     threads = [threading.Thread(target=ping, args=(n,)) for n in range(10)]
     for thread in threads:
@@ -117,18 +126,18 @@ def test_ten_new_services_at_once_are_all_added(fleet):
 
 def test_the_address_that_a_check_has_in_the_management_api_pings_its_service(fleet):
     token = fleet.shell.said("token", "create", "checks", "--scope", "write").strip()
-    answer = httpx.get(f"{fleet.url}/api/v3/checks/", headers={"X-Api-Key": token})
+    answer = get(f"{fleet.url}/api/v3/checks/", headers={"X-Api-Key": token})
     check = next(each for each in answer.json()["checks"] if each["name"] == "backup")
-    assert httpx.get(f"{check['ping_url']}/log").text == "OK"
-    after = httpx.get(check["update_url"], headers={"X-Api-Key": token}).json()
+    assert get(f"{check['ping_url']}/log").text == "OK"
+    after = get(check["update_url"], headers={"X-Api-Key": token}).json()
     assert after["n_pings"] > check["n_pings"] >= 0
-    paused = httpx.post(check["pause_url"], headers={"X-Api-Key": token})
+    paused = post(check["pause_url"], headers={"X-Api-Key": token})
     assert paused.json()["status"] == "paused"
-    assert httpx.get(check["ping_url"]).text == "OK"
-    assert httpx.get(check["update_url"], headers={"X-Api-Key": token}).json()["status"] != "paused"
+    assert get(check["ping_url"]).text == "OK"
+    assert get(check["update_url"], headers={"X-Api-Key": token}).json()["status"] != "paused"
     assert "paused through" not in fleet.shell.said("silences")
     assert "errorstat_NOPERM" not in fleet.refused()
-    assert httpx.get(f"{fleet.url}/ping/{uuid.uuid4()}").status_code == 404
+    assert get(f"{fleet.url}/ping/{uuid.uuid4()}").status_code == 404
 
 
 def test_a_board_that_is_killed_under_load_loses_no_acknowledged_ping(fleet):
@@ -136,7 +145,7 @@ def test_a_board_that_is_killed_under_load_loses_no_acknowledged_ping(fleet):
     acknowledged, is_over = [0] * 4, threading.Event()
 
     def ping_on(number):
-        with httpx.Client(base_url=fleet.url) as client:
+        with httpx.Client(base_url=fleet.url, verify=PLAIN) as client:
             while not is_over.is_set():
                 try:
                     answer = client.post(f"/ping/{secret}/backup/log", content=f"{number}")
@@ -164,7 +173,7 @@ def test_a_bus_that_is_gone_is_503_and_never_ok(fleet):
         server = client.info("server")["process_id"]
     os.kill(server, signal.SIGSTOP)
     try:
-        answer = httpx.get(f"{fleet.url}/ping/{uuid}", timeout=15)
+        answer = get(f"{fleet.url}/ping/{uuid}", timeout=15)
     finally:
         os.kill(server, signal.SIGCONT)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

@@ -31,7 +31,7 @@ from marketproof.plan import (
 )
 from support.market_server import MarketServer
 from support.postgres import Postgres
-from support.rig import HOST, Proc, Server, TcpProxy, free_port
+from support.rig import HOST, PLAIN, Proc, Server, TcpProxy, free_port
 from support.scenes.agent import seed
 from support.waiting import Patience, fault_lasts
 
@@ -196,7 +196,10 @@ class Station:
         service, target = link
         if service == BOARD:  # its beats are about the fleet; who asks it for rows is told
             with contextlib.suppress(httpx.HTTPError):
-                return httpx.get(f"http://{HOST}:{self._board_port}/api/v1/symbols").status_code == 503
+                return (
+                    httpx.get(f"http://{HOST}:{self._board_port}/api/v1/symbols", verify=PLAIN).status_code
+                    == 503
+                )
             return True
         with contextlib.suppress(redis.RedisError), self._connect(SYSTEM) as client:
             beat = orjson.loads(client.get(f"beat:{service}") or b"{}")

@@ -35,7 +35,7 @@ from marketswarm.keys import (
 )
 from services.market.entries import encode_entry
 from services.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, AssetClass, Bar, Provenance, Quote
-from support.rig import Fleet, free_port
+from support.rig import PLAIN, Fleet, free_port
 from support.waiting import until
 
 T = TypeVar("T")
@@ -221,7 +221,7 @@ class MarketBoard:
         self.client = redis.Redis.from_url(fleet.market.url, protocol=2)
 
     def get(self, path: str, **how: Any) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=15, **how)
+        return httpx.get(self.url + path, timeout=15, verify=PLAIN, **how)
 
     def publish_bar(
         self,

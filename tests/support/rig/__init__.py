@@ -16,7 +16,7 @@ save for what it says in `within` (seconds). Start things from the main thread, 
 
 from support.rig.alert_tail import AlertTail
 from support.rig.fleet import Fleet
-from support.rig.process import HOST, Proc, Process, Server, free_port
+from support.rig.process import HOST, PLAIN, Proc, Process, Server, free_port
 from support.rig.tcp_proxy import TcpProxy
 
-__all__ = ["HOST", "AlertTail", "Fleet", "Proc", "Process", "Server", "TcpProxy", "free_port"]
+__all__ = ["HOST", "PLAIN", "AlertTail", "Fleet", "Proc", "Process", "Server", "TcpProxy", "free_port"]

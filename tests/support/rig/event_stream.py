@@ -9,6 +9,7 @@ from typing import Any, Self
 import httpx
 import orjson
 
+from support.rig.process import PLAIN
 from support.waiting import PATIENT_SEC, until
 
 
@@ -29,7 +30,7 @@ class EventStream:
         self.events: list[StreamEvent] = []
         self.status: int | None = None
         self.ended_at: float | None = None
-        self._client = httpx.Client(timeout=httpx.Timeout(10, read=60))
+        self._client = httpx.Client(timeout=httpx.Timeout(10, read=60), verify=PLAIN)
         headers = {} if last_id is None else {"Last-Event-ID": last_id}
         self._thread = threading.Thread(target=self._follow, args=(url, headers), daemon=True)
         self._thread.start()

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,8 @@ from support.rig import acl_users, forkserver
 from support.waiting import Patience, until
 
 HOST = "127.0.0.1"
+PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""`verify` of requests over plain HTTP; else each `httpx.get` takes 30 ms of CPU to read authorities."""
 # a name that none has: longer than a name can be, so that no name server is asked, which may be slow
 NO_HOST = ".".join(["nobody"] * 40)
 _FIRST_PORT, _END_OF_PORTS = 15_000, 30_000  # marketswarm.testing takes those after them
