@@ -39,6 +39,9 @@ SLOW_STARTERS = (
     "test_jobs_over_days.py",
     "test_medic.py",
     "test_one_password.py",
+    "test_acl_fleet.py",
+    "test_probe_alerts.py",
+    "test_gated_fleet.py",
 )
 APART = ("faults", "compose", "deploy", "systemd", "board", "market", "archive", "servers")
 TEARDOWN_SEC = 300.0
