@@ -10,6 +10,7 @@ fleet must work. docs/security.md says what each password allows all the same.
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ BUSES = SYSTEM, MARKET = "system-redis", "market-redis"
 PROBED = "PROBE/USD"
 BEATS = 5
 """So many beats of every program are waited for: each has read by then what it reads every few seconds."""
+SOME_BEATS = 2
 WITHIN_SEC = 60.0
 LARGEST = 32 * 1024 * 1024
 """The largest value that a server of `marketswarm up` takes (`proto-max-bulk-len`)."""
@@ -80,7 +82,7 @@ def make_truth() -> dict[str, Any]:
         {**series, "kind": "bars", "timeframe": "1m", "from": ["replay_a", "replay_b"]},
         {**series, "kind": "quotes", "from": ["replay_a", "replay_b"]},
     ]
-    services["sources"]["settings"]["replay"] |= {"file": SHIPPED.name, "speed": 600}
+    services["sources"]["settings"]["replay"] |= {"file": SHIPPED.name, "speed": 60}
     services["bars"]["endpoints"] = [{"symbols": ["BTC/USD", PROBED], "asset": "crypto"}]
     services["bars"]["settings"] = {"benchmark": "BTC/USD"}
     return document
@@ -202,9 +204,9 @@ class AttackedFleet:
 
     # -- what must hold
 
-    def require_alive(self, attacker: str) -> None:
-        """Fail if another program is silent, or has ended since the last time."""
-        left = dict.fromkeys(set(self.truth.services) - {attacker}, BEATS)
+    def require_alive(self, attacker: str, beats: int = BEATS) -> None:
+        """Fail if another program is silent for so many beats, or has ended since the last time."""
+        left = dict.fromkeys(set(self.truth.services) - {attacker}, beats)
         with contextlib.ExitStack() as ends:
             heard = [ends.enter_context(self.admins[bus].pubsub()) for bus in BUSES]
             for each in heard:
@@ -240,16 +242,16 @@ class AttackedFleet:
                 states = {row["svc"]: row["state"] for row in rows if row["svc"] not in self.doubtful}
                 assert set(states.values()) <= {"up"}, states
 
-    def require_no_false_alert(self, begun: float, done: Attack) -> None:
+    def require_no_false_alert(self, begun: float, user: str, idents: set[bytes]) -> None:
         """Fail if anything was reported since a time that is neither the attacker's own word nor about it."""
         for bus in BUSES:
             log: Any = []
             with contextlib.suppress(redis.ResponseError):  # of another type, by the attacker
                 log = self.admins[bus].xrange("healer:alerts:log", min=int(1000 * begun))
             for ident, fields in log:
-                if ident not in done.idents:
+                if ident not in idents:
                     event = orjson.loads(fields[b"event"])
-                    assert self.is_claimable(done.user, event), f"by {done.user}: {event}"
+                    assert self.is_claimable(user, event), f"by {user}: {event}"
 
     def is_claimable(self, user: str, event: dict[str, Any]) -> bool:
         """Return True if an event is ours, or about what a password lets its user claim.
@@ -339,20 +341,28 @@ class Problems:
 
 
 def attack_one_by_one(fleet, problems, *, turns, extent, prove_every):
-    """Attack by each user, and check after each turn; of every few users, that the fleet works afterwards."""
+    """Attack by each user, and check after each one's turns; of every few, that the fleet works afterwards.
+
+    Each of `turns` is one turn, or several that follow one another as soon as every program lives on.
+    """
     users = fleet.list_users()
     for number, user in enumerate(users, 1):
-        for turn in range(turns):
-            begun = time.time()
-            done = fleet.attack(user, turn, extent)
-            assert done.taken, user
+        for together in turns:
+            begun, attacks = time.time(), []
+            for turn in together:
+                if attacks:
+                    problems.check(user, partial(fleet.require_alive, user, SOME_BEATS))
+                attacks.append(fleet.attack(user, turn, extent))
+                assert attacks[-1].taken, user
+            idents = {ident for done in attacks for ident in done.idents}
             problems.check(
                 user,
-                lambda user=user: fleet.require_alive(user),
-                lambda user=user: fleet.require_pages(user),
-                lambda begun=begun, done=done: fleet.require_no_false_alert(begun, done),
+                partial(fleet.require_alive, user),
+                partial(fleet.require_pages, user),
+                partial(fleet.require_no_false_alert, begun, user, idents),
             )
-            fleet.repair(done)
+            for done in reversed(attacks):  # the first one knows what was there before
+                fleet.repair(done)
         if number % prove_every == 0 or number == len(users):
             problems.check(user, fleet.require_flow)
 
@@ -387,7 +397,7 @@ def test_no_password_ends_silences_or_misleads_another_program(fleet):
     problems, extent = Problems(), Extent()
     fleet.require_alive("")
     fleet.require_flow()
-    attack_one_by_one(fleet, problems, turns=2, extent=extent, prove_every=4)
+    attack_one_by_one(fleet, problems, turns=[(0, 1)], extent=extent, prove_every=5)
     restart_with_all(fleet, problems, 0, extent)
     problems.require_none()
 
@@ -396,6 +406,6 @@ def test_no_password_ends_silences_or_misleads_another_program(fleet):
 @pytest.mark.nightly("test_no_password_ends_silences_or_misleads_another_program writes some of these values")
 def test_no_password_does_so_with_many_values_and_the_largest(fleet):
     problems, extent = Problems(), Extent(most=200, keys=10, big=LARGEST)
-    attack_one_by_one(fleet, problems, turns=2, extent=extent, prove_every=4)
+    attack_one_by_one(fleet, problems, turns=[(0,), (1,)], extent=extent, prove_every=4)
     restart_with_all(fleet, problems, 1, extent)
     problems.require_none()
