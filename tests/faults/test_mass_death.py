@@ -131,4 +131,7 @@ async def test_row_49_thousands_die_and_beat_again_each_is_told_once_and_the_loo
         for svc in NAMES:
             assert counts.pop(("heartbeat_miss", svc, False)) == 1
             assert counts.pop(("heartbeat_ok", svc, True)) == 1
-        assert set(counts.values()) <= {1}, "a first coming-up is told once"
+        # the one that beats for all may itself get no turn for longer than their timeout, which is a gap
+        assert {kind for kind, _, _ in counts} <= {"heartbeat_ok", "heartbeat_gap"}
+        first = [count for (kind, _, _), count in counts.items() if kind == "heartbeat_ok"]
+        assert set(first) <= {1}, "a first coming-up is told once"
