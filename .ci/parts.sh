@@ -27,7 +27,7 @@ faketime faketime
 curl curl
 prometheus prometheus
 node nodejs
-chromium chromium
+chromium-headless-shell chromium-headless-shell
 go golang-go
 kubectl kubernetes-client
 systemd-analyze systemd"
