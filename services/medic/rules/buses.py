@@ -1,5 +1,6 @@
 """Measure the memory and the connections of the buses, by INFO."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,15 +12,18 @@ from services.medic.rules.metric import Metric, Readings
 async def read_buses(names: Iterable[str], get_bus: Callable[[str], Bus]) -> Readings:
     """Return how full each bus is; one that does not answer, or has no limit, is not known."""
     readings: Readings = {Metric.BUS_MEMORY: {}, Metric.BUS_CONNECTIONS: {}}
-    for name in names:
+
+    async def read(name: str) -> None:
         try:
             bus = get_bus(name)
             memory = await bus.ask(bus.client.info("memory"))
             clients = await bus.ask(bus.client.info("clients"))
         except (BusError, NoBusError):
-            continue
+            return
         readings[Metric.BUS_MEMORY][name] = _find_percent(memory, "used_memory", "maxmemory")
         readings[Metric.BUS_CONNECTIONS][name] = _find_percent(clients, "connected_clients", "maxclients")
+
+    await asyncio.gather(*map(read, names))
     return readings
 
 

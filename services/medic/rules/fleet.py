@@ -43,7 +43,12 @@ def _find_degraded(svc: str, seen: FleetObservation) -> float | None:
 
 
 def _count_restarts(svc: str, seen: FleetObservation) -> float | None:
-    """Return how often a service was started again, by `marketswarm up`, otherwise by mesh."""
+    """Return how often a service was started again, by `marketswarm up`, otherwise by mesh.
+
+    None while `up` may count it and does not answer: that mesh counts more is no restart.
+    """
+    if seen.processes is None and seen.cut_off:
+        return None
     own: list[FleetProcess] = [each for each in seen.processes or () if each.svc == svc]
     if own:
         return float(sum(each.restarts for each in own))

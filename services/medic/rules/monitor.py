@@ -5,6 +5,7 @@ leads adds outcomes. An outcome is added while a rule holds and that is not publ
 provably does not hold any more.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -67,14 +68,21 @@ class RuleMonitor:
         self, seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool, now: float
     ) -> None:
         """Measure and evaluate, if it is time. `now` is in epoch seconds of the medic that leads."""
-        if now - self._looked_at < self._get_settings().rules_every_sec:
+        # a term that began after the clock was set back begins before the last look of the one before
+        if 0 <= now - self._looked_at < self._get_settings().rules_every_sec:
             return
         self._looked_at = now
+        # at once, for what does not answer takes its time
+        host, buses, market = await asyncio.gather(
+            self._host.read(list_pids(seen)),
+            read_buses(seen.truth.bus_names(), self._me.bus),
+            read_market(seen, self._me.bus),
+        )
         readings: Readings = {
             **read_fleet(seen, repairs, is_fuse_blown=is_fuse_blown),
-            **await self._host.read(list_pids(seen)),
-            **await read_buses(seen.truth.bus_names(), self._me.bus),
-            **await read_market(seen, self._me.bus),
+            **host,
+            **buses,
+            **market,
         }
         self.findings = self._evaluator.evaluate(
             self._list_pairs(seen.truth), readings, now, self._find_longest_gap()
@@ -106,7 +114,7 @@ class RuleMonitor:
     def add_facts(self, facts: FleetFacts, now: float) -> FleetFacts:
         """Return the facts with what the rules say of each service."""
         age_sec = now - self._looked_at
-        if age_sec > self._find_longest_gap():
+        if not 0 <= age_sec <= self._find_longest_gap():
             unknown = {svc: replace(each, is_alerted=None) for svc, each in facts.targets.items()}
             return replace(facts, targets=unknown)
         by_service: dict[str, list[RuleFinding]] = {}

@@ -137,6 +137,17 @@ async def test_nothing_is_measured_before_it_is_time(scene):
     assert scene.monitor.findings is found
 
 
+async def test_a_term_by_a_clock_that_was_set_back_measures_at_once(scene):
+    for _ in range(4):
+        await scene.look(90.0)
+    assert scene.monitor.findings["memory/feed"].holds
+    await scene.look(10.0, step_sec=-3600.0)
+    assert scene.monitor.findings["memory/feed"].value == 10.0
+    scene.now -= 3600.0
+    target = scene.monitor.add_facts(facts(), scene.now).targets["feed"]
+    assert target.is_alerted is None, "the last look is not of this clock"
+
+
 def facts():
     return FleetFacts({svc: TargetFacts(svc=svc) for svc in ("feed", "mesh")})
 

@@ -1,5 +1,6 @@
 """What is measured of hosts, processes, buses, beats and the market; what can't be measured is not known."""
 
+import asyncio
 import dataclasses
 import os
 import threading
@@ -62,6 +63,13 @@ def test_restarts_are_counted_by_the_fleet_otherwise_by_mesh():
     )
     found = read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]
     assert found == {"feed": 5, "mesh": 7, "sources": None, "bars": None}
+
+
+def test_while_the_fleet_does_not_answer_what_mesh_counts_is_no_restart():
+    seen = observation(instances={"feed": InstanceCount(2, 99)})
+    assert read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]["feed"] == 99, "no fleet is known"
+    seen = dataclasses.replace(seen, cut_off=True)
+    assert read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]["feed"] is None
 
 
 def test_the_medics_own_state_is_measured_too():
@@ -158,6 +166,21 @@ async def test_a_bus_is_as_full_as_it_says_and_without_a_limit_that_is_not_known
     found = await read_buses(buses, buses.__getitem__)
     assert found[Metric.BUS_MEMORY] == {"full": 90, "open": None, "odd": None}
     assert found[Metric.BUS_CONNECTIONS] == {"full": 0.5, "open": None, "odd": None}
+
+
+async def test_buses_are_asked_at_once_since_one_that_does_not_answer_takes_its_time():
+    asked, all_asked = [], asyncio.Event()
+
+    class Slow(InfoBus):
+        async def ask(self, section):
+            asked.append(section)
+            if len(asked) == 3:
+                all_asked.set()
+            await asyncio.wait_for(all_asked.wait(), 30)
+            return await super().ask(section)
+
+    assert (await read_buses("abc", lambda _name: Slow()))[Metric.BUS_MEMORY] == {}
+    assert asked == ["memory"] * 3
 
 
 @pytest.fixture
