@@ -65,6 +65,7 @@ from marketswarm.keys import (
     source_account_key,
     source_breaker_key,
 )
+from marketswarm.operator.caches import list_cleared_caches
 from marketswarm.truth import HEALER, MARKET, AccessPoint, Truth
 from marketswarm.truth.flows import build_flows
 
@@ -198,7 +199,8 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
 
     It reads what `marketswarm status` reads, holds its lease, stores its state and the timelines of outages,
     and publishes the rules that hold. Of the alert log it may read entries, and nothing of the notifier's
-    group; of the market, the states of sources and how many entries the quarantine has.
+    group; of the market, the states of sources and how many entries the quarantine has. It may delete a cache
+    on the bus of a service for which the truth has it do so.
     """
     lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
     kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
@@ -212,7 +214,19 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         Grant("hget", (HEALER_RELAYED,), mode="R"),
         *_grant_read("type hlen hkeys hstrlen hget", "sources", MARKET_SOURCES, view),
         *_grant_read("exists xinfo|stream", "bars", MARKET_QUARANTINE, view),
+        *_grant_cache_clearing(view),
     )
+
+
+def _grant_cache_clearing(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to find and delete the caches that ladders of the medic name on this bus.
+
+    SCAN takes no key, so it shows the names of all keys of the bus.
+    """
+    patterns = list_cleared_caches(view.truth, view.bus)
+    if not patterns:
+        return ()
+    return (Grant("scan"), Grant("unlink", tuple(patterns), mode="W"))
 
 
 def _grant_read(commands: str, svc: str, key: str, view: BusView) -> tuple[Grant, ...]:

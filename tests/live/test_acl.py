@@ -6,6 +6,7 @@ Every line of `acl_tries` is tried by a client that is logged in as that user.
 import contextlib
 from pathlib import Path
 
+import orjson
 import pytest
 import redis
 from redis.backoff import NoBackoff
@@ -168,3 +169,15 @@ def test_a_function_may_what_its_user_may(enter):
 def test_nobody_gets_in_by_a_wrong_password(enter, user):
     with pytest.raises(redis.AuthenticationError):
         enter(SYSTEM, user, "a wrong password").ping()
+
+
+def test_the_medic_clears_the_cache_that_the_truth_has_it_clear_and_no_other_key(tmp_path):
+    document = orjson.loads((ROOT / "examples/market.json").read_bytes())
+    document["services"]["medic"]["settings"] = {"targets": {"board": {"ladder": ["quotes_cache"]}}}
+    truth = load_with_sections(orjson.dumps(document)).truth
+    with guard(truth, tmp_path) as client:
+        done = lines("SCAN 0 MATCH quotes:* COUNT 9 TYPE STRING\nUNLINK quotes:SPY quotes:QQQ")
+        assert let_through(client(MARKET, "medic"), done) == done
+        refused = lines("UNLINK quotes:SPY truth:doc\nUNLINK chart:SPY:1m\nGET quotes:SPY\nFLUSHDB\nKEYS *")
+        assert let_through(client(MARKET, "medic"), refused) == []
+        assert let_through(client(SYSTEM, "medic"), done) == []
