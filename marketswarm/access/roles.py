@@ -65,7 +65,13 @@ from marketswarm.keys import (
     source_account_key,
     source_breaker_key,
 )
-from marketswarm.operator.caches import list_cleared_caches
+from marketswarm.operator.remedies import (
+    RESUME_SOURCES,
+    SOURCES,
+    find_sources_bus,
+    list_cleared_caches,
+    list_ladder,
+)
 from marketswarm.truth import HEALER, MARKET, AccessPoint, Truth
 from marketswarm.truth.flows import build_flows
 
@@ -199,8 +205,8 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
 
     It reads what `marketswarm status` reads, holds its lease, stores its state and the timelines of outages,
     and publishes the rules that hold. Of the alert log it may read entries, and nothing of the notifier's
-    group; of the market, the states of sources and how many entries the quarantine has. It may delete a cache
-    on the bus of a service for which the truth has it do so.
+    group; of the market, the states of sources and how many entries the quarantine has. It may delete a
+    cache, and close breakers of sources, where a ladder of the truth has it do so.
     """
     lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
     kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
@@ -215,6 +221,19 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         *_grant_read("type hlen hkeys hstrlen hget", "sources", MARKET_SOURCES, view),
         *_grant_read("exists xinfo|stream", "bars", MARKET_QUARANTINE, view),
         *_grant_cache_clearing(view),
+        *_grant_source_resumption(view),
+    )
+
+
+def _grant_source_resumption(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to close the breakers of `sources` on this bus, if the medic's ladder for it does."""
+    if view.bus != find_sources_bus(view.truth) or RESUME_SOURCES not in list_ladder(view.truth, SOURCES):
+        return ()
+    breakers = (source_breaker_key("*"),)
+    return (
+        Grant("hlen hkeys", (MARKET_SOURCES,), mode="R"),
+        Grant("type hstrlen hget", breakers, mode="R"),
+        Grant("hdel", breakers, mode="W"),
     )
 
 

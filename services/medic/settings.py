@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field
 
 from marketswarm.agent import ServiceConfig
-from marketswarm.operator.caches import CACHES, find_cache
+from marketswarm.operator.remedies import CACHES, RESUME_SOURCES, SOURCES, find_cache
 from marketswarm.settings import MonitorSettings, list_variables
 from marketswarm.truth import HEALER, MEDIC, Truth
 from marketswarm.truth.errors import Place, format_hint
@@ -28,7 +28,7 @@ PROTECTED: Final = frozenset({HEALER, "sentinel", "notifier", MEDIC})
 
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=63)]
-RemedyName = Literal["quotes_cache", "charts_cache", "restart"]
+RemedyName = Literal["resume_sources", "quotes_cache", "charts_cache", "restart"]
 
 
 class MedicEnvironment(MonitorSettings):
@@ -149,7 +149,7 @@ class MedicSettings(ServiceConfig):
             elif svc not in truth.services:
                 yield place, "is not a service of this truth" + format_hint(svc, truth.services)
             else:
-                yield from self._find_missing_caches(svc, truth)
+                yield from self._find_useless_remedies(svc, truth)
         for name in self.settings.rules.keys() - SHIPPED.keys():
             if self.settings.rules[name] is None:
                 yield (
@@ -159,8 +159,10 @@ class MedicSettings(ServiceConfig):
         if len(list_pairs(self.settings.rules_in_force(), truth.services, truth.bus_names())) == MAX_PAIRS:
             yield ("settings", "rules"), f"has too many subjects: {MAX_PAIRS:,} at most are evaluated"
 
-    def _find_missing_caches(self, svc: str, truth: Truth) -> Iterator[tuple[Place, str]]:
+    def _find_useless_remedies(self, svc: str, truth: Truth) -> Iterator[tuple[Place, str]]:
+        place = ("settings", "targets", svc, "ladder")
         for remedy in self.settings.ladder_of(svc):
+            if remedy == RESUME_SOURCES and svc != SOURCES:
+                yield place, f"{remedy} does nothing: only {SOURCES} has breakers"
             if remedy in CACHES and find_cache(truth, svc, remedy) is None:
-                place = ("settings", "targets", svc, "ladder")
                 yield place, f"{remedy} does nothing: no access point of {svc} names {CACHES[remedy]}"

@@ -171,13 +171,28 @@ def test_nobody_gets_in_by_a_wrong_password(enter, user):
         enter(SYSTEM, user, "a wrong password").ping()
 
 
-def test_the_medic_clears_the_cache_that_the_truth_has_it_clear_and_no_other_key(tmp_path):
+def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_path):
     document = orjson.loads((ROOT / "examples/market.json").read_bytes())
-    document["services"]["medic"]["settings"] = {"targets": {"board": {"ladder": ["quotes_cache"]}}}
+    targets = {"board": {"ladder": ["quotes_cache"]}, "sources": {"ladder": ["resume_sources"]}}
+    document["services"]["medic"]["settings"] = {"targets": targets}
     truth = load_with_sections(orjson.dumps(document)).truth
     with guard(truth, tmp_path) as client:
-        done = lines("SCAN 0 MATCH quotes:* COUNT 9 TYPE STRING\nUNLINK quotes:SPY quotes:QQQ")
+        done = lines("""
+            SCAN 0 MATCH quotes:* COUNT 9 TYPE STRING
+            UNLINK quotes:SPY quotes:QQQ
+            HKEYS market:sources
+            HGET sources:breaker:a open_ms
+            HDEL sources:breaker:a opened
+        """)
         assert let_through(client(MARKET, "medic"), done) == done
-        refused = lines("UNLINK quotes:SPY truth:doc\nUNLINK chart:SPY:1m\nGET quotes:SPY\nFLUSHDB\nKEYS *")
+        refused = lines("""
+            UNLINK quotes:SPY truth:doc
+            UNLINK chart:SPY:1m
+            GET quotes:SPY
+            FLUSHDB
+            KEYS *
+            DEL sources:breaker:a
+            HSET sources:breaker:a paused -1
+        """)
         assert let_through(client(MARKET, "medic"), refused) == []
-        assert let_through(client(SYSTEM, "medic"), done) == []
+        assert let_through(client(SYSTEM, "medic"), [line for line in done if "HKEYS" not in line]) == []

@@ -1,6 +1,6 @@
 """Clear a named cache: delete the keys of one pattern on one bus, each of which a service can make again.
 
-The patterns are in the code (`marketswarm.operator.caches`). The truth chooses a cache by the name of its
+The patterns are in the code (`marketswarm.operator.remedies`). The truth chooses a cache by the name of its
 remedy, and its bus by the access point of the target. FLUSHDB is never used: the truth, streams and leases
 are on the same bus.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.bus import Bus
-from marketswarm.operator.caches import CACHES, find_cache
+from marketswarm.operator.remedies import CACHES, find_cache
 from services.medic.remedies.beside import BesideRemedy
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
 

@@ -6,10 +6,12 @@ from typing import Final
 from services.medic.remedies.cache import ClearCache
 from services.medic.remedies.remedy import Remedy, RemedyType
 from services.medic.remedies.restart import Restart
+from services.medic.remedies.sources import ResumeSources
 from services.medic.remedies.wait import Wait
 
 _TYPES: Final[tuple[RemedyType, ...]] = (
     Wait(name=Remedy.WAIT, cost=0, cooldown_sec=0.0, attempts=1),
+    ResumeSources(name=Remedy.RESUME_SOURCES, cost=10, cooldown_sec=60.0),
     ClearCache(name=Remedy.QUOTES_CACHE, cost=20, cooldown_sec=30.0),
     ClearCache(name=Remedy.CHARTS_CACHE, cost=21, cooldown_sec=30.0),
     Restart(name=Remedy.RESTART, cost=30, cooldown_sec=60.0),

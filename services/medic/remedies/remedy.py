@@ -20,6 +20,7 @@ class Remedy(StrEnum):
     """What can be done for a target. `wait` does nothing: it shows what heals by itself."""
 
     WAIT = "wait"
+    RESUME_SOURCES = "resume_sources"
     QUOTES_CACHE = "quotes_cache"
     CHARTS_CACHE = "charts_cache"
     RESTART = "restart"

@@ -368,3 +368,16 @@ def test_the_medic_may_delete_a_cache_only_where_the_truth_has_it_clear_one():
         assert not may(medic, "unlink", key="truth:doc")
     for bus in BUSES:
         assert not may(of("medic", bus), "unlink", key="quotes:SPY")
+
+
+def test_the_medic_may_close_breakers_only_where_the_truth_has_it_resume_sources():
+    for svc, bus, allowed in (
+        ("sources", "market-redis", True),
+        ("sources", "system-redis", False),
+        ("feed", "market-redis", False),
+    ):
+        settings = {"targets": {svc: {"ladder": ["resume_sources"]}}}
+        document = truth(medic={"settings": settings}, sources={}, feed={}, healer={})
+        medic = of("medic", bus, document)
+        assert may(medic, "hdel", key="sources:breaker:yahoo") is allowed
+        assert not any(may(medic, command, key="sources:breaker:yahoo") for command in ("hset", "del"))

@@ -501,7 +501,13 @@ def test_the_ladder_is_in_the_order_of_costs_and_begins_with_wait():
     assert build_ladder(list(reversed(Remedy))) == tuple(Remedy)
     assert build_ladder([]) == (Remedy.WAIT,)
     cooldowns = {remedy: kind.cooldown_sec for remedy, kind in REMEDIES.items()}
-    assert cooldowns == {"wait": 0, "quotes_cache": 30, "charts_cache": 30, "restart": 60}
+    assert cooldowns == {
+        "wait": 0,
+        "resume_sources": 60,
+        "quotes_cache": 30,
+        "charts_cache": 30,
+        "restart": 60,
+    }
     assert {kind.attempts for remedy, kind in REMEDIES.items() if remedy is not Remedy.WAIT} == {3}
 
 

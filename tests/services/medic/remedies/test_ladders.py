@@ -160,10 +160,11 @@ def test_the_truth_names_remedies_and_an_unknown_name_is_an_error():
 
 def test_a_cache_that_the_service_does_not_name_is_a_warning():
     board = {"access_points": {"publish_to": [{"bus": "market-redis", "key": "quotes"}]}}
-    ladder = {"ladder": ["quotes_cache", "charts_cache", "restart"]}
+    ladder = {"ladder": ["quotes_cache", "charts_cache", "resume_sources", "restart"]}
     medic = {"settings": {"targets": {"board": ladder}}}
     document = {"services": {"board": board, "medic": medic, "healer": {}}}
     loaded = load_with_sections(orjson.dumps(document))
     warnings = [str(each) for each in loaded.warnings]
-    assert len(warnings) == 1, warnings
+    assert len(warnings) == 2, warnings
     assert "charts_cache does nothing" in warnings[0]
+    assert "resume_sources does nothing" in warnings[1]

@@ -1,19 +1,23 @@
-"""Name the caches that the medic may clear, by the remedy that does it. Pure.
+"""Name what remedies of the medic may write on the buses of others. Pure.
 
-The patterns are here and nowhere else: the truth chooses a cache by the name of its remedy.
+The names are here and nowhere else: the truth chooses by the name of a remedy.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
-from marketswarm.keys import chart_key, quote_key
-from marketswarm.truth import MEDIC, AccessPoint, Truth
+from marketswarm.keys import MARKET_BARS, chart_key, quote_key
+from marketswarm.truth import MARKET, MEDIC, AccessPoint, Truth, point_like
 
 CACHES: Final[Mapping[str, str]] = {
     "quotes_cache": quote_key("*"),
     "charts_cache": chart_key("*", "*"),
 }
 """By remedy, the pattern of the keys, each of which a service makes again when it needs it."""
+
+SOURCES: Final = "sources"
+RESUME_SOURCES: Final = "resume_sources"
+"""The remedy that closes breakers of `sources`."""
 
 
 def find_cache(truth: Truth, svc: str, remedy: str) -> AccessPoint | None:
@@ -27,18 +31,24 @@ def find_cache(truth: Truth, svc: str, remedy: str) -> AccessPoint | None:
 
 
 def list_cleared_caches(truth: Truth, bus: str) -> list[str]:
-    """Return the patterns that ladders of the medic (`settings.targets.<svc>.ladder`) name on a bus."""
+    """Return the patterns that ladders of the medic name on a bus."""
     found = [
         CACHES[remedy]
         for svc in truth.services
-        for remedy in _list_ladder(truth, svc)
+        for remedy in list_ladder(truth, svc)
         if (point := find_cache(truth, svc, remedy)) is not None and point.bus == bus
     ]
     return sorted(set(found))
 
 
-def _list_ladder(truth: Truth, svc: str) -> list[str]:
-    """Return the words of a ladder, as far as they can be read."""
+def find_sources_bus(truth: Truth) -> str | None:
+    """Return the bus on which `sources` keeps its breakers; None if the truth does not name the service."""
+    section = truth.services.get(SOURCES)
+    return None if section is None else point_like(section.access_points.publish_to, MARKET, MARKET_BARS).bus
+
+
+def list_ladder(truth: Truth, svc: str) -> list[str]:
+    """Return the words of `services.medic.settings.targets.<svc>.ladder`, as far as they can be read."""
     section = truth.services.get(MEDIC)
     found: object = section.settings if section is not None else None
     for name in ("targets", svc, "ladder"):
