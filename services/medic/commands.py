@@ -113,7 +113,7 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
     for each in repairs:
         if (ident := _find_proposal(each)) is not None:
             approve = suggest_command(f"{MEDIC} approve {ident}", data)
-            output.print_line(f"{approve} lets it do: {each.proposed} {each.svc}")
+            output.print_line(f"{approve} has {each.proposed} done for {each.svc}")
 
 
 def approve(

@@ -63,6 +63,7 @@ def test_a_repair_is_read_as_it_was_written():
 
 
 HOSTILE = {
+    "proposed": "rm -rf",
     "svc": "other",
     "state": "resolved",
     "symptom": 7,
