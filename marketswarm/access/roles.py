@@ -65,6 +65,13 @@ from marketswarm.keys import (
     source_account_key,
     source_breaker_key,
 )
+from marketswarm.operator.remedies import (
+    RESUME_SOURCES,
+    SOURCES,
+    find_sources_bus,
+    list_cleared_caches,
+    list_ladder,
+)
 from marketswarm.truth import HEALER, MARKET, AccessPoint, Truth
 from marketswarm.truth.flows import build_flows
 
@@ -198,7 +205,8 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
 
     It reads what `marketswarm status` reads, holds its lease, stores its state and the timelines of outages,
     and publishes the rules that hold. Of the alert log it may read entries, and nothing of the notifier's
-    group; of the market, the states of sources and how many entries the quarantine has.
+    group; of the market, the states of sources and how many entries the quarantine has. It may delete a
+    cache, and close breakers of sources, where a ladder of the truth has it do so.
     """
     lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
     kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
@@ -212,7 +220,32 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         Grant("hget", (HEALER_RELAYED,), mode="R"),
         *_grant_read("type hlen hkeys hstrlen hget", "sources", MARKET_SOURCES, view),
         *_grant_read("exists xinfo|stream", "bars", MARKET_QUARANTINE, view),
+        *_grant_cache_clearing(view),
+        *_grant_source_resumption(view),
     )
+
+
+def _grant_source_resumption(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to close the breakers of `sources` on this bus, if the medic's ladder for it does."""
+    if view.bus != find_sources_bus(view.truth) or RESUME_SOURCES not in list_ladder(view.truth, SOURCES):
+        return ()
+    breakers = (source_breaker_key("*"),)
+    return (
+        Grant("hlen hkeys", (MARKET_SOURCES,), mode="R"),
+        Grant("type hstrlen hget", breakers, mode="R"),
+        Grant("hdel", breakers, mode="W"),
+    )
+
+
+def _grant_cache_clearing(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to find and delete the caches that ladders of the medic name on this bus.
+
+    SCAN takes no key, so it shows the names of all keys of the bus.
+    """
+    patterns = list_cleared_caches(view.truth, view.bus)
+    if not patterns:
+        return ()
+    return (Grant("scan"), Grant("unlink", tuple(patterns), mode="W"))
 
 
 def _grant_read(commands: str, svc: str, key: str, view: BusView) -> tuple[Grant, ...]:

@@ -34,7 +34,6 @@ from marketswarm.truth import MEDIC, SYSTEM, Truth
 from services.medic.guards import Fuse
 from services.medic.learning import ENOUGH, Lesson, learn
 from services.medic.planner import make_proposal_id
-from services.medic.remedies import Remedy
 from services.medic.repair import Repair, RepairState
 from services.medic.settings import HealingSettings, MedicSettings
 from services.medic.store import read_state
@@ -113,7 +112,8 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
     tables.print_drawing(_draw_repairs(repairs, now))
     for each in repairs:
         if (ident := _find_proposal(each)) is not None:
-            output.print_line(f"{suggest_command(f'{MEDIC} approve {ident}', data)} restarts {each.svc}")
+            approve = suggest_command(f"{MEDIC} approve {ident}", data)
+            output.print_line(f"{approve} has {each.proposed} done for {each.svc}")
 
 
 def approve(
@@ -213,7 +213,9 @@ def _find_settings(truth: Truth) -> HealingSettings:
 
 
 def _find_proposal(repair: Repair) -> str | None:
-    return make_proposal_id(repair, Remedy.RESTART) if repair.state is RepairState.PROPOSED else None
+    if repair.state is not RepairState.PROPOSED or repair.proposed is None:
+        return None
+    return make_proposal_id(repair, repair.proposed)
 
 
 def format_post_mortem(found: HealingIncident) -> list[str]:
@@ -294,7 +296,7 @@ def _draw_repairs(repairs: Sequence[Repair], now: float) -> Table:
             format_moment(each.down_since, now),
             each.state,
             each.refusal or "",
-            str(each.count_attempts(Remedy.RESTART)),
+            str(each.count_remedies()),
             escape_text(each.incident),
         )
     return table
@@ -340,7 +342,7 @@ def _repair_to_json(repair: Repair) -> dict[str, Any]:
         "state": repair.state,
         "refusal": repair.refusal,
         "down_since": repair.down_since,
-        "attempts": repair.count_attempts(Remedy.RESTART),
+        "attempts": repair.count_remedies(),
         "owner_restarts": repair.owner_restarts,
         "proposal": _find_proposal(repair),
     }

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from services.medic.facts import FleetFacts, RestartOwner, Symptom, TargetFacts
+from services.medic.facts import FleetFacts, Symptom, TargetFacts
 from services.medic.refusal import Refusal
-from services.medic.remedies import Remedy
+from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair
 from services.medic.settings import PROTECTED, FuseSettings, HealingSettings
 
@@ -69,8 +69,9 @@ def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Si
     yield from _list_wishes(repair, target, here)
     if not target.is_unwell(repair.symptom):
         yield Refusal.UNKNOWN
-    yield from _list_owner_refusals(target, here)
-    if repair.symptom is not Symptom.SILENT and _is_needed_by_many(target, here):
+    kind = REMEDIES[remedy]
+    yield from kind.list_refusals(target, here.settings.start_grace_of(target.svc))
+    if kind.replaces_process and repair.symptom is not Symptom.SILENT and _is_needed_by_many(target, here):
         yield Refusal.BLAST_RADIUS
     if here.is_busy:
         yield Refusal.ONE_AT_A_TIME
@@ -109,18 +110,3 @@ def _is_needed_by_many(target: TargetFacts, here: Situation) -> bool:
     """Return True if so many services that are up need a target as may not be down at once."""
     needed_by = len(here.fleet.find_dependants(target.svc))
     return needed_by >= FEW and needed_by > here.settings.fuse.down_share * here.fleet.count_down()[1]
-
-
-def _list_owner_refusals(target: TargetFacts, here: Situation) -> Iterator[Refusal]:
-    """Yield the reasons that follow from what restarts the target: its owner's restarts are not doubled."""
-    if target.owner is RestartOwner.ELSEWHERE or not target.processes:
-        yield Refusal.NOT_OURS
-    elif (process := target.process) is None:
-        yield Refusal.SEVERAL_PROCESSES
-    elif process.is_waiting:
-        if target.owner is RestartOwner.UP:
-            yield Refusal.OWNER_RESTARTS
-    elif process.age_sec < here.settings.start_grace_of(target.svc):
-        yield Refusal.START_GRACE
-    elif target.instances > 1:  # the last one, since mesh counts a process that ended until its timeout
-        yield Refusal.SEVERAL_PROCESSES

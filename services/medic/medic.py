@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from marketswarm.agent import Agent, Lease, LeaseLost
-from marketswarm.fleet_control import NoFleetError, RestartAnswer, request_restart
 from marketswarm.operator.healing import EntryKind
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM
 from services.medic.facts import FleetFacts
 from services.medic.observer import FleetObserver
-from services.medic.planner import OrderResult, Planner, RemedyOrder, RepairPlan
+from services.medic.planner import Planner, RepairPlan
+from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.repair import RepairState
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings, MedicEnvironment
@@ -25,11 +25,6 @@ LEAST_REST_SEC: Final = 0.2
 """The rest that no alert ends: in a storm of alerts, rounds would follow one another without a pause."""
 STUCK_SEC: Final = 60.0
 """A round that takes longer is one that hangs."""
-_RESULTS: Final = {
-    RestartAnswer.DONE: OrderResult.DONE,
-    RestartAnswer.CHANGED: OrderResult.CHANGED,
-    RestartAnswer.REFUSED: OrderResult.REFUSED,
-}
 
 
 class Medic:
@@ -39,7 +34,7 @@ class Medic:
         planner: the open repairs and the fuse, as this process knows them.
         facts: what was observed last.
         entries: how many entries were written, by what they say.
-        orders: what became of orders, by their result.
+        orders: what became of orders, by their remedy and result.
         round_sec: how long the last round took.
         is_leading: whether this process leads.
     """
@@ -52,7 +47,9 @@ class Medic:
         self.observer = FleetObserver(me)
         self.facts = FleetFacts()
         self.entries: Counter[str] = Counter(dict.fromkeys(EntryKind, 0))
-        self.orders: Counter[str] = Counter(dict.fromkeys(OrderResult, 0))
+        self.orders: Counter[tuple[str, str]] = Counter(
+            {(remedy, result): 0 for remedy in Remedy if remedy is not Remedy.WAIT for result in OrderResult}
+        )
         self.round_sec = 0.0
         self.is_leading = False
         self._due = asyncio.Event()
@@ -108,7 +105,7 @@ class Medic:
             if not lease.held:
                 raise LeaseLost("the lease ended before the remedy was carried out")
             result, text = await self._carry_out(plan.order)
-            self.orders[result] += 1
+            self.orders[plan.order.remedy, result] += 1
             await self._save(store, self.planner.record_result(plan.order, result, text, now()), lease)
 
     async def measure(self, now: Callable[[], float]) -> None:
@@ -134,15 +131,9 @@ class Medic:
             self._me.log.error("medic.fuse_blown", remedies=len(plan.fuse.acted))
 
     async def _carry_out(self, order: RemedyOrder) -> tuple[OrderResult, str]:
-        """Ask the fleet to restart the process that is meant, and no other."""
-        socket = self._me.settings.medic_fleet_socket
-        if socket is None:
-            return OrderResult.REFUSED, "no embedded fleet is known here"
-        try:
-            answer, said = await asyncio.to_thread(request_restart, str(socket), order.svc, order.identity)
-        except NoFleetError as error:
-            return OrderResult.UNKNOWN, f"the fleet did not answer: {error}"
-        return _RESULTS[answer], said
+        me = self._me
+        context = RemedyContext(me.truth, me.bus, me.settings.medic_fleet_socket)
+        return await REMEDIES[order.remedy].carry_out(order, context)
 
     # --- for the beats ---
 

@@ -29,9 +29,9 @@ def collect_metrics(medic: Medic, alerts: AlertFollower) -> Iterator[Family]:
     yield Family(
         "marketswarm_medic_orders_total",
         "counter",
-        "Remedies that were ordered, by what became of the order.",
-        [((result,), float(count)) for result, count in medic.orders.copy().items()],
-        ("result",),
+        "Remedies that were ordered, by the remedy and what became of the order.",
+        [(names, float(count)) for names, count in medic.orders.copy().items()],
+        ("remedy", "result"),
     )
     yield Family(
         "marketswarm_medic_alerts_total",

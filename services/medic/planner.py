@@ -8,15 +8,14 @@ and passes the result to `record_result`. A medic that takes over passes what it
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Final
 
 from marketswarm.bus.stored_values import MAX_DURATION_SEC
 from marketswarm.operator.healing import FUSE, EntryKind, TimelineEntry
-from services.medic.facts import FleetFacts, RestartOwner, Symptom, TargetFacts
+from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal
 from services.medic.refusal import PASSING, Refusal
-from services.medic.remedies import Remedy
+from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyOrder
 from services.medic.repair import (
     MAX_NUMBER,
     AttemptVerdict,
@@ -38,26 +37,6 @@ MAX_REFUSALS: Final = 100
 MAX_GAP_SEC: Final = 10.0
 """The longest time between two rounds after which what was observed before still counts, unless a longer rest
 was planned."""
-OFFERED: Final = (Remedy.RESTART,)
-"""The remedies that can be carried out, besides `wait`."""
-
-
-class OrderResult(StrEnum):
-    """What became of an order."""
-
-    DONE = "done"
-    CHANGED = "changed"  # the process is another one than the intent says: nothing was done
-    REFUSED = "refused"
-    UNKNOWN = "unknown"  # no answer: it may have been done
-
-
-@dataclass(frozen=True, slots=True)
-class RemedyOrder:
-    """A remedy to carry out on the process `identity` of a service, and on no other."""
-
-    svc: str
-    remedy: Remedy
-    identity: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +74,14 @@ def find_symptom(target: TargetFacts, settings: HealingSettings) -> Symptom | No
 class Planner:
     """Hold the open repairs of a fleet by service, and decide how they go on.
 
-    Args:
-        get_settings: returns the settings in force.
-        offered: the remedies that can be carried out.
+    `get_settings` returns the settings in force.
     """
 
-    def __init__(
-        self, get_settings: Callable[[], HealingSettings], offered: tuple[Remedy, ...] = OFFERED
-    ) -> None:
+    def __init__(self, get_settings: Callable[[], HealingSettings]) -> None:
         self.repairs: dict[str, Repair] = {}
         self.fuse = Fuse()
         self._resumed_at = 0.0
-        self._get_settings, self._offered = get_settings, offered
+        self._get_settings = get_settings
         self._looked_at = float("inf")
         self._entries: list[TimelineEntry] = []
         self._order: RemedyOrder | None = None
@@ -216,7 +191,7 @@ class Planner:
         process = target.process
         if process is None or process.identity == repair.identity or repair.state is RepairState.INTENDED:
             return repair
-        if not repair.identity and repair.attempts and process.identity == repair.attempts[-1].identity:
+        if not repair.identity and process.identity == repair.find_replaced_identity():
             return repair  # the one that was just ended: the next one is the medic's
         if repair.identity:
             repair = replace(repair, owner_restarts=min(repair.owner_restarts + 1, MAX_NUMBER))
@@ -246,7 +221,7 @@ class Planner:
 
     def _choose(self, repair: Repair, target: TargetFacts, here: Situation, epoch: int) -> Repair:
         """Begin with the next remedy of the ladder, or record why not."""
-        remedy = repair.find_next_remedy(self._offered)
+        remedy = self._find_next(repair, target)
         if remedy is None or repair.owner_restarts >= CRASH_LOOP:
             reason = EXHAUSTED if remedy is None else CRASH_LOOPING
             self._note(repair, EntryKind.ESCALATED, here.now, reason=reason)
@@ -262,19 +237,34 @@ class Planner:
         if refusal is not None:
             return self._refuse(repair, remedy, refusal, here.now)
         if mode is Mode.PROPOSE:
-            proposed = repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
+            moved = repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
+            proposed = replace(moved, proposed=remedy)
             ident = make_proposal_id(proposed, remedy)
             text = f"marketswarm medic approve {ident}"
             self._note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text, proposal=ident)
             return proposed
         return self._intend(repair, target, remedy, epoch, here)
 
+    def _find_next(self, repair: Repair, target: TargetFacts) -> Remedy | None:
+        """Return the next remedy of the ladder; None at its end.
+
+        While the target is down, one that is only of use to a target that beats is passed over, and keeps its
+        attempts.
+        """
+        ladder = self._get_settings().ladder_of(repair.svc)
+        offered = [each for each in ladder if repair.symptom in REMEDIES[each].symptoms]
+        if target.health is Health.DOWN:
+            for_down = [each for each in offered if Symptom.SILENT in REMEDIES[each].symptoms]
+            offered = for_down or offered
+        return repair.find_next_remedy(offered)
+
     def _follow_proposal(
         self, repair: Repair, target: TargetFacts, here: Situation, approvals: Mapping[str, str], epoch: int
     ) -> Repair:
         """Carry out a proposal that was approved, withdraw one that a reason forbids, or let it expire."""
-        remedy = repair.find_next_remedy(self._offered)
-        if remedy is None or here.settings.mode_of(repair.svc, remedy) is not Mode.PROPOSE:
+        remedy = self._find_next(repair, target)
+        is_same = remedy is not None and remedy is repair.proposed
+        if remedy is None or not is_same or here.settings.mode_of(repair.svc, remedy) is not Mode.PROPOSE:
             return repair.move(RepairEvent.WITHDRAW, here.now)
         standing = find_standing_refusal(repair, target, here)
         if standing is not None:
@@ -292,31 +282,37 @@ class Planner:
     def _intend(
         self, repair: Repair, target: TargetFacts, remedy: Remedy, epoch: int, here: Situation
     ) -> Repair:
-        identity = target.process.identity if target.process is not None else ""
+        kind = REMEDIES[remedy]
+        identity = kind.find_identity(target)
         self._order = RemedyOrder(repair.svc, remedy, identity)
         self.fuse = self.fuse.add(here.settings.fuse, here.now)
-        needed_by = len(here.fleet.find_dependants(repair.svc))
-        text = f"process {identity}" + (f"; {needed_by} that are up need it" if needed_by else "")
-        self._note(repair, EntryKind.INTENDED, here.now, remedy=remedy, text=text)
+        needed_by = len(here.fleet.find_dependants(repair.svc)) if kind.replaces_process else 0
+        text = kind.describe(identity) + (f"; {needed_by} that are up need it" if needed_by else "")
+        self._note(repair, EntryKind.INTENDED, here.now, remedy=remedy, text=text[:200])
         attempt = RemedyAttempt(remedy, here.now, target.boot or repair.boot, identity)
-        intended = replace(repair.add_attempt(attempt), epoch=epoch, identity=identity)
+        seen = identity if kind.replaces_process else repair.identity
+        intended = replace(repair.add_attempt(attempt), epoch=epoch, identity=seen)
         return intended.move(RepairEvent.INTEND, here.now)
 
     def _look_again(self, repair: Repair, target: TargetFacts, here: Situation) -> Repair:
         """Find out about an intent that another medic left; it is never carried out again.
 
-        If its process is another one now, the remedy was done. Otherwise nothing is known.
+        If the target shows that the remedy was done, it is to be verified. Otherwise nothing is known.
         """
-        attempt, process = repair.attempts[-1], target.process
-        if process is not None and process.identity != attempt.identity:
+        attempt = repair.attempts[-1]
+        kind = REMEDIES[attempt.remedy]
+        if kind.is_done(attempt.identity, target):
             return self._begin_settling(repair, "found done after a change of medics", here.now)
-        if process is None and here.now < repair.since + here.settings.settle_sec:
+        is_early = here.now < repair.since + here.settings.settle_sec
+        if kind.replaces_process and target.process is None and is_early:
             return repair  # its owner may answer yet
         return self._abandon(repair, OrderResult.UNKNOWN, "found after a change of medics", here.now)
 
     def _begin_settling(self, repair: Repair, text: str, now: float) -> Repair:
         settings, attempt = self._get_settings(), repair.attempts[-1]
         self._note(repair, EntryKind.ACTED, now, remedy=attempt.remedy, text=text[:200])
+        if not REMEDIES[attempt.remedy].replaces_process:
+            return repair.move(RepairEvent.ACT, now, now + settings.settle_sec)
         settle_sec = max(settings.settle_sec, settings.start_grace_of(repair.svc))
         # the next process that is seen is the one that the remedy started
         return replace(repair.move(RepairEvent.ACT, now, now + settle_sec), identity="")
@@ -327,14 +323,14 @@ class Planner:
         return repair.judge_last(AttemptVerdict.ABANDONED).move(RepairEvent.ABANDON, now)
 
     def _verify(self, repair: Repair, target: TargetFacts, here: Situation, *, is_well: bool) -> Repair:
-        """Judge a remedy by what was observed after it: the target is well, and a newer process beats."""
+        """Judge a remedy by what was observed after it: the target is well, and provably by the remedy."""
         attempt, now = repair.attempts[-1], here.now
         took_sec = max(0.0, now - repair.since)
-        is_newer = target.boot is not None and attempt.boot is not None and target.boot != attempt.boot
+        is_proven = REMEDIES[attempt.remedy].is_proof(attempt.boot, target)
         is_fresh = target.silence_sec is not None and target.silence_sec < took_sec
         if repair.symptom is Symptom.ALERT:
             is_fresh = is_fresh and target.alert_age_sec < took_sec
-        if is_well and is_newer and is_fresh:
+        if is_well and is_proven and is_fresh:
             self._note(repair, EntryKind.VERIFIED, now, remedy=attempt.remedy, sec=took_sec)
             return self._settle(repair, RepairEvent.VERIFY, AttemptVerdict.VERIFIED, target, here)
         if repair.until is not None and now < repair.until:
@@ -442,9 +438,8 @@ class Planner:
     def _end_proposal(self, before: Repair, after: Repair) -> None:
         """Have the approval of a proposal deleted when it is left, in whatever way."""
         is_same = (after.state, after.until) == (before.state, before.until)
-        remedy = before.find_next_remedy(self._offered)
-        if remedy is not None and not is_same:
-            self._used.append(make_proposal_id(before, remedy))
+        if before.proposed is not None and not is_same:
+            self._used.append(make_proposal_id(before, before.proposed))
 
     def _take_plan(self, before: Mapping[str, Repair], fuse: Fuse) -> RepairPlan:
         names = before.keys() | self.repairs.keys()

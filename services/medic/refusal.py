@@ -25,6 +25,7 @@ class Refusal(StrEnum):
     TOO_OLD = "too_old"  # the outage was old when it was first seen
     DEPENDENCY_DOWN = "dependency_down"
     UNKNOWN = "unknown"  # whether the target is still down, or degraded
+    TARGET_DOWN = "target_down"  # the remedy is for one that beats
     NOT_OURS = "not_ours"  # something that is not known here restarts it
     SEVERAL_PROCESSES = "several_processes"
     OWNER_RESTARTS = "owner_restarts"  # `marketswarm up` is about to

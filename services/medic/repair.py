@@ -3,7 +3,7 @@
 The states and the events between them are a table; docs/services/medic.md shows the same one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Final
@@ -14,7 +14,7 @@ from marketswarm.bus.stored_values import MAX_COUNT
 from marketswarm.operator.fields import Ident
 from services.medic.facts import Symptom
 from services.medic.refusal import Refusal
-from services.medic.remedies import RULES, Remedy, build_ladder
+from services.medic.remedies import REMEDIES, Remedy, build_ladder
 
 MAX_NUMBER: Final = 1_000_000
 """The greatest number of restarts or refusals that is kept of one outage."""
@@ -85,7 +85,7 @@ class AttemptVerdict(StrEnum):
     """What became of one attempt at a remedy."""
 
     PENDING = "pending"
-    VERIFIED = "verified"  # a newer process beats
+    VERIFIED = "verified"  # the target is well, and provably by the remedy
     RECOVERED = "recovered"  # the target is up, and nothing proves that the remedy did it
     FAILED = "failed"  # not verified within the settle time; missing data verifies nothing
     RELAPSED = "relapsed"  # the outage came back before the target was stable
@@ -104,7 +104,10 @@ class Resolution(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RemedyAttempt:
-    """One attempt at a remedy, begun at `at`; `boot` and `identity` are those of the process before it."""
+    """One attempt at a remedy, begun at `at`.
+
+    `boot` is that of the target before it, `identity` what the intent names (`RemedyType.find_identity`).
+    """
 
     remedy: Remedy
     at: float
@@ -121,7 +124,7 @@ class Repair:
     the process that went down, `identity` that of the process last seen (empty: the next one seen is taken).
     `owner_restarts` counts restarts that were not the medic's, `refusals` those in its timeline. `epoch` is
     that of the lease under which the last intent was written. `up_at` is when the target was last seen to
-    recover.
+    recover. `proposed` is the remedy that a person is asked about.
     """
 
     incident: Ident
@@ -140,11 +143,13 @@ class Repair:
     refusal: Refusal | None = None
     refusals: Number = 0
     approved_by: str = ""
+    proposed: Remedy | None = None
     up_at: float | None = None
 
     def move(self, event: RepairEvent, now: float, until: float | None = None) -> "Repair":
         """Return the repair in the state that follows. Raises KeyError if the table has no such step."""
-        return replace(self, state=TRANSITIONS[self.state, event], since=now, until=until, refusal=None)
+        state = TRANSITIONS[self.state, event]
+        return replace(self, state=state, since=now, until=until, refusal=None, proposed=None)
 
     def add_attempt(self, attempt: RemedyAttempt) -> "Repair":
         return replace(self, attempts=(*self.attempts, attempt))
@@ -162,11 +167,14 @@ class Repair:
     def count_attempts(self, remedy: Remedy) -> int:
         return sum(each.remedy is remedy for each in self.attempts)
 
-    def find_next_remedy(self, offered: tuple[Remedy, ...]) -> Remedy | None:
+    def count_remedies(self) -> int:
+        """Return how many attempts there were, without `wait`."""
+        return len(self.attempts) - self.count_attempts(Remedy.WAIT)
+
+    def find_next_remedy(self, offered: Collection[Remedy]) -> Remedy | None:
         """Return the cheapest remedy that has attempts left; None at the end of the ladder."""
-        return next(
-            (each for each in build_ladder(offered) if self.count_attempts(each) < RULES[each].attempts), None
-        )
+        left = (each for each in build_ladder(offered) if self.count_attempts(each) < REMEDIES[each].attempts)
+        return next(left, None)
 
     def is_cooling_down(self, remedy: Remedy, now: float, resumed_at: float = 0.0) -> bool:
         """Return True within the cooldown of an attempt.
@@ -175,7 +183,12 @@ class Repair:
         cooldown begins anew at `resumed_at`.
         """
         last = next((each.at for each in reversed(self.attempts) if each.remedy is remedy), None)
-        return last is not None and now < max(last, resumed_at) + RULES[remedy].cooldown_sec
+        return last is not None and now < max(last, resumed_at) + REMEDIES[remedy].cooldown_sec
+
+    def find_replaced_identity(self) -> str | None:
+        """Return the identity of the process that the last restart ended; None without one."""
+        attempts = (each for each in reversed(self.attempts) if REMEDIES[each.remedy].replaces_process)
+        return next((each.identity for each in attempts), None)
 
     def find_resolution(self) -> Resolution:
         """Return how an outage ended whose target is stable."""

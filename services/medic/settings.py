@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal
 from pydantic import Field
 
 from marketswarm.agent import ServiceConfig
+from marketswarm.operator.remedies import CACHES, RESUME_SOURCES, SOURCES, find_cache
 from marketswarm.settings import MonitorSettings, list_variables
 from marketswarm.truth import HEALER, MEDIC, Truth
 from marketswarm.truth.errors import Place, format_hint
@@ -27,6 +28,7 @@ PROTECTED: Final = frozenset({HEALER, "sentinel", "notifier", MEDIC})
 
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=63)]
+RemedyName = Literal["resume_sources", "quotes_cache", "charts_cache", "restart"]
 
 
 class MedicEnvironment(MonitorSettings):
@@ -49,7 +51,10 @@ class TargetSettings(ServiceConfig):
 
     mode: Mode | None = None
     """The mode for this service. Default: the medic's `mode`. Example: `"propose"`."""
-    remedies: dict[Literal["restart"], Mode] = Field({}, max_length=10)
+    ladder: Annotated[tuple[RemedyName, ...], Field(max_length=10)] = ("restart",)
+    """The remedies that may be tried for this service; in which order follows from their cost. Example:
+    `["quotes_cache", "restart"]`."""
+    remedies: dict[RemedyName, Mode] = Field({}, max_length=10)
     """The mode of a single remedy for this service. Example: `{"restart": "act"}`."""
     owner: Literal["up", "medic"] = "up"
     """What restarts the service in an embedded fleet. With `"medic"`, a process that ended is started as soon
@@ -111,8 +116,13 @@ class HealingSettings(ServiceConfig):
         target = self.targets.get(svc)
         if target is None:
             return self.mode
-        own = target.remedies.get("restart") if remedy is Remedy.RESTART else None
+        own = next((mode for name, mode in target.remedies.items() if name == remedy), None)
         return own or target.mode or self.mode
+
+    def ladder_of(self, svc: str) -> tuple[Remedy, ...]:
+        """Return the remedies that may be tried for a service, without `wait`."""
+        target = self.targets.get(svc, TargetSettings())
+        return tuple(map(Remedy, target.ladder))
 
     def rules_in_force(self) -> dict[str, MonitorRule]:
         return merge_rules(self.rules, shipped=self.shipped_rules)
@@ -138,6 +148,8 @@ class MedicSettings(ServiceConfig):
                 yield place, "is never touched by the medic"
             elif svc not in truth.services:
                 yield place, "is not a service of this truth" + format_hint(svc, truth.services)
+            else:
+                yield from self._find_useless_remedies(svc, truth)
         for name in self.settings.rules.keys() - SHIPPED.keys():
             if self.settings.rules[name] is None:
                 yield (
@@ -146,3 +158,11 @@ class MedicSettings(ServiceConfig):
                 )
         if len(list_pairs(self.settings.rules_in_force(), truth.services, truth.bus_names())) == MAX_PAIRS:
             yield ("settings", "rules"), f"has too many subjects: {MAX_PAIRS:,} at most are evaluated"
+
+    def _find_useless_remedies(self, svc: str, truth: Truth) -> Iterator[tuple[Place, str]]:
+        place = ("settings", "targets", svc, "ladder")
+        for remedy in self.settings.ladder_of(svc):
+            if remedy == RESUME_SOURCES and svc != SOURCES:
+                yield place, f"{remedy} does nothing: only {SOURCES} has breakers"
+            if remedy in CACHES and find_cache(truth, svc, remedy) is None:
+                yield place, f"{remedy} does nothing: no access point of {svc} names {CACHES[remedy]}"

@@ -17,7 +17,6 @@ from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS, MEDIC_STATE
 from marketswarm.operator.healing import ENTRIES_KEPT, FUSE, HealingApproval
 from services.medic.guards import Fuse
 from services.medic.planner import RepairPlan, make_proposal_id
-from services.medic.remedies import Remedy
 from services.medic.repair import Repair, RepairState
 
 MAX_ATTEMPTS: Final = 50
@@ -163,5 +162,5 @@ class MedicStore:
 
 def _list_proposals(repairs: Collection[Repair]) -> Iterator[str]:
     for each in repairs:
-        if each.state is RepairState.PROPOSED:
-            yield from (make_proposal_id(each, remedy) for remedy in Remedy)
+        if each.state is RepairState.PROPOSED and each.proposed is not None:
+            yield make_proposal_id(each, each.proposed)

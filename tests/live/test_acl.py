@@ -6,6 +6,7 @@ Every line of `acl_tries` is tried by a client that is logged in as that user.
 import contextlib
 from pathlib import Path
 
+import orjson
 import pytest
 import redis
 from redis.backoff import NoBackoff
@@ -168,3 +169,30 @@ def test_a_function_may_what_its_user_may(enter):
 def test_nobody_gets_in_by_a_wrong_password(enter, user):
     with pytest.raises(redis.AuthenticationError):
         enter(SYSTEM, user, "a wrong password").ping()
+
+
+def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_path):
+    document = orjson.loads((ROOT / "examples/market.json").read_bytes())
+    targets = {"board": {"ladder": ["quotes_cache"]}, "sources": {"ladder": ["resume_sources"]}}
+    document["services"]["medic"]["settings"] = {"targets": targets}
+    truth = load_with_sections(orjson.dumps(document)).truth
+    with guard(truth, tmp_path) as client:
+        done = lines("""
+            SCAN 0 MATCH quotes:* COUNT 9 TYPE STRING
+            UNLINK quotes:SPY quotes:QQQ
+            HKEYS market:sources
+            HGET sources:breaker:a open_ms
+            HDEL sources:breaker:a opened
+        """)
+        assert let_through(client(MARKET, "medic"), done) == done
+        refused = lines("""
+            UNLINK quotes:SPY truth:doc
+            UNLINK chart:SPY:1m
+            GET quotes:SPY
+            FLUSHDB
+            KEYS *
+            DEL sources:breaker:a
+            HSET sources:breaker:a paused -1
+        """)
+        assert let_through(client(MARKET, "medic"), refused) == []
+        assert let_through(client(SYSTEM, "medic"), [line for line in done if "HKEYS" not in line]) == []

@@ -165,6 +165,8 @@ class FleetSocket:
 class Feed:
     """Beats of `feed`, while it is up; each start has a boot of its own."""
 
+    status = "ok"
+
     def __init__(self, server):
         self.server, self.boot, self.is_up, self.is_over = server, 1, True, threading.Event()
         self.thread = threading.Thread(target=self._beat, daemon=True)
@@ -175,7 +177,8 @@ class Feed:
         while not self.is_over.wait(0.2):
             if self.is_up:
                 number += 1
-                beat = orjson.dumps({"svc": "feed", "i": number, "ts": time.time(), "boot": f"b{self.boot}"})
+                said = {"i": number, "ts": time.time(), "boot": f"b{self.boot}", "status": self.status}
+                beat = orjson.dumps({"svc": "feed", **said})
                 self.server.cmd("SET", "beat:feed", beat, "PX", 3000)
                 self.server.cmd("PUBLISH", "feed:heartbeat", beat)
 
@@ -263,3 +266,40 @@ def test_a_rule_that_does_not_hold_is_never_published(tmp_path):
         fleet.until(lambda: misses(fleet), what="the event of the other rule")
         assert [event["svc"] for event in misses(fleet)] == ["medic/some/mesh"]
         assert fleet.bus("system-redis").hkeys("medic:alerts:outages") == ["some/mesh"]
+
+
+class StaleReader(Feed):
+    """Beats `degraded` while the market's bus has a stale quote, as a service that reads it would."""
+
+    def __init__(self, server, market):
+        self._market = market
+        super().__init__(server)
+
+    @property
+    def status(self):
+        return "degraded" if self._market.cmd("EXISTS", "quotes:SPY") else "ok"
+
+
+def test_a_stale_cache_of_a_real_bus_is_cleared_and_verified_by_newer_beats_of_the_same_process(tmp_path):
+    document = truth(mode="act", degraded_sec=0.2, targets={"feed": {"ladder": ["quotes_cache", "restart"]}})
+    points = {"subscribe_to": [{"bus": "market-redis", "key": "quotes"}]}
+    document["services"]["feed"] = {"heartbeat": BEATS, "access_points": points}
+    del document["services"]["mesh"]
+    with contextlib.ExitStack() as ends:
+        fleet = ends.enter_context(Fleet(tmp_path, document, ["healer", "medic"], tail=False))
+        fleet.market.cmd("MSET", *(word for i in range(1500) for word in (f"quotes:S{i}", "x")), "kept", "x")
+        ends.enter_context(contextlib.closing(StaleReader(fleet.system, fleet.market)))
+        bus = ends.enter_context(redis.Redis.from_url(fleet.system.url, decode_responses=True))
+        until(lambda: '"up"' in (fleet.system.cmd("HGET", "healer:roster", "feed") or ""))
+        fleet.market.cmd("SET", "quotes:SPY", "stale")
+        until(lambda: is_over(bus), what="the end of the incident")
+        told = ["opened degraded", "waiting", "intended", "acted", "verified", "resolved healed"]
+        assert timeline(bus) == told
+        (incident,) = incidents(bus)
+        acted = next(each for each in incident.timeline if each.what == "acted")
+        assert (acted.remedy, acted.text) == (
+            "quotes_cache",
+            "1501 keys of quotes:* on market-redis deleted",
+        )
+        assert fleet.market.cmd("KEYS", "*quotes*") == []
+        assert fleet.market.cmd("GET", "kept") == "x"

@@ -347,3 +347,37 @@ def test_of_the_market_the_medic_reads_what_its_rules_are_about_and_nothing_else
         assert not may(medic, command, key=key)
     assert not may(of("medic", "system-redis", document), "hkeys", key="market:sources")
     assert not may(of("medic", "market-redis", truth(medic={})), "hkeys", key="market:sources")
+
+
+def test_the_medic_may_delete_a_cache_only_where_the_truth_has_it_clear_one():
+    points = {"publish_to": [{"bus": "market-redis", "key": "quotes"}]}
+    for ladder, bus, allowed in (
+        (["quotes_cache"], "market-redis", True),
+        (["quotes_cache"], "system-redis", False),
+        (["charts_cache", "restart"], "market-redis", False),  # the service names no such cache
+        (None, "market-redis", False),
+        ("quotes_cache", "market-redis", False),
+    ):
+        targets = {"board": {"ladder": ladder}, "other": 1} if ladder is not None else {}
+        document = truth(medic={"settings": {"targets": targets}}, board={"access_points": points}, healer={})
+        medic = of("medic", bus, document)
+        commands = {word for grant in (medic.root, *medic.grants) for word in grant.commands.split()}
+        assert ("scan" in commands) is allowed, (ladder, bus)
+        assert may(medic, "unlink", key="quotes:SPY") is allowed
+        assert not may(medic, "unlink", key="chart:SPY:1m")
+        assert not may(medic, "unlink", key="truth:doc")
+    for bus in BUSES:
+        assert not may(of("medic", bus), "unlink", key="quotes:SPY")
+
+
+def test_the_medic_may_close_breakers_only_where_the_truth_has_it_resume_sources():
+    for svc, bus, allowed in (
+        ("sources", "market-redis", True),
+        ("sources", "system-redis", False),
+        ("feed", "market-redis", False),
+    ):
+        settings = {"targets": {svc: {"ladder": ["resume_sources"]}}}
+        document = truth(medic={"settings": settings}, sources={}, feed={}, healer={})
+        medic = of("medic", bus, document)
+        assert may(medic, "hdel", key="sources:breaker:yahoo") is allowed
+        assert not any(may(medic, command, key="sources:breaker:yahoo") for command in ("hset", "del"))

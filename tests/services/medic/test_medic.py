@@ -13,7 +13,7 @@ from marketswarm.event import Event, Kind, encode_event
 from services.medic.alert_follower import AlertFollower
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
 from services.medic.medic import Medic
-from services.medic.planner import OrderResult
+from services.medic.remedies import OrderResult, Remedy
 from services.medic.repair import RepairState
 from services.medic.settings import HealingSettings
 
@@ -58,7 +58,9 @@ class Rules:
 @pytest.fixture
 def scene(monkeypatch):
     scene = SimpleNamespace(log=Log(), store=Store(), asked=[], health=Health.UP, every_sec=1.0)
-    me = SimpleNamespace(log=scene.log, settings=SimpleNamespace(medic_fleet_socket="/s"))
+    me = SimpleNamespace(
+        log=scene.log, settings=SimpleNamespace(medic_fleet_socket="/s"), truth=None, bus=None
+    )
     settings = HealingSettings.model_validate({"mode": "act", "wait_sec": 0.1})
     scene.looks = []
     scene.medic = Medic(me, lambda: settings.model_copy(update={"every_sec": scene.every_sec}), Rules(scene))
@@ -74,7 +76,7 @@ def scene(monkeypatch):
         return "done", "said"
 
     scene.medic.observer.observe, scene.medic.observer.seen = observe, "seen"
-    monkeypatch.setattr("services.medic.medic.request_restart", request)
+    monkeypatch.setattr("services.medic.remedies.restart.request_restart", request)
     scene.clock = time.time()
 
     async def rounds(count, step_sec=1.0):
@@ -91,7 +93,7 @@ async def test_the_intent_is_stored_before_the_order_and_its_result_after_it(sce
     await scene.rounds(3)
     assert scene.asked == [("feed", "start 1", RepairState.INTENDED)]
     assert [epoch for _, epoch in scene.store.saved] == [7, 7, 7]
-    assert scene.medic.orders[OrderResult.DONE] == 1
+    assert scene.medic.orders[Remedy.RESTART, OrderResult.DONE] == 1
     told = [fields["what"] for event, fields in scene.log.lines if event == "medic.entry"]
     assert told == ["opened", "waiting", "intended", "acted"]
 

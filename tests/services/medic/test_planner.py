@@ -6,9 +6,9 @@ import pytest
 
 from marketswarm.operator.healing import fold_incidents
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
-from services.medic.planner import OrderResult, make_proposal_id
+from services.medic.planner import make_proposal_id
 from services.medic.refusal import FUSE, Refusal
-from services.medic.remedies import RULES, Remedy, build_ladder
+from services.medic.remedies import REMEDIES, OrderResult, Remedy, build_ladder
 from services.medic.repair import TRANSITIONS, Repair, RepairEvent, RepairState
 from support.simulation.patient import Patient
 
@@ -169,6 +169,7 @@ def test_every_other_reason_has_a_test_of_its_own():
         Refusal.BLAST_RADIUS,
         Refusal.ONE_AT_A_TIME,
         Refusal.COOLDOWN,
+        Refusal.TARGET_DOWN,
         Refusal.UNKNOWN,
     }
     assert set(Refusal) == set(REFUSALS) | own
@@ -497,11 +498,17 @@ def test_a_service_that_left_the_truth_has_no_open_incident():
 
 
 def test_the_ladder_is_in_the_order_of_costs_and_begins_with_wait():
-    assert build_ladder([Remedy.COMMAND, Remedy.RESTART, Remedy.CACHE, Remedy.CONNECTIONS]) == tuple(Remedy)
+    assert build_ladder(list(reversed(Remedy))) == tuple(Remedy)
     assert build_ladder([]) == (Remedy.WAIT,)
-    cooldowns = {remedy: rule.cooldown_sec for remedy, rule in RULES.items()}
-    assert cooldowns == {"wait": 0, "connections": 15, "cache": 30, "restart": 60, "command": 300}
-    assert {rule.attempts for remedy, rule in RULES.items() if remedy is not Remedy.WAIT} == {3}
+    cooldowns = {remedy: kind.cooldown_sec for remedy, kind in REMEDIES.items()}
+    assert cooldowns == {
+        "wait": 0,
+        "resume_sources": 60,
+        "quotes_cache": 30,
+        "charts_cache": 30,
+        "restart": 60,
+    }
+    assert {kind.attempts for remedy, kind in REMEDIES.items() if remedy is not Remedy.WAIT} == {3}
 
 
 def test_the_table_of_states_leads_everywhere_and_nowhere_from_the_end():

@@ -5,15 +5,22 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from marketswarm.operator.healing import EntryKind
-from services.medic.facts import Health, ProcessFacts
-from services.medic.planner import OrderResult, make_proposal_id
+from services.medic.facts import Health, ProcessFacts, Symptom
+from services.medic.planner import make_proposal_id
 from services.medic.refusal import FUSE, Refusal
-from services.medic.remedies import RULES, Remedy
+from services.medic.remedies import REMEDIES, OrderResult, Remedy, build_ladder
 from services.medic.repair import AttemptVerdict, RepairState
 from support.examples import examples
 from support.simulation.patient import Patient
 
-POLICY = {"fuse": {"remedies": 4, "within_sec": 600}, "stable_sec": 120, "proposal_sec": 90}
+LADDER = (Remedy.RESTART, Remedy.CHARTS_CACHE, Remedy.QUOTES_CACHE)
+POLICY = {
+    "fuse": {"remedies": 4, "within_sec": 600},
+    "stable_sec": 120,
+    "proposal_sec": 90,
+    "degraded_sec": 5,
+    "targets": {"feed": {"ladder": LADDER}},
+}
 BLOCKS = [Refusal.SILENCED, Refusal.MAINTENANCE]
 
 SHOWN = st.fixed_dictionaries(
@@ -45,13 +52,17 @@ class MedicMachine(RuleBasedStateMachine):
         repair = patient.planner.repairs.get("feed")
         plan = patient.tick()
         self.approvals_used += plan.used
-        is_well = patient.blocked is None and patient.facts().health is Health.UP
+        symptom = Symptom.SILENT if repair is None else repair.symptom
+        is_well = patient.blocked is None and patient.facts().is_well(symptom)
         self.unwell_at = self.unwell_at if is_well else patient.now
         for entry in plan.entries:
             if entry.what is EntryKind.VERIFIED:
                 assert is_well
                 assert patient.is_up, "never healed while the fault is there"
-                assert patient.facts().boot not in (None, repair.attempts[-1].boot)
+                assert symptom is not Symptom.DEGRADED or patient.stale_at is None
+                is_same_boot = patient.facts().boot == repair.attempts[-1].boot
+                assert patient.facts().boot is not None
+                assert is_same_boot is not REMEDIES[entry.remedy].replaces_process
             if entry.what is EntryKind.RESOLVED:
                 assert is_well
                 assert patient.now - self.unwell_at >= POLICY["stable_sec"] - 1e-6
@@ -64,19 +75,34 @@ class MedicMachine(RuleBasedStateMachine):
 
     def check_order(self, order, repair):
         patient, facts = self.patient, self.patient.facts()
-        assert order.identity == patient.identity
+        kind = REMEDIES[order.remedy]
+        assert order.identity == (patient.identity if kind.replaces_process else patient.boot)
         assert not patient.settings.get("paused")
         assert patient.settings["mode"] != "observe"
         assert patient.blocked is None
         assert facts.blocked is None
-        assert not any(each.is_stopped or each.is_waiting for each in facts.processes)
+        assert not any(each.is_stopped for each in facts.processes)
+        assert not (kind.replaces_process and facts.processes[0].is_waiting)
         assert facts.processes[0].age_sec >= 30
-        assert facts.health is Health.DOWN
-        last = self.ordered_at.get(repair.incident)
-        assert last is None or patient.now - last >= RULES[order.remedy].cooldown_sec
-        self.ordered_at[repair.incident] = patient.now
+        assert not facts.is_well(repair.symptom)
+        assert facts.health is Health.UP or Symptom.SILENT in kind.symptoms
+        assert repair.symptom in kind.symptoms
+        self.check_ladder(order.remedy, repair, facts)
+        last = self.ordered_at.get((repair.incident, order.remedy))
+        assert last is None or patient.now - last >= kind.cooldown_sec
+        self.ordered_at[repair.incident, order.remedy] = patient.now
         if patient.settings["mode"] == "propose":
-            assert make_proposal_id(repair, Remedy.RESTART) in self.approvals_used
+            assert make_proposal_id(repair, order.remedy) in self.approvals_used
+
+    def check_ladder(self, remedy, repair, facts):
+        """Hold that each cheaper remedy that is of use was tried as often as it may be."""
+        ladder = build_ladder(LADDER)
+        for cheaper in ladder[: ladder.index(remedy)]:
+            kind = REMEDIES[cheaper]
+            is_of_use = cheaper is Remedy.WAIT or (
+                repair.symptom in kind.symptoms and facts.health is not Health.DOWN
+            )
+            assert not is_of_use or repair.count_attempts(cheaper) == kind.attempts
 
     @rule(sec=st.sampled_from([0.5, 61, 130, 700]))
     def pass_time(self, sec):
@@ -93,6 +119,14 @@ class MedicMachine(RuleBasedStateMachine):
     def die(self, count, helps):
         self.patient.restart_helps = helps
         self.patient.die()
+        for _ in range(count):
+            self.patient.now += 3
+            self.look()
+
+    @rule(count=st.integers(1, 60), helps=st.booleans())
+    def go_stale(self, count, helps):
+        self.patient.clear_helps = helps
+        self.patient.go_stale()
         for _ in range(count):
             self.patient.now += 3
             self.look()
@@ -129,7 +163,8 @@ class MedicMachine(RuleBasedStateMachine):
     @rule(fuse=st.booleans())
     def approve(self, fuse):
         repairs = self.patient.planner.repairs.values()
-        self.patient.approvals = {make_proposal_id(each, Remedy.RESTART): "ann" for each in repairs}
+        idents = (make_proposal_id(each, remedy) for each in repairs for remedy in Remedy)
+        self.patient.approvals = dict.fromkeys(idents, "ann")
         if fuse:
             self.patient.approvals["fuse"] = "ann"
 
@@ -145,7 +180,7 @@ class MedicMachine(RuleBasedStateMachine):
     @invariant()
     def attempts_are_bounded(self):
         for repair in self.patient.planner.repairs.values():
-            for remedy, limits in RULES.items():
+            for remedy, limits in REMEDIES.items():
                 assert repair.count_attempts(remedy) <= limits.attempts
 
     @invariant()

@@ -63,6 +63,7 @@ def test_a_repair_is_read_as_it_was_written():
 
 
 HOSTILE = {
+    "proposed": "rm -rf",
     "svc": "other",
     "state": "resolved",
     "symptom": 7,
@@ -171,7 +172,9 @@ async def test_keys_of_another_type_are_deleted(store):
 
 
 async def test_an_approval_counts_for_its_proposal_while_it_is_young_and_is_used_once(store):
-    proposed = dataclasses.replace(REPAIR, state=RepairState.PROPOSED, until=NOW + 600)
+    proposed = dataclasses.replace(
+        REPAIR, state=RepairState.PROPOSED, proposed=Remedy.RESTART, until=NOW + 600
+    )
     ident = make_proposal_id(proposed, Remedy.RESTART)
     for name, by, ts in ((ident, "ann", NOW), ("fuse", "bob", NOW - 999), ("other", "eve", NOW)):
         await write_approval(store.bus, HealingApproval(id=name, by=by, ts=ts))

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
-from services.medic.planner import OrderResult, Planner, RemedyOrder, RepairPlan
+from services.medic.planner import Planner, RepairPlan
+from services.medic.remedies import REMEDIES, OrderResult, RemedyOrder
 from services.medic.settings import HealingSettings
 
 ACTING = {"mode": "act"}
@@ -19,7 +20,8 @@ class Patient:
     """One service and the medic that watches it; `settings` are those of the truth.
 
     `plans` and `orders` keep what the medic wanted, with the times of the orders. `shown` replaces parts of
-    what it is shown of the target, `blocked` of the fleet.
+    what it is shown of the target, `blocked` of the fleet. Since `stale_at` the target reads what is stale,
+    and beats `degraded`.
     """
 
     settings: dict[str, Any] = field(default_factory=lambda: dict(ACTING))
@@ -31,6 +33,8 @@ class Patient:
     last_beating: int = 1
     down_at: float | None = None
     restart_helps: bool = True
+    stale_at: float | None = None
+    clear_helps: bool = True
     others: Mapping[str, TargetFacts] = field(default_factory=dict)
     shown: dict[str, Any] = field(default_factory=dict)
     blocked: Any = None
@@ -57,7 +61,8 @@ class Patient:
             down_since=self.down_at,
             down_sec=None if self.down_at is None else self.now - self.down_at,
             boot=self.boot if self.is_up else f"boot {self.last_beating}",
-            status="ok",
+            status="ok" if self.stale_at is None else "degraded",
+            degraded_sec=0.0 if self.stale_at is None else self.now - self.stale_at,
             silence_sec=self.now - self.beat_at,
             owner=RestartOwner.UP,
             processes=(process,),
@@ -84,16 +89,23 @@ class Patient:
                 self.obey(order)
 
     def obey(self, order: RemedyOrder, result: OrderResult | None = None) -> None:
-        """Restart the process if it is still the one that is meant."""
+        """Restart the process, or clear what it reads, if it is still the one that is meant."""
+        is_restart = REMEDIES[order.remedy].replaces_process
         if result is None:
-            result = OrderResult.DONE if order.identity == self.identity else OrderResult.CHANGED
-        if result is OrderResult.DONE:
+            meant = self.identity if is_restart else self.boot
+            result = OrderResult.DONE if order.identity == meant else OrderResult.CHANGED
+        if result is OrderResult.DONE and is_restart:
             self.restart(self.restart_helps)
+        elif result is OrderResult.DONE and self.clear_helps:
+            self.stale_at = None
         self.plans.append(self.planner.record_result(order, result, "said", self.now))
 
     def die(self) -> None:
         if self.is_up:
             self.is_up, self.down_at = False, self.now
+
+    def go_stale(self) -> None:
+        self.stale_at = self.now if self.stale_at is None else self.stale_at
 
     def rise(self) -> None:
         self.is_up, self.down_at = True, None
@@ -110,6 +122,7 @@ class Patient:
         self.started_at += step_sec
         self.beat_at += step_sec
         self.down_at = None if self.down_at is None else self.down_at + step_sec
+        self.stale_at = None if self.stale_at is None else self.stale_at + step_sec
         self.orders = [(at + step_sec, order) for at, order in self.orders]
 
     def crash_medic(self) -> None:

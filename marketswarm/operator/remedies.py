@@ -1,0 +1,56 @@
+"""Name what remedies of the medic may write on the buses of others. Pure.
+
+The names are here and nowhere else: the truth chooses by the name of a remedy.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from marketswarm.keys import MARKET_BARS, chart_key, quote_key
+from marketswarm.truth import MARKET, MEDIC, AccessPoint, Truth, point_like
+
+CACHES: Final[Mapping[str, str]] = {
+    "quotes_cache": quote_key("*"),
+    "charts_cache": chart_key("*", "*"),
+}
+"""By remedy, the pattern of the keys, each of which a service makes again when it needs it."""
+
+SOURCES: Final = "sources"
+RESUME_SOURCES: Final = "resume_sources"
+"""The remedy that closes breakers of `sources`."""
+
+
+def find_cache(truth: Truth, svc: str, remedy: str) -> AccessPoint | None:
+    """Return the access point by which a service names a cache (`quotes` for `quotes:*`), or None."""
+    section = truth.services.get(svc)
+    if section is None or remedy not in CACHES:
+        return None
+    word = CACHES[remedy].partition(":")[0]
+    points = (*section.access_points.publish_to, *section.access_points.subscribe_to)
+    return next((point for point in points if point.key in (word, f"{word}:*")), None)
+
+
+def list_cleared_caches(truth: Truth, bus: str) -> list[str]:
+    """Return the patterns that ladders of the medic name on a bus."""
+    found = [
+        CACHES[remedy]
+        for svc in truth.services
+        for remedy in list_ladder(truth, svc)
+        if (point := find_cache(truth, svc, remedy)) is not None and point.bus == bus
+    ]
+    return sorted(set(found))
+
+
+def find_sources_bus(truth: Truth) -> str | None:
+    """Return the bus on which `sources` keeps its breakers; None if the truth does not name the service."""
+    section = truth.services.get(SOURCES)
+    return None if section is None else point_like(section.access_points.publish_to, MARKET, MARKET_BARS).bus
+
+
+def list_ladder(truth: Truth, svc: str) -> list[str]:
+    """Return the words of `services.medic.settings.targets.<svc>.ladder`, as far as they can be read."""
+    section = truth.services.get(MEDIC)
+    found: object = section.settings if section is not None else None
+    for name in ("targets", svc, "ladder"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list | tuple) else []

@@ -1,0 +1,25 @@
+"""List the remedies, and build the ladder of a target: what is tried, in the order of the cost. Pure."""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from services.medic.remedies.cache import ClearCache
+from services.medic.remedies.remedy import Remedy, RemedyType
+from services.medic.remedies.restart import Restart
+from services.medic.remedies.sources import ResumeSources
+from services.medic.remedies.wait import Wait
+
+_TYPES: Final[tuple[RemedyType, ...]] = (
+    Wait(name=Remedy.WAIT, cost=0, cooldown_sec=0.0, attempts=1),
+    ResumeSources(name=Remedy.RESUME_SOURCES, cost=10, cooldown_sec=60.0),
+    ClearCache(name=Remedy.QUOTES_CACHE, cost=20, cooldown_sec=30.0),
+    ClearCache(name=Remedy.CHARTS_CACHE, cost=21, cooldown_sec=30.0),
+    Restart(name=Remedy.RESTART, cost=30, cooldown_sec=60.0),
+)
+REMEDIES: Final[Mapping[Remedy, RemedyType]] = {each.name: each for each in _TYPES}
+"""The type of each remedy."""
+
+
+def build_ladder(offered: Collection[Remedy]) -> tuple[Remedy, ...]:
+    """Return the remedies of a target in the order in which they are tried; `wait` is always the first."""
+    return tuple(sorted({Remedy.WAIT, *offered}, key=lambda remedy: REMEDIES[remedy].cost))

@@ -1,0 +1,114 @@
+"""Define what a remedy is: its cost, when it may be tried, how it is carried out, and what verifies it.
+
+The planner and the medic know remedies by this alone. To add one: a name in `Remedy`, a module with its
+type, an entry in `ladder.py`, and the rights of the medic's user in marketswarm/access/roles.py.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from marketswarm.bus import Bus
+from marketswarm.truth import Truth
+from services.medic.facts import Symptom, TargetFacts
+from services.medic.refusal import Refusal
+
+
+class Remedy(StrEnum):
+    """What can be done for a target. `wait` does nothing: it shows what heals by itself."""
+
+    WAIT = "wait"
+    RESUME_SOURCES = "resume_sources"
+    QUOTES_CACHE = "quotes_cache"
+    CHARTS_CACHE = "charts_cache"
+    RESTART = "restart"
+
+
+class OrderResult(StrEnum):
+    """What became of an order."""
+
+    DONE = "done"
+    CHANGED = "changed"  # the process is another one than the intent says: nothing was done
+    REFUSED = "refused"
+    UNKNOWN = "unknown"  # no answer: it may have been done
+
+
+@dataclass(frozen=True, slots=True)
+class RemedyOrder:
+    """A remedy to carry out for a service while `identity` is its start, and for no other start.
+
+    What an identity is depends on the remedy: that of the process as its owner knows it, or the `boot` of the
+    last beat.
+    """
+
+    svc: str
+    remedy: Remedy
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemedyContext:
+    """What a remedy may use.
+
+    Attributes:
+        truth: the truth in force.
+        get_bus: returns a bus by its name; raises NoBusError.
+        fleet_socket: the control socket of the embedded fleet; None if there is none here.
+    """
+
+    truth: Truth
+    get_bus: Callable[[str], Bus]
+    fleet_socket: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemedyType(ABC):
+    """One remedy.
+
+    Attributes:
+        cost: a remedy of a lower cost is tried first.
+        cooldown_sec: the time from one attempt to the next.
+        attempts: the most attempts in one outage.
+        symptoms: what it may be tried against.
+        replaces_process: whether the process of the target ends by it, so that services that need the target
+            are stopped, and a start takes its time.
+    """
+
+    name: Remedy
+    cost: int
+    cooldown_sec: float
+    attempts: int = 3
+    symptoms: frozenset[Symptom] = frozenset(Symptom)
+    replaces_process: bool = False
+
+    @abstractmethod
+    def find_identity(self, target: TargetFacts) -> str:
+        """Return the start of the target that an order would name; empty if it is not known."""
+
+    @abstractmethod
+    def describe(self, identity: str) -> str:
+        """Return in a few words, for the intent, to what the remedy will be applied."""
+
+    @abstractmethod
+    def list_refusals(self, target: TargetFacts, start_grace_sec: float) -> Iterator[Refusal]:
+        """Yield the reasons of this remedy's own why it must not be applied to a target now."""
+
+    @abstractmethod
+    def is_done(self, identity: str, target: TargetFacts) -> bool:
+        """Return True if an intent that another medic left was provably carried out.
+
+        `identity` is that of the intent.
+        """
+
+    @abstractmethod
+    def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
+        """Return True if a target that is well by observations newer than the action is so by this remedy.
+
+        `boot` is that of the target before the action.
+        """
+
+    @abstractmethod
+    async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+        """Carry out an order; return what became of it, and a sentence for people. Raises nothing."""

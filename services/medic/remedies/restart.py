@@ -1,0 +1,61 @@
+"""Restart the process of a target, by the control socket of the embedded fleet."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm.fleet_control import NoFleetError, RestartAnswer, request_restart
+from services.medic.facts import RestartOwner, TargetFacts
+from services.medic.refusal import Refusal
+from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, RemedyType
+
+_RESULTS: Final = {
+    RestartAnswer.DONE: OrderResult.DONE,
+    RestartAnswer.CHANGED: OrderResult.CHANGED,
+    RestartAnswer.REFUSED: OrderResult.REFUSED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart(RemedyType):
+    """End a process that runs, or the pause before its start; verified by beats of a newer process."""
+
+    replaces_process: bool = True
+
+    def find_identity(self, target: TargetFacts) -> str:
+        return target.process.identity if target.process is not None else ""
+
+    def describe(self, identity: str) -> str:
+        return f"process {identity}"
+
+    def list_refusals(self, target: TargetFacts, start_grace_sec: float) -> Iterator[Refusal]:
+        """Yield the reasons that follow from what restarts the target: its restarts are not doubled."""
+        if target.owner is RestartOwner.ELSEWHERE or not target.processes:
+            yield Refusal.NOT_OURS
+        elif (process := target.process) is None:
+            yield Refusal.SEVERAL_PROCESSES
+        elif process.is_waiting:
+            if target.owner is RestartOwner.UP:
+                yield Refusal.OWNER_RESTARTS
+        elif process.age_sec < start_grace_sec:
+            yield Refusal.START_GRACE
+        elif target.instances > 1:  # the last one, since mesh counts a process that ended until its timeout
+            yield Refusal.SEVERAL_PROCESSES
+
+    def is_done(self, identity: str, target: TargetFacts) -> bool:
+        return target.process is not None and target.process.identity != identity
+
+    def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
+        return target.boot is not None and boot is not None and target.boot != boot
+
+    async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+        """Ask the fleet to restart the process that is meant, and no other."""
+        socket = context.fleet_socket
+        if socket is None:
+            return OrderResult.REFUSED, "no embedded fleet is known here"
+        try:
+            answer, said = await asyncio.to_thread(request_restart, str(socket), order.svc, order.identity)
+        except NoFleetError as error:
+            return OrderResult.UNKNOWN, f"the fleet did not answer: {error}"
+        return _RESULTS[answer], said

@@ -1,0 +1,62 @@
+"""Have sources of market data asked again at once whose circuit breakers are open."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm.bus import Bus
+from marketswarm.bus.stored_values import parse_decimal, read_fields, report_unusable
+from marketswarm.keys import MARKET_SOURCES, source_breaker_key
+from marketswarm.operator.remedies import SOURCES, find_sources_bus
+from services.medic.remedies.beside import BesideRemedy
+from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
+
+MAX_SOURCES: Final = 2000
+"""The most sources that may be on record; with more, nothing is done."""
+MAX_RESUMED: Final = 50
+"""The most sources that one attempt has asked again."""
+FAILURE_FIELDS: Final = ("failures", "opened", "open_ms", "trial")
+"""The fields of a breaker that say what failed. `paused`, which an operator sets, is not among them."""
+_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeSources(BesideRemedy):
+    """Close the breakers of `sources` that are open; a source that an operator paused stays paused."""
+
+    def describe(self, identity: str) -> str:
+        return f"open breakers of {identity}"
+
+    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+        bus_name = find_sources_bus(context.truth)
+        if order.svc != SOURCES or bus_name is None:
+            return OrderResult.REFUSED, f"only {SOURCES} has breakers"
+        bus = context.get_bus(bus_name)
+        names = (await find_open_breakers(bus))[:MAX_RESUMED]
+        if not names:
+            return OrderResult.REFUSED, "no breaker is open"
+        pipe = bus.pipeline()
+        for name in names:
+            pipe.hdel(source_breaker_key(name), *FAILURE_FIELDS)
+        await bus.ask(pipe.execute())
+        return OrderResult.DONE, f"asked again: {', '.join(names)}"
+
+
+async def find_open_breakers(bus: Bus) -> list[str]:
+    """Return the names of the sources whose breaker is open and that are not paused. Raises BusError."""
+    if await bus.ask(bus.client.hlen(MARKET_SOURCES)) > MAX_SOURCES:
+        report_unusable(bus.name, MARKET_SOURCES, "too many sources")
+        return []
+    stored = [raw.decode("utf-8", "replace") for raw in await bus.ask(bus.client.hkeys(MARKET_SOURCES))]
+    names = sorted(name for name in stored if _NAME.fullmatch(name))
+    breakers = await read_fields(bus, [source_breaker_key(name) for name in names], ["open_ms", "paused"])
+    return [
+        name
+        for name, each in zip(names, breakers, strict=True)
+        if _parse_ms(each.get(b"open_ms")) and not _parse_ms(each.get(b"paused"))
+    ]
+
+
+def _parse_ms(raw: bytes | None) -> float:
+    """Return the milliseconds of a field; 0 if it is missing or not a number, -1 for a pause without end."""
+    return parse_decimal((raw or b"").decode("ascii", "replace"), -1, 1e15) or 0.0
