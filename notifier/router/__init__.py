@@ -2,8 +2,8 @@
 
 `Router` is the entry point. `suppression.py` decides why a message is held back, `healing.py` whether it
 waits for the medic, `timers.py` which notices become due as time passes, `pending.py` when a group is due,
-`digest.py` what is sent only once a day, `grouping.py` what goes into one message, `render.py` its words. Not
-here: reading events, sending, and the outcome of a message.
+`healed_digest.py` what is sent only once a day, `grouping.py` what goes into one message, `render.py` its
+words. Not here: reading events, sending, and the outcome of a message.
 """
 
 from notifier.router.grouping import DueMessage

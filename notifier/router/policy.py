@@ -26,7 +26,7 @@ Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 Wait = Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)]
 Limit = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Hold = Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)]
-Digest = Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False)]
+DigestWait = Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False)]
 
 
 class Route(ServiceFilter):
@@ -65,7 +65,7 @@ class Policy(ServiceConfig):
     healing_max_hold_sec: Hold = HEALING_MAX_HOLD_SEC
     """How long the message about an outage waits at most while the medic works on it, in mode `act`; 0 means
     that none waits, and a `critical` one never does. Example: `0`."""
-    digest_sec: Digest = DIGEST_SEC
+    digest_sec: DigestWait = DIGEST_SEC
     """How long the outages that were healed meanwhile are collected, from the first one on, to send all of
     them as one message; 0 means that each is sent at once. Example: `604800`."""
     retry_for_sec: Seconds = RETRY_FOR_SEC

@@ -14,8 +14,8 @@ from marketswarm.due_queue import NEVER, DueQueue
 from marketswarm.event import UNWATCHED_REASON, Event, Kind
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth
-from notifier.router.digest import Digest
 from notifier.router.grouping import DueMessage, Grouper
+from notifier.router.healed_digest import HealedDigest
 from notifier.router.healing import MedicState, may_medic_act_anywhere
 from notifier.router.incident import (
     CLOSES,
@@ -124,7 +124,7 @@ class Router:
 
     def __init__(self, incidents: dict[str, Incident] | None = None) -> None:
         self._incidents: dict[str, Incident] = {} if incidents is None else incidents
-        self._pending, self._digest = PendingNotices(), Digest()
+        self._pending, self._digest = PendingNotices(), HealedDigest()
         self._incident_store = IncidentStore(self._incidents, self._pending)
         self._suppression = Suppression(self._incidents, self._pending)
         self._timers = Timers(self._suppression)

@@ -16,7 +16,7 @@ MAX_NOTICES: Final = 200
 """A digest with so many notices is due at once."""
 
 
-class Digest:
+class HealedDigest:
     """The notices of the next digest, in the order in which they were added."""
 
     def __init__(self) -> None:
