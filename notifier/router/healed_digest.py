@@ -14,6 +14,8 @@ DIGEST_FIELD: Final = "r:d:"
 """Prefix of the state's fields that hold a notice for the digest; its id follows."""
 MAX_NOTICES: Final = 200
 """A digest with so many notices is due at once."""
+LEAST_WAIT_SEC: Final = 2.0
+"""How long a notice waits in any case: an ok may be read before the remedy that led to it."""
 
 
 class HealedDigest:
@@ -43,12 +45,20 @@ class HealedDigest:
         self._notices[notice.id] = notice
         self._changed.add(notice.id)
 
+    def change_words(self, ident: str, words: str) -> None:
+        """Replace the words of a notice, if it is still here."""
+        notice = self._notices.get(ident)
+        if notice is not None and notice.words != words:
+            self.add(replace(notice, words=words))
+
     def due_at(self, digest_sec: float) -> float | None:
         """Return when the digest is due, `digest_sec` after its first notice; None without a notice."""
         if not self._notices:
             return None
         first = next(iter(self._notices.values()))
-        return first.at if len(self._notices) >= MAX_NOTICES else first.at + digest_sec
+        if len(self._notices) >= MAX_NOTICES:
+            return first.at
+        return first.at + max(digest_sec, LEAST_WAIT_SEC)
 
     def take(self, now: float) -> list[Notice]:
         """Remove and return all notices, as ones of `now`: their words say when it was."""

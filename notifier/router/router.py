@@ -130,6 +130,8 @@ class Router:
         self._timers = Timers(self._suppression)
         self._grouper = Grouper(self._incidents, self._suppression, self._timers)
         self._due_queue, self._check_all = DueQueue(), True
+        # by service, the ok of an outage that was healed since the medic was last read, and when that came
+        self._healed: dict[str, tuple[Event, float]] = {}
 
     # -- settings
 
@@ -151,6 +153,10 @@ class Router:
     def set_medic(self, medic: MedicState, now: float) -> bool:
         """Record what was read of the medic; return True if that may release a message that waits for it."""
         before, self._suppression.medic = self._suppression.medic, medic
+        for svc, (event, handled_at) in list(self._healed.items()):
+            if medic.read_at >= handled_at:  # only now it is known for sure what led to the ok
+                self._digest.change_words(event.id, self._describe_healed(self._incidents[svc], event))
+                del self._healed[svc]
         if (before.is_leading, before.repairs) == (medic.is_leading, medic.repairs):
             return False
         held = self._list_healing()
@@ -259,11 +265,11 @@ class Router:
         return [each for each in self._incidents.values() if each.down]
 
     def list_waiting_for_medic(self) -> list[str] | None:
-        """Return the services whose messages wait for the medic; None if the truth lets it act nowhere."""
+        """Return the services about which the medic is to be read; None if the truth lets it act nowhere."""
         policy, truth = self._suppression.policy, self._suppression.truth
         if not policy.healing_max_hold_sec or not may_medic_act_anywhere(truth):
             return None
-        return [each.svc for each in self._list_healing()]
+        return [*self._healed, *(each.svc for each in self._list_healing())]
 
     def _list_healing(self) -> list[Incident]:
         return [each for each in self._incidents.values() if each.down and each.held is Decision.HEALING]
@@ -341,6 +347,7 @@ class Router:
         if incident.told_at is None:
             if incident.held is Decision.HEALING and not _ends_watch(event):
                 self._digest.add(self._make_healed(incident, event, text, now))
+                self._healed[incident.key] = event, now
                 return Decision.HEALED
             if incident.kept:
                 incident.kept_sec += event.down_sec or max(0.0, event.ts - incident.last_ts)
@@ -351,10 +358,13 @@ class Router:
 
     def _make_healed(self, incident: Incident, event: Event, text: str, now: float) -> Notice:
         """Return the line of the digest about an outage that ended while its message waited for the medic."""
-        words = self._suppression.medic.describe_healed(incident.svc, incident.since, event.ts)
+        words = self._describe_healed(incident, event)
         events, ids = (incident.miss, text), (incident.id, event.id)
         key, svc = incident.key, incident.svc
         return Notice(event.id, key, svc, NoticeKind.HEALED, event.ts, now, events, ids, words=words)
+
+    def _describe_healed(self, incident: Incident, event: Event) -> str:
+        return self._suppression.medic.describe_healed(incident.svc, incident.since, event.ts)
 
     def _notify_gap(self, incident: Incident, event: Event, raw: bytes, now: float) -> Decision:
         """Queue a notice of a gap, such as a restart, unless it is known or muted; return the decision."""

@@ -83,7 +83,7 @@ def test_with_no_time_to_collect_each_is_sent_at_once():
     here.down("a")
     here.heal("a", "waiting")
     here.up("a", ts=here.now + 0.1)
-    here.run(1)
+    here.run(3)
     assert here.titles() == ["a was healed"]
 
 
@@ -293,3 +293,19 @@ def test_the_words_of_the_medic_are_those_that_the_notifier_knows():
     assert set(AttemptVerdict) >= GOES_WELL
     assert (ACT, WAIT) == (Mode.ACT, Remedy.WAIT)
     assert set(Remedy) >= PAST.keys()
+
+
+def test_a_remedy_that_is_read_after_the_ok_is_in_the_line_as_well():
+    here = town(digest_sec=0)
+    here.down("a")
+    here.heal("a", "waiting")
+    at = here.now
+    here.run(0.5)
+    event, raw = here.event(Kind.HEARTBEAT_OK, "a")
+    assert here.router.handle_event(event, raw, here.now) is Decision.HEALED
+    assert here.router.list_waiting_for_medic() == ["a"]
+    here.heal("a", "stabilizing", ("restart", at, "verified"))
+    assert here.router.list_waiting_for_medic() == []
+    here.restart()
+    here.run(3)
+    assert here.last().text.startswith("restarted at 12:50:58 UTC, up again after 0.5 s")
