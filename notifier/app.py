@@ -21,7 +21,7 @@ from marketswarm.channels import Message
 from marketswarm.exit import Exit
 from marketswarm.keys import NOTIFIER_STATE
 from marketswarm.settings import NotifierSettings
-from marketswarm.truth import Heartbeat, Service
+from marketswarm.truth import SYSTEM, Heartbeat, Service
 from notifier.channel_pool import (
     ChannelAddress,
     ChannelConfig,
@@ -37,6 +37,7 @@ from notifier.channel_pool import (
 from notifier.dispatcher import Dispatcher
 from notifier.inbox import Inbox
 from notifier.lease import NotifierLease
+from notifier.medic_reader import MedicReader
 from notifier.metrics import NotifierMetrics
 from notifier.requests import RequestHandler
 from notifier.router import Policy, Section
@@ -207,11 +208,14 @@ class LeadershipTerm:
             for bus in self._buses.values()
         ]
         pollers = [BusPoller(reader, self._store, silences, boot) for reader in readers]
-        await asyncio.gather(*(poller.read_silences() for poller in pollers))
+        router, set_medic = self.dispatcher.router, self.dispatcher.set_medic
+        medic = MedicReader(self._buses[SYSTEM], router.list_waiting_for_medic, set_medic, self._clock)
+        await asyncio.gather(medic.read(), *(poller.read_silences() for poller in pollers))
         async with asyncio.TaskGroup() as group:
             for reader, poller in zip(readers, pollers, strict=True):
                 group.create_task(reader.run(), name=f"read:{reader.bus.name}")
                 group.create_task(poller.run(), name=f"poller:{reader.bus.name}")
+            group.create_task(medic.run(), name="medic")
             handler = RequestHandler(self.dispatcher, self._pool, list(self._buses.values()), self._clock)
             group.create_task(handler.run(self._inbox), name="asks")
             group.create_task(self._end_when_lease_lost(), name="lease")

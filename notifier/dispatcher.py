@@ -21,7 +21,7 @@ from notifier.channel_worker import Outcome
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.outbox import Outbox
-from notifier.router import HELD, LogPosition, Policy, Router
+from notifier.router import HELD, LogPosition, MedicState, Policy, Router
 from notifier.state import NotifierState, find_unparsable_fields
 from notifier.store import RefusedMessage, Transaction, make_delivery_record, sentinel_may_report
 
@@ -171,6 +171,10 @@ class Dispatcher:
     def set_silences(self, silences: Sequence[Silence]) -> None:
         self.router.set_silences(silences)
         self._inbox.wake()
+
+    def set_medic(self, medic: MedicState) -> None:
+        if self.router.set_medic(medic, self._clock()):
+            self._inbox.wake()
 
     def set_channels(self, channels: Sequence[str]) -> None:
         """Set the open channels, in order; reroute messages that are pending for a channel that is gone."""

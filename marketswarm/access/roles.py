@@ -72,7 +72,7 @@ from marketswarm.operator.remedies import (
     list_cleared_caches,
     list_ladder,
 )
-from marketswarm.truth import HEALER, MARKET, AccessPoint, Truth
+from marketswarm.truth import HEALER, MARKET, SYSTEM, AccessPoint, Truth
 from marketswarm.truth.flows import build_flows
 
 SENTINEL: Final = "sentinel"
@@ -134,13 +134,19 @@ def grant_sentinel(view: BusView) -> tuple[Grant, ...]:
     )
 
 
-def grant_notifier(_view: BusView) -> tuple[Grant, ...]:
-    """Return the notifier's grants, which are the same on every bus.
+def grant_notifier(view: BusView) -> tuple[Grant, ...]:
+    """Return the notifier's grants, which are the same on every bus, but for what it reads of the medic.
 
     It reads the alert log and the operators' requests by consumer group, and stores its lease, state,
-    silences, delivery marks, answers and dead letters.
+    silences, delivery marks, answers and dead letters. On system-redis it reads what the medic works on, and
+    whether one leads.
     """
+    medic = (
+        Grant("type hstrlen hget", (MEDIC_STATE,), mode="R"),
+        Grant("exists", (lease_key(MEDIC),), mode="R"),
+    )
     return (
+        *(medic if view.bus == SYSTEM else ()),
         Grant("get set del pttl pexpire", (NOTIFIER_LEASE,)),
         Grant("hgetall hget hset hdel del", (NOTIFIER_STATE,)),
         Grant("hgetall hset hdel", (NOTIFIER_SILENCES,)),

@@ -30,6 +30,7 @@ _HOLDS: Final[Mapping[str, str]] = {
     "maintenance": "maintenance",
     "flapping": "it flaps",
     "depends": "what it needs is down",
+    "healing": "the medic works on it",
 }
 """By the notifier's reason for an outage about which no message is sent, the reason in words."""
 

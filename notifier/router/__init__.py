@@ -1,13 +1,25 @@
 """Decide which messages are sent over which channels, and when. Pure: takes events and the time, does no I/O.
 
-`Router` is the entry point. `suppression.py` decides why a message is held back, `timers.py` which
-notices become due as time passes, `pending.py` when a group is due, `grouping.py` what goes into one
-message, `render.py` its words. Not here: reading events, sending, and the outcome of a message.
+`Router` is the entry point. `suppression.py` decides why a message is held back, `healing.py` whether it
+waits for the medic, `timers.py` which notices become due as time passes, `pending.py` when a group is due,
+`healed_digest.py` what is sent only once a day, `grouping.py` what goes into one message, `render.py` its
+words. Not here: reading events, sending, and the outcome of a message.
 """
 
 from notifier.router.grouping import DueMessage
+from notifier.router.healing import MedicState
 from notifier.router.incident import HELD, Decision, Incident
 from notifier.router.policy import Policy, Section
 from notifier.router.router import LogPosition, Router
 
-__all__ = ["HELD", "Decision", "DueMessage", "Incident", "LogPosition", "Policy", "Router", "Section"]
+__all__ = [
+    "HELD",
+    "Decision",
+    "DueMessage",
+    "Incident",
+    "LogPosition",
+    "MedicState",
+    "Policy",
+    "Router",
+    "Section",
+]

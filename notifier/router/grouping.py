@@ -17,6 +17,8 @@ from notifier.router.timers import Timers
 
 LEADS = (NoticeKind.DOWN, NoticeKind.AGAIN)
 """The kinds of notices that may be shown below the notice about their cause."""
+APART: Final = (NoticeKind.NOTE, NoticeKind.HEALED)
+"""The kinds of notices that share a message only with those of their own kind."""
 NOTICES_AT_MOST: Final = 500
 """Notices in one message; more make further messages."""
 
@@ -64,7 +66,7 @@ class Grouper:
 
         Notices for the same channels share a message. A notice about a service with an undelivered message
         must arrive after it, so it shares no message with others, because they would be delayed as well.
-        Gaps, such as restarts, share no message with outages.
+        Gaps, such as restarts, share no message with outages, and neither does the digest.
         """
         self._suppression.reset_dependents()
         self._rate_limited = [each for each in self._incidents.values() if each.kept]
@@ -75,10 +77,10 @@ class Grouper:
                 each.thread for each in incidents if each.down and each.thread in continued
             )
             self._open_threads.update(each.flap_thread for each in incidents if each.flap_thread in continued)
-        together: dict[tuple[tuple[str, ...], str | None, bool], list[Notice]] = {}
+        together: dict[tuple[tuple[str, ...], str | None, NoticeKind | None], list[Notice]] = {}
         for notice in notices:
-            is_gap = notice.say is NoticeKind.NOTE
-            group = self._choose_channels(notice), undelivered_message_for(notice.key), is_gap
+            apart = notice.say if notice.say in APART else None
+            group = self._choose_channels(notice), undelivered_message_for(notice.key), apart
             together.setdefault(group, []).append(notice)
         return [
             self._build_message(same[first : first + NOTICES_AT_MOST], channels, now)

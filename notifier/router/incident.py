@@ -52,10 +52,15 @@ class Decision(StrEnum):
     FLAPPING = "flapping"  # single changes of a flapping service are not sent
     RATE_LIMIT = "rate_limit"  # a message about this service was sent a short time ago
     DEPENDS = "depends"  # something that the service depends on is down
+    HEALING = "healing"  # the medic works on the outage
+    HEALED = "healed"  # the end of an outage that the medic worked on: a line in the digest
 
 
 HELD: Final = frozenset(
-    {Decision.SILENCED, Decision.MAINTENANCE, Decision.FLAPPING, Decision.RATE_LIMIT, Decision.DEPENDS}
+    {
+        *(Decision.SILENCED, Decision.MAINTENANCE, Decision.FLAPPING),
+        *(Decision.RATE_LIMIT, Decision.DEPENDS, Decision.HEALING),
+    }
 )
 """The reasons that hold back the message about an outage for now."""
 
@@ -72,6 +77,7 @@ class NoticeKind(StrEnum):
     FLAPPING = "flapping"  # flapping began
     SETTLED = "settled"  # flapping ended
     NOTE = "note"  # a gap, such as a restart
+    HEALED = "healed"  # an outage ended while its message waited for the medic
 
 
 def _require_entry_id(text: str) -> str:
@@ -100,8 +106,9 @@ class Incident:
 
     `limited_until` is the end of the rate limit, which held back `kept` misses. Those that are over lasted
     `kept_sec` in all, and one that lasts is held back since `held_at`. At `held_until` the misses held back
-    are sent (`marketswarm status` shows it). `changes` are the times of its latest changes; `flap_thread`
-    is the thread of the message that it is `flapping`.
+    are sent (`marketswarm status` shows it). So is the message about an outage that the medic works on, held
+    back since `held_at`, until `held_until` at most; `tried` says what the medic did in vain. `changes` are
+    the times of its latest changes; `flap_thread` is the thread of the message that it is `flapping`.
     """
 
     key: str
@@ -129,6 +136,7 @@ class Incident:
     kept_sec: float = 0.0
     held_at: float | None = None
     held_until: float | None = None
+    tried: str = ""
     changes: list[float] = field(default_factory=list)
     flapping: bool = False
     flap_thread: str = ""

@@ -18,11 +18,15 @@ from marketswarm.truth.errors import Place
 RATE_LIMIT_SEC: Final = 300.0
 RATE_LIMIT_MAX_HOLD_SEC: Final = 60.0
 RETRY_FOR_SEC: Final = 3600.0
+HEALING_MAX_HOLD_SEC: Final = 60.0
+DIGEST_SEC: Final = 86_400.0
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 """A duration above 0, of a year at most, in seconds."""
 Wait = Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)]
 Limit = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Hold = Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)]
+DigestWait = Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False)]
 
 
 class Route(ServiceFilter):
@@ -58,6 +62,12 @@ class Policy(ServiceConfig):
     rate_limit_max_hold_sec: Limit = RATE_LIMIT_MAX_HOLD_SEC
     """How long the limit holds back the message about a service that is still down; `rate_limit_sec` at most.
     Example: `120`."""
+    healing_max_hold_sec: Hold = HEALING_MAX_HOLD_SEC
+    """How long the message about an outage waits at most while the medic works on it, in mode `act`; 0 means
+    that none waits, and a `critical` one never does. Example: `0`."""
+    digest_sec: DigestWait = DIGEST_SEC
+    """How long the outages that were healed meanwhile are collected, from the first one on, to send all of
+    them as one message; 0 means that each is sent at once. Example: `604800`."""
     retry_for_sec: Seconds = RETRY_FOR_SEC
     """How long the notifier retries a message that its receiver does not accept. Example: `7200`."""
     remind_sec: tuple[Seconds, ...] = (900.0, 3600.0, 14_400.0, 43_200.0)

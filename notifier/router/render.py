@@ -64,6 +64,8 @@ _WORDS: Final[Mapping[NoticeKind, _NoticeWords]] = {  # in the order of a group'
     NoticeKind.BLIP: _NoticeWords(
         MessageKind.UP, "was down, and is up again", "were down, and are up again", "was down for a moment"),
     NoticeKind.NOTE: _NoticeWords(MessageKind.NOTE, "has news", "have news", "news of"),
+    NoticeKind.HEALED: _NoticeWords(
+        MessageKind.NOTE, "was healed", "were healed", "healed", "incidents"),
 }
 
 
@@ -126,6 +128,8 @@ def _title_and_text(
     if len(notices) > 1:
         if all(notice.say is NoticeKind.NOTE for notice in notices):
             return _summarize_gaps(notices, surroundings.incidents)
+        if all(notice.say is NoticeKind.HEALED for notice in notices):
+            return f"{len(notices)} outages were healed", list_names(notices)
         return _summarize(notices, len(every) - len(notices))
     title, text = _describe_notice(notices[0], len(every) - 1)
     return title, f"{text}; with it {list_names(every[1:])}" if len(every) > 1 else text
@@ -135,6 +139,8 @@ def _lines(notices: Sequence[Notice], dependents: Mapping[str, Sequence[Notice]]
     for notice in notices:
         below = dependents.get(notice.id, ())
         title, text = _describe_notice(notice, len(below))
+        if notice.say is NoticeKind.HEALED:
+            title = _name_of(notice)
         yield f"{join_words(title, text)}{_short_place(notice)}"
         for each in below:
             title, text = _describe_notice(each, 0)
@@ -208,6 +214,8 @@ def _details(notices: Sequence[Notice], surroundings: Surroundings) -> Iterator[
 
 def _next_step(notices: Sequence[Notice]) -> tuple[str, ...]:
     if len(notices) > 1:
+        if all(notice.say is NoticeKind.HEALED for notice in notices):
+            return (format_next_command(_WORDS[NoticeKind.HEALED].next),)
         bad = any(_WORDS[notice.say].next for notice in notices)
         return (format_next_command("status"),) if bad else ()
     notice, events = notices[0], _events_of(notices[0])

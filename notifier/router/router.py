@@ -15,6 +15,8 @@ from marketswarm.event import UNWATCHED_REASON, Event, Kind
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth
 from notifier.router.grouping import DueMessage, Grouper
+from notifier.router.healed_digest import HealedDigest
+from notifier.router.healing import MedicState, may_medic_act_anywhere
 from notifier.router.incident import (
     CLOSES,
     OPENS,
@@ -122,12 +124,14 @@ class Router:
 
     def __init__(self, incidents: dict[str, Incident] | None = None) -> None:
         self._incidents: dict[str, Incident] = {} if incidents is None else incidents
-        self._pending = PendingNotices()
+        self._pending, self._digest = PendingNotices(), HealedDigest()
         self._incident_store = IncidentStore(self._incidents, self._pending)
         self._suppression = Suppression(self._incidents, self._pending)
         self._timers = Timers(self._suppression)
         self._grouper = Grouper(self._incidents, self._suppression, self._timers)
         self._due_queue, self._check_all = DueQueue(), True
+        # by service, the ok of an outage that was healed since the medic was last read, and when that came
+        self._healed: dict[str, tuple[Event, float]] = {}
 
     # -- settings
 
@@ -136,7 +140,7 @@ class Router:
 
         Call this once, before any other method.
         """
-        return self._incident_store.restore(fields)
+        return [*self._incident_store.restore(fields), *self._digest.restore(fields)]
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
         self._suppression.apply_policy(policy, truth)
@@ -145,6 +149,20 @@ class Router:
     def set_silences(self, silences: Sequence[Silence]) -> None:
         self._suppression.silences = tuple(silences)
         self._check_all = True
+
+    def set_medic(self, medic: MedicState, now: float) -> bool:
+        """Record what was read of the medic; return True if that may release a message that waits for it."""
+        before, self._suppression.medic = self._suppression.medic, medic
+        for svc, (event, handled_at) in list(self._healed.items()):
+            if medic.read_at >= handled_at:  # only now it is known for sure what led to the ok
+                self._digest.change_words(event.id, self._describe_healed(self._incidents[svc], event))
+                del self._healed[svc]
+        if (before.is_leading, before.repairs) == (medic.is_leading, medic.repairs):
+            return False
+        held = self._list_healing()
+        for each in held:
+            self._due_queue.put_earlier(each.key, now)
+        return bool(held)
 
     def set_channels(self, names: Sequence[str]) -> None:
         self._suppression.set_channels(names)
@@ -222,6 +240,10 @@ class Router:
         one that is not delivered yet.
         """
         self._check_timers(now)
+        digest_at = self._digest_due_at()
+        if digest_at is not None and digest_at <= now:
+            for notice in self._digest.take(now):
+                self._pending.put(notice)
         due_at = self._due_at()
         if due_at is None or due_at > now:
             return []
@@ -233,7 +255,7 @@ class Router:
 
     def next_due(self) -> float | None:
         look_at = float("-inf") if self._check_all else self._due_queue.next_at()
-        found = min(look_at, self._due_at() or NEVER)
+        found = min(look_at, self._due_at() or NEVER, self._digest_due_at() or NEVER)
         return None if found == NEVER else found
 
     def is_pending(self, event_id: str) -> bool:
@@ -242,9 +264,19 @@ class Router:
     def open_incidents(self) -> list[Incident]:
         return [each for each in self._incidents.values() if each.down]
 
+    def list_waiting_for_medic(self) -> list[str] | None:
+        """Return the services about which the medic is to be read; None if the truth lets it act nowhere."""
+        policy, truth = self._suppression.policy, self._suppression.truth
+        if not policy.healing_max_hold_sec or not may_medic_act_anywhere(truth):
+            return None
+        return [*self._healed, *(each.svc for each in self._list_healing())]
+
+    def _list_healing(self) -> list[Incident]:
+        return [each for each in self._incidents.values() if each.down and each.held is Decision.HEALING]
+
     def changes(self) -> dict[str, bytes | None]:
         """Return the fields that changed since the last call; None for deleted ones."""
-        return self._incident_store.changes()
+        return self._incident_store.changes() | self._digest.changes()
 
     # -- helpers
 
@@ -274,7 +306,7 @@ class Router:
         incident.kind, incident.ts = event.type, event.ts
         incident.since = event.outage_start()
         incident.told_at = incident.free_at = incident.held = None
-        incident.thread, incident.channels, incident.acked_by = "", (), ""
+        incident.thread, incident.channels, incident.acked_by, incident.tried = "", (), "", ""
         incident.reminded = incident.escalated = 0
         self._incidents[incident.key] = incident
         self._suppression.record_change(incident, event.ts)
@@ -288,6 +320,8 @@ class Router:
         incident.held = self._suppression.reason_to_hold(incident, now)
         if incident.held is Decision.RATE_LIMIT:
             incident.kept, incident.held_at = incident.kept + 1, now
+        if incident.held is Decision.HEALING:
+            incident.held_at = now
         if incident.held is not None:
             return incident.held
         self._drop_notices(incident, NoticeKind.AGAIN)  # the new notice mentions the same outages
@@ -306,18 +340,31 @@ class Router:
             return Decision.FLAPPING
         key, svc, text = incident.key, incident.svc, raw.decode("utf-8", "replace")
         if opening is not None:
-            is_unwatched = event.type in UNWATCHED or event.reason == UNWATCHED_REASON
-            say = NoticeKind.UP if is_unwatched else NoticeKind.BLIP
+            say = NoticeKind.UP if _ends_watch(event) else NoticeKind.BLIP
             events, ids = (*opening.events, text), (*opening.ids, event.id)
             self._pending.put(Notice(event.id, key, svc, say, opening.ts, now, events, ids))
             return Decision.TELL
         if incident.told_at is None:
+            if incident.held is Decision.HEALING and not _ends_watch(event):
+                self._digest.add(self._make_healed(incident, event, text, now))
+                self._healed[incident.key] = event, now
+                return Decision.HEALED
             if incident.kept:
                 incident.kept_sec += event.down_sec or max(0.0, event.ts - incident.last_ts)
             return Decision.NOT_NOTIFIED
         notice = Notice(event.id, key, svc, NoticeKind.UP, event.ts, now, (text,), (event.id,))
         self._pending.put(notice.in_thread(incident.thread, incident.channels))
         return Decision.TELL
+
+    def _make_healed(self, incident: Incident, event: Event, text: str, now: float) -> Notice:
+        """Return the line of the digest about an outage that ended while its message waited for the medic."""
+        words = self._describe_healed(incident, event)
+        events, ids = (incident.miss, text), (incident.id, event.id)
+        key, svc = incident.key, incident.svc
+        return Notice(event.id, key, svc, NoticeKind.HEALED, event.ts, now, events, ids, words=words)
+
+    def _describe_healed(self, incident: Incident, event: Event) -> str:
+        return self._suppression.medic.describe_healed(incident.svc, incident.since, event.ts)
 
     def _notify_gap(self, incident: Incident, event: Event, raw: bytes, now: float) -> Decision:
         """Queue a notice of a gap, such as a restart, unless it is known or muted; return the decision."""
@@ -385,6 +432,16 @@ class Router:
         if not self._suppression.open_channels:
             return None  # no channel is open: the notices wait
         return self._pending.due_at(self._suppression.policy.group_wait_sec)
+
+    def _digest_due_at(self) -> float | None:
+        if not self._suppression.open_channels:
+            return None
+        return self._digest.due_at(self._suppression.policy.digest_sec)
+
+
+def _ends_watch(event: Event) -> bool:
+    """Return True if an outage ends only because its service is no longer monitored."""
+    return event.type in UNWATCHED or event.reason == UNWATCHED_REASON
 
 
 def _suppression_state(incident: Incident) -> tuple[object, ...]:

@@ -1,7 +1,7 @@
 """Decide whether a notice is held back, and which channels get it.
 
-Silences, maintenance, flapping, inhibition by a cause, and the rate limit each are a `Decision`; the
-first that applies counts. Pure; times are epoch seconds.
+Silences, maintenance, flapping, inhibition by a cause, the rate limit, and the medic each are a `Decision`;
+the first that applies counts. Pure; times are epoch seconds.
 
 Flapping is detected as in Icinga: the last twenty changes count, newer ones more, and flapping ends at
 a lower ratio than it begins. There are no checks between the changes here, so a change counts less as
@@ -17,6 +17,7 @@ from marketswarm.event_text import severity_of, severity_of_event
 from marketswarm.operator import Silence
 from marketswarm.operator.maintenance import MaintenanceWindow, is_window_open
 from marketswarm.truth import ProbeTarget, Service, Truth, find_probe_target, find_rule_target
+from notifier.router.healing import MedicState, may_medic_act
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind, parse_known_event
 from notifier.router.pending import PendingNotices
 from notifier.router.policy import RATE_LIMIT_SEC, Policy
@@ -47,6 +48,7 @@ class Suppression:
         self.policy = Policy()
         self.truth = Truth()
         self.silences: tuple[Silence, ...] = ()
+        self.medic = MedicState()
         self.open_channels: tuple[str, ...] = ()
         self._incidents = incidents
         self._pending = waiting
@@ -72,8 +74,8 @@ class Suppression:
     # -- severity and channels
 
     def severity_of(self, notice: Notice) -> Severity:
-        """Return the severity of a notice: info for an outage's end or a gap, otherwise its incident's."""
-        if notice.say in (NoticeKind.UP, NoticeKind.BLIP, NoticeKind.NOTE):
+        """Return the severity of a notice: info for what is over, otherwise its incident's."""
+        if notice.say in (NoticeKind.UP, NoticeKind.BLIP, NoticeKind.NOTE, NoticeKind.HEALED):
             return Severity.INFO
         incident = self._incidents.get(notice.key)
         if notice.say is NoticeKind.SETTLED and (incident is None or not incident.down):
@@ -150,18 +152,42 @@ class Suppression:
             return Decision.FLAPPING
         if self.cause_of(incident) is not None:
             return Decision.DEPENDS
-        return Decision.RATE_LIMIT if now < incident.limited_until else None
+        if now < incident.limited_until:
+            return Decision.RATE_LIMIT
+        return Decision.HEALING if self._waits_for_medic(incident, now) else None
+
+    def _waits_for_medic(self, incident: Incident, now: float) -> bool:
+        """Return True while the message about an outage waits for the medic.
+
+        It waits once, from its miss on, and never for something that is critical. The miss of an outage that
+        began longer ago, while no notifier ran, does not wait.
+        """
+        limit_sec = self.policy.healing_max_hold_sec
+        if incident.kind is not Kind.HEARTBEAT_MISS or incident.held not in (None, Decision.HEALING):
+            return False
+        if self._is_urgent(incident) or not may_medic_act(self.truth, incident.svc):
+            return False
+        held_since = now if incident.held is None else incident.held_at
+        if held_since is None or now - incident.ts >= limit_sec or not 0 <= now - held_since < limit_sec:
+            return False
+        return self.medic.is_working_on(incident.svc, now - held_since, now)
+
+    def _is_urgent(self, incident: Incident) -> bool:
+        return self.severity(incident) is Severity.CRITICAL
 
     def cause_of(self, incident: Incident) -> Incident | None:
         """Return an outage of something that the service depends on, if that explains this one.
 
-        It must be held back, or known to all channels of this one.
+        It must be held back, or known to all channels of this one. The message about something critical does
+        not wait for the medic either where the medic heals the cause.
         """
         if incident.kind is Kind.WATCH_MISS:
             return None  # no other service causes a refused subscription
         for svc in self.causes(incident.svc):
             cause = self._incidents.get(svc)
             if cause is None or not cause.down or self._pending.opening(cause.id) is not None:
+                continue
+            if cause.held is Decision.HEALING and self._is_urgent(incident):
                 continue
             if cause.held is not None or set(self.route(incident)) <= set(cause.channels):
                 return cause

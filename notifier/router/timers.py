@@ -89,6 +89,8 @@ class Timers:
                 return f"{changes} changes within {span}; until it settles, single ones are not told"
             case NoticeKind.SETTLED:
                 return "it is down" if incident.down else "it is up"
+            case NoticeKind.HEALED:
+                return notice.words
             case _:
                 return ""
 
@@ -96,7 +98,7 @@ class Timers:
 
     def _describe_opening(self, notice: Notice, incident: Incident, lasts: str) -> str:
         """Return the words of an outage's notice: earlier outages held back, and its length if long."""
-        words: list[str] = []
+        words = [incident.tried] if incident.tried else []
         if incident.kept:
             outages = "one outage" if incident.kept == 1 else f"{incident.kept} outages"
             words.append(f"{outages} before it not told")
@@ -105,6 +107,8 @@ class Timers:
         return "; ".join(words)
 
     def held_until(self, incident: Incident) -> float | None:
+        if incident.down and incident.held is Decision.HEALING and incident.held_at is not None:
+            return incident.held_at + self._suppression.policy.healing_max_hold_sec
         return self._limit_ends_at(incident) if incident.kept else None
 
     def _limit_ends_at(self, incident: Incident) -> float:
@@ -138,6 +142,8 @@ class Timers:
             if now - incident.free_at < self._suppression.grace_sec(incident):
                 return []
         incident.free_at = None
+        if incident.held is Decision.HEALING and held is not Decision.HEALING:
+            incident.tried = self._suppression.medic.describe_tried(incident.svc)
         if held not in (None, Decision.RATE_LIMIT):
             incident.held = held
             return []

@@ -1,4 +1,4 @@
-"""Implement `marketswarm incidents`, `incident`, `medic status` and `medic approve`."""
+"""Implement `marketswarm incidents`, `incident`, `medic status`, `medic report` and `medic approve`."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from marketswarm.cli.options import By, Data, Json, author_name
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import ALERTS, MEDIC_OUTAGES
 from marketswarm.operator.healing import (
+    ENTRIES_KEPT,
     FUSE,
     LEARNING,
     EntryKind,
@@ -35,10 +36,14 @@ from services.medic.guards import Fuse
 from services.medic.learning import ENOUGH, Lesson, learn
 from services.medic.planner import make_proposal_id
 from services.medic.repair import Repair, RepairState
+from services.medic.report import HealingReport, OutagePattern, make_report, sort_lessons
 from services.medic.settings import HealingSettings, MedicSettings
 from services.medic.store import read_state
 
 _MOST: Final = 1000
+DAY_SEC: Final = 86_400.0
+PATTERNS_SHOWN: Final = 20
+"""How many services and symptoms `medic report` shows; `--json` has all."""
 LESSONS_SHOWN: Final = 20
 """How many treatments `medic status` shows; `--json` has all."""
 _NO_SECTION: Final = f"the truth has no section for {MEDIC}: no outage is on record"
@@ -116,6 +121,52 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
             output.print_line(f"{approve} has {each.proposed} done for {each.svc}")
 
 
+def report(
+    days: Annotated[
+        int,
+        typer.Option("--days", metavar="7", min=1, max=366, help="The days until now that are summed up."),
+    ] = 7,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """Sum up the outages of a week: how many were healed, how long they took, and what helped."""
+    now = time.time()
+    entries, unusable = event_loop.run(_read_entries(data))
+    # a record with fewer entries than it may have was never trimmed
+    oldest = entries[0].ts if entries and len(entries) + unusable >= ENTRIES_KEPT else None
+    found = make_report(fold_incidents(entries), now - days * DAY_SEC, oldest)
+    if as_json:
+        output.print_json(_report_to_json(found))
+        return
+    _warn_of_unusable(unusable)
+    for line in format_report(found, days, now):
+        output.print_line(line)
+    if found.patterns:
+        tables.print_drawing(_draw_patterns(found.patterns[:PATTERNS_SHOWN]))
+    if found.lessons:
+        tables.print_drawing(_draw_lessons(sort_lessons(found)))
+
+
+def format_report(found: HealingReport, days: int, now: float) -> list[str]:
+    """Return the lines of a report that stand above its tables."""
+    lines = [f"{found.outages} outages in {days} days, {found.ended} of them over"]
+    if found.ended:
+        ways = (f"{escape_text(how)} {count / found.ended:.0%}" for how, count in found.resolutions)
+        lines.append(f"of those that are over: {', '.join(ways)}")
+    if found.share_escalated is not None:
+        lines.append(f"escalated: {found.share_escalated:.0%} of all")
+    if found.median_sec is not None and found.p95_sec is not None:
+        median, p95 = format_duration(found.median_sec), format_duration(found.p95_sec)
+        lines.append(f"time until up: {median} (median), {p95} (95 % took no longer)")
+    if found.unknown:
+        lines.append(f"{found.unknown} more are on record without their beginning")
+    if found.complete_since is not None:
+        lines.append(
+            f"the record begins at {format_moment(found.complete_since, now)}: what was before is lost"
+        )
+    return lines
+
+
 def approve(
     ident: Annotated[
         str, typer.Argument(metavar="ID", help="The proposal, as `marketswarm medic status` shows it.")
@@ -157,14 +208,23 @@ async def _read_lessons(data: Path) -> list[Lesson]:
 
 
 async def _read_incidents(data: Path) -> list[HealingIncident]:
+    entries, unusable = await _read_entries(data)
+    _warn_of_unusable(unusable)
+    return fold_incidents(entries)
+
+
+async def _read_entries(data: Path) -> tuple[list[TimelineEntry], int]:
+    """Return the whole record, and how many of its entries can't be used. Raises Exit."""
     async with open_fleet(data) as fleet:
         try:
-            entries, unusable = await read_timeline(fleet.bus(SYSTEM))
+            return await read_timeline(fleet.bus(SYSTEM))
         except BusError as error:
             raise Exit(Code.NO_BUS, str(error)) from None
-    if unusable:
-        output.print_line(f"{unusable} entries could not be read", output.YELLOW)
-    return fold_incidents(entries)
+
+
+def _warn_of_unusable(count: int) -> None:
+    if count:
+        output.print_line(f"{count} entries could not be read", output.YELLOW)
 
 
 async def _read_status(data: Path) -> tuple[HealingSettings, list[Repair], Fuse, dict[str, OutageState]]:
@@ -318,6 +378,47 @@ def _to_json(found: HealingIncident) -> dict[str, Any]:
             {name: getattr(each, name) for name in ("ts", "what", "remedy", "reason", "text", "sec")}
             for each in found.timeline
         ],
+    }
+
+
+def _draw_patterns(patterns: Sequence[OutagePattern]) -> Table:
+    table = tables.make_table("service", "symptom", "outages", "healed", "escalated", "median")
+    for each in patterns:
+        table.add_row(
+            escape_text(each.svc),
+            escape_text(each.symptom),
+            str(each.outages),
+            str(each.healed),
+            str(each.escalated),
+            "" if each.median_sec is None else format_duration(each.median_sec),
+        )
+    return table
+
+
+def _report_to_json(found: HealingReport) -> dict[str, Any]:
+    return {
+        "since": found.since,
+        "complete_since": found.complete_since,
+        "outages": found.outages,
+        "ended": found.ended,
+        "resolutions": dict(found.resolutions),
+        "share_healed": found.share_healed,
+        "share_escalated": found.share_escalated,
+        "resolution_time_median_seconds": found.median_sec,
+        "resolution_time_p95_seconds": found.p95_sec,
+        "patterns": [
+            {
+                "svc": each.svc,
+                "symptom": each.symptom,
+                "outages": each.outages,
+                "healed": each.healed,
+                "escalated": each.escalated,
+                "resolution_time_median_seconds": each.median_sec,
+            }
+            for each in found.patterns
+        ],
+        "remedies": [_lesson_to_json(each) for each in sort_lessons(found)],
+        "without_beginning": found.unknown,
     }
 
 

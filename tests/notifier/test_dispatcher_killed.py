@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import defaultdict
+from dataclasses import replace
 
 import orjson
 from hypothesis import given, settings
@@ -9,15 +10,31 @@ from hypothesis import strategies as some
 
 from marketswarm.channels import Receipt, SendError
 from marketswarm.event import parse_event
-from marketswarm.truth import Truth
 from notifier.channel_worker import Outcome
 from notifier.dispatcher import Dispatcher
 from notifier.inbox import Inbox, ReceivedEvent
 from notifier.metrics import NotifierMetrics
+from notifier.router.healing import HealingAttempt, MedicState, StoredRepair
 from notifier.router.policy import Policy
 from support.examples import examples
+from support.simulation.router import truth_of
 
 CHANNELS = ("one", "two")
+TRUTH = truth_of({**{svc: {} for svc in "abc"}, "medic": {"settings": {"mode": "act"}}})
+MEDICS = {
+    "gone": MedicState(),
+    "new": MedicState(is_leading=True),
+    **{
+        f"{state} {verdict}": MedicState(
+            is_leading=True,
+            repairs={
+                svc: StoredRepair(svc, state, (HealingAttempt("restart", 1.0, verdict),)) for svc in "abc"
+            },
+        )
+        for state in ("settling", "open")
+        for verdict in ("pending", "failed")
+    },
+}
 
 
 class Killed(BaseException):
@@ -36,7 +53,10 @@ class World:
 
     def __init__(self, group_wait_sec):
         self.now = 1_762_433_458.0
-        self.policy = Policy(group_wait_sec=group_wait_sec, rate_limit_sec=0.0)
+        self.policy = Policy(
+            group_wait_sec=group_wait_sec, rate_limit_sec=0.0, healing_max_hold_sec=8.0, digest_sec=8.0
+        )
+        self.medic = MedicState()
         self.kept, self.log, self.acked = {}, {}, set()
         self.ledger = defaultdict(lambda: defaultdict(set))  # by channel and event, the ids it came under
         self.kill_at = None
@@ -57,7 +77,7 @@ class World:
             metrics=NotifierMetrics(),
         )
         self.dispatcher.restore(self.kept)
-        self.dispatcher.apply_policy(self.policy, Truth())
+        self.dispatcher.apply_policy(self.policy, TRUTH)
         self.dispatcher.set_channels(CHANNELS)
         for channel in CHANNELS:
             self.wire += [(channel, message) for message in self.dispatcher.outbox.pending_messages(channel)]
@@ -102,6 +122,7 @@ class World:
 
     def turn(self, kill_at=None):
         self.kill_at = kill_at
+        self.dispatcher.set_medic(replace(self.medic, read_at=self.now))
         try:
             finished(self.dispatcher.dispatch())
         except Killed:
@@ -144,6 +165,7 @@ steps = some.lists(
         some.tuples(some.just("send"), some.sampled_from(CHANNELS)),
         some.tuples(some.just("fail"), some.sampled_from(CHANNELS)),
         some.tuples(some.just("killed"), some.sampled_from(CHANNELS)),
+        some.tuples(some.just("medic"), some.sampled_from(sorted(MEDICS))),
         some.tuples(some.just("wait"), some.sampled_from([0.1, 1.0, 5.0])),
     ),
     min_size=8,
@@ -161,13 +183,15 @@ def test_every_event_is_told_on_every_channel_under_one_id(story, group_wait_sec
                 world.change(how)
             case "turn":
                 world.turn(how)
+            case "medic":
+                world.medic = MEDICS[how]
             case "wait":
                 world.now += how
             case _:
                 world.send(how, fails=what == "fail", killed=what == "killed")
     world.drain()
     assert world.acked == set(world.log)
-    assert not [name for name in world.kept if name.startswith(("o:w:", "o:m:", "r:l:"))]
+    assert not [name for name in world.kept if name.startswith(("o:w:", "o:m:", "r:l:", "r:d:"))]
     changes = defaultdict(list)
     for raw in world.log.values():
         changes[orjson.loads(raw)["svc"]].append(orjson.loads(raw)["id"])

@@ -276,6 +276,12 @@ REFUSED = {
         "HGETALL healer:roster",
         "HSET healer:roster a b",
         "DEL sentinel:direct",
+        "HSET medic:state a b",
+        "HGETALL medic:state",
+        "XREVRANGE medic:incidents + -",
+        "HGET medic:approvals a",
+        "DEL lease:medic",
+        "EXISTS lease:other",
     ],
     (SYSTEM, "bootstrap"): lines(
         HARM_TO_A_SERVER, SPOOFING, FAKING, READING_THE_LOG, MONITORS_KEYS, LISTENING
@@ -331,7 +337,13 @@ REFUSED = {
         "HSET healer:lease boot me",
         "SUBSCRIBE mesh:heartbeat",
     ],
-    (MARKET, "notifier"): [*AS_A_MONITOR, *lines(FAKING), "PUBLISH notifier:heartbeat {}"],
+    (MARKET, "notifier"): [
+        *AS_A_MONITOR,
+        *lines(FAKING),
+        "PUBLISH notifier:heartbeat {}",
+        "HGET medic:state repair:rss_agg",
+        "EXISTS lease:medic",
+    ],
     (MARKET, "bootstrap"): lines(HARM_TO_A_SERVER, SPOOFING, FAKING, READING_THE_LOG, MONITORS_KEYS),
     (MARKET, "operator"): [*lines(HARM_TO_A_SERVER, FAKING), "XADD rss:items * a b", "XRANGE rss:items - +"],
     (MARKET, "default"): lines(HARM, SPOOFING, SEEDING, FAKING, READING_THE_LOG, MONITORS_KEYS),
@@ -425,6 +437,8 @@ DONE = {
         XGROUP CREATE healer:alerts:log n 0 MKSTREAM
         SET notifier:lease me PX 9
         XLEN notifier:dead
+        HGET medic:state repair:rss_agg
+        EXISTS lease:medic
     """,
     (SYSTEM, "bootstrap"): """
         PING

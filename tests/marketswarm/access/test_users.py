@@ -331,6 +331,11 @@ def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
             "board",
         ]
         assert not any(may(user, "hset", key="medic:state") for user in others)
+        notifier, is_system = of("notifier", bus, document), bus == "system-redis"
+        assert may(notifier, "hget", key="medic:state") is is_system
+        assert may(notifier, "exists", key="lease:medic") is is_system
+        assert not may(notifier, "hgetall", key="medic:state")
+        assert not may(notifier, "xrevrange", key="medic:incidents")
 
 
 def test_of_the_market_the_medic_reads_what_its_rules_are_about_and_nothing_else():

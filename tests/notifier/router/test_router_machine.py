@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from marketswarm.event import Kind
+from notifier.router.healing import MedicState
+from notifier.router.incident import Decision
 from support.examples import examples
 from support.simulation.router import Town
 
@@ -16,8 +18,11 @@ TREE = {
     "c": {"depends_on": ["b"], "tags": ["ingest"]},
     "d": {"severity": "critical"},
 }
+MEDIC = {"medic": {"settings": {"mode": "act"}}}
+STATES = ["waiting", "intended", "settling", "stabilizing", "open", "escalated"]
 ROUTES = [{"severities": ["critical"], "channels": ["pager"]}, {"channels": ["ops"]}]
-HOUR = 3600.0
+HOUR, DAY = 3600.0, 86_400.0
+HOLD_SEC, CHECK_SEC = 60.0, 1.0
 
 services = st.sampled_from(sorted(TREE))
 waits = st.sampled_from([0.0, 0.1, 1.0, 5.0, 31.0, 200.0, 1000.0])
@@ -31,7 +36,7 @@ class Machine(RuleBasedStateMachine):
     )
     def begin(self, wait, limit, routes):
         self.town = Town(
-            TREE,
+            TREE | MEDIC,
             ["ops", "pager"],
             group_wait_sec=wait,
             rate_limit_sec=limit,
@@ -40,11 +45,20 @@ class Machine(RuleBasedStateMachine):
         )
         self.is_down = dict.fromkeys(TREE, False)
         self.read = 0
+        self.healed: set[str] = set()  # ids of the misses of outages that were healed
 
     @rule(svc=services, then=waits)
     def change(self, svc, then):
         self.is_down[svc] = not self.is_down[svc]
-        (self.town.down if self.is_down[svc] else self.town.up)(svc)
+        before = next((each for each in self.town.router.open_incidents() if each.svc == svc), None)
+        decision = (self.town.down if self.is_down[svc] else self.town.up)(svc)
+        if before is not None and before.held is Decision.HEALING:
+            assert decision in (Decision.HEALED, Decision.FLAPPING), (
+                "an outage that waited for the medic is lost"
+            )
+        if before is not None and decision is Decision.HEALED:
+            self.healed.add(before.id)
+        assert (svc, decision) != ("d", Decision.HEALING), "what is critical waits for nothing"
         self.town.run(max(then, 0.01))  # nothing changes twice in a millisecond
 
     @rule(svc=services, times=st.integers(1, 12))
@@ -66,6 +80,34 @@ class Machine(RuleBasedStateMachine):
     @rule(svc=services)
     def ack(self, svc):
         self.town.router.acknowledge(svc, "ada")
+
+    @rule(
+        svc=services,
+        state=st.sampled_from(STATES),
+        verdict=st.sampled_from(["pending", "verified", "failed", "relapsed"]),
+        refusal=st.sampled_from([None, "one_at_a_time", "observed"]),
+        then=waits,
+    )
+    def heal(self, svc, state, verdict, refusal, then):
+        if not self.is_down[svc]:
+            self.town.lead()
+            self.change(svc, 0.0)
+        self.town.heal(
+            svc,
+            state,
+            ("wait", self.town.now, "failed"),
+            ("restart", self.town.now, verdict),
+            refusal=refusal,
+        )
+        self.town.run(then)
+
+    @rule(is_leading=st.booleans())
+    def have_a_medic(self, is_leading):
+        self.town.lead(is_leading)
+
+    @rule()
+    def forget_repairs(self):
+        self.town.medic = MedicState(is_leading=True)
 
     @rule()
     def restart(self):
@@ -93,6 +135,9 @@ class Machine(RuleBasedStateMachine):
             oks = {event["svc"] for event in events if event["type"].endswith("ok")}
             assert oks <= told | misses, f"the end of what nobody was told of: {oks - told - misses}"
             told |= misses
+        for each in self.town.router.open_incidents():
+            if each.held is Decision.HEALING:
+                assert self.town.now - each.held_at <= HOLD_SEC + CHECK_SEC, "held for longer than it may be"
         ids = [message.id for _, message, _ in self.town.messages]
         assert len(ids) == len(set(ids)), "one id for two messages"
 
@@ -107,7 +152,10 @@ class Machine(RuleBasedStateMachine):
         assert not untold, f"down, and nobody was told: {untold}"
         for svc in sorted(down):
             self.change(svc, 0.0)
-        self.town.run(HOUR)
+        self.town.restart()  # nothing of the digest may be in memory only
+        self.town.run(DAY + HOUR)
+        sent = {orjson.loads(raw)["id"] for _, message, _ in self.town.messages for raw in message.events}
+        assert self.healed <= sent, f"healed, and in no digest: {self.healed - sent}"
         open_threads: set[str] = set()
         for _, message, _ in self.town.messages:
             open_threads -= set(message.closes)
@@ -116,7 +164,7 @@ class Machine(RuleBasedStateMachine):
         assert not open_threads, f"threads that nobody closes: {open_threads}"
         due = self.town.router.next_due()
         assert due is None, f"all is well, and something is due at {due}: {self.town.kept}"
-        assert not [name for name in self.town.kept if name.startswith("r:l:")], self.town.kept
+        assert not [name for name in self.town.kept if name.startswith(("r:l:", "r:d:"))], self.town.kept
 
 
 TestMachine = pytest.mark.timeout(400)(Machine.TestCase)  # a busy machine may take ten times as long

@@ -1,6 +1,7 @@
 """A router in a small town: services that go down and come back, a clock moved by hand, all that is said."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ from marketswarm.channels import Message
 from marketswarm.event import Event, Kind, encode_event, make_event_id
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth, parse_truth
+from notifier.router.healing import MedicState, StoredRepair
 from notifier.router.incident import Decision, Incident
 from notifier.router.policy import Policy
 from notifier.router.router import LogPosition, Router
@@ -37,6 +39,7 @@ class Town:
         named = services if isinstance(services, Mapping) else {svc: {} for svc in services}
         self.truth, self.policy, self.open = truth_of(named, fleet), Policy(**policy), tuple(channels)
         self.silences: list[Silence] = []
+        self.medic = MedicState()
         self.now = 1_762_433_458.0
         self.kept: dict[str, bytes] = {}
         self.messages: list[tuple[float, Message, tuple[str, ...]]] = []
@@ -71,6 +74,25 @@ class Town:
         )
         self.router.set_silences(self.silences)
 
+    def heal(
+        self, svc: str, state: str, *attempts: tuple[str, float, str], refusal: str | None = None
+    ) -> None:
+        """The medic that leads stores a repair, with attempts as (remedy, at, verdict)."""
+        tried = [{"remedy": name, "at": at, "verdict": verdict} for name, at, verdict in attempts]
+        raw = {"svc": svc, "state": state, "attempts": tried, "refusal": refusal, "incident": f"{svc}.1"}
+        repair = StoredRepair.parse(orjson.dumps(raw))
+        assert repair is not None
+        self.medic = MedicState(is_leading=True, repairs={**self.medic.repairs, svc: repair})
+        self._turn()
+
+    def lead(self, is_leading: bool = True) -> None:
+        """A medic takes the lease, or it ends."""
+        self.medic = replace(self.medic, is_leading=is_leading)
+        self._turn()
+
+    def _read_medic(self) -> None:
+        self.router.set_medic(replace(self.medic, read_at=self.now), self.now)
+
     # -- what happens
 
     def event(self, kind: Kind, svc: str, ts: float | None = None, **more: Any) -> tuple[Event, bytes]:
@@ -81,6 +103,7 @@ class Town:
     def take(self, event: Event, raw: bytes, position: LogPosition | None = None, **how: Any) -> Decision:
         """Takes the event from a new entry of the log on system-redis, or from elsewhere."""
         self.entries += position is None
+        self._read_medic()
         at = position or LogPosition("system-redis", b"1762433458000-%d" % self.entries)
         reason = self.router.handle_event(event, raw, self.now, position=at, **how)
         self._turn()
@@ -126,6 +149,7 @@ class Town:
         return [message for _, message, _ in self.messages[before:]]
 
     def _turn(self) -> None:
+        self._read_medic()
         for due in self.router.take_due(self.now):
             self.messages.append((self.now, due.message, due.channels))
         for name, value in self.router.changes().items():
