@@ -15,6 +15,7 @@ from marketswarm.fleet_control import FleetProcess, NoFleetError, ProcessState, 
 from marketswarm.operator import Silence, read_silences
 from marketswarm.operator.maintenance import MaintenanceWindow, find_windows, is_window_open
 from marketswarm.status import FleetState, derive_silence, read_fleet_state
+from marketswarm.status.topology import MESH
 from marketswarm.truth import HEALER, Service, Truth
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
 from services.medic.refusal import Refusal
@@ -101,7 +102,9 @@ class FleetObserver:
     ) -> TargetFacts:
         section = seen.truth.services[svc]
         entry, beat = seen.state.roster.get(svc), seen.state.beats.get(svc)
-        instances = seen.state.instances.get(svc)
+        # a picture that a silent mesh left may still have the process in it that its last restart ended
+        is_past = svc == MESH and entry is not None and entry.verdict is State.DOWN
+        instances = None if is_past else seen.state.instances.get(svc)
         own = settings.targets.get(svc)
         owner = RestartOwner.ELSEWHERE
         if processes:

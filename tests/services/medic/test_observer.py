@@ -90,6 +90,13 @@ def test_a_target_has_as_many_instances_as_mesh_counts(observer):
     assert [found.targets[svc].instances for svc in ("feed", "mesh")] == [2, 0]
 
 
+@pytest.mark.parametrize(("state", "counted"), [(State.UP, 2), (State.DOWN, 0)])
+def test_what_a_silent_mesh_last_counted_of_itself_says_nothing(observer, state, counted):
+    roster = {"mesh": RosterEntry(state)}
+    found = facts(observer, observation(instances={"mesh": InstanceCount(2)}, roster=roster))
+    assert found.targets["mesh"].instances == counted
+
+
 def test_the_truth_may_make_the_medic_the_owner_of_a_process_of_the_fleet_alone(observer):
     targets = {"feed": {"owner": "medic"}, "mesh": {"owner": "medic"}}
     found = facts(observer, observation(), targets=targets)
