@@ -50,7 +50,7 @@ logs: ## what the containers say; SVC=healer for one
 pytest := unset PYTHONDONTWRITEBYTECODE; exec $(bin)/python -m pytest
 
 # What starts nothing wants a worker a processor, and one more for the tests that wait for a clock. Properties are tried
-# on ten examples; `make test` tries forty.
+# on ten examples; `make test` tries twenty.
 unit: environment ## the tests that start no process and no server, in less than a minute: ARGS="-k detector" for some
 	@export HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-brief}; \
 		$(pytest) -q -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal --apart -m unit --ignore=tests/live $(ARGS)

@@ -109,7 +109,7 @@ def test_a_bus_that_does_not_answer_is_logged_once_and_what_was_tried_is_still_k
     states = [reading.read(), reading.read()]
     assert [each.is_leading for each in states] == [False, False]
     assert [each.repairs for each in states] == [before.repairs] * 2
-    assert capsys.readouterr().out.count("medic.unread") == 1
+    assert "".join(capsys.readouterr()).count("medic.unread") == 1  # wherever a log goes in this process
     reading.bus.ask = answers
     assert reading.read().is_leading
 

@@ -1,4 +1,4 @@
-"""How many examples a test tries: forty under the profile `dev`, ten under `brief`, that of `make unit`."""
+"""How many examples a test tries: twenty under the profile `dev`, ten under `brief`, that of `make unit`."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -6,7 +6,7 @@ from typing import TypeVar
 from hypothesis import settings
 
 USUAL = 100
-ALL_FROM = 40
+ALL_FROM = 20
 """A profile that tries so many examples tries all cases of a table."""
 
 T = TypeVar("T")
