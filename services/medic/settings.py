@@ -5,13 +5,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.settings import MonitorSettings, list_variables
 from marketswarm.truth import HEALER, MEDIC, Truth
 from marketswarm.truth.errors import Place, format_hint
 from services.medic.remedies import Remedy
+from services.medic.rules.line_pattern import MAX_PATTERNS
 from services.medic.rules.rule import (
     MAX_PAIRS,
     MAX_RULES,
@@ -34,6 +35,8 @@ class MedicEnvironment(MonitorSettings):
 
     medic_fleet_socket: Path | None = None
     """The control socket of the embedded fleet; `marketswarm up` sets it."""
+    medic_fleet_logs: Path | None = None
+    """The folder with the log files of the embedded fleet; `marketswarm up` sets it."""
 
 
 class Mode(StrEnum):
@@ -114,6 +117,14 @@ class HealingSettings(ServiceConfig):
         own = target.remedies.get("restart") if remedy is Remedy.RESTART else None
         return own or target.mode or self.mode
 
+    @field_validator("rules")
+    @classmethod
+    def _have_few_patterns(cls, rules: dict[str, MonitorRule | None]) -> dict[str, MonitorRule | None]:
+        """Raise ValueError if there are more than MAX_PATTERNS patterns."""
+        if sum(rule is not None and rule.pattern is not None for rule in rules.values()) > MAX_PATTERNS:
+            raise ValueError(f"have too many patterns: {MAX_PATTERNS} at most")
+        return rules
+
     def rules_in_force(self) -> dict[str, MonitorRule]:
         return merge_rules(self.rules, shipped=self.shipped_rules)
 
@@ -144,5 +155,8 @@ class MedicSettings(ServiceConfig):
                     ("settings", "rules", name),
                     "takes out a rule that is not there" + format_hint(name, SHIPPED),
                 )
-        if len(list_pairs(self.settings.rules_in_force(), truth.services, truth.bus_names())) == MAX_PAIRS:
+        for name, rule in self.settings.rules.items():
+            if rule is not None and rule.key is not None and not list_pairs({name: rule}, truth):
+                yield ("settings", "rules", name, "key"), "is written by no service that the rule is about"
+        if len(list_pairs(self.settings.rules_in_force(), truth)) == MAX_PAIRS:
             yield ("settings", "rules"), f"has too many subjects: {MAX_PAIRS:,} at most are evaluated"
