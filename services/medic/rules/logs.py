@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from structlog.typing import FilteringBoundLogger
-
+from marketswarm import log as logs
 from marketswarm.log_follower import LogFollower, find_log_files
 from services.medic.rules.line_pattern import MAX_LINE_CHARS, compile_pattern
 from services.medic.rules.measurement import BlockingMeasurement
@@ -25,7 +24,8 @@ from services.medic.rules.template import TemplateMemory, make_template, show_te
 MAX_BYTES: Final = 65_536
 """How much of a file is read in one look: its end."""
 LOOK_SEC: Final = 0.5
-"""How long one look goes on; logs that it did not come to are not known, and come first in the next."""
+"""How long one look goes on. Lines that it did not come to are left out; logs that it did not come to are not
+known, and come first in the next."""
 WITHIN_SEC: Final = 5.0
 """How long a look may take with a disk that does not answer."""
 WARM_UP_SEC: Final = 600.0
@@ -34,6 +34,8 @@ MAX_TEMPLATES: Final = 20_000
 """The most templates of all logs together; LEAST_TEMPLATES and MOST_TEMPLATES are the bounds for one log."""
 LEAST_TEMPLATES: Final = 100
 MOST_TEMPLATES: Final = 500
+
+log = logs.get("rules")
 
 _Reading = tuple[Metric, str]
 """A metric, and what its reading is called."""
@@ -72,6 +74,7 @@ class _ServiceLog:
     notes: dict[_Reading, str] = field(default_factory=dict)
     looked_at: float = float("-inf")
     is_skipping: bool = False
+    has_new: bool = False
 
     def read_lines(self, files: Mapping[str, Path]) -> tuple[list[bytes], int]:
         """Return the new lines of all files, and how many bytes were left out. Raises OSError."""
@@ -105,23 +108,22 @@ class _ServiceLog:
 
 
 class LogObserver:
-    """Count lines in the logs of a folder; without a folder nothing is known."""
+    """Count lines in the logs of a folder."""
 
-    def __init__(self, folder: Path | None, log: FilteringBoundLogger) -> None:
-        self._folder, self._log = folder, log
+    def __init__(self) -> None:
         self._logs: dict[str, _ServiceLog] = {}
         self._measurement = BlockingMeasurement()
 
-    async def read(self, orders: Mapping[str, LogOrder], now: float) -> Readings:
-        """Return the counts at `now`, in seconds of a clock that is never set."""
-        if self._folder is None or not orders:
+    async def read(self, folder: Path | None, orders: Mapping[str, LogOrder], now: float) -> Readings:
+        """Return the counts at `now`, in seconds of a clock that is never set; without a folder, nothing."""
+        if folder is None or not orders:
             return {}
-        return await self._measurement.run(partial(self.measure, self._folder, dict(orders), now), WITHIN_SEC)
+        return await self._measurement.run(partial(self.measure, folder, dict(orders), now), WITHIN_SEC)
 
     def find_note(self, svc: str, metric: Metric, detail: str) -> str:
         """Return the template of the line that was counted last, made safe for people; empty without one."""
-        log = self._logs.get(svc)
-        return "" if log is None else show_template(log.notes.get((metric, name_reading(svc, detail)), ""))
+        own = self._logs.get(svc)
+        return "" if own is None else show_template(own.notes.get((metric, name_reading(svc, detail)), ""))
 
     def measure(
         self,
@@ -133,50 +135,63 @@ class LogObserver:
         """Read what is new in the logs of these services; this blocks."""
         most = min(MOST_TEMPLATES, max(LEAST_TEMPLATES, MAX_TEMPLATES // max(1, len(orders))))
         self._logs = {
-            svc: self._logs.get(svc) or _ServiceLog(svc, TemplateMemory(most), now + WARM_UP_SEC)
-            for svc in orders
+            svc: self._logs.get(svc) or _ServiceLog(svc, TemplateMemory(most), float("inf")) for svc in orders
         }
         files = dict[str, dict[str, Path]]()
-        for name, path in find_log_files(folder).items():
-            files.setdefault(name.partition("/")[0], {})[name] = path
+        try:
+            for name, path in find_log_files(folder).items():
+                files.setdefault(name.partition("/")[0], {})[name] = path
+        except OSError:
+            return {}
         until, readings = clock() + LOOK_SEC, Readings({metric: {} for metric in LOG_METRICS})
-        for log in sorted(self._logs.values(), key=lambda each: each.looked_at):
+        for own in sorted(self._logs.values(), key=lambda each: each.looked_at):
             if clock() >= until:
                 break
-            found = self._look(log, orders[log.svc], files.get(log.svc, {}), now)
+            found = self._look(own, orders[own.svc], files.get(own.svc, {}), now, lambda: clock() >= until)
             for (metric, name), value in found.items():
                 readings[metric][name] = value
         return readings
 
     def _look(
-        self, log: _ServiceLog, order: LogOrder, files: Mapping[str, Path], now: float
+        self,
+        own: _ServiceLog,
+        order: LogOrder,
+        files: Mapping[str, Path],
+        now: float,
+        is_late: Callable[[], bool],
     ) -> dict[_Reading, float | None]:
         """Read one log, and return its counts. One whose files can't be read is not known."""
-        is_first, log.looked_at = log.looked_at == float("-inf"), now
+        is_first, own.looked_at = own.looked_at == float("-inf"), now
+        if order.has_new and not own.has_new:  # a rule that was not there before
+            own.forget_templates(now + WARM_UP_SEC)
+        own.has_new = order.has_new
         try:
-            lines, skipped_bytes = log.read_lines(files)
+            lines, skipped_bytes = own.read_lines(files)
         except OSError:
             return {}
         if not files:
             return {}
-        before, is_learning = log.counts.copy(), is_first or now < log.learns_until
-        for line in lines:
+        before, is_learning = own.counts.copy(), is_first or now < own.learns_until
+        for at, line in enumerate(lines):
+            if is_late():
+                skipped_bytes += sum(map(len, lines[at:]))
+                break
             if order.has_new:
-                log.learn(line, is_learning=is_learning)
+                own.learn(line, is_learning=is_learning)
             if not is_first:  # what was there before is not counted
-                log.count_matches(line, order.patterns)
-        if skipped_bytes and not is_first and not log.is_skipping:
-            self._log.warning("medic.log_skipped", svc=log.svc, bytes=skipped_bytes)
-        log.is_skipping = skipped_bytes > 0
-        if log.templates.is_full:
-            self._log.warning("medic.log_too_varied", svc=log.svc)
-            log.forget_templates(now + WARM_UP_SEC)
+                own.count_matches(line, order.patterns)
+        if skipped_bytes and not is_first and not own.is_skipping:
+            log.warning("medic.log_skipped", svc=own.svc, bytes=skipped_bytes)
+        own.is_skipping = skipped_bytes > 0
+        if own.templates.is_full:
+            log.warning("medic.log_too_varied", svc=own.svc)
+            own.forget_templates(now + WARM_UP_SEC)
             is_learning = True
         hidden = {Metric.LOG_NEW, Metric.LOG_NEW_ERRORS} if is_learning else set[Metric]()
-        counts = {each: float(log.counts[each]) for each in list_readings(log.svc, order)}
+        counts = {each: float(own.counts[each]) for each in list_readings(own.svc, order)}
         # a count that did not grow says nothing where lines were left out
         return {
-            each: None if each[0] in hidden or (log.is_skipping and count == before[each]) else count
+            each: None if each[0] in hidden or (own.is_skipping and count == before[each]) else count
             for each, count in counts.items()
         }
 

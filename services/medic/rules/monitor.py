@@ -59,7 +59,7 @@ class RuleMonitor:
     ) -> None:
         self._me, self._get_settings, self.alerts = me, get_settings, alerts
         self._host, self._probes = HostObserver(), ProbeObserver()
-        self._logs = LogObserver(me.settings.medic_fleet_logs, me.log)
+        self._logs = LogObserver()
         self._readings: Readings = {}
         self._pairs: tuple[Truth, HealingSettings, Pairs] | None = None
         self._evaluator = RuleEvaluator()
@@ -95,7 +95,7 @@ class RuleMonitor:
         # at once, for what does not answer takes its time
         host, logs, *others = await asyncio.gather(
             self._host.read(list_pids(seen)),
-            self._logs.read(make_orders(logged), time.monotonic()),
+            self._logs.read(self._me.settings.medic_fleet_logs, make_orders(logged), time.monotonic()),
             read_buses(seen.truth.bus_names(), self._me.bus),
             read_market(seen, self._me.bus),
             self._probes.read(seen, self._me.bus),

@@ -1,13 +1,14 @@
 """Lines of logs are counted once, across rotations and truncations; what was not read is not known."""
 
 import os
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
 
 from marketswarm.fleet.agent_logs import LogFiles, find_logs
 from services.medic.rules import logs
-from services.medic.rules.logs import MAX_BYTES, WARM_UP_SEC, LogObserver, LogOrder, make_orders
+from services.medic.rules.logs import LOOK_SEC, MAX_BYTES, WARM_UP_SEC, LogObserver, LogOrder, make_orders
 from services.medic.rules.metric import Metric
 from services.medic.rules.rule import MonitorRule
 
@@ -16,12 +17,13 @@ REFUSED = LogOrder(("refused",))
 
 
 @pytest.fixture
-def scene(tmp_path):
+def scene(tmp_path, monkeypatch):
     """The logs of a fleet; `scene.write` adds lines, `scene.look` is one measurement."""
     files = LogFiles(tmp_path, pytest.fail, max_bytes=300_000)
     scene = SimpleNamespace(folder=tmp_path / "logs", now=1000.0, events=[], data=tmp_path)
-    scene.log = SimpleNamespace(warning=lambda event, **fields: scene.events.append((event, fields)))
-    scene.observer = LogObserver(scene.folder, scene.log)
+    log = SimpleNamespace(warning=lambda event, **fields: scene.events.append((event, fields)))
+    monkeypatch.setattr(logs, "log", log)
+    scene.observer = LogObserver()
 
     def write(*lines, name="feed"):
         for line in lines:
@@ -107,6 +109,17 @@ def test_every_kind_of_line_is_learned_before_one_is_new(scene):
     assert scene.observer.find_note("other", ERRORS, "") == ""
 
 
+def test_a_rule_about_new_lines_that_comes_later_learns_them_first(scene):
+    scene.write("begin")
+    scene.look()
+    scene.look(step_sec=2 * WARM_UP_SEC)
+    scene.write("all is new to it")
+    assert scene.look(NEW, LogOrder(has_new=True)) is None
+    scene.write("and so is this")
+    assert scene.look(NEW, LogOrder(has_new=True)) is None
+    assert scene.look(NEW, LogOrder(has_new=True), WARM_UP_SEC) == 0
+
+
 def test_a_log_with_too_many_kinds_of_lines_is_learned_anew(scene):
     order = LogOrder(has_new=True)
     scene.look(NEW, order)
@@ -122,25 +135,34 @@ def test_a_log_with_too_many_kinds_of_lines_is_learned_anew(scene):
 
 def test_a_look_that_takes_too_long_ends_and_the_next_one_begins_with_what_was_left_out(scene):
     orders = dict.fromkeys(("feed", "other"), REFUSED)
+
+    def look(slow=0.0):
+        ticks = count(0.0, slow)
+        scene.now += 10
+        return scene.observer.measure(scene.folder, orders, scene.now, lambda: next(ticks))[MATCHES]
+
     for svc in orders:
         scene.write("begin", name=svc)
-    ticks = iter([0.0, 0.0, 1.0, 2.0, 2.0, 3.0])
+    look()
     for svc in orders:
-        found = scene.observer.measure(scene.folder, orders, scene.now, lambda: next(ticks))[MATCHES]
-        scene.now += 10
-        assert list(found) == [f"{svc} refused"]
+        scene.write("refused", "refused", "refused", name=svc)
+    assert look(LOOK_SEC / 3) == {"feed refused": 1.0}, "the others of its lines are left out"
+    assert list(look().items()) == [("other refused", 3.0), ("feed refused", 1.0)]
+    assert [event for event, _ in scene.events] == ["medic.log_skipped"]
 
 
 def test_a_file_that_can_not_be_read_and_a_folder_that_is_not_there_are_not_known(scene, tmp_path):
     (scene.folder / "feed.log").mkdir()
     assert scene.look() == "unknown"
-    assert LogObserver(None, scene.log).measure(tmp_path / "none", {"feed": REFUSED}, 1.0)[MATCHES] == {}
+    assert LogObserver().measure(tmp_path / "none", {"feed": REFUSED}, 1.0)[MATCHES] == {}
+    (tmp_path / "file").touch()
+    assert LogObserver().measure(tmp_path / "file", {"feed": REFUSED}, 1.0) == {}
 
 
 async def test_without_a_folder_in_the_environment_nothing_is_read(scene):
-    assert await LogObserver(None, scene.log).read({"feed": REFUSED}, 1.0) == {}
+    assert await LogObserver().read(None, {"feed": REFUSED}, 1.0) == {}
     scene.write("begin")
-    assert (await scene.observer.read({"feed": REFUSED}, 1.0))[MATCHES] == {"feed refused": 0.0}
+    assert (await scene.observer.read(scene.folder, {"feed": REFUSED}, 1.0))[MATCHES] == {"feed refused": 0.0}
 
 
 def test_what_rules_want_to_know_of_a_service_is_read_once():

@@ -137,7 +137,7 @@ async def test_the_reason_names_the_sources_and_the_line_of_the_log(scene, monke
 async def test_logs_that_quote_alerts_are_not_read_and_each_other_one_is(scene, monkeypatch):
     asked = []
 
-    async def read(_self, orders, _now):
+    async def read(_self, _folder, orders, _now):
         asked.extend(orders)
         return {}
 
