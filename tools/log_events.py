@@ -213,6 +213,8 @@ MEANINGS: Final = {
     "medic.entry": "A step of an outage, as it is in its timeline: what was seen, refused, done or verified.",
     "medic.fuse_blown": "Too many remedies in a short time: nothing more is done until a person approves.",
     "medic.log_read": "The alert log of the bus can be read again.",
+    "medic.log_skipped": "More was written to a log since the last look than is read; its end was.",
+    "medic.log_too_varied": "A log has more kinds of lines than are kept: they are learned anew.",
     "medic.log_unread": "The alert log of the bus can't be read; outages are seen a little later.",
     "medic.read_again": "The notifier can read what the medic works on again.",
     "medic.resumed": "The bus works again after it failed, and the medic goes on.",

@@ -11,6 +11,7 @@ from marketswarm.access.bus_view import ALL_BEATS, BusView
 from marketswarm.access.grant import Grant, escape_pattern
 from marketswarm.access.services import (
     DEFAULT_WRITES,
+    find_written_key,
     find_written_points,
     grant_access_points,
     grant_market_operation,
@@ -41,6 +42,7 @@ from marketswarm.keys import (
     NOTIFIER_REQUESTS,
     NOTIFIER_SILENCES,
     NOTIFIER_STATE,
+    RESERVED_PREFIXES,
     SENTINEL_DIRECT,
     TRUTH_CHANGED,
     TRUTH_HISTORY,
@@ -60,6 +62,7 @@ from marketswarm.keys import (
     lease_key,
     monitor_lease_key,
     pings_key,
+    probe_key,
     roster_key,
     silence_key,
     source_account_key,
@@ -80,6 +83,7 @@ NOTIFIER: Final = "notifier"
 MESH: Final = "mesh"
 BOARD: Final = "board"
 MEDIC: Final = "medic"
+MASSIVE: Final = "massive"
 HISTORY_KEYS: Final = (BOARD_HISTORY, BOARD_SPANS, board_hours_key("*"))
 """The keys in which the board keeps the history of the fleet."""
 MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in DEFAULT_WRITES[MESH])
@@ -211,8 +215,9 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
 
     It reads what `marketswarm status` reads, holds its lease, stores its state and the timelines of outages,
     and publishes the rules that hold. Of the alert log it may read entries, and nothing of the notifier's
-    group; of the market, the states of sources and how many entries the quarantine has. It may delete a
-    cache, and close breakers of sources, where a ladder of the truth has it do so.
+    group; of the market, the states of sources and how many entries the quarantine has; the results of
+    probes; and of the keys that its rules name, when they were written. It may delete a cache, and close
+    breakers of sources, where a ladder of the truth has it do so.
     """
     lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
     kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
@@ -228,6 +233,8 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         *_grant_read("exists xinfo|stream", "bars", MARKET_QUARANTINE, view),
         *_grant_cache_clearing(view),
         *_grant_source_resumption(view),
+        *_grant_probe_reads(view),
+        *_grant_age_reads(view),
     )
 
 
@@ -252,6 +259,25 @@ def _grant_cache_clearing(view: BusView) -> tuple[Grant, ...]:
     if not patterns:
         return ()
     return (Grant("scan"), Grant("unlink", tuple(patterns), mode="W"))
+
+
+def _grant_probe_reads(view: BusView) -> tuple[Grant, ...]:
+    """Return the grant to read the results of massive's probes, on the bus of their stream."""
+    points = find_written_points(MASSIVE, view) if MASSIVE in view.truth.services else ()
+    is_here = any(each.bus == view.bus and each.key.rpartition(":")[2] == "probes" for each in points)
+    return (Grant("getrange", (probe_key("*"),), mode="R"),) if is_here else ()
+
+
+def _grant_age_reads(view: BusView) -> tuple[Grant, ...]:
+    """Return the grant to read how old those keys on this bus are that the medic's rules name."""
+    section = view.truth.services.get(MEDIC)
+    rules = section.settings.get("rules") if section is not None else None
+    written = rules.values() if isinstance(rules, dict) else ()
+    named = [each.get("key") for each in written if isinstance(each, dict)]
+    keys = [key for key in named if isinstance(key, str) and not key.startswith(RESERVED_PREFIXES)]
+    points = [find_written_key(view.truth, svc, key) for key in keys for svc in view.truth.services]
+    here = dict.fromkeys(escape_pattern(each.key) for each in points if each and each.bus == view.bus)
+    return (Grant("type xinfo|stream getrange", tuple(here), mode="R"),) if here else ()
 
 
 def _grant_read(commands: str, svc: str, key: str, view: BusView) -> tuple[Grant, ...]:

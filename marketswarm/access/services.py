@@ -51,7 +51,7 @@ from marketswarm.keys import (
     probe_key,
     source_breaker_key,
 )
-from marketswarm.truth import MARKET, SYSTEM, AccessPoint
+from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Truth
 
 _DEAD_LETTERS: Final = ("vexy_ai", "archive")
 """The services that store dead letters on the bus of their source, in one transaction."""
@@ -213,6 +213,12 @@ def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
     )
     buses = dict.fromkeys(point.bus for point in _find_read_points(svc, view)) if dead else ()
     return [*found, *(AccessPoint(bus=bus, key=str(dead)) for bus in buses)]
+
+
+def find_written_key(truth: Truth, svc: str, key: str) -> AccessPoint | None:
+    """Return where a service writes a key, by the truth or by default; None if it does not."""
+    points = find_written_points(svc, BusView(truth, MARKET)) if svc in truth.services else ()
+    return next((point for point in points if point.key == key), None)
 
 
 def _grant_writes(svc: str, view: BusView) -> Iterator[Grant]:

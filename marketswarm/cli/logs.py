@@ -15,8 +15,9 @@ from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.event_loop import INTERRUPTED
 from marketswarm.cli.options import Data, Json, complete_service
 from marketswarm.exit import Code, Exit
-from marketswarm.fleet.agent_logs import LogFollower, find_logs
+from marketswarm.fleet.agent_logs import find_logs
 from marketswarm.fleet.output import LogFormatter
+from marketswarm.log_follower import LogFollower
 from marketswarm.truth import find_nearest
 
 _POLL_EVERY_SEC: Final = 0.2

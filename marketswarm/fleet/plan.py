@@ -17,6 +17,8 @@ ARCHIVE: Final = "archive"
 MEDIC: Final = "medic"
 FLEET_SOCKET: Final = "MEDIC_FLEET_SOCKET"
 """The variable with the control socket of the fleet, by which the medic restarts agents."""
+FLEET_LOGS: Final = "MEDIC_FLEET_LOGS"
+"""The variable with the folder of the agents' log files, which the medic reads."""
 GATE: Final = "services.sources.gate"
 """The one-shot program after which the services start that depend on SOURCES."""
 GATE_CLOSED: Final = 1

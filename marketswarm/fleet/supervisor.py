@@ -18,6 +18,7 @@ from marketswarm.agent.truth_source import find_first_valid, format_reasons, rea
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.access import FleetAccess
+from marketswarm.fleet.agent_logs import LOGS_FOLDER
 from marketswarm.fleet.child import Child, LogEvent, Program
 from marketswarm.fleet.control import AddError
 from marketswarm.fleet.data_folder import make_private_folder
@@ -27,6 +28,7 @@ from marketswarm.fleet.forks import ForkServer
 from marketswarm.fleet.plan import (
     ARCHIVE,
     DATABASE_URL,
+    FLEET_LOGS,
     FLEET_SOCKET,
     GATE,
     GATE_CLOSED,
@@ -381,8 +383,10 @@ class FleetSupervisor:
             given[f"{DATABASE_URL}_FILE"] = str(url_file)
             given["POSTGRES_BIN"] = str(database.programs.folder)
             given.setdefault("ARCHIVE_BACKUP_FOLDER", str(self._spec.data / "backups"))
-        if svc == MEDIC and self._control_address:
-            given[FLEET_SOCKET] = self._control_address
+        if svc == MEDIC:
+            given[FLEET_LOGS] = str((self._spec.data / LOGS_FOLDER).resolve())
+            if self._control_address:
+                given[FLEET_SOCKET] = self._control_address
         return {**make_child_environ(module, svc, truth, given), **fixed}
 
     def _make_server(self, bus: PlannedBus) -> Child:

@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.operator.remedies import CACHES, RESUME_SOURCES, SOURCES, find_cache
@@ -13,6 +13,7 @@ from marketswarm.settings import MonitorSettings, list_variables
 from marketswarm.truth import HEALER, MEDIC, Truth
 from marketswarm.truth.errors import Place, format_hint
 from services.medic.remedies import Remedy
+from services.medic.rules.line_pattern import MAX_PATTERNS
 from services.medic.rules.rule import (
     MAX_PAIRS,
     MAX_RULES,
@@ -36,6 +37,8 @@ class MedicEnvironment(MonitorSettings):
 
     medic_fleet_socket: Path | None = None
     """The control socket of the embedded fleet; `marketswarm up` sets it."""
+    medic_fleet_logs: Path | None = None
+    """The folder with the log files of the embedded fleet; `marketswarm up` sets it."""
 
 
 class Mode(StrEnum):
@@ -124,6 +127,14 @@ class HealingSettings(ServiceConfig):
         target = self.targets.get(svc, TargetSettings())
         return tuple(map(Remedy, target.ladder))
 
+    @field_validator("rules")
+    @classmethod
+    def _have_few_patterns(cls, rules: dict[str, MonitorRule | None]) -> dict[str, MonitorRule | None]:
+        """Raise ValueError if there are more than MAX_PATTERNS patterns."""
+        if sum(rule is not None and rule.pattern is not None for rule in rules.values()) > MAX_PATTERNS:
+            raise ValueError(f"have too many patterns: {MAX_PATTERNS} at most")
+        return rules
+
     def rules_in_force(self) -> dict[str, MonitorRule]:
         return merge_rules(self.rules, shipped=self.shipped_rules)
 
@@ -156,7 +167,10 @@ class MedicSettings(ServiceConfig):
                     ("settings", "rules", name),
                     "takes out a rule that is not there" + format_hint(name, SHIPPED),
                 )
-        if len(list_pairs(self.settings.rules_in_force(), truth.services, truth.bus_names())) == MAX_PAIRS:
+        for name, rule in self.settings.rules.items():
+            if rule is not None and rule.key is not None and not list_pairs({name: rule}, truth):
+                yield ("settings", "rules", name, "key"), "is written by no service that the rule is about"
+        if len(list_pairs(self.settings.rules_in_force(), truth)) == MAX_PAIRS:
             yield ("settings", "rules"), f"has too many subjects: {MAX_PAIRS:,} at most are evaluated"
 
     def _find_useless_remedies(self, svc: str, truth: Truth) -> Iterator[tuple[Place, str]]:

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from itertools import count
 
 import orjson
 import redis
@@ -262,6 +263,29 @@ def test_a_rule_that_holds_is_published_by_the_healer_and_its_service_gets_a_rem
         told = [each for each in timeline(bus) if each != "refused start_grace"]
         assert told[:5] == ["opened alert", "waiting", "intended", "acted", "failed"]
         assert len(misses(fleet)) == 1
+
+
+def test_lines_of_a_log_and_the_age_of_a_stream_are_measured_where_the_fleet_keeps_them(tmp_path):
+    rules = {
+        "bad_lines": {"metric": "log_matches", "pattern": "^boom [0-9]+", "above": 2, "within_sec": 60},
+        "young": {"metric": "write_age", "key": "mesh:events", "below": 1000},
+    }
+    document = truth(shipped_rules=False, rules_every_sec=1, rules=rules)
+    with UpFleet(tmp_path, "mesh", "medic", truth=document, timeout_sec=1.5) as fleet:
+        (log,) = tmp_path.rglob("logs/mesh.log")
+        lines = count(1)
+
+        def find_reasons():
+            with log.open("ab") as file:  # up to the first look, lines are those that were there before
+                file.write(b"boom %d token=hunter2 \x1b[31m\n" % next(lines))
+            return {event["svc"]: event["reason"] for event in misses(fleet)}
+
+        found = fleet.until(
+            lambda: len(reasons := find_reasons()) == 2 and reasons, what="the events of both rules"
+        )
+        assert sorted(found) == ["medic/bad_lines/mesh", "medic/young/mesh"]
+        assert found["medic/bad_lines/mesh"].endswith(r"above 2 within 60 s: boom <n> <secret> \x1b[<n>m")
+        assert found["medic/young/mesh"].startswith("write_age ")
 
 
 def test_a_rule_that_does_not_hold_is_never_published(tmp_path):

@@ -326,7 +326,18 @@ REFUSED = {
         "XSETID medic:incidents 18446744073709551615-1",
         *list_group_commands("medic:incidents", "archive"),
     ],
-    (MARKET, "medic"): [*AS_A_MONITOR, *lines(FAKING), "PUBLISH medic:heartbeat {}", "SET beat:medic {}"],
+    (MARKET, "medic"): [
+        *AS_A_MONITOR,
+        *lines(FAKING),
+        "PUBLISH medic:heartbeat {}",
+        "SET beat:medic {}",
+        "SET probe:shop {}",
+        "DEL probe:shop",
+        "GETRANGE rss:items 0 9",
+        "XINFO STREAM rss:items",
+        "XINFO STREAM massive:probes",
+        "XREVRANGE massive:probes + -",
+    ],
     (MARKET, "healer"): [
         *(line for line in AS_A_MONITOR if line not in (*ITS_OWN_KEYS, THE_LOG)),
         *lines(READING_THE_LOG),
@@ -498,6 +509,7 @@ DONE = {
     (MARKET, "medic"): """
         XREAD STREAMS healer:alerts:log 0
         HGETALL notifier:silences
+        GETRANGE probe:shop 0 9
     """,
     # the operator's document as it is written
     (SYSTEM, "default"): """

@@ -47,6 +47,7 @@ LAYERS = {
         "settings",
         "alive_file",
         "log",
+        "log_follower",
         "exit",
     ],
     "lives": ["agent", "cli", "fleet", "testing", "__main__"],

@@ -4,13 +4,14 @@ What can't be read, such as a process that has just ended, is not known. In a co
 are of the memory of its host.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import psutil
 
+from services.medic.rules.measurement import BlockingMeasurement
 from services.medic.rules.metric import HOST, Metric, Readings
 
 DISKS: Final = ("/", ".")
@@ -25,19 +26,15 @@ class HostObserver:
     def __init__(self) -> None:
         self._processes: dict[int, psutil.Process] = {}
         self._has_cpu = False
-        self._measuring: asyncio.Future[Readings] | None = None
+        self._measurement = BlockingMeasurement()
 
     async def read(self, pids: Mapping[str, Iterable[int]]) -> Readings:
         """Return what was measured; nothing if it takes too long, or an earlier measurement still hangs.
 
         `pids` are the processes of each service.
         """
-        if self._measuring is not None and not self._measuring.done():
-            return {}
         copy = {svc: tuple(found) for svc, found in pids.items()}
-        self._measuring = asyncio.ensure_future(asyncio.to_thread(self.measure, copy))
-        done, _ = await asyncio.wait({self._measuring}, timeout=WITHIN_SEC)
-        return self._measuring.result() if done else {}
+        return await self._measurement.run(partial(self.measure, copy), WITHIN_SEC)
 
     def measure(self, pids: Mapping[str, Iterable[int]]) -> Readings:
         """Measure all of it; this blocks."""

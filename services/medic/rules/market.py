@@ -4,7 +4,7 @@ Only while the service that writes it is up: what another one left says nothing 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from marketswarm.agent import point_like
 from marketswarm.bus import Bus, BusError, NoBusError
@@ -18,6 +18,7 @@ from services.medic.rules.metric import FLEET, Metric, Readings
 MAX_SOURCES: Final = 2000
 _SOURCES: Final = "sources"
 _BARS: Final = "bars"
+_LIMITED: Final = "limited"
 _FAILING: Final[Mapping[object, float]] = {"up": 0.0, "down": 1.0}
 
 
@@ -26,7 +27,9 @@ async def read_market(seen: FleetObservation, get_bus: Callable[[str], Bus]) -> 
     readings: Readings = {}
     try:
         if (point := find_point(seen, _SOURCES, MARKET_SOURCES)) is not None:
-            readings[Metric.SOURCE_FAILING] = await _read_sources(get_bus(point.bus), point.key)
+            states = await _read_sources(get_bus(point.bus), point.key)
+            readings[Metric.SOURCE_FAILING] = {name: _find_failing(each) for name, each in states.items()}
+            readings[Metric.SOURCE_LIMITED] = {name: _find_limited(each) for name, each in states.items()}
         if (point := find_point(seen, _BARS, MARKET_QUARANTINE)) is not None:
             readings[Metric.QUARANTINED] = {FLEET: await _count_entries(get_bus(point.bus), point.key)}
     except (BusError, NoBusError):
@@ -42,15 +45,25 @@ def find_point(seen: FleetObservation, svc: str, key: str) -> AccessPoint | None
     return point_like(section.access_points.publish_to, MARKET, key)
 
 
-async def _read_sources(bus: Bus, key: str) -> dict[str, float | None]:
-    """Return 1 for each source that fails, 0 for one that answers, None for others. Raises BusError."""
+async def _read_sources(bus: Bus, key: str) -> dict[str, dict[str, Any]]:
+    """Return the state of each source; an empty one if it can't be used. Raises BusError."""
     if await bus.ask(bus.client.hlen(key)) > MAX_SOURCES:
         report_unusable(bus.name, key, "too many sources")
         return {}
     names = [raw.decode("utf-8", "replace") for raw in await bus.ask(bus.client.hkeys(key))]
     (stored,) = await read_fields(bus, [key], names) if names else ({},)
-    states = {name: parse_object(stored.get(name.encode())).get("state") for name in names}
-    return {name: _FAILING.get(state) if isinstance(state, str) else None for name, state in states.items()}
+    return {name: parse_object(stored.get(name.encode())) for name in names}
+
+
+def _find_failing(state: dict[str, Any]) -> float | None:
+    """Return 1 for a source that fails, 0 for one that answers, None for others."""
+    word = state.get("state")
+    return _FAILING.get(word) if isinstance(word, str) else None
+
+
+def _find_limited(state: dict[str, Any]) -> float | None:
+    """Return 1 if a source took no more requests when it was asked last, 0 if it did or was never asked."""
+    return float(state.get("outcome") == _LIMITED) if isinstance(state.get("state"), str) else None
 
 
 async def _count_entries(bus: Bus, key: str) -> float | None:

@@ -19,6 +19,7 @@ class MetricSubject(StrEnum):
     SERVICE = "service"
     BUS = "bus"
     SOURCE = "source"
+    PROBE = "probe"
     HOST = "host"
     FLEET = "fleet"
 
@@ -37,8 +38,16 @@ class Metric(StrEnum):
     BUS_MEMORY = "bus_memory"  # in percent of `maxmemory`; unknown without such a limit
     BUS_CONNECTIONS = "bus_connections"  # in percent of `maxclients`
     SOURCE_FAILING = "source_failing"  # 1 while a source of the market fails
+    SOURCE_LIMITED = "source_limited"  # 1 while a source of the market takes no more requests
     QUARANTINED = "quarantined"  # records that failed a check, so far
     FUSE = "fuse"  # 1 while the medic has stopped after too many remedies
+    LOG_MATCHES = "log_matches"  # lines of its log that match the pattern of the rule, so far
+    LOG_NEW = "log_new"  # lines of its log of a kind that was never seen before, so far
+    LOG_NEW_ERRORS = "log_new_errors"  # those of them that are errors
+    WRITE_AGE = "write_age"  # in seconds, since it wrote the key of the rule
+    PROBE_SEC = "probe_sec"  # in seconds, what the faster of the last two probes of a target took
+    PROBE_FAILING = "probe_failing"  # 1 if the last probe of a target failed
+    CERTIFICATE_DAYS = "certificate_days"  # how long the certificate of a target is good for
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +71,25 @@ KINDS: Final[Mapping[Metric, MetricKind]] = {
     Metric.BUS_CONNECTIONS: MetricKind(MetricSubject.BUS),
     Metric.SOURCE_FAILING: MetricKind(MetricSubject.SOURCE),
     Metric.QUARANTINED: MetricKind(MetricSubject.FLEET, is_counter=True),
+    Metric.SOURCE_LIMITED: MetricKind(MetricSubject.SOURCE),
     Metric.FUSE: MetricKind(MetricSubject.FLEET),
+    Metric.LOG_MATCHES: MetricKind(MetricSubject.SERVICE, is_counter=True),
+    Metric.LOG_NEW: MetricKind(MetricSubject.SERVICE, is_counter=True),
+    Metric.LOG_NEW_ERRORS: MetricKind(MetricSubject.SERVICE, is_counter=True),
+    Metric.WRITE_AGE: MetricKind(MetricSubject.SERVICE),
+    Metric.PROBE_SEC: MetricKind(MetricSubject.PROBE),
+    Metric.PROBE_FAILING: MetricKind(MetricSubject.PROBE),
+    Metric.CERTIFICATE_DAYS: MetricKind(MetricSubject.PROBE),
 }
 
+LOG_METRICS: Final = frozenset({Metric.LOG_MATCHES, Metric.LOG_NEW, Metric.LOG_NEW_ERRORS})
+"""What is counted in the log of a service."""
+
 Readings = dict[Metric, dict[str, float | None]]
-"""By metric and subject, what was measured at one moment; None is a subject of which it is not known."""
+"""By metric and subject, what was measured at one moment; None is a subject of which it is not known. Where
+the rule says more of what is measured, the subject is that of `name_reading`."""
+
+
+def name_reading(subject: str, detail: str) -> str:
+    """Return what a reading is called: its subject, with the pattern or the key of the rule if it has one."""
+    return f"{subject} {detail}" if detail else subject

@@ -14,7 +14,8 @@ from typing import Final
 from marketswarm.agent import Agent
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import Thresholds
-from marketswarm.truth import Truth
+from marketswarm.text import escape_text, format_names
+from marketswarm.truth import HEALER, MEDIC, Truth
 from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.observer import FleetObservation
 from services.medic.refusal import Refusal
@@ -22,16 +23,25 @@ from services.medic.repair import Repair
 from services.medic.rules.buses import read_buses
 from services.medic.rules.evaluation import RuleEvaluator, RuleFinding
 from services.medic.rules.fleet import list_pids, read_fleet
+from services.medic.rules.freshness import read_ages
 from services.medic.rules.host import HostObserver
+from services.medic.rules.logs import LogObserver, make_orders
 from services.medic.rules.market import read_market
 from services.medic.rules.metric import Metric, Readings
+from services.medic.rules.probes import ProbeObserver
 from services.medic.rules.rule import MonitorRule, RuleSeverity, list_pairs
 from services.medic.settings import HealingSettings, MedicEnvironment
 
 DOWN_AFTER: Final = 2
 """The first outcome of an outage says since when the rule is met, the second that it holds."""
+QUOTING: Final = frozenset({HEALER, "sentinel", "notifier", MEDIC, "board"})
+"""The services whose own logs may quote events of rules: no rule about logs is about them."""
+MAX_NOTE_CHARS: Final = 200
 LONGEST_GAP_SEC: Final = 60.0
 """The least time without a measurement after which everything is measured anew."""
+
+Pairs = dict[str, tuple[str, MonitorRule]]
+"""By the name `<rule>/<subject>`, a subject and a rule."""
 
 
 class RuleMonitor:
@@ -48,7 +58,10 @@ class RuleMonitor:
         self, me: Agent[MedicEnvironment], get_settings: Callable[[], HealingSettings], alerts: OutageAlerts
     ) -> None:
         self._me, self._get_settings, self.alerts = me, get_settings, alerts
-        self._host = HostObserver()
+        self._host, self._probes = HostObserver(), ProbeObserver()
+        self._logs = LogObserver()
+        self._readings: Readings = {}
+        self._pairs: tuple[Truth, HealingSettings, Pairs] | None = None
         self._evaluator = RuleEvaluator()
         self._looked_at = float("-inf")
         self.findings: dict[str, RuleFinding] = {}
@@ -61,8 +74,12 @@ class RuleMonitor:
         self.names = tuple(self._get_settings().rules_in_force())
         self.alerts.follow({name: make_thresholds(rule) for name, (_, rule) in pairs.items()})
 
-    def _list_pairs(self, truth: Truth) -> dict[str, tuple[str, MonitorRule]]:
-        return list_pairs(self._get_settings().rules_in_force(), truth.services, truth.bus_names())
+    def _list_pairs(self, truth: Truth) -> Pairs:
+        """Return the rules and subjects of a truth, which last until it or the settings change."""
+        settings, known = self._get_settings(), self._pairs
+        if known is None or known[0] is not truth or known[1] is not settings:
+            known = self._pairs = truth, settings, list_pairs(settings.rules_in_force(), truth)
+        return known[2]
 
     async def look(
         self, seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool, now: float
@@ -72,21 +89,23 @@ class RuleMonitor:
         if 0 <= now - self._looked_at < self._get_settings().rules_every_sec:
             return
         self._looked_at = now
+        pairs = self._list_pairs(seen.truth)
+        # the logs of these have what rules found in logs: it would be found again
+        logged = [(svc, rule) for svc, rule in pairs.values() if svc not in QUOTING]
         # at once, for what does not answer takes its time
-        host, buses, market = await asyncio.gather(
+        host, logs, *others = await asyncio.gather(
             self._host.read(list_pids(seen)),
+            self._logs.read(self._me.settings.medic_fleet_logs, make_orders(logged), time.monotonic()),
             read_buses(seen.truth.bus_names(), self._me.bus),
             read_market(seen, self._me.bus),
+            self._probes.read(seen, self._me.bus),
+            read_ages(pairs.values(), seen.truth, self._me.bus),
         )
-        readings: Readings = {
-            **read_fleet(seen, repairs, is_fuse_blown=is_fuse_blown),
-            **host,
-            **buses,
-            **market,
-        }
-        self.findings = self._evaluator.evaluate(
-            self._list_pairs(seen.truth), readings, now, self._find_longest_gap()
-        )
+        readings: Readings = {**read_fleet(seen, repairs, is_fuse_blown=is_fuse_blown), **host, **logs}
+        for each in others:
+            readings |= each
+        self._readings = readings
+        self.findings = self._evaluator.evaluate(pairs, readings, now, self._find_longest_gap())
         self._log_changes()
         for name, finding in self.findings.items():
             self._add_outcomes(name, finding, now)
@@ -95,7 +114,7 @@ class RuleMonitor:
         state, ts = self.alerts.states.get(name), time.time()
         is_down = state is not None and state.verdict == "down"
         if finding.holds and not (is_down and state is not None and state.told):
-            reason = describe(finding)
+            reason = self._describe(finding)
             for at in (ts - max(0.0, now - finding.since) if finding.since is not None else ts, ts):
                 self.alerts.add_outcome(name, max(0.0, at), reason)
         elif finding.holds is False and state is not None and (is_down or state.fails):
@@ -109,7 +128,19 @@ class RuleMonitor:
                 continue
             self.holding ^= {name}
             event = "medic.rule_holds" if finding.holds else "medic.rule_ended"
-            self._me.log.info(event, rule=name, severity=finding.rule.severity, why=describe(finding))
+            self._me.log.info(event, rule=name, severity=finding.rule.severity, why=self._describe(finding))
+
+    def _describe(self, finding: RuleFinding) -> str:
+        """Return why a rule holds, with the line of a log or the sources that made it so."""
+        rule = finding.rule
+        if rule.share_above is not None:
+            found = self._readings.get(rule.metric, {})
+            over = (name for name, value in found.items() if value is not None and rule.is_met_by(value))
+            note = escape_text(format_names(sorted(name for name in over if rule.includes(name))))
+        else:
+            note = self._logs.find_note(finding.subject, rule.metric, rule.detail)
+        words = describe(finding)
+        return f"{words}: {note[:MAX_NOTE_CHARS]}" if finding.holds and note else words
 
     def add_facts(self, facts: FleetFacts, now: float) -> FleetFacts:
         """Return the facts with what the rules say of each service."""

@@ -1,20 +1,26 @@
 """Define an alert rule of the truth, and the rules that hold without being written there. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
+from marketswarm.access.services import find_written_key
 from marketswarm.agent import ServiceConfig
 from marketswarm.event import Severity
-from marketswarm.truth import ESCALATED_RULE
-from services.medic.rules.metric import FLEET, GROUP, HOST, KINDS, Metric, MetricSubject
+from marketswarm.keys import RESERVED_PREFIXES
+from marketswarm.truth import ESCALATED_RULE, Truth, find_probe_targets
+from services.medic.rules.line_pattern import MAX_PATTERN_CHARS, compile_pattern
+from services.medic.rules.metric import FLEET, GROUP, HOST, KINDS, LOG_METRICS, Metric, MetricSubject
 
 MAX_RULES: Final = 100
 MAX_PAIRS: Final = 20_000
 """The most pairs of a rule and a subject that are evaluated; further ones are left out, and said."""
+
+MASSIVE: Final = "massive"
+"""The service whose targets are the probes."""
 
 RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
 Limit = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
@@ -58,9 +64,26 @@ class MonitorRule(ServiceConfig):
     ] = ()
     """Names or patterns of the subjects that the rule is about. Default: all. Example: `["rss_*"]`."""
 
+    pattern: Annotated[str | None, Field(min_length=1, max_length=MAX_PATTERN_CHARS)] = None
+    """For `log_matches`: the regular expression that is looked for in each line of the log. Example:
+    `"connection (refused|reset)"`."""
+    key: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    """For `write_age`: the stream or key, as it is called in the `publish_to` of the service. Example:
+    `"rss:items"`."""
+
     @model_validator(mode="after")
     def _fits_the_metric(self) -> Self:
         """Raise ValueError if the limits don't fit each other, or the metric."""
+        self._require_detail("pattern", self.pattern, Metric.LOG_MATCHES)
+        self._require_detail("key", self.key, Metric.WRITE_AGE)
+        if self.pattern is not None:
+            compile_pattern(self.pattern)
+        if self.key is not None and ("*" in self.key or self.key.startswith(RESERVED_PREFIXES)):
+            raise ValueError("key: is a key of its own, and none of the swarm's")
+        if self.detail and self.share_above is not None:
+            raise ValueError(f"share_above: is not for {self.metric}")
+        if self.below is not None and self.metric in LOG_METRICS:
+            raise ValueError("below: is not for logs, since of a long one only the end is read")
         if (self.above is None) is (self.below is None):
             raise ValueError("above: a rule has either above or below")
         if (self.within_sec is not None) is not KINDS[self.metric].is_counter:
@@ -69,6 +92,15 @@ class MonitorRule(ServiceConfig):
                 f"within_sec: is {'missing: this metric counts' if counts else 'for metrics that count'}"
             )
         return self
+
+    def _require_detail(self, name: str, value: str | None, metric: Metric) -> None:
+        if (value is not None) is not (self.metric is metric):
+            raise ValueError(f"{name}: is {f'for {metric}' if value is not None else 'missing'}")
+
+    @property
+    def detail(self) -> str:
+        """The pattern or the key that says what is measured of the subject; empty for most metrics."""
+        return self.pattern or self.key or ""
 
     @property
     def can_heal(self) -> bool:
@@ -98,7 +130,15 @@ class MonitorRule(ServiceConfig):
         return f"{limit}{lasts}{counted}"
 
 
-def _rule(metric: Metric, severity: RuleSeverity = RuleSeverity.WARNING, **more: float) -> MonitorRule:
+DATABASE_ERRORS: Final = (
+    r'"event":"database\.away"|\b(asyncpg|psycopg|sqlalchemy)\.[\w.]*(Error|Exception)'
+    r"|\b(Postgres|Interface|Operational)Error\b|deadlock detected|too many connections"
+    r"|remaining connection slots"
+)
+"""Matches a line that says that a database can't be used, or has refused something."""
+
+
+def _rule(metric: Metric, severity: RuleSeverity = RuleSeverity.WARNING, **more: float | str) -> MonitorRule:
     return MonitorRule.model_validate({"metric": metric, "severity": severity, **more})
 
 
@@ -114,6 +154,11 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
     "bus_connections": _rule(Metric.BUS_CONNECTIONS, above=80, for_sec=60),
     "sources": _rule(Metric.SOURCE_FAILING, above=0, share_above=0.1, for_sec=60),
     "quarantine": _rule(Metric.QUARANTINED, above=100, within_sec=3600),
+    "api_limits": _rule(Metric.SOURCE_LIMITED, above=0, share_above=0, for_sec=600),
+    "slow": _rule(Metric.PROBE_SEC, above=1, for_sec=60),
+    "certificate": _rule(Metric.CERTIFICATE_DAYS, below=7, for_sec=60),
+    "database_errors": _rule(Metric.LOG_MATCHES, above=3, within_sec=300, pattern=DATABASE_ERRORS),
+    "new_errors": _rule(Metric.LOG_NEW_ERRORS, above=0, within_sec=600),
     ESCALATED_RULE: _rule(Metric.ESCALATED, RuleSeverity.EMERGENCY, above=0),
     "fuse": _rule(Metric.FUSE, RuleSeverity.EMERGENCY, above=0),
 }
@@ -126,16 +171,16 @@ def merge_rules(own: Mapping[str, MonitorRule | None], *, shipped: bool) -> dict
     return {name: rule for name, rule in merged.items() if rule is not None}
 
 
-def list_pairs(
-    rules: Mapping[str, MonitorRule], services: Iterable[str], buses: Iterable[str]
-) -> dict[str, tuple[str, MonitorRule]]:
+def list_pairs(rules: Mapping[str, MonitorRule], truth: Truth) -> dict[str, tuple[str, MonitorRule]]:
     """Return by the name `<rule>/<subject>` each rule with each subject that the truth names.
 
-    The subjects of a rule about a share are one, `all`. There are MAX_PAIRS at most.
+    The subjects of a rule about a share are one, `all`; those of a rule with a key are the services that
+    write it. There are MAX_PAIRS at most.
     """
     subjects = {
-        MetricSubject.SERVICE: tuple(services),
-        MetricSubject.BUS: tuple(buses),
+        MetricSubject.SERVICE: tuple(truth.services),
+        MetricSubject.BUS: tuple(truth.bus_names()),
+        MetricSubject.PROBE: list_probes(truth),
         MetricSubject.HOST: (HOST,),
         MetricSubject.FLEET: (FLEET,),
     }
@@ -144,5 +189,12 @@ def list_pairs(
         for name, rule in rules.items()
         for subject in ((GROUP,) if rule.share_above is not None else subjects.get(KINDS[rule.metric].of, ()))
         if rule.share_above is not None or rule.includes(subject)
+        if rule.key is None or find_written_key(truth, subject, rule.key) is not None
     )
     return {name: pair for _, (name, pair) in zip(range(MAX_PAIRS), pairs, strict=False)}
+
+
+def list_probes(truth: Truth) -> tuple[str, ...]:
+    """Return the names of massive's targets."""
+    owned = (target.svc.partition("/") for target in find_probe_targets(truth))
+    return tuple(dict.fromkeys(name for owner, _, name in owned if owner == MASSIVE))

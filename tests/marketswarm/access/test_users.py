@@ -306,6 +306,41 @@ def test_a_password_that_is_no_hash_is_refused():
     assert format_acl_file([user], {"a": "0" * 64}).endswith("-@all +ping\n")
 
 
+def test_the_medic_may_see_how_old_those_keys_are_that_its_rules_name_and_no_other():
+    rules = {
+        "stale": {"metric": "write_age", "key": "rss:items"},
+        "own": {"metric": "write_age", "key": "feed:state"},
+        "unwritten": {"metric": "write_age", "key": "secret"},
+        "reserved": {"metric": "write_age", "key": "board:checks"},
+        "all": {"metric": "write_age", "key": "feed:*"},
+        "junk": 5,
+        "none": {"key": ["a"]},
+    }
+    keys = ("feed:state", "board:checks", "feed:*")
+    points = {"publish_to": [{"bus": "market-redis", "key": key} for key in keys]}
+    document = truth(rss_agg={}, feed={"access_points": points}, medic={"settings": {"rules": rules}})
+    here, there = of("medic", "market-redis", document), of("medic", "system-redis", document)
+    for key in ("rss:items", "feed:state"):
+        assert may(here, "xinfo|stream", key=key)
+        assert may(here, "getrange", key=key)
+        assert not may(here, "set", key=key)
+        assert not may(here, "xrange", key=key)
+        assert not may(there, "xinfo|stream", key=key)
+    for key in ("secret", "board:checks", "feed:other", "rss:seen"):
+        assert not may(here, "xinfo|stream", key=key)
+        assert not may(here, "getrange", key=key)
+    bare = of("medic", "market-redis", truth(rss_agg={}, medic={"settings": {"rules": []}}))
+    assert not may(bare, "xinfo|stream", key="rss:items")
+
+
+def test_the_medic_may_read_the_results_of_probes_where_massive_writes_them():
+    document = truth(massive={}, medic={})
+    assert may(of("medic", "market-redis", document), "getrange", key="probe:shop")
+    assert not may(of("medic", "market-redis", document), "set", key="probe:shop")
+    assert not may(of("medic", "system-redis", document), "getrange", key="probe:shop")
+    assert not may(of("medic", "market-redis", truth(medic={})), "getrange", key="probe:shop")
+
+
 def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
     document = truth(medic={}, feed={}, notifier={}, healer={}, board={})
     for bus in BUSES:

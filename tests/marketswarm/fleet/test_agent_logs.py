@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.fleet.agent_logs import FILES, LogFiles, LogFollower, find_logs
+from marketswarm.fleet.agent_logs import LogFiles, find_logs
+from marketswarm.log_follower import FILES, LogFollower
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, sync_playwright
 
-# the one without windows takes half the processor: it loads no page for a tab strip and side panels of its own
+# the one without windows takes half the processor: it loads no pages for a tab strip and panels of its own
 PROGRAM = "chromium-headless-shell" if shutil.which("chromium-headless-shell") else "chromium"
 # no sandbox: tests run as root in containers, and load nothing but our own pages
 FLAGS = (

@@ -35,8 +35,13 @@ def scene(monkeypatch):
     """Rules over readings that the test sets; `scene.look` is one measurement, ten seconds after the last."""
     scene = SimpleNamespace(readings={}, now=1000.0, rules={"memory": MEMORY}, bus=MemoryBus(), log=Log())
     settings = lambda: HealingSettings.model_validate({"shipped_rules": False, "rules": scene.rules})  # noqa: E731
+    environment = SimpleNamespace(medic_fleet_logs=None)
     alerts = OutageAlerts(MONITOR, lambda: scene.bus, "boot")
-    scene.monitor = RuleMonitor(SimpleNamespace(log=scene.log, bus=None), settings, alerts)
+    scene.monitor = RuleMonitor(
+        SimpleNamespace(log=scene.log, bus=None, settings=environment),
+        settings,
+        alerts,
+    )
     scene.monitor.follow(TRUTH)
     module = "services.medic.rules.monitor"
 
@@ -45,7 +50,7 @@ def scene(monkeypatch):
 
     monkeypatch.setattr(f"{module}.read_fleet", lambda *_args, **_more: scene.readings)
     monkeypatch.setattr(f"{module}.list_pids", lambda _seen: {})
-    for name in ("read_buses", "read_market", "HostObserver.read"):
+    for name in ("read_buses", "read_market", "HostObserver.read", "ProbeObserver.read", "LogObserver.read"):
         monkeypatch.setattr(f"{module}.{name}", read)
 
     async def look(value, subject="feed", step_sec=10.0, metric=Metric.PROCESS_MEMORY):
@@ -110,6 +115,36 @@ async def test_the_next_medic_goes_on_with_the_outage_and_reports_it_once(scene)
     assert len(await publish(scene)) == 1
     await scene.look(50.0)
     assert [each.type for each in await publish(scene)] == ["monitor_miss", "monitor_ok"]
+
+
+async def test_the_reason_names_the_sources_and_the_line_of_the_log(scene, monkeypatch):
+    shared = {"metric": "source_limited", "above": 0, "share_above": 0}
+    new = {"metric": "log_new", "above": 0, "within_sec": 60}
+    scene.rules = {"limits": shared, "new": new}
+    scene.monitor.follow(TRUTH)
+    note = lambda *asked: "a.b n=<n>" if asked == ("feed", Metric.LOG_NEW, "") else ""  # noqa: E731 - of one line
+    monkeypatch.setattr(scene.monitor._logs, "find_note", note)  # noqa: SLF001 - there is no log here
+    await scene.look(0.0, metric=Metric.LOG_NEW)
+    await scene.look(1.0, metric=Metric.LOG_NEW)
+    await scene.look(1.0, "ya\x1bhoo", metric=Metric.SOURCE_LIMITED)
+    told = {each.svc: each.reason for each in await publish(scene)}
+    assert told == {
+        "medic/new/feed": "log_new 1, above 0 within 60 s: a.b n=<n>",
+        "medic/limits/all": r"source_limited 1, above 0: mesh, ya\x1bhoo",
+    }
+
+
+async def test_logs_that_quote_alerts_are_not_read_and_each_other_one_is(scene, monkeypatch):
+    asked = []
+
+    async def read(_self, _folder, orders, _now):
+        asked.extend(orders)
+        return {}
+
+    monkeypatch.setattr("services.medic.rules.monitor.LogObserver.read", read)
+    scene.rules = {"new": {"metric": "log_new", "above": 0, "within_sec": 60}}
+    await scene.look(0.0)
+    assert asked == ["feed", "mesh"]
 
 
 async def test_a_rule_that_leaves_the_truth_closes_its_miss(scene):

@@ -194,7 +194,7 @@ async def market(bus, **roster):
 
 async def test_the_states_of_sources_are_read_while_sources_is_up(bus):
     states = {
-        "kraken": '{"state":"up"}',
+        "kraken": '{"state":"up","outcome":"limited"}',
         "yahoo": '{"state":"down"}',
         "new": "{}",
         "odd": "junk",
@@ -202,14 +202,16 @@ async def test_the_states_of_sources_are_read_while_sources_is_up(bus):
     }
     await bus.client.hset("market:sources", mapping=states)
     found = await market(bus, sources=UP)
-    assert found == {Metric.SOURCE_FAILING: {"kraken": 0, "yahoo": 1, "new": None, "odd": None, "list": None}}
+    unknown = {"new": None, "odd": None, "list": None}
+    assert found[Metric.SOURCE_FAILING] == {"kraken": 0, "yahoo": 1, **unknown}
+    assert found[Metric.SOURCE_LIMITED] == {"kraken": 1, "yahoo": 0, **unknown}
     assert await market(bus, sources=DOWN) == {}
     assert await market(bus) == {}
 
 
 async def test_a_hash_with_too_many_sources_is_not_read(bus):
     await bus.client.hset("market:sources", mapping={f"s{n}": "{}" for n in range(MAX_SOURCES + 1)})
-    assert await market(bus, sources=UP) == {Metric.SOURCE_FAILING: {}}
+    assert await market(bus, sources=UP) == {Metric.SOURCE_FAILING: {}, Metric.SOURCE_LIMITED: {}}
 
 
 async def test_the_quarantine_counts_what_was_ever_added(bus):

@@ -1,11 +1,18 @@
 """What a truth may say about alert rules, and which ones are in force."""
 
+import orjson
 import pytest
 from pydantic import ValidationError
 
+from marketswarm.truth import parse_truth
+from services.medic.rules.line_pattern import MAX_PATTERNS
 from services.medic.rules.metric import KINDS, Metric, MetricSubject
 from services.medic.rules.rule import MAX_PAIRS, SHIPPED, MonitorRule, RuleSeverity, list_pairs, merge_rules
-from services.medic.settings import HealingSettings
+from services.medic.settings import HealingSettings, MedicSettings
+
+
+def make_truth(services):
+    return parse_truth(orjson.dumps({"services": services})).truth
 
 
 def rule(**more):
@@ -25,6 +32,13 @@ def rule(**more):
         ({"for_sec": 1e9}, "for_sec"),
         ({"share_above": 1}, "share_above"),
         ({"severity": "panic"}, "severity"),
+        ({"pattern": "x"}, "pattern: is for log_matches"),
+        ({"metric": "log_matches", "within_sec": 60}, "pattern: is missing"),
+        ({"metric": "write_age"}, "key: is missing"),
+        ({"metric": "write_age", "key": "rss:*"}, "key: is a key of its own"),
+        ({"metric": "write_age", "key": "board:checks"}, "key: is a key of its own, and none of the swarm's"),
+        ({"metric": "write_age", "key": "a:b", "share_above": 0.5}, "share_above: is not for write_age"),
+        ({"metric": "log_new", "within_sec": 60, "above": None, "below": 1}, "below: is not for logs"),
         ({"services": [""]}, "services"),
     ],
 )
@@ -64,14 +78,43 @@ def test_pairs_are_of_what_the_truth_names():
         "half": rule(share_above=0.5),
         "one_source": rule(metric="source_failing"),
     }
-    pairs = list_pairs(rules, ["rss_agg", "mesh"], ["system-redis"])
-    assert list(pairs) == ["memory/rss_agg", "bus/system-redis", "disk/host", "sources/all", "half/all"]
+    pairs = list_pairs(rules, make_truth({"rss_agg": {}, "mesh": {}}))
+    assert list(pairs) == [
+        *("memory/rss_agg", "bus/system-redis", "bus/market-redis", "disk/host", "sources/all", "half/all")
+    ]
     assert pairs["memory/rss_agg"] == ("rss_agg", rules["memory"])
 
 
 def test_the_number_of_pairs_is_limited():
-    services = [f"s{n}" for n in range(MAX_PAIRS)]
-    assert len(list_pairs({"a": rule(), "b": rule()}, services, [])) == MAX_PAIRS
+    truth = make_truth({f"s{n}": {} for n in range(MAX_PAIRS // 20 + 1)})
+    assert len(list_pairs({f"r{n}": rule() for n in range(20)}, truth)) == MAX_PAIRS
+
+
+def test_a_rule_about_a_key_is_of_the_services_that_write_it_and_one_about_probes_of_the_targets():
+    points = {"publish_to": [{"bus": "market-redis", "key": "my:items"}]}
+    targets = [{"name": "shop", "url": "https://shop.example"}, {"name": "db"}, "junk", {"name": "shop"}]
+    truth = make_truth({
+        "rss_agg": {}, "own": {"access_points": points}, "massive": {"settings": {"targets": targets}},
+    })  # fmt: skip
+    rules = {
+        "stale": rule(metric="write_age", key="my:items"),
+        "news": rule(metric="write_age", key="rss:items"),
+        "other": rule(metric="write_age", key="rss:items", services=["own"]),
+        "slow": rule(metric="probe_sec"),
+    }
+    assert list(list_pairs(rules, truth)) == ["stale/own", "news/rss_agg", "slow/shop", "slow/db"]
+
+
+def test_a_truth_is_warned_of_a_key_that_no_service_writes_and_has_few_patterns():
+    aged = {"metric": "write_age", "above": 1}
+    rules = {"a": {**aged, "key": "rss:items"}, "b": {**aged, "key": "rss:itemz"}}
+    config = MedicSettings.model_validate({"settings": {"rules": rules}})
+    found = list(config.find_truth_warnings(make_truth({"rss_agg": {}})))
+    assert [place for place, _ in found] == [("settings", "rules", "b", "key")]
+    match = {"metric": "log_matches", "above": 1, "within_sec": 60, "pattern": "x"}
+    HealingSettings.model_validate({"rules": {f"r{n}": match for n in range(MAX_PATTERNS)}})
+    with pytest.raises(ValidationError, match="too many patterns"):
+        HealingSettings.model_validate({"rules": {f"r{n}": match for n in range(MAX_PATTERNS + 1)}})
 
 
 def test_only_a_critical_rule_about_the_present_of_one_service_is_a_symptom():

@@ -1,0 +1,76 @@
+"""Measure how long ago the services wrote their streams and keys.
+
+The age of a stream is that of the last entry that was ever added, by the clock of the bus, which also made
+its id. A key with a JSON object says in `ts` when it was written. Of other keys it is not known.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from marketswarm.access.services import find_written_key
+from marketswarm.bus import Bus, BusError, NoBusError
+from marketswarm.bus.stored_values import parse_epoch, parse_object, read_strings
+from marketswarm.text import parse_digits
+from marketswarm.truth import Truth
+from services.medic.rules.metric import Metric, Readings, name_reading
+from services.medic.rules.rule import MonitorRule
+
+LEAST_EPOCH_SEC: Final = 1e9
+"""An id or a `ts` from before 2001 is no time."""
+MAX_INFO_BYTES: Final = 262_144
+"""The longest answer about a stream, which has the first and the last entry in it."""
+MOST_AHEAD_SEC: Final = 60.0
+"""How far ahead of the clock of the bus a time may be."""
+
+
+async def read_ages(
+    pairs: Iterable[tuple[str, MonitorRule]], truth: Truth, get_bus: Callable[[str], Bus]
+) -> Readings:
+    """Return the ages that these rules ask for, in seconds; what can't be read is not known."""
+    wanted = dict[str, dict[str, list[str]]]()
+    for svc, rule in pairs:
+        point = find_written_key(truth, svc, rule.key) if rule.key is not None else None
+        if point is not None:
+            wanted.setdefault(point.bus, {}).setdefault(point.key, []).append(svc)
+    found = await asyncio.gather(*(_read_bus(bus, list(keys), get_bus) for bus, keys in wanted.items()))
+    ages = {
+        name_reading(svc, key): age
+        for keys, by_key in zip(wanted.values(), found, strict=True)
+        for key, age in by_key.items()
+        for svc in keys[key]
+    }
+    return {Metric.WRITE_AGE: ages}
+
+
+async def _read_bus(name: str, keys: list[str], get_bus: Callable[[str], Bus]) -> Mapping[str, float | None]:
+    """Return the age of each key; nothing if the bus does not answer."""
+    try:
+        bus = get_bus(name)
+        sec, microseconds = await bus.ask(bus.client.time())
+    except (BusError, NoBusError):
+        return {}
+    return {key: await _measure_age(bus, key, sec + microseconds / 1e6) for key in keys}
+
+
+async def _measure_age(bus: Bus, key: str, now: float) -> float | None:
+    try:
+        kind = await bus.ask(bus.client.type(key))
+        if kind == b"stream":
+            info = await bus.ask(bus.client.xinfo_stream(key), max_bytes=MAX_INFO_BYTES)
+            at = _parse_id(info.get("last-generated-id") if isinstance(info, dict) else None)
+        elif kind == b"string":
+            (raw,) = await read_strings(bus, [key])
+            at = parse_epoch(parse_object(raw).get("ts"))
+        else:
+            return None
+    except BusError:  # also if the rights of the medic don't cover a rule that is new in the truth
+        return None
+    is_time = at is not None and LEAST_EPOCH_SEC <= at <= now + MOST_AHEAD_SEC
+    return max(0.0, now - at) if at is not None and is_time else None
+
+
+def _parse_id(raw: object) -> float | None:
+    """Return the time in the id of an entry, in epoch seconds."""
+    ms = parse_digits(raw.partition(b"-")[0]) if isinstance(raw, bytes) else None
+    return None if ms is None else ms / 1000

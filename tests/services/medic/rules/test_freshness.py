@@ -1,0 +1,74 @@
+"""How long ago a stream or a key was written, by the clock of its bus."""
+
+import time
+
+import pytest
+
+from marketswarm.testing import MemoryBus
+from marketswarm.truth import parse_truth
+from services.medic.rules.freshness import read_ages
+from services.medic.rules.metric import Metric
+from services.medic.rules.rule import MonitorRule
+
+TRUTH = parse_truth(b"""{"services": {"rss_agg": {}, "own": {"access_points": {"publish_to": [
+    {"bus": "market-redis", "key": "own:state"}]}}}}""").truth
+STREAM, STATE = "rss:items", "own:state"
+
+
+@pytest.fixture
+def bus():
+    return MemoryBus()
+
+
+async def read(bus, svc, key):
+    """Return the age, and the buses that were asked."""
+    rule = MonitorRule.model_validate({"metric": "write_age", "key": key, "above": 60})
+    asked = []
+
+    def get_bus(name):
+        asked.append(name)
+        return bus
+
+    found = await read_ages([(svc, rule)], TRUTH, get_bus)
+    return found[Metric.WRITE_AGE].get(f"{svc} {key}"), asked
+
+
+def ago(sec):
+    return int((time.time() - sec) * 1000)
+
+
+async def test_the_age_of_a_stream_is_that_of_the_last_entry_that_was_added(bus):
+    assert await read(bus, "rss_agg", STREAM) == (None, ["market-redis"])
+    ident = await bus.client.xadd(STREAM, {"a": "b"}, f"{ago(500)}-1")
+    assert (await read(bus, "rss_agg", STREAM))[0] == pytest.approx(500, abs=30)
+    await bus.client.xdel(STREAM, ident)
+    assert (await read(bus, "rss_agg", STREAM))[0] == pytest.approx(500, abs=30)
+    await bus.client.xadd(STREAM, {"a": "b"})
+    assert (await read(bus, "rss_agg", STREAM))[0] < 30
+
+
+@pytest.mark.parametrize("ident", ["5-1", "9999999999999-0", "18446744073709551615-1"])
+async def test_an_id_that_is_no_time_of_the_past_is_not_known(bus, ident):
+    await bus.client.xadd(STREAM, {"a": "b"}, ident)
+    assert (await read(bus, "rss_agg", STREAM))[0] is None
+
+
+async def test_a_json_object_says_in_ts_when_it_was_written(bus):
+    await bus.client.set(STATE, f'{{"ts": {ago(100) / 1000}}}')
+    assert (await read(bus, "own", STATE))[0] == pytest.approx(100, abs=30)
+    for text in ("junk", '{"ts": "1"}', '{"ts": true}', "[]", '{"ts": 5}', '{"ts": 9e9}', "x" * 100_000):
+        await bus.client.set(STATE, text)
+        assert (await read(bus, "own", STATE))[0] is None, text[:20]
+    await bus.client.delete(STATE)
+    await bus.client.hset(STATE, "ts", "1")
+    assert (await read(bus, "own", STATE))[0] is None
+
+
+async def test_a_key_that_the_service_does_not_write_is_not_asked_for(bus):
+    assert await read(bus, "own", STREAM) == (None, [])
+    assert await read(bus, "gone", STREAM) == (None, [])
+
+
+async def test_a_bus_that_does_not_answer_is_not_known(bus):
+    bus.connected = False
+    assert (await read(bus, "rss_agg", STREAM))[0] is None
