@@ -198,7 +198,8 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
 
     It reads what `marketswarm status` reads, holds its lease, stores its state and the timelines of outages,
     and publishes the rules that hold. Of the alert log it may read entries, and nothing of the notifier's
-    group; of the market, the states of sources and how many entries the quarantine has.
+    group; of the market, the states of sources and how many entries the quarantine has; of the truth, its
+    revisions, for the bundle of a diagnosis.
     """
     lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
     kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
@@ -210,6 +211,7 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         Grant("hgetall hmget hget hset hdel type del", (MEDIC_OUTAGES,)),
         Grant("xadd xdel type del", (MEDIC_ALERTS,), mode="W"),
         Grant("hget", (HEALER_RELAYED,), mode="R"),
+        Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
         *_grant_read("type hlen hkeys hstrlen hget", "sources", MARKET_SOURCES, view),
         *_grant_read("exists xinfo|stream", "bars", MARKET_QUARANTINE, view),
     )
