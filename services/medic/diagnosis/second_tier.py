@@ -67,6 +67,7 @@ class SecondTier:
 
     Attributes:
         questions: when the last ones were asked, counted as the fuse counts remedies.
+        entries: the last entries of timelines, for the bundles of their incidents.
         counts: what became of the questions: `answered`, or the reason why there is no diagnosis.
     """
 
@@ -79,12 +80,18 @@ class SecondTier:
         self._url = settings.medic_diagnosis_url
         self._redactor = Redactor(list_secrets(os.environ, settings.medic_diagnosis_key))
         self._asking: asyncio.Task[DiagnosisRecord | None] | None = None
-        self._entries: deque[TimelineEntry] = deque(maxlen=TIMELINE_KEPT)
+        self.entries: deque[TimelineEntry] = deque(maxlen=TIMELINE_KEPT)
         self._logged = set[str]()
+        self._http: HttpClient | None = None
 
     @property
     def is_on(self) -> bool:
         return bool(self._command or self._url)
+
+    async def wait(self) -> None:
+        """Return when no question goes on."""
+        if self._asking is not None:
+            await asyncio.wait({self._asking})
 
     def resume(self, questions: Fuse, now: float) -> None:
         """Go on with the budget that another medic stored."""
@@ -92,7 +99,7 @@ class SecondTier:
 
     def note(self, entries: Iterable[TimelineEntry]) -> None:
         """Keep entries of timelines, for the bundles of their incidents."""
-        self._entries.extend(entries)
+        self.entries.extend(entries)
 
     def choose(self, repairs: Iterable[Repair], now: float) -> Repair | None:
         """Return a repair of which a diagnosis is to be asked for now, and count the question."""
@@ -117,10 +124,13 @@ class SecondTier:
         return done.result()
 
     async def end(self) -> None:
-        """End a question that goes on."""
+        """End a question that goes on, and close the connections."""
         if self._asking is not None:
             asking, self._asking = self._asking, None
             await end_tasks(asking)
+        if self._http is not None:
+            http, self._http = self._http, None
+            await http.aclose()
 
     async def _ask(
         self, repair: Repair, reason: str, facts: FleetFacts, notes: tuple[str, ...]
@@ -128,16 +138,16 @@ class SecondTier:
         try:
             bundle = await self._make_bundle(repair, reason, facts, notes)
             content = await (self._run(bundle) if self._command else self._request(bundle))
-            record = self._make_record(parse_answer(content, repair.svc, self._known), repair, reason)
+            record = self._build_record(parse_answer(content, repair.svc, self._known), repair, reason)
         except BadAnswerError as error:
-            self._refuse(repair, str(error))
+            self._note_failure(repair, str(error))
         else:
             self.counts["answered"] += 1
             self._logged.clear()
             return record
         return None
 
-    def _make_record(self, answer: DiagnosisAnswer, repair: Repair, reason: str) -> DiagnosisRecord:
+    def _build_record(self, answer: DiagnosisAnswer, repair: Repair, reason: str) -> DiagnosisRecord:
         """Return an answer as it is stored. Raises BadAnswerError if it is too long for that."""
         try:
             record = DiagnosisRecord(
@@ -155,7 +165,7 @@ class SecondTier:
             raise BadAnswerError("too_long")
         return record
 
-    def _refuse(self, repair: Repair, why: str) -> None:
+    def _note_failure(self, repair: Repair, why: str) -> None:
         """Count a question without a usable answer, and log each reason once until one is answered."""
         self.counts[why] += 1
         if why not in self._logged:
@@ -168,7 +178,7 @@ class SecondTier:
         self, repair: Repair, reason: str, facts: FleetFacts, notes: tuple[str, ...]
     ) -> bytes:
         evidence = DiagnosisEvidence(
-            timeline=[each for each in self._entries if each.incident == repair.incident],
+            timeline=[each for each in self.entries if each.incident == repair.incident],
             notes=notes,
             changes=await self._read_changes(),
             commits=await read_commits(self._me.settings.medic_diagnosis_folder),
@@ -214,17 +224,18 @@ class SecondTier:
         headers = {"Content-Type": "application/json"}
         if settings.medic_diagnosis_key is not None:
             headers["Authorization"] = f"Bearer {settings.medic_diagnosis_key.get_secret_value()}"
+        if self._http is None:
+            self._http = HttpClient("medic")
         try:
-            async with HttpClient("medic") as http:
-                answer = await http.fetch(
-                    "POST",
-                    make_chat_url(self._url or ""),
-                    within_sec=settings.medic_diagnosis_sec,
-                    max_bytes=MAX_RESPONSE_BYTES,
-                    headers=headers,
-                    body=orjson.dumps(make_question(settings.medic_diagnosis_model, bundle)),
-                    body_of={200},
-                )
+            answer = await self._http.fetch(
+                "POST",
+                make_chat_url(self._url or ""),
+                within_sec=settings.medic_diagnosis_sec,
+                max_bytes=MAX_RESPONSE_BYTES,
+                headers=headers,
+                body=orjson.dumps(make_question(settings.medic_diagnosis_model, bundle)),
+                body_of={200},
+            )
         except HttpError as error:
             raise BadAnswerError(error.reason) from None
         if answer.status != 200:

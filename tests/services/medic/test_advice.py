@@ -7,6 +7,7 @@ import pytest
 from marketswarm.operator.healing import fold_incidents
 from services.medic.diagnosis.second_tier import find_reason
 from services.medic.facts import RestartOwner
+from services.medic.guards import Fuse
 from services.medic.planner import CRASH_LOOP, make_advice_id
 from services.medic.refusal import Refusal
 from services.medic.remedies import RULES, Remedy
@@ -108,10 +109,7 @@ def test_every_guard_of_the_planner_holds_for_an_approved_diagnosis(guard):
     patient.settings |= GUARDS[guard].get("settings", {})
     patient.blocked, patient.shown = GUARDS[guard].get("blocked"), GUARDS[guard].get("shown", {})
     if guard == "fuse":
-        patient.planner.fuse = patient.planner.fuse.add(
-            patient.planner._get_settings().fuse,
-            patient.now,
-        )
+        patient.planner.fuse = Fuse((patient.now,))
     patient.look(100)
     assert patient.orders == []
 
