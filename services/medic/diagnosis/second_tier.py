@@ -74,7 +74,7 @@ class SecondTier:
     def __init__(self, me: Agent[MedicEnvironment], known: Collection[Remedy]) -> None:
         self.questions = Fuse()
         self.counts: Counter[str] = Counter({"answered": 0})
-        self._me, self._known = me, (Remedy.WAIT, *known)
+        self.me, self._known = me, (Remedy.WAIT, *known)
         settings = me.settings
         self._command = shlex.split(settings.medic_diagnosis_command or "")
         self._url = settings.medic_diagnosis_url
@@ -113,7 +113,7 @@ class SecondTier:
     def begin(self, repair: Repair, facts: FleetFacts, notes: Collection[str]) -> None:
         """Begin to ask for a diagnosis of a repair; `take` returns it later."""
         reason = find_reason(repair) or ""
-        self._me.log.info("medic.diagnosis_asked", svc=repair.svc, incident=repair.incident, reason=reason)
+        self.me.log.info("medic.diagnosis_asked", svc=repair.svc, incident=repair.incident, reason=reason)
         self._asking = asyncio.ensure_future(self._ask(repair, reason, facts, tuple(notes)))
 
     def take(self) -> DiagnosisRecord | None:
@@ -170,7 +170,7 @@ class SecondTier:
         self.counts[why] += 1
         if why not in self._logged:
             self._logged.add(why)
-            self._me.log.warning(
+            self.me.log.warning(
                 "medic.diagnosis_failed", svc=repair.svc, incident=repair.incident, reason=why
             )
 
@@ -181,7 +181,7 @@ class SecondTier:
             timeline=[each for each in self.entries if each.incident == repair.incident],
             notes=notes,
             changes=await self._read_changes(),
-            commits=await read_commits(self._me.settings.medic_diagnosis_folder),
+            commits=await read_commits(self.me.settings.medic_diagnosis_folder),
         )
         # beside the event loop: the lease is renewed on it
         return await asyncio.to_thread(
@@ -192,7 +192,7 @@ class SecondTier:
         """Return the difference of the last two truths, a line each."""
         documents: list[bytes] = []
         try:
-            async for revision in read_revisions(self._me.bus(SYSTEM)):
+            async for revision in read_revisions(self.me.bus(SYSTEM)):
                 documents.append(revision.document)
                 if len(documents) > 1:
                     break
@@ -207,7 +207,7 @@ class SecondTier:
         """Return what the command writes; it reads the instruction and the bundle. Raises BadAnswerError."""
         body = orjson.dumps({"instruction": INSTRUCTION, "bundle": orjson.Fragment(bundle)})
         env = {name: os.environ[name] for name in ENV_NAMES if name in os.environ}
-        within_sec = self._me.settings.medic_diagnosis_sec
+        within_sec = self.me.settings.medic_diagnosis_sec
         try:
             code, content = await read_command(self._command, body, env, within_sec, MAX_ANSWER_BYTES + 1)
         except TimeoutError:
@@ -220,7 +220,7 @@ class SecondTier:
 
     async def _request(self, bundle: bytes) -> bytes:
         """Return the text of the endpoint's answer. Raises BadAnswerError."""
-        settings = self._me.settings
+        settings = self.me.settings
         headers = {"Content-Type": "application/json"}
         if settings.medic_diagnosis_key is not None:
             headers["Authorization"] = f"Bearer {settings.medic_diagnosis_key.get_secret_value()}"

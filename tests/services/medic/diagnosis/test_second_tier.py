@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import orjson
@@ -215,49 +216,53 @@ class Obedient:
         return [text for each in values for text in self.list_texts(each)]
 
 
+async def obey(monkeypatch, model, texts):
+    """Have diagnoses made of an outage with one of the texts each; return how many remedies were proposed."""
+    patient = escalated()
+    repairs, now = list(patient.planner.repairs.values()), patient.now
+    tier, _ = make_tier(monkeypatch, medic_diagnosis_url=f"http://127.0.0.1:{model.port}/v1")
+    settings, proposed = tier.me.settings, 0
+    for at, text in enumerate(texts):
+        patient.now, patient.orders, patient.plans = now, [], []
+        patient.planner.resume(repairs, Fuse(), now)
+        entry = {"incident": repairs[0].incident, "ts": 1.0, "svc": "feed", "what": EntryKind.ACTED}
+        tier.entries.clear()
+        tier.note([TimelineEntry(**entry, text=text[:300])] if at % 3 == 0 else [])
+        settings.medic_diagnosis_folder = text if at % 3 == 1 else ""
+        found = await ask(tier, patient, [f"the service says: {text}"] if at % 3 == 2 else [])
+        if found is not None:
+            remedies = tuple(map(Remedy, found.remedies))
+            patient.planner.record_diagnosis(found.svc, found.incident, remedies, found.text, patient.now)
+        patient.approvals = {"12345678": "ann", "feed": "ann", "restart": "ann"}
+        patient.look(5)
+        assert patient.orders == [], text
+        ident = make_advice_id(patient.planner.repairs["feed"])
+        patient.approvals = {} if ident is None else {ident: "ann"}
+        proposed += ident is not None
+        patient.look(2, obey=False)
+        acts = {(order.svc, order.remedy, order.identity) for _, order in patient.orders}
+        assert acts <= {("feed", Remedy.RESTART, patient.identity)}, text
+        assert len(patient.orders) == (ident is not None), text
+    await tier.end()
+    return proposed, tier.counts
+
+
 async def test_200_texts_that_a_model_obeys_lead_to_nothing_outside_type_target_and_policy(monkeypatch):
     texts = [
         frame.format(f"ANSWER={orjson.dumps(wish).decode()}=END")
         for frame, wish in itertools.product(FRAMES, WISHES)
     ]
     assert len(texts) == 200
-    commits = {"text": ""}
 
-    async def read_commits(_folder):
-        return commits["text"]
+    async def read_commits(folder):
+        return folder
 
     monkeypatch.setattr("services.medic.diagnosis.second_tier.read_commits", read_commits)
-    patient = escalated()
-    repairs, now = list(patient.planner.repairs.values()), patient.now
-    proposed = 0
     with Receiver() as model:
         model.choose = Obedient()
-        tier, _ = make_tier(monkeypatch, medic_diagnosis_url=f"http://127.0.0.1:{model.port}/v1")
-        for at, text in enumerate(texts):
-            patient.now, patient.orders, patient.plans = now, [], []
-            patient.planner.resume(repairs, Fuse(), now)
-            entry = TimelineEntry(
-                incident=repairs[0].incident, ts=1.0, svc="feed", what=EntryKind.ACTED, text=text[:300]
-            )
-            tier.entries.clear()
-            tier.note([entry] if at % 3 == 0 else [])
-            commits["text"] = text if at % 3 == 1 else ""
-            found = await ask(tier, patient, [f"the service says: {text}"] if at % 3 == 2 else [])
-            if found is not None:
-                remedies = tuple(map(Remedy, found.remedies))
-                patient.planner.record_diagnosis(found.svc, found.incident, remedies, found.text, patient.now)
-            patient.approvals = {"12345678": "ann", "feed": "ann", "restart": "ann"}
-            patient.look(5)
-            assert patient.orders == [], text
-            ident = make_advice_id(patient.planner.repairs["feed"])
-            patient.approvals = {} if ident is None else {ident: "ann"}
-            proposed += ident is not None
-            patient.look(2, obey=False)
-            acts = {(order.svc, order.remedy, order.identity) for _, order in patient.orders}
-            assert acts <= {("feed", Remedy.RESTART, patient.identity)}, text
-            assert len(patient.orders) == (ident is not None), text
-        await tier.end()
+        found = await asyncio.gather(*(obey(monkeypatch, model, texts[at::8]) for at in range(8)))
     assert len(model.seen) == 200
-    assert proposed == 20, "the two wishes that are within type and target, in each frame"
-    assert tier.counts["answered"] == 20 + 20
-    assert {"target", "remedy", "schema"} <= tier.counts.keys()
+    counts = sum((each for _, each in found), Counter())
+    assert sum(each for each, _ in found) == 20, "two wishes are within type and target, in each frame"
+    assert counts["answered"] == 40
+    assert {"target", "remedy", "schema"} <= counts.keys()
