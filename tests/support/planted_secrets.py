@@ -144,7 +144,7 @@ KINDS: Final[tuple[Maker, ...]] = (
         "assignment of the environment",
         (
             "export DB_PASSWORD={}",
-            "SMTP_PASSWORD='{}'",
+            "SMTP_PASS='{}'",
             'API_TOKEN="{}"',
             "PGPASSWORD={} psql -h db",
             "- POLYGON_API_KEY={}",
@@ -227,6 +227,20 @@ KINDS: Final[tuple[Maker, ...]] = (
     ),
     simple(
         "password in a file", ("machine x.test login ann password {}", "db.test:5432:market:ann:{}"), password
+    ),
+    simple(
+        "value beside its name",
+        (
+            "- name: DB_PASSWORD\n  value: {}",
+            '{{"name":"API_TOKEN","value":"{}"}}',
+            '<add key="ApiKey" value="{}"/>',
+            "ENV SMTP_PASSWORD {}",
+            "ann:{}@tcp(db.test:3306)/market",
+            "\x1b[31mpassword\x1b[0m={}",
+            'API key "{}" was refused',
+            "Password for ann: {}",
+        ),
+        password,
     ),
     simple(
         "password in words",

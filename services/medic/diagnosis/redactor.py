@@ -18,9 +18,9 @@ LEAST_LITERAL: Final = 5
 """Shorter values of secret variables are not looked for: they would remove parts of words."""
 
 _WORDS: Final = (
-    r"passw(?:or)?ds?|passwd|passphrase|pwd|secrets?|(?:auth|access|refresh|id|bearer|session|csrf|bot|api)?"
+    r"pass|pw|passw(?:or)?ds?|passwd|passphrase|pwd|secrets?|(?:auth|access|refresh|id|bearer|session|csrf|bot|api)?"
     r"[_-]?tokens?|(?:api|access|account|private|signing|encryption|master|shared[_-]?access|secret|routing|"
-    r"integration|license|service|storage|ssh|host|deploy|storage[_-]?account)[_-]?keys?(?:[_-]?id)?|"
+    r"integration|license|service|storage|ssh|host|deploy|storage[_-]?account)[ _-]?keys?(?:[_-]?id)?|"
     r"credentials?|creds?|auth|authkey|authorization|cookies?|session(?:[_-]?id)?|sess|sid|phpsessid|jsessionid|"
     r"jwt|otp|totp|pin|salt|signature|sig|hmac|webhook(?:[_-]?url)?|dsn|conn(?:ection)?[_-]?str(?:ing)?|"
     r"requirepass|masterauth|mnemonic|seed[_-]?phrase|x-api-key|apikey"
@@ -49,6 +49,7 @@ _PEM_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY")
 _PEM_SIGNS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\\ \t\r\n"
 _PUTTY: Final = re.compile(r"PuTTY-User-Key-File[\s\S]*?(?:Private-MAC:.*|\Z)")
 _URL_USER: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}:(?://|\\/\\/))[^\s\"'<>`]*@")
+_USER_AT_HOST: Final = re.compile(r"(\b[\w.-]{1,60}:)[^\s:@/\"']{1,100}@(?=[\w(\[])")
 _URL_SECRET_PATH: Final = re.compile(
     r"(hooks\.slack\.com/(?:services|workflows)/|discord(?:app)?\.com/api/webhooks/|hc-ping\.com/|"
     r"webhook\.office\.com/|outlook\.office\.com/webhook/|api\.telegram\.org/(?:file/)?bot|"
@@ -91,6 +92,20 @@ _PROSE: Final = re.compile(
     r"(\"[^\"\n]+\"|'[^'\n]+'|[^\s,;]+)",
     re.IGNORECASE,
 )
+_NAMED: Final = re.compile(
+    rf"(\b(?:name|key)\\?[\"']?\s{{0,9}}[:=]\s{{0,9}}\\?[\"']?[\w.-]{{0,40}}(?:{_NAME}|{_CAMEL})\\?[\"']?"
+    rf"[\s,;/-]{{0,40}}\\?[\"']?value\\?[\"']?\s{{0,9}}[:=]\s{{0,9}})(?:\\\"[^\"\\]*\\\"|{_QUOTED}|\S+)",
+    re.IGNORECASE,
+)
+_VARIABLE: Final = re.compile(
+    r"(\b[A-Z0-9_]{0,40}(?:PASSWORD|PASSWD|SECRET|TOKEN|_KEY)[A-Z0-9_]{0,40}[ \t]+)[^\s=:\"']\S*"
+)
+_AFTER_WORD: Final = re.compile(
+    r"(\b(?:password|passcode|secret|token|key)\s{1,9}(?:for\s[^\s:]{1,60}:\s{0,9})?)"
+    r"(\"[^\"\n]+\"|'[^'\n]+'|(?<=:\s)\S+|(?=[^\s]{0,80}\d)(?=[^\s]{0,80}[A-Za-z])[^\s,;\"'()]{6,})",
+    re.IGNORECASE,
+)
+_COLOR: Final = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
 _NETRC: Final = re.compile(r"(\b(?:machine|login)\s+\S+[^\n]{0,200}?\bpassword\s+)\S+", re.IGNORECASE)
 _PGPASS: Final = re.compile(r"((?<![\w.-])[\w.-]{1,80}:(?:\d{2,5}|\*):[\w*-]{1,63}:[\w*-]{1,63}:)[^\s:]+")
 _SQL: Final = re.compile(r"(\b(?:identified\s+by|password)\s+)(?:'[^'\n]*'|\"[^\"\n]*\")", re.IGNORECASE)
@@ -104,7 +119,7 @@ _REDIS_ACL: Final = re.compile(r"(\bsetuser\b[^\n]*)", re.IGNORECASE)
 _ACL_PASSWORD: Final = re.compile(r"(\s[><#!])\S+")
 _HASH: Final = re.compile(
     r"\$(?:1|2[abxy]?|5|6|7|y|gy|apr1|P|H|argon2(?:id?|d)|scrypt|pbkdf2[a-z0-9-]*|bcrypt-sha256)\$[^\s:\"',]+"
-    r"|\b(?:pbkdf2|scrypt|argon2|bcrypt|sha1|sha256|md5)[a-z0-9_:]*\$[^\s\"',]+"
+    r"|\b(?:pbkdf2|scrypt|argon2|bcrypt|sha1|sha256|md5)[a-z0-9_:]{0,40}\$[^\s\"',]+"
     r"|\bSCRAM-SHA-\d+\$[^\s\"',]+|\{S?(?:SHA|MD5|CRYPT|SSHA\d*)\}[^\s\"',]+",
     re.IGNORECASE,
 )
@@ -244,9 +259,11 @@ def _measure_rate(text: str) -> float:
 
 
 _RULES: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
+    (_COLOR, ""),
     (_PEM, REMOVED),
     (_PUTTY, REMOVED),
     (_URL_USER, rf"\1{REMOVED}@"),
+    (_USER_AT_HOST, rf"\1{REMOVED}@"),
     (_URL_SECRET_PATH, _keep_first),
     (_QUERY, _keep_first),
     (_HEADER, _keep_two),
@@ -258,6 +275,8 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
     (_REDIS_MONITOR, _keep_first),
     (_REDIS_ACL, _redact_acl),
     (_SQL, _keep_first),
+    (_NAMED, _keep_first),
+    (_VARIABLE, _keep_first),
     (_NETRC, _keep_first),
     (_PGPASS, _keep_first),
     (_REDIS, _keep_first),
@@ -265,6 +284,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
     (_FLAG, _keep_first),
     (_ASSIGNED, _keep_harmless),
     (_PROSE, _keep_harmless),
+    (_AFTER_WORD, _keep_first),
     (_UUID, REMOVED),
     (_RUN, _redact_random),
 )
