@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -263,3 +265,35 @@ def test_a_rule_that_does_not_hold_is_never_published(tmp_path):
         fleet.until(lambda: misses(fleet), what="the event of the other rule")
         assert [event["svc"] for event in misses(fleet)] == ["medic/some/mesh"]
         assert fleet.bus("system-redis").hkeys("medic:alerts:outages") == ["some/mesh"]
+
+
+DIAGNOSE = """
+import json, sys
+bundle = json.load(sys.stdin)["bundle"]
+said = bundle["reason"] + "; " + "; ".join(bundle["notes"])
+print(json.dumps({"diagnosis": said, "remedies": [{"remedy": "restart", "target": bundle["target"]}]}))
+"""
+
+
+def test_a_command_of_the_environment_diagnoses_what_is_left_to_people(tmp_path):
+    script = tmp_path / "diagnose.py"
+    script.write_text(DIAGNOSE)
+    held = {"metric": "process_memory", "above": 0, "severity": "emergency", "services": ["mesh"]}
+    document = truth(mode="act", rules_every_sec=1, rules={"held": held})
+    env = {"MEDIC_DIAGNOSIS_COMMAND": f"{sys.executable} {script}"}
+    with UpFleet(tmp_path, "mesh", "medic", truth=document, timeout_sec=1.5, env=env) as fleet:
+        forget(fleet)
+        bus, pid = fleet.bus("system-redis"), pid_of(fleet, "mesh")
+        os.kill(pid, signal.SIGSTOP)
+        fleet.until(lambda: "diagnosed" in timeline(bus), what="the diagnosis")
+        found = orjson.loads(bus.hget("medic:state", "diagnosis:mesh"))
+        assert found["text"].startswith("emergency; ")
+        assert "rule held/mesh holds" in found["text"]
+        assert found["remedies"] == ["restart"]
+        assert not {"proposed", "intended"} & set(timeline(bus))
+        assert pid_of(fleet, "mesh") == pid
+        command = [sys.executable, "-m", "marketswarm", "incident", found["incident"]]
+        command += ["--data", str(tmp_path / "fleet")]
+        shown = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, text=True)
+        assert "## Diagnosis (emergency)" in shown.stdout
+        os.kill(pid, signal.SIGCONT)
