@@ -39,7 +39,7 @@ def make_tier(monkeypatch, **settings):
     bus = MemoryBus()
     log = SimpleNamespace(info=write, warning=write)
     unset = {"medic_diagnosis_command": None, "medic_diagnosis_url": None, "medic_diagnosis_key": None}
-    rest = {"medic_diagnosis_model": "m", "medic_diagnosis_sec": 20.0, "medic_diagnosis_folder": None}
+    rest = {"medic_diagnosis_model": "m", "medic_diagnosis_sec": 200.0, "medic_diagnosis_folder": None}
     me = SimpleNamespace(
         settings=SimpleNamespace(**{**unset, **rest, **settings}), log=log, bus=lambda _name: bus
     )
@@ -63,7 +63,7 @@ async def ask(tier, patient, notes=()):
     tier.questions = Fuse()
     repair = tier.choose(patient.planner.repairs.values(), patient.now)
     tier.begin(repair, FACTS, list(notes))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(250):
         await tier.wait()
     return tier.take()
 
