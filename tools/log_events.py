@@ -210,6 +210,8 @@ MEANINGS: Final = {
     "market.streaming": "The market data API streams.",
     "market.unfilled": "Gaps in the bars could not be filled; they are tried again.",
     "market.unpublished": "The bus does not take bars; they wait.",
+    "medic.diagnosis_asked": "A bundle about an outage goes to the command or the endpoint of MEDIC_DIAGNOSIS_….",
+    "medic.diagnosis_failed": "It gave no diagnosis that can be used; each reason is logged once until it gives one.",
     "medic.entry": "A step of an outage, as it is in its timeline: what was seen, refused, done or verified.",
     "medic.fuse_blown": "Too many remedies in a short time: nothing more is done until a person approves.",
     "medic.log_read": "The alert log of the bus can be read again.",

@@ -216,8 +216,9 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
     It reads what `marketswarm status` reads, holds its lease, stores its state and the timelines of outages,
     and publishes the rules that hold. Of the alert log it may read entries, and nothing of the notifier's
     group; of the market, the states of sources and how many entries the quarantine has; the results of
-    probes; and of the keys that its rules name, when they were written. It may delete a cache, and close
-    breakers of sources, where a ladder of the truth has it do so.
+    probes; of the keys that its rules name, when they were written; and the revisions of the truth, for the
+    bundle of a diagnosis. It may delete a cache, and close breakers of sources, where a ladder of the truth
+    has it do so.
     """
     lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
     kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
@@ -229,6 +230,7 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         Grant("hgetall hmget hget hset hdel type del", (MEDIC_OUTAGES,)),
         Grant("xadd xdel type del", (MEDIC_ALERTS,), mode="W"),
         Grant("hget", (HEALER_RELAYED,), mode="R"),
+        Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
         *_grant_read("type hlen hkeys hstrlen hget", "sources", MARKET_SOURCES, view),
         *_grant_read("exists xinfo|stream", "bars", MARKET_QUARANTINE, view),
         *_grant_cache_clearing(view),

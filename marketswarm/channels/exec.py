@@ -31,12 +31,13 @@ OUTPUT_WAIT_SEC: Final = 0.2
 class OutputTail(asyncio.Protocol):
     """Reads a command's output; `kept` is the end of it, `ended` is set once all of it was read."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_bytes: int = OUTPUT_KEPT_BYTES) -> None:
         self.ended = asyncio.Event()
         self.kept = b""
+        self._kept_bytes = kept_bytes
 
     def data_received(self, data: bytes) -> None:
-        self.kept = (self.kept + data)[-OUTPUT_KEPT_BYTES:]
+        self.kept = (self.kept + data)[-self._kept_bytes :]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the library's signature
         self.ended.set()
@@ -64,7 +65,27 @@ async def run_command(
     return code, output.last()
 
 
-async def _run(command: Sequence[str], body: bytes, env: Mapping[str, str], output: OutputTail) -> int:
+async def read_command(
+    command: Sequence[str], body: bytes, env: Mapping[str, str], within_sec: float, max_bytes: int
+) -> tuple[int, bytes]:
+    """Run a command with `body` on its stdin; return its exit code and the last `max_bytes` of its stdout.
+
+    What it writes to stderr is dropped. Raises as `run_command` does.
+    """
+    output = OutputTail(max_bytes)
+    async with asyncio.timeout(within_sec):
+        code = await _run(command, body, env, output, stderr=asyncio.subprocess.DEVNULL)
+    return code, output.kept
+
+
+async def _run(
+    command: Sequence[str],
+    body: bytes,
+    env: Mapping[str, str],
+    output: OutputTail,
+    stderr: int | None = None,
+) -> int:
+    """Run a command; its stderr goes where its stdout goes unless `stderr` says otherwise."""
     loop = asyncio.get_running_loop()
     # our own pipes, since with asyncio's we would wait for processes that the command leaves behind
     (stdin, into), (out, stdout) = os.pipe(), os.pipe()
@@ -73,24 +94,31 @@ async def _run(command: Sequence[str], body: bytes, env: Mapping[str, str], outp
     try:
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=stdin, stdout=stdout, stderr=stdout, env=env, start_new_session=True
+                *command,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stdout if stderr is None else stderr,
+                env=env,
+                start_new_session=True,
             )
         finally:
             os.close(stdin)
             os.close(stdout)
         writing.write(body)
         writing.write_eof()
-        return await _wait_for_end(process, output)
+        return await _wait_for_end(process, output, is_read=stderr is not None)
     finally:
         reading.close()
         # input that the command did not read is dropped
         (writing.abort if writing.get_write_buffer_size() else writing.close)()
 
 
-async def _wait_for_end(process: asyncio.subprocess.Process, output: OutputTail) -> int:
+async def _wait_for_end(
+    process: asyncio.subprocess.Process, output: OutputTail, *, is_read: bool = False
+) -> int:
     """Wait for a process and return its exit code; when cancelled, kill its process group.
 
-    After a failure also wait for the rest of the output, OUTPUT_WAIT_SEC at most.
+    After a failure, or if its output `is_read`, also wait for the rest of it, OUTPUT_WAIT_SEC at most.
     """
     try:
         code = await process.wait()
@@ -99,7 +127,7 @@ async def _wait_for_end(process: asyncio.subprocess.Process, output: OutputTail)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-    if code:
+    if code or is_read:
         with suppress(TimeoutError):
             await asyncio.wait_for(output.ended.wait(), OUTPUT_WAIT_SEC)
     return code

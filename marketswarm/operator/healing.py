@@ -51,6 +51,7 @@ class EntryKind(StrEnum):
     RELAPSED = "relapsed"
     RESTARTED = "restarted"
     ESCALATED = "escalated"
+    DIAGNOSED = "diagnosed"
     RESOLVED = "resolved"
 
 
@@ -131,7 +132,7 @@ class HealingIncident:
     def proposal(self) -> TimelineEntry | None:
         """The entry of a remedy that waits for an approval; None without one."""
         last = next((each for each in reversed(self.timeline) if each.what is not EntryKind.RESTARTED), None)
-        return last if last is not None and last.what is EntryKind.PROPOSED and last.proposal else None
+        return last if last is not None and last.what in _PROPOSING and last.proposal else None
 
     @property
     def end(self) -> TimelineEntry | None:
@@ -152,6 +153,7 @@ class HealingIncident:
 
 
 _PLAIN: Final = (EntryKind.WAITING, EntryKind.RESOLVED)
+_PROPOSING: Final = (EntryKind.PROPOSED, EntryKind.DIAGNOSED)
 _DECISIVE: Final = (EntryKind.ESCALATED, EntryKind.RECOVERED, EntryKind.VERIFIED, EntryKind.RELAPSED)
 
 

@@ -36,6 +36,7 @@ class Scope(StrEnum):
 
     READ = "read"  # see what the board shows, from other machines too
     WRITE = "write"  # silences, acknowledgements, messages that are sent again, proposals of the medic
+    DIAGNOSE = "diagnose"  # with `write`: approve what a diagnosis of the medic's second tier proposes
     SEED = "seed"  # change the truth, and with it the fleet
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -32,13 +33,14 @@ from marketswarm.operator.healing import (
 )
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import MEDIC, SYSTEM, Truth
+from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.guards import Fuse
 from services.medic.learning import ENOUGH, Lesson, learn
-from services.medic.planner import make_proposal_id
+from services.medic.planner import make_advice_id, make_proposal_id
 from services.medic.repair import Repair, RepairState
 from services.medic.report import HealingReport, OutagePattern, make_report, sort_lessons
 from services.medic.settings import HealingSettings, MedicSettings
-from services.medic.store import read_state
+from services.medic.store import read_diagnosis, read_state
 
 _MOST: Final = 1000
 DAY_SEC: Final = 86_400.0
@@ -74,14 +76,15 @@ def incidents(
 def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
     """Show one outage as a post-mortem in Markdown: what happened, what was done, how it ended."""
     found = next((each for each in event_loop.run(_read_incidents(data)) if each.id == ident), None)
+    record = None if found is None else event_loop.run(_read_diagnosis(data, found))
     if found is None:
         raise Exit(
             Code.CONFIGURATION, f"no incident {ident} is on record; `marketswarm incidents` lists them"
         )
     if as_json:
-        output.print_json(_to_json(found))
+        output.print_json({**_to_json(found), "diagnosis": None if record is None else asdict(record)})
         return
-    for line in format_post_mortem(found):
+    for line in [*format_post_mortem(found), *format_diagnosis(record)]:
         output.print_line(line)
 
 
@@ -117,8 +120,8 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
     tables.print_drawing(_draw_repairs(repairs, now))
     for each in repairs:
         if (ident := _find_proposal(each)) is not None:
-            approve = suggest_command(f"{MEDIC} approve {ident}", data)
-            output.print_line(f"{approve} has {each.proposed} done for {each.svc}")
+            approve, what = suggest_command(f"{MEDIC} approve {ident}", data), _find_proposed_remedy(each)
+            output.print_line(f"{approve} has {what} done for {each.svc}")
 
 
 def report(
@@ -227,6 +230,19 @@ def _warn_of_unusable(count: int) -> None:
         output.print_line(f"{count} entries could not be read", output.YELLOW)
 
 
+async def _read_diagnosis(data: Path, incident: HealingIncident) -> DiagnosisRecord | None:
+    """Return the diagnosis of an incident; None without one, or if its service has a newer one.
+
+    Raises Exit.
+    """
+    async with open_fleet(data) as fleet:
+        try:
+            record = await read_diagnosis(fleet.bus(SYSTEM), incident.svc)
+        except BusError as error:
+            raise Exit(Code.NO_BUS, str(error)) from None
+    return record if record is not None and record.incident == incident.id else None
+
+
 async def _read_status(data: Path) -> tuple[HealingSettings, list[Repair], Fuse, dict[str, OutageState]]:
     async with open_fleet(data) as fleet:
         settings = _find_settings(fleet.truth)
@@ -273,9 +289,15 @@ def _find_settings(truth: Truth) -> HealingSettings:
 
 
 def _find_proposal(repair: Repair) -> str | None:
-    if repair.state is not RepairState.PROPOSED or repair.proposed is None:
-        return None
-    return make_proposal_id(repair, repair.proposed)
+    if repair.state is RepairState.PROPOSED and repair.proposed is not None:
+        return make_proposal_id(repair, repair.proposed)
+    return make_advice_id(repair)
+
+
+def _find_proposed_remedy(repair: Repair) -> str:
+    """Return the remedy of the proposal that is open: `restart`, or `restart, as the diagnosis advises,`."""
+    advice = repair.advice if make_advice_id(repair) is not None else None
+    return f"{advice.remedies[0]}, as the diagnosis advises," if advice is not None else str(repair.proposed)
 
 
 def format_post_mortem(found: HealingIncident) -> list[str]:
@@ -296,6 +318,25 @@ def format_post_mortem(found: HealingIncident) -> list[str]:
         "| --- | --- | --- | --- |",
         *(_format_row(each) for each in found.timeline),
     ]
+
+
+def format_diagnosis(record: DiagnosisRecord | None) -> list[str]:
+    """Return the lines of a diagnosis in Markdown; its text is not trusted, so it is escaped and quoted."""
+    if record is None:
+        return []
+    advised = ", ".join(record.remedies) or "none"
+    lines = [
+        "",
+        f"## Diagnosis ({_escape_cell(record.reason)})",
+        "",
+        *(f"> {escape_text(line)}" for line in record.text.splitlines()),
+        "",
+        f"- advised: {_escape_cell(advised)}",
+    ]
+    if record.patch:
+        lines += ["- a patch, which nothing applies:", ""]
+        lines += [f"      {escape_text(line)}" for line in record.patch.splitlines()]
+    return lines
 
 
 def _format_row(entry: TimelineEntry) -> str:

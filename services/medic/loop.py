@@ -9,8 +9,10 @@ from marketswarm.agent.outage_state import MONITOR
 from marketswarm.bus.outage import Outage
 from marketswarm.truth import MEDIC, Truth
 from services.medic.alert_follower import AlertFollower
+from services.medic.diagnosis.second_tier import SecondTier
 from services.medic.medic import Medic
 from services.medic.metrics import collect_metrics
+from services.medic.remedies import Remedy
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import MedicEnvironment, MedicSettings
 
@@ -22,7 +24,12 @@ async def main() -> int:
     async with agent(MEDIC, MedicEnvironment) as me:
         settings_now = me.config(MedicSettings)
         rules = RuleMonitor(me, lambda: settings_now().settings, start_alerts(me))
-        medic = Medic(me, lambda: settings_now().settings, rules)
+
+        def get_ladder(svc: str) -> tuple[Remedy, ...]:
+            return settings_now().settings.ladder_of(svc)
+
+        second_tier = SecondTier(me, get_ladder)
+        medic = Medic(me, lambda: settings_now().settings, rules, second_tier if second_tier.is_on else None)
         alerts = AlertFollower(me, lambda: settings_now().settings, medic.wake)
         followed = set[str]()
 

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from marketswarm.agent import Agent, Lease, LeaseLost
 from marketswarm.operator.healing import EntryKind
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM
+from services.medic.diagnosis.second_tier import SecondTier
 from services.medic.facts import FleetFacts
 from services.medic.observer import FleetObserver
 from services.medic.planner import Planner, RepairPlan
@@ -31,6 +33,7 @@ class Medic:
     """Heal the fleet while this process leads; `wake` ends the rest between two rounds.
 
     Attributes:
+        second_tier: what is asked for diagnoses; None if nothing is.
         planner: the open repairs and the fuse, as this process knows them.
         facts: what was observed last.
         entries: how many entries were written, by what they say.
@@ -40,9 +43,14 @@ class Medic:
     """
 
     def __init__(
-        self, me: Agent[MedicEnvironment], get_settings: Callable[[], HealingSettings], rules: RuleMonitor
+        self,
+        me: Agent[MedicEnvironment],
+        get_settings: Callable[[], HealingSettings],
+        rules: RuleMonitor,
+        second_tier: SecondTier | None = None,
     ) -> None:
         self._me, self._get_settings, self.rules = me, get_settings, rules
+        self.second_tier = second_tier
         self.planner = Planner(get_settings)
         self.observer = FleetObserver(me)
         self.facts = FleetFacts()
@@ -71,6 +79,8 @@ class Medic:
         await store.repair_keys()
         repairs, fuse = await store.load(self._me.truth.services, lease.epoch)
         self.planner.resume(repairs, fuse, now())
+        if self.second_tier is not None:
+            self.second_tier.resume(await store.load_questions(), now())
         self.is_leading, self._looked_at = True, time.monotonic()
         try:
             while True:
@@ -82,6 +92,8 @@ class Medic:
                 await self.rest()
         finally:
             self.is_leading = False
+            if self.second_tier is not None:
+                await self.second_tier.end()
 
     async def rest(self) -> None:
         """Rest until the next round is due, or a new alert comes, but for the least rest in any case."""
@@ -108,6 +120,32 @@ class Medic:
             self.orders[plan.order.remedy, result] += 1
             await self._save(store, self.planner.record_result(plan.order, result, text, now()), lease)
 
+        if self.second_tier is not None:
+            await self._diagnose(self.second_tier, store, lease, now)
+
+    async def _diagnose(
+        self, tier: SecondTier, store: MedicStore, lease: Lease, now: Callable[[], float]
+    ) -> None:
+        """Store a diagnosis that was made, and ask for the next one, once the question itself is stored."""
+        record = tier.take()
+        if record is not None:
+            remedies = tuple(map(Remedy, record.remedies))
+            plan = self.planner.record_diagnosis(record.svc, record.incident, remedies, record.text, now())
+            if not plan.is_empty():
+                await self._save(store, replace(plan, diagnosis=record), lease)
+        repair = tier.choose(self.planner.repairs.values(), now())
+        if repair is not None:
+            plan = replace(self.planner.record_question(repair.svc, now()), questions=tier.questions)
+            await self._save(store, plan, lease)
+            tier.begin(repair, self.facts, self._list_notes(repair.svc))
+
+    def _list_notes(self, svc: str) -> list[str]:
+        """Return what a service says of itself, and the rules that hold for it or for the fleet."""
+        seen = self.observer.seen
+        beat = None if seen is None else seen.state.beats.get(svc)
+        notes = [f"the service says: {beat.detail}"] if beat is not None and beat.detail else []
+        return notes + [f"rule {name} holds: {why}" for name, why in self.rules.list_holding(svc)]
+
     async def measure(self, now: Callable[[], float]) -> None:
         """Evaluate the rules, if it is time."""
         if self.observer.seen is not None:
@@ -120,6 +158,8 @@ class Medic:
         if not await store.save(plan, lease.epoch):
             self._me.log.error("medic.superseded", epoch=lease.epoch)
             raise LeaseLost("a medic with a newer lease has written")
+        if self.second_tier is not None:
+            self.second_tier.note(plan.entries)
         for entry in plan.entries:
             self.entries[entry.what] += 1
             is_bad = entry.what in (EntryKind.ESCALATED, EntryKind.FAILED, EntryKind.ABANDONED)

@@ -55,6 +55,14 @@ def collect_metrics(medic: Medic, alerts: AlertFollower) -> Iterator[Family]:
         [((kind,), float(count)) for kind, count in medic.rules.alerts.published.copy().items()],
         ("kind",),
     )
+    tier = medic.second_tier
+    yield Family(
+        "marketswarm_medic_diagnoses_total",
+        "counter",
+        "Questions to the second tier, by what became of them.",
+        [((result,), float(count)) for result, count in (tier.counts.copy() if tier else {}).items()],
+        ("result",),
+    )
     yield gauge(
         "marketswarm_medic_leading", "1 while this process is the one that acts.", float(medic.is_leading)
     )

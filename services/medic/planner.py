@@ -12,12 +12,14 @@ from typing import Final
 
 from marketswarm.bus.stored_values import MAX_DURATION_SEC
 from marketswarm.operator.healing import FUSE, EntryKind, TimelineEntry
+from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal
 from services.medic.refusal import PASSING, Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyOrder
 from services.medic.repair import (
     MAX_NUMBER,
+    Advice,
     AttemptVerdict,
     RemedyAttempt,
     Repair,
@@ -43,7 +45,7 @@ was planned."""
 class RepairPlan:
     """What follows from an observation. A repair that is None is over; `used` are approvals to delete.
 
-    `fuse` is its new state, None if it did not change.
+    `fuse` is its new state, None if it did not change; so are `questions`, those to the second tier.
     """
 
     entries: tuple[TimelineEntry, ...] = ()
@@ -51,14 +53,25 @@ class RepairPlan:
     order: RemedyOrder | None = None
     used: tuple[str, ...] = ()
     fuse: Fuse | None = None
+    questions: Fuse | None = None
+    diagnosis: DiagnosisRecord | None = None
 
     def is_empty(self) -> bool:
-        return not (self.entries or self.repairs or self.used or self.fuse)
+        return not (self.entries or self.repairs or self.used or self.fuse or self.diagnosis)
 
 
 def make_proposal_id(repair: Repair, remedy: Remedy) -> str:
     """Return the id by which a person approves a remedy that is proposed now, and no later one."""
     text = f"{repair.incident} {remedy} {repair.count_attempts(remedy)} {repair.until}"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def make_advice_id(repair: Repair) -> str | None:
+    """Return the id by which a person approves the next remedy of a diagnosis; None without one."""
+    advice = repair.advice
+    if advice is None or not advice.remedies or repair.state is not RepairState.ESCALATED:
+        return None
+    text = f"{repair.incident} advice {' '.join(advice.remedies)} {advice.until}"
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -160,6 +173,28 @@ class Planner:
             self._keep(self._abandon(repair, result, text, now))
         return self._take_plan(before, self.fuse)
 
+    def record_question(self, svc: str, now: float) -> RepairPlan:
+        """Record that a diagnosis of a service's outage is asked for, which is done once."""
+        before = dict(self.repairs)
+        self._keep(replace(self.repairs[svc], asked_at=now))
+        return self._take_plan(before, self.fuse)
+
+    def record_diagnosis(
+        self, svc: str, incident: str, remedies: Iterable[Remedy], text: str, now: float
+    ) -> RepairPlan:
+        """Record a diagnosis, and propose its remedies if the outage is still escalated.
+
+        `wait` is no remedy to approve, and one that has no attempts left in this outage is not proposed.
+        """
+        before, repair = dict(self.repairs), self.repairs.get(svc)
+        if repair is None or repair.incident != incident:
+            return RepairPlan()
+        left = tuple(each for each in dict.fromkeys(remedies) if self._may_be_advised(repair, each))
+        advised = replace(repair, advice=Advice(left, now + self._get_settings().proposal_sec))
+        self._note_advice(advised, text, now)
+        self._keep(advised)
+        return self._take_plan(before, self.fuse)
+
     # --- one target ---
 
     def _open(self, target: TargetFacts, here: Situation) -> Repair | None:
@@ -217,6 +252,8 @@ class Planner:
                 return self._follow_proposal(repair, target, here, approvals, epoch)
             case RepairState.OPEN:
                 return self._choose(repair, target, here, epoch)
+            case RepairState.ESCALATED:
+                return self._follow_advice(repair, target, here, approvals, epoch)
         return repair
 
     def _choose(self, repair: Repair, target: TargetFacts, here: Situation, epoch: int) -> Repair:
@@ -225,7 +262,7 @@ class Planner:
         if remedy is None or repair.owner_restarts >= CRASH_LOOP:
             reason = EXHAUSTED if remedy is None else CRASH_LOOPING
             self._note(repair, EntryKind.ESCALATED, here.now, reason=reason)
-            return repair.move(RepairEvent.ESCALATE, here.now)
+            return self._renew_advice(repair.move(RepairEvent.ESCALATE, here.now), here)
         if remedy is Remedy.WAIT:
             self._note(repair, EntryKind.WAITING, here.now, remedy=remedy)
             waiting = repair.add_attempt(RemedyAttempt(remedy, here.now, repair.boot))
@@ -278,6 +315,44 @@ class Planner:
             return repair  # an approval stays until it can be followed, or the proposal has expired
         self._note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
         return self._intend(replace(repair, approved_by=author), target, remedy, epoch, here)
+
+    def _renew_advice(self, repair: Repair, here: Situation) -> Repair:
+        """Propose the next remedy of a diagnosis, after one before it did not help."""
+        if repair.advice is None or not repair.advice.remedies:
+            return repair
+        until = here.now + here.settings.proposal_sec
+        renewed = replace(repair, advice=replace(repair.advice, until=until))
+        self._note_advice(renewed, "the next remedy of the diagnosis", here.now)
+        return renewed
+
+    def _may_be_advised(self, repair: Repair, remedy: Remedy) -> bool:
+        is_in_ladder = remedy in self._get_settings().ladder_of(repair.svc)
+        return is_in_ladder and repair.count_attempts(remedy) < REMEDIES[remedy].attempts
+
+    def _note_advice(self, repair: Repair, text: str, now: float) -> None:
+        ident = make_advice_id(repair)
+        remedy = repair.advice.remedies[0] if ident is not None and repair.advice is not None else ""
+        self._note(repair, EntryKind.DIAGNOSED, now, remedy=remedy, text=text[:300], proposal=ident or "")
+
+    def _follow_advice(
+        self, repair: Repair, target: TargetFacts, here: Situation, approvals: Mapping[str, str], epoch: int
+    ) -> Repair:
+        """Carry out the next remedy of a diagnosis if a person approved it and no guard refuses it."""
+        ident, advice = make_advice_id(repair), repair.advice
+        if ident is None or advice is None:
+            return repair
+        remedy = advice.remedies[0]
+        if here.now >= advice.until or not self._may_be_advised(repair, remedy):
+            self._note(repair, EntryKind.EXPIRED, here.now, remedy=remedy)
+            return replace(repair, advice=None)
+        author = approvals.get(ident)
+        if author is None or here.settings.mode_of(repair.svc, remedy) is Mode.OBSERVE:
+            return repair
+        if find_refusal(repair, target, remedy, here) is not None:
+            return repair  # an approval stays until it can be followed, or the proposal has expired
+        self._note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
+        followed = replace(repair, approved_by=author, advice=replace(advice, remedies=advice.remedies[1:]))
+        return self._intend(followed, target, remedy, epoch, here)
 
     def _intend(
         self, repair: Repair, target: TargetFacts, remedy: Remedy, epoch: int, here: Situation
@@ -430,6 +505,9 @@ class Planner:
         before = self.repairs.get(repair.svc)
         if before is not None and before.state is RepairState.PROPOSED:
             self._end_proposal(before, repair)
+        advised = None if before is None else make_advice_id(before)
+        if advised is not None and advised != make_advice_id(repair):
+            self._used.append(advised)
         if repair.state is RepairState.RESOLVED:
             self.repairs.pop(repair.svc, None)
         else:

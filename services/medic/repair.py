@@ -73,6 +73,7 @@ TRANSITIONS: Final[Mapping[tuple[RepairState, RepairEvent], RepairState]] = {
     (RepairState.STABILIZING, RepairEvent.RELAPSE): RepairState.OPEN,
     (RepairState.STABILIZING, RepairEvent.STABILIZE): RepairState.RESOLVED,
     (RepairState.ESCALATED, RepairEvent.RECOVER): RepairState.STABILIZING,
+    (RepairState.ESCALATED, RepairEvent.INTEND): RepairState.INTENDED,
     **{
         (state, RepairEvent.RETIRE): RepairState.RESOLVED
         for state in RepairState
@@ -116,6 +117,14 @@ class RemedyAttempt:
     verdict: AttemptVerdict = AttemptVerdict.PENDING
 
 
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """The remedies that a diagnosis proposes, in order: the first one can be approved until `until`."""
+
+    remedies: tuple[Remedy, ...]
+    until: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
     """One outage under repair. Times are epoch seconds.
@@ -124,7 +133,8 @@ class Repair:
     the process that went down, `identity` that of the process last seen (empty: the next one seen is taken).
     `owner_restarts` counts restarts that were not the medic's, `refusals` those in its timeline. `epoch` is
     that of the lease under which the last intent was written. `up_at` is when the target was last seen to
-    recover. `proposed` is the remedy that a person is asked about.
+    recover. `proposed` is the remedy that a person is asked about. `asked_at` is when a diagnosis of it was
+    asked for, `advice` what that proposes.
     """
 
     incident: Ident
@@ -145,6 +155,8 @@ class Repair:
     approved_by: str = ""
     proposed: Remedy | None = None
     up_at: float | None = None
+    asked_at: float | None = None
+    advice: Advice | None = None
 
     def move(self, event: RepairEvent, now: float, until: float | None = None) -> "Repair":
         """Return the repair in the state that follows. Raises KeyError if the table has no such step."""

@@ -1,15 +1,18 @@
 """Define the settings of the medic in the truth and the environment. Pure."""
 
+import shlex
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from marketswarm.agent import ServiceConfig
+from marketswarm.net.addresses import require_encrypted_url
 from marketswarm.operator.remedies import CACHES, RESUME_SOURCES, SOURCES, find_cache
-from marketswarm.settings import MonitorSettings, list_variables
+from marketswarm.settings import HttpUrl, MonitorSettings, Token, list_variables
 from marketswarm.truth import HEALER, MEDIC, Truth
 from marketswarm.truth.errors import Place, format_hint
 from services.medic.remedies import Remedy
@@ -32,13 +35,39 @@ Name = Annotated[str, Field(min_length=1, max_length=63)]
 RemedyName = Literal["resume_sources", "quotes_cache", "charts_cache", "restart"]
 
 
+def _require_words(command: str | None) -> str | None:
+    """Return a command that is words as a shell quotes them. Raises ValueError."""
+    if command is not None and not shlex.split(command):
+        raise ValueError("must be a command and its arguments")
+    return command
+
+
+def _require_no_command(url: str | None, info: ValidationInfo) -> str | None:
+    if url is not None and info.data.get("medic_diagnosis_command"):
+        raise ValueError("must not be set together with MEDIC_DIAGNOSIS_COMMAND")
+    return url
+
+
 class MedicEnvironment(MonitorSettings):
-    """The variables of the medic."""
+    """The variables of the medic. Without a command and a URL, nothing leaves the fleet."""
 
     medic_fleet_socket: Path | None = None
     """The control socket of the embedded fleet; `marketswarm up` sets it."""
     medic_fleet_logs: Path | None = None
     """The folder with the log files of the embedded fleet; `marketswarm up` sets it."""
+    medic_diagnosis_command: Annotated[str | None, AfterValidator(_require_words)] = Field(None, repr=False)
+    """The command, and its arguments, that makes a diagnosis; no shell reads it."""
+    medic_diagnosis_url: Annotated[
+        Annotated[HttpUrl, AfterValidator(partial(require_encrypted_url, "https"))] | None,
+        AfterValidator(_require_no_command),
+    ] = Field(None, repr=False)
+    """The base URL of an OpenAI-compatible endpoint that makes a diagnosis, with /v1 at its end."""
+    medic_diagnosis_key: Token | None = None
+    medic_diagnosis_model: Annotated[str, Field(min_length=1, max_length=200)] = "default"
+    medic_diagnosis_sec: Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)] = 60.0
+    """The time limit of one diagnosis, in seconds."""
+    medic_diagnosis_folder: Path | None = None
+    """The folder of a Git repository whose last commits belong to a bundle."""
 
 
 class Mode(StrEnum):

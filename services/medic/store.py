@@ -15,13 +15,17 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, parse_epoch, read_fields, report_unusable
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS, MEDIC_STATE
 from marketswarm.operator.healing import ENTRIES_KEPT, FUSE, HealingApproval
+from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.guards import Fuse
-from services.medic.planner import RepairPlan, make_proposal_id
+from services.medic.planner import RepairPlan, make_advice_id, make_proposal_id
 from services.medic.repair import Repair, RepairState
 
 MAX_ATTEMPTS: Final = 50
 MAX_TEXT: Final = 200
 MAX_ACTED: Final = 1000
+MAX_ADVICE: Final = 10
+QUESTIONS: Final = "questions"
+"""The field of `medic:state` with the last questions to the second tier, in the form of a fuse."""
 _NAMES_AT_ONCE: Final = 1000
 _RECORD: Final = Script.beside("services.medic", "record.lua")
 _REPAIR: Final = TypeAdapter(Repair)
@@ -41,6 +45,11 @@ def make_repair_field(svc: str) -> str:
     return f"repair:{svc}"
 
 
+def make_diagnosis_field(svc: str) -> str:
+    """Return the field of `medic:state` for the last diagnosis of a service."""
+    return f"diagnosis:{svc}"
+
+
 def encode_repair(repair: Repair) -> bytes:
     return orjson.dumps(repair)
 
@@ -51,12 +60,14 @@ def parse_repair(raw: bytes, svc: str) -> Repair | None:
     if repair is None or repair.svc != svc or len(repair.attempts) > MAX_ATTEMPTS:
         return None
     moments = (repair.down_since, repair.opened_at, repair.since, *(each.at for each in repair.attempts))
-    ends = (each for each in (repair.until, repair.up_at) if each is not None)
+    advice_end = None if repair.advice is None else repair.advice.until
+    ends = (each for each in (repair.until, repair.up_at, repair.asked_at, advice_end) if each is not None)
     if any(parse_epoch(each) is None for each in (*moments, *ends)):
         return None
     own = (repair.boot or "", repair.identity, repair.approved_by)
     texts = (*own, *(each.identity + (each.boot or "") for each in repair.attempts))
-    if max(map(len, texts)) > MAX_TEXT or repair.state is RepairState.RESOLVED:
+    is_advice_long = repair.advice is not None and len(repair.advice.remedies) > MAX_ADVICE
+    if max(map(len, texts)) > MAX_TEXT or is_advice_long or repair.state is RepairState.RESOLVED:
         return None
     lacks_attempt = repair.state in _HAS_ATTEMPT and not repair.attempts
     lacks_end = repair.state in _HAS_END and repair.until is None
@@ -103,6 +114,18 @@ async def read_state(bus: Bus, services: Iterable[str]) -> tuple[list[Repair], F
     return repairs, fuse or Fuse(), unusable
 
 
+async def read_diagnosis(bus: Bus, svc: str) -> DiagnosisRecord | None:
+    """Return the last diagnosis of a service; None if there is none that can be used. Raises BusError."""
+    name = make_diagnosis_field(svc)
+    (found,) = await read_fields(bus, [MEDIC_STATE], [name])
+    raw = found.get(name.encode())
+    record = None if raw is None else DiagnosisRecord.parse(raw)
+    if raw is not None and (record is None or record.svc != svc):
+        report_unusable(bus.name, MEDIC_STATE, name)
+        return None
+    return record
+
+
 class MedicStore:
     """The medic's keys on one bus. Every method may raise BusError."""
 
@@ -127,6 +150,10 @@ class MedicStore:
         values: list[tuple[str, bytes]] = [
             (name, b"" if each is None else encode_repair(each)) for name, each in fields.items()
         ]
+        if plan.diagnosis is not None:
+            values.append((make_diagnosis_field(plan.diagnosis.svc), plan.diagnosis.encode()))
+        if plan.questions is not None:
+            values.append((QUESTIONS, orjson.dumps(plan.questions)))
         if plan.fuse is not None:
             values.append((FUSE, orjson.dumps(plan.fuse)))
         args: list[str | bytes | float] = [str(epoch), ENTRIES_KEPT, len(values)]
@@ -135,6 +162,15 @@ class MedicStore:
         args += [len(plan.used), *plan.used, *(entry.encode() for entry in plan.entries)]
         keys = [MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS]
         return bool(await self.bus.script(_RECORD, keys, args))
+
+    async def load_questions(self) -> Fuse:
+        """Return the last questions to the second tier; none if they can't be used."""
+        (found,) = await read_fields(self.bus, [MEDIC_STATE], [QUESTIONS])
+        raw = found.get(QUESTIONS.encode())
+        questions = None if raw is None else parse_fuse(raw)
+        if raw is not None and questions is None:
+            report_unusable(self.bus.name, MEDIC_STATE, QUESTIONS)
+        return questions or Fuse()
 
     async def read_approvals(
         self, repairs: Collection[Repair], now: float, valid_sec: float
@@ -164,3 +200,5 @@ def _list_proposals(repairs: Collection[Repair]) -> Iterator[str]:
     for each in repairs:
         if each.state is RepairState.PROPOSED and each.proposed is not None:
             yield make_proposal_id(each, each.proposed)
+        if (advised := make_advice_id(each)) is not None:
+            yield advised

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 
 from marketswarm.bus.scripts import Script
 from marketswarm.channels import SendError
 from marketswarm.channels.http import MAX_RESPONSE_BYTES, find_host, make_exception_error, make_response_error
 from marketswarm.channels.text import printable_line, truncate
 from marketswarm.keys import model_requests_key
+from marketswarm.net.chat import AnswerPart, BadAnswerError, make_chat_url, parse_content
 from marketswarm.net.http import HttpClient, HttpError
 from marketswarm.net.retry import Backoff
 from services.vexy_ai.digest import Story, SummaryResult
@@ -54,7 +55,6 @@ def make_request_body(model: str, story: Story) -> dict[str, Any]:
 
 SUMMARY_LIMIT: Final = 500
 SENTENCES: Final = 2
-_FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)
 _ADDRESS: Final = re.compile(
     r"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://\S+|\bwww\.\S+|\bmailto:\S+|\bjavascript:\S+", re.IGNORECASE
 )
@@ -63,43 +63,15 @@ _LIVE: Final = str.maketrans("", "", "<>[]{}`*_|\\")
 _SENTENCE: Final = re.compile(r"(?<=[.!?。！？])\s+")  # noqa: RUF001 - the ends that other scripts have
 
 
-class BadAnswerError(Exception):
-    """An answer has no usable summary; `str()` is the reason in one word."""
-
-
-class _Part(BaseModel):
-    """Accept unknown fields in a part of an answer, and convert no types."""
-
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, strict=True)
-
-
-class _Message(_Part):
-    content: Annotated[str, Field(min_length=1, max_length=20_000)]
-
-
-class _Choice(_Part):
-    message: _Message
-
-
-class _Completion(_Part):
-    choices: Annotated[list[_Choice], Field(min_length=1, max_length=20)]
-
-
-class _Summary(_Part):
+class _Summary(AnswerPart):
     summary: Annotated[str, Field(min_length=1, max_length=5000)]
 
 
 def parse_summary(body: bytes) -> str:
     """Return the summary in a response body: one or two sentences of plain text. Raises BadAnswerError."""
+    content = parse_content(body)
     try:
-        content = _Completion.model_validate(orjson.loads(body)).choices[0].message.content
-    except orjson.JSONDecodeError:
-        raise BadAnswerError("garbage") from None
-    except ValidationError:
-        raise BadAnswerError("schema") from None
-    fenced = _FENCE.match(content)
-    try:
-        found = _Summary.model_validate(orjson.loads(fenced[1] if fenced else content)).summary
+        found = _Summary.model_validate(orjson.loads(content)).summary
     except (orjson.JSONDecodeError, ValidationError):
         raise BadAnswerError("schema") from None
     text = sanitize(found)
@@ -156,7 +128,6 @@ class ModelBreaker:
             self._until = max(self._until, now + min(after_sec, BACKOFF.longest_sec))
 
 
-PATH: Final = "/chat/completions"
 SPEND: Final = Script.beside("services.vexy_ai", "spend_request.lua")
 
 
@@ -165,8 +136,7 @@ class Summarizer:
 
     def __init__(self, url: str, key: SecretStr | None, metrics: VexyMetrics, log: Any) -> None:
         self.where = find_host(url)
-        base = url.rstrip("/")
-        self._url = base if base.endswith(PATH) else base + PATH
+        self._url = make_chat_url(url)
         self._headers = {"Content-Type": "application/json"}
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key.get_secret_value()}"

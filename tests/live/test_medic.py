@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from itertools import count
@@ -330,3 +332,35 @@ def test_a_stale_cache_of_a_real_bus_is_cleared_and_verified_by_newer_beats_of_t
         )
         assert fleet.market.cmd("KEYS", "*quotes*") == []
         assert fleet.market.cmd("GET", "kept") == "x"
+
+
+DIAGNOSE = """
+import json, sys
+bundle = json.load(sys.stdin)["bundle"]
+said = bundle["reason"] + "; " + "; ".join(bundle["notes"])
+print(json.dumps({"diagnosis": said, "remedies": [{"remedy": "restart", "target": bundle["target"]}]}))
+"""
+
+
+def test_a_command_of_the_environment_diagnoses_what_is_left_to_people(tmp_path):
+    script = tmp_path / "diagnose.py"
+    script.write_text(DIAGNOSE)
+    held = {"metric": "process_memory", "above": 0, "severity": "emergency", "services": ["mesh"]}
+    document = truth(mode="act", rules_every_sec=1, rules={"held": held})
+    env = {"MEDIC_DIAGNOSIS_COMMAND": f"{sys.executable} {script}"}
+    with UpFleet(tmp_path, "mesh", "medic", truth=document, timeout_sec=1.5, env=env) as fleet:
+        forget(fleet)
+        bus, pid = fleet.bus("system-redis"), pid_of(fleet, "mesh")
+        os.kill(pid, signal.SIGSTOP)
+        fleet.until(lambda: "diagnosed" in timeline(bus), what="the diagnosis")
+        found = orjson.loads(bus.hget("medic:state", "diagnosis:mesh"))
+        assert found["text"].startswith("emergency; ")
+        assert "rule held/mesh holds" in found["text"]
+        assert found["remedies"] == ["restart"]
+        assert not {"proposed", "intended"} & set(timeline(bus))
+        assert pid_of(fleet, "mesh") == pid
+        command = [sys.executable, "-m", "marketswarm", "incident", found["incident"]]
+        command += ["--data", str(tmp_path / "fleet")]
+        shown = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, text=True)
+        assert "## Diagnosis (emergency)" in shown.stdout
+        os.kill(pid, signal.SIGCONT)

@@ -322,6 +322,7 @@ REFUSED = {
         "HGETALL board:tokens",
         "HSET board:tokens a {}",
         "SET mesh:topology {}",
+        "XADD truth:history * a b",
         "XTRIM medic:incidents MAXLEN 0",
         "XSETID medic:incidents 18446744073709551615-1",
         *list_group_commands("medic:incidents", "archive"),
@@ -501,6 +502,7 @@ DONE = {
         GET beat:rss_agg
         GET mesh:topology
         XREAD STREAMS healer:alerts:log 0
+        XREVRANGE truth:history + -
         HGET medic:state fuse
         HSET medic:state fuse {}
         XADD medic:incidents * entry {}

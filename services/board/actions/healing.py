@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.operator.healing import FUSE, HealingApproval, write_approval
+from marketswarm.operator.tokens import Scope
 from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
@@ -48,6 +49,8 @@ class HealingSteering:
         proposal = next((each for each in found.list_proposals() if each.id == ident), None)
         if proposal is None:
             raise RefusedError(404, "nothing is proposed under that id, or not any more")
+        if proposal.is_diagnosis and (client.token is None or Scope.DIAGNOSE not in client.token.scopes):
+            raise RefusedError(403, f"a diagnosis proposes it: the token lacks the scope {Scope.DIAGNOSE}")
         by = body.by or client.name
         what = "fuse" if ident == FUSE else f"{proposal.remedy} {proposal.svc}"
         act = Act(Action.APPROVE, ident, client.token, client.address, f"{what} ({by})")

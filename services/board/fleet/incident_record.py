@@ -77,6 +77,8 @@ class ProposalView:
     remedy: str
     since: float
     incident: str
+    is_diagnosis: bool = False
+    """Whether a diagnosis proposes it, so that a token of the scope `diagnose` is needed."""
 
 
 @dataclass(slots=True)
@@ -124,7 +126,12 @@ class RecordedIncidents:
         open_ones = [each for each in self.incidents if each.end is None]
         found = [
             ProposalView(
-                each.proposal, escape_text(each.svc), escape_text(each.remedy), each.ts, each.incident
+                each.proposal,
+                escape_text(each.svc),
+                escape_text(each.remedy),
+                each.ts,
+                each.incident,
+                is_diagnosis=each.what is EntryKind.DIAGNOSED,
             )
             for each in (one.proposal for one in open_ones)
             if each is not None

@@ -159,6 +159,15 @@ class RuleMonitor:
         }
         return replace(facts, targets={**facts.targets, **changed})
 
+    def list_holding(self, svc: str) -> list[tuple[str, str]]:
+        """Return the rules that hold for a service, or for what is no service, each with the reason."""
+        services = self._me.truth.services
+        return [
+            (name, describe(finding))
+            for name, finding in self.findings.items()
+            if finding.holds and (finding.subject == svc or finding.subject not in services)
+        ]
+
     def _find_longest_gap(self) -> float:
         return max(LONGEST_GAP_SEC, 3 * self._get_settings().rules_every_sec)
 

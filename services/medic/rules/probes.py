@@ -22,7 +22,7 @@ MOST_DAYS: Final = 100_000.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _ProbeAnswer:
     """When a probe that succeeded began, how long it took, and how long the one before it took (or None)."""
 
     ts: float
@@ -34,7 +34,7 @@ class ProbeObserver:
     """Read the latest results of all targets of the truth."""
 
     def __init__(self) -> None:
-        self._answers: dict[str, _Answer] = {}
+        self._answers: dict[str, _ProbeAnswer] = {}
 
     async def read(self, seen: FleetObservation, get_bus: Callable[[str], Bus]) -> Readings:
         point = find_point(seen, MASSIVE, MASSIVE_PROBES)
@@ -64,17 +64,17 @@ class ProbeObserver:
         }
 
 
-def _take_answer(document: dict[str, object], last: _Answer | None) -> _Answer | None:
+def _take_answer(document: dict[str, object], last: _ProbeAnswer | None) -> _ProbeAnswer | None:
     """Return the last answer of a target after this result; None if the probe failed, or is not known."""
     ts, ms = parse_epoch(document.get("ts")), parse_number(document.get("total_ms"), 0.0, MOST_MS)
     if document.get("ok") is not True or ts is None or ms is None:
         return None
     if last is not None and last.ts == ts:
         return last
-    return _Answer(ts, ms / 1000, None if last is None else last.sec)
+    return _ProbeAnswer(ts, ms / 1000, None if last is None else last.sec)
 
 
-def _find_sec(answer: _Answer) -> float | None:
+def _find_sec(answer: _ProbeAnswer) -> float | None:
     """Return the time of the faster of two answers, since a single slow one is a spike; None after one."""
     return None if answer.before_sec is None else min(answer.sec, answer.before_sec)
 

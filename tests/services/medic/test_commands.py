@@ -1,7 +1,8 @@
 """What `marketswarm incident` prints of an outage."""
 
 from marketswarm.operator.healing import EntryKind, HealingIncident, TimelineEntry
-from services.medic.commands import format_post_mortem
+from services.medic.commands import format_diagnosis, format_post_mortem
+from services.medic.diagnosis.record import DiagnosisRecord
 
 
 def test_a_bar_in_any_part_of_a_post_mortem_ends_no_cell():
@@ -12,3 +13,22 @@ def test_a_bar_in_any_part_of_a_post_mortem_ends_no_cell():
     assert lines[0].startswith(r"# a\|b: ")
     assert r"| acted c\|d | e\|f: g\|h |" in lines[-1]
     assert r"- remedies: c\|d" in lines
+
+
+def test_a_diagnosis_is_quoted_and_its_patch_is_a_text():
+    assert format_diagnosis(None) == []
+    told = {
+        "reason": "escalated",
+        "text": "Full.\nNo # heading\x1b[2J",
+        "patch": "-a\n+b",
+        "remedies": ("restart",),
+    }
+    lines = format_diagnosis(DiagnosisRecord(svc="a", incident="a.1", ts=1.0, **told))
+    assert lines[1:6] == ["## Diagnosis (escalated)", "", "> Full.", r"> No # heading\x1b[2J", ""]
+    assert lines[6:] == [
+        "- advised: restart",
+        "- a patch, which nothing applies:",
+        "",
+        "      -a",
+        "      +b",
+    ]

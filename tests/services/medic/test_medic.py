@@ -11,7 +11,9 @@ from marketswarm.agent import LeaseLost
 from marketswarm.bus.stream import StreamEntry
 from marketswarm.event import Event, Kind, encode_event
 from services.medic.alert_follower import AlertFollower
+from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
+from services.medic.guards import Fuse
 from services.medic.medic import Medic
 from services.medic.remedies import OrderResult, Remedy
 from services.medic.repair import RepairState
@@ -155,6 +157,50 @@ async def test_the_rules_are_told_what_was_seen_and_what_they_find_is_acted_on(s
     assert [svc for svc, _, _ in scene.asked] == ["feed"]
     await scene.medic.measure(lambda: 6.0)
     assert scene.looks[-1][1]["feed"].symptom == "alert"
+
+
+class Tier:
+    """Stands in for the second tier: asks for one diagnosis, and answers in the next round."""
+
+    def __init__(self, scene):
+        self.scene, self.record, self.asked, self.questions = scene, None, [], Fuse((1.0,))
+        self.note = lambda _entries: None
+
+    def take(self):
+        return self.record
+
+    def choose(self, repairs, _now):
+        return next((each for each in repairs if each.asked_at is None), None)
+
+    def begin(self, repair, _facts, _notes):
+        stored = self.scene.store.saved[-1][0]
+        self.asked.append((repair.svc, stored.repairs["feed"].asked_at is not None, stored.questions))
+
+
+async def test_a_question_is_stored_before_it_is_asked_and_its_answer_with_the_fence(scene):
+    tier = scene.medic.second_tier = Tier(scene)
+    scene.health, scene.medic.rules.list_holding = Health.DOWN, lambda _svc: []
+    scene.medic.observer.seen = None
+    await scene.rounds(1)
+    assert tier.asked == [("feed", True, Fuse((1.0,)))]
+    incident = scene.medic.planner.repairs["feed"].incident
+    told = {"ts": 1.0, "reason": "escalated", "text": "Full.", "remedies": ("restart",)}
+    tier.record = DiagnosisRecord(svc="feed", incident=incident, **told)
+    await scene.rounds(1)
+    assert [plan.diagnosis for plan, epoch in scene.store.saved if plan.diagnosis and epoch == 7] == [
+        tier.record
+    ]
+    tier.record = DiagnosisRecord(svc="other", incident="other.1", **told)
+    await scene.rounds(1)
+    assert len([plan for plan, _ in scene.store.saved if plan.diagnosis]) == 1, "of no outage that is open"
+
+
+async def test_a_superseded_medic_asks_nothing(scene):
+    tier = scene.medic.second_tier = Tier(scene)
+    scene.health, scene.store.is_stale = Health.DOWN, True
+    with pytest.raises(LeaseLost):
+        await scene.rounds(1)
+    assert tier.asked == []
 
 
 async def test_rounds_without_news_store_nothing(scene):

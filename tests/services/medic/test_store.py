@@ -18,13 +18,14 @@ from marketswarm.operator.healing import (
     write_approval,
 )
 from marketswarm.testing import MemoryBus
+from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.facts import Symptom
 from services.medic.guards import Fuse
-from services.medic.planner import RepairPlan, make_proposal_id
+from services.medic.planner import RepairPlan, make_advice_id, make_proposal_id
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
-from services.medic.repair import AttemptVerdict, RemedyAttempt, Repair, RepairState
-from services.medic.store import MedicStore, encode_repair, parse_fuse, parse_repair
+from services.medic.repair import Advice, AttemptVerdict, RemedyAttempt, Repair, RepairState
+from services.medic.store import MedicStore, encode_repair, parse_fuse, parse_repair, read_diagnosis
 
 NOW = time.time()
 REPAIR = Repair(
@@ -186,6 +187,29 @@ async def test_an_approval_counts_for_its_proposal_while_it_is_young_and_is_used
     await store.save(RepairPlan(used=(ident,)), 7)
     assert await store.read_approvals([proposed], NOW, 600) == {}
     assert await store.bus.client.hexists(MEDIC_APPROVALS, "other")
+
+
+async def test_a_diagnosis_and_the_questions_are_stored_under_the_fence_and_parsed_like_foreign_data(store):
+    record = DiagnosisRecord(
+        svc="feed", incident="feed.17000", ts=round(NOW, 3), reason="escalated", text="Full."
+    )
+    advised = dataclasses.replace(
+        REPAIR, state=RepairState.ESCALATED, advice=Advice((Remedy.RESTART,), NOW + 60)
+    )
+    plan = RepairPlan((), {"feed": advised}, diagnosis=record, questions=Fuse((NOW,)))
+    assert await store.save(plan, 7)
+    assert await read_diagnosis(store.bus, "feed") == record
+    assert await store.load_questions() == Fuse((NOW,))
+    ident = make_advice_id(advised)
+    await write_approval(store.bus, HealingApproval(id=ident, by="ann", ts=NOW))
+    assert await store.read_approvals([advised], NOW, 600) == {ident: "ann"}
+    assert not await store.save(RepairPlan(diagnosis=dataclasses.replace(record, text="Old.")), 6)
+    assert (await read_diagnosis(store.bus, "feed")).text == "Full."
+    for raw in ("junk", dataclasses.replace(record, svc="other").encode(), b'{"svc": "feed", "text": 7}'):
+        await store.bus.client.hset(MEDIC_STATE, "diagnosis:feed", raw)
+        assert await read_diagnosis(store.bus, "feed") is None
+    await store.bus.client.hset(MEDIC_STATE, "questions", "junk")
+    assert await store.load_questions() == Fuse()
 
 
 def test_incidents_are_folded_from_their_entries_the_latest_first():

@@ -419,6 +419,21 @@ async def test_a_proposal_of_the_medic_is_approved_once_in_the_name_of_the_token
     assert (await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")).status_code == 404
 
 
+async def test_what_a_diagnosis_proposes_needs_a_scope_of_its_own(client):
+    advised = {"remedy": "restart", "proposal": "3f9a1c04", "text": "The disk is full."}
+    for what, more in ((EntryKind.ESCALATED, {}), (EntryKind.DIAGNOSED, advised)):
+        entry = TimelineEntry(incident="mesh.17", ts=17.0, svc="mesh", what=what, **more)
+        await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry.encode()})
+    refused = await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")
+    assert (refused.status_code, "diagnose" in refused.text) == (403, True)
+    await client.log_in(Scope.DIAGNOSE)
+    assert (await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")).status_code == 403
+    assert await client.system.client.hgetall(MEDIC_APPROVALS) == {}
+    await client.log_in(Scope.WRITE, Scope.DIAGNOSE)
+    assert (await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")).status_code == 200
+    assert await client.system.client.hkeys(MEDIC_APPROVALS) == [b"3f9a1c04"]
+
+
 async def test_nothing_is_approved_that_is_not_proposed_or_with_the_wrong_token(client):
     for ident in ("3f9a1c04", "fuse", "x" * 300, "%0a"):
         answer = await client.ask("POST", f"/monitor/proposals/{ident}/approve")

@@ -1,0 +1,300 @@
+"""Ask a command or an OpenAI-compatible endpoint, which the environment names, for a diagnosis of an outage.
+
+Both are off by default, and asked ten times an hour at most, one outage after the other, each once. The
+answer is not trusted: it is parsed strictly, and becomes a proposal at most.
+"""
+
+import asyncio
+import os
+import shlex
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import orjson
+
+from marketswarm.agent import Agent
+from marketswarm.bus import BusError
+from marketswarm.channels.exec import ENV_NAMES, read_command
+from marketswarm.net.chat import BadAnswerError, make_chat_url, parse_content
+from marketswarm.net.http import HttpClient, HttpError
+from marketswarm.operator.healing import TimelineEntry
+from marketswarm.status.revisions import read_revisions
+from marketswarm.tasks import end_tasks
+from marketswarm.truth import SYSTEM
+from marketswarm.truth.credentials import is_secret_key
+from marketswarm.truth.diff import diff_truths, format_changes
+from marketswarm.truth.parse import parse_truth
+from services.medic.diagnosis.answer import MAX_ANSWER_BYTES, DiagnosisAnswer, parse_answer
+from services.medic.diagnosis.bundle import INSTRUCTION, DiagnosisEvidence, make_bundle
+from services.medic.diagnosis.record import DiagnosisRecord
+from services.medic.diagnosis.redactor import Redactor
+from services.medic.facts import FleetFacts
+from services.medic.guards import Fuse
+from services.medic.refusal import Refusal
+from services.medic.remedies import Remedy
+from services.medic.repair import AttemptVerdict, Repair, RepairState
+from services.medic.settings import FuseSettings, MedicEnvironment
+
+BUDGET: Final = FuseSettings(remedies=10, within_sec=3600)
+"""How many questions are asked in what time."""
+FAILURES: Final = 5
+"""The failed attempts in a row from which a diagnosis is asked for, though the ladder goes on."""
+TIMELINE_KEPT: Final = 500
+COMMITS: Final = 20
+GIT_SEC: Final = 10.0
+MAX_RESPONSE_BYTES: Final = 256 * 1024
+_BAD: Final = (AttemptVerdict.FAILED, AttemptVerdict.RELAPSED, AttemptVerdict.ABANDONED)
+
+
+def find_reason(repair: Repair) -> str | None:
+    """Return the word for why a repair needs a diagnosis; None if it needs none, or one was asked for."""
+    if repair.asked_at is not None:
+        return None
+    if repair.state is RepairState.ESCALATED:
+        return "escalated"
+    if repair.refusal is Refusal.EMERGENCY:  # a rule of that severity holds, such as one about corruption
+        return "emergency"
+    last = repair.attempts[-FAILURES:]
+    return "failures" if len(last) == FAILURES and all(each.verdict in _BAD for each in last) else None
+
+
+class SecondTier:
+    """Ask for diagnoses, one at a time.
+
+    Attributes:
+        questions: when the last ones were asked, counted as the fuse counts remedies.
+        entries: the last entries of timelines, for the bundles of their incidents.
+        counts: what became of the questions: `answered`, or the reason why there is no diagnosis.
+    """
+
+    def __init__(self, me: Agent[MedicEnvironment], get_ladder: Callable[[str], Iterable[Remedy]]) -> None:
+        self.questions = Fuse()
+        self.counts: Counter[str] = Counter({"answered": 0})
+        self.me, self._get_ladder = me, get_ladder
+        settings = me.settings
+        self._command = shlex.split(settings.medic_diagnosis_command or "")
+        self._url = settings.medic_diagnosis_url
+        self._redactor = Redactor(list_secrets(os.environ, settings.medic_diagnosis_key))
+        self._asking: asyncio.Task[DiagnosisRecord | None] | None = None
+        self.entries: deque[TimelineEntry] = deque(maxlen=TIMELINE_KEPT)
+        self._logged = set[str]()
+        self._http: HttpClient | None = None
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self._command or self._url)
+
+    async def wait(self) -> None:
+        """Return when no question goes on."""
+        if self._asking is not None:
+            await asyncio.wait({self._asking})
+
+    def resume(self, questions: Fuse, now: float) -> None:
+        """Go on with the budget that another medic stored."""
+        self.questions = questions.shift_to(now)
+
+    def note(self, entries: Iterable[TimelineEntry]) -> None:
+        """Keep entries of timelines, for the bundles of their incidents."""
+        self.entries.extend(entries)
+
+    def choose(self, repairs: Iterable[Repair], now: float) -> Repair | None:
+        """Return a repair of which a diagnosis is to be asked for now, and count the question."""
+        if not self.is_on or self._asking is not None or self.questions.is_due(BUDGET, now):
+            return None
+        chosen = next((each for each in repairs if find_reason(each) is not None), None)
+        if chosen is not None:
+            self.questions = self.questions.add(BUDGET, now)
+        return chosen
+
+    def begin(self, repair: Repair, facts: FleetFacts, notes: Collection[str]) -> None:
+        """Begin to ask for a diagnosis of a repair; `take` returns it later."""
+        reason = find_reason(repair) or ""
+        self.me.log.info("medic.diagnosis_asked", svc=repair.svc, incident=repair.incident, reason=reason)
+        self._asking = asyncio.ensure_future(self._ask(repair, reason, facts, tuple(notes)))
+
+    def take(self) -> DiagnosisRecord | None:
+        """Return the diagnosis that was made since the last call; None if there is none."""
+        if self._asking is None or not self._asking.done():
+            return None
+        done, self._asking = self._asking, None
+        return done.result()
+
+    async def end(self) -> None:
+        """End a question that goes on, and close the connections."""
+        if self._asking is not None:
+            asking, self._asking = self._asking, None
+            await end_tasks(asking)
+        if self._http is not None:
+            http, self._http = self._http, None
+            await http.aclose()
+
+    async def _ask(
+        self, repair: Repair, reason: str, facts: FleetFacts, notes: tuple[str, ...]
+    ) -> DiagnosisRecord | None:
+        try:
+            bundle = await self._make_bundle(repair, reason, facts, notes)
+            content = await (self._run(bundle) if self._command else self._request(bundle))
+            record = self._build_record(
+                parse_answer(content, repair.svc, self._list_known(repair)), repair, reason
+            )
+        except BadAnswerError as error:
+            self._note_failure(repair, str(error))
+        else:
+            self.counts["answered"] += 1
+            self._logged.clear()
+            return record
+        return None
+
+    def _build_record(self, answer: DiagnosisAnswer, repair: Repair, reason: str) -> DiagnosisRecord:
+        """Return an answer as it is stored. Raises BadAnswerError if it is too long for that."""
+        try:
+            record = DiagnosisRecord(
+                svc=repair.svc,
+                incident=repair.incident,
+                ts=time.time(),
+                reason=reason,
+                text=self._redactor.redact(answer.text),
+                remedies=tuple(map(str, answer.remedies)),
+                patch=self._redactor.redact(answer.patch),
+            )
+        except ValueError:  # what was removed can be shorter than the word in its place
+            raise BadAnswerError("too_long") from None
+        if DiagnosisRecord.parse(record.encode()) is None:
+            raise BadAnswerError("too_long")
+        return record
+
+    def _note_failure(self, repair: Repair, why: str) -> None:
+        """Count a question without a usable answer, and log each reason once until one is answered."""
+        self.counts[why] += 1
+        if why not in self._logged:
+            self._logged.add(why)
+            self.me.log.warning(
+                "medic.diagnosis_failed", svc=repair.svc, incident=repair.incident, reason=why
+            )
+
+    def _list_known(self, repair: Repair) -> tuple[Remedy, ...]:
+        """Return what a diagnosis may propose: the ladder of the truth for this service, or to wait."""
+        return (Remedy.WAIT, *self._get_ladder(repair.svc))
+
+    async def _make_bundle(
+        self, repair: Repair, reason: str, facts: FleetFacts, notes: tuple[str, ...]
+    ) -> bytes:
+        evidence = DiagnosisEvidence(
+            timeline=[each for each in self.entries if each.incident == repair.incident],
+            notes=notes,
+            changes=await self._read_changes(),
+            commits=await read_commits(self.me.settings.medic_diagnosis_folder),
+        )
+        # beside the event loop: the lease is renewed on it
+        return await asyncio.to_thread(
+            make_bundle,
+            repair,
+            reason,
+            facts,
+            evidence,
+            known=self._list_known(repair),
+            redactor=self._redactor,
+        )
+
+    async def _read_changes(self) -> list[str]:
+        """Return the difference of the last two truths, a line each."""
+        documents: list[bytes] = []
+        try:
+            async for revision in read_revisions(self.me.bus(SYSTEM)):
+                documents.append(revision.document)
+                if len(documents) > 1:
+                    break
+            if len(documents) > 1:
+                new, old = (parse_truth(each).truth for each in documents)
+                return list(format_changes(diff_truths(old, new)))
+        except (BusError, ValueError):
+            return ["the revisions can't be read"]
+        return []
+
+    async def _run(self, bundle: bytes) -> bytes:
+        """Return what the command writes; it reads the instruction and the bundle. Raises BadAnswerError."""
+        body = orjson.dumps({"instruction": INSTRUCTION, "bundle": orjson.Fragment(bundle)})
+        env = {name: os.environ[name] for name in ENV_NAMES if name in os.environ}
+        within_sec = self.me.settings.medic_diagnosis_sec
+        try:
+            code, content = await read_command(self._command, body, env, within_sec, MAX_ANSWER_BYTES + 1)
+        except TimeoutError:
+            raise BadAnswerError("timeout") from None
+        except OSError:
+            raise BadAnswerError("not_runnable") from None
+        if code != 0:
+            raise BadAnswerError(f"exit_{code}" if code > 0 else "signal")
+        return content
+
+    async def _request(self, bundle: bytes) -> bytes:
+        """Return the text of the endpoint's answer. Raises BadAnswerError."""
+        settings = self.me.settings
+        headers = {"Content-Type": "application/json"}
+        if settings.medic_diagnosis_key is not None:
+            headers["Authorization"] = f"Bearer {settings.medic_diagnosis_key.get_secret_value()}"
+        if self._http is None:
+            self._http = HttpClient("medic")
+        try:
+            answer = await self._http.fetch(
+                "POST",
+                make_chat_url(self._url or ""),
+                within_sec=settings.medic_diagnosis_sec,
+                max_bytes=MAX_RESPONSE_BYTES,
+                headers=headers,
+                body=orjson.dumps(make_question(settings.medic_diagnosis_model, bundle)),
+                body_of={200},
+            )
+        except HttpError as error:
+            raise BadAnswerError(error.reason) from None
+        if answer.status != 200:
+            raise BadAnswerError(f"http_{answer.status}")
+        return parse_content(answer.body).encode("utf-8", "replace")
+
+
+def make_question(model: str, bundle: bytes) -> dict[str, Any]:
+    """Return a chat completion request, with the bundle as the user's message."""
+    return {
+        "model": model,
+        "messages": [
+            {"role": "system", "content": INSTRUCTION},
+            {"role": "user", "content": bundle.decode()},
+        ],
+        "temperature": 0,
+        "response_format": {"type": "json_object"},
+    }
+
+
+async def read_commits(folder: Path | None) -> str:
+    """Return the last commits of a repository, a line each; empty without one, or if it can't be read."""
+    if folder is None:
+        return ""
+    command = ("git", "-C", str(folder), "log", f"-n{COMMITS}", "--no-color", "--format=%h %aI %s")
+    env = {name: os.environ[name] for name in ENV_NAMES if name in os.environ}
+    try:
+        code, output = await read_command(command, b"", env, GIT_SEC, MAX_ANSWER_BYTES)
+    except (OSError, TimeoutError):
+        return ""
+    return output.decode("utf-8", "replace") if code == 0 else ""
+
+
+def list_secrets(environ: Mapping[str, str], key: Any) -> list[str]:
+    """Return the values of our own environment that are secret, which are removed wherever they are."""
+    found = [] if key is None else [str(key.get_secret_value())]
+    for name, value in environ.items():
+        if is_secret_key(name) or name.endswith("_KEY"):
+            found.append(value)
+        elif "://" in value and "@" in value:
+            found += _find_url_password(value)
+    return found
+
+
+def _find_url_password(url: str) -> list[str]:
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return []
+    return [password, unquote(password)] if password else []

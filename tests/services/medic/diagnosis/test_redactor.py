@@ -1,0 +1,157 @@
+"""No secret leaves the fleet in a bundle, and what is no secret can be read in it."""
+
+import contextlib
+import random
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from marketswarm.operator.healing import EntryKind, TimelineEntry
+from marketswarm.truth.diff import diff_truths, format_changes
+from marketswarm.truth.errors import TruthError
+from marketswarm.truth.parse import parse_truth
+from services.medic.diagnosis.bundle import DiagnosisEvidence, make_bundle
+from services.medic.diagnosis.redactor import MAX_TEXT, REMOVED, Redactor
+from services.medic.diagnosis.second_tier import list_secrets
+from services.medic.facts import FleetFacts, Health, TargetFacts
+from services.medic.remedies import Remedy
+from support.planted_secrets import KINDS, plant
+from support.simulation.patient import Patient
+
+COUNT = 500
+
+
+def escalated():
+    patient = Patient(restart_helps=False)
+    patient.look(2)
+    patient.die()
+    patient.look(300)
+    return patient.planner.repairs["feed"]
+
+
+def bundle_of(evidence, redactor=None):
+    target = TargetFacts(svc="feed", health=Health.DOWN, depends_on=("market-gate",))
+    facts = FleetFacts(
+        {"feed": target, "mesh": TargetFacts(svc="mesh", health=Health.UP, depends_on=("feed",))}
+    )
+    return make_bundle(
+        escalated(), "escalated", facts, evidence, known=Remedy, redactor=redactor or Redactor()
+    ).decode()
+
+
+def split(lines, size):
+    return [lines[at : at + size] for at in range(0, len(lines), size)]
+
+
+def make_truth(text):
+    return parse_truth(orjson.dumps({"services": {"feed": {"description": text}}})).truth
+
+
+def changes_of(lines):
+    """What the difference of two truths shows of secrets in them, where a truth takes one."""
+    found = []
+    for line in lines:
+        with contextlib.suppress(TruthError):
+            found += format_changes(diff_truths(make_truth("old"), make_truth(line)))
+    return found
+
+
+def test_of_500_planted_secrets_of_40_kinds_none_is_left_in_a_bundle():
+    assert len(KINDS) >= 40
+    planted = plant(1, COUNT)
+    lines = [each.line for each in planted]
+    random.Random(1).shuffle(lines)
+    entries = [
+        TimelineEntry(incident="feed.1", ts=1.0, svc="feed", what=EntryKind.ACTED, text=line[:300])
+        for line in lines[:50]
+    ]
+    changes = changes_of(lines)
+    assert changes, "the truth takes some of them"
+    found = [
+        bundle_of(DiagnosisEvidence(entries, lines[:50], changes[:50], "\n".join(some), "\n".join(some)))
+        for some in split(lines, 20)
+    ] + [bundle_of(DiagnosisEvidence(notes=some, changes=some)) for some in split(lines, 50)]
+    text = "\n".join(found)
+    assert text.count(REMOVED) >= COUNT
+    assert [(each.kind, each.line) for each in planted for part in each.parts if part in text] == []
+
+
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_no_seed_has_a_secret_that_is_left(seed):
+    redactor = Redactor()
+    left = [
+        (each.kind, each.line)
+        for each in plant(seed, COUNT)
+        if any(part in redactor.redact(each.line) for part in each.parts)
+    ]
+    assert left == []
+
+
+READABLE = [
+    "2026-11-26T02:14:23.123Z rss_agg ERROR heartbeat_miss after 31.2 s on market-redis (127.0.0.1:6379)",
+    '  File "/usr/lib/python3.13/site-packages/redis/asyncio/connection.py", line 295, in connect',
+    "redis.exceptions.ConnectionError: Error 111 connecting to 10.0.0.5:6379. Connection refused.",
+    'FATAL: password authentication failed for user "ann"',
+    "ssl.SSLCertVerificationError: certificate has expired; token: expired; max_tokens: 4000",
+    "refused restart: owner_restarts; incident rss_agg.1795400736319",
+    "services.market.database.read_rows_between(); retry 3 of 5; reason=auth_failed code=401 took 0.31 s",
+    "~ mesh: heartbeat.interval_sec 10 → 5",
+    "b34d570f 2026-11-26T02:14:23+00:00 medic: rules are measured after a clock was set back",
+    "GET https://api.example.org/v2/bars?symbol=AAPL&limit=500 → 503",
+    "xadd id 1795400736319-0 refused: OOM command not allowed when used memory > 'maxmemory'",
+    "BOOTSTRAP_TIMEOUT_SEC=60 NOTIFIER_LEASE_SEC=3 host=db user=ann dbname=market",
+]
+
+
+@pytest.mark.parametrize("line", READABLE)
+def test_names_times_reasons_and_sentences_stay(line):
+    assert Redactor().redact(line) == line
+
+
+def test_what_is_around_a_secret_stays():
+    said = Redactor().redact("02:14 feed can't reach postgres://ann:hunter2@db.test:5432/market: timeout")
+    assert said == f"02:14 feed can't reach postgres://{REMOVED}@db.test:5432/market: timeout"
+
+
+def test_a_private_key_whose_first_lines_are_missing_is_removed():
+    said = Redactor().redact("ok.\nabCD12==\nEFgh\n-----END RSA PRIVATE KEY-----\nnext")
+    assert ("abCD12" in said, "EFgh" in said, said.endswith("next"), said.startswith("ok.")) == (
+        False,
+        False,
+        True,
+        True,
+    )
+
+
+def test_values_of_our_own_environment_are_removed_whatever_they_look_like():
+    environ = {
+        "POLYGON_API_KEY": "plain words",
+        "REDIS_URL": "redis://:sesame%21@x:1",
+        "PATH": "/usr/bin",
+        "A": "b",
+    }
+    assert list_secrets(environ, None) == ["plain words", "sesame%21", "sesame!"]
+    said = Redactor(list_secrets(environ, None)).redact("said plain words, then sesame! in /usr/bin")
+    assert said == f"said {REMOVED}, then {REMOVED} in /usr/bin"
+
+
+def test_a_text_that_is_too_long_is_cut_between_words():
+    said = Redactor().redact("word " * MAX_TEXT + "AKIAABCDEFGHIJKLMNOP")
+    assert len(said) <= MAX_TEXT
+    assert Redactor().redact("b " * (MAX_TEXT // 2 - 2) + "hunter22").endswith("b ")
+
+
+def test_a_bundle_is_bounded_and_says_what_is_known():
+    repair = replace(escalated(), owner_restarts=3)
+    evidence = DiagnosisEvidence(
+        notes=["x " * 5000] * 500, changes=["~ a"] * 500, logs="l " * 20_000, commits="c\n" * 9000
+    )
+    facts = FleetFacts({"feed": TargetFacts(svc="feed", health=Health.DOWN)})
+    raw = make_bundle(repair, "escalated", facts, evidence, known=[Remedy.WAIT], redactor=Redactor())
+    assert len(raw) < 64 * 1024
+    found = orjson.loads(raw)
+    assert (found["target"], found["remedies"], found["reason"]) == ("feed", ["wait"], "escalated")
+    assert (found["owner_restarts"], found["facts"]["health"]) == (3, "down")
+    assert [each["verdict"] for each in found["attempts"]] == ["failed"] * 4
+    assert orjson.loads(bundle_of(DiagnosisEvidence()))["dependants"] == ["mesh"]
