@@ -192,3 +192,10 @@ def test_what_failed_before_and_what_is_slow_stands_at_the_head_of_each_workers_
     # the first four go to one worker, the others to the second
     assert [int(item.nodeid[-1]) for item in arranged] == [5, 7, 0, 1, 6, 2, 3, 4]
     assert arrange(items, {}, (), workers=3) == items
+
+
+def test_what_waits_is_begun_in_every_second_part_file_by_file():
+    paths = ["a/a.py"] * 4 + ["live/b.py"] * 2 + ["live/c.py"] * 2 + ["z/z.py"] * 4
+    items: list[Any] = [Item(str(number), Path(path)) for number, path in enumerate(paths)]
+    arranged = [int(item.nodeid) for item in arrange(items, {}, (), workers=3)]
+    assert arranged == [4, 5, 0, 1, 2, 3, 8, 9, 6, 7, 10, 11]

@@ -1,10 +1,13 @@
 """The order of tests: first what failed before, then what takes long, at the head of each worker's part."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 import pytest
 
 KEY = "marketswarm/failures"
+WAITING = "live"
+"""The folder whose tests wait more than they work."""
 KEPT = 200
 """How many tests the record of failures holds."""
 
@@ -29,8 +32,9 @@ def arrange(
     """Return the tests in the order in which they run.
 
     xdist's `worksteal` gives each worker an even, contiguous part of the list. What fails often or takes long
-    is dealt out to the heads of these parts. The others stay beside their neighbours, whose fixtures they
-    share.
+    is dealt out to the heads of these parts. The tests of WAITING follow in every second part, file by file:
+    they wait more than they work, so that the workers of the other parts have the processors meanwhile. The
+    others stay beside their neighbours, whose fixtures they share.
 
     Args:
         items: the tests as they were collected.
@@ -41,10 +45,17 @@ def arrange(
     first = [item for item in items if failures.get(item.nodeid) or item.path.name in slow]
     first.sort(key=lambda item: -failures.get(item.nodeid, 0))
     chosen = set(first)
-    others = iter([item for item in items if item not in chosen])
+    left = [item for item in items if item not in chosen]
+    files = [
+        list(group) for path, group in groupby(left, lambda item: item.path) if path.parent.name == WAITING
+    ]
+    waiting = {item for group in files for item in group}
+    others = iter([item for item in left if item not in waiting])
     arranged: list[pytest.Item] = []
     for number, size in enumerate(_part_sizes(len(items), workers)):
         head = first[number::workers]
+        if number % 2 == 0:
+            head += [item for group in files[number // 2 :: (workers + 1) // 2] for item in group]
         arranged += head
         arranged += [item for _, item in zip(range(size - len(head)), others, strict=False)]
     return [*arranged, *others]
