@@ -152,7 +152,8 @@ def report(
 
 def format_report(found: HealingReport, days: int, now: float) -> list[str]:
     """Return the lines of a report that stand above its tables."""
-    lines = [f"{found.outages} outages in {days} days, {found.ended} of them over"]
+    outages = "1 outage" if found.outages == 1 else f"{found.outages} outages"
+    lines = [f"{outages} in {days} days, {found.ended} of them over"]
     if found.ended:
         ways = (f"{escape_text(how)} {count / found.ended:.0%}" for how, count in found.resolutions)
         lines.append(f"of those that are over: {', '.join(ways)}")
