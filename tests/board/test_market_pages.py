@@ -245,6 +245,8 @@ def test_a_replay_is_marked_wherever_it_is_shown(played, new_tab: Tabs):
     played.publish_bar("SPY", "1m", NOW, 500.0, replay=True)
     for path in ("", "/symbol/SPY", "/sources"):
         assert "played from a recording" in played.get(f"/market{path}").text
+    # the series may just have been written anew by the test before
+    until(lambda: 'data-symbol="SPY"' in played.get("/market").text, what="a tile of SPY")
     tab = new_tab()
     page = tab.open(f"{played.url}/market")
     played.publish_bar("SPY", "1m", NOW + 60_000, 501.0, replay=True)
