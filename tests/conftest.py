@@ -50,8 +50,7 @@ LEFT: list[str] = []
 GUARD = Guard()
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 
-# a red run can be had again, on any machine; what nobody has tried yet is for those who look for it
-# the same each time, so that more of them would find no more: the night tries others
+# the same examples each time, so that a red run can be had again on any machine; the night tries others
 settings.register_profile("dev", deadline=None, max_examples=20, derandomize=True, database=None)
 settings.register_profile(
     "brief",

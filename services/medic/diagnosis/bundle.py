@@ -9,7 +9,7 @@ import orjson
 from marketswarm.channels.text import truncate
 from marketswarm.operator.healing import TimelineEntry
 from services.medic.diagnosis.redactor import Redactor
-from services.medic.facts import FleetFacts
+from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.remedies import Remedy
 from services.medic.repair import Repair
 
@@ -73,7 +73,7 @@ def make_bundle(
     return orjson.dumps({"target": repair.svc, "remedies": sorted(map(str, known)), **cleaned})
 
 
-def _describe_target(target: Any) -> dict[str, Any]:
+def _describe_target(target: TargetFacts) -> dict[str, Any]:
     return {
         "health": target.health,
         "status": target.status,
