@@ -242,15 +242,14 @@ def test_without_a_database_pages_say_what_to_do(played):
 
 
 def test_a_replay_is_marked_wherever_it_is_shown(played, new_tab: Tabs):
-    played.publish_bar("SPY", "1m", NOW, 500.0, replay=True)
-    for path in ("", "/symbol/SPY", "/sources"):
-        assert "played from a recording" in played.get(f"/market{path}").text
-    # the series may just have been written anew by the test before
-    until(lambda: 'data-symbol="SPY"' in played.get("/market").text, what="a tile of SPY")
     tab = new_tab()
     page = tab.open(f"{played.url}/market")
-    played.publish_bar("SPY", "1m", NOW + 60_000, 501.0, replay=True)
     tile = page.locator('.tile[data-symbol="SPY"]')
+    played.publish_bar("SPY", "1m", NOW, 500.0, replay=True)
+    expect(tile.locator("[data-price]")).to_have_text("500.00")  # the first: the page asks for its place
+    for path in ("", "/symbol/SPY", "/sources"):
+        assert "played from a recording" in played.get(f"/market{path}").text
+    played.publish_bar("SPY", "1m", NOW + 60_000, 501.0, replay=True)
     expect(tile.locator("[data-price]")).to_have_text("501.00")
     expect(tile.locator(".replay")).to_be_visible()
     page = tab.open(f"{played.url}/market/symbol/SPY")

@@ -6,12 +6,15 @@ import { findDirection, formatChange, formatPercent, formatPrice, formatRecency 
 
 const EVERY_MS = 60_000; // the board keeps what its page says of the past for 20 s
 const UNFILLED_MS = 15_000;
+const AWAITED_MS = 2_000;
 let readAt = performance.now();
+let isAwaited = false; // a first price has come, for which this page has no place yet
 
 // A price that is older than the one on the tile changes nothing. `day` is its date if it is the price of a whole day.
 export function showPrice(tile, price, at, source, replay, day = null) {
   const shown = tile.querySelector("[data-price]");
   const before = Number(tile.dataset.time);
+  isAwaited ||= !shown;
   if (!shown || (tile.dataset.time && at < before)) return;
   tile.dataset.time = at;
   tile.dataset.last = price;
@@ -47,9 +50,10 @@ export function tickAges(nowSec) {
 // Returns true if other tiles are there than before.
 export async function renewPage() {
   const boxes = ["tiles", "quote"].map((id) => document.getElementById(id)).filter(Boolean);
-  const everyMs = boxes.every(isFilled) ? EVERY_MS : UNFILLED_MS;
+  const everyMs = boxes.every(isFilled) ? EVERY_MS : isAwaited ? AWAITED_MS : UNFILLED_MS;
   if (!boxes.length || performance.now() - readAt < everyMs || document.visibilityState !== "visible") return false;
   readAt = performance.now();
+  isAwaited = false;
   const page = await readPage();
   if (page === null) return false;
   const others = boxes.map((box) => renewTiles(box, page.getElementById(box.id)));
