@@ -39,6 +39,8 @@ HEALER: Final = "healer"
 MEDIC: Final = "medic"
 ESCALATED_RULE: Final = "escalated"
 """The rule of the medic that holds while it has given up a service."""
+PROPOSED_RULE: Final = "proposed"
+"""The rule of the medic that holds while a remedy for a service waits for a person's approval."""
 SERVICE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 BUS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 YEAR_SEC: Final = 31_536_000.0
@@ -545,8 +547,8 @@ def find_probe_target(truth: Truth, svc: str) -> ProbeTarget | None:
 def find_rule_target(truth: Truth, svc: str) -> ProbeTarget | None:
     """Return what a rule of the medic is about, such as `medic/degraded/rss_agg`; None for other names.
 
-    It has the tags of that service, and depends on it, or on that bus. That a service was given up
-    (`medic/escalated/rss_agg`) depends on nothing: people must hear of it while the service is down.
+    It has the tags of that service, and depends on it, or on that bus. That a service was given up, or that
+    something is proposed (`medic/proposed/rss_agg`), depends on nothing: people must hear of it meanwhile.
     """
     owner, _, name = svc.partition("/")
     rule, _, subject = name.partition("/")
@@ -559,7 +561,7 @@ def find_rule_target(truth: Truth, svc: str) -> ProbeTarget | None:
         svc,
         section.severity,
         section.tags if about is None else about.tags,
-        () if rule == ESCALATED_RULE else on,
+        () if rule in (ESCALATED_RULE, PROPOSED_RULE) else on,
     )
 
 

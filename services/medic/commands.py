@@ -36,8 +36,8 @@ from marketswarm.truth import MEDIC, SYSTEM, Truth
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.guards import Fuse
 from services.medic.learning import ENOUGH, Lesson, learn
-from services.medic.planner import make_advice_id, make_proposal_id
-from services.medic.repair import Repair, RepairState
+from services.medic.planner import find_proposal, find_proposed_remedy
+from services.medic.repair import Repair
 from services.medic.report import HealingReport, OutagePattern, make_report, sort_lessons
 from services.medic.settings import HealingSettings, MedicSettings
 from services.medic.store import read_diagnosis, read_state
@@ -119,9 +119,9 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
         return
     tables.print_drawing(_draw_repairs(repairs, now))
     for each in repairs:
-        if (ident := _find_proposal(each)) is not None:
-            approve, what = suggest_command(f"{MEDIC} approve {ident}", data), _find_proposed_remedy(each)
-            output.print_line(f"{approve} has {what} done for {each.svc}")
+        if (ident := find_proposal(each)) is not None:
+            approve, what = suggest_command(f"{MEDIC} approve {ident}", data), find_proposed_remedy(each)
+            output.print_line(f"{approve} approves for {each.svc}: {what}")
 
 
 def report(
@@ -269,7 +269,7 @@ async def _approve(data: Path, ident: str, author: str) -> str:
         bus = fleet.bus(SYSTEM)
         try:
             repairs, fuse, _ = await read_state(bus, fleet.truth.services)
-            proposals = {_find_proposal(each): each.svc for each in repairs}
+            proposals = {find_proposal(each): each.svc for each in repairs}
             is_known = fuse.blown_at is not None if ident == FUSE else ident in proposals
             if not is_known:
                 raise Exit(
@@ -287,18 +287,6 @@ def _find_settings(truth: Truth) -> HealingSettings:
     if section is None:
         raise Exit(Code.CONFIGURATION, _NO_SECTION)
     return MedicSettings.model_validate({"settings": section.settings}).settings
-
-
-def _find_proposal(repair: Repair) -> str | None:
-    if repair.state is RepairState.PROPOSED and repair.proposed is not None:
-        return make_proposal_id(repair, repair.proposed)
-    return make_advice_id(repair)
-
-
-def _find_proposed_remedy(repair: Repair) -> str:
-    """Return the remedy of the proposal that is open: `restart`, or `restart, as the diagnosis advises,`."""
-    advice = repair.advice if make_advice_id(repair) is not None else None
-    return f"{advice.remedies[0]}, as the diagnosis advises," if advice is not None else str(repair.proposed)
 
 
 def format_post_mortem(found: HealingIncident) -> list[str]:
@@ -487,5 +475,5 @@ def _repair_to_json(repair: Repair) -> dict[str, Any]:
         "down_since": repair.down_since,
         "attempts": repair.count_remedies(),
         "owner_restarts": repair.owner_restarts,
-        "proposal": _find_proposal(repair),
+        "proposal": find_proposal(repair),
     }

@@ -75,6 +75,19 @@ def make_advice_id(repair: Repair) -> str | None:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def find_proposal(repair: Repair) -> str | None:
+    """Return the id by which a person approves what is proposed for an outage; None without a proposal."""
+    if repair.state is RepairState.PROPOSED and repair.proposed is not None:
+        return make_proposal_id(repair, repair.proposed)
+    return make_advice_id(repair)
+
+
+def find_proposed_remedy(repair: Repair) -> str:
+    """Return the remedy of the proposal that is open: `restart`, or `restart, as the diagnosis advises`."""
+    advice = repair.advice if make_advice_id(repair) is not None else None
+    return f"{advice.remedies[0]}, as the diagnosis advises" if advice is not None else str(repair.proposed)
+
+
 def find_symptom(target: TargetFacts, settings: HealingSettings) -> Symptom | None:
     """Return what is wrong with a target without a repair; None if nothing is known to be wrong."""
     if target.is_unwell(Symptom.SILENT):

@@ -4,7 +4,7 @@ Anyone with access to the bus may have written there, so each value is parsed wi
 one that can't be used is reported and skipped. A repair that is lost begins anew.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, TypeVar
 
 import orjson
@@ -17,7 +17,7 @@ from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS, MEDIC_STATE
 from marketswarm.operator.healing import ENTRIES_KEPT, FUSE, HealingApproval
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.guards import Fuse
-from services.medic.planner import RepairPlan, make_advice_id, make_proposal_id
+from services.medic.planner import RepairPlan, find_proposal
 from services.medic.repair import Repair, RepairState
 
 MAX_ATTEMPTS: Final = 50
@@ -179,7 +179,7 @@ class MedicStore:
 
         An older approval of these, or one that can't be used, is deleted.
         """
-        names = [FUSE, *_list_proposals(repairs)]
+        names = [FUSE, *(ident for each in repairs if (ident := find_proposal(each)) is not None)]
         (found,) = await read_fields(self.bus, [MEDIC_APPROVALS], names)
         approvals: dict[str, str] = {}
         unusable: list[str] = []
@@ -194,11 +194,3 @@ class MedicStore:
         if unusable:
             await self.bus.ask(self.bus.client.hdel(MEDIC_APPROVALS, *unusable))
         return approvals
-
-
-def _list_proposals(repairs: Collection[Repair]) -> Iterator[str]:
-    for each in repairs:
-        if each.state is RepairState.PROPOSED and each.proposed is not None:
-            yield make_proposal_id(each, each.proposed)
-        if (advised := make_advice_id(each)) is not None:
-            yield advised

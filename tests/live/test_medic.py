@@ -123,12 +123,15 @@ def test_in_observe_nothing_is_touched_and_the_incident_says_what_would_have_bee
 
 
 def test_a_proposal_waits_for_a_person(tmp_path):
-    with up(tmp_path, mode="propose") as fleet:
+    with up(tmp_path, mode="propose", rules_every_sec=1) as fleet:
         bus, pid = fleet.bus("system-redis"), pid_of(fleet, "mesh")
         os.kill(pid, signal.SIGSTOP)
         fleet.until(lambda: "proposed" in timeline(bus), what="the proposal")
         (incident,) = incidents(bus)
         ident = incident.timeline[-1].text.rpartition(" ")[2]
+        told = lambda: [each for each in fleet.alerts() if each["svc"] == "medic/proposed/mesh"]  # noqa: E731 - short
+        fleet.until(told, what="its event")
+        assert told()[0]["reason"].endswith(f"marketswarm medic approve {ident}")
         bus.hset("medic:approvals", "junk", "junk")
         bus.hset("medic:approvals", ident, orjson.dumps({"id": ident, "by": "ann", "ts": time.time()}))
         fleet.until(lambda: is_over(bus), what="the end of the incident")

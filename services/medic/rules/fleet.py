@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from marketswarm.detector import State
 from marketswarm.fleet_control import FleetProcess
 from services.medic.observer import FleetObservation
+from services.medic.planner import find_proposal
 from services.medic.repair import Repair, RepairState
 from services.medic.rules.metric import FLEET, Metric, Readings
 
@@ -14,13 +15,16 @@ _DEGRADED: Mapping[str, float] = {"ok": 0.0, "degraded": 1.0}
 def read_fleet(seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool) -> Readings:
     """Return what one observation says of each service of the truth."""
     services = list(seen.truth.services)
-    escalated = {
-        svc: float(svc in repairs and repairs[svc].state is RepairState.ESCALATED) for svc in services
-    }
+    of = {svc: repairs.get(svc) for svc in services}
     return {
         Metric.DEGRADED: {svc: _find_degraded(svc, seen) for svc in services},
         Metric.RESTARTS: {svc: _count_restarts(svc, seen) for svc in services},
-        Metric.ESCALATED: dict(escalated),
+        Metric.ESCALATED: {
+            svc: float(each is not None and each.state is RepairState.ESCALATED) for svc, each in of.items()
+        },
+        Metric.PROPOSED: {
+            svc: float(each is not None and find_proposal(each) is not None) for svc, each in of.items()
+        },
         Metric.FUSE: {FLEET: float(is_fuse_blown)},
     }
 

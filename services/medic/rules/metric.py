@@ -32,6 +32,7 @@ class Metric(StrEnum):
     PROCESS_MEMORY = "process_memory"  # in percent of the machine's, of its largest process
     PROCESS_CPU = "process_cpu"  # in percent of one processor, of its busiest process
     ESCALATED = "escalated"  # 1 while the medic has given it up
+    PROPOSED = "proposed"  # 1 while a remedy for it waits for a person's approval
     HOST_MEMORY = "host_memory"  # in percent
     HOST_CPU = "host_cpu"  # in percent of all processors
     HOST_DISK_FREE = "host_disk_free"  # in percent, of the fullest disk that matters
@@ -64,6 +65,7 @@ KINDS: Final[Mapping[Metric, MetricKind]] = {
     Metric.PROCESS_MEMORY: MetricKind(MetricSubject.SERVICE),
     Metric.PROCESS_CPU: MetricKind(MetricSubject.SERVICE),
     Metric.ESCALATED: MetricKind(MetricSubject.SERVICE),
+    Metric.PROPOSED: MetricKind(MetricSubject.SERVICE),
     Metric.HOST_MEMORY: MetricKind(MetricSubject.HOST),
     Metric.HOST_CPU: MetricKind(MetricSubject.HOST),
     Metric.HOST_DISK_FREE: MetricKind(MetricSubject.HOST),
@@ -82,6 +84,8 @@ KINDS: Final[Mapping[Metric, MetricKind]] = {
     Metric.CERTIFICATE_DAYS: MetricKind(MetricSubject.PROBE),
 }
 
+REPAIR_METRICS: Final = frozenset({Metric.ESCALATED, Metric.PROPOSED})
+"""What the medic says of its own work on a service: no symptom of that service."""
 LOG_METRICS: Final = frozenset({Metric.LOG_MATCHES, Metric.LOG_NEW, Metric.LOG_NEW_ERRORS})
 """What is counted in the log of a service."""
 

@@ -18,6 +18,7 @@ from marketswarm.text import escape_text, format_names
 from marketswarm.truth import HEALER, MEDIC, Truth
 from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.observer import FleetObservation
+from services.medic.planner import find_proposal, find_proposed_remedy
 from services.medic.refusal import Refusal
 from services.medic.repair import Repair
 from services.medic.rules.buses import read_buses
@@ -27,7 +28,7 @@ from services.medic.rules.freshness import read_ages
 from services.medic.rules.host import HostObserver
 from services.medic.rules.logs import LogObserver, make_orders
 from services.medic.rules.market import read_market
-from services.medic.rules.metric import Metric, Readings
+from services.medic.rules.metric import REPAIR_METRICS, Metric, Readings
 from services.medic.rules.probes import ProbeObserver
 from services.medic.rules.rule import MonitorRule, RuleSeverity, list_pairs
 from services.medic.settings import HealingSettings, MedicEnvironment
@@ -64,6 +65,7 @@ class RuleMonitor:
         self._pairs: tuple[Truth, HealingSettings, Pairs] | None = None
         self._evaluator = RuleEvaluator()
         self._looked_at = float("-inf")
+        self._proposals: dict[str, tuple[str, str]] = {}
         self.findings: dict[str, RuleFinding] = {}
         self.holding: set[str] = set()
         self.names: tuple[str, ...] = ()
@@ -104,11 +106,19 @@ class RuleMonitor:
         readings: Readings = {**read_fleet(seen, repairs, is_fuse_blown=is_fuse_blown), **host, **logs}
         for each in others:
             readings |= each
+        self._follow_proposals(repairs, readings)
         self._readings = readings
         self.findings = self._evaluator.evaluate(pairs, readings, now, self._find_longest_gap())
         self._log_changes()
         for name, finding in self.findings.items():
             self._add_outcomes(name, finding, now)
+
+    def _follow_proposals(self, repairs: Mapping[str, Repair], readings: Readings) -> None:
+        """Take over the open proposals. Between two of one service there was a moment without one."""
+        before, self._proposals = self._proposals, list_proposals(repairs)
+        for svc, proposal in self._proposals.items():
+            if before.get(svc, proposal) != proposal:
+                readings.get(Metric.PROPOSED, {})[svc] = 0.0
 
     def _add_outcomes(self, name: str, finding: RuleFinding, now: float) -> None:
         state, ts = self.alerts.states.get(name), time.time()
@@ -131,12 +141,15 @@ class RuleMonitor:
             self._me.log.info(event, rule=name, severity=finding.rule.severity, why=self._describe(finding))
 
     def _describe(self, finding: RuleFinding) -> str:
-        """Return why a rule holds, with the line of a log or the sources that made it so."""
+        """Return why a rule holds, with the line of a log, the sources or the proposal that made it so."""
         rule = finding.rule
         if rule.share_above is not None:
             found = self._readings.get(rule.metric, {})
             over = (name for name, value in found.items() if value is not None and rule.is_met_by(value))
             note = escape_text(format_names(sorted(name for name in over if rule.includes(name))))
+        elif rule.metric is Metric.PROPOSED:
+            ident, remedy = self._proposals.get(finding.subject, ("", ""))
+            note = ident and f"{remedy}; to approve it: marketswarm {MEDIC} approve {ident}"
         else:
             note = self._logs.find_note(finding.subject, rule.metric, rule.detail)
         words = describe(finding)
@@ -183,6 +196,12 @@ def describe(finding: RuleFinding) -> str:
     return f"{finding.rule.metric}{value}, {finding.rule.describe()}"
 
 
+def list_proposals(repairs: Mapping[str, Repair]) -> dict[str, tuple[str, str]]:
+    """Return by service the id of the proposal that waits for a person, and its remedy."""
+    open_ones = ((svc, find_proposal(each), find_proposed_remedy(each)) for svc, each in repairs.items())
+    return {svc: (ident, remedy) for svc, ident, remedy in open_ones if ident is not None}
+
+
 def add_findings(target: TargetFacts, findings: list[RuleFinding], age_sec: float) -> TargetFacts:
     """Return a target with what rules say of it, as it was `age_sec` ago."""
     healing = [each for each in findings if each.rule.can_heal]
@@ -190,6 +209,6 @@ def add_findings(target: TargetFacts, findings: list[RuleFinding], age_sec: floa
     if not is_alerted and not all(each.is_met is False for each in healing):
         is_alerted = None
     urgent = [each for each in findings if each.rule.severity is RuleSeverity.EMERGENCY]
-    is_left = any(each.holds and each.rule.metric is not Metric.ESCALATED for each in urgent)
+    is_left = any(each.holds and each.rule.metric not in REPAIR_METRICS for each in urgent)
     blocked = target.blocked or (Refusal.EMERGENCY if is_left else None)
     return replace(target, is_alerted=is_alerted, alert_age_sec=age_sec, blocked=blocked)

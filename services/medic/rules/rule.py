@@ -11,9 +11,18 @@ from marketswarm.access.services import find_written_key
 from marketswarm.agent import ServiceConfig
 from marketswarm.event import Severity
 from marketswarm.keys import RESERVED_PREFIXES
-from marketswarm.truth import ESCALATED_RULE, Truth, find_probe_targets
+from marketswarm.truth import ESCALATED_RULE, PROPOSED_RULE, Truth, find_probe_targets
 from services.medic.rules.line_pattern import MAX_PATTERN_CHARS, compile_pattern
-from services.medic.rules.metric import FLEET, GROUP, HOST, KINDS, LOG_METRICS, Metric, MetricSubject
+from services.medic.rules.metric import (
+    FLEET,
+    GROUP,
+    HOST,
+    KINDS,
+    LOG_METRICS,
+    REPAIR_METRICS,
+    Metric,
+    MetricSubject,
+)
 
 MAX_RULES: Final = 100
 MAX_PAIRS: Final = 20_000
@@ -108,7 +117,7 @@ class MonitorRule(ServiceConfig):
 
         A count of the past goes on to be so after a remedy, and a share is that of many.
         """
-        is_own = KINDS[self.metric].of is MetricSubject.SERVICE and self.metric is not Metric.ESCALATED
+        is_own = KINDS[self.metric].of is MetricSubject.SERVICE and self.metric not in REPAIR_METRICS
         return (
             is_own
             and self.severity is RuleSeverity.CRITICAL
@@ -160,6 +169,8 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
     "database_errors": _rule(Metric.LOG_MATCHES, above=3, within_sec=300, pattern=DATABASE_ERRORS),
     "new_errors": _rule(Metric.LOG_NEW_ERRORS, above=0, within_sec=600),
     ESCALATED_RULE: _rule(Metric.ESCALATED, RuleSeverity.EMERGENCY, above=0),
+    # the next proposal has another id, so it is another event
+    PROPOSED_RULE: _rule(Metric.PROPOSED, above=0, clear_sec=0),
     "fuse": _rule(Metric.FUSE, RuleSeverity.EMERGENCY, above=0),
 }
 """The rules that are in force unless the truth says otherwise."""

@@ -229,7 +229,7 @@ def test_what_a_rule_of_the_medic_is_about_has_the_tags_of_its_service_and_depen
     assert of("medic/memory/feed") == (("a",), ("feed",))
     assert of("medic/bus_memory/system-redis") == (("own",), ("bus:system-redis",))
     assert of("medic/disk/host") == (("own",), ())
-    assert of("medic/escalated/feed") == (("a",), ())
+    assert of("medic/escalated/feed") == of("medic/proposed/feed") == (("a",), ())
     assert [of(svc) for svc in ("feed", "medic", "medic/memory", "medic/memory/", "massive/a/b")] == [
         None
     ] * 5

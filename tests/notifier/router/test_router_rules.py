@@ -53,10 +53,11 @@ def test_it_can_be_silenced_by_name_and_by_the_tags_of_its_service(names, tags):
     assert place.down("medic/memory/feed", MISS) is Decision.SILENCED
 
 
-def test_while_the_service_is_down_only_that_it_was_given_up_is_told():
+def test_while_the_service_is_down_only_that_it_was_given_up_or_waits_for_a_person_is_told():
     place = town()
     place.down("feed")
     place.run(3)
     assert place.down("medic/memory/feed", MISS) is Decision.DEPENDS
     assert place.down("medic/escalated/feed", MISS) is Decision.TELL
+    assert place.down("medic/proposed/feed", MISS) is Decision.TELL
     assert place.down("medic/memory/mesh", MISS) is Decision.TELL

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,10 +13,14 @@ from marketswarm.agent.outage_state import MONITOR
 from marketswarm.event import Event, Kind, parse_event
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
-from services.medic.facts import FleetFacts, TargetFacts
+from services.medic.facts import FleetFacts, Symptom, TargetFacts
+from services.medic.planner import find_proposal
 from services.medic.refusal import Refusal
+from services.medic.remedies import Remedy
+from services.medic.repair import Repair, RepairState
 from services.medic.rules.metric import Metric
 from services.medic.rules.monitor import RuleMonitor
+from services.medic.rules.rule import SHIPPED
 from services.medic.settings import HealingSettings
 from support.waiting import auntil
 
@@ -34,6 +39,7 @@ class Log:
 def scene(monkeypatch):
     """Rules over readings that the test sets; `scene.look` is one measurement, ten seconds after the last."""
     scene = SimpleNamespace(readings={}, now=1000.0, rules={"memory": MEMORY}, bus=MemoryBus(), log=Log())
+    scene.repairs = {}
     settings = lambda: HealingSettings.model_validate({"shipped_rules": False, "rules": scene.rules})  # noqa: E731
     environment = SimpleNamespace(medic_fleet_logs=None)
     alerts = OutageAlerts(MONITOR, lambda: scene.bus, "boot")
@@ -56,7 +62,7 @@ def scene(monkeypatch):
     async def look(value, subject="feed", step_sec=10.0, metric=Metric.PROCESS_MEMORY):
         scene.now += step_sec
         scene.readings = {metric: {subject: value, "mesh": 1.0}}
-        await scene.monitor.look(SEEN, {}, is_fuse_blown=False, now=scene.now)
+        await scene.monitor.look(SEEN, scene.repairs, is_fuse_blown=False, now=scene.now)
 
     scene.look, scene.alerts = look, alerts
     return scene
@@ -132,6 +138,32 @@ async def test_the_reason_names_the_sources_and_the_line_of_the_log(scene, monke
         "medic/new/feed": "log_new 1, above 0 within 60 s: a.b n=<n>",
         "medic/limits/all": r"source_limited 1, above 0: mesh, ya\x1bhoo",
     }
+
+
+async def test_the_event_of_a_proposal_has_the_command_that_approves_it_and_the_next_one_is_another_event(
+    scene,
+):
+    scene.rules = {"proposed": SHIPPED["proposed"].model_dump(mode="json")}
+    scene.monitor.follow(TRUTH)
+    repair = Repair(
+        incident="a", svc="feed", symptom=Symptom.SILENT, down_since=1.0, opened_at=1.0, since=1.0,
+        state=RepairState.PROPOSED, proposed=Remedy.RESTART, until=9.0,
+    )  # fmt: skip
+    scene.repairs = {"feed": repair}
+    await scene.look(1.0, metric=Metric.PROPOSED)
+    (miss,) = [each for each in await publish(scene) if each.svc == "medic/proposed/feed"]
+    approve = f"restart; to approve it: marketswarm medic approve {find_proposal(repair)}"
+    assert (miss.type, miss.severity) == (Kind.MONITOR_MISS, "warning")
+    assert miss.reason == f"proposed 1, above 0: {approve}"
+    again = replace(repair, until=99.0)
+    scene.repairs = {"feed": again}
+    for _ in range(2):  # the first one expired, and the next was made, since the last look
+        await scene.look(1.0, metric=Metric.PROPOSED)
+        await publish(scene)
+    await scene.look(1.0, metric=Metric.PROPOSED)
+    told = [each for each in await publish(scene) if each.svc == "medic/proposed/feed"]
+    assert [each.type for each in told] == ["monitor_miss", "monitor_ok", "monitor_miss"]
+    assert told[-1].reason.endswith(f"approve {find_proposal(again)}")
 
 
 async def test_logs_that_quote_alerts_are_not_read_and_each_other_one_is(scene, monkeypatch):

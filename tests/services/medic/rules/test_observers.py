@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import os
 import threading
 import time
@@ -19,7 +20,8 @@ from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.medic.facts import Symptom
 from services.medic.observer import FleetObservation
-from services.medic.repair import Repair, RepairState
+from services.medic.remedies import Remedy
+from services.medic.repair import Advice, Repair, RepairState
 from services.medic.rules.buses import read_buses
 from services.medic.rules.fleet import list_pids, read_fleet
 from services.medic.rules.host import HostObserver
@@ -82,6 +84,20 @@ def test_the_medics_own_state_is_measured_too():
     assert found[Metric.FUSE] == {FLEET: 1}
     open_repair = {"feed": dataclasses.replace(repair, state=RepairState.OPEN)}
     assert read_fleet(observation(), open_repair, is_fuse_blown=False)[Metric.ESCALATED]["feed"] == 0
+
+
+def test_a_proposal_is_measured_while_it_waits_for_a_person_be_it_the_ladders_or_a_diagnosis():
+    made = functools.partial(
+        Repair, incident="a", svc="feed", symptom=Symptom.SILENT, down_since=1.0, opened_at=1.0, since=1.0
+    )
+
+    def measure(repair):
+        return read_fleet(observation(), {"feed": repair}, is_fuse_blown=False)[Metric.PROPOSED]["feed"]
+
+    assert measure(made(state=RepairState.PROPOSED, proposed=Remedy.RESTART)) == 1
+    assert measure(made(state=RepairState.ESCALATED, advice=Advice((Remedy.RESTART,), 9.0))) == 1
+    assert measure(made(state=RepairState.ESCALATED)) == 0
+    assert measure(made(state=RepairState.OPEN)) == 0
 
 
 def test_processes_are_found_by_their_service():
