@@ -85,6 +85,7 @@ def _read_secret_file(variable_name: str, path: Path) -> str:
     return text.strip()
 
 
+MIN_KEY_CHARS: Final = 32
 BASE64_PREFIX: Final = "whsec_"
 """The prefix of a secret in base64, by the Standard Webhooks specification."""
 
@@ -139,6 +140,21 @@ def _normalize_host_names(value: str) -> str:
     return ",".join(filter(None, names))
 
 
+def _check_public_url(text: str) -> str:
+    """Return an address without a last slash. Raise ValueError for any other text."""
+    parts = urlsplit(text.strip())
+    is_plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+    if not is_plain or "@" in parts.netloc or not text.isascii() or not text.strip().isprintable():
+        raise ValueError("must be https://name, with a port and a path where there are some")
+    return parts.geturl().rstrip("/")
+
+
+def _check_key(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < MIN_KEY_CHARS:
+        raise ValueError(f"must have at least {MIN_KEY_CHARS} characters: `openssl rand -hex 32` makes one")
+    return secret
+
+
 def _check_token(secret: SecretStr) -> SecretStr:
     # other characters could end a header or a path
     if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
@@ -158,6 +174,8 @@ def _normalize_word(value: Any) -> Any:
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
 SigningSecret = Annotated[SecretStr, AfterValidator(_check_signing_secret)]
+PublicUrl = Annotated[str, AfterValidator(_check_public_url)]
+Key = Annotated[SecretStr, AfterValidator(_check_key)]
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
 HostNames = Annotated[str, AfterValidator(_normalize_host_names)]
 MailAddresses = Annotated[str, AfterValidator(_check_mail_addresses)]
@@ -240,6 +258,7 @@ _REQUIRED_BY: Final = {
     "smtp_to": "smtp_host",
     "slack_channel": "slack_token",
     "telegram_chat": "telegram_token",
+    "board_public_url": "approval_link_key",
 }
 """A field that is required -> the field that requires it, which is declared before it."""
 
@@ -327,6 +346,10 @@ class NotifierSettings(ChannelSettings):
     notifier_lease_sec: Seconds = 3.0
     # hosts to which channels of the truth may send values of the environment: `marketswarm.truth.env_policy`
     notify_allowed_hosts: Annotated[str, Field(min_length=1)] | None = None
+    approval_link_key: Key | None = None  # signs links that approve proposals; default: no links
+    board_public_url: Annotated[PublicUrl | None, AfterValidator(_require_if_used)] = Field(
+        None, validate_default=True
+    )
 
 
 class SentinelSettings(MonitorSettings, ChannelSettings):

@@ -22,6 +22,7 @@ from marketswarm.exit import Exit
 from marketswarm.keys import NOTIFIER_STATE
 from marketswarm.settings import NotifierSettings
 from marketswarm.truth import SYSTEM, Heartbeat, Service
+from notifier.approval_links import make_link_adder
 from notifier.channel_pool import (
     ChannelAddress,
     ChannelConfig,
@@ -143,6 +144,7 @@ class LeadershipTerm:
                 tasks,
                 self._stored_pause,
                 self._me.tracer,
+                prepare=make_link_adder(self._me.settings),
             )
             self.dispatcher.metrics.waiting, self.dispatcher.metrics.broken = (
                 self._pool.waiting,

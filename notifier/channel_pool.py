@@ -24,6 +24,7 @@ from marketswarm.settings import ChannelSettings, read_variable
 from marketswarm.tracing import Tracer
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import VariableRefused, parse_destination, resolve_options
+from notifier.approval_links import keep_message
 from notifier.channel_worker import ChannelWorker, Outcome
 from notifier.outbox import Outbox
 from notifier.router.policy import RETRY_FOR_SEC
@@ -231,6 +232,7 @@ class ChannelPool:
 
     Args:
         paused: returns a channel's failures in a row, and the seconds left of its pause, from an earlier run.
+        prepare: returns a message as it is sent, with what must not be stored on a bus.
     """
 
     def __init__(
@@ -240,8 +242,10 @@ class ChannelPool:
         group: asyncio.TaskGroup,
         paused: Callable[[str], tuple[int, float]],
         tracer: Tracer | None = None,
+        *,
+        prepare: Callable[[Message], Message] = keep_message,
     ) -> None:
-        self._tracer = tracer
+        self._tracer, self._prepare = tracer, prepare
         self.workers: dict[str, ChannelWorker] = {}
         self._outbox, self._outcome, self._group, self._paused = outbox, outcome, group, paused
         self._tasks: dict[ChannelWorker, asyncio.Task[None]] = {}
@@ -298,6 +302,7 @@ class ChannelPool:
             failures=failures,
             pause_sec=pause_sec,
             tracer=self._tracer,
+            prepare=self._prepare,
         )
         for message in self._outbox.pending_messages(channel.name):
             worker.put(message, self._failing_for_sec(message, channel.name))

@@ -20,6 +20,7 @@ from marketswarm.channels.message import mark_late
 from marketswarm.channels.queue import NEVER, ChannelQueue, QueuedMessage
 from marketswarm.event_text import format_seconds
 from marketswarm.tracing import Tracer
+from notifier.approval_links import keep_message
 from notifier.delivery_step import make_delivery_step, make_wait_step
 
 MARGIN_SEC: Final = 10.0
@@ -58,6 +59,7 @@ class ChannelWorker:
         anchor: returns the anchor of a message's thread on a channel, such as Slack's `ts`, or None.
         retry_for_sec: returns how long a message is retried after its first attempt failed.
         chance: returns a random number from 0 to 1, which varies the pauses.
+        prepare: returns a message as it is sent.
     """
 
     def __init__(
@@ -71,9 +73,10 @@ class ChannelWorker:
         pause_sec: float = 0.0,
         chance: Callable[[], float] = random.random,
         tracer: Tracer | None = None,
+        prepare: Callable[[Message], Message] = keep_message,
     ) -> None:
         self.channel = channel
-        self._tracer = tracer
+        self._tracer, self._prepare = tracer, prepare
         self._anchor, self._outcome, self._chance = anchor, outcome, chance
         self._retry_for_sec = retry_for_sec
         free_at = self._now() + pause_sec if pause_sec > 0 else float("-inf")
@@ -172,7 +175,8 @@ class ChannelWorker:
         anchor = self._anchor(message, self.channel.name)
         try:
             async with asyncio.timeout(self.channel.within_sec + MARGIN_SEC):
-                return None, await self.channel.send(mark_late(message, time.time()), anchor)
+                prepared = self._prepare(mark_late(message, time.time()))
+                return None, await self.channel.send(prepared, anchor)
         except SendError as refusal:
             return refusal, None
         except TimeoutError:

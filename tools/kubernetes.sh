@@ -8,7 +8,7 @@ umask 077
 fleet=${FLEET:-deploy/k8s/fleet}
 truth=${TRUTH_PATH:-truth.json}
 
-for name in settings notifications massive vexy_ai sources; do
+for name in settings notifications massive vexy_ai sources board medic; do
     [ -e "$fleet/$name.env" ] || : >"$fleet/$name.env"
 done
 

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm import __version__
 from marketswarm.metrics.exporter import list_own_names
+from marketswarm.operator.approval_link import LINK_PATH
 from marketswarm.truth import SYSTEM
 from services.board.access.clients import find_networks
 from services.board.access.guard import OPEN_PATHS, Guard
@@ -22,6 +23,7 @@ from services.board.access.sessions import SessionGate
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.api import make_actions
 from services.board.actions.forms import make_forms
+from services.board.actions.links import make_link_site
 from services.board.board import Board, Controls, NotReady
 from services.board.fleet.api import make_api
 from services.board.fleet.incident_pages import make_record_api, make_record_site
@@ -100,6 +102,7 @@ def create_app(board: Board, market: Market, controls: Controls) -> Guard:
 
     refresh = partial(board.reader.read_soon, REFRESH_SEC)
     app.include_router(make_forms(gate, steering, refresh, announcements, controls.healing))
+    app.include_router(make_link_site(controls.healing, board.me.settings.approval_link_key))
     app.include_router(make_truth_pages(TruthRoutes(board, gate, editor, refresh)))
     _add_health(app, board)
     add_errors(app)
@@ -108,7 +111,8 @@ def create_app(board: Board, market: Market, controls: Controls) -> Guard:
     networks = find_networks(settings.board_open_to or "")
 
     def is_open(path: str) -> bool:
-        return path in OPEN_PATHS or is_public_path(path, board.reader.snapshot, board.public)
+        is_link = path.startswith(LINK_PATH)  # it brings what lets it in
+        return path in OPEN_PATHS or is_link or is_public_path(path, board.reader.snapshot, board.public)
 
     names = find_own_names(settings)
     return Guard(packed, names, verifier, networks, is_open=is_open, gate=gate)

@@ -5,12 +5,11 @@ looks.
 """
 
 from typing import Annotated, ClassVar
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from marketswarm.agent import ServiceConfig
-from marketswarm.settings import CommonSettings, HostNames, Name, Port, list_variables
+from marketswarm.settings import CommonSettings, HostNames, Key, Name, Port, PublicUrl, list_variables
 from services.board.access.clients import check_networks
 
 
@@ -18,15 +17,6 @@ def check_database_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
         raise ValueError("must be postgresql://user:password@host:port/name")
     return url
-
-
-def check_public_url(text: str) -> str:
-    """Return the address of the board without a last slash. Raise ValueError for any other text."""
-    parts = urlsplit(text.strip())
-    is_plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-    if not is_plain or "@" in parts.netloc or not text.isascii() or not text.strip().isprintable():
-        raise ValueError("must be https://name, with a port and a path where there are some")
-    return parts.geturl().rstrip("/")
 
 
 class BoardEnvironment(CommonSettings):
@@ -38,7 +28,8 @@ class BoardEnvironment(CommonSettings):
     board_allowed_hosts: HostNames | None = None  # in requests; default: our own names and addresses
     # networks whose clients may read, besides this machine; `gateway`: the host of a container
     board_open_to: Annotated[str, AfterValidator(check_networks)] | None = None
-    board_public_url: Annotated[str, AfterValidator(check_public_url)] | None = None  # by which clients ask
+    board_public_url: PublicUrl | None = None  # by which clients ask
+    approval_link_key: Key | None = None  # that of the notifier, whose links then approve proposals
     # networks of proxies whose `Forwarded` or `X-Forwarded-For` is believed; `gateway` as above
     board_trusted_proxies: Annotated[str, AfterValidator(check_networks)] | None = None
     # the archive, which the board only reads

@@ -237,11 +237,12 @@ def test_no_environment_has_a_secret_that_the_user_did_not_put_there():
 def test_secrets_reach_those_who_need_them_and_no_others():
     given = {name: set(service["secrets"]) for name, service in MARKET.items() if "secrets" in service}
     given |= {name: set(service["secrets"]) for name, service in SERVICES.items() if "secrets" in service}
-    assert set(given) == {"notifier", "sentinel", "massive", "vexy_ai", "sources", "gate"}
+    assert set(given) == {"notifier", "sentinel", "massive", "vexy_ai", "sources", "gate", "board", "medic"}
+    assert (given["board"], given["medic"]) == ({"approval_link_key"}, {"medic_diagnosis_key"})
     assert given["massive"] == {"polygon_api_key"}
     assert given["sources"] == given["gate"] == {"sources_keys"}
     assert given["sentinel"] - given["notifier"] == {"deadman_url"}
-    assert not given["notifier"] - given["sentinel"]
+    assert given["notifier"] - given["sentinel"] == given["board"]
     with_url = {name for name in MARKET if "DATABASE_URL_FILE" in MARKET[name].get("environment", {})}
     assert with_url == {"archive", "board"}
 

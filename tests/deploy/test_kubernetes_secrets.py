@@ -135,6 +135,8 @@ def test_the_keys_to_the_outside_are_with_who_asks_or_notifies_there(overlays):
         "sentinel": "notifications",
         "massive": "massive",
         "vexy_ai": "vexy-ai",
+        "board": "board",
+        "medic": "medic",
     }
     wanted |= dict.fromkeys(("sources", "gate"), "sources")
     for overlay, objects in overlays.items():

@@ -52,7 +52,7 @@ class Scripted:
 
 
 @contextlib.asynccontextmanager
-async def running(channel, retry_for_sec=60.0):
+async def running(channel, retry_for_sec=60.0, **more):
     outcomes = []
     one = ChannelWorker(
         channel,
@@ -60,6 +60,7 @@ async def running(channel, retry_for_sec=60.0):
         outcome=outcomes.append,
         retry_for_sec=lambda: retry_for_sec,
         chance=lambda: 0.5,
+        **more,
     )
     one.outcomes = outcomes
     one.task = asyncio.create_task(one.run())
@@ -70,6 +71,15 @@ async def running(channel, retry_for_sec=60.0):
         await asyncio.wait([one.task])
         if not one.task.cancelled():
             one.task.result()
+
+
+async def test_what_is_added_to_a_message_as_it_is_sent_is_in_no_outcome_which_is_stored():
+    channel = Scripted(SendError("503"))
+    async with running(channel, prepare=lambda sent: replace(sent, text="with a link")) as one:
+        one.put(message("m0"))
+        await auntil(lambda: len(one.outcomes) == 2)
+    assert [sent.text for _, sent, _ in channel.tried] == ["with a link"] * 2
+    assert "link" not in repr(one.outcomes)
 
 
 async def test_messages_go_out_in_order_and_each_says_what_was_answered():

@@ -10,7 +10,7 @@ from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditO
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 from services.board.actions.steering import Line, VerbBody
-from services.board.fleet.incident_record import IncidentRecord
+from services.board.fleet.incident_record import IncidentRecord, ProposalView
 
 
 class ApproveBody(VerbBody):
@@ -37,18 +37,23 @@ class HealingSteering:
     audit: AuditLog
     record: IncidentRecord
 
-    async def approve(self, client: Client, body: ApproveBody, ident: str, now: float) -> ApprovalAnswer:
-        """Have the medic carry out a proposal, once, at `now` (epoch seconds); it still refuses what it must.
-
-        Raises RefusedError.
-        """
-        self.record.clear()
+    async def find_proposal(self, ident: str) -> ProposalView:
+        """Raises RefusedError if nothing is proposed under that id, or the record can't be read."""
         found = await self.record.read()
         if found.away is not None:
             raise RefusedError(503, f"{found.away}", RETRY_SEC)
         proposal = next((each for each in found.list_proposals() if each.id == ident), None)
         if proposal is None:
             raise RefusedError(404, "nothing is proposed under that id, or not any more")
+        return proposal
+
+    async def approve(self, client: Client, body: ApproveBody, ident: str, now: float) -> ApprovalAnswer:
+        """Have the medic carry out a proposal, once, at `now` (epoch seconds); it still refuses what it must.
+
+        Raises RefusedError.
+        """
+        self.record.clear()
+        proposal = await self.find_proposal(ident)
         if proposal.is_diagnosis and (client.token is None or Scope.DIAGNOSE not in client.token.scopes):
             raise RefusedError(403, f"a diagnosis proposes it: the token lacks the scope {Scope.DIAGNOSE}")
         by = body.by or client.name

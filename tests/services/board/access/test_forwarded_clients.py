@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.board.access.clients import ForwardedClients, find_forwarded
-from services.board.settings import check_public_url
+from services.board.settings import BoardEnvironment
 
 PROXIES = [ipaddress.ip_network(one) for one in ("127.0.0.0/8", "10.1.0.0/16", "fd00::/8")]
 PROXY = ("127.0.0.1", 4711)
@@ -100,13 +100,13 @@ def test_no_header_raises_an_error_or_makes_a_client_that_is_no_address(lines):
 
 @pytest.mark.parametrize("text", ["https://up.example", "http://up.example:8443/board/", " https://[::1]:1/"])
 def test_the_public_address_is_that_of_a_site(text):
-    assert check_public_url(text) == text.strip().rstrip("/")
+    assert BoardEnvironment(board_public_url=text).board_public_url == text.strip().rstrip("/")
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "up.example", "ftp://up.example", "https://", "https://me@up.example", "https://up.example?a=1"],
+    ["up.example", "ftp://up.example", "https://", "https://me@up.example", "https://up.example?a=1"],
 )
 def test_what_is_no_address_of_a_site_is_refused(text):
     with pytest.raises(ValueError, match="must be https://name"):
-        check_public_url(text)
+        BoardEnvironment(board_public_url=text)

@@ -8,10 +8,12 @@ import httpx
 import orjson
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from marketswarm.keys import BOARD_AUDIT, MEDIC_APPROVALS, MEDIC_INCIDENTS, NOTIFIER_REQUESTS, answers_key
 from marketswarm.operator import Answer, OperatorRequest, RequestKind, read_silences
+from marketswarm.operator.approval_link import make_link
 from marketswarm.operator.healing import EntryKind, HealingApproval, TimelineEntry
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
@@ -21,7 +23,9 @@ from services.board.access.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.api import make_actions
 from services.board.actions.healing import HealingSteering
+from services.board.actions.links import make_link_site
 from services.board.actions.steering import MAX_WAITING, Steering
+from services.board.app import add_errors
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
 from support.waiting import PATIENT_SEC
@@ -35,6 +39,7 @@ REFUSED = Answer(ok=False, said="nothing is down under that name", done=True)
 SLACK = Answer(ok=True, said="200 ok", channel="slack", where="hooks.slack.com")
 
 
+KEY = SecretStr("k" * 32)
 PUBLIC = PublicSettings(tags=("ingest",))
 
 
@@ -47,10 +52,10 @@ class Client:
         self.steering = Steering(lambda: self.buses, AuditLog(lambda: self.system), lambda: TRUTH)
         announcements = AnnouncementBoard(lambda: self.system, AuditLog(lambda: self.system), lambda: PUBLIC)
         self.record = IncidentRecord(lambda: self.system)
-        healing = HealingSteering(lambda: self.system, AuditLog(lambda: self.system), self.record)
+        self.healing = HealingSteering(lambda: self.system, AuditLog(lambda: self.system), self.record)
         app = FastAPI()
         verifier = TokenVerifier(lambda: self.system)
-        app.include_router(make_actions(self.steering, verifier, announcements, healing))
+        app.include_router(make_actions(self.steering, verifier, announcements, self.healing))
         self.app, self.headers = app, {}
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app, client=("127.0.0.1", 5000)), base_url="http://localhost"
@@ -419,6 +424,62 @@ async def test_a_proposal_of_the_medic_is_approved_once_in_the_name_of_the_token
     assert (await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")).status_code == 404
 
 
+class LinkSite:
+    """The routes of links by `KEY`, for a client without a token."""
+
+    def __init__(self, client: Client) -> None:
+        app = FastAPI()
+        app.include_router(make_link_site(client.healing, KEY))
+        add_errors(app)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver")
+
+    async def ask(self, method: str, ident="3f9a1c04", key=None, life_sec=60.0, origin="http://testserver"):
+        link = make_link("http://testserver", key or KEY, ident, time.time() + life_sec)
+        return await self.http.request(method, link, headers={"Origin": origin} if origin else {})
+
+
+async def test_a_signed_link_only_shows_and_its_form_approves_in_the_name_of_the_link(client):
+    site = LinkSite(client)
+    for entry in propose():
+        await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry})
+    shown = await site.ask("GET")
+    assert (shown.status_code, "Approve: restart mesh" in shown.text) == (200, True)
+    assert shown.headers["cache-control"] == "no-store"
+    assert await client.system.client.hgetall(MEDIC_APPROVALS) == {}, "a preview of a chat opens it, too"
+    done = await site.ask("POST")
+    assert (done.status_code, "Approved: restart mesh" in done.text) == (200, True)
+    (raw,) = (await client.system.client.hgetall(MEDIC_APPROVALS)).values()
+    assert HealingApproval.parse(raw).by == "a signed link"
+    begun, _ = await client.audit()
+    assert (begun["action"], begun["detail"]) == ("approve", "restart mesh (a signed link)")
+    taken = TimelineEntry(incident="mesh.17", ts=18.0, svc="mesh", what=EntryKind.INTENDED, remedy="restart")
+    await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": taken.encode()})
+    client.record.clear()
+    assert [(await site.ask(method)).status_code for method in ("GET", "POST")] == [404, 404]
+    await site.http.aclose()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status"),
+    [
+        ({"key": SecretStr("another" * 9)}, 404),
+        ({"life_sec": -1.0}, 404),
+        ({"ident": "0" * 8}, 404),
+        ({"ident": "fuse"}, 404),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": None}, 403),
+    ],
+)
+async def test_a_link_of_another_key_time_proposal_or_page_approves_nothing(client, wrong, status):
+    site = LinkSite(client)
+    for entry in propose():
+        await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry})
+    assert (await site.ask("POST", **wrong)).status_code == status
+    assert await client.system.client.hgetall(MEDIC_APPROVALS) == {}
+    assert await client.audit() == []
+    await site.http.aclose()
+
+
 async def test_what_a_diagnosis_proposes_needs_a_scope_of_its_own(client):
     advised = {"remedy": "restart", "proposal": "3f9a1c04", "text": "The disk is full."}
     for what, more in ((EntryKind.ESCALATED, {}), (EntryKind.DIAGNOSED, advised)):
@@ -426,6 +487,11 @@ async def test_what_a_diagnosis_proposes_needs_a_scope_of_its_own(client):
         await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry.encode()})
     refused = await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")
     assert (refused.status_code, "diagnose" in refused.text) == (403, True)
+    site = LinkSite(client)
+    shown = await site.ask("GET")
+    assert ("diagnose" in shown.text, "<button" in shown.text) == (True, False)
+    assert (await site.ask("POST")).status_code == 403
+    await site.http.aclose()
     await client.log_in(Scope.DIAGNOSE)
     assert (await client.ask("POST", "/monitor/proposals/3f9a1c04/approve")).status_code == 403
     assert await client.system.client.hgetall(MEDIC_APPROVALS) == {}

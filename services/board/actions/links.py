@@ -1,0 +1,67 @@
+"""Let whoever has a signed link approve one proposal: its GET only shows, its POST acts, within its life.
+
+A mail scanner or a chat's preview opens each link that it sees, so opening one does nothing. What a link is
+for is `marketswarm/operator/approval_link.py`.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from fastapi import APIRouter, Request
+from pydantic import SecretStr
+from starlette.responses import HTMLResponse, Response
+
+from marketswarm.operator.approval_link import LINK_PATH, read_link
+from services.board.access.limits import RefusedError
+from services.board.access.sessions import find_origin
+from services.board.access.tokens import Client, find_address
+from services.board.actions.healing import ApprovalAnswer, ApproveBody, HealingSteering
+from services.board.fleet.incident_record import ProposalView
+from services.board.responses import answer_page, find_assets_path
+
+AUTHOR: Final = "a signed link"
+_OVER: Final = "this link does not count, or not any more: its time is over, or it was changed"
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalPage:
+    """What a link would approve at `now` (epoch seconds), or what it `done` was."""
+
+    template: ClassVar = "approval.html"
+    title: str
+    now: float
+    proposal: ProposalView | None = None
+    done: ApprovalAnswer | None = None
+    assets: str = "/static/0"
+
+
+def make_link_site(healing: HealingSteering, key: SecretStr | None) -> APIRouter:
+    """Return the routes of links signed with `key`; none without one."""
+    site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    if key is None:
+        return site
+
+    def find_id(link: str, now: float) -> str:
+        ident = read_link(link, key, now)
+        if ident is None:
+            raise RefusedError(404, _OVER)
+        return ident
+
+    @site.get(f"{LINK_PATH}{{link}}")
+    async def show(link: str) -> Response:
+        now = time.time()
+        proposal = await healing.find_proposal(find_id(link, now))
+        title = f"Approve: {proposal.remedy} {proposal.svc}"
+        return answer_page(ApprovalPage(title, now, proposal=proposal, assets=find_assets_path()))
+
+    @site.post(f"{LINK_PATH}{{link}}")
+    async def approve(link: str, request: Request) -> Response:
+        find_origin(request)
+        now = time.time()
+        client = Client(None, find_address(request.scope))
+        done = await healing.approve(client, ApproveBody(by=AUTHOR), find_id(link, now), now)
+        title = f"Approved: {done.remedy} {done.svc}"
+        return answer_page(ApprovalPage(title, now, done=done, assets=find_assets_path()))
+
+    return site
