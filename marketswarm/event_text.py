@@ -11,6 +11,7 @@ from typing import Final
 
 from marketswarm.event import UNWATCHED_REASON, Event, Kind, Severity
 from marketswarm.text import format_duration, format_moment
+from marketswarm.truth import MEDIC, PROPOSED_RULE
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,15 @@ _SPECIAL_WORDS: Final[Mapping[tuple[Kind, str | None], _EventWords]] = {
     (Kind.TRUTH_DRIFT, "invalid"): _EventWords("the truth on {svc} has drifted", "it is not valid", "seed"),
 }
 """The words for some reasons of a kind, and for a gap in which the service restarted."""
+_PROPOSAL_WORDS: Final[Mapping[Kind, _EventWords]] = {
+    Kind.MONITOR_MISS: _EventWords("the medic proposes a remedy for {subject}", "{said}", "medic status"),
+    Kind.MONITOR_OK: _EventWords(
+        "the medic proposes nothing more for {subject}", "it was approved, expired, or is not needed",
+        ended="it was approved, expired, or is not needed"),
+}
+"""The words for the rule of the medic that holds while a person is asked."""
 # fmt: on
+_PROPOSED: Final = f"{MEDIC}/{PROPOSED_RULE}/"
 _GOODBYE: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
 
 
@@ -110,12 +119,16 @@ def describe_event(event: Event) -> tuple[str, str]:
         "code": "" if event.exit_code is None else f" with exit code {event.exit_code}",
         "since": "ever" if event.since is None else f"for {late}",
         "again": " again" if lasted else "",
+        "subject": event.svc.removeprefix(_PROPOSED),
+        "said": event.reason or "",
     }
     is_over = lasted is not None and event.type.is_bad is not True
     return words.title.format(**fields), (words.ended if is_over else words.text).format(**fields)
 
 
 def _find_words(event: Event) -> _EventWords:
+    if event.svc.startswith(_PROPOSED) and event.type in _PROPOSAL_WORDS:
+        return _PROPOSAL_WORDS[event.type]
     key = (event.type, _RESTARTED if event.restarted else event.reason)
     return _SPECIAL_WORDS.get(key, _WORDS[event.type])
 

@@ -16,7 +16,7 @@ from notifier.approval_links import MAX_LINKS, make_link_adder
 KEY, URL, NOW = SecretStr("k" * 32), "https://up.example/board", 1_800_000_000.25
 MISS = Event(
     Kind.MONITOR_MISS, "medic/proposed/feed", NOW, "e.1", "medic",
-    reason="proposed 1, above 0: restart; to approve it: marketswarm medic approve 3f9a1c04",
+    reason="restart; to approve it: marketswarm medic approve 3f9a1c04",
 )  # fmt: skip
 MESSAGE = Message("m.1", "title", "text", Severity.WARNING, NOW, events=(encode_event(MISS),))
 

@@ -142,17 +142,16 @@ class RuleMonitor:
 
     def _describe(self, finding: RuleFinding) -> str:
         """Return why a rule holds, with the line of a log, the sources or the proposal that made it so."""
-        rule = finding.rule
+        rule, words = finding.rule, describe(finding)
         if rule.share_above is not None:
             found = self._readings.get(rule.metric, {})
             over = (name for name, value in found.items() if value is not None and rule.is_met_by(value))
             note = escape_text(format_names(sorted(name for name in over if rule.includes(name))))
         elif rule.metric is Metric.PROPOSED:
             ident, remedy = self._proposals.get(finding.subject, ("", ""))
-            note = ident and f"{remedy}; to approve it: marketswarm {MEDIC} approve {ident}"
+            return f"{remedy}; to approve it: marketswarm {MEDIC} approve {ident}" if ident else words
         else:
             note = self._logs.find_note(finding.subject, rule.metric, rule.detail)
-        words = describe(finding)
         return f"{words}: {note[:MAX_NOTE_CHARS]}" if finding.holds and note else words
 
     def add_facts(self, facts: FleetFacts, now: float) -> FleetFacts:

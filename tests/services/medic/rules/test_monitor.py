@@ -154,7 +154,7 @@ async def test_the_event_of_a_proposal_has_the_command_that_approves_it_and_the_
     (miss,) = [each for each in await publish(scene) if each.svc == "medic/proposed/feed"]
     approve = f"restart; to approve it: marketswarm medic approve {find_proposal(repair)}"
     assert (miss.type, miss.severity) == (Kind.MONITOR_MISS, "warning")
-    assert miss.reason == f"proposed 1, above 0: {approve}"
+    assert miss.reason == approve
     again = replace(repair, until=99.0)
     scene.repairs = {"feed": again}
     for _ in range(2):  # the first one expired, and the next was made, since the last look
