@@ -118,10 +118,11 @@ class Planner:
 
         How much time has passed since is not known: the clock may have been set. So each window and each
         cooldown begins anew, the fuse counts the last remedy as one of now, and a time after `now` is limited
-        to it.
+        to it. A question without an answer ended with that medic, so it may be asked again.
         """
         self._resumed_at = now
-        self._begin_windows(repairs, fuse.shift_to(now), now)
+        asked = (each if each.advice is not None else replace(each, asked_at=None) for each in repairs)
+        self._begin_windows(asked, fuse.shift_to(now), now)
 
     def _begin_windows(self, repairs: Iterable[Repair], fuse: Fuse, now: float) -> None:
         """Begin each window anew: what was not observed proves nothing."""
@@ -357,7 +358,7 @@ class Planner:
         remedy = advice.remedies[0]
         if here.now >= advice.until or not self._may_be_advised(repair, remedy):
             self._note(repair, EntryKind.EXPIRED, here.now, remedy=remedy)
-            return replace(repair, advice=None)
+            return replace(repair, advice=replace(advice, remedies=()))
         author = approvals.get(ident)
         if author is None or here.settings.mode_of(repair.svc, remedy) is Mode.OBSERVE:
             return repair

@@ -134,7 +134,7 @@ class Repair:
     `owner_restarts` counts restarts that were not the medic's, `refusals` those in its timeline. `epoch` is
     that of the lease under which the last intent was written. `up_at` is when the target was last seen to
     recover. `proposed` is the remedy that a person is asked about. `asked_at` is when a diagnosis of it was
-    asked for, `advice` what that proposes.
+    asked for, `advice` what that proposes or proposed; None until there is an answer.
     """
 
     incident: Ident

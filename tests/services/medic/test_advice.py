@@ -145,6 +145,23 @@ def test_a_diagnosis_is_asked_for_once_an_outage():
     assert find_reason(replace(opened, attempts=(*(failed,) * 4, helped))) is None
 
 
+def test_a_question_whose_medic_died_is_asked_again_and_one_that_was_answered_is_not():
+    patient = crash_looping()
+    patient.plans.append(patient.planner.record_question("feed", patient.now))
+    patient.look(2)
+    assert find_reason(repair_of(patient)) is None
+    patient.crash_medic()
+    patient.look(2)
+    assert find_reason(repair_of(patient)) == "escalated"
+    patient.plans.append(patient.planner.record_question("feed", patient.now))
+    advise(patient, Remedy.RESTART)
+    patient.look(700)
+    assert make_advice_id(repair_of(patient)) is None, "it expired"
+    patient.crash_medic()
+    patient.look(2)
+    assert find_reason(repair_of(patient)) is None
+
+
 def test_advice_is_stored_with_its_repair_and_followed_by_the_next_medic():
     patient = crash_looping()
     ident = advise(patient, Remedy.RESTART)
