@@ -68,9 +68,14 @@ def make_bundle(
         "truth_changes": list(evidence.changes)[:MAX_LINES],
     }
     cleaned = _redact(bundle, redactor)
-    blocks = {"logs": evidence.logs, "commits": evidence.commits}
-    cleaned |= {name: truncate(redactor.redact(text), MAX_BLOCK, len) for name, text in blocks.items()}
+    cleaned["logs"] = _keep_end(redactor.redact(evidence.logs))
+    cleaned["commits"] = truncate(redactor.redact(evidence.commits), MAX_BLOCK, len)
     return orjson.dumps({"target": repair.svc, "remedies": sorted(map(str, known)), **cleaned})
+
+
+def _keep_end(text: str) -> str:
+    """Return the last whole lines of a text, MAX_BLOCK characters at most."""
+    return text if len(text) <= MAX_BLOCK else text[-MAX_BLOCK:].partition("\n")[2]
 
 
 def _describe_target(target: TargetFacts) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import orjson
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.channels.exec import ENV_NAMES, read_command
+from marketswarm.log_follower import LogFollower, find_log_files
 from marketswarm.net.chat import BadAnswerError, make_chat_url, parse_content
 from marketswarm.net.http import HttpClient, HttpError
 from marketswarm.operator.healing import TimelineEntry
@@ -46,6 +47,9 @@ FAILURES: Final = 5
 TIMELINE_KEPT: Final = 500
 COMMITS: Final = 20
 GIT_SEC: Final = 10.0
+LOG_BYTES: Final = 24 * 1024
+"""How much is read of the logs of a service, all of which is redacted; the bundle has the end of that."""
+LOG_SEC: Final = 5.0
 MAX_RESPONSE_BYTES: Final = 256 * 1024
 _BAD: Final = (AttemptVerdict.FAILED, AttemptVerdict.RELAPSED, AttemptVerdict.ABANDONED)
 
@@ -187,6 +191,7 @@ class SecondTier:
             timeline=[each for each in self.entries if each.incident == repair.incident],
             notes=notes,
             changes=await self._read_changes(),
+            logs=await read_log_end(self.me.settings.medic_fleet_logs, repair.svc),
             commits=await read_commits(self.me.settings.medic_diagnosis_folder),
         )
         # beside the event loop: the lease is renewed on it
@@ -266,6 +271,24 @@ def make_question(model: str, bundle: bytes) -> dict[str, Any]:
         "temperature": 0,
         "response_format": {"type": "json_object"},
     }
+
+
+async def read_log_end(folder: Path | None, svc: str) -> str:
+    """Return the last lines that each process of a service logged; empty where they can't be read in time."""
+    if folder is None:
+        return ""
+    try:
+        async with asyncio.timeout(LOG_SEC):
+            return await asyncio.to_thread(_read_log_end, folder, svc)
+    except (OSError, TimeoutError):
+        return ""
+
+
+def _read_log_end(folder: Path, svc: str) -> str:
+    paths = [path for name, path in find_log_files(folder).items() if name.partition("/")[0] == svc]
+    most = LOG_BYTES // max(1, len(paths))
+    lines = [line for path in paths for line in LogFollower(path).read_new(most)]
+    return b"\n".join(lines).decode("utf-8", "replace")
 
 
 async def read_commits(folder: Path | None) -> str:

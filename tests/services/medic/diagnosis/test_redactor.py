@@ -150,6 +150,9 @@ def test_a_bundle_is_bounded_and_says_what_is_known():
     facts = FleetFacts({"feed": TargetFacts(svc="feed", health=Health.DOWN)})
     raw = make_bundle(repair, "escalated", facts, evidence, known=[Remedy.WAIT], redactor=Redactor())
     assert len(raw) < 64 * 1024
+    assert orjson.loads(bundle_of(DiagnosisEvidence(logs="a line\n" * 3000 + "the last")))["logs"].endswith(
+        "a line\nthe last"
+    )
     found = orjson.loads(raw)
     assert (found["target"], found["remedies"], found["reason"]) == ("feed", ["wait"], "escalated")
     assert (found["owner_restarts"], found["facts"]["health"]) == (3, "down")

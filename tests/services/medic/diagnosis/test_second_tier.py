@@ -40,6 +40,7 @@ def make_tier(monkeypatch, **settings):
     log = SimpleNamespace(info=write, warning=write)
     unset = {"medic_diagnosis_command": None, "medic_diagnosis_url": None, "medic_diagnosis_key": None}
     rest = {"medic_diagnosis_model": "m", "medic_diagnosis_sec": 200.0, "medic_diagnosis_folder": None}
+    rest["medic_fleet_logs"] = None
     me = SimpleNamespace(
         settings=SimpleNamespace(**{**unset, **rest, **settings}), log=log, bus=lambda _name: bus
     )
@@ -72,12 +73,18 @@ def completion(content):
     return Answer(body=orjson.dumps({"choices": [{"message": {"content": content}}]}))
 
 
-async def test_a_bundle_goes_to_the_endpoint_with_the_key_and_without_secrets(monkeypatch):
+async def test_a_bundle_goes_to_the_endpoint_with_the_key_and_without_secrets(monkeypatch, tmp_path):
+    (tmp_path / "feed.log").write_text("begin of the log\n" * 3000 + "the disk is full\npassword=hunter2\n")
+    (tmp_path / "feed@2.log").write_text("the second process\nsesame-open\n")
+    (tmp_path / "feedback.log").write_text("of another service\n")
     with Receiver() as model:
         model.always = completion(orjson.dumps(GOOD).decode())
         url = f"http://127.0.0.1:{model.port}/v1"
         tier, lines = make_tier(
-            monkeypatch, medic_diagnosis_url=url, medic_diagnosis_key=SecretStr("k-123456")
+            monkeypatch,
+            medic_diagnosis_url=url,
+            medic_diagnosis_key=SecretStr("k-123456"),
+            medic_fleet_logs=tmp_path,
         )
         found = await ask(
             tier, escalated(), ["the service says: sesame-open, redis://:hunter2@x", "k-123456"]
@@ -88,6 +95,10 @@ async def test_a_bundle_goes_to_the_endpoint_with_the_key_and_without_secrets(mo
     assert (sent.path, sent.headers["authorization"]) == ("/v1/chat/completions", "Bearer k-123456")
     assert not [word for word in (b"sesame-open", b"hunter2", b"k-123456") if word in sent.body]
     assert b"the service says" in sent.body
+    assert b"the disk is full" in sent.body
+    assert b"the second process" in sent.body
+    assert b"of another service" not in sent.body
+    assert sent.body.count(b"begin of the log") < 1000, "the end alone"
     assert [event for event, _ in lines] == ["medic.diagnosis_asked"]
 
 
