@@ -1,6 +1,7 @@
 """The work of the one medic that leads: look, decide, store, and only then act."""
 
 import asyncio
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -172,7 +173,10 @@ class Medic:
 
     async def _carry_out(self, order: RemedyOrder) -> tuple[OrderResult, str]:
         me = self._me
-        context = RemedyContext(me.truth, me.bus, me.settings.medic_fleet_socket)
+        command = tuple(shlex.split(me.settings.medic_command or ""))
+        context = RemedyContext(
+            me.truth, me.bus, me.settings.medic_fleet_socket, command, me.settings.medic_command_sec
+        )
         return await REMEDIES[order.remedy].carry_out(order, context)
 
     # --- for the beats ---

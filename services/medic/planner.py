@@ -300,13 +300,15 @@ class Planner:
         """Return the next remedy of the ladder; None at its end.
 
         While the target is down, one that is only of use to a target that beats is passed over, and keeps its
-        attempts.
+        attempts. So is a restart of what runs elsewhere, if a command may be run for it.
         """
         ladder = self._get_settings().ladder_of(repair.svc)
         offered = [each for each in ladder if repair.symptom in REMEDIES[each].symptoms]
         if target.health is Health.DOWN:
             for_down = [each for each in offered if Symptom.SILENT in REMEDIES[each].symptoms]
             offered = for_down or offered
+        if target.owner is RestartOwner.ELSEWHERE and Remedy.COMMAND in offered:
+            offered = [each for each in offered if each is not Remedy.RESTART]
         return repair.find_next_remedy(offered)
 
     def _follow_proposal(

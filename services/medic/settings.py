@@ -32,7 +32,7 @@ PROTECTED: Final = frozenset({HEALER, "sentinel", "notifier", MEDIC})
 
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=63)]
-RemedyName = Literal["resume_sources", "quotes_cache", "charts_cache", "restart"]
+RemedyName = Literal["resume_sources", "quotes_cache", "charts_cache", "restart", "command"]
 
 
 def _require_words(command: str | None) -> str | None:
@@ -55,6 +55,10 @@ class MedicEnvironment(MonitorSettings):
     """The control socket of the embedded fleet; `marketswarm up` sets it."""
     medic_fleet_logs: Path | None = None
     """The folder with the log files of the embedded fleet; `marketswarm up` sets it."""
+    medic_command: Annotated[str | None, AfterValidator(_require_words)] = Field(None, repr=False)
+    """The command, and its arguments, of the remedy `command`; no shell reads it."""
+    medic_command_sec: Annotated[float, Field(gt=0, le=50, allow_inf_nan=False)] = 30.0
+    """The time limit of that command, in seconds; the medic does nothing else meanwhile."""
     medic_diagnosis_command: Annotated[str | None, AfterValidator(_require_words)] = Field(None, repr=False)
     """The command, and its arguments, that makes a diagnosis; no shell reads it."""
     medic_diagnosis_url: Annotated[

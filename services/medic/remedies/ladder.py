@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from services.medic.remedies.cache import ClearCache
+from services.medic.remedies.command import RunCommand
 from services.medic.remedies.remedy import Remedy, RemedyType
 from services.medic.remedies.restart import Restart
 from services.medic.remedies.sources import ResumeSources
@@ -15,6 +16,7 @@ _TYPES: Final[tuple[RemedyType, ...]] = (
     ClearCache(name=Remedy.QUOTES_CACHE, cost=20, cooldown_sec=30.0),
     ClearCache(name=Remedy.CHARTS_CACHE, cost=21, cooldown_sec=30.0),
     Restart(name=Remedy.RESTART, cost=30, cooldown_sec=60.0),
+    RunCommand(name=Remedy.COMMAND, cost=40, cooldown_sec=300.0),
 )
 REMEDIES: Final[Mapping[Remedy, RemedyType]] = {each.name: each for each in _TYPES}
 """The type of each remedy."""

@@ -24,6 +24,7 @@ class Remedy(StrEnum):
     QUOTES_CACHE = "quotes_cache"
     CHARTS_CACHE = "charts_cache"
     RESTART = "restart"
+    COMMAND = "command"
 
 
 class OrderResult(StrEnum):
@@ -56,11 +57,15 @@ class RemedyContext:
         truth: the truth in force.
         get_bus: returns a bus by its name; raises NoBusError.
         fleet_socket: the control socket of the embedded fleet; None if there is none here.
+        command: the command of the environment, and its arguments; empty without one.
+        command_sec: how long it may take, in seconds.
     """
 
     truth: Truth
     get_bus: Callable[[str], Bus]
     fleet_socket: Path | None = None
+    command: tuple[str, ...] = ()
+    command_sec: float = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,10 @@ class Rules:
 def scene(monkeypatch):
     scene = SimpleNamespace(log=Log(), store=Store(), asked=[], health=Health.UP, every_sec=1.0)
     me = SimpleNamespace(
-        log=scene.log, settings=SimpleNamespace(medic_fleet_socket="/s"), truth=None, bus=None
+        log=scene.log,
+        settings=SimpleNamespace(medic_fleet_socket="/s", medic_command=None, medic_command_sec=30.0),
+        truth=None,
+        bus=None,
     )
     settings = HealingSettings.model_validate({"mode": "act", "wait_sec": 0.1})
     scene.looks = []

@@ -507,6 +507,7 @@ def test_the_ladder_is_in_the_order_of_costs_and_begins_with_wait():
         "quotes_cache": 30,
         "charts_cache": 30,
         "restart": 60,
+        "command": 300,
     }
     assert {kind.attempts for remedy, kind in REMEDIES.items() if remedy is not Remedy.WAIT} == {3}
 

@@ -92,8 +92,8 @@ class Patient:
         """Restart the process, or clear what it reads, if it is still the one that is meant."""
         is_restart = REMEDIES[order.remedy].replaces_process
         if result is None:
-            meant = self.identity if is_restart else self.boot
-            result = OrderResult.DONE if order.identity == meant else OrderResult.CHANGED
+            meant = (self.identity, self.boot) if is_restart else (self.boot,)
+            result = OrderResult.DONE if order.identity in meant else OrderResult.CHANGED
         if result is OrderResult.DONE and is_restart:
             self.restart(self.restart_helps)
         elif result is OrderResult.DONE and self.clear_helps:

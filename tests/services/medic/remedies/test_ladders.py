@@ -96,6 +96,37 @@ def test_a_cache_is_cleared_wherever_the_target_runs_and_a_restart_is_not_tried_
     assert patient.told()[-1] == "refused not_ours"
 
 
+def test_a_command_is_run_for_a_target_that_runs_elsewhere_and_verified_by_a_newer_process():
+    patient = Patient({**POLICY, "targets": {"feed": {"ladder": ["restart", "command"]}}})
+    patient.shown = {"owner": RestartOwner.ELSEWHERE, "processes": ()}
+    patient.look(2)
+    boot = patient.boot
+    patient.die()
+    patient.look(400)
+    assert [(order.remedy, order.identity) for _, order in patient.orders] == [("command", boot)]
+    assert patient.told()[-4:] == ["intended", "acted", "verified", "resolved healed"]
+
+
+def test_a_command_that_does_not_help_is_run_three_times_five_minutes_apart():
+    patient = Patient({**POLICY, "targets": {"feed": {"ladder": ["command"]}}}, restart_helps=False)
+    patient.shown = {"owner": RestartOwner.ELSEWHERE, "processes": ()}
+    patient.look(2)
+    patient.die()
+    patient.look(2000)
+    times = [at for at, _ in patient.orders]
+    assert len(times) == 3
+    assert all(later - earlier >= 300 for earlier, later in itertools.pairwise(times))
+    assert patient.told()[-1] == "escalated exhausted"
+
+
+def test_an_owner_that_starts_a_process_again_is_not_disturbed_by_a_command():
+    patient = Patient({**POLICY, "targets": {"feed": {"ladder": ["command"]}}})
+    patient.look(40)
+    patient.restart(helps=False)
+    patient.look(20)
+    assert (remedies(patient), patient.told()[-1]) == ([], "refused start_grace")
+
+
 @pytest.mark.parametrize(
     ("shown", "refusal"),
     [
