@@ -68,7 +68,7 @@ def test_an_ok_has_exactly_the_references_keys_in_front():
 
 def test_a_first_life_is_quiet_but_not_forgotten():
     notice = NOTICES.encode(Verdict("a", State.UP, Publication.LOG, 1.0, timeout_sec=30.0, age_sec=0.0))
-    assert notice.channel == ""
+    assert (notice.channel, notice.after) == ("healer:alerts", "down"), "unless the roster has it down"
     assert orjson.loads(notice.event)["type"] == "heartbeat_ok"
     assert orjson.loads(notice.value)["verdict"] == "up"
 
