@@ -48,7 +48,14 @@ GOING_AWAY: Final = 1001
 FULL: Final = 1013
 BAD_MESSAGE: Final = 4400
 TOO_SLOW: Final = 4408
+LOST: Final = 4410
 TOO_MANY: Final = 4429
+
+_CODES: Final = {
+    DropReason.CLOSED: GOING_AWAY,
+    DropReason.TOO_SLOW: TOO_SLOW,
+    DropReason.LOST: LOST,
+}
 
 Topic = Annotated[str, Field(min_length=1, max_length=80)]
 Snapshot = Callable[[str], Any]
@@ -219,8 +226,7 @@ async def _send_updates(socket: WebSocket, follower: Follower, writing: asyncio.
     while True:
         last, updates = await follower.take()
         if follower.dropped is not None:
-            code = GOING_AWAY if follower.dropped is DropReason.CLOSED else TOO_SLOW
-            raise Disconnect(code, follower.dropped)
+            raise Disconnect(_CODES[follower.dropped], follower.dropped)
         async with writing:
             await _send(socket, encode_updates(last, updates))
         await follower.pause()

@@ -135,6 +135,17 @@ async def test_a_client_that_is_dropped_learns_it_at_once_though_its_interval_is
     assert wire.closed[0] == conversation.TOO_SLOW
 
 
+async def test_a_client_that_missed_what_was_lost_is_told_to_come_back(talk):
+    hub, begin = talk
+    wire, task = await begin()
+    wire.say(subscribe=["quotes:SPY"])
+    await wire.hear()
+    hub.note_loss()
+    async with asyncio.timeout(PATIENT_SEC):
+        await task
+    assert wire.closed == (conversation.LOST, "updates were lost: connect again")
+
+
 async def test_updates_come_at_the_pace_that_the_client_asks_for(talk, monkeypatch):
     hub, begin = talk
     wire, _ = await begin()
