@@ -49,6 +49,19 @@ class Wire:
             return await self.sent.get()
 
 
+class Topics:
+    """Has a snapshot of each topic that it was asked to prepare."""
+
+    def __init__(self):
+        self.prepared = set()
+
+    async def prepare_snapshots(self, topics):
+        self.prepared.update(topics)
+
+    def find_snapshot(self, topic):
+        return {"of": topic} if topic in self.prepared else None
+
+
 @pytest.fixture
 async def talk():
     """A hub, and a function that begins a conversation; all are ended."""
@@ -56,7 +69,7 @@ async def talk():
 
     async def begin(address=ADDRESS, *, hello=True):
         wire = Wire(address)
-        tasks.append(asyncio.create_task(serve_client(wire, hub, lambda topic: {"of": topic})))
+        tasks.append(asyncio.create_task(serve_client(wire, hub, Topics())))
         if hello:
             assert (await wire.hear())["type"] == "hello"
         return wire, tasks[-1]
