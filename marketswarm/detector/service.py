@@ -236,13 +236,14 @@ class HeardService:
 
         Its key lives for twice the timeout that it was stored under, so after a reseed with a shorter one its
         age seems to be less than it is. Of a beat that an earlier run of the healer heard, only the time is
-        known, by the healer's clock.
+        known, by the healer's clock. A sender whose beats are all the same is known by neither.
         """
+        heard = self.last_beat
+        is_its_time = heard is not None and abs(beat.ts - heard.wall) <= IN_FLIGHT_SEC
         if self.parsed_at is None:
-            heard = self.last_beat
-            return heard is not None and abs(beat.ts - heard.wall) <= IN_FLIGHT_SEC
+            return is_its_time
         oldest_sec = age_sec + 2 * (self.longest_timeout_sec - self.watch.timeout_sec)
-        may_be_last = oldest_sec >= silence_sec - IN_FLIGHT_SEC
+        may_be_last = is_its_time or oldest_sec >= silence_sec - IN_FLIGHT_SEC
         return may_be_last and (beat.i, beat.ts) == (self.parsed_i, self.parsed_ts)
 
 
