@@ -158,6 +158,8 @@ def _encode_roster_entry(verdict: Verdict, event: bytes) -> bytes:
         found["boot"], found["i"] = verdict.boot, verdict.i
     if verdict.event_id is not None:
         found["mark"] = verdict.event_id
+    if verdict.state is State.UP and verdict.down_since is not None:
+        found["down_since"] = round(verdict.down_since, 3)
     if verdict.state is State.DOWN:
         found["event"] = orjson.Fragment(event)  # a restarted healer goes on showing it in `health:`
     return dump_compact(found)

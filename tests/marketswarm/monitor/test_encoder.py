@@ -60,6 +60,7 @@ def test_the_beginning_of_an_outage_is_told_beside_the_last_beat():
     for verdict in (miss, ok):
         event = orjson.loads(NOTICES.encode(verdict).event)
         assert (event["since"], event["down_since"]) == (68.8, 90.0)
+    assert orjson.loads(NOTICES.encode(ok).value)["down_since"] == 90.0
 
 
 def test_an_ok_has_exactly_the_references_keys_in_front():
