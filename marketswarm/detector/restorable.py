@@ -29,6 +29,7 @@ class RestorableService(WatchedService):
         ahead_sec = now - old_now
         before = now - old.silence_sec(old_now)
         self.watched_since = before
+        self.longest_timeout_sec = max(old.longest_timeout_sec, self.watch.timeout_sec)
         self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
         self.state, self.instances, self.stopped = old.state, old.instances, old.stopped
         self.missed_at, self.down_since = old.missed_at, old.down_since
@@ -110,11 +111,14 @@ class RestorableService(WatchedService):
         running = self.clock.read(now.mono)
         is_goodbye = beat.status == "stopping"
         silence_sec = self.elapsed_sec(now)
+        is_last = self.has_schedule and self.is_last(beat, age, silence_sec)
         is_life = not is_goodbye or self.is_unheard_life(beat, age, silence_sec)
         self.record_stored(beat)
         self.stopped = is_goodbye
         if is_goodbye:
             self.note_failure(beat, HeardAt(running, now.mono, now.wall))
+        if is_last:
+            return  # it is no further run, though a shorter timeout makes it look younger
         if is_life and (self.last_beat is None or age < silence_sec):
             is_saved_run = self.last_beat is not None and age >= silence_sec - IN_FLIGHT_SEC
             at = running - min(age, self.watch.timeout_sec / 2)

@@ -113,6 +113,7 @@ class HeardService:
         "is_unparsed",
         "job",
         "last_beat",
+        "longest_timeout_sec",
         "parsed_at",
         "parsed_i",
         "parsed_ts",
@@ -122,6 +123,8 @@ class HeardService:
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
+        # the longest one of the truths since the healer started: its key may have been stored under it
+        self.longest_timeout_sec = watch.timeout_sec
         self.job: Job | None = None  # its runs, if it is a job
         self.last_beat: HeardAt | None = None
         self.instances = Instances()
@@ -220,15 +223,28 @@ class HeardService:
     def is_news(self, beat: Beat, i: int, age_sec: float, silence_sec: float) -> bool:
         """Return True if the stored beat with this `i` was never heard here.
 
-        Without a `boot`, return True if the beat is younger than the silence, and not the one that was heard
-        last: after a reseed with a shorter timeout that one looks younger than it is, since its key lives for
-        twice the timeout that it was stored under.
+        Without a `boot`, return True if the beat is younger than the silence, and not the last one.
         """
+        if self.is_last(beat, age_sec, silence_sec):
+            return False
         if beat.boot is None:
-            heard = self.last_beat
-            is_last = heard is not None and abs(beat.ts - heard.wall) <= IN_FLIGHT_SEC
-            return age_sec < silence_sec - IN_FLIGHT_SEC and not is_last
+            return age_sec < silence_sec - IN_FLIGHT_SEC
         return self.instances.is_new_life(beat.boot, i)
+
+    def is_last(self, beat: Beat, age_sec: float, silence_sec: float) -> bool:
+        """Return True if the stored beat is the one that was heard last, though it looks younger.
+
+        Its key lives for twice the timeout that it was stored under, so after a reseed with a shorter one its
+        age seems to be less than it is. Of a beat that an earlier run of the healer heard, only the time is
+        known, by the healer's clock. A sender whose beats are all the same is known by neither.
+        """
+        heard = self.last_beat
+        is_its_time = heard is not None and abs(beat.ts - heard.wall) <= IN_FLIGHT_SEC
+        if self.parsed_at is None:
+            return is_its_time
+        oldest_sec = age_sec + 2 * (self.longest_timeout_sec - self.watch.timeout_sec)
+        may_be_last = is_its_time or oldest_sec >= silence_sec - IN_FLIGHT_SEC
+        return may_be_last and (beat.i, beat.ts) == (self.parsed_i, self.parsed_ts)
 
 
 class WatchedService(HeardService):

@@ -48,11 +48,12 @@ class EncodedVerdict:
     health_sec: int
     assumed: Literal["unknown", "up"] = "unknown"
     mark: str = ""
+    after: str = ""
 
     def script_args(self) -> list[str | bytes | float]:
-        """Return the script's eight arguments for this verdict, in its order."""
+        """Return the script's nine arguments for this verdict, in its order."""
         names = (self.field, self.assumed, self.verdict, self.mark)
-        return [*names, self.value, self.event, self.channel, self.health_sec]
+        return [*names, self.value, self.event, self.channel, self.after, self.health_sec]
 
 
 class VerdictEncoder:
@@ -119,11 +120,13 @@ class VerdictEncoder:
             verdict=verdict.state,
             value=b"" if is_deleted else _encode_roster_entry(verdict, raw),
             event=raw,
-            channel=self.channel if raw and verdict.publication is Publication.ALERT else "",
+            channel=self.channel if raw else "",
             health_key=health_key(verdict.svc),
             health_sec=_choose_health_sec(verdict),
             assumed="unknown" if verdict.subject is Subject.SERVICE else "up",
             mark=verdict.event_id or "",
+            # a first ok is an alert if it ends an outage that only the healer before this one knew
+            after=State.DOWN if verdict.publication is Publication.LOG else "",
         )
 
 
@@ -155,6 +158,8 @@ def _encode_roster_entry(verdict: Verdict, event: bytes) -> bytes:
         found["boot"], found["i"] = verdict.boot, verdict.i
     if verdict.event_id is not None:
         found["mark"] = verdict.event_id
+    if verdict.state is State.UP and verdict.down_since is not None:
+        found["down_since"] = round(verdict.down_since, 3)
     if verdict.state is State.DOWN:
         found["event"] = orjson.Fragment(event)  # a restarted healer goes on showing it in `health:`
     return dump_compact(found)

@@ -2,7 +2,7 @@
 -- Publishes verdicts: for each, writes roster, log, health key and channel, or nothing.
 --
 -- KEYS: the lease, the roster, the log, then a health key for each verdict.
--- ARGV: the fence, the log's length, then for each verdict eight values:
+-- ARGV: the fence, the log's length, then for each verdict nine values:
 --   field    in the roster
 --   assumed  the verdict that holds while nothing is stored
 --   verdict  the new one
@@ -10,6 +10,7 @@
 --   value    the new roster entry, '' to delete the field
 --   event    the alert object, '' for none; it is also the value of the health key
 --   channel  the channel to publish the event on, '' for none
+--   after    the stored verdict after which alone it goes to the channel, '' for any
 --   ttl      of the health key in seconds, 0 to delete the key, -1 to leave it unchanged
 -- Returns for each verdict 0 (was published already), 1 (published) or 2 (published, but the channel was refused);
 -- 3 and 4 are 1 and 2 for a stored entry that could not be read: such an entry shows no state, so the verdict is
@@ -68,7 +69,7 @@ local function write_health_key(health, event, ttl)
 end
 
 -- Publishes one verdict; returns its outcome, 0 to 4, or the server's error.
-local function publish_verdict(health, field, assumed, verdict, mark, value, event, channel, ttl)
+local function publish_verdict(health, field, assumed, verdict, mark, value, event, channel, after, ttl)
   local stored, readable = stored_entry(field)
   if is_published(stored, assumed, verdict, mark) then
     return 0
@@ -86,7 +87,7 @@ local function publish_verdict(health, field, assumed, verdict, mark, value, eve
     end
     return failed
   end
-  if channel ~= '' then
+  if channel ~= '' and (after == '' or stored and stored.verdict == after) then
     -- a channel that the ACL refuses must not undo the event on the log
     local sent = redis.pcall('PUBLISH', channel, event)
     if type(sent) == 'table' and sent.err then
@@ -98,8 +99,8 @@ end
 
 local outcome = {}
 for n = 1, #KEYS - 3 do
-  local at = 4 + (n - 1) * 8
-  local result = publish_verdict(KEYS[n + 3], unpack(ARGV, at, at + 7))
+  local at = 4 + (n - 1) * 9
+  local result = publish_verdict(KEYS[n + 3], unpack(ARGV, at, at + 8))
   if type(result) == 'table' then
     return result
   end

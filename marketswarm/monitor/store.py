@@ -64,7 +64,8 @@ class RosterEntry:
     """A verdict as the roster holds it: `up` or `down`, published at `ts`.
 
     `ts` and `since` (the last beat before it) are epoch seconds; `ts` is 0 if the stored one is unusable.
-    `event` is the alert event of a service that is down, as JSON.
+    `event` is the alert event of a service that is down, as JSON. `ended` is when the outage began that an ok
+    ended, if not with the last beat.
     """
 
     verdict: State
@@ -74,6 +75,7 @@ class RosterEntry:
     i: int | None = None
     mark: str | None = None
     event: bytes | None = None
+    ended: float | None = None
 
     def reason(self) -> str | None:
         event = parse_event(self.event or b"")
@@ -334,11 +336,11 @@ def parse_entry_parts(value: bytes) -> tuple[RosterEntry | None, bool]:
         parse_text(found.get("boot"), MAX_BOOT_CHARS),
     )
     i, mark = parse_count(found.get("i")), parse_text(found.get("mark"), MAX_MARK_CHARS)
-    event = _encode_event(found.get("event"))
-    read = {"ts": ts, "since": since, "boot": boot, "i": i, "mark": mark, "event": event}
+    event, ended = _encode_event(found.get("event")), parse_epoch(found.get("down_since"))
+    read = {"ts": ts, "since": since, "boot": boot, "i": i, "mark": mark, "event": event, "down_since": ended}
     unusable = any(value is None and found.get(name) is not None for name, value in read.items())
     is_usable = ts is not None and not unusable
-    return RosterEntry(State(found["verdict"]), ts or 0.0, since, boot, i, mark, event), is_usable
+    return RosterEntry(State(found["verdict"]), ts or 0.0, since, boot, i, mark, event, ended), is_usable
 
 
 def parse_saved_silence(value: bytes) -> SavedSilence | None:

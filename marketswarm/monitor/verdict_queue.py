@@ -219,7 +219,9 @@ def find_unpublished(
         and leader_seen_at <= one.at + LEADER_HAD_TIME_SEC
     ]
     has_changed = _has_changed(unpublished, entry, compared_ts)
-    if unpublished and (has_changed or len(unpublished) == 1):
+    if has_changed and len(unpublished) == 1 and _has_ended(unpublished[0].verdict, entry):
+        unpublished = []
+    elif unpublished and (has_changed or len(unpublished) == 1):
         # the entry may be the last of several transitions: those before it are published then, too
         last = max((n for n, one in enumerate(unpublished, 1) if _matches(one.verdict, entry)), default=0)
         unpublished = unpublished[last:]
@@ -278,6 +280,17 @@ def _is_gap_published(one: PendingVerdict, entry: RosterEntry | None) -> bool:
     # if a verdict was published since the gap began, its publisher listened then and knows better
     was_listened = one.verdict.since is not None and entry.ts > one.verdict.since
     return was_listened or entry.mark == one.verdict.event_id
+
+
+def _has_ended(miss: Verdict, entry: RosterEntry | None) -> bool:
+    """Return True if the entry is the end of the outage that a miss of a job begins.
+
+    Both are of one report or one scheduled time, by the clocks of two healers.
+    """
+    if entry is None or entry.ended is None or miss.down_since is None or miss.state is not State.DOWN:
+        return False
+    is_same = abs(entry.ended - miss.down_since) <= CLOCK_TOLERANCE_SEC
+    return entry.verdict is State.UP and is_same and entry.ts >= miss.down_since
 
 
 def _matches(verdict: Verdict, entry: RosterEntry | None) -> bool:

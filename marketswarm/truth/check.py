@@ -12,6 +12,7 @@ from typing import Final
 from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.errors import Findings, Place, format_found, format_hint, format_path, format_value
 from marketswarm.truth.model import HEALER, SERVICE_NAME, AccessPoint, Service, Truth
+from marketswarm.truth.schedule import Schedule
 
 MAX_CYCLES: Final = 20  # circular dependencies to report at most
 SAFE_INTERVALS: Final = 3  # with a timeout of fewer intervals, one lost beat is an alarm
@@ -23,6 +24,7 @@ def check_sections(truth: Truth, findings: Findings) -> None:
     _check_buses(truth, findings)
     _check_timeouts(truth, findings)
     _check_schedules(truth, findings)
+    _measure_schedules(truth, findings)
     _check_dependencies(truth, findings)
 
 
@@ -179,6 +181,15 @@ def _check_timeouts(truth: Truth, findings: Findings) -> None:
             findings.add_warning(
                 where, template % f"below {SAFE_INTERVALS} times" + "one late beat is an alarm; " + remedy
             )
+
+
+def _measure_schedules(truth: Truth, findings: Findings) -> None:
+    """Measure the longest pause of each schedule, which is kept: here, and not later on an event loop."""
+    for svc, service in _iterate_different(truth, findings):
+        beat = service.heartbeat
+        places = (_heartbeat_place(svc, key) for key in ("schedule", "time_zone"))
+        if beat.schedule is not None and not findings.has_error_at(*places):
+            Schedule(beat.schedule, beat.time_zone).longest_pause_sec()
 
 
 def _check_schedules(truth: Truth, findings: Findings) -> None:

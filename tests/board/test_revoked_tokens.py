@@ -41,7 +41,7 @@ class Site:
 
         @app.websocket("/ws")
         async def follow(socket: WebSocket) -> None:
-            await serve_client(socket, self.market, lambda _topic: None)
+            await serve_client(socket, self.market, self)
 
         self._guard = Guard(app, ("127.0.0.1",), verifier, gate=gate)
 
@@ -51,6 +51,12 @@ class Site:
     def close(self):
         self.events.close()
         self.market.close()
+
+    async def prepare_snapshots(self, topics):
+        pass
+
+    def find_snapshot(self, _topic):
+        return None
 
     async def make_token(self):
         """Make a token; return its id and the header that has it."""

@@ -85,7 +85,8 @@ def play_notices(runner, server, bus, history):
         entry = {"verdict": verdict, "n": n} | ({"mark": mark} if mark else {})
         value = b"" if verdict == "unwatched" else orjson.dumps(entry)
         assumed = "up" if field.startswith("bus:") else "unknown"
-        args = ["a", 1 if speaks else 2, 100, field, assumed, verdict, mark, value, b"{}", channel, -1]
+        after = "down" if verdict == "up" else ""
+        args = ["a", 1 if speaks else 2, 100, field, assumed, verdict, mark, value, b"{}", channel, after, -1]
         on_both(server, bus, runner, PUBLISH_SCRIPT, [LEASE, ROSTER, "log", f"health:{field}"], args)
     kept = runner.run(bus.client.hgetall(ROSTER))
     assert kept == {key.encode(): value for key, value in server.hash(ROSTER).items()}

@@ -170,7 +170,7 @@ def make_market_api(market: Market) -> APIRouter:
 
     @whole.websocket("/ws")
     async def follow(socket: WebSocket) -> None:
-        await serve_client(socket, market.hub, market.find_snapshot)
+        await serve_client(socket, market.hub, market)
 
     return whole
 

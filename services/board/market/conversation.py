@@ -14,7 +14,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -48,10 +48,25 @@ GOING_AWAY: Final = 1001
 FULL: Final = 1013
 BAD_MESSAGE: Final = 4400
 TOO_SLOW: Final = 4408
+LOST: Final = 4410
 TOO_MANY: Final = 4429
 
+_CODES: Final = {
+    DropReason.CLOSED: GOING_AWAY,
+    DropReason.TOO_SLOW: TOO_SLOW,
+    DropReason.LOST: LOST,
+}
+
 Topic = Annotated[str, Field(min_length=1, max_length=80)]
-Snapshot = Callable[[str], Any]
+
+
+class SnapshotSource(Protocol):
+    """What the topics of a market are like now."""
+
+    async def prepare_snapshots(self, topics: Sequence[str]) -> None:
+        """Look for what `find_snapshot` has to know of these topics and is not in memory."""
+
+    def find_snapshot(self, topic: str) -> Any: ...
 
 
 class ClientMessage(BaseModel):
@@ -128,11 +143,8 @@ def find_message_cost(message: ClientMessage) -> int:
     return resume_cost + sum(map(find_cost, message.subscribe))
 
 
-async def serve_client(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -> None:
-    """Accept a client that the guard has let in, and speak with it until one of both ends it.
-
-    `find_snapshot` returns what a topic is like now.
-    """
+async def serve_client(socket: WebSocket, hub: UpdateHub, source: SnapshotSource) -> None:
+    """Accept a client that the guard has let in, and speak with it until one of both ends it."""
     await socket.accept()
     try:
         follower = hub.join(socket.client.host if socket.client else "")
@@ -140,7 +152,7 @@ async def serve_client(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapsho
         await _close(socket, Disconnect(FULL, str(full)))
         return
     try:
-        await _serve(socket, hub, follower, find_snapshot)
+        await _serve(socket, hub, follower, source)
     except Disconnect as end:
         await _close(socket, end)
     except WebSocketDisconnect:
@@ -149,17 +161,17 @@ async def serve_client(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapsho
         hub.leave(follower)
 
 
-async def _serve(socket: WebSocket, hub: UpdateHub, follower: Follower, find_snapshot: Snapshot) -> None:
+async def _serve(socket: WebSocket, hub: UpdateHub, follower: Follower, source: SnapshotSource) -> None:
     """Read messages and send updates, until the client goes or is dropped (raises Disconnect)."""
     writing = asyncio.Lock()  # a snapshot must be out before the updates that follow it
     hello = {"type": "hello", "position": hub.position, "interval_sec": follower.interval_sec}
     await _send(socket, orjson.dumps(hello))
-    reading = _read(socket, hub, follower, find_snapshot, writing)
+    reading = _read(socket, hub, follower, source, writing)
     await run_until_first(reading, _send_updates(socket, follower, writing))
 
 
 async def _read(
-    socket: WebSocket, hub: UpdateHub, follower: Follower, find_snapshot: Snapshot, writing: asyncio.Lock
+    socket: WebSocket, hub: UpdateHub, follower: Follower, source: SnapshotSource, writing: asyncio.Lock
 ) -> None:
     """Do what the client's messages say. Raises Disconnect, or WebSocketDisconnect once the client goes."""
     limiter = RateLimiter(MESSAGES, MESSAGES_PER_SEC, max_keys=1)
@@ -175,7 +187,8 @@ async def _read(
             answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
         else:
             await _wait_for_topics(hub, follower, find_message_cost(message))
-            answer = partial(_follow, hub, follower, message, find_snapshot)
+            await source.prepare_snapshots(message.subscribe)
+            answer = partial(_follow, hub, follower, message, source)
         async with writing:
             await _send(socket, answer())
 
@@ -200,7 +213,7 @@ def _require_room(follower: Follower, message: ClientMessage) -> None:
         raise MessageError(f"a client has at most {MAX_TOPICS} topics")
 
 
-def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, find_snapshot: Snapshot) -> bytes:
+def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, source: SnapshotSource) -> bytes:
     if message.interval_sec is not None:
         follower.interval_sec = message.interval_sec
     hub.unsubscribe(follower, message.unsubscribe)
@@ -210,7 +223,7 @@ def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, find_sna
     position = hub.find_position(follower)
     if is_resumed:
         return orjson.dumps({"type": "resumed", "after": message.after, "position": position})
-    states = {topic: find_snapshot(topic) for topic in topics}
+    states = {topic: source.find_snapshot(topic) for topic in topics}
     return orjson.dumps({"type": "snapshot", "position": position, "topics": states})
 
 
@@ -219,8 +232,7 @@ async def _send_updates(socket: WebSocket, follower: Follower, writing: asyncio.
     while True:
         last, updates = await follower.take()
         if follower.dropped is not None:
-            code = GOING_AWAY if follower.dropped is DropReason.CLOSED else TOO_SLOW
-            raise Disconnect(code, follower.dropped)
+            raise Disconnect(_CODES[follower.dropped], follower.dropped)
         async with writing:
             await _send(socket, encode_updates(last, updates))
         await follower.pause()

@@ -180,6 +180,7 @@ class MarketFeed:
             self._unread.pop(stream, None)
             if loss is not None:
                 follower = None
+                self._hub.note_loss()
                 continue
             self._take_all(stream, entries, take)
             if entries:

@@ -169,8 +169,16 @@ class Market:
     async def find_heat_map(self) -> HeatMap:
         return await self._heat.find("", lambda: read_heat_map(self.archive))
 
+    async def prepare_snapshots(self, topics: Sequence[str]) -> None:
+        """Look for the quotes of topics of `/ws` that are not in memory, and keep them for a moment."""
+        parted = (topic.partition(":") for topic in topics)
+        if wanted := [symbol for kind, _, symbol in parted if kind == TopicKind.QUOTES and symbol]:
+            found, _ = await self.find_quotes(wanted)
+            for cells in found:
+                self._quotes.keep(cells[0], cells)
+
     def find_snapshot(self, topic: str) -> Any:
-        """Return what a topic of `/ws` is like now, as JSON can say it."""
+        """Return what a topic of `/ws` is like now, as JSON can say it; of a quote, as it was prepared."""
         kind, _, rest = topic.partition(":")
         if kind == TopicKind.SERIES:
             return [one.as_json() for one in self.states.series]
@@ -178,7 +186,8 @@ class Market:
             if not rest:
                 return [describe_quote(one.cells) for one in self.live.quotes.values()]
             quote = self.live.quotes.get(rest)
-            return None if quote is None else describe_quote(quote.cells)
+            cells = self._quotes.find_kept(rest) if quote is None else quote.cells
+            return None if cells is None else describe_quote(cells)
         symbol, _, timeframe = rest.rpartition(":")
         if kind == TopicKind.BARS:
             return self._find_bars(symbol, timeframe)

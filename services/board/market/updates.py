@@ -57,6 +57,7 @@ class DropReason(StrEnum):
 
     TOO_SLOW = "too slow: updates waited longer than this client read"
     CLOSED = "the board ends"
+    LOST = "updates were lost: connect again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +263,18 @@ class UpdateHub:
         missed = itertools.islice(self._ring, last + 1 - first_kept, None)
         return follower.queue_missed(one for one in missed if one.topic in wanted or one.wider in wanted)
 
+    def note_loss(self) -> None:
+        """Drop all followers, because updates were lost before they came here; each gets a snapshot next."""
+        self.number += 1  # so that no position of before is one from which a follower goes on
+        self._ring.clear()
+        self._ring_bytes = 0
+        self._drop_all(DropReason.LOST)
+
     def close(self) -> None:
         self._is_closed = True
+        self._drop_all(DropReason.CLOSED)
+
+    def _drop_all(self, reason: DropReason) -> None:
         for one in list(self._followers):
-            one.drop(DropReason.CLOSED)
+            one.drop(reason)
             self.leave(one)

@@ -11,6 +11,7 @@ from support.simulation.manual_detector import Hand, says, watch
 from support.simulation.manual_jobs import (
     EVERY_MINUTE,
     GRACE,
+    HOURLY,
     MIDNIGHT,
     UP,
     cut,
@@ -41,6 +42,16 @@ def test_a_restarted_healer_knows_a_run_whose_ok_was_published_before_the_job_wa
     assert misses(hand) == []
     assert hand.detector.jobs["a"].job.expected_from.wall == pytest.approx(MIDNIGHT - 7, abs=0.5)
     hand.run(10)
+    assert misses(hand) == [(20, "overdue")]
+
+
+@pytest.mark.parametrize("boot", [None, "b"])
+def test_a_restarted_healer_counts_no_run_twice_that_looks_younger_under_a_shorter_timeout(boot):
+    ran = MIDNIGHT - 3700  # so that the run of 23:01 is missing
+    hand = hand_of(minutely(schedule=HOURLY), held=True)
+    hand.attest("a", 200.0, i=7, ts=ran, boot=boot, run="ended")
+    hand.recall({"a": replace(UP, since=ran, job=SavedJob(ran))})
+    hand.run(100)
     assert misses(hand) == [(20, "overdue")]
 
 

@@ -10,7 +10,7 @@ from marketswarm.detector.heard import BeatBatch
 from marketswarm.detector.service import BOOTS_KEPT, NO_SIZE
 from marketswarm.detector.verdict import Stage, Step
 from marketswarm.truth import MAX_REPLICAS
-from support.simulation.manual_detector import parsed, watch
+from support.simulation.manual_detector import Hand, parsed, watch
 
 # I = 10, T = 30, so W = min(30, max(20, 22.5)) = 22.5
 
@@ -195,6 +195,26 @@ def test_the_last_beat_is_no_news_though_its_age_looks_younger_under_a_shorter_t
     last, other = Beat("a", 1, 100.0), Beat("a", 1, 125.0)
     silence_sec = found.silence_sec(130)
     assert [found.is_news(beat, 1, 5.0, silence_sec) for beat in (last, other)] == [False, True]
+
+
+@pytest.mark.parametrize("behind_sec", [0.0, 10.0, 86_400.0])  # by which the clock of its sender is wrong
+def test_the_last_beat_is_no_news_after_a_shorter_timeout_whatever_its_clock_says(behind_sec):
+    hand = Hand(watch(timeout=300))
+    payloads = [encode_beat("a", i, hand.now.wall + 10 * i - behind_sec) for i in (1, 2)]
+    hand.beat(raw=payloads[0])
+    hand.run(100)
+    hand.rewatch(watch(timeout=30))
+    found, (last, later) = hand.detector.services["a"], (parsed(each, "a") for each in payloads)
+    silence_sec = found.elapsed_sec(hand.now)
+    assert [found.is_news(beat, beat.i, 5.0, silence_sec) for beat in (last, later)] == [False, True]
+
+
+def test_a_sender_that_always_says_the_same_is_heard_by_its_key_while_its_timeout_stays():
+    hand = Hand(watch(timeout=300))
+    hand.beat(raw=encode_beat("a", 1, 0.0))
+    hand.run(100)
+    found = hand.detector.services["a"]
+    assert found.is_news(Beat("a", 1, 0.0), 1, 5.0, found.elapsed_sec(hand.now))
 
 
 # -- known by heart

@@ -60,6 +60,7 @@ def test_the_beginning_of_an_outage_is_told_beside_the_last_beat():
     for verdict in (miss, ok):
         event = orjson.loads(NOTICES.encode(verdict).event)
         assert (event["since"], event["down_since"]) == (68.8, 90.0)
+    assert orjson.loads(NOTICES.encode(ok).value)["down_since"] == 90.0
 
 
 def test_an_ok_has_exactly_the_references_keys_in_front():
@@ -68,7 +69,7 @@ def test_an_ok_has_exactly_the_references_keys_in_front():
 
 def test_a_first_life_is_quiet_but_not_forgotten():
     notice = NOTICES.encode(Verdict("a", State.UP, Publication.LOG, 1.0, timeout_sec=30.0, age_sec=0.0))
-    assert notice.channel == ""
+    assert (notice.channel, notice.after) == ("healer:alerts", "down"), "unless the roster has it down"
     assert orjson.loads(notice.event)["type"] == "heartbeat_ok"
     assert orjson.loads(notice.value)["verdict"] == "up"
 

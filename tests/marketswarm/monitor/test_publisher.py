@@ -9,7 +9,7 @@ from marketswarm.monitor import VerdictEncoder
 from marketswarm.monitor.publisher import BATCH_SIZE, Publisher
 from marketswarm.testing import MemoryBus
 from support.simulation.publishers import recording_publisher
-from support.waiting import auntil
+from support.waiting import PATIENT_SEC, auntil
 
 NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
 LOG = "healer:alerts:log"
@@ -112,6 +112,28 @@ async def test_what_is_forgotten_in_silence_leaves_the_log_alone(bus):
     assert await logged(bus) == [("heartbeat_ok", "a")]
     assert await bus.client.hlen("healer:roster") == 0
     assert not await bus.client.exists("health:a")
+
+
+async def test_a_first_ok_is_on_the_channel_if_it_ends_an_outage_that_another_healer_published(bus):
+    async with bus.client.pubsub() as heard:
+        await heard.subscribe("healer:alerts")
+        leader, _ = publisher_on(bus)
+        leader.enqueue(down("a"))
+        await leader.work_off()
+        standby, _ = publisher_on(bus)  # it did not know of the miss when it heard the first beat
+        for svc in ("b", "a"):
+            standby.enqueue(up(svc, publication=Publication.LOG))
+        await standby.work_off()
+        await bus.client.publish("healer:alerts", b'{"type":"the end","svc":""}')
+        told: list[tuple[str, str]] = []
+        async with asyncio.timeout(PATIENT_SEC):
+            while ("the end", "") not in told:
+                message = await heard.get_message(ignore_subscribe_messages=True, timeout=1)
+                if message is not None:
+                    event = orjson.loads(message["data"])
+                    told.append((event["type"], event["svc"]))
+    assert told[:-1] == [("heartbeat_miss", "a"), ("heartbeat_ok", "a")]
+    assert ("heartbeat_ok", "b") in await logged(bus)
 
 
 async def test_a_publisher_that_takes_over_goes_on_with_the_oldest(bus):

@@ -77,6 +77,26 @@ def test_a_state_that_the_leader_does_not_see_yet_is_kept_however_long_it_lives(
     assert left(find_unpublished(pending(DOWN), entry, compared_ts=990.0, leader_seen_at=1e9)) == [DOWN]
 
 
+@pytest.mark.parametrize(
+    ("ended", "ts", "compared", "rest"),
+    [
+        (1000.0, 1000.2, 990.0, []),
+        (1000.3, 1000.4, None, []),  # the clocks of two healers differ
+        (1000.0, 1000.2, 1000.2, [DOWN]),  # what was compared before shows nothing new
+        (None, 1000.2, 990.0, [DOWN]),
+        (990.0, 1000.2, 990.0, [DOWN]),  # of an earlier outage
+        (999.0, 999.5, 990.0, [DOWN]),  # the end came before ours began
+    ],
+)
+def test_a_failure_whose_end_the_leader_has_published_is_told_though_only_its_end_shows(
+    ended, ts, compared, rest
+):
+    (one,) = pending(DOWN)
+    failed = replace(one, verdict=replace(one.verdict, reason="failed", down_since=1000.0))
+    entry = stored(**{"verdict": "up", "ts": ts} | ({} if ended is None else {"down_since": ended}))
+    assert left(find_unpublished([failed], entry, compared_ts=compared, leader_seen_at=NEVER)) == rest
+
+
 def test_a_bus_of_which_nothing_is_stored_counts_as_up():
     assert (
         find_unpublished(pending(UP, subject=Subject.BUS), None, compared_ts=None, leader_seen_at=NEVER) == []

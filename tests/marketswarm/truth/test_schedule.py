@@ -3,10 +3,12 @@
 from datetime import UTC, datetime
 from itertools import islice, pairwise
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketswarm.truth import parse_truth
 from marketswarm.truth.schedule import (
     REFERENCE,
     JobRule,
@@ -215,3 +217,14 @@ def test_jobs_with_times_of_their_own_share_the_measured_pause():
     assert min(pauses) > 334 * 86400
     assert {parse_schedule(f"{minute} */2 * * *").longest_pause_sec() for minute in range(60)} == {7200.0}
     assert parse_schedule("0,20 7 * * *").longest_pause_sec() == 86400 - 1200
+
+
+def test_the_pauses_of_all_schedules_are_measured_where_a_truth_is_parsed(monkeypatch):
+    beat = {"schedule": "Mon..Fri 02:17:39", "time_zone": "America/St_Johns"}
+    truth = parse_truth(orjson.dumps({"services": {"a": {"heartbeat": beat}}})).truth
+
+    def refuse(*_args):
+        raise AssertionError("on the event loop, a search for runs would hold up all else")
+
+    monkeypatch.setattr(Schedule, "runs_after", refuse)
+    assert [watch.interval_sec for watch in truth.watched()] == [pytest.approx(73 * 3600, abs=2 * 3600)]

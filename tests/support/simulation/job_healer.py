@@ -176,8 +176,10 @@ class Surroundings:
         entry |= {"boot": verdict.boot, "i": verdict.i}
         if verdict.state is State.DOWN and (event := self.encoder.build_event(verdict)) is not None:
             entry["event"] = orjson.loads(encode_event(event))
+        if verdict.state is State.UP:
+            entry["down_since"] = verdict.down_since
         self.roster[verdict.svc] = {name: value for name, value in entry.items() if value is not None}
-        # a first report is on the log alone, also for a standby that did not know of the leader's miss
+        # a first report is on the log alone, unless it ends an outage that the leader before has published
         if verdict.publication is Publication.ALERT or before == State.DOWN:
             self.alerts += 1
             self.tell(f"told: {verdict.svc} {verdict.state} {verdict.reason}")

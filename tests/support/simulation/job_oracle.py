@@ -265,26 +265,13 @@ class Oracle:
 
     def hold_failed(self, job: JobInWorld, verdict: Verdict) -> float:
         untold = [run for run in job.failures if not run.told]
-        if not untold and self.may_repeat(job):
-            untold = job.failures[-1:]
+        if not untold and self.knows_by_wrong_clock(self.t - 2 * DAY_SEC):
+            untold = job.failures[-1:]  # what a wrong clock shows looks later than the last run
         if not untold:
             self.fail(job, f"a false failure, or one that is told twice: {verdict}")
         for run in untold:
             run.told = True
         return min(run.ended or inf for run in [run for run in untold if not run.hidden] or untold)
-
-    def may_repeat(self, job: JobInWorld) -> bool:
-        """Return whether a healer that leads now can't know that the last failure was told, and is over.
-
-        It slept, and the reports have no `boot`; or its end followed at once, and it heard none of that; or a
-        clock is wrong, by which it holds what `run:<svc>` shows for later than the last run.
-        """
-        if self.knows_by_wrong_clock(self.t - 2 * DAY_SEC):
-            return True
-        ends = [told for told, _, _ in job.told[-3:-1]]
-        is_blip = len(ends) == 2 and ends[1] - ends[0] < EXACT_SEC
-        ended = job.failures[-1].ended if job.failures else None
-        return is_blip or (job.boot is None and ended is not None and self.t - ended < LONGEST_SLEEP_SEC)
 
     def hold_never_ended(self, job: JobInWorld, verdict: Verdict, at: float) -> float:
         longest = job.line_at(at)[1].max_run_sec or inf

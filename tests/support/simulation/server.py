@@ -129,11 +129,11 @@ class Server(Bus):
         """publish.lua."""
         if not self.speaks(keys, args):
             return NOT_THE_LEADER
-        notices = (args[at : at + 8] for at in range(3, len(args), 8))
+        notices = (args[at : at + 9] for at in range(3, len(args), 9))
         return [self._tell(keys[1], (args[0].decode(), int(args[1])), notice) for notice in notices]
 
     def _tell(self, roster: str, fence: tuple[str, int], notice: list[bytes]) -> int:
-        field, assumed, verdict, mark, value, event, channel, _ = notice
+        field, assumed, verdict, mark, value, event, channel, after, _ = notice
         entries, name = self.hash(roster), field.decode()
         stored = orjson.loads(entries[name]) if name in entries else None
         if mark:
@@ -148,7 +148,8 @@ class Server(Bus):
             entries[name] = value
         else:
             entries.pop(name, None)
-        self._told(self, fence, name, event, channel.decode())
+        is_told = after == b"" or (stored and stored["verdict"] == after.decode())
+        self._told(self, fence, name, event, channel.decode() if is_told else "")
         return 1
 
     def save(self, keys: list[str], args: list[bytes], _now: float) -> int:

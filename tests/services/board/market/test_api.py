@@ -241,3 +241,17 @@ async def test_what_can_not_be_filled_is_said(client, market):
 
     market.archive.find_asset = find_none
     assert "trading hours" in (await client.get("/api/v1/bars/X?fill=1")).json()["detail"]
+
+
+async def test_the_snapshot_of_a_quote_is_that_of_the_api_also_if_its_stream_has_gone_on(market, monkeypatch):
+    row = ("EUR/USD", 5, 1.25, *(None,) * 5, "yahoo", None, None, False)
+
+    async def read_latest_quotes(symbols):
+        return [row] if row[0] in symbols else []
+
+    monkeypatch.setattr(market.archive, "read_latest_quotes", read_latest_quotes)
+    take_quotes(market, "SPY")
+    topics = ["quotes:EUR/USD", "quotes:SPY", "quotes:QQQ", "quotes", "bars:SPY:1m"]
+    await market.prepare_snapshots(topics)
+    found = [market.find_snapshot(topic) for topic in topics[:3]]
+    assert [one and one["price"] for one in found] == [1.25, 1.5, None]

@@ -49,6 +49,19 @@ class Wire:
             return await self.sent.get()
 
 
+class Topics:
+    """Has a snapshot of each topic that it was asked to prepare."""
+
+    def __init__(self):
+        self.prepared = set()
+
+    async def prepare_snapshots(self, topics):
+        self.prepared.update(topics)
+
+    def find_snapshot(self, topic):
+        return {"of": topic} if topic in self.prepared else None
+
+
 @pytest.fixture
 async def talk():
     """A hub, and a function that begins a conversation; all are ended."""
@@ -56,7 +69,7 @@ async def talk():
 
     async def begin(address=ADDRESS, *, hello=True):
         wire = Wire(address)
-        tasks.append(asyncio.create_task(serve_client(wire, hub, lambda topic: {"of": topic})))
+        tasks.append(asyncio.create_task(serve_client(wire, hub, Topics())))
         if hello:
             assert (await wire.hear())["type"] == "hello"
         return wire, tasks[-1]
@@ -133,6 +146,17 @@ async def test_a_client_that_is_dropped_learns_it_at_once_though_its_interval_is
     async with asyncio.timeout(PATIENT_SEC):
         await task
     assert wire.closed[0] == conversation.TOO_SLOW
+
+
+async def test_a_client_that_missed_what_was_lost_is_told_to_come_back(talk):
+    hub, begin = talk
+    wire, task = await begin()
+    wire.say(subscribe=["quotes:SPY"])
+    await wire.hear()
+    hub.note_loss()
+    async with asyncio.timeout(PATIENT_SEC):
+        await task
+    assert wire.closed == (conversation.LOST, "updates were lost: connect again")
 
 
 async def test_updates_come_at_the_pace_that_the_client_asks_for(talk, monkeypatch):

@@ -25,7 +25,7 @@ from services.board.market import feed as feeds
 from services.board.market.feed import NO_MARKET, MarketFeed, find_archive_group
 from services.board.market.live import NEVER, LiveMarket
 from services.board.market.states import parse_gate
-from services.board.market.updates import UpdateHub
+from services.board.market.updates import DropReason, UpdateHub
 from services.market.entries import encode_entry
 from services.market.records import AssetClass, Bar, Provenance, Quote
 from services.market.rows import make_bar_row
@@ -196,6 +196,7 @@ async def test_what_was_trimmed_off_while_the_bus_was_away_is_unknown(scene):
     async with running(scene):
         await auntil(lambda: scene.live.began_at == NEVER)
         await scene.wait_bars(1)
+        follower = scene.hub.join()
         bus.is_cut = True
         for number in range(2, 9):
             await scene.client.xadd(CHECKED_BARS, encode_bar(number), id=f"{number}000-0")
@@ -205,6 +206,7 @@ async def test_what_was_trimmed_off_while_the_bus_was_away_is_unknown(scene):
         bus.is_cut = False
         await scene.wait_bars(1, 6, 7, 8)
         await auntil(lambda: scene.live.began_at == 6.0, what="what was lost to be known")
+        assert follower.dropped is DropReason.LOST, "its numbers would go on as if nothing was missing"
 
 
 async def test_the_place_of_the_archive_is_followed(scene):

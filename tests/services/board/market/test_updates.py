@@ -142,3 +142,18 @@ async def test_one_address_has_a_part_of_the_places_and_gets_them_back():
     hub.leave(first)
     hub.leave(first)
     hub.join("10.0.0.1")
+
+
+async def test_after_a_loss_nobody_goes_on_where_it_was():
+    hub = UpdateHub("b")
+    follower = hub.join()
+    hub.subscribe(follower, ["quotes:SPY"])
+    hub.publish("quotes:SPY", b"1")
+    before = hub.position
+    hub.note_loss()
+    assert (follower.dropped, len(hub)) == (DropReason.LOST, 0)
+    back = hub.join()
+    assert not hub.resume(back, before, ["quotes:SPY"]), "it gets a snapshot"
+    position = hub.position
+    hub.publish("quotes:SPY", b"2")
+    assert hub.resume(back, position, ["quotes:SPY"])
