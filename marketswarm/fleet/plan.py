@@ -197,10 +197,7 @@ def find_next_metrics_port(truth: Truth, first: int | None, agents: Iterable[Pla
 
 
 def find_missed(plan: Plan, truth: Truth) -> tuple[str, ...]:
-    """Return the left-out services that the agents of this plan will report as missed.
-
-    A service that runs elsewhere is not missed, but that can't be known here.
-    """
+    """A service that runs elsewhere is not missed, but that can't be known here."""
     running = {agent.svc for agent in plan.agents}
     monitored = {watch.svc for watch in truth.watched()} if HEALER in running else set[str]()
     if SENTINEL in running:

@@ -83,10 +83,7 @@ _OVERLAYS: Final = {Change.SILENCE: KnownState.DOWN, Change.UNHEARD: KnownState.
 
 
 def make_fact(change: Change, at: float, start: float | None = None, end: float | None = None) -> Fact:
-    """Make a fact of whole seconds, with its times in order: 0 <= `start` <= `end` <= `at`.
-
-    `start` and `end` are `at` where they are not given.
-    """
+    """Order whole seconds: 0 <= `start` <= `end` <= `at`; a time that is not given is `at`."""
     whole = _whole(at)
     to = whole if end is None else min(whole, _whole(end))
     return Fact(whole, change, to if start is None else min(to, _whole(start)), to)

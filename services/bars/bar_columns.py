@@ -227,10 +227,7 @@ def _read_columns(bar: Bar) -> tuple[float, float, float, float, float]:
 
 
 def _parse_header(line: bytes, timeframe: str, block: int) -> tuple[int, list[Seam] | None]:
-    """Return how many bars there are, and the seams.
-
-    Raise CheckpointError if they are not of this kind of series.
-    """
+    """Return the number of bars and the seams. Raise CheckpointError for another kind of series."""
     try:
         header = orjson.loads(line)
     except orjson.JSONDecodeError:

@@ -122,10 +122,7 @@ def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], b
 
 
 def list_daily(symbol: str, fields: Fields, session: Session) -> list[DailyBar]:
-    """Return the final days of a symbol with their dates, in order.
-
-    Days of another session, which the symbol had before, are left out.
-    """
+    """Leave out days of a session that the symbol had before."""
     daily = []
     for held in read_final_days(symbol, fields):
         start_ms = held.bar.start_ms
@@ -319,10 +316,7 @@ class FeatureWriter:
         return found
 
     async def _publish(self, settings: BarsSettings) -> bool:
-        """Publish the features that are new, and store the marks of all days.
-
-        Return False if another instance has published some of them in the meantime. Raises BusError.
-        """
+        """Return False if another instance has published some meanwhile. Raises BusError."""
         sessions = await self._find_sessions(settings)
         stored: dict[str, dict[bytes, bytes]] = {}
         for page in _paginate(list(sessions)):

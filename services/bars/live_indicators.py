@@ -173,10 +173,7 @@ class LiveIndicators:
         return self._series
 
     def _restore(self, stored: bytes, changed: Collection[int]) -> None:
-        """Put the bars of the table on top of the stored series.
-
-        If nothing is stored that can be used, the series begins anew with the oldest bar of the table.
-        """
+        """Begin anew with the oldest bar of the table if nothing is stored that can be used."""
         if not self._restore_series(stored):
             known = self._list_known(EARLIEST_MS, changed)
             self._series.extend(known)

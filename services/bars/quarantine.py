@@ -101,10 +101,7 @@ async def find_record(bus: Bus, key: str, ident: str) -> QuarantinedRecord | Non
 
 
 async def release_record(bus: Bus, key: str, record: QuarantinedRecord, stream: str) -> bool:
-    """Put a record back onto its stream, to be taken without checks, and out of the quarantine.
-
-    Return False if it is not in the quarantine any more. Raises BusError.
-    """
+    """Put it back onto its stream, without checks. Return False if it is gone. Raises BusError."""
     fields = dict(record.fields) | {RELEASED.decode(): "1"}
     pairs = orjson.dumps([text for pair in fields.items() for text in pair])
     return bool(await bus.script(RELEASE, [key, stream], [record.id, pairs]))

@@ -314,10 +314,7 @@ def _is_fresh(series: Mapping[str, Any], now: float) -> bool:
 
 
 def update_status(series: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """Return the stored state of a series with the status that it has now.
-
-    The stored one is that of the last load: a series that was fresh then is late once its time is over.
-    """
+    """The stored status is that of the last load: a series that was fresh then may be late now."""
     status = series.get("status")
     is_late = status in (SeriesStatus.FRESH, SeriesStatus.CLOSED) and not _is_fresh(series, now)
     return {**series, "status": SeriesStatus.LATE.value if is_late else status}

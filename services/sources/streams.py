@@ -108,10 +108,7 @@ class SeriesStreams:
 
 
 def find_stream_url(source: MarketSource, base_urls: Mapping[str, str]) -> str | None:
-    """Return where the stream of a source is; None if there is none.
-
-    A source that is asked elsewhere has none unless it is said where: the real one has other bars.
-    """
+    """A source that is asked elsewhere has a stream only if its URL is given: the real one has other bars."""
     if source.stream is None:
         return None
     usual = None if source.name in base_urls else source.stream.url

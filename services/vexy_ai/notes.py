@@ -57,10 +57,7 @@ class Phrases:
             self._by_first.setdefault(folded[0], []).append((folded, words[0][0].isupper(), name))
 
     def find_in(self, text: str, words: Sequence[str]) -> Iterator[str]:
-        """Yield the name of each phrase that is in `text`, which consists of `words`.
-
-        A phrase that begins with a capital letter is found only with a capital: `Target`, not `target`.
-        """
+        """A phrase that begins with a capital letter is found only with a capital: `Target`."""
         folded = [word.casefold() for word in words]
         for at, word in enumerate(folded):
             for phrase, capital, name in self._by_first.get(word, ()):

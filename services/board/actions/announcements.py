@@ -70,7 +70,7 @@ class AnnouncementBoard:
     )
 
     async def read(self) -> tuple[Announcement, ...]:
-        """Return all announcements, or what was read last if the bus does not answer."""
+        """Return what was read last if the bus does not answer."""
         self._known, self.problem = await self._looks.find("", self._look)
         return self._known
 

@@ -255,7 +255,6 @@ def measure_remedies(incidents: Iterable[HealingIncident]) -> tuple[RemedyStats,
 
 
 def _count_steps(incident: HealingIncident, found: dict[str, RemedyStats]) -> None:
-    """Add what the remedies of one incident achieved."""
     healer: RemedyStats | None = None  # what made the service well the last time
     waiting = False
     for step in incident.timeline:

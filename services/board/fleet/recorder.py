@@ -140,10 +140,7 @@ class HistoryRecorder:
             raise
 
     async def step(self, block_sec: float | None = BLOCK_SEC) -> None:
-        """Record the next page of the log, and all that follows from the time. Raises BusError.
-
-        `block_sec` is how long to wait for a new event; None does not wait.
-        """
+        """Record the next page of the log, waiting `block_sec` for it (None: not at all). Raises BusError."""
         if self._is_reading:
             await self._read()
         stored = self._stored

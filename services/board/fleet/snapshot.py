@@ -275,10 +275,7 @@ def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> d
 
 
 def find_cause(svc: str, depends_on: Mapping[str, Collection[str]], down: Collection[str]) -> str | None:
-    """Return the service at the root of the outage of `svc`; None if nothing that it needs is down.
-
-    From `svc` the search goes to the first service in its `depends_on` that is down, and so on from there.
-    """
+    """Follow the first service in each `depends_on` that is down to the root; None if none is down."""
     seen = {svc}
     cause, at = None, svc
     while True:
@@ -290,10 +287,7 @@ def find_cause(svc: str, depends_on: Mapping[str, Collection[str]], down: Collec
 
 
 def fold_incidents(services: Iterable[ServiceSnapshot]) -> tuple[IncidentView, ...]:
-    """Return an incident for each service that is down without a `cause`, with its dependants, oldest first.
-
-    An outage whose start is unknown comes last.
-    """
+    """Make an incident for each service that is down without a `cause`, oldest first, unknown starts last."""
     down = [one for one in services if one.state is ServiceState.DOWN]
     dependants: dict[str, list[str]] = {}
     for one in down:

@@ -129,10 +129,7 @@ def find_message_cost(message: ClientMessage) -> int:
 
 
 async def serve_client(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -> None:
-    """Accept a client that the guard has let in, and speak with it until one of both ends it.
-
-    `find_snapshot` returns what a topic is like now.
-    """
+    """Accept a client that the guard let in; `find_snapshot` returns what a topic is like now."""
     await socket.accept()
     try:
         follower = hub.join(socket.client.host if socket.client else "")

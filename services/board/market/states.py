@@ -209,10 +209,7 @@ def parse_breaker(raw: Sequence[bytes | None]) -> StoredBreaker | None:
 def add_breakers(
     sources: Iterable[StoredSource], breakers: Mapping[str, StoredBreaker | None]
 ) -> tuple[StoredSource, ...]:
-    """Return the states of all sources that have a breaker, or are asked, by name.
-
-    `breakers` has every source that a series names, also those that were not asked yet.
-    """
+    """Include sources that a series names and that were not asked yet."""
     found = {one.name: one for one in sources}
     names = sorted(found.keys() | breakers.keys())
     return tuple(

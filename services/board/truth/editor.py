@@ -237,10 +237,7 @@ class TruthEditor:
             raise RefusedError(422, f"revision {revision.number} is not valid any more: {why}") from None
 
     async def work(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function on documents in a thread, one at a time; a long one takes seconds.
-
-        The next one begins once the thread has ended, even if its caller was cancelled.
-        """
+        """Call it in a thread, one at a time; the next waits for its end even if its caller was cancelled."""
         try:
             async with asyncio.timeout(WAIT_SEC):
                 await self._working.acquire()

@@ -36,7 +36,6 @@ AUTH_TIMEOUT_SEC: Final = 10.0
 
 
 def now_ms() -> float:
-    """Return the time of this machine in epoch milliseconds."""
     return 1000 * time.time()
 
 
@@ -134,10 +133,7 @@ class LiveSource:
                 return content.end_reason
 
     async def _start_symbols(self, symbols: Sequence[str]) -> None:
-        """Read the stored marks of symbols that the server has confirmed, and open their gaps.
-
-        A symbol without a mark gets its first one.
-        """
+        """Open the gaps since the stored marks of confirmed symbols; give others their first mark."""
         at_ms, self._store.lost_marks = now_ms(), False
         marks = await self._store.read_marks(symbols)
         first_marks = [
@@ -184,10 +180,7 @@ class LiveSource:
     async def _fill_gap(
         self, rest: "RestClient", gap: MissingBars, counts: Counter[str], failures: list[str]
     ) -> None:
-        """Fetch and publish the bars of a gap, and close it.
-
-        If the request fails, postpone the gap, and add the reason to `failures`; `counts` gets what was done.
-        """
+        """If the request fails, postpone the gap and add the reason to `failures`; count in `counts`."""
         try:
             bars = [] if gap.is_empty else await rest.fetch_bars(gap)
         except RestError as error:
@@ -206,10 +199,7 @@ class LiveSource:
         counts.update(filled=1, bars=len(bars), new=new, cut=gap.truncated)
 
     async def _advance_quiet_marks(self) -> None:
-        """Move the marks of symbols without bars once a minute.
-
-        Otherwise these marks would become old and be pruned.
-        """
+        """Otherwise the marks of symbols without bars would become old and be pruned."""
         while True:
             await asyncio.sleep(QUIET_INTERVAL_SEC)
             if self._is_reading:  # else a frame was read whose bars are not on the bus yet

@@ -115,5 +115,4 @@ def encode_bar(bar: Bar, way: Way) -> dict[str, str]:
 
 
 def _parse_mark(raw: bytes | None) -> int | None:
-    """Return epoch milliseconds; None if the mark is missing or invalid."""
     return int(raw) if raw is not None and raw.isdigit() and len(raw) < 16 else None

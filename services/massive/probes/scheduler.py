@@ -65,7 +65,6 @@ class ConcurrencyLimits:
         return self._choose(last, "dns").look_up
 
     def close(self) -> None:
-        """End the threads, without waiting for look-ups that hang."""
         for limit in (self.quick, self.slow):
             limit.look_up.close()
 

@@ -56,10 +56,7 @@ def _require_resolver(text: str) -> str:
 
 
 def split_host_port(text: str, default_port: int) -> tuple[str, int]:
-    """Return the host and the port of `host`, `host:port`, `[v6]:port` or `v6`.
-
-    A missing port becomes `default_port`, an invalid one 0.
-    """
+    """Parse `host`, `host:port`, `[v6]:port` or `v6`; an invalid port becomes 0."""
     if text.startswith("["):
         host, _, more = text[1:].partition("]")
         given = more.removeprefix(":")

@@ -75,18 +75,13 @@ class CircuitBreaker:
         await self._use("pause", -1 if sec is None else max(1, round(1000 * sec)))
 
     async def resume(self) -> None:
-        """Take the source into service again, and delete what failed before."""
         await self._use("resume")
 
     async def record_success(self) -> None:
         await self._use("ok")
 
     async def record_failure(self, *, is_trial: bool = False) -> BreakerState:
-        """Count a failure, and return the breaker's state.
-
-        While the breaker is open only a failed trial counts: a request that was let through before tells
-        nothing new.
-        """
+        """While the breaker is open only a failed trial counts: an earlier request tells nothing new."""
         return (await self._use("fail_trial" if is_trial else "fail")).state
 
     async def _use(self, word: str, pause_ms: int = 0) -> BreakerReading:

@@ -61,7 +61,6 @@ class SourceLimiter:
         await self._use("block", key, max(SHORTEST_BLOCK_SEC, sec), windows)
 
     async def _use(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> float:
-        """Return the seconds to wait."""
         return float(await self._run(word, key, block_sec, windows)) / 1000
 
     async def _run(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> Any:

@@ -362,10 +362,7 @@ def is_stream_wanted(series: Series, state: SeriesState, source: str, now: float
 
 
 def plan_after_stream(state: SeriesState, now: float, *, is_complete: bool) -> SeriesState:
-    """Return the state with when the series is loaded after a minute of a stream.
-
-    That is when the next minute is overdue, or at once if one before it is missing.
-    """
+    """The next load is when the next minute is overdue, or at once if one before it is missing."""
     if state.status is not SeriesStatus.FRESH:
         return state
     return replace(state, due_at=now + STREAM_OVERDUE_SEC if is_complete else now)

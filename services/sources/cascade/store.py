@@ -150,7 +150,6 @@ class SeriesStore:
         return (await self._use_claim(LeaseAction.RENEW, claim))[0]
 
     async def release(self, claim: Claim) -> None:
-        """Release a claim."""
         await self._use_or_keep(LeaseAction.RELEASE, claim)
 
     async def _use_or_keep(self, action: LeaseAction, claim: Claim) -> tuple[bool, float]:
@@ -189,7 +188,7 @@ class SeriesStore:
         return int(raw) if raw.isdigit() else None
 
     def keep_requests(self, series: Series, sent: Iterable[SentRequest]) -> None:
-        """Keep the requests of a load that was broken off: the next one of the series records them."""
+        """Keep them for the next load of the series, which records them."""
         self._keep(series.id, [UnrecordedRequest(encode_request(series, each)) for each in sent])
 
     def forget_requests(self, series: str) -> None:
@@ -200,10 +199,7 @@ class SeriesStore:
             self._unrecorded[series] = kept
 
     async def publish(self, claim: Claim, load: Load, keep: KeepSettings, miss_after: int) -> PublishResult:
-        """Publish a load in one step, and give its claim back.
-
-        Its requests are recorded in the same step, and so are those of loads before it that were broken off.
-        """
+        """Publish in one step, give the claim back, and record its requests and those of loads broken off."""
         series = load.series
         requests = self._unrecorded.pop(series.id, [])
         requests += [UnrecordedRequest(encode_request(series, each)) for each in load.requests]
@@ -320,10 +316,7 @@ def _list_memory_args(load: Load) -> tuple[float, ...]:
 
 
 def find_bucket_ms(series: Series) -> int:
-    """Return the stretch of time whose records are remembered together, in milliseconds; 0 for quotes.
-
-    Observations are a day apart, or more.
-    """
+    """Records are remembered together by this length in milliseconds; 0 for quotes."""
     if series.kind is RecordKind.QUOTES:
         return 0
     return (

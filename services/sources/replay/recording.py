@@ -213,7 +213,6 @@ class Recording:
 
 
 def to_ms(at: datetime) -> int:
-    """Return epoch milliseconds."""
     return round(at.timestamp() * 1000)
 
 

@@ -112,10 +112,7 @@ class ReplaySource:
         return ReplayClock(self.speed, int(begun), int(elapsed), int(now))
 
     async def find_time(self, symbol: str) -> float:
-        """Return what time it is for a symbol, in epoch seconds; 0 if the recording does not have it.
-
-        Sessions and ages of records are judged by this time, not by the time of the day.
-        """
+        """Return epoch seconds for sessions and ages of records; 0 if the recording lacks the symbol."""
         reel = self.recording.find_reel(symbol)
         return 0.0 if reel is None else (await self.read_clock()).find_time(reel) / 1000
 

@@ -46,10 +46,7 @@ class Visit:
     first_address: str = ""
 
     async def follow(self) -> None:
-        """Request the page, and follow at most `redirects` redirects.
-
-        Raises ProbeError, or an error of the client or the network.
-        """
+        """Follow at most `redirects`. Raises ProbeError, or an error of the client or the network."""
         try:
             url = httpx.URL(self.target.url)
         except httpx.InvalidURL:
@@ -62,11 +59,7 @@ class Visit:
         raise ProbeError("too_many_redirects")
 
     async def _request(self, url: httpx.URL, *, may_redirect: bool) -> httpx.URL | None:
-        """Request a page from the first address that answers.
-
-        Return where it redirects to if that is to be followed, otherwise None. Raises ProbeError or an error
-        of the client.
-        """
+        """Use the first address that answers; return the redirect to follow, or None. Raises as `follow`."""
         port = url.port or PORTS[url.scheme]
         with self.trace.step("dns"):
             addresses = await self.context.look_up(url.host, port)
@@ -83,11 +76,7 @@ class Visit:
     async def _request_at(
         self, url: httpx.URL, address: str, connect_sec: float | None, *, may_redirect: bool
     ) -> httpx.URL | None:
-        """Request a page from one address, and check the response.
-
-        Return where it redirects to if that is to be followed, otherwise None. Raises ProbeError or an error
-        of the client.
-        """
+        """Check the response; return the redirect to follow, or None. Raises as `follow` does."""
         self.trace.facts["address"] = address
         encrypted = url.scheme == "https"
         transport = httpx.AsyncHTTPTransport(
@@ -161,7 +150,6 @@ class Visit:
 
 
 async def probe(target: Https, context: ProbeContext) -> ProbeResult:
-    """Return whether the page has the right status and text."""
     trace = Trace(target.kind, redact_url(target.url))
     async with trace.within(context.timeout_sec):
         await Visit(target, context, trace).follow()
@@ -169,10 +157,7 @@ async def probe(target: Https, context: ProbeContext) -> ProbeResult:
 
 
 def _resolve_redirect(url: httpx.URL, location: str) -> httpx.URL:
-    """Return the absolute URL of a redirect.
-
-    Raises ProbeError if it is invalid, or leads from https to http.
-    """
+    """Raises ProbeError if it is invalid, or leads from https to http."""
     try:
         found = url.join(location)
     except (httpx.InvalidURL, ValueError):
