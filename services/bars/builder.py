@@ -161,7 +161,8 @@ class BarBuilder:
             self.counts[provenance.source, "taken"] += 1
         elif self._evaluate_bar(arrival, bar, provenance, EARLIEST_MS if held is None else held.seen_ms):
             ticks[start_ms] = tick
-            _forget_old_ticks(ticks)
+            for old_ms in sorted(ticks)[:-KEPT_MINUTES]:
+                del ticks[old_ms]
 
     def _evaluate_bar(
         self, arrival: Arrival, bar: Bar, provenance: Provenance, least_seen_ms: int = EARLIEST_MS
@@ -420,8 +421,3 @@ def _merge_tick(quote: Quote, held: Bar | None, tick: TickTimes | None) -> tuple
         close=price if at_ms >= tick.last_ms else held.close,
     )
     return merged, TickTimes(min(tick.first_ms, at_ms), max(tick.last_ms, at_ms))
-
-
-def _forget_old_ticks(ticks: dict[int, TickTimes]) -> None:
-    for start_ms in sorted(ticks)[:-KEPT_MINUTES]:
-        del ticks[start_ms]

@@ -176,7 +176,7 @@ class ProtocolMachine:
 
     def _add_bar(self, event: Mapping[str, Any], now_ms: float, content: FrameContent) -> None:
         """Add the bar of an event to the content, if it is valid and wanted; it also confirms its symbol."""
-        bar = parse_stream_bar(event)
+        bar = _make_bar(event.get("sym"), event.get("s"), event)
         if self.state is not ConnectionState.STREAMING:
             self.anomalies["unexpected"] += 1
         elif bar is None:
@@ -201,11 +201,6 @@ def _make_requests(action: Action, symbols: Collection[str]) -> list[Request]:
     names = [CHANNEL + sym for sym in sorted(symbols)]
     size = SYMBOLS_PER_REQUEST
     return [Request(action, ",".join(names[at : at + size])) for at in range(0, len(names), size)]
-
-
-def parse_stream_bar(event: Mapping[str, Any]) -> Bar | None:
-    """Return the bar in an `AM` event of the WebSocket API, or None if it holds no valid bar."""
-    return _make_bar(event.get("sym"), event.get("s"), event)
 
 
 def parse_rest_bar(sym: str, result: Mapping[str, Any]) -> Bar | None:

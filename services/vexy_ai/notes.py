@@ -97,11 +97,6 @@ class Lexicon:
         return list(dict.fromkeys(self._topics.find_in(text, _WORD.findall(text))))[:MAX_FOUND]
 
 
-def score_sentiment(text: str) -> float:
-    """Return the sentiment of a short English text, from -1 to 1, by VADER's lexicon."""
-    return float(_analyzer().polarity_scores(text[:SENTIMENT_LIMIT])["compound"])
-
-
 @cache
 def _analyzer() -> Any:
     # most workers score nothing, and need no library
@@ -127,7 +122,7 @@ def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[s
         "link": _web_link(_text(item, b"link")),
         "tickers": orjson.dumps(lexicon.tickers(whole)).decode(),
         "topics": orjson.dumps(lexicon.topics(whole)).decode(),
-        "sentiment": f"{score_sentiment(whole):.3f}",
+        "sentiment": f"{_analyzer().polarity_scores(whole[:SENTIMENT_LIMIT])['compound']:.3f}",
         "ts": f"{wall:.3f}",
     }
 

@@ -12,7 +12,7 @@ client that goes on like that is dropped.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -30,7 +30,6 @@ from services.board.market.updates import (
     Follower,
     FollowersFull,
     TopicKind,
-    Update,
     UpdateHub,
 )
 from services.market.fields import SYMBOL
@@ -123,11 +122,6 @@ def find_cost(topic: str) -> int:
     return WIDE_COST if not rest or rest in TIMEFRAMES else 1
 
 
-def find_message_cost(message: ClientMessage) -> int:
-    resume_cost = RESUME_COST if message.after is not None else 0
-    return resume_cost + sum(map(find_cost, message.subscribe))
-
-
 async def serve_client(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -> None:
     """Accept a client that the guard let in; `find_snapshot` returns what a topic is like now."""
     await socket.accept()
@@ -167,11 +161,13 @@ async def _read(
         answer: Callable[[], bytes]
         try:
             message = parse_message(text)
-            _require_room(follower, message)
+            if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
+                raise MessageError(f"a client has at most {MAX_TOPICS} topics")  # noqa: TRY301
         except MessageError as error:
             answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
         else:
-            await _wait_for_topics(hub, follower, find_message_cost(message))
+            resume_cost = RESUME_COST if message.after is not None else 0
+            await _wait_for_topics(hub, follower, resume_cost + sum(map(find_cost, message.subscribe)))
             answer = partial(_follow, hub, follower, message, find_snapshot)
         async with writing:
             await _send(socket, answer())
@@ -190,11 +186,6 @@ async def _receive(socket: WebSocket) -> str:
         return await socket.receive_text()
     except KeyError:
         raise Disconnect(BAD_MESSAGE, "messages are text") from None
-
-
-def _require_room(follower: Follower, message: ClientMessage) -> None:
-    if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
-        raise MessageError(f"a client has at most {MAX_TOPICS} topics")
 
 
 def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, find_snapshot: Snapshot) -> bytes:
@@ -218,13 +209,10 @@ async def _send_updates(socket: WebSocket, follower: Follower, writing: asyncio.
         if follower.dropped is not None:
             code = GOING_AWAY if follower.dropped is DropReason.CLOSED else TOO_SLOW
             raise Disconnect(code, follower.dropped)
+        wires = b",".join(one.wire for one in updates)
         async with writing:
-            await _send(socket, encode_updates(last, updates))
+            await _send(socket, b'{"type":"updates","last":%d,"updates":[%s]}' % (last, wires))
         await follower.pause()
-
-
-def encode_updates(last: int, updates: Sequence[Update]) -> bytes:
-    return b'{"type":"updates","last":%d,"updates":[%s]}' % (last, b",".join(one.wire for one in updates))
 
 
 async def _send(socket: WebSocket, wire: bytes) -> None:

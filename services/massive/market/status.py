@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
-from marketswarm.metrics import Family, Histogram
-from marketswarm.metrics.family import counter, gauge
+from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, histogram
 from services.market.massive import find_end
 from services.market.records import Bar
 from services.massive.market.errors import SLOW_BACKOFFS
@@ -117,12 +116,11 @@ class MarketStatus:
                 self.lag.observe(max(0.0, now_ms - find_end(bar)) / 1000)
 
     def collect(self) -> Iterator[Family]:
-        yield Family(
+        yield counters(
             "marketswarm_massive_bars_total",
-            "counter",
             "Bars that this process put on the stream, by where they came from: ws, rest.",
-            [((source,), float(count)) for source, count in self.published.copy().items()],
-            labels=("source",),
+            self.published,
+            ("source",),
         )
         yield gauge(
             "marketswarm_massive_market_streaming", "1 while the API streams to us, else 0.", self.streaming
@@ -137,23 +135,21 @@ class MarketStatus:
             "Symbols of which something is still to be backfilled.",
             self.gaps,
         )
-        yield Family(
+        yield counters(
             "marketswarm_massive_market_odd_total",
-            "counter",
             "What the API said and made no sense: malformed, unexpected, stranger, implausible.",
-            [((kind,), float(count)) for kind, count in self.anomalies.copy().items()],
-            labels=("kind",),
+            self.anomalies,
+            ("kind",),
         )
         yield gauge(
             "marketswarm_massive_market_newest_bar_timestamp_seconds",
             "When the newest bar that was streamed ended, in epoch seconds.",
             None if self.newest is None else self.newest / 1000,
         )
-        yield Family(
+        yield histogram(
             "marketswarm_massive_market_lag_seconds",
-            "histogram",
             "From the end of a streamed bar until it was on the bus; a delayed feed has 900 s of it.",
-            histogram=self.lag,
+            self.lag,
         )
 
 

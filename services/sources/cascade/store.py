@@ -239,7 +239,10 @@ class SeriesStore:
             load.state.encode(series),
             getattr(keep, series.kind.value),
             keep.downloads,
-            *_list_memory_args(load),
+            load.remember_from_ms,
+            find_bucket_ms(load.series),
+            MAX_BUCKET_BYTES,
+            REMEMBERED_SEC,
             make_source_id(load.served.source) if load.served else "",
             "".join(f" {make_source_id(source)} " for source in series.sources),
             len(records),
@@ -308,11 +311,6 @@ class SeriesStore:
         pipe.hkeys(MARKET_SERIES)
         sources, series = await self.bus.ask(pipe.execute())
         return [_decode(name) for name in sources], [_decode(name) for name in series]
-
-
-def _list_memory_args(load: Load) -> tuple[float, ...]:
-    """Return arguments of `publish_series.lua`: how the records of a load are remembered."""
-    return load.remember_from_ms, find_bucket_ms(load.series), MAX_BUCKET_BYTES, REMEMBERED_SEC
 
 
 def find_bucket_ms(series: Series) -> int:

@@ -125,7 +125,7 @@ class ReplaySource:
         """
         begun = time.monotonic()
         reel = self.recording.find_reel(question.symbol)
-        if reel is None or not self._serves(question):
+        if reel is None or not any(map(self.recording.has_series, _find_keys(question))):
             return SourceAnswer(self.name, AnswerStatus.FAILED, NOT_SERVED, is_replay=True)
         reading = await self._breaker.ask()
         if reading.refusal:
@@ -150,9 +150,6 @@ class ReplaySource:
         if on_request is not None:
             on_request(self._make_request(moved, answer, body, time.monotonic() - begun))
         return answer
-
-    def _serves(self, question: Question) -> bool:
-        return any(map(self.recording.has_series, _find_keys(question)))
 
     def _find_records(self, question: Question, time_ms: int) -> tuple[list[bytes], tuple[Record, ...]]:
         """Return the lines of the recording, too."""
