@@ -18,6 +18,7 @@ from marketswarm.bus.stored_values import (
     delete_wrong_types,
     is_wrong_type,
     parse_epoch,
+    parse_object,
     parse_text,
     report_unusable,
 )
@@ -48,7 +49,6 @@ class DeliveryRecords:
         self._loaded_buses: set[str] = set()  # buses whose `sentinel:direct` has been read
 
     def __len__(self) -> int:
-        """Return the number of records in memory: one for each event, and one for each bus that lacks it."""
         return len(self._channels) + sum(map(len, self._unwritten.values()))
 
     async def is_sent_by_others(self, ident: str) -> bool:
@@ -169,12 +169,6 @@ def _encode_outage(outage: OpenOutage) -> bytes:
 
 
 def _parse_outage(value: bytes) -> OpenOutage | None:
-    """Return None for an unusable value."""
-    try:
-        found: Any = orjson.loads(value) if len(value) <= MAX_EVENT_BYTES else None
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(found, dict):
-        return None
+    found = parse_object(value if len(value) <= MAX_EVENT_BYTES else None)
     ident, ts = parse_text(found.get("id"), MAX_ID_CHARS), parse_epoch(found.get("ts"))
     return None if ident is None or ts is None else OpenOutage(ident, ts, found.get("own") is True)

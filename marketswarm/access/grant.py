@@ -76,7 +76,7 @@ def _format_user(user: User, hashes: Mapping[str, str]) -> str:
         ValueError: its hash is not a SHA-256 in hex.
     """
     if user.needs_password and not PASSWORD_HASH.fullmatch(hashes[user.name]):
-        raise ValueError(f"the hash of {user.name} is no SHA-256 in hexadecimal")
+        raise ValueError(f"the hash of {user.name} is not a SHA-256 in hexadecimal")
     password = f"#{hashes[user.name]}" if user.needs_password else "nopass"
     grants = "".join(f" ({grant.format_selector()})" for grant in user.grants)
     # `reset`, since `default` has all permissions when the server starts

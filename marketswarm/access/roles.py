@@ -87,7 +87,7 @@ MASSIVE: Final = "massive"
 HISTORY_KEYS: Final = (BOARD_HISTORY, BOARD_SPANS, board_hours_key("*"))
 """The keys in which the board keeps the history of the fleet."""
 MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in DEFAULT_WRITES[MESH])
-"""The keys of mesh, readable even without a mesh, so that a missing key is no NOPERM."""
+"""The keys of mesh, readable even without a mesh, so that reading a missing key does not fail with NOPERM."""
 LOAD_COMMANDS: Final = "function|list function|load function|delete script|load"
 """Commands that load, list or delete code: only users that seed have them."""
 CHECK_COMMANDS: Final = "acl|dryrun"

@@ -303,5 +303,4 @@ def _find_missing_defaults(
 
 
 def _get_last_part(key: str) -> str:
-    """Return the part of a key after its last colon: `items` of `rss:items`."""
     return key.rpartition(":")[2]

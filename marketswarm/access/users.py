@@ -80,7 +80,6 @@ def _build_service_user(svc: str, view: BusView) -> User:
 
 
 def _add_commands(root: Grant, more: str) -> Grant:
-    """`more` has the ACL names of further commands, separated by blanks."""
     return Grant(f"{root.commands} {more}")
 
 

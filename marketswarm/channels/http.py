@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import SecretStr
 
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.channels.channel import Channel, Failure, SendError
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import TOO_LONG, HttpClient, HttpError, HttpResponse
@@ -127,11 +128,7 @@ async def exchange_json(
 
 def parse_json_object(answer: HttpResponse) -> dict[str, Any]:
     """Return an empty object if the body is not an object."""
-    try:
-        found: Any = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return parse_object(answer.body)
 
 
 def parse_pause_sec(value: Any) -> float | None:

@@ -29,7 +29,7 @@ _SLACK: Final = ("hooks.slack.com", "hooks.slack-gov.com")
 _DISCORD: Final = ("discord.com", "discordapp.com")
 _TEAMS: Final = ("webhook.office.com", "logic.azure.com", "powerplatform.com", "powerautomate.com")
 
-_ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is no option of this kind"}
+_ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is not an option of this kind"}
 
 
 class ChannelError(ValueError):

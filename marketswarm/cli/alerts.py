@@ -224,7 +224,6 @@ class _LogReader:
     async def _read(
         self, follower: StreamFollower, block_sec: float | None = None
     ) -> list[LoggedEvent] | None:
-        """Return the events of the next page; None at the end of the log."""
         entries, _ = await follower.read(_PAGE_ENTRIES, block_sec)
         return [event for entry in entries for event in _parse_entry(entry)] if entries else None
 

@@ -154,7 +154,6 @@ def _write_files(drafts: Mapping[Path, str]) -> None:
 
 
 def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and its parents; return those that were missing, the outermost first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return list(reversed(missing))

@@ -20,7 +20,7 @@ def parse_duration(text: str | float) -> float:
         return text
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in _UNITS_SEC:
-        raise typer.BadParameter(f"{text!r} is no duration; write 30s, 10m, 1h or 2d")
+        raise typer.BadParameter(f"{text!r} is not a duration; write 30s, 10m, 1h or 2d")
     return float(match[1]) * _UNITS_SEC[match[2]]
 
 

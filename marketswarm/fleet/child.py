@@ -281,7 +281,6 @@ class Child:
                 os.kill(self.pid, signal.SIGCONT)  # a process stopped by SIGSTOP can't act on it
 
     def _kill_all(self) -> None:
-        """Send SIGKILL to the process group of the process: to it and all that it started."""
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)

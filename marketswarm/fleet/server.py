@@ -108,7 +108,7 @@ def parse_memory_size(text: str) -> int:
     found = _SIZE.fullmatch(text)
     size = int(found[1]) * _UNITS[found[2].lower()] if found else 0
     if size < _MIN_BYTES:
-        raise ValueError(f"{text!r} is no size of at least 64mb, such as 512mb or 2gb")
+        raise ValueError(f"{text!r} is not a size of at least 64mb, such as 512mb or 2gb")
     return size
 
 

@@ -118,7 +118,6 @@ async def revoke_ping_key(bus: Bus, ident: str) -> bool:
 
 
 def _make_secret(svc: str | None) -> str:
-    """Return a UUID for one service, otherwise a key for every service."""
     if svc is not None:
         return str(uuid.uuid4())
     return "".join(secrets.choice(ALPHABET) for _ in range(KEY_CHARS))

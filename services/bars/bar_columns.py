@@ -173,7 +173,6 @@ class BarColumns:
         return 0.0 if before_ms < day.open_ms else None
 
     def _find_day(self, at_ms: int) -> TradingDay | None:
-        """Return the trading day of a time; None while the market is closed, or if no calendar knows it."""
         try:
             return self._session.find_day(at_ms)
         except OutsideCalendarError:
@@ -220,7 +219,6 @@ def apply_to_runs(function: Callable[..., Array], columns: Sequence[Array], **op
 
 
 def _read_columns(bar: Bar) -> tuple[float, float, float, float, float]:
-    """Return a bar's own columns, in the order of the rows."""
     volume = math.nan if bar.volume is None else bar.volume
     price = (bar.high + bar.low + bar.close) / 3 if bar.vwap is None else bar.vwap
     return bar.high, bar.low, bar.close, volume, price

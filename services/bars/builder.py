@@ -386,7 +386,6 @@ class BarBuilder:
 
 
 def _read_source(fields: Fields) -> str:
-    """Return the source of an entry that can't be parsed; `unknown` if that can't be read, either."""
     try:
         return parse_provenance(fields).source
     except EntryError:

@@ -406,7 +406,6 @@ class FeatureWriter:
         return all(done)
 
     def _find_bus(self) -> Bus:
-        """Return the bus of the streams. Raises BusError."""
         return self._me.bus(list_inputs(self._me.section)[0].bus)
 
 

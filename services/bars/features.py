@@ -449,7 +449,6 @@ def compute_features(
 
 
 def _read_closes(daily: Sequence[DailyBar]) -> dict[int, float]:
-    """Return the logarithm of each close by the ordinal of its day."""
     closes = np.log(np.array([each.bar.close for each in daily], dtype=np.float64))
     return dict(zip([each.day.toordinal() for each in daily], closes.tolist(), strict=True))
 

@@ -232,7 +232,6 @@ class IndicatorSeries:
                     self._feed(indicator, values)
 
     def _feed(self, indicator: Indicator, values: Sequence[float]) -> None:
-        """Feed a bar to an indicator's stream; a bar without a volume ends it if it needs one."""
         if indicator.needs_volume and math.isnan(values[VOLUME]):
             del self._handles[indicator.name]
         else:

@@ -284,7 +284,6 @@ def is_confirmation(candidate: Candidate, known: Known, limits: CheckSettings) -
 
 
 def _find_jump_limit(known: Known, limits: CheckSettings) -> float:
-    """Return how far a minute may be from the close before, in the unit of its prices."""
     share = limits.open_share if known.is_after_break else limits.jump_share
     return max(limits.jump_atr * average_true_range(known.before), share * abs(known.before[-1].close))
 
@@ -387,5 +386,4 @@ def is_same_bar(one: Bar, other: Bar) -> bool:
 
 
 def _is_complete(candidate: Candidate) -> bool:
-    """Return True if the source was asked after the end of the bar's interval."""
     return candidate.interval is not None and candidate.seen_ms >= candidate.interval.close_ms

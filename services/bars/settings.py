@@ -19,7 +19,6 @@ OUTPUTS: Final = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
 
 
 def _require_symbol(text: str) -> str:
-    """Return `text` if it is a symbol; otherwise raise ValueError."""
     if SYMBOL.fullmatch(text) is None:
         raise ValueError("must be a symbol: 1 to 40 letters, digits and . : / _ ^ = -, such as BTC/USD")
     return text

@@ -197,7 +197,6 @@ class ProtocolMachine:
 
 
 def _make_requests(action: Action, symbols: Collection[str]) -> list[Request]:
-    """Put at most SYMBOLS_PER_REQUEST into each request."""
     names = [CHANNEL + sym for sym in sorted(symbols)]
     size = SYMBOLS_PER_REQUEST
     return [Request(action, ",".join(names[at : at + size])) for at in range(0, len(names), size)]
@@ -214,7 +213,6 @@ def find_end(bar: Bar) -> int:
 
 
 def _is_plausible(bar: Bar, now_ms: float) -> bool:
-    """Return True if the bar began at most MAX_AGE_SEC ago and does not end in the future."""
     return now_ms - 1000 * MAX_AGE_SEC <= bar.start_ms and find_end(bar) <= now_ms + MAX_AHEAD_MS
 
 
@@ -230,7 +228,6 @@ def _make_bar(sym: Any, start: Any, values: Mapping[str, Any]) -> Bar | None:
 
 
 def _parse_number(value: Any) -> float | None:
-    """Return a finite number from 0 to 1e18 as a float; None for anything else, such as a bool."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e18:
         return None
     return float(value) if isfinite(value) else None

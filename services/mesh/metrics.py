@@ -37,7 +37,7 @@ def collect_metrics(topology: Topology, listener: BeatListener, flow: FlowMonito
     )
     yield counter(
         "marketswarm_mesh_malformed_total",
-        "Payloads on channels of heartbeats that are no beats.",
+        "Payloads on channels of heartbeats that are not beats.",
         listener.malformed,
     )
     yield counter(

@@ -218,13 +218,11 @@ async def _read_limits(data: Path) -> Mapping[str, LimitSettings]:
 
 
 async def _pause_source(name: str, data: Path, sec: float | None) -> None:
-    """Pause a source. Raise Exit if no series has the source."""
     async with _open_breaker(name, data) as breaker:
         await breaker.pause(sec)
 
 
 async def _resume_source(name: str, data: Path) -> None:
-    """Resume a source. Raise Exit if no series has the source."""
     async with _open_breaker(name, data) as breaker:
         await breaker.resume()
 

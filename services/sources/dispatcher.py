@@ -85,7 +85,6 @@ class SeriesDispatcher:
         self.alerts.follow({name: Thresholds(miss_after, 1) for each in series for name in each.sources})
 
     def _schedule(self, name: str, at: float | None) -> None:
-        """Set when a series is due; None leaves it to the refresh."""
         self._due_at.pop(name, None)
         if at is not None:
             self._due_at[name] = at

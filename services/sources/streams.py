@@ -201,7 +201,6 @@ class SourceStream:
         self._me.set_degraded(why, part=f"stream {self._source}")
 
     async def _stream_unless_paused(self) -> None:
-        """Stream until an operator pauses the source, or wait a moment while it is paused."""
         if await self._is_paused():
             await asyncio.sleep(PAUSED_EVERY_SEC)
         else:

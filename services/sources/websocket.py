@@ -281,7 +281,6 @@ async def _next_bars(
 
 
 async def _read_into(bars: list[StreamedBar], session: WebSocketSession, reader: KlineReader) -> None:
-    """Read a frame, and append its bar if it has one."""
     found = reader.read_frame(await session.receive(), round(1000 * time.time()))
     if found is not None:
         bars.append(found)

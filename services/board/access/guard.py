@@ -255,7 +255,6 @@ def _is_page(scope: Scope) -> bool:
 
 
 def _find_authorization(scope: Scope) -> str | None:
-    """Return the header `Authorization` of a request; None if there is none, or more than one."""
     given = [value for name, value in scope["headers"] if name == b"authorization"]
     return given[0].decode("latin-1") if len(given) == 1 else None
 

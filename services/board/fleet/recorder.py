@@ -12,14 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
 from marketswarm.bus.outage import Outage, retrying
-from marketswarm.bus.stored_values import parse_epoch, read_fields
+from marketswarm.bus.stored_values import parse_epoch, parse_object, read_fields
 from marketswarm.bus.stream import StreamEntry, entry_sort_key
 from marketswarm.history.fleet_history import FleetHistory, UnsavedChanges
 from marketswarm.history.healer_beat import read_healer_beat
@@ -296,11 +294,8 @@ def create_recorder(me: Agent[BoardEnvironment]) -> HistoryRecorder:
 
 def parse_verdict(raw: bytes) -> tuple[KnownState, float] | None:
     """Parse an entry of the healer's roster: up or down, and since when; None for any other."""
-    try:
-        found: Any = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(found, dict) or found.get("verdict") not in (KnownState.UP, KnownState.DOWN):
+    found = parse_object(raw)
+    if found.get("verdict") not in (KnownState.UP, KnownState.DOWN):
         return None
     state = KnownState(found["verdict"])
     since = _parse_outage_start(found) if state is KnownState.DOWN else None

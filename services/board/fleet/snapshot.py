@@ -238,7 +238,6 @@ class SnapshotDelta:
     fleet: Mapping[str, Any] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Return True if anything changed besides the time."""
         return bool(self.services or self.removed or self.order is not None or self.fleet)
 
 

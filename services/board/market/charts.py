@@ -115,7 +115,6 @@ class ChartFinder:
 
 
 def _find_newest_start(rows: Sequence[Cells]) -> int:
-    """Return the start of the newest of some bars; without bars, a time before any bar."""
     return int(rows[-1][0]) if rows else MIN_MS
 
 

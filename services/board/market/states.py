@@ -243,7 +243,6 @@ def _rank(one: StoredSeries) -> tuple[int, int]:
 
 
 def _parse_number(text: bytes | None) -> int:
-    """Return a whole number of at most 15 digits; 0 for anything else."""
     digits = (text or b"").removeprefix(b"-")
     return int(text or 0) if digits.isdigit() and len(digits) <= MAX_DIGITS else 0
 

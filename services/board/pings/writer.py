@@ -218,7 +218,6 @@ def encode_run(svc: str, ping: JobPing, started_at: float | None) -> bytes:
 
 
 def _find_reason(ping: JobPing) -> str | None:
-    """Return the first line of a failed ping's body that is not empty: why it failed."""
     if ping.kind is not PingKind.FAIL or not ping.body:
         return None
     return next((line for line in map(str.strip, ping.text.splitlines()) if line), None)

@@ -100,7 +100,7 @@ def key_refusal(urls: Iterable[str | None], environment: tuple[str | None, ...])
     """
     for url in filter(None, urls):
         if not may_take_market_key(url, environment):
-            return f"the key is not sent to {parse_destination(url) or 'what is no URL'}: {KEY_REMEDY}"
+            return f"the key is not sent to {parse_destination(url) or 'a malformed URL'}: {KEY_REMEDY}"
     return None
 
 

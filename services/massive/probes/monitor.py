@@ -54,7 +54,6 @@ def _describe_error(finding: ProbeFinding) -> str:
 
 
 def _describe_warning(finding: ProbeFinding) -> str:
-    """Give days for a certificate that ends soon."""
     days_left = finding.result.facts.get("days_left")
     if finding.result.warning == "ends_soon" and days_left is not None:
         return f"ends in {days_left} days"

@@ -21,7 +21,6 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 
 def _require_printable(text: str) -> str:
-    """Return `text` if it is printable; otherwise raise ValueError."""
     if not text.isprintable():
         raise ValueError("must be printable")
     return text
@@ -132,7 +131,6 @@ class Tcp(Target):
 
     @model_validator(mode="after")
     def _has_address_or_bus(self) -> Self:
-        """Raise ValueError unless there is either `host` and `port`, or `bus`."""
         if (self.bus is None) == (self.host is None or self.port is None):
             raise ValueError('must have either "host" and "port", or "bus"')
         return self

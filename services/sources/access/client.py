@@ -466,7 +466,6 @@ async def _read_document(asked: _Asked, question: Question, key: ApiKey | None, 
 
 
 async def _block(asked: _Asked, key: ApiKey | None, reason: str, sec: float) -> _NoAnswerError:
-    """Block a key for a while, and return the answer LIMITED. Raise BusError."""
     await asked.context.limiter.block(key, sec, asked.source.find_limits(has_key=key is not None).windows())
     return _NoAnswerError(AnswerStatus.LIMITED, reason, sec)
 

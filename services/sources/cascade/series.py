@@ -177,7 +177,6 @@ def _find_day_open(session: Session, at_ms: int) -> int:
 
 
 def _overlap_ms(series: Series) -> int:
-    """Return how far before its newest record a series is asked for."""
     if series.kind is RecordKind.BARS:
         return OVERLAP_BARS * series.length_ms
     return round((REVISED_DAYS if series.kind is RecordKind.OBSERVATIONS else QUOTE_DAYS) * DAY_MS)
@@ -339,7 +338,6 @@ def _fresh_until_next(session: Session, end_ms: int, age_ms: int) -> int:
 
 
 def _find_open_time(session: Session, at_ms: int, after_ms: int) -> int:
-    """Return a time at which the market is open; if it is closed then, `after_ms` after its next open."""
     return at_ms if session.find_day(at_ms) is not None else session.next_day(at_ms).open_ms + after_ms
 
 

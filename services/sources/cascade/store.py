@@ -19,7 +19,7 @@ from marketswarm.agent.outage_state import OutageState
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.lease import LeaseAction, apply_lease_action
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import MAX_EPOCH_SEC, read_fields, report_unusable
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_object, read_fields, report_unusable
 from marketswarm.keys import (
     MARKET_BARS,
     MARKET_DOWNLOADS,
@@ -262,11 +262,8 @@ class SeriesStore:
         names, found = list(sources), dict[str, float]()
         (stored,) = await read_fields(self.bus, [MARKET_SOURCES], names, MAX_STATE_BYTES) if names else ({},)
         for name, raw in stored.items():
-            try:
-                state: Any = orjson.loads(raw)
-            except orjson.JSONDecodeError:
-                continue  # `publish_series.lua` begins anew with the next load
-            if isinstance(state, dict) and state.get("state") == "down":
+            state = parse_object(raw)  # of one that can't be read, `publish_series.lua` begins anew
+            if state.get("state") == "down":
                 at = state.get("checked_at")
                 found[_decode(name)] = float(at) if isinstance(at, int | float) else 0.0
         return found

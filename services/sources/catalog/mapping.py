@@ -308,7 +308,7 @@ def _read_field(endpoint: Endpoint, paths: _Paths, name: str, value: Any, row: A
         return read_time(value, rule)
     if name in TEXT_FIELDS:
         if not isinstance(value, str) or SYMBOL.fullmatch(value) is None:
-            raise MisfitError("is no symbol", value)
+            raise MisfitError("is not a symbol", value)
         return value
     number = _read_number(value, endpoint.thousands) * rule.scale
     if rule.divide_by is not None:
@@ -316,7 +316,7 @@ def _read_field(endpoint: Endpoint, paths: _Paths, name: str, value: Any, row: A
     if rule.inverse:
         number = _divide(1.0, number)
     if not abs(number) < MAX_NUMBER:
-        raise MisfitError("is no number of this size", value)
+        raise MisfitError("is out of bounds", value)
     return number
 
 
@@ -327,15 +327,15 @@ def read_time(value: Any, rule: FieldRule) -> int:
             millis = _read_epoch(value, EPOCH_UNITS[rule.format])
         else:
             if not isinstance(value, str | int) or isinstance(value, bool):
-                raise MisfitError("is no time", value)
+                raise MisfitError("is not a time", value)
             moment = _parse_moment(str(value).strip()[:64], rule.format)
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=ZoneInfo(rule.zone))
             millis = round(moment.timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise MisfitError(f"is no time in the form {rule.format}", value) from None
+        raise MisfitError(f"is not a time in the form {rule.format}", value) from None
     if not 1000 * EARLIEST.timestamp() <= millis <= 1000 * LATEST.timestamp():
-        raise MisfitError("is no time of this age", value)
+        raise MisfitError("is not a time of this age", value)
     return millis
 
 
@@ -374,7 +374,6 @@ def _parse_period(text: str) -> datetime:
 
 
 def _divide(number: float, divisor: float) -> float:
-    """Return a quotient. Raise MisfitError if the divisor is 0."""
     if divisor == 0:
         raise MisfitError("divided by 0")
     return number / divisor
@@ -383,7 +382,7 @@ def _divide(number: float, divisor: float) -> float:
 def _read_number(value: Any, thousands: str) -> float:
     """Return a finite number. Raise MisfitError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise MisfitError("is no number", value)
+        raise MisfitError("is not a number", value)
     text = value
     if isinstance(value, str):
         text = value.strip()[:64].removesuffix("%")
@@ -391,9 +390,9 @@ def _read_number(value: Any, thousands: str) -> float:
     try:
         number = float(text)
     except (ValueError, OverflowError):
-        raise MisfitError("is no number", value) from None
+        raise MisfitError("is not a number", value) from None
     if not isfinite(number):
-        raise MisfitError("is no number", value)
+        raise MisfitError("is not a number", value)
     return number
 
 

@@ -52,6 +52,5 @@ async def _connect_first(addresses: Sequence[str], port: int, timeout_sec: float
 
 
 async def _open(address: str, port: int) -> TcpConnection:
-    """Raises OSError."""
     _reader, writer = await asyncio.open_connection(address, port)
     return TcpConnection(address, writer)

@@ -103,7 +103,6 @@ class Visit:
         return None
 
     async def _trace(self, event: str, _info: Any) -> None:
-        """Begin the step of the trace that an event of the HTTP client stands for."""
         if event in STAGES:
             self.trace.begin_step(STAGES[event])
 
@@ -168,7 +167,6 @@ def _resolve_redirect(url: httpx.URL, location: str) -> httpx.URL:
 
 
 def _is_outside(address: str) -> bool:
-    """Return True if `address` is an IP address outside this machine's and private networks."""
     try:
         return not is_inside(ipaddress.ip_address(address))
     except ValueError:

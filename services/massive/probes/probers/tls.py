@@ -51,7 +51,7 @@ def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
     try:
         changed_at = Path(file).stat().st_mtime_ns if file else 0
         return _context(ca_file, changed_at)
-    except OSError as error:  # of which ssl.SSLError is one
+    except OSError as error:  # ssl.SSLError, too
         raise ProbeError("no_ca_file") from error
 
 
