@@ -80,11 +80,7 @@ class DriftDetector:
             self._published[bus] = _PublishedState(state, ts)
 
     def evaluate(self, seen: Mapping[str, HeldTruth | None], now: float, wall: float) -> list[Verdict]:
-        """Return the verdicts that follow from the documents of all buses.
-
-        Args:
-            seen: the document of each bus, best bus first; None for a bus that is away.
-        """
+        """`seen` has the document of each bus, best bus first; None for a bus that is away."""
         wrong = find_drifted(seen)
         are_all_read = None not in seen.values()
         self._suspicions = {bus: suspicion for bus, suspicion in self._suspicions.items() if bus in wrong}

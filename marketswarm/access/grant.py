@@ -47,10 +47,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An ACL user. `root` holds the commands that need no key and no channel.
-
-    With `needs_password` False, the user needs no password.
-    """
+    """An ACL user. `root` holds the commands that need no key and no channel."""
 
     name: str
     root: Grant

@@ -33,10 +33,7 @@ _ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is not an op
 
 
 class ChannelError(ValueError):
-    """The error for a channel that can't be created.
-
-    It names the channel and what is wrong with its options, never a value.
-    """
+    """A channel can't be created; the text names it and what is wrong with its options, never a value."""
 
 
 def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:

@@ -46,7 +46,6 @@ def normalize_uuid(text: str) -> str | None:
 
 
 def is_key_text(text: str) -> bool:
-    """Return True if a text has the form of a key for every service."""
     return _KEY.fullmatch(text) is not None
 
 

@@ -63,11 +63,7 @@ _CHAIN: Final = tuple(pairwise(TIMEFRAMES))
 
 
 class BarBuilder:
-    """Build the bars of one symbol.
-
-    Args:
-        stored: the stored fields of the symbol; its series of indicators are read here.
-    """
+    """Build the bars of one symbol; its series of indicators are read from its `stored` fields."""
 
     def __init__(
         self,

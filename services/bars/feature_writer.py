@@ -96,11 +96,7 @@ class Computed:
 
 
 def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], benchmark: str) -> Computed:
-    """Compute the features that were not published yet.
-
-    Args:
-        stored: of each symbol the stored fields of its days, and of the record and marks of its features.
-    """
+    """`stored` has, by symbol, the fields of its days and the record and marks of its features."""
     history = {symbol: list_daily(symbol, fields, sessions[symbol]) for symbol, fields in stored.items()}
     truth = _digest(orjson.dumps([benchmark, sorted((name, each.code) for name, each in sessions.items())]))
     before = {

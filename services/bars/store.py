@@ -31,10 +31,7 @@ Waiting = Callable[[float], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class SymbolCommit:
-    """Hold what is to be committed of one symbol.
-
-    `version` is that of the stored state; `fields` are set in it, and `deleted` are removed from it.
-    """
+    """What to set (`fields`) and remove (`deleted`) in the state of a symbol that is stored as `version`."""
 
     symbol: str
     version: int

@@ -85,11 +85,7 @@ class Request:
 
 @dataclass(slots=True)
 class FrameContent:
-    """Hold the content of one frame.
-
-    Attributes:
-        confirmed: the symbols whose bars the server sends from now on.
-    """
+    """The content of one frame; `confirmed` are symbols whose bars the server sends from now on."""
 
     requests: list[Request] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)

@@ -53,7 +53,6 @@ class Refresh:
         self._trials: dict[str, tuple[int, float]] = {}
 
     async def run(self) -> None:
-        """Refresh by schedule until cancelled."""
         self._me.on_reseed(lambda _truth: self._reseeded.set())
         await lead(self._me, LEASE, self._refresh, self._outage, get_bus=lambda: self._bus)
 

@@ -58,10 +58,7 @@ class Anomaly(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StreamedBar:
-    """Hold a minute of a stream.
-
-    `is_final` is whether its time is over, `digest` then the SHA-256 of the frame that brought it.
-    """
+    """A minute of a stream; once it `is_final`, `digest` is the SHA-256 of the frame that brought it."""
 
     bar: Bar
     is_final: bool

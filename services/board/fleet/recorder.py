@@ -64,10 +64,7 @@ class RecorderCounts:
 
 @dataclass(slots=True)
 class _OtherWriter:
-    """Another board, which writes the history.
-
-    `version` is that of its last write that was seen, `changed_at` when that was (monotonic).
-    """
+    """Another board that writes: the `version` of its last write seen, and when that was (monotonic)."""
 
     version: bytes
     changed_at: float

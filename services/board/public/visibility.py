@@ -21,12 +21,10 @@ _STATES: Final[Mapping[ServiceState, ServiceState]] = {
 
 
 def is_public(service: ServiceSnapshot, public: PublicSettings) -> bool:
-    """Return True if the truth marks a service as public, by its name or by a tag."""
     return service.svc in public.services or not set(public.tags).isdisjoint(service.tags)
 
 
 def list_public(snapshot: FleetSnapshot, public: PublicSettings, tag: str = "") -> list[ServiceSnapshot]:
-    """Return the services that are public, in the order of the truth; with a tag only those that have it."""
     return [one for one in snapshot.services if is_public(one, public) and (not tag or tag in one.tags)]
 
 

@@ -67,7 +67,6 @@ class CircuitBreaker:
         return await self._use("read")
 
     async def is_paused(self) -> bool:
-        """Return True while an operator has taken the source out of service."""
         return (await self.read()).state is BreakerState.PAUSED
 
     async def pause(self, sec: float | None) -> None:

@@ -194,12 +194,7 @@ def parse_series_state(raw: bytes | None) -> SeriesState:
 def choose_next(
     series: Series, state: SeriesState, asked: Collection[str], now: float, *, forced: bool = False
 ) -> str | None:
-    """Return the source to ask next in this load, or None if there is none.
-
-    Args:
-        now: the time.
-        forced: ask also those that are left out because of what they answered lately.
-    """
+    """Return None if there is none; `forced` asks also those that are left out for their last answers."""
     for source in series.sources:
         attempt = state.attempts.get(source)
         if source in asked:
@@ -369,7 +364,6 @@ def plan_after_stream(state: SeriesState, now: float, *, is_complete: bool) -> S
 
 
 def is_stale(state: SeriesState, now: float) -> bool:
-    """Return True if a series was asked for and is not fresh."""
     return state.asked_at > 0 and now > state.fresh_until
 
 

@@ -277,7 +277,6 @@ class SeriesStore:
         await self.bus.ask(pipe.execute())
 
     async def write_verdicts(self, states: Mapping[str, OutageState]) -> None:
-        """Write whether these sources are up."""
         changes = [encode_verdict(name, state) for name, state in states.items()]
         await self.bus.script(CHANGE_SOURCES, [MARKET_SOURCES], changes)
 

@@ -11,10 +11,7 @@ from services.massive.probes.probers.trace import Trace
 
 @dataclass(frozen=True, slots=True)
 class TcpConnection:
-    """Hold a TCP connection to `address`.
-
-    Use as a context manager: leaving it aborts the connection.
-    """
+    """A TCP connection to `address`, as a context manager: leaving it aborts the connection."""
 
     address: str
     writer: asyncio.StreamWriter

@@ -35,10 +35,7 @@ STAGES: Final = {
 
 @dataclass(slots=True)
 class Visit:
-    """Probe a page, over all its redirects.
-
-    `first_address` is the first address of the target's own host, once that was looked up.
-    """
+    """Probe a page over all its redirects; `first_address` is the first one of the target's own host."""
 
     target: Https
     context: ProbeContext
