@@ -33,7 +33,7 @@ class SkippedEntries:
     def collect(self) -> Iterator[Family]:
         yield counters(
             "marketswarm_log_oversized_total",
-            "Entries of healer:alerts:log that the sentinel skipped, being too large.",
+            "Entries of healer:alerts:log that the sentinel skipped, because they were too large.",
             self._counts,
             ("bus",),
         )

@@ -336,7 +336,9 @@ def _compute_blocks(
                 columns[name] = output[position - begin :].tolist()
         starts = held.starts[position:end].tolist()
         for start_ms, row in zip(starts, zip(*columns.values(), strict=True), strict=True):
-            changes.append((start_ms, {name: _to_value(n) for name, n in zip(columns, row, strict=True)}))
+            # a number that is not finite is not warm, or beyond what a float can hold
+            pairs = zip(columns, row, strict=True)
+            changes.append((start_ms, {name: n if math.isfinite(n) else None for name, n in pairs}))
         position = end
     return changes
 
@@ -353,11 +355,6 @@ def _compute_columns(held: BarColumns, indicator: Indicator, begin: int, end: in
         return [apply_to_runs(function, columns, **indicator.options)]
     found = function(*columns, **indicator.options)
     return list(found) if isinstance(found, tuple) else [found]
-
-
-def _to_value(number: float) -> float | None:
-    """Return None for a number that is not finite: not warm, or beyond what a float can hold."""
-    return number if math.isfinite(number) else None
 
 
 def _find_last(flags: np.ndarray[Any, np.dtype[np.bool_]]) -> int:

@@ -153,7 +153,7 @@ class LiveIndicators:
     def _list_known(self, since_ms: int, changed: Collection[int]) -> list[Bar]:
         """Return the bars since a time, without those after it that changed: the series gets them later.
 
-        There may be more of them than what can be corrected: so they must not be among those of the past.
+        There may be more of them than what can be corrected, so they must not be among those of the past.
         """
         shown = self._table.iter_shown(since_ms)
         return [bar for bar in shown if bar.start_ms == since_ms or bar.start_ms not in changed]

@@ -81,7 +81,7 @@ class BarsMetrics:
         )
         yield counter(
             "marketswarm_bars_trimmed_total",
-            "Times that the last entry read was trimmed off, and maybe later ones unread.",
+            "Times that the last entry read was trimmed off, and maybe later ones that were not read.",
             self.trimmed,
         )
         yield gauge("marketswarm_bars_behind_seconds", "The age of the entry read last.", self.behind_sec)

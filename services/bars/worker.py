@@ -1,7 +1,7 @@
 """Follow the symbols of this instance: read their entries, build their bars, and commit both in one step.
 
 Each instance reads every entry of the streams and works on those of its own symbols. A symbol's state holds
-the id of the last entry that is in it, and a commit that did not begin at the stored state is refused: so two
+the id of the last entry that is in it, and a commit that did not begin at the stored state is refused, so two
 instances may believe for a moment that a symbol is theirs, and one that is killed anywhere has either
 committed an entry with everything that came of it, or left it to the next.
 """

@@ -42,17 +42,17 @@ def collect_metrics(topology: Topology, listener: BeatListener, flow: FlowMonito
     )
     yield counter(
         "marketswarm_mesh_oversized_total",
-        "Messages that were skipped, being longer than 256 KiB.",
+        "Messages that were skipped, because they were longer than 256 KiB.",
         listener.oversized,
     )
     yield counter(
         "marketswarm_mesh_strangers_untold_total",
-        "Strangers that were not told of, being too many.",
+        "Unknown services that were not reported, because there were too many.",
         listener.unknown.dropped,
     )
     yield gauge(
         "marketswarm_mesh_converged_seconds",
-        "How long it took until all went by the latest revision that all go by.",
+        "How long it took until all instances used the latest revision that all of them use.",
         topology.convergence.took_sec,
     )
     yield from _collect_flow(flow)

@@ -164,7 +164,7 @@ def pause(
     ] = None,
     data: Data = DATA,
 ) -> None:
-    """Take a source out of service: nobody asks it, and the next source of each series takes over."""
+    """Take a source out of service: no instance asks it, and the next source of each series takes over."""
     event_loop.run(_pause_source(name, data, sec))
     until = "until `marketswarm source resume`" if sec is None else f"for {sec:g} s"
     output.print_line(f"{name} is out of service {until}")

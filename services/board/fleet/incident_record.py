@@ -86,7 +86,7 @@ class RemedyStats:
     """What a remedy achieved in the incidents on record. `wait` does nothing: it shows what heals by itself.
 
     `relapsed` counts outages that came back before the service was stable; `unknown` are attempts of which
-    nobody knows whether they were carried out.
+    it is unknown whether they were carried out.
     """
 
     remedy: str

@@ -117,7 +117,7 @@ def is_topic(text: str) -> bool:
 
 
 def find_cost(topic: str) -> int:
-    """Return for how many topics one counts; one that has all symbols has a large snapshot."""
+    """Return how many topics this one counts as; one of all symbols has a large snapshot."""
     rest = topic.partition(":")[2]
     return WIDE_COST if not rest or rest in TIMEFRAMES else 1
 

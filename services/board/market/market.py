@@ -120,12 +120,10 @@ class Market:
     async def _encode_chart(
         self, chart: Chart, found: FoundChart, query: TableQuery, *, fill: bool
     ) -> EncodedAnswer:
-        found = replace(found, asset=self._find_named_asset(chart[0]) or found.asset)
+        named = (one.asset for one in self.states.by_symbol.get(chart[0], ()))
+        found = replace(found, asset=next(filter(None, named), found.asset))
         session = await self.sessions.find(chart[0], found.asset)
         return make_answer(make_bars(chart, found, query, session, fill=fill), query.format)
-
-    def _find_named_asset(self, symbol: str) -> str:
-        return next((one.asset for one in self.states.by_symbol.get(symbol, ()) if one.asset), "")
 
     async def find_limits(self) -> Found[Mapping[str, Sequence[AccountView]]]:
         """Return, by source, what the accounts of its keys may still ask; and why not, if the bus is away."""

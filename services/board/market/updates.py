@@ -124,7 +124,7 @@ class Follower:
         return True
 
     def drop(self, reason: DropReason) -> None:
-        """Let nothing wait any more, and end `take`."""
+        """Drop what waits, and end `take`."""
         self.dropped = self.dropped or reason
         self._pending.clear()
         self._bytes = 0

@@ -11,7 +11,6 @@ BADGE_PATH: Final = "/badge/"
 TAG_BADGE_PATH: Final = "/badge/tag/"
 ALL_SERVICES: Final = "*"
 """Stands for a tag that every service has, in the path of a badge. That badge is never public."""
-_ASSETS_PATH: Final = "/static/"
 _STATES: Final[Mapping[ServiceState, ServiceState]] = {
     ServiceState.UP: ServiceState.UP,
     ServiceState.FAILED: ServiceState.DOWN,
@@ -29,7 +28,7 @@ def list_public(snapshot: FleetSnapshot, public: PublicSettings, tag: str = "") 
 
 
 def simplify_state(state: ServiceState) -> ServiceState:
-    """Return up, down or unknown, which is all that the public sees. A job whose last run failed is down."""
+    """Return up, down or unknown, all that the public sees. A job whose last run failed is down."""
     return _STATES.get(state, ServiceState.UNKNOWN)
 
 
@@ -44,7 +43,7 @@ def is_public_path(path: str, snapshot: FleetSnapshot | None, public: PublicSett
 
     Without a snapshot no badge of a service is public, because its tags are not known yet.
     """
-    if path.startswith(_ASSETS_PATH):
+    if path.startswith("/static/"):
         return True
     if path == PUBLIC_PATH or path.startswith(f"{PUBLIC_PATH}/"):
         return bool(public.services or public.tags)

@@ -31,7 +31,6 @@ STEADY_SEC: Final = 30.0
 """A connection that streamed for longer was a good one: the failures before it are not counted any more."""
 GAPS_AT_ONCE: Final = 4
 QUIET_INTERVAL_SEC: Final = 60.0
-RATE_LIMITED: Final = "http_429"
 AUTH_TIMEOUT_SEC: Final = 10.0
 
 
@@ -188,7 +187,7 @@ class LiveSource:
                 error.reason, self._gaps.failures(gap) + 1, random.random()
             )
             self._gaps.postpone_gap(gap, now_ms(), pause_sec)
-            if error.reason == RATE_LIMITED:
+            if error.reason == "http_429":
                 self._gaps.pause_requests(now_ms(), pause_sec)
             self._status.fill_error = error.reason
             failures.append(error.reason)

@@ -132,7 +132,7 @@ class MarketStatus:
         )
         yield gauge(
             "marketswarm_massive_market_gaps",
-            "Symbols of which something is still to be backfilled.",
+            "Symbols with bars that are still to be fetched.",
             self.gaps,
         )
         yield counters(

@@ -16,7 +16,7 @@ from services.sources.catalog.request import ApiKey
 
 TAKE_REQUEST: Final = Script.beside("services.sources.access", "take_request.lua")
 SHORTEST_BLOCK_SEC: Final = 1.0
-"""For how long a source is left alone at least that asks for a pause, also if it names one of no time."""
+"""The shortest pause after a source asks for one, also if it names a time of 0."""
 
 Windows = Sequence[tuple[int, int]]
 """What a source takes: for each window its seconds and its requests."""

@@ -1,6 +1,6 @@
 """Decide which source of a series serves, which one is asked next, and when it is loaded again. Pure.
 
-Each load begins with the first source: so a better one gets its place back as soon as it is fresh again. One
+Each load begins with the first source, so a better one gets its place back as soon as it is fresh again. One
 whose answer was of no use is asked less and less often meanwhile. Whether one that is limited may be asked is
 known by its limits alone, and of one that fails by its breaker. All times are epoch seconds of the wall
 clock, unless a name says otherwise.

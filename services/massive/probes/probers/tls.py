@@ -3,15 +3,13 @@
 import ssl
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from services.massive.probes.probers.connection import connect_host
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.result import ProbeResult
 from services.massive.probes.targets import DAY_SEC, Tls
-
-ENDS_SOON: Final = "ends_soon"
 
 
 async def probe(target: Tls, context: ProbeContext) -> ProbeResult:
@@ -42,7 +40,7 @@ def record_certificate(tls: Any, trace: Trace, warn_days: float, now: float) -> 
     days_left = (ssl.cert_time_to_seconds(ends) - now) / DAY_SEC
     trace.facts["days_left"] = round(days_left, 1)
     if days_left < warn_days:
-        trace.warning = ENDS_SOON
+        trace.warning = "ends_soon"
 
 
 def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
