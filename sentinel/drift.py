@@ -115,10 +115,7 @@ class DriftDetector:
 
 
 def find_drifted(seen: Mapping[str, HeldTruth | None]) -> dict[str, DriftReason]:
-    """Return the buses whose document is missing, invalid or not the newest truth, and why.
-
-    The document of the highest revision is the newest; of two with the same revision, that of the first bus.
-    """
+    """The highest revision is the newest truth; of two with the same one, that of the first bus."""
     found: dict[str, DriftReason] = {}
     truths = [held for held in seen.values() if held is not None and held.status is TruthStatus.TRUTH]
     newest = max(truths, key=lambda held: held.revision or 0, default=None)

@@ -54,10 +54,7 @@ def build_healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
 
 
 def count_services(truth: Truth) -> int:
-    """Return how many services the healer monitors at most: those with a section, and others it hears.
-
-    `Truth.watched` says which ones, and takes half a second for a hundred thousand.
-    """
+    """`Truth.watched` says which ones, and takes half a second for a hundred thousand."""
     healer = truth.services.get(HEALER)
     return len(truth.services) + (0 if healer is None else len(healer.access_points.subscribe_to))
 

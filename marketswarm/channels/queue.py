@@ -185,10 +185,7 @@ class ChannelQueue:
             seen |= entry.keys
 
     def _find_failing_since(self, entry: QueuedMessage) -> float:
-        """Return since when a message or its channel fails; NEVER if neither does.
-
-        A message of an earlier run is not given up without an attempt in this one.
-        """
+        """Return NEVER if neither fails. A message of an earlier run gets an attempt in this one."""
         if entry.since is not None and entry.reason:
             return entry.since
         return entry.put_at if self._is_receiver_failing() else NEVER

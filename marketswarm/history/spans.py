@@ -277,10 +277,7 @@ def clip(spans: Iterable[Span], start: int, end: int) -> list[Span]:
 
 
 def paint(spans: Sequence[Span], over: Iterable[Span]) -> list[Span]:
-    """Return `spans`, which follow each other without holes, with others painted over them.
-
-    Neighbours of the same state become one span. All spans of `over` have one state.
-    """
+    """`spans` have no holes, all of `over` have one state; neighbours of one state become one."""
     layer = _unite(over)
     if not layer or not spans:
         return list(spans)

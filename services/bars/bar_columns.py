@@ -156,10 +156,7 @@ class BarColumns:
         return int(self.starts[position - 1]), row[CLOSE], row[OBV], row[TURNOVER], row[TRADED]
 
     def _begin_session(self, start_ms: int, before_ms: int | None) -> float | None:
-        """Return what was traded in a bar's session before it: 0, NaN if unknown, None if the sum goes on.
-
-        `before_ms` is the start of the bar before, whose sums go on if it is of the same session.
-        """
+        """Return what was traded before the bar: 0, NaN (unknown), or None if the sum goes on."""
         if self._is_daily:
             return 0.0
         day = self._day

@@ -106,10 +106,7 @@ def _analyzer() -> Any:
 
 
 def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[str, str]:
-    """Return the fields of the note about an item; `wall` is now, in epoch seconds.
-
-    The note's `id` is the item's `id`, or the stream entry's id `entry` if the item has none.
-    """
+    """`wall` is in epoch seconds. The `id` is the item's, or `entry` (the stream entry's) without one."""
     title, summary = _text(item, b"title"), _text(item, b"summary")
     whole = f"{title}. {summary}"
     version = truncate(_text(item, b"version"), SHOWN_LIMIT, len)
@@ -128,10 +125,7 @@ def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[s
 
 
 def note_identity(stream: str, entry: str, item: Fields) -> str:
-    """Return a hash of the stream, the item's id and its version: equal for every delivery of one version.
-
-    An item without an id is identified by `entry`, the id of its stream entry.
-    """
+    """Every delivery of one version has the same; an item without an id is identified by `entry`."""
     ident = item.get(b"id") or entry.encode()
     said = (stream.encode(), ident, item.get(b"version", b""))
     whole = b"\0".join(b"%d:%b" % (len(each), each) for each in said)

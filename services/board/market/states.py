@@ -191,10 +191,7 @@ def parse_gate(raw: bytes | None) -> GateState | None:
 
 
 def parse_breaker(raw: Sequence[bytes | None]) -> StoredBreaker | None:
-    """Return a circuit breaker from the values of BREAKER_FIELDS; None if it is missing or out of bounds.
-
-    A value that is not a number counts as 0.
-    """
+    """Return None if it is missing or out of bounds. A value that is not a number counts as 0."""
     if all(value is None for value in raw):
         return None
     failures, opened, open_ms, paused = map(_parse_number, raw)

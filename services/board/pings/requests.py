@@ -109,10 +109,7 @@ def announces_too_much(headers: RawHeaders) -> bool:
 
 
 async def read_body(receive: Receive, keep_bytes: int) -> tuple[bytes, int]:
-    """Return the first `keep_bytes` bytes of a body, and how many bytes it has.
-
-    Raises RefusedPingError if it has more than MAX_BYTES, and LostClientError.
-    """
+    """Return how many bytes it has, too. Raises LostClientError, and RefusedPingError beyond MAX_BYTES."""
     kept, size, more = bytearray(), 0, True
     while more:
         message = await receive()
