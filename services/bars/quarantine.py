@@ -1,7 +1,4 @@
-"""Read the quarantine, and put records back onto their streams.
-
-Other programs may write there, too: an entry that holds no record is skipped.
-"""
+"""Read the quarantine, without entries that hold no record, and put records back onto their streams."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

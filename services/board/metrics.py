@@ -1,7 +1,4 @@
-"""Report the board's metrics on METRICS_PORT.
-
-Another thread than the event loop's reads them, which needs no lock.
-"""
+"""Report the board's metrics on METRICS_PORT, which another thread serves; reading needs no lock."""
 
 import time
 from collections.abc import Iterator

@@ -23,10 +23,7 @@ OVERDUE: Final = 1.5  # intervals of silence after which an instance may have be
 
 @dataclass(slots=True)
 class RestartHistory:
-    """Count the restarts of one line of successors.
-
-    `restarts` counts all of them; `times` are the times of the latest (monotonic, oldest first).
-    """
+    """The restarts of one line of successors; `times` are the latest (monotonic, oldest first)."""
 
     restarts: int = 0
     times: deque[float] = field(default_factory=deque)

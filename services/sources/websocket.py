@@ -66,12 +66,7 @@ class StreamedBar:
 
 
 class KlineReader:
-    """Make requests for klines, and read frames. It never raises, whatever a frame is.
-
-    Args:
-        symbols: our symbols, by the server's spelling.
-        anomalies: the counter for what made no sense; by default a new one.
-    """
+    """Make requests for klines, and read any frame without raising; `symbols` has ours by the server's."""
 
     def __init__(self, symbols: Mapping[str, str], anomalies: Counter[Anomaly] | None = None) -> None:
         if len(symbols) > MAX_STREAMS:
@@ -161,12 +156,7 @@ def _parse_number(value: Any) -> float:
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """Hold how patient a stream is.
-
-    Attributes:
-        open_sec: the limit for opening a connection.
-        silent_sec: after how long without a bar a connection is given up.
-    """
+    """The time to open a connection, and after how long without a bar it is given up."""
 
     open_sec: float = 10.0
     silent_sec: float = 60.0
@@ -175,13 +165,7 @@ class StreamLimits:
 
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
-    """Say that a connection ended.
-
-    Attributes:
-        reason: why, in one word.
-        bars: how many bars it brought.
-        pause_sec: how long until the next attempt.
-    """
+    """A connection ended for `reason` (one word) after `bars`; the next attempt is in `pause_sec`."""
 
     reason: str
     bars: int

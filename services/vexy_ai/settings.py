@@ -1,7 +1,4 @@
-"""Define the settings of vexy_ai in the truth and the environment, and the streams that it reads and writes.
-
-Pure.
-"""
+"""Define the settings of vexy_ai in truth and environment, and the streams that it reads and writes. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -70,10 +70,7 @@ def _make_secret() -> str:
 
 @dataclass(slots=True)
 class BrowserSession:
-    """One session: its token, its origin, and its end.
-
-    `csrf` is in every form of its pages. `author` is the name that the forms propose.
-    """
+    """A session; `csrf` is in each form of its pages, `author` is the name that the forms propose."""
 
     token: Token
     origin: str

@@ -82,10 +82,7 @@ class ServiceGroup:
 
 @dataclass(frozen=True, slots=True)
 class FleetPage:
-    """The fleet: the rows that a query found, in groups.
-
-    `found` counts all services that match the query, `tags` are all that services have.
-    """
+    """The rows that a query found, in groups; `found` counts all that match, `tags` are those of all."""
 
     template: ClassVar = "fleet.html"
     frame: Frame

@@ -51,10 +51,7 @@ log = logs.get("history")
 
 @dataclass(slots=True)
 class RecorderCounts:
-    """What a recorder counts: events recorded, malformed entries, failures of a bus, conflicts.
-
-    A conflict is a write for which another board was first.
-    """
+    """What a recorder counts; a conflict is a write for which another board was first."""
 
     recorded: int = 0
     malformed: int = 0

@@ -32,10 +32,7 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class PingAddress:
-    """What the address of a ping says.
-
-    `secret` is a UUID in its normal form, or a key for every service; then `slug` names the service.
-    """
+    """The address of a ping: `secret` is a UUID in its normal form, or a key that needs a `slug`."""
 
     secret: str
     slug: str | None

@@ -45,10 +45,7 @@ log = logs.get("board")
 
 @dataclass(slots=True)
 class _WaitingPing:
-    """A ping that waits for its bus, and what its client waits for.
-
-    `started_at` is when the run that it ends began (epoch seconds), None if that is not known.
-    """
+    """A ping that waits for its bus; the run that it ends began at `started_at` (epoch seconds)."""
 
     ping: JobPing
     to: PingDestination

@@ -1,7 +1,4 @@
-"""Keep the state of market data, for the beats and METRICS_PORT.
-
-The thread that serves METRICS_PORT reads it, too.
-"""
+"""Keep the state of market data, for the beats and for METRICS_PORT, which another thread serves."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
