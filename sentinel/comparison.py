@@ -59,7 +59,6 @@ class TruthComparison:
                     await self.compare()
 
     async def compare(self) -> None:
-        """Read the truth of every bus once, and publish the verdicts that follow."""
         buses = list(self._buses)
         seen = await read_all_truths(buses, self._key, self._loaded, WITHIN_SEC)
         held: dict[str, HeldTruth | None] = {}
@@ -71,10 +70,7 @@ class TruthComparison:
             self._publish(verdict)
 
     async def _is_due(self) -> bool:
-        """Read the length and revision of each document; return True if the documents must be compared.
-
-        That is so after a change or an announced seeding, while a drift is suspected, and every 15th time.
-        """
+        """It is after a change or an announced seeding, while a drift is suspected, and every 15th time."""
         is_requested = self._compare_requested.is_set()
         self._compare_requested.clear()
         reads = (read_fingerprint(bus, self._key, WITHIN_SEC) for bus in self._buses)
@@ -84,10 +80,7 @@ class TruthComparison:
         return is_requested or is_full_read or self.drift.is_unsettled or before != self._fingerprints
 
     async def _restore_verdicts(self, bus: Bus, seen: TruthReading) -> bool:
-        """Restore, once, the verdicts that a bus holds of an earlier run.
-
-        Return False if it can't be read.
-        """
+        """Restore them once. Return False if they can't be read."""
         if not seen.has_answered:
             return False
         if bus.name not in self._restored:

@@ -18,6 +18,7 @@ from marketswarm.bus.stored_values import (
     delete_wrong_types,
     is_wrong_type,
     parse_epoch,
+    parse_object,
     parse_text,
     report_unusable,
 )
@@ -48,7 +49,6 @@ class DeliveryRecords:
         self._loaded_buses: set[str] = set()  # buses whose `sentinel:direct` has been read
 
     def __len__(self) -> int:
-        """Return the number of records in memory: one for each event, and one for each bus that lacks it."""
         return len(self._channels) + sum(map(len, self._unwritten.values()))
 
     async def is_sent_by_others(self, ident: str) -> bool:
@@ -61,10 +61,7 @@ class DeliveryRecords:
         return any(found)
 
     async def record_accepted(self, ident: str, channel: str, open_outages: Mapping[str, OpenOutage]) -> None:
-        """Record on every bus that a channel accepted an event.
-
-        A bus that is away now gets the record by `write_missing_records`.
-        """
+        """Write on every bus; one that is away now gets the record by `write_missing_records`."""
         channels = self._channels.setdefault(ident, [])
         channels.append(channel)
         while len(self._channels) > MAX_RECORDS:
@@ -82,10 +79,7 @@ class DeliveryRecords:
             await self._request_all_buses(lambda bus: self.write_records(bus, open_outages))
 
     async def write_records(self, bus: Bus, open_outages: Mapping[str, OpenOutage]) -> None:
-        """Write the records and open outages that a bus does not have yet. Raise BusError.
-
-        A record of another process is not overwritten.
-        """
+        """Do not overwrite a record of another process. Raise BusError."""
         pending = dict(self._unwritten.get(bus.name, {}))
         ours = self._ours.setdefault(bus.name, set())
         pipe = bus.pipeline(transaction=True)
@@ -127,10 +121,7 @@ class DeliveryRecords:
         return found
 
     async def _request_all_buses(self, ask: Callable[[Bus], Awaitable[Any]]) -> list[Any]:
-        """Call `ask` for every bus at once.
-
-        Return the answers of the buses that answer, and log the others.
-        """
+        """Return the answers of the buses that answer, and log the others."""
         answers = await asyncio.gather(*map(ask, self._buses()), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, BusError):
@@ -178,12 +169,6 @@ def _encode_outage(outage: OpenOutage) -> bytes:
 
 
 def _parse_outage(value: bytes) -> OpenOutage | None:
-    """Return None for an unusable value."""
-    try:
-        found: Any = orjson.loads(value) if len(value) <= MAX_EVENT_BYTES else None
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(found, dict):
-        return None
+    found = parse_object(value if len(value) <= MAX_EVENT_BYTES else None)
     ident, ts = parse_text(found.get("id"), MAX_ID_CHARS), parse_epoch(found.get("ts"))
     return None if ident is None or ts is None else OpenOutage(ident, ts, found.get("own") is True)

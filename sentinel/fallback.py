@@ -116,10 +116,7 @@ class Fallback:
         )
 
     async def _probe_writes(self, bus: Bus) -> None:
-        """Test every second whether a bus accepts writes: a full bus, or a replica, still answers reads.
-
-        The write increments the counter of our canaries.
-        """
+        """A full bus, or a replica, still answers reads, so increment our canaries' counter every second."""
         while True:
             event: Event | None
             try:
@@ -136,10 +133,7 @@ class Fallback:
             await asyncio.sleep(PROBE_EVERY_SEC)
 
     async def _restore_open_alerts(self, bus: Bus) -> None:
-        """Restore, from a bus that is reached, the alerts and outages that were left open.
-
-        They are those of an earlier run, or of a time without this bus. Raise BusError.
-        """
+        """They are those of an earlier run, or of a time without this bus. Raise BusError."""
         buses = [BUS_FIELD + each.name for each in self._buses]
         fields = {roster_key(self._me.name): [HEALER], roster_key(HEALER): buses}
         stored = await self._records.load_open_outages(bus)

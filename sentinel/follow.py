@@ -11,7 +11,7 @@ from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.stream import StreamEntry, read_newest_id
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG
-from marketswarm.metrics import Family
+from marketswarm.metrics.family import Family, counters
 
 BLOCK_SEC: Final = 1.0
 PAGE_SIZE: Final = 500
@@ -31,12 +31,11 @@ class SkippedEntries:
         self._counts[bus] += 1
 
     def collect(self) -> Iterator[Family]:
-        yield Family(
+        yield counters(
             "marketswarm_log_oversized_total",
-            "counter",
-            "Entries of healer:alerts:log that the sentinel skipped, being too large.",
-            [((bus,), float(count)) for bus, count in self._counts.copy().items()],
-            labels=("bus",),
+            "Entries of healer:alerts:log that the sentinel skipped, because they were too large.",
+            self._counts,
+            ("bus",),
         )
 
 

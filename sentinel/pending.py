@@ -229,11 +229,9 @@ class PendingAlerts:
         return lasts or ts <= ended_at
 
     def _find_misses(self, key: str) -> list[PendingAlert]:
-        """Oldest first."""
         return [alert for alert in self._find_alerts(key) if alert.is_miss]
 
     def _find_oks(self, key: str) -> list[PendingAlert]:
-        """Oldest first."""
         return [alert for alert in self._find_alerts(key) if not alert.is_miss]
 
     def _find_alerts(self, key: str) -> Iterable[PendingAlert]:

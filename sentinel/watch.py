@@ -45,10 +45,7 @@ def sentinel_heartbeat(_settings: SentinelSettings, section: Service | None) -> 
 
 
 def build_healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
-    """Return the one watch of the sentinel, on the healer.
-
-    The timeout is three of the healer's intervals, unless a setting names another one.
-    """
+    """The timeout is three of the healer's intervals, unless a setting names another one."""
     section = truth.services.get(HEALER)
     beats = make_healer_heartbeat(settings, section)
     bus = truth.bus_of(HEALER) if section is not None else SYSTEM
@@ -57,19 +54,13 @@ def build_healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
 
 
 def count_services(truth: Truth) -> int:
-    """Return how many services the healer monitors at most: those with a section, and others it hears.
-
-    `Truth.watched` says which ones, and takes half a second for a hundred thousand.
-    """
+    """`Truth.watched` says which ones, and takes half a second for a hundred thousand."""
     healer = truth.services.get(HEALER)
     return len(truth.services) + (0 if healer is None else len(healer.access_points.subscribe_to))
 
 
 async def run_sentinel(me: Agent[SentinelSettings]) -> None:
-    """Monitor the healer, now and after each reseed, until cancelled.
-
-    Run the comparison and the fallback beside.
-    """
+    """Follow each reseed until cancelled; run the comparison and the fallback beside."""
     home, channel = find_alert_target(me.truth, me.settings)
     encoder = ObservedEncoder(family="healer", by=me.name, channel=channel)
     monitor = Monitor(me, encoder, home=home, everywhere=True, tracer=me.open_tracer())

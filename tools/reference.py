@@ -35,7 +35,7 @@ from marketswarm.agent import service_config  # noqa: E402 - the product is foun
 from marketswarm.cli.app import load_all_commands  # noqa: E402
 from marketswarm.truth import Truth  # noqa: E402
 from services.market.records import TIMEFRAMES, AssetClass  # noqa: E402
-from services.sources.catalog.files import load_catalog  # noqa: E402
+from services.sources.catalog.files import shipped_catalog  # noqa: E402
 from services.sources.catalog.source import MarketSource  # noqa: E402
 
 HIDDEN: Final = frozenset({("Heartbeat", "said")})
@@ -105,7 +105,7 @@ def render_commands_page() -> str:
 
 def render_sources_page() -> str:
     """Return the page with a table for each asset class."""
-    catalog = load_catalog()
+    catalog = shipped_catalog()
     lines = [_SOURCES_HEAD.format(count=len(catalog))]
     for asset in AssetClass:
         having = [each for each in catalog.values() if _find_kinds(each, asset)]

@@ -20,10 +20,7 @@ PASSWORD_HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def escape_pattern(name: str, *, keep_wildcards: bool = False) -> str:
-    """Return the ACL pattern that matches exactly this key or channel name.
-
-    With `keep_wildcards`, a `*` in the name stays a wildcard; without it, the `*` is escaped.
-    """
+    """Match exactly this key or channel; with `keep_wildcards`, a `*` in the name stays a wildcard."""
     special = _SPECIAL_CHARS if keep_wildcards else _SPECIAL_CHARS + "*"
     return "".join(f"\\{char}" if char in special else _CHARACTER_CLASSES.get(char, char) for char in name)
 
@@ -50,10 +47,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An ACL user. `root` holds the commands that need no key and no channel.
-
-    With `needs_password` False, the user needs no password.
-    """
+    """An ACL user. `root` holds the commands that need no key and no channel."""
 
     name: str
     root: Grant
@@ -79,7 +73,7 @@ def _format_user(user: User, hashes: Mapping[str, str]) -> str:
         ValueError: its hash is not a SHA-256 in hex.
     """
     if user.needs_password and not PASSWORD_HASH.fullmatch(hashes[user.name]):
-        raise ValueError(f"the hash of {user.name} is no SHA-256 in hexadecimal")
+        raise ValueError(f"the hash of {user.name} is not a SHA-256 in hexadecimal")
     password = f"#{hashes[user.name]}" if user.needs_password else "nopass"
     grants = "".join(f" ({grant.format_selector()})" for grant in user.grants)
     # `reset`, since `default` has all permissions when the server starts

@@ -87,7 +87,7 @@ MASSIVE: Final = "massive"
 HISTORY_KEYS: Final = (BOARD_HISTORY, BOARD_SPANS, board_hours_key("*"))
 """The keys in which the board keeps the history of the fleet."""
 MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in DEFAULT_WRITES[MESH])
-"""The keys of mesh, readable even without a mesh, so that a missing key is no NOPERM."""
+"""The keys of mesh, readable even without a mesh, so that reading a missing key does not fail with NOPERM."""
 LOAD_COMMANDS: Final = "function|list function|load function|delete script|load"
 """Commands that load, list or delete code: only users that seed have them."""
 CHECK_COMMANDS: Final = "acl|dryrun"
@@ -166,11 +166,7 @@ def grant_notifier(view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_mesh(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants of mesh on one bus.
-
-    It uses its access points, subscribes to all beats, and measures each key without a `*` that the truth
-    names on this bus.
-    """
+    """Besides its access points, it hears all beats, and measures each key without `*` of the truth."""
     streams = [key.name for key in build_flows(view.truth).keys if key.bus == view.bus and not key.is_pattern]
     measured = Grant(
         "type memory|usage xlen xinfo|stream xinfo|groups xpending xrange",
@@ -253,10 +249,7 @@ def _grant_source_resumption(view: BusView) -> tuple[Grant, ...]:
 
 
 def _grant_cache_clearing(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to find and delete the caches that ladders of the medic name on this bus.
-
-    SCAN takes no key, so it shows the names of all keys of the bus.
-    """
+    """SCAN takes no key, so it shows the names of all keys of the bus."""
     patterns = list_cleared_caches(view.truth, view.bus)
     if not patterns:
         return ()
@@ -305,10 +298,7 @@ def _grant_source_reads() -> tuple[Grant, ...]:
 
 
 def _grant_pings(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to make beats of pings over HTTP, for any service, and to read keys and pings.
-
-    The board makes the secret of its checks' UUIDs itself.
-    """
+    """Any service may be pinged. The board makes the secret of its checks' UUIDs itself."""
     return (
         Grant("hget hgetall", (BOARD_PING_KEYS,), mode="R"),
         Grant("getrange set type del", (BOARD_CHECKS,)),
@@ -393,11 +383,7 @@ ROLES: Final[Mapping[str, Callable[[BusView], tuple[Grant, ...]]]] = {
 
 
 def grant_bootstrap(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to seed one bus.
-
-    With them, bootstrap reads, writes and restores the three keys of the truth, calls the seeding scripts on
-    them, and publishes on `truth:changed`.
-    """
+    """It uses the three keys of the truth by the seeding scripts, and publishes on `truth:changed`."""
     keys = (view.truth_pattern, TRUTH_META, TRUTH_HISTORY)
     return (*_grant_seeding(view), Grant("fcall evalsha", keys))
 

@@ -80,14 +80,10 @@ def _build_service_user(svc: str, view: BusView) -> User:
 
 
 def _add_commands(root: Grant, more: str) -> Grant:
-    """Return the grant with further commands; `more` has their ACL names, separated by blanks."""
     return Grant(f"{root.commands} {more}")
 
 
 def _add_function_calls(grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
-    """Return `grants` and a grant of FCALL on all their keys, since a function takes keys of several grants.
-
-    Redis checks each command that a function runs against the other grants. Only users that seed load code.
-    """
+    """A function takes keys of several grants; Redis checks its commands against the other grants."""
     keys = dict.fromkeys(key for grant in grants for key in grant.keys)
     return (*grants, *((Grant("fcall", tuple(keys)),) if keys else ()))

@@ -41,7 +41,6 @@ class AcceptedParts:
             self._accepted[ident].add(part)
 
     def forget(self, ident: str) -> None:
-        """Forget the parts of a message, so that all of them are sent if the message is sent again."""
         self._accepted.pop(ident, None)
 
 

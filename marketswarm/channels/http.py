@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import SecretStr
 
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.channels.channel import Channel, Failure, SendError
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import TOO_LONG, HttpClient, HttpError, HttpResponse
@@ -18,10 +19,7 @@ _BROKEN: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 42
 
 
 def make_response_error(answer: HttpResponse, after_sec: float | None = None) -> SendError:
-    """Return the SendError for a response whose status is not 2xx.
-
-    `after_sec` is a pause that the body asks for, in seconds; without it the header Retry-After counts.
-    """
+    """`after_sec` is a pause that the body asks for; without it the header Retry-After counts."""
     if after_sec is None:
         after_sec = answer.find_retry_after()
     return SendError(str(answer.status), classify_status(answer.status), retry_after_sec=after_sec)
@@ -71,10 +69,7 @@ class Http(HttpClient):
     async def exchange(
         self, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> HttpResponse:
-        """Send one request and return any response. Raises SendError only if there is none.
-
-        Of a body longer than MAX_RESPONSE_BYTES, so much is returned.
-        """
+        """Return MAX_RESPONSE_BYTES of the body at most. Raises SendError only if there is no response."""
         try:
             return await self.fetch(
                 method,
@@ -133,11 +128,7 @@ async def exchange_json(
 
 def parse_json_object(answer: HttpResponse) -> dict[str, Any]:
     """Return an empty object if the body is not an object."""
-    try:
-        found: Any = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return parse_object(answer.body)
 
 
 def parse_pause_sec(value: Any) -> float | None:

@@ -77,5 +77,4 @@ def build_payload(message: Message, topic: str) -> dict[str, Any]:
 
 
 def _cost(text: str) -> int:
-    """Return the number of bytes inside a JSON string."""
     return len(orjson.dumps(text)) - 2

@@ -70,10 +70,7 @@ class PagerDuty(HttpChannel):
 
 
 def build_requests(message: Message) -> dict[str, dict[str, Any]]:
-    """Return the requests of a message by name, in order and without the integration key.
-
-    A repeat of the message has the same names.
-    """
+    """Return them by name, in order, without the integration key; a repeat has the same names."""
     found: dict[str, dict[str, Any]] = {}
     closes = list(message.closes)
     own = message.thread or message.id

@@ -17,10 +17,7 @@ BACKOFF: Final = Backoff(first_sec=1.0, longest_sec=300.0)
 
 
 def backoff_sec(failures: int, retry_after_sec: float | None, chance: float) -> float:
-    """Return the pause after the `failures`th failure in a row, in seconds; `chance` is from 0 to 1.
-
-    The pause is never less than `retry_after_sec`, which the receiver asked for.
-    """
+    """The pause is at least `retry_after_sec`, which the receiver asked for; `chance` is from 0 to 1."""
     return max(BACKOFF.pause_sec(failures, chance), retry_after_sec or 0.0)
 
 
@@ -121,10 +118,7 @@ class ChannelQueue:
         return found, again_at
 
     def take_expired(self, now: float, retry_for_sec: float) -> list[QueuedMessage]:
-        """Remove and return messages that failed, or waited while the receiver failed, for too long.
-
-        Too long is `retry_for_sec` seconds.
-        """
+        """Remove messages that failed, or waited while the receiver failed, for `retry_for_sec`."""
         ages = [(each, self._find_failing_since(each)) for each in self._entries.values()]
         over = [each for each, since in ages if since + retry_for_sec <= now]
         for each in over:
@@ -139,10 +133,7 @@ class ChannelQueue:
     # -- outcomes
 
     def record_accepted(self, entry: QueuedMessage, now: float, chance: float) -> None:
-        """Record that the channel accepted a message, so earlier failures were due to their messages.
-
-        `chance`, from 0 to 1, varies the pauses of those messages.
-        """
+        """Earlier failures were then due to their messages; `chance` (0 to 1) varies their pauses."""
         self.drop(entry)
         self.failures, self.free_at, self.broken, self.reason = 0, float("-inf"), False, ""
         for each in [self._entries[ident] for ident in self._failed if ident in self._entries]:
@@ -166,10 +157,7 @@ class ChannelQueue:
             self.free_at = now + backoff_sec(self.failures, retry_after_sec, chance)
 
     def mark_broken(self, reason: str, now: float, chance: float) -> None:
-        """Record that the channel accepts nothing until it is repaired.
-
-        After a pause each message is tried once, before the next pause.
-        """
+        """The channel accepts nothing until it is repaired; after each pause, try every message once."""
         self.broken, self.reason = True, reason
         self._attempts_left = max(0, self._attempts_left - 1)
         if not self._attempts_left:
@@ -177,10 +165,7 @@ class ChannelQueue:
             self.free_at = now + backoff_sec(self.failures, None, chance)
 
     def record_rejection(self, entry: QueuedMessage, reason: str, now: float, chance: float) -> bool:
-        """Record that a message will never be accepted; return True if the channel counts as broken now.
-
-        The caller removes the message.
-        """
+        """Return True if the channel counts as broken now. The caller removes the message."""
         if all(keys.isdisjoint(entry.keys) for keys in self._rejected_keys):
             self._rejected_keys.append(entry.keys)
         del self._rejected_keys[REJECTIONS_UNTIL_BROKEN:]
@@ -200,10 +185,7 @@ class ChannelQueue:
             seen |= entry.keys
 
     def _find_failing_since(self, entry: QueuedMessage) -> float:
-        """Return since when a message or its channel fails; NEVER if neither does.
-
-        A message of an earlier run is not given up without an attempt in this one.
-        """
+        """Return NEVER if neither fails. A message of an earlier run gets an attempt in this one."""
         if entry.since is not None and entry.reason:
             return entry.since
         return entry.put_at if self._is_receiver_failing() else NEVER

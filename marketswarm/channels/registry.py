@@ -29,21 +29,15 @@ _SLACK: Final = ("hooks.slack.com", "hooks.slack-gov.com")
 _DISCORD: Final = ("discord.com", "discordapp.com")
 _TEAMS: Final = ("webhook.office.com", "logic.azure.com", "powerplatform.com", "powerautomate.com")
 
-_ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is no option of this kind"}
+_ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is not an option of this kind"}
 
 
 class ChannelError(ValueError):
-    """The error for a channel that can't be created.
-
-    It names the channel and what is wrong with its options, never a value.
-    """
+    """A channel can't be created; the text names it and what is wrong with its options, never a value."""
 
 
 def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
-    """Return a channel of that kind, called `name`; nothing is connected yet.
-
-    Raises ChannelError for an unknown kind, and for wrong options with all mistakes at once.
-    """
+    """Connect nothing. Raises ChannelError for an unknown kind, or with all wrong options at once."""
     if kind not in KINDS:
         raise ChannelError(f"{name}: no such kind of channel; there are {', '.join(KINDS)}")
     module = import_module(f"marketswarm.channels.{kind}")
@@ -56,10 +50,7 @@ def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
 
 
 def create_environment_channels(settings: ChannelSettings) -> list[Channel]:
-    """Return every channel that environment variables configure, named by its kind; nothing is connected yet.
-
-    Raises Exit, code 2, naming the variable, when one of them can't be created.
-    """
+    """Name them by their kind; connect nothing. Raises Exit, code 2, naming a wrong variable."""
     found: dict[str, Channel] = {}
     for variable, kind, options in _list_environment_channels(settings):
         # a second channel of one kind can only be the one of WEBHOOK_URL

@@ -91,5 +91,4 @@ def _cost(line: str) -> int:
 
 
 def _measure_size(found: dict[str, Any]) -> int:
-    """Return the number of bytes of an object as JSON inside a string of JSON."""
     return len(json.dumps(json.dumps(found, separators=(",", ":"))))

@@ -190,10 +190,7 @@ class _LogReader:
         self._follower: StreamFollower | None = None  # None until the bus has answered once
 
     async def read_past(self) -> list[LoggedEvent]:
-        """Return the events of the last `since_sec` seconds, and continue behind them.
-
-        The result is empty if `since_sec` is None or the bus does not answer.
-        """
+        """Continue behind them. Return none if `since_sec` is None or the bus does not answer."""
         found: list[LoggedEvent] = []
         with contextlib.suppress(BusError):
             self._follower = await self._open(self._since_sec)
@@ -224,7 +221,6 @@ class _LogReader:
     async def _read(
         self, follower: StreamFollower, block_sec: float | None = None
     ) -> list[LoggedEvent] | None:
-        """Return the events of the next page; None at the end of the log."""
         entries, _ = await follower.read(_PAGE_ENTRIES, block_sec)
         return [event for entry in entries for event in _parse_entry(entry)] if entries else None
 

@@ -1,7 +1,4 @@
-"""Define the `marketswarm` program: its commands by group.
-
-A command's module is imported when that command runs.
-"""
+"""Define the `marketswarm` program: its commands by group, each imported when it runs."""
 
 import gc
 import os

@@ -196,7 +196,6 @@ class BeatSender:
         await self._ask(bus, bus.client.set(key, value, px=round(1000 * life_sec)), WITHIN_SEC)
 
     def forget_failures(self) -> None:
-        """Let the next request try every bus again."""
         self._failed.clear()
 
     async def aclose(self) -> None:

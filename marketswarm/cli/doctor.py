@@ -36,7 +36,6 @@ CHANNELS_AT_ONCE: Final = 1000
 _MARKS: Final = {Level.RIGHT: "✓", Level.NOTE: "·", Level.WRONG: "✗"}
 _STYLES: Final = {Level.RIGHT: output.GREEN, Level.NOTE: output.YELLOW, Level.WRONG: output.RED}
 _NOTIFIER: Final = "notifier"
-_BOARD: Final = "board"
 
 
 def doctor(as_json: Json = False, data: Data = DATA) -> None:
@@ -173,7 +172,7 @@ async def _read_fleet(fleet: FleetView) -> FleetReading:
         channels=list(channels) if isinstance(channels, dict) else [],
         stuck=sum(one.stuck for one in notifications.pending),
         dead=notifications.dead,
-        has_board=_BOARD in truth.services,
+        has_board="board" in truth.services,
         recorded_ago_sec=await _read_history_age(fleet.bus(SYSTEM)),
     )
 

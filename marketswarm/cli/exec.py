@@ -222,17 +222,14 @@ def _has_terminal() -> bool:
     return True
 
 
-def exit_code_of_start_error(error: OSError) -> int:
-    return 127 if isinstance(error, FileNotFoundError) else 126
-
-
 def _run_command(command: list[str], limit_sec: float | None, started: Callable[[], None]) -> CommandRun:
     begun = time.monotonic()
     try:
         child = ChildProcess(command, limit_sec)
     except OSError as error:
         why = error.strerror or "it can't be started"
-        return CommandRun(exit_code_of_start_error(error), 0.0, time.time(), why=why)
+        code = 127 if isinstance(error, FileNotFoundError) else 126
+        return CommandRun(code, 0.0, time.time(), why=why)
     started()
     status = child.wait()
     took_sec = time.monotonic() - begun

@@ -82,7 +82,7 @@ class FleetView:
 async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
     """Find and open a fleet: by the environment, by the truth, and last the embedded one in folder `data`.
 
-    Raises Exit: code 3 if no bus answers now or takes a later request, code 2 if a given URL is invalid.
+    Raises Exit: code 3 if no bus answers now, or one fails in the block; code 2 if a given URL is invalid.
     """
     settings = read_settings(CommonSettings)
     running = data_folder.find_fleet(data)
@@ -107,7 +107,7 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
         view = FleetView(environ, found, ", ".join(format_reasons(seen)), data)
         try:
             yield view
-        except NoBusError as error:
+        except (BusError, NoBusError) as error:
             raise Exit(Code.NO_BUS, str(error)) from None
         finally:
             await view.aclose()

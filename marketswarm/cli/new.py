@@ -49,7 +49,8 @@ def new(
     Where there is no truth.json, one is written that has the section.
     """
     module = _module_name(svc)
-    _require_unused(svc, module)
+    if svc in find_modules([svc]):
+        raise Exit(Code.CONFIGURATION, f"{svc}: there is a services.{module} already")
     drafts = _draft_files(svc, module)
     section = None
     if truth.exists():
@@ -77,11 +78,6 @@ def _module_name(svc: str) -> str:
     if svc in _OTHER_PROGRAMS:
         raise typer.BadParameter(f"{svc} is a program of its own here", param_hint="NAME")
     return module
-
-
-def _require_unused(svc: str, module: str) -> None:
-    if svc in find_modules([svc]):
-        raise Exit(Code.CONFIGURATION, f"{svc}: there is a services.{module} already")
 
 
 def _draft_files(svc: str, module: str) -> dict[Path, str]:
@@ -158,7 +154,6 @@ def _write_files(drafts: Mapping[Path, str]) -> None:
 
 
 def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and its parents; return those that were missing, the outermost first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return list(reversed(missing))

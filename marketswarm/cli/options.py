@@ -20,7 +20,7 @@ def parse_duration(text: str | float) -> float:
         return text
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in _UNITS_SEC:
-        raise typer.BadParameter(f"{text!r} is no duration; write 30s, 10m, 1h or 2d")
+        raise typer.BadParameter(f"{text!r} is not a duration; write 30s, 10m, 1h or 2d")
     return float(match[1]) * _UNITS_SEC[match[2]]
 
 
@@ -33,10 +33,7 @@ def require_service_name(svc: str, argument: str = "SVC") -> None:
 
 
 def author_name(given: str | None) -> str:
-    """Return the name of the command's author: the value of --by, otherwise the login's name.
-
-    Raises BadParameter if there is neither, or it can't be shown on one line.
-    """
+    """Take --by, otherwise the login's name. Raises BadParameter if it is missing or not printable."""
     try:
         name = given or getpass.getuser()
     except (OSError, KeyError):

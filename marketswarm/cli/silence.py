@@ -45,7 +45,7 @@ def silence(
     for_sec: Annotated[
         float, typer.Option("--for", parser=parse_duration, metavar="2h", help="For how long: 30m, 2h, 1d.")
     ],
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for whoever wonders.")],
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for those who ask.")],
     tags: Annotated[
         list[str] | None, typer.Option("--tag", metavar="TAG", help="Services with this tag too; repeatable.")
     ] = None,

@@ -24,7 +24,6 @@ from marketswarm.exit import Code, Exit
 from marketswarm.status import (
     FAILED,
     UNWATCHABLE,
-    LastRun,
     Leader,
     Notifications,
     ServiceRow,
@@ -162,10 +161,7 @@ async def read_status(data: Path) -> StatusReport:
 
 
 async def read_status_or_why_not(data: Path) -> StatusReport:
-    """Read the status; if that fails, return an empty report with the reason.
-
-    Raises Exit, code 2, for a wrong configuration.
-    """
+    """Return an empty report with the reason. Raises Exit, code 2, for a wrong configuration."""
     try:
         return await read_status(data)
     except Exit as end:
@@ -354,7 +350,7 @@ def _describe_state(row: ServiceRow, now: float) -> str:
     run = row.last_run
     words = [row.status or "" if row.detail is None else f"{row.status}: {row.detail}"]
     if run is not None and run.said not in (None, row.detail):  # a last beat repeats the outcome of the run
-        words.append(_describe_last_run(run))
+        words.append(f"last run {(run.said or '')[:100]} at {_format_foreign_time(run.ts)}")
     runs = [] if row.job is None else describe_job(row.job, now)
     return escape_text("; ".join(filter(None, [*_describe_outage(row, now), *runs, *words])))
 
@@ -380,7 +376,3 @@ def _format_foreign_time(ts: float | None) -> str:
         return "?" if ts is None else format_moment(ts, time.time())
     except (ValueError, OverflowError, OSError):
         return "?"
-
-
-def _describe_last_run(run: LastRun) -> str:
-    return f"last run {(run.said or '')[:100]} at {_format_foreign_time(run.ts)}"

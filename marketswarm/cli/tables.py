@@ -63,11 +63,7 @@ def print_drawing(what: RenderableType) -> None:
 def open_screen(
     draw: Callable[[T], RenderableType], print_one: Callable[[T], None], *, as_json: bool
 ) -> Iterator[Callable[[T], None]]:
-    """Yield a function that shows one state after another: on a terminal in place, elsewhere in a list.
-
-    `draw` makes the renderable for a terminal; `print_one` prints a state if there is no terminal or
-    `as_json` is set.
-    """
+    """Yield the function that shows a state: `draw` in place on a terminal, otherwise `print_one`."""
     console = make_console()
     if as_json or not console.is_terminal:
         yield print_one

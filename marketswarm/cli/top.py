@@ -42,7 +42,6 @@ def _sort_by_name(rows: Sequence[ServiceRow], _now: float) -> list[ServiceRow]:
 
 
 def _sort_by_silence(rows: Sequence[ServiceRow], now: float) -> list[ServiceRow]:
-    """Sort the longest silence first, an unknown one last."""
     return sorted(
         rows, key=lambda row: -1.0 if (sec := find_silence(row, now)) is None else sec, reverse=True
     )

@@ -62,7 +62,8 @@ def topology(
         raise typer.BadParameter("--watch, --mermaid and --dot exclude each other, and --json the last two")
     print_one = _choose_printer(as_json=as_json, as_mermaid=as_mermaid, as_dot=as_dot)
     if file is not None:
-        print_one(topology_of_file(file))
+        no_mesh = MeshSnapshot(why=f"from {file} alone")
+        print_one(build_topology(read_valid_truth(file), None, no_mesh, no_mesh))
     elif watch:
         event_loop.run(_watch_topology(data, print_one, as_json=as_json))
     else:
@@ -72,11 +73,6 @@ def topology(
 async def read_topology(data: Path) -> TopologyView:
     async with open_fleet(data) as fleet:
         return await topology_reading.read_topology(fleet.truth, fleet.revision, fleet.bus)
-
-
-def topology_of_file(path: Path) -> TopologyView:
-    no_mesh = MeshSnapshot(why=f"from {path} alone")
-    return build_topology(read_valid_truth(path), None, no_mesh, no_mesh)
 
 
 def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callable[[TopologyView], None]:
@@ -100,10 +96,7 @@ async def _watch_topology(data: Path, print_one: Callable[[TopologyView], None],
 
 
 async def _read_topology_or_why_not(data: Path) -> TopologyView:
-    """Read the topology; if that fails, return an empty one with the reason as its notes.
-
-    Raises Exit, code 2, for a wrong configuration.
-    """
+    """Return an empty view with the reason as its notes. Raises Exit, code 2, for a wrong configuration."""
     try:
         return await read_topology(data)
     except Exit as end:
@@ -120,7 +113,7 @@ def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group
     """
     notes = [Text(note, style="yellow") for note in found.notes]
     tables = [_draw_services(found), *_draw_flows_by_bus(found)]
-    problems = list(_draw_problems(found))
+    problems = [Text(f"✗ {each.key} on {each.bus}: {each.text}", style="red") for each in found.wrong]
     if problems_first:
         head = [*problems, *notes]
         return Group(*head, *([Text()] if head else []), *tables)
@@ -207,11 +200,6 @@ def _draw_flows(flows: Sequence[FlowView], wrong: set[tuple[str, str]]) -> Table
 def _draw_reader(reader: ReaderView) -> str:
     words = describe_reader(reader)
     return f"→ {reader.svc}" + (f" ({words})" if words else "")
-
-
-def _draw_problems(found: TopologyView) -> Iterator[RenderableType]:
-    for problem in found.wrong:
-        yield Text(f"✗ {problem.key} on {problem.bus}: {problem.text}", style="red")
 
 
 def to_mermaid(topology: TopologyView) -> str:

@@ -75,10 +75,6 @@ class Rollback:
     replaced_sha256: str | None
     lines: tuple[str, ...]
 
-    @property
-    def changes_bytes(self) -> bool:
-        return self.revision.sha256 != self.replaced_sha256
-
 
 def history(as_json: Json = False, data: Data = DATA) -> None:
     """Show the revisions of the truth that the buses keep: when each was seeded, by whom, its size and hash.
@@ -154,7 +150,7 @@ def rollback(
     """
     planned = event_loop.run(_plan_rollback(revision, data))
     _print_lines(planned.lines)
-    if planned.changes_bytes and not yes:
+    if planned.revision.sha256 != planned.replaced_sha256 and not yes:
         _require_consent(planned)
     _print_lines(event_loop.run(_roll_back(planned, data)))
     _print_lines(_describe_file(planned.revision.document, data))

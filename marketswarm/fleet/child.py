@@ -112,10 +112,7 @@ class RestartBackoff:
     _restarts: int = 0
 
     def next_pause_sec(self, ran_sec: float, code: int) -> float:
-        """Return the back-off after a run of `ran_sec` seconds that ended with `code`.
-
-        Exit code 2 has the longest one at once: a wrong configuration stays wrong until somebody edits it.
-        """
+        """Exit code 2 has the longest pause at once: a wrong configuration stays wrong until it is edited."""
         if code == _CONFIGURATION_CODE:
             return BACKOFF.longest_sec
         if ran_sec >= HEALTHY_RUN_SEC:
@@ -284,7 +281,6 @@ class Child:
                 os.kill(self.pid, signal.SIGCONT)  # a process stopped by SIGSTOP can't act on it
 
     def _kill_all(self) -> None:
-        """Send SIGKILL to the process group of the process: to it and all that it started."""
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)

@@ -62,17 +62,12 @@ async def serve_control_socket(address: str, agents: ControlledAgents) -> AsyncI
     finally:
         server.close()
         _remove_socket(address)
-        _remove_empty_folder(address)
+        with contextlib.suppress(OSError):  # a folder made for the socket alone is empty now
+            Path(address).parent.rmdir()
 
 
 def _remove_socket(address: str) -> None:
     Path(address).unlink(missing_ok=True)
-
-
-def _remove_empty_folder(address: str) -> None:
-    """Remove the folder of the socket if it is empty, because it was then made for the socket alone."""
-    with contextlib.suppress(OSError):  # a data folder is not empty
-        Path(address).parent.rmdir()
 
 
 def find_processes(name: str, children: Mapping[str, Child]) -> list[Child]:

@@ -150,7 +150,7 @@ def make_private_folder(folder: Path, *, closed: bool = True) -> None:
     except FileExistsError:
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode):
-            raise _make_refusal(folder, "is no folder but a link or a file: remove it") from None
+            raise _make_refusal(folder, "is a link or a file, not a folder: remove it") from None
         _require_private(folder, status)
         if closed and status.st_mode & 0o077:
             folder.chmod(0o700)
@@ -193,7 +193,7 @@ def is_private_folder(folder: Path) -> bool:
 
 def _require_private_file(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        raise _make_refusal(path, "is no file of its own: remove it")
+        raise _make_refusal(path, "is not a file of its own: remove it")
     _require_private(path, status)
 
 

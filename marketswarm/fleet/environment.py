@@ -58,7 +58,9 @@ def make_child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str
     names.
     """
     declared = _find_declared_variables(module, svc)
-    known = set(list_variables(CommonSettings)) | _find_bus_variables(truth)
+    buses = truth.bus_names()
+    known = set(list_variables(CommonSettings)) | set(map(get_url_variable, buses))
+    known |= set(_find_references([truth.bus_url(name) for name in buses]))
     section = truth.services.get(svc)
     if section is not None and svc not in OUR_SETTINGS:  # the notifier declares its channels' variables
         known |= set(_find_references([section.endpoints, section.settings]))
@@ -104,12 +106,6 @@ def _is_our_setting(name: str) -> bool:
         each for settings in OUR_SETTINGS.values() for each in list_variables(settings)
     } | _SERVICE_SECRETS
     return plain in ours or name.startswith(PREFIX) or is_feed_variable(plain)
-
-
-def _find_bus_variables(truth: Truth) -> set[str]:
-    """Return the variables for the URLs of the truth's buses: `<BUS>_URL`, and those that the truth names."""
-    urls = (truth.bus_url(name) for name in truth.bus_names())
-    return {get_url_variable(name) for name in truth.bus_names()} | set(_find_references(list(urls)))
 
 
 def _find_references(value: object) -> Iterable[str]:

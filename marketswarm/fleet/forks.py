@@ -23,7 +23,6 @@ from marketswarm.fleet.child import LogEvent, OutputReader, Process, Program
 from marketswarm.fleet.environment import make_server_environ
 from marketswarm.fleet.fork_server import PID, ROOM
 
-_MODULE: Final = "marketswarm.fleet.fork_server"
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _READY_WITHIN_SEC: Final = 60.0
 _NOT_BY_FORK: Final = ("OTEL_", "COVERAGE_PROCESS")
@@ -68,7 +67,7 @@ class ForkServer:
         with theirs, _adopt_orphans():  # the kernel notes in a new process whether its orphans are adopted
             transport, _ = await asyncio.get_running_loop().subprocess_exec(
                 lambda: reader,
-                *die_with_parent([sys.executable, "-m", _MODULE, *arguments]),
+                *die_with_parent([sys.executable, "-m", "marketswarm.fleet.fork_server", *arguments]),
                 env={**make_server_environ(os.environ), "PYTHONUNBUFFERED": "1"},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,

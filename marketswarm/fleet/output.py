@@ -183,7 +183,6 @@ class LogFormatter:
             return " " * len(datetime.now(UTC).strftime(self.time_format))
 
     def _colour_text(self, text: str, colour: str) -> str:
-        """Return the text in a colour, given as the parameters of an ANSI escape sequence (`31;1`)."""
         return f"\x1b[{colour}m{text}\x1b[0m" if self.colours and colour else text
 
     def _count_repeat(self, name: str, event: str, now: float) -> int | None:

@@ -10,8 +10,6 @@ from marketswarm.bus.subscriber import subscribe
 from marketswarm.keys import health_key, last_beat_key
 from marketswarm.truth import Truth
 
-_OK_VERDICT = "heartbeat_ok"
-_HEALTH_BUS = "system-redis"
 _MAX_BOOTS = 1_000
 
 
@@ -31,7 +29,7 @@ async def find_ready(agents: Mapping[str, float], truth: Truth, get_bus: Callabl
             for svc, beat in zip(here, beats, strict=True)
             if _read_number(beat, "ts") >= agents[svc] and beat.get("status") != "stopping"
         }
-    return ready - await _find_not_ok(ready & monitored, get_bus(_HEALTH_BUS))
+    return ready - await _find_not_ok(ready & monitored, get_bus("system-redis"))
 
 
 async def have_subscribers(agents: Collection[str], truth: Truth, get_bus: Callable[[str], Bus]) -> bool:
@@ -56,7 +54,7 @@ async def _find_not_ok(services: Collection[str], bus: Bus) -> set[str]:
         return set()
     names = sorted(services)
     verdicts = await read_objects(bus, [health_key(svc) for svc in names])
-    return {svc for svc, verdict in zip(names, verdicts, strict=True) if verdict.get("type") != _OK_VERDICT}
+    return {svc for svc, event in zip(names, verdicts, strict=True) if event.get("type") != "heartbeat_ok"}
 
 
 async def read_objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
@@ -74,10 +72,7 @@ def _read_number(beat: Mapping[str, object], key: str) -> float:
 
 
 class InstanceCounter:
-    """Counts the processes of `services` that have beaten and have not sent a goodbye since.
-
-    A process is known by the `boot` of its beats.
-    """
+    """Counts the processes of `services`, by their `boot`, that have beaten and not sent a goodbye since."""
 
     def __init__(self, truth: Truth, services: Iterable[str]) -> None:
         self._boots: dict[str, set[str]] = {svc: set() for svc in services}

@@ -51,7 +51,8 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, summarize: 
     agents = ControlledAgents(fleet.agents, fleet.add_service, format_data_option(spec.data))
     try:
         async with fleet.supervise(), serve_control_socket(address, agents):
-            files = _find_operator_files(spec)
+            by_bus = spec.access.files[OPERATOR] if spec.access else {}
+            files = {bus: str(path) for bus, path in by_bus.items()}
             publish_fleet(
                 spec.data, RunningFleet(os.getpid(), address, buses, files, _find_board_url(spec.plan))
             )
@@ -100,11 +101,6 @@ def _report_plan(spec: FleetSpec, output: Output) -> None:
         output.log_event(
             "fleet.left_out", services=missed, why="reported as missed unless they run elsewhere"
         )
-
-
-def _find_operator_files(spec: FleetSpec) -> dict[str, str]:
-    files = spec.access.files[OPERATOR] if spec.access else {}
-    return {bus: str(path) for bus, path in files.items()}
 
 
 def _find_board_url(plan: Plan) -> str:

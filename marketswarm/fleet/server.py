@@ -73,10 +73,7 @@ def find_binary(path: str | None = None) -> Path:
 
 
 def build_command(binary: Path, port: int, folder: Path, **config: str) -> list[str]:
-    """Return the command line of a server on 127.0.0.1; its data and log are in `folder`, which must exist.
-
-    `config` has directives that replace ours, with `_` for `-`; a value is split at blanks.
-    """
+    """`folder` must exist. `config` has directives that replace ours, with `_` for `-`."""
     settings = _DIRECTIVES | {name.replace("_", "-"): value for name, value in config.items()}
     line = [str(binary), "--port", str(port), "--dir", str(folder.absolute())]
     for name, value in settings.items():
@@ -111,7 +108,7 @@ def parse_memory_size(text: str) -> int:
     found = _SIZE.fullmatch(text)
     size = int(found[1]) * _UNITS[found[2].lower()] if found else 0
     if size < _MIN_BYTES:
-        raise ValueError(f"{text!r} is no size of at least 64mb, such as 512mb or 2gb")
+        raise ValueError(f"{text!r} is not a size of at least 64mb, such as 512mb or 2gb")
     return size
 
 

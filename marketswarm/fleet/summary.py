@@ -143,10 +143,7 @@ def describe_seeding(output: Iterable[bytes]) -> list[str]:
 
 
 def _suggest_commands(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[str, str]]:
-    """Return commands to type next, each with its purpose; `example` is a service to simulate an outage of.
-
-    The targets of the Makefile know only the default data folder: with another one, no `make` is suggested.
-    """
+    """`example` is a service to simulate an outage of. The Makefile knows only the default data folder."""
     option = format_data_option(Path(facts.data))
     suggests_make = facts.has_makefile and not option
     program = "make" if suggests_make else "marketswarm"
@@ -193,10 +190,7 @@ def _wrap_words(head: str, words: Sequence[str], columns: int = 78) -> list[str]
 
 
 async def describe_channels(truth: Truth) -> tuple[str, ...]:
-    """Return the channels by which people are notified: `webhook to hooks.example.org`. Nothing is connected.
-
-    Raises Exit, code 2, if a variable for a channel is wrong, because the notifier would end, too.
-    """
+    """Return `webhook to hooks.example.org`; connect nothing. Raises Exit, code 2, for a wrong variable."""
     channels = create_environment_channels(read_settings(ChannelSettings))
     await asyncio.gather(*(channel.aclose() for channel in channels))
     return _describe_truth_channels(truth) or tuple(

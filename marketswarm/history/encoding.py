@@ -198,7 +198,6 @@ def _read_numbers(raw: bytes, longest: int) -> Iterator[int]:
 
 
 def _next(numbers: Iterator[int], most: int) -> int:
-    """Return the next number. Raises UnreadableHistoryError if there is none, or it is above `most`."""
     number = next(numbers, -1)
     if not 0 <= number <= most:
         raise UnreadableHistoryError("a number is missing, or too large")

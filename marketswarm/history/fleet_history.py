@@ -333,10 +333,7 @@ class FleetHistory:
             pass
 
     def finish_in_steps(self, target: int) -> Iterator[None]:
-        """Finish all hours before `target`, and yield after each short step of that.
-
-        What is asked between two steps is answered right. If the steps are given up, begin them anew.
-        """
+        """Yield after each short step; answers between are right. If given up, begin the steps anew."""
         self._finish_buses(target)
         yield
         for svc in self._unfinished_services(target):

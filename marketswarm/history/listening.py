@@ -39,11 +39,7 @@ class Listening(NamedTuple):
 def hear(
     known: Listening, beat: Beat, at: int, timeout_sec: float, started: float | None = None
 ) -> tuple[Listening, tuple[int, int] | None]:
-    """Return what is known after a beat, and the time between that is unheard; None if there is none.
-
-    Args:
-        timeout_sec: the silence up to which the healer counts as alive.
-    """
+    """Return the time that is unheard, too, or None; the healer is alive for `timeout_sec` of silence."""
     if beat.boot is None:
         return known, None
     at = max(at, known.until)

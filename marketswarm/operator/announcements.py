@@ -118,10 +118,7 @@ class Announcement:
 
 
 def fold_announcements(entries: Iterable[AnnouncementEntry]) -> tuple[Announcement, ...]:
-    """Return the announcements in some entries, which are in order, the oldest first.
-
-    The one that was changed last comes first.
-    """
+    """Take entries in order. The announcement that was changed last comes first."""
     found: dict[str, list[AnnouncementEntry]] = {}
     for entry in entries:
         found[entry.id] = [entry, *found.pop(entry.id, ())][:MAX_UPDATES]
@@ -129,7 +126,6 @@ def fold_announcements(entries: Iterable[AnnouncementEntry]) -> tuple[Announceme
 
 
 def select_open(announcements: Iterable[Announcement], now: float, tag: str = "") -> list[Announcement]:
-    """Return announcements that are not over; current ones stand before planned ones."""
     some = [one for one in announcements if one.find_end(now) is None and one.concerns(tag)]
     return sorted(some, key=lambda one: one.find_phase(now) is AnnouncementPhase.PLANNED)
 
@@ -152,10 +148,7 @@ def create_announcement_id() -> str:
 
 
 async def read_announcements(bus: Bus) -> tuple[Announcement, ...]:
-    """Return all announcements, the one that was changed last first. Raises BusError.
-
-    An entry that can't be parsed is skipped.
-    """
+    """The one that was changed last is first; skip entries that can't be parsed. Raises BusError."""
     found: Any = await bus.ask(bus.client.xrevrange(BOARD_ANNOUNCEMENTS, count=_READ))
     entries = (AnnouncementEntry.parse(fields.get(_FIELD, b"")) for _, fields in reversed(found))
     return fold_announcements(entry for entry in entries if entry is not None)

@@ -35,19 +35,13 @@ class UndeliveredMessage:
 async def read_dead_messages(
     buses: Sequence[Bus], count: int = MAX_ENTRIES
 ) -> tuple[list[UndeliveredMessage], dict[str, str]]:
-    """Read the newest `count` dead messages of every bus; return them, the oldest first, and what failed.
-
-    Raises NoBusError if no bus answers.
-    """
+    """Return the newest `count` of every bus, oldest first, and what failed. Raises NoBusError."""
     entries, failed = await ask_buses(buses, lambda bus: bus.client.xrevrange(NOTIFIER_DEAD, count=count))
     return merge_entries(fields for found in entries.values() for _, fields in reversed(found)), failed
 
 
 def merge_entries(entries: Iterable[Any]) -> list[UndeliveredMessage]:
-    """Return each message and channel once, by its latest entry, the oldest first.
-
-    Skip unreadable entries.
-    """
+    """Keep the latest entry of each message and channel, oldest first. Skip unreadable entries."""
     latest: dict[tuple[str, str], UndeliveredMessage] = {}
     for each in filter(None, map(_parse_entry, entries)):
         other = latest.get((each.id, each.channel))

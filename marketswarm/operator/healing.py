@@ -168,10 +168,7 @@ def fold_incidents(entries: Iterable[TimelineEntry]) -> list[HealingIncident]:
 
 
 async def read_timeline(bus: Bus, count: int = ENTRIES_KEPT) -> tuple[list[TimelineEntry], int]:
-    """Return up to `count` of the newest entries, the oldest first, and how many can't be parsed.
-
-    Raises BusError.
-    """
+    """Return the newest, oldest first, and how many can't be parsed. Raises BusError."""
     found: list[TimelineEntry] = []
     unusable, before = 0, "+"
     while len(found) + unusable < count:
@@ -195,5 +192,4 @@ async def read_forgotten_at(bus: Bus) -> float:
 
 
 async def write_approval(bus: Bus, approval: HealingApproval) -> None:
-    """Write an approval for the medic. Raises BusError."""
     await bus.ask(bus.client.hset(MEDIC_APPROVALS, approval.id, approval.encode().decode()))

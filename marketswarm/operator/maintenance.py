@@ -57,7 +57,7 @@ class MaintenanceWindow(ServiceFilter):
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError("is no time zone; one is Europe/Zurich") from None
+            raise ValueError("is not a time zone; one is Europe/Zurich") from None
         return name
 
     @model_validator(mode="after")

@@ -46,7 +46,6 @@ def normalize_uuid(text: str) -> str | None:
 
 
 def is_key_text(text: str) -> bool:
-    """Return True if a text has the form of a key for every service."""
     return _KEY.fullmatch(text) is not None
 
 
@@ -118,7 +117,6 @@ async def revoke_ping_key(bus: Bus, ident: str) -> bool:
 
 
 def _make_secret(svc: str | None) -> str:
-    """Return a UUID for one service, otherwise a key for every service."""
     if svc is not None:
         return str(uuid.uuid4())
     return "".join(secrets.choice(ALPHABET) for _ in range(KEY_CHARS))

@@ -70,10 +70,7 @@ class Silence(JsonRecord):
         return now >= self.ends_at + KEPT_SEC
 
     def end_at(self, now: float) -> Self:
-        """Return a copy that ends at `now` (epoch seconds) at the latest, with a later `changed_at`.
-
-        `changed_at` grows even if the clock was set back.
-        """
+        """`now` is in epoch seconds. `changed_at` grows even if the clock was set back."""
         start = min(self.starts_at, now)
         changed_at = min(max(now, self.changed_at + _MIN_CHANGE_SEC), MAX_EPOCH_SEC)
         return replace(self, starts_at=start, ends_at=min(now, self.ends_at), changed_at=changed_at)
@@ -86,10 +83,7 @@ def parse_silences(fields: Mapping[bytes, bytes]) -> dict[str, Silence]:
 
 
 def merge_silences(by_bus: Iterable[Mapping[str, Silence]]) -> dict[str, Silence]:
-    """Return the latest version of each silence by id, in the order of their starts.
-
-    `by_bus` are the silences of several buses by id, as `parse_silences` returns them.
-    """
+    """Keep the latest version of each, in the order of their starts."""
     latest: dict[str, Silence] = {}
     for silences in by_bus:
         for ident, silence in silences.items():
@@ -100,10 +94,7 @@ def merge_silences(by_bus: Iterable[Mapping[str, Silence]]) -> dict[str, Silence
 
 
 def find_missing_silences(stored: Mapping[str, Silence], silences: Mapping[str, Silence]) -> dict[str, bytes]:
-    """Return those of `silences` that a bus lacks or has in another version, as fields to write there.
-
-    `stored` are the silences of that bus by id.
-    """
+    """Return as fields what a bus (`stored`) lacks or has in another version."""
     return {key: silence.encode() for key, silence in silences.items() if stored.get(key) != silence}
 
 
@@ -127,10 +118,7 @@ class StoredSilences:
 def create_silence(
     services: tuple[str, ...], tags: tuple[str, ...], for_sec: float, *, author: str, reason: str, now: float
 ) -> Silence:
-    """Return a silence with a new id that begins at `now` (epoch seconds).
-
-    Raises ValidationError if a part is out of bounds.
-    """
+    """`now` is in epoch seconds. Raises ValidationError if a part is out of bounds."""
     return Silence(
         id=secrets.token_hex(6),  # another silence with this id would be replaced
         starts_at=now,

@@ -48,7 +48,6 @@ class TokenText:
     secret: bytes
 
     def __str__(self) -> str:
-        """Return the text that a client sends."""
         return f"mst_{self.id}_{self.secret.hex()}"
 
     def __repr__(self) -> str:
@@ -105,10 +104,7 @@ def hash_secret(secret: bytes) -> str:
 def create_token(
     name: str, scopes: Iterable[Scope], *, author: str, now: float, for_sec: float | None = None
 ) -> tuple[Token, TokenText]:
-    """Return a new token, made at `now` (epoch seconds), and its text, which is kept nowhere.
-
-    Raises ValidationError if a part is out of bounds.
-    """
+    """Return its text, too, which is kept nowhere. Raises ValidationError if a part is out of bounds."""
     text = TokenText(secrets.token_hex(ID_BYTES), secrets.token_bytes(SECRET_BYTES))
     token = Token(
         id=text.id,

@@ -138,10 +138,7 @@ def parse_instances(topology: bytes | None) -> dict[str, InstanceCount]:
 
 
 def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
-    """Return the healer that holds `healer:lease`; None if the lease is free or invalid.
-
-    `now` is the bus's own clock. Healers themselves compare no clocks.
-    """
+    """`now` is the bus's own clock, since healers compare none. None: the lease is free or invalid."""
     try:
         boot, epoch, until = (lease[name].decode() for name in (b"boot", b"epoch", b"until"))
         number, ends_at = parse_count(int(epoch)), float(until)

@@ -91,10 +91,7 @@ class Notifications:
 
 
 async def read_notifications(buses: Sequence[Bus]) -> Notifications:
-    """Read the silences, the notifier's state and the number of dead messages.
-
-    A bus that does not answer is skipped; of several states the one that was written last is used.
-    """
+    """Skip buses that don't answer; of several states use the one that was written last."""
     found = [each for each in await asyncio.gather(*map(_read_bus, buses)) if each is not None]
     now = time.time()
     silences = merge_silences(parse_silences(fields) for fields, _, _ in found).values()

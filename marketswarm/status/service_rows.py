@@ -11,7 +11,6 @@ from marketswarm.beat import Beat
 from marketswarm.bus.stored_values import parse_epoch
 from marketswarm.detector import SavedJob, State
 from marketswarm.detector.job import EARLY_IN_A_ROW
-from marketswarm.event import Event
 from marketswarm.monitor.encoder import WATCH_FIELD
 from marketswarm.monitor.last_run import LastRun
 from marketswarm.status.fleet_state import FleetState, services_of
@@ -164,7 +163,8 @@ def _verdict(
     if _has_verdict(state, svc, State.UP):
         failed = _is_failed_run(state.runs.get(svc), state.beats.get(svc))
         return FAILED if failed else "up" if bus_is_heard else "unknown"
-    if _is_miss(state.health.get(svc)):
+    event = state.health.get(svc)
+    if event is not None and event.type.endswith("_miss"):
         return "down"
     if silence_sec is None:
         return "unknown"
@@ -174,10 +174,6 @@ def _verdict(
 def _has_verdict(state: FleetState, name: str, verdict: State) -> bool:
     entry = state.roster.get(name)
     return entry is not None and entry.verdict is verdict
-
-
-def _is_miss(event: Event | None) -> bool:
-    return event is not None and event.type.endswith("_miss")
 
 
 def derive_silence(ttl_sec: float | None, timeout_sec: float) -> float | None:

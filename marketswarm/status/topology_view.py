@@ -305,7 +305,6 @@ def _list_mesh_notes(seen: Mapping[str, Any], measured: Mapping[str, Any], revis
 
 
 def _find_place(one: Mapping[str, Any]) -> tuple[str, str]:
-    """Return two empty strings if an object of mesh does not name bus and key."""
     bus, key = one.get("bus"), one.get("key")
     return (bus, key) if isinstance(bus, str) and isinstance(key, str) else ("", "")
 
@@ -319,7 +318,6 @@ def _get_list(value: Any) -> list[Any]:
 
 
 def _get_text(value: Any) -> str | None:
-    """Return a text cut to MAX_TEXT and escaped; None if `value` is not a text, or empty."""
     return escape_text(value[:MAX_TEXT]) if isinstance(value, str) and value else None
 
 

@@ -160,10 +160,7 @@ def read_newest_backup(folder: Path) -> Backup | None:
 
 
 def read_manifest(path: Path) -> Backup:
-    """Return the manifest at `path`, or beside the dump at `path`.
-
-    Raises BackupError if there is no manifest, or it is not valid.
-    """
+    """`path` is that of the manifest or of its dump. Raises BackupError if it is missing or not valid."""
     path = path.with_suffix(".json")
     try:
         if path.stat().st_size > _MANIFEST_BYTES:
@@ -194,10 +191,7 @@ def _require_match(pattern: re.Pattern[str], text: str) -> str:
 
 
 def remove_old_backups(folder: Path, before: float) -> list[str]:
-    """Remove the backups begun before that time (epoch seconds), but not the newest; return their dumps.
-
-    Raises BackupError if a file can't be removed.
-    """
+    """Keep the newest. `before` is in epoch seconds. Return their dumps. Raises BackupError."""
     removed = []
     for each in list_backups(folder)[1:]:
         if each.begun_at < before:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
-from marketswarm.bus import BusError
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import open_fleet
@@ -162,14 +161,11 @@ async def _read_refused(data: Path, count: int) -> list[DeadLetter]:
             raise Exit(Code.CONFIGURATION, why)
         points = section.access_points.subscribe_to
         key, streams = find_dead_letter_key(section), (*find_streams(points), *find_followed_streams(points))
-        try:
-            found = [
-                letter
-                for bus in dict.fromkeys(stream.bus for stream in streams)
-                for letter in await read_dead_letters(fleet.bus(bus), key, count)
-            ]
-        except BusError as error:
-            raise Exit(Code.NO_BUS, str(error)) from None
+        found = [
+            letter
+            for bus in dict.fromkeys(stream.bus for stream in streams)
+            for letter in await read_dead_letters(fleet.bus(bus), key, count)
+        ]
     return sorted(found, key=lambda each: each.refused_at, reverse=True)[:count]
 
 

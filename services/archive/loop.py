@@ -103,10 +103,7 @@ def describe_migration(since: float | None, now: float) -> str | None:
 
 
 def describe_outage(outage: DatabaseOutage | None, backlogs: Mapping[str, Backlog], now: float) -> str | None:
-    """Return for how long PostgreSQL can't be used, why, and how long the streams hold; None if it can.
-
-    The text fits into the detail of a beat.
-    """
+    """Return None while PostgreSQL can be used. The text fits into the detail of a beat."""
     if outage is None:
         return None
     holds = _describe_hold(backlogs)

@@ -1,7 +1,4 @@
-"""Count what archive does, for METRICS_PORT and for the details of beats.
-
-The thread that serves METRICS_PORT reads these values, too.
-"""
+"""Count what archive does, for the details of beats and for METRICS_PORT, which another thread serves."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

@@ -103,7 +103,8 @@ class ArchiveWorker:
             batch = await self._commit_and_read(consumer, streams, batch, settings.batch)
             await self._update_backlogs(consumer)
         await self._commit(consumer, batch)
-        await self._check_database(consumer)
+        if time.monotonic() - self._reached_at >= CHECK_EVERY_SEC:  # an outage would stay unnoticed
+            await self._retry_while_away(consumer, self._writer.check)
 
     async def _update_backlogs(self, consumer: Consumer) -> None:
         """Read the backlog of each stream, once a second; log entries that were lost since the last time."""
@@ -211,11 +212,6 @@ class ArchiveWorker:
             return found
 
         return await self._retry_while_away(consumer, write_batch)
-
-    async def _check_database(self, consumer: Consumer) -> None:
-        """Ping PostgreSQL if nothing was written for a while, because its end would stay unnoticed."""
-        if time.monotonic() - self._reached_at >= CHECK_EVERY_SEC:
-            await self._retry_while_away(consumer, self._writer.check)
 
     async def _retry_while_away(self, consumer: Consumer, work: Callable[[], Awaitable[T]]) -> T:
         while True:

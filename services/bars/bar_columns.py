@@ -156,10 +156,7 @@ class BarColumns:
         return int(self.starts[position - 1]), row[CLOSE], row[OBV], row[TURNOVER], row[TRADED]
 
     def _begin_session(self, start_ms: int, before_ms: int | None) -> float | None:
-        """Return what was traded in a bar's session before it: 0, NaN if unknown, None if the sum goes on.
-
-        `before_ms` is the start of the bar before, whose sums go on if it is of the same session.
-        """
+        """Return what was traded before the bar: 0, NaN (unknown), or None if the sum goes on."""
         if self._is_daily:
             return 0.0
         day = self._day
@@ -173,7 +170,6 @@ class BarColumns:
         return 0.0 if before_ms < day.open_ms else None
 
     def _find_day(self, at_ms: int) -> TradingDay | None:
-        """Return the trading day of a time; None while the market is closed, or if no calendar knows it."""
         try:
             return self._session.find_day(at_ms)
         except OutsideCalendarError:
@@ -220,17 +216,13 @@ def apply_to_runs(function: Callable[..., Array], columns: Sequence[Array], **op
 
 
 def _read_columns(bar: Bar) -> tuple[float, float, float, float, float]:
-    """Return a bar's own columns, in the order of the rows."""
     volume = math.nan if bar.volume is None else bar.volume
     price = (bar.high + bar.low + bar.close) / 3 if bar.vwap is None else bar.vwap
     return bar.high, bar.low, bar.close, volume, price
 
 
 def _parse_header(line: bytes, timeframe: str, block: int) -> tuple[int, list[Seam] | None]:
-    """Return how many bars there are, and the seams.
-
-    Raise CheckpointError if they are not of this kind of series.
-    """
+    """Return the number of bars and the seams. Raise CheckpointError for another kind of series."""
     try:
         header = orjson.loads(line)
     except orjson.JSONDecodeError:

@@ -134,7 +134,6 @@ class BarTable:
         self[start_ms].packed = b""
 
     def has_chunk(self, start_ms: int) -> bool:
-        """Return True if the chunk of an interval is not forgotten."""
         return self.find_chunk(start_ms) in self._chunks
 
     def list_built(self, open_ms: int, close_ms: int) -> list[HeldBar]:

@@ -63,11 +63,7 @@ _CHAIN: Final = tuple(pairwise(TIMEFRAMES))
 
 
 class BarBuilder:
-    """Build the bars of one symbol.
-
-    Args:
-        stored: the stored fields of the symbol; its series of indicators are read here.
-    """
+    """Build the bars of one symbol; its series of indicators are read from its `stored` fields."""
 
     def __init__(
         self,
@@ -161,7 +157,8 @@ class BarBuilder:
             self.counts[provenance.source, "taken"] += 1
         elif self._evaluate_bar(arrival, bar, provenance, EARLIEST_MS if held is None else held.seen_ms):
             ticks[start_ms] = tick
-            _forget_old_ticks(ticks)
+            for old_ms in sorted(ticks)[:-KEPT_MINUTES]:
+                del ticks[old_ms]
 
     def _evaluate_bar(
         self, arrival: Arrival, bar: Bar, provenance: Provenance, least_seen_ms: int = EARLIEST_MS
@@ -385,7 +382,6 @@ class BarBuilder:
 
 
 def _read_source(fields: Fields) -> str:
-    """Return the source of an entry that can't be parsed; `unknown` if that can't be read, either."""
     try:
         return parse_provenance(fields).source
     except EntryError:
@@ -420,8 +416,3 @@ def _merge_tick(quote: Quote, held: Bar | None, tick: TickTimes | None) -> tuple
         close=price if at_ms >= tick.last_ms else held.close,
     )
     return merged, TickTimes(min(tick.first_ms, at_ms), max(tick.last_ms, at_ms))
-
-
-def _forget_old_ticks(ticks: dict[int, TickTimes]) -> None:
-    for start_ms in sorted(ticks)[:-KEPT_MINUTES]:
-        del ticks[start_ms]

@@ -105,19 +105,13 @@ async def _read(data: Path, symbol: str | None, check: Check | None, count: int)
     """Return up to `count` quarantined records, the newest first, of a symbol and a check. Raises Exit."""
     async with open_fleet(data) as fleet:
         bus, key, _ = _find_place(fleet)
-        try:
-            return await read_quarantine(bus, key, count, symbol=symbol, check=check)
-        except BusError as error:
-            raise Exit(Code.NO_BUS, str(error)) from None
+        return await read_quarantine(bus, key, count, symbol=symbol, check=check)
 
 
 async def _find(data: Path, ident: str) -> QuarantinedRecord:
     async with open_fleet(data) as fleet:
         bus, key, _ = _find_place(fleet)
-        try:
-            record = await find_record(bus, key, ident)
-        except BusError as error:
-            raise Exit(Code.NO_BUS, str(error)) from None
+        record = await find_record(bus, key, ident)
     if record is None:
         raise Exit(Code.CONFIGURATION, f"{escape_text(ident)[:60]}: no such record is in quarantine")
     return record

@@ -115,7 +115,6 @@ class DailyHistory:
         return self.days[self.rows]
 
     def take(self, values: Array) -> Array:
-        """Return the values of the days that are asked for."""
         return values[self.rows]
 
     def look_back(self, values: Array, days: int) -> Array:
@@ -450,7 +449,6 @@ def compute_features(
 
 
 def _read_closes(daily: Sequence[DailyBar]) -> dict[int, float]:
-    """Return the logarithm of each close by the ordinal of its day."""
     closes = np.log(np.array([each.bar.close for each in daily], dtype=np.float64))
     return dict(zip([each.day.toordinal() for each in daily], closes.tolist(), strict=True))
 
@@ -470,10 +468,7 @@ def _make_rows(
 
 
 def _add_universe(histories: Mapping[str, DailyHistory], columns: Mapping[str, dict[str, Array]]) -> None:
-    """Add to each symbol's columns what the universe of the same day gives.
-
-    `groups` says for each value to which day it belongs. Sums run in the order of the values.
-    """
+    """`groups` says for each value to which day it belongs. Sums run in the order of the values."""
     if not histories:
         return
     days = np.concatenate([own.wanted for own in histories.values()])

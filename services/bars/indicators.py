@@ -200,10 +200,7 @@ class IndicatorSeries:
         return max(0, position // self._block - 1) * self._block
 
     def _drop_before(self, newest: int) -> None:
-        """Drop what no bar that can be corrected needs, if this is the position of the newest bar.
-
-        These are whole blocks, so that counting from the oldest bar that is left makes the same blocks.
-        """
+        """Drop whole blocks, so that counting from the oldest bar left makes the same blocks."""
         number = self._find_anchor(self._find_anchor(newest))
         if number:
             self._keep_seams(number)
@@ -235,7 +232,6 @@ class IndicatorSeries:
                     self._feed(indicator, values)
 
     def _feed(self, indicator: Indicator, values: Sequence[float]) -> None:
-        """Feed a bar to an indicator's stream; a bar without a volume ends it if it needs one."""
         if indicator.needs_volume and math.isnan(values[VOLUME]):
             del self._handles[indicator.name]
         else:
@@ -340,7 +336,9 @@ def _compute_blocks(
                 columns[name] = output[position - begin :].tolist()
         starts = held.starts[position:end].tolist()
         for start_ms, row in zip(starts, zip(*columns.values(), strict=True), strict=True):
-            changes.append((start_ms, {name: _to_value(n) for name, n in zip(columns, row, strict=True)}))
+            # a number that is not finite is not warm, or beyond what a float can hold
+            pairs = zip(columns, row, strict=True)
+            changes.append((start_ms, {name: n if math.isfinite(n) else None for name, n in pairs}))
         position = end
     return changes
 
@@ -357,11 +355,6 @@ def _compute_columns(held: BarColumns, indicator: Indicator, begin: int, end: in
         return [apply_to_runs(function, columns, **indicator.options)]
     found = function(*columns, **indicator.options)
     return list(found) if isinstance(found, tuple) else [found]
-
-
-def _to_value(number: float) -> float | None:
-    """Return None for a number that is not finite: not warm, or beyond what a float can hold."""
-    return number if math.isfinite(number) else None
 
 
 def _find_last(flags: np.ndarray[Any, np.dtype[np.bool_]]) -> int:

@@ -75,10 +75,7 @@ class LiveIndicators:
         return found
 
     def append_past(self, bar: Bar) -> Values | None:
-        """Return the values of a bar that is older than the table, and is not kept.
-
-        None if it is no newer than the one before it: such a history is not in order.
-        """
+        """Return its values, without keeping it; None if it is no newer than the one before it."""
         if self._past is None:
             self._past = self._make_series()
         if self._past.last_ms is not None and bar.start_ms <= self._past.last_ms:
@@ -153,7 +150,7 @@ class LiveIndicators:
     def _list_known(self, since_ms: int, changed: Collection[int]) -> list[Bar]:
         """Return the bars since a time, without those after it that changed: the series gets them later.
 
-        There may be more of them than what can be corrected: so they must not be among those of the past.
+        There may be more of them than what can be corrected, so they must not be among those of the past.
         """
         shown = self._table.iter_shown(since_ms)
         return [bar for bar in shown if bar.start_ms == since_ms or bar.start_ms not in changed]
@@ -173,10 +170,7 @@ class LiveIndicators:
         return self._series
 
     def _restore(self, stored: bytes, changed: Collection[int]) -> None:
-        """Put the bars of the table on top of the stored series.
-
-        If nothing is stored that can be used, the series begins anew with the oldest bar of the table.
-        """
+        """Begin anew with the oldest bar of the table if nothing is stored that can be used."""
         if not self._restore_series(stored):
             known = self._list_known(EARLIEST_MS, changed)
             self._series.extend(known)

@@ -1,7 +1,4 @@
-"""Count what bars does, for METRICS_PORT and for the details of beats.
-
-The thread that serves METRICS_PORT reads these values, too.
-"""
+"""Count what bars does, for the details of beats and for METRICS_PORT, which another thread serves."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -81,7 +78,7 @@ class BarsMetrics:
         )
         yield counter(
             "marketswarm_bars_trimmed_total",
-            "Times that the last entry read was trimmed off, and maybe later ones unread.",
+            "Times that the last entry read was trimmed off, and maybe later ones that were not read.",
             self.trimmed,
         )
         yield gauge("marketswarm_bars_behind_seconds", "The age of the entry read last.", self.behind_sec)

@@ -284,7 +284,6 @@ def is_confirmation(candidate: Candidate, known: Known, limits: CheckSettings) -
 
 
 def _find_jump_limit(known: Known, limits: CheckSettings) -> float:
-    """Return how far a minute may be from the close before, in the unit of its prices."""
     share = limits.open_share if known.is_after_break else limits.jump_share
     return max(limits.jump_atr * average_true_range(known.before), share * abs(known.before[-1].close))
 
@@ -362,10 +361,7 @@ def list_findings(candidate: Candidate, known: Known, limits: CheckSettings) -> 
 
 
 def average_true_range(bars: Sequence[Bar]) -> float:
-    """Return the average true range of the last ATR_BARS bars, in the unit of their prices.
-
-    The true range of the first is taken from its open, in place of the close before it.
-    """
+    """The unit is that of the prices; the true range of the first bar is taken from its open."""
     total, last = 0.0, bars[-ATR_BARS].open
     for bar in bars[-ATR_BARS:]:
         total += max(bar.high, last) - min(bar.low, last)
@@ -387,5 +383,4 @@ def is_same_bar(one: Bar, other: Bar) -> bool:
 
 
 def _is_complete(candidate: Candidate) -> bool:
-    """Return True if the source was asked after the end of the bar's interval."""
     return candidate.interval is not None and candidate.seen_ms >= candidate.interval.close_ms

@@ -1,7 +1,4 @@
-"""Read the quarantine, and put records back onto their streams.
-
-Other programs may write there, too: an entry that holds no record is skipped.
-"""
+"""Read the quarantine, without entries that hold no record, and put records back onto their streams."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,10 +98,7 @@ async def find_record(bus: Bus, key: str, ident: str) -> QuarantinedRecord | Non
 
 
 async def release_record(bus: Bus, key: str, record: QuarantinedRecord, stream: str) -> bool:
-    """Put a record back onto its stream, to be taken without checks, and out of the quarantine.
-
-    Return False if it is not in the quarantine any more. Raises BusError.
-    """
+    """Put it back onto its stream, without checks. Return False if it is gone. Raises BusError."""
     fields = dict(record.fields) | {RELEASED.decode(): "1"}
     pairs = orjson.dumps([text for pair in fields.items() for text in pair])
     return bool(await bus.script(RELEASE, [key, stream], [record.id, pairs]))

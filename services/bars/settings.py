@@ -19,7 +19,6 @@ OUTPUTS: Final = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
 
 
 def _require_symbol(text: str) -> str:
-    """Return `text` if it is a symbol; otherwise raise ValueError."""
     if SYMBOL.fullmatch(text) is None:
         raise ValueError("must be a symbol: 1 to 40 letters, digits and . : / _ ^ = -, such as BTC/USD")
     return text
@@ -125,7 +124,6 @@ class BarsSettings(ServiceConfig):
         return self
 
     def find_groups(self) -> dict[str, SymbolGroup]:
-        """Return the group of each symbol."""
         return {symbol: group for group in self.endpoints for symbol in group.symbols}
 
 
@@ -139,10 +137,7 @@ def list_inputs(section: Service) -> tuple[AccessPoint, AccessPoint]:
 
 
 def find_other_bus(section: Service) -> str | None:
-    """Return in words which stream is on another bus than market:bars; None if all are on one.
-
-    A symbol's state and all that came of some entries are written in one step, so they are on one bus.
-    """
+    """A symbol's state and results are written in one step, so all streams must be on one bus."""
     (bars, quotes), points = list_inputs(section), section.access_points.publish_to
     outputs = [point_like(points, bars.bus, name) for name in OUTPUTS]
     others = [point for point in (quotes, *outputs) if point.bus != bars.bus]

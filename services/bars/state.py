@@ -169,10 +169,7 @@ def chunk_field(timeframe: str, chunk: int) -> str:
 
 
 def restore_state(symbol: str, fields: Mapping[bytes, bytes]) -> SymbolState:
-    """Return the state of a symbol from its stored fields, a new one if there are none.
-
-    Raise ValueError if they are not what `pack_changes` makes.
-    """
+    """Return a new one without fields. Raise ValueError if they are not what `pack_changes` makes."""
     state = SymbolState(symbol)
     if VERSION.encode() not in fields:
         return state
@@ -209,10 +206,7 @@ def _restore_tables(state: SymbolState, fields: Mapping[bytes, bytes]) -> None:
 
 
 def read_final_days(symbol: str, fields: Mapping[bytes, bytes]) -> list[HeldBar]:
-    """Return the days that are final, in order, from the stored fields of a symbol.
-
-    Fields that can't be read are as if they were not there.
-    """
+    """Return the final days in order; leave out fields that can't be read."""
     state = SymbolState(symbol)
     try:
         _restore_rest(state, orjson.loads(fields.get(REST.encode(), b"")))

@@ -31,10 +31,7 @@ Waiting = Callable[[float], AbstractAsyncContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class SymbolCommit:
-    """Hold what is to be committed of one symbol.
-
-    `version` is that of the stored state; `fields` are set in it, and `deleted` are removed from it.
-    """
+    """What to set (`fields`) and remove (`deleted`) in the state of a symbol that is stored as `version`."""
 
     symbol: str
     version: int
@@ -55,10 +52,7 @@ class BarsStore:
         self.bus, self.streams, self._waiting = bus, streams, waiting
 
     async def load(self, symbols: Sequence[str]) -> tuple[dict[str, dict[bytes, bytes]], int]:
-        """Return the stored fields of each symbol, none for one that has no state, and when they were read.
-
-        The time is in epoch milliseconds, by the clock of the bus. Raises BusError.
-        """
+        """Return the fields by symbol, and the bus's time in epoch milliseconds. Raises BusError."""
         found: dict[str, dict[bytes, bytes]] = {}
         for first in range(0, len(symbols), STATES_PER_READ):
             page = symbols[first : first + STATES_PER_READ]
@@ -92,10 +86,7 @@ class BarsStore:
 
 
 async def count_unread(bus: Bus, stream: str) -> tuple[int, str]:
-    """Return how many entries the slowest group of a stream has not acknowledged, and its name.
-
-    Return 0 and an empty name if it has no group. Raises BusError.
-    """
+    """Return the count of the slowest group and its name; 0 and "" without a group. Raises BusError."""
     length = await bus.ask(bus.client.xlen(stream))
     if not length:
         return 0, ""

@@ -1,7 +1,7 @@
 """Follow the symbols of this instance: read their entries, build their bars, and commit both in one step.
 
 Each instance reads every entry of the streams and works on those of its own symbols. A symbol's state holds
-the id of the last entry that is in it, and a commit that did not begin at the stored state is refused: so two
+the id of the last entry that is in it, and a commit that did not begin at the stored state is refused, so two
 instances may believe for a moment that a symbol is theirs, and one that is killed anywhere has either
 committed an entry with everything that came of it, or left it to the next.
 """
@@ -103,20 +103,14 @@ class BarsWorker:
         return None
 
     def reset(self, error: BusError | None = None) -> None:
-        """Drop every symbol, so that its state is read anew: a commit that failed may have been done.
-
-        `error` is the failure of the bus that is the reason.
-        """
+        """Drop every symbol to read its state anew, since a commit that failed may have been done."""
         if error is not None:
             self._reader.types.record(error)
         self._followed.clear()
         self._in_force = ()
 
     async def process_next(self) -> bool:
-        """Read the next entries and commit what comes of them; return True if there were any.
-
-        Raises BusError. Afterwards, call `reset`.
-        """
+        """Return True if there were entries. After a BusError, call `reset`."""
         try:
             await self._update_symbols()
             arrivals = await self._read_next()

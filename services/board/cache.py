@@ -136,7 +136,6 @@ class Cached(Generic[K, V]):
         self._put(key, _Kept(version, expires_at, (value,)))
 
     def clear(self) -> None:
-        """Forget all answers, and those that are being made."""
         self._kept.clear()
         self._flights, self._size = {}, 0
 

@@ -1,7 +1,4 @@
-"""Report the board's metrics on METRICS_PORT.
-
-Another thread than the event loop's reads them, which needs no lock.
-"""
+"""Report the board's metrics on METRICS_PORT, which another thread serves; reading needs no lock."""
 
 import time
 from collections.abc import Iterator
@@ -28,7 +25,7 @@ def collect_board(
     yield gauge("marketswarm_board_streams", "Browsers that follow the fleet live.", float(len(hub)))
     yield counter(
         "marketswarm_board_streams_cut_off_total",
-        "Streams that were ended, since their browser did not keep up.",
+        "Streams that were ended, because their browser did not keep up.",
         hub.cut_off,
     )
     yield counter("marketswarm_board_events_total", "Events that were put on the stream.", hub.published)
@@ -90,7 +87,7 @@ def collect_market(market: Market) -> Iterator[Family]:
     yield gauge("marketswarm_board_market_followers", "Clients that follow the market.", float(len(hub)))
     yield counter(
         "marketswarm_board_market_followers_dropped_total",
-        "Clients that were dropped, since they did not keep up.",
+        "Clients that were dropped, because they did not keep up.",
         hub.dropped,
     )
     yield counter(

@@ -170,10 +170,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or begin the time in which one must come.
-
-        One timer serves all requests of a connection, since a timer for each costs more than the rest.
-        """
+        """One timer serves all requests of a connection, since a timer for each costs more than the rest."""
         if self.pipeline or self.transport.is_closing():
             super().on_response_complete()
             return
@@ -219,10 +216,7 @@ class GuardedProtocol(HttpToolsProtocol):
             raise RequestTooLargeError
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not a request, or is too large, and close the connection.
-
-        The client has ANSWER_SEC to read what it was sent before.
-        """
+        """Close the connection; the client has ANSWER_SEC to read what it was sent before."""
         if self.transport.is_closing():
             return
         if self._field_bytes + self._head_bytes <= MAX_HEAD_BYTES:
@@ -316,10 +310,7 @@ class _AgentServer(uvicorn.Server):
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at an address.
-
-    Raises Exit, code 2, if that address can't be used; the message names the variable.
-    """
+    """Raises Exit, code 2, naming the variable, if the address can't be used."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -85,11 +85,7 @@ class Request:
 
 @dataclass(slots=True)
 class FrameContent:
-    """Hold the content of one frame.
-
-    Attributes:
-        confirmed: the symbols whose bars the server sends from now on.
-    """
+    """The content of one frame; `confirmed` are symbols whose bars the server sends from now on."""
 
     requests: list[Request] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)
@@ -117,10 +113,7 @@ class ProtocolMachine:
         return sorted((self._wanted or set()) - self.confirmed)
 
     def receive(self, frame: bytes | str, now_ms: float) -> FrameContent:
-        """Return the content of a frame that arrived at `now_ms` (epoch milliseconds).
-
-        It never raises, whatever the frame is; what makes no sense is counted in `anomalies`.
-        """
+        """`now_ms` is epoch milliseconds. Never raise; count what makes no sense in `anomalies`."""
         content = FrameContent()
         for event in self._parse_events(frame):
             if self.state is ConnectionState.OVER:
@@ -179,7 +172,7 @@ class ProtocolMachine:
 
     def _add_bar(self, event: Mapping[str, Any], now_ms: float, content: FrameContent) -> None:
         """Add the bar of an event to the content, if it is valid and wanted; it also confirms its symbol."""
-        bar = parse_stream_bar(event)
+        bar = _make_bar(event.get("sym"), event.get("s"), event)
         if self.state is not ConnectionState.STREAMING:
             self.anomalies["unexpected"] += 1
         elif bar is None:
@@ -200,15 +193,9 @@ class ProtocolMachine:
 
 
 def _make_requests(action: Action, symbols: Collection[str]) -> list[Request]:
-    """Put at most SYMBOLS_PER_REQUEST into each request."""
     names = [CHANNEL + sym for sym in sorted(symbols)]
     size = SYMBOLS_PER_REQUEST
     return [Request(action, ",".join(names[at : at + size])) for at in range(0, len(names), size)]
-
-
-def parse_stream_bar(event: Mapping[str, Any]) -> Bar | None:
-    """Return the bar in an `AM` event of the WebSocket API, or None if it holds no valid bar."""
-    return _make_bar(event.get("sym"), event.get("s"), event)
 
 
 def parse_rest_bar(sym: str, result: Mapping[str, Any]) -> Bar | None:
@@ -222,7 +209,6 @@ def find_end(bar: Bar) -> int:
 
 
 def _is_plausible(bar: Bar, now_ms: float) -> bool:
-    """Return True if the bar began at most MAX_AGE_SEC ago and does not end in the future."""
     return now_ms - 1000 * MAX_AGE_SEC <= bar.start_ms and find_end(bar) <= now_ms + MAX_AHEAD_MS
 
 
@@ -238,7 +224,6 @@ def _make_bar(sym: Any, start: Any, values: Mapping[str, Any]) -> Bar | None:
 
 
 def _parse_number(value: Any) -> float | None:
-    """Return a finite number from 0 to 1e18 as a float; None for anything else, such as a bool."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e18:
         return None
     return float(value) if isfinite(value) else None

@@ -366,7 +366,6 @@ def make_incident_event_row(entry: bytes, fields: Fields) -> tuple[IncidentEvent
 
 
 def _require_time(name: str, value: Any) -> int:
-    """Return a time in epoch seconds as epoch milliseconds."""
     if not _is_number(value, MIN_MS / 1000, MAX_MS / 1000):
         raise EntryError(f"{name}: no time")
     return round(1000 * float(value))

@@ -278,7 +278,6 @@ def _read_days(calendar: Any) -> list[TradingDay]:
 
 
 def _read_ms(at: datetime) -> int:
-    """Return a time in epoch milliseconds; raise ValueError if it has no time zone."""
     if at.tzinfo is None:
         raise ValueError("a time without a time zone: which instant is meant?")
     return (at - _EPOCH) // timedelta(milliseconds=1)

@@ -93,7 +93,6 @@ class ProbeSettings(ServiceConfig):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        """Raise ValueError if two targets have the same name."""
         twice = [name for name, times in Counter(each.name for each in self.targets).items() if times > 1]
         if twice:
             raise ValueError(f"targets: two have the name {twice[0]!r}")
@@ -108,7 +107,7 @@ class ProbeSettings(ServiceConfig):
                 each for each in target.depends_on if each.startswith(PROBES.prefix) and each not in known
             ]
             if unknown:
-                raise ValueError(f"targets: {target.name!r} depends on {unknown[0]!r}, which is no target")
+                raise ValueError(f"targets: {target.name!r} depends on {unknown[0]!r}, which is not a target")
         return self
 
     def thresholds(self, target: Target) -> Thresholds:

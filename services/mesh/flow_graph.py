@@ -99,10 +99,7 @@ def build_graph(
     *,
     window_sec: float,
 ) -> FlowGraph:
-    """Return the graph of the readings in `seen`, and record their counts in `rates`.
-
-    `named` are the consumer groups that services' settings name, by service.
-    """
+    """Record the counts of `seen` in `rates`. `named` are groups that settings name, by service."""
     states: dict[Key, KeyState] = {}
     known: set[tuple[Key, str]] = set()
     for key, one in seen.items():

@@ -41,10 +41,7 @@ LENGTH_ONLY_SEC: Final = 300.0
 
 
 def find_presence(topology: Topology, truth: Truth, services: Iterable[str], now: float) -> Presence:
-    """Return for how long each of `services` has been up, and which are down.
-
-    A monitored service is down if its bus was heard for the service's timeout, and no beat of it arrived.
-    """
+    """A monitored service is down if its bus was heard for its timeout without a beat of it."""
     up_sec: dict[str, float] = {}
     down = set()
     for svc in services:

@@ -23,10 +23,7 @@ OVERDUE: Final = 1.5  # intervals of silence after which an instance may have be
 
 @dataclass(slots=True)
 class RestartHistory:
-    """Count the restarts of one line of successors.
-
-    `restarts` counts all of them; `times` are the times of the latest (monotonic, oldest first).
-    """
+    """The restarts of one line of successors; `times` are the latest (monotonic, oldest first)."""
 
     restarts: int = 0
     times: deque[float] = field(default_factory=deque)
@@ -59,10 +56,7 @@ class RestartHistory:
 def restore_history(
     restarts: int, times: Iterable[float], is_looping: bool, now: float, wall: float
 ) -> RestartHistory:
-    """Return the restart history that `to_json` wrote, without restarts that are over an hour old.
-
-    If the wall clock was set back meanwhile, a time in the future counts as now.
-    """
+    """Leave out restarts over an hour old; a time in the future (a clock was set back) counts as now."""
     ago = sorted((max(0.0, wall - at) for at in times), reverse=True)
     return RestartHistory(
         restarts, deque(now - each for each in ago[-MAX_RESTART_TIMES:] if each < HOUR_SEC), is_looping

@@ -65,7 +65,6 @@ class Convergence:
         self._early.clear()
 
     def record_revision(self, rev: int | None, now: float) -> None:
-        """Record that a beat shows the revision `rev`, if mesh itself does not use it yet."""
         if rev is not None and rev > (self._revision or 0) and len(self._early) < MAX_EARLY:
             self._early.setdefault(rev, now)
 
@@ -227,7 +226,6 @@ class Topology:
             self._put_on_wheel(svc)
 
     def mark_deaf(self, bus: str) -> None:
-        """Record that a bus can't be heard, so that its instances do not leave meanwhile."""
         self.deaf.add(bus)
 
     def mark_heard(self, bus: str, now: float) -> None:
@@ -277,10 +275,7 @@ class Topology:
             self.services.pop(one.svc, None)
 
     def _make_succession_events(self, new: Instance, now: float, wall: float) -> list[MeshEvent]:
-        """Return the events for a new instance: `joined`, or `restarted` if it succeeds another.
-
-        Its predecessor left or, if this is the first beat of the new one, is overdue.
-        """
+        """Its predecessor left or, if this is the first beat of the new one, is overdue."""
         beside = self.instances_of(new.svc).values()
         overdue = [one for one in beside if one.is_overdue(now)]
         gone = self.departed.get(new.svc)

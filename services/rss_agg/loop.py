@@ -1,7 +1,4 @@
-"""The main loop of rss_agg: follow the truth and the other instances, start due readings, report.
-
-What a reading does (fetch, parse, publish) is in `reader.py`.
-"""
+"""The main loop of rss_agg: follow the truth and the other instances, start due readings, report."""
 
 import contextlib
 from importlib.util import find_spec

@@ -67,7 +67,6 @@ def text_to_line(value: Any, limit: int) -> str:
 
 
 def _make_printable(text: str) -> str:
-    """Drop invalid characters, and leave single spaces."""
     valid = text.encode("utf-8", "replace").decode()
     if not valid.isprintable():
         valid = "".join(each if each.isprintable() else " " for each in valid)

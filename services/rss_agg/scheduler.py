@@ -108,7 +108,6 @@ class HostQueues:
         return min(pauses, default=NEVER)
 
     def clear(self) -> None:
-        """Empty the queues; pauses and readings in progress stay."""
         for host in self._hosts.values():
             host.queue.clear()
         self._waiting.clear()

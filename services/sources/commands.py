@@ -164,7 +164,7 @@ def pause(
     ] = None,
     data: Data = DATA,
 ) -> None:
-    """Take a source out of service: nobody asks it, and the next source of each series takes over."""
+    """Take a source out of service: no instance asks it, and the next source of each series takes over."""
     event_loop.run(_pause_source(name, data, sec))
     until = "until `marketswarm source resume`" if sec is None else f"for {sec:g} s"
     output.print_line(f"{name} is out of service {until}")
@@ -218,13 +218,11 @@ async def _read_limits(data: Path) -> Mapping[str, LimitSettings]:
 
 
 async def _pause_source(name: str, data: Path, sec: float | None) -> None:
-    """Pause a source. Raise Exit if no series has the source."""
     async with _open_breaker(name, data) as breaker:
         await breaker.pause(sec)
 
 
 async def _resume_source(name: str, data: Path) -> None:
-    """Resume a source. Raise Exit if no series has the source."""
     async with _open_breaker(name, data) as breaker:
         await breaker.resume()
 
@@ -314,10 +312,7 @@ def _is_fresh(series: Mapping[str, Any], now: float) -> bool:
 
 
 def update_status(series: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """Return the stored state of a series with the status that it has now.
-
-    The stored one is that of the last load: a series that was fresh then is late once its time is over.
-    """
+    """The stored status is that of the last load: a series that was fresh then may be late now."""
     status = series.get("status")
     is_late = status in (SeriesStatus.FRESH, SeriesStatus.CLOSED) and not _is_fresh(series, now)
     return {**series, "status": SeriesStatus.LATE.value if is_late else status}

@@ -85,7 +85,6 @@ class SeriesDispatcher:
         self.alerts.follow({name: Thresholds(miss_after, 1) for each in series for name in each.sources})
 
     def _schedule(self, name: str, at: float | None) -> None:
-        """Set when a series is due; None leaves it to the refresh."""
         self._due_at.pop(name, None)
         if at is not None:
             self._due_at[name] = at
@@ -142,10 +141,7 @@ class SeriesDispatcher:
         self._me.wake()
 
     def note_load(self, series: Series, result: LoadResult, duration_sec: float) -> None:
-        """Take the result of a load of this process: count it, keep the state of the series, schedule by it.
-
-        The refresh loads series of all shares; states of others are counted, and not kept.
-        """
+        """The refresh loads series of all shares; states of others are counted, and not kept."""
         self._metrics.count_load(series.kind.value, result, duration_sec)
         self._take_result(series, result)
 

@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from marketswarm.metrics import Family, Histogram
-from marketswarm.metrics.family import gauge
+from marketswarm.metrics.family import Family, Histogram, counters, gauge, gauges, histogram
 from services.market.records import RecordKind
 from services.sources.access.health import SourceHealth
 from services.sources.cascade.loader import LoadResult
@@ -53,112 +52,95 @@ class SourcesMetrics:
 
     def _collect_sources(self) -> Iterator[Family]:
         health = self.health
-        yield Family(
+        yield gauges(
             "marketswarm_sources_source_up",
-            "gauge",
             "1 if a source answered last, 0 if it is missed.",
-            [((name,), float(each.is_up)) for name, each in health.items() if each.is_up is not None],
-            labels=("source",),
+            {name: each.is_up for name, each in health.items()},
+            ("source",),
         )
-        yield Family(
+        yield gauges(
             "marketswarm_sources_breaker_state",
-            "gauge",
             "1 for the state of a source's breaker: closed, open, half_open, paused.",
-            [((name, each.breaker.value), 1.0) for name, each in health.items()],
-            labels=("source", "state"),
+            {(name, each.breaker.value): 1 for name, each in health.items()},
+            ("source", "state"),
         )
-        yield Family(
+        yield gauges(
             "marketswarm_sources_requests_left",
-            "gauge",
             "Requests that a source still takes with all keys, by the seconds of the limit's window.",
-            [
-                ((name, str(sec)), float(count))
-                for name, each in health.items()
-                for sec, count in each.left.items()
-            ],
-            labels=("source", "window_sec"),
+            {(name, str(sec)): count for name, each in health.items() for sec, count in each.left.items()},
+            ("source", "window_sec"),
         )
 
     def _collect_streams(self) -> Iterator[Family]:
-        yield Family(
+        yield gauges(
             "marketswarm_sources_streamed_series",
-            "gauge",
             "Series of this instance that a stream brings now; 0 while it is not connected.",
-            [((source,), float(count)) for source, count in self.streamed_series.copy().items()],
-            labels=("source",),
+            self.streamed_series,
+            ("source",),
         )
-        yield Family(
+        yield counters(
             "marketswarm_sources_streamed_bars_total",
-            "counter",
             "Minutes of a stream, by what became of them: loaded, unused, claimed, lost, timeout, error.",
-            [(labels, float(count)) for labels, count in self._streamed.copy().items()],
-            labels=("source", "outcome"),
+            self._streamed,
+            ("source", "outcome"),
         )
-        yield Family(
+        yield counters(
             "marketswarm_sources_stream_ends_total",
-            "counter",
             "Connections of a stream that ended or could not be opened, by the reason.",
-            [(labels, float(count)) for labels, count in self.stream_ends.copy().items()],
-            labels=("source", "reason"),
+            self.stream_ends,
+            ("source", "reason"),
         )
-        yield Family(
+        yield counters(
             "marketswarm_sources_stream_anomalies_total",
-            "counter",
             "Frames of a stream that made no sense, by what was wrong with them.",
-            [
-                ((source, anomaly.value), float(count))
+            {
+                (source, anomaly.value): count
                 for source, counts in self.stream_anomalies.items()
                 for anomaly, count in counts.copy().items()
-            ],
-            labels=("source", "anomaly"),
+            },
+            ("source", "anomaly"),
         )
 
     def _collect_loads(self) -> Iterator[Family]:
-        yield Family(
+        yield counters(
             "marketswarm_sources_loads_total",
-            "counter",
             "Loads of series by what became of them: loaded, claimed, lost, timeout, error.",
-            [((outcome,), float(count)) for outcome, count in self._loads.copy().items()],
-            labels=("outcome",),
+            self._loads,
+            ("outcome",),
         )
-        yield Family(
+        yield counters(
             "marketswarm_sources_answers_total",
-            "counter",
             "What asking came to: fresh, late, wrong, empty, refused, limited, failed, error or not asked.",
-            [(labels, float(count)) for labels, count in self._answers.copy().items()],
-            labels=("source", "verdict"),
+            self._answers,
+            ("source", "verdict"),
         )
-        yield Family(
+        yield counters(
             "marketswarm_sources_requests_total",
-            "counter",
             "Requests that were sent to a source, by outcome; none for a recording.",
-            [(labels, float(count)) for labels, count in self._requests.copy().items()],
-            labels=("source", "outcome"),
+            self._requests,
+            ("source", "outcome"),
         )
-        yield Family(
+        yield counters(
             "marketswarm_sources_records_total",
-            "counter",
             "New and changed records that this process put on the streams.",
-            [(labels, float(count)) for labels, count in self._records.copy().items()],
-            labels=("source", "kind"),
+            self._records,
+            ("source", "kind"),
         )
 
     def _collect_series(self) -> Iterator[Family]:
-        yield Family(
+        yield gauges(
             "marketswarm_sources_series",
-            "gauge",
             "Series of this instance by state: waiting, fresh, closed, late, empty, limited, failed.",
-            [((status,), float(count)) for status, count in self.series_by_status.copy().items()],
-            labels=("status",),
+            self.series_by_status,
+            ("status",),
         )
         yield gauge(
             "marketswarm_sources_stale_critical",
             "Critical series of this instance that are not fresh.",
             self.stale_critical,
         )
-        yield Family(
+        yield histogram(
             "marketswarm_sources_load_duration_seconds",
-            "histogram",
             "How long a load of a series took, with all requests.",
-            histogram=self.duration,
+            self.duration,
         )

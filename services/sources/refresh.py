@@ -31,12 +31,7 @@ LEASE: Final = "sources:refresh"
 
 
 class Refresh:
-    """Load all series that are old enough by schedule, while this instance holds the lease.
-
-    Args:
-        dispatcher: takes what became of the loads.
-        bus: the name of the bus that has the lease.
-    """
+    """Load all old series by schedule under a lease on `bus`; `dispatcher` takes the results."""
 
     def __init__(
         self,
@@ -53,7 +48,6 @@ class Refresh:
         self._trials: dict[str, tuple[int, float]] = {}
 
     async def run(self) -> None:
-        """Refresh by schedule until cancelled."""
         self._me.on_reseed(lambda _truth: self._reseeded.set())
         await lead(self._me, LEASE, self._refresh, self._outage, get_bus=lambda: self._bus)
 

@@ -108,10 +108,7 @@ class SeriesStreams:
 
 
 def find_stream_url(source: MarketSource, base_urls: Mapping[str, str]) -> str | None:
-    """Return where the stream of a source is; None if there is none.
-
-    A source that is asked elsewhere has none unless it is said where: the real one has other bars.
-    """
+    """A source that is asked elsewhere has a stream only if its URL is given: the real one has other bars."""
     if source.stream is None:
         return None
     usual = None if source.name in base_urls else source.stream.url
@@ -204,7 +201,6 @@ class SourceStream:
         self._me.set_degraded(why, part=f"stream {self._source}")
 
     async def _stream_unless_paused(self) -> None:
-        """Stream until an operator pauses the source, or wait a moment while it is paused."""
         if await self._is_paused():
             await asyncio.sleep(PAUSED_EVERY_SEC)
         else:

@@ -58,10 +58,7 @@ class Anomaly(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StreamedBar:
-    """Hold a minute of a stream.
-
-    `is_final` is whether its time is over, `digest` then the SHA-256 of the frame that brought it.
-    """
+    """A minute of a stream; once it `is_final`, `digest` is the SHA-256 of the frame that brought it."""
 
     bar: Bar
     is_final: bool
@@ -69,12 +66,7 @@ class StreamedBar:
 
 
 class KlineReader:
-    """Make requests for klines, and read frames. It never raises, whatever a frame is.
-
-    Args:
-        symbols: our symbols, by the server's spelling.
-        anomalies: the counter for what made no sense; by default a new one.
-    """
+    """Make requests for klines, and read any frame without raising; `symbols` has ours by the server's."""
 
     def __init__(self, symbols: Mapping[str, str], anomalies: Counter[Anomaly] | None = None) -> None:
         if len(symbols) > MAX_STREAMS:
@@ -164,12 +156,7 @@ def _parse_number(value: Any) -> float:
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """Hold how patient a stream is.
-
-    Attributes:
-        open_sec: the limit for opening a connection.
-        silent_sec: after how long without a bar a connection is given up.
-    """
+    """The time to open a connection, and after how long without a bar it is given up."""
 
     open_sec: float = 10.0
     silent_sec: float = 60.0
@@ -178,13 +165,7 @@ class StreamLimits:
 
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
-    """Say that a connection ended.
-
-    Attributes:
-        reason: why, in one word.
-        bars: how many bars it brought.
-        pause_sec: how long until the next attempt.
-    """
+    """A connection ended for `reason` (one word) after `bars`; the next attempt is in `pause_sec`."""
 
     reason: str
     bars: int
@@ -281,7 +262,6 @@ async def _next_bars(
 
 
 async def _read_into(bars: list[StreamedBar], session: WebSocketSession, reader: KlineReader) -> None:
-    """Read a frame, and append its bar if it has one."""
     found = reader.read_frame(await session.receive(), round(1000 * time.time()))
     if found is not None:
         bars.append(found)

@@ -78,7 +78,6 @@ def shingles(text: str) -> frozenset[str]:
 
 
 def similarity(one: str, other: str) -> float:
-    """Return the Jaccard similarity of the texts' shingles."""
     mine, others = shingles(one), shingles(other)
     return len(mine & others) / len(mine | others)
 
@@ -168,11 +167,7 @@ def add_summaries(stories: Sequence[Story], summaries: Sequence[str | None]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """Hold the digest of a window, and format it as a stream entry.
-
-    Args:
-        window: `begins-ends`, in epoch seconds.
-    """
+    """The digest of a window (`begins-ends`, in epoch seconds), which it formats as a stream entry."""
 
     window: str
     content: WindowContent

@@ -63,10 +63,7 @@ class ClosedWindow:
 
 
 async def next_due_window(store: NoteStore) -> ClosedWindow | None:
-    """Return the window without a digest that ended first; None if no window is over.
-
-    The script deletes the fields that no worker can have written; they are reported.
-    """
+    """Return the one that ended first; delete and report fields that no worker can have written."""
     key = store.keys[2]
     found = await store.bus.script(NEXT_WINDOW, [key], [MAX_FIELDS, MAX_FIELD_BYTES])
     if not found:

@@ -1,7 +1,4 @@
-"""Measure whether the work keeps up: its rate, how many entries wait, and for how long.
-
-Pure; times are in seconds.
-"""
+"""Measure whether the work keeps up: its rate, how many entries wait, and for how many seconds. Pure."""
 
 from collections import deque
 from collections.abc import Mapping

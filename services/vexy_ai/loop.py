@@ -1,7 +1,4 @@
-"""The main loop of vexy_ai: keep a worker on each bus, and report how far behind the work is.
-
-What a worker does (read, make records, settle) is in `worker.py`; digests are written by a task beside it.
-"""
+"""The main loop of vexy_ai: keep a worker on each bus, and report how far behind the work is."""
 
 import asyncio
 import time

@@ -1,7 +1,4 @@
-"""Count what vexy_ai does, for METRICS_PORT and for the details of beats.
-
-The thread that serves METRICS_PORT reads these values, too.
-"""
+"""Count what vexy_ai does, for the details of beats and for METRICS_PORT, which another thread serves."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,22 +64,26 @@ class VexyMetrics:
         yield gauge("marketswarm_vexy_ai_behind", "1 while it has fallen behind.", self.lag.behind)
         yield histogram(
             "marketswarm_vexy_ai_delay_seconds",
-            "From an entry on its stream until it was put down.",
+            "From an entry on its stream until its record was written.",
             self.delay,
         )
         yield counter("marketswarm_vexy_ai_digests_total", "Digests written.", self.digests)
         yield counter(
             "marketswarm_vexy_ai_digests_plain_total",
-            "Digests for which a model was to be asked, and gave no summary.",
+            "Digests without a summary, although a model is configured.",
             self.digests_plain,
         )
         yield counters(
             "marketswarm_vexy_ai_llm_requests_total",
-            "Questions to the model, by outcome: ok, or what was wrong.",
+            "Requests to the model, by outcome: ok, or what was wrong.",
             self.asked,
             ("outcome",),
         )
-        yield gauge("marketswarm_vexy_ai_llm_paused", "1 while the model is left alone.", self.paused)
+        yield gauge(
+            "marketswarm_vexy_ai_llm_paused",
+            "1 while no requests are sent to the model, after failures.",
+            self.paused,
+        )
 
     def _collect_backlogs(self) -> Iterator[Family]:
         backlogs = dict(self.backlogs)

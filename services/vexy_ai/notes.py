@@ -57,10 +57,7 @@ class Phrases:
             self._by_first.setdefault(folded[0], []).append((folded, words[0][0].isupper(), name))
 
     def find_in(self, text: str, words: Sequence[str]) -> Iterator[str]:
-        """Yield the name of each phrase that is in `text`, which consists of `words`.
-
-        A phrase that begins with a capital letter is found only with a capital: `Target`, not `target`.
-        """
+        """A phrase that begins with a capital letter is found only with a capital: `Target`."""
         folded = [word.casefold() for word in words]
         for at, word in enumerate(folded):
             for phrase, capital, name in self._by_first.get(word, ()):
@@ -100,11 +97,6 @@ class Lexicon:
         return list(dict.fromkeys(self._topics.find_in(text, _WORD.findall(text))))[:MAX_FOUND]
 
 
-def score_sentiment(text: str) -> float:
-    """Return the sentiment of a short English text, from -1 to 1, by VADER's lexicon."""
-    return float(_analyzer().polarity_scores(text[:SENTIMENT_LIMIT])["compound"])
-
-
 @cache
 def _analyzer() -> Any:
     # most workers score nothing, and need no library
@@ -114,10 +106,7 @@ def _analyzer() -> Any:
 
 
 def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[str, str]:
-    """Return the fields of the note about an item; `wall` is now, in epoch seconds.
-
-    The note's `id` is the item's `id`, or the stream entry's id `entry` if the item has none.
-    """
+    """`wall` is in epoch seconds. The `id` is the item's, or `entry` (the stream entry's) without one."""
     title, summary = _text(item, b"title"), _text(item, b"summary")
     whole = f"{title}. {summary}"
     version = truncate(_text(item, b"version"), SHOWN_LIMIT, len)
@@ -130,16 +119,13 @@ def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[s
         "link": _web_link(_text(item, b"link")),
         "tickers": orjson.dumps(lexicon.tickers(whole)).decode(),
         "topics": orjson.dumps(lexicon.topics(whole)).decode(),
-        "sentiment": f"{score_sentiment(whole):.3f}",
+        "sentiment": f"{_analyzer().polarity_scores(whole[:SENTIMENT_LIMIT])['compound']:.3f}",
         "ts": f"{wall:.3f}",
     }
 
 
 def note_identity(stream: str, entry: str, item: Fields) -> str:
-    """Return a hash of the stream, the item's id and its version: equal for every delivery of one version.
-
-    An item without an id is identified by `entry`, the id of its stream entry.
-    """
+    """Every delivery of one version has the same; an item without an id is identified by `entry`."""
     ident = item.get(b"id") or entry.encode()
     said = (stream.encode(), ident, item.get(b"version", b""))
     whole = b"\0".join(b"%d:%b" % (len(each), each) for each in said)

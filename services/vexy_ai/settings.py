@@ -1,7 +1,4 @@
-"""Define the settings of vexy_ai in the truth and the environment, and the streams that it reads and writes.
-
-Pure.
-"""
+"""Define the settings of vexy_ai in truth and environment, and the streams that it reads and writes. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -23,8 +20,6 @@ class VexyEnvironment(CommonSettings):
     vexy_llm_key: Token | None = None
 
 
-NOTES: Final = "notes"
-DEAD: Final = "dead"
 TICKER: Final = re.compile(r"[A-Z][A-Z0-9]{0,9}(?:[.-][A-Z0-9]{1,4})?")
 
 Word = Annotated[str, Field(min_length=1, max_length=100)]
@@ -139,9 +134,9 @@ def notes_point(section: Service) -> AccessPoint:
 
     Without any it is the default key on `market-redis`.
     """
-    points = [point for point in section.access_points.publish_to if point.key.rpartition(":")[2] != DEAD]
+    points = [point for point in section.access_points.publish_to if point.key.rpartition(":")[2] != "dead"]
     first = first_point(points, "market-redis", VEXY_NOTES)
-    return next((point for point in points if point.key.rpartition(":")[2] == NOTES), first)
+    return next((point for point in points if point.key.rpartition(":")[2] == "notes"), first)
 
 
 def dead_letter_key(section: Service) -> str:

@@ -7,15 +7,16 @@ Each entry is in the log of the board, too: Redis' rights can't allow XADD witho
 of the caller's choice, so with the board's password one can empty the stream, forge entries, and end it.
 """
 
+import contextlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.keys import BOARD_AUDIT
 from marketswarm.operator.tokens import Token
 from services.board.access.limits import RefusedError
@@ -86,6 +87,21 @@ class AuditLog:
             await record_act(self.bus(), act, outcome, time.time(), detail)
         except BusError as error:
             _log_loss(error, act, outcome)
+
+    @contextlib.asynccontextmanager
+    async def around(self, act: Act) -> AsyncIterator[None]:
+        """Begin an act; if no bus takes what the block writes, end it as failed and raise RefusedError."""
+        await self.begin(act)
+        try:
+            yield
+        except NoBusError as error:
+            said = reason = str(error)
+        except BusError as error:
+            said, reason = error.reason, f"bus {error.bus} does not take it: {error.reason}"
+        else:
+            return
+        await self.end(act, AuditOutcome.FAILED, said)
+        raise RefusedError(503, reason, RETRY_SEC)
 
 
 def _log_loss(error: BusError, act: Act, outcome: AuditOutcome) -> None:

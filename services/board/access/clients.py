@@ -35,10 +35,7 @@ def check_networks(text: str) -> str:
 
 
 def find_networks(text: str, routes: Path = _ROUTES) -> tuple[Network, ...]:
-    """Return the networks in a checked list; `gateway` is looked up now, and left out if it is missing.
-
-    `routes` is the file with the kernel's routes.
-    """
+    """Look `gateway` up now in `routes`, the kernel's file; leave it out if it is missing."""
     found: list[Network] = []
     for word in filter(None, text.split(",")):
         address = read_gateway(routes) if word == GATEWAY else word
@@ -117,7 +114,6 @@ def find_forwarded(
 
 
 def _find_client(hops: Sequence[Address | None], proxies: Sequence[Network]) -> Address | None:
-    """Return the last address that is not a proxy's, or the first one; None if it can't be read."""
     return next((hop for hop in reversed(hops) if hop is None or not is_in(hop, proxies)), hops[0])
 
 

@@ -127,11 +127,7 @@ class Guard:
             await _refuse(send_guarded, HTTPStatus.UNAUTHORIZED, ENDED)
 
     async def _answer_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a client of a WebSocket in as one that reads, or say why not.
-
-        A browser lets any page open a WebSocket to any host, and sends our cookie with it; but it names the
-        page's origin.
-        """
+        """A browser lets any page open a WebSocket with our cookie, but names the page's origin."""
 
         async def refuse(message: Message) -> None:
             if "status" in message:
@@ -259,7 +255,6 @@ def _is_page(scope: Scope) -> bool:
 
 
 def _find_authorization(scope: Scope) -> str | None:
-    """Return the header `Authorization` of a request; None if there is none, or more than one."""
     given = [value for name, value in scope["headers"] if name == b"authorization"]
     return given[0].decode("latin-1") if len(given) == 1 else None
 

@@ -55,7 +55,6 @@ class RateLimiter:
         return 0.0
 
     def give_back(self, key: str, now: float) -> None:
-        """Take back one use of `key` that came to nothing."""
         self._buckets[key] = min(float(self._burst), self.find_left(key, now) + 1), now
 
     def find_left(self, key: str, now: float) -> float:

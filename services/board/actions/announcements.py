@@ -70,7 +70,7 @@ class AnnouncementBoard:
     )
 
     async def read(self) -> tuple[Announcement, ...]:
-        """Return all announcements, or what was read last if the bus does not answer."""
+        """Return what was read last if the bus does not answer."""
         self._known, self.problem = await self._looks.find("", self._look)
         return self._known
 
@@ -118,12 +118,7 @@ class AnnouncementBoard:
     async def _write(self, client: Client, action: Action, entry: AnnouncementEntry) -> None:
         detail = f"{entry.state}: {entry.title} ({entry.author})"
         act = Act(action, entry.id, client.token, client.address, detail)
-        await self.audit.begin(act)
-        try:
+        async with self.audit.around(act):
             await write_announcement(self.bus(), entry)
-        except BusError as error:
-            await self.audit.end(act, AuditOutcome.FAILED, error.reason)
-            reason = f"bus {error.bus} does not take it: {error.reason}"
-            raise RefusedError(503, reason, RETRY_SEC) from None
         await self.audit.end(act, AuditOutcome.DONE)
         self._looks.clear()

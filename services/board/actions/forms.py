@@ -259,10 +259,7 @@ def read_state(fields: Mapping[str, str]) -> AnnouncementState | None:
 
 
 def parse_moment(text: str) -> float | None:
-    """Return a date and time in UTC, as a browser sends it, in epoch seconds; None for an empty text.
-
-    Raises RefusedError for any other text.
-    """
+    """Return the epoch seconds of a time in UTC, None for an empty text. Raises RefusedError for others."""
     if not text:
         return None
     try:

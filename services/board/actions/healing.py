@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
 from marketswarm.operator.healing import FUSE, HealingApproval, write_approval
 from marketswarm.operator.tokens import Scope
 from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
@@ -59,13 +59,8 @@ class HealingSteering:
         by = body.by or client.name
         what = "fuse" if ident == FUSE else f"{proposal.remedy} {proposal.svc}"
         act = Act(Action.APPROVE, ident, client.token, client.address, f"{what} ({by})")
-        await self.audit.begin(act)
-        try:
+        async with self.audit.around(act):
             await write_approval(self.get_bus(), HealingApproval(id=ident, by=by, ts=now))
-        except BusError as error:
-            await self.audit.end(act, AuditOutcome.FAILED, error.reason)
-            reason = f"bus {error.bus} does not take it: {error.reason}"
-            raise RefusedError(503, reason, RETRY_SEC) from None
         await self.audit.end(act, AuditOutcome.DONE)
         is_fuse = ident == FUSE
         return ApprovalAnswer(ident, "" if is_fuse else proposal.svc, "" if is_fuse else proposal.remedy, by)

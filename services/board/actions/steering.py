@@ -6,9 +6,8 @@ Each act is in the audit log before it is done; what can't be noted there is not
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
@@ -34,6 +33,7 @@ from marketswarm.truth import Truth, find_nearest
 from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
+from services.board.fleet.snapshot import SilenceView
 
 ANSWER_SEC: Final = 5.0  # how long a client waits for the notifier; its answer must begin in ten seconds
 GRACE_SEC: Final = 1.0  # how many seconds after `answer_sec` the last answer may still arrive
@@ -87,19 +87,12 @@ class ChannelTestBody(VerbBody):
 
 
 @dataclass(frozen=True, slots=True)
-class SilenceAnswer:
+class SilenceAnswer(SilenceView):
     """A silence, the names in the truth that it matches, and the buses that did not take it, with the reason.
 
     Times are epoch seconds.
     """
 
-    id: str
-    services: tuple[str, ...]
-    tags: tuple[str, ...]
-    starts_at: float
-    ends_at: float
-    author: str
-    reason: str
     matches: tuple[str, ...]
     refused: Mapping[str, str]
 
@@ -179,7 +172,7 @@ class Steering:
         act = Act(action, what, client.token, client.address, f"by {by}")
         self._waiting += 1
         try:
-            async with self._audited(act):
+            async with self.audit.around(act):
                 taken, refused = await send_request(self.buses(), request)
                 answers = await self._collect_answers(taken, request.id)
         finally:
@@ -197,7 +190,7 @@ class Steering:
         targets = ", ".join((*silence.services, *(f"tag {tag}" for tag in silence.tags)))
         detail = f"{targets} until {silence.ends_at:.0f}: {silence.reason} ({silence.author})"
         act = Act(action, silence.id, client.token, client.address, detail)
-        async with self._audited(act):
+        async with self.audit.around(act):
             buses = self.buses()
             refused = await write_silence(buses, await read_silences(buses), silence, now)
         await self.audit.end(act, AuditOutcome.DONE)
@@ -211,16 +204,6 @@ class Steering:
                 return await collect_answers(buses, request_id, self.answer_sec, seen.append)
         except TimeoutError:
             return seen
-
-    @contextlib.asynccontextmanager
-    async def _audited(self, act: Act) -> AsyncIterator[None]:
-        """Add an entry to the audit log before the block, and another one if no bus takes what it writes."""
-        await self.audit.begin(act)
-        try:
-            yield
-        except NoBusError as error:
-            await self.audit.end(act, AuditOutcome.FAILED, str(error))
-            raise RefusedError(503, str(error), RETRY_SEC) from None
 
 
 def _make_answer(silence: Silence, truth: Truth, refused: Mapping[str, str]) -> SilenceAnswer:

@@ -158,10 +158,7 @@ async def read_alerts(buses: Sequence[Bus], query: AlertQuery, limit: int = PAGE
 
 
 async def find_alert(buses: Sequence[Bus], event_id: str) -> AlertFound | None:
-    """Return the event with an id, or None if no log that answers has it.
-
-    The id ends with the event's time, so only that part of the log is read.
-    """
+    """The id ends with the event's time, so only that part of each log is read; None if no log has it."""
     at_msec = parse_digits(event_id.rpartition(".")[2])
     if at_msec is None:
         return None
@@ -179,7 +176,6 @@ async def find_alert(buses: Sequence[Bus], event_id: str) -> AlertFound | None:
 
 
 def parse_entry(entry: StreamEntry) -> Event | None:
-    """Return the event in an entry of the log; None if it is malformed."""
     event = parse_event((entry.fields or {}).get(b"event", b""))
     return None if isinstance(event, MalformedEvent) else event
 

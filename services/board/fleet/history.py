@@ -113,10 +113,7 @@ class PastDay:
 
 
 def outline_days(history: FleetHistory | None, svc: str, now: float, count: int) -> tuple[PastDay, ...]:
-    """Return the last `count` days of a service, today included, the oldest first.
-
-    What was before its history is unknown. Without a history there are no days.
-    """
+    """Today is included, the oldest day is first. What was before the history is unknown."""
     if history is None or svc not in history.services:
         return ()
     first = int(now) // DAY_SEC - count + 1
@@ -164,10 +161,7 @@ class HistoryBuilder:
         self._sums: dict[tuple[Seconds, int | None], Uptime] = {}
 
     async def build(self, history: FleetHistory | None, now: float) -> HistoryExtract:
-        """Return the spans of the last hour and the uptime of each service; none without a history.
-
-        Call it from one task only.
-        """
+        """Return no spans without a history. Call it from one task only."""
         if history is None:
             return NO_HISTORY
         if history is not self._uptime_of:

@@ -9,7 +9,6 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.text import escape_text
-from marketswarm.truth import Truth
 from services.board.access.sessions import SessionGate
 from services.board.board import Board
 from services.board.fleet.incident_record import (
@@ -115,7 +114,8 @@ class RecordedIncidentPage:
 
 def make_status(board: Board, found: RecordedIncidents) -> HealingStatus:
     medic = board.snapshot.find(MEDIC)
-    settings = read_medic_settings(board.truth)
+    section = board.truth.services.get(MEDIC)
+    settings: Mapping[str, Any] = {} if section is None else section.settings
     return HealingStatus(
         mode=None if medic is None else escape_text(str(settings.get("mode", "observe"))),
         paused=settings.get("paused") is True,
@@ -126,12 +126,6 @@ def make_status(board: Board, found: RecordedIncidents) -> HealingStatus:
         proposals=found.list_proposals(),
         away=found.away,
     )
-
-
-def read_medic_settings(truth: Truth) -> Mapping[str, Any]:
-    """Return the medic's settings as the truth has them; empty without a section."""
-    section = truth.services.get(MEDIC)
-    return {} if section is None else section.settings
 
 
 def find_modes(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -86,7 +86,7 @@ class RemedyStats:
     """What a remedy achieved in the incidents on record. `wait` does nothing: it shows what heals by itself.
 
     `relapsed` counts outages that came back before the service was stable; `unknown` are attempts of which
-    nobody knows whether they were carried out.
+    it is unknown whether they were carried out.
     """
 
     remedy: str
@@ -255,7 +255,6 @@ def measure_remedies(incidents: Iterable[HealingIncident]) -> tuple[RemedyStats,
 
 
 def _count_steps(incident: HealingIncident, found: dict[str, RemedyStats]) -> None:
-    """Add what the remedies of one incident achieved."""
     healer: RemedyStats | None = None  # what made the service well the last time
     waiting = False
     for step in incident.timeline:

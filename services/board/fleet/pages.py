@@ -82,10 +82,7 @@ class ServiceGroup:
 
 @dataclass(frozen=True, slots=True)
 class FleetPage:
-    """The fleet: the rows that a query found, in groups.
-
-    `found` counts all services that match the query, `tags` are all that services have.
-    """
+    """The rows that a query found, in groups; `found` counts all that match, `tags` are those of all."""
 
     template: ClassVar = "fleet.html"
     frame: Frame
@@ -143,10 +140,7 @@ def _uptime_key(service: ServiceSnapshot, window: Window) -> float:
 
 
 def group_services(services: Sequence[ServiceSnapshot], group: Group) -> tuple[ServiceGroup, ...]:
-    """Return the services in groups, each group at the place of its first service.
-
-    By tag, a service is in the group of its first tag.
-    """
+    """A group stands where its first service does; a service is in the group of its first tag."""
     if not group:
         return (ServiceGroup("", tuple(services)),)
     found: dict[str, list[ServiceSnapshot]] = {}

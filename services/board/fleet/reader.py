@@ -128,16 +128,12 @@ class FleetReader:
                     await self._finished.wait()
 
     async def pause(self) -> None:
-        """Wait until the next reading is due: at the interval, or at once after an alert.
-
-        Readings for alerts have pauses between them, so that many alerts share one reading.
-        """
+        """Wait for the interval or an alert; pauses between readings let many alerts share one."""
         if await self._me.rest(self.interval_sec()):
             pause_sec = max(MIN_PAUSE_SEC, (SHARE_OF_TIME - 1) * self.took_sec)
             await asyncio.sleep(min(1.0, max(0.0, pause_sec - self.age_sec(time.monotonic()))))
 
     def follow(self, truth: Truth) -> None:
-        """Follow the alerts on every bus of a truth, and on no other one."""
         _, channel = truth.alert_target(self._me.settings.alert_channel or ALERTS)
         wanted = {(bus, channel) for bus in truth.bus_names()}
         for place in self._followed.keys() - wanted:

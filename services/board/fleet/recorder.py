@@ -12,14 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
 from marketswarm.bus.outage import Outage, retrying
-from marketswarm.bus.stored_values import parse_epoch, read_fields
+from marketswarm.bus.stored_values import parse_epoch, parse_object, read_fields
 from marketswarm.bus.stream import StreamEntry, entry_sort_key
 from marketswarm.history.fleet_history import FleetHistory, UnsavedChanges
 from marketswarm.history.healer_beat import read_healer_beat
@@ -53,10 +51,7 @@ log = logs.get("history")
 
 @dataclass(slots=True)
 class RecorderCounts:
-    """What a recorder counts: events recorded, malformed entries, failures of a bus, conflicts.
-
-    A conflict is a write for which another board was first.
-    """
+    """What a recorder counts; a conflict is a write for which another board was first."""
 
     recorded: int = 0
     malformed: int = 0
@@ -66,10 +61,7 @@ class RecorderCounts:
 
 @dataclass(slots=True)
 class _OtherWriter:
-    """Another board, which writes the history.
-
-    `version` is that of its last write that was seen, `changed_at` when that was (monotonic).
-    """
+    """Another board that writes: the `version` of its last write seen, and when that was (monotonic)."""
 
     version: bytes
     changed_at: float
@@ -140,10 +132,7 @@ class HistoryRecorder:
             raise
 
     async def step(self, block_sec: float | None = BLOCK_SEC) -> None:
-        """Record the next page of the log, and all that follows from the time. Raises BusError.
-
-        `block_sec` is how long to wait for a new event; None does not wait.
-        """
+        """Record the next page of the log, waiting `block_sec` for it (None: not at all). Raises BusError."""
         if self._is_reading:
             await self._read()
         stored = self._stored
@@ -299,11 +288,8 @@ def create_recorder(me: Agent[BoardEnvironment]) -> HistoryRecorder:
 
 def parse_verdict(raw: bytes) -> tuple[KnownState, float] | None:
     """Parse an entry of the healer's roster: up or down, and since when; None for any other."""
-    try:
-        found: Any = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(found, dict) or found.get("verdict") not in (KnownState.UP, KnownState.DOWN):
+    found = parse_object(raw)
+    if found.get("verdict") not in (KnownState.UP, KnownState.DOWN):
         return None
     state = KnownState(found["verdict"])
     since = _parse_outage_start(found) if state is KnownState.DOWN else None

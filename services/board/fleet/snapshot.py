@@ -238,7 +238,6 @@ class SnapshotDelta:
     fleet: Mapping[str, Any] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Return True if anything changed besides the time."""
         return bool(self.services or self.removed or self.order is not None or self.fleet)
 
 
@@ -275,10 +274,7 @@ def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> d
 
 
 def find_cause(svc: str, depends_on: Mapping[str, Collection[str]], down: Collection[str]) -> str | None:
-    """Return the service at the root of the outage of `svc`; None if nothing that it needs is down.
-
-    From `svc` the search goes to the first service in its `depends_on` that is down, and so on from there.
-    """
+    """Follow the first service in each `depends_on` that is down to the root; None if none is down."""
     seen = {svc}
     cause, at = None, svc
     while True:
@@ -290,10 +286,7 @@ def find_cause(svc: str, depends_on: Mapping[str, Collection[str]], down: Collec
 
 
 def fold_incidents(services: Iterable[ServiceSnapshot]) -> tuple[IncidentView, ...]:
-    """Return an incident for each service that is down without a `cause`, with its dependants, oldest first.
-
-    An outage whose start is unknown comes last.
-    """
+    """Make an incident for each service that is down without a `cause`, oldest first, unknown starts last."""
     down = [one for one in services if one.state is ServiceState.DOWN]
     dependants: dict[str, list[str]] = {}
     for one in down:

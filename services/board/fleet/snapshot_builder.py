@@ -130,10 +130,7 @@ def build_snapshot(
 
 
 def apply_event(snapshot: FleetSnapshot, event: Event) -> FleetSnapshot:
-    """Return the snapshot after a miss or a recovery of a service; the same one after any other event.
-
-    The buses need not be read for that; the next reading finds all else that changed.
-    """
+    """Apply a miss or a recovery of a service at once; the next reading finds all else that changed."""
     before = snapshot.find(event.svc)
     if before is None or event.type not in (*_MISSES, *_RECOVERIES):
         return snapshot
@@ -194,10 +191,7 @@ def _build_service(
 
 
 def _keep_known(view: ServiceSnapshot, before: ServiceSnapshot, *, knows_verdict: bool) -> ServiceSnapshot:
-    """Return a view with what was known before its bus, or system-redis, went away.
-
-    The state is the healer's verdict if system-redis has it, and unknown otherwise.
-    """
+    """The state is the healer's verdict if system-redis has it, and unknown otherwise."""
     is_down = knows_verdict and view.state is ServiceState.DOWN
     known: dict[str, Any] = {name: getattr(before, name) for name in _KEPT if getattr(view, name) is None}
     return replace(view, state=view.state if is_down else ServiceState.UNKNOWN, **known)

@@ -88,10 +88,7 @@ class Picture:
 def draw_picture(
     flows: Sequence[FlowView], faults: Mapping[tuple[str, str], Sequence[str]], states: Mapping[str, str]
 ) -> Picture | None:
-    """Return the picture of some flows; None if there are none, or too many to be read.
-
-    `faults` has what is wrong with a key, by its bus and name; `states` the state of each known service.
-    """
+    """Return None if there are no flows, or too many to be read; `faults` are by bus and name of a key."""
     edges = _list_edges(flows)
     keys = {_key_name(flow): flow for flow in flows}
     wrong = {name for name, flow in keys.items() if faults.get((flow.bus, flow.key))}

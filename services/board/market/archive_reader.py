@@ -183,10 +183,7 @@ class ArchiveReader:
         return self._url is not None
 
     async def watch(self) -> None:
-        """Look again and again whether the database answers, until cancelled.
-
-        While it is away, this alone asks it; the others are answered by `problem`.
-        """
+        """Look until cancelled whether the database answers; while it is away, nothing else asks it."""
         failures = 0
         while self.is_configured:
             try:
@@ -233,10 +230,7 @@ class ArchiveReader:
         return (await self._fetch(sql, *key, query.from_ms, query.before_ms, query.limit))[::-1]
 
     async def read_quotes(self, symbol: str, query: TableQuery) -> list[Cells]:
-        """Return the quotes of a symbol, each with the cells of QUOTE_CELLS. Raises QueryError.
-
-        Two sources may have quotes of one time, so the cursor has both: `<time>:<source>`.
-        """
+        """Two sources may have quotes of one time, so the cursor is `<time>:<source>`. Raises QueryError."""
         at_ms, source = parse_quote_cursor(query.cursor)
         bounds = query.from_ms, query.to_ms, at_ms, source, query.limit
         return (await self._fetch(_QUOTES, symbol, *bounds))[::-1]

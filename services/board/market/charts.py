@@ -2,7 +2,7 @@
 
 What is kept in Redis is what the database had, for five minutes. Bars that came later are known from the
 stream; where those reach back far enough, the two together are what the database will have. Where they don't,
-since the archive is far behind, a bar may be in neither: so nothing is kept, and nothing counts as missing
+since the archive is far behind, a bar may be in neither, so nothing is kept, and nothing counts as missing
 after the newest bar of the database.
 """
 
@@ -115,7 +115,6 @@ class ChartFinder:
 
 
 def _find_newest_start(rows: Sequence[Cells]) -> int:
-    """Return the start of the newest of some bars; without bars, a time before any bar."""
     return int(rows[-1][0]) if rows else MIN_MS
 
 

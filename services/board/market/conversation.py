@@ -12,7 +12,7 @@ client that goes on like that is dropped.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Final, Protocol
 
@@ -30,7 +30,6 @@ from services.board.market.updates import (
     Follower,
     FollowersFull,
     TopicKind,
-    Update,
     UpdateHub,
 )
 from services.market.fields import SYMBOL
@@ -133,18 +132,13 @@ def is_topic(text: str) -> bool:
 
 
 def find_cost(topic: str) -> int:
-    """Return for how many topics one counts; one that has all symbols has a large snapshot."""
+    """Return how many topics this one counts as; one of all symbols has a large snapshot."""
     rest = topic.partition(":")[2]
     return WIDE_COST if not rest or rest in TIMEFRAMES else 1
 
 
-def find_message_cost(message: ClientMessage) -> int:
-    resume_cost = RESUME_COST if message.after is not None else 0
-    return resume_cost + sum(map(find_cost, message.subscribe))
-
-
 async def serve_client(socket: WebSocket, hub: UpdateHub, source: SnapshotSource) -> None:
-    """Accept a client that the guard has let in, and speak with it until one of both ends it."""
+    """Accept a client that the guard let in, and speak with it until one of both ends it."""
     await socket.accept()
     try:
         follower = hub.join(socket.client.host if socket.client else "")
@@ -182,11 +176,13 @@ async def _read(
         answer: Callable[[], bytes]
         try:
             message = parse_message(text)
-            _require_room(follower, message)
+            if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
+                raise MessageError(f"a client has at most {MAX_TOPICS} topics")  # noqa: TRY301
         except MessageError as error:
             answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
         else:
-            await _wait_for_topics(hub, follower, find_message_cost(message))
+            resume_cost = RESUME_COST if message.after is not None else 0
+            await _wait_for_topics(hub, follower, resume_cost + sum(map(find_cost, message.subscribe)))
             await source.prepare_snapshots(message.subscribe)
             answer = partial(_follow, hub, follower, message, source)
         async with writing:
@@ -206,11 +202,6 @@ async def _receive(socket: WebSocket) -> str:
         return await socket.receive_text()
     except KeyError:
         raise Disconnect(BAD_MESSAGE, "messages are text") from None
-
-
-def _require_room(follower: Follower, message: ClientMessage) -> None:
-    if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
-        raise MessageError(f"a client has at most {MAX_TOPICS} topics")
 
 
 def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, source: SnapshotSource) -> bytes:
@@ -233,13 +224,10 @@ async def _send_updates(socket: WebSocket, follower: Follower, writing: asyncio.
         last, updates = await follower.take()
         if follower.dropped is not None:
             raise Disconnect(_CODES[follower.dropped], follower.dropped)
+        wires = b",".join(one.wire for one in updates)
         async with writing:
-            await _send(socket, encode_updates(last, updates))
+            await _send(socket, b'{"type":"updates","last":%d,"updates":[%s]}' % (last, wires))
         await follower.pause()
-
-
-def encode_updates(last: int, updates: Sequence[Update]) -> bytes:
-    return b'{"type":"updates","last":%d,"updates":[%s]}' % (last, b",".join(one.wire for one in updates))
 
 
 async def _send(socket: WebSocket, wire: bytes) -> None:

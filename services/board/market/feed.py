@@ -161,7 +161,8 @@ class MarketFeed:
             bus = self.find_bus()
             if bus is not known:
                 known, follower = bus, None
-                self._reset_coverage(stream)
+                if stream == CHECKED_BARS:  # it was not read yet on this bus
+                    self._live.began_at, self._live.archived_at = float("inf"), NEVER
             if bus is None:
                 await asyncio.sleep(POLL_SEC)
                 continue
@@ -185,11 +186,6 @@ class MarketFeed:
             self._take_all(stream, entries, take)
             if entries:
                 await asyncio.sleep(0)  # many entries must not keep requests waiting
-
-    def _reset_coverage(self, stream: str) -> None:
-        """Note that a stream was not read yet on the bus that it is on now."""
-        if stream == CHECKED_BARS:
-            self._live.began_at, self._live.archived_at = float("inf"), NEVER
 
     async def _seed(self, bus: Bus, stream: str, take: Take) -> StreamFollower:
         """Take the newest entries of a stream, and follow it from the last on. Raises BusError."""
@@ -273,7 +269,8 @@ class MarketFeed:
         try:
             bus = self._me.bus(names[0])
             await self._read_states(bus)
-            await self._keep_quotes()
+            fresh, self._fresh_quotes = self._fresh_quotes, {}
+            await self.kept_quotes.write(dict(itertools.islice(fresh.items(), QUOTES_AT_ONCE)))
             await self._read_lag(bus)
         except BusError as error:
             return f"bus {error.bus} does not answer: {error.reason}"
@@ -312,12 +309,8 @@ class MarketFeed:
             before = known.get(one.id)
             if before is not one and before != one:
                 topic = TopicKind.SERIES
-                self._hub.publish(topic, encode_series(one), subject=f"{topic}:{one.id}")
+                self._hub.publish(topic, orjson.dumps(one.as_json()), subject=f"{topic}:{one.id}")
         self.states = found
-
-    async def _keep_quotes(self) -> None:
-        fresh, self._fresh_quotes = self._fresh_quotes, {}
-        await self.kept_quotes.write(dict(itertools.islice(fresh.items(), QUOTES_AT_ONCE)))
 
 
 async def _read_newest(bus: Bus, stream: str) -> list[StreamEntry]:
@@ -365,7 +358,3 @@ def index_by_symbol(series: tuple[StoredSeries, ...]) -> dict[str, tuple[StoredS
     for one in series:
         found[one.symbol] = (*found.get(one.symbol, ()), one)
     return found
-
-
-def encode_series(one: StoredSeries) -> bytes:
-    return orjson.dumps(one.as_json())

@@ -166,10 +166,7 @@ class LiveMarket:
         return known is None or known.cells != one.cells
 
     def take_values(self, one: IndicatorRow) -> bool:
-        """Keep indicators if they are of the latest bar; return False if a later revision of theirs is known.
-
-        Those of an earlier bar are news, too: a bar was corrected.
-        """
+        """Keep indicators of any bar, since bars are corrected; return False if a later revision is known."""
         chart, rank = find_chart(one), INDICATOR_TABLE.rank_of(one)
         key, known = (*chart, one.start), self.values.get(chart)
         if self._ranks.get(key, rank) > rank or (known is not None and known.cells == one.cells):
@@ -204,10 +201,7 @@ class LiveMarket:
 
 
 def merge_live(rows: Sequence[Cells], live: Iterable[BarRow], limit: int) -> list[Cells]:
-    """Return the newest `limit` of rows of bars, in which newer revisions of `live` replace older ones.
-
-    Rows have the cells of BAR_CELLS.
-    """
+    """Rows have the cells of BAR_CELLS; newer revisions of `live` replace older ones."""
     found = {row[0]: row for row in rows}
     for one in live:
         known = found.get(one.start)

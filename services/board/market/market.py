@@ -101,10 +101,7 @@ class Market:
     async def answer_chart(
         self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool = False
     ) -> EncodedAnswer:
-        """Return the bars that a query asks for, encoded. Raises DatabaseAwayError, QueryError.
-
-        With `fill`, a row stands for each missing bar.
-        """
+        """With `fill`, a row stands for each missing bar. Raises DatabaseAwayError, QueryError."""
         if not query.is_latest or query.limit > ROWS:
             found = await self.charts.find_range(symbol, timeframe, query)
             return await self._encode_chart((symbol, timeframe), found, query, fill=fill)
@@ -123,12 +120,10 @@ class Market:
     async def _encode_chart(
         self, chart: Chart, found: FoundChart, query: TableQuery, *, fill: bool
     ) -> EncodedAnswer:
-        found = replace(found, asset=self._find_named_asset(chart[0]) or found.asset)
+        named = (one.asset for one in self.states.by_symbol.get(chart[0], ()))
+        found = replace(found, asset=next(filter(None, named), found.asset))
         session = await self.sessions.find(chart[0], found.asset)
         return make_answer(make_bars(chart, found, query, session, fill=fill), query.format)
-
-    def _find_named_asset(self, symbol: str) -> str:
-        return next((one.asset for one in self.states.by_symbol.get(symbol, ()) if one.asset), "")
 
     async def find_limits(self) -> Found[Mapping[str, Sequence[AccountView]]]:
         """Return, by source, what the accounts of its keys may still ask; and why not, if the bus is away."""

@@ -57,10 +57,7 @@ class TableQuery:
 
     @property
     def before_ms(self) -> int | None:
-        """The time before which rows are wanted, by the end of the range and by a cursor that is a time.
-
-        Raises QueryError if the cursor is not a time.
-        """
+        """The end of the range, or a cursor that is a time if that is earlier. Raises QueryError."""
         bounds = [each for each in (self.to_ms, parse_time_cursor(self.cursor)) if each is not None]
         return min(bounds, default=None)
 

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
-import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.bus import BusError
+from marketswarm.bus.stored_values import parse_object
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
 from marketswarm.text import escape_text, parse_digits
@@ -352,19 +352,10 @@ def make_quarantined(entry: StreamEntry) -> QuarantinedView:
         escape_text(entry.id.decode("ascii", "replace")),
         None if at is None else at / 1000,
         *(check, why, symbol, source, _read_text(fields, b"fields")),
-        _is_played(fields.get(b"fields", b"")),
+        parse_object(fields.get(b"fields")).get("replay") == "1",
     )
 
 
-def _is_played(text: bytes) -> bool:
-    try:
-        fields = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return isinstance(fields, dict) and fields.get("replay") == "1"
-
-
 def _read_text(fields: Mapping[bytes, bytes], name: bytes) -> str:
-    """Return a field as text that can be shown, cut to MAX_FIELDS characters."""
     text = fields.get(name, b"").decode("utf-8", "replace")
     return escape_text(text if len(text) <= MAX_FIELDS else text[:MAX_FIELDS] + "\N{HORIZONTAL ELLIPSIS}")

@@ -45,10 +45,7 @@ class TopicKind(StrEnum):
 
 
 def name_topic(kind: TopicKind, *parts: str) -> str:
-    """Return the name of a topic: its kind, a symbol, and a timeframe if it has one.
-
-    Without a symbol it includes all of them: `quotes`, `bars:1m`.
-    """
+    """`quotes:SPY`, `bars:SPY:1m`; without a symbol it includes all of them: `quotes`, `bars:1m`."""
     return ":".join((kind, *parts))
 
 
@@ -128,7 +125,7 @@ class Follower:
         return True
 
     def drop(self, reason: DropReason) -> None:
-        """Let nothing wait any more, and end `take`."""
+        """Drop what waits, and end `take`."""
         self.dropped = self.dropped or reason
         self._pending.clear()
         self._bytes = 0
@@ -141,10 +138,7 @@ class Follower:
                 await self._dropped.wait()
 
     async def take(self) -> tuple[int, list[Update]]:
-        """Wait for updates; return the number up to which all are seen, and those that are left of them.
-
-        An empty list means that the follower was dropped.
-        """
+        """Return the number up to which all are seen, and what waits; none if the follower was dropped."""
         while not self._pending and self.dropped is None:
             self._changed.clear()
             await self._changed.wait()
@@ -250,10 +244,7 @@ class UpdateHub:
                 del self._by_address[follower.address]
 
     def resume(self, follower: Follower, after: str, topics: Collection[str]) -> bool:
-        """Let the updates of `topics` after a position wait for a follower.
-
-        Return False, and let none wait, if some of them are lost or they are more than may wait.
-        """
+        """Return False, and let none wait, if some updates are lost or they are more than may wait."""
         boot, _, text = after.rpartition("-")
         last = parse_digits(text)
         first_kept = self._ring[0].number if self._ring else self.number + 1

@@ -36,10 +36,7 @@ class ServiceCreator:
         self._turn = asyncio.Lock()
 
     async def create(self, slug: str, key: str, is_known: Callable[[], bool]) -> None:
-        """Add the service `slug` and return when `is_known` returns True. Raises RefusedPingError.
-
-        `key` names the key, without its secret. What is not added does not count for it.
-        """
+        """Return once `is_known` returns True; `key` is the name of a key. Raises RefusedPingError."""
         if SERVICE_NAME.fullmatch(slug) is None or slug in _REFUSED:
             raise RefusedPingError(NOT_FOUND)
         wait_sec = self._limiter.take(key, time.monotonic())

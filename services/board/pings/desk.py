@@ -43,17 +43,11 @@ class PingDesk:
         self._failures = RateLimiter(FAILURES, FAILURES_PER_SEC)
 
     def find_destination(self, secret: str, slug: str | None, client: str) -> PingDestination:
-        """Return the service that a secret allows, and that `slug` names if it is given.
-
-        Raises RefusedPingError; a secret that is not known is counted against the client's address.
-        """
+        """Raises RefusedPingError; counts an unknown secret against the client's address."""
         return self._find_by_key(self.check_secret(secret, client), slug)
 
     def check_secret(self, secret: str, client: str) -> KnownKey:
-        """Return the key of a secret.
-
-        Raises RefusedPingError if the secret is not known, and counts it against the client's address.
-        """
+        """Raises RefusedPingError if the secret is not known, and counts it against the client's address."""
         try:
             return self.keys.find_key(secret, time.time())
         except RefusedPingError as refused:
@@ -74,10 +68,7 @@ class PingDesk:
         return found
 
     async def create_destination(self, secret: str, slug: str) -> PingDestination:
-        """Add the service `slug` to the truth and return it. Raises RefusedPingError.
-
-        Only a key for every service allows that.
-        """
+        """Add it to the truth, which only a key for every service allows. Raises RefusedPingError."""
 
         def is_known() -> bool:
             return self._find_directory().has_service(slug)

@@ -117,10 +117,7 @@ class ManagementApi:
     async def _identify(
         self, scope: Scope, parts: dict[str, str | None], document: Mapping[str, Any]
     ) -> _Request:
-        """Return the request with its token, which stands in a header or in the body.
-
-        Raises RefusedPingError and RefusedError.
-        """
+        """The token stands in a header or in the body. Raises RefusedPingError and RefusedError."""
         client = find_address(scope)
         key = find_header(scope["headers"], b"x-api-key") or document.get("api_key")
         if not key or not isinstance(key, str):
@@ -215,10 +212,7 @@ class ManagementApi:
         stored: Mapping[str, StoredPings],
         code: uuid.UUID | None = None,
     ) -> list[dict[str, Any]]:
-        """Return services as checks, with what their last pings say.
-
-        `code` is the UUID of a single one, if a client asked by it.
-        """
+        """`code` is the UUID of a single service, if a client asked by it."""
         now, silences = time.time(), (await read_silences(self._board.buses)).silences.values()
         paused = {svc for silence in find_pauses(silences, now) for svc in silence.services}
         time_slice, found = TimeSlice(), []

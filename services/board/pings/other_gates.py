@@ -72,7 +72,6 @@ def parse_kuma(fields: Mapping[str, str]) -> FormPing:
 
 
 def find_gatus_key(path: str) -> str | None:
-    """Return the key of an endpoint in a path of Gatus; None for any other path."""
     match = _GATUS_PATH.fullmatch(path)
     return None if match is None else match[1]
 

@@ -32,10 +32,7 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class PingAddress:
-    """What the address of a ping says.
-
-    `secret` is a UUID in its normal form, or a key for every service; then `slug` names the service.
-    """
+    """The address of a ping: `secret` is a UUID in its normal form, or a key that needs a `slug`."""
 
     secret: str
     slug: str | None
@@ -45,10 +42,7 @@ class PingAddress:
 
 @lru_cache(maxsize=1024)
 def parse_ping_path(path: str) -> PingAddress:
-    """Return what a path that begins with `/ping/` says. Raise RefusedPingError if it is malformed.
-
-    A job pings the same path again and again, so the last thousand that were paths of pings are kept.
-    """
+    """The last thousand paths are kept, because jobs repeat theirs. Raise RefusedPingError if malformed."""
     first, *rest = path.removeprefix(PREFIX).split("/")
     secret = normalize_uuid(first) if _UUID_TEXT.fullmatch(first) else None
     if secret is not None:
@@ -112,10 +106,7 @@ def announces_too_much(headers: RawHeaders) -> bool:
 
 
 async def read_body(receive: Receive, keep_bytes: int) -> tuple[bytes, int]:
-    """Return the first `keep_bytes` bytes of a body, and how many bytes it has.
-
-    Raises RefusedPingError if it has more than MAX_BYTES, and LostClientError.
-    """
+    """Return how many bytes it has, too. Raises LostClientError, and RefusedPingError beyond MAX_BYTES."""
     kept, size, more = bytearray(), 0, True
     while more:
         message = await receive()

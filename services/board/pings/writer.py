@@ -45,10 +45,7 @@ log = logs.get("board")
 
 @dataclass(slots=True)
 class _WaitingPing:
-    """A ping that waits for its bus, and what its client waits for.
-
-    `started_at` is when the run that it ends began (epoch seconds), None if that is not known.
-    """
+    """A ping that waits for its bus; the run that it ends began at `started_at` (epoch seconds)."""
 
     ping: JobPing
     to: PingDestination
@@ -218,7 +215,6 @@ def encode_run(svc: str, ping: JobPing, started_at: float | None) -> bytes:
 
 
 def _find_reason(ping: JobPing) -> str | None:
-    """Return the first line of a failed ping's body that is not empty: why it failed."""
     if ping.kind is not PingKind.FAIL or not ping.body:
         return None
     return next((line for line in map(str.strip, ping.text.splitlines()) if line), None)

@@ -11,7 +11,6 @@ BADGE_PATH: Final = "/badge/"
 TAG_BADGE_PATH: Final = "/badge/tag/"
 ALL_SERVICES: Final = "*"
 """Stands for a tag that every service has, in the path of a badge. That badge is never public."""
-_ASSETS_PATH: Final = "/static/"
 _STATES: Final[Mapping[ServiceState, ServiceState]] = {
     ServiceState.UP: ServiceState.UP,
     ServiceState.FAILED: ServiceState.DOWN,
@@ -21,17 +20,15 @@ _STATES: Final[Mapping[ServiceState, ServiceState]] = {
 
 
 def is_public(service: ServiceSnapshot, public: PublicSettings) -> bool:
-    """Return True if the truth marks a service as public, by its name or by a tag."""
     return service.svc in public.services or not set(public.tags).isdisjoint(service.tags)
 
 
 def list_public(snapshot: FleetSnapshot, public: PublicSettings, tag: str = "") -> list[ServiceSnapshot]:
-    """Return the services that are public, in the order of the truth; with a tag only those that have it."""
     return [one for one in snapshot.services if is_public(one, public) and (not tag or tag in one.tags)]
 
 
 def simplify_state(state: ServiceState) -> ServiceState:
-    """Return up, down or unknown, which is all that the public sees. A job whose last run failed is down."""
+    """Return up, down or unknown, all that the public sees. A job whose last run failed is down."""
     return _STATES.get(state, ServiceState.UNKNOWN)
 
 
@@ -46,7 +43,7 @@ def is_public_path(path: str, snapshot: FleetSnapshot | None, public: PublicSett
 
     Without a snapshot no badge of a service is public, because its tags are not known yet.
     """
-    if path.startswith(_ASSETS_PATH):
+    if path.startswith("/static/"):
         return True
     if path == PUBLIC_PATH or path.startswith(f"{PUBLIC_PATH}/"):
         return bool(public.services or public.tags)

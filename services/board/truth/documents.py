@@ -78,10 +78,7 @@ def parse_document(raw: bytes) -> TruthText:
 
 
 def hide_secrets(value: Any) -> Any:
-    """Return a value of a document without passwords in URLs, and without texts whose key names a secret.
-
-    A reference such as `env:NAME` stays, because it is not a secret.
-    """
+    """Remove passwords in URLs, and texts whose key names a secret; references such as `env:NAME` stay."""
     if isinstance(value, dict):
         return {
             key: HIDDEN

@@ -151,10 +151,7 @@ class TruthEditor:
         return await self._seed(act, raw, loaded, by, replaces)
 
     async def add_service(self, svc: str, author: str, section: Mapping[str, Any] = PINGED) -> bool:
-        """Seed the truth in force with one more service; return False if it has the service already.
-
-        The caller has made sure that the client may do that; `author` says who it is.
-        """
+        """Return False if the truth has it. The caller has checked the rights; `author` says who it is."""
         for attempt in range(ADD_ATTEMPTS):
             current = await self.read_in_force()
             if current.truth is None:
@@ -237,10 +234,7 @@ class TruthEditor:
             raise RefusedError(422, f"revision {revision.number} is not valid any more: {why}") from None
 
     async def work(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function on documents in a thread, one at a time; a long one takes seconds.
-
-        The next one begins once the thread has ended, even if its caller was cancelled.
-        """
+        """Call it in a thread, one at a time; the next waits for its end even if its caller was cancelled."""
         try:
             async with asyncio.timeout(WAIT_SEC):
                 await self._working.acquire()

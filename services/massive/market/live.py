@@ -31,22 +31,15 @@ STEADY_SEC: Final = 30.0
 """A connection that streamed for longer was a good one: the failures before it are not counted any more."""
 GAPS_AT_ONCE: Final = 4
 QUIET_INTERVAL_SEC: Final = 60.0
-RATE_LIMITED: Final = "http_429"
 AUTH_TIMEOUT_SEC: Final = 10.0
 
 
 def now_ms() -> float:
-    """Return the time of this machine in epoch milliseconds."""
     return 1000 * time.time()
 
 
 class LiveSource:
-    """Stream bars from the API to the bus until cancelled.
-
-    Args:
-        urls: the URLs of the REST API and of the WebSocket API.
-        status: where the state of the market data is recorded.
-    """
+    """Stream bars from the API to the bus until cancelled; `urls` are those of REST and of WebSocket."""
 
     def __init__(
         self,
@@ -134,10 +127,7 @@ class LiveSource:
                 return content.end_reason
 
     async def _start_symbols(self, symbols: Sequence[str]) -> None:
-        """Read the stored marks of symbols that the server has confirmed, and open their gaps.
-
-        A symbol without a mark gets its first one.
-        """
+        """Open the gaps since the stored marks of confirmed symbols; give others their first mark."""
         at_ms, self._store.lost_marks = now_ms(), False
         marks = await self._store.read_marks(symbols)
         first_marks = [
@@ -184,10 +174,7 @@ class LiveSource:
     async def _fill_gap(
         self, rest: "RestClient", gap: MissingBars, counts: Counter[str], failures: list[str]
     ) -> None:
-        """Fetch and publish the bars of a gap, and close it.
-
-        If the request fails, postpone the gap, and add the reason to `failures`; `counts` gets what was done.
-        """
+        """If the request fails, postpone the gap and add the reason to `failures`; count in `counts`."""
         try:
             bars = [] if gap.is_empty else await rest.fetch_bars(gap)
         except RestError as error:
@@ -195,7 +182,7 @@ class LiveSource:
                 error.reason, self._gaps.failures(gap) + 1, random.random()
             )
             self._gaps.postpone_gap(gap, now_ms(), pause_sec)
-            if error.reason == RATE_LIMITED:
+            if error.reason == "http_429":
                 self._gaps.pause_requests(now_ms(), pause_sec)
             self._status.fill_error = error.reason
             failures.append(error.reason)
@@ -206,10 +193,7 @@ class LiveSource:
         counts.update(filled=1, bars=len(bars), new=new, cut=gap.truncated)
 
     async def _advance_quiet_marks(self) -> None:
-        """Move the marks of symbols without bars once a minute.
-
-        Otherwise these marks would become old and be pruned.
-        """
+        """Otherwise the marks of symbols without bars would become old and be pruned."""
         while True:
             await asyncio.sleep(QUIET_INTERVAL_SEC)
             if self._is_reading:  # else a frame was read whose bars are not on the bus yet

@@ -77,7 +77,6 @@ class BarStore:
             await retry(self._outage, partial(self._ask_marks, "hdel", *old))
 
     async def _ask_marks(self, command: str, *args: Any) -> Any:
-        """Run a Redis command on the hash of marks; return its answer. Raises BusError."""
         bus, key = self._get_place()
         return await bus.ask(getattr(bus.client, command)(bar_marks_key(key), *args))
 
@@ -98,7 +97,6 @@ class BarStore:
         return int(new)
 
     def _get_place(self) -> tuple[Bus, str]:
-        """Return the bus and the key of the bars that the truth in force names. Raises BusError."""
         point = bars_point(self._me)
         return self._me.bus(point.bus), point.key
 
@@ -115,5 +113,4 @@ def encode_bar(bar: Bar, way: Way) -> dict[str, str]:
 
 
 def _parse_mark(raw: bytes | None) -> int | None:
-    """Return epoch milliseconds; None if the mark is missing or invalid."""
     return int(raw) if raw is not None and raw.isdigit() and len(raw) < 16 else None

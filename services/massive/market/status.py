@@ -1,14 +1,10 @@
-"""Keep the state of market data, for the beats and METRICS_PORT.
-
-The thread that serves METRICS_PORT reads it, too.
-"""
+"""Keep the state of market data, for the beats and for METRICS_PORT, which another thread serves."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
-from marketswarm.metrics import Family, Histogram
-from marketswarm.metrics.family import counter, gauge
+from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, histogram
 from services.market.massive import find_end
 from services.market.records import Bar
 from services.massive.market.errors import SLOW_BACKOFFS
@@ -102,18 +98,12 @@ class MarketStatus:
         self.connects += 1
 
     def record_disconnected(self, reason: str, *, steady: bool) -> None:
-        """Record that a connection ended or could not be opened.
-
-        `steady` is True if it had streamed for long, which resets the count of failures.
-        """
+        """`steady` is True if it had streamed for long, which resets the count of failures."""
         self.streaming, self.end_reason = False, reason
         self.failures = 1 if steady else self.failures + 1
 
     def record_published(self, bars: Sequence[Bar], way: Way, new: int, now_ms: float) -> None:
-        """Record that `bars` that came in one way were published, `new` of them for the first time.
-
-        Observe the lag of streamed bars at `now_ms` (epoch milliseconds).
-        """
+        """`new` of `bars` came for the first time. Observe the lag at `now_ms` (epoch milliseconds)."""
         if not bars:
             return
         self.published[way] += new
@@ -123,12 +113,11 @@ class MarketStatus:
                 self.lag.observe(max(0.0, now_ms - find_end(bar)) / 1000)
 
     def collect(self) -> Iterator[Family]:
-        yield Family(
+        yield counters(
             "marketswarm_massive_bars_total",
-            "counter",
             "Bars that this process put on the stream, by where they came from: ws, rest.",
-            [((source,), float(count)) for source, count in self.published.copy().items()],
-            labels=("source",),
+            self.published,
+            ("source",),
         )
         yield gauge(
             "marketswarm_massive_market_streaming", "1 while the API streams to us, else 0.", self.streaming
@@ -140,26 +129,24 @@ class MarketStatus:
         )
         yield gauge(
             "marketswarm_massive_market_gaps",
-            "Symbols of which something is still to be backfilled.",
+            "Symbols with bars that are still to be fetched.",
             self.gaps,
         )
-        yield Family(
+        yield counters(
             "marketswarm_massive_market_odd_total",
-            "counter",
             "What the API said and made no sense: malformed, unexpected, stranger, implausible.",
-            [((kind,), float(count)) for kind, count in self.anomalies.copy().items()],
-            labels=("kind",),
+            self.anomalies,
+            ("kind",),
         )
         yield gauge(
             "marketswarm_massive_market_newest_bar_timestamp_seconds",
             "When the newest bar that was streamed ended, in epoch seconds.",
             None if self.newest is None else self.newest / 1000,
         )
-        yield Family(
+        yield histogram(
             "marketswarm_massive_market_lag_seconds",
-            "histogram",
             "From the end of a streamed bar until it was on the bus; a delayed feed has 900 s of it.",
-            histogram=self.lag,
+            self.lag,
         )
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from marketswarm.agent.outage_alerts import OutageAlerts
-from marketswarm.metrics import Family
-from marketswarm.metrics.family import counter, gauge
+from marketswarm.metrics.family import Family, counter, counters, gauge, gauges
 from services.massive.probes.publish import ResultPublisher
 from services.massive.probes.result import ProbeFinding
 
@@ -15,37 +14,33 @@ def collect_metrics(
     alerts: OutageAlerts,
 ) -> Iterator[Family]:
     """Use the last result and the state of each target; another thread may call this."""
-    yield Family(
+    yield gauges(
         "marketswarm_massive_probe_ok",
-        "gauge",
         "1 if the last probe of the target found it as it should be, else 0.",
-        [((name, each.result.kind), float(each.result.ok)) for name, each in latest.items()],
-        labels=("target", "kind"),
+        {(name, each.result.kind): each.result.ok for name, each in latest.items()},
+        ("target", "kind"),
     )
-    yield Family(
+    yield gauges(
         "marketswarm_massive_target_up",
-        "gauge",
         "1 if the target is up, 0 if it is down, by several probes in a row.",
-        [((name,), float(each.verdict != "down")) for name, each in alerts.states.copy().items()],
-        labels=("target",),
+        {name: each.verdict != "down" for name, each in alerts.states.copy().items()},
+        ("target",),
     )
-    yield Family(
+    yield gauges(
         "marketswarm_massive_probe_seconds",
-        "gauge",
         "How long the last probe of the target took.",
-        [((name,), each.result.ms.get("total", 0.0) / 1000) for name, each in latest.items()],
-        labels=("target",),
+        {name: each.result.ms.get("total", 0.0) / 1000 for name, each in latest.items()},
+        ("target",),
     )
-    yield Family(
+    yield gauges(
         "marketswarm_massive_certificate_days",
-        "gauge",
         "How many days the target's certificate is still good for, where it has one.",
-        [
-            ((name,), float(each.result.facts["days_left"]))
+        {
+            name: float(each.result.facts["days_left"])
             for name, each in latest.items()
             if "days_left" in each.result.facts
-        ],
-        labels=("target",),
+        },
+        ("target",),
     )
     yield counter("marketswarm_massive_results_total", "Results put on the bus.", results.published)
     yield counter(
@@ -53,12 +48,11 @@ def collect_metrics(
         "Results dropped because the bus was away for too long.",
         results.lost,
     )
-    yield Family(
+    yield counters(
         "marketswarm_massive_events_total",
-        "counter",
         "Events put on massive:alerts, which the healer copies: miss, ok, unwatched.",
-        [((kind,), float(count)) for kind, count in alerts.published.items()],
-        labels=("kind",),
+        alerts.published,
+        ("kind",),
     )
     yield gauge(
         "marketswarm_massive_results_waiting",

@@ -54,7 +54,6 @@ def _describe_error(finding: ProbeFinding) -> str:
 
 
 def _describe_warning(finding: ProbeFinding) -> str:
-    """Give days for a certificate that ends soon."""
     days_left = finding.result.facts.get("days_left")
     if finding.result.warning == "ends_soon" and days_left is not None:
         return f"ends in {days_left} days"
@@ -124,17 +123,11 @@ class ProbeMonitor:
         self._errors = {name: error for name, error in self._errors.items() if name in names}
 
     def detail(self) -> str | None:
-        """Return which targets fail, which warn, and which kinds are off, for a beat.
-
-        Return None if there are none of these.
-        """
+        """Return None if nothing fails, warns or is off."""
         return summarize(len(self.scheduler.scheduled), self.scheduler.latest(), self.off)
 
     def problem(self) -> str | None:
-        """Return why the work as a whole fails (results that can't be written, late probes).
-
-        The result is None if it does not fail.
-        """
+        """Return None unless results can't be written or probes are late."""
         late, unpublished = self.scheduler.count_late(), self.results.outage.problem
         pending, refusal = self.alerts.pending_count(), self.alerts.outage.reason
         parts = (
@@ -195,10 +188,7 @@ class ProbeMonitor:
             write("probe.changed", target=name, where=result.where, stage=result.stage, error=result.error)
 
     def _get_stream(self) -> tuple[Bus, str]:
-        """Return the bus and the key of the stream of results. Raises BusError.
-
-        It is the first access point that is not for alerts or bars.
-        """
+        """Use the first access point that is not for alerts or bars. Raises BusError."""
         _, channel = find_alert_target(self._me.truth, self._me.settings)
         others = {channel, ALERT_LOG, MASSIVE_ALERTS, MASSIVE_ROSTER}
         points = [

@@ -49,7 +49,10 @@ class ProbeFinding:
     result: ProbeResult
 
     def fields(self) -> dict[str, str]:
-        return {name: _format(value) for name, value in self._values().items()}
+        return {
+            name: f"{value:.3f}" if isinstance(value, float) else str(value)
+            for name, value in self._values().items()
+        }
 
     def encode(self) -> bytes:
         """Return JSON for `probe:<target>`."""
@@ -79,7 +82,3 @@ def _cut(value: Fact) -> Fact:
         return value
     text = value.encode("utf-8", "replace").decode()  # lone surrogates could not be written as JSON
     return "".join(each if each.isprintable() else "?" for each in text[:MAX_TEXT_LENGTH])
-
-
-def _format(value: Fact) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -65,12 +65,10 @@ class ConcurrencyLimits:
         return self._choose(last, "dns").look_up
 
     def close(self) -> None:
-        """End the threads, without waiting for look-ups that hang."""
         for limit in (self.quick, self.slow):
             limit.look_up.close()
 
     def _choose(self, last: ProbeFinding | None, step: str) -> ConcurrencyLimit:
-        """Return the slow limit if the step of the last probe took over SLOW_MS, otherwise the quick one."""
         slow = last is not None and last.result.ms.get(step, 0.0) > SLOW_MS
         return self.slow if slow else self.quick
 

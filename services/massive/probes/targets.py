@@ -21,7 +21,6 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 
 def _require_printable(text: str) -> str:
-    """Return `text` if it is printable; otherwise raise ValueError."""
     if not text.isprintable():
         raise ValueError("must be printable")
     return text
@@ -56,10 +55,7 @@ def _require_resolver(text: str) -> str:
 
 
 def split_host_port(text: str, default_port: int) -> tuple[str, int]:
-    """Return the host and the port of `host`, `host:port`, `[v6]:port` or `v6`.
-
-    A missing port becomes `default_port`, an invalid one 0.
-    """
+    """Parse `host`, `host:port`, `[v6]:port` or `v6`; an invalid port becomes 0."""
     if text.startswith("["):
         host, _, more = text[1:].partition("]")
         given = more.removeprefix(":")
@@ -135,7 +131,6 @@ class Tcp(Target):
 
     @model_validator(mode="after")
     def _has_address_or_bus(self) -> Self:
-        """Raise ValueError unless there is either `host` and `port`, or `bus`."""
         if (self.bus is None) == (self.host is None or self.port is None):
             raise ValueError('must have either "host" and "port", or "bus"')
         return self

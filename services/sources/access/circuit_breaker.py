@@ -67,7 +67,6 @@ class CircuitBreaker:
         return await self._use("read")
 
     async def is_paused(self) -> bool:
-        """Return True while an operator has taken the source out of service."""
         return (await self.read()).state is BreakerState.PAUSED
 
     async def pause(self, sec: float | None) -> None:
@@ -75,18 +74,13 @@ class CircuitBreaker:
         await self._use("pause", -1 if sec is None else max(1, round(1000 * sec)))
 
     async def resume(self) -> None:
-        """Take the source into service again, and delete what failed before."""
         await self._use("resume")
 
     async def record_success(self) -> None:
         await self._use("ok")
 
     async def record_failure(self, *, is_trial: bool = False) -> BreakerState:
-        """Count a failure, and return the breaker's state.
-
-        While the breaker is open only a failed trial counts: a request that was let through before tells
-        nothing new.
-        """
+        """While the breaker is open only a failed trial counts: an earlier request tells nothing new."""
         return (await self._use("fail_trial" if is_trial else "fail")).state
 
     async def _use(self, word: str, pause_ms: int = 0) -> BreakerReading:

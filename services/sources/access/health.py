@@ -3,12 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import orjson
 
 from marketswarm.bus import Bus
-from marketswarm.bus.stored_values import read_fields
+from marketswarm.bus.stored_values import parse_object, read_fields
 from marketswarm.keys import MARKET_SOURCES
 from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
 from services.sources.access.rate_limiter import SourceLimiter
@@ -60,10 +57,5 @@ async def _count_left(bus: Bus, source: MarketSource, keys: Sequence[ApiKey]) ->
 
 
 def _parse_state(raw: bytes | None) -> bool | None:
-    """Return None if a stored state says neither up nor down."""
-    try:
-        state: Any = orjson.loads(raw or b"{}")
-    except orjson.JSONDecodeError:
-        return None
-    word = state.get("state") if isinstance(state, dict) else None
+    word = parse_object(raw).get("state")
     return {"up": True, "down": False}.get(word) if isinstance(word, str) else None

@@ -33,5 +33,4 @@ def _read_keys_of(source: MarketSource, environ: Mapping[str, str]) -> tuple[Api
 
 
 def _split(text: str | None) -> list[str]:
-    """Split at commas."""
     return [each.strip() for each in (text or "").split(",") if each.strip()]

@@ -16,7 +16,7 @@ from services.sources.catalog.request import ApiKey
 
 TAKE_REQUEST: Final = Script.beside("services.sources.access", "take_request.lua")
 SHORTEST_BLOCK_SEC: Final = 1.0
-"""For how long a source is left alone at least that asks for a pause, also if it names one of no time."""
+"""The shortest pause after a source asks for one, also if it names a time of 0."""
 
 Windows = Sequence[tuple[int, int]]
 """What a source takes: for each window its seconds and its requests."""
@@ -61,7 +61,6 @@ class SourceLimiter:
         await self._use("block", key, max(SHORTEST_BLOCK_SEC, sec), windows)
 
     async def _use(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> float:
-        """Return the seconds to wait."""
         return float(await self._run(word, key, block_sec, windows)) / 1000
 
     async def _run(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> Any:

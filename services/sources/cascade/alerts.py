@@ -98,10 +98,7 @@ def encode_verdict(source: str, state: OutageState) -> bytes:
 
 
 def parse_former(bus: str, stored: Mapping[bytes, bytes]) -> FormerStates:
-    """Return what an earlier release kept in the states of sources: open outages, and unpublished events.
-
-    Report events that can't be parsed.
-    """
+    """Read what an earlier release kept in the states of sources; report events that can't be parsed."""
     found = dict[str, tuple[OutageState, list[Event]]]()
     for name, raw in stored.items():
         known = parse_object(raw)

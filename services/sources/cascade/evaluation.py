@@ -34,10 +34,7 @@ _NOT_ASKED: Final[Mapping[str, SourceVerdict]] = {
 
 @dataclass(frozen=True, slots=True)
 class RecordClock:
-    """Hold what time it is for the records of a source, and how fast that time passes.
-
-    Both are epoch seconds; `now` is that of the records, `wall` ours.
-    """
+    """The time of a source's records (`now`) and ours (`wall`) in epoch seconds, and the former's speed."""
 
     wall: float
     now: float
@@ -45,7 +42,6 @@ class RecordClock:
 
     @property
     def now_ms(self) -> int:
-        """Return the time of the records in epoch milliseconds."""
         return round(1000 * self.now)
 
     def to_wall(self, at_ms: int) -> float:

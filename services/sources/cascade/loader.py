@@ -328,10 +328,7 @@ class SeriesLoader:
     async def _ask_cascade(
         self, series: Series, before: SeriesState, terms: _Terms
     ) -> tuple[Load, RecordClock]:
-        """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock.
-
-        Each has its share of the time that is left, and a least one, so a slow one keeps none from its turn.
-        """
+        """Each source has a least share of the time that is left, so a slow one keeps none from its turn."""
         findings: list[SourceFinding] = []
         clocks: dict[str, RecordClock] = {}
         within_sec = self._get_settings().load.timeout_sec
@@ -360,10 +357,7 @@ class SeriesLoader:
     async def _ask(
         self, series: Series, source: str, before: SeriesState, terms: _Terms, deadline: float
     ) -> tuple[SourceFinding, RecordClock]:
-        """Ask one source; return what came of it, and the clock by which that was evaluated.
-
-        An error of ours is what came of it, too: so the next source is asked.
-        """
+        """An error of ours becomes a finding, so that the next source is asked."""
         sent_before = len(terms.sent)
         try:
             finding, clock = await self._ask_and_evaluate(series, source, before, terms, deadline)
@@ -535,10 +529,7 @@ async def open_loader(
     base_urls: Mapping[str, str] | None,
     environ: Mapping[str, str],
 ) -> AsyncIterator[SeriesLoader]:
-    """Open a loader of the sources of the catalogue, with the keys of the environment.
-
-    Raise Exit, code 2, if a key can't be read.
-    """
+    """Raise Exit, code 2, if a key in the environment can't be read."""
     catalog = shipped_catalog()
     async with SourceClient(read_keys(catalog.values(), environ), base_urls) as client:
         yield SeriesLoader(client, store, catalog, get_settings)

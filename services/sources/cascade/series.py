@@ -177,7 +177,6 @@ def _find_day_open(session: Session, at_ms: int) -> int:
 
 
 def _overlap_ms(series: Series) -> int:
-    """Return how far before its newest record a series is asked for."""
     if series.kind is RecordKind.BARS:
         return OVERLAP_BARS * series.length_ms
     return round((REVISED_DAYS if series.kind is RecordKind.OBSERVATIONS else QUOTE_DAYS) * DAY_MS)
@@ -327,10 +326,7 @@ def fresh_until(
 
 
 def _fresh_until_next(session: Session, end_ms: int, age_ms: int) -> int:
-    """Return until when a record that ended at `end_ms` is fresh; closed hours of the market don't count.
-
-    Neither is a lunch break.
-    """
+    """Closed hours of the market, and lunch breaks, don't count."""
     day = session.find_day(end_ms)
     if day is not None and day.break_ms is not None:
         pauses, resumes = day.break_ms
@@ -342,7 +338,6 @@ def _fresh_until_next(session: Session, end_ms: int, age_ms: int) -> int:
 
 
 def _find_open_time(session: Session, at_ms: int, after_ms: int) -> int:
-    """Return a time at which the market is open; if it is closed then, `after_ms` after its next open."""
     return at_ms if session.find_day(at_ms) is not None else session.next_day(at_ms).open_ms + after_ms
 
 

@@ -1,6 +1,6 @@
 """Decide which source of a series serves, which one is asked next, and when it is loaded again. Pure.
 
-Each load begins with the first source: so a better one gets its place back as soon as it is fresh again. One
+Each load begins with the first source, so a better one gets its place back as soon as it is fresh again. One
 whose answer was of no use is asked less and less often meanwhile. Whether one that is limited may be asked is
 known by its limits alone, and of one that fails by its breaker. All times are epoch seconds of the wall
 clock, unless a name says otherwise.
@@ -194,12 +194,7 @@ def parse_series_state(raw: bytes | None) -> SeriesState:
 def choose_next(
     series: Series, state: SeriesState, asked: Collection[str], now: float, *, forced: bool = False
 ) -> str | None:
-    """Return the source to ask next in this load, or None if there is none.
-
-    Args:
-        now: the time.
-        forced: ask also those that are left out because of what they answered lately.
-    """
+    """Return None if there is none; `forced` asks also those that are left out for their last answers."""
     for source in series.sources:
         attempt = state.attempts.get(source)
         if source in asked:
@@ -362,17 +357,13 @@ def is_stream_wanted(series: Series, state: SeriesState, source: str, now: float
 
 
 def plan_after_stream(state: SeriesState, now: float, *, is_complete: bool) -> SeriesState:
-    """Return the state with when the series is loaded after a minute of a stream.
-
-    That is when the next minute is overdue, or at once if one before it is missing.
-    """
+    """The next load is when the next minute is overdue, or at once if one before it is missing."""
     if state.status is not SeriesStatus.FRESH:
         return state
     return replace(state, due_at=now + STREAM_OVERDUE_SEC if is_complete else now)
 
 
 def is_stale(state: SeriesState, now: float) -> bool:
-    """Return True if a series was asked for and is not fresh."""
     return state.asked_at > 0 and now > state.fresh_until
 
 

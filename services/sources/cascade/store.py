@@ -19,7 +19,7 @@ from marketswarm.agent.outage_state import OutageState
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.lease import LeaseAction, apply_lease_action
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import MAX_EPOCH_SEC, read_fields, report_unusable
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_object, read_fields, report_unusable
 from marketswarm.keys import (
     MARKET_BARS,
     MARKET_DOWNLOADS,
@@ -150,7 +150,6 @@ class SeriesStore:
         return (await self._use_claim(LeaseAction.RENEW, claim))[0]
 
     async def release(self, claim: Claim) -> None:
-        """Release a claim."""
         await self._use_or_keep(LeaseAction.RELEASE, claim)
 
     async def _use_or_keep(self, action: LeaseAction, claim: Claim) -> tuple[bool, float]:
@@ -189,7 +188,7 @@ class SeriesStore:
         return int(raw) if raw.isdigit() else None
 
     def keep_requests(self, series: Series, sent: Iterable[SentRequest]) -> None:
-        """Keep the requests of a load that was broken off: the next one of the series records them."""
+        """Keep them for the next load of the series, which records them."""
         self._keep(series.id, [UnrecordedRequest(encode_request(series, each)) for each in sent])
 
     def forget_requests(self, series: str) -> None:
@@ -200,10 +199,7 @@ class SeriesStore:
             self._unrecorded[series] = kept
 
     async def publish(self, claim: Claim, load: Load, keep: KeepSettings, miss_after: int) -> PublishResult:
-        """Publish a load in one step, and give its claim back.
-
-        Its requests are recorded in the same step, and so are those of loads before it that were broken off.
-        """
+        """Publish in one step, give the claim back, and record its requests and those of loads broken off."""
         series = load.series
         requests = self._unrecorded.pop(series.id, [])
         requests += [UnrecordedRequest(encode_request(series, each)) for each in load.requests]
@@ -243,7 +239,10 @@ class SeriesStore:
             load.state.encode(series),
             getattr(keep, series.kind.value),
             keep.downloads,
-            *_list_memory_args(load),
+            load.remember_from_ms,
+            find_bucket_ms(load.series),
+            MAX_BUCKET_BYTES,
+            REMEMBERED_SEC,
             make_source_id(load.served.source) if load.served else "",
             "".join(f" {make_source_id(source)} " for source in series.sources),
             len(records),
@@ -263,11 +262,8 @@ class SeriesStore:
         names, found = list(sources), dict[str, float]()
         (stored,) = await read_fields(self.bus, [MARKET_SOURCES], names, MAX_STATE_BYTES) if names else ({},)
         for name, raw in stored.items():
-            try:
-                state: Any = orjson.loads(raw)
-            except orjson.JSONDecodeError:
-                continue  # `publish_series.lua` begins anew with the next load
-            if isinstance(state, dict) and state.get("state") == "down":
+            state = parse_object(raw)  # of one that can't be read, `publish_series.lua` begins anew
+            if state.get("state") == "down":
                 at = state.get("checked_at")
                 found[_decode(name)] = float(at) if isinstance(at, int | float) else 0.0
         return found
@@ -281,7 +277,6 @@ class SeriesStore:
         await self.bus.ask(pipe.execute())
 
     async def write_verdicts(self, states: Mapping[str, OutageState]) -> None:
-        """Write whether these sources are up."""
         changes = [encode_verdict(name, state) for name, state in states.items()]
         await self.bus.script(CHANGE_SOURCES, [MARKET_SOURCES], changes)
 
@@ -314,16 +309,8 @@ class SeriesStore:
         return [_decode(name) for name in sources], [_decode(name) for name in series]
 
 
-def _list_memory_args(load: Load) -> tuple[float, ...]:
-    """Return arguments of `publish_series.lua`: how the records of a load are remembered."""
-    return load.remember_from_ms, find_bucket_ms(load.series), MAX_BUCKET_BYTES, REMEMBERED_SEC
-
-
 def find_bucket_ms(series: Series) -> int:
-    """Return the stretch of time whose records are remembered together, in milliseconds; 0 for quotes.
-
-    Observations are a day apart, or more.
-    """
+    """Records are remembered together by this length in milliseconds; 0 for quotes."""
     if series.kind is RecordKind.QUOTES:
         return 0
     return (

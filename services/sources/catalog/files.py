@@ -31,12 +31,7 @@ def load_source(path: Path) -> MarketSource:
     return source
 
 
-def load_catalog(folder: Path = FOLDER) -> Mapping[str, MarketSource]:
-    """Return all sources of a folder by name, sorted. Raise CatalogError."""
-    return {path.stem: load_source(path) for path in sorted(folder.glob("*.toml"))}
-
-
 @cache
 def shipped_catalog() -> Mapping[str, MarketSource]:
-    """Return the sources that this program brings, loaded once."""
-    return load_catalog()
+    """Return the sources that this program brings by name, sorted, loaded once. Raise CatalogError."""
+    return {path.stem: load_source(path) for path in sorted(FOLDER.glob("*.toml"))}

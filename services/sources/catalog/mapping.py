@@ -90,10 +90,7 @@ class MisfitError(Exception):
 def read_page(
     source: MarketSource, endpoint: Endpoint, question: Question, body: bytes, *, key: ApiKey | None = None
 ) -> Page:
-    """Return what a document says in answer to a question. It never raises, whatever the document is.
-
-    `key` is hidden in what the page says, because some sources repeat it in what they refuse.
-    """
+    """Never raise. Hide `key` in what the page says, because some sources repeat it."""
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
     document, problem = _read_document(endpoint, body, key)
     if (sign := _find_sign(endpoint, paths, document, tuple(SIGN_OUTCOMES), key)) is not None:
@@ -155,10 +152,7 @@ def _find_sign(
 
 
 def _read_document(endpoint: Endpoint, body: bytes, key: ApiKey | None) -> tuple[Any, str]:
-    """Return a document as JSON has it; if it is malformed the beginning of its text, and why.
-
-    Some sources answer with a line of text where they have nothing.
-    """
+    """If malformed, return its text's beginning and why: some sources answer with a line of text."""
     try:
         return parse_document(endpoint, body), ""
     except (ValueError, LookupError, ExpatError, csv.Error, RecursionError) as error:
@@ -203,10 +197,7 @@ def _list_marks(endpoint: Endpoint) -> tuple[bytes, ...]:
 
 
 def _require_columns(endpoint: Endpoint, names: Sequence[str]) -> None:
-    """Raise ValueError if a CSV lacks a column that every record needs.
-
-    A page for people with status 200 is text, too, and would look like a CSV without values.
-    """
+    """Raise ValueError. A page for people with status 200 would look like a CSV without values."""
     for name in sorted(REQUIRED_FIELDS[endpoint.kind]):
         path = endpoint.fields[name].path
         if _COLUMN.fullmatch(path) is not None and path.strip('"') not in names:
@@ -233,10 +224,7 @@ class _Paths:
 
 
 def _find_rows(endpoint: Endpoint, paths: _Paths, document: Any) -> list[Any] | None:
-    """Return the rows of a document in the form that the fields' paths expect, `MAX_ROWS` at most.
-
-    None means that the document has another shape: no list or object is where the source's file says.
-    """
+    """Return `MAX_ROWS` at most; None if the document has not the shape that the source's file says."""
     found = paths.search(endpoint.records, document)
     if endpoint.layout == "columns":
         return _find_columns(endpoint, paths, found)
@@ -320,7 +308,7 @@ def _read_field(endpoint: Endpoint, paths: _Paths, name: str, value: Any, row: A
         return read_time(value, rule)
     if name in TEXT_FIELDS:
         if not isinstance(value, str) or SYMBOL.fullmatch(value) is None:
-            raise MisfitError("is no symbol", value)
+            raise MisfitError("is not a symbol", value)
         return value
     number = _read_number(value, endpoint.thousands) * rule.scale
     if rule.divide_by is not None:
@@ -328,7 +316,7 @@ def _read_field(endpoint: Endpoint, paths: _Paths, name: str, value: Any, row: A
     if rule.inverse:
         number = _divide(1.0, number)
     if not abs(number) < MAX_NUMBER:
-        raise MisfitError("is no number of this size", value)
+        raise MisfitError("is out of bounds", value)
     return number
 
 
@@ -339,23 +327,20 @@ def read_time(value: Any, rule: FieldRule) -> int:
             millis = _read_epoch(value, EPOCH_UNITS[rule.format])
         else:
             if not isinstance(value, str | int) or isinstance(value, bool):
-                raise MisfitError("is no time", value)
+                raise MisfitError("is not a time", value)
             moment = _parse_moment(str(value).strip()[:64], rule.format)
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=ZoneInfo(rule.zone))
             millis = round(moment.timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise MisfitError(f"is no time in the form {rule.format}", value) from None
+        raise MisfitError(f"is not a time in the form {rule.format}", value) from None
     if not 1000 * EARLIEST.timestamp() <= millis <= 1000 * LATEST.timestamp():
-        raise MisfitError("is no time of this age", value)
+        raise MisfitError("is not a time of this age", value)
     return millis
 
 
 def _read_epoch(value: Any, per_sec: int) -> int:
-    """Return a time in epoch milliseconds, given in units; a second has `per_sec` of them.
-
-    Raise ValueError if it is not a number.
-    """
+    """`per_sec` is how many units a second has. Return milliseconds; raise ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(value)  # noqa: TRY004 - the caller takes whatever is not a time for a misfit
     if isinstance(value, int) or (isinstance(value, str) and value.lstrip("-").isdigit()):
@@ -376,10 +361,7 @@ def _parse_moment(text: str, form: str) -> datetime:
 
 
 def _parse_period(text: str) -> datetime:
-    """Return the beginning of a day, month, quarter or year: 2026-11-22, 2026-11, 2026M11, 2026-Q4, 2026.
-
-    Raise ValueError.
-    """
+    """Parse 2026-11-22, 2026-11, 2026M11, 2026-Q4 or 2026 to its first day; raise ValueError."""
     year, mark, part = text[:4], text[4:].lstrip("-")[:1].upper(), text[4:].lstrip("-")[1:]
     if mark == "Q" and part in {"1", "2", "3", "4"}:
         return datetime(int(year), 3 * int(part) - 2, 1)  # noqa: DTZ001 - the caller knows the zone
@@ -392,7 +374,6 @@ def _parse_period(text: str) -> datetime:
 
 
 def _divide(number: float, divisor: float) -> float:
-    """Return a quotient. Raise MisfitError if the divisor is 0."""
     if divisor == 0:
         raise MisfitError("divided by 0")
     return number / divisor
@@ -401,7 +382,7 @@ def _divide(number: float, divisor: float) -> float:
 def _read_number(value: Any, thousands: str) -> float:
     """Return a finite number. Raise MisfitError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise MisfitError("is no number", value)
+        raise MisfitError("is not a number", value)
     text = value
     if isinstance(value, str):
         text = value.strip()[:64].removesuffix("%")
@@ -409,17 +390,14 @@ def _read_number(value: Any, thousands: str) -> float:
     try:
         number = float(text)
     except (ValueError, OverflowError):
-        raise MisfitError("is no number", value) from None
+        raise MisfitError("is not a number", value) from None
     if not isfinite(number):
-        raise MisfitError("is no number", value)
+        raise MisfitError("is not a number", value)
     return number
 
 
 def _shown(value: Any, key: ApiKey | None) -> str:
-    """Return a value as a message may show it: its beginning, without the key.
-
-    Of a list or an object only the name is shown, because it may be too deep for `repr`.
-    """
+    """Hide the key and cut; name only the type of a list or an object, which may be too deep for `repr`."""
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list):

@@ -66,7 +66,7 @@ def compile_path(path: str) -> Any:
     try:
         return jmespath.compile(path)
     except JMESPathError as error:
-        raise ValueError(f"{path!r} is no JMESPath expression: {error}") from error
+        raise ValueError(f"{path!r} is not a JMESPath expression: {error}") from error
 
 
 def _require_path(path: str) -> str:
@@ -88,7 +88,7 @@ def _require_pattern(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
     return pattern
 
 
@@ -96,7 +96,7 @@ def _require_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{name!r} is no time zone") from error
+        raise ValueError(f"{name!r} is not a time zone") from error
     return name
 
 
@@ -335,7 +335,6 @@ class Endpoint(FilePart):
 
     @model_validator(mode="after")
     def _limit_is_there_where_it_is_asked_for(self) -> Self:
-        """Raise ValueError if a template has {limit}, and there is none."""
         if self.limit is None and any("{limit" in text for text in (self.path, *self.params.values())):
             raise ValueError("limit: {limit} needs one")
         return self

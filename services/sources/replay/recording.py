@@ -213,7 +213,6 @@ class Recording:
 
 
 def to_ms(at: datetime) -> int:
-    """Return epoch milliseconds."""
     return round(at.timestamp() * 1000)
 
 
@@ -296,7 +295,7 @@ class _Reader:
             header = Header.model_validate_json(line)
         except ValidationError as error:
             where = ".".join(map(str, error.errors()[0]["loc"])) or "JSON"
-            raise RecordingError(f"the first line is no header of a recording: {where}") from None
+            raise RecordingError(f"the first line is not the header of a recording: {where}") from None
         _require_order(header.reels)
         return header
 

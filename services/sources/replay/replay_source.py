@@ -112,10 +112,7 @@ class ReplaySource:
         return ReplayClock(self.speed, int(begun), int(elapsed), int(now))
 
     async def find_time(self, symbol: str) -> float:
-        """Return what time it is for a symbol, in epoch seconds; 0 if the recording does not have it.
-
-        Sessions and ages of records are judged by this time, not by the time of the day.
-        """
+        """Return epoch seconds for sessions and ages of records; 0 if the recording lacks the symbol."""
         reel = self.recording.find_reel(symbol)
         return 0.0 if reel is None else (await self.read_clock()).find_time(reel) / 1000
 
@@ -128,7 +125,7 @@ class ReplaySource:
         """
         begun = time.monotonic()
         reel = self.recording.find_reel(question.symbol)
-        if reel is None or not self._serves(question):
+        if reel is None or not any(map(self.recording.has_series, _find_keys(question))):
             return SourceAnswer(self.name, AnswerStatus.FAILED, NOT_SERVED, is_replay=True)
         reading = await self._breaker.ask()
         if reading.refusal:
@@ -153,9 +150,6 @@ class ReplaySource:
         if on_request is not None:
             on_request(self._make_request(moved, answer, body, time.monotonic() - begun))
         return answer
-
-    def _serves(self, question: Question) -> bool:
-        return any(map(self.recording.has_series, _find_keys(question)))
 
     def _find_records(self, question: Question, time_ms: int) -> tuple[list[bytes], tuple[Record, ...]]:
         """Return the lines of the recording, too."""

@@ -12,7 +12,6 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 
 
 def _require_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return `names` if they all differ and may name a source; otherwise raise ValueError."""
     if len(set(names)) != len(names) or not all(map(_NAME.fullmatch, names)):
         raise ValueError("must be different names of small letters, digits and _, such as replay_a")
     return names

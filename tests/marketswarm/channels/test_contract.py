@@ -166,7 +166,7 @@ async def test_no_secret_shows_and_a_wrong_option_is_named_without_its_value(kin
     await channel.aclose()
 
     bad_url = {"url": "gopher://s3cret"} if "url" in kind.options else {}
-    with pytest.raises(ChannelError, match="colour: is no option of this kind") as caught:
+    with pytest.raises(ChannelError, match="colour: is not an option of this kind") as caught:
         create_channel(name, "night", {**kind.options, **bad_url, "colour": "hunter2"})
     assert not any(secret in str(caught.value) for secret in SECRETS)
     assert ("url: must be http" in str(caught.value)) is bool(bad_url)

@@ -120,7 +120,11 @@ def test_a_url_of_a_kind_that_is_there_already_is_a_second_channel_under_its_own
         ("smoke", {}, "night: no such kind of channel; there are slack, "),
         ("webhook", {}, "night: url: is missing"),
         ("webhook", {"url": "hunter2"}, "night: url: must be http://host/… or https://host/…"),
-        ("webhook", {"url": "http://a/", "hunter": "hunter2"}, "night: hunter: is no option of this kind"),
+        (
+            "webhook",
+            {"url": "http://a/", "hunter": "hunter2"},
+            "night: hunter: is not an option of this kind",
+        ),
         ("webhook", {"url": ["hunter2"]}, "night: url: Input should be a valid string"),
         (
             "email",

@@ -92,7 +92,7 @@ def test_a_bus_that_is_away_or_refuses_is_code_3_and_one_line(shell, known):
     [
         (["a b"], {}, "is not a name"),
         (["mesh", "--status", "fine"], {}, "stopping"),
-        (["mesh", "--every", "soon"], {}, "is no duration"),
+        (["mesh", "--every", "soon"], {}, "is not a duration"),
         (["mesh"], {"REDIS_URL": "http://hunter2"}, "REDIS_URL: must be redis://"),
         (["mesh"], {"DEFAULT_TIMEOUT_SEC": "x"}, "DEFAULT_TIMEOUT_SEC"),
     ],

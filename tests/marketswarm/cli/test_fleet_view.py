@@ -1,7 +1,11 @@
 import orjson
 import pytest
 
-from marketswarm.cli.fleet_view import with_embedded_buses
+from marketswarm.agent.truth_source import TruthReading
+from marketswarm.bus import BusError
+from marketswarm.cli import fleet_view
+from marketswarm.cli.fleet_view import open_fleet, with_embedded_buses
+from marketswarm.exit import Code, Exit
 from marketswarm.truth import parse_truth
 
 HERE = {"system-redis": "redis://127.0.0.1:7379", "market-redis": "redis://127.0.0.1:7380"}
@@ -31,3 +35,14 @@ def test_a_file_that_names_a_bus_goes_before_the_embedded_fleet(tmp_path):
     (tmp_path / "url").write_text("redis://system-redis:6379\n")
     told = with_embedded_buses({"SYSTEM_REDIS_URL_FILE": str(tmp_path / "url")}, HERE, None)
     assert "SYSTEM_REDIS_URL" not in told
+
+
+async def test_a_bus_that_fails_while_a_command_asks_it_ends_the_command_with_code_3(monkeypatch, tmp_path):
+    async def read(buses, *_args):
+        return [TruthReading(bus, None, "missing", has_answered=True) for bus in buses]
+
+    monkeypatch.setattr(fleet_view, "read_all_truths", read)
+    with pytest.raises(Exit, match="market-redis") as caught:
+        async with open_fleet(tmp_path):
+            raise BusError("market-redis", "timeout")
+    assert caught.value.code == Code.NO_BUS

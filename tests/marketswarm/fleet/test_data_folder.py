@@ -98,7 +98,7 @@ def test_a_link_in_place_of_a_file_overwrites_nothing(tmp_path):
         pass
     (data / "fleet.pid").unlink()
     (data / "fleet.pid").hardlink_to(mine)
-    with pytest.raises(PermissionError, match="no file of its own"), data_folder.claim_folder(data):
+    with pytest.raises(PermissionError, match="not a file of its own"), data_folder.claim_folder(data):
         pass
     assert mine.read_text() == "precious"
 
@@ -108,7 +108,7 @@ def test_a_folder_that_others_made_or_may_write_to_is_refused(tmp_path, monkeypa
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    for name, said in (("open", "chmod go-w"), ("link", "no folder but a link")):
+    for name, said in (("open", "chmod go-w"), ("link", "a link or a file, not a folder")):
         with pytest.raises(PermissionError, match=said), data_folder.claim_folder(tmp_path / name):
             pass
     monkeypatch.setattr(os, "geteuid", lambda: 12345)

@@ -11,10 +11,7 @@ from services.massive.probes.probers.trace import Trace
 
 @dataclass(frozen=True, slots=True)
 class TcpConnection:
-    """Hold a TCP connection to `address`.
-
-    Use as a context manager: leaving it aborts the connection.
-    """
+    """A TCP connection to `address`, as a context manager: leaving it aborts the connection."""
 
     address: str
     writer: asyncio.StreamWriter
@@ -29,10 +26,7 @@ class TcpConnection:
 
 
 async def connect_host(trace: Trace, context: ProbeContext, host: str, port: int) -> TcpConnection:
-    """Look a host up and connect to it, as the steps `dns` and `tcp` of the trace.
-
-    Raises OSError or UnicodeError.
-    """
+    """Trace the steps `dns` and `tcp`. Raises OSError or UnicodeError."""
     with trace.step("dns"):
         addresses = await context.look_up(host, port)
     with trace.step("tcp"):
@@ -42,10 +36,7 @@ async def connect_host(trace: Trace, context: ProbeContext, host: str, port: int
 
 
 async def _connect_first(addresses: Sequence[str], port: int, timeout_sec: float) -> TcpConnection:
-    """Connect to the first address that answers, within a share of `timeout_sec` each.
-
-    Raises the last address's error if none answers.
-    """
+    """Give each a share of `timeout_sec`. Raises the last address's error."""
     if not addresses:
         raise OSError("no address")
     for address in addresses[:-1]:
@@ -58,6 +49,5 @@ async def _connect_first(addresses: Sequence[str], port: int, timeout_sec: float
 
 
 async def _open(address: str, port: int) -> TcpConnection:
-    """Open a TCP connection to an address. Raises OSError."""
     _reader, writer = await asyncio.open_connection(address, port)
     return TcpConnection(address, writer)

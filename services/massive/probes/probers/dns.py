@@ -63,10 +63,7 @@ def _make_query(target: Dns) -> dns.message.QueryMessage:
 
 
 def _name_servers(named: Sequence[str]) -> list[tuple[str, int]]:
-    """Return the address and port of each name server: the named ones, otherwise the system's.
-
-    Raises ProbeError.
-    """
+    """Use the system's if none are named. Raises ProbeError."""
     if named:
         return [split_host_port(each, PORT) for each in named]
     try:
@@ -79,10 +76,7 @@ def _name_servers(named: Sequence[str]) -> list[tuple[str, int]]:
 async def _query_servers(
     query: dns.message.QueryMessage, servers: Sequence[tuple[str, int]], timeout_sec: float, trace: Trace
 ) -> dns.message.Message:
-    """Return the first answer of a name server that knows the name.
-
-    Raises ProbeError, with the answer or the error of the last server that was asked.
-    """
+    """Return the first answer that knows the name. Raises ProbeError of the last server asked."""
     reason = "no_resolver"
     until = time.monotonic() + timeout_sec
     for at, (server, port) in enumerate(servers):
@@ -104,10 +98,7 @@ async def _query_servers(
 
 
 async def _query_server(query: dns.message.QueryMessage, server: str, port: int) -> dns.message.Message:
-    """Return the answer of one server; forged and malformed datagrams are skipped.
-
-    Raises OSError, EOFError or DNSException.
-    """
+    """Skip forged and malformed datagrams. Raises OSError, EOFError or DNSException."""
     backend = dns.asyncbackend.get_default_backend()
     family = dns.inet.af_for_address(server)
     # a connected socket reports that no program listens there

@@ -35,10 +35,7 @@ STAGES: Final = {
 
 @dataclass(slots=True)
 class Visit:
-    """Probe a page, over all its redirects.
-
-    `first_address` is the first address of the target's own host, once that was looked up.
-    """
+    """Probe a page over all its redirects; `first_address` is the first one of the target's own host."""
 
     target: Https
     context: ProbeContext
@@ -46,10 +43,7 @@ class Visit:
     first_address: str = ""
 
     async def follow(self) -> None:
-        """Request the page, and follow at most `redirects` redirects.
-
-        Raises ProbeError, or an error of the client or the network.
-        """
+        """Follow at most `redirects`. Raises ProbeError, or an error of the client or the network."""
         try:
             url = httpx.URL(self.target.url)
         except httpx.InvalidURL:
@@ -62,11 +56,7 @@ class Visit:
         raise ProbeError("too_many_redirects")
 
     async def _request(self, url: httpx.URL, *, may_redirect: bool) -> httpx.URL | None:
-        """Request a page from the first address that answers.
-
-        Return where it redirects to if that is to be followed, otherwise None. Raises ProbeError or an error
-        of the client.
-        """
+        """Use the first address that answers; return the redirect to follow, or None. Raises as `follow`."""
         port = url.port or PORTS[url.scheme]
         with self.trace.step("dns"):
             addresses = await self.context.look_up(url.host, port)
@@ -83,11 +73,7 @@ class Visit:
     async def _request_at(
         self, url: httpx.URL, address: str, connect_sec: float | None, *, may_redirect: bool
     ) -> httpx.URL | None:
-        """Request a page from one address, and check the response.
-
-        Return where it redirects to if that is to be followed, otherwise None. Raises ProbeError or an error
-        of the client.
-        """
+        """Check the response; return the redirect to follow, or None. Raises as `follow` does."""
         self.trace.facts["address"] = address
         encrypted = url.scheme == "https"
         transport = httpx.AsyncHTTPTransport(
@@ -114,7 +100,6 @@ class Visit:
         return None
 
     async def _trace(self, event: str, _info: Any) -> None:
-        """Begin the step of the trace that an event of the HTTP client stands for."""
         if event in STAGES:
             self.trace.begin_step(STAGES[event])
 
@@ -161,7 +146,6 @@ class Visit:
 
 
 async def probe(target: Https, context: ProbeContext) -> ProbeResult:
-    """Return whether the page has the right status and text."""
     trace = Trace(target.kind, redact_url(target.url))
     async with trace.within(context.timeout_sec):
         await Visit(target, context, trace).follow()
@@ -169,10 +153,7 @@ async def probe(target: Https, context: ProbeContext) -> ProbeResult:
 
 
 def _resolve_redirect(url: httpx.URL, location: str) -> httpx.URL:
-    """Return the absolute URL of a redirect.
-
-    Raises ProbeError if it is invalid, or leads from https to http.
-    """
+    """Raises ProbeError if it is invalid, or leads from https to http."""
     try:
         found = url.join(location)
     except (httpx.InvalidURL, ValueError):
@@ -183,7 +164,6 @@ def _resolve_redirect(url: httpx.URL, location: str) -> httpx.URL:
 
 
 def _is_outside(address: str) -> bool:
-    """Return True if `address` is an IP address outside this machine's and private networks."""
     try:
         return not is_inside(ipaddress.ip_address(address))
     except ValueError:

@@ -3,15 +3,13 @@
 import ssl
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from services.massive.probes.probers.connection import connect_host
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.result import ProbeResult
 from services.massive.probes.targets import DAY_SEC, Tls
-
-ENDS_SOON: Final = "ends_soon"
 
 
 async def probe(target: Tls, context: ProbeContext) -> ProbeResult:
@@ -34,10 +32,7 @@ async def probe(target: Tls, context: ProbeContext) -> ProbeResult:
 
 
 def record_certificate(tls: Any, trace: Trace, warn_days: float, now: float) -> None:
-    """Record the TLS version and for how many days the certificate is still valid.
-
-    If those are fewer than `warn_days`, set the warning `ends_soon`; `now` is in epoch seconds.
-    """
+    """Set the warning `ends_soon` for fewer than `warn_days`; `now` is in epoch seconds."""
     trace.facts["tls"] = tls.version() or "?"
     ends = (tls.getpeercert() or {}).get("notAfter")
     if ends is None:
@@ -45,19 +40,16 @@ def record_certificate(tls: Any, trace: Trace, warn_days: float, now: float) -> 
     days_left = (ssl.cert_time_to_seconds(ends) - now) / DAY_SEC
     trace.facts["days_left"] = round(days_left, 1)
     if days_left < warn_days:
-        trace.warning = ENDS_SOON
+        trace.warning = "ends_soon"
 
 
 def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Return a client context that trusts the authorities in the file, or the system's.
-
-    A changed file is read again. Raises ProbeError, `no_ca_file`, if the file can't be read or holds none.
-    """
+    """Reread a changed file. Raises ProbeError, `no_ca_file`, if it can't be read or holds none."""
     file = ca_file or ssl.get_default_verify_paths().cafile
     try:
         changed_at = Path(file).stat().st_mtime_ns if file else 0
         return _context(ca_file, changed_at)
-    except OSError as error:  # of which ssl.SSLError is one
+    except OSError as error:  # ssl.SSLError, too
         raise ProbeError("no_ca_file") from error
 
 

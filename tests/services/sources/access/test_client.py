@@ -139,7 +139,7 @@ async def test_rows_that_do_not_fit_are_named_and_the_others_are_kept(ask, site)
     site.always = Answer(200, {}, orjson.dumps({"rows": [row(0), [*row(1)[:1], "x", 1, 1, 1], row(2)]}))
     answer = await ask()
     assert (answer.outcome, len(answer.records)) == (AnswerStatus.OK, 2)
-    assert answer.misfits == (Misfit(1, "open", "'x' is no number"),)
+    assert answer.misfits == (Misfit(1, "open", "'x' is not a number"),)
 
 
 async def test_a_long_question_is_asked_in_parts_and_each_part_takes_a_request(ask, site):

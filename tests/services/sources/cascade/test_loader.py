@@ -60,10 +60,10 @@ def test_an_answer_is_late_empty_or_wrong_by_its_records():
     )
     wrong = evaluate(bar(1), bar(-60))
     assert (wrong.verdict, wrong.reason, wrong.records) == (SourceVerdict.WRONG, "a time that lies ahead", ())
-    misfits = evaluate(bar(2), bar(1), misfits=(Misfit(0, "open", "'x' is no number"),))
+    misfits = evaluate(bar(2), bar(1), misfits=(Misfit(0, "open", "'x' is not a number"),))
     assert (misfits.verdict, misfits.reason) == (
         SourceVerdict.WRONG,
-        "1 of 3 rows do not fit: open: 'x' is no number",
+        "1 of 3 rows do not fit: open: 'x' is not a number",
     )
 
 

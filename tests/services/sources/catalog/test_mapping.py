@@ -119,7 +119,7 @@ def test_a_value_that_is_marked_missing_is_no_misfit():
     page = read({"rows": [{"day": "2026-11-02", "rate": "."}, {"day": "2026-11-03", "rate": None}]})
     assert (page.outcome, page.reason, page.missing, page.misfits) == (AnswerStatus.EMPTY, "no values", 2, ())
     page = read({"rows": [{"day": "2026-11-02", "rate": "n.a."}, {"day": "2026-11-03", "rate": 1}]})
-    assert page.misfits == (Misfit(0, "value", "'n.a.' is no number"),)
+    assert page.misfits == (Misfit(0, "value", "'n.a.' is not a number"),)
     assert values(page) == [("2026-11-03", 1)]
 
 
@@ -158,7 +158,7 @@ def test_a_deep_value_of_a_field_is_a_misfit(field):
     body = b'{"rows": [{"day": %b, "rate": %b}]}' % (row["day"], row["rate"])
     page = read(body)
     assert page.outcome is AnswerStatus.FAILED
-    assert page.reason.startswith("no row fits: a list is no ")
+    assert page.reason.startswith("no row fits: a list is not a ")
 
 
 SECRET = ApiKey("SECRETSECRET0123456789/ABCDEF", "HIDDENHIDDEN0123456789")

@@ -153,7 +153,7 @@ def test_what_stands_in_a_path_can_not_lead_elsewhere():
         ({"fields": {"open": {"path": "x"}}}, "fields: bars need close, high, low, start"),
         ({"fields": BARS["fields"] | {"colour": {"path": "x"}}}, "fields: bars have no colour"),
         ({"fields": BARS["fields"] | {"start": {"path": "x"}}}, "fields.start: a time needs a format"),
-        ({"records": "a["}, "is no JMESPath expression"),
+        ({"records": "a["}, "is not a JMESPath expression"),
         ({"colour": "red"}, "colour"),
         ({"params": {"k": "{key}"}}, "{key} is for a key whose place is the path"),
     ],

@@ -64,11 +64,11 @@ def test_a_line_that_is_no_frame_is_counted(write):
 
 @pytest.mark.parametrize("lines", [(), LINES[:5], (b"{}",)], ids=["nothing", "no bar", "no frame"])
 def test_a_file_without_a_bar_is_refused(write, lines):
-    with pytest.raises(RecordingError, match="no header"):
+    with pytest.raises(RecordingError, match="not the header"):
         read_recording(write(*lines))
 
 
 def test_frames_after_a_refusal_of_the_key_have_no_bars(write):
     refused = LINES[1].replace(b"auth_success", b"auth_failed")
-    with pytest.raises(RecordingError, match="no header"):
+    with pytest.raises(RecordingError, match="not the header"):
         read_recording(write(LINES[0], refused, *LINES[2:]))

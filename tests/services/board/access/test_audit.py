@@ -1,0 +1,40 @@
+"""An act whose writing no bus takes is refused, and its failure is in the audit log."""
+
+import pytest
+
+from marketswarm.bus import BusError, NoBusError
+from marketswarm.keys import BOARD_AUDIT
+from marketswarm.testing.memory import MemoryBus
+from services.board.access.audit import Act, Action, AuditLog
+from services.board.access.limits import RefusedError
+
+ACT = Act(Action.ANNOUNCE, "a1", None, "127.0.0.1")
+
+
+async def outcomes(bus):
+    return [fields[b"outcome"].decode() for _, fields in await bus.client.xrange(BOARD_AUDIT)]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BusError("system-redis", "full"), "bus system-redis does not take it: full"),
+        (NoBusError({"system-redis": "full"}), "no bus took it (system-redis: full)"),
+    ],
+)
+async def test_an_act_that_no_bus_takes_is_refused_and_ends_as_failed(error, reason):
+    bus = MemoryBus()
+    with pytest.raises(RefusedError) as caught:
+        async with AuditLog(lambda: bus).around(ACT):
+            raise error
+    assert (caught.value.status, caught.value.reason) == (503, reason)
+    assert await outcomes(bus) == ["begun", "failed"]
+    await bus.aclose()
+
+
+async def test_an_act_that_is_done_leaves_its_end_to_the_caller():
+    bus = MemoryBus()
+    async with AuditLog(lambda: bus).around(ACT):
+        pass
+    assert await outcomes(bus) == ["begun"]
+    await bus.aclose()
