@@ -1,0 +1,107 @@
+"""Run `python -m bench.faultgym`: each fault and each control, with each seed, on real fleets.
+
+A case that is not right makes the exit code 1.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from bench.faultgym.case import Case
+from bench.faultgym.controls import CONTROLS
+from bench.faultgym.faults import FAULTS
+from bench.faultgym.fleet import TIMEOUT_SEC
+from bench.faultgym.report import TrialResult, render_failures, render_table, replace_table
+from bench.faultgym.runner import print_line, run_seed
+from bench.machine import describe_machine
+from bench.programs import ROOT
+
+CASES: Final = (*FAULTS, *CONTROLS)
+HEALERS: Final = ("medic", "restart-only")
+PAGE: Final = ROOT / "docs" / "services" / "medic.md"
+JSON_FILE: Final = ROOT / "docs" / "faultgym.json"
+
+
+def main() -> int:
+    args = parse_arguments()
+    cases = choose_cases(args.only)
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    has_medic = args.healer == "medic"
+    with ThreadPoolExecutor(args.fleets) as pool:
+        runs = list(
+            pool.map(
+                lambda seed: run_seed(cases, seed, args.timeout, has_medic=has_medic, keep=args.keep), seeds
+            )
+        )
+    results = [each for run in runs for each in run.results]
+    strays = sum(len(run.strays) for run in runs)
+    text = render_report(results, args.healer, len(seeds), args.timeout, strays)
+    print(text)
+    document = make_document(results, args.healer, len(seeds), args.timeout, strays)
+    if args.json is not None:
+        args.json.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    if args.write:
+        PAGE.write_text(replace_table(PAGE.read_text("utf-8"), text), "utf-8")
+        JSON_FILE.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    return int(strays > 0 or not all(each.is_right for each in results))
+
+
+def parse_arguments() -> Any:
+    parser = argparse.ArgumentParser(prog="make faultgym", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=5, help="how often each case is tried")
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--only", action="append", help="a name, or a pattern of names; may be repeated")
+    parser.add_argument("--healer", choices=HEALERS, default="medic")
+    parser.add_argument("--fleets", type=int, default=1, help="how many seeds are tried at the same time")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_SEC, help="of each service, in seconds")
+    parser.add_argument("--keep", type=Path, help="a folder for the truths and logs of the fleets")
+    parser.add_argument("--json", type=Path, help="a file for all results")
+    parser.add_argument("--write", action="store_true", help="write docs/services/medic.md, too")
+    args = parser.parse_args()
+    if not choose_cases(args.only):
+        parser.error(f"no such case; there are {', '.join(case.name for case in CASES)}")
+    if args.write and (args.only or args.healer != "medic"):
+        parser.error("--write is for all cases, and for medic")
+    return args
+
+
+def choose_cases(patterns: Sequence[str] | None) -> list[Case]:
+    """Return the cases whose name one of the patterns names; all without patterns."""
+    return [each for each in CASES if not patterns or any(fnmatchcase(each.name, one) for one in patterns)]
+
+
+def render_report(
+    results: Sequence[TrialResult], healer: str, seeds: int, timeout_sec: float, strays: int
+) -> str:
+    """Return the table, with what it was made from before it and what was not right after it."""
+    machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items())
+    head = f"{healer}, {seeds} seeds, a timeout of {timeout_sec:g} s. Measured on: {machine}."
+    stray = f"Actions on services that no case was about: {strays}."
+    wrong = render_failures(results)
+    parts = [head, render_table(results), stray, *([f"Not right:\n\n{wrong}"] if wrong else [])]
+    return "\n\n".join(parts)
+
+
+def make_document(
+    results: Sequence[TrialResult], healer: str, seeds: int, timeout_sec: float, strays: int
+) -> dict[str, Any]:
+    return {
+        "healer": healer,
+        "seeds": seeds,
+        "timeout_sec": timeout_sec,
+        "machine": describe_machine(),
+        "strays": strays,
+        "trials": [each.to_json() for each in results],
+    }
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
+    sys.exit(main())
