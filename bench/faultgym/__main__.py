@@ -19,11 +19,12 @@ from bench.faultgym.controls import CONTROLS
 from bench.faultgym.faults import FAULTS
 from bench.faultgym.fleet import TIMEOUT_SEC
 from bench.faultgym.report import TrialResult, render_failures, render_table, replace_table
-from bench.faultgym.runner import print_line, run_seed
+from bench.faultgym.runner import run_seed
 from bench.machine import describe_machine
 from bench.programs import ROOT
 
 CASES: Final = (*FAULTS, *CONTROLS)
+PARTS: Final = ("service", "fleet")
 HEALERS: Final = ("medic", "restart-only")
 PAGE: Final = ROOT / "docs" / "services" / "medic.md"
 JSON_FILE: Final = ROOT / "docs" / "faultgym.json"
@@ -31,7 +32,7 @@ JSON_FILE: Final = ROOT / "docs" / "faultgym.json"
 
 def main() -> int:
     args = parse_arguments()
-    cases = choose_cases(args.only)
+    cases = choose_cases(args.only, args.part)
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     has_medic = args.healer == "medic"
     with ThreadPoolExecutor(args.fleets) as pool:
@@ -58,6 +59,7 @@ def parse_arguments() -> Any:
     parser.add_argument("--seeds", type=int, default=5, help="how often each case is tried")
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--only", action="append", help="a name, or a pattern of names; may be repeated")
+    parser.add_argument("--part", choices=PARTS, help="cases that touch one service, or all; both by default")
     parser.add_argument("--healer", choices=HEALERS, default="medic")
     parser.add_argument("--fleets", type=int, default=1, help="how many seeds are tried at the same time")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_SEC, help="of each service, in seconds")
@@ -65,16 +67,21 @@ def parse_arguments() -> Any:
     parser.add_argument("--json", type=Path, help="a file for all results")
     parser.add_argument("--write", action="store_true", help="write docs/services/medic.md, too")
     args = parser.parse_args()
-    if not choose_cases(args.only):
+    if not choose_cases(args.only, args.part):
         parser.error(f"no such case; there are {', '.join(case.name for case in CASES)}")
     if args.write and (args.only or args.healer != "medic"):
         parser.error("--write is for all cases, and for medic")
     return args
 
 
-def choose_cases(patterns: Sequence[str] | None) -> list[Case]:
-    """Return the cases whose name one of the patterns names; all without patterns."""
-    return [each for each in CASES if not patterns or any(fnmatchcase(each.name, one) for one in patterns)]
+def choose_cases(patterns: Sequence[str] | None, part: str | None) -> list[Case]:
+    """Return the cases that a pattern names, of the part that touches one service or the whole fleet."""
+    return [
+        each
+        for each in CASES
+        if (part is None or each.is_alone is (part == "fleet"))
+        and (not patterns or any(fnmatchcase(each.name, one) for one in patterns))
+    ]
 
 
 def render_report(

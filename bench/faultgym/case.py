@@ -1,4 +1,4 @@
-"""Define a case of the gym, and judge what a healer did in one: pure, so it is tested on made-up timelines."""
+"""Define a case of the gym, and judge what a healer did in one. Pure."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +37,6 @@ class Case:
         is_control: whether it is a control.
         watch_sec: for how long a control is watched after its injection.
         within_sec: in which time it must be healed, or escalated.
-        needs: a program that must be installed.
     """
 
     name: str

@@ -1,4 +1,7 @@
-"""The controls of the gym: nothing is wrong, or nothing may be done. An action in one of them is a failure."""
+"""The controls of the gym: nothing is wrong, or nothing may be done.
+
+An action in one of them is a failure.
+"""
 
 import os
 import signal

@@ -17,7 +17,6 @@ from marketswarm.keys import source_breaker_key
 from marketswarm.truth import MARKET
 
 _RESTART: Final = {"restart": 1}
-_GROWN: Final = LEAK_MB
 
 
 def _order(do: str, **how: Any) -> Callable[[Injection], None]:
@@ -50,12 +49,16 @@ def _freeze_with_zombies(fault: Injection) -> None:
     fault.freeze()
 
 
-def _break_starts(fault: Injection, times: int | None, first: str = "kill", **how: Any) -> None:
-    fault.fleet.order_starts(fault.svc, times, **how)
-    if first == "kill":
-        fault.kill()
-    else:
-        fault.freeze()
+def _begin_with(
+    first: Callable[[Injection], None], times: int | None, do: str, **how: Any
+) -> Callable[[Injection], None]:
+    """End or freeze a service, after which `times` starts go wrong; None means each one."""
+
+    def inject(fault: Injection) -> None:
+        fault.fleet.order_starts(fault.svc, times, do=do, **how)
+        first(fault)
+
+    return inject
 
 
 def _mend_starts(fault: Injection) -> None:
@@ -194,22 +197,33 @@ FAULTS: Final = (
     _heal("degraded_until_restart", "gamma", _order("degrade")),
     _heal("out_of_files", "beta", _order("use_files")),
     _heal("flapping", "alpha", _order("flap", silent_sec=7, beats_sec=3)),
-    _heal("leaking", "writer", _order("leak", mb=_GROWN)),
+    _heal("leaking", "writer", _order("leak", mb=LEAK_MB)),
     _heal("busy_while_beating", "writer", _order("burn", sec=1e6)),
     _heal("writes_nothing", "writer", _order("stall_writer")),
     _heal("frozen_with_zombies", "beta", _freeze_with_zombies),
     _heal("killed_owner_medic", "mine", Injection.kill),
     _heal("killed_twice_owner_medic", "mine", _kill_twice, most={"restart": 2}),
-    _heal("frozen_dies_while_restarting", "gamma", partial(_break_starts, times=1, first="freeze", do="exit", code=1)),
-    _heal("frozen_starts_slowly", "gamma", partial(_break_starts, times=1, first="freeze", do="sleep", sec=4)),
-    _heal("frozen_twice", "alpha", _freeze_twice, most={"restart": 2}, within_sec=120),
-    _heal("first_restart_hangs", "beta", partial(_break_starts, times=1, first="freeze", do="sleep", sec=1e6),
-          most={"restart": 2}, within_sec=150),
+    _heal("frozen_dies_while_restarting", "gamma", _begin_with(Injection.freeze, 1, "exit", code=1)),
+    _heal("frozen_starts_slowly", "gamma", _begin_with(Injection.freeze, 1, "sleep", sec=4)),
+    _heal("frozen_twice", "delta", _freeze_twice, most={"restart": 2}, within_sec=120),
+    _heal(
+        "first_restart_hangs",
+        "delta",
+        _begin_with(Injection.freeze, 1, "sleep", sec=1e6),
+        most={"restart": 2},
+        within_sec=150,
+    ),
     # another remedy helps
     _heal("stale_quotes", "quotes", _make_stale, most={"quotes_cache": 1}),
     _heal("stale_charts", "charts", _make_stale, most={"charts_cache": 1}),
     _heal("open_breaker", "sources", _open_breaker, most={"resume_sources": 1}),
-    _heal("cache_is_not_the_cause", "quotes", _keep_stale, most={"quotes_cache": 3, "restart": 1}, within_sec=180),
+    _heal(
+        "cache_is_not_the_cause",
+        "quotes",
+        _keep_stale,
+        most={"quotes_cache": 3, "restart": 1},
+        within_sec=180,
+    ),
     # a service on which another depends
     _heal("dependency_down", "base", _freeze_both),
     # while parts of the fleet that heals are away
@@ -217,29 +231,81 @@ FAULTS: Final = (
     _heal("frozen_medic_frozen", "beta", partial(_freeze_beside, "medic", "freeze"), is_alone=True),
     _heal("frozen_healer_killed", "gamma", partial(_freeze_beside, "healer", "kill"), is_alone=True),
     _heal("frozen_healer_frozen", "alpha", partial(_freeze_beside, "healer", "freeze"), is_alone=True),
-    _heal("frozen_mesh_frozen", "alpha", partial(_freeze_beside, "mesh", "freeze"), is_alone=True, also=("mesh",), most={"restart": 2}),
+    _heal(
+        "frozen_mesh_frozen",
+        "alpha",
+        partial(_freeze_beside, "mesh", "freeze"),
+        is_alone=True,
+        also=("mesh",),
+        most={"restart": 2},
+    ),
     _heal("frozen_bus_frozen", "beta", _freeze_beside_bus, is_alone=True),
     # its owner, or the service itself, is enough
     _fault("killed", "alpha", Injection.kill, Expectation.RECOVER),
     _fault("killed_twice", "beta", _kill_twice, Expectation.RECOVER, within_sec=90),
     _fault("exits", "gamma", _order("exit", code=1), Expectation.RECOVER),
     _fault("exits_and_leaves_a_child", "beta", _order("leave_child"), Expectation.RECOVER),
-    _fault("killed_first_start_fails", "gamma", partial(_break_starts, times=1, do="exit", code=1), Expectation.RECOVER),
-    _fault("killed_starts_slowly", "gamma", partial(_break_starts, times=1, do="sleep", sec=2.5), Expectation.RECOVER),
+    _fault(
+        "killed_first_start_fails",
+        "gamma",
+        _begin_with(Injection.kill, 1, "exit", code=1),
+        Expectation.RECOVER,
+    ),
+    _fault(
+        "killed_starts_slowly", "gamma", _begin_with(Injection.kill, 1, "sleep", sec=2.5), Expectation.RECOVER
+    ),
     # no remedy helps
-    _fault("crash_loop", "alpha", partial(_break_starts, times=None, do="exit", code=1), Expectation.ESCALATE,
-           mend=_mend_starts, within_sec=90),
-    _fault("crash_loop_owner_medic", "mine", partial(_break_starts, times=None, do="exit", code=1),
-           Expectation.ESCALATE, most={"restart": 1}, mend=_mend_starts, within_sec=120),
+    _fault(
+        "crash_loop",
+        "delta",
+        _begin_with(Injection.kill, None, "exit", code=1),
+        Expectation.ESCALATE,
+        mend=_mend_starts,
+        within_sec=90,
+    ),
+    _fault(
+        "crash_loop_owner_medic",
+        "mine",
+        _begin_with(Injection.kill, None, "exit", code=1),
+        Expectation.ESCALATE,
+        most={"restart": 1},
+        mend=_mend_starts,
+        within_sec=120,
+    ),
     _fault("port_taken", "beta", _take_port, Expectation.ESCALATE, mend=_free_port, within_sec=90),
-    _fault("hangs_at_each_start", "gamma", partial(_break_starts, times=None, first="freeze", do="sleep", sec=1e6),
-           Expectation.ESCALATE, most={"restart": 3}, mend=_restart_hung, within_sec=260),
+    _fault(
+        "hangs_at_each_start",
+        "delta",
+        _begin_with(Injection.freeze, None, "sleep", sec=1e6),
+        Expectation.ESCALATE,
+        most={"restart": 3},
+        mend=_restart_hung,
+        within_sec=260,
+    ),
     # no remedy is there
-    _fault("bus_connections_used_up", "writer", _fill_connections, Expectation.REPORT,
-           reports="medic/bus_connections", is_alone=True),
-    _fault("bus_memory_nearly_full", "writer", _fill_memory, Expectation.REPORT,
-           reports="medic/bus_memory", is_alone=True),
-    _fault("bus_memory_full", "writer", _fill_memory_fully, Expectation.REPORT,
-           reports="medic/bus_memory", is_alone=True),
+    _fault(
+        "bus_connections_used_up",
+        "writer",
+        _fill_connections,
+        Expectation.REPORT,
+        reports="medic/bus_connections",
+        is_alone=True,
+    ),
+    _fault(
+        "bus_memory_nearly_full",
+        "writer",
+        _fill_memory,
+        Expectation.REPORT,
+        reports="medic/bus_memory",
+        is_alone=True,
+    ),
+    _fault(
+        "bus_memory_full",
+        "writer",
+        _fill_memory_fully,
+        Expectation.REPORT,
+        reports="medic/bus_memory",
+        is_alone=True,
+    ),
     _fault("killed_where_none_restarts", "remote", _kill_remote, Expectation.REPORT, reports="remote"),
-)  # fmt: skip
+)

@@ -40,17 +40,23 @@ BEATS_PER_TIMEOUT: Final = 6
 LEAK_MB: Final = 400
 SETTLED_WITHIN_SEC: Final = 90.0
 START_ATTEMPTS: Final = 5
+GRACE: Final = 2.5
+"""The time that a start may take, in timeouts."""
+FRESH_LIFE: Final = 1.4
+"""What is left of the life of a fresh beat, which is two timeouts, in timeouts."""
 POLL_SEC: Final = 0.05
+WORK: Final = "gym:work"
 ROSTER: Final = "healer:roster"
 
 SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
     "alpha": {},
     "beta": {},
     "gamma": {},
+    "delta": {},
     "mine": {},
     "writer": {
-        "settings": {"writes": "gym:work"},
-        "access_points": {"publish_to": [{"bus": MARKET, "key": "gym:work"}]},
+        "settings": {"writes": WORK},
+        "access_points": {"publish_to": [{"bus": MARKET, "key": WORK}]},
     },
     "quotes": {
         "settings": {"reads": "quotes"},
@@ -84,41 +90,48 @@ TARGETS: Final[Mapping[str, Any]] = {
 def build_rules(timeout_sec: float) -> dict[str, Any]:
     leak = 100.0 * 0.6 * LEAK_MB * (1 << 20) / psutil.virtual_memory().total
     quick = {"for_sec": 1, "clear_sec": 1}
+    healing = {"severity": "critical", "services": ["writer"], "clear_sec": 1}
     return {
-        "leak": {"metric": "process_memory", "above": leak, "severity": "critical", **quick, "services": ["writer"]},
-        "busy": {
-            "metric": "process_cpu", "above": 25, "for_sec": 4, "clear_sec": 1,
-            "severity": "critical", "services": ["writer"],
-        },
-        "stalled": {
-            "metric": "write_age", "key": "gym:work", "above": timeout_sec, "severity": "critical",
-            "clear_sec": 1, "services": ["writer"],
-        },
-        "noise": {"metric": "log_matches", "pattern": "^noise", "above": 20, "within_sec": 5, "severity": "warning"},
+        "leak": {"metric": "process_memory", "above": leak, "for_sec": 1, **healing},
+        "busy": {"metric": "process_cpu", "above": 12, "for_sec": 4, **healing},
+        "stalled": {"metric": "write_age", "key": WORK, "above": timeout_sec, **healing},
+        "noise": {"metric": "log_matches", "pattern": "^noise", "above": 20, "within_sec": 5},
         "bus_memory": {"metric": "bus_memory", "above": 80, **quick},
         "bus_connections": {"metric": "bus_connections", "above": 80, **quick},
         "unwell": {"metric": "degraded", "above": 0, "for_sec": 2, "clear_sec": 1},
         "fuse": {"metric": "fuse", "above": 0, "severity": "emergency", "clear_sec": 1},
-    }  # fmt: skip
+    }
+
+
+def build_settings(timeout_sec: float) -> dict[str, Any]:
+    """Return the settings of a medic that may act, with times by which a case takes seconds."""
+    return {
+        "mode": "act",
+        "every_sec": 0.2,
+        "wait_sec": 0.4,
+        "settle_sec": 4 * timeout_sec,
+        "stable_sec": 1.25 * timeout_sec,
+        "start_grace_sec": GRACE * timeout_sec,
+        "degraded_sec": timeout_sec / 3,
+        "proposal_sec": 30,
+        "rules_every_sec": 1,
+        "shipped_rules": False,
+        "rules": build_rules(timeout_sec),
+        "fuse": {"remedies": 1000},
+        # `sources` is added with its section
+        "targets": {svc: each for svc, each in TARGETS.items() if svc not in OUTSIDE},
+    }
 
 
 def build_truth(timeout_sec: float, *, has_medic: bool) -> dict[str, Any]:
-    services: dict[str, Any] = {"healer": {}, "mesh": {}, **deepcopy(dict(SECTIONS))}
+    services = {"healer": {}, "mesh": {}, **SECTIONS}
     if has_medic:
-        services["medic"] = {
-            "settings": {
-                "mode": "act", "every_sec": 0.2, "wait_sec": 0.4, "settle_sec": 4 * timeout_sec,
-                "stable_sec": timeout_sec / 2, "start_grace_sec": timeout_sec, "degraded_sec": timeout_sec / 3,
-                "proposal_sec": 30, "rules_every_sec": 1, "shipped_rules": False, "rules": build_rules(timeout_sec),
-                "fuse": {"remedies": 1000}, "targets": deepcopy(dict(TARGETS)),
-            }
-        }  # fmt: skip
-        del services["medic"]["settings"]["targets"]["sources"]  # until the truth names it
-    return {"services": services}
+        services["medic"] = {"settings": build_settings(timeout_sec)}
+    return {"services": deepcopy(services)}
 
 
 class GymFleet:
-    """A running fleet of the gym in `folder`, with the medic or with the rule that restarts what is missed."""
+    """A running fleet of the gym in `folder`, with the medic, or with what restarts whatever is missed."""
 
     def __init__(
         self, folder: Path, services: Collection[str], timeout_sec: float, *, has_medic: bool
@@ -212,10 +225,7 @@ class GymFleet:
         if svc in (SYSTEM, MARKET):
             return int(self.bus(svc).info("server")["process_id"])
 
-        def find() -> int | None:
-            return self.read_process(svc).pid
-
-        return self.wait(find, f"{svc} to run")
+        return int(self.wait(lambda: self.read_process(svc).pid, f"{svc} to run"))
 
     def signal(self, svc: str, number: signal.Signals) -> None:
         os.kill(self.find_pid(svc), number)
@@ -260,7 +270,7 @@ class GymFleet:
 
     @contextlib.contextmanager
     def changed_truth(self) -> Iterator[dict[str, Any]]:
-        """Yield the services of the truth, to be changed and seeded by `seed`; at the end, all is as before."""
+        """Yield the services of the truth, to be changed and seeded by `seed`; then seed it as it was."""
         before = deepcopy(self.truth["services"])
         try:
             yield self.truth["services"]
@@ -309,18 +319,15 @@ class GymFleet:
             name.partition(":")[2] for name in self.bus().hkeys(MEDIC_STATE) if name.startswith("repair:")
         }
 
-    def is_well(self, svc: str, since: float = 0.0) -> bool:
+    def is_well(self, svc: str) -> bool:
         """Return True if a service beats `ok`, was heard within its timeout, and the healer has it as up."""
         bus = self.bus()
-        raw, ttl_ms, entry = bus.get(last_beat_key(svc)), bus.pttl(last_beat_key(svc)), bus.hget(ROSTER, svc)
-        if (
-            not raw
-            or orjson.loads(raw).get("status", "ok") != "ok"
-            or not entry
-            or orjson.loads(entry).get("verdict") != "up"
-        ):
+        key = last_beat_key(svc)
+        raw, left_ms, entry = bus.get(key), int(bus.pttl(key)), bus.hget(ROSTER, svc)
+        if not raw or not entry or left_ms < FRESH_LIFE * 1000 * self.timeout_sec:
             return False
-        return ttl_ms > 1000 * self.timeout_sec * 1.4  # its life is two timeouts
+        is_up = orjson.loads(entry).get("verdict") == "up"
+        return bool(is_up and orjson.loads(raw).get("status", "ok") == "ok")
 
     def wait_until_settled(self, services: set[str]) -> None:
         """Wait until services are well, and nothing is done about them any more."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
+from redis.exceptions import RedisError
+
 from bench.faultgym.case import HealerAction
 from marketswarm.fleet_control import NoFleetError, ProcessState, read_processes, request_restart
 
@@ -20,10 +22,14 @@ STARTING_SEC: Final = 5.0
 
 
 class RestartOnly:
-    """Restart services while a `with` block runs; `actions` is what was done."""
+    """Restart services while a `with` block runs.
+
+    `actions` is what was done, `failures` counts looks that failed.
+    """
 
     def __init__(self, control: str, read_down: Callable[[], set[str]]) -> None:
         self.actions: list[HealerAction] = []
+        self.failures = 0
         self._control, self._read_down = control, read_down
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -44,7 +50,8 @@ class RestartOnly:
             try:
                 down = self._read_down()
                 processes = {each.name: each for each in read_processes(self._control)}
-            except (NoFleetError, OSError, Exception):  # noqa: BLE001 - it looks again
+            except (NoFleetError, RedisError):
+                self.failures += 1
                 continue
             for svc in sorted(down & processes.keys()):
                 process, now = processes[svc], time.time()

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, Self
 
 from bench.faultgym.case import Case, Expectation, HealerAction, Judgement, Trial, judge
-from bench.faultgym.fleet import OUTSIDE, POLL_SEC, SECTIONS, GymFleet
+from bench.faultgym.fleet import GRACE, OUTSIDE, POLL_SEC, SECTIONS, GymFleet
 from bench.faultgym.injection import Injection
 from bench.faultgym.report import TrialResult
 from marketswarm.operator.healing import EntryKind
@@ -35,7 +35,7 @@ class StallMonitor:
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> "StallMonitor":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -123,6 +123,8 @@ class GymRun:
     def _try_case(self, case: Case) -> Judgement:
         fleet, services = self.fleet, {case.svc, *case.also}
         fleet.wait_until_settled(set(fleet.services()) if case.is_alone else services)
+        if case.expect is Expectation.HEAL and case.svc not in OUTSIDE:
+            fleet.wait_until_old(case.svc, GRACE * fleet.timeout_sec)  # else its start has grace
         fault = Injection(fleet, case.svc, Random(f"{self.seed} {case.name}"))
         time.sleep(fault.pick(0, 0.5))
         case.inject(fault)

@@ -34,6 +34,7 @@ SOURCE: Final = "gym"
 LOOK_EVERY_SEC: Final = 0.1
 ASK_EVERY_SEC: Final = 0.4
 """The time from one look for an order to the next, and from one request to the bus to the next."""
+FOR_EVER_SEC: Final = 1e6
 _KEPT: Final[list[object]] = []
 """What faults take and never give back."""
 
@@ -70,7 +71,10 @@ def _follow_start_order(path: Path) -> None:
         return
     if order["times"] is not None:
         order["times"] -= 1
-        path.write_text(json.dumps(order)) if order["times"] > 0 else path.unlink()
+        if order["times"] > 0:
+            path.write_text(json.dumps(order))
+        else:
+            path.unlink()
     if order["do"] == "exit":
         print("this start fails", flush=True)
         sys.exit(order["code"])
@@ -83,7 +87,7 @@ class Target:
     def __init__(self, me: Agent[Any], orders: Path) -> None:
         self._me, self._orders = me, orders
         self._degraded_until = self._stalled_until = 0.0
-        self._is_out_of_files = False
+        self._is_out_of_files = self._waits_for_ever = False
         self._asked_at = 0.0
         self._bus_problem: str | None = None
 
@@ -120,81 +124,86 @@ class Target:
         except OSError:
             return
         self._orders.unlink()
-        await getattr(self, f"_{order.pop('do')}")(**order)
+        getattr(self, f"_{order.pop('do')}")(**order)
+        if self._waits_for_ever:
+            await asyncio.Event().wait()
 
-    async def _hang(self, sec: float = 1e6) -> None:
+    def _hang(self, sec: float = FOR_EVER_SEC) -> None:
         time.sleep(sec)
 
-    async def _hang_stubbornly(self) -> None:
+    def _hang_stubbornly(self) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        time.sleep(1e6)
+        time.sleep(FOR_EVER_SEC)
 
-    async def _hang_in_c(self) -> None:
+    def _hang_in_c(self) -> None:
         re.match(r"(a+)+$", "a" * 60 + "b")  # holds the interpreter's lock: no thread and no handler runs
 
-    async def _spin(self) -> None:
+    def _spin(self) -> None:
         while True:
             pass
 
-    async def _wait_for_ever(self) -> None:
-        await asyncio.Event().wait()
+    def _wait_for_ever(self) -> None:
+        self._waits_for_ever = True
 
-    async def _degrade(self, sec: float = 1e6) -> None:
+    def _degrade(self, sec: float = FOR_EVER_SEC) -> None:
         self._degraded_until = time.monotonic() + sec
 
-    async def _stall_writer(self, sec: float = 1e6) -> None:
+    def _stall_writer(self, sec: float = FOR_EVER_SEC) -> None:
         self._stalled_until = time.monotonic() + sec
 
-    async def _exit(self, code: int = 1) -> None:
+    def _exit(self, code: int = 1) -> None:
         os._exit(code)
 
-    async def _leak(self, mb: int) -> None:
+    def _leak(self, mb: int) -> None:
         _KEPT.append(b"x" * (mb << 20))
 
-    async def _burn(self, sec: float) -> None:
+    def _burn(self, sec: float = FOR_EVER_SEC) -> None:
+        """Use a processor beside the event loop, which goes on: hashing gives the interpreter's lock away."""
+
         def burn() -> None:
-            # beside the loop, which goes on: hashing a large text gives the lock away
             text, until = b"x" * (8 << 20), time.monotonic() + sec
             while time.monotonic() < until:
                 hashlib.sha256(text)
 
         threading.Thread(target=burn, daemon=True).start()
 
-    async def _flap(self, silent_sec: float, beats_sec: float) -> None:
-        async def flap() -> None:
-            while True:
-                time.sleep(silent_sec)
-                await asyncio.sleep(beats_sec)
+    def _flap(self, silent_sec: float, beats_sec: float) -> None:
+        loop = asyncio.get_running_loop()
 
-        self._me.task(flap(), name="flap")
+        def stall() -> None:
+            time.sleep(silent_sec)
+            loop.call_later(beats_sec, stall)
 
-    async def _leave_zombies(self, count: int) -> None:
+        loop.call_soon(stall)
+
+    def _leave_zombies(self, count: int) -> None:
         _KEPT.extend(subprocess.Popen(["true"]) for _ in range(count))
 
-    async def _use_files(self) -> None:
+    def _use_files(self) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
         with contextlib.suppress(OSError):
             while True:
-                _KEPT.append(Path("/dev/null").open("rb"))
+                _KEPT.append(os.open(os.devnull, os.O_RDONLY))
         self._is_out_of_files = True
 
-    async def _leave_child(self) -> None:
+    def _leave_child(self) -> None:
         """End, and leave a child that holds the output open."""
         subprocess.Popen(["sleep", "60"])
         os._exit(1)
 
-    async def _log_lines(self, count: int) -> None:
+    def _log_lines(self, count: int) -> None:
         for number in range(count):
             print(f"noise {number}: ERROR nothing is wrong, connection refused by the peer", flush=True)
 
-    async def _set_clock(self, sec: float) -> None:
+    def _set_clock(self, sec: float) -> None:
+        """Set the clock of this process: what it says of the time is wrong by so much."""
         real = time.time
         time.time = lambda: real() + sec
 
 
 def _can_open() -> bool:
     try:
-        Path("/dev/null").open("rb").close()
+        os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError:
         return False
     return True

@@ -17,7 +17,7 @@ from services.medic.remedies import Remedy
 from services.medic.settings import MedicSettings
 
 CASE = Case(
-    name="frozen", svc="alpha", inject=lambda fault: None, expect=Expectation.HEAL, most={"restart": 1}
+    name="frozen", svc="alpha", inject=lambda _fault: None, expect=Expectation.HEAL, most={"restart": 1}
 )
 RESTART = HealerAction(103.0, "alpha", "restart")
 
