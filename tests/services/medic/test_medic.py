@@ -122,6 +122,21 @@ async def test_a_medic_whose_rounds_take_long_acts_though_it_rests_long(scene):
     assert len(scene.asked) == 1
 
 
+async def test_a_slow_remedy_lengthens_no_rest(scene, monkeypatch):
+    request = scene.medic._carry_out
+
+    async def carry_out(order):
+        await asyncio.sleep(0.5)
+        return await request(order)
+
+    monkeypatch.setattr(scene.medic, "_carry_out", carry_out)
+    scene.health = Health.DOWN
+    await scene.rounds(1)
+    await scene.medic.time_round(scene.store, scene.lease, lambda: scene.clock + 1)
+    assert len(scene.asked) == 1
+    assert scene.medic.round_sec < 0.4
+
+
 async def test_a_medic_that_was_held_up_begins_each_wait_anew(scene):
     scene.health, scene.medic.round_sec = Health.DOWN, 2.0
     await scene.rounds(3, 100.0)
