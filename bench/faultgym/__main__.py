@@ -18,7 +18,7 @@ from bench.faultgym.case import Case
 from bench.faultgym.controls import CONTROLS
 from bench.faultgym.faults import FAULTS
 from bench.faultgym.fleet import TIMEOUT_SEC
-from bench.faultgym.report import TrialResult, render_failures, render_table, replace_table
+from bench.faultgym.report import render_report, replace_table
 from bench.faultgym.runner import run_seed
 from bench.machine import describe_machine
 from bench.programs import ROOT
@@ -42,16 +42,23 @@ def main() -> int:
             )
         )
     results = [each for run in runs for each in run.results]
-    strays = sum(len(run.strays) for run in runs)
-    text = render_report(results, args.healer, len(seeds), args.timeout, strays)
+    origin = {
+        "healer": args.healer,
+        "seeds": len(seeds),
+        "timeout_sec": args.timeout,
+        "strays": sum(len(run.strays) for run in runs),
+        "excused": sum(run.excused for run in runs),
+        "machine": describe_machine(),
+    }
+    text = render_report(results, origin)
     print(text)
-    document = make_document(results, args.healer, len(seeds), args.timeout, strays)
+    document = {**origin, "trials": [each.to_json() for each in results]}
     if args.json is not None:
         args.json.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     if args.write:
         PAGE.write_text(replace_table(PAGE.read_text("utf-8"), text), "utf-8")
         JSON_FILE.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    return int(strays > 0 or not all(each.is_right for each in results))
+    return int(origin["strays"] > 0 or not all(each.is_right for each in results))
 
 
 def parse_arguments() -> Any:
@@ -82,31 +89,6 @@ def choose_cases(patterns: Sequence[str] | None, part: str | None) -> list[Case]
         if (part is None or each.is_alone is (part == "fleet"))
         and (not patterns or any(fnmatchcase(each.name, one) for one in patterns))
     ]
-
-
-def render_report(
-    results: Sequence[TrialResult], healer: str, seeds: int, timeout_sec: float, strays: int
-) -> str:
-    """Return the table, with what it was made from before it and what was not right after it."""
-    machine = ", ".join(f"{name} {value}" for name, value in describe_machine().items())
-    head = f"{healer}, {seeds} seeds, a timeout of {timeout_sec:g} s. Measured on: {machine}."
-    stray = f"Actions on services that no case was about: {strays}."
-    wrong = render_failures(results)
-    parts = [head, render_table(results), stray, *([f"Not right:\n\n{wrong}"] if wrong else [])]
-    return "\n\n".join(parts)
-
-
-def make_document(
-    results: Sequence[TrialResult], healer: str, seeds: int, timeout_sec: float, strays: int
-) -> dict[str, Any]:
-    return {
-        "healer": healer,
-        "seeds": seeds,
-        "timeout_sec": timeout_sec,
-        "machine": describe_machine(),
-        "strays": strays,
-        "trials": [each.to_json() for each in results],
-    }
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def _fill_connections(fault: Injection) -> None:
         for _ in range(36):
             client = ends.enter_context(contextlib.closing(redis.Redis.from_url(url)))
             client.ping()
-        time.sleep(6)
+        fault.wait_for_report("medic/bus_connections")
 
 
 def _fill_memory(fault: Injection) -> None:
@@ -146,7 +146,7 @@ def _fill_memory(fault: Injection) -> None:
     fault.begin()
     try:
         market.config_set("maxmemory", int(used / 0.9))
-        time.sleep(6)
+        fault.wait_for_report("medic/bus_memory")
     finally:
         market.config_set("maxmemory", before)
 
@@ -158,7 +158,8 @@ def _fill_memory_fully(fault: Injection) -> None:
     fault.begin()
     try:
         market.config_set("maxmemory", 1 << 20)
-        time.sleep(8)
+        fault.wait_for_report("medic/bus_memory")
+        time.sleep(2 * fault.fleet.timeout_sec)
     finally:
         market.config_set("maxmemory", before)
 

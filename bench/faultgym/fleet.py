@@ -40,6 +40,7 @@ BEATS_PER_TIMEOUT: Final = 6
 LEAK_MB: Final = 400
 SETTLED_WITHIN_SEC: Final = 90.0
 START_ATTEMPTS: Final = 5
+SEED_ATTEMPTS: Final = 3
 GRACE: Final = 2.5
 """The time that a start may take, in timeouts."""
 FRESH_LIFE: Final = 1.4
@@ -74,7 +75,7 @@ SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
 """The services that run in the fleet, and have faults."""
 OUTSIDE: Final[Mapping[str, dict[str, Any]]] = {
     "remote": {},
-    "sources": {"settings": {"breaker": True}},
+    "sources": {},
 }
 """The services that run beside the fleet, so that another program restarts them, or none."""
 TARGETS: Final[Mapping[str, Any]] = {
@@ -282,9 +283,17 @@ class GymFleet:
         path = self.folder / "truth.json"
         path.write_bytes(orjson.dumps(self.truth))
         command = [sys.executable, "-m", "marketswarm", "seed", str(path), "--data"]
-        subprocess.run(
-            [*command, str(self._fleet.folder / "fleet")], cwd=ROOT, check=True, capture_output=True
-        )
+        for _ in range(SEED_ATTEMPTS):  # a bus of a busy machine may not answer in time
+            done = subprocess.run(
+                [*command, str(self._fleet.folder / "fleet")],
+                cwd=ROOT,
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode == 0:
+                return
+        raise AssertionError(f"not seeded: {done.stderr.strip() or done.stdout.strip()}")
 
     # --- what happened ---
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any, Final
 
-from bench.faultgym.fleet import GymFleet
+from bench.faultgym.fleet import POLL_SEC, GymFleet
 
+REPORT_WITHIN_SEC: Final = 20.0
 OLD_SEC: Final = 10.5
 """The age from which `marketswarm up` starts a process again after its shortest pause."""
 
@@ -70,6 +71,14 @@ class Injection:
     def long_sec(self) -> float:
         """Return a time within which a service is missed, and a remedy would be begun."""
         return self.pick(2.0, 2.5) * self.fleet.timeout_sec
+
+    def wait_for_report(self, name: str) -> None:
+        """Wait until people got an event whose name begins so, but not for ever."""
+        until = time.monotonic() + REPORT_WITHIN_SEC
+        while time.monotonic() < until:
+            if any(each.startswith(name) for _, each in self.fleet.read_alerts(self.injected_at)):
+                return
+            time.sleep(POLL_SEC)
 
     def take_port(self) -> socket.socket:
         """Listen on the port of a service that does not run, so that it can't."""

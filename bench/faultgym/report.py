@@ -90,6 +90,22 @@ def render_failures(results: Iterable[TrialResult]) -> str:
     )
 
 
+def render_report(results: Sequence[TrialResult], origin: Mapping[str, Any]) -> str:
+    """Return the table, with what it was made from before it and what was not right after it."""
+    machine = ", ".join(f"{name} {value}" for name, value in origin["machine"].items())
+    head = (
+        f"The healer is {origin['healer']}, with {origin['seeds']} seeds and a timeout of "
+        f"{origin['timeout_sec']:g} s. Measured on: {machine}."
+    )
+    tail = (
+        f"Actions on services that no case was about: {origin['strays']}. Trials that were made anew, since "
+        f"they were not right while the machine stood still: {origin['excused']}."
+    )
+    wrong = render_failures(results)
+    parts = [head, render_table(results), tail, *([f"Not right:\n\n{wrong}"] if wrong else [])]
+    return "\n\n".join(parts)
+
+
 def replace_table(page: str, text: str) -> str:
     """Put a new table between the two markers of the page. Raise ValueError if it lacks one."""
     before, begin, rest = page.partition(BEGIN)

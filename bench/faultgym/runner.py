@@ -61,6 +61,9 @@ class GymRun:
     def __init__(self, fleet: GymFleet, seed: int, stalls: StallMonitor) -> None:
         self.fleet, self.seed, self.results = fleet, seed, list[TrialResult]()
         self.strays: list[HealerAction] = []
+        """What was done to services while no case was about them."""
+        self.excused = 0
+        """How many trials were made anew, since they were not right while the machine stood still."""
         self.claims: list[tuple[float, float, frozenset[str]]] = []
         self._stalls = stalls
         self._began_at = time.time()
@@ -108,7 +111,9 @@ class GymRun:
         try:
             judgement = self._try_case(case)
             if not judgement.is_right and self._stalls.has_stalled(began):
-                print_line(f"   {case.name}: again, since the machine stood still")
+                print_line(f"?? {judgement.why}: {case.name}, again, since the machine stood still")
+                with self._lock:
+                    self.excused += 1
                 judgement = self._try_case(case)
             result = TrialResult(case, self.seed, judgement)
         except Exception as error:  # noqa: BLE001 - the other cases run all the same
@@ -219,9 +224,9 @@ def run_seed(
         ):
             run = GymRun(fleet, seed, stalls)
             run.run(cases)
-            for each in run.find_strays():
-                print_line(f"!! {each.remedy} of {each.svc} while no case was about it")
             run.strays = run.find_strays()
+            for each in run.strays:
+                print_line(f"!! {each.remedy} of {each.svc} while no case was about it")
             return run
     finally:
         if keep is None:

@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from marketswarm.agent import Agent, agent, run
 from marketswarm.bus import BusError
 from marketswarm.keys import source_breaker_key
+from marketswarm.operator.remedies import SOURCES
 from marketswarm.truth import MARKET
 
 FOLDER: Final = "GYM_FOLDER"
@@ -111,7 +112,7 @@ class Target:
         cached = CACHED_KEYS.get(settings.get("reads", ""))
         if cached is not None and await market.ask(market.client.get(cached)) == STALE:
             return "the cache is stale"
-        if settings.get("breaker"):
+        if self._me.name == SOURCES:
             breaker = source_breaker_key(SOURCE)
             if await market.ask(market.client.hexists(breaker, "open_ms")):
                 return "the source is not asked"
