@@ -50,7 +50,7 @@ class Case:
     is_alone: bool = False
     is_control: bool = False
     watch_sec: float = 4.0
-    within_sec: float = 60.0
+    within_sec: float = 90.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,13 +206,13 @@ FAULTS: Final = (
     _heal("killed_twice_owner_medic", "mine", _kill_twice, most={"restart": 2}),
     _heal("frozen_dies_while_restarting", "gamma", _begin_with(Injection.freeze, 1, "exit", code=1)),
     _heal("frozen_starts_slowly", "gamma", _begin_with(Injection.freeze, 1, "sleep", sec=4)),
-    _heal("frozen_twice", "delta", _freeze_twice, most={"restart": 2}, within_sec=120),
+    _heal("frozen_twice", "delta", _freeze_twice, most={"restart": 2}, within_sec=180),
     _heal(
         "first_restart_hangs",
         "delta",
         _begin_with(Injection.freeze, 1, "sleep", sec=1e6),
         most={"restart": 2},
-        within_sec=150,
+        within_sec=180,
     ),
     # another remedy helps
     _heal("stale_quotes", "quotes", _make_stale, most={"quotes_cache": 1}),
@@ -243,7 +243,7 @@ FAULTS: Final = (
     _heal("frozen_bus_frozen", "beta", _freeze_beside_bus, is_alone=True),
     # its owner, or the service itself, is enough
     _fault("killed", "alpha", Injection.kill, Expectation.RECOVER),
-    _fault("killed_twice", "beta", _kill_twice, Expectation.RECOVER, within_sec=90),
+    _fault("killed_twice", "beta", _kill_twice, Expectation.RECOVER, within_sec=180),
     _fault("exits", "gamma", _order("exit", code=1), Expectation.RECOVER),
     _fault("exits_and_leaves_a_child", "beta", _order("leave_child"), Expectation.RECOVER),
     _fault(
@@ -262,7 +262,7 @@ FAULTS: Final = (
         _begin_with(Injection.kill, None, "exit", code=1),
         Expectation.ESCALATE,
         mend=_mend_starts,
-        within_sec=90,
+        within_sec=180,
     ),
     _fault(
         "crash_loop_owner_medic",
@@ -271,9 +271,9 @@ FAULTS: Final = (
         Expectation.ESCALATE,
         most={"restart": 1},
         mend=_mend_starts,
-        within_sec=120,
+        within_sec=180,
     ),
-    _fault("port_taken", "beta", _take_port, Expectation.ESCALATE, mend=_free_port, within_sec=90),
+    _fault("port_taken", "beta", _take_port, Expectation.ESCALATE, mend=_free_port, within_sec=180),
     _fault(
         "hangs_at_each_start",
         "delta",
@@ -281,7 +281,7 @@ FAULTS: Final = (
         Expectation.ESCALATE,
         most={"restart": 3},
         mend=_restart_hung,
-        within_sec=260,
+        within_sec=320,
     ),
     # no remedy is there
     _fault(
