@@ -98,7 +98,7 @@ def _settings(services: dict[str, Any]) -> dict[str, Any]:
 
 def _open_maintenance(services: dict[str, Any], svc: str) -> None:
     window = {"services": [svc], "at": "* * * * *", "for_sec": 600}
-    services["notifier"] = {"settings": {"maintenance": [window]}}
+    services["notifier"] = {"heartbeat": services[svc]["heartbeat"], "settings": {"maintenance": [window]}}
 
 
 def _pause_medic(services: dict[str, Any], _svc: str) -> None:

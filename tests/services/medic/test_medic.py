@@ -123,17 +123,15 @@ async def test_a_medic_whose_rounds_take_long_acts_though_it_rests_long(scene):
 
 
 async def test_a_slow_remedy_lengthens_no_rest(scene, monkeypatch):
-    request = scene.medic._carry_out
+    def request(*_):
+        time.sleep(0.5)  # in its own thread, as the fleet's answer would take
+        return "done", "said"
 
-    async def carry_out(order):
-        await asyncio.sleep(0.5)
-        return await request(order)
-
-    monkeypatch.setattr(scene.medic, "_carry_out", carry_out)
+    monkeypatch.setattr("services.medic.remedies.restart.request_restart", request)
     scene.health = Health.DOWN
     await scene.rounds(1)
     await scene.medic.time_round(scene.store, scene.lease, lambda: scene.clock + 1)
-    assert len(scene.asked) == 1
+    assert scene.medic.orders[Remedy.RESTART, OrderResult.DONE] == 1
     assert scene.medic.round_sec < 0.4
 
 
