@@ -38,7 +38,7 @@ class Medic:
         facts: what was observed last.
         entries: how many entries were written, by what they say.
         orders: what became of orders, by their remedy and result.
-        round_sec: how long the last round took, without its order.
+        round_sec: how long the last round took that saw all, without its order.
         is_leading: whether this process leads.
     """
 
@@ -103,15 +103,16 @@ class Medic:
         return max(self._get_settings().every_sec, SHARE_OF_TIME * self.round_sec)
 
     async def time_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
-        """Do a round, and note how long it took without its order. Raises BusError, or LeaseLost.
+        """Do a round, and note how long its look took. Raises BusError, or LeaseLost.
 
-        A process that hangs takes seconds to be ended. A rest of ten times that would leave the medic blind
-        just when it has to verify what it did.
+        Only work counts. A process that hangs takes seconds to be ended, and a bus that is away to be given
+        up: a rest of ten times that would leave the medic blind just when it has something to verify.
         """
         began = time.monotonic()
         order_sec = await self.do_round(store, lease, now)
         self._looked_at = time.monotonic()
-        self.round_sec = self._looked_at - began - order_sec
+        if self.observer.problem is None:
+            self.round_sec = self._looked_at - began - order_sec
 
     async def do_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> float:
         """Look, decide, store, and carry out at most one order; return how long the order took, in seconds.
