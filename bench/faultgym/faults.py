@@ -197,7 +197,7 @@ FAULTS: Final = (
     _heal("hung_without_sigterm", "beta", _order("hang_stubbornly")),
     _heal("degraded_until_restart", "gamma", _order("degrade")),
     _heal("out_of_files", "beta", _order("use_files")),
-    _heal("flapping", "alpha", _order("flap", silent_sec=7, beats_sec=3)),
+    _heal("stalls_again_and_again", "alpha", _order("flap", silent_sec=7, beats_sec=3)),
     _heal("leaking", "writer", _order("leak", mb=LEAK_MB)),
     _heal("busy_while_beating", "writer", _order("burn", sec=1e6)),
     _heal("writes_nothing", "writer", _order("stall_writer")),

@@ -247,6 +247,13 @@ class GymFleet:
         self._outside[svc] = process
         self._ends.callback(end_process, process)
 
+    def has_restarted(self, svc: str, since: float) -> bool:
+        """Return True if a service of the fleet runs in a process that was started after `since`."""
+        if svc not in self.names:
+            return False
+        process = self.read_process(svc)
+        return process.pid is not None and time.time() - process.age_sec > since
+
     def wait_until_old(self, svc: str, sec: float) -> None:
         """Wait until a process is older than `sec`, so that its next restart has the shortest pause."""
         self.wait(lambda: self.read_process(svc).age_sec > sec, f"{svc} to be older than {sec:g} s")

@@ -174,7 +174,7 @@ class GymRun:
             if not fleet.is_well(case.svc):
                 has_been_bad, up_at = True, None
                 continue
-            has_been_bad = has_been_bad or is_open
+            has_been_bad = has_been_bad or is_open or fleet.has_restarted(case.svc, fault.injected_at)
             if not has_been_bad:
                 continue
             up_at = up_at or now
