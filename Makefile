@@ -138,6 +138,9 @@ bench: environment ## the figures of docs/performance.md, each as a ratio to a b
 benchcheck: environment ## what got slower than the figures of docs/performance.md, by over 20 %: ARGS=heard for one
 	@exec $(bin)/python -m bench --check $(ARGS)
 
+faultgym: environment ## faults in real fleets, and what medic does about them, as a table; ARGS="--seeds 1 --only frozen"
+	@exec $(bin)/python -m bench.faultgym $(ARGS)
+
 soak: environment ## a fleet under random faults, and an account that must balance; ARGS="--minutes 30 --seed 7"
 	@PYTHONPATH=tests exec $(bin)/python -m soak $(ARGS)
 
@@ -173,4 +176,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help runnable stationed environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants count breaks lint fmt validate seed status alerts health simulate kubernetes fuzz bench benchcheck soak boardload marketproof lock audit sbom clean
+.PHONY: help runnable stationed environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants count breaks lint fmt validate seed status alerts health simulate kubernetes fuzz bench benchcheck faultgym soak boardload marketproof lock audit sbom clean

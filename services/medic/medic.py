@@ -39,7 +39,7 @@ class Medic:
         facts: what was observed last.
         entries: how many entries were written, by what they say.
         orders: what became of orders, by their remedy and result.
-        round_sec: how long the last round took.
+        round_sec: how long the last round took that saw all, without its order.
         is_leading: whether this process leads.
     """
 
@@ -85,10 +85,7 @@ class Medic:
         self.is_leading, self._looked_at = True, time.monotonic()
         try:
             while True:
-                began_round = time.monotonic()
-                await self.do_round(store, lease, now)
-                self._looked_at = time.monotonic()
-                self.round_sec = self._looked_at - began_round
+                await self.time_round(store, lease, now)
                 await self.measure(now)  # apart, since the rest after a round is by how long that took
                 await self.rest()
         finally:
@@ -106,23 +103,42 @@ class Medic:
     def _find_rest_sec(self) -> float:
         return max(self._get_settings().every_sec, SHARE_OF_TIME * self.round_sec)
 
-    async def do_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
-        """Look, decide, store, and carry out at most one order. Raises BusError, or LeaseLost."""
+    async def time_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
+        """Do a round, and note how long its look took. Raises BusError, or LeaseLost.
+
+        Only work counts. A process that hangs takes seconds to be ended, and a bus that is away to be given
+        up: a rest of ten times that would leave the medic blind just when it has something to verify.
+        """
+        began = time.monotonic()
+        order_sec = await self.do_round(store, lease, now)
+        self._looked_at = time.monotonic()
+        if self.observer.problem is None:
+            self.round_sec = self._looked_at - began - order_sec
+
+    async def do_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> float:
+        """Look, decide, store, and carry out at most one order; return how long the order took, in seconds.
+
+        Raises BusError, or LeaseLost.
+        """
         settings = self._get_settings()
         self.facts = self.rules.add_facts(await self.observer.observe(settings, now()), now())
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
         await self._save(store, plan, lease)
+        order_sec = 0.0
         if plan.order is not None:
             if not lease.held:
                 raise LeaseLost("the lease ended before the remedy was carried out")
+            began = time.monotonic()
             result, text = await self._carry_out(plan.order)
+            order_sec = time.monotonic() - began
             self.orders[plan.order.remedy, result] += 1
             await self._save(store, self.planner.record_result(plan.order, result, text, now()), lease)
 
         if self.second_tier is not None:
             await self._diagnose(self.second_tier, store, lease, now)
+        return order_sec
 
     async def _diagnose(
         self, tier: SecondTier, store: MedicStore, lease: Lease, now: Callable[[], float]

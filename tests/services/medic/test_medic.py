@@ -125,6 +125,32 @@ async def test_a_medic_whose_rounds_take_long_acts_though_it_rests_long(scene):
     assert len(scene.asked) == 1
 
 
+async def test_a_slow_remedy_lengthens_no_rest(scene, monkeypatch):
+    def request(*_):
+        time.sleep(0.5)  # in its own thread, as the fleet's answer would take
+        return "done", "said"
+
+    monkeypatch.setattr("services.medic.remedies.restart.request_restart", request)
+    scene.health = Health.DOWN
+    await scene.rounds(1)
+    await scene.medic.time_round(scene.store, scene.lease, lambda: scene.clock + 1)
+    assert scene.medic.orders[Remedy.RESTART, OrderResult.DONE] == 1
+    assert scene.medic.round_sec < 0.4
+
+
+async def test_a_bus_that_does_not_answer_in_time_lengthens_no_rest(scene, monkeypatch):
+    observe = scene.medic.observer.observe
+
+    async def observe_slowly(settings, now):
+        await asyncio.sleep(0.5)
+        scene.medic.observer.problem = "market-redis timeout"
+        return await observe(settings, now)
+
+    monkeypatch.setattr(scene.medic.observer, "observe", observe_slowly)
+    await scene.medic.time_round(scene.store, scene.lease, lambda: scene.clock)
+    assert scene.medic.round_sec < 0.4
+
+
 async def test_a_medic_that_was_held_up_begins_each_wait_anew(scene):
     scene.health, scene.medic.round_sec = Health.DOWN, 2.0
     await scene.rounds(3, 100.0)

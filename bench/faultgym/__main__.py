@@ -1,0 +1,107 @@
+"""Run `python -m bench.faultgym`: each fault and each control, with each seed, on real fleets.
+
+A case that is not right makes the exit code 1.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from bench.faultgym.case import Case
+from bench.faultgym.controls import CONTROLS
+from bench.faultgym.faults import FAULTS
+from bench.faultgym.fleet import TIMEOUT_SEC
+from bench.faultgym.report import render_report, replace_table
+from bench.faultgym.runner import GymRun, run_seed
+from bench.machine import describe_machine
+from bench.programs import ROOT
+
+CASES: Final = (*FAULTS, *CONTROLS)
+HEALERS: Final = ("medic", "restart-only")
+PAGE: Final = ROOT / "docs" / "services" / "medic.md"
+JSON_FILE: Final = ROOT / "docs" / "faultgym.json"
+
+
+def main() -> int:
+    args = parse_arguments()
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    units = [(seed, part) for seed in seeds for part in split_cases(choose_cases(args.only))]
+    runs: list[GymRun] = []
+    has_medic = args.healer == "medic"
+    with ThreadPoolExecutor(args.fleets) as pool:
+        started = [
+            pool.submit(run_seed, part, seed, args.timeout, has_medic=has_medic, keep=args.keep)
+            for seed, part in units
+        ]
+        for each in as_completed(started):
+            runs.append(each.result())
+            document = make_document(runs, args)
+            text = render_report([result for run in runs for result in run.results], document)
+            if args.json is not None:  # so that a run that is broken off has what was done by then
+                write_document(args.json, {**document, "table": text})
+    print(text)
+    if args.write:
+        PAGE.write_text(replace_table(PAGE.read_text("utf-8"), text), "utf-8")
+        write_document(JSON_FILE, document)
+    return int(document["strays"] > 0 or not all(result.is_right for run in runs for result in run.results))
+
+
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def parse_arguments() -> Any:
+    parser = argparse.ArgumentParser(prog="make faultgym", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=5, help="how often each case is tried")
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--only", action="append", help="a name, or a pattern of names; may be repeated")
+    parser.add_argument("--healer", choices=HEALERS, default="medic")
+    parser.add_argument("--fleets", type=int, default=1, help="how many fleets run at the same time")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_SEC, help="of each service, in seconds")
+    parser.add_argument("--keep", type=Path, help="a folder for the truths and logs of the fleets")
+    parser.add_argument("--json", type=Path, help="a file for all results")
+    parser.add_argument("--write", action="store_true", help="write docs/services/medic.md, too")
+    args = parser.parse_args()
+    if not choose_cases(args.only):
+        parser.error(f"no such case; there are {', '.join(case.name for case in CASES)}")
+    if args.write and (args.only or args.healer != "medic"):
+        parser.error("--write is for all cases, and for medic")
+    return args
+
+
+def choose_cases(patterns: Sequence[str] | None) -> list[Case]:
+    """Return the cases whose name a pattern names; all without patterns."""
+    return [each for each in CASES if not patterns or any(fnmatchcase(each.name, one) for one in patterns)]
+
+
+def split_cases(cases: Sequence[Case]) -> list[list[Case]]:
+    """Return the cases that touch one service, and those that touch the whole fleet, for a fleet each."""
+    parts = [[each for each in cases if each.is_alone is is_alone] for is_alone in (False, True)]
+    return [part for part in parts if part]
+
+
+def make_document(runs: Sequence[GymRun], args: Any) -> dict[str, Any]:
+    """Return all results, and where they come from."""
+    results = [each for run in runs for each in run.results]
+    return {
+        "healer": args.healer,
+        "seeds": len({each.seed for each in results}),
+        "timeout_sec": args.timeout,
+        "strays": sum(len(run.strays) for run in runs),
+        "excused": sum(run.excused for run in runs),
+        "machine": describe_machine(),
+        "trials": [each.to_json() for each in results],
+    }
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))  # its fleets end with it
+    sys.exit(main())

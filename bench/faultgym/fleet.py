@@ -1,0 +1,380 @@
+"""The fleet into which faults are injected: real servers and agents of `marketswarm up`, with short times."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import orjson
+import psutil
+
+from bench.faultgym.case import HealerAction
+from bench.faultgym.restart_only import RestartOnly
+from bench.faultgym.target import FOLDER, SOURCE
+from bench.programs import ROOT
+from marketswarm.fleet.data_folder import RunningFleet, find_fleet
+from marketswarm.fleet_control import FleetProcess, read_processes
+from marketswarm.keys import (
+    ALERT_LOG,
+    MARKET_SOURCES,
+    MEDIC_APPROVALS,
+    MEDIC_INCIDENTS,
+    MEDIC_STATE,
+    last_beat_key,
+)
+from marketswarm.operator.healing import ENTRY_FIELD, EntryKind, TimelineEntry
+from marketswarm.testing import Fleet, FleetError
+from marketswarm.truth import MARKET, SYSTEM
+
+TIMEOUT_SEC: Final = 3.0
+"""The timeout of each service, unless a slower pace is asked for."""
+BEATS_PER_TIMEOUT: Final = 6
+LEAK_MB: Final = 400
+SETTLED_WITHIN_SEC: Final = 90.0
+START_ATTEMPTS: Final = 5
+SEED_ATTEMPTS: Final = 3
+GRACE: Final = 2.5
+"""The time that a start may take, in timeouts."""
+FRESH_LIFE: Final = 1.4
+"""What is left of the life of a fresh beat, which is two timeouts, in timeouts."""
+POLL_SEC: Final = 0.05
+WORK: Final = "gym:work"
+ROSTER: Final = "healer:roster"
+
+SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
+    "alpha": {},
+    "beta": {},
+    "gamma": {},
+    "delta": {},
+    "mine": {},
+    "writer": {
+        "settings": {"writes": WORK},
+        "access_points": {"publish_to": [{"bus": MARKET, "key": WORK}]},
+    },
+    "quotes": {
+        "settings": {"reads": "quotes"},
+        "access_points": {"subscribe_to": [{"bus": MARKET, "key": "quotes"}]},
+    },
+    "charts": {
+        "settings": {"reads": "charts"},
+        "access_points": {"subscribe_to": [{"bus": MARKET, "key": "chart"}]},
+    },
+    "base": {},
+    "user": {"depends_on": ["base"]},
+    "observed": {},
+    "proposed": {},
+}
+"""The services that run in the fleet, and have faults."""
+OUTSIDE: Final[Mapping[str, dict[str, Any]]] = {
+    "remote": {},
+    "sources": {},
+}
+"""The services that run beside the fleet, so that another program restarts them, or none."""
+TARGETS: Final[Mapping[str, Any]] = {
+    "mine": {"owner": "medic"},
+    "quotes": {"ladder": ["quotes_cache", "restart"]},
+    "charts": {"ladder": ["charts_cache", "restart"]},
+    "sources": {"ladder": ["resume_sources"]},
+    "observed": {"mode": "observe"},
+    "proposed": {"mode": "propose"},
+}
+
+
+def build_rules(timeout_sec: float) -> dict[str, Any]:
+    leak = 100.0 * 0.6 * LEAK_MB * (1 << 20) / psutil.virtual_memory().total
+    quick = {"for_sec": 1, "clear_sec": 1}
+    healing = {"severity": "critical", "services": ["writer"], "clear_sec": 1}
+    return {
+        "leak": {"metric": "process_memory", "above": leak, "for_sec": 1, **healing},
+        "busy": {"metric": "process_cpu", "above": 12, "for_sec": 4, **healing},
+        "stalled": {"metric": "write_age", "key": WORK, "above": timeout_sec, **healing},
+        "noise": {"metric": "log_matches", "pattern": "^noise", "above": 20, "within_sec": 5},
+        "bus_memory": {"metric": "bus_memory", "above": 80, **quick},
+        "bus_connections": {"metric": "bus_connections", "above": 80, **quick},
+        "unwell": {"metric": "degraded", "above": 0, "for_sec": 2, "clear_sec": 1},
+        "fuse": {"metric": "fuse", "above": 0, "severity": "emergency", "clear_sec": 1},
+    }
+
+
+def build_settings(timeout_sec: float) -> dict[str, Any]:
+    """Return the settings of a medic that may act, with times by which a case takes seconds."""
+    return {
+        "mode": "act",
+        "every_sec": 0.2,
+        "wait_sec": 0.4,
+        "settle_sec": 4 * timeout_sec,
+        "stable_sec": 1.25 * timeout_sec,
+        "start_grace_sec": GRACE * timeout_sec,
+        "degraded_sec": timeout_sec / 3,
+        "proposal_sec": 30,
+        "rules_every_sec": 1,
+        "shipped_rules": False,
+        "rules": build_rules(timeout_sec),
+        "fuse": {"remedies": 1000},
+        # `sources` is added with its section
+        "targets": {svc: each for svc, each in TARGETS.items() if svc not in OUTSIDE},
+    }
+
+
+def build_truth(timeout_sec: float, *, has_medic: bool) -> dict[str, Any]:
+    services = {"healer": {}, "mesh": {}, **SECTIONS}
+    if has_medic:
+        services["medic"] = {"settings": build_settings(timeout_sec)}
+    return {"services": deepcopy(services)}
+
+
+class GymFleet:
+    """A running fleet of the gym in `folder`, with the medic, or with what restarts whatever is missed."""
+
+    def __init__(
+        self, folder: Path, services: Collection[str], timeout_sec: float, *, has_medic: bool
+    ) -> None:
+        self.folder, self.has_medic, self.timeout_sec = folder, has_medic, timeout_sec
+        self.names = tuple(svc for svc in SECTIONS if svc in services)
+        self._outside_names = [svc for svc in OUTSIDE if svc in services]
+        self.orders = folder / "orders"
+        self.orders.mkdir(parents=True)
+        project = folder / "project"
+        for svc in self.names:
+            package = project / "services" / svc
+            package.mkdir(parents=True)
+            code = f'from bench.faultgym.target import run_target\n\nrun_target("{svc}")\n'
+            (package / "__main__.py").write_text(code)
+        started = ["mesh", *self.names, *(["medic"] if has_medic else [])]
+        self._env = {"PYTHONPATH": str(ROOT), FOLDER: str(self.orders)}
+        self._fleet = Fleet(
+            folder / "run", *started, project=project, truth=build_truth(timeout_sec, has_medic=has_medic),
+            interval_sec=timeout_sec / BEATS_PER_TIMEOUT, timeout_sec=timeout_sec, env=self._env,
+        )  # fmt: skip
+        self.truth = self._fleet.truth
+        self._ends = contextlib.ExitStack()
+        self._outside: dict[str, subprocess.Popen[bytes]] = {}
+        self._policy: RestartOnly | None = None
+
+    def __enter__(self) -> Self:
+        for _ in range(START_ATTEMPTS - 1):
+            with contextlib.suppress(FleetError):  # a busy machine may take longer than a fleet waits
+                self._fleet.__enter__()
+                break
+        else:
+            self._fleet.__enter__()
+        self._ends.callback(self._fleet.close)
+        with contextlib.ExitStack() as unless_up:
+            unless_up.enter_context(self._ends)
+            self._add_outside()
+            if not self.has_medic:
+                self._policy = self._ends.enter_context(RestartOnly(self.running.control, self.read_down))
+            self.wait_until_settled(set(self.services()))
+            unless_up.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._ends.close()
+
+    @property
+    def running(self) -> RunningFleet:
+        fleet = find_fleet(self._fleet.folder / "fleet")
+        assert fleet is not None, "the fleet ended"
+        return fleet
+
+    def services(self) -> tuple[str, ...]:
+        return (*self.names, *self._outside_names)
+
+    def heartbeat(self) -> dict[str, float]:
+        return {"interval_sec": self.timeout_sec / BEATS_PER_TIMEOUT, "timeout_sec": self.timeout_sec}
+
+    def bus(self, name: str = SYSTEM) -> Any:
+        return self._fleet.bus(name)
+
+    # --- orders ---
+
+    def order(self, svc: str, do: str, **how: Any) -> None:
+        """Have a service do something to itself, now."""
+        self._write(self.orders / f"{svc}.do", {"do": do, **how})
+
+    def order_starts(self, svc: str, times: int | None, **how: Any) -> None:
+        """Have something go wrong at the next starts of a service; at each one if `times` is None."""
+        self._write(self.orders / f"{svc}.start", {"times": times, **how})
+
+    def end_start_orders(self, svc: str) -> None:
+        (self.orders / f"{svc}.start").unlink(missing_ok=True)
+
+    def _write(self, path: Path, order: Mapping[str, Any]) -> None:
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(order))
+        new.replace(path)
+
+    # --- processes ---
+
+    def read_process(self, svc: str) -> FleetProcess:
+        return next(each for each in read_processes(self.running.control) if each.name == svc)
+
+    def find_pid(self, svc: str) -> int:
+        """Return the pid of a service, or of the server of a bus."""
+        if svc in self._outside:
+            return self._outside[svc].pid
+        if svc in (SYSTEM, MARKET):
+            return int(self.bus(svc).info("server")["process_id"])
+
+        return int(self.wait(lambda: self.read_process(svc).pid, f"{svc} to run"))
+
+    def signal(self, svc: str, number: signal.Signals) -> None:
+        os.kill(self.find_pid(svc), number)
+
+    def stop(self, svc: str) -> None:
+        self._fleet.stop(svc)
+
+    def start(self, svc: str) -> None:
+        self._fleet.start(svc)
+
+    def start_outside(self, svc: str) -> None:
+        urls = {f"{name.upper().replace('-', '_')}_URL": url for name, url in self.running.buses.items()}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.faultgym.target", svc],
+            env={**os.environ, **self._env, **urls, "LOG_FORMAT": "json"}, cwd=ROOT,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self._outside[svc] = process
+        self._ends.callback(end_process, process)
+
+    def has_restarted(self, svc: str, since: float) -> bool:
+        """Return True if a service of the fleet runs in a process that was started after `since`."""
+        if svc not in self.names:
+            return False
+        process = self.read_process(svc)
+        return process.pid is not None and time.time() - process.age_sec > since
+
+    def wait_until_old(self, svc: str, sec: float) -> None:
+        """Wait until a process is older than `sec`, so that its next restart has the shortest pause."""
+        self.wait(lambda: self.read_process(svc).age_sec > sec, f"{svc} to be older than {sec:g} s")
+
+    # --- the truth ---
+
+    def _add_outside(self) -> None:
+        self.bus(MARKET).hset(MARKET_SOURCES, SOURCE, "{}")
+        with self.change_truth() as services:
+            for svc in self._outside_names:
+                services[svc] = {**deepcopy(OUTSIDE[svc]), "heartbeat": self.heartbeat()}
+            if self.has_medic and "sources" in services:
+                services["medic"]["settings"]["targets"]["sources"] = TARGETS["sources"]
+        for svc in self._outside_names:
+            self.start_outside(svc)
+
+    @contextlib.contextmanager
+    def change_truth(self) -> Iterator[dict[str, Any]]:
+        """Yield the services of the truth, to be changed; then seed it."""
+        yield self.truth["services"]
+        self.seed()
+
+    @contextlib.contextmanager
+    def changed_truth(self) -> Iterator[dict[str, Any]]:
+        """Yield the services of the truth, to be changed and seeded by `seed`; then seed it as it was."""
+        before = deepcopy(self.truth["services"])
+        try:
+            yield self.truth["services"]
+        finally:
+            self.truth["services"] = before
+            self.seed()
+
+    def seed(self) -> None:
+        path = self.folder / "truth.json"
+        path.write_bytes(orjson.dumps(self.truth))
+        command = [sys.executable, "-m", "marketswarm", "seed", str(path), "--data"]
+        for _ in range(SEED_ATTEMPTS):  # a bus of a busy machine may not answer in time
+            done = subprocess.run(
+                [*command, str(self._fleet.folder / "fleet")],
+                cwd=ROOT,
+                check=False,
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode == 0:
+                return
+        raise AssertionError(f"not seeded: {done.stderr.strip() or done.stdout.strip()}")
+
+    # --- what happened ---
+
+    def read_entries(self, since: float) -> list[TimelineEntry]:
+        found: Any = self.bus().xrange(MEDIC_INCIDENTS)
+        parsed = (TimelineEntry.parse(fields.get(ENTRY_FIELD, "").encode()) for _, fields in found)
+        return [each for each in parsed if each is not None and each.ts >= since]
+
+    def read_actions(self, since: float) -> list[HealerAction]:
+        if self._policy is not None:
+            return [each for each in self._policy.actions if each.ts >= since]
+        acted = (each for each in self.read_entries(since) if each.what is EntryKind.ACTED)
+        return [HealerAction(each.ts, each.svc, each.remedy) for each in acted]
+
+    def read_alerts(self, since: float) -> list[tuple[float, str]]:
+        """Return when people got an event about something that is wrong, and about what."""
+        found: Any = self.bus().xrange(ALERT_LOG)
+        events = (orjson.loads(fields["event"]) for _, fields in found)
+        return [
+            (each["ts"], each["svc"])
+            for each in events
+            if each["type"].endswith("_miss") and each["ts"] >= since
+        ]
+
+    def read_down(self) -> set[str]:
+        roster = self.bus().hgetall(ROSTER)
+        return {svc for svc, raw in roster.items() if orjson.loads(raw).get("verdict") == "down"}
+
+    def read_open(self) -> set[str]:
+        """Return the services that the medic works on."""
+        return {
+            name.partition(":")[2] for name in self.bus().hkeys(MEDIC_STATE) if name.startswith("repair:")
+        }
+
+    def is_well(self, svc: str) -> bool:
+        """Return True if a service beats `ok`, was heard within its timeout, and the healer has it as up."""
+        bus = self.bus()
+        key = last_beat_key(svc)
+        raw, left_ms, entry = bus.get(key), int(bus.pttl(key)), bus.hget(ROSTER, svc)
+        if not raw or not entry or left_ms < FRESH_LIFE * 1000 * self.timeout_sec:
+            return False
+        is_up = orjson.loads(entry).get("verdict") == "up"
+        return bool(is_up and orjson.loads(raw).get("status", "ok") == "ok")
+
+    def wait_until_settled(self, services: set[str]) -> None:
+        """Wait until services are well, and nothing is done about them any more."""
+
+        def is_settled() -> bool:
+            return all(map(self.is_well, services)) and not services & self.read_open()
+
+        def describe() -> str:
+            unwell = sorted(each for each in services if not self.is_well(each))
+            return (
+                f"{', '.join(unwell)} to be well, {', '.join(sorted(services & self.read_open()))} to be over"
+            )
+
+        self.wait(is_settled, describe, SETTLED_WITHIN_SEC)
+
+    def approve(self, ident: str) -> None:
+        approval = {"id": ident, "by": "gym", "ts": time.time()}
+        self.bus().hset(MEDIC_APPROVALS, ident, orjson.dumps(approval))
+
+    def wait(self, look: Callable[[], Any], what: str | Callable[[], str], within_sec: float = 30.0) -> Any:
+        """Return the first true value of `look`. Raises AssertionError if there is none in time."""
+        until = time.monotonic() + within_sec
+        while not (found := look()):
+            if time.monotonic() > until:
+                raise AssertionError(
+                    f"not within {within_sec:g} s: {what if isinstance(what, str) else what()}"
+                )
+            time.sleep(POLL_SEC)
+        return found
+
+
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait(10)

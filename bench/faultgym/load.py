@@ -1,0 +1,4 @@
+"""Keep one processor busy until the process is ended."""
+
+while True:
+    pass

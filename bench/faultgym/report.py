@@ -1,0 +1,115 @@
+"""Make the table of the gym from what was judged. Pure."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any, Final
+
+from bench.faultgym.case import Case, Expectation, Judgement
+
+BEGIN: Final = "<!-- figures: written by make faultgym -->"
+END: Final = "<!-- end of the figures -->"
+HEAD: Final = (
+    "| what is right | kinds | trials | done right | detected: median, p95 | verified: median, p95 "
+    "| needless | harmful | called healed in vain |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+_GROUPS: Final[Mapping[str, Callable[[Case], bool]]] = {
+    "a remedy heals it": lambda case: case.expect is Expectation.HEAL,
+    "it is up again without medic": lambda case: case.expect is Expectation.RECOVER,
+    "a person is needed: escalated": lambda case: case.expect is Expectation.ESCALATE,
+    "no remedy is there: reported, and left alone": lambda case: case.expect is Expectation.REPORT,
+    "controls: nothing may be done": lambda case: case.is_control,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """One trial with what is said of it; `problem` is why it could not be carried out."""
+
+    case: Case
+    seed: int
+    judgement: Judgement | None
+    problem: str = ""
+
+    @property
+    def is_right(self) -> bool:
+        return self.judgement is not None and self.judgement.is_right
+
+    def to_json(self) -> dict[str, Any]:
+        said = {} if self.judgement is None else asdict(self.judgement)
+        head = {"case": self.case.name, "seed": self.seed, "expect": self.case.expect}
+        return {**head, "is_control": self.case.is_control, "problem": self.problem, **said}
+
+
+def find_percentile(values: Sequence[float], percent: float) -> float:
+    """Return the smallest value that at least so many percent of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+def format_times(values: Iterable[float | None]) -> str:
+    known = [each for each in values if each is not None]
+    return f"{median(known):.1f} s, {find_percentile(known, 95):.1f} s" if known else "-"
+
+
+def render_table(results: Sequence[TrialResult]) -> str:
+    """Return the table as Markdown."""
+    return "\n".join([HEAD, *(_render_row(name, mine) for name, mine in _group(results).items())])
+
+
+def _group(results: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
+    grouped = {name: [each for each in results if belongs(each.case)] for name, belongs in _GROUPS.items()}
+    return {name: mine for name, mine in grouped.items() if mine}
+
+
+def _render_row(name: str, results: Sequence[TrialResult]) -> str:
+    judged = [each.judgement for each in results if each.judgement is not None]
+    right = sum(each.is_right for each in results)
+    cells = [
+        name,
+        str(len({each.case.name for each in results})),
+        str(len(results)),
+        f"{right} ({100 * right / len(results):.1f} %)",
+        format_times(each.detected_sec for each in judged),
+        format_times(each.verified_sec for each in judged),
+        str(sum(each.needless for each in judged)),
+        str(sum(each.harmful for each in judged)),
+        str(sum(each.false for each in judged)),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def render_failures(results: Iterable[TrialResult]) -> str:
+    """Return a line for each trial that was not right; empty if there is none."""
+    wrong = (each for each in results if not each.is_right)
+    return "\n".join(
+        f"- `{each.case.name}`, seed {each.seed}: "
+        f"{each.judgement.why if each.judgement is not None else each.problem}"
+        for each in wrong
+    )
+
+
+def render_report(results: Sequence[TrialResult], origin: Mapping[str, Any]) -> str:
+    """Return the table, with what it was made from before it and what was not right after it."""
+    machine = ", ".join(f"{name} {value}" for name, value in origin["machine"].items())
+    head = (
+        f"The healer is {origin['healer']}, with {origin['seeds']} seeds and a timeout of "
+        f"{origin['timeout_sec']:g} s. Measured on: {machine}."
+    )
+    tail = (
+        f"Actions on services that no case was about: {origin['strays']}. Trials that were made anew, since "
+        f"they were not right while the machine stood still: {origin['excused']}."
+    )
+    wrong = render_failures(results)
+    parts = [head, render_table(results), tail, *([f"Not right:\n\n{wrong}"] if wrong else [])]
+    return "\n\n".join(parts)
+
+
+def replace_table(page: str, text: str) -> str:
+    """Put a new table between the two markers of the page. Raise ValueError if it lacks one."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page lacks {BEGIN} or {END}")
+    return f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}"

@@ -1,0 +1,214 @@
+"""Run a service of the gym: it beats, writes a key, reads a cache, and does to itself what the gym orders.
+
+The gym orders by files in the folder GYM_FOLDER: `<svc>.start` says what goes wrong at each start, and
+`<svc>.do` what goes wrong now.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from marketswarm.agent import Agent, agent, run
+from marketswarm.bus import BusError
+from marketswarm.keys import source_breaker_key
+from marketswarm.operator.remedies import SOURCES
+from marketswarm.truth import MARKET
+
+FOLDER: Final = "GYM_FOLDER"
+CACHED_KEYS: Final = {"quotes": "quotes:SPY", "charts": "chart:SPY:1d"}
+STALE: Final = b"stale"
+SOURCE: Final = "gym"
+LOOK_EVERY_SEC: Final = 0.1
+ASK_EVERY_SEC: Final = 0.4
+"""The time from one look for an order to the next, and from one request to the bus to the next."""
+FOR_EVER_SEC: Final = 1e6
+_KEPT: Final[list[object]] = []
+"""What faults take and never give back."""
+
+
+def run_target(svc: str) -> None:
+    """Run the service `svc` of the gym until it ends, and exit."""
+    folder, parent = Path(os.environ[FOLDER]), os.getppid()
+    _follow_start_order(folder / f"{svc}.start")
+    if (port := folder / f"{svc}.port").exists():
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", int(port.read_text())))
+        listener.listen()
+        _KEPT.append(listener)
+
+    async def main() -> int:
+        async with agent(svc) as me:
+            target = Target(me, folder / f"{svc}.do")
+            while os.getppid() == parent:  # a service outside of the fleet ends with the gym
+                await target.follow_order()
+                await target.look()
+                me.progress()
+                await me.rest(LOOK_EVERY_SEC)
+        return me.exit_code
+
+    run(main)
+
+
+def _follow_start_order(path: Path) -> None:
+    """Do what is ordered for this start, as often as `times` says; null means each time."""
+    try:
+        order = json.loads(path.read_text())
+    except OSError:
+        return
+    if order["times"] is not None:
+        order["times"] -= 1
+        if order["times"] > 0:
+            path.write_text(json.dumps(order))
+        else:
+            path.unlink()
+    if order["do"] == "exit":
+        print("this start fails", flush=True)
+        sys.exit(order["code"])
+    time.sleep(order["sec"])
+
+
+class Target:
+    """The work of one service of the gym."""
+
+    def __init__(self, me: Agent[Any], orders: Path) -> None:
+        self._me, self._orders = me, orders
+        self._degraded_until = self._stalled_until = 0.0
+        self._is_out_of_files = self._waits_for_ever = False
+        self._asked_at = 0.0
+        self._bus_problem: str | None = None
+
+    async def look(self) -> None:
+        """Say in the beats what is wrong."""
+        now = time.monotonic()
+        if now - self._asked_at >= ASK_EVERY_SEC:
+            self._asked_at = now
+            with contextlib.suppress(BusError, RedisError, OSError):
+                self._bus_problem = await self._use_bus(now)
+        problem = "it was ordered" if now < self._degraded_until else self._bus_problem
+        if self._is_out_of_files and not _can_open():
+            problem = "no file descriptor is left"
+        self._me.set_degraded(problem)
+
+    async def _use_bus(self, now: float) -> str | None:
+        """Write the key of the service, read its cache, and return what is wrong with it."""
+        settings, market = self._me.section.settings, self._me.bus(MARKET)
+        if (key := settings.get("writes")) and now >= self._stalled_until:
+            await market.ask(market.client.set(key, json.dumps({"ts": time.time()})))
+        cached = CACHED_KEYS.get(settings.get("reads", ""))
+        if cached is not None and await market.ask(market.client.get(cached)) == STALE:
+            return "the cache is stale"
+        if self._me.name == SOURCES:
+            breaker = source_breaker_key(SOURCE)
+            if await market.ask(market.client.hexists(breaker, "open_ms")):
+                return "the source is not asked"
+        return None
+
+    async def follow_order(self) -> None:
+        """Do what the gym ordered, once."""
+        try:
+            order = json.loads(self._orders.read_text())
+        except OSError:
+            return
+        self._orders.unlink()
+        getattr(self, f"_{order.pop('do')}")(**order)
+        if self._waits_for_ever:
+            await asyncio.Event().wait()
+
+    def _hang(self, sec: float = FOR_EVER_SEC) -> None:
+        time.sleep(sec)
+
+    def _hang_stubbornly(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(FOR_EVER_SEC)
+
+    def _hang_in_c(self) -> None:
+        re.match(r"(a+)+$", "a" * 60 + "b")  # holds the interpreter's lock: no thread and no handler runs
+
+    def _spin(self) -> None:
+        while True:
+            pass
+
+    def _wait_for_ever(self) -> None:
+        self._waits_for_ever = True
+
+    def _degrade(self, sec: float = FOR_EVER_SEC) -> None:
+        self._degraded_until = time.monotonic() + sec
+
+    def _stall_writer(self, sec: float = FOR_EVER_SEC) -> None:
+        self._stalled_until = time.monotonic() + sec
+
+    def _exit(self, code: int = 1) -> None:
+        os._exit(code)
+
+    def _leak(self, mb: int) -> None:
+        _KEPT.append(b"x" * (mb << 20))
+
+    def _burn(self, sec: float = FOR_EVER_SEC) -> None:
+        """Use a processor beside the event loop, which goes on: hashing gives the interpreter's lock away."""
+
+        def burn() -> None:
+            text, until = b"x" * (8 << 20), time.monotonic() + sec
+            while time.monotonic() < until:
+                hashlib.sha256(text)
+
+        threading.Thread(target=burn, daemon=True).start()
+
+    def _flap(self, silent_sec: float, beats_sec: float) -> None:
+        loop = asyncio.get_running_loop()
+
+        def stall() -> None:
+            time.sleep(silent_sec)
+            loop.call_later(beats_sec, stall)
+
+        loop.call_soon(stall)
+
+    def _leave_zombies(self, count: int) -> None:
+        _KEPT.extend(subprocess.Popen(["true"]) for _ in range(count))
+
+    def _use_files(self) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+        with contextlib.suppress(OSError):
+            while True:
+                _KEPT.append(os.open(os.devnull, os.O_RDONLY))
+        self._is_out_of_files = True
+
+    def _leave_child(self) -> None:
+        """End, and leave a child that holds the output open."""
+        subprocess.Popen(["sleep", "60"])
+        os._exit(1)
+
+    def _log_lines(self, count: int) -> None:
+        for number in range(count):
+            print(f"noise {number}: ERROR nothing is wrong, connection refused by the peer", flush=True)
+
+    def _set_clock(self, sec: float) -> None:
+        """Set the clock of this process: what it says of the time is wrong by so much."""
+        real = time.time
+        time.time = lambda: real() + sec
+
+
+def _can_open() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    run_target(sys.argv[1])
