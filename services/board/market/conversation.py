@@ -12,7 +12,7 @@ client that goes on like that is dropped.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Final, Protocol
 
