@@ -10,7 +10,6 @@ import typer
 from rich.table import Table
 
 from marketswarm.agent.outage_state import OutageState, parse_state
-from marketswarm.bus import BusError
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import open_fleet
@@ -193,21 +192,15 @@ def forget(by: By = None, data: Data = DATA) -> None:
 async def _forget(data: Path, author: str) -> None:
     async with open_fleet(data) as fleet:
         _find_settings(fleet.truth)
-        try:
-            approval = HealingApproval(id=LEARNING, by=author, ts=time.time())
-            await write_approval(fleet.bus(SYSTEM), approval)
-        except BusError as error:
-            raise Exit(Code.NO_BUS, str(error)) from None
+        approval = HealingApproval(id=LEARNING, by=author, ts=time.time())
+        await write_approval(fleet.bus(SYSTEM), approval)
 
 
 async def _read_lessons(data: Path) -> list[Lesson]:
     """Return what the record teaches, the treatments that were tried most first. Raises Exit."""
     incidents = await _read_incidents(data)
     async with open_fleet(data) as fleet:
-        try:
-            since = await read_forgotten_at(fleet.bus(SYSTEM))
-        except BusError as error:
-            raise Exit(Code.NO_BUS, str(error)) from None
+        since = await read_forgotten_at(fleet.bus(SYSTEM))
     return sorted(learn(incidents, since), key=lambda each: -each.posterior.attempts)
 
 
@@ -220,10 +213,7 @@ async def _read_incidents(data: Path) -> list[HealingIncident]:
 async def _read_entries(data: Path) -> tuple[list[TimelineEntry], int]:
     """Return the whole record, and how many of its entries can't be used. Raises Exit."""
     async with open_fleet(data) as fleet:
-        try:
-            return await read_timeline(fleet.bus(SYSTEM))
-        except BusError as error:
-            raise Exit(Code.NO_BUS, str(error)) from None
+        return await read_timeline(fleet.bus(SYSTEM))
 
 
 def _warn_of_unusable(count: int) -> None:
@@ -237,22 +227,16 @@ async def _read_diagnosis(data: Path, incident: HealingIncident) -> DiagnosisRec
     Raises Exit.
     """
     async with open_fleet(data) as fleet:
-        try:
-            record = await read_diagnosis(fleet.bus(SYSTEM), incident.svc)
-        except BusError as error:
-            raise Exit(Code.NO_BUS, str(error)) from None
+        record = await read_diagnosis(fleet.bus(SYSTEM), incident.svc)
     return record if record is not None and record.incident == incident.id else None
 
 
 async def _read_status(data: Path) -> tuple[HealingSettings, list[Repair], Fuse, dict[str, OutageState]]:
     async with open_fleet(data) as fleet:
         settings = _find_settings(fleet.truth)
-        try:
-            repairs, fuse, _ = await read_state(fleet.bus(SYSTEM), fleet.truth.services)
-            bus = fleet.bus(fleet.truth.alert_target(ALERTS)[0])
-            stored = await bus.ask(bus.client.hgetall(MEDIC_OUTAGES))
-        except BusError as error:
-            raise Exit(Code.NO_BUS, str(error)) from None
+        repairs, fuse, _ = await read_state(fleet.bus(SYSTEM), fleet.truth.services)
+        bus = fleet.bus(fleet.truth.alert_target(ALERTS)[0])
+        stored = await bus.ask(bus.client.hgetall(MEDIC_OUTAGES))
     return settings, repairs, fuse, find_holding(stored)
 
 
@@ -267,18 +251,15 @@ async def _approve(data: Path, ident: str, author: str) -> str:
     async with open_fleet(data) as fleet:
         _find_settings(fleet.truth)
         bus = fleet.bus(SYSTEM)
-        try:
-            repairs, fuse, _ = await read_state(bus, fleet.truth.services)
-            proposals = {find_proposal(each): each.svc for each in repairs}
-            is_known = fuse.blown_at is not None if ident == FUSE else ident in proposals
-            if not is_known:
-                raise Exit(
-                    Code.CONFIGURATION,
-                    f"{ident} waits for no one; `marketswarm medic status` shows what does",
-                )
-            await write_approval(bus, HealingApproval(id=ident, by=author, ts=time.time()))
-        except BusError as error:
-            raise Exit(Code.NO_BUS, str(error)) from None
+        repairs, fuse, _ = await read_state(bus, fleet.truth.services)
+        proposals = {find_proposal(each): each.svc for each in repairs}
+        is_known = fuse.blown_at is not None if ident == FUSE else ident in proposals
+        if not is_known:
+            raise Exit(
+                Code.CONFIGURATION,
+                f"{ident} waits for no one; `marketswarm medic status` shows what does",
+            )
+        await write_approval(bus, HealingApproval(id=ident, by=author, ts=time.time()))
     return proposals.get(ident, "")
 
 
