@@ -581,7 +581,7 @@ class Detector:
         running = service.clock.read(now.mono)
         last = service.last_beat
         ends_outage = was_down and is_beat
-        down_since = service.down_since if is_miss or ends_outage else None
+        down_since = service.trouble.down_since if is_miss or ends_outage else None
         begun = down_since or before
         newest = service.instances.newest()
         return Verdict(

@@ -382,6 +382,8 @@ class RestartObserver(BeatObserver):
                 found[svc] = None
             elif (saved := self._beat_to_save(service, now)) is not None:
                 found[svc] = saved
+        if not self._urgent:
+            self._urgent.clear()  # its table was as large as it ever had to be
         for each in self._next_of_round(budget - len(found)):
             if each.stage is not Stage.DROPPED and self._is_worth_saving(each):
                 saved = self._beat_to_save(each, now)

@@ -5,6 +5,7 @@ us published, and what its sender stored under `beat:<svc>` and `run:<svc>` whil
 of this is called when a service is missed: `service.py` has the rule for that.
 """
 
+from dataclasses import replace
 from math import inf
 
 from marketswarm.detector.clock import HeardAt, Moment
@@ -32,7 +33,7 @@ class RestorableService(WatchedService):
         self.longest_timeout_sec = max(old.longest_timeout_sec, self.watch.timeout_sec)
         self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
         self.state, self.instances, self.stopped = old.state, old.instances, old.stopped
-        self.missed_at, self.down_since = old.missed_at, old.down_since
+        self.set_outage(old.trouble.missed_at, old.trouble.down_since)
         self.miss_count, self.published = old.miss_count, old.published
         self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
         self.not_due_before = now + self.warm_up_sec
@@ -60,7 +61,8 @@ class RestorableService(WatchedService):
         was heard, and one that is as old as a service without a schedule may be silent.
         """
         beat, age = stored.beat, stored.age_sec
-        if self.missed_at is None or age is None or now.mono - age < self.missed_at.mono:
+        missed_at = self.trouble.missed_at
+        if missed_at is None or age is None or now.mono - age < missed_at.mono:
             return None
         if beat.status == "stopping" or not self.is_unheard_life(beat, age, self.elapsed_sec(now)):
             return None
@@ -177,18 +179,21 @@ class RestorableService(WatchedService):
 
     def _restore_miss(self, saved: SavedService, now: Moment) -> None:
         """Restore when a service that is down was missed, and since when, as far as that is known."""
+        missed_at, since = self.trouble.missed_at, saved.down_since
         if saved.missed_at is not None:
-            self.missed_at = Moment(now.mono - now.since(saved.missed_at), saved.missed_at)
-        since = saved.down_since
-        self.down_since = None if since is None else Moment(now.mono - now.since(since), since)
+            missed_at = Moment(now.mono - now.since(saved.missed_at), saved.missed_at)
+        self.set_outage(missed_at, None if since is None else Moment(now.mono - now.since(since), since))
 
     def begin_ended_failure(self) -> bool:
         """Make a failure that ended before the restore the present one.
 
         Return False if there was none, or a later one has not ended.
         """
-        ended, self.ended_failure = self.ended_failure, None
-        if ended is None or self.failure is not None:
+        ended = self.trouble.ended_failure
+        if ended is None:
+            return False
+        self.trouble = replace(self.trouble, ended_failure=None)
+        if self.failure is not None:
             return False
         self.failure = ended
         return True

@@ -197,7 +197,8 @@ def is_miss_overruled(
     service = detector.services.get(svc)
     if service is None or service.state is not State.DOWN or published.state is not State.UP:
         return False
-    if service.missed_at is None or service.missed_at.mono > had_until:
+    missed_at = service.trouble.missed_at
+    if missed_at is None or missed_at.mono > had_until:
         return False
     if service.job is None:
         return service.failure is None and not is_silent

@@ -13,6 +13,7 @@ and every payload is parsed on arrival until the next beat. So no verdict rests 
 forged one puts a miss off once, by an interval and a half, in which a service that is alive is heard.
 """
 
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
 from typing import Any, Final, NamedTuple
@@ -78,6 +79,26 @@ class ReportedFailure(NamedTuple):
 
     heard: HeardAt
     exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What only a service that had trouble has. All others share `NO_TROUBLE`, which takes no memory of them.
+
+    Attributes:
+        missed_at: while it is down, when that began, or when it was missed.
+        down_since: the same, if that is not its last beat: a run was missing.
+        ended_failure: a reported failure that ended before the restore.
+        last_unheard: the last beat that only `beat:<svc>` knew.
+    """
+
+    missed_at: Moment | None = None
+    down_since: Moment | None = None
+    ended_failure: ReportedFailure | None = None
+    last_unheard: HeardAt | None = None
+
+
+NO_TROUBLE: Final = Trouble()
 
 
 class BeatEffect(NamedTuple):
@@ -260,21 +281,17 @@ class WatchedService(HeardService):
     __slots__ = (
         "channel_refused_at",
         "clock",
-        "down_since",
-        "ended_failure",
         "failure",
         "has_turns",
         "is_on_wheel",
         "is_silence_saved",
-        "last_unheard",
         "miss_count",
-        "missed_at",
         "not_due_before",
         "published",
         "stage",
         "state",
         "stopped",
-        "warm_up_sec",
+        "trouble",
         "watched_since",
     )
 
@@ -283,17 +300,13 @@ class WatchedService(HeardService):
     ) -> None:
         super().__init__(watch)
         self.clock = clock
-        self.warm_up_sec = compute_warm_up_sec(watch.interval_sec, watch.timeout_sec)
         self.state = State.UNKNOWN
         self.watched_since = watched_since
         self.not_due_before = NEVER  # granted after a change of interval, timeout or bus
         self.miss_count = 0
-        self.missed_at: Moment | None = None  # while it is down: when that began, or when it was missed
-        self.down_since: Moment | None = None  # the same, if that is not its last beat: a run was missing
         self.stopped = False  # it said goodbye, and has not beaten since
         self.failure: ReportedFailure | None = None  # the one it reported last, if that is to be missed
-        self.ended_failure: ReportedFailure | None = None  # one that ended before the restore
-        self.last_unheard: HeardAt | None = None  # the last beat that only `beat:<svc>` knew
+        self.trouble = NO_TROUBLE
         self.channel_refused_at: Moment | None = None  # since when the bus refuses its channel to the healer
         # where it stands in the detector
         self.stage = stage
@@ -304,6 +317,10 @@ class WatchedService(HeardService):
         self.has_turns = False  # that key is written again in turns
 
     # -- the rule
+
+    @property
+    def warm_up_sec(self) -> float:
+        return compute_warm_up_sec(self.watch.interval_sec, self.watch.timeout_sec)
 
     def due(self) -> float:
         """Return when, by the listening clock, the service may be declared down.
@@ -431,9 +448,14 @@ class WatchedService(HeardService):
     def prepare_miss(self, now: Moment) -> None:
         """Prepare the miss: save no silence any more, and have the next payload parsed."""
         self.is_silence_saved = False
-        self.down_since = self._find_down_since(now)
-        self.missed_at = now if self.failure is None else self.down_since
+        down_since = self._find_down_since(now)
+        self.set_outage(now if self.failure is None else down_since, down_since)
         self.parse_next()
+
+    def set_outage(self, missed_at: Moment | None, down_since: Moment | None) -> None:
+        """Set when an outage began, as `Trouble` has it; None twice, as almost always, makes no object."""
+        if (missed_at, down_since) != (self.trouble.missed_at, self.trouble.down_since):
+            self.trouble = replace(self.trouble, missed_at=missed_at, down_since=down_since)
 
     def _find_down_since(self, now: Moment) -> Moment | None:
         """Return when the outage began that is about to be missed; None for that of a silence.
@@ -528,7 +550,7 @@ class WatchedService(HeardService):
             self.instances.switch(beat.boot, self.parsed_at.mono if self.parsed_at and counts else None)
         self.is_silence_saved = False
         if self.stage is Stage.RESTORING and self.failure is not None:
-            self.ended_failure = self.failure
+            self.trouble = replace(self.trouble, ended_failure=self.failure)
         self.clear_failure()
         self.complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
@@ -615,6 +637,6 @@ class WatchedService(HeardService):
             self.evaluate_job(now)
         if self.due() <= self.clock.proven:
             return None
-        is_repeated = before is not None and before is self.last_unheard
-        self.last_unheard = self.last_beat
+        is_repeated = before is not None and before is self.trouble.last_unheard
+        self.trouble = replace(self.trouble, last_unheard=self.last_beat)
         return UnheardBeat(self.watch.svc, self.watch.bus, age, is_repeated)

@@ -108,6 +108,7 @@ class HealthKeys:
             if not written:
                 return False
             self.has_unwritten = False
+        self._due.clear()  # its table was as large as it ever had to be
         return True
 
     def _take_turns(self, now: int) -> Iterator[list[WatchedService]]:

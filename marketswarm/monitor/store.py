@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncIterator, Collection, Container, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -279,21 +279,20 @@ class StateStore:
         clocks: list[str] = []
         for name, bus in detector.buses.items():
             clocks += [f"@{name}", f"{bus.clock.proven:.3f} {now.wall:.3f}"]
-        kept = [(svc, service) for svc, service in changed.items() if service is not None]
-        gone = [svc for svc, service in changed.items() if service is None]
         keys = [self.lease_key, self.silence_key]
-        while True:
-            written, kept = kept[:BATCH_SIZE], kept[BATCH_SIZE:]
-            deleted, gone = gone[:BATCH_SIZE], gone[BATCH_SIZE:]
+        left = iter(changed.items())  # no list of a hundred thousand
+        for _ in range(0, max(1, len(changed)), BATCH_SIZE):
+            batch = dict(islice(left, BATCH_SIZE))
+            written = {svc: service for svc, service in batch.items() if service is not None}
             fields = [
                 *clocks,
-                *chain.from_iterable((svc, encode_silence(service)) for svc, service in written),
+                *chain.from_iterable((svc, encode_silence(service)) for svc, service in written.items()),
             ]
+            deleted = [svc for svc in batch if svc not in written]
             args: list[str | bytes | float] = [*fence, len(fields) // 2, *fields, len(deleted), *deleted]
             if await self.bus.script(SAVE_SCRIPT, keys, args) == NOT_THE_LEADER:
                 return False
-            if not kept and not gone:
-                return True
+        return True
 
     async def _scan(self, key: str, match: str | None = None) -> AsyncIterator[tuple[str, bytes]]:
         """Yield each field of a hash with its value, letting other tasks run between them. Raise BusError."""

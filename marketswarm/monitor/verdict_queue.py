@@ -172,6 +172,11 @@ class VerdictQueue:
             del self._fields[field]
         if self._last.get(field) == key:
             del self._last[field]
+        if not self._pending:  # a table that had many entries stays as large until it is cleared
+            self._pending.clear()
+            self._fields.clear()
+            self._last.clear()
+            self._offered.clear()
 
 
 def cancel_out(first: Verdict, second: Verdict) -> bool:

@@ -1,5 +1,6 @@
 """What a later run must know is noted in time, and very many services cost no more than the budget."""
 
+import tracemalloc
 from itertools import pairwise
 
 from marketswarm.detector.restarts import SAVES_PER_SEC
@@ -152,3 +153,19 @@ def test_the_timeout_of_the_truth_under_which_it_beat_is_noted_with_a_beat():
     hand.restarts.save_soon("a")
     hand.run(1)
     assert taken(hand)["a"].timeout_sec == 4
+
+
+def test_services_that_waited_for_their_save_take_no_memory_once_they_are_saved():
+    hand = Hand(watch())
+    names = [f"svc{n}" for n in range(3 * SAVES_PER_SEC)]
+    tracemalloc.start()
+    try:
+        for svc in names:
+            hand.restarts.save_soon(svc)
+        for _ in range(4):
+            hand.run(1)
+            taken(hand)
+        left, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left < most / 10

@@ -3,6 +3,7 @@ import pytest
 from marketswarm.beat import encode_beat, parse_beat
 from marketswarm.detector import HeardAt, Moment, SavedService, Stage, State, WatchedBus
 from marketswarm.detector.restorable import RestorableService
+from marketswarm.detector.service import NO_TROUBLE
 from support.simulation.manual_detector import WALL, says, watch
 
 # I = 10, T = 30
@@ -82,3 +83,12 @@ def test_a_service_that_moves_to_another_bus_goes_on_with_its_silence_and_gets_a
     assert new.silence_sec(clock.read(now.mono)) == pytest.approx(silence_sec)
     assert new.not_due_before == clock.read(now.mono) + new.warm_up_sec
     assert new.instances.find_i("x") == 7
+
+
+def test_a_service_without_trouble_takes_no_memory_for_trouble_after_a_restart_and_a_reseed():
+    old, now = service(), Moment(20.0, WALL + 20)
+    old.restore(SavedService(State.UP, since=WALL - 5, boot="x", i=7), Moment(0.0, WALL))
+    hear(old, 8, "x")
+    new = RestorableService(watch(), old.clock, 0.0)
+    new.inherit(old, now)
+    assert old.trouble is new.trouble is NO_TROUBLE

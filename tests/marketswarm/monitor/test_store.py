@@ -2,7 +2,7 @@ import pytest
 
 from marketswarm.bus.stored_values import count_unusable
 from marketswarm.detector import SavedJob, SavedService, State
-from marketswarm.monitor.leadership import Fence
+from marketswarm.monitor.leadership import UNFENCED, Fence
 from marketswarm.monitor.store import (
     BATCH_SIZE,
     SavedSilence,
@@ -11,7 +11,7 @@ from marketswarm.monitor.store import (
     parse_entry,
     parse_saved_silence,
 )
-from support.simulation.manual_detector import stored
+from support.simulation.manual_detector import Hand, stored, watch
 
 UNUSABLE = [
     b"",
@@ -188,3 +188,27 @@ async def test_very_many_jobs_are_saved_and_deleted_in_batches():
     store = StateStore(Counting(), "healer")
     assert await store.save_jobs(Fence("b", 1), jobs, [f"gone{n}" for n in range(BATCH_SIZE + 1)])
     assert asked == [(BATCH_SIZE, BATCH_SIZE), (BATCH_SIZE, 1), (1, 0)]
+
+
+async def test_more_silences_than_one_write_takes_are_all_saved_and_all_deleted(monkeypatch):
+    monkeypatch.setattr("marketswarm.monitor.store.BATCH_SIZE", 2)
+    hand = Hand(*(watch(svc) for svc in "abcde"))
+    written, deleted = set(), set()
+
+    class SavingBus:
+        async def script(self, _script, _keys, args):
+            count = args[len(UNFENCED)]
+            fields = args[len(UNFENCED) + 1 :]
+            written.update(fields[: 2 * count : 2])
+            deleted.update(fields[2 * count + 1 :])
+            return 1
+
+    store, services = StateStore(SavingBus(), "healer"), hand.detector.services
+    changed = {svc: services[svc] if svc in "abd" else None for svc in "abcde"}
+    assert await store.save_silences(UNFENCED, changed, hand.detector, hand.now)
+    clocks = {f"@{name}" for name in hand.detector.buses}
+    assert written == clocks | {"a", "b", "d"}
+    assert deleted == {"c", "e"}
+    written.clear()
+    assert await store.save_silences(UNFENCED, {}, hand.detector, hand.now)
+    assert written == clocks  # the readings of the clocks are saved without a silence, too

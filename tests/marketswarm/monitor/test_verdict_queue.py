@@ -1,5 +1,7 @@
 """What waits for a bus: all of it up to a limit, and beyond that nothing that anybody would miss."""
 
+import tracemalloc
+
 import pytest
 
 from marketswarm.detector import Publication, State, Subject, Verdict
@@ -160,3 +162,19 @@ def test_a_miss_that_the_bus_may_have_taken_is_not_withdrawn():
     put(backlog, down())
     backlog.next_batch(10)
     assert not backlog.withdraw_miss("a")
+
+
+def test_a_queue_that_was_long_takes_no_memory_once_it_is_empty():
+    waiting = [PendingVerdict(first_up(f"svc{n}"), 0.0) for n in range(5000)]
+    queue = VerdictQueue()
+    tracemalloc.start()
+    try:
+        for one in waiting:
+            queue.add(one)
+        while queue:
+            for _ in queue.next_batch(100):
+                queue.pop_oldest()
+        taken, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < most / 50
