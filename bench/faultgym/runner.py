@@ -137,20 +137,26 @@ class GymRun:
         trial = self._collect(case, fault, up_at)
         if case.mend is not None:
             case.mend(fault)
+        judgement = judge(trial)
+        if not judgement.is_right and not fleet.has_medic:
+            self._mend_by_hand(services)
         self._settle(services if not case.is_alone else set(fleet.services()))
-        return judge(trial)
+        return judgement
 
     def _settle(self, services: set[str]) -> None:
-        """Wait until all is well again; one restart by hand is for what the healer did not heal."""
+        """Wait until all is well again; what a healer left is mended by hand."""
         try:
             self.fleet.wait_until_settled(services)
         except AssertionError:
-            for svc in sorted(each for each in services if not self.fleet.is_well(each)):
-                self.fleet.end_start_orders(svc)
-                if svc not in ("remote", "sources"):
-                    self.fleet.stop(svc)
-                    self.fleet.start(svc)
+            self._mend_by_hand({each for each in services if not self.fleet.is_well(each)})
             self.fleet.wait_until_settled(services)
+
+    def _mend_by_hand(self, services: set[str]) -> None:
+        self.fleet.clear_caches()
+        for svc in sorted(services - OUTSIDE.keys()):
+            self.fleet.end_start_orders(svc)
+            self.fleet.stop(svc)
+            self.fleet.start(svc)
 
     def _watch(self, case: Case, fault: Injection) -> float | None:
         """Watch until the case is decided; return when its service was well again."""
