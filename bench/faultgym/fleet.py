@@ -259,9 +259,11 @@ class GymFleet:
         """Wait until a process is older than `sec`, so that its next restart has the shortest pause."""
         self.wait(lambda: self.read_process(svc).age_sec > sec, f"{svc} to be older than {sec:g} s")
 
-    def clear_caches(self) -> None:
-        """Do by hand what the remedies do that are no restart."""
-        self.bus(MARKET).delete(*CACHED_KEYS.values(), source_breaker_key(SOURCE))
+    def clear_caches(self, services: set[str]) -> None:
+        """Do by hand for some services what the remedies do that are no restart."""
+        keys = {**CACHED_KEYS, "sources": source_breaker_key(SOURCE)}
+        for svc in services & keys.keys():
+            self.bus(MARKET).delete(keys[svc])
 
     # --- the truth ---
 

@@ -152,7 +152,7 @@ class GymRun:
             self.fleet.wait_until_settled(services)
 
     def _mend_by_hand(self, services: set[str]) -> None:
-        self.fleet.clear_caches()
+        self.fleet.clear_caches(services)
         for svc in sorted(services - OUTSIDE.keys()):
             self.fleet.end_start_orders(svc)
             self.fleet.stop(svc)
