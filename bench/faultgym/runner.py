@@ -122,7 +122,8 @@ class GymRun:
             result = TrialResult(case, self.seed, None, f"{type(error).__name__}: {error}"[:200])
         with self._lock:
             self.results.append(result)
-            self.claims.append((began, time.time(), frozenset({case.svc, *case.also})))
+            names = frozenset({*SECTIONS, *OUTSIDE, "mesh"} if case.is_alone else {case.svc, *case.also})
+            self.claims.append((began, time.time(), names))
         print_line(describe(result, time.time() - began))
 
     def _try_case(self, case: Case) -> Judgement:
