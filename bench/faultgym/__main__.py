@@ -19,7 +19,7 @@ from bench.faultgym.case import Case
 from bench.faultgym.controls import CONTROLS
 from bench.faultgym.faults import FAULTS
 from bench.faultgym.fleet import TIMEOUT_SEC
-from bench.faultgym.report import render_report, replace_table
+from bench.faultgym.report import TrialResult, parse_trial, render_report, replace_table
 from bench.faultgym.runner import GymRun, run_seed
 from bench.machine import describe_machine
 from bench.programs import ROOT
@@ -34,6 +34,7 @@ def main() -> int:
     args = parse_arguments()
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     units = [(seed, part) for seed in seeds for part in split_cases(choose_cases(args.only))]
+    earlier = [orjson.loads(path.read_bytes()) for path in args.add]
     runs: list[GymRun] = []
     has_medic = args.healer == "medic"
     with ThreadPoolExecutor(args.fleets) as pool:
@@ -43,15 +44,22 @@ def main() -> int:
         ]
         for each in as_completed(started):
             runs.append(each.result())
-            document = make_document(runs, args)
-            text = render_report([result for run in runs for result in run.results], document)
             if args.json is not None:  # so that a run that is broken off has what was done by then
-                write_document(args.json, {**document, "table": text})
+                write_document(args.json, make_document(runs, earlier, args))
+    document = make_document(runs, earlier, args)
+    results = parse_trials(document)
+    text = render_report(results, document)
     print(text)
     if args.write:
         PAGE.write_text(replace_table(PAGE.read_text("utf-8"), text), "utf-8")
         write_document(JSON_FILE, document)
-    return int(document["strays"] > 0 or not all(result.is_right for run in runs for result in run.results))
+    return int(document["strays"] > 0 or not all(each.is_right for each in results))
+
+
+def parse_trials(document: Mapping[str, Any]) -> list[TrialResult]:
+    by_name = {case.name: case for case in CASES}
+    parsed = (parse_trial(each, by_name) for each in document["trials"])
+    return [each for each in parsed if each is not None]
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
@@ -68,6 +76,9 @@ def parse_arguments() -> Any:
     parser.add_argument("--timeout", type=float, default=TIMEOUT_SEC, help="of each service, in seconds")
     parser.add_argument("--keep", type=Path, help="a folder for the truths and logs of the fleets")
     parser.add_argument("--json", type=Path, help="a file for all results")
+    parser.add_argument(
+        "--add", type=Path, action="append", default=[], help="such a file of an earlier run, for one table"
+    )
     parser.add_argument("--write", action="store_true", help="write docs/services/medic.md, too")
     args = parser.parse_args()
     if not choose_cases(args.only):
@@ -88,17 +99,18 @@ def split_cases(cases: Sequence[Case]) -> list[list[Case]]:
     return [part for part in parts if part]
 
 
-def make_document(runs: Sequence[GymRun], args: Any) -> dict[str, Any]:
-    """Return all results, and where they come from."""
-    results = [each for run in runs for each in run.results]
+def make_document(runs: Sequence[GymRun], earlier: Sequence[Mapping[str, Any]], args: Any) -> dict[str, Any]:
+    """Return all results, with those of earlier runs, and where they come from."""
+    trials = [each for document in earlier for each in document["trials"]]
+    trials += [each.to_json() for run in runs for each in run.results]
     return {
         "healer": args.healer,
-        "seeds": len({each.seed for each in results}),
+        "seeds": len({each["seed"] for each in trials}),
         "timeout_sec": args.timeout,
-        "strays": sum(len(run.strays) for run in runs),
-        "excused": sum(run.excused for run in runs),
+        "strays": sum(len(run.strays) for run in runs) + sum(each["strays"] for each in earlier),
+        "excused": sum(run.excused for run in runs) + sum(each["excused"] for each in earlier),
         "machine": describe_machine(),
-        "trials": [each.to_json() for each in results],
+        "trials": trials,
     }
 
 

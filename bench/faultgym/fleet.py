@@ -18,7 +18,7 @@ import psutil
 
 from bench.faultgym.case import HealerAction
 from bench.faultgym.restart_only import RestartOnly
-from bench.faultgym.target import FOLDER, SOURCE
+from bench.faultgym.target import CACHED_KEYS, FOLDER, SOURCE
 from bench.programs import ROOT
 from marketswarm.fleet.data_folder import RunningFleet, find_fleet
 from marketswarm.fleet_control import FleetProcess, read_processes
@@ -29,6 +29,7 @@ from marketswarm.keys import (
     MEDIC_INCIDENTS,
     MEDIC_STATE,
     last_beat_key,
+    source_breaker_key,
 )
 from marketswarm.operator.healing import ENTRY_FIELD, EntryKind, TimelineEntry
 from marketswarm.testing import Fleet, FleetError
@@ -257,6 +258,12 @@ class GymFleet:
     def wait_until_old(self, svc: str, sec: float) -> None:
         """Wait until a process is older than `sec`, so that its next restart has the shortest pause."""
         self.wait(lambda: self.read_process(svc).age_sec > sec, f"{svc} to be older than {sec:g} s")
+
+    def clear_caches(self, services: set[str]) -> None:
+        """Do by hand for some services what the remedies do that are no restart."""
+        keys = {**CACHED_KEYS, "sources": source_breaker_key(SOURCE)}
+        for svc in services & keys.keys():
+            self.bus(MARKET).delete(keys[svc])
 
     # --- the truth ---
 

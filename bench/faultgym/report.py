@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from statistics import median
 from typing import Any, Final
 
@@ -40,6 +40,15 @@ class TrialResult:
         said = {} if self.judgement is None else asdict(self.judgement)
         head = {"case": self.case.name, "seed": self.seed, "expect": self.case.expect}
         return {**head, "is_control": self.case.is_control, "problem": self.problem, **said}
+
+
+def parse_trial(found: Mapping[str, Any], cases: Mapping[str, Case]) -> TrialResult | None:
+    """Return a trial of an earlier run, as `to_json` made it; None if there is no such case any more."""
+    case = cases.get(found["case"])
+    if case is None:
+        return None
+    said = {each.name: found[each.name] for each in fields(Judgement) if each.name in found}
+    return TrialResult(case, found["seed"], Judgement(**said) if said else None, found["problem"])
 
 
 def find_percentile(values: Sequence[float], percent: float) -> float:

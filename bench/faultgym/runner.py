@@ -122,7 +122,8 @@ class GymRun:
             result = TrialResult(case, self.seed, None, f"{type(error).__name__}: {error}"[:200])
         with self._lock:
             self.results.append(result)
-            self.claims.append((began, time.time(), frozenset({case.svc, *case.also})))
+            names = frozenset({*SECTIONS, *OUTSIDE, "mesh"} if case.is_alone else {case.svc, *case.also})
+            self.claims.append((began, time.time(), names))
         print_line(describe(result, time.time() - began))
 
     def _try_case(self, case: Case) -> Judgement:
@@ -137,20 +138,26 @@ class GymRun:
         trial = self._collect(case, fault, up_at)
         if case.mend is not None:
             case.mend(fault)
+        judgement = judge(trial)
+        if not judgement.is_right and not fleet.has_medic:
+            self._mend_by_hand(services)
         self._settle(services if not case.is_alone else set(fleet.services()))
-        return judge(trial)
+        return judgement
 
     def _settle(self, services: set[str]) -> None:
-        """Wait until all is well again; one restart by hand is for what the healer did not heal."""
+        """Wait until all is well again; what a healer left is mended by hand."""
         try:
             self.fleet.wait_until_settled(services)
         except AssertionError:
-            for svc in sorted(each for each in services if not self.fleet.is_well(each)):
-                self.fleet.end_start_orders(svc)
-                if svc not in ("remote", "sources"):
-                    self.fleet.stop(svc)
-                    self.fleet.start(svc)
+            self._mend_by_hand({each for each in services if not self.fleet.is_well(each)})
             self.fleet.wait_until_settled(services)
+
+    def _mend_by_hand(self, services: set[str]) -> None:
+        self.fleet.clear_caches(services)
+        for svc in sorted(services - OUTSIDE.keys()):
+            self.fleet.end_start_orders(svc)
+            self.fleet.stop(svc)
+            self.fleet.start(svc)
 
     def _watch(self, case: Case, fault: Injection) -> float | None:
         """Watch until the case is decided; return when its service was well again."""

@@ -10,7 +10,14 @@ from bench.faultgym.case import Case, Expectation, HealerAction, Trial, judge
 from bench.faultgym.controls import CONTROLS
 from bench.faultgym.faults import FAULTS
 from bench.faultgym.fleet import OUTSIDE, SECTIONS, build_truth
-from bench.faultgym.report import TrialResult, find_percentile, render_failures, render_table, replace_table
+from bench.faultgym.report import (
+    TrialResult,
+    find_percentile,
+    parse_trial,
+    render_failures,
+    render_table,
+    replace_table,
+)
 from marketswarm.operator.healing import EntryKind, TimelineEntry
 from marketswarm.truth import parse_truth
 from services.medic.remedies import Remedy
@@ -144,6 +151,12 @@ def test_the_table_has_a_row_for_each_expectation_and_names_what_went_wrong():
         "- `quiet`, seed 1: no fleet",
     ]
     assert find_percentile([1.0, 2.0, 3.0, 4.0], 95) == 4.0
+
+
+def test_trials_of_an_earlier_run_are_read_back():
+    results = [TrialResult(CASE, 1, judge(HEALED)), TrialResult(CASE, 2, None, "no fleet")]
+    assert [parse_trial(each.to_json(), {CASE.name: CASE}) for each in results] == results
+    assert parse_trial(results[0].to_json(), {}) is None
 
 
 def test_the_table_of_a_page_is_replaced_between_its_marks():

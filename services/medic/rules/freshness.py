@@ -23,6 +23,9 @@ MAX_INFO_BYTES: Final = 262_144
 MOST_AHEAD_SEC: Final = 60.0
 """How far ahead of the clock of the bus a time may be."""
 
+FULL_PERCENT: Final = 100.0
+"""From which use of its `maxmemory` on a bus refuses writes."""
+
 
 async def read_ages(
     pairs: Iterable[tuple[str, MonitorRule]], truth: Truth, get_bus: Callable[[str], Bus]
@@ -41,6 +44,18 @@ async def read_ages(
         for svc in keys[key]
     }
     return {Metric.WRITE_AGE: ages}
+
+
+def forget_ages_on_full_buses(
+    readings: Readings, pairs: Iterable[tuple[str, MonitorRule]], truth: Truth
+) -> None:
+    """Make the ages on a bus without memory unknown: it refuses writes, and its writers may be well."""
+    memory, ages = readings.get(Metric.BUS_MEMORY, {}), readings.get(Metric.WRITE_AGE, {})
+    full = {bus for bus, percent in memory.items() if percent is not None and percent >= FULL_PERCENT}
+    for svc, rule in pairs if full else ():
+        point = find_written_key(truth, svc, rule.key) if rule.key is not None else None
+        if point is not None and point.bus in full:
+            ages[name_reading(svc, point.key)] = None
 
 
 async def _read_bus(name: str, keys: list[str], get_bus: Callable[[str], Bus]) -> Mapping[str, float | None]:

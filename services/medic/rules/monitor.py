@@ -24,7 +24,7 @@ from services.medic.repair import Repair
 from services.medic.rules.buses import read_buses
 from services.medic.rules.evaluation import RuleEvaluator, RuleFinding
 from services.medic.rules.fleet import list_pids, read_fleet
-from services.medic.rules.freshness import read_ages
+from services.medic.rules.freshness import forget_ages_on_full_buses, read_ages
 from services.medic.rules.host import HostObserver
 from services.medic.rules.logs import LogObserver, make_orders
 from services.medic.rules.market import read_market
@@ -107,6 +107,7 @@ class RuleMonitor:
         for each in others:
             readings |= each
         self._follow_proposals(repairs, readings)
+        forget_ages_on_full_buses(readings, pairs.values(), seen.truth)
         self._readings = readings
         self.findings = self._evaluator.evaluate(pairs, readings, now, self._find_longest_gap())
         self._log_changes()

@@ -6,7 +6,7 @@ import pytest
 
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
-from services.medic.rules.freshness import read_ages
+from services.medic.rules.freshness import forget_ages_on_full_buses, read_ages
 from services.medic.rules.metric import Metric
 from services.medic.rules.rule import MonitorRule
 
@@ -72,3 +72,14 @@ async def test_a_key_that_the_service_does_not_write_is_not_asked_for(bus):
 async def test_a_bus_that_does_not_answer_is_not_known(bus):
     bus.connected = False
     assert (await read(bus, "rss_agg", STREAM))[0] is None
+
+
+@pytest.mark.parametrize(("percent", "age"), [(99.9, 500.0), (100.0, None), (None, 500.0)])
+def test_on_a_bus_that_refuses_writes_the_age_says_nothing_about_the_writer(percent, age):
+    rule = MonitorRule.model_validate({"metric": "write_age", "key": STATE, "above": 60})
+    readings = {
+        Metric.BUS_MEMORY: {"market-redis": percent, "system-redis": 100.0},
+        Metric.WRITE_AGE: {f"own {STATE}": 500.0},
+    }
+    forget_ages_on_full_buses(readings, [("own", rule)], TRUTH)
+    assert readings[Metric.WRITE_AGE] == {f"own {STATE}": age}
