@@ -209,7 +209,7 @@ def test_where_uv_fails_or_is_missing_pip_goes_on(project):
     (project.programs / "uv").unlink()
     shutil.rmtree(project.root / ".venv")
     assert project.make().returncode == 0
-    assert project.made == ["venv .venv", "pip --version", "pip install", "pip install"]
+    assert project.made == ["venv .venv", "pip --version", "pip install", "compileall -q", "pip install"]
     assert project.make().stderr == ""
 
 
