@@ -57,7 +57,7 @@ class TargetFacts:
     its last beat, `silence_sec` is the age of that beat, `degraded_sec` is for how long its beats have said
     `degraded`. `instances` is how many of its processes beat on all machines, as mesh counts them. `blocked`
     is a reason of its own why nothing may be done to it. `is_alerted` says whether a critical rule held for
-    it `alert_age_sec` ago.
+    it `alert_age_sec` ago. `is_late` says that it is up and most of the time until its miss has passed.
     """
 
     svc: str
@@ -76,6 +76,7 @@ class TargetFacts:
     severity: str = "warning"
     is_alerted: bool | None = False
     alert_age_sec: float = 0.0
+    is_late: bool = False
 
     @property
     def process(self) -> ProcessFacts | None:
@@ -113,9 +114,12 @@ class FleetFacts:
     blocked: Refusal | None = None
 
     def count_down(self) -> tuple[int, int]:
-        """Return how many targets are down, and how many have a verdict."""
-        known = [each.health for each in self.targets.values() if each.health is not Health.UNKNOWN]
-        return known.count(Health.DOWN), len(known)
+        """Return how many targets are down or late, and how many have a verdict.
+
+        Services that stop at one moment are missed one after the other, up to an interval of beats apart.
+        """
+        known = [each for each in self.targets.values() if each.health is not Health.UNKNOWN]
+        return sum(each.health is Health.DOWN or each.is_late for each in known), len(known)
 
     def find_down_dependency(self, svc: str) -> str | None:
         """Return a service that is down and that `svc` needs, itself or through others; None without one."""

@@ -7,6 +7,7 @@ part that can't be read makes the whole observation one by which nothing is done
 import asyncio
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError, NoBusError
@@ -21,6 +22,9 @@ from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner,
 from services.medic.refusal import Refusal
 from services.medic.settings import HealingSettings, MedicEnvironment
 
+LATE_INTERVALS: Final = 1.5
+LATE_SHARE: Final = 0.6
+"""A service that is up is late after so many intervals without a beat, and so much of its timeout."""
 _HEALTH = {State.UP: Health.UP, State.DOWN: Health.DOWN}
 
 
@@ -112,6 +116,9 @@ class FleetObserver:
         timeout_sec = seen.truth.timeout_of(svc, self._me.settings.default_timeout_sec)
         boot = (beat and beat.boot) or (entry and entry.boot) or None
         status = None if beat is None else beat.status
+        silence_sec = derive_silence(seen.state.ttls_sec.get(svc), timeout_sec)
+        late_sec = max(LATE_INTERVALS * seen.truth.interval_of(svc), LATE_SHARE * timeout_sec)
+        is_up = entry is not None and entry.verdict is State.UP
         down_since = None if entry is None else entry.down_since() or entry.since or entry.ts or None
         return TargetFacts(
             svc=svc,
@@ -120,7 +127,7 @@ class FleetObserver:
             down_sec=None if down_since is None else max(0.0, seen.wall - down_since),
             boot=boot,
             status=status,
-            silence_sec=derive_silence(seen.state.ttls_sec.get(svc), timeout_sec),
+            silence_sec=silence_sec,
             degraded_sec=self._measure_degraded(svc, boot, status, now),
             owner=owner,
             processes=tuple(map(_make_process, processes)),
@@ -128,6 +135,7 @@ class FleetObserver:
             instances=0 if instances is None else instances.running,
             depends_on=section.depends_on,
             severity=section.severity,
+            is_late=is_up and silence_sec is not None and silence_sec >= late_sec,
         )
 
     def _measure_degraded(self, svc: str, boot: str | None, status: str | None, now: float) -> float:

@@ -85,6 +85,24 @@ def test_the_age_of_an_outage_is_that_by_the_clock_with_which_the_healer_wrote_i
     assert (found.targets["feed"].down_since, found.targets["feed"].down_sec) == (NOW - 30, 30.0)
 
 
+@pytest.mark.parametrize(("left_sec", "is_late"), [(60.0, False), (43.0, False), (41.0, True), (31.0, True)])
+def test_a_service_that_is_up_is_late_after_most_of_its_timeout(observer, left_sec, is_late):
+    found = facts(observer, observation(ttls_sec={"mesh": left_sec}))
+    assert found.targets["mesh"].is_late is is_late
+    assert found.count_down() == (1 + is_late, 2)
+    assert not facts(observer, observation(ttls_sec={"feed": left_sec})).targets["feed"].is_late, "it is down"
+
+
+@pytest.mark.parametrize("heartbeat", [{"interval_sec": 25}, {"schedule": "0 3 * * *", "grace_sec": 60}])
+def test_a_service_whose_beats_are_that_far_apart_is_not_late(observer, heartbeat):
+    document = {"services": {**TRUTH["services"], "mesh": {"heartbeat": heartbeat}}}
+    parsed = parse_truth(json.dumps(document).encode()).truth
+    left_sec = 2 * parsed.timeout_of("mesh", 30.0) - parsed.interval_of("mesh")
+    assert (
+        not facts(observer, observation(document=parsed, ttls_sec={"mesh": left_sec})).targets["mesh"].is_late
+    )
+
+
 def test_a_target_has_as_many_instances_as_mesh_counts(observer):
     found = facts(observer, observation(instances={"feed": InstanceCount(2)}))
     assert [found.targets[svc].instances for svc in ("feed", "mesh")] == [2, 0]

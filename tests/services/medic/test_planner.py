@@ -1,6 +1,7 @@
 """What the medic decides about an outage, by the states of docs/services/medic.md."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -487,6 +488,13 @@ def test_an_outage_that_began_in_1970_by_what_is_stored_is_recorded_with_the_lon
     patient.look(400)
     assert patient.told()[-1] == "resolved recovered"
     assert [entry.sec for plan in patient.plans for entry in plan.entries][-2:] == [1e9, 1e9]
+
+
+def test_nothing_is_done_while_others_are_late_since_services_that_stop_together_are_missed_apart():
+    patient = down()
+    patient.others = {each.svc: replace(each, is_late=True) for each in others(*[Health.UP] * 4).values()}
+    patient.look(60)
+    assert (patient.orders, patient.told()[-1]) == ([], "refused fleet_down")
 
 
 def test_a_service_that_left_the_truth_has_no_open_incident():
