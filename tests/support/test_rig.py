@@ -45,6 +45,14 @@ def test_a_server_is_killed_restarted_with_its_data_frozen_and_thawed(server):
     assert server.cmd("PING") in ("PONG", True)
 
 
+def test_a_muted_connection_that_said_nothing_meanwhile_is_heard_again_after_that(server):
+    with TcpProxy(server.port) as wire, patient(wire.url, 2.0) as client:
+        client.set("k", "v")
+        assert wire.mute(direction="up") == 1
+        wire.heal()
+        assert client.get("k") == "v"
+
+
 def test_a_wire_cuts_swallows_delays_refuses_and_heals(server):
     with TcpProxy(server.port) as wire, patient(wire.url, 0.5) as client:
         client.set("k", "v")

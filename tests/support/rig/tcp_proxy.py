@@ -134,6 +134,8 @@ class TcpProxy:
 
     async def _heal(self) -> None:
         self._faults, self._delay_sec = [], 0.0
+        for wire in self._wires:
+            wire.muted = ""  # also where nothing was said meanwhile, and so nothing was lost
         await asyncio.gather(*(wire.reset() for wire in list(self._wires) if wire.lossy))
         if self._server is None:
             await self._listen()
