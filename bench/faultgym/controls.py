@@ -75,7 +75,6 @@ def _silence(fault: Injection) -> None:
     silence = create_silence((fault.svc,), (), 120, author="gym", reason="work", now=now)
     for bus in (SYSTEM, MARKET):
         fault.fleet.bus(bus).hset(NOTIFIER_SILENCES, silence.id, silence.encode())
-    time.sleep(1)
     fault.freeze_for(fault.long_sec())
     fault.fleet.wait_until_settled({fault.svc})
     for bus in (SYSTEM, MARKET):
@@ -87,7 +86,7 @@ def _freeze_under(change: Callable[[dict[str, Any], str], None], fault: Injectio
     with fault.fleet.changed_truth() as services:
         change(services, fault.svc)
         fault.fleet.seed()
-        time.sleep(2.5)
+        fault.fleet.wait_until_followed()
         fault.freeze_for(fault.long_sec())
         fault.fleet.wait_until_settled({fault.svc})
 
@@ -129,7 +128,7 @@ def _seed_again(fault: Injection) -> None:
     with fault.fleet.changed_truth() as services:
         services[fault.svc]["description"] = f"seeded {fault.pick(0, 1)}"
         fault.fleet.seed()
-        time.sleep(1)
+        fault.fleet.wait_until_followed()
 
 
 def _seed_new_service(fault: Injection) -> None:

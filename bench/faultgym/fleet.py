@@ -20,6 +20,7 @@ from bench.faultgym.case import HealerAction
 from bench.faultgym.restart_only import RestartOnly
 from bench.faultgym.target import CACHED_KEYS, FOLDER, SOURCE
 from bench.programs import ROOT
+from marketswarm.beat import Beat, parse_beat
 from marketswarm.fleet.data_folder import RunningFleet, find_fleet
 from marketswarm.fleet_control import FleetProcess, read_processes
 from marketswarm.keys import (
@@ -28,6 +29,7 @@ from marketswarm.keys import (
     MEDIC_APPROVALS,
     MEDIC_INCIDENTS,
     MEDIC_STATE,
+    TRUTH_META,
     last_beat_key,
     source_breaker_key,
 )
@@ -308,6 +310,17 @@ class GymFleet:
             if done.returncode == 0:
                 return
         raise AssertionError(f"not seeded: {done.stderr.strip() or done.stdout.strip()}")
+
+    def wait_until_followed(self) -> None:
+        """Wait until the medic, or mesh where there is none, beats with the newest revision of the truth."""
+        revision = int(self.bus().hget(TRUTH_META, "revision"))
+        svc = "medic" if self.has_medic else "mesh"
+
+        def is_followed() -> bool:
+            beat = parse_beat((self.bus().get(last_beat_key(svc)) or "").encode(), svc)
+            return isinstance(beat, Beat) and (beat.rev or 0) >= revision
+
+        self.wait(is_followed, f"{svc} to follow revision {revision}")
 
     # --- what happened ---
 
