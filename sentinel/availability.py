@@ -61,7 +61,10 @@ class BusAvailability:
         )
 
     def report_lost_buses(self, timeout_sec: float, grace_sec: float, now: float, wall: float) -> list[Event]:
-        """Report each once, if none accepted a write for `timeout_sec` plus `grace_sec`."""
+        """Return a `bus_miss` for each bus, once, if none accepted a write for long enough.
+
+        That is `timeout_sec` plus `grace_sec` seconds.
+        """
         if not self._written_at or now - max(self._written_at.values()) < timeout_sec + grace_sec:
             return []
         kind = Kind.BUS_MISS

@@ -70,7 +70,10 @@ class TruthComparison:
             self._publish(verdict)
 
     async def _is_due(self) -> bool:
-        """It is after a change or an announced seeding, while a drift is suspected, and every 15th time."""
+        """Read the length and revision of each document; return True if the documents must be compared.
+
+        That is so after a change or an announced seeding, while a drift is suspected, and every 15th time.
+        """
         is_requested = self._compare_requested.is_set()
         self._compare_requested.clear()
         reads = (read_fingerprint(bus, self._key, WITHIN_SEC) for bus in self._buses)
@@ -80,7 +83,10 @@ class TruthComparison:
         return is_requested or is_full_read or self.drift.is_unsettled or before != self._fingerprints
 
     async def _restore_verdicts(self, bus: Bus, seen: TruthReading) -> bool:
-        """Restore them once. Return False if they can't be read."""
+        """Restore, once, the verdicts that a bus holds of an earlier run.
+
+        Return False if it can't be read.
+        """
         if not seen.has_answered:
             return False
         if bus.name not in self._restored:

@@ -79,7 +79,10 @@ class DeliveryRecords:
             await self._request_all_buses(lambda bus: self.write_records(bus, open_outages))
 
     async def write_records(self, bus: Bus, open_outages: Mapping[str, OpenOutage]) -> None:
-        """Do not overwrite a record of another process. Raise BusError."""
+        """Write the records and open outages that a bus does not have yet. Raise BusError.
+
+        A record of another process is not overwritten.
+        """
         pending = dict(self._unwritten.get(bus.name, {}))
         ours = self._ours.setdefault(bus.name, set())
         pipe = bus.pipeline(transaction=True)
@@ -121,7 +124,10 @@ class DeliveryRecords:
         return found
 
     async def _request_all_buses(self, ask: Callable[[Bus], Awaitable[Any]]) -> list[Any]:
-        """Return the answers of the buses that answer, and log the others."""
+        """Call `ask` for every bus at once.
+
+        Return the answers of the buses that answer, and log the others.
+        """
         answers = await asyncio.gather(*map(ask, self._buses()), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, BusError):

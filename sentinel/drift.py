@@ -80,7 +80,11 @@ class DriftDetector:
             self._published[bus] = _PublishedState(state, ts)
 
     def evaluate(self, seen: Mapping[str, HeldTruth | None], now: float, wall: float) -> list[Verdict]:
-        """`seen` has the document of each bus, best bus first; None for a bus that is away."""
+        """Return the verdicts that follow from the documents of all buses.
+
+        Args:
+            seen: the document of each bus, best bus first; None for a bus that is away.
+        """
         wrong = find_drifted(seen)
         are_all_read = None not in seen.values()
         self._suspicions = {bus: suspicion for bus, suspicion in self._suspicions.items() if bus in wrong}
@@ -115,7 +119,10 @@ class DriftDetector:
 
 
 def find_drifted(seen: Mapping[str, HeldTruth | None]) -> dict[str, DriftReason]:
-    """The highest revision is the newest truth; of two with the same one, that of the first bus."""
+    """Return the buses whose document is missing, invalid or not the newest truth, and why.
+
+    The document of the highest revision is the newest; of two with the same revision, that of the first bus.
+    """
     found: dict[str, DriftReason] = {}
     truths = [held for held in seen.values() if held is not None and held.status is TruthStatus.TRUTH]
     newest = max(truths, key=lambda held: held.revision or 0, default=None)

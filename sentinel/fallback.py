@@ -133,7 +133,10 @@ class Fallback:
             await asyncio.sleep(PROBE_EVERY_SEC)
 
     async def _restore_open_alerts(self, bus: Bus) -> None:
-        """They are those of an earlier run, or of a time without this bus. Raise BusError."""
+        """Restore, from a bus that is reached, the alerts and outages that were left open.
+
+        They are those of an earlier run, or of a time without this bus. Raise BusError.
+        """
         buses = [BUS_FIELD + each.name for each in self._buses]
         fields = {roster_key(self._me.name): [HEALER], roster_key(HEALER): buses}
         stored = await self._records.load_open_outages(bus)

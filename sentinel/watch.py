@@ -45,7 +45,10 @@ def sentinel_heartbeat(_settings: SentinelSettings, section: Service | None) -> 
 
 
 def build_healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
-    """The timeout is three of the healer's intervals, unless a setting names another one."""
+    """Return the one watch of the sentinel, on the healer.
+
+    The timeout is three of the healer's intervals, unless a setting names another one.
+    """
     section = truth.services.get(HEALER)
     beats = make_healer_heartbeat(settings, section)
     bus = truth.bus_of(HEALER) if section is not None else SYSTEM
@@ -54,7 +57,10 @@ def build_healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
 
 
 def count_services(truth: Truth) -> int:
-    """`Truth.watched` says which ones, and takes half a second for a hundred thousand."""
+    """Return how many services the healer monitors at most: those with a section, and others it hears.
+
+    `Truth.watched` says which ones, and takes half a second for a hundred thousand.
+    """
     healer = truth.services.get(HEALER)
     return len(truth.services) + (0 if healer is None else len(healer.access_points.subscribe_to))
 

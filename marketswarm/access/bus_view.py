@@ -34,7 +34,10 @@ class BusView:
         return self.truth.alert_target(self.alert_channel)[1]
 
     def beat_pattern(self, svc: str) -> str | None:
-        """Return None if it beats on another bus. Raises KeyError if the truth has no section for it."""
+        """Return the ACL pattern of a service's heartbeat channel; None if the service beats on another bus.
+
+        Raises KeyError if the truth has no section for the service.
+        """
         here = self.truth.bus_of(svc) == self.bus
         return escape_pattern(self.truth.channel_of(svc)) if here else None
 

@@ -20,7 +20,10 @@ PASSWORD_HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def escape_pattern(name: str, *, keep_wildcards: bool = False) -> str:
-    """Match exactly this key or channel; with `keep_wildcards`, a `*` in the name stays a wildcard."""
+    """Return the ACL pattern that matches exactly this key or channel name.
+
+    With `keep_wildcards`, a `*` in the name stays a wildcard; without it, the `*` is escaped.
+    """
     special = _SPECIAL_CHARS if keep_wildcards else _SPECIAL_CHARS + "*"
     return "".join(f"\\{char}" if char in special else _CHARACTER_CLASSES.get(char, char) for char in name)
 

@@ -56,7 +56,10 @@ def load_passwords(
 
 
 def close_default_user(folder: Path) -> None:
-    """Every client then needs a password; keep an existing one. Remove `<folder>/default` to undo it."""
+    """Make a password for the user `default` if it has none, so that every client needs a password.
+
+    Remove `<folder>/default` to undo it.
+    """
     load_passwords(folder, [DEFAULT_USER], make_missing=True)
 
 

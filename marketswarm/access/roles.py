@@ -166,7 +166,11 @@ def grant_notifier(view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_mesh(view: BusView) -> tuple[Grant, ...]:
-    """Besides its access points, it hears all beats, and measures each key without `*` of the truth."""
+    """Return the grants of mesh on one bus.
+
+    It uses its access points, subscribes to all beats, and measures each key without a `*` that the truth
+    names on this bus.
+    """
     streams = [key.name for key in build_flows(view.truth).keys if key.bus == view.bus and not key.is_pattern]
     measured = Grant(
         "type memory|usage xlen xinfo|stream xinfo|groups xpending xrange",
@@ -249,7 +253,10 @@ def _grant_source_resumption(view: BusView) -> tuple[Grant, ...]:
 
 
 def _grant_cache_clearing(view: BusView) -> tuple[Grant, ...]:
-    """SCAN takes no key, so it shows the names of all keys of the bus."""
+    """Return the grants to find and delete the caches that ladders of the medic name on this bus.
+
+    SCAN takes no key, so it shows the names of all keys of the bus.
+    """
     patterns = list_cleared_caches(view.truth, view.bus)
     if not patterns:
         return ()
@@ -298,7 +305,10 @@ def _grant_source_reads() -> tuple[Grant, ...]:
 
 
 def _grant_pings(view: BusView) -> tuple[Grant, ...]:
-    """Any service may be pinged. The board makes the secret of its checks' UUIDs itself."""
+    """Return the grants to make beats of pings over HTTP, for any service, and to read keys and pings.
+
+    The board makes the secret of its checks' UUIDs itself.
+    """
     return (
         Grant("hget hgetall", (BOARD_PING_KEYS,), mode="R"),
         Grant("getrange set type del", (BOARD_CHECKS,)),
@@ -383,7 +393,11 @@ ROLES: Final[Mapping[str, Callable[[BusView], tuple[Grant, ...]]]] = {
 
 
 def grant_bootstrap(view: BusView) -> tuple[Grant, ...]:
-    """It uses the three keys of the truth by the seeding scripts, and publishes on `truth:changed`."""
+    """Return the grants to seed one bus.
+
+    With them, bootstrap reads, writes and restores the three keys of the truth, calls the seeding scripts on
+    them, and publishes on `truth:changed`.
+    """
     keys = (view.truth_pattern, TRUTH_META, TRUTH_HISTORY)
     return (*_grant_seeding(view), Grant("fcall evalsha", keys))
 

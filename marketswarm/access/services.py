@@ -123,7 +123,10 @@ _FURTHER_PATTERNS: Final = {("massive", "probes"): probe_key("*")}
 
 
 def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """Include its last beat and last run. Return none if the service beats on another bus."""
+    """Return the grants to publish a service's beats and to write its last beat and last run.
+
+    Return no grants if the service beats on another bus.
+    """
     channel, name = view.beat_pattern(svc), escape_pattern(svc)
     if channel is None:
         return ()
@@ -134,7 +137,11 @@ def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """It registers its processes, divides work among them, takes leases, and uses its access points."""
+    """Return the grants for a service's work on one bus.
+
+    The service registers its processes and divides the work among them, takes leases, and uses its access
+    points.
+    """
     name = escape_pattern(svc)
     shares, leases = (members_key(name), members_key(name, "*")), (lease_key("*"), lease_epoch_key("*"))
     return (
@@ -149,7 +156,10 @@ def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_access_points(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """Raises KeyError if the truth has no section for the service."""
+    """Return the grants to write and read the keys and channels of a service's access points on this bus.
+
+    Raises KeyError if the truth has no section for the service.
+    """
     return (*_grant_writes(svc, view), *_grant_reads(svc, view))
 
 
@@ -212,7 +222,10 @@ def find_written_key(truth: Truth, svc: str, key: str) -> AccessPoint | None:
 
 
 def _grant_writes(svc: str, view: BusView) -> Iterator[Grant]:
-    """Of the alert log, a service may only add entries, and delete them by id."""
+    """Yield the grants to publish on and to write the keys that a service's `publish_to` names on this bus.
+
+    Of the alert log, a service may only add entries, and delete them by id.
+    """
     keys = dict.fromkeys(point.key for point in find_written_points(svc, view) if point.bus == view.bus)
     if not keys:
         return
@@ -287,7 +300,10 @@ def _build_key_patterns(svc: str, key: str) -> Iterator[str]:
 
 
 def _drop_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterator[AccessPoint]:
-    """A heartbeat channel ends in `:heartbeat` or is the channel of a service's section."""
+    """Return those of `points` whose key is not a heartbeat channel.
+
+    A heartbeat channel ends in `:heartbeat` or is the channel of a service's section.
+    """
     channels = {view.truth.channel_of(svc) for svc in view.truth.services}
     return (
         point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX) and point.key not in channels
@@ -297,7 +313,10 @@ def _drop_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterator[A
 def _find_missing_defaults(
     points: Iterable[AccessPoint], defaults: Iterable[tuple[str, str]]
 ) -> Iterator[AccessPoint]:
-    """Defaults are (bus, key). The same last part counts: `my:items` stands for `rss:items`."""
+    """Return the default keys, given as (bus, key), that `points` has no key for.
+
+    `points` has a key for a default if both end with the same last part: `my:items` stands for `rss:items`.
+    """
     present = {_get_last_part(point.key) for point in points}
     return (AccessPoint(bus=bus, key=key) for bus, key in defaults if _get_last_part(key) not in present)
 

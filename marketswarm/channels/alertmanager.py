@@ -30,7 +30,10 @@ _OPENING: Final = {kind.partition("_")[0]: kind for kind in Kind if kind.is_bad}
 
 
 def encode_alert_group(message: Message, receiver: str, anchor: str | None = None) -> bytes:
-    """`anchor` is the severity that its thread began with, `receiver` the name of the channel."""
+    """Return the webhook's JSON for a message; `anchor` is the severity that its thread began with.
+
+    `receiver` is the name of the channel.
+    """
     known = anchor if anchor in list(Severity) else None
     alerts = list({alert["fingerprint"]: alert for alert in build_alerts(message, known)}.values())
     common = find_common_fields(alert["labels"] for alert in alerts)
@@ -80,7 +83,10 @@ def build_alerts(message: Message, anchor: str | None) -> Iterator[dict[str, Any
 def build_alert(
     name: str, svc: str, severity: str, words: tuple[str, str], *, started_at: float, ended_at: float | None
 ) -> dict[str, Any]:
-    """`words` are its summary and description; with `ended_at` it is resolved. Times are epoch seconds."""
+    """Return one alert, resolved if it has an `ended_at`.
+
+    `words` are its summary and description; the times are epoch seconds.
+    """
     labels = {"alertname": name, "severity": severity, "svc": replace_surrogates(svc)}
     summary, description = map(replace_surrogates, words)
     return {

@@ -28,7 +28,10 @@ class BackgroundCall:
         self._busy = False
 
     def begin(self, call: Callable[[], bool], done: Callable[[bool], object]) -> None:
-        """Pass the result to `done` in the event loop: False if it raised, or an earlier call still runs."""
+        """Make the call in a thread, and pass its result to `done` in the event loop.
+
+        The result is False if the call raised, and at once while an earlier call has not returned.
+        """
         if self._busy:
             done(False)
             return
@@ -66,7 +69,10 @@ def neutralize_markup(text: str) -> str:
 
 
 def render_notification(message: Message, room: int) -> dict[str, str]:
-    """No service formats these texts. `room` is the greatest length of the body, in characters."""
+    """Return the title, body and type of a message, as text that no service formats.
+
+    `room` is the greatest length of the body, in characters.
+    """
     text = truncate(neutralize_markup(printable_lines(message.text)), room // 2, len)
     lines = fit_lines([neutralize_markup(line) for line in message.lines], room - len(text) - 2, len)
     return {
@@ -99,7 +105,10 @@ class AppriseTarget:
         self._room = min(longest // 2, BODY_AT_MOST)
 
     def begin(self, message: Message, done: Callable[[bool], object]) -> None:
-        """`done` gets True if it was accepted; False at once while an earlier message is being sent."""
+        """Begin to send a message in the background; `done` gets True if it was accepted, otherwise False.
+
+        That is False at once while an earlier message is still being sent.
+        """
         notification = render_notification(message, self._room)
         self._background_call.begin(
             lambda: bool(self._apprise.notify(body_format="text", **notification)), done
@@ -117,7 +126,10 @@ class Apprise(Channel):
         self.within_sec = within_sec
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:  # noqa: ARG002 - has no threads
-        """Leave out addresses that accepted it before. Raises SendError unless all accept it in time."""
+        """Send a message to the addresses that have not accepted it yet.
+
+        Raises SendError unless all of them accept it in time.
+        """
         left = self._parts.remaining(message.id, self._targets)
         answers = [self._send_to(message, part) for part in left]
         if not answers:
@@ -144,7 +156,10 @@ class Apprise(Channel):
 
 
 def create_apprise(name: str, options: Options) -> Channel:
-    """Raises ChannelError without the library, or for an address that the library does not know."""
+    """Create the channel with this name.
+
+    Raises ChannelError without the library, or for an address that the library does not know.
+    """
     try:
         import apprise  # noqa: PLC0415 - an extra, and a big one
     except ModuleNotFoundError:

@@ -68,7 +68,10 @@ async def run_command(
 async def read_command(
     command: Sequence[str], body: bytes, env: Mapping[str, str], within_sec: float, max_bytes: int
 ) -> tuple[int, bytes]:
-    """Return the exit code and the last `max_bytes` of stdout, not stderr. Raises as `run_command` does."""
+    """Run a command with `body` on its stdin; return its exit code and the last `max_bytes` of its stdout.
+
+    What it writes to stderr is dropped. Raises as `run_command` does.
+    """
     output = OutputTail(max_bytes)
     async with asyncio.timeout(within_sec):
         code = await _run(command, body, env, output, stderr=asyncio.subprocess.DEVNULL)

@@ -19,7 +19,10 @@ _BROKEN: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 42
 
 
 def make_response_error(answer: HttpResponse, after_sec: float | None = None) -> SendError:
-    """`after_sec` is a pause that the body asks for; without it the header Retry-After counts."""
+    """Return the SendError for a response whose status is not 2xx.
+
+    `after_sec` is a pause that the body asks for, in seconds; without it the header Retry-After counts.
+    """
     if after_sec is None:
         after_sec = answer.find_retry_after()
     return SendError(str(answer.status), classify_status(answer.status), retry_after_sec=after_sec)

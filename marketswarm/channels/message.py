@@ -89,7 +89,10 @@ def make_plain_key(ident: str) -> str:
 
 
 def make_event_message(event: Event, raw: bytes, now: float, fleet: str = "") -> Message:
-    """`now` is in epoch seconds, `raw` the event's JSON, `fleet` the fleet's name or empty."""
+    """Return the message about one event, as it is to be sent at `now` (epoch seconds).
+
+    `raw` is the event's JSON, `fleet` the name of the fleet in the truth, which may be empty.
+    """
     title, text = describe_event(event)
     text = "\n".join((text, describe_context(event, fleet), *list_next_commands(event)))
     opens = event.type.is_bad is True
@@ -100,7 +103,10 @@ def make_event_message(event: Event, raw: bytes, now: float, fleet: str = "") ->
 
 
 def mark_late(message: Message, now: float) -> Message:
-    """From LATE_SEC after its timestamp on, the first line of the text says how late the message is."""
+    """Return the message as it is to be sent at `now` (epoch seconds).
+
+    From LATE_SEC after its timestamp on, the first line of the text says how late the message is.
+    """
     late_sec = now - message.timestamp
     if message.late or late_sec < LATE_SEC:
         return message
@@ -176,7 +182,10 @@ def encode_message(message: Message) -> bytes:
 
 
 def parse_message(raw: bytes) -> Message | None:
-    """Return None if it can't be parsed; an unknown kind becomes NOTE, an unknown severity WARNING."""
+    """Return a stored message; None if it can't be parsed.
+
+    An unknown kind becomes NOTE, an unknown severity WARNING.
+    """
     try:
         found: Any = orjson.loads(raw)
         return None if type(found) is not dict else _build_message(found)

@@ -17,7 +17,10 @@ BACKOFF: Final = Backoff(first_sec=1.0, longest_sec=300.0)
 
 
 def backoff_sec(failures: int, retry_after_sec: float | None, chance: float) -> float:
-    """The pause is at least `retry_after_sec`, which the receiver asked for; `chance` is from 0 to 1."""
+    """Return the pause after the `failures`th failure in a row, in seconds; `chance` is from 0 to 1.
+
+    The pause is never less than `retry_after_sec`, which the receiver asked for.
+    """
     return max(BACKOFF.pause_sec(failures, chance), retry_after_sec or 0.0)
 
 
@@ -118,7 +121,10 @@ class ChannelQueue:
         return found, again_at
 
     def take_expired(self, now: float, retry_for_sec: float) -> list[QueuedMessage]:
-        """Remove messages that failed, or waited while the receiver failed, for `retry_for_sec`."""
+        """Remove and return messages that failed, or waited while the receiver failed, for too long.
+
+        Too long is `retry_for_sec` seconds.
+        """
         ages = [(each, self._find_failing_since(each)) for each in self._entries.values()]
         over = [each for each, since in ages if since + retry_for_sec <= now]
         for each in over:
@@ -133,7 +139,10 @@ class ChannelQueue:
     # -- outcomes
 
     def record_accepted(self, entry: QueuedMessage, now: float, chance: float) -> None:
-        """Earlier failures were then due to their messages; `chance` (0 to 1) varies their pauses."""
+        """Record that the channel accepted a message, so earlier failures were due to their messages.
+
+        `chance`, from 0 to 1, varies the pauses of those messages.
+        """
         self.drop(entry)
         self.failures, self.free_at, self.broken, self.reason = 0, float("-inf"), False, ""
         for each in [self._entries[ident] for ident in self._failed if ident in self._entries]:
@@ -165,7 +174,10 @@ class ChannelQueue:
             self.free_at = now + backoff_sec(self.failures, None, chance)
 
     def record_rejection(self, entry: QueuedMessage, reason: str, now: float, chance: float) -> bool:
-        """Return True if the channel counts as broken now. The caller removes the message."""
+        """Record that a message will never be accepted; return True if the channel counts as broken now.
+
+        The caller removes the message.
+        """
         if all(keys.isdisjoint(entry.keys) for keys in self._rejected_keys):
             self._rejected_keys.append(entry.keys)
         del self._rejected_keys[REJECTIONS_UNTIL_BROKEN:]

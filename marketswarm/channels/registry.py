@@ -37,7 +37,10 @@ class ChannelError(ValueError):
 
 
 def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
-    """Connect nothing. Raises ChannelError for an unknown kind, or with all wrong options at once."""
+    """Return a channel of that kind, called `name`; nothing is connected yet.
+
+    Raises ChannelError for an unknown kind, and for wrong options with all mistakes at once.
+    """
     if kind not in KINDS:
         raise ChannelError(f"{name}: no such kind of channel; there are {', '.join(KINDS)}")
     module = import_module(f"marketswarm.channels.{kind}")
@@ -50,7 +53,10 @@ def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
 
 
 def create_environment_channels(settings: ChannelSettings) -> list[Channel]:
-    """Name them by their kind; connect nothing. Raises Exit, code 2, naming a wrong variable."""
+    """Return every channel that environment variables configure, named by its kind; nothing is connected yet.
+
+    Raises Exit, code 2, naming the variable, when one of them can't be created.
+    """
     found: dict[str, Channel] = {}
     for variable, kind, options in _list_environment_channels(settings):
         # a second channel of one kind can only be the one of WEBHOOK_URL

@@ -67,7 +67,10 @@ class Slack(HttpChannel):
         self.within_sec = 2 * self._http.within_sec  # one request in the thread, then one without it
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:
-        """With a token and an `anchor`, use its thread, or the channel if that is gone. Raises SendError."""
+        """Send a message; with a token and an `anchor` send it into its thread. Raises SendError.
+
+        If the thread is gone, the message goes to the channel without it.
+        """
         body = build_payload(message)
         if self._options.url is not None:
             return await self._post(body)

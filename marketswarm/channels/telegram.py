@@ -87,7 +87,10 @@ def build_payload(message: Message, anchor: str | None = None) -> dict[str, Any]
 
 
 def _parse_receipt(answer: HttpResponse, anchor: str | None) -> Receipt:
-    """Keep `anchor`, otherwise use the new message's id. Raises SendError if it is not a success."""
+    """Return the receipt for a response, with `anchor` or else the new message's id.
+
+    Raises SendError if the response is not a success.
+    """
     found = parse_json_object(answer)
     if found.get("ok") is True:
         result = found.get("result")

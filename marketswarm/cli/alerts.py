@@ -190,7 +190,10 @@ class _LogReader:
         self._follower: StreamFollower | None = None  # None until the bus has answered once
 
     async def read_past(self) -> list[LoggedEvent]:
-        """Continue behind them. Return none if `since_sec` is None or the bus does not answer."""
+        """Return the events of the last `since_sec` seconds, and continue behind them.
+
+        The result is empty if `since_sec` is None or the bus does not answer.
+        """
         found: list[LoggedEvent] = []
         with contextlib.suppress(BusError):
             self._follower = await self._open(self._since_sec)

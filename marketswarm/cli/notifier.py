@@ -76,7 +76,10 @@ def notify_test(
 
 
 def request_notifier(action: RequestKind, what: str, by: str, within_sec: float, data: Path) -> None:
-    """Print each answer. Raises Exit, code 1, if it is refused or not answered within `within_sec`."""
+    """Send one request to the notifier of a fleet and print each answer.
+
+    Raises Exit, code 1, if the request was refused or not answered within `within_sec`.
+    """
     try:
         request = create_request(action, what, by, time.time())
     except ValueError:

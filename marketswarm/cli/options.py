@@ -33,7 +33,10 @@ def require_service_name(svc: str, argument: str = "SVC") -> None:
 
 
 def author_name(given: str | None) -> str:
-    """Take --by, otherwise the login's name. Raises BadParameter if it is missing or not printable."""
+    """Return the name of the command's author: the value of --by, otherwise the login's name.
+
+    Raises BadParameter if there is neither, or it can't be shown on one line.
+    """
     try:
         name = given or getpass.getuser()
     except (OSError, KeyError):

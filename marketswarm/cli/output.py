@@ -27,7 +27,10 @@ _ERROR_HANDLER: Final = "marketswarm.ascii"
 
 
 def print_line(text: str, style: str | None = None) -> None:
-    """Flush, since a reader of a pipe wants it at once. `style` is an SGR number, used on terminals only."""
+    """Print one line and flush it, since a reader of a pipe wants it at once.
+
+    `style` is an SGR number, used on a terminal unless NO_COLOR is set.
+    """
     text = escape_lines(text)
     if style and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
         text = f"\x1b[{style}m{text}\x1b[0m"
@@ -46,7 +49,10 @@ def print_json_bytes(raw: bytes) -> None:
 
 
 def replace_unencodable() -> None:
-    """In an ASCII locale ✗ becomes x and → becomes >; other characters become ?."""
+    """Make stdout and stderr replace each character that their encoding lacks, instead of raising.
+
+    In an ASCII locale ✗ becomes x and → becomes >; a character that has no replacement becomes ?.
+    """
     codecs.register_error(_ERROR_HANDLER, _replace_with_ascii)
     for stream in (sys.stdout, sys.stderr):
         encodes_all = (stream.encoding or "").lower().startswith("utf")

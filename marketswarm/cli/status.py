@@ -161,7 +161,10 @@ async def read_status(data: Path) -> StatusReport:
 
 
 async def read_status_or_why_not(data: Path) -> StatusReport:
-    """Return an empty report with the reason. Raises Exit, code 2, for a wrong configuration."""
+    """Read the status; if that fails, return an empty report with the reason.
+
+    Raises Exit, code 2, for a wrong configuration.
+    """
     try:
         return await read_status(data)
     except Exit as end:

@@ -96,7 +96,10 @@ async def _watch_topology(data: Path, print_one: Callable[[TopologyView], None],
 
 
 async def _read_topology_or_why_not(data: Path) -> TopologyView:
-    """Return an empty view with the reason as its notes. Raises Exit, code 2, for a wrong configuration."""
+    """Read the topology; if that fails, return an empty one with the reason as its notes.
+
+    Raises Exit, code 2, for a wrong configuration.
+    """
     try:
         return await read_topology(data)
     except Exit as end:

@@ -194,7 +194,10 @@ def _prepare_database(database: PostgresServer | None) -> None:
 
 
 def _leave_out_board(spec: FleetSpec) -> FleetSpec:
-    """Seed the truth without it, so that it is not missed; a truth that is then not valid stays as it is."""
+    """Return a fleet that seeds its truth without the section of the board, so that it is not missed.
+
+    A truth that is not valid without the board is seeded as it is.
+    """
     document = json.loads(spec.truth_path.read_bytes())
     if document["services"].pop(plan.BOARD, None) is None:
         return spec

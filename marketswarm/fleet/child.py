@@ -112,7 +112,10 @@ class RestartBackoff:
     _restarts: int = 0
 
     def next_pause_sec(self, ran_sec: float, code: int) -> float:
-        """Exit code 2 has the longest pause at once: a wrong configuration stays wrong until it is edited."""
+        """Return the back-off after a run of `ran_sec` seconds that ended with `code`.
+
+        Exit code 2 has the longest one at once: a wrong configuration stays wrong until somebody edits it.
+        """
         if code == _CONFIGURATION_CODE:
             return BACKOFF.longest_sec
         if ran_sec >= HEALTHY_RUN_SEC:

@@ -172,7 +172,10 @@ def _find_gated(wanted: Collection[str], truth: Truth, modules: Mapping[str, str
 def plan_added_agents(
     truth: Truth, svc: str, module: str, metrics_port: int | None
 ) -> tuple[PlannedAgent, ...]:
-    """Each further process has the next metrics port; None means no metrics. Raises PlanError."""
+    """Plan the processes of a service that is added to a fleet that runs. Raises PlanError.
+
+    `metrics_port` is that of the first process; each further process has the next one. None means no metrics.
+    """
     count = _count_replicas(svc, truth)
     if metrics_port is not None and metrics_port + count - 1 > LAST_PORT:
         raise PlanError(f"METRICS_PORT: {svc} would be on port {metrics_port}, and the last is {LAST_PORT}")
@@ -183,7 +186,10 @@ def plan_added_agents(
 
 
 def find_next_metrics_port(truth: Truth, first: int | None, agents: Iterable[PlannedAgent]) -> int | None:
-    """Return None without metrics. `first` is the port of the first service of the planned `truth`."""
+    """Return the port after all those that a fleet has given or reserved; None if the fleet has no metrics.
+
+    `truth` is the document that the fleet was planned with, `first` the metrics port of its first service.
+    """
     if first is None:
         return None
     reserved = first + sum(_count_replicas(svc, truth) for svc in truth.services)
@@ -191,7 +197,10 @@ def find_next_metrics_port(truth: Truth, first: int | None, agents: Iterable[Pla
 
 
 def find_missed(plan: Plan, truth: Truth) -> tuple[str, ...]:
-    """A service that runs elsewhere is not missed, but that can't be known here."""
+    """Return the left-out services that the agents of this plan will report as missed.
+
+    A service that runs elsewhere is not missed, but that can't be known here.
+    """
     running = {agent.svc for agent in plan.agents}
     monitored = {watch.svc for watch in truth.watched()} if HEALER in running else set[str]()
     if SENTINEL in running:

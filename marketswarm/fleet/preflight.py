@@ -156,7 +156,10 @@ def _ask_lsof(port: int) -> str:
 
 
 def find_modules(services: Iterable[str]) -> dict[str, str]:
-    """A module is a package with a `__main__`: `services.new_svc` for `new-svc`. Nothing is imported."""
+    """Return the module of each service that has one here: `services.new_svc` for `new-svc`.
+
+    A module is a package with a `__main__`. Only files are checked, nothing is imported.
+    """
     found = {}
     for svc in services:
         name = svc.replace("-", "_")

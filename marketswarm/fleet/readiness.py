@@ -72,7 +72,10 @@ def _read_number(beat: Mapping[str, object], key: str) -> float:
 
 
 class InstanceCounter:
-    """Counts the processes of `services`, by their `boot`, that have beaten and not sent a goodbye since."""
+    """Counts the processes of `services` that have beaten and have not sent a goodbye since.
+
+    A process is known by the `boot` of its beats.
+    """
 
     def __init__(self, truth: Truth, services: Iterable[str]) -> None:
         self._boots: dict[str, set[str]] = {svc: set() for svc in services}

@@ -73,7 +73,10 @@ def find_binary(path: str | None = None) -> Path:
 
 
 def build_command(binary: Path, port: int, folder: Path, **config: str) -> list[str]:
-    """`folder` must exist. `config` has directives that replace ours, with `_` for `-`."""
+    """Return the command line of a server on 127.0.0.1; its data and log are in `folder`, which must exist.
+
+    `config` has directives that replace ours, with `_` for `-`; a value is split at blanks.
+    """
     settings = _DIRECTIVES | {name.replace("_", "-"): value for name, value in config.items()}
     line = [str(binary), "--port", str(port), "--dir", str(folder.absolute())]
     for name, value in settings.items():

@@ -143,7 +143,10 @@ def describe_seeding(output: Iterable[bytes]) -> list[str]:
 
 
 def _suggest_commands(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[str, str]]:
-    """`example` is a service to simulate an outage of. The Makefile knows only the default data folder."""
+    """Return commands to type next, each with its purpose; `example` is a service to simulate an outage of.
+
+    The targets of the Makefile know only the default data folder: with another one, no `make` is suggested.
+    """
     option = format_data_option(Path(facts.data))
     suggests_make = facts.has_makefile and not option
     program = "make" if suggests_make else "marketswarm"

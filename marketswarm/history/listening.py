@@ -39,7 +39,11 @@ class Listening(NamedTuple):
 def hear(
     known: Listening, beat: Beat, at: int, timeout_sec: float, started: float | None = None
 ) -> tuple[Listening, tuple[int, int] | None]:
-    """Return the time that is unheard, too, or None; the healer is alive for `timeout_sec` of silence."""
+    """Return what is known after a beat, and the time between that is unheard; None if there is none.
+
+    Args:
+        timeout_sec: the silence up to which the healer counts as alive.
+    """
     if beat.boot is None:
         return known, None
     at = max(at, known.until)

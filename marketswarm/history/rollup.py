@@ -68,7 +68,10 @@ def count_seconds(spans: Iterable[Span], start: int, end: int) -> Seconds:
 
 
 def count_hours(spans: Sequence[Span], first: int, end: int) -> list[Run]:
-    """The spans follow each other without holes, and cover all these hours."""
+    """Return the hours from `first` to before `end` as runs, also those in which all was up.
+
+    The spans follow each other without holes, and cover all these hours.
+    """
     runs: list[Run] = []
     at, hour = 0, first
     while hour < end:
@@ -115,7 +118,10 @@ def replace_runs(runs: Sequence[Run], new: Sequence[Run], first: int, end: int) 
 
 
 def fill_runs(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -> list[Run]:
-    """Take an hour from `own`, else from `shared`; otherwise it was up all the time."""
+    """Return every hour from `first` to before `end`, as runs.
+
+    An hour is taken from `own`; if that doesn't have it, from `shared`; otherwise it was up all the time.
+    """
     base = _with_hours_of_up(shared, first, end)
     found: list[Run] = []
     at = first

@@ -83,7 +83,10 @@ _OVERLAYS: Final = {Change.SILENCE: KnownState.DOWN, Change.UNHEARD: KnownState.
 
 
 def make_fact(change: Change, at: float, start: float | None = None, end: float | None = None) -> Fact:
-    """Order whole seconds: 0 <= `start` <= `end` <= `at`; a time that is not given is `at`."""
+    """Make a fact of whole seconds, with its times in order: 0 <= `start` <= `end` <= `at`.
+
+    `start` and `end` are `at` where they are not given.
+    """
     whole = _whole(at)
     to = whole if end is None else min(whole, _whole(end))
     return Fact(whole, change, to if start is None else min(to, _whole(start)), to)
@@ -277,7 +280,10 @@ def clip(spans: Iterable[Span], start: int, end: int) -> list[Span]:
 
 
 def paint(spans: Sequence[Span], over: Iterable[Span]) -> list[Span]:
-    """`spans` have no holes, all of `over` have one state; neighbours of one state become one."""
+    """Return `spans`, which follow each other without holes, with others painted over them.
+
+    Neighbours of the same state become one span. All spans of `over` have one state.
+    """
     layer = _unite(over)
     if not layer or not spans:
         return list(spans)

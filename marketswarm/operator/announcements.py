@@ -118,7 +118,10 @@ class Announcement:
 
 
 def fold_announcements(entries: Iterable[AnnouncementEntry]) -> tuple[Announcement, ...]:
-    """Take entries in order. The announcement that was changed last comes first."""
+    """Return the announcements in some entries, which are in order, the oldest first.
+
+    The one that was changed last comes first.
+    """
     found: dict[str, list[AnnouncementEntry]] = {}
     for entry in entries:
         found[entry.id] = [entry, *found.pop(entry.id, ())][:MAX_UPDATES]

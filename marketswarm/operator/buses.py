@@ -10,7 +10,10 @@ from marketswarm.bus import Bus, BusError, NoBusError
 async def ask_buses(
     buses: Sequence[Bus], request: Callable[[Bus], Awaitable[Any]]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return answers and reasons of failures, by bus. Raises NoBusError if every bus failed."""
+    """Send one request to each bus; return the answers and the reasons of failures, by bus.
+
+    Raises NoBusError if every bus failed.
+    """
     answers: dict[str, Any] = {}
     failed: dict[str, str] = {}
 

@@ -81,14 +81,20 @@ class Answer(JsonRecord):
 
 
 def create_request(kind: RequestKind, what: str, by: str, now: float) -> OperatorRequest:
-    """`now` is in epoch seconds. Raises ValidationError if a part is out of bounds."""
+    """Return a request with a new id, made at `now` (epoch seconds).
+
+    Raises ValidationError if a part is out of bounds.
+    """
     return OperatorRequest(id=secrets.token_hex(6), do=kind, what=what, by=by, ts=now)
 
 
 async def send_request(
     buses: Sequence[Bus], request: OperatorRequest
 ) -> tuple[tuple[Bus, ...], dict[str, str]]:
-    """Return the buses that took it, and the reasons of the others. Raises NoBusError if no bus takes it."""
+    """Write a request to every bus; return the buses that took it, and the reasons of the others.
+
+    Raises NoBusError if no bus takes it.
+    """
     taken, failed = await ask_buses(
         buses,
         lambda bus: bus.client.xadd(
@@ -125,7 +131,10 @@ async def collect_answers(
 
 
 def _new_answers(by_bus: Sequence[Sequence[Answer]], known: Sequence[Answer]) -> list[Answer]:
-    """Several answers may be equal: count each as often as the bus with the most of it has it."""
+    """Return the answers beyond `known`, each as often as the bus with the most of it has it.
+
+    Each bus holds all or some of the answers; several may be equal.
+    """
     counted, new = Counter(known), list[Answer]()
     for answers in by_bus:
         here = Counter[Answer]()

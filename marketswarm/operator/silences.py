@@ -70,7 +70,10 @@ class Silence(JsonRecord):
         return now >= self.ends_at + KEPT_SEC
 
     def end_at(self, now: float) -> Self:
-        """`now` is in epoch seconds. `changed_at` grows even if the clock was set back."""
+        """Return a copy that ends at `now` (epoch seconds) at the latest, with a later `changed_at`.
+
+        `changed_at` grows even if the clock was set back.
+        """
         start = min(self.starts_at, now)
         changed_at = min(max(now, self.changed_at + _MIN_CHANGE_SEC), MAX_EPOCH_SEC)
         return replace(self, starts_at=start, ends_at=min(now, self.ends_at), changed_at=changed_at)
@@ -118,7 +121,10 @@ class StoredSilences:
 def create_silence(
     services: tuple[str, ...], tags: tuple[str, ...], for_sec: float, *, author: str, reason: str, now: float
 ) -> Silence:
-    """`now` is in epoch seconds. Raises ValidationError if a part is out of bounds."""
+    """Return a silence with a new id that begins at `now` (epoch seconds).
+
+    Raises ValidationError if a part is out of bounds.
+    """
     return Silence(
         id=secrets.token_hex(6),  # another silence with this id would be replaced
         starts_at=now,

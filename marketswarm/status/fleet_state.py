@@ -138,7 +138,10 @@ def parse_instances(topology: bytes | None) -> dict[str, InstanceCount]:
 
 
 def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
-    """`now` is the bus's own clock, since healers compare none. None: the lease is free or invalid."""
+    """Return the healer that holds `healer:lease`; None if the lease is free or invalid.
+
+    `now` is the bus's own clock. Healers themselves compare no clocks.
+    """
     try:
         boot, epoch, until = (lease[name].decode() for name in (b"boot", b"epoch", b"until"))
         number, ends_at = parse_count(int(epoch)), float(until)

@@ -91,7 +91,10 @@ class Notifications:
 
 
 async def read_notifications(buses: Sequence[Bus]) -> Notifications:
-    """Skip buses that don't answer; of several states use the one that was written last."""
+    """Read the silences, the notifier's state and the number of dead messages.
+
+    A bus that does not answer is skipped; of several states the one that was written last is used.
+    """
     found = [each for each in await asyncio.gather(*map(_read_bus, buses)) if each is not None]
     now = time.time()
     silences = merge_silences(parse_silences(fields) for fields, _, _ in found).values()

@@ -46,7 +46,10 @@ class Revision:
 
 
 async def read_revisions(bus: Bus) -> AsyncIterator[Revision]:
-    """Newest first. Raises BusError if the bus failed, or an entry is longer than a truth may be."""
+    """Yield the revisions that a bus keeps, the newest first, each number once.
+
+    Raises BusError if the bus failed, or an entry is longer than a truth may be.
+    """
     meta = await bus.ask(bus.client.hmget(TRUTH_META, ["revision", "sha256", "seeded_at", "seeded_by"]))
     newest = dict(zip((b"revision", b"sha256", b"seeded_at", b"seeded_by"), meta, strict=True))
     known: set[int] = set()
@@ -76,7 +79,10 @@ async def read_revisions(bus: Bus) -> AsyncIterator[Revision]:
 def parse_revision(
     ident: bytes, fields: Mapping[bytes, bytes] | None, newest: Mapping[bytes, Any]
 ) -> Revision | None:
-    """`newest` are the fields of `truth:meta`, which complete an entry of an old release."""
+    """Return the revision in an entry of the history; None if the entry is not a revision.
+
+    `newest` are the fields of `truth:meta`, which complete an entry of an old release.
+    """
     if not fields:  # deleted meanwhile
         return None
     number, sha256 = (_decode(fields.get(name)) for name in (b"revision", b"sha256"))

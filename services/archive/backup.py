@@ -160,7 +160,10 @@ def read_newest_backup(folder: Path) -> Backup | None:
 
 
 def read_manifest(path: Path) -> Backup:
-    """`path` is that of the manifest or of its dump. Raises BackupError if it is missing or not valid."""
+    """Return the manifest at `path`, or beside the dump at `path`.
+
+    Raises BackupError if there is no manifest, or it is not valid.
+    """
     path = path.with_suffix(".json")
     try:
         if path.stat().st_size > _MANIFEST_BYTES:
@@ -191,7 +194,10 @@ def _require_match(pattern: re.Pattern[str], text: str) -> str:
 
 
 def remove_old_backups(folder: Path, before: float) -> list[str]:
-    """Keep the newest. `before` is in epoch seconds. Return their dumps. Raises BackupError."""
+    """Remove the backups begun before that time (epoch seconds), but not the newest; return their dumps.
+
+    Raises BackupError if a file can't be removed.
+    """
     removed = []
     for each in list_backups(folder)[1:]:
         if each.begun_at < before:

@@ -64,7 +64,10 @@ async def export_table(
 async def _export_month(
     connection: Any, table: str, folder: Path, span: tuple[datetime, datetime], symbols: Sequence[str]
 ) -> int:
-    """Return how many rows. Pages are files at first, so a month needs the memory of one page."""
+    """Write the file of one month, if the table has rows of it; return how many.
+
+    Each page of rows is a file of its own first, so that a month of any length needs the memory of a page.
+    """
     path = _name_file(folder, table, span[0])
     with _file_errors(path):
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)

@@ -168,7 +168,10 @@ async def drop_expired(connection: Any, keep_since: Mapping[str, datetime]) -> D
 
 
 async def _drop(connection: Any, part: Partition, wait_ms: int, *, is_native: bool) -> bool:
-    """Return False for a row marked `replay`. Raises LockNotAvailableError after `wait_ms`."""
+    """Drop a partition, or a chunk of a hypertable; return False if it has a row marked `replay` by now.
+
+    Raises LockNotAvailableError if it is locked for longer than `wait_ms`.
+    """
     async with transaction(connection):
         await _limit_lock_wait(connection, wait_ms)
         # readers go on; a row that is being written is seen by the next statement
@@ -183,7 +186,10 @@ async def _drop(connection: Any, part: Partition, wait_ms: int, *, is_native: bo
 
 
 async def _limit_lock_wait(connection: Any, wait_ms: int = 1000 * _LOCK_SEC) -> None:
-    """A backup may read for hours; a statement that waits for it blocks every later reader and writer."""
+    """Have the statements of this transaction wait for a lock no longer than `wait_ms`.
+
+    A backup may read for hours, and a statement that waits for it blocks every later reader and writer.
+    """
     await connection.execute(f"SET LOCAL lock_timeout = '{wait_ms}ms'")
 
 

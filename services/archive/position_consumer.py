@@ -89,7 +89,10 @@ class PositionConsumer(Consumer):
     async def dead_letter(
         self, entry: DeliveredEntry, dead: str, reason: str, now: float, details: Mapping[str, str]
     ) -> bool:
-        """Move the position too, in one step. Return False, with nothing written, if another instance did."""
+        """Write an entry to the dead letters, and move the stored position behind it, in one step.
+
+        Return False, with nothing written, if another instance has moved the position.
+        """
         if entry.id not in self._followed[entry.stream].in_hand:
             return False
         letter = self.encode_letter(entry, reason, now, details)

@@ -58,7 +58,10 @@ async def restore_backup(
 
 
 async def verify_backup(url: str, dump: Path, programs: Path | None = None) -> Backup:
-    """Use a database of its own, and drop it afterwards. It raises what `restore_backup` raises."""
+    """Restore a backup into a database of its own, compare it with its manifest, and drop that database.
+
+    It raises what `restore_backup` raises.
+    """
     manifest = read_manifest(dump)
     async with _new_database(url) as fresh:
         await _restore_and_compare(_replace_database(url, fresh), dump, manifest, programs)

@@ -126,7 +126,10 @@ class ArchiveSettings(ServiceConfig):
 
 
 def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
-    """`points` may name other keys for them, with the same last word as our own key."""
+    """Return the streams to read by a consumer group.
+
+    The `points` of `subscribe_to` may name other keys for them, with the same last word as our own key.
+    """
     return _find_kinds(points, (kind for kind in STREAMS if kind not in FOLLOWED), MARKET)
 
 

@@ -21,7 +21,11 @@ class Backpressure:
         self._progress_at = 0.0
 
     def must_wait(self, unread: int, keep: int, now: float) -> bool:
-        """`unread` are the entries that the slowest group has not acknowledged."""
+        """Return True if nothing more should be published now.
+
+        Args:
+            unread: the entries that the slowest group has not acknowledged.
+        """
         if unread <= keep * SHARE:
             self._fewest = None
             return False

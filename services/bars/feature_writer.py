@@ -96,7 +96,11 @@ class Computed:
 
 
 def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], benchmark: str) -> Computed:
-    """`stored` has, by symbol, the fields of its days and the record and marks of its features."""
+    """Compute the features that were not published yet.
+
+    Args:
+        stored: of each symbol the stored fields of its days, and of the record and marks of its features.
+    """
     history = {symbol: list_daily(symbol, fields, sessions[symbol]) for symbol, fields in stored.items()}
     truth = _digest(orjson.dumps([benchmark, sorted((name, each.code) for name, each in sessions.items())]))
     before = {
@@ -118,7 +122,10 @@ def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], b
 
 
 def list_daily(symbol: str, fields: Fields, session: Session) -> list[DailyBar]:
-    """Leave out days of a session that the symbol had before."""
+    """Return the final days of a symbol with their dates, in order.
+
+    Days of another session, which the symbol had before, are left out.
+    """
     daily = []
     for held in read_final_days(symbol, fields):
         start_ms = held.bar.start_ms
@@ -312,7 +319,10 @@ class FeatureWriter:
         return found
 
     async def _publish(self, settings: BarsSettings) -> bool:
-        """Return False if another instance has published some meanwhile. Raises BusError."""
+        """Publish the features that are new, and store the marks of all days.
+
+        Return False if another instance has published some of them in the meantime. Raises BusError.
+        """
         sessions = await self._find_sessions(settings)
         stored: dict[str, dict[bytes, bytes]] = {}
         for page in _paginate(list(sessions)):

@@ -468,7 +468,10 @@ def _make_rows(
 
 
 def _add_universe(histories: Mapping[str, DailyHistory], columns: Mapping[str, dict[str, Array]]) -> None:
-    """`groups` says for each value to which day it belongs. Sums run in the order of the values."""
+    """Add to each symbol's columns what the universe of the same day gives.
+
+    `groups` says for each value to which day it belongs. Sums run in the order of the values.
+    """
     if not histories:
         return
     days = np.concatenate([own.wanted for own in histories.values()])

@@ -200,7 +200,10 @@ class IndicatorSeries:
         return max(0, position // self._block - 1) * self._block
 
     def _drop_before(self, newest: int) -> None:
-        """Drop whole blocks, so that counting from the oldest bar left makes the same blocks."""
+        """Drop what no bar that can be corrected needs, if this is the position of the newest bar.
+
+        These are whole blocks, so that counting from the oldest bar that is left makes the same blocks.
+        """
         number = self._find_anchor(self._find_anchor(newest))
         if number:
             self._keep_seams(number)

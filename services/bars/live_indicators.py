@@ -75,7 +75,10 @@ class LiveIndicators:
         return found
 
     def append_past(self, bar: Bar) -> Values | None:
-        """Return its values, without keeping it; None if it is no newer than the one before it."""
+        """Return the values of a bar that is older than the table, and is not kept.
+
+        None if it is no newer than the one before it: such a history is not in order.
+        """
         if self._past is None:
             self._past = self._make_series()
         if self._past.last_ms is not None and bar.start_ms <= self._past.last_ms:

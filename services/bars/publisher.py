@@ -48,7 +48,10 @@ class BarPublisher:
         self.find_first_close()
 
     def publish(self, changed: Changed, border_ms: int, outputs: Outputs) -> None:
-        """All intervals that end at `border_ms` or before are over. No bar counts as changed afterwards."""
+        """Add the entries of the bars that changed, which are no longer changed then, and of those now final.
+
+        All intervals that end at `border_ms` or before are over.
+        """
         due: dict[Timeframe, list[int]] = {timeframe: [] for timeframe in TIMEFRAMES}
         for (timeframe, start_ms), each in self._state.open_bars.items():
             if each.close_ms <= border_ms and start_ms not in changed[timeframe]:

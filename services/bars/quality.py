@@ -361,7 +361,10 @@ def list_findings(candidate: Candidate, known: Known, limits: CheckSettings) -> 
 
 
 def average_true_range(bars: Sequence[Bar]) -> float:
-    """The unit is that of the prices; the true range of the first bar is taken from its open."""
+    """Return the average true range of the last ATR_BARS bars, in the unit of their prices.
+
+    The true range of the first is taken from its open, in place of the close before it.
+    """
     total, last = 0.0, bars[-ATR_BARS].open
     for bar in bars[-ATR_BARS:]:
         total += max(bar.high, last) - min(bar.low, last)

@@ -137,7 +137,10 @@ def list_inputs(section: Service) -> tuple[AccessPoint, AccessPoint]:
 
 
 def find_other_bus(section: Service) -> str | None:
-    """A symbol's state and results are written in one step, so all streams must be on one bus."""
+    """Return in words which stream is on another bus than market:bars; None if all are on one.
+
+    A symbol's state and all that came of some entries are written in one step, so they are on one bus.
+    """
     (bars, quotes), points = list_inputs(section), section.access_points.publish_to
     outputs = [point_like(points, bars.bus, name) for name in OUTPUTS]
     others = [point for point in (quotes, *outputs) if point.bus != bars.bus]

@@ -169,7 +169,10 @@ def chunk_field(timeframe: str, chunk: int) -> str:
 
 
 def restore_state(symbol: str, fields: Mapping[bytes, bytes]) -> SymbolState:
-    """Return a new one without fields. Raise ValueError if they are not what `pack_changes` makes."""
+    """Return the state of a symbol from its stored fields, a new one if there are none.
+
+    Raise ValueError if they are not what `pack_changes` makes.
+    """
     state = SymbolState(symbol)
     if VERSION.encode() not in fields:
         return state

@@ -52,7 +52,10 @@ class BarsStore:
         self.bus, self.streams, self._waiting = bus, streams, waiting
 
     async def load(self, symbols: Sequence[str]) -> tuple[dict[str, dict[bytes, bytes]], int]:
-        """Return the fields by symbol, and the bus's time in epoch milliseconds. Raises BusError."""
+        """Return the stored fields of each symbol, none for one that has no state, and when they were read.
+
+        The time is in epoch milliseconds, by the clock of the bus. Raises BusError.
+        """
         found: dict[str, dict[bytes, bytes]] = {}
         for first in range(0, len(symbols), STATES_PER_READ):
             page = symbols[first : first + STATES_PER_READ]

@@ -103,14 +103,20 @@ class BarsWorker:
         return None
 
     def reset(self, error: BusError | None = None) -> None:
-        """Drop every symbol to read its state anew, since a commit that failed may have been done."""
+        """Drop every symbol, so that its state is read anew: a commit that failed may have been done.
+
+        `error` is the failure of the bus that is the reason.
+        """
         if error is not None:
             self._reader.types.record(error)
         self._followed.clear()
         self._in_force = ()
 
     async def process_next(self) -> bool:
-        """Return True if there were entries. After a BusError, call `reset`."""
+        """Read the next entries and commit what comes of them; return True if there were any.
+
+        Raises BusError. Afterwards, call `reset`.
+        """
         try:
             await self._update_symbols()
             arrivals = await self._read_next()

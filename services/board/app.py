@@ -119,7 +119,10 @@ def create_app(board: Board, market: Market, controls: Controls) -> Guard:
 
 
 def answer_head(app: ASGIApp) -> ASGIApp:
-    """Answer HEAD as GET; the server leaves the body out. The stream has no HEAD, because it never ends."""
+    """Return an application that answers HEAD as GET; the server leaves the body out.
+
+    The stream has no HEAD: its body never ends.
+    """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "HEAD" and scope["path"] != STREAM_PATH:

@@ -170,7 +170,10 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """One timer serves all requests of a connection, since a timer for each costs more than the rest."""
+        """Go on with the next request, or begin the time in which one must come.
+
+        One timer serves all requests of a connection, since a timer for each costs more than the rest.
+        """
         if self.pipeline or self.transport.is_closing():
             super().on_response_complete()
             return
@@ -310,7 +313,10 @@ class _AgentServer(uvicorn.Server):
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Raises Exit, code 2, naming the variable, if the address can't be used."""
+    """Return a socket that listens at an address.
+
+    Raises Exit, code 2, if that address can't be used; the message names the variable.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -140,6 +140,9 @@ def read_seconds(fields: Fields, name: bytes) -> float:
 
 
 def require_past(name: str, at_ms: float, now_ms: float) -> None:
-    """Raise EntryError beyond MAX_AHEAD_MS: what lies in the future would stay the newest record."""
+    """Raise EntryError if the time of a field is more than MAX_AHEAD_MS after `now_ms`.
+
+    What lies in the future would stay the newest record, whatever comes.
+    """
     if at_ms > now_ms + MAX_AHEAD_MS:
         raise EntryError(f"{name}: more than a day ahead")

@@ -113,7 +113,10 @@ class ProtocolMachine:
         return sorted((self._wanted or set()) - self.confirmed)
 
     def receive(self, frame: bytes | str, now_ms: float) -> FrameContent:
-        """`now_ms` is epoch milliseconds. Never raise; count what makes no sense in `anomalies`."""
+        """Return the content of a frame that arrived at `now_ms` (epoch milliseconds).
+
+        It never raises, whatever the frame is; what makes no sense is counted in `anomalies`.
+        """
         content = FrameContent()
         for event in self._parse_events(frame):
             if self.state is ConnectionState.OVER:

@@ -154,7 +154,10 @@ class TableSchema:
         return [(name, place) for place, name in enumerate(self.columns) if name in _UNIX_TIMES]
 
     def require_past(self, row: Sequence[Any], now_ms: float) -> None:
-        """Raise EntryError for a time over a day ahead: such a row would never be replaced, nor expire."""
+        """Raise EntryError if a time of a row is more than a day after `now_ms`.
+
+        Such a row would never be replaced, and have a partition of its own that is never old enough to go.
+        """
         for name, place in self.time_columns:
             if row[place] is not None:
                 require_past(name, row[place], now_ms)
@@ -218,7 +221,10 @@ TABLES: Final = (*(table for table, _ in STREAMS.values()), SYMBOL_TABLE)
 
 
 def keep_highest(table: TableSchema, rows: Iterable[Row]) -> list[Row]:
-    """Keep the first of equal ranks. Sort by key, because instances must lock rows in the same order."""
+    """Return one row of each key, that of the highest rank, and the first of equal ones.
+
+    They are in the order of their keys: two instances that lock the same rows lock them in the same order.
+    """
     best: dict[Any, Row] = {}
     for row in rows:
         key = table.key_of(row)

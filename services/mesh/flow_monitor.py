@@ -41,7 +41,10 @@ LENGTH_ONLY_SEC: Final = 300.0
 
 
 def find_presence(topology: Topology, truth: Truth, services: Iterable[str], now: float) -> Presence:
-    """A monitored service is down if its bus was heard for its timeout without a beat of it."""
+    """Return for how long each of `services` has been up, and which are down.
+
+    A monitored service is down if its bus was heard for the service's timeout, and no beat of it arrived.
+    """
     up_sec: dict[str, float] = {}
     down = set()
     for svc in services:

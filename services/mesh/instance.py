@@ -56,7 +56,10 @@ class RestartHistory:
 def restore_history(
     restarts: int, times: Iterable[float], is_looping: bool, now: float, wall: float
 ) -> RestartHistory:
-    """Leave out restarts over an hour old; a time in the future (a clock was set back) counts as now."""
+    """Return the restart history that `to_json` wrote, without restarts that are over an hour old.
+
+    If the wall clock was set back meanwhile, a time in the future counts as now.
+    """
     ago = sorted((max(0.0, wall - at) for at in times), reverse=True)
     return RestartHistory(
         restarts, deque(now - each for each in ago[-MAX_RESTART_TIMES:] if each < HOUR_SEC), is_looping

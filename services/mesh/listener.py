@@ -30,7 +30,10 @@ WARNINGS: Final = {"stranger": "mesh.stranger", "crash_loop": "mesh.crash_loop",
 
 
 class UnknownServices:
-    """Services that beat and are not in the truth; `dropped` were not reported, beyond MAX_NAMES."""
+    """Keep the names of services that beat and are not in the truth.
+
+    `dropped` counts those that were not reported because MAX_NAMES others were.
+    """
 
     def __init__(self) -> None:
         self.dropped = 0

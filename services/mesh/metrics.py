@@ -59,6 +59,7 @@ def collect_metrics(topology: Topology, listener: BeatListener, flow: FlowMonito
 
 
 def _collect_flow(flow: FlowMonitor) -> Iterator[Family]:
+    """Yield how many entries streams got, and what is left to their groups, of the streams in the graph."""
     states = flow.graph.keys.items() if flow.graph else ()
     streams: dict[tuple[str, ...], KeyState] = {
         (key.bus, key.name): one for key, one in states if one.seen.kind == "stream"

@@ -72,7 +72,10 @@ def _encode_head(topology: Topology, unknown: Iterable[str], now: float, wall: f
 def restore_topology(
     topology: Topology, raw: bytes | None, bus_of: Mapping[str, str], now: float, wall: float
 ) -> list[str]:
-    """Add them as if heard now; return a name for each invalid part, which is left out."""
+    """Add the instances in `raw` to the topology as if heard now.
+
+    A part that is invalid is left out; return a name for each.
+    """
     unusable: list[str] = []
     stored = parse_object(raw)
     if raw is not None and not isinstance(stored.get("services"), dict):

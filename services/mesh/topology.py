@@ -275,7 +275,10 @@ class Topology:
             self.services.pop(one.svc, None)
 
     def _make_succession_events(self, new: Instance, now: float, wall: float) -> list[MeshEvent]:
-        """Its predecessor left or, if this is the first beat of the new one, is overdue."""
+        """Return the events for a new instance: `joined`, or `restarted` if it succeeds another.
+
+        Its predecessor left or, if this is the first beat of the new one, is overdue.
+        """
         beside = self.instances_of(new.svc).values()
         overdue = [one for one in beside if one.is_overdue(now)]
         gone = self.departed.get(new.svc)

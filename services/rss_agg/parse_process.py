@@ -66,7 +66,10 @@ class ParseProcess:
         return [FeedEntry(**entry) for entry in answer["entries"]]
 
     async def _request(self, body: bytes, content_type: str, base_url: str) -> dict[str, Any]:
-        """Start a worker if there is none. Raises OSError or IncompleteReadError if it fails."""
+        """Return the answer of the worker, which is started if there is none.
+
+        Raises OSError or IncompleteReadError if the worker dies or its answer is too long.
+        """
         self._is_busy = True
         process = self._process = self._process or await _start_worker()
         stdin, stdout = process.stdin, process.stdout

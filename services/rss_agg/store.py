@@ -106,7 +106,10 @@ class FeedState:
 
 
 def parse_feed_state(raw: Mapping[bytes, bytes], address: str, now: float) -> FeedState:
-    """Skip fields that can't be read; after a change of address keep only validators and turn."""
+    """Return the state in stored fields; a field that can't be read counts as missing.
+
+    If the feed had another address then, keep only the validators and the turn.
+    """
 
     def text(name: str, max_length: int = 100) -> str:
         value = raw.get(name.encode(), b"").decode("utf-8", "replace")
@@ -285,7 +288,10 @@ class FeedStore:
     async def publish_items(
         self, known: KnownFeed, state: FeedState, items: Sequence[Item], settings: ReadSettings
     ) -> Published:
-        """`items` are all that the feed shows now; record each as known, and save `state`."""
+        """Publish the new and the edited ones of `items`, and save `state`; return their ids.
+
+        `items` are all that the feed shows now; each of them is recorded as known.
+        """
         starts = range(0, max(1, len(items)), ITEMS_PER_STEP)
         batches = [items[start : start + ITEMS_PER_STEP] for start in starts]
         first, versions = False, dict[str, int]()
@@ -318,7 +324,10 @@ class FeedStore:
         await self.bus.ask(pipe.execute())
 
     async def check_writable(self) -> None:
-        """Write a key for a second: a full bus, or a replica, answers reads but raises BusError here."""
+        """Write a key that expires after a second.
+
+        A bus that is full, or a replica, answers reads but raises BusError here.
+        """
         await self.bus.ask(self.bus.client.set(items_usable_key(self.stream), b"", px=1000))
 
     def _keep_scope(self, pipe: Pipeline, known: KnownFeed, keep_ms: int, moved_to: str) -> None:

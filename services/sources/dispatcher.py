@@ -141,7 +141,10 @@ class SeriesDispatcher:
         self._me.wake()
 
     def note_load(self, series: Series, result: LoadResult, duration_sec: float) -> None:
-        """The refresh loads series of all shares; states of others are counted, and not kept."""
+        """Take the result of a load of this process: count it, keep the state of the series, schedule by it.
+
+        The refresh loads series of all shares; states of others are counted, and not kept.
+        """
         self._metrics.count_load(series.kind.value, result, duration_sec)
         self._take_result(series, result)
 

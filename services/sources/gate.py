@@ -107,7 +107,10 @@ def evaluate_gate(series: Sequence[Series], progress: GateProgress, share: float
 
 
 def _is_answered(state: SeriesState, since: float) -> bool:
-    """There must be records, and an answer since the gate began: records of a run long ago don't count."""
+    """Return True if there are records, and a source answered since the gate began: they may be a little old.
+
+    Records of a run long ago, which no source could add to, don't count.
+    """
     return state.newest_ms is not None and state.loaded_at >= since
 
 

@@ -28,7 +28,10 @@ HEALTH_SEC: Final = 15.0
 
 
 async def main() -> int:
-    """Follow the settings and this instance's share of the series, load what is due, and report."""
+    """Run sources until it is asked to stop; return its exit code.
+
+    Follow the settings and this instance's share of the series, start the loads that are due, and report.
+    """
     require_libraries()
     async with agent("sources", SourcesEnvironment) as me:
         settings, share, metrics = me.config(SourcesSettings), me.share("series"), SourcesMetrics()

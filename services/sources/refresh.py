@@ -31,7 +31,12 @@ LEASE: Final = "sources:refresh"
 
 
 class Refresh:
-    """Load all old series by schedule under a lease on `bus`; `dispatcher` takes the results."""
+    """Load all series that are old enough by schedule, while this instance holds the lease.
+
+    Args:
+        dispatcher: takes what became of the loads.
+        bus: the name of the bus that has the lease.
+    """
 
     def __init__(
         self,

@@ -156,7 +156,12 @@ def _parse_number(value: Any) -> float:
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """The time to open a connection, and after how long without a bar it is given up."""
+    """Hold how patient a stream is.
+
+    Attributes:
+        open_sec: the limit for opening a connection.
+        silent_sec: after how long without a bar a connection is given up.
+    """
 
     open_sec: float = 10.0
     silent_sec: float = 60.0

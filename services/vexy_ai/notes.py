@@ -57,7 +57,10 @@ class Phrases:
             self._by_first.setdefault(folded[0], []).append((folded, words[0][0].isupper(), name))
 
     def find_in(self, text: str, words: Sequence[str]) -> Iterator[str]:
-        """A phrase that begins with a capital letter is found only with a capital: `Target`."""
+        """Yield the name of each phrase that is in `text`, which consists of `words`.
+
+        A phrase that begins with a capital letter is found only with a capital: `Target`, not `target`.
+        """
         folded = [word.casefold() for word in words]
         for at, word in enumerate(folded):
             for phrase, capital, name in self._by_first.get(word, ()):
@@ -106,7 +109,10 @@ def _analyzer() -> Any:
 
 
 def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[str, str]:
-    """`wall` is in epoch seconds. The `id` is the item's, or `entry` (the stream entry's) without one."""
+    """Return the fields of the note about an item; `wall` is now, in epoch seconds.
+
+    The note's `id` is the item's `id`, or the stream entry's id `entry` if the item has none.
+    """
     title, summary = _text(item, b"title"), _text(item, b"summary")
     whole = f"{title}. {summary}"
     version = truncate(_text(item, b"version"), SHOWN_LIMIT, len)
@@ -125,7 +131,10 @@ def make_note(entry: str, item: Fields, lexicon: Lexicon, wall: float) -> dict[s
 
 
 def note_identity(stream: str, entry: str, item: Fields) -> str:
-    """Every delivery of one version has the same; an item without an id is identified by `entry`."""
+    """Return a hash of the stream, the item's id and its version: equal for every delivery of one version.
+
+    An item without an id is identified by `entry`, the id of its stream entry.
+    """
     ident = item.get(b"id") or entry.encode()
     said = (stream.encode(), ident, item.get(b"version", b""))
     whole = b"\0".join(b"%d:%b" % (len(each), each) for each in said)

@@ -35,7 +35,10 @@ def check_networks(text: str) -> str:
 
 
 def find_networks(text: str, routes: Path = _ROUTES) -> tuple[Network, ...]:
-    """Look `gateway` up now in `routes`, the kernel's file; leave it out if it is missing."""
+    """Return the networks in a checked list; `gateway` is looked up now, and left out if it is missing.
+
+    `routes` is the file with the kernel's routes.
+    """
     found: list[Network] = []
     for word in filter(None, text.split(",")):
         address = read_gateway(routes) if word == GATEWAY else word

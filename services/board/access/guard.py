@@ -127,7 +127,11 @@ class Guard:
             await _refuse(send_guarded, HTTPStatus.UNAUTHORIZED, ENDED)
 
     async def _answer_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A browser lets any page open a WebSocket with our cookie, but names the page's origin."""
+        """Let a client of a WebSocket in as one that reads, or say why not.
+
+        A browser lets any page open a WebSocket to any host, and sends our cookie with it; but it names the
+        page's origin.
+        """
 
         async def refuse(message: Message) -> None:
             if "status" in message:

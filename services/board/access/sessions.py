@@ -70,7 +70,10 @@ def _make_secret() -> str:
 
 @dataclass(slots=True)
 class BrowserSession:
-    """A session; `csrf` is in each form of its pages, `author` is the name that the forms propose."""
+    """One session: its token, its origin, and its end.
+
+    `csrf` is in every form of its pages. `author` is the name that the forms propose.
+    """
 
     token: Token
     origin: str
@@ -212,7 +215,11 @@ class SessionGate:
         answer.delete_cookie(self.cookie, path="/", httponly=True, samesite="strict")
 
     async def read_form(self, request: Request) -> SentForm:
-        """Raises SessionOver; RefusedError for a form of another page, or if the tokens can't be read."""
+        """Return a form that one of our pages sent, by a session with a token that is still valid.
+
+        Raises SessionOver, and RefusedError if another page sent the form, it can't be read, or the bus that
+        keeps the tokens does not answer.
+        """
         find_origin(request)
         session = self._find(request)
         if session is None:
@@ -237,7 +244,10 @@ class SessionGate:
 
 
 def _is_foreign(request: Request) -> bool:
-    """A browser sends the cookie for other ports of this machine, too. Following a link is welcome."""
+    """Return True if a page of another origin had the browser send a request in its back.
+
+    The browser sends the cookie for other ports of this machine too. A person who follows a link is welcome.
+    """
     if "origin" in request.headers:
         try:
             find_origin(request)
@@ -248,7 +258,10 @@ def _is_foreign(request: Request) -> bool:
 
 
 def find_origin(request: Request) -> str:
-    """A browser names the origin in each form. Raises RefusedError if it is not the board's own."""
+    """Return the origin of the page that sent a form. Raises RefusedError if it is not the board's own.
+
+    A browser names the origin in each form that it sends, and its own idea of the board's name in `Host`.
+    """
     given = request.headers.getlist("origin")
     try:
         parts = urlsplit(given[0]) if len(given) == 1 else None

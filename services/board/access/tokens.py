@@ -98,7 +98,10 @@ class TokenVerifier:
             raise RefusedError(429, "the token was used too often", wait_sec)
 
     async def is_current(self, token: Token, wall: float) -> bool:
-        """Ask the bus again for a verified token. Raises RefusedError if the bus does not answer."""
+        """Return True if the bus still has a token that was verified before, and it is valid at `wall`.
+
+        Raises RefusedError if the bus does not answer.
+        """
         return await self._read_token(token.id) == token and not token.expired(wall)
 
     async def _find_token(self, header: str, wall: float) -> Token | None:

@@ -165,6 +165,10 @@ class Steering:
     async def _request_notifier(
         self, client: Client, action: Action, what: str, by: str | None
     ) -> RequestAnswer:
+        """Send a request about `what` to the notifier, on record in the audit log; return what it answers.
+
+        Raises RefusedError.
+        """
         by = by or client.name
         if self._waiting >= MAX_WAITING:
             raise RefusedError(503, "too many clients wait for the notifier", RETRY_SEC)

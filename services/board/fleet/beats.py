@@ -81,7 +81,10 @@ class BeatLog:
             self._beats = {svc: beats for svc, beats in self._beats.items() if svc in names}
 
     def outline(self, service: ServiceSnapshot, every_sec: float, look_sec: float) -> BeatTimes:
-        """`every_sec` is the truth's interval, `look_sec` the time between two looks of the board."""
+        """Return the last intervals of a service, which has `every_sec` in the truth.
+
+        `look_sec` is the time from one look of the board to the next.
+        """
         if every_sec < LOOKS_PER_BEAT * look_sec:
             why = f"It beats every {every_sec:g} s. The board looks every {look_sec:g} s, so it misses some."
             return BeatTimes(every_sec, service.timeout_sec, why_not=why)
@@ -92,7 +95,10 @@ class BeatLog:
 
 
 def draw_beats(times: BeatTimes) -> Markup:
-    """Draw a bar for each interval, the newest on the right; bars of late beats are wider."""
+    """Return a picture with a bar for each interval, the newest on the right, and a line for the truth's.
+
+    Bars of late beats are wider, and of another colour; the picture has words for those who don't see it.
+    """
     most_sec = max(2 * times.every_sec, times.most_sec)
     shown: Sequence[BeatInterval] = times.intervals[-_BEATS:]
     paths = {"u": "", "w": ""}

@@ -113,7 +113,10 @@ class PastDay:
 
 
 def outline_days(history: FleetHistory | None, svc: str, now: float, count: int) -> tuple[PastDay, ...]:
-    """Today is included, the oldest day is first. What was before the history is unknown."""
+    """Return the last `count` days of a service, today included, the oldest first.
+
+    What was before its history is unknown. Without a history there are no days.
+    """
     if history is None or svc not in history.services:
         return ()
     first = int(now) // DAY_SEC - count + 1
@@ -161,7 +164,10 @@ class HistoryBuilder:
         self._sums: dict[tuple[Seconds, int | None], Uptime] = {}
 
     async def build(self, history: FleetHistory | None, now: float) -> HistoryExtract:
-        """Return no spans without a history. Call it from one task only."""
+        """Return the spans of the last hour and the uptime of each service; none without a history.
+
+        Call it from one task only.
+        """
         if history is None:
             return NO_HISTORY
         if history is not self._uptime_of:

@@ -140,7 +140,10 @@ def _uptime_key(service: ServiceSnapshot, window: Window) -> float:
 
 
 def group_services(services: Sequence[ServiceSnapshot], group: Group) -> tuple[ServiceGroup, ...]:
-    """A group stands where its first service does; a service is in the group of its first tag."""
+    """Return the services in groups, each group at the place of its first service.
+
+    By tag, a service is in the group of its first tag.
+    """
     if not group:
         return (ServiceGroup("", tuple(services)),)
     found: dict[str, list[ServiceSnapshot]] = {}

@@ -128,7 +128,10 @@ class FleetReader:
                     await self._finished.wait()
 
     async def pause(self) -> None:
-        """Wait for the interval or an alert; pauses between readings let many alerts share one."""
+        """Wait until the next reading is due: at the interval, or at once after an alert.
+
+        Readings for alerts have pauses between them, so that many alerts share one reading.
+        """
         if await self._me.rest(self.interval_sec()):
             pause_sec = max(MIN_PAUSE_SEC, (SHARE_OF_TIME - 1) * self.took_sec)
             await asyncio.sleep(min(1.0, max(0.0, pause_sec - self.age_sec(time.monotonic()))))

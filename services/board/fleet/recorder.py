@@ -51,7 +51,10 @@ log = logs.get("history")
 
 @dataclass(slots=True)
 class RecorderCounts:
-    """What a recorder counts; a conflict is a write for which another board was first."""
+    """What a recorder counts: events recorded, malformed entries, failures of a bus, conflicts.
+
+    A conflict is a write for which another board was first.
+    """
 
     recorded: int = 0
     malformed: int = 0
@@ -61,7 +64,10 @@ class RecorderCounts:
 
 @dataclass(slots=True)
 class _OtherWriter:
-    """Another board that writes: the `version` of its last write seen, and when that was (monotonic)."""
+    """Another board, which writes the history.
+
+    `version` is that of its last write that was seen, `changed_at` when that was (monotonic).
+    """
 
     version: bytes
     changed_at: float
@@ -132,7 +138,10 @@ class HistoryRecorder:
             raise
 
     async def step(self, block_sec: float | None = BLOCK_SEC) -> None:
-        """Record the next page of the log, waiting `block_sec` for it (None: not at all). Raises BusError."""
+        """Record the next page of the log, and all that follows from the time. Raises BusError.
+
+        `block_sec` is how long to wait for a new event; None does not wait.
+        """
         if self._is_reading:
             await self._read()
         stored = self._stored

@@ -191,7 +191,10 @@ def _build_service(
 
 
 def _keep_known(view: ServiceSnapshot, before: ServiceSnapshot, *, knows_verdict: bool) -> ServiceSnapshot:
-    """The state is the healer's verdict if system-redis has it, and unknown otherwise."""
+    """Return a view with what was known before its bus, or system-redis, went away.
+
+    The state is the healer's verdict if system-redis has it, and unknown otherwise.
+    """
     is_down = knows_verdict and view.state is ServiceState.DOWN
     known: dict[str, Any] = {name: getattr(before, name) for name in _KEPT if getattr(view, name) is None}
     return replace(view, state=view.state if is_down else ServiceState.UNKNOWN, **known)

@@ -138,7 +138,10 @@ class StreamHub:
         return stream
 
     def _begin(self, last_id: str | None) -> _Follower:
-        """Queue the events after `last_id` and `resumed`, or `reset` alone if they are no longer known."""
+        """Add a follower and return it.
+
+        Its queue has the events after `last_id` and `resumed`, or `reset` alone if they are no longer known.
+        """
         follower = _Follower()
         follower.put(format_sse_event(retry=RETRY_MSEC))
         missed = self._find_missed(last_id)

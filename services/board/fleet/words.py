@@ -188,7 +188,10 @@ def find_known_part(uptime: Uptime | None, window: str, now: float) -> int | Non
 
 
 def draw_paths(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> dict[SpanState, str]:
-    """The picture is 3600 wide and 20 high and ends at `now`. What no span covers is unknown."""
+    """Return the paths of a bar, by state, in a picture 3600 wide and 20 high whose right end is `now`.
+
+    What no span covers is unknown. An outage is drawn wide enough to be seen.
+    """
     paths: dict[SpanState, str] = {"unknown": "", "up": "", "down": ""}
     at = 0
     for span in spans:
@@ -240,7 +243,11 @@ def draw_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC)
 
 
 def draw_days(days: Sequence[PastDay]) -> Markup:
-    """A bar is red from above as far as its day was down; an unknown day is a thin and short line."""
+    """Return the picture of some days, a bar each, with words for those who don't see it.
+
+    A bar is red from above as far as its day was down, at least so that it is seen. An unknown
+    day is a thin and short line.
+    """
     paths = {"n": "", "u": "", "d": ""}
     for number, day in enumerate(days):
         x, share = number * DAY_WIDTH + DAY_WIDTH // 2, day.seconds.share

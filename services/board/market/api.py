@@ -119,7 +119,10 @@ async def parse_params(
     *,
     form: Annotated[TableFormat, Query(alias="format")] = TableFormat.JSON,
 ) -> TableQuery:
-    """Raises QueryError. It is a coroutine function because FastAPI runs others in a thread."""
+    """Return what a request for a table wants. Raises QueryError.
+
+    It is a coroutine function although it waits for nothing: FastAPI runs others in a thread.
+    """
     now_ms = round(1000 * time.time())
     is_daily = request.query_params.get("timeframe") == "1d" or "/features/" in request.url.path
     return parse_query(

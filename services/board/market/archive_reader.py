@@ -230,7 +230,10 @@ class ArchiveReader:
         return (await self._fetch(sql, *key, query.from_ms, query.before_ms, query.limit))[::-1]
 
     async def read_quotes(self, symbol: str, query: TableQuery) -> list[Cells]:
-        """Two sources may have quotes of one time, so the cursor is `<time>:<source>`. Raises QueryError."""
+        """Return the quotes of a symbol, each with the cells of QUOTE_CELLS. Raises QueryError.
+
+        Two sources may have quotes of one time, so the cursor has both: `<time>:<source>`.
+        """
         at_ms, source = parse_quote_cursor(query.cursor)
         bounds = query.from_ms, query.to_ms, at_ms, source, query.limit
         return (await self._fetch(_QUOTES, symbol, *bounds))[::-1]

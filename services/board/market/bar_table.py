@@ -40,7 +40,10 @@ class MissingBar:
 
 
 def find_gaps(starts: Sequence[int], timeframe: str, session: Session) -> list[Gap]:
-    """`starts` are ascending. Return the newest MAX_GAPS, oldest first; none outside the calendar."""
+    """Return the gaps between bars that begin at `starts` (ascending epoch milliseconds), oldest first.
+
+    At most MAX_GAPS, the newest ones. What the calendar does not know has no gaps.
+    """
     found: list[Gap] = []
     for before, after in _list_steps(starts, timeframe):
         try:
@@ -134,7 +137,10 @@ def _ceil_div(number: int, divisor: int) -> int:
 def make_bars(
     chart: Chart, found: FoundChart, query: TableQuery, session: Session | None, *, fill: bool = False
 ) -> AnswerTable:
-    """Gaps need a session; `fill` fills them with marked rows, and raises QueryError if it can't."""
+    """Return bars as a table, with the cursor to the ones before and the gaps; these need a session.
+
+    With `fill`, the gaps are filled with rows that are marked. Raises QueryError if that can't be done.
+    """
     symbol, timeframe = chart
     rows = found.rows
     starts = [row[0] for row in rows]

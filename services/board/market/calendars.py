@@ -20,7 +20,10 @@ MAX_CODES: Final = 200  # how many calendars are kept: there are fewer exchanges
 
 
 def list_symbol_sessions(truth: Truth) -> dict[str, str]:
-    """What bars says counts, because it decides which intervals there are."""
+    """Return the code of the session of each symbol that the truth names.
+
+    What bars says counts, because it decides which intervals there are.
+    """
     found: dict[str, str] = {}
     for key in (CHECKED_BARS, MARKET_SERIES):
         for section in truth.services.values():

@@ -201,7 +201,10 @@ class LiveMarket:
 
 
 def merge_live(rows: Sequence[Cells], live: Iterable[BarRow], limit: int) -> list[Cells]:
-    """Rows have the cells of BAR_CELLS; newer revisions of `live` replace older ones."""
+    """Return the newest `limit` of rows of bars, in which newer revisions of `live` replace older ones.
+
+    Rows have the cells of BAR_CELLS.
+    """
     found = {row[0]: row for row in rows}
     for one in live:
         known = found.get(one.start)

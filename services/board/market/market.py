@@ -101,7 +101,10 @@ class Market:
     async def answer_chart(
         self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool = False
     ) -> EncodedAnswer:
-        """With `fill`, a row stands for each missing bar. Raises DatabaseAwayError, QueryError."""
+        """Return the bars that a query asks for, encoded. Raises DatabaseAwayError, QueryError.
+
+        With `fill`, a row stands for each missing bar.
+        """
         if not query.is_latest or query.limit > ROWS:
             found = await self.charts.find_range(symbol, timeframe, query)
             return await self._encode_chart((symbol, timeframe), found, query, fill=fill)

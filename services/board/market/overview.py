@@ -262,7 +262,10 @@ def _find_compared(one: StoredSeries, past: SeriesPast, at_ms: int) -> tuple[str
 
 
 def list_groups(states: MarketStates) -> list[str]:
-    """Put groups with an address first. A group of economic series alone is on the page of the economy."""
+    """Return the names of the groups of the overview: those that have an address, in its order, then others.
+
+    A group of economic series alone is on the page of the economy, unless it has an address.
+    """
     names = {one.label for one in states.series if one.kind != OBSERVATIONS or one.label in GROUPS}
     known = {name: index for index, name in enumerate(GROUPS)}
     return sorted(names, key=lambda name: (known.get(name, len(known)), name))

@@ -62,7 +62,10 @@ def trace_sparkline(points: Sequence[Point]) -> Sparkline | None:
 
 
 def draw_sparkline(points: Sequence[Point], change: float | None = None) -> Markup:
-    """Draw nothing for less than two points. The numbers beside the picture say the same in words."""
+    """Return the picture of points, in the colour of the change; nothing for less than two.
+
+    The picture is decoration: the numbers beside it say the same in words.
+    """
     traced = trace_sparkline(points)
     if traced is None:
         return Markup("")

@@ -191,7 +191,10 @@ def parse_gate(raw: bytes | None) -> GateState | None:
 
 
 def parse_breaker(raw: Sequence[bytes | None]) -> StoredBreaker | None:
-    """Return None if it is missing or out of bounds. A value that is not a number counts as 0."""
+    """Return a circuit breaker from the values of BREAKER_FIELDS; None if it is missing or out of bounds.
+
+    A value that is not a number counts as 0.
+    """
     if all(value is None for value in raw):
         return None
     failures, opened, open_ms, paused = map(_parse_number, raw)
@@ -206,7 +209,10 @@ def parse_breaker(raw: Sequence[bytes | None]) -> StoredBreaker | None:
 def add_breakers(
     sources: Iterable[StoredSource], breakers: Mapping[str, StoredBreaker | None]
 ) -> tuple[StoredSource, ...]:
-    """Include sources that a series names and that were not asked yet."""
+    """Return the states of all sources that have a breaker, or are asked, by name.
+
+    `breakers` has every source that a series names, also those that were not asked yet.
+    """
     found = {one.name: one for one in sources}
     names = sorted(found.keys() | breakers.keys())
     return tuple(

@@ -45,7 +45,10 @@ class TopicKind(StrEnum):
 
 
 def name_topic(kind: TopicKind, *parts: str) -> str:
-    """`quotes:SPY`, `bars:SPY:1m`; without a symbol it includes all of them: `quotes`, `bars:1m`."""
+    """Return the name of a topic: its kind, a symbol, and a timeframe if it has one.
+
+    Without a symbol it includes all of them: `quotes`, `bars:1m`.
+    """
     return ":".join((kind, *parts))
 
 
@@ -125,7 +128,7 @@ class Follower:
         return True
 
     def drop(self, reason: DropReason) -> None:
-        """Drop what waits, and end `take`."""
+        """Let nothing wait any more, and end `take`."""
         self.dropped = self.dropped or reason
         self._pending.clear()
         self._bytes = 0
@@ -138,7 +141,10 @@ class Follower:
                 await self._dropped.wait()
 
     async def take(self) -> tuple[int, list[Update]]:
-        """Return the number up to which all are seen, and what waits; none if the follower was dropped."""
+        """Wait for updates; return the number up to which all are seen, and those that are left of them.
+
+        An empty list means that the follower was dropped.
+        """
         while not self._pending and self.dropped is None:
             self._changed.clear()
             await self._changed.wait()
@@ -244,7 +250,10 @@ class UpdateHub:
                 del self._by_address[follower.address]
 
     def resume(self, follower: Follower, after: str, topics: Collection[str]) -> bool:
-        """Return False, and let none wait, if some updates are lost or they are more than may wait."""
+        """Let the updates of `topics` after a position wait for a follower.
+
+        Return False, and let none wait, if some of them are lost or they are more than may wait.
+        """
         boot, _, text = after.rpartition("-")
         last = parse_digits(text)
         first_kept = self._ring[0].number if self._ring else self.number + 1

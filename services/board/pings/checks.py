@@ -188,7 +188,10 @@ def make_check(
 
 
 def find_by_slug(services: Sequence[ServiceSnapshot], slug: str) -> list[ServiceSnapshot]:
-    """Those with this name in lower case come first, so that `shop_api` is not `shop.api`."""
+    """Return the services that a slug may name in the address of a ping.
+
+    Those with this very name in lower case come first: then `shop_api` is not `shop.api`.
+    """
     exact = [each for each in services if each.svc.lower() == slug]
     return exact or [each for each in services if fold_name(each.svc) == fold_name(slug)]
 

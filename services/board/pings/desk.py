@@ -43,11 +43,17 @@ class PingDesk:
         self._failures = RateLimiter(FAILURES, FAILURES_PER_SEC)
 
     def find_destination(self, secret: str, slug: str | None, client: str) -> PingDestination:
-        """Raises RefusedPingError; counts an unknown secret against the client's address."""
+        """Return the service that a secret allows, and that `slug` names if it is given.
+
+        Raises RefusedPingError; a secret that is not known is counted against the client's address.
+        """
         return self._find_by_key(self.check_secret(secret, client), slug)
 
     def check_secret(self, secret: str, client: str) -> KnownKey:
-        """Raises RefusedPingError if the secret is not known, and counts it against the client's address."""
+        """Return the key of a secret.
+
+        Raises RefusedPingError if the secret is not known, and counts it against the client's address.
+        """
         try:
             return self.keys.find_key(secret, time.time())
         except RefusedPingError as refused:

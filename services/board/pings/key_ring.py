@@ -62,7 +62,10 @@ class KeyRing:
         self.codes = CheckCodes()
 
     def find_key(self, secret: str, wall: float) -> KnownKey:
-        """`wall` is in epoch seconds. Raises RefusedPingError, also if no key was ever read."""
+        """Return the key with this secret, valid at `wall` (epoch seconds).
+
+        Raises RefusedPingError if it is unknown, or if the keys were never read.
+        """
         digest = _find_digest(secret)
         key = self._named.get(digest) or self._stored.get(digest)
         if key is None and self._read_at is None:

@@ -212,7 +212,10 @@ class ManagementApi:
         stored: Mapping[str, StoredPings],
         code: uuid.UUID | None = None,
     ) -> list[dict[str, Any]]:
-        """`code` is the UUID of a single service, if a client asked by it."""
+        """Return services as checks, with what their last pings say.
+
+        `code` is the UUID of a single one, if a client asked by it.
+        """
         now, silences = time.time(), (await read_silences(self._board.buses)).silences.values()
         paused = {svc for silence in find_pauses(silences, now) for svc in silence.services}
         time_slice, found = TimeSlice(), []

@@ -42,7 +42,10 @@ class PingAddress:
 
 @lru_cache(maxsize=1024)
 def parse_ping_path(path: str) -> PingAddress:
-    """The last thousand paths are kept, because jobs repeat theirs. Raise RefusedPingError if malformed."""
+    """Return what a path that begins with `/ping/` says. Raise RefusedPingError if it is malformed.
+
+    A job pings the same path again and again, so the last thousand that were paths of pings are kept.
+    """
     first, *rest = path.removeprefix(PREFIX).split("/")
     secret = normalize_uuid(first) if _UUID_TEXT.fullmatch(first) else None
     if secret is not None:

@@ -78,7 +78,10 @@ def parse_document(raw: bytes) -> TruthText:
 
 
 def hide_secrets(value: Any) -> Any:
-    """Remove passwords in URLs, and texts whose key names a secret; references such as `env:NAME` stay."""
+    """Return a value of a document without passwords in URLs, and without texts whose key names a secret.
+
+    A reference such as `env:NAME` stays, because it is not a secret.
+    """
     if isinstance(value, dict):
         return {
             key: HIDDEN

@@ -151,7 +151,10 @@ class TruthEditor:
         return await self._seed(act, raw, loaded, by, replaces)
 
     async def add_service(self, svc: str, author: str, section: Mapping[str, Any] = PINGED) -> bool:
-        """Return False if the truth has it. The caller has checked the rights; `author` says who it is."""
+        """Seed the truth in force with one more service; return False if it has the service already.
+
+        The caller has made sure that the client may do that; `author` says who it is.
+        """
         for attempt in range(ADD_ATTEMPTS):
             current = await self.read_in_force()
             if current.truth is None:

@@ -117,7 +117,10 @@ class GapTracker:
         return [self._move_mark(sym, upto) for sym, upto in newest.items()]
 
     def advance_quiet(self, now_ms: float) -> list[Mark]:
-        """Move those without bars for QUIET_MS: hardly traded, or the market is closed."""
+        """Move and return the marks of symbols without a gap whose bars are missing for QUIET_MS.
+
+        Such symbols are hardly traded, or the market is closed.
+        """
         upto = int((now_ms - self._delay_ms - QUIET_MS) // MINUTE_MS) * MINUTE_MS
         moved = [sym for sym, state in self._symbols.items() if state.gap_end is None and state.upto < upto]
         return [self._move_mark(sym, upto) for sym in moved]
@@ -141,7 +144,10 @@ class GapTracker:
         return max(0.0, max(min(dues), self._paused_until_ms) - now_ms) / 1000 if dues else None
 
     def close_gap(self, gap: MissingBars) -> list[Mark]:
-        """Return the moved mark; nothing if the symbol was removed or started anew meanwhile."""
+        """Close a gap whose bars are all on the stream; return the mark that this moves.
+
+        Nothing happens if the symbol was removed or started anew since the gap was requested.
+        """
         state = self._symbols.get(gap.sym)
         if state is None or state.gap_end != gap.last:
             return []

@@ -39,7 +39,12 @@ def now_ms() -> float:
 
 
 class LiveSource:
-    """Stream bars from the API to the bus until cancelled; `urls` are those of REST and of WebSocket."""
+    """Stream bars from the API to the bus until cancelled.
+
+    Args:
+        urls: the URLs of the REST API and of the WebSocket API.
+        status: where the state of the market data is recorded.
+    """
 
     def __init__(
         self,
@@ -174,7 +179,10 @@ class LiveSource:
     async def _fill_gap(
         self, rest: "RestClient", gap: MissingBars, counts: Counter[str], failures: list[str]
     ) -> None:
-        """If the request fails, postpone the gap and add the reason to `failures`; count in `counts`."""
+        """Fetch and publish the bars of a gap, and close it.
+
+        If the request fails, postpone the gap, and add the reason to `failures`; `counts` gets what was done.
+        """
         try:
             bars = [] if gap.is_empty else await rest.fetch_bars(gap)
         except RestError as error:
@@ -193,7 +201,10 @@ class LiveSource:
         counts.update(filled=1, bars=len(bars), new=new, cut=gap.truncated)
 
     async def _advance_quiet_marks(self) -> None:
-        """Otherwise the marks of symbols without bars would become old and be pruned."""
+        """Move the marks of symbols without bars once a minute.
+
+        Otherwise these marks would become old and be pruned.
+        """
         while True:
             await asyncio.sleep(QUIET_INTERVAL_SEC)
             if self._is_reading:  # else a frame was read whose bars are not on the bus yet

@@ -46,7 +46,10 @@ async def run(me: Agent[Any], settings_now: Callable[[], MarketSettings], status
 
 
 def is_replicated(me: Agent[Any]) -> bool:
-    """Most API plans allow one connection, so only the instance that holds the lease streams."""
+    """Return True if the truth wants several instances.
+
+    Most API plans allow one connection, so only the instance that holds the lease streams.
+    """
     return (me.section.replicas or 1) > 1
 
 

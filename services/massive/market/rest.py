@@ -40,7 +40,10 @@ class RestClient(HttpClient):
         self._url, self._timeout_sec = url.rstrip("/"), timeout_sec
 
     async def fetch_bars(self, gap: MissingBars) -> list[Bar]:
-        """Oldest first, not adjusted for splits, as the stream has them. Raises RestError."""
+        """Return the bars of a gap, oldest first, not adjusted for splits, as the stream has them.
+
+        Raises RestError.
+        """
         path = f"/v2/aggs/ticker/{quote(gap.sym, safe='')}/range/1/minute/{gap.first}/{gap.last}"
         url = f"{self._url}{path}?{urlencode({'adjusted': 'false', 'sort': 'asc', 'limit': BARS_PER_PAGE})}"
         found: dict[int, Bar] = {}
@@ -58,7 +61,10 @@ class RestClient(HttpClient):
         raise RestError("too_many_pages")
 
     async def fetch_market_status(self) -> Mapping[str, Any]:
-        """Its `market` is `open` or `closed`, for example. Raises RestError."""
+        """Return the API's market status, whose `market` is `open` or `closed`, for example.
+
+        Raises RestError.
+        """
         return await self.fetch_json(f"{self._url}/v1/marketstatus/now")
 
     async def fetch_json(self, url: str) -> Mapping[str, Any]:
@@ -80,7 +86,10 @@ class RestClient(HttpClient):
         return found
 
     def _require_same_host(self, following: Any) -> str:
-        """Return an absolute URL. Raises RestError for another host, which must not get the key."""
+        """Return the absolute URL of the next page, which the last page named.
+
+        Raises RestError if that leads to another host, where the key must not be sent, or is not a URL.
+        """
         try:
             url = urljoin(f"{self._url}/", str(following))
             ours, given = urlsplit(self._url), urlsplit(url)

@@ -84,14 +84,20 @@ class MarketSettings(ServiceConfig):
 
 
 def share_stream(settings: MarketSettings, truth: Truth, svc: str, stream: AccessPoint) -> MarketSettings:
-    """Others that write to the stream know how long it must be, and trim it; we only bound it."""
+    """Return the settings of service `svc` with a longer `keep` if others of the truth write to its stream.
+
+    They know how long it must be, as for the history that they bring, and trim it; we only bound it.
+    """
     others = (section for name, section in truth.services.items() if name != svc)
     is_shared = any(stream in section.access_points.publish_to for section in others)
     return settings.model_copy(update={"keep": MAX_KEEP}) if is_shared else settings
 
 
 def key_refusal(urls: Iterable[str | None], environment: tuple[str | None, ...]) -> str | None:
-    """Return None if the API's own hosts and the URLs in `environment` are the only ones that get it."""
+    """Return why the key may not be sent to one of `urls` from the truth; None if it may be sent to all.
+
+    The key may go to the API's own hosts, and to the URLs in `environment`.
+    """
     for url in filter(None, urls):
         if not may_take_market_key(url, environment):
             return f"the key is not sent to {parse_destination(url) or 'a malformed URL'}: {KEY_REMEDY}"

@@ -98,12 +98,18 @@ class MarketStatus:
         self.connects += 1
 
     def record_disconnected(self, reason: str, *, steady: bool) -> None:
-        """`steady` is True if it had streamed for long, which resets the count of failures."""
+        """Record that a connection ended or could not be opened.
+
+        `steady` is True if it had streamed for long, which resets the count of failures.
+        """
         self.streaming, self.end_reason = False, reason
         self.failures = 1 if steady else self.failures + 1
 
     def record_published(self, bars: Sequence[Bar], way: Way, new: int, now_ms: float) -> None:
-        """`new` of `bars` came for the first time. Observe the lag at `now_ms` (epoch milliseconds)."""
+        """Record that `bars` that came in one way were published, `new` of them for the first time.
+
+        Observe the lag of streamed bars at `now_ms` (epoch milliseconds).
+        """
         if not bars:
             return
         self.published[way] += new

@@ -22,7 +22,10 @@ MAX_QUEUED_FRAMES: Final = 16
 
 
 class StreamConnection(WebSocketSession):
-    """Connect to the WebSocket API, as a context manager; a dead connection is detected after `alive_sec`."""
+    """Connect to the WebSocket API. Use as a context manager.
+
+    A dead connection is detected after `alive_sec`.
+    """
 
     def __init__(self, url: str, key: SecretStr, open_sec: float = 10.0, alive_sec: float = 30.0) -> None:
         super().__init__(

@@ -123,7 +123,10 @@ class ProbeMonitor:
         self._errors = {name: error for name, error in self._errors.items() if name in names}
 
     def detail(self) -> str | None:
-        """Return None if nothing fails, warns or is off."""
+        """Return which targets fail, which warn, and which kinds are off, for a beat.
+
+        Return None if there are none of these.
+        """
         return summarize(len(self.scheduler.scheduled), self.scheduler.latest(), self.off)
 
     def problem(self) -> str | None:
@@ -188,7 +191,10 @@ class ProbeMonitor:
             write("probe.changed", target=name, where=result.where, stage=result.stage, error=result.error)
 
     def _get_stream(self) -> tuple[Bus, str]:
-        """Use the first access point that is not for alerts or bars. Raises BusError."""
+        """Return the bus and the key of the stream of results. Raises BusError.
+
+        It is the first access point that is not for alerts or bars.
+        """
         _, channel = find_alert_target(self._me.truth, self._me.settings)
         others = {channel, ALERT_LOG, MASSIVE_ALERTS, MASSIVE_ROSTER}
         points = [

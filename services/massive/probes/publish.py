@@ -41,7 +41,10 @@ class ResultPublisher:
         self.outage = Outage(log, "probes.unpublished", "probes.published")
 
     def add(self, finding: ProbeFinding, every_sec: float) -> None:
-        """`every_sec` is the target's interval. If MAX_PENDING results wait, the oldest one is lost."""
+        """Add a result, to be published by `run`; `every_sec` is its target's interval.
+
+        If MAX_PENDING results wait, the oldest one is lost.
+        """
         self.lost += len(self._pending) == MAX_PENDING
         self._pending.append((finding, every_sec))
         self._has_pending.set()

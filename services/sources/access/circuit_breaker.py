@@ -80,7 +80,11 @@ class CircuitBreaker:
         await self._use("ok")
 
     async def record_failure(self, *, is_trial: bool = False) -> BreakerState:
-        """While the breaker is open only a failed trial counts: an earlier request tells nothing new."""
+        """Count a failure, and return the breaker's state.
+
+        While the breaker is open only a failed trial counts: a request that was let through before tells
+        nothing new.
+        """
         return (await self._use("fail_trial" if is_trial else "fail")).state
 
     async def _use(self, word: str, pause_ms: int = 0) -> BreakerReading:

@@ -284,7 +284,10 @@ class SourceClient:
         raise _NoAnswerError(AnswerStatus.FAILED, "too_many_pages")
 
     async def _ask_page(self, asked: _Asked, question: Question, token: str | None) -> tuple[Page, bytes]:
-        """Try the other keys if the source refuses one for now. Raise _NoAnswerError or BusError."""
+        """Return one page and its body. Raise _NoAnswerError or BusError.
+
+        If the source refuses a key for now, the other keys are tried.
+        """
         request = make_request(asked.source, asked.endpoint, question, token)
         _require_same_host(asked.source, request)
         keys, waits = self._rotate_keys(asked.source), list[float]()
@@ -471,7 +474,10 @@ async def _block(asked: _Asked, key: ApiKey | None, reason: str, sec: float) -> 
 
 
 def _find_pause(reply: HttpResponse) -> float | None:
-    """429 asks for a pause, and 503 with a time, that of a maintenance; None for all others."""
+    """Return for how many seconds a source wants no further request; None if it does not say that.
+
+    429 says so. 503 does if it has a time, which is that of a maintenance; otherwise it is a failure.
+    """
     asked_sec = reply.find_retry_after(MAX_RETRY_AFTER_SEC)
     if reply.status in _TOO_MANY and asked_sec is None:
         return LIMITED_SEC

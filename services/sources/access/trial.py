@@ -135,7 +135,12 @@ async def ask_questions(
     questions: Sequence[tuple[str, Question]],
     base_url: str | None,
 ) -> list[Trial]:
-    """`questions` come with their endpoint's name; `base_url` is asked instead of the source's address."""
+    """Ask one question after the other.
+
+    Args:
+        questions: the name of an endpoint, and the question to it.
+        base_url: where to find the source instead of where its file says.
+    """
     sent: list[SentRequest] = []
     trials = []
     base_urls = {} if base_url is None else {source.name: base_url.rstrip("/")}

@@ -34,7 +34,10 @@ _NOT_ASKED: Final[Mapping[str, SourceVerdict]] = {
 
 @dataclass(frozen=True, slots=True)
 class RecordClock:
-    """The time of a source's records (`now`) and ours (`wall`) in epoch seconds, and the former's speed."""
+    """Hold what time it is for the records of a source, and how fast that time passes.
+
+    Both are epoch seconds; `now` is that of the records, `wall` ours.
+    """
 
     wall: float
     now: float

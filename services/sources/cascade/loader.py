@@ -328,7 +328,10 @@ class SeriesLoader:
     async def _ask_cascade(
         self, series: Series, before: SeriesState, terms: _Terms
     ) -> tuple[Load, RecordClock]:
-        """Each source has a least share of the time that is left, so a slow one keeps none from its turn."""
+        """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock.
+
+        Each has its share of the time that is left, and a least one, so a slow one keeps none from its turn.
+        """
         findings: list[SourceFinding] = []
         clocks: dict[str, RecordClock] = {}
         within_sec = self._get_settings().load.timeout_sec
@@ -529,7 +532,10 @@ async def open_loader(
     base_urls: Mapping[str, str] | None,
     environ: Mapping[str, str],
 ) -> AsyncIterator[SeriesLoader]:
-    """Raise Exit, code 2, if a key in the environment can't be read."""
+    """Open a loader of the sources of the catalogue, with the keys of the environment.
+
+    Raise Exit, code 2, if a key can't be read.
+    """
     catalog = shipped_catalog()
     async with SourceClient(read_keys(catalog.values(), environ), base_urls) as client:
         yield SeriesLoader(client, store, catalog, get_settings)

@@ -326,7 +326,10 @@ def fresh_until(
 
 
 def _fresh_until_next(session: Session, end_ms: int, age_ms: int) -> int:
-    """Closed hours of the market, and lunch breaks, don't count."""
+    """Return until when a record that ended at `end_ms` is fresh; closed hours of the market don't count.
+
+    Neither is a lunch break.
+    """
     day = session.find_day(end_ms)
     if day is not None and day.break_ms is not None:
         pauses, resumes = day.break_ms

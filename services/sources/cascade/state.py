@@ -194,7 +194,12 @@ def parse_series_state(raw: bytes | None) -> SeriesState:
 def choose_next(
     series: Series, state: SeriesState, asked: Collection[str], now: float, *, forced: bool = False
 ) -> str | None:
-    """Return None if there is none; `forced` asks also those that are left out for their last answers."""
+    """Return the source to ask next in this load, or None if there is none.
+
+    Args:
+        now: the time.
+        forced: ask also those that are left out because of what they answered lately.
+    """
     for source in series.sources:
         attempt = state.attempts.get(source)
         if source in asked:
@@ -357,7 +362,10 @@ def is_stream_wanted(series: Series, state: SeriesState, source: str, now: float
 
 
 def plan_after_stream(state: SeriesState, now: float, *, is_complete: bool) -> SeriesState:
-    """The next load is when the next minute is overdue, or at once if one before it is missing."""
+    """Return the state with when the series is loaded after a minute of a stream.
+
+    That is when the next minute is overdue, or at once if one before it is missing.
+    """
     if state.status is not SeriesStatus.FRESH:
         return state
     return replace(state, due_at=now + STREAM_OVERDUE_SEC if is_complete else now)

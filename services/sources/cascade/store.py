@@ -310,7 +310,10 @@ class SeriesStore:
 
 
 def find_bucket_ms(series: Series) -> int:
-    """Records are remembered together by this length in milliseconds; 0 for quotes."""
+    """Return the stretch of time whose records are remembered together, in milliseconds; 0 for quotes.
+
+    Observations are a day apart, or more.
+    """
     if series.kind is RecordKind.QUOTES:
         return 0
     return (

@@ -90,7 +90,10 @@ class MisfitError(Exception):
 def read_page(
     source: MarketSource, endpoint: Endpoint, question: Question, body: bytes, *, key: ApiKey | None = None
 ) -> Page:
-    """Never raise. Hide `key` in what the page says, because some sources repeat it."""
+    """Return what a document says in answer to a question. It never raises, whatever the document is.
+
+    `key` is hidden in what the page says, because some sources repeat it in what they refuse.
+    """
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
     document, problem = _read_document(endpoint, body, key)
     if (sign := _find_sign(endpoint, paths, document, tuple(SIGN_OUTCOMES), key)) is not None:
@@ -152,7 +155,10 @@ def _find_sign(
 
 
 def _read_document(endpoint: Endpoint, body: bytes, key: ApiKey | None) -> tuple[Any, str]:
-    """If malformed, return its text's beginning and why: some sources answer with a line of text."""
+    """Return a document as JSON has it; if it is malformed the beginning of its text, and why.
+
+    Some sources answer with a line of text where they have nothing.
+    """
     try:
         return parse_document(endpoint, body), ""
     except (ValueError, LookupError, ExpatError, csv.Error, RecursionError) as error:
@@ -197,7 +203,10 @@ def _list_marks(endpoint: Endpoint) -> tuple[bytes, ...]:
 
 
 def _require_columns(endpoint: Endpoint, names: Sequence[str]) -> None:
-    """Raise ValueError. A page for people with status 200 would look like a CSV without values."""
+    """Raise ValueError if a CSV lacks a column that every record needs.
+
+    A page for people with status 200 is text, too, and would look like a CSV without values.
+    """
     for name in sorted(REQUIRED_FIELDS[endpoint.kind]):
         path = endpoint.fields[name].path
         if _COLUMN.fullmatch(path) is not None and path.strip('"') not in names:
@@ -340,7 +349,10 @@ def read_time(value: Any, rule: FieldRule) -> int:
 
 
 def _read_epoch(value: Any, per_sec: int) -> int:
-    """`per_sec` is how many units a second has. Return milliseconds; raise ValueError."""
+    """Return a time in epoch milliseconds, given in units; a second has `per_sec` of them.
+
+    Raise ValueError if it is not a number.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(value)  # noqa: TRY004 - the caller takes whatever is not a time for a misfit
     if isinstance(value, int) or (isinstance(value, str) and value.lstrip("-").isdigit()):
@@ -361,7 +373,10 @@ def _parse_moment(text: str, form: str) -> datetime:
 
 
 def _parse_period(text: str) -> datetime:
-    """Parse 2026-11-22, 2026-11, 2026M11, 2026-Q4 or 2026 to its first day; raise ValueError."""
+    """Return the beginning of a day, month, quarter or year: 2026-11-22, 2026-11, 2026M11, 2026-Q4, 2026.
+
+    Raise ValueError.
+    """
     year, mark, part = text[:4], text[4:].lstrip("-")[:1].upper(), text[4:].lstrip("-")[1:]
     if mark == "Q" and part in {"1", "2", "3", "4"}:
         return datetime(int(year), 3 * int(part) - 2, 1)  # noqa: DTZ001 - the caller knows the zone
@@ -397,7 +412,10 @@ def _read_number(value: Any, thousands: str) -> float:
 
 
 def _shown(value: Any, key: ApiKey | None) -> str:
-    """Hide the key and cut; name only the type of a list or an object, which may be too deep for `repr`."""
+    """Return a value as a message may show it: its beginning, without the key.
+
+    Of a list or an object only the name is shown, because it may be too deep for `repr`.
+    """
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list):

@@ -46,7 +46,10 @@ class ApiKey:
 
 
 def hide_key(text: str, key: ApiKey | None) -> str:
-    """Hide also the forms that addresses have. Call it before you cut a text, which may cut the key."""
+    """Return a text without the key and its secret, as they are or as an address has them.
+
+    Hide them before you cut a text, because nothing would find a part of a key.
+    """
     for secret in () if key is None else (key.key, key.secret):
         if secret:
             text = text.replace(secret, "KEY").replace(quote(secret, safe=""), "KEY")
@@ -122,7 +125,10 @@ _FORMATTER: Final = _TemplateFormatter()
 def make_request(
     source: MarketSource, endpoint: Endpoint, question: Question, page: str | None = None
 ) -> SourceRequest:
-    """`page` is the token of a page. The key is added later. Raise ValueError for an unknown symbol."""
+    """Return the request for a question, or for its page `page`, without the key.
+
+    Raise ValueError if the source does not have the question's symbol.
+    """
     values = _template_values(source, endpoint, question)
     safe = KEY_MARK + ("/" if endpoint.keep_slashes else "")
     path = _fill(endpoint.path, {name: _quoted(value, safe) for name, value in values.items()})

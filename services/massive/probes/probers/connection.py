@@ -26,7 +26,10 @@ class TcpConnection:
 
 
 async def connect_host(trace: Trace, context: ProbeContext, host: str, port: int) -> TcpConnection:
-    """Trace the steps `dns` and `tcp`. Raises OSError or UnicodeError."""
+    """Look a host up and connect to it, as the steps `dns` and `tcp` of the trace.
+
+    Raises OSError or UnicodeError.
+    """
     with trace.step("dns"):
         addresses = await context.look_up(host, port)
     with trace.step("tcp"):
@@ -36,7 +39,10 @@ async def connect_host(trace: Trace, context: ProbeContext, host: str, port: int
 
 
 async def _connect_first(addresses: Sequence[str], port: int, timeout_sec: float) -> TcpConnection:
-    """Give each a share of `timeout_sec`. Raises the last address's error."""
+    """Connect to the first address that answers, within a share of `timeout_sec` each.
+
+    Raises the last address's error if none answers.
+    """
     if not addresses:
         raise OSError("no address")
     for address in addresses[:-1]:

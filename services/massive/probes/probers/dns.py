@@ -63,7 +63,10 @@ def _make_query(target: Dns) -> dns.message.QueryMessage:
 
 
 def _name_servers(named: Sequence[str]) -> list[tuple[str, int]]:
-    """Use the system's if none are named. Raises ProbeError."""
+    """Return the address and port of each name server: the named ones, otherwise the system's.
+
+    Raises ProbeError.
+    """
     if named:
         return [split_host_port(each, PORT) for each in named]
     try:
@@ -98,7 +101,10 @@ async def _query_servers(
 
 
 async def _query_server(query: dns.message.QueryMessage, server: str, port: int) -> dns.message.Message:
-    """Skip forged and malformed datagrams. Raises OSError, EOFError or DNSException."""
+    """Return the answer of one server; forged and malformed datagrams are skipped.
+
+    Raises OSError, EOFError or DNSException.
+    """
     backend = dns.asyncbackend.get_default_backend()
     family = dns.inet.af_for_address(server)
     # a connected socket reports that no program listens there

@@ -35,7 +35,10 @@ STAGES: Final = {
 
 @dataclass(slots=True)
 class Visit:
-    """Probe a page over all its redirects; `first_address` is the first one of the target's own host."""
+    """Probe a page, over all its redirects.
+
+    `first_address` is the first address of the target's own host, once that was looked up.
+    """
 
     target: Https
     context: ProbeContext
@@ -56,7 +59,11 @@ class Visit:
         raise ProbeError("too_many_redirects")
 
     async def _request(self, url: httpx.URL, *, may_redirect: bool) -> httpx.URL | None:
-        """Use the first address that answers; return the redirect to follow, or None. Raises as `follow`."""
+        """Request a page from the first address that answers.
+
+        Return where it redirects to if that is to be followed, otherwise None. Raises ProbeError or an error
+        of the client.
+        """
         port = url.port or PORTS[url.scheme]
         with self.trace.step("dns"):
             addresses = await self.context.look_up(url.host, port)
@@ -73,7 +80,11 @@ class Visit:
     async def _request_at(
         self, url: httpx.URL, address: str, connect_sec: float | None, *, may_redirect: bool
     ) -> httpx.URL | None:
-        """Check the response; return the redirect to follow, or None. Raises as `follow` does."""
+        """Request a page from one address, and check the response.
+
+        Return where it redirects to if that is to be followed, otherwise None. Raises ProbeError or an error
+        of the client.
+        """
         self.trace.facts["address"] = address
         encrypted = url.scheme == "https"
         transport = httpx.AsyncHTTPTransport(
@@ -153,7 +164,10 @@ async def probe(target: Https, context: ProbeContext) -> ProbeResult:
 
 
 def _resolve_redirect(url: httpx.URL, location: str) -> httpx.URL:
-    """Raises ProbeError if it is invalid, or leads from https to http."""
+    """Return the absolute URL of a redirect.
+
+    Raises ProbeError if it is invalid, or leads from https to http.
+    """
     try:
         found = url.join(location)
     except (httpx.InvalidURL, ValueError):

@@ -32,7 +32,10 @@ async def probe(target: Tls, context: ProbeContext) -> ProbeResult:
 
 
 def record_certificate(tls: Any, trace: Trace, warn_days: float, now: float) -> None:
-    """Set the warning `ends_soon` for fewer than `warn_days`; `now` is in epoch seconds."""
+    """Record the TLS version and for how many days the certificate is still valid.
+
+    If those are fewer than `warn_days`, set the warning `ends_soon`; `now` is in epoch seconds.
+    """
     trace.facts["tls"] = tls.version() or "?"
     ends = (tls.getpeercert() or {}).get("notAfter")
     if ends is None:
@@ -44,7 +47,10 @@ def record_certificate(tls: Any, trace: Trace, warn_days: float, now: float) -> 
 
 
 def make_tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Reread a changed file. Raises ProbeError, `no_ca_file`, if it can't be read or holds none."""
+    """Return a client context that trusts the authorities in the file, or the system's.
+
+    A changed file is read again. Raises ProbeError, `no_ca_file`, if the file can't be read or holds none.
+    """
     file = ca_file or ssl.get_default_verify_paths().cafile
     try:
         changed_at = Path(file).stat().st_mtime_ns if file else 0
