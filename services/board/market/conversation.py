@@ -176,8 +176,7 @@ async def _read(
         answer: Callable[[], bytes]
         try:
             message = parse_message(text)
-            if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
-                raise MessageError(f"a client has at most {MAX_TOPICS} topics")  # noqa: TRY301
+            _require_room(follower, message)
         except MessageError as error:
             answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
         else:
@@ -202,6 +201,11 @@ async def _receive(socket: WebSocket) -> str:
         return await socket.receive_text()
     except KeyError:
         raise Disconnect(BAD_MESSAGE, "messages are text") from None
+
+
+def _require_room(follower: Follower, message: ClientMessage) -> None:
+    if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
+        raise MessageError(f"a client has at most {MAX_TOPICS} topics")
 
 
 def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, source: SnapshotSource) -> bytes:
