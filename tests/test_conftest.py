@@ -21,6 +21,7 @@ NEEDED = (
     "support/leftovers.py",
     "support/order.py",
     "support/report.py",
+    "support/watchdog.py",
 )
 BREACHES = """
 import os, signal, subprocess, sys, pytest

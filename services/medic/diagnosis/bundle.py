@@ -98,4 +98,5 @@ def _redact(value: Any, redactor: Redactor) -> Any:
         return {name: _redact(each, redactor) for name, each in value.items()}
     if isinstance(value, list):
         return [_redact(each, redactor) for each in value]
-    return truncate(redactor.redact(str(value)), MAX_LINE, len) if isinstance(value, str) else value
+    # ten times as much: what is removed may be most of it
+    return truncate(redactor.redact(value, 10 * MAX_LINE), MAX_LINE, len) if isinstance(value, str) else value

@@ -13,7 +13,9 @@ from urllib.parse import quote
 
 REMOVED: Final = "[removed]"
 MAX_TEXT: Final = 30_000
-"""The longest text that is looked at; what is after it is dropped."""
+"""The longest text that is looked at."""
+MAX_QUOTED: Final = 3
+"""So often a text may have been quoted: a log line in JSON, of a document, in a difference of two truths."""
 LEAST_LITERAL: Final = 5
 """Shorter values of secret variables are not looked for: they would remove parts of words."""
 
@@ -39,6 +41,9 @@ _HARMLESS: Final = re.compile(
     r"env:[A-Z0-9_]+|\[removed\])",
     re.IGNORECASE,
 )
+
+_ESCAPE: Final = re.compile(r"\\(?:([nrt\"\\/])|(?:u00|x)([0-7][0-9A-Fa-f]))")
+_ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t"}
 
 _PEM: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
@@ -165,23 +170,36 @@ class Redactor:
         longest_first = sorted(forms, key=len, reverse=True)
         self._literals = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
-    def redact(self, text: str) -> str:
-        """Return a text with REMOVED in the place of each secret in it."""
-        text = _cut(text)
+    def redact(self, text: str, at_most: int = MAX_TEXT) -> str:
+        """Return a text with REMOVED in the place of each secret in its first `at_most` characters."""
+        text = _cut(text, at_most)
         if self._literals is not None:
             text = self._literals.sub(REMOVED, text)
-        text = _remove_open_key(text)
+        text = _remove_open_key(_unescape(text))
         for pattern, replacement in _RULES:
             text = pattern.sub(replacement, text)
         return text
 
 
-def _cut(text: str) -> str:
-    """Return the text up to MAX_TEXT, without the word that is cut: a part of a secret has no form."""
-    if len(text) <= MAX_TEXT:
+def _cut(text: str, at_most: int) -> str:
+    """Return the begin of a text, without the word that is cut: a part of a secret has no form."""
+    if len(text) <= at_most:
         return text
-    kept = text[:MAX_TEXT]
+    kept = text[:at_most]
     return kept[: len(kept) - len(re.split(r"\s", kept)[-1])]
+
+
+def _unescape(text: str) -> str:
+    """Return a text as it was before it was put into a JSON text, which may be in another one."""
+    for _ in range(MAX_QUOTED):
+        text, count = _ESCAPE.subn(_read_escape, text)
+        if not count:
+            break
+    return text
+
+
+def _read_escape(match: re.Match[str]) -> str:
+    return chr(int(match[2], 16)) if match[2] else _ESCAPED.get(match[1], match[1])
 
 
 def _remove_open_key(text: str) -> str:

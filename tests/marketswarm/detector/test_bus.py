@@ -3,6 +3,7 @@
 import pytest
 
 from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, Publication, State, restore_lost_bus
+from marketswarm.detector.clock import GOOD_FROM
 from support.simulation.manual_detector import WALL, Hand, watch
 
 
@@ -155,7 +156,7 @@ def test_a_deaf_bus_is_not_found_by_a_canary_but_by_a_window_that_is_well_heard(
     hand.run(30)
     (lost_at, *_), (found_at, state, _) = of_bus(hand)
     assert state == "up"
-    assert 10 <= found_at - 80 <= 20
+    assert 10 * GOOD_FROM <= found_at - 80 <= 20
     ok = next(verdict for verdict in hand.verdicts if verdict.is_about_bus and verdict.state is State.UP)
     assert ok.down_sec == pytest.approx(found_at - lost_at + 20, abs=0.1)
 

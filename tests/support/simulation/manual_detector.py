@@ -19,8 +19,10 @@ from marketswarm.detector import (
     Moment,
     RestartObserver,
     SavedService,
+    State,
     UnheardBeat,
     Verdict,
+    WatchedBus,
     restore_services,
 )
 from marketswarm.monitor.store import RosterEntry, parse_entry
@@ -28,6 +30,8 @@ from marketswarm.truth import Watch
 
 LATE_SEC = 0.5
 """How late a busy loop notices that a canary's answer did not come in time."""
+CANARIES_LEFT_OUT = 2
+"""So many of three are not sent while nothing is due: the rest is still no silence of a bus."""
 WALL = 1_762_433_458.0
 
 
@@ -219,9 +223,44 @@ class Hand:
             self.elapsed = min(wake, max(self._next_canary, self.elapsed), until)
             if self.elapsed >= self._next_canary:
                 self.canaries()
+                self._skip_quiet_time(until)
             if self.elapsed >= until:
                 self.look()
                 return
+
+    def _skip_quiet_time(self, until: float) -> None:
+        """Leave out canaries, and looks, between which nothing could be due or change."""
+        skipped_sec = CANARIES_LEFT_OUT * CANARY_EVERY_SEC
+        while self._next_canary + 2 * skipped_sec < until:
+            if not all(self._is_quiet(bus, 2 * skipped_sec) for bus in self.detector.buses.values()):
+                return
+            for _ in range(CANARIES_LEFT_OUT):
+                self._wake_at(self._next_canary)
+                self._next_canary += CANARY_EVERY_SEC
+            self._wake_at(self._next_canary)
+            self.canaries()
+
+    def _wake_at(self, elapsed: float) -> None:
+        self.elapsed = elapsed
+        self.detector.note_awake(self.now)
+
+    def _is_quiet(self, bus: WatchedBus, sec: float) -> bool:
+        """Whether the bus is well, and nothing of its services is due within so many seconds."""
+        if bus.name in self.away:
+            return bus.state is State.DOWN and not bus.lost_as_deaf
+        running = bus.clock.read(self.now.mono) + sec
+        cases = self.restarts._cases  # noqa: SLF001 - when the next of them is due
+        return (
+            not self.detector.is_restoring
+            and bus.state is State.UP
+            and bus.clock.is_caught_up
+            and bus.name not in self.deaf | self.swallowed
+            and not bus.is_poorly_heard
+            and not bus.has_more_due
+            and not bus.awaiting_canary
+            and bus.next_due() > running
+            and (bus.clock not in cases or cases[bus.clock].next_due() > running)
+        )
 
     def beating(self, sec: float, every: float, *services: str, **more: Any) -> None:
         """The same while services beat, first now, then at each full interval; none at the end."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import cache
 from types import SimpleNamespace
 
 import httpx
@@ -28,6 +29,7 @@ from services.board.actions.steering import MAX_WAITING, Steering
 from services.board.app import add_errors
 from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
+from support.current import Current
 from support.waiting import PATIENT_SEC
 
 TRUTH = parse_truth(
@@ -43,6 +45,13 @@ KEY = SecretStr("k" * 32)
 PUBLIC = PublicSettings(tags=("ingest",))
 
 
+@cache
+def make_app():
+    app, behind = FastAPI(), [Current() for _ in range(4)]
+    app.include_router(make_actions(*behind))
+    return app, behind
+
+
 class Client:
     """A client with a token, and the buses behind the routes."""
 
@@ -53,12 +62,15 @@ class Client:
         announcements = AnnouncementBoard(lambda: self.system, AuditLog(lambda: self.system), lambda: PUBLIC)
         self.record = IncidentRecord(lambda: self.system)
         self.healing = HealingSteering(lambda: self.system, AuditLog(lambda: self.system), self.record)
-        app = FastAPI()
+        self.app, behind = make_app()
         verifier = TokenVerifier(lambda: self.system)
-        app.include_router(make_actions(self.steering, verifier, announcements, self.healing))
-        self.app, self.headers = app, {}
+        for current, value in zip(
+            behind, (self.steering, verifier, announcements, self.healing), strict=True
+        ):
+            current.value = value
+        self.headers = {}
         self.http = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app, client=("127.0.0.1", 5000)), base_url="http://localhost"
+            transport=httpx.ASGITransport(self.app, client=("127.0.0.1", 5000)), base_url="http://localhost"
         )
 
     async def log_in(self, *scopes: Scope) -> None:

@@ -14,6 +14,7 @@ from services.board.market.market import Market
 from services.board.market.states import StoredSeries
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.rows import BarRow, QuoteRow
+from support.current import Current
 
 
 @pytest.fixture
@@ -30,12 +31,19 @@ def market(view):
     return Market(me, lambda: view)
 
 
-@pytest.fixture
-async def client(market):
-    app = FastAPI()
-    app.include_router(make_market_api(market))
+@pytest.fixture(scope="module")
+def routes():
+    app, current = FastAPI(), Current()
+    app.include_router(make_market_api(current))
     add_errors(app)
-    transport = httpx.ASGITransport(answer_head(app))
+    return current, answer_head(app)
+
+
+@pytest.fixture
+async def client(market, routes):
+    current, app = routes
+    current.value = market
+    transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client
 
