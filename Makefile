@@ -53,7 +53,8 @@ pytest := unset PYTHONDONTWRITEBYTECODE; exec $(bin)/python -m pytest
 # on ten examples; `make test` tries twenty.
 unit: environment ## the tests that start no process and no server, in less than a minute: ARGS="-k detector" for some
 	@export HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-brief}; \
-		$(pytest) -q -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal --apart -m unit --ignore=tests/live $(ARGS)
+		$(pytest) -q -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal --apart \
+		-m "unit and not slow" --ignore=tests/live $(ARGS)
 
 test: environment ## all that proves the product, in four minutes: ARGS="-k notifier", ARGS=tests/marketswarm or ARGS=--lf for some
 	@$(pytest) -n auto --dist worksteal --apart $(ARGS)

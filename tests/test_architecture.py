@@ -3,6 +3,8 @@
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from support.architecture import (
     CONSTANTS_ON_TOP,
     LAYERS,
@@ -28,6 +30,7 @@ def read_tree() -> list[Module]:
     return list(modules(ROOT, PACKAGES))
 
 
+@pytest.mark.slow
 def test_every_module_keeps_to_its_layer_and_to_the_other_rules():
     """All rules in one test, so that each module is parsed once."""
     found = []

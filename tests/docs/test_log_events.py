@@ -28,6 +28,7 @@ def find(source):
     return [(call.event, call.levels, call.fields) for call in tool.find_calls("some.py", source)]
 
 
+@pytest.mark.slow
 def test_the_page_is_current_and_each_event_on_it_has_a_dotted_name_and_a_sentence():
     events = {event.name: event for event in tool.find_events()}
     assert tool.PAGE.read_text(encoding="utf-8") == tool.render_page(), (

@@ -5,6 +5,8 @@ import pytest
 from support.simulation.leaders import Fleet, simulated
 from support.simulation.manual_detector import watch
 
+pytestmark = pytest.mark.slow
+
 
 def one_of(cases):
     """Return the cases of a story, of which every run has the first."""

@@ -49,6 +49,7 @@ def test_no_input_whatever_breaks_what_reads_it(target, cases):
     assert len(found.outcomes) > 10
 
 
+@pytest.mark.slow
 def test_no_bytes_whatever_break_a_session_in_another_way_than_a_bus_error():
     with replies() as target:
         found = feed(target, 500, SEED)

@@ -218,6 +218,7 @@ async def test_one_that_never_answers_is_given_up():
         await auntil(lambda: len(one.outcomes) == 2)
 
 
+@pytest.mark.slow
 async def test_too_much_gives_up_the_oldest_but_never_what_is_on_the_wire():
     channel = Scripted()
     channel.hang.clear()

@@ -147,6 +147,7 @@ async def read(store, bus, batches):
         await store.commit(Transaction({f"o:m:{batch}": None}, log_acks={bus: entries}))
 
 
+@pytest.mark.slow
 async def test_a_bus_that_refuses_holds_back_its_own_reader_alone_and_gets_each_acknowledgement_once(buses):
     buses["b"].refuses = True
     batches = 4 * CAPACITY // BATCH
@@ -184,6 +185,7 @@ async def test_what_a_bus_did_not_take_yet_is_not_known_to_be_acknowledged_thoug
         assert known["b"] == Counter([b"2-0"])
 
 
+@pytest.mark.slow
 async def test_a_bus_that_refuses_gets_the_answers_to_the_latest_asks_and_another_one_all(buses):
     buses["b"].refuses = True
     async with running(buses) as (store, _), asyncio.timeout(20):

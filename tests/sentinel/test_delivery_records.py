@@ -113,6 +113,7 @@ async def test_what_is_open_is_kept_whole_and_only_after_it_was_read(buses, reco
     assert await bus.client.exists(SENTINEL_DIRECT) == 0
 
 
+@pytest.mark.slow
 async def test_it_remembers_no_more_than_it_must(buses, records):
     buses[1].connected = False
     for n in range(300):

@@ -24,6 +24,7 @@ from support.market_prices import (
 from support.market_view import MarketView, Vice, ViceKind
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Series.values")  # of pandas, about the calendars' own use of it
 def test_the_sessions_of_new_york_are_those_of_the_calendar():
     import exchange_calendars
@@ -37,6 +38,7 @@ def test_the_sessions_of_new_york_are_those_of_the_calendar():
             assert hours == (epoch_ms(opens), epoch_ms(closes)), day
 
 
+@pytest.mark.slow
 def test_minutes_are_the_same_each_time_in_order_and_possible():
     for instrument in map(find_instrument, select_cases(("BRK.B", "USD/JPY", "ETH/USD", "VIX"))):
         bars = make_bars(instrument, DST_WEEK)
@@ -51,6 +53,7 @@ def test_minutes_are_the_same_each_time_in_order_and_possible():
             assert bar.volume is None or bar.volume > 0
 
 
+@pytest.mark.slow
 def test_a_longer_bar_is_its_minutes_and_what_has_not_happened_is_not_known():
     market = Market(EARLY_CLOSE_WEEK)
     hours, minutes = market.bars("SPY", "1h"), market.bars("SPY", "1m")

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,6 +92,7 @@ def expect(source, question, now_ms):
     return found
 
 
+@pytest.mark.slow
 def test_what_every_source_says_is_what_the_market_had():
     now_ms = MARKET.begin_ms + 2 * DAY_MS + 16 * 3_600_000 + 20_000  # a Wednesday, 11:00 in New York
     for case in select_cases(SERVED):

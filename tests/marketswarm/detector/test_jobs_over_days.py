@@ -13,6 +13,7 @@ FLEETS = 2
 NIGHTLY_FROM, NIGHTLY_SEEDS, PART = 1000, 700, 50
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)  # a busy machine may take ten times as long
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_alert_about_a_job_is_false_or_missing_or_told_twice(part):

@@ -59,6 +59,7 @@ def hand(names) -> Hand:
     return hand
 
 
+@pytest.mark.slow
 def test_services_that_share_a_deadline_are_looked_at_in_portions_and_all_found_at_it(hand, names, looks):
     evaluate_until(hand, looks, TIMEOUT_SEC - 0.25)
     hand.elapsed = TIMEOUT_SEC
@@ -66,6 +67,7 @@ def test_services_that_share_a_deadline_are_looked_at_in_portions_and_all_found_
     assert sorted(evaluate_all(hand, looks)) == sorted(names)
 
 
+@pytest.mark.slow
 def test_services_that_beat_while_they_wait_for_a_canary_are_looked_at_in_portions(hand, names, looks):
     evaluate_until(hand, looks, TIMEOUT_SEC - 0.25)
     hand.elapsed = TIMEOUT_SEC

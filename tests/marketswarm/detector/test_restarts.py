@@ -446,6 +446,7 @@ def tell_of_gaps(seed: int) -> list[tuple[str, bool, float]]:
     return gaps(hand)
 
 
+@pytest.mark.slow
 def test_what_is_told_of_gaps_is_the_same_if_every_gap_is_compared_in_full(monkeypatch):
     seeds = range(examples(100))
     quick = [tell_of_gaps(seed) for seed in seeds]

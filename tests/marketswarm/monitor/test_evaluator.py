@@ -93,6 +93,7 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     assert work.longest < LONGEST_SHARE * work.whole
 
 
+@pytest.mark.slow
 async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monkeypatch):
     """With turns that are over at once, so that it is no question of time."""
     monkeypatch.setattr(module, "TimeSlice", lambda: TimeSlice(0.0))

@@ -1,5 +1,7 @@
 """Thousands of outages at once: what is due of them is found without a look at all of them each time."""
 
+import pytest
+
 from notifier.outbox import Outbox
 from notifier.router.incident import parse_known_event
 from notifier.router.policy import Route
@@ -26,6 +28,7 @@ class Counted(dict):
         return super().values()
 
 
+@pytest.mark.slow
 def test_many_outages_are_notified_in_short_turns_and_their_reminders_go_through_them_once_a_turn():
     town = Town([f"s{n}" for n in range(MANY)], incidents=(counted := Counted()))
     turns, take_due = [], town.router.take_due
@@ -57,6 +60,7 @@ def test_an_event_is_parsed_once_for_all_that_is_made_of_its_message():
     assert parse_known_event.cache_info().misses == 800
 
 
+@pytest.mark.slow
 def test_services_that_the_rate_limit_holds_back_are_matched_with_routes_once(monkeypatch):
     matched, matches = [], Route.matches
     monkeypatch.setattr(Route, "matches", lambda self, *of: matched.append(of) or matches(self, *of))

@@ -122,6 +122,7 @@ def test_one_of_two_is_the_better_one(one, other):
     assert find_probability(one, other) + find_probability(other, one) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_comparison_is_that_of_many_draws():
     chance = random.Random(5)
     for one, other in [((3, 9), (2, 2)), ((20, 2), (1, 21)), ((1, 1), (1, 1)), ((4.5, 1.5), (30, 11))]:

@@ -112,6 +112,7 @@ async def test_services_that_are_gone_are_not_kept():
     assert set((await builder.build(history, T0 + 5000.0)).recent) == {"b"}
 
 
+@pytest.mark.slow
 async def test_ten_thousand_quiet_services_share_what_they_have():
     names = [f"svc{n}" for n in range(10_000)]
     found = await HistoryBuilder().build(make_history(names), T0 + 5000.0)

@@ -181,6 +181,7 @@ async def test_what_happened_is_recorded_and_read_back(bus):
     assert (await sums(bus, now))["svc00"][0] == uptime(recorder, "svc00", now)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # the request that was not sent
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=OTHER_SEEDS) for seed in (1, 2))])
 async def test_a_recorder_that_is_killed_anywhere_leaves_the_same_sums(bus, seed, monkeypatch):
@@ -244,6 +245,7 @@ class BusThatDiesWriting(MemoryBus):
         return reply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 async def test_a_late_outage_counts_once_whichever_part_of_its_write_was_the_last(bus, after, monkeypatch):
     monkeypatch.setattr(store, "CHANGES_AT_ONCE", 1)

@@ -167,6 +167,7 @@ async def test_so_many_are_probed_at_once_and_no_more(scheduler):
     assert scheduler.probes.most == MAX_CONCURRENT
 
 
+@pytest.mark.slow
 async def test_many_that_hang_delay_nobody_once_they_are_known_to(scheduler):
     async def hang():
         if len(scheduler.latest()) >= len(names):  # all are known to be slow, and hang from now on

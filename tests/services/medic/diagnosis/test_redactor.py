@@ -58,6 +58,7 @@ def changes_of(lines):
     return found
 
 
+@pytest.mark.slow
 def test_of_500_planted_secrets_of_40_kinds_none_is_left_in_a_bundle():
     assert len(KINDS) >= 40
     planted = plant(1, COUNT)

@@ -70,6 +70,7 @@ def simulate(series, start_ms, end_ms):
         now = min(refresh_at, state.due_at if state.due_at is not None and state.due_at > now else refresh_at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weeks", WEEKS)
 @pytest.mark.parametrize(
     ("timeframe", "every_sec"),

@@ -208,6 +208,7 @@ def test_a_symbol_plays_in_its_own_reel(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_every_line_of_the_shipped_recording_is_a_record_that_could_be():
     shipped = read_shipped()
     assert (shipped.bad_rows, shipped.rows) == (0, 57_394)
