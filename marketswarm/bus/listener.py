@@ -7,6 +7,7 @@ and must be received on the session. The listener reports messages, lost session
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -23,7 +24,10 @@ from marketswarm.net.retry import Backoff
 from marketswarm.time_slice import TimeSlice, wait_until_due
 
 OPEN_WITHIN_SEC: Final = 2.0
-"""The time limit of connecting, and of each SUBSCRIBE with its acknowledgements."""
+"""The time limit of connecting, and of each SUBSCRIBE with its acknowledgements.
+
+In a running session, it is how long a canary is not sent after a command to prove that the answer is lost.
+"""
 BACKOFF: Final = Backoff(first_sec=0.05, longest_sec=1.0)
 """Pauses between two sessions."""
 DEAF_AFTER_SEC: Final = 1.5
@@ -142,6 +146,7 @@ class Listener:
         self._changed = asyncio.Event()
         self._canary_requested = asyncio.Event()
         self._canary_number = 0
+        self._received_canary = 0  # the number of the last one that came back
         self._canary_wait = CanaryWait(time.monotonic())
 
     def set_channels(self, channels: frozenset[str]) -> None:
@@ -231,15 +236,24 @@ class Listener:
     async def _read_messages(self, session: SubscriberConnection) -> None:
         """Handle the messages of a session until it fails with BusError.
 
-        Refused channels are reported when the bus has answered a retry or a new subscription.
+        Refused channels are reported when the bus has answered a retry or a new subscription. If an answer is
+        lost, raise BusError (`deaf`): that channel may not be heard, though all others are.
         """
+        overdue_since: float = math.inf  # the last canary that was sent before an answer was overdue
         while True:
             batch = iter(await session.read_batch())
+            # the bus answers in order, so no answer follows a canary that was sent so late, however long this
+            # process or the bus stood still
+            is_overdue = session.measure_unanswered_sec(time.monotonic()) > OPEN_WITHIN_SEC
+            overdue_since = min(overdue_since, self._canary_number) if is_overdue else math.inf
+            is_lost = self._received_canary > overdue_since
             with self._canary_wait.track_work():
                 time_slice = TimeSlice()
                 for first in batch:
                     self.handle_messages(chain((first,), islice(batch, MESSAGES_AT_ONCE - 1)))
                     await time_slice.pause()
+            if is_lost:
+                raise BusError(self.bus.name, "deaf")
             if self._report_due and session.is_settled:
                 self._require_accepted(session)
                 self._report_refused(session)
@@ -247,11 +261,15 @@ class Listener:
             await asyncio.sleep(0)
 
     async def _update_subscriptions(self, session: SubscriberConnection) -> None:
-        """Subscribe and unsubscribe when the wanted channels change, and retry the refused ones every 2 s."""
+        """Subscribe and unsubscribe when the wanted channels change, and retry the refused ones every 2 s.
+
+        Retry none before the bus has answered everything: their answers would be taken for one that is lost.
+        """
         while True:
             if not await wait_until_due(self._changed, RETRY_REFUSED_SEC):
-                self._report_due = self._report_due or bool(session.refused)
-                await session.retry_refused()
+                if session.is_settled:
+                    self._report_due = self._report_due or bool(session.refused)
+                    await session.retry_refused()
                 continue
             wanted, self._report_due = self._wanted, True
             if new := wanted - self._subscribed:
@@ -273,6 +291,8 @@ class Listener:
         now = read_clocks()
         for _, channel, payload in self._handler.on_messages(self.bus.name, messages, now):
             if channel == self._canary_bytes and payload.isdigit() and len(payload) < MAX_CANARY_DIGITS:
+                if int(payload) <= self._canary_number:  # anyone may publish there
+                    self._received_canary = int(payload)
                 self._handler.on_canary_received(self.bus.name, int(payload), now)
 
     # -- canaries

@@ -6,6 +6,7 @@ subscribes to channels by name, never by pattern, and can add and remove channel
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class SubscriberConnection:
         self._batch_error: BusError | None = None  # the error in a batch that the next `read_batch` raises
         # sent commands that the server has not answered yet, in order
         self._pending: deque[_PendingCommand] = deque()
+        self._oldest_since = 0.0  # when the oldest of them became the oldest, in monotonic seconds
         self._unsent_halves: list[list[str]] = []  # halves of refused SUBSCRIBEs that were not sent yet
         self.refused: set[str] = set()
         """The channels that the server forbids to this user; the others of the same SUBSCRIBE work."""
@@ -59,6 +61,13 @@ class SubscriberConnection:
     def is_settled(self) -> bool:
         """Return True if the server has acknowledged or refused every channel that was requested."""
         return not self._pending and not self._unsent_halves
+
+    def measure_unanswered_sec(self, now: float) -> float:
+        """Return for how long the server has owed the answer to the oldest command; 0 if it owes none.
+
+        The time before an earlier command was answered does not count. `now` is monotonic.
+        """
+        return now - self._oldest_since if self._pending else 0.0
 
     async def connect(self) -> None:
         try:
@@ -93,6 +102,8 @@ class SubscriberConnection:
         ordered = list(channels)
         for start in range(0, len(ordered), CHANNELS_AT_ONCE):
             chunk = ordered[start : start + CHANNELS_AT_ONCE]
+            if not self._pending:
+                self._oldest_since = time.monotonic()
             self._pending.append(_PendingCommand(command, command.lower().encode(), chunk, len(chunk)))
             packed = self._connection.pack_command(command, *chunk)
             try:
@@ -166,7 +177,7 @@ class SubscriberConnection:
             self.refused.discard(channel.decode("utf-8", "replace"))
         self._pending[0].missing -= 1
         if not self._pending[0].missing:
-            self._pending.popleft()
+            self._pop_answered()
 
     def _handle_refusal(self, error: RedisError) -> None:
         """Handle a refused SUBSCRIBE: put its halves into the queue, or record its only channel as refused.
@@ -176,12 +187,16 @@ class SubscriberConnection:
         command = self._pending[0] if self._pending else None
         if command is None or command.command != "SUBSCRIBE" or find_bus_reason(error) != "auth":
             raise error
-        self._pending.popleft()
+        self._pop_answered()
         middle = len(command.channels) // 2
         if middle:
             self._unsent_halves += [command.channels[:middle], command.channels[middle:]]
         else:
             self.refused.update(command.channels)
+
+    def _pop_answered(self) -> None:
+        self._pending.popleft()
+        self._oldest_since = time.monotonic()
 
     async def close(self) -> None:
         """Close the connection without waiting for the server, within one second."""

@@ -28,7 +28,7 @@ from marketswarm.detector import (
 )
 from marketswarm.keys import monitor_lease_key
 from marketswarm.monitor.bus_link import BusLink
-from marketswarm.monitor.encoder import VerdictEncoder
+from marketswarm.monitor.encoder import REACH_FIELD, VerdictEncoder
 from marketswarm.monitor.feed import DetectorFeed
 from marketswarm.monitor.health import HealthKeys
 from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
@@ -40,12 +40,15 @@ from marketswarm.monitor.verdict_queue import VerdictQueue
 from marketswarm.monitor.witness import StoredBeats, read_failed_runs, read_last_beats
 from marketswarm.time_slice import TimeSlice
 from marketswarm.tracing import Tracer
-from marketswarm.truth import Watch
+from marketswarm.truth import HEALER, Watch
 
 MAINTAIN_EVERY_SEC: Final = 1.0
 
 IN_FLIGHT_SEC: Final = 0.25
 """A stored beat that is younger may still be on its way to us, so it does not call for a new session."""
+
+REACH_GAP_FIELD: Final = REACH_FIELD + HEALER
+"""The roster's field for the last time in which a healer reached no bus."""
 
 log = logs.get("monitor")
 
@@ -507,6 +510,20 @@ class Monitor:
                 self._read_unheard(name)
         else:
             await self.state.take_over_buses(bus, queue.fields)
+        await self._adopt_reach_gap(bus, queue)
+
+    async def _adopt_reach_gap(self, bus: str, queue: VerdictQueue) -> None:
+        """If the leader before us published the queued gap of reach on another bus, adopt its id and times.
+
+        The gap is that of no single bus, so the roster of `bus` alone does not show it. A bus that can't be
+        read is left out, because a gap that is published twice is better than a gap that is lost.
+        """
+        for link in list(self.links.values()):
+            if REACH_GAP_FIELD in queue.fields and link.publisher is not None and link.bus.name != bus:
+                with contextlib.suppress(BusError):
+                    entry = (await link.publisher.load_entries([REACH_GAP_FIELD]))[REACH_GAP_FIELD]
+                    if entry is not None:
+                        queue.adopt_reach_gap(entry)
 
     # -- what the feed reports
 

@@ -284,7 +284,7 @@ class Publisher:
         if gap_began_at is None:
             return
         try:
-            entries = await self._load_entries(self._recent.find_doubtful_fields(gap_began_at))
+            entries = await self.load_entries(self._recent.find_doubtful_fields(gap_began_at))
         except BusError:
             self.check_after_gap(gap_began_at)
             raise
@@ -301,7 +301,7 @@ class Publisher:
         for one in self._queue:
             pending.setdefault(roster_field(one.verdict), []).append(one)
         published: list[PendingVerdict] = []
-        entries = await self._load_entries(list(pending))
+        entries = await self.load_entries(list(pending))
         before, self._compared, time_slice = self._compared, {}, TimeSlice()
         for field, entry in entries.items():
             await time_slice.pause()
@@ -317,7 +317,7 @@ class Publisher:
                 self._compared[field] = entry.ts
         self._queue.remove(published)
 
-    async def _load_entries(self, fields: Sequence[str]) -> dict[str, RosterEntry | None]:
+    async def load_entries(self, fields: Sequence[str]) -> dict[str, RosterEntry | None]:
         """Return the roster's entry for each field, None if there is none. Raise BusError."""
         found: dict[str, RosterEntry | None] = {}
         for start in range(0, len(fields), BATCH_SIZE):

@@ -135,6 +135,20 @@ class VerdictQueue:
         self._remove(key)
         return one.verdict
 
+    def adopt_reach_gap(self, entry: RosterEntry) -> None:
+        """Replace each queued gap of reach that `entry` shows as published by the gap that is published.
+
+        `entry` is what the roster of another bus holds. So the gap has the same id on both buses.
+        """
+        since, mark = entry.since, entry.mark
+        if since is None or mark is None or entry.ts <= since:
+            return
+        for key, one in self._pending.items():
+            if one.verdict.subject is Subject.REACH and _is_gap_published(one, entry):
+                gap_sec = entry.ts - since
+                verdict = replace(one.verdict, ts=entry.ts, since=since, gap_sec=gap_sec, event_id=mark)
+                self._pending[key] = replace(one, verdict=verdict)
+
     def mark_local_losses(self, leader_heard_bus_at: Callable[[str], float]) -> None:
         """Mark the losses of buses that last, if the leader has heard the bus since they were concluded.
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from marketswarm.bus import Bus
-from marketswarm.bus.listener import Listener, read_clocks
+from marketswarm.bus.listener import OPEN_WITHIN_SEC, Listener, read_clocks
 from marketswarm.bus.session import SubscriberConnection
 from marketswarm.detector import ListeningClock
 from support.rig import HOST, Server, TcpProxy, free_port
@@ -171,6 +171,42 @@ async def test_a_session_that_takes_no_more_words_can_be_given_up_all_the_same(s
         listener.rebuild_session()
         await auntil(lambda: subscribers(server, "new") == 1)
         assert handler.losses == ["deaf"]
+
+
+async def test_a_subscribe_whose_answer_is_lost_ends_the_session_though_other_messages_come(
+    server, monkeypatch
+):
+    class Losing(SubscriberConnection):
+        async def subscribe(self, channels) -> None:
+            with monkeypatch.context() as patch:
+                if "new" in channels and not lost_at:
+                    lost_at.append(time.monotonic())
+                    patch.setattr(self._connection, "send_packed_command", send_nothing)
+                await super().subscribe(channels)
+
+    async def send_nothing(*_: object, **__: object) -> None: ...
+
+    lost_at: list[float] = []
+    monkeypatch.setattr("marketswarm.bus.listener.SubscriberConnection", Losing)
+    async with listening(server.url, "a") as (listener, handler):
+        listener.set_channels(frozenset({"a", "new"}))
+        await auntil(lambda: handler.losses, what="the end of the session")
+        assert time.monotonic() - lost_at[0] >= OPEN_WITHIN_SEC
+        await auntil(lambda: subscribers(server, "new") == 1)
+        assert (len(lost_at), handler.losses) == (1, ["deaf"])
+
+
+async def test_an_answer_behind_messages_that_take_long_ends_no_session(server, monkeypatch):
+    async with listening(server.url, "a") as (listener, handler):
+        monkeypatch.setattr("marketswarm.bus.listener.OPEN_WITHIN_SEC", 0.5)
+        handler.work_sec = 0.3
+        burst = "for i = 1, 8 do redis.call('PUBLISH', 'a', string.rep('x', 40960)) end"
+        server.cmd("EVAL", burst, "0")
+        listener.set_channels(frozenset({"a", "new"}))
+        await auntil(lambda: len(handler.payloads) == 8 or handler.losses)
+        handler.work_sec = 0.0
+        await auntil(lambda before=handler.canaries: handler.canaries > before + 3 or handler.losses)
+        assert (handler.sessions, handler.losses, subscribers(server, "new")) == (1, [], 1)
 
 
 async def test_a_server_that_was_away_is_found_again(server):

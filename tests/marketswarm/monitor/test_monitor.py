@@ -249,3 +249,65 @@ async def test_a_key_of_the_memory_that_holds_something_else_is_replaced_and_cou
     assert count_unusable() > before
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def make_reach_gap(since: float, ts: float) -> Verdict:
+    return Verdict(
+        "healer",
+        State.UP,
+        Publication.ALERT,
+        ts,
+        subject=Subject.REACH,
+        since=since,
+        gap_sec=ts - since,
+        event_id=f"reach_gap.healer.{round(1000 * since)}",
+    )
+
+
+async def publish_under(fence: Fence, monitor: Monitor, leadership: HeldLeadership, bus: MemoryBus) -> None:
+    """Publish what is queued for `bus`, as the leader there."""
+    await bus.client.hset("healer:lease", mapping={"boot": fence.boot, "epoch": fence.epoch})
+    leadership.now = fence
+    for _ in ("take over", "publish"):
+        async for _ in monitor.links[bus.name].publisher.publish_queued():
+            pass
+
+
+@pytest.mark.parametrize("first", ["system-redis", "market-redis"])
+@pytest.mark.parametrize("is_readable", [True, False])
+async def test_a_gap_of_reach_that_the_leader_published_on_one_bus_only_is_told_once(first, is_readable):
+    buses = {name: MemoryBus(name) for name in ("system-redis", "market-redis")}
+    other = next(name for name in buses if name != first)
+    monitors = []
+    for boot in ("leader", "standby"):
+        leadership = HeldLeadership()
+        notices = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
+        owner = MonitorOwner(buses["system-redis"])
+        owner.bus = buses.__getitem__
+        monitor = Monitor(owner, notices, home="system-redis", leadership=leadership)
+        monitor.set_roster([WATCH], listen_to=dict.fromkeys(buses, 10.0), publish_to=buses)
+        await monitor.state.restore(StateStore(buses["system-redis"], "healer"))
+        monitors.append((monitor, leadership, boot))
+    (leader, leads, _), (standby, stands_by, _) = monitors
+    now = time.time()
+    leader.publish(make_reach_gap(now - 20.0, now - 2.0))
+    standby.publish(make_reach_gap(now - 20.2, now - 1.9))
+    await publish_under(Fence("leader", 1), leader, leads, buses[first])
+    if not is_readable:
+        buses[first].connected = False
+    await publish_under(Fence("standby", 2), standby, stands_by, buses[other])
+    buses[first].connected = True
+    stands_by.now = None
+    await publish_under(Fence("standby", 2), standby, stands_by, buses[first])
+    found = {name: await bus.client.xrange("healer:alerts:log") for name, bus in buses.items()}
+    events = {
+        name: [orjson.loads(entry[b"event"]) for _, entry in entries] for name, entries in found.items()
+    }
+    assert [len(each) for each in events.values()] == [1, 1]
+    (one,), (same,) = events.values()
+    if is_readable:
+        assert same == {**one, "gap_sec": pytest.approx(one["gap_sec"], abs=0.01)}
+    else:  # better twice than not at all
+        assert one["id"] != same["id"]
+    for bus in buses.values():
+        await bus.aclose()

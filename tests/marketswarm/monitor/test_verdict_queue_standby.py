@@ -8,6 +8,7 @@ from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor.verdict_queue import (
     LEADER_HAD_TIME_SEC,
     PendingVerdict,
+    VerdictQueue,
     find_unpublished,
     is_local_loss,
 )
@@ -184,3 +185,35 @@ def test_a_gap_and_what_follows_it_stay_in_order():
     entry = stored(verdict="up", ts=990.0)
     found = find_unpublished([gap(), later], entry, compared_ts=990.0, leader_seen_at=NEVER)
     assert [one.at for one in found] == [100.0, 130.0]
+
+
+def reach_gap(since: float, ts: float, mark: str) -> Verdict:
+    return Verdict(
+        "healer",
+        UP,
+        Publication.ALERT,
+        ts,
+        subject=Subject.REACH,
+        since=since,
+        gap_sec=ts - since,
+        event_id=mark,
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_same"),
+    [
+        (stored(verdict="up", since=990.5, ts=999.5, mark="theirs"), True),
+        (stored(verdict="up", since=970.0, ts=980.0, mark="theirs"), False),  # an earlier one
+        (stored(verdict="up", since=999.8, ts=999.5, mark="theirs"), False),
+        (stored(verdict="up", ts=999.5, mark="theirs"), False),
+        (stored(verdict="up", since=990.5, ts=999.5), False),
+    ],
+)
+def test_a_gap_of_reach_that_another_bus_holds_has_one_id_and_no_other_gap_changes(entry, is_same):
+    queue, own = VerdictQueue(), reach_gap(990.0, 1000.0, "ours")
+    for one in (gap(), PendingVerdict(own, 100.0), *pending(DOWN)):
+        queue.add(one)
+    queue.adopt_reach_gap(entry)
+    expected = reach_gap(990.5, 999.5, "theirs") if is_same else own
+    assert list(queue) == [gap(), PendingVerdict(expected, 100.0), *pending(DOWN)]
