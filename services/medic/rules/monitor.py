@@ -65,10 +65,15 @@ class RuleMonitor:
         self._pairs: tuple[Truth, HealingSettings, Pairs] | None = None
         self._evaluator = RuleEvaluator()
         self._looked_at = float("-inf")
+        self._clear_since: float | None = None
         self._proposals: dict[str, tuple[str, str]] = {}
         self.findings: dict[str, RuleFinding] = {}
         self.holding: set[str] = set()
         self.names: tuple[str, ...] = ()
+
+    def begin_term(self) -> None:
+        """Note that this medic begins to lead: what was measured before proves nothing."""
+        self._clear_since = None
 
     def follow(self, truth: Truth) -> None:
         """Follow the subjects of this truth from now on."""
@@ -156,8 +161,17 @@ class RuleMonitor:
         return f"{words}: {note[:MAX_NOTE_CHARS]}" if finding.holds and note else words
 
     def add_facts(self, facts: FleetFacts, now: float) -> FleetFacts:
-        """Return the facts with what the rules say of each service."""
+        """Return the facts with what the rules say of each service.
+
+        What stopped the medic as a whole may have stopped what is measured: on a machine that was suspended,
+        each stream is old. So a rule is a symptom again when all that it goes by was measured after the stop.
+        """
         age_sec = now - self._looked_at
+        if facts.find_refusal(self._get_settings().fuse.down_share) is not None:
+            self._clear_since = None
+        elif self._clear_since is None:
+            self._clear_since = now
+        clear_sec = -1.0 if self._clear_since is None else self._looked_at - self._clear_since
         if not 0 <= age_sec <= self._find_longest_gap():
             unknown = {svc: replace(each, is_alerted=None) for svc, each in facts.targets.items()}
             return replace(facts, targets=unknown)
@@ -166,7 +180,7 @@ class RuleMonitor:
             if finding.rule.can_heal or finding.rule.severity is RuleSeverity.EMERGENCY:
                 by_service.setdefault(finding.subject, []).append(finding)
         changed = {
-            svc: add_findings(facts.targets[svc], found, age_sec)
+            svc: add_findings(facts.targets[svc], found, age_sec, clear_sec)
             for svc, found in by_service.items()
             if svc in facts.targets
         }
@@ -202,12 +216,20 @@ def list_proposals(repairs: Mapping[str, Repair]) -> dict[str, tuple[str, str]]:
     return {svc: (ident, remedy) for svc, ident, remedy in open_ones if ident is not None}
 
 
-def add_findings(target: TargetFacts, findings: list[RuleFinding], age_sec: float) -> TargetFacts:
-    """Return a target with what rules say of it, as it was `age_sec` ago."""
+def add_findings(
+    target: TargetFacts, findings: list[RuleFinding], age_sec: float, clear_sec: float
+) -> TargetFacts:
+    """Return a target with what rules say of it, as it was `age_sec` ago.
+
+    `clear_sec` is for how long nothing had stopped the medic then. A rule that only holds because the time to
+    clear has not passed is no symptom, and no proof that there is none.
+    """
     healing = [each for each in findings if each.rule.can_heal]
-    is_alerted: bool | None = any(each.holds for each in healing)
-    if not is_alerted and not all(each.is_met is False for each in healing):
-        is_alerted = None
+    is_alerted: bool | None = None
+    if any(each.holds and each.is_met and clear_sec >= each.rule.proof_sec for each in healing):
+        is_alerted = True
+    elif not any(each.holds or each.is_met is not False for each in healing):
+        is_alerted = False
     urgent = [each for each in findings if each.rule.severity is RuleSeverity.EMERGENCY]
     is_left = any(each.holds and each.rule.metric not in REPAIR_METRICS for each in urgent)
     blocked = target.blocked or (Refusal.EMERGENCY if is_left else None)

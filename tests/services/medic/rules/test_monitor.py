@@ -13,7 +13,7 @@ from marketswarm.agent.outage_state import MONITOR
 from marketswarm.event import Event, Kind, parse_event
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
-from services.medic.facts import FleetFacts, Symptom, TargetFacts
+from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
 from services.medic.planner import find_proposal
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
@@ -24,7 +24,8 @@ from services.medic.rules.rule import SHIPPED
 from services.medic.settings import HealingSettings
 from support.waiting import auntil
 
-TRUTH = parse_truth(b'{"services": {"feed": {}, "mesh": {}, "medic": {}}}').truth
+FEED = b'{"access_points": {"publish_to": [{"bus": "market-redis", "key": "work"}]}}'
+TRUTH = parse_truth(b'{"services": {"feed": %s, "mesh": {}, "medic": {}}}' % FEED).truth
 MEMORY = {"metric": "process_memory", "above": 80, "for_sec": 30, "clear_sec": 0, "severity": "critical"}
 SEEN = SimpleNamespace(truth=TRUTH)
 
@@ -234,6 +235,44 @@ async def test_the_planner_is_told_of_a_critical_rule_and_how_old_that_is(scene)
     assert told().is_alerted is None
     scene.now += 1000
     assert told().is_alerted is None, "what is old says nothing"
+
+
+STOPPED = {
+    "by the healer": FleetFacts(blocked=Refusal.HEALER_ABSENT),
+    "by the fleet": FleetFacts({svc: TargetFacts(svc=svc, health=Health.DOWN) for svc in ("feed", "mesh")}),
+}
+
+
+@pytest.mark.parametrize("by", STOPPED)
+async def test_what_was_measured_before_a_stop_of_the_whole_fleet_ended_is_no_symptom(scene, monkeypatch, by):
+    age_rule = {"metric": "write_age", "key": "work", "above": 20, "severity": "critical"}
+    scene.rules, ages = {"stalled": age_rule}, {}
+
+    async def read_ages(*_args):
+        return {Metric.WRITE_AGE: {"feed work": ages["now"]}}
+
+    monkeypatch.setattr("services.medic.rules.monitor.read_ages", read_ages)
+
+    async def is_alerted(age_sec, found):
+        ages["now"] = age_sec
+        await scene.look(0.0)
+        told = scene.monitor.add_facts(replace(facts(), **found), scene.now + 0.2).targets["feed"]
+        assert scene.monitor.findings["stalled/feed"].holds is (scene.now > 1010), (
+            "people are told all the same"
+        )
+        return told.is_alerted
+
+    stop = STOPPED[by]
+    stopped = {"blocked": stop.blocked, **({"targets": stop.targets} if stop.targets else {})}
+    assert await is_alerted(1.0, {}) is False
+    assert await is_alerted(25.0, stopped) is None
+    assert await is_alerted(35.0, {}) is None, "measured before the stop was seen to be over"
+    assert await is_alerted(45.0, {}) is None, "it may not have had the time to write"
+    assert await is_alerted(1.0, {}) is None, "it wrote, and the rule only waits until it is clear"
+    assert await is_alerted(11.0, {}) is None
+    assert await is_alerted(21.0, {}) is True, "it does not write, and all of that was seen"
+    scene.monitor.begin_term()
+    assert await is_alerted(31.0, {}) is None, "no one looked before this term"
 
 
 async def test_a_service_for_which_an_emergency_holds_is_left_to_people(scene):
