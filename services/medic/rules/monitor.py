@@ -14,11 +14,12 @@ from typing import Final
 from marketswarm.agent import Agent
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import Thresholds
+from marketswarm.operator.approval_link import LinkTarget, describe_request
 from marketswarm.text import escape_text, format_names
 from marketswarm.truth import HEALER, MEDIC, Truth
 from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.observer import FleetObservation
-from services.medic.planner import find_proposal, find_proposed_remedy
+from services.medic.planner import OpenProposal, find_proposal
 from services.medic.refusal import Refusal
 from services.medic.repair import Repair
 from services.medic.rules.buses import read_buses
@@ -65,8 +66,9 @@ class RuleMonitor:
         self._pairs: tuple[Truth, HealingSettings, Pairs] | None = None
         self._evaluator = RuleEvaluator()
         self._looked_at = float("-inf")
+        self._ahead_sec = 0.0
         self._clear_since: float | None = None
-        self._proposals: dict[str, tuple[str, str]] = {}
+        self._proposals: dict[str, OpenProposal] = {}
         self.findings: dict[str, RuleFinding] = {}
         self.holding: set[str] = set()
         self.names: tuple[str, ...] = ()
@@ -91,11 +93,15 @@ class RuleMonitor:
     async def look(
         self, seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool, now: float
     ) -> None:
-        """Measure and evaluate, if it is time. `now` is in epoch seconds of the medic that leads."""
+        """Measure and evaluate, if it is time, or a proposal was made or ended since.
+
+        `now` is in epoch seconds of the medic that leads.
+        """
+        is_recent = 0 <= now - self._looked_at < self._get_settings().rules_every_sec
         # a term that began after the clock was set back begins before the last look of the one before
-        if 0 <= now - self._looked_at < self._get_settings().rules_every_sec:
+        if is_recent and list_proposals(repairs) == self._proposals:
             return
-        self._looked_at = now
+        self._looked_at, self._ahead_sec = now, time.time() - now
         pairs = self._list_pairs(seen.truth)
         # the logs of these have what rules found in logs: it would be found again
         logged = [(svc, rule) for svc, rule in pairs.values() if svc not in QUOTING]
@@ -120,11 +126,12 @@ class RuleMonitor:
             self._add_outcomes(name, finding, now)
 
     def _follow_proposals(self, repairs: Mapping[str, Repair], readings: Readings) -> None:
-        """Take over the open proposals. Between two of one service there was a moment without one."""
-        before, self._proposals = self._proposals, list_proposals(repairs)
-        for svc, proposal in self._proposals.items():
-            if before.get(svc, proposal) != proposal:
-                readings.get(Metric.PROPOSED, {})[svc] = 0.0
+        """Take over the open proposals. Between two of one service there is a look without one."""
+        before, found = self._proposals, list_proposals(repairs)
+        replaced = {svc for svc, proposal in found.items() if before.get(svc, proposal) != proposal}
+        self._proposals = {svc: each for svc, each in found.items() if svc not in replaced}
+        for svc in replaced:
+            readings.get(Metric.PROPOSED, {})[svc] = 0.0
 
     def _add_outcomes(self, name: str, finding: RuleFinding, now: float) -> None:
         state, ts = self.alerts.states.get(name), time.time()
@@ -154,8 +161,12 @@ class RuleMonitor:
             over = (name for name, value in found.items() if value is not None and rule.is_met_by(value))
             note = escape_text(format_names(sorted(name for name in over if rule.includes(name))))
         elif rule.metric is Metric.PROPOSED:
-            ident, remedy = self._proposals.get(finding.subject, ("", ""))
-            return f"{remedy}; to approve it: marketswarm {MEDIC} approve {ident}" if ident else words
+            proposal = self._proposals.get(finding.subject)
+            if proposal is None:
+                return words
+            # its end is by the clock of this term, and people, board and notifier go by the one that is set
+            until = proposal.until + self._ahead_sec
+            return describe_request(proposal.remedy, LinkTarget(proposal.ident, until))
         else:
             note = self._logs.find_note(finding.subject, rule.metric, rule.detail)
         return f"{words}: {note[:MAX_NOTE_CHARS]}" if finding.holds and note else words
@@ -210,10 +221,10 @@ def describe(finding: RuleFinding) -> str:
     return f"{finding.rule.metric}{value}, {finding.rule.describe()}"
 
 
-def list_proposals(repairs: Mapping[str, Repair]) -> dict[str, tuple[str, str]]:
-    """Return by service the id of the proposal that waits for a person, and its remedy."""
-    open_ones = ((svc, find_proposal(each), find_proposed_remedy(each)) for svc, each in repairs.items())
-    return {svc: (ident, remedy) for svc, ident, remedy in open_ones if ident is not None}
+def list_proposals(repairs: Mapping[str, Repair]) -> dict[str, OpenProposal]:
+    """Return by service the proposal that waits for a person."""
+    found = ((svc, find_proposal(each)) for svc, each in repairs.items())
+    return {svc: each for svc, each in found if each is not None}
 
 
 def add_findings(

@@ -11,6 +11,7 @@ import pytest
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import MONITOR
 from marketswarm.event import Event, Kind, parse_event
+from marketswarm.operator.approval_link import MAX_LIFE_SEC, LinkTarget, find_link_target
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
@@ -148,23 +149,31 @@ async def test_the_event_of_a_proposal_has_the_command_that_approves_it_and_the_
     scene.monitor.follow(TRUTH)
     repair = Repair(
         incident="a", svc="feed", symptom=Symptom.SILENT, down_since=1.0, opened_at=1.0, since=1.0,
-        state=RepairState.PROPOSED, proposed=Remedy.RESTART, until=9.0,
+        state=RepairState.PROPOSED, proposed=Remedy.RESTART, until=scene.now + 900,
     )  # fmt: skip
+
+    async def list_told(value, step_sec=0.2):
+        await scene.look(value, metric=Metric.PROPOSED, step_sec=step_sec)
+        return [each for each in await publish(scene) if each.svc == "medic/proposed/feed"]
+
+    assert await list_told(0.0, 10.0) == []
     scene.repairs = {"feed": repair}
-    await scene.look(1.0, metric=Metric.PROPOSED)
-    (miss,) = [each for each in await publish(scene) if each.svc == "medic/proposed/feed"]
-    approve = f"restart; to approve it: marketswarm medic approve {find_proposal(repair)}"
-    assert (miss.type, miss.severity) == (Kind.MONITOR_MISS, "warning")
-    assert miss.reason == approve
-    again = replace(repair, until=99.0)
+    (miss,) = await list_told(1.0)
+    ident = find_proposal(repair).ident
+    assert (miss.type, miss.severity) == (Kind.MONITOR_MISS, "warning"), "at once, and not ten seconds later"
+    assert miss.reason.startswith("restart; to approve it until ")
+    assert miss.reason.endswith(f" UTC: marketswarm medic approve {ident}")
+    link = find_link_target(miss)
+    assert link.until == pytest.approx(time.time() + repair.until - scene.now, abs=10)
+    again = replace(repair, until=scene.now + 10 * MAX_LIFE_SEC)
     scene.repairs = {"feed": again}
-    for _ in range(2):  # the first one expired, and the next was made, since the last look
-        await scene.look(1.0, metric=Metric.PROPOSED)
-        await publish(scene)
-    await scene.look(1.0, metric=Metric.PROPOSED)
-    told = [each for each in await publish(scene) if each.svc == "medic/proposed/feed"]
-    assert [each.type for each in told] == ["monitor_miss", "monitor_ok", "monitor_miss"]
-    assert told[-1].reason.endswith(f"approve {find_proposal(again)}")
+    assert [each.type for each in await list_told(1.0)] == ["monitor_miss", "monitor_ok"], "the first expired"
+    for _ in range(2):
+        told = await list_told(1.0)
+        assert [each.type for each in told] == ["monitor_miss", "monitor_ok", "monitor_miss"]
+    assert find_link_target(told[-1]) == LinkTarget(find_proposal(again).ident, told[-1].ts + MAX_LIFE_SEC)
+    scene.repairs = {}
+    assert [each.type for each in await list_told(0.0)][3:] == ["monitor_ok"]
 
 
 async def test_logs_that_quote_alerts_are_not_read_and_each_other_one_is(scene, monkeypatch):
