@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from marketswarm.channels import Message
-from marketswarm.operator.approval_link import LIFE_SEC, find_proposal_id, make_link
+from marketswarm.operator.approval_link import find_link_target, make_link
 from marketswarm.settings import NotifierSettings
 
 MAX_LINKS: Final = 5
@@ -27,10 +27,10 @@ def keep_message(message: Message) -> Message:
 
 def add_links(public_url: str, key: SecretStr, message: Message) -> Message:
     """Return the message with a line for each proposal: the same ones in every attempt at sending it."""
-    found = ((event, find_proposal_id(event)) for event in message.parse_events())
+    found = ((event, find_link_target(event)) for event in message.parse_events())
     lines = [
-        f"approve {event.svc}: {make_link(public_url, key, ident, event.ts + LIFE_SEC)}"
-        for event, ident in found
-        if ident is not None
+        f"approve {event.svc}: {make_link(public_url, key, target)}"
+        for event, target in found
+        if target is not None
     ]
     return replace(message, text="\n".join((message.text, *lines[:MAX_LINKS]))) if lines else message

@@ -8,44 +8,69 @@ credential, so it is never on a bus: the notifier adds it to a message when that
 import hmac
 import re
 from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
 
 from pydantic import SecretStr
 
 from marketswarm.event import Event, Kind
+from marketswarm.text import format_moment
 from marketswarm.truth import MEDIC, PROPOSED_RULE
 
 LINK_PATH: Final = "/approve/"
-LIFE_SEC: Final = 3600.0
-"""How long after its event a link counts: as long as a proposal waits, unless the truth says otherwise."""
+MAX_LIFE_SEC: Final = 86_400.0
+"""How long after its event a link counts at most: a truth lets no proposal wait longer."""
 _PURPOSE: Final = b"marketswarm approval "
 """What is signed begins with it, so that a signature for something else by the same key is none of a link."""
 _LINK: Final = re.compile(r"([0-9a-f]{8})\.([0-9]{1,11})\.([A-Za-z0-9_-]{43})")
-_COMMAND: Final = re.compile(rf"\bmarketswarm {MEDIC} approve ([0-9a-f]{{8}})$")
+_REQUEST: Final = re.compile(
+    r"; to approve it until ([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) UTC: "
+    rf"marketswarm {MEDIC} approve ([0-9a-f]{{8}})\Z"
+)
 
 
-def find_proposal_id(event: Event) -> str | None:
-    """Return the id of the proposal that an event is about; None for other events."""
+@dataclass(frozen=True, slots=True)
+class LinkTarget:
+    """The proposal `ident` that a link approves, and until when it counts, in epoch seconds."""
+
+    ident: str
+    until: float
+
+
+def describe_request(remedy: str, target: LinkTarget) -> str:
+    """Return the reason of a proposal's event, which `find_link_target` reads."""
+    until = format_moment(target.until)
+    return f"{remedy}; to approve it until {until}: marketswarm {MEDIC} approve {target.ident}"
+
+
+def find_link_target(event: Event) -> LinkTarget | None:
+    """Return the proposal that an event is about; None for other events."""
     if event.type is not Kind.MONITOR_MISS or not event.svc.startswith(f"{MEDIC}/{PROPOSED_RULE}/"):
         return None
-    found = _COMMAND.search(event.reason or "")
-    return None if found is None else found[1]
+    found = _REQUEST.search(event.reason or "")
+    if found is None:
+        return None
+    try:
+        until = datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp()
+    except ValueError:  # a 31st of February
+        return None
+    return LinkTarget(found[2], min(until, event.ts + MAX_LIFE_SEC))
 
 
-def make_link(public_url: str, key: SecretStr, ident: str, until: float) -> str:
-    """Return the link that approves the proposal `ident` until a time, in epoch seconds."""
-    text = f"{ident}.{int(until)}"
+def make_link(public_url: str, key: SecretStr, target: LinkTarget) -> str:
+    text = f"{target.ident}.{int(target.until)}"
     return f"{public_url}{LINK_PATH}{text}.{_sign(key, text)}"
 
 
-def read_link(text: str, key: SecretStr, now: float) -> str | None:
-    """Return the id of the proposal that the end of a link approves at `now`; None if it doesn't count."""
+def read_link(text: str, key: SecretStr, now: float) -> LinkTarget | None:
+    """Return what the end of a link approves at `now`; None if it doesn't count."""
     found = _LINK.fullmatch(text)
     if found is None or now > int(found[2]):
         return None
     is_ours = hmac.compare_digest(_sign(key, f"{found[1]}.{found[2]}"), found[3])
-    return found[1] if is_ours else None
+    return LinkTarget(found[1], float(found[2])) if is_ours else None
 
 
 def _sign(key: SecretStr, text: str) -> str:

@@ -35,7 +35,7 @@ from marketswarm.truth import MEDIC, SYSTEM, Truth
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.guards import Fuse
 from services.medic.learning import ENOUGH, Lesson, learn
-from services.medic.planner import find_proposal, find_proposed_remedy
+from services.medic.planner import find_proposal
 from services.medic.repair import Repair
 from services.medic.report import HealingReport, OutagePattern, make_report, sort_lessons
 from services.medic.settings import HealingSettings, MedicSettings
@@ -118,9 +118,9 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
         return
     tables.print_drawing(_draw_repairs(repairs, now))
     for each in repairs:
-        if (ident := find_proposal(each)) is not None:
-            approve, what = suggest_command(f"{MEDIC} approve {ident}", data), find_proposed_remedy(each)
-            output.print_line(f"{approve} approves for {each.svc}: {what}")
+        if (found := find_proposal(each)) is not None:
+            approve = suggest_command(f"{MEDIC} approve {found.ident}", data)
+            output.print_line(f"{approve} approves for {each.svc}: {found.remedy}")
 
 
 def report(
@@ -252,7 +252,7 @@ async def _approve(data: Path, ident: str, author: str) -> str:
         _find_settings(fleet.truth)
         bus = fleet.bus(SYSTEM)
         repairs, fuse, _ = await read_state(bus, fleet.truth.services)
-        proposals = {find_proposal(each): each.svc for each in repairs}
+        proposals = {found.ident: each.svc for each in repairs if (found := find_proposal(each)) is not None}
         is_known = fuse.blown_at is not None if ident == FUSE else ident in proposals
         if not is_known:
             raise Exit(
@@ -447,6 +447,7 @@ def _lesson_to_json(lesson: Lesson) -> dict[str, Any]:
 
 
 def _repair_to_json(repair: Repair) -> dict[str, Any]:
+    proposal = find_proposal(repair)
     return {
         "svc": repair.svc,
         "incident": repair.incident,
@@ -456,5 +457,5 @@ def _repair_to_json(repair: Repair) -> dict[str, Any]:
         "down_since": repair.down_since,
         "attempts": repair.count_remedies(),
         "owner_restarts": repair.owner_restarts,
-        "proposal": find_proposal(repair),
+        "proposal": None if proposal is None else proposal.ident,
     }

@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from services.medic.refusal import Refusal
+
+FEW: Final = 2
+"""The least number of targets that are down at once for the fuse to count their share."""
 
 
 class Health(StrEnum):
@@ -120,6 +124,12 @@ class FleetFacts:
         """
         known = [each for each in self.targets.values() if each.health is not Health.UNKNOWN]
         return sum(each.health is Health.DOWN or each.is_late for each in known), len(known)
+
+    def find_refusal(self, down_share: float) -> Refusal | None:
+        """Return why nothing may be done to any target, be it that more than this share of them is down."""
+        down, known = self.count_down()
+        is_down = down >= FEW and down > down_share * known
+        return self.blocked or (Refusal.FLEET_DOWN if is_down else None)
 
     def find_down_dependency(self, svc: str) -> str | None:
         """Return a service that is down and that `svc` needs, itself or through others; None without one."""

@@ -3,16 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final
 
-from services.medic.facts import FleetFacts, Symptom, TargetFacts
+from services.medic.facts import FEW, FleetFacts, Symptom, TargetFacts
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair
 from services.medic.settings import PROTECTED, FuseSettings, HealingSettings
-
-FEW: Final = 2
-"""The least number of targets that are down at once for the fuse to count their share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +81,8 @@ def _list_fleet_refusals(target: TargetFacts, here: Situation) -> Iterator[Refus
         yield Refusal.PAUSED
     if target.svc in PROTECTED:
         yield Refusal.PROTECTED
-    if here.fleet.blocked is not None:
-        yield here.fleet.blocked
-    down, known = here.fleet.count_down()
-    if down >= FEW and down > here.settings.fuse.down_share * known:
-        yield Refusal.FLEET_DOWN
+    if (refusal := here.fleet.find_refusal(here.settings.fuse.down_share)) is not None:
+        yield refusal
     if here.fuse.blown_at is not None or here.fuse.is_due(here.settings.fuse, here.now):
         yield Refusal.TOO_MANY_REMEDIES
 

@@ -75,17 +75,27 @@ def make_advice_id(repair: Repair) -> str | None:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def find_proposal(repair: Repair) -> str | None:
-    """Return the id by which a person approves what is proposed for an outage; None without a proposal."""
+@dataclass(frozen=True, slots=True)
+class OpenProposal:
+    """What a person may approve by `ident` until a time, in epoch seconds.
+
+    `remedy` is in words: `restart`, or `restart, as the diagnosis advises`.
+    """
+
+    ident: str
+    remedy: str
+    until: float
+
+
+def find_proposal(repair: Repair) -> OpenProposal | None:
+    """Return what is proposed for an outage; None without a proposal."""
     if repair.state is RepairState.PROPOSED and repair.proposed is not None:
-        return make_proposal_id(repair, repair.proposed)
-    return make_advice_id(repair)
-
-
-def find_proposed_remedy(repair: Repair) -> str:
-    """Return the remedy of the proposal that is open: `restart`, or `restart, as the diagnosis advises`."""
-    advice = repair.advice if make_advice_id(repair) is not None else None
-    return f"{advice.remedies[0]}, as the diagnosis advises" if advice is not None else str(repair.proposed)
+        ident = make_proposal_id(repair, repair.proposed)
+        return OpenProposal(ident, repair.proposed, repair.since if repair.until is None else repair.until)
+    advised, advice = make_advice_id(repair), repair.advice
+    if advised is None or advice is None:
+        return None
+    return OpenProposal(advised, f"{advice.remedies[0]}, as the diagnosis advises", advice.until)
 
 
 def find_symptom(target: TargetFacts, settings: HealingSettings) -> Symptom | None:

@@ -179,7 +179,7 @@ class MedicStore:
 
         An older approval of these, or one that can't be used, is deleted.
         """
-        names = [FUSE, *(ident for each in repairs if (ident := find_proposal(each)) is not None)]
+        names = [FUSE, *(open_one.ident for each in repairs if (open_one := find_proposal(each)) is not None)]
         (found,) = await read_fields(self.bus, [MEDIC_APPROVALS], names)
         approvals: dict[str, str] = {}
         unusable: list[str] = []

@@ -9,14 +9,22 @@ from pydantic import SecretStr, ValidationError
 
 from marketswarm.channels import Message, Severity
 from marketswarm.event import Event, Kind, encode_event
-from marketswarm.operator.approval_link import LIFE_SEC, find_proposal_id, make_link, read_link
+from marketswarm.operator.approval_link import (
+    MAX_LIFE_SEC,
+    LinkTarget,
+    describe_request,
+    find_link_target,
+    make_link,
+    read_link,
+)
 from marketswarm.settings import NotifierSettings
 from notifier.approval_links import MAX_LINKS, make_link_adder
 
+UNTIL = 1_800_000_900.0
 KEY, URL, NOW = SecretStr("k" * 32), "https://up.example/board", 1_800_000_000.25
 MISS = Event(
     Kind.MONITOR_MISS, "medic/proposed/feed", NOW, "e.1", "medic",
-    reason="restart; to approve it: marketswarm medic approve 3f9a1c04",
+    reason="restart; to approve it until 2027-01-15 08:15:00 UTC: marketswarm medic approve 3f9a1c04",
 )  # fmt: skip
 MESSAGE = Message("m.1", "title", "text", Severity.WARNING, NOW, events=(encode_event(MISS),))
 
@@ -27,8 +35,9 @@ def test_a_message_about_a_proposal_has_its_link_and_each_attempt_has_the_same()
     first, line = sent.text.split("\n")
     assert first == "text"
     link = line.removeprefix("approve medic/proposed/feed: ")
-    assert link.startswith(f"{URL}/approve/3f9a1c04.1800003600.")
-    assert read_link(link.rpartition("/")[2], KEY, NOW + LIFE_SEC - 1) == "3f9a1c04"
+    assert link.startswith(f"{URL}/approve/3f9a1c04.1800000900.")
+    assert read_link(link.rpartition("/")[2], KEY, UNTIL - 1) == LinkTarget("3f9a1c04", UNTIL)
+    assert read_link(link.rpartition("/")[2], KEY, UNTIL + 1) is None
     assert add(MESSAGE) == sent
     assert replace(sent, text="text") == MESSAGE, "nothing else is changed"
 
@@ -42,11 +51,21 @@ def test_without_a_key_or_a_proposal_a_message_stays_as_it_is():
         replace(MISS, svc="proposed/feed"),
         replace(MISS, reason=None),
         replace(MISS, reason=f"{MISS.reason} and more"),
+        replace(MISS, reason=f"{MISS.reason}\n"),
         replace(MISS, reason="marketswarm medic approve fuse"),
+        replace(MISS, reason="restart; to approve it: marketswarm medic approve 3f9a1c04"),
+        replace(MISS, reason=MISS.reason.replace("01-15", "02-30")),
+        replace(MISS, reason=MISS.reason.replace("08:15", "08:75")),
     ):
-        assert find_proposal_id(other) is None
+        assert find_link_target(other) is None
         message = replace(MESSAGE, events=(encode_event(other),))
         assert add(message) is message
+
+
+def test_a_link_lives_as_long_as_its_proposal_and_a_day_at_most():
+    for until, ends_at in ((NOW + 60, 1_800_000_060.0), (NOW + 9 * MAX_LIFE_SEC, NOW + MAX_LIFE_SEC)):
+        event = replace(MISS, reason=describe_request("restart", LinkTarget("3f9a1c04", until)))
+        assert find_link_target(event) == LinkTarget("3f9a1c04", ends_at)
 
 
 def test_a_message_has_a_few_links_at_most():
@@ -66,8 +85,8 @@ def test_a_short_key_or_one_without_the_address_of_the_board_is_refused_and_not_
 
 
 def test_a_link_counts_until_its_time_and_by_its_own_key():
-    end = make_link("", KEY, "3f9a1c04", NOW).rpartition("/")[2]
-    assert read_link(end, KEY, NOW - 1) == "3f9a1c04"
+    end = make_link("", KEY, LinkTarget("3f9a1c04", NOW)).rpartition("/")[2]
+    assert read_link(end, KEY, NOW - 1) == LinkTarget("3f9a1c04", int(NOW))
     assert read_link(end, KEY, NOW + 1) is None
     assert read_link(end, SecretStr("l" * 32), NOW - 1) is None
     ident, until, signature = end.split(".")

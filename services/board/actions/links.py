@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from pydantic import SecretStr
 from starlette.responses import HTMLResponse, Response
 
-from marketswarm.operator.approval_link import LINK_PATH, read_link
+from marketswarm.operator.approval_link import LINK_PATH, LinkTarget, read_link
 from services.board.access.limits import RefusedError
 from services.board.access.sessions import find_origin
 from services.board.access.tokens import Client, find_address
@@ -26,11 +26,12 @@ _OVER: Final = "this link does not count, or not any more: its time is over, or 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalPage:
-    """What a link would approve at `now` (epoch seconds), or what it `done` was."""
+    """What a link would approve at `now`, and until when it counts (epoch seconds), or what it `done` was."""
 
     template: ClassVar = "approval.html"
     title: str
     now: float
+    until: float
     proposal: ProposalView | None = None
     done: ApprovalAnswer | None = None
     assets: str = "/static/0"
@@ -42,26 +43,28 @@ def make_link_site(healing: HealingSteering, key: SecretStr | None) -> APIRouter
     if key is None:
         return site
 
-    def find_id(link: str, now: float) -> str:
-        ident = read_link(link, key, now)
-        if ident is None:
+    def require_target(link: str, now: float) -> LinkTarget:
+        target = read_link(link, key, now)
+        if target is None:
             raise RefusedError(404, _OVER)
-        return ident
+        return target
 
     @site.get(f"{LINK_PATH}{{link}}")
     async def show(link: str) -> Response:
         now = time.time()
-        proposal = await healing.find_proposal(find_id(link, now))
+        target = require_target(link, now)
+        proposal = await healing.find_proposal(target.ident)
         title = f"Approve: {proposal.remedy} {proposal.svc}"
-        return answer_page(ApprovalPage(title, now, proposal=proposal, assets=find_assets_path()))
+        page = ApprovalPage(title, now, target.until, proposal=proposal, assets=find_assets_path())
+        return answer_page(page)
 
     @site.post(f"{LINK_PATH}{{link}}")
     async def approve(link: str, request: Request) -> Response:
         find_origin(request)
         now = time.time()
-        client = Client(None, find_address(request.scope))
-        done = await healing.approve(client, ApproveBody(by=AUTHOR), find_id(link, now), now)
+        target, client = require_target(link, now), Client(None, find_address(request.scope))
+        done = await healing.approve(client, ApproveBody(by=AUTHOR), target.ident, now)
         title = f"Approved: {done.remedy} {done.svc}"
-        return answer_page(ApprovalPage(title, now, done=done, assets=find_assets_path()))
+        return answer_page(ApprovalPage(title, now, target.until, done=done, assets=find_assets_path()))
 
     return site

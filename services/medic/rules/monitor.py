@@ -14,11 +14,12 @@ from typing import Final
 from marketswarm.agent import Agent
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import Thresholds
+from marketswarm.operator.approval_link import LinkTarget, describe_request
 from marketswarm.text import escape_text, format_names
 from marketswarm.truth import HEALER, MEDIC, Truth
 from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.observer import FleetObservation
-from services.medic.planner import find_proposal, find_proposed_remedy
+from services.medic.planner import OpenProposal, find_proposal
 from services.medic.refusal import Refusal
 from services.medic.repair import Repair
 from services.medic.rules.buses import read_buses
@@ -65,10 +66,16 @@ class RuleMonitor:
         self._pairs: tuple[Truth, HealingSettings, Pairs] | None = None
         self._evaluator = RuleEvaluator()
         self._looked_at = float("-inf")
-        self._proposals: dict[str, tuple[str, str]] = {}
+        self._ahead_sec = 0.0
+        self._clear_since: float | None = None
+        self._proposals: dict[str, OpenProposal] = {}
         self.findings: dict[str, RuleFinding] = {}
         self.holding: set[str] = set()
         self.names: tuple[str, ...] = ()
+
+    def begin_term(self) -> None:
+        """Note that this medic begins to lead: what was measured before proves nothing."""
+        self._clear_since = None
 
     def follow(self, truth: Truth) -> None:
         """Follow the subjects of this truth from now on."""
@@ -86,11 +93,15 @@ class RuleMonitor:
     async def look(
         self, seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool, now: float
     ) -> None:
-        """Measure and evaluate, if it is time. `now` is in epoch seconds of the medic that leads."""
+        """Measure and evaluate, if it is time, or a proposal was made or ended since.
+
+        `now` is in epoch seconds of the medic that leads.
+        """
+        is_recent = 0 <= now - self._looked_at < self._get_settings().rules_every_sec
         # a term that began after the clock was set back begins before the last look of the one before
-        if 0 <= now - self._looked_at < self._get_settings().rules_every_sec:
+        if is_recent and list_proposals(repairs) == self._proposals:
             return
-        self._looked_at = now
+        self._looked_at, self._ahead_sec = now, time.time() - now
         pairs = self._list_pairs(seen.truth)
         # the logs of these have what rules found in logs: it would be found again
         logged = [(svc, rule) for svc, rule in pairs.values() if svc not in QUOTING]
@@ -115,11 +126,12 @@ class RuleMonitor:
             self._add_outcomes(name, finding, now)
 
     def _follow_proposals(self, repairs: Mapping[str, Repair], readings: Readings) -> None:
-        """Take over the open proposals. Between two of one service there was a moment without one."""
-        before, self._proposals = self._proposals, list_proposals(repairs)
-        for svc, proposal in self._proposals.items():
-            if before.get(svc, proposal) != proposal:
-                readings.get(Metric.PROPOSED, {})[svc] = 0.0
+        """Take over the open proposals. Between two of one service there is a look without one."""
+        before, found = self._proposals, list_proposals(repairs)
+        replaced = {svc for svc, proposal in found.items() if before.get(svc, proposal) != proposal}
+        self._proposals = {svc: each for svc, each in found.items() if svc not in replaced}
+        for svc in replaced:
+            readings.get(Metric.PROPOSED, {})[svc] = 0.0
 
     def _add_outcomes(self, name: str, finding: RuleFinding, now: float) -> None:
         state, ts = self.alerts.states.get(name), time.time()
@@ -149,15 +161,28 @@ class RuleMonitor:
             over = (name for name, value in found.items() if value is not None and rule.is_met_by(value))
             note = escape_text(format_names(sorted(name for name in over if rule.includes(name))))
         elif rule.metric is Metric.PROPOSED:
-            ident, remedy = self._proposals.get(finding.subject, ("", ""))
-            return f"{remedy}; to approve it: marketswarm {MEDIC} approve {ident}" if ident else words
+            proposal = self._proposals.get(finding.subject)
+            if proposal is None:
+                return words
+            # its end is by the clock of this term, and people, board and notifier go by the one that is set
+            until = proposal.until + self._ahead_sec
+            return describe_request(proposal.remedy, LinkTarget(proposal.ident, until))
         else:
             note = self._logs.find_note(finding.subject, rule.metric, rule.detail)
         return f"{words}: {note[:MAX_NOTE_CHARS]}" if finding.holds and note else words
 
     def add_facts(self, facts: FleetFacts, now: float) -> FleetFacts:
-        """Return the facts with what the rules say of each service."""
+        """Return the facts with what the rules say of each service.
+
+        What stopped the medic as a whole may have stopped what is measured: on a machine that was suspended,
+        each stream is old. So a rule is a symptom again when all that it goes by was measured after the stop.
+        """
         age_sec = now - self._looked_at
+        if facts.find_refusal(self._get_settings().fuse.down_share) is not None:
+            self._clear_since = None
+        elif self._clear_since is None:
+            self._clear_since = now
+        clear_sec = -1.0 if self._clear_since is None else self._looked_at - self._clear_since
         if not 0 <= age_sec <= self._find_longest_gap():
             unknown = {svc: replace(each, is_alerted=None) for svc, each in facts.targets.items()}
             return replace(facts, targets=unknown)
@@ -166,7 +191,7 @@ class RuleMonitor:
             if finding.rule.can_heal or finding.rule.severity is RuleSeverity.EMERGENCY:
                 by_service.setdefault(finding.subject, []).append(finding)
         changed = {
-            svc: add_findings(facts.targets[svc], found, age_sec)
+            svc: add_findings(facts.targets[svc], found, age_sec, clear_sec)
             for svc, found in by_service.items()
             if svc in facts.targets
         }
@@ -196,18 +221,26 @@ def describe(finding: RuleFinding) -> str:
     return f"{finding.rule.metric}{value}, {finding.rule.describe()}"
 
 
-def list_proposals(repairs: Mapping[str, Repair]) -> dict[str, tuple[str, str]]:
-    """Return by service the id of the proposal that waits for a person, and its remedy."""
-    open_ones = ((svc, find_proposal(each), find_proposed_remedy(each)) for svc, each in repairs.items())
-    return {svc: (ident, remedy) for svc, ident, remedy in open_ones if ident is not None}
+def list_proposals(repairs: Mapping[str, Repair]) -> dict[str, OpenProposal]:
+    """Return by service the proposal that waits for a person."""
+    found = ((svc, find_proposal(each)) for svc, each in repairs.items())
+    return {svc: each for svc, each in found if each is not None}
 
 
-def add_findings(target: TargetFacts, findings: list[RuleFinding], age_sec: float) -> TargetFacts:
-    """Return a target with what rules say of it, as it was `age_sec` ago."""
+def add_findings(
+    target: TargetFacts, findings: list[RuleFinding], age_sec: float, clear_sec: float
+) -> TargetFacts:
+    """Return a target with what rules say of it, as it was `age_sec` ago.
+
+    `clear_sec` is for how long nothing had stopped the medic then. A rule that only holds because the time to
+    clear has not passed is no symptom, and no proof that there is none.
+    """
     healing = [each for each in findings if each.rule.can_heal]
-    is_alerted: bool | None = any(each.holds for each in healing)
-    if not is_alerted and not all(each.is_met is False for each in healing):
-        is_alerted = None
+    is_alerted: bool | None = None
+    if any(each.holds and each.is_met and clear_sec >= each.rule.proof_sec for each in healing):
+        is_alerted = True
+    elif not any(each.holds or each.is_met is not False for each in healing):
+        is_alerted = False
     urgent = [each for each in findings if each.rule.severity is RuleSeverity.EMERGENCY]
     is_left = any(each.holds and each.rule.metric not in REPAIR_METRICS for each in urgent)
     blocked = target.blocked or (Refusal.EMERGENCY if is_left else None)

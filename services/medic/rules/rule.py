@@ -125,6 +125,11 @@ class MonitorRule(ServiceConfig):
             and self.share_above is None
         )
 
+    @property
+    def proof_sec(self) -> float:
+        """The time after which nothing is left of what was measured before: an age has grown to its limit."""
+        return self.for_sec + (self.above or 0.0 if self.metric is Metric.WRITE_AGE else 0.0)
+
     def is_met_by(self, value: float) -> bool:
         return value > self.above if self.above is not None else value < (self.below or 0.0)
 

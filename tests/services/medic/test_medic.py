@@ -49,6 +49,9 @@ class Rules:
     def __init__(self, scene):
         self._scene, self.is_alerted = scene, False
 
+    def begin_term(self):
+        self._scene.looks.clear()
+
     async def look(self, seen, repairs, *, is_fuse_blown, now):
         self._scene.looks.append((seen, dict(repairs), is_fuse_blown, now))
 

@@ -1,6 +1,7 @@
 """The routes that change something, as a client sees them, over buses in memory."""
 
 import asyncio
+import re
 import time
 from functools import cache
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 
 from marketswarm.keys import BOARD_AUDIT, MEDIC_APPROVALS, MEDIC_INCIDENTS, NOTIFIER_REQUESTS, answers_key
 from marketswarm.operator import Answer, OperatorRequest, RequestKind, read_silences
-from marketswarm.operator.approval_link import make_link
+from marketswarm.operator.approval_link import LinkTarget, make_link
 from marketswarm.operator.healing import EntryKind, HealingApproval, TimelineEntry
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
@@ -446,7 +447,8 @@ class LinkSite:
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver")
 
     async def ask(self, method: str, ident="3f9a1c04", key=None, life_sec=60.0, origin="http://testserver"):
-        link = make_link("http://testserver", key or KEY, ident, time.time() + life_sec)
+        target = LinkTarget(ident, time.time() + life_sec)
+        link = make_link("http://testserver", key or KEY, target)
         return await self.http.request(method, link, headers={"Origin": origin} if origin else {})
 
 
@@ -456,6 +458,7 @@ async def test_a_signed_link_only_shows_and_its_form_approves_in_the_name_of_the
         await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry})
     shown = await site.ask("GET")
     assert (shown.status_code, "Approve: restart mesh" in shown.text) == (200, True)
+    assert re.search(r"until <time datetime=[^>]+>\d\d:\d\d:\d\d", shown.text), "and when the link ends"
     assert shown.headers["cache-control"] == "no-store"
     assert await client.system.client.hgetall(MEDIC_APPROVALS) == {}, "a preview of a chat opens it, too"
     done = await site.ask("POST")

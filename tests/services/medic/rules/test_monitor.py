@@ -11,9 +11,10 @@ import pytest
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import MONITOR
 from marketswarm.event import Event, Kind, parse_event
+from marketswarm.operator.approval_link import MAX_LIFE_SEC, LinkTarget, find_link_target
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
-from services.medic.facts import FleetFacts, Symptom, TargetFacts
+from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
 from services.medic.planner import find_proposal
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
@@ -24,7 +25,8 @@ from services.medic.rules.rule import SHIPPED
 from services.medic.settings import HealingSettings
 from support.waiting import auntil
 
-TRUTH = parse_truth(b'{"services": {"feed": {}, "mesh": {}, "medic": {}}}').truth
+FEED = b'{"access_points": {"publish_to": [{"bus": "market-redis", "key": "work"}]}}'
+TRUTH = parse_truth(b'{"services": {"feed": %s, "mesh": {}, "medic": {}}}' % FEED).truth
 MEMORY = {"metric": "process_memory", "above": 80, "for_sec": 30, "clear_sec": 0, "severity": "critical"}
 SEEN = SimpleNamespace(truth=TRUTH)
 
@@ -147,23 +149,31 @@ async def test_the_event_of_a_proposal_has_the_command_that_approves_it_and_the_
     scene.monitor.follow(TRUTH)
     repair = Repair(
         incident="a", svc="feed", symptom=Symptom.SILENT, down_since=1.0, opened_at=1.0, since=1.0,
-        state=RepairState.PROPOSED, proposed=Remedy.RESTART, until=9.0,
+        state=RepairState.PROPOSED, proposed=Remedy.RESTART, until=scene.now + 900,
     )  # fmt: skip
+
+    async def list_told(value, step_sec=0.2):
+        await scene.look(value, metric=Metric.PROPOSED, step_sec=step_sec)
+        return [each for each in await publish(scene) if each.svc == "medic/proposed/feed"]
+
+    assert await list_told(0.0, 10.0) == []
     scene.repairs = {"feed": repair}
-    await scene.look(1.0, metric=Metric.PROPOSED)
-    (miss,) = [each for each in await publish(scene) if each.svc == "medic/proposed/feed"]
-    approve = f"restart; to approve it: marketswarm medic approve {find_proposal(repair)}"
-    assert (miss.type, miss.severity) == (Kind.MONITOR_MISS, "warning")
-    assert miss.reason == approve
-    again = replace(repair, until=99.0)
+    (miss,) = await list_told(1.0)
+    ident = find_proposal(repair).ident
+    assert (miss.type, miss.severity) == (Kind.MONITOR_MISS, "warning"), "at once, and not ten seconds later"
+    assert miss.reason.startswith("restart; to approve it until ")
+    assert miss.reason.endswith(f" UTC: marketswarm medic approve {ident}")
+    link = find_link_target(miss)
+    assert link.until == pytest.approx(time.time() + repair.until - scene.now, abs=10)
+    again = replace(repair, until=scene.now + 10 * MAX_LIFE_SEC)
     scene.repairs = {"feed": again}
-    for _ in range(2):  # the first one expired, and the next was made, since the last look
-        await scene.look(1.0, metric=Metric.PROPOSED)
-        await publish(scene)
-    await scene.look(1.0, metric=Metric.PROPOSED)
-    told = [each for each in await publish(scene) if each.svc == "medic/proposed/feed"]
-    assert [each.type for each in told] == ["monitor_miss", "monitor_ok", "monitor_miss"]
-    assert told[-1].reason.endswith(f"approve {find_proposal(again)}")
+    assert [each.type for each in await list_told(1.0)] == ["monitor_miss", "monitor_ok"], "the first expired"
+    for _ in range(2):
+        told = await list_told(1.0)
+        assert [each.type for each in told] == ["monitor_miss", "monitor_ok", "monitor_miss"]
+    assert find_link_target(told[-1]) == LinkTarget(find_proposal(again).ident, told[-1].ts + MAX_LIFE_SEC)
+    scene.repairs = {}
+    assert [each.type for each in await list_told(0.0)][3:] == ["monitor_ok"]
 
 
 async def test_logs_that_quote_alerts_are_not_read_and_each_other_one_is(scene, monkeypatch):
@@ -234,6 +244,44 @@ async def test_the_planner_is_told_of_a_critical_rule_and_how_old_that_is(scene)
     assert told().is_alerted is None
     scene.now += 1000
     assert told().is_alerted is None, "what is old says nothing"
+
+
+STOPPED = {
+    "by the healer": FleetFacts(blocked=Refusal.HEALER_ABSENT),
+    "by the fleet": FleetFacts({svc: TargetFacts(svc=svc, health=Health.DOWN) for svc in ("feed", "mesh")}),
+}
+
+
+@pytest.mark.parametrize("by", STOPPED)
+async def test_what_was_measured_before_a_stop_of_the_whole_fleet_ended_is_no_symptom(scene, monkeypatch, by):
+    age_rule = {"metric": "write_age", "key": "work", "above": 20, "severity": "critical"}
+    scene.rules, ages = {"stalled": age_rule}, {}
+
+    async def read_ages(*_args):
+        return {Metric.WRITE_AGE: {"feed work": ages["now"]}}
+
+    monkeypatch.setattr("services.medic.rules.monitor.read_ages", read_ages)
+
+    async def is_alerted(age_sec, found):
+        ages["now"] = age_sec
+        await scene.look(0.0)
+        told = scene.monitor.add_facts(replace(facts(), **found), scene.now + 0.2).targets["feed"]
+        assert scene.monitor.findings["stalled/feed"].holds is (scene.now > 1010), (
+            "people are told all the same"
+        )
+        return told.is_alerted
+
+    stop = STOPPED[by]
+    stopped = {"blocked": stop.blocked, **({"targets": stop.targets} if stop.targets else {})}
+    assert await is_alerted(1.0, {}) is False
+    assert await is_alerted(25.0, stopped) is None
+    assert await is_alerted(35.0, {}) is None, "measured before the stop was seen to be over"
+    assert await is_alerted(45.0, {}) is None, "it may not have had the time to write"
+    assert await is_alerted(1.0, {}) is None, "it wrote, and the rule only waits until it is clear"
+    assert await is_alerted(11.0, {}) is None
+    assert await is_alerted(21.0, {}) is True, "it does not write, and all of that was seen"
+    scene.monitor.begin_term()
+    assert await is_alerted(31.0, {}) is None, "no one looked before this term"
 
 
 async def test_a_service_for_which_an_emergency_holds_is_left_to_people(scene):
