@@ -123,7 +123,7 @@ def test_in_observe_nothing_is_touched_and_the_incident_says_what_would_have_bee
 
 
 def test_a_proposal_waits_for_a_person(tmp_path):
-    with up(tmp_path, mode="propose", rules_every_sec=60) as fleet:
+    with up(tmp_path, mode="propose", rules_every_sec=1) as fleet:
         bus, pid = fleet.bus("system-redis"), pid_of(fleet, "mesh")
         os.kill(pid, signal.SIGSTOP)
         fleet.until(lambda: "proposed" in timeline(bus), what="the proposal")

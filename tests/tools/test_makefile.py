@@ -67,8 +67,10 @@ def make(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str
         (["test", "ARGS=-k 'a or b'"], "python -m pytest -n auto --dist worksteal --apart -k a or b"),
         (
             ["unit", "ARGS=-x"],
-            f"python -m pytest -q -n {CPUS + 1} --dist worksteal --apart -m unit and not slow "
-            "--ignore=tests/live -x",
+            (
+                f"python -m pytest -q -n {CPUS + 1} --dist worksteal --apart -m unit and not slow "
+                "--ignore=tests/live -x"
+            ),
         ),
         (["containertest", "ARGS=-x"], "python -m pytest -n 0 tests/compose -x"),
         (
