@@ -320,6 +320,10 @@ class SmallSession:
     async def retry_refused(self) -> None:
         """Nothing was refused."""
 
+    def measure_unanswered_sec(self, _now: float) -> float:
+        """Return 0: `subscribe` has waited for the answer."""
+        return 0.0
+
     async def unsubscribe(self, channels: Collection[str]) -> None:
         await self.link.ask(lambda _server, _now: self._channels.difference_update(channels))
 
