@@ -50,6 +50,7 @@ async def buses(monkeypatch, moved_time):
     await bus.aclose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("owner", "name"), [(Store, "load"), (Dispatcher, "dispatch")])
 async def test_a_wait_that_takes_too_long_ends_the_term_and_not_the_notifier(
     owner, name, buses, monkeypatch, capsys

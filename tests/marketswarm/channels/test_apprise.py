@@ -72,6 +72,7 @@ def create_for(urls: str) -> Apprise:
     return made
 
 
+@pytest.mark.slow
 async def test_what_is_sent_is_that_of_its_golden_file(posts):
     for case, message in CASES.items():
         assert (await create_for("json://127.0.0.1/s3cret").send(message)).answer == "accepted"

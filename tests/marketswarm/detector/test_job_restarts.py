@@ -273,6 +273,7 @@ def test_a_failure_is_overruled_by_a_run_that_was_complete_after_it(heard, want)
     )
 
 
+@pytest.mark.slow
 def test_a_job_that_moves_to_a_bus_with_an_older_clock_keeps_its_deadline():
     hand = hand_of(minutely(), replace(watch("z", bus="other"), timeout_sec=1e6))
     hand.run(5)

@@ -201,6 +201,7 @@ def test_a_diamond_of_dependencies_is_no_circle():
     assert parse_truth(json.dumps({"services": services}).encode()).warnings == ()
 
 
+@pytest.mark.slow
 def test_five_thousand_services_in_a_row_of_dependencies_are_read():
     services = {f"s{n}": {"depends_on": [f"s{n + 1}"]} for n in range(4999)} | {"s4999": {}}
     assert len(parse_truth(json.dumps({"services": services}).encode()).truth.services) == 5000

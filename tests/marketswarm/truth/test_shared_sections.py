@@ -129,6 +129,7 @@ def test_the_healer_has_rules_of_its_own_though_its_section_is_that_of_a_job():
         assert found.startswith("services.healer.heartbeat.schedule")
 
 
+@pytest.mark.slow
 def test_more_different_sections_than_are_kept_are_all_right():
     services = {f"s{n}": {"description": str(n % (MAX_SHARED + 10))} for n in range(2 * MAX_SHARED + 20)}
     found = truth(services).services

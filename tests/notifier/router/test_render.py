@@ -42,6 +42,7 @@ def test_a_text_names_ten_and_counts_the_rest_and_the_lines_have_all():
     assert len(town.last().lines) == 30
 
 
+@pytest.mark.slow
 def test_more_than_five_hundred_lines_are_several_messages_and_nothing_is_left_out():
     names = [f"s{n}" for n in range(1200)]
     town = Town(names)

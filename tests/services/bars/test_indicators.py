@@ -523,6 +523,7 @@ def test_a_forged_checkpoint_is_an_error_of_one_kind(body, count, size):
             series.restore(before)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_unpacks_to_more_than_it_says_is_refused():
     header = {"format": 1, "timeframe": "1m", "block": BLOCK, "count": 2}
     bomb = orjson.dumps(header) + b"\n" + zlib.compress(bytes(50_000_000))

@@ -231,6 +231,7 @@ def test_a_target_of_which_several_instances_beat_somewhere_is_left_alone():
     assert len(patient.orders) == 1
 
 
+@pytest.mark.slow
 def test_too_many_remedies_blow_the_fuse_until_a_person_approves():
     patient = down(settings={"mode": "act", "fuse": {"remedies": 2, "within_sec": 600}}, restart_helps=False)
     patient.approvals = {"fuse": "eve"}  # nothing is approved beforehand

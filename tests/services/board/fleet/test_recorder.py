@@ -346,6 +346,7 @@ async def test_while_the_first_board_writes_the_second_one_reads_no_history(bus,
     await other.aclose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_idle", [False, True])
 async def test_a_second_board_takes_over_from_one_that_writes_no_more(bus, monkeypatch, is_idle):
     clock = [time.monotonic()]
@@ -438,6 +439,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["version", "position", "progress", "healer", "bus:system-redis"])
 async def test_nonsense_in_the_keys_is_survived(bus, field):
     await begin_long_ago(bus, 9)

@@ -155,6 +155,7 @@ def test_a_text_that_is_too_long_is_cut_between_words():
     assert Redactor().redact("b " * (MAX_TEXT // 2 - 2) + "hunter22").endswith("b ")
 
 
+@pytest.mark.slow
 def test_a_bundle_is_bounded_and_says_what_is_known():
     repair = replace(escalated(), owner_restarts=3)
     evidence = DiagnosisEvidence(

@@ -84,6 +84,7 @@ async def test_a_source_before_another_has_the_last_word_in_the_order_of_now(pub
     assert await publish(alone, Observation("US.CPI", 0, 97.0), source="ecb") == 1
 
 
+@pytest.mark.slow
 async def test_only_what_can_be_asked_for_again_is_remembered_and_nothing_is_published_twice(bus, publish):
     """Of 1920 minutes, 300 can be asked for again, ten before the newest each time."""
     loads = range(NOW_MS, NOW_MS + 1920 * MINUTE_MS, 120 * MINUTE_MS)
