@@ -79,7 +79,9 @@ class Limiter(Protocol):
         """Grant no request for so many seconds, because the source asked for that."""
         ...
 
-    async def count_left(self, key: ApiKey | None, windows: Windows) -> Sequence[int]: ...
+    async def count_left(
+        self, key: ApiKey | None, windows: Windows, waited_for_sec: float = 0.0
+    ) -> Sequence[int]: ...
 
 
 class Breaker(Protocol):
@@ -258,13 +260,14 @@ class SourceClient:
     async def _count_allowed(self, asked: _Asked) -> int:
         """Return how many requests one question may take, 1 at least. Raise BusError.
 
-        What a request waits for does not count. Of a limit that lasts for days, a question takes at most half
-        of what is left, so that others have something, and so does this series later.
+        What a request waits for does not count, be it a window or a pause that the source wants. Of a limit
+        that lasts for days, a question takes at most half of what is left, so that others have something, and
+        so does this series later.
         """
-        allowed = 0
+        allowed, waited_for_sec = 0, max(WAITED_FOR_SEC, asked.context.patience_sec)
         for key in self.keys.get(asked.source.name, (None,)):
             windows = asked.source.find_limits(has_key=key is not None).windows()
-            left = await asked.context.limiter.count_left(key, windows)
+            left = await asked.context.limiter.count_left(key, windows, waited_for_sec)
             shares = [
                 (count + 1) // 2 if sec >= DAY_SEC else count
                 for (sec, _), count in zip(windows, left, strict=True)

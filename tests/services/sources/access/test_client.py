@@ -84,7 +84,7 @@ class Account:
         wait_sec = self.waits.pop(0) if self.waits else 0.0
         return Permission(wait_sec, "limited" if wait_sec else "")
 
-    async def count_left(self, _key, windows):
+    async def count_left(self, _key, windows, _waited_for_sec=0.0):
         return [count for _, count in windows]
 
     async def block(self, key, sec, _windows):
@@ -158,8 +158,8 @@ class ScarceAccount(Account):
         super().__init__()
         self.left, self.sec = left, sec
 
-    async def count_left(self, _key, _windows):
-        return [self.left]
+    async def count_left(self, _key, _windows, waited_for_sec=0.0):
+        return [0 if sum(self.waits) > waited_for_sec else self.left]
 
 
 def answer_parts(site):
@@ -189,6 +189,14 @@ async def test_a_history_that_the_limits_do_not_allow_is_shorter(ask, site, limi
     assert hours == asked
     assert (answer.outcome, answer.parts_left) == (AnswerStatus.OK, 10 - len(asked))
     assert hours_of(answer) == asked[::-1]
+
+
+async def test_a_pause_that_the_first_part_waits_for_makes_no_history_shorter(ask, site):
+    """While it lasts no request may be sent; but all that may be sent after it count."""
+    hours, account = answer_parts(site), ScarceAccount(4, 60)
+    account.waits = [0.1]
+    answer = await ask(make_source(limit=1), account, question=question(3), patience_sec=1.0)
+    assert (hours, answer.parts_left) == ([2, 1, 0], 0)
 
 
 class PausedAccount(Account):
