@@ -124,5 +124,7 @@ async def test_what_is_left_is_said_for_each_window_and_taken_by_nobody(limiter)
         await limiter.take(ONE, windows)
     await limiter.block(ONE, 30.0, windows)
     assert await limiter.count_left(ONE, windows) == [0, 0]
+    assert await limiter.count_left(ONE, windows, 29.0) == [0, 0]
+    assert await limiter.count_left(ONE, windows, 30.0) == [2, 5]  # a pause that is waited for
     assert await limiter.count_left(TWO, windows) == [5, 8]
     assert await limiter.count_left(TWO, []) == []

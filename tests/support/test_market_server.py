@@ -39,7 +39,7 @@ class Account:
     async def take(self, _key, _windows):
         return Permission()
 
-    async def count_left(self, _key, windows):
+    async def count_left(self, _key, windows, _waited_for_sec=0.0):
         return [count for _, count in windows]
 
     async def block(self, _key, sec, _windows):

@@ -54,6 +54,8 @@ TIMEOUT_SEC: Final = 20.0
 """The time limit of one request."""
 LONGEST_WAIT_SEC: Final = 120.0
 """How long the further parts of a question wait for the limits, if their deadline allows that."""
+PAUSES: Final = 3
+"""How many pauses that a source asks for each page of the further parts waits out."""
 WAITED_FOR_SEC: Final = 10
 """The longest window of a limit that parts of a question wait for, and are not left out for."""
 DAY_SEC: Final = 86_400
@@ -77,7 +79,9 @@ class Limiter(Protocol):
         """Grant no request for so many seconds, because the source asked for that."""
         ...
 
-    async def count_left(self, key: ApiKey | None, windows: Windows) -> Sequence[int]: ...
+    async def count_left(
+        self, key: ApiKey | None, windows: Windows, waited_for_sec: float = 0.0
+    ) -> Sequence[int]: ...
 
 
 class Breaker(Protocol):
@@ -109,11 +113,12 @@ class AskContext:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Hold which endpoint of which source is asked, and how."""
+    """Hold which endpoint of which source is asked, how, and whether a part of the answer came already."""
 
     source: MarketSource
     endpoint: Endpoint
     context: AskContext
+    has_part: bool = False
 
 
 @dataclass(slots=True)
@@ -237,7 +242,8 @@ class SourceClient:
                 found.add(await self._ask_part(asked, part))
                 done += 1
                 # the parts before it would be for nothing if the next one did not wait
-                asked = replace(asked, context=replace(context, patience_sec=LONGEST_WAIT_SEC))
+                patient = replace(context, patience_sec=LONGEST_WAIT_SEC)
+                asked = replace(asked, context=patient, has_part=True)
         except _NoAnswerError as error:
             is_limited = error.outcome is AnswerStatus.LIMITED
             if not done or not is_limited:
@@ -254,13 +260,14 @@ class SourceClient:
     async def _count_allowed(self, asked: _Asked) -> int:
         """Return how many requests one question may take, 1 at least. Raise BusError.
 
-        What a request waits for does not count. Of a limit that lasts for days, a question takes at most half
-        of what is left, so that others have something, and so does this series later.
+        What a request waits for does not count, be it a window or a pause that the source wants. Of a limit
+        that lasts for days, a question takes at most half of what is left, so that others have something, and
+        so does this series later.
         """
-        allowed = 0
+        allowed, waited_for_sec = 0, max(WAITED_FOR_SEC, asked.context.patience_sec)
         for key in self.keys.get(asked.source.name, (None,)):
             windows = asked.source.find_limits(has_key=key is not None).windows()
-            left = await asked.context.limiter.count_left(key, windows)
+            left = await asked.context.limiter.count_left(key, windows, waited_for_sec)
             shares = [
                 (count + 1) // 2 if sec >= DAY_SEC else count
                 for (sec, _), count in zip(windows, left, strict=True)
@@ -286,22 +293,27 @@ class SourceClient:
     async def _ask_page(self, asked: _Asked, question: Question, token: str | None) -> tuple[Page, bytes]:
         """Return one page and its body. Raise _NoAnswerError or BusError.
 
-        If the source refuses a key for now, the other keys are tried.
+        If the source refuses a key for now, the other keys are tried. Once a part came, a short pause
+        that the source asks for is waited out, as a limit of ours is.
         """
         request = make_request(asked.source, asked.endpoint, question, token)
         _require_same_host(asked.source, request)
-        keys, waits = self._rotate_keys(asked.source), list[float]()
-        while keys:
-            key = await self._take_permission(asked, keys, waits)
-            try:
-                return await self._send(asked, question, request, key)
-            except _NoAnswerError as error:
-                if error.outcome is not AnswerStatus.LIMITED:
-                    raise
-                reason = error.reason
-                waits.append(error.wait_sec)
-                keys = [each for each in keys if each != key]
-        raise _NoAnswerError(AnswerStatus.LIMITED, reason, min(waits))
+        pauses = PAUSES if asked.has_part else 0
+        while True:
+            keys, waits = self._rotate_keys(asked.source), list[float]()
+            while keys:
+                key = await self._take_permission(asked, keys, waits)
+                try:
+                    return await self._send(asked, question, request, key)
+                except _NoAnswerError as error:
+                    if error.outcome is not AnswerStatus.LIMITED:
+                        raise
+                    reason = error.reason
+                    waits.append(error.wait_sec)
+                    keys = [each for each in keys if each != key]
+            if pauses == 0:
+                raise _NoAnswerError(AnswerStatus.LIMITED, reason, min(waits))
+            pauses -= 1
 
     def _rotate_keys(self, source: MarketSource) -> list[ApiKey | None]:
         """Start with the key whose turn it is; return one None for a source without keys."""

@@ -52,9 +52,14 @@ class SourceLimiter:
         wait_sec = await self._use("take", key, 0, windows)
         return Permission(wait_sec, "limited" if wait_sec else "")
 
-    async def count_left(self, key: ApiKey | None, windows: Windows) -> list[int]:
-        """Return how many requests may be sent now in each window; 0 while the source wants none."""
-        return [max(0, int(left)) for left in await self._run("left", key, 0, windows)]
+    async def count_left(
+        self, key: ApiKey | None, windows: Windows, waited_for_sec: float = 0.0
+    ) -> list[int]:
+        """Return how many requests may be sent now in each window.
+
+        That is 0 while the source wants none, unless its pause is over within `waited_for_sec`.
+        """
+        return [max(0, int(left)) for left in await self._run("left", key, waited_for_sec, windows)]
 
     async def block(self, key: ApiKey | None, sec: float, windows: Windows) -> None:
         """Grant no request for so many seconds, because the source asked for that."""
@@ -63,10 +68,10 @@ class SourceLimiter:
     async def _use(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> float:
         return float(await self._run(word, key, block_sec, windows)) / 1000
 
-    async def _run(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> Any:
+    async def _run(self, word: str, key: ApiKey | None, pause_sec: float, windows: Windows) -> Any:
         keys = [source_account_key(account_name(self._source, key))]
         if key is not None:  # the command that shows the limits finds the accounts of all keys there
             keys.append(source_account_key(self._source))
         numbers = [number for window in windows for number in window]
-        args: list[str | bytes | float] = [word, round(1000 * block_sec), *numbers]
+        args: list[str | bytes | float] = [word, round(1000 * pause_sec), *numbers]
         return await self._bus.script(TAKE_REQUEST, keys, args)

@@ -8,7 +8,7 @@
 --       2     of a source with keys: its own account, where "key:<name>" names the account of each key
 -- ARGV  1     take; left: only say how many are left; or block: take no request for a while, since the source asked for
 --             that (Retry-After)
---       2     of block: for how many milliseconds
+--       2     of block: for how many milliseconds; of left: a pause that is over within so many is none
 --       3 …   for each window its seconds and its requests
 -- Returns the milliseconds to wait before asking again; 0: the request was taken. Of left: for each window how many
 -- requests may be sent now.
@@ -42,6 +42,7 @@ if blocked > now and ARGV[1] == 'take' then
 end
 
 local counts, left, wait_ms = {}, {}, 0
+local is_paused = blocked > now + tonumber(ARGV[2])
 local stored = redis.call('HGETALL', KEYS[1])
 for at = 1, #stored, 2 do
   counts[stored[at]] = tonumber(stored[at + 1]) or 0
@@ -62,7 +63,7 @@ for at = 3, #ARGV, 2 do
       end
     end
   end
-  table.insert(left, blocked > now and 0 or limit - used)
+  table.insert(left, is_paused and 0 or limit - used)
   if used + 1 > limit then
     wait_ms = math.max(wait_ms, math.ceil((oldest + SLOTS + 1) * slot_ms - now))
   end

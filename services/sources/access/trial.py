@@ -57,7 +57,9 @@ class _NoLimits:
     async def take(self, _key: ApiKey | None, _windows: Windows) -> Permission:
         return Permission()
 
-    async def count_left(self, _key: ApiKey | None, windows: Windows) -> list[int]:
+    async def count_left(
+        self, _key: ApiKey | None, windows: Windows, _waited_for_sec: float = 0.0
+    ) -> list[int]:
         return [count for _, count in windows]
 
     async def block(self, _key: ApiKey | None, _sec: float, _windows: Windows) -> None:
