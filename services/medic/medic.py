@@ -80,6 +80,7 @@ class Medic:
         await store.repair_keys()
         repairs, fuse = await store.load(self._me.truth.services, lease.epoch)
         self.planner.resume(repairs, fuse, now())
+        self.observer.begin_term()
         self.rules.begin_term()
         if self.second_tier is not None:
             self.second_tier.resume(await store.load_questions(), now())

@@ -154,6 +154,28 @@ async def test_a_bus_that_does_not_answer_in_time_lengthens_no_rest(scene, monke
     assert scene.medic.round_sec < 0.4
 
 
+async def test_how_long_a_service_was_degraded_counts_from_the_begin_of_each_term(scene, monkeypatch):
+    """In between nothing was observed, and the clock may have been set."""
+    scene.store.repair_keys = lambda: asyncio.sleep(0)
+    scene.store.load = lambda *_args: asyncio.sleep(0, ([], Fuse()))
+    monkeypatch.setattr("services.medic.medic.MedicStore", lambda _bus: scene.store)
+    medic, seen = scene.medic, []
+    medic._me.truth, medic._me.bus = SimpleNamespace(services=()), lambda _name: None  # noqa: SLF001 - its stub
+
+    async def observe(_settings, now):
+        measure = medic.observer._measure_degraded  # noqa: SLF001 - the rest needs a whole fleet
+        seen.append(measure("feed", "b1", "degraded", now + 1000 * len(seen)))
+        if len(seen) % 2 == 0:
+            raise LeaseLost
+        return FleetFacts()
+
+    medic.observer.observe = observe
+    for _ in range(2):
+        with pytest.raises(LeaseLost):
+            await medic.lead(scene.lease)
+    assert [round(each, -2) for each in seen] == [0, 1000, 0, 1000]
+
+
 async def test_a_medic_that_was_held_up_begins_each_wait_anew(scene):
     scene.health, scene.medic.round_sec = Health.DOWN, 2.0
     await scene.rounds(3, 100.0)
