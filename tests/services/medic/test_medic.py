@@ -72,13 +72,14 @@ def scene(monkeypatch):
     settings = HealingSettings.model_validate({"mode": "act", "wait_sec": 0.1})
     scene.looks = []
     scene.medic = Medic(me, lambda: settings.model_copy(update={"every_sec": scene.every_sec}), Rules(scene))
-    scene.lease = SimpleNamespace(epoch=7, held=True)
+    scene.lease = SimpleNamespace(epoch=7, held=True, expires_at=70.0)
 
     async def observe(_settings, _now):
         owned = {"owner": RestartOwner.UP, "processes": (PROCESS,), "boot": "b1"}
         return FleetFacts({"feed": TargetFacts(svc="feed", health=scene.health, **owned)})
 
-    def request(_socket, svc, identity):
+    def request(_socket, svc, identity, until):
+        assert until == scene.lease.expires_at, "what comes later is refused"
         states = [each.state for plan, _ in scene.store.saved for each in plan.repairs.values()]
         scene.asked.append((svc, identity, states[-1]))
         return "done", "said"
