@@ -160,7 +160,7 @@ async def test_how_long_a_service_was_degraded_counts_from_the_begin_of_each_ter
     scene.store.repair_keys = lambda: asyncio.sleep(0)
     scene.store.load = lambda *_args: asyncio.sleep(0, ([], Fuse()))
     monkeypatch.setattr("services.medic.medic.MedicStore", lambda _bus: scene.store)
-    medic, seen = scene.medic, []
+    medic, seen, scene.every_sec = scene.medic, [], 0.1
     medic._me.truth, medic._me.bus = SimpleNamespace(services=()), lambda _name: None  # noqa: SLF001 - its stub
 
     async def observe(_settings, now):

@@ -145,7 +145,7 @@ class MedicProcess:
             self.side_tasks.start(leading, name=MEDIC)
             await asyncio.get_running_loop().create_future()
 
-    async def _observe(self, settings: HealingSettings, now: float) -> FleetFacts:
+    async def _observe(self, settings: HealingSettings, now: float) -> FleetFacts:  # noqa: ARG002 - as the real one
         await self.reach("before look")
         facts = self.world.show(is_cut=self.is_cut)
         await self.reach("after look")
