@@ -6,6 +6,7 @@ fleet's end of it is `marketswarm/fleet/control.py`.
 """
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -83,12 +84,16 @@ def send_request(address: str, action: str, svc: str) -> tuple[bool, str]:
     return bool(answer.get("done")), str(answer.get("said"))
 
 
-def request_restart(address: str, name: str, identity: str) -> tuple[RestartAnswer, str]:
+def request_restart(
+    address: str, name: str, identity: str, until: float | None = None
+) -> tuple[RestartAnswer, str]:
     """Ask to restart one process, if it still has this identity; return what was done, and a sentence.
 
-    Raises NoFleetError as above: then the process may have been restarted.
+    `until` is when the request ends, by the clock of leases (`marketswarm.agent.lease.clock`): the fleet
+    refuses one that arrives later. Raises NoFleetError as above: then the process may have been restarted.
     """
-    answer = _ask(address, {"do": "restart", "svc": name, "identity": identity})
+    limit = {} if until is None else {"until": until}
+    answer = _ask(address, {"do": "restart", "svc": name, "identity": identity, **limit})
     result = answer.get("result")
     found = next((each for each in RestartAnswer if each == result), RestartAnswer.REFUSED)
     return found, str(answer.get("said"))
@@ -116,7 +121,7 @@ def _parse_process(found: Any) -> FleetProcess | None:
     return FleetProcess(name, state, is_wanted, identity, age_sec, restarts, pid)
 
 
-def _ask(address: str, request: dict[str, str]) -> dict[str, Any]:
+def _ask(address: str, request: Mapping[str, str | float]) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ANSWER_WITHIN_SEC)
         try:

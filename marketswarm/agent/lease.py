@@ -89,6 +89,11 @@ class Lease:
         """
         return clock() < self._expires_at
 
+    @property
+    def expires_at(self) -> float:
+        """When the lease ends unless it is renewed, by `clock`."""
+        return self._expires_at
+
     def next_request_sec(self, chance: float) -> float:
         """Return the seconds until the next request for a lease that another process holds.
 

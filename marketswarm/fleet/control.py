@@ -2,7 +2,8 @@
 
 `marketswarm/fleet_control.py` has the form of requests and answers, and sends them. The name of a service
 means all its processes; `rss_agg/2` is the second alone, `rss_agg/1` the first. A restart is for one process
-alone, and names its identity: it is done to that process, or not at all. Only the user who runs the fleet may
+alone, and names its identity: it is done to that process, or not at all. It may have an end, `until`, by the
+clock of leases. Only the user who runs the fleet may
 open the socket. Servers can't be stopped here, because the agents need them.
 """
 
@@ -16,6 +17,8 @@ from typing import Any
 
 import orjson
 
+from marketswarm.agent.lease import clock
+from marketswarm.bus.stored_values import parse_number
 from marketswarm.fleet.child import Child
 from marketswarm.truth import find_nearest
 
@@ -47,7 +50,7 @@ async def serve_control_socket(address: str, agents: ControlledAgents) -> AsyncI
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError):
             if line := await reader.readline():
-                writer.write(orjson.dumps(await _answer_request(line, agents)) + b"\n")
+                writer.write(orjson.dumps(await answer_request(line, agents)) + b"\n")
                 await writer.drain()
         writer.close()
 
@@ -79,7 +82,7 @@ def find_processes(name: str, children: Mapping[str, Child]) -> list[Child]:
     return [child for each, child in children.items() if each.partition("/")[0] == svc]
 
 
-async def _answer_request(line: bytes, agents: ControlledAgents) -> dict[str, Any]:
+async def answer_request(line: bytes, agents: ControlledAgents) -> dict[str, Any]:
     """Do what a request asks for, and return the answer; a service to start is added if it does not run."""
     try:
         request = orjson.loads(line)
@@ -90,6 +93,8 @@ async def _answer_request(line: bytes, agents: ControlledAgents) -> dict[str, An
         processes = [each.describe().to_json() for each in agents.children.values()]
         return {"done": True, "said": f"{len(processes)} processes", "processes": processes}
     if action == RESTART and isinstance(svc, str):
+        if not _is_in_time(request.get("until")):
+            return _refuse(f"{svc}: the request came too late")
         return await _restart(svc, request.get("identity"), agents)
     if action not in ACTIONS or not isinstance(svc, str):
         return _refuse(f"{action}: what can be done is {', '.join(ACTIONS)}")
@@ -105,6 +110,15 @@ async def _answer_request(line: bytes, agents: ControlledAgents) -> dict[str, An
         hint = f"did you mean {near}?" if near else f"it runs {', '.join(agents.children) or 'none'}"
         return _refuse(f"this fleet runs no {svc}; {hint}")
     return await _do_action(action, svc, found, agents.data_option)
+
+
+def _is_in_time(until: Any) -> bool:
+    """Return True for a request without an end, and before its end.
+
+    Whoever sent it may have stood still since, and no longer hold the lease under which it was meant.
+    """
+    ends_at = parse_number(until, 0.0, float("inf"))
+    return until is None or (ends_at is not None and clock() < ends_at)
 
 
 async def _restart(name: str, identity: Any, agents: ControlledAgents) -> dict[str, Any]:

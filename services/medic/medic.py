@@ -80,6 +80,7 @@ class Medic:
         await store.repair_keys()
         repairs, fuse = await store.load(self._me.truth.services, lease.epoch)
         self.planner.resume(repairs, fuse, now())
+        self.observer.begin_term()
         self.rules.begin_term()
         if self.second_tier is not None:
             self.second_tier.resume(await store.load_questions(), now())
@@ -132,7 +133,7 @@ class Medic:
             if not lease.held:
                 raise LeaseLost("the lease ended before the remedy was carried out")
             began = time.monotonic()
-            result, text = await self._carry_out(plan.order)
+            result, text = await self._carry_out(plan.order, lease.expires_at)
             order_sec = time.monotonic() - began
             self.orders[plan.order.remedy, result] += 1
             await self._save(store, self.planner.record_result(plan.order, result, text, now()), lease)
@@ -188,11 +189,11 @@ class Medic:
         if plan.fuse is not None and plan.fuse.blown_at is not None:
             self._me.log.error("medic.fuse_blown", remedies=len(plan.fuse.acted))
 
-    async def _carry_out(self, order: RemedyOrder) -> tuple[OrderResult, str]:
+    async def _carry_out(self, order: RemedyOrder, until: float) -> tuple[OrderResult, str]:
         me = self._me
         command = tuple(shlex.split(me.settings.medic_command or ""))
         context = RemedyContext(
-            me.truth, me.bus, me.settings.medic_fleet_socket, command, me.settings.medic_command_sec
+            me.truth, me.bus, me.settings.medic_fleet_socket, command, me.settings.medic_command_sec, until
         )
         return await REMEDIES[order.remedy].carry_out(order, context)
 

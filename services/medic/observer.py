@@ -56,6 +56,10 @@ class FleetObserver:
         self._me = me
         self._degraded_since: dict[str, tuple[str | None, float]] = {}
 
+    def begin_term(self) -> None:
+        """Forget what was measured under an earlier lease: nothing was observed since, by another clock."""
+        self._degraded_since.clear()
+
     async def observe(self, settings: HealingSettings, now: float) -> FleetFacts:
         """Return the facts of this moment, `now` in epoch seconds."""
         self.seen = await self._read()

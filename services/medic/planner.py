@@ -421,6 +421,8 @@ class Planner:
     def _abandon(self, repair: Repair, result: OrderResult, text: str, now: float) -> Repair:
         remedy = repair.attempts[-1].remedy
         self._note(repair, EntryKind.ABANDONED, now, remedy=remedy, reason=result, text=text[:200])
+        if result is OrderResult.UNKNOWN and REMEDIES[remedy].replaces_process:
+            repair = replace(repair, identity="")  # the next process may be by this restart, not by its owner
         return repair.judge_last(AttemptVerdict.ABANDONED).move(RepairEvent.ABANDON, now)
 
     def _verify(self, repair: Repair, target: TargetFacts, here: Situation, *, is_well: bool) -> Repair:

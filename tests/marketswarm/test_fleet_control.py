@@ -70,6 +70,12 @@ def test_what_became_of_a_restart_is_one_of_three_answers(tmp_path, answer, resu
     assert asked == [{"do": "restart", "svc": "feed", "identity": "17.5"}]
 
 
+def test_a_restart_may_have_an_end(tmp_path):
+    with answering(tmp_path, b'{"done":true,"result":"done"}') as (address, asked):
+        request_restart(address, "feed", "17.5", 99.5)
+    assert asked == [{"do": "restart", "svc": "feed", "identity": "17.5", "until": 99.5}]
+
+
 @pytest.mark.parametrize("answer", [b"no json", b"[1]", b""])
 def test_an_answer_that_is_none_is_no_fleet(tmp_path, answer):
     with answering(tmp_path, answer) as (address, _), pytest.raises(NoFleetError):

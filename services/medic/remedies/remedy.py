@@ -59,6 +59,7 @@ class RemedyContext:
         fleet_socket: the control socket of the embedded fleet; None if there is none here.
         command: the command of the environment, and its arguments; empty without one.
         command_sec: how long it may take, in seconds.
+        until: when the lease ends under which this is done, by `marketswarm.agent.lease.clock`.
     """
 
     truth: Truth
@@ -66,6 +67,7 @@ class RemedyContext:
     fleet_socket: Path | None = None
     command: tuple[str, ...] = ()
     command_sec: float = 30.0
+    until: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,9 @@ class Restart(RemedyType):
         if socket is None:
             return OrderResult.REFUSED, "no embedded fleet is known here"
         try:
-            answer, said = await asyncio.to_thread(request_restart, str(socket), order.svc, order.identity)
+            answer, said = await asyncio.to_thread(
+                request_restart, str(socket), order.svc, order.identity, context.until
+            )
         except NoFleetError as error:
             return OrderResult.UNKNOWN, f"the fleet did not answer: {error}"
         return _RESULTS[answer], said

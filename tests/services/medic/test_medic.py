@@ -72,13 +72,14 @@ def scene(monkeypatch):
     settings = HealingSettings.model_validate({"mode": "act", "wait_sec": 0.1})
     scene.looks = []
     scene.medic = Medic(me, lambda: settings.model_copy(update={"every_sec": scene.every_sec}), Rules(scene))
-    scene.lease = SimpleNamespace(epoch=7, held=True)
+    scene.lease = SimpleNamespace(epoch=7, held=True, expires_at=70.0)
 
     async def observe(_settings, _now):
         owned = {"owner": RestartOwner.UP, "processes": (PROCESS,), "boot": "b1"}
         return FleetFacts({"feed": TargetFacts(svc="feed", health=scene.health, **owned)})
 
-    def request(_socket, svc, identity):
+    def request(_socket, svc, identity, until):
+        assert until == scene.lease.expires_at, "what comes later is refused"
         states = [each.state for plan, _ in scene.store.saved for each in plan.repairs.values()]
         scene.asked.append((svc, identity, states[-1]))
         return "done", "said"
@@ -152,6 +153,28 @@ async def test_a_bus_that_does_not_answer_in_time_lengthens_no_rest(scene, monke
     monkeypatch.setattr(scene.medic.observer, "observe", observe_slowly)
     await scene.medic.time_round(scene.store, scene.lease, lambda: scene.clock)
     assert scene.medic.round_sec < 0.4
+
+
+async def test_how_long_a_service_was_degraded_counts_from_the_begin_of_each_term(scene, monkeypatch):
+    """In between nothing was observed, and the clock may have been set."""
+    scene.store.repair_keys = lambda: asyncio.sleep(0)
+    scene.store.load = lambda *_args: asyncio.sleep(0, ([], Fuse()))
+    monkeypatch.setattr("services.medic.medic.MedicStore", lambda _bus: scene.store)
+    medic, seen, scene.every_sec = scene.medic, [], 0.1
+    medic._me.truth, medic._me.bus = SimpleNamespace(services=()), lambda _name: None  # noqa: SLF001 - its stub
+
+    async def observe(_settings, now):
+        measure = medic.observer._measure_degraded  # noqa: SLF001 - the rest needs a whole fleet
+        seen.append(measure("feed", "b1", "degraded", now + 1000 * len(seen)))
+        if len(seen) % 2 == 0:
+            raise LeaseLost
+        return FleetFacts()
+
+    medic.observer.observe = observe
+    for _ in range(2):
+        with pytest.raises(LeaseLost):
+            await medic.lead(scene.lease)
+    assert [round(each, -2) for each in seen] == [0, 1000, 0, 1000]
 
 
 async def test_a_medic_that_was_held_up_begins_each_wait_anew(scene):

@@ -528,3 +528,15 @@ def test_the_table_of_states_leads_everywhere_and_nowhere_from_the_end():
     repair = Repair(incident="a", svc="a", symptom=Symptom.SILENT, down_since=1.0, opened_at=1.0, since=1.0)
     with pytest.raises(KeyError):
         repair.move(RepairEvent.VERIFY, 2.0)
+
+
+def test_a_restart_of_which_the_medic_got_no_answer_is_not_taken_for_one_by_the_owner():
+    patient = down()
+    patient.look(6, obey=False)
+    ((_, order),) = patient.orders
+    patient.restart()  # it was done, and its answer was lost
+    patient.obey(order, OrderResult.UNKNOWN)
+    patient.look(400)
+    told = patient.told()
+    assert "restarted up" not in told
+    assert told[-1] == "resolved recovered", "by what is not known"
