@@ -296,7 +296,8 @@ class IncidentWorld(World):
         self._old_since, self._old_until = self.t, self.t + self.draw(2, 40)
 
     def _hide(self) -> None:
-        self._hidden, self._hidden_until = self.random.choice(("silence", "beat", "roster")), self.t + self.draw(2, 60)
+        self._hidden_until = self.t + self.draw(2, 60)
+        self._hidden = self.random.choice(("silence", "beat", "roster"))
 
     def _set_clock(self) -> None:
         """Set the clock: the medic that leads keeps its own time."""
