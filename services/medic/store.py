@@ -138,7 +138,12 @@ class MedicStore:
         await delete_wrong_types(self.bus, kinds)
 
     async def load(self, services: Iterable[str], epoch: int) -> tuple[list[Repair], Fuse]:
-        """Return the open repairs of these services, and the fuse; delete each repair that can't be used."""
+        """Return the open repairs of these services, and the fuse; delete each repair that can't be used.
+
+        Before that, writes under an older lease are shut out: one that comes late would not be in what is
+        returned, and be overwritten.
+        """
+        await self.save(RepairPlan(), epoch)
         repairs, fuse, unusable = await read_state(self.bus, services)
         if unusable:
             await self.save(RepairPlan(repairs=dict.fromkeys(unusable)), epoch)

@@ -111,6 +111,13 @@ def test_a_fuse_out_of_bounds_is_none(fuse):
     assert parse_fuse(orjson.dumps(fuse)) is None
 
 
+async def test_what_a_medic_reads_when_it_takes_over_is_not_changed_any_more_by_the_one_before_it(store):
+    late = RepairPlan((entry(EntryKind.INTENDED),), {"feed": REPAIR})
+    assert await store.load(["feed"], 8) == ([], Fuse())
+    assert not await store.save(late, 7)
+    assert await store.load(["feed"], 8) == ([], Fuse())
+
+
 async def test_a_plan_is_stored_in_one_step_and_loaded_by_the_next_medic(store):
     plan = RepairPlan(
         (entry(), entry(EntryKind.ACTED, remedy="restart")), {"feed": REPAIR}, fuse=Fuse((NOW,))

@@ -200,7 +200,7 @@ class SimService:
             if self._health is Health.UP and not is_up:
                 self._down_since = self._beat.at + self.world.clock - t
             self._health = Health.UP if is_up else Health.DOWN
-        is_down = self._health is Health.DOWN
+        is_down = self._health is Health.DOWN and hidden != "roster"
         status: str | None = self._beat.status
         if t - self._beat.at > TIMEOUT_SEC:  # the key of the last beat has expired
             silence_sec = status = None
@@ -211,7 +211,7 @@ class SimService:
         measured_at, is_alerted = self._alert
         return TargetFacts(
             svc=self.name,
-            health=self._health,
+            health=Health.UNKNOWN if hidden == "roster" else self._health,
             down_since=self._down_since if is_down else None,
             down_sec=max(0.0, self.world.clock - self._down_since) if is_down else None,
             boot=boot,
@@ -296,7 +296,8 @@ class IncidentWorld(World):
         self._old_since, self._old_until = self.t, self.t + self.draw(2, 40)
 
     def _hide(self) -> None:
-        self._hidden, self._hidden_until = self.random.choice(("silence", "beat")), self.t + self.draw(2, 60)
+        self._hidden_until = self.t + self.draw(2, 60)
+        self._hidden = self.random.choice(("silence", "beat", "roster"))
 
     def _set_clock(self) -> None:
         """Set the clock: the medic that leads keeps its own time."""

@@ -35,6 +35,7 @@ from marketswarm.testing import MemoryBus
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
 from services.medic.medic import Medic
 from services.medic.refusal import Refusal
+from services.medic.repair import RepairState
 from services.medic.settings import HealingSettings
 from services.medic.store import make_repair_field, parse_repair
 from support.simulation.event_loop import Loop, World
@@ -329,8 +330,11 @@ class MedicWorld(World):
             self.faults.append(f"{process.boot} acts at {self.t:.1f}, and {holder!r} has the lease")
         raw = self.client.hget(MEDIC_STATE, make_repair_field(SVC))
         repair = None if raw is None else parse_repair(raw, SVC)
-        if repair is None or not repair.attempts or repair.attempts[-1].identity != identity:
-            self.faults.append(f"{process.boot} acts without an intent: {repair}")
+        lease = process.lease_held
+        if repair is None or not repair.attempts or lease is None or repair.epoch != lease.epoch:
+            self.faults.append(f"{process.boot} acts without an intent of its own: {repair}")
+        elif repair.attempts[-1].identity != identity or repair.state is not RepairState.INTENDED:
+            self.faults.append(f"{process.boot} acts on {identity}, not on what is intended: {repair}")
         self.actions.append((identity, self.epoch))
         self.tell(f"{process.boot} restarts {identity}")
 
