@@ -122,6 +122,7 @@ def _parse_process(found: Any) -> FleetProcess | None:
 
 
 def _ask(address: str, request: Mapping[str, str | float]) -> dict[str, Any]:
+    """Send a request to the control socket and return the answer. Raise NoFleetError without a usable one."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ANSWER_WITHIN_SEC)
         try:

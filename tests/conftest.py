@@ -200,9 +200,8 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 
     The time limit of a test is over once it has struck: what hangs after that would hang the run.
     """
-    WATCHDOG.begin(
-        TEARDOWN_SEC, item.config.stash.get(fault_handler_stderr_fd_key, 2)
-    )  # the process' own, not the test's
+    stderr = item.config.stash.get(fault_handler_stderr_fd_key, 2)  # the process' own, not the test's
+    WATCHDOG.begin(TEARDOWN_SEC, stderr)
     try:
         return (yield)
     finally:
@@ -242,11 +241,7 @@ def surroundings() -> dict[str, object]:
     handlers = {
         f"handler of {number.name}": signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
     }
-    return {
-        "os.environ": environ,
-        "current folder": os.getcwd(),  # noqa: PTH109 - as above
-        **handlers,
-    }
+    return {"os.environ": environ, "current folder": Path.cwd(), **handlers}
 
 
 @pytest.hookimpl(wrapper=True)

@@ -213,7 +213,7 @@ def _degrade_needed(fault: Injection) -> None:
         for svc in list(SECTIONS)[:8]:
             services[svc]["depends_on"] = ["base"]
         fault.fleet.seed()
-        time.sleep(2)
+        fault.fleet.wait_until_followed()
         sec = 5.0
         fault.order("degrade", sec=sec)
         time.sleep(sec)

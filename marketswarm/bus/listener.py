@@ -26,7 +26,7 @@ from marketswarm.time_slice import TimeSlice, wait_until_due
 OPEN_WITHIN_SEC: Final = 2.0
 """The time limit of connecting, and of each SUBSCRIBE with its acknowledgements.
 
-In a running session, it is how long a canary is not sent after a command to prove that the answer is lost.
+In a running session, an answer is lost if a canary that was sent so much later is received before it.
 """
 BACKOFF: Final = Backoff(first_sec=0.05, longest_sec=1.0)
 """Pauses between two sessions."""

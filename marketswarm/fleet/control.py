@@ -3,8 +3,8 @@
 `marketswarm/fleet_control.py` has the form of requests and answers, and sends them. The name of a service
 means all its processes; `rss_agg/2` is the second alone, `rss_agg/1` the first. A restart is for one process
 alone, and names its identity: it is done to that process, or not at all. It may have an end, `until`, by the
-clock of leases. Only the user who runs the fleet may
-open the socket. Servers can't be stopped here, because the agents need them.
+clock of leases. Only the user who runs the fleet may open the socket. Servers can't be stopped here, because
+the agents need them.
 """
 
 import asyncio

@@ -65,7 +65,10 @@ def make_link(public_url: str, key: SecretStr, target: LinkTarget) -> str:
 
 
 def read_link(text: str, key: SecretStr, now: float) -> LinkTarget | None:
-    """Return what the end of a link approves at `now`; None if it doesn't count."""
+    """Return what a link approves at `now`; None if it has ended, or was not signed with `key`.
+
+    `text` is what follows LINK_PATH.
+    """
     found = _LINK.fullmatch(text)
     if found is None or now > int(found[2]):
         return None

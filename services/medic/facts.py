@@ -126,7 +126,7 @@ class FleetFacts:
         return sum(each.health is Health.DOWN or each.is_late for each in known), len(known)
 
     def find_refusal(self, down_share: float) -> Refusal | None:
-        """Return why nothing may be done to any target, be it that more than this share of them is down."""
+        """Return why nothing may be done to any target, such as that more than this share of them is down."""
         down, known = self.count_down()
         is_down = down >= FEW and down > down_share * known
         return self.blocked or (Refusal.FLEET_DOWN if is_down else None)

@@ -13,7 +13,6 @@ from services.sources.catalog.answer import AnswerStatus
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.mapping import keep_asked, read_page
 from services.sources.catalog.request import ApiKey, Question, make_request
-from support.examples import select_cases
 from support.market_prices import EARLY_CLOSE_WEEK, Market
 from support.market_shapes import SHAPES, Asked
 from support.market_view import MarketView, Vice, ViceKind
@@ -95,7 +94,7 @@ def expect(source, question, now_ms):
 @pytest.mark.slow
 def test_what_every_source_says_is_what_the_market_had():
     now_ms = MARKET.begin_ms + 2 * DAY_MS + 16 * 3_600_000 + 20_000  # a Wednesday, 11:00 in New York
-    for case in select_cases(SERVED):
+    for case in SERVED:
         source, endpoint, symbol, _, timeframe = case
         question = ask_at(now_ms, case)
         page = ask_shape(source, endpoint, question, MarketView(MARKET, now_ms))

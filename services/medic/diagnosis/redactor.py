@@ -190,7 +190,7 @@ def _cut(text: str, at_most: int) -> str:
 
 
 def _unescape(text: str) -> str:
-    """Return a text as it was before it was put into a JSON text, which may be in another one."""
+    """Return a text with the escapes of JSON undone, for up to MAX_QUOTED texts inside of each other."""
     for _ in range(MAX_QUOTED):
         text, count = _ESCAPE.subn(_read_escape, text)
         if not count:

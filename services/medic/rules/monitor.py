@@ -126,7 +126,11 @@ class RuleMonitor:
             self._add_outcomes(name, finding, now)
 
     def _follow_proposals(self, repairs: Mapping[str, Repair], readings: Readings) -> None:
-        """Take over the open proposals. Between two of one service there is a look without one."""
+        """Take over the open proposals.
+
+        One that replaces another of the same service is taken over with the next look: with this one, the
+        event of the first ends.
+        """
         before, found = self._proposals, list_proposals(repairs)
         replaced = {svc for svc, proposal in found.items() if before.get(svc, proposal) != proposal}
         self._proposals = {svc: each for svc, each in found.items() if svc not in replaced}

@@ -6,7 +6,7 @@ from marketswarm.detector.bus import MAX_PER_EVALUATION
 from marketswarm.detector.service import WatchedService
 from support.simulation.manual_detector import Hand, bus_away, gaps, watch
 
-COUNT = 5 * MAX_PER_EVALUATION // 2
+COUNT = 5 * MAX_PER_EVALUATION
 TIMEOUT_SEC = 30.0
 
 

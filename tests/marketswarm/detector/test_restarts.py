@@ -9,7 +9,6 @@ from marketswarm.beat import encode_beat
 from marketswarm.detector import Publication, SavedService, State
 from marketswarm.detector.restarts import BeatBeforeGap
 from marketswarm.detector.restore import adopt_state
-from support.examples import examples
 from support.simulation.manual_detector import WALL, Hand, bus_away, gaps, watch
 
 # -- in one run: the bus was away
@@ -448,7 +447,7 @@ def tell_of_gaps(seed: int) -> list[tuple[str, bool, float]]:
 
 @pytest.mark.slow
 def test_what_is_told_of_gaps_is_the_same_if_every_gap_is_compared_in_full(monkeypatch):
-    seeds = range(examples(100))
+    seeds = range(20)
     quick = [tell_of_gaps(seed) for seed in seeds]
     monkeypatch.setattr("marketswarm.detector.restarts._goes_on", lambda *_: False)
     assert quick == [tell_of_gaps(seed) for seed in seeds]

@@ -18,7 +18,6 @@ from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.fleet import recorder as recorder_module
 from services.board.fleet.recorder import SAVE_SEC, STEP_BACK_SEC, HistoryRecorder, parse_verdict
-from support.examples import select_cases
 from support.waiting import auntil
 
 NAMES = [f"svc{n:02}" for n in range(12)]
@@ -445,7 +444,7 @@ async def test_nonsense_in_the_keys_is_survived(bus, field):
     await begin_long_ago(bus, 9)
     await record(bus, steps=1)
     saved = await copy_history(bus)
-    for raw in select_cases(HOSTILE):
+    for raw in HOSTILE:
         await put_back(bus, saved)
         await survive(bus, raw, field)
 
