@@ -69,6 +69,7 @@ MEANINGS: Final = {
     "backup.made": "The archive was saved; `marketswarm archive verify` tells whether it can be restored.",
     "backup.off": "No backups are made: there is no folder for them.",
     "backup.removed": "Backups that are too old were removed.",
+    "backup.requested": "The medic asked for the backup that is due: it is made now, without the pause after a failure.",
     "bars.beginning_trimmed": "A symbol begins with a stream off which entries were trimmed: it may lack some.",
     "bars.bus_back": "The bus works again after it failed.",
     "bars.bus_failed": "The bus fails, so bars waits, and then processes what was not committed.",

@@ -18,6 +18,8 @@ from marketswarm.access.services import (
 )
 from marketswarm.keys import (
     ALERT_LOG,
+    ARCHIVE_BACKUP,
+    ARCHIVE_BACKUP_REQUEST,
     BOARD_ANNOUNCEMENTS,
     BOARD_AUDIT,
     BOARD_CHECKS,
@@ -69,6 +71,8 @@ from marketswarm.keys import (
     source_breaker_key,
 )
 from marketswarm.operator.remedies import (
+    ARCHIVE,
+    REPEAT_BACKUP,
     RESUME_SOURCES,
     SOURCES,
     find_sources_bus,
@@ -235,6 +239,7 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         *_grant_read("exists xinfo|stream", "bars", MARKET_QUARANTINE, view),
         *_grant_cache_clearing(view),
         *_grant_source_resumption(view),
+        *_grant_backups(view),
         *_grant_probe_reads(view),
         *_grant_age_reads(view),
     )
@@ -249,6 +254,17 @@ def _grant_source_resumption(view: BusView) -> tuple[Grant, ...]:
         Grant("hlen hkeys", (MARKET_SOURCES,), mode="R"),
         Grant("type hstrlen hget", breakers, mode="R"),
         Grant("hdel", breakers, mode="W"),
+    )
+
+
+def _grant_backups(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to read how the backups of archive are, and to ask for one if a ladder does."""
+    if view.bus != SYSTEM or ARCHIVE not in view.truth.services:
+        return ()
+    ladder = list_ladder(view.truth, ARCHIVE)
+    return (
+        Grant("getrange", (ARCHIVE_BACKUP,), mode="R"),
+        *((Grant("set", (ARCHIVE_BACKUP_REQUEST,), mode="W"),) if REPEAT_BACKUP in ladder else ()),
     )
 
 

@@ -16,6 +16,8 @@ from marketswarm.access.bus_view import BusView
 from marketswarm.access.grant import Grant, escape_pattern
 from marketswarm.keys import (
     ALERT_LOG,
+    ARCHIVE_BACKUP,
+    ARCHIVE_BACKUP_REQUEST,
     ARCHIVE_DEAD,
     ARCHIVE_POSITIONS,
     CHECKED_BARS,
@@ -51,6 +53,7 @@ from marketswarm.keys import (
     probe_key,
     source_breaker_key,
 )
+from marketswarm.operator.remedies import ARCHIVE
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Truth
 
 _DEAD_LETTERS: Final = ("vexy_ai", "archive")
@@ -151,7 +154,16 @@ def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
         *([Grant(_DATA_COMMANDS, (_OWN_KEYS[svc],))] if svc in _OWN_KEYS and view.bus == MARKET else []),
         *([Grant("hget hset", (ARCHIVE_POSITIONS,))] if _stores_position(svc, view) else []),
         *([Grant("hget", (HEALER_RELAYED,), mode="R")] if _is_relayed(svc, view) else []),
+        *(_grant_backup_reports() if svc == ARCHIVE and view.bus == SYSTEM else ()),
         *grant_access_points(svc, view),
+    )
+
+
+def _grant_backup_reports() -> tuple[Grant, ...]:
+    """Return the grants to report how the backups are, and to read a request to make the one that is due."""
+    return (
+        Grant("getrange", (ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST), mode="R"),
+        Grant("set", (ARCHIVE_BACKUP,), mode="W"),
     )
 
 

@@ -19,6 +19,10 @@ SOURCES: Final = "sources"
 RESUME_SOURCES: Final = "resume_sources"
 """The remedy that closes breakers of `sources`."""
 
+ARCHIVE: Final = "archive"
+REPEAT_BACKUP: Final = "repeat_backup"
+"""The remedy that has `archive` make the backup that is due."""
+
 
 def find_cache(truth: Truth, svc: str, remedy: str) -> AccessPoint | None:
     """Return the access point by which a service names a cache (`quotes` for `quotes:*`), or None."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 from marketswarm.agent import Agent, point_like
@@ -14,9 +15,10 @@ from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
 from marketswarm.keys import MARKET_SOURCES
 from marketswarm.net.retry import Backoff
-from marketswarm.truth import MARKET
+from marketswarm.truth import MARKET, SYSTEM
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import make_backup, read_newest_backup, remove_old_backups
+from services.archive.backup_desk import BackupDesk
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import Database
 from services.archive.metrics import ArchiveMetrics
@@ -113,6 +115,7 @@ class Maintenance:
             _make_job("correlations", CORRELATIONS_EVERY_SEC, self._write_correlations),
         )
         self._backup = MaintenanceJob("backup", BACKUP_EVERY_SEC, self._back_up, BACKUP_BACKOFF)
+        self._desk = BackupDesk(lambda: me.bus(SYSTEM))
 
     async def run(self) -> None:
         outage = Outage(self._me.log, "maintenance.waiting", "maintenance.resumed")
@@ -122,7 +125,7 @@ class Maintenance:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._do_again_and_again(self._jobs))
-                group.create_task(self._do_again_and_again((self._backup,)))
+                group.create_task(self._back_up_again_and_again())
         finally:
             self._hand_over()
 
@@ -132,6 +135,16 @@ class Maintenance:
                 must_wait = job is self._partitions and self._partitions_lock.locked()
                 if time.monotonic() >= job.due_at and not must_wait:
                     await self._do(job)
+            await asyncio.sleep(STEP_SEC)
+
+    async def _back_up_again_and_again(self) -> None:
+        self._desk.begin_term()
+        while True:
+            if await self._desk.take_request():
+                self._me.log.info("backup.requested", request=self._desk.report.request)
+                self._backup.due_at = float("-inf")
+            if time.monotonic() >= self._backup.due_at:
+                await self._do(self._backup)
             await asyncio.sleep(STEP_SEC)
 
     async def _do(self, job: MaintenanceJob) -> None:
@@ -214,17 +227,28 @@ class Maintenance:
                 )
 
     async def _back_up(self, settings: WriteSettings) -> None:
-        """Make the backup that is due by the schedule, and remove those that are too old."""
+        """Make the backup that is due by the schedule, and remove those that are too old; report both."""
         folder, url = self._me.settings.archive_backup_folder, self._me.settings.database_url
         if folder is None or url is None:
+            await self._desk.note_off()
             return
+        try:
+            await self._make_due_backup(settings, folder, url)
+        except Exception as error:
+            await self._desk.note_failed(str(error) or type(error).__name__)
+            raise
+
+    async def _make_due_backup(self, settings: WriteSettings, folder: Path, url: str) -> None:
         now = time.time()
         newest = await asyncio.to_thread(read_newest_backup, folder)
         schedule = parse_schedule(settings.backup.schedule)
         # without any, the first one is made at once
-        if newest is None or next(schedule.runs_after(newest.begun_at), float("inf")) <= now:
+        due_at, is_made = now if newest is None else schedule.next_run(newest.begun_at), False
+        if newest is None or (due_at is not None and due_at <= now):
+            await self._desk.note_running(None if newest is None else newest.begun_at, due_at or now)
             async with self._partitions_lock:
                 newest = await make_backup(url, folder, now, self._me.settings.postgres_bin)
+            due_at, is_made = schedule.next_run(newest.begun_at), True
             self._metrics.backups += 1
             self._me.log.info("backup.made", file=newest.file, size=newest.size, sha256=newest.sha256)
         self._metrics.backup_at = newest.begun_at
@@ -232,6 +256,7 @@ class Maintenance:
         removed = await asyncio.to_thread(remove_old_backups, folder, before)
         if removed:
             self._me.log.info("backup.removed", files=removed)
+        await self._desk.note_idle(newest.begun_at, due_at, is_made=is_made)
 
 
 async def delete_expired(connection: Any, table: str, since: datetime) -> None:

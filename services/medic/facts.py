@@ -53,6 +53,22 @@ class ProcessFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemedyEvidence:
+    """What is known at one moment of a remedy that leaves a trace of its own, for one target.
+
+    `identity` is what an order would name now; empty if there is nothing to apply the remedy to. It is
+    another one after each order that was carried out. `is_under_way` says that what an order would begin was
+    begun already. `answered` is the identity of the last order that was provably carried out, `has_helped`
+    what became of it: None as long as that is not known.
+    """
+
+    identity: str = ""
+    is_under_way: bool = False
+    answered: str = ""
+    has_helped: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFacts:
     """One target at the time of the observation. A value is None if it is not known.
 
@@ -62,6 +78,7 @@ class TargetFacts:
     `degraded`. `instances` is how many of its processes beat on all machines, as mesh counts them. `blocked`
     is a reason of its own why nothing may be done to it. `is_alerted` says whether a critical rule held for
     it `alert_age_sec` ago. `is_late` says that it is up and most of the time until its miss has passed.
+    `evidence` is by the name of a remedy; without it, nothing is known of that.
     """
 
     svc: str
@@ -81,6 +98,7 @@ class TargetFacts:
     is_alerted: bool | None = False
     alert_age_sec: float = 0.0
     is_late: bool = False
+    evidence: Mapping[str, RemedyEvidence] = field(default_factory=dict)
 
     @property
     def process(self) -> ProcessFacts | None:

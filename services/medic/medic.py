@@ -13,6 +13,7 @@ from marketswarm.operator.healing import EntryKind
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM
 from services.medic.diagnosis.second_tier import SecondTier
+from services.medic.evidence import add_evidence
 from services.medic.facts import FleetFacts
 from services.medic.observer import FleetObserver
 from services.medic.planner import Planner, RepairPlan
@@ -123,7 +124,8 @@ class Medic:
         Raises BusError, or LeaseLost.
         """
         settings = self._get_settings()
-        self.facts = self.rules.add_facts(await self.observer.observe(settings, now()), now())
+        facts = self.rules.add_facts(await self.observer.observe(settings, now()), now())
+        self.facts = await add_evidence(facts, settings, self._make_context(lease.expires_at), time.time())
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
@@ -190,12 +192,14 @@ class Medic:
             self._me.log.error("medic.fuse_blown", remedies=len(plan.fuse.acted))
 
     async def _carry_out(self, order: RemedyOrder, until: float) -> tuple[OrderResult, str]:
+        return await REMEDIES[order.remedy].carry_out(order, self._make_context(until))
+
+    def _make_context(self, until: float) -> RemedyContext:
         me = self._me
         command = tuple(shlex.split(me.settings.medic_command or ""))
-        context = RemedyContext(
+        return RemedyContext(
             me.truth, me.bus, me.settings.medic_fleet_socket, command, me.settings.medic_command_sec, until
         )
-        return await REMEDIES[order.remedy].carry_out(order, context)
 
     # --- for the beats ---
 

@@ -137,16 +137,22 @@ class Planner:
     def _begin_windows(self, repairs: Iterable[Repair], fuse: Fuse, now: float) -> None:
         """Begin each window anew: what was not observed proves nothing."""
         settings = self._get_settings()
-        lengths = {
-            RepairState.WAITING: settings.wait_sec,
-            RepairState.SETTLING: settings.settle_sec,
-            RepairState.STABILIZING: settings.stable_sec,
+        lengths: dict[RepairState, Callable[[Repair], float]] = {
+            RepairState.WAITING: lambda _: settings.wait_sec,
+            RepairState.SETTLING: self._find_settle_sec,
+            RepairState.STABILIZING: lambda _: settings.stable_sec,
         }
         self.fuse = fuse
         self.repairs = {
-            each.svc: replace(each, until=now + lengths[each.state]) if each.state in lengths else each
+            each.svc: replace(each, until=now + lengths[each.state](each)) if each.state in lengths else each
             for each in (stored.limit_times(now) for stored in repairs)
         }
+
+    def _find_settle_sec(self, repair: Repair) -> float:
+        """Return how long the last remedy of a repair may take to be verified."""
+        settings, kind = self._get_settings(), REMEDIES[repair.attempts[-1].remedy]
+        grace_sec = settings.start_grace_of(repair.svc) if kind.replaces_process else 0.0
+        return max(settings.settle_sec, kind.settle_sec, grace_sec)
 
     def tick(
         self,
@@ -310,10 +316,12 @@ class Planner:
         """Return the next remedy of the ladder; None at its end.
 
         While the target is down, one that is only of use to a target that beats is passed over, and keeps its
-        attempts. So is a restart of what runs elsewhere, if a command may be run for it.
+        attempts. So is one that has provably nothing to do, and a restart of what runs elsewhere, if a
+        command may be run for it.
         """
         ladder = self._get_settings().ladder_of(repair.svc)
-        offered = [each for each in ladder if repair.symptom in REMEDIES[each].symptoms]
+        fitting = [each for each in ladder if repair.symptom in REMEDIES[each].symptoms]
+        offered = [each for each in fitting if REMEDIES[each].is_useful(target)]
         if target.health is Health.DOWN:
             for_down = [each for each in offered if Symptom.SILENT in REMEDIES[each].symptoms]
             offered = for_down or offered
@@ -405,18 +413,16 @@ class Planner:
         if kind.is_done(attempt.identity, target):
             return self._begin_settling(repair, "found done after a change of medics", here.now)
         is_early = here.now < repair.since + here.settings.settle_sec
-        if kind.replaces_process and target.process is None and is_early:
-            return repair  # its owner may answer yet
+        if is_early and not kind.can_tell(target):
+            return repair
         return self._abandon(repair, OrderResult.UNKNOWN, "found after a change of medics", here.now)
 
     def _begin_settling(self, repair: Repair, text: str, now: float) -> Repair:
-        settings, attempt = self._get_settings(), repair.attempts[-1]
+        attempt = repair.attempts[-1]
         self._note(repair, EntryKind.ACTED, now, remedy=attempt.remedy, text=text[:200])
-        if not REMEDIES[attempt.remedy].replaces_process:
-            return repair.move(RepairEvent.ACT, now, now + settings.settle_sec)
-        settle_sec = max(settings.settle_sec, settings.start_grace_of(repair.svc))
+        acted = repair.move(RepairEvent.ACT, now, now + self._find_settle_sec(repair))
         # the next process that is seen is the one that the remedy started
-        return replace(repair.move(RepairEvent.ACT, now, now + settle_sec), identity="")
+        return replace(acted, identity="") if REMEDIES[attempt.remedy].replaces_process else acted
 
     def _abandon(self, repair: Repair, result: OrderResult, text: str, now: float) -> Repair:
         remedy = repair.attempts[-1].remedy
@@ -429,14 +435,18 @@ class Planner:
         """Judge a remedy by what was observed after it: the target is well, and provably by the remedy."""
         attempt, now = repair.attempts[-1], here.now
         took_sec = max(0.0, now - repair.since)
-        is_proven = REMEDIES[attempt.remedy].is_proof(attempt.boot, target)
+        kind = REMEDIES[attempt.remedy]
+        has_helped = kind.has_helped(attempt.boot, attempt.identity, target)
         is_fresh = target.silence_sec is not None and target.silence_sec < took_sec
         if repair.symptom is Symptom.ALERT:
             is_fresh = is_fresh and target.alert_age_sec < took_sec
-        if is_well and is_proven and is_fresh:
+        if is_well and has_helped and is_fresh:
             self._note(repair, EntryKind.VERIFIED, now, remedy=attempt.remedy, sec=took_sec)
             return self._settle(repair, RepairEvent.VERIFY, AttemptVerdict.VERIFIED, target, here)
-        if repair.until is not None and now < repair.until:
+        # what takes an hour to be verified must not keep one that went down meanwhile from being restarted
+        is_late = took_sec >= here.settings.settle_sec and not kind.replaces_process
+        is_over = has_helped is False or (is_late and target.health is Health.DOWN)
+        if not is_over and repair.until is not None and now < repair.until:
             return repair
         if is_well:
             self._note(repair, EntryKind.RECOVERED, now, remedy=attempt.remedy, sec=took_sec)

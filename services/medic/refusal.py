@@ -30,6 +30,7 @@ class Refusal(StrEnum):
     SEVERAL_PROCESSES = "several_processes"
     OWNER_RESTARTS = "owner_restarts"  # `marketswarm up` is about to
     START_GRACE = "start_grace"  # its process is young
+    UNDER_WAY = "under_way"  # what the remedy would begin was begun already
     BLAST_RADIUS = "blast_radius"  # it still works, and too many others need it
     ONE_AT_A_TIME = "one_at_a_time"  # another remedy was just begun
     COOLDOWN = "cooldown"

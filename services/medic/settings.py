@@ -11,7 +11,14 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.net.addresses import require_encrypted_url
-from marketswarm.operator.remedies import CACHES, RESUME_SOURCES, SOURCES, find_cache
+from marketswarm.operator.remedies import (
+    ARCHIVE,
+    CACHES,
+    REPEAT_BACKUP,
+    RESUME_SOURCES,
+    SOURCES,
+    find_cache,
+)
 from marketswarm.settings import HttpUrl, MonitorSettings, Token, list_variables
 from marketswarm.truth import HEALER, MEDIC, Truth
 from marketswarm.truth.errors import Place, format_hint
@@ -32,7 +39,7 @@ PROTECTED: Final = frozenset({HEALER, "sentinel", "notifier", MEDIC})
 
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=63)]
-RemedyName = Literal["resume_sources", "quotes_cache", "charts_cache", "restart", "command"]
+RemedyName = Literal["resume_sources", "quotes_cache", "charts_cache", "repeat_backup", "restart", "command"]
 
 
 def _require_words(command: str | None) -> str | None:
@@ -211,5 +218,7 @@ class MedicSettings(ServiceConfig):
         for remedy in self.settings.ladder_of(svc):
             if remedy == RESUME_SOURCES and svc != SOURCES:
                 yield place, f"{remedy} does nothing: only {SOURCES} has breakers"
+            if remedy == REPEAT_BACKUP and svc != ARCHIVE:
+                yield place, f"{remedy} does nothing: only {ARCHIVE} makes backups"
             if remedy in CACHES and find_cache(truth, svc, remedy) is None:
                 yield place, f"{remedy} does nothing: no access point of {svc} names {CACHES[remedy]}"

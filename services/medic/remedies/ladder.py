@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from services.medic.remedies.backup import RepeatBackup
 from services.medic.remedies.cache import ClearCache
 from services.medic.remedies.command import RunCommand
 from services.medic.remedies.remedy import Remedy, RemedyType
@@ -15,6 +16,7 @@ _TYPES: Final[tuple[RemedyType, ...]] = (
     ResumeSources(name=Remedy.RESUME_SOURCES, cost=10, cooldown_sec=60.0),
     ClearCache(name=Remedy.QUOTES_CACHE, cost=20, cooldown_sec=30.0),
     ClearCache(name=Remedy.CHARTS_CACHE, cost=21, cooldown_sec=30.0),
+    RepeatBackup(name=Remedy.REPEAT_BACKUP, cost=25, cooldown_sec=300.0, settle_sec=3600.0),
     Restart(name=Remedy.RESTART, cost=30, cooldown_sec=60.0),
     RunCommand(name=Remedy.COMMAND, cost=40, cooldown_sec=300.0),
 )

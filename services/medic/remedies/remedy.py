@@ -23,6 +23,7 @@ class Remedy(StrEnum):
     RESUME_SOURCES = "resume_sources"
     QUOTES_CACHE = "quotes_cache"
     CHARTS_CACHE = "charts_cache"
+    REPEAT_BACKUP = "repeat_backup"
     RESTART = "restart"
     COMMAND = "command"
 
@@ -81,6 +82,7 @@ class RemedyType(ABC):
         symptoms: what it may be tried against.
         replaces_process: whether the process of the target ends by it, so that services that need the target
             are stopped, and a start takes its time.
+        settle_sec: the least time that it may take until it is verified.
     """
 
     name: Remedy
@@ -89,6 +91,11 @@ class RemedyType(ABC):
     attempts: int = 3
     symptoms: frozenset[Symptom] = frozenset(Symptom)
     replaces_process: bool = False
+    settle_sec: float = 0.0
+
+    def is_useful(self, _target: TargetFacts) -> bool:
+        """Return False if there is provably nothing to apply it to: the ladder goes on without it."""
+        return True
 
     @abstractmethod
     def find_identity(self, target: TargetFacts) -> str:
@@ -101,6 +108,10 @@ class RemedyType(ABC):
     @abstractmethod
     def list_refusals(self, target: TargetFacts, start_grace_sec: float) -> Iterator[Refusal]:
         """Yield the reasons of this remedy's own why it must not be applied to a target now."""
+
+    def can_tell(self, _target: TargetFacts) -> bool:
+        """Return True if what is known now says whether an intent was carried out."""
+        return True
 
     @abstractmethod
     def is_done(self, identity: str, target: TargetFacts) -> bool:
@@ -115,6 +126,13 @@ class RemedyType(ABC):
 
         `boot` is that of the target before the action.
         """
+
+    def has_helped(self, boot: str | None, _identity: str, target: TargetFacts) -> bool | None:
+        """Return whether an order for `identity` did what it is for; None as long as that is not known.
+
+        It helped a target that is well besides. `boot` is that of the target before the action.
+        """
+        return self.is_proof(boot, target) or None
 
     @abstractmethod
     async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:

@@ -43,6 +43,9 @@ class Restart(RemedyType):
         elif target.instances > 1:  # the last one, since mesh counts a process that ended until its timeout
             yield Refusal.SEVERAL_PROCESSES
 
+    def can_tell(self, target: TargetFacts) -> bool:
+        return target.process is not None  # its owner may answer yet
+
     def is_done(self, identity: str, target: TargetFacts) -> bool:
         return target.process is not None and target.process.identity != identity
 

@@ -1,4 +1,4 @@
-"""Read what the market's services store of themselves: which sources fail, and how much is quarantined.
+"""Read what the market's services store of themselves: sources that fail, what is quarantined, late backups.
 
 Only while the service that writes it is up: what another one left says nothing of now.
 """
@@ -11,7 +11,9 @@ from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.bus.stored_values import parse_count, parse_object, read_fields, report_unusable
 from marketswarm.detector import State
 from marketswarm.keys import MARKET_QUARANTINE, MARKET_SOURCES
-from marketswarm.truth import MARKET, AccessPoint
+from marketswarm.operator.backups import read_backup_report
+from marketswarm.operator.remedies import ARCHIVE
+from marketswarm.truth import MARKET, SYSTEM, AccessPoint
 from services.medic.observer import FleetObservation
 from services.medic.rules.metric import FLEET, Metric, Readings
 
@@ -23,7 +25,7 @@ _FAILING: Final[Mapping[object, float]] = {"up": 0.0, "down": 1.0}
 
 
 async def read_market(seen: FleetObservation, get_bus: Callable[[str], Bus]) -> Readings:
-    """Return what is known of the sources, and of the records in quarantine."""
+    """Return what is known of the sources, of the records in quarantine, and of the backups."""
     readings: Readings = {}
     try:
         if (point := find_point(seen, _SOURCES, MARKET_SOURCES)) is not None:
@@ -32,6 +34,8 @@ async def read_market(seen: FleetObservation, get_bus: Callable[[str], Bus]) -> 
             readings[Metric.SOURCE_LIMITED] = {name: _find_limited(each) for name, each in states.items()}
         if (point := find_point(seen, _BARS, MARKET_QUARANTINE)) is not None:
             readings[Metric.QUARANTINED] = {FLEET: await _count_entries(get_bus(point.bus), point.key)}
+        if is_up(seen, ARCHIVE) and (report := await read_backup_report(get_bus(SYSTEM))) is not None:
+            readings[Metric.BACKUP_LATE] = {ARCHIVE: report.find_late_sec(seen.wall)}
     except (BusError, NoBusError):
         pass  # what does not answer is not known
     return readings
@@ -39,10 +43,15 @@ async def read_market(seen: FleetObservation, get_bus: Callable[[str], Bus]) -> 
 
 def find_point(seen: FleetObservation, svc: str, key: str) -> AccessPoint | None:
     """Return where a service of the truth writes a key; None if the service is not up."""
-    section, entry = seen.truth.services.get(svc), seen.state.roster.get(svc)
-    if section is None or entry is None or entry.verdict is not State.UP:
+    section = seen.truth.services.get(svc)
+    if section is None or not is_up(seen, svc):
         return None
     return point_like(section.access_points.publish_to, MARKET, key)
+
+
+def is_up(seen: FleetObservation, svc: str) -> bool:
+    entry = seen.state.roster.get(svc)
+    return svc in seen.truth.services and entry is not None and entry.verdict is State.UP
 
 
 async def _read_sources(bus: Bus, key: str) -> dict[str, dict[str, Any]]:

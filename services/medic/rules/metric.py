@@ -41,6 +41,7 @@ class Metric(StrEnum):
     SOURCE_FAILING = "source_failing"  # 1 while a source of the market fails
     SOURCE_LIMITED = "source_limited"  # 1 while a source of the market takes no more requests
     QUARANTINED = "quarantined"  # records that failed a check, so far
+    BACKUP_LATE = "backup_late"  # in seconds, since the next backup was due
     FUSE = "fuse"  # 1 while the medic has stopped after too many remedies
     LOG_MATCHES = "log_matches"  # lines of its log that match the pattern of the rule, so far
     LOG_NEW = "log_new"  # lines of its log of a kind that was never seen before, so far
@@ -74,6 +75,7 @@ KINDS: Final[Mapping[Metric, MetricKind]] = {
     Metric.SOURCE_FAILING: MetricKind(MetricSubject.SOURCE),
     Metric.QUARANTINED: MetricKind(MetricSubject.FLEET, is_counter=True),
     Metric.SOURCE_LIMITED: MetricKind(MetricSubject.SOURCE),
+    Metric.BACKUP_LATE: MetricKind(MetricSubject.SERVICE),
     Metric.FUSE: MetricKind(MetricSubject.FLEET),
     Metric.LOG_MATCHES: MetricKind(MetricSubject.SERVICE, is_counter=True),
     Metric.LOG_NEW: MetricKind(MetricSubject.SERVICE, is_counter=True),

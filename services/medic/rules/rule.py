@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,7 @@ from marketswarm.access.services import find_written_key
 from marketswarm.agent import ServiceConfig
 from marketswarm.event import Severity
 from marketswarm.keys import RESERVED_PREFIXES
+from marketswarm.operator.remedies import ARCHIVE
 from marketswarm.truth import ESCALATED_RULE, PROPOSED_RULE, Truth, find_probe_targets
 from services.medic.rules.line_pattern import MAX_PATTERN_CHARS, compile_pattern
 from services.medic.rules.metric import (
@@ -152,7 +153,7 @@ DATABASE_ERRORS: Final = (
 """Matches a line that says that a database can't be used, or has refused something."""
 
 
-def _rule(metric: Metric, severity: RuleSeverity = RuleSeverity.WARNING, **more: float | str) -> MonitorRule:
+def _rule(metric: Metric, severity: RuleSeverity = RuleSeverity.WARNING, **more: Any) -> MonitorRule:
     return MonitorRule.model_validate({"metric": metric, "severity": severity, **more})
 
 
@@ -168,6 +169,7 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
     "bus_connections": _rule(Metric.BUS_CONNECTIONS, above=80, for_sec=60),
     "sources": _rule(Metric.SOURCE_FAILING, above=0, share_above=0.1, for_sec=60),
     "quarantine": _rule(Metric.QUARANTINED, above=100, within_sec=3600),
+    "backup": _rule(Metric.BACKUP_LATE, above=3600, for_sec=60, services=(ARCHIVE,)),
     "api_limits": _rule(Metric.SOURCE_LIMITED, above=0, share_above=0, for_sec=600),
     "slow": _rule(Metric.PROBE_SEC, above=1, for_sec=60),
     "certificate": _rule(Metric.CERTIFICATE_DAYS, below=7, for_sec=60),

@@ -421,3 +421,20 @@ def test_the_medic_may_close_breakers_only_where_the_truth_has_it_resume_sources
         medic = of("medic", bus, document)
         assert may(medic, "hdel", key="sources:breaker:yahoo") is allowed
         assert not any(may(medic, command, key="sources:breaker:yahoo") for command in ("hset", "del"))
+
+
+def test_the_medic_may_ask_for_a_backup_only_where_the_truth_has_it_do_so_and_archive_answers():
+    for ladder, bus, allowed in (
+        (["repeat_backup"], "system-redis", True),
+        (["restart"], "system-redis", False),
+        (["repeat_backup"], "market-redis", False),
+    ):
+        settings = {"targets": {"archive": {"ladder": ladder}}}
+        document = truth(medic={"settings": settings}, archive={}, healer={})
+        medic, archive = of("medic", bus, document), of("archive", bus, document)
+        assert may(medic, "set", key="archive:backup:request") is allowed
+        assert may(medic, "getrange", key="archive:backup") is (bus == "system-redis")
+        assert not may(medic, "set", key="archive:backup")
+        assert may(archive, "getrange", key="archive:backup:request") is (bus == "system-redis")
+        assert not may(archive, "set", key="archive:backup:request")
+        assert may(archive, "set", key="archive:backup") is (bus == "system-redis")

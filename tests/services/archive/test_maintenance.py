@@ -3,13 +3,18 @@
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from marketswarm.agent import LeaseLost
 from marketswarm.bus import BusError
-from services.archive import maintenance
+from marketswarm.keys import ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST
+from marketswarm.operator.backups import BackupReport, BackupRequest
+from marketswarm.testing import MemoryBuses
+from marketswarm.truth import SYSTEM
+from services.archive import backup_desk, maintenance
 from services.archive.backup import Backup
 from services.archive.maintenance import BACKUP_BACKOFF, Maintenance, MaintenanceJob
 from services.archive.metrics import ArchiveMetrics
@@ -18,6 +23,8 @@ from services.archive.settings import ArchiveSettings
 from services.market.database import PostgresAwayError, RefusedRowsError, ServerFaultError
 from support.waiting import auntil
 
+TAKE_EVERY_SEC = 1.0
+"""The least time between two requests here."""
 MADE = Backup("archive-20261123T033000Z.dump", 1_793_100_000.0, 10, "ab", 4, "17", {})
 
 
@@ -32,7 +39,9 @@ class Me:
         self.log = SimpleNamespace(info=self._note, warning=self._note, exception=self._note)
         self.logged, self.degraded, self.asked, self.leases = [], {}, 0, 0
         self.bus_error: Exception | None = None
+        self.system_error: Exception | None = None
         self.states: dict[bytes, bytes] = {}
+        self.system = MemoryBuses()(SYSTEM)
         self.lose = asyncio.Event()
 
     def _note(self, event, **fields):
@@ -43,7 +52,11 @@ class Me:
         if detail is None:
             del self.degraded[part]
 
-    def bus(self, _name):
+    def bus(self, name):
+        if name == SYSTEM and self.system_error is not None:
+            raise self.system_error
+        if name == SYSTEM:
+            return self.system
         return SimpleNamespace(client=SimpleNamespace(hgetall=lambda _key: None), ask=self._ask)
 
     async def _ask(self, _request, **_limits):
@@ -90,6 +103,8 @@ class Scene:
     def __init__(self, folder, monkeypatch):
         self.me, self.database, self.metrics = Me(folder), Database(), ArchiveMetrics()
         monkeypatch.setattr(maintenance, "STEP_SEC", 0.01)
+        monkeypatch.setattr(backup_desk, "LOOK_EVERY_SEC", 0.05)
+        monkeypatch.setattr(backup_desk, "TAKE_EVERY_SEC", TAKE_EVERY_SEC)
         for name in ("SOURCES_EVERY_SEC", "PARTITIONS_EVERY_SEC", "BACKUP_EVERY_SEC"):
             monkeypatch.setattr(maintenance, name, 0.02)
         settings = ArchiveSettings.model_validate({"settings": {"correlations": {"symbols": 0}}})
@@ -234,6 +249,132 @@ async def test_old_backups_that_can_not_be_removed_are_a_failure_and_end_nobody(
     async with scene.running():
         await auntil(lambda: "Read-only file system" in scene.me.degraded.get("maintenance backup", ""))
         assert scene.metrics.backup_at == MADE.begun_at
+
+
+async def report_of(scene):
+    raw = await scene.me.system.client.get(ARCHIVE_BACKUP)
+    return None if raw is None else BackupReport.parse(raw)
+
+
+async def ask(scene, ident):
+    request = BackupRequest(id=ident, by="medic", ts=1.0)
+    await scene.me.system.client.set(ARCHIVE_BACKUP_REQUEST, request.encode())
+
+
+async def wait_for_report(scene, **wanted):
+    """Wait until the report has these values."""
+
+    async def is_there():
+        report = await report_of(scene)
+        return report is not None and all(getattr(report, name) == each for name, each in wanted.items())
+
+    await auntil(is_there, what=lambda: scene.me.logged)
+
+
+class Dumps:
+    """Stands for pg_dump and the folder: it fails until it is mended."""
+
+    def __init__(self, monkeypatch):
+        self.is_broken, self.calls, self.made = True, 0, None
+        monkeypatch.setattr(maintenance, "make_backup", self.make)
+        monkeypatch.setattr(maintenance, "read_newest_backup", lambda _folder: self.made)
+
+    async def make(self, _url, _folder, now, _programs):
+        self.calls += 1
+        if self.is_broken:
+            raise BackupError("pg_dump failed: disk full")
+        self.made = replace(MADE, begun_at=now)
+        return self.made
+
+
+async def test_a_request_ends_the_pause_after_a_failed_backup_and_the_report_answers_it(scene, monkeypatch):
+    dumps = Dumps(monkeypatch)
+    async with scene.running():
+        await wait_for_report(scene, state="failed", why="pg_dump failed: disk full", result=None)
+        assert (dumps.calls, (await report_of(scene)).made_at) == (1, None)
+        await ask(scene, "first")
+        await wait_for_report(scene, request="first", result="failed")
+        assert dumps.calls == 2
+        dumps.is_broken = False
+        await asyncio.sleep(TAKE_EVERY_SEC)
+        await ask(scene, "second")
+        await wait_for_report(scene, state="idle", request="second", result="made", why="")
+        report = await report_of(scene)
+        assert (dumps.calls, report.made_at) == (3, round(dumps.made.begun_at, 3))
+        assert report.due_at > report.made_at
+        assert "maintenance backup" not in scene.me.degraded
+
+
+async def test_a_backup_that_is_not_due_is_not_made_however_often_it_is_asked_for(scene, monkeypatch):
+    dumps = Dumps(monkeypatch)
+    dumps.is_broken = False
+    async with scene.running():
+        await wait_for_report(scene, state="idle", result=None)
+        for ident in ("first", "second"):
+            await asyncio.sleep(TAKE_EVERY_SEC)
+            await ask(scene, ident)
+            await wait_for_report(scene, state="idle", request=ident, result="not_due")
+        assert dumps.calls == 1
+
+
+async def test_a_request_is_followed_once_and_not_again_by_the_next_instance(scene, monkeypatch, tmp_path):
+    dumps = Dumps(monkeypatch)
+    async with scene.running():
+        await wait_for_report(scene, state="failed")
+        await ask(scene, "first")
+        await wait_for_report(scene, request="first", result="failed")
+    other = Scene(tmp_path, monkeypatch)
+    other.me.system = scene.me.system
+    calls = dumps.calls
+    async with other.running():
+        await auntil(lambda: dumps.calls == calls + 1)  # that of its own
+        await asyncio.sleep(2 * TAKE_EVERY_SEC)
+        assert dumps.calls == calls + 1
+        assert (await report_of(other)).result == "failed"
+
+
+async def test_requests_that_come_too_fast_are_not_followed(scene, monkeypatch):
+    Dumps(monkeypatch)
+    async with scene.running():
+        await wait_for_report(scene, state="failed")
+        for number in range(8):
+            await ask(scene, f"request-{number}")
+            await asyncio.sleep(TAKE_EVERY_SEC / 10)
+        assert [event for event, _ in scene.me.logged].count("backup.requested") == 1
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\xff", b"[]", b'{"id": "a b", "by": "x", "ts": 1}', b"x" * 5000, b'{"id": 7}']
+)
+async def test_a_request_and_a_report_that_can_not_be_used_are_skipped(scene, monkeypatch, junk):
+    dumps = Dumps(monkeypatch)
+    dumps.is_broken = False
+    await scene.me.system.client.set(ARCHIVE_BACKUP_REQUEST, junk)
+    await scene.me.system.client.set(ARCHIVE_BACKUP, junk)
+    async with scene.running():
+        await wait_for_report(scene, state="idle", request="", result=None)
+        await asyncio.sleep(0.5)
+        assert "backup.requested" not in [event for event, _ in scene.me.logged]
+
+
+async def test_a_bus_that_is_away_keeps_no_backup_from_being_made_and_gets_the_report_later(
+    scene, monkeypatch
+):
+    dumps = Dumps(monkeypatch)
+    dumps.is_broken = False
+    scene.me.system_error = BusError(SYSTEM, "timeout")
+    async with scene.running():
+        await auntil(lambda: dumps.calls == 1)
+        await asyncio.sleep(0.5)
+        scene.me.system_error = None
+        await wait_for_report(scene, state="idle")
+        assert scene.me.degraded.get("maintenance backup") is None
+
+
+async def test_without_a_folder_the_report_says_so(scene):
+    scene.me.settings.archive_backup_folder = None
+    async with scene.running():
+        await wait_for_report(scene, state="off", due_at=None)
 
 
 def test_without_a_folder_the_beats_and_the_metrics_say_that_there_are_no_backups():

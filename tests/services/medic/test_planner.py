@@ -172,6 +172,7 @@ def test_every_other_reason_has_a_test_of_its_own():
         Refusal.COOLDOWN,
         Refusal.TARGET_DOWN,
         Refusal.UNKNOWN,
+        Refusal.UNDER_WAY,
     }
     assert set(Refusal) == set(REFUSALS) | own
 
@@ -515,6 +516,7 @@ def test_the_ladder_is_in_the_order_of_costs_and_begins_with_wait():
         "resume_sources": 60,
         "quotes_cache": 30,
         "charts_cache": 30,
+        "repeat_backup": 300,
         "restart": 60,
         "command": 300,
     }

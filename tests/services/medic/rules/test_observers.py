@@ -29,7 +29,7 @@ from services.medic.rules.market import MAX_SOURCES, read_market
 from services.medic.rules.metric import FLEET, HOST, Metric
 from support.waiting import auntil
 
-TRUTH = parse_truth(b'{"services": {"feed": {}, "mesh": {}, "sources": {}, "bars": {}}}').truth
+TRUTH = parse_truth(b'{"services": {"feed": {}, "mesh": {}, "sources": {}, "bars": {}, "archive": {}}}').truth
 UP, DOWN = RosterEntry(State.UP), RosterEntry(State.DOWN)
 
 
@@ -64,7 +64,7 @@ def test_restarts_are_counted_by_the_fleet_otherwise_by_mesh():
         instances={"feed": InstanceCount(2, 99), "mesh": InstanceCount(1, 7)},
     )
     found = read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]
-    assert found == {"feed": 5, "mesh": 7, "sources": None, "bars": None}
+    assert found == {"feed": 5, "mesh": 7, "sources": None, "bars": None, "archive": None}
 
 
 def test_while_the_fleet_does_not_answer_what_mesh_counts_is_no_restart():
@@ -236,3 +236,16 @@ async def test_the_quarantine_counts_what_was_ever_added(bus):
 
 async def test_a_bus_of_the_market_that_is_away_makes_nothing_known():
     assert await market(InfoBus(), sources=UP, bars=UP) == {}
+
+
+async def test_how_late_a_backup_is_is_what_archive_says_while_it_is_up(bus):
+    report = '{"state":"failed","ts":900,"due_at":400}'
+    for raw, found in (
+        (report, {"archive": 600}),
+        (report.replace("failed", "running"), {"archive": 0}),
+        (report.replace("400", "2000"), {"archive": 0}),
+        ("junk", None),
+    ):
+        await bus.client.set("archive:backup", raw)
+        assert (await market(bus, archive=UP)).get(Metric.BACKUP_LATE) == found, raw
+    assert await market(bus, archive=DOWN) == {}

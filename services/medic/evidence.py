@@ -1,0 +1,37 @@
+"""Read what the remedies of the ladders leave as their trace, beside what is observed of the targets."""
+
+import asyncio
+from dataclasses import replace
+
+from marketswarm.bus import BusError, NoBusError
+from services.medic.facts import FleetFacts, RemedyEvidence
+from services.medic.remedies import REMEDIES, RemedyContext
+from services.medic.remedies.traced import TracedRemedy
+from services.medic.settings import HealingSettings
+
+
+async def add_evidence(
+    facts: FleetFacts, settings: HealingSettings, context: RemedyContext, wall: float
+) -> FleetFacts:
+    """Return the facts with what is known of each remedy that a ladder of the truth names.
+
+    What can't be read is not known. `wall` is now, in epoch seconds by the clock as it is set.
+    """
+    named = [(svc, REMEDIES[name]) for svc in settings.targets for name in settings.ladder_of(svc)]
+    traced = [(svc, kind) for svc, kind in named if isinstance(kind, TracedRemedy) and svc in facts.targets]
+    if not traced:
+        return facts
+    found = await asyncio.gather(*(_read(kind, svc, context, wall) for svc, kind in traced))
+    targets = dict(facts.targets)
+    for (svc, kind), evidence in zip(traced, found, strict=True):
+        if evidence is not None:
+            known = {**targets[svc].evidence, kind.name: evidence}
+            targets[svc] = replace(targets[svc], evidence=known)
+    return replace(facts, targets=targets)
+
+
+async def _read(kind: TracedRemedy, svc: str, context: RemedyContext, wall: float) -> RemedyEvidence | None:
+    try:
+        return await kind.read_evidence(svc, context, wall)
+    except (BusError, NoBusError):
+        return None

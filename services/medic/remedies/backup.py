@@ -1,0 +1,76 @@
+"""Have archive make the backup that is due, in place of the pause that it makes after one that failed."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm.bus import BusError, NoBusError
+from marketswarm.bus.scripts import Script
+from marketswarm.keys import ARCHIVE_BACKUP_REQUEST
+from marketswarm.operator.backups import (
+    REQUEST_VALID_SEC,
+    BackupReport,
+    BackupRequest,
+    BackupResult,
+    BackupState,
+    read_backup_report,
+)
+from marketswarm.operator.remedies import ARCHIVE
+from marketswarm.truth import MEDIC, SYSTEM
+from services.medic.facts import RemedyEvidence
+from services.medic.remedies.deadline import LATE, find_deadline_ms
+from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
+from services.medic.remedies.traced import TracedRemedy
+
+LATE_SEC: Final = 600.0
+"""For how long a backup may be due before archive provably does not make it by itself."""
+_REQUEST: Final = Script.beside("services.medic.remedies", "request.lua")
+_HELPED: Final = {BackupResult.MADE: True, BackupResult.FAILED: False, BackupResult.NOT_DUE: False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatBackup(TracedRemedy):
+    """Ask archive for the backup that failed or is overdue; verified by the one that it made for the request.
+
+    The identity is the id of the request, which follows from the report that was seen: a request that is sent
+    twice is followed once.
+    """
+
+    def describe(self, identity: str) -> str:
+        return f"request {identity}"
+
+    async def read_evidence(self, svc: str, context: RemedyContext, now: float) -> RemedyEvidence | None:
+        if svc != ARCHIVE:
+            return RemedyEvidence()
+        report = await read_backup_report(context.get_bus(SYSTEM))
+        return None if report is None else judge_report(report, now)
+
+    async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+        """Write the request, if the report is still the one for which it was meant."""
+        now = time.time()
+        try:
+            bus = context.get_bus(SYSTEM)
+            report = await read_backup_report(bus)
+            if report is None or judge_report(report, now).identity != order.identity:
+                return OrderResult.CHANGED, "archive reports something else now"
+            request = BackupRequest(id=order.identity, by=MEDIC, ts=now)
+            until_ms = await find_deadline_ms(bus, context.until)
+            args: list[str | bytes | float] = [until_ms, request.encode(), REQUEST_VALID_SEC]
+            if await bus.script(_REQUEST, [ARCHIVE_BACKUP_REQUEST], args) == LATE:
+                return OrderResult.REFUSED, "the lease ended before the request was there"
+        except (BusError, NoBusError) as error:
+            return OrderResult.UNKNOWN, str(error)[:100]
+        return OrderResult.DONE, f"asked {ARCHIVE} for the backup that is due"
+
+
+def judge_report(report: BackupReport, now: float) -> RemedyEvidence:
+    """Return what a report says at `now` (epoch seconds) of a backup to repeat. Pure."""
+    is_wanted = report.state is BackupState.FAILED or report.find_late_sec(now) > LATE_SEC
+    seen = f"{report.made_at} {report.request}"
+    return RemedyEvidence(
+        identity=f"backup.{hashlib.sha256(seen.encode()).hexdigest()[:12]}" if is_wanted else "",
+        is_under_way=report.state is BackupState.RUNNING,
+        answered=report.request,
+        has_helped=None if report.result is None else _HELPED[report.result],
+    )
