@@ -31,6 +31,7 @@ from marketswarm.keys import (
     HEALER_RELAYED,
     MARKET_ALERTS,
     MARKET_QUARANTINE,
+    MARKET_SERIES,
     MARKET_SOURCES,
     MASSIVE_ALERTS,
     MEDIC_ALERTS,
@@ -72,6 +73,7 @@ from marketswarm.keys import (
 )
 from marketswarm.operator.remedies import (
     ARCHIVE,
+    PAUSE_SOURCE,
     REPEAT_BACKUP,
     RESUME_SOURCES,
     SOURCES,
@@ -221,8 +223,8 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
     and publishes the rules that hold. Of the alert log it may read entries, and nothing of the notifier's
     group; of the market, the states of sources and how many entries the quarantine has; the results of
     probes; of the keys that its rules name, when they were written; and the revisions of the truth, for the
-    bundle of a diagnosis. It may delete a cache, and close breakers of sources, where a ladder of the truth
-    has it do so.
+    bundle of a diagnosis. It may delete a cache, close breakers of sources, pause sources, and ask for a
+    backup, each where a ladder of the truth has it do so.
     """
     lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
     kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
@@ -236,24 +238,33 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         Grant("hget", (HEALER_RELAYED,), mode="R"),
         Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
         *_grant_read("type hlen hkeys hstrlen hget", "sources", MARKET_SOURCES, view),
-        *_grant_read("exists xinfo|stream", "bars", MARKET_QUARANTINE, view),
+        *_grant_read("exists xinfo|stream xrange", "bars", MARKET_QUARANTINE, view),
         *_grant_cache_clearing(view),
-        *_grant_source_resumption(view),
+        *_grant_source_steering(view),
         *_grant_backups(view),
         *_grant_probe_reads(view),
         *_grant_age_reads(view),
     )
 
 
-def _grant_source_resumption(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to close the breakers of `sources` on this bus, if the medic's ladder for it does."""
-    if view.bus != find_sources_bus(view.truth) or RESUME_SOURCES not in list_ladder(view.truth, SOURCES):
+def _grant_source_steering(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to read the breakers of `sources` on this bus, and to do what its ladder says.
+
+    It may close those that are open, and pause a source whose series others serve.
+    """
+    if view.bus != find_sources_bus(view.truth):
         return ()
-    breakers = (source_breaker_key("*"),)
+    ladder, breakers = list_ladder(view.truth, SOURCES), (source_breaker_key("*"),)
+    resumes = Grant("hdel", breakers, mode="W")
+    pauses = (
+        Grant("hset pexpire", breakers, mode="W"),
+        Grant("type hlen hkeys hstrlen hget", (MARKET_SERIES,), mode="R"),
+    )
     return (
-        Grant("hlen hkeys", (MARKET_SOURCES,), mode="R"),
+        Grant("type hlen hkeys hstrlen hget", (MARKET_SOURCES,), mode="R"),
         Grant("type hstrlen hget", breakers, mode="R"),
-        Grant("hdel", breakers, mode="W"),
+        *((resumes,) if RESUME_SOURCES in ladder else ()),
+        *(pauses if PAUSE_SOURCE in ladder else ()),
     )
 
 

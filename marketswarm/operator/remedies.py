@@ -19,6 +19,10 @@ SOURCES: Final = "sources"
 RESUME_SOURCES: Final = "resume_sources"
 """The remedy that closes breakers of `sources`."""
 
+PAUSE_SOURCE: Final = "pause_source"
+"""The remedy that takes a source whose answers are of no use out of service for a while."""
+BARS: Final = "bars"
+
 ARCHIVE: Final = "archive"
 REPEAT_BACKUP: Final = "repeat_backup"
 """The remedy that has `archive` make the backup that is due."""

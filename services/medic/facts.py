@@ -58,14 +58,13 @@ class RemedyEvidence:
 
     `identity` is what an order would name now; empty if there is nothing to apply the remedy to. It is
     another one after each order that was carried out. `is_under_way` says that what an order would begin was
-    begun already. `answered` is the identity of the last order that was provably carried out, `has_helped`
-    what became of it: None as long as that is not known.
+    begun already. `results` has the identity of each order that was provably carried out, as far as the trace
+    goes back, and whether it did what it is for: None as long as that is not known.
     """
 
     identity: str = ""
     is_under_way: bool = False
-    answered: str = ""
-    has_helped: bool | None = None
+    results: Mapping[str, bool | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,7 +125,8 @@ class Medic:
         """
         settings = self._get_settings()
         facts = self.rules.add_facts(await self.observer.observe(settings, now()), now())
-        self.facts = await add_evidence(facts, settings, self._make_context(lease.expires_at), time.time())
+        context = self._make_context(lease.expires_at)
+        self.facts = await add_evidence(facts, settings, context, self.planner.repairs, time.time())
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
@@ -197,8 +198,16 @@ class Medic:
     def _make_context(self, until: float) -> RemedyContext:
         me = self._me
         command = tuple(shlex.split(me.settings.medic_command or ""))
+        settings = self._get_settings()
         return RemedyContext(
-            me.truth, me.bus, me.settings.medic_fleet_socket, command, me.settings.medic_command_sec, until
+            me.truth,
+            me.bus,
+            me.settings.medic_fleet_socket,
+            command,
+            me.settings.medic_command_sec,
+            settings.reject_limit,
+            settings.pause_sec,
+            until,
         )
 
     # --- for the beats ---

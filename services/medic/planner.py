@@ -62,7 +62,7 @@ class RepairPlan:
 
 def make_proposal_id(repair: Repair, remedy: Remedy) -> str:
     """Return the id by which a person approves a remedy that is proposed now, and no later one."""
-    text = f"{repair.incident} {remedy} {repair.count_attempts(remedy)} {repair.until}"
+    text = f"{repair.incident} {remedy} {repair.count_attempts(remedy)} {repair.until} {repair.proposed_for}"
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -79,7 +79,7 @@ def make_advice_id(repair: Repair) -> str | None:
 class OpenProposal:
     """What a person may approve by `ident` until a time, in epoch seconds.
 
-    `remedy` is in words: `restart`, or `restart, as the diagnosis advises`.
+    `remedy` is in words: `restart`, `pause_source (source kraken)`, or `restart, as the diagnosis advises`.
     """
 
     ident: str
@@ -91,7 +91,9 @@ def find_proposal(repair: Repair) -> OpenProposal | None:
     """Return what is proposed for an outage; None without a proposal."""
     if repair.state is RepairState.PROPOSED and repair.proposed is not None:
         ident = make_proposal_id(repair, repair.proposed)
-        return OpenProposal(ident, repair.proposed, repair.since if repair.until is None else repair.until)
+        about = repair.proposed_for and f" ({REMEDIES[repair.proposed].describe(repair.proposed_for)})"
+        until = repair.since if repair.until is None else repair.until
+        return OpenProposal(ident, f"{repair.proposed}{about}"[:100], until)
     advised, advice = make_advice_id(repair), repair.advice
     if advised is None or advice is None:
         return None
@@ -105,6 +107,12 @@ def find_symptom(target: TargetFacts, settings: HealingSettings) -> Symptom | No
     if target.is_unwell(Symptom.DEGRADED) and target.degraded_sec >= settings.degraded_sec:
         return Symptom.DEGRADED
     return Symptom.ALERT if target.is_unwell(Symptom.ALERT) else None
+
+
+def _is_bound_to(repair: Repair, remedy: Remedy, target: TargetFacts) -> bool:
+    """Return False if an order would name something else now than what is proposed."""
+    now = REMEDIES[remedy].find_identity(target) if repair.proposed_for else ""
+    return now in ("", repair.proposed_for)
 
 
 class Planner:
@@ -305,7 +313,9 @@ class Planner:
             return self._refuse(repair, remedy, refusal, here.now)
         if mode is Mode.PROPOSE:
             moved = repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
-            proposed = replace(moved, proposed=remedy)
+            kind = REMEDIES[remedy]
+            bound = kind.find_identity(target) if kind.binds_proposal else ""
+            proposed = replace(moved, proposed=remedy, proposed_for=bound)
             ident = make_proposal_id(proposed, remedy)
             text = f"marketswarm medic approve {ident}"
             self._note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text, proposal=ident)
@@ -334,7 +344,7 @@ class Planner:
     ) -> Repair:
         """Carry out a proposal that was approved, withdraw one that a reason forbids, or let it expire."""
         remedy = self._find_next(repair, target)
-        is_same = remedy is not None and remedy is repair.proposed
+        is_same = remedy is not None and remedy is repair.proposed and _is_bound_to(repair, remedy, target)
         if remedy is None or not is_same or here.settings.mode_of(repair.svc, remedy) is not Mode.PROPOSE:
             return repair.move(RepairEvent.WITHDRAW, here.now)
         standing = find_standing_refusal(repair, target, here)
@@ -361,6 +371,8 @@ class Planner:
 
     def _may_be_advised(self, repair: Repair, remedy: Remedy) -> bool:
         is_in_ladder = remedy in self._get_settings().ladder_of(repair.svc)
+        if REMEDIES[remedy].binds_proposal:  # what an approval would be for is not known beforehand
+            return False
         return is_in_ladder and repair.count_attempts(remedy) < REMEDIES[remedy].attempts
 
     def _note_advice(self, repair: Repair, text: str, now: float) -> None:

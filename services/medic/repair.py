@@ -133,7 +133,8 @@ class Repair:
     the process that went down, `identity` that of the process last seen (empty: the next one seen is taken).
     `owner_restarts` counts restarts that were not the medic's, `refusals` those in its timeline. `epoch` is
     that of the lease under which the last intent was written. `up_at` is when the target was last seen to
-    recover. `proposed` is the remedy that a person is asked about. `asked_at` is when a diagnosis of it was
+    recover. `proposed` is the remedy that a person is asked about, `proposed_for` the identity for which it
+    may be approved; empty for one that may change. `asked_at` is when a diagnosis of it was
     asked for, `advice` what that proposes or proposed; None until there is an answer.
     """
 
@@ -154,6 +155,7 @@ class Repair:
     refusals: Number = 0
     approved_by: str = ""
     proposed: Remedy | None = None
+    proposed_for: str = ""
     up_at: float | None = None
     asked_at: float | None = None
     advice: Advice | None = None
@@ -161,7 +163,8 @@ class Repair:
     def move(self, event: RepairEvent, now: float, until: float | None = None) -> "Repair":
         """Return the repair in the state that follows. Raises KeyError if the table has no such step."""
         state = TRANSITIONS[self.state, event]
-        return replace(self, state=state, since=now, until=until, refusal=None, proposed=None)
+        cleared = replace(self, refusal=None, proposed=None, proposed_for="")
+        return replace(cleared, state=state, since=now, until=until)
 
     def add_attempt(self, attempt: RemedyAttempt) -> "Repair":
         return replace(self, attempts=(*self.attempts, attempt))

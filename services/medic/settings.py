@@ -14,6 +14,7 @@ from marketswarm.net.addresses import require_encrypted_url
 from marketswarm.operator.remedies import (
     ARCHIVE,
     CACHES,
+    PAUSE_SOURCE,
     REPEAT_BACKUP,
     RESUME_SOURCES,
     SOURCES,
@@ -24,6 +25,7 @@ from marketswarm.truth import HEALER, MEDIC, Truth
 from marketswarm.truth.errors import Place, format_hint
 from services.medic.remedies import Remedy
 from services.medic.rules.line_pattern import MAX_PATTERNS
+from services.medic.rules.metric import Metric
 from services.medic.rules.rule import (
     MAX_PAIRS,
     MAX_RULES,
@@ -39,7 +41,15 @@ PROTECTED: Final = frozenset({HEALER, "sentinel", "notifier", MEDIC})
 
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=63)]
-RemedyName = Literal["resume_sources", "quotes_cache", "charts_cache", "repeat_backup", "restart", "command"]
+RemedyName = Literal[
+    "resume_sources",
+    "pause_source",
+    "quotes_cache",
+    "charts_cache",
+    "repeat_backup",
+    "restart",
+    "command",
+]
 
 
 def _require_words(command: str | None) -> str | None:
@@ -144,6 +154,8 @@ class HealingSettings(ServiceConfig):
     """How long the beats of a service may say `degraded`. Example: `1200`."""
     proposal_sec: Seconds = 3600.0
     """How long a proposal may be approved. Example: `900`."""
+    pause_sec: Seconds = 1800.0
+    """How long the medic takes a source out of service. Example: `600`."""
     fuse: FuseSettings = FuseSettings()
     """When the medic stops."""
     shipped_rules: bool = True
@@ -177,6 +189,13 @@ class HealingSettings(ServiceConfig):
 
     def rules_in_force(self) -> dict[str, MonitorRule]:
         return merge_rules(self.rules, shipped=self.shipped_rules)
+
+    @property
+    def reject_limit(self) -> float | None:
+        """How much of what a source sends may be of no use, by the rules in force; None if none says so."""
+        rules = self.rules_in_force().values()
+        limits = (each.above for each in rules if each.metric is Metric.SOURCE_REJECTS)
+        return min((each for each in limits if each is not None), default=None)
 
     def start_grace_of(self, svc: str) -> float:
         target = self.targets.get(svc)
@@ -216,8 +235,10 @@ class MedicSettings(ServiceConfig):
     def _find_useless_remedies(self, svc: str, truth: Truth) -> Iterator[tuple[Place, str]]:
         place = ("settings", "targets", svc, "ladder")
         for remedy in self.settings.ladder_of(svc):
-            if remedy == RESUME_SOURCES and svc != SOURCES:
+            if remedy in (RESUME_SOURCES, PAUSE_SOURCE) and svc != SOURCES:
                 yield place, f"{remedy} does nothing: only {SOURCES} has breakers"
+            if remedy == PAUSE_SOURCE and self.settings.reject_limit is None:
+                yield place, f"{remedy} does nothing: no rule has the metric {Metric.SOURCE_REJECTS}"
             if remedy == REPEAT_BACKUP and svc != ARCHIVE:
                 yield place, f"{remedy} does nothing: only {ARCHIVE} makes backups"
             if remedy in CACHES and find_cache(truth, svc, remedy) is None:

@@ -173,7 +173,11 @@ def test_nobody_gets_in_by_a_wrong_password(enter, user):
 
 def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_path):
     document = orjson.loads((ROOT / "examples/market.json").read_bytes())
-    targets = {"board": {"ladder": ["quotes_cache"]}, "sources": {"ladder": ["resume_sources"]}}
+    targets = {
+        "board": {"ladder": ["quotes_cache"]},
+        "sources": {"ladder": ["resume_sources", "pause_source"]},
+        "archive": {"ladder": ["repeat_backup"]},
+    }
     document["services"]["medic"]["settings"] = {"targets": targets}
     truth = load_with_sections(orjson.dumps(document)).truth
     with guard(truth, tmp_path) as client:
@@ -183,7 +187,16 @@ def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_pa
             HKEYS market:sources
             HGET sources:breaker:a open_ms
             HDEL sources:breaker:a opened
+            HSET sources:breaker:a paused 1
+            PEXPIRE sources:breaker:a 9
+            HKEYS market:series
+            XRANGE market:quarantine - + COUNT 1
         """)
+        asked = lines("""
+            GETRANGE archive:backup 0 9
+            SET archive:backup:request {} EX 60
+        """)
+        assert let_through(client(SYSTEM, "medic"), asked) == asked
         assert let_through(client(MARKET, "medic"), done) == done
         refused = lines("""
             UNLINK quotes:SPY truth:doc
@@ -192,7 +205,10 @@ def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_pa
             FLUSHDB
             KEYS *
             DEL sources:breaker:a
-            HSET sources:breaker:a paused -1
+            HSET market:sources a b
+            HSET market:series a b
+            XDEL market:quarantine 1-1
+            SET archive:backup {}
         """)
-        assert let_through(client(MARKET, "medic"), refused) == []
-        assert let_through(client(SYSTEM, "medic"), [line for line in done if "HKEYS" not in line]) == []
+        assert let_through(client(MARKET, "medic"), [*refused, *asked]) == []
+        assert let_through(client(SYSTEM, "medic"), [*refused, *done]) == []

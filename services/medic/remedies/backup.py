@@ -18,7 +18,7 @@ from marketswarm.operator.backups import (
 )
 from marketswarm.operator.remedies import ARCHIVE
 from marketswarm.truth import MEDIC, SYSTEM
-from services.medic.facts import RemedyEvidence
+from services.medic.facts import FleetFacts, RemedyEvidence
 from services.medic.remedies.deadline import LATE, find_deadline_ms
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
 from services.medic.remedies.traced import TracedRemedy
@@ -40,7 +40,9 @@ class RepeatBackup(TracedRemedy):
     def describe(self, identity: str) -> str:
         return f"request {identity}"
 
-    async def read_evidence(self, svc: str, context: RemedyContext, now: float) -> RemedyEvidence | None:
+    async def read_evidence(
+        self, svc: str, _facts: FleetFacts, context: RemedyContext, now: float
+    ) -> RemedyEvidence | None:
         if svc != ARCHIVE:
             return RemedyEvidence()
         report = await read_backup_report(context.get_bus(SYSTEM))
@@ -67,10 +69,10 @@ class RepeatBackup(TracedRemedy):
 def judge_report(report: BackupReport, now: float) -> RemedyEvidence:
     """Return what a report says at `now` (epoch seconds) of a backup to repeat. Pure."""
     is_wanted = report.state is BackupState.FAILED or report.find_late_sec(now) > LATE_SEC
-    seen = f"{report.made_at} {report.request}"
+    seen = hashlib.sha256(f"{report.made_at} {report.request}".encode()).hexdigest()
+    result = None if report.result is None else _HELPED[report.result]
     return RemedyEvidence(
-        identity=f"backup.{hashlib.sha256(seen.encode()).hexdigest()[:12]}" if is_wanted else "",
+        identity=f"backup.{seen[:12]}" if is_wanted else "",
         is_under_way=report.state is BackupState.RUNNING,
-        answered=report.request,
-        has_helped=None if report.result is None else _HELPED[report.result],
+        results={report.request: result} if report.request else {},
     )

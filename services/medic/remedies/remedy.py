@@ -21,6 +21,7 @@ class Remedy(StrEnum):
 
     WAIT = "wait"
     RESUME_SOURCES = "resume_sources"
+    PAUSE_SOURCE = "pause_source"
     QUOTES_CACHE = "quotes_cache"
     CHARTS_CACHE = "charts_cache"
     REPEAT_BACKUP = "repeat_backup"
@@ -60,6 +61,8 @@ class RemedyContext:
         fleet_socket: the control socket of the embedded fleet; None if there is none here.
         command: the command of the environment, and its arguments; empty without one.
         command_sec: how long it may take, in seconds.
+        reject_limit: how much of what a source sends may be of no use; None if no rule says so.
+        pause_sec: for how long a source is paused.
         until: when the lease ends under which this is done, by `marketswarm.agent.lease.clock`.
     """
 
@@ -68,6 +71,8 @@ class RemedyContext:
     fleet_socket: Path | None = None
     command: tuple[str, ...] = ()
     command_sec: float = 30.0
+    reject_limit: float | None = None
+    pause_sec: float = 1800.0
     until: float | None = None
 
 
@@ -83,6 +88,7 @@ class RemedyType(ABC):
         replaces_process: whether the process of the target ends by it, so that services that need the target
             are stopped, and a start takes its time.
         settle_sec: the least time that it may take until it is verified.
+        binds_proposal: whether a proposal is for one identity, and ends when an order would name another one.
     """
 
     name: Remedy
@@ -92,6 +98,7 @@ class RemedyType(ABC):
     symptoms: frozenset[Symptom] = frozenset(Symptom)
     replaces_process: bool = False
     settle_sec: float = 0.0
+    binds_proposal: bool = False
 
     def is_useful(self, _target: TargetFacts) -> bool:
         """Return False if there is provably nothing to apply it to: the ladder goes on without it."""

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.medic.facts import Health, RemedyEvidence, Symptom, TargetFacts
+from services.medic.facts import FleetFacts, Health, RemedyEvidence, Symptom, TargetFacts
 from services.medic.refusal import Refusal
 from services.medic.remedies.remedy import RemedyContext, RemedyType
 
@@ -17,9 +17,12 @@ class TracedRemedy(RemedyType):
     """
 
     symptoms: frozenset[Symptom] = frozenset({Symptom.DEGRADED, Symptom.ALERT})
+    binds_proposal: bool = True
 
     @abstractmethod
-    async def read_evidence(self, svc: str, context: RemedyContext, now: float) -> RemedyEvidence | None:
+    async def read_evidence(
+        self, svc: str, facts: FleetFacts, context: RemedyContext, now: float
+    ) -> RemedyEvidence | None:
         """Return what is known of this remedy for a service at `now` (epoch seconds); None if nothing is.
 
         Raises BusError and NoBusError.
@@ -52,11 +55,11 @@ class TracedRemedy(RemedyType):
 
     def is_done(self, identity: str, target: TargetFacts) -> bool:
         found = self.find_evidence(target)
-        return found is not None and bool(identity) and found.answered == identity
+        return found is not None and bool(identity) and identity in found.results
 
     def is_proof(self, _boot: str | None, _target: TargetFacts) -> bool:
         return False  # the process says nothing of it: `has_helped`
 
     def has_helped(self, _boot: str | None, identity: str, target: TargetFacts) -> bool | None:
         found = self.find_evidence(target)
-        return found.has_helped if found is not None and self.is_done(identity, target) else None
+        return None if found is None else found.results.get(identity)

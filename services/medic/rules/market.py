@@ -3,23 +3,22 @@
 Only while the service that writes it is up: what another one left says nothing of now.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from marketswarm.agent import point_like
 from marketswarm.bus import Bus, BusError, NoBusError
-from marketswarm.bus.stored_values import parse_count, parse_object, read_fields, report_unusable
+from marketswarm.bus.stored_values import parse_count
 from marketswarm.detector import State
 from marketswarm.keys import MARKET_QUARANTINE, MARKET_SOURCES
 from marketswarm.operator.backups import read_backup_report
-from marketswarm.operator.remedies import ARCHIVE
+from marketswarm.operator.remedies import ARCHIVE, BARS, SOURCES
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint
 from services.medic.observer import FleetObservation
 from services.medic.rules.metric import FLEET, Metric, Readings
+from services.medic.source_rejects import read_rejects, read_source_states
 
-MAX_SOURCES: Final = 2000
-_SOURCES: Final = "sources"
-_BARS: Final = "bars"
 _LIMITED: Final = "limited"
 _FAILING: Final[Mapping[object, float]] = {"up": 0.0, "down": 1.0}
 
@@ -27,18 +26,31 @@ _FAILING: Final[Mapping[object, float]] = {"up": 0.0, "down": 1.0}
 async def read_market(seen: FleetObservation, get_bus: Callable[[str], Bus]) -> Readings:
     """Return what is known of the sources, of the records in quarantine, and of the backups."""
     readings: Readings = {}
-    try:
-        if (point := find_point(seen, _SOURCES, MARKET_SOURCES)) is not None:
-            states = await _read_sources(get_bus(point.bus), point.key)
-            readings[Metric.SOURCE_FAILING] = {name: _find_failing(each) for name, each in states.items()}
-            readings[Metric.SOURCE_LIMITED] = {name: _find_limited(each) for name, each in states.items()}
-        if (point := find_point(seen, _BARS, MARKET_QUARANTINE)) is not None:
-            readings[Metric.QUARANTINED] = {FLEET: await _count_entries(get_bus(point.bus), point.key)}
-        if is_up(seen, ARCHIVE) and (report := await read_backup_report(get_bus(SYSTEM))) is not None:
-            readings[Metric.BACKUP_LATE] = {ARCHIVE: report.find_late_sec(seen.wall)}
-    except (BusError, NoBusError):
-        pass  # what does not answer is not known
+    for read in (_read_sources, _read_quarantine, _read_backups):
+        with contextlib.suppress(BusError, NoBusError):  # what does not answer is not known
+            await read(seen, get_bus, readings)
     return readings
+
+
+async def _read_sources(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
+    if (point := find_point(seen, SOURCES, MARKET_SOURCES)) is None:
+        return
+    states = await read_source_states(get_bus(point.bus), point.key)
+    readings[Metric.SOURCE_FAILING] = {name: _find_failing(each) for name, each in states.items()}
+    readings[Metric.SOURCE_LIMITED] = {name: _find_limited(each) for name, each in states.items()}
+    rejects = await read_rejects(seen.truth, get_bus, states)
+    if rejects is not None:
+        readings[Metric.SOURCE_REJECTS] = {SOURCES: float(rejects.find_most_rejects())}
+
+
+async def _read_quarantine(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
+    if (point := find_point(seen, BARS, MARKET_QUARANTINE)) is not None:
+        readings[Metric.QUARANTINED] = {FLEET: await _count_entries(get_bus(point.bus), point.key)}
+
+
+async def _read_backups(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
+    if is_up(seen, ARCHIVE) and (report := await read_backup_report(get_bus(SYSTEM))) is not None:
+        readings[Metric.BACKUP_LATE] = {ARCHIVE: report.find_late_sec(seen.wall)}
 
 
 def find_point(seen: FleetObservation, svc: str, key: str) -> AccessPoint | None:
@@ -52,16 +64,6 @@ def find_point(seen: FleetObservation, svc: str, key: str) -> AccessPoint | None
 def is_up(seen: FleetObservation, svc: str) -> bool:
     entry = seen.state.roster.get(svc)
     return svc in seen.truth.services and entry is not None and entry.verdict is State.UP
-
-
-async def _read_sources(bus: Bus, key: str) -> dict[str, dict[str, Any]]:
-    """Return the state of each source; an empty one if it can't be used. Raises BusError."""
-    if await bus.ask(bus.client.hlen(key)) > MAX_SOURCES:
-        report_unusable(bus.name, key, "too many sources")
-        return {}
-    names = [raw.decode("utf-8", "replace") for raw in await bus.ask(bus.client.hkeys(key))]
-    (stored,) = await read_fields(bus, [key], names) if names else ({},)
-    return {name: parse_object(stored.get(name.encode())) for name in names}
 
 
 def _find_failing(state: dict[str, Any]) -> float | None:

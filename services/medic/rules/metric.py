@@ -39,6 +39,7 @@ class Metric(StrEnum):
     BUS_MEMORY = "bus_memory"  # in percent of `maxmemory`; unknown without such a limit
     BUS_CONNECTIONS = "bus_connections"  # in percent of `maxclients`
     SOURCE_FAILING = "source_failing"  # 1 while a source of the market fails
+    SOURCE_REJECTS = "source_rejects"  # what the worst source in service sent lately that is of no use
     SOURCE_LIMITED = "source_limited"  # 1 while a source of the market takes no more requests
     QUARANTINED = "quarantined"  # records that failed a check, so far
     BACKUP_LATE = "backup_late"  # in seconds, since the next backup was due
@@ -74,6 +75,7 @@ KINDS: Final[Mapping[Metric, MetricKind]] = {
     Metric.BUS_CONNECTIONS: MetricKind(MetricSubject.BUS),
     Metric.SOURCE_FAILING: MetricKind(MetricSubject.SOURCE),
     Metric.QUARANTINED: MetricKind(MetricSubject.FLEET, is_counter=True),
+    Metric.SOURCE_REJECTS: MetricKind(MetricSubject.SERVICE),
     Metric.SOURCE_LIMITED: MetricKind(MetricSubject.SOURCE),
     Metric.BACKUP_LATE: MetricKind(MetricSubject.SERVICE),
     Metric.FUSE: MetricKind(MetricSubject.FLEET),

@@ -11,7 +11,7 @@ from marketswarm.access.services import find_written_key
 from marketswarm.agent import ServiceConfig
 from marketswarm.event import Severity
 from marketswarm.keys import RESERVED_PREFIXES
-from marketswarm.operator.remedies import ARCHIVE
+from marketswarm.operator.remedies import ARCHIVE, SOURCES
 from marketswarm.truth import ESCALATED_RULE, PROPOSED_RULE, Truth, find_probe_targets
 from services.medic.rules.line_pattern import MAX_PATTERN_CHARS, compile_pattern
 from services.medic.rules.metric import (
@@ -169,6 +169,7 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
     "bus_connections": _rule(Metric.BUS_CONNECTIONS, above=80, for_sec=60),
     "sources": _rule(Metric.SOURCE_FAILING, above=0, share_above=0.1, for_sec=60),
     "quarantine": _rule(Metric.QUARANTINED, above=100, within_sec=3600),
+    "bad_source": _rule(Metric.SOURCE_REJECTS, above=10, for_sec=60, services=(SOURCES,)),
     "backup": _rule(Metric.BACKUP_LATE, above=3600, for_sec=60, services=(ARCHIVE,)),
     "api_limits": _rule(Metric.SOURCE_LIMITED, above=0, share_above=0, for_sec=600),
     "slow": _rule(Metric.PROBE_SEC, above=1, for_sec=60),

@@ -2,8 +2,8 @@
 -- does not begin anew.
 --
 -- KEYS  1   the breaker: a hash with `failures` in a row, `opened` (epoch ms), `open_ms` (for how long it is open),
---           `trial` (until when one instance tries, epoch ms), `paused` (until when an operator pauses the source, epoch
---           ms; -1: until it is resumed); no key while the source is well
+--           `trial` (until when one instance tries, epoch ms), `paused` (until when the source is paused, epoch ms; -1:
+--           until it is resumed), `paused_by` and `paused_at` if the medic paused it; no key while the source is well
 -- ARGV  1   ask, read (ask without a trial), ok, fail, fail_trial, pause or resume
 --       2   failures in a row that open it
 --       3   for how many ms it is open first; that doubles with each failed trial
@@ -34,6 +34,7 @@ end
 if ARGV[1] == 'pause' then
   paused = tonumber(ARGV[6]) < 0 and -1 or now + tonumber(ARGV[6])
   redis.call('HSET', KEYS[1], 'paused', string.format('%d', paused))
+  redis.call('HDEL', KEYS[1], 'paused_by', 'paused_at')
   expire()
   return {'paused', tonumber(ARGV[6])}
 end
@@ -42,7 +43,7 @@ if ARGV[1] == 'resume' then -- and what failed before is forgotten: it is to be 
   return {'closed', 0}
 end
 if paused ~= -1 and paused <= now then
-  redis.call('HDEL', KEYS[1], 'paused')
+  redis.call('HDEL', KEYS[1], 'paused', 'paused_by', 'paused_at')
   paused = 0
 end
 if ARGV[1] == 'ok' then

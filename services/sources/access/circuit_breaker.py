@@ -27,7 +27,7 @@ class BreakerState(StrEnum):
     CLOSED = "closed"  # the source is asked
     OPEN = "open"  # it is not, for a while
     HALF_OPEN = "half_open"  # one instance tries it
-    PAUSED = "paused"  # it is not asked, since an operator took it out of service
+    PAUSED = "paused"  # it is not asked, since an operator, or the medic for a while, took it out of service
 
 
 BREAKER_OPEN: Final = "breaker_open"

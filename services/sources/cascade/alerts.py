@@ -30,6 +30,9 @@ _GOOD: Final = frozenset(
 )
 """The answers of a source that is up, whatever it says of the series."""
 _BAD: Final = frozenset({SourceVerdict.FAILED, SourceVerdict.WRONG})
+_REJECTED: Final = frozenset({SourceVerdict.WRONG, SourceVerdict.REFUSED})
+"""The answers that are of no use however often the source is asked."""
+_USABLE: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
 _PLAN_REASONS: Final = frozenset(map(str, PLAN_STATUS))
 
 
@@ -81,8 +84,11 @@ def encode_finding(finding: SourceFinding) -> bytes:
             "refusals": int(well is True and is_limited),
             "failures": int(well is False),
             "fails": int(well is False),
+            "rejects": int(finding.is_asked and finding.verdict in _REJECTED),
         },
     }
+    if finding.is_asked and finding.verdict in _USABLE:
+        change["set"] |= {"rejects": 0}
     if well is not None:
         change["now"] += ["checked_at", "ok_at"] if well else ["checked_at"]
     if well:

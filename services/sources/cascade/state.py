@@ -41,7 +41,7 @@ class SourceVerdict(StrEnum):
     LIMITED = "limited"  # it takes no more requests for now
     FAILED = "failed"
     BREAKER_OPEN = "breaker_open"  # it failed too often; its breaker is open
-    PAUSED = "paused"  # an operator took it out of service
+    PAUSED = "paused"  # an operator or the medic took it out of service
     NO_KEY = "no_key"
     NOT_SERVED = "not_served"
     ERROR = "error"  # asking it, or reading its answer, ended with an error of ours

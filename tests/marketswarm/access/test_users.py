@@ -378,10 +378,13 @@ def test_of_the_market_the_medic_reads_what_its_rules_are_about_and_nothing_else
     medic = of("medic", "market-redis", document)
     assert may(medic, "hkeys", key="market:sources")
     assert may(medic, "xinfo|stream", key="market:quarantine")
+    assert may(medic, "xrange", key="market:quarantine")
+    assert may(medic, "hget", key="sources:breaker:yahoo")
     for command, key in [
         ("hset", "market:sources"),
+        ("hset", "sources:breaker:yahoo"),
         ("xadd", "market:quarantine"),
-        ("xrange", "market:quarantine"),
+        ("xdel", "market:quarantine"),
         ("hkeys", "market:series"),
     ]:
         assert not may(medic, command, key=key)
@@ -420,6 +423,7 @@ def test_the_medic_may_close_breakers_only_where_the_truth_has_it_resume_sources
         document = truth(medic={"settings": settings}, sources={}, feed={}, healer={})
         medic = of("medic", bus, document)
         assert may(medic, "hdel", key="sources:breaker:yahoo") is allowed
+        assert may(medic, "hget", key="sources:breaker:yahoo") is (bus == "market-redis")
         assert not any(may(medic, command, key="sources:breaker:yahoo") for command in ("hset", "del"))
 
 
@@ -438,3 +442,18 @@ def test_the_medic_may_ask_for_a_backup_only_where_the_truth_has_it_do_so_and_ar
         assert may(archive, "getrange", key="archive:backup:request") is (bus == "system-redis")
         assert not may(archive, "set", key="archive:backup:request")
         assert may(archive, "set", key="archive:backup") is (bus == "system-redis")
+
+
+def test_the_medic_may_pause_sources_only_where_the_truth_has_it_do_so():
+    for svc, bus, allowed in (
+        ("sources", "market-redis", True),
+        ("sources", "system-redis", False),
+        ("feed", "market-redis", False),
+    ):
+        settings = {"targets": {svc: {"ladder": ["pause_source"]}}}
+        document = truth(medic={"settings": settings}, sources={}, feed={}, healer={})
+        medic = of("medic", bus, document)
+        assert may(medic, "hset", key="sources:breaker:yahoo") is allowed
+        assert may(medic, "hget", key="market:series") is allowed
+        assert not any(may(medic, command, key="sources:breaker:yahoo") for command in ("hdel", "del", "set"))
+        assert not may(medic, "hset", key="market:sources")

@@ -12,7 +12,7 @@ from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
 from services.archive.backup_desk import BackupDesk
 from services.medic.evidence import add_evidence
-from services.medic.facts import FleetFacts, RemedyEvidence, TargetFacts
+from services.medic.facts import FleetFacts, Health, RemedyEvidence, TargetFacts
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.remedies.backup import LATE_SEC, judge_report
 from services.medic.settings import HealingSettings
@@ -32,6 +32,10 @@ def bus():
 def context(bus):
     truth = parse_truth(orjson.dumps({"services": {"archive": {}, "feed": {}}})).truth
     return lambda until=None: RemedyContext(truth, lambda _name: bus, until=until)
+
+
+async def look(context, svc="archive"):
+    return await REPEAT.read_evidence(svc, FleetFacts(), context, NOW)
 
 
 def order(identity):
@@ -67,8 +71,8 @@ async def test_archive_follows_the_request_once_and_its_report_verifies_it(bus, 
     desk = BackupDesk(lambda: bus)
     assert not await desk.take_request()
     await desk.note_failed("disk full")
-    evidence = await REPEAT.read_evidence("archive", context(), NOW)
-    assert (evidence.answered, evidence.has_helped) == ("", None)
+    evidence = await look(context())
+    assert evidence.results == {}
     for _ in range(2):  # the second one would be that of a medic that does not know of the first
         result, _ = await REPEAT.carry_out(order(evidence.identity), context(clock() + 5))
         assert result is OrderResult.DONE
@@ -76,13 +80,13 @@ async def test_archive_follows_the_request_once_and_its_report_verifies_it(bus, 
     desk.begin_term()
     assert await desk.take_request()
     await desk.note_running(None, NOW)
-    running = await REPEAT.read_evidence("archive", context(), NOW)
-    assert running == RemedyEvidence(is_under_way=True, answered=evidence.identity)
+    running = await look(context())
+    assert running == RemedyEvidence(is_under_way=True, results={evidence.identity: None})
     await desk.note_idle(time.time(), None, is_made=True)
     desk.begin_term()
     assert not await desk.take_request()
-    made = await REPEAT.read_evidence("archive", context(), NOW)
-    assert made == RemedyEvidence(answered=evidence.identity, has_helped=True)
+    made = await look(context())
+    assert made == RemedyEvidence(results={evidence.identity: True})
 
 
 async def test_a_report_that_changed_meanwhile_and_a_lease_that_ended_prevent_the_request(bus, context):
@@ -100,18 +104,22 @@ async def test_a_report_that_changed_meanwhile_and_a_lease_that_ended_prevent_th
 @pytest.mark.parametrize("junk", [b"", b"[]", b"\xff", b'{"state":"failed","ts":"x"}', b'{"state":"sold"}'])
 async def test_a_report_that_can_not_be_used_says_nothing(bus, context, junk):
     await bus.client.set(ARCHIVE_BACKUP, junk)
-    assert await REPEAT.read_evidence("archive", context(), NOW) is None
-    assert await REPEAT.read_evidence("feed", context(), NOW) == RemedyEvidence()
+    assert await look(context()) is None
+    assert await look(context(), "feed") == RemedyEvidence()
 
 
 async def test_the_facts_have_the_evidence_of_what_the_ladders_name(bus, context):
     await bus.client.set(ARCHIVE_BACKUP, FAILED.encode())
-    facts = FleetFacts({svc: TargetFacts(svc=svc) for svc in ("archive", "feed")})
+    down = {svc: TargetFacts(svc=svc, health=Health.DOWN) for svc in ("archive", "feed")}
     ladder = {"ladder": ["repeat_backup", "restart"]}
     settings = HealingSettings.model_validate({"targets": {"archive": ladder, "gone": ladder, "feed": {}}})
-    found = await add_evidence(facts, settings, context(), NOW)
+    found = await add_evidence(FleetFacts(down), settings, context(), (), NOW)
     assert found.targets["archive"].evidence == {"repeat_backup": judge_report(FAILED, NOW)}
-    assert found.targets["feed"] == facts.targets["feed"]
+    assert found.targets["feed"] == down["feed"]
+    up = FleetFacts({"archive": TargetFacts(svc="archive", health=Health.UP, status="ok")})
+    assert await add_evidence(up, settings, context(), (), NOW) == up, "one that is well needs none"
+    known = await add_evidence(up, settings, context(), ("archive",), NOW)
+    assert known.targets["archive"].evidence, "but for one whose repair goes on"
 
 
 # --- what the medic decides by it ---
@@ -142,10 +150,10 @@ def test_a_backup_that_was_made_for_the_request_verifies_it_however_long_it_take
     patient = unwell(identity="r1")
     ask(patient)
     assert patient.orders[0][1].identity == "r1"
-    tell(patient, is_under_way=True, answered="r1")
+    tell(patient, is_under_way=True, results={"r1": None})
     patient.look(900)
     assert patient.told()[-1] == "acted"
-    tell(patient, answered="r1", has_helped=True)
+    tell(patient, results={"r1": True})
     patient.stale_at = None
     patient.look(310)
     assert patient.told()[-2:] == ["verified", "resolved healed"]
@@ -156,7 +164,7 @@ def test_a_backup_that_was_made_for_the_request_verifies_it_however_long_it_take
 def test_a_service_that_is_well_again_without_the_backup_of_this_request_has_recovered(answered):
     patient = unwell(identity="r1")
     ask(patient)
-    tell(patient, answered=answered, has_helped=True)
+    tell(patient, results={answered: True} if answered else {})
     patient.stale_at = None
     patient.look(3500)
     assert patient.told()[-1] == "acted"
@@ -170,7 +178,7 @@ def test_a_backup_that_fails_again_is_asked_for_three_times_and_then_the_ladder_
         while len(patient.orders) < number:
             patient.look(1, obey=False)
         patient.obey(patient.orders[-1][1], OrderResult.DONE)
-        tell(patient, identity=f"r{number + 1}", answered=f"r{number}", has_helped=False)
+        tell(patient, identity=f"r{number + 1}", results={f"r{number}": False})
         patient.look(1)
         assert patient.told().count("failed") == number
     patient.look(30)
@@ -183,7 +191,7 @@ def test_while_a_backup_is_being_made_nothing_is_done_and_without_one_to_make_th
     patient = unwell(is_under_way=True)
     patient.look(60)
     assert (patient.orders, patient.told()[-1]) == ([], "refused under_way")
-    tell(patient, answered="r0")
+    tell(patient, results={"r0": True})
     patient.look(5)
     assert [each.remedy for _, each in patient.orders] == ["restart"]
 
@@ -213,7 +221,7 @@ def test_an_intent_that_a_dead_medic_left_is_looked_for_in_the_report_and_never_
     patient.crash_medic()
     patient.look(5, obey=False)
     assert patient.told()[-1] == "intended"
-    tell(patient, answered="r1" if is_taken else "r0", is_under_way=True)
+    tell(patient, results={"r1" if is_taken else "r0": None}, is_under_way=True)
     patient.look(5, obey=False)
     assert patient.told()[-1 if is_taken else -2] == ("acted" if is_taken else "abandoned unknown")
     assert len(patient.orders) == 1

@@ -25,8 +25,9 @@ from services.medic.repair import Advice, Repair, RepairState
 from services.medic.rules.buses import read_buses
 from services.medic.rules.fleet import list_pids, read_fleet
 from services.medic.rules.host import HostObserver
-from services.medic.rules.market import MAX_SOURCES, read_market
+from services.medic.rules.market import read_market
 from services.medic.rules.metric import FLEET, HOST, Metric
+from services.medic.source_rejects import MAX_SOURCES
 from support.waiting import auntil
 
 TRUTH = parse_truth(b'{"services": {"feed": {}, "mesh": {}, "sources": {}, "bars": {}, "archive": {}}}').truth
@@ -210,7 +211,7 @@ async def market(bus, **roster):
 
 async def test_the_states_of_sources_are_read_while_sources_is_up(bus):
     states = {
-        "kraken": '{"state":"up","outcome":"limited"}',
+        "kraken": '{"state":"up","outcome":"limited","rejects":3}',
         "yahoo": '{"state":"down"}',
         "new": "{}",
         "odd": "junk",
@@ -221,13 +222,17 @@ async def test_the_states_of_sources_are_read_while_sources_is_up(bus):
     unknown = {"new": None, "odd": None, "list": None}
     assert found[Metric.SOURCE_FAILING] == {"kraken": 0, "yahoo": 1, **unknown}
     assert found[Metric.SOURCE_LIMITED] == {"kraken": 1, "yahoo": 0, **unknown}
+    assert found[Metric.SOURCE_REJECTS] == {"sources": 3}
+    await bus.client.hset("sources:breaker:kraken", "paused", -1)
+    assert (await market(bus, sources=UP))[Metric.SOURCE_REJECTS] == {"sources": 0}
     assert await market(bus, sources=DOWN) == {}
     assert await market(bus) == {}
 
 
 async def test_a_hash_with_too_many_sources_is_not_read(bus):
     await bus.client.hset("market:sources", mapping={f"s{n}": "{}" for n in range(MAX_SOURCES + 1)})
-    assert await market(bus, sources=UP) == {Metric.SOURCE_FAILING: {}, Metric.SOURCE_LIMITED: {}}
+    nothing = {Metric.SOURCE_FAILING: {}, Metric.SOURCE_LIMITED: {}, Metric.SOURCE_REJECTS: {"sources": 0}}
+    assert await market(bus, sources=UP) == nothing
 
 
 async def test_the_quarantine_counts_what_was_ever_added(bus):
