@@ -76,8 +76,10 @@ from marketswarm.operator.remedies import (
     PAUSE_SOURCE,
     REPEAT_BACKUP,
     RESUME_SOURCES,
+    ROLL_BACK_TRUTH,
     SOURCES,
     find_sources_bus,
+    is_in_a_ladder,
     list_cleared_caches,
     list_ladder,
 )
@@ -223,8 +225,8 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
     and publishes the rules that hold. Of the alert log it may read entries, and nothing of the notifier's
     group; of the market, the states of sources and how many entries the quarantine has; the results of
     probes; of the keys that its rules name, when they were written; and the revisions of the truth, for the
-    bundle of a diagnosis. It may delete a cache, close breakers of sources, pause sources, and ask for a
-    backup, each where a ladder of the truth has it do so.
+    bundle of a diagnosis. It may delete a cache, close breakers of sources, pause sources, ask for a backup,
+    and put an earlier truth back in force, each where a ladder of the truth has it do so.
     """
     lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
     kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
@@ -242,6 +244,7 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         *_grant_cache_clearing(view),
         *_grant_source_steering(view),
         *_grant_backups(view),
+        *_grant_rollback(view),
         *_grant_probe_reads(view),
         *_grant_age_reads(view),
     )
@@ -266,6 +269,14 @@ def _grant_source_steering(view: BusView) -> tuple[Grant, ...]:
         *((resumes,) if RESUME_SOURCES in ladder else ()),
         *(pauses if PAUSE_SOURCE in ladder else ()),
     )
+
+
+def _grant_rollback(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to seed a truth, and to note that in the audit log, if a ladder does so."""
+    if not is_in_a_ladder(view.truth, ROLL_BACK_TRUTH):
+        return ()
+    audit = (Grant("xadd", (BOARD_AUDIT,), mode="W"),) if view.bus == SYSTEM else ()
+    return (*_grant_seeding(view), *audit)
 
 
 def _grant_backups(view: BusView) -> tuple[Grant, ...]:

@@ -23,6 +23,9 @@ PAUSE_SOURCE: Final = "pause_source"
 """The remedy that takes a source whose answers are of no use out of service for a while."""
 BARS: Final = "bars"
 
+ROLL_BACK_TRUTH: Final = "roll_back_truth"
+"""The remedy that seeds the truth before the one in force again."""
+
 ARCHIVE: Final = "archive"
 REPEAT_BACKUP: Final = "repeat_backup"
 """The remedy that has `archive` make the backup that is due."""
@@ -62,3 +65,8 @@ def list_ladder(truth: Truth, svc: str) -> list[str]:
     for name in ("targets", svc, "ladder"):
         found = found.get(name) if isinstance(found, Mapping) else None
     return [each for each in found if isinstance(each, str)] if isinstance(found, list | tuple) else []
+
+
+def is_in_a_ladder(truth: Truth, remedy: str) -> bool:
+    """Return True if the medic has a ladder with this remedy."""
+    return any(remedy in list_ladder(truth, svc) for svc in truth.services)

@@ -8,9 +8,10 @@ former content of every bus that was written, its history included. The scripts 
 
 import asyncio
 import hashlib
+import math
 import random
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from itertools import chain
 from typing import Any, Final, TypeVar
 
@@ -32,6 +33,8 @@ KEPT_REVISIONS: Final = 50
 """How many revisions truth:history keeps."""
 ATTEMPTS: Final = 5
 """How often a seeding starts again when another one runs at the same time."""
+LATE: Final = "late"
+"""The reason of a SeedError if the seeder has no time left."""
 REPLACED: Final = "replaced"
 """The reason of a SeedError if the truth in force is not the one to replace."""
 MOVED_DETAIL: Final = "someone else is seeding too"
@@ -45,7 +48,8 @@ class SeedError(Exception):
     """A truth could not be seeded. Every bus is as before, except those in `unrestored`.
 
     `bus` names the first bus that failed. `reason` is the reason of its BusError, `moved` if other seedings
-    ran at the same time, again and again, or `replaced` if the truth in force is not the one to replace.
+    ran at the same time, again and again, `replaced` if the truth in force is not the one to replace, or
+    `late` if the seeder had no time left.
     """
 
     def __init__(self, bus: str, reason: str, detail: str = "", unrestored: Sequence[str] = ()) -> None:
@@ -95,6 +99,8 @@ class Snapshot:
     """The same moment by the loop's clock, in seconds."""
     restore_arguments: tuple[Any, ...]
     """The arguments of `back.lua`."""
+    left_sec: float = math.inf
+    """How long after it was read the bus may be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,7 @@ async def seed_truth(
     key: str = TRUTH_DOC,
     replaces: str | None = None,
     loads_functions: bool = True,
+    find_left_sec: Callable[[], float] | None = None,
 ) -> SeedResult:
     """Make every bus hold `raw` under one revision, or leave every bus as it was.
 
@@ -126,6 +133,8 @@ async def seed_truth(
         seeded_by: the name of the seeder, for `truth:meta`.
         replaces: the SHA-256, in hex, of the only document that may be replaced; None allows any.
         loads_functions: whether to load this release's functions; a user without that right can't.
+        find_left_sec: returns the seconds after which no bus may begin to hold it any more, such as those
+            that are left of a lease. The buses themselves refuse what comes later.
 
     Raises:
         TruthError: the document is wrong; no request was sent to any bus.
@@ -135,6 +144,11 @@ async def seed_truth(
     moved_bus = ""
     for _ in range(ATTEMPTS):
         snapshots = await read_all([(bus, (key, TRUTH_META, TRUTH_HISTORY)) for bus in buses])
+        if find_left_sec is not None:
+            left_sec = find_left_sec()  # after they were read, so that the end is rather too early
+            if left_sec <= 0:
+                raise SeedError(buses[0].name, LATE, "no time is left for it")
+            snapshots = [replace(each, left_sec=left_sec) for each in snapshots]
         plan = make_plan(raw, loaded.sha256, [each.state for each in snapshots])
         if replaces is not None and hashlib.sha256(plan.old_document or b"").hexdigest() != replaces:
             raise SeedError(buses[0].name, REPLACED, "the truth was changed meanwhile")
@@ -258,7 +272,7 @@ async def _write_bus(target: Snapshot, revision: _Revision) -> bool:
     late.
     """
     since_sec = asyncio.get_running_loop().time() - target.read_at_sec
-    until_ms = target.read_at_ms + int((since_sec + WITHIN_SEC) * 1000)
+    until_ms = target.read_at_ms + int(min(since_sec + WITHIN_SEC, target.left_sec) * 1000)
     arguments = ["write", target.token, until_ms, *astuple(revision)]
     try:
         outcome = await target.bus.script(SEED_SCRIPT, target.keys, arguments)

@@ -45,18 +45,18 @@ class Revision:
         return hashlib.sha256(self.document).hexdigest() == self.sha256
 
 
-async def read_revisions(bus: Bus) -> AsyncIterator[Revision]:
-    """Yield the revisions that a bus keeps, the newest first, each number once.
+async def read_revisions(bus: Bus, page: int = _PAGE_ENTRIES) -> AsyncIterator[Revision]:
+    """Yield the revisions that a bus keeps, the newest first, each number once; read `page` of them at once.
 
     Raises BusError if the bus failed, or an entry is longer than a truth may be.
     """
     meta = await bus.ask(bus.client.hmget(TRUTH_META, ["revision", "sha256", "seeded_at", "seeded_by"]))
     newest = dict(zip((b"revision", b"sha256", b"seeded_at", b"seeded_by"), meta, strict=True))
     known: set[int] = set()
-    before, count, entries_read = "+", _PAGE_ENTRIES, 0
+    before, count, entries_read = "+", page, 0
     while entries_read < MAX_REVISIONS:
         try:
-            page = await bus.ask(
+            entries = await bus.ask(
                 bus.client.xrevrange(TRUTH_HISTORY, before, "-", count=count),
                 _PAGE_WITHIN_SEC,
                 max_bytes=_REPLY_BYTES,
@@ -66,14 +66,14 @@ async def read_revisions(bus: Bus) -> AsyncIterator[Revision]:
                 raise
             count = 1  # large documents come one by one
             continue
-        for ident, fields in page:
+        for ident, fields in entries:
             revision = parse_revision(ident, fields, newest)
             if revision is not None and revision.number not in known:
                 known.add(revision.number)
                 yield revision
-        if len(page) < count:
+        if len(entries) < count:
             return
-        before, entries_read = f"({page[-1][0].decode()}", entries_read + len(page)
+        before, entries_read = f"({entries[-1][0].decode()}", entries_read + len(entries)
 
 
 def parse_revision(

@@ -1,7 +1,6 @@
 """Read what the remedies of the ladders leave as their trace, beside what is observed of the targets."""
 
 import asyncio
-from collections.abc import Collection
 from dataclasses import replace
 
 from marketswarm.bus import BusError, NoBusError
@@ -15,18 +14,17 @@ async def add_evidence(
     facts: FleetFacts,
     settings: HealingSettings,
     context: RemedyContext,
-    repaired: Collection[str],
     wall: float,
 ) -> FleetFacts:
     """Return the facts with what is known of each remedy that the ladder of a target in trouble names.
 
-    Those are the targets that are not well, and those in `repaired`. What can't be read is not known. `wall`
-    is now, in epoch seconds by the clock as it is set.
+    Those are the targets that are not well, and those whose outage is open. What can't be read is not known.
+    `wall` is now, in epoch seconds by the clock as it is set.
     """
     wanted = [
         svc
         for svc in settings.targets.keys() & facts.targets.keys()
-        if svc in repaired or any(map(facts.targets[svc].is_unwell, Symptom))
+        if svc in context.outages or any(map(facts.targets[svc].is_unwell, Symptom))
     ]
     named = [(svc, REMEDIES[name]) for svc in wanted for name in settings.ladder_of(svc)]
     traced = [(svc, kind) for svc, kind in named if isinstance(kind, TracedRemedy)]

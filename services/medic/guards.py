@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from services.medic.facts import FEW, FleetFacts, Symptom, TargetFacts
-from services.medic.refusal import Refusal
+from services.medic.refusal import PROTECTED, Refusal
 from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair
-from services.medic.settings import PROTECTED, FuseSettings, HealingSettings
+from services.medic.settings import FuseSettings, HealingSettings, Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,12 @@ def find_refusal(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situ
 
 def find_standing_refusal(repair: Repair, target: TargetFacts, here: Situation) -> Refusal | None:
     """Return a reason for which a proposal is withdrawn: one about the fleet, or about what people want."""
-    return next(chain(_list_fleet_refusals(target, here), _list_wishes(repair, target, here)), None)
+    of_fleet = _list_fleet_refusals(target, repair.proposed, here)
+    return next(chain(of_fleet, _list_wishes(repair, target, here)), None)
 
 
 def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Iterator[Refusal]:
-    yield from _list_fleet_refusals(target, here)
+    yield from _list_fleet_refusals(target, remedy, here)
     yield from _list_wishes(repair, target, here)
     if not target.is_unwell(repair.symptom):
         yield Refusal.UNKNOWN
@@ -75,13 +76,22 @@ def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Si
         yield Refusal.COOLDOWN
 
 
-def _list_fleet_refusals(target: TargetFacts, here: Situation) -> Iterator[Refusal]:
-    """Yield the reasons that hold for the whole fleet."""
+def _list_fleet_refusals(target: TargetFacts, remedy: Remedy | None, here: Situation) -> Iterator[Refusal]:
+    """Yield the reasons that hold for the whole fleet.
+
+    That a large part of it is down keeps no person from being asked about what may be the cause.
+    """
     if here.settings.paused:
         yield Refusal.PAUSED
     if target.svc in PROTECTED:
         yield Refusal.PROTECTED
-    if (refusal := here.fleet.find_refusal(here.settings.fuse.down_share)) is not None:
+    refusal = here.fleet.find_refusal(here.settings.fuse.down_share)
+    is_asked_about = (
+        remedy is not None
+        and REMEDIES[remedy].is_for_fleet
+        and here.settings.mode_of(target.svc, remedy) is Mode.PROPOSE
+    )
+    if refusal is not None and not (refusal is Refusal.FLEET_DOWN and is_asked_about):
         yield refusal
     if here.fuse.blown_at is not None or here.fuse.is_due(here.settings.fuse, here.now):
         yield Refusal.TOO_MANY_REMEDIES

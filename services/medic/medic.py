@@ -126,7 +126,7 @@ class Medic:
         settings = self._get_settings()
         facts = self.rules.add_facts(await self.observer.observe(settings, now()), now())
         context = self._make_context(lease.expires_at)
-        self.facts = await add_evidence(facts, settings, context, self.planner.repairs, time.time())
+        self.facts = await add_evidence(facts, settings, context, time.time())
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
@@ -207,6 +207,10 @@ class Medic:
             me.settings.medic_command_sec,
             settings.reject_limit,
             settings.pause_sec,
+            settings.rollback.services,
+            settings.rollback.within_sec,
+            me.settings.truth_redis_key,
+            {svc: each.down_since for svc, each in self.planner.repairs.items()},
             until,
         )
 

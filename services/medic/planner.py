@@ -297,7 +297,8 @@ class Planner:
     def _choose(self, repair: Repair, target: TargetFacts, here: Situation, epoch: int) -> Repair:
         """Begin with the next remedy of the ladder, or record why not."""
         remedy = self._find_next(repair, target)
-        if remedy is None or repair.owner_restarts >= CRASH_LOOP:
+        is_looping = repair.owner_restarts >= CRASH_LOOP
+        if remedy is None or (is_looping and not REMEDIES[remedy].precedes(target)):
             reason = EXHAUSTED if remedy is None else CRASH_LOOPING
             self._note(repair, EntryKind.ESCALATED, here.now, reason=reason)
             return self._renew_advice(repair.move(RepairEvent.ESCALATE, here.now), here)
@@ -337,7 +338,8 @@ class Planner:
             offered = for_down or offered
         if target.owner is RestartOwner.ELSEWHERE and Remedy.COMMAND in offered:
             offered = [each for each in offered if each is not Remedy.RESTART]
-        return repair.find_next_remedy(offered)
+        first = [each for each in offered if REMEDIES[each].precedes(target)]
+        return (repair.find_next_remedy(first) if first else None) or repair.find_next_remedy(offered)
 
     def _follow_proposal(
         self, repair: Repair, target: TargetFacts, here: Situation, approvals: Mapping[str, str], epoch: int

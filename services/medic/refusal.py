@@ -6,6 +6,11 @@ The same word stands in the log, the incident, the metric, the state and the tes
 from enum import StrEnum
 from typing import Final
 
+from marketswarm.truth import HEALER, MEDIC
+
+PROTECTED: Final = frozenset({HEALER, "sentinel", "notifier", MEDIC})
+"""The services that the medic never touches, whatever the truth says."""
+
 
 class Refusal(StrEnum):
     """A reason not to act. The first one that applies, in this order, is the one that is recorded."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -21,8 +21,9 @@ from marketswarm.operator.remedies import (
     find_cache,
 )
 from marketswarm.settings import HttpUrl, MonitorSettings, Token, list_variables
-from marketswarm.truth import HEALER, MEDIC, Truth
+from marketswarm.truth import Truth
 from marketswarm.truth.errors import Place, format_hint
+from services.medic.refusal import PROTECTED
 from services.medic.remedies import Remedy
 from services.medic.rules.line_pattern import MAX_PATTERNS
 from services.medic.rules.metric import Metric
@@ -36,9 +37,6 @@ from services.medic.rules.rule import (
     merge_rules,
 )
 
-PROTECTED: Final = frozenset({HEALER, "sentinel", "notifier", MEDIC})
-"""The services that the medic never touches, whatever the truth says."""
-
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 RemedyName = Literal[
@@ -48,6 +46,7 @@ RemedyName = Literal[
     "charts_cache",
     "repeat_backup",
     "restart",
+    "roll_back_truth",
     "command",
 ]
 
@@ -128,6 +127,15 @@ class FuseSettings(ServiceConfig):
     """The time in which remedies are counted. Example: `1800`."""
 
 
+class RollbackSettings(ServiceConfig):
+    """`settings.rollback`: when a truth is taken for the cause of an outage."""
+
+    services: Annotated[int, Field(ge=2, le=10_000)] = 2
+    """How many services whose section the truth changed must have gone down. Example: `3`."""
+    within_sec: Seconds = 300.0
+    """How soon after its seeding, and how long the one before must have been in force. Example: `120`."""
+
+
 class HealingSettings(ServiceConfig):
     """`settings` of the medic. All durations are in seconds."""
 
@@ -156,6 +164,8 @@ class HealingSettings(ServiceConfig):
     """How long a proposal may be approved. Example: `900`."""
     pause_sec: Seconds = 1800.0
     """How long the medic takes a source out of service. Example: `600`."""
+    rollback: RollbackSettings = RollbackSettings()
+    """When a truth is taken for the cause of an outage."""
     fuse: FuseSettings = FuseSettings()
     """When the medic stops."""
     shipped_rules: bool = True
@@ -168,11 +178,14 @@ class HealingSettings(ServiceConfig):
     """The time from one measurement for the rules to the next. Example: `30`."""
 
     def mode_of(self, svc: str, remedy: Remedy) -> Mode:
-        target = self.targets.get(svc)
-        if target is None:
-            return self.mode
+        """Return the mode of a remedy for a service.
+
+        To roll back the truth is done without asking only where the truth names this very remedy for that.
+        """
+        target = self.targets.get(svc, TargetSettings())
         own = next((mode for name, mode in target.remedies.items() if name == remedy), None)
-        return own or target.mode or self.mode
+        mode = own or target.mode or self.mode
+        return Mode.PROPOSE if own is None and remedy is Remedy.ROLL_BACK_TRUTH and mode is Mode.ACT else mode
 
     def ladder_of(self, svc: str) -> tuple[Remedy, ...]:
         """Return the remedies that may be tried for a service, without `wait`."""

@@ -172,9 +172,9 @@ class FleetSocket:
 
 
 class Feed:
-    """Beats of `feed`, while it is up; each start has a boot of its own."""
+    """Beats of a service, while it is up; each start has a boot of its own."""
 
-    status = "ok"
+    status, svc = "ok", "feed"
 
     def __init__(self, server):
         self.server, self.boot, self.is_up, self.is_over = server, 1, True, threading.Event()
@@ -184,12 +184,16 @@ class Feed:
     def _beat(self):
         number = 0
         while not self.is_over.wait(0.2):
+            self.look()
             if self.is_up:
                 number += 1
                 said = {"i": number, "ts": time.time(), "boot": f"b{self.boot}", "status": self.status}
-                beat = orjson.dumps({"svc": "feed", **said})
-                self.server.cmd("SET", "beat:feed", beat, "PX", 3000)
-                self.server.cmd("PUBLISH", "feed:heartbeat", beat)
+                beat = orjson.dumps({"svc": self.svc, **said})
+                self.server.cmd("SET", f"beat:{self.svc}", beat, "PX", 3000)
+                self.server.cmd("PUBLISH", f"{self.svc}:heartbeat", beat)
+
+    def look(self):
+        """Look around before a beat."""
 
     def restart(self):
         self.boot += 1
@@ -367,3 +371,59 @@ def test_a_command_of_the_environment_diagnoses_what_is_left_to_people(tmp_path)
         shown = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, text=True)
         assert "## Diagnosis (emergency)" in shown.stdout
         os.kill(pid, signal.SIGCONT)
+
+
+class Follower(Feed):
+    """Ends while the truth has the tag `bad`, as a service would that can't use it."""
+
+    def __init__(self, server, svc):
+        self.svc = svc
+        super().__init__(server)
+
+    def look(self):
+        if '"bad"' in self.server.cmd("GET", "truth:doc"):
+            self.is_up = False
+        elif not self.is_up:
+            self.restart()
+
+
+def test_a_truth_that_breaks_two_services_is_rolled_back_once_a_person_approved_it(tmp_path):
+    ladder = {"ladder": ["restart", "roll_back_truth"]}
+    document = truth(mode="act", targets={"one": ladder, "two": ladder}, rollback={"within_sec": 3})
+    del document["services"]["mesh"]
+    document["services"] |= {"one": {"heartbeat": BEATS}, "two": {"heartbeat": BEATS}}
+    bad = {"heartbeat": BEATS, "tags": ["bad"]}
+    with contextlib.ExitStack() as ends:
+        fleet = ends.enter_context(Fleet(tmp_path, document, ["healer", "medic"], tail=False))
+        for svc in ("one", "two"):
+            ends.enter_context(contextlib.closing(Follower(fleet.system, svc)))
+        bus = ends.enter_context(redis.Redis.from_url(fleet.system.url, decode_responses=True))
+        verdicts = lambda: [bus.hget("healer:roster", svc) or "" for svc in ("one", "two")]  # noqa: E731 - asked again
+        until(lambda: all('"up"' in each for each in verdicts()), what="both are up")
+        seeded_at = float(bus.hget("truth:meta", "seeded_at"))
+        until(lambda: time.time() > seeded_at + 3, what="the truth has proved itself")
+        fleet.seed({"services": {**document["services"], "one": bad, "two": bad}})
+
+        def proposed():
+            entries = [each for incident in incidents(bus) for each in incident.timeline]
+            found = [each for each in entries if each.what == "proposed" and each.svc == "one"]
+            return found[-1] if found else None
+
+        proposal = until(proposed, what=fleet["medic"].text)
+        assert proposal.remedy == "roll_back_truth"
+        assert orjson.loads(bus.get("truth:doc"))["services"]["one"] == bad, "nothing is done unasked"
+        said = orjson.dumps({"id": proposal.proposal, "by": "ann", "ts": time.time()})
+        bus.hset("medic:approvals", proposal.proposal, said)
+        until(lambda: not open_repairs(bus), what=fleet["medic"].text)
+        assert orjson.loads(bus.get("truth:doc")) == document
+        assert bus.hmget("truth:meta", "revision", "seeded_by") == ["3", "medic"]
+        of_one = [f"{each.what} {each.reason}".strip() for each in incidents_of(bus, "one")]
+        assert of_one[-5:] == ["approved", "intended", "acted", "verified", "resolved healed"]
+        assert "acted" not in [each.what for each in incidents_of(bus, "two")]
+        assert [each["outcome"] for _, each in bus.xrange("board:audit")] == ["begun", "done"]
+
+
+def incidents_of(bus, svc):
+    """Return the timeline of the one incident of a service."""
+    (incident,) = [each for each in incidents(bus) if each.svc == svc]
+    return incident.timeline

@@ -18,8 +18,9 @@ from marketswarm.operator.announcements import (
     read_announcements,
     write_announcement,
 )
+from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.operator.fields import Epoch, Name
-from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
+from services.board.access.audit import RETRY_SEC, AuditLog
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 from services.board.actions.steering import Line, VerbBody

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from marketswarm.bus import Bus
+from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.operator.healing import FUSE, HealingApproval, write_approval
 from marketswarm.operator.tokens import Scope
-from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
+from services.board.access.audit import RETRY_SEC, AuditLog
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 from services.board.actions.steering import Line, VerbBody

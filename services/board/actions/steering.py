@@ -27,10 +27,11 @@ from marketswarm.operator import (
     send_request,
     write_silence,
 )
+from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.operator.fields import Name, Text
 from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
 from marketswarm.truth import Truth, find_nearest
-from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
+from services.board.access.audit import RETRY_SEC, AuditLog
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 from services.board.fleet.snapshot import SilenceView

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError
+from marketswarm.operator.audit import Act, Action, AuditOutcome
 from marketswarm.seeding import SeedError, seed_truth, wait_for_healer_access
 from marketswarm.seeding.transaction import REPLACED
 from marketswarm.status import revisions
@@ -29,7 +30,7 @@ from marketswarm.truth import (
 )
 from marketswarm.truth.document_text import find_lines, insert_service
 from marketswarm.truth.parse import MAX_BYTES
-from services.board.access.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
+from services.board.access.audit import RETRY_SEC, AuditLog
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import Client
 

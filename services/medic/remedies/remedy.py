@@ -5,12 +5,13 @@ type, an entry in `ladder.py`, and the rights of the medic's user in marketswarm
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from marketswarm.bus import Bus
+from marketswarm.keys import TRUTH_DOC
 from marketswarm.truth import Truth
 from services.medic.facts import Symptom, TargetFacts
 from services.medic.refusal import Refusal
@@ -26,6 +27,7 @@ class Remedy(StrEnum):
     CHARTS_CACHE = "charts_cache"
     REPEAT_BACKUP = "repeat_backup"
     RESTART = "restart"
+    ROLL_BACK_TRUTH = "roll_back_truth"
     COMMAND = "command"
 
 
@@ -63,6 +65,10 @@ class RemedyContext:
         command_sec: how long it may take, in seconds.
         reject_limit: how much of what a source sends may be of no use; None if no rule says so.
         pause_sec: for how long a source is paused.
+        rollback_services: how many services a truth must have broken.
+        rollback_within_sec: how soon after its seeding, and for how long the one before was in force.
+        truth_key: the key of the truth on each bus.
+        outages: since when each open outage lasts, in epoch seconds, by service.
         until: when the lease ends under which this is done, by `marketswarm.agent.lease.clock`.
     """
 
@@ -73,6 +79,10 @@ class RemedyContext:
     command_sec: float = 30.0
     reject_limit: float | None = None
     pause_sec: float = 1800.0
+    rollback_services: int = 2
+    rollback_within_sec: float = 300.0
+    truth_key: str = TRUTH_DOC
+    outages: Mapping[str, float] = field(default_factory=dict)
     until: float | None = None
 
 
@@ -89,6 +99,7 @@ class RemedyType(ABC):
             are stopped, and a start takes its time.
         settle_sec: the least time that it may take until it is verified.
         binds_proposal: whether a proposal is for one identity, and ends when an order would name another one.
+        is_for_fleet: whether it may be proposed while a large part of the fleet is down.
     """
 
     name: Remedy
@@ -99,10 +110,15 @@ class RemedyType(ABC):
     replaces_process: bool = False
     settle_sec: float = 0.0
     binds_proposal: bool = False
+    is_for_fleet: bool = False
 
     def is_useful(self, _target: TargetFacts) -> bool:
         """Return False if there is provably nothing to apply it to: the ladder goes on without it."""
         return True
+
+    def precedes(self, _target: TargetFacts) -> bool:
+        """Return True if what is known says that it ends the outage: it is tried before cheaper ones."""
+        return False
 
     @abstractmethod
     def find_identity(self, target: TargetFacts) -> str:

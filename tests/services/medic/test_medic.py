@@ -65,7 +65,9 @@ def scene(monkeypatch):
     scene = SimpleNamespace(log=Log(), store=Store(), asked=[], health=Health.UP, every_sec=1.0)
     me = SimpleNamespace(
         log=scene.log,
-        settings=SimpleNamespace(medic_fleet_socket="/s", medic_command=None, medic_command_sec=30.0),
+        settings=SimpleNamespace(
+            medic_fleet_socket="/s", medic_command=None, medic_command_sec=30.0, truth_redis_key="truth:doc"
+        ),
         truth=None,
         bus=None,
     )
@@ -105,6 +107,19 @@ async def test_the_intent_is_stored_before_the_order_and_its_result_after_it(sce
     assert scene.medic.orders[Remedy.RESTART, OrderResult.DONE] == 1
     told = [fields["what"] for event, fields in scene.log.lines if event == "medic.entry"]
     assert told == ["opened", "waiting", "intended", "acted"]
+
+
+async def test_remedies_know_since_when_each_open_outage_lasts(scene, monkeypatch):
+    known = []
+
+    async def add_evidence(facts, _settings, context, _wall):
+        known.append(context.outages)
+        return facts
+
+    monkeypatch.setattr("services.medic.medic.add_evidence", add_evidence)
+    scene.health = Health.DOWN
+    await scene.rounds(2)
+    assert known == [{}, {"feed": scene.medic.planner.repairs["feed"].down_since}]
 
 
 async def test_a_medic_that_is_superseded_does_not_act(scene):

@@ -519,9 +519,13 @@ def test_the_ladder_is_in_the_order_of_costs_and_begins_with_wait():
         "charts_cache": 30,
         "repeat_backup": 300,
         "restart": 60,
+        "roll_back_truth": 600,
         "command": 300,
     }
-    assert {kind.attempts for remedy, kind in REMEDIES.items() if remedy is not Remedy.WAIT} == {3}
+    once = (Remedy.WAIT, Remedy.ROLL_BACK_TRUTH)
+    assert {remedy: kind.attempts for remedy, kind in REMEDIES.items()} == {
+        remedy: 1 if remedy in once else 3 for remedy in Remedy
+    }
 
 
 def test_the_table_of_states_leads_everywhere_and_nowhere_from_the_end():

@@ -129,7 +129,9 @@ class MedicProcess:
         self.work_progress: Progress
         self.lease_held: Lease | None = None
         self.truth = SimpleNamespace(services=(SVC,))
-        self.settings = SimpleNamespace(medic_fleet_socket="/s", medic_command=None, medic_command_sec=30.0)
+        self.settings = SimpleNamespace(
+            medic_fleet_socket="/s", medic_command=None, medic_command_sec=30.0, truth_redis_key="truth:doc"
+        )
         self.main = self.loop.create_task(self._main())
 
     @property

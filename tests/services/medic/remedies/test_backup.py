@@ -1,6 +1,7 @@
 """To have a backup made again: when it is asked for, that archive follows it once, and what verifies it."""
 
 import time
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -113,12 +114,12 @@ async def test_the_facts_have_the_evidence_of_what_the_ladders_name(bus, context
     down = {svc: TargetFacts(svc=svc, health=Health.DOWN) for svc in ("archive", "feed")}
     ladder = {"ladder": ["repeat_backup", "restart"]}
     settings = HealingSettings.model_validate({"targets": {"archive": ladder, "gone": ladder, "feed": {}}})
-    found = await add_evidence(FleetFacts(down), settings, context(), (), NOW)
+    found = await add_evidence(FleetFacts(down), settings, context(), NOW)
     assert found.targets["archive"].evidence == {"repeat_backup": judge_report(FAILED, NOW)}
     assert found.targets["feed"] == down["feed"]
     up = FleetFacts({"archive": TargetFacts(svc="archive", health=Health.UP, status="ok")})
-    assert await add_evidence(up, settings, context(), (), NOW) == up, "one that is well needs none"
-    known = await add_evidence(up, settings, context(), ("archive",), NOW)
+    assert await add_evidence(up, settings, context(), NOW) == up, "one that is well needs none"
+    known = await add_evidence(up, settings, replace(context(), outages={"archive": NOW}), NOW)
     assert known.targets["archive"].evidence, "but for one whose repair goes on"
 
 
