@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
+from marketswarm.agent.lease import is_in_time
 from marketswarm.bus import Bus
 from marketswarm.truth import Truth
 from services.medic.facts import Symptom, TargetFacts
 from services.medic.refusal import Refusal
+from services.medic.remedies.leased_write import TooLateError
+
+TOO_LATE: Final = "the request came too late"
 
 
 class Remedy(StrEnum):
@@ -116,6 +121,19 @@ class RemedyType(ABC):
         `boot` is that of the target before the action.
         """
 
-    @abstractmethod
     async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
-        """Carry out an order; return what became of it, and a sentence for people. Raises nothing."""
+        """Carry out an order; return what became of it, and a sentence for people. Raises nothing.
+
+        Nothing is begun after the end of the lease. What carries it out elsewhere (the fleet, a bus) is given
+        that end, and refuses a request that comes later: this process may stand still on the way.
+        """
+        if not is_in_time(context.until):
+            return OrderResult.REFUSED, TOO_LATE
+        try:
+            return await self.apply(order, context)
+        except TooLateError:
+            return OrderResult.REFUSED, TOO_LATE
+
+    @abstractmethod
+    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+        """Carry out an order, as above. Raises TooLateError if nothing was done since the lease had ended."""

@@ -49,7 +49,7 @@ class Restart(RemedyType):
     def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
         return target.boot is not None and boot is not None and target.boot != boot
 
-    async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Ask the fleet to restart the process that is meant, and no other."""
         socket = context.fleet_socket
         if socket is None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from marketswarm.agent import LeaseLost
+from marketswarm.agent.lease import clock
 from marketswarm.bus.stream import StreamEntry
 from marketswarm.event import Event, Kind, encode_event
 from services.medic.alert_follower import AlertFollower
@@ -72,7 +73,7 @@ def scene(monkeypatch):
     settings = HealingSettings.model_validate({"mode": "act", "wait_sec": 0.1})
     scene.looks = []
     scene.medic = Medic(me, lambda: settings.model_copy(update={"every_sec": scene.every_sec}), Rules(scene))
-    scene.lease = SimpleNamespace(epoch=7, held=True, expires_at=70.0)
+    scene.lease = SimpleNamespace(epoch=7, held=True, expires_at=clock() + 3600)
 
     async def observe(_settings, _now):
         owned = {"owner": RestartOwner.UP, "processes": (PROCESS,), "boot": "b1"}
