@@ -284,9 +284,7 @@ class Planner:
         """Begin with the next remedy of the ladder, or record why not."""
         remedy = self._find_next(repair, target)
         if remedy is None or repair.owner_restarts >= CRASH_LOOP:
-            reason = EXHAUSTED if remedy is None else CRASH_LOOPING
-            self._note(repair, EntryKind.ESCALATED, here.now, reason=reason)
-            return self._renew_advice(repair.move(RepairEvent.ESCALATE, here.now), here)
+            return self._escalate(repair, EXHAUSTED if remedy is None else CRASH_LOOPING, here)
         if remedy is Remedy.WAIT:
             self._note(repair, EntryKind.WAITING, here.now, remedy=remedy)
             waiting = repair.add_attempt(RemedyAttempt(remedy, here.now, repair.boot))
@@ -341,6 +339,17 @@ class Planner:
             return repair  # an approval stays until it can be followed, or the proposal has expired
         self._note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
         return self._intend(replace(repair, approved_by=author), target, remedy, epoch, here)
+
+    def _escalate(self, repair: Repair, reason: str, here: Situation) -> Repair:
+        """Leave an outage to people, who are called once: one that comes back before it was stable is known.
+
+        The diagnosis has its next remedy proposed, unless nothing was tried since the last one was.
+        """
+        before = repair.escalated_after
+        if before is None:
+            self._note(repair, EntryKind.ESCALATED, here.now, reason=reason)
+        moved = replace(repair.move(RepairEvent.ESCALATE, here.now), escalated_after=len(repair.attempts))
+        return moved if before == moved.escalated_after else self._renew_advice(moved, here)
 
     def _renew_advice(self, repair: Repair, here: Situation) -> Repair:
         """Propose the next remedy of a diagnosis, after one before it did not help."""

@@ -134,7 +134,8 @@ class Repair:
     `owner_restarts` counts restarts that were not the medic's, `refusals` those in its timeline. `epoch` is
     that of the lease under which the last intent was written. `up_at` is when the target was last seen to
     recover. `proposed` is the remedy that a person is asked about. `asked_at` is when a diagnosis of it was
-    asked for, `advice` what that proposes or proposed; None until there is an answer.
+    asked for, `advice` what that proposes or proposed; None until there is an answer. `escalated_after` is
+    how many attempts there were when it was left to people last; None if it never was.
     """
 
     incident: Ident
@@ -157,6 +158,12 @@ class Repair:
     up_at: float | None = None
     asked_at: float | None = None
     advice: Advice | None = None
+    escalated_after: Number | None = None
+
+    @property
+    def is_escalated(self) -> bool:
+        """Whether a person is needed: also while it is up again and not stable, since it may come back."""
+        return self.state is RepairState.ESCALATED or self.escalated_after is not None
 
     def move(self, event: RepairEvent, now: float, until: float | None = None) -> "Repair":
         """Return the repair in the state that follows. Raises KeyError if the table has no such step."""

@@ -74,6 +74,20 @@ def test_a_remedy_that_did_not_help_gives_way_to_the_next_proposal_and_not_to_a_
     assert make_advice_id(repair_of(patient)) is None
 
 
+def test_a_proposal_of_a_diagnosis_is_not_renewed_because_the_outage_comes_back():
+    patient = crash_looping()
+    ident = advise(patient, Remedy.RESTART)
+    patient.rise()
+    patient.look(60)
+    assert make_advice_id(repair_of(patient)) is None, "it is up"
+    patient.die()
+    patient.look(60)
+    assert make_advice_id(repair_of(patient)) == ident
+    assert patient.told().count("diagnosed") == 1
+    patient.look(600)
+    assert make_advice_id(repair_of(patient)) is None, "it expired"
+
+
 @pytest.mark.parametrize("wrong", ["other id", "observe", "expired", "another incident"])
 def test_nothing_is_done_without_a_valid_approval_and_a_mode_that_allows_it(wrong):
     patient = crash_looping()

@@ -20,6 +20,7 @@ def judge(seeds):
         assert not oracle.false, f"called well while the fault was there: {oracle.false}\n{story}"
         assert not oracle.forbidden, f"{oracle.forbidden}\n{story}"
         assert not oracle.needless, f"{oracle.needless}\n{story}"
+        assert not oracle.repeated, f"{oracle.repeated}\n{story}"
         right.update(oracle.right)
         wrong.update(oracle.wrong)
         stories += [story] if oracle.wrong else []

@@ -91,6 +91,40 @@ def test_the_ladder_ends_after_three_attempts_a_cooldown_apart_and_a_person_is_n
     assert patient.told()[-2:] == ["recovered", "resolved recovered"]
 
 
+def comes_back(patient, up_sec, down_sec=100):
+    patient.rise()
+    patient.look(up_sec)
+    patient.die()
+    patient.look(down_sec)
+
+
+def test_an_outage_that_was_left_to_people_calls_them_once_until_it_was_stable():
+    patient = down(restart_helps=False)
+    patient.look(300)
+    assert patient.told()[-1] == "escalated exhausted"
+    for count in (1, 2, 3):
+        comes_back(patient, 250)
+        assert patient.told()[-2:] == ["recovered", "relapsed"]
+        (repair,) = patient.planner.repairs.values()
+        assert (repair.state, patient.told().count("relapsed")) == (RepairState.ESCALATED, count)
+        patient.crash_medic()
+    assert patient.told().count("escalated exhausted") == 1
+    assert len(patient.orders) == 3
+    comes_back(patient, 350)
+    patient.look(300)
+    assert patient.told().count("resolved recovered") == 1
+    assert patient.told().count("escalated exhausted") == 2, "another outage"
+
+
+def test_a_crash_loop_calls_people_once_while_its_process_comes_up_again_and_again():
+    patient = down()
+    for _ in range(12):
+        patient.restart(helps=False)
+        patient.look(5)
+        comes_back(patient, 10, 5)
+    assert patient.told().count("escalated crash_loop") == 1
+
+
 def test_an_outage_that_comes_back_counts_against_the_remedy_and_the_ladder_goes_on():
     patient = down()
     for _ in range(3):

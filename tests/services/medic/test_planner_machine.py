@@ -45,6 +45,7 @@ class MedicMachine(RuleBasedStateMachine):
         self.approvals_used = []
         self.unwell_at = self.patient.now
         self.ordered_at = {}
+        self.escalated = set()
 
     def look(self, result=OrderResult.DONE, *, lies=False):
         """Let the medic look once, and hold what it does against what holds at this moment."""
@@ -66,6 +67,9 @@ class MedicMachine(RuleBasedStateMachine):
             if entry.what is EntryKind.RESOLVED:
                 assert is_well
                 assert patient.now - self.unwell_at >= POLICY["stable_sec"] - 1e-6
+            if entry.what is EntryKind.ESCALATED:
+                assert entry.incident not in self.escalated, "people are called once an outage"
+                self.escalated.add(entry.incident)
         if plan.order is not None:
             self.check_order(plan.order, repair)
             if lies:  # it is said to be done, and it is not

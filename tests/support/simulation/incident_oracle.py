@@ -3,7 +3,8 @@
 A verdict is **false** if it calls a service well that is not, and has not been for longer than an
 observation may be old. It is **wrong** if it names another cause than the true one, gives up what could be
 healed, or leaves something open. An action is **forbidden** where a person, a dependency or the state of the
-fleet forbids it, and **needless** on a service that is well.
+fleet forbids it, and **needless** on a service that is well. **Repeated** is a call for people in an incident
+for which they were called before.
 """
 
 from collections import Counter
@@ -66,11 +67,13 @@ class IncidentOracle:
         self.false: list[str] = []
         self.forbidden: list[str] = []
         self.needless: list[str] = []
+        self.repeated: list[str] = []
         self.story: list[str] = []
         self._clear_since = 0.0
         self._acted_at: dict[str, float] = {}
         self._opened_at: dict[str, float] = {}
         self._unsure = set[str]()
+        self._escalated = set[str]()
         self._restarts: Counter[str] = Counter()
 
     def tell(self, at: float, what: str) -> None:
@@ -113,6 +116,10 @@ class IncidentOracle:
                 self._unsure.add(entry.incident)
             case EntryKind.RESTARTED:
                 self._restarts[entry.incident] += 1
+            case EntryKind.ESCALATED if entry.incident in self._escalated:
+                self.repeated.append(f"{now:.1f} {entry.svc} {entry.describe()}")
+            case EntryKind.ESCALATED:
+                self._escalated.add(entry.incident)
         self._judge_verdict(entry, services[entry.svc], settings, now)
 
     def _judge_verdict(
