@@ -159,6 +159,7 @@ def _make_process(process: FleetProcess) -> ProcessFacts:
         is_waiting=process.is_wanted and process.state is not ProcessState.RUNNING,
         is_stopped=not process.is_wanted,
         age_sec=process.age_sec,
+        is_restarting=process.is_restarting,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from marketswarm.bus.stored_values import MAX_DURATION_SEC
-from marketswarm.operator.healing import FUSE, EntryKind, TimelineEntry
+from marketswarm.operator.healing import FUSE, UNDONE, EntryKind, TimelineEntry
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal
@@ -34,6 +34,8 @@ CRASH_LOOP: Final = 5
 CRASH_LOOPING: Final = "crash_loop"
 EXHAUSTED: Final = "exhausted"
 """The reasons of an escalation."""
+LEASE_SEC: Final = 10.0
+"""The life of the lease, and so how long after it was lost a request under it may still be followed."""
 MAX_REFUSALS: Final = 100
 """The most refusals in the timeline of one outage."""
 MAX_GAP_SEC: Final = 10.0
@@ -407,16 +409,23 @@ class Planner:
     def _look_again(self, repair: Repair, target: TargetFacts, here: Situation) -> Repair:
         """Find out about an intent that another medic left; it is never carried out again.
 
-        If the target shows that the remedy was done, it is to be verified. Otherwise nothing is known.
+        If the target shows that the remedy was done, it is to be verified. If it shows that it was not, the
+        intent is no attempt; but only as many as there may be attempts, since a remedy may be what ends the
+        medics. Otherwise nothing is known.
         """
         attempt = repair.attempts[-1]
-        kind = REMEDIES[attempt.remedy]
+        kind, text = REMEDIES[attempt.remedy], "found after a change of medics"
         if kind.is_done(attempt.identity, target):
             return self._begin_settling(repair, "found done after a change of medics", here.now)
         is_early = here.now < repair.since + here.settings.settle_sec
-        if kind.replaces_process and target.process is None and is_early:
-            return repair  # its owner may answer yet
-        return self._abandon(repair, OrderResult.UNKNOWN, "found after a change of medics", here.now)
+        process = target.process
+        if kind.replaces_process and (process is None or process.is_restarting) and is_early:
+            return repair  # its owner may answer yet, or is about to start the next process
+        if not kind.is_undone(attempt.identity, target) or repair.count_undone(kind.name) >= kind.attempts:
+            return self._abandon(repair, OrderResult.UNKNOWN, text, here.now)
+        if here.now < here.resumed_at + LEASE_SEC:
+            return repair  # a medic that was stopped gave its lease back, and its request may come yet
+        return self._abandon(repair, UNDONE, text, here.now)
 
     def _begin_settling(self, repair: Repair, text: str, now: float) -> Repair:
         settings, attempt = self._get_settings(), repair.attempts[-1]
@@ -427,12 +436,13 @@ class Planner:
         # the next process that is seen is the one that the remedy started
         return replace(repair.move(RepairEvent.ACT, now, now + settle_sec), identity="")
 
-    def _abandon(self, repair: Repair, result: OrderResult, text: str, now: float) -> Repair:
+    def _abandon(self, repair: Repair, reason: str, text: str, now: float) -> Repair:
         remedy = repair.attempts[-1].remedy
-        self._note(repair, EntryKind.ABANDONED, now, remedy=remedy, reason=result, text=text[:200])
-        if result is OrderResult.UNKNOWN and REMEDIES[remedy].replaces_process:
+        self._note(repair, EntryKind.ABANDONED, now, remedy=remedy, reason=reason, text=text[:200])
+        if reason == OrderResult.UNKNOWN and REMEDIES[remedy].replaces_process:
             repair = replace(repair, identity="")  # the next process may be by this restart, not by its owner
-        return repair.judge_last(AttemptVerdict.ABANDONED).move(RepairEvent.ABANDON, now)
+        verdict = AttemptVerdict.UNDONE if reason == UNDONE else AttemptVerdict.ABANDONED
+        return repair.judge_last(verdict).move(RepairEvent.ABANDON, now)
 
     def _verify(self, repair: Repair, target: TargetFacts, here: Situation, *, is_well: bool) -> Repair:
         """Judge a remedy by what was observed after it: the target is well, and provably by the remedy."""

@@ -91,6 +91,7 @@ class AttemptVerdict(StrEnum):
     FAILED = "failed"  # not verified within the settle time; missing data verifies nothing
     RELAPSED = "relapsed"  # the outage came back before the target was stable
     ABANDONED = "abandoned"  # whether it was done is not known, and it is not repeated
+    UNDONE = "undone"  # its medic ended before, as the process shows that was meant; it is no attempt
     EXPIRED = "expired"  # no person approved it in time
 
 
@@ -184,11 +185,18 @@ class Repair:
         return replace(self, attempts=(*before, replace(last, verdict=verdict)))
 
     def count_attempts(self, remedy: Remedy) -> int:
-        return sum(each.remedy is remedy for each in self.attempts)
+        """Return how many attempts there were that may have been carried out."""
+        return sum(each.remedy is remedy for each in self._list_tried())
+
+    def count_undone(self, remedy: Remedy) -> int:
+        return sum(each.remedy is remedy for each in self.attempts) - self.count_attempts(remedy)
 
     def count_remedies(self) -> int:
-        """Return how many attempts there were, without `wait`."""
-        return len(self.attempts) - self.count_attempts(Remedy.WAIT)
+        """Return how many attempts there were, as above, without `wait`."""
+        return sum(each.remedy is not Remedy.WAIT for each in self._list_tried())
+
+    def _list_tried(self) -> list[RemedyAttempt]:
+        return [each for each in self.attempts if each.verdict is not AttemptVerdict.UNDONE]
 
     def find_next_remedy(self, offered: Collection[Remedy]) -> Remedy | None:
         """Return the cheapest remedy that has attempts left; None at the end of the ladder."""

@@ -114,6 +114,13 @@ class RemedyType(ABC):
         `identity` is that of the intent.
         """
 
+    def is_undone(self, _identity: str, _target: TargetFacts) -> bool:
+        """Return True if an intent that another medic left was provably not carried out, and no longer is.
+
+        The lease under which it was written has ended. `identity` is that of the intent.
+        """
+        return False
+
     @abstractmethod
     def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
         """Return True if a target that is well by observations newer than the action is so by this remedy.

@@ -495,11 +495,48 @@ def test_the_next_medic_finds_a_remedy_that_was_done_and_verifies_it():
     assert len(patient.orders) == 1
 
 
-def test_the_next_medic_repeats_nothing_of_which_it_does_not_know_whether_it_was_done():
+def count_restarts(patient):
+    return patient.planner.repairs["feed"].count_attempts(Remedy.RESTART)
+
+
+def test_an_intent_that_was_provably_not_carried_out_is_no_attempt():
     patient = intent()
+    patient.look(9)
+    assert patient.told()[2:] == ["intended"], "the request of a medic that was stopped may come yet"
+    patient.look(41)
+    assert patient.told()[2:] == ["intended", "abandoned undone"]
+    assert count_restarts(patient) == 0
+    patient.restart_helps = False
+    patient.look(600)
+    assert len(patient.orders) == 4, "three that were carried out"
+    times = [at for at, _ in patient.orders]
+    assert all(later - earlier >= 60 for earlier, later in itertools.pairwise(times))
+    assert patient.told()[-1] == "escalated exhausted"
+
+
+def test_a_remedy_that_ends_each_medic_is_not_begun_for_ever():
+    patient = down()
+    for _ in range(12):
+        patient.look(100, obey=False)
+        patient.crash_medic()
+    assert patient.told().count("abandoned undone") == 3
+    assert (len(patient.orders), patient.told()[-1]) == (6, "escalated exhausted")
+
+
+STILL_OPEN = {"is_restarting": True}
+NOT_KNOWN = {"is_restarting": None}
+ENDED = {"is_waiting": True}
+
+
+@pytest.mark.parametrize("shown", [STILL_OPEN, NOT_KNOWN, ENDED], ids=str)
+def test_the_next_medic_repeats_nothing_of_which_it_does_not_know_whether_it_was_done(shown):
+    patient = intent()
+    patient.shown = {"processes": (replace(OLD, **{"is_restarting": False, **shown}),)}
     patient.look(50)
-    assert patient.told()[2:] == ["intended", "abandoned unknown"]
+    assert patient.told()[2:4] == ["intended", "abandoned unknown"]
+    assert count_restarts(patient) == 1
     assert len(patient.orders) == 1
+    patient.shown = {}
     patient.look(60)
     assert len(patient.orders) == 2, "a second attempt, by the rules of the ladder"
     assert patient.orders[1][0] - patient.orders[0][0] >= 60

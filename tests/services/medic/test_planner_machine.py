@@ -1,5 +1,7 @@
 """A property of any story of a target, a fleet and its medics: what the medic may never do."""
 
+from collections import Counter
+
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -46,6 +48,7 @@ class MedicMachine(RuleBasedStateMachine):
         self.unwell_at = self.patient.now
         self.ordered_at = {}
         self.escalated = set()
+        self.done = Counter()
 
     def look(self, result=OrderResult.DONE, *, lies=False):
         """Let the medic look once, and hold what it does against what holds at this moment."""
@@ -72,6 +75,8 @@ class MedicMachine(RuleBasedStateMachine):
                 self.escalated.add(entry.incident)
         if plan.order is not None:
             self.check_order(plan.order, repair)
+            if result is OrderResult.DONE and not lies:
+                self.done[repair.incident, plan.order.remedy] += 1
             if lies:  # it is said to be done, and it is not
                 patient.planner.record_result(plan.order, OrderResult.DONE, "", patient.now)
             elif result is not None:
@@ -186,6 +191,10 @@ class MedicMachine(RuleBasedStateMachine):
         for repair in self.patient.planner.repairs.values():
             for remedy, limits in REMEDIES.items():
                 assert repair.count_attempts(remedy) <= limits.attempts
+
+    @invariant()
+    def no_remedy_is_carried_out_more_often_than_it_may_be(self):
+        assert all(count <= REMEDIES[remedy].attempts for (_, remedy), count in self.done.items())
 
     @invariant()
     def no_more_remedies_than_the_fuse_lets_through(self):

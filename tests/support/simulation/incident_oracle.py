@@ -1,10 +1,10 @@
 """The oracle of simulated incidents: it knows what is really wrong, and judges what the medic says and does.
 
 A verdict is **false** if it calls a service well that is not, and has not been for longer than an
-observation may be old. It is **wrong** if it names another cause than the true one, gives up what could be
-healed, or leaves something open. An action is **forbidden** where a person, a dependency or the state of the
-fleet forbids it, and **needless** on a service that is well. **Repeated** is a call for people in an incident
-for which they were called before.
+observation may be old, or an action undone that was done. It is **wrong** if it names another cause than the
+true one, gives up what could be healed, or leaves something open. An action is **forbidden** where a person,
+a dependency or the state of the fleet forbids it, and **needless** on a service that is well. **Repeated** is
+a call for people in an incident for which they were called before.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
 
-from marketswarm.operator.healing import EntryKind, TimelineEntry
+from marketswarm.operator.healing import UNDONE, EntryKind, TimelineEntry
 from services.medic.facts import RestartOwner, Symptom
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, Remedy, RemedyOrder
@@ -71,6 +71,7 @@ class IncidentOracle:
         self.story: list[str] = []
         self._clear_since = 0.0
         self._acted_at: dict[str, float] = {}
+        self._was_done: dict[str, bool] = {}
         self._opened_at: dict[str, float] = {}
         self._unsure = set[str]()
         self._escalated = set[str]()
@@ -90,6 +91,9 @@ class IncidentOracle:
             truth.spells[-1].end, truth.cause = now, cause
         truth.symptom, truth.since, self.changed_at = symptom, now, now
         self.tell(now, f"truth: {svc} {symptom or f'well by {cause}'}")
+
+    def note_order(self, svc: str, *, is_done: bool) -> None:
+        self._was_done[svc] = is_done
 
     def note_view(self, now: float, *, is_clear: bool) -> None:
         self._clear_since = self._clear_since if is_clear else now
@@ -112,6 +116,10 @@ class IncidentOracle:
                 self._opened_at[entry.incident] = now
             case EntryKind.INTENDED:
                 self._acted_at[entry.svc] = now
+            case EntryKind.ABANDONED if entry.reason == UNDONE:
+                if self._was_done[entry.svc]:
+                    self.false.append(f"{now:.1f} {entry.svc} {entry.describe()}: it was done")
+                self.right["undone"] += 1
             case EntryKind.ABANDONED:
                 self._unsure.add(entry.incident)
             case EntryKind.RESTARTED:

@@ -207,7 +207,7 @@ class SimService:
         boot: str | None = self._beat.boot
         silence_sec = None if hidden == "silence" else silence_sec
         status, boot = (None if hidden == "beat" else status), (None if hidden == "beat" else boot)
-        process = ProcessFacts(self.identity, self.is_ended, self.is_stopped, t - self.started_at)
+        process = ProcessFacts(self.identity, self.is_ended, self.is_stopped, t - self.started_at, False)
         measured_at, is_alerted = self._alert
         return TargetFacts(
             svc=self.name,
@@ -392,6 +392,8 @@ class IncidentWorld(World):
         fate = self.random.choices(("done", "dies before", "dies after", "no answer"), (91, 3, 3, 3))[0]
         self.oracle.tell(self.t, f"{order.remedy} of {order.svc}: {fate}")
         result = OrderResult.DONE if fate == "dies before" else self.services[order.svc].apply(order)
+        is_done = fate != "dies before" and result is OrderResult.DONE
+        self.oracle.note_order(order.svc, is_done=is_done)
         if fate.startswith("dies"):
             self._take_over()
             return

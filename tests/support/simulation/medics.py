@@ -30,7 +30,7 @@ from marketswarm.bus.outage import Outage
 from marketswarm.fleet.control import ControlledAgents, answer_request
 from marketswarm.fleet_control import RestartAnswer
 from marketswarm.keys import MEDIC_INCIDENTS, MEDIC_STATE, lease_key
-from marketswarm.operator.healing import TimelineEntry
+from marketswarm.operator.healing import UNDONE, EntryKind, TimelineEntry
 from marketswarm.testing import MemoryBus
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
 from services.medic.medic import Medic
@@ -247,6 +247,8 @@ class MedicWorld(World):
         self.runs: Counter[str] = Counter()
         self.epoch, self.story = 0, list[str]()
         self.actions: list[tuple[str, int]] = []
+        self.acted = set[float]()
+        """When each intent was begun that was carried out."""
         self.faults = list[str]()
         self.fired = list[str]()
         drawn = [(self.random.choice(TROUBLES), self.random.choice(POINTS)) for _ in range(3)]
@@ -301,7 +303,9 @@ class MedicWorld(World):
                     status="ok",
                     silence_sec=self.t - beat_at if is_up else None,
                     owner=RestartOwner.UP,
-                    processes=(ProcessFacts(child.identity, age_sec=self.t - child.started_at),),
+                    processes=(
+                        ProcessFacts(child.identity, age_sec=self.t - child.started_at, is_restarting=False),
+                    ),
                 )
             }
         )
@@ -335,19 +339,26 @@ class MedicWorld(World):
             self.faults.append(f"{process.boot} acts without an intent of its own: {repair}")
         elif repair.attempts[-1].identity != identity or repair.state is not RepairState.INTENDED:
             self.faults.append(f"{process.boot} acts on {identity}, not on what is intended: {repair}")
+        if repair is not None and repair.attempts:
+            self.acted.add(repair.attempts[-1].at)
         self.actions.append((identity, self.epoch))
         self.tell(f"{process.boot} restarts {identity}")
 
     def check(self) -> None:
         """Judge what is left after a long calm."""
-        entries = [TimelineEntry.parse(fields[b"entry"]) for _, fields in self.client.xrange(MEDIC_INCIDENTS)]
-        told = [str(each.what) for each in entries if each is not None]
+        parsed = [TimelineEntry.parse(fields[b"entry"]) for _, fields in self.client.xrange(MEDIC_INCIDENTS)]
+        entries = [each for each in parsed if each is not None]
+        told = [str(each.what) for each in entries]
         assert not self.faults, self.faults
         assert len(self.actions) == 1, f"once, not {self.actions}"
         assert not self.child.is_hung
         assert self.client.hget(MEDIC_STATE, make_repair_field(SVC)) is None, "nothing is open"
         assert told.count("intended") == told.count("acted") + told.count("abandoned"), told
         assert told.count("opened") == told.count("resolved") == 1, told
+        intended = [each.ts for each in entries if each.what is EntryKind.INTENDED]
+        ends = [each for each in entries if each.what in (EntryKind.ACTED, EntryKind.ABANDONED)]
+        for at, end in zip(intended, ends, strict=True):
+            assert at not in self.acted or end.reason != UNDONE, f"{end} was done"
 
     # -- time
 

@@ -54,7 +54,7 @@ class Patient:
         return f"start {self.starts}"
 
     def facts(self) -> TargetFacts:
-        process = ProcessFacts(self.identity, age_sec=self.now - self.started_at)
+        process = ProcessFacts(self.identity, age_sec=self.now - self.started_at, is_restarting=False)
         found = TargetFacts(
             svc="feed",
             health=Health.UP if self.is_up else Health.DOWN,
