@@ -123,7 +123,8 @@ class Medic:
         Raises BusError, or LeaseLost.
         """
         settings = self._get_settings()
-        self.facts = self.rules.add_facts(await self.observer.observe(settings, now()), now())
+        facts = await self.observer.observe(settings, now(), self._find_rest_sec())
+        self.facts = self.rules.add_facts(facts, now())
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())

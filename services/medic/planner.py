@@ -38,9 +38,6 @@ LEASE_SEC: Final = 10.0
 """The life of the lease, and so how long after it was lost a request under it may still be followed."""
 MAX_REFUSALS: Final = 100
 """The most refusals in the timeline of one outage."""
-MAX_GAP_SEC: Final = 10.0
-"""The longest time between two rounds after which what was observed before still counts, unless a longer rest
-was planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +163,7 @@ class Planner:
             rest_sec: the rest that was planned before this round.
         """
         before, fuse = dict(self.repairs), self.fuse
-        longest_sec = max(MAX_GAP_SEC, 3 * self._get_settings().every_sec, 2 * rest_sec)
-        if now - self._looked_at > longest_sec:
+        if now - self._looked_at > self._get_settings().find_longest_gap(rest_sec):
             self._begin_windows(before.values(), fuse, now)
         self._looked_at = now
         if FUSE in approvals:

@@ -75,7 +75,7 @@ def scene(monkeypatch):
     scene.medic = Medic(me, lambda: settings.model_copy(update={"every_sec": scene.every_sec}), Rules(scene))
     scene.lease = SimpleNamespace(epoch=7, held=True, expires_at=clock() + 3600)
 
-    async def observe(_settings, _now):
+    async def observe(_settings, _now, _rest_sec):
         owned = {"owner": RestartOwner.UP, "processes": (PROCESS,), "boot": "b1"}
         return FleetFacts({"feed": TargetFacts(svc="feed", health=scene.health, **owned)})
 
@@ -146,10 +146,10 @@ async def test_a_slow_remedy_lengthens_no_rest(scene, monkeypatch):
 async def test_a_bus_that_does_not_answer_in_time_lengthens_no_rest(scene, monkeypatch):
     observe = scene.medic.observer.observe
 
-    async def observe_slowly(settings, now):
+    async def observe_slowly(settings, now, rest_sec):
         await asyncio.sleep(0.5)
         scene.medic.observer.problem = "market-redis timeout"
-        return await observe(settings, now)
+        return await observe(settings, now, rest_sec)
 
     monkeypatch.setattr(scene.medic.observer, "observe", observe_slowly)
     await scene.medic.time_round(scene.store, scene.lease, lambda: scene.clock)
@@ -164,8 +164,8 @@ async def test_how_long_a_service_was_degraded_counts_from_the_begin_of_each_ter
     medic, seen, scene.every_sec = scene.medic, [], 0.1
     medic._me.truth, medic._me.bus = SimpleNamespace(services=()), lambda _name: None  # noqa: SLF001 - its stub
 
-    async def observe(_settings, now):
-        measure = medic.observer._measure_degraded  # noqa: SLF001 - the rest needs a whole fleet
+    async def observe(_settings, now, _rest_sec):
+        measure = medic.observer._degraded.measure  # noqa: SLF001 - the rest needs a whole fleet
         seen.append(measure("feed", "b1", "degraded", now + 1000 * len(seen)))
         if len(seen) % 2 == 0:
             raise LeaseLost

@@ -13,6 +13,7 @@ from math import exp, inf, log
 from typing import Any, Final, NamedTuple
 
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
+from services.medic.observer import DegradedTimes
 from services.medic.planner import Planner, RepairPlan, find_proposal
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyOrder
@@ -76,7 +77,7 @@ class SimService:
         self._beat = Beat(0.0, self.boot, "ok")
         self._health, self._down_since = Health.UP, 0.0
         self._alert: tuple[float, bool | None] = (0.0, False)
-        self._degraded_since: tuple[str, float] | None = None
+        self._degraded = DegradedTimes()
 
     @property
     def boot(self) -> str:
@@ -217,7 +218,7 @@ class SimService:
             boot=boot,
             status=status,
             silence_sec=silence_sec,
-            degraded_sec=self._measure_degraded(status, now),
+            degraded_sec=self._measure_degraded(boot, status, now),
             owner=self.owner,
             processes=() if self.owner is RestartOwner.ELSEWHERE else (process,),
             blocked=Refusal.SILENCED if self.is_silenced else None,
@@ -226,16 +227,12 @@ class SimService:
             alert_age_sec=t - measured_at,
         )
 
-    def forget_degraded(self) -> None:
-        self._degraded_since = None
+    def begin_term(self) -> None:
+        self._degraded = DegradedTimes()
 
-    def _measure_degraded(self, status: str | None, now: float) -> float:
-        if status != "degraded":
-            self._degraded_since = None
-            return 0.0
-        if self._degraded_since is None or self._degraded_since[0] != self._beat.boot:
-            self._degraded_since = self._beat.boot, now
-        return now - self._degraded_since[1]
+    def _measure_degraded(self, boot: str | None, status: str | None, now: float) -> float:
+        self._degraded.begin_look((self.name,), now, self.world.settings.find_longest_gap(0.0))
+        return self._degraded.measure(self.name, boot, status, now)
 
 
 class IncidentWorld(World):
@@ -334,7 +331,7 @@ class IncidentWorld(World):
                 stored, fuse, self._away_until = list(self.planner.repairs.values()), self.planner.fuse, -1.0
                 self.planner, self.medic_wall = Planner(lambda: self.settings), self.wall
                 for each in self.services.values():
-                    each.forget_degraded()
+                    each.begin_term()
                 self.planner.resume(stored, fuse, self.now)
                 self.epoch += 1
             self._look()

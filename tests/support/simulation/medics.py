@@ -146,7 +146,7 @@ class MedicProcess:
             self.side_tasks.start(leading, name=MEDIC)
             await asyncio.get_running_loop().create_future()
 
-    async def _observe(self, settings: HealingSettings, now: float) -> FleetFacts:  # noqa: ARG002 - as the real one
+    async def _observe(self, *_args: Any) -> FleetFacts:
         await self.reach("before look")
         facts = self.world.show(is_cut=self.is_cut)
         await self.reach("after look")
