@@ -81,7 +81,7 @@ class Medic:
         repairs, fuse = await store.load(self._me.truth.services, lease.epoch)
         self.planner.resume(repairs, fuse, now())
         self.observer.begin_term()
-        self.rules.begin_term()
+        self.rules.begin_term(await store.load_observed(now))
         if self.second_tier is not None:
             self.second_tier.resume(await store.load_questions(), now())
         self.is_leading, self._looked_at = True, time.monotonic()
@@ -124,11 +124,12 @@ class Medic:
         """
         settings = self._get_settings()
         facts = await self.observer.observe(settings, now(), self._find_rest_sec())
-        self.facts = self.rules.add_facts(facts, now())
+        self.facts = self.rules.add_facts(facts, now(), self._find_rest_sec())
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
-        await self._save(store, plan, lease)
+        observed = self.rules.take_observed(now())
+        await self._save(store, replace(plan, observed=observed), lease)
         order_sec = 0.0
         if plan.order is not None:
             if not lease.held:

@@ -27,6 +27,7 @@ from services.medic.repair import (
     RepairState,
     Resolution,
 )
+from services.medic.rules.observed_time import ObservedSpans
 from services.medic.settings import HealingSettings, Mode
 
 CRASH_LOOP: Final = 5
@@ -54,9 +55,11 @@ class RepairPlan:
     fuse: Fuse | None = None
     questions: Fuse | None = None
     diagnosis: DiagnosisRecord | None = None
+    observed: ObservedSpans | None = None
 
     def is_empty(self) -> bool:
-        return not (self.entries or self.repairs or self.used or self.fuse or self.diagnosis)
+        stored = self.fuse or self.diagnosis or self.observed
+        return not (self.entries or self.repairs or self.used or stored)
 
 
 def make_proposal_id(repair: Repair, remedy: Remedy) -> str:

@@ -50,13 +50,16 @@ class Rules:
     def __init__(self, scene):
         self._scene, self.is_alerted = scene, False
 
-    def begin_term(self):
+    def begin_term(self, _observed):
         self._scene.looks.clear()
+
+    def take_observed(self, _now):
+        return None
 
     async def look(self, seen, repairs, *, is_fuse_blown, now):
         self._scene.looks.append((seen, dict(repairs), is_fuse_blown, now))
 
-    def add_facts(self, facts, _now):
+    def add_facts(self, facts, *_):
         targets = {svc: replace(each, is_alerted=self.is_alerted) for svc, each in facts.targets.items()}
         return replace(facts, targets=targets)
 
@@ -160,6 +163,7 @@ async def test_how_long_a_service_was_degraded_counts_from_the_begin_of_each_ter
     """In between nothing was observed, and the clock may have been set."""
     scene.store.repair_keys = lambda: asyncio.sleep(0)
     scene.store.load = lambda *_args: asyncio.sleep(0, ([], Fuse()))
+    scene.store.load_observed = lambda _get_now: asyncio.sleep(0, ())
     monkeypatch.setattr("services.medic.medic.MedicStore", lambda _bus: scene.store)
     medic, seen, scene.every_sec = scene.medic, [], 0.1
     medic._me.truth, medic._me.bus = SimpleNamespace(services=()), lambda _name: None  # noqa: SLF001 - its stub

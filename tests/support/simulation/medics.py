@@ -204,10 +204,13 @@ class MedicProcess:
 class Rules:
     """No rules."""
 
-    def begin_term(self) -> None:
+    def begin_term(self, _observed: Any) -> None:
         pass
 
-    def add_facts(self, facts: FleetFacts, _now: float) -> FleetFacts:
+    def take_observed(self, _now: float) -> None:
+        return None
+
+    def add_facts(self, facts: FleetFacts, *_: Any) -> FleetFacts:
         return facts
 
     async def look(self, *_args: Any, **_more: Any) -> None:
