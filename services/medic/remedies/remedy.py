@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from marketswarm.agent.lease import is_in_time
+from marketswarm.agent.lease import LeaseLost, is_in_time
 from marketswarm.bus import Bus
 from marketswarm.truth import Truth
 from services.medic.facts import Symptom, TargetFacts
@@ -129,13 +129,14 @@ class RemedyType(ABC):
         """
 
     async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
-        """Carry out an order; return what became of it, and a sentence for people. Raises nothing.
+        """Carry out an order; return what became of it, and a sentence for people.
 
-        Nothing is begun after the end of the lease. What carries it out elsewhere (the fleet, a bus) is given
-        that end, and refuses a request that comes later: this process may stand still on the way.
+        Raises LeaseLost if the lease has ended: then nothing was begun. What carries it out elsewhere (the
+        fleet, a bus) is given that end, and refuses a request that comes later: this process may stand still
+        on the way.
         """
         if not is_in_time(context.until):
-            return OrderResult.REFUSED, TOO_LATE
+            raise LeaseLost("the lease ended before the remedy was carried out")
         try:
             return await self.apply(order, context)
         except TooLateError:
@@ -143,4 +144,4 @@ class RemedyType(ABC):
 
     @abstractmethod
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
-        """Carry out an order, as above. Raises TooLateError if nothing was done since the lease had ended."""
+        """Carry out an order, as above. Raises TooLateError if a bus has refused all of it."""

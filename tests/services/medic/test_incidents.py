@@ -21,6 +21,7 @@ def judge(seeds):
         assert not oracle.forbidden, f"{oracle.forbidden}\n{story}"
         assert not oracle.needless, f"{oracle.needless}\n{story}"
         assert not oracle.repeated, f"{oracle.repeated}\n{story}"
+        assert not oracle.hasty, f"{oracle.hasty}\n{story}"
         right.update(oracle.right)
         wrong.update(oracle.wrong)
         stories += [story] if oracle.wrong else []

@@ -76,7 +76,7 @@ def scene(monkeypatch):
     settings = HealingSettings.model_validate({"mode": "act", "wait_sec": 0.1})
     scene.looks = []
     scene.medic = Medic(me, lambda: settings.model_copy(update={"every_sec": scene.every_sec}), Rules(scene))
-    scene.lease = SimpleNamespace(epoch=7, held=True, expires_at=clock() + 3600)
+    scene.lease = SimpleNamespace(epoch=7, expires_at=clock() + 3600)
 
     async def observe(_settings, _now, _rest_sec):
         owned = {"owner": RestartOwner.UP, "processes": (PROCESS,), "boot": "b1"}
@@ -120,7 +120,7 @@ async def test_a_medic_that_is_superseded_does_not_act(scene):
 
 
 async def test_a_medic_whose_lease_has_ended_leaves_the_intent_and_does_not_act(scene):
-    scene.health, scene.lease.held = Health.DOWN, False
+    scene.health, scene.lease.expires_at = Health.DOWN, clock() - 0.1
     with pytest.raises(LeaseLost):
         await scene.rounds(3)
     assert scene.asked == []

@@ -392,6 +392,21 @@ def test_a_medic_that_takes_over_after_the_clock_was_set_acts_again_after_a_cool
     assert len(patient.orders) == 2
 
 
+@pytest.mark.parametrize(("until", "state", "sec"), [
+    (4, RepairState.WAITING, 5), (10, RepairState.SETTLING, 30), (100, RepairState.STABILIZING, 300),
+])  # fmt: skip
+@pytest.mark.parametrize("step_sec", [0.0, -3600.0, 3600.0])
+def test_a_medic_that_takes_over_begins_each_window_anew(until, state, sec, step_sec):
+    patient = down(restart_helps=state is RepairState.STABILIZING)
+    patient.look(until)
+    patient.set_clock(step_sec)
+    patient.crash_medic()
+    patient.look(sec - 1)
+    assert patient.planner.repairs["feed"].state is state
+    patient.look(2)
+    assert "feed" not in patient.planner.repairs or patient.planner.repairs["feed"].state is not state
+
+
 def needed(*health, symptom="degraded"):
     """A target of ten services, which some of them need; its beats say `degraded`, or are missing."""
     users = [TargetFacts(svc=f"user{i}", health=each, depends_on=("feed",)) for i, each in enumerate(health)]

@@ -333,6 +333,7 @@ class IncidentWorld(World):
                 for each in self.services.values():
                     each.begin_term()
                 self.planner.resume(stored, fuse, self.now)
+                self.oracle.note_takeover(self.t)
                 self.epoch += 1
             self._look()
         self.oracle.judge_end(self.planner.repairs, self.services, self.t)

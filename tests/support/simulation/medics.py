@@ -105,6 +105,7 @@ class ProcessLoop(Loop):
     process: "MedicProcess"
 
     def run_in_executor(self, _executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        self.process.world.note_request(self.process)
         done = self.create_future()
 
         def act() -> None:
@@ -185,7 +186,7 @@ class MedicProcess:
             self.cut_until = self.world.t + sec
         if trouble == "freeze":
             self.loop.asleep_until = self.world.t + sec
-            self.loop.call_later(sec, go_on)
+            self.loop.post(self.world.t + sec, go_on)  # it goes on where it stood, before its timers
         else:
             go_on()
 
@@ -327,6 +328,14 @@ class MedicWorld(World):
         if epoch < self.epoch:
             self.faults.append(f"{process.boot} wrote under the old lease {epoch}")
         self.epoch = max(self.epoch, epoch)
+
+    def note_request(self, process: MedicProcess) -> None:
+        """Hold a request that is about to be sent against the lease as its sender knows it.
+
+        The fleet would refuse it; a command, which nothing else refuses, is begun by the same look.
+        """
+        if process.lease_held is None or not process.lease_held.held:
+            self.faults.append(f"{process.boot} sends a request at {self.t:.1f} after its lease")
 
     def note_action(self, identity: str) -> None:
         """Hold an action against the intent and the lease on the bus."""

@@ -5,7 +5,7 @@ import time
 import orjson
 import pytest
 
-from marketswarm.agent.lease import clock
+from marketswarm.agent.lease import LeaseLost, clock
 from marketswarm.keys import last_beat_key
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
@@ -106,7 +106,8 @@ async def test_a_bus_refuses_what_a_medic_sends_that_stood_still_until_its_lease
 ):
     await beat(buses, "b1")
     await fill(buses)
-    assert await carry_out(until=clock() - 0.1) == TOO_LATE
+    with pytest.raises(LeaseLost):
+        await carry_out(until=clock() - 0.1)
     with monkeypatch.context() as patch:  # it stands still after its look at the lease
         patch.setattr("services.medic.remedies.leased_write.clock", lambda: clock() + 60)
         assert await carry_out(until=clock() + 50) == TOO_LATE
