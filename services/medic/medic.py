@@ -15,9 +15,10 @@ from marketswarm.truth import SYSTEM
 from services.medic.diagnosis.second_tier import SecondTier
 from services.medic.facts import FleetFacts
 from services.medic.observer import FleetObserver
-from services.medic.planner import Planner, RepairPlan
+from services.medic.planner import Planner
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.repair import RepairState
+from services.medic.repair_plan import RepairPlan
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings, MedicEnvironment
 from services.medic.store import MedicStore

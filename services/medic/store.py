@@ -17,8 +17,9 @@ from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS, MEDIC_STATE
 from marketswarm.operator.healing import ENTRIES_KEPT, FUSE, HealingApproval
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.guards import Fuse
-from services.medic.planner import RepairPlan, find_proposal
+from services.medic.proposal import find_proposal
 from services.medic.repair import Repair, RepairState
+from services.medic.repair_plan import RepairPlan
 from services.medic.rules.observed_time import MAX_SPANS, Span
 
 MAX_ATTEMPTS: Final = 50

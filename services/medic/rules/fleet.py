@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from marketswarm.detector import State
 from marketswarm.fleet_control import FleetProcess
 from services.medic.observer import FleetObservation
-from services.medic.planner import find_proposal
+from services.medic.proposal import find_proposal
 from services.medic.repair import Repair
 from services.medic.rules.metric import FLEET, Metric, Readings
 

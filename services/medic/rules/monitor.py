@@ -20,7 +20,7 @@ from marketswarm.text import escape_text, format_names
 from marketswarm.truth import HEALER, MEDIC, Truth
 from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.observer import FleetObservation
-from services.medic.planner import OpenProposal, find_proposal
+from services.medic.proposal import OpenProposal, find_proposal
 from services.medic.refusal import Refusal
 from services.medic.repair import Repair
 from services.medic.rules.buses import read_buses

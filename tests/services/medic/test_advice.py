@@ -8,7 +8,8 @@ from marketswarm.operator.healing import fold_incidents
 from services.medic.diagnosis.second_tier import find_reason
 from services.medic.facts import RestartOwner
 from services.medic.guards import Fuse
-from services.medic.planner import CRASH_LOOP, make_advice_id
+from services.medic.planner import CRASH_LOOP
+from services.medic.proposal import make_advice_id
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import AttemptVerdict, RemedyAttempt, RepairState

@@ -7,7 +7,7 @@ import pytest
 
 from marketswarm.operator.healing import fold_incidents
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
-from services.medic.planner import make_proposal_id
+from services.medic.proposal import make_proposal_id
 from services.medic.refusal import FUSE, Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, build_ladder
 from services.medic.repair import TRANSITIONS, Repair, RepairEvent, RepairState

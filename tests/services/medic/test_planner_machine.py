@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from marketswarm.operator.healing import EntryKind
 from services.medic.facts import Health, ProcessFacts, Symptom
-from services.medic.planner import make_proposal_id
+from services.medic.proposal import make_proposal_id
 from services.medic.refusal import FUSE, Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, build_ladder
 from services.medic.repair import AttemptVerdict, RepairState

@@ -21,10 +21,11 @@ from marketswarm.testing import MemoryBus
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.facts import Symptom
 from services.medic.guards import Fuse
-from services.medic.planner import RepairPlan, make_advice_id, make_proposal_id
+from services.medic.proposal import make_advice_id, make_proposal_id
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import Advice, AttemptVerdict, RemedyAttempt, Repair, RepairState
+from services.medic.repair_plan import RepairPlan
 from services.medic.rules.observed_time import ObservedSpans
 from services.medic.store import MedicStore, encode_repair, parse_fuse, parse_repair, read_diagnosis
 

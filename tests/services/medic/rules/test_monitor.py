@@ -15,7 +15,7 @@ from marketswarm.operator.approval_link import MAX_LIFE_SEC, LinkTarget, find_li
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
-from services.medic.planner import find_proposal
+from services.medic.proposal import find_proposal
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import Repair, RepairState
