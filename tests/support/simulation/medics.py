@@ -173,7 +173,7 @@ class MedicProcess:
         self.meet(point, went_on.set)
         await went_on.wait()
 
-    def meet(self, point: str, go_on: Callable[[], object]) -> None:
+    def meet(self, point: str, go_on: Callable[[], None]) -> None:
         """Die, freeze or lose the bus at this point if that is planned, and go on."""
         trouble = self.world.take_trouble(self, point)
         if trouble == "kill":
