@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -36,6 +36,9 @@ from services.medic.rules.rule import (
     list_pairs,
     merge_rules,
 )
+
+MAX_GAP_SEC: Final = 10.0
+"""The least that the longest gap between two looks is."""
 
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=63)]
@@ -209,6 +212,13 @@ class HealingSettings(ServiceConfig):
         rules = self.rules_in_force().values()
         limits = (each.above for each in rules if each.metric is Metric.SOURCE_REJECTS)
         return min((each for each in limits if each is not None), default=None)
+
+    def find_longest_gap(self, rest_sec: float) -> float:
+        """Return the longest time between two looks at the fleet in which what was observed before goes on.
+
+        `rest_sec` is the rest that was planned between them.
+        """
+        return max(MAX_GAP_SEC, 3 * self.every_sec, 2 * rest_sec)
 
     def start_grace_of(self, svc: str) -> float:
         target = self.targets.get(svc)

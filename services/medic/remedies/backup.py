@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.bus import BusError, NoBusError
-from marketswarm.bus.scripts import Script
 from marketswarm.keys import ARCHIVE_BACKUP_REQUEST
 from marketswarm.operator.backups import (
     REQUEST_VALID_SEC,
@@ -19,13 +18,12 @@ from marketswarm.operator.backups import (
 from marketswarm.operator.remedies import ARCHIVE
 from marketswarm.truth import MEDIC, SYSTEM
 from services.medic.facts import FleetFacts, RemedyEvidence
-from services.medic.remedies.deadline import LATE, find_deadline_ms
+from services.medic.remedies.leased_write import LeasedWriter
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
 from services.medic.remedies.traced import TracedRemedy
 
 LATE_SEC: Final = 600.0
 """For how long a backup may be due before archive provably does not make it by itself."""
-_REQUEST: Final = Script.beside("services.medic.remedies", "request.lua")
 _HELPED: Final = {BackupResult.MADE: True, BackupResult.FAILED: False, BackupResult.NOT_DUE: False}
 
 
@@ -48,7 +46,7 @@ class RepeatBackup(TracedRemedy):
         report = await read_backup_report(context.get_bus(SYSTEM))
         return None if report is None else judge_report(report, now)
 
-    async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Write the request, if the report is still the one for which it was meant."""
         now = time.time()
         try:
@@ -57,10 +55,9 @@ class RepeatBackup(TracedRemedy):
             if report is None or judge_report(report, now).identity != order.identity:
                 return OrderResult.CHANGED, "archive reports something else now"
             request = BackupRequest(id=order.identity, by=MEDIC, ts=now)
-            until_ms = await find_deadline_ms(bus, context.until)
-            args: list[str | bytes | float] = [until_ms, request.encode(), REQUEST_VALID_SEC]
-            if await bus.script(_REQUEST, [ARCHIVE_BACKUP_REQUEST], args) == LATE:
-                return OrderResult.REFUSED, "the lease ended before the request was there"
+            writer = await LeasedWriter.begin(bus, context.until)
+            expiry = ("EX", str(REQUEST_VALID_SEC))
+            await writer.write("SET", [ARCHIVE_BACKUP_REQUEST], request.encode(), *expiry)
         except (BusError, NoBusError) as error:
             return OrderResult.UNKNOWN, str(error)[:100]
         return OrderResult.DONE, f"asked {ARCHIVE} for the backup that is due"

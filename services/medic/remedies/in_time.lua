@@ -1,5 +1,5 @@
--- Return true if a request that holds until `until_ms` (epoch ms, by this server's clock) comes too late. Included.
-local function is_late(until_ms)
+-- Return true if the lease under which this was meant has ended: at `ends_ms` by this server's clock. Included.
+local function is_late(ends_ms)
   local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(until_ms)
+  return time[1] * 1000 + time[2] / 1000 >= tonumber(ends_ms)
 end

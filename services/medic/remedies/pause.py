@@ -16,7 +16,7 @@ from marketswarm.keys import MARKET_SERIES, source_breaker_key
 from marketswarm.operator.remedies import SOURCES, find_sources_bus
 from marketswarm.text import format_duration
 from services.medic.facts import FleetFacts, RemedyEvidence
-from services.medic.remedies.deadline import LATE, find_deadline_ms
+from services.medic.remedies.leased_write import LeasedWriter
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
 from services.medic.remedies.traced import TracedRemedy
 from services.medic.source_rejects import SourcePause, SourceReadings, read_rejects
@@ -25,7 +25,6 @@ MAX_SERIES: Final = 5000
 """The most series that may be on record; with more, no source is paused."""
 _MAX_STATE_BYTES: Final = 64 * 1024
 _PAUSE: Final = Script.beside("services.medic.remedies", "pause_source.lua")
-_PAUSED: Final = b"paused"
 _WELL: Final = frozenset({"fresh", "closed"})
 
 
@@ -73,21 +72,19 @@ class PauseSource(TracedRemedy):
             results={each: found for each, found in results.items() if readings.pauses[each].is_medics},
         )
 
-    async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Pause the source, if it still is the one to pause."""
         try:
             evidence = await self._look(order.svc, context)
             if evidence is None or evidence.identity != order.identity:
                 return OrderResult.CHANGED, f"{order.identity} is not the source to pause any more"
             bus = context.get_bus(find_sources_bus(context.truth) or "")
-            until_ms = await find_deadline_ms(bus, context.until)
-            args: list[str | bytes | float] = [until_ms, round(1000 * context.pause_sec)]
-            answer = await bus.script(_PAUSE, [source_breaker_key(order.identity)], args)
+            writer = await LeasedWriter.begin(bus, context.until)
+            pause_ms = str(round(1000 * context.pause_sec))
+            is_paused = await writer.run(_PAUSE, [source_breaker_key(order.identity)], pause_ms)
         except (BusError, NoBusError) as error:
             return OrderResult.UNKNOWN, str(error)[:100]
-        if answer == LATE:
-            return OrderResult.REFUSED, "the lease ended before the request was there"
-        if answer == _PAUSED:
+        if not is_paused:
             return OrderResult.CHANGED, f"{order.identity} is paused already"
         return OrderResult.DONE, f"{order.identity} paused for {format_duration(context.pause_sec)}"
 

@@ -78,7 +78,7 @@ class RollBackTruth(TracedRemedy):
         is_cause = has_proved_itself and svc in broken and len(broken) >= context.rollback_services
         return RemedyEvidence(identity=rollback.identity if is_cause else "", results=results)
 
-    async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Seed the earlier document, in place of the one that was seen, with entries in the audit log."""
         try:
             buses = [context.get_bus(name) for name in context.truth.bus_names()]

@@ -12,8 +12,9 @@ from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
 from services.medic import source_rejects
 from services.medic.facts import FleetFacts, RemedyEvidence
-from services.medic.planner import find_proposal
-from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder, pause
+from services.medic.proposal import find_proposal
+from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
+from services.medic.remedies.leased_write import LeasedWriter
 from services.medic.remedies.pause import MAX_SERIES, choose_source, find_result, parse_series
 from services.medic.source_rejects import SourcePause, SourceReadings, read_rejects
 from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
@@ -105,18 +106,22 @@ async def test_a_pause_of_an_operators_is_left_as_it_is(bus, context, sec):
 
 
 async def test_an_operator_who_pauses_it_at_that_very_moment_is_not_overruled(bus, context, monkeypatch):
-    async def find_deadline_ms(bus, _until):
-        await CircuitBreaker(bus, "kraken").pause(None)
-        return 1e15
+    begin = LeasedWriter.begin
 
-    monkeypatch.setattr(pause, "find_deadline_ms", find_deadline_ms)
+    async def begin_after_a_pause(bus, until):
+        await CircuitBreaker(bus, "kraken").pause(None)
+        return await begin(bus, until)
+
+    monkeypatch.setattr(LeasedWriter, "begin", begin_after_a_pause)
     assert await carry_out(context()) == (OrderResult.CHANGED, "kraken is paused already")
     assert (await CircuitBreaker(bus, "kraken").read()).wait_sec is None
 
 
-async def test_nothing_is_paused_after_the_lease_ended_or_for_another_source(bus, context):
-    result = await carry_out(context(clock() - 0.1))
-    assert result == (OrderResult.REFUSED, "the lease ended before the request was there")
+async def test_nothing_is_paused_after_the_lease_ended_or_for_another_source(bus, context, monkeypatch):
+    with monkeypatch.context() as patch:  # it stands still after its look at the lease
+        patch.setattr("services.medic.remedies.leased_write.clock", lambda: clock() + 60)
+        result = await carry_out(context(clock() + 50))
+    assert result == (OrderResult.REFUSED, "the request came too late")
     assert (await carry_out(context(), "yahoo"))[0] is OrderResult.CHANGED
     assert (await carry_out(context(limit=None)))[0] is OrderResult.CHANGED
     assert await bus.client.keys("sources:breaker:*") == []
