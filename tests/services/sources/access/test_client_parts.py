@@ -1,6 +1,7 @@
 """Asking a long question in parts: which of them are asked, what is waited for, and what is kept."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,7 @@ from services.sources.access import client as module
 from services.sources.access.rate_limiter import Permission
 from services.sources.catalog.answer import AnswerStatus
 from support.rig.receiver import Answer
-from support.scenes.source_client import Account, hours_of, make_source, question, rows
+from support.scenes.source_client import START, Account, hours_of, make_source, question, rows
 
 
 async def test_a_long_question_is_asked_in_parts_and_each_part_takes_a_request(ask, site):
@@ -130,3 +131,62 @@ async def test_half_a_series_is_none(ask, site):
     account = Account()
     answer = await ask(make_source(limit=1), account)
     assert (answer.outcome, answer.records, account.outcomes) == (AnswerStatus.FAILED, (), ["fail"])
+
+
+# -- a question that can wait
+
+
+@pytest.mark.parametrize(
+    ("limits", "left", "asked"),
+    [
+        ({"per_minute": 60}, 7, [9, 8, 7, 6]),
+        ({"per_minute": 60}, 1, [9]),
+        ({"per_month": 100}, 6, [9, 8, 7]),
+        ({"per_second": 1}, 0, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]),
+    ],
+)
+async def test_a_question_that_can_wait_leaves_others_half_of_each_limit(ask, site, limits, left, asked):
+    hours, account = answer_parts(site), ScarceAccount(left, 0)
+    answer = await ask(make_source(limits=limits, limit=1), account, question=question(10), can_wait=True)
+    assert (hours, answer.parts_left) == (asked, 10 - len(asked))
+    assert answer.since_ms == 1000 * START.timestamp() + 3_600_000 * asked[-1]
+
+
+@pytest.mark.parametrize("hours", [1, 3])
+async def test_a_question_that_can_wait_is_not_asked_while_the_limits_allow_nothing(ask, site, hours):
+    account = ScarceAccount(0, 0)
+    answer = await ask(make_source(limit=1), account, question=question(hours), can_wait=True)
+    assert (answer.outcome, site.seen, account.taken) == (AnswerStatus.LIMITED, [], [])
+
+
+async def test_a_question_that_can_wait_waits_out_no_pause_and_keeps_what_came_before_a_failure(ask, site):
+    for answer in (Answer(429, {"Retry-After": "1"}), Answer(500), Answer(400)):
+        site.script += [rows(2), answer]
+        account = PausedAccount()
+        found = await ask(make_source(limit=1), account, question=question(3), can_wait=True)
+        assert (found.outcome, hours_of(found), found.parts_left) == (AnswerStatus.OK, [2], 2)
+        assert account.outcomes == ["ok"]
+    site.script.append(Answer(500))
+    found = await ask(make_source(limit=1), account, question=question(3), can_wait=True)
+    assert (found.outcome, found.since_ms) == (AnswerStatus.FAILED, None)
+
+
+async def test_a_question_that_can_wait_takes_no_more_parts_at_once_than_it_may(ask, site, monkeypatch):
+    monkeypatch.setattr(module, "SPARE_PARTS", 3)
+    answer_parts(site)
+    answer = await ask(make_source(limit=1), question=question(10), can_wait=True)
+    assert (len(site.seen), answer.parts_left) == (3, 7)
+
+
+async def test_what_a_source_does_not_have_by_its_file_takes_no_request(ask, site):
+    source = make_source(history_days=1)
+    answer = await ask(source, ScarceAccount(0, 0), question=question(10), can_wait=True)
+    assert (answer.outcome, answer.parts_left, answer.since_ms) == (AnswerStatus.EMPTY, 0, None)
+    assert site.seen == []
+
+
+async def test_only_the_answer_to_a_question_for_a_history_says_from_when_on_it_is(ask):
+    answer = await ask()
+    assert answer.since_ms == round(1000 * START.timestamp())
+    answer = await ask(question=replace(question(), known_until=START))
+    assert (answer.outcome, answer.since_ms) == (AnswerStatus.OK, None)
