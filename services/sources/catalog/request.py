@@ -36,6 +36,10 @@ class Question:
     timeframe: str = ""
     known_until: datetime | None = None
 
+    @property
+    def is_history(self) -> bool:
+        return self.known_until is None and self.kind is not RecordKind.QUOTES
+
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
