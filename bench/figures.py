@@ -25,8 +25,8 @@ class Figure:
         goal: the worst value that is good enough, in the unit; None if only the ratio has a goal.
         goal_ratio: the same of the ratio.
         is_rate: whether larger values are better.
-        slack: a value that is worse by less than this, in the unit, is not slower. It is for times that are so
-            short that a busy machine changes them by a multiple.
+        slack: a value that is worse by less than this, in the unit, is not slower. It is for times that are
+            so short that a busy machine changes them by a multiple.
     """
 
     text: str
