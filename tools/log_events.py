@@ -82,7 +82,7 @@ MEANINGS: Final = {
     "bars.symbol_failed": "The bars of a symbol can't be built: the symbol is set aside, and the others go on.",
     "bars.trimmed": "The entry that bars read last was trimmed off: later ones may be lost unread.",
     "beat.failed": "The bus does not take this agent's beats.",
-    "beat.malformed": "Payloads on heartbeat channels are no beats; the last one is named.",
+    "beat.malformed": "Payloads on heartbeat channels are not beats; the last one is named.",
     "beat.replayed": "Beats came that had been heard before, and do not count.",
     "beat.resumed": "The bus takes this agent's beats again.",
     "board.alerts_unknown": "A webhook of Alertmanager has alerts that name no service of the truth: these are left out.",

@@ -55,7 +55,7 @@ class MonitorMetrics:
         self._heard = max(self._heard, counts.heard)
         yield counter("marketswarm_beats_heard_total", "Beats heard, of all services.", self._heard)
         yield counter(
-            "marketswarm_beats_malformed_total", "Payloads heard that are no beats.", counts.malformed
+            "marketswarm_beats_malformed_total", "Payloads heard that are not beats.", counts.malformed
         )
         yield counter(
             "marketswarm_beats_replayed_total", "Beats heard that had been heard before.", counts.replayed
@@ -67,7 +67,7 @@ class MonitorMetrics:
         )
         yield counter(
             "marketswarm_last_beats_unreadable_total",
-            "Values of beat:<svc>, read before a miss, that are no beats.",
+            "Values of beat:<svc>, read before a miss, that are not beats.",
             counts.unreadable,
         )
         yield counter(

@@ -34,6 +34,12 @@ MASSIVE: Final = "massive"
 RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
 Limit = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Duration = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+DATABASE_ERRORS: Final = (
+    r'"event":"database\.away"|\b(asyncpg|psycopg|sqlalchemy)\.[\w.]*(Error|Exception)'
+    r"|\b(Postgres|Interface|Operational)Error\b|deadlock detected|too many connections"
+    r"|remaining connection slots"
+)
+"""Matches a line that says that a database can't be used, or has refused something."""
 
 
 class RuleSeverity(StrEnum):
@@ -142,14 +148,6 @@ class MonitorRule(ServiceConfig):
         lasts = f" for {self.for_sec:g} s" if self.for_sec else ""
         counted = f" within {self.within_sec:g} s" if self.within_sec is not None else ""
         return f"{limit}{lasts}{counted}"
-
-
-DATABASE_ERRORS: Final = (
-    r'"event":"database\.away"|\b(asyncpg|psycopg|sqlalchemy)\.[\w.]*(Error|Exception)'
-    r"|\b(Postgres|Interface|Operational)Error\b|deadlock detected|too many connections"
-    r"|remaining connection slots"
-)
-"""Matches a line that says that a database can't be used, or has refused something."""
 
 
 def _rule(metric: Metric, severity: RuleSeverity = RuleSeverity.WARNING, **more: float | str) -> MonitorRule:

@@ -311,3 +311,15 @@ async def test_a_gap_of_reach_that_the_leader_published_on_one_bus_only_is_told_
         assert one["id"] != same["id"]
     for bus in buses.values():
         await bus.aclose()
+
+
+async def test_a_leader_publishes_each_gap_of_reach_though_its_clock_was_set_back_meanwhile(bus):
+    """By its clock, its last gap is later than this one; that it is its own, the id shows."""
+    leadership = HeldLeadership()
+    monitor = make_monitor(bus, leadership=leadership)
+    await monitor.state.restore(StateStore(bus, "healer"))
+    now = time.time()
+    for begun in (now, now - 3600):
+        monitor.publish(make_reach_gap(begun - 20.0, begun))
+        await publish_under(Fence("leader", 1), monitor, leadership, bus)
+    assert await bus.client.xlen("healer:alerts:log") == 2
