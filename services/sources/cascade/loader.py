@@ -170,10 +170,10 @@ class SeriesLoader:
     async def load(
         self, series: Series, *, forced: bool = False, patience_sec: float | None = None
     ) -> LoadResult:
-        """Load a series once, and then a part of its history that is missing. Raise BusError.
+        """Load a series once. Raise BusError.
 
         Args:
-            forced: ask also sources that were late, empty or wrong lately, and for nothing older.
+            forced: ask also sources that were late, empty or wrong lately.
             patience_sec: how long a request waits for its source's limits; by default as the settings say.
         """
         usual_sec = self._get_settings().load.patience_sec
@@ -188,21 +188,20 @@ class SeriesLoader:
             answered_at = self._now()  # the bus may take what was answered much later
             return replace(await self._publish(claim, before, load, clock), answered_at=answered_at)
 
-        result = await self._run_claimed(series, ask_and_publish)
-        return result if forced else await self._complete_history(series, result)
+        return await self._run_claimed(series, ask_and_publish)
 
-    async def _complete_history(self, series: Series, result: LoadResult) -> LoadResult:
-        """Ask the source that served a load for the older part of the history if that is missing.
+    async def complete_history(self, series: Series, loaded: LoadResult) -> LoadResult | None:
+        """Ask the source that served a load for a part of the history that is missing. Raise BusError.
 
-        Return the result of both; that of the load if there is nothing to ask for, or the bus fails: what was
-        loaded is published already. A load that asked for the whole history is not followed by this.
+        This may take as long as a load, so take the result of that first. Return None if nothing was asked
+        for, as after a load that asked for the whole history, or if another instance has the series.
         """
-        served = choose_serving(result.findings)
-        if result.outcome is not LoadOutcome.LOADED or served is None or served.history_ms is not None:
-            return result
+        served = choose_serving(loaded.findings)
+        if loaded.outcome is not LoadOutcome.LOADED or served is None or served.history_ms is not None:
+            return None
         source, session = served.source, await self.find_session(series.session)
         if served.verdict is not SourceVerdict.FRESH or not served.is_asked or source not in self._catalog:
-            return result
+            return None
         wanted_ms = find_oldest(series, session, round(1000 * self._now()))
 
         def find(state: SeriesState) -> OlderPart | None:
@@ -214,16 +213,10 @@ class SeriesLoader:
                 return LoadResult(LoadOutcome.UNUSED, before)
             return await self._load_older(claim, series, before, part)
 
-        if find(result.state) is None:
-            return result
-        try:
-            older = await self._run_claimed(series, ask_and_publish)
-        except BusError:
-            return result
-        if older.outcome is not LoadOutcome.LOADED:
-            return result
-        requests = (*result.requests, *older.requests)
-        return replace(result, state=older.state, new=result.new + older.new, requests=requests)
+        if find(loaded.state) is None:
+            return None
+        older = await self._run_claimed(series, ask_and_publish)
+        return older if older.outcome is LoadOutcome.LOADED else None
 
     async def _load_older(
         self, claim: Claim, series: Series, before: SeriesState, part: OlderPart
@@ -261,7 +254,9 @@ class SeriesLoader:
                 records=published.new,
                 parts_left=finding.parts_left,
             )
-        return LoadResult(LoadOutcome.LOADED, load.state, published.new, requests=load.requests)
+        return LoadResult(
+            LoadOutcome.LOADED, load.state, published.new, requests=load.requests, source=part.source
+        )
 
     async def try_source(self, series: Series, source: str) -> LoadResult:
         """Ask a source for the newest records of a series, to see whether it answers again. Raise BusError.

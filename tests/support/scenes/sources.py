@@ -139,12 +139,17 @@ class SourcesMarket:
         )
 
     async def load(self, series: Series, **more: Any) -> LoadResult:
-        """Load a series by a process of its own, and return what became of it."""
+        """Load a series and then its history by a process of its own, and return what became of both."""
         async with self.make_client() as client:
-            result = await self.make_loader(client).load(series, **more)
+            loader = self.make_loader(client)
+            result = await loader.load(series, **more)
+            older = await loader.complete_history(series, result)
         for source, error in result.outcomes.items():
             self.alerts.add_outcome(source, result.answered_at, error)
-        return result
+        if older is None:
+            return result
+        requests = (*result.requests, *older.requests)
+        return replace(result, state=older.state, new=result.new + older.new, requests=requests)
 
     async def settle(self) -> None:
         """Wait until what came of the sources is stored and published."""

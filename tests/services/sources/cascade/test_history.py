@@ -208,16 +208,6 @@ async def test_the_parts_before_a_failure_are_kept_and_the_others_asked_for_late
     await assert_is_whole(market)
 
 
-async def test_a_gate_asks_for_nothing_older(market):
-    """A load that is forced is one that others wait for."""
-    market["coinbase"].choose = refuse_after(1, LONG_PAUSE)
-    await market.load(ALONE)
-    await end_pauses(market)
-    market["coinbase"].choose = answer_range_as_coinbase
-    result = await market.load(ALONE, forced=True)
-    assert (result.state.status, len(result.requests)) == (SeriesStatus.FRESH, 1)
-
-
 async def test_a_longer_history_in_the_truth_is_asked_for(market):
     await market.load(replace(ALONE, history_days=1))
     await assert_is_whole(market, 1)
