@@ -18,6 +18,7 @@ from marketswarm.operator.healing import (
     ENTRIES_KEPT,
     ENTRY_FIELD,
     FUSE,
+    UNDONE,
     EntryKind,
     HealingIncident,
     TimelineEntry,
@@ -260,6 +261,8 @@ def _count_steps(incident: HealingIncident, found: dict[str, RemedyStats]) -> No
     for step in incident.timeline:
         stats = found.setdefault(name, RemedyStats(name)) if (name := escape_text(step.remedy)) else None
         match step.what:
+            case EntryKind.ABANDONED if step.reason == UNDONE:
+                pass
             case EntryKind.WAITING | EntryKind.ACTED | EntryKind.ABANDONED if stats is not None:
                 stats.attempts += 1
                 stats.unknown += step.what is EntryKind.ABANDONED

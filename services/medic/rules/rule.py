@@ -132,9 +132,14 @@ class MonitorRule(ServiceConfig):
         )
 
     @property
+    def is_about_age(self) -> bool:
+        """Whether one value over the limit shows for how long nothing happened."""
+        return self.metric is Metric.WRITE_AGE and self.above is not None
+
+    @property
     def proof_sec(self) -> float:
-        """The time after which nothing is left of what was measured before: an age has grown to its limit."""
-        return self.for_sec + (self.above or 0.0 if self.metric is Metric.WRITE_AGE else 0.0)
+        """How much time has to be observed for a proof: an age has to grow to its limit meanwhile."""
+        return self.for_sec + (self.above or 0.0 if self.is_about_age else 0.0)
 
     def is_met_by(self, value: float) -> bool:
         return value > self.above if self.above is not None else value < (self.below or 0.0)
