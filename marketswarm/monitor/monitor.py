@@ -459,7 +459,7 @@ class Monitor:
     def describe_trouble(self) -> str | None:
         """Return why the monitor can't do its work, as text for a beat's `detail`; None if it can."""
         refusing = [
-            f"{len(link.publisher)} untold on {name} ({link.publisher.refusal})"
+            f"{len(link.publisher)} unpublished on {name} ({link.publisher.refusal})"
             + (f", {link.publisher.superseded} superseded" if link.publisher.superseded else "")
             for name, link in self.links.items()
             if link.publisher is not None and link.publisher.refusal

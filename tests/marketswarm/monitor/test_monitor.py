@@ -104,7 +104,7 @@ async def test_a_monitor_whose_verdicts_are_not_taken_says_how_many_wait(bus):
     bus.connected = False
     task = asyncio.create_task(drain(monitor.links["system-redis"].publisher))
     monitor.publish(Verdict("bare", State.DOWN, Publication.ALERT, 1.0, timeout_sec=30.0, reason="silent"))
-    await auntil(lambda: monitor.describe_trouble() == "1 untold on system-redis (refused)")
+    await auntil(lambda: monitor.describe_trouble() == "1 unpublished on system-redis (refused)")
     bus.connected = True
     await auntil(lambda: monitor.describe_trouble() is None)
     assert await bus.client.xlen("healer:alerts:log") == 1
