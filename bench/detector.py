@@ -167,7 +167,7 @@ def build_watches(services: int) -> list[Watch]:
 
 
 def build_jobs(jobs: int) -> list[Watch]:
-    """Return jobs with a schedule each, no two of which are the same; this takes some milliseconds a job."""
+    """Return jobs with a different schedule each; this takes some milliseconds a job."""
     rules = [
         JobRule(Schedule(f"{n % 60} {n // 60 % 24} * * {n // 1440 % 7}"), 600.0, None) for n in range(jobs)
     ]

@@ -158,7 +158,7 @@ class Planner:
     ) -> RepairPlan:
         """Record a diagnosis, and propose its remedies if the outage is still escalated.
 
-        `wait` is no remedy to approve, and one that has no attempts left in this outage is not proposed.
+        `wait` needs no approval, and a remedy that has no attempts left in this outage is not proposed.
         """
         before, repair = dict(self.repairs), self.repairs.get(svc)
         if repair is None or repair.incident != incident:

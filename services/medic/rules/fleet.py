@@ -47,7 +47,7 @@ def _find_degraded(svc: str, seen: FleetObservation) -> float | None:
 def _count_restarts(svc: str, seen: FleetObservation) -> float | None:
     """Return how often a service was started again, by `marketswarm up`, otherwise by mesh.
 
-    None while `up` may count it and does not answer: that mesh counts more is no restart.
+    None while `up` may count it and does not answer, because a higher count of mesh is not a restart.
     """
     if seen.processes is None and seen.cut_off:
         return None

@@ -94,7 +94,7 @@ LOG_METRICS: Final = frozenset({Metric.LOG_MATCHES, Metric.LOG_NEW, Metric.LOG_N
 """What is counted in the log of a service."""
 
 Readings = dict[Metric, dict[str, float | None]]
-"""By metric and subject, what was measured at one moment; None is a subject of which it is not known. Where
+"""By metric and subject, what was measured at one moment; None is a subject whose value is not known. Where
 the rule says more of what is measured, the subject is that of `name_reading`."""
 
 

@@ -214,7 +214,7 @@ class RuleMonitor:
         return replace(facts, targets={**facts.targets, **changed})
 
     def list_holding(self, svc: str) -> list[tuple[str, str]]:
-        """Return the rules that hold for a service, or for what is no service, each with the reason."""
+        """Return the rules that hold for a service, or for other subjects, each with the reason."""
         services = self._me.truth.services
         return [
             (name, describe(finding))
@@ -270,7 +270,7 @@ def add_findings(
     """Return a target with what rules say of it, as it was `age_sec` ago.
 
     `shows` says whether a rule that holds is proven. A rule that only holds because the time to clear has not
-    passed is no symptom, and no proof that there is none.
+    passed is not a symptom, and does not prove that there is none.
     """
     healing = [each for each in findings if each.rule.can_heal]
     is_alerted: bool | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,12 @@ MASSIVE: Final = "massive"
 RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
 Limit = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Duration = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+DATABASE_ERRORS: Final = (
+    r'"event":"database\.away"|\b(asyncpg|psycopg|sqlalchemy)\.[\w.]*(Error|Exception)'
+    r"|\b(Postgres|Interface|Operational)Error\b|deadlock detected|too many connections"
+    r"|remaining connection slots"
+)
+"""Matches a line that says that a database can't be used, or has refused something."""
 
 
 class RuleSeverity(StrEnum):
@@ -150,15 +156,9 @@ class MonitorRule(ServiceConfig):
         return f"{limit}{lasts}{counted}"
 
 
-DATABASE_ERRORS: Final = (
-    r'"event":"database\.away"|\b(asyncpg|psycopg|sqlalchemy)\.[\w.]*(Error|Exception)'
-    r"|\b(Postgres|Interface|Operational)Error\b|deadlock detected|too many connections"
-    r"|remaining connection slots"
-)
-"""Matches a line that says that a database can't be used, or has refused something."""
-
-
-def _rule(metric: Metric, severity: RuleSeverity = RuleSeverity.WARNING, **more: Any) -> MonitorRule:
+def _rule(
+    metric: Metric, severity: RuleSeverity = RuleSeverity.WARNING, **more: float | str | tuple[str, ...]
+) -> MonitorRule:
     return MonitorRule.model_validate({"metric": metric, "severity": severity, **more})
 
 
