@@ -6,6 +6,8 @@ import time
 import orjson
 import pytest
 
+from marketswarm.access import user_names
+from marketswarm.access.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.agent.lease import clock
 from marketswarm.keys import BOARD_AUDIT
 from marketswarm.seeding import seed_truth
@@ -13,6 +15,7 @@ from marketswarm.truth import parse_truth
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, TargetFacts
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.remedies.rollback import AUTHOR
+from support.rig import Server
 from support.scenes.seeding import agreed, buses, state, two_servers
 from support.waiting import fault_lasts
 
@@ -132,3 +135,32 @@ async def test_a_bus_that_is_away_leaves_all_as_it_was(scene):
         result, said = await scene.carry_out(until=clock() + 60)
         assert result is OrderResult.REFUSED, said
     assert scene.in_force() == (BAD, 2, "ann@host")
+
+
+async def test_with_users_the_medics_own_may_do_all_that_it_takes(tmp_path):
+    """It loads no functions, so it needs no right to."""
+    medic = {"settings": {"targets": {"a": {"ladder": ["roll_back_truth"]}}}}
+    good, bad = (
+        orjson.dumps({"services": {**orjson.loads(each)["services"], "medic": medic}}) for each in (GOOD, BAD)
+    )
+    truth = parse_truth(good).truth
+    known, _ = load_passwords(tmp_path / "secrets", user_names(truth), make_missing=True)
+    with contextlib.ExitStack() as ends:
+        servers = {}
+        for bus, text in sorted(format_acl_files(truth, known).items(), reverse=True):
+            (tmp_path / bus).mkdir()
+            (tmp_path / bus / "users.acl").write_text(text, encoding="utf-8")
+            servers[bus] = ends.enter_context(Server(tmp_path / bus, aclfile="users.acl"))
+
+        def urls(user):
+            return [replace_url_user(each.url, user, known[user]) for each in servers.values()]
+
+        async with buses(*urls("bootstrap")) as opened:
+            for each in (good, bad):
+                await seed_truth(each, opened, "ann@host")
+        async with buses(*urls("medic")) as opened:
+            context = RemedyContext(truth, {bus.name: bus for bus in opened}.__getitem__, until=clock() + 10)
+            order = RemedyOrder("a", Remedy.ROLL_BACK_TRUTH, "2>1")
+            done = await ROLL_BACK.carry_out(order, context)
+            assert done == (OrderResult.DONE, "revision 1 is in force again, as revision 3")
+            assert [await bus.client.get("truth:doc") for bus in opened] == [good, good]

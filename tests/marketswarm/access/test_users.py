@@ -457,3 +457,16 @@ def test_the_medic_may_pause_sources_only_where_the_truth_has_it_do_so():
         assert may(medic, "hget", key="market:series") is allowed
         assert not any(may(medic, command, key="sources:breaker:yahoo") for command in ("hdel", "del", "set"))
         assert not may(medic, "hset", key="market:sources")
+
+
+def test_the_medic_may_seed_only_where_the_truth_has_it_roll_back():
+    for ladder, allowed in ((["roll_back_truth"], True), (["restart"], False), ("roll_back_truth", False)):
+        settings = {"targets": {"feed": {"ladder": ladder}}}
+        document = truth(medic={"settings": settings}, feed={}, healer={})
+        for bus in BUSES:
+            medic = of("medic", bus, document)
+            assert may(medic, "set", key="truth:doc") is allowed
+            assert may(medic, "publish", channel="truth:changed") is allowed
+            assert may(medic, "xadd", key="board:audit") is (allowed and bus == "system-redis")
+            assert not may(medic, "xrange", key="board:audit")
+            assert not may(medic, "function|load")

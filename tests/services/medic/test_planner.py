@@ -558,6 +558,17 @@ def test_the_next_medic_repeats_nothing_of_which_it_does_not_know_whether_it_was
     assert patient.orders[1][0] - patient.orders[0][0] >= 60
 
 
+def test_the_next_medic_waits_for_a_restart_that_goes_on():
+    patient = intent()
+    patient.shown = {"processes": (replace(OLD, is_restarting=True),)}
+    patient.look(5)
+    assert patient.told()[-1] == "intended"
+    patient.shown = {}
+    patient.restart()
+    patient.look(3)
+    assert patient.told()[3] == "acted"
+
+
 def test_an_order_whose_process_was_replaced_meanwhile_does_nothing():
     patient = down()
     patient.look(6, obey=False)
