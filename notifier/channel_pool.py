@@ -19,13 +19,14 @@ import orjson
 from marketswarm import log as logs
 from marketswarm.channels import Channel, Message, SendError, Severity, create_environment_channels
 from marketswarm.channels.registry import ChannelError, create_channel
+from marketswarm.channels.worker import ChannelWorker, Outcome
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import ChannelSettings, read_variable
 from marketswarm.tracing import Tracer
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import VariableRefused, parse_destination, resolve_options
 from notifier.approval_links import keep_message
-from notifier.channel_worker import ChannelWorker
+from notifier.delivery import log_outcome, make_steps
 from notifier.inbox import Inbox
 from notifier.outbox import Outbox
 from notifier.router.policy import RETRY_FOR_SEC
@@ -299,17 +300,24 @@ class ChannelPool:
         worker = ChannelWorker(
             channel,
             anchor=self.outbox.anchor,
-            outcome=self._inbox.add_outcome,
+            outcome=self._handle_outcome,
+            prepare=self._prepare,
             retry_for_sec=lambda: self._retry_for_sec,
             failures=failures,
             pause_sec=pause_sec,
-            tracer=self._tracer,
-            prepare=self._prepare,
         )
         for message in self.outbox.pending_messages(channel.name):
             worker.put(message, self._failing_for_sec(message, channel.name))
         self._tasks[worker] = group.create_task(self._run_worker(worker), name=f"worker:{channel.name}")
         return worker
+
+    def _handle_outcome(self, outcome: Outcome) -> None:
+        """Log and trace an outcome, and have the next dispatch apply it."""
+        log_outcome(outcome)
+        if self._tracer is not None:
+            for step in make_steps(outcome):
+                self._tracer.record(step)
+        self._inbox.add_outcome(outcome)
 
     def _failing_for_sec(self, message: Message, channel: str) -> float | None:
         """Return how many seconds ago a message first failed on a channel; None if it has not."""

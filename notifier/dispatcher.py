@@ -3,7 +3,7 @@
 One `dispatch` takes the events, outcomes and messages that wait. What it changes (the state, delivery
 records, acknowledgements) is stored in one step on each bus; if no bus stores it, messages are sent all
 the same. Not here: what is decided (`router/`), which messages are pending (`outbox.py`), and the
-sending (`channel_worker.py`).
+sending (`marketswarm/channels/worker.py`).
 """
 
 from collections import Counter
@@ -13,12 +13,12 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.message import encode_message
+from marketswarm.channels.worker import Outcome
 from marketswarm.operator import Answer, Silence
 from marketswarm.operator.requests import MAX_RETRY_SEC
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
 from notifier.channel_pool import ChannelPool
-from notifier.channel_worker import Outcome
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.router import HELD, LogPosition, MedicState, Policy, Router

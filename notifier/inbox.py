@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from marketswarm.channels.worker import Outcome
 from marketswarm.event import Event
 from marketswarm.operator import OperatorRequest
-from notifier.channel_worker import Outcome
 
 CAPACITY: Final = 5000
 """How many events may wait before the readers pause; so many requests, too, and acknowledgements of a bus."""

@@ -7,13 +7,13 @@ import pytest
 
 from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity
 from marketswarm.channels.message import parse_message
+from marketswarm.channels.worker import Outcome
 from marketswarm.event import parse_event
 from marketswarm.operator import Answer
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
 from notifier import dispatcher as module
 from notifier.channel_pool import ChannelPool
-from notifier.channel_worker import Outcome
 from notifier.dispatcher import AnswerTracker, Dispatcher
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics

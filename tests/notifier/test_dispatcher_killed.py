@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from marketswarm.channels import Receipt, SendError
+from marketswarm.channels.worker import Outcome
 from marketswarm.event import parse_event
 from notifier.channel_pool import ChannelPool
-from notifier.channel_worker import Outcome
 from notifier.dispatcher import Dispatcher
 from notifier.inbox import Inbox, ReceivedEvent
 from notifier.metrics import NotifierMetrics
