@@ -17,7 +17,6 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import PAUSES
 from marketswarm.bus.stored_values import report_unusable
-from marketswarm.channels import Message
 from marketswarm.exit import Exit
 from marketswarm.keys import NOTIFIER_STATE
 from marketswarm.settings import NotifierSettings
@@ -114,7 +113,7 @@ class LeadershipTerm:
         self._config = ChannelConfig(None, {})
         self._config_errors: dict[str, str] = {}
         self._is_over = False
-        self._pool: ChannelPool
+        self._pool = ChannelPool(self._inbox, me.tracer, prepare=make_link_adder(me.settings))
         self._tasks: asyncio.TaskGroup
         self.dispatcher = Dispatcher(
             name=me.name,
@@ -122,10 +121,11 @@ class LeadershipTerm:
             inbox=self._inbox,
             commit=self._store.commit,
             find_delivered=self._find_delivered,
-            hand_over=self._send_over_channel,
+            pool=self._pool,
             metrics=metrics,
         )
         metrics.incidents = lambda: len(self.dispatcher.router.open_incidents())
+        metrics.waiting, metrics.broken = self._pool.waiting, self._pool.broken
 
     async def run(self) -> None:
         """Load the stored state, then send messages until cancelled.
@@ -138,18 +138,6 @@ class LeadershipTerm:
                 report_unusable(self._store.loaded_from, NOTIFIER_STATE, field)
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            self._pool = ChannelPool(
-                self.dispatcher.outbox,
-                self.dispatcher.record_outcome,
-                tasks,
-                self._stored_pause,
-                self._me.tracer,
-                prepare=make_link_adder(self._me.settings),
-            )
-            self.dispatcher.metrics.waiting, self.dispatcher.metrics.broken = (
-                self._pool.waiting,
-                self._pool.broken,
-            )
             tasks.create_task(self._store.run(), name="store")
             try:
                 self.apply_truth()
@@ -184,13 +172,6 @@ class LeadershipTerm:
                 yield
         except TimeoutError as error:
             raise TermTimedOut from error
-
-    def _stored_pause(self, channel: str) -> tuple[int, float]:
-        """Return a channel's stored number of failures in a row, and the seconds left of its pause."""
-        return self.dispatcher.state.pause(channel, time.time())
-
-    def _send_over_channel(self, channel: str, message: Message) -> None:
-        self._pool.enqueue(channel, message)
 
     async def _run_tasks(self) -> None:
         """Read the buses, handle requests and dispatch until the term ends.
@@ -261,7 +242,7 @@ class LeadershipTerm:
         keep = {name: channel for name, channel in known.items() if want.same(self._config, name)}
         found, self._config_errors = open_configured(want, self._me.settings, keep)
         self._config = want
-        self._pool.open(found)
+        self._pool.open(found, self._tasks)
         self.dispatcher.set_channels(list(found))
         self._me.set_detail(None if found else NO_CHANNEL)
         for name in self._config_errors.keys() - was_wrong.keys():

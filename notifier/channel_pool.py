@@ -19,15 +19,18 @@ import orjson
 from marketswarm import log as logs
 from marketswarm.channels import Channel, Message, SendError, Severity, create_environment_channels
 from marketswarm.channels.registry import ChannelError, create_channel
+from marketswarm.channels.worker import ChannelWorker, Outcome
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import ChannelSettings, read_variable
 from marketswarm.tracing import Tracer
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import VariableRefused, parse_destination, resolve_options
 from notifier.approval_links import keep_message
-from notifier.channel_worker import ChannelWorker, Outcome
+from notifier.delivery import log_outcome, make_steps
+from notifier.inbox import Inbox
 from notifier.outbox import Outbox
 from notifier.router.policy import RETRY_FOR_SEC
+from notifier.state import NotifierState
 
 TYPE: Final = "type"
 """The option that names a channel's kind."""
@@ -228,38 +231,38 @@ def make_new_address_message(shown: Mapping[str, str], revision: int, now: float
 
 
 class ChannelPool:
-    """The workers of all open channels, in order.
+    """The workers of all open channels, in order, with the messages that they send and their stored pauses.
 
     Args:
-        paused: returns a channel's failures in a row, and the seconds left of its pause, from an earlier run.
+        inbox: takes the outcomes of attempts.
         prepare: returns a message as it is sent, with what must not be stored on a bus.
     """
 
     def __init__(
         self,
-        outbox: Outbox,
-        outcome: Callable[[Outcome], None],
-        group: asyncio.TaskGroup,
-        paused: Callable[[str], tuple[int, float]],
+        inbox: Inbox,
         tracer: Tracer | None = None,
         *,
         prepare: Callable[[Message], Message] = keep_message,
     ) -> None:
-        self._tracer, self._prepare = tracer, prepare
+        self._inbox, self._tracer, self._prepare = inbox, tracer, prepare
+        self.outbox, self.state = Outbox(), NotifierState()
         self.workers: dict[str, ChannelWorker] = {}
-        self._outbox, self._outcome, self._group, self._paused = outbox, outcome, group, paused
         self._tasks: dict[ChannelWorker, asyncio.Task[None]] = {}
         self._retry_for_sec = RETRY_FOR_SEC
 
-    def open(self, channels: Mapping[str, Channel]) -> None:
-        """Open exactly these channels: keep the worker of an unchanged one, stop the workers of others."""
+    def open(self, channels: Mapping[str, Channel], group: asyncio.TaskGroup) -> None:
+        """Open exactly these channels: keep the worker of an unchanged one, stop the workers of others.
+
+        The new workers run in `group`.
+        """
         for name, worker in list(self.workers.items()):
             if channels.get(name) is not worker.channel:
                 del self.workers[name]
                 worker.stop()
         before, self.workers = self.workers, {}
         for name, channel in channels.items():
-            self.workers[name] = before.get(name) or self._start_worker(channel)
+            self.workers[name] = before.get(name) or self._start_worker(channel, group)
 
     def retry_for(self, retry_for_sec: float) -> None:
         """Set how long a message is retried before it is given up, in seconds."""
@@ -292,26 +295,33 @@ class ChannelPool:
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=within_sec)
 
-    def _start_worker(self, channel: Channel) -> ChannelWorker:
-        failures, pause_sec = self._paused(channel.name)
+    def _start_worker(self, channel: Channel, group: asyncio.TaskGroup) -> ChannelWorker:
+        failures, pause_sec = self.state.pause(channel.name, time.time())
         worker = ChannelWorker(
             channel,
-            anchor=self._outbox.anchor,
-            outcome=self._outcome,
+            anchor=self.outbox.anchor,
+            outcome=self._handle_outcome,
+            prepare=self._prepare,
             retry_for_sec=lambda: self._retry_for_sec,
             failures=failures,
             pause_sec=pause_sec,
-            tracer=self._tracer,
-            prepare=self._prepare,
         )
-        for message in self._outbox.pending_messages(channel.name):
+        for message in self.outbox.pending_messages(channel.name):
             worker.put(message, self._failing_for_sec(message, channel.name))
-        self._tasks[worker] = self._group.create_task(self._run_worker(worker), name=f"worker:{channel.name}")
+        self._tasks[worker] = group.create_task(self._run_worker(worker), name=f"worker:{channel.name}")
         return worker
+
+    def _handle_outcome(self, outcome: Outcome) -> None:
+        """Log and trace an outcome, and have the next dispatch apply it."""
+        log_outcome(outcome)
+        if self._tracer is not None:
+            for step in make_steps(outcome):
+                self._tracer.record(step)
+        self._inbox.add_outcome(outcome)
 
     def _failing_for_sec(self, message: Message, channel: str) -> float | None:
         """Return how many seconds ago a message first failed on a channel; None if it has not."""
-        return self._outbox.failing_sec(message, channel, time.time())
+        return self.outbox.failing_sec(message, channel, time.time())
 
     async def _run_worker(self, worker: ChannelWorker) -> None:
         try:

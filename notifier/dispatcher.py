@@ -3,7 +3,7 @@
 One `dispatch` takes the events, outcomes and messages that wait. What it changes (the state, delivery
 records, acknowledgements) is stored in one step on each bus; if no bus stores it, messages are sent all
 the same. Not here: what is decided (`router/`), which messages are pending (`outbox.py`), and the
-sending (`channel_worker.py`).
+sending (`marketswarm/channels/worker.py`).
 """
 
 from collections import Counter
@@ -13,16 +13,16 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.message import encode_message
+from marketswarm.channels.worker import Outcome
 from marketswarm.operator import Answer, Silence
 from marketswarm.operator.requests import MAX_RETRY_SEC
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
-from notifier.channel_worker import Outcome
+from notifier.channel_pool import ChannelPool
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
-from notifier.outbox import Outbox
 from notifier.router import HELD, LogPosition, MedicState, Policy, Router
-from notifier.state import NotifierState, find_unparsable_fields
+from notifier.state import find_unparsable_fields
 from notifier.store import RefusedMessage, Transaction, make_delivery_record, sentinel_may_report
 
 SHORT_PAUSE_SEC: Final = 1.5
@@ -133,20 +133,15 @@ class Dispatcher:
         inbox: Inbox,
         commit: Callable[[Transaction], Awaitable[bool]],
         find_delivered: Callable[[Sequence[str]], Awaitable[Collection[str]]],
-        hand_over: Callable[[str, Message], None],
+        pool: ChannelPool,
         metrics: NotifierMetrics,
     ) -> None:
-        self.router, self.outbox, self.state, self.answers = (
-            Router(),
-            Outbox(),
-            NotifierState(),
-            AnswerTracker(),
-        )
+        self.router, self.answers = Router(), AnswerTracker()
+        self.outbox, self.state = pool.outbox, pool.state
         self.metrics = metrics
         self._name, self._clock, self._inbox = name, clock, inbox
-        self._commit, self._find_delivered, self._hand_over = commit, find_delivered, hand_over
+        self._commit, self._find_delivered, self._pool = commit, find_delivered, pool
         self._channels: tuple[str, ...] = ()
-        self._outcomes: list[Outcome] = []
         self._queued_messages: list[tuple[Message, tuple[str, ...]]] = []
         self._transaction = Transaction()
         self._unacknowledged: dict[
@@ -190,11 +185,6 @@ class Dispatcher:
 
     # -- input
 
-    def record_outcome(self, outcome: Outcome) -> None:
-        """Record the outcome of an attempt to send; the next dispatch applies it."""
-        self._outcomes.append(outcome)
-        self._inbox.wake()
-
     def send_message(self, message: Message, channels: Sequence[str]) -> None:
         """Queue a message from outside the router for the channels that don't have it."""
         self._queued_messages.append((message, tuple(channels)))
@@ -218,8 +208,7 @@ class Dispatcher:
         delivered = await self._find_delivered(ids) if ids else ()
         now = self._clock()
         await self._route_events(events, delivered, now, time_slice)
-        outcomes, self._outcomes = self._outcomes, []
-        for outcome in outcomes:
+        for outcome in self._inbox.take_outcomes():
             self._apply_outcome(outcome, now)
         await time_slice.pause()
         for due in self.router.take_due(now, self.outbox.find_pending_message):
@@ -237,11 +226,11 @@ class Dispatcher:
         self._inbox.mark_stored()
         handed, self._hand_overs = self._hand_overs, []
         for channel, message in handed:
-            self._hand_over(channel, message)
+            self._pool.enqueue(channel, message)
 
     def next_dispatch_in_sec(self) -> float | None:
         """Return the seconds until a dispatch is due without further input; None if none is."""
-        if self._inbox or self._outcomes or self._queued_messages:
+        if self._inbox or self._queued_messages:
             return 0.0
         due = self.router.next_due()
         return None if due is None else max(0.0, due - self._clock())

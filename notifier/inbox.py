@@ -1,4 +1,4 @@
-"""Hold the events and requests that were read from the buses until the dispatcher takes them.
+"""Hold what the dispatcher takes: events and requests of the buses, and outcomes of attempts to send.
 
 The inbox knows an entry from when it is read until its acknowledgement is on its bus, so that no entry is
 handled twice. Not here: reading the buses (`source.py`), and what follows from an event
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from marketswarm.channels.worker import Outcome
 from marketswarm.event import Event
 from marketswarm.operator import OperatorRequest
 
@@ -43,7 +44,7 @@ class ReceivedRequest:
 
 
 class Inbox:
-    """The queue between the readers and the dispatcher; `malformed` counts by reason what can't be parsed."""
+    """The queues before the dispatcher; `malformed` counts by reason what can't be parsed."""
 
     def __init__(self, malformed: Counter[str] | None = None) -> None:
         self.last_read: dict[str, bytes] = {}
@@ -52,6 +53,7 @@ class Inbox:
         self._events: deque[ReceivedEvent] = deque()
         self._requests: asyncio.Queue[ReceivedRequest] = asyncio.Queue()
         self._malformed: dict[str, list[bytes]] = {}
+        self._outcomes: list[Outcome] = []
         self._known: defaultdict[str, set[bytes]] = defaultdict(set)
         self._known_requests: defaultdict[str, set[bytes]] = defaultdict(set)
         self._woken = asyncio.Event()
@@ -112,6 +114,12 @@ class Inbox:
             self._taken.clear()
             await self._taken.wait()
 
+    # -- for the channels
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self._woken.set()
+
     # -- for the dispatcher
 
     def wake(self) -> None:
@@ -124,7 +132,7 @@ class Inbox:
         self._woken.clear()
 
     def __bool__(self) -> bool:
-        return bool(self._events or self._malformed)
+        return bool(self._events or self._malformed or self._outcomes)
 
     def take_events(self, at_most: int) -> list[ReceivedEvent]:
         found = [self._events.popleft() for _ in range(min(at_most, len(self._events)))]
@@ -135,6 +143,10 @@ class Inbox:
     def take_malformed(self) -> dict[str, list[bytes]]:
         found, self._malformed = self._malformed, {}
         self._taken.set()
+        return found
+
+    def take_outcomes(self) -> list[Outcome]:
+        found, self._outcomes = self._outcomes, []
         return found
 
     async def next_request(self) -> ReceivedRequest:

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from marketswarm.channels.worker import Outcome
 from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, gauges, histogram
-from notifier.channel_worker import Outcome
 from notifier.router.incident import Decision
 
 OUTCOMES: Final = ("sent", "failed", "dead")

@@ -3,7 +3,7 @@
 Pure: `changes` returns what must survive a restart as fields of the state, `restore` reads them back. A
 message stays until each of its channels accepted it or refused it for good; a message that all of them
 refused goes to another channel. Not here: which messages there are (`router/`), and the sending
-(`channel_worker.py`).
+(`marketswarm/channels/worker.py`).
 """
 
 from collections import Counter, OrderedDict

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError, ReplyTooLongError
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.consumer import Consumer
 from marketswarm.bus.outage import PAUSES
-from marketswarm.bus.scripts import Script
 from marketswarm.bus.stream import (
     FIRST_ID,
     REPLY_BYTES,
@@ -44,14 +44,11 @@ _GAP: Final = "gap"
 BLOCK_SEC: Final = 2.0
 """How long one read waits for new entries, in seconds."""
 AT_ONCE: Final = 500
-"""How many entries one read or claim returns at most."""
+"""How many entries one read returns at most."""
 COMPLAIN_EVERY: Final = 1000
 """One of this many entries that can't be parsed is logged."""
 GROUP_DELETED: Final = ("NOGROUP", "UNBLOCKED")
 """Words in a server's error when the group or stream was deleted, perhaps while it was read."""
-# redis-py's xautoclaim drops the cursor when only ids are requested
-_CLAIM: Final = Script.beside("notifier", "claim.lua")
-_REMOVE_IDLE: Final = Script.beside("notifier", "dismiss.lua")
 POLL_EVERY_SEC: Final = 1.0
 
 log = logs.get("reading")
@@ -97,9 +94,9 @@ class LogReader:
         answered: Callable[[str], None],
         failed: Callable[[BusError], None],
     ) -> None:
-        self.bus = bus
-        self._consumer = consumer
-        self._inbox = inbox
+        self.bus, self._inbox = bus, inbox
+        streams = ALERT_LOG, NOTIFIER_REQUESTS
+        self.consumer = Consumer(bus, streams, NOTIFIER_GROUP, consumer, reply_bytes=REPLY_BYTES, idle_sec=0)
         self._wait_for_ack_room, self._answered, self._failed = room, answered, failed
         self._claim_due = False
 
@@ -129,41 +126,33 @@ class LogReader:
     async def claim(self) -> None:
         """Claim the pending entries of all instances, and remove idle consumers. Raises BusError."""
         self._claim_due = False
-        for stream in (ALERT_LOG, NOTIFIER_REQUESTS):
+        for stream in self.consumer.streams:
             await self._claim(stream)
-            await self.remove_idle_consumers(stream)
+        await self.consumer.delete_idle_consumers()
 
     # -- the consumer group
 
     async def _join_group(self) -> None:
         """Create missing groups, register this consumer, and claim pending entries. Raises BusError."""
-        client, name = self.bus.client, self.bus.name
-        if not await self._group_exists(ALERT_LOG):
-            last = self._inbox.last_read.get(name)
+        name, last = self.bus.name, self._inbox.last_read.get(self.bus.name)
+        if not await self._has_log_group():
             start = await self._look_back() if last is None else await self._resume_position(last)
-            await self._create_group(ALERT_LOG, start)
+            await self.consumer.create_group(ALERT_LOG, start)
             log.info("reading.begun", bus=name, after=start.decode(), first=last is None)
             self._inbox.last_read.setdefault(name, start)
-        if not await self._group_exists(NOTIFIER_REQUESTS):
-            await self._create_group(NOTIFIER_REQUESTS, FIRST_ID)
-        await self.bus.ask(client.xgroup_createconsumer(ALERT_LOG, NOTIFIER_GROUP, self._consumer))
+        await self.consumer.create_group(NOTIFIER_REQUESTS)
+        registration = self.bus.client.xgroup_createconsumer(ALERT_LOG, NOTIFIER_GROUP, self.consumer.name)
+        await self.bus.ask(registration)
         await self.claim()
 
-    async def _group_exists(self, stream: str) -> bool:
+    async def _has_log_group(self) -> bool:
         try:
-            await self.bus.ask(self.bus.client.xpending(stream, NOTIFIER_GROUP))
+            await self.bus.ask(self.bus.client.xpending(ALERT_LOG, NOTIFIER_GROUP))
         except BusError as error:
             if "NOGROUP" in error.detail:
                 return False
             raise
         return True
-
-    async def _create_group(self, stream: str, start: bytes) -> None:
-        try:
-            await self.bus.ask(self.bus.client.xgroup_create(stream, NOTIFIER_GROUP, start, mkstream=True))
-        except BusError as error:
-            if "BUSYGROUP" not in error.detail:
-                raise
 
     async def _look_back(self) -> bytes:
         """Add outages that still last, wait until they are stored, return the log's end. Raises BusError."""
@@ -188,31 +177,20 @@ class LogReader:
 
     async def _read(self) -> None:
         """Read new entries, of the requests only while the inbox has room for them. Raises BusError."""
-        streams: Any = {ALERT_LOG: ">"} | ({NOTIFIER_REQUESTS: ">"} if self._inbox.has_request_room else {})
-        reading = self.bus.client.xreadgroup(
-            NOTIFIER_GROUP, self._consumer, streams, count=AT_ONCE, block=round(1000 * BLOCK_SEC)
-        )
-        try:
-            found: Any = await self.bus.ask(reading, BLOCK_SEC + self.bus.within_sec, max_bytes=REPLY_BYTES)
-        except ReplyTooLongError:
+        counts = {ALERT_LOG: AT_ONCE, NOTIFIER_REQUESTS: AT_ONCE if self._inbox.has_request_room else 0}
+        for entry in await self.consumer.read_new(counts, BLOCK_SEC):
+            self._add_entry(entry.stream, make_stream_entry(entry.id, dict(entry.fields or {})))
+        if self.consumer.has_unseen:
             await self.claim()  # the entries are pending for this consumer now: read them by their sizes
-            return
-        for stream, entries in found or ():
-            self._add_entries(stream.decode(), [make_stream_entry(*entry) for entry in entries])
 
     async def _claim(self, stream: str) -> None:
         """Claim all pending entries of a stream; read those new to the inbox. Raises BusError."""
-        cursor: bytes = FIRST_ID
-        name, is_request = self.bus.name, stream == NOTIFIER_REQUESTS
-        while True:
-            args: list[str | bytes | float] = [NOTIFIER_GROUP, self._consumer, 0, cursor]
-            args += ["COUNT", AT_ONCE, "JUSTID"]
-            cursor, idents, *_ = await self.bus.script(_CLAIM, [stream], args)
+        name, is_request, start = self.bus.name, stream == NOTIFIER_REQUESTS, b""
+        while start != FIRST_ID:
+            idents, _, start = await self.consumer.claim_ids(stream, 0, start or FIRST_ID)
             known = self._inbox.is_known
             new = [each for each in idents if not known(name, each, is_request=is_request)]
             await self._fetch(stream, new)
-            if cursor == FIRST_ID:
-                return
 
     async def _fetch(self, stream: str, idents: list[bytes]) -> None:
         if not idents:
@@ -220,38 +198,32 @@ class LogReader:
         await self._wait_for_room()
         if stream == NOTIFIER_REQUESTS:
             await self._inbox.wait_for_request_room()
-        self._add_entries(stream, await read_entries_by_id(self.bus, stream, idents), redelivered=True)
+        for entry in await read_entries_by_id(self.bus, stream, idents):
+            self._add_entry(stream, entry, redelivered=True)
 
     async def _wait_for_room(self) -> None:
         await self._wait_for_ack_room(self.bus.name)
         await self._inbox.wait_for_room()
 
-    async def remove_idle_consumers(self, stream: str) -> None:
-        await self.bus.script(_REMOVE_IDLE, [stream], [NOTIFIER_GROUP, self._consumer])
-
     # -- parsing
 
-    def _add_entries(self, stream: str, entries: Iterable[StreamEntry], *, redelivered: bool = False) -> None:
-        """`redelivered` entries were claimed; others advance the read position of the log."""
-        name, events = self.bus.name, list[ReceivedEvent]()
-        for entry in entries:
-            if not redelivered and stream == ALERT_LOG:
-                self._inbox.last_read[name] = entry.id
-            if entry.fields is None:
-                self._add_malformed(stream, entry.id, "too_long", entry.size)
-                continue
-            if stream == NOTIFIER_REQUESTS:
-                request = OperatorRequest.parse(entry.fields.get(b"ask", b""))
-                self._inbox.add_request(ReceivedRequest(name, entry.id, request))
-                continue
+    def _add_entry(self, stream: str, entry: StreamEntry, *, redelivered: bool = False) -> None:
+        """A `redelivered` entry was claimed; another one advances the read position of the log."""
+        name = self.bus.name
+        if not redelivered and stream == ALERT_LOG:
+            self._inbox.last_read[name] = entry.id
+        if entry.fields is None:
+            self._add_malformed(stream, entry.id, "too_long", entry.size)
+        elif stream == NOTIFIER_REQUESTS:
+            request = OperatorRequest.parse(entry.fields.get(b"ask", b""))
+            self._inbox.add_request(ReceivedRequest(name, entry.id, request))
+        else:
             raw = entry.fields.get(b"event", b"")
             event = parse_event(raw)
             if isinstance(event, MalformedEvent):
                 self._add_malformed(stream, entry.id, event.reason, entry.size)
             else:
-                events.append(ReceivedEvent(name, entry.id, event, raw, redelivered))
-        if events:
-            self._inbox.add_events(events)
+                self._inbox.add_events([ReceivedEvent(name, entry.id, event, raw, redelivered)])
 
     def _add_malformed(self, stream: str, ident: bytes, reason: str, size: int) -> None:
         """Add an entry that can't be parsed to the inbox, to be acknowledged; log one of COMPLAIN_EVERY."""

@@ -60,8 +60,8 @@ class DeliveryRecords:
         )
         return any(found)
 
-    async def record_accepted(self, ident: str, channel: str, open_outages: Mapping[str, OpenOutage]) -> None:
-        """Write on every bus; one that is away now gets the record by `write_missing_records`."""
+    def record_accepted(self, ident: str, channel: str) -> None:
+        """Note a record that `write_missing_records` writes on every bus."""
         channels = self._channels.setdefault(ident, [])
         channels.append(channel)
         while len(self._channels) > MAX_RECORDS:
@@ -72,7 +72,6 @@ class DeliveryRecords:
             pending[ident] = value
             while len(pending) > MAX_RECORDS:
                 pending.pop(next(iter(pending)))
-        await self._request_all_buses(lambda bus: self.write_records(bus, open_outages))
 
     async def write_missing_records(self, open_outages: Mapping[str, OpenOutage]) -> None:
         if any(self._unwritten.values()):

@@ -21,6 +21,7 @@ from marketswarm.event import Event, encode_event
 from marketswarm.keys import canary_key, roster_key
 from marketswarm.monitor.encoder import BUS_FIELD
 from marketswarm.settings import SentinelSettings
+from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import HEALER, Truth
 from sentinel.availability import BusAvailability
 from sentinel.delivery_records import RECORD_LIFE_SEC, DeliveryRecords, find_open_miss, load_roster_entries
@@ -59,7 +60,7 @@ class Fallback:
         ]
         self.skipped = SkippedEntries()
         self._sending: dict[str, int] = {}  # by event id, the number of senders that still try it
-        self._wake, self._changed = asyncio.Event(), asyncio.Event()
+        self._wake, self._changed, self._records_due = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def set_truth(self, truth: Truth) -> None:
         """Put the buses and the fleet's name of a truth in force. Raise BusError if a bus has no URL."""
@@ -81,7 +82,7 @@ class Fallback:
                 for sender in self._senders:
                     group.create_task(sender.run(), name=f"sender:{sender.channel.name}")
                 group.create_task(self._follow_buses(), name="follow")
-                group.create_task(self._retry_records(), name="catch_up")
+                group.create_task(self._write_records(), name="records")
                 while True:
                     await self._send_due_alerts()
                     self._me.set_degraded(self._describe_trouble(), part="direct")
@@ -199,14 +200,18 @@ class Fallback:
             return False
         return True
 
-    async def _record_accepted(self, alert: PendingAlert, channel: str) -> None:
+    def _record_accepted(self, alert: PendingAlert, channel: str) -> None:
         self._pending.record_sent(alert)
-        await self._records.record_accepted(alert.event.id, channel, self._pending.open_outages)
+        self._records.record_accepted(alert.event.id, channel)
+        self._records_due.set()
 
-    async def _retry_records(self) -> None:
-        """Write records again that a bus did not take, every second: a later run would send alerts twice."""
+    async def _write_records(self) -> None:
+        """Write new records at once, and every second those that a bus did not take.
+
+        Without them a later run would send alerts twice.
+        """
         while True:
-            await asyncio.sleep(RETRY_RECORDS_SEC)
+            await wait_until_due(self._records_due, RETRY_RECORDS_SEC)
             await self._records.write_missing_records(self._pending.open_outages)
 
     def _finish_alert(self, alert: PendingAlert) -> None:

@@ -14,7 +14,7 @@ from marketswarm.bus.backlog import Backlog, read_backlog
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError, ReplyTooLongError
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stream import read_entries_by_id
+from marketswarm.bus.stream import FIRST_ID, read_entries_by_id
 
 REPLY_BYTES: Final = 64 * 1024 * 1024
 """The most bytes of the reply to one reading."""
@@ -53,10 +53,25 @@ class DeliveredEntry(NamedTuple):
 
 
 class Consumer:
-    """Read streams of one bus. Every method but `close` may raise BusError."""
+    """Read streams of one bus. Every method but `close` may raise BusError.
 
-    def __init__(self, bus: Bus, streams: Iterable[str], group: str, name: str) -> None:
+    Args:
+        reply_bytes: the most bytes of the reply to one reading; None: REPLY_BYTES.
+        idle_sec: for how long another consumer with nothing pending must be idle to be deleted.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        streams: Iterable[str],
+        group: str,
+        name: str,
+        *,
+        reply_bytes: int | None = None,
+        idle_sec: float = _IDLE_CONSUMER_SEC,
+    ) -> None:
         self.bus, self.streams, self.group, self.name = bus, tuple(streams), group, name
+        self._reply_bytes, self.idle_sec = reply_bytes, idle_sec
         self._unseen = set(self.streams)  # may have entries that are pending for us and were never returned
 
     @property
@@ -67,19 +82,23 @@ class Consumer:
     async def open(self) -> None:
         """Create the missing groups, at the beginning of each stream."""
         for stream in self.streams:
-            try:
-                await self.bus.ask(self.bus.client.xgroup_create(stream, self.group, id="0", mkstream=True))
-            except BusError as error:
-                if "BUSYGROUP" not in error.detail:
-                    raise
+            await self.create_group(stream)
+
+    async def create_group(self, stream: str, start: bytes = FIRST_ID) -> None:
+        """Create the group of a stream, after the id `start`, unless it is there."""
+        try:
+            await self.bus.ask(self.bus.client.xgroup_create(stream, self.group, start, mkstream=True))
+        except BusError as error:
+            if "BUSYGROUP" not in error.detail:
+                raise
 
     async def read_new(
         self, counts: Mapping[str, int], block_sec: float, *, within_sec: float | None = None
     ) -> list[DeliveredEntry]:
         """Read new entries, and wait for the first one up to `block_sec`.
 
-        Entries whose reply has more than REPLY_BYTES are left out: they are pending, and can be read by
-        `read_own` or claimed.
+        Entries whose reply is too long are left out: they are pending, and can be read by `read_own` or
+        claimed.
 
         Args:
             counts: the most entries of each stream; streams whose count is 0 or missing are not read.
@@ -116,10 +135,23 @@ class Consumer:
 
         Return up to 1000 entries, and the number of pending entries that were found trimmed off the stream.
         """
-        args: list[str | bytes | float] = [self.group, self.name, round(1000 * idle_sec), _IDS_AT_ONCE]
-        idents, trimmed = await self.bus.script(_CLAIM, [stream], args)
+        idents, trimmed, _ = await self.claim_ids(stream, idle_sec)
         entries, trimmed_since = await self._read_ids(stream, idents)
         return entries, trimmed + trimmed_since
+
+    async def claim_ids(
+        self, stream: str, idle_sec: float, start: bytes = FIRST_ID
+    ) -> tuple[list[bytes], int, bytes]:
+        """Do as `claim`, from the id `start` on, without reading the entries.
+
+        Return their ids, the number of those trimmed off, and the id to go on from, `0-0` at the end. With an
+        `idle_sec` of 0 what is pending for this consumer is returned, too: then nothing is unseen.
+        """
+        args: list[str | bytes | float] = [self.group, self.name, round(1000 * idle_sec), _IDS_AT_ONCE, start]
+        idents, trimmed, start = await self.bus.script(_CLAIM, [stream], args)
+        if not idle_sec and start == FIRST_ID:
+            self._unseen.discard(stream)
+        return idents, trimmed, start
 
     async def claim_one(
         self, stream: str, idle_sec: float, max_bytes: int
@@ -172,15 +204,15 @@ class Consumer:
         return await read_backlog(self.bus, stream, self.group)
 
     async def delete_idle_consumers(self) -> None:
-        """Delete consumers of the group that have nothing pending and were idle for an hour."""
+        """Delete the other consumers that have nothing pending and were idle for `idle_sec`."""
         for stream in self.streams:
-            await self._leave(stream, "")
+            await self._leave(stream, "", keep=self.name)
 
     async def close(self) -> None:
         """Leave the groups, and give back pending entries, so that others may claim them at once."""
         for stream in self.streams:
             with contextlib.suppress(BusError):
-                await self._leave(stream, self.name, _LEAVE_SEC)
+                await self._leave(stream, self.name, within_sec=_LEAVE_SEC)
 
     async def _read(
         self, streams: Sequence[str], count: int, block_sec: float, within_sec: float
@@ -194,7 +226,9 @@ class Consumer:
             block=max(1, round(1000 * block_sec)),
         )
         try:
-            reply: Any = await self.bus.ask(reading, block_sec + within_sec, max_bytes=REPLY_BYTES)
+            reply: Any = await self.bus.ask(
+                reading, block_sec + within_sec, max_bytes=self._reply_bytes or REPLY_BYTES
+            )
         except ReplyTooLongError:
             self._unseen.update(streams)
             return []
@@ -213,9 +247,11 @@ class Consumer:
         await self.acknowledge(stream, list(trimmed))
         return [DeliveredEntry(stream, each.id, each.fields) for each in found], len(trimmed)
 
-    async def _leave(self, stream: str, name: str, within_sec: float | None = None) -> None:
-        """Give back what the consumer `name` has pending; delete it and long-idle consumers."""
-        args: list[str | bytes | float] = [self.group, name, round(1000 * _IDLE_CONSUMER_SEC)]
+    async def _leave(
+        self, stream: str, name: str, *, keep: str = "", within_sec: float | None = None
+    ) -> None:
+        """Give back what the consumer `name` has pending; delete it and long-idle consumers but `keep`."""
+        args: list[str | bytes | float] = [self.group, name, round(1000 * self.idle_sec), keep]
         await self.bus.script(_LEAVE_GROUP, [stream], args, within_sec)
 
 

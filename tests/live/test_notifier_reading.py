@@ -218,10 +218,11 @@ async def test_asks_are_brought_each_once_and_nonsense_too_to_be_acknowledged(se
 async def test_a_consumer_that_reads_while_others_are_dismissed_loses_nothing(server):
     """An entry that it claims between the look and the dismissal must stay pending."""
     desk = Dispatcher()
-    async with reading(server, desk) as reader:
+    async with reading(server, desk):
         await begun(server)
         await auntil(lambda: group(server)["consumers"] >= 1)
-    reader.bus = Bus("bus", server.url)
+    bus = Bus("bus", server.url)
+    reader = LogReader(bus, "me", desk.inbox, room=room, answered=lambda _: None, failed=desk.failed.append)
     server.cmd("XGROUP", "CREATECONSUMER", LOG, "notifier", "other")
     ask, written = reader.bus.ask, []
 
@@ -252,7 +253,7 @@ async def test_consumers_of_earlier_runs_go_and_those_with_entries_stay(server):
     server.cmd("XGROUP", "CREATECONSUMER", LOG, "notifier", "empty")
     bus, inbox = Bus("bus", server.url), Dispatcher().inbox
     reader = LogReader(bus, "me", inbox, room=room, answered=lambda _: None, failed=lambda _: None)
-    await reader.remove_idle_consumers(LOG)
+    await reader.consumer.delete_idle_consumers()
     await reader.bus.aclose()
     names = {each["name"] for each in server.cmd("XINFO", "CONSUMERS", LOG, "notifier")}
     assert names == {"first"}

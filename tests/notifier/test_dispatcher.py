@@ -7,12 +7,13 @@ import pytest
 
 from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity
 from marketswarm.channels.message import parse_message
+from marketswarm.channels.worker import Outcome
 from marketswarm.event import parse_event
 from marketswarm.operator import Answer
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
 from notifier import dispatcher as module
-from notifier.channel_worker import Outcome
+from notifier.channel_pool import ChannelPool
 from notifier.dispatcher import AnswerTracker, Dispatcher
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
@@ -108,13 +109,15 @@ class Bench:
         self.stored = True
         self.inbox = Inbox()
         self.metrics = NotifierMetrics()
+        pool = ChannelPool(self.inbox)
+        pool.enqueue = self._hand_over
         self.dispatcher = Dispatcher(
             name="notifier",
             clock=lambda: self.now,
             inbox=self.inbox,
             commit=self._commit,
             find_delivered=self._reached,
-            hand_over=self._hand_over,
+            pool=pool,
             metrics=self.metrics,
         )
         self.dispatcher.restore(self.kept)
@@ -152,9 +155,7 @@ class Bench:
     def outcome(self, index=-1, *, error=None, anchor=None, over=True, broken=False):
         channel, message = self.handed[index]
         receipt = None if error else Receipt("200", anchor)
-        self.dispatcher.record_outcome(
-            Outcome(channel, "host", message, self.now, receipt, error, over, broken)
-        )
+        self.inbox.add_outcome(Outcome(channel, "host", message, self.now, receipt, error, over, broken))
 
     def acked(self):
         return [entry for turn in self.turns for entry in turn.log_acks.get(BUS, ())]

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from marketswarm.channels import Receipt, SendError
+from marketswarm.channels.worker import Outcome
 from marketswarm.event import parse_event
-from notifier.channel_worker import Outcome
+from notifier.channel_pool import ChannelPool
 from notifier.dispatcher import Dispatcher
 from notifier.inbox import Inbox, ReceivedEvent
 from notifier.metrics import NotifierMetrics
@@ -67,13 +68,15 @@ class World:
         """Another run: it knows what is kept, and gets what was not acknowledged."""
         self.wire = []
         self.inbox = Inbox()
+        pool = ChannelPool(self.inbox)
+        pool.enqueue = self.hand_over
         self.dispatcher = Dispatcher(
             name="notifier",
             clock=lambda: self.now,
             inbox=self.inbox,
             commit=self.commit,
             find_delivered=self.find_delivered,
-            hand_over=self.hand_over,
+            pool=pool,
             metrics=NotifierMetrics(),
         )
         self.dispatcher.restore(self.kept)
@@ -144,9 +147,7 @@ class World:
             self.begin()
             return
         receipt = None if fails else Receipt("200")
-        self.dispatcher.record_outcome(
-            Outcome(channel, "host", message, self.now, receipt, error, final=not fails)
-        )
+        self.inbox.add_outcome(Outcome(channel, "host", message, self.now, receipt, error, final=not fails))
 
     def drain(self):
         for _ in range(15):

@@ -1,6 +1,6 @@
 """The notifier's metrics: counts are there before there is anything to count."""
 
-from notifier.channel_worker import Outcome
+from marketswarm.channels.worker import Outcome
 from notifier.metrics import NotifierMetrics
 from notifier.router.incident import Decision
 

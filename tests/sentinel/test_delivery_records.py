@@ -30,31 +30,36 @@ def records(buses):
     return DeliveryRecords("sentinel", lambda: buses)
 
 
+async def accept(records: DeliveryRecords, ident: str, channel: str, outages: dict) -> None:
+    records.record_accepted(ident, channel)
+    await records.write_missing_records(outages)
+
+
 async def record(bus: MemoryBus, ident: str = ID) -> dict | None:
     raw = await bus.client.get(delivery_key(ident))
     return None if raw is None else orjson.loads(raw)
 
 
 async def test_what_was_accepted_is_on_every_bus_for_a_day(buses, records):
-    await records.record_accepted(ID, "webhook", OPENED)
+    await accept(records, ID, "webhook", OPENED)
     for bus in buses:
         found = await record(bus)
         assert (found["channels"], found["by"]) == (["webhook"], "sentinel")
         assert 86_000 < await bus.client.ttl(delivery_key(ID)) <= 86_400
-    await records.record_accepted(ID, "email", OPENED)
+    await accept(records, ID, "email", OPENED)
     assert (await record(buses[0]))["channels"] == ["webhook", "email"]
 
 
 async def test_a_bus_that_was_away_gets_it_when_it_is_back_and_only_once(buses, records):
     system, market = buses
     market.connected = False
-    await records.record_accepted(ID, "webhook", OPENED)
+    await accept(records, ID, "webhook", OPENED)
     assert await record(system) is not None
     market.connected = True
     assert await record(market) is None
     await records.write_records(market, OPENED)
     assert (await record(market))["channels"] == ["webhook"]
-    await records.record_accepted(ID, "email", OPENED)
+    await accept(records, ID, "email", OPENED)
     assert (await record(market))["channels"] == ["webhook", "email"]
     await market.client.delete(delivery_key(ID))
     await records.write_records(market, OPENED)
@@ -63,9 +68,9 @@ async def test_a_bus_that_was_away_gets_it_when_it_is_back_and_only_once(buses, 
 
 async def test_what_a_bus_did_not_take_is_tried_again_until_it_does(buses, records):
     market = buses[1]
-    await records.record_accepted(ID, "webhook", OPENED)
+    await accept(records, ID, "webhook", OPENED)
     market.connected = False
-    await records.record_accepted(ID, "email", OPENED)
+    await accept(records, ID, "email", OPENED)
     await records.write_missing_records(OPENED)
     market.connected = True
     assert (await record(market))["channels"] == ["webhook"]
@@ -76,8 +81,8 @@ async def test_what_a_bus_did_not_take_is_tried_again_until_it_does(buses, recor
 async def test_who_told_it_before_us_keeps_his_record(buses, records):
     theirs = b'{"ts":1,"channels":["slack"]}'
     await buses[0].client.set(delivery_key(ID), theirs)
-    await records.record_accepted(ID, "webhook", {})
-    await records.record_accepted(ID, "email", {})
+    await accept(records, ID, "webhook", {})
+    await accept(records, ID, "email", {})
     assert await buses[0].client.get(delivery_key(ID)) == theirs
     assert (await record(buses[1]))["channels"] == ["webhook", "email"]
 
@@ -90,7 +95,7 @@ async def test_one_record_on_one_bus_is_enough_and_our_own_of_this_run_does_not_
     assert await records.is_sent_by_others(ID)
     buses[1].connected = False
     assert not await records.is_sent_by_others(ID)  # nobody to ask
-    await records.record_accepted("another", "webhook", {})
+    await accept(records, "another", "webhook", {})
     assert not await records.is_sent_by_others("another")
     for bus in buses:
         bus.connected = True
@@ -117,7 +122,7 @@ async def test_what_is_open_is_kept_whole_and_only_after_it_was_read(buses, reco
 async def test_it_remembers_no_more_than_it_must(buses, records):
     buses[1].connected = False
     for n in range(300):
-        await records.record_accepted(f"id{n}", "webhook", {})
+        await accept(records, f"id{n}", "webhook", {})
     assert 100 < len(records) <= 2 * MAX_RECORDS  # the alerts themselves, and those for the bus that is away
 
 
@@ -146,7 +151,7 @@ async def test_it_is_logged_when_a_bus_takes_no_records_and_when_all_take_them_a
     with capture_logs() as said:
         for connected in (False, True):
             buses[1].connected = connected
-            await records.record_accepted(f"{ID}{len(said)}", "webhook", OPENED)
+            await accept(records, f"{ID}{len(said)}", "webhook", OPENED)
     assert [(line["event"], line["bus"]) for line in said] == [
         ("direct.records_refused", "market-redis"),
         ("direct.records_taken", "market-redis"),

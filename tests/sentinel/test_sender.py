@@ -21,23 +21,25 @@ def alert(ts: float = 1000.0, kind: Kind = Kind.HEALER_MISS, svc: str = "healer"
 def test_a_miss_opens_a_thread_and_its_ok_closes_that():
     miss, ok = alert(), alert(1100.0, Kind.HEALER_OK)
     ok.closes = miss.event.id
-    message = build_message(miss, 1000.0)
+    message = build_message(miss)
     assert (message.opens, message.thread, message.closes) == (True, "", ())
-    message = build_message(ok, 1100.0)
+    message = build_message(ok)
     assert (message.opens, message.thread, message.closes) == (False, miss.event.id, (miss.event.id,))
 
 
 class Scripted:
     """A channel that fails as told, then accepts."""
 
-    name, where = "scripted", "nowhere"
+    name, where, within_sec = "scripted", "nowhere", 5.0
 
     def __init__(self, *script: Exception | None) -> None:
         self.script = list(script)
         self.tried: list[str] = []
+        self.messages: list[Message] = []
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: Message, _anchor: str | None = None) -> None:
         self.tried.append(message.id)
+        self.messages.append(message)
         error = self.script.pop(0) if self.script else None
         if error is not None:
             raise error
@@ -53,8 +55,8 @@ class Picky(Scripted):
         super().__init__()
         self.never = never
 
-    async def send(self, message: Message) -> None:
-        await super().send(message)
+    async def send(self, message: Message, _anchor: str | None = None) -> None:
+        await super().send(message, _anchor)
         await asyncio.sleep(0)  # pauses are none here, and a channel that answers takes a while
         if message.id in self.never:
             raise SendError("500")
@@ -72,7 +74,7 @@ class Scene:
     async def wanted(self, one: PendingAlert) -> bool:
         return one.event.id not in self.unwanted
 
-    async def take(self, one: PendingAlert, _channel: str) -> None:
+    def take(self, one: PendingAlert, _channel: str) -> None:
         self.accepted.append(one.event.id)
 
     def end(self, one: PendingAlert) -> None:
@@ -153,7 +155,7 @@ async def test_what_comes_later_goes_later():
     assert channel.tried == [first.event.id, first.event.id, second.event.id]
 
 
-async def test_a_refusal_for_good_is_not_repeated_is_seen_and_holds_nothing_up(capsys):
+async def test_a_refusal_for_good_is_not_repeated_is_seen_and_holds_nothing_up(capsys, pauses):
     channel = Scripted(SendError("404", Failure.BROKEN))
     scene = Scene(channel)
     first, second = alert(1), alert(2)
@@ -162,6 +164,7 @@ async def test_a_refusal_for_good_is_not_repeated_is_seen_and_holds_nothing_up(c
     assert channel.tried[0] == first.event.id
     assert scene.ended[0] == first.event.id
     assert first.event.id not in scene.accepted
+    assert pauses == [], "the next alert does not wait"
     assert "direct.refused" in "".join(capsys.readouterr())
 
 
@@ -199,3 +202,11 @@ def test_pauses_grow_to_five_minutes_waver_and_obey_the_receiver():
     assert (backoff_sec(1, None, 0.0), backoff_sec(1, None, 1.0)) == (0.75, 1.25)
     assert backoff_sec(1, 90, 0.0) == 90
     assert backoff_sec(10_000, 1, 0.5) == 300
+
+
+async def test_each_attempt_says_how_late_it_is():
+    channel = Scripted(SendError("500"))
+    await Scene(channel).play(alert())
+    texts = [message.text.partition("\n")[0] for message in channel.messages]
+    assert len(texts) == 2
+    assert all(" late)" in text and text.count("late)") == 1 for text in texts)

@@ -107,6 +107,20 @@ async def test_what_others_left_is_claimed_all_at_once(server, bus, consumer):
     assert await pending(bus) == [("another", 1), ("another", 1)]
 
 
+async def test_ids_are_claimed_page_by_page_from_where_the_last_one_ended(server, consumer, monkeypatch):
+    ids = add(server, *(f"n{n}" for n in range(5)))
+    await read(consumer)
+    consumer = Consumer(consumer.bus, [STREAM], GROUP, "another")
+    monkeypatch.setattr("marketswarm.bus.consumer._IDS_AT_ONCE", 2)
+    pages, start = [], b"0-0"
+    for _ in range(3):
+        assert consumer.has_unseen
+        page, trimmed, start = await consumer.claim_ids(STREAM, 0, start)
+        pages.append((page, trimmed))
+    assert pages == [(ids[:2], 0), (ids[2:4], 0), (ids[4:], 0)]
+    assert (start, consumer.has_unseen) == (b"0-0", False)
+
+
 async def test_entries_that_others_still_work_on_do_not_hide_one_that_was_left(server, consumer, monkeypatch):
     ids = add(server, *(f"n{n}" for n in range(30)))
     await read(consumer, 100)
@@ -168,19 +182,22 @@ async def test_a_consumer_that_leaves_gives_back_all_that_it_has_at_once(server,
     assert [len(entries) for entries, _ in left] == [1000, 199]
 
 
-async def test_consumers_that_are_idle_for_an_hour_are_deleted_if_they_have_nothing(
-    server, bus, consumer, monkeypatch
+async def test_other_consumers_that_are_idle_for_an_hour_are_deleted_if_they_have_nothing(
+    server, bus, consumer
 ):
+    [entry] = add(server, "a")
+    await read(consumer)
+    await consumer.acknowledge(STREAM, [entry])
     add(server, "a", "b")
     for name in ("has one", "idle"):
         await read(await open_consumer(bus, name), 1)
     _, of_idle = await bus.ask(bus.client.xpending_range(STREAM, GROUP, "-", "+", 10))
     await consumer.acknowledge(STREAM, [of_idle["message_id"]])
     await consumer.delete_idle_consumers()
-    assert await consumers(bus) == {b"has one", b"idle"}
-    monkeypatch.setattr("marketswarm.bus.consumer._IDLE_CONSUMER_SEC", -1.0)
+    assert await consumers(bus) == {b"me", b"has one", b"idle"}
+    consumer.idle_sec = 0
     await consumer.delete_idle_consumers()
-    assert await consumers(bus) == {b"has one"}
+    assert await consumers(bus) == {b"me", b"has one"}
 
 
 async def consumers(bus):

@@ -10,10 +10,10 @@ import pytest
 
 from marketswarm import log as logs
 from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity
+from marketswarm.channels import worker as module
 from marketswarm.channels.queue import QUEUE_LIMIT
+from marketswarm.channels.worker import OVERFLOW, ChannelWorker
 from marketswarm.settings import CommonSettings
-from notifier import channel_worker
-from notifier.channel_worker import OVERFLOW, ChannelWorker
 from support.waiting import PATIENT_SEC, auntil
 
 pytestmark = pytest.mark.usefixtures("moved_time")
@@ -173,7 +173,7 @@ async def test_a_channels_own_mistake_is_logged_with_its_traceback_and_without_w
     written = capfd.readouterr().err
     [line] = [json.loads(each) for each in written.splitlines() if "channel.defect" in each]
     assert (line["error"], line["channel"], line["id"]) == ("ValueError", "scripted", "m1")
-    assert any("test_channel_worker.py" in each and "in send" in each for each in line["trace"])
+    assert any("test_worker.py" in each and "in send" in each for each in line["trace"])
     assert "from KeyError:" in line["trace"]
     assert "s3cret" not in written
     assert "hunter2" not in written
@@ -212,7 +212,7 @@ async def test_one_that_never_answers_is_given_up():
     channel.hang.clear()
     async with running(channel) as one:
         one.put(message())
-        await asyncio.sleep(channel.within_sec + channel_worker.MARGIN_SEC + 1)
+        await asyncio.sleep(channel.within_sec + module.MARGIN_SEC + 1)
         assert one.outcomes[0].error.reason == "timeout"
         channel.hang.set()
         await auntil(lambda: len(one.outcomes) == 2)

@@ -1,27 +1,22 @@
 """Send the messages queued for one channel until each is accepted, refused or too old.
 
 Each channel has its own worker with its own queue and pauses, so that a channel that hangs delays no
-other. Not here: which message is next (`marketswarm/channels/queue.py`), and what follows from an outcome
-(`dispatcher.py`).
+other. Not here: which message is next (`queue.py`), and what follows from an outcome.
 """
 
 import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from marketswarm import log as logs
-from marketswarm.channels import Channel, Failure, Message, MessageKind, Receipt, SendError
-from marketswarm.channels.channel import report_channel_defect
-from marketswarm.channels.message import mark_late
-from marketswarm.channels.queue import NEVER, ChannelQueue, QueuedMessage
+from marketswarm.channels.channel import Channel, Failure, Receipt, SendError, report_channel_defect
+from marketswarm.channels.message import Message, MessageKind, mark_late
+from marketswarm.channels.queue import NEVER, QUEUE_LIMIT, ChannelQueue, QueuedMessage
 from marketswarm.event_text import format_seconds
-from marketswarm.tracing import Tracer
-from notifier.approval_links import keep_message
-from notifier.delivery_step import make_delivery_step, make_wait_step
 
 MARGIN_SEC: Final = 10.0
 """How much longer than the channel's own limit an attempt may take; only one with a defect does."""
@@ -37,7 +32,10 @@ class Outcome:
 
     `where` is the channel's host. `final` means that this channel will not try the message again, `broken`
     that the channel refuses all messages. After `failures` in a row the channel is paused for `pause_sec`
-    seconds.
+    seconds, and this message for `again_sec`; `waiting` messages are still queued.
+
+    `attempt` counts the attempts of this run, and is 0 for a message that was given up; the attempt began at
+    `started_at` (epoch seconds). `is_first` is True if no earlier run made an attempt, either.
     """
 
     channel: str
@@ -50,37 +48,49 @@ class Outcome:
     broken: bool = False
     failures: int = 0
     pause_sec: float = 0.0
+    waiting: int = 0
+    again_sec: float = 0.0
+    attempt: int = 0
+    started_at: float = 0.0
+    is_first: bool = False
 
 
 class ChannelWorker:
     """The worker of one channel, with its queue.
 
     Args:
+        outcome: called after each attempt, and for each message that is given up.
+        prepare: returns a message as it is sent.
+        is_wanted: returns, before each attempt, whether a message is still to be sent; otherwise it is
+            dropped, without an outcome.
         anchor: returns the anchor of a message's thread on a channel, such as Slack's `ts`, or None.
         retry_for_sec: returns how long a message is retried after its first attempt failed.
+        pause_broken: let a channel that refuses all messages be for a while, between two of them.
+        at_most: how many messages may wait.
         chance: returns a random number from 0 to 1, which varies the pauses.
-        prepare: returns a message as it is sent.
     """
 
     def __init__(
         self,
         channel: Channel,
         *,
-        anchor: Callable[[Message, str], str | None],
         outcome: Callable[[Outcome], None],
-        retry_for_sec: Callable[[], float],
+        prepare: Callable[[Message], Message] = lambda message: message,
+        is_wanted: Callable[[Message], Awaitable[bool]] | None = None,
+        anchor: Callable[[Message, str], str | None] = lambda *_: None,
+        retry_for_sec: Callable[[], float] = lambda: NEVER,
         failures: int = 0,
         pause_sec: float = 0.0,
+        pause_broken: bool = True,
+        at_most: int = QUEUE_LIMIT,
         chance: Callable[[], float] = random.random,
-        tracer: Tracer | None = None,
-        prepare: Callable[[Message], Message] = keep_message,
     ) -> None:
         self.channel = channel
-        self._tracer, self._prepare = tracer, prepare
-        self._anchor, self._outcome, self._chance = anchor, outcome, chance
-        self._retry_for_sec = retry_for_sec
+        self._outcome, self._prepare, self._is_wanted = outcome, prepare, is_wanted
+        self._anchor, self._retry_for_sec, self._chance = anchor, retry_for_sec, chance
+        self._pause_broken = pause_broken
         free_at = self._now() + pause_sec if pause_sec > 0 else float("-inf")
-        self._queue = ChannelQueue(failures, free_at)
+        self._queue = ChannelQueue(failures, free_at, at_most=at_most)
         self._changed, self._stopped = asyncio.Event(), False
 
     def __len__(self) -> int:
@@ -106,7 +116,7 @@ class ChannelWorker:
         If the queue is full, its oldest messages are reported as refused.
         """
         for oldest in self._queue.put(message, self._now(), failing_sec):
-            self._report_outcome(oldest, error=SendError(OVERFLOW, Failure.REJECTED))
+            self._report(oldest, error=SendError(OVERFLOW, Failure.REJECTED))
         self.wake()
 
     def wake(self) -> None:
@@ -131,7 +141,7 @@ class ChannelWorker:
         limit = self._retry_for_sec()
         for entry in self._queue.take_expired(self._now(), limit):
             reason = f"gave up after {format_seconds(limit)}: {entry.reason}"
-            self._report_outcome(entry.message, error=SendError(reason, Failure.REJECTED))
+            self._report(entry.message, error=SendError(reason, Failure.REJECTED))
 
     async def _wait(self, longest_sec: float) -> None:
         self._changed.clear()
@@ -140,36 +150,29 @@ class ChannelWorker:
                 await self._changed.wait()
 
     async def _send(self, entry: QueuedMessage) -> None:
-        message = entry.message
-        entry.on_wire, entry.attempts, started_at = True, entry.attempts + 1, time.time()
+        message, entry.on_wire = entry.message, True
+        if self._is_wanted is not None and not await self._is_wanted(message):
+            self._queue.drop(entry)
+            return
+        entry.attempts, started_at = entry.attempts + 1, time.time()
+        is_first = entry.attempts == 1 and entry.since is None
         error, receipt = await self._attempt(message)
         entry.on_wire = False
-        outcome = error or receipt
-        if self._tracer is not None and outcome is not None:
-            self._trace_attempt(self._tracer, entry, outcome, started_at)
         is_final = error is None or error.is_permanent or message.kind is MessageKind.TEST
         broken = self._count(entry, error)
         if is_final:
             self._queue.drop(entry)
-        again_sec = max(self.pause_left_sec, entry.free_at - self._now())
-        self._report_outcome(
-            message, receipt=receipt, error=error, is_final=is_final, broken=broken, again_sec=again_sec
-        )
-
-    def _trace_attempt(
-        self, tracer: Tracer, entry: QueuedMessage, outcome: Receipt | SendError, started_at: float
-    ) -> None:
-        if entry.attempts == 1 and entry.since is None:
-            tracer.record(make_wait_step(self.channel, entry.message, started_at))
-        step = make_delivery_step(
-            self.channel,
-            entry.message,
+        self._report(
+            message,
+            receipt=receipt,
+            error=error,
+            final=is_final,
+            broken=broken,
+            again_sec=max(self.pause_left_sec, entry.free_at - self._now()),
             attempt=entry.attempts,
-            outcome=outcome,
             started_at=started_at,
-            ended_at=time.time(),
+            is_first=is_first,
         )
-        tracer.record(step)
 
     async def _attempt(self, message: Message) -> tuple[SendError | None, Receipt | None]:
         anchor = self._anchor(message, self.channel.name)
@@ -191,6 +194,8 @@ class ChannelWorker:
             self._queue.record_accepted(entry, now, chance)
         elif error.failure is Failure.TEMPORARY:
             self._queue.record_failure(entry, now, error.reason, error.retry_after_sec, chance)
+        elif not self._pause_broken:
+            return False
         elif error.failure is Failure.BROKEN:
             self._queue.mark_broken(error.reason, now, chance)
             return True
@@ -198,26 +203,19 @@ class ChannelWorker:
             return self._queue.record_rejection(entry, error.reason, now, chance)
         return False
 
-    def _report_outcome(
-        self,
-        message: Message,
-        *,
-        receipt: Receipt | None = None,
-        error: SendError | None = None,
-        is_final: bool = True,
-        broken: bool = False,
-        again_sec: float = 0.0,
-    ) -> None:
-        name, where, kind = self.channel.name, self.channel.where, message.kind
-        about = {"channel": name, "where": where, "id": message.id, "what": kind, "waiting": len(self)}
-        if receipt is not None:
-            log.info("message.sent", answer=receipt.answer, events=len(message.events), **about)
-        elif error is not None and is_final:
-            log.error("message.refused", reason=error.reason, **about)
-        elif error is not None:
-            log.warning("message.failed", reason=error.reason, again_in_sec=round(again_sec, 1), **about)
-        paused = self._queue.failures, self.pause_left_sec
-        self._outcome(Outcome(name, where, message, time.time(), receipt, error, is_final, broken, *paused))
+    def _report(self, message: Message, **facts: Any) -> None:
+        self._outcome(
+            Outcome(
+                self.channel.name,
+                self.channel.where,
+                message,
+                time.time(),
+                failures=self._queue.failures,
+                pause_sec=self.pause_left_sec,
+                waiting=len(self),
+                **facts,
+            )
+        )
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

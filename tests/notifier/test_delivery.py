@@ -6,11 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity
+from marketswarm.channels.worker import ChannelWorker, Outcome
 from marketswarm.event import Event, Kind, encode_event
-from notifier.channel_worker import ChannelWorker
-from notifier.delivery_step import make_delivery_step, make_wait_step
-
-CHANNEL = SimpleNamespace(name="slack", where="hooks.slack.com", within_sec=1.0)
+from notifier.delivery import make_steps
 
 
 def message(*idents: str, kind: MessageKind = MessageKind.DOWN) -> Message:
@@ -18,10 +16,15 @@ def message(*idents: str, kind: MessageKind = MessageKind.DOWN) -> Message:
     return Message("m", "a is down", "no beat", Severity.WARNING, 5.0, events=events, kind=kind)
 
 
-def delivery(outcome, *idents: str):
-    return make_delivery_step(
-        CHANNEL, message(*idents), attempt=2, outcome=outcome, started_at=6.0, ended_at=7.0
-    )
+def outcome(found, *idents: str, **more):
+    receipt, error = (found, None) if isinstance(found, Receipt) else (None, found)
+    facts = {"attempt": 2, "started_at": 6.0, **more}
+    return Outcome("slack", "hooks.slack.com", message(*idents), 7.0, receipt, error, **facts)
+
+
+def delivery(found, *idents: str):
+    [step] = make_steps(outcome(found, *idents))
+    return step
 
 
 def test_a_receipt_is_an_accepted_attempt():
@@ -52,15 +55,8 @@ def test_a_message_without_events_has_a_trace_of_its_own():
 
 
 def test_the_wait_begins_with_the_event():
-    step = make_wait_step(CHANNEL, message("e1"), 6.0)
+    step, _ = make_steps(outcome(Receipt("200"), "e1", attempt=1, is_first=True))
     assert (step.name, step.started_at, step.ended_at) == ("notifier.wait", 5.0, 6.0)
-
-
-class Records(list):
-    """A tracer that keeps its steps."""
-
-    def record(self, step):
-        self.append(step)
 
 
 async def test_a_worker_records_one_wait_and_every_attempt(moved_time):
@@ -69,7 +65,7 @@ async def test_a_worker_records_one_wait_and_every_attempt(moved_time):
         SendError("timeout", retry_after_sec=0.0),
         Receipt("200"),
     ]
-    sent, steps = asyncio.Event(), Records()
+    sent, steps = asyncio.Event(), []
 
     async def send(_message, _anchor=None):
         outcome = script.pop(0)
@@ -77,7 +73,8 @@ async def test_a_worker_records_one_wait_and_every_attempt(moved_time):
             raise outcome
         return outcome
 
-    def outcome(found):
+    def record(found):
+        steps.extend(make_steps(found))
         worker.wake()
         if found.receipt:
             sent.set()
@@ -85,10 +82,9 @@ async def test_a_worker_records_one_wait_and_every_attempt(moved_time):
     worker = ChannelWorker(
         SimpleNamespace(name="slack", where="hooks.slack.com", within_sec=1.0, send=send),
         anchor=lambda *_: None,
-        outcome=outcome,
+        outcome=record,
         retry_for_sec=lambda: 60.0,
         chance=lambda: 0.0,
-        tracer=steps,
     )
     worker.put(message("e1"))
     task = asyncio.create_task(worker.run())
