@@ -14,6 +14,7 @@ from bench import (
     gate,
     healer,
     heard,
+    jobs,
     market,
     massive,
     memory,
@@ -26,9 +27,11 @@ from bench.figures import Bench, Figure
 
 SUBSCRIBER: Final = "bare hiredis subscriber"
 LOOP: Final = "empty event loop"
+CRONSIM: Final = "cronsim for 20 jobs"
 AGENTS: Final = "as many bare agents"
 UVICORN: Final = "bare uvicorn"
 CORE_US: Final = "µs of a core"
+CORE_MS: Final = "ms of a core"
 PERCENT: Final = "% of a core"
 HEALER: Final = "The healer at 100,000 services"
 ALERTS: Final = "Alerts, agents and takeovers"
@@ -63,6 +66,13 @@ BENCHES: Final[Mapping[str, Bench]] = {
     "scrape": Bench(HEALER, healer.measure_scrapes, 3, 1, {
         "processor": Figure("a scrape of all services", "s of a core", "bare gzip of the same answer"),
         "stall": Figure("event loop late while scraped, at most", "ms", LOOP, goal=50, slack=50),
+    }),
+    "jobs": Bench(HEALER, jobs.measure, 3, 1, {
+        "tick": Figure("10,000 jobs: longest tick at the start", CORE_MS, CRONSIM, goal=20),
+        "gap": Figure("10,000 jobs: longest tick after a gap", CORE_MS, CRONSIM, goal=20),
+        "start": Figure("10,000 jobs: start to watching", "s", SUBSCRIBER, goal=2),
+        "start_processor": Figure("10,000 jobs: start to watching", "s of a core", SUBSCRIBER),
+        "stall": Figure("10,000 jobs: event loop late after a gap, at most", "ms", LOOP, goal=50, slack=50),
     }),
     "delay": Bench(ALERTS, healer.measure_small, 3, 2, {
         "one": Figure("the only service dies: median late", "ms", LOOP, goal=20, slack=20),
@@ -136,7 +146,7 @@ BENCHES: Final[Mapping[str, Bench]] = {
     }),
     "gate": Bench(MARKET, gate.measure, 3, 1, {
         "time": Figure("500 series through the gate", "s", "limits of the slowest source", goal_ratio=1.1),
-        "processor": Figure("a request", "ms of a core", "bare request by httpx"),
+        "processor": Figure("a request", CORE_MS, "bare request by httpx"),
     }),
     "garbage": Bench(LONG, healer.measure_garbage, 0, 0, {
         "late": Figure("a tenth is garbage: median late", "ms", "the same without garbage", goal_ratio=1.2),
