@@ -9,6 +9,7 @@ from typing import Final
 from bench import (
     archive,
     bars,
+    board,
     feeds,
     fleet,
     gate,
@@ -30,6 +31,9 @@ LOOP: Final = "empty event loop"
 CRONSIM: Final = "cronsim for 20 jobs"
 AGENTS: Final = "as many bare agents"
 UVICORN: Final = "bare uvicorn"
+PAGE: Final = "a page with a word"
+FRAME: Final = "a frame of a page with a word"
+READ: Final = "bare MGET of the same keys"
 CORE_US: Final = "µs of a core"
 CORE_MS: Final = "ms of a core"
 PERCENT: Final = "% of a core"
@@ -108,6 +112,17 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "rate": Figure("items to notes", "items/s", "bare loop that copies", is_rate=True),
         "processor": Figure("an item", CORE_US, "bare loop that copies"),
         "rate_of_two": Figure("by two workers", "items/s", "bare loop that copies", is_rate=True),
+    }),
+    "board": Bench(MARKET, board.measure, 3, 1, {
+        "paint": Figure("10,000 services: first paint", "ms", PAGE, goal=500, slack=100),
+        "live": Figure("10,000 services: the page is live", "ms", PAGE, slack=200),
+        "change": Figure("event to painted: p99", "ms", FRAME, goal=200, slack=100),
+        "change_median": Figure("event to painted: median", "ms", FRAME, slack=50),
+        "action": Figure("search, order, filter to painted: p95", "ms", FRAME, goal=100, slack=50),
+        "silence": Figure("a silence: answered", "ms", UVICORN, goal=100, slack=50),
+        "memory": Figure("what the page adds to the browser", "MB PSS", PAGE, goal=60),
+        "processor": Figure("the board with 20 that follow", PERCENT, READ, goal=5, slack=1),
+        "change_processor": Figure("the board: a change", CORE_MS, READ),
     }),
     "pings": Bench(MARKET, pings.measure, 3, 2, {
         "processor": Figure("a ping", CORE_US, UVICORN),

@@ -51,13 +51,14 @@ def run_program(
 class Worker:
     """`python -m <module> <words>`, a program of the bench, while a `with` block runs.
 
-    It prints a line of JSON for each line that it reads, and one when it is ready.
+    It prints a line of JSON for each line that it reads, and one when it is ready. Its module is found from
+    `folder`.
     """
 
-    def __init__(self, module: str, *words: object) -> None:
+    def __init__(self, module: str, *words: object, folder: Path = ROOT) -> None:
         command = [sys.executable, "-m", module, *map(str, words)]
         self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.pid = self._process.pid
 
@@ -95,9 +96,9 @@ def read_order() -> Any:
     return json.loads(sys.stdin.readline() or sys.exit())
 
 
-def read_result(module: str, *words: object) -> Any:
+def read_result(module: str, *words: object, folder: Path = ROOT) -> Any:
     """Run a program of the bench to its end, and return the JSON that it prints."""
-    with Worker(module, *words) as worker:
+    with Worker(module, *words, folder=folder) as worker:
         return worker.read()
 
 
