@@ -22,6 +22,7 @@ from bench import (
     notes,
     notify,
     pings,
+    swarm,
     takeover,
 )
 from bench.figures import Bench, Figure
@@ -34,6 +35,7 @@ UVICORN: Final = "bare uvicorn"
 PAGE: Final = "a page with a word"
 FRAME: Final = "a frame of a page with a word"
 READ: Final = "bare MGET of the same keys"
+DOCUMENT: Final = "bare GET of the document for each"
 CORE_US: Final = "µs of a core"
 CORE_MS: Final = "ms of a core"
 PERCENT: Final = "% of a core"
@@ -96,6 +98,11 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "largest": Figure("the largest idle agent", "MB PSS", "bare agent", goal=60),
         "processor": Figure("all idle agents", PERCENT, AGENTS, slack=0.5),
         "busiest": Figure("the busiest idle agent", PERCENT, "bare agent", slack=0.2),
+    }),
+    "swarm": Bench(ALERTS, swarm.measure, 2, 1, {
+        "applied": Figure("5,000 agents: a reseed in force in all", "s", DOCUMENT, goal=5, slack=1),
+        "bytes": Figure("5,000 agents: bytes on the bus for a reseed", "MB", DOCUMENT, goal=50, slack=5),
+        "processor": Figure("an agent: a reseed", CORE_MS, DOCUMENT),
     }),
     "lease": Bench(ALERTS, takeover.measure_healer, 5, 2, {
         "takeover": Figure("a killed healer until the standby leads", "s", "life of its lease", goal=4),

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, TypeVar
@@ -52,13 +52,20 @@ class Worker:
     """`python -m <module> <words>`, a program of the bench, while a `with` block runs.
 
     It prints a line of JSON for each line that it reads, and one when it is ready. Its module is found from
-    `folder`.
+    `folder`; `env` are variables besides ours.
     """
 
-    def __init__(self, module: str, *words: object, folder: Path = ROOT) -> None:
+    def __init__(
+        self, module: str, *words: object, folder: Path = ROOT, env: Mapping[str, str] | None = None
+    ) -> None:
         command = [sys.executable, "-m", module, *map(str, words)]
         self._process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            cwd=folder,
+            env=os.environ | dict(env or {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.pid = self._process.pid
 
