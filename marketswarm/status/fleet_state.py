@@ -110,7 +110,7 @@ async def read_fleet_state(
     judgement, topology, health, *stored = await asyncio.gather(
         _read_judgement(system, failed),
         _ask(system, read_strings(system, [MESH_TOPOLOGY], _MAX_TOPOLOGY_BYTES), [], failed),
-        _ask(system, read_values(system, health_keys, MAX_STRING_BYTES), [], failed),
+        _ask(system, _read_all(system, health_keys), [], failed),
         *(_read_beats(bus_by_name(name), here, failed) for name, here in sorted(services_on.items())),
     )
     by_service = {svc: found for part in stored for svc, found in part.items()}
@@ -194,11 +194,16 @@ async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
 
 async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> dict[str, _StoredBeat]:
     keys = [make(svc) for svc in services for make in (last_beat_key, last_run_key)]
-    values = await _ask(bus, read_values(bus, keys, MAX_STRING_BYTES), [], failed)
+    values = await _ask(bus, _read_all(bus, keys), [], failed)
     return {
         svc: _StoredBeat(beat, left_msec / 1000, run)
         for svc, (beat, left_msec), (run, _) in zip(services, values[::2], values[1::2], strict=False)
     }
+
+
+def _read_all(bus: Bus, keys: list[str]) -> Awaitable[list[tuple[bytes, int]]]:
+    """All parts together have the time limit of one request, since agents wait for the whole."""
+    return bus.ask(read_values(bus, keys, MAX_STRING_BYTES))
 
 
 async def _ask(bus: Bus, request: Awaitable[T], default: T, failed: dict[str, str]) -> T:

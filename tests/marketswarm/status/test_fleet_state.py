@@ -1,5 +1,7 @@
 """What the buses hold is parsed once, and what can't be parsed is skipped."""
 
+import asyncio
+
 import orjson
 import pytest
 
@@ -185,6 +187,20 @@ async def test_a_fleet_of_any_size_is_read_in_parts():
     state, failed = await read_fleet_state(truth, buses.__getitem__)
     assert (failed, state.beats.keys(), state.health.keys()) == ({}, set(names), set(names))
     assert max(sizes) == 500
+
+
+async def test_a_bus_whose_parts_take_longer_than_one_request_may_is_given_up():
+    names = [f"s{n}" for n in range(3000)]
+    truth = parse_truth(orjson.dumps({"services": {name: {"heartbeat": {}} for name in names}})).truth
+    buses = {name: MemoryBuses()(name) for name in ("system-redis", "market-redis")}
+
+    async def answer_late(_script, keys, _args, within_sec=None):
+        await asyncio.sleep(0.1)
+        return [b"", -2] * len(keys)
+
+    buses["system-redis"].script, buses["system-redis"].within_sec = answer_late, 0.2
+    _, failed = await read_fleet_state(truth, buses.__getitem__)
+    assert failed == {"system-redis": "timeout"}
 
 
 async def test_a_bus_that_fails_is_named_and_the_other_one_is_read():
