@@ -171,7 +171,7 @@ def make_schedule(n: int) -> str:
 
 
 def build_jobs(jobs: int) -> list[Watch]:
-    """Return jobs with a schedule each, no two of which are the same; this takes some milliseconds a job."""
+    """Return jobs with a different schedule each; this takes some milliseconds a job."""
     rules = [JobRule(Schedule(make_schedule(n)), 600.0, None) for n in range(jobs)]
     for rule in rules:
         rule.longest_silence_sec()  # which is measured where a truth is parsed

@@ -25,7 +25,7 @@ class Figure:
         goal: the worst value that is good enough, in the unit; None if only the ratio has a goal.
         goal_ratio: the same of the ratio.
         is_rate: whether larger values are better.
-        slack: a value that is worse by less than this, in the unit, is no slowdown. It is for times that are
+        slack: a value that is worse by less than this, in the unit, is not slower. It is for times that are
             so short that a busy machine changes them by a multiple.
     """
 
@@ -97,7 +97,7 @@ class Bench:
 
 @dataclass(slots=True)
 class Result:
-    """All repeats of one bench, by the name of the figure, and of which commit and day they are."""
+    """All repeats of one bench, by the name of the figure, and their commit and day."""
 
     commit: str
     day: str

@@ -16,6 +16,16 @@ MAX_EVENT_BYTES: Final = 16384
 
 UNWATCHED_REASON: Final = "unwatched"
 """The reason of the ok of a bus that was lost and that the truth no longer names: it closes the miss."""
+_ORIGINAL: Final = ("type", "svc", "late_sec", "age_sec", "timeout_sec", "ts")
+_ADDED: Final = (
+    *("id", "reason", "down_sec", "since", "by", "gap_sec", "restarted", "host", "exit_code", "down_since"),
+    "severity",
+)
+_NUMBERS: Final = frozenset(
+    {"late_sec", "age_sec", "timeout_sec", "ts", "down_sec", "since", "gap_sec", "down_since"}
+)
+_BOOLEANS: Final = frozenset({"restarted"})
+_WHOLE_NUMBERS: Final = frozenset({"exit_code"})
 
 
 class Kind(StrEnum):
@@ -103,17 +113,7 @@ class MalformedEvent:
     reason: str
 
 
-_ORIGINAL: Final = ("type", "svc", "late_sec", "age_sec", "timeout_sec", "ts")
-_ADDED: Final = (
-    *("id", "reason", "down_sec", "since", "by", "gap_sec", "restarted", "host", "exit_code", "down_since"),
-    "severity",
-)
 _KINDS: Final = {kind.value: kind for kind in Kind}
-_NUMBERS: Final = frozenset(
-    {"late_sec", "age_sec", "timeout_sec", "ts", "down_sec", "since", "gap_sec", "down_since"}
-)
-_BOOLEANS: Final = frozenset({"restarted"})
-_WHOLE_NUMBERS: Final = frozenset({"exit_code"})
 
 
 def make_event_id(kind: Kind, svc: str, ts: float) -> str:

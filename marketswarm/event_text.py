@@ -13,6 +13,12 @@ from marketswarm.event import UNWATCHED_REASON, Event, Kind, Severity
 from marketswarm.text import format_duration, format_moment
 from marketswarm.truth import MEDIC, PROPOSED_RULE
 
+_NAMED_NO_LONGER: Final = "and the truth no longer names it"
+_WARNING, _CRITICAL = Severity.WARNING, Severity.CRITICAL
+_RESTARTED: Final = "restarted"
+_PROPOSED: Final = f"{MEDIC}/{PROPOSED_RULE}/"
+_GOODBYE: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
+
 
 @dataclass(frozen=True, slots=True)
 class _EventWords:
@@ -29,8 +35,6 @@ class _EventWords:
     ended: str = "after {lasted}"
 
 
-_NAMED_NO_LONGER: Final = "and the truth no longer names it"
-_WARNING, _CRITICAL = Severity.WARNING, Severity.CRITICAL
 # fmt: off
 _WORDS: Final[Mapping[Kind, _EventWords]] = {
     Kind.HEARTBEAT_MISS: _EventWords(
@@ -74,7 +78,6 @@ _WORDS: Final[Mapping[Kind, _EventWords]] = {
     Kind.WATCH_UNWATCHED: _EventWords(
         "{svc} is no longer watched", f"it could not be heard, {_NAMED_NO_LONGER}"),
 }
-_RESTARTED: Final = "restarted"
 _SPECIAL_WORDS: Final[Mapping[tuple[Kind, str | None], _EventWords]] = {
     (Kind.HEARTBEAT_MISS, "failed"): _EventWords("{svc} failed", "its command ended{code}", "status"),
     (Kind.HEARTBEAT_MISS, "overdue"): _EventWords(
@@ -100,8 +103,6 @@ _PROPOSAL_WORDS: Final[Mapping[Kind, _EventWords]] = {
 }
 """The words for the rule of the medic that holds while a person is asked."""
 # fmt: on
-_PROPOSED: Final = f"{MEDIC}/{PROPOSED_RULE}/"
-_GOODBYE: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
 
 
 def describe_event(event: Event) -> tuple[str, str]:

@@ -47,7 +47,8 @@ class FleetProcess:
 
     `identity` is another one after each start. `is_wanted` is False once an operator has stopped it.
     `age_sec` is the time since its last start, `restarts` how often it was started again. `pid` is None while
-    it does not run, and of a fleet that does not say it.
+    it does not run, and of a fleet that does not say it. `is_restarting` is True from when a restart was
+    accepted until the next start begins; None of a fleet that does not say it.
     """
 
     name: str
@@ -57,6 +58,7 @@ class FleetProcess:
     age_sec: float
     restarts: int
     pid: int | None = None
+    is_restarting: bool | None = None
 
     @property
     def svc(self) -> str:
@@ -71,6 +73,7 @@ class FleetProcess:
             "age_sec": round(self.age_sec, 3),
             "restarts": self.restarts,
             "pid": self.pid,
+            "restarting": self.is_restarting,
         }
 
 
@@ -117,8 +120,9 @@ def _parse_process(found: Any) -> FleetProcess | None:
         return None
     if type(is_wanted) is not bool:
         return None
-    pid = parse_count(found.get("pid"))
-    return FleetProcess(name, state, is_wanted, identity, age_sec, restarts, pid)
+    pid, is_restarting = parse_count(found.get("pid")), found.get("restarting")
+    is_restarting = is_restarting if type(is_restarting) is bool else None
+    return FleetProcess(name, state, is_wanted, identity, age_sec, restarts, pid, is_restarting)
 
 
 def _ask(address: str, request: Mapping[str, str | float]) -> dict[str, Any]:

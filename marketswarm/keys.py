@@ -118,6 +118,8 @@ BOARD_HISTORY: Final = "board:history"
 """Hash: how far the alert log is recorded, and when no healer listened in the last hours."""
 BOARD_SPANS: Final = "board:history:spans"
 """Hash: of each service, what happened in the last hours, and its last outages."""
+SOURCES_REFRESHED: Final = "sources:refreshed"
+"""String: when the last refresh of sources that was completed began, in epoch seconds."""
 
 RESERVED_PREFIXES: Final = (
     *("truth:", "beat:", "run:", "pings:", "health:", "members:", "lease:", "lease-epoch:"),
@@ -263,8 +265,6 @@ def bars_seen_key(bars: str, symbol: str, day: int) -> str:
 
 
 # sources: what all instances share about each source.
-SOURCES_REFRESHED: Final = "sources:refreshed"
-"""String: when the last refresh that was completed began, in epoch seconds."""
 
 
 def source_account_key(account: str) -> str:

@@ -29,6 +29,17 @@ from marketswarm.keys import TRUTH_DOC
 
 MAX_SECRET_FILE_BYTES: Final = 64 * 1024
 """The most bytes of a file with a secret; the path of a larger file must be a mistake."""
+MIN_KEY_CHARS: Final = 32
+BASE64_PREFIX: Final = "whsec_"
+"""The prefix of a secret in base64, by the Standard Webhooks specification."""
+_REQUIRED_BY: Final = {
+    "smtp_from": "smtp_host",
+    "smtp_to": "smtp_host",
+    "slack_channel": "slack_token",
+    "telegram_chat": "telegram_token",
+    "board_public_url": "approval_link_key",
+}
+"""A field that is required -> the field that requires it, which is declared before it."""
 
 
 def read_variable(name: str, environ: Mapping[str, str]) -> str | None:
@@ -83,11 +94,6 @@ def _read_secret_file(variable_name: str, path: Path) -> str:
         problem = f"is longer than {MAX_SECRET_FILE_BYTES} bytes" if is_too_long else "is empty"
         raise Exit(Code.CONFIGURATION, f"{variable_name}: the file {problem}")
     return text.strip()
-
-
-MIN_KEY_CHARS: Final = 32
-BASE64_PREFIX: Final = "whsec_"
-"""The prefix of a secret in base64, by the Standard Webhooks specification."""
 
 
 # each `_check_…` returns the value of a variable, or raises ValueError
@@ -251,16 +257,6 @@ def read_settings(cls: type[S]) -> S:
 
 def _simplify_message(message: str) -> str:
     return message.removeprefix("Value error, ").replace("Input should", "should")
-
-
-_REQUIRED_BY: Final = {
-    "smtp_from": "smtp_host",
-    "smtp_to": "smtp_host",
-    "slack_channel": "slack_token",
-    "telegram_chat": "telegram_token",
-    "board_public_url": "approval_link_key",
-}
-"""A field that is required -> the field that requires it, which is declared before it."""
 
 
 def _require_if_used(value: Any, info: ValidationInfo) -> Any:

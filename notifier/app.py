@@ -286,7 +286,7 @@ class LeadershipTerm:
         try:
             had, _ = open_configured(before, self._me.settings)
         except Exit as error:
-            log.warning("channel.address_untold", channel="environment", reason=error.message)
+            log.warning("channel.address_unsent", channel="environment", reason=error.message)
             return
         ended = {
             name: each for name, each in had.items() if name in news or not self._config.same(before, name)

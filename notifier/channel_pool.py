@@ -179,9 +179,9 @@ async def _send_with_retries(channel: Channel, message: Message) -> None:
             else:
                 return
             await asyncio.sleep(pause_sec)
-        log.warning("channel.address_untold", channel=channel.name, reason=reason)
+        log.warning("channel.address_unsent", channel=channel.name, reason=reason)
     except Exception as error:  # noqa: BLE001 - whatever a channel does, the term goes on
-        log.warning("channel.address_untold", channel=channel.name, reason=type(error).__name__)
+        log.warning("channel.address_unsent", channel=channel.name, reason=type(error).__name__)
     finally:
         await channel.aclose()
 

@@ -50,7 +50,7 @@ if holder and holder ~= boot then
   return -1
 end
 if base == '' then
-  -- a bus out of memory refuses here, before anything is deleted; a key that is no hash is deleted below
+  -- a bus out of memory refuses here, before anything is deleted; a key that is not a hash is deleted below
   local refusal = redis.pcall('HSET', state, 'seq', seq)
   if type(refusal) == 'table' and not string.find(refusal.err, 'WRONGTYPE') then
     return refusal

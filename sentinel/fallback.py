@@ -176,7 +176,7 @@ class Fallback:
                 log.info("direct.told_by_others", id=alert.event.id)
                 self._pending.drop_sent_by_others(alert)
             elif self._pending.claim(alert):
-                log.warning("direct.untold", id=alert.event.id)
+                log.warning("direct.unsent", id=alert.event.id)
                 self._sending[alert.event.id] = len(self._senders)
                 for sender in self._senders:
                     sender.enqueue(alert)

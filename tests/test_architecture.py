@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from support.architecture import (
-    CONSTANTS_ON_TOP,
     LAYERS,
     ONLY_FOR,
     ONLY_IN,
@@ -35,9 +34,7 @@ def test_every_module_keeps_to_its_layer_and_to_the_other_rules():
     """All rules in one test, so that each module is parsed once."""
     found = []
     for module in read_tree():
-        found += broken(module)
-        if module.part in CONSTANTS_ON_TOP:
-            found += find_late_constants(module)
+        found += [*broken(module), *find_late_constants(module)]
         list_classes(module)  # is kept, as its imports are, for what looks at all modules
     assert found == []
     assert find_circle(read_tree()) == []

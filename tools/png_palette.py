@@ -45,7 +45,7 @@ def read_pixels(png: bytes) -> tuple[int, list[list[Colour]]]:
     Raises ValueError if this is not a PNG, or one of another kind.
     """
     if not png.startswith(SIGNATURE):
-        raise ValueError("this is no PNG")
+        raise ValueError("this is not a PNG")
     chunks = list(_read_chunks(png))
     width, height, depth, kind, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
     if depth != 8 or kind not in _CHANNELS or interlaced:

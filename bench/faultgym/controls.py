@@ -221,7 +221,7 @@ def _degrade_needed(fault: Injection) -> None:
 
 
 def _freeze_dependency_of(fault: Injection) -> None:
-    """Freeze what nobody restarts, and a service that needs it."""
+    """Freeze a process that no supervisor restarts, and a service that needs it."""
     with fault.fleet.changed_truth() as services:
         services[fault.svc]["depends_on"] = ["remote"]
         fault.fleet.seed()

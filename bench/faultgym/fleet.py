@@ -262,7 +262,7 @@ class GymFleet:
         self.wait(lambda: self.read_process(svc).age_sec > sec, f"{svc} to be older than {sec:g} s")
 
     def clear_caches(self, services: set[str]) -> None:
-        """Do by hand for some services what the remedies do that are no restart."""
+        """Do by hand for some services what the remedies other than a restart do."""
         keys = {**CACHED_KEYS, "sources": source_breaker_key(SOURCE)}
         for svc in services & keys.keys():
             self.bus(MARKET).delete(keys[svc])

@@ -51,6 +51,11 @@ def clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
+def is_in_time(until: float | None) -> bool:
+    """Return True before `until`, the end of a lease by `clock`; always for a lease without an end."""
+    return until is None or clock() < until
+
+
 class Lease:
     """A lease as one process sees it.
 

@@ -12,6 +12,31 @@ from marketswarm.net.errors import EXACT_REASONS, GENERAL_REASONS, ReasonTable, 
 
 GARBLED_REPLY_ERRORS: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
 """Errors that the client library raises for malformed replies, which it unpacks without checking."""
+CLUSTER_DETAIL: Final = (
+    "part of a Redis Cluster; a bus is one server, with replicas and Redis Sentinel where one is not enough"
+)
+CLUSTER_ERRORS: Final = (
+    redis_errors.AskError,  # MovedError is derived from it
+    redis_errors.ClusterCrossSlotError,
+    redis_errors.ClusterDownError,
+)
+"""Errors that only a server of a Redis Cluster replies with."""
+# the client library has one type for all of these; only the server's message tells them apart
+_BY_WORD: Final = (
+    ("NOAUTH", "auth"),
+    ("WRONGPASS", "auth"),
+    ("NOPERM", "auth"),
+    ("DENIED", "auth"),
+    # a forbidden command inside a script, in the messages of Redis and of Valkey
+    ("The user executing the script can't", "auth"),
+    ("ACL failure in script", "auth"),
+    ("LOADING", "loading"),
+    ("READONLY", "readonly"),
+    ("MASTERDOWN", "readonly"),
+    ("NOREPLICAS", "readonly"),
+    ("OOM", "oom"),
+    ("MISCONF", "misconf"),
+)
 
 
 class BusError(Exception):
@@ -52,15 +77,6 @@ class FunctionMissingError(redis_errors.ResponseError):
     """The server lacks a function of ours, and this user may not send scripts."""
 
 
-CLUSTER_DETAIL: Final = (
-    "part of a Redis Cluster; a bus is one server, with replicas and Redis Sentinel where one is not enough"
-)
-CLUSTER_ERRORS: Final = (
-    redis_errors.AskError,  # MovedError is derived from it
-    redis_errors.ClusterCrossSlotError,
-    redis_errors.ClusterDownError,
-)
-"""Errors that only a server of a Redis Cluster replies with."""
 _BY_TYPE: Final[ReasonTable] = (
     (FunctionMissingError, "misconf"),
     (redis_errors.AuthenticationError, "auth"),
@@ -71,22 +87,6 @@ _BY_TYPE: Final[ReasonTable] = (
     (redis_errors.OutOfMemoryError, "oom"),
     (redis_errors.TimeoutError, "timeout"),
     *EXACT_REASONS,
-)
-# the client library has one type for all of these; only the server's message tells them apart
-_BY_WORD: Final = (
-    ("NOAUTH", "auth"),
-    ("WRONGPASS", "auth"),
-    ("NOPERM", "auth"),
-    ("DENIED", "auth"),
-    # a forbidden command inside a script, in the messages of Redis and of Valkey
-    ("The user executing the script can't", "auth"),
-    ("ACL failure in script", "auth"),
-    ("LOADING", "loading"),
-    ("READONLY", "readonly"),
-    ("MASTERDOWN", "readonly"),
-    ("NOREPLICAS", "readonly"),
-    ("OOM", "oom"),
-    ("MISCONF", "misconf"),
 )
 REASONS: Final = frozenset(
     {str(reason) for _, reason in _BY_TYPE} | {reason for _, reason in _BY_WORD} | {"refused", "error"}

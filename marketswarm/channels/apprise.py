@@ -20,6 +20,19 @@ from marketswarm.channels.message import Message, Style, choose_style
 from marketswarm.channels.registry import ChannelError
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate
 
+TITLE_AT_MOST: Final = 200
+_ACTIVE: Final = str.maketrans("<>@*`~|[]#&\\{}", "‹›＠∗ˋ∼¦［］＃＆＼｛｝")  # noqa: RUF001 - look-alikes are the purpose
+"""Characters that some markup interprets, and their look-alikes."""
+_EDGES: Final = re.compile(r"(?<!\w)_+|_+(?!\w)|:(?=[A-Za-z+-][\w+-]*:)")
+"""Underscores around words, and the colon that begins `:emoji:`; those inside names are kept."""
+_OTHER: Final = {"_": "＿", ":": "∶"}  # noqa: RUF001 - as above
+_TYPES: Final = {Style.GOOD: "success", Style.NEWS: "info", Style.WARNING: "warning", Style.ALARM: "failure"}
+WITHIN_SEC: Final = 15.0
+"""How long one attempt may take, in seconds."""
+BODY_AT_MOST: Final = 20_000
+"""The greatest length of a body, in characters, even if a service takes more."""
+_BETWEEN: Final = re.compile(r"[\s,]+(?=[A-Za-z0-9]+://)")
+
 
 class BackgroundCall:
     """Makes one blocking call at a time in a daemon thread, which does not delay the program's end."""
@@ -53,16 +66,6 @@ class BackgroundCall:
         threading.Thread(target=run_call, name="apart", daemon=True).start()
 
 
-TITLE_AT_MOST: Final = 200
-
-_ACTIVE: Final = str.maketrans("<>@*`~|[]#&\\{}", "‹›＠∗ˋ∼¦［］＃＆＼｛｝")  # noqa: RUF001 - look-alikes are the purpose
-"""Characters that some markup interprets, and their look-alikes."""
-_EDGES: Final = re.compile(r"(?<!\w)_+|_+(?!\w)|:(?=[A-Za-z+-][\w+-]*:)")
-"""Underscores around words, and the colon that begins `:emoji:`; those inside names are kept."""
-_OTHER: Final = {"_": "＿", ":": "∶"}  # noqa: RUF001 - as above
-_TYPES: Final = {Style.GOOD: "success", Style.NEWS: "info", Style.WARNING: "warning", Style.ALARM: "failure"}
-
-
 def neutralize_markup(text: str) -> str:
     """Return the text with each character that some markup may interpret replaced by one look-alike."""
     return _EDGES.sub(lambda found: _OTHER[found[0][0]] * len(found[0]), text.translate(_ACTIVE))
@@ -80,14 +83,6 @@ def render_notification(message: Message, room: int) -> dict[str, str]:
         "body": "\n".join([text, *lines]),
         "notify_type": _TYPES[choose_style(message)],
     }
-
-
-WITHIN_SEC: Final = 15.0
-"""How long one attempt may take, in seconds."""
-BODY_AT_MOST: Final = 20_000
-"""The greatest length of a body, in characters, even if a service takes more."""
-
-_BETWEEN: Final = re.compile(r"[\s,]+(?=[A-Za-z0-9]+://)")
 
 
 class Options(ChannelOptions):

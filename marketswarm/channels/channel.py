@@ -14,6 +14,10 @@ from marketswarm.channels.message import Message
 
 MESSAGES_KEPT: Final = 100
 """Of how many messages the accepted parts are kept."""
+LONGEST_RETRY_SEC: Final = 3600.0
+"""A receiver that asks for a longer pause is tried after this one all the same, in seconds."""
+CAUSES_AT_MOST: Final = 8
+"""How many causes of an exception the trace in the log shows."""
 
 
 class AcceptedParts:
@@ -42,10 +46,6 @@ class AcceptedParts:
 
     def forget(self, ident: str) -> None:
         self._accepted.pop(ident, None)
-
-
-LONGEST_RETRY_SEC: Final = 3600.0
-"""A receiver that asks for a longer pause is tried after this one all the same, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +115,6 @@ class Channel(Protocol):
     async def aclose(self) -> None:
         """Close all connections of the channel; by default it keeps none."""
         return
-
-
-CAUSES_AT_MOST: Final = 8
-"""How many causes of an exception the trace in the log shows."""
 
 
 def report_channel_defect(

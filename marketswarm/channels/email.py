@@ -29,6 +29,10 @@ LINES_AT_MOST: Final = 200_000
 """Bytes of the lines in a mail: some thousand lines, in a mail that any server accepts."""
 
 _CELL: Final = 'style="border-top:1px solid #ddd;padding:4px 8px"'
+WITHIN_SEC: Final = 15.0
+"""How long one attempt may take, in seconds; a mail server may scan the mail and look up names."""
+TOO_BIG: Final = 552
+"""The code of a server that refuses a mail's announced size (RFC 1870)."""
 
 
 def compose_mail(message: Message, sender: str, to: str, now: datetime) -> EmailMessage:
@@ -89,12 +93,6 @@ def _format_time_sent(message: Message) -> str:
 def _make_namespace(domain: str) -> str:
     return domain if re.fullmatch(r"[A-Za-z0-9.-]{1,200}", domain) else "localhost"
 
-
-WITHIN_SEC: Final = 15.0
-"""How long one attempt may take, in seconds; a mail server may scan the mail and look up names."""
-
-TOO_BIG: Final = 552
-"""The code of a server that refuses a mail's announced size (RFC 1870)."""
 
 log = logs.get("email")
 

@@ -26,6 +26,16 @@ OUTPUT_KEPT_BYTES: Final = 4096
 """How many bytes at the end of the command's output are kept; the rest is read and dropped."""
 OUTPUT_WAIT_SEC: Final = 0.2
 """How long to wait for the last output after the command's end, in seconds."""
+ENV_NAMES: Final = ("PATH", "HOME", "LANG")
+"""The variables of the environment that the command inherits."""
+ENV_PREFIX: Final = "MARKETSWARM_"
+"""The command inherits variables with this prefix, too."""
+SHOWN_AT_MOST: Final = 200
+"""How long the last line of the output in the log may be."""
+NOT_RUNNABLE: Final = frozenset({126, 127})
+"""Exit codes of a command that could not be run, and can't be run by another attempt."""
+_SHORT_OF_RESOURCES: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""Errors of a host that is short of resources for now; other errors to start a command persist."""
 
 
 class OutputTail(asyncio.Protocol):
@@ -132,18 +142,6 @@ async def _wait_for_end(
             await asyncio.wait_for(output.ended.wait(), OUTPUT_WAIT_SEC)
     return code
 
-
-ENV_NAMES: Final = ("PATH", "HOME", "LANG")
-"""The variables of the environment that the command inherits."""
-ENV_PREFIX: Final = "MARKETSWARM_"
-"""The command inherits variables with this prefix, too."""
-SHOWN_AT_MOST: Final = 200
-"""How long the last line of the output in the log may be."""
-NOT_RUNNABLE: Final = frozenset({126, 127})
-"""Exit codes of a command that could not be run, and can't be run by another attempt."""
-
-_SHORT_OF_RESOURCES: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-"""Errors of a host that is short of resources for now; other errors to start a command persist."""
 
 log = logs.get("exec")
 

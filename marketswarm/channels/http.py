@@ -16,6 +16,11 @@ _LATER: Final = frozenset({302, 303, 307, 408, 425, 429})
 """Statuses that may succeed later, because the receiver is being moved or is too busy."""
 _BROKEN: Final = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 421, 426, 451})
 """Statuses about the sender, the address or the form of every request, whatever the message is."""
+WITHIN_SEC: Final = 5.0
+"""How long one request may take, in seconds."""
+MAX_RESPONSE_BYTES: Final = 64 * 1024
+"""How many bytes of a response are read; the connection of a longer response is not used again."""
+JSON: Final = "application/json; charset=utf-8"
 
 
 def make_response_error(answer: HttpResponse, after_sec: float | None = None) -> SendError:
@@ -48,12 +53,6 @@ def require_success(answer: HttpResponse) -> HttpResponse:
     if not 200 <= answer.status < 300:
         raise make_response_error(answer)
     return answer
-
-
-WITHIN_SEC: Final = 5.0
-"""How long one request may take, in seconds."""
-MAX_RESPONSE_BYTES: Final = 64 * 1024
-"""How many bytes of a response are read; the connection of a longer response is not used again."""
 
 
 class Http(HttpClient):
@@ -107,9 +106,6 @@ def find_host(url: str) -> str:
         return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
     except ValueError:
         return "?"
-
-
-JSON: Final = "application/json; charset=utf-8"
 
 
 async def post_json(

@@ -23,6 +23,11 @@ LATE_SEC: Final = 60.0
 """A message that is sent this many seconds after its event, or later, says how late it is."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+BODY_TYPE: Final = "marketswarm.alert"
+"""The `type` in the webhook's JSON."""
+_TEXTS: Final = ("id", "title", "text", "thread")
+_LISTS: Final = ("lines", "closes", "about")
+_FLAGS: Final = ("late", "opens")
 
 
 class MessageKind(StrEnum):
@@ -115,10 +120,6 @@ def mark_late(message: Message, now: float) -> Message:
     return replace(message, late=True, text=text)
 
 
-BODY_TYPE: Final = "marketswarm.alert"
-"""The `type` in the webhook's JSON."""
-
-
 def encode_webhook_body(message: Message) -> bytes:
     """Return the JSON of CONTRACTS section 8, the body of a webhook and the input of a command.
 
@@ -166,11 +167,6 @@ def choose_style(message: Message) -> Style:
     """Return GOOD for a message that a service is up again or has settled, otherwise its severity's style."""
     good = message.kind in (MessageKind.UP, MessageKind.SETTLED)
     return Style.GOOD if good else _BY_SEVERITY[message.severity]
-
-
-_TEXTS: Final = ("id", "title", "text", "thread")
-_LISTS: Final = ("lines", "closes", "about")
-_FLAGS: Final = ("late", "opens")
 
 
 def encode_message(message: Message) -> bytes:

@@ -14,16 +14,6 @@ from marketswarm.channels.message import Message
 from marketswarm.net.retry import Backoff
 
 BACKOFF: Final = Backoff(first_sec=1.0, longest_sec=300.0)
-
-
-def backoff_sec(failures: int, retry_after_sec: float | None, chance: float) -> float:
-    """Return the pause after the `failures`th failure in a row, in seconds; `chance` is from 0 to 1.
-
-    The pause is never less than `retry_after_sec`, which the receiver asked for.
-    """
-    return max(BACKOFF.pause_sec(failures, chance), retry_after_sec or 0.0)
-
-
 QUEUE_LIMIT: Final = 1000
 """How many messages wait for one channel at most; beyond that the oldest is given up."""
 REJECTIONS_UNTIL_BROKEN: Final = 3
@@ -34,6 +24,14 @@ chance, such as two services with long names; three are not.
 """
 NEVER: Final = float("inf")
 """The time of an event that will not happen."""
+
+
+def backoff_sec(failures: int, retry_after_sec: float | None, chance: float) -> float:
+    """Return the pause after the `failures`th failure in a row, in seconds; `chance` is from 0 to 1.
+
+    The pause is never less than `retry_after_sec`, which the receiver asked for.
+    """
+    return max(BACKOFF.pause_sec(failures, chance), retry_after_sec or 0.0)
 
 
 @dataclass(slots=True, eq=False)

@@ -316,7 +316,7 @@ class Job:
 
     def _wait_from(self, wall: float) -> float:
         """Return the seconds from a time to the deadline of the first run after it; infinity for none."""
-        wall = floor(wall)  # a second more is no harm, and a tenth less would be
+        wall = floor(wall)  # a second more does no harm, and a tenth less would
         if wall not in self._waits:
             if len(self._waits) >= 4:
                 self._waits = {}

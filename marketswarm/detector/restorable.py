@@ -120,7 +120,7 @@ class RestorableService(WatchedService):
         if is_goodbye:
             self.note_failure(beat, HeardAt(running, now.mono, now.wall))
         if is_last:
-            return  # it is no further run, though a shorter timeout makes it look younger
+            return  # it is not another run, though a shorter timeout makes it look younger
         if is_life and (self.last_beat is None or age < silence_sec):
             is_saved_run = self.last_beat is not None and age >= silence_sec - IN_FLIGHT_SEC
             at = running - min(age, self.watch.timeout_sec / 2)

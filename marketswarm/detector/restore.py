@@ -110,8 +110,8 @@ def _restore_service(
     elif service.state is State.UNKNOWN and service.last_beat and _is_sign_of_life(service, stored):
         verdicts.append(detector.bring_up(service, now, before=None))
     else:
-        service.keep_silence_saved()
-        detector.silences.save(service)
+        service.mark_silence_saved()
+        detector.silences.save(service)  # as a reading of this run's clock
     detector.bus_of(service).schedule(service)
     return verdicts
 

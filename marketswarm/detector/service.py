@@ -8,7 +8,7 @@ Most beats are not parsed when they arrive. A payload is *familiar* if it differ
 only in a later `i` and `ts`: same head, same tail, same length, and greater when compared byte by byte. Such
 a payload is stored as the last beat at once, for a third of the cost. `confirm` parses it before any
 conclusion is drawn from it; the timing wheel does so after three quarters of the timeout, and reads only `i`
-and `ts`, because the rest is known. If that finds that it was no new beat, the last parsed beat counts again,
+and `ts`, because the rest is known. If it was not a new beat, the last parsed beat counts again,
 and every payload is parsed on arrival until the next beat. So no verdict rests on an unparsed payload. A
 forged one puts a miss off once, by an interval and a half, in which a service that is alive is heard.
 """
@@ -190,7 +190,7 @@ class HeardService:
         return True
 
     def _confirm_whole(self) -> bool:
-        """Parse the whole of a payload that was stored unparsed; return False if it is no new beat."""
+        """Parse the whole of a payload that was stored unparsed; return False if it is not a new beat."""
         beat = parse_beat(self.payload, self.watch.svc)
         if isinstance(beat, MalformedBeat) or self.check_replay(beat.boot, beat.i):
             return False
@@ -480,10 +480,6 @@ class WatchedService(HeardService):
         self.is_silence_saved = True
         self.parse_next()
 
-    def keep_silence_saved(self) -> None:
-        """Note that the restored silence is saved again, as a reading of this run's clock."""
-        self.is_silence_saved = True
-
     def put_on_wheel(self) -> bool:
         """Return True if the service was not on the wheel."""
         was, self.is_on_wheel = self.is_on_wheel, True
@@ -529,7 +525,7 @@ class WatchedService(HeardService):
     def confirm(self, running: float) -> bool:
         """Parse the last payload if it was stored unparsed; `running` is the listening clock.
 
-        If it is no new beat, undo it and return False. The beats of a service that is alive were heard all
+        If it is not a new beat, undo it and return False. The beats of a service that is alive were heard all
         the same, but the last one may be older than the look at it allows. So it has time for another one.
         """
         if not self.is_unparsed or self.confirm_counts() or self._confirm_whole():

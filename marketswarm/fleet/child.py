@@ -176,7 +176,16 @@ class Child:
     def describe(self) -> FleetProcess:
         age_sec = max(0.0, time.time() - self.started_at) if self.started_at else 0.0
         pid = self.pid if self.state is ProcessState.RUNNING else None
-        return FleetProcess(self.name, self.state, self.is_wanted, self.identity, age_sec, self.restarts, pid)
+        return FleetProcess(
+            self.name,
+            self.state,
+            self.is_wanted,
+            self.identity,
+            age_sec,
+            self.restarts,
+            pid,
+            self._is_restarting,
+        )
 
     async def supervise(self) -> None:
         """Run the program while it is wanted, until `end` is called. Cancelling this kills the process."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from marketswarm.agent.lease import clock
+from marketswarm.agent.lease import is_in_time
 from marketswarm.bus.stored_values import parse_number
 from marketswarm.fleet.child import Child
 from marketswarm.truth import find_nearest
@@ -115,10 +115,10 @@ async def answer_request(line: bytes, agents: ControlledAgents) -> dict[str, Any
 def _is_in_time(until: Any) -> bool:
     """Return True for a request without an end, and before its end.
 
-    Whoever sent it may have stood still since, and no longer hold the lease under which it was meant.
+    Its sender may have stood still since, and no longer hold the lease under which it was meant.
     """
     ends_at = parse_number(until, 0.0, float("inf"))
-    return until is None or (ends_at is not None and clock() < ends_at)
+    return until is None or (ends_at is not None and is_in_time(ends_at))
 
 
 async def _restart(name: str, identity: Any, agents: ControlledAgents) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 -- ARGV: the version that is stored as far as the caller knows ('' for none), the new version, for each hash of hours
 -- when it expires (epoch seconds), then for each change three values: the number of its key, the field, and the value
 -- ('' deletes the field).
--- Returns 1 (stored), 0 (another version is stored, so nothing is written) or -1 (a key is no hash).
+-- Returns 1 (stored), 0 (another version is stored, so nothing is written) or -1 (a key is not a hash).
 
 for _, key in ipairs(KEYS) do
   local kind = redis.call('TYPE', key).ok

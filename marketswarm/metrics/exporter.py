@@ -34,6 +34,19 @@ from marketswarm.net.addresses import parse_address
 _HOST: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::[0-9]{0,5})?")
 _LOCAL: Final = "localhost"
 _parse_address: Final = lru_cache(maxsize=256)(parse_address)
+GZIP: Final = 31  # as zlib's `wbits`
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+CLIENT_LIMIT_SEC: Final = 15.0
+"""How long a client may take to send its request, and then to read the answer. The time in which the answer
+is rendered does not count."""
+MAX_CONNECTIONS: Final = 8
+"""The most connections at once; for a new one the oldest that has sent no whole request yet is closed."""
+MAX_HEAD_BYTES: Final = 16 * 1024
+"""The most bytes of the header lines of a request."""
+POLL_SEC: Final = 0.2
+"""How often the server checks for its end and for connections whose time is over."""
+LOG_EVERY_SEC: Final = 60.0
+"""The shortest time between two log lines about failed scrapes."""
 
 
 def list_own_names(*names: str) -> frozenset[str]:
@@ -54,9 +67,6 @@ def _normalize_host_name(name: str) -> str:
     return name.lower().removesuffix(".")
 
 
-GZIP: Final = 31  # as zlib's `wbits`
-
-
 def compress_pieces(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
     """Compress a text with gzip, quickly rather than well; return its length and the result."""
     compressor = zlib.compressobj(level=1, wbits=GZIP)
@@ -67,19 +77,6 @@ def compress_pieces(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
     found.append(compressor.flush())
     return size, found
 
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-CLIENT_LIMIT_SEC: Final = 15.0
-"""How long a client may take to send its request, and then to read the answer. The time in which the answer
-is rendered does not count."""
-MAX_CONNECTIONS: Final = 8
-"""The most connections at once; for a new one the oldest that has sent no whole request yet is closed."""
-MAX_HEAD_BYTES: Final = 16 * 1024
-"""The most bytes of the header lines of a request."""
-POLL_SEC: Final = 0.2
-"""How often the server checks for its end and for connections whose time is over."""
-LOG_EVERY_SEC: Final = 60.0
-"""The shortest time between two log lines about failed scrapes."""
 
 log = logs.get("metrics")
 

@@ -6,6 +6,9 @@ slept through the loss of its lease, whatever that process believes.
 
 from typing import Final, NamedTuple, Protocol
 
+NOT_THE_LEADER: Final = -1
+"""The reply of every fenced script to a process that does not lead."""
+
 
 class Fence(NamedTuple):
     """The boot and epoch that a script compares with the lease on its bus; an empty `boot` needs no lease."""
@@ -50,7 +53,3 @@ class SoleLeader:
 
     def leader_heard_bus_at(self, _bus: str) -> float:
         return float("-inf")
-
-
-NOT_THE_LEADER: Final = -1
-"""The reply of every fenced script to a process that does not lead."""

@@ -55,7 +55,7 @@ class MonitorMetrics:
         self._heard = max(self._heard, counts.heard)
         yield counter("marketswarm_beats_heard_total", "Beats heard, of all services.", self._heard)
         yield counter(
-            "marketswarm_beats_malformed_total", "Payloads heard that are no beats.", counts.malformed
+            "marketswarm_beats_malformed_total", "Payloads heard that are not beats.", counts.malformed
         )
         yield counter(
             "marketswarm_beats_replayed_total", "Beats heard that had been heard before.", counts.replayed
@@ -67,7 +67,7 @@ class MonitorMetrics:
         )
         yield counter(
             "marketswarm_last_beats_unreadable_total",
-            "Values of beat:<svc>, read before a miss, that are no beats.",
+            "Values of beat:<svc>, read before a miss, that are not beats.",
             counts.unreadable,
         )
         yield counter(
@@ -146,16 +146,16 @@ class MonitorMetrics:
         )
         publishers = self._publishers()
         yield Family(
-            "marketswarm_tell_retries_total",
+            "marketswarm_publish_retries_total",
             "counter",
             "Attempts to tell verdicts that a bus did not take.",
             [((name,), publisher.retries) for name, publisher in publishers],
             _BUS,
         )
         yield Family(
-            "marketswarm_untold_verdicts",
+            "marketswarm_unpublished_verdicts",
             "gauge",
-            "Verdicts that wait to be told on a bus; of one who stands by, for the leader to tell them.",
+            "Verdicts that wait to be published on a bus; of a standby, that the leader has to publish.",
             [((name,), len(publisher)) for name, publisher in publishers],
             _BUS,
         )
@@ -169,7 +169,7 @@ class MonitorMetrics:
         yield Family(
             "marketswarm_forgotten_verdicts_total",
             "counter",
-            "Verdicts that can't be told again, should the bus have lost them: there were too many.",
+            "Verdicts that can't be published again, should the bus have lost them: there were too many.",
             [((name,), publisher.forgotten) for name, publisher in publishers],
             _BUS,
         )

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -269,6 +270,8 @@ class Monitor:
         self._everywhere = everywhere
         self._leadership = leadership
         self._group: asyncio.TaskGroup | None = None
+        self._own_gaps: deque[str | None] = deque(maxlen=8)
+        """The ids of our last gaps of reach: a roster's entry with one of them is not by another healer."""
         wake = self._wake = asyncio.Event()
         self.links: dict[str, BusLink] = {}
         """The links to the buses in force, by the names of the buses."""
@@ -366,6 +369,7 @@ class Monitor:
                 encode=self._encoder.encode,
                 leadership=self._leadership,
                 take_over=functools.partial(self._take_over, name),
+                adopt_reach_gap=functools.partial(self._adopt_reach_gap, name),
             )
         link = self.links[name] = BusLink(bus, listener, publisher)
         if before is not None:
@@ -394,6 +398,8 @@ class Monitor:
 
     def publish(self, verdict: Verdict) -> None:
         """Log a verdict, of the detector or of the owner, and queue it for each bus that is to have it."""
+        if verdict.subject is Subject.REACH:
+            self._own_gaps.append(verdict.event_id)
         is_for_all = self._everywhere or verdict.subject not in (Subject.SERVICE, Subject.WATCH)
         for name, link in self.links.items():
             if link.publisher is not None and (is_for_all or name == self._home):
@@ -453,7 +459,7 @@ class Monitor:
     def describe_trouble(self) -> str | None:
         """Return why the monitor can't do its work, as text for a beat's `detail`; None if it can."""
         refusing = [
-            f"{len(link.publisher)} untold on {name} ({link.publisher.refusal})"
+            f"{len(link.publisher)} unpublished on {name} ({link.publisher.refusal})"
             + (f", {link.publisher.superseded} superseded" if link.publisher.superseded else "")
             for name, link in self.links.items()
             if link.publisher is not None and link.publisher.refusal
@@ -510,20 +516,25 @@ class Monitor:
                 self._read_unheard(name)
         else:
             await self.state.take_over_buses(bus, queue.fields)
-        await self._adopt_reach_gap(bus, queue)
 
     async def _adopt_reach_gap(self, bus: str, queue: VerdictQueue) -> None:
-        """If the leader before us published the queued gap of reach on another bus, adopt its id and times.
+        """If another healer published the queued gap of reach, adopt its id and times. Raise BusError.
 
-        The gap is that of no single bus, so the roster of `bus` alone does not show it. A bus that can't be
-        read is left out, because a gap that is published twice is better than a gap that is lost.
+        A healer may have the lease of `bus` before it concludes the gap, and another one may lead elsewhere.
+        Another bus that can't be read is left out, because a gap that is published twice is better than a gap
+        that is lost.
         """
-        for link in list(self.links.values()):
-            if REACH_GAP_FIELD in queue.fields and link.publisher is not None and link.bus.name != bus:
-                with contextlib.suppress(BusError):
-                    entry = (await link.publisher.load_entries([REACH_GAP_FIELD]))[REACH_GAP_FIELD]
-                    if entry is not None:
-                        queue.adopt_reach_gap(entry)
+        for name, link in list(self.links.items()):
+            if REACH_GAP_FIELD not in queue.fields or link.publisher is None:
+                continue
+            try:
+                entry = (await link.publisher.load_entries([REACH_GAP_FIELD]))[REACH_GAP_FIELD]
+            except BusError:
+                if name == bus:
+                    raise
+                continue
+            if entry is not None and entry.mark not in self._own_gaps:
+                queue.adopt_reach_gap(entry)
 
     # -- what the feed reports
 

@@ -20,7 +20,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type
-from marketswarm.detector import Verdict
+from marketswarm.detector import Subject, Verdict
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, monitor_lease_key, roster_key
 from marketswarm.monitor.encoder import EncodedVerdict, roster_field
 from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, Fence, Leadership
@@ -129,6 +129,8 @@ class Publisher:
         encode: encodes a verdict; called only when the verdict is offered, since very many may be queued.
         take_over: called before the first offer after another process led, with the queued verdicts. A
             BusError that it raises postpones the offer.
+        adopt_reach_gap: called before the first offer of a gap of reach under a fence, with the queued
+            verdicts. A BusError that it raises postpones the offer.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class Publisher:
         encode: Callable[[Verdict], EncodedVerdict],
         leadership: Leadership,
         take_over: Callable[[Fence, VerdictQueue], Awaitable[None]],
+        adopt_reach_gap: Callable[[VerdictQueue], Awaitable[None]],
     ) -> None:
         self.bus = bus
         self.log_length = log_length
@@ -148,6 +151,8 @@ class Publisher:
         self._encode = encode
         self._leadership = leadership
         self._take_over = take_over
+        self._adopt_reach_gap = adopt_reach_gap
+        self._is_gap_new = False  # a gap of reach may be queued that was not offered under this fence
         self._fence_in_use: Fence | None = UNFENCED
         """The fence under which the roster was taken over last; a sole leader has nothing to take over."""
         self._queue = VerdictQueue()
@@ -190,6 +195,7 @@ class Publisher:
         now = time.monotonic()
         is_local = is_local_loss(verdict, self._leadership.leader_heard_bus_at(verdict.svc), now)
         self._queue.add(PendingVerdict(verdict, now, is_local))
+        self._is_gap_new = self._is_gap_new or verdict.subject is Subject.REACH
         self._has_work.set()
         self._log_limits(now)
 
@@ -249,7 +255,7 @@ class Publisher:
             await self._drop_published()
             await self._take_over(fence, self._queue)
             self._compared.clear()
-            self._fence_in_use = fence
+            self._fence_in_use, self._is_gap_new = fence, True
         else:
             await self._requeue_lost()
             async for published in self._offer_queue(fence):
@@ -259,6 +265,8 @@ class Publisher:
         """Offer the queue, batch by batch, until it is empty or the bus knows another leader."""
         while self._queue:
             length = await self.log_length.compute_length(self.bus)
+            if self._is_gap_new:
+                await self._compare_gap()
             batch = [self._encode(verdict) for verdict in self._queue.next_batch(BATCH_SIZE)]
             keys = [*self._keys, *(encoded.health_key for encoded in batch)]
             args = [*fence, length, *(arg for encoded in batch for arg in encoded.script_args())]
@@ -316,6 +324,15 @@ class Publisher:
             if entry is not None and left:
                 self._compared[field] = entry.ts
         self._queue.remove(published)
+
+    async def _compare_gap(self) -> None:
+        """Have a queued gap of reach compared with those that other healers published. Raise BusError."""
+        self._is_gap_new = False
+        try:
+            await self._adopt_reach_gap(self._queue)
+        except BusError:
+            self._is_gap_new = True
+            raise
 
     async def load_entries(self, fields: Sequence[str]) -> dict[str, RosterEntry | None]:
         """Return the roster's entry for each field, None if there is none. Raise BusError."""

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Final
 
+_CAUSES_AT_MOST: Final = 8
+"""How many errors of a chain of causes are searched, the first one included."""
+
 
 class NetworkReason(StrEnum):
     """Why a request over the network failed, if the cause is the network or the URL and not the answer."""
@@ -48,9 +51,6 @@ GENERAL_REASONS: Final[ReasonTable] = (
     (ConnectionRefusedError, NetworkReason.REFUSED),
     (OSError, NetworkReason.BROKEN),
 )
-
-_CAUSES_AT_MOST: Final = 8
-"""How many errors of a chain of causes are searched, the first one included."""
 
 
 def find_reason(error: BaseException, *tables: ReasonTable) -> str | None:

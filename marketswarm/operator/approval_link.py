@@ -1,4 +1,4 @@
-"""Make and verify the links by which whoever reads a message may approve one proposal of the medic. Pure.
+"""Make and verify the links by which the reader of a message may approve one proposal of the medic. Pure.
 
 A link names the proposal and the time until which it counts, and is signed with a key that only notifier and
 board have (`APPROVAL_LINK_KEY`). It opens nothing else, and nothing once that proposal is over. It is a

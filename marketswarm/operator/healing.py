@@ -28,6 +28,8 @@ MAX_TIMELINE: Final = 500
 """The most entries of one incident that are kept in memory, the newest ones."""
 FUSE: Final = "fuse"
 """The approval that lets the medic go on after too many remedies."""
+UNDONE: Final = "undone"
+"""The reason with which an intent is `abandoned` that was provably not carried out: it is no attempt."""
 LEARNING: Final = "learning"
 """The field of the approvals by which a person has the medic forget what it learned until then."""
 _PAGE: Final = 1000

@@ -28,6 +28,8 @@ ANSWERS_KEPT_SEC: Final = 3_600
 """How long the answers to a request are kept, in seconds."""
 _POLL_SEC: Final = 0.05
 _MAX_ANSWERS: Final = 1_000
+MAX_RETRY_SEC: Final = 3_600.0
+"""The longest pause of a channel that an answer may announce, in seconds."""
 
 
 class RequestKind(StrEnum):
@@ -38,8 +40,6 @@ class RequestKind(StrEnum):
     TEST = "test"  # the name of a channel, or ALL
 
 
-MAX_RETRY_SEC: Final = 3_600.0
-"""The longest pause of a channel that an answer may announce, in seconds."""
 _VALID_FOR_SEC: Final = {RequestKind.ACK: 86_400.0, RequestKind.RESEND: 86_400.0, RequestKind.TEST: 60.0}
 
 

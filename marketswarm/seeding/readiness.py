@@ -22,6 +22,13 @@ from marketswarm.truth import HEALER, Truth, Watch
 
 log = logs.get("seeding")
 
+CHECKS_PER_REQUEST: Final = 100
+"""How many ACL DRYRUN commands are sent in one pipeline."""
+PAUSE_SEC: Final = 0.5
+"""Seconds between two checks of the healer's access."""
+_UNCHECKABLE: Final = ("auth", "error")
+"""Reasons of a BusError if the bus has no user for the healer, no ACL DRYRUN, or does not let us call it."""
+
 
 async def wait_until_all_answer(buses: Sequence[Bus], timeout_sec: float) -> None:
     """Wait until every bus answers PING. Raises SeedError after `timeout_sec`, which names the others."""
@@ -60,14 +67,6 @@ async def _wait_for_answer(bus: Bus, deadline: float) -> BusError | None:
             return None
         failures += 1
         await asyncio.sleep(max(0.0, min(PAUSES.pause_sec(failures), deadline - clock())))
-
-
-CHECKS_PER_REQUEST: Final = 100
-"""How many ACL DRYRUN commands are sent in one pipeline."""
-PAUSE_SEC: Final = 0.5
-"""Seconds between two checks of the healer's access."""
-_UNCHECKABLE: Final = ("auth", "error")
-"""Reasons of a BusError if the bus has no user for the healer, no ACL DRYRUN, or does not let us call it."""
 
 
 async def wait_for_healer_access(

@@ -35,6 +35,8 @@ _HOLDS: Final[Mapping[str, str]] = {
 """By the notifier's reason for an outage about which no message is sent, the reason in words."""
 
 T = TypeVar("T")
+_PAUSES_TYPE: Final = TypeAdapter(dict[str, tuple[int, Annotated[float, Field(allow_inf_nan=False)]]])
+_BROKEN_TYPE: Final = TypeAdapter(dict[str, str])
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -168,8 +170,6 @@ class _StoredDeliveries:
 _INCIDENT_TYPE: Final = TypeAdapter(OpenIncident)
 _MESSAGE_TYPE: Final = TypeAdapter(_StoredMessage)
 _DELIVERIES_TYPE: Final = TypeAdapter(_StoredDeliveries)
-_PAUSES_TYPE: Final = TypeAdapter(dict[str, tuple[int, Annotated[float, Field(allow_inf_nan=False)]]])
-_BROKEN_TYPE: Final = TypeAdapter(dict[str, str])
 
 
 def _parse(adapter: TypeAdapter[T], raw: bytes | None) -> T | None:

@@ -19,6 +19,10 @@ MAX_INSTANCES: Final = 50  # of one service
 MAX_PROBLEMS: Final = 100
 MAX_NAMES: Final = 10  # of deaf buses, of strangers
 MAX_TEXT: Final = 300
+_WITHOUT_SNAPSHOT: Final = {
+    MESH_TOPOLOGY: "who runs is not known",
+    MESH_FLOW: "what flows is drawn from the truth alone",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +122,6 @@ class MeshSnapshot:
         if self.age_sec > max(OLD_SEC, 3 * every_sec):
             return f"{name} is {format_duration(self.age_sec)} old"
         return None
-
-
-_WITHOUT_SNAPSHOT: Final = {
-    MESH_TOPOLOGY: "who runs is not known",
-    MESH_FLOW: "what flows is drawn from the truth alone",
-}
 
 
 def build_topology(

@@ -1,4 +1,4 @@
-"""Build the graph of which service writes and reads which key, from the access points of a truth. Pure.
+"""Build the graph of services and the keys that they write and read, from the access points of a truth. Pure.
 
 Heartbeats are kept apart: every service beats, and the healer hears all of them. A key with a `*` in it is a
 pattern, such as `health:*`. Not here: what really happens on the buses, which mesh measures.

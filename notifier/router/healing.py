@@ -14,6 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.operator.fields import STRICT, Epoch, JsonRecord
+from marketswarm.operator.healing import UNDONE
 from marketswarm.text import format_duration, format_time
 from marketswarm.truth import MEDIC, Truth
 
@@ -38,6 +39,7 @@ VERDICTS: Final[Mapping[str, str]] = {
     "failed": "failed",
     "relapsed": "the outage came back",
     "abandoned": "whether it was done is not known",
+    "undone": "not carried out",
     "expired": "nobody approved it",
 }
 """By the verdict on an attempt, the words for it."""
@@ -69,8 +71,8 @@ class StoredRepair(JsonRecord):
     refusal: Word | None = None
 
     def list_remedies(self) -> list[HealingAttempt]:
-        """Return the attempts, without those that only waited."""
-        return [each for each in self.attempts if each.remedy != WAIT]
+        """Return the attempts, without those that only waited, and those that were not carried out."""
+        return [each for each in self.attempts if each.remedy != WAIT and each.verdict != UNDONE]
 
     def is_worked_on(self) -> bool:
         """Return False once a remedy did not help, or the medic waits for a person or for something else."""

@@ -24,6 +24,12 @@ _COPIES: Final = """
 SELECT datname::text AS name FROM pg_database
 WHERE datname ~ '^restored_[0-9a-f]{12}$' AND pg_get_userbyid(datdba) = current_user
 """
+_END_SESSIONS: Final = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+WHERE datname = $1 AND pg_has_role(usesysid, 'USAGE')
+"""
+"""Ends the sessions in a database that our role may end. An autovacuum is none: no role but a superuser may
+end it, DROP ... WITH (FORCE) fails beside one, and what renames or drops a database ends it by itself."""
 
 
 async def restore_backup(
@@ -123,7 +129,12 @@ async def _new_database(url: str) -> AsyncIterator[str]:
         try:
             yield name
         finally:
-            await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            await _drop_database(connection, name)
+
+
+async def _drop_database(connection: Any, name: str) -> None:
+    await connection.fetch(_END_SESSIONS, name)
+    await connection.execute(f"DROP DATABASE IF EXISTS {name}")
 
 
 async def _drop_stale_copies(connection: Any) -> None:
@@ -134,7 +145,7 @@ async def _drop_stale_copies(connection: Any) -> None:
     """
     if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _COPIES_LOCK):
         for row in await connection.fetch(_COPIES):
-            await connection.execute(f"DROP DATABASE IF EXISTS {row['name']} WITH (FORCE)")
+            await _drop_database(connection, row["name"])
         await connection.execute("SELECT pg_advisory_unlock($1)", _COPIES_LOCK)
     await connection.execute("SELECT pg_advisory_lock_shared($1)", _COPIES_LOCK)
 
@@ -147,8 +158,7 @@ async def _swap_databases(url: str, fresh: str) -> None:
         # no session begins between the end of the others and the new name
         await connection.execute(f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false")
         try:
-            ending = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1"
-            await connection.fetch(ending, name)
+            await connection.fetch(_END_SESSIONS, name)
             async with transaction(connection):
                 await connection.execute(f"ALTER DATABASE {quoted} RENAME TO {parked}")
                 await connection.execute(f"ALTER DATABASE {fresh} RENAME TO {quoted}")

@@ -323,7 +323,8 @@ class BarBuilder:
             slot.given = held
             state.cover(timeframe, bar.start_ms)
             if timeframe in self._publisher.live_indicators:
-                self._publisher.live_indicators[timeframe].end_past()
+                reaches_table = state.reaches_table(timeframe)
+                self._publisher.live_indicators[timeframe].end_past(reaches_table=reaches_table)
         state.is_replay = provenance.is_replay
         if slot.shown is held:
             self._changed[timeframe][bar.start_ms] = provenance

@@ -5,7 +5,7 @@
 --       4 …      the state of each symbol: a hash
 -- ARGV  1  length of the first two streams, about
 --       2  length of the quarantine, about
---       3  seconds for which a state is kept that nobody commits
+--       3  seconds for which a state is kept that is not committed again
 --       then for each symbol:
 --         the version of its state
 --         its entries: a JSON array of arrays, each the number of the stream, then names and values

@@ -67,7 +67,7 @@ Marks = Mapping[int, tuple[int, str]]
 
 
 class PublishedFeatures(NamedTuple):
-    """Record what was published of a day: its revision, a digest of the values, and of which days they are.
+    """Record what was published of a day: its revision, a digest of the values, and the days that they cover.
 
     `begin_ms` is the start of the first day that they were computed of, in epoch milliseconds.
     """

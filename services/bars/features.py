@@ -41,6 +41,8 @@ Values = dict[str, float | None]
 MARKET: Final = "SPY"
 """The default symbol whose returns stand for those of the market."""
 _BILLION: Final = 1e9
+_LOG = "ln"  # of a quotient of prices
+_DAILY = "ln per day"
 
 
 class DailyBar(NamedTuple):
@@ -245,9 +247,6 @@ def _find_weekday(history: DailyHistory) -> Array:
 def _find_pause(history: DailyHistory) -> Array:
     return history.take(history.days - shift(history.days.astype(np.float64), 1))
 
-
-_LOG = "ln"  # of a quotient of prices
-_DAILY = "ln per day"
 
 FEATURES: Final[tuple[Feature, ...]] = (
     *(

@@ -4,7 +4,8 @@ The bars themselves are stored in their table. So a series is stored only now an
 corrected that the stored series has seen; the instance that reads it adds the later bars of the table.
 
 A history may come after bars of the table: its bars are older, and not kept. They get a series of their own,
-and once the history has reached the table, this series goes on with the table's bars, in place of theirs.
+and once the history has reached the table, this series goes on with the table's bars, in place of theirs. One
+that ends before bars that the table has forgotten never reaches it.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -86,8 +87,13 @@ class LiveIndicators:
         self._is_past_changed = True
         return self._past.append(bar)
 
-    def end_past(self) -> None:
-        """Have the next update go on from the history before the table, if there is one."""
+    def end_past(self, *, reaches_table: bool) -> None:
+        """Have the next update go on from the history before the table, if there is one.
+
+        Forget that history if it does not reach the table, because bars between them were forgotten.
+        """
+        if not reaches_table and self._past is not None:
+            self._past, self._is_past_changed = None, True
         self._is_past_over = self._past is not None
 
     def recall(self, start_ms: int) -> Values | None:

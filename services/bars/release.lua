@@ -7,7 +7,7 @@
 
 -- written first: what can't be written stays in the quarantine, and XADD needs no right to read the stream
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return false end
--- whoever writes this stream bounds its length
+-- the writer of this stream bounds its length
 local entry = redis.call('XADD', KEYS[2], '*', unpack(cjson.decode(ARGV[2])))
 redis.call('XDEL', KEYS[1], ARGV[1])
 return entry

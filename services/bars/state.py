@@ -110,6 +110,11 @@ class SymbolState:
         else:
             covered.add(start_ms)
 
+    def reaches_table(self, timeframe: Timeframe) -> bool:
+        """Return True if the table still has the bar up to which the last history of old bars can come."""
+        covered, oldest_ms = self.covered.get(timeframe), self.tables[timeframe].oldest_ms
+        return covered is None or oldest_ms is None or covered.gap_to_ms >= oldest_ms
+
     def forget_before(self, oldest: Mapping[Timeframe, int]) -> list[str]:
         """Forget whole chunks before the oldest bar to keep of each timeframe; return their fields."""
         fields = []

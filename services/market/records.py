@@ -4,6 +4,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
+MINUTE_MS: Final = 60_000
+MINUTES_KEPT_DAYS: Final = 6.0
+"""For how many days before the newest minute minutes are taken, unless the truth says otherwise."""
+DAY_MS: Final = 86_400_000
+TIMEFRAME_SEC: Final = {
+    "1m": 60,
+    "5m": 300,
+    "15m": 900,
+    "30m": 1800,
+    "1h": 3600,
+    "4h": 14_400,
+    "1d": 86_400,
+    "1w": 604_800,
+    "1mo": 2_592_000,
+}
+"""The timeframes of bars, and about how long each is, in seconds."""
+
 
 class RecordKind(StrEnum):
     """Name the kinds of records, as the truth and the catalogue spell them."""
@@ -25,23 +42,6 @@ class AssetClass(StrEnum):
     VOLATILITY = "volatility"
 
 
-MINUTE_MS: Final = 60_000
-MINUTES_KEPT_DAYS: Final = 6.0
-"""For how many days before the newest minute minutes are taken, unless the truth says otherwise."""
-DAY_MS: Final = 86_400_000
-
-TIMEFRAME_SEC: Final = {
-    "1m": 60,
-    "5m": 300,
-    "15m": 900,
-    "30m": 1800,
-    "1h": 3600,
-    "4h": 14_400,
-    "1d": 86_400,
-    "1w": 604_800,
-    "1mo": 2_592_000,
-}
-"""The timeframes of bars, and about how long each is, in seconds."""
 Timeframe = Literal["1m", "5m", "15m", "1h", "4h", "1d"]
 TIMEFRAMES: Final[tuple[Timeframe, ...]] = ("1m", "5m", "15m", "1h", "4h", "1d")
 """The timeframes of checked bars, from the shortest to the longest: those that are built of minutes."""

@@ -214,7 +214,7 @@ class AlertRow(NamedTuple):
 
 
 class IncidentEventRow(NamedTuple):
-    """A row of `incident_events`, of which PostgreSQL makes the rows of `incidents`."""
+    """A row of `incident_events`, from which PostgreSQL makes the rows of `incidents`."""
 
     id: str
     incident: str

@@ -46,6 +46,17 @@ _VOLATILITY_MS: Final = 15 * MINUTE_MS
 """How long after the close of New York indices of volatility are computed."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL: Final = _EPOCH.toordinal()
+DEFAULT_SESSIONS: Final[Mapping[str, str]] = {
+    AssetClass.STOCKS: "XNYS",
+    AssetClass.OPTIONS: "XNYS",
+    AssetClass.VOLATILITY: US_VOLATILITY,
+    AssetClass.FOREX: FOREX,
+    AssetClass.COMMODITIES: US_FUTURES,
+    AssetClass.CRYPTO: ROUND_THE_CLOCK,
+    AssetClass.ECONOMIC: ROUND_THE_CLOCK,
+}
+"""The code of the session of an asset class, where the truth names none."""
+_COINS_VOLATILITY: Final = "DVOL."
 
 
 class UnknownSessionError(ValueError):
@@ -177,19 +188,6 @@ class _Calendar(Session):
     def _explain_range(self, at_ms: int) -> OutsideCalendarError:
         first, last = self._days[0].date, self._days[-1].date
         return OutsideCalendarError(f"{self.code}: {at_ms} ms is outside its calendar, {first} to {last}")
-
-
-DEFAULT_SESSIONS: Final[Mapping[str, str]] = {
-    AssetClass.STOCKS: "XNYS",
-    AssetClass.OPTIONS: "XNYS",
-    AssetClass.VOLATILITY: US_VOLATILITY,
-    AssetClass.FOREX: FOREX,
-    AssetClass.COMMODITIES: US_FUTURES,
-    AssetClass.CRYPTO: ROUND_THE_CLOCK,
-    AssetClass.ECONOMIC: ROUND_THE_CLOCK,
-}
-"""The code of the session of an asset class, where the truth names none."""
-_COINS_VOLATILITY: Final = "DVOL."
 
 
 def find_default_session(asset: str, symbol: str) -> str | None:

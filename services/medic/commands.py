@@ -35,7 +35,7 @@ from marketswarm.truth import MEDIC, SYSTEM, Truth
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.guards import Fuse
 from services.medic.learning import ENOUGH, Lesson, learn
-from services.medic.planner import find_proposal
+from services.medic.proposal import find_proposal
 from services.medic.repair import Repair
 from services.medic.report import HealingReport, OutagePattern, make_report, sort_lessons
 from services.medic.settings import HealingSettings, MedicSettings

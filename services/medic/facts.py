@@ -44,12 +44,14 @@ class ProcessFacts:
 
     `identity` is another one after each start. `is_waiting` says that the owner pauses before it starts the
     process again, `is_stopped` that an operator stopped it. `age_sec` is the time since its last start.
+    `is_restarting` says whether it is being ended so that the next one starts; None if that is not known.
     """
 
     identity: str
     is_waiting: bool = False
     is_stopped: bool = False
     age_sec: float = 0.0
+    is_restarting: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from services.medic.alert_follower import AlertFollower
 from services.medic.diagnosis.second_tier import SecondTier
 from services.medic.medic import Medic
 from services.medic.metrics import collect_metrics
+from services.medic.planner import LEASE_SEC
 from services.medic.remedies import Remedy
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import MedicEnvironment, MedicSettings
@@ -49,7 +50,7 @@ async def main() -> int:
             "medic.resumed",
             degrade=lambda problem: me.set_degraded(problem, part=MEDIC),
         )
-        me.task(lead_fenced(me, MEDIC, medic.lead, outage), name="medic")
+        me.task(lead_fenced(me, MEDIC, medic.lead, outage, life_sec=LEASE_SEC), name="medic")
         while True:
             me.set_degraded(medic.find_problem())
             me.set_detail(medic.summarize())

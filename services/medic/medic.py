@@ -15,9 +15,10 @@ from marketswarm.truth import SYSTEM
 from services.medic.diagnosis.second_tier import SecondTier
 from services.medic.facts import FleetFacts
 from services.medic.observer import FleetObserver
-from services.medic.planner import Planner, RepairPlan
+from services.medic.planner import Planner
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.repair import RepairState
+from services.medic.repair_plan import RepairPlan
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings, MedicEnvironment
 from services.medic.store import MedicStore
@@ -81,7 +82,7 @@ class Medic:
         repairs, fuse = await store.load(self._me.truth.services, lease.epoch)
         self.planner.resume(repairs, fuse, now())
         self.observer.begin_term()
-        self.rules.begin_term()
+        self.rules.begin_term(await store.load_observed(now))
         if self.second_tier is not None:
             self.second_tier.resume(await store.load_questions(), now())
         self.is_leading, self._looked_at = True, time.monotonic()
@@ -123,15 +124,15 @@ class Medic:
         Raises BusError, or LeaseLost.
         """
         settings = self._get_settings()
-        self.facts = self.rules.add_facts(await self.observer.observe(settings, now()), now())
+        facts = await self.observer.observe(settings, now(), self._find_rest_sec())
+        self.facts = self.rules.add_facts(facts, now(), self._find_rest_sec())
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
-        await self._save(store, plan, lease)
+        observed = self.rules.take_observed(now())
+        await self._save(store, replace(plan, observed=observed), lease)
         order_sec = 0.0
         if plan.order is not None:
-            if not lease.held:
-                raise LeaseLost("the lease ended before the remedy was carried out")
             began = time.monotonic()
             result, text = await self._carry_out(plan.order, lease.expires_at)
             order_sec = time.monotonic() - began

@@ -6,6 +6,7 @@ part that can't be read makes the whole observation one by which nothing is done
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +45,32 @@ class FleetObservation:
     cut_off: bool = False
 
 
+class DegradedTimes:
+    """Measure for how long the beats of services have said `degraded`, as far as that was observed."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[str | None, float]] = {}
+        self._looked_at = float("-inf")
+
+    def begin_look(self, services: Collection[str], now: float, longest_gap_sec: float) -> None:
+        """Begin all times anew if the last look was too long ago; forget services that are not these."""
+        if not 0 <= now - self._looked_at <= longest_gap_sec:
+            self._since.clear()
+        self._looked_at = now
+        for svc in self._since.keys() - services:
+            del self._since[svc]
+
+    def measure(self, svc: str, boot: str | None, status: str | None, now: float) -> float:
+        """Return for how long the beats of this process have said `degraded`, in seconds."""
+        if status != "degraded":
+            self._since.pop(svc, None)
+            return 0.0
+        known = self._since.get(svc)
+        if known is None or known[0] != boot:
+            known = self._since[svc] = boot, now
+        return max(0.0, now - known[1])
+
+
 class FleetObserver:
     """Read observations, and make facts of them; `problem` says what could not be read last.
 
@@ -54,18 +81,21 @@ class FleetObserver:
         self.problem: str | None = None
         self.seen: FleetObservation | None = None
         self._me = me
-        self._degraded_since: dict[str, tuple[str | None, float]] = {}
+        self._degraded = DegradedTimes()
 
     def begin_term(self) -> None:
         """Forget what was measured under an earlier lease: nothing was observed since, by another clock."""
-        self._degraded_since.clear()
+        self._degraded = DegradedTimes()
 
-    async def observe(self, settings: HealingSettings, now: float) -> FleetFacts:
-        """Return the facts of this moment, `now` in epoch seconds."""
+    async def observe(self, settings: HealingSettings, now: float, rest_sec: float = 0.0) -> FleetFacts:
+        """Return the facts of this moment, `now` in epoch seconds, after a rest of `rest_sec` was planned."""
         self.seen = await self._read()
-        return self.make_facts(self.seen, settings, now)
+        return self.make_facts(self.seen, settings, now, rest_sec)
 
-    def make_facts(self, seen: FleetObservation, settings: HealingSettings, now: float) -> FleetFacts:
+    def make_facts(
+        self, seen: FleetObservation, settings: HealingSettings, now: float, rest_sec: float = 0.0
+    ) -> FleetFacts:
+        self._degraded.begin_look(seen.truth.services.keys(), now, settings.find_longest_gap(rest_sec))
         by_service: dict[str, list[FleetProcess]] = {}
         for process in seen.processes or ():
             by_service.setdefault(process.svc, []).append(process)
@@ -73,8 +103,6 @@ class FleetObserver:
             svc: self._make_target(svc, seen, settings, by_service.get(svc, []), now)
             for svc in seen.truth.services
         }
-        for svc in self._degraded_since.keys() - targets.keys():
-            del self._degraded_since[svc]
         return FleetFacts(targets, find_fleet_refusal(seen))
 
     async def _read(self) -> FleetObservation:
@@ -132,7 +160,7 @@ class FleetObserver:
             boot=boot,
             status=status,
             silence_sec=silence_sec,
-            degraded_sec=self._measure_degraded(svc, boot, status, now),
+            degraded_sec=self._degraded.measure(svc, boot, status, now),
             owner=owner,
             processes=tuple(map(_make_process, processes)),
             blocked=find_wish(svc, section, seen),
@@ -142,16 +170,6 @@ class FleetObserver:
             is_late=is_up and silence_sec is not None and silence_sec >= late_sec,
         )
 
-    def _measure_degraded(self, svc: str, boot: str | None, status: str | None, now: float) -> float:
-        """Return for how long the beats of one process have said `degraded`, as far as was observed."""
-        if status != "degraded":
-            self._degraded_since.pop(svc, None)
-            return 0.0
-        known = self._degraded_since.get(svc)
-        if known is None or known[0] != boot:
-            known = self._degraded_since[svc] = boot, now
-        return max(0.0, now - known[1])
-
 
 def _make_process(process: FleetProcess) -> ProcessFacts:
     return ProcessFacts(
@@ -159,6 +177,7 @@ def _make_process(process: FleetProcess) -> ProcessFacts:
         is_waiting=process.is_wanted and process.state is not ProcessState.RUNNING,
         is_stopped=not process.is_wanted,
         age_sec=process.age_sec,
+        is_restarting=process.is_restarting,
     )
 
 

@@ -5,16 +5,14 @@ the repairs that changed, and perhaps an order. The caller stores all of it befo
 and passes the result to `record_result`. A medic that takes over passes what it found stored to `resume`.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
-from marketswarm.bus.stored_values import MAX_DURATION_SEC
-from marketswarm.operator.healing import FUSE, EntryKind, TimelineEntry
-from services.medic.diagnosis.record import DiagnosisRecord
+from marketswarm.operator.healing import FUSE, UNDONE, EntryKind
 from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal
+from services.medic.proposal import list_ended, make_advice_id, make_proposal_id
 from services.medic.refusal import PASSING, Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyOrder
 from services.medic.repair import (
@@ -27,6 +25,7 @@ from services.medic.repair import (
     RepairState,
     Resolution,
 )
+from services.medic.repair_plan import PlanDraft, RepairPlan
 from services.medic.settings import HealingSettings, Mode
 
 CRASH_LOOP: Final = 5
@@ -34,68 +33,10 @@ CRASH_LOOP: Final = 5
 CRASH_LOOPING: Final = "crash_loop"
 EXHAUSTED: Final = "exhausted"
 """The reasons of an escalation."""
+LEASE_SEC: Final = 10.0
+"""The life of the lease, and so how long after it was lost a request under it may still be followed."""
 MAX_REFUSALS: Final = 100
 """The most refusals in the timeline of one outage."""
-MAX_GAP_SEC: Final = 10.0
-"""The longest time between two rounds after which what was observed before still counts, unless a longer rest
-was planned."""
-
-
-@dataclass(frozen=True, slots=True)
-class RepairPlan:
-    """What follows from an observation. A repair that is None is over; `used` are approvals to delete.
-
-    `fuse` is its new state, None if it did not change; so are `questions`, those to the second tier.
-    """
-
-    entries: tuple[TimelineEntry, ...] = ()
-    repairs: Mapping[str, Repair | None] = field(default_factory=dict)
-    order: RemedyOrder | None = None
-    used: tuple[str, ...] = ()
-    fuse: Fuse | None = None
-    questions: Fuse | None = None
-    diagnosis: DiagnosisRecord | None = None
-
-    def is_empty(self) -> bool:
-        return not (self.entries or self.repairs or self.used or self.fuse or self.diagnosis)
-
-
-def make_proposal_id(repair: Repair, remedy: Remedy) -> str:
-    """Return the id by which a person approves a remedy that is proposed now, and no later one."""
-    text = f"{repair.incident} {remedy} {repair.count_attempts(remedy)} {repair.until}"
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def make_advice_id(repair: Repair) -> str | None:
-    """Return the id by which a person approves the next remedy of a diagnosis; None without one."""
-    advice = repair.advice
-    if advice is None or not advice.remedies or repair.state is not RepairState.ESCALATED:
-        return None
-    text = f"{repair.incident} advice {' '.join(advice.remedies)} {advice.until}"
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-@dataclass(frozen=True, slots=True)
-class OpenProposal:
-    """What a person may approve by `ident` until a time, in epoch seconds.
-
-    `remedy` is in words: `restart`, or `restart, as the diagnosis advises`.
-    """
-
-    ident: str
-    remedy: str
-    until: float
-
-
-def find_proposal(repair: Repair) -> OpenProposal | None:
-    """Return what is proposed for an outage; None without a proposal."""
-    if repair.state is RepairState.PROPOSED and repair.proposed is not None:
-        ident = make_proposal_id(repair, repair.proposed)
-        return OpenProposal(ident, repair.proposed, repair.since if repair.until is None else repair.until)
-    advised, advice = make_advice_id(repair), repair.advice
-    if advised is None or advice is None:
-        return None
-    return OpenProposal(advised, f"{advice.remedies[0]}, as the diagnosis advises", advice.until)
 
 
 def find_symptom(target: TargetFacts, settings: HealingSettings) -> Symptom | None:
@@ -119,9 +60,7 @@ class Planner:
         self._resumed_at = 0.0
         self._get_settings = get_settings
         self._looked_at = float("inf")
-        self._entries: list[TimelineEntry] = []
-        self._order: RemedyOrder | None = None
-        self._used: list[str] = []
+        self._draft = PlanDraft()
 
     def resume(self, repairs: Iterable[Repair], fuse: Fuse, now: float) -> None:
         """Go on with the repairs that another medic stored.
@@ -164,17 +103,16 @@ class Planner:
             rest_sec: the rest that was planned before this round.
         """
         before, fuse = dict(self.repairs), self.fuse
-        longest_sec = max(MAX_GAP_SEC, 3 * self._get_settings().every_sec, 2 * rest_sec)
-        if now - self._looked_at > longest_sec:
+        if now - self._looked_at > self._get_settings().find_longest_gap(rest_sec):
             self._begin_windows(before.values(), fuse, now)
         self._looked_at = now
         if FUSE in approvals:
-            self._used.append(FUSE)
+            self._draft.used.append(FUSE)
             if self.fuse.blown_at is not None:  # nothing is approved beforehand
                 self.fuse = Fuse()
         for svc, target in sorted(fleet.targets.items()):
             here = Situation(
-                fleet, self._get_settings(), now, self.fuse, self._order is not None, self._resumed_at
+                fleet, self._get_settings(), now, self.fuse, self._draft.order is not None, self._resumed_at
             )
             repair = self.repairs.get(svc) or self._open(target, here)
             if repair is None:
@@ -208,7 +146,7 @@ class Planner:
     ) -> RepairPlan:
         """Record a diagnosis, and propose its remedies if the outage is still escalated.
 
-        `wait` is no remedy to approve, and one that has no attempts left in this outage is not proposed.
+        `wait` needs no approval, and a remedy that has no attempts left in this outage is not proposed.
         """
         before, repair = dict(self.repairs), self.repairs.get(svc)
         if repair is None or repair.incident != incident:
@@ -242,7 +180,9 @@ class Planner:
             identity=process.identity if process is not None else "",
         )
         text = f"{target.severity}; {target.owner} restarts it"
-        self._note(repair, EntryKind.OPENED, here.now, reason=symptom, text=text, severity=target.severity)
+        self._draft.note(
+            repair, EntryKind.OPENED, here.now, reason=symptom, text=text, severity=target.severity
+        )
         return repair
 
     def _note_restarts(self, repair: Repair, target: TargetFacts, now: float) -> Repair:
@@ -254,7 +194,7 @@ class Planner:
             return repair  # the one that was just ended: the next one is the medic's
         if repair.identity:
             repair = replace(repair, owner_restarts=min(repair.owner_restarts + 1, MAX_NUMBER))
-            self._note(repair, EntryKind.RESTARTED, now, reason=RestartOwner.UP)
+            self._draft.note(repair, EntryKind.RESTARTED, now, reason=RestartOwner.UP)
         return replace(repair, identity=process.identity)
 
     def _advance(
@@ -284,11 +224,9 @@ class Planner:
         """Begin with the next remedy of the ladder, or record why not."""
         remedy = self._find_next(repair, target)
         if remedy is None or repair.owner_restarts >= CRASH_LOOP:
-            reason = EXHAUSTED if remedy is None else CRASH_LOOPING
-            self._note(repair, EntryKind.ESCALATED, here.now, reason=reason)
-            return self._renew_advice(repair.move(RepairEvent.ESCALATE, here.now), here)
+            return self._escalate(repair, EXHAUSTED if remedy is None else CRASH_LOOPING, here)
         if remedy is Remedy.WAIT:
-            self._note(repair, EntryKind.WAITING, here.now, remedy=remedy)
+            self._draft.note(repair, EntryKind.WAITING, here.now, remedy=remedy)
             waiting = repair.add_attempt(RemedyAttempt(remedy, here.now, repair.boot))
             return waiting.move(RepairEvent.WAIT, here.now, here.now + here.settings.wait_sec)
         refusal = find_refusal(repair, target, remedy, here)
@@ -302,7 +240,7 @@ class Planner:
             proposed = replace(moved, proposed=remedy)
             ident = make_proposal_id(proposed, remedy)
             text = f"marketswarm medic approve {ident}"
-            self._note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text, proposal=ident)
+            self._draft.note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text, proposal=ident)
             return proposed
         return self._intend(repair, target, remedy, epoch, here)
 
@@ -333,14 +271,25 @@ class Planner:
         if standing is not None:
             return self._refuse(repair.move(RepairEvent.WITHDRAW, here.now), remedy, standing, here.now)
         if repair.until is not None and here.now >= repair.until:
-            self._note(repair, EntryKind.EXPIRED, here.now, remedy=remedy)
+            self._draft.note(repair, EntryKind.EXPIRED, here.now, remedy=remedy)
             expired = RemedyAttempt(remedy, here.now, repair.boot, verdict=AttemptVerdict.EXPIRED)
             return repair.add_attempt(expired).move(RepairEvent.EXPIRE, here.now)
         author = approvals.get(make_proposal_id(repair, remedy))
         if author is None or find_refusal(repair, target, remedy, here) is not None:
             return repair  # an approval stays until it can be followed, or the proposal has expired
-        self._note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
+        self._draft.note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
         return self._intend(replace(repair, approved_by=author), target, remedy, epoch, here)
+
+    def _escalate(self, repair: Repair, reason: str, here: Situation) -> Repair:
+        """Leave an outage to people, who are called once: one that comes back before it was stable is known.
+
+        The diagnosis has its next remedy proposed, unless nothing was tried since the last one was.
+        """
+        before = repair.escalated_after
+        if before is None:
+            self._draft.note(repair, EntryKind.ESCALATED, here.now, reason=reason)
+        moved = replace(repair.move(RepairEvent.ESCALATE, here.now), escalated_after=len(repair.attempts))
+        return moved if before == moved.escalated_after else self._renew_advice(moved, here)
 
     def _renew_advice(self, repair: Repair, here: Situation) -> Repair:
         """Propose the next remedy of a diagnosis, after one before it did not help."""
@@ -358,7 +307,9 @@ class Planner:
     def _note_advice(self, repair: Repair, text: str, now: float) -> None:
         ident = make_advice_id(repair)
         remedy = repair.advice.remedies[0] if ident is not None and repair.advice is not None else ""
-        self._note(repair, EntryKind.DIAGNOSED, now, remedy=remedy, text=text[:300], proposal=ident or "")
+        self._draft.note(
+            repair, EntryKind.DIAGNOSED, now, remedy=remedy, text=text[:300], proposal=ident or ""
+        )
 
     def _follow_advice(
         self, repair: Repair, target: TargetFacts, here: Situation, approvals: Mapping[str, str], epoch: int
@@ -369,14 +320,14 @@ class Planner:
             return repair
         remedy = advice.remedies[0]
         if here.now >= advice.until or not self._may_be_advised(repair, remedy):
-            self._note(repair, EntryKind.EXPIRED, here.now, remedy=remedy)
+            self._draft.note(repair, EntryKind.EXPIRED, here.now, remedy=remedy)
             return replace(repair, advice=replace(advice, remedies=()))
         author = approvals.get(ident)
         if author is None or here.settings.mode_of(repair.svc, remedy) is Mode.OBSERVE:
             return repair
         if find_refusal(repair, target, remedy, here) is not None:
             return repair  # an approval stays until it can be followed, or the proposal has expired
-        self._note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
+        self._draft.note(repair, EntryKind.APPROVED, here.now, remedy=remedy, text=f"by {author}"[:200])
         followed = replace(repair, approved_by=author, advice=replace(advice, remedies=advice.remedies[1:]))
         return self._intend(followed, target, remedy, epoch, here)
 
@@ -385,11 +336,11 @@ class Planner:
     ) -> Repair:
         kind = REMEDIES[remedy]
         identity = kind.find_identity(target)
-        self._order = RemedyOrder(repair.svc, remedy, identity)
+        self._draft.order = RemedyOrder(repair.svc, remedy, identity)
         self.fuse = self.fuse.add(here.settings.fuse, here.now)
         needed_by = len(here.fleet.find_dependants(repair.svc)) if kind.replaces_process else 0
         text = kind.describe(identity) + (f"; {needed_by} that are up need it" if needed_by else "")
-        self._note(repair, EntryKind.INTENDED, here.now, remedy=remedy, text=text[:200])
+        self._draft.note(repair, EntryKind.INTENDED, here.now, remedy=remedy, text=text[:200])
         attempt = RemedyAttempt(remedy, here.now, target.boot or repair.boot, identity)
         seen = identity if kind.replaces_process else repair.identity
         intended = replace(repair.add_attempt(attempt), epoch=epoch, identity=seen)
@@ -398,32 +349,40 @@ class Planner:
     def _look_again(self, repair: Repair, target: TargetFacts, here: Situation) -> Repair:
         """Find out about an intent that another medic left; it is never carried out again.
 
-        If the target shows that the remedy was done, it is to be verified. Otherwise nothing is known.
+        If the target shows that the remedy was done, it is to be verified. If it shows that it was not, the
+        intent is no attempt; but only as many as there may be attempts, since a remedy may be what ends the
+        medics. Otherwise nothing is known.
         """
         attempt = repair.attempts[-1]
-        kind = REMEDIES[attempt.remedy]
+        kind, text = REMEDIES[attempt.remedy], "found after a change of medics"
         if kind.is_done(attempt.identity, target):
             return self._begin_settling(repair, "found done after a change of medics", here.now)
         is_early = here.now < repair.since + here.settings.settle_sec
-        if kind.replaces_process and target.process is None and is_early:
-            return repair  # its owner may answer yet
-        return self._abandon(repair, OrderResult.UNKNOWN, "found after a change of medics", here.now)
+        process = target.process
+        if kind.replaces_process and (process is None or process.is_restarting) and is_early:
+            return repair  # its owner may answer yet, or is about to start the next process
+        if not kind.is_undone(attempt.identity, target) or repair.count_undone(kind.name) >= kind.attempts:
+            return self._abandon(repair, OrderResult.UNKNOWN, text, here.now)
+        if here.now < here.resumed_at + LEASE_SEC:
+            return repair  # a medic that was stopped gave its lease back, and its request may come yet
+        return self._abandon(repair, UNDONE, text, here.now)
 
     def _begin_settling(self, repair: Repair, text: str, now: float) -> Repair:
         settings, attempt = self._get_settings(), repair.attempts[-1]
-        self._note(repair, EntryKind.ACTED, now, remedy=attempt.remedy, text=text[:200])
+        self._draft.note(repair, EntryKind.ACTED, now, remedy=attempt.remedy, text=text[:200])
         if not REMEDIES[attempt.remedy].replaces_process:
             return repair.move(RepairEvent.ACT, now, now + settings.settle_sec)
         settle_sec = max(settings.settle_sec, settings.start_grace_of(repair.svc))
         # the next process that is seen is the one that the remedy started
         return replace(repair.move(RepairEvent.ACT, now, now + settle_sec), identity="")
 
-    def _abandon(self, repair: Repair, result: OrderResult, text: str, now: float) -> Repair:
+    def _abandon(self, repair: Repair, reason: str, text: str, now: float) -> Repair:
         remedy = repair.attempts[-1].remedy
-        self._note(repair, EntryKind.ABANDONED, now, remedy=remedy, reason=result, text=text[:200])
-        if result is OrderResult.UNKNOWN and REMEDIES[remedy].replaces_process:
+        self._draft.note(repair, EntryKind.ABANDONED, now, remedy=remedy, reason=reason, text=text[:200])
+        if reason == OrderResult.UNKNOWN and REMEDIES[remedy].replaces_process:
             repair = replace(repair, identity="")  # the next process may be by this restart, not by its owner
-        return repair.judge_last(AttemptVerdict.ABANDONED).move(RepairEvent.ABANDON, now)
+        verdict = AttemptVerdict.UNDONE if reason == UNDONE else AttemptVerdict.ABANDONED
+        return repair.judge_last(verdict).move(RepairEvent.ABANDON, now)
 
     def _verify(self, repair: Repair, target: TargetFacts, here: Situation, *, is_well: bool) -> Repair:
         """Judge a remedy by what was observed after it: the target is well, and provably by the remedy."""
@@ -434,14 +393,14 @@ class Planner:
         if repair.symptom is Symptom.ALERT:
             is_fresh = is_fresh and target.alert_age_sec < took_sec
         if is_well and is_proven and is_fresh:
-            self._note(repair, EntryKind.VERIFIED, now, remedy=attempt.remedy, sec=took_sec)
+            self._draft.note(repair, EntryKind.VERIFIED, now, remedy=attempt.remedy, sec=took_sec)
             return self._settle(repair, RepairEvent.VERIFY, AttemptVerdict.VERIFIED, target, here)
         if repair.until is not None and now < repair.until:
             return repair
         if is_well:
-            self._note(repair, EntryKind.RECOVERED, now, remedy=attempt.remedy, sec=took_sec)
+            self._draft.note(repair, EntryKind.RECOVERED, now, remedy=attempt.remedy, sec=took_sec)
             return self._settle(repair, RepairEvent.RECOVER, AttemptVerdict.RECOVERED, target, here)
-        self._note(repair, EntryKind.FAILED, now, remedy=attempt.remedy, sec=took_sec)
+        self._draft.note(repair, EntryKind.FAILED, now, remedy=attempt.remedy, sec=took_sec)
         return repair.judge_last(AttemptVerdict.FAILED).move(RepairEvent.FAIL, now)
 
     def _settle(
@@ -460,7 +419,7 @@ class Planner:
         """Note that a target is up again without a remedy of the medic's, or by `wait`."""
         if repair.state is RepairState.WAITING:
             repair = repair.judge_last(AttemptVerdict.RECOVERED)
-        self._note(repair, EntryKind.RECOVERED, now, sec=max(0.0, now - repair.down_since))
+        self._draft.note(repair, EntryKind.RECOVERED, now, sec=max(0.0, now - repair.down_since))
         moved = repair.move(RepairEvent.RECOVER, now, now + self._get_settings().stable_sec)
         return replace(moved, up_at=now, boot=target.boot or repair.boot)
 
@@ -473,7 +432,7 @@ class Planner:
         """End the repair of a target that stayed up; an outage that comes back counts against the remedy."""
         now = here.now
         if target.is_unwell(repair.symptom):
-            self._note(repair, EntryKind.RELAPSED, now, sec=max(0.0, now - repair.since))
+            self._draft.note(repair, EntryKind.RELAPSED, now, sec=max(0.0, now - repair.since))
             verdicts = (AttemptVerdict.VERIFIED, AttemptVerdict.RECOVERED)
             if repair.attempts and repair.attempts[-1].verdict in verdicts:
                 repair = repair.judge_last(AttemptVerdict.RELAPSED)
@@ -487,7 +446,7 @@ class Planner:
     def _resolve(self, repair: Repair, event: RepairEvent, resolution: Resolution, now: float) -> Repair:
         up_at = now if repair.up_at is None else repair.up_at
         sec = max(0.0, up_at - repair.down_since)
-        self._note(repair, EntryKind.RESOLVED, now, reason=resolution, sec=sec)
+        self._draft.note(repair, EntryKind.RESOLVED, now, reason=resolution, sec=sec)
         return repair.move(event, now)
 
     def _refuse(self, repair: Repair, remedy: Remedy, refusal: Refusal, now: float) -> Repair:
@@ -496,66 +455,20 @@ class Planner:
             self.fuse = replace(self.fuse, blown_at=now)
         is_news = repair.refusal is not refusal and refusal not in PASSING and repair.refusals < MAX_REFUSALS
         if is_news:
-            self._note(repair, EntryKind.REFUSED, now, remedy=remedy, reason=refusal)
+            self._draft.note(repair, EntryKind.REFUSED, now, remedy=remedy, reason=refusal)
         return replace(repair, refusal=refusal, refusals=repair.refusals + is_news)
 
     # --- what is returned ---
 
-    def _note(
-        self,
-        repair: Repair,
-        what: EntryKind,
-        now: float,
-        *,
-        remedy: str = "",
-        reason: str = "",
-        text: str = "",
-        sec: float | None = None,
-        severity: str = "",
-        proposal: str = "",
-    ) -> None:
-        self._entries.append(
-            TimelineEntry(
-                incident=repair.incident,
-                ts=now,
-                svc=repair.svc,
-                what=what,
-                remedy=str(remedy),
-                reason=str(reason),
-                text=text,
-                sec=None if sec is None else min(round(sec, 3), MAX_DURATION_SEC),
-                severity=str(severity),
-                proposal=proposal,
-            )
-        )
-
     def _keep(self, repair: Repair) -> None:
         before = self.repairs.get(repair.svc)
-        if before is not None and before.state is RepairState.PROPOSED:
-            self._end_proposal(before, repair)
-        advised = None if before is None else make_advice_id(before)
-        if advised is not None and advised != make_advice_id(repair):
-            self._used.append(advised)
+        if before is not None:
+            self._draft.used += list_ended(before, repair)
         if repair.state is RepairState.RESOLVED:
             self.repairs.pop(repair.svc, None)
         else:
             self.repairs[repair.svc] = repair
 
-    def _end_proposal(self, before: Repair, after: Repair) -> None:
-        """Have the approval of a proposal deleted when it is left, in whatever way."""
-        is_same = (after.state, after.until) == (before.state, before.until)
-        if before.proposed is not None and not is_same:
-            self._used.append(make_proposal_id(before, before.proposed))
-
     def _take_plan(self, before: Mapping[str, Repair], fuse: Fuse) -> RepairPlan:
-        names = before.keys() | self.repairs.keys()
-        changed = {svc: self.repairs.get(svc) for svc in sorted(names)}
-        plan = RepairPlan(
-            tuple(self._entries),
-            {svc: each for svc, each in changed.items() if each != before.get(svc)},
-            self._order,
-            tuple(self._used),
-            self.fuse if self.fuse != fuse else None,
-        )
-        self._entries, self._order, self._used = [], None, []
-        return plan
+        draft, self._draft = self._draft, PlanDraft()
+        return draft.build(before, self.repairs, self.fuse if self.fuse != fuse else None)

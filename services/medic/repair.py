@@ -91,6 +91,7 @@ class AttemptVerdict(StrEnum):
     FAILED = "failed"  # not verified within the settle time; missing data verifies nothing
     RELAPSED = "relapsed"  # the outage came back before the target was stable
     ABANDONED = "abandoned"  # whether it was done is not known, and it is not repeated
+    UNDONE = "undone"  # its medic ended before, as the process shows that was meant; it is no attempt
     EXPIRED = "expired"  # no person approved it in time
 
 
@@ -134,7 +135,8 @@ class Repair:
     `owner_restarts` counts restarts that were not the medic's, `refusals` those in its timeline. `epoch` is
     that of the lease under which the last intent was written. `up_at` is when the target was last seen to
     recover. `proposed` is the remedy that a person is asked about. `asked_at` is when a diagnosis of it was
-    asked for, `advice` what that proposes or proposed; None until there is an answer.
+    asked for, `advice` what that proposes or proposed; None until there is an answer. `escalated_after` is
+    how many attempts there were when it was left to people last; None if it never was.
     """
 
     incident: Ident
@@ -157,6 +159,12 @@ class Repair:
     up_at: float | None = None
     asked_at: float | None = None
     advice: Advice | None = None
+    escalated_after: Number | None = None
+
+    @property
+    def is_escalated(self) -> bool:
+        """Whether a person is needed: also while it is up again and not stable, since it may come back."""
+        return self.state is RepairState.ESCALATED or self.escalated_after is not None
 
     def move(self, event: RepairEvent, now: float, until: float | None = None) -> "Repair":
         """Return the repair in the state that follows. Raises KeyError if the table has no such step."""
@@ -177,11 +185,18 @@ class Repair:
         return replace(self, attempts=(*before, replace(last, verdict=verdict)))
 
     def count_attempts(self, remedy: Remedy) -> int:
-        return sum(each.remedy is remedy for each in self.attempts)
+        """Return how many attempts there were that may have been carried out."""
+        return sum(each.remedy is remedy for each in self._list_tried())
+
+    def count_undone(self, remedy: Remedy) -> int:
+        return sum(each.remedy is remedy for each in self.attempts) - self.count_attempts(remedy)
 
     def count_remedies(self) -> int:
-        """Return how many attempts there were, without `wait`."""
-        return len(self.attempts) - self.count_attempts(Remedy.WAIT)
+        """Return how many attempts there were, as above, without `wait`."""
+        return sum(each.remedy is not Remedy.WAIT for each in self._list_tried())
+
+    def _list_tried(self) -> list[RemedyAttempt]:
+        return [each for each in self.attempts if each.verdict is not AttemptVerdict.UNDONE]
 
     def find_next_remedy(self, offered: Collection[Remedy]) -> Remedy | None:
         """Return the cheapest remedy that has attempts left; None at the end of the ladder."""

@@ -37,7 +37,7 @@ class HealingReport:
 
     `resolutions` counts those that are over, by how they ended; `escalated` those that were given up at some
     time. The times are from the beginning of an outage until the service was up, None without one. `lessons`
-    are about all services, the baseline `wait` included. `unknown` counts incidents of which the beginning is
+    are about all services, the baseline `wait` included. `unknown` counts incidents whose beginning is
     trimmed off; they are in no other number. `complete_since` is the oldest entry of the record if the record
     begins after `since`.
     """

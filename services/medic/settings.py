@@ -30,6 +30,9 @@ from services.medic.rules.rule import (
 PROTECTED: Final = frozenset({HEALER, "sentinel", "notifier", MEDIC})
 """The services that the medic never touches, whatever the truth says."""
 
+MAX_GAP_SEC: Final = 10.0
+"""The least that the longest gap between two looks is."""
+
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 RemedyName = Literal["resume_sources", "quotes_cache", "charts_cache", "restart", "command"]
@@ -170,6 +173,13 @@ class HealingSettings(ServiceConfig):
 
     def rules_in_force(self) -> dict[str, MonitorRule]:
         return merge_rules(self.rules, shipped=self.shipped_rules)
+
+    def find_longest_gap(self, rest_sec: float) -> float:
+        """Return the longest time between two looks at the fleet in which what was observed before goes on.
+
+        `rest_sec` is the rest that was planned between them.
+        """
+        return max(MAX_GAP_SEC, 3 * self.every_sec, 2 * rest_sec)
 
     def start_grace_of(self, svc: str) -> float:
         target = self.targets.get(svc)

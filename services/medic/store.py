@@ -4,7 +4,7 @@ Anyone with access to the bus may have written there, so each value is parsed wi
 one that can't be used is reported and skipped. A repair that is lost begins anew.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, TypeVar
 
 import orjson
@@ -17,19 +17,24 @@ from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS, MEDIC_STATE
 from marketswarm.operator.healing import ENTRIES_KEPT, FUSE, HealingApproval
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.guards import Fuse
-from services.medic.planner import RepairPlan, find_proposal
+from services.medic.proposal import find_proposal
 from services.medic.repair import Repair, RepairState
+from services.medic.repair_plan import RepairPlan
+from services.medic.rules.observed_time import MAX_SPANS, Span
 
 MAX_ATTEMPTS: Final = 50
 MAX_TEXT: Final = 200
 MAX_ACTED: Final = 1000
 MAX_ADVICE: Final = 10
+OBSERVED: Final = "observed"
+"""The field of `medic:state` with the times in which medics observed the fleet, by the clock of the bus."""
 QUESTIONS: Final = "questions"
 """The field of `medic:state` with the last questions to the second tier, in the form of a fuse."""
 _NAMES_AT_ONCE: Final = 1000
 _RECORD: Final = Script.beside("services.medic", "record.lua")
 _REPAIR: Final = TypeAdapter(Repair)
 _FUSE: Final = TypeAdapter(Fuse)
+_SPANS: Final = TypeAdapter(tuple[Span, ...])
 _HAS_ATTEMPT: Final = (RepairState.WAITING, RepairState.INTENDED, RepairState.SETTLING)
 _HAS_END: Final = (
     RepairState.WAITING,
@@ -80,6 +85,14 @@ def parse_fuse(raw: bytes) -> Fuse | None:
         return None
     times = (*fuse.acted, *([] if fuse.blown_at is None else [fuse.blown_at]))
     return None if any(parse_epoch(each) is None for each in times) else fuse
+
+
+def parse_spans(raw: bytes) -> tuple[Span, ...] | None:
+    """Return times in their order; None if they can't be used."""
+    spans = _validate(_SPANS, raw)
+    moments = [each for span in spans or () for each in span]
+    is_usable = all(parse_epoch(each) is not None for each in moments) and moments == sorted(moments)
+    return spans if is_usable and len(moments) <= 2 * MAX_SPANS else None
 
 
 def _validate(adapter: TypeAdapter[T], raw: bytes) -> T | None:
@@ -161,12 +174,35 @@ class MedicStore:
             values.append((QUESTIONS, orjson.dumps(plan.questions)))
         if plan.fuse is not None:
             values.append((FUSE, orjson.dumps(plan.fuse)))
+        if plan.observed is not None:
+            ahead_sec = await self._read_clock() - plan.observed.at
+            shifted = [[each + ahead_sec for each in span] for span in plan.observed.spans]
+            values.append((OBSERVED, orjson.dumps(shifted)))
         args: list[str | bytes | float] = [str(epoch), ENTRIES_KEPT, len(values)]
         for name, value in values:
             args += [name, value]
         args += [len(plan.used), *plan.used, *(entry.encode() for entry in plan.entries)]
         keys = [MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS]
         return bool(await self.bus.script(_RECORD, keys, args))
+
+    async def load_observed(self, get_now: Callable[[], float]) -> tuple[Span, ...]:
+        """Return in which times earlier medics observed the fleet, by the clock that `get_now` reads.
+
+        Clocks are set, so ages and these times are by that of a bus. What is later than now is left out.
+        """
+        (found,) = await read_fields(self.bus, [MEDIC_STATE], [OBSERVED])
+        raw = found.get(OBSERVED.encode())
+        spans = None if raw is None else parse_spans(raw)
+        if raw is not None and spans is None:
+            report_unusable(self.bus.name, MEDIC_STATE, OBSERVED)
+        bus_now = await self._read_clock()
+        ahead_sec = get_now() - bus_now
+        return tuple((first + ahead_sec, last + ahead_sec) for first, last in spans or () if last <= bus_now)
+
+    async def _read_clock(self) -> float:
+        """Return the time of the bus, in epoch seconds."""
+        sec, microseconds = await self.bus.ask(self.bus.client.time())
+        return float(sec + microseconds / 1e6)
 
     async def load_questions(self) -> Fuse:
         """Return the last questions to the second tier; none if they can't be used."""

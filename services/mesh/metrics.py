@@ -46,7 +46,7 @@ def collect_metrics(topology: Topology, listener: BeatListener, flow: FlowMonito
         listener.oversized,
     )
     yield counter(
-        "marketswarm_mesh_strangers_untold_total",
+        "marketswarm_mesh_strangers_unreported_total",
         "Unknown services that were not reported, because there were too many.",
         listener.unknown.dropped,
     )

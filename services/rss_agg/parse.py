@@ -45,6 +45,20 @@ INLINE_TAGS: Final = frozenset({
 """Tags that may stand inside a word; every other one separates words."""
 # fmt: on
 TRUNCATED_TAG: Final = re.compile(r"<[A-Za-z/!][^<>]*$")
+MAX_ENTRIES: Final = 1000
+TITLE_LENGTH: Final = 500
+SUMMARY_LENGTH: Final = 2000
+ID_LENGTH: Final = 2000
+JSON_FEED: Final = "https://jsonfeed.org/version/"
+PROLOGUE: Final = re.compile(r"(?:\s++|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
+INTERNAL_DTD: Final = re.compile(r"<!DOCTYPE[^>\[]*+\[", re.IGNORECASE)
+# an entity may stand for short text without any other entity in it
+HARMLESS_ENTITY: Final = re.compile(
+    r"""<!ENTITY\s{1,9}[\w.-]{1,64}\s{1,9}(?:"(?:[^"&%<]{0,64}|&\#\w{1,8};)"|'(?:[^'&%<]{0,64}|&\#\w{1,8};)')\s{0,9}>"""
+)
+MAX_ENTITIES: Final = 300
+LONG_WHITESPACE: Final = re.compile(r"\s{50,}+")
+"""feedparser's regular expressions can take minutes over long runs of whitespace."""
 
 
 def html_to_line(value: Any, limit: int) -> str:
@@ -78,21 +92,6 @@ def _replace_tag(found: re.Match[str]) -> str:
 
 
 # -- documents to entries
-
-MAX_ENTRIES: Final = 1000
-TITLE_LENGTH: Final = 500
-SUMMARY_LENGTH: Final = 2000
-ID_LENGTH: Final = 2000
-JSON_FEED: Final = "https://jsonfeed.org/version/"
-PROLOGUE: Final = re.compile(r"(?:\s++|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
-INTERNAL_DTD: Final = re.compile(r"<!DOCTYPE[^>\[]*+\[", re.IGNORECASE)
-# an entity may stand for short text without any other entity in it
-HARMLESS_ENTITY: Final = re.compile(
-    r"""<!ENTITY\s{1,9}[\w.-]{1,64}\s{1,9}(?:"(?:[^"&%<]{0,64}|&\#\w{1,8};)"|'(?:[^'&%<]{0,64}|&\#\w{1,8};)')\s{0,9}>"""
-)
-MAX_ENTITIES: Final = 300
-LONG_WHITESPACE: Final = re.compile(r"\s{50,}+")
-"""feedparser's regular expressions can take minutes over long runs of whitespace."""
 
 
 class NotAFeedError(Exception):

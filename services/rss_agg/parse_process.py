@@ -28,6 +28,9 @@ START_SEC: Final = 20.0  # for a new worker, which has to import its libraries f
 KILL_SEC: Final = 2.0
 ANSWER_BYTES: Final = MAX_ENTRIES * 40_000
 INHERITED_VARIABLES: Final = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LD_LIBRARY_PATH")
+MEMORY_BYTES: Final = 1 << 30
+MAX_CPU_SEC: Final = 30
+"""The processor time for one document; the worker ends after it even if its agent is gone."""
 
 
 class ParseProcess:
@@ -115,10 +118,6 @@ async def _start_worker() -> asyncio.subprocess.Process:
 
 
 # -- the worker
-
-MEMORY_BYTES: Final = 1 << 30
-MAX_CPU_SEC: Final = 30
-"""The processor time for one document; the worker ends after it even if its agent is gone."""
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ MAX_SLOWDOWN: Final = 8.0
 """The most periods between two readings of a feed that fails repeatedly."""
 MAX_SLOWDOWN_SEC: Final = 3600.0
 """The most seconds between two readings of such a feed, unless its period is longer."""
+MAX_HOSTS: Final = 2_000
 
 
 def phase_of(feed: str) -> float:
@@ -41,9 +42,6 @@ def slow_down(every_sec: float, failures: int) -> float:
     """Return the seconds between two reads of a feed that failed `failures` times in a row."""
     longest_sec = max(every_sec, min(MAX_SLOWDOWN * every_sec, MAX_SLOWDOWN_SEC))
     return Backoff(every_sec, longest_sec).pause_sec(failures)
-
-
-MAX_HOSTS: Final = 2_000
 
 
 @dataclass(slots=True)

@@ -37,6 +37,16 @@ FORGET_MOVE_AFTER: Final = 3
 again."""
 MAX_FAILURES: Final = 1e6
 MAX_WAIT_SEC: Final = 86_400.0
+SHOWN_FAILING: Final = 4
+SHOWN_OTHERS: Final = 2
+ITEMS_PER_STEP: Final = 100  # a few hundred kilobytes
+FEEDS_PER_STEP: Final = 200
+SCOPE_BYTES: Final = 64
+FIELD_BYTES: Final = 4 * max(URL_LENGTH, VALIDATOR_LENGTH)
+"""The largest stored field in bytes; a character has up to four bytes in UTF-8."""
+KEEP_UNSHOWN_SEC: Final = 30 * DAY_SEC
+MAX_UNSHOWN: Final = 2000
+PUBLISH: Final = Script.beside("services.rss_agg", "publish.lua")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +152,6 @@ def parse_feed_state(raw: Mapping[bytes, bytes], address: str, now: float) -> Fe
 
 # -- the state of all feeds, in a few words for a beat
 
-SHOWN_FAILING: Final = 4
-SHOWN_OTHERS: Final = 2
-
 
 def count_by_status(feeds: Sequence[Feed], states: Mapping[str, FeedState]) -> Counter[str]:
     return Counter(states[feed.url].status if feed.url in states else "unread" for feed in feeds)
@@ -227,15 +234,6 @@ def assign_scopes(feeds: Sequence[Feed], known: Mapping[str, str]) -> dict[str, 
 
 
 # -- the store
-
-ITEMS_PER_STEP: Final = 100  # a few hundred kilobytes
-FEEDS_PER_STEP: Final = 200
-SCOPE_BYTES: Final = 64
-FIELD_BYTES: Final = 4 * max(URL_LENGTH, VALIDATOR_LENGTH)
-"""The largest stored field in bytes; a character has up to four bytes in UTF-8."""
-KEEP_UNSHOWN_SEC: Final = 30 * DAY_SEC
-MAX_UNSHOWN: Final = 2000
-PUBLISH: Final = Script.beside("services.rss_agg", "publish.lua")
 
 
 @dataclass(frozen=True, slots=True)

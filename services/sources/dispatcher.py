@@ -126,11 +126,11 @@ class SeriesDispatcher:
         begun, retry_sec, is_loaded = time.monotonic(), RETRY_SEC, False
         try:
             result = await self._loader.load(series)
-        except BusError as error:
-            self.outage.record(error)
-        else:
             self.note_load(series, result, time.monotonic() - begun)
             is_loaded, retry_sec = result.outcome is LoadOutcome.LOADED, max(RETRY_SEC, result.wait_sec)
+            await self.complete_history(series, result)
+        except BusError as error:
+            self.outage.record(error)
         self._running.discard(series.id)
         if (
             series.id in self.series and series != self.series[series.id]
@@ -138,7 +138,16 @@ class SeriesDispatcher:
             self._schedule(series.id, 0.0)
         elif series.id in self.series and not is_loaded:
             self._schedule(series.id, time.time() + retry_sec)
+        elif series.id in self.series:  # it may have fallen due while its history was completed
+            self._schedule(series.id, self.states[series.id].due_at)
         self._me.wake()
+
+    async def complete_history(self, series: Series, loaded: LoadResult) -> None:
+        """Load a part of the history that is missing after a load. Raise BusError."""
+        begun = time.monotonic()
+        older = await self._loader.complete_history(series, loaded)
+        if older is not None:
+            self.note_load(series, older, time.monotonic() - begun)
 
     def note_load(self, series: Series, result: LoadResult, duration_sec: float) -> None:
         """Take the result of a load of this process: count it, keep the state of the series, schedule by it.

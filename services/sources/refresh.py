@@ -139,6 +139,7 @@ class Refresh:
             result = await retry(self._outage, lambda: self._loader.load(each))
             self._dispatcher.note_load(each, result, time.monotonic() - started)
             results.append(result)
+            await retry(self._outage, lambda: self._dispatcher.complete_history(each, result))
 
         await load_concurrently(old, settings.concurrency, load)
         await self._loader.store.write_refreshed(begun)

@@ -175,8 +175,8 @@ class SeriesEntry(ServiceConfig):
     """When it trades: `24x7`, `24x5`, `us_futures`, `us_volatility` or an exchange. Default: by its asset
     class, `XNYS` for stocks. Example: `"XLON"`."""
     history_days: Annotated[float, Field(gt=0, le=40_000, allow_inf_nan=False)] | None = None
-    """How far back the first load goes; bars from that day's open. Default: by kind and timeframe, 5 days
-    for minutes. Example: `30`."""
+    """How far back the history goes; bars from that day's open. What the first load can't have is asked for
+    later. Default: by kind and timeframe, 5 days for minutes. Example: `30`."""
     stream: bool = True
     """Whether minutes come over the stream of the first source in `from` that has one, as `binance` has; what
     is missing is asked for. Example: `false`."""
@@ -328,8 +328,8 @@ class SourcesSettings(ServiceConfig):
     def work(self) -> WorkSettings:
         """Return how the series are loaded. A stream is never shorter than the first loads of all series.
 
-        Otherwise it would lose the history before anyone could read it, and that would not be asked for
-        again.
+        Otherwise it would lose the history before anyone could read it, and what was published is not
+        asked for again.
         """
         keep = {
             kind.value: max(getattr(self.settings.keep, kind), self.first_loads[kind]) for kind in RecordKind

@@ -35,6 +35,17 @@ INSTRUCTION: Final = (
     'come from. Answer with one JSON object, {"summary": "…"}: two plain sentences on what the headlines '
     "say, at most 60 words, no links, no markup, nothing that the headlines do not say."
 )
+SUMMARY_LIMIT: Final = 500
+SENTENCES: Final = 2
+_ADDRESS: Final = re.compile(
+    r"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://\S+|\bwww\.\S+|\bmailto:\S+|\bjavascript:\S+", re.IGNORECASE
+)
+_MARKUP: Final = re.compile(r"<[^<>]{0,500}>")
+_LIVE: Final = str.maketrans("", "", "<>[]{}`*_|\\")
+_SENTENCE: Final = re.compile(r"(?<=[.!?。！？])\s+")  # noqa: RUF001 - the ends that other scripts have
+MAX_FAILURES: Final = 3
+BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
+SPEND: Final = Script.beside("services.vexy_ai", "spend_request.lua")
 
 
 def make_request_body(model: str, story: Story) -> dict[str, Any]:
@@ -51,16 +62,6 @@ def make_request_body(model: str, story: Story) -> dict[str, Any]:
         "max_tokens": MAX_TOKENS,
         "response_format": {"type": "json_object"},
     }
-
-
-SUMMARY_LIMIT: Final = 500
-SENTENCES: Final = 2
-_ADDRESS: Final = re.compile(
-    r"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://\S+|\bwww\.\S+|\bmailto:\S+|\bjavascript:\S+", re.IGNORECASE
-)
-_MARKUP: Final = re.compile(r"<[^<>]{0,500}>")
-_LIVE: Final = str.maketrans("", "", "<>[]{}`*_|\\")
-_SENTENCE: Final = re.compile(r"(?<=[.!?。！？])\s+")  # noqa: RUF001 - the ends that other scripts have
 
 
 class _Summary(AnswerPart):
@@ -85,10 +86,6 @@ def sanitize(text: str) -> str:
     bare = _MARKUP.sub(" ", _ADDRESS.sub(" ", printable_line(text))).translate(_LIVE)
     sentences = _SENTENCE.split(" ".join(bare.split()))
     return truncate(" ".join(sentences[:SENTENCES]), SUMMARY_LIMIT, len)
-
-
-MAX_FAILURES: Final = 3
-BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
 
 
 class ModelBreaker:
@@ -126,9 +123,6 @@ class ModelBreaker:
             self._until = now + BACKOFF.pause_sec(self._pauses)
         if after_sec is not None:
             self._until = max(self._until, now + min(after_sec, BACKOFF.longest_sec))
-
-
-SPEND: Final = Script.beside("services.vexy_ai", "spend_request.lua")
 
 
 class Summarizer:

@@ -1,6 +1,6 @@
 -- Return the window that ended first, of those without a digest, with all its fields.
 -- What no worker can have written is deleted: a field that is too large, all fields if there are too many, and the key
--- if it is no hash.
+-- if it is not a hash.
 -- KEYS  1  the windows: a hash, '<begin>-<end> <name>' -> value
 -- ARGV  1  most fields
 --       2  most bytes of a field's name, and of its value

@@ -12,6 +12,8 @@ from marketswarm.keys import HEARTBEAT_SUFFIX, RSS_ITEMS, VEXY_DEAD, VEXY_NOTES
 from marketswarm.settings import CommonSettings, HttpUrl, Token, list_variables
 from marketswarm.truth import AccessPoint, Service
 
+TICKER: Final = re.compile(r"[A-Z][A-Z0-9]{0,9}(?:[.-][A-Z0-9]{1,4})?")
+
 
 class VexyEnvironment(CommonSettings):
     """The variables of vexy_ai. Without a URL no model is asked, and digests have no summaries."""
@@ -19,8 +21,6 @@ class VexyEnvironment(CommonSettings):
     vexy_llm_url: HttpUrl | None = Field(default=None, repr=False)  # the base URL, with /v1 at its end
     vexy_llm_key: Token | None = None
 
-
-TICKER: Final = re.compile(r"[A-Z][A-Z0-9]{0,9}(?:[.-][A-Z0-9]{1,4})?")
 
 Word = Annotated[str, Field(min_length=1, max_length=100)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]

@@ -18,7 +18,7 @@ local MAX_BYTES = 4096
 local notes, known, windows, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, window_sec = ARGV[1], tonumber(ARGV[5])
 local time = redis.call('TIME')
-local fields = redis.call('HLEN', windows) -- fails before anything is written if it is no hash
+local fields = redis.call('HLEN', windows) -- fails before anything is written if it is not a hash
 
 -- Return the first window that has no digest yet: after the clock was set back, the current one may have one.
 local function open_window()

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import json
+import signal
 import stat
 import subprocess
 import sys
@@ -30,6 +31,12 @@ from support.postgres import plain, query
 from support.waiting import auntil, until
 
 NOW = 1_793_100_000.0
+SLOW_TO_VACUUM = """
+CREATE TABLE slow (n int) WITH (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
+INSERT INTO slow SELECT generate_series(1, 200000);
+DELETE FROM slow
+"""
 
 
 async def fill(url, seed=1):
@@ -215,6 +222,36 @@ def test_a_restore_that_was_killed_is_mended_by_the_next_one(postgres, archive_u
     names = {row[0] for row in query(archive_url, "SELECT datname FROM pg_database")}
     assert (copy in names, foreign in names) == (False, True)
     asyncio.run(postgres.execute(f"DROP DATABASE {foreign}"))
+
+
+@pytest.fixture
+def frequent_autovacuum(postgres):
+    """Has the server look every second for tables to vacuum."""
+    settings = postgres.server.cluster / "postgresql.auto.conf"
+    settings.write_text("autovacuum_naptime = 1s\n")
+    postgres.signal(signal.SIGHUP)
+    yield
+    settings.write_text("")
+    postgres.signal(signal.SIGHUP)
+
+
+@pytest.mark.usefixtures("frequent_autovacuum")
+def test_an_autovacuum_keeps_no_database_from_being_dropped_or_replaced(postgres, archive_url, tmp_path):
+    """Its process belongs to no role, so ours may not end it. Here each of two takes a minute at least."""
+    asyncio.run(fill(archive_url))
+    saved = rows_of(archive_url)
+    made = asyncio.run(make_backup(archive_url, tmp_path, NOW, postgres.programs))
+    copy, name = "restored_fedcba987654", archive_url.rpartition("/")[2]
+    asyncio.run(postgres.execute(f"CREATE DATABASE {copy}"))
+    for database in (copy, name):
+        asyncio.run(postgres.execute(SLOW_TO_VACUUM, database))
+    vacuumed = "SELECT datname FROM pg_stat_activity WHERE datname IS NOT NULL AND usesysid IS NULL"
+    until(lambda: {(copy,), (name,)} <= set(query(postgres.url, vacuumed)), what="two workers")
+    asyncio.run(verify_backup(archive_url, tmp_path / made.file, postgres.programs))
+    assert (copy,) not in query(postgres.url, "SELECT datname FROM pg_database")
+    until(lambda: (name,) in query(postgres.url, vacuumed), what="a worker in the archive's database")
+    asyncio.run(restore_backup(archive_url, tmp_path / made.file, postgres.programs, replace=True))
+    assert rows_of(archive_url) == saved
 
 
 async def test_a_copy_that_another_restore_is_making_is_left_alone(postgres, archive_url, tmp_path):

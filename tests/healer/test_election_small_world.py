@@ -175,3 +175,55 @@ def test_a_standby_that_takes_over_tells_of_a_restart_that_nobody_heard(fleet, h
     fleet.run(14.0)
     assert [event["restarted"] for event in fleet.ledgers["x"].gaps] == [True]
     fleet.settle()
+
+
+@pytest.mark.parametrize("late", one_of([1.0, 0.3, 4.0]))
+@pytest.mark.parametrize("how", one_of(["terminate", "kill", "cut_home"]))
+@pytest.mark.parametrize("heard_by_leader", one_of(["xy", "x", "y"]))
+def test_a_time_without_any_bus_is_told_once_though_the_next_leader_hears_them_later(
+    fleet, heard_by_leader, how, late
+):
+    """The standby has the lease as soon as it reaches a bus, before it has heard one."""
+    first = leader(fleet)
+    other = next(iter(fleet.healers.keys() - {first}))
+    fleet.kill(other)
+    fleet.run(0.13)  # its canaries come between the leader's, and so its gap begins at another time
+    fleet.start_healer(other)
+    fleet.run(6.0)
+    for name in (first, other):
+        fleet.cut(name, "x", "refuse")
+        fleet.cut(name, "y", "refuse")
+    fleet.run(9.0)
+    for bus in heard_by_leader:
+        fleet.healers[first].links[bus].cut = None
+    fleet.run(late + 2.0)
+    assert [len(fleet.ledgers[bus].gaps) for bus in heard_by_leader] == [1] * len(heard_by_leader)
+    fleet.end(first, how)
+    fleet.run(1.0)
+    fleet.heal(other)
+    fleet.run(8.0)
+    assert len({event["id"] for ledger in fleet.ledgers.values() for event in ledger.gaps}) == 1
+    fleet.settle()
+
+
+def test_a_leader_that_hears_a_bus_last_tells_no_time_without_any_that_another_healer_told(fleet):
+    """Another bus decided meanwhile; the lease of the first one is still the leader's."""
+    first = leader(fleet)
+    other = next(iter(fleet.healers.keys() - {first}))
+    fleet.kill(other)
+    fleet.run(0.13)
+    fleet.start_healer(other)
+    fleet.run(6.0)
+    for name in (first, other):
+        fleet.cut(name, "x", "refuse")
+        fleet.cut(name, "y", "refuse")
+    fleet.freeze("x")
+    fleet.run(9.0)
+    fleet.heal(other)
+    fleet.run(6.0)
+    fleet.mend()
+    fleet.run(8.0)
+    one, same = (fleet.ledgers[bus].gaps for bus in "xy")
+    assert [event["id"] for event in one] == [event["id"] for event in same]
+    assert len(one) == 1
+    fleet.settle()

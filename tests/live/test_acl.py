@@ -17,6 +17,7 @@ from marketswarm.access import user_names
 from marketswarm.access.passwords import format_acl_files, load_passwords
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.truth import parse_truth
+from services.medic.remedies.leased_write import WRITE
 from support.acl_attempts import (
     DONE,
     MARKET,
@@ -196,3 +197,10 @@ def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_pa
         """)
         assert let_through(client(MARKET, "medic"), refused) == []
         assert let_through(client(SYSTEM, "medic"), [line for line in done if "HKEYS" not in line]) == []
+        client(MARKET, "bootstrap").function_load(f"#!lua name={WRITE.function}\n{WRITE.library}")
+        market = client(MARKET, "medic")
+        assert market.fcall(WRITE.function, 2, "quotes:SPY", "quotes:QQQ", 1e15, "UNLINK") == 0
+        assert market.fcall(WRITE.function, 1, "sources:breaker:a", 1e15, "HDEL", "opened", "trial") == 0
+        assert market.fcall(WRITE.function, 1, "quotes:SPY", 1e12, "UNLINK") == -1, "too late"
+        with pytest.raises(redis.ResponseError, match=r"(?i)acl failure|user executing the script"):
+            market.fcall(WRITE.function, 1, "quotes:SPY", 1e15, "SET", "x")

@@ -114,13 +114,13 @@ def test_a_bus_that_takes_nothing_shows_in_what_waits(tmp_path):
         until(lambda: samples(port)[key("bus_up", bus="market-redis")] == 0, what="its miss")
         waits = samples(port)
         assert waits[key("bus_listening", bus="market-redis")] == 0
-        assert waits[key("untold_verdicts", bus="market-redis")] >= 1
+        assert waits[key("unpublished_verdicts", bus="market-redis")] >= 1
         assert waits[key("bus_up", bus="system-redis")] == 1
-        until(lambda: samples(port)[key("tell_retries_total", bus="market-redis")] >= 1, what="a retry")
+        until(lambda: samples(port)[key("publish_retries_total", bus="market-redis")] >= 1, what="a retry")
         until(lambda: samples(port)[key("degraded")] == 1, what="its own word on that")
         scene.market.start()
         until(lambda: samples(port)[key("bus_up", bus="market-redis")] == 1, what="its return")
-        until(lambda: samples(port)[key("untold_verdicts", bus="market-redis")] == 0, what="all told")
+        until(lambda: samples(port)[key("unpublished_verdicts", bus="market-redis")] == 0, what="all told")
 
 
 def test_a_hung_loop_still_answers_and_says_for_how_long_it_has_hung(tmp_path):

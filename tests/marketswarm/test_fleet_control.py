@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -48,9 +49,10 @@ def test_processes_are_read_and_one_that_is_none_is_left_out(tmp_path):
         ("state", "flying"), ("age_sec", -1), ("identity", ""), ("wanted", 1), ("restarts", True),
         ("name", "x" * 500),
     )]  # fmt: skip
-    answer = orjson.dumps({"processes": [right, *wrong, 7, None]})
+    restarting, unclear = ({**right, "restarting": value} for value in (True, "yes"))
+    answer = orjson.dumps({"processes": [right, *wrong, 7, None, restarting, unclear]})
     with answering(tmp_path, answer) as (address, asked):
-        assert read_processes(address) == (PROCESS,)
+        assert read_processes(address) == (PROCESS, replace(PROCESS, is_restarting=True), PROCESS)
     assert asked == [{"do": "state", "svc": ""}]
     assert PROCESS.svc == "feed"
 

@@ -133,19 +133,6 @@ ONLY_IN = {
 MAY_PRINT = ["marketswarm.cli"]
 BARE_MAY_IMPORT = ["pkgutil.extend_path"]  # users' own services are beside ours
 
-# Where constants stand above the first function and class of their file, as they do not everywhere yet.
-CONSTANTS_ON_TOP = [
-    "bootstrap",
-    "marketswarm.access",
-    "marketswarm.agent",
-    "marketswarm.cli",
-    "marketswarm.fleet",
-    "marketswarm.truth",
-    "notifier",
-    "sentinel",
-    "services.mesh",
-]
-
 # A class has a name of its own, except these: each channel has its options.
 SHARED_CLASS_NAMES = {"Options"}
 

@@ -74,7 +74,7 @@ def test_a_rare_colour_becomes_the_nearest_of_the_others():
 
 
 def test_other_files_are_refused():
-    with pytest.raises(ValueError, match="no PNG"):
+    with pytest.raises(ValueError, match="not a PNG"):
         tool.reduce_colours(b"GIF89a")
     with pytest.raises(ValueError, match="depth 16"):
         tool.reduce_colours(encode([bytes(15)], [0], 3, depth=16))

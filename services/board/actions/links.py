@@ -1,4 +1,4 @@
-"""Let whoever has a signed link approve one proposal: its GET only shows, its POST acts, within its life.
+"""Let everyone with a signed link approve one proposal: its GET only shows, its POST acts, within its life.
 
 A mail scanner or a chat's preview opens each link that it sees, so opening one does nothing. What a link is
 for is `marketswarm/operator/approval_link.py`.

@@ -18,6 +18,7 @@ from marketswarm.operator.healing import (
     ENTRIES_KEPT,
     ENTRY_FIELD,
     FUSE,
+    UNDONE,
     EntryKind,
     HealingIncident,
     TimelineEntry,
@@ -28,7 +29,7 @@ from services.board.cache import Cached
 from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, AlertView, read_alerts
 
 FRESH_SEC: Final = 1.0  # so long the bus is not asked again, because every reader of a page may ask
-COUNTED_SEC: Final = 10.0  # the same for alerts, of which many may have to be read
+COUNTED_SEC: Final = 10.0  # the same for alerts, because many may have to be read
 MAX_COUNTED: Final = 10_000
 _PAGE: Final = 1000
 _TOO_MANY: Final = "too_many_remedies"
@@ -85,8 +86,8 @@ class ProposalView:
 class RemedyStats:
     """What a remedy achieved in the incidents on record. `wait` does nothing: it shows what heals by itself.
 
-    `relapsed` counts outages that came back before the service was stable; `unknown` are attempts of which
-    it is unknown whether they were carried out.
+    `relapsed` counts outages that came back before the service was stable; `unknown` are attempts that may
+    not have been carried out.
     """
 
     remedy: str
@@ -260,6 +261,8 @@ def _count_steps(incident: HealingIncident, found: dict[str, RemedyStats]) -> No
     for step in incident.timeline:
         stats = found.setdefault(name, RemedyStats(name)) if (name := escape_text(step.remedy)) else None
         match step.what:
+            case EntryKind.ABANDONED if step.reason == UNDONE:
+                pass
             case EntryKind.WAITING | EntryKind.ACTED | EntryKind.ABANDONED if stats is not None:
                 stats.attempts += 1
                 stats.unknown += step.what is EntryKind.ABANDONED

@@ -71,6 +71,14 @@ CORRELATIONS: Final = (
     Column("n", ColumnType.COUNT),
     Column("replay", ColumnType.FLAG),
 )
+_FORMATS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "content": {
+            CSV_TYPE.partition(";")[0]: {"schema": {"type": "string"}},
+            ARROW_TYPE: {"schema": {"type": "string", "format": "binary"}},
+        }
+    }
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +141,6 @@ async def parse_params(
 Params = Annotated[TableQuery, Depends(parse_params)]
 GroupName = Annotated[str, Path(max_length=60, description="The `group` of a series, or its asset class.")]
 Timeframe = Annotated[str, Query(max_length=4, description=f"One of {', '.join(TIMEFRAMES)}.")]
-_FORMATS: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "content": {
-            CSV_TYPE.partition(";")[0]: {"schema": {"type": "string"}},
-            ARROW_TYPE: {"schema": {"type": "string", "format": "binary"}},
-        }
-    }
-}
 
 
 def make_limit(market: Market) -> Callable[[Request], Awaitable[None]]:

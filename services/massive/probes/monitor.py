@@ -22,6 +22,8 @@ from services.massive.probes.targets import Polygon, Target, Tcp
 from services.massive.settings import MassiveEnvironment, ProbeSettings
 
 SHOWN: Final = 4
+BARS: Final = ":bars"
+REDIS_PORT: Final = 6379
 
 
 def summarize(targets: int, latest: Mapping[str, ProbeFinding], off: Mapping[str, str]) -> str | None:
@@ -58,10 +60,6 @@ def _describe_warning(finding: ProbeFinding) -> str:
     if finding.result.warning == "ends_soon" and days_left is not None:
         return f"ends in {days_left} days"
     return str(finding.result.warning)
-
-
-BARS: Final = ":bars"
-REDIS_PORT: Final = 6379
 
 
 class ProbeMonitor:

@@ -21,6 +21,14 @@ from services.massive.probes.targets import Target
 JITTER: Final = 0.1
 SPREAD_SEC: Final = 0.02
 """The seconds per target over which the first probes of all targets are spread."""
+MAX_CONCURRENT: Final = 64
+THREADS: Final = 16
+SLOW_MS: Final = 500.0
+LATE_INTERVALS: Final = 3
+LATE_SEC: Final = 5.0
+CLOSE_SEC: Final = 1.0
+"""The seconds that a probe may take beyond its limit, to close its connection."""
+BROKEN: Final = "broken"
 
 
 def first_delay_sec(every_sec: float, targets: int, chance: float) -> float:
@@ -35,11 +43,6 @@ def next_due(due: float, now: float, every_sec: float, chance: float) -> float:
     """
     following = due + every_sec * (1 - JITTER + 2 * JITTER * chance)
     return max(following, now)
-
-
-MAX_CONCURRENT: Final = 64
-THREADS: Final = 16
-SLOW_MS: Final = 500.0
 
 
 class ConcurrencyLimit:
@@ -72,13 +75,6 @@ class ConcurrencyLimits:
         slow = last is not None and last.result.ms.get(step, 0.0) > SLOW_MS
         return self.slow if slow else self.quick
 
-
-LATE_INTERVALS: Final = 3
-LATE_SEC: Final = 5.0
-CLOSE_SEC: Final = 1.0
-"""The seconds that a probe may take beyond its limit, to close its connection."""
-
-BROKEN: Final = "broken"
 
 log = logs.get("massive")
 

@@ -234,7 +234,7 @@ def _redact_random(match: re.Match[str]) -> str:
 
 
 def looks_random(run: str) -> bool:
-    """Return True if a run of letters, digits and the signs of base64 is no name, path or number."""
+    """Return True if a run of letters, digits and the signs of base64 is not a name, path or number."""
     pieces = _PIECE.findall(run)
     if any(map(_is_random_piece, pieces)):
         return True

@@ -106,7 +106,7 @@ class SecondTier:
         self.entries.extend(entries)
 
     def choose(self, repairs: Iterable[Repair], now: float) -> Repair | None:
-        """Return a repair of which a diagnosis is to be asked for now, and count the question."""
+        """Return a repair that needs a diagnosis now, and count the question."""
         if not self.is_on or self._asking is not None or self.questions.is_due(BUDGET, now):
             return None
         chosen = next((each for each in repairs if find_reason(each) is not None), None)

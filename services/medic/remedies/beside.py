@@ -41,16 +41,19 @@ class BesideRemedy(RemedyType):
     def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
         return boot is not None and target.boot == boot
 
-    async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         try:
             if await read_boot(order.svc, context) != order.identity:
                 return OrderResult.CHANGED, "another process beats now"
-            return await self.apply(order, context)
+            return await self.write(order, context)
         except (BusError, NoBusError) as error:
             return OrderResult.UNKNOWN, str(error)[:100]
 
-    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
-        """Carry out an order whose process beats. Raises BusError and NoBusError: it may be done in part."""
+    async def write(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+        """Carry out an order whose process beats, by a `LeasedWriter`.
+
+        Raises BusError and NoBusError: it may be done in part. Raises TooLateError if nothing was.
+        """
         raise NotImplementedError
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from marketswarm.bus import Bus
 from marketswarm.operator.remedies import CACHES, find_cache
 from services.medic.remedies.beside import BesideRemedy
+from services.medic.remedies.leased_write import LeasedWriter, TooLateError
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
 
 PAGE: Final = 1000
@@ -33,25 +34,33 @@ class ClearCache(BesideRemedy):
     def describe(self, identity: str) -> str:
         return f"{self.pattern}, which {identity} reads"
 
-    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+    async def write(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         point = find_cache(context.truth, order.svc, self.name)
         if point is None:
             return OrderResult.REFUSED, f"no access point of {order.svc} names {self.pattern}"
         bus = context.get_bus(point.bus)
-        deleted, is_whole = await delete_matching(bus, self.pattern)
+        deleted, is_whole = await delete_matching(bus, self.pattern, context.until)
         rest = "" if is_whole else ", and more are left"
         return OrderResult.DONE, f"{deleted} keys of {self.pattern} on {bus.name} deleted{rest}"
 
 
-async def delete_matching(bus: Bus, pattern: str) -> tuple[int, bool]:
-    """Delete the strings whose keys match; return how many, and whether none was left. Raises BusError."""
+async def delete_matching(bus: Bus, pattern: str, until: float | None) -> tuple[int, bool]:
+    """Delete the strings whose keys match; return how many, and whether none was left.
+
+    Stops at the end of the lease, `until`. Raises BusError, and TooLateError if none was deleted by then.
+    """
+    writer = await LeasedWriter.begin(bus, until)
     ends_at = time.monotonic() + MAX_SEC
     cursor, deleted = 0, 0
     while deleted < MAX_DELETED and time.monotonic() < ends_at:
         cursor, found = await bus.ask(bus.client.scan(cursor, match=pattern, count=PAGE, _type="STRING"))
         keys = found[: MAX_DELETED - deleted]
-        if keys:
-            deleted += await bus.ask(bus.client.unlink(*keys))
+        try:
+            deleted += await writer.write("UNLINK", keys) if keys else 0
+        except TooLateError:
+            if not deleted:
+                raise
+            break
         if cursor == 0 and len(keys) == len(found):
             return deleted, True
     return deleted, False

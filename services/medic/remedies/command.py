@@ -46,7 +46,10 @@ class RunCommand(Restart):
     def is_done(self, identity: str, target: TargetFacts) -> bool:
         return target.boot is not None and self.find_identity(target) != identity
 
-    async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+    def is_undone(self, _identity: str, _target: TargetFacts) -> bool:
+        return False  # it may have run, and not have done anything yet
+
+    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Run the command. One that fails or takes too long may have done a part of it."""
         if not context.command:
             return OrderResult.REFUSED, "MEDIC_COMMAND is not set"

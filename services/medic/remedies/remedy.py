@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
+from marketswarm.agent.lease import LeaseLost, is_in_time
 from marketswarm.bus import Bus
 from marketswarm.truth import Truth
 from services.medic.facts import Symptom, TargetFacts
 from services.medic.refusal import Refusal
+from services.medic.remedies.leased_write import TooLateError
+
+TOO_LATE: Final = "the request came too late"
 
 
 class Remedy(StrEnum):
@@ -109,6 +114,13 @@ class RemedyType(ABC):
         `identity` is that of the intent.
         """
 
+    def is_undone(self, _identity: str, _target: TargetFacts) -> bool:
+        """Return True if an intent that another medic left was provably not carried out, and no longer is.
+
+        The lease under which it was written has ended. `identity` is that of the intent.
+        """
+        return False
+
     @abstractmethod
     def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
         """Return True if a target that is well by observations newer than the action is so by this remedy.
@@ -116,6 +128,20 @@ class RemedyType(ABC):
         `boot` is that of the target before the action.
         """
 
-    @abstractmethod
     async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
-        """Carry out an order; return what became of it, and a sentence for people. Raises nothing."""
+        """Carry out an order; return what became of it, and a sentence for people.
+
+        Raises LeaseLost if the lease has ended: then nothing was begun. What carries it out elsewhere (the
+        fleet, a bus) is given that end, and refuses a request that comes later: this process may stand still
+        on the way.
+        """
+        if not is_in_time(context.until):
+            raise LeaseLost("the lease ended before the remedy was carried out")
+        try:
+            return await self.apply(order, context)
+        except TooLateError:
+            return OrderResult.REFUSED, TOO_LATE
+
+    @abstractmethod
+    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+        """Carry out an order, as above. Raises TooLateError if a bus has refused all of it."""

@@ -46,10 +46,17 @@ class Restart(RemedyType):
     def is_done(self, identity: str, target: TargetFacts) -> bool:
         return target.process is not None and target.process.identity != identity
 
+    def is_undone(self, identity: str, target: TargetFacts) -> bool:
+        """Return True while the very process that was meant runs, and is not being ended by a restart."""
+        process = target.process
+        if process is None or process.is_waiting or process.is_stopped:
+            return False
+        return process.identity == identity and process.is_restarting is False
+
     def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
         return target.boot is not None and boot is not None and target.boot != boot
 
-    async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Ask the fleet to restart the process that is meant, and no other."""
         socket = context.fleet_socket
         if socket is None:

@@ -9,6 +9,7 @@ from marketswarm.bus.stored_values import parse_decimal, read_fields, report_unu
 from marketswarm.keys import MARKET_SOURCES, source_breaker_key
 from marketswarm.operator.remedies import SOURCES, find_sources_bus
 from services.medic.remedies.beside import BesideRemedy
+from services.medic.remedies.leased_write import LeasedWriter
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
 
 MAX_SOURCES: Final = 2000
@@ -27,7 +28,7 @@ class ResumeSources(BesideRemedy):
     def describe(self, identity: str) -> str:
         return f"open breakers of {identity}"
 
-    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+    async def write(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         bus_name = find_sources_bus(context.truth)
         if order.svc != SOURCES or bus_name is None:
             return OrderResult.REFUSED, f"only {SOURCES} has breakers"
@@ -35,10 +36,8 @@ class ResumeSources(BesideRemedy):
         names = (await find_open_breakers(bus))[:MAX_RESUMED]
         if not names:
             return OrderResult.REFUSED, "no breaker is open"
-        pipe = bus.pipeline()
-        for name in names:
-            pipe.hdel(source_breaker_key(name), *FAILURE_FIELDS)
-        await bus.ask(pipe.execute())
+        writer = await LeasedWriter.begin(bus, context.until)
+        await writer.write("HDEL", list(map(source_breaker_key, names)), *FAILURE_FIELDS)
         return OrderResult.DONE, f"asked again: {', '.join(names)}"
 
 

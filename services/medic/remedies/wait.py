@@ -27,5 +27,5 @@ class Wait(RemedyType):
     def is_proof(self, _boot: str | None, _target: TargetFacts) -> bool:
         return False
 
-    async def carry_out(self, _order: RemedyOrder, _context: RemedyContext) -> tuple[OrderResult, str]:
+    async def apply(self, _order: RemedyOrder, _context: RemedyContext) -> tuple[OrderResult, str]:
         return OrderResult.REFUSED, "to wait needs no order"

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from marketswarm.detector import State
 from marketswarm.fleet_control import FleetProcess
 from services.medic.observer import FleetObservation
-from services.medic.planner import find_proposal
-from services.medic.repair import Repair, RepairState
+from services.medic.proposal import find_proposal
+from services.medic.repair import Repair
 from services.medic.rules.metric import FLEET, Metric, Readings
 
 _DEGRADED: Mapping[str, float] = {"ok": 0.0, "degraded": 1.0}
@@ -19,9 +19,7 @@ def read_fleet(seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse
     return {
         Metric.DEGRADED: {svc: _find_degraded(svc, seen) for svc in services},
         Metric.RESTARTS: {svc: _count_restarts(svc, seen) for svc in services},
-        Metric.ESCALATED: {
-            svc: float(each is not None and each.state is RepairState.ESCALATED) for svc, each in of.items()
-        },
+        Metric.ESCALATED: {svc: float(each is not None and each.is_escalated) for svc, each in of.items()},
         Metric.PROPOSED: {
             svc: float(each is not None and find_proposal(each) is not None) for svc, each in of.items()
         },
@@ -49,7 +47,7 @@ def _find_degraded(svc: str, seen: FleetObservation) -> float | None:
 def _count_restarts(svc: str, seen: FleetObservation) -> float | None:
     """Return how often a service was started again, by `marketswarm up`, otherwise by mesh.
 
-    None while `up` may count it and does not answer: that mesh counts more is no restart.
+    None while `up` may count it and does not answer, because a higher count of mesh is not a restart.
     """
     if seen.processes is None and seen.cut_off:
         return None

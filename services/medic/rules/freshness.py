@@ -17,7 +17,7 @@ from services.medic.rules.metric import Metric, Readings, name_reading
 from services.medic.rules.rule import MonitorRule
 
 LEAST_EPOCH_SEC: Final = 1e9
-"""An id or a `ts` from before 2001 is no time."""
+"""An id or a `ts` from before 2001 is not a time."""
 MAX_INFO_BYTES: Final = 262_144
 """The longest answer about a stream, which has the first and the last entry in it."""
 MOST_AHEAD_SEC: Final = 60.0

@@ -31,7 +31,7 @@ class Metric(StrEnum):
     RESTARTS = "restarts"  # so far
     PROCESS_MEMORY = "process_memory"  # in percent of the machine's, of its largest process
     PROCESS_CPU = "process_cpu"  # in percent of one processor, of its busiest process
-    ESCALATED = "escalated"  # 1 while the medic has given it up
+    ESCALATED = "escalated"  # 1 while an outage of it is open that the medic gave up
     PROPOSED = "proposed"  # 1 while a remedy for it waits for a person's approval
     HOST_MEMORY = "host_memory"  # in percent
     HOST_CPU = "host_cpu"  # in percent of all processors
@@ -90,7 +90,7 @@ LOG_METRICS: Final = frozenset({Metric.LOG_MATCHES, Metric.LOG_NEW, Metric.LOG_N
 """What is counted in the log of a service."""
 
 Readings = dict[Metric, dict[str, float | None]]
-"""By metric and subject, what was measured at one moment; None is a subject of which it is not known. Where
+"""By metric and subject, what was measured at one moment; None is a subject whose value is not known. Where
 the rule says more of what is measured, the subject is that of `name_reading`."""
 
 

@@ -7,8 +7,9 @@ provably does not hold any more.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from marketswarm.agent import Agent
@@ -19,7 +20,7 @@ from marketswarm.text import escape_text, format_names
 from marketswarm.truth import HEALER, MEDIC, Truth
 from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.observer import FleetObservation
-from services.medic.planner import OpenProposal, find_proposal
+from services.medic.proposal import OpenProposal, find_proposal
 from services.medic.refusal import Refusal
 from services.medic.repair import Repair
 from services.medic.rules.buses import read_buses
@@ -30,6 +31,7 @@ from services.medic.rules.host import HostObserver
 from services.medic.rules.logs import LogObserver, make_orders
 from services.medic.rules.market import read_market
 from services.medic.rules.metric import REPAIR_METRICS, Metric, Readings
+from services.medic.rules.observed_time import ObservedSpans, ObservedTime, Span
 from services.medic.rules.probes import ProbeObserver
 from services.medic.rules.rule import MonitorRule, RuleSeverity, list_pairs
 from services.medic.settings import HealingSettings, MedicEnvironment
@@ -67,15 +69,23 @@ class RuleMonitor:
         self._evaluator = RuleEvaluator()
         self._looked_at = float("-inf")
         self._ahead_sec = 0.0
-        self._clear_since: float | None = None
+        self._observed, self._stored_at = ObservedTime(), float("-inf")
         self._proposals: dict[str, OpenProposal] = {}
         self.findings: dict[str, RuleFinding] = {}
         self.holding: set[str] = set()
         self.names: tuple[str, ...] = ()
 
-    def begin_term(self) -> None:
-        """Note that this medic begins to lead: what was measured before proves nothing."""
-        self._clear_since = None
+    def begin_term(self, observed: Iterable[Span]) -> None:
+        """Note that this medic begins to lead, after others that observed the fleet in these times."""
+        self._observed.resume(observed, self._find_unnoticed())
+        self._stored_at = float("-inf")
+
+    def take_observed(self, now: float) -> ObservedSpans | None:
+        """Return the times that were observed, if it is time to store them."""
+        if 0 <= now - self._stored_at < self._get_settings().rules_every_sec:
+            return None
+        self._stored_at = now
+        return ObservedSpans(now, tuple(self._observed.spans))
 
     def follow(self, truth: Truth) -> None:
         """Follow the subjects of this truth from now on."""
@@ -175,18 +185,19 @@ class RuleMonitor:
             note = self._logs.find_note(finding.subject, rule.metric, rule.detail)
         return f"{words}: {note[:MAX_NOTE_CHARS]}" if finding.holds and note else words
 
-    def add_facts(self, facts: FleetFacts, now: float) -> FleetFacts:
-        """Return the facts with what the rules say of each service.
+    def add_facts(self, facts: FleetFacts, now: float, rest_sec: float = 0.0) -> FleetFacts:
+        """Return the facts with what the rules say of each service, after a rest of `rest_sec` was planned.
 
-        What stopped the medic as a whole may have stopped what is measured: on a machine that was suspended,
-        each stream is old. So a rule is a symptom again when all that it goes by was measured after the stop.
+        What stopped the medic as a whole may have stopped what is measured. So a rule is a symptom if all
+        that it goes by was observed (`is_proven`).
         """
-        age_sec = now - self._looked_at
-        if facts.find_refusal(self._get_settings().fuse.down_share) is not None:
-            self._clear_since = None
-        elif self._clear_since is None:
-            self._clear_since = now
-        clear_sec = -1.0 if self._clear_since is None else self._looked_at - self._clear_since
+        age_sec, settings = now - self._looked_at, self._get_settings()
+        self._observed.note(
+            now,
+            is_clear=facts.find_refusal(settings.fuse.down_share) is None,
+            longest_gap_sec=settings.find_longest_gap(rest_sec),
+            unnoticed_sec=self._find_unnoticed(),
+        )
         if not 0 <= age_sec <= self._find_longest_gap():
             unknown = {svc: replace(each, is_alerted=None) for svc, each in facts.targets.items()}
             return replace(facts, targets=unknown)
@@ -194,21 +205,28 @@ class RuleMonitor:
         for finding in self.findings.values():
             if finding.rule.can_heal or finding.rule.severity is RuleSeverity.EMERGENCY:
                 by_service.setdefault(finding.subject, []).append(finding)
+        shows = partial(is_proven, observed=self._observed, looked_at=self._looked_at)
         changed = {
-            svc: add_findings(facts.targets[svc], found, age_sec, clear_sec)
+            svc: add_findings(facts.targets[svc], found, age_sec, shows)
             for svc, found in by_service.items()
             if svc in facts.targets
         }
         return replace(facts, targets={**facts.targets, **changed})
 
     def list_holding(self, svc: str) -> list[tuple[str, str]]:
-        """Return the rules that hold for a service, or for what is no service, each with the reason."""
+        """Return the rules that hold for a service, or for other subjects, each with the reason."""
         services = self._me.truth.services
         return [
             (name, describe(finding))
             for name, finding in self.findings.items()
             if finding.holds and (finding.subject == svc or finding.subject not in services)
         ]
+
+    def _find_unnoticed(self) -> float:
+        """Return for how long a standstill may last before it is noticed: until each service is late."""
+        truth, default_sec = self._me.truth, self._me.settings.default_timeout_sec
+        beating = [svc for svc in truth.services if truth.job_of(svc) is None]
+        return max([truth.bus_timeout_sec(), *(truth.timeout_of(svc, default_sec) for svc in beating)])
 
     def _find_longest_gap(self) -> float:
         return max(LONGEST_GAP_SEC, 3 * self._get_settings().rules_every_sec)
@@ -231,17 +249,32 @@ def list_proposals(repairs: Mapping[str, Repair]) -> dict[str, OpenProposal]:
     return {svc: each for svc, each in found if each is not None}
 
 
+def is_proven(finding: RuleFinding, observed: ObservedTime, looked_at: float) -> bool:
+    """Return True if all that makes a rule hold was observed up to `looked_at`, when it was measured.
+
+    An age shows by itself since when nothing was written, so as much of that time has to have been observed,
+    also by earlier medics, as the rule is about. Any other value is one of its moment: each one was measured
+    since nothing stopped this medic.
+    """
+    if observed.since is None or looked_at < observed.since:
+        return False
+    begin = observed.since
+    if finding.rule.is_about_age and finding.value is not None:
+        begin = looked_at - finding.value
+    return observed.measure(begin, looked_at) >= finding.rule.proof_sec
+
+
 def add_findings(
-    target: TargetFacts, findings: list[RuleFinding], age_sec: float, clear_sec: float
+    target: TargetFacts, findings: list[RuleFinding], age_sec: float, shows: Callable[[RuleFinding], bool]
 ) -> TargetFacts:
     """Return a target with what rules say of it, as it was `age_sec` ago.
 
-    `clear_sec` is for how long nothing had stopped the medic then. A rule that only holds because the time to
-    clear has not passed is no symptom, and no proof that there is none.
+    `shows` says whether a rule that holds is proven. A rule that only holds because the time to clear has not
+    passed is not a symptom, and does not prove that there is none.
     """
     healing = [each for each in findings if each.rule.can_heal]
     is_alerted: bool | None = None
-    if any(each.holds and each.is_met and clear_sec >= each.rule.proof_sec for each in healing):
+    if any(each.holds and each.is_met and shows(each) for each in healing):
         is_alerted = True
     elif not any(each.holds or each.is_met is not False for each in healing):
         is_alerted = False

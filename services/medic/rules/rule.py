@@ -34,6 +34,12 @@ MASSIVE: Final = "massive"
 RuleName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
 Limit = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Duration = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+DATABASE_ERRORS: Final = (
+    r'"event":"database\.away"|\b(asyncpg|psycopg|sqlalchemy)\.[\w.]*(Error|Exception)'
+    r"|\b(Postgres|Interface|Operational)Error\b|deadlock detected|too many connections"
+    r"|remaining connection slots"
+)
+"""Matches a line that says that a database can't be used, or has refused something."""
 
 
 class RuleSeverity(StrEnum):
@@ -126,9 +132,14 @@ class MonitorRule(ServiceConfig):
         )
 
     @property
+    def is_about_age(self) -> bool:
+        """Whether one value over the limit shows for how long nothing happened."""
+        return self.metric is Metric.WRITE_AGE and self.above is not None
+
+    @property
     def proof_sec(self) -> float:
-        """The time after which nothing is left of what was measured before: an age has grown to its limit."""
-        return self.for_sec + (self.above or 0.0 if self.metric is Metric.WRITE_AGE else 0.0)
+        """How much time has to be observed for a proof: an age has to grow to its limit meanwhile."""
+        return self.for_sec + (self.above or 0.0 if self.is_about_age else 0.0)
 
     def is_met_by(self, value: float) -> bool:
         return value > self.above if self.above is not None else value < (self.below or 0.0)
@@ -142,14 +153,6 @@ class MonitorRule(ServiceConfig):
         lasts = f" for {self.for_sec:g} s" if self.for_sec else ""
         counted = f" within {self.within_sec:g} s" if self.within_sec is not None else ""
         return f"{limit}{lasts}{counted}"
-
-
-DATABASE_ERRORS: Final = (
-    r'"event":"database\.away"|\b(asyncpg|psycopg|sqlalchemy)\.[\w.]*(Error|Exception)'
-    r"|\b(Postgres|Interface|Operational)Error\b|deadlock detected|too many connections"
-    r"|remaining connection slots"
-)
-"""Matches a line that says that a database can't be used, or has refused something."""
 
 
 def _rule(metric: Metric, severity: RuleSeverity = RuleSeverity.WARNING, **more: float | str) -> MonitorRule:

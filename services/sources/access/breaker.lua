@@ -20,7 +20,7 @@ local failures, opened, open_ms, trial, paused = tonumber(stored[1] or 0) or 0, 
 if opened > now then -- the server's clock was set back
   opened = now
 end
--- one that nobody asks any more is forgotten, long after the longest time for which it is open
+-- one that is not asked any more is forgotten, long after the longest time for which it is open
 local kept_ms = math.max(tonumber(ARGV[4]) * 4, 86400000)
 
 local function expire()

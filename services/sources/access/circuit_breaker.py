@@ -19,6 +19,8 @@ FIRST_OPEN_SEC: Final = 10.0
 LONGEST_OPEN_SEC: Final = 600.0
 TRIAL_SEC: Final = 30.0
 """For how long one instance may try a source; then another one does."""
+BREAKER_OPEN: Final = "breaker_open"
+PAUSED: Final = "paused"
 
 
 class BreakerState(StrEnum):
@@ -30,8 +32,6 @@ class BreakerState(StrEnum):
     PAUSED = "paused"  # it is not asked, since an operator took it out of service
 
 
-BREAKER_OPEN: Final = "breaker_open"
-PAUSED: Final = "paused"
 _REFUSALS: Final = {BreakerState.OPEN: BREAKER_OPEN, BreakerState.PAUSED: PAUSED}
 
 

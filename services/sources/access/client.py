@@ -56,6 +56,8 @@ LONGEST_WAIT_SEC: Final = 120.0
 """How long the further parts of a question wait for the limits, if their deadline allows that."""
 PAUSES: Final = 3
 """How many pauses that a source asks for each page of the further parts waits out."""
+SPARE_PARTS: Final = 25
+"""The most parts of a question that can wait for which requests are sent at once."""
 WAITED_FOR_SEC: Final = 10
 """The longest window of a limit that parts of a question wait for, and are not left out for."""
 DAY_SEC: Final = 86_400
@@ -103,12 +105,15 @@ class AskContext:
         patience_sec: how long each request may wait for the source's limits.
         deadline: until when the source may take, by `time.monotonic`; then it has failed.
         on_request: is called with each request that was sent.
+        can_wait: whether the question can be asked again later. It leaves half of what the limits allow to
+            others, waits out no pause, and what came before a failure is its answer.
     """
 
     limiter: Limiter
     patience_sec: float = 0.0
     deadline: float = math.inf
     on_request: OnRequest | None = None
+    can_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +144,11 @@ class _Found:
             self.missing, self.reason = self.missing + page.missing, page.reason
 
     def make_answer(
-        self, asked: _Asked, question: Question, asked_at: float, parts_left: int
+        self, asked: _Asked, question: Question, asked_at: float, done: Sequence[Question], parts_left: int
     ) -> SourceAnswer:
+        """Return the answer to the parts that are done."""
         kept = keep_asked(question, self.records)
+        since = min((part.start for part in done), default=None) if question.is_history else None
         return SourceAnswer(
             asked.source.name,
             AnswerStatus.OK if kept else AnswerStatus.EMPTY,
@@ -152,6 +159,7 @@ class _Found:
             asked_at,
             self.digest.hexdigest(),
             parts_left=parts_left,
+            since_ms=None if since is None else round(1000 * since.timestamp()),
             min_interval_sec=asked.endpoint.min_interval_sec,
             delay_sec=asked.endpoint.delay_sec,
             is_utc_days=asked.endpoint.days == "utc",
@@ -232,21 +240,26 @@ class SourceClient:
         """Return the answer of one endpoint, of its parts and pages, whatever the breaker says.
 
         Parts that the limits don't allow are left out; those before them are the answer. What came before a
-        failure is lost, because half a series is of no use. Raise BusError as `ask` does.
+        failure is lost, because half a series is of no use, unless the rest is asked for later. Raise
+        BusError as `ask` does.
         """
         asked, found, asked_at, done = _Asked(source, endpoint, context), _Found(), time.time(), 0
         parts = split_question(endpoint, question, datetime.fromtimestamp(asked_at, UTC))
-        allowed = await self._count_allowed(asked) if len(parts) > 1 else len(parts)
+        is_counted = len(parts) > 1 or (context.can_wait and parts)
+        allowed = await self._count_allowed(asked) if is_counted else len(parts)
+        if parts and not allowed:
+            return SourceAnswer(source.name, AnswerStatus.LIMITED, "limited", asked_at=asked_at)
         try:
             for part in parts[:allowed]:
                 found.add(await self._ask_part(asked, part))
                 done += 1
-                # the parts before it would be for nothing if the next one did not wait
-                patient = replace(context, patience_sec=LONGEST_WAIT_SEC)
-                asked = replace(asked, context=patient, has_part=True)
+                if not context.can_wait:
+                    # the parts before it would be for nothing if the next one did not wait
+                    patient = replace(context, patience_sec=LONGEST_WAIT_SEC)
+                    asked = replace(asked, context=patient, has_part=True)
         except _NoAnswerError as error:
             is_limited = error.outcome is AnswerStatus.LIMITED
-            if not done or not is_limited:
+            if not done or not (is_limited or context.can_wait):
                 return SourceAnswer(
                     source.name,
                     error.outcome,
@@ -255,26 +268,27 @@ class SourceClient:
                     wait_sec=error.wait_sec if is_limited else 0.0,
                     min_interval_sec=endpoint.min_interval_sec,
                 )
-        return found.make_answer(asked, question, asked_at, len(parts) - done)
+        return found.make_answer(asked, question, asked_at, parts[:done], len(parts) - done)
 
     async def _count_allowed(self, asked: _Asked) -> int:
-        """Return how many requests one question may take, 1 at least. Raise BusError.
+        """Return how many requests one question may take, 1 at least unless it can wait. Raise BusError.
 
         What a request waits for does not count, be it a window or a pause that the source wants. Of a limit
         that lasts for days, a question takes at most half of what is left, so that others have something, and
-        so does this series later.
+        so does this series later. One that can wait does so of each limit.
         """
+        can_wait = asked.context.can_wait
         allowed, waited_for_sec = 0, max(WAITED_FOR_SEC, asked.context.patience_sec)
         for key in self.keys.get(asked.source.name, (None,)):
             windows = asked.source.find_limits(has_key=key is not None).windows()
             left = await asked.context.limiter.count_left(key, windows, waited_for_sec)
             shares = [
-                (count + 1) // 2 if sec >= DAY_SEC else count
+                (count + 1) // 2 if can_wait or sec >= DAY_SEC else count
                 for (sec, _), count in zip(windows, left, strict=True)
                 if sec > WAITED_FOR_SEC
             ]
             allowed += min(shares, default=sys.maxsize)
-        return max(1, allowed)
+        return min(allowed, SPARE_PARTS) if can_wait else max(1, allowed)
 
     def _lacks_key(self, source: MarketSource) -> bool:
         return bool(source.auth.env) and not source.auth.optional and not self.keys.get(source.name)

@@ -68,6 +68,8 @@ def evaluate_answer(
         played_at=answer.played_at,
         misfits=len(answer.misfits),
         min_interval_sec=answer.min_interval_sec,
+        history_ms=answer.since_ms,
+        parts_left=answer.parts_left,
         day_end=AT_CLOSE if answer.is_replay else day_end,
     )
     if answer.outcome in _PASSED_ON:

@@ -24,12 +24,14 @@ from services.sources.access.keys import read_keys
 from services.sources.access.rate_limiter import SourceLimiter
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.evaluation import RecordClock, evaluate_answer
+from services.sources.cascade.history import OlderPart, conclude_older, find_missing
 from services.sources.cascade.series import (
     AT_CLOSE,
     Series,
     find_next_record,
     find_oldest,
     fresh_until,
+    make_older_question,
     make_question,
     measure_pace,
     time_of,
@@ -63,6 +65,8 @@ RECENT: Final = 70
 """The number of records of a series that are kept to see how fast its market moves."""
 TRIAL_SEC: Final = 30.0
 """How long a source that is down may take to answer when it is tried."""
+OLDER_SEC: Final = 20.0
+"""How long a source may take for an older part of the history, since loads of the series wait meanwhile."""
 PUBLISH_SEC: Final = 30.0
 """How much longer than its sources a load may take, to read and write the bus."""
 LEAST_SHARE_SEC: Final = 2.0
@@ -116,11 +120,13 @@ class _Terms:
     Attributes:
         forced: whether also those are asked whose answers were of no use lately.
         patience_sec: how long a request waits for its source's limits.
+        older: the question for an older part of the history; None to ask for what is new.
         sent: each request that was sent is added here, also if an error is raised later.
     """
 
     forced: bool
     patience_sec: float
+    older: Question | None = None
     sent: list[SentRequest] = field(default_factory=list)
 
 
@@ -183,6 +189,74 @@ class SeriesLoader:
             return replace(await self._publish(claim, before, load, clock), answered_at=answered_at)
 
         return await self._run_claimed(series, ask_and_publish)
+
+    async def complete_history(self, series: Series, loaded: LoadResult) -> LoadResult | None:
+        """Ask the source that served a load for a part of the history that is missing. Raise BusError.
+
+        This may take as long as a load, so take the result of that first. Return None if nothing was asked
+        for, as after a load that asked for the whole history, or if another instance has the series.
+        """
+        served = choose_serving(loaded.findings)
+        if loaded.outcome is not LoadOutcome.LOADED or served is None or served.history_ms is not None:
+            return None
+        source, session = served.source, await self.find_session(series.session)
+        if served.verdict is not SourceVerdict.FRESH or not served.is_asked or source not in self._catalog:
+            return None
+        wanted_ms = find_oldest(series, session, round(1000 * self._now()))
+
+        def find(state: SeriesState) -> OlderPart | None:
+            return find_missing(series, state, source, wanted_ms, self._now())
+
+        async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
+            part = find(before)  # another instance may have asked meanwhile
+            if part is None:
+                return LoadResult(LoadOutcome.UNUSED, before)
+            return await self._load_older(claim, series, before, part)
+
+        if find(loaded.state) is None:
+            return None
+        older = await self._run_claimed(series, ask_and_publish)
+        return older if older.outcome is LoadOutcome.LOADED else None
+
+    async def _load_older(
+        self, claim: Claim, series: Series, before: SeriesState, part: OlderPart
+    ) -> LoadResult:
+        """Ask a source for an older part of the history, and publish what came. Raise BusError.
+
+        What came says nothing of the source's newest records, so neither its state nor the freshness of the
+        series change.
+        """
+        question = make_older_question(series, part.start_ms, part.end_ms)
+        terms = _Terms(forced=False, patience_sec=self._get_settings().load.patience_sec, older=question)
+        try:
+            finding, _ = await self._ask(series, part.source, before, terms, time.monotonic() + OLDER_SEC)
+        except BaseException:
+            self.store.keep_requests(series, terms.sent)
+            raise
+        load = Load(
+            series,
+            conclude_older(before, finding),
+            (),
+            finding if finding.records else None,
+            tuple(terms.sent),
+            remember_from_ms=part.wanted_ms,
+        )
+        settings = self._get_settings()
+        published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
+        if published.is_lost:
+            return LoadResult(LoadOutcome.LOST)
+        if terms.sent:
+            log.info(
+                "series.history",
+                series=series.id,
+                source=part.source,
+                verdict=finding.verdict.value,
+                records=published.new,
+                parts_left=finding.parts_left,
+            )
+        return LoadResult(
+            LoadOutcome.LOADED, load.state, published.new, requests=load.requests, source=part.source
+        )
 
     async def try_source(self, series: Series, source: str) -> LoadResult:
         """Ask a source for the newest records of a series, to see whether it answers again. Raise BusError.
@@ -383,7 +457,7 @@ class SeriesLoader:
         is_known = before.replay is (replay is not None)  # a recording is of another time
         session = await self.find_session(series.session)
         known_until = find_known_until(before, source) if is_known else None
-        question = make_question(series, session, known_until, clock.now_ms)
+        question = terms.older or make_question(series, session, known_until, clock.now_ms)
         if replay is not None:
             answer = await replay.ask(question, on_request=terms.sent.append)
             if answer.played_at:  # it may have played minutes on while the question was on its way
@@ -415,12 +489,14 @@ class SeriesLoader:
         self, series: Series, source: str, question: Question, terms: _Terms, deadline: float
     ) -> SourceAnswer:
         """Ask a source of the catalogue."""
-        bus = self.store.bus
-        context = AskContext(SourceLimiter(bus, source), terms.patience_sec, deadline, terms.sent.append)
+        bus, can_wait = self.store.bus, terms.older is not None
+        context = AskContext(
+            SourceLimiter(bus, source), terms.patience_sec, deadline, terms.sent.append, can_wait
+        )
         answer = await self._client.ask(
             self._find_source(source), question, CircuitBreaker(bus, source), context
         )
-        if answer.parts_left:
+        if answer.parts_left and not can_wait:
             log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
         return answer
 

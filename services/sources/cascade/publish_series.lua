@@ -1,5 +1,5 @@
 -- Publish one load of a series: its new and changed records, its requests, its state and that of the sources that were
--- asked. All in one step, so that nobody reads half of a load and a repeated answer adds nothing.
+-- asked. All in one step, so that no reader sees half of a load and a repeated answer adds nothing.
 --
 -- KEYS  1   the stream of the records
 --       2   the records that were published: a hash of buckets. A bucket has the records of a stretch of time, or the
@@ -17,12 +17,12 @@
 --       6   length of the stream of requests, about
 --       7   from when on records are remembered (epoch ms): older ones can't be asked for again. An older quote is
 --           remembered as long as each load names its symbol
---       8   milliseconds of a bucket; 0 for quotes, of which the latest of each symbol counts: an older one is no news
+--       8   milliseconds of a bucket; 0 for quotes: the latest of each symbol counts, an older one is not published
 --       9   the most bytes of a bucket; what does not fit is nonsense, and not published
 --       10  seconds for which records are remembered
 --       11  id of the source that serves
 --       12  ids of the sources of the cascade in their order, with spaces around each. A record is replaced by its own
---           source, which corrects it, or by one before that; the same record of a later source is no news
+--           source, which corrects it, or by one before that; the same record of a later source is not published
 --       13  number of records; then for each, sorted by time: time (epoch ms), bucket, identity (hexadecimal: its time
 --           within the bucket, or of a quote its time), digest, fields (JSON array)
 --       then the number of requests, and for each the ids of the loads with which it may have been recorded, with

@@ -162,6 +162,12 @@ def make_question(series: Series, session: Session, newest_ms: int | None, now_m
     return Question(series.symbol, series.asset, series.kind, min(start, end), end, series.timeframe, known)
 
 
+def make_older_question(series: Series, start_ms: int, end_ms: int) -> Question:
+    """Return the question for a part of the history, up to what is known."""
+    start, end = (_EPOCH + timedelta(milliseconds=ms) for ms in (start_ms, end_ms))
+    return Question(series.symbol, series.asset, series.kind, start, end, series.timeframe)
+
+
 def find_oldest(series: Series, session: Session, now_ms: int) -> int:
     oldest_ms = now_ms - round(series.history_days * DAY_MS)
     return _find_day_open(session, oldest_ms) if series.kind is RecordKind.BARS else oldest_ms

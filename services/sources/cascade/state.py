@@ -83,10 +83,12 @@ class SourceFinding:
         wait_sec: after how many seconds the source may be asked again; 0 if that is unknown.
         is_replay: whether the records were played from a recording.
         played_at: the time of the recording's clock; 0 for others.
-        misfits: how many rows of the answer were no record.
+        misfits: how many rows of the answer were not records.
         is_asked: whether a request was sent to the source. None is for a minute of a stream, for a stream's
             mark on the bus, or if limits of ours allow none.
         min_interval_sec: for how long the source is not asked again for this series, for its limits to last.
+        history_ms: of an answer to a question for a history: from when on it answers. parts_left: how many
+            parts of the question it leaves out.
         day_end: when the source has a whole day, for bars of `1d`.
     """
 
@@ -104,6 +106,8 @@ class SourceFinding:
     misfits: int = 0
     is_asked: bool = True
     min_interval_sec: float = 0.0
+    history_ms: int | None = None
+    parts_left: int = 0
     day_end: DayEnd = AT_CLOSE
 
 
@@ -112,12 +116,25 @@ Bounded = Annotated[int, Field(strict=True, ge=-(2**53), le=2**53)]
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryAttempt:
+    """Hold what came of asking a source for the older part of a series' history.
+
+    Before `begins_ms` the source has nothing, as it answered. `failures` counts the attempts in a row that
+    brought nothing; before `retry_at` it is not asked for that part again.
+    """
+
+    begins_ms: Bounded | None = None
+    failures: Bounded = 0
+    retry_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """Hold when and how a source was asked for a series last.
 
     `failures` counts the attempts in a row that did not serve. Before `retry_at` a source is left out whose
     answer was of no use, or that must not be asked often; of one that is limited it is when its limits let it
-    be asked again, as they were then.
+    be asked again, as they were then. `history` is of the questions for what is older.
     """
 
     verdict: SourceVerdict
@@ -126,6 +143,7 @@ class Attempt:
     newest_ms: Bounded | None = None
     failures: Bounded = 0
     retry_at: float = 0.0
+    history: HistoryAttempt = HistoryAttempt()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +155,7 @@ class SeriesState:
         since: when it took over.
         reason: why no source before it in the cascade serves: `massive late, yahoo limited`; empty for none.
         newest_ms: the time of the newest record, in epoch milliseconds.
+        history_ms: from when on the history was asked for and is published; None if that is unknown.
         loaded_at: when a source answered last. asked_at: when one was asked last.
         fresh_until, due_at: until when it is fresh, and when it is loaded again; None: by the refresh alone.
         not_before: when the refresh may load it again. Before that its answer can't change, or the source
@@ -150,6 +169,7 @@ class SeriesState:
     since: float = 0.0
     reason: str = ""
     newest_ms: Bounded | None = None
+    history_ms: Bounded | None = None
     loaded_at: float = 0.0
     asked_at: float = 0.0
     fresh_until: float = 0.0
@@ -230,9 +250,10 @@ def find_known_until(state: SeriesState, source: str) -> int | None:
 
 def note_attempt(series: Series, before: Attempt | None, finding: SourceFinding) -> Attempt:
     """Return the attempt that a finding leaves, with when the source may be asked again for this series."""
+    history = before.history if before else HistoryAttempt()
     if finding.verdict is SourceVerdict.FRESH:
         retry_at = finding.asked_at + finding.min_interval_sec if finding.min_interval_sec else 0.0
-        return Attempt(finding.verdict, "", finding.asked_at, finding.newest_ms, 0, retry_at)
+        return Attempt(finding.verdict, "", finding.asked_at, finding.newest_ms, 0, retry_at, history)
     failures = 1 + (before.failures if before else 0)
     retry_at = 0.0
     if finding.verdict in _SLOWER:
@@ -241,7 +262,7 @@ def note_attempt(series: Series, before: Attempt | None, finding: SourceFinding)
     elif finding.verdict is SourceVerdict.LIMITED:
         retry_at = finding.asked_at + finding.wait_sec
     newest_ms = finding.newest_ms if finding.newest_ms is not None else (before.newest_ms if before else None)
-    return Attempt(finding.verdict, finding.reason, finding.asked_at, newest_ms, failures, retry_at)
+    return Attempt(finding.verdict, finding.reason, finding.asked_at, newest_ms, failures, retry_at, history)
 
 
 def choose_serving(findings: Sequence[SourceFinding]) -> SourceFinding | None:
@@ -265,11 +286,13 @@ def conclude_load(
     if served is not None and _may_serve(before, served):
         is_other = served.source != before.serving
         is_same_time = served.is_replay == before.replay  # what was played is of another day
+        known_ms = served.history_ms
         state = replace(
             state,
             serving=served.source,
             since=now if is_other or not before.since else before.since,
             newest_ms=_newest(before, served) if is_same_time else served.newest_ms,
+            history_ms=before.history_ms if is_same_time and known_ms is None else known_ms,
             fresh_until=max(served.fresh_until, before.fresh_until if is_same_time else 0.0),
             not_before=now + served.min_interval_sec,
             replay=served.is_replay,

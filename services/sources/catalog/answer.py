@@ -66,7 +66,9 @@ class SourceAnswer:
         wait_sec: for LIMITED and an open breaker: after how many seconds to ask again.
         is_replay: whether the records were played from a recording, and must be marked as such.
         played_at: of a replay the time of the recording's clock, in epoch seconds; otherwise 0.
-        parts_left: how many parts of the question were not asked, since the limits don't allow more.
+        parts_left: how many parts of the question have no answer, most often since the limits allow no more.
+        since_ms: of a question for a history: from when on it is answered, in epoch milliseconds. None if no
+            part of it is.
         min_interval_sec: for how long this answer counts at least, by the source's file.
         delay_sec: how long after its end a day is complete, by the source's file; None if that says nothing.
         is_untimed: whether its quotes have no time but that at which they were asked for.
@@ -85,6 +87,7 @@ class SourceAnswer:
     is_replay: bool = False
     played_at: float = 0.0
     parts_left: int = 0
+    since_ms: int | None = None
     min_interval_sec: float = 0.0
     delay_sec: float | None = None
     is_utc_days: bool = False

@@ -1,7 +1,7 @@
 """Read a source's document into records by the rules of its file. Pure.
 
 Everything that a source sends is hostile: what is not a record becomes a `Misfit`, never an error, and what
-is no document at all a page that FAILED.
+is not a document at all is a page that FAILED.
 """
 
 import csv

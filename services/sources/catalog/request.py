@@ -18,6 +18,11 @@ from services.sources.catalog.source import EPOCH_UNITS, OPTION, AuthPlace, Endp
 
 KEY_MARK: Final = "\x00key\x00"
 """What stands for a key in a path until it is put in. No source's spelling has a zero byte."""
+_ACCEPT: Final = {
+    "json": "application/json, */*;q=0.1",
+    "csv": "text/csv, */*;q=0.1",
+    "xml": "application/xml, text/xml;q=0.9, */*;q=0.1",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,10 @@ class Question:
     end: datetime
     timeframe: str = ""
     known_until: datetime | None = None
+
+    @property
+    def is_history(self) -> bool:
+        return self.known_until is None and self.kind is not RecordKind.QUOTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +155,6 @@ def make_request(
             url, params = page, {}
     given = tuple((name, value) for name, value in params.items() if value)
     return SourceRequest(endpoint.method, url, given, tuple(headers.items()), body)
-
-
-_ACCEPT: Final = {
-    "json": "application/json, */*;q=0.1",
-    "csv": "text/csv, */*;q=0.1",
-    "xml": "application/xml, text/xml;q=0.9, */*;q=0.1",
-}
 
 
 def _template_values(source: MarketSource, endpoint: Endpoint, question: Question) -> dict[str, Any]:

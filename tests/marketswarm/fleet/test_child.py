@@ -256,8 +256,10 @@ async def test_a_frozen_process_is_restarted_and_one_that_is_stopped_is_not(make
     answer, said = await scene.child.restart(scene.child.identity)
     assert answer is RestartAnswer.DONE, said
     await scene.ready(2)
+    assert scene.child.describe().is_restarting is False
     restarting = asyncio.create_task(scene.child.restart(scene.child.identity))
     await asyncio.sleep(0)
+    assert scene.child.describe().is_restarting
     stopped = await scene.child.stop()
     assert (await restarting)[0] is RestartAnswer.DONE
     await auntil(lambda: scene.child.pid is None, what=f"it to stay stopped: {stopped}")

@@ -205,8 +205,8 @@ def test_after_a_gap_the_deadline_is_the_end_of_the_warm_up():
 def test_what_waits_and_what_was_tried_again_is_told_by_bus():
     posts = {"x": BusLink(Box(3, 7)), "y": BusLink(None)}
     found = of(Hand(watch("a")), posts)
-    assert (found["untold_verdicts", "x"], found["tell_retries_total", "x"]) == (3, 7)
-    assert ("untold_verdicts", "y") not in found
+    assert (found["unpublished_verdicts", "x"], found["publish_retries_total", "x"]) == (3, 7)
+    assert ("unpublished_verdicts", "y") not in found
 
 
 def test_who_leads_says_so_and_who_has_no_second_says_nothing_of_it():

@@ -104,7 +104,7 @@ async def test_a_monitor_whose_verdicts_are_not_taken_says_how_many_wait(bus):
     bus.connected = False
     task = asyncio.create_task(drain(monitor.links["system-redis"].publisher))
     monitor.publish(Verdict("bare", State.DOWN, Publication.ALERT, 1.0, timeout_sec=30.0, reason="silent"))
-    await auntil(lambda: monitor.describe_trouble() == "1 untold on system-redis (refused)")
+    await auntil(lambda: monitor.describe_trouble() == "1 unpublished on system-redis (refused)")
     bus.connected = True
     await auntil(lambda: monitor.describe_trouble() is None)
     assert await bus.client.xlen("healer:alerts:log") == 1
@@ -311,3 +311,15 @@ async def test_a_gap_of_reach_that_the_leader_published_on_one_bus_only_is_told_
         assert one["id"] != same["id"]
     for bus in buses.values():
         await bus.aclose()
+
+
+async def test_a_leader_publishes_each_gap_of_reach_though_its_clock_was_set_back_meanwhile(bus):
+    """By its clock, its last gap is later than this one; that it is its own, the id shows."""
+    leadership = HeldLeadership()
+    monitor = make_monitor(bus, leadership=leadership)
+    await monitor.state.restore(StateStore(bus, "healer"))
+    now = time.time()
+    for begun in (now, now - 3600):
+        monitor.publish(make_reach_gap(begun - 20.0, begun))
+        await publish_under(Fence("leader", 1), monitor, leadership, bus)
+    assert await bus.client.xlen("healer:alerts:log") == 2

@@ -97,6 +97,14 @@ def test_a_digest_of_two_hundred_lines_waits_no_longer():
     assert here.titles() == ["200 outages were healed"]
 
 
+def test_a_remedy_that_was_not_carried_out_since_its_medic_died_is_none_that_did_not_help():
+    here = town()
+    here.down("a")
+    here.heal("a", "open", ("restart", here.now, "undone"))
+    here.run(30)
+    assert here.titles() == []
+
+
 def test_a_remedy_that_does_not_help_is_told_at_once_with_what_was_tried():
     here = town()
     here.down("a")

@@ -135,6 +135,27 @@ def test_indicators_are_the_same_whether_a_history_comes_before_or_after_the_min
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.parametrize("is_restarted", IS_RESTARTED)
+def test_a_history_that_ends_where_bars_were_forgotten_changes_no_indicators_of_later_ones(is_restarted):
+    """A source that had only 120 of 150 days at first says the others later; bars of 90 are kept."""
+    length_ms = 1000 * TIMEFRAME_SEC["4h"]
+    starts = range(MIDNIGHT - 150 * DAY_MS, MIDNIGHT, length_ms)
+    bars = [replace(bar, timeframe="4h") for bar in walk(starts, seed=2)]
+    cut, now = 30 * DAY_MS // length_ms, MIDNIGHT
+    scene = SymbolScene(CRYPTO, timeframes=("4h",))
+    for part in (bars[cut:400], bars[400:-1]):
+        scene.play([arrival(bar, seen_ms=now) for bar in part], now)
+    known = {key: entry["values"] for key, entry in scene.indicators.items()}
+    for part in (bars[:100], bars[100:cut], bars[-1:]):
+        scene.play([arrival(bar, seen_ms=now) for bar in part], now)
+        if is_restarted:
+            scene.restart()
+    assert [bar.start_ms for bar in scene.shown("4h")] == list(starts)
+    found = {key: entry["values"] for key, entry in scene.indicators.items()}
+    assert {key: found[key] for key in known} == known
+    assert len(found) == len(starts)
+
+
 @pytest.mark.parametrize(
     "timeframe",
     [pytest.param("5m", marks=pytest.mark.nightly("1h and 1d of the same test")), "1h", "1d"],

@@ -8,7 +8,8 @@ from marketswarm.operator.healing import fold_incidents
 from services.medic.diagnosis.second_tier import find_reason
 from services.medic.facts import RestartOwner
 from services.medic.guards import Fuse
-from services.medic.planner import CRASH_LOOP, make_advice_id
+from services.medic.planner import CRASH_LOOP
+from services.medic.proposal import make_advice_id
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import AttemptVerdict, RemedyAttempt, RepairState
@@ -72,6 +73,20 @@ def test_a_remedy_that_did_not_help_gives_way_to_the_next_proposal_and_not_to_a_
     assert len(patient.orders) == 1
     assert repair_of(patient).state is RepairState.ESCALATED
     assert make_advice_id(repair_of(patient)) is None
+
+
+def test_a_proposal_of_a_diagnosis_is_not_renewed_because_the_outage_comes_back():
+    patient = crash_looping()
+    ident = advise(patient, Remedy.RESTART)
+    patient.rise()
+    patient.look(60)
+    assert make_advice_id(repair_of(patient)) is None, "it is up"
+    patient.die()
+    patient.look(60)
+    assert make_advice_id(repair_of(patient)) == ident
+    assert patient.told().count("diagnosed") == 1
+    patient.look(600)
+    assert make_advice_id(repair_of(patient)) is None, "it expired"
 
 
 @pytest.mark.parametrize("wrong", ["other id", "observe", "expired", "another incident"])

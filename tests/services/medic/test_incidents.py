@@ -20,6 +20,8 @@ def judge(seeds):
         assert not oracle.false, f"called well while the fault was there: {oracle.false}\n{story}"
         assert not oracle.forbidden, f"{oracle.forbidden}\n{story}"
         assert not oracle.needless, f"{oracle.needless}\n{story}"
+        assert not oracle.repeated, f"{oracle.repeated}\n{story}"
+        assert not oracle.hasty, f"{oracle.hasty}\n{story}"
         right.update(oracle.right)
         wrong.update(oracle.wrong)
         stories += [story] if oracle.wrong else []
@@ -38,7 +40,7 @@ def test_verdicts_are_right_and_nothing_is_called_healed_while_its_fault_is_ther
     right = check(range(examples(50 * len(KINDS))))
     assert {"verified", "failed", "relapsed", "recovered", "end"} < set(right)
     assert {"resolved healed", "resolved recovered", "resolved restarted"} < set(right)
-    assert {"escalated exhausted", "escalated crash_loop"} < set(right)
+    assert {"escalated exhausted", "escalated crash_loop", "undone"} < set(right)
 
 
 @pytest.mark.nightly("test_verdicts_are_right_… has 180 incidents in every run")

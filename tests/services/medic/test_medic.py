@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from marketswarm.agent import LeaseLost
+from marketswarm.agent.lease import clock
 from marketswarm.bus.stream import StreamEntry
 from marketswarm.event import Event, Kind, encode_event
 from services.medic.alert_follower import AlertFollower
@@ -49,13 +50,16 @@ class Rules:
     def __init__(self, scene):
         self._scene, self.is_alerted = scene, False
 
-    def begin_term(self):
+    def begin_term(self, _observed):
         self._scene.looks.clear()
+
+    def take_observed(self, _now):
+        return None
 
     async def look(self, seen, repairs, *, is_fuse_blown, now):
         self._scene.looks.append((seen, dict(repairs), is_fuse_blown, now))
 
-    def add_facts(self, facts, _now):
+    def add_facts(self, facts, *_):
         targets = {svc: replace(each, is_alerted=self.is_alerted) for svc, each in facts.targets.items()}
         return replace(facts, targets=targets)
 
@@ -72,9 +76,9 @@ def scene(monkeypatch):
     settings = HealingSettings.model_validate({"mode": "act", "wait_sec": 0.1})
     scene.looks = []
     scene.medic = Medic(me, lambda: settings.model_copy(update={"every_sec": scene.every_sec}), Rules(scene))
-    scene.lease = SimpleNamespace(epoch=7, held=True, expires_at=70.0)
+    scene.lease = SimpleNamespace(epoch=7, expires_at=clock() + 3600)
 
-    async def observe(_settings, _now):
+    async def observe(_settings, _now, _rest_sec):
         owned = {"owner": RestartOwner.UP, "processes": (PROCESS,), "boot": "b1"}
         return FleetFacts({"feed": TargetFacts(svc="feed", health=scene.health, **owned)})
 
@@ -116,7 +120,7 @@ async def test_a_medic_that_is_superseded_does_not_act(scene):
 
 
 async def test_a_medic_whose_lease_has_ended_leaves_the_intent_and_does_not_act(scene):
-    scene.health, scene.lease.held = Health.DOWN, False
+    scene.health, scene.lease.expires_at = Health.DOWN, clock() - 0.1
     with pytest.raises(LeaseLost):
         await scene.rounds(3)
     assert scene.asked == []
@@ -145,10 +149,10 @@ async def test_a_slow_remedy_lengthens_no_rest(scene, monkeypatch):
 async def test_a_bus_that_does_not_answer_in_time_lengthens_no_rest(scene, monkeypatch):
     observe = scene.medic.observer.observe
 
-    async def observe_slowly(settings, now):
+    async def observe_slowly(settings, now, rest_sec):
         await asyncio.sleep(0.5)
         scene.medic.observer.problem = "market-redis timeout"
-        return await observe(settings, now)
+        return await observe(settings, now, rest_sec)
 
     monkeypatch.setattr(scene.medic.observer, "observe", observe_slowly)
     await scene.medic.time_round(scene.store, scene.lease, lambda: scene.clock)
@@ -159,12 +163,13 @@ async def test_how_long_a_service_was_degraded_counts_from_the_begin_of_each_ter
     """In between nothing was observed, and the clock may have been set."""
     scene.store.repair_keys = lambda: asyncio.sleep(0)
     scene.store.load = lambda *_args: asyncio.sleep(0, ([], Fuse()))
+    scene.store.load_observed = lambda _get_now: asyncio.sleep(0, ())
     monkeypatch.setattr("services.medic.medic.MedicStore", lambda _bus: scene.store)
     medic, seen, scene.every_sec = scene.medic, [], 0.1
     medic._me.truth, medic._me.bus = SimpleNamespace(services=()), lambda _name: None  # noqa: SLF001 - its stub
 
-    async def observe(_settings, now):
-        measure = medic.observer._measure_degraded  # noqa: SLF001 - the rest needs a whole fleet
+    async def observe(_settings, now, _rest_sec):
+        measure = medic.observer._degraded.measure  # noqa: SLF001 - the rest needs a whole fleet
         seen.append(measure("feed", "b1", "degraded", now + 1000 * len(seen)))
         if len(seen) % 2 == 0:
             raise LeaseLost

@@ -172,7 +172,21 @@ def test_the_time_of_degraded_beats_is_that_of_one_process(observer):
         beats = {"feed": beat("feed", status, boot), "healer": beat("healer")}
         return facts(observer, observation(beats=beats), now).targets["feed"].degraded_sec
 
-    assert [degraded(NOW), degraded(NOW + 50)] == [0.0, 50.0]
-    assert degraded(NOW + 60, boot="b2") == 0.0
-    assert degraded(NOW + 70, boot="b2") == 10.0
-    assert [degraded(NOW + 80, status="ok"), degraded(NOW + 90)] == [0.0, 0.0]
+    assert [degraded(NOW), degraded(NOW + 5)] == [0.0, 5.0]
+    assert degraded(NOW + 6, boot="b2") == 0.0
+    assert degraded(NOW + 7, boot="b2") == 1.0
+    assert [degraded(NOW + 8, status="ok"), degraded(NOW + 9)] == [0.0, 0.0]
+
+
+def test_the_time_of_degraded_beats_is_observed_time_alone(observer):
+    def degraded(now, rest_sec=0.0, **more):
+        beats = {"feed": beat("feed", "degraded"), "healer": beat("healer")}
+        seen = observation(**{"beats": beats, **more})
+        found = observer.make_facts(seen, HealingSettings(), now, rest_sec)
+        return found.targets["feed"].degraded_sec
+
+    assert [degraded(NOW), degraded(NOW + 10)] == [0.0, 10.0]
+    assert [degraded(NOW + 600), degraded(NOW + 605)] == [0.0, 5.0], "this process stood still"
+    assert degraded(NOW + 705, rest_sec=50.0) == 105.0, "so long a rest was planned"
+    assert [degraded(NOW + 706, beats={}), degraded(NOW + 707)] == [0.0, 0.0], "a bus did not answer"
+    assert [degraded(NOW - 3600), degraded(NOW - 3599)] == [0.0, 1.0]

@@ -7,7 +7,7 @@ import pytest
 
 from marketswarm.operator.healing import fold_incidents
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
-from services.medic.planner import make_proposal_id
+from services.medic.proposal import make_proposal_id
 from services.medic.refusal import FUSE, Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, build_ladder
 from services.medic.repair import TRANSITIONS, Repair, RepairEvent, RepairState
@@ -89,6 +89,40 @@ def test_the_ladder_ends_after_three_attempts_a_cooldown_apart_and_a_person_is_n
     patient.rise()
     patient.look(400)
     assert patient.told()[-2:] == ["recovered", "resolved recovered"]
+
+
+def comes_back(patient, up_sec, down_sec=100):
+    patient.rise()
+    patient.look(up_sec)
+    patient.die()
+    patient.look(down_sec)
+
+
+def test_an_outage_that_was_left_to_people_calls_them_once_until_it_was_stable():
+    patient = down(restart_helps=False)
+    patient.look(300)
+    assert patient.told()[-1] == "escalated exhausted"
+    for count in (1, 2, 3):
+        comes_back(patient, 250)
+        assert patient.told()[-2:] == ["recovered", "relapsed"]
+        (repair,) = patient.planner.repairs.values()
+        assert (repair.state, patient.told().count("relapsed")) == (RepairState.ESCALATED, count)
+        patient.crash_medic()
+    assert patient.told().count("escalated exhausted") == 1
+    assert len(patient.orders) == 3
+    comes_back(patient, 350)
+    patient.look(300)
+    assert patient.told().count("resolved recovered") == 1
+    assert patient.told().count("escalated exhausted") == 2, "another outage"
+
+
+def test_a_crash_loop_calls_people_once_while_its_process_comes_up_again_and_again():
+    patient = down()
+    for _ in range(12):
+        patient.restart(helps=False)
+        patient.look(5)
+        comes_back(patient, 10, 5)
+    assert patient.told().count("escalated crash_loop") == 1
 
 
 def test_an_outage_that_comes_back_counts_against_the_remedy_and_the_ladder_goes_on():
@@ -358,6 +392,21 @@ def test_a_medic_that_takes_over_after_the_clock_was_set_acts_again_after_a_cool
     assert len(patient.orders) == 2
 
 
+@pytest.mark.parametrize(("until", "state", "sec"), [
+    (4, RepairState.WAITING, 5), (10, RepairState.SETTLING, 30), (100, RepairState.STABILIZING, 300),
+])  # fmt: skip
+@pytest.mark.parametrize("step_sec", [0.0, -3600.0, 3600.0])
+def test_a_medic_that_takes_over_begins_each_window_anew(until, state, sec, step_sec):
+    patient = down(restart_helps=state is RepairState.STABILIZING)
+    patient.look(until)
+    patient.set_clock(step_sec)
+    patient.crash_medic()
+    patient.look(sec - 1)
+    assert patient.planner.repairs["feed"].state is state
+    patient.look(2)
+    assert "feed" not in patient.planner.repairs or patient.planner.repairs["feed"].state is not state
+
+
 def needed(*health, symptom="degraded"):
     """A target of ten services, which some of them need; its beats say `degraded`, or are missing."""
     users = [TargetFacts(svc=f"user{i}", health=each, depends_on=("feed",)) for i, each in enumerate(health)]
@@ -461,11 +510,48 @@ def test_the_next_medic_finds_a_remedy_that_was_done_and_verifies_it():
     assert len(patient.orders) == 1
 
 
-def test_the_next_medic_repeats_nothing_of_which_it_does_not_know_whether_it_was_done():
+def count_restarts(patient):
+    return patient.planner.repairs["feed"].count_attempts(Remedy.RESTART)
+
+
+def test_an_intent_that_was_provably_not_carried_out_is_no_attempt():
     patient = intent()
+    patient.look(9)
+    assert patient.told()[2:] == ["intended"], "the request of a medic that was stopped may come yet"
+    patient.look(41)
+    assert patient.told()[2:] == ["intended", "abandoned undone"]
+    assert count_restarts(patient) == 0
+    patient.restart_helps = False
+    patient.look(600)
+    assert len(patient.orders) == 4, "three that were carried out"
+    times = [at for at, _ in patient.orders]
+    assert all(later - earlier >= 60 for earlier, later in itertools.pairwise(times))
+    assert patient.told()[-1] == "escalated exhausted"
+
+
+def test_a_remedy_that_ends_each_medic_is_not_begun_for_ever():
+    patient = down()
+    for _ in range(12):
+        patient.look(100, obey=False)
+        patient.crash_medic()
+    assert patient.told().count("abandoned undone") == 3
+    assert (len(patient.orders), patient.told()[-1]) == (6, "escalated exhausted")
+
+
+STILL_OPEN = {"is_restarting": True}
+NOT_KNOWN = {"is_restarting": None}
+ENDED = {"is_waiting": True}
+
+
+@pytest.mark.parametrize("shown", [STILL_OPEN, NOT_KNOWN, ENDED], ids=str)
+def test_the_next_medic_repeats_nothing_of_which_it_does_not_know_whether_it_was_done(shown):
+    patient = intent()
+    patient.shown = {"processes": (replace(OLD, **{"is_restarting": False, **shown}),)}
     patient.look(50)
-    assert patient.told()[2:] == ["intended", "abandoned unknown"]
+    assert patient.told()[2:4] == ["intended", "abandoned unknown"]
+    assert count_restarts(patient) == 1
     assert len(patient.orders) == 1
+    patient.shown = {}
     patient.look(60)
     assert len(patient.orders) == 2, "a second attempt, by the rules of the ladder"
     assert patient.orders[1][0] - patient.orders[0][0] >= 60

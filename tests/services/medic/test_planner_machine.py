@@ -1,12 +1,14 @@
 """A property of any story of a target, a fleet and its medics: what the medic may never do."""
 
+from collections import Counter
+
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from marketswarm.operator.healing import EntryKind
 from services.medic.facts import Health, ProcessFacts, Symptom
-from services.medic.planner import make_proposal_id
+from services.medic.proposal import make_proposal_id
 from services.medic.refusal import FUSE, Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, build_ladder
 from services.medic.repair import AttemptVerdict, RepairState
@@ -45,6 +47,8 @@ class MedicMachine(RuleBasedStateMachine):
         self.approvals_used = []
         self.unwell_at = self.patient.now
         self.ordered_at = {}
+        self.escalated = set()
+        self.done = Counter()
 
     def look(self, result=OrderResult.DONE, *, lies=False):
         """Let the medic look once, and hold what it does against what holds at this moment."""
@@ -66,8 +70,13 @@ class MedicMachine(RuleBasedStateMachine):
             if entry.what is EntryKind.RESOLVED:
                 assert is_well
                 assert patient.now - self.unwell_at >= POLICY["stable_sec"] - 1e-6
+            if entry.what is EntryKind.ESCALATED:
+                assert entry.incident not in self.escalated, "people are called once an outage"
+                self.escalated.add(entry.incident)
         if plan.order is not None:
             self.check_order(plan.order, repair)
+            if result is OrderResult.DONE and not lies:
+                self.done[repair.incident, plan.order.remedy] += 1
             if lies:  # it is said to be done, and it is not
                 patient.planner.record_result(plan.order, OrderResult.DONE, "", patient.now)
             elif result is not None:
@@ -182,6 +191,10 @@ class MedicMachine(RuleBasedStateMachine):
         for repair in self.patient.planner.repairs.values():
             for remedy, limits in REMEDIES.items():
                 assert repair.count_attempts(remedy) <= limits.attempts
+
+    @invariant()
+    def no_remedy_is_carried_out_more_often_than_it_may_be(self):
+        assert all(count <= REMEDIES[remedy].attempts for (_, remedy), count in self.done.items())
 
     @invariant()
     def no_more_remedies_than_the_fuse_lets_through(self):

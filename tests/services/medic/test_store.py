@@ -21,10 +21,12 @@ from marketswarm.testing import MemoryBus
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.facts import Symptom
 from services.medic.guards import Fuse
-from services.medic.planner import RepairPlan, make_advice_id, make_proposal_id
+from services.medic.proposal import make_advice_id, make_proposal_id
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import Advice, AttemptVerdict, RemedyAttempt, Repair, RepairState
+from services.medic.repair_plan import RepairPlan
+from services.medic.rules.observed_time import ObservedSpans
 from services.medic.store import MedicStore, encode_repair, parse_fuse, parse_repair, read_diagnosis
 
 NOW = time.time()
@@ -245,3 +247,37 @@ async def test_what_was_learned_is_forgotten_until_the_time_that_a_person_said(s
     for raw in ("junk", HealingApproval(id="fuse", by="eve", ts=NOW).encode()):
         await store.bus.client.hset(MEDIC_APPROVALS, "learning", raw)
         assert await read_forgotten_at(store.bus) == 0.0
+
+
+async def test_the_times_that_medics_observed_are_stored_by_the_clock_of_the_bus(store):
+    now = time.time() - 7200  # by the clock of a medic whose machine was set
+    spans = ((now - 500, now - 400), (now - 300, now))
+    assert await store.save(RepairPlan(observed=ObservedSpans(now, spans)), 7)
+    stored = orjson.loads(await store.bus.client.hget(MEDIC_STATE, "observed"))
+    assert stored[-1][1] == pytest.approx(time.time(), abs=30)
+    found = await store.load_observed(lambda: 5_000.0)
+    assert [round(each - 5_000, -1) for span in found for each in span] == [-500, -400, -300, 0]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"junk",
+        b"[[1,2,3]]",
+        b"[[2,1]]",
+        b"[[1,2],[1.5,3]]",
+        b'[["1",2]]',
+        b"[[-1,2]]",
+        b"[[1,2]]" * 9,
+        b"[[1,1e300]]",
+    ],
+)
+async def test_observed_times_that_can_not_be_used_are_none(store, raw):
+    assert await store.load_observed(time.time) == ()
+    await store.bus.client.hset(MEDIC_STATE, "observed", raw)
+    assert await store.load_observed(time.time) == ()
+    await store.bus.client.hset(MEDIC_STATE, "observed", orjson.dumps([[at, at] for at in range(21)]))
+    assert await store.load_observed(time.time) == ()
+    ahead = [[10.0, 20.0], [time.time(), time.time() + 900]]
+    await store.bus.client.hset(MEDIC_STATE, "observed", orjson.dumps(ahead))
+    assert len(await store.load_observed(time.time)) == 1, "the clock of the bus was set back"

@@ -9,6 +9,7 @@ from support.simulation.medics import POINTS, TROUBLES, MedicWorld
 
 DIRECTED = (
     ("freeze", "before act"),
+    ("freeze", "after intended"),
     ("kill", "before act"),
     ("kill", "after act"),
     ("cut", "after intended"),

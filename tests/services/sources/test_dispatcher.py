@@ -14,6 +14,7 @@ from services.sources.cascade.series import Series
 from services.sources.cascade.state import WAITING, Attempt, SeriesState, SeriesStatus, SourceVerdict
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
+from support.waiting import auntil
 
 SERIES = Series(
     "SPY", RecordKind.BARS, "1m", AssetClass.STOCKS, "24x7", ("a",), 900.0, 5.0, 60.0, critical=True
@@ -25,7 +26,7 @@ class Loader:
 
     def __init__(self):
         self.store, self.stored, self.loaded, self.running = self, {}, [], 0
-        self.most, self.may_end, self.error = 0, asyncio.Event(), None
+        self.most, self.may_end, self.error, self.older = 0, asyncio.Event(), None, None
 
     async def read_states(self, names):
         return {name: self.stored.get(name, WAITING) for name in names}
@@ -41,6 +42,9 @@ class Loader:
         now = time.time()
         state = SeriesState(SeriesStatus.FRESH, "a", asked_at=now, fresh_until=now + 9, due_at=now + 60)
         return LoadResult(LoadOutcome.LOADED, state, new=1)
+
+    async def complete_history(self, _series, _loaded):
+        return await self.older() if self.older is not None else None
 
     def forget(self, name):
         pass
@@ -306,3 +310,33 @@ async def test_a_series_whose_load_ended_with_an_error_of_ours_is_loaded_again_a
     assert loader.loaded == []
     await start(dispatcher, now=time.time() + 61)
     assert loader.loaded == [SERIES]
+
+
+@pytest.mark.parametrize("comes", [True, False])
+async def test_a_load_is_taken_before_its_history_is_completed_and_the_next_one_comes_after_that(
+    scene, comes
+):
+    dispatcher, loader, me = scene
+    may_end, now = asyncio.Event(), time.time()
+
+    async def complete():
+        await may_end.wait()
+        if not comes:
+            raise BusError("market-redis", "timeout")
+        return LoadResult(
+            LoadOutcome.LOADED, SeriesState(SeriesStatus.FRESH, "a", due_at=now + 60), source="a"
+        )
+
+    loader.older = complete
+    await dispatcher.follow([SERIES])
+    await start(dispatcher)
+    loader.may_end.set()
+    await auntil(lambda: dispatcher.states[SERIES.id].serving == "a")
+    await start(dispatcher, now=now + 61)
+    assert len(loader.loaded) == 1, "a second load of it beside the first"
+    may_end.set()
+    await asyncio.gather(*me.tasks)
+    await start(dispatcher, now=now + 59)
+    assert len(loader.loaded) == 1
+    await start(dispatcher, now=now + 61)
+    assert len(loader.loaded) == 2

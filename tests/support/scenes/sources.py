@@ -5,8 +5,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
@@ -21,6 +23,7 @@ from services.sources.cascade.series import Series
 from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
+from services.sources.catalog.source import MarketSource
 from services.sources.settings import SourcesSettings
 from support.rig.receiver import Answer, Receiver, Request
 from support.waiting import auntil
@@ -48,6 +51,16 @@ def answer_as_coinbase(_request: Request) -> Answer:
     return Answer(200, {}, orjson.dumps([[at, 1, 3, 2, 2, 5] for at in last_minutes()]))
 
 
+def answer_range_as_coinbase(request: Request) -> Answer:
+    """Answer with the bars that are asked for, up to now, as Coinbase does."""
+    asked = dict(parse_qsl(urlsplit(request.path).query))
+    start, end = (datetime.fromisoformat(asked[name]).timestamp() for name in ("start", "end"))
+    length_sec = int(asked["granularity"])
+    first = -int(-start // length_sec) * length_sec
+    rows = [[at, 1, 3, 2, 2, 5] for at in range(first, min(int(end), int(time.time())), length_sec)]
+    return Answer(200, {}, orjson.dumps(rows))
+
+
 def answer_as_twelve_data(_request: Request) -> Answer:
     """Answer with the last minutes as Twelve Data does."""
     rows = [
@@ -72,6 +85,8 @@ class SourcesMarket:
         sites: by the name of the source.
         keys: those of the sources that need some.
         work: `settings` of sources.
+        catalog: the files of the sources.
+        ahead_sec: how far the clocks of the loaders are ahead.
     """
 
     def __init__(self) -> None:
@@ -79,6 +94,8 @@ class SourcesMarket:
         self.sites = {name: Receiver() for name in ANSWERS}
         self.keys: dict[str, Sequence[ApiKey]] = {}
         self.work: Mapping[str, Any] = {}
+        self.catalog: Mapping[str, MarketSource] = shipped_catalog()
+        self.ahead_sec = 0.0
         self._stack = ExitStack()
         store = SeriesStore(lambda: self.bus)
         self.alerts = OutageAlerts(
@@ -117,15 +134,22 @@ class SourcesMarket:
         """A loader of its own."""
         settings = SourcesSettings.model_validate({"settings": self.work}).settings
         store = SeriesStore(lambda: self.bus)
-        return SeriesLoader(client, store, shipped_catalog(), lambda: settings)
+        return SeriesLoader(
+            client, store, self.catalog, lambda: settings, now=lambda: time.time() + self.ahead_sec
+        )
 
     async def load(self, series: Series, **more: Any) -> LoadResult:
-        """Load a series by a process of its own, and return what became of it."""
+        """Load a series and then its history by a process of its own, and return what became of both."""
         async with self.make_client() as client:
-            result = await self.make_loader(client).load(series, **more)
+            loader = self.make_loader(client)
+            result = await loader.load(series, **more)
+            older = await loader.complete_history(series, result)
         for source, error in result.outcomes.items():
             self.alerts.add_outcome(source, result.answered_at, error)
-        return result
+        if older is None:
+            return result
+        requests = (*result.requests, *older.requests)
+        return replace(result, state=older.state, new=result.new + older.new, requests=requests)
 
     async def settle(self) -> None:
         """Wait until what came of the sources is stored and published."""

@@ -1,9 +1,11 @@
 """The oracle of simulated incidents: it knows what is really wrong, and judges what the medic says and does.
 
 A verdict is **false** if it calls a service well that is not, and has not been for longer than an
-observation may be old. It is **wrong** if it names another cause than the true one, gives up what could be
-healed, or leaves something open. An action is **forbidden** where a person, a dependency or the state of the
-fleet forbids it, and **needless** on a service that is well.
+observation may be old, or an action undone that was done. It is **wrong** if it names another cause than the
+true one, gives up what could be healed, or leaves something open. An action is **forbidden** where a person,
+a dependency or the state of the fleet forbids it, and **needless** on a service that is well. **Repeated** is
+a call for people in an incident for which they were called before. **Hasty** is what ends a time of which
+another medic saw a part.
 """
 
 from collections import Counter
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
 
-from marketswarm.operator.healing import EntryKind, TimelineEntry
+from marketswarm.operator.healing import UNDONE, EntryKind, TimelineEntry
 from services.medic.facts import RestartOwner, Symptom
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, Remedy, RemedyOrder
@@ -28,6 +30,9 @@ LEFT_TO_OTHERS: Final = frozenset(
 )
 """Refusals with which an outage may stay open for as long as it lasts."""
 MAX_RESTARTS: Final = 5
+AFTER_WAIT: Final = (EntryKind.REFUSED, EntryKind.PROPOSED, EntryKind.INTENDED, EntryKind.ESCALATED)
+"""What may follow the remedy `wait` if the target did not recover."""
+ROUNDING_SEC: Final = 1e-3
 
 
 @dataclass
@@ -66,11 +71,17 @@ class IncidentOracle:
         self.false: list[str] = []
         self.forbidden: list[str] = []
         self.needless: list[str] = []
+        self.repeated: list[str] = []
+        self.hasty: list[str] = []
         self.story: list[str] = []
         self._clear_since = 0.0
         self._acted_at: dict[str, float] = {}
+        self._was_done: dict[str, bool] = {}
         self._opened_at: dict[str, float] = {}
         self._unsure = set[str]()
+        self._escalated = set[str]()
+        self._took_over_at = -inf
+        self._waits_since: dict[str, float] = {}
         self._restarts: Counter[str] = Counter()
 
     def tell(self, at: float, what: str) -> None:
@@ -87,6 +98,13 @@ class IncidentOracle:
             truth.spells[-1].end, truth.cause = now, cause
         truth.symptom, truth.since, self.changed_at = symptom, now, now
         self.tell(now, f"truth: {svc} {symptom or f'well by {cause}'}")
+
+    def note_order(self, svc: str, *, is_done: bool) -> None:
+        self._was_done[svc] = is_done
+
+    def note_takeover(self, now: float) -> None:
+        """Note that another medic leads: each time that goes on begins anew."""
+        self._took_over_at = now
 
     def note_view(self, now: float, *, is_clear: bool) -> None:
         self._clear_since = self._clear_since if is_clear else now
@@ -109,11 +127,34 @@ class IncidentOracle:
                 self._opened_at[entry.incident] = now
             case EntryKind.INTENDED:
                 self._acted_at[entry.svc] = now
+            case EntryKind.ABANDONED if entry.reason == UNDONE:
+                if self._was_done[entry.svc]:
+                    self.false.append(f"{now:.1f} {entry.svc} {entry.describe()}: it was done")
+                self.right["undone"] += 1
             case EntryKind.ABANDONED:
                 self._unsure.add(entry.incident)
             case EntryKind.RESTARTED:
                 self._restarts[entry.incident] += 1
+            case EntryKind.ESCALATED if entry.incident in self._escalated:
+                self.repeated.append(f"{now:.1f} {entry.svc} {entry.describe()}")
+            case EntryKind.ESCALATED:
+                self._escalated.add(entry.incident)
+        self._judge_time(entry, settings, now)
         self._judge_verdict(entry, services[entry.svc], settings, now)
+
+    def _judge_time(self, entry: TimelineEntry, settings: HealingSettings, now: float) -> None:
+        """Hold that a time in which a target may recover, settle or be stable passed under one medic."""
+        needed_sec = {EntryKind.FAILED: settings.settle_sec, EntryKind.RESOLVED: settings.stable_sec}
+        begin = self._took_over_at
+        if entry.what is EntryKind.WAITING:
+            self._waits_since[entry.svc] = now
+        elif entry.what in AFTER_WAIT and entry.svc in self._waits_since:
+            needed_sec[entry.what] = settings.wait_sec
+            begin = max(begin, self._waits_since.pop(entry.svc))
+        elif entry.what is EntryKind.RECOVERED:
+            self._waits_since.pop(entry.svc, None)
+        if now - begin < needed_sec.get(entry.what, 0.0) - ROUNDING_SEC:
+            self.hasty.append(f"{now:.1f} {entry.svc} {entry.describe()}: {now - begin:.1f} s")
 
     def _judge_verdict(
         self, entry: TimelineEntry, service: Any, settings: HealingSettings, now: float

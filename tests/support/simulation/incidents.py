@@ -13,10 +13,13 @@ from math import exp, inf, log
 from typing import Any, Final, NamedTuple
 
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
-from services.medic.planner import Planner, RepairPlan, find_proposal
+from services.medic.observer import DegradedTimes
+from services.medic.planner import Planner
+from services.medic.proposal import find_proposal
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyOrder
 from services.medic.repair import RepairState
+from services.medic.repair_plan import RepairPlan
 from services.medic.settings import HealingSettings
 from support.simulation.event_loop import World
 from support.simulation.incident_oracle import IncidentOracle
@@ -76,7 +79,7 @@ class SimService:
         self._beat = Beat(0.0, self.boot, "ok")
         self._health, self._down_since = Health.UP, 0.0
         self._alert: tuple[float, bool | None] = (0.0, False)
-        self._degraded_since: tuple[str, float] | None = None
+        self._degraded = DegradedTimes()
 
     @property
     def boot(self) -> str:
@@ -207,7 +210,7 @@ class SimService:
         boot: str | None = self._beat.boot
         silence_sec = None if hidden == "silence" else silence_sec
         status, boot = (None if hidden == "beat" else status), (None if hidden == "beat" else boot)
-        process = ProcessFacts(self.identity, self.is_ended, self.is_stopped, t - self.started_at)
+        process = ProcessFacts(self.identity, self.is_ended, self.is_stopped, t - self.started_at, False)
         measured_at, is_alerted = self._alert
         return TargetFacts(
             svc=self.name,
@@ -217,7 +220,7 @@ class SimService:
             boot=boot,
             status=status,
             silence_sec=silence_sec,
-            degraded_sec=self._measure_degraded(status, now),
+            degraded_sec=self._measure_degraded(boot, status, now),
             owner=self.owner,
             processes=() if self.owner is RestartOwner.ELSEWHERE else (process,),
             blocked=Refusal.SILENCED if self.is_silenced else None,
@@ -226,16 +229,12 @@ class SimService:
             alert_age_sec=t - measured_at,
         )
 
-    def forget_degraded(self) -> None:
-        self._degraded_since = None
+    def begin_term(self) -> None:
+        self._degraded = DegradedTimes()
 
-    def _measure_degraded(self, status: str | None, now: float) -> float:
-        if status != "degraded":
-            self._degraded_since = None
-            return 0.0
-        if self._degraded_since is None or self._degraded_since[0] != self._beat.boot:
-            self._degraded_since = self._beat.boot, now
-        return now - self._degraded_since[1]
+    def _measure_degraded(self, boot: str | None, status: str | None, now: float) -> float:
+        self._degraded.begin_look((self.name,), now, self.world.settings.find_longest_gap(0.0))
+        return self._degraded.measure(self.name, boot, status, now)
 
 
 class IncidentWorld(World):
@@ -334,8 +333,9 @@ class IncidentWorld(World):
                 stored, fuse, self._away_until = list(self.planner.repairs.values()), self.planner.fuse, -1.0
                 self.planner, self.medic_wall = Planner(lambda: self.settings), self.wall
                 for each in self.services.values():
-                    each.forget_degraded()
+                    each.begin_term()
                 self.planner.resume(stored, fuse, self.now)
+                self.oracle.note_takeover(self.t)
                 self.epoch += 1
             self._look()
         self.oracle.judge_end(self.planner.repairs, self.services, self.t)
@@ -392,6 +392,8 @@ class IncidentWorld(World):
         fate = self.random.choices(("done", "dies before", "dies after", "no answer"), (91, 3, 3, 3))[0]
         self.oracle.tell(self.t, f"{order.remedy} of {order.svc}: {fate}")
         result = OrderResult.DONE if fate == "dies before" else self.services[order.svc].apply(order)
+        is_done = fate != "dies before" and result is OrderResult.DONE
+        self.oracle.note_order(order.svc, is_done=is_done)
         if fate.startswith("dies"):
             self._take_over()
             return

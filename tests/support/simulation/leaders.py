@@ -7,6 +7,7 @@ Whatever the machine of `test_election_machine.py` does to them, these claims ho
 - who is silent is told down, and who is back is told up, in the time that a change of leaders may take, while
   there is a healer that nothing disturbs;
 - no bus is missed that such a healer hears;
+- no time in which a healer reached no bus is told again on that bus, under another id;
 - when all is mended, the roster is the truth, one healer leads everywhere, and nothing waits to be told.
 """
 
@@ -267,6 +268,7 @@ class Fleet:
         self.healers: dict[str, Process] = {}
         self.ended: list[Process] = []
         self.by_boot: dict[str, Process] = {}
+        self.unreached: dict[str, tuple[float, float]] = {}  # the times of each `reach_gap`, by its id
         self.calm_since = 0.0
         self.refused_at = dict.fromkeys(self.buses, float("-inf"))
         self.back_at = dict.fromkeys(self.watches, 0.0)
@@ -360,6 +362,8 @@ class Fleet:
         kind = event["type"].partition("_")[2]
         if kind == "gap":
             assert event["id"] not in {each["id"] for each in ledger.gaps}, f"told twice: {event}"
+            if name.startswith("reach:"):
+                self.is_told_once(ledger, self.by_boot[boot], name, event)
             ledger.gaps.append(event)
             return
         for duration in ("down_sec", "late_sec", "age_sec"):
@@ -372,6 +376,17 @@ class Fleet:
         assert concluded.lie is None, concluded.lie
         if name.startswith("bus:") and kind == "miss":
             self.is_lost(name.removeprefix("bus:"), concluded.at)
+
+    def is_told_once(self, ledger: Ledger, process: Process, name: str, event: dict[str, Any]) -> None:
+        """Of a time without any bus: no other id on this bus stands for a part of it."""
+        if event["id"] not in self.unreached:
+            until = process.concluded[name, "up", event["ts"]].at
+            self.unreached[event["id"]] = (until - event["gap_sec"], until)
+        begun, until = self.unreached[event["id"]]
+        for known in (self.unreached[each["id"]] for each in ledger.gaps if each["type"] == event["type"]):
+            # a healer whose clock was set can't know
+            is_apart = until <= known[0] + 0.5 or known[1] <= begun + 0.5
+            assert is_apart or any(self.wall.values()), f"{known} is told again as {begun, until}: {event}"
 
     def is_lost(self, bus: str, at: float) -> None:
         """No healer is undisturbed that hears it."""

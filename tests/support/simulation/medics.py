@@ -30,7 +30,7 @@ from marketswarm.bus.outage import Outage
 from marketswarm.fleet.control import ControlledAgents, answer_request
 from marketswarm.fleet_control import RestartAnswer
 from marketswarm.keys import MEDIC_INCIDENTS, MEDIC_STATE, lease_key
-from marketswarm.operator.healing import TimelineEntry
+from marketswarm.operator.healing import UNDONE, EntryKind, TimelineEntry
 from marketswarm.testing import MemoryBus
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
 from services.medic.medic import Medic
@@ -105,6 +105,7 @@ class ProcessLoop(Loop):
     process: "MedicProcess"
 
     def run_in_executor(self, _executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        self.process.world.note_request(self.process)
         done = self.create_future()
 
         def act() -> None:
@@ -146,7 +147,7 @@ class MedicProcess:
             self.side_tasks.start(leading, name=MEDIC)
             await asyncio.get_running_loop().create_future()
 
-    async def _observe(self, settings: HealingSettings, now: float) -> FleetFacts:  # noqa: ARG002 - as the real one
+    async def _observe(self, *_args: Any) -> FleetFacts:
         await self.reach("before look")
         facts = self.world.show(is_cut=self.is_cut)
         await self.reach("after look")
@@ -172,7 +173,7 @@ class MedicProcess:
         self.meet(point, went_on.set)
         await went_on.wait()
 
-    def meet(self, point: str, go_on: Callable[[], object]) -> None:
+    def meet(self, point: str, go_on: Callable[[], None]) -> None:
         """Die, freeze or lose the bus at this point if that is planned, and go on."""
         trouble = self.world.take_trouble(self, point)
         if trouble == "kill":
@@ -185,7 +186,7 @@ class MedicProcess:
             self.cut_until = self.world.t + sec
         if trouble == "freeze":
             self.loop.asleep_until = self.world.t + sec
-            self.loop.call_later(sec, go_on)
+            self.loop.post(self.world.t + sec, go_on)  # it goes on where it stood, before its timers
         else:
             go_on()
 
@@ -204,10 +205,13 @@ class MedicProcess:
 class Rules:
     """No rules."""
 
-    def begin_term(self) -> None:
+    def begin_term(self, _observed: Any) -> None:
         pass
 
-    def add_facts(self, facts: FleetFacts, _now: float) -> FleetFacts:
+    def take_observed(self, _now: float) -> None:
+        return None
+
+    def add_facts(self, facts: FleetFacts, *_: Any) -> FleetFacts:
         return facts
 
     async def look(self, *_args: Any, **_more: Any) -> None:
@@ -247,6 +251,8 @@ class MedicWorld(World):
         self.runs: Counter[str] = Counter()
         self.epoch, self.story = 0, list[str]()
         self.actions: list[tuple[str, int]] = []
+        self.acted = set[float]()
+        """When each intent was begun that was carried out."""
         self.faults = list[str]()
         self.fired = list[str]()
         drawn = [(self.random.choice(TROUBLES), self.random.choice(POINTS)) for _ in range(3)]
@@ -301,7 +307,9 @@ class MedicWorld(World):
                     status="ok",
                     silence_sec=self.t - beat_at if is_up else None,
                     owner=RestartOwner.UP,
-                    processes=(ProcessFacts(child.identity, age_sec=self.t - child.started_at),),
+                    processes=(
+                        ProcessFacts(child.identity, age_sec=self.t - child.started_at, is_restarting=False),
+                    ),
                 )
             }
         )
@@ -321,6 +329,14 @@ class MedicWorld(World):
             self.faults.append(f"{process.boot} wrote under the old lease {epoch}")
         self.epoch = max(self.epoch, epoch)
 
+    def note_request(self, process: MedicProcess) -> None:
+        """Hold a request that is about to be sent against the lease as its sender knows it.
+
+        The fleet would refuse it; a command, which nothing else refuses, is begun by the same look.
+        """
+        if process.lease_held is None or not process.lease_held.held:
+            self.faults.append(f"{process.boot} sends a request at {self.t:.1f} after its lease")
+
     def note_action(self, identity: str) -> None:
         """Hold an action against the intent and the lease on the bus."""
         loop: Any = asyncio.get_running_loop()
@@ -335,19 +351,26 @@ class MedicWorld(World):
             self.faults.append(f"{process.boot} acts without an intent of its own: {repair}")
         elif repair.attempts[-1].identity != identity or repair.state is not RepairState.INTENDED:
             self.faults.append(f"{process.boot} acts on {identity}, not on what is intended: {repair}")
+        if repair is not None and repair.attempts:
+            self.acted.add(repair.attempts[-1].at)
         self.actions.append((identity, self.epoch))
         self.tell(f"{process.boot} restarts {identity}")
 
     def check(self) -> None:
         """Judge what is left after a long calm."""
-        entries = [TimelineEntry.parse(fields[b"entry"]) for _, fields in self.client.xrange(MEDIC_INCIDENTS)]
-        told = [str(each.what) for each in entries if each is not None]
+        parsed = [TimelineEntry.parse(fields[b"entry"]) for _, fields in self.client.xrange(MEDIC_INCIDENTS)]
+        entries = [each for each in parsed if each is not None]
+        told = [str(each.what) for each in entries]
         assert not self.faults, self.faults
         assert len(self.actions) == 1, f"once, not {self.actions}"
         assert not self.child.is_hung
         assert self.client.hget(MEDIC_STATE, make_repair_field(SVC)) is None, "nothing is open"
         assert told.count("intended") == told.count("acted") + told.count("abandoned"), told
         assert told.count("opened") == told.count("resolved") == 1, told
+        intended = [each.ts for each in entries if each.what is EntryKind.INTENDED]
+        ends = [each for each in entries if each.what in (EntryKind.ACTED, EntryKind.ABANDONED)]
+        for at, end in zip(intended, ends, strict=True):
+            assert at not in self.acted or end.reason != UNDONE, f"{end} was done"
 
     # -- time
 

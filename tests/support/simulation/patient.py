@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
-from services.medic.planner import Planner, RepairPlan
+from services.medic.planner import Planner
 from services.medic.remedies import REMEDIES, OrderResult, RemedyOrder
+from services.medic.repair_plan import RepairPlan
 from services.medic.settings import HealingSettings
 
 ACTING = {"mode": "act"}
@@ -54,7 +55,7 @@ class Patient:
         return f"start {self.starts}"
 
     def facts(self) -> TargetFacts:
-        process = ProcessFacts(self.identity, age_sec=self.now - self.started_at)
+        process = ProcessFacts(self.identity, age_sec=self.now - self.started_at, is_restarting=False)
         found = TargetFacts(
             svc="feed",
             health=Health.UP if self.is_up else Health.DOWN,

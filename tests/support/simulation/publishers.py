@@ -61,7 +61,7 @@ def recording_publisher(
 ) -> RecordingPublisher:
     """Return a publisher of the healer on a bus, which adds what the bus has to `published`."""
 
-    async def adopt_nothing(_fence: Fence, _queue: VerdictQueue) -> None:
+    async def adopt_nothing(*_: object) -> None:
         return
 
     publisher = RecordingPublisher(
@@ -71,6 +71,7 @@ def recording_publisher(
         encode=encoder.encode,
         leadership=leadership or SoleLeader(),
         take_over=take_over or adopt_nothing,
+        adopt_reach_gap=adopt_nothing,
     )
     publisher.published = published
     return publisher

@@ -21,6 +21,25 @@ from typing import Final
 from marketswarm.net.errors import ReasonTable, find_reason, iterate_causes
 from services.massive.probes.result import CONFIG, DONE, Fact, ProbeResult
 
+REASON_BY_CODE: Final = {
+    9: "not_yet_valid",
+    10: "expired",
+    62: "wrong_name",
+    64: "wrong_name",  # of an address
+}
+"""The codes X509_V_ERR_… of OpenSSL; any other means that the certificate is not trusted."""
+_NO_SUCH_NAME: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+# A probe gives a diagnosis, so its reasons are finer than `net.errors.NetworkReason`.
+REASON_BY_TYPE: Final[ReasonTable] = (
+    (TimeoutError, "timeout"),
+    (ConnectionRefusedError, "refused"),
+    (ConnectionError, "reset"),
+    (socket.gaierror, "look_up_failed"),
+    (UnicodeError, "bad_name"),
+    (ssl.SSLError, "tls_failed"),
+)
+REASON_OF_OTHERS: Final[ReasonTable] = ((OSError, "unreachable"),)
+
 
 class ProbeError(Exception):
     """The target is not as it should be; `reason` is the error of the result, as one word."""
@@ -83,28 +102,6 @@ class Trace:
         return ProbeResult(
             self._kind, self._where, self._stage, self._error or None, self.warning, self._ms, self.facts
         )
-
-
-REASON_BY_CODE: Final = {
-    9: "not_yet_valid",
-    10: "expired",
-    62: "wrong_name",
-    64: "wrong_name",  # of an address
-}
-"""The codes X509_V_ERR_… of OpenSSL; any other means that the certificate is not trusted."""
-
-_NO_SUCH_NAME: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
-
-# A probe gives a diagnosis, so its reasons are finer than `net.errors.NetworkReason`.
-REASON_BY_TYPE: Final[ReasonTable] = (
-    (TimeoutError, "timeout"),
-    (ConnectionRefusedError, "refused"),
-    (ConnectionError, "reset"),
-    (socket.gaierror, "look_up_failed"),
-    (UnicodeError, "bad_name"),
-    (ssl.SSLError, "tls_failed"),
-)
-REASON_OF_OTHERS: Final[ReasonTable] = ((OSError, "unreachable"),)
 
 
 def error_reason(error: BaseException) -> str:

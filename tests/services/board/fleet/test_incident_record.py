@@ -139,6 +139,7 @@ def test_the_success_of_a_remedy_is_what_was_verified_and_did_not_come_back():
             *restarts("b", K.VERIFIED),
             step(9, K.RELAPSED, "b"),
             *restarts("c", K.ABANDONED),
+            *[opened("f"), step(2, K.ABANDONED, "f", remedy="restart", reason="undone")],
             *[opened("d"), step(1, K.WAITING, "d", remedy="wait"), step(3, K.RECOVERED, "d")],
             *[opened("e"), step(1, K.WAITING, "e", remedy="wait")],
             *[step(2, K.REFUSED, "e", remedy="restart", reason="observed"), step(3, K.RECOVERED, "e")],

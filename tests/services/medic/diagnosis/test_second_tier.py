@@ -17,7 +17,8 @@ from marketswarm.testing import MemoryBus
 from services.medic.diagnosis.second_tier import BUDGET, SecondTier
 from services.medic.facts import FleetFacts, Health, TargetFacts
 from services.medic.guards import Fuse
-from services.medic.planner import CRASH_LOOP, make_advice_id
+from services.medic.planner import CRASH_LOOP
+from services.medic.proposal import make_advice_id
 from services.medic.remedies import Remedy
 from services.medic.repair import RepairState
 from services.medic.settings import MedicEnvironment

@@ -5,10 +5,12 @@ import time
 import orjson
 import pytest
 
+from marketswarm.agent.lease import LeaseLost, clock
 from marketswarm.keys import last_beat_key
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder, cache
+from services.medic.remedies.leased_write import LeasedWriter, TooLateError
 
 POINTS = [{"bus": "market-redis", "key": "quotes"}]
 TRUTH = {"services": {"board": {"access_points": {"publish_to": POINTS}}, "feed": {}}}
@@ -24,8 +26,11 @@ def buses():
 @pytest.fixture
 def carry_out(buses):
     truth = parse_truth(orjson.dumps(TRUTH)).truth
-    context = RemedyContext(truth, buses.__getitem__)
-    return lambda order=ORDER: REMEDIES[order.remedy].carry_out(order, context)
+
+    def carry_out(order=ORDER, until=None):
+        return REMEDIES[order.remedy].carry_out(order, RemedyContext(truth, buses.__getitem__, until=until))
+
+    return carry_out
 
 
 async def beat(buses, boot, svc="board"):
@@ -91,3 +96,38 @@ async def test_a_bus_that_does_not_answer_leaves_open_what_was_done(buses, carry
     result, said = await carry_out()
     assert result is OrderResult.UNKNOWN
     assert "market-redis" in said
+
+
+TOO_LATE = (OrderResult.REFUSED, "the request came too late")
+
+
+async def test_a_bus_refuses_what_a_medic_sends_that_stood_still_until_its_lease_had_ended(
+    buses, carry_out, monkeypatch
+):
+    await beat(buses, "b1")
+    await fill(buses)
+    with pytest.raises(LeaseLost):
+        await carry_out(until=clock() - 0.1)
+    with monkeypatch.context() as patch:  # it stands still after its look at the lease
+        patch.setattr("services.medic.remedies.leased_write.clock", lambda: clock() + 60)
+        assert await carry_out(until=clock() + 50) == TOO_LATE
+    assert await buses["market-redis"].client.exists("quotes:S1")
+    assert (await carry_out(until=clock() + 50))[0] is OrderResult.DONE
+
+
+async def test_what_was_deleted_before_the_lease_ended_is_on_record(buses, carry_out, monkeypatch):
+    monkeypatch.setattr(cache, "PAGE", 10)
+    await beat(buses, "b1")
+    await fill(buses)
+    write, written = LeasedWriter.write, []
+
+    async def write_once(self, command, keys, *args):
+        if written:
+            raise TooLateError
+        written.extend(keys)
+        return await write(self, command, keys, *args)
+
+    monkeypatch.setattr(LeasedWriter, "write", write_once)
+    result, said = await carry_out()
+    assert (result, said.partition(" ")[0]) == (OrderResult.DONE, str(len(written)))
+    assert said.endswith("and more are left")

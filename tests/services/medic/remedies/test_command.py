@@ -5,6 +5,7 @@ import sys
 import orjson
 import pytest
 
+from marketswarm.agent.lease import LeaseLost, clock
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
@@ -15,8 +16,8 @@ ORDER = RemedyOrder("feed", Remedy.COMMAND, "b1")
 TRUTH = parse_truth(orjson.dumps({"services": {"feed": {}}})).truth
 
 
-async def carry_out(*command, within_sec=60.0):
-    context = RemedyContext(TRUTH, MemoryBuses(), command=command, command_sec=within_sec)
+async def carry_out(*command, within_sec=60.0, until=None):
+    context = RemedyContext(TRUTH, MemoryBuses(), command=command, command_sec=within_sec, until=until)
     return await REMEDIES[ORDER.remedy].carry_out(ORDER, context)
 
 
@@ -46,3 +47,12 @@ async def test_one_that_fails_may_have_done_a_part_and_one_that_is_missing_did_n
 async def test_one_that_takes_too_long_is_ended():
     result, said = await carry_out(sys.executable, "-c", "import time; time.sleep(600)", within_sec=0.2)
     assert (result, said) == (OrderResult.UNKNOWN, "the command had not ended after 0.2 s: killed")
+
+
+async def test_one_is_not_begun_after_the_lease_has_ended(tmp_path):
+    script = f"open({str(tmp_path / 'done')!r}, 'w')"
+    with pytest.raises(LeaseLost):
+        await carry_out(sys.executable, "-c", script, until=clock() - 0.1)
+    assert not list(tmp_path.iterdir())
+    assert (await carry_out(sys.executable, "-c", script, until=clock() + 60))[0] is OrderResult.DONE
+    assert list(tmp_path.iterdir())

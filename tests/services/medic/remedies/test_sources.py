@@ -5,6 +5,7 @@ import time
 import orjson
 import pytest
 
+from marketswarm.agent.lease import clock
 from marketswarm.keys import MARKET_SOURCES, last_beat_key, source_breaker_key
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
@@ -26,8 +27,11 @@ async def buses():
 @pytest.fixture
 def carry_out(buses):
     truth = parse_truth(orjson.dumps({"services": {"sources": {}, "feed": {}}})).truth
-    context = RemedyContext(truth, buses.__getitem__)
-    return lambda: REMEDIES[ORDER.remedy].carry_out(ORDER, context)
+
+    def carry_out(until=None):
+        return REMEDIES[ORDER.remedy].carry_out(ORDER, RemedyContext(truth, buses.__getitem__, until=until))
+
+    return carry_out
 
 
 async def fail(bus, name):
@@ -61,3 +65,13 @@ async def test_a_breaker_that_can_not_be_read_is_left_alone(buses, carry_out):
     await bus.client.hset(MARKET_SOURCES, "e", "{}")
     await bus.client.set(source_breaker_key("e"), "a string")
     assert await carry_out() == (OrderResult.REFUSED, "no breaker is open")
+
+
+async def test_a_bus_refuses_what_a_medic_sends_that_stood_still_until_its_lease_had_ended(
+    buses, carry_out, monkeypatch
+):
+    bus = buses["market-redis"]
+    await fail(bus, "yahoo")
+    monkeypatch.setattr("services.medic.remedies.leased_write.clock", lambda: clock() + 60)
+    assert await carry_out(until=clock() + 50) == (OrderResult.REFUSED, "the request came too late")
+    assert (await CircuitBreaker(bus, "yahoo").read()).state is BreakerState.OPEN

@@ -15,7 +15,7 @@ from marketswarm.operator.approval_link import MAX_LIFE_SEC, LinkTarget, find_li
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
-from services.medic.planner import find_proposal
+from services.medic.proposal import find_proposal
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import Repair, RepairState
@@ -43,10 +43,10 @@ def scene(monkeypatch):
     scene = SimpleNamespace(readings={}, now=1000.0, rules={"memory": MEMORY}, bus=MemoryBus(), log=Log())
     scene.repairs = {}
     settings = lambda: HealingSettings.model_validate({"shipped_rules": False, "rules": scene.rules})  # noqa: E731
-    environment = SimpleNamespace(medic_fleet_logs=None)
+    environment = SimpleNamespace(medic_fleet_logs=None, default_timeout_sec=30.0)
     alerts = OutageAlerts(MONITOR, lambda: scene.bus, "boot")
     scene.monitor = RuleMonitor(
-        SimpleNamespace(log=scene.log, bus=None, settings=environment),
+        SimpleNamespace(log=scene.log, bus=None, settings=environment, truth=TRUTH),
         settings,
         alerts,
     )
@@ -230,12 +230,12 @@ def facts():
 
 
 async def test_the_planner_is_told_of_a_critical_rule_and_how_old_that_is(scene):
-    told = lambda: scene.monitor.add_facts(facts(), scene.now + 2).targets["feed"]  # noqa: E731
+    told = lambda: scene.monitor.add_facts(facts(), scene.now + 2, 10.0).targets["feed"]  # noqa: E731
     assert told().is_alerted is None, "nothing was measured yet"
-    await scene.look(90.0)
-    assert told().is_alerted is None, "over the limit, and not for long"
     for _ in range(3):
         await scene.look(90.0)
+        assert told().is_alerted is None, "over the limit, and not for long"
+    await scene.look(90.0)
     assert (told().is_alerted, told().alert_age_sec) == (True, 2.0)
     assert scene.monitor.add_facts(facts(), scene.now).targets["mesh"].is_alerted is False
     await scene.look(50.0)
@@ -250,38 +250,77 @@ STOPPED = {
     "by the healer": FleetFacts(blocked=Refusal.HEALER_ABSENT),
     "by the fleet": FleetFacts({svc: TargetFacts(svc=svc, health=Health.DOWN) for svc in ("feed", "mesh")}),
 }
+AGE = {"metric": "write_age", "key": "work", "above": 20, "severity": "critical"}
 
 
-@pytest.mark.parametrize("by", STOPPED)
-async def test_what_was_measured_before_a_stop_of_the_whole_fleet_ended_is_no_symptom(scene, monkeypatch, by):
-    age_rule = {"metric": "write_age", "key": "work", "above": 20, "severity": "critical"}
-    scene.rules, ages = {"stalled": age_rule}, {}
+@pytest.fixture
+def ages(scene, monkeypatch):
+    """Rules about the age of a stream; `show` measures it, and returns whether it is a symptom."""
+    scene.rules = {"stalled": AGE}
+    found = {}
 
     async def read_ages(*_args):
-        return {Metric.WRITE_AGE: {"feed work": ages["now"]}}
+        return {Metric.WRITE_AGE: {"feed work": found["age"]}}
 
     monkeypatch.setattr("services.medic.rules.monitor.read_ages", read_ages)
 
-    async def is_alerted(age_sec, found):
-        ages["now"] = age_sec
-        await scene.look(0.0)
-        told = scene.monitor.add_facts(replace(facts(), **found), scene.now + 0.2).targets["feed"]
-        assert scene.monitor.findings["stalled/feed"].holds is (scene.now > 1010), (
-            "people are told all the same"
-        )
+    async def show(age_sec, stop=None, step_sec=10.0, times=1):
+        for _ in range(times):
+            found["age"] = age_sec
+            await scene.look(0.0, step_sec=step_sec)
+            targets = stop.targets if stop is not None and stop.targets else facts().targets
+            seen = FleetFacts(targets, None if stop is None else stop.blocked)
+            told = scene.monitor.add_facts(seen, scene.now + 0.2, step_sec).targets["feed"]
+            age_sec += step_sec
         return told.is_alerted
 
-    stop = STOPPED[by]
-    stopped = {"blocked": stop.blocked, **({"targets": stop.targets} if stop.targets else {})}
-    assert await is_alerted(1.0, {}) is False
-    assert await is_alerted(25.0, stopped) is None
-    assert await is_alerted(35.0, {}) is None, "measured before the stop was seen to be over"
-    assert await is_alerted(45.0, {}) is None, "it may not have had the time to write"
-    assert await is_alerted(1.0, {}) is None, "it wrote, and the rule only waits until it is clear"
-    assert await is_alerted(11.0, {}) is None
-    assert await is_alerted(21.0, {}) is True, "it does not write, and all of that was seen"
-    scene.monitor.begin_term()
-    assert await is_alerted(31.0, {}) is None, "no one looked before this term"
+    return show
+
+
+@pytest.mark.parametrize("by", STOPPED)
+async def test_an_age_that_grew_in_a_stop_of_the_whole_fleet_is_no_symptom(scene, ages, by):
+    assert await ages(1.0) is False
+    assert await ages(25.0, STOPPED[by]) is None
+    assert scene.monitor.findings["stalled/feed"].holds, "people are told all the same"
+    assert await ages(35.0) is None, "measured before the stop was seen to be over"
+    assert await ages(45.0) is None, "it may not have had the time to write"
+    assert await ages(1.0) is None, "it wrote, and the rule only waits until it is clear"
+    assert await ages(11.0) is None
+    assert await ages(21.0) is True, "it does not write, and all of that was seen"
+
+
+async def test_an_age_that_is_greater_than_its_limit_and_a_stop_is_a_symptom_once_it_was_measured(
+    scene, ages
+):
+    assert await ages(1.0, times=8) is True
+    assert await ages(81.0, STOPPED["by the healer"], times=3) is None
+    assert await ages(111.0) is None, "measured before the stop was seen to be over"
+    assert await ages(121.0) is True, "40 s of 70 s before the stop, as it shows after 30 s, and 10 s since"
+
+
+async def test_a_medic_that_takes_over_goes_on_with_what_others_observed_of_an_age(scene, ages):
+    assert await ages(1.0, times=20) is True
+    observed = scene.monitor.take_observed(scene.now).spans
+    assert scene.monitor.take_observed(scene.now + 1) is None, "it is not stored in each round"
+    scene.now += 15
+    scene.monitor.begin_term(observed)
+    assert await ages(216.0) is None, "measured before its first look at the fleet"
+    assert await ages(226.0) is True
+    scene.monitor.begin_term(())
+    assert await ages(236.0) is None
+    assert await ages(246.0) is None, "no one looked before this term"
+    assert await ages(256.0) is None
+    assert await ages(266.0) is True
+
+
+async def test_what_is_of_its_moment_is_a_symptom_if_it_was_measured_in_this_term_for_long_enough(scene):
+    async def show(value):
+        await scene.look(value)
+        return scene.monitor.add_facts(facts(), scene.now + 0.2, 10.0).targets["feed"].is_alerted
+
+    assert [await show(90.0) for _ in range(5)] == [None, None, None, None, True]
+    scene.monitor.begin_term([(0.0, scene.now)])
+    assert [await show(90.0) for _ in range(5)] == [None, None, None, None, True]
 
 
 async def test_a_service_for_which_an_emergency_holds_is_left_to_people(scene):

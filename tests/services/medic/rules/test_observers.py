@@ -84,6 +84,9 @@ def test_the_medics_own_state_is_measured_too():
     assert found[Metric.FUSE] == {FLEET: 1}
     open_repair = {"feed": dataclasses.replace(repair, state=RepairState.OPEN)}
     assert read_fleet(observation(), open_repair, is_fuse_blown=False)[Metric.ESCALATED]["feed"] == 0
+    up_again = {"feed": dataclasses.replace(repair, state=RepairState.STABILIZING, escalated_after=3)}
+    found = read_fleet(observation(), up_again, is_fuse_blown=False)[Metric.ESCALATED]
+    assert found["feed"] == 1, "until it is stable"
 
 
 def test_a_proposal_is_measured_while_it_waits_for_a_person_be_it_the_ladders_or_a_diagnosis():

@@ -1,0 +1,57 @@
+"""Find what a person may approve of an outage: a remedy of its ladder, or of a diagnosis. Pure."""
+
+import hashlib
+from dataclasses import dataclass
+
+from services.medic.remedies import Remedy
+from services.medic.repair import Repair, RepairState
+
+
+def make_proposal_id(repair: Repair, remedy: Remedy) -> str:
+    """Return the id by which a person approves a remedy that is proposed now, and no later one."""
+    text = f"{repair.incident} {remedy} {repair.count_attempts(remedy)} {repair.until}"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def make_advice_id(repair: Repair) -> str | None:
+    """Return the id by which a person approves the next remedy of a diagnosis; None without one."""
+    advice = repair.advice
+    if advice is None or not advice.remedies or repair.state is not RepairState.ESCALATED:
+        return None
+    text = f"{repair.incident} advice {' '.join(advice.remedies)} {advice.until}"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenProposal:
+    """What a person may approve by `ident` until a time, in epoch seconds.
+
+    `remedy` is in words: `restart`, or `restart, as the diagnosis advises`.
+    """
+
+    ident: str
+    remedy: str
+    until: float
+
+
+def find_proposal(repair: Repair) -> OpenProposal | None:
+    """Return what is proposed for an outage; None without a proposal."""
+    if repair.state is RepairState.PROPOSED and repair.proposed is not None:
+        ident = make_proposal_id(repair, repair.proposed)
+        return OpenProposal(ident, repair.proposed, repair.since if repair.until is None else repair.until)
+    advised, advice = make_advice_id(repair), repair.advice
+    if advised is None or advice is None:
+        return None
+    return OpenProposal(advised, f"{advice.remedies[0]}, as the diagnosis advises", advice.until)
+
+
+def list_ended(before: Repair, after: Repair) -> list[str]:
+    """Return the ids of what was proposed and no longer is, in whatever way it was left."""
+    ended: list[str] = []
+    is_same = (after.state, after.until) == (before.state, before.until)
+    if before.state is RepairState.PROPOSED and before.proposed is not None and not is_same:
+        ended.append(make_proposal_id(before, before.proposed))
+    advised = make_advice_id(before)
+    if advised is not None and advised != make_advice_id(after):
+        ended.append(advised)
+    return ended

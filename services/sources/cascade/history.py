@@ -1,0 +1,76 @@
+"""Decide which older part of a series' history is still to be asked for, and when. Pure.
+
+A first load may end without the oldest part: the limits of a source don't allow all of it, the source asks
+for a pause, or a source serves that does not go back so far. A later load asks the source that serves for
+the missing part, the newest of it first, until the history begins where the series wants it, or that source
+answers that it has nothing older. All times are epoch milliseconds, unless a name says otherwise.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from marketswarm.net.retry import Backoff
+from services.market.records import MINUTE_MS, RecordKind
+from services.sources.cascade.series import Series
+from services.sources.cascade.state import HistoryAttempt, SeriesState, SourceFinding, SourceVerdict
+
+LEAST_MS: Final = 10 * MINUTE_MS
+"""What is missing at least for a question: the clocks of instances differ, and a history grows old."""
+PAUSE_SEC: Final = 60.0
+"""The pause before the next part, and after an attempt for which limits of ours allowed no request."""
+HISTORY_BACKOFF: Final = Backoff(900.0, 86_400.0)
+"""The pauses after attempts that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OlderPart:
+    """Hold the part of a history that is missing, and the source to ask for it.
+
+    `wanted_ms` is from when on the series wants its history; the source may have less.
+    """
+
+    source: str
+    start_ms: int
+    end_ms: int
+    wanted_ms: int
+
+
+def find_missing(
+    series: Series, state: SeriesState, source: str, wanted_ms: int, now: float
+) -> OlderPart | None:
+    """Return the older part to ask a source for now, or None; `now` is in epoch seconds."""
+    attempt = state.attempts.get(source)
+    if series.kind is RecordKind.QUOTES or state.history_ms is None or attempt is None:
+        return None
+    if state.replay or now < attempt.history.retry_at:
+        return None
+    begins_ms = attempt.history.begins_ms
+    start_ms = wanted_ms if begins_ms is None else max(wanted_ms, begins_ms)
+    is_missing = state.history_ms - start_ms > max(LEAST_MS, series.length_ms)
+    return OlderPart(source, start_ms, state.history_ms, wanted_ms) if is_missing else None
+
+
+def conclude_older(state: SeriesState, finding: SourceFinding) -> SeriesState:
+    """Return the state after its source was asked for the part of the history before `history_ms`.
+
+    An answer without records settles what this source was asked for; others may have it. If only the
+    newest parts of the question have none, the rest is asked for later.
+    """
+    attempt, known_ms = state.attempts[finding.source], state.history_ms
+    is_read = finding.verdict in (SourceVerdict.FRESH, SourceVerdict.LATE)
+    is_begun = finding.verdict is SourceVerdict.EMPTY and finding.parts_left > 0
+    pause_sec = PAUSE_SEC if finding.parts_left else 0.0
+    history = replace(attempt.history, failures=0, retry_at=finding.asked_at + pause_sec)
+    if (is_read or is_begun) and known_ms is not None and finding.history_ms is not None:
+        known_ms = min(known_ms, finding.history_ms)
+    elif finding.verdict in (SourceVerdict.EMPTY, SourceVerdict.REFUSED):
+        history = HistoryAttempt(begins_ms=known_ms)
+    elif not finding.is_asked:
+        retry_at = finding.asked_at + max(PAUSE_SEC, finding.wait_sec)
+        history = replace(attempt.history, retry_at=retry_at)
+    else:
+        failures = attempt.history.failures + 1
+        retry_at = finding.asked_at + max(HISTORY_BACKOFF.pause_sec(failures), finding.wait_sec)
+        history = replace(attempt.history, failures=failures, retry_at=retry_at)
+    attempts = {**state.attempts, finding.source: replace(attempt, history=history)}
+    return replace(state, history_ms=known_ms, attempts=attempts)
