@@ -333,7 +333,7 @@ def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
     mesh_keys = tuple(escape_pattern(point.key) for point in mesh_points if point.bus == view.bus)
     return (
         Grant(
-            "get getrange mget pttl type",
+            "get getrange mget pttl",
             (health_key("*"), last_beat_key("*"), last_run_key("*"), *mesh_keys),
             mode="R",
         ),
@@ -419,14 +419,14 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
     """Return the grants of the operator, as whom the `marketswarm` commands log in.
 
     The operator reads what `status` shows, seeds, edits silences and tokens, sends requests to the notifier
-    and reads its answers, calls functions on the alert log and on what `status` reads, publishes and stores
-    beats for any service, and operates the sources and the quarantine of a market.
+    and reads its answers, calls functions on the alert log, publishes and stores beats for any service, and
+    operates the sources and the quarantine of a market.
     """
     return (
         *view.grant_truth_reads(),
         *grant_bootstrap(view),
         *grant_status_reads(view),
-        Grant("fcall", (ALERT_LOG, health_key("*"), last_beat_key("*"), last_run_key("*"))),
+        Grant("fcall", (ALERT_LOG,)),
         *_grant_operator_writes(),
         # an entry with the last possible id ends a stream for all writers, until it is deleted
         Grant("del", (NOTIFIER_REQUESTS, BOARD_AUDIT), mode="W"),

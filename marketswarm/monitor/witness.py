@@ -37,19 +37,6 @@ class StoredBeats:
     unreadable: dict[str, MalformedBeat] = field(default_factory=dict)
 
 
-async def read_values(bus: Bus, keys: Sequence[str], longest: int) -> list[tuple[bytes, int]]:
-    """Return the value of each key and its PTTL in milliseconds, read 500 at a time.
-
-    A key that does not exist has no bytes. A value of more than `longest` bytes is cut to one more, and of a
-    key that is not a string there is the name of its type: neither can be parsed. Raise BusError.
-    """
-    found: list[tuple[bytes, int]] = []
-    for start in range(0, len(keys), BATCH_SIZE):
-        replies = await bus.script(LAST_BEATS_SCRIPT, keys[start : start + BATCH_SIZE], [longest])
-        found += zip(replies[::2], replies[1::2], strict=True)
-    return found
-
-
 async def read_last_beats(bus: Bus, timeouts: Mapping[str, float]) -> AsyncIterator[StoredBeats]:
     """Read the last beats of services, given with their timeouts in seconds, 500 at a time.
 
@@ -76,9 +63,9 @@ async def read_failed_runs(bus: Bus, services: Sequence[str]) -> AsyncIterator[d
     for start in range(0, len(services), BATCH_SIZE // 2):
         batch = services[start : start + BATCH_SIZE // 2]
         keys = [make(svc) for svc in batch for make in (last_run_key, last_beat_key)]
-        values = await read_values(bus, keys, MAX_BEAT_BYTES)
+        replies = await bus.script(LAST_BEATS_SCRIPT, keys, [MAX_BEAT_BYTES])
         found: dict[str, FailedRun] = {}
-        for svc, (run, _), (beat, _) in zip(batch, values[::2], values[1::2], strict=True):
+        for svc, run, beat in zip(batch, replies[::4], replies[2::4], strict=True):
             if not run:
                 continue
             last = parse_last_run(run) if len(run) <= MAX_BEAT_BYTES else None
@@ -112,9 +99,11 @@ async def _read_one_by_one(
 
 async def _read_batch(bus: Bus, timeouts: Mapping[str, float]) -> StoredBeats:
     """Read and parse the last beats of these services with one script. Raise BusError."""
-    values = await read_values(bus, [last_beat_key(svc) for svc in timeouts], MAX_BEAT_BYTES)
+    replies = await bus.script(LAST_BEATS_SCRIPT, [last_beat_key(svc) for svc in timeouts], [MAX_BEAT_BYTES])
     answer = StoredBeats(list(timeouts))
-    for (svc, timeout_sec), (payload, left_ms) in zip(timeouts.items(), values, strict=True):
+    for (svc, timeout_sec), payload, left_ms in zip(
+        timeouts.items(), replies[::2], replies[1::2], strict=True
+    ):
         if not payload:
             continue
         beat = parse_beat(payload, svc)

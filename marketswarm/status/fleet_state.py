@@ -7,18 +7,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from marketswarm.beat import MAX_BOOT_CHARS, Beat, MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stored_values import (
-    MAX_COUNT,
-    MAX_STRING_BYTES,
-    parse_count,
-    parse_object,
-    parse_text,
-    read_strings,
-)
+from marketswarm.bus.stored_values import MAX_COUNT, parse_count, parse_object, parse_text, read_strings
 from marketswarm.detector import SavedJob, State
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import (
@@ -34,7 +27,6 @@ from marketswarm.monitor.encoder import BUS_FIELD
 from marketswarm.monitor.job_entry import parse_job_entry
 from marketswarm.monitor.last_run import LastRun, parse_last_run
 from marketswarm.monitor.store import RosterEntry, parse_entry_parts
-from marketswarm.monitor.witness import read_values
 from marketswarm.truth import HEALER, SYSTEM, Truth
 
 T = TypeVar("T")
@@ -88,14 +80,6 @@ class FleetState:
         }
 
 
-class _StoredBeat(NamedTuple):
-    """Hold the values of `beat:<svc>` and `run:<svc>`, empty if there is none, and the life of the first."""
-
-    beat: bytes
-    ttl_sec: float
-    run: bytes
-
-
 async def read_fleet_state(
     truth: Truth, bus_by_name: Callable[[str], Bus]
 ) -> tuple[FleetState, dict[str, str]]:
@@ -106,38 +90,23 @@ async def read_fleet_state(
         services_on.setdefault(bus, []).append(svc)
     failed: dict[str, str] = {}
     system = bus_by_name(SYSTEM)
-    health_keys = [health_key(svc) for svc in known]
-    judgement, topology, health, *stored = await asyncio.gather(
+    (roster, lease, jobs, (sec, usec)), topology, health, *stored = await asyncio.gather(
         _read_judgement(system, failed),
         _ask(system, read_strings(system, [MESH_TOPOLOGY], _MAX_TOPOLOGY_BYTES), [], failed),
-        _ask(system, _read_all(system, health_keys), [], failed),
+        _ask(system, read_strings(system, [health_key(svc) for svc in known]), [], failed),
         *(_read_beats(bus_by_name(name), here, failed) for name, here in sorted(services_on.items())),
     )
     by_service = {svc: found for part in stored for svc, found in part.items()}
-    events = {svc: raw for svc, (raw, _) in zip(known, health, strict=False) if raw}
-    # in a thread: for ten thousand services it takes a fifth of a second
-    state = await asyncio.to_thread(
-        _parse_state, judgement, topology[0] if topology else None, events, by_service
-    )
-    return state, failed
-
-
-def _parse_state(
-    judgement: Any, topology: bytes | None, events: Mapping[str, bytes], stored: Mapping[str, _StoredBeat]
-) -> FleetState:
-    roster, lease, jobs, (sec, usec) = judgement
-    beats = {svc: _parse_beat(found.beat, svc) for svc, found in stored.items()}
-    runs = {svc: _parse_run(found.run) for svc, found in stored.items()}
     return FleetState(
         roster=parse_roster(roster),
-        health=parse_health(events),
-        beats={svc: beat for svc, beat in beats.items() if beat is not None},
-        ttls_sec={svc: found.ttl_sec for svc, found in stored.items() if found.beat},
-        instances=parse_instances(topology),
+        health=parse_health(dict(zip(known, health, strict=False))),
+        beats={svc: found.beat for svc, found in by_service.items() if found.beat is not None},
+        ttls_sec={svc: found.ttl_sec for svc, found in by_service.items() if found.ttl_sec is not None},
+        instances=parse_instances(topology[0] if topology else None),
         leader=parse_leader(lease, sec + usec / 1e6),
-        runs={svc: run for svc, run in runs.items() if run is not None},
+        runs={svc: found.run for svc, found in by_service.items() if found.run is not None},
         jobs=parse_jobs(jobs),
-    )
+    ), failed
 
 
 def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
@@ -156,8 +125,8 @@ def parse_jobs(stored: Mapping[bytes, bytes]) -> dict[str, SavedJob]:
     return {svc: job for svc, job in parsed if job is not None}
 
 
-def parse_health(stored: Mapping[str, bytes]) -> dict[str, Event]:
-    parsed = ((svc, parse_event(raw)) for svc, raw in stored.items())
+def parse_health(stored: Mapping[str, bytes | None]) -> dict[str, Event]:
+    parsed = ((svc, parse_event(raw)) for svc, raw in stored.items() if raw is not None)
     return {svc: event for svc, event in parsed if not isinstance(event, MalformedEvent)}
 
 
@@ -192,18 +161,26 @@ async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
     return await _ask(bus, bus.ask(pipe.execute()), ({}, {}, {}, (0, 0)), failed)
 
 
+@dataclass(frozen=True, slots=True)
+class _StoredBeat:
+    beat: Beat | None
+    ttl_sec: float | None
+    run: LastRun | None
+
+
 async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> dict[str, _StoredBeat]:
-    keys = [make(svc) for svc in services for make in (last_beat_key, last_run_key)]
-    values = await _ask(bus, _read_all(bus, keys), [], failed)
+    pipe = bus.pipeline()
+    for svc in services:
+        pipe.pttl(last_beat_key(svc))
+    keys = [key for svc in services for key in (last_beat_key(svc), last_run_key(svc))]
+    values = await _ask(bus, read_strings(bus, keys), [], failed)
+    ttls_msec = await _ask(bus, bus.ask(pipe.execute()), [], failed)
     return {
-        svc: _StoredBeat(beat, left_msec / 1000, run)
-        for svc, (beat, left_msec), (run, _) in zip(services, values[::2], values[1::2], strict=False)
+        svc: _StoredBeat(
+            _parse_beat(beat, svc), None if beat is None else ttl_msec / 1000, parse_last_run(run)
+        )
+        for svc, beat, run, ttl_msec in zip(services, values[::2], values[1::2], ttls_msec, strict=False)
     }
-
-
-def _read_all(bus: Bus, keys: list[str]) -> Awaitable[list[tuple[bytes, int]]]:
-    """All parts together have the time limit of one request, since agents wait for the whole."""
-    return bus.ask(read_values(bus, keys, MAX_STRING_BYTES))
 
 
 async def _ask(bus: Bus, request: Awaitable[T], default: T, failed: dict[str, str]) -> T:
@@ -215,13 +192,9 @@ async def _ask(bus: Bus, request: Awaitable[T], default: T, failed: dict[str, st
         return default
 
 
-def _parse_beat(raw: bytes, svc: str) -> Beat | None:
-    beat = parse_beat(raw, svc) if raw else None
+def _parse_beat(raw: bytes | None, svc: str) -> Beat | None:
+    beat = None if raw is None else parse_beat(raw, svc)
     return None if isinstance(beat, MalformedBeat) else beat
-
-
-def _parse_run(raw: bytes) -> LastRun | None:
-    return parse_last_run(raw) if 0 < len(raw) <= MAX_STRING_BYTES else None
 
 
 def _count_instances(found: list[Any]) -> InstanceCount:

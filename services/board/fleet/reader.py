@@ -106,8 +106,7 @@ class FleetReader:
         )
         reading = SnapshotInput(time.time(), truth, revision, state, away, notifications)
         before = self.snapshot or FleetSnapshot(0.0)
-        # pure, and a tenth of a second and more for thousands of services: browsers are served meanwhile
-        found = await asyncio.to_thread(build_snapshot, reading, before, history)
+        found = build_snapshot(reading, before, history)
         for event in self._new_events:  # this reading may be older than they are
             found = apply_event(found, event)
         self._take(found)

@@ -7,7 +7,7 @@ a browser reckons ages with its own clock and the snapshot's `at`.
 All texts were written by others and are safe to show as text: one line each, control characters escaped.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, Literal
@@ -250,29 +250,17 @@ _FLEET_FIELDS: Final = tuple(
 
 
 def diff(before: FleetSnapshot, after: FleetSnapshot) -> SnapshotDelta:
-    removed: tuple[str, ...] = ()
-    order: tuple[str, ...] | None = None
-    if _have_same_names(before.services, after.services):  # and most services are the same object
-        pairs: Iterable[tuple[ServiceSnapshot | None, ServiceSnapshot]] = zip(
-            before.services, after.services, strict=True
-        )
-        changed = {new.svc: _changed_fields(old, new) for old, new in pairs if old is not new}
-    else:
-        known = {one.svc: one for one in before.services}
-        changed = {one.svc: _changed_fields(known.pop(one.svc, None), one) for one in after.services}
-        removed, order = tuple(known), tuple(one.svc for one in after.services)
+    old = {one.svc: one for one in before.services}
+    changed = {
+        one.svc: found for one in after.services if (found := _changed_fields(old.pop(one.svc, None), one))
+    }
+    names = tuple(one.svc for one in after.services)
     return SnapshotDelta(
         after.at,
-        {svc: found for svc, found in changed.items() if found},
-        removed,
-        order,
+        changed,
+        tuple(old),
+        None if names == tuple(one.svc for one in before.services) else names,
         {name: value for name in _FLEET_FIELDS if (value := getattr(after, name)) != getattr(before, name)},
-    )
-
-
-def _have_same_names(before: Sequence[ServiceSnapshot], after: Sequence[ServiceSnapshot]) -> bool:
-    return len(before) == len(after) and all(
-        old is new or old.svc == new.svc for old, new in zip(before, after, strict=True)
     )
 
 
