@@ -75,12 +75,20 @@ class Beats:
         rate: beats a second of all services, evenly spread; 0 for as many as the server accepts.
         reboots: after so many beats a service gets another `boot`; 0 for never.
         replays: whether an old beat follows each garbage payload.
+        life_sec: for how long a beat is kept under `beat:<svc>`, as agents do; 0 for not at all.
 
     `last` holds the time of each service's last beat in monotonic seconds, and `sent` counts all payloads.
     """
 
     def __init__(
-        self, port: int, services: int, rate: float, *, reboots: int = 0, replays: bool = False
+        self,
+        port: int,
+        services: int,
+        rate: float,
+        *,
+        reboots: int = 0,
+        replays: bool = False,
+        life_sec: float = 0.0,
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self.services = services
@@ -89,6 +97,7 @@ class Beats:
         self._share: Any = context.Value("d", 0.0, lock=False)
         # which services are silent (start, stop, step), the number of that request, of the last in force
         self._silent: Any = context.Array("i", [0, 0, 1, 0, 0], lock=False)
+        self._life_msec = str(round(1000 * life_sec)) if life_sec else ""
         self._is_running: Any = context.Value("i", 1, lock=False)
         self._process = context.Process(target=self._run, args=(port, rate, reboots, replays), daemon=True)
 
@@ -149,10 +158,13 @@ class Beats:
             if svc in silent:
                 continue
             boot = (round_ // reboots if reboots else 0) + 0xB00700B
-            packed.append(
-                b'%b%d,"ts":%b,"boot":"%x","rev":3,"every":10.0}\r\n'
-                % (heads[svc], FIRST_I + round_, wall, boot)
-            )
+            command = b'%b%d,"ts":%b,"boot":"%x","rev":3,"every":10.0}\r\n' % (
+                heads[svc], FIRST_I + round_, wall, boot
+            )  # fmt: skip
+            packed.append(command)
+            if self._life_msec:
+                key, payload = f"beat:svc{svc:06d}", command[command.index(b"{") : -2]
+                packed.append(pack_command("SET", key, payload, "PX", self._life_msec))
             self.last[svc] = now
         return packed
 

@@ -9,26 +9,35 @@ from typing import Final
 from bench import (
     archive,
     bars,
+    board,
     feeds,
     fleet,
     gate,
     healer,
     heard,
+    jobs,
     market,
     massive,
     memory,
     notes,
     notify,
     pings,
+    swarm,
     takeover,
 )
 from bench.figures import Bench, Figure
 
 SUBSCRIBER: Final = "bare hiredis subscriber"
 LOOP: Final = "empty event loop"
+CRONSIM: Final = "cronsim for 20 jobs"
 AGENTS: Final = "as many bare agents"
 UVICORN: Final = "bare uvicorn"
+PAGE: Final = "a page with a word"
+FRAME: Final = "a frame of a page with a word"
+READ: Final = "bare MGET of the same keys"
+DOCUMENT: Final = "bare GET of the document for each"
 CORE_US: Final = "µs of a core"
+CORE_MS: Final = "ms of a core"
 PERCENT: Final = "% of a core"
 HEALER: Final = "The healer at 100,000 services"
 ALERTS: Final = "Alerts, agents and takeovers"
@@ -64,6 +73,13 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "processor": Figure("a scrape of all services", "s of a core", "bare gzip of the same answer"),
         "stall": Figure("event loop late while scraped, at most", "ms", LOOP, goal=50, slack=50),
     }),
+    "jobs": Bench(HEALER, jobs.measure, 3, 1, {
+        "tick": Figure("10,000 jobs: longest tick at the start", CORE_MS, CRONSIM, goal=20),
+        "gap": Figure("10,000 jobs: longest tick after a gap", CORE_MS, CRONSIM, goal=20),
+        "start": Figure("10,000 jobs: start to watching", "s", SUBSCRIBER, goal=2),
+        "start_processor": Figure("10,000 jobs: start to watching", "s of a core", SUBSCRIBER),
+        "stall": Figure("10,000 jobs: event loop late after a gap, at most", "ms", LOOP, goal=50, slack=50),
+    }),
     "delay": Bench(ALERTS, healer.measure_small, 3, 2, {
         "one": Figure("the only service dies: median late", "ms", LOOP, goal=20, slack=20),
         "thousand": Figure("all of 1,000 die: median late", "ms", LOOP, goal=20, slack=20),
@@ -83,6 +99,11 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "processor": Figure("all idle agents", PERCENT, AGENTS, slack=0.5),
         "busiest": Figure("the busiest idle agent", PERCENT, "bare agent", slack=0.2),
     }),
+    "swarm": Bench(ALERTS, swarm.measure, 2, 1, {
+        "applied": Figure("5,000 agents: a reseed in force in all", "s", DOCUMENT, goal=5, slack=1),
+        "bytes": Figure("5,000 agents: bytes on the bus for a reseed", "MB", DOCUMENT, goal=50, slack=5),
+        "processor": Figure("an agent: a reseed", CORE_MS, DOCUMENT),
+    }),
     "lease": Bench(ALERTS, takeover.measure_healer, 5, 2, {
         "takeover": Figure("a killed healer until the standby leads", "s", "life of its lease", goal=4),
         "leading": Figure("an idle healer that leads", PERCENT, "one that never renews", slack=0.2),
@@ -98,6 +119,17 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "rate": Figure("items to notes", "items/s", "bare loop that copies", is_rate=True),
         "processor": Figure("an item", CORE_US, "bare loop that copies"),
         "rate_of_two": Figure("by two workers", "items/s", "bare loop that copies", is_rate=True),
+    }),
+    "board": Bench(MARKET, board.measure, 3, 1, {
+        "paint": Figure("10,000 services: first paint", "ms", PAGE, goal=500, slack=100),
+        "live": Figure("10,000 services: the page is live", "ms", PAGE, slack=200),
+        "change": Figure("event to painted: p99", "ms", FRAME, goal=200, slack=100),
+        "change_median": Figure("event to painted: median", "ms", FRAME, slack=50),
+        "action": Figure("search, order, filter to painted: p95", "ms", FRAME, goal=100, slack=50),
+        "silence": Figure("a silence: answered", "ms", UVICORN, goal=100, slack=50),
+        "memory": Figure("what the page adds to the browser", "MB PSS", PAGE, goal=60),
+        "processor": Figure("the board with 20 that follow", PERCENT, READ, goal=5, slack=1),
+        "change_processor": Figure("the board: a change", CORE_MS, READ),
     }),
     "pings": Bench(MARKET, pings.measure, 3, 2, {
         "processor": Figure("a ping", CORE_US, UVICORN),
@@ -136,7 +168,7 @@ BENCHES: Final[Mapping[str, Bench]] = {
     }),
     "gate": Bench(MARKET, gate.measure, 3, 1, {
         "time": Figure("500 series through the gate", "s", "limits of the slowest source", goal_ratio=1.1),
-        "processor": Figure("a request", "ms of a core", "bare request by httpx"),
+        "processor": Figure("a request", CORE_MS, "bare request by httpx"),
     }),
     "garbage": Bench(LONG, healer.measure_garbage, 0, 0, {
         "late": Figure("a tenth is garbage: median late", "ms", "the same without garbage", goal_ratio=1.2),

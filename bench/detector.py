@@ -8,8 +8,6 @@ JSON for `main`.
 
 import asyncio
 import gc
-import json
-import subprocess
 import sys
 import time
 import tracemalloc
@@ -20,6 +18,7 @@ from typing import Any, Final
 import hiredis
 
 from bench.beats import name_services
+from bench.programs import answer, read_result
 from marketswarm.beat import encode_beat
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
@@ -166,11 +165,14 @@ def build_watches(services: int) -> list[Watch]:
     return [Watch(svc, BUS, f"{svc}:heartbeat", INTERVAL_SEC, TIMEOUT_SEC) for svc in names]
 
 
+def make_schedule(n: int) -> str:
+    """Return the schedule of a job, as cron has it; those of the first 10,080 jobs differ."""
+    return f"{n % 60} {n // 60 % 24} * * {n // 1440 % 7}"
+
+
 def build_jobs(jobs: int) -> list[Watch]:
     """Return jobs with a different schedule each; this takes some milliseconds a job."""
-    rules = [
-        JobRule(Schedule(f"{n % 60} {n // 60 % 24} * * {n // 1440 % 7}"), 600.0, None) for n in range(jobs)
-    ]
+    rules = [JobRule(Schedule(make_schedule(n)), 600.0, None) for n in range(jobs)]
     for rule in rules:
         rule.longest_silence_sec()  # which is measured where a truth is parsed
     return [
@@ -254,19 +256,12 @@ KINDS: Final = {
 }
 
 
-def measure(kind: str, count: int) -> dict[str, float]:
-    """Run one of KINDS in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.detector", kind, str(count)], capture_output=True, check=True, text=True
-    )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
-
-
 def main(services: int = SERVICES, jobs: int = JOBS) -> None:
     """Measure all, and print the figures."""
-    took, deaths, memory = (measure(kind, services) for kind in ("time", "deaths", "memory"))
-    of_jobs = measure("jobs", jobs)
+    took, deaths, memory = (
+        read_result("bench.detector", kind, services) for kind in ("time", "deaths", "memory")
+    )
+    of_jobs = read_result("bench.detector", "jobs", jobs)
     share = (took["beat"] + took["look"] + took["note"] + took["health"]) * services / INTERVAL_SEC / 1e4
     print(f"the detector alone, {services:,} services that beat every {INTERVAL_SEC:.0f} s")
     rows = (
@@ -289,6 +284,6 @@ def main(services: int = SERVICES, jobs: int = JOBS) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
-        print(json.dumps(KINDS[sys.argv[1]](int(sys.argv[2]))))
+        answer(KINDS[sys.argv[1]](int(sys.argv[2])))
     else:
         main()

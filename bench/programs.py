@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, Self, TypeVar
@@ -51,13 +51,21 @@ def run_program(
 class Worker:
     """`python -m <module> <words>`, a program of the bench, while a `with` block runs.
 
-    It prints a line of JSON for each line that it reads, and one when it is ready.
+    It prints a line of JSON for each line that it reads, and one when it is ready. Its module is found from
+    `folder`; `env` are variables besides ours.
     """
 
-    def __init__(self, module: str, *words: object) -> None:
+    def __init__(
+        self, module: str, *words: object, folder: Path = ROOT, env: Mapping[str, str] | None = None
+    ) -> None:
         command = [sys.executable, "-m", module, *map(str, words)]
         self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            cwd=folder,
+            env=os.environ | dict(env or {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.pid = self._process.pid
 
@@ -95,9 +103,9 @@ def read_order() -> Any:
     return json.loads(sys.stdin.readline() or sys.exit())
 
 
-def read_result(module: str, *words: object) -> Any:
+def read_result(module: str, *words: object, folder: Path = ROOT) -> Any:
     """Run a program of the bench to its end, and return the JSON that it prints."""
-    with Worker(module, *words) as worker:
+    with Worker(module, *words, folder=folder) as worker:
         return worker.read()
 
 

@@ -18,9 +18,13 @@ BEATS: Final = {"interval_sec": 10, "timeout_sec": 60}
 
 
 class Server:
-    """A real server on a private port, without persistence and without a limit on a subscriber's buffer."""
+    """A real server on a private port, without persistence and without a limit on a subscriber's buffer.
 
-    def __init__(self) -> None:
+    `clients` is how many connections it takes.
+    """
+
+    def __init__(self, clients: int = 10_000) -> None:
+        self._clients = clients
         self.port = find_free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self._folder = tempfile.TemporaryDirectory(prefix="marketswarm-bench-")
@@ -30,6 +34,7 @@ class Server:
             [
                 str(find_binary()), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
                 "--dir", self._folder.name, "--client-output-buffer-limit", "pubsub 0 0 0",
+                "--maxclients", str(self._clients),
             ],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip

@@ -1,8 +1,9 @@
 """The truth of an agent: read the first valid one at the start, then follow each reseed.
 
 A reseed is in force within a second. The agent subscribes to `truth:changed` on every bus that may hold the
-truth, and polls size, revision and hash after each beat, in case a message was lost. A document that is not
-valid, or that the agent refuses, never replaces the truth in force.
+truth, and polls size, revision and hash after each beat, in case a message was lost. If little changed, the
+message has a patch, and only an agent that can't use it reads the document. A document that is not valid, or
+that the agent refuses, never replaces the truth in force.
 """
 
 import asyncio
@@ -17,10 +18,11 @@ from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, find_bus_ur
 from marketswarm.bus.outage import PAUSES
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.exit import Code, Exit
-from marketswarm.keys import TRUTH_CHANGED, TRUTH_META
+from marketswarm.keys import TRUTH_CHANGED, TRUTH_DOC, TRUTH_META
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import ParsedTruth, Truth, TruthError, parse_truth
 from marketswarm.truth.parse import MAX_BYTES
+from marketswarm.truth.patch import Patch, parse_patch
 
 NOT_A_REDIS: Final = "gives answers that no Redis gives"
 LARGE_BYTES: Final = 64 * 1024
@@ -121,7 +123,12 @@ async def read_truth(
         return TruthReading(bus, None, NOT_A_REDIS)
     if raw is None:
         return TruthReading(bus, None, "has none")
-    sha256 = hashlib.sha256(raw).hexdigest()
+    return await _load_document(bus, raw, hashlib.sha256(raw).hexdigest(), meta, known)
+
+
+async def _load_document(
+    bus: Bus, raw: bytes, sha256: str, meta: Sequence[Any], known: ParsedTruth | None
+) -> TruthReading:
     try:
         if known is not None and known.sha256 == sha256:
             loaded = known
@@ -162,18 +169,48 @@ def _match_known(bus: Bus, fingerprint: Fingerprint, known: ParsedTruth | None) 
     return TruthReading(bus, FoundTruth(known, _parse_revision((revision, sha256), known.sha256), bus))
 
 
+async def _load_patched(
+    bus: Bus, key: str, fingerprint: Fingerprint, known: ParsedTruth | None, patch: Patch | None
+) -> TruthReading | None:
+    """Return a reading of what the patch makes of the known document, or None if the bus has another one.
+
+    A patch is about `truth:doc` only: `truth:meta` may be that of a copy under another key.
+    """
+    if known is None or patch is None or key != TRUTH_DOC or patch.of != known.sha256:
+        return None
+    if known.size > LARGE_BYTES:
+        found = await asyncio.to_thread(_patch_document, known, patch, fingerprint)
+    else:
+        found = _patch_document(known, patch, fingerprint)
+    if found is None:
+        return None
+    raw, sha256 = found
+    return await _load_document(bus, raw, sha256, (fingerprint.revision, fingerprint.sha256), known)
+
+
+def _patch_document(known: ParsedTruth, patch: Patch, fingerprint: Fingerprint) -> tuple[bytes, str] | None:
+    """Return the next document and its SHA-256, or None if they are not those of the fingerprint."""
+    raw = patch.apply(known.unpack())
+    if raw is None or len(raw) != fingerprint.size:
+        return None
+    sha256 = hashlib.sha256(raw).hexdigest()
+    return (raw, sha256) if sha256.encode() == fingerprint.sha256 else None
+
+
 async def read_first_valid(
     buses: Sequence[Bus],
     key: str,
     known: ParsedTruth | None,
     within_sec: float,
     delay_sec: Callable[[int], float] = lambda _size: 0.0,
+    *,
+    patch: Patch | None = None,
 ) -> list[TruthReading]:
     """Read the buses' documents, best bus first, up to the first valid truth; return the result of each bus.
 
     All buses are asked at once for the size and hash of their document, so one that hangs delays the others
-    by no more than `within_sec`. The document itself is read only if these differ from those of `known`,
-    after a delay of `delay_sec(size)` seconds.
+    by no more than `within_sec`. The document itself is read only if these differ from those of `known` and
+    of what `patch` makes of it, after a delay of `delay_sec(size)` seconds.
     """
     fingerprints = await asyncio.gather(*(read_fingerprint(bus, key, within_sec) for bus in buses))
     readings: list[TruthReading] = []
@@ -186,6 +223,8 @@ async def read_first_valid(
             reading = TruthReading(
                 bus, None, f"refused: {fingerprint.size} bytes, and {MAX_BYTES} are allowed"
             )
+        elif (patched := await _load_patched(bus, key, fingerprint, known, patch)) is not None:
+            reading = patched
         else:
             await asyncio.sleep(delay_sec(fingerprint.size))
             reading = await read_truth(bus, key, known, within_sec + fingerprint.size / MIN_BYTES_A_SEC)
@@ -314,6 +353,7 @@ class TruthFollower:
         self._refused: dict[str, str] = {}  # sha256 to why: one document at most
         self._read_due, self._poll_due = asyncio.Event(), asyncio.Event()
         self._fingerprints: list[object] = []
+        self._patch: Patch | None = None  # of the last message, until the next reading
         self._unsubscribed: set[str] = set()
         self._log = log.get("truth")
 
@@ -336,10 +376,14 @@ class TruthFollower:
         await subscribe(
             bus,
             channels=(TRUTH_CHANGED,),
-            on_message=lambda _channel, _payload: self._read_due.set(),
+            on_message=lambda _channel, payload: self._note_change(payload),
             on_subscribed=lambda: self._on_subscribed(bus),
             on_lost=self._on_lost,
         )
+
+    def _note_change(self, message: bytes) -> None:
+        self._patch = parse_patch(message)
+        self._read_due.set()
 
     def _on_subscribed(self, bus: Bus) -> None:
         """Read the truth, since messages may have been missed."""
@@ -356,11 +400,12 @@ class TruthFollower:
         while True:
             await self._read_due.wait()
             self._read_due.clear()
-            self._apply_choice(
-                await read_first_valid(
-                    self._buses, self._key, self._current.loaded, READ_WITHIN_SEC, self._choose_delay_sec
-                )
+            patch, self._patch = self._patch, None
+            known = self._current.loaded
+            readings = await read_first_valid(
+                self._buses, self._key, known, READ_WITHIN_SEC, self._choose_delay_sec, patch=patch
             )
+            self._apply_choice(readings)
             await asyncio.sleep(READ_PAUSE_SEC)
 
     def _choose_delay_sec(self, size: int) -> float:

@@ -26,6 +26,7 @@ from marketswarm.seeding.functions import load_functions
 from marketswarm.seeding.plan import BusState, make_plan
 from marketswarm.text import parse_digits
 from marketswarm.truth import Changes, Truth, TruthError, diff_truths, format_changes, parse_truth
+from marketswarm.truth.patch import make_patch
 
 SEED_SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")
 RESTORE_SCRIPT: Final = Script.beside("marketswarm.seeding", "back.lua")
@@ -168,7 +169,9 @@ async def seed_truth(
             continue
         await _finish_despite_cancellation(_trim_histories(targets))
         if plan.must_publish:
-            await _finish_despite_cancellation(_publish_change(buses, revision))
+            # a patch is about `truth:doc`, which is the key of an agent that uses it
+            old = plan.old_document if key == TRUTH_DOC else None
+            await _finish_despite_cancellation(_publish_change(buses, revision, old))
         changes = diff_truths(_load_old(plan.old_document), loaded.truth) if plan.changed else Changes()
         return SeedResult(plan.revision, loaded.sha256, plan.changed, changes, plan.repairs)
     raise SeedError(moved_bus, "moved", MOVED_DETAIL)
@@ -309,9 +312,16 @@ async def _trim_histories(targets: Sequence[Snapshot]) -> None:
     await asyncio.gather(*trims, return_exceptions=True)
 
 
-async def _publish_change(buses: Sequence[Bus], revision: _Revision) -> None:
-    """Only log a failure, because an agent that gets no message sees the new revision with its next beat."""
-    message = orjson.dumps({"revision": revision.number, "sha256": revision.sha256})
+async def _publish_change(buses: Sequence[Bus], revision: _Revision, old: bytes | None) -> None:
+    """Publish the revision, with a patch that makes its document of the `old` one if little changed.
+
+    Only log a failure, because an agent that gets no message sees the new revision with its next beat.
+    """
+    found: dict[str, Any] = {"revision": revision.number, "sha256": revision.sha256}
+    if old is not None and old != revision.document:
+        patch = make_patch(old, hashlib.sha256(old).hexdigest(), revision.document)
+        found |= {"patch": patch} if patch is not None else {}
+    message = orjson.dumps(found)
     outcomes = await asyncio.gather(
         *(bus.ask(bus.client.publish(TRUTH_CHANGED, message)) for bus in buses), return_exceptions=True
     )

@@ -10,8 +10,9 @@ import hashlib
 import json
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -94,12 +95,20 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class ParsedTruth:
-    """An accepted document, with its warnings, the SHA-256 of its bytes in hex, and their number."""
+    """An accepted document, with its warnings, the SHA-256 of its bytes in hex, and their number.
+
+    `packed` has the bytes themselves, compressed, for a patch that makes the next document of them. It is
+    empty if the document was only checked.
+    """
 
     truth: Truth
     warnings: tuple[Problem, ...]
     sha256: str
     size: int
+    packed: bytes = field(default=b"", compare=False, repr=False)
+
+    def unpack(self) -> bytes:
+        return zlib.decompress(self.packed) if self.packed else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +130,7 @@ def parse_truth(raw: bytes) -> ParsedTruth:
     checked = check_document(raw)
     if checked.errors:
         raise TruthError(checked.errors)
-    return ParsedTruth(checked.truth, checked.warnings, checked.sha256, len(raw))
+    return ParsedTruth(checked.truth, checked.warnings, checked.sha256, len(raw), zlib.compress(raw, 1))
 
 
 @limited_hints()

@@ -218,9 +218,7 @@ def _make_events(load: Load, fleet: Fleet, beater: Beater, names: list[str], pag
     """Stop and resume services in turn until the time is over; all of them beat at the end."""
     plan, begun, cpu = load.plan, time.monotonic(), _read_cpu(fleet["board"].pid)
     while (now := time.monotonic() - begun) < plan.seconds:
-        for n, name in enumerate(names):
-            is_down = (now + 2 * DOWN_SEC * n / len(names)) % (2 * DOWN_SEC) < DOWN_SEC
-            (beater.stop if is_down and now < plan.seconds - DOWN_SEC else beater.resume)(name)
+        swing_services(beater, names, now, plan.seconds)
         load.rss_mb.append(_read_rss(fleet["board"].pid))
         if plan.kill and load.killed_at is None and now > plan.seconds / 2:
             load.killed_at = time.time()
@@ -231,6 +229,16 @@ def _make_events(load: Load, fleet: Fleet, beater: Beater, names: list[str], pag
         page.wait_for_timeout(100)  # the browser needs this thread
     beater.resume(*names)
     load.cpu_sec += _read_cpu(fleet["board"].pid) - cpu
+
+
+def swing_services(beater: Beater, names: list[str], now: float, seconds: float) -> None:
+    """Stop and resume services in turn: call this again and again, `now` seconds after the begin.
+
+    All beat in the end of the `seconds`.
+    """
+    for n, name in enumerate(names):
+        is_down = (now + 2 * DOWN_SEC * n / len(names)) % (2 * DOWN_SEC) < DOWN_SEC
+        (beater.stop if is_down and now < seconds - DOWN_SEC else beater.resume)(name)
 
 
 def match_events(load: Load, turned: list[tuple[str, str, float]], events: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from boardload.__main__ import report
 from boardload.followers import Seen
-from boardload.run import Load, Plan, match_events
+from boardload.run import DOWN_SEC, Load, Plan, match_events, swing_services
 
 
 def make_load(*, rss_mb=80.0, pixel_sec=0.1, per_sec=1000.0, lost=(), unanswered=0, kill=False):
@@ -88,3 +88,13 @@ def test_each_event_that_the_page_does_not_show_is_counted():
     ]
     match_events(load, [("a", "down", 18.1), ("a", "up", 19.3)], rounds)
     assert (load.events, load.unseen, len(load.pixel_sec)) == (2, 0, 2)
+
+
+def test_services_go_and_come_in_turn_and_all_beat_in_the_end():
+    silent, names = set(), ["a", "b"]
+    beater = SimpleNamespace(stop=silent.add, resume=silent.discard)
+    seen = []
+    for now in (0.0, DOWN_SEC / 2, DOWN_SEC, 3 * DOWN_SEC / 2, 2 * DOWN_SEC, 7 * DOWN_SEC):
+        swing_services(beater, names, now, 8 * DOWN_SEC)
+        seen.append(sorted(silent))
+    assert seen == [["a"], ["a"], ["b"], ["b"], ["a"], []]

@@ -1,7 +1,10 @@
 """Which truth an agent goes by, at its start and after each look."""
 
 import asyncio
+import contextlib
+import hashlib
 import threading
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -10,15 +13,20 @@ from marketswarm.agent import find_truth_buses, load_truth
 from marketswarm.agent.truth_source import (
     LARGE_BYTES,
     FoundTruth,
+    TruthFollower,
     TruthReading,
+    TruthRefused,
     choose_truth,
     find_first_valid,
+    read_fingerprint,
+    read_first_valid,
     read_truth,
 )
 from marketswarm.exit import Exit
 from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
+from marketswarm.truth.patch import make_patch
 from support.memory_truth import put_truth
 from support.waiting import PATIENT_SEC, auntil
 
@@ -116,6 +124,112 @@ async def test_a_known_document_is_not_read_again(buses):
     seen = await read_truth(buses[0], "truth:doc", known)
     assert seen.found is not None
     assert seen.found.loaded is known
+
+
+NEXT = orjson.dumps({"services": {"a": {"heartbeat": {"interval_sec": 5}}}})
+
+
+def unexpected(size):
+    raise AssertionError(f"a document of {size} bytes was read")
+
+
+@pytest.mark.parametrize("more", [b"", b" " * LARGE_BYTES])
+async def test_a_patch_makes_the_next_document_without_a_read(buses, more):
+    known, following = parse_truth(RAW + more), NEXT + more
+    patch = make_patch(RAW + more, known.sha256, following)
+    await put(buses[0], following, 4, hashlib.sha256(following).hexdigest())
+    (seen,) = await read_first_valid(buses[:1], "truth:doc", known, 1.0, unexpected, patch=patch)
+    assert (seen.found.revision, seen.found.bus) == (4, buses[0])
+    assert seen.found.loaded == parse_truth(following)
+
+
+@pytest.mark.parametrize(
+    "change", [{"of": "ab" * 32}, {"text": '"interval_sec":7'}, {"text": ""}, {"begin": 10_000}]
+)
+async def test_a_patch_that_does_not_make_what_the_bus_has_changes_nothing(buses, change):
+    known = parse_truth(RAW)
+    patch = replace(make_patch(RAW, known.sha256, NEXT), **change)
+    await put(buses[0], NEXT, 4, hashlib.sha256(NEXT).hexdigest())
+    delays = []
+    (seen,) = await read_first_valid(
+        buses[:1], "truth:doc", known, 1.0, lambda size: delays.append(size) or 0.0, patch=patch
+    )
+    assert seen.found.loaded == parse_truth(NEXT)
+    assert delays == [len(NEXT)]
+
+
+async def test_a_document_of_another_size_than_the_patched_one_is_read(buses):
+    known, edited = parse_truth(RAW), NEXT.replace(b"5", b"10")
+    patch = make_patch(RAW, known.sha256, NEXT)
+    await put(buses[0], edited, 4, hashlib.sha256(NEXT).hexdigest())  # by hand, so the meta data is older
+    (seen,) = await read_first_valid(buses[:1], "truth:doc", known, 1.0, patch=patch)
+    assert seen.found.loaded == parse_truth(edited)
+
+
+async def test_a_patch_of_truth_doc_changes_no_copy_under_another_key(buses):
+    known, (bus, _) = parse_truth(RAW), buses
+    following = RAW.replace(b'"a"', b'"b"')
+    await put(bus, following, 4, hashlib.sha256(following).hexdigest())
+    await bus.ask(bus.client.set("my:truth", RAW))
+    patch = make_patch(RAW, known.sha256, following)
+    (seen,) = await read_first_valid([bus], "my:truth", known, 1.0, patch=patch)
+    assert seen.found.loaded is known
+
+
+@contextlib.asynccontextmanager
+async def following(bus, apply, monkeypatch):
+    """A follower that has looked once, at RAW, and then hears of NEXT by a message with a patch."""
+    known, has_looked = parse_truth(RAW), asyncio.Event()
+
+    async def note_look(*args):
+        found = await read_fingerprint(*args)
+        has_looked.set()
+        return found
+
+    monkeypatch.setattr("marketswarm.agent.truth_source.read_fingerprint", note_look)
+    await put(bus)
+    follower = TruthFollower([bus], "truth:doc", FoundTruth(known, 3, bus), apply)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(follower.run())
+        await has_looked.wait()
+        await bus.ask(bus.client.set("truth:doc", NEXT))
+        meta = {"revision": 4, "sha256": hashlib.sha256(NEXT).hexdigest()}
+        await bus.ask(bus.client.hset("truth:meta", mapping=meta))
+        message = orjson.dumps(meta | {"patch": make_patch(RAW, known.sha256, NEXT)})
+        await bus.ask(bus.client.publish("truth:changed", message))
+        yield follower
+        task.cancel()
+
+
+async def test_a_follower_applies_the_patch_of_a_message_without_a_read(buses, monkeypatch):
+    applied, reads = [], []
+
+    async def count_read(*args):
+        reads.append(args)
+        return await read_truth(*args)
+
+    monkeypatch.setattr("marketswarm.agent.truth_source.read_truth", count_read)
+    async with following(buses[0], applied.append, monkeypatch):
+        await auntil(lambda: applied)
+    assert [(found.revision, found.loaded) for found in applied] == [(4, parse_truth(NEXT))]
+    assert reads == []
+
+
+async def test_a_patch_is_used_once_so_a_document_that_was_edited_by_hand_is_read(buses, monkeypatch):
+    seen = []
+
+    def refuse_next(found):
+        seen.append(found.loaded.sha256)
+        if found.loaded == parse_truth(NEXT):
+            raise TruthRefused("not this one")
+
+    edited = NEXT.replace(b"5", b"6")
+    async with following(buses[0], refuse_next, monkeypatch) as follower:
+        await auntil(lambda: follower.trouble)
+        await buses[0].ask(buses[0].client.set("truth:doc", edited))
+        follower.poll()
+        await auntil(lambda: len(seen) == 2)
+    assert seen == [parse_truth(NEXT).sha256, parse_truth(edited).sha256]
 
 
 def test_the_places_are_those_of_the_contract_in_its_order_each_once():

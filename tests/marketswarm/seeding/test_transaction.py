@@ -4,11 +4,13 @@ import asyncio
 import hashlib
 import time
 
+import orjson
 import pytest
 
 from marketswarm.seeding import SeedError, SeedResult, describe_seeding, seed_truth, wait_until_all_answer
 from marketswarm.seeding.transaction import SEED_SCRIPT, read_all
 from marketswarm.truth import Changes, TruthError
+from marketswarm.truth.patch import parse_patch
 from support.rig import HOST, Server, free_port
 from support.scenes.seeding import agreed, buses, heard, state, truth, two_servers
 
@@ -73,7 +75,11 @@ async def test_new_bytes_are_a_new_revision_with_a_history(servers):
     await seeded(OLD, *servers)
     with heard(*servers) as so_far:
         seeding = await seeded(NEW, *servers)
-        assert so_far() == [[{"revision": 2, "sha256": seeding.sha256}]] * 2
+        messages = [message for found in so_far() for message in found]
+    assert [parse_patch(orjson.dumps(message)).apply(OLD) for message in messages] == [NEW, NEW]
+    assert [message | {"patch": None} for message in messages] == [
+        {"revision": 2, "sha256": seeding.sha256, "patch": None}
+    ] * 2
     assert seeding.changes == Changes(added=("vexy_ai",), dropped=("rss_agg",))
     assert agreed(*servers) == (NEW, 2)
     assert [entry[b"doc"] for _, entry in state(servers[1])["history"]] == [OLD, NEW]
@@ -165,8 +171,11 @@ async def test_a_document_put_there_by_hand_gets_a_revision_without_a_word(serve
     assert agreed(*servers) == (NEW, 1)
 
 
-async def test_another_key_may_hold_the_document(servers):
-    await seeded(NEW, *servers, key="other:doc")
+async def test_another_key_may_hold_the_document_and_no_patch_is_published_for_it(servers):
+    await seeded(OLD, *servers, key="other:doc")
+    with heard(*servers) as so_far:
+        seeding = await seeded(NEW, *servers, key="other:doc")
+        assert so_far() == [[{"revision": 2, "sha256": seeding.sha256}]] * 2
     assert servers[1].cmd("GET", "other:doc").encode() == NEW
     assert state(servers[1])["doc"] == b"none"
 
