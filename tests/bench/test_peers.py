@@ -3,7 +3,7 @@
 import json
 
 from bench.peers import __main__ as peers
-from bench.peers import ours, prometheus
+from bench.peers import healthchecks, ours, prometheus
 
 
 def test_our_webhook_names_the_services_that_are_missed():
@@ -17,6 +17,21 @@ def test_that_of_alertmanager_names_the_jobs_that_fire():
         {"status": "resolved", "labels": {"job": "svc2"}},
     ]
     assert prometheus.find_names(json.dumps({"alerts": alerts}).encode()) == ["svc1"]
+
+
+def test_that_of_healthchecks_names_one_check():
+    assert healthchecks.find_names(b'{"check": "svc1"}') == ["svc1"]
+
+
+def test_a_peer_is_looked_for_in_the_folder_that_a_variable_names(monkeypatch, tmp_path, capsys):
+    folder = tmp_path / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    (folder / "python").touch(0o755)
+    monkeypatch.setattr(peers, "PEERS", {"Healthchecks": healthchecks})
+    monkeypatch.setenv("HEALTHCHECKS_FOLDER", str(tmp_path))
+    peers.main()
+    said = capsys.readouterr().out
+    assert said == "SKIPPED Healthchecks: not installed: $HEALTHCHECKS_FOLDER/.venv/bin/uwsgi\n"
 
 
 def test_a_peer_that_is_not_installed_is_named_and_skipped(monkeypatch, capsys):
