@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from bench.archive import run_postgres
 from bench.notify import Receiver
-from bench.peers.peer import SERVICES, Peer
+from bench.peers.peer import SERVICES, SLOW_TIMEOUT_SEC, Peer
 from bench.peers.prometheus import run_command
 from bench.server import find_free_port, wait_for_port
 
@@ -23,12 +23,10 @@ BIN: Final = "$HEALTHCHECKS_FOLDER/.venv/bin"
 PROGRAMS: Final = (f"{BIN}/python", f"{BIN}/uwsgi")
 WORKERS: Final = 4
 """As many as its image has take pings, and as many send alerts, where by default there is one."""
-TIMEOUT_SEC: Final = 30.0
-"""It takes far fewer pings a second than others: within 3 s it could not be pinged for all services."""
 DIFFERENCE: Final = (
-    f"times out after {TIMEOUT_SEC:g} s, which is written into its database: by its API a check has at least "
-    "60 s and 60 s of grace. It looks for deaths every 2 s, and sends a webhook for each, four at a time, "
-    "where by default it is one. A ping is a connection, and a row that is on disk before it is acknowledged"
+    f"times out after {SLOW_TIMEOUT_SEC:g} s, which is written into its database: by its API a check has "
+    "at least 60 s and 60 s of grace. It looks for deaths every 2 s, and sends a webhook for each, four at a "
+    "time, where by default it is one. A ping is a connection, and a row on disk before it is acknowledged"
 )
 SETUP: Final = """
 import json, sys
@@ -84,7 +82,7 @@ def make_environ(database: str, port: int) -> dict[str, str]:
 
 def run_to_its_end(folder: Path, env: Mapping[str, str], *words: str, stdin: str = "") -> str:
     """Run a command of `manage.py`, and return what it prints. Raise RuntimeError if it fails."""
-    command = [folder / ".venv/bin/python", "manage.py", *words]
+    command = [f"{folder}/.venv/bin/python", "manage.py", *words]
     ended = subprocess.run(
         command, cwd=folder, env=env, input=stdin, capture_output=True, text=True, timeout=300, check=False
     )
@@ -100,7 +98,7 @@ def run_peer(receiver: Receiver) -> Iterator[Peer]:
     with run_postgres() as postgres, contextlib.ExitStack() as ends:
         env = make_environ(postgres.url, port)
         run_to_its_end(folder, env, "migrate")
-        orders = json.dumps([names, TIMEOUT_SEC, receiver.url]) + "\n"
+        orders = json.dumps([names, SLOW_TIMEOUT_SEC, receiver.url]) + "\n"
         codes = json.loads(
             run_to_its_end(folder, env, "shell", "--no-imports", "--command", SETUP, stdin=orders)
         )
@@ -115,4 +113,4 @@ def run_peer(receiver: Receiver) -> Iterator[Peer]:
         pids = [ends.enter_context(run_command(command, folder, env)) for command in commands]
         wait_for_port(port)
         assert postgres.pid is not None
-        yield Peer(port, [f"/ping/{code}" for code in codes], names, [*pids, postgres.pid], TIMEOUT_SEC)
+        yield Peer(port, [f"/ping/{code}" for code in codes], names, [*pids, postgres.pid], SLOW_TIMEOUT_SEC)

@@ -9,6 +9,8 @@ from bench.notify import Receiver
 from bench.programs import Usage, find_tree, pss_mb, read_result, wait_until
 
 TIMEOUT_SEC: Final = 3.0
+SLOW_TIMEOUT_SEC: Final = 30.0
+"""For a monitor that can't take a ping of every service within 3 s."""
 SERVICES: Final = 1000
 SINGLE_DEATHS: Final = 5
 CONNECTIONS: Final = 50
