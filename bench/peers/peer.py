@@ -51,9 +51,15 @@ def send_pings(peer: Peer, seconds: float, users: int, paths: Sequence[str]) -> 
 
 
 def measure_peer(peer: Peer, receiver: Receiver, seconds: float) -> dict[str, str]:
-    """Return the cells of a column, by what was measured."""
+    """Return the cells of a column, by what was measured.
+
+    Raises:
+        RuntimeError: services died while they were pinged, because pings are too slow for the timeout.
+    """
     names = set(peer.names)
     _, last_at = send_pings(peer, seconds, CONNECTIONS, peer.paths)  # of every service
+    if receiver.arrivals:
+        raise RuntimeError(f"{len(receiver.arrivals)} died while they were pinged: use a quieter machine")
     wait_until(lambda: names <= receiver.arrivals.keys(), "a message about each")
     last = max(receiver.arrivals.values()) - last_at - peer.timeout_sec
     memory, singles = sum(map(pss_mb, peer.pids)), []

@@ -1,9 +1,12 @@
 """What the webhooks of the peers say, and a peer that is not installed."""
 
 import json
+from types import SimpleNamespace
+
+import pytest
 
 from bench.peers import __main__ as peers
-from bench.peers import healthchecks, ours, prometheus
+from bench.peers import healthchecks, ours, peer, prometheus
 
 
 def test_our_webhook_names_the_services_that_are_missed():
@@ -21,6 +24,13 @@ def test_that_of_alertmanager_names_the_jobs_that_fire():
 
 def test_that_of_healthchecks_names_one_check():
     assert healthchecks.find_names(b'{"check": "svc1"}') == ["svc1"]
+
+
+def test_services_that_die_while_they_are_pinged_are_no_figures(monkeypatch):
+    monkeypatch.setattr(peer, "send_pings", lambda *_: (100.0, 1.0))
+    told = SimpleNamespace(arrivals={"svc1": 0.5})
+    with pytest.raises(RuntimeError, match="1 died while they were pinged"):
+        peer.measure_peer(peer.Peer(1, ["/svc1"], ["svc1"], []), told, 10.0)
 
 
 def test_a_peer_is_looked_for_in_the_folder_that_a_variable_names(monkeypatch, tmp_path, capsys):
