@@ -57,6 +57,7 @@ def measure_peer(peer: Peer, receiver: Receiver, seconds: float) -> dict[str, st
         RuntimeError: services died while they were pinged, because pings are too slow for the timeout.
     """
     names = set(peer.names)
+    receiver.arrivals.clear()  # services that were not pinged before they were expected
     _, last_at = send_pings(peer, seconds, CONNECTIONS, peer.paths)  # of every service
     if receiver.arrivals:
         raise RuntimeError(f"{len(receiver.arrivals)} died while they were pinged: use a quieter machine")

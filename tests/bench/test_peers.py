@@ -27,8 +27,13 @@ def test_that_of_healthchecks_names_one_check():
 
 
 def test_services_that_die_while_they_are_pinged_are_no_figures(monkeypatch):
-    monkeypatch.setattr(peer, "send_pings", lambda *_: (100.0, 1.0))
-    told = SimpleNamespace(arrivals={"svc1": 0.5})
+    told = SimpleNamespace(arrivals={"svc2": 0.1})  # before it was pinged, which is none
+
+    def send_slowly(*_):
+        told.arrivals["svc1"] = 0.5
+        return 100.0, 1.0
+
+    monkeypatch.setattr(peer, "send_pings", send_slowly)
     with pytest.raises(RuntimeError, match="1 died while they were pinged"):
         peer.measure_peer(peer.Peer(1, ["/svc1"], ["svc1"], []), told, 10.0)
 
