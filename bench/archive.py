@@ -138,15 +138,15 @@ async def count_rows(url: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def run_postgres() -> Iterator[str]:
-    """Run a PostgreSQL, and yield its URL."""
+def run_postgres() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL, and yield it."""
     with tempfile.TemporaryDirectory(prefix="marketswarm-bench-") as folder:
         Path(folder).chmod(0o711)  # the server of PostgreSQL may run as another user
         postgres = PostgresServer(Path(folder) / "postgres")
         with asyncio.Runner() as runner:
             runner.run(postgres.start())
             try:
-                yield postgres.url
+                yield postgres
             finally:
                 runner.run(postgres.stop())
 
@@ -154,7 +154,8 @@ def run_postgres() -> Iterator[str]:
 def measure(scale: float) -> Sample:
     """Measure bare COPY, and the service with bars and with indicators."""
     entries = make_entries(max(LEAST, round(COUNT * scale)))
-    with run_postgres() as url, start_buses({"archive": {}}) as buses:
+    with run_postgres() as postgres, start_buses({"archive": {}}) as buses:
+        url = postgres.url
         bare = asyncio.run(copy_bare(url, entries))
         bars = run_service(buses, url, CHECKED_BARS, entries)
         values = run_service(buses, url, INDICATORS, make_indicators(entries))

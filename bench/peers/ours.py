@@ -8,8 +8,8 @@ import orjson
 
 from bench.notify import Receiver
 from bench.peers.peer import SERVICES, TIMEOUT_SEC, Peer
-from bench.pings import prepare_bus
-from bench.programs import run_program
+from bench.pings import prepare_bus, takes_pings
+from bench.programs import run_program, wait_until
 from bench.server import find_free_port, start_buses, wait_for_port
 
 DIFFERENCE: Final = (
@@ -39,5 +39,6 @@ def run_peer(receiver: Receiver) -> Iterator[Peer]:
         ):
             wait_for_port(port)
             paths = [f"/ping/{secret}/{name}" for name in names]
+            wait_until(lambda: takes_pings(port, paths[:1]), "the board to take pings", 0.5)
             pids = [healer.pid, board.pid, alerts.pid, *(bus.process.pid for bus in buses)]
             yield Peer(port, paths, names, pids)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,9 +72,11 @@ def run_peer(receiver: Receiver) -> Iterator[Peer]:
 
 
 @contextlib.contextmanager
-def run_command(command: list[str], folder: Path) -> Iterator[int]:
-    """Run a program in a folder, and yield its process id."""
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def run_command(command: list[str], folder: Path, env: Mapping[str, str] | None = None) -> Iterator[int]:
+    """Run a program in a folder, and yield its process id; `env` is its environment if it is not ours."""
+    process = subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         yield process.pid
     finally:
