@@ -139,10 +139,6 @@ class GapTracker:
                 )
         return sorted(found, key=lambda gap: gap.first)
 
-    def next_due_sec(self, now_ms: float) -> float | None:
-        dues = [state.due_ms for state in self._symbols.values() if state.gap_end is not None]
-        return max(0.0, max(min(dues), self._paused_until_ms) - now_ms) / 1000 if dues else None
-
     def close_gap(self, gap: MissingBars) -> list[Mark]:
         """Close a gap whose bars are all on the stream; return the mark that this moves.
 

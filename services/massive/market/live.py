@@ -2,7 +2,7 @@
 
 There is one connection at a time, and each frame is published before the next one is read. So a slow bus
 slows us down and costs no memory; a client that is too slow is disconnected by the server, and what it missed
-becomes a gap.
+becomes a gap. This module is imported only when there is something to stream, as `rest` and `stream` are.
 """
 
 import asyncio
@@ -10,26 +10,26 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pydantic import SecretStr
 
 from marketswarm.agent import Agent
+from marketswarm.bus.outage import Outage
 from marketswarm.net.errors import ConnectionEnded
 from services.market.massive import MAX_AGE_SEC, ProtocolMachine
-from services.massive.market.errors import RestError, backoff_sec
 from services.massive.market.gaps import GapTracker, MissingBars
 from services.massive.market.publish import BarStore
+from services.massive.market.rest import RestClient, RestError
 from services.massive.market.settings import MarketSettings
-from services.massive.market.status import MarketStatus
-
-if TYPE_CHECKING:
-    from services.massive.market.rest import RestClient
-    from services.massive.market.stream import StreamConnection
+from services.massive.market.status import MarketStatus, backoff_sec
+from services.massive.market.stream import StreamConnection, authenticate
 
 STEADY_SEC: Final = 30.0
 """A connection that streamed for longer was a good one: the failures before it are not counted any more."""
 GAPS_AT_ONCE: Final = 4
+GAPS_EVERY_SEC: Final = 0.5
+"""The time between two looks at whether a gap is due."""
 QUIET_INTERVAL_SEC: Final = 60.0
 AUTH_TIMEOUT_SEC: Final = 10.0
 
@@ -58,18 +58,20 @@ class LiveSource:
         self._rest_url, self._ws_url = urls
         self._store = BarStore(me, status, now_ms)
         self._gaps, self._is_reading, self._requested_ms = GapTracker(0, 0, 0), False, 0.0
-        self._settings_changed, self._gap_opened = asyncio.Event(), asyncio.Event()
+        self._settings_changed = asyncio.Event()
 
     def update_settings(self, settings: MarketSettings) -> None:
         """Use these settings from now on; an open connection adopts the symbols and the stream length."""
         self._settings = settings
         self._settings_changed.set()
 
+    @property
+    def outage(self) -> Outage:
+        """What keeps bars from being published."""
+        return self._store.outage
+
     async def run(self) -> None:
         """Connect and stream until cancelled; after each connection that ends, wait and connect again."""
-        from services.massive.market.rest import RestClient  # noqa: PLC0415 - see these modules
-        from services.massive.market.stream import StreamConnection  # noqa: PLC0415
-
         async with RestClient(self._rest_url, self._key) as rest:
             while True:
                 begun = asyncio.get_running_loop().time()
@@ -85,10 +87,8 @@ class LiveSource:
                 self._me.log.warning("market.disconnected", reason=reason, again_sec=round(pause_sec, 1))
                 await asyncio.sleep(pause_sec)
 
-    async def _stream(self, connection: "StreamConnection", rest: "RestClient") -> str:
+    async def _stream(self, connection: StreamConnection, rest: RestClient) -> str:
         """Use one connection until it ends; return why it ended. Raises ConnectionEnded before it streams."""
-        from services.massive.market.stream import authenticate  # noqa: PLC0415 - imported by now
-
         settings = self._settings
         machine = ProtocolMachine(settings.symbols, anomalies=self._status.anomalies)
         self._gaps = GapTracker(
@@ -110,7 +110,7 @@ class LiveSource:
                 task.cancel()
         return reason
 
-    async def _publish_frames(self, connection: "StreamConnection", machine: ProtocolMachine) -> str:
+    async def _publish_frames(self, connection: StreamConnection, machine: ProtocolMachine) -> str:
         """Read, parse and publish frames until the connection ends; return why it ended."""
         while True:
             self._is_reading = True
@@ -140,9 +140,8 @@ class LiveSource:
         ]
         new_marks = [mark for mark in first_marks if mark is not None]
         await self._store.publish([], new_marks, self._settings.keep)
-        self._gap_opened.set()
 
-    async def _follow_settings(self, connection: "StreamConnection", machine: ProtocolMachine) -> None:
+    async def _follow_settings(self, connection: StreamConnection, machine: ProtocolMachine) -> None:
         while True:
             await self._settings_changed.wait()
             self._settings_changed.clear()
@@ -152,20 +151,15 @@ class LiveSource:
                 await connection.send_request(request)
             self._report(machine)
 
-    async def _fill_gaps(self, rest: "RestClient") -> None:
+    async def _fill_gaps(self, rest: RestClient) -> None:
         """Prune old marks, then fill the gaps whenever one is due, until cancelled."""
         await self._store.prune_marks(now_ms() - 1000 * MAX_AGE_SEC)
         while True:
             await self._fill_due_gaps(rest)
             self._report()
-            self._gap_opened.clear()
-            try:
-                async with asyncio.timeout(self._gaps.next_due_sec(now_ms())):
-                    await self._gap_opened.wait()
-            except TimeoutError:
-                continue
+            await asyncio.sleep(GAPS_EVERY_SEC)
 
-    async def _fill_due_gaps(self, rest: "RestClient") -> None:
+    async def _fill_due_gaps(self, rest: RestClient) -> None:
         """Fill all gaps that are due, GAPS_AT_ONCE at a time; log how many were filled and failed."""
         counts, failures = Counter[str](), list[str]()
         while due := self._gaps.due_gaps(now_ms())[:GAPS_AT_ONCE]:
@@ -177,7 +171,7 @@ class LiveSource:
             self._me.log.info("market.filled", gaps=counts["filled"], **shown)
 
     async def _fill_gap(
-        self, rest: "RestClient", gap: MissingBars, counts: Counter[str], failures: list[str]
+        self, rest: RestClient, gap: MissingBars, counts: Counter[str], failures: list[str]
     ) -> None:
         """Fetch and publish the bars of a gap, and close it.
 

@@ -8,15 +8,16 @@ This is a side task of massive: it reports problems by `me.set_degraded`, and it
 
 import asyncio
 from collections.abc import Callable, Hashable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from marketswarm.agent import Agent
 from marketswarm.agent.loops import lead
-from marketswarm.bus.outage import Outage
-from services.massive.market.live import LiveSource
 from services.massive.market.publish import bars_point
 from services.massive.market.settings import NO_KEY, MarketEnvironment, MarketSettings, key_refusal
 from services.massive.market.status import MarketStatus
+
+if TYPE_CHECKING:
+    from services.massive.market.live import LiveSource
 
 LEASE: Final = "massive:market"
 
@@ -30,13 +31,16 @@ async def run(me: Agent[Any], settings_now: Callable[[], MarketSettings], status
     reseeded = asyncio.Event()
     me.on_reseed(lambda _truth: reseeded.set())
     me.expose(status.collect)
+
+    def identify() -> Hashable:
+        return source_identity(settings_now()), is_replicated(me)
+
     while True:
-        settings, replicated = settings_now(), is_replicated(me)
-        wanted, source = source_identity(settings), make_source(me, settings, status)
+        wanted, source = identify(), make_source(me, settings_now(), status)
         async with asyncio.TaskGroup() as group:
             if source is not None:
-                running = group.create_task(_run_source(me, source, status, replicated=replicated))
-            while wanted == source_identity(settings_now()) and replicated == is_replicated(me):
+                running = group.create_task(_run_source(me, source, status))
+            while wanted == identify():
                 if source is not None:
                     source.update_settings(settings_now())
                 await reseeded.wait()
@@ -53,17 +57,14 @@ def is_replicated(me: Agent[Any]) -> bool:
     return (me.section.replicas or 1) > 1
 
 
-async def _run_source(me: Agent[Any], source: LiveSource, status: MarketStatus, *, replicated: bool) -> None:
+async def _run_source(me: Agent[Any], source: "LiveSource", status: MarketStatus) -> None:
     """Run the source; with several instances, only while this one holds the lease."""
-    if not replicated:
+    if not is_replicated(me):
         await source.run()
         return
 
-    def degrade(problem: str | None) -> None:
-        me.set_degraded(f"market data: {problem}" if problem else None, part="market")
-
     async def stream() -> None:
-        outage.end()
+        source.outage.end()
         status.is_standby = False
         try:
             await source.run()
@@ -72,11 +73,10 @@ async def _run_source(me: Agent[Any], source: LiveSource, status: MarketStatus, 
 
     status.is_standby = True
     # the bus fails here only if the truth has no such bus: while it is away the lease is waited for
-    outage = Outage(me.log, "market.unpublished", "market.published", degrade=degrade)
-    await lead(me, LEASE, stream, outage, get_bus=lambda: bars_point(me).bus)
+    await lead(me, LEASE, stream, source.outage, get_bus=lambda: bars_point(me).bus)
 
 
-def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) -> LiveSource | None:
+def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) -> "LiveSource | None":
     """Return the source to run, or None if there is none.
 
     `status` then shows which source it is, or why there is none.
@@ -96,6 +96,8 @@ def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) 
         me.set_degraded(f"market data: {why}", part="market")
         return None
     status.reset(settings.source)
+    from services.massive.market.live import LiveSource  # noqa: PLC0415 - takes time and memory
+
     return LiveSource(me, settings, environment.find_urls(settings), key, status)
 
 

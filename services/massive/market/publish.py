@@ -16,6 +16,7 @@ from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage, retry
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import MARKET_BARS, bar_marks_key, bars_seen_key
+from marketswarm.text import parse_digits
 from marketswarm.truth import AccessPoint
 from services.market.entries import encode_entry
 from services.market.massive import MAX_AGE_SEC, MAX_AHEAD_MS
@@ -46,7 +47,7 @@ class BarStore:
     ) -> None:
         self._me, self._status, self._now_ms = me, status, now_ms
         self.lost_marks = False
-        self._outage = Outage(me.log, "market.unpublished", "market.published", degrade=self._set_problem)
+        self.outage = Outage(me.log, "market.unpublished", "market.published", degrade=self._set_problem)
 
     async def publish(self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int, way: Way = "ws") -> int:
         """Publish bars on a stream of about `keep` entries, then move `marks`; return how many were new.
@@ -58,23 +59,22 @@ class BarStore:
         for at in range(0, len(bars) or min(1, len(marks)), BATCH_SIZE):
             batch = bars[at : at + BATCH_SIZE]
             moved = marks if at + BATCH_SIZE >= len(bars) else ()
-            new += await retry(self._outage, partial(self._publish_batch, batch, way, moved, keep))
+            new += await retry(self.outage, partial(self._publish_batch, batch, way, moved, keep))
         self._status.record_published(bars, way, new, self._now_ms())
         return new
 
     async def read_marks(self, symbols: Sequence[str]) -> Mapping[str, int]:
         """Return the marks by symbol, in epoch milliseconds; leave out symbols without a mark."""
-        stored = await retry(self._outage, partial(self._ask_marks, "hmget", list(symbols)))
-        marks = {sym: _parse_mark(raw) for sym, raw in zip(symbols, stored, strict=True)}
-        return {sym: mark for sym, mark in marks.items() if mark is not None}
+        stored = await retry(self.outage, partial(self._ask_marks, "hmget", list(symbols)))
+        marks = zip(symbols, map(parse_digits, stored), strict=True)
+        return {sym: mark for sym, mark in marks if mark is not None}
 
     async def prune_marks(self, before_ms: float) -> None:
         """Delete invalid marks and those before `before_ms`, whose symbols were not wanted for so long."""
-        stored = await retry(self._outage, partial(self._ask_marks, "hgetall"))
-        marks = {sym: _parse_mark(raw) for sym, raw in stored.items()}
-        old = [sym for sym, mark in marks.items() if mark is None or mark < before_ms]
+        stored = await retry(self.outage, partial(self._ask_marks, "hgetall"))
+        old = [sym for sym, raw in stored.items() if (parse_digits(raw) or 0) < before_ms]
         if old:
-            await retry(self._outage, partial(self._ask_marks, "hdel", *old))
+            await retry(self.outage, partial(self._ask_marks, "hdel", *old))
 
     async def _ask_marks(self, command: str, *args: Any) -> Any:
         bus, key = self._get_place()
@@ -110,7 +110,3 @@ def encode_bar(bar: Bar, way: Way) -> dict[str, str]:
     fields = encode_entry(bar, AssetClass.STOCKS, Provenance(way))
     del fields["timeframe"], fields["asset"]
     return fields
-
-
-def _parse_mark(raw: bytes | None) -> int | None:
-    return int(raw) if raw is not None and raw.isdigit() and len(raw) < 16 else None

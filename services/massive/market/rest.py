@@ -14,15 +14,28 @@ from pydantic import SecretStr
 
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import HttpClient, HttpError
+from marketswarm.truth.env_policy import parse_destination
 from services.market.massive import parse_rest_bar
 from services.market.records import Bar
-from services.massive.market.errors import RestError
 from services.massive.market.gaps import MissingBars
 
 BARS_PER_PAGE: Final = 5000
 MAX_PAGES: Final = 20
 MAX_BYTES: Final = 4_000_000
 MAX_RETRY_AFTER_SEC: Final = 600.0
+
+
+class RestError(Exception):
+    """A REST request failed.
+
+    Args:
+        reason: one word: a status, such as `http_403`, or what went wrong, such as `timeout`.
+        retry_after_sec: the pause that the server asked for, if it did.
+    """
+
+    def __init__(self, reason: str, retry_after_sec: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.retry_after_sec = reason, retry_after_sec
 
 
 class RestClient(HttpClient):
@@ -92,10 +105,9 @@ class RestClient(HttpClient):
         """
         try:
             url = urljoin(f"{self._url}/", str(following))
-            ours, given = urlsplit(self._url), urlsplit(url)
-            same = (given.scheme, given.hostname, given.port) == (ours.scheme, ours.hostname, ours.port)
-        except (TypeError, ValueError, AttributeError):
+            has_user = bool(urlsplit(url).username)
+        except ValueError:
             raise RestError("malformed") from None
-        if not same or given.username or len(url) > 4000:
+        if has_user or parse_destination(url) != parse_destination(self._url) or len(url) > 4000:
             raise RestError("other_host")
         return url

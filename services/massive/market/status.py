@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, histogram
+from marketswarm.net.retry import Backoff
+from marketswarm.text import format_names
 from services.market.massive import find_end
 from services.market.records import Bar
-from services.massive.market.errors import SLOW_BACKOFFS
 
 Way = Literal["ws", "rest"]
 """How a bar came: over the stream, or by REST. It is the `source` of its entry."""
@@ -17,6 +18,19 @@ CONNECTING: Final = "connecting"
 STANDBY: Final = "stands by"
 DEGRADING_FAILURES: Final = 3
 """The failures in a row that degrade the beats; a single cut that ends within seconds does not."""
+USUAL_BACKOFF: Final = Backoff(first_sec=1.0, longest_sec=60.0)
+SLOW_BACKOFFS: Final = {
+    # a wrong key stays wrong
+    **dict.fromkeys(("auth_failed", "http_401", "http_403"), Backoff(300.0, 300.0)),
+    # the account allows one connection: two clients that reconnect at once would disconnect each other
+    "max_connections": Backoff(60.0, 60.0),
+}
+"""The pauses after errors that a quick attempt would not mend, by reason."""
+
+
+def backoff_sec(reason: str, failures: int, chance: float) -> float:
+    """Return the seconds to wait after the `failures`th failure in a row: see `Backoff.pause_sec`."""
+    return SLOW_BACKOFFS.get(reason, USUAL_BACKOFF).pause_sec(failures, chance)
 
 
 class MarketStatus:
@@ -87,8 +101,7 @@ class MarketStatus:
             return f"market data: connecting again after {self.end_reason}" if self.end_reason else None
         parts = [f"market live: {_count(self.symbols, 'symbol')}, {_count(self.published.total(), 'bar')}"]
         if self.unconfirmed:
-            more = f" and {len(self.unconfirmed) - SHOWN} more" if len(self.unconfirmed) > SHOWN else ""
-            parts.append(f"not told yet: {', '.join(self.unconfirmed[:SHOWN])}{more}")
+            parts.append(f"not told yet: {format_names(self.unconfirmed, SHOWN)}")
         if self.gaps and self.fill_error:
             parts.append(f"{_count(self.gaps, 'gap')} open: {self.fill_error}")
         return "; ".join(parts)

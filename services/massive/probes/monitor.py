@@ -12,6 +12,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.keys import ALERT_LOG, MASSIVE_ALERTS, MASSIVE_PROBES, MASSIVE_ROSTER
 from marketswarm.metrics import Family
 from marketswarm.monitor import find_alert_target
+from marketswarm.text import format_names
 from services.massive.market.settings import key_refusal
 from services.massive.probes.metrics import collect_metrics
 from services.massive.probes.probers.context import ProbeContext
@@ -46,9 +47,8 @@ def _list_some(findings: Sequence[ProbeFinding], what: str, describe: Callable[[
     """Return how many findings there are, and describe the first SHOWN; empty if there are none."""
     if not findings:
         return ""
-    shown = ", ".join(f"{each.target} ({describe(each)})" for each in findings[:SHOWN])
-    more = f" and {len(findings) - SHOWN} more" if len(findings) > SHOWN else ""
-    return f"{len(findings)} {what}: {shown}{more}"
+    shown = format_names((f"{each.target} ({describe(each)})" for each in findings), SHOWN)
+    return f"{len(findings)} {what}: {shown}"
 
 
 def _describe_error(finding: ProbeFinding) -> str:

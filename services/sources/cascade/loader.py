@@ -349,16 +349,20 @@ class SeriesLoader:
         claim, wait_sec = await self.store.claim(series.id)
         if claim is None:
             return LoadResult(LoadOutcome.CLAIMED, wait_sec=wait_sec)
+        is_published = False
         try:
             async with asyncio.timeout(within_sec), self._renew_beside(claim):
                 before = (await self.store.read_states([series.id]))[series.id]
-                return await work(claim, before)
+                result = await work(claim, before)
+                is_published = result.outcome is LoadOutcome.LOADED  # publishing gave the claim back
+                return result
         except TimeoutError:
             log.warning("series.timeout", series=series.id, within_sec=within_sec)
             return LoadResult(LoadOutcome.TIMEOUT)
         finally:
-            with contextlib.suppress(BusError):
-                await self.store.release(claim)
+            if not is_published:
+                with contextlib.suppress(BusError):
+                    await self.store.release(claim)
 
     async def follow_replay(self) -> None:
         """Play the recording that the settings name, or none. Raise RecordingError if it can't be read."""

@@ -32,6 +32,7 @@ from marketswarm.keys import (
     series_records_key,
     source_claim_key,
 )
+from marketswarm.text import parse_digits
 from services.market.entries import encode_entry
 from services.market.records import DAY_MS, Provenance, RecordKind
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
@@ -184,8 +185,7 @@ class SeriesStore:
         """Return the start of the minute up to which massive's stream of a symbol is complete."""
         key = bar_marks_key(self._find_stream(MARKET_BARS))
         (stored,) = await read_fields(self.bus, [key], [symbol], 16)
-        raw = stored.get(symbol.encode(), b"")
-        return int(raw) if raw.isdigit() else None
+        return parse_digits(stored.get(symbol.encode()))
 
     def keep_requests(self, series: Series, sent: Iterable[SentRequest]) -> None:
         """Keep them for the next load of the series, which records them."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES
+from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, source_claim_key
 from marketswarm.net.retry import Backoff
 from services.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
 from services.sources import streams as streams_module
@@ -223,6 +223,20 @@ async def test_a_minute_waits_while_its_series_is_loaded(bus, publish):
     await SeriesStore(lambda: bus).release(claim)
     result, _ = await publish(SERVED)
     assert result.outcome is LoadOutcome.LOADED
+
+
+async def test_a_minute_costs_four_requests_of_which_the_last_gives_its_claim_back(bus, publish, monkeypatch):
+    ask, asked = bus.ask, []
+
+    def count(*args, **options):
+        asked.append(args)
+        return ask(*args, **options)
+
+    monkeypatch.setattr(bus, "ask", count)
+    result, _ = await publish(SERVED)
+    assert result.outcome is LoadOutcome.LOADED
+    assert len(asked) == 4  # the claim, the state, whether the source is paused, the minute
+    assert not await bus.client.exists(source_claim_key(COIN.id))
 
 
 async def test_a_stream_that_ends_with_an_error_of_ours_is_logged_once_and_tried_again(monkeypatch, bus):

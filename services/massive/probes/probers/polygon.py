@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 
 from marketswarm.net.errors import ConnectionEnded
 from services.market.massive import ProtocolMachine
-from services.massive.market.errors import RestError
-from services.massive.market.rest import RestClient
+from services.massive.market.rest import RestClient, RestError
 from services.massive.market.status import CONNECTING, STANDBY, STREAMING
 from services.massive.market.stream import StreamConnection, authenticate
 from services.massive.probes.probers.context import ProbeContext

@@ -5,7 +5,6 @@ import pytest
 from pydantic import ValidationError
 
 from marketswarm.truth import AccessPoint, parse_truth
-from services.massive.market.errors import backoff_sec
 from services.massive.market.loop import source_identity
 from services.massive.market.settings import (
     MAX_KEEP,
@@ -13,6 +12,7 @@ from services.massive.market.settings import (
     MarketSettings,
     share_stream,
 )
+from services.massive.market.status import backoff_sec
 
 RIGHT = [
     {},
