@@ -60,7 +60,9 @@ class _Owner:
 
 
 class DueWork:
-    """Decide which keys begin: those that are due, by turns between their owners, within limits.
+    """Decide which keys begin: those that are due, within limits.
+
+    The next key is of the owner of whom the fewest run; owners with the same number take turns.
 
     Call `finish` for each key that `begin` returned, and `put` to make it due again.
 
@@ -107,17 +109,18 @@ class DueWork:
                 self._waiting[key] = now, owner
                 self._owners.setdefault(owner, _Owner()).waiting[key] = None
                 self._turns.setdefault(owner)
-        for name in self._turns if len(self.running) < self._at_once else ():
-            found = self._owners[name]
-            if found.running < self._owner_at_once and found.free_at <= now:
-                key = next(iter(found.waiting))
-                self._stop_waiting(key)
-                if name in self._turns:  # to the end
-                    self._turns[name] = self._turns.pop(name)
-                found.running, found.free_at = found.running + 1, now + self._spacing_sec
-                self.running[key] = name
-                return key
-        return None
+        ready = [name for name in self._list_free() if self._owners[name].free_at <= now]
+        if not ready:
+            return None
+        name = min(ready, key=lambda each: self._owners[each].running)
+        found = self._owners[name]
+        key = next(iter(found.waiting))
+        self._stop_waiting(key)
+        if name in self._turns:  # to the end
+            self._turns[name] = self._turns.pop(name)
+        found.running, found.free_at = found.running + 1, now + self._spacing_sec
+        self.running[key] = name
+        return key
 
     def finish(self, key: str, now: float, pause_sec: float = 0.0) -> None:
         """Record that a key runs no longer, and that none of its owner may begin for `pause_sec`."""
@@ -130,15 +133,18 @@ class DueWork:
 
     def next_at(self, now: float) -> float:
         """Return when the next key may begin, or falls due, unless `finish` is called earlier."""
-        found = self._due.next_at()
-        for name in self._turns if len(self.running) < self._at_once else ():
-            if self._owners[name].running < self._owner_at_once:
-                found = min(found, max(now, self._owners[name].free_at))
-        return found
+        pauses = (max(now, self._owners[name].free_at) for name in self._list_free())
+        return min(self._due.next_at(), min(pauses, default=NEVER))
 
     def overdue_sec(self, now: float) -> float:
         """Return how long the first of the waiting keys has waited."""
         return now - next(iter(self._waiting.values()), (now, ""))[0]
+
+    def _list_free(self) -> list[str]:
+        """Return the owners of waiting keys of whom one more may run."""
+        if len(self.running) >= self._at_once:
+            return []
+        return [name for name in self._turns if self._owners[name].running < self._owner_at_once]
 
     def _stop_waiting(self, key: str) -> None:
         if key in self._waiting:

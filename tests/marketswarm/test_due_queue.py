@@ -81,6 +81,13 @@ def test_owners_take_turns():
     assert begun(work_of("a0", "a1", "b0", "b1"), 0.0) == ["a0", "b0", "a1", "b1"]
 
 
+def test_the_owner_of_whom_fewest_run_is_next_whoever_waits_longer():
+    work = work_of("a0", "a1", "a2", "b0", "b1", at_once=3, owner_at_once=9)
+    assert begun(work, 0.0) == ["a0", "b0", "a1"]
+    work.finish("b0", 1.0)
+    assert begun(work, 1.0) == ["b1"]
+
+
 def test_of_all_owners_so_many_run_at_once_and_the_first_that_waits_says_how_late_it_is():
     work = work_of("a0", "b0", "c0", at_once=2)
     work.put("c1", 9.0)
