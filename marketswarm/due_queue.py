@@ -1,7 +1,7 @@
 """Keep when each of many keys is due, so that a look at those that are due looks at no others. Pure."""
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -105,21 +105,26 @@ class DueWork:
         """Return the next key that may begin, which runs from now on; None if none may."""
         for key in self._due.take(now):
             if key not in self.running:
-                owner = self._find_owner(key)
-                self._waiting[key] = now, owner
-                self._owners.setdefault(owner, _Owner()).waiting[key] = None
-                self._turns.setdefault(owner)
-        ready = [name for name in self._list_free() if self._owners[name].free_at <= now]
-        if not ready:
+                name = self._find_owner(key)
+                self._waiting[key] = now, name
+                self._owners.setdefault(name, _Owner()).waiting[key] = None
+                self._turns.setdefault(name)
+        best: str | None = None
+        for name in self._find_free():
+            owner = self._owners[name]
+            if owner.free_at <= now and (best is None or owner.running < self._owners[best].running):
+                best = name
+                if not owner.running:  # no look at all others
+                    break
+        if best is None:
             return None
-        name = min(ready, key=lambda each: self._owners[each].running)
-        found = self._owners[name]
-        key = next(iter(found.waiting))
+        owner = self._owners[best]
+        key = next(iter(owner.waiting))
         self._stop_waiting(key)
-        if name in self._turns:  # to the end
-            self._turns[name] = self._turns.pop(name)
-        found.running, found.free_at = found.running + 1, now + self._spacing_sec
-        self.running[key] = name
+        if best in self._turns:  # to the end
+            self._turns[best] = self._turns.pop(best)
+        owner.running, owner.free_at = owner.running + 1, now + self._spacing_sec
+        self.running[key] = best
         return key
 
     def finish(self, key: str, now: float, pause_sec: float = 0.0) -> None:
@@ -133,18 +138,17 @@ class DueWork:
 
     def next_at(self, now: float) -> float:
         """Return when the next key may begin, or falls due, unless `finish` is called earlier."""
-        pauses = (max(now, self._owners[name].free_at) for name in self._list_free())
+        pauses = (max(now, self._owners[name].free_at) for name in self._find_free())
         return min(self._due.next_at(), min(pauses, default=NEVER))
 
     def overdue_sec(self, now: float) -> float:
         """Return how long the first of the waiting keys has waited."""
         return now - next(iter(self._waiting.values()), (now, ""))[0]
 
-    def _list_free(self) -> list[str]:
-        """Return the owners of waiting keys of whom one more may run."""
-        if len(self.running) >= self._at_once:
-            return []
-        return [name for name in self._turns if self._owners[name].running < self._owner_at_once]
+    def _find_free(self) -> Iterator[str]:
+        """Yield the owners of waiting keys of whom one more may run."""
+        if len(self.running) < self._at_once:
+            yield from (name for name in self._turns if self._owners[name].running < self._owner_at_once)
 
     def _stop_waiting(self, key: str) -> None:
         if key in self._waiting:

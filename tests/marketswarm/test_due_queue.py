@@ -81,6 +81,12 @@ def test_owners_take_turns():
     assert begun(work_of("a0", "a1", "b0", "b1"), 0.0) == ["a0", "b0", "a1", "b1"]
 
 
+def test_keys_without_an_owner_have_the_one_that_has_no_name():
+    work = DueWork(lambda _key: "")
+    work.put("a", 0.0)
+    assert begun(work, 0.0) == ["a"]
+
+
 def test_the_owner_of_whom_fewest_run_is_next_whoever_waits_longer():
     work = work_of("a0", "a1", "a2", "b0", "b1", at_once=3, owner_at_once=9)
     assert begun(work, 0.0) == ["a0", "b0", "a1"]
