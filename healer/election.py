@@ -4,7 +4,6 @@ The leader is elected on the first bus, `home`. It carries its epoch to the othe
 always wins.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +16,7 @@ from marketswarm.bus.fleet_lease import FleetLease
 from marketswarm.bus.lease import LeaseAction
 from marketswarm.bus.outage import Outage
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type, report_unusable
+from marketswarm.bus.stored_values import replace_wrong_types, report_unusable
 from marketswarm.keys import HEALER_LEASE
 from marketswarm.monitor import Fence
 
@@ -104,7 +103,8 @@ class LeaderElection(FleetLease[BusLease]):
         except BusError as error:
             if name == self._home:
                 self._outage.record(error)
-            await self._replace_wrong_type(name, error)
+            # no healer could ever hold a lease whose key has another type
+            await replace_wrong_types(error, self._buses[name], {HEALER_LEASE: "hash"})
         self._announce_changes(name, lease)
         if name == self._home:
             self._set_detail(_describe_leadership(lease))
@@ -163,12 +163,6 @@ class LeaderElection(FleetLease[BusLease]):
             and (seen := lease.seen) is not None
         ]
         return max([1, *others])
-
-    async def _replace_wrong_type(self, name: str, error: BusError) -> None:
-        """Delete the lease's key if it holds another type, because no healer could ever hold the lease."""
-        if is_wrong_type(error):
-            with contextlib.suppress(BusError):
-                await delete_wrong_types(self._buses[name], {HEALER_LEASE: "hash"})
 
     # -- changes
 

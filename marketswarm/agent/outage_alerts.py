@@ -34,7 +34,7 @@ from marketswarm.agent.outage_state import (
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type, report_unusable
+from marketswarm.bus.stored_values import replace_wrong_types, report_unusable
 from marketswarm.closed_outages import read_closed
 from marketswarm.event import Event, encode_event
 from marketswarm.monitor.conventions import find_alert_target
@@ -160,7 +160,8 @@ class OutageAlerts:
                 try:
                     await self._publish_batch()
                 except BusError as error:
-                    await self._replace_wrong_types(error)
+                    kinds = {self.rule.states: "hash", self.rule.stream: "stream"}
+                    await replace_wrong_types(error, self._get_bus(), kinds)
                     raise
 
     async def _wait_for_work(self) -> None:
@@ -172,14 +173,6 @@ class OutageAlerts:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(self._check_at):
                     await self._has_work.wait()
-
-    async def _replace_wrong_types(self, error: BusError) -> None:
-        """Delete our keys if the error is that they hold values of another type."""
-        if is_wrong_type(error):
-            with contextlib.suppress(BusError):
-                await delete_wrong_types(
-                    self._get_bus(), {self.rule.states: "hash", self.rule.stream: "stream"}
-                )
 
     async def _publish_batch(self) -> None:
         """Close the outages of targets that are no longer followed, then apply the oldest outcomes.

@@ -192,3 +192,11 @@ async def delete_wrong_types(bus: Bus, kinds: Mapping[str, str]) -> bool:
             report_unusable(bus.name, key, f"a {actual.decode('ascii', 'replace')}")
             found = True
     return found
+
+
+async def replace_wrong_types(error: BusError, bus: Bus, kinds: Mapping[str, str]) -> bool:
+    """Call `delete_wrong_types` if `error` is that a key holds another type; ignore a failure of that."""
+    try:
+        return is_wrong_type(error) and await delete_wrong_types(bus, kinds)
+    except BusError:
+        return False

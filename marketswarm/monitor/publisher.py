@@ -10,7 +10,6 @@ unread events up to a limit.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
@@ -19,7 +18,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type
+from marketswarm.bus.stored_values import replace_wrong_types
 from marketswarm.detector import Subject, Verdict
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, monitor_lease_key, roster_key
 from marketswarm.monitor.encoder import EncodedVerdict, roster_field
@@ -232,7 +231,9 @@ class Publisher:
                         yield published
                 except BusError as error:
                     self.retries += 1
-                    await self._replace_wrong_types(error)
+                    lease, roster, stream = self._keys
+                    kinds = {lease: "hash", roster: "hash", stream: "stream"}
+                    await replace_wrong_types(error, self.bus, kinds)
                     raise
 
     async def publish_queued(self) -> AsyncIterator[PublishedVerdict]:
@@ -345,13 +346,6 @@ class Publisher:
                 for field, value in zip(batch, values, strict=True)
             }
         return found
-
-    async def _replace_wrong_types(self, error: BusError) -> None:
-        """Delete our keys that hold a value of another type, if that is the error; ignore a failure of it."""
-        if is_wrong_type(error):
-            lease, roster, stream = self._keys
-            with contextlib.suppress(BusError):
-                await delete_wrong_types(self.bus, {lease: "hash", roster: "hash", stream: "stream"})
 
     def _log_limits(self, now: float) -> None:
         """Log that verdicts were dropped at a limit, at once, and again every 30 s while more are."""

@@ -1,6 +1,6 @@
 """Read feeds: fetch, parse, publish; start the readings of this instance's feeds as they fall due.
 
-Each reading is a task of its own, so a slow feed delays no other. `scheduler.py` decides which may begin;
+Each reading is a task of its own, so a slow feed delays no other. `DueWork` decides which may begin;
 nothing of a document is recorded before its items are on the stream (`store.py`).
 """
 
@@ -17,7 +17,7 @@ from marketswarm import log
 from marketswarm.agent import Agent, first_point
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import PAUSES, Outage
-from marketswarm.due_queue import NEVER, DueQueue
+from marketswarm.due_queue import NEVER, DueWork
 from marketswarm.keys import RSS_ITEMS
 from marketswarm.net.addresses import redact_url
 from marketswarm.settings import CommonSettings
@@ -28,7 +28,7 @@ from services.rss_agg.fetch import FeedError, FeedRequest, FeedResponse, Fetcher
 from services.rss_agg.metrics import RssMetrics
 from services.rss_agg.parse import Item, NotAFeedError, make_items
 from services.rss_agg.parse_process import ParseProcess
-from services.rss_agg.scheduler import FIRST_READS_PER_SEC, HostQueues, next_read_at, slow_down
+from services.rss_agg.scheduler import FIRST_READS_PER_SEC, next_read_at, slow_down
 from services.rss_agg.settings import Feed, ReadSettings, RssSettings
 from services.rss_agg.store import FeedState, FeedStore, KnownFeed, Published, count_by_status
 
@@ -160,12 +160,11 @@ class FeedDispatcher:
         self._me, self._metrics = me, metrics
         self._fetcher, self._parser = Fetcher(), ParseProcess()
         self._reader = FeedReader(self._fetcher, self._parser, metrics)
-        self._due, self._hosts = DueQueue(), HostQueues()
+        self._work = DueWork(self._host)
         self._known: dict[str, KnownFeed] = {}
         self._urls: tuple[RssSettings | None, list[str]] = (None, [])
         self._applied: tuple[Any, ...] = ()
         self._changed, self._reported_at = True, 0.0
-        self._waiting_since: dict[str, float] = {}  # feeds that are due and not begun
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._store: FeedStore | None = None
         self._settings = RssSettings()
@@ -210,9 +209,7 @@ class FeedDispatcher:
             feed.url: KnownFeed(feed, scopes[feed.url], hash_url(resolve_url(feed.url))) for feed in feeds
         }
         states = await store.load_states(list(known.values()))
-        self._hosts.clear()
-        self._waiting_since.clear()
-        self._due = DueQueue()
+        self._work.clear()
         self.feeds, self._known = feeds, known
         self.states = dict(zip(known, states, strict=True))
         now, overdue = time.monotonic(), 0
@@ -221,8 +218,7 @@ class FeedDispatcher:
             if due_at <= now:
                 due_at = now + overdue / FIRST_READS_PER_SEC
                 overdue += 1
-            if url not in self._tasks:
-                self._due.put(url, due_at)
+            self._work.put(url, due_at)
 
     def _due_at(self, feed: Feed, state: FeedState, settings: RssSettings) -> float:
         """Return monotonic seconds; NEVER for a feed that is gone."""
@@ -236,18 +232,12 @@ class FeedDispatcher:
 
     def start_due(self) -> None:
         now, settings = time.monotonic(), self._settings.settings
-        for url in self._due.take(now, len(self._known)):
-            self._waiting_since[url] = now
-            self._hosts.enqueue(self._host(url), url)
-        while self.outage.error is None and len(self._tasks) < settings.at_once:
-            taken = self._hosts.take(now, settings.host_at_once, settings.host_spacing_sec)
-            if taken is None:
-                break
-            host, url = taken
-            del self._waiting_since[url]
+        at_once = settings.at_once if self.outage.error is None else 0
+        self._work.limit(at_once, settings.host_at_once, settings.host_spacing_sec)
+        while (url := self._work.begin(now)) is not None:
             name = f"feed {self._known[url].feed.name}"
-            self._tasks[url] = self._me.task(self._read(url, host), name=name)
-        self._metrics.overdue_sec = now - next(iter(self._waiting_since.values()), now)
+            self._tasks[url] = self._me.task(self._read(url), name=name)
+        self._metrics.overdue_sec = self._work.overdue_sec(now)
 
     def has_news(self) -> bool:
         """Return True, at most every REPORT_EVERY_SEC, if something changed that the beats show."""
@@ -260,21 +250,19 @@ class FeedDispatcher:
 
     def rest_sec(self) -> float:
         """Return how many seconds may pass before the next reading starts, unless one ends earlier."""
-        now, settings = time.monotonic(), self._settings.settings
         if self.outage.error is not None:
             return PAUSES.longest_sec
-        next_at = self._due.next_at()
+        now = time.monotonic()
+        next_at = self._work.next_at(now)
         if self._changed:
             next_at = min(next_at, self._reported_at + REPORT_EVERY_SEC)
-        if len(self._tasks) < settings.at_once:
-            next_at = min(next_at, self._hosts.next_at(now, settings.host_at_once))
         return min(max(0.0, next_at - now), MAX_REST_SEC)
 
     def _host(self, url: str) -> str:
         state = self.states.get(url)
         return host_and_port(state.moved_to if state and state.moved_to else resolve_url(url))
 
-    async def _read(self, url: str, host: str) -> None:
+    async def _read(self, url: str) -> None:
         known, store, settings = self._known[url], self._store, self._settings
         pause_sec, state = 0.0, self.states[url]
         try:
@@ -291,15 +279,15 @@ class FeedDispatcher:
                 self.outage.record(error)
         finally:
             self._tasks.pop(url, None)
-            self._hosts.release(host, time.monotonic(), pause_sec)
+            self._work.finish(url, time.monotonic(), pause_sec)
             self._reschedule(url, state)
             self._me.wake()
 
     def _reschedule(self, url: str, state: FeedState) -> None:
-        if url in self._known and url not in self._waiting_since:
+        if url in self._known:
             self._changed = self._changed or _shown(state) != _shown(self.states[url])
             self.states[url] = state
-            self._due.put(url, self._due_at(self._known[url].feed, state, self._settings))
+            self._work.put(url, self._due_at(self._known[url].feed, state, self._settings))
 
     def _log_recovery(self, known: KnownFeed, state: FeedState) -> None:
         before = self.states.get(known.feed.url)

@@ -4,7 +4,6 @@ An instance loads the series of its share. The result of every load comes to `no
 begun; what other instances did is read from the bus from time to time.
 """
 
-import heapq
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import Thresholds
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
+from marketswarm.due_queue import NEVER, DueWork
 from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import WAITING, SeriesState, explain_sources, find_status, is_stale
@@ -39,7 +39,6 @@ class SeriesDispatcher:
     Attributes:
         series: by name; those of the share.
         outage: what the bus of the market keeps from being loaded.
-        is_full: whether no more loads may run: the end of one wakes the main loop.
     """
 
     def __init__(
@@ -49,10 +48,7 @@ class SeriesDispatcher:
         self.states: dict[str, SeriesState] = {}
         self.outage = Outage(me.log, "series.stalled", "series.resumed")
         self._me, self._loader, self.alerts, self._metrics = me, loader, alerts, metrics
-        self._due: list[tuple[float, str]] = []
-        self._due_at: dict[str, float] = {}
-        self._running: set[str] = set()
-        self.is_full = self._is_held_back = False
+        self._work = DueWork(lambda name: self.series[name].sources[0])
         self._followed_at: dict[str, float] = {}
         self._stale: set[str] = set()
         self._critical_read_at = self._states_read_at = float("-inf")
@@ -69,8 +65,9 @@ class SeriesDispatcher:
             self.outage.record(error)
             return
         for name in self.series.keys() - wanted.keys():
-            for kept in (self.states, self._due_at, self._followed_at):
+            for kept in (self.states, self._followed_at):
                 kept.pop(name, None)
+            self._work.put(name, NEVER)
             self._stale.discard(name)
             self._loader.forget(name)
         redefined, now = wanted.keys() & self.series.keys(), time.time()
@@ -85,10 +82,7 @@ class SeriesDispatcher:
         self.alerts.follow({name: Thresholds(miss_after, 1) for each in series for name in each.sources})
 
     def _schedule(self, name: str, at: float | None) -> None:
-        self._due_at.pop(name, None)
-        if at is not None:
-            self._due_at[name] = at
-            heapq.heappush(self._due, (at, name))
+        self._work.put(name, NEVER if at is None else at)
 
     def start_due(self, now: float, at_once: int) -> None:
         """Start the loads that are due, as many as may run.
@@ -97,30 +91,13 @@ class SeriesDispatcher:
         there are others: a source that answers late or never keeps no other waiting.
         """
         firsts = {each.sources[0] for each in self.series.values()}
-        most = at_once if len(firsts) < 2 else max(1, at_once // 2)
-        running = Counter(self.series[name].sources[0] for name in self._running if name in self.series)
-        held_back: list[tuple[float, str]] = []
-        while self._due and self._due[0][0] <= now and len(self._running) < at_once:
-            at, name = heapq.heappop(self._due)
-            if self._due_at.get(name) != at or name in self._running:
-                continue
-            source = self.series[name].sources[0]
-            if running[source] >= most:
-                held_back.append((at, name))
-                continue
-            running[source] += 1
-            del self._due_at[name]
-            self._running.add(name)
+        self._work.limit(at_once, at_once if len(firsts) < 2 else max(1, at_once // 2))
+        while (name := self._work.begin(now)) is not None:
             self._me.task(self._load(self.series[name]), name=f"load {name}")
-        for each in held_back:
-            heapq.heappush(self._due, each)
-        self.is_full, self._is_held_back = len(self._running) >= at_once, bool(held_back)
 
     def rest_sec(self, now: float) -> float:
-        # what is held back is started when a load of its source ends, which wakes the main loop
-        due = [each for each in self._due if each[0] > now] if self._is_held_back else self._due[:1]
-        at, _ = min(due, default=(now + LONGEST_REST_SEC, ""))
-        return min(LONGEST_REST_SEC, max(0.0, at - now))
+        """Return how many seconds may pass before the next load starts, unless one ends earlier."""
+        return min(LONGEST_REST_SEC, max(0.0, self._work.next_at(now) - now))
 
     async def _load(self, series: Series) -> None:
         begun, retry_sec, is_loaded = time.monotonic(), RETRY_SEC, False
@@ -131,7 +108,7 @@ class SeriesDispatcher:
             await self.complete_history(series, result)
         except BusError as error:
             self.outage.record(error)
-        self._running.discard(series.id)
+        self._work.finish(series.id, time.time())
         if (
             series.id in self.series and series != self.series[series.id]
         ):  # the truth has changed it meanwhile
@@ -205,7 +182,7 @@ class SeriesDispatcher:
             return
         for name, state in found.items():
             is_known = state == before[name] or self.states.get(name) is not before[name]
-            if not is_known and name not in self._running:
+            if not is_known and name not in self._work.running:
                 self._keep_state(name, state, _find_due(state, time.time()))
 
     def log_changes(self, now: float) -> None:

@@ -15,7 +15,7 @@ from marketswarm.truth import AccessPoint
 from services.sources.cascade.loader import SeriesLoader, open_loader
 from services.sources.cascade.series import list_series
 from services.sources.cascade.store import SeriesStore
-from services.sources.dispatcher import LONGEST_REST_SEC, SeriesDispatcher
+from services.sources.dispatcher import SeriesDispatcher
 from services.sources.libraries import require_libraries
 from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
@@ -58,7 +58,7 @@ async def main() -> int:
                 dispatcher.start_due(time.time(), settings().settings.load.concurrency)
                 await dispatcher.read_states()
                 report(me, dispatcher)
-                await me.rest(LONGEST_REST_SEC if dispatcher.is_full else dispatcher.rest_sec(time.time()))
+                await me.rest(dispatcher.rest_sec(time.time()))
     return me.exit_code
 
 

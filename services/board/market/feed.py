@@ -52,10 +52,6 @@ from services.board.market.states import (
     add_breakers,
     parse_breaker,
     parse_gate,
-    parse_one_series,
-    parse_series,
-    parse_source,
-    parse_sources,
 )
 from services.board.market.updates import TopicKind, UpdateHub, name_topic
 from services.board.settings import BoardEnvironment
@@ -127,8 +123,8 @@ class MarketFeed:
         self._fresh_quotes: dict[str, Cells] = {}
         self._unread: dict[str, str] = {}
         self._logged: set[tuple[str, str]] = set()
-        self._known_series = StateCache(parse_one_series)
-        self._known_sources = StateCache(parse_source)
+        self._known_series = StateCache(StoredSeries)
+        self._known_sources = StateCache(StoredSource)
 
     @property
     def has_market(self) -> bool:
@@ -295,8 +291,8 @@ class MarketFeed:
         pipe.hgetall(MARKET_SOURCES)
         pipe.get(PRELOAD_STATUS)
         raw_series, raw_sources, raw_gate = await bus.ask(pipe.execute(), max_bytes=STATE_BYTES)
-        series, broken = parse_series(raw_series, self._known_series)
-        sources, more = parse_sources(raw_sources, self._known_sources)
+        series, broken = self._known_series.parse(raw_series)
+        sources, more = self._known_sources.parse(raw_sources)
         breakers = await _read_breakers(bus, series, sources)
         sources = add_breakers(sources, breakers)
         broken += more

@@ -6,18 +6,19 @@ says since when its change counts. What is not known is null.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, get_args
+from typing import Any, Final, Protocol
 
 from services.board.cache import Cached
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
 from services.board.market.pictures import EVENING_MS
-from services.board.market.states import OBSERVATIONS, Group, StoredSeries, list_group, pick_series
+from services.board.market.states import OBSERVATIONS, StoredSeries, list_group, pick_series
 from services.market.records import DAY_MS
 from services.market.rows import Cells, QuoteRow
 
-GROUPS: Final[tuple[str, ...]] = get_args(Group)
+GROUPS: Final = ("indices", "commodities", "forex", "crypto", "treasuries", "volatility", "sectors")
+"""The groups that are shown first."""
 POINTS: Final = 60  # the most points of a sparkline
 MAX_TILES: Final = 500
 PAST_SEC: Final = 20.0  # how long the past of tiles is kept in memory: what is newer comes from the streams

@@ -5,8 +5,8 @@ bounds, a state with another one is left out and counted, and an unknown field i
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -19,8 +19,6 @@ from services.market.records import TIMEFRAMES
 MAX_DIGITS: Final = 15
 MAX_STATES: Final = 10_000
 MAX_STATE_BYTES: Final = 64 * 1024
-Group = Literal["indices", "commodities", "forex", "crypto", "treasuries", "volatility", "sectors"]
-"""The groups that the overview shows first."""
 OBSERVATIONS: Final = "observations"  # the kind of economic series, which have a page of their own
 BREAKER_FIELDS: Final = ("failures", "opened", "open_ms", "paused")
 
@@ -57,6 +55,7 @@ class StoredSeries(_State):
     `newest_ms` is the time of its newest record; other times are epoch seconds, 0 for never.
     """
 
+    name_field: ClassVar[str] = "id"
     id: Text
     symbol: Annotated[str, Field(strict=True, pattern=f"^{SYMBOL.pattern}$")]
     kind: Text = "bars"
@@ -75,6 +74,10 @@ class StoredSeries(_State):
     max_age_sec: Moment = 0.0
     replay: Flag = False
     attempts: Annotated[dict[Text, AttemptState], Field(max_length=50)] = Field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        return self.group or "", not self.critical, self.symbol, self.timeframe or ""
 
     @property
     def label(self) -> str:
@@ -99,6 +102,7 @@ class StoredBreaker(_State):
 class StoredSource(_State):
     """The state of a source, and how often it answered, failed and set limits."""
 
+    name_field: ClassVar[str] = "name"
     name: Text = ""
     state: Text = "unknown"
     outcome: Text | None = None
@@ -112,6 +116,10 @@ class StoredSource(_State):
     limited: Count = 0
     records: Count = 0
     breaker: StoredBreaker | None = None
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        return (self.name,)
 
 
 class StoredGateFailure(_State):
@@ -147,42 +155,21 @@ StateModel = TypeVar("StateModel", bound=_State)
 class StateCache(Generic[State]):
     """Parses the states of a hash, each anew only once its text has changed."""
 
-    def __init__(self, parse: Callable[[bytes, bytes], State | None]) -> None:
-        self._parse: Callable[[bytes, bytes], State | None] = parse
+    def __init__(self, model: type[State]) -> None:
+        self._model: type[State] = model
         self._known: dict[bytes, tuple[bytes, State | None]] = {}
 
-    def parse(self, raw: Mapping[bytes, bytes]) -> tuple[list[State], int]:
+    def parse(self, raw: Mapping[bytes, bytes]) -> tuple[tuple[State, ...], int]:
+        """Return the states in their order, and how many could not be parsed."""
         before, self._known = self._known, {}
         for name, text in itertools.islice(raw.items(), MAX_STATES):
             known = before.get(name)
-            is_same = known is not None and known[0] == text
-            self._known[name] = known if known is not None and is_same else (text, self._parse(name, text))
+            if known is None or known[0] != text:
+                own = {self._model.name_field: name.decode("ascii", "replace")}
+                known = text, _parse_state(self._model, text, **own)
+            self._known[name] = known
         found = [state for _, state in self._known.values() if state is not None]
-        return found, len(self._known) - len(found)
-
-
-def parse_series(
-    raw: Mapping[bytes, bytes], cache: StateCache[StoredSeries] | None = None
-) -> tuple[tuple[StoredSeries, ...], int]:
-    """Return the states of all series by group and symbol, and how many could not be parsed."""
-    found, broken = (cache or StateCache(parse_one_series)).parse(raw)
-    found.sort(key=lambda one: (one.group or "", not one.critical, one.symbol, one.timeframe or ""))
-    return tuple(found), broken
-
-
-def parse_sources(
-    raw: Mapping[bytes, bytes], cache: StateCache[StoredSource] | None = None
-) -> tuple[tuple[StoredSource, ...], int]:
-    found, broken = (cache or StateCache(parse_source)).parse(raw)
-    return tuple(sorted(found, key=lambda one: one.name)), broken
-
-
-def parse_one_series(ident: bytes, text: bytes) -> StoredSeries | None:
-    return _parse_state(StoredSeries, text, id=ident.decode("ascii", "replace"))
-
-
-def parse_source(name: bytes, text: bytes) -> StoredSource | None:
-    return _parse_state(StoredSource, text, name=name.decode("ascii", "replace"))
+        return tuple(sorted(found, key=lambda one: one.order)), len(self._known) - len(found)
 
 
 def parse_gate(raw: bytes | None) -> GateState | None:

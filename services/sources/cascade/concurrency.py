@@ -1,9 +1,9 @@
 """Load many series, a limited number at a time, so that no source keeps the others waiting."""
 
 import asyncio
-from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 
+from marketswarm.due_queue import DueWork
 from services.sources.cascade.series import Series
 
 
@@ -16,22 +16,16 @@ async def load_concurrently(
     cascade: otherwise all places would wait for a source that takes one request a second. The series of one
     source keep their order. Raise an ExceptionGroup of what `load` raises, which ends all others.
     """
-    waiting: dict[str, deque[Series]] = {}
-    for each in series:
-        waiting.setdefault(each.sources[0], deque()).append(each)
-    running: Counter[str] = Counter()
+    by_place = {str(place): each for place, each in enumerate(series)}
+    due = DueWork(lambda place: by_place[place].sources[0])
+    due.limit(at_once, at_once)
+    for place in by_place:
+        due.put(place, float(place))
 
     async def work() -> None:
-        while waiting:
-            source = min(waiting, key=running.__getitem__)
-            each = waiting[source].popleft()
-            if not waiting[source]:
-                del waiting[source]
-            running[source] += 1
-            try:
-                await load(each)
-            finally:
-                running[source] -= 1
+        while (place := due.begin(len(by_place))) is not None:
+            await load(by_place[place])
+            due.finish(place, len(by_place))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):

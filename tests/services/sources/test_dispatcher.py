@@ -153,7 +153,8 @@ async def test_no_more_loads_run_at_once_than_the_settings_say(scene):
     dispatcher, loader, me = scene
     await dispatcher.follow([replace(SERIES, symbol=f"S{n}") for n in range(7)])
     await start(dispatcher, at_once=3)
-    assert (loader.running, dispatcher.is_full) == (3, True)
+    assert loader.running == 3
+    assert dispatcher.rest_sec(time.time()) == 10, "the end of a load wakes the loop"
     await finish(loader, me)
     await start(dispatcher, at_once=3)
     await finish(loader, me)
@@ -163,11 +164,11 @@ async def test_no_more_loads_run_at_once_than_the_settings_say(scene):
 async def test_a_source_that_hangs_takes_half_of_the_places_and_keeps_no_other_waiting(scene):
     dispatcher, loader, _ = scene
     slow = [replace(SERIES, symbol=f"A{n}") for n in range(9)]
-    quick = [replace(SERIES, symbol=f"B{n}", sources=("b", "a")) for n in range(2)]
+    quick = [replace(SERIES, symbol=f"B{n}", sources=("b", "a")) for n in range(1)]
     await dispatcher.follow([*slow, *quick])
     dispatcher.start_due(time.time(), 4)
     await asyncio.sleep(0)
-    assert sorted(each.sources[0] for each in loader.loaded) == ["a", "a", "b", "b"]
+    assert sorted(each.sources[0] for each in loader.loaded) == ["a", "a", "b"]
     assert dispatcher.rest_sec(time.time()) > 0
     loader.loaded.clear()
     await dispatcher.follow(slow)  # no other source: it may have all places

@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.board.market.states import list_group, parse_breaker, parse_gate, parse_series, parse_sources
+from services.board.market.states import (
+    StateCache,
+    StoredSeries,
+    StoredSource,
+    list_group,
+    parse_breaker,
+    parse_gate,
+)
 
 SPY = {"symbol": "SPY", "kind": "bars", "timeframe": "1m", "group": "indices", "critical": True,
        "from": ["massive", "yahoo"], "serving": "yahoo", "status": "fresh", "newest_ms": 5, "replay": True,
@@ -15,6 +22,14 @@ ANYTHING = st.recursive(
     max_leaves=8,
 )
 NAMES = st.sampled_from([*SPY, "name", "state", "since", "failed", "total", "records"])
+
+
+def parse_series(raw):
+    return StateCache(StoredSeries).parse(raw)
+
+
+def parse_sources(raw):
+    return StateCache(StoredSource).parse(raw)
 
 
 def encode(**states):
