@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 from marketswarm import log as logs
@@ -42,7 +42,7 @@ from notifier.metrics import NotifierMetrics
 from notifier.requests import RequestHandler
 from notifier.router import Policy, Section
 from notifier.source import BusPoller, LogReader, SilenceSync
-from notifier.store import Store, find_delivered
+from notifier.store import Store
 
 DISPATCH_EVERY_SEC: Final = 1.0
 """The longest time between two dispatches, in seconds."""
@@ -119,8 +119,7 @@ class LeadershipTerm:
             name=me.name,
             clock=clock,
             inbox=self._inbox,
-            commit=self._store.commit,
-            find_delivered=self._find_delivered,
+            store=self._store,
             pool=self._pool,
             metrics=metrics,
         )
@@ -276,14 +275,6 @@ class LeadershipTerm:
         self._tasks.create_task(send_and_close(ended, note), name="new addresses")
         for each in closing:
             self._tasks.create_task(each, name="close")
-
-    async def _find_delivered(self, idents: Sequence[str]) -> set[str]:
-        """Return the event ids for which a bus has a delivery record with a channel.
-
-        A bus whose last write failed is not asked.
-        """
-        away = self._store.refusals()
-        return await find_delivered([bus for name, bus in self._buses.items() if name not in away], idents)
 
     async def _wait_for_room(self, bus: str) -> None:
         """Wait until a bus has stored enough acknowledgements for its log to be read on.

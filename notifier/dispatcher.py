@@ -7,7 +7,7 @@ sending (`marketswarm/channels/worker.py`).
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from marketswarm import log as logs
@@ -23,7 +23,7 @@ from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.router import HELD, LogPosition, MedicState, Policy, Router
 from notifier.state import find_unparsable_fields
-from notifier.store import RefusedMessage, Transaction, make_delivery_record, sentinel_may_report
+from notifier.store import RefusedMessage, Store, Transaction, make_delivery_record, sentinel_may_report
 
 SHORT_PAUSE_SEC: Final = 1.5
 """An operator waits for a pause that is no longer than this, in seconds: that of one failure is."""
@@ -118,12 +118,7 @@ log = logs.get("dispatcher")
 
 
 class Dispatcher:
-    """The dispatcher of one notifier, while it leads.
-
-    Args:
-        commit: stores a transaction; returns True if a bus stored it.
-        find_delivered: returns those of some event ids about which a message was delivered already.
-    """
+    """The dispatcher of one notifier, while it leads."""
 
     def __init__(
         self,
@@ -131,8 +126,7 @@ class Dispatcher:
         name: str,
         clock: Callable[[], float],
         inbox: Inbox,
-        commit: Callable[[Transaction], Awaitable[bool]],
-        find_delivered: Callable[[Sequence[str]], Awaitable[Collection[str]]],
+        store: Store,
         pool: ChannelPool,
         metrics: NotifierMetrics,
     ) -> None:
@@ -140,7 +134,7 @@ class Dispatcher:
         self.outbox, self.state = pool.outbox, pool.state
         self.metrics = metrics
         self._name, self._clock, self._inbox = name, clock, inbox
-        self._commit, self._find_delivered, self._pool = commit, find_delivered, pool
+        self._store, self._pool = store, pool
         self._channels: tuple[str, ...] = ()
         self._queued_messages: list[tuple[Message, tuple[str, ...]]] = []
         self._transaction = Transaction()
@@ -205,7 +199,7 @@ class Dispatcher:
         time_slice = TimeSlice()
         events = self._inbox.take_events(EVENTS_AT_ONCE)
         ids = [each.event.id for each in events if each.redelivered or sentinel_may_report(each.event)]
-        delivered = await self._find_delivered(ids) if ids else ()
+        delivered = await self._store.find_delivered(ids) if ids else ()
         now = self._clock()
         await self._route_events(events, delivered, now, time_slice)
         for outcome in self._inbox.take_outcomes():
@@ -222,7 +216,7 @@ class Dispatcher:
             self._enqueue(message, channels)
         transaction = self._close_transaction()
         if transaction:
-            await self._commit(transaction)
+            await self._store.commit(transaction)
         self._inbox.mark_stored()
         handed, self._hand_overs = self._hand_overs, []
         for channel, message in handed:

@@ -182,15 +182,6 @@ def make_delivery_record(now: float, channels: Iterable[str], by: str, held: str
     return orjson.dumps(found if held is None else found | {"held": held})
 
 
-async def find_delivered(buses: Sequence[Bus], idents: Sequence[str]) -> set[str]:
-    """Return the event ids for which a bus that answers has a delivery record that names a channel."""
-    if not idents:
-        return set()
-    answers = await asyncio.gather(*(_read_records(bus, idents) for bus in buses))
-    found = (each for values in answers for each in zip(idents, values, strict=False))
-    return {ident for ident, raw in found if parse_object(raw).get("channels")}
-
-
 async def _read_records(bus: Bus, idents: Sequence[str]) -> list[bytes | None]:
     """Return a bus's delivery record or None for each event id; [] if the bus does not answer."""
     found: list[bytes | None] = []
@@ -269,6 +260,16 @@ class Store:
             if any(each.result() for each in done):
                 return True
         return False
+
+    async def find_delivered(self, idents: Sequence[str]) -> set[str]:
+        """Return the event ids for which a bus that answers has a delivery record that names a channel.
+
+        A bus whose last write failed is not asked.
+        """
+        reading = (_read_records(each.bus, idents) for each in self._writers.values() if each.refusal is None)
+        answers = await asyncio.gather(*reading)
+        found = (each for values in answers for each in zip(idents, values, strict=False))
+        return {ident for ident, raw in found if parse_object(raw).get("channels")}
 
     async def settle(self) -> None:
         """Wait until every bus that accepts writes has stored everything added so far."""

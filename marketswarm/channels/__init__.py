@@ -2,8 +2,8 @@
 
 The notifier uses the channels, and the sentinel when the notifier doesn't answer. A channel has a
 `name` and an `async send(message)`, is created from options, and is closed after use. A failed attempt
-raises `SendError`, which says whether another attempt may succeed. Not here: which messages are sent
-over which channels, and how often.
+raises `SendError`, which says whether another attempt may succeed; `worker.py` makes the attempts. Not
+here: which messages are sent over which channels.
 """
 
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError

@@ -1,6 +1,7 @@
 """One dispatch: what is stored before a message is sent, what is acknowledged, what is rerouted."""
 
 import asyncio
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -115,8 +116,7 @@ class Bench:
             name="notifier",
             clock=lambda: self.now,
             inbox=self.inbox,
-            commit=self._commit,
-            find_delivered=self._reached,
+            store=SimpleNamespace(commit=self._commit, find_delivered=self._reached),
             pool=pool,
             metrics=self.metrics,
         )

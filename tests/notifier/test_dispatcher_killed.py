@@ -74,8 +74,7 @@ class World:
             name="notifier",
             clock=lambda: self.now,
             inbox=self.inbox,
-            commit=self.commit,
-            find_delivered=self.find_delivered,
+            store=self,
             pool=pool,
             metrics=NotifierMetrics(),
         )

@@ -18,7 +18,6 @@ from notifier.store import (
     RECORDS_AT_MOST,
     Store,
     Transaction,
-    find_delivered,
     make_delivery_record,
     sentinel_may_report,
 )
@@ -68,11 +67,12 @@ async def test_an_event_counts_as_told_when_any_bus_says_that_people_were_reache
     for bad, raw in (("c", b"{"), ("d", b"7"), ("e", b"{}")):
         await two.client.set(f"notifier:told:{bad}", raw)
     idents = ["a", "b", "c", "d", "e", "held", "none"]
-    assert await find_delivered([one, two], idents) == {"a", "b"}
+    store = Store("me", {"one": one, "two": two}, rejected=print, acknowledged=print)
+    assert await store.find_delivered(idents) == {"a", "b"}
     two.connected = False
-    assert await find_delivered([one, two], idents) == {"a"}
-    assert await find_delivered([], idents) == set()
-    assert await find_delivered([one], []) == set()
+    assert await store.find_delivered(idents) == {"a"}
+    one.connected = False
+    assert await store.find_delivered(idents) == set()
     for bus in (one, two):
         bus.connected = True
         await bus.aclose()
