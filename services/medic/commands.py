@@ -83,8 +83,7 @@ def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
     if as_json:
         output.print_json({**_to_json(found), "diagnosis": None if record is None else asdict(record)})
         return
-    for line in [*format_post_mortem(found), *format_diagnosis(record)]:
-        output.print_line(line)
+    output.print_lines([*format_post_mortem(found), *format_diagnosis(record)])
 
 
 def status(as_json: Json = False, data: Data = DATA) -> None:
@@ -141,8 +140,7 @@ def report(
         output.print_json(_report_to_json(found))
         return
     _warn_of_unusable(unusable)
-    for line in format_report(found, days, now):
-        output.print_line(line)
+    output.print_lines(format_report(found, days, now))
     if found.patterns:
         tables.print_drawing(_draw_patterns(found.patterns[:PATTERNS_SHOWN]))
     if found.lessons:
