@@ -50,15 +50,13 @@ CHANNEL_REFUSED: Final = 2
 _RELAY: Final = Script.beside("marketswarm.monitor", "relay.lua")
 
 log = logs.get("relay")
-_METRICS: Final = MetricTable(
-    "marketswarm_relay_",
-    {
-        "copied_total{stream}": "Events of services put on the log, by their stream.",
-        "skipped_total{stream,reason}": (
-            "Entries of services' streams that were not put on the log, by stream and reason."
-        ),
-    },
-)
+_HELP: Final = {
+    "copied_total{stream}": "Events of services put on the log, by their stream.",
+    "skipped_total{stream,reason}": (
+        "Entries of services' streams that were not put on the log, by stream and reason."
+    ),
+}
+_METRICS: Final = MetricTable("marketswarm_relay_", _HELP)
 
 
 class Relay:

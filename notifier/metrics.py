@@ -15,21 +15,19 @@ from notifier.router.incident import Decision
 OUTCOMES: Final = ("sent", "failed", "dead")
 """The values of the label `outcome` of `marketswarm_notifier_attempts_total`."""
 _ALL_DECISIONS: Final[dict[str, int]] = dict.fromkeys(Decision, 0)
-_METRICS: Final = MetricTable(
-    "marketswarm_notifier_",
-    {
-        "leads": "1 while this notifier sends messages, 0 while it stands by.",
-        "events_total{decision}": "Events taken from the log, by what was decided about them.",
-        "malformed_total": "Log entries that can't be parsed.",
-        "attempts_total{channel,outcome}": (
-            "Attempts to send, by channel and outcome: sent, failed (and tried again), dead."
-        ),
-        "waiting{channel}": "Messages that wait for a channel.",
-        "channel_broken{channel}": "1 while a channel refuses messages for good.",
-        "incidents": "Services, buses and targets that are down, whether a message was sent or not.",
-        "delay_seconds": "From an event to its acceptance by a channel.",
-    },
-)
+_HELP: Final = {
+    "leads": "1 while this notifier sends messages, 0 while it stands by.",
+    "events_total{decision}": "Events taken from the log, by what was decided about them.",
+    "malformed_total": "Log entries that can't be parsed.",
+    "attempts_total{channel,outcome}": (
+        "Attempts to send, by channel and outcome: sent, failed (and tried again), dead."
+    ),
+    "waiting{channel}": "Messages that wait for a channel.",
+    "channel_broken{channel}": "1 while a channel refuses messages for good.",
+    "incidents": "Services, buses and targets that are down, whether a message was sent or not.",
+    "delay_seconds": "From an event to its acceptance by a channel.",
+}
+_METRICS: Final = MetricTable("marketswarm_notifier_", _HELP)
 
 
 class NotifierMetrics:

@@ -19,14 +19,12 @@ _SERVICE_EVENTS: Final = (b'{"type":"heartbeat', b'{"type":"probe')
 """The first bytes of events about services, which the sentinel skips without parsing them."""
 
 log = logs.get("sentinel")
-_METRICS: Final = MetricTable(
-    "marketswarm_",
-    {
-        "log_oversized_total{bus}": (
-            "Entries of healer:alerts:log that the sentinel skipped, because they were too large."
-        ),
-    },
-)
+_HELP: Final = {
+    "log_oversized_total{bus}": (
+        "Entries of healer:alerts:log that the sentinel skipped, because they were too large."
+    ),
+}
+_METRICS: Final = MetricTable("marketswarm_", _HELP)
 
 
 class SkippedEntries:

@@ -16,24 +16,20 @@ from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.metrics import Family, Histogram, MetricTable
 
 MEASURE_EVERY_SEC: Final = 0.25
-_METRICS: Final = MetricTable(
-    "marketswarm_",
-    {
-        "agent_info{agent,boot}": "The process that answers: always 1.",
-        "agent_start_time_seconds": "When this process began, in epoch seconds.",
-        "event_loop_lag_seconds": (
-            "How late the event loop came to what was due, observed four times a second."
-        ),
-        "event_loop_stall_seconds": (
-            "How long the event loop has been overdue at this moment: grows while it hangs."
-        ),
-        "truth_revision": "Revision of the truth in force; none when the bus could not say which one it is.",
-        "degraded": "1 while its beats say degraded.",
-        "beats_sent_total": "Beats that the bus took.",
-        "beats_failed_total": "Beats that the bus did not take.",
-        "last_beat_sent_timestamp_seconds": "When the bus last took a beat, in epoch seconds.",
-    },
-)
+_HELP: Final = {
+    "agent_info{agent,boot}": "The process that answers: always 1.",
+    "agent_start_time_seconds": "When this process began, in epoch seconds.",
+    "event_loop_lag_seconds": "How late the event loop came to what was due, observed four times a second.",
+    "event_loop_stall_seconds": (
+        "How long the event loop has been overdue at this moment: grows while it hangs."
+    ),
+    "truth_revision": "Revision of the truth in force; none when the bus could not say which one it is.",
+    "degraded": "1 while its beats say degraded.",
+    "beats_sent_total": "Beats that the bus took.",
+    "beats_failed_total": "Beats that the bus did not take.",
+    "last_beat_sent_timestamp_seconds": "When the bus last took a beat, in epoch seconds.",
+}
+_METRICS: Final = MetricTable("marketswarm_", _HELP)
 
 
 class LoopLag:

@@ -43,13 +43,11 @@ _MIN_WITHIN_SEC: Final = 0.1
 _JUST_AFTER_SEC: Final = 0.005
 _PAUSE_SEC: Final = 0.02  # a flood on the members' channel costs at most fifty looks a second
 _SHARE_SCRIPT: Final = Script.beside("marketswarm.agent", "share.lua")
-_METRICS: Final = MetricTable(
-    "marketswarm_share_",
-    {
-        "members{what}": "Instances that share this work, this one included; 0 while nobody knows.",
-        "keys{what}": "Keys of it that were this instance's when it last asked.",
-    },
-)
+_HELP: Final = {
+    "members{what}": "Instances that share this work, this one included; 0 while nobody knows.",
+    "keys{what}": "Keys of it that were this instance's when it last asked.",
+}
+_METRICS: Final = MetricTable("marketswarm_share_", _HELP)
 
 
 def find_owners(keys: Iterable[str], members: Collection[str]) -> dict[str, str]:

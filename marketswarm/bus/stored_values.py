@@ -40,12 +40,10 @@ _WRONG_TYPE: Final = "WRONGTYPE"
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,17}(\.[0-9]{1,17})?", re.ASCII)
 
 log = logs.get("state")
-_METRICS: Final = MetricTable(
-    "marketswarm_",
-    {
-        "state_unusable_total{key}": "Stored values that could not be used, and were skipped or replaced.",
-    },
-)
+_HELP: Final = {
+    "state_unusable_total{key}": "Stored values that could not be used, and were skipped or replaced.",
+}
+_METRICS: Final = MetricTable("marketswarm_", _HELP)
 
 
 def parse_number(value: Any, least: float, most: float) -> float | None:

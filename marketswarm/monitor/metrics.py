@@ -18,53 +18,49 @@ from marketswarm.monitor.leadership import UNFENCED, Leadership
 from marketswarm.monitor.publisher import Publisher
 
 _UP_VALUES: Final = {State.UP: 1.0, State.DOWN: 0.0}
-_METRICS: Final = MetricTable(
-    "marketswarm_",
-    {
-        "beats_heard_total": "Beats heard, of all services.",
-        "beats_malformed_total": "Payloads heard that are not beats.",
-        "beats_replayed_total": "Beats heard that had been heard before.",
-        "beats_unheard_total": "Beats that only the key beat:<svc> knew of, though someone listened.",
-        "last_beats_unreadable_total": "Values of beat:<svc>, read before a miss, that are not beats.",
-        "stalls_total": "Times that the listener itself did not run for more than a second.",
-        "failed_saves_total{what}": (
-            "Saves that a bus refused, by what was to be saved: silences, notes, health."
-        ),
-        "judging": "1 once the memory of earlier runs was read and services are judged.",
-        "bus_up{bus}": "1 while a bus is heard, 0 once it was missed; none until either is known.",
-        "bus_listening{bus}": "1 while the listening clock of a bus runs, 0 in a gap.",
-        "bus_listened_seconds_total{bus}": "Time that provably was listened to on a bus.",
-        "bus_canary_round_trip_seconds{bus}": "How long the last canary that came back was on its way.",
-        "bus_gaps_total{bus}": "Gaps in the listening on a bus.",
-        "bus_session_restarts_total{bus}": "Sessions on a bus after the first.",
-        "verdict_delay_seconds": "From a service's deadline until a bus had its miss on the log.",
-        "tell_retries_total{bus}": "Attempts to tell verdicts that a bus did not take.",
-        "untold_verdicts{bus}": (
-            "Verdicts that wait to be told on a bus; of one who stands by, for the leader to tell them."
-        ),
-        "superseded_verdicts_total{bus}": (
-            "Verdicts dropped while too many waited for a bus, since later ones made up for them."
-        ),
-        "forgotten_verdicts_total{bus}": (
-            "Verdicts that can't be told again, should the bus have lost them: there were too many."
-        ),
-        "log_unread_events{bus}": (
-            "Events on the log of alerts that the notifier has not acknowledged, when it was asked last."
-        ),
-        "leader{bus}": "1 where this one speaks, 0 where it stands by.",
-        "lease_epoch{bus}": "The epoch of the lease that it holds on a bus; none while it holds none.",
-        "services{verdict}": "Services watched, by verdict.",
-        "services_unwatchable": "Services whose channel their bus does not let us hear.",
-        "service_up{svc}": "1 up, 0 down; none until either is known.",
-        "service_last_beat_timestamp_seconds{svc}": (
-            "When the last beat was heard, in epoch seconds; none when never."
-        ),
-        "service_beats_total{svc}": (
-            "Beats sent, by the counts that came along with those heard, of all instances together."
-        ),
-        "service_misses_total{svc}": "Times declared down.",
-    },
-)
+_HELP: Final = {
+    "beats_heard_total": "Beats heard, of all services.",
+    "beats_malformed_total": "Payloads heard that are not beats.",
+    "beats_replayed_total": "Beats heard that had been heard before.",
+    "beats_unheard_total": "Beats that only the key beat:<svc> knew of, though someone listened.",
+    "last_beats_unreadable_total": "Values of beat:<svc>, read before a miss, that are not beats.",
+    "stalls_total": "Times that the listener itself did not run for more than a second.",
+    "failed_saves_total{what}": "Saves that a bus refused, by what was to be saved: silences, notes, health.",
+    "judging": "1 once the memory of earlier runs was read and services are judged.",
+    "bus_up{bus}": "1 while a bus is heard, 0 once it was missed; none until either is known.",
+    "bus_listening{bus}": "1 while the listening clock of a bus runs, 0 in a gap.",
+    "bus_listened_seconds_total{bus}": "Time that provably was listened to on a bus.",
+    "bus_canary_round_trip_seconds{bus}": "How long the last canary that came back was on its way.",
+    "bus_gaps_total{bus}": "Gaps in the listening on a bus.",
+    "bus_session_restarts_total{bus}": "Sessions on a bus after the first.",
+    "verdict_delay_seconds": "From a service's deadline until a bus had its miss on the log.",
+    "tell_retries_total{bus}": "Attempts to tell verdicts that a bus did not take.",
+    "untold_verdicts{bus}": (
+        "Verdicts that wait to be told on a bus; of one who stands by, for the leader to tell them."
+    ),
+    "superseded_verdicts_total{bus}": (
+        "Verdicts dropped while too many waited for a bus, since later ones made up for them."
+    ),
+    "forgotten_verdicts_total{bus}": (
+        "Verdicts that can't be told again, should the bus have lost them: there were too many."
+    ),
+    "log_unread_events{bus}": (
+        "Events on the log of alerts that the notifier has not acknowledged, when it was asked last."
+    ),
+    "leader{bus}": "1 where this one speaks, 0 where it stands by.",
+    "lease_epoch{bus}": "The epoch of the lease that it holds on a bus; none while it holds none.",
+    "services{verdict}": "Services watched, by verdict.",
+    "services_unwatchable": "Services whose channel their bus does not let us hear.",
+    "service_up{svc}": "1 up, 0 down; none until either is known.",
+    "service_last_beat_timestamp_seconds{svc}": (
+        "When the last beat was heard, in epoch seconds; none when never."
+    ),
+    "service_beats_total{svc}": (
+        "Beats sent, by the counts that came along with those heard, of all instances together."
+    ),
+    "service_misses_total{svc}": "Times declared down.",
+}
+_METRICS: Final = MetricTable("marketswarm_", _HELP)
 
 
 class MonitorMetrics:

@@ -8,31 +8,23 @@ from marketswarm.bus.backlog import Backlog, format_unread, sum_unread
 from marketswarm.metrics import Family, Histogram, MetricTable
 
 JOBS: Final = ("partitions", "sources", "correlations", "backup")
-_METRICS: Final = MetricTable(
-    "marketswarm_archive_",
-    {
-        "entries_total{stream,outcome}": (
-            "Entries by what became of them: written, refused, claimed, trimmed."
-        ),
-        "batch_seconds": "How long a batch took from its rows to its commit.",
-        "database_up": "0 while PostgreSQL can't be used.",
-        "partitions_dropped_total": "Partitions dropped.",
-        "correlations_total": "Correlations computed.",
-        "backups_total": "Backups made.",
-        "backup_timestamp_seconds": (
-            "When the newest backup was begun; only the instance that makes them knows."
-        ),
-        "source_states_invalid": (
-            "Entries of the state of sources that are left out, because they are malformed."
-        ),
-        "maintenance_failures_total{job}": f"Jobs that failed: {', '.join(JOBS)}.",
-        "unread{stream}": "Entries that are not read yet.",
-        "pending{stream}": "Entries that are read and not committed.",
-        "oldest_unread_seconds{stream}": "How long the oldest unread entry has waited.",
-        "hold_seconds{stream}": "How long the stream still holds what is not committed.",
-        "lost{stream}": "Entries that were trimmed off before they were committed.",
-    },
-)
+_HELP: Final = {
+    "entries_total{stream,outcome}": "Entries by what became of them: written, refused, claimed, trimmed.",
+    "batch_seconds": "How long a batch took from its rows to its commit.",
+    "database_up": "0 while PostgreSQL can't be used.",
+    "partitions_dropped_total": "Partitions dropped.",
+    "correlations_total": "Correlations computed.",
+    "backups_total": "Backups made.",
+    "backup_timestamp_seconds": "When the newest backup was begun; only the instance that makes them knows.",
+    "source_states_invalid": "Entries of the state of sources that are left out, because they are malformed.",
+    "maintenance_failures_total{job}": f"Jobs that failed: {', '.join(JOBS)}.",
+    "unread{stream}": "Entries that are not read yet.",
+    "pending{stream}": "Entries that are read and not committed.",
+    "oldest_unread_seconds{stream}": "How long the oldest unread entry has waited.",
+    "hold_seconds{stream}": "How long the stream still holds what is not committed.",
+    "lost{stream}": "Entries that were trimmed off before they were committed.",
+}
+_METRICS: Final = MetricTable("marketswarm_archive_", _HELP)
 
 
 class ArchiveMetrics:

@@ -7,27 +7,25 @@ from typing import Final
 from marketswarm.metrics import Family, Histogram, MetricTable
 from services.bars.outputs import Outputs
 
-_METRICS: Final = MetricTable(
-    "marketswarm_bars_",
-    {
-        "symbols": "Symbols that are this instance's.",
-        "records_total{source,outcome}": (
-            "Records by source and outcome: taken, skipped, or the check that they failed."
-        ),
-        "findings_total{source,finding}": (
-            "Records that were taken, and before which minutes are missing (gap) or that were old (stale)."
-        ),
-        "published_total{stream}": "Entries published, by stream.",
-        "features_total": "Features published.",
-        "oversized_total": "Entries skipped because they are too large.",
-        "refused_total": "Commits that another instance had made.",
-        "trimmed_total": (
-            "Times that the last entry read was trimmed off, and maybe later ones that were not read."
-        ),
-        "behind_seconds": "The age of the entry read last.",
-        "delay_seconds": "From an entry on its stream until its results were on theirs.",
-    },
-)
+_HELP: Final = {
+    "symbols": "Symbols that are this instance's.",
+    "records_total{source,outcome}": (
+        "Records by source and outcome: taken, skipped, or the check that they failed."
+    ),
+    "findings_total{source,finding}": (
+        "Records that were taken, and before which minutes are missing (gap) or that were old (stale)."
+    ),
+    "published_total{stream}": "Entries published, by stream.",
+    "features_total": "Features published.",
+    "oversized_total": "Entries skipped because they are too large.",
+    "refused_total": "Commits that another instance had made.",
+    "trimmed_total": (
+        "Times that the last entry read was trimmed off, and maybe later ones that were not read."
+    ),
+    "behind_seconds": "The age of the entry read last.",
+    "delay_seconds": "From an entry on its stream until its results were on theirs.",
+}
+_METRICS: Final = MetricTable("marketswarm_bars_", _HELP)
 
 
 class BarsMetrics:

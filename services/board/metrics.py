@@ -12,36 +12,34 @@ from services.board.fleet.stream import StreamHub
 from services.board.market.market import Market
 from services.board.pings.writer import PingWriter
 
-_METRICS: Final = MetricTable(
-    "marketswarm_board_",
-    {
-        "streams": "Browsers that follow the fleet live.",
-        "streams_cut_off_total": "Streams that were ended, because their browser did not keep up.",
-        "events_total": "Events that were put on the stream.",
-        "responses_total{status}": "Answered requests, by HTTP status.",
-        "pings_total{kind}": "Pings over HTTP that a bus took, by what they say of their job.",
-        "pings_waiting": "Pings over HTTP that wait for a bus.",
-        "reading_seconds": "How long the last look at the buses took.",
-        "history_events_total": "Events that were recorded.",
-        "history_malformed_total": "Entries of the alert log that could not be parsed.",
-        "history_failures_total": "Failures of a bus, after which the history was read again.",
-        "history_conflicts_total": "Writes for which another board was first.",
-        "history_behind_seconds": "How long ago the alert log was recorded to its end.",
-        "market_feed_up": (
-            "1 while the market can be read from its bus, 0 while it can't; no value without a market."
-        ),
-        "market_database_up": (
-            "1 while the archive's database answers the board, 0 while it does not; no value without one."
-        ),
-        "market_followers": "Clients that follow the market.",
-        "market_followers_dropped_total": "Clients that were dropped, because they did not keep up.",
-        "market_updates_total": "Updates of the market that were numbered.",
-        "market_malformed_total": "Entries of the streams of the market that could not be parsed.",
-        "market_charts_total{origin}": (
-            "Charts that were answered, by where their bars came from; an answer is one that was kept whole."
-        ),
-    },
-)
+_HELP: Final = {
+    "streams": "Browsers that follow the fleet live.",
+    "streams_cut_off_total": "Streams that were ended, because their browser did not keep up.",
+    "events_total": "Events that were put on the stream.",
+    "responses_total{status}": "Answered requests, by HTTP status.",
+    "pings_total{kind}": "Pings over HTTP that a bus took, by what they say of their job.",
+    "pings_waiting": "Pings over HTTP that wait for a bus.",
+    "reading_seconds": "How long the last look at the buses took.",
+    "history_events_total": "Events that were recorded.",
+    "history_malformed_total": "Entries of the alert log that could not be parsed.",
+    "history_failures_total": "Failures of a bus, after which the history was read again.",
+    "history_conflicts_total": "Writes for which another board was first.",
+    "history_behind_seconds": "How long ago the alert log was recorded to its end.",
+    "market_feed_up": (
+        "1 while the market can be read from its bus, 0 while it can't; no value without a market."
+    ),
+    "market_database_up": (
+        "1 while the archive's database answers the board, 0 while it does not; no value without one."
+    ),
+    "market_followers": "Clients that follow the market.",
+    "market_followers_dropped_total": "Clients that were dropped, because they did not keep up.",
+    "market_updates_total": "Updates of the market that were numbered.",
+    "market_malformed_total": "Entries of the streams of the market that could not be parsed.",
+    "market_charts_total{origin}": (
+        "Charts that were answered, by where their bars came from; an answer is one that was kept whole."
+    ),
+}
+_METRICS: Final = MetricTable("marketswarm_board_", _HELP)
 
 
 def collect_board(

@@ -9,23 +9,19 @@ from services.medic.alert_follower import AlertFollower
 from services.medic.medic import Medic
 from services.medic.repair import RepairState
 
-_METRICS: Final = MetricTable(
-    "marketswarm_medic_",
-    {
-        "repairs{state}": "Open repairs, by their state.",
-        "entries_total{what}": "Entries of timelines that were written, by what they say.",
-        "orders_total{remedy,result}": (
-            "Remedies that were ordered, by the remedy and what became of the order."
-        ),
-        "alerts_total{what}": "Entries of the alert log that were seen, by what they were.",
-        "rules_holding{rule}": "For how many subjects a rule holds.",
-        "events_total{kind}": "Events put on medic:alerts, which the healer copies: miss, ok, unwatched.",
-        "diagnoses_total{result}": "Questions to the second tier, by what became of them.",
-        "leading": "1 while this process is the one that acts.",
-        "fuse_blown": "1 after too many remedies, until a person approves.",
-        "round_seconds": "How long the last look at the fleet took.",
-    },
-)
+_HELP: Final = {
+    "repairs{state}": "Open repairs, by their state.",
+    "entries_total{what}": "Entries of timelines that were written, by what they say.",
+    "orders_total{remedy,result}": "Remedies that were ordered, by the remedy and what became of the order.",
+    "alerts_total{what}": "Entries of the alert log that were seen, by what they were.",
+    "rules_holding{rule}": "For how many subjects a rule holds.",
+    "events_total{kind}": "Events put on medic:alerts, which the healer copies: miss, ok, unwatched.",
+    "diagnoses_total{result}": "Questions to the second tier, by what became of them.",
+    "leading": "1 while this process is the one that acts.",
+    "fuse_blown": "1 after too many remedies, until a person approves.",
+    "round_seconds": "How long the last look at the fleet took.",
+}
+_METRICS: Final = MetricTable("marketswarm_medic_", _HELP)
 
 
 def collect_metrics(medic: Medic, alerts: AlertFollower) -> Iterator[Family]:

@@ -13,29 +13,27 @@ from services.mesh.flow_monitor import FlowMonitor
 from services.mesh.listener import BeatListener
 from services.mesh.topology import Topology
 
-_METRICS: Final = MetricTable(
-    "marketswarm_mesh_",
-    {
-        "instances{svc}": "Processes of a service that run.",
-        "clock_skew_seconds{svc}": (
-            "How far an instance's clock is ahead of mesh's; of several, that which is off most."
-        ),
-        "events_total{event}": "What happened in the swarm, by kind.",
-        "malformed_total": "Payloads on channels of heartbeats that are not beats.",
-        "oversized_total": "Messages that were skipped, because they were longer than 256 KiB.",
-        "strangers_untold_total": "Unknown services that were not reported, because there were too many.",
-        "converged_seconds": (
-            "How long it took until all instances used the latest revision that all of them use."
-        ),
-        "stream_entries_total{bus,key}": "Entries that were ever added to a stream.",
-        "stream_length{bus,key}": "Entries that a stream holds.",
-        "reader_lag_entries{bus,key,svc}": "Entries that a reader's group has not been given yet.",
-        "reader_oldest_seconds{bus,key,svc}": (
-            "Age of the oldest entry that a reader's group has not settled; 0 when nothing is left."
-        ),
-        "flow_faults{what}": "What is wrong with the flow now, by kind.",
-    },
-)
+_HELP: Final = {
+    "instances{svc}": "Processes of a service that run.",
+    "clock_skew_seconds{svc}": (
+        "How far an instance's clock is ahead of mesh's; of several, that which is off most."
+    ),
+    "events_total{event}": "What happened in the swarm, by kind.",
+    "malformed_total": "Payloads on channels of heartbeats that are not beats.",
+    "oversized_total": "Messages that were skipped, because they were longer than 256 KiB.",
+    "strangers_untold_total": "Unknown services that were not reported, because there were too many.",
+    "converged_seconds": (
+        "How long it took until all instances used the latest revision that all of them use."
+    ),
+    "stream_entries_total{bus,key}": "Entries that were ever added to a stream.",
+    "stream_length{bus,key}": "Entries that a stream holds.",
+    "reader_lag_entries{bus,key,svc}": "Entries that a reader's group has not been given yet.",
+    "reader_oldest_seconds{bus,key,svc}": (
+        "Age of the oldest entry that a reader's group has not settled; 0 when nothing is left."
+    ),
+    "flow_faults{what}": "What is wrong with the flow now, by kind.",
+}
+_METRICS: Final = MetricTable("marketswarm_mesh_", _HELP)
 
 
 def collect_metrics(topology: Topology, listener: BeatListener, flow: FlowMonitor) -> Iterator[Family]:

@@ -9,21 +9,19 @@ from marketswarm.metrics import Family, Histogram, MetricTable
 
 OUTCOMES = ("fresh", "unchanged", "failed")
 STATUSES = ("well", "failing", "gone", "unread")
-_METRICS: Final = MetricTable(
-    "marketswarm_rss_agg_",
-    {
-        "items_total{kind}": "Items put on the stream: new ones, and edited ones again.",
-        "item_lag_seconds": (
-            "From the date of a new item until it was on the stream; a feed's first items do not count."
-        ),
-        "readings_total{outcome}": "Readings of feeds by what came of them.",
-        "reading_seconds": "How long a reading took, from the look-up until its items were on the stream.",
-        "feeds{state}": "Feeds that are this instance's, by how they are.",
-        "overdue_seconds": (
-            "How long the feed has been due that has waited longest for its turn; 0 when none waits."
-        ),
-    },
-)
+_HELP: Final = {
+    "items_total{kind}": "Items put on the stream: new ones, and edited ones again.",
+    "item_lag_seconds": (
+        "From the date of a new item until it was on the stream; a feed's first items do not count."
+    ),
+    "readings_total{outcome}": "Readings of feeds by what came of them.",
+    "reading_seconds": "How long a reading took, from the look-up until its items were on the stream.",
+    "feeds{state}": "Feeds that are this instance's, by how they are.",
+    "overdue_seconds": (
+        "How long the feed has been due that has waited longest for its turn; 0 when none waits."
+    ),
+}
+_METRICS: Final = MetricTable("marketswarm_rss_agg_", _HELP)
 
 
 class RssMetrics:

@@ -10,45 +10,39 @@ from services.sources.access.health import SourceHealth
 from services.sources.cascade.loader import LoadResult
 from services.sources.websocket import Anomaly
 
-_METRICS: Final = MetricTable(
-    "marketswarm_sources_",
-    {
-        "source_up{source}": "1 if a source answered last, 0 if it is missed.",
-        "breaker_state{source,state}": (
-            "1 for the state of a source's breaker: closed, open, half_open, paused."
-        ),
-        "requests_left{source,window_sec}": (
-            "Requests that a source still takes with all keys, by the seconds of the limit's window."
-        ),
-        "streamed_series{source}": (
-            "Series of this instance that a stream brings now; 0 while it is not connected."
-        ),
-        "streamed_bars_total{source,outcome}": (
-            "Minutes of a stream, by what became of them: loaded, unused, claimed, lost, timeout, error."
-        ),
-        "stream_ends_total{source,reason}": (
-            "Connections of a stream that ended or could not be opened, by the reason."
-        ),
-        "stream_anomalies_total{source,anomaly}": (
-            "Frames of a stream that made no sense, by what was wrong with them."
-        ),
-        "loads_total{outcome}": (
-            "Loads of series by what became of them: loaded, claimed, lost, timeout, error."
-        ),
-        "answers_total{source,verdict}": (
-            "What asking came to: fresh, late, wrong, empty, refused, limited, failed, error or not asked."
-        ),
-        "requests_total{source,outcome}": (
-            "Requests that were sent to a source, by outcome; none for a recording."
-        ),
-        "records_total{source,kind}": "New and changed records that this process put on the streams.",
-        "series{status}": (
-            "Series of this instance by state: waiting, fresh, closed, late, empty, limited, failed."
-        ),
-        "stale_critical": "Critical series of this instance that are not fresh.",
-        "load_duration_seconds": "How long a load of a series took, with all requests.",
-    },
-)
+_HELP: Final = {
+    "source_up{source}": "1 if a source answered last, 0 if it is missed.",
+    "breaker_state{source,state}": "1 for the state of a source's breaker: closed, open, half_open, paused.",
+    "requests_left{source,window_sec}": (
+        "Requests that a source still takes with all keys, by the seconds of the limit's window."
+    ),
+    "streamed_series{source}": (
+        "Series of this instance that a stream brings now; 0 while it is not connected."
+    ),
+    "streamed_bars_total{source,outcome}": (
+        "Minutes of a stream, by what became of them: loaded, unused, claimed, lost, timeout, error."
+    ),
+    "stream_ends_total{source,reason}": (
+        "Connections of a stream that ended or could not be opened, by the reason."
+    ),
+    "stream_anomalies_total{source,anomaly}": (
+        "Frames of a stream that made no sense, by what was wrong with them."
+    ),
+    "loads_total{outcome}": "Loads of series by what became of them: loaded, claimed, lost, timeout, error.",
+    "answers_total{source,verdict}": (
+        "What asking came to: fresh, late, wrong, empty, refused, limited, failed, error or not asked."
+    ),
+    "requests_total{source,outcome}": (
+        "Requests that were sent to a source, by outcome; none for a recording."
+    ),
+    "records_total{source,kind}": "New and changed records that this process put on the streams.",
+    "series{status}": (
+        "Series of this instance by state: waiting, fresh, closed, late, empty, limited, failed."
+    ),
+    "stale_critical": "Critical series of this instance that are not fresh.",
+    "load_duration_seconds": "How long a load of a series took, with all requests.",
+}
+_METRICS: Final = MetricTable("marketswarm_sources_", _HELP)
 
 
 class SourcesMetrics:

@@ -11,21 +11,19 @@ from services.vexy_ai.digest import SummaryResult
 from services.vexy_ai.lag import LagDetector, Rate, summarize_backlogs
 from services.vexy_ai.records import Record
 
-_METRICS: Final = MetricTable(
-    "marketswarm_vexy_ai_",
-    {
-        "entries_total{stream,outcome}": "Entries by what became of them.",
-        "behind": "1 while it has fallen behind.",
-        "delay_seconds": "From an entry on its stream until its record was written.",
-        "digests_total": "Digests written.",
-        "digests_plain_total": "Digests without a summary, although a model is configured.",
-        "llm_requests_total{outcome}": "Requests to the model, by outcome: ok, or what was wrong.",
-        "llm_paused": "1 while no requests are sent to the model, after failures.",
-        "unread{stream}": "Entries that are not taken yet; none when the server lost count.",
-        "pending{stream}": "Entries that are taken and not settled.",
-        "oldest_unread_seconds{stream}": "How long the oldest of these has waited.",
-    },
-)
+_HELP: Final = {
+    "entries_total{stream,outcome}": "Entries by what became of them.",
+    "behind": "1 while it has fallen behind.",
+    "delay_seconds": "From an entry on its stream until its record was written.",
+    "digests_total": "Digests written.",
+    "digests_plain_total": "Digests without a summary, although a model is configured.",
+    "llm_requests_total{outcome}": "Requests to the model, by outcome: ok, or what was wrong.",
+    "llm_paused": "1 while no requests are sent to the model, after failures.",
+    "unread{stream}": "Entries that are not taken yet; none when the server lost count.",
+    "pending{stream}": "Entries that are taken and not settled.",
+    "oldest_unread_seconds{stream}": "How long the oldest of these has waited.",
+}
+_METRICS: Final = MetricTable("marketswarm_vexy_ai_", _HELP)
 
 
 class VexyMetrics:

@@ -17,24 +17,20 @@ CONNECTING: Final = "connecting"
 STANDBY: Final = "stands by"
 DEGRADING_FAILURES: Final = 3
 """The failures in a row that degrade the beats; a single cut that ends within seconds does not."""
-_METRICS: Final = MetricTable(
-    "marketswarm_massive_",
-    {
-        "bars_total{source}": "Bars that this process put on the stream, by where they came from: ws, rest.",
-        "market_streaming": "1 while the API streams to us, else 0.",
-        "market_reconnects_total": "Connections after the first.",
-        "market_gaps": "Symbols with bars that are still to be fetched.",
-        "market_odd_total{kind}": (
-            "What the API said and made no sense: malformed, unexpected, stranger, implausible."
-        ),
-        "market_newest_bar_timestamp_seconds": (
-            "When the newest bar that was streamed ended, in epoch seconds."
-        ),
-        "market_lag_seconds": (
-            "From the end of a streamed bar until it was on the bus; a delayed feed has 900 s of it."
-        ),
-    },
-)
+_HELP: Final = {
+    "bars_total{source}": "Bars that this process put on the stream, by where they came from: ws, rest.",
+    "market_streaming": "1 while the API streams to us, else 0.",
+    "market_reconnects_total": "Connections after the first.",
+    "market_gaps": "Symbols with bars that are still to be fetched.",
+    "market_odd_total{kind}": (
+        "What the API said and made no sense: malformed, unexpected, stranger, implausible."
+    ),
+    "market_newest_bar_timestamp_seconds": "When the newest bar that was streamed ended, in epoch seconds.",
+    "market_lag_seconds": (
+        "From the end of a streamed bar until it was on the bus; a delayed feed has 900 s of it."
+    ),
+}
+_METRICS: Final = MetricTable("marketswarm_massive_", _HELP)
 
 
 class MarketStatus:

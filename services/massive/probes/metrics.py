@@ -8,21 +8,17 @@ from marketswarm.metrics import Family, MetricTable
 from services.massive.probes.publish import ResultPublisher
 from services.massive.probes.result import ProbeFinding
 
-_METRICS: Final = MetricTable(
-    "marketswarm_massive_",
-    {
-        "probe_ok{target,kind}": "1 if the last probe of the target found it as it should be, else 0.",
-        "target_up{target}": "1 if the target is up, 0 if it is down, by several probes in a row.",
-        "probe_seconds{target}": "How long the last probe of the target took.",
-        "certificate_days{target}": (
-            "How many days the target's certificate is still good for, where it has one."
-        ),
-        "results_total": "Results put on the bus.",
-        "results_lost_total": "Results dropped because the bus was away for too long.",
-        "events_total{kind}": "Events put on massive:alerts, which the healer copies: miss, ok, unwatched.",
-        "results_waiting": "Results that the bus of the alerts has not taken yet.",
-    },
-)
+_HELP: Final = {
+    "probe_ok{target,kind}": "1 if the last probe of the target found it as it should be, else 0.",
+    "target_up{target}": "1 if the target is up, 0 if it is down, by several probes in a row.",
+    "probe_seconds{target}": "How long the last probe of the target took.",
+    "certificate_days{target}": "How many days the target's certificate is still good for, where it has one.",
+    "results_total": "Results put on the bus.",
+    "results_lost_total": "Results dropped because the bus was away for too long.",
+    "events_total{kind}": "Events put on massive:alerts, which the healer copies: miss, ok, unwatched.",
+    "results_waiting": "Results that the bus of the alerts has not taken yet.",
+}
+_METRICS: Final = MetricTable("marketswarm_massive_", _HELP)
 
 
 def collect_metrics(
