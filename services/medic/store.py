@@ -31,12 +31,7 @@ _RECORD: Final = Script.beside("services.medic", "record.lua")
 _REPAIR: Final = TypeAdapter(Repair)
 _FUSE: Final = TypeAdapter(Fuse)
 _HAS_ATTEMPT: Final = (RepairState.WAITING, RepairState.INTENDED, RepairState.SETTLING)
-_HAS_END: Final = (
-    RepairState.WAITING,
-    RepairState.PROPOSED,
-    RepairState.SETTLING,
-    RepairState.STABILIZING,
-)
+_HAS_END: Final = (RepairState.WAITING, RepairState.PROPOSED, RepairState.SETTLING, RepairState.STABILIZING)
 T = TypeVar("T")
 
 
