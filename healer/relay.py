@@ -27,7 +27,7 @@ from marketswarm.bus.stream import FIRST_ID, StreamEntry, entry_sort_key, is_ent
 from marketswarm.closed_outages import ClosedOutages, closed_field, read_closed
 from marketswarm.event import Event, MalformedEvent, encode_event
 from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED
-from marketswarm.metrics import Family
+from marketswarm.metrics import Family, MetricTable
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence, Leadership
 from marketswarm.monitor.publication_step import make_publication_step
 from marketswarm.monitor.publisher import LogLength
@@ -50,6 +50,13 @@ CHANNEL_REFUSED: Final = 2
 _RELAY: Final = Script.beside("marketswarm.monitor", "relay.lua")
 
 log = logs.get("relay")
+_HELP: Final = {
+    "copied_total{stream}": "Events of services put on the log, by their stream.",
+    "skipped_total{stream,reason}": (
+        "Entries of services' streams that were not put on the log, by stream and reason."
+    ),
+}
+_METRICS: Final = MetricTable("marketswarm_relay_", _HELP)
 
 
 class Relay:
@@ -241,23 +248,13 @@ class Relay:
 
 def collect_relays(relays: Sequence[Relay]) -> Iterator[Family]:
     """Yield the counts of copied and skipped events of all relays for Prometheus, by stream."""
-    yield Family(
-        "marketswarm_relay_copied_total",
-        "counter",
-        "Events of services put on the log, by their stream.",
-        [((relay.rule.stream,), float(relay.copied)) for relay in relays],
-        labels=("stream",),
-    )
-    yield Family(
-        "marketswarm_relay_skipped_total",
-        "counter",
-        "Entries of services' streams that were not put on the log, by stream and reason.",
-        [
-            ((relay.rule.stream, reason), float(count))
+    return _METRICS.collect(
+        copied_total={relay.rule.stream: relay.copied for relay in relays},
+        skipped_total={
+            (relay.rule.stream, reason): count
             for relay in relays
             for reason, count in relay.skipped.copy().items()
-        ],
-        labels=("stream", "reason"),
+        },
     )
 
 

@@ -9,12 +9,25 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from marketswarm.channels.worker import Outcome
-from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, gauges, histogram
+from marketswarm.metrics import Family, Histogram, MetricTable
 from notifier.router.incident import Decision
 
 OUTCOMES: Final = ("sent", "failed", "dead")
 """The values of the label `outcome` of `marketswarm_notifier_attempts_total`."""
 _ALL_DECISIONS: Final[dict[str, int]] = dict.fromkeys(Decision, 0)
+_HELP: Final = {
+    "leads": "1 while this notifier sends messages, 0 while it stands by.",
+    "events_total{decision}": "Events taken from the log, by what was decided about them.",
+    "malformed_total": "Log entries that can't be parsed.",
+    "attempts_total{channel,outcome}": (
+        "Attempts to send, by channel and outcome: sent, failed (and tried again), dead."
+    ),
+    "waiting{channel}": "Messages that wait for a channel.",
+    "channel_broken{channel}": "1 while a channel refuses messages for good.",
+    "incidents": "Services, buses and targets that are down, whether a message was sent or not.",
+    "delay_seconds": "From an event to its acceptance by a channel.",
+}
+_METRICS: Final = MetricTable("marketswarm_notifier_", _HELP)
 
 
 class NotifierMetrics:
@@ -42,42 +55,13 @@ class NotifierMetrics:
         return dict.fromkeys(itertools.product(self.waiting(), OUTCOMES), 0)
 
     def collect(self) -> Iterator[Family]:
-        yield gauge(
-            "marketswarm_notifier_leads",
-            "1 while this notifier sends messages, 0 while it stands by.",
-            self.leads(),
-        )
-        yield counters(
-            "marketswarm_notifier_events_total",
-            "Events taken from the log, by what was decided about them.",
-            _ALL_DECISIONS | self.events,
-            ("decision",),
-        )
-        yield counter(
-            "marketswarm_notifier_malformed_total",
-            "Log entries that can't be parsed.",
-            self.malformed.total(),
-        )
-        yield counters(
-            "marketswarm_notifier_attempts_total",
-            "Attempts to send, by channel and outcome: sent, failed (and tried again), dead.",
-            self._no_attempts() | self._attempts,
-            ("channel", "outcome"),
-        )
-        yield gauges(
-            "marketswarm_notifier_waiting", "Messages that wait for a channel.", self.waiting(), ("channel",)
-        )
-        yield gauges(
-            "marketswarm_notifier_channel_broken",
-            "1 while a channel refuses messages for good.",
-            self.broken(),
-            ("channel",),
-        )
-        yield gauge(
-            "marketswarm_notifier_incidents",
-            "Services, buses and targets that are down, whether a message was sent or not.",
-            float(self.incidents()),
-        )
-        yield histogram(
-            "marketswarm_notifier_delay_seconds", "From an event to its acceptance by a channel.", self.delay
+        return _METRICS.collect(
+            leads=self.leads(),
+            events_total=_ALL_DECISIONS | self.events,
+            malformed_total=self.malformed.total(),
+            attempts_total=self._no_attempts() | self._attempts,
+            waiting=self.waiting(),
+            channel_broken=self.broken(),
+            incidents=self.incidents(),
+            delay_seconds=self.delay,
         )

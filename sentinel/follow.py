@@ -11,7 +11,7 @@ from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.stream import StreamEntry, read_newest_id
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG
-from marketswarm.metrics.family import Family, counters
+from marketswarm.metrics import Family, MetricTable
 
 BLOCK_SEC: Final = 1.0
 PAGE_SIZE: Final = 500
@@ -19,6 +19,12 @@ _SERVICE_EVENTS: Final = (b'{"type":"heartbeat', b'{"type":"probe')
 """The first bytes of events about services, which the sentinel skips without parsing them."""
 
 log = logs.get("sentinel")
+_HELP: Final = {
+    "log_oversized_total{bus}": (
+        "Entries of healer:alerts:log that the sentinel skipped, because they were too large."
+    ),
+}
+_METRICS: Final = MetricTable("marketswarm_", _HELP)
 
 
 class SkippedEntries:
@@ -31,12 +37,7 @@ class SkippedEntries:
         self._counts[bus] += 1
 
     def collect(self) -> Iterator[Family]:
-        yield counters(
-            "marketswarm_log_oversized_total",
-            "Entries of healer:alerts:log that the sentinel skipped, because they were too large.",
-            self._counts,
-            ("bus",),
-        )
+        return _METRICS.collect(log_oversized_total=self._counts)
 
 
 async def follow_alert_log(

@@ -13,9 +13,23 @@ from typing import Any, Final
 from marketswarm.agent.heartbeat import HeartbeatSender
 from marketswarm.agent.member import Agent
 from marketswarm.bus.stored_values import collect_unusable
-from marketswarm.metrics.family import Family, Histogram, counter, gauge
+from marketswarm.metrics import Family, Histogram, MetricTable
 
 MEASURE_EVERY_SEC: Final = 0.25
+_HELP: Final = {
+    "agent_info{agent,boot}": "The process that answers: always 1.",
+    "agent_start_time_seconds": "When this process began, in epoch seconds.",
+    "event_loop_lag_seconds": "How late the event loop came to what was due, observed four times a second.",
+    "event_loop_stall_seconds": (
+        "How long the event loop has been overdue at this moment: grows while it hangs."
+    ),
+    "truth_revision": "Revision of the truth in force; none when the bus could not say which one it is.",
+    "degraded": "1 while its beats say degraded.",
+    "beats_sent_total": "Beats that the bus took.",
+    "beats_failed_total": "Beats that the bus did not take.",
+    "last_beat_sent_timestamp_seconds": "When the bus last took a beat, in epoch seconds.",
+}
+_METRICS: Final = MetricTable("marketswarm_", _HELP)
 
 
 class LoopLag:
@@ -54,47 +68,20 @@ class AgentMetrics:
         self.sender: HeartbeatSender | None = None
 
     def collect(self) -> Iterator[Family]:
-        yield Family(
-            "marketswarm_agent_info",
-            "gauge",
-            "The process that answers: always 1.",
-            (((self._me.name, self._me.boot), 1.0),),
-            labels=("agent", "boot"),
-        )
-        yield gauge(
-            "marketswarm_agent_start_time_seconds",
-            "When this process began, in epoch seconds.",
-            self._started_at,
-        )
-        yield Family(
-            "marketswarm_event_loop_lag_seconds",
-            "histogram",
-            "How late the event loop came to what was due, observed four times a second.",
-            histogram=self.lag.histogram,
-        )
-        yield gauge(
-            "marketswarm_event_loop_stall_seconds",
-            "How long the event loop has been overdue at this moment: grows while it hangs.",
-            self.lag.stall_sec(),
+        yield from _METRICS.collect(
+            agent_info={(self._me.name, self._me.boot): 1},
+            agent_start_time_seconds=self._started_at,
+            event_loop_lag_seconds=self.lag.histogram,
+            event_loop_stall_seconds=self.lag.stall_sec(),
         )
         if self.sender is not None:
-            yield from _collect_beats(self.sender, self._me.revision)
-
-
-def _collect_beats(sender: HeartbeatSender, revision: int | None) -> Iterator[Family]:
-    yield gauge(
-        "marketswarm_truth_revision",
-        "Revision of the truth in force; none when the bus could not say which one it is.",
-        revision,
-    )
-    yield gauge("marketswarm_degraded", "1 while its beats say degraded.", float(sender.is_degraded))
-    yield counter("marketswarm_beats_sent_total", "Beats that the bus took.", sender.sent)
-    yield counter("marketswarm_beats_failed_total", "Beats that the bus did not take.", sender.failed)
-    yield gauge(
-        "marketswarm_last_beat_sent_timestamp_seconds",
-        "When the bus last took a beat, in epoch seconds.",
-        sender.sent_at,
-    )
+            yield from _METRICS.collect(
+                truth_revision=self._me.revision,
+                degraded=self.sender.is_degraded,
+                beats_sent_total=self.sender.sent,
+                beats_failed_total=self.sender.failed,
+                last_beat_sent_timestamp_seconds=self.sender.sent_at,
+            )
 
 
 @contextlib.contextmanager

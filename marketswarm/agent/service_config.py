@@ -29,9 +29,9 @@ from marketswarm.truth import ParsedTruth, Service, Truth, TruthError
 from marketswarm.truth.errors import (
     Place,
     Problem,
-    find_nearest,
     format_found,
     format_hint,
+    format_mismatch,
     format_path,
     limited_hints,
 )
@@ -39,43 +39,6 @@ from marketswarm.truth.parse import check_document
 
 _INNER_PATH: Final = re.compile(r"(?P<path>\w+(?:\[\d+\]|\.\w+)*): (?P<message>.+)", re.DOTALL)
 _PATH_STEP: Final = re.compile(r"\[(\d+)\]|(\w+)")
-_MESSAGES: Final = {
-    "missing": "missing",
-    "int_type": "is not a whole number",
-    "int_parsing": "is not a whole number",
-    "int_parsing_size": "is not a whole number",
-    "int_from_float": "is not a whole number",
-    "float_type": "is not a number",
-    "float_parsing": "is not a number",
-    "finite_number": "is not a finite number",
-    "string_type": "is not text",
-    "bool_type": "is not true or false",
-    "bool_parsing": "is not true or false",
-    "list_type": "is not a list",
-    "tuple_type": "is not a list",
-    "set_type": "is not a list",
-    "frozen_set_type": "is not a list",
-    "dict_type": "is not an object",
-    "mapping_type": "is not an object",
-    "model_type": "is not an object",
-    "model_attributes_type": "is not an object",
-    "dataclass_type": "is not an object",
-    "string_pattern_mismatch": "does not have the form that is asked for",
-    "extra_forbidden": "is not a known key",
-    "union_tag_not_found": "says nowhere of what kind it is",
-}
-# by pydantic's error type: the message, and the key of the error's context whose value goes into it
-_BOUND_MESSAGES: Final = {
-    "greater_than": ("is not more than {}", "gt"),
-    "greater_than_equal": ("is less than {}", "ge"),
-    "less_than": ("is not less than {}", "lt"),
-    "less_than_equal": ("is more than {}", "le"),
-    "multiple_of": ("is not a multiple of {}", "multiple_of"),
-    "string_too_short": ("has less than {} characters", "min_length"),
-    "string_too_long": ("has more than {} characters", "max_length"),
-    "too_short": ("has less than {} entries", "min_length"),
-    "too_long": ("has more than {} entries", "max_length"),
-}
 M = TypeVar("M", bound="ServiceConfig")
 ERRORS_SHOWN = 5
 SERVICES_PACKAGE: Final = "services"
@@ -89,7 +52,7 @@ MODEL_FIELDS: Final = frozenset({"settings", "endpoints"})
 
 def make_problem(svc: str, section: Mapping[str, Any], error: ErrorDetails) -> Problem:
     """Return one of pydantic's errors about the validated part `section`, with its path in the truth."""
-    place, message = _find_place(section, error), _format_message(error)
+    place, message = _find_place(section, error), format_mismatch(error)
     if error["type"] == "value_error" and (inner := _INNER_PATH.fullmatch(message)) is not None:
         place += tuple(int(number) if number else name for number, name in _PATH_STEP.findall(inner["path"]))
         message = inner["message"]
@@ -112,31 +75,6 @@ def _find_place(section: Mapping[str, Any], error: ErrorDetails) -> Place:
             place.append(step)
             value = value[step]
     return tuple(place)
-
-
-def _format_message(error: ErrorDetails) -> str:
-    """Use the words of the truth's own errors."""
-    kind, context = error["type"], error.get("ctx", {})
-    if kind in _MESSAGES:
-        return _MESSAGES[kind]
-    if kind in _BOUND_MESSAGES:
-        template, name = _BOUND_MESSAGES[kind]
-        bound = context[name]
-        return template.format(f"{bound:g}" if isinstance(bound, float) else bound)
-    if kind in ("literal_error", "enum", "union_tag_invalid"):
-        known = re.findall(r"'([^']+)'", str(context.get("expected") or context.get("expected_tags")))
-        return "is none of those that are known" + _format_known_values(error, known)
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return message[:1].lower() + message[1:] if kind not in ("value_error", "assertion_error") else message
-
-
-def _format_known_values(error: ErrorDetails, known: list[str]) -> str:
-    """Return ` (known: …)`, a hint at the nearest known value, or an empty text if none are known."""
-    context = error.get("ctx", {})
-    given = context.get("tag") if error["type"] == "union_tag_invalid" else error["input"]
-    if isinstance(given, str) and find_nearest(given, known) is not None:
-        return format_hint(given, known)
-    return f" (known: {', '.join(known)})" if known else ""
 
 
 def _format_value(where: Place, value: Any) -> str:

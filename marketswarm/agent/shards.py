@@ -28,7 +28,7 @@ from marketswarm.agent.tasks import Host, subscribe_inside
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import members_key
-from marketswarm.metrics import Family
+from marketswarm.metrics import Family, MetricTable
 from marketswarm.time_slice import wait_until_due
 
 DIGEST_BYTES: Final = 8
@@ -43,6 +43,11 @@ _MIN_WITHIN_SEC: Final = 0.1
 _JUST_AFTER_SEC: Final = 0.005
 _PAUSE_SEC: Final = 0.02  # a flood on the members' channel costs at most fifty looks a second
 _SHARE_SCRIPT: Final = Script.beside("marketswarm.agent", "share.lua")
+_HELP: Final = {
+    "members{what}": "Instances that share this work, this one included; 0 while nobody knows.",
+    "keys{what}": "Keys of it that were this instance's when it last asked.",
+}
+_METRICS: Final = MetricTable("marketswarm_share_", _HELP)
 
 
 def find_owners(keys: Iterable[str], members: Collection[str]) -> dict[str, str]:
@@ -250,17 +255,7 @@ class Share:
 
 def collect_shares(shares: Iterable[Share]) -> Iterator[Family]:
     shares = list(shares)
-    yield Family(
-        "marketswarm_share_members",
-        "gauge",
-        "Instances that share this work, this one included; 0 while nobody knows.",
-        [((share.what,), float(len(share.members))) for share in shares],
-        labels=("what",),
-    )
-    yield Family(
-        "marketswarm_share_keys",
-        "gauge",
-        "Keys of it that were this instance's when it last asked.",
-        [((share.what,), float(share.key_count)) for share in shares],
-        labels=("what",),
+    return _METRICS.collect(
+        members={share.what: len(share.members) for share in shares},
+        keys={share.what: share.key_count for share in shares},
     )

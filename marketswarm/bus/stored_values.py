@@ -22,7 +22,7 @@ from marketswarm import log as logs
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.metrics.family import Family, counters
+from marketswarm.metrics import Family, MetricTable
 
 MAX_EPOCH_SEC: Final = 253_402_300_799.0
 """The latest time that is accepted: the end of the year 9999, the last that every date library can show."""
@@ -40,6 +40,10 @@ _WRONG_TYPE: Final = "WRONGTYPE"
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,17}(\.[0-9]{1,17})?", re.ASCII)
 
 log = logs.get("state")
+_HELP: Final = {
+    "state_unusable_total{key}": "Stored values that could not be used, and were skipped or replaced.",
+}
+_METRICS: Final = MetricTable("marketswarm_", _HELP)
 
 
 def parse_number(value: Any, least: float, most: float) -> float | None:
@@ -167,12 +171,7 @@ def count_unusable() -> int:
 
 
 def collect_unusable() -> Iterator[Family]:
-    yield counters(
-        "marketswarm_state_unusable_total",
-        "Stored values that could not be used, and were skipped or replaced.",
-        _unusable,
-        ("key",),
-    )
+    return _METRICS.collect(state_unusable_total=_unusable)
 
 
 def is_wrong_type(error: BusError) -> bool:

@@ -75,8 +75,7 @@ def acl(
         if made:
             count = "1 new password" if len(made) == 1 else f"{len(made)} new passwords"
             lines.append(f"{count} in {secrets}; keep that folder out of git and of images")
-        for line in [*lines, *_NEXT_STEPS]:
-            output.print_line(line)
+        output.print_lines([*lines, *_NEXT_STEPS])
     except (AclError, SecretError, BusError) as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
     except OSError as error:

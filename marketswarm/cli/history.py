@@ -66,8 +66,7 @@ def history(svc: Svc, as_json: Json = False, data: Data = DATA) -> None:
     if as_json:
         output.print_json(report.to_json())
         return
-    for line in describe_report(report, time.time()):
-        output.print_line(line)
+    output.print_lines(describe_report(report, time.time()))
 
 
 async def _read_report(svc: str, data: Path) -> ServiceReport:

@@ -49,8 +49,7 @@ def init(
     """Write a truth.json to begin with, and explain it. A file that is there is never changed."""
     _write_new(truth, json.dumps(STARTER_TRUTH, indent=2) + "\n")
     output.print_line(f"wrote {truth}")
-    for line in _TRUTH_SUMMARY.splitlines():
-        output.print_line(line)
+    output.print_lines(_TRUTH_SUMMARY.splitlines())
     name = "" if truth == Path("truth.json") else f" {shlex.quote(str(truth))}"
     commands = [
         (f"marketswarm {words.format(file=name, truth=name and f' --truth{name}')}", what)

@@ -181,5 +181,4 @@ def _print_next_steps(svc: str, module: str) -> None:
         (f"services/{module}/loop.py", "is where its work goes"),
     ]
     width = max(len(what) for what, _ in steps)
-    for line in ["", *(f"  {what:<{width}}  {meaning}" for what, meaning in steps)]:
-        output.print_line(line)
+    output.print_lines(["", *(f"  {what:<{width}}  {meaning}" for what, meaning in steps)])

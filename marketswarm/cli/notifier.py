@@ -90,8 +90,7 @@ def request_notifier(action: RequestKind, what: str, by: str, within_sec: float,
 async def _request(request: OperatorRequest, within_sec: float, data: Path) -> None:
     async with open_fleet(data) as fleet:
         buses, failed = await send_request(fleet.buses(), request)
-        for line in describe_refusals(failed):
-            output.print_line(line)
+        output.print_lines(describe_refusals(failed))
         answers = await collect_answers(buses, request.id, within_sec, _print_answer)
         if not answers or not answers[-1].done:
             raise Exit(REFUSED, await _describe_no_answer(fleet, request, within_sec, answers))

@@ -8,6 +8,7 @@ before. `tables.py` prints tables; it takes longer to load.
 import codecs
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
@@ -36,6 +37,11 @@ def print_line(text: str, style: str | None = None) -> None:
         text = f"\x1b[{style}m{text}\x1b[0m"
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print_line(line)
 
 
 def print_json(value: Any) -> None:

@@ -36,8 +36,7 @@ def seed(
 
     Says what changed, and what the truth warns of.
     """
-    for line in event_loop.run(_seed(file, data)):
-        output.print_line(line)
+    output.print_lines(event_loop.run(_seed(file, data)))
 
 
 async def _seed(file: Path, data: Path) -> list[str]:

@@ -59,8 +59,7 @@ def silence(
     made = _make_silence(
         tuple(patterns or ()), tuple(tags or ()), for_sec, by=author_name(by), why=why.strip()
     )
-    for line in event_loop.run(_add_silence(made, data)):
-        output.print_line(line)
+    output.print_lines(event_loop.run(_add_silence(made, data)))
 
 
 def unsilence(
@@ -68,8 +67,7 @@ def unsilence(
     data: Data = DATA,
 ) -> None:
     """End a silence now; notifications on what is still down are sent at once."""
-    for line in event_loop.run(_end_silence(ident, data)):
-        output.print_line(line)
+    output.print_lines(event_loop.run(_end_silence(ident, data)))
 
 
 def silences(

@@ -23,7 +23,7 @@ from marketswarm.cli.seed import seed_document
 from marketswarm.cli.validate import load_document, read_bytes
 from marketswarm.exit import Code, Exit
 from marketswarm.status.revisions import Revision, read_revisions
-from marketswarm.text import escape_json, escape_lines, escape_text, parse_digits
+from marketswarm.text import escape_json, escape_text, parse_digits
 from marketswarm.truth import Changes, ParsedTruth, diff_truths, format_changes, parse_truth
 
 DIFFERENT: Final = 1
@@ -132,7 +132,7 @@ def diff(
         output.print_json({"old": names[0], "new": names[1], "same": is_same, **asdict(changes)})
     else:
         output.print_line(" → ".join(names))
-        _print_lines(_describe_changes(changes, is_same=is_same))
+        output.print_lines(_describe_changes(changes, is_same=is_same))
     if exit_code and not is_same:
         raise Exit(DIFFERENT, "")
 
@@ -149,11 +149,11 @@ def rollback(
     Shows what that changes, and asks first. Ends with 1 if nothing was done.
     """
     planned = event_loop.run(_plan_rollback(revision, data))
-    _print_lines(planned.lines)
+    output.print_lines(planned.lines)
     if planned.revision.sha256 != planned.replaced_sha256 and not yes:
         _require_consent(planned)
-    _print_lines(event_loop.run(_roll_back(planned, data)))
-    _print_lines(_describe_file(planned.revision.document, data))
+    output.print_lines(event_loop.run(_roll_back(planned, data)))
+    output.print_lines(_describe_file(planned.revision.document, data))
 
 
 async def _read_history(data: Path) -> RevisionList:
@@ -378,8 +378,3 @@ def _describe_file(document: bytes, data: Path) -> Sequence[str]:
         f"  ! {path} is another document, and seeding it would undo this; to have the same there:",
         f"    {command} > {path}",
     ]
-
-
-def _print_lines(lines: Iterable[str]) -> None:
-    for line in lines:
-        output.print_line(escape_lines(line))

@@ -4,6 +4,6 @@ Parts of the tree make metrics with `family`, `exporter` serves them, and `rende
 first scrape imports `rendering`, and with it `prometheus_client`.
 """
 
-from marketswarm.metrics.family import Family, Histogram, Source, counter, gauge
+from marketswarm.metrics.family import Family, Histogram, MetricTable, Source
 
-__all__ = ["Family", "Histogram", "Source", "counter", "gauge"]
+__all__ = ["Family", "Histogram", "MetricTable", "Source"]

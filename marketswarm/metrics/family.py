@@ -6,12 +6,10 @@ Values are computed while they are read, so those of a hundred thousand services
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 Value = tuple[tuple[str, ...], float]
 """One value of a metric: the values of its labels, in the order of `Family.labels`, and the number."""
-
-_Key = TypeVar("_Key", bound=str | int | tuple[str, ...])
 
 
 class Histogram:
@@ -41,10 +39,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric with its values. A name ends in its unit (`_seconds`), a counter's in `_total`.
-
-    `values` can be read once. A histogram metric has a `Histogram` instead, and no labels.
-    """
+    """One metric with its values, which can be read once. A histogram has no labels and no `values`."""
 
     name: str
     kind: Literal["gauge", "counter", "histogram"]
@@ -57,35 +52,45 @@ class Family:
 Source = Callable[[], Iterable[Family]]
 """A function that returns the current metrics. The exporter calls it in a thread, so it may only read."""
 
+Values = float | Mapping[Any, float | None] | Iterable[tuple[Any, float | None]] | None
+"""A number, or numbers by the text of a metric's label, or by those of several. None stands for no value.
 
-def gauge(name: str, help_text: str, value: float | None) -> Family:
-    """Return a gauge without labels; with None, it has no value."""
-    return Family(name, "gauge", help_text, () if value is None else (((), value),))
-
-
-def counter(name: str, help_text: str, value: float | None) -> Family:
-    """Return a counter without labels; with None, it has no value. It may only grow."""
-    return Family(name, "counter", help_text, () if value is None else (((), value),))
+A mapping is copied at once, because another thread may write to it; pairs are read when they are rendered.
+"""
 
 
-def gauges(name: str, help_text: str, values: Mapping[_Key, float | None], labels: tuple[str, ...]) -> Family:
-    """Return a gauge with a value for each key: the text of its label, or of several. None is left out."""
-    return Family(name, "gauge", help_text, _list_values(values), labels)
+class MetricTable:
+    """The metrics of one part of the tree: the help text of each by its name, without the prefix.
+
+    A name ends in its unit (`_seconds`), a counter's in `_total`, and the names of its labels follow in
+    braces: `pings_total{kind}`. A metric that is neither a counter nor a `Histogram` is a gauge.
+    """
+
+    def __init__(self, prefix: str, help_texts: Mapping[str, str]) -> None:
+        self._prefix = prefix
+        self._rows: dict[str, tuple[str, tuple[str, ...]]] = {}
+        for row, help_text in help_texts.items():
+            name, *labels = row.replace("{", " ").replace(",", " ").rstrip("}").split()
+            self._rows[name] = help_text, tuple(labels)
+
+    def collect(self, **values: Values | Histogram) -> Iterator[Family]:
+        """Yield the metrics that have values here, in the order of the arguments."""
+        for name, each in values.items():
+            help_text, labels = self._rows[name]
+            if isinstance(each, Histogram):
+                yield Family(self._prefix + name, "histogram", help_text, histogram=each)
+            elif name.endswith("_total"):
+                yield Family(self._prefix + name, "counter", help_text, _list_values(each), labels)
+            else:
+                yield Family(self._prefix + name, "gauge", help_text, _list_values(each), labels)
 
 
-def counters(name: str, help_text: str, values: Mapping[_Key, float], labels: tuple[str, ...]) -> Family:
-    """Return a counter with a value for each key, as `gauges` does."""
-    return Family(name, "counter", help_text, _list_values(values), labels)
-
-
-def histogram(name: str, help_text: str, values: Histogram) -> Family:
-    return Family(name, "histogram", help_text, histogram=values)
-
-
-def _list_values(values: Mapping[_Key, float | None]) -> list[Value]:
-    copy = dict(values)  # at once, since another thread may write
-    return [
+def _list_values(values: Values) -> Iterator[Value]:
+    if values is None or isinstance(values, int | float):
+        values = (((), values),)
+    pairs = dict(values).items() if isinstance(values, Mapping) else values
+    return (
         (key if isinstance(key, tuple) else (str(key),), float(value))
-        for key, value in copy.items()
+        for key, value in pairs
         if value is not None
-    ]
+    )

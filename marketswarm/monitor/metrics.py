@@ -6,20 +6,61 @@ the next answer. The agent's own metrics are in `marketswarm.agent.metrics`.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
 from marketswarm.beat import Beat, parse_beat
-from marketswarm.detector import Detector, State, Verdict, WatchedBus, WatchedService
-from marketswarm.metrics.family import Family, Histogram, Value, counter, gauge
+from marketswarm.detector import Detector, State, Verdict, WatchedService
+from marketswarm.metrics import Family, Histogram, MetricTable
 from marketswarm.monitor.bus_link import BusLink
 from marketswarm.monitor.leadership import UNFENCED, Leadership
 from marketswarm.monitor.publisher import Publisher
 
 _UP_VALUES: Final = {State.UP: 1.0, State.DOWN: 0.0}
-_SVC: Final = ("svc",)
-_BUS: Final = ("bus",)
+_HELP: Final = {
+    "beats_heard_total": "Beats heard, of all services.",
+    "beats_malformed_total": "Payloads heard that are not beats.",
+    "beats_replayed_total": "Beats heard that had been heard before.",
+    "beats_unheard_total": "Beats that only the key beat:<svc> knew of, though someone listened.",
+    "last_beats_unreadable_total": "Values of beat:<svc>, read before a miss, that are not beats.",
+    "stalls_total": "Times that the listener itself did not run for more than a second.",
+    "failed_saves_total{what}": "Saves that a bus refused, by what was to be saved: silences, notes, health.",
+    "judging": "1 once the memory of earlier runs was read and services are judged.",
+    "bus_up{bus}": "1 while a bus is heard, 0 once it was missed; none until either is known.",
+    "bus_listening{bus}": "1 while the listening clock of a bus runs, 0 in a gap.",
+    "bus_listened_seconds_total{bus}": "Time that provably was listened to on a bus.",
+    "bus_canary_round_trip_seconds{bus}": "How long the last canary that came back was on its way.",
+    "bus_gaps_total{bus}": "Gaps in the listening on a bus.",
+    "bus_session_restarts_total{bus}": "Sessions on a bus after the first.",
+    "verdict_delay_seconds": "From a service's deadline until a bus had its miss on the log.",
+    "publish_retries_total{bus}": "Attempts to publish verdicts that a bus did not take.",
+    "unpublished_verdicts{bus}": (
+        "Verdicts that wait to be published on a bus; of a standby, that the leader has to publish."
+    ),
+    "superseded_verdicts_total{bus}": (
+        "Verdicts dropped while too many waited for a bus, since later ones made up for them."
+    ),
+    "forgotten_verdicts_total{bus}": (
+        "Verdicts that can't be published again, should the bus have lost them: there were too many."
+    ),
+    "log_unread_events{bus}": (
+        "Events on the log of alerts that the notifier has not acknowledged, when it was asked last."
+    ),
+    "leader{bus}": "1 where this one speaks, 0 where it stands by.",
+    "lease_epoch{bus}": "The epoch of the lease that it holds on a bus; none while it holds none.",
+    "services{verdict}": "Services watched, by verdict.",
+    "services_unwatchable": "Services whose channel their bus does not let us hear.",
+    "service_up{svc}": "1 up, 0 down; none until either is known.",
+    "service_last_beat_timestamp_seconds{svc}": (
+        "When the last beat was heard, in epoch seconds; none when never."
+    ),
+    "service_beats_total{svc}": (
+        "Beats sent, by the counts that came along with those heard, of all instances together."
+    ),
+    "service_misses_total{svc}": "Times declared down.",
+}
+_METRICS: Final = MetricTable("marketswarm_", _HELP)
 
 
 class MonitorMetrics:
@@ -53,136 +94,37 @@ class MonitorMetrics:
         counts = self._detector.counts
         # a payload that proves to be no beat is subtracted later, but a Prometheus counter must not fall
         self._heard = max(self._heard, counts.heard)
-        yield counter("marketswarm_beats_heard_total", "Beats heard, of all services.", self._heard)
-        yield counter(
-            "marketswarm_beats_malformed_total", "Payloads heard that are not beats.", counts.malformed
-        )
-        yield counter(
-            "marketswarm_beats_replayed_total", "Beats heard that had been heard before.", counts.replayed
-        )
-        yield counter(
-            "marketswarm_beats_unheard_total",
-            "Beats that only the key beat:<svc> knew of, though someone listened.",
-            counts.unheard,
-        )
-        yield counter(
-            "marketswarm_last_beats_unreadable_total",
-            "Values of beat:<svc>, read before a miss, that are not beats.",
-            counts.unreadable,
-        )
-        yield counter(
-            "marketswarm_stalls_total",
-            "Times that the listener itself did not run for more than a second.",
-            counts.stalls,
-        )
-        yield Family(
-            "marketswarm_failed_saves_total",
-            "counter",
-            "Saves that a bus refused, by what was to be saved: silences, notes, health.",
-            [((what,), count) for what, count in dict(self._failed_saves).items()],
-            ("what",),
-        )
-        yield gauge(
-            "marketswarm_judging",
-            "1 once the memory of earlier runs was read and services are judged.",
-            float(not self._detector.is_restoring),
+        return _METRICS.collect(
+            beats_heard_total=self._heard,
+            beats_malformed_total=counts.malformed,
+            beats_replayed_total=counts.replayed,
+            beats_unheard_total=counts.unheard,
+            last_beats_unreadable_total=counts.unreadable,
+            stalls_total=counts.stalls,
+            failed_saves_total=self._failed_saves,
+            judging=not self._detector.is_restoring,
         )
 
     def _collect_buses(self) -> Iterator[Family]:
         buses = list(self._detector.buses.values())
-
-        def collect_per_bus(read: Callable[[WatchedBus], float]) -> list[Value]:
-            return [((bus.name,), read(bus)) for bus in buses]
-
-        yield Family(
-            "marketswarm_bus_up",
-            "gauge",
-            "1 while a bus is heard, 0 once it was missed; none until either is known.",
-            [((bus.name,), _UP_VALUES[bus.state]) for bus in buses if bus.state in _UP_VALUES],
-            _BUS,
-        )
-        yield Family(
-            "marketswarm_bus_listening",
-            "gauge",
-            "1 while the listening clock of a bus runs, 0 in a gap.",
-            collect_per_bus(lambda bus: float(bus.clock.is_listening)),
-            _BUS,
-        )
-        yield Family(
-            "marketswarm_bus_listened_seconds_total",
-            "counter",
-            "Time that provably was listened to on a bus.",
-            collect_per_bus(lambda bus: bus.clock.proven),
-            _BUS,
-        )
-        yield Family(
-            "marketswarm_bus_canary_round_trip_seconds",
-            "gauge",
-            "How long the last canary that came back was on its way.",
-            collect_per_bus(lambda bus: bus.clock.round_trip_sec),
-            _BUS,
-        )
-        yield Family(
-            "marketswarm_bus_gaps_total",
-            "counter",
-            "Gaps in the listening on a bus.",
-            collect_per_bus(lambda bus: bus.clock.gaps),
-            _BUS,
-        )
-        yield Family(
-            "marketswarm_bus_session_restarts_total",
-            "counter",
-            "Sessions on a bus after the first.",
-            collect_per_bus(lambda bus: max(0, bus.clock.sessions - 1)),
-            _BUS,
+        return _METRICS.collect(
+            bus_up={bus.name: _UP_VALUES.get(bus.state) for bus in buses},
+            bus_listening={bus.name: bus.clock.is_listening for bus in buses},
+            bus_listened_seconds_total={bus.name: bus.clock.proven for bus in buses},
+            bus_canary_round_trip_seconds={bus.name: bus.clock.round_trip_sec for bus in buses},
+            bus_gaps_total={bus.name: bus.clock.gaps for bus in buses},
+            bus_session_restarts_total={bus.name: max(0, bus.clock.sessions - 1) for bus in buses},
         )
 
     def _collect_publication(self) -> Iterator[Family]:
-        yield Family(
-            "marketswarm_verdict_delay_seconds",
-            "histogram",
-            "From a service's deadline until a bus had its miss on the log.",
-            histogram=self._delay,
-        )
         publishers = self._publishers()
-        yield Family(
-            "marketswarm_publish_retries_total",
-            "counter",
-            "Attempts to tell verdicts that a bus did not take.",
-            [((name,), publisher.retries) for name, publisher in publishers],
-            _BUS,
-        )
-        yield Family(
-            "marketswarm_unpublished_verdicts",
-            "gauge",
-            "Verdicts that wait to be published on a bus; of a standby, that the leader has to publish.",
-            [((name,), len(publisher)) for name, publisher in publishers],
-            _BUS,
-        )
-        yield Family(
-            "marketswarm_superseded_verdicts_total",
-            "counter",
-            "Verdicts dropped while too many waited for a bus, since later ones made up for them.",
-            [((name,), publisher.superseded) for name, publisher in publishers],
-            _BUS,
-        )
-        yield Family(
-            "marketswarm_forgotten_verdicts_total",
-            "counter",
-            "Verdicts that can't be published again, should the bus have lost them: there were too many.",
-            [((name,), publisher.forgotten) for name, publisher in publishers],
-            _BUS,
-        )
-        yield Family(
-            "marketswarm_log_unread_events",
-            "gauge",
-            "Events on the log of alerts that the notifier has not acknowledged, when it was asked last.",
-            [
-                ((name,), unread)
-                for name, publisher in publishers
-                if (unread := publisher.log_length.unread) is not None
-            ],
-            _BUS,
+        return _METRICS.collect(
+            verdict_delay_seconds=self._delay,
+            publish_retries_total={name: publisher.retries for name, publisher in publishers},
+            unpublished_verdicts={name: len(publisher) for name, publisher in publishers},
+            superseded_verdicts_total={name: publisher.superseded for name, publisher in publishers},
+            forgotten_verdicts_total={name: publisher.forgotten for name, publisher in publishers},
+            log_unread_events={name: publisher.log_length.unread for name, publisher in publishers},
         )
 
     def _publishers(self) -> list[tuple[str, Publisher]]:
@@ -190,77 +132,29 @@ class MonitorMetrics:
         return [(name, link.publisher) for name, link in links if link.publisher is not None]
 
     def _collect_leadership(self) -> Iterator[Family]:
-        """Yield on which buses this process leads, and the epochs of its leases.
+        """Return on which buses this process leads, and the epochs of its leases.
 
-        Yield nothing for a sole leader.
+        Return nothing for a sole leader.
         """
-        fences = [(name, self._leadership.fence(name)) for name, _ in self._publishers()]
-        if all(fence == UNFENCED for _, fence in fences):
-            return  # a sole listener has no lease
-        yield Family(
-            "marketswarm_leader",
-            "gauge",
-            "1 where this one speaks, 0 where it stands by.",
-            [((name,), float(fence is not None)) for name, fence in fences],
-            _BUS,
-        )
-        yield Family(
-            "marketswarm_lease_epoch",
-            "gauge",
-            "The epoch of the lease that it holds on a bus; none while it holds none.",
-            [((name,), fence.epoch) for name, fence in fences if fence is not None],
-            _BUS,
+        fences = {name: self._leadership.fence(name) for name, _ in self._publishers()}
+        if all(fence == UNFENCED for fence in fences.values()):
+            return iter(())  # a sole listener has no lease
+        return _METRICS.collect(
+            leader={name: fence is not None for name, fence in fences.items()},
+            lease_epoch={name: fence.epoch for name, fence in fences.items() if fence is not None},
         )
 
     def _collect_services(self) -> Iterator[Family]:
         services = list(self._detector.services.values())
-        yield Family(
-            "marketswarm_services",
-            "gauge",
-            "Services watched, by verdict.",
-            _count_by_state(services),
-            ("verdict",),
-        )
-        yield gauge(
-            "marketswarm_services_unwatchable",
-            "Services whose channel their bus does not let us hear.",
-            len(self._detector.refused),
-        )
-        yield Family(
-            "marketswarm_service_up",
-            "gauge",
-            "1 up, 0 down; none until either is known.",
-            (
-                ((service.watch.svc,), up)
-                for service in services
-                if (up := _UP_VALUES.get(service.state)) is not None
+        return _METRICS.collect(
+            services=_count_by_state(services),
+            services_unwatchable=len(self._detector.refused),
+            service_up=((each.watch.svc, _UP_VALUES.get(each.state)) for each in services),
+            service_last_beat_timestamp_seconds=(
+                (each.watch.svc, last.wall) for each in services if (last := each.last_beat) is not None
             ),
-            _SVC,
-        )
-        yield Family(
-            "marketswarm_service_last_beat_timestamp_seconds",
-            "gauge",
-            "When the last beat was heard, in epoch seconds; none when never.",
-            (
-                ((service.watch.svc,), last.wall)
-                for service in services
-                if (last := service.last_beat) is not None
-            ),
-            _SVC,
-        )
-        yield Family(
-            "marketswarm_service_beats_total",
-            "counter",
-            "Beats sent, by the counts that came along with those heard, of all instances together.",
-            (((service.watch.svc,), count_beats(service)) for service in services),
-            _SVC,
-        )
-        yield Family(
-            "marketswarm_service_misses_total",
-            "counter",
-            "Times declared down.",
-            (((service.watch.svc,), service.miss_count) for service in services),
-            _SVC,
+            service_beats_total=((each.watch.svc, count_beats(each)) for each in services),
+            service_misses_total=((each.watch.svc, each.miss_count) for each in services),
         )
 
 
@@ -283,9 +177,9 @@ def count_beats(service: WatchedService) -> int:
     return count + sum(boots.values())
 
 
-def _count_by_state(services: Collection[WatchedService]) -> list[Value]:
+def _count_by_state(services: Collection[WatchedService]) -> dict[State, int]:
     """Include `up`, `down` and `unknown` even if no service has that state."""
     counts = dict.fromkeys((State.UP, State.DOWN, State.UNKNOWN), 0)
     for service in services:
         counts[service.state] = counts.get(service.state, 0) + 1
-    return [((state,), count) for state, count in counts.items()]
+    return counts

@@ -9,10 +9,7 @@ from typing import Final
 from marketswarm.keys import MARKET_BARS, chart_key, quote_key
 from marketswarm.truth import MARKET, MEDIC, AccessPoint, Truth, point_like
 
-CACHES: Final[Mapping[str, str]] = {
-    "quotes_cache": quote_key("*"),
-    "charts_cache": chart_key("*", "*"),
-}
+CACHES: Final[Mapping[str, str]] = {"quotes_cache": quote_key("*"), "charts_cache": chart_key("*", "*")}
 """By remedy, the pattern of the keys, each of which a service makes again when it needs it."""
 
 SOURCES: Final = "sources"

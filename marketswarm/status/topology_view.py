@@ -4,8 +4,8 @@ The truth decides which services and keys there are. Of what mesh wrote, only va
 used, since any client may have written there. The `describe_` functions are for tables and graphs alike.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
@@ -211,16 +211,9 @@ def _build_instance(entry: Mapping[str, Any], at: float | None) -> InstanceView:
     """Return one instance, its uptime extended from its last beat to `at`, when mesh wrote the snapshot."""
     up_sec, last_ts = _get_number(entry.get("uptime_sec")), _get_number(entry.get("last_ts"))
     since_sec = max(0.0, at - last_ts) if at is not None and last_ts is not None else 0.0
-    return InstanceView(
-        boot=_get_text(entry.get("boot")),
-        host=_get_text(entry.get("host")),
-        version=_get_text(entry.get("version")),
-        rev=_get_whole_number(entry.get("rev")),
+    return replace(
+        InstanceView(**_read_fields(InstanceView, entry)),
         up_sec=None if up_sec is None else round(up_sec + since_sec, 3),
-        restarts_hour=_get_whole_number(entry.get("restarts_hour")),
-        skew_sec=_get_number(entry.get("skew_sec")),
-        status=_get_text(entry.get("status")),
-        detail=_get_text(entry.get("detail")),
         crash_loop=entry.get("crash_loop") is True,
         last_beat_sec=None if at is None or last_ts is None else round(since_sec, 3),
     )
@@ -239,27 +232,13 @@ def _build_flows(flows: Flows, measured: Mapping[str, Any]) -> list[FlowView]:
 def _build_flow(
     flows: Flows, key: Key, entry: Mapping[str, Any], reads: Mapping[Any, Mapping[str, Any]]
 ) -> FlowView:
+    readers = [(svc, reads.get(((key.bus, key.name), svc), {})) for svc in flows.readers(key)]
     return FlowView(
         bus=key.bus,
         key=key.name,
         writers=flows.writers(key),
-        readers=[_build_reader(svc, reads.get(((key.bus, key.name), svc), {})) for svc in flows.readers(key)],
-        kind=_get_text(entry.get("kind")),
-        length=_get_whole_number(entry.get("length")),
-        rate=_get_number(entry.get("rate")),
-        last_sec=_get_number(entry.get("last_sec")),
-        subscribers=_get_whole_number(entry.get("subscribers")),
-    )
-
-
-def _build_reader(svc: str, entry: Mapping[str, Any]) -> ReaderView:
-    return ReaderView(
-        svc=svc,
-        group=_get_text(entry.get("group")),
-        lag=_get_whole_number(entry.get("lag")),
-        pending=_get_whole_number(entry.get("pending")),
-        oldest_sec=_get_number(entry.get("oldest_sec")),
-        rate=_get_number(entry.get("rate")),
+        readers=[ReaderView(svc, **_read_fields(ReaderView, one)) for svc, one in readers],
+        **_read_fields(FlowView, entry),
     )
 
 
@@ -325,3 +304,16 @@ def _get_whole_number(value: Any) -> int | None:
 
 def _get_number(value: Any) -> float | None:
     return float(value) if type(value) in (int, float) else None
+
+
+_GETTERS: Final[Mapping[Any, Callable[[Any], Any]]] = {
+    str | None: _get_text,
+    int | None: _get_whole_number,
+    float | None: _get_number,
+}
+
+
+def _read_fields(view: type, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the optional fields of a view as an entry of mesh has them, each None if its type is another."""
+    typed = ((each.name, _GETTERS.get(each.type)) for each in fields(view))
+    return {name: get(entry.get(name)) for name, get in typed if get is not None}

@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic_core import ErrorDetails
+
 from marketswarm.truth.credentials import is_secret_key
 
 Place = tuple[str | int, ...]
@@ -28,6 +30,33 @@ _MAX_COMPARED_NAMES: Final = 2_000  # names to compare with: more would take sec
 _COMPARED_CHARS: Final = 100  # of each name
 MAX_COMPARED_CHARS: Final = 10_000_000
 """How many pairs of characters are compared for the hints of one document: half a second of a processor."""
+_MESSAGES: Final = {
+    kind: message
+    for message, kinds in {
+        "missing": "missing",
+        "is not a whole number": "int_type int_parsing int_parsing_size int_from_float",
+        "is not a number": "float_type float_parsing",
+        "is not a finite number": "finite_number",
+        "is not text": "string_type",
+        "is not true or false": "bool_type bool_parsing",
+        "is not a list": "list_type tuple_type set_type frozen_set_type",
+        "is not an object": "dict_type mapping_type model_type model_attributes_type dataclass_type",
+        "does not have the form that is asked for": "string_pattern_mismatch",
+        "is not a known key": "extra_forbidden",
+        "says nowhere of what kind it is": "union_tag_not_found",
+        "is not more than {gt}": "greater_than",
+        "is less than {ge}": "greater_than_equal",
+        "is not less than {lt}": "less_than",
+        "is more than {le}": "less_than_equal",
+        "is not a multiple of {multiple_of}": "multiple_of",
+        "has less than {min_length} characters": "string_too_short",
+        "has more than {max_length} characters": "string_too_long",
+        "has less than {min_length} entries": "too_short",
+        "has more than {max_length} entries": "too_long",
+    }.items()
+    for kind in kinds.split()
+}
+"""The message of each of pydantic's error types; a name in braces is a key of the error's context."""
 _left_to_compare: ContextVar[list[int] | None] = ContextVar("left_to_compare", default=None)
 
 
@@ -187,6 +216,27 @@ def format_hint(name: str, known: Collection[str]) -> str:
     if not 0 < len(known) <= 12:
         return ""
     return f" (known: {', '.join(format_value(each)[1:-1] for each in known)})"
+
+
+def format_mismatch(error: ErrorDetails) -> str:
+    """Return what is wrong with a value that pydantic refused, without the value: `is not a list`."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in _MESSAGES:
+        bounds = {name: f"{each:g}" if isinstance(each, float) else each for name, each in context.items()}
+        return _MESSAGES[kind].format_map(bounds)
+    if kind in ("literal_error", "enum", "union_tag_invalid"):
+        known = re.findall(r"'([^']+)'", str(context.get("expected") or context.get("expected_tags")))
+        return "is none of those that are known" + _format_known_values(error, known)
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return message[:1].lower() + message[1:] if kind not in ("value_error", "assertion_error") else message
+
+
+def _format_known_values(error: ErrorDetails, known: list[str]) -> str:
+    """Return ` (known: …)`, a hint at the nearest known value, or an empty text if none are known."""
+    given = error["ctx"].get("tag") if error["type"] == "union_tag_invalid" else error["input"]
+    if isinstance(given, str) and find_nearest(given, known) is not None:
+        return format_hint(given, known)
+    return f" (known: {', '.join(known)})" if known else ""
 
 
 def _format_text(value: str) -> str:

@@ -38,6 +38,7 @@ from marketswarm.truth.errors import (
     find_nearest,
     format_found,
     format_hint,
+    format_mismatch,
     format_value,
     limited_hints,
 )
@@ -78,14 +79,6 @@ _STRICT_KEYS: Final = {
 }
 _POINT_KEYS: Final = ("bus", "key")
 _PLACEHOLDER_POINT: Final = {"bus": SYSTEM, "key": "-"}  # stands for a wrong access point
-_SHAPES: Final = {
-    "dataclass_type": "an object",
-    "dict_type": "an object",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "string_type": "text",
-    "bool_type": "true or false",
-}
 _MISSING: Final = {
     "bus": 'missing: the name of a bus, such as "system-redis"',
     "key": 'missing: the name of a key or channel, such as "rss_agg:heartbeat"',
@@ -469,10 +462,7 @@ def _validate(
 def _format_message(place: Place, error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return _MISSING.get(str(place[-1]), "missing")
-    found_text = format_found(place, error["input"])
-    if error["type"] in _SHAPES:
-        return f"{found_text} is not {_SHAPES[error['type']]}"
-    return f"{found_text} {error['msg']}"
+    return f"{format_found(place, error['input'])} {format_mismatch(error)}"
 
 
 def _remove_wrong_values(values: Any, errors: Iterable[ErrorDetails]) -> Any:

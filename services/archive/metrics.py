@@ -5,9 +5,26 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from marketswarm.bus.backlog import Backlog, format_unread, sum_unread
-from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, gauges, histogram
+from marketswarm.metrics import Family, Histogram, MetricTable
 
 JOBS: Final = ("partitions", "sources", "correlations", "backup")
+_HELP: Final = {
+    "entries_total{stream,outcome}": "Entries by what became of them: written, refused, claimed, trimmed.",
+    "batch_seconds": "How long a batch took from its rows to its commit.",
+    "database_up": "0 while PostgreSQL can't be used.",
+    "partitions_dropped_total": "Partitions dropped.",
+    "correlations_total": "Correlations computed.",
+    "backups_total": "Backups made.",
+    "backup_timestamp_seconds": "When the newest backup was begun; only the instance that makes them knows.",
+    "source_states_invalid": "Entries of the state of sources that are left out, because they are malformed.",
+    "maintenance_failures_total{job}": f"Jobs that failed: {', '.join(JOBS)}.",
+    "unread{stream}": "Entries that are not read yet.",
+    "pending{stream}": "Entries that are read and not committed.",
+    "oldest_unread_seconds{stream}": "How long the oldest unread entry has waited.",
+    "hold_seconds{stream}": "How long the stream still holds what is not committed.",
+    "lost{stream}": "Entries that were trimmed off before they were committed.",
+}
+_METRICS: Final = MetricTable("marketswarm_archive_", _HELP)
 
 
 class ArchiveMetrics:
@@ -44,48 +61,20 @@ class ArchiveMetrics:
         return ", ".join(words) or None
 
     def collect(self) -> Iterator[Family]:
-        yield counters(
-            "marketswarm_archive_entries_total",
-            "Entries by what became of them: written, refused, claimed, trimmed.",
-            self.entries,
-            ("stream", "outcome"),
-        )
-        yield from self._collect_backlogs()
-        yield histogram(
-            "marketswarm_archive_batch_seconds",
-            "How long a batch took from its rows to its commit.",
-            self.batch_sec,
-        )
-        yield gauge("marketswarm_archive_database_up", "0 while PostgreSQL can't be used.", not self.is_away)
-        yield counter("marketswarm_archive_partitions_dropped_total", "Partitions dropped.", self.dropped)
-        yield counter("marketswarm_archive_correlations_total", "Correlations computed.", self.correlations)
-        yield counter("marketswarm_archive_backups_total", "Backups made.", self.backups)
-        yield gauge(
-            "marketswarm_archive_backup_timestamp_seconds",
-            "When the newest backup was begun; only the instance that makes them knows.",
-            self.backup_at,
-        )
-        yield gauge(
-            "marketswarm_archive_source_states_invalid",
-            "Entries of the state of sources that are left out, because they are malformed.",
-            self.invalid_states,
-        )
-        yield counters(
-            "marketswarm_archive_maintenance_failures_total",
-            f"Jobs that failed: {', '.join(JOBS)}.",
-            self.maintenance_failures,
-            ("job",),
-        )
-
-    def _collect_backlogs(self) -> Iterator[Family]:
         backlogs = dict(self.backlogs)
-        shown = (
-            ("unread", "Entries that are not read yet.", "unread"),
-            ("pending", "Entries that are read and not committed.", "pending"),
-            ("oldest_unread_seconds", "How long the oldest unread entry has waited.", "oldest_sec"),
-            ("hold_seconds", "How long the stream still holds what is not committed.", "hold_sec"),
-            ("lost", "Entries that were trimmed off before they were committed.", "lost"),
+        return _METRICS.collect(
+            entries_total=self.entries,
+            unread={stream: each.unread for stream, each in backlogs.items()},
+            pending={stream: each.pending for stream, each in backlogs.items()},
+            oldest_unread_seconds={stream: each.oldest_sec for stream, each in backlogs.items()},
+            hold_seconds={stream: each.hold_sec for stream, each in backlogs.items()},
+            lost={stream: each.lost for stream, each in backlogs.items()},
+            batch_seconds=self.batch_sec,
+            database_up=not self.is_away,
+            partitions_dropped_total=self.dropped,
+            correlations_total=self.correlations,
+            backups_total=self.backups,
+            backup_timestamp_seconds=self.backup_at,
+            source_states_invalid=self.invalid_states,
+            maintenance_failures_total=self.maintenance_failures,
         )
-        for name, text, field in shown:
-            values = {stream: getattr(each, field) for stream, each in backlogs.items()}
-            yield gauges(f"marketswarm_archive_{name}", text, values, ("stream",))

@@ -11,6 +11,38 @@ from typing import Final
 
 from services.bars.bar_columns import CLOSE, HIGH, LOW, VOLUME
 
+_MEANINGS: Final = {
+    "sma": "Simple moving average of 20 closes.",
+    "ema": "Exponential moving average of closes, 2/21 of each new one. Seed: the mean of the first 20.",
+    "rsi": "Wilder's relative strength, 0 to 100. Seed: the mean gain and loss of the first 14 changes.",
+    "macd": (
+        "EMA of 12 closes minus EMA of 26; its EMA of 9; their difference. Seed: both averages at the 26th "
+        "bar, the mean of the 12 and 26 closes up to it."
+    ),
+    "bbands": "Bollinger's bands: the mean of 20 closes, and two (population) standard deviations around it.",
+    "atr": (
+        "Wilder's average true range. Seed: the mean of the first 14 true ranges that have a close before."
+    ),
+    "stoch": (
+        "Slow stochastic, 0 to 100: the place of the close in the range of 14 bars, as a mean of 3; the "
+        "mean of 3 of that."
+    ),
+    "adx": (
+        "Wilder's average directional index, 0 to 100. Seed: the mean of the first 14 directional indices."
+    ),
+    "cci": (
+        "Commodity channel index: how far the typical price is from its 20-bar mean, in units of 0.015 "
+        "mean deviations."
+    ),
+    "obv": "On-balance volume: that of bars that rose minus that of bars that fell. Seed: the first volume.",
+    "mfi": "Money flow index, 0 to 100, over 14 changes of the typical price.",
+    "vwap": (
+        "Volume-weighted average price since the session's open; for a bar of a day or more, of that bar. "
+        "A bar counts by its own VWAP where the source gives one, else by (high + low + close) / 3. None "
+        "outside of sessions, and in the series' first session unless it begins with that session's open."
+    ),
+    "willr": "Williams %R, -100 to 0: how far the close is below the highest high of 14 bars.",
+}
 _ROWS: Final = {"high": HIGH, "low": LOW, "close": CLOSE, "volume": VOLUME}
 
 
@@ -42,131 +74,38 @@ class Indicator:
         object.__setattr__(self, "needs_volume", VOLUME in self.rows)
 
 
-def _describe(
-    outputs: str, function: str, inputs: str, warm_bars: int, meaning: str, **options: float
-) -> Indicator:
+def _describe(outputs: str, function: str, inputs: str, warm_bars: int, **options: float) -> Indicator:
     """Return an indicator; its name is TA-Lib's in small letters."""
+    name = function.lower()
     return Indicator(
-        function.lower(),
+        name,
         tuple(outputs.split()),
         function,
         tuple(_ROWS[name] for name in inputs.split()),
         MappingProxyType(options),
         warm_bars,
-        meaning,
+        _MEANINGS[name],
     )
 
 
 _LIST: Final = (
-    _describe("sma_20", "SMA", "close", 20, "Simple moving average of 20 closes.", timeperiod=20),
+    _describe("sma_20", "SMA", "close", 20, timeperiod=20),
+    _describe("ema_20", "EMA", "close", 20, timeperiod=20),
+    _describe("rsi_14", "RSI", "close", 15, timeperiod=14),
     _describe(
-        "ema_20",
-        "EMA",
-        "close",
-        20,
-        "Exponential moving average of closes, 2/21 of each new one. Seed: the mean of the first 20.",
-        timeperiod=20,
+        "macd macd_signal macd_hist", "MACD", "close", 34, fastperiod=12, slowperiod=26, signalperiod=9
     ),
+    _describe("bb_upper bb_middle bb_lower", "BBANDS", "close", 20, timeperiod=20, nbdevup=2.0, nbdevdn=2.0),
+    _describe("atr_14", "ATR", "high low close", 15, timeperiod=14),
     _describe(
-        "rsi_14",
-        "RSI",
-        "close",
-        15,
-        "Wilder's relative strength, 0 to 100. Seed: the mean gain and loss of the first 14 changes.",
-        timeperiod=14,
+        "stoch_k stoch_d", "STOCH", "high low close", 18, fastk_period=14, slowk_period=3, slowd_period=3
     ),
-    _describe(
-        "macd macd_signal macd_hist",
-        "MACD",
-        "close",
-        34,
-        "EMA of 12 closes minus EMA of 26; its EMA of 9; their difference. "
-        "Seed: both averages at the 26th bar, the mean of the 12 and 26 closes up to it.",
-        fastperiod=12,
-        slowperiod=26,
-        signalperiod=9,
-    ),
-    _describe(
-        "bb_upper bb_middle bb_lower",
-        "BBANDS",
-        "close",
-        20,
-        "Bollinger's bands: the mean of 20 closes, and two (population) standard deviations around it.",
-        timeperiod=20,
-        nbdevup=2.0,
-        nbdevdn=2.0,
-    ),
-    _describe(
-        "atr_14",
-        "ATR",
-        "high low close",
-        15,
-        "Wilder's average true range. Seed: the mean of the first 14 true ranges that have a close before.",
-        timeperiod=14,
-    ),
-    _describe(
-        "stoch_k stoch_d",
-        "STOCH",
-        "high low close",
-        18,
-        "Slow stochastic, 0 to 100: the place of the close in the range of 14 bars, as a mean of 3; "
-        "the mean of 3 of that.",
-        fastk_period=14,
-        slowk_period=3,
-        slowd_period=3,
-    ),
-    _describe(
-        "adx_14",
-        "ADX",
-        "high low close",
-        28,
-        "Wilder's average directional index, 0 to 100. Seed: the mean of the first 14 directional indices.",
-        timeperiod=14,
-    ),
-    _describe(
-        "cci_20",
-        "CCI",
-        "high low close",
-        20,
-        "Commodity channel index: how far the typical price is from its 20-bar mean, in units of 0.015 mean "
-        "deviations.",
-        timeperiod=20,
-    ),
-    _describe(
-        "obv",
-        "OBV",
-        "close volume",
-        1,
-        "On-balance volume: that of bars that rose minus that of bars that fell. Seed: the first volume.",
-    ),
-    _describe(
-        "mfi_14",
-        "MFI",
-        "high low close volume",
-        15,
-        "Money flow index, 0 to 100, over 14 changes of the typical price.",
-        timeperiod=14,
-    ),
-    Indicator(
-        "vwap",
-        ("vwap",),
-        "",
-        (HIGH, LOW, CLOSE, VOLUME),
-        MappingProxyType({}),
-        1,
-        "Volume-weighted average price since the session's open; for a bar of a day or more, of that bar. "
-        "A bar counts by its own VWAP where the source gives one, else by (high + low + close) / 3. "
-        "None outside of sessions, and in the series' first session unless it begins with that session's "
-        "open.",
-    ),
-    _describe(
-        "willr_14",
-        "WILLR",
-        "high low close",
-        14,
-        "Williams %R, -100 to 0: how far the close is below the highest high of 14 bars.",
-        timeperiod=14,
-    ),
+    _describe("adx_14", "ADX", "high low close", 28, timeperiod=14),
+    _describe("cci_20", "CCI", "high low close", 20, timeperiod=20),
+    _describe("obv", "OBV", "close volume", 1),
+    _describe("mfi_14", "MFI", "high low close volume", 15, timeperiod=14),
+    Indicator("vwap", ("vwap",), "", (HIGH, LOW, CLOSE, VOLUME), MappingProxyType({}), 1, _MEANINGS["vwap"]),
+    _describe("willr_14", "WILLR", "high low close", 14, timeperiod=14),
 )
 
 INDICATORS: Final[Mapping[str, Indicator]] = MappingProxyType({entry.name: entry for entry in _LIST})

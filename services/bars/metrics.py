@@ -2,9 +2,30 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Final
 
-from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, histogram
+from marketswarm.metrics import Family, Histogram, MetricTable
 from services.bars.outputs import Outputs
+
+_HELP: Final = {
+    "symbols": "Symbols that are this instance's.",
+    "records_total{source,outcome}": (
+        "Records by source and outcome: taken, skipped, or the check that they failed."
+    ),
+    "findings_total{source,finding}": (
+        "Records that were taken, and before which minutes are missing (gap) or that were old (stale)."
+    ),
+    "published_total{stream}": "Entries published, by stream.",
+    "features_total": "Features published.",
+    "oversized_total": "Entries skipped because they are too large.",
+    "refused_total": "Commits that another instance had made.",
+    "trimmed_total": (
+        "Times that the last entry read was trimmed off, and maybe later ones that were not read."
+    ),
+    "behind_seconds": "The age of the entry read last.",
+    "delay_seconds": "From an entry on its stream until its results were on theirs.",
+}
+_METRICS: Final = MetricTable("marketswarm_bars_", _HELP)
 
 
 class BarsMetrics:
@@ -53,37 +74,15 @@ class BarsMetrics:
         return ", ".join([*words, f"{quarantined:,} quarantined"] if quarantined else words)
 
     def collect(self) -> Iterator[Family]:
-        yield gauge("marketswarm_bars_symbols", "Symbols that are this instance's.", self.symbols)
-        yield counters(
-            "marketswarm_bars_records_total",
-            "Records by source and outcome: taken, skipped, or the check that they failed.",
-            self._records,
-            ("source", "outcome"),
-        )
-        yield counters(
-            "marketswarm_bars_findings_total",
-            "Records that were taken, and before which minutes are missing (gap) or that were old (stale).",
-            self._findings,
-            ("source", "finding"),
-        )
-        yield counters(
-            "marketswarm_bars_published_total", "Entries published, by stream.", self._published, ("stream",)
-        )
-        yield counter("marketswarm_bars_features_total", "Features published.", self.features)
-        yield counter(
-            "marketswarm_bars_oversized_total", "Entries skipped because they are too large.", self.oversized
-        )
-        yield counter(
-            "marketswarm_bars_refused_total", "Commits that another instance had made.", self.refused
-        )
-        yield counter(
-            "marketswarm_bars_trimmed_total",
-            "Times that the last entry read was trimmed off, and maybe later ones that were not read.",
-            self.trimmed,
-        )
-        yield gauge("marketswarm_bars_behind_seconds", "The age of the entry read last.", self.behind_sec)
-        yield histogram(
-            "marketswarm_bars_delay_seconds",
-            "From an entry on its stream until its results were on theirs.",
-            self.delay,
+        return _METRICS.collect(
+            symbols=self.symbols,
+            records_total=self._records,
+            findings_total=self._findings,
+            published_total=self._published,
+            features_total=self.features,
+            oversized_total=self.oversized,
+            refused_total=self.refused,
+            trimmed_total=self.trimmed,
+            behind_seconds=self.behind_sec,
+            delay_seconds=self.delay,
         )

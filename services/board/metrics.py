@@ -2,14 +2,44 @@
 
 import time
 from collections.abc import Iterator
+from typing import Final
 
-from marketswarm.metrics.family import Family, counter, counters, gauge
+from marketswarm.metrics import Family, MetricTable
 from services.board.access.guard import Guard
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import HistoryRecorder
 from services.board.fleet.stream import StreamHub
 from services.board.market.market import Market
 from services.board.pings.writer import PingWriter
+
+_HELP: Final = {
+    "streams": "Browsers that follow the fleet live.",
+    "streams_cut_off_total": "Streams that were ended, because their browser did not keep up.",
+    "events_total": "Events that were put on the stream.",
+    "responses_total{status}": "Answered requests, by HTTP status.",
+    "pings_total{kind}": "Pings over HTTP that a bus took, by what they say of their job.",
+    "pings_waiting": "Pings over HTTP that wait for a bus.",
+    "reading_seconds": "How long the last look at the buses took.",
+    "history_events_total": "Events that were recorded.",
+    "history_malformed_total": "Entries of the alert log that could not be parsed.",
+    "history_failures_total": "Failures of a bus, after which the history was read again.",
+    "history_conflicts_total": "Writes for which another board was first.",
+    "history_behind_seconds": "How long ago the alert log was recorded to its end.",
+    "market_feed_up": (
+        "1 while the market can be read from its bus, 0 while it can't; no value without a market."
+    ),
+    "market_database_up": (
+        "1 while the archive's database answers the board, 0 while it does not; no value without one."
+    ),
+    "market_followers": "Clients that follow the market.",
+    "market_followers_dropped_total": "Clients that were dropped, because they did not keep up.",
+    "market_updates_total": "Updates of the market that were numbered.",
+    "market_malformed_total": "Entries of the streams of the market that could not be parsed.",
+    "market_charts_total{origin}": (
+        "Charts that were answered, by where their bars came from; an answer is one that was kept whole."
+    ),
+}
+_METRICS: Final = MetricTable("marketswarm_board_", _HELP)
 
 
 def collect_board(
@@ -22,91 +52,37 @@ def collect_board(
     market: Market | None = None,
 ) -> Iterator[Family]:
     counts = recorder.counts
-    yield gauge("marketswarm_board_streams", "Browsers that follow the fleet live.", float(len(hub)))
-    yield counter(
-        "marketswarm_board_streams_cut_off_total",
-        "Streams that were ended, because their browser did not keep up.",
-        hub.cut_off,
-    )
-    yield counter("marketswarm_board_events_total", "Events that were put on the stream.", hub.published)
-    yield counters(
-        "marketswarm_board_responses_total",
-        "Answered requests, by HTTP status.",
-        guard.responses,
-        ("status",),
-    )
-    yield counters(
-        "marketswarm_board_pings_total",
-        "Pings over HTTP that a bus took, by what they say of their job.",
-        pings.acknowledged,
-        ("kind",),
-    )
-    yield gauge(
-        "marketswarm_board_pings_waiting", "Pings over HTTP that wait for a bus.", float(pings.waiting)
-    )
-    yield gauge(
-        "marketswarm_board_reading_seconds", "How long the last look at the buses took.", reader.took_sec
-    )
-    yield counter("marketswarm_board_history_events_total", "Events that were recorded.", counts.recorded)
-    yield counter(
-        "marketswarm_board_history_malformed_total",
-        "Entries of the alert log that could not be parsed.",
-        counts.malformed,
-    )
-    yield counter(
-        "marketswarm_board_history_failures_total",
-        "Failures of a bus, after which the history was read again.",
-        counts.failures,
-    )
-    yield counter(
-        "marketswarm_board_history_conflicts_total",
-        "Writes for which another board was first.",
-        counts.conflicts,
-    )
-    yield gauge(
-        "marketswarm_board_history_behind_seconds",
-        "How long ago the alert log was recorded to its end.",
-        recorder.behind_sec(time.monotonic()),
+    yield from _METRICS.collect(
+        streams=len(hub),
+        streams_cut_off_total=hub.cut_off,
+        events_total=hub.published,
+        responses_total=guard.responses,
+        pings_total=pings.acknowledged,
+        pings_waiting=pings.waiting,
+        reading_seconds=reader.took_sec,
+        history_events_total=counts.recorded,
+        history_malformed_total=counts.malformed,
+        history_failures_total=counts.failures,
+        history_conflicts_total=counts.conflicts,
+        history_behind_seconds=recorder.behind_sec(time.monotonic()),
     )
     if market is not None:
         yield from collect_market(market)
 
 
 def collect_market(market: Market) -> Iterator[Family]:
-    hub, counts = market.hub, market.charts.bases.counts
-    yield gauge(
-        "marketswarm_board_market_feed_up",
-        "1 while the market can be read from its bus, 0 while it can't; no value without a market.",
-        float(market.feed.problem is None) if market.feed.has_market else None,
-    )
-    yield gauge(
-        "marketswarm_board_market_database_up",
-        "1 while the archive's database answers the board, 0 while it does not; no value without one.",
-        float(market.archive.problem is None) if market.archive.is_configured else None,
-    )
-    yield gauge("marketswarm_board_market_followers", "Clients that follow the market.", float(len(hub)))
-    yield counter(
-        "marketswarm_board_market_followers_dropped_total",
-        "Clients that were dropped, because they did not keep up.",
-        hub.dropped,
-    )
-    yield counter(
-        "marketswarm_board_market_updates_total", "Updates of the market that were numbered.", hub.published
-    )
-    yield counter(
-        "marketswarm_board_market_malformed_total",
-        "Entries of the streams of the market that could not be parsed.",
-        market.live.malformed,
-    )
-    origins = {
-        "answer": market.answers.counts.memory,
-        "memory": counts.memory,
-        "redis": counts.redis,
-        "archive": counts.source,
-    }
-    yield counters(
-        "marketswarm_board_market_charts_total",
-        "Charts that were answered, by where their bars came from; an answer is one that was kept whole.",
-        origins,
-        ("origin",),
+    counts = market.charts.bases.counts
+    return _METRICS.collect(
+        market_feed_up=market.feed.problem is None if market.feed.has_market else None,
+        market_database_up=market.archive.problem is None if market.archive.is_configured else None,
+        market_followers=len(market.hub),
+        market_followers_dropped_total=market.hub.dropped,
+        market_updates_total=market.hub.published,
+        market_malformed_total=market.live.malformed,
+        market_charts_total={
+            "answer": market.answers.counts.memory,
+            "memory": counts.memory,
+            "redis": counts.redis,
+            "archive": counts.source,
+        },
     )

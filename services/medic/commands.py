@@ -83,8 +83,7 @@ def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
     if as_json:
         output.print_json({**_to_json(found), "diagnosis": None if record is None else asdict(record)})
         return
-    for line in [*format_post_mortem(found), *format_diagnosis(record)]:
-        output.print_line(line)
+    output.print_lines([*format_post_mortem(found), *format_diagnosis(record)])
 
 
 def status(as_json: Json = False, data: Data = DATA) -> None:
@@ -141,8 +140,7 @@ def report(
         output.print_json(_report_to_json(found))
         return
     _warn_of_unusable(unusable)
-    for line in format_report(found, days, now):
-        output.print_line(line)
+    output.print_lines(format_report(found, days, now))
     if found.patterns:
         tables.print_drawing(_draw_patterns(found.patterns[:PATTERNS_SHOWN]))
     if found.lessons:
@@ -151,15 +149,16 @@ def report(
 
 def format_report(found: HealingReport, days: int, now: float) -> list[str]:
     """Return the lines of a report that stand above its tables."""
-    outages = "1 outage" if found.outages == 1 else f"{found.outages} outages"
+    stats = found.stats
+    outages = "1 outage" if stats.count == 1 else f"{stats.count} outages"
     lines = [f"{outages} in {days} days, {found.ended} of them over"]
     if found.ended:
         ways = (f"{escape_text(how)} {count / found.ended:.0%}" for how, count in found.resolutions)
         lines.append(f"of those that are over: {', '.join(ways)}")
     if found.share_escalated is not None:
         lines.append(f"escalated: {found.share_escalated:.0%} of all")
-    if found.median_sec is not None and found.p95_sec is not None:
-        median, p95 = format_duration(found.median_sec), format_duration(found.p95_sec)
+    if stats.median_sec is not None and stats.p95_sec is not None:
+        median, p95 = format_duration(stats.median_sec), format_duration(stats.p95_sec)
         lines.append(f"time until up: {median} (median), {p95} (95 % took no longer)")
     if found.unknown:
         lines.append(f"{found.unknown} more are on record without their beginning")
@@ -398,10 +397,10 @@ def _draw_patterns(patterns: Sequence[OutagePattern]) -> Table:
         table.add_row(
             escape_text(each.svc),
             escape_text(each.symptom),
-            str(each.outages),
+            str(each.stats.count),
             str(each.healed),
-            str(each.escalated),
-            "" if each.median_sec is None else format_duration(each.median_sec),
+            str(each.stats.escalated),
+            "" if each.stats.median_sec is None else format_duration(each.stats.median_sec),
         )
     return table
 
@@ -410,21 +409,21 @@ def _report_to_json(found: HealingReport) -> dict[str, Any]:
     return {
         "since": found.since,
         "complete_since": found.complete_since,
-        "outages": found.outages,
+        "outages": found.stats.count,
         "ended": found.ended,
         "resolutions": dict(found.resolutions),
         "share_healed": found.share_healed,
         "share_escalated": found.share_escalated,
-        "resolution_time_median_seconds": found.median_sec,
-        "resolution_time_p95_seconds": found.p95_sec,
+        "resolution_time_median_seconds": found.stats.median_sec,
+        "resolution_time_p95_seconds": found.stats.p95_sec,
         "patterns": [
             {
                 "svc": each.svc,
                 "symptom": each.symptom,
-                "outages": each.outages,
+                "outages": each.stats.count,
                 "healed": each.healed,
-                "escalated": each.escalated,
-                "resolution_time_median_seconds": each.median_sec,
+                "escalated": each.stats.escalated,
+                "resolution_time_median_seconds": each.stats.median_sec,
             }
             for each in found.patterns
         ],

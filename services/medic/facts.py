@@ -108,25 +108,21 @@ class TargetFacts:
 
     def is_well(self, symptom: Symptom) -> bool:
         """Return True if the symptom is provably absent."""
-        match symptom:
-            case Symptom.DEGRADED:
-                is_absent = self.status == "ok"
-            case Symptom.ALERT:
-                is_absent = self.is_alerted is False
-            case _:
-                is_absent = True
-        return self.health is Health.UP and is_absent
+        return self.health is Health.UP and self._shows(symptom) is False
 
     def is_unwell(self, symptom: Symptom) -> bool:
         """Return True if the symptom, or a worse one, is provably there."""
+        return self.health is Health.DOWN or (self.health is Health.UP and self._shows(symptom) is True)
+
+    def _shows(self, symptom: Symptom) -> bool | None:
+        """Return whether a target that is up has the symptom; None if that is not known."""
         match symptom:
             case Symptom.DEGRADED:
-                is_there = self.status == "degraded"
+                return {"ok": False, "degraded": True}.get(self.status or "")
             case Symptom.ALERT:
-                is_there = self.is_alerted is True
+                return self.is_alerted
             case _:
-                is_there = False
-        return self.health is Health.DOWN or (self.health is Health.UP and is_there)
+                return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,12 +36,7 @@ _REPAIR: Final = TypeAdapter(Repair)
 _FUSE: Final = TypeAdapter(Fuse)
 _SPANS: Final = TypeAdapter(tuple[Span, ...])
 _HAS_ATTEMPT: Final = (RepairState.WAITING, RepairState.INTENDED, RepairState.SETTLING)
-_HAS_END: Final = (
-    RepairState.WAITING,
-    RepairState.PROPOSED,
-    RepairState.SETTLING,
-    RepairState.STABILIZING,
-)
+_HAS_END: Final = (RepairState.WAITING, RepairState.PROPOSED, RepairState.SETTLING, RepairState.STABILIZING)
 T = TypeVar("T")
 
 

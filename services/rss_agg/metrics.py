@@ -3,11 +3,25 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import Final
 
-from marketswarm.metrics.family import Family, Histogram, counters, gauge, gauges, histogram
+from marketswarm.metrics import Family, Histogram, MetricTable
 
 OUTCOMES = ("fresh", "unchanged", "failed")
 STATUSES = ("well", "failing", "gone", "unread")
+_HELP: Final = {
+    "items_total{kind}": "Items put on the stream: new ones, and edited ones again.",
+    "item_lag_seconds": (
+        "From the date of a new item until it was on the stream; a feed's first items do not count."
+    ),
+    "readings_total{outcome}": "Readings of feeds by what came of them.",
+    "reading_seconds": "How long a reading took, from the look-up until its items were on the stream.",
+    "feeds{state}": "Feeds that are this instance's, by how they are.",
+    "overdue_seconds": (
+        "How long the feed has been due that has waited longest for its turn; 0 when none waits."
+    ),
+}
+_METRICS: Final = MetricTable("marketswarm_rss_agg_", _HELP)
 
 
 class RssMetrics:
@@ -34,36 +48,11 @@ class RssMetrics:
                 self.lag.observe(max(0.0, now - datetime.fromisoformat(date).timestamp()))
 
     def collect(self) -> Iterator[Family]:
-        yield counters(
-            "marketswarm_rss_agg_items_total",
-            "Items put on the stream: new ones, and edited ones again.",
-            {kind: self._items[kind] for kind in ("new", "edited")},
-            ("kind",),
-        )
-        yield histogram(
-            "marketswarm_rss_agg_item_lag_seconds",
-            "From the date of a new item until it was on the stream; a feed's first items do not count.",
-            self.lag,
-        )
-        yield counters(
-            "marketswarm_rss_agg_readings_total",
-            "Readings of feeds by what came of them.",
-            {outcome: self._readings[outcome] for outcome in OUTCOMES},
-            ("outcome",),
-        )
-        yield histogram(
-            "marketswarm_rss_agg_reading_seconds",
-            "How long a reading took, from the look-up until its items were on the stream.",
-            self.duration,
-        )
-        yield gauges(
-            "marketswarm_rss_agg_feeds",
-            "Feeds that are this instance's, by how they are.",
-            {status: self.feeds_by_status[status] for status in STATUSES},
-            ("state",),
-        )
-        yield gauge(
-            "marketswarm_rss_agg_overdue_seconds",
-            "How long the feed has been due that has waited longest for its turn; 0 when none waits.",
-            self.overdue_sec,
+        return _METRICS.collect(
+            items_total={kind: self._items[kind] for kind in ("new", "edited")},
+            item_lag_seconds=self.lag,
+            readings_total={outcome: self._readings[outcome] for outcome in OUTCOMES},
+            reading_seconds=self.duration,
+            feeds={status: self.feeds_by_status[status] for status in STATUSES},
+            overdue_seconds=self.overdue_sec,
         )

@@ -53,9 +53,7 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         output.print_json([_summarize(source, has_key=source.name in keys) for source in sources])
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("source", "serves", "of", "key", "tried"):
-        table.add_column(head, overflow="fold")
+    table = tables.make_table(folded=("source", "serves", "of", "key", "tried"))
     for source in sources:
         summary = _summarize(source, has_key=source.name in keys)
         words = [", ".join(summary[what]) for what in ("kinds", "assets")]
@@ -142,8 +140,7 @@ def _show_trials(
         for trial in trials:
             head, *lines = describe_trial(trial, keys.get(trial.answer.source, ()), raw=raw)
             output.print_line(head, output.GREEN if trial.is_good else output.RED)
-            for line in lines:
-                output.print_line(line)
+            output.print_lines(lines)
     if not all(trial.is_good for trial in trials):
         raise Exit(DID_NOT_FIT, "")
 
@@ -328,9 +325,7 @@ def describe_status(series: Mapping[str, Any], now: float) -> str:
 
 
 def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("source", "is", "asked", "last answer", "records", "why"):
-        table.add_column(head, overflow="fold")
+    table = tables.make_table(folded=("source", "is", "asked", "last answer", "records", "why"))
     for source in sources:
         breaker, wait_sec = source.get("breaker"), source.get("wait_sec")
         words = [str(source.get("state", "unknown"))]
@@ -355,9 +350,7 @@ def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
 
 
 def _draw_series(series: Sequence[Mapping[str, Any]], now: float) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("series", "is", "served by", "newest", "since", "why"):
-        table.add_column(head, overflow="fold")
+    table = tables.make_table(folded=("series", "is", "served by", "newest", "since", "why"))
     for each in series:
         newest = each.get("newest_ms")
         replayed = " (replay)" if each.get("replay") else ""

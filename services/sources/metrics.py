@@ -2,12 +2,47 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Final
 
-from marketswarm.metrics.family import Family, Histogram, counters, gauge, gauges, histogram
+from marketswarm.metrics import Family, Histogram, MetricTable
 from services.market.records import RecordKind
 from services.sources.access.health import SourceHealth
 from services.sources.cascade.loader import LoadResult
 from services.sources.websocket import Anomaly
+
+_HELP: Final = {
+    "source_up{source}": "1 if a source answered last, 0 if it is missed.",
+    "breaker_state{source,state}": "1 for the state of a source's breaker: closed, open, half_open, paused.",
+    "requests_left{source,window_sec}": (
+        "Requests that a source still takes with all keys, by the seconds of the limit's window."
+    ),
+    "streamed_series{source}": (
+        "Series of this instance that a stream brings now; 0 while it is not connected."
+    ),
+    "streamed_bars_total{source,outcome}": (
+        "Minutes of a stream, by what became of them: loaded, unused, claimed, lost, timeout, error."
+    ),
+    "stream_ends_total{source,reason}": (
+        "Connections of a stream that ended or could not be opened, by the reason."
+    ),
+    "stream_anomalies_total{source,anomaly}": (
+        "Frames of a stream that made no sense, by what was wrong with them."
+    ),
+    "loads_total{outcome}": "Loads of series by what became of them: loaded, claimed, lost, timeout, error.",
+    "answers_total{source,verdict}": (
+        "What asking came to: fresh, late, wrong, empty, refused, limited, failed, error or not asked."
+    ),
+    "requests_total{source,outcome}": (
+        "Requests that were sent to a source, by outcome; none for a recording."
+    ),
+    "records_total{source,kind}": "New and changed records that this process put on the streams.",
+    "series{status}": (
+        "Series of this instance by state: waiting, fresh, closed, late, empty, limited, failed."
+    ),
+    "stale_critical": "Critical series of this instance that are not fresh.",
+    "load_duration_seconds": "How long a load of a series took, with all requests.",
+}
+_METRICS: Final = MetricTable("marketswarm_sources_", _HELP)
 
 
 class SourcesMetrics:
@@ -45,102 +80,26 @@ class SourcesMetrics:
             self._records[result.source, kind] += result.new
 
     def collect(self) -> Iterator[Family]:
-        yield from self._collect_loads()
-        yield from self._collect_series()
-        yield from self._collect_sources()
-        yield from self._collect_streams()
-
-    def _collect_sources(self) -> Iterator[Family]:
         health = self.health
-        yield gauges(
-            "marketswarm_sources_source_up",
-            "1 if a source answered last, 0 if it is missed.",
-            {name: each.is_up for name, each in health.items()},
-            ("source",),
-        )
-        yield gauges(
-            "marketswarm_sources_breaker_state",
-            "1 for the state of a source's breaker: closed, open, half_open, paused.",
-            {(name, each.breaker.value): 1 for name, each in health.items()},
-            ("source", "state"),
-        )
-        yield gauges(
-            "marketswarm_sources_requests_left",
-            "Requests that a source still takes with all keys, by the seconds of the limit's window.",
-            {(name, str(sec)): count for name, each in health.items() for sec, count in each.left.items()},
-            ("source", "window_sec"),
-        )
-
-    def _collect_streams(self) -> Iterator[Family]:
-        yield gauges(
-            "marketswarm_sources_streamed_series",
-            "Series of this instance that a stream brings now; 0 while it is not connected.",
-            self.streamed_series,
-            ("source",),
-        )
-        yield counters(
-            "marketswarm_sources_streamed_bars_total",
-            "Minutes of a stream, by what became of them: loaded, unused, claimed, lost, timeout, error.",
-            self._streamed,
-            ("source", "outcome"),
-        )
-        yield counters(
-            "marketswarm_sources_stream_ends_total",
-            "Connections of a stream that ended or could not be opened, by the reason.",
-            self.stream_ends,
-            ("source", "reason"),
-        )
-        yield counters(
-            "marketswarm_sources_stream_anomalies_total",
-            "Frames of a stream that made no sense, by what was wrong with them.",
-            {
+        return _METRICS.collect(
+            loads_total=self._loads,
+            answers_total=self._answers,
+            requests_total=self._requests,
+            records_total=self._records,
+            series=self.series_by_status,
+            stale_critical=self.stale_critical,
+            load_duration_seconds=self.duration,
+            source_up={name: each.is_up for name, each in health.items()},
+            breaker_state={(name, each.breaker.value): 1 for name, each in health.items()},
+            requests_left={
+                (name, str(sec)): count for name, each in health.items() for sec, count in each.left.items()
+            },
+            streamed_series=self.streamed_series,
+            streamed_bars_total=self._streamed,
+            stream_ends_total=self.stream_ends,
+            stream_anomalies_total={
                 (source, anomaly.value): count
                 for source, counts in self.stream_anomalies.items()
                 for anomaly, count in counts.copy().items()
             },
-            ("source", "anomaly"),
-        )
-
-    def _collect_loads(self) -> Iterator[Family]:
-        yield counters(
-            "marketswarm_sources_loads_total",
-            "Loads of series by what became of them: loaded, claimed, lost, timeout, error.",
-            self._loads,
-            ("outcome",),
-        )
-        yield counters(
-            "marketswarm_sources_answers_total",
-            "What asking came to: fresh, late, wrong, empty, refused, limited, failed, error or not asked.",
-            self._answers,
-            ("source", "verdict"),
-        )
-        yield counters(
-            "marketswarm_sources_requests_total",
-            "Requests that were sent to a source, by outcome; none for a recording.",
-            self._requests,
-            ("source", "outcome"),
-        )
-        yield counters(
-            "marketswarm_sources_records_total",
-            "New and changed records that this process put on the streams.",
-            self._records,
-            ("source", "kind"),
-        )
-
-    def _collect_series(self) -> Iterator[Family]:
-        yield gauges(
-            "marketswarm_sources_series",
-            "Series of this instance by state: waiting, fresh, closed, late, empty, limited, failed.",
-            self.series_by_status,
-            ("status",),
-        )
-        yield gauge(
-            "marketswarm_sources_stale_critical",
-            "Critical series of this instance that are not fresh.",
-            self.stale_critical,
-        )
-        yield histogram(
-            "marketswarm_sources_load_duration_seconds",
-            "How long a load of a series took, with all requests.",
-            self.duration,
         )

@@ -46,14 +46,7 @@ STREAM_SUFFIX: Final = "_stream"
 MAX_SERIES: Final = 5_000
 DAY_SEC: Final = 86_400.0
 
-HISTORY_DAYS: Final[Mapping[str, float]] = {
-    "1m": 5,
-    "5m": 20,
-    "15m": 40,
-    "1h": 60,
-    "4h": 180,
-    "1d": 730,
-}
+HISTORY_DAYS: Final[Mapping[str, float]] = {"1m": 5, "5m": 20, "15m": 40, "1h": 60, "4h": 180, "1d": 730}
 """How far back the first load of bars goes, by timeframe."""
 OBSERVATION_DAYS: Final = 3650.0
 QUOTE_DAYS: Final = 1.0

@@ -2,13 +2,28 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.stream import find_entry_time
-from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, gauges, histogram
+from marketswarm.metrics import Family, Histogram, MetricTable
 from services.vexy_ai.digest import SummaryResult
 from services.vexy_ai.lag import LagDetector, Rate, summarize_backlogs
 from services.vexy_ai.records import Record
+
+_HELP: Final = {
+    "entries_total{stream,outcome}": "Entries by what became of them.",
+    "behind": "1 while it has fallen behind.",
+    "delay_seconds": "From an entry on its stream until its record was written.",
+    "digests_total": "Digests written.",
+    "digests_plain_total": "Digests without a summary, although a model is configured.",
+    "llm_requests_total{outcome}": "Requests to the model, by outcome: ok, or what was wrong.",
+    "llm_paused": "1 while no requests are sent to the model, after failures.",
+    "unread{stream}": "Entries that are not taken yet; none when the server lost count.",
+    "pending{stream}": "Entries that are taken and not settled.",
+    "oldest_unread_seconds{stream}": "How long the oldest of these has waited.",
+}
+_METRICS: Final = MetricTable("marketswarm_vexy_ai_", _HELP)
 
 
 class VexyMetrics:
@@ -54,44 +69,16 @@ class VexyMetrics:
         return ", ".join(words)
 
     def collect(self) -> Iterator[Family]:
-        yield counters(
-            "marketswarm_vexy_ai_entries_total",
-            "Entries by what became of them.",
-            self._entries,
-            ("stream", "outcome"),
-        )
-        yield from self._collect_backlogs()
-        yield gauge("marketswarm_vexy_ai_behind", "1 while it has fallen behind.", self.lag.behind)
-        yield histogram(
-            "marketswarm_vexy_ai_delay_seconds",
-            "From an entry on its stream until its record was written.",
-            self.delay,
-        )
-        yield counter("marketswarm_vexy_ai_digests_total", "Digests written.", self.digests)
-        yield counter(
-            "marketswarm_vexy_ai_digests_plain_total",
-            "Digests without a summary, although a model is configured.",
-            self.digests_plain,
-        )
-        yield counters(
-            "marketswarm_vexy_ai_llm_requests_total",
-            "Requests to the model, by outcome: ok, or what was wrong.",
-            self.asked,
-            ("outcome",),
-        )
-        yield gauge(
-            "marketswarm_vexy_ai_llm_paused",
-            "1 while no requests are sent to the model, after failures.",
-            self.paused,
-        )
-
-    def _collect_backlogs(self) -> Iterator[Family]:
         backlogs = dict(self.backlogs)
-        shown = (
-            ("unread", "Entries that are not taken yet; none when the server lost count.", "unread"),
-            ("pending", "Entries that are taken and not settled.", "pending"),
-            ("oldest_unread_seconds", "How long the oldest of these has waited.", "oldest_sec"),
+        return _METRICS.collect(
+            entries_total=self._entries,
+            unread={stream: each.unread for stream, each in backlogs.items()},
+            pending={stream: each.pending for stream, each in backlogs.items()},
+            oldest_unread_seconds={stream: each.oldest_sec for stream, each in backlogs.items()},
+            behind=self.lag.behind,
+            delay_seconds=self.delay,
+            digests_total=self.digests,
+            digests_plain_total=self.digests_plain,
+            llm_requests_total=self.asked,
+            llm_paused=self.paused,
         )
-        for name, text, field in shown:
-            values = {stream: getattr(each, field) for stream, each in backlogs.items()}
-            yield gauges(f"marketswarm_vexy_ai_{name}", text, values, ("stream",))

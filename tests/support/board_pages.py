@@ -13,6 +13,7 @@ from marketswarm.operator.announcements import (
     AnnouncementState,
     fold_announcements,
 )
+from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
 from marketswarm.operator.tokens import Scope
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
 from services.board.access.sessions import SessionView
@@ -23,8 +24,6 @@ from services.board.fleet.incident_pages import HealingStatus, RecordedIncidentP
 from services.board.fleet.incident_record import (
     IncidentSummary,
     ProposalView,
-    RemedyStats,
-    ResolutionStats,
     StepView,
 )
 from services.board.fleet.notifications import DeadMessageView, NotificationsPage

@@ -8,6 +8,12 @@ from typing import Annotated, Any, ClassVar, Final
 from fastapi import APIRouter, HTTPException, Query, Request
 from starlette.responses import HTMLResponse, Response
 
+from marketswarm.operator.healing_stats import (
+    RemedyStats,
+    ResolutionStats,
+    measure_remedies,
+    measure_resolutions,
+)
 from marketswarm.text import escape_text
 from services.board.access.sessions import SessionGate
 from services.board.board import Board
@@ -18,12 +24,8 @@ from services.board.fleet.incident_record import (
     IncidentSummary,
     ProposalView,
     RecordedIncidents,
-    RemedyStats,
-    ResolutionStats,
     StepView,
     make_steps,
-    measure_remedies,
-    measure_resolutions,
     summarize_incident,
 )
 from services.board.rendering import Frame

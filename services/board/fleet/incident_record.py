@@ -1,4 +1,4 @@
-"""Read the outages that the medic has on record, and say how often alerts came and what each remedy achieved.
+"""Read the outages that the medic has on record, and count the alerts.
 
 The record is followed by a position, so that each entry is read and parsed once. Who can write to it writes
 what is shown here: all texts are escaped.
@@ -6,9 +6,8 @@ what is shown here: all texts are escaped.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import median, quantiles
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.bus import Bus, BusError
@@ -18,7 +17,6 @@ from marketswarm.operator.healing import (
     ENTRIES_KEPT,
     ENTRY_FIELD,
     FUSE,
-    UNDONE,
     EntryKind,
     HealingIncident,
     TimelineEntry,
@@ -33,8 +31,6 @@ COUNTED_SEC: Final = 10.0  # the same for alerts, because many may have to be re
 MAX_COUNTED: Final = 10_000
 _PAGE: Final = 1000
 _TOO_MANY: Final = "too_many_remedies"
-_WAIT: Final = "wait"
-_LEAST_FOR_P95: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,35 +76,6 @@ class ProposalView:
     incident: str
     is_diagnosis: bool = False
     """Whether a diagnosis proposes it, so that a token of the scope `diagnose` is needed."""
-
-
-@dataclass(slots=True)
-class RemedyStats:
-    """What a remedy achieved in the incidents on record. `wait` does nothing: it shows what heals by itself.
-
-    `relapsed` counts outages that came back before the service was stable; `unknown` are attempts that may
-    not have been carried out.
-    """
-
-    remedy: str
-    attempts: int = 0
-    verified: int = 0
-    failed: int = 0
-    relapsed: int = 0
-    unknown: int = 0
-    success: float | None = None
-    """The share of the attempts that were verified and did not relapse; None without any."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResolutionStats:
-    """How the incidents on record ended, and how long the services were down, in seconds."""
-
-    count: int = 0
-    by_status: Mapping[str, int] = field(default_factory=dict)
-    escalated: int = 0
-    median_sec: float | None = None
-    p95_sec: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,56 +196,6 @@ def make_steps(found: HealingIncident) -> tuple[StepView, ...]:
     return tuple(
         StepView(each.ts, each.what, escape_text(each.describe()), each.sec) for each in found.timeline
     )
-
-
-def measure_resolutions(incidents: Sequence[HealingIncident]) -> ResolutionStats:
-    seconds = [each.end.sec for each in incidents if each.end is not None and each.end.sec is not None]
-    return ResolutionStats(
-        count=len(incidents),
-        by_status=dict(Counter(escape_text(each.resolution) for each in incidents).most_common()),
-        escalated=sum(each.is_escalated for each in incidents),
-        median_sec=round(median(seconds), 3) if seconds else None,
-        p95_sec=round(quantiles(seconds, n=20, method="inclusive")[-1], 3)
-        if len(seconds) >= _LEAST_FOR_P95
-        else None,
-    )
-
-
-def measure_remedies(incidents: Iterable[HealingIncident]) -> tuple[RemedyStats, ...]:
-    """Return what each remedy achieved, the one that was tried most often first."""
-    found: dict[str, RemedyStats] = {}
-    for each in incidents:
-        _count_steps(each, found)
-    for stats in found.values():
-        if stats.attempts:
-            stats.success = max(0, stats.verified - stats.relapsed) / stats.attempts
-    return tuple(sorted(found.values(), key=lambda one: (-one.attempts, one.remedy)))
-
-
-def _count_steps(incident: HealingIncident, found: dict[str, RemedyStats]) -> None:
-    healer: RemedyStats | None = None  # what made the service well the last time
-    waiting = False
-    for step in incident.timeline:
-        stats = found.setdefault(name, RemedyStats(name)) if (name := escape_text(step.remedy)) else None
-        match step.what:
-            case EntryKind.ABANDONED if step.reason == UNDONE:
-                pass
-            case EntryKind.WAITING | EntryKind.ACTED | EntryKind.ABANDONED if stats is not None:
-                stats.attempts += 1
-                stats.unknown += step.what is EntryKind.ABANDONED
-            case EntryKind.VERIFIED if stats is not None:
-                stats.verified += 1
-                healer = stats
-            case EntryKind.FAILED if stats is not None:
-                stats.failed += 1
-            case EntryKind.RECOVERED if waiting:
-                healer = found[_WAIT]
-                healer.verified += 1
-            case EntryKind.RELAPSED if healer is not None:
-                healer.relapsed += 1
-                healer = None
-        is_wait = step.what is EntryKind.WAITING and name == _WAIT
-        waiting = is_wait or (waiting and step.what is EntryKind.RESTARTED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,11 +50,7 @@ TOO_SLOW: Final = 4408
 LOST: Final = 4410
 TOO_MANY: Final = 4429
 
-_CODES: Final = {
-    DropReason.CLOSED: GOING_AWAY,
-    DropReason.TOO_SLOW: TOO_SLOW,
-    DropReason.LOST: LOST,
-}
+_CODES: Final = {DropReason.CLOSED: GOING_AWAY, DropReason.TOO_SLOW: TOO_SLOW, DropReason.LOST: LOST}
 
 Topic = Annotated[str, Field(min_length=1, max_length=80)]
 

@@ -88,17 +88,15 @@ class Badge:
         return f"{self.down} of {self.total} {word}" if self.down and self.total > 1 else word
 
 
-def make_service_badge(service: ServiceSnapshot, *, is_current: bool = True) -> Badge:
-    """Return the badge of a service; its state is unknown if the board's last look is not current."""
-    return make_tag_badge(service.svc, [service], is_current=is_current)
+def make_badge(label: str, services: Sequence[ServiceSnapshot], *, is_current: bool = True) -> Badge:
+    """Return the badge of a service, or of those with a tag: the most urgent of their states.
 
-
-def make_tag_badge(tag: str, services: Sequence[ServiceSnapshot], *, is_current: bool = True) -> Badge:
-    """Return the badge of the services with a tag: the most urgent of their states."""
+    The state is unknown if the board's last look is not current.
+    """
     states = [one.state if is_current else ServiceState.UNKNOWN for one in services]
     worst = min(states, key=URGENCY.__getitem__, default=ServiceState.UNKNOWN)
     down, late = states.count(ServiceState.DOWN), states.count(ServiceState.SILENT)
-    return Badge(_shorten(tag), worst, len(states), down, late)
+    return Badge(_shorten(label), worst, len(states), down, late)
 
 
 def _shorten(text: str) -> str:
@@ -176,25 +174,26 @@ def make_badge_site(board: Board) -> APIRouter:
         tag, form = split_badge(file)
         snapshot = board.snapshot
         found = [one for one in snapshot.services if tag == ALL_SERVICES or tag in one.tags]
-        if not found or form not in FORMS:
-            raise HTTPException(404, "no such badge")
         label = (snapshot.fleet or "all services") if tag == ALL_SERVICES else tag
-        return answer_badge(board, request, make_tag_badge(label, found, is_current=board.is_current()), form)
+        return answer_badge(board, request, label, found, form)
 
     @site.get("/badge/{file}")
     async def show_service_badge(file: str, request: Request) -> Response:
         svc, form = split_badge(file)
         found = board.snapshot.find(svc)
-        if found is None or form not in FORMS:
-            raise HTTPException(404, "no such badge")
-        return answer_badge(board, request, make_service_badge(found, is_current=board.is_current()), form)
+        return answer_badge(board, request, svc, [] if found is None else [found], form)
 
     return site
 
 
-def answer_badge(board: Board, request: Request, badge: Badge, form: str) -> Response:
+def answer_badge(
+    board: Board, request: Request, label: str, services: Sequence[ServiceSnapshot], form: str
+) -> Response:
+    """Raises HTTPException, 404, without services and for a form that is not in FORMS."""
+    if not services or form not in FORMS:
+        raise HTTPException(404, "no such badge")
     encode, media_type = FORMS[form]
-    body = encode(badge)
+    body = encode(make_badge(label, services, is_current=board.is_current()))
     etag = f'"{sha256(body).hexdigest()[:16]}"'
     is_public = is_public_path(request.url.path, board.snapshot, board.public)
     answer = answer_body(request, body, etag, media_type)

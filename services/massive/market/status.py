@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
-from marketswarm.metrics.family import Family, Histogram, counter, counters, gauge, histogram
+from marketswarm.metrics import Family, Histogram, MetricTable
 from marketswarm.net.retry import Backoff
 from marketswarm.text import format_names
 from services.market.massive import find_end
@@ -26,6 +26,20 @@ SLOW_BACKOFFS: Final = {
     "max_connections": Backoff(60.0, 60.0),
 }
 """The pauses after errors that a quick attempt would not mend, by reason."""
+_HELP: Final = {
+    "bars_total{source}": "Bars that this process put on the stream, by where they came from: ws, rest.",
+    "market_streaming": "1 while the API streams to us, else 0.",
+    "market_reconnects_total": "Connections after the first.",
+    "market_gaps": "Symbols with bars that are still to be fetched.",
+    "market_odd_total{kind}": (
+        "What the API said and made no sense: malformed, unexpected, stranger, implausible."
+    ),
+    "market_newest_bar_timestamp_seconds": "When the newest bar that was streamed ended, in epoch seconds.",
+    "market_lag_seconds": (
+        "From the end of a streamed bar until it was on the bus; a delayed feed has 900 s of it."
+    ),
+}
+_METRICS: Final = MetricTable("marketswarm_massive_", _HELP)
 
 
 def backoff_sec(reason: str, failures: int, chance: float) -> float:
@@ -132,40 +146,14 @@ class MarketStatus:
                 self.lag.observe(max(0.0, now_ms - find_end(bar)) / 1000)
 
     def collect(self) -> Iterator[Family]:
-        yield counters(
-            "marketswarm_massive_bars_total",
-            "Bars that this process put on the stream, by where they came from: ws, rest.",
-            self.published,
-            ("source",),
-        )
-        yield gauge(
-            "marketswarm_massive_market_streaming", "1 while the API streams to us, else 0.", self.streaming
-        )
-        yield counter(
-            "marketswarm_massive_market_reconnects_total",
-            "Connections after the first.",
-            max(0, self.connects - 1),
-        )
-        yield gauge(
-            "marketswarm_massive_market_gaps",
-            "Symbols with bars that are still to be fetched.",
-            self.gaps,
-        )
-        yield counters(
-            "marketswarm_massive_market_odd_total",
-            "What the API said and made no sense: malformed, unexpected, stranger, implausible.",
-            self.anomalies,
-            ("kind",),
-        )
-        yield gauge(
-            "marketswarm_massive_market_newest_bar_timestamp_seconds",
-            "When the newest bar that was streamed ended, in epoch seconds.",
-            None if self.newest is None else self.newest / 1000,
-        )
-        yield histogram(
-            "marketswarm_massive_market_lag_seconds",
-            "From the end of a streamed bar until it was on the bus; a delayed feed has 900 s of it.",
-            self.lag,
+        return _METRICS.collect(
+            bars_total=self.published,
+            market_streaming=self.streaming,
+            market_reconnects_total=max(0, self.connects - 1),
+            market_gaps=self.gaps,
+            market_odd_total=self.anomalies,
+            market_newest_bar_timestamp_seconds=None if self.newest is None else self.newest / 1000,
+            market_lag_seconds=self.lag,
         )
 
 

@@ -160,7 +160,7 @@ class ProbeScheduler:
         """Return how many targets have had no result for longer than their plan allows."""
         now = asyncio.get_running_loop().time()
         waits = ((now - max(each.started_at, each.last_at), each.plan) for each in self.scheduled.values())
-        return sum(waited_sec > _late_after_sec(plan) for waited_sec, plan in waits)
+        return sum(sec > LATE_INTERVALS * plan.every_sec + plan.timeout_sec + LATE_SEC for sec, plan in waits)
 
     def latest(self) -> Mapping[str, ProbeFinding]:
         """Return the last result of each target that has one; another thread may call this."""
@@ -205,7 +205,3 @@ class ProbeScheduler:
         async with self._loading:
             if kind not in self._probers:
                 self._probers[kind] = await asyncio.to_thread(self._load_prober, kind)
-
-
-def _late_after_sec(plan: ProbePlan) -> float:
-    return LATE_INTERVALS * plan.every_sec + plan.timeout_sec + LATE_SEC

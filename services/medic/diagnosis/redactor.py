@@ -11,6 +11,8 @@ from itertools import pairwise
 from typing import Final
 from urllib.parse import quote
 
+Replacement = str | Callable[[re.Match[str]], str]
+
 REMOVED: Final = "[removed]"
 MAX_TEXT: Final = 30_000
 """The longest text that is looked at."""
@@ -45,114 +47,154 @@ _HARMLESS: Final = re.compile(
 _ESCAPE: Final = re.compile(r"\\(?:([nrt\"\\/])|(?:u00|x)([0-7][0-9A-Fa-f]))")
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t"}
 
-_PEM: Final = re.compile(
-    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-    r".*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
-    re.DOTALL,
-)
 _PEM_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY")
 _PEM_SIGNS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\\ \t\r\n"
-_PUTTY: Final = re.compile(r"PuTTY-User-Key-File[\s\S]*?(?:Private-MAC:.*|\Z)")
-_URL_USER: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}:(?://|\\/\\/))[^\s\"'<>`]*@")
-_USER_AT_HOST: Final = re.compile(r"(\b[\w.-]{1,60}:)[^\s:@/\"']{1,100}@(?=[\w(\[])")
-_URL_SECRET_PATH: Final = re.compile(
-    r"(hooks\.slack\.com/(?:services|workflows)/|discord(?:app)?\.com/api/webhooks/|hc-ping\.com/|"
-    r"webhook\.office\.com/|outlook\.office\.com/webhook/|api\.telegram\.org/(?:file/)?bot|"
-    r"hooks\.zapier\.com/hooks/catch/|maker\.ifttt\.com/[^\s]*?/key/|/api/v1/ping/|/ping/)[^\s\"'<>?]+"
-)
-_QUERY: Final = re.compile(
-    rf"([?&;](?:[\w.-]{{0,40}}(?:{_NAME}|{_CAMEL})|key|code|X-Amz-[A-Za-z-]+|sv|se|sp)=)[^&\s\"'<>;#]+",
-    re.IGNORECASE,
-)
-_HEADER: Final = re.compile(
-    r"(\b(?:proxy-)?authorization|\b(?:set-)?cookie|\bx-(?:api|auth|access|amz|csrf|vault|goog|shopify)[a-z-]*|"
-    r"\bapi-key|\bprivate-token|\bdd-api-key|\bstripe-signature)"
-    rf"(\\?[\"']?\s*[:=]\s*)(\\\"(?:[^\"\\])*\\\"|{_QUOTED}|[^\n]+)",
-    re.IGNORECASE,
-)
-_SCHEME: Final = re.compile(
-    r"\b(bearer|basic|digest|negotiate|ntlm|apikey)(\s+)[A-Za-z0-9._~+/=:-]{6,}", re.IGNORECASE
-)
-_XML: Final = re.compile(rf"(<[\w.:-]{{0,40}}(?:{_NAME}|{_CAMEL})(?:\s[^<>]{{0,200}})?>)[^<]+", re.IGNORECASE)
-_FLAG: Final = re.compile(
-    rf"((?<![A-Za-z0-9-])--?(?:[A-Za-z0-9-]{{0,40}}{_NAME}|user|u|a)(?:\s+|=))(?:{_QUOTED}|[^\s\"']+)",
-    re.IGNORECASE,
-)
-_GLUED: Final = re.compile(
-    r"(\b(?:mysql|mysqldump|mariadb|sshpass)\b[^\n]{0,200}?\s-p)(?:\s*)(?:['\"][^'\"]+['\"]|\S+)"
-)
-_PHRASE: Final = re.compile(
-    r"((?:passphrase|mnemonic|seed[ _-]?phrase|recovery[ _-]?(?:phrase|codes?))\\?[\"']?\s*"
-    r"(?:[:=]|is)\s*)[^\n]+",
-    re.IGNORECASE,
-)
-_ASSIGNED: Final = re.compile(
-    rf"((?:{_NAME}|{_CAMEL})\\?[\"']?\]?\s{{0,20}}(?:=>|:=|==?|:)\s{{0,20}})"
-    rf"(\\\"[^\"\\]*\\\"|{_QUOTED}|[^\s,;&\"')}}\]]+)",
-    re.IGNORECASE,
-)
-_PROSE: Final = re.compile(
-    r"(\b(?:passw(?:or)?d|passcode|secret|token|api key|pin|otp|code)\s+(?:is|was|to|with value)\s+"
-    r"(?:now\s+)?[:=]?\s*)"
-    r"(\"[^\"\n]+\"|'[^'\n]+'|[^\s,;]+)",
-    re.IGNORECASE,
-)
-_NAMED: Final = re.compile(
-    rf"(\b(?:name|key)\\?[\"']?\s{{0,9}}[:=]\s{{0,9}}\\?[\"']?[\w.-]{{0,40}}(?:{_NAME}|{_CAMEL})\\?[\"']?"
-    rf"[\s,;/-]{{0,40}}\\?[\"']?value\\?[\"']?\s{{0,9}}[:=]\s{{0,9}})(?:\\\"[^\"\\]*\\\"|{_QUOTED}|\S+)",
-    re.IGNORECASE,
-)
-_VARIABLE: Final = re.compile(
-    r"(\b[A-Z0-9_]{0,40}(?:PASSWORD|PASSWD|SECRET|TOKEN|_KEY)[A-Z0-9_]{0,40}[ \t]+)[^\s=:\"']\S*"
-)
-_AFTER_WORD: Final = re.compile(
-    r"(\b(?:password|passcode|secret|token|key)\s{1,9}(?:for\s[^\s:]{1,60}:\s{0,9})?)"
-    r"(\"[^\"\n]+\"|'[^'\n]+'|(?<=:\s)\S+|(?=[^\s]{0,80}\d)(?=[^\s]{0,80}[A-Za-z])[^\s,;\"'()]{6,})",
-    re.IGNORECASE,
-)
-_COLOR: Final = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
-_NETRC: Final = re.compile(r"(\b(?:machine|login)\s+\S+[^\n]{0,200}?\bpassword\s+)\S+", re.IGNORECASE)
-_PGPASS: Final = re.compile(r"((?<![\w.-])[\w.-]{1,80}:(?:\d{2,5}|\*):[\w*-]{1,63}:[\w*-]{1,63}:)[^\s:]+")
-_SQL: Final = re.compile(r"(\b(?:identified\s+by|password)\s+)(?:'[^'\n]*'|\"[^\"\n]*\")", re.IGNORECASE)
-_REDIS: Final = re.compile(
-    r"((?:^|[\s\"'>])(?:AUTH|HELLO[ \t]+[23][ \t]+AUTH|requirepass|masterauth|"
-    r"CONFIG[ \t]+SET[ \t]+\w*pass\w*)[ \t]+)"
-    r"(?:\"[^\"\n]*\"|[^\s\"']+(?:[ \t]+[^\s\"']+)?)"
-)
-_REDIS_MONITOR: Final = re.compile(r"(\"(?:AUTH|HELLO)\"\s)[^\n]+", re.IGNORECASE)
-_REDIS_ACL: Final = re.compile(r"(\bsetuser\b[^\n]*)", re.IGNORECASE)
 _ACL_PASSWORD: Final = re.compile(r"(\s[><#!])\S+")
-_HASH: Final = re.compile(
-    r"\$(?:1|2[abxy]?|5|6|7|y|gy|apr1|P|H|argon2(?:id?|d)|scrypt|pbkdf2[a-z0-9-]*|bcrypt-sha256)\$[^\s:\"',]+"
-    r"|\b(?:pbkdf2|scrypt|argon2|bcrypt|sha1|sha256|md5)[a-z0-9_:]{0,40}\$[^\s\"',]+"
-    r"|\bSCRAM-SHA-\d+\$[^\s\"',]+|\{S?(?:SHA|MD5|CRYPT|SSHA\d*)\}[^\s\"',]+",
-    re.IGNORECASE,
-)
-_KNOWN: Final = re.compile(
-    r"(?<![A-Za-z0-9])(?:"
-    r"(?:AKIA|ASIA|AGPA|AIDA|AROA|ANPA|ABIA)[A-Z0-9]{8,}"
-    r"|gh[pousr]_[A-Za-z0-9]{6,}|github_pat_\w{6,}|gl(?:pat|ptt|dt|rt|soat|ft|cbt|agent|oas)-[\w-]{6,}"
-    r"|xox[a-z]{1,2}-[\w-]{6,}|xapp-[\w-]{6,}|xwfp-[\w-]{6,}"
-    r"|(?:sk|pk|rk)[-_](?:live|test|ant|proj|or|svcacct|lf)?[-_]?[A-Za-z0-9_-]{10,}|whsec_[A-Za-z0-9+/=_-]{6,}"
-    r"|AIza[\w-]{10,}|ya29\.[\w.-]{6,}|1//0[\w-]{10,}|GOCSPX-[\w-]{6,}"
-    r"|npm_\w{10,}|pypi-[\w-]{10,}|dckr_(?:pat|oat)_[\w-]{6,}|hv[sbr]\.[\w-]{6,}|s\.[A-Za-z0-9]{20,}"
-    r"|SG\.[\w-]{6,}\.[\w-]{6,}|key-[0-9a-f]{16,}|[0-9a-f]{32}-us\d{1,2}|sq0[a-z]{3}-[\w-]{6,}|EAA[A-Za-z0-9]{16,}"
-    r"|shp(?:at|ca|pa|ss)_\w{6,}|do[opr]_v1_\w{6,}|lin_(?:api|oauth)_\w{6,}|PMAK-[\w-]{6,}|gl(?:sa|c)_[\w+/=-]{6,}"
-    r"|NR(?:AK|JS|BR|II|RA|SP)-[\w-]{6,}|hf_\w{10,}|r8_\w{10,}|mst_[0-9a-f]{6,}_?[0-9a-f]*|sntry[su]_[\w+/=.-]{6,}"
-    r"|(?:SK|AC)[0-9a-f]{32}|\d{6,12}:[A-Za-z0-9_-]{30,}|AGE-SECRET-KEY-1[A-Z0-9]+|dapi[0-9a-f]{16,}"
-    r"|[MNO][A-Za-z\d_-]{22,}\.[\w-]{6}\.[\w-]{20,}|pat[A-Za-z0-9]{14}\.[0-9a-f]{20,}|secret_[A-Za-z0-9]{10,}"
-    r"|ntn_\w{10,}|figd_[\w-]{6,}|pul-[0-9a-f]{10,}|rubygems_[0-9a-f]{10,}|tskey-[\w-]{6,}|cf(?:ut|k)_\w{10,}"
-    r"|eyJ[\w-]{4,}(?:\.[\w-]*){0,4}|AQ[A-Za-z0-9+/_-]{40,}=*|v2\.(?:local|public)\.[\w.-]{10,}"
-    r")"
-)
-_UUID: Final = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE)
-_RUN: Final = re.compile(r"[A-Za-z0-9+/=_-]{16,512}")
 _PIECE: Final = re.compile(r"[A-Za-z0-9]+")
 _LONG_PIECE: Final = 16
 _LONG_LETTERS: Final = 24
 _LEAST_RATE: Final = 0.18
 """The share of places at which a random text changes its kind of character; names do so less often."""
 _LONG_RUN: Final = 20
+
+
+def _keep_first(match: re.Match[str]) -> str:
+    return match[1] + REMOVED
+
+
+def _keep_two(match: re.Match[str]) -> str:
+    return match[1] + match[2] + REMOVED
+
+
+def _keep_harmless(match: re.Match[str]) -> str:
+    """Keep a value that can't be a secret, such as `token: expired`."""
+    value = match[2].strip("\\\"'")
+    is_count = value.isdigit() and _COUNT.search(match[1]) is not None
+    return match[0] if not value or is_count or _HARMLESS.fullmatch(value) else match[1] + REMOVED
+
+
+def _redact_acl(match: re.Match[str]) -> str:
+    return _ACL_PASSWORD.sub(rf"\1{REMOVED}", match[0])
+
+
+def _redact_random(match: re.Match[str]) -> str:
+    return REMOVED if looks_random(match[0]) else match[0]
+
+
+def _compile(pattern: str, replacement: Replacement) -> tuple[re.Pattern[str], Replacement]:
+    return re.compile(pattern), replacement
+
+
+_RULES: Final = {
+    "color": _compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]", ""),
+    "pem": _compile(
+        r"(?s)-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+        r".*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\Z)",
+        REMOVED,
+    ),
+    "putty": _compile(r"PuTTY-User-Key-File[\s\S]*?(?:Private-MAC:.*|\Z)", REMOVED),
+    "url_user": _compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}:(?://|\\/\\/))[^\s\"'<>`]*@", rf"\1{REMOVED}@"),
+    "user_at_host": _compile(r"(\b[\w.-]{1,60}:)[^\s:@/\"']{1,100}@(?=[\w(\[])", rf"\1{REMOVED}@"),
+    "url_secret_path": _compile(
+        r"(hooks\.slack\.com/(?:services|workflows)/|discord(?:app)?\.com/api/webhooks/|hc-ping\.com/|"
+        r"webhook\.office\.com/|outlook\.office\.com/webhook/|api\.telegram\.org/(?:file/)?bot|"
+        r"hooks\.zapier\.com/hooks/catch/|maker\.ifttt\.com/[^\s]*?/key/|/api/v1/ping/|/ping/)[^\s\"'<>?]+",
+        _keep_first,
+    ),
+    "query": _compile(
+        rf"(?i)([?&;](?:[\w.-]{{0,40}}(?:{_NAME}|{_CAMEL})|key|code|X-Amz-[A-Za-z-]+|sv|se|sp)=)[^&\s\"'<>;#]+",
+        _keep_first,
+    ),
+    "header": _compile(
+        r"(?i)(\b(?:proxy-)?authorization|\b(?:set-)?cookie|"
+        r"\bx-(?:api|auth|access|amz|csrf|vault|goog|shopify)[a-z-]*|\bapi-key|\bprivate-token|\bdd-api-key|\bstripe-signature)"
+        rf"(\\?[\"']?\s*[:=]\s*)(\\\"(?:[^\"\\])*\\\"|{_QUOTED}|[^\n]+)",
+        _keep_two,
+    ),
+    "scheme": _compile(
+        r"(?i)\b(bearer|basic|digest|negotiate|ntlm|apikey)(\s+)[A-Za-z0-9._~+/=:-]{6,}", _keep_two
+    ),
+    "phrase": _compile(
+        r"(?i)((?:passphrase|mnemonic|seed[ _-]?phrase|recovery[ _-]?(?:phrase|codes?))\\?[\"']?\s*"
+        r"(?:[:=]|is)\s*)[^\n]+",
+        _keep_first,
+    ),
+    "xml": _compile(rf"(?i)(<[\w.:-]{{0,40}}(?:{_NAME}|{_CAMEL})(?:\s[^<>]{{0,200}})?>)[^<]+", _keep_first),
+    "hash": _compile(
+        r"(?i)\$(?:1|2[abxy]?|5|6|7|y|gy|apr1|P|H|argon2(?:id?|d)|scrypt|pbkdf2[a-z0-9-]*|bcrypt-sha256)"
+        r"\$[^\s:\"',]+"
+        r"|\b(?:pbkdf2|scrypt|argon2|bcrypt|sha1|sha256|md5)[a-z0-9_:]{0,40}\$[^\s\"',]+"
+        r"|\bSCRAM-SHA-\d+\$[^\s\"',]+|\{S?(?:SHA|MD5|CRYPT|SSHA\d*)\}[^\s\"',]+",
+        REMOVED,
+    ),
+    "known": _compile(
+        r"(?<![A-Za-z0-9])(?:"
+        r"(?:AKIA|ASIA|AGPA|AIDA|AROA|ANPA|ABIA)[A-Z0-9]{8,}"
+        r"|gh[pousr]_[A-Za-z0-9]{6,}|github_pat_\w{6,}|gl(?:pat|ptt|dt|rt|soat|ft|cbt|agent|oas)-[\w-]{6,}"
+        r"|xox[a-z]{1,2}-[\w-]{6,}|xapp-[\w-]{6,}|xwfp-[\w-]{6,}"
+        r"|(?:sk|pk|rk)[-_](?:live|test|ant|proj|or|svcacct|lf)?[-_]?[A-Za-z0-9_-]{10,}|whsec_[A-Za-z0-9+/=_-]{6,}"
+        r"|AIza[\w-]{10,}|ya29\.[\w.-]{6,}|1//0[\w-]{10,}|GOCSPX-[\w-]{6,}"
+        r"|npm_\w{10,}|pypi-[\w-]{10,}|dckr_(?:pat|oat)_[\w-]{6,}|hv[sbr]\.[\w-]{6,}|s\.[A-Za-z0-9]{20,}"
+        r"|SG\.[\w-]{6,}\.[\w-]{6,}|key-[0-9a-f]{16,}|[0-9a-f]{32}-us\d{1,2}|sq0[a-z]{3}-[\w-]{6,}|EAA[A-Za-z0-9]{16,}"
+        r"|shp(?:at|ca|pa|ss)_\w{6,}|do[opr]_v1_\w{6,}|lin_(?:api|oauth)_\w{6,}|PMAK-[\w-]{6,}|gl(?:sa|c)_[\w+/=-]{6,}"
+        r"|NR(?:AK|JS|BR|II|RA|SP)-[\w-]{6,}|hf_\w{10,}|r8_\w{10,}|mst_[0-9a-f]{6,}_?[0-9a-f]*|sntry[su]_[\w+/=.-]{6,}"
+        r"|(?:SK|AC)[0-9a-f]{32}|\d{6,12}:[A-Za-z0-9_-]{30,}|AGE-SECRET-KEY-1[A-Z0-9]+|dapi[0-9a-f]{16,}"
+        r"|[MNO][A-Za-z\d_-]{22,}\.[\w-]{6}\.[\w-]{20,}|pat[A-Za-z0-9]{14}\.[0-9a-f]{20,}|secret_[A-Za-z0-9]{10,}"
+        r"|ntn_\w{10,}|figd_[\w-]{6,}|pul-[0-9a-f]{10,}|rubygems_[0-9a-f]{10,}|tskey-[\w-]{6,}|cf(?:ut|k)_\w{10,}"
+        r"|eyJ[\w-]{4,}(?:\.[\w-]*){0,4}|AQ[A-Za-z0-9+/_-]{40,}=*|v2\.(?:local|public)\.[\w.-]{10,}"
+        r")",
+        REMOVED,
+    ),
+    "redis_monitor": _compile(r"(?i)(\"(?:AUTH|HELLO)\"\s)[^\n]+", _keep_first),
+    "redis_acl": _compile(r"(?i)(\bsetuser\b[^\n]*)", _redact_acl),
+    "sql": _compile(r"(?i)(\b(?:identified\s+by|password)\s+)(?:'[^'\n]*'|\"[^\"\n]*\")", _keep_first),
+    "named": _compile(
+        rf"(?i)(\b(?:name|key)\\?[\"']?\s{{0,9}}[:=]\s{{0,9}}\\?[\"']?[\w.-]{{0,40}}(?:{_NAME}|{_CAMEL})\\?[\"']?"
+        rf"[\s,;/-]{{0,40}}\\?[\"']?value\\?[\"']?\s{{0,9}}[:=]\s{{0,9}})(?:\\\"[^\"\\]*\\\"|{_QUOTED}|\S+)",
+        _keep_first,
+    ),
+    "variable": _compile(
+        r"(\b[A-Z0-9_]{0,40}(?:PASSWORD|PASSWD|SECRET|TOKEN|_KEY)[A-Z0-9_]{0,40}[ \t]+)[^\s=:\"']\S*",
+        _keep_first,
+    ),
+    "netrc": _compile(r"(?i)(\b(?:machine|login)\s+\S+[^\n]{0,200}?\bpassword\s+)\S+", _keep_first),
+    "pgpass": _compile(
+        r"((?<![\w.-])[\w.-]{1,80}:(?:\d{2,5}|\*):[\w*-]{1,63}:[\w*-]{1,63}:)[^\s:]+", _keep_first
+    ),
+    "redis": _compile(
+        r"((?:^|[\s\"'>])(?:AUTH|HELLO[ \t]+[23][ \t]+AUTH|requirepass|masterauth|"
+        r"CONFIG[ \t]+SET[ \t]+\w*pass\w*)[ \t]+)"
+        r"(?:\"[^\"\n]*\"|[^\s\"']+(?:[ \t]+[^\s\"']+)?)",
+        _keep_first,
+    ),
+    "glued": _compile(
+        r"(\b(?:mysql|mysqldump|mariadb|sshpass)\b[^\n]{0,200}?\s-p)(?:\s*)(?:['\"][^'\"]+['\"]|\S+)",
+        _keep_first,
+    ),
+    "flag": _compile(
+        rf"(?i)((?<![A-Za-z0-9-])--?(?:[A-Za-z0-9-]{{0,40}}{_NAME}|user|u|a)(?:\s+|=))(?:{_QUOTED}|[^\s\"']+)",
+        _keep_first,
+    ),
+    "assigned": _compile(
+        rf"(?i)((?:{_NAME}|{_CAMEL})\\?[\"']?\]?\s{{0,20}}(?:=>|:=|==?|:)\s{{0,20}})"
+        rf"(\\\"[^\"\\]*\\\"|{_QUOTED}|[^\s,;&\"')}}\]]+)",
+        _keep_harmless,
+    ),
+    "prose": _compile(
+        r"(?i)(\b(?:passw(?:or)?d|passcode|secret|token|api key|pin|otp|code)\s+(?:is|was|to|with value)\s+"
+        r"(?:now\s+)?[:=]?\s*)"
+        r"(\"[^\"\n]+\"|'[^'\n]+'|[^\s,;]+)",
+        _keep_harmless,
+    ),
+    "after_word": _compile(
+        r"(?i)(\b(?:password|passcode|secret|token|key)\s{1,9}(?:for\s[^\s:]{1,60}:\s{0,9})?)"
+        r"(\"[^\"\n]+\"|'[^'\n]+'|(?<=:\s)\S+|(?=[^\s]{0,80}\d)(?=[^\s]{0,80}[A-Za-z])[^\s,;\"'()]{6,})",
+        _keep_first,
+    ),
+    "uuid": _compile(r"(?i)\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", REMOVED),
+    "run": _compile(r"[A-Za-z0-9+/=_-]{16,512}", _redact_random),
+}
+"""The rules by what they find, in the order in which they are applied."""
 
 
 class Redactor:
@@ -176,7 +218,7 @@ class Redactor:
         if self._literals is not None:
             text = self._literals.sub(REMOVED, text)
         text = _remove_open_key(_unescape(text))
-        for pattern, replacement in _RULES:
+        for pattern, replacement in _RULES.values():
             text = pattern.sub(replacement, text)
         return text
 
@@ -208,29 +250,6 @@ def _remove_open_key(text: str) -> str:
     if end is None or "-----BEGIN" in text[: end.start()]:
         return text
     return text[: end.start()].rstrip(_PEM_SIGNS) + REMOVED + text[end.end() :]
-
-
-def _keep_first(match: re.Match[str]) -> str:
-    return match[1] + REMOVED
-
-
-def _keep_two(match: re.Match[str]) -> str:
-    return match[1] + match[2] + REMOVED
-
-
-def _keep_harmless(match: re.Match[str]) -> str:
-    """Keep a value that can't be a secret, such as `token: expired`."""
-    value = match[2].strip("\\\"'")
-    is_count = value.isdigit() and _COUNT.search(match[1]) is not None
-    return match[0] if not value or is_count or _HARMLESS.fullmatch(value) else match[1] + REMOVED
-
-
-def _redact_acl(match: re.Match[str]) -> str:
-    return _ACL_PASSWORD.sub(rf"\1{REMOVED}", match[0])
-
-
-def _redact_random(match: re.Match[str]) -> str:
-    return REMOVED if looks_random(match[0]) else match[0]
 
 
 def looks_random(run: str) -> bool:
@@ -274,35 +293,3 @@ def _measure_rate(text: str) -> float:
         a.isdigit() != b.isdigit() or (b.isupper() and a.isalpha() and has_small) for a, b in pairwise(text)
     )
     return changes / max(1, len(text))
-
-
-_RULES: Final[tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
-    (_COLOR, ""),
-    (_PEM, REMOVED),
-    (_PUTTY, REMOVED),
-    (_URL_USER, rf"\1{REMOVED}@"),
-    (_USER_AT_HOST, rf"\1{REMOVED}@"),
-    (_URL_SECRET_PATH, _keep_first),
-    (_QUERY, _keep_first),
-    (_HEADER, _keep_two),
-    (_SCHEME, _keep_two),
-    (_PHRASE, _keep_first),
-    (_XML, _keep_first),
-    (_HASH, REMOVED),
-    (_KNOWN, REMOVED),
-    (_REDIS_MONITOR, _keep_first),
-    (_REDIS_ACL, _redact_acl),
-    (_SQL, _keep_first),
-    (_NAMED, _keep_first),
-    (_VARIABLE, _keep_first),
-    (_NETRC, _keep_first),
-    (_PGPASS, _keep_first),
-    (_REDIS, _keep_first),
-    (_GLUED, _keep_first),
-    (_FLAG, _keep_first),
-    (_ASSIGNED, _keep_harmless),
-    (_PROSE, _keep_harmless),
-    (_AFTER_WORD, _keep_first),
-    (_UUID, REMOVED),
-    (_RUN, _redact_random),
-)

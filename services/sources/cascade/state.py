@@ -61,13 +61,7 @@ class SeriesStatus(StrEnum):
 
 _WORKING: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE})
 _SLOWER: Final = frozenset(
-    {
-        SourceVerdict.LATE,
-        SourceVerdict.WRONG,
-        SourceVerdict.EMPTY,
-        SourceVerdict.REFUSED,
-        SourceVerdict.ERROR,
-    }
+    {SourceVerdict.LATE, SourceVerdict.WRONG, SourceVerdict.EMPTY, SourceVerdict.REFUSED, SourceVerdict.ERROR}
 )
 _ANSWERED: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
 

@@ -223,7 +223,4 @@ def _find_keys(question: Question) -> list[SeriesKey]:
     key = SeriesKey(question.kind, question.symbol, question.asset, question.timeframe)
     if question.kind is not RecordKind.QUOTES:
         return [key]
-    return [
-        key._replace(timeframe=""),
-        SeriesKey(RecordKind.BARS, question.symbol, question.asset, MINUTE),
-    ]
+    return [key._replace(timeframe=""), SeriesKey(RecordKind.BARS, question.symbol, question.asset, MINUTE)]

@@ -1,10 +1,8 @@
 """What a week of outages is summed up to."""
 
-import pytest
-
 from marketswarm.operator.healing import EntryKind, TimelineEntry, fold_incidents
 from services.medic.commands import format_report
-from services.medic.report import find_quantile, make_report, sort_lessons
+from services.medic.report import make_report, sort_lessons
 
 DAY = 86_400.0
 NOW = 1_762_433_458.0
@@ -48,10 +46,10 @@ def test_shares_times_and_patterns_are_those_of_the_record():
         outage(7, *FAILED, (EntryKind.RESOLVED, 600.0), svc="mesh"),
         outage(8, *FAILED, svc="mesh"),
     )
-    assert (found.outages, found.ended, found.healed, found.escalated) == (5, 4, 3, 2)
+    assert (found.stats.count, found.ended, found.stats.escalated) == (5, 4, 2)
     assert (found.share_healed, found.share_escalated) == (0.75, 0.4)
-    assert (found.median_sec, found.p95_sec) == (5.0, 600.0)
-    assert [(each.svc, each.outages, each.healed, each.escalated) for each in found.patterns] == [
+    assert (found.stats.median_sec, found.stats.p95_sec) == (5.0, 600.0)
+    assert [(each.svc, each.stats.count, each.healed, each.stats.escalated) for each in found.patterns] == [
         ("feed", 3, 3, 0),
         ("mesh", 2, 0, 2),
     ]
@@ -71,7 +69,7 @@ def test_what_is_older_is_left_out_and_what_lost_its_beginning_is_counted_apart(
         outage(2, EntryKind.ACTED, EntryKind.VERIFIED, (EntryKind.RESOLVED, 4.0)),
         oldest=NOW - 2 * DAY,
     )
-    assert (found.outages, found.unknown, found.complete_since) == (0, 1, NOW - 2 * DAY)
+    assert (found.stats.count, found.unknown, found.complete_since) == (0, 1, NOW - 2 * DAY)
     lines = format_report(found, 7, NOW)
     assert lines[0] == "0 outages in 7 days, 0 of them over"
     assert lines[1] == "1 more are on record without their beginning"
@@ -80,11 +78,3 @@ def test_what_is_older_is_left_out_and_what_lost_its_beginning_is_counted_apart(
 
 def test_a_record_that_goes_back_far_enough_is_complete():
     assert report(oldest=NOW - 8 * DAY).complete_since is None
-
-
-@pytest.mark.parametrize(
-    ("values", "share", "expected"),
-    [([], 0.5, None), ([3.0], 0.95, 3.0), ([3.0, 1.0], 0.5, 1.0), ([*map(float, range(1, 101))], 0.95, 95.0)],
-)
-def test_a_quantile_is_a_value_that_was_seen(values, share, expected):
-    assert find_quantile(values, share) == expected

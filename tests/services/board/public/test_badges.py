@@ -13,8 +13,7 @@ from services.board.public.badges import (
     encode_badge,
     encode_shields,
     estimate_width,
-    make_service_badge,
-    make_tag_badge,
+    make_badge,
 )
 from support.board_examples import HOSTILE, make_service
 
@@ -42,7 +41,7 @@ def read_texts(badge: Badge) -> list[str]:
     ],
 )
 def test_a_state_has_a_word_and_a_colour(state, word, colour):
-    badge = make_service_badge(make_service("shop", state))
+    badge = make_badge("shop", [make_service("shop", state)])
     assert read_texts(badge) == ["shop", word]
     assert orjson.loads(encode_shields(badge)) == {
         "schemaVersion": 1,
@@ -57,16 +56,16 @@ def test_every_state_has_a_look():
 
 
 def test_a_board_that_has_not_looked_lately_says_nothing_of_a_service():
-    assert make_service_badge(make_service("shop"), is_current=False).message == "unknown"
-    assert make_tag_badge("web", [make_service("shop")], is_current=False).message == "unknown"
+    assert make_badge("shop", [make_service("shop")], is_current=False).message == "unknown"
+    assert make_badge("web", [make_service("shop")], is_current=False).message == "unknown"
 
 
 def test_a_tag_has_the_worst_state_of_its_services():
     up, late = make_service("a"), make_service("b", ServiceState.SILENT)
     down = [make_service(name, ServiceState.DOWN) for name in "cd"]
-    assert make_tag_badge("web", [up, up]).message == "up"
-    assert make_tag_badge("web", [up, late]).message == "late"
-    badge = make_tag_badge("web", [up, late, *down])
+    assert make_badge("web", [up, up]).message == "up"
+    assert make_badge("web", [up, late]).message == "late"
+    badge = make_badge("web", [up, late, *down])
     assert badge.message == "2 of 4 down"
     assert orjson.loads(encode_badge(badge)) == {
         "label": "web",
@@ -76,18 +75,18 @@ def test_a_tag_has_the_worst_state_of_its_services():
         "down": 2,
         "grace": 1,
     }
-    assert make_tag_badge("web", []).message == "unknown"
+    assert make_badge("web", []).message == "unknown"
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_is_markup_in_a_picture(text):
-    label, _ = read_texts(make_tag_badge(text, [make_service("a")]))
+    label, _ = read_texts(make_badge(text, [make_service("a")]))
     assert label.isprintable()
     assert b"<script" not in draw_badge(Badge(text, ServiceState.UP))
 
 
 def test_a_long_label_is_cut_and_the_picture_is_as_wide_as_its_texts():
-    badge = make_tag_badge("w" * 500, [make_service("a")])
+    badge = make_badge("w" * 500, [make_service("a")])
     assert badge.label == "w" * 59 + "…"
     root = ET.fromstring(draw_badge(badge))  # noqa: S314 - we made it
     texts = [int(each.attrib["textLength"]) for each in root.iter(f"{SVG}text")]
