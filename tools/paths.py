@@ -1,9 +1,10 @@
-"""Count the files that a beat and a miss pass through: `.venv/bin/python tools/paths.py`.
+"""Count the files that a beat, a miss and its message pass through: `.venv/bin/python tools/paths.py`.
 
 A real monitor runs over a bus in memory. The bytes of a PUBLISH go through a session, the listener and the
-detector; then the service falls silent, and its miss is followed from the timer to the log of alerts. A file
-counts if one of its functions is given, or returns, what is followed: the payload and the beat; the service,
-the suspect, the verdict and the event. A file is re-entered if a call goes from it through another file back
+detector; then the service falls silent, and its miss is followed from the timer to the log of alerts. A real
+notifier then reads it there, and sends it to an HTTP receiver. A file counts if one of its functions is
+given, or returns, what is followed: the payload and the beat; the service, the suspect, the verdict and the
+event; the incident and the message. A file is re-entered if a call goes from it through another file back
 into it.
 
 tests/docs/test_paths.py holds the counts to docs/development.md.
@@ -18,25 +19,34 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType, GeneratorType, SimpleNamespace
 from typing import Any, Final
+from unittest.mock import patch
 
+import orjson
 import structlog
 
+from marketswarm.agent import agent
 from marketswarm.beat import Beat, encode_beat
 from marketswarm.bus import Bus
+from marketswarm.bus.consumer import Consumer, DeliveredEntry
 from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.bus.parser import BatchParser
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import SubscriberConnection
+from marketswarm.channels import Message
 from marketswarm.detector import LastBeat, Suspect, Tick, Verdict, WatchedService, restore_services
-from marketswarm.event import Event
-from marketswarm.keys import last_beat_key
+from marketswarm.event import Event, Kind, encode_event
+from marketswarm.keys import ALERT_LOG, TRUTH_DOC, last_beat_key
 from marketswarm.monitor import Monitor, VerdictEncoder
 from marketswarm.monitor.encoder import EncodedVerdict
 from marketswarm.monitor.publisher import PUBLISH_SCRIPT
 from marketswarm.monitor.verdict_queue import PendingVerdict
 from marketswarm.monitor.witness import StoredBeats
-from marketswarm.testing import MemoryBus
-from marketswarm.truth import Watch
+from marketswarm.settings import NotifierSettings
+from marketswarm.testing import MemoryBus, MemoryBuses
+from marketswarm.truth import SYSTEM, Watch
+from notifier.app import notifier_heartbeat, run_notifier
+from notifier.inbox import ReceivedEvent
+from notifier.router.incident import Incident, Notice
 
 ROOT: Final = Path(__file__).parent.parent
 SVC: Final = "a"
@@ -45,8 +55,10 @@ WITHIN_SEC: Final = 10.0
 """How long to wait until the beat is heard, and until the miss is on the log."""
 PROCESS_LOG: Final = ("marketswarm/log.py", "marketswarm/text.py")
 """Files that format log lines: they are not counted, and are called only where logging is set up."""
+PARTS: Final = ("marketswarm", "healer", "sentinel", "notifier")
 BEAT: Final = (Beat, LastBeat)
 MISS: Final = (WatchedService, Suspect, Verdict, Event, EncodedVerdict, PendingVerdict, LastBeat)
+MESSAGE: Final = (DeliveredEntry, Event, ReceivedEvent, Incident, Notice, Message)
 
 
 class Trace:
@@ -105,7 +117,12 @@ class Trace:
             path = Path(code.co_filename)
             inside = path.is_relative_to(ROOT) and ".venv" not in path.parts
             name = path.relative_to(ROOT).as_posix() if inside else None
-            ours = name is not None and name.split("/")[0] in ("marketswarm", "healer", "sentinel")
+            ours = name is not None and name.split("/")[0] in (
+                "marketswarm",
+                "healer",
+                "sentinel",
+                "notifier",
+            )
             is_part = ours and "testing" not in path.parts and name not in PROCESS_LOG
             self._names[code] = name if is_part else None
         return self._names[code]
@@ -266,9 +283,56 @@ async def follow_miss() -> Trace:
     return trace
 
 
+async def follow_message() -> Trace:
+    """Follow a miss from the log to the request that the receiver of a webhook gets.
+
+    Raises RuntimeError if there was none within WITHIN_SEC.
+    """
+    event = Event(Kind.HEARTBEAT_MISS, SVC, time.time(), "e", "healer", timeout_sec=TIMEOUT_SEC)
+    raw, received, given = encode_event(event), asyncio.Event(), asyncio.Event()
+    trace, buses = Trace(MESSAGE, raw), MemoryBuses()
+
+    async def read_new(_consumer: Consumer, *_args: object, **_more: object) -> list[DeliveredEntry]:
+        """Stand in for a read that waits, which a bus in memory does not have."""
+        await given.wait()
+        given.clear()
+        trace.start()
+        return [DeliveredEntry(ALERT_LOG, b"1-0", {b"event": raw})]
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        stop_tracing()
+        received.set()
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(receive, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = NotifierSettings(webhook_url=f"http://127.0.0.1:{port}/", watchdog_sec=1000)
+    beats = {"interval_sec": TIMEOUT_SEC / 3, "timeout_sec": TIMEOUT_SEC}
+    truth = {"services": {SVC: {"heartbeat": beats}, "notifier": {}}}
+    await buses(SYSTEM).client.set(TRUTH_DOC, orjson.dumps(truth))
+    with patch.object(Consumer, "read_new", read_new):
+        async with agent("notifier", settings, heartbeat=notifier_heartbeat, open_bus=buses) as me:
+            running = me.task(run_notifier(me), name="notifier")
+            given.set()
+            try:
+                async with asyncio.timeout(WITHIN_SEC):
+                    await received.wait()
+            except TimeoutError:
+                raise RuntimeError(f"no request came within {WITHIN_SEC:g} s") from None
+            finally:
+                stop_tracing()
+                running.cancel()
+                server.close()
+    return trace
+
+
 async def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    for title, path in (("a beat", await follow_beat()), ("a miss", await follow_miss())):
+    paths = ("a beat", follow_beat), ("a miss", follow_miss), ("a message", follow_message)
+    for title, follow in paths:
+        path = await follow()
         print(f"{title}: {len(path.files)} files")
         for file, function in path.files.items():
             again = f"   entered again through {path.reentries[file]}" if file in path.reentries else ""

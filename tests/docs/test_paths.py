@@ -31,3 +31,9 @@ async def test_a_miss_passes_through_the_files_that_the_page_names_and_enters_no
     assert set(trace.files) == shown("A miss")
     assert trace.reentries == {}
     assert len(trace.files) <= 12
+
+
+@pytest.mark.live
+async def test_a_message_passes_through_the_files_that_the_page_names(paths):
+    trace = await paths.follow_message()
+    assert set(trace.files) == shown("A message")
