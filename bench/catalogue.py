@@ -30,6 +30,7 @@ from bench.figures import Bench, Figure
 SUBSCRIBER: Final = "bare hiredis subscriber"
 LOOP: Final = "empty event loop"
 CRONSIM: Final = "cronsim for 20 jobs"
+AGENT: Final = "bare agent"
 AGENTS: Final = "as many bare agents"
 UVICORN: Final = "bare uvicorn"
 PAGE: Final = "a page with a word"
@@ -63,11 +64,16 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "busy_worst": Figure("beside a busy core: worst late", "ms", LOOP, goal=100, slack=200),
     }),
     "storm": Bench(HEALER, healer.measure_storm, 3, 1, {
-        "spread": Figure("all die: first to last miss", "s", DEADLINES, goal=11),
+        "spread": Figure("all die: first deadline to last miss", "s", DEADLINES),
+        "last": Figure("all die: last miss after the last deadline", "ms", LOOP, goal=500, slack=200),
         "late": Figure("all die: median late", "ms", LOOP, slack=100),
         "p99": Figure("all die: p99 late", "ms", LOOP, goal=500, slack=200),
         "processor": Figure("a death", CORE_US, "bare pipeline of the same writes"),
         "stall": Figure("all die: event loop late, at most", "ms", LOOP, goal=50, slack=50),
+    }),
+    "watchers": Bench(HEALER, healer.measure_watchers, 3, 1, {
+        "sentinel": Figure("10,000 services: the sentinel", PERCENT, SUBSCRIBER, goal=1, slack=0.5),
+        "mesh": Figure("10,000 services: mesh", PERCENT, SUBSCRIBER, goal=2, slack=0.5),
     }),
     "scrape": Bench(HEALER, healer.measure_scrapes, 3, 1, {
         "processor": Figure("a scrape of all services", "s of a core", "bare gzip of the same answer"),
@@ -84,7 +90,7 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "one": Figure("the only service dies: median late", "ms", LOOP, goal=20, slack=20),
         "thousand": Figure("all of 1,000 die: median late", "ms", LOOP, goal=20, slack=20),
         "thousand_p99": Figure("all of 1,000 die: p99 late", "ms", LOOP, goal=100, slack=50),
-        "spread": Figure("all of 1,000 die: first to last miss", "s", DEADLINES, goal=3),
+        "spread": Figure("all of 1,000 die: first deadline to last miss", "s", DEADLINES, goal=3),
     }),
     "notify": Bench(ALERTS, notify.measure, 3, 2, {
         "late": Figure("log to receiver: median", "ms", "bare XREADGROUP and POST", slack=5),
@@ -95,9 +101,14 @@ BENCHES: Final[Mapping[str, Bench]] = {
     "fleet": Bench(ALERTS, fleet.measure, 3, 2, {
         "start": Figure("marketswarm up to all up", "s", AGENTS, goal=4),
         "memory": Figure("all agents", "MB PSS", AGENTS, goal=300),
-        "largest": Figure("the largest idle agent", "MB PSS", "bare agent", goal=60),
+        "agent": Figure("the largest idle agent except the board", "MB PSS", AGENT, goal=35),
+        "board": Figure("the idle board", "MB PSS", UVICORN, goal=60),
         "processor": Figure("all idle agents", PERCENT, AGENTS, slack=0.5),
-        "busiest": Figure("the busiest idle agent", PERCENT, "bare agent", slack=0.2),
+        "median": Figure("an idle agent, the median of all", PERCENT, AGENT, goal=0.3, slack=0.2),
+        "busiest": Figure("the busiest idle agent", PERCENT, AGENT, slack=0.2),
+    }),
+    "played": Bench(ALERTS, fleet.measure_board, 3, 1, {
+        "memory": Figure("the board beside the recorded market", "MB PSS", UVICORN, goal=120),
     }),
     "swarm": Bench(ALERTS, swarm.measure, 2, 1, {
         "applied": Figure("5,000 agents: a reseed in force in all", "s", DOCUMENT, goal=5, slack=1),

@@ -31,6 +31,8 @@ INTERVAL_SEC: Final = 10.0
 SHORT_SEC: Final = 2.0
 """The same in a small fleet. The timeout is always three times the interval."""
 MEASURE_SEC: Final = 30.0
+WATCHED: Final = 10_000
+"""How many services beat beside a sentinel and a mesh."""
 DYING: Final = 20
 LOG: Final = "healer:alerts:log"
 LAG: Final = "marketswarm_event_loop_lag_seconds_bucket"
@@ -123,7 +125,8 @@ class Deaths:
     """What happened when services stopped.
 
     `late` holds the seconds of each miss after its deadline, and `loop_late` those of an empty event loop.
-    `spread_sec` is the time between the first miss and the last, `deadlines_sec` that between the deadlines.
+    `spread_sec` is the time from the first deadline to the last miss, and `deadlines_sec` that to the last
+    deadline.
     `cpu_sec` is the processor time of the healer from the first deadline to the last miss.
     """
 
@@ -154,7 +157,7 @@ def let_die(fleet: Fleet, victims: range) -> Deaths:
     return Deaths(
         [at - deadlines[svc] for svc, at in arrivals.items()],
         loop_late,
-        max(arrivals.values()) - min(arrivals.values()),
+        max(arrivals.values()) - first,
         max(deadlines.values()) - first,
         used,
     )
@@ -225,9 +228,37 @@ def measure_storm(scale: float) -> Sample:
         "late": pair_ms(deaths.late, deaths.loop_late, 0.5),
         "p99": pair_ms(deaths.late, deaths.loop_late, 0.99),
         "spread": Pair(deaths.spread_sec, deaths.deadlines_sec),
+        "last": Pair(
+            1000 * (deaths.spread_sec - deaths.deadlines_sec), max(0.01, 1000 * deaths.loop_late[-1])
+        ),
         "processor": Pair(1e6 * deaths.cpu_sec / len(deaths.late), bare_us),
         "stall": Pair(stall_ms, 1000 * max(deaths.loop_late)),
     }
+
+
+def measure_watchers(scale: float) -> Sample:
+    """Measure a sentinel and a mesh beside a healer, once both know a fleet whose services all beat."""
+    services = round(WATCHED * scale)
+    sections = {"sentinel": {}, "mesh": {}} | make_sections(services, INTERVAL_SEC)
+    with (
+        start_buses(sections) as buses,
+        redis.Redis(port=buses[0].port) as client,
+        run_program("healer", buses),
+        run_program("sentinel", buses) as sentinel,
+        run_program("services.mesh", buses) as mesh,
+        Beats(buses[0].port, services, services / INTERVAL_SEC),
+        Worker("bench.limits", "subscriber", buses[0].port, services) as bare,
+    ):
+        bare.read()
+        bare.send(WITHOUT_END)
+        wait_until(lambda: client.hlen("healer:roster") >= services, "all to be up", 0.1)
+        time.sleep(2 * INTERVAL_SEC)  # mesh has written all of them, too
+        usages = [Usage(each) for each in (sentinel.pid, mesh.pid, bare.pid)]
+        time.sleep(MEASURE_SEC * max(scale, 0.3))
+        of_sentinel, of_mesh, of_bare = (usage.percent() for usage in usages)
+        if (known := len(orjson.loads(client.get("mesh:topology"))["services"])) < services:
+            raise RuntimeError(f"mesh knows {known} services of {services}")
+    return {"sentinel": Pair(of_sentinel, of_bare), "mesh": Pair(of_mesh, of_bare)}
 
 
 def measure_small(scale: float) -> Sample:
