@@ -39,7 +39,10 @@ def main() -> int:
 
 
 def measure(repeats: dict[str, int], scale: float, *, write: bool) -> int:
-    """Run benches, and write their results beside those that are there, if those are of this machine."""
+    """Run benches, and write their results beside those that are there, if those are of this machine.
+
+    Repeats of the same commit are added to those that are there.
+    """
     machine, (known_machine, results) = describe_machine(), load_results(DOCS)
     if (
         write
@@ -52,7 +55,8 @@ def measure(repeats: dict[str, int], scale: float, *, write: bool) -> int:
     found = run_all(BENCHES, repeats, scale, (find_commit(), f"{datetime.now(UTC):%Y-%m-%d}"))
     kept = results if known_machine == machine else {}
     if write:
-        write_results(DOCS, BENCHES, machine, kept | {name: each for name, each in found.items() if each})
+        new = {name: each.join(kept.get(name)) for name, each in found.items() if each}
+        write_results(DOCS, BENCHES, machine, kept | new)
     return report(missing(found))
 
 

@@ -107,6 +107,14 @@ class Result:
         for name, pair in sample.items():
             self.figures.setdefault(name, []).append(pair)
 
+    def join(self, earlier: "Result | None") -> "Result":
+        """Return a result with the repeats of an earlier one too, if that is of the same commit."""
+        if earlier is None or earlier.commit != self.commit:
+            return self
+        names = earlier.figures | self.figures
+        pairs = {name: earlier.figures.get(name, []) + self.figures.get(name, []) for name in names}
+        return Result(self.commit, self.day, pairs)
+
 
 @dataclass(frozen=True, slots=True)
 class Slowdown:

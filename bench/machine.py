@@ -5,9 +5,13 @@ import platform
 import re
 import subprocess
 from pathlib import Path
+from typing import Final
 
 from bench.programs import ROOT
 from marketswarm.fleet.server import find_binary
+
+WRITTEN: Final = "docs/performance*"
+"""The files that benches write."""
 
 
 def describe_machine() -> dict[str, str]:
@@ -25,9 +29,17 @@ def describe_machine() -> dict[str, str]:
 
 
 def find_commit() -> str:
-    """Return the short id of the commit, with `+` if files differ from it; `unknown` without git."""
+    """Return the short id of the commit, with `+` if files differ from it; `unknown` without git.
+
+    What benches write themselves may differ, so that one run after the other is of the same commit.
+    """
     try:
-        words = ["git", "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=+"]
-        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        commit = _ask_git("rev-parse", "--short=10", "HEAD")
+        changed = _ask_git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){WRITTEN}")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{commit}+" if changed else commit
+
+
+def _ask_git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

@@ -67,14 +67,22 @@ def test_a_named_bench_and_a_smaller_scale_are_shown_and_not_written(bench, caps
     assert load_results(bench.docs) == ({}, {})
 
 
-def test_a_named_bench_that_is_written_leaves_the_others(bench):
+def test_a_named_bench_that_is_written_leaves_the_others(bench, monkeypatch):
     assert bench({"heard": Measured(1.0), "other": Measured(2.0)}) == 0
+    monkeypatch.setattr(main, "find_commit", lambda: "def456")
     assert bench({"heard": Measured(3.0), "other": Measured(9.0)}, "heard", "--write") == 0
     _, results = load_results(bench.docs)
     assert {name: each.figures["cost"][0].value for name, each in results.items()} == {
         "heard": 3.0,
         "other": 2.0,
     }
+
+
+def test_a_run_of_the_same_commit_adds_its_repeats(bench):
+    for ratio in (1.0, 2.0, 3.0):
+        assert bench({"heard": Measured(ratio)}, "--repeats", "1") == 0
+    _, results = load_results(bench.docs)
+    assert [pair.value for pair in results["heard"].figures["cost"]] == [1.0, 2.0, 3.0]
 
 
 def test_figures_of_two_machines_are_not_mixed(bench, monkeypatch):
