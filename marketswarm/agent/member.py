@@ -113,6 +113,7 @@ class ReseedCallbacks:
         return None
 
     def call_all(self, truth: Truth, revision: int | None) -> None:
+        """Hand a truth that is in force to all callbacks; `failure` says what one of them objected to."""
         self.failure = None
         for callback in self._callbacks:
             try:

@@ -119,6 +119,7 @@ class CanaryWait:
         return self._waited_sec
 
     def _count_work(self, now: float) -> None:
+        """Add the time since the last call in which messages were handled, if some are being handled now."""
         if self._works_since is not None:
             self._worked_sec += now - self._works_since
             self._works_since = now

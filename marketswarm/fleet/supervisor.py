@@ -372,6 +372,7 @@ class FleetSupervisor:
             raise Exit(code if code > 0 else Code.DIED, why)
 
     def _make_environ(self, module: str, svc: str, truth: Truth) -> dict[str, str]:
+        """Return the variables of an agent: those of ours that it may see, and where the fleet is."""
         # a file or a socket by which one process reports is not for all of them
         fixed = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
         fixed |= {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}

@@ -549,6 +549,7 @@ class Monitor:
         self._read_unheard(bus)
 
     def _read_unheard(self, bus: str) -> None:
+        """Begin to read what was reported while a bus was not heard: see `Evaluator.read_unheard`."""
         if self._group is not None:
             self._group.create_task(self.evaluator.read_unheard(bus), name=f"read_unheard:{bus}")
 

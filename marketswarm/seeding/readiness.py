@@ -98,7 +98,7 @@ async def wait_for_healer_access(
 
 
 async def _find_refused(buses: Sequence[Bus], truth: Truth) -> dict[str, list[str]]:
-    """Raises BusError if a bus is away."""
+    """Return, by bus, the services that the healer's user may not hear there. Raises BusError."""
     watches = truth.watched()
     found = {
         bus.name: await _find_refused_on_bus(bus, [watch for watch in watches if watch.bus == bus.name])

@@ -169,6 +169,7 @@ async def _swap_databases(url: str, fresh: str) -> None:
 
 
 def _replace_database(url: str, name: str) -> str:
+    """Return the URL of the database `name` on the server of `url`."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 

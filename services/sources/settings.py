@@ -184,6 +184,7 @@ class SeriesEntry(ServiceConfig):
         return self
 
     def find_session(self, symbol: str) -> str:
+        """Return the code of the trading session of a symbol: an exchange's, or `24x7`."""
         return self.session or find_default_session(self.asset, symbol) or ROUND_THE_CLOCK
 
     @property
