@@ -61,7 +61,7 @@ class SoakFleet(Fleet):
         at = time.time()
         self.ledger.seedings.append(at)
         self.seed(self._truth())
-        self._agree(at)
+        self._agree(at, time.time())
 
     def told_down(self) -> set[str]:
         return self.witness.down()
@@ -95,13 +95,13 @@ class SoakFleet(Fleet):
         for terms in self.ledger.terms.values():
             terms[0].since = now
 
-    def _agree(self, at: float) -> None:
+    def _agree(self, at: float, seeded: float = 0.0) -> None:
         for svc in self.in_force.keys() - self.watched.keys():
             self.ledger.dropped(svc, at)
         for svc, rhythm in self.watched.items():
             if self.in_force.get(svc) != rhythm:
                 one = self.company.cast[svc]
-                self.ledger.agreed(Terms(svc, one.bus, *rhythm, at))
+                self.ledger.agreed(Terms(svc, one.bus, *rhythm, at, seeded=seeded))
                 self.company.begin(svc, *rhythm)
         self.in_force = dict(self.watched)
 

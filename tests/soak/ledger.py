@@ -47,7 +47,10 @@ class Terms:
     interval_sec: float
     timeout_sec: float
     since: float
+    """When the seeding of it began."""
     until: float = inf
+    seeded: float = 0.0
+    """When that was over: a beat between may have been heard by nobody."""
 
     @property
     def warm_up_sec(self) -> float:

@@ -162,7 +162,8 @@ class _Service:
         last = self.beats.last_before(miss.ts - self._on_its_way(miss.ts))
         warm_up = min(t.warm_up_sec for t in in_force)
         since = min(t.since for t in in_force)
-        if last is None or last < since:
+        known = max(t.seeded for t in in_force) if miss.event.get("reason") == "never_seen" else since
+        if last is None or last < max(since, known):
             if miss.ts - since < warm_up - NOISE_SEC:
                 self._false(miss, f"watched for {miss.ts - since:.3f} s only")
             return

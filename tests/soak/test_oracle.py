@@ -69,8 +69,8 @@ def no_bus(start: float, end: float) -> list[Tell]:
     return [broke("kill", f"bus:{bus}", start, end) for bus in (HOME, MARKET)]
 
 
-def watch(svc: str, timeout_sec: float, since: float) -> Tell:
-    return lambda story: story.ledger.agreed(Terms(svc, HOME, INTERVAL, timeout_sec, since))
+def watch(svc: str, timeout_sec: float, since: float, seeded: float = 0.0) -> Tell:
+    return lambda story: story.ledger.agreed(Terms(svc, HOME, INTERVAL, timeout_sec, since, seeded=seeded))
 
 
 def lost(miss: float, ok: float, **more: Any) -> Tell:
@@ -97,7 +97,13 @@ def seeded(at: float) -> Tell:
     return lambda story: story.ledger.seedings.append(at)
 
 
+def added_again(miss: float, **more: Any) -> list[Tell]:
+    """A service that beat last while a truth was seeded that has it again."""
+    return [dropped(40), watch("alpha", T, 50, 50.6), told("heartbeat_miss", miss, timeout_sec=T, **more)]
+
+
 LONG, SHORT, FOREVER = [(50, 60)], [(50, 52.2)], [(50, END)]
+AFTER_SEEDING = [(50.1, END)]
 AT_MARKET = f"bus:{MARKET}"
 MISTAKES: dict[str, tuple[list[tuple[float, float]], list[Tell], list[str]]] = {
     "nothing is told of an outage": (LONG, [], ["missed"]),
@@ -105,6 +111,8 @@ MISTAKES: dict[str, tuple[list[tuple[float, float]], list[Tell], list[str]]] = {
     "a service that beat": ([], [outage(52.1, 52.6)], ["false"]),
     "a silence below the timeout": (SHORT, [outage(51.6, 52.6)], ["false"]),
     "a service that is not watched": ([], [outage(52.1, None, "stranger")], ["false"]),
+    "added again, and heard since": (AFTER_SEEDING, added_again(51.8, reason="silent"), ["false"]),
+    "added again, in the warm-up": (AFTER_SEEDING, added_again(51.2, reason="never_seen"), ["false"]),
     "two misses without an ok": (LONG, [outage(52.1, None), outage(55.0, 60.1)], ["twice"]),
     "an id that is there twice": (LONG, [outage(52.1, 60.1), repeated()], ["twice", "out of order"]),
     "an ok before its miss": (
@@ -180,6 +188,7 @@ EXCUSES: dict[str, tuple[list[tuple[float, float]], list[Tell]]] = {
         [outage(52.1, None), told("heartbeat_unwatched", 60.3), dropped(60)],
     ),
     "another timeout while it is down": (FOREVER, [watch("alpha", 3.0, 60.0), outage(52.1, None)]),
+    "added again while it beat last": (AFTER_SEEDING, added_again(51.8, reason="never_seen")),
     "a bus that was lost": ([], [broke("stop", AT_MARKET, 50, 60), *lost_on_both(52.5, 61)]),
     "a bus that was deaf": (
         [],
