@@ -103,8 +103,7 @@ class Medic:
         """Rest until the next round is due, or a new alert comes, but for the least rest in any case."""
         rest_sec = self._find_rest_sec()
         least_sec = min(rest_sec, max(LEAST_REST_SEC, SHARE_OF_TIME * self.round_sec))
-        await asyncio.sleep(least_sec)
-        await wait_until_due(self._due, rest_sec - least_sec)
+        await wait_until_due(self._due, rest_sec, least_sec=least_sec)
 
     def _find_rest_sec(self) -> float:
         return max(self._get_settings().every_sec, SHARE_OF_TIME * self.round_sec)
