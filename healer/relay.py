@@ -37,6 +37,8 @@ PAGE_SIZE: Final = 100
 FULL_PAUSE_SEC: Final = 0.25
 """The pause after a full page: 400 events a second at most, so that a flood does not trim the log at once."""
 BLOCK_SEC: Final = 1.0
+CHECK_SEC: Final = 5.0
+"""How often it is looked, while nothing comes, whether the stream was begun anew with older ids."""
 STANDBY_SEC: Final = 0.25
 """How often it is looked whether this healer leads."""
 LOG_EVERY_SEC: Final = 10.0
@@ -230,7 +232,7 @@ class Relay:
         self._closed = await read_closed(bus, self.rule.stream)
         self._stored_position = stored
         self._position = stored if is_entry_id(stored) else FIRST_ID
-        self._follower = StreamFollower(bus, self.rule.stream, self._position)
+        self._follower = StreamFollower(bus, self.rule.stream, self._position, check_sec=CHECK_SEC)
 
     def _log_skipped(self) -> None:
         """Log how many entries were skipped and why, at most every 10 s."""

@@ -28,11 +28,19 @@ class TimeSlice:
             self._ends_at = time.monotonic() + self._slice_sec
 
 
-async def wait_until_due(due: asyncio.Event, pause_sec: float) -> bool:
-    """Wait `pause_sec` seconds or until `due` is set, then clear `due`. Return True if it was set."""
+async def wait_until_due(due: asyncio.Event, pause_sec: float, *, least_sec: float = 0.0) -> bool:
+    """Wait `pause_sec` seconds or until `due` is set, then clear `due`. Return True if it was set.
+
+    Wait `least_sec` in any case. While nothing is due, that takes no timer of its own: a sleep in front of
+    the wait would wake an idle process once more each time.
+    """
+    began = time.monotonic()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(pause_sec):
+        async with asyncio.timeout(max(pause_sec, least_sec)):
             await due.wait()
     was_set = due.is_set()
+    left_sec = began + least_sec - time.monotonic()
+    if was_set and left_sec > 0:
+        await asyncio.sleep(left_sec)
     due.clear()
     return was_set

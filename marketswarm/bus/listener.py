@@ -307,8 +307,11 @@ class Listener:
             missing_sec = self._handler.get_missing_canary_sec(self.bus.name, now)
             if self._canary_wait.measure_waited_sec(missing_sec, now) > DEAF_AFTER_SEC:
                 self.rebuild_session()
-            await asyncio.sleep(MIN_CANARY_PAUSE_SEC)
-            await wait_until_due(self._canary_requested, started + CANARY_EVERY_SEC - time.monotonic())
+            await wait_until_due(
+                self._canary_requested,
+                started + CANARY_EVERY_SEC - time.monotonic(),
+                least_sec=MIN_CANARY_PAUSE_SEC,
+            )
 
     async def _send_canary(self) -> None:
         """Publish the next canary by the script, and report to the handler whether the bus accepted it."""

@@ -38,7 +38,7 @@ from marketswarm.monitor.leadership import Fence, Leadership
 from marketswarm.monitor.store import RosterEntry, SavedState, StateStore, combine_saved_state
 from marketswarm.monitor.verdict_queue import LEADER_HAD_TIME_SEC, VerdictQueue
 from marketswarm.monitor.witness import read_last_beats
-from marketswarm.time_slice import TimeSlice
+from marketswarm.time_slice import TimeSlice, wait_until_due
 
 SAVE_EVERY_SEC: Final = 1.0
 SAVE_SOON_SEC: Final = 0.05
@@ -140,11 +140,7 @@ class StateKeeper:
                 done = [await self._try_to_save(home, fence, *each) for each in saves.items()]
                 if not all(done):
                     await asyncio.sleep(PAUSES.longest_sec)
-            await asyncio.sleep(SAVE_SOON_SEC)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SAVE_EVERY_SEC - SAVE_SOON_SEC):
-                    await self._save_due.wait()
-            self._save_due.clear()
+            await wait_until_due(self._save_due, SAVE_EVERY_SEC, least_sec=SAVE_SOON_SEC)
 
     def save_soon(self) -> None:
         """Save now rather than within a second; saves are at least 0.05 s apart."""

@@ -19,6 +19,8 @@ from services.medic.settings import HealingSettings, MedicEnvironment
 
 PAGE: Final = 500
 BLOCK_SEC: Final = 2.0
+CHECK_SEC: Final = 10.0
+"""How often it is looked, while nothing comes, whether the log was begun anew with older ids."""
 
 
 class AlertFollower:
@@ -41,7 +43,8 @@ class AlertFollower:
             with attempt:
                 bus = self._me.bus(name)
                 if follower is None or follower.bus is not bus:
-                    follower = StreamFollower(bus, ALERT_LOG, await read_newest_id(bus, ALERT_LOG))
+                    newest = await read_newest_id(bus, ALERT_LOG)
+                    follower = StreamFollower(bus, ALERT_LOG, newest, check_sec=CHECK_SEC)
                 entries, _ = await follower.read(PAGE, BLOCK_SEC)
                 self.count(entries, time.time())
 

@@ -1,6 +1,7 @@
 """The main loop of medic: the work of the leader as a task, and what the beats say of it."""
 
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
 
 from marketswarm.agent import Agent, agent
 from marketswarm.agent.loops import lead_fenced
@@ -9,13 +10,15 @@ from marketswarm.agent.outage_state import MONITOR
 from marketswarm.bus.outage import Outage
 from marketswarm.truth import MEDIC, Truth
 from services.medic.alert_follower import AlertFollower
-from services.medic.diagnosis.second_tier import SecondTier
 from services.medic.medic import Medic
 from services.medic.metrics import collect_metrics
 from services.medic.planner import LEASE_SEC
 from services.medic.remedies import Remedy
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import MedicEnvironment, MedicSettings
+
+if TYPE_CHECKING:
+    from services.medic.diagnosis.second_tier import SecondTier
 
 REPORT_EVERY_SEC: Final = 1.0
 
@@ -29,8 +32,7 @@ async def main() -> int:
         def get_ladder(svc: str) -> tuple[Remedy, ...]:
             return settings_now().settings.ladder_of(svc)
 
-        second_tier = SecondTier(me, get_ladder)
-        medic = Medic(me, lambda: settings_now().settings, rules, second_tier if second_tier.is_on else None)
+        medic = Medic(me, lambda: settings_now().settings, rules, make_second_tier(me, get_ladder))
         alerts = AlertFollower(me, lambda: settings_now().settings, medic.wake)
         followed = set[str]()
 
@@ -56,6 +58,17 @@ async def main() -> int:
             me.set_detail(medic.summarize())
             await me.rest(REPORT_EVERY_SEC)
     return me.exit_code
+
+
+def make_second_tier(
+    me: Agent[MedicEnvironment], get_ladder: Callable[[str], Iterable[Remedy]]
+) -> "SecondTier | None":
+    """Return what is asked for diagnoses; None if the environment names nothing."""
+    if me.settings.medic_diagnosis_command is None and me.settings.medic_diagnosis_url is None:
+        return None
+    from services.medic.diagnosis.second_tier import SecondTier  # noqa: PLC0415 - loads httpx, 9 MB
+
+    return SecondTier(me, get_ladder)
 
 
 def start_alerts(me: Agent[MedicEnvironment]) -> OutageAlerts:

@@ -6,13 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from marketswarm.agent import Agent, Lease, LeaseLost
 from marketswarm.operator.healing import EntryKind
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM
-from services.medic.diagnosis.second_tier import SecondTier
 from services.medic.evidence import add_evidence
 from services.medic.facts import FleetFacts
 from services.medic.observer import FleetObserver
@@ -23,6 +22,9 @@ from services.medic.repair_plan import RepairPlan
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.settings import HealingSettings, MedicEnvironment
 from services.medic.store import MedicStore
+
+if TYPE_CHECKING:
+    from services.medic.diagnosis.second_tier import SecondTier
 
 SHARE_OF_TIME: Final = 10.0
 """A round is followed by a rest that is so many times as long, if that is more than `every_sec`."""
@@ -50,7 +52,7 @@ class Medic:
         me: Agent[MedicEnvironment],
         get_settings: Callable[[], HealingSettings],
         rules: RuleMonitor,
-        second_tier: SecondTier | None = None,
+        second_tier: "SecondTier | None" = None,
     ) -> None:
         self._me, self._get_settings, self.rules = me, get_settings, rules
         self.second_tier = second_tier
@@ -101,8 +103,7 @@ class Medic:
         """Rest until the next round is due, or a new alert comes, but for the least rest in any case."""
         rest_sec = self._find_rest_sec()
         least_sec = min(rest_sec, max(LEAST_REST_SEC, SHARE_OF_TIME * self.round_sec))
-        await asyncio.sleep(least_sec)
-        await wait_until_due(self._due, rest_sec - least_sec)
+        await wait_until_due(self._due, rest_sec, least_sec=least_sec)
 
     def _find_rest_sec(self) -> float:
         return max(self._get_settings().every_sec, SHARE_OF_TIME * self.round_sec)
@@ -147,7 +148,7 @@ class Medic:
         return order_sec
 
     async def _diagnose(
-        self, tier: SecondTier, store: MedicStore, lease: Lease, now: Callable[[], float]
+        self, tier: "SecondTier", store: MedicStore, lease: Lease, now: Callable[[], float]
     ) -> None:
         """Store a diagnosis that was made, and ask for the next one, once the question itself is stored."""
         record = tier.take()

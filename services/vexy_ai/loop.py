@@ -7,18 +7,20 @@ from typing import Final
 from marketswarm.agent import agent
 from marketswarm.agent.worker_pool import WorkerPool
 from marketswarm.bus.outage import Outage
+from marketswarm.time_slice import wait_until_due
 from services.vexy_ai.digest_writer import DigestWriter
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.settings import VexyEnvironment, VexySettings, find_streams
 from services.vexy_ai.worker import VexyWorker
 
-REPORT_EVERY_SEC: Final = 0.2
+REPORT_EVERY_SEC: Final = 1.0
 
 
 async def main() -> int:
     """Run vexy_ai until it is asked to stop; return its exit code."""
     async with agent("vexy_ai", VexyEnvironment) as me:
-        settings_now, metrics = me.config(VexySettings), VexyMetrics()
+        settings_now, metrics, reseeded = me.config(VexySettings), VexyMetrics(), asyncio.Event()
+        me.on_reseed(lambda _truth: reseeded.set())
         me.expose(metrics.collect)
         me.task(DigestWriter(me, settings_now, metrics).run(), name="digests")
         pool = WorkerPool(
@@ -35,5 +37,5 @@ async def main() -> int:
             me.set_degraded(pool.problem() or behind)
             me.set_detail(metrics.summary(time.time()))
             # not `me.rest`, because that would count as progress, which the workers alone report
-            await asyncio.sleep(REPORT_EVERY_SEC)
+            await wait_until_due(reseeded, REPORT_EVERY_SEC)
     return me.exit_code

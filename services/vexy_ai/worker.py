@@ -28,6 +28,8 @@ from services.vexy_ai.settings import (
 )
 
 BLOCK_SEC: Final = 0.8  # how long the server blocks a read without entries; a reseed waits for it
+IDLE_BACKLOGS_SEC: Final = 2.0
+"""How old the backlogs may be while nothing comes; after an entry, they are read before each reading."""
 FULL_PAUSE_SEC: Final = 0.2
 MAX_ENTRY_BYTES: Final = 32 * 1024 * 1024
 BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -44,7 +46,9 @@ class VexyWorker:
         self._me, self._settings_now, self._metrics = me, settings_now, metrics
         self._unsettled: list[tuple[InputStream, Consumer, list[Record]]] = []
         self._batch_limits: dict[str, int] = {}  # as many entries as had BATCH_BYTES in the last batch
-        self._claimed_at = float("-inf")
+        self._claimed_at = self._backlogs_due_at = float("-inf")
+        self._backlogs_of: Consumer | None = None
+        self._is_idle = False  # the last reading waited in vain
         self._lexicon: tuple[NoteSettings | None, Lexicon] = (None, Lexicon({}, {}))
 
     async def process_next(self, consumer: Consumer, streams: Mapping[str, InputStream]) -> None:
@@ -60,15 +64,20 @@ class VexyWorker:
             await self._process(consumer, stream, mine, settings)
 
     async def _update_backlogs(self, consumer: Consumer) -> None:
+        """Read the backlogs, unless they are known well enough: the last reading waited in vain."""
+        now = time.monotonic()
+        if self._is_idle and self._backlogs_of is consumer and now < self._backlogs_due_at:
+            return
         self.backlogs = {stream: self.backlogs.get(stream, Backlog()) for stream in consumer.streams}
         for stream, before in self.backlogs.items():
             async with self._me.waiting(BUS_SEC):
                 backlog = await read_backlog(consumer.bus, stream, consumer.group)
             self.backlogs[stream] = backlog.count_lost(before)
+        self._backlogs_of, self._backlogs_due_at = consumer, now + IDLE_BACKLOGS_SEC
 
     async def _read_new(self, consumer: Consumer, settings: NoteSettings) -> list[DeliveredEntry]:
         """Read new entries of each stream, as many as its limits allow; rest if they allow none."""
-        room = {}
+        room, self._is_idle = {}, False
         for stream, backlog in self.backlogs.items():
             few = min(settings.batch, self._batch_limits.get(stream, settings.batch))
             room[stream] = max(0, min(few, settings.pending - backlog.pending))
@@ -76,7 +85,11 @@ class VexyWorker:
             await self._me.rest(FULL_PAUSE_SEC)
             return []
         async with self._me.waiting(BUS_SEC):
+            began = time.monotonic()
             entries = await consumer.read_new(room, BLOCK_SEC)
+        # a reply that was too long is left out, and comes at once: then entries became pending
+        waited_sec = time.monotonic() - began
+        self._is_idle = not entries and all(room.values()) and waited_sec > BLOCK_SEC / 2
         for stream in consumer.streams:
             sizes = [entry.size for entry in entries if entry.stream == stream]
             if sizes:  # large entries are read a few at a time

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -35,3 +36,21 @@ async def test_what_becomes_due_as_the_time_runs_out_is_not_lost():
     assert await waiting
     assert not due.is_set()
     assert not await wait_until_due(due, 0.0)
+
+
+async def test_what_is_due_early_waits_for_the_least_time_and_covers_what_comes_meanwhile():
+    due, began = asyncio.Event(), time.monotonic()
+    due.set()
+    asyncio.get_running_loop().call_later(0.01, due.set)
+    assert await wait_until_due(due, 60.0, least_sec=0.03)
+    assert time.monotonic() - began >= 0.03
+    assert not due.is_set()
+
+
+async def test_while_nothing_is_due_a_wait_with_a_least_time_takes_one_timer(monkeypatch):
+    slept = list[float]()
+    monkeypatch.setattr(asyncio, "sleep", slept.append)
+    began = time.monotonic()
+    assert not await wait_until_due(asyncio.Event(), 0.0, least_sec=0.03)
+    assert time.monotonic() - began >= 0.03
+    assert slept == []

@@ -88,10 +88,6 @@ class SecondTier:
         self._logged = set[str]()
         self._http: HttpClient | None = None
 
-    @property
-    def is_on(self) -> bool:
-        return bool(self._command or self._url)
-
     async def wait(self) -> None:
         """Return when no question goes on."""
         if self._asking is not None:
@@ -107,7 +103,7 @@ class SecondTier:
 
     def choose(self, repairs: Iterable[Repair], now: float) -> Repair | None:
         """Return a repair that needs a diagnosis now, and count the question."""
-        if not self.is_on or self._asking is not None or self.questions.is_due(BUDGET, now):
+        if self._asking is not None or self.questions.is_due(BUDGET, now):
             return None
         chosen = next((each for each in repairs if find_reason(each) is not None), None)
         if chosen is not None:

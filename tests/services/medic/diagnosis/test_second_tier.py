@@ -148,10 +148,8 @@ async def test_a_command_gets_the_bundle_on_its_stdin_and_nothing_of_our_environ
     assert absent.counts["not_runnable"] == 1
 
 
-def test_ten_questions_an_hour_are_asked_at_most_and_none_without_a_setting(monkeypatch):
+def test_ten_questions_an_hour_are_asked_at_most(monkeypatch):
     repairs = list(escalated().planner.repairs.values())
-    off, _ = make_tier(monkeypatch)
-    assert (off.is_on, off.choose(repairs, 1.0)) == (False, None)
     tier, _ = make_tier(monkeypatch, medic_diagnosis_command="x")
     asked = [tier.choose(repairs, 1000.0 + at) is not None for at in range(20)]
     assert asked == [True] * 10 + [False] * 10
