@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from marketswarm.beat import Beat, Sender
+from marketswarm.beat import Beat, BeatForm, Sender
 
 HOUR_SEC: Final = 3600.0
 MAX_RESTARTS_PER_HOUR: Final = 5
@@ -72,7 +72,8 @@ class Instance:
 
     `last_ts` and `first_ts` are in epoch seconds, the other times are monotonic. `heard_at` is when the
     instance's silence begins: later than `beat_at`, its last beat, if its bus could not be heard in between.
-    `boot` is empty for a sender without one.
+    `boot` is empty for a sender without one. `last` is the last beat that was parsed in full: `i` and `ts` go
+    on with each beat of its `form`, and the rest of it is as in `last`.
     """
 
     svc: str
@@ -86,21 +87,30 @@ class Instance:
     history: RestartHistory = field(default_factory=RestartHistory)
     sender: Sender = field(default_factory=Sender)
     skewed: bool = False
+    form: BeatForm | None = None
+    i: int = field(init=False)
+    ts: float = field(init=False)
     beat_at: float = field(init=False)
 
     def __post_init__(self) -> None:
+        self.i, self.ts = self.last.i, self.last.ts
         self.beat_at = self.heard_at
+
+    def take_counts(self, i: int, ts: float, bus: str, now: float, wall: float) -> None:
+        """Record when a beat was heard, on which bus, and its `i` and `ts`."""
+        self.i, self.ts, self.bus, self.last_ts = i, ts, bus, wall
+        self.heard_at = self.beat_at = now
 
     @property
     def skew_sec(self) -> float:
         """By how many seconds its clock is ahead of ours, the transit time of a beat included."""
-        return self.last.ts - self.last_ts
+        return self.ts - self.last_ts
 
     @property
     def uptime_sec(self) -> float:
         """How long it had run at its last beat, by its own clock if its beats have a start time."""
         started = self.sender.started
-        return max(0.0, self.last_ts - self.first_ts if started is None else self.last.ts - started)
+        return max(0.0, self.last_ts - self.first_ts if started is None else self.ts - started)
 
     def is_overdue(self, now: float) -> bool:
         return now - self.heard_at > OVERDUE * (self.last.every or float("inf"))
@@ -116,7 +126,7 @@ class Instance:
         skew_sec = round(self.skew_sec, 3)
         return {
             "boot": self.boot or None,
-            "i": self.last.i,
+            "i": self.i,
             "rev": self.last.rev,
             "status": self.last.status,
             "detail": self.last.detail,

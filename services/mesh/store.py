@@ -22,6 +22,8 @@ from services.mesh.instance import MAX_RESTART_TIMES, Instance, RestartHistory, 
 from services.mesh.listener import BeatListener, UnknownServices
 from services.mesh.topology import MAX_DEPARTED, MAX_INSTANCES, Departed, MeshEvent, Topology
 
+BUS_SEC: Final = 10.0
+"""Longer than a read or write may take: waiting for a bus must not count as hanging."""
 KEPT_SEC: Final = 86_400
 """The seconds for which the topology is kept after its last write; readers compute its age from the rest."""
 MAX_RESTARTS: Final = 2**52
@@ -177,11 +179,12 @@ class TopologyWriter:
         """
         events, listener.events = listener.events, []
         with self.outage:
-            if events:
-                await self._add_events(events)
-                events = []
-            if time.monotonic() - self._encoded_at >= compute_pause_sec(topology):
-                await self._write_topology(topology, listener.unknown)
+            async with self._me.waiting(BUS_SEC, bus=find_point(self._me, MESH_TOPOLOGY).bus):
+                if events:
+                    await self._add_events(events)
+                    events = []
+                if time.monotonic() - self._encoded_at >= compute_pause_sec(topology):
+                    await self._write_topology(topology, listener.unknown)
         listener.requeue_events(events)
 
     async def _write_topology(self, topology: Topology, unknown: UnknownServices) -> None:
