@@ -42,6 +42,7 @@ async def subscribe(
     patterns: Sequence[str] = (),
     on_skipped: Callable[[bytes], None] | None = None,
     ping_sec: float = PING_SEC,
+    gather_sec: float = 0.0,
 ) -> None:
     """Receive the messages of channels and patterns until cancelled, connecting again after each error.
 
@@ -52,6 +53,8 @@ async def subscribe(
         on_skipped: called with the channel of each message longer than `MAX_MESSAGE_BYTES`, which is not
             stored. Where the beginning of such a message can't be found, the connection ends instead.
         ping_sec: seconds of silence until a ping is sent, and then until the connection counts as lost.
+        gather_sec: seconds for which messages gather before they are read. With many senders each message
+            wakes the program, which costs more than to handle it.
     """
     reply_limit.set(MAX_TRACED_BYTES)
     forward = _make_forwarder(on_message, on_skipped)
@@ -67,7 +70,7 @@ async def subscribe(
             await _await_acknowledgements(bus, _parser_of(pubsub), forward, pending_count)
             on_subscribed()
             failures = 0
-            await _forward_messages(bus, pubsub, forward, ping_sec)
+            await _forward_messages(bus, pubsub, forward, ping_sec, gather_sec)
         except BusError as error:
             on_lost(error)
         except (RedisError, OSError) as error:
@@ -112,7 +115,9 @@ def _require_push(reply: Any) -> list[Any]:
     return reply
 
 
-async def _forward_messages(bus: Bus, pubsub: PubSub, forward: _Forward, ping_sec: float) -> None:
+async def _forward_messages(
+    bus: Bus, pubsub: PubSub, forward: _Forward, ping_sec: float, gather_sec: float
+) -> None:
     """Pass messages on until the connection fails; after `ping_sec` seconds without any, send a ping.
 
     Messages that arrived together cost one wait and one timer, not one for each.
@@ -145,6 +150,17 @@ async def _forward_messages(bus: Bus, pubsub: PubSub, forward: _Forward, ping_se
             if (arrived := read_next()) is NOT_ENOUGH_DATA:
                 break
             forward(_require_push(arrived))
+        if gather_sec and parser.is_drained:
+            await _let_gather(pubsub, gather_sec)
+
+
+async def _let_gather(pubsub: PubSub, gather_sec: float) -> None:
+    """Leave what arrives to the system's buffer for a time; a server that fills it keeps the rest."""
+    connection: Any = pubsub.connection
+    transport: asyncio.ReadTransport = connection._writer.transport  # noqa: SLF001 - the one way to it
+    transport.pause_reading()
+    await asyncio.sleep(gather_sec)
+    transport.resume_reading()
 
 
 def _parser_of(pubsub: PubSub) -> SkippingParser:

@@ -25,6 +25,7 @@ MAX_NAMES: Final = 1000
 NAME_LIMIT: Final = 63
 MAX_SHOWN: Final = 50  # names in `mesh:topology`, the latest
 PATTERN: Final = heartbeat_channel("*")
+GATHER_SEC: Final = 0.1  # mesh looks each second: no beat is needed sooner
 MAX_FAMILIAR_BYTES: Final = 1024  # a longer beat is parsed each time: its form would take as much memory
 MAX_EVENTS: Final = 1000  # events that wait while the bus can't be used
 WARNINGS: Final = {"stranger": "mesh.stranger", "crash_loop": "mesh.crash_loop", "conflict": "mesh.conflict"}
@@ -138,6 +139,7 @@ class BeatListener:
             on_skipped=lambda channel: self._on_oversized(subscription.bus, channel),
             on_subscribed=lambda: self._on_subscribed(subscription),
             on_lost=self._on_lost,
+            gather_sec=GATHER_SEC,
         )
 
     def _make_subscription(self, name: str) -> Subscription | None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -95,6 +96,36 @@ async def test_a_burst_is_heard_in_its_order_and_other_tasks_run_meanwhile(serve
         await auntil(lambda: len(said) > len(numbers))
         assert said[1:] == [f"{'x:c' if n % 2 else 'a'} {n}" for n in numbers]
         assert await steps > len(numbers) / YIELD_EVERY
+
+
+async def test_messages_gather_and_are_read_together_and_a_flood_is_not_held_up(server):
+    heard_at = []
+    bus = Bus("x", server.url)
+    joined = asyncio.Event()
+    task = asyncio.create_task(
+        subscribe(
+            bus,
+            channels=["a"],
+            on_message=lambda _channel, _payload: heard_at.append(time.monotonic()),
+            on_subscribed=joined.set,
+            on_lost=lambda _error: None,
+            gather_sec=0.2,
+        )
+    )
+    async with asyncio.timeout(10):
+        await joined.wait()
+    for n in range(40):
+        server.cmd("PUBLISH", "a", str(n))
+        await asyncio.sleep(0.01)
+    await auntil(lambda: len(heard_at) == 40)
+    assert any(later - earlier > 0.15 for earlier, later in pairwise(heard_at))
+    begun = time.monotonic()
+    server.cmd("EVAL", "for i = 1, 40 do redis.call('PUBLISH', 'a', string.rep('x', 100000)) end", "0")
+    await auntil(lambda: len(heard_at) == 80)
+    assert time.monotonic() - begun < 40 * 0.2 / 2
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await bus.aclose()
 
 
 async def count_steps(is_over):
