@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.asyncio import ConnectionPool
 from redis.asyncio.client import PubSub
 from redis.exceptions import InvalidResponse, RedisError
@@ -19,7 +20,6 @@ from marketswarm.bus.errors import BusError, find_bus_reason, first_line
 from marketswarm.bus.parser import (
     MAX_MESSAGE_BYTES,
     MAX_TRACED_BYTES,
-    NOT_ENOUGH_DATA,
     SkippingParser,
     reply_limit,
 )

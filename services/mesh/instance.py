@@ -50,7 +50,7 @@ class RestartHistory:
 
     def to_json(self, now: float, wall: float) -> list[int]:
         """Return the times in whole epoch seconds; `now` and `wall` are one moment on both clocks."""
-        return [round(wall - (now - at)) for at in self.times]
+        return [round(wall - (now - at)) for at in self.times] if self.times else []
 
 
 def restore_history(
@@ -123,21 +123,21 @@ class Instance:
 
     def to_json(self, now: float, wall: float) -> dict[str, Any]:
         """Return the instance as an object of `mesh:topology`; `uptime_sec` is as of `last_ts`."""
-        skew_sec = round(self.skew_sec, 3)
+        last, sender, skew_sec = self.last, self.sender, round(self.skew_sec, 3)
         return {
             "boot": self.boot or None,
             "i": self.i,
-            "rev": self.last.rev,
-            "status": self.last.status,
-            "detail": self.last.detail,
-            "every": self.last.every,
+            "rev": last.rev,
+            "status": last.status,
+            "detail": last.detail,
+            "every": last.every,
             "last_ts": round(self.last_ts, 3),
             "first_ts": round(self.first_ts, 3),
             "restarts": self.history.restarts,
             "skew_sec": skew_sec if abs(skew_sec) > SKEW_SEC else None,
-            "host": self.sender.host,
-            "version": self.sender.version,
-            "started": self.sender.started,
+            "host": sender.host,
+            "version": sender.version,
+            "started": sender.started,
             "uptime_sec": round(self.uptime_sec, 3),
             "restarts_hour": self.history.in_last_hour(now),
             "restarted_at": self.history.to_json(now, wall),

@@ -46,7 +46,9 @@ def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall
     yield orjson.dumps(_encode_head(topology, unknown, now, wall))[1:-1] + b',"services":{'
     separator = b""
     for svc in sorted(topology.services):
-        found = sorted(topology.instances_of(svc).values(), key=lambda one: one.first_ts)
+        found = list(topology.instances_of(svc).values())
+        if len(found) > 1:
+            found.sort(key=lambda one: one.first_ts)
         if found:
             shown = {
                 "instances": [one.to_json(now, wall) for one in found],
