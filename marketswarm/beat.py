@@ -8,7 +8,7 @@ claims, and decides nothing.
 import re
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -131,6 +131,40 @@ def _build_beat(svc: str, i: int, ts: float, document: dict[str, Any]) -> Beat:
         run,
         rid if type(rid) is str and 0 < len(rid) <= MAX_RID_CHARS else None,
     )
+
+
+class BeatForm(NamedTuple):
+    """All bytes of a canonical beat except `i` and `ts`: what comes before and after them.
+
+    A payload of this form is the same beat, of the same process, with another `i` and `ts`.
+    """
+
+    head: bytes
+    tail: bytes
+
+    def parse_counts(self, payload: bytes) -> tuple[int, float] | None:
+        """Return `i` and `ts` of a payload of this form; None for any other payload."""
+        head, tail = self
+        if not payload.startswith(head) or not payload.endswith(tail) or len(payload) > MAX_BEAT_BYTES:
+            return None
+        return parse_counts(payload, len(head), len(payload) - len(tail))
+
+
+def find_form(payload: bytes, beat: Beat, known_tail: bytes | None = None) -> BeatForm | None:
+    """Return the form of a payload that `parse_beat` accepted as `beat`; None if it is not canonical.
+
+    A report about a run has no form, because none is like the one before. `known_tail` is that of a form
+    that was found before, and is not searched again.
+    """
+    head = b'{"svc":"%b","i":' % beat.svc.encode()
+    middle = b'%d,"ts":%.3f' % (beat.i, beat.ts)
+    tail = payload[len(head) + len(middle) :]
+    if beat.run is not None or not payload.startswith(head + middle) or tail[:1] not in (b",", b"}"):
+        return None
+    # a second "i" or "ts" in the tail would be the one that counts
+    if tail != known_tail and any(key in tail for key in (b'"svc"', b'"i"', b'"ts"', b"\\")):
+        return None
+    return BeatForm(head, tail)
 
 
 def parse_counts(payload: bytes, start: int, end: int) -> tuple[int, float] | None:

@@ -235,6 +235,7 @@ MEANINGS: Final = {
     "mesh.hearing": "The subscription to a bus stands.",
     "mesh.not_recalled": "What mesh knew before its start could not be read yet.",
     "mesh.oversized": "A message is too long, and was skipped.",
+    "mesh.recall_resumed": "The bus answers again, and mesh reads what it knew before its start.",
     "mesh.recalled": "What mesh knew before its start was read.",
     "mesh.stranger": "A service beats that the truth does not name.",
     "mesh.unwritten": "The bus does not take what mesh writes.",

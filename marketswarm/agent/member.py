@@ -234,15 +234,22 @@ class Agent(Generic[S]):
         self._woken.set()
 
     @contextlib.asynccontextmanager
-    async def waiting(self, within_sec: float) -> AsyncIterator[None]:
+    async def waiting(self, within_sec: float, *, bus: str | None = None) -> AsyncIterator[None]:
         """Count the block as progress and end it with TimeoutError after `within_sec` seconds.
 
-        Use it to wait for others: the wait is bounded, so it can't hide a work loop that hangs.
+        Use it to wait for others: the wait is bounded, so it can't hide a work loop that hangs. With `bus`,
+        the name of the bus that is waited for, the error is a BusError (`timeout`), so an `Outage` records it
+        like any other failure of that bus: this process itself may have got no processor for so long.
         """
         self.work_progress.begin_rest(time.monotonic())
+        limit = asyncio.timeout(within_sec)
         try:
-            async with asyncio.timeout(within_sec):
+            async with limit:
                 yield
+        except TimeoutError as error:
+            if bus is None or not limit.expired():
+                raise
+            raise BusError(bus, "timeout") from error
         finally:
             self.work_progress.end_rest(time.monotonic())
 

@@ -185,6 +185,11 @@ class BatchParser(BoundedParser):
             return [b"message", found.channel, sample]
         return [b"pmessage", found.pattern, found.channel, sample]
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether the last read took all bytes that had arrived."""
+        return len(self._chunk) < self._read_size
+
     async def wait_for_reply(self) -> Any:
         """Return the next reply.
 

@@ -10,16 +10,16 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.asyncio import ConnectionPool
 from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse, RedisError
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError, find_bus_reason, first_line
 from marketswarm.bus.parser import (
     MAX_MESSAGE_BYTES,
     MAX_TRACED_BYTES,
-    SkippedMessage,
     SkippingParser,
     reply_limit,
 )
@@ -29,7 +29,7 @@ PING_SEC: Final = 5.0
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=2.0)
 YIELD_EVERY: Final = 50
 """After so many messages other tasks run once."""
-_Forward = Callable[[dict[str, Any] | None], None]
+_Forward = Callable[[list[Any]], None]
 
 
 async def subscribe(
@@ -42,6 +42,7 @@ async def subscribe(
     patterns: Sequence[str] = (),
     on_skipped: Callable[[bytes], None] | None = None,
     ping_sec: float = PING_SEC,
+    gather_sec: float = 0.0,
 ) -> None:
     """Receive the messages of channels and patterns until cancelled, connecting again after each error.
 
@@ -52,6 +53,8 @@ async def subscribe(
         on_skipped: called with the channel of each message longer than `MAX_MESSAGE_BYTES`, which is not
             stored. Where the beginning of such a message can't be found, the connection ends instead.
         ping_sec: seconds of silence until a ping is sent, and then until the connection counts as lost.
+        gather_sec: seconds for which messages gather before they are read. With many senders each message
+            wakes the program, which costs more than to handle it.
     """
     reply_limit.set(MAX_TRACED_BYTES)
     forward = _make_forwarder(on_message, on_skipped)
@@ -63,10 +66,11 @@ async def subscribe(
                 await bus.ask(pubsub.subscribe(*channels))
             if patterns:
                 await bus.ask(pubsub.psubscribe(*patterns))
-            await _await_acknowledgements(bus, pubsub, forward, len(channels) + len(patterns))
+            pending_count = len(channels) + len(patterns)
+            await _await_acknowledgements(bus, _parser_of(pubsub), forward, pending_count)
             on_subscribed()
             failures = 0
-            await _forward_messages(bus, pubsub, forward, ping_sec)
+            await _forward_messages(bus, pubsub, forward, ping_sec, gather_sec)
         except BusError as error:
             on_lost(error)
         except (RedisError, OSError) as error:
@@ -83,37 +87,52 @@ def _make_pubsub(bus: Bus) -> PubSub:
     return PubSub(ConnectionPool(connection_class=bus.pool.connection_class, **kwargs))
 
 
-async def _await_acknowledgements(bus: Bus, pubsub: PubSub, forward: _Forward, pending_count: int) -> None:
+async def _await_acknowledgements(
+    bus: Bus, parser: SkippingParser, forward: _Forward, pending_count: int
+) -> None:
     """Wait until the server has acknowledged `pending_count` subscriptions, passing messages on meanwhile.
 
     Raises BusError if the server refuses a subscription, or does not answer in time.
     """
     while pending_count:
-        message = await bus.ask(pubsub.get_message(timeout=None))
-        if message is not None and message["type"] in ("subscribe", "psubscribe"):
+        reply = await bus.ask(_read_reply(parser))
+        if reply[0] in (b"subscribe", b"psubscribe"):
             pending_count -= 1
         else:
-            forward(message)
+            forward(reply)
 
 
-async def _forward_messages(bus: Bus, pubsub: PubSub, forward: _Forward, ping_sec: float) -> None:
+async def _read_reply(parser: SkippingParser) -> list[Any]:
+    return _require_push(await parser.read_response())
+
+
+def _require_push(reply: Any) -> list[Any]:
+    """Return what the server sent unasked, `[kind, ...]`; raise RedisError for an error or anything else."""
+    if isinstance(reply, RedisError):
+        raise reply
+    if type(reply) is not list or not reply:
+        raise InvalidResponse("not a message")
+    return reply
+
+
+async def _forward_messages(
+    bus: Bus, pubsub: PubSub, forward: _Forward, ping_sec: float, gather_sec: float
+) -> None:
     """Pass messages on until the connection fails; after `ping_sec` seconds without any, send a ping.
+
+    Messages that arrived together cost one wait and one timer, not one for each.
 
     Raises:
         TimeoutError: the ping was not answered within `ping_sec` seconds either.
         BusError: the ping could not be sent.
         RedisError: the connection failed.
     """
-    is_pinged, count = False, 0
+    parser, is_pinged, count = _parser_of(pubsub), False, 0
     while True:
-        count += 1
-        if count % YIELD_EVERY == 0:
-            # reading messages that have arrived never waits, so no other task would run
-            await asyncio.sleep(0)
         try:
             async with asyncio.timeout(ping_sec):
                 # no time-out of the client's own, see `Bus`
-                message = await pubsub.get_message(timeout=None)
+                reply = await _read_reply(parser)
         except TimeoutError:
             if is_pinged:
                 raise
@@ -121,7 +140,33 @@ async def _forward_messages(bus: Bus, pubsub: PubSub, forward: _Forward, ping_se
             await bus.ask(pubsub.ping())
             continue
         is_pinged = False
-        forward(message)
+        forward(reply)
+        read_next = parser.get_reply_reader()
+        while True:
+            count += 1
+            if count % YIELD_EVERY == 0:
+                # reading messages that have arrived never waits, so no other task would run
+                await asyncio.sleep(0)
+            if (arrived := read_next()) is NOT_ENOUGH_DATA:
+                break
+            forward(_require_push(arrived))
+        if gather_sec and parser.is_drained:
+            await _let_gather(pubsub, gather_sec)
+
+
+async def _let_gather(pubsub: PubSub, gather_sec: float) -> None:
+    """Leave what arrives to the system's buffer for a time; a server that fills it keeps the rest."""
+    connection: Any = pubsub.connection
+    transport: asyncio.ReadTransport = connection._writer.transport  # noqa: SLF001 - the one way to it
+    transport.pause_reading()
+    await asyncio.sleep(gather_sec)
+    transport.resume_reading()
+
+
+def _parser_of(pubsub: PubSub) -> SkippingParser:
+    connection: Any = pubsub.connection
+    parser: SkippingParser = connection._parser  # noqa: SLF001 - the one way to what has arrived
+    return parser
 
 
 def _make_forwarder(
@@ -129,11 +174,13 @@ def _make_forwarder(
 ) -> _Forward:
     """Return a function that passes a message to `on_message`, or to `on_skipped` if it is too long."""
 
-    def forward(message: dict[str, Any] | None) -> None:
-        if message is None or message["type"] not in ("message", "pmessage"):
+    def forward(reply: list[Any]) -> None:
+        if reply[0] not in (b"message", b"pmessage"):
             return
-        channel, payload = message["channel"], message["data"]
-        if not isinstance(payload, SkippedMessage) and len(payload) <= MAX_MESSAGE_BYTES:
+        channel, payload = reply[-2:]
+        if not isinstance(channel, bytes) or not isinstance(payload, bytes):
+            raise InvalidResponse("not a message")
+        if type(payload) is bytes and len(payload) <= MAX_MESSAGE_BYTES:
             on_message(channel, payload)
         elif on_skipped is not None:
             on_skipped(channel)

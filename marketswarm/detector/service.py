@@ -18,7 +18,7 @@ from functools import lru_cache
 from math import inf
 from typing import Any, Final, NamedTuple
 
-from marketswarm.beat import Beat, MalformedBeat, parse_beat, parse_counts, parse_sender
+from marketswarm.beat import Beat, MalformedBeat, find_form, parse_beat, parse_counts, parse_sender
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
 from marketswarm.detector.instances import Instances
 from marketswarm.detector.job import Job
@@ -204,19 +204,13 @@ class HeardService:
         self.parsed_at, self.parsed_i, self.parsed_ts = heard, beat.i, beat.ts
         if b'"host"' in payload:
             self.host = parse_sender(payload).host or self.host
-        head = b'{"svc":"%b","i":' % self.watch.svc.encode()
-        middle = b'%d,"ts":%.3f' % (beat.i, beat.ts)
-        tail = payload[len(head) + len(middle) :]
-        is_canonical = payload.startswith(head + middle) and tail[:1] in (b",", b"}") and beat.run is None
-        is_canonical = is_canonical and (self.job is None or self.job.rule.schedule is None)
-        if is_canonical and tail == self.expected_tail:
-            self.expected_size = len(payload)
-        # a second "i" or "ts" in the tail would be the one that counts
-        elif is_canonical and not any(key in tail for key in (b'"svc"', b'"i"', b'"ts"', b"\\")):
-            self.expected_below = head + AFTER_DIGITS
-            self.expected_tail, self.expected_size = tail, len(payload)
-        else:
+        form = None if self.has_schedule else find_form(payload, beat, self.expected_tail)
+        if form is None:
             self.parse_next()
+            return
+        self.expected_size = len(payload)
+        if form.tail != self.expected_tail:  # else keep the objects that are there, and the memory they share
+            self.expected_below, self.expected_tail = form.head + AFTER_DIGITS, form.tail
 
     # -- instances and replays
 

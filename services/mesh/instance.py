@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from marketswarm.beat import Beat, Sender
+from marketswarm.beat import Beat, BeatForm, Sender
 
 HOUR_SEC: Final = 3600.0
 MAX_RESTARTS_PER_HOUR: Final = 5
@@ -50,7 +50,7 @@ class RestartHistory:
 
     def to_json(self, now: float, wall: float) -> list[int]:
         """Return the times in whole epoch seconds; `now` and `wall` are one moment on both clocks."""
-        return [round(wall - (now - at)) for at in self.times]
+        return [round(wall - (now - at)) for at in self.times] if self.times else []
 
 
 def restore_history(
@@ -72,7 +72,8 @@ class Instance:
 
     `last_ts` and `first_ts` are in epoch seconds, the other times are monotonic. `heard_at` is when the
     instance's silence begins: later than `beat_at`, its last beat, if its bus could not be heard in between.
-    `boot` is empty for a sender without one.
+    `boot` is empty for a sender without one. `last` is the last beat that was parsed in full: `i` and `ts` go
+    on with each beat of its `form`, and the rest of it is as in `last`.
     """
 
     svc: str
@@ -86,21 +87,30 @@ class Instance:
     history: RestartHistory = field(default_factory=RestartHistory)
     sender: Sender = field(default_factory=Sender)
     skewed: bool = False
+    form: BeatForm | None = None
+    i: int = field(init=False)
+    ts: float = field(init=False)
     beat_at: float = field(init=False)
 
     def __post_init__(self) -> None:
+        self.i, self.ts = self.last.i, self.last.ts
         self.beat_at = self.heard_at
+
+    def take_counts(self, i: int, ts: float, bus: str, now: float, wall: float) -> None:
+        """Record when a beat was heard, on which bus, and its `i` and `ts`."""
+        self.i, self.ts, self.bus, self.last_ts = i, ts, bus, wall
+        self.heard_at = self.beat_at = now
 
     @property
     def skew_sec(self) -> float:
         """By how many seconds its clock is ahead of ours, the transit time of a beat included."""
-        return self.last.ts - self.last_ts
+        return self.ts - self.last_ts
 
     @property
     def uptime_sec(self) -> float:
         """How long it had run at its last beat, by its own clock if its beats have a start time."""
         started = self.sender.started
-        return max(0.0, self.last_ts - self.first_ts if started is None else self.last.ts - started)
+        return max(0.0, self.last_ts - self.first_ts if started is None else self.ts - started)
 
     def is_overdue(self, now: float) -> bool:
         return now - self.heard_at > OVERDUE * (self.last.every or float("inf"))
@@ -113,21 +123,21 @@ class Instance:
 
     def to_json(self, now: float, wall: float) -> dict[str, Any]:
         """Return the instance as an object of `mesh:topology`; `uptime_sec` is as of `last_ts`."""
-        skew_sec = round(self.skew_sec, 3)
+        last, sender, skew_sec = self.last, self.sender, round(self.skew_sec, 3)
         return {
             "boot": self.boot or None,
-            "i": self.last.i,
-            "rev": self.last.rev,
-            "status": self.last.status,
-            "detail": self.last.detail,
-            "every": self.last.every,
+            "i": self.i,
+            "rev": last.rev,
+            "status": last.status,
+            "detail": last.detail,
+            "every": last.every,
             "last_ts": round(self.last_ts, 3),
             "first_ts": round(self.first_ts, 3),
             "restarts": self.history.restarts,
             "skew_sec": skew_sec if abs(skew_sec) > SKEW_SEC else None,
-            "host": self.sender.host,
-            "version": self.sender.version,
-            "started": self.sender.started,
+            "host": sender.host,
+            "version": sender.version,
+            "started": sender.started,
             "uptime_sec": round(self.uptime_sec, 3),
             "restarts_hour": self.history.in_last_hour(now),
             "restarted_at": self.history.to_json(now, wall),

@@ -25,6 +25,8 @@ MAX_NAMES: Final = 1000
 NAME_LIMIT: Final = 63
 MAX_SHOWN: Final = 50  # names in `mesh:topology`, the latest
 PATTERN: Final = heartbeat_channel("*")
+GATHER_SEC: Final = 0.1  # mesh looks each second: no beat is needed sooner
+MAX_FAMILIAR_BYTES: Final = 1024  # a longer beat is parsed each time: its form would take as much memory
 MAX_EVENTS: Final = 1000  # events that wait while the bus can't be used
 WARNINGS: Final = {"stranger": "mesh.stranger", "crash_loop": "mesh.crash_loop", "conflict": "mesh.conflict"}
 
@@ -137,6 +139,7 @@ class BeatListener:
             on_skipped=lambda channel: self._on_oversized(subscription.bus, channel),
             on_subscribed=lambda: self._on_subscribed(subscription),
             on_lost=self._on_lost,
+            gather_sec=GATHER_SEC,
         )
 
     def _make_subscription(self, name: str) -> Subscription | None:
@@ -156,12 +159,18 @@ class BeatListener:
         if svc is None:
             self._on_unknown_sender(channel, payload)
             return
+        now, wall = time.monotonic(), time.time()
+        if self._topology.record_familiar(svc, bus, payload, now, wall):
+            return
         found = beat.parse_beat(payload, svc)
         if isinstance(found, beat.MalformedBeat):
             self.malformed += 1
             return
-        now, wall = time.monotonic(), time.time()
-        self.add_events(self._topology.record_beat(bus, found, now, wall, lambda: beat.parse_sender(payload)))
+        form = beat.find_form(payload, found) if len(payload) <= MAX_FAMILIAR_BYTES else None
+        events = self._topology.record_beat(
+            bus, found, now, wall, lambda: beat.parse_sender(payload), form=form
+        )
+        self.add_events(events)
 
     def _on_oversized(self, bus: str, channel: bytes) -> None:
         if not self.oversized:

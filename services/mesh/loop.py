@@ -5,6 +5,7 @@ from typing import Final
 
 from marketswarm.agent import Agent, agent
 from marketswarm.bus import BusError
+from marketswarm.bus.outage import Outage, retry
 from marketswarm.bus.stored_values import read_strings, report_unusable
 from marketswarm.keys import MESH_TOPOLOGY
 from marketswarm.settings import CommonSettings
@@ -12,11 +13,11 @@ from services.mesh.flow_monitor import FlowMonitor
 from services.mesh.listener import BeatListener
 from services.mesh.metrics import collect_metrics
 from services.mesh.settings import MeshSettings
-from services.mesh.store import MAX_TOPOLOGY_BYTES, TopologyWriter, find_point, restore_topology
+from services.mesh.store import BUS_SEC, MAX_TOPOLOGY_BYTES, TopologyWriter, find_point, restore_topology
 from services.mesh.topology import Topology
 
 UPDATE_SEC: Final = 1.0
-BUS_SEC: Final = 10.0  # longer than a read or write may take: waiting for a bus must not count as hanging
+RECALL_WITHIN_SEC: Final = 15.0  # for so long after its first failure, the stored topology is asked for again
 STALLED_SEC: Final = 1.0  # after a rest that was so much too long, this process did not run and heard no beat
 
 
@@ -25,8 +26,7 @@ async def main() -> int:
     async with agent("mesh") as me:
         settings_now = me.config(MeshSettings)
         topology = Topology(lambda svc: me.truth.timeout_of(svc, me.settings.default_timeout_sec))
-        async with me.waiting(BUS_SEC):
-            await restore(me, topology)
+        await restore(me, topology)
         listener, writer = BeatListener(me, topology), TopologyWriter(me)
         flow = FlowMonitor(me, settings_now, topology)
         for part in (listener, flow):
@@ -36,8 +36,7 @@ async def main() -> int:
         me.task(flow.run(), name="flow")
         while True:
             update_topology(me, topology, listener)
-            async with me.waiting(BUS_SEC):
-                await writer.write(topology, listener)
+            await writer.write(topology, listener)
             me.set_degraded(find_problem(topology, writer))
             me.set_detail(flow.summary())
             begun = time.monotonic()
@@ -65,16 +64,22 @@ def find_problem(topology: Topology, writer: TopologyWriter) -> str | None:
 
 
 async def restore(me: Agent[CommonSettings], topology: Topology) -> None:
-    """Load the topology that the last process wrote; after a BusError, log it and begin without one.
+    """Load the topology of the last process; begin without it if the bus fails for RECALL_WITHIN_SEC.
 
     Without a stored topology every instance would seem to have just joined.
     """
     point = find_point(me, MESH_TOPOLOGY)
+
+    async def read() -> bytes | None:
+        async with me.waiting(BUS_SEC, bus=point.bus):
+            (raw,) = await read_strings(me.bus(point.bus), [point.key], MAX_TOPOLOGY_BYTES, report=True)
+        return raw
+
+    outage = Outage(me.log, "mesh.not_recalled", "mesh.recall_resumed")
     try:
-        (raw,) = await read_strings(me.bus(point.bus), [point.key], MAX_TOPOLOGY_BYTES, report=True)
-    except BusError as error:
-        me.log.warning("mesh.not_recalled", bus=error.bus, reason=error.reason)
-        return
+        raw = await retry(outage, read, RECALL_WITHIN_SEC)
+    except BusError:
+        return  # the outage has logged it
     bus_of = {svc: me.truth.bus_of(svc) for svc in me.truth.services}
     for what in restore_topology(topology, raw, bus_of, time.monotonic(), time.time()):
         report_unusable(point.bus, point.key, what)

@@ -22,6 +22,8 @@ from services.mesh.instance import MAX_RESTART_TIMES, Instance, RestartHistory, 
 from services.mesh.listener import BeatListener, UnknownServices
 from services.mesh.topology import MAX_DEPARTED, MAX_INSTANCES, Departed, MeshEvent, Topology
 
+BUS_SEC: Final = 10.0
+"""Longer than a read or write may take: waiting for a bus must not count as hanging."""
 KEPT_SEC: Final = 86_400
 """The seconds for which the topology is kept after its last write; readers compute its age from the rest."""
 MAX_RESTARTS: Final = 2**52
@@ -44,7 +46,9 @@ def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall
     yield orjson.dumps(_encode_head(topology, unknown, now, wall))[1:-1] + b',"services":{'
     separator = b""
     for svc in sorted(topology.services):
-        found = sorted(topology.instances_of(svc).values(), key=lambda one: one.first_ts)
+        found = list(topology.instances_of(svc).values())
+        if len(found) > 1:
+            found.sort(key=lambda one: one.first_ts)
         if found:
             shown = {
                 "instances": [one.to_json(now, wall) for one in found],
@@ -177,11 +181,12 @@ class TopologyWriter:
         """
         events, listener.events = listener.events, []
         with self.outage:
-            if events:
-                await self._add_events(events)
-                events = []
-            if time.monotonic() - self._encoded_at >= compute_pause_sec(topology):
-                await self._write_topology(topology, listener.unknown)
+            async with self._me.waiting(BUS_SEC, bus=find_point(self._me, MESH_TOPOLOGY).bus):
+                if events:
+                    await self._add_events(events)
+                    events = []
+                if time.monotonic() - self._encoded_at >= compute_pause_sec(topology):
+                    await self._write_topology(topology, listener.unknown)
         listener.requeue_events(events)
 
     async def _write_topology(self, topology: Topology, unknown: UnknownServices) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, Literal, get_args
 
-from marketswarm.beat import Beat, Sender
+from marketswarm.beat import Beat, BeatForm, Sender
 from marketswarm.detector import TimingWheel
 from services.mesh.instance import Instance, RestartHistory
 
@@ -152,25 +152,51 @@ class Topology:
     def __post_init__(self) -> None:
         self._wheel = TimingWheel(self._find_silent_at)
 
+    def record_familiar(self, svc: str, bus: str, payload: bytes, now: float, wall: float) -> bool:
+        """Record a payload that is an instance's last beat with another `i` and `ts`; False for any other.
+
+        The rest is known, so it is neither parsed nor checked again, and no event follows.
+        """
+        for one in self.instances_of(svc).values():
+            counts = None if one.form is None else one.form.parse_counts(payload)
+            if counts is None:
+                continue
+            self.convergence.record_revision(one.last.rev, now)
+            if one.boot and counts[0] <= one.i:
+                self.replays += 1
+            else:
+                one.take_counts(*counts, bus, now, wall)
+                self._record_skew(one)
+            return True
+        return False
+
     def record_beat(
-        self, bus: str, beat: Beat, now: float, wall: float, sender: Callable[[], Sender] = Sender
+        self,
+        bus: str,
+        beat: Beat,
+        now: float,
+        wall: float,
+        sender: Callable[[], Sender] = Sender,
+        *,
+        form: BeatForm | None = None,
     ) -> list[MeshEvent]:
         """Record a valid beat of a known service; return the events that follow.
 
         A beat that is no newer than the last one of its instance is only counted in `replays`. `sender`
-        parses the sender's details; it is called at each beat until they are known.
+        parses the sender's details; it is called at each beat until they are known. `form` is that of the
+        beat's payload.
         """
         boot = beat.boot or ""
         known = self.instances_of(beat.svc).get(boot)
         self.convergence.record_revision(beat.rev, now)
         if known is not None:
-            if boot and beat.i <= known.last.i:
+            if boot and beat.i <= known.i:
                 self.replays += 1
                 return []
             # a process that reported the start of a run, and nothing since then, ends with it
             ends_with_run = known.last.run == "started" and beat.run in ("ended", "failed")
-            known.last, known.last_ts, known.bus = beat, wall, bus
-            known.heard_at = known.beat_at = now
+            known.last, known.form = beat, form
+            known.take_counts(beat.i, beat.ts, bus, now, wall)
             if known.sender == NOBODY:
                 known.sender = sender()
             self._record_skew(known)
@@ -178,7 +204,7 @@ class Topology:
             return self._remove([known], now, wall) if is_last else []
         if beat.status == "stopping":
             return []
-        new = Instance(beat.svc, boot, bus, beat, now, now, wall, wall, sender=sender())
+        new = Instance(beat.svc, boot, bus, beat, now, now, wall, wall, sender=sender(), form=form)
         events = self._make_succession_events(new, now, wall)
         self.add(new)
         self._record_skew(new)
@@ -285,7 +311,7 @@ class Topology:
         before = gone.pop().history if gone else None
         if not gone:
             self.departed.pop(new.svc, None)
-        if before is None and overdue and new.last.i == 1:
+        if before is None and overdue and new.i == 1:
             replaced = min(overdue, key=lambda one: one.heard_at)
             self._drop(replaced)
             before = replaced.history

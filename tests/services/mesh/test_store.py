@@ -1,3 +1,4 @@
+import contextlib
 from itertools import count
 from types import SimpleNamespace
 
@@ -218,7 +219,14 @@ async def test_a_picture_is_written_when_it_changes_and_again_after_a_while(bus,
     clock.monotonic, clock.time = lambda: clock.now, lambda: 1000.0 + clock.now
     monkeypatch.setattr("services.mesh.store.time", clock)
     places = SimpleNamespace(access_points=SimpleNamespace(publish_to=()))
-    writer = TopologyWriter(SimpleNamespace(log=logs.get("mesh"), bus=lambda _name: bus, section=places))
+    writer = TopologyWriter(
+        SimpleNamespace(
+            log=logs.get("mesh"),
+            bus=lambda _name: bus,
+            section=places,
+            waiting=lambda *_args, **_to: contextlib.nullcontext(),
+        )
+    )
     listener = SimpleNamespace(events=[], unknown=UnknownServices(), requeue_events=lambda _events: None)
     mesh = topology()
 

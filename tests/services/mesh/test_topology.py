@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from marketswarm.beat import Beat, Sender
+from marketswarm.beat import Beat, Sender, encode_beat, find_form, parse_beat, parse_sender
 from services.mesh.instance import Instance
 from services.mesh.topology import (
     EARLY_SEC,
@@ -11,6 +13,7 @@ from services.mesh.topology import (
     MeshEvent,
     Topology,
 )
+from support.examples import examples
 
 
 def converging(rev=7, now=0.0):
@@ -395,3 +398,85 @@ def test_a_shorter_timeout_counts_from_the_reseed_on():
     heard(mesh, beat(boot="two"), 101.0)
     assert tick(mesh, 103.0) == []
     assert tick(mesh, 104.5) == [("left", "two")]
+
+
+def hear(mesh, payload, now, *, may_be_familiar=True):
+    """Have a payload heard as the listener does; return the events that follow."""
+    if may_be_familiar and mesh.record_familiar("a", "system-redis", payload, now, 1000.0 + now):
+        return []
+    found = parse_beat(payload, "a")
+    form = find_form(payload, found)
+    return mesh.record_beat(
+        "system-redis", found, now, 1000.0 + now, lambda: parse_sender(payload), form=form
+    )
+
+
+FULL = {"boot": "one", "rev": 3, "every": 10.0}
+FIRST = encode_beat("a", 9, 1000.0, **FULL)
+
+
+def test_a_payload_with_another_i_and_ts_alone_is_recorded_unparsed(mesh):
+    hear(mesh, FIRST, 0.0)
+    assert mesh.record_familiar("a", "market-redis", encode_beat("a", 10, 1010.5, **FULL), 2.5, 1002.5)
+    one = mesh.instances_of("a")["one"]
+    assert (one.i, one.ts, one.bus, one.last_ts, one.last.rev) == (10, 1010.5, "market-redis", 1002.5, 3)
+    assert mesh.skewed == [("a", 8.0)]
+    assert tick(mesh, 5.4) == []
+    assert tick(mesh, 5.6) == [("left", "one")]
+
+
+def test_an_old_payload_is_a_replay_also_unparsed(mesh):
+    hear(mesh, FIRST, 0.0)
+    assert mesh.record_familiar("a", "system-redis", FIRST, 2.0, 1002.0)
+    assert (mesh.replays, mesh.instances_of("a")["one"].heard_at) == (1, 0.0)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        encode_beat("a", 10, 1010.0, **FULL | {"boot": "two"}),
+        encode_beat("a", 10, 1010.0, **FULL | {"rev": 4}),
+        encode_beat("a", 10, 1010.0, **FULL, status="stopping"),
+        encode_beat("b", 10, 1010.0, **FULL),
+        FIRST.replace(b'"i":9', b'"i":-10'),
+        FIRST.replace(b'"i":9', b'"i":010'),
+        FIRST.replace(b'"i":9', b'"i":10,"i":11'),
+        FIRST.replace(b'"i":9', b'"i":' + b"9" * 5000),
+        FIRST.replace(b"1000.000", b"1010.0000"),
+        FIRST.replace(b"1000.000", b"NaN"),
+        FIRST + b" ",
+        FIRST[:-1],
+        FIRST[:16] + FIRST[-20:],
+        b"",
+    ],
+)
+def test_any_other_payload_is_left_to_the_parser_and_changes_nothing(mesh, payload):
+    hear(mesh, FIRST, 0.0)
+    assert not mesh.record_familiar("a", "system-redis", payload, 2.0, 1002.0)
+    one = mesh.instances_of("a")["one"]
+    assert (one.i, one.heard_at, mesh.replays, len(mesh.services)) == (9, 0.0, 0, 1)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 4),
+            st.sampled_from([None, "one", "two"]),
+            st.sampled_from([3, 3, 4]),
+            st.sampled_from(["ok", "ok", "ok", "degraded", "stopping"]),
+            st.sampled_from([None, None, None, "started", "ended"]),
+            st.sampled_from([None, None, Sender("web1", "0.3.0", 900.0)]),
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=examples(100))
+def test_unparsed_beats_leave_the_topology_that_parsed_ones_leave(beats):
+    unparsed, parsed = Topology(lambda _svc: 3.0), Topology(lambda _svc: 3.0)
+    for now, (i, boot, rev, status, run, sender) in enumerate(beats):
+        payload = encode_beat("a", i, 1000.0 + i, boot=boot, rev=rev, status=status, run=run, sender=sender)
+        assert hear(unparsed, payload, now) == hear(parsed, payload, now, may_be_familiar=False)
+        assert unparsed.remove_silent(now, now) == parsed.remove_silent(now, now)
+        shown = [[one.to_json(now, now) for one in mesh.instances()] for mesh in (unparsed, parsed)]
+        assert shown[0] == shown[1]
+        assert unparsed.replays == parsed.replays
