@@ -202,7 +202,7 @@ class UpdateHub:
         A later update of the same `subject`, by default the topic, replaces it; `wider` is a topic that
         includes this one.
         """
-        data = bytes(memoryview(data))  # a copy: orjson's own block of 8 KB can't be used again while it is kept
+        data = bytes(memoryview(data))  # a copy: what orjson returns keeps 8 KB from being used again
         self.number += 1
         self.published += 1
         update = Update(self.number, topic, subject or topic, data, wider)
