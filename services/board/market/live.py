@@ -13,6 +13,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 import orjson
 
+from marketswarm.event import dump_compact
 from services.market.rows import (
     BAR_CELLS,
     INDICATOR_CELLS,
@@ -51,7 +52,7 @@ def describe_quote(cells: Cells) -> dict[str, Any]:
 
 
 def encode_quote(cells: Cells) -> bytes:
-    return orjson.dumps(describe_quote(cells))
+    return dump_compact(describe_quote(cells))
 
 
 def describe_values(one: IndicatorRow) -> dict[str, Any]:

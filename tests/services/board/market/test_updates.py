@@ -1,9 +1,5 @@
 import asyncio
-import resource
-import sys
-from pathlib import Path
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -161,16 +157,3 @@ async def test_after_a_loss_nobody_goes_on_where_it_was():
     position = hub.position
     hub.publish("quotes:SPY", b"2")
     assert hub.resume(back, position, ["quotes:SPY"])
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_ring_takes_the_bytes_of_its_updates_and_not_blocks_of_the_encoder():
-    hub = UpdateHub("boot")
-    before = read_resident_mb()
-    for number in range(8000):
-        hub.publish("bars:A:1m", orjson.dumps({"values": "x" * 500, "n": number}), subject=str(number))
-    assert read_resident_mb() - before < 25, "what orjson returns takes 8 KB for as long as it is kept"
-
-
-def read_resident_mb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
