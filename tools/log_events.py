@@ -201,6 +201,8 @@ MEANINGS: Final = {
     "market.database_back": "The board reads the archive's database again.",
     "market.disconnected": "The connection to the market data API ended; there will be another one.",
     "market.entry_invalid": "An entry of a stream of the market is not a record: the board skips and counts it. It logs the first one for each reason.",
+    "market.calendar_process_failed": "The process that computes when exchanges trade failed; the board computes it, "
+    "and takes 50 MB more.",
     "market.feed_away": "The board can't follow the market on its bus; its pages show the last state.",
     "market.feed_back": "The board follows the market again.",
     "market.feed_failed": "What is on the bus broke the board's reader: what it said last stands, and all else is followed. It logs the first one of each kind.",

@@ -15,11 +15,12 @@ import functools
 import re
 import warnings
 from abc import ABC, abstractmethod
+from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from services.market.fields import MAX_MS, MIN_MS
@@ -79,6 +80,27 @@ class TradingDay:
     open_ms: int
     close_ms: int
     break_ms: tuple[int, int] | None = None
+
+
+class DayTable(NamedTuple):
+    """Hold trading days in columns, 40 bytes a day: an exchange has up to 20,000.
+
+    `dates` are ordinals, the others epoch milliseconds; without a lunch break `pauses` and `resumes` are
+    equal.
+    """
+
+    dates: "array[int]"
+    opens: "array[int]"
+    closes: "array[int]"
+    pauses: "array[int]"
+    resumes: "array[int]"
+
+
+class ExchangeDays(NamedTuple):
+    """Hold the name of an exchange's time zone, and its trading days."""
+
+    zone: str
+    days: DayTable
 
 
 class Session(ABC):
@@ -152,41 +174,46 @@ class _EveryDay(Session):
 class _Calendar(Session):
     """Trade by a table of days, sorted and without overlap."""
 
-    __slots__ = ("_closes", "_dates", "_days", "_opens")
+    __slots__ = ("_days",)
 
-    def __init__(self, code: str, days: Sequence[TradingDay], *zones: tzinfo) -> None:
+    def __init__(self, code: str, days: DayTable, *zones: tzinfo) -> None:
         super().__init__(code, *zones)
         self._days = days
-        self._dates = [day.date for day in days]
-        self._opens = [day.open_ms for day in days]
-        self._closes = [day.close_ms for day in days]
 
     def find_day(self, at_ms: int) -> TradingDay | None:
-        index = bisect_right(self._opens, at_ms) - 1
-        if index < 0 or at_ms >= self._closes[-1]:
+        opens, closes = self._days.opens, self._days.closes
+        index = bisect_right(opens, at_ms) - 1
+        if index < 0 or at_ms >= closes[-1]:
             raise self._explain_range(at_ms)
-        day = self._days[index]
-        return day if at_ms < day.close_ms else None
+        return self._make_day(index) if at_ms < closes[index] else None
 
     def find_date(self, label: date) -> TradingDay | None:
-        index = bisect_left(self._dates, label)
-        return self._days[index] if index < len(self._dates) and self._dates[index] == label else None
+        dates, ordinal = self._days.dates, label.toordinal()
+        index = bisect_left(dates, ordinal)
+        return self._make_day(index) if index < len(dates) and dates[index] == ordinal else None
 
     def next_day(self, at_ms: int) -> TradingDay:
-        index = bisect_right(self._opens, at_ms)
+        opens = self._days.opens
+        index = bisect_right(opens, at_ms)
         # before the first open, an older day that is missing here might have been the next
-        if index == len(self._days) or at_ms < self._opens[0] - 1:
+        if index == len(opens) or at_ms < opens[0] - 1:
             raise self._explain_range(at_ms)
-        return self._days[index]
+        return self._make_day(index)
 
     def previous_day(self, at_ms: int) -> TradingDay:
-        index = bisect_right(self._closes, at_ms) - 1
-        if index < 0 or at_ms > self._closes[-1]:
+        closes = self._days.closes
+        index = bisect_right(closes, at_ms) - 1
+        if index < 0 or at_ms > closes[-1]:
             raise self._explain_range(at_ms)
-        return self._days[index]
+        return self._make_day(index)
+
+    def _make_day(self, index: int) -> TradingDay:
+        ordinal, opens, closes, pauses, resumes = (column[index] for column in self._days)
+        pause = (pauses, resumes) if pauses < resumes else None
+        return TradingDay(date.fromordinal(ordinal), opens, closes, pause)
 
     def _explain_range(self, at_ms: int) -> OutsideCalendarError:
-        first, last = self._days[0].date, self._days[-1].date
+        first, last = (date.fromordinal(self._days.dates[place]) for place in (0, -1))
         return OutsideCalendarError(f"{self.code}: {at_ms} ms is outside its calendar, {first} to {last}")
 
 
@@ -204,75 +231,103 @@ def get_session(code: str) -> Session:
     Not for several threads at once: each would compute the calendar, and what ignores warnings is for one.
     Raises UnknownSessionError.
     """
+    exchange = find_exchange(code)
+    if exchange is not None:
+        return make_exchange_session(code, compute_exchange_days(exchange))
     if code == ROUND_THE_CLOCK:
         return _EveryDay(code)
-    if code == FOREX:
-        return _Calendar(code, _list_forex_days(_FOREX_ROLL), UTC, _NEW_YORK, _LONDON)
-    if code == US_FUTURES:
-        return _Calendar(code, _list_forex_days(_FUTURES_OPEN), UTC, _NEW_YORK, _LONDON)
+    opening = _FOREX_ROLL if code == FOREX else _FUTURES_OPEN
+    return _Calendar(code, _tabulate(_iter_forex_days(opening)), UTC, _NEW_YORK, _LONDON)
+
+
+def find_exchange(code: str) -> str | None:
+    """Return the code of the exchange whose days a session has; None if it has its own.
+
+    Raises UnknownSessionError if it can't be a code.
+    """
+    if code == US_VOLATILITY:
+        return "XNYS"
+    if code in OWN_SESSIONS:
+        return None
     if _CODE.fullmatch(code) is None:
         raise UnknownSessionError(f"session: none of {', '.join(OWN_SESSIONS)}, nor the code of an exchange")
-    # pandas deprecates what the library still calls; its warnings can't be mended here
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        days, zone = _list_exchange_days("XNYS" if code == US_VOLATILITY else code)
-        if code == US_VOLATILITY:
-            days = [replace(day, close_ms=day.close_ms + _VOLATILITY_MS) for day in days]
-        return _Calendar(code, days, UTC, zone, _NEW_YORK)
+    return code
 
 
-def _list_forex_days(opening: time) -> list[TradingDay]:
-    """Return forex's days: each weekday, from `opening` of the day before to 17:00 in New York."""
-    days = []
+def make_exchange_session(code: str, found: ExchangeDays) -> Session:
+    """Return the session of a code from the days of `find_exchange(code)`."""
+    zone, days = found
+    if code == US_VOLATILITY:
+        days = days._replace(closes=array("q", (close + _VOLATILITY_MS for close in days.closes)))
+    return _Calendar(code, days, UTC, ZoneInfo(zone), _NEW_YORK)
+
+
+def _tabulate(days: Iterable[TradingDay]) -> DayTable:
+    table = DayTable(*(array("q") for _ in DayTable._fields))
+    for day in days:
+        cells = day.date.toordinal(), day.open_ms, day.close_ms, *(day.break_ms or (0, 0))
+        for column, cell in zip(table, cells, strict=True):
+            column.append(cell)
+    return table
+
+
+def _iter_forex_days(opening: time) -> Iterator[TradingDay]:
+    """Yield forex's days: each weekday, from `opening` of the day before to 17:00 in New York."""
     for ordinal in range(FIRST_DATE.toordinal(), LAST_DATE.toordinal() + 1):
         label = date.fromordinal(ordinal)
         if label.weekday() < 5:
             opens = datetime.combine(label - timedelta(days=1), opening, _NEW_YORK)
             closes = datetime.combine(label, _FOREX_ROLL, _NEW_YORK)
-            days.append(TradingDay(label, _read_ms(opens), _read_ms(closes)))
-    return days
+            yield TradingDay(label, _read_ms(opens), _read_ms(closes))
 
 
-def _list_exchange_days(code: str) -> tuple[list[TradingDay], tzinfo]:
-    # brings pandas, more than a second; few processes need it
+def compute_exchange_days(code: str) -> ExchangeDays:
+    """Compute the days of an exchange that `find_exchange` named.
+
+    This imports pandas, which takes 50 MB and more than a second. Not for several threads at once, as
+    `get_session`. Raises UnknownSessionError.
+    """
+    # pandas deprecates what the library still calls; its warnings can't be mended here
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        calendar = _compute_calendar(code)
+        return ExchangeDays(str(calendar.tz), _tabulate(_iter_days(calendar)))
+
+
+def _compute_calendar(code: str) -> Any:
+    # brings pandas; few processes need it
     from exchange_calendars import get_calendar  # noqa: PLC0415 - as above
     from exchange_calendars.errors import InvalidCalendarName  # noqa: PLC0415 - as above
 
     try:
         try:
-            calendar = get_calendar(code, start=FIRST_DATE.isoformat(), end=LAST_DATE.isoformat())
+            return get_calendar(code, start=FIRST_DATE.isoformat(), end=LAST_DATE.isoformat())
         except ValueError:  # it has the days of fewer years; which ones, a second calendar says
             bounds = get_calendar(code)
             first, last = bounds.bound_min(), bounds.bound_max()
             start = max(FIRST_DATE, first.date()) if first is not None else FIRST_DATE
             end = min(LAST_DATE, last.date()) if last is not None else LAST_DATE
-            calendar = get_calendar(code, start=start.isoformat(), end=end.isoformat())
+            return get_calendar(code, start=start.isoformat(), end=end.isoformat())
     except InvalidCalendarName:
         raise UnknownSessionError(f"session {code}: exchange_calendars knows no such exchange") from None
     except (ValueError, NotImplementedError):
         # so it is with Tel Aviv and Athens, and pandas 3: a message is as long as its list of special days
         raise UnknownSessionError(f"session {code}: exchange_calendars fails to compute its days") from None
-    return _read_days(calendar), calendar.tz
 
 
-def _read_days(calendar: Any) -> list[TradingDay]:
-    """Return the days of a calendar of exchange_calendars. Its times are nanoseconds."""
-    return [
-        TradingDay(
-            day,
-            opens // 1_000_000,
-            closes // 1_000_000,
-            (pauses // 1_000_000, resumes // 1_000_000) if opens < pauses < resumes < closes else None,
-        )
-        for day, opens, closes, pauses, resumes in zip(
-            calendar.sessions.date.tolist(),
-            calendar.opens_nanos.tolist(),
-            calendar.closes_nanos.tolist(),
-            calendar.break_starts_nanos.tolist(),  # a day without a break has a number before all times
-            calendar.break_ends_nanos.tolist(),
-            strict=True,
-        )
-    ]
+def _iter_days(calendar: Any) -> Iterator[TradingDay]:
+    """Yield the days of a calendar of exchange_calendars. Its times are nanoseconds."""
+    for day, opens, closes, pauses, resumes in zip(
+        calendar.sessions.date.tolist(),
+        calendar.opens_nanos.tolist(),
+        calendar.closes_nanos.tolist(),
+        calendar.break_starts_nanos.tolist(),  # a day without a break has a number before all times
+        calendar.break_ends_nanos.tolist(),
+        strict=True,
+    ):
+        has_break = opens < pauses < resumes < closes
+        pause = (pauses // 1_000_000, resumes // 1_000_000) if has_break else None
+        yield TradingDay(day, opens // 1_000_000, closes // 1_000_000, pause)
 
 
 def _read_ms(at: datetime) -> int:

@@ -73,7 +73,7 @@ TOUCHES_ABOVE = ["services.market.database"]  # but for this module
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
 # fmt: off
 THINKS_WITH = [
-    "__future__", "abc", "bisect", "collections", "contextlib", "dataclasses", "difflib", "enum",
+    "__future__", "abc", "array", "bisect", "collections", "contextlib", "dataclasses", "difflib", "enum",
     "functools", "graphlib", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string",
     "types", "typing", "urllib.parse", "annotated_types", "orjson", "pydantic", "pydantic_core",
     "typing_extensions",

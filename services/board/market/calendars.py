@@ -1,4 +1,4 @@
-"""Find the session in which a symbol trades: its code by the truth in force, its calendar off the event loop.
+"""Find the session in which a symbol trades: its code by the truth in force, its calendar in another process.
 
 The truth names a session with the symbols of the services that publish checked bars and series; if it does
 not, the asset class decides, as it does for those services.
@@ -10,13 +10,23 @@ from functools import partial
 from math import inf
 from typing import Any, Final
 
+from marketswarm import log as logs
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
 from marketswarm.truth import Service, Truth
 from services.board.cache import Cached
+from services.board.market.calendar_process import CalendarProcessError, request_days
 from services.market.records import AssetClass
-from services.market.sessions import Session, UnknownSessionError, find_default_session, get_session
+from services.market.sessions import (
+    Session,
+    UnknownSessionError,
+    find_default_session,
+    find_exchange,
+    get_session,
+    make_exchange_session,
+)
 
 MAX_CODES: Final = 200  # how many calendars are kept: there are fewer exchanges
+log = logs.get("board")
 
 
 def list_symbol_sessions(truth: Truth) -> dict[str, str]:
@@ -54,6 +64,7 @@ class SymbolSessions:
         self._codes: Mapping[str, str] = {}
         self._sessions = Cached[str, Session | None](inf, MAX_CODES)
         self._computing = asyncio.Lock()
+        self._has_failed = False
 
     def find_code(self, symbol: str, asset: str) -> str | None:
         """Return the code of a symbol's session; None if neither the truth nor its asset class tells."""
@@ -78,7 +89,19 @@ class SymbolSessions:
 
     async def _load(self, code: str) -> Session | None:
         try:
-            async with self._computing:  # it is not for several threads at once
+            exchange = find_exchange(code)
+            async with self._computing:  # one at a time: it takes a processor for a second
+                if exchange is not None:
+                    try:
+                        return make_exchange_session(code, await request_days(exchange))
+                    except CalendarProcessError as error:
+                        self._note_failure(str(error))
                 return await asyncio.to_thread(get_session, code)
         except (UnknownSessionError, ImportError):  # the library comes with the extra `market`
             return None
+
+    def _note_failure(self, reason: str) -> None:
+        """Log the first failure of the process that computes calendars; they are then computed here."""
+        if not self._has_failed:
+            self._has_failed = True
+            log.warning("market.calendar_process_failed", reason=reason)

@@ -14,14 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-import orjson
-
 from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.backlog import read_backlog
 from marketswarm.bus.follower import StreamFollower
 from marketswarm.bus.stream import FIRST_ID, StreamEntry, find_entry_time, read_entries_before
+from marketswarm.event import dump_compact
 from marketswarm.keys import (
     CHECKED_BARS,
     INDICATORS,
@@ -227,7 +226,7 @@ class MarketFeed:
         if self._live.take_bar(one, at):
             topic = name_topic(TopicKind.BARS, one.symbol, one.timeframe)
             wider = name_topic(TopicKind.BARS, one.timeframe)
-            body = orjson.dumps(describe_bar(one.cells))
+            body = dump_compact(describe_bar(one.cells))
             self._hub.publish(topic, body, subject=f"{topic}:{one.start}", wider=wider)
 
     def _take_quote(self, ident: bytes, fields: dict[bytes, bytes], _at: float) -> None:
@@ -243,7 +242,7 @@ class MarketFeed:
         INDICATOR_TABLE.require_past(one, 1000 * time.time())
         if self._live.take_values(one):
             topic = name_topic(TopicKind.INDICATORS, one.symbol, one.timeframe)
-            self._hub.publish(topic, orjson.dumps(describe_values(one)), subject=f"{topic}:{one.start}")
+            self._hub.publish(topic, dump_compact(describe_values(one)), subject=f"{topic}:{one.start}")
 
     async def _poll(self) -> None:
         """Read the states every POLL_SEC; log when they can't be read, and when they can again."""
@@ -305,7 +304,7 @@ class MarketFeed:
             before = known.get(one.id)
             if before is not one and before != one:
                 topic = TopicKind.SERIES
-                self._hub.publish(topic, orjson.dumps(one.as_json()), subject=f"{topic}:{one.id}")
+                self._hub.publish(topic, dump_compact(one.as_json()), subject=f"{topic}:{one.id}")
         self.states = found
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 import orjson
 
+from marketswarm.event import dump_compact
 from services.market.rows import (
     BAR_CELLS,
     INDICATOR_CELLS,
@@ -29,7 +30,7 @@ MAX_QUOTE_BYTES: Final = 4096
 MAX_CHARTS: Final = 20_000
 RECENT_BARS: Final = 20  # how many of the newest bars of a chart are kept in any case
 KEPT_SEC: Final = 330.0  # how long a bar is kept that the database has; longer than what was read of it is
-MAX_BARS: Final = 100_000  # how many bars of all charts are kept, at about 550 bytes each
+MAX_BARS: Final = 100_000  # how many bars of all charts are kept, at about 700 bytes each
 MAX_RANKS: Final = 20_000  # the most bars whose last revision of the indicators is known
 NEVER: Final = float("-inf")
 CLOSE: Final = BAR_CELLS.index("close")
@@ -51,7 +52,7 @@ def describe_quote(cells: Cells) -> dict[str, Any]:
 
 
 def encode_quote(cells: Cells) -> bytes:
-    return orjson.dumps(describe_quote(cells))
+    return dump_compact(describe_quote(cells))
 
 
 def describe_values(one: IndicatorRow) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from marketswarm.text import parse_digits
@@ -33,6 +34,7 @@ INTERVAL_SEC: Final = 0.1
 """The least time between two batches for one follower, unless it asks for a longer one."""
 MAX_INTERVAL_SEC: Final = 60.0
 MAX_TOPICS: Final = 1000
+MAX_NAMES: Final = 8192  # how many names of topics are kept, for the updates of the ring to share them
 
 
 class TopicKind(StrEnum):
@@ -44,6 +46,7 @@ class TopicKind(StrEnum):
     SERIES = "series"
 
 
+@lru_cache(maxsize=MAX_NAMES)
 def name_topic(kind: TopicKind, *parts: str) -> str:
     """Return the name of a topic: its kind, a symbol, and a timeframe if it has one.
 

@@ -5,11 +5,14 @@ import threading
 import time
 
 import orjson
+import pytest
+from structlog.testing import capture_logs
 
 from marketswarm.truth import parse_truth
-from services.board.market import calendars
+from services.board.market import calendar_process, calendars
+from services.board.market.calendar_process import CalendarProcessError, request_days
 from services.board.market.calendars import SymbolSessions, list_symbol_sessions
-from services.market.sessions import get_session
+from services.market.sessions import UnknownSessionError, compute_exchange_days, get_session
 
 
 def publish(key):
@@ -67,17 +70,14 @@ async def test_a_new_truth_has_its_own_sessions():
     assert found.find_code("SPY", "") == "24x7"
 
 
-async def test_a_calendar_is_computed_once_in_a_thread_and_one_that_is_not_there_is_none(monkeypatch):
+async def test_a_calendar_is_computed_once_in_another_process_and_one_that_is_not_there_is_none(monkeypatch):
     asked = []
 
-    def get(code):
-        assert threading.current_thread() is not threading.main_thread(), "the event loop waits"
+    async def request(code):
         asked.append(code)
-        if code == "XNYS":
-            raise ImportError
-        return get_session(code)
+        raise UnknownSessionError(code)
 
-    monkeypatch.setattr(calendars, "get_session", get)
+    monkeypatch.setattr(calendars, "request_days", request)
     truth = make_truth(bars=[{"symbols": ["SPY"]}, {"symbols": ["A"], "session": "NONE"}])
     found = SymbolSessions(lambda: truth)
     await asyncio.gather(found.prepare(), found.find("SPY", ""), found.find("A", ""))
@@ -85,10 +85,37 @@ async def test_a_calendar_is_computed_once_in_a_thread_and_one_that_is_not_there
     assert sorted(asked) == ["NONE", "XNYS"]
 
 
+@pytest.mark.parametrize("code", ["A\0B", "-c", "X" * 1_000_000])
+async def test_a_code_that_is_none_starts_no_process(code, monkeypatch):
+    monkeypatch.setattr(calendars, "request_days", None)
+    found = SymbolSessions(lambda: make_truth(bars=[{"symbols": ["A"], "session": code}]))
+    assert await found.find("A", "") is None
+
+
+@pytest.mark.live
+async def test_the_process_finds_the_same_days_as_the_library_does_here():
+    days = await request_days("XTKS")
+    assert days == compute_exchange_days("XTKS")
+    with pytest.raises(UnknownSessionError):
+        await request_days("NONE")
+
+
+@pytest.mark.live
+async def test_a_process_that_fails_is_logged_once_and_the_days_are_computed_here(monkeypatch):
+    monkeypatch.setattr(calendar_process, "COMPUTE_SEC", 0.0)
+    truth = make_truth(bars=[{"symbols": ["SPY"]}, {"symbols": ["A"], "session": "us_volatility"}])
+    found = SymbolSessions(lambda: truth)
+    with capture_logs() as logs:
+        session, other = await found.find("SPY", ""), await found.find("A", "")
+    assert (session, other) == (get_session("XNYS"), get_session("us_volatility"))
+    assert [entry["event"] for entry in logs] == ["market.calendar_process_failed"]
+
+
 async def test_calendars_are_computed_one_at_a_time(monkeypatch):
     busy = threading.Lock()
 
     def get(code):
+        assert threading.current_thread() is not threading.main_thread(), "the event loop waits"
         assert busy.acquire(blocking=False), "the library is not for two threads"
         try:
             time.sleep(0.02)
@@ -96,7 +123,11 @@ async def test_calendars_are_computed_one_at_a_time(monkeypatch):
         finally:
             busy.release()
 
+    async def request(code):
+        raise CalendarProcessError
+
     monkeypatch.setattr(calendars, "get_session", get)
+    monkeypatch.setattr(calendars, "request_days", request)
     found = SymbolSessions(make_truth)
     sessions = await asyncio.gather(*(found.find("X", asset) for asset in ("stocks", "forex", "crypto")))
     assert None not in sessions

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import orjson
@@ -380,3 +383,18 @@ async def test_records_of_the_future_are_counted_and_skipped(scene):
         await scene.add(2)
         await scene.wait_bars(2)
     assert not scene.live.quotes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_is_kept_for_followers_takes_no_more_memory_than_it_is_long(scene):
+    entry = {name.encode(): value.encode() for name, value in encode_bar(1).items()}
+    before = read_resident_mb()
+    for rev in range(8000):  # of one bar: its revisions are in the ring of updates, the last one in the chart
+        scene.feed._take_bar(b"1-%d" % rev, entry | {b"rev": b"%d" % rev}, 1.0)  # noqa: SLF001 - a bus in memory takes seconds for it
+    assert scene.hub.published == 8000
+    assert read_resident_mb() - before < 20, "each update takes the 4 KiB of what orjson returns"
+
+
+def read_resident_mb():
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6

@@ -1,0 +1,90 @@
+"""Compute the trading days of an exchange in a process that ends afterwards.
+
+The library for it brings pandas and numpy: 50 MB, which the board would keep for as long as it runs.
+`request_days` is the side of the board, `main` that of the process:
+
+    python -m services.board.market.calendar_process XNYS
+
+It writes the name of the time zone, a line feed and the columns of the days, as they are in memory.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+from array import array
+from typing import Final
+
+from marketswarm.agent.parent_death_guard import die_with_parent
+from services.market.sessions import DayTable, ExchangeDays, UnknownSessionError, compute_exchange_days
+
+COMPUTE_SEC: Final = 60.0
+UNKNOWN: Final = 3
+"""The exit code if the exchange is unknown, or the library is not installed."""
+INHERITED_VARIABLES: Final = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LD_LIBRARY_PATH")
+
+
+class CalendarProcessError(Exception):
+    """The process did not answer; the message says why."""
+
+
+async def request_days(code: str) -> ExchangeDays:
+    """Return the days of an exchange, computed in another process. It does not outlive this one.
+
+    Raises UnknownSessionError if the process can't compute them, CalendarProcessError if it fails.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *die_with_parent([sys.executable, "-m", "services.board.market.calendar_process", code]),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ},
+        )
+    except OSError as error:
+        raise CalendarProcessError(f"it can't be started: {error.strerror}") from None
+    try:
+        async with asyncio.timeout(COMPUTE_SEC):
+            answer, _ = await process.communicate()
+    except TimeoutError:
+        raise CalendarProcessError(f"it took more than {COMPUTE_SEC:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if process.returncode == UNKNOWN:
+        raise UnknownSessionError(f"session {code}: its days can't be computed here")
+    if process.returncode:
+        raise CalendarProcessError(f"it ended with code {process.returncode}")
+    return _decode_days(answer)
+
+
+def _encode_days(found: ExchangeDays) -> bytes:
+    return b"".join((found.zone.encode(), b"\n", *(column.tobytes() for column in found.days)))
+
+
+def _decode_days(answer: bytes) -> ExchangeDays:
+    zone, _, cells = answer.partition(b"\n")
+    size = len(cells) // len(DayTable._fields)
+    columns = (array("q", cells[place * size : (place + 1) * size]) for place in range(len(DayTable._fields)))
+    return ExchangeDays(zone.decode(), DayTable(*columns))
+
+
+# -- the process
+
+
+def main(code: str) -> None:
+    """Write the days of an exchange to stdout. Runs in the process."""
+    output = sys.stdout.buffer
+    sys.stdout = sys.stderr  # what a library prints must not mix with the answer
+    try:
+        found = compute_exchange_days(code)
+    except (UnknownSessionError, ImportError):
+        sys.exit(UNKNOWN)
+    output.write(_encode_days(found))
+    output.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
