@@ -67,7 +67,7 @@ async def subscribe(
             if patterns:
                 await bus.ask(pubsub.psubscribe(*patterns))
             pending_count = len(channels) + len(patterns)
-            await _await_acknowledgements(bus, _parser_of(pubsub), forward, pending_count)
+            await _await_acknowledgements(bus, pubsub, forward, pending_count)
             on_subscribed()
             failures = 0
             await _forward_messages(bus, pubsub, forward, ping_sec, gather_sec)
@@ -87,23 +87,22 @@ def _make_pubsub(bus: Bus) -> PubSub:
     return PubSub(ConnectionPool(connection_class=bus.pool.connection_class, **kwargs))
 
 
-async def _await_acknowledgements(
-    bus: Bus, parser: SkippingParser, forward: _Forward, pending_count: int
-) -> None:
+async def _await_acknowledgements(bus: Bus, pubsub: PubSub, forward: _Forward, pending_count: int) -> None:
     """Wait until the server has acknowledged `pending_count` subscriptions, passing messages on meanwhile.
 
     Raises BusError if the server refuses a subscription, or does not answer in time.
     """
     while pending_count:
-        reply = await bus.ask(_read_reply(parser))
+        reply = await bus.ask(_read_reply(pubsub))
         if reply[0] in (b"subscribe", b"psubscribe"):
             pending_count -= 1
         else:
             forward(reply)
 
 
-async def _read_reply(parser: SkippingParser) -> list[Any]:
-    return _require_push(await parser.read_response())
+async def _read_reply(pubsub: PubSub) -> list[Any]:
+    connection: Any = pubsub.connection
+    return _require_push(await connection.read_response(disconnect_on_error=False))
 
 
 def _require_push(reply: Any) -> list[Any]:
@@ -127,12 +126,12 @@ async def _forward_messages(
         BusError: the ping could not be sent.
         RedisError: the connection failed.
     """
-    parser, is_pinged, count = _parser_of(pubsub), False, 0
+    parser, is_pinged, count = _find_parser(pubsub), False, 0
     while True:
         try:
             async with asyncio.timeout(ping_sec):
                 # no time-out of the client's own, see `Bus`
-                reply = await _read_reply(parser)
+                reply = await _read_reply(pubsub)
         except TimeoutError:
             if is_pinged:
                 raise
@@ -141,16 +140,15 @@ async def _forward_messages(
             continue
         is_pinged = False
         forward(reply)
-        read_next = parser.get_reply_reader()
         while True:
             count += 1
             if count % YIELD_EVERY == 0:
                 # reading messages that have arrived never waits, so no other task would run
                 await asyncio.sleep(0)
-            if (arrived := read_next()) is NOT_ENOUGH_DATA:
+            if parser is None or (arrived := parser.get_reply_reader()()) is NOT_ENOUGH_DATA:
                 break
             forward(_require_push(arrived))
-        if gather_sec and parser.is_drained:
+        if gather_sec and parser is not None and parser.is_drained:
             await _let_gather(pubsub, gather_sec)
 
 
@@ -163,10 +161,10 @@ async def _let_gather(pubsub: PubSub, gather_sec: float) -> None:
     transport.resume_reading()
 
 
-def _parser_of(pubsub: PubSub) -> SkippingParser:
-    connection: Any = pubsub.connection
-    parser: SkippingParser = connection._parser  # noqa: SLF001 - the one way to what has arrived
-    return parser
+def _find_parser(pubsub: PubSub) -> SkippingParser | None:
+    """Return what has the messages that arrived; None for a bus in memory."""
+    parser = getattr(pubsub.connection, "_parser", None)  # private, and the one way to them
+    return parser if isinstance(parser, SkippingParser) else None
 
 
 def _make_forwarder(
