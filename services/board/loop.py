@@ -2,7 +2,6 @@
 
 import time
 from functools import partial
-from typing import Final
 
 from marketswarm.agent import agent
 from services.board.access.clients import ForwardedClients, find_networks
@@ -18,8 +17,6 @@ from services.board.pings.gate import PingGate
 from services.board.pings.management import create_pings
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
-
-BUS_SEC: Final = 15.0  # longer than a reading may take, because waiting for a bus must not count as hanging
 
 
 async def main() -> int:
@@ -60,8 +57,7 @@ async def main() -> int:
         me.expose(partial(collect_board, reader, hub, app, recorder, pings.writer, market=market))
         me.log.info("board.listening", host=me.settings.board_host, port=me.settings.board_port)
         while True:
-            async with me.waiting(BUS_SEC):
-                await reader.read()
+            await reader.read()
             me.set_degraded(find_problem(reader.problem, recorder.error, market.problem))
             me.set_detail(describe_followers(len(hub)))
             await reader.pause()

@@ -35,6 +35,7 @@ MIN_PAUSE_SEC: Final = 0.05
 TICK_SEC: Final = 2.0
 KNOWN_IDS: Final = 2000
 AT_ONCE: Final = 20  # after so many alerts since the last reading, only the next reading changes the snapshot
+READ_SEC: Final = 15.0  # a reading that takes longer is given up: each of its requests has a shorter limit
 STALE_SEC: Final = 10.0  # from this age on, the last reading is old: the board is not ready
 
 
@@ -87,9 +88,12 @@ class FleetReader:
         Others write what is read, and an error of ours leaves the last snapshot, until it is too old.
         """
         try:
-            await self._read()
+            async with self._me.waiting(READ_SEC):
+                await self._read()
         except Exit:
             raise
+        except TimeoutError:  # the buses are slow, or this process had no processor for so long
+            self.problem = f"the fleet can't be read within {READ_SEC:.0f} s"
         except Exception as error:
             problem = f"the fleet can't be read: {type(error).__name__}"
             if self.problem != problem:

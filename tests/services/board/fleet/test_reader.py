@@ -1,5 +1,6 @@
 """The reader of the fleet, on buses in memory."""
 
+import asyncio
 import contextlib
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ async def reader():
         revision=1,
         bus=buses.__getitem__,
         log=structlog.get_logger(),
+        waiting=asyncio.timeout,
     )
 
     async def find_history():
@@ -52,3 +54,19 @@ async def test_an_error_of_ours_leaves_the_last_snapshot_standing_and_is_logged_
     with contextlib.suppress(TypeError):
         await reader.read()
     assert reader.problem is None
+
+
+async def test_a_reading_that_takes_too_long_is_given_up_and_the_next_one_counts(reader, monkeypatch):
+    await reader.read()
+    before = reader.snapshot
+
+    async def hang(*_buses):
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader_module, "READ_SEC", 0.01)
+        patch.setattr(reader_module, "read_notifications", hang)
+        await reader.read()
+    assert (reader.snapshot is before, reader.problem) == (True, "the fleet can't be read within 0 s")
+    await reader.read()
+    assert (reader.snapshot is before, reader.problem) == (False, None)
