@@ -15,9 +15,7 @@ from bench.figures import Pair, Sample
 from bench.programs import Usage, Worker, read_result, run_program, wait_until
 from bench.server import find_free_port, start_buses, wait_for_port
 from marketswarm.bus import Bus
-from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.operator.ping_keys import create_ping_key, write_ping_key
-from marketswarm.seeding.functions import load_functions
 
 SERVICES: Final = 100
 CONNECTIONS: Final = 50
@@ -28,11 +26,10 @@ SPIKE_EVERY_SEC: Final = 0.25
 
 
 def prepare_bus(url: str) -> str:
-    """Write a ping key for every service to the bus, load our functions there, and return its secret."""
+    """Write a ping key for every service to the bus, and return its secret."""
 
     async def write() -> str:
         bus = Bus("system-redis", url)
-        await load_functions(bus, load_all_scripts())
         key, secret = create_ping_key("bench", None, author="bench", now=time.time())
         assert await write_ping_key(bus, key)
         await bus.aclose()

@@ -1,5 +1,6 @@
 """Provide a real Redis, commands that are packed by hand, and ports."""
 
+import asyncio
 import socket
 import subprocess
 import tempfile
@@ -12,7 +13,10 @@ import orjson
 import redis
 
 from bench.programs import wait_until
+from marketswarm.bus import Bus
+from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.fleet.server import find_binary
+from marketswarm.seeding.functions import load_functions
 
 BEATS: Final = {"interval_sec": 10, "timeout_sec": 60}
 
@@ -51,6 +55,7 @@ class Server:
 def start_buses(services: Mapping[str, Any]) -> Iterator[tuple[Server, Server]]:
     """Start the two buses, system and market, and write a truth to both as revision 1, without bootstrap.
 
+    Both have our functions, as a seeding loads them: without one, each call of a script is sent twice.
     A section of `services` without a heartbeat gets BEATS.
     """
     document = orjson.dumps(
@@ -61,7 +66,14 @@ def start_buses(services: Mapping[str, Any]) -> Iterator[tuple[Server, Server]]:
             with redis.Redis(port=server.port) as client:
                 client.set("truth:doc", document)
                 client.hset("truth:meta", mapping={"revision": 1, "sha256": "bench"})
+            asyncio.run(_load_functions(server.url))
         yield system, market
+
+
+async def _load_functions(url: str) -> None:
+    bus = Bus("system-redis", url)
+    await load_functions(bus, load_all_scripts())
+    await bus.aclose()
 
 
 def find_free_port() -> int:

@@ -126,7 +126,9 @@ class Instances:
 
     def list_others(self, since: float) -> tuple[str, ...]:
         """Return the other instances that beat since then, in monotonic seconds."""
-        return tuple(boot for boot, mono in (self._others_at or {}).items() if mono >= since)
+        if not self._others_at:  # almost always: no generator for each note
+            return ()
+        return tuple(boot for boot, mono in self._others_at.items() if mono >= since)
 
     def forget_others(self) -> None:
         """Forget when the other instances beat."""

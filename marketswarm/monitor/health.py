@@ -1,9 +1,10 @@
 """The `health:<svc>` keys: each holds a service's latest event, and expires soon after its healer is gone.
 
 An ok event has the age of the newest beat at the time of writing; a miss is repeated as it was published.
-Each key is written again after a third of its life, and at least once a minute. Its turn is one of the
-seconds of that time. The services get them in the order in which they came up, a few the same one, so the
-keys of a fleet are spread evenly over the seconds, and services that were made together are written together.
+Each key is written again after half of its life, and at least once a minute. What the bus does not take stays
+due, and a process that takes over writes all keys at once. The turn of a key is one of the seconds of that
+time. The services get them in the order in which they came up, a few the same one, so the keys of a fleet are
+spread evenly over the seconds, and services that were made together are written together.
 """
 
 import time
@@ -24,6 +25,8 @@ from marketswarm.time_slice import TimeSlice
 
 BATCH_SIZE: Final = 500
 """Keys that one call of the script writes: a millisecond of the server's time."""
+LIFE_SHARE: Final = 2
+"""How often a key is written in its life. When a write fails, half a minute is left at least."""
 LONGEST_PERIOD_SEC: Final = MIN_HEALTH_SEC - 10
 """The most seconds between two writes, less than the shortest life, so a reseed may shorten any."""
 NEIGHBOURS: Final = 16
@@ -78,7 +81,7 @@ class HealthKeys:
             self._plan_turns(service)
 
     def _plan_turns(self, service: WatchedService) -> None:
-        period = min(compute_health_sec(service.watch.timeout_sec) // 3, LONGEST_PERIOD_SEC)
+        period = min(compute_health_sec(service.watch.timeout_sec) // LIFE_SHARE, LONGEST_PERIOD_SEC)
         if not self._rings:
             self._second = int(time.monotonic())
         if period not in self._rings:

@@ -16,7 +16,7 @@ from support.simulation.manual_detector import Hand, watch
 
 TIMEOUT_SEC = 30.0
 LIFE_SEC = 90
-PERIOD_SEC = LIFE_SEC // 3
+PERIOD_SEC = LIFE_SEC // 2
 
 
 class NotedBus:
@@ -80,7 +80,7 @@ def beating(monkeypatch, *watches) -> Scene:
     return scene
 
 
-async def test_an_ok_gets_its_current_age_within_a_third_of_its_life_and_a_miss_stays_as_it_was(monkeypatch):
+async def test_an_ok_gets_its_current_age_within_half_of_its_life_and_a_miss_stays_as_it_was(monkeypatch):
     scene = Scene(monkeypatch, watch("alive", 10, TIMEOUT_SEC), watch("dead", 10, TIMEOUT_SEC))
     scene.hand.beat("dead")
     scene.hand.beating(TIMEOUT_SEC + 5, 5, "alive")
