@@ -42,7 +42,7 @@ ASKS_A_SEC: Final = 5000
 thousands of agents, answers each within READ_WITHIN_SEC."""
 MAX_ASK_DELAY_SEC: Final = 1.0
 MAX_RETRIES: Final = 3
-"""How often a document that a message told of is asked for again, if no bus that answers has one."""
+"""How often a bus that gave no answer after a message is asked again, before the next poll."""
 L = TypeVar("L", bound=ParsedTruth | None)
 _shared: Final = WeakValueDictionary[str, ParsedTruth]()
 """The documents that agents of this process have in force, by their SHA-256."""
