@@ -1,8 +1,8 @@
 """Run many real agents in one process: `python -m bench.agents FIRST COUNT`, which swarm.py starts.
 
 Each agent has its own heartbeat, truth and connections. Two things are not as in an agent of its own: a
-process parses a document once for all of them, since a machine has a few agents and not hundreds, and the
-threads of their watchdogs sleep longer, since hundreds in one interpreter would mostly wait for each other.
+process parses a document once for all of them, as any process with several agents does, and the threads of
+their watchdogs sleep longer, since hundreds in one interpreter would mostly wait for each other.
 
 It prints a line when all have joined. An order is a revision; the answer is the monotonic time at which the
 last had it in force.
@@ -10,7 +10,6 @@ last had it in force.
 
 import asyncio
 import contextlib
-import functools
 import sys
 import time
 from collections.abc import Callable
@@ -18,9 +17,8 @@ from typing import Final
 
 from bench.beats import name_services
 from bench.programs import answer, read_order
-from marketswarm.agent import Agent, agent, truth_source, watchdog
+from marketswarm.agent import Agent, agent, watchdog
 from marketswarm.settings import CommonSettings
-from marketswarm.truth import parse_truth
 
 JOIN_AT_ONCE: Final = 10
 WATCHDOG_STEP_SEC: Final = 60.0
@@ -58,7 +56,6 @@ class Swarm:
 
 
 async def main(first: int, count: int) -> None:
-    vars(truth_source)["parse_truth"] = functools.lru_cache(maxsize=2)(parse_truth)
     watchdog.MAX_STEP_SEC = WATCHDOG_STEP_SEC  # type: ignore[misc]
     swarm = Swarm()
     async with asyncio.TaskGroup() as group:

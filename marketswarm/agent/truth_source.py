@@ -3,15 +3,16 @@
 A reseed is in force within a second. The agent subscribes to `truth:changed` on every bus that may hold the
 truth, and polls size, revision and hash after each beat, in case a message was lost. If little changed, the
 message has a patch, and only an agent that can't use it reads the document. A document that is not valid, or
-that the agent refuses, never replaces the truth in force.
+that the agent refuses, never replaces the truth in force. The agents of one process share what they parse.
 """
 
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 from marketswarm import log
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, find_bus_url
@@ -36,6 +37,17 @@ BYTES_A_SEC: Final = 100e6
 """The bytes a second that all agents together read of a new document. Each agent reads it after a random part
 of the time that this takes: a fleet of 500 services has a reseed in force within a second."""
 MAX_DELAY_SEC: Final = 10.0
+ASKS_A_SEC: Final = 5000
+"""How many agents a second ask for the fingerprint of a new document, so that a bus, or a machine with
+thousands of agents, answers each within READ_WITHIN_SEC."""
+MAX_ASK_DELAY_SEC: Final = 1.0
+MAX_RETRIES: Final = 3
+"""How often a bus that gave no answer after a message is asked again, before the next poll."""
+L = TypeVar("L", bound=ParsedTruth | None)
+_shared: Final = WeakValueDictionary[str, ParsedTruth]()
+"""The documents that agents of this process have in force, by their SHA-256."""
+_pending: Final[dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Event]] = {}
+"""Those that an agent of this process makes now; set when it has, or failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +141,46 @@ async def read_truth(
 async def _load_document(
     bus: Bus, raw: bytes, sha256: str, meta: Sequence[Any], known: ParsedTruth | None
 ) -> TruthReading:
+    async def parse() -> ParsedTruth:
+        return await _run(len(raw), lambda: parse_truth(raw))
+
     try:
-        if known is not None and known.sha256 == sha256:
-            loaded = known
-        elif len(raw) > LARGE_BYTES:
-            loaded = await asyncio.to_thread(parse_truth, raw)  # beats go out meanwhile
-        else:
-            loaded = parse_truth(raw)
+        is_known = known is not None and known.sha256 == sha256
+        loaded = known if known is not None and is_known else await _share(sha256, parse)
     except TruthError as error:
-        more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
-        return TruthReading(bus, None, f"refused: {error.problems[0]}{more}")
+        return _make_refusal(bus, error)
     return TruthReading(bus, FoundTruth(loaded, _parse_revision(meta, sha256), bus))
+
+
+def _make_refusal(bus: Bus, error: TruthError) -> TruthReading:
+    more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
+    return TruthReading(bus, None, f"refused: {error.problems[0]}{more}")
+
+
+async def _run(size: int, work: Callable[[], L]) -> L:
+    """Call `work` on a document of this size; beats go out meanwhile."""
+    return await asyncio.to_thread(work) if size > LARGE_BYTES else work()
+
+
+async def _share(sha256: str, make: Callable[[], Awaitable[L]]) -> ParsedTruth | L:
+    """Return the document with this SHA-256 that this process has, otherwise what `make` returns.
+
+    Of many agents that ask at once, one calls `make`. The others wait, and call their own if that failed.
+    """
+    place = asyncio.get_running_loop(), sha256
+    if (pending := _pending.get(place)) is not None:
+        await pending.wait()
+    if (shared := _shared.get(sha256)) is not None:
+        return shared
+    made = _pending.setdefault(place, asyncio.Event())
+    try:
+        loaded = await make()
+        if loaded is not None:
+            _shared[sha256] = loaded
+        return loaded
+    finally:
+        _pending.pop(place, None)
+        made.set()
 
 
 async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint | TruthReading:
@@ -161,6 +202,16 @@ async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint
     return Fingerprint(size, *meta)
 
 
+async def read_fingerprints(
+    buses: Sequence[Bus], key: str, within_sec: float
+) -> list[Fingerprint | TruthReading]:
+    """Read the fingerprints of all buses at once: one that hangs delays the others by `within_sec` at most.
+
+    Never raises BusError.
+    """
+    return await asyncio.gather(*(read_fingerprint(bus, key, within_sec) for bus in buses))
+
+
 def _match_known(bus: Bus, fingerprint: Fingerprint, known: ParsedTruth | None) -> TruthReading | None:
     """Return a reading with the known document if the fingerprint is that of it, otherwise None."""
     size, revision, sha256 = fingerprint.size, fingerprint.revision, fingerprint.sha256
@@ -178,23 +229,28 @@ async def _load_patched(
     """
     if known is None or patch is None or key != TRUTH_DOC or patch.of != known.sha256:
         return None
-    if known.size > LARGE_BYTES:
-        found = await asyncio.to_thread(_patch_document, known, patch, fingerprint)
-    else:
-        found = _patch_document(known, patch, fingerprint)
-    if found is None:
+    if fingerprint.sha256 is None:
         return None
-    raw, sha256 = found
-    return await _load_document(bus, raw, sha256, (fingerprint.revision, fingerprint.sha256), known)
+
+    async def parse() -> ParsedTruth | None:
+        return await _run(known.size, lambda: _parse_patched(known, patch, fingerprint))
+
+    try:
+        # another agent's document is as good as the patched one: it has the same hash
+        loaded = await _share(fingerprint.sha256.decode("ascii", "replace"), parse)
+    except TruthError as error:
+        return _make_refusal(bus, error)
+    return None if loaded is None else _match_known(bus, fingerprint, loaded)
 
 
-def _patch_document(known: ParsedTruth, patch: Patch, fingerprint: Fingerprint) -> tuple[bytes, str] | None:
-    """Return the next document and its SHA-256, or None if they are not those of the fingerprint."""
+def _parse_patched(known: ParsedTruth, patch: Patch, fingerprint: Fingerprint) -> ParsedTruth | None:
+    """Return the next document, or None if its size and SHA-256 are not those of the fingerprint."""
     raw = patch.apply(known.unpack())
     if raw is None or len(raw) != fingerprint.size:
         return None
-    sha256 = hashlib.sha256(raw).hexdigest()
-    return (raw, sha256) if sha256.encode() == fingerprint.sha256 else None
+    if hashlib.sha256(raw).hexdigest().encode() != fingerprint.sha256:
+        return None
+    return parse_truth(raw)
 
 
 async def read_first_valid(
@@ -204,15 +260,16 @@ async def read_first_valid(
     within_sec: float,
     delay_sec: Callable[[int], float] = lambda _size: 0.0,
     *,
+    fingerprints: Sequence[Fingerprint | TruthReading] | None = None,
     patch: Patch | None = None,
 ) -> list[TruthReading]:
     """Read the buses' documents, best bus first, up to the first valid truth; return the result of each bus.
 
-    All buses are asked at once for the size and hash of their document, so one that hangs delays the others
-    by no more than `within_sec`. The document itself is read only if these differ from those of `known` and
-    of what `patch` makes of it, after a delay of `delay_sec(size)` seconds.
+    `fingerprints` are those that `read_fingerprints` returned just now, if it was called. A document is read
+    only if its fingerprint is another one than that of `known` and of what `patch` makes of it, after a delay
+    of `delay_sec(size)` seconds.
     """
-    fingerprints = await asyncio.gather(*(read_fingerprint(bus, key, within_sec) for bus in buses))
+    fingerprints = fingerprints or await read_fingerprints(buses, key, within_sec)
     readings: list[TruthReading] = []
     for bus, fingerprint in zip(buses, fingerprints, strict=True):
         if isinstance(fingerprint, TruthReading):
@@ -352,14 +409,23 @@ class TruthFollower:
         self._buses, self._key, self._current, self._apply = buses, key, current, apply
         self._refused: dict[str, str] = {}  # sha256 to why: one document at most
         self._read_due, self._poll_due = asyncio.Event(), asyncio.Event()
-        self._fingerprints: list[object] = []
-        self._patch: Patch | None = None  # of the last message, until the next reading
+        self._fingerprints: list[Fingerprint | TruthReading] = []
+        self._is_told = False  # by a message, since the last reading
+        self._patch: Patch | None = None  # of the last message, until it was used
+        self._retries = 0
+        self._skips_poll = False  # a truth was applied, and no beat followed yet
         self._unsubscribed: set[str] = set()
         self._log = log.get("truth")
 
     def poll(self) -> None:
-        """Ask the buses soon whether their documents changed; called after each beat."""
-        self._poll_due.set()
+        """Ask the buses soon whether their documents changed; called after each beat.
+
+        The beat that shows a new truth needs no answer: that truth was read just now.
+        """
+        if self._skips_poll:
+            self._skips_poll = False
+        else:
+            self._poll_due.set()
 
     async def run(self) -> None:
         """Follow the truth until cancelled.
@@ -382,7 +448,7 @@ class TruthFollower:
         )
 
     def _note_change(self, message: bytes) -> None:
-        self._patch = parse_patch(message)
+        self._patch, self._is_told, self._retries = parse_patch(message), True, 0
         self._read_due.set()
 
     def _on_subscribed(self, bus: Bus) -> None:
@@ -399,14 +465,41 @@ class TruthFollower:
         """Read the truth each time that a message or a poll asks for it, at most 20 times a second."""
         while True:
             await self._read_due.wait()
+            if self._is_told:
+                await asyncio.sleep(self._choose_ask_delay_sec())
             self._read_due.clear()
+            is_told, self._is_told = self._is_told, False
             patch, self._patch = self._patch, None
-            known = self._current.loaded
+            fingerprints = await read_fingerprints(self._buses, self._key, READ_WITHIN_SEC)
             readings = await read_first_valid(
-                self._buses, self._key, known, READ_WITHIN_SEC, self._choose_delay_sec, patch=patch
+                self._buses,
+                self._key,
+                self._current.loaded,
+                READ_WITHIN_SEC,
+                self._choose_delay_sec,
+                fingerprints=fingerprints,
+                patch=patch,
             )
+            self._fingerprints = fingerprints
             self._apply_choice(readings)
             await asyncio.sleep(READ_PAUSE_SEC)
+            if is_told and not all(reading.has_answered for reading in readings):
+                await self._retry(patch)
+
+    async def _retry(self, patch: Patch | None) -> None:
+        """Have the document that a message told of read again after a pause, at most MAX_RETRIES times."""
+        if self._retries == MAX_RETRIES:
+            return
+        self._retries += 1
+        await asyncio.sleep(PAUSES.pause_sec(self._retries, random.random()))
+        if not self._is_told:  # by a newer message
+            self._is_told, self._patch = True, patch
+        self._read_due.set()
+
+    def _choose_ask_delay_sec(self) -> float:
+        """Return a random delay in seconds, so that not all agents ask for a fingerprint at once."""
+        agents = len(self._current.loaded.truth.services)
+        return random.random() * min(MAX_ASK_DELAY_SEC, agents / ASKS_A_SEC)
 
     def _choose_delay_sec(self, size: int) -> float:
         """Return a random delay in seconds, so that not all agents read a new document at once."""
@@ -423,8 +516,7 @@ class TruthFollower:
             await self._poll_due.wait()
             self._poll_due.clear()
             count += 1
-            reads = (read_fingerprint(bus, self._key, READ_WITHIN_SEC) for bus in self._buses)
-            fingerprints: list[object] = await asyncio.gather(*reads)
+            fingerprints = await read_fingerprints(self._buses, self._key, READ_WITHIN_SEC)
             if self.trouble or fingerprints != self._fingerprints or count % READ_EVERY_POLLS == 0:
                 self._read_due.set()
             self._fingerprints = fingerprints
@@ -450,5 +542,5 @@ class TruthFollower:
             except TruthRefused as error:
                 self._refused[sha256] = f"truth revision {found.revision} refused: {error}"
             else:
-                self._current = found
+                self._current, self._skips_poll = found, True
         return self._refused.get(sha256)

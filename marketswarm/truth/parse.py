@@ -86,7 +86,7 @@ _MISSING: Final = {
 E = TypeVar("E")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ParsedTruth:
     """An accepted document, with its warnings, the SHA-256 of its bytes in hex, and their number.
 

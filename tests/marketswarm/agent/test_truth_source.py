@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import threading
+import time
 from dataclasses import replace
+from weakref import WeakValueDictionary
 
 import orjson
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from marketswarm.agent import find_truth_buses, load_truth
 from marketswarm.agent.truth_source import (
     LARGE_BYTES,
+    MAX_RETRIES,
     FoundTruth,
     TruthFollower,
     TruthReading,
@@ -19,6 +23,7 @@ from marketswarm.agent.truth_source import (
     choose_truth,
     find_first_valid,
     read_fingerprint,
+    read_fingerprints,
     read_first_valid,
     read_truth,
 )
@@ -40,6 +45,11 @@ async def buses(moved_time):
     yield both
     for bus in both:
         await bus.aclose()
+
+
+@pytest.fixture(autouse=True)
+def share_nothing_with_other_tests(monkeypatch):
+    monkeypatch.setattr("marketswarm.agent.truth_source._shared", WeakValueDictionary())
 
 
 async def put(bus, raw=RAW, revision=3, sha256=None):
@@ -176,6 +186,81 @@ async def test_a_patch_of_truth_doc_changes_no_copy_under_another_key(buses):
     assert seen.found.loaded is known
 
 
+@pytest.fixture
+def parsed(monkeypatch):
+    """The documents that were parsed, each as often as it was."""
+    documents = []
+
+    def parse(raw):
+        documents.append(raw)
+        return parse_truth(raw)
+
+    monkeypatch.setattr("marketswarm.agent.truth_source.parse_truth", parse)
+    return documents
+
+
+@pytest.mark.parametrize("more", [b"", b" " * LARGE_BYTES])
+async def test_agents_of_one_process_parse_a_document_that_they_read_once(buses, parsed, more):
+    await put(buses[0], RAW + more)
+    readings = await asyncio.gather(*(read_truth(buses[0], "truth:doc") for _ in range(5)))
+    readings.append(await read_truth(buses[0], "truth:doc"))
+    assert parsed == [RAW + more]
+    assert len({id(reading.found.loaded) for reading in readings}) == 1
+
+
+@pytest.mark.parametrize("more", [b"", b" " * LARGE_BYTES])
+async def test_agents_of_one_process_patch_and_parse_a_document_once(buses, parsed, more):
+    known, following = parse_truth(RAW + more), NEXT + more
+    patch = make_patch(RAW + more, known.sha256, following)
+    await put(buses[0], following, 4)
+    looks = [read_first_valid(buses[:1], "truth:doc", known, 1.0, unexpected, patch=patch) for _ in range(5)]
+    readings = await asyncio.gather(*looks)
+    assert parsed == [following]
+    assert len({id(reading.found.loaded) for (reading,) in readings}) == 1
+
+
+async def test_a_document_that_no_agent_has_any_more_is_not_kept(buses, parsed):
+    await put(buses[0])
+    for _ in range(2):
+        assert (await read_truth(buses[0], "truth:doc")).found is not None
+        gc.collect()
+    assert parsed == [RAW, RAW]
+
+
+async def test_when_the_agent_that_parses_ends_another_one_parses(buses, monkeypatch):
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(raw):
+        begun.set()
+        assert may_end.wait(PATIENT_SEC)
+        return parse_truth(raw)
+
+    monkeypatch.setattr("marketswarm.agent.truth_source.parse_truth", slow)
+    await put(buses[0], RAW + b" " * LARGE_BYTES)
+    first, second = (asyncio.create_task(read_truth(buses[0], "truth:doc")) for _ in range(2))
+    try:
+        await auntil(begun.is_set)
+        first.cancel()
+        await asyncio.wait([first])
+    finally:
+        may_end.set()
+    assert first.cancelled()
+    assert (await second).found is not None
+
+
+@pytest.mark.parametrize(("edit", "has_patch"), [(b"6", False), (b"10", False), (b"10", True)])
+async def test_the_document_of_another_agent_is_not_that_of_a_bus_that_was_edited_by_hand(
+    buses, edit, has_patch
+):
+    known, edited = parse_truth(RAW), NEXT.replace(b"5", edit)
+    await put(buses[0], NEXT, 4)
+    other_agent = await read_truth(buses[0], "truth:doc")
+    await put(buses[0], edited, 4, other_agent.found.loaded.sha256)  # the meta data is older
+    patch = make_patch(RAW, known.sha256, NEXT) if has_patch else None
+    (seen,) = await read_first_valid(buses[:1], "truth:doc", known, 1.0, patch=patch)
+    assert seen.found.loaded == parse_truth(edited)
+
+
 @contextlib.asynccontextmanager
 async def following(bus, apply, monkeypatch):
     """A follower that has looked once, at RAW, and then hears of NEXT by a message with a patch."""
@@ -230,6 +315,82 @@ async def test_a_patch_is_used_once_so_a_document_that_was_edited_by_hand_is_rea
         follower.poll()
         await auntil(lambda: len(seen) == 2)
     assert seen == [parse_truth(NEXT).sha256, parse_truth(edited).sha256]
+
+
+async def test_the_beat_that_shows_a_new_truth_asks_nothing_and_the_next_one_once(buses, monkeypatch):
+    applied, asked = [], []
+
+    async def count(*args):
+        asked.append(args)
+        return await read_fingerprints(*args)
+
+    monkeypatch.setattr("marketswarm.agent.truth_source.read_fingerprints", count)
+    async with following(buses[0], applied.append, monkeypatch) as follower:
+        await auntil(lambda: applied)
+        before = len(asked)
+        for expected in (0, 1, 2):
+            follower.poll()
+            await asyncio.sleep(1.0)
+            assert len(asked) - before == expected
+
+
+async def test_a_bus_that_gives_no_answer_after_a_message_is_asked_again_and_the_patch_is_used(
+    buses, monkeypatch
+):
+    applied, asked = [], []
+
+    async def fail_once(found_on, key, within_sec):
+        asked.append(key)
+        if len(asked) == 2:  # the first one was at the start
+            return [TruthReading(bus, None, "timeout", has_answered=False) for bus in found_on]
+        return await read_fingerprints(found_on, key, within_sec)
+
+    monkeypatch.setattr("marketswarm.agent.truth_source.read_fingerprints", fail_once)
+    monkeypatch.setattr("marketswarm.agent.truth_source.read_truth", unexpected)
+    async with following(buses[0], applied.append, monkeypatch) as follower:
+        await auntil(lambda: applied)
+        assert follower.trouble is None
+    assert len(asked) == 3
+
+
+async def test_a_dead_bus_is_asked_three_times_more_after_a_message(buses, monkeypatch):
+    asked = []
+
+    async def fail(found_on, *_args):
+        asked.append(found_on)
+        return [TruthReading(bus, None, "timeout", has_answered=False) for bus in found_on]
+
+    monkeypatch.setattr("marketswarm.agent.truth_source.read_fingerprints", fail)
+    follower = TruthFollower(buses[:1], "truth:doc", FoundTruth(parse_truth(RAW), 3, buses[0]), unexpected)
+    running = asyncio.create_task(follower.run())
+    await auntil(lambda: asked)
+    await asyncio.sleep(5.0)
+    assert len(asked) == 1  # at the start, without a message
+    await put(buses[0])
+    await asyncio.sleep(60.0)
+    assert len(asked) == 1 + 1 + MAX_RETRIES
+    running.cancel()
+
+
+async def test_thousands_of_agents_do_not_ask_at_once(buses, monkeypatch, moved_time):
+    services = {f"svc{number}": {} for number in range(2500)}
+    known, asked_at = parse_truth(orjson.dumps({"services": services})), []
+
+    async def note(*args):
+        asked_at.append(time.monotonic())
+        return await read_fingerprints(*args)
+
+    monkeypatch.setattr("marketswarm.agent.truth_source.read_fingerprints", note)
+    monkeypatch.setattr("random.random", lambda: 0.9)
+    follower = TruthFollower(buses[:1], "truth:doc", FoundTruth(known, 3, buses[0]), unexpected)
+    running = asyncio.create_task(follower.run())
+    await auntil(lambda: asked_at)
+    await asyncio.sleep(5.0)
+    told_at = time.monotonic()
+    await buses[0].ask(buses[0].client.publish("truth:changed", "{}"))
+    await auntil(lambda: len(asked_at) == 2)
+    assert 0.45 <= asked_at[1] - told_at < 0.6
+    running.cancel()
 
 
 def test_the_places_are_those_of_the_contract_in_its_order_each_once():
