@@ -68,6 +68,7 @@ class Monit(ProcessManager):
 
     def stop(self, svc: str) -> None:
         began = time.time()
+        self._ask("monitor", svc)  # it does not stop what it gave up
         self._ask("stop", svc)
         self.wait_for_processes([svc], is_running=False)
         self._by_hand.append((began, time.time(), svc))
@@ -158,8 +159,8 @@ check program {svc}_beat with path "{folder}/beat.sh {svc} {last_beat_key(svc)}"
 
 def build_start_script(folder: Path, daemon: str) -> str:
     return (
-        f'#!/bin/sh\nexec {quote(daemon)} --start --oknodo --background --make-pidfile --pidfile "{folder}/$1.pid" '
-        f'--output "{folder}/$1.log" --startas "{folder}/target.sh" -- "$1"\n'
+        f"#!/bin/sh\nexec {quote(daemon)} --start --oknodo --background --make-pidfile "
+        f'--pidfile "{folder}/$1.pid" --output "{folder}/$1.log" --startas "{folder}/target.sh" -- "$1"\n'
     )
 
 
@@ -174,12 +175,14 @@ def build_stop_script(folder: Path, daemon: str) -> str:
 def build_beat_script(folder: Path, needs: Needs) -> str:
     """Return a script `SERVICE KEY` that fails if the last beat is older than the timeout.
 
-    A beat lives for two timeouts. A service that was just started has time for its first beat. A bus that
-    does not answer says nothing.
+    A beat lives for two timeouts. That a process is gone is the other check's business: monit gets the result
+    one look late, and would restart what it has just started. A service has time for its first beat after a
+    start. A bus that does not answer says nothing.
     """
     client = find_program("redis-cli") or "redis-cli"
     return (
-        f'#!/bin/sh\nage=$(($(date +%s) - $(stat -c %Y "{folder}/$1.pid" || echo 0)))\n'
+        f'#!/bin/sh\nkill -0 "$(cat "{folder}/$1.pid")" || exit 0\n'
+        f'age=$(($(date +%s) - $(stat -c %Y "{folder}/$1.pid" || echo 0)))\n'
         f'test "$age" -lt {needs.grace_sec:.0f} && exit 0\n'
         f'left=$({quote(client)} --no-auth-warning -u {quote(needs.url)} PTTL "$2") || exit 0\n'
         f'test "$left" -ge {needs.timeout_sec * 1000:.0f}\n'

@@ -84,6 +84,7 @@ def test_supervisor_takes_a_start_for_good_after_the_time_that_one_takes():
 def test_the_beat_is_old_at_the_timeout_and_a_start_has_its_grace():
     script = monit.build_beat_script(FOLDER, NEEDS)
     assert 'test "$age" -lt 10 && exit 0' in script
+    assert 'kill -0 "$(cat "/private/gym/$1.pid")" || exit 0' in script
     assert script.endswith('|| exit 0\ntest "$left" -ge 4000\n')
     assert "-u 'redis://:a$b@127.0.0.1:1'" in script
 
