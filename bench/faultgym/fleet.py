@@ -404,7 +404,14 @@ class GymFleet:
         if not raw or not entry or left_ms < FRESH_LIFE * 1000 * self.timeout_sec:
             return False
         is_up = orjson.loads(entry).get("verdict") == "up"
-        return bool(is_up and orjson.loads(raw).get("status", "ok") == "ok")
+        beat = orjson.loads(raw)
+        return bool(is_up and beat.get("status", "ok") == "ok" and self._is_of_process(svc, beat["ts"]))
+
+    def _is_of_process(self, svc: str, beat_at: float) -> bool:
+        """Return False for a beat of an earlier process: monit and supervisord start the next one at once."""
+        if self.manager is None or svc not in self._managed:
+            return True
+        return time.time() - self.manager.read_process(svc).age_sec < beat_at
 
     def wait_until_settled(self, services: set[str]) -> None:
         """Wait until services are well, and nothing is done about them any more."""
