@@ -7,7 +7,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,37 +19,43 @@ from bench.faultgym.case import Case
 from bench.faultgym.controls import CONTROLS
 from bench.faultgym.faults import FAULTS
 from bench.faultgym.fleet import TIMEOUT_SEC
-from bench.faultgym.report import TrialResult, parse_trial, render_report, replace_table
+from bench.faultgym.healers import SEES, Healer, find_missing
+from bench.faultgym.report import TrialResult, parse_trial, render_comparison, render_report, replace_table
 from bench.faultgym.runner import GymRun, run_seed
 from bench.machine import describe_machine
 from bench.programs import ROOT
 
 CASES: Final = (*FAULTS, *CONTROLS)
-HEALERS: Final = ("medic", "restart-only")
 PAGE: Final = ROOT / "docs" / "services" / "medic.md"
 JSON_FILE: Final = ROOT / "docs" / "faultgym.json"
 
 
 def main() -> int:
     args = parse_arguments()
+    if missing := find_missing(args.healer):
+        print(f"skipped {args.healer}: {missing}", file=sys.stderr)
+        return int(bool(os.environ.get("MARKETSWARM_CI")))
     seeds = range(args.first_seed, args.first_seed + args.seeds)
-    units = [(seed, part) for seed in seeds for part in split_cases(choose_cases(args.only))]
+    units = [(seed, part) for seed in seeds for part in split_cases(choose_cases(args.only, args.healer))]
     earlier = [orjson.loads(path.read_bytes()) for path in args.add]
+    same = [each for each in earlier if each["healer"] == args.healer]
     runs: list[GymRun] = []
-    has_medic = args.healer == "medic"
     with ThreadPoolExecutor(args.fleets) as pool:
         started = [
-            pool.submit(run_seed, part, seed, args.timeout, has_medic=has_medic, keep=args.keep)
+            pool.submit(run_seed, part, seed, args.timeout, args.healer, keep=args.keep)
             for seed, part in units
         ]
         for each in as_completed(started):
             runs.append(each.result())
             if args.json is not None:  # so that a run that is broken off has what was done by then
-                write_document(args.json, make_document(runs, earlier, args))
-    document = make_document(runs, earlier, args)
+                write_document(args.json, make_document(runs, same, args))
+    document = make_document(runs, same, args)
     results = parse_trials(document)
     text = render_report(results, document)
     print(text)
+    by_healer = group_trials([*earlier, document])
+    if len(by_healer) > 1:
+        print(f"\n{render_comparison(by_healer, SEES)}")
     if args.write:
         PAGE.write_text(replace_table(PAGE.read_text("utf-8"), text), "utf-8")
         write_document(JSON_FILE, document)
@@ -62,6 +68,14 @@ def parse_trials(document: Mapping[str, Any]) -> list[TrialResult]:
     return [each for each in parsed if each is not None]
 
 
+def group_trials(documents: Iterable[Mapping[str, Any]]) -> dict[str, list[TrialResult]]:
+    """Return the trials of each healer."""
+    grouped: dict[str, list[TrialResult]] = {}
+    for each in documents:
+        grouped.setdefault(Healer(each["healer"]), []).extend(parse_trials(each))
+    return grouped
+
+
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
     path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
@@ -71,26 +85,31 @@ def parse_arguments() -> Any:
     parser.add_argument("--seeds", type=int, default=5, help="how often each case is tried")
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--only", action="append", help="a name, or a pattern of names; may be repeated")
-    parser.add_argument("--healer", choices=HEALERS, default="medic")
+    parser.add_argument("--healer", type=Healer, choices=tuple(Healer), default=Healer.MEDIC)
     parser.add_argument("--fleets", type=int, default=1, help="how many fleets run at the same time")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_SEC, help="of each service, in seconds")
     parser.add_argument("--keep", type=Path, help="a folder for the truths and logs of the fleets")
     parser.add_argument("--json", type=Path, help="a file for all results")
     parser.add_argument(
-        "--add", type=Path, action="append", default=[], help="such a file of an earlier run, for one table"
+        "--add",
+        type=Path,
+        action="append",
+        default=[],
+        help="such a file of an earlier run, for one table; of another healer, for a comparison",
     )
     parser.add_argument("--write", action="store_true", help="write docs/services/medic.md, too")
     args = parser.parse_args()
-    if not choose_cases(args.only):
+    if not choose_cases(args.only, args.healer):
         parser.error(f"no such case; there are {', '.join(case.name for case in CASES)}")
-    if args.write and (args.only or args.healer != "medic"):
+    if args.write and (args.only or args.healer is not Healer.MEDIC):
         parser.error("--write is for all cases, and for medic")
     return args
 
 
-def choose_cases(patterns: Sequence[str] | None) -> list[Case]:
-    """Return the cases whose name a pattern names; all without patterns."""
-    return [each for each in CASES if not patterns or any(fnmatchcase(each.name, one) for one in patterns)]
+def choose_cases(patterns: Sequence[str] | None, healer: Healer) -> list[Case]:
+    """Return the cases for a healer whose name a pattern names; all of them without patterns."""
+    cases = [each for each in CASES if healer is Healer.MEDIC or not each.is_for_medic]
+    return [each for each in cases if not patterns or any(fnmatchcase(each.name, one) for one in patterns)]
 
 
 def split_cases(cases: Sequence[Case]) -> list[list[Case]]:

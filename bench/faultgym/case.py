@@ -35,6 +35,7 @@ class Case:
         mend: ends a fault that no remedy ends.
         is_alone: whether it touches the whole fleet, so that no other case may run beside it.
         is_control: whether it is a control.
+        is_for_medic: whether it is about the medic itself, or about what can be said to a medic alone.
         watch_sec: for how long a control is watched after its injection.
         within_sec: in which time it must be healed, or escalated.
     """
@@ -49,6 +50,7 @@ class Case:
     mend: Callable[["Injection"], None] | None = None
     is_alone: bool = False
     is_control: bool = False
+    is_for_medic: bool = False
     watch_sec: float = 4.0
     within_sec: float = 90.0
 
@@ -70,6 +72,7 @@ class Trial:
         injected_at: when the fault began, in epoch seconds.
         entries: those of the medic's timelines since then, of the services of the case.
         actions: what the healer did since then to the services of the case.
+        given_up_at: when another healer than the medic gave up a service of the case; None if it did not.
         alerts: the names of the services and rules about which people got an event, with its time.
         up_at: when the services of the case were provably well again; None if they were not.
     """
@@ -78,6 +81,7 @@ class Trial:
     injected_at: float
     entries: tuple[TimelineEntry, ...] = ()
     actions: tuple[HealerAction, ...] = ()
+    given_up_at: float | None = None
     alerts: tuple[tuple[float, str], ...] = ()
     up_at: float | None = None
     has_medic: bool = True
@@ -112,7 +116,8 @@ def judge(trial: Trial) -> Judgement:
     if detected_at is None:
         detected_at = min((ts for ts, name in trial.alerts if name in (case.svc, *case.also)), default=None)
     verified_at = find_last(trial.entries, EntryKind.VERIFIED, case.svc)
-    is_escalated = find_first(trial.entries, EntryKind.ESCALATED) is not None
+    escalated_at = find_first(trial.entries, EntryKind.ESCALATED) or trial.given_up_at
+    is_escalated = escalated_at is not None
     is_reported = any(name.startswith(case.reports) for _, name in trial.alerts) if case.reports else False
     false = count_false_ends(case, trial.entries)
     reasons = []

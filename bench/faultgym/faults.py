@@ -228,8 +228,20 @@ FAULTS: Final = (
     # a service on which another depends
     _heal("dependency_down", "base", _freeze_both),
     # while parts of the fleet that heals are away
-    _heal("frozen_medic_killed", "alpha", partial(_freeze_beside, "medic", "kill"), is_alone=True),
-    _heal("frozen_medic_frozen", "beta", partial(_freeze_beside, "medic", "freeze"), is_alone=True),
+    _heal(
+        "frozen_medic_killed",
+        "alpha",
+        partial(_freeze_beside, "medic", "kill"),
+        is_alone=True,
+        is_for_medic=True,
+    ),
+    _heal(
+        "frozen_medic_frozen",
+        "beta",
+        partial(_freeze_beside, "medic", "freeze"),
+        is_alone=True,
+        is_for_medic=True,
+    ),
     _heal("frozen_healer_killed", "gamma", partial(_freeze_beside, "healer", "kill"), is_alone=True),
     _heal("frozen_healer_frozen", "alpha", partial(_freeze_beside, "healer", "freeze"), is_alone=True),
     _heal(

@@ -17,10 +17,13 @@ import orjson
 import psutil
 
 from bench.faultgym.case import HealerAction
+from bench.faultgym.healers import MANAGERS, Healer
+from bench.faultgym.manager import Needs, ProcessManager
 from bench.faultgym.restart_only import RestartOnly
 from bench.faultgym.target import CACHED_KEYS, FOLDER, SOURCE
 from bench.programs import ROOT
 from marketswarm.beat import Beat, parse_beat
+from marketswarm.bus import get_url_variable
 from marketswarm.fleet.data_folder import RunningFleet, find_fleet
 from marketswarm.fleet_control import FleetProcess, read_processes
 from marketswarm.keys import (
@@ -41,6 +44,8 @@ TIMEOUT_SEC: Final = 3.0
 """The timeout of each service, unless a slower pace is asked for."""
 BEATS_PER_TIMEOUT: Final = 6
 LEAK_MB: Final = 400
+LEAK_SHARE: Final = 0.6
+"""The share of it from which a service takes too much memory."""
 SETTLED_WITHIN_SEC: Final = 90.0
 START_ATTEMPTS: Final = 5
 SEED_ATTEMPTS: Final = 3
@@ -92,7 +97,7 @@ TARGETS: Final[Mapping[str, Any]] = {
 
 
 def build_rules(timeout_sec: float) -> dict[str, Any]:
-    leak = 100.0 * 0.6 * LEAK_MB * (1 << 20) / psutil.virtual_memory().total
+    leak = 100.0 * LEAK_SHARE * LEAK_MB * (1 << 20) / psutil.virtual_memory().total
     quick = {"for_sec": 1, "clear_sec": 1}
     healing = {"severity": "critical", "services": ["writer"], "clear_sec": 1}
     return {
@@ -135,12 +140,14 @@ def build_truth(timeout_sec: float, *, has_medic: bool) -> dict[str, Any]:
 
 
 class GymFleet:
-    """A running fleet of the gym in `folder`, with the medic, or with what restarts whatever is missed."""
+    """A running fleet of the gym in `folder`, with the medic, or with another healer for comparison.
 
-    def __init__(
-        self, folder: Path, services: Collection[str], timeout_sec: float, *, has_medic: bool
-    ) -> None:
-        self.folder, self.has_medic, self.timeout_sec = folder, has_medic, timeout_sec
+    monit and supervisord run the services themselves; `marketswarm up` then runs the other parts.
+    """
+
+    def __init__(self, folder: Path, services: Collection[str], timeout_sec: float, healer: Healer) -> None:
+        self.folder, self.healer, self.timeout_sec = folder, healer, timeout_sec
+        self.has_medic = has_medic = healer is Healer.MEDIC
         self.names = tuple(svc for svc in SECTIONS if svc in services)
         self._outside_names = [svc for svc in OUTSIDE if svc in services]
         self.orders = folder / "orders"
@@ -151,7 +158,9 @@ class GymFleet:
             package.mkdir(parents=True)
             code = f'from bench.faultgym.target import run_target\n\nrun_target("{svc}")\n'
             (package / "__main__.py").write_text(code)
-        started = ["mesh", *self.names, *(["medic"] if has_medic else [])]
+        self._managed = self.names if healer in MANAGERS else ()
+        own = () if self._managed else self.names
+        started = ["mesh", *own, *(["medic"] if has_medic else [])]
         self._env = {"PYTHONPATH": str(ROOT), FOLDER: str(self.orders)}
         self._fleet = Fleet(
             folder / "run", *started, project=project, truth=build_truth(timeout_sec, has_medic=has_medic),
@@ -161,6 +170,8 @@ class GymFleet:
         self._ends = contextlib.ExitStack()
         self._outside: dict[str, subprocess.Popen[bytes]] = {}
         self._policy: RestartOnly | None = None
+        self.manager: ProcessManager | None = None
+        """What runs the services in place of `marketswarm up`."""
 
     def __enter__(self) -> Self:
         for _ in range(START_ATTEMPTS - 1):
@@ -173,7 +184,10 @@ class GymFleet:
         with contextlib.ExitStack() as unless_up:
             unless_up.enter_context(self._ends)
             self._add_outside()
-            if not self.has_medic:
+            if self._managed:
+                manager = MANAGERS[self.healer](self.folder / "manager", self._managed, self._list_needs())
+                self.manager = self._ends.enter_context(manager)
+            elif not self.has_medic:
                 self._policy = self._ends.enter_context(RestartOnly(self.running.control, self.read_down))
             self.wait_until_settled(set(self.services()))
             unless_up.pop_all()
@@ -220,6 +234,8 @@ class GymFleet:
     # --- processes ---
 
     def read_process(self, svc: str) -> FleetProcess:
+        if self.manager is not None and svc in self._managed:
+            return self.manager.read_process(svc)
         return next(each for each in read_processes(self.running.control) if each.name == svc)
 
     def find_pid(self, svc: str) -> int:
@@ -235,20 +251,36 @@ class GymFleet:
         os.kill(self.find_pid(svc), number)
 
     def stop(self, svc: str) -> None:
-        self._fleet.stop(svc)
+        self._find_owner(svc).stop(svc)
 
     def start(self, svc: str) -> None:
-        self._fleet.start(svc)
+        self._find_owner(svc).start(svc)
+
+    def _find_owner(self, svc: str) -> Fleet | ProcessManager:
+        return self.manager if self.manager is not None and svc in self._managed else self._fleet
 
     def start_outside(self, svc: str) -> None:
-        urls = {f"{name.upper().replace('-', '_')}_URL": url for name, url in self.running.buses.items()}
         process = subprocess.Popen(
             [sys.executable, "-m", "bench.faultgym.target", svc],
-            env={**os.environ, **self._env, **urls, "LOG_FORMAT": "json"}, cwd=ROOT,
+            env={**os.environ, **self._build_env()}, cwd=ROOT,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self._outside[svc] = process
         self._ends.callback(end_process, process)
+
+    def _build_env(self) -> dict[str, str]:
+        """Return the variables of a service that `marketswarm up` does not run."""
+        urls = {get_url_variable(name): url for name, url in self.running.buses.items()}
+        return {**self._env, **urls, "LOG_FORMAT": "json"}
+
+    def _list_needs(self) -> Needs:
+        return Needs(
+            env=self._build_env(),
+            url=self.running.buses[SYSTEM],
+            timeout_sec=self.timeout_sec,
+            grace_sec=GRACE * self.timeout_sec,
+            memory_mb={"writer": LEAK_SHARE * LEAK_MB},
+        )
 
     def has_restarted(self, svc: str, since: float) -> bool:
         """Return True if a service of the fleet runs in a process that was started after `since`."""
@@ -272,8 +304,10 @@ class GymFleet:
     def _add_outside(self) -> None:
         self.bus(MARKET).hset(MARKET_SOURCES, SOURCE, "{}")
         with self.change_truth() as services:
-            for svc in self._outside_names:
-                services[svc] = {**deepcopy(OUTSIDE[svc]), "heartbeat": self.heartbeat()}
+            for svc in (*self._managed, *self._outside_names):
+                section = deepcopy({**SECTIONS, **OUTSIDE}[svc])
+                needs = [each for each in section.get("depends_on", []) if each in self._managed]
+                services[svc] = {**section, "depends_on": needs, "heartbeat": self.heartbeat()}
             if self.has_medic and "sources" in services:
                 services["medic"]["settings"]["targets"]["sources"] = TARGETS["sources"]
         for svc in self._outside_names:
@@ -332,8 +366,15 @@ class GymFleet:
     def read_actions(self, since: float) -> list[HealerAction]:
         if self._policy is not None:
             return [each for each in self._policy.actions if each.ts >= since]
+        if self.manager is not None:
+            return [each for each in self.manager.read_actions() if each.ts >= since]
         acted = (each for each in self.read_entries(since) if each.what is EntryKind.ACTED)
         return [HealerAction(each.ts, each.svc, each.remedy) for each in acted]
+
+    def read_given_up(self, since: float) -> list[tuple[float, str]]:
+        """Return when a healer other than the medic gave up a service, and which."""
+        found = [] if self.manager is None else self.manager.read_given_up()
+        return [(ts, svc) for ts, svc in found if ts >= since]
 
     def read_alerts(self, since: float) -> list[tuple[float, str]]:
         """Return when people got an event about something that is wrong, and about what."""
@@ -363,7 +404,14 @@ class GymFleet:
         if not raw or not entry or left_ms < FRESH_LIFE * 1000 * self.timeout_sec:
             return False
         is_up = orjson.loads(entry).get("verdict") == "up"
-        return bool(is_up and orjson.loads(raw).get("status", "ok") == "ok")
+        beat = orjson.loads(raw)
+        return bool(is_up and beat.get("status", "ok") == "ok" and self._is_of_process(svc, beat["ts"]))
+
+    def _is_of_process(self, svc: str, beat_at: float) -> bool:
+        """Return False for a beat of an earlier process: monit and supervisord start the next one at once."""
+        if self.manager is None or svc not in self._managed:
+            return True
+        return time.time() - self.manager.read_process(svc).age_sec < beat_at
 
     def wait_until_settled(self, services: set[str]) -> None:
         """Wait until services are well, and nothing is done about them any more."""

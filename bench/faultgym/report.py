@@ -14,6 +14,10 @@ HEAD: Final = (
     "| what is right | kinds | trials | done right | detected: median, p95 | verified: median, p95 "
     "| needless | harmful | called healed in vain |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
+COMPARED_HEAD: Final = (
+    "| what is right | healer | done right | well again: median, p95 | needless | harmful |\n"
+    "| --- | --- | --- | --- | --- | --- |"
+)
 _GROUPS: Final[Mapping[str, Callable[[Case], bool]]] = {
     "a remedy heals it": lambda case: case.expect is Expectation.HEAL,
     "it is up again without medic": lambda case: case.expect is Expectation.RECOVER,
@@ -85,6 +89,47 @@ def _render_row(name: str, results: Sequence[TrialResult]) -> str:
         str(sum(each.needless for each in judged)),
         str(sum(each.harmful for each in judged)),
         str(sum(each.false for each in judged)),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def render_comparison(by_healer: Mapping[str, Sequence[TrialResult]], sees: Mapping[str, str]) -> str:
+    """Return a table with a row for each expectation and healer, of the trials that all of them had.
+
+    `sees` has, for some healers, a sentence about what they see. A healer whose trials are other ones than
+    those of the others would be compared with them by chance.
+    """
+    common = set.intersection(*({_name_trial(each) for each in mine} for mine in by_healer.values()))
+    rows = [
+        _render_compared(name, healer, mine)
+        for name in _GROUPS
+        for healer, results in by_healer.items()
+        if (mine := _group([each for each in results if _name_trial(each) in common]).get(name))
+    ]
+    kinds = len({case for case, _ in common})
+    head = f"The same {len(common)} trials of {kinds} kinds, with each healer:"
+    parts = [
+        head,
+        "\n".join([COMPARED_HEAD, *rows]),
+        *(sees[healer] for healer in by_healer if healer in sees),
+    ]
+    return "\n\n".join(parts)
+
+
+def _name_trial(result: TrialResult) -> tuple[str, int]:
+    return result.case.name, result.seed
+
+
+def _render_compared(name: str, healer: str, results: Sequence[TrialResult]) -> str:
+    judged = [each.judgement for each in results if each.judgement is not None]
+    right = sum(each.is_right for each in results)
+    cells = [
+        name,
+        healer,
+        f"{right} of {len(results)} ({100 * right / len(results):.1f} %)",
+        format_times(each.up_sec for each in judged if each.is_right),
+        str(sum(each.needless for each in judged)),
+        str(sum(each.harmful for each in judged)),
     ]
     return f"| {' | '.join(cells)} |"
 

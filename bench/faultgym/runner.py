@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from bench.faultgym.case import Case, Expectation, HealerAction, Judgement, Trial, judge
 from bench.faultgym.fleet import GRACE, OUTSIDE, POLL_SEC, SECTIONS, GymFleet
+from bench.faultgym.healers import Healer
 from bench.faultgym.injection import Injection
 from bench.faultgym.report import TrialResult
 from marketswarm.operator.healing import EntryKind
@@ -166,7 +167,8 @@ class GymRun:
             return None
         fleet, until = self.fleet, fault.injected_at + case.within_sec
         if not fleet.has_medic:
-            until = min(until, time.time() + WITHOUT_MEDIC_SEC)
+            patience = fleet.manager.patience_sec if fleet.manager is not None else WITHOUT_MEDIC_SEC
+            until = min(until, time.time() + patience)
         has_been_bad, up_at = False, None
         while (now := time.time()) < until:
             time.sleep(POLL_SEC)
@@ -174,7 +176,7 @@ class GymRun:
                 if any(
                     each.what is EntryKind.ESCALATED and each.svc == case.svc
                     for each in fleet.read_entries(fault.injected_at)
-                ):
+                ) or any(svc == case.svc for _, svc in fleet.read_given_up(fault.injected_at)):
                     return None
                 continue
             is_open = case.svc in fleet.read_open()
@@ -199,6 +201,7 @@ class GymRun:
             entries=tuple(each for each in fleet.read_entries(since) if each.svc in services),
             actions=tuple(each for each in actions if case.is_alone or each.svc in services),
             alerts=tuple(fleet.read_alerts(since)),
+            given_up_at=min((ts for ts, svc in fleet.read_given_up(since) if svc in services), default=None),
             up_at=up_at,
             has_medic=fleet.has_medic,
         )
@@ -220,14 +223,14 @@ def find_services(cases: Sequence[Case]) -> set[str]:
 
 
 def run_seed(
-    cases: Sequence[Case], seed: int, timeout_sec: float, *, has_medic: bool, keep: Path | None = None
+    cases: Sequence[Case], seed: int, timeout_sec: float, healer: Healer, keep: Path | None = None
 ) -> GymRun:
     """Run all cases of a seed on a fleet of their own."""
     folder = Path(tempfile.mkdtemp(prefix="faultgym-", dir=keep))
     try:
         with (
             StallMonitor() as stalls,
-            GymFleet(folder, find_services(cases), timeout_sec, has_medic=has_medic) as fleet,
+            GymFleet(folder, find_services(cases), timeout_sec, healer) as fleet,
         ):
             run = GymRun(fleet, seed, stalls)
             run.run(cases)
