@@ -127,11 +127,9 @@ class BarColumns:
         function takes ten times as long for the newest bar alone, which is the usual case.
         """
         before_ms, before, *sums = self._read_before(position)
-        if position == self.count - 1:  # the usual case, without arrays of one number
+        if position == self.count - 1:  # most often; arrays of one number take longer
             start_ms, bar = int(self.starts[position]), self.rows[CLOSE : PRICE + 1, position].tolist()
-            sums = self._add_bar(start_ms, bar, before_ms, before, sums)
-            for row, number in enumerate(sums, OBV):
-                self.rows[row, position] = number
+            self.rows[OBV:, position] = self._add_bar(start_ms, bar, before_ms, before, sums)
             return
         starts = self.starts[position : self.count].tolist()
         found = []

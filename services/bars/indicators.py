@@ -97,9 +97,9 @@ class IndicatorSeries:
 
     def append(self, bar: Bar) -> Values:
         """Add a bar that is newer than all, and return its values. Raise ValueError if it is not newer."""
-        _check_bar(bar, self._held.timeframe)
-        held = self._held
-        if self.last_ms is not None and bar.start_ms <= self.last_ms:
+        held, last_ms = self._held, self.last_ms
+        _check_bar(bar, held.timeframe)
+        if last_ms is not None and bar.start_ms <= last_ms:
             raise ValueError(f"{bar.timeframe}: the bar is no newer than the last one; revise it")
         self._advance()
         held.insert(held.count, bar)
