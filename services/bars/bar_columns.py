@@ -126,22 +126,39 @@ class BarColumns:
         OBV is summed as by TA-Lib: it begins with the first volume, anew after a bar that has none. TA-Lib's
         function takes ten times as long for the newest bar alone, which is the usual case.
         """
+        before_ms, before, *sums = self._read_before(position)
+        if position == self.count - 1:  # most often; arrays of one number take longer
+            start_ms, bar = int(self.starts[position]), self.rows[CLOSE : PRICE + 1, position].tolist()
+            self.rows[OBV:, position] = self._add_bar(start_ms, bar, before_ms, before, sums)
+            return
         starts = self.starts[position : self.count].tolist()
-        columns = self.rows[CLOSE : PRICE + 1, position : self.count].tolist()
-        before_ms, before, obv, turnover, traded = self._read_before(position)
-        sums = []
-        for start_ms, close, volume, price in zip(starts, *columns, strict=True):
-            if math.isnan(obv) or math.isnan(volume):
-                obv = volume
-            elif close != before:
-                obv += volume if close > before else -volume
-            if (begun := self._begin_session(start_ms, before_ms)) is not None:
-                traded = turnover = begun
-            traded += volume
-            turnover += volume * price
-            sums.append((obv, turnover, traded))
-            before_ms, before = start_ms, close
-        self.rows[OBV:, position : self.count] = np.array(sums).reshape(-1, ROW_COUNT - OBV).T
+        found = []
+        for start_ms, bar in zip(
+            starts, self.rows[CLOSE : PRICE + 1, position : self.count].T.tolist(), strict=True
+        ):
+            sums = self._add_bar(start_ms, bar, before_ms, before, sums)
+            found.append(sums)
+            before_ms, before = start_ms, bar[0]
+        self.rows[OBV:, position : self.count] = np.array(found).reshape(-1, ROW_COUNT - OBV).T
+
+    def _add_bar(
+        self,
+        start_ms: int,
+        bar: Sequence[float],
+        before_ms: int | None,
+        before: float,
+        sums: Sequence[float],
+    ) -> list[float]:
+        """Return the sums at a bar (its close, volume and price) from the close and the sums before it."""
+        obv, turnover, traded = sums
+        close, volume, price = bar
+        if math.isnan(obv) or math.isnan(volume):
+            obv = volume
+        elif close != before:
+            obv += volume if close > before else -volume
+        if (begun := self._begin_session(start_ms, before_ms)) is not None:
+            traded = turnover = begun
+        return [obv, turnover + volume * price, traded + volume]
 
     def read_vwap(self, begin: int, end: int) -> Array:
         """Return the VWAP of these bars; NaN where nothing was traded, or a volume is unknown."""

@@ -125,13 +125,16 @@ class BarTable:
             self._unpacked.add(chunk)
             slots[start_ms] = Slot()
             self.newest_ms = start_ms if self.newest_ms is None else max(self.newest_ms, start_ms)
-        self.mark_changed(start_ms)
-        return slots[start_ms]
+        slot = slots[start_ms]
+        slot.packed = b""
+        self._changed.add(chunk)
+        return slot
 
     def mark_changed(self, start_ms: int) -> None:
         """Have the slot of an interval stored with the next commit."""
-        self._changed.add(self.find_chunk(start_ms))
-        self[start_ms].packed = b""
+        chunk = self.find_chunk(start_ms)
+        self._changed.add(chunk)
+        self._open_chunk(chunk)[start_ms].packed = b""
 
     def has_chunk(self, start_ms: int) -> bool:
         return self.find_chunk(start_ms) in self._chunks

@@ -97,9 +97,9 @@ class IndicatorSeries:
 
     def append(self, bar: Bar) -> Values:
         """Add a bar that is newer than all, and return its values. Raise ValueError if it is not newer."""
-        _check_bar(bar, self._held.timeframe)
-        held = self._held
-        if self.last_ms is not None and bar.start_ms <= self.last_ms:
+        held, last_ms = self._held, self.last_ms
+        _check_bar(bar, held.timeframe)
+        if last_ms is not None and bar.start_ms <= last_ms:
             raise ValueError(f"{bar.timeframe}: the bar is no newer than the last one; revise it")
         self._advance()
         held.insert(held.count, bar)
@@ -241,13 +241,16 @@ class IndicatorSeries:
             self._handles[indicator.name].update(*indicator.pick(values))
 
     def _read_newest(self) -> Values:
-        row = self._held.rows[:, self._held.count - 1].tolist()
+        held, handles = self._held, self._handles
+        newest = held.count - 1
+        row = held.rows[:, newest].tolist()
+        bars = newest + 1 - self._find_anchor(newest)
         has_volume = not math.isnan(row[VOLUME])
         found = dict.fromkeys(self._names)
         for indicator in self._indicators:
-            if not has_volume and indicator.needs_volume:
+            if bars < indicator.warm_bars or (indicator.needs_volume and not has_volume):
                 continue
-            handle = self._handles.get(indicator.name)
+            handle = handles.get(indicator.name)
             outputs = (
                 self._read_indicator(indicator, row)
                 if handle is None
@@ -268,8 +271,6 @@ class IndicatorSeries:
         if indicator.name == "vwap":
             return row[TURNOVER] / row[TRADED] if row[TRADED] > 0 else None
         newest = self._held.count - 1
-        if newest + 1 - self._find_anchor(newest) < indicator.warm_bars:
-            return None
         handle = self._open(indicator, newest)
         if handle is not None:
             self._handles[indicator.name] = handle

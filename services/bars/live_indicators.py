@@ -60,9 +60,9 @@ class LiveIndicators:
             held = self._find_shown(start_ms)
             if held is None:
                 continue
-            is_newest = series.last_ms is None or start_ms > series.last_ms
+            last_ms = series.last_ms
             try:
-                if is_newest:
+                if last_ms is None or start_ms > last_ms:
                     found[start_ms] = series.append(held.bar)
                     self._unstored += 1
                 else:
