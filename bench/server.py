@@ -12,6 +12,7 @@ import orjson
 import redis
 
 from bench.programs import wait_until
+from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.fleet.server import find_binary
 
 BEATS: Final = {"interval_sec": 10, "timeout_sec": 60}
@@ -49,7 +50,7 @@ class Server:
 
 @contextmanager
 def start_buses(services: Mapping[str, Any]) -> Iterator[tuple[Server, Server]]:
-    """Start the two buses, system and market, and write a truth to both as revision 1, without bootstrap.
+    """Start the two buses, system and market, and seed both with a truth, revision 1, and our functions.
 
     A section of `services` without a heartbeat gets BEATS.
     """
@@ -57,8 +58,11 @@ def start_buses(services: Mapping[str, Any]) -> Iterator[tuple[Server, Server]]:
         {"services": {svc: {"heartbeat": BEATS, **each} for svc, each in services.items()}}
     )
     with Server() as system, Server() as market:
+        scripts = load_all_scripts().values()
         for server in (system, market):
             with redis.Redis(port=server.port) as client:
+                for script in scripts:  # as bootstrap does
+                    client.function_load(f"#!lua name={script.function}\n{script.library}")
                 client.set("truth:doc", document)
                 client.hset("truth:meta", mapping={"revision": 1, "sha256": "bench"})
         yield system, market
