@@ -258,6 +258,7 @@ MEANINGS: Final = {
     "monitor.not_saved": "A bus does not take what a restart must know.",
     "monitor.recalled": "The state of earlier runs was read and applied; verdicts began meanwhile.",
     "monitor.runs_refused": "The healer may not read `run:<svc>`, where failures are that it did not hear: write the users anew.",
+    "monitor.verdicts_not_logged": "Over 500 verdicts in a second: so many have no line of their own.",
     "monitor.saved_again": "A bus takes what a restart must know again.",
     "partitions.dropped": "Partitions whose rows are older than their table keeps were dropped.",
     "probe.broken": "The code of a probe raised an error that it should not.",

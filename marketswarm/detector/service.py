@@ -448,8 +448,9 @@ class WatchedService(HeardService):
 
     def set_outage(self, missed_at: Moment | None, down_since: Moment | None) -> None:
         """Set when an outage began, as `Trouble` has it; None twice, as almost always, makes no object."""
-        if (missed_at, down_since) != (self.trouble.missed_at, self.trouble.down_since):
-            self.trouble = replace(self.trouble, missed_at=missed_at, down_since=down_since)
+        before = self.trouble
+        if missed_at is not before.missed_at or down_since is not before.down_since:
+            self.trouble = Trouble(missed_at, down_since, before.ended_failure, before.last_unheard)
 
     def _find_down_since(self, now: Moment) -> Moment | None:
         """Return when the outage began that is about to be missed; None for that of a silence.

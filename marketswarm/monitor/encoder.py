@@ -1,8 +1,7 @@
 """Encoding of verdicts: the alert event, the roster entry and the health key of each. Pure."""
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -21,22 +20,24 @@ REACH_FIELD: Final = "reach:"
 No service's name can contain a colon, so a field without a prefix is a service's.
 """
 _FIELD_PREFIXES: Final = {
-    Subject.SERVICE: "",
     Subject.BUS: BUS_FIELD,
     Subject.TRUTH: TRUTH_FIELD,
     Subject.REACH: REACH_FIELD,
     Subject.WATCH: WATCH_FIELD,
 }
+_FAMILIES: Final = {Subject.WATCH: "watch", Subject.BUS: "bus"}
+"""Beginnings of the types of events; those on services are of the publisher's family."""
 _KIND_ENDINGS: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "unwatched"}
 
 
 def roster_field(verdict: Verdict) -> str:
     """Return the roster's field for the subject of a verdict: the service, or `bus:<name>` and so on."""
+    if verdict.subject is Subject.SERVICE:
+        return verdict.svc
     return _FIELD_PREFIXES[verdict.subject] + verdict.svc
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedVerdict:
+class EncodedVerdict(NamedTuple):
     """One verdict as publish.lua takes it; the script's header explains each value."""
 
     field: str
@@ -103,10 +104,8 @@ class VerdictEncoder:
             return Kind.REACH_GAP if verdict.subject is Subject.REACH else Kind.HEARTBEAT_GAP
         if verdict.subject is Subject.TRUTH:
             return Kind.TRUTH_DRIFT if verdict.state is State.DOWN else Kind.TRUTH_OK
-        ending = _KIND_ENDINGS[verdict.state]
-        if verdict.subject is Subject.WATCH:
-            return Kind(f"watch_{ending}")
-        return Kind(f"{'bus' if verdict.subject is Subject.BUS else self._family}_{ending}")
+        family = _FAMILIES.get(verdict.subject, self._family)
+        return _find_kind(family, verdict.state)
 
     def encode(self, verdict: Verdict) -> EncodedVerdict:
         """Return the form that publish.lua takes."""
@@ -128,6 +127,11 @@ class VerdictEncoder:
             # a first ok is an alert if it ends an outage that only the healer before this one knew
             after=State.DOWN if verdict.publication is Publication.LOG else "",
         )
+
+
+@lru_cache  # a type that is found by its text takes longer than all else about it
+def _find_kind(family: str, state: State) -> Kind:
+    return Kind(f"{family}_{_KIND_ENDINGS[state]}")
 
 
 @lru_cache(maxsize=1024)

@@ -45,6 +45,9 @@ from marketswarm.truth import HEALER, Watch
 
 MAINTAIN_EVERY_SEC: Final = 1.0
 
+MAX_LOGGED: Final = 500
+"""Verdicts that have a line of the log each, in a second."""
+
 IN_FLIGHT_SEC: Final = 0.25
 """A stored beat that is younger may still be on its way to us, so it does not call for a new session."""
 
@@ -287,6 +290,7 @@ class Monitor:
         self.detector = self.feed.detector
         self._health = HealthKeys(self.detector, kind=encoder.ok_kind, by=encoder.by)
         self._failures = SaveFailures()
+        self._verdict_log = VerdictLog()
         self.state = StateKeeper(
             self.detector,
             self.feed.restarts,
@@ -404,14 +408,15 @@ class Monitor:
         for name, link in self.links.items():
             if link.publisher is not None and (is_for_all or name == self._home):
                 link.publisher.enqueue(verdict)
-        log_verdict(verdict, is_leader=self._leadership.fence(self._home) is not None)
+        self._verdict_log.record(verdict, is_leader=self._leadership.fence(self._home) is not None)
 
     async def publish_queued(self, publisher: Publisher) -> None:
         """Publish the verdicts queued for one bus, and note each that the bus has, until cancelled."""
-        async for published in publisher.run():
-            self._note_published(published)
-            if self._tracer is not None and self._tracer.has_room():
-                self._trace_published(self._tracer, publisher.bus.name, published)
+        async for batch in publisher.run():
+            for published in batch:
+                self._note_published(published)
+                if self._tracer is not None and self._tracer.has_room():
+                    self._trace_published(self._tracer, publisher.bus.name, published)
 
     def _note_published(self, published: PublishedVerdict) -> None:
         verdict = published.verdict
@@ -442,6 +447,7 @@ class Monitor:
             for link in self.links.values():
                 if link.publisher is not None:
                     link.publisher.drop_old_writes()
+            self._verdict_log.end_second()
             self._owner.set_degraded(self.describe_trouble())
             await asyncio.sleep(MAINTAIN_EVERY_SEC)
 
@@ -559,6 +565,28 @@ def _group_by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
     for suspect in suspects:
         found.setdefault(suspect.bus, []).append(suspect.svc)
     return found
+
+
+class VerdictLog:
+    """Logs each verdict, and only how many there are beyond MAX_LOGGED in a second.
+
+    A line takes a quarter of all the time for a verdict, and all of them are on the log of alerts.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0  # in this second
+
+    def record(self, verdict: Verdict, *, is_leader: bool) -> None:
+        """Log a verdict, unless too many were logged in this second."""
+        self._count += 1
+        if self._count <= MAX_LOGGED:
+            log_verdict(verdict, is_leader=is_leader)
+
+    def end_second(self) -> None:
+        """Log how many verdicts had no line of their own; call this once a second."""
+        if self._count > MAX_LOGGED:
+            log.info("monitor.verdicts_not_logged", count=self._count - MAX_LOGGED)
+        self._count = 0
 
 
 def log_verdict(verdict: Verdict, *, is_leader: bool) -> None:

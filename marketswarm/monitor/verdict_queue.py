@@ -146,7 +146,7 @@ class VerdictQueue:
         for key, one in self._pending.items():
             if one.verdict.subject is Subject.REACH and _is_gap_published(one, entry):
                 gap_sec = entry.ts - since
-                verdict = replace(one.verdict, ts=entry.ts, since=since, gap_sec=gap_sec, event_id=mark)
+                verdict = one.verdict._replace(ts=entry.ts, since=since, gap_sec=gap_sec, event_id=mark)
                 self._pending[key] = replace(one, verdict=verdict)
 
     def mark_local_losses(self, leader_heard_bus_at: Callable[[str], float]) -> None:

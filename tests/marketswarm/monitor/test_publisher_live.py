@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 
 import orjson
 import pytest
@@ -145,7 +144,7 @@ async def test_a_service_may_be_called_as_a_bus_is(server):
 
 
 def of_bus(state: State, ts: float) -> Verdict:
-    return dataclasses.replace(verdict("market-redis", state, ts), subject=Subject.BUS, reason=None)
+    return verdict("market-redis", state, ts)._replace(subject=Subject.BUS, reason=None)
 
 
 CJSON = ["decode_max_depth(1)", "encode_max_depth(1)", "encode_sparse_array(true, 1, 1)"]

@@ -93,7 +93,7 @@ def test_a_failure_whose_end_the_leader_has_published_is_told_though_only_its_en
     ended, ts, compared, rest
 ):
     (one,) = pending(DOWN)
-    failed = replace(one, verdict=replace(one.verdict, reason="failed", down_since=1000.0))
+    failed = replace(one, verdict=one.verdict._replace(reason="failed", down_since=1000.0))
     entry = stored(**{"verdict": "up", "ts": ts} | ({} if ended is None else {"down_since": ended}))
     assert left(find_unpublished([failed], entry, compared_ts=compared, leader_seen_at=NEVER)) == rest
 

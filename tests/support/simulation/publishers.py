@@ -43,13 +43,13 @@ class RecordingPublisher(Publisher):
 
     async def record(self) -> None:
         """Publish until cancelled."""
-        async for one in self.run():
-            self.published.append(one.verdict)
+        async for batch in self.run():
+            self.published += [one.verdict for one in batch]
 
     async def work_off(self) -> None:
         """Take one step; with a fence of its own, the first one takes over, and the next one publishes."""
-        async for one in self.publish_queued():
-            self.published.append(one.verdict)
+        async for batch in self.publish_queued():
+            self.published += [one.verdict for one in batch]
 
 
 def recording_publisher(

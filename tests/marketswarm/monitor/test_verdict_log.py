@@ -1,0 +1,18 @@
+from structlog.testing import capture_logs
+
+from marketswarm.detector import Publication, State, Verdict
+from marketswarm.monitor.monitor import MAX_LOGGED, VerdictLog
+
+
+def test_of_very_many_verdicts_in_a_second_only_the_number_is_logged():
+    verdict, record = Verdict("svc", State.DOWN, Publication.ALERT, 1.0), VerdictLog()
+    with capture_logs() as logged:
+        for _ in range(MAX_LOGGED + 3):
+            record.record(verdict, is_leader=True)
+        record.end_second()
+    assert [line["event"] for line in logged[:-1]] == ["service.down"] * MAX_LOGGED
+    assert (logged[-1]["event"], logged[-1]["count"]) == ("monitor.verdicts_not_logged", 3)
+    with capture_logs() as logged:
+        record.record(verdict, is_leader=True)
+        record.end_second()
+    assert [line["event"] for line in logged] == ["service.down"]
