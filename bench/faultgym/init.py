@@ -19,7 +19,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 def main(parent: int, command: list[str]) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, end_once)
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -35,6 +35,12 @@ def main(parent: int, command: list[str]) -> None:
                     each.kill()
             with contextlib.suppress(ChildProcessError):
                 os.wait()
+
+
+def end_once(*_: object) -> None:
+    """End, and ignore further signals: the death of a parent with several threads sends more than one."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
 
 
 if __name__ == "__main__":

@@ -135,11 +135,13 @@ class ProcessManager(ABC):
     def wait_for_processes(self, names: Collection[str], *, is_running: bool) -> None:
         until = time.monotonic() + WITHIN_SEC
         while any((self.read_process(svc).pid is not None) is not is_running for svc in names):
-            if time.monotonic() > until:
+            has_ended = self._process is None or self._process.poll() is not None
+            if has_ended or time.monotonic() > until:
                 text = (self.folder / "output.log").read_text("utf-8", "replace")
+                what = "it ended before" if has_ended else f"not within {WITHIN_SEC:g} s"
                 raise AssertionError(
-                    f"not within {WITHIN_SEC:g} s: {self.name} to {'start' if is_running else 'stop'} "
-                    f"{', '.join(names)}. {text[-1000:]}"
+                    f"{what}: {self.name} to {'start' if is_running else 'stop'} {', '.join(names)}. "
+                    f"{text[-1000:]}"
                 )
             time.sleep(POLL_SEC)
 
