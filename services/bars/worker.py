@@ -6,9 +6,8 @@ instances may believe for a moment that a symbol is theirs, and one that is kill
 committed an entry with everything that came of it, or left it to the next.
 """
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,28 +37,6 @@ SYMBOLS_AT_ONCE: Final = 20
 """The symbols that are built, and then committed in one step."""
 
 ReadClock = Callable[[], float]
-
-
-async def commit_pages(
-    pages: Iterable[list[SymbolCommit]], commit: Callable[[list[SymbolCommit]], Awaitable[None]]
-) -> None:
-    """Commit pages one after the other; each is built while the bus works on the one before.
-
-    Raises what `commit` raises. No later page is committed then, and none is after this function has ended.
-    """
-    sent: asyncio.Future[None] | None = None
-    try:
-        for page in pages:
-            if sent is not None:
-                await sent
-            sent = asyncio.ensure_future(commit(page))
-            await asyncio.sleep(0)  # the request is sent in this moment, before the next page is built
-        if sent is not None:
-            await sent
-    finally:
-        if sent is not None and not sent.done():
-            sent.cancel()
-            await asyncio.wait([sent])
 
 
 @dataclass(slots=True)
@@ -348,14 +325,10 @@ class BarsWorker:
         return SymbolCommit(symbol, builder.state.version, outputs, fields, deleted)
 
     async def _commit_all(self, touched: Mapping[str, Followed], now_ms: int) -> None:
-        """Build what changed of these symbols, and commit it. Raises BusError."""
-        await commit_pages(self._build_pages(touched, now_ms), self._commit)
+        """Build what changed of these symbols, and commit it.
 
-    def _build_pages(self, touched: Mapping[str, Followed], now_ms: int) -> Iterator[list[SymbolCommit]]:
-        """Build what changed of these symbols, and yield it in pages, each once it is built.
-
-        So the first symbols do not wait for the last, and beats are let through. A page ends early where an
-        old correction changes thousands of indicators.
+        In pages, so that the first symbols do not wait for the last, and beats are let through. A page ends
+        early where an old correction changes thousands of indicators.
         """
         commits: list[SymbolCommit] = []
         entries = 0
@@ -366,11 +339,10 @@ class BarsWorker:
             commits.append(commit)
             entries += len(commit.outputs)
             if len(commits) == SYMBOLS_AT_ONCE or entries >= ENTRIES_AT_ONCE:
-                yield commits
+                await self._commit(commits)
                 self._me.progress()
                 commits, entries = [], 0
-        if commits:
-            yield commits
+        await self._commit(commits)
 
     async def _commit(self, commits: list[SymbolCommit]) -> None:
         """Commit, and forget the symbols that another instance has committed: they are read anew."""
