@@ -37,8 +37,8 @@ def test_archive_stores_as_the_owner_and_the_board_reads_as_a_role_that_can_not_
         for name in ("archive", "board"):
             shell.said("stop", name)
             shell.said("start", name)  # not by fork any more: /proc shows the environment of this process
-            until(lambda name=name: len(pids_of(fleet, name)) == 1, what=name)
-            (pid,) = pids_of(fleet, name)
+            # one look: a process that becomes another program has no line for a moment
+            pid = until(lambda name=name: len(pids := pids_of(fleet, name)) == 1 and pids[0], what=name)
             urls[name] = Path(environ_of(pid)["DATABASE_URL_FILE"]).read_text().strip()
         assert {name: urlsplit(url).username for name, url in urls.items()} == {
             "archive": "marketswarm",
