@@ -53,8 +53,8 @@ SVC: Final = "a"
 TIMEOUT_SEC: Final = 0.6
 WITHIN_SEC: Final = 10.0
 """How long to wait until the beat is heard, and until the miss is on the log."""
-PROCESS_LOG: Final = ("marketswarm/log.py", "marketswarm/text.py")
-"""Files that format log lines: they are not counted, and are called only where logging is set up."""
+PROCESS_LOG: Final = ("marketswarm/log.py", "marketswarm/text.py", "marketswarm/monitor/verdict_log.py")
+"""Files that write log lines: they are not counted, and are called only where logging is set up."""
 PARTS: Final = ("marketswarm", "healer", "sentinel", "notifier")
 BEAT: Final = (Beat, LastBeat)
 MISS: Final = (WatchedService, Suspect, Verdict, Event, EncodedVerdict, PendingVerdict, LastBeat)

@@ -11,7 +11,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
@@ -37,6 +37,7 @@ from marketswarm.monitor.metrics import MonitorMetrics
 from marketswarm.monitor.publication_step import make_publication_step
 from marketswarm.monitor.publisher import LogLength, PublishedVerdict, Publisher
 from marketswarm.monitor.state import SaveFailures, StateKeeper
+from marketswarm.monitor.verdict_log import VerdictLog
 from marketswarm.monitor.verdict_queue import VerdictQueue
 from marketswarm.monitor.witness import StoredBeats, read_failed_runs, read_last_beats
 from marketswarm.time_slice import TimeSlice
@@ -44,9 +45,6 @@ from marketswarm.tracing import Tracer
 from marketswarm.truth import HEALER, Watch
 
 MAINTAIN_EVERY_SEC: Final = 1.0
-
-MAX_LOGGED: Final = 500
-"""Verdicts that have a line of the log each, in a second."""
 
 IN_FLIGHT_SEC: Final = 0.25
 """A stored beat that is younger may still be on its way to us, so it does not call for a new session."""
@@ -58,18 +56,6 @@ log = logs.get("monitor")
 
 
 SOLE_LEADER: Final = SoleLeader()
-_LOG_EVENTS: Final = {
-    (Subject.SERVICE, State.UP): "service.up",
-    (Subject.SERVICE, State.DOWN): "service.down",
-    (Subject.SERVICE, State.UNWATCHED): "service.unwatched",
-    (Subject.WATCH, State.UP): "service.watchable",
-    (Subject.WATCH, State.DOWN): "service.unwatchable",
-    (Subject.WATCH, State.UNWATCHED): "service.unwatched",
-    (Subject.BUS, State.UP): "bus.up",
-    (Subject.BUS, State.DOWN): "bus.down",
-    (Subject.TRUTH, State.UP): "truth.agrees",
-    (Subject.TRUTH, State.DOWN): "truth.drifted",
-}
 
 
 class Owner(Protocol):
@@ -565,46 +551,3 @@ def _group_by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
     for suspect in suspects:
         found.setdefault(suspect.bus, []).append(suspect.svc)
     return found
-
-
-class VerdictLog:
-    """Logs each verdict, and only how many there are beyond MAX_LOGGED in a second.
-
-    A line takes a quarter of all the time for a verdict, and all of them are on the log of alerts.
-    """
-
-    def __init__(self) -> None:
-        self._count = 0  # in this second
-
-    def record(self, verdict: Verdict, *, is_leader: bool) -> None:
-        """Log a verdict, unless too many were logged in this second."""
-        self._count += 1
-        if self._count <= MAX_LOGGED:
-            log_verdict(verdict, is_leader=is_leader)
-
-    def end_second(self) -> None:
-        """Log how many verdicts had no line of their own; call this once a second."""
-        if self._count > MAX_LOGGED:
-            log.info("monitor.verdicts_not_logged", count=self._count - MAX_LOGGED)
-        self._count = 0
-
-
-def log_verdict(verdict: Verdict, *, is_leader: bool) -> None:
-    """Log a verdict; `is_leader` is False if another process leads and will publish it."""
-    known: dict[str, Any] = {
-        "reason": verdict.reason,
-        "late_sec": verdict.late_sec,
-        "timeout_sec": verdict.timeout_sec if verdict.state is State.DOWN else None,
-        "down_sec": verdict.down_sec,
-        "gap_sec": verdict.gap_sec,
-        "restarted": verdict.restarted,
-    }
-    if not is_leader:
-        known["standing_by"] = True
-    fields = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
-    event = (
-        f"{verdict.subject}.gap"
-        if verdict.gap_sec is not None
-        else _LOG_EVENTS[verdict.subject, verdict.state]
-    )
-    log.info(event, svc=verdict.svc, **fields)

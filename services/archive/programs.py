@@ -1,13 +1,11 @@
 """Run pg_dump and pg_restore on a database, with its password in their environment alone."""
 
-import asyncio
-import os
 import shutil
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from marketswarm.agent.parent_death_guard import die_with_parent
+from marketswarm.agent.child_program import inherit_environ, run_to_end
 
 PROGRAM_SEC: Final = 6 * 3600.0
 """The time limit of a program, and of the work on a connection beside it."""
@@ -29,24 +27,18 @@ async def run_program(name: str, arguments: list[str], url: str, programs: Path 
         where = "on PATH" if programs is None else f"in {programs}"
         raise BackupError(f"there is no {name} {where}: install PostgreSQL's client, or set POSTGRES_BIN")
     plain, password = split_password(url)
-    environ = {each: os.environ[each] for each in _ENVIRON if each in os.environ}
-    process = await asyncio.create_subprocess_exec(
-        *die_with_parent([path, "--no-password", f"--dbname={plain}", *arguments]),
-        env={**environ, "PGPASSWORD": password, "PGTZ": "UTC", "PGCONNECT_TIMEOUT": "10"},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    environ = {
+        **inherit_environ(_ENVIRON),
+        "PGPASSWORD": password,
+        "PGTZ": "UTC",
+        "PGCONNECT_TIMEOUT": "10",
+    }
+    command = [path, "--no-password", f"--dbname={plain}", *arguments]
     try:
-        async with asyncio.timeout(PROGRAM_SEC):
-            _, errors = await process.communicate()
+        code, _, errors = await run_to_end(command, environ, PROGRAM_SEC)
     except TimeoutError:
         raise BackupError(f"{name} took more than {PROGRAM_SEC:.0f} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
+    if code:
         lines = errors.decode("utf-8", "replace").strip().splitlines() or ["no output"]
         error_line = next((line for line in lines if "error:" in line), lines[0])  # warnings may come before
         raise BackupError(f"{name} failed: {error_line[:300]}")

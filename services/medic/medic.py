@@ -198,6 +198,7 @@ class Medic:
         return await REMEDIES[order.remedy].carry_out(order, self._make_context(until))
 
     def _make_context(self, until: float) -> RemedyContext:
+        """Return what a remedy may use and must keep to; `until` is the end of our lease, by its clock."""
         me = self._me
         command = tuple(shlex.split(me.settings.medic_command or ""))
         settings = self._get_settings()

@@ -130,6 +130,7 @@ class BeatListener:
         self.events = [*events, *self.events][-MAX_EVENTS:]
 
     async def _listen(self, subscription: Subscription) -> None:
+        """Take the beats and events of one bus into the topology, until cancelled."""
         bus = self._me.bus(subscription.bus)
         await subscribe(
             bus,

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
+from marketswarm.agent.child_program import inherit_environ
 from services.rss_agg.parse import MAX_ENTRIES, FeedEntry, NotAFeedError, parse_entries
 
 REQUEST_SIZES: Final = struct.Struct("!II")  # bytes of the head (JSON) and of the body
@@ -27,7 +28,6 @@ PARSE_SEC: Final = 10.0
 START_SEC: Final = 20.0  # for a new worker, which has to import its libraries first
 KILL_SEC: Final = 2.0
 ANSWER_BYTES: Final = MAX_ENTRIES * 40_000
-INHERITED_VARIABLES: Final = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LD_LIBRARY_PATH")
 MEMORY_BYTES: Final = 1 << 30
 MAX_CPU_SEC: Final = 30
 """The processor time for one document; the worker ends after it even if its agent is gone."""
@@ -112,7 +112,7 @@ async def _start_worker() -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env={name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ},
+        env=inherit_environ(),
         start_new_session=True,  # Ctrl-C in the terminal goes to the agent alone, which kills this process
     )
 

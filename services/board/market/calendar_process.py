@@ -8,20 +8,16 @@ The library for it brings pandas and numpy: 50 MB, which the board would keep fo
 It writes the name of the time zone, a line feed and the columns of the days, as they are in memory.
 """
 
-import asyncio
-import contextlib
-import os
 import sys
 from array import array
 from typing import Final
 
-from marketswarm.agent.parent_death_guard import die_with_parent
+from marketswarm.agent.child_program import inherit_environ, run_to_end
 from services.market.sessions import DayTable, ExchangeDays, UnknownSessionError, compute_exchange_days
 
 COMPUTE_SEC: Final = 60.0
 UNKNOWN: Final = 3
 """The exit code if the exchange is unknown, or the library is not installed."""
-INHERITED_VARIABLES: Final = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LD_LIBRARY_PATH")
 
 
 class CalendarProcessError(Exception):
@@ -33,30 +29,17 @@ async def request_days(code: str) -> ExchangeDays:
 
     Raises UnknownSessionError if the process can't compute them, CalendarProcessError if it fails.
     """
+    command = [sys.executable, "-m", "services.board.market.calendar_process", code]
     try:
-        process = await asyncio.create_subprocess_exec(
-            *die_with_parent([sys.executable, "-m", "services.board.market.calendar_process", code]),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ},
-        )
-    except OSError as error:
-        raise CalendarProcessError(f"it can't be started: {error.strerror}") from None
-    try:
-        async with asyncio.timeout(COMPUTE_SEC):
-            answer, _ = await process.communicate()
+        ended_with, answer, _ = await run_to_end(command, inherit_environ(), COMPUTE_SEC)
     except TimeoutError:
         raise CalendarProcessError(f"it took more than {COMPUTE_SEC:.0f} s") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode == UNKNOWN:
+    except OSError as error:
+        raise CalendarProcessError(f"it can't be started: {error.strerror}") from None
+    if ended_with == UNKNOWN:
         raise UnknownSessionError(f"session {code}: its days can't be computed here")
-    if process.returncode:
-        raise CalendarProcessError(f"it ended with code {process.returncode}")
+    if ended_with:
+        raise CalendarProcessError(f"it ended with code {ended_with}")
     return _decode_days(answer)
 
 

@@ -1,7 +1,7 @@
 from structlog.testing import capture_logs
 
 from marketswarm.detector import Publication, State, Verdict
-from marketswarm.monitor.monitor import MAX_LOGGED, VerdictLog
+from marketswarm.monitor.verdict_log import MAX_LOGGED, VerdictLog
 
 
 def test_of_very_many_verdicts_in_a_second_only_the_number_is_logged():

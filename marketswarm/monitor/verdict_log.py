@@ -1,0 +1,66 @@
+"""The lines of the process's log about verdicts."""
+
+from typing import Any, Final
+
+from marketswarm import log as logs
+from marketswarm.detector import State, Subject, Verdict
+
+MAX_LOGGED: Final = 500
+"""Verdicts that have a line of the log each, in a second."""
+_LOG_EVENTS: Final = {
+    (Subject.SERVICE, State.UP): "service.up",
+    (Subject.SERVICE, State.DOWN): "service.down",
+    (Subject.SERVICE, State.UNWATCHED): "service.unwatched",
+    (Subject.WATCH, State.UP): "service.watchable",
+    (Subject.WATCH, State.DOWN): "service.unwatchable",
+    (Subject.WATCH, State.UNWATCHED): "service.unwatched",
+    (Subject.BUS, State.UP): "bus.up",
+    (Subject.BUS, State.DOWN): "bus.down",
+    (Subject.TRUTH, State.UP): "truth.agrees",
+    (Subject.TRUTH, State.DOWN): "truth.drifted",
+}
+
+log = logs.get("monitor")
+
+
+class VerdictLog:
+    """Logs each verdict, and only how many there are beyond MAX_LOGGED in a second.
+
+    A line takes a quarter of all the time for a verdict, and all of them are on the log of alerts.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0  # in this second
+
+    def record(self, verdict: Verdict, *, is_leader: bool) -> None:
+        """Log a verdict, unless too many were logged in this second."""
+        self._count += 1
+        if self._count <= MAX_LOGGED:
+            log_verdict(verdict, is_leader=is_leader)
+
+    def end_second(self) -> None:
+        """Log how many verdicts had no line of their own; call this once a second."""
+        if self._count > MAX_LOGGED:
+            log.info("monitor.verdicts_not_logged", count=self._count - MAX_LOGGED)
+        self._count = 0
+
+
+def log_verdict(verdict: Verdict, *, is_leader: bool) -> None:
+    """Log a verdict; `is_leader` is False if another process leads and will publish it."""
+    known: dict[str, Any] = {
+        "reason": verdict.reason,
+        "late_sec": verdict.late_sec,
+        "timeout_sec": verdict.timeout_sec if verdict.state is State.DOWN else None,
+        "down_sec": verdict.down_sec,
+        "gap_sec": verdict.gap_sec,
+        "restarted": verdict.restarted,
+    }
+    if not is_leader:
+        known["standing_by"] = True
+    fields = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
+    event = (
+        f"{verdict.subject}.gap"
+        if verdict.gap_sec is not None
+        else _LOG_EVENTS[verdict.subject, verdict.state]
+    )
+    log.info(event, svc=verdict.svc, **fields)
