@@ -18,7 +18,8 @@ from marketswarm.beat import encode_beat
 
 MAX_AT_ONCE: Final = 250
 """How many commands are sent at once, at most."""
-BATCHES_PER_SEC: Final = 100
+BATCHES_PER_SEC: Final = 1000
+"""A fleet does not beat in step: what comes in large batches wakes its reader less often than real beats."""
 HUGE_BYTES: Final = 64 * 1024
 FIRST_I: Final = 1_000_000
 """The `i` of the first beats: so large that all have the same number of digits."""

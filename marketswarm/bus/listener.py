@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError
+from marketswarm.bus.gather import Gather
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import CHANNELS_AT_ONCE, SubscriberConnection
 from marketswarm.bus.stored_values import report_unusable
@@ -40,6 +41,8 @@ RETRY_REFUSED_SEC: Final = 2.0
 """Pause between two attempts to subscribe to refused channels."""
 MIN_CANARY_PAUSE_SEC: Final = 0.005
 """The shortest pause between two canaries, when `request_canary` is called often."""
+GATHER_SEC: Final = 0.01
+"""The shortest time between two reads, while no canary is awaited. A beat counts as heard so much later."""
 MAX_CANARY_DIGITS: Final = 20
 """Digits of a canary's number. Python refuses to parse very long ones, and anyone may publish there."""
 MESSAGES_AT_ONCE: Final = 250
@@ -147,7 +150,9 @@ class Listener:
         self._changed = asyncio.Event()
         self._canary_requested = asyncio.Event()
         self._canary_number = 0
+        self._accepted_canary = 0  # the number of the last one that the bus published
         self._received_canary = 0  # the number of the last one that came back
+        self._gather = Gather()
         self._canary_wait = CanaryWait(time.monotonic())
 
     def set_channels(self, channels: frozenset[str]) -> None:
@@ -243,6 +248,7 @@ class Listener:
         overdue_since: float = math.inf  # the last canary that was sent before an answer was overdue
         while True:
             batch = iter(await session.read_batch())
+            read_at = time.monotonic()
             # the bus answers in order, so no answer follows a canary that was sent so late, however long this
             # process or the bus stood still
             is_overdue = session.measure_unanswered_sec(time.monotonic()) > OPEN_WITHIN_SEC
@@ -258,8 +264,10 @@ class Listener:
             if self._report_due and session.is_settled:
                 self._require_accepted(session)
                 self._report_refused(session)
-            # a burst must not keep the canaries from being sent
-            await asyncio.sleep(0)
+            # a burst must not keep the canaries from being sent, nor the pause one from being received
+            is_canary_awaited = self._received_canary < self._accepted_canary
+            gather_sec = 0.0 if is_canary_awaited else read_at + GATHER_SEC - time.monotonic()
+            await session.let_gather(self._gather, gather_sec)
 
     async def _update_subscriptions(self, session: SubscriberConnection) -> None:
         """Subscribe and unsubscribe when the wanted channels change, and retry the refused ones every 2 s.
@@ -327,6 +335,8 @@ class Listener:
             if receivers == COUNTER_REPLACED:
                 report_unusable(self.bus.name, self._canary_key)
             self._handler.on_canary_accepted(self.bus.name, read_clocks())
+            self._accepted_canary = self._canary_number
+            self._gather.end()
 
 
 def _find_first_reason(group: BaseExceptionGroup[BusError]) -> str:

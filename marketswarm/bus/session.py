@@ -17,6 +17,7 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError, find_bus_reason, first_line
+from marketswarm.bus.gather import Gather, find_transport
 from marketswarm.bus.parser import BatchParser
 
 READ_BYTES: Final = 64 * 1024
@@ -74,8 +75,7 @@ class SubscriberConnection:
             await self._connection.connect()
         except Exception as error:  # the handshake raises errors of any type for malformed replies
             raise self._make_bus_error(error) from error
-        # a bus in memory has no transport
-        transport = getattr(self._connection._writer, "transport", None)  # noqa: SLF001 - the one way to it
+        transport = find_transport(self._connection)
         if transport is not None:
             # asyncio allocates so much for each read, however little has arrived: otherwise 256 KiB
             transport.max_size = READ_BYTES
@@ -110,6 +110,17 @@ class SubscriberConnection:
                 await self._connection.send_packed_command(packed, check_health=False)
             except (RedisError, OSError) as error:
                 raise self._make_bus_error(error) from error
+
+    async def let_gather(self, gather: Gather, sec: float) -> None:
+        """Let messages gather for so long, or until `gather` ends that, before they are read.
+
+        If more have arrived than one read takes, or the time is up, only let other tasks run.
+        """
+        parser: BatchParser = self._connection._parser  # noqa: SLF001 - as below
+        if sec > 0 and parser.is_drained:
+            await gather.wait(self._connection, sec)
+        else:
+            await asyncio.sleep(0)
 
     async def read_batch(self) -> Iterable[Any]:
         """Wait for messages and return all that have arrived, `[b"message", channel, payload]` each.

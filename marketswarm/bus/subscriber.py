@@ -17,6 +17,7 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError, find_bus_reason, first_line
+from marketswarm.bus.gather import Gather
 from marketswarm.bus.parser import (
     MAX_MESSAGE_BYTES,
     MAX_TRACED_BYTES,
@@ -128,7 +129,7 @@ async def _forward_messages(
         BusError: the ping could not be sent.
         RedisError: the connection failed.
     """
-    parser, is_pinged, count = _find_parser(pubsub), False, 0
+    parser, gather, is_pinged, count = _find_parser(pubsub), Gather(), False, 0
     while True:
         try:
             async with asyncio.timeout(ping_sec):
@@ -151,16 +152,7 @@ async def _forward_messages(
                 break
             forward(_require_push(arrived))
         if gather_sec and parser is not None and parser.is_drained:
-            await _let_gather(pubsub, gather_sec)
-
-
-async def _let_gather(pubsub: PubSub, gather_sec: float) -> None:
-    """Leave what arrives to the system's buffer for a time; a server that fills it keeps the rest."""
-    connection: Any = pubsub.connection
-    transport: asyncio.ReadTransport = connection._writer.transport  # noqa: SLF001 - the one way to it
-    transport.pause_reading()
-    await asyncio.sleep(gather_sec)
-    transport.resume_reading()
+            await gather.wait(pubsub.connection, gather_sec)
 
 
 def _find_parser(pubsub: PubSub) -> SkippingParser | None:

@@ -28,7 +28,7 @@ class RecordingHandler:
         self.payloads: list[tuple[bytes, bytes]] = []
         self.refusals: list[str] = []
         self.refused: list[set[str]] = []
-        self.canaries = 0
+        self.canaries = self.batches = 0
         self.work_sec = 0.0  # what each part of a batch takes
 
     def on_session_opened(self, bus: str) -> None:
@@ -44,6 +44,7 @@ class RecordingHandler:
 
     def on_messages(self, bus, messages, now) -> Sequence[Sequence[bytes]]:
         others = []
+        self.batches += 1
         time.sleep(self.work_sec)  # work, and so it blocks the loop
         for message in messages:
             if message[1].startswith(b"healer:canary:"):
@@ -104,6 +105,30 @@ async def test_channels_are_subscribed_by_name_never_by_pattern(server):
         assert server.cmd("PUBSUB", "NUMPAT") == 0
         server.cmd("PUBLISH", "a:heartbeat", "hello")
         await auntil(lambda: handler.payloads == [(b"a:heartbeat", b"hello")])
+
+
+async def test_messages_that_come_one_by_one_are_read_together(server):
+    async with listening(server.url, "a") as (_, handler):
+        before = handler.batches
+        publisher = Bus("publisher", server.url)
+        for number in range(300):
+            await publisher.client.publish("a", number)  # each is on its way before the next one is sent
+        await auntil(lambda: len(handler.payloads) == 300)
+        await publisher.aclose()
+        assert [int(payload) for _, payload in handler.payloads] == list(range(300)), "none lost, none moved"
+        assert handler.batches - before < 150
+
+
+async def test_a_canary_is_not_kept_waiting_by_messages_that_gather(server, monkeypatch):
+    monkeypatch.setattr("marketswarm.bus.listener.GATHER_SEC", 60.0)
+    async with listening(server.url, "a") as (listener, handler):
+        for number in range(3):
+            server.cmd("PUBLISH", "a", number)
+            received = handler.canaries
+            listener.request_canary()
+            await auntil(lambda received=received: handler.canaries > received, 10)
+        await auntil(lambda: len(handler.payloads) == 3)
+        assert not handler.losses
 
 
 async def test_channels_come_and_go_while_it_runs_and_the_session_stays(server):
