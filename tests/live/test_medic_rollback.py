@@ -50,7 +50,7 @@ class Scene:
     async def look(self):
         seeded_at = float(state(self.servers[0])["meta"][b"seeded_at"])
         facts = {svc: TargetFacts(svc=svc, health=Health.DOWN, down_since=seeded_at) for svc in "ab"}
-        return await ROLL_BACK.read_evidence("a", FleetFacts(facts), self.context(), time.time())
+        return (await ROLL_BACK.read_evidence(["a"], FleetFacts(facts), self.context(), time.time()))["a"]
 
     async def carry_out(self, identity="2>1", until=None):
         return await ROLL_BACK.carry_out(

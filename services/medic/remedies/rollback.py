@@ -6,7 +6,7 @@ what is put back is a document that was in force before.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,17 +66,16 @@ class RollBackTruth(TracedRemedy):
             yield Refusal.UNKNOWN
 
     async def read_evidence(
-        self, svc: str, facts: FleetFacts, context: RemedyContext, now: float
-    ) -> RemedyEvidence | None:
+        self, services: Collection[str], facts: FleetFacts, context: RemedyContext, now: float
+    ) -> Mapping[str, RemedyEvidence]:
         newest = await _read_newest(context.get_bus(SYSTEM))
         results = dict.fromkeys(list_results(newest), True)
+        known = dict.fromkeys(services, RemedyEvidence(results=results))
         rollback = find_rollback(newest, now)
-        if rollback is None:
-            return RemedyEvidence(results=results)
-        broken = find_broken(rollback, facts, context)
-        has_proved_itself = rollback.bad.seeded_at - rollback.good.seeded_at >= context.rollback_within_sec
-        is_cause = has_proved_itself and svc in broken and len(broken) >= context.rollback_services
-        return RemedyEvidence(identity=rollback.identity if is_cause else "", results=results)
+        if rollback is not None:
+            found = RemedyEvidence(identity=rollback.identity, results=results)
+            known |= dict.fromkeys(find_victims(rollback, facts, context) & known.keys(), found)
+        return known
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Seed the earlier document, in place of the one that was seen, with entries in the audit log."""
@@ -172,6 +171,13 @@ def find_rollback(newest: Sequence[Revision], now: float | None) -> RollbackStep
     is_protected = bool(PROTECTED & {*changed, *changes.added})
     is_wide = bool(changes.dropped or changes.buses or changes.fleet)
     return None if not changed or is_protected or is_wide else RollbackStep(bad, good, changed)
+
+
+def find_victims(rollback: RollbackStep, facts: FleetFacts, context: RemedyContext) -> frozenset[str]:
+    """Return the services that the truth in force broke; none if there is too little proof of that. Pure."""
+    broken = find_broken(rollback, facts, context)
+    has_proved_itself = rollback.bad.seeded_at - rollback.good.seeded_at >= context.rollback_within_sec
+    return broken if has_proved_itself and len(broken) >= context.rollback_services else frozenset()
 
 
 def find_broken(rollback: RollbackStep, facts: FleetFacts, context: RemedyContext) -> frozenset[str]:

@@ -9,6 +9,7 @@ import pytest
 from marketswarm.keys import TRUTH_HISTORY
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
+from services.medic.evidence import add_evidence
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RemedyEvidence, TargetFacts
 from services.medic.planner import CRASH_LOOP
 from services.medic.proposal import find_proposal
@@ -71,7 +72,7 @@ def fleet(*down, since=None, **more):
 
 
 async def look(context, facts, svc="a", now=None):
-    return await ROLL_BACK.read_evidence(svc, facts, context, time.time() if now is None else now)
+    return (await ROLL_BACK.read_evidence([svc], facts, context, time.time() if now is None else now))[svc]
 
 
 @pytest.mark.parametrize(
@@ -172,6 +173,24 @@ async def test_what_the_medic_put_back_stays_even_if_the_first_revision_is_forgo
     await client.xdel(TRUTH_HISTORY, ident)
     await client.xadd(TRUTH_HISTORY, {**good, b"seeded_by": AUTHOR})
     assert await look(context(), fleet("a", "b")) == RemedyEvidence()
+
+
+async def test_the_revisions_are_read_once_a_round_however_many_services_are_down(
+    buses, context, monkeypatch
+):
+    client, read = buses["system-redis"].client, []
+    xrevrange = client.xrevrange
+    monkeypatch.setattr(
+        client, "xrevrange", lambda *words, **more: read.append(1) or xrevrange(*words, **more)
+    )
+    await seed(buses, GOOD, BAD)
+    settings = HealingSettings.model_validate({"targets": dict.fromkeys("abc", LADDER)})
+    found = await add_evidence(fleet("a", "b", "c"), settings, context(), time.time())
+    known = {svc: target.evidence[Remedy.ROLL_BACK_TRUTH].identity for svc, target in found.targets.items()}
+    assert known == {"a": "2>1", "b": "2>1", "c": ""}
+    assert len(read) == 1
+    await add_evidence(fleet(status="ok"), settings, context(), time.time())
+    assert len(read) == 1, "with all services well, there is nothing to roll back"
 
 
 def test_without_two_revisions_there_is_no_step_back():
