@@ -5,14 +5,16 @@ every bus or on none, in place of the very document that was seen. The truth cho
 what is put back is a document that was in force before.
 """
 
+import asyncio
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from marketswarm.agent.lease import clock
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError, NoBusError
+from marketswarm.keys import TRUTH_META
 from marketswarm.operator.audit import Act, Action, AuditOutcome, record_act
 from marketswarm.seeding import SeedError, seed_truth
 from marketswarm.seeding.transaction import REPLACED
@@ -69,12 +71,16 @@ class RollBackTruth(TracedRemedy):
         self, services: Collection[str], facts: FleetFacts, context: RemedyContext, now: float
     ) -> Mapping[str, RemedyEvidence]:
         newest = await _read_newest(context.get_bus(SYSTEM))
-        results = dict.fromkeys(list_results(newest), True)
-        known = dict.fromkeys(services, RemedyEvidence(results=results))
+        is_whole = len(newest) > 1 and await _is_in_force(newest[0], context)
+        common = RemedyEvidence(
+            results=dict.fromkeys(list_results(newest), True),
+            undone=frozenset({make_identity(newest[0], newest[1])} if is_whole else ()),
+        )
+        known = dict.fromkeys(services, common)
         rollback = find_rollback(newest, now)
         if rollback is not None:
-            found = RemedyEvidence(identity=rollback.identity, results=results)
-            known |= dict.fromkeys(find_victims(rollback, facts, context) & known.keys(), found)
+            victims = find_victims(rollback, facts, context) & known.keys()
+            known |= dict.fromkeys(victims, replace(common, identity=rollback.identity))
         return known
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
@@ -131,6 +137,22 @@ async def _read_newest(bus: Bus) -> list[Revision]:
         if len(found) == LOOKED_AT:
             break
     return found
+
+
+async def _is_in_force(revision: Revision, context: RemedyContext) -> bool:
+    """Return True if every bus has this revision: a rollback whose medic ended may have reached some."""
+    held = (_holds(name, revision, context) for name in context.truth.bus_names())
+    return all(await asyncio.gather(*held))
+
+
+async def _holds(name: str, revision: Revision, context: RemedyContext) -> bool:
+    """Return True if a bus provably has this revision; one that does not answer proves nothing."""
+    try:
+        bus = context.get_bus(name)
+        held = await bus.ask(bus.client.hmget(TRUTH_META, "revision", "sha256"))
+    except (BusError, NoBusError):
+        return False
+    return bool(held == [str(revision.number).encode(), revision.sha256.encode()])
 
 
 def make_identity(bad: Revision, good: Revision) -> str:

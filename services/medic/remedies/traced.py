@@ -58,6 +58,10 @@ class TracedRemedy(RemedyType):
         found = self.find_evidence(target)
         return found is not None and bool(identity) and identity in found.results
 
+    def is_undone(self, identity: str, target: TargetFacts) -> bool:
+        found = self.find_evidence(target)
+        return found is not None and bool(identity) and identity in found.undone
+
     def is_proof(self, _boot: str | None, _target: TargetFacts) -> bool:
         return False  # the process says nothing of it: `has_helped`
 

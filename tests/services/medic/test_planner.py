@@ -616,7 +616,7 @@ def test_the_ladder_is_in_the_order_of_costs_and_begins_with_wait():
         "charts_cache": 30,
         "repeat_backup": 300,
         "restart": 60,
-        "roll_back_truth": 600,
+        "roll_back_truth": 60,
         "command": 300,
     }
     once = (Remedy.WAIT, Remedy.ROLL_BACK_TRUTH)
