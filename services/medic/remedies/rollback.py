@@ -73,7 +73,7 @@ class RollBackTruth(TracedRemedy):
         newest = await _read_newest(context.get_bus(SYSTEM))
         is_whole = len(newest) > 1 and await _is_in_force(newest[0], context)
         common = RemedyEvidence(
-            results=dict.fromkeys(list_results(newest), True),
+            results=dict.fromkeys(list_results(newest) if is_whole else (), True),
             undone=frozenset({make_identity(newest[0], newest[1])} if is_whole else ()),
         )
         known = dict.fromkeys(services, common)

@@ -188,6 +188,19 @@ async def test_a_step_is_provably_not_made_while_each_bus_has_the_truth_that_it_
     assert (await look(context(), fleet())).undone == frozenset()
 
 
+async def test_a_step_is_provably_made_once_each_bus_has_the_earlier_truth(buses, context):
+    """A medic that ends in between leaves it on the first bus alone."""
+    await seed(buses, GOOD, BAD)
+    client = buses["system-redis"].client
+    (_, good), (_, _) = await client.xrange(TRUTH_HISTORY)
+    meta = {b"revision": b"3", b"sha256": good[b"sha256"], b"seeded_by": AUTHOR.encode()}
+    await client.xadd(TRUTH_HISTORY, {**good, **meta})
+    await client.hset("truth:meta", mapping=meta)
+    assert await look(context(), fleet("a", "b")) == RemedyEvidence()
+    await buses["market-redis"].client.hset("truth:meta", mapping=meta)
+    assert (await look(context(), fleet("a", "b"))).results == {"2>1": True}
+
+
 async def test_what_was_rolled_back_or_replaced_is_not_taken_for_a_step_that_was_not_made(buses, context):
     await seed(buses, GOOD, BAD, tagged("a"))
     assert (await look(context(), fleet())).undone == {"3>2"}
