@@ -163,6 +163,8 @@ async def test_with_users_the_medics_own_may_do_all_that_it_takes(tmp_path):
         async with buses(*urls("medic")) as opened:
             context = RemedyContext(truth, {bus.name: bus for bus in opened}.__getitem__, until=clock() + 10)
             order = RemedyOrder("a", Remedy.ROLL_BACK_TRUTH, "2>1")
+            known = await ROLL_BACK.read_evidence(["a"], FleetFacts(), context, time.time())
+            assert known["a"].undone == {"2>1"}, "it sees the truth of each bus"
             done = await ROLL_BACK.carry_out(order, context)
             assert done == (OrderResult.DONE, "revision 1 is in force again, as revision 3")
             assert [await bus.client.get("truth:doc") for bus in opened] == [good, good]
