@@ -38,6 +38,8 @@ from marketswarm.truth.credentials import parse_reference
 
 WITHIN_SEC: Final = 2.0
 """The time limit of a request whose caller sets none."""
+RETRY_FUNCTION_SEC: Final = 300.0
+"""How long a script is sent at once to a server that lacked its function: it may be seeded anew meanwhile."""
 SEED_FIRST: Final = "run bootstrap, or `marketswarm seed`, which loads the functions of this release"
 _NO_FUNCTION: Final = r"(?i)function not found|unknown command|'?fcall'? command"
 """Matches the error reply of a server that lacks the function, lacks functions at all, or forbids FCALL."""
@@ -127,6 +129,8 @@ class Bus:
             raise BusError(name, "error", f"not {URL_FORMS} ({type(error).__name__})") from None
         self.client: Redis = Redis(connection_pool=self.pool)
         self._has_functions = True
+        self._missing_until: dict[str, float] = {}
+        """Until when a function that the server lacked is not called, by its name and the loop's clock."""
 
     def pipeline(self, *, transaction: bool = False) -> Pipeline:
         """Return a pipeline for several commands in one round trip; await `bus.ask(pipe.execute())`."""
@@ -178,7 +182,8 @@ class Bus:
     ) -> Any:
         """Call the function of a Lua script, or send the script where the server has no such function.
 
-        Raises BusError.
+        A server that an older release seeded lacks all that this one changed. So that each call does not go
+        there twice, a missing function is not called again for `RETRY_FUNCTION_SEC`. Raises BusError.
         """
         return await self.ask(self._run_script(script, list(keys), list(args)), within_sec)
 
@@ -186,7 +191,8 @@ class Bus:
         self, script: Script, keys: list[str | bytes], args: list[str | bytes | float]
     ) -> Any:
         missing: redis_errors.ResponseError | None = None
-        if script.function and self._has_functions:
+        clock = asyncio.get_running_loop().time
+        if script.function and self._has_functions and clock() >= self._missing_until.get(script.function, 0):
             try:
                 return await self.client.fcall(script.function, len(keys), *keys, *args)
             except redis_errors.ResponseError as error:
@@ -195,11 +201,16 @@ class Bus:
                 missing = error
                 self._has_functions = "unknown command" not in str(error)
         try:
-            return await self.client.register_script(script.text)(keys=keys, args=args)
+            reply = await self.client.register_script(script.text)(keys=keys, args=args)
         except redis_errors.NoPermissionError as error:
+            if missing is None and self._missing_until.pop(script.function, None) is not None:
+                return await self._run_script(script, keys, args)  # a seeding took the right to send it
             if missing is None or isinstance(missing, redis_errors.NoPermissionError):
                 raise missing or error from None
             raise FunctionMissingError(f"it has no function {script.function}: {SEED_FIRST}") from None
+        if missing is not None:
+            self._missing_until[script.function] = clock() + RETRY_FUNCTION_SEC
+        return reply
 
     async def aclose(self) -> None:
         """Close every connection without waiting for the server."""

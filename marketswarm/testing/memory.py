@@ -30,6 +30,7 @@ class MemoryBus(Bus):
         self.client: Redis = fakeredis.FakeAsyncRedis(server=self.server, socket_timeout=None)
         self.pool = self.client.connection_pool
         self._has_functions = False
+        self._missing_until = {}
 
     @property
     def connected(self) -> bool:

@@ -61,12 +61,14 @@ class RemedyEvidence:
     `identity` is what an order would name now; empty if there is nothing to apply the remedy to. It is
     another one after each order that was carried out. `is_under_way` says that what an order would begin was
     begun already. `results` has the identity of each order that was provably carried out, as far as the trace
-    goes back, and whether it did what it is for: None as long as that is not known.
+    goes back, and whether it did what it is for: None as long as that is not known. `undone` has the identity
+    of each order that provably was not.
     """
 
     identity: str = ""
     is_under_way: bool = False
     results: Mapping[str, bool | None] = field(default_factory=dict)
+    undone: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -196,7 +196,7 @@ async def run_gate(settings: SourcesEnvironment, environ: Mapping[str, str]) -> 
         work = config.work
         async with open_loader(store, lambda: work, settings.sources_base_urls, environ) as loader:
             try:
-                await loader.follow_replay()
+                await loader.reader.follow_replay()
             except RecordingError as error:
                 raise Exit(Code.CONFIGURATION, f"replay: {error}") from None
             return await pass_gate(loader, list_series(config), work, bus)

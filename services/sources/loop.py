@@ -80,7 +80,7 @@ def start_alerts(me: Agent[Any], store: SeriesStore) -> OutageAlerts:
 async def follow_replay(me: Agent[Any], loader: SeriesLoader) -> None:
     """Play the recording that the settings name; degrade if it can't be read."""
     try:
-        await loader.follow_replay()
+        await loader.reader.follow_replay()
     except RecordingError as error:
         me.set_degraded(f"replay: {error}", part="replay")
     except BusError as error:
@@ -94,7 +94,7 @@ async def follow_health(loader: SeriesLoader, dispatcher: SeriesDispatcher, metr
     while True:
         names = {name for each in dispatcher.series.values() for name in each.sources}
         with contextlib.suppress(BusError):  # the metrics stay what they were
-            metrics.health = await loader.read_health(names)
+            metrics.health = await loader.reader.read_health(names)
         await asyncio.sleep(HEALTH_SEC)
 
 

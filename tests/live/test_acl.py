@@ -21,13 +21,12 @@ from services.medic.remedies.leased_write import WRITE
 from support.acl_attempts import (
     DONE,
     MARKET,
-    MARKET_DONE,
-    MARKET_REFUSED,
     REFUSED,
     SYSTEM,
     lines,
     list_group_commands,
 )
+from support.market_acl_attempts import MARKET_DONE, MARKET_REFUSED
 from support.rig import HOST, Server
 from support.waiting import PATIENT_SEC
 

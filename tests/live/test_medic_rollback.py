@@ -50,7 +50,7 @@ class Scene:
     async def look(self):
         seeded_at = float(state(self.servers[0])["meta"][b"seeded_at"])
         facts = {svc: TargetFacts(svc=svc, health=Health.DOWN, down_since=seeded_at) for svc in "ab"}
-        return await ROLL_BACK.read_evidence("a", FleetFacts(facts), self.context(), time.time())
+        return (await ROLL_BACK.read_evidence(["a"], FleetFacts(facts), self.context(), time.time()))["a"]
 
     async def carry_out(self, identity="2>1", until=None):
         return await ROLL_BACK.carry_out(
@@ -75,7 +75,7 @@ async def scene(tmp_path):
 
 
 async def test_a_truth_with_which_services_went_down_is_rolled_back_once(scene):
-    assert await scene.look() == RemedyEvidence(identity="2>1")
+    assert await scene.look() == RemedyEvidence(identity="2>1", undone=frozenset({"2>1"}))
     done = await scene.carry_out(until=clock() + 10)
     assert done == (OrderResult.DONE, "revision 1 is in force again, as revision 3")
     assert scene.in_force() == (GOOD, 3, AUTHOR)
@@ -85,10 +85,12 @@ async def test_a_truth_with_which_services_went_down_is_rolled_back_once(scene):
         (b"seed", b"done"),
     ]
     assert audit[0][b"detail"] == b"by the medic for a: revision 2 back to revision 1"
-    assert await scene.look() == RemedyEvidence(results={"2>1": True}), "its own step is not taken back"
+    found = await scene.look()
+    assert (found.identity, found.results) == ("", {"2>1": True}), "its own step is not taken back"
+    assert "2>1" not in found.undone
     assert (await scene.carry_out())[0] is OrderResult.CHANGED
     await scene.seed(BAD)
-    assert await scene.look() == RemedyEvidence(), "somebody insists on it"
+    assert await scene.look() == RemedyEvidence(undone=frozenset({"4>3"})), "somebody insists on it"
     assert scene.in_force() == (BAD, 4, "ann@host")
 
 
@@ -161,6 +163,8 @@ async def test_with_users_the_medics_own_may_do_all_that_it_takes(tmp_path):
         async with buses(*urls("medic")) as opened:
             context = RemedyContext(truth, {bus.name: bus for bus in opened}.__getitem__, until=clock() + 10)
             order = RemedyOrder("a", Remedy.ROLL_BACK_TRUTH, "2>1")
+            known = await ROLL_BACK.read_evidence(["a"], FleetFacts(), context, time.time())
+            assert known["a"].undone == {"2>1"}, "it sees the truth of each bus"
             done = await ROLL_BACK.carry_out(order, context)
             assert done == (OrderResult.DONE, "revision 1 is in force again, as revision 3")
             assert [await bus.client.get("truth:doc") for bus in opened] == [good, good]

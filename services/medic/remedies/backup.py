@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,12 +40,13 @@ class RepeatBackup(TracedRemedy):
         return f"request {identity}"
 
     async def read_evidence(
-        self, svc: str, _facts: FleetFacts, context: RemedyContext, now: float
-    ) -> RemedyEvidence | None:
-        if svc != ARCHIVE:
-            return RemedyEvidence()
-        report = await read_backup_report(context.get_bus(SYSTEM))
-        return None if report is None else judge_report(report, now)
+        self, services: Collection[str], _facts: FleetFacts, context: RemedyContext, now: float
+    ) -> Mapping[str, RemedyEvidence]:
+        known = {svc: RemedyEvidence() for svc in services if svc != ARCHIVE}
+        if ARCHIVE in services:
+            report = await read_backup_report(context.get_bus(SYSTEM))
+            known |= {} if report is None else {ARCHIVE: judge_report(report, now)}
+        return known
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Write the request, if the report is still the one for which it was meant."""

@@ -1,6 +1,6 @@
 """Take a source whose answers are of no use out of service for a while, so that the next one serves."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,9 +53,13 @@ class PauseSource(TracedRemedy):
         return f"source {identity}"
 
     async def read_evidence(
-        self, svc: str, _facts: FleetFacts, context: RemedyContext, _now: float
-    ) -> RemedyEvidence | None:
-        return await self._look(svc, context)
+        self, services: Collection[str], _facts: FleetFacts, context: RemedyContext, _now: float
+    ) -> Mapping[str, RemedyEvidence]:
+        known = {svc: RemedyEvidence() for svc in services if svc != SOURCES}
+        if SOURCES in services:
+            found = await self._look(SOURCES, context)
+            known |= {} if found is None else {SOURCES: found}
+        return known
 
     async def _look(self, svc: str, context: RemedyContext) -> RemedyEvidence | None:
         above = context.reject_limit

@@ -5,14 +5,16 @@ every bus or on none, in place of the very document that was seen. The truth cho
 what is put back is a document that was in force before.
 """
 
+import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from marketswarm.agent.lease import clock
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError, NoBusError
+from marketswarm.keys import TRUTH_META
 from marketswarm.operator.audit import Act, Action, AuditOutcome, record_act
 from marketswarm.seeding import SeedError, seed_truth
 from marketswarm.seeding.transaction import REPLACED
@@ -66,17 +68,20 @@ class RollBackTruth(TracedRemedy):
             yield Refusal.UNKNOWN
 
     async def read_evidence(
-        self, svc: str, facts: FleetFacts, context: RemedyContext, now: float
-    ) -> RemedyEvidence | None:
+        self, services: Collection[str], facts: FleetFacts, context: RemedyContext, now: float
+    ) -> Mapping[str, RemedyEvidence]:
         newest = await _read_newest(context.get_bus(SYSTEM))
-        results = dict.fromkeys(list_results(newest), True)
+        is_whole = len(newest) > 1 and await _is_in_force(newest[0], context)
+        common = RemedyEvidence(
+            results=dict.fromkeys(list_results(newest) if is_whole else (), True),
+            undone=frozenset({make_identity(newest[0], newest[1])} if is_whole else ()),
+        )
+        known = dict.fromkeys(services, common)
         rollback = find_rollback(newest, now)
-        if rollback is None:
-            return RemedyEvidence(results=results)
-        broken = find_broken(rollback, facts, context)
-        has_proved_itself = rollback.bad.seeded_at - rollback.good.seeded_at >= context.rollback_within_sec
-        is_cause = has_proved_itself and svc in broken and len(broken) >= context.rollback_services
-        return RemedyEvidence(identity=rollback.identity if is_cause else "", results=results)
+        if rollback is not None:
+            victims = find_victims(rollback, facts, context) & known.keys()
+            known |= dict.fromkeys(victims, replace(common, identity=rollback.identity))
+        return known
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Seed the earlier document, in place of the one that was seen, with entries in the audit log."""
@@ -134,6 +139,22 @@ async def _read_newest(bus: Bus) -> list[Revision]:
     return found
 
 
+async def _is_in_force(revision: Revision, context: RemedyContext) -> bool:
+    """Return True if every bus has this revision: a rollback whose medic ended may have reached some."""
+    held = (_holds(name, revision, context) for name in context.truth.bus_names())
+    return all(await asyncio.gather(*held))
+
+
+async def _holds(name: str, revision: Revision, context: RemedyContext) -> bool:
+    """Return True if a bus provably has this revision; one that does not answer proves nothing."""
+    try:
+        bus = context.get_bus(name)
+        held = await bus.ask(bus.client.hmget(TRUTH_META, "revision", "sha256"))
+    except (BusError, NoBusError):
+        return False
+    return bool(held == [str(revision.number).encode(), revision.sha256.encode()])
+
+
 def make_identity(bad: Revision, good: Revision) -> str:
     return f"{bad.number}>{good.number}"
 
@@ -172,6 +193,13 @@ def find_rollback(newest: Sequence[Revision], now: float | None) -> RollbackStep
     is_protected = bool(PROTECTED & {*changed, *changes.added})
     is_wide = bool(changes.dropped or changes.buses or changes.fleet)
     return None if not changed or is_protected or is_wide else RollbackStep(bad, good, changed)
+
+
+def find_victims(rollback: RollbackStep, facts: FleetFacts, context: RemedyContext) -> frozenset[str]:
+    """Return the services that the truth in force broke; none if there is too little proof of that. Pure."""
+    broken = find_broken(rollback, facts, context)
+    has_proved_itself = rollback.bad.seeded_at - rollback.good.seeded_at >= context.rollback_within_sec
+    return broken if has_proved_itself and len(broken) >= context.rollback_services else frozenset()
 
 
 def find_broken(rollback: RollbackStep, facts: FleetFacts, context: RemedyContext) -> frozenset[str]:

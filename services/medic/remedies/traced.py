@@ -1,7 +1,7 @@
 """Define what remedies have in common that leave a trace of their own, by which they are verified."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, Symptom, TargetFacts
@@ -21,10 +21,11 @@ class TracedRemedy(RemedyType):
 
     @abstractmethod
     async def read_evidence(
-        self, svc: str, facts: FleetFacts, context: RemedyContext, now: float
-    ) -> RemedyEvidence | None:
-        """Return what is known of this remedy for a service at `now` (epoch seconds); None if nothing is.
+        self, services: Collection[str], facts: FleetFacts, context: RemedyContext, now: float
+    ) -> Mapping[str, RemedyEvidence]:
+        """Return what is known of this remedy at `now` (epoch seconds) for each of these services.
 
+        One of which nothing is known is left out. A trace that all of them have in common is read once.
         Raises BusError and NoBusError.
         """
 
@@ -56,6 +57,10 @@ class TracedRemedy(RemedyType):
     def is_done(self, identity: str, target: TargetFacts) -> bool:
         found = self.find_evidence(target)
         return found is not None and bool(identity) and identity in found.results
+
+    def is_undone(self, identity: str, target: TargetFacts) -> bool:
+        found = self.find_evidence(target)
+        return found is not None and bool(identity) and identity in found.undone
 
     def is_proof(self, _boot: str | None, _target: TargetFacts) -> bool:
         return False  # the process says nothing of it: `has_helped`

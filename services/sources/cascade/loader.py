@@ -7,35 +7,31 @@ read anew from the bus for each load, so any instance may go on where another on
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import BusError
 from marketswarm.net.retry import Backoff
-from services.market.records import Quote, Record
-from services.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
+from services.market.records import Record
+from services.market.sessions import Session
 from services.sources.access.circuit_breaker import CircuitBreaker
-from services.sources.access.client import AskContext, SourceClient
-from services.sources.access.health import SourceHealth, read_health
+from services.sources.access.client import SourceClient
 from services.sources.access.keys import read_keys
-from services.sources.access.rate_limiter import SourceLimiter
-from services.sources.access.worker_thread import MANY_RECORDS, run_large
-from services.sources.cascade.evaluation import RecordClock, evaluate_answer
+from services.sources.cascade.evaluation import RecordClock
 from services.sources.cascade.history import OlderPart, conclude_older, find_missing
 from services.sources.cascade.series import (
     AT_CLOSE,
     Series,
     find_next_record,
     find_oldest,
-    fresh_until,
     make_older_question,
-    make_question,
     measure_pace,
     time_of,
 )
+from services.sources.cascade.source_reader import AskTerms, SourceReader
 from services.sources.cascade.state import (
     LONGEST_RETRY_SEC,
     USUAL_EVERY_SEC,
@@ -46,20 +42,15 @@ from services.sources.cascade.state import (
     choose_next,
     choose_serving,
     conclude_load,
-    find_known_until,
     is_stream_wanted,
     plan_after_stream,
     plan_load,
 )
 from services.sources.cascade.store import CLAIM_SEC, Claim, Load, SeriesStore
-from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
+from services.sources.catalog.answer import SentRequest, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
-from services.sources.catalog.request import Question
 from services.sources.catalog.source import MarketSource
-from services.sources.limits import replace_limits
-from services.sources.replay.replay_source import ReplaySource, open_replays
-from services.sources.replay.settings import ReplaySettings
-from services.sources.settings import WorkSettings, is_stream_of_massive
+from services.sources.settings import WorkSettings
 
 RECENT: Final = 70
 """The number of records of a series that are kept to see how fast its market moves."""
@@ -71,8 +62,6 @@ PUBLISH_SEC: Final = 30.0
 """How much longer than its sources a load may take, to read and write the bus."""
 LEAST_SHARE_SEC: Final = 2.0
 """The time that each source of a load has at least, also if those before it took longer than they may."""
-MAX_BEHIND_SEC: Final = 10.0
-"""The seconds by which our clock may be behind that of a stream's server."""
 ERROR_BACKOFF: Final = Backoff(USUAL_EVERY_SEC, LONGEST_RETRY_SEC)
 """The pauses of a series whose loads end with an error of ours."""
 
@@ -113,28 +102,6 @@ class LoadResult:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Terms:
-    """Say how the sources of a load are asked.
-
-    Attributes:
-        forced: whether also those are asked whose answers were of no use lately.
-        patience_sec: how long a request waits for its source's limits.
-        older: the question for an older part of the history; None to ask for what is new.
-        sent: each request that was sent is added here, also if an error is raised later.
-    """
-
-    forced: bool
-    patience_sec: float
-    older: Question | None = None
-    sent: list[SentRequest] = field(default_factory=list)
-
-
-def log_error(series: Series, source: str, error: Exception) -> None:
-    """Log an error of ours in a load, with its traceback; `source` is empty if no source was just asked."""
-    log.error("series.error", series=series.id, source=source, exc_info=error)
-
-
 class SeriesLoader:
     """Load series.
 
@@ -145,6 +112,9 @@ class SeriesLoader:
         client: asks the sources of the catalogue.
         store: keeps what all instances share.
         now: the clock, in epoch seconds.
+
+    Attributes:
+        reader: asks one source after the other.
     """
 
     def __init__(
@@ -157,14 +127,9 @@ class SeriesLoader:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
-        self.replays: Mapping[str, ReplaySource] = {}
-        self._client, self._catalog, self._get_settings, self._now = client, catalog, get_settings, now
-        self._sessions: dict[str, Session] = {}
-        self._opening = asyncio.Lock()
-        self._replay: tuple[ReplaySettings, Bus] | None = None
+        self.reader = SourceReader(client, store, catalog, get_settings, now)
+        self._catalog, self._get_settings, self._now = catalog, get_settings, now
         self._recent: dict[str, dict[int, Record]] = {}
-        self._untimed: dict[str, dict[tuple[str, str], Quote]] = {}
-        self._errors: dict[str, set[type[Exception]]] = {}
         self._failed_loads: dict[str, int] = {}
 
     async def load(
@@ -177,7 +142,7 @@ class SeriesLoader:
             patience_sec: how long a request waits for its source's limits; by default as the settings say.
         """
         usual_sec = self._get_settings().load.patience_sec
-        terms = _Terms(forced, usual_sec if patience_sec is None else patience_sec)
+        terms = AskTerms(forced, usual_sec if patience_sec is None else patience_sec)
 
         async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
             try:
@@ -199,7 +164,7 @@ class SeriesLoader:
         served = choose_serving(loaded.findings)
         if loaded.outcome is not LoadOutcome.LOADED or served is None or served.history_ms is not None:
             return None
-        source, session = served.source, await self.find_session(series.session)
+        source, session = served.source, await self.reader.find_session(series.session)
         if served.verdict is not SourceVerdict.FRESH or not served.is_asked or source not in self._catalog:
             return None
         wanted_ms = find_oldest(series, session, round(1000 * self._now()))
@@ -227,9 +192,11 @@ class SeriesLoader:
         series change.
         """
         question = make_older_question(series, part.start_ms, part.end_ms)
-        terms = _Terms(forced=False, patience_sec=self._get_settings().load.patience_sec, older=question)
+        terms = AskTerms(forced=False, patience_sec=self._get_settings().load.patience_sec, older=question)
         try:
-            finding, _ = await self._ask(series, part.source, before, terms, time.monotonic() + OLDER_SEC)
+            finding, _ = await self.reader.ask(
+                series, part.source, before, terms, time.monotonic() + OLDER_SEC
+            )
         except BaseException:
             self.store.keep_requests(series, terms.sent)
             raise
@@ -264,14 +231,16 @@ class SeriesLoader:
         What came of it counts for the source alone: its records are not published, and the series stays as it
         is. A series without records is UNUSED: each of its loads asks all its sources.
         """
-        terms = _Terms(forced=True, patience_sec=self._get_settings().load.patience_sec)
+        terms = AskTerms(forced=True, patience_sec=self._get_settings().load.patience_sec)
 
         async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
             if before.newest_ms is None:
                 return LoadResult(LoadOutcome.UNUSED, before)
             latest = replace(before, attempts={})  # what the source missed meanwhile is of no use
             try:
-                finding, _ = await self._ask(series, source, latest, terms, time.monotonic() + TRIAL_SEC)
+                finding, _ = await self.reader.ask(
+                    series, source, latest, terms, time.monotonic() + TRIAL_SEC
+                )
             except BaseException:
                 self.store.keep_requests(series, terms.sent)
                 raise
@@ -300,7 +269,7 @@ class SeriesLoader:
         async def evaluate_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
             if await CircuitBreaker(self.store.bus, answer.source).is_paused():
                 return LoadResult(LoadOutcome.UNUSED, before)
-            finding, clock = await self._evaluate_streamed(series, answer)
+            finding, clock = await self.reader.evaluate_streamed(series, answer)
             is_wanted = is_stream_wanted(series, before, answer.source, clock.wall)
             if not is_wanted or finding.verdict not in (SourceVerdict.FRESH, SourceVerdict.WRONG):
                 return LoadResult(LoadOutcome.UNUSED, before)
@@ -323,19 +292,13 @@ class SeriesLoader:
         except BusError:
             raise
         except Exception as error:  # noqa: BLE001 - one series must not end the others
-            self._report_error(series, "", error)
+            self.reader.report_error(series, "", error)
             failures = self._failed_loads[series.id] = self._failed_loads.get(series.id, 0) + 1
             wait_sec = ERROR_BACKOFF.pause_sec(failures)
             return LoadResult(LoadOutcome.ERROR, wait_sec=wait_sec, reason=type(error).__name__)
         if result.outcome is LoadOutcome.LOADED:
             self._failed_loads.pop(series.id, None)
         return result
-
-    def _report_error(self, series: Series, source: str, error: Exception) -> None:
-        known = self._errors.setdefault(series.id, set())
-        if type(error) not in known:
-            known.add(type(error))
-            log_error(series, source, error)
 
     async def _run_under_claim(
         self, series: Series, work: Callable[[Claim, SeriesState], Awaitable[LoadResult]]
@@ -364,47 +327,14 @@ class SeriesLoader:
                 with contextlib.suppress(BusError):
                     await self.store.release(claim)
 
-    async def follow_replay(self) -> None:
-        """Play the recording that the settings name, or none. Raise RecordingError if it can't be read."""
-        settings = self._get_settings().replay
-        wanted = None if settings is None else (settings, self.store.bus)
-        if wanted == self._replay:
-            return
-        self.replays, self._replay = {}, None
-        if wanted is not None:
-            file, bus = wanted
-            self.replays = await open_replays(file.file, file.names, bus, speed=file.speed, start=file.start)
-            self._replay = wanted
-
-    async def find_session(self, code: str) -> Session:
-        """Return a session without a break if the code is unknown."""
-        # Loads that begin at once want the same calendar, so it is computed once. And one at a time,
-        # since what keeps the warnings of its library away is not made for several threads.
-        async with self._opening:
-            if code not in self._sessions:
-                try:  # computing an exchange's calendar takes up to a second
-                    self._sessions[code] = await asyncio.to_thread(get_session, code)
-                except UnknownSessionError as error:
-                    log.warning("series.session_unknown", session=code, why=str(error))
-                    self._sessions[code] = get_session(ROUND_THE_CLOCK)
-        return self._sessions[code]
-
-    async def read_health(self, sources: Iterable[str]) -> dict[str, SourceHealth]:
-        """Return how each of these sources is. Raise BusError."""
-        names = set(sources)
-        catalog = {name: self._find_source(name) for name in names & self._catalog.keys()}
-        return await read_health(self.store.bus, names, catalog, self._client.keys)
-
-    def _find_source(self, name: str) -> MarketSource:
-        return replace_limits(self._catalog[name], self._get_settings().limits)
-
     def forget(self, series: str) -> None:
-        for kept in (self._recent, self._untimed, self._errors, self._failed_loads):
+        for kept in (self._recent, self._failed_loads):
             kept.pop(series, None)
+        self.reader.forget(series)
         self.store.forget_requests(series)
 
     async def _ask_cascade(
-        self, series: Series, before: SeriesState, terms: _Terms
+        self, series: Series, before: SeriesState, terms: AskTerms
     ) -> tuple[Load, RecordClock]:
         """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock.
 
@@ -421,115 +351,11 @@ class SeriesLoader:
                 break
             share_sec = (ends_at - time.monotonic()) / (len(series.sources) - len(asked))
             deadline = time.monotonic() + max(share_sec, min(LEAST_SHARE_SEC, least_sec))
-            finding, clocks[source] = await self._ask(series, source, before, terms, deadline)
+            finding, clocks[source] = await self.reader.ask(series, source, before, terms, deadline)
             findings.append(finding)
         state = conclude_load(series, before, findings, self._now())
-        clock = clocks.get(state.serving) or await self._read_clock(series, state.serving)
+        clock = clocks.get(state.serving) or await self.reader.read_clock(series, state.serving)
         return Load(series, state, tuple(findings), choose_serving(findings), tuple(terms.sent)), clock
-
-    async def _read_clock(self, series: Series, source: str) -> RecordClock:
-        wall = self._now()
-        replay = self.replays.get(source)
-        settings = self._get_settings().replay
-        if replay is None or settings is None:
-            return RecordClock(wall, wall)
-        return RecordClock(wall, await replay.find_time(series.symbol) or wall, settings.speed)
-
-    async def _ask(
-        self, series: Series, source: str, before: SeriesState, terms: _Terms, deadline: float
-    ) -> tuple[SourceFinding, RecordClock]:
-        """An error of ours becomes a finding, so that the next source is asked."""
-        sent_before = len(terms.sent)
-        try:
-            finding, clock = await self._ask_and_evaluate(series, source, before, terms, deadline)
-        except BusError:
-            raise
-        except Exception as error:  # noqa: BLE001 - one source must not end the others
-            self._report_error(series, source, error)
-            clock = await self._read_clock(series, source)
-            reason = type(error).__name__
-            finding = SourceFinding(source, SourceVerdict.ERROR, reason, asked_at=clock.wall)
-        return replace(finding, is_asked=len(terms.sent) > sent_before), clock
-
-    async def _ask_and_evaluate(
-        self, series: Series, source: str, before: SeriesState, terms: _Terms, deadline: float
-    ) -> tuple[SourceFinding, RecordClock]:
-        clock = await self._read_clock(series, source)
-        if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
-            return await self._read_stream(series, source, clock), clock
-        replay = self.replays.get(source)
-        is_known = before.replay is (replay is not None)  # a recording is of another time
-        session = await self.find_session(series.session)
-        known_until = find_known_until(before, source) if is_known else None
-        question = terms.older or make_question(series, session, known_until, clock.now_ms)
-        if replay is not None:
-            answer = await replay.ask(question, on_request=terms.sent.append)
-            if answer.played_at:  # it may have played minutes on while the question was on its way
-                clock = replace(clock, wall=self._now(), now=answer.played_at)
-        elif source in self._catalog:
-            answer = await self._ask_outside(series, source, question, terms, deadline)
-            answer = self._date_quotes(series, answer) if answer.is_untimed else answer
-        else:
-            answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
-        is_large = len(answer.records) > MANY_RECORDS
-        return await run_large(is_large, evaluate_answer, series, session, answer, clock), clock
-
-    def _date_quotes(self, series: Series, answer: SourceAnswer) -> SourceAnswer:
-        """Return an answer without times in which a quote is as old as the first one with its values.
-
-        Such quotes have the time at which we asked. So the price of a pair that is not traded any more, or
-        whose trading is halted, would be new each time.
-        """
-        known, records = self._untimed.setdefault(series.id, {}), list[Record]()
-        for record in answer.records:
-            if isinstance(record, Quote):
-                before = known.get((answer.source, record.symbol), record)
-                quote = before if replace(before, at_ms=record.at_ms) == record else record
-                known[answer.source, record.symbol] = quote
-                records.append(quote)
-        return replace(answer, records=tuple(records))
-
-    async def _ask_outside(
-        self, series: Series, source: str, question: Question, terms: _Terms, deadline: float
-    ) -> SourceAnswer:
-        """Ask a source of the catalogue."""
-        bus, can_wait = self.store.bus, terms.older is not None
-        context = AskContext(
-            SourceLimiter(bus, source), terms.patience_sec, deadline, terms.sent.append, can_wait
-        )
-        answer = await self._client.ask(
-            self._find_source(source), question, CircuitBreaker(bus, source), context
-        )
-        if answer.parts_left and not can_wait:
-            log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
-        return answer
-
-    async def _evaluate_streamed(
-        self, series: Series, answer: SourceAnswer
-    ) -> tuple[SourceFinding, RecordClock]:
-        """Return what the minute is worth, and the clock by which it is over."""
-        wall = self._now()
-        end = (time_of(answer.records[0]) + series.length_ms) / 1000
-        # the source says that it is over; our clock may be a little behind that of the source
-        clock = RecordClock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
-        finding = evaluate_answer(series, await self.find_session(series.session), answer, clock)
-        return replace(finding, is_asked=False), clock
-
-    async def _read_stream(self, series: Series, source: str, clock: RecordClock) -> SourceFinding:
-        """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
-        mark = await self.store.read_mark(series.symbol)
-        if mark is None:
-            return SourceFinding(source, SourceVerdict.EMPTY, "no stream of it", asked_at=clock.wall)
-        until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
-        is_fresh = clock.now_ms <= until_ms
-        return SourceFinding(
-            source,
-            SourceVerdict.FRESH if is_fresh else SourceVerdict.LATE,
-            "" if is_fresh else "its stream is late",
-            newest_ms=mark,
-            fresh_until=clock.to_wall(until_ms),
-            asked_at=clock.wall,
-        )
 
     async def _publish(
         self,
@@ -545,7 +371,7 @@ class SeriesLoader:
         `is_complete` is of a minute of a stream: whether none before it is missing.
         """
         series, settings = load.series, self._get_settings()
-        session = await self.find_session(series.session)
+        session = await self.reader.find_session(series.session)
         state = self._plan(load, session, clock)
         if is_complete is not None:
             state = plan_after_stream(state, clock.wall, is_complete=is_complete)

@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.bus import RETRY_FUNCTION_SEC
 from marketswarm.bus.scripts import Script, load_all_scripts
 from marketswarm.seeding import seed_truth
 from marketswarm.seeding.functions import KEPT_VERSIONS, load_functions
@@ -61,6 +62,42 @@ async def test_an_open_server_that_lost_its_functions_is_sent_the_script(server,
     await load_functions(bus, {ONE.function: ONE})
     server.cmd("FUNCTION", "FLUSH")
     assert await bus.script(ONE, ["n"], []) == 2
+
+
+def count_calls(server):
+    """Return how many commands of scripts and functions the server has got, by name."""
+    with redis.Redis(HOST, server.port, protocol=2) as client:
+        found = client.info("commandstats")
+    names = ("fcall", "evalsha", "script|load")
+    return {name: found.get(f"cmdstat_{name}", {}).get("calls", 0) for name in names}
+
+
+async def test_a_bus_that_an_older_release_seeded_is_asked_once_for_a_function_that_it_lacks(
+    server, bus, monkeypatch
+):
+    assert [await bus.script(ONE, ["n"], []) for _ in range(5)] == [1, 2, 3, 4, 5]
+    assert count_calls(server) == {"fcall": 1, "evalsha": 6, "script|load": 1}
+    await load_functions(bus, {ONE.function: ONE})
+    assert await bus.script(ONE, ["n"], []) == 6
+    assert count_calls(server)["fcall"] == 1
+    loop = asyncio.get_running_loop()
+    later = loop.time() + RETRY_FUNCTION_SEC + 1
+    monkeypatch.setattr(loop, "time", lambda: later)
+    assert [await bus.script(ONE, ["n"], []) for _ in range(2)] == [7, 8]
+    assert count_calls(server) == {"fcall": 3, "evalsha": 7, "script|load": 1}
+
+
+async def test_who_may_no_longer_send_a_script_calls_the_function_that_was_loaded_since(server):
+    server.cmd("ACL", "SETUSER", "svc", "on", ">pw", "~*", "+fcall", "+evalsha", "+script|load", "+incr")
+    bus = Bus("x", server.url.replace("redis://", "redis://svc:pw@"))
+    assert await bus.script(ONE, ["n"], []) == 1
+    await load_functions(other := Bus("x", server.url), {ONE.function: ONE})
+    server.cmd("ACL", "SETUSER", "svc", "-evalsha", "-script")
+    assert [await bus.script(ONE, ["n"], []) for _ in range(2)] == [2, 3]
+    server.cmd("FUNCTION", "FLUSH")
+    with pytest.raises(BusError, match="run bootstrap"):
+        await bus.script(ONE, ["n"], [])
+    await asyncio.gather(bus.aclose(), other.aclose())
 
 
 async def test_a_server_that_has_no_functions_at_all_is_sent_the_script(tmp_path):

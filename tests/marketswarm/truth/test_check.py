@@ -1,35 +1,13 @@
 # ruff: noqa: E501 - the expected lines are exact; cut in two they could not be read
-"""Each mistake a truth can hold, and the exact lines that are said about it."""
+"""Each mistake a truth can hold, and the exact lines that are said about it.
 
-import json
-from typing import Any
+Those in heartbeats and schedules are in test_check_heartbeats.py, those beside secrets in test_check_secrets.py.
+"""
 
-import orjson
 import pytest
 
-from marketswarm.truth import JobRule, Schedule, TruthError, parse_truth
-from marketswarm.truth.parse import check_document
-
-
-def one(**section: Any) -> dict[str, Any]:
-    return {"services": {"rss_agg": section}}
-
-
-def beat(**keys: Any) -> dict[str, Any]:
-    return one(heartbeat=keys)
-
-
-def healer(**section: Any) -> dict[str, Any]:
-    return {"services": {"rss_agg": {}, "healer": section}}
-
-
-def point(bus: Any, key: Any) -> dict[str, Any]:
-    return {"bus": bus, "key": key}
-
-
-def raw(document: Any) -> bytes:
-    return document.encode() if isinstance(document, str) else json.dumps(document).encode()
-
+from marketswarm.truth import TruthError, parse_truth
+from support.truth_mistakes import beat, by_name, healer, hold_to_lines, one, point, raw
 
 MISTAKES = [
     ("no object", "[]", ["truth: a list is not an object"]),
@@ -68,270 +46,6 @@ MISTAKES = [
         "an empty name",
         '{"services": {"": {}}}',
         ['services[""]: "" is not a name: a letter, then up to 62 letters, digits or _ . -'],
-    ),
-    (
-        "a heartbeat that is text",
-        one(heartbeat="rss_agg:heartbeat"),
-        ['services.rss_agg.heartbeat: "rss_agg:heartbeat" is not an object'],
-    ),
-    (
-        "a negative interval",
-        beat(interval_sec=-5),
-        ["services.rss_agg.heartbeat.interval_sec: -5 is not a positive number of seconds"],
-    ),
-    (
-        "an interval of zero",
-        beat(interval_sec=0),
-        ["services.rss_agg.heartbeat.interval_sec: 0 is not a positive number of seconds"],
-    ),
-    (
-        "an interval in quotes",
-        beat(interval_sec="10"),
-        ['services.rss_agg.heartbeat.interval_sec: "10" is not a positive number of seconds'],
-    ),
-    (
-        "an interval that is true",
-        beat(interval_sec=True),
-        ["services.rss_agg.heartbeat.interval_sec: true is not a positive number of seconds"],
-    ),
-    (
-        "an interval that is null",
-        beat(interval_sec=None),
-        ["services.rss_agg.heartbeat.interval_sec: null is not a positive number of seconds"],
-    ),
-    (
-        "an interval that is a list",
-        beat(interval_sec=[10]),
-        ["services.rss_agg.heartbeat.interval_sec: a list is not a positive number of seconds"],
-    ),
-    (
-        "an interval that is NaN",
-        '{"services": {"rss_agg": {"heartbeat": {"interval_sec": NaN}}}}',
-        ["services.rss_agg.heartbeat.interval_sec: NaN is not a positive number of seconds"],
-    ),
-    (
-        "an interval without end",
-        '{"services": {"rss_agg": {"heartbeat": {"interval_sec": 1e999}}}}',
-        ["services.rss_agg.heartbeat.interval_sec: Infinity is not a positive number of seconds"],
-    ),
-    (
-        "an interval of five thousand digits",
-        '{"services": {"rss_agg": {"heartbeat": {"interval_sec": ' + "9" * 5000 + "}}}}",
-        ["services.rss_agg.heartbeat.interval_sec: Infinity is not a positive number of seconds"],
-    ),
-    (
-        "an interval of forty digits",
-        '{"services": {"rss_agg": {"heartbeat": {"interval_sec": ' + "9" * 40 + "}}}}",
-        [
-            "services.rss_agg.heartbeat.interval_sec: a number of more than 30 digits is more than a year of seconds (31536000)"
-        ],
-    ),
-    (
-        "an interval of a century",
-        beat(interval_sec=3153600000, timeout_sec=30000000),
-        ["services.rss_agg.heartbeat.interval_sec: 3153600000 is more than a year of seconds (31536000)"],
-    ),
-    (
-        "an interval of a nanosecond",
-        beat(interval_sec=1e-9),
-        ["services.rss_agg.heartbeat.interval_sec: 1e-09 is less than a millisecond (0.001)"],
-    ),
-    (
-        "a timeout not above the interval",
-        beat(interval_sec=10, timeout_sec=10),
-        ["services.rss_agg.heartbeat.timeout_sec: 10 is not above interval_sec (10): write 30 or more"],
-    ),
-    (
-        "an interval not below the default timeout",
-        beat(interval_sec=30),
-        [
-            "services.rss_agg.heartbeat.interval_sec: the timeout of 30, from the default, is not above interval_sec (30): write 10 or less, or a timeout_sec beside it"
-        ],
-    ),
-    (
-        "an interval not below the cadence",
-        {
-            "services": {
-                "rss_agg": {"heartbeat": {"interval_sec": 60}},
-                "healer": {"threshold": {"heartbeat_cadence": 45}},
-            }
-        },
-        [
-            "services.rss_agg.heartbeat.interval_sec: the timeout of 45, from services.healer.threshold.heartbeat_cadence, is not above interval_sec (60): write 15 or less, or a timeout_sec beside it"
-        ],
-    ),
-    (
-        "a channel that is a number",
-        beat(channel=7),
-        [
-            "services.rss_agg.heartbeat.channel: 7 is not the name of a key or channel: 1 to 200 characters, no spaces"
-        ],
-    ),
-    (
-        "an empty channel",
-        beat(channel=""),
-        [
-            'services.rss_agg.heartbeat.channel: "" is not the name of a key or channel: 1 to 200 characters, no spaces'
-        ],
-    ),
-    (
-        "a channel with spaces",
-        beat(channel="rss agg"),
-        [
-            'services.rss_agg.heartbeat.channel: "rss agg" is not the name of a key or channel: 1 to 200 characters, no spaces'
-        ],
-    ),
-    (
-        "monitored in quotes",
-        beat(monitored="yes"),
-        ['services.rss_agg.heartbeat.monitored: "yes" is not true or false'],
-    ),
-    (
-        "a heartbeat key misspelt",
-        beat(intervall_sec=10),
-        ['services.rss_agg.heartbeat.intervall_sec: is not a known key (did you mean "interval_sec"?)'],
-    ),
-    (
-        "a heartbeat key from nowhere",
-        beat(zzz=10),
-        [
-            "services.rss_agg.heartbeat.zzz: is not a known key (known: channel, interval_sec, redis_url, timeout_sec, monitored, schedule, time_zone, grace_sec, max_run_sec)"
-        ],
-    ),
-    (
-        "a URL of another kind",
-        beat(redis_url="http://system-redis:6379"),
-        [
-            'services.rss_agg.heartbeat.redis_url: "http://system-redis:6379" is not a Redis URL, such as "redis://system-redis:6379"'
-        ],
-    ),
-    (
-        "a URL without a host",
-        beat(redis_url="redis://:6379"),
-        [
-            'services.rss_agg.heartbeat.redis_url: "redis://***" is not a Redis URL, such as "redis://system-redis:6379"'
-        ],
-    ),
-    (
-        "a URL with a port that is none",
-        beat(redis_url="redis://h:99999"),
-        [
-            'services.rss_agg.heartbeat.redis_url: "redis://h:99999" is not a Redis URL, such as "redis://system-redis:6379"'
-        ],
-    ),
-    (
-        "a URL with spaces",
-        beat(redis_url="redis://h :6379"),
-        [
-            'services.rss_agg.heartbeat.redis_url: "redis://***" is not a Redis URL, such as "redis://system-redis:6379"'
-        ],
-    ),
-    (
-        "a password in the URL",
-        beat(redis_url="redis://:hunter2@cache:6379"),
-        [
-            'services.rss_agg.heartbeat.redis_url: a password or key in a URL: write "env:NAME" here and set NAME to the whole URL in the environment'
-        ],
-    ),
-    (
-        "a user and password in the URL",
-        beat(redis_url="rediss://me:hun/ter2@cache:6379/0"),
-        [
-            'services.rss_agg.heartbeat.redis_url: a password or key in a URL: write "env:NAME" here and set NAME to the whole URL in the environment',
-            'services.rss_agg.heartbeat.redis_url: "rediss://***" is not a Redis URL, such as "redis://system-redis:6379"',
-        ],
-    ),
-    (
-        "a password in the URL's query",
-        beat(redis_url="redis://cache:6379?password=hunter2"),
-        [
-            'services.rss_agg.heartbeat.redis_url: a password or key in a URL: write "env:NAME" here and set NAME to the whole URL in the environment'
-        ],
-    ),
-    (
-        "a password in a bus's URL",
-        {"buses": {"cache": {"url": "redis://x:hunter2@h"}}, "services": {}},
-        [
-            'buses.cache.url: a password or key in a URL: write "env:NAME" here and set NAME to the whole URL in the environment'
-        ],
-    ),
-    (
-        "a password in a feed's URL",
-        one(endpoints=[{"url": "https://me:hunter2@example.org/rss"}]),
-        [
-            'services.rss_agg.endpoints[0].url: a password or key in a URL: write "env:NAME" here and set NAME to the whole URL in the environment'
-        ],
-    ),
-    (
-        "a key in a feed's URL",
-        one(endpoints=[{"url": "https://example.org/rss?lang=en&api_key=hunter2"}]),
-        [
-            'services.rss_agg.endpoints[0].url: a password or key in a URL: write "env:NAME" here and set NAME to the whole URL in the environment'
-        ],
-    ),
-    (
-        "secrets under many keys",
-        one(
-            settings={
-                "password": "hunter2",
-                "smtpPassword": "hunter2",
-                "API_KEY": "hunter2",
-                "api-key": "hunter2",
-                "client_secret": "hunter2",
-                "auth": {"access_token": "hunter2"},
-                "tokens": ["hunter2"],
-                "pin": 1,
-                "password_2": "hunter2",
-                "db_password": 1234,
-            }
-        ),
-        [
-            'services.rss_agg.settings.password: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-            'services.rss_agg.settings.smtpPassword: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-            'services.rss_agg.settings.API_KEY: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-            'services.rss_agg.settings.api-key: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-            'services.rss_agg.settings.client_secret: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-            'services.rss_agg.settings.auth.access_token: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-            'services.rss_agg.settings.tokens[0]: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-            'services.rss_agg.settings.password_2: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-            'services.rss_agg.settings.db_password: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-        ],
-    ),
-    (
-        "a secret inside a secret's object",
-        one(settings={"secrets": {"polygon": "hunter2", "pin": 1234}}),
-        [
-            'services.rss_agg.settings.secrets.polygon: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-            'services.rss_agg.settings.secrets.pin: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-        ],
-    ),
-    (
-        "an env form that is none",
-        one(settings={"api_key": "env:not a name"}),
-        [
-            'services.rss_agg.settings.api_key: a secret in plain text: write "env:NAME" here and set NAME in the environment'
-        ],
-    ),
-    (
-        "a secret among the services",
-        '{"services": {"password": "hunter2"}}',
-        [
-            'services.password: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-            "services.password: the value is not an object",
-        ],
-    ),
-    (
-        "a secret under a heartbeat",
-        one(heartbeat={"token": "hunter2"}),
-        [
-            'services.rss_agg.heartbeat.token: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-            "services.rss_agg.heartbeat.token: is not a known key (known: channel, interval_sec, redis_url, timeout_sec, monitored, schedule, time_zone, grace_sec, max_run_sec)",
-        ],
-    ),
-    (
-        "a mistake in a service that is named after a secret",
-        {"services": {"token_maker": {"heartbeat": {"interval_sec": "10"}}}},
-        ['services.token_maker.heartbeat.interval_sec: "10" is not a positive number of seconds'],
     ),
     (
         "an access point with two mistakes",
@@ -424,13 +138,6 @@ MISTAKES = [
         healer(access_points={"subscribe_to": [point("system-redis", "1st:heartbeat")]}),
         [
             'services.healer.access_points.subscribe_to[0].key: "1st", before ":heartbeat", is not a service\'s name'
-        ],
-    ),
-    (
-        "a password in a key",
-        one(settings={"redis://me:hunter2@h": 1}),
-        [
-            'services.rss_agg.settings["redis://***"]: the key is a password or key in a URL: write "env:NAME" here and set NAME to the whole URL in the environment'
         ],
     ),
     (
@@ -644,6 +351,7 @@ MISTAKES = [
     ("nothing", "", ["truth: empty: there must be a JSON object"]),
     ("a byte order mark", "\ufeff{}", ["truth: begins with a byte order mark: save it as UTF-8 without one"]),
 ]
+
 DOUBTS = [
     (
         "a service's key misspelt",
@@ -702,21 +410,12 @@ DOUBTS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("document", "lines"), [case[1:] for case in MISTAKES], ids=[case[0] for case in MISTAKES]
-)
+@by_name(MISTAKES)
 def test_a_mistake_is_told_with_its_path_and_what_would_be_right_and_shows_no_secret(document, lines):
-    with pytest.raises(TruthError) as caught:
-        parse_truth(raw(document))
-    assert [str(problem) for problem in caught.value.problems] == lines
-    assert str(caught.value) == "\n".join(lines)
-    assert "hunter2" not in repr(caught.value)
-    assert "hun/ter2" not in repr(caught.value)
+    hold_to_lines(document, lines)
 
 
-@pytest.mark.parametrize(
-    ("document", "lines"), [case[1:] for case in DOUBTS], ids=[case[0] for case in DOUBTS]
-)
+@by_name(DOUBTS)
 def test_a_doubt_is_told_and_the_document_accepted(document, lines):
     assert [str(warning) for warning in parse_truth(raw(document)).warnings] == lines
 
@@ -743,54 +442,3 @@ def test_the_lines_come_in_the_order_of_the_document():
         "services.b.heartbeat",
         "services.a.heartbeat",
     ]
-
-
-# -- schedules of jobs
-
-
-def job(**heartbeat) -> dict:
-    return {"services": {"backup": {"heartbeat": {"schedule": "0 3 * * *", **heartbeat}}}}
-
-
-@pytest.mark.parametrize(
-    ("document", "problem"),
-    [
-        (job(interval_sec=10), "interval_sec: 10 beside a schedule, which says when: leave it out"),
-        (job(timeout_sec=90), "timeout_sec: 90 beside a schedule, which says when: leave it out"),
-        (job(schedule="61 * * * *"), 'schedule: "61 * * * *" is not a cron expression: bad minute'),
-        (job(schedule=5), "schedule: 5 is not a schedule, such as"),
-        (job(schedule="@daily"), 'is not a schedule: write "daily" or "hourly"'),
-        (job(time_zone="Europe/Berln"), '"Europe/Berln" is not a time zone (did you mean "Europe/Berlin"?)'),
-        (job(time_zone=1), "time_zone: 1 is not a time zone"),
-        (job(grace_sec=0), "grace_sec: 0 is not a positive number of seconds"),
-        (job(max_run_sec="2h"), 'max_run_sec: "2h" is not a positive number of seconds'),
-        (job(scedule="x"), 'scedule: is not a known key (did you mean "schedule"?)'),
-        ({"services": {"a": {"heartbeat": {"grace_sec": 5}}}}, "grace_sec: is read with a schedule only"),
-        ({"services": {"a": {"heartbeat": {"time_zone": "UTC"}}}}, "time_zone: is read with a schedule only"),
-        ({"services": {"healer": {"heartbeat": {"schedule": "daily"}}}}, "the healer is no job, it beats"),
-    ],
-)
-def test_what_is_wrong_with_a_job_is_said_with_path_value_and_remedy(document, problem):
-    checked = check_document(orjson.dumps(document))
-    assert len(checked.errors) == 1
-    assert problem in str(checked.errors[0])
-
-
-def test_a_job_is_watched_with_what_follows_from_its_schedule():
-    truth = check_document(orjson.dumps(job(grace_sec=600, max_run_sec=60))).truth
-    (watch,) = truth.watched()
-    assert watch.job == JobRule(Schedule("0 3 * * *"), 600.0, 60.0)
-    assert (watch.interval_sec, watch.timeout_sec) == (86_400.0, 87_000.0)
-    assert truth.timeout_of("backup") == watch.timeout_sec
-
-
-def test_a_longest_run_needs_no_schedule():
-    checked = check_document(orjson.dumps({"services": {"a": {"heartbeat": {"max_run_sec": 60}}}}))
-    assert not checked.errors
-    (watch,) = checked.truth.watched()
-    assert (watch.job, watch.interval_sec, watch.timeout_sec) == (JobRule(max_run_sec=60.0), 10.0, 30.0)
-
-
-def test_a_job_gets_no_warning_about_short_timeouts():
-    checked = check_document(orjson.dumps(job()))
-    assert (checked.errors, checked.warnings) == ((), ())

@@ -1,31 +1,16 @@
 """What the medic decides about an outage, by the states of docs/services/medic.md."""
 
 import itertools
-from dataclasses import replace
 
 import pytest
 
 from marketswarm.operator.healing import fold_incidents
-from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
+from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom
 from services.medic.proposal import make_proposal_id
-from services.medic.refusal import FUSE, Refusal
+from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, build_ladder
 from services.medic.repair import TRANSITIONS, Repair, RepairEvent, RepairState
-from support.simulation.patient import Patient
-
-DOWN = {"health": Health.DOWN}
-OLD = ProcessFacts("start 1", age_sec=1000.0)
-
-
-def down(**more):
-    patient = Patient(**more)
-    patient.look(2)
-    patient.die()
-    return patient
-
-
-def others(*health):
-    return {f"other{i}": TargetFacts(svc=f"other{i}", health=each) for i, each in enumerate(health)}
+from support.simulation.patient import DOWN, Patient, down
 
 
 def test_a_target_that_is_up_is_left_alone():
@@ -159,126 +144,6 @@ def test_time_in_which_nothing_is_known_is_no_time_of_stability():
     assert patient.told()[-1] == "resolved healed"
 
 
-REFUSALS = {
-    Refusal.PAUSED: {"settings": {"mode": "act", "paused": True}},
-    Refusal.CUT_OFF: {"blocked": Refusal.CUT_OFF},
-    Refusal.BUS_LOST: {"blocked": Refusal.BUS_LOST},
-    Refusal.HEALER_ABSENT: {"blocked": Refusal.HEALER_ABSENT},
-    Refusal.HEALER_DEAF: {"blocked": Refusal.HEALER_DEAF},
-    Refusal.FLEET_DOWN: {"others": others(Health.DOWN, Health.UP, Health.UP)},
-    Refusal.SILENCED: {"shown": {"blocked": Refusal.SILENCED}},
-    Refusal.MAINTENANCE: {"shown": {"blocked": Refusal.MAINTENANCE}},
-    Refusal.STOPPED: {"shown": {"processes": (ProcessFacts("start 1", is_stopped=True),)}},
-    Refusal.EMERGENCY: {"shown": {"blocked": Refusal.EMERGENCY}},
-    Refusal.TOO_OLD: {"shown": {"down_sec": 4000.0}},
-    Refusal.DEPENDENCY_DOWN: {
-        "shown": {"depends_on": ("other1",)},
-        "others": {
-            **others(Health.DOWN, Health.UP, Health.UP, Health.UP),
-            "other1": TargetFacts(svc="other1", health=Health.UP, depends_on=("other0",)),
-        },
-    },
-    Refusal.NOT_OURS: {"shown": {"owner": RestartOwner.ELSEWHERE}},
-    Refusal.SEVERAL_PROCESSES: {"shown": {"processes": (OLD, ProcessFacts("start 2", age_sec=1000.0))}},
-    Refusal.OWNER_RESTARTS: {"shown": {"processes": (ProcessFacts("start 1", is_waiting=True),)}},
-    Refusal.START_GRACE: {"shown": {"processes": (ProcessFacts("start 1", age_sec=29.0),)}},
-    Refusal.OBSERVED: {"settings": {}},
-}
-
-
-@pytest.mark.parametrize("refusal", REFUSALS, ids=str)
-def test_nothing_is_done_and_the_reason_is_said(refusal):
-    patient = Patient(**REFUSALS[refusal])
-    patient.die()
-    patient.shown = {"health": Health.DOWN, **patient.shown}
-    patient.look(100)
-    assert patient.orders == []
-    assert patient.told() == ["opened silent", "waiting", f"refused {refusal}"], "once"
-    assert (refusal in FUSE) is (refusal in list(REFUSALS)[1:6])
-
-
-def test_every_other_reason_has_a_test_of_its_own():
-    own = {
-        Refusal.PROTECTED,
-        Refusal.TOO_MANY_REMEDIES,
-        Refusal.BLAST_RADIUS,
-        Refusal.ONE_AT_A_TIME,
-        Refusal.COOLDOWN,
-        Refusal.TARGET_DOWN,
-        Refusal.UNKNOWN,
-        Refusal.UNDER_WAY,
-    }
-    assert set(Refusal) == set(REFUSALS) | own
-
-
-@pytest.mark.parametrize("svc", ["healer", "sentinel", "notifier", "medic"])
-def test_what_watches_the_fleet_is_never_touched(svc):
-    patient = Patient({"mode": "act", "targets": {svc: {"mode": "act"}}})
-    patient.others = {svc: TargetFacts(svc=svc, health=Health.DOWN, owner=RestartOwner.UP, processes=(OLD,))}
-    patient.look(100)
-    assert patient.orders == []
-    assert patient.told(svc)[-1] == "refused protected"
-
-
-def test_one_target_is_acted_on_at_a_time():
-    patient = down(others=others(Health.UP, Health.UP, Health.UP, Health.UP))
-    other = TargetFacts(svc="aaa", owner=RestartOwner.UP, processes=(OLD,), **DOWN)
-    patient.others = {**patient.others, "aaa": other}
-    patient.look(5)
-    assert [order.svc for _, order in patient.orders] == []
-    patient.look(1, obey=False)
-    assert [order.svc for _, order in patient.orders] == ["aaa"]
-    patient.look(1, obey=False)
-    assert [order.svc for _, order in patient.orders] == ["aaa", "feed"]
-
-
-@pytest.mark.parametrize("settings", [{"mode": "act"}, {"mode": "propose"}], ids=lambda each: each["mode"])
-def test_a_target_that_was_down_and_of_which_nothing_is_known_since_is_left_alone(settings):
-    patient = down(settings=settings)
-    patient.look(2)
-    patient.shown = {"health": Health.UNKNOWN}
-    patient.look(100)
-    assert patient.orders == []
-    assert patient.told() == ["opened silent", "waiting", "refused unknown"]
-    patient.shown = {}
-    patient.look(2)
-    assert patient.told()[3] == {"act": "intended", "propose": "proposed"}[settings["mode"]]
-
-
-def test_a_target_that_was_degraded_and_has_no_known_status_since_is_left_alone():
-    patient = Patient({"mode": "act", "degraded_sec": 100})
-    patient.shown = {"status": "degraded", "degraded_sec": 101.0}
-    patient.look(2)
-    patient.shown = {"status": None}
-    patient.look(100)
-    assert patient.orders == []
-    assert patient.told()[-1] == "refused unknown"
-
-
-def test_a_target_of_which_several_instances_beat_somewhere_is_left_alone():
-    patient = Patient({"mode": "act", "degraded_sec": 100})
-    patient.shown = {"status": "degraded", "degraded_sec": 101.0, "instances": 2}
-    patient.look(100)
-    assert patient.orders == []
-    assert patient.told()[-1] == "refused several_processes"
-    patient.shown = {**patient.shown, "instances": 1}
-    patient.look(1)
-    assert len(patient.orders) == 1
-
-
-@pytest.mark.slow
-def test_too_many_remedies_blow_the_fuse_until_a_person_approves():
-    patient = down(settings={"mode": "act", "fuse": {"remedies": 2, "within_sec": 600}}, restart_helps=False)
-    patient.approvals = {"fuse": "eve"}  # nothing is approved beforehand
-    patient.look(3000)
-    assert len(patient.orders) == 2
-    assert patient.told()[-1] == "refused too_many_remedies", "also when the time has passed"
-    patient.approvals = {"fuse": "ann"}
-    patient.look(10)
-    assert len(patient.orders) == 3
-    assert [plan.used for plan in patient.plans if plan.used] == [("fuse",), ("fuse",)]
-
-
 def test_with_the_medic_as_owner_a_process_that_ended_is_started_at_once():
     patient = down()
     patient.shown = {
@@ -378,65 +243,6 @@ def test_an_outage_is_not_old_because_the_clock_was_set_back_while_the_medic_lea
     assert len(patient.orders) == 1
 
 
-@pytest.mark.parametrize("step_sec", [0.0, -3600.0, 3600.0])
-def test_a_medic_that_takes_over_after_the_clock_was_set_acts_again_after_a_cooldown(step_sec):
-    patient = down(restart_helps=False)
-    patient.look(10)
-    assert len(patient.orders) == 1
-    patient.set_clock(step_sec)
-    patient.crash_medic()
-    assert max(patient.planner.fuse.acted) <= patient.now
-    assert all(each.at <= patient.now for each in patient.planner.repairs["feed"].attempts)
-    patient.look(59)
-    assert len(patient.orders) == 1, "an hour by the clock is no cooldown"
-    patient.look(41)
-    assert len(patient.orders) == 2
-
-
-@pytest.mark.parametrize(("until", "state", "sec"), [
-    (4, RepairState.WAITING, 5), (10, RepairState.SETTLING, 30), (100, RepairState.STABILIZING, 300),
-])  # fmt: skip
-@pytest.mark.parametrize("step_sec", [0.0, -3600.0, 3600.0])
-def test_a_medic_that_takes_over_begins_each_window_anew(until, state, sec, step_sec):
-    patient = down(restart_helps=state is RepairState.STABILIZING)
-    patient.look(until)
-    patient.set_clock(step_sec)
-    patient.crash_medic()
-    patient.look(sec - 1)
-    assert patient.planner.repairs["feed"].state is state
-    patient.look(2)
-    assert "feed" not in patient.planner.repairs or patient.planner.repairs["feed"].state is not state
-
-
-def needed(*health, symptom="degraded"):
-    """A target of ten services, which some of them need; its beats say `degraded`, or are missing."""
-    users = [TargetFacts(svc=f"user{i}", health=each, depends_on=("feed",)) for i, each in enumerate(health)]
-    idle = others(*[Health.UP] * (9 - len(users)))
-    patient = Patient({"mode": "act", "degraded_sec": 100}, others={**idle, **{u.svc: u for u in users}})
-    patient.shown = {"status": "degraded", "degraded_sec": 101.0} if symptom == "degraded" else DOWN
-    patient.look(10)
-    return patient
-
-
-def test_a_target_that_still_works_is_not_restarted_if_too_many_need_it():
-    assert needed(*[Health.UP] * 5).told()[-1] == "refused blast_radius"
-    assert needed(*[Health.UP] * 4).told()[-1] == "acted"
-    assert needed(*[Health.UP] * 5, symptom="silent").told()[-1] == "acted", "they have lost it already"
-
-
-def test_the_intent_says_how_many_need_the_target_themselves_or_through_others():
-    (text,) = [
-        e.text for p in needed(Health.UP, Health.DOWN).plans for e in p.entries if e.what == "intended"
-    ]
-    assert text == "process start 1; 1 that are up need it"
-    chain = {
-        "a": TargetFacts(svc="a", health=Health.UP, depends_on=("b", "c")),
-        "b": TargetFacts(svc="b", health=Health.DOWN, depends_on=("a", "c")),
-        "c": TargetFacts(svc="c", health=Health.UP),
-    }
-    assert [FleetFacts(chain).find_dependants(svc) for svc in "abc"] == [(), ("a",), ("a",)]
-
-
 def test_a_target_may_have_a_mode_of_its_own_and_a_remedy_too():
     for settings, acts in (
         ({"mode": "observe", "targets": {"feed": {"mode": "act"}}}, True),
@@ -493,82 +299,6 @@ def test_a_restart_after_which_the_critical_rule_still_holds_has_failed():
     assert patient.told()[-1] == "escalated exhausted"
 
 
-def intent(result=None, **more):
-    """A medic that ended between its intent and the result; `result` is what became of the order."""
-    patient = down(**more)
-    patient.look(6, obey=False)
-    assert patient.told()[-1] == "intended"
-    if result is not None:
-        patient.restart()
-    patient.crash_medic()
-    return patient
-
-
-def test_the_next_medic_finds_a_remedy_that_was_done_and_verifies_it():
-    patient = intent(OrderResult.DONE)
-    patient.look(400)
-    assert patient.told()[2:] == ["intended", "acted", "verified", "resolved healed"]
-    assert len(patient.orders) == 1
-
-
-def count_restarts(patient):
-    return patient.planner.repairs["feed"].count_attempts(Remedy.RESTART)
-
-
-def test_an_intent_that_was_provably_not_carried_out_is_no_attempt():
-    patient = intent()
-    patient.look(9)
-    assert patient.told()[2:] == ["intended"], "the request of a medic that was stopped may come yet"
-    patient.look(41)
-    assert patient.told()[2:] == ["intended", "abandoned undone"]
-    assert count_restarts(patient) == 0
-    patient.restart_helps = False
-    patient.look(600)
-    assert len(patient.orders) == 4, "three that were carried out"
-    times = [at for at, _ in patient.orders]
-    assert all(later - earlier >= 60 for earlier, later in itertools.pairwise(times))
-    assert patient.told()[-1] == "escalated exhausted"
-
-
-def test_a_remedy_that_ends_each_medic_is_not_begun_for_ever():
-    patient = down()
-    for _ in range(12):
-        patient.look(100, obey=False)
-        patient.crash_medic()
-    assert patient.told().count("abandoned undone") == 3
-    assert (len(patient.orders), patient.told()[-1]) == (6, "escalated exhausted")
-
-
-STILL_OPEN = {"is_restarting": True}
-NOT_KNOWN = {"is_restarting": None}
-ENDED = {"is_waiting": True}
-
-
-@pytest.mark.parametrize("shown", [STILL_OPEN, NOT_KNOWN, ENDED], ids=str)
-def test_the_next_medic_repeats_nothing_of_which_it_does_not_know_whether_it_was_done(shown):
-    patient = intent()
-    patient.shown = {"processes": (replace(OLD, **{"is_restarting": False, **shown}),)}
-    patient.look(50)
-    assert patient.told()[2:4] == ["intended", "abandoned unknown"]
-    assert count_restarts(patient) == 1
-    assert len(patient.orders) == 1
-    patient.shown = {}
-    patient.look(60)
-    assert len(patient.orders) == 2, "a second attempt, by the rules of the ladder"
-    assert patient.orders[1][0] - patient.orders[0][0] >= 60
-
-
-def test_the_next_medic_waits_for_a_restart_that_goes_on():
-    patient = intent()
-    patient.shown = {"processes": (replace(OLD, is_restarting=True),)}
-    patient.look(5)
-    assert patient.told()[-1] == "intended"
-    patient.shown = {}
-    patient.restart()
-    patient.look(3)
-    assert patient.told()[3] == "acted"
-
-
 def test_an_order_whose_process_was_replaced_meanwhile_does_nothing():
     patient = down()
     patient.look(6, obey=False)
@@ -587,13 +317,6 @@ def test_an_outage_that_began_in_1970_by_what_is_stored_is_recorded_with_the_lon
     patient.look(400)
     assert patient.told()[-1] == "resolved recovered"
     assert [entry.sec for plan in patient.plans for entry in plan.entries][-2:] == [1e9, 1e9]
-
-
-def test_nothing_is_done_while_others_are_late_since_services_that_stop_together_are_missed_apart():
-    patient = down()
-    patient.others = {each.svc: replace(each, is_late=True) for each in others(*[Health.UP] * 4).values()}
-    patient.look(60)
-    assert (patient.orders, patient.told()[-1]) == ([], "refused fleet_down")
 
 
 def test_a_service_that_left_the_truth_has_no_open_incident():
@@ -616,7 +339,7 @@ def test_the_ladder_is_in_the_order_of_costs_and_begins_with_wait():
         "charts_cache": 30,
         "repeat_backup": 300,
         "restart": 60,
-        "roll_back_truth": 600,
+        "roll_back_truth": 60,
         "command": 300,
     }
     once = (Remedy.WAIT, Remedy.ROLL_BACK_TRUTH)

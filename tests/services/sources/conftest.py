@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.testing import MemoryBus
-from services.sources.cascade import loader as loader_module
+from services.sources.cascade import source_reader
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def load_errors(monkeypatch):
     """
     errors = []
     monkeypatch.setattr(
-        loader_module, "log_error", lambda series, source, error: errors.append((series.id, source, error))
+        source_reader, "log_error", lambda series, source, error: errors.append((series.id, source, error))
     )
     yield errors
     for _, _, error in errors:

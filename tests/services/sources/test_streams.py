@@ -12,8 +12,9 @@ from marketswarm.net.retry import Backoff
 from services.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
 from services.sources import streams as streams_module
 from services.sources.access.circuit_breaker import CircuitBreaker
-from services.sources.cascade.loader import MAX_BEHIND_SEC, LoadOutcome, SeriesLoader
+from services.sources.cascade.loader import LoadOutcome, SeriesLoader
 from services.sources.cascade.series import Series
+from services.sources.cascade.source_reader import MAX_BEHIND_SEC
 from services.sources.cascade.state import (
     STREAM_OVERDUE_SEC,
     WAITING,

@@ -14,6 +14,8 @@ from services.medic.repair_plan import RepairPlan
 from services.medic.settings import HealingSettings
 
 ACTING = {"mode": "act"}
+DOWN = {"health": Health.DOWN}
+OLD = ProcessFacts("start 1", age_sec=1000.0)
 
 
 @dataclass
@@ -136,3 +138,16 @@ class Patient:
         """The timeline of a service, as `what` or `what reason`."""
         entries = [entry for plan in self.plans for entry in plan.entries if entry.svc == svc]
         return [" ".join(filter(None, (entry.what, entry.reason))) for entry in entries]
+
+
+def down(**more: Any) -> Patient:
+    """Return a patient that went down after the medic had seen it up."""
+    patient = Patient(**more)
+    patient.look(2)
+    patient.die()
+    return patient
+
+
+def others(*health: Health) -> dict[str, TargetFacts]:
+    """Return other targets, one of each health."""
+    return {f"other{i}": TargetFacts(svc=f"other{i}", health=each) for i, each in enumerate(health)}

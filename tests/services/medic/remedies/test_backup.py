@@ -42,7 +42,7 @@ def context(bus):
 
 
 async def look(context, svc="archive"):
-    return await REPEAT.read_evidence(svc, FleetFacts(), context, NOW)
+    return (await REPEAT.read_evidence([svc], FleetFacts(), context, NOW)).get(svc)
 
 
 def order(identity):

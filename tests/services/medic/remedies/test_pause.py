@@ -57,7 +57,7 @@ async def write_series(bus, name, *, serving, status="fresh", sources=("kraken",
 
 
 async def look(context):
-    return await PAUSE.read_evidence("sources", FleetFacts(), context, 0.0)
+    return (await PAUSE.read_evidence(["sources"], FleetFacts(), context, 0.0)).get("sources")
 
 
 async def carry_out(context, name="kraken"):

@@ -9,6 +9,7 @@ import pytest
 from marketswarm.keys import TRUTH_HISTORY
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
+from services.medic.evidence import add_evidence
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RemedyEvidence, TargetFacts
 from services.medic.planner import CRASH_LOOP
 from services.medic.proposal import find_proposal
@@ -46,8 +47,8 @@ def context(buses):
 
 
 async def seed(buses, *documents, apart_sec=1000.0):
-    """Leave these revisions on system-redis as seeding does, the last one as of now."""
-    client = buses["system-redis"].client
+    """Leave these revisions on both buses as seeding does, the last one as of now."""
+    client, other = buses["system-redis"].client, buses["market-redis"].client
     for number, each in enumerate(documents, 1):
         seeded_at = time.time() - apart_sec * (len(documents) - number)
         meta = {
@@ -58,6 +59,7 @@ async def seed(buses, *documents, apart_sec=1000.0):
         }
         await client.set("truth:doc", each)
         await client.hset("truth:meta", mapping=meta)
+        await other.hset("truth:meta", mapping=meta)
         await client.xadd(TRUTH_HISTORY, {**meta, "doc": each})
 
 
@@ -71,7 +73,7 @@ def fleet(*down, since=None, **more):
 
 
 async def look(context, facts, svc="a", now=None):
-    return await ROLL_BACK.read_evidence(svc, facts, context, time.time() if now is None else now)
+    return (await ROLL_BACK.read_evidence([svc], facts, context, time.time() if now is None else now))[svc]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,57 @@ async def test_what_the_medic_put_back_stays_even_if_the_first_revision_is_forgo
     (_, (ident, good)) = await client.xrange(TRUTH_HISTORY)
     await client.xdel(TRUTH_HISTORY, ident)
     await client.xadd(TRUTH_HISTORY, {**good, b"seeded_by": AUTHOR})
+    found = await look(context(), fleet("a", "b"))
+    assert (found.identity, found.results) == ("", {})
+
+
+@pytest.mark.parametrize("junk", [None, {"revision": "3"}, {"sha256": "0" * 64}, {"revision": b"\xff"}])
+async def test_a_step_is_provably_not_made_while_each_bus_has_the_truth_that_it_ends(buses, context, junk):
+    await seed(buses, GOOD, BAD)
+    assert (await look(context(), fleet())).undone == {"2>1"}
+    client = buses["market-redis"].client
+    await (client.hset("truth:meta", mapping=junk) if junk else client.set("truth:meta", "no hash"))
+    assert (await look(context(), fleet("a", "b"))) == RemedyEvidence(identity="2>1")
+    buses["market-redis"].connected = False
+    assert (await look(context(), fleet())).undone == frozenset()
+
+
+async def test_a_step_is_provably_made_once_each_bus_has_the_earlier_truth(buses, context):
+    """A medic that ends in between leaves it on the first bus alone."""
+    await seed(buses, GOOD, BAD)
+    client = buses["system-redis"].client
+    (_, good), (_, _) = await client.xrange(TRUTH_HISTORY)
+    meta = {b"revision": b"3", b"sha256": good[b"sha256"], b"seeded_by": AUTHOR.encode()}
+    await client.xadd(TRUTH_HISTORY, {**good, **meta})
+    await client.hset("truth:meta", mapping=meta)
     assert await look(context(), fleet("a", "b")) == RemedyEvidence()
+    await buses["market-redis"].client.hset("truth:meta", mapping=meta)
+    assert (await look(context(), fleet("a", "b"))).results == {"2>1": True}
+
+
+async def test_what_was_rolled_back_or_replaced_is_not_taken_for_a_step_that_was_not_made(buses, context):
+    await seed(buses, GOOD, BAD, tagged("a"))
+    assert (await look(context(), fleet())).undone == {"3>2"}
+    await seed(buses, GOOD)
+    assert (await look(context(), fleet())).undone.isdisjoint({"3>2", "2>1"})
+
+
+async def test_the_revisions_are_read_once_a_round_however_many_services_are_down(
+    buses, context, monkeypatch
+):
+    client, read = buses["system-redis"].client, []
+    xrevrange = client.xrevrange
+    monkeypatch.setattr(
+        client, "xrevrange", lambda *words, **more: read.append(1) or xrevrange(*words, **more)
+    )
+    await seed(buses, GOOD, BAD)
+    settings = HealingSettings.model_validate({"targets": dict.fromkeys("abc", LADDER)})
+    found = await add_evidence(fleet("a", "b", "c"), settings, context(), time.time())
+    known = {svc: target.evidence[Remedy.ROLL_BACK_TRUTH].identity for svc, target in found.targets.items()}
+    assert known == {"a": "2>1", "b": "2>1", "c": ""}
+    assert len(read) == 1
+    await add_evidence(fleet(status="ok"), settings, context(), time.time())
+    assert len(read) == 1, "with all services well, there is nothing to roll back"
 
 
 def test_without_two_revisions_there_is_no_step_back():
@@ -183,6 +235,8 @@ def test_without_two_revisions_there_is_no_step_back():
 LADDER = {"ladder": ["restart", "roll_back_truth"]}
 STEP = {"evidence": {"roll_back_truth": RemedyEvidence(identity="2>1")}}
 DONE = {"evidence": {"roll_back_truth": RemedyEvidence(results={"2>1": True})}}
+UNDONE = {"evidence": {"roll_back_truth": RemedyEvidence(identity="2>1", undone=frozenset({"2>1"}))}}
+HALF_DONE = {"evidence": {"roll_back_truth": RemedyEvidence(identity="2>1")}}
 
 
 def broken(mode="act", others=(), **more):
@@ -260,6 +314,44 @@ def test_a_service_that_stays_down_after_it_goes_on_with_the_ladder():
     patient.look(120)
     assert patient.told().count("failed") == 1
     assert remedies(patient)[:2] == ["roll_back_truth", "restart"]
+
+
+def order(patient, number):
+    """Let the medic look until it has given so many orders."""
+    while len(patient.orders) < number:
+        patient.look(1, obey=False)
+
+
+def leave_intent(shown):
+    """Return a patient whose medic ended after the intent of a step back, and what the next one is shown."""
+    patient = broken(remedies={"roll_back_truth": "act"})
+    patient.shown = STEP
+    order(patient, 1)
+    patient.crash_medic()
+    patient.shown = shown
+    patient.look(9, obey=False)
+    return patient
+
+
+def test_a_step_that_a_dead_medic_provably_did_not_make_is_made_by_the_next_one():
+    patient = leave_intent(UNDONE)
+    assert patient.told()[-1] == "intended", "the request of a medic that was stopped may come yet"
+    patient.look(3, obey=False)
+    assert patient.told()[-1] == "abandoned undone"
+    order(patient, 2)
+    patient.crash_medic()
+    order(patient, 3)
+    assert remedies(patient) == ["roll_back_truth"] * 2 + ["restart"], "it may be what ends the medics"
+    (first, _), (second, _), _ = patient.orders
+    assert 60 <= second - first <= 62
+
+
+@pytest.mark.parametrize("shown", [HALF_DONE, DONE])
+def test_a_step_that_may_have_been_made_in_part_is_not_made_again(shown):
+    patient = leave_intent(shown)
+    assert patient.told()[3 if shown is DONE else -2] == ("acted" if shown is DONE else "abandoned unknown")
+    patient.look(600, obey=False)
+    assert remedies(patient).count("roll_back_truth") == 1
 
 
 def test_a_proposal_for_one_step_is_not_carried_out_for_another_one():

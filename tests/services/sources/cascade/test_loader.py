@@ -1,7 +1,5 @@
 """What an answer is worth, and what of it goes onto the bus."""
 
-import asyncio
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -14,16 +12,13 @@ from marketswarm.event import Kind
 from services.market.entries import parse_bar, parse_provenance
 from services.market.records import AssetClass, Bar, Quote, RecordKind
 from services.market.sessions import get_session
-from services.sources.cascade import loader as loader_module
 from services.sources.cascade.alerts import encode_finding, find_outcomes, is_well, parse_former
 from services.sources.cascade.evaluation import evaluate_answer
-from services.sources.cascade.loader import SeriesLoader
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import Attempt, SeriesState, SeriesStatus, SourceFinding, SourceVerdict
 from services.sources.cascade.store import encode_records, encode_request
 from services.sources.catalog.answer import AnswerStatus, Misfit, SentRequest, SourceAnswer
 from services.sources.gate import GateProgress, evaluate_gate
-from services.sources.settings import WorkSettings
 
 NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC).timestamp()
 NOW_MS = round(1000 * NOW)
@@ -261,20 +256,3 @@ def test_what_an_earlier_release_kept_is_read_from_what_anyone_may_have_written(
     ((found,), late) = former["kraken"][1], former["late"]
     assert (found.type, found.id) == (Kind.SOURCE_MISS, event["id"])
     assert late == (UNKNOWN_STATE, [])
-
-
-async def test_loads_that_begin_at_once_compute_each_calendar_once_and_one_at_a_time(monkeypatch):
-    running, computed = [], []
-
-    def compute(code):
-        running.append(code)
-        computed.append(code)
-        time.sleep(0.05)  # long enough for others to come meanwhile
-        assert running == [code]
-        running.clear()
-        return SESSION
-
-    monkeypatch.setattr(loader_module, "get_session", compute)
-    loader = SeriesLoader(None, None, {}, WorkSettings)
-    await asyncio.gather(*(loader.find_session(code) for code in ("XNYS", "XLON") * 5))
-    assert computed == ["XNYS", "XLON"]

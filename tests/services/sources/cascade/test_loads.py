@@ -14,6 +14,7 @@ from services.sources.access import client as client_module
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.rate_limiter import SourceLimiter
 from services.sources.cascade import loader as loader_module
+from services.sources.cascade import source_reader
 from services.sources.cascade import store as store_module
 from services.sources.cascade.alerts import MOST_REFUSALS
 from services.sources.cascade.loader import LoadOutcome, SeriesLoader
@@ -243,7 +244,7 @@ async def test_a_key_has_the_limits_that_the_settings_say_instead_of_all_those_o
         result = await loader.load(replace(STOCK, history_days=100.0))
         assert result.state.status is SeriesStatus.FRESH
         assert len(market["twelve_data"].seen) == 12
-        assert (await loader.read_health(["twelve_data"]))["twelve_data"].left.keys() == {60}
+        assert (await loader.reader.read_health(["twelve_data"]))["twelve_data"].left.keys() == {60}
 
 
 async def test_while_a_large_answer_is_read_and_published_the_loop_goes_on(market, monkeypatch):
@@ -261,7 +262,7 @@ async def test_while_a_large_answer_is_read_and_published_the_loop_goes_on(marke
         return noted
 
     monkeypatch.setattr(client_module, "read_page", note_thread(client_module.read_page))
-    monkeypatch.setattr(loader_module, "evaluate_answer", note_thread(loader_module.evaluate_answer))
+    monkeypatch.setattr(source_reader, "evaluate_answer", note_thread(source_reader.evaluate_answer))
     monkeypatch.setattr(store_module, "encode_records", note_thread(store_module.encode_records))
     result = await market.load(replace(COIN, sources=("kraken",), history_days=20.0))
     assert result.new >= 2_900
@@ -303,14 +304,14 @@ async def test_new_records_are_counted_for_the_source_that_brought_them_and_a_re
 async def test_an_error_in_evaluating_an_answer_is_logged_once_and_the_next_source_serves(
     market, monkeypatch, load_errors
 ):
-    evaluate_answer = loader_module.evaluate_answer
+    evaluate_answer = source_reader.evaluate_answer
 
     def fail_for_coinbase(series, session, answer, clock):
         if answer.source == "coinbase":
             raise RecursionError("too deep")
         return evaluate_answer(series, session, answer, clock)
 
-    monkeypatch.setattr(loader_module, "evaluate_answer", fail_for_coinbase)
+    monkeypatch.setattr(source_reader, "evaluate_answer", fail_for_coinbase)
     async with market.make_client() as client:
         loader = market.make_loader(client)
         for failures in (1, 2, 3):

@@ -197,7 +197,7 @@ async def test_what_is_played_on_while_the_question_is_on_its_way_does_not_lie_a
     settings = {"file": write(tmp_path, *ROWS).name, "names": ["replay_a"], "speed": STILL, "start": START}
     work = WorkSettings.model_validate({"replay": settings})
     loader = SeriesLoader(None, SeriesStore(lambda: bus), {}, lambda: work)
-    await loader.follow_replay()
+    await loader.reader.follow_replay()
     find_time = ReplaySource.find_time
 
     async def find_time_as_it_was(self, symbol):

@@ -1,0 +1,236 @@
+"""Ask one source for a series, and evaluate what it answers.
+
+A source is one of the catalogue, a recording that is played, or massive's own stream, whose bars are on the
+bus already. Which source is asked when, and what is published, is decided in `loader.py`.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from marketswarm import log as logs
+from marketswarm.bus import Bus, BusError
+from services.market.records import Quote, Record
+from services.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
+from services.sources.access.circuit_breaker import CircuitBreaker
+from services.sources.access.client import AskContext, SourceClient
+from services.sources.access.health import SourceHealth, read_health
+from services.sources.access.rate_limiter import SourceLimiter
+from services.sources.access.worker_thread import MANY_RECORDS, run_large
+from services.sources.cascade.evaluation import RecordClock, evaluate_answer
+from services.sources.cascade.series import Series, fresh_until, make_question, time_of
+from services.sources.cascade.state import SeriesState, SourceFinding, SourceVerdict, find_known_until
+from services.sources.cascade.store import SeriesStore
+from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
+from services.sources.catalog.request import Question
+from services.sources.catalog.source import MarketSource
+from services.sources.limits import replace_limits
+from services.sources.replay.replay_source import ReplaySource, open_replays
+from services.sources.replay.settings import ReplaySettings
+from services.sources.settings import WorkSettings, is_stream_of_massive
+
+MAX_BEHIND_SEC: Final = 10.0
+"""The seconds by which our clock may be behind that of a stream's server."""
+
+log = logs.get("sources")
+
+
+@dataclass(frozen=True, slots=True)
+class AskTerms:
+    """Say how the sources of a load are asked.
+
+    Attributes:
+        forced: whether also those are asked whose answers were of no use lately.
+        patience_sec: how long a request waits for its source's limits.
+        older: the question for an older part of the history; None to ask for what is new.
+        sent: each request that was sent is added here, also if an error is raised later.
+    """
+
+    forced: bool
+    patience_sec: float
+    older: Question | None = None
+    sent: list[SentRequest] = field(default_factory=list)
+
+
+def log_error(series: Series, source: str, error: Exception) -> None:
+    """Log an error of ours in a load, with its traceback; `source` is empty if no source was just asked."""
+    log.error("series.error", series=series.id, source=source, exc_info=error)
+
+
+class SourceReader:
+    """Ask sources, one at a time, and keep what that takes from one question to the next.
+
+    Attributes:
+        replays: the recordings that are played, by the names of their sources.
+    """
+
+    def __init__(
+        self,
+        client: SourceClient,
+        store: SeriesStore,
+        catalog: Mapping[str, MarketSource],
+        get_settings: Callable[[], WorkSettings],
+        now: Callable[[], float],
+    ) -> None:
+        self.replays: Mapping[str, ReplaySource] = {}
+        self._client, self._store, self._catalog = client, store, catalog
+        self._get_settings, self._now = get_settings, now
+        self._sessions: dict[str, Session] = {}
+        self._opening = asyncio.Lock()
+        self._replay: tuple[ReplaySettings, Bus] | None = None
+        self._untimed: dict[str, dict[tuple[str, str], Quote]] = {}
+        self._errors: dict[str, set[type[Exception]]] = {}
+
+    def forget(self, series: str) -> None:
+        for kept in (self._untimed, self._errors):
+            kept.pop(series, None)
+
+    async def ask(
+        self, series: Series, source: str, before: SeriesState, terms: AskTerms, deadline: float
+    ) -> tuple[SourceFinding, RecordClock]:
+        """Return what a source found until `deadline` (`time.monotonic`), and the clock of its records.
+
+        An error of ours becomes a finding, so that the next source is asked. Raise BusError.
+        """
+        sent_before = len(terms.sent)
+        try:
+            finding, clock = await self._ask_and_evaluate(series, source, before, terms, deadline)
+        except BusError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one source must not end the others
+            self.report_error(series, source, error)
+            clock = await self.read_clock(series, source)
+            reason = type(error).__name__
+            finding = SourceFinding(source, SourceVerdict.ERROR, reason, asked_at=clock.wall)
+        return replace(finding, is_asked=len(terms.sent) > sent_before), clock
+
+    async def _ask_and_evaluate(
+        self, series: Series, source: str, before: SeriesState, terms: AskTerms, deadline: float
+    ) -> tuple[SourceFinding, RecordClock]:
+        clock = await self.read_clock(series, source)
+        if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
+            return await self._read_stream(series, source, clock), clock
+        replay = self.replays.get(source)
+        is_known = before.replay is (replay is not None)  # a recording is of another time
+        session = await self.find_session(series.session)
+        known_until = find_known_until(before, source) if is_known else None
+        question = terms.older or make_question(series, session, known_until, clock.now_ms)
+        if replay is not None:
+            answer = await replay.ask(question, on_request=terms.sent.append)
+            if answer.played_at:  # it may have played minutes on while the question was on its way
+                clock = replace(clock, wall=self._now(), now=answer.played_at)
+        elif source in self._catalog:
+            answer = await self._ask_outside(series, source, question, terms, deadline)
+            answer = self._date_quotes(series, answer) if answer.is_untimed else answer
+        else:
+            answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
+        is_large = len(answer.records) > MANY_RECORDS
+        return await run_large(is_large, evaluate_answer, series, session, answer, clock), clock
+
+    async def _ask_outside(
+        self, series: Series, source: str, question: Question, terms: AskTerms, deadline: float
+    ) -> SourceAnswer:
+        """Ask a source of the catalogue."""
+        bus, can_wait = self._store.bus, terms.older is not None
+        context = AskContext(
+            SourceLimiter(bus, source), terms.patience_sec, deadline, terms.sent.append, can_wait
+        )
+        answer = await self._client.ask(
+            self._find_source(source), question, CircuitBreaker(bus, source), context
+        )
+        if answer.parts_left and not can_wait:
+            log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
+        return answer
+
+    def _find_source(self, name: str) -> MarketSource:
+        return replace_limits(self._catalog[name], self._get_settings().limits)
+
+    def _date_quotes(self, series: Series, answer: SourceAnswer) -> SourceAnswer:
+        """Return an answer without times in which a quote is as old as the first one with its values.
+
+        Such quotes have the time at which we asked. So the price of a pair that is not traded any more, or
+        whose trading is halted, would be new each time.
+        """
+        known, records = self._untimed.setdefault(series.id, {}), list[Record]()
+        for record in answer.records:
+            if isinstance(record, Quote):
+                before = known.get((answer.source, record.symbol), record)
+                quote = before if replace(before, at_ms=record.at_ms) == record else record
+                known[answer.source, record.symbol] = quote
+                records.append(quote)
+        return replace(answer, records=tuple(records))
+
+    async def _read_stream(self, series: Series, source: str, clock: RecordClock) -> SourceFinding:
+        """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
+        mark = await self._store.read_mark(series.symbol)
+        if mark is None:
+            return SourceFinding(source, SourceVerdict.EMPTY, "no stream of it", asked_at=clock.wall)
+        until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
+        is_fresh = clock.now_ms <= until_ms
+        return SourceFinding(
+            source,
+            SourceVerdict.FRESH if is_fresh else SourceVerdict.LATE,
+            "" if is_fresh else "its stream is late",
+            newest_ms=mark,
+            fresh_until=clock.to_wall(until_ms),
+            asked_at=clock.wall,
+        )
+
+    async def evaluate_streamed(
+        self, series: Series, answer: SourceAnswer
+    ) -> tuple[SourceFinding, RecordClock]:
+        """Return what the minute is worth, and the clock by which it is over."""
+        wall = self._now()
+        end = (time_of(answer.records[0]) + series.length_ms) / 1000
+        # the source says that it is over; our clock may be a little behind that of the source
+        clock = RecordClock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
+        finding = evaluate_answer(series, await self.find_session(series.session), answer, clock)
+        return replace(finding, is_asked=False), clock
+
+    async def read_clock(self, series: Series, source: str) -> RecordClock:
+        """Return the time of a source's records: our own, or that of its recording."""
+        wall = self._now()
+        replay = self.replays.get(source)
+        settings = self._get_settings().replay
+        if replay is None or settings is None:
+            return RecordClock(wall, wall)
+        return RecordClock(wall, await replay.find_time(series.symbol) or wall, settings.speed)
+
+    async def follow_replay(self) -> None:
+        """Play the recording that the settings name, or none. Raise RecordingError if it can't be read."""
+        settings = self._get_settings().replay
+        wanted = None if settings is None else (settings, self._store.bus)
+        if wanted == self._replay:
+            return
+        self.replays, self._replay = {}, None
+        if wanted is not None:
+            file, bus = wanted
+            self.replays = await open_replays(file.file, file.names, bus, speed=file.speed, start=file.start)
+            self._replay = wanted
+
+    async def find_session(self, code: str) -> Session:
+        """Return a session without a break if the code is unknown."""
+        # Loads that begin at once want the same calendar, so it is computed once. And one at a time,
+        # since what keeps the warnings of its library away is not made for several threads.
+        async with self._opening:
+            if code not in self._sessions:
+                try:  # computing an exchange's calendar takes up to a second
+                    self._sessions[code] = await asyncio.to_thread(get_session, code)
+                except UnknownSessionError as error:
+                    log.warning("series.session_unknown", session=code, why=str(error))
+                    self._sessions[code] = get_session(ROUND_THE_CLOCK)
+        return self._sessions[code]
+
+    async def read_health(self, sources: Iterable[str]) -> dict[str, SourceHealth]:
+        """Return how each of these sources is. Raise BusError."""
+        names = set(sources)
+        catalog = {name: self._find_source(name) for name in names & self._catalog.keys()}
+        return await read_health(self._store.bus, names, catalog, self._client.keys)
+
+    def report_error(self, series: Series, source: str, error: Exception) -> None:
+        """Log an error of ours in a load, once for each series and type; `source` as in `log_error`."""
+        known = self._errors.setdefault(series.id, set())
+        if type(error) not in known:
+            known.add(type(error))
+            log_error(series, source, error)

@@ -1,0 +1,164 @@
+"""When the medic does nothing to a target that is not well, and the reason that it says."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
+from services.medic.refusal import FUSE, Refusal
+from support.simulation.patient import DOWN, OLD, Patient, down, others
+
+REFUSALS = {
+    Refusal.PAUSED: {"settings": {"mode": "act", "paused": True}},
+    Refusal.CUT_OFF: {"blocked": Refusal.CUT_OFF},
+    Refusal.BUS_LOST: {"blocked": Refusal.BUS_LOST},
+    Refusal.HEALER_ABSENT: {"blocked": Refusal.HEALER_ABSENT},
+    Refusal.HEALER_DEAF: {"blocked": Refusal.HEALER_DEAF},
+    Refusal.FLEET_DOWN: {"others": others(Health.DOWN, Health.UP, Health.UP)},
+    Refusal.SILENCED: {"shown": {"blocked": Refusal.SILENCED}},
+    Refusal.MAINTENANCE: {"shown": {"blocked": Refusal.MAINTENANCE}},
+    Refusal.STOPPED: {"shown": {"processes": (ProcessFacts("start 1", is_stopped=True),)}},
+    Refusal.EMERGENCY: {"shown": {"blocked": Refusal.EMERGENCY}},
+    Refusal.TOO_OLD: {"shown": {"down_sec": 4000.0}},
+    Refusal.DEPENDENCY_DOWN: {
+        "shown": {"depends_on": ("other1",)},
+        "others": {
+            **others(Health.DOWN, Health.UP, Health.UP, Health.UP),
+            "other1": TargetFacts(svc="other1", health=Health.UP, depends_on=("other0",)),
+        },
+    },
+    Refusal.NOT_OURS: {"shown": {"owner": RestartOwner.ELSEWHERE}},
+    Refusal.SEVERAL_PROCESSES: {"shown": {"processes": (OLD, ProcessFacts("start 2", age_sec=1000.0))}},
+    Refusal.OWNER_RESTARTS: {"shown": {"processes": (ProcessFacts("start 1", is_waiting=True),)}},
+    Refusal.START_GRACE: {"shown": {"processes": (ProcessFacts("start 1", age_sec=29.0),)}},
+    Refusal.OBSERVED: {"settings": {}},
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=str)
+def test_nothing_is_done_and_the_reason_is_said(refusal):
+    patient = Patient(**REFUSALS[refusal])
+    patient.die()
+    patient.shown = {"health": Health.DOWN, **patient.shown}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told() == ["opened silent", "waiting", f"refused {refusal}"], "once"
+    assert (refusal in FUSE) is (refusal in list(REFUSALS)[1:6])
+
+
+def test_every_other_reason_has_a_test_of_its_own():
+    own = {
+        Refusal.PROTECTED,
+        Refusal.TOO_MANY_REMEDIES,
+        Refusal.BLAST_RADIUS,
+        Refusal.ONE_AT_A_TIME,
+        Refusal.COOLDOWN,
+        Refusal.TARGET_DOWN,
+        Refusal.UNKNOWN,
+        Refusal.UNDER_WAY,
+    }
+    assert set(Refusal) == set(REFUSALS) | own
+
+
+@pytest.mark.parametrize("svc", ["healer", "sentinel", "notifier", "medic"])
+def test_what_watches_the_fleet_is_never_touched(svc):
+    patient = Patient({"mode": "act", "targets": {svc: {"mode": "act"}}})
+    patient.others = {svc: TargetFacts(svc=svc, health=Health.DOWN, owner=RestartOwner.UP, processes=(OLD,))}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told(svc)[-1] == "refused protected"
+
+
+def test_one_target_is_acted_on_at_a_time():
+    patient = down(others=others(Health.UP, Health.UP, Health.UP, Health.UP))
+    other = TargetFacts(svc="aaa", owner=RestartOwner.UP, processes=(OLD,), **DOWN)
+    patient.others = {**patient.others, "aaa": other}
+    patient.look(5)
+    assert [order.svc for _, order in patient.orders] == []
+    patient.look(1, obey=False)
+    assert [order.svc for _, order in patient.orders] == ["aaa"]
+    patient.look(1, obey=False)
+    assert [order.svc for _, order in patient.orders] == ["aaa", "feed"]
+
+
+@pytest.mark.parametrize("settings", [{"mode": "act"}, {"mode": "propose"}], ids=lambda each: each["mode"])
+def test_a_target_that_was_down_and_of_which_nothing_is_known_since_is_left_alone(settings):
+    patient = down(settings=settings)
+    patient.look(2)
+    patient.shown = {"health": Health.UNKNOWN}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told() == ["opened silent", "waiting", "refused unknown"]
+    patient.shown = {}
+    patient.look(2)
+    assert patient.told()[3] == {"act": "intended", "propose": "proposed"}[settings["mode"]]
+
+
+def test_a_target_that_was_degraded_and_has_no_known_status_since_is_left_alone():
+    patient = Patient({"mode": "act", "degraded_sec": 100})
+    patient.shown = {"status": "degraded", "degraded_sec": 101.0}
+    patient.look(2)
+    patient.shown = {"status": None}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told()[-1] == "refused unknown"
+
+
+def test_a_target_of_which_several_instances_beat_somewhere_is_left_alone():
+    patient = Patient({"mode": "act", "degraded_sec": 100})
+    patient.shown = {"status": "degraded", "degraded_sec": 101.0, "instances": 2}
+    patient.look(100)
+    assert patient.orders == []
+    assert patient.told()[-1] == "refused several_processes"
+    patient.shown = {**patient.shown, "instances": 1}
+    patient.look(1)
+    assert len(patient.orders) == 1
+
+
+@pytest.mark.slow
+def test_too_many_remedies_blow_the_fuse_until_a_person_approves():
+    patient = down(settings={"mode": "act", "fuse": {"remedies": 2, "within_sec": 600}}, restart_helps=False)
+    patient.approvals = {"fuse": "eve"}  # nothing is approved beforehand
+    patient.look(3000)
+    assert len(patient.orders) == 2
+    assert patient.told()[-1] == "refused too_many_remedies", "also when the time has passed"
+    patient.approvals = {"fuse": "ann"}
+    patient.look(10)
+    assert len(patient.orders) == 3
+    assert [plan.used for plan in patient.plans if plan.used] == [("fuse",), ("fuse",)]
+
+
+def needed(*health, symptom="degraded"):
+    """A target of ten services, which some of them need; its beats say `degraded`, or are missing."""
+    users = [TargetFacts(svc=f"user{i}", health=each, depends_on=("feed",)) for i, each in enumerate(health)]
+    idle = others(*[Health.UP] * (9 - len(users)))
+    patient = Patient({"mode": "act", "degraded_sec": 100}, others={**idle, **{u.svc: u for u in users}})
+    patient.shown = {"status": "degraded", "degraded_sec": 101.0} if symptom == "degraded" else DOWN
+    patient.look(10)
+    return patient
+
+
+def test_a_target_that_still_works_is_not_restarted_if_too_many_need_it():
+    assert needed(*[Health.UP] * 5).told()[-1] == "refused blast_radius"
+    assert needed(*[Health.UP] * 4).told()[-1] == "acted"
+    assert needed(*[Health.UP] * 5, symptom="silent").told()[-1] == "acted", "they have lost it already"
+
+
+def test_the_intent_says_how_many_need_the_target_themselves_or_through_others():
+    (text,) = [
+        e.text for p in needed(Health.UP, Health.DOWN).plans for e in p.entries if e.what == "intended"
+    ]
+    assert text == "process start 1; 1 that are up need it"
+    chain = {
+        "a": TargetFacts(svc="a", health=Health.UP, depends_on=("b", "c")),
+        "b": TargetFacts(svc="b", health=Health.DOWN, depends_on=("a", "c")),
+        "c": TargetFacts(svc="c", health=Health.UP),
+    }
+    assert [FleetFacts(chain).find_dependants(svc) for svc in "abc"] == [(), ("a",), ("a",)]
+
+
+def test_nothing_is_done_while_others_are_late_since_services_that_stop_together_are_missed_apart():
+    patient = down()
+    patient.others = {each.svc: replace(each, is_late=True) for each in others(*[Health.UP] * 4).values()}
+    patient.look(60)
+    assert (patient.orders, patient.told()[-1]) == ([], "refused fleet_down")

@@ -1,0 +1,128 @@
+"""The commands that are tried against the ACLs of `examples/market.json`, by bus and user; one a line."""
+
+from support.acl_attempts import (
+    AS_A_SERVICE,
+    FAKING,
+    HARM,
+    MARKET,
+    READING_THE_LOG,
+    SYSTEM,
+    lines,
+    list_group_commands,
+)
+
+NOT_OF_A_MARKET = [line for line in AS_A_SERVICE if line not in lines(READING_THE_LOG)]
+MARKET_REFUSED = {
+    (SYSTEM, "archive"): [
+        *NOT_OF_A_MARKET,
+        *lines(FAKING),
+        "HSET archive:other a b",
+        "HGET medic:state fuse",
+        *list_group_commands("medic:incidents", "archive"),
+    ],
+    (MARKET, "archive"): [
+        *AS_A_SERVICE,
+        *lines(FAKING),
+        *list_group_commands("market:sources", "archive"),
+        *list_group_commands("preload:status", "archive"),
+        "XADD bars:bars * a b",
+        "XADD market:quotes * a b",
+        "XGROUP DESTROY bars:bars archive",
+        "XGROUP SETID bars:bars archive 0",
+        "HSET market:sources a b",
+    ],
+    (SYSTEM, "sources"): [
+        *AS_A_SERVICE,
+        *lines(FAKING),
+        "XDEL healer:alerts:log 1-1",
+        "HSET healer:relayed market:alerts 0-0",
+        *list_group_commands("market:alerts", "x"),
+    ],
+    (MARKET, "sources"): [
+        *AS_A_SERVICE,
+        *lines(FAKING),
+        "XADD bars:bars * a b",
+        "XRANGE bars:bars - +",
+        "XADD market:quarantine * a b",
+        "HSET bars:state:SPY a b",
+        *list_group_commands("market:quotes", "archive"),
+        *list_group_commands("market:downloads", "archive"),
+    ],
+    (SYSTEM, "bars"): [*AS_A_SERVICE, *lines(FAKING)],
+    (MARKET, "bars"): [
+        *AS_A_SERVICE,
+        *lines(FAKING),
+        "XADD market:bars * a b",
+        "DEL market:bars",
+        "HSET sources:breaker:yahoo a b",
+        *list_group_commands("market:quotes", "archive"),
+        *list_group_commands("bars:bars", "archive"),
+        *list_group_commands("preload:status", "archive"),
+    ],
+    (SYSTEM, "board"): [*lines(HARM, FAKING), "SET health:other {}", "HSET archive:positions a b"],
+    (MARKET, "board"): [
+        *lines(HARM, FAKING),
+        "XADD market:bars * a b",
+        "HSET market:series a b",
+        "HSET market:sources a b",
+        "SET preload:status x",
+        "XDEL market:quarantine 1-1",
+        *list_group_commands("bars:bars", "archive"),
+        *list_group_commands("bars:indicators", "archive"),
+        *list_group_commands("market:quotes", "archive"),
+        *list_group_commands("market:series", "x"),
+        *list_group_commands("market:sources", "x"),
+        *list_group_commands("market:quarantine", "x"),
+    ],
+}
+MARKET_DONE = {
+    (SYSTEM, "archive"): """
+        XREAD STREAMS healer:alerts:log 0
+        XREVRANGE healer:alerts:log + -
+        XREAD STREAMS medic:incidents 0
+        HGET archive:positions healer:alerts:log
+        HSET archive:positions healer:alerts:log 1-1
+        XADD archive:dead * a b
+    """,
+    (MARKET, "archive"): """
+        XGROUP CREATE bars:bars archive 0 MKSTREAM
+        XREADGROUP GROUP archive me STREAMS bars:bars >
+        XACK bars:bars archive 1-1
+        HGETALL market:sources
+        XADD archive:dead * a b
+    """,
+    (SYSTEM, "sources"): """
+        XADD market:alerts * event {}
+        HSET market:alerts:outages a b
+        HGET healer:relayed market:alerts
+    """,
+    (MARKET, "sources"): """
+        XADD market:bars * a b
+        HSET market:series a b
+        HSET market:sources a b
+        SET preload:status {}
+        HSET sources:breaker:yahoo a b
+    """,
+    (MARKET, "bars"): """
+        XREAD STREAMS market:bars 0
+        XINFO STREAM market:bars
+        XADD bars:bars * a b
+        XINFO GROUPS bars:bars
+        XGROUP DESTROY bars:bars archive
+        XADD market:quarantine * a b
+        HSET bars:state:SPY a b
+    """,
+    (SYSTEM, "board"): """
+        XRANGE healer:alerts:log - +
+        XREAD STREAMS healer:alerts:log 0
+        XADD board:audit * a b
+    """,
+    (MARKET, "board"): """
+        XREAD STREAMS bars:bars 0
+        XINFO GROUPS bars:bars
+        HGETALL market:series
+        HGETALL market:sources
+        XREVRANGE market:quarantine + -
+        SET quotes:SPY {}
+    """,
+}
