@@ -38,11 +38,13 @@ from marketswarm.monitor.leadership import Fence, Leadership
 from marketswarm.monitor.store import RosterEntry, SavedState, StateStore, combine_saved_state
 from marketswarm.monitor.verdict_queue import LEADER_HAD_TIME_SEC, VerdictQueue
 from marketswarm.monitor.witness import read_last_beats
-from marketswarm.time_slice import TimeSlice, wait_until_due
+from marketswarm.time_slice import SLICE_SEC, TimeSlice, wait_until_due
 
 SAVE_EVERY_SEC: Final = 1.0
 SAVE_SOON_SEC: Final = 0.05
 """The shortest time between two saves: a run that is killed must not leave an ended silence on the bus."""
+OPENING_SLICE_SEC: Final = 0.0002
+"""The time between two pauses of what is not urgent, while a session on a bus is opened in many steps."""
 
 Save = Callable[[str, Fence], Awaitable[None]]
 
@@ -201,9 +203,10 @@ class StateKeeper:
 
     async def _restore_later(self, state: SavedState, later: Iterable[str]) -> None:
         """Restore the services that were up, and those without a saved state."""
-        time_slice = TimeSlice()
         async for batch, beats in self._read_last_beats(later):
             now = read_clocks()
+            is_heard = all(bus.clock.is_in_session for bus in self._detector.buses.values())
+            time_slice = TimeSlice(SLICE_SEC if is_heard else OPENING_SLICE_SEC)
             for svc in batch:
                 await time_slice.pause()
                 entry = state.take_entry(svc)

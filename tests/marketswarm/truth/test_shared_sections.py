@@ -2,10 +2,17 @@
 
 import json
 
+import orjson
 import pytest
 
 from marketswarm.truth import Truth, TruthError, Watch, diff_truths, parse_truth
-from marketswarm.truth.parse import MAX_SHARED, check_document
+from marketswarm.truth.parse import (
+    MAX_SHARED,
+    _decode_plain,
+    _format_section,
+    check_document,
+    decode_document,
+)
 
 
 def truth(services: dict[str, object]) -> Truth:
@@ -136,3 +143,43 @@ def test_more_different_sections_than_are_kept_are_all_right():
     assert {svc: service.description for svc, service in found.items()} == {
         svc: section["description"] for svc, section in services.items()
     }
+
+
+PLAIN = {
+    "services": {"a": {"heartbeat": {"interval_sec": 10.5}, "settings": {"é": [None, True, -0.0, 1e300, ""]}}}
+}
+
+
+@pytest.mark.parametrize(
+    "write", [orjson.dumps, lambda each: orjson.dumps(each, option=orjson.OPT_INDENT_2) + b"\n"]
+)
+def test_a_document_that_a_program_wrote_is_read_like_any_other(write):
+    raw = write(PLAIN)
+    assert _decode_plain(raw) == PLAIN
+    assert decode_document(raw) == decode_document(b" " + raw), "the space takes it the long way"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"services":{"a":{},"a":{}}}',
+        b'{"services":{"a":{"settings":{"x":1,"x":1}}}}',
+        b'{"services":{"a":{"settings":{"x":123456789012345678901234567890}}}}',
+        b'{"services":{"a":{"settings":{"x":NaN}}}}',
+        b'{"services":{"a":{"settings":{"x":1e999}}}}',
+        b'{"services":{"a":{"settings":{"x":1.50}}}}',
+        b'{"services":{"a":{"settings":{"x":"\\ud800"}}}}',
+        b'{"services":{"a":{"settings":{"x":"\\u0061"}}}}',
+        b'{"services": {}}',
+        b"[]",
+        b"\xff",
+    ],
+)
+def test_what_no_program_writes_so_is_decoded_with_all_checks(raw):
+    assert _decode_plain(raw) is None
+
+
+def test_a_number_that_is_not_finite_is_told_from_null():
+    null, infinite = {"settings": {"x": None}}, {"settings": {"x": float("inf")}}
+    assert _format_section(null) != _format_section(infinite)
+    assert _format_section({"x": 1}) != _format_section({"x": 1.0}) != _format_section({"x": True})

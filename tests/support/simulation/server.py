@@ -13,6 +13,7 @@ import orjson
 
 from healer.election import LEASE_SCRIPT
 from marketswarm.bus import WITHIN_SEC, BusError
+from marketswarm.bus.gather import Gather
 from marketswarm.bus.listener import CANARY_SCRIPT
 from marketswarm.bus.scripts import Script
 from marketswarm.monitor.health import REFRESH_SCRIPT
@@ -303,6 +304,7 @@ class SmallSession:
         self._channels: set[str] = set()
         self._last = 0.0
         self._closed = False
+        self._writer = None  # it has no transport that a pause could stop from reading
         self.loses = False  # the next canary
         self.refused: set[str] = set()  # this server refuses no channel
 
@@ -354,6 +356,9 @@ class SmallSession:
         if self._reason is None:
             self._filled.clear()
         return found
+
+    async def let_gather(self, gather: Gather, sec: float) -> None:
+        await (gather.wait(self, sec) if sec > 0 else asyncio.sleep(0))
 
     async def close(self) -> None:
         self._closed = True
