@@ -4,8 +4,9 @@ It reads only what each role may see of the server's own views. Of sessions and 
 of its own alone, unless it has `pg_read_all_stats`.
 """
 
+import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final
 
 import asyncpg
@@ -16,7 +17,9 @@ from services.archive.database import Database
 from services.market.database import transaction
 
 WITHIN_SEC: Final = 10.0
-"""The time limit of all statements but those about the ages of tables."""
+"""How long a connection may take for its statements."""
+SERVER_SEC: Final = 5.0
+"""The time limit of a statement about the server, which it keeps itself, so that none goes on unheard."""
 IDLE_SEC: Final = 60
 """How long a session may do nothing in a transaction before it is counted."""
 AGE_SEC: Final = 1.0
@@ -84,7 +87,7 @@ class DatabaseObserver:
 
         Raises PostgresAwayError, and SchemaError.
         """
-        async with self._database.connect(WITHIN_SEC) as connection:
+        async with self._database.connect(WITHIN_SEC) as connection, _limited(connection, SERVER_SEC):
             server = await connection.fetchrow(_SERVER, IDLE_SEC, SNAPSHOT_NAME)
             replicas = await connection.fetchrow(_REPLICAS)
         ages = {table: await self._measure_age(table) for table in tables}
@@ -122,7 +125,14 @@ async def _find_newest(connection: Any, table: DatedTable, since: float) -> tupl
         f"FROM (SELECT max({column})::timestamptz AS newest FROM {table} "
         f"WHERE {column} >= to_timestamp($1::float8) AND {column} <= now()) found WHERE newest IS NOT NULL"
     )
-    async with transaction(connection, readonly=True):
-        await connection.execute(f"SET LOCAL statement_timeout = {round(1000 * AGE_SEC)}")
+    async with _limited(connection, AGE_SEC):
         row = await connection.fetchrow(sql, since)
     return None if row is None else (row[0], max(0.0, row[1]))
+
+
+@contextlib.asynccontextmanager
+async def _limited(connection: Any, sec: float) -> AsyncIterator[None]:
+    """Read in a transaction of which each statement is ended by the server after `sec`."""
+    async with transaction(connection, readonly=True):
+        await connection.execute(f"SET LOCAL statement_timeout = {round(1000 * sec)}")
+        yield

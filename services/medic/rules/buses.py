@@ -31,7 +31,7 @@ async def read_buses(names: Iterable[str], get_bus: Callable[[str], Bus]) -> Rea
         readings[Metric.BUS_CONNECTIONS][name] = _find_percent(clients, "connected_clients", "maxclients")
         lags = _list_replica_lags(replication)
         readings[Metric.BUS_REPLICAS][name] = None if lags is None else len(lags)
-        readings[Metric.BUS_REPLICA_LAG][name] = max(lags, default=None) if lags else None
+        readings[Metric.BUS_REPLICA_LAG][name] = max(lags) if lags else None
 
     await asyncio.gather(*map(read, names))
     return readings
