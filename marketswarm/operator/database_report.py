@@ -20,7 +20,7 @@ from marketswarm.operator.remedies import list_rule_words
 from marketswarm.truth import Truth
 
 REPORT_VALID_SEC: Final = 60
-"""How long a report stays on the bus; archive writes one every ten seconds."""
+"""How long a report stays on the bus; archive writes one every five seconds."""
 MAX_SKEW_SEC: Final = 300.0
 """How far the `ts` of a report may be from the reader's clock: one that does not expire is not believed."""
 MAX_TABLES: Final = 50

@@ -16,9 +16,9 @@ from services.archive.backup import SNAPSHOT_NAME
 from services.archive.database import Database
 from services.market.database import transaction
 
-WITHIN_SEC: Final = 10.0
+WITHIN_SEC: Final = 5.0
 """How long a connection may take for its statements."""
-SERVER_SEC: Final = 5.0
+SERVER_SEC: Final = 3.0
 """The time limit of a statement about the server, which it keeps itself, so that none goes on unheard."""
 IDLE_SEC: Final = 60
 """How long a session may do nothing in a transaction before it is counted."""

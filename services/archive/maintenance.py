@@ -42,7 +42,7 @@ CORRELATIONS_EVERY_SEC: Final = 30.0
 CORRELATIONS_AT_ONCE: Final = 10  # days, the newest first, because other jobs wait meanwhile
 PARTITIONS_EVERY_SEC: Final = 3600.0
 BACKUP_EVERY_SEC: Final = 20.0  # to look whether one is due
-DATABASE_EVERY_SEC: Final = 10.0
+DATABASE_EVERY_SEC: Final = 5.0
 RETRY_SEC: Final = 60.0
 BACKUP_BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
 """The pauses after failed backups, because each backup may read all tables."""
