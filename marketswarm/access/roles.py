@@ -20,6 +20,7 @@ from marketswarm.keys import (
     ALERT_LOG,
     ARCHIVE_BACKUP,
     ARCHIVE_BACKUP_REQUEST,
+    ARCHIVE_DATABASE,
     BOARD_ANNOUNCEMENTS,
     BOARD_AUDIT,
     BOARD_CHECKS,
@@ -82,6 +83,7 @@ from marketswarm.operator.remedies import (
     is_in_a_ladder,
     list_cleared_caches,
     list_ladder,
+    list_rule_words,
 )
 from marketswarm.truth import HEALER, MARKET, SYSTEM, AccessPoint, Truth
 from marketswarm.truth.flows import build_flows
@@ -243,7 +245,7 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         *_grant_read("exists xinfo|stream xrange", "bars", MARKET_QUARANTINE, view),
         *_grant_cache_clearing(view),
         *_grant_source_steering(view),
-        *_grant_backups(view),
+        *_grant_archive_reports(view),
         *_grant_rollback(view),
         *_grant_probe_reads(view),
         *_grant_age_reads(view),
@@ -279,13 +281,16 @@ def _grant_rollback(view: BusView) -> tuple[Grant, ...]:
     return (*_grant_seeding(view), *audit)
 
 
-def _grant_backups(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to read how the backups of archive are, and to ask for one if a ladder does."""
+def _grant_archive_reports(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to read how the backups and the database of archive are.
+
+    If a ladder asks for a backup, the medic may do that.
+    """
     if view.bus != SYSTEM or ARCHIVE not in view.truth.services:
         return ()
     ladder = list_ladder(view.truth, ARCHIVE)
     return (
-        Grant("getrange", (ARCHIVE_BACKUP,), mode="R"),
+        Grant("getrange", (ARCHIVE_BACKUP, ARCHIVE_DATABASE), mode="R"),
         *((Grant("set", (ARCHIVE_BACKUP_REQUEST,), mode="W"),) if REPEAT_BACKUP in ladder else ()),
     )
 
@@ -310,11 +315,7 @@ def _grant_probe_reads(view: BusView) -> tuple[Grant, ...]:
 
 def _grant_age_reads(view: BusView) -> tuple[Grant, ...]:
     """Return the grant to read how old those keys on this bus are that the medic's rules name."""
-    section = view.truth.services.get(MEDIC)
-    rules = section.settings.get("rules") if section is not None else None
-    written = rules.values() if isinstance(rules, dict) else ()
-    named = [each.get("key") for each in written if isinstance(each, dict)]
-    keys = [key for key in named if isinstance(key, str) and not key.startswith(RESERVED_PREFIXES)]
+    keys = [key for key in list_rule_words(view.truth, "key") if not key.startswith(RESERVED_PREFIXES)]
     points = [find_written_key(view.truth, svc, key) for key in keys for svc in view.truth.services]
     here = dict.fromkeys(escape_pattern(each.key) for each in points if each and each.bus == view.bus)
     return (Grant("type xinfo|stream getrange", tuple(here), mode="R"),) if here else ()

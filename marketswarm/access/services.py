@@ -18,6 +18,7 @@ from marketswarm.keys import (
     ALERT_LOG,
     ARCHIVE_BACKUP,
     ARCHIVE_BACKUP_REQUEST,
+    ARCHIVE_DATABASE,
     ARCHIVE_DEAD,
     ARCHIVE_POSITIONS,
     CHECKED_BARS,
@@ -154,16 +155,19 @@ def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
         *([Grant(_DATA_COMMANDS, (_OWN_KEYS[svc],))] if svc in _OWN_KEYS and view.bus == MARKET else []),
         *([Grant("hget hset", (ARCHIVE_POSITIONS,))] if _stores_position(svc, view) else []),
         *([Grant("hget", (HEALER_RELAYED,), mode="R")] if _is_relayed(svc, view) else []),
-        *(_grant_backup_reports() if svc == ARCHIVE and view.bus == SYSTEM else ()),
+        *(_grant_archive_reports() if svc == ARCHIVE and view.bus == SYSTEM else ()),
         *grant_access_points(svc, view),
     )
 
 
-def _grant_backup_reports() -> tuple[Grant, ...]:
-    """Return the grants to report how the backups are, and to read a request to make the one that is due."""
+def _grant_archive_reports() -> tuple[Grant, ...]:
+    """Return the grants to report how the backups and the database are.
+
+    A request to make the backup that is due may be read.
+    """
     return (
         Grant("getrange", (ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST), mode="R"),
-        Grant("set", (ARCHIVE_BACKUP,), mode="W"),
+        Grant("set", (ARCHIVE_BACKUP, ARCHIVE_DATABASE), mode="W"),
     )
 
 

@@ -1,6 +1,7 @@
-"""Name what remedies of the medic may write on the buses of others. Pure.
+"""Name what remedies of the medic may write on the buses of others, and what its rules name. Pure.
 
-The names are here and nowhere else: the truth chooses by the name of a remedy.
+The names are here and nowhere else: the truth chooses by the name of a remedy. A rule or a ladder may be that
+of another release, so each is read as far as it can be.
 """
 
 from collections.abc import Mapping
@@ -62,6 +63,15 @@ def list_ladder(truth: Truth, svc: str) -> list[str]:
     for name in ("targets", svc, "ladder"):
         found = found.get(name) if isinstance(found, Mapping) else None
     return [each for each in found if isinstance(each, str)] if isinstance(found, list | tuple) else []
+
+
+def list_rule_words(truth: Truth, field: str) -> list[str]:
+    """Return the words of `services.medic.settings.rules.*.<field>`, as far as they can be read."""
+    section = truth.services.get(MEDIC)
+    rules = section.settings.get("rules") if section is not None else None
+    written = rules.values() if isinstance(rules, Mapping) else ()
+    named = [each.get(field) for each in written if isinstance(each, Mapping)]
+    return [each for each in named if isinstance(each, str)]
 
 
 def is_in_a_ladder(truth: Truth, remedy: str) -> bool:

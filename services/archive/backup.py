@@ -24,6 +24,8 @@ from services.archive.programs import PROGRAM_SEC, BackupError, run_program
 from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
 from services.market.database import open_connection, terminate, transaction
 
+SNAPSHOT_NAME: Final = "archive backup"
+"""What the session is called that holds the snapshot of a backup: it does nothing while pg_dump works."""
 _NAME: Final = re.compile(r"archive-\d{8}T\d{6}Z\.json")
 _REMAINS: Final = re.compile(r"(archive-\d{8}T\d{6}Z)\.(?:part|json\.part|dump)")
 _EXTENSION_VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,30}")
@@ -217,6 +219,7 @@ async def _snapshot(url: str) -> AsyncIterator[tuple[Any, str]]:
         open_connection(url, PROGRAM_SEC) as connection,
         transaction(connection, isolation="repeatable_read", readonly=True),
     ):
+        await connection.execute(f"SET application_name = '{SNAPSHOT_NAME}'")
         yield connection, await connection.fetchval("SELECT pg_export_snapshot()")
 
 

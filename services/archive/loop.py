@@ -7,7 +7,7 @@ beside that (partitions, sources, correlations, backups) is in `maintenance.py`.
 import asyncio
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from marketswarm.agent import Code, Exit, agent
@@ -27,6 +27,8 @@ from services.archive.writer import Writer
 REPORT_EVERY_SEC: Final = 0.2
 MIGRATING_SEC: Final = 2.0
 """The seconds after which the beats speak of a migration; most take less than one."""
+LAG_KNOWN_SEC: Final = 90.0
+"""How long a backlog says something of now; a batch of a PostgreSQL that hangs takes a minute."""
 _GC_OBJECTS: Final = 100_000
 """The new objects after which the garbage collector looks for cycles: a batch makes 50,000 without any."""
 
@@ -68,6 +70,8 @@ async def main() -> int:
             outages = [each.outage for pool in pools for each in pool.workers if each.outage is not None]
             outage = min(outages, key=lambda each: each.since, default=None)
             metrics.backlogs = {stream: each for pool in pools for stream, each in pool.backlogs.items()}
+            workers = [worker for pool in pools for worker in pool.workers]
+            metrics.lag_sec = find_lag(workers, time.monotonic())
             metrics.is_away = outage is not None
             behind = describe_backlog(metrics.backlogs, settings_now().settings.behind_sec)
             now = time.monotonic()
@@ -131,6 +135,13 @@ def describe_backlog(backlogs: Mapping[str, Backlog], behind_sec: float) -> str 
         return None
     unread, oldest = format_unread(worst.unread), _format_sec(worst.oldest_sec)
     return f"behind: {unread} unread in {stream}, the oldest for {oldest}"
+
+
+def find_lag(workers: Sequence[ArchiveWorker], now: float) -> float | None:
+    """Return how long the oldest unread entry has waited; None if a worker has not looked lately."""
+    if any(now - each.backlogs_at > LAG_KNOWN_SEC for each in workers):
+        return None
+    return max((backlog.oldest_sec for each in workers for backlog in each.backlogs.values()), default=None)
 
 
 def _format_sec(seconds: float) -> str:

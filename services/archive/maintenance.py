@@ -1,9 +1,12 @@
-"""Do what one instance does for all, under a lease: partitions, retention, sources, correlations, backups."""
+"""Do what one instance does for all, under a lease: partitions, retention, sources, correlations, backups.
+
+It also says on the bus how the database and the backups are.
+"""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -13,14 +16,16 @@ from marketswarm.agent import Agent, point_like
 from marketswarm.agent.loops import lead
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
-from marketswarm.keys import MARKET_SOURCES
+from marketswarm.keys import ARCHIVE_DATABASE, MARKET_SOURCES
 from marketswarm.net.retry import Backoff
+from marketswarm.operator.database_report import REPORT_VALID_SEC, DatabaseReport, list_ruled_tables
 from marketswarm.truth import MARKET, SYSTEM
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import make_backup, read_newest_backup, remove_old_backups
 from services.archive.backup_desk import BackupDesk
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import Database
+from services.archive.database_observer import DatabaseObserver
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
 from services.archive.partitions import drop_expired, list_ahead, make_partitions
@@ -37,6 +42,7 @@ CORRELATIONS_EVERY_SEC: Final = 30.0
 CORRELATIONS_AT_ONCE: Final = 10  # days, the newest first, because other jobs wait meanwhile
 PARTITIONS_EVERY_SEC: Final = 3600.0
 BACKUP_EVERY_SEC: Final = 20.0  # to look whether one is due
+DATABASE_EVERY_SEC: Final = 5.0
 RETRY_SEC: Final = 60.0
 BACKUP_BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
 """The pauses after failed backups, because each backup may read all tables."""
@@ -114,6 +120,8 @@ class Maintenance:
             _make_job("sources", SOURCES_EVERY_SEC, self._write_sources),
             _make_job("correlations", CORRELATIONS_EVERY_SEC, self._write_correlations),
         )
+        self._report = _make_job("database", DATABASE_EVERY_SEC, self._report_database)
+        self._observer = DatabaseObserver(database)
         self._backup = MaintenanceJob("backup", BACKUP_EVERY_SEC, self._back_up, BACKUP_BACKOFF)
         self._desk = BackupDesk(lambda: me.bus(SYSTEM))
 
@@ -125,6 +133,7 @@ class Maintenance:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._do_again_and_again(self._jobs))
+                group.create_task(self._do_again_and_again((self._report,)))  # also while a job takes long
                 group.create_task(self._back_up_again_and_again())
         finally:
             self._hand_over()
@@ -176,7 +185,7 @@ class Maintenance:
 
     def _hand_over(self) -> None:
         """Report no more on the jobs, and do all of them at once when the lease is back."""
-        for job in (*self._jobs, self._backup):
+        for job in (*self._jobs, self._report, self._backup):
             job.note_success(float("-inf"))
             self._me.set_degraded(None, part=_name_part(job))
         self._metrics.backup_at = None
@@ -225,6 +234,19 @@ class Maintenance:
                 self._metrics.correlations += await compute_correlations(
                     connection, day, days=wanted.days, symbols=wanted.symbols, made_of=made_of
                 )
+
+    async def _report_database(self, _settings: WriteSettings) -> None:
+        """Say on system-redis how the database is; while it can't be used, how far archive is behind."""
+        try:
+            report = await self._observer.observe(list_ruled_tables(self._me.truth))
+        except (PostgresAwayError, SchemaError):
+            await self._write_report(DatabaseReport(ts=time.time()))
+            raise
+        await self._write_report(report)
+
+    async def _write_report(self, report: DatabaseReport) -> None:
+        bus, encoded = self._me.bus(SYSTEM), replace(report, lag_sec=self._metrics.lag_sec).encode()
+        await bus.ask(bus.client.set(ARCHIVE_DATABASE, encoded, ex=REPORT_VALID_SEC))
 
     async def _back_up(self, settings: WriteSettings) -> None:
         """Make the backup that is due by the schedule, and remove those that are too old; report both."""

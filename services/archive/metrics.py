@@ -7,7 +7,7 @@ from typing import Final
 from marketswarm.bus.backlog import Backlog, format_unread, sum_unread
 from marketswarm.metrics import Family, Histogram, MetricTable
 
-JOBS: Final = ("partitions", "sources", "correlations", "backup")
+JOBS: Final = ("partitions", "sources", "correlations", "backup", "database")
 _HELP: Final = {
     "entries_total{stream,outcome}": "Entries by what became of them: written, refused, claimed, trimmed.",
     "batch_seconds": "How long a batch took from its rows to its commit.",
@@ -35,6 +35,8 @@ class ArchiveMetrics:
         self.backlogs: Mapping[str, Backlog] = {}
         self.entries: Counter[tuple[str, str]] = Counter()
         self.batch_sec = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+        self.lag_sec: float | None = None
+        """How long the oldest unread entry of all streams has waited; None while that is not known."""
         self.is_away = False
         self.dropped = 0
         self.correlations = 0

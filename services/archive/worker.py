@@ -83,6 +83,8 @@ class ArchiveWorker:
         metrics: ArchiveMetrics,
     ) -> None:
         self.backlogs: dict[str, Backlog] = {}
+        self.backlogs_at = float("-inf")
+        """When all of them were read last, by the monotonic clock."""
         self.outage: DatabaseOutage | None = None
         self._me, self._settings_now, self._writer, self._metrics = me, settings_now, writer, metrics
         self._claimed_at = self._looked_at = self._reached_at = float("-inf")
@@ -116,6 +118,7 @@ class ArchiveWorker:
             async with self._me.waiting(BUS_SEC):
                 backlog = (await consumer.read_backlog(stream)).count_lost(before)
             self._note_lost(stream, backlog, backlog.lost - before.lost, "trimmed before archive read them")
+        self.backlogs_at = time.monotonic()
 
     def _note_trimmed(self, stream: str, entries: int) -> None:
         """Note entries that a killed instance had read, and that were trimmed before they were acknowledged.

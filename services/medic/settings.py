@@ -252,6 +252,8 @@ class MedicSettings(ServiceConfig):
         for name, rule in self.settings.rules.items():
             if rule is not None and rule.key is not None and not list_pairs({name: rule}, truth):
                 yield ("settings", "rules", name, "key"), "is written by no service that the rule is about"
+            if rule is not None and rule.table is not None and not list_pairs({name: rule}, truth):
+                yield ("settings", "rules", name, "table"), f"is written by {ARCHIVE}, which the truth lacks"
         if len(list_pairs(self.settings.rules_in_force(), truth)) == MAX_PAIRS:
             yield ("settings", "rules"), f"has too many subjects: {MAX_PAIRS:,} at most are evaluated"
 

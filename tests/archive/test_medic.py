@@ -47,3 +47,41 @@ def test_a_backup_that_failed_is_made_again_before_its_time_and_verified(postgre
         ]
         assert len(list_backups(folder)) == 1
         assert len(fleet["archive"].logs("backup.requested")) == 1
+
+
+def test_the_rules_hear_of_the_database_from_archive_and_while_it_hangs_of_the_lag_alone(
+    breakable_postgres, archive_url, tmp_path
+):
+    rules = {
+        "used": {"metric": "database_connections", "above": 0},
+        "old": {"metric": "table_age", "table": "alert_log", "below": 3600},
+        "lag": {"metric": "database_lag", "above": 1, "services": ["archive"]},
+    }
+    settings = {"shipped_rules": False, "rules_every_sec": 1, "rules": rules}
+    archive = {**BEATS, "settings": {"database_timeout_sec": 2}}
+    document = {"services": {"healer": BEATS, "archive": archive, "medic": {**BEATS, "settings": settings}}}
+    env = {"DATABASE_URL": archive_url, "POSTGRES_BIN": str(breakable_postgres.programs)}
+    with Fleet(tmp_path, document, ["healer", "medic", "archive"], env, tail=False) as fleet:
+
+        def reasons(kind="monitor_miss"):
+            entries = fleet.system.cmd("XRANGE", "medic:alerts", "-", "+")
+            events = [orjson.loads(fields["event"]) for _, fields in entries]
+            return {each["svc"]: each.get("reason") for each in events if each["type"] == kind}
+
+        def explain():
+            return reasons(), fleet.system.cmd("GET", "archive:database"), fleet["archive"].text()
+
+        until(lambda: len(reasons()) == 2, 60, what=explain)
+        assert sorted(reasons()) == ["medic/old/database", "medic/used/database"]
+        breakable_postgres.freeze()
+        until(lambda: fleet["archive"].logs("database.away"), 60, what=fleet["archive"].text)
+
+        def is_behind():
+            fleet.market.cmd("XADD", "market:downloads", "*", "source", "x")  # the first may be in hand
+            return "medic/lag/archive" in reasons()
+
+        until(is_behind, 90, what=explain)
+        assert reasons()["medic/lag/archive"].startswith("database_lag ")
+        report = orjson.loads(fleet.system.cmd("GET", "archive:database"))
+        assert (report["connections"], report["table_ages"]) == (None, {})
+        assert reasons("monitor_ok") == {}, "what is not known ends nothing"

@@ -194,6 +194,7 @@ def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_pa
         """)
         asked = lines("""
             GETRANGE archive:backup 0 9
+            GETRANGE archive:database 0 9
             SET archive:backup:request {} EX 60
         """)
         assert let_through(client(SYSTEM, "medic"), asked) == asked
@@ -209,6 +210,7 @@ def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_pa
             HSET market:series a b
             XDEL market:quarantine 1-1
             SET archive:backup {}
+            SET archive:database {}
         """)
         assert let_through(client(MARKET, "medic"), [*refused, *asked]) == []
         elsewhere = [line for line in done if "HKEYS market:sources" not in line]

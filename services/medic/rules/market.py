@@ -1,4 +1,4 @@
-"""Read what the market's services store of themselves: sources that fail, what is quarantined, late backups.
+"""Read what the market's services store of themselves: sources that fail, what is quarantined, the database.
 
 Only while the service that writes it is up: what another one left says nothing of now.
 """
@@ -13,10 +13,11 @@ from marketswarm.bus.stored_values import parse_count
 from marketswarm.detector import State
 from marketswarm.keys import MARKET_QUARANTINE, MARKET_SOURCES
 from marketswarm.operator.backups import read_backup_report
+from marketswarm.operator.database_report import DatabaseReport, read_database_report
 from marketswarm.operator.remedies import ARCHIVE, BARS, SOURCES
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint
 from services.medic.observer import FleetObservation
-from services.medic.rules.metric import FLEET, Metric, Readings
+from services.medic.rules.metric import DATABASE, FLEET, Metric, Readings, name_reading
 from services.medic.source_rejects import read_rejects, read_source_states
 
 _LIMITED: Final = "limited"
@@ -24,9 +25,9 @@ _FAILING: Final[Mapping[object, float]] = {"up": 0.0, "down": 1.0}
 
 
 async def read_market(seen: FleetObservation, get_bus: Callable[[str], Bus]) -> Readings:
-    """Return what is known of the sources, of the records in quarantine, and of the backups."""
+    """Return what is known of the sources, of the records in quarantine, of the backups and the database."""
     readings: Readings = {}
-    for read in (_read_sources, _read_quarantine, _read_backups):
+    for read in (_read_sources, _read_quarantine, _read_backups, _read_database):
         with contextlib.suppress(BusError, NoBusError):  # what does not answer is not known
             await read(seen, get_bus, readings)
     return readings
@@ -51,6 +52,27 @@ async def _read_quarantine(seen: FleetObservation, get_bus: Callable[[str], Bus]
 async def _read_backups(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
     if is_up(seen, ARCHIVE) and (report := await read_backup_report(get_bus(SYSTEM))) is not None:
         readings[Metric.BACKUP_LATE] = {ARCHIVE: report.find_late_sec(seen.wall)}
+
+
+async def _read_database(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
+    if (
+        is_up(seen, ARCHIVE)
+        and (report := await read_database_report(get_bus(SYSTEM), seen.wall)) is not None
+    ):
+        readings |= _list_database_readings(report)
+
+
+def _list_database_readings(report: DatabaseReport) -> Readings:
+    own = {
+        Metric.DATABASE_CONNECTIONS: report.find_connection_percent(),
+        Metric.DATABASE_IDLE_TRANSACTIONS: report.idle_transactions,
+        Metric.DATABASE_SIZE: None if report.size_bytes is None else report.size_bytes / 1e9,
+        Metric.DATABASE_REPLICAS: report.replicas,
+        Metric.DATABASE_REPLICA_LAG: report.replica_lag_sec,
+    }
+    ages = {name_reading(DATABASE, table): age for table, age in report.table_ages.items()}
+    found: Readings = {metric: {DATABASE: value} for metric, value in own.items()}
+    return {**found, Metric.DATABASE_LAG: {ARCHIVE: report.lag_sec}, Metric.TABLE_AGE: {**ages}}
 
 
 def find_point(seen: FleetObservation, svc: str, key: str) -> AccessPoint | None:

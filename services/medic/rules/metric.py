@@ -9,6 +9,8 @@ HOST: Final = "host"
 """The subject of what is measured of the machine on which the medic runs."""
 FLEET: Final = "fleet"
 """The subject of what is measured of all services together."""
+DATABASE: Final = "database"
+"""The subject of what archive says of PostgreSQL."""
 GROUP: Final = "all"
 """The subject of a rule about a share: the group as a whole."""
 
@@ -22,6 +24,7 @@ class MetricSubject(StrEnum):
     PROBE = "probe"
     HOST = "host"
     FLEET = "fleet"
+    DATABASE = "database"
 
 
 class Metric(StrEnum):
@@ -38,11 +41,20 @@ class Metric(StrEnum):
     HOST_DISK_FREE = "host_disk_free"  # in percent, of the fullest disk that matters
     BUS_MEMORY = "bus_memory"  # in percent of `maxmemory`; unknown without such a limit
     BUS_CONNECTIONS = "bus_connections"  # in percent of `maxclients`
+    BUS_REPLICAS = "bus_replicas"  # how many replicas are connected to it, and follow
+    BUS_REPLICA_LAG = "bus_replica_lag"  # in seconds, since the one that is most behind was heard
     SOURCE_FAILING = "source_failing"  # 1 while a source of the market fails
     SOURCE_REJECTS = "source_rejects"  # what the worst source in service sent lately that is of no use
     SOURCE_LIMITED = "source_limited"  # 1 while a source of the market takes no more requests
     QUARANTINED = "quarantined"  # records that failed a check, so far
     BACKUP_LATE = "backup_late"  # in seconds, since the next backup was due
+    DATABASE_CONNECTIONS = "database_connections"  # in percent of those that superusers leave
+    DATABASE_IDLE_TRANSACTIONS = "database_idle_transactions"  # sessions that do nothing in a transaction
+    DATABASE_SIZE = "database_size"  # in GB (10^9 bytes)
+    DATABASE_REPLICAS = "database_replicas"  # how many replicas are connected to it
+    DATABASE_REPLICA_LAG = "database_replica_lag"  # in seconds, of the one that is most behind
+    DATABASE_LAG = "database_lag"  # in seconds, since archive's oldest unread entry was written
+    TABLE_AGE = "table_age"  # in seconds, of the newest row in the table of the rule
     FUSE = "fuse"  # 1 while the medic has stopped after too many remedies
     LOG_MATCHES = "log_matches"  # lines of its log that match the pattern of the rule, so far
     LOG_NEW = "log_new"  # lines of its log of a kind that was never seen before, so far
@@ -73,11 +85,20 @@ KINDS: Final[Mapping[Metric, MetricKind]] = {
     Metric.HOST_DISK_FREE: MetricKind(MetricSubject.HOST),
     Metric.BUS_MEMORY: MetricKind(MetricSubject.BUS),
     Metric.BUS_CONNECTIONS: MetricKind(MetricSubject.BUS),
+    Metric.BUS_REPLICAS: MetricKind(MetricSubject.BUS),
+    Metric.BUS_REPLICA_LAG: MetricKind(MetricSubject.BUS),
     Metric.SOURCE_FAILING: MetricKind(MetricSubject.SOURCE),
     Metric.QUARANTINED: MetricKind(MetricSubject.FLEET, is_counter=True),
     Metric.SOURCE_REJECTS: MetricKind(MetricSubject.SERVICE),
     Metric.SOURCE_LIMITED: MetricKind(MetricSubject.SOURCE),
     Metric.BACKUP_LATE: MetricKind(MetricSubject.SERVICE),
+    Metric.DATABASE_CONNECTIONS: MetricKind(MetricSubject.DATABASE),
+    Metric.DATABASE_IDLE_TRANSACTIONS: MetricKind(MetricSubject.DATABASE),
+    Metric.DATABASE_SIZE: MetricKind(MetricSubject.DATABASE),
+    Metric.DATABASE_REPLICAS: MetricKind(MetricSubject.DATABASE),
+    Metric.DATABASE_REPLICA_LAG: MetricKind(MetricSubject.DATABASE),
+    Metric.DATABASE_LAG: MetricKind(MetricSubject.SERVICE),
+    Metric.TABLE_AGE: MetricKind(MetricSubject.DATABASE),
     Metric.FUSE: MetricKind(MetricSubject.FLEET),
     Metric.LOG_MATCHES: MetricKind(MetricSubject.SERVICE, is_counter=True),
     Metric.LOG_NEW: MetricKind(MetricSubject.SERVICE, is_counter=True),
@@ -99,5 +120,5 @@ the rule says more of what is measured, the subject is that of `name_reading`.""
 
 
 def name_reading(subject: str, detail: str) -> str:
-    """Return what a reading is called: its subject, with the pattern or the key of the rule if it has one."""
+    """Return what a reading is called: its subject, with the detail of the rule if it has one."""
     return f"{subject} {detail}" if detail else subject

@@ -11,10 +11,12 @@ from marketswarm.access.services import find_written_key
 from marketswarm.agent import ServiceConfig
 from marketswarm.event import Severity
 from marketswarm.keys import RESERVED_PREFIXES
+from marketswarm.operator.database_report import DatedTable
 from marketswarm.operator.remedies import ARCHIVE, SOURCES
 from marketswarm.truth import ESCALATED_RULE, PROPOSED_RULE, Truth, find_probe_targets
 from services.medic.rules.line_pattern import MAX_PATTERN_CHARS, compile_pattern
 from services.medic.rules.metric import (
+    DATABASE,
     FLEET,
     GROUP,
     HOST,
@@ -86,12 +88,15 @@ class MonitorRule(ServiceConfig):
     key: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     """For `write_age`: the stream or key, as it is called in the `publish_to` of the service. Example:
     `"rss:items"`."""
+    table: DatedTable | None = None
+    """For `table_age`: the table of archive. Example: `"quotes"`."""
 
     @model_validator(mode="after")
     def _fits_the_metric(self) -> Self:
         """Raise ValueError if the limits don't fit each other, or the metric."""
         self._require_detail("pattern", self.pattern, Metric.LOG_MATCHES)
         self._require_detail("key", self.key, Metric.WRITE_AGE)
+        self._require_detail("table", self.table, Metric.TABLE_AGE)
         if self.pattern is not None:
             compile_pattern(self.pattern)
         if self.key is not None and ("*" in self.key or self.key.startswith(RESERVED_PREFIXES)):
@@ -115,8 +120,8 @@ class MonitorRule(ServiceConfig):
 
     @property
     def detail(self) -> str:
-        """The pattern or the key that says what is measured of the subject; empty for most metrics."""
-        return self.pattern or self.key or ""
+        """The pattern, key or table that says what is measured of the subject; empty for most metrics."""
+        return self.pattern or self.key or self.table or ""
 
     @property
     def can_heal(self) -> bool:
@@ -172,6 +177,11 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
     "disk": _rule(Metric.HOST_DISK_FREE, RuleSeverity.CRITICAL, below=10, for_sec=60),
     "bus_memory": _rule(Metric.BUS_MEMORY, above=80, for_sec=300),
     "bus_connections": _rule(Metric.BUS_CONNECTIONS, above=80, for_sec=60),
+    "bus_replica_lag": _rule(Metric.BUS_REPLICA_LAG, above=10, for_sec=30),
+    "database_connections": _rule(Metric.DATABASE_CONNECTIONS, above=80, for_sec=60),
+    "database_idle_transactions": _rule(Metric.DATABASE_IDLE_TRANSACTIONS, above=0, for_sec=300),
+    "database_lag": _rule(Metric.DATABASE_LAG, above=600, for_sec=60, services=(ARCHIVE,)),
+    "database_replica_lag": _rule(Metric.DATABASE_REPLICA_LAG, above=300, for_sec=60),
     "sources": _rule(Metric.SOURCE_FAILING, above=0, share_above=0.1, for_sec=60),
     "quarantine": _rule(Metric.QUARANTINED, above=100, within_sec=3600),
     "bad_source": _rule(Metric.SOURCE_REJECTS, above=10, for_sec=60, services=(SOURCES,)),
@@ -199,7 +209,7 @@ def list_pairs(rules: Mapping[str, MonitorRule], truth: Truth) -> dict[str, tupl
     """Return by the name `<rule>/<subject>` each rule with each subject that the truth names.
 
     The subjects of a rule about a share are one, `all`; those of a rule with a key are the services that
-    write it. There are MAX_PAIRS at most.
+    write it. Without archive nothing is known of a database. There are MAX_PAIRS at most.
     """
     subjects = {
         MetricSubject.SERVICE: tuple(truth.services),
@@ -207,6 +217,7 @@ def list_pairs(rules: Mapping[str, MonitorRule], truth: Truth) -> dict[str, tupl
         MetricSubject.PROBE: list_probes(truth),
         MetricSubject.HOST: (HOST,),
         MetricSubject.FLEET: (FLEET,),
+        MetricSubject.DATABASE: (DATABASE,) if ARCHIVE in truth.services else (),
     }
     pairs = (
         (f"{name}/{subject}", (subject, rule))

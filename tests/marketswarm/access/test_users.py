@@ -442,6 +442,9 @@ def test_the_medic_may_ask_for_a_backup_only_where_the_truth_has_it_do_so_and_ar
         assert may(archive, "getrange", key="archive:backup:request") is (bus == "system-redis")
         assert not may(archive, "set", key="archive:backup:request")
         assert may(archive, "set", key="archive:backup") is (bus == "system-redis")
+        assert may(archive, "set", key="archive:database") is (bus == "system-redis")
+        assert may(medic, "getrange", key="archive:database") is (bus == "system-redis")
+        assert not may(medic, "set", key="archive:database")
 
 
 def test_the_medic_may_pause_sources_only_where_the_truth_has_it_do_so():

@@ -1,5 +1,7 @@
 """What the beats say while PostgreSQL is away, or the work is behind."""
 
+from types import SimpleNamespace
+
 import orjson
 import pytest
 
@@ -7,7 +9,14 @@ from marketswarm.agent import Exit
 from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog
 from marketswarm.truth import AccessPoint
-from services.archive.loop import describe_backlog, describe_migration, describe_outage, require_url
+from services.archive.loop import (
+    LAG_KNOWN_SEC,
+    describe_backlog,
+    describe_migration,
+    describe_outage,
+    find_lag,
+    require_url,
+)
 from services.archive.migrations import SchemaError, load_migrations, require_known
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_followed_streams, find_streams
 from services.archive.source_states import MAX_SOURCES, parse_source_states
@@ -55,6 +64,20 @@ def test_work_is_behind_when_an_entry_waits_too_long():
     assert describe_backlog(backlogs, 120.0) == "behind: 1,200 unread in a, the oldest for 2 min"
     assert describe_backlog(backlogs, 131.0) is None
     assert describe_backlog({}, 120.0) is None
+
+
+def test_how_far_archive_is_behind_is_known_while_each_worker_looks_at_its_streams():
+    def worker(at, **oldest):
+        backlogs = {stream: Backlog(oldest_sec=sec) for stream, sec in oldest.items()}
+        return SimpleNamespace(backlogs_at=at, backlogs=backlogs)
+
+    now = 1000.0
+    fresh, stale = now - LAG_KNOWN_SEC, now - LAG_KNOWN_SEC - 1
+    assert find_lag([worker(fresh, a=3.0, b=70.0), worker(now, c=5.0)], now) == 70
+    assert find_lag([worker(now)], now) is None, "no stream was read yet"
+    assert find_lag([worker(stale, a=3.0), worker(now, c=5.0)], now) is None
+    assert find_lag([worker(float("-inf")), worker(now, c=5.0)], now) is None
+    assert find_lag([], now) is None
 
 
 def test_the_truth_may_name_other_keys_by_their_last_word():

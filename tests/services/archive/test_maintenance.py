@@ -10,10 +10,11 @@ import pytest
 
 from marketswarm.agent import LeaseLost
 from marketswarm.bus import BusError
-from marketswarm.keys import ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST
+from marketswarm.keys import ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST, ARCHIVE_DATABASE
 from marketswarm.operator.backups import BackupReport, BackupRequest
+from marketswarm.operator.database_report import REPORT_VALID_SEC, DatabaseReport
 from marketswarm.testing import MemoryBuses
-from marketswarm.truth import SYSTEM
+from marketswarm.truth import SYSTEM, parse_truth
 from services.archive import backup_desk, maintenance
 from services.archive.backup import Backup
 from services.archive.maintenance import BACKUP_BACKOFF, Maintenance, MaintenanceJob
@@ -25,6 +26,9 @@ from support.waiting import auntil
 
 TAKE_EVERY_SEC = 1.0
 """The least time between two requests here."""
+RULES = b"""{"services": {"medic": {"settings": {"rules": {
+    "old": {"metric": "table_age", "table": "quotes", "above": 60}, "odd": {"table": "pg_authid"}, "off": null
+}}}}}"""
 MADE = Backup("archive-20261123T033000Z.dump", 1_793_100_000.0, 10, "ab", 4, "17", {})
 
 
@@ -36,6 +40,7 @@ class Me:
             archive_backup_folder=folder, database_url="postgresql://u@h/d", postgres_bin=None
         )
         self.section = SimpleNamespace(access_points=SimpleNamespace(subscribe_to=()))
+        self.truth = parse_truth(RULES).truth
         self.log = SimpleNamespace(info=self._note, warning=self._note, exception=self._note)
         self.logged, self.degraded, self.asked, self.leases = [], {}, 0, 0
         self.bus_error: Exception | None = None
@@ -97,15 +102,30 @@ class Database:
         yield
 
 
+class Observer:
+    """What is known of that database, or why nothing is."""
+
+    def __init__(self):
+        self.error, self.report, self.tables = PostgresAwayError("refused"), None, []
+
+    async def observe(self, tables):
+        self.tables = tables
+        if self.report is None:
+            raise self.error
+        return self.report
+
+
 class Scene:
     """Maintenance that runs until the end of the test, and what it reports."""
 
     def __init__(self, folder, monkeypatch):
         self.me, self.database, self.metrics = Me(folder), Database(), ArchiveMetrics()
+        self.observer = Observer()
+        monkeypatch.setattr(maintenance, "DatabaseObserver", lambda _database: self.observer)
         monkeypatch.setattr(maintenance, "STEP_SEC", 0.01)
         monkeypatch.setattr(backup_desk, "LOOK_EVERY_SEC", 0.05)
         monkeypatch.setattr(backup_desk, "TAKE_EVERY_SEC", TAKE_EVERY_SEC)
-        for name in ("SOURCES_EVERY_SEC", "PARTITIONS_EVERY_SEC", "BACKUP_EVERY_SEC"):
+        for name in ("SOURCES_EVERY_SEC", "PARTITIONS_EVERY_SEC", "BACKUP_EVERY_SEC", "DATABASE_EVERY_SEC"):
             monkeypatch.setattr(maintenance, name, 0.02)
         settings = ArchiveSettings.model_validate({"settings": {"correlations": {"symbols": 0}}})
         self.maintenance = Maintenance(
@@ -375,6 +395,30 @@ async def test_without_a_folder_the_report_says_so(scene):
     scene.me.settings.archive_backup_folder = None
     async with scene.running():
         await wait_for_report(scene, state="off", due_at=None)
+
+
+async def test_how_the_database_is_is_on_the_bus_for_a_while_and_only_tables_of_rules_are_looked_at(scene):
+    async def find_report():
+        return DatabaseReport.parse(await scene.me.system.client.get(ARCHIVE_DATABASE) or b"")
+
+    scene.me.settings.archive_backup_folder = None
+    scene.metrics.lag_sec = 700.0
+    async with scene.running():
+        report = await auntil(find_report)
+        assert (report.lag_sec, report.connections) == (700.0, None), "PostgreSQL can't be used"
+        assert scene.failures("database")
+        assert scene.me.degraded == {}, "the workers report that"
+        assert 0 < await scene.me.system.client.ttl(ARCHIVE_DATABASE) <= REPORT_VALID_SEC
+        assert scene.observer.tables == ["quotes"]
+        scene.observer.report = DatabaseReport(ts=5.0, connections=7, lag_sec=1.0)
+        scene.metrics.lag_sec = None
+        await auntil(lambda: find_seven(find_report))
+        assert (await find_report()).lag_sec is None
+
+
+async def find_seven(find_report):
+    report = await find_report()
+    return report is not None and report.connections == 7
 
 
 def test_without_a_folder_the_beats_and_the_metrics_say_that_there_are_no_backups():

@@ -8,6 +8,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import orjson
 import pytest
 
 from marketswarm.beat import Beat
@@ -23,10 +24,12 @@ from services.medic.observer import FleetObservation
 from services.medic.remedies import Remedy
 from services.medic.repair import Advice, Repair, RepairState
 from services.medic.rules.buses import read_buses
+from services.medic.rules.evaluation import RuleEvaluator
 from services.medic.rules.fleet import list_pids, read_fleet
 from services.medic.rules.host import HostObserver
 from services.medic.rules.market import read_market
 from services.medic.rules.metric import FLEET, HOST, Metric
+from services.medic.rules.rule import MonitorRule, list_pairs
 from services.medic.source_rejects import MAX_SOURCES
 from support.waiting import auntil
 
@@ -174,18 +177,51 @@ class InfoBus:
 
 
 async def test_a_bus_is_as_full_as_it_says_and_without_a_limit_that_is_not_known():
+    alone = {"role": "master", "connected_slaves": 0}
+    limited = {"connected_clients": 50, "maxclients": 10_000}
     buses = {
-        "full": InfoBus(
-            memory={"used_memory": 90, "maxmemory": 100},
-            clients={"connected_clients": 50, "maxclients": 10_000},
+        "full": InfoBus(memory={"used_memory": 90, "maxmemory": 100}, clients=limited, replication=alone),
+        "open": InfoBus(
+            memory={"used_memory": 90, "maxmemory": 0}, clients={"connected_clients": 5}, replication=alone
         ),
-        "open": InfoBus(memory={"used_memory": 90, "maxmemory": 0}, clients={"connected_clients": 5}),
-        "odd": InfoBus(memory=[], clients={"connected_clients": "x", "maxclients": True}),
+        "odd": InfoBus(memory=[], clients={"connected_clients": "x", "maxclients": True}, replication=None),
         "away": InfoBus(),
     }
     found = await read_buses(buses, buses.__getitem__)
     assert found[Metric.BUS_MEMORY] == {"full": 90, "open": None, "odd": None}
     assert found[Metric.BUS_CONNECTIONS] == {"full": 0.5, "open": None, "odd": None}
+
+
+@pytest.mark.parametrize(
+    ("replication", "count", "lag"),
+    [
+        ({"role": "master"}, 0, None),
+        ({"role": "master", "slave0": {"state": "online", "lag": 1}}, 1, 1),
+        (
+            {
+                "role": "master",
+                "slave0": {"state": "online", "lag": 1},
+                "slave1": {"state": "wait_bgsave", "lag": 0},
+                "slave2": {"state": "online", "lag": 40},
+            },
+            2,
+            40,
+        ),
+        (
+            {"role": "master", "slave0": {"state": "online", "lag": "1"}, "slave1": "x", "slave2": None},
+            0,
+            None,
+        ),
+        ({"role": "slave", "slave0": {"state": "online", "lag": 1}}, None, None),
+        ([], None, None),
+    ],
+)
+async def test_the_replicas_of_a_bus_are_those_that_follow_and_the_slowest_one_counts(
+    replication, count, lag
+):
+    bus = InfoBus(memory={}, clients={}, replication=replication)
+    found = await read_buses(["a"], lambda _name: bus)
+    assert (found[Metric.BUS_REPLICAS], found[Metric.BUS_REPLICA_LAG]) == ({"a": count}, {"a": lag})
 
 
 async def test_buses_are_asked_at_once_since_one_that_does_not_answer_takes_its_time():
@@ -257,3 +293,42 @@ async def test_how_late_a_backup_is_is_what_archive_says_while_it_is_up(bus):
         await bus.client.set("archive:backup", raw)
         assert (await market(bus, archive=UP)).get(Metric.BACKUP_LATE) == found, raw
     assert await market(bus, archive=DOWN) == {}
+
+
+REPORT = {
+    "ts": 1000, "lag_sec": 700, "connections": 45, "connection_limit": 90, "idle_transactions": 2,
+    "size_bytes": 3_500_000_000, "replicas": 1, "replica_lag_sec": None, "table_ages": {"quotes": 30.5},
+}  # fmt: skip
+
+
+async def test_how_the_database_is_is_what_archive_says_while_it_is_up(bus):
+    await bus.client.set("archive:database", orjson.dumps(REPORT))
+    found = await market(bus, archive=UP)
+    assert {metric: values for metric, values in found.items() if metric is not Metric.BACKUP_LATE} == {
+        Metric.DATABASE_CONNECTIONS: {"database": 50},
+        Metric.DATABASE_IDLE_TRANSACTIONS: {"database": 2},
+        Metric.DATABASE_SIZE: {"database": 3.5},
+        Metric.DATABASE_REPLICAS: {"database": 1},
+        Metric.DATABASE_REPLICA_LAG: {"database": None},
+        Metric.DATABASE_LAG: {"archive": 700},
+        Metric.TABLE_AGE: {"database quotes": 30.5},
+    }
+    assert await market(bus, archive=DOWN) == {}
+    assert await market(bus) == {}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"ts": 1}, {"ts": 2000}, {"connections": "45"}, {"table_ages": {"a": -1}}]
+)
+async def test_what_archive_says_is_not_known_if_it_is_old_or_can_not_be(bus, changed):
+    await bus.client.set("archive:database", orjson.dumps({**REPORT, **changed}))
+    assert await market(bus, archive=UP) == {}
+
+
+async def test_a_rule_about_a_table_takes_the_age_of_that_table_and_missing_ages_end_nothing(bus):
+    rule = MonitorRule.model_validate({"metric": "table_age", "table": "quotes", "above": 30})
+    pairs, evaluator = list_pairs({"old": rule}, TRUTH), RuleEvaluator()
+    for at, ages, holds in ((0, {"quotes": 31}, True), (10, {"bars": 5}, None), (20, {"quotes": 1}, True)):
+        await bus.client.set("archive:database", orjson.dumps({**REPORT, "table_ages": ages}))
+        findings = evaluator.evaluate(pairs, await market(bus, archive=UP), float(at), 60.0)
+        assert findings["old/database"].holds is holds, at

@@ -38,6 +38,10 @@ def rule(**more):
         ({"metric": "write_age", "key": "rss:*"}, "key: is a key of its own"),
         ({"metric": "write_age", "key": "board:checks"}, "key: is a key of its own, and none of the swarm's"),
         ({"metric": "write_age", "key": "a:b", "share_above": 0.5}, "share_above: is not for write_age"),
+        ({"metric": "table_age"}, "table: is missing"),
+        ({"metric": "table_age", "table": "pg_authid"}, "table"),
+        ({"table": "bars"}, "table: is for table_age"),
+        ({"metric": "table_age", "table": "bars", "share_above": 0.5}, "share_above: is not for table_age"),
         ({"metric": "log_new", "within_sec": 60, "above": None, "below": 1}, "below: is not for logs"),
         ({"services": [""]}, "services"),
     ],
@@ -115,6 +119,24 @@ def test_a_truth_is_warned_of_a_key_that_no_service_writes_and_has_few_patterns(
     HealingSettings.model_validate({"rules": {f"r{n}": match for n in range(MAX_PATTERNS)}})
     with pytest.raises(ValidationError, match="too many patterns"):
         HealingSettings.model_validate({"rules": {f"r{n}": match for n in range(MAX_PATTERNS + 1)}})
+
+
+def test_a_rule_about_the_database_is_of_archive_and_says_nothing_without_it():
+    rules = {
+        "full": rule(metric="database_connections"),
+        "old": rule(metric="table_age", table="quotes"),
+        "behind": rule(metric="database_lag", services=["archive"], severity="critical"),
+    }
+    assert list(list_pairs(rules, make_truth({"archive": {}}))) == [
+        *("full/database", "old/database", "behind/archive")
+    ]
+    assert list_pairs(rules, make_truth({"bars": {}})) == {}
+    assert [each.can_heal for each in rules.values()] == [False, False, True]
+    assert not rule(metric="database_connections", severity="critical").can_heal, "a restart frees none"
+    config = MedicSettings.model_validate({"settings": {"rules": rules}})
+    found = list(config.find_truth_warnings(make_truth({"bars": {}})))
+    assert [place for place, _ in found] == [("settings", "rules", "old", "table")]
+    assert list(config.find_truth_warnings(make_truth({"archive": {}}))) == []
 
 
 def test_only_a_critical_rule_about_the_present_of_one_service_is_a_symptom():

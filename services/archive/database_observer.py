@@ -1,0 +1,138 @@
+"""Observe PostgreSQL for the report on the bus: its connections, its size, its replicas, the age of tables.
+
+It reads only what each role may see of the server's own views. Of sessions and replicas, a role sees details
+of its own alone, unless it has `pg_read_all_stats`.
+"""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, Final
+
+import asyncpg
+
+from marketswarm.operator.database_report import DatabaseReport, DatedTable
+from services.archive.backup import SNAPSHOT_NAME
+from services.archive.database import Database
+from services.market.database import transaction
+
+WITHIN_SEC: Final = 5.0
+"""How long a connection may take for its statements."""
+SERVER_SEC: Final = 3.0
+"""The time limit of a statement about the server, which it keeps itself, so that none goes on unheard."""
+IDLE_SEC: Final = 60
+"""How long a session may do nothing in a transaction before it is counted."""
+AGE_SEC: Final = 1.0
+"""The time limit of a statement about the age of a table."""
+PUT_OFF_SEC: Final = 600.0
+"""How long a table is left alone whose newest row was not found in that time."""
+WINDOWS_SEC: Final = (3600.0, 86_400.0, 7 * 86_400.0, 60 * 86_400.0, 730 * 86_400.0, float("inf"))
+"""How far back the newest row is looked for, one after the other: the long tables have no index that ends
+with their last row, and the blocks of a short time are found by their BRIN index, or are one partition."""
+TIME_COLUMNS: Final[Mapping[DatedTable, str]] = {
+    DatedTable.BARS: "start",
+    DatedTable.QUOTES: "at",
+    DatedTable.INDICATORS: "start",
+    DatedTable.FEATURES: "start",
+    DatedTable.OBSERVATIONS: "start",
+    DatedTable.CORRELATIONS: "day",
+    DatedTable.DOWNLOADS: "asked_at",
+    DatedTable.SOURCE_HEALTH: "at",
+    DatedTable.ALERT_LOG: "at",
+    DatedTable.INCIDENTS: "opened_at",
+}
+"""By table, the column that says how new a row is."""
+
+# The type of another role's session is null; an autovacuum worker has a database and no role.
+_SERVER: Final = """
+SELECT count(*) FILTER (
+        WHERE datid IS NOT NULL AND usesysid IS NOT NULL
+        AND coalesce(backend_type, 'client backend') = 'client backend'
+    ) AS connections,
+    count(*) FILTER (
+        WHERE state IN ('idle in transaction', 'idle in transaction (aborted)')
+        AND clock_timestamp() - state_change > make_interval(secs => $1) AND application_name <> $2
+    ) AS idle_transactions,
+    greatest(
+        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+        - coalesce(current_setting('reserved_connections', true)::int, 0), 1
+    ) AS connection_limit,
+    pg_database_size(current_database()) AS size_bytes
+FROM pg_stat_activity
+"""
+# The lag of a replica that has caught up is null after a while. A base backup replays nothing. The state of a
+# replica that this role may not see is null, and so is its lag.
+_REPLICAS: Final = """
+SELECT count(*) AS replicas,
+    CASE WHEN bool_and(lag_sec IS NOT NULL) THEN max(lag_sec) END AS replica_lag_sec
+FROM (
+    SELECT CASE
+        WHEN replay_lsn >= pg_current_wal_lsn() THEN 0 ELSE extract(epoch FROM replay_lag)
+    END::float8 AS lag_sec
+    FROM pg_stat_replication WHERE state IS NULL OR replay_lsn IS NOT NULL
+) replica
+"""
+
+
+class DatabaseObserver:
+    """Observe one database. It keeps the times of the newest rows, so that older ones are not read again."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._newest: dict[DatedTable, float] = {}
+        self._put_off: dict[DatedTable, float] = {}  # until when, by the monotonic clock
+
+    async def observe(self, tables: Iterable[DatedTable]) -> DatabaseReport:
+        """Return what is known of the database now, and of these tables; nothing of the streams.
+
+        Raises PostgresAwayError, and SchemaError.
+        """
+        async with self._database.connect(WITHIN_SEC) as connection, _limited(connection, SERVER_SEC):
+            server = await connection.fetchrow(_SERVER, IDLE_SEC, SNAPSHOT_NAME)
+            replicas = await connection.fetchrow(_REPLICAS)
+        ages = {table: await self._measure_age(table) for table in tables}
+        return DatabaseReport(
+            ts=time.time(),
+            table_ages={table.value: age for table, age in ages.items() if age is not None},
+            **server,
+            **replicas,
+        )
+
+    async def _measure_age(self, table: DatedTable) -> float | None:
+        """Return how old the newest row of a table is; None without rows, or if it is not found in time."""
+        if time.monotonic() < self._put_off.get(table, 0.0):
+            return None
+        now, known = time.time(), self._newest.pop(table, None)
+        since = [now - sec for sec in WINDOWS_SEC]
+        async with self._database.connect(WITHIN_SEC) as connection:
+            try:
+                # rows may have been deleted since, or the database restored
+                for each in since if known is None else [known, *since]:
+                    found = await _find_newest(connection, table, each)
+                    if found is not None:
+                        self._newest[table], age_sec = found
+                        return age_sec
+            except asyncpg.QueryCanceledError:
+                self._put_off[table] = time.monotonic() + PUT_OFF_SEC
+        return None
+
+
+async def _find_newest(connection: Any, table: DatedTable, since: float) -> tuple[float, float] | None:
+    """Return the time of the newest row since then that is not ahead of the server's clock, and its age."""
+    column = TIME_COLUMNS[table]
+    sql = (
+        "SELECT extract(epoch FROM newest)::float8, extract(epoch FROM now() - newest)::float8 "  # noqa: S608 - our own names
+        f"FROM (SELECT max({column})::timestamptz AS newest FROM {table} "
+        f"WHERE {column} >= to_timestamp($1::float8) AND {column} <= now()) found WHERE newest IS NOT NULL"
+    )
+    async with _limited(connection, AGE_SEC):
+        row = await connection.fetchrow(sql, since)
+    return None if row is None else (row[0], max(0.0, row[1]))
+
+
+@contextlib.asynccontextmanager
+async def _limited(connection: Any, sec: float) -> AsyncIterator[None]:
+    """Read in a transaction of which each statement is ended by the server after `sec`."""
+    async with transaction(connection, readonly=True):
+        await connection.execute(f"SET LOCAL statement_timeout = {round(1000 * sec)}")
+        yield
