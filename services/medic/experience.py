@@ -5,7 +5,7 @@ decides the same.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
@@ -190,7 +190,7 @@ class Experience:
         self,
         svc: str,
         symptom: str,
-        offered: Iterable[Remedy],
+        offered: Collection[Remedy],
         is_allowed: Callable[[Remedy], bool] = lambda _: True,
     ) -> tuple[Remedy, str] | None:
         """Return the remedy that is to come before cheaper ones of those offered, and why; None without one.

@@ -14,7 +14,7 @@ def make_outage(svc: str, ts: float, *steps: Step, symptom: str = "silent") -> l
     entries: list[TimelineEntry] = []
     for at, (what, remedy, *more) in enumerate([("opened", "", symptom), *steps]):
         said = "".join(more)
-        names = {"proposal": said} if what in ("proposed", "diagnosed") else {"reason": said}
+        is_asked = what in ("proposed", "diagnosed")
         entries.append(
             TimelineEntry(
                 incident=f"{svc}.{round(ts)}",
@@ -22,7 +22,8 @@ def make_outage(svc: str, ts: float, *steps: Step, symptom: str = "silent") -> l
                 svc=svc,
                 what=EntryKind(what),
                 remedy=remedy,
-                **names,
+                reason="" if is_asked else said,
+                proposal=said if is_asked else "",
             )
         )
     return entries

@@ -252,12 +252,39 @@ def test_the_first_remedy_follows_from_the_record_and_the_modes_alone(names, his
     assert [each.remedy for plan in patient.plans for each in plan.entries][-1] == first
 
 
-def test_a_remedy_that_can_t_be_applied_now_does_not_come_before_cheaper_ones():
-    record = past(quotes_cache=BAD, charts_cache=BAD, restart=GOOD)
-    patient = stale(POLICY, record, shown={"owner": RestartOwner.ELSEWHERE, "processes": ()})
+ALL_PROPOSE = {"remedies": dict.fromkeys(LADDER, "propose")}
+ELSEWHERE = {"owner": RestartOwner.ELSEWHERE, "processes": ()}
+PREFERS = {
+    "it is clearly best": ({}, {}, {}, True),
+    "all are asked about": ({}, ALL_PROPOSE, {}, True),
+    "only it is asked about": ({}, {"remedies": {"restart": "propose"}}, {}, False),
+    "it is only observed": ({}, {"remedies": {"restart": "observe"}}, {}, False),
+    "it can't be applied now": ({}, {}, ELSEWHERE, False),
+    "a cheaper one was never tried": ({"charts_cache": (0, 0)}, {}, {}, False),
+    "a cheaper one was tried rarely": ({"charts_cache": (0, 19)}, {}, {}, False),
+    "a cheaper one helps as often": ({"quotes_cache": GOOD}, {}, {}, False),
+    "it was tried rarely": ({"restart": (19, 19)}, {}, {}, False),
+    "waiting helps as often": ({"waits": 900}, {}, {}, False),
+}
+
+
+@pytest.mark.parametrize("case", PREFERS)
+def test_a_remedy_is_preferred_only_if(case):
+    changed, target, shown, is_preferred = PREFERS[case]
+    record = past(**{"quotes_cache": BAD, "charts_cache": BAD, "restart": GOOD, **changed})
+    policy = {**POLICY, "targets": {"feed": {"ladder": [*CACHES, "restart"], **target}}}
+    patient = stale(policy, record, shown=shown)
     patient.look(12)
-    assert orders(patient) == ["quotes_cache"]
-    assert "preferred" not in patient.told()
+    assert ("preferred" in patient.told()) is is_preferred
+    if not is_preferred and not changed:
+        assert orders(patient) == ["quotes_cache"]
+
+
+def test_nothing_is_preferred_where_the_truth_does_not_say_so():
+    record = past(quotes_cache=BAD, charts_cache=BAD, restart=GOOD)
+    patient = stale({**POLICY, "learning": False}, record)
+    patient.look(12)
+    assert (orders(patient), "preferred" in patient.told()) == (["quotes_cache"], False)
 
 
 def test_a_preferred_remedy_that_is_refused_meanwhile_loses_its_place():
@@ -270,12 +297,11 @@ def test_a_preferred_remedy_that_is_refused_meanwhile_loses_its_place():
 
 
 def test_to_roll_back_the_truth_and_a_command_are_never_preferred():
-    assert [each for each in REMEDIES if not REMEDIES[each].may_be_preferred] == [
-        "roll_back_truth",
-        "command",
-    ]
-    found = experience(make_record(restart=BAD, roll_back_truth=GOOD, command=GOOD))
-    assert found.find_preferred("feed", "silent", list(Remedy)) is None
+    never = [name for name, kind in REMEDIES.items() if not kind.may_be_preferred]
+    assert never == ["roll_back_truth", "command"]
+    for remedy in never:
+        found = experience(make_record(restart=BAD, **{remedy: GOOD}))
+        assert found.find_preferred("feed", "silent", [Remedy.RESTART, Remedy(remedy)]) is None
 
 
 # --- what was earned ---
@@ -337,6 +363,13 @@ DIAGNOSED = [
 LEFT = [*list_attempt("restart", helps=True, is_approved=True)[:-1], ("resolved", "", RETIRED)]
 
 
+TWICE = [
+    *list_attempt("restart", helps=False, is_approved=True)[:-3],
+    *list_attempt("restart", helps=True)[1:],
+]
+"""An approval is for one attempt: the second one, which helped, was made unasked."""
+
+
 @pytest.mark.parametrize(
     ("record", "helped", "failed", "in_a_row"),
     [
@@ -348,6 +381,7 @@ LEFT = [*list_attempt("restart", helps=True, is_approved=True)[:-1], ("resolved"
         (make_outage("feed", 1.0, *LEFT), 0, 0, 0),
         (approved(YES, YES, svc="other"), 0, 0, 0),
         (approved(YES, YES)[1:], 1, 0, 1),
+        (make_outage("feed", 1.0, *TWICE), 0, 1, 0),
     ],
     ids=[
         "in a row",
@@ -358,6 +392,7 @@ LEFT = [*list_attempt("restart", helps=True, is_approved=True)[:-1], ("resolved"
         "left the truth",
         "other",
         "cut off",
+        "once",
     ],
 )
 def test_what_people_approved_counts_if_the_record_proves_what_became_of_it(record, helped, failed, in_a_row):
