@@ -224,11 +224,11 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
     """Return the grants of the medic on one bus.
 
     It reads what `marketswarm status` reads, holds its lease, stores its state and the timelines of outages,
-    and publishes the rules that hold. Of the alert log it may read entries, and nothing of the notifier's
-    group; of the market, the states of sources and how many entries the quarantine has; the results of
-    probes; of the keys that its rules name, when they were written; and the revisions of the truth, for the
-    bundle of a diagnosis. It may delete a cache, close breakers of sources, pause sources, ask for a backup,
-    and put an earlier truth back in force, each where a ladder of the truth has it do so.
+    reads these, and publishes the rules that hold. Of the alert log it may read entries, and nothing of the
+    notifier's group; of the market, the states of sources and how many entries the quarantine has; the
+    results of probes; of the keys that its rules name, when they were written; and the revisions of the
+    truth, for the bundle of a diagnosis. It may delete a cache, close breakers of sources, pause sources, ask
+    for a backup, and put an earlier truth back in force, each where a ladder of the truth has it do so.
     """
     lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
     kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
@@ -237,6 +237,7 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         Grant("type get set del exists pttl pexpire hset hmget", lease),
         Grant("publish subscribe", channels=(lease_key(MEDIC),)),
         Grant("type del hget hset hdel hstrlen xadd", kept),
+        Grant("xrevrange", (MEDIC_INCIDENTS,), mode="R"),
         Grant("hgetall hmget hget hset hdel type del", (MEDIC_OUTAGES,)),
         Grant("xadd xdel type del", (MEDIC_ALERTS,), mode="W"),
         Grant("hget", (HEALER_RELAYED,), mode="R"),

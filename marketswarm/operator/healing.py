@@ -30,6 +30,8 @@ FUSE: Final = "fuse"
 """The approval that lets the medic go on after too many remedies."""
 UNDONE: Final = "undone"
 """The reason with which an intent is `abandoned` that was provably not carried out: it is no attempt."""
+RETIRED: Final = "retired"
+"""The reason with which an incident is `resolved` whose service left the truth: it may be down still."""
 LEARNING: Final = "learning"
 """The field of the approvals by which a person has the medic forget what it learned until then."""
 _PAGE: Final = 1000
@@ -40,6 +42,7 @@ class EntryKind(StrEnum):
 
     OPENED = "opened"
     WAITING = "waiting"
+    PREFERRED = "preferred"
     REFUSED = "refused"
     PROPOSED = "proposed"
     APPROVED = "approved"

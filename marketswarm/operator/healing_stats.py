@@ -7,12 +7,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from marketswarm.operator.healing import UNDONE, EntryKind, HealingIncident
+from marketswarm.operator.healing_attempts import WAIT
 from marketswarm.text import escape_text
-
-_WAIT: Final = "wait"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +86,10 @@ def _count_steps(incident: HealingIncident, found: dict[str, RemedyStats]) -> No
             case EntryKind.FAILED if stats is not None:
                 stats.failed += 1
             case EntryKind.RECOVERED if waiting:
-                healer = found[_WAIT]
+                healer = found[WAIT]
                 healer.verified += 1
             case EntryKind.RELAPSED if healer is not None:
                 healer.relapsed += 1
                 healer = None
-        is_wait = step.what is EntryKind.WAITING and name == _WAIT
+        is_wait = step.what is EntryKind.WAITING and name == WAIT
         waiting = is_wait or (waiting and step.what is EntryKind.RESTARTED)

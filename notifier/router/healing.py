@@ -24,7 +24,8 @@ FRESH_SEC: Final = 3.0
 """What was read of the medic longer ago than this counts for nothing."""
 TRIED_SHOWN: Final = 3
 """How many attempts a message names, the latest ones."""
-ACT: Final = "act"
+ACTING: Final = frozenset({"act", "earned"})
+"""The modes in which the medic may act without asking; in `earned`, an outage about which it asks is sent."""
 WAIT: Final = "wait"
 OPEN: Final = "open"
 WORKS: Final = frozenset({"waiting", "intended", "settling", "stabilizing"})
@@ -127,7 +128,8 @@ def may_medic_act(truth: Truth, svc: str) -> bool:
     if settings is None or svc not in truth.services:
         return False
     target = _read_object(_read_object(settings, "targets"), svc)
-    return ACT in (target.get("mode", settings.get("mode")), *_read_object(target, "remedies").values())
+    modes = (target.get("mode", settings.get("mode")), *_read_object(target, "remedies").values())
+    return any(_is_acting(mode) for mode in modes)
 
 
 def may_medic_act_anywhere(truth: Truth) -> bool:
@@ -135,9 +137,13 @@ def may_medic_act_anywhere(truth: Truth) -> bool:
     settings = _read_settings(truth)
     if settings is None:
         return False
-    return settings.get("mode") == ACT or any(
+    return _is_acting(settings.get("mode")) or any(
         may_medic_act(truth, svc) for svc in _read_object(settings, "targets")
     )
+
+
+def _is_acting(mode: object) -> bool:
+    return isinstance(mode, str) and mode in ACTING
 
 
 def _read_settings(truth: Truth) -> dict[str, Any] | None:

@@ -30,15 +30,18 @@ from marketswarm.operator.healing import (
     read_timeline,
     write_approval,
 )
+from marketswarm.operator.healing_attempts import ApprovalStats
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import MEDIC, SYSTEM, Truth
 from services.medic.diagnosis.record import DiagnosisRecord
-from services.medic.guards import Fuse
-from services.medic.learning import ENOUGH, Lesson, learn
+from services.medic.experience import Experience
+from services.medic.guards import Fuse, find_mode
+from services.medic.learning import ENOUGH, Lesson, Treatment
 from services.medic.proposal import find_proposal
+from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair
 from services.medic.report import HealingReport, OutagePattern, make_report, sort_lessons
-from services.medic.settings import HealingSettings, MedicSettings
+from services.medic.settings import HealingSettings, MedicSettings, Mode
 from services.medic.store import read_diagnosis, read_state
 
 _MOST: Final = 1000
@@ -46,7 +49,7 @@ DAY_SEC: Final = 86_400.0
 PATTERNS_SHOWN: Final = 20
 """How many services and symptoms `medic report` shows; `--json` has all."""
 LESSONS_SHOWN: Final = 20
-"""How many treatments `medic status` shows; `--json` has all."""
+"""How many treatments, and how many remedies that were approved, `medic status` shows; `--json` has all."""
 _NO_SECTION: Final = f"the truth has no section for {MEDIC}: no outage is on record"
 
 Ident = Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm incidents` shows it.")]
@@ -89,14 +92,20 @@ def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
 def status(as_json: Json = False, data: Data = DATA) -> None:
     """Show what the medic may do and works on, the rules that hold, and what waits for a person."""
     settings, repairs, fuse, holding = event_loop.run(_read_status(data))
-    lessons = event_loop.run(_read_lessons(data))
+    experience = event_loop.run(_read_experience(data))
+    lessons = sorted(experience.list_lessons(), key=lambda each: -each.posterior.attempts)
+    decisions, approvals = experience.list_decisions(settings.ladder_of), experience.list_approvals()
     now = time.time()
     if as_json:
         rows = [_repair_to_json(each) for each in repairs]
         head = {"mode": settings.mode, "paused": settings.paused, "fuse_blown_at": fuse.blown_at}
         rules = [{"rule": name, "since": each.since, "why": each.error} for name, each in holding.items()]
-        taught = [_lesson_to_json(each) for each in lessons]
-        output.print_json({**head, "repairs": rows, "rules": rules, "lessons": taught})
+        taught = [_lesson_to_json(each, decisions) for each in lessons]
+        approved = [
+            {**asdict(each), "mode": find_present_mode(settings, experience, each)} for each in approvals
+        ]
+        decided = {"learning": settings.learning, "lessons": taught, "approvals": approved}
+        output.print_json({**head, "repairs": rows, "rules": rules, **decided})
         return
     own = [f"{svc} {target.mode}" for svc, target in settings.targets.items() if target.mode is not None]
     output.print_line(
@@ -111,7 +120,11 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
     if holding:
         tables.print_drawing(_draw_rules(holding, now))
     if lessons:
-        tables.print_drawing(_draw_lessons(lessons[:LESSONS_SHOWN]))
+        tables.print_drawing(_draw_lessons(lessons[:LESSONS_SHOWN], decisions))
+    if decisions and not settings.learning:
+        output.print_line("learning is off: every remedy is tried, in the order of its cost")
+    if approvals:
+        tables.print_drawing(_draw_approvals(approvals[:LESSONS_SHOWN], settings, experience))
     if not repairs:
         output.print_line("no outage is open")
         return
@@ -195,12 +208,29 @@ async def _forget(data: Path, author: str) -> None:
         await write_approval(fleet.bus(SYSTEM), approval)
 
 
-async def _read_lessons(data: Path) -> list[Lesson]:
-    """Return what the record teaches, the treatments that were tried most first. Raises Exit."""
-    incidents = await _read_incidents(data)
+async def _read_experience(data: Path) -> Experience:
+    """Return what the record teaches, as the medic itself takes it. Raises Exit."""
+    entries, unusable = await _read_entries(data)
+    _warn_of_unusable(unusable)
     async with open_fleet(data) as fleet:
         since = await read_forgotten_at(fleet.bus(SYSTEM))
-    return sorted(learn(incidents, since), key=lambda each: -each.posterior.attempts)
+    experience = Experience()
+    experience.load(entries, since)
+    return experience
+
+
+def find_present_mode(
+    settings: HealingSettings, experience: Experience, approved: ApprovalStats
+) -> str | None:
+    """Return `act`, or `earned: propose, 3 of 5` for a mode that is to be earned; None if it is not known."""
+    if approved.remedy not in REMEDIES:
+        return None
+    of = approved.svc, Remedy(approved.remedy)
+    mode, present = settings.mode_of(*of), find_mode(settings, experience, *of)
+    if mode is not Mode.EARNED:
+        return mode
+    missing = "" if present is Mode.ACT else f", {approved.in_a_row} of {settings.earn_after}"
+    return f"{mode}: {present}{missing}"
 
 
 async def _read_incidents(data: Path) -> list[HealingIncident]:
@@ -343,8 +373,9 @@ def _draw_rules(holding: Mapping[str, OutageState], now: float) -> Table:
     return table
 
 
-def _draw_lessons(lessons: Sequence[Lesson]) -> Table:
-    table = tables.make_table("against", "remedy", "service", "helped", "estimate", "better than waiting")
+def _draw_lessons(lessons: Sequence[Lesson], decisions: Mapping[Treatment, str] | None = None) -> Table:
+    heads = ("against", "remedy", "service", "helped", "estimate", "better than waiting")
+    table = tables.make_table(*heads, *([] if decisions is None else ["decision"]))
     for each in lessons:
         posterior, treatment = each.posterior, each.treatment
         table.add_row(
@@ -354,6 +385,23 @@ def _draw_lessons(lessons: Sequence[Lesson]) -> Table:
             f"{posterior.helped} of {posterior.attempts}",
             f"{posterior.mean:.0%}" + ("" if posterior.is_enough else f" (few: {ENOUGH} are enough)"),
             "" if each.better is None else f"{each.better:.0%}",
+            *([] if decisions is None else [decisions.get(treatment, "")]),
+        )
+    return table
+
+
+def _draw_approvals(
+    approvals: Sequence[ApprovalStats], settings: HealingSettings, experience: Experience
+) -> Table:
+    table = tables.make_table("approved", "service", "helped", "failed", "in a row", "mode")
+    for each in approvals:
+        table.add_row(
+            escape_text(each.remedy),
+            escape_text(each.svc),
+            str(each.helped),
+            str(each.failed),
+            str(each.in_a_row),
+            find_present_mode(settings, experience, each) or "",
         )
     return table
 
@@ -432,7 +480,7 @@ def _report_to_json(found: HealingReport) -> dict[str, Any]:
     }
 
 
-def _lesson_to_json(lesson: Lesson) -> dict[str, Any]:
+def _lesson_to_json(lesson: Lesson, decisions: Mapping[Treatment, str] | None = None) -> dict[str, Any]:
     treatment, posterior = lesson.treatment, lesson.posterior
     return {
         "symptom": treatment.symptom,
@@ -442,6 +490,7 @@ def _lesson_to_json(lesson: Lesson) -> dict[str, Any]:
         "failed": posterior.failed,
         "estimate": posterior.mean,
         "better_than_wait": lesson.better,
+        **({} if decisions is None else {"decision": decisions.get(treatment)}),
     }
 
 

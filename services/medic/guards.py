@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
+from services.medic.experience import Experience
 from services.medic.facts import FEW, FleetFacts, Symptom, TargetFacts
 from services.medic.refusal import PROTECTED, Refusal
 from services.medic.remedies import REMEDIES, Remedy
@@ -48,6 +49,19 @@ class Situation:
     """Whether another remedy was begun in this round."""
     resumed_at: float = 0.0
     """When this medic took over."""
+    experience: Experience = field(default_factory=Experience)
+
+    def mode_of(self, svc: str, remedy: Remedy) -> Mode:
+        return find_mode(self.settings, self.experience, svc, remedy)
+
+
+def find_mode(settings: HealingSettings, experience: Experience, svc: str, remedy: Remedy) -> Mode:
+    """Return the mode that is in force: `earned` is `act` or `propose`, by what people approved."""
+    mode = settings.mode_of(svc, remedy)
+    if mode is not Mode.EARNED:
+        return mode
+    has_earned = experience.count_helped_in_a_row(svc, remedy) >= settings.earn_after
+    return Mode.ACT if has_earned else Mode.PROPOSE
 
 
 def find_refusal(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Refusal | None:
@@ -89,7 +103,7 @@ def _list_fleet_refusals(target: TargetFacts, remedy: Remedy | None, here: Situa
     is_asked_about = (
         remedy is not None
         and REMEDIES[remedy].is_for_fleet
-        and here.settings.mode_of(target.svc, remedy) is Mode.PROPOSE
+        and here.mode_of(target.svc, remedy) is Mode.PROPOSE
     )
     if refusal is not None and not (refusal is Refusal.FLEET_DOWN and is_asked_about):
         yield refusal

@@ -3,16 +3,18 @@
 There are two layers. The slow one counts a remedy against a symptom over all services, the fast one for one
 service, with the slow one as its prior. `wait` is counted like a remedy: what heals by itself is the
 baseline. All of it follows from the timelines of incidents, so nothing is stored, and a reset is a time from
-which on incidents count.
+which on incidents count. `experience.py` decides by it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import exp, lgamma, log
 from typing import Final
 
-from marketswarm.operator.healing import EntryKind, HealingIncident, TimelineEntry
+from marketswarm.operator.healing import HealingIncident
+from marketswarm.operator.healing_attempts import JudgedAttempt, list_attempts
 from services.medic.remedies import Remedy
 
 PRIOR_WEIGHT: Final = 4.0
@@ -20,8 +22,8 @@ PRIOR_WEIGHT: Final = 4.0
 ENOUGH: Final = 20
 """From so many attempts on, an estimate is one to decide by."""
 _STEPS: Final = 2000
-_UNJUDGED: Final = (EntryKind.RECOVERED, EntryKind.ABANDONED)
-"""What ends an attempt without a sign of whether the remedy did it."""
+_FARTHEST: Final = 20.0
+"""The logarithm of the odds up to which a distribution is cut into steps; what is beyond is one step."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,85 +69,50 @@ class Lesson:
     better: float | None
 
 
+Outcomes = Counter[tuple[Treatment, bool]]
+"""How often each treatment of a service helped, and how often it did not."""
+
+
 def learn(incidents: Iterable[HealingIncident], since: float = 0.0) -> list[Lesson]:
     """Return what incidents that were opened at `since` (epoch seconds) or later teach, sorted.
 
     Incidents whose first entry is trimmed off teach nothing: of what they were is not known.
     """
-    counts = Counter[tuple[Treatment, bool]]()
+    counts = Outcomes()
     for incident in incidents:
         if incident.symptom and incident.opened_at >= since:
-            counts.update(_list_outcomes(incident))
-    own = {treatment for treatment, _ in counts}
-    everywhere = {Treatment(each.symptom, each.remedy) for each in own}
-    posteriors: dict[Treatment, Posterior] = {each: _find_slow(each, counts) for each in sorted(everywhere)}
-    posteriors |= {each: _find_fast(each, counts, posteriors) for each in sorted(own)}
-    return [
-        Lesson(each, found, _compare(each, posteriors))
-        for each, found in sorted(posteriors.items(), key=_first)
-    ]
+            counts.update(count_outcomes(incident.symptom, incident.svc, list_attempts(incident)))
+    return make_lessons(estimate(counts))
 
 
-def _first(item: tuple[Treatment, Posterior]) -> Treatment:
-    return item[0]
+def count_outcomes(symptom: str, svc: str, attempts: Iterable[JudgedAttempt]) -> Outcomes:
+    return Outcomes((Treatment(symptom, each.remedy, svc), each.helped) for each in attempts)
 
 
-def _list_outcomes(incident: HealingIncident) -> Iterator[tuple[Treatment, bool]]:
-    """Yield each attempt that was judged, and whether it helped.
-
-    A verified remedy has helped unless the outage came back. To wait has helped if the target was up next,
-    and no other process was seen meanwhile. An attempt that is not judged is left out.
-    """
-    tried: str | None = None
-    is_verified = False
-    for entry in incident.timeline:
-        begins = entry.what in (EntryKind.WAITING, EntryKind.ACTED)
-        helped = _judge(entry, tried, is_verified=is_verified)
-        if helped is not None and tried is not None:
-            yield Treatment(incident.symptom, tried, incident.svc), helped
-        is_verified = entry.what is EntryKind.VERIFIED or (is_verified and helped is None)
-        if begins:
-            tried = entry.remedy
-        elif helped is not None or entry.what in (*_UNJUDGED, EntryKind.RESTARTED):
-            tried = None
+def estimate(counts: Outcomes) -> dict[Treatment, Posterior]:
+    """Return the posterior of each treatment: of a service, and over all services."""
+    total = Outcomes()
+    for (each, is_helped), count in counts.items():
+        total[Treatment(each.symptom, each.remedy), is_helped] += count
+    slow: dict[Treatment, Posterior] = {}
+    for each, _ in total:
+        helped, failed = total[each, True], total[each, False]
+        slow[each] = Posterior(1.0 + helped, 1.0 + failed, helped, failed)
+    fast: dict[Treatment, Posterior] = {}
+    for each, _ in counts:
+        mean = slow[Treatment(each.symptom, each.remedy)].mean
+        helped, failed = counts[each, True], counts[each, False]
+        prior = PRIOR_WEIGHT * mean, PRIOR_WEIGHT * (1 - mean)
+        fast[each] = Posterior(prior[0] + helped, prior[1] + failed, helped, failed)
+    return slow | fast
 
 
-def _judge(entry: TimelineEntry, tried: str | None, *, is_verified: bool) -> bool | None:
-    """Return what an entry says of the remedy that was tried last; None if it says nothing."""
-    if tried is None:
-        return None
-    if tried == Remedy.WAIT:
-        passed = (EntryKind.REFUSED, EntryKind.PROPOSED, EntryKind.INTENDED, EntryKind.ESCALATED)
-        return True if entry.what is EntryKind.RECOVERED else False if entry.what in passed else None
-    if entry.what is EntryKind.FAILED or (is_verified and entry.what is EntryKind.RELAPSED):
-        return False
-    return True if is_verified and entry.what is EntryKind.RESOLVED else None
+def make_lessons(posteriors: Mapping[Treatment, Posterior]) -> list[Lesson]:
+    """Return the posteriors with how each compares to waiting, sorted by the treatment."""
+    return [Lesson(each, posteriors[each], compare_to_wait(each, posteriors)) for each in sorted(posteriors)]
 
 
-def _find_slow(treatment: Treatment, counts: Mapping[tuple[Treatment, bool], int]) -> Posterior:
-    """Return the posterior over all services, from one that says nothing."""
-    helped, failed = (
-        sum(
-            count
-            for (each, is_helped), count in counts.items()
-            if is_helped is wanted and (each.symptom, each.remedy) == (treatment.symptom, treatment.remedy)
-        )
-        for wanted in (True, False)
-    )
-    return Posterior(1.0 + helped, 1.0 + failed, helped, failed)
-
-
-def _find_fast(
-    treatment: Treatment,
-    counts: Mapping[tuple[Treatment, bool], int],
-    posteriors: Mapping[Treatment, Posterior],
-) -> Posterior:
-    mean = posteriors[Treatment(treatment.symptom, treatment.remedy)].mean
-    helped, failed = counts.get((treatment, True), 0), counts.get((treatment, False), 0)
-    return Posterior(PRIOR_WEIGHT * mean + helped, PRIOR_WEIGHT * (1 - mean) + failed, helped, failed)
-
-
-def _compare(treatment: Treatment, posteriors: Mapping[Treatment, Posterior]) -> float | None:
+def compare_to_wait(treatment: Treatment, posteriors: Mapping[Treatment, Posterior]) -> float | None:
     """Return how likely a remedy helps more often than to wait does; None for `wait`, or without it."""
     if treatment.remedy == Remedy.WAIT:
         return None
@@ -156,9 +123,8 @@ def _compare(treatment: Treatment, posteriors: Mapping[Treatment, Posterior]) ->
 
 def find_probability(one: Posterior, other: Posterior) -> float:
     """Return how likely a draw of the first distribution is greater than one of the second."""
-    points = [(step + 0.5) / _STEPS for step in range(_STEPS)]
-    first, second = ([_density(each, point) for point in points] for each in (one, other))
     below, found = 0.0, 0.0
+    first, second = _weigh(one), _weigh(other)
     for high, low in zip(first, second, strict=True):
         found += high * (below + low / 2)
         below += low
@@ -166,7 +132,22 @@ def find_probability(one: Posterior, other: Posterior) -> float:
     return found / total if total else 0.5
 
 
-def _density(posterior: Posterior, point: float) -> float:
+def _weigh(posterior: Posterior) -> list[float]:
+    """Return how likely a draw is in each step, from 0 to 1.
+
+    The steps are even in the logarithm of the odds: a remedy that never helped has nearly all of its weight
+    next to 0, where even steps of the probability itself would miss it.
+    """
     a, b = posterior.alpha, posterior.beta
     scale = lgamma(a + b) - lgamma(a) - lgamma(b)
-    return exp(scale + (a - 1) * log(point) + (b - 1) * log(1 - point))
+    points = _list_points()
+    steps = [exp(scale + a * low + b * high) * 2 * _FARTHEST / _STEPS for low, high in points]
+    edges = (exp(scale - a * _FARTHEST) / a, exp(scale - b * _FARTHEST) / b)
+    return [edges[0], *steps, edges[1]]
+
+
+@cache
+def _list_points() -> Sequence[tuple[float, float]]:
+    """Return the logarithms of a probability and of its complement, in the middle of each step."""
+    odds = (_FARTHEST * (2 * step + 1 - _STEPS) / _STEPS for step in range(_STEPS))
+    return [(-log(1 + exp(-each)), -log(1 + exp(each))) for each in odds]

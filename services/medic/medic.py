@@ -84,6 +84,7 @@ class Medic:
         await store.repair_keys()
         repairs, fuse = await store.load(self._me.truth.services, lease.epoch)
         self.planner.resume(repairs, fuse, now())
+        await self._follow_record(store)
         self.observer.begin_term()
         self.rules.begin_term(await store.load_observed(now))
         if self.second_tier is not None:
@@ -132,6 +133,7 @@ class Medic:
         self.facts = await add_evidence(facts, settings, context, time.time())
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
+        await self._follow_record(store)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
         observed = self.rules.take_observed(now())
         await self._save(store, replace(plan, observed=observed), lease)
@@ -146,6 +148,20 @@ class Medic:
         if self.second_tier is not None:
             await self._diagnose(self.second_tier, store, lease, now)
         return order_sec
+
+    async def _follow_record(self, store: MedicStore) -> None:
+        """Load the record once a term, and when a person had it forgotten, if something follows from it.
+
+        What this medic adds to the record itself, the planner knows. Raises BusError.
+        """
+        experience = self.planner.experience
+        if not self._get_settings().uses_record or (experience.is_loaded and not self.planner.repairs):
+            return
+        since = await store.load_forgotten_at()
+        if experience.is_loaded:
+            experience.forget(since)
+        else:
+            experience.load(await store.load_record(), since)
 
     async def _diagnose(
         self, tier: "SecondTier", store: MedicStore, lease: Lease, now: Callable[[], float]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from marketswarm.operator.healing import FUSE, UNDONE, EntryKind
+from services.medic.experience import Experience
 from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal
 from services.medic.proposal import list_ended, make_advice_id, make_proposal_id
@@ -57,12 +58,13 @@ def _is_bound_to(repair: Repair, remedy: Remedy, target: TargetFacts) -> bool:
 class Planner:
     """Hold the open repairs of a fleet by service, and decide how they go on.
 
-    `get_settings` returns the settings in force.
+    `get_settings` returns the settings in force. `experience` is what the record teaches, if it was loaded.
     """
 
     def __init__(self, get_settings: Callable[[], HealingSettings]) -> None:
         self.repairs: dict[str, Repair] = {}
         self.fuse = Fuse()
+        self.experience = Experience()
         self._resumed_at = 0.0
         self._get_settings = get_settings
         self._looked_at = float("inf")
@@ -73,9 +75,10 @@ class Planner:
 
         How much time has passed since is not known: the clock may have been set. So each window and each
         cooldown begins anew, the fuse counts the last remedy as one of now, and a time after `now` is limited
-        to it. A question without an answer ended with that medic, so it may be asked again.
+        to it. A question without an answer ended with that medic, so it may be asked again. The record may
+        have grown, so it is to be loaded anew.
         """
-        self._resumed_at = now
+        self._resumed_at, self.experience = now, Experience()
         asked = (each if each.advice is not None else replace(each, asked_at=None) for each in repairs)
         self._begin_windows(asked, fuse.shift_to(now), now)
 
@@ -123,9 +126,8 @@ class Planner:
             if self.fuse.blown_at is not None:  # nothing is approved beforehand
                 self.fuse = Fuse()
         for svc, target in sorted(fleet.targets.items()):
-            here = Situation(
-                fleet, self._get_settings(), now, self.fuse, self._draft.order is not None, self._resumed_at
-            )
+            is_busy, settings = self._draft.order is not None, self._get_settings()
+            here = Situation(fleet, settings, now, self.fuse, is_busy, self._resumed_at, self.experience)
             repair = self.repairs.get(svc) or self._open(target, here)
             if repair is None:
                 continue
@@ -242,29 +244,86 @@ class Planner:
             self._draft.note(repair, EntryKind.WAITING, here.now, remedy=remedy)
             waiting = repair.add_attempt(RemedyAttempt(remedy, here.now, repair.boot))
             return waiting.move(RepairEvent.WAIT, here.now, here.now + here.settings.wait_sec)
+        better = self._find_preferred(repair, target, here)
+        if better is not None:
+            return self._choose(better, target, here, epoch)
         refusal = find_refusal(repair, target, remedy, here)
-        mode = here.settings.mode_of(repair.svc, remedy)
+        mode = here.mode_of(repair.svc, remedy)
         if refusal is None and mode is Mode.OBSERVE:
             refusal = Refusal.OBSERVED
+        if refusal is not None and refusal not in PASSING and remedy is repair.preferred:
+            return self._choose(replace(repair, preferred=None), target, here, epoch)
         if refusal is not None:
             return self._refuse(repair, remedy, refusal, here.now)
+        useless = self._find_useless(repair, target, remedy, here)
+        if useless is not None:
+            return self._choose(useless, target, here, epoch)
         if mode is Mode.PROPOSE:
-            moved = repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
-            kind = REMEDIES[remedy]
-            bound = kind.find_identity(target) if kind.binds_proposal else ""
-            proposed = replace(moved, proposed=remedy, proposed_for=bound)
-            ident = make_proposal_id(proposed, remedy)
-            text = f"marketswarm medic approve {ident}"
-            self._draft.note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text, proposal=ident)
-            return proposed
+            return self._propose(repair, target, remedy, here)
         return self._intend(repair, target, remedy, epoch, here)
 
+    def _propose(self, repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Repair:
+        moved = repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
+        kind = REMEDIES[remedy]
+        bound = kind.find_identity(target) if kind.binds_proposal else ""
+        proposed = replace(moved, proposed=remedy, proposed_for=bound)
+        ident = make_proposal_id(proposed, remedy)
+        text = f"marketswarm medic approve {ident}"
+        self._draft.note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text, proposal=ident)
+        return proposed
+
+    def _find_preferred(self, repair: Repair, target: TargetFacts, here: Situation) -> Repair | None:
+        """Return the repair with the remedy that comes before cheaper ones, by the record; None without one.
+
+        It is chosen before the first remedy, if it could be applied at once, and asks no person where a
+        cheaper one would not.
+        """
+        if not here.settings.learning or repair.preferred is not None or repair.count_remedies():
+            return None
+        offered = self._list_offered(repair, target)
+        modes = {each: here.mode_of(repair.svc, each) for each in offered}
+        if any(REMEDIES[each].precedes(target) for each in offered):
+            return None
+
+        def is_allowed(remedy: Remedy) -> bool:
+            would_ask = modes[remedy] is Mode.PROPOSE and Mode.ACT in modes.values()
+            is_free = modes[remedy] is not Mode.OBSERVE and not would_ask
+            return is_free and find_refusal(repair, target, remedy, here) is None
+
+        found = here.experience.find_preferred(repair.svc, repair.symptom, offered, is_allowed)
+        if found is None:
+            return None
+        remedy, text = found
+        self._draft.note(repair, EntryKind.PREFERRED, here.now, remedy=remedy, text=text)
+        return replace(repair, preferred=remedy)
+
+    def _find_useless(
+        self, repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation
+    ) -> Repair | None:
+        """Return the repair without a remedy that does not help, by the record; None if it is to be tried."""
+        if not here.settings.learning or REMEDIES[remedy].precedes(target):
+            return None
+        text = here.experience.find_useless(repair.svc, repair.symptom, remedy)
+        if text is None:
+            return None
+        reason = Refusal.DOES_NOT_HELP
+        self._draft.note(repair, EntryKind.REFUSED, here.now, remedy=remedy, reason=reason, text=text)
+        return replace(repair, passed_over=(*repair.passed_over, remedy))
+
     def _find_next(self, repair: Repair, target: TargetFacts) -> Remedy | None:
-        """Return the next remedy of the ladder; None at its end.
+        """Return the next remedy of the ladder; None at its end."""
+        offered = self._list_offered(repair, target)
+        first = [each for each in offered if REMEDIES[each].precedes(target)]
+        if not first and self._get_settings().learning:
+            first = [each for each in offered if each is repair.preferred]
+        return (repair.find_next_remedy(first) if first else None) or repair.find_next_remedy(offered)
+
+    def _list_offered(self, repair: Repair, target: TargetFacts) -> list[Remedy]:
+        """Return the remedies of the ladder that may be tried now, with or without attempts left.
 
         While the target is down, one that is only of use to a target that beats is passed over, and keeps its
         attempts. So is one that has provably nothing to do, and a restart of what runs elsewhere, if a
-        command may be run for it.
+        command may be run for it. One that does not help, by the record, is left out in this outage.
         """
         ladder = self._get_settings().ladder_of(repair.svc)
         fitting = [each for each in ladder if repair.symptom in REMEDIES[each].symptoms]
@@ -274,8 +333,8 @@ class Planner:
             offered = for_down or offered
         if target.owner is RestartOwner.ELSEWHERE and Remedy.COMMAND in offered:
             offered = [each for each in offered if each is not Remedy.RESTART]
-        first = [each for each in offered if REMEDIES[each].precedes(target)]
-        return (repair.find_next_remedy(first) if first else None) or repair.find_next_remedy(offered)
+        passed_over = repair.passed_over if self._get_settings().learning else ()
+        return [each for each in offered if each not in passed_over]
 
     def _follow_proposal(
         self, repair: Repair, target: TargetFacts, here: Situation, approvals: Mapping[str, str], epoch: int
@@ -283,7 +342,7 @@ class Planner:
         """Carry out a proposal that was approved, withdraw one that a reason forbids, or let it expire."""
         remedy = self._find_next(repair, target)
         is_same = remedy is not None and remedy is repair.proposed and _is_bound_to(repair, remedy, target)
-        if remedy is None or not is_same or here.settings.mode_of(repair.svc, remedy) is not Mode.PROPOSE:
+        if remedy is None or not is_same or here.mode_of(repair.svc, remedy) is not Mode.PROPOSE:
             return repair.move(RepairEvent.WITHDRAW, here.now)
         standing = find_standing_refusal(repair, target, here)
         if standing is not None:
@@ -360,6 +419,8 @@ class Planner:
         self.fuse = self.fuse.add(here.settings.fuse, here.now)
         needed_by = len(here.fleet.find_dependants(repair.svc)) if kind.replaces_process else 0
         text = kind.describe(identity) + (f"; {needed_by} that are up need it" if needed_by else "")
+        is_earned = here.settings.mode_of(repair.svc, remedy) is Mode.EARNED
+        text += "; by the mode that it earned" * (is_earned and here.mode_of(repair.svc, remedy) is Mode.ACT)
         self._draft.note(repair, EntryKind.INTENDED, here.now, remedy=remedy, text=text[:200])
         attempt = RemedyAttempt(remedy, here.now, target.boot or repair.boot, identity)
         seen = identity if kind.replaces_process else repair.identity
@@ -492,4 +553,5 @@ class Planner:
 
     def _take_plan(self, before: Mapping[str, Repair], fuse: Fuse) -> RepairPlan:
         draft, self._draft = self._draft, PlanDraft()
+        self.experience.note(draft.entries)
         return draft.build(before, self.repairs, self.fuse if self.fuse != fuse else None)

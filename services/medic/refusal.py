@@ -40,6 +40,7 @@ class Refusal(StrEnum):
     ONE_AT_A_TIME = "one_at_a_time"  # another remedy was just begun
     COOLDOWN = "cooldown"
     OBSERVED = "observed"  # its mode is `observe`
+    DOES_NOT_HELP = "does_not_help"  # by the record: the ladder goes on without it
 
 
 FUSE: Final = frozenset(

@@ -137,7 +137,8 @@ class Repair:
     recover. `proposed` is the remedy that a person is asked about, `proposed_for` the identity for which it
     may be approved; empty for one that may change. `asked_at` is when a diagnosis of it was asked for,
     `advice` what that proposes or proposed; None until there is an answer. `escalated_after` is how many
-    attempts there were when it was left to people last; None if it never was.
+    attempts there were when it was left to people last; None if it never was. By what was learned,
+    `passed_over` are remedies that are not tried in this outage, and `preferred` comes before cheaper ones.
     """
 
     incident: Ident
@@ -162,6 +163,8 @@ class Repair:
     asked_at: float | None = None
     advice: Advice | None = None
     escalated_after: Number | None = None
+    passed_over: Annotated[tuple[Remedy, ...], Field(max_length=20)] = ()
+    preferred: Remedy | None = None
 
     @property
     def is_escalated(self) -> bool:

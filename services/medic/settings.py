@@ -17,6 +17,7 @@ from marketswarm.operator.remedies import (
     PAUSE_SOURCE,
     REPEAT_BACKUP,
     RESUME_SOURCES,
+    ROLL_BACK_TRUTH,
     SOURCES,
     find_cache,
 )
@@ -94,10 +95,14 @@ class MedicEnvironment(MonitorSettings):
 
 
 class Mode(StrEnum):
-    """How far the medic goes: record what it would do, ask a person first, or do it."""
+    """How far the medic goes: record what it would do, ask a person first, or do it.
+
+    `earned` is `propose` until a remedy has earned `act`, for one service, by what people approved.
+    """
 
     OBSERVE = "observe"
     PROPOSE = "propose"
+    EARNED = "earned"
     ACT = "act"
 
 
@@ -143,7 +148,7 @@ class HealingSettings(ServiceConfig):
     """`settings` of the medic. All durations are in seconds."""
 
     mode: Mode = Mode.OBSERVE
-    """How far the medic goes: `observe`, `propose` or `act`. Example: `"propose"`."""
+    """How far the medic goes: `observe`, `propose`, `earned` or `act`. Example: `"propose"`."""
     paused: bool = False
     """Whether it does nothing at all, whatever the modes say. Example: `true`."""
     targets: dict[Name, TargetSettings] = Field({}, max_length=10_000)
@@ -167,6 +172,12 @@ class HealingSettings(ServiceConfig):
     """How long a proposal may be approved. Example: `900`."""
     pause_sec: Seconds = 1800.0
     """How long the medic takes a source out of service. Example: `600`."""
+    earn_after: Annotated[int, Field(ge=1, le=100)] = 5
+    """How many approved attempts at a remedy must have helped a service in a row until the mode `earned` lets
+    it act. Example: `10`."""
+    learning: bool = False
+    """Whether the medic passes over remedies that do not help by its record, and begins with those that help
+    most. Example: `true`."""
     rollback: RollbackSettings = RollbackSettings()
     """When a truth is taken for the cause of an outage."""
     fuse: FuseSettings = FuseSettings()
@@ -183,12 +194,20 @@ class HealingSettings(ServiceConfig):
     def mode_of(self, svc: str, remedy: Remedy) -> Mode:
         """Return the mode of a remedy for a service.
 
-        To roll back the truth is done without asking only where the truth names this very remedy for that.
+        To roll back the truth is done without asking only where the truth names this very remedy for that,
+        and it can't earn it.
         """
         target = self.targets.get(svc, TargetSettings())
         own = next((mode for name, mode in target.remedies.items() if name == remedy), None)
         mode = own or target.mode or self.mode
-        return Mode.PROPOSE if own is None and remedy is Remedy.ROLL_BACK_TRUTH and mode is Mode.ACT else mode
+        is_unasked = mode is Mode.EARNED or (mode is Mode.ACT and own is None)
+        return Mode.PROPOSE if remedy is Remedy.ROLL_BACK_TRUTH and is_unasked else mode
+
+    @property
+    def uses_record(self) -> bool:
+        """Whether anything that the medic does follows from its record of incidents."""
+        own = (mode for each in self.targets.values() for mode in (each.mode, *each.remedies.values()))
+        return self.learning or Mode.EARNED in (self.mode, *own)
 
     def ladder_of(self, svc: str) -> tuple[Remedy, ...]:
         """Return the remedies that may be tried for a service, without `wait`."""
@@ -259,6 +278,12 @@ class MedicSettings(ServiceConfig):
 
     def _find_useless_remedies(self, svc: str, truth: Truth) -> Iterator[tuple[Place, str]]:
         place = ("settings", "targets", svc, "ladder")
+        own = self.settings.targets[svc].remedies
+        if any(name == ROLL_BACK_TRUTH and mode is Mode.EARNED for name, mode in own.items()):
+            yield (
+                ("settings", "targets", svc, "remedies", ROLL_BACK_TRUTH),
+                f"{Mode.EARNED} stands for {Mode.PROPOSE} here: only {Mode.ACT} has it done without asking",
+            )
         for remedy in self.settings.ladder_of(svc):
             if remedy in (RESUME_SOURCES, PAUSE_SOURCE) and svc != SOURCES:
                 yield place, f"{remedy} does nothing: only {SOURCES} has breakers"

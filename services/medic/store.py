@@ -14,7 +14,14 @@ from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, parse_epoch, read_fields, report_unusable
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS, MEDIC_STATE
-from marketswarm.operator.healing import ENTRIES_KEPT, FUSE, HealingApproval
+from marketswarm.operator.healing import (
+    ENTRIES_KEPT,
+    FUSE,
+    HealingApproval,
+    TimelineEntry,
+    read_forgotten_at,
+    read_timeline,
+)
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.guards import Fuse
 from services.medic.proposal import find_proposal
@@ -198,6 +205,17 @@ class MedicStore:
         """Return the time of the bus, in epoch seconds."""
         sec, microseconds = await self.bus.ask(self.bus.client.time())
         return float(sec + microseconds / 1e6)
+
+    async def load_record(self) -> list[TimelineEntry]:
+        """Return the entries of the record that can be used, oldest first."""
+        entries, unusable = await read_timeline(self.bus)
+        if unusable:
+            report_unusable(self.bus.name, MEDIC_INCIDENTS, f"{unusable} entries")
+        return entries
+
+    async def load_forgotten_at(self) -> float:
+        """Return until when incidents teach nothing, in epoch seconds."""
+        return await read_forgotten_at(self.bus)
 
     async def load_questions(self) -> Fuse:
         """Return the last questions to the second tier; none if they can't be used."""

@@ -324,6 +324,7 @@ REFUSED = {
         "SET mesh:topology {}",
         "XADD truth:history * a b",
         "XTRIM medic:incidents MAXLEN 0",
+        "XDEL medic:incidents 1-1",
         "XSETID medic:incidents 18446744073709551615-1",
         *list_group_commands("medic:incidents", "archive"),
     ],

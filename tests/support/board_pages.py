@@ -13,6 +13,7 @@ from marketswarm.operator.announcements import (
     AnnouncementState,
     fold_announcements,
 )
+from marketswarm.operator.healing_attempts import ApprovalStats
 from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
 from marketswarm.operator.tokens import Scope
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
@@ -261,9 +262,9 @@ def make_record_page(snapshot: FleetSnapshot, frame: Frame, text: str = "") -> R
         RemedyStats("restart" + text, 20, 17, 2, 1, 1, 0.8),
         RemedyStats("cache"),
     )
-    return RecordPage(
-        frame, text, status, outages, 90, ResolutionStats(60, {"healed": 16}, 4, 42.5, 900.0), remedies
-    )
+    approvals = (ApprovalStats(first, "restart" + text, 7, 1, 3), ApprovalStats("mesh", "quotes_cache", 0, 2))
+    stats = ResolutionStats(60, {"healed": 16}, 4, 42.5, 900.0)
+    return RecordPage(frame, text, status, outages, 90, stats, remedies, approvals)
 
 
 def show_record(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final
 from fastapi import APIRouter, HTTPException, Query, Request
 from starlette.responses import HTMLResponse, Response
 
+from marketswarm.operator.healing_attempts import ApprovalStats, measure_approvals
 from marketswarm.operator.healing_stats import (
     RemedyStats,
     ResolutionStats,
@@ -92,7 +93,10 @@ class AlertStats:
 
 @dataclass(frozen=True, slots=True)
 class RecordPage:
-    """The newest outages on record, what waits for an approval, and what each remedy achieved."""
+    """The newest outages on record, what waits for an approval, and what each remedy achieved.
+
+    `approvals` is what became of those that people approved, the service with the most of them first.
+    """
 
     template: ClassVar = "record.html"
     frame: Frame
@@ -102,6 +106,7 @@ class RecordPage:
     found: int
     resolutions: ResolutionStats
     remedies: tuple[RemedyStats, ...]
+    approvals: tuple[ApprovalStats, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,12 @@ def select_incidents(found: RecordedIncidents, svc: str, status: str) -> tuple[I
     """Return the outages of a service that have a status; an empty text stands for all."""
     some = (each for each in found.incidents if svc in ("", each.svc) and status in ("", each.resolution))
     return tuple(map(summarize_incident, some))
+
+
+def list_approvals(found: RecordedIncidents) -> tuple[ApprovalStats, ...]:
+    """Return what became of remedies that people approved most often, SHOWN at most."""
+    by_number = sorted(measure_approvals(found.incidents), key=lambda each: -each.helped - each.failed)
+    return tuple(by_number[:SHOWN])
 
 
 def make_record_api(board: Board, record: IncidentRecord) -> APIRouter:
@@ -205,6 +216,7 @@ def make_record_site(board: Board, gate: SessionGate, record: IncidentRecord) ->
             len(some),
             measure_resolutions(found.incidents),
             measure_remedies(found.incidents),
+            list_approvals(found),
         )
         return answer_page(page)
 

@@ -21,8 +21,15 @@ _TYPES: Final[tuple[RemedyType, ...]] = (
     ClearCache(name=Remedy.CHARTS_CACHE, cost=21, cooldown_sec=30.0),
     RepeatBackup(name=Remedy.REPEAT_BACKUP, cost=25, cooldown_sec=300.0, settle_sec=3600.0),
     Restart(name=Remedy.RESTART, cost=30, cooldown_sec=60.0),
-    RollBackTruth(name=Remedy.ROLL_BACK_TRUTH, cost=35, cooldown_sec=60.0, attempts=1, settle_sec=60.0),
-    RunCommand(name=Remedy.COMMAND, cost=40, cooldown_sec=300.0),
+    RollBackTruth(
+        name=Remedy.ROLL_BACK_TRUTH,
+        cost=35,
+        cooldown_sec=60.0,
+        attempts=1,
+        settle_sec=60.0,
+        may_be_preferred=False,
+    ),
+    RunCommand(name=Remedy.COMMAND, cost=40, cooldown_sec=300.0, may_be_preferred=False),
 )
 REMEDIES: Final[Mapping[Remedy, RemedyType]] = {each.name: each for each in _TYPES}
 """The type of each remedy."""

@@ -105,6 +105,7 @@ class RemedyType(ABC):
         settle_sec: the least time that it may take until it is verified.
         binds_proposal: whether a proposal is for one identity, and ends when an order would name another one.
         is_for_fleet: whether it may be proposed while a large part of the fleet is down.
+        may_be_preferred: whether it is tried before cheaper remedies that help less often by the record.
     """
 
     name: Remedy
@@ -116,6 +117,7 @@ class RemedyType(ABC):
     settle_sec: float = 0.0
     binds_proposal: bool = False
     is_for_fleet: bool = False
+    may_be_preferred: bool = True
 
     def is_useful(self, _target: TargetFacts) -> bool:
         """Return False if there is provably nothing to apply it to: the ladder goes on without it."""

@@ -348,6 +348,8 @@ def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
         for key in ("medic:state", "medic:approvals"):
             assert may(medic, "hset", key=key)
         assert may(medic, "xadd", key="medic:incidents")
+        assert may(medic, "xrevrange", key="medic:incidents")
+        assert not may(medic, "xdel", key="medic:incidents")
         assert may(medic, "xrevrange", key="healer:alerts:log")
         assert may(medic, "hgetall", key="healer:roster")
         assert may(medic, "set", key="lease:medic")

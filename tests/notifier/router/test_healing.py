@@ -6,7 +6,7 @@ import pytest
 from marketswarm.channels import MessageKind, Severity
 from marketswarm.event import Kind
 from notifier.router.healing import (
-    ACT,
+    ACTING,
     GOES_WELL,
     OPEN,
     PASSING,
@@ -264,7 +264,11 @@ def test_an_outage_that_is_no_longer_monitored_was_not_healed():
         ({"targets": {"a": {"remedies": {"restart": "act"}}}}, True, True),
         ({"targets": {"b": {"mode": "act"}}}, False, True),
         ({"targets": {"other": {"mode": "act"}}}, False, False),
+        ({"mode": "earned"}, True, True),
+        ({"targets": {"a": {"remedies": {"restart": "earned"}}}}, True, True),
+        ({"mode": "propose"}, False, False),
         ({"mode": 7, "targets": ["a"]}, False, False),
+        ({"mode": ["act"], "targets": {"a": {"mode": {}}}}, False, False),
         ({"targets": {"a": "act"}}, False, False),
     ],
 )
@@ -299,7 +303,7 @@ def test_the_words_of_the_medic_are_those_that_the_notifier_knows():
     assert set(Refusal) >= PASSING
     assert set(AttemptVerdict) == VERDICTS.keys()
     assert set(AttemptVerdict) >= GOES_WELL
-    assert (ACT, WAIT) == (Mode.ACT, Remedy.WAIT)
+    assert ({Mode.ACT, Mode.EARNED}, Remedy.WAIT) == (ACTING, WAIT)
     assert set(Remedy) >= PAST.keys()
 
 

@@ -56,6 +56,7 @@ def test_every_other_reason_has_a_test_of_its_own():
         Refusal.TARGET_DOWN,
         Refusal.UNKNOWN,
         Refusal.UNDER_WAY,
+        Refusal.DOES_NOT_HELP,
     }
     assert set(Refusal) == set(REFUSALS) | own
 

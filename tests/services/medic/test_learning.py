@@ -113,7 +113,7 @@ def test_an_incident_whose_beginning_is_lost_teaches_nothing():
     assert learn([cut]) == []
 
 
-betas = st.builds(Posterior, st.floats(1, 200), st.floats(1, 200))
+betas = st.builds(Posterior, st.floats(0.05, 2000), st.floats(0.05, 2000))
 
 
 @given(betas, betas)
@@ -125,7 +125,8 @@ def test_one_of_two_is_the_better_one(one, other):
 @pytest.mark.slow
 def test_the_comparison_is_that_of_many_draws():
     chance = random.Random(5)
-    for one, other in [((3, 9), (2, 2)), ((20, 2), (1, 21)), ((1, 1), (1, 1)), ((4.5, 1.5), (30, 11))]:
+    few = ((0.05, 4.95), (2, 60)), ((0.2, 23.8), (0.3, 9.7)), ((3.9, 0.1), (9, 1))
+    for one, other in [((3, 9), (2, 2)), ((20, 2), (1, 21)), ((1, 1), (1, 1)), ((4.5, 1.5), (30, 11)), *few]:
         pairs = [(chance.betavariate(*one), chance.betavariate(*other)) for _ in range(20_000)]
         drawn = sum(first > second for first, second in pairs) / len(pairs)
         assert find_probability(Posterior(*one), Posterior(*other)) == pytest.approx(drawn, abs=0.02)

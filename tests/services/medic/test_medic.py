@@ -18,7 +18,8 @@ from services.medic.guards import Fuse
 from services.medic.medic import Medic
 from services.medic.remedies import OrderResult, Remedy
 from services.medic.repair import RepairState
-from services.medic.settings import HealingSettings
+from services.medic.settings import HealingSettings, Mode
+from support.healing_record import make_record
 
 PROCESS = ProcessFacts("start 1", age_sec=1000.0)
 
@@ -34,6 +35,7 @@ class Store:
 
     def __init__(self):
         self.saved, self.is_stale, self.approvals = [], False, {}
+        self.record, self.forgotten_at, self.reads = [], 0.0, 0
 
     async def save(self, plan, epoch):
         self.saved.append((plan, epoch))
@@ -42,6 +44,13 @@ class Store:
     async def read_approvals(self, _repairs, now, _valid_sec):
         self.read_at = now
         return self.approvals
+
+    async def load_record(self):
+        self.reads += 1
+        return self.record
+
+    async def load_forgotten_at(self):
+        return self.forgotten_at
 
 
 class Rules:
@@ -76,8 +85,12 @@ def scene(monkeypatch):
         bus=None,
     )
     settings = HealingSettings.model_validate({"mode": "act", "wait_sec": 0.1})
-    scene.looks = []
-    scene.medic = Medic(me, lambda: settings.model_copy(update={"every_sec": scene.every_sec}), Rules(scene))
+    scene.looks, scene.more = [], {}
+
+    def get_settings():
+        return settings.model_copy(update={"every_sec": scene.every_sec, **scene.more})
+
+    scene.medic = Medic(me, get_settings, Rules(scene))
     scene.lease = SimpleNamespace(epoch=7, expires_at=clock() + 3600)
 
     async def observe(_settings, _now, _rest_sec):
@@ -111,6 +124,50 @@ async def test_the_intent_is_stored_before_the_order_and_its_result_after_it(sce
     assert scene.medic.orders[Remedy.RESTART, OrderResult.DONE] == 1
     told = [fields["what"] for event, fields in scene.log.lines if event == "medic.entry"]
     assert told == ["opened", "waiting", "intended", "acted"]
+
+
+async def test_the_record_is_read_once_and_only_where_something_follows_from_it(scene):
+    scene.health, scene.store.record = Health.DOWN, make_record(waits=20, restart=(0, 25))
+    await scene.rounds(1)
+    assert scene.store.reads == 0
+    scene.more = {"learning": True}
+    await scene.rounds(3)
+    assert scene.store.reads == 1
+    assert scene.asked == []
+    told = [
+        (fields["what"], fields.get("reason")) for event, fields in scene.log.lines if event == "medic.entry"
+    ]
+    assert told[2:] == [("refused", "does_not_help"), ("escalated", "exhausted")]
+
+
+async def test_what_a_person_had_forgotten_while_the_outage_is_open_decides_nothing(scene):
+    scene.health, scene.more = Health.DOWN, {"learning": True}
+    scene.store.record = make_record(waits=20, restart=(0, 25))
+    await scene.rounds(1)
+    scene.store.forgotten_at = 50_000.0
+    await scene.rounds(2)
+    assert len(scene.asked) == 1
+
+
+async def test_each_term_begins_with_the_record_as_it_is_by_then(scene, monkeypatch):
+    scene.store.repair_keys = lambda: asyncio.sleep(0)
+    scene.store.load = lambda *_args: asyncio.sleep(0, ([], Fuse()))
+    scene.store.load_observed = lambda _get_now: asyncio.sleep(0, ())
+    monkeypatch.setattr("services.medic.medic.MedicStore", lambda _bus: scene.store)
+    medic, scene.more = scene.medic, {"mode": Mode.EARNED}
+    medic._me.truth, medic._me.bus = SimpleNamespace(services=()), lambda _name: None  # noqa: SLF001 - its stub
+    known = []
+
+    async def observe(*_args):
+        known.append(len(medic.planner.experience.list_lessons()))
+        raise LeaseLost
+
+    medic.observer.observe = observe
+    for record in ([], make_record(restart=(1, 1))):
+        scene.store.record = record
+        with pytest.raises(LeaseLost):
+            await medic.lead(scene.lease)
+    assert known == [0, 4], "restart and wait, of the service and of all"
 
 
 async def test_remedies_know_since_when_each_open_outage_lasts(scene, monkeypatch):

@@ -4,7 +4,7 @@ from collections import Counter
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from marketswarm.operator.healing import EntryKind
 from services.medic.facts import Health, ProcessFacts, Symptom
@@ -13,6 +13,7 @@ from services.medic.refusal import FUSE, Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, build_ladder
 from services.medic.repair import AttemptVerdict, RepairState
 from support.examples import examples
+from support.healing_record import make_record
 from support.simulation.patient import Patient
 
 LADDER = (Remedy.RESTART, Remedy.CHARTS_CACHE, Remedy.QUOTES_CACHE)
@@ -23,6 +24,14 @@ POLICY = {
     "degraded_sec": 5,
     "targets": {"feed": {"ladder": LADDER}},
 }
+RECORDS = {
+    "none": [],
+    "restart never helps": make_record(waits=60, restart=(0, 25)),
+    "restart is best": make_record(
+        symptom="degraded", waits=60, quotes_cache=(1, 30), charts_cache=(4, 30), restart=(29, 30)
+    ),
+}
+"""What a medic that learns may find on record."""
 BLOCKS = [Refusal.SILENCED, Refusal.MAINTENANCE]
 
 SHOWN = st.fixed_dictionaries(
@@ -47,8 +56,17 @@ class MedicMachine(RuleBasedStateMachine):
         self.approvals_used = []
         self.unwell_at = self.patient.now
         self.ordered_at = {}
+        self.learning = False
         self.escalated = set()
+        self.passed_over = set()
         self.done = Counter()
+
+    @initialize(record=st.sampled_from(sorted(RECORDS)), learning=st.booleans())
+    def begin(self, record, learning):
+        self.learning = learning
+        self.patient.record = RECORDS[record]
+        self.patient.settings["learning"] = learning
+        self.patient.planner.experience.load(self.patient.record, 0.0)
 
     def look(self, result=OrderResult.DONE, *, lies=False):
         """Let the medic look once, and hold what it does against what holds at this moment."""
@@ -73,6 +91,11 @@ class MedicMachine(RuleBasedStateMachine):
             if entry.what is EntryKind.ESCALATED:
                 assert entry.incident not in self.escalated, "people are called once an outage"
                 self.escalated.add(entry.incident)
+            if entry.reason == Refusal.DOES_NOT_HELP:
+                assert self.learning
+                assert patient.settings["mode"] != "observe"
+                assert (entry.incident, entry.remedy) not in self.passed_over, "it is said once an outage"
+                self.passed_over.add((entry.incident, entry.remedy))
         if plan.order is not None:
             self.check_order(plan.order, repair)
             if result is OrderResult.DONE and not lies:
@@ -104,9 +127,18 @@ class MedicMachine(RuleBasedStateMachine):
             assert make_proposal_id(repair, order.remedy) in self.approvals_used
 
     def check_ladder(self, remedy, repair, facts):
-        """Hold that each cheaper remedy that is of use was tried as often as it may be."""
-        ladder = build_ladder(LADDER)
+        """Hold that each cheaper remedy that is of use was tried as often as it may be.
+
+        A medic that learns may pass over some, and begin with another one, after it has waited.
+        """
+        ladder, now = build_ladder(LADDER), self.patient.planner.repairs["feed"]
+        learned = set(now.passed_over) if self.learning else set()
+        assert remedy not in learned
+        if self.learning and now.preferred is remedy:
+            learned |= set(LADDER)
         for cheaper in ladder[: ladder.index(remedy)]:
+            if cheaper in learned:
+                continue
             kind = REMEDIES[cheaper]
             is_of_use = cheaper is Remedy.WAIT or (
                 repair.symptom in kind.symptoms and facts.health is not Health.DOWN
@@ -150,7 +182,7 @@ class MedicMachine(RuleBasedStateMachine):
 
     @rule(mode=st.sampled_from(["act", "act", "propose", "observe"]), pause=st.integers(0, 3))
     def reseed(self, mode, pause):
-        self.patient.settings = {**POLICY, "mode": mode, "paused": pause == 3}
+        self.patient.settings = {**POLICY, "mode": mode, "paused": pause == 3, "learning": self.learning}
 
     @rule(
         blocked=st.sampled_from([None, *sorted(FUSE - {Refusal.FLEET_DOWN})]),

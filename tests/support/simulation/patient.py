@@ -3,10 +3,11 @@
 What the medic is shown is made of what really is, so a test can hold its verdicts against the truth.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from marketswarm.operator.healing import TimelineEntry
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
 from services.medic.planner import Planner
 from services.medic.remedies import REMEDIES, OrderResult, RemedyOrder
@@ -24,7 +25,7 @@ class Patient:
 
     `plans` and `orders` keep what the medic wanted, with the times of the orders. `shown` replaces parts of
     what it is shown of the target, `blocked` of the fleet. Since `stale_at` the target reads what is stale,
-    and beats `degraded`.
+    and beats `degraded`. `record` is what is on record of earlier outages.
     """
 
     settings: dict[str, Any] = field(default_factory=lambda: dict(ACTING))
@@ -42,9 +43,11 @@ class Patient:
     shown: dict[str, Any] = field(default_factory=dict)
     blocked: Any = None
     approvals: dict[str, str] = field(default_factory=dict)
+    record: Sequence[TimelineEntry] = ()
 
     def __post_init__(self) -> None:
         self.planner = Planner(lambda: HealingSettings.model_validate(self.settings))
+        self.planner.experience.load(self.record, 0.0)
         self.plans: list[RepairPlan] = []
         self.orders: list[tuple[float, RemedyOrder]] = []
 
@@ -133,6 +136,9 @@ class Patient:
         stored, fuse = list(self.planner.repairs.values()), self.planner.fuse
         self.planner = Planner(lambda: HealingSettings.model_validate(self.settings))
         self.planner.resume(stored, fuse, self.now)
+        self.planner.experience.load(
+            [*self.record, *(each for plan in self.plans for each in plan.entries)], 0.0
+        )
 
     def told(self, svc: str = "feed") -> list[str]:
         """The timeline of a service, as `what` or `what reason`."""

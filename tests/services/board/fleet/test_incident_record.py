@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.keys import ALERT_LOG, MEDIC_INCIDENTS
 from marketswarm.operator.healing import EntryKind, TimelineEntry, fold_incidents
+from marketswarm.operator.healing_attempts import measure_approvals
 from marketswarm.operator.healing_stats import measure_remedies, measure_resolutions
 from marketswarm.testing import MemoryBus
-from services.board.fleet.incident_pages import find_modes
+from services.board.fleet.incident_pages import find_modes, list_approvals
 from services.board.fleet.incident_record import (
     AlertCounter,
     IncidentRecord,
+    RecordedIncidents,
     make_steps,
     summarize_incident,
 )
@@ -151,6 +154,28 @@ def test_the_success_of_a_remedy_is_what_was_verified_and_did_not_come_back():
     assert restart.success == pytest.approx(0.25)
 
 
+def approved(svc, number, end):
+    ident = {"incident": f"{svc}.{number}", "ts": NOW + 100 * number, "svc": svc}
+    steps = [(K.OPENED, "", "silent"), (K.PROPOSED, "restart", ""), (K.APPROVED, "restart", "")]
+    steps += [
+        (K.INTENDED, "restart", ""),
+        (K.ACTED, "restart", ""),
+        (end, "restart", ""),
+        (K.RESOLVED, "", ""),
+    ]
+    return [TimelineEntry(**ident, what=what, remedy=remedy, reason=why) for what, remedy, why in steps]
+
+
+def test_what_became_of_approvals_is_shown_by_service_the_most_frequent_first():
+    ends = [("mesh", K.VERIFIED), *[("feed", K.FAILED), ("feed", K.VERIFIED), ("feed", K.VERIFIED)]]
+    entries = [entry for number, (svc, end) in enumerate(ends) for entry in approved(svc, number, end)]
+    found = list_approvals(RecordedIncidents(tuple(fold_incidents(entries))))
+    shown = [(each.svc, each.remedy, each.helped, each.failed, each.in_a_row) for each in found]
+    assert shown == [("feed", "restart", 2, 1, 2), ("mesh", "restart", 1, 0, 1)]
+    many = [entry for number in range(60) for entry in approved(f"s{number}", number, K.VERIFIED)]
+    assert len(list_approvals(RecordedIncidents(tuple(fold_incidents(many))))) == 50
+
+
 def test_times_to_resolve_are_those_of_outages_that_are_over():
     assert measure_resolutions(()).median_sec is None
     ends = [step(9, K.RESOLVED, f"s{n}", reason="healed", sec=float(n)) for n in (10, 20, 30)]
@@ -169,6 +194,11 @@ async def test_no_text_of_the_record_can_act_on_a_terminal_or_a_line():
     shown = [*(each.text for each in make_steps(found)), *map(str, summary.values())]
     assert all(text.isprintable() for text in shown)
     assert all(each.remedy.isprintable() for each in measure_remedies([found]))
+    evil_steps = [
+        replace(each, svc=evil, remedy=each.remedy and evil) for each in approved("x", 1, K.VERIFIED)
+    ]
+    (shown,) = measure_approvals(fold_incidents(evil_steps))
+    assert (shown.svc + shown.remedy).isprintable()
 
 
 async def test_alerts_are_counted_by_type_and_only_the_recent_ones():
