@@ -356,7 +356,7 @@ class Planner:
     ) -> Repair:
         kind = REMEDIES[remedy]
         identity = kind.find_identity(target)
-        self._draft.order = RemedyOrder(repair.svc, remedy, identity)
+        self._draft.order = RemedyOrder(repair.svc, remedy, identity, target.owner)
         self.fuse = self.fuse.add(here.settings.fuse, here.now)
         needed_by = len(here.fleet.find_dependants(repair.svc)) if kind.replaces_process else 0
         text = kind.describe(identity) + (f"; {needed_by} that are up need it" if needed_by else "")

@@ -1,12 +1,12 @@
-"""Restart the process of a target, by the control socket of the embedded fleet."""
+"""Restart the process of a target, by what runs it."""
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.fleet_control import NoFleetError, RestartAnswer, request_restart
+from marketswarm.fleet_control import RestartAnswer
 from services.medic.facts import RestartOwner, TargetFacts
+from services.medic.owners.owner import NoOwnerError
 from services.medic.refusal import Refusal
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, RemedyType
 
@@ -36,7 +36,7 @@ class Restart(RemedyType):
         elif (process := target.process) is None:
             yield Refusal.SEVERAL_PROCESSES
         elif process.is_waiting:
-            if target.owner is RestartOwner.UP:
+            if target.owner is not RestartOwner.MEDIC:
                 yield Refusal.OWNER_RESTARTS
         elif process.age_sec < start_grace_sec:
             yield Refusal.START_GRACE
@@ -60,14 +60,12 @@ class Restart(RemedyType):
         return target.boot is not None and boot is not None and target.boot != boot
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
-        """Ask the fleet to restart the process that is meant, and no other."""
-        socket = context.fleet_socket
-        if socket is None:
-            return OrderResult.REFUSED, "no embedded fleet is known here"
+        """Ask its owner to restart the process that is meant, and no other."""
+        owner = next((each for each in context.owners if order.owner in each.restarts_for), None)
+        if owner is None:
+            return OrderResult.REFUSED, "what runs it is not known here"
         try:
-            answer, said = await asyncio.to_thread(
-                request_restart, str(socket), order.svc, order.identity, context.until
-            )
-        except NoFleetError as error:
-            return OrderResult.UNKNOWN, f"the fleet did not answer: {error}"
+            answer, said = await owner.restart(order.svc, order.identity, context.until)
+        except NoOwnerError as error:
+            return OrderResult.UNKNOWN, str(error)
         return _RESULTS[answer], said

@@ -17,6 +17,7 @@ from marketswarm.status import FleetState, InstanceCount, Leader
 from marketswarm.truth import parse_truth
 from services.medic.facts import Health, ProcessFacts, RestartOwner
 from services.medic.observer import FleetObservation, FleetObserver
+from services.medic.owners.embedded_fleet import make_owned
 from services.medic.refusal import Refusal
 from services.medic.settings import HealingSettings
 
@@ -56,7 +57,8 @@ def state(**more):
 
 def observation(processes=(RUNNING,), silences=(), document=None, **more):
     document = document or truth()
-    return FleetObservation(document, state(**more), silences, find_windows(document), processes, NOW)
+    owned = tuple(map(make_owned, processes))
+    return FleetObservation(document, state(**more), silences, find_windows(document), owned, NOW)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.medic.facts import Symptom
 from services.medic.observer import FleetObservation
+from services.medic.owners.embedded_fleet import make_owned
 from services.medic.remedies import Remedy
 from services.medic.repair import Advice, Repair, RepairState
 from services.medic.rules.buses import read_buses
@@ -43,7 +44,7 @@ def beat(svc, status):
 
 
 def process(name, restarts=0, pid=None):
-    return FleetProcess(name, ProcessState.RUNNING, True, "1", 5.0, restarts, pid)
+    return make_owned(FleetProcess(name, ProcessState.RUNNING, True, "1", 5.0, restarts, pid))
 
 
 def test_only_the_beat_of_a_service_that_is_up_says_whether_it_is_degraded():
