@@ -66,8 +66,15 @@ async def main() -> int:
 
 def make_owners(me: Agent[MedicEnvironment]) -> list[ProcessOwner]:
     """Return what runs processes here, as the environment names it."""
-    socket = me.settings.medic_fleet_socket
-    return [] if socket is None else [EmbeddedFleet(socket)]
+    settings, owners = me.settings, list[ProcessOwner]()
+    if settings.medic_fleet_socket is not None:
+        owners.append(EmbeddedFleet(settings.medic_fleet_socket))
+    if settings.medic_engine_socket is not None:
+        from services.medic.owners.engine import ContainerEngine  # noqa: PLC0415 - loads httpx, 9 MB
+
+        socket, project = settings.medic_engine_socket, settings.medic_engine_project
+        owners.append(ContainerEngine(socket, project, me.log))
+    return owners
 
 
 def make_second_tier(

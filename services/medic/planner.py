@@ -191,7 +191,8 @@ class Planner:
             boot=target.boot,
             identity=process.identity if process is not None else "",
         )
-        text = f"{target.severity}; {target.owner} restarts it"
+        ended = "" if process is None else process.describe_end()
+        text = f"{target.severity}; {target.owner} restarts it" + (f"; it {ended}" if ended else "")
         self._draft.note(
             repair, EntryKind.OPENED, here.now, reason=symptom, text=text, severity=target.severity
         )
@@ -206,7 +207,9 @@ class Planner:
             return repair  # the one that was just ended: the next one is the medic's
         if repair.identity:
             repair = replace(repair, owner_restarts=min(repair.owner_restarts + 1, MAX_NUMBER))
-            self._draft.note(repair, EntryKind.RESTARTED, now, reason=RestartOwner.UP)
+            is_ours = target.owner is RestartOwner.MEDIC  # then it was `up` that started the next one
+            owner = RestartOwner.UP if is_ours else target.owner
+            self._draft.note(repair, EntryKind.RESTARTED, now, reason=owner)
         return replace(repair, identity=process.identity)
 
     def _advance(

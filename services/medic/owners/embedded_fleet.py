@@ -1,6 +1,7 @@
 """Ask `marketswarm up` of this machine, by its control socket."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Container
 from pathlib import Path
 from typing import ClassVar
@@ -23,7 +24,7 @@ class EmbeddedFleet(ProcessOwner):
     restarts_for: ClassVar = frozenset({RestartOwner.UP, RestartOwner.MEDIC})
 
     def __init__(self, socket: Path) -> None:
-        self._address = str(socket)
+        self._address, self.requests = str(socket), Counter()
 
     async def read(self, services: Container[str]) -> tuple[OwnedProcess, ...]:
         try:

@@ -1,6 +1,7 @@
 """Define what the medic asks of whatever runs the processes of services: what runs, and to restart one."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass
 from typing import ClassVar
@@ -32,9 +33,12 @@ class ProcessOwner(ABC):
 
     Attributes:
         restarts_for: what the facts of a target may name as its owner if this one runs its process.
+        requests: what it was asked, where that is counted, by the request and what became of it: `ok`,
+            `unusable` (an answer that can't be used), another status, or the reason why no answer came.
     """
 
     restarts_for: ClassVar[frozenset[RestartOwner]]
+    requests: Counter[tuple[str, str]]
 
     @abstractmethod
     async def read(self, services: Container[str]) -> tuple[OwnedProcess, ...]:

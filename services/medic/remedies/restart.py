@@ -6,6 +6,7 @@ from typing import Final
 
 from marketswarm.fleet_control import RestartAnswer
 from services.medic.facts import RestartOwner, TargetFacts
+from services.medic.owners.container import parse_identity
 from services.medic.owners.owner import NoOwnerError
 from services.medic.refusal import Refusal
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, RemedyType
@@ -27,7 +28,8 @@ class Restart(RemedyType):
         return target.process.identity if target.process is not None else ""
 
     def describe(self, identity: str) -> str:
-        return f"process {identity}"
+        container_id = parse_identity(identity)
+        return f"process {identity}" if container_id is None else f"container {container_id[:12]}"
 
     def list_refusals(self, target: TargetFacts, start_grace_sec: float) -> Iterator[Refusal]:
         """Yield the reasons that follow from what restarts the target: its restarts are not doubled."""
@@ -44,7 +46,7 @@ class Restart(RemedyType):
             yield Refusal.SEVERAL_PROCESSES
 
     def can_tell(self, target: TargetFacts) -> bool:
-        return target.process is not None and not target.process.is_restarting
+        return target.process is not None and target.process.is_restarting is False
 
     def is_done(self, identity: str, target: TargetFacts) -> bool:
         return target.process is not None and target.process.identity != identity
