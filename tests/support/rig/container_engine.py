@@ -22,13 +22,14 @@ class StandInContainer:
     id: str
     labels: dict[str, Any]
     state: str = "running"
-    started_at: str = "2026-01-02T03:04:05.678901234Z"
+    started_at: str = "2020-01-02T03:04:05.678901234Z"
     restarts: int = 0
     exit_code: int = 0
     is_oom_killed: bool = False
     status: str = "Up 3 hours"
     said: dict[str, Any] = field(default_factory=dict)
     listed: dict[str, Any] = field(default_factory=dict)
+    starts: int = 0
 
     def show(self) -> dict[str, Any]:
         labels = {"Labels": self.labels, "Names": ["/x"], "Image": "x", "Created": 1}
@@ -48,11 +49,9 @@ class StandInContainer:
         return {"Id": self.id, "RestartCount": self.restarts, "State": state, "Config": config, **rest}
 
     def start_again(self) -> None:
-        self.started_at = f"{2027 + self.starts}-01-01T00:00:00Z"
+        self.started_at = f"{2021 + self.starts}-01-01T00:00:00Z"
         self.starts += 1
         self.state = "running"
-
-    starts: int = 0
 
 
 class ContainerEngineStandIn:
