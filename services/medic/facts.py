@@ -60,9 +60,9 @@ class ProcessFacts:
     is_oom_killed: bool = False
 
     def describe_end(self) -> str:
-        """Return how it ended, such as `ended with 137, out of memory`; empty if nothing is known of that."""
+        """Return what became of it, `ended with 137, ran out of memory`; empty if nothing is known."""
         ended = "" if self.exit_code is None else f"ended with {self.exit_code}"
-        return ", ".join(filter(None, (ended, "out of memory" if self.is_oom_killed else "")))
+        return ", ".join(filter(None, (ended, "ran out of memory" if self.is_oom_killed else "")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,9 @@ RESTART_SEC: Final = 45.0
 """The longest time of a restart: a container has ten seconds to end, if it does not say otherwise."""
 INSPECTED_AT_ONCE: Final = 8
 INSPECTED_AGAIN: Final = 10
-"""How many containers that seem to be as they were are inspected in one look."""
+"""How many containers in the same state are inspected in one look."""
+SEEN_AGAIN_SEC: Final = 5.0
+"""After how long a container that seems to be as it was is inspected again."""
 MAX_LIST_BYTES: Final = 4 * 1024 * 1024
 MAX_INSPECT_BYTES: Final = 512 * 1024
 MAX_COMPLAINT_BYTES: Final = 16 * 1024
@@ -90,11 +92,12 @@ class ContainerEngine(ProcessOwner):
         path = f"/containers/json?all=true&filters={quote(make_filters(self._project), safe='')}"
         answer = await self._ask("list", "GET", path, LOOK_SEC, MAX_LIST_BYTES)
         if answer.status != 200:
-            raise self._make_error("list", f"it answers {answer.status}")
+            raise _make_error("list", f"it answers {answer.status}")
         try:
             listed = parse_listing(answer.body, services, self._project)
         except BadAnswerOfEngineError as error:
-            raise self._make_error("list", str(error), unusable=True) from None
+            self.requests["list", "unusable"] += 1
+            raise _make_error("list", str(error)) from None
         ids = {each.id for each in listed}
         self._known = {name: each for name, each in self._known.items() if name in ids}
         self._complained &= ids
@@ -139,16 +142,18 @@ class ContainerEngine(ProcessOwner):
     # --- what is inspected ---
 
     def _choose(self, listed: Iterable[ListedContainer]) -> list[ListedContainer]:
-        """Return the containers to inspect: those in another state, and the oldest of all others.
+        """Return the containers to inspect: those in another state, and a few others.
 
-        A status in words changes with each start, and by itself as time passes, so those come first.
+        A status in words is another one after each start, and by itself as time passes: those come first,
+        then what was inspected longest ago.
         """
+        now = time.monotonic()
         changed, others = list[ListedContainer](), list[tuple[bool, float, ListedContainer]]()
         for each in listed:
             known = self._known.get(each.id)
             if known is None or known.container.state is not each.state:
                 changed.append(each)
-            else:
+            elif known.listed != each or now - known.at >= SEEN_AGAIN_SEC:
                 others.append((known.listed == each, known.at, each))
         others.sort(key=lambda each: each[:2])
         return changed + [each for _, _, each in others[:INSPECTED_AGAIN]]
@@ -159,8 +164,11 @@ class ContainerEngine(ProcessOwner):
 
         async def inspect(each: ListedContainer) -> None:
             async with limit:
+                left_sec = ends_at - time.monotonic()
+                if left_sec <= 0:
+                    raise NoOwnerError("the engine does not answer: timeout")
                 try:
-                    container = await self._inspect(each.id, max(0.05, ends_at - time.monotonic()))
+                    container = await self._inspect(each.id, left_sec)
                 except BadAnswerOfEngineError as error:
                     unusable.add(each.svc)
                     self._known.pop(each.id, None)  # it is inspected again in the next look
@@ -189,7 +197,7 @@ class ContainerEngine(ProcessOwner):
         if answer.status == 404:
             return None
         if answer.status != 200:
-            raise self._make_error("inspect", f"it answers {answer.status}")
+            raise _make_error("inspect", f"it answers {answer.status}")
         return parse_inspected(answer.body, container_id)
 
     def _make_owned(self, each: ListedContainer) -> OwnedProcess:
@@ -212,13 +220,13 @@ class ContainerEngine(ProcessOwner):
         self.requests[kind, "ok" if is_ok else str(answer.status)] += 1
         return answer
 
-    def _make_error(self, kind: str, why: str, *, unusable: bool = False) -> NoOwnerError:
-        self.requests[kind, "unusable"] += unusable
-        return NoOwnerError(f"the engine's answer can't be used ({kind}): {why}")
-
     def _complain(self, each: ListedContainer, why: str) -> None:
         """Count a container that can't be used, and log it once until it can be."""
         self.requests["inspect", "unusable"] += 1
         if each.id not in self._complained:
             self._complained.add(each.id)
             self._log.warning("medic.container_unusable", svc=each.svc, container=each.id[:12], reason=why)
+
+
+def _make_error(kind: str, why: str) -> NoOwnerError:
+    return NoOwnerError(f"the engine's answer can't be used ({kind}): {why}")

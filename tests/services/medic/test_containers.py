@@ -66,7 +66,7 @@ def test_an_outage_says_how_the_container_ended():
     patient = in_container(replace(RUNNING, is_waiting=True, exit_code=137, is_oom_killed=True))
     patient.look(1)
     opened = next(entry for plan in patient.plans for entry in plan.entries)
-    assert opened.text == "warning; engine restarts it; it ended with 137, out of memory"
+    assert opened.text == "warning; engine restarts it; it ended with 137, ran out of memory"
 
 
 def test_the_next_medic_waits_for_a_restart_of_which_the_engine_does_not_say_whether_it_goes_on():

@@ -55,7 +55,10 @@ class StandInContainer:
 
 
 class ContainerEngineStandIn:
-    """`with closing(ContainerEngineStandIn(folder)) as engine:`; `asked` has each request, method and path.
+    """`with closing(ContainerEngineStandIn(folder)) as engine:` is an engine without containers.
+
+    `asked` has each request, method and path,
+    `strange` those that are none of the three.
 
     `answer` may return a status and a body in place of the answer to a request, or None. `on_restart` does
     what a restart does to a container.
@@ -65,6 +68,7 @@ class ContainerEngineStandIn:
         self.path = folder / "engine.sock"
         self.containers: dict[str, StandInContainer] = {}
         self.asked: list[tuple[str, str]] = []
+        self.strange: list[tuple[str, str]] = []
         self.answer: Callable[[str, str], tuple[int, bytes] | None] = lambda _method, _path: None
         self.on_restart: Callable[[StandInContainer], None] = StandInContainer.start_again
         self._server = _Server(str(self.path), _make_handler(self))
@@ -104,7 +108,8 @@ class ContainerEngineStandIn:
                 return 204, b""
             case _, ["", "containers", _, "json" | "restart"]:
                 return 404, b'{"message": "No such container"}'
-        raise AssertionError(f"the client asks for {method} {target}")
+        self.strange.append((method, target))
+        return 501, b""
 
 
 def _has_labels(container: StandInContainer, wanted: list[str]) -> bool:
@@ -117,6 +122,9 @@ def _has_labels(container: StandInContainer, wanted: list[str]) -> bool:
 
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
+
+    def handle_error(self, *_args: Any) -> None:
+        """Say nothing of a client that hangs up."""
 
 
 def _make_handler(engine: ContainerEngineStandIn) -> type[BaseHTTPRequestHandler]:

@@ -117,7 +117,7 @@ def test_what_ended_is_restarted_by_the_engine_or_was_stopped_as_far_as_it_says(
     assert (found.is_waiting, found.is_stopped, found.age_sec) == (waits, is_stopped, 7.0)
     has_ended = status not in ("running", "created")
     assert found.exit_code == (137 if has_ended else None)
-    assert found.describe_end() == ("ended with 137, out of memory" if has_ended else "out of memory")
+    assert found.describe_end() == ("ended with 137, ran out of memory" if has_ended else "ran out of memory")
     assert found.is_restarting is None, "the engine does not say whether a restart goes on"
 
 
