@@ -35,8 +35,13 @@ def stand_in(tmp_path):
 
 
 @pytest.fixture
-async def owner(stand_in):
-    owner = ContainerEngine(stand_in.path, "shop", Log())
+def log():
+    return Log()
+
+
+@pytest.fixture
+async def owner(stand_in, log):
+    owner = ContainerEngine(stand_in.path, "shop", log)
     yield owner
     await owner.end()
 
@@ -61,7 +66,7 @@ async def test_only_a_new_container_and_one_that_seems_to_be_another_is_inspecte
     await owner.read(SERVICES)
     assert stand_in.count("/json?") == 1
     stand_in.asked.clear()
-    changed = list(stand_in.containers.values())[20:25]
+    changed = list(stand_in.containers.values())[10 : 11 + INSPECTED_AGAIN]
     for each in changed:
         each.state = "exited"
     again = list(stand_in.containers.values())[3]
@@ -69,7 +74,7 @@ async def test_only_a_new_container_and_one_that_seems_to_be_another_is_inspecte
     found = await owner.read(SERVICES)
     inspected = [path.split("/")[3] for _, path in stand_in.asked[1:]]
     assert sorted(inspected) == sorted(each.id for each in (*changed, again))
-    assert sum(each.facts.is_stopped for each in found) == 5
+    assert sum(each.facts.is_stopped for each in found) == len(changed), "more than are inspected again"
     monkeypatch.setattr(engine_module, "SEEN_AGAIN_SEC", 0.0)
     stand_in.asked.clear()
     for _ in range(3):
@@ -79,6 +84,7 @@ async def test_only_a_new_container_and_one_that_seems_to_be_another_is_inspecte
 
 
 async def test_the_age_of_a_start_goes_on_though_the_clock_is_set(stand_in, owner, monkeypatch):
+    monkeypatch.setattr(engine_module, "SEEN_AGAIN_SEC", 0.0)
     stand_in.add("feed")
     (before,) = await owner.read(SERVICES)
     real = time.time
@@ -95,7 +101,7 @@ async def test_a_container_that_goes_between_list_and_inspection_is_left_out(sta
 
 
 async def test_a_service_with_a_container_that_can_not_be_used_is_left_out_counted_and_logged_once(
-    stand_in, owner
+    stand_in, owner, log
 ):
     stand_in.add("feed", 1)
     bad = stand_in.add("feed", 2, said={"RestartCount": "many"})
@@ -103,7 +109,7 @@ async def test_a_service_with_a_container_that_can_not_be_used_is_left_out_count
     for _ in range(3):
         assert [each.svc for each in await owner.read(SERVICES)] == ["mesh"], "one that is left seems alone"
     assert owner.requests["inspect", "unusable"] == 3
-    assert [event for event, _ in owner._log.lines] == ["medic.container_unusable"]  # noqa: SLF001
+    assert [event for event, _ in log.lines] == ["medic.container_unusable"]
     bad.said.clear()
     assert len(await owner.read(SERVICES)) == 3
 
@@ -129,7 +135,7 @@ async def test_an_engine_whose_answer_can_not_be_used_cuts_the_medic_off(
 
 
 async def test_an_engine_that_hangs_or_is_not_there_cuts_the_medic_off_in_time(
-    stand_in, owner, tmp_path, monkeypatch
+    stand_in, owner, log, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(engine_module, "LOOK_SEC", 0.3)
     stand_in.add("feed")
@@ -138,7 +144,7 @@ async def test_an_engine_that_hangs_or_is_not_there_cuts_the_medic_off_in_time(
     with pytest.raises(NoOwnerError, match="timeout"):
         await owner.read(SERVICES)
     assert time.monotonic() - began < 2
-    missing = ContainerEngine(tmp_path / "none", None, Log())
+    missing = ContainerEngine(tmp_path / "none", None, log)
     with pytest.raises(NoOwnerError, match="the engine does not answer"):
         await missing.read(SERVICES)
     await missing.end()
