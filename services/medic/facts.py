@@ -28,13 +28,15 @@ class Symptom(StrEnum):
 
 
 class RestartOwner(StrEnum):
-    """The one that restarts a target: `marketswarm up`, the medic by it, or something that is not known here.
+    """The one that restarts a target: `marketswarm up`, the medic by it, a container engine, or another one.
 
-    Under `medic`, `up` still starts the process, but the medic may end the back-off before a restart.
+    Under `medic`, `up` still starts the process, but the medic may end the back-off before a restart. What is
+    `elsewhere` is not known here.
     """
 
     UP = "up"
     MEDIC = "medic"
+    ENGINE = "engine"
     ELSEWHERE = "elsewhere"
 
 
@@ -45,6 +47,8 @@ class ProcessFacts:
     `identity` is another one after each start. `is_waiting` says that the owner pauses before it starts the
     process again, `is_stopped` that an operator stopped it. `age_sec` is the time since its last start.
     `is_restarting` says whether it is being ended so that the next one starts; None if that is not known.
+    `exit_code` is that of a container that does not run, and None of all else. `is_oom_killed` says that the
+    kernel ended a process of a container for want of memory, since its last start.
     """
 
     identity: str
@@ -52,6 +56,13 @@ class ProcessFacts:
     is_stopped: bool = False
     age_sec: float = 0.0
     is_restarting: bool | None = None
+    exit_code: int | None = None
+    is_oom_killed: bool = False
+
+    def describe_end(self) -> str:
+        """Return what became of it, `ended with 137, ran out of memory`; empty if nothing is known."""
+        ended = "" if self.exit_code is None else f"ended with {self.exit_code}"
+        return ", ".join(filter(None, (ended, "ran out of memory" if self.is_oom_killed else "")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

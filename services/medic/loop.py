@@ -12,6 +12,8 @@ from marketswarm.truth import MEDIC, Truth
 from services.medic.alert_follower import AlertFollower
 from services.medic.medic import Medic
 from services.medic.metrics import collect_metrics
+from services.medic.owners.embedded_fleet import EmbeddedFleet
+from services.medic.owners.owner import ProcessOwner
 from services.medic.planner import LEASE_SEC
 from services.medic.remedies import Remedy
 from services.medic.rules.monitor import RuleMonitor
@@ -32,7 +34,9 @@ async def main() -> int:
         def get_ladder(svc: str) -> tuple[Remedy, ...]:
             return settings_now().settings.ladder_of(svc)
 
-        medic = Medic(me, lambda: settings_now().settings, rules, make_second_tier(me, get_ladder))
+        medic = Medic(
+            me, lambda: settings_now().settings, rules, make_second_tier(me, get_ladder), make_owners(me)
+        )
         alerts = AlertFollower(me, lambda: settings_now().settings, medic.wake)
         followed = set[str]()
 
@@ -58,6 +62,19 @@ async def main() -> int:
             me.set_detail(medic.summarize())
             await me.rest(REPORT_EVERY_SEC)
     return me.exit_code
+
+
+def make_owners(me: Agent[MedicEnvironment]) -> list[ProcessOwner]:
+    """Return what runs processes here, as the environment names it."""
+    settings, owners = me.settings, list[ProcessOwner]()
+    if settings.medic_fleet_socket is not None:
+        owners.append(EmbeddedFleet(settings.medic_fleet_socket))
+    if settings.medic_engine_socket is not None:
+        from services.medic.owners.engine import ContainerEngine  # noqa: PLC0415 - loads httpx, 9 MB
+
+        socket, project = settings.medic_engine_socket, settings.medic_engine_project
+        owners.append(ContainerEngine(socket, project, me.log))
+    return owners
 
 
 def make_second_tier(

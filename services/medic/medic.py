@@ -4,7 +4,7 @@ import asyncio
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +15,7 @@ from marketswarm.truth import SYSTEM
 from services.medic.evidence import add_evidence
 from services.medic.facts import FleetFacts
 from services.medic.observer import FleetObserver
+from services.medic.owners.owner import ProcessOwner
 from services.medic.planner import Planner
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.repair import RepairState
@@ -39,6 +40,7 @@ class Medic:
 
     Attributes:
         second_tier: what is asked for diagnoses; None if nothing is.
+        owners: what runs processes here.
         planner: the open repairs and the fuse, as this process knows them.
         facts: what was observed last.
         entries: how many entries were written, by what they say.
@@ -53,11 +55,12 @@ class Medic:
         get_settings: Callable[[], HealingSettings],
         rules: RuleMonitor,
         second_tier: "SecondTier | None" = None,
+        owners: Sequence[ProcessOwner] = (),
     ) -> None:
         self._me, self._get_settings, self.rules = me, get_settings, rules
         self.second_tier = second_tier
         self.planner = Planner(get_settings)
-        self.observer = FleetObserver(me)
+        self.owners, self.observer = owners, FleetObserver(me, owners)
         self.facts = FleetFacts()
         self.entries: Counter[str] = Counter(dict.fromkeys(EntryKind, 0))
         self.orders: Counter[tuple[str, str]] = Counter(
@@ -97,6 +100,8 @@ class Medic:
                 await self.rest()
         finally:
             self.is_leading = False
+            for owner in self.owners:
+                await owner.end()
             if self.second_tier is not None:
                 await self.second_tier.end()
 
@@ -221,7 +226,7 @@ class Medic:
         return RemedyContext(
             me.truth,
             me.bus,
-            me.settings.medic_fleet_socket,
+            self.owners,
             command,
             me.settings.medic_command_sec,
             settings.reject_limit,

@@ -17,6 +17,7 @@ _HELP: Final = {
     "rules_holding{rule}": "For how many subjects a rule holds.",
     "events_total{kind}": "Events put on medic:alerts, which the healer copies: miss, ok, unwatched.",
     "diagnoses_total{result}": "Questions to the second tier, by what became of them.",
+    "engine_requests_total{request,result}": "Requests to the container engine, by what became of them.",
     "leading": "1 while this process is the one that acts.",
     "fuse_blown": "1 after too many remedies, until a person approves.",
     "round_seconds": "How long the last look at the fleet took.",
@@ -35,6 +36,9 @@ def collect_metrics(medic: Medic, alerts: AlertFollower) -> Iterator[Family]:
         rules_holding={rule: holding[rule] for rule in medic.rules.names},
         events_total=medic.rules.alerts.published,
         diagnoses_total=medic.second_tier.counts if medic.second_tier else {},
+        engine_requests_total={
+            name: count for owner in medic.owners for name, count in owner.requests.copy().items()
+        },
         leading=medic.is_leading,
         fuse_blown=medic.planner.fuse.blown_at is not None,
         round_seconds=medic.round_sec,

@@ -1,27 +1,26 @@
-"""Read what the medic decides on: the fleet's state on the buses, silences, and the processes of `up`.
+"""Read what the medic decides on: the fleet's state on the buses, silences, and the processes that run here.
 
 Nothing is probed: the healer's verdicts, the services' last beats and the fleet's own state say all of it. A
 part that can't be read makes the whole observation one by which nothing is done.
 """
 
-import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError, NoBusError
 from marketswarm.detector import State
-from marketswarm.fleet_control import FleetProcess, NoFleetError, ProcessState, read_processes
 from marketswarm.operator import Silence, read_silences
 from marketswarm.operator.maintenance import MaintenanceWindow, find_windows, is_window_open
 from marketswarm.status import FleetState, derive_silence, read_fleet_state
 from marketswarm.status.topology import MESH
 from marketswarm.truth import HEALER, Service, Truth
-from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
+from services.medic.facts import FleetFacts, Health, RestartOwner, TargetFacts
+from services.medic.owners.owner import NoOwnerError, OwnedProcess, ProcessOwner
 from services.medic.refusal import Refusal
-from services.medic.settings import HealingSettings, MedicEnvironment
+from services.medic.settings import HealingSettings, MedicEnvironment, TargetSettings
 
 LATE_INTERVALS: Final = 1.5
 LATE_SHARE: Final = 0.6
@@ -33,14 +32,14 @@ _HEALTH = {State.UP: Health.UP, State.DOWN: Health.DOWN}
 class FleetObservation:
     """What was read at one moment; `wall` is that moment in epoch seconds by the present clock.
 
-    `processes` is None if no embedded fleet is known here.
+    `processes` is None if nothing that runs processes is known here, or one of them does not answer.
     """
 
     truth: Truth
     state: FleetState
     silences: tuple[Silence, ...]
     windows: tuple[MaintenanceWindow, ...]
-    processes: tuple[FleetProcess, ...] | None
+    processes: tuple[OwnedProcess, ...] | None
     wall: float
     cut_off: bool = False
 
@@ -77,10 +76,10 @@ class FleetObserver:
     `seen` is the last observation.
     """
 
-    def __init__(self, me: Agent[MedicEnvironment]) -> None:
+    def __init__(self, me: Agent[MedicEnvironment], owners: Sequence[ProcessOwner] = ()) -> None:
         self.problem: str | None = None
         self.seen: FleetObservation | None = None
-        self._me = me
+        self._me, self._owners = me, owners
         self._degraded = DegradedTimes()
 
     def begin_term(self) -> None:
@@ -96,7 +95,7 @@ class FleetObserver:
         self, seen: FleetObservation, settings: HealingSettings, now: float, rest_sec: float = 0.0
     ) -> FleetFacts:
         self._degraded.begin_look(seen.truth.services.keys(), now, settings.find_longest_gap(rest_sec))
-        by_service: dict[str, list[FleetProcess]] = {}
+        by_service: dict[str, list[OwnedProcess]] = {}
         for process in seen.processes or ():
             by_service.setdefault(process.svc, []).append(process)
         targets = {
@@ -117,12 +116,13 @@ class FleetObserver:
             problems += [f"{bus} {why}" for bus, why in (failed | stored.failed).items()]
         except (BusError, NoBusError) as error:
             problems.append(str(error)[:100])
-        processes = None
-        if (socket := self._me.settings.medic_fleet_socket) is not None:
-            try:
-                processes = await asyncio.to_thread(read_processes, str(socket))
-            except NoFleetError as error:
-                problems.append(f"the fleet does not answer: {error}"[:100])
+        processes: tuple[OwnedProcess, ...] | None = None
+        try:
+            for owner in self._owners:
+                processes = (*(processes or ()), *await owner.read(truth.services))
+        except NoOwnerError as error:
+            processes = None
+            problems.append(str(error)[:100])
         self.problem = "; ".join(problems) or None
         return FleetObservation(
             truth, state, silences, find_windows(truth), processes, time.time(), bool(problems)
@@ -133,7 +133,7 @@ class FleetObserver:
         svc: str,
         seen: FleetObservation,
         settings: HealingSettings,
-        processes: list[FleetProcess],
+        processes: list[OwnedProcess],
         now: float,
     ) -> TargetFacts:
         section = seen.truth.services[svc]
@@ -142,9 +142,6 @@ class FleetObserver:
         is_past = svc == MESH and entry is not None and entry.verdict is State.DOWN
         instances = None if is_past else seen.state.instances.get(svc)
         own = settings.targets.get(svc)
-        owner = RestartOwner.ELSEWHERE
-        if processes:
-            owner = RestartOwner.MEDIC if own is not None and own.owner == "medic" else RestartOwner.UP
         timeout_sec = seen.truth.timeout_of(svc, self._me.settings.default_timeout_sec)
         boot = (beat and beat.boot) or (entry and entry.boot) or None
         status = None if beat is None else beat.status
@@ -161,8 +158,8 @@ class FleetObserver:
             status=status,
             silence_sec=silence_sec,
             degraded_sec=self._degraded.measure(svc, boot, status, now),
-            owner=owner,
-            processes=tuple(map(_make_process, processes)),
+            owner=_find_owner(processes, own),
+            processes=tuple(each.facts for each in processes),
             blocked=find_wish(svc, section, seen),
             instances=0 if instances is None else instances.running,
             depends_on=section.depends_on,
@@ -171,14 +168,11 @@ class FleetObserver:
         )
 
 
-def _make_process(process: FleetProcess) -> ProcessFacts:
-    return ProcessFacts(
-        process.identity,
-        is_waiting=process.is_wanted and process.state is not ProcessState.RUNNING,
-        is_stopped=not process.is_wanted,
-        age_sec=process.age_sec,
-        is_restarting=process.is_restarting,
-    )
+def _find_owner(processes: Iterable[OwnedProcess], own: TargetSettings | None) -> RestartOwner:
+    """Return what restarts a target; with processes of two owners, nothing is done to it in any case."""
+    owner = next((each.owner for each in processes), RestartOwner.ELSEWHERE)
+    is_ours = owner is RestartOwner.UP and own is not None and own.owner == "medic"
+    return RestartOwner.MEDIC if is_ours else owner
 
 
 def find_wish(svc: str, section: Service, seen: FleetObservation) -> Refusal | None:

@@ -193,7 +193,8 @@ class Planner:
             boot=target.boot,
             identity=process.identity if process is not None else "",
         )
-        text = f"{target.severity}; {target.owner} restarts it"
+        ended = "" if process is None else process.describe_end()
+        text = f"{target.severity}; {target.owner} restarts it" + (f"; it {ended}" if ended else "")
         self._draft.note(
             repair, EntryKind.OPENED, here.now, reason=symptom, text=text, severity=target.severity
         )
@@ -208,7 +209,9 @@ class Planner:
             return repair  # the one that was just ended: the next one is the medic's
         if repair.identity:
             repair = replace(repair, owner_restarts=min(repair.owner_restarts + 1, MAX_NUMBER))
-            self._draft.note(repair, EntryKind.RESTARTED, now, reason=RestartOwner.UP)
+            is_ours = target.owner is RestartOwner.MEDIC  # then it was `up` that started the next one
+            owner = RestartOwner.UP if is_ours else target.owner
+            self._draft.note(repair, EntryKind.RESTARTED, now, reason=owner)
         return replace(repair, identity=process.identity)
 
     def _advance(
@@ -415,7 +418,7 @@ class Planner:
     ) -> Repair:
         kind = REMEDIES[remedy]
         identity = kind.find_identity(target)
-        self._draft.order = RemedyOrder(repair.svc, remedy, identity)
+        self._draft.order = RemedyOrder(repair.svc, remedy, identity, target.owner)
         self.fuse = self.fuse.add(here.settings.fuse, here.now)
         needed_by = len(here.fleet.find_dependants(repair.svc)) if kind.replaces_process else 0
         text = kind.describe(identity) + (f"; {needed_by} that are up need it" if needed_by else "")

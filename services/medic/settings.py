@@ -75,6 +75,10 @@ class MedicEnvironment(MonitorSettings):
     """The control socket of the embedded fleet; `marketswarm up` sets it."""
     medic_fleet_logs: Path | None = None
     """The folder with the log files of the embedded fleet; `marketswarm up` sets it."""
+    medic_engine_socket: Path | None = None
+    """The Unix socket of a container engine, or of a proxy before it; without it no container is touched."""
+    medic_engine_project: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")] = None
+    """The project of Compose whose containers are those of the fleet, by the names of their services."""
     medic_command: Annotated[str | None, AfterValidator(_require_words)] = Field(None, repr=False)
     """The command, and its arguments, of the remedy `command`; no shell reads it."""
     medic_command_sec: Annotated[float, Field(gt=0, le=50, allow_inf_nan=False)] = 30.0

@@ -16,6 +16,7 @@ import redis
 from marketswarm.operator.healing import TimelineEntry, fold_incidents
 from marketswarm.testing import Fleet as UpFleet
 from support.rig import Fleet, Proc
+from support.rig.container_engine import ContainerEngineStandIn
 from support.rig.process import descendants
 from support.waiting import until
 
@@ -249,6 +250,44 @@ def killed_between(folder, is_done):
             assert "verified" not in timeline(bus)
         assert control.asked == ["start 1"], "no action twice"
         assert timeline(bus).count("intended") == 1
+
+
+def test_a_container_that_hangs_is_restarted_by_its_engine_and_one_that_was_stopped_is_left_alone(tmp_path):
+    """The engine is a stand-in: three requests of the documented API. tests/compose has a real one."""
+    document = truth(mode="act", wait_sec=0.1)
+    document["services"] = {**document["services"], "feed": {"heartbeat": BEATS}}
+    del document["services"]["mesh"]
+    with contextlib.ExitStack() as ends:
+        engine = ends.enter_context(contextlib.closing(ContainerEngineStandIn(tmp_path)))
+        fleet = ends.enter_context(Fleet(tmp_path, document, ["healer"], tail=False))
+        feed = ends.enter_context(contextlib.closing(Feed(fleet.system)))
+        container = engine.add("feed")
+
+        def restart(restarted):
+            restarted.start_again()
+            feed.restart()
+
+        engine.on_restart = restart
+        medic = fleet.start("medic", MEDIC_ENGINE_SOCKET=str(engine.path), MEDIC_ENGINE_PROJECT="shop")
+        until(lambda: medic.logs("lease.held"))
+        until(lambda: '"up"' in (fleet.system.cmd("HGET", "healer:roster", "feed") or ""))
+        bus = ends.enter_context(redis.Redis.from_url(fleet.system.url, decode_responses=True))
+        feed.is_up = False
+        until(lambda: is_over(bus), what="the end of the incident")
+        told = timeline(bus)
+        assert told == ["opened silent", "waiting", "intended", "acted", "verified", "resolved healed"]
+        assert [path for method, path in engine.asked if method == "POST"] == [
+            f"/v1.44/containers/{container.id}/restart"
+        ]
+        container.state, feed.is_up = "exited", False
+        until(lambda: "refused stopped" in timeline(bus), what="the refusal")
+        container.start_again()
+        feed.restart()
+        until(lambda: not open_repairs(bus), what="the end of the second one")
+        engine.answer = lambda *_: (403, b"")
+        problem = "the engine's answer can't be used (list): it answers 403"
+        until(lambda: problem in (fleet.system.cmd("GET", "beat:medic") or ""), what="its beats say so")
+        assert engine.count("/restart") == 1
 
 
 def make_rules(severity, **limits):

@@ -88,6 +88,7 @@ def _describe_target(target: TargetFacts) -> dict[str, Any]:
         "restarted_by": target.owner,
         "processes": len(target.processes),
         "process_age_sec": None if target.process is None else target.process.age_sec,
+        "process_end": "" if target.process is None else target.process.describe_end(),
         "severity": target.severity,
     }
 

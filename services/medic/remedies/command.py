@@ -38,7 +38,7 @@ class RunCommand(Restart):
         if target.instances > 1 or len(target.processes) > 1:
             yield Refusal.SEVERAL_PROCESSES
         if (process := target.process) is not None:
-            if process.is_waiting and target.owner is RestartOwner.UP:
+            if process.is_waiting and target.owner is not RestartOwner.MEDIC:
                 yield Refusal.OWNER_RESTARTS
             elif not process.is_waiting and process.age_sec < start_grace_sec:
                 yield Refusal.START_GRACE

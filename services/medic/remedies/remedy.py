@@ -5,17 +5,17 @@ type, an entry in `ladder.py`, and the rights of the medic's user in marketswarm
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
 from marketswarm.agent.lease import LeaseLost, is_in_time
 from marketswarm.bus import Bus
 from marketswarm.keys import TRUTH_DOC
 from marketswarm.truth import Truth
-from services.medic.facts import Symptom, TargetFacts
+from services.medic.facts import RestartOwner, Symptom, TargetFacts
+from services.medic.owners.owner import ProcessOwner
 from services.medic.refusal import Refusal
 from services.medic.remedies.leased_write import TooLateError
 
@@ -50,12 +50,13 @@ class RemedyOrder:
     """A remedy to carry out for a service while `identity` is its start, and for no other start.
 
     What an identity is depends on the remedy: that of the process as its owner knows it, or the `boot` of the
-    last beat.
+    last beat. `owner` is what runs the target.
     """
 
     svc: str
     remedy: Remedy
     identity: str
+    owner: RestartOwner = RestartOwner.ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class RemedyContext:
     Attributes:
         truth: the truth in force.
         get_bus: returns a bus by its name; raises NoBusError.
-        fleet_socket: the control socket of the embedded fleet; None if there is none here.
+        owners: what runs processes here.
         command: the command of the environment, and its arguments; empty without one.
         command_sec: how long it may take, in seconds.
         reject_limit: how much of what a source sends may be of no use; None if no rule says so.
@@ -79,7 +80,7 @@ class RemedyContext:
 
     truth: Truth
     get_bus: Callable[[str], Bus]
-    fleet_socket: Path | None = None
+    owners: Sequence[ProcessOwner] = ()
     command: tuple[str, ...] = ()
     command_sec: float = 30.0
     reject_limit: float | None = None

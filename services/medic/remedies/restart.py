@@ -1,12 +1,13 @@
-"""Restart the process of a target, by the control socket of the embedded fleet."""
+"""Restart the process of a target, by what runs it."""
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.fleet_control import NoFleetError, RestartAnswer, request_restart
+from marketswarm.fleet_control import RestartAnswer
 from services.medic.facts import RestartOwner, TargetFacts
+from services.medic.owners.container import parse_identity
+from services.medic.owners.owner import NoOwnerError
 from services.medic.refusal import Refusal
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, RemedyType
 
@@ -27,7 +28,8 @@ class Restart(RemedyType):
         return target.process.identity if target.process is not None else ""
 
     def describe(self, identity: str) -> str:
-        return f"process {identity}"
+        container_id = parse_identity(identity)
+        return f"process {identity}" if container_id is None else f"container {container_id[:12]}"
 
     def list_refusals(self, target: TargetFacts, start_grace_sec: float) -> Iterator[Refusal]:
         """Yield the reasons that follow from what restarts the target: its restarts are not doubled."""
@@ -36,7 +38,7 @@ class Restart(RemedyType):
         elif (process := target.process) is None:
             yield Refusal.SEVERAL_PROCESSES
         elif process.is_waiting:
-            if target.owner is RestartOwner.UP:
+            if target.owner is not RestartOwner.MEDIC:
                 yield Refusal.OWNER_RESTARTS
         elif process.age_sec < start_grace_sec:
             yield Refusal.START_GRACE
@@ -44,7 +46,7 @@ class Restart(RemedyType):
             yield Refusal.SEVERAL_PROCESSES
 
     def can_tell(self, target: TargetFacts) -> bool:
-        return target.process is not None and not target.process.is_restarting
+        return target.process is not None and target.process.is_restarting is False
 
     def is_done(self, identity: str, target: TargetFacts) -> bool:
         return target.process is not None and target.process.identity != identity
@@ -60,14 +62,12 @@ class Restart(RemedyType):
         return target.boot is not None and boot is not None and target.boot != boot
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
-        """Ask the fleet to restart the process that is meant, and no other."""
-        socket = context.fleet_socket
-        if socket is None:
-            return OrderResult.REFUSED, "no embedded fleet is known here"
+        """Ask its owner to restart the process that is meant, and no other."""
+        owner = next((each for each in context.owners if order.owner in each.restarts_for), None)
+        if owner is None:
+            return OrderResult.REFUSED, "what runs it is not known here"
         try:
-            answer, said = await asyncio.to_thread(
-                request_restart, str(socket), order.svc, order.identity, context.until
-            )
-        except NoFleetError as error:
-            return OrderResult.UNKNOWN, f"the fleet did not answer: {error}"
+            answer, said = await owner.restart(order.svc, order.identity, context.until)
+        except NoOwnerError as error:
+            return OrderResult.UNKNOWN, str(error)
         return _RESULTS[answer], said

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from marketswarm.detector import State
-from marketswarm.fleet_control import FleetProcess
 from services.medic.observer import FleetObservation
 from services.medic.proposal import find_proposal
 from services.medic.repair import Repair
@@ -28,7 +27,7 @@ def read_fleet(seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse
 
 
 def list_pids(seen: FleetObservation) -> dict[str, list[int]]:
-    """Return the processes of the embedded fleet that run, by service."""
+    """Return the processes that run and whose pid is one of this machine, by service."""
     found: dict[str, list[int]] = {}
     for process in seen.processes or ():
         if process.pid is not None:
@@ -45,13 +44,13 @@ def _find_degraded(svc: str, seen: FleetObservation) -> float | None:
 
 
 def _count_restarts(svc: str, seen: FleetObservation) -> float | None:
-    """Return how often a service was started again, by `marketswarm up`, otherwise by mesh.
+    """Return how often a service was started again, by its owner, otherwise by mesh.
 
-    None while `up` may count it and does not answer, because a higher count of mesh is not a restart.
+    None while an owner may count it and does not answer, because a higher count of mesh is not a restart.
     """
     if seen.processes is None and seen.cut_off:
         return None
-    own: list[FleetProcess] = [each for each in seen.processes or () if each.svc == svc]
+    own = [each for each in seen.processes or () if each.svc == svc]
     if own:
         return float(sum(each.restarts for each in own))
     counted = seen.state.instances.get(svc)

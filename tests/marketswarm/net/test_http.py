@@ -187,6 +187,28 @@ async def test_only_who_may_go_by_a_proxy_does(site, monkeypatch, by_proxy):
     assert site.visits[0].headers["user-agent"].startswith("marketswarm/")
 
 
+async def test_a_client_of_a_unix_socket_goes_nowhere_else(site, tmp_path, monkeypatch):
+    asked = []
+
+    async def answer(reader, writer):
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        await writer.drain()
+        writer.close()
+
+    monkeypatch.setenv("HTTP_PROXY", site.url())
+    async with (
+        await asyncio.start_unix_server(answer, tmp_path / "s"),
+        HttpClient(socket=tmp_path / "s") as client,
+    ):
+        assert (await get(client, site.url("/x"))).body == b"hi"
+        with pytest.raises(HttpError):
+            async with HttpClient(socket=tmp_path / "none") as other:
+                await get(other, site.url())
+    assert [each.split()[:2] for each in asked] == [[b"GET", b"/x"]]
+    assert site.visits == []
+
+
 async def test_what_was_packed_as_asked_for_is_unpacked_up_to_what_it_may_have(site):
     packed = {"Content-Encoding": "gzip"}
     site.pages |= {

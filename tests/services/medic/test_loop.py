@@ -5,8 +5,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from pydantic import ValidationError
 
-from services.medic.loop import make_second_tier
+from services.medic.loop import make_owners, make_second_tier
 from services.medic.settings import MedicEnvironment
 
 PROGRAMS = (
@@ -32,6 +33,26 @@ PROGRAMS = (
 def test_there_is_a_second_tier_only_if_the_environment_names_one(given, is_asked):
     me = SimpleNamespace(settings=MedicEnvironment(**given))
     assert (make_second_tier(me, lambda _svc: ()) is not None) is is_asked
+
+
+@pytest.mark.parametrize(
+    ("given", "owners"),
+    [
+        ({}, []),
+        ({"medic_fleet_socket": "/f"}, ["EmbeddedFleet"]),
+        ({"medic_engine_socket": "/e", "medic_engine_project": "shop"}, ["ContainerEngine"]),
+        ({"medic_fleet_socket": "/f", "medic_engine_socket": "/e"}, ["EmbeddedFleet", "ContainerEngine"]),
+    ],
+)
+def test_what_runs_processes_is_known_by_the_environment_alone(given, owners):
+    me = SimpleNamespace(settings=MedicEnvironment(**given), log=None)
+    assert [type(each).__name__ for each in make_owners(me)] == owners
+
+
+@pytest.mark.parametrize("project", ["Shop", "-shop", "a b", "a,label=b", ""])
+def test_a_project_is_a_name_that_compose_takes(project):
+    with pytest.raises(ValidationError):
+        MedicEnvironment(medic_engine_project=project)
 
 
 def test_no_agent_of_the_shipped_fleet_loads_an_http_client_before_it_needs_one():

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
 from services.medic.guards import Fuse
 from services.medic.medic import Medic
+from services.medic.owners.embedded_fleet import EmbeddedFleet
 from services.medic.remedies import OrderResult, Remedy
 from services.medic.repair import RepairState
 from services.medic.settings import HealingSettings, Mode
@@ -78,9 +80,7 @@ def scene(monkeypatch):
     scene = SimpleNamespace(log=Log(), store=Store(), asked=[], health=Health.UP, every_sec=1.0)
     me = SimpleNamespace(
         log=scene.log,
-        settings=SimpleNamespace(
-            medic_fleet_socket="/s", medic_command=None, medic_command_sec=30.0, truth_redis_key="truth:doc"
-        ),
+        settings=SimpleNamespace(medic_command=None, medic_command_sec=30.0, truth_redis_key="truth:doc"),
         truth=None,
         bus=None,
     )
@@ -90,7 +90,7 @@ def scene(monkeypatch):
     def get_settings():
         return settings.model_copy(update={"every_sec": scene.every_sec, **scene.more})
 
-    scene.medic = Medic(me, get_settings, Rules(scene))
+    scene.medic = Medic(me, get_settings, Rules(scene), owners=[EmbeddedFleet(Path("/s"))])
     scene.lease = SimpleNamespace(epoch=7, expires_at=clock() + 3600)
 
     async def observe(_settings, _now, _rest_sec):
@@ -104,7 +104,7 @@ def scene(monkeypatch):
         return "done", "said"
 
     scene.medic.observer.observe, scene.medic.observer.seen = observe, "seen"
-    monkeypatch.setattr("services.medic.remedies.restart.request_restart", request)
+    monkeypatch.setattr("services.medic.owners.embedded_fleet.request_restart", request)
     scene.clock = time.time()
 
     async def rounds(count, step_sec=1.0):
@@ -210,7 +210,7 @@ async def test_a_slow_remedy_lengthens_no_rest(scene, monkeypatch):
         time.sleep(0.5)  # in its own thread, as the fleet's answer would take
         return "done", "said"
 
-    monkeypatch.setattr("services.medic.remedies.restart.request_restart", request)
+    monkeypatch.setattr("services.medic.owners.embedded_fleet.request_restart", request)
     scene.health = Health.DOWN
     await scene.rounds(1)
     await scene.medic.time_round(scene.store, scene.lease, lambda: scene.clock + 1)

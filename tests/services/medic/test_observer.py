@@ -17,6 +17,8 @@ from marketswarm.status import FleetState, InstanceCount, Leader
 from marketswarm.truth import parse_truth
 from services.medic.facts import Health, ProcessFacts, RestartOwner
 from services.medic.observer import FleetObservation, FleetObserver
+from services.medic.owners.embedded_fleet import make_owned
+from services.medic.owners.owner import NoOwnerError, OwnedProcess
 from services.medic.refusal import Refusal
 from services.medic.settings import HealingSettings
 
@@ -56,7 +58,8 @@ def state(**more):
 
 def observation(processes=(RUNNING,), silences=(), document=None, **more):
     document = document or truth()
-    return FleetObservation(document, state(**more), silences, find_windows(document), processes, NOW)
+    owned = tuple(map(make_owned, processes))
+    return FleetObservation(document, state(**more), silences, find_windows(document), owned, NOW)
 
 
 @pytest.fixture
@@ -120,6 +123,55 @@ def test_the_truth_may_make_the_medic_the_owner_of_a_process_of_the_fleet_alone(
     found = facts(observer, observation(), targets=targets)
     assert found.targets["feed"].owner is RestartOwner.MEDIC
     assert found.targets["mesh"].owner is RestartOwner.ELSEWHERE
+
+
+CONTAINER = OwnedProcess("feed", RestartOwner.ENGINE, ProcessFacts("c1@t1", age_sec=99.0), 2)
+
+
+def test_a_container_is_the_engines_whatever_the_truth_says_of_its_owner(observer):
+    seen = dataclasses.replace(observation(()), processes=(CONTAINER,))
+    found = facts(observer, seen, targets={"feed": {"owner": "medic"}}).targets["feed"]
+    assert (found.owner, found.processes) == (RestartOwner.ENGINE, (CONTAINER.facts,))
+
+
+def test_what_two_owners_run_is_two_processes(observer):
+    seen = dataclasses.replace(observation(()), processes=(CONTAINER, make_owned(RUNNING)))
+    found = facts(observer, seen).targets["feed"]
+    assert (found.process, len(found.processes)) == (None, 2)
+
+
+class Owner:
+    def __init__(self, *found):
+        self.found = found
+
+    async def read(self, services):
+        assert "feed" in services
+        if not self.found:
+            raise NoOwnerError("the engine does not answer: refused")
+        return self.found
+
+
+async def test_all_owners_are_asked_and_one_that_does_not_answer_cuts_the_medic_off(monkeypatch):
+    async def read_state(*_args):
+        return state(), {}
+
+    async def read_silences(_buses):
+        return SimpleNamespace(silences={}, failed={})
+
+    monkeypatch.setattr("services.medic.observer.read_fleet_state", read_state)
+    monkeypatch.setattr("services.medic.observer.read_silences", read_silences)
+    me = SimpleNamespace(settings=SimpleNamespace(default_timeout_sec=30.0), truth=truth(), bus=str)
+
+    async def observe(*owners):
+        observer = FleetObserver(me, owners)
+        found = await observer.observe(HealingSettings(), NOW)
+        return found.blocked, observer.problem, observer.seen.processes
+
+    assert await observe() == (None, None, None)
+    owned = (make_owned(RUNNING), CONTAINER)
+    assert await observe(Owner(owned[0]), Owner(owned[1])) == (None, None, owned)
+    why = "the engine does not answer: refused"
+    assert await observe(Owner(owned[0]), Owner()) == (Refusal.CUT_OFF, why, None)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ from marketswarm.operator.healing import UNDONE, EntryKind, TimelineEntry
 from marketswarm.testing import MemoryBus
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
 from services.medic.medic import Medic
+from services.medic.owners.embedded_fleet import EmbeddedFleet
 from services.medic.refusal import Refusal
 from services.medic.repair import RepairState
 from services.medic.settings import HealingSettings
@@ -131,7 +133,7 @@ class MedicProcess:
         self.lease_held: Lease | None = None
         self.truth = SimpleNamespace(services=(SVC,))
         self.settings = SimpleNamespace(
-            medic_fleet_socket="/s", medic_command=None, medic_command_sec=30.0, truth_redis_key="truth:doc"
+            medic_command=None, medic_command_sec=30.0, truth_redis_key="truth:doc"
         )
         self.main = self.loop.create_task(self._main())
 
@@ -141,7 +143,8 @@ class MedicProcess:
 
     async def _main(self) -> None:
         self.work_progress, self._bus = Progress(0.0), SimBus(self, self.world.server)
-        medic = Medic(self, lambda: SETTINGS, Rules())  # type: ignore[arg-type] # stubs of the agent and the rules
+        owners = [EmbeddedFleet(Path("/s"))]
+        medic = Medic(self, lambda: SETTINGS, Rules(), owners=owners)  # type: ignore[arg-type] # stubs
         medic.observer.observe = self._observe  # type: ignore[method-assign]
         async with asyncio.TaskGroup() as group:
             self.side_tasks.begin_in(group)

@@ -19,8 +19,10 @@ from marketswarm.monitor.store import RosterEntry
 from marketswarm.status import FleetState, InstanceCount
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
-from services.medic.facts import Symptom
+from services.medic.facts import ProcessFacts, RestartOwner, Symptom
 from services.medic.observer import FleetObservation
+from services.medic.owners.embedded_fleet import make_owned
+from services.medic.owners.owner import OwnedProcess
 from services.medic.remedies import Remedy
 from services.medic.repair import Advice, Repair, RepairState
 from services.medic.rules.buses import read_buses
@@ -46,7 +48,7 @@ def beat(svc, status):
 
 
 def process(name, restarts=0, pid=None):
-    return FleetProcess(name, ProcessState.RUNNING, True, "1", 5.0, restarts, pid)
+    return make_owned(FleetProcess(name, ProcessState.RUNNING, True, "1", 5.0, restarts, pid))
 
 
 def test_only_the_beat_of_a_service_that_is_up_says_whether_it_is_degraded():
@@ -69,6 +71,13 @@ def test_restarts_are_counted_by_the_fleet_otherwise_by_mesh():
     )
     found = read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]
     assert found == {"feed": 5, "mesh": 7, "sources": None, "bars": None, "archive": None}
+
+
+def test_restarts_of_a_container_are_counted_by_its_engine():
+    container = OwnedProcess("feed", RestartOwner.ENGINE, ProcessFacts("c1@t1"), 4)
+    seen = observation((container,), instances={"feed": InstanceCount(1, 99)})
+    assert read_fleet(seen, {}, is_fuse_blown=False)[Metric.RESTARTS]["feed"] == 4
+    assert list_pids(seen) == {}, "its pid may be one of another namespace"
 
 
 def test_while_the_fleet_does_not_answer_what_mesh_counts_is_no_restart():

@@ -1,0 +1,191 @@
+"""Parse what a container engine answers, which is not trusted. Pure.
+
+The answers are those of the Docker Engine API to `GET /containers/json` and `GET /containers/{id}/json`. Of
+the second one, which has the environment of the container in it, nothing is kept but what is named here.
+"""
+
+import re
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.bus.stored_values import parse_count, parse_epoch, parse_text
+from services.medic.facts import ProcessFacts
+
+MAX_CONTAINERS: Final = 500
+"""The most containers that an engine may list for one fleet."""
+SERVICE_LABEL: Final = "marketswarm.service"
+"""The label with the service that a container runs."""
+COMPOSE_PROJECT: Final = "com.docker.compose.project"
+COMPOSE_SERVICE: Final = "com.docker.compose.service"
+COMPOSE_ONE_OFF: Final = "com.docker.compose.oneoff"
+_ID: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_IDENTITY: Final = re.compile(rf"({_ID.pattern})@({_MOMENT.pattern})", re.ASCII)
+_MAX_NAME: Final = 100
+_MAX_STATUS: Final = 200
+_MAX_EXIT_CODE: Final = 2**32 - 1
+
+
+class ContainerState(StrEnum):
+    """The state of a container, in the engine's words."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"  # the engine pauses before it starts it again
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+_WAITING: Final = frozenset({ContainerState.CREATED, ContainerState.RESTARTING})
+_RUNNING: Final = frozenset({ContainerState.RUNNING})
+
+
+class BadAnswerOfEngineError(Exception):
+    """An answer of the engine can't be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedContainer:
+    """A container as a list shows it. `status` is for people, such as `Up 3 minutes`."""
+
+    id: str
+    svc: str
+    state: ContainerState | None
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedContainer:
+    """A container as the engine knows it. `started_at` is the engine's text, `started` its epoch seconds."""
+
+    id: str
+    state: ContainerState
+    started_at: str
+    started: float
+    restarts: int
+    exit_code: int
+    is_oom_killed: bool
+
+    @property
+    def identity(self) -> str:
+        """The start of this container: another one after each."""
+        return f"{self.id}@{self.started_at}"
+
+    def make_facts(self, age_sec: float) -> ProcessFacts:
+        """Return what the medic decides on.
+
+        One that ended and that the engine does not start again was stopped, as far as the engine says: it
+        keeps no record of who ended it.
+        """
+        is_waiting, runs = self.state in _WAITING, self.state in _RUNNING
+        return ProcessFacts(
+            self.identity,
+            is_waiting=is_waiting,
+            is_stopped=not is_waiting and not runs,
+            age_sec=age_sec,
+            exit_code=None if runs or self.state is ContainerState.CREATED else self.exit_code,
+            is_oom_killed=self.is_oom_killed,
+        )
+
+
+def parse_identity(identity: str) -> str | None:
+    """Return the id of the container whose start this names; None if it names none."""
+    found = _IDENTITY.fullmatch(identity)
+    return None if found is None else found[1]
+
+
+def parse_listing(body: bytes, services: Container[str], project: str | None) -> list[ListedContainer]:
+    """Return the containers that are labelled as these services; one that was run by hand is left out.
+
+    With a project, only its containers count, whatever the engine, or a proxy before it, made of the filter.
+    Raises BadAnswerOfEngineError, also if one entry can't be used: it may be that of any service.
+    """
+    found = _parse_json(body)
+    if not isinstance(found, list):
+        raise BadAnswerOfEngineError("no list")
+    if len(found) > MAX_CONTAINERS:
+        raise BadAnswerOfEngineError(f"more than {MAX_CONTAINERS} containers")
+    entries = (_parse_listed(each, project) for each in found)
+    listed = [each for each in entries if each is not None and each.svc in services]
+    if len({each.id for each in listed}) < len(listed):
+        raise BadAnswerOfEngineError("an id twice")
+    return listed
+
+
+def _parse_listed(entry: Any, project: str | None) -> ListedContainer | None:
+    labels = entry.get("Labels") if isinstance(entry, dict) else None
+    if not isinstance(labels, dict) or _parse_id(entry.get("Id")) is None:
+        raise BadAnswerOfEngineError("an entry without an id or labels")
+    if project is not None and labels.get(COMPOSE_PROJECT) != project:
+        return None
+    named = labels.get(SERVICE_LABEL) or (None if project is None else labels.get(COMPOSE_SERVICE))
+    svc = parse_text(named, _MAX_NAME)
+    if svc is None or labels.get(COMPOSE_ONE_OFF) == "True":
+        return None
+    status = parse_text(entry.get("Status"), _MAX_STATUS) or ""
+    return ListedContainer(entry["Id"], svc, _parse_state(entry.get("State")), status)
+
+
+def parse_inspected(body: bytes, container_id: str) -> InspectedContainer:
+    """Return the container with this id. Raises BadAnswerOfEngineError."""
+    found = _parse_json(body)
+    if not isinstance(found, dict) or found.get("Id") != container_id:
+        raise BadAnswerOfEngineError("another container")
+    said = found.get("State")
+    if not isinstance(said, dict):
+        raise BadAnswerOfEngineError("no state")
+    state, restarts = _parse_state(said.get("Status")), parse_count(found.get("RestartCount"))
+    exit_code, is_oom_killed = parse_count(said.get("ExitCode")), said.get("OOMKilled")
+    started_at = said.get("StartedAt")
+    if state is None or restarts is None or exit_code is None or exit_code > _MAX_EXIT_CODE:
+        raise BadAnswerOfEngineError("a state, a count or an exit code that can't be used")
+    if type(is_oom_killed) is not bool or type(started_at) is not str or not _MOMENT.fullmatch(started_at):
+        raise BadAnswerOfEngineError("a start or an OOM kill that can't be used")
+    started = _parse_moment(started_at)
+    return InspectedContainer(container_id, state, started_at, started, restarts, exit_code, is_oom_killed)
+
+
+def find_complaint(body: bytes) -> str:
+    """Return what an engine says of a request that it did not follow; empty if it says nothing."""
+    try:
+        found = _parse_json(body)
+    except BadAnswerOfEngineError:
+        return ""
+    return str(found["message"]) if isinstance(found, dict) and type(found.get("message")) is str else ""
+
+
+def make_filters(project: str | None) -> str:
+    """Return the filters of a list, as JSON: the containers of one project, or those that name a service."""
+    label = SERVICE_LABEL if project is None else f"{COMPOSE_PROJECT}={project}"
+    filters: Mapping[str, list[str]] = {"label": [label]}
+    return orjson.dumps(filters).decode()
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise BadAnswerOfEngineError("no JSON") from None
+
+
+def _parse_id(value: Any) -> str | None:
+    return value if type(value) is str and _ID.fullmatch(value) else None
+
+
+def _parse_state(value: Any) -> ContainerState | None:
+    return next((each for each in ContainerState if each == value), None)
+
+
+def _parse_moment(text: str) -> float:
+    """Return the epoch seconds of a moment; 0 for one that never came: `0001-01-01T00:00:00Z`."""
+    try:
+        return parse_epoch(datetime.fromisoformat(text).timestamp()) or 0.0
+    except (ValueError, OverflowError):
+        raise BadAnswerOfEngineError("a start that is no time") from None

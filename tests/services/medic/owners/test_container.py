@@ -1,0 +1,155 @@
+"""What the answers of a container engine are taken for; each of them may be hostile."""
+
+import json
+
+import pytest
+
+from services.medic.owners.container import (
+    MAX_CONTAINERS,
+    BadAnswerOfEngineError,
+    ContainerState,
+    find_complaint,
+    make_filters,
+    parse_identity,
+    parse_inspected,
+    parse_listing,
+)
+
+ID = "ab" * 32
+MINE = {"com.docker.compose.project": "shop", "com.docker.compose.service": "feed"}
+STARTED = "2026-01-02T03:04:05.678901234Z"
+STATE = {"Status": "running", "StartedAt": STARTED, "OOMKilled": False, "ExitCode": 0}
+
+
+def entry(number=1, **more):
+    return {"Id": f"{number:064x}", "Labels": MINE, "State": "running", "Status": "Up 3 hours", **more}
+
+
+def listing(*entries, project="shop", services=("feed", "mesh")):
+    return parse_listing(json.dumps(entries).encode(), services, project)
+
+
+def inspected(body=None, **state):
+    body = {"Id": ID, "RestartCount": 2, "State": {**STATE, **state}, **(body or {})}
+    return parse_inspected(json.dumps(body).encode(), ID)
+
+
+def test_a_container_is_that_of_the_service_that_compose_names_within_the_project():
+    other = {**MINE, "com.docker.compose.project": "other"}
+    (found,) = listing(entry(1), entry(2, Labels=other), entry(3, Labels={"marketswarm.service": "feed"}))
+    assert (found.id, found.svc, found.state, found.status) == (
+        f"{1:064x}",
+        "feed",
+        ContainerState.RUNNING,
+        "Up 3 hours",
+    )
+
+
+def test_our_own_label_names_the_service_and_without_a_project_nothing_else_does():
+    labels = {**MINE, "marketswarm.service": "mesh"}
+    assert [each.svc for each in listing(entry(1, Labels=labels))] == ["mesh"]
+    assert [each.svc for each in listing(entry(1, Labels=labels), entry(2), project=None)] == ["mesh"]
+    assert json.loads(make_filters("shop")) == {"label": ["com.docker.compose.project=shop"]}
+    assert json.loads(make_filters(None)) == {"label": ["marketswarm.service"]}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {**MINE, "com.docker.compose.oneoff": "True"},
+        {**MINE, "com.docker.compose.service": "postgres"},
+        {**MINE, "marketswarm.service": ["feed"]},
+        {**MINE, "marketswarm.service": "f" * 101},
+    ],
+    ids=["run by hand", "not in the truth", "no text", "too long"],
+)
+def test_a_container_that_is_of_no_service_of_the_truth_is_left_out(labels):
+    assert listing(entry(Labels=labels)) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"junk",
+        b"{}",
+        b"[1]",
+        b"[" * 100_000,
+        json.dumps([entry(Labels=None)]).encode(),
+        json.dumps([entry(Id="../../build")]).encode(),
+        json.dumps([entry(Id="ab" * 31)]).encode(),
+        json.dumps([entry(), entry()]).encode(),
+        json.dumps([entry(number) for number in range(MAX_CONTAINERS + 1)]).encode(),
+    ],
+    ids=lambda body: body[:40].decode(),
+)
+def test_a_list_with_an_entry_that_could_be_of_any_service_is_not_used_at_all(body):
+    with pytest.raises(BadAnswerOfEngineError):
+        parse_listing(body, ("feed",), "shop")
+
+
+def test_the_identity_of_a_container_is_its_id_and_its_start():
+    found = inspected()
+    assert found.identity == f"{ID}@{STARTED}"
+    assert parse_identity(found.identity) == ID
+    assert found.started == pytest.approx(1767323045.678901)
+    assert found.restarts == 2
+
+
+@pytest.mark.parametrize("identity", ["", "17.5", ID, f"{ID}@", f"{ID}/../x@{STARTED}", f"{ID}@{STARTED}\n"])
+def test_what_is_no_identity_names_no_container(identity):
+    assert parse_identity(identity) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "waits", "is_stopped"),
+    [
+        ("running", False, False),
+        ("restarting", True, False),
+        ("created", True, False),
+        ("exited", False, True),
+        ("paused", False, True),
+        ("removing", False, True),
+        ("dead", False, True),
+    ],
+)
+def test_what_ended_is_restarted_by_the_engine_or_was_stopped_as_far_as_it_says(status, waits, is_stopped):
+    found = inspected(Status=status, ExitCode=137, OOMKilled=True).make_facts(7.0)
+    assert (found.is_waiting, found.is_stopped, found.age_sec) == (waits, is_stopped, 7.0)
+    has_ended = status not in ("running", "created")
+    assert found.exit_code == (137 if has_ended else None)
+    assert found.describe_end() == ("ended with 137, ran out of memory" if has_ended else "ran out of memory")
+    assert found.is_restarting is None, "the engine does not say whether a restart goes on"
+
+
+def test_a_container_that_was_never_started_has_no_start():
+    assert inspected(Status="created", StartedAt="0001-01-01T00:00:00Z").started == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "state"),
+    [
+        ({"Id": "cd" * 32}, {}),
+        ({"State": None}, {}),
+        ({"State": "running"}, {}),
+        ({"RestartCount": -1}, {}),
+        ({"RestartCount": "2"}, {}),
+        ({"RestartCount": True}, {}),
+        ({}, {"Status": "fine"}),
+        ({}, {"Status": None}),
+        ({}, {"ExitCode": 2**40}),
+        ({}, {"ExitCode": 1.5}),
+        ({}, {"OOMKilled": "no"}),
+        ({}, {"StartedAt": "yesterday"}),
+        ({}, {"StartedAt": "2026-13-45T99:99:99Z"}),
+        ({}, {"StartedAt": STARTED + "\x1b[31m"}),
+        ({}, {"StartedAt": 1}),
+    ],
+)
+def test_an_inspection_with_a_wrong_type_or_value_is_not_used(body, state):
+    with pytest.raises(BadAnswerOfEngineError):
+        inspected(body, **state)
+
+
+def test_what_an_engine_complains_of_is_a_text_or_nothing():
+    assert find_complaint(b'{"message": "No such container"}') == "No such container"
+    assert [find_complaint(each) for each in (b"", b"junk", b"[]", b'{"message": 1}')] == [""] * 4

@@ -1,0 +1,152 @@
+"""A stand-in for a container engine: three requests of the documented Docker Engine API, on a Unix socket.
+
+It is no engine: it runs nothing, and its containers are what a test says. What a real engine answers is held
+against the same client in tests/compose/test_engine.py.
+"""
+
+import json
+import socketserver
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass
+class StandInContainer:
+    """One container. `said` replaces parts of what an inspection answers, `listed` of its entry in a list."""
+
+    id: str
+    labels: dict[str, Any]
+    state: str = "running"
+    started_at: str = "2020-01-02T03:04:05.678901234Z"
+    restarts: int = 0
+    exit_code: int = 0
+    is_oom_killed: bool = False
+    status: str = "Up 3 hours"
+    said: dict[str, Any] = field(default_factory=dict)
+    listed: dict[str, Any] = field(default_factory=dict)
+    starts: int = 0
+
+    def show(self) -> dict[str, Any]:
+        labels = {"Labels": self.labels, "Names": ["/x"], "Image": "x", "Created": 1}
+        return {"Id": self.id, "State": self.state, "Status": self.status, **labels, **self.listed}
+
+    def inspect(self) -> dict[str, Any]:
+        state = {
+            "Status": self.state,
+            "Running": self.state in ("running", "restarting", "paused"),
+            "OOMKilled": self.is_oom_killed,
+            "ExitCode": self.exit_code,
+            "StartedAt": self.started_at,
+            **self.said.get("State", {}),
+        }
+        rest = {name: value for name, value in self.said.items() if name != "State"}
+        config = {"Labels": self.labels, "Env": ["DATABASE_PASSWORD=hunter2"]}
+        return {"Id": self.id, "RestartCount": self.restarts, "State": state, "Config": config, **rest}
+
+    def start_again(self) -> None:
+        self.started_at = f"{2021 + self.starts}-01-01T00:00:00Z"
+        self.starts += 1
+        self.state = "running"
+
+
+class ContainerEngineStandIn:
+    """`with closing(ContainerEngineStandIn(folder)) as engine:` is an engine without containers.
+
+    `asked` has each request, method and path,
+    `strange` those that are none of the three.
+
+    `answer` may return a status and a body in place of the answer to a request, or None. `on_restart` does
+    what a restart does to a container.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "engine.sock"
+        self.containers: dict[str, StandInContainer] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.strange: list[tuple[str, str]] = []
+        self.answer: Callable[[str, str], tuple[int, bytes] | None] = lambda _method, _path: None
+        self.on_restart: Callable[[StandInContainer], None] = StandInContainer.start_again
+        self._server = _Server(str(self.path), _make_handler(self))
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def add(self, svc: str, number: int = 1, project: str | None = "shop", **more: Any) -> StandInContainer:
+        """Add a container as Compose labels it; without a project, by our own label."""
+        compose = {"com.docker.compose.project": project, "com.docker.compose.service": svc}
+        labels = {"marketswarm.service": svc} if project is None else {**compose, **more.pop("labels", {})}
+        container = StandInContainer(f"{len(self.containers):02d}{number:062x}", labels, **more)
+        self.containers[container.id] = container
+        return container
+
+    def count(self, word: str) -> int:
+        """Return how many requests have this word in their path."""
+        return sum(word in path for _, path in self.asked)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def make_answer(self, method: str, target: str) -> tuple[int, bytes]:
+        self.asked.append((method, target))
+        given = self.answer(method, target)
+        if given is not None:
+            return given
+        path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
+        match method, path.removeprefix("/v1.44").split("/"):
+            case "GET", ["", "containers", "json"]:
+                wanted = json.loads(query.get("filters", ["{}"])[0]).get("label", [])
+                found = [each for each in self.containers.values() if _has_labels(each, wanted)]
+                return 200, json.dumps([each.show() for each in found]).encode()
+            case "GET", ["", "containers", name, "json"] if name in self.containers:
+                return 200, json.dumps(self.containers[name].inspect()).encode()
+            case "POST", ["", "containers", name, "restart"] if name in self.containers:
+                self.on_restart(self.containers[name])
+                return 204, b""
+            case _, ["", "containers", _, "json" | "restart"]:
+                return 404, b'{"message": "No such container"}'
+        self.strange.append((method, target))
+        return 501, b""
+
+
+def _has_labels(container: StandInContainer, wanted: list[str]) -> bool:
+    pairs = (each.partition("=") for each in wanted)
+    return all(
+        name in container.labels and (not equals or container.labels[name] == value)
+        for name, equals, value in pairs
+    )
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+    def handle_error(self, *_args: Any) -> None:
+        """Say nothing of a client that hangs up."""
+
+
+def _make_handler(engine: ContainerEngineStandIn) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 20
+
+        def do_GET(self) -> None:
+            status, body = engine.make_answer(self.command, self.path)
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            if status != 204:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815 - the library's name
+
+        def log_message(self, *_args: Any) -> None:
+            pass
+
+        def address_string(self) -> str:
+            return "client"
+
+    return Handler
