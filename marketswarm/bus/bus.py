@@ -99,6 +99,24 @@ def get_url_variable(name: str) -> str:
     return name.upper().replace("-", "_").replace(".", "_") + "_URL"
 
 
+class _Pipeline(Pipeline):
+    """A pipeline that gives its connection back without a task for it: our pool never waits in that."""
+
+    async def reset(self) -> None:  # type: ignore[override]  # the library's has the type of a command
+        if self.watching:
+            await super().reset()  # type: ignore[no-untyped-call]  # the library's
+            return
+        self.command_stack, self.scripts, self.explicit_transaction = [], set(), False
+        if self.connection is not None:
+            connection, self.connection = self.connection, None
+            await self.connection_pool.release(connection)
+
+
+class _Client(Redis):
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
 class Bus:
     """A client that sends commands to one named server. Replies are bytes.
 
@@ -127,7 +145,7 @@ class Bus:
             )
         except ValueError as error:
             raise BusError(name, "error", f"not {URL_FORMS} ({type(error).__name__})") from None
-        self.client: Redis = Redis(connection_pool=self.pool)
+        self.client: Redis = _Client(connection_pool=self.pool)
         self._has_functions = True
         self._missing_until: dict[str, float] = {}
         """Until when a function that the server lacked is not called, by its name and the loop's clock."""

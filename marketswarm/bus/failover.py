@@ -45,6 +45,29 @@ class UnknownMasterError(RedisError):
     """A sentinel does not monitor a master of that name, or not yet."""
 
 
+class LeanPool(ConnectionPool):
+    """A pool that hands out and takes back connections as the library's does, and reports nothing of it.
+
+    The library's lock, events and metrics are an eighth of the processor time of a request. No lock is
+    needed: nothing waits between looking at the connections and taking one.
+    """
+
+    async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:  # noqa: ARG002 - the library's
+        connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def release(self, connection: Any) -> None:
+        self._in_use_connections.remove(connection)
+        if connection.should_reconnect():
+            await connection.disconnect()
+        self._available_connections.append(connection)
+
+
 def make_connection_pool(url: str, **options: Any) -> ConnectionPool:
     """Make the connection pool of one client of a bus, for the server in its URL or for the master.
 
@@ -55,12 +78,12 @@ def make_connection_pool(url: str, **options: Any) -> ConnectionPool:
     if sentinels is None:
         connection_options: dict[str, Any] = options | parse_url(url)
         found_class = connection_options.pop("connection_class", Connection)
-        return ConnectionPool(connection_class=_CONNECTION_CLASSES[found_class], **connection_options)
+        return LeanPool(connection_class=_CONNECTION_CLASSES[found_class], **connection_options)
     connection_options = dict(parse_url(sentinels.make_server_url("found", 1)))
     is_tls = connection_options.pop("connection_class", None) is SSLConnection
     connection_class = _TlsMasterConnection if is_tls else _MasterConnection
     connection_options |= options | {"master_finder": MasterFinder(sentinels, options)}
-    return ConnectionPool(connection_class=connection_class, **connection_options)
+    return LeanPool(connection_class=connection_class, **connection_options)
 
 
 async def close_idle_connections(pool: ConnectionPool) -> None:

@@ -50,11 +50,9 @@ def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall
         if len(found) > 1:
             found.sort(key=lambda one: one.first_ts)
         if found:
-            shown = {
-                "instances": [one.to_json(now, wall) for one in found],
-                "conflict": svc in topology.conflicts.services_in_conflict,
-            }
-            yield separator + orjson.dumps({svc: shown})[1:-1]
+            shown = b",".join([one.encode(now, wall) for one in found])
+            conflict = b"true" if svc in topology.conflicts.services_in_conflict else b"false"
+            yield b'%b%b:{"instances":[%b],"conflict":%b}' % (separator, orjson.dumps(svc), shown, conflict)
             separator = b","
     yield b"}}"
 
@@ -171,7 +169,7 @@ class TopologyWriter:
         self.outage = Outage(me.log, "mesh.unwritten", "mesh.written")
         self._me = me
         self._written: list[bytes] = []
-        self._written_at = self._encoded_at = float("-inf")
+        self._written_at = self._due_at = float("-inf")
 
     async def write(self, topology: Topology, listener: BeatListener) -> None:
         """Write all new events, and the topology if it has changed or was not written for REWRITE_SEC.
@@ -185,7 +183,7 @@ class TopologyWriter:
                 if events:
                     await self._add_events(events)
                     events = []
-                if time.monotonic() - self._encoded_at >= compute_pause_sec(topology):
+                if time.monotonic() >= self._due_at:
                     await self._write_topology(topology, listener.unknown)
         listener.requeue_events(events)
 
@@ -198,7 +196,7 @@ class TopologyWriter:
         if pieces[1:] != self._written or now - self._written_at >= REWRITE_SEC:
             await self._set_topology(b"".join(pieces))
             self._written, self._written_at = pieces[1:], time.monotonic()
-        self._encoded_at = now
+        self._due_at = now + compute_pause_sec(topology)
 
     async def _add_events(self, events: list[MeshEvent]) -> None:
         point = find_point(self._me, MESH_EVENTS)

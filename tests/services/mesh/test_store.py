@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketswarm import log as logs
-from marketswarm.beat import Beat, Sender
+from marketswarm.beat import Beat, Sender, find_form, parse_beat
 from marketswarm.testing import MemoryBus
 from services.mesh.listener import UnknownServices
 from services.mesh.store import (
@@ -188,6 +188,39 @@ def test_restarts_that_nobody_can_have_counted_are_reported_and_the_picture_can_
     assert picture(again, [], 6.0, 1006.0)
 
 
+def test_an_instance_is_encoded_as_its_object_says_whatever_has_changed_since_the_last_time():
+    mesh = topology()
+
+    def encoded(now):
+        (one,) = mesh.instances_of("a").values()
+        assert orjson.loads(one.encode(now, 1000 + now)) == one.to_json(now, 1000 + now)
+        return orjson.loads(one.encode(now, 1000 + now))
+
+    def hear(now, **more):
+        mesh.record_beat("system-redis", beat(ts=1000.0 + now, **more), now, 1000.0 + now)
+        return encoded(now)
+
+    assert hear(1, i=1)["i"] == 1
+    raw = b'{"svc":"a","i":%d,"ts":%.3f,"boot":"one","every":10.0}'
+    first = raw % (2, 1002)
+    full = parse_beat(first, "a")
+    mesh.record_beat("system-redis", full, 2, 1002, form=find_form(first, full))
+    assert encoded(2)["every"] == 10.0
+    assert mesh.record_familiar("a", "system-redis", raw % (3, 1003), 3, 1003)
+    assert (encoded(3)["i"], encoded(3)["uptime_sec"]) == (3, 2.0)
+    assert hear(4, i=4, status="degraded", detail="slow")["detail"] == "slow"
+    mesh.record_beat("system-redis", beat(5, ts=2000.0), 5, 1005.0)
+    assert encoded(5)["skew_sec"] == 995
+    assert hear(6, i=6)["skew_sec"] is None
+    mesh.instances_of("a")["one"].sender = Sender(started=-1e308)
+    assert encoded(6)["uptime_sec"] == 1e308
+    mesh.instances_of("a")["one"].sender = Sender()
+    mesh.instances_of("a")["one"].history.add(6.0)
+    assert encoded(7)["restarts_hour"] == 1
+    mesh.instances_of("a")["one"].history.times.clear()
+    assert (encoded(8)["restarts"], encoded(8)["restarts_hour"]) == (1, 0)
+
+
 def test_a_picture_is_made_in_a_piece_for_each_service():
     mesh = topology()
     for n in range(100):
@@ -245,5 +278,7 @@ async def test_a_picture_is_written_when_it_changes_and_again_after_a_while(bus,
     assert (await written(1))["ts"] == 1112
     for n in range(3 * INSTANCES_A_SEC):
         mesh.record_beat("system-redis", Beat(f"svc{n}", 1, 1000.0, "one"), 0, 1000.0)
-    assert (await written(2))["ts"] == 1112, "so many are written each three seconds"
-    assert (await written(1.1))["ts"] == 1115.1
+    assert (await written(1))["ts"] == 1113
+    assert (await written(2))["ts"] == 1113, "so many are written each three seconds"
+    mesh.record_beat("system-redis", beat(3), 0, 1000.0)
+    assert (await written(1.1))["ts"] == 1116.1
