@@ -10,6 +10,7 @@ All texts were written by others and are safe to show as text: one line each, co
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 SpanState = Literal["up", "down", "unknown"]
@@ -242,6 +243,7 @@ class SnapshotDelta:
 
 
 _SERVICE_FIELDS: Final = tuple(each.name for each in fields(ServiceSnapshot))
+_read_fields: Final = attrgetter(*_SERVICE_FIELDS)
 
 
 _FLEET_FIELDS: Final = tuple(
@@ -267,10 +269,12 @@ def diff(before: FleetSnapshot, after: FleetSnapshot) -> SnapshotDelta:
 def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> dict[str, Any]:
     if before is after:
         return {}
-    values = {name: getattr(after, name) for name in _SERVICE_FIELDS}
+    values = zip(_SERVICE_FIELDS, _read_fields(after), strict=True)
     if before is None:
-        return values
-    return {name: value for name, value in values.items() if value != getattr(before, name)}
+        return dict(values)
+    return {
+        name: value for (name, value), old in zip(values, _read_fields(before), strict=True) if value != old
+    }
 
 
 def find_cause(svc: str, depends_on: Mapping[str, Collection[str]], down: Collection[str]) -> str | None:
