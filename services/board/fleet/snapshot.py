@@ -242,11 +242,11 @@ class SnapshotDelta:
         return bool(self.services or self.removed or self.order is not None or self.fleet)
 
 
-_SERVICE_FIELDS: Final = tuple(each.name for each in fields(ServiceSnapshot))
-_read_fields: Final = attrgetter(*_SERVICE_FIELDS)
+SERVICE_FIELDS: Final = tuple(each.name for each in fields(ServiceSnapshot))
+_read_fields: Final = attrgetter(*SERVICE_FIELDS)
 
 
-_FLEET_FIELDS: Final = tuple(
+FLEET_FIELDS: Final = tuple(
     each.name for each in fields(FleetSnapshot) if each.name not in ("at", "services")
 )
 
@@ -262,14 +262,14 @@ def diff(before: FleetSnapshot, after: FleetSnapshot) -> SnapshotDelta:
         changed,
         tuple(old),
         None if names == tuple(one.svc for one in before.services) else names,
-        {name: value for name in _FLEET_FIELDS if (value := getattr(after, name)) != getattr(before, name)},
+        {name: value for name in FLEET_FIELDS if (value := getattr(after, name)) != getattr(before, name)},
     )
 
 
 def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> dict[str, Any]:
     if before is after:
         return {}
-    values = zip(_SERVICE_FIELDS, _read_fields(after), strict=True)
+    values = zip(SERVICE_FIELDS, _read_fields(after), strict=True)
     if before is None:
         return dict(values)
     return {
