@@ -34,6 +34,8 @@ class LastRun:
 
 def parse_last_run(raw: bytes | None) -> LastRun | None:
     """Parse the value of a `run:` key; return None if no part of it can be used."""
+    if raw is None:  # most services are not run by `marketswarm exec`
+        return None
     found = parse_object(raw)
     ok = found.get("ok")
     texts = {name: parse_text(found.get(name), MAX_STRING_BYTES) for name in ("svc", "signal", "said")}

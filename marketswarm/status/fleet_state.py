@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final, TypeVar
@@ -58,7 +58,8 @@ class InstanceCount:
 class FleetState:
     """Hold what was read from the buses, by service; empty where there was nothing.
 
-    `roster` has the healer's verdicts by field (`bus:<name>` is a bus), `health` the latest event,
+    `roster` has the healer's verdicts by field (`bus:<name>` is a bus), `health` the latest event of those
+    services of which the roster does not say whether they are up, or since when they are down,
     `ttls_sec` the remaining life of each `beat:` key, `instances` what mesh counts, `runs` the last run of
     each command under `marketswarm exec`, `jobs` what the healer knows about the runs of each job.
     """
@@ -90,16 +91,15 @@ async def read_fleet_state(
         services_on.setdefault(bus, []).append(svc)
     failed: dict[str, str] = {}
     system = bus_by_name(SYSTEM)
-    (roster, lease, jobs, (sec, usec)), topology, health, *stored = await asyncio.gather(
-        _read_judgement(system, failed),
+    (roster, health, lease, jobs, (sec, usec)), topology, *stored = await asyncio.gather(
+        _read_judgement(system, known, failed),
         _ask(system, read_strings(system, [MESH_TOPOLOGY], _MAX_TOPOLOGY_BYTES), [], failed),
-        _ask(system, read_strings(system, [health_key(svc) for svc in known]), [], failed),
         *(_read_beats(bus_by_name(name), here, failed) for name, here in sorted(services_on.items())),
     )
     by_service = {svc: found for part in stored for svc, found in part.items()}
     return FleetState(
-        roster=parse_roster(roster),
-        health=parse_health(dict(zip(known, health, strict=False))),
+        roster=roster,
+        health=health,
         beats={svc: found.beat for svc, found in by_service.items() if found.beat is not None},
         ttls_sec={svc: found.ttl_sec for svc, found in by_service.items() if found.ttl_sec is not None},
         instances=parse_instances(topology[0] if topology else None),
@@ -112,7 +112,8 @@ async def read_fleet_state(
 def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
     """Return the bus and the timeout of every service, also of those that only the healer's section names."""
     watched = {watch.svc: (watch.bus, watch.timeout_sec) for watch in truth.watched()}
-    return {svc: (truth.bus_of(svc), truth.timeout_of(svc)) for svc in truth.services} | watched
+    others = {svc: (truth.bus_of(svc), truth.timeout_of(svc)) for svc in truth.services if svc not in watched}
+    return {svc: others[svc] if svc in others else watched[svc] for svc in truth.services} | watched
 
 
 def parse_roster(stored: Mapping[bytes, bytes]) -> dict[str, RosterEntry]:
@@ -152,13 +153,23 @@ def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
     return Leader(boot, number, max(0.0, now - ends_at))
 
 
-async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
+async def _read_judgement(bus: Bus, services: Iterable[str], failed: dict[str, str]) -> Any:
+    """Return the roster, the latest events of services that it does not tell enough of, lease, jobs, time."""
     pipe = bus.pipeline()
     pipe.hgetall(roster_key(HEALER))
     pipe.hgetall(HEALER_LEASE)
     pipe.hgetall(jobs_key(HEALER))
     pipe.time()
-    return await _ask(bus, bus.ask(pipe.execute()), ({}, {}, {}, (0, 0)), failed)
+    stored, *others = await _ask(bus, bus.ask(pipe.execute()), ({}, {}, {}, (0, 0)), failed)
+    roster = parse_roster(stored)
+    untold = [svc for svc in services if not _tells_all(roster.get(svc))]
+    health = await _ask(bus, read_strings(bus, [health_key(svc) for svc in untold]), [], failed)
+    return roster, parse_health(dict(zip(untold, health, strict=False))), *others
+
+
+def _tells_all(entry: RosterEntry | None) -> bool:
+    """Return True if nothing is asked of the latest event of a service whose verdict is this one."""
+    return entry is not None and (entry.verdict is State.UP or entry.since is not None)
 
 
 @dataclass(frozen=True, slots=True)

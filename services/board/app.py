@@ -30,6 +30,7 @@ from services.board.fleet.incident_pages import make_record_api, make_record_sit
 from services.board.fleet.pages import make_site
 from services.board.market.api import make_market_api
 from services.board.market.archive_reader import DatabaseAwayError
+from services.board.market.kept_charts import KeptCharts
 from services.board.market.market import Market
 from services.board.market.query import QueryError
 from services.board.market.site import make_market_site
@@ -106,7 +107,7 @@ def create_app(board: Board, market: Market, controls: Controls) -> Guard:
     app.include_router(make_truth_pages(TruthRoutes(board, gate, editor, refresh)))
     _add_health(app, board)
     add_errors(app)
-    packed = GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL)
+    packed = KeptCharts(GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL), market)
     settings = board.me.settings
     networks = find_networks(settings.board_open_to or "")
 

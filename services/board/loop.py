@@ -1,7 +1,9 @@
 """The main loop of the board: read the fleet, pass on what changed, and answer browsers beside that."""
 
+import gc
 import time
 from functools import partial
+from typing import Final
 
 from marketswarm.agent import agent
 from services.board.access.clients import ForwardedClients, find_networks
@@ -18,8 +20,13 @@ from services.board.pings.management import create_pings
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
 
+GC_OBJECTS: Final = 50_000
+"""The new objects after which the garbage collector looks for cycles: a look at a large fleet makes more, and
+most of them without any."""
+
 
 async def main() -> int:
+    gc.set_threshold(GC_OBJECTS)
     async with agent("board", BoardEnvironment) as me:
         settings_now = me.config(BoardSettings)
         hub = StreamHub(me.boot, lambda: settings_now().settings.max_streams)

@@ -35,7 +35,7 @@ Sort = Literal["state", "name", "silence", "uptime", "restarts"]
 SORTS: Final[tuple[Sort, ...]] = ("state", "name", "silence", "uptime", "restarts")
 Group = Literal["", "tag", "bus", "state"]
 GROUPS: Final[tuple[Group, ...]] = ("", "tag", "bus", "state")
-ROWS: Final = 200  # the rows of a page of the fleet unless the request asks for another number
+ROWS: Final = 100  # the rows of a page of the fleet unless the request asks for another number
 MAX_ROWS: Final = 1000
 
 

@@ -10,6 +10,7 @@ All texts were written by others and are safe to show as text: one line each, co
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 SpanState = Literal["up", "down", "unknown"]
@@ -241,10 +242,11 @@ class SnapshotDelta:
         return bool(self.services or self.removed or self.order is not None or self.fleet)
 
 
-_SERVICE_FIELDS: Final = tuple(each.name for each in fields(ServiceSnapshot))
+SERVICE_FIELDS: Final = tuple(each.name for each in fields(ServiceSnapshot))
+_read_fields: Final = attrgetter(*SERVICE_FIELDS)
 
 
-_FLEET_FIELDS: Final = tuple(
+FLEET_FIELDS: Final = tuple(
     each.name for each in fields(FleetSnapshot) if each.name not in ("at", "services")
 )
 
@@ -260,17 +262,19 @@ def diff(before: FleetSnapshot, after: FleetSnapshot) -> SnapshotDelta:
         changed,
         tuple(old),
         None if names == tuple(one.svc for one in before.services) else names,
-        {name: value for name in _FLEET_FIELDS if (value := getattr(after, name)) != getattr(before, name)},
+        {name: value for name in FLEET_FIELDS if (value := getattr(after, name)) != getattr(before, name)},
     )
 
 
 def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> dict[str, Any]:
     if before is after:
         return {}
-    values = {name: getattr(after, name) for name in _SERVICE_FIELDS}
+    values = zip(SERVICE_FIELDS, _read_fields(after), strict=True)
     if before is None:
-        return values
-    return {name: value for name, value in values.items() if value != getattr(before, name)}
+        return dict(values)
+    return {
+        name: value for (name, value), old in zip(values, _read_fields(before), strict=True) if value != old
+    }
 
 
 def find_cause(svc: str, depends_on: Mapping[str, Collection[str]], down: Collection[str]) -> str | None:

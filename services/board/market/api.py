@@ -192,7 +192,7 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         the close before it as its prices, and no volume.
         """
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
-        return _send(request, await market.answer_chart(name, frame, params, fill=fill))
+        return send_table(request, await market.answer_chart(name, frame, params, fill=fill))
 
 
 def _add_computed(api: APIRouter, market: Market) -> None:
@@ -204,7 +204,7 @@ def _add_computed(api: APIRouter, market: Market) -> None:
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
         rows = await market.archive.read_indicators(name, frame, params)
         about, known = {"symbol": name, "timeframe": frame}, (INDICATOR_COLUMNS, INDICATOR_NAMES)
-        return _send(request, _make_computed("indicators", known, rows, about, params))
+        return send_table(request, _make_computed("indicators", known, rows, about, params))
 
     @api.get("/features/{symbol:path}", response_model=TableAnswer, responses=_FORMATS)
     async def read_features(symbol: Symbol, request: Request, params: Params) -> Response:
@@ -212,7 +212,7 @@ def _add_computed(api: APIRouter, market: Market) -> None:
         name = require_symbol(symbol)
         rows = await market.archive.read_features(name, params)
         known = FEATURE_COLUMNS, FEATURE_NAMES
-        return _send(request, _make_computed("features", known, rows, {"symbol": name}, params))
+        return send_table(request, _make_computed("features", known, rows, {"symbol": name}, params))
 
 
 def _make_computed(
@@ -250,13 +250,13 @@ def _add_quotes(api: APIRouter, market: Market) -> None:
         """
         names = parse_symbols(symbols)
         if params.from_ms is None and params.to_ms is None and (len(names) != 1 or not params.cursor):
-            return _send(request, await _make_latest_quotes(market, names, params))
+            return send_table(request, await _make_latest_quotes(market, names, params))
         if len(names) != 1:
             raise QueryError("symbols: a range is of one symbol")
         rows = await market.archive.read_quotes(names[0], params)
         about = {"cursor": find_quote_cursor(rows, params), "away": None}
         table = AnswerTable("quotes", QUOTE_COLUMNS, rows, about)
-        return _send(request, make_answer(table, params.format))
+        return send_table(request, make_answer(table, params.format))
 
 
 async def _make_latest_quotes(market: Market, names: Sequence[str], query: TableQuery) -> EncodedAnswer:
@@ -288,7 +288,7 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
         rows = await market.archive.read_observations(name, params)
         about = {"series": name, "cursor": find_cursor([row[0] for row in rows], params)}
         table = AnswerTable("observations", OBSERVATION_COLUMNS, rows, about)
-        return _send(request, make_answer(table, params.format))
+        return send_table(request, make_answer(table, params.format))
 
     @api.get("/symbols", response_model=TableAnswer, responses=_FORMATS)
     async def read_symbols(request: Request, params: Params, asset: AssetClass | None = None) -> Response:
@@ -296,7 +296,9 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
         after = None if params.cursor is None else require_symbol(params.cursor)
         rows = await market.archive.read_symbols(after, asset, params.limit)
         about = {"cursor": rows[-1][0] if len(rows) == params.limit else None}
-        return _send(request, make_answer(AnswerTable("symbols", SYMBOL_COLUMNS, rows, about), params.format))
+        return send_table(
+            request, make_answer(AnswerTable("symbols", SYMBOL_COLUMNS, rows, about), params.format)
+        )
 
 
 def _add_correlations(api: APIRouter, market: Market) -> None:
@@ -318,7 +320,7 @@ def _add_correlations(api: APIRouter, market: Market) -> None:
         rows = await market.archive.read_correlations(day, names, limit, parse_pair_cursor(cursor))
         following = f"{rows[-1][1]},{rows[-1][2]}" if len(rows) == limit else None
         about = {"day": max((str(row[0]) for row in rows), default=None), "cursor": following}
-        return _send(request, make_answer(AnswerTable("correlations", CORRELATIONS, rows, about), form))
+        return send_table(request, make_answer(AnswerTable("correlations", CORRELATIONS, rows, about), form))
 
 
 def _add_overviews(api: APIRouter, market: Market) -> None:
@@ -339,7 +341,7 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
         # when the states were read is left out of the tag: it changes at each look
         tag = make_tag(orjson.dumps(body))
         whole = orjson.dumps({**body, "read_at": states.read_at})
-        return _send(request, EncodedAnswer(whole, JSON_TYPE, tag))
+        return send_table(request, EncodedAnswer(whole, JSON_TYPE, tag))
 
     @api.get("/market/{group}", response_model=GroupAnswer)
     async def read_group(group: GroupName, request: Request) -> Response:
@@ -348,14 +350,15 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
             raise QueryError("group: no series of the truth has it")
         tiles, away = await make_group_tiles(market, group)
         body = orjson.dumps({"group": group, "symbols": tiles, "away": away})
-        return _send(request, EncodedAnswer(body, JSON_TYPE, make_tag(body)))
+        return send_table(request, EncodedAnswer(body, JSON_TYPE, make_tag(body)))
 
 
 def parse_symbols(text: str) -> list[str]:
     return list(dict.fromkeys(require_symbol(word.strip()) for word in text.split(",") if word.strip()))
 
 
-def _send(request: Request, answer: EncodedAnswer) -> Response:
+def send_table(request: Request, answer: EncodedAnswer) -> Response:
+    """Return the response with an answer: packed if it is and the client takes that, 304 if it is known."""
     packed = answer.packed if "gzip" in request.headers.get("accept-encoding", "") else None
     found = answer_body(request, packed or answer.body, answer.etag, answer.media_type)
     found.headers.update(find_quota_headers(request))

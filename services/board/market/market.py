@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -17,10 +17,12 @@ from services.board.market.charts import (
     ANSWER_BYTES,
     CHART_SEC,
     MAX_ANSWERS,
+    MAX_BASES,
     ChartFinder,
     EncodedAnswer,
     FoundChart,
     make_answer,
+    wrap_texts,
 )
 from services.board.market.correlations import HEAT_SEC, HeatMap, read_heat_map
 from services.board.market.feed import MarketFeed, MarketStates
@@ -34,7 +36,8 @@ from services.board.market.live import (
     describe_values,
 )
 from services.board.market.overview import MAX_PAST, PAST_SEC, SeriesPast
-from services.board.market.query import ROWS, TableQuery
+from services.board.market.query import ROWS, TableFormat, TableQuery
+from services.board.market.tables import RowTexts, encode_growing
 from services.board.market.updates import TopicKind, UpdateHub
 from services.board.settings import BoardEnvironment, MarketView
 from services.market.rows import Cells
@@ -74,6 +77,7 @@ class Market:
         self.answers = Cached[Any, EncodedAnswer](
             CHART_SEC, MAX_ANSWERS, measure=lambda answer: answer.size, max_size=ANSWER_BYTES
         )
+        self._texts = Cached[Any, RowTexts](CHART_SEC, MAX_BASES)
         self.limiter = RequestLimiter(lambda: settings_now().requests_per_min)
 
     async def run(self) -> None:
@@ -105,28 +109,55 @@ class Market:
 
         With `fill`, a row stands for each missing bar.
         """
+        known = self.find_kept_chart(symbol, timeframe, query, fill=fill)
+        if known is not None:
+            return known
         if not query.is_latest or query.limit > ROWS:
             found = await self.charts.find_range(symbol, timeframe, query)
             return await self._encode_chart((symbol, timeframe), found, query, fill=fill)
-        key = symbol, timeframe, query.limit, query.format, fill, self.sessions.find_code(symbol, "")
-        version = self.live.find_version(symbol, timeframe)
-        known = self.answers.find_kept(key, version)
-        if known is not None:
-            return known
+        key, version = self._find_key(symbol, timeframe, query, fill=fill)
         found = await self.charts.find_newest(symbol, timeframe, query.limit)
-        answer = await self._encode_chart((symbol, timeframe), found, query, fill=fill)
+        answer = await self._encode_chart((symbol, timeframe), found, query, key, fill=fill)
         if found.keep_until:
             answer = answer.pack()
             self.answers.keep(key, answer, version, found.keep_until - time.time())
         return answer
 
+    def find_kept_chart(
+        self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool = False
+    ) -> EncodedAnswer | None:
+        """Return the answer to such a query if it is kept, and still right."""
+        if not query.is_latest or query.limit > ROWS:
+            return None
+        return self.answers.find_kept(*self._find_key(symbol, timeframe, query, fill=fill))
+
+    def _find_key(
+        self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool
+    ) -> tuple[Hashable, int]:
+        """Return the key of a chart's answer, and the version of its newest bars."""
+        code = self.sessions.find_code(symbol, "")
+        key = symbol, timeframe, query.limit, query.format, fill, code
+        return key, self.live.find_version(symbol, timeframe)
+
     async def _encode_chart(
-        self, chart: Chart, found: FoundChart, query: TableQuery, *, fill: bool
+        self,
+        chart: Chart,
+        found: FoundChart,
+        query: TableQuery,
+        key: Hashable = None,
+        *,
+        fill: bool,
     ) -> EncodedAnswer:
+        """Return bars encoded; with a `key`, the rows that its last answer had are not encoded again."""
         named = (one.asset for one in self.states.by_symbol.get(chart[0], ()))
         found = replace(found, asset=next(filter(None, named), found.asset))
         session = await self.sessions.find(chart[0], found.asset)
-        return make_answer(make_bars(chart, found, query, session, fill=fill), query.format)
+        table = make_bars(chart, found, query, session, fill=fill)
+        if key is None or query.format is not TableFormat.JSON:
+            return make_answer(table, query.format)
+        texts = encode_growing(table, self._texts.find_kept(key))
+        self._texts.keep(key, texts)
+        return wrap_texts(texts, table)
 
     async def find_limits(self) -> Found[Mapping[str, Sequence[AccountView]]]:
         """Return, by source, what the accounts of its keys may still ask; and why not, if the bus is away."""

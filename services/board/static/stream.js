@@ -131,10 +131,15 @@ function takeTick(data) {
   if (typeof data.every_sec === "number") dueMs = 1000 * data.every_sec;
 }
 
+// A service has the fields that are not the usual ones, and places in the lists of what most services share.
+function unpack(one, { usual, recent, uptime }) {
+  return { ...usual, ...one, recent: recent[one.recent], uptime: uptime[one.uptime] };
+}
+
 function takeSnapshot(data) {
   setClock(data);
   for (const name of Object.keys(fleet)) if (name !== "services" && name in data) fleet[name] = data[name];
-  fleet.services = new Map(data.services.map((one) => [one.svc, one]));
+  fleet.services = new Map(data.services.map((one) => [one.svc, unpack(one, data)]));
   show();
   handlers.changed?.(null, data, {}, null);
 }

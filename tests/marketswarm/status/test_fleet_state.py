@@ -146,6 +146,20 @@ async def test_the_beats_of_each_service_are_read_from_its_own_bus():
     assert state.roster == {"b": RosterEntry(State.DOWN, 5.0)}
 
 
+async def test_the_latest_event_is_read_of_services_of_which_the_roster_does_not_tell_all():
+    buses = {name: MemoryBuses()(name) for name in ("system-redis", "market-redis")}
+    system = buses["system-redis"].client
+    for svc in ("a", "b", "c"):
+        await system.set(f"health:{svc}", encode_event(MISS))
+    for told, read in (
+        ({"a": b'{"verdict":"up","ts":5}', "b": b'{"verdict":"down","ts":5}'}, {"b", "c"}),
+        ({"b": b'{"verdict":"down","ts":5,"since":4}', "c": b'{"verdict":"none"}'}, {"c"}),
+    ):
+        await system.hset("healer:roster", mapping=told)
+        state, _ = await read_fleet_state(TRUTH, buses.__getitem__)
+        assert state.health == dict.fromkeys(read, MISS)
+
+
 async def test_a_topology_of_another_type_hides_nothing_else():
     buses = {name: MemoryBuses()(name) for name in ("system-redis", "market-redis")}
     system = buses["system-redis"].client

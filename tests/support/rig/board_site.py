@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import orjson
 
 from services.board import rendering
+from services.board.fleet.packing import pack_snapshot
 from services.board.fleet.snapshot import (
     FleetSnapshot,
     ServiceState,
@@ -153,14 +154,14 @@ class BoardSite:
 
     def answer(self, path: str, params: dict[str, str]) -> tuple[int, str, bytes]:
         """What there is at a path: the status, the kind and the content."""
-        if path == "/api/v1/fleet":
+        if path == "/api/v1/fleet/packed":
             return (
                 200,
                 "application/json",
                 b'{"position":"x-%d","fleet":%s}'
                 % (
                     self.moves,
-                    orjson.dumps(self.current()),
+                    pack_snapshot(self.current()),
                 ),
             )
         if path.startswith("/static/"):

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from services.board.app import add_errors, answer_head
 from services.board.market.api import make_market_api
 from services.board.market.feed import MarketStates
+from services.board.market.kept_charts import KeptCharts
 from services.board.market.live import NEVER
 from services.board.market.market import Market
 from services.board.market.states import StoredSeries
@@ -263,3 +264,63 @@ async def test_the_snapshot_of_a_quote_is_that_of_the_api_also_if_its_stream_has
     await market.prepare_snapshots(topics)
     found = [market.find_snapshot(topic) for topic in topics[:3]]
     assert [one and one["price"] for one in found] == [1.25, 1.5, None]
+
+
+SHAPES = ("", "?timeframe=1m", "?timeframe=1m&limit=2", "?limit=2")
+
+
+@pytest.fixture
+async def quick(market, routes):
+    """A client of the routes behind the answers that are kept; how many requests came to the routes."""
+    current, app = routes
+    current.value, seen = market, []
+
+    async def routed(scope, receive, send):
+        seen.append(scope["path"])
+        await app(scope, receive, send)
+
+    transport = httpx.ASGITransport(KeptCharts(routed, market))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        yield client, seen
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_chart_that_is_kept_is_answered_as_the_route_answers_it(client, quick, market, shape):
+    make_chart(market, 1, 2, 5)
+    ours, seen = quick
+    path = f"/api/v1/bars/BTC/USD{shape}"
+    first, found = await ours.get(path), await ours.get(path)
+    assert (first.status_code, len(seen)) == (200, 1)
+    known = {"If-None-Match": found.headers["etag"]}
+    unchanged = await ours.get(path, headers=known)
+    assert len(seen) == 1
+    for quickly, routed in (
+        (found, await client.get(path)),
+        (unchanged, await client.get(path, headers=known)),
+    ):
+        changing = ("ratelimit-remaining", "ratelimit-reset")
+        said = [
+            {name: one.headers[name] for name in one.headers if name not in changing}
+            for one in (quickly, routed)
+        ]
+        assert said[0] == said[1]
+        assert (quickly.status_code, quickly.content) == (routed.status_code, routed.content)
+        assert int(quickly.headers["ratelimit-remaining"]) > int(routed.headers["ratelimit-remaining"])
+    make_chart(market, 6)
+    assert (await ours.get(path)).json()["bars"][-1]["start"] == 360_000, "it changed, so it is not kept"
+    assert len(seen) == 2
+
+
+async def test_what_is_not_a_kept_chart_is_left_to_the_routes(quick, market, view):
+    make_chart(market, 1, 2)
+    client, seen = quick
+    path = "/api/v1/bars/BTC/USD"
+    await client.get(path)
+    plain = {"Accept-Encoding": "identity"}
+    assert (await client.get(path, headers=plain)).json()["symbol"] == "BTC/USD"
+    assert (await client.head(path)).status_code == 200
+    for wrong in ("?timeframe=2m", "?limit=0", "?limit=9999", "?timeframe=1m&timeframe=2m", "?fill=x"):
+        assert (await client.get(path + wrong)).status_code == 422, wrong
+    assert len(seen) == 8
+    view.requests_per_min = 1
+    assert [(await client.get(path)).status_code for _ in range(3)] == [200, 429, 429]
