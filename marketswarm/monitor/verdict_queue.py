@@ -20,7 +20,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor.encoder import roster_field
@@ -337,15 +337,15 @@ class RecentWrites:
     def __init__(self, limit: int = MIN_QUEUE_LIMIT) -> None:
         self.limit = limit
         self.dropped = 0
-        self._verdicts: deque[Verdict] = deque()
+        self._trimmed: deque[tuple[Any, ...]] = deque()
         self._times: deque[float] = deque()  # of each of them; those of one batch share one value
 
     def record(self, verdict: Verdict, now: float) -> None:
         """Record that the bus took a verdict at `now`, in monotonic seconds; drop those that are too old."""
-        self._verdicts.append(verdict)
+        self._trimmed.append(verdict.trim())
         self._times.append(now)
         self.drop_old(now)
-        while len(self._verdicts) > self.limit:
+        while len(self._trimmed) > self.limit:
             self._drop_oldest()
             self.dropped += 1
 
@@ -358,12 +358,12 @@ class RecentWrites:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        self._verdicts.popleft()
+        self._trimmed.popleft()
         self._times.popleft()
 
     def clear(self) -> None:
         """Drop all recorded verdicts, because another process writes to the bus now."""
-        self._verdicts.clear()
+        self._trimmed.clear()
         self._times.clear()
 
     def find_doubtful_fields(self, gap_began_at: float) -> list[str]:
@@ -372,7 +372,7 @@ class RecentWrites:
         Writes older than 60 s before the gap are dropped.
         """
         self._drop_before(gap_began_at - RECENT_SEC)
-        return list(_group_by_field(self._verdicts))
+        return list(dict.fromkeys(roster_field(Verdict(*each)) for each in self._trimmed))
 
     def find_lost(
         self, entries: Mapping[str, RosterEntry | None], queued: Iterable[Verdict]
@@ -383,13 +383,14 @@ class RecentWrites:
             entries: the roster's present entry for each field in doubt.
             queued: the queued verdicts; the bus may have taken one whose answer was lost.
         """
+        verdicts = [Verdict(*each) for each in self._trimmed]
         later = _group_by_field(queued)
         gone: set[int] = set()
-        for field, taken in _group_by_field(self._verdicts).items():
+        for field, taken in _group_by_field(verdicts).items():
             both = (*taken, *later.get(field, ()))
             known = max((n for n, one in enumerate(both, 1) if _holds(entries.get(field), one)), default=0)
             gone |= {id(verdict) for verdict in taken[known:]}
-        return [verdict for verdict in self._verdicts if id(verdict) in gone]
+        return [verdict for verdict in verdicts if id(verdict) in gone]
 
 
 def _group_by_field(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
