@@ -5,7 +5,6 @@ us published, and what its sender stored under `beat:<svc>` and `run:<svc>` whil
 of this is called when a service is missed: `service.py` has the rule for that.
 """
 
-from dataclasses import replace
 from math import inf
 
 from marketswarm.detector.clock import HeardAt, Moment
@@ -33,9 +32,10 @@ class RestorableService(WatchedService):
         self.longest_timeout_sec = max(old.longest_timeout_sec, self.watch.timeout_sec)
         self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
         self.state, self.instances, self.stopped = old.state, old.instances, old.stopped
-        self.set_outage(old.trouble.missed_at, old.trouble.down_since)
-        self.miss_count, self.published = old.miss_count, old.published
-        self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
+        # its channel counts as refused until the bus says otherwise
+        self.trouble = old.trouble
+        self.change_trouble(ended_failure=None, last_unheard=None)
+        self.published = old.published
         self.not_due_before = now + self.warm_up_sec
         self.payload, self.parsed_i, self.parsed_ts = old.payload, old.parsed_i, old.parsed_ts
         self.parsed_at = None if old.parsed_at is None else self.last_beat
@@ -49,7 +49,7 @@ class RestorableService(WatchedService):
             self.job.keep_deadlines(old.job, here, ahead_sec, self.warm_up_sec)
         if old.failure is not None:
             heard = old.failure.heard._replace(at=old.failure.heard.at + ahead_sec)
-            self.failure = old.failure._replace(heard=heard)
+            self.change_trouble(failure=old.failure._replace(heard=heard))
         self.is_silence_saved = old.is_silence_saved
 
     # -- stored beats and runs
@@ -93,7 +93,7 @@ class RestorableService(WatchedService):
             return False
         ago_sec = now.since(failed.ts)
         heard = HeardAt(self.clock.read(now.mono), now.mono - ago_sec, now.wall - ago_sec)
-        self.failure = ReportedFailure(heard, failed.exit_code)
+        self.change_trouble(failure=ReportedFailure(heard, failed.exit_code))
         return True
 
     def apply_stored_beat(self, stored: LastBeat, now: Moment) -> None:
@@ -182,7 +182,8 @@ class RestorableService(WatchedService):
         missed_at, since = self.trouble.missed_at, saved.down_since
         if saved.missed_at is not None:
             missed_at = Moment(now.mono - now.since(saved.missed_at), saved.missed_at)
-        self.set_outage(missed_at, None if since is None else Moment(now.mono - now.since(since), since))
+        down_since = None if since is None else Moment(now.mono - now.since(since), since)
+        self.change_trouble(missed_at=missed_at, down_since=down_since)
 
     def begin_ended_failure(self) -> bool:
         """Make a failure that ended before the restore the present one.
@@ -192,10 +193,10 @@ class RestorableService(WatchedService):
         ended = self.trouble.ended_failure
         if ended is None:
             return False
-        self.trouble = replace(self.trouble, ended_failure=None)
+        self.change_trouble(ended_failure=None)
         if self.failure is not None:
             return False
-        self.failure = ended
+        self.change_trouble(failure=ended)
         return True
 
     def end_restore(self, heard: HeardAt, *, stopped: bool) -> HeardAt | None:

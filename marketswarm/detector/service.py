@@ -88,14 +88,20 @@ class Trouble:
     Attributes:
         missed_at: while it is down, when that began, or when it was missed.
         down_since: the same, if that is not its last beat: a run was missing.
+        miss_count: how often it was missed.
+        failure: the failure that it reported last, if that is to be missed.
         ended_failure: a reported failure that ended before the restore.
         last_unheard: the last beat that only `beat:<svc>` knew.
+        channel_refused_at: since when the bus refuses its channel to the healer.
     """
 
     missed_at: Moment | None = None
     down_since: Moment | None = None
+    miss_count: int = 0
+    failure: ReportedFailure | None = None
     ended_failure: ReportedFailure | None = None
     last_unheard: HeardAt | None = None
+    channel_refused_at: Moment | None = None
 
 
 NO_TROUBLE: Final = Trouble()
@@ -273,13 +279,10 @@ class WatchedService(HeardService):
     """
 
     __slots__ = (
-        "channel_refused_at",
         "clock",
-        "failure",
         "has_turns",
         "is_on_wheel",
         "is_silence_saved",
-        "miss_count",
         "not_due_before",
         "published",
         "stage",
@@ -297,11 +300,8 @@ class WatchedService(HeardService):
         self.state = State.UNKNOWN
         self.watched_since = watched_since
         self.not_due_before = NEVER  # granted after a change of interval, timeout or bus
-        self.miss_count = 0
         self.stopped = False  # it said goodbye, and has not beaten since
-        self.failure: ReportedFailure | None = None  # the one it reported last, if that is to be missed
         self.trouble = NO_TROUBLE
-        self.channel_refused_at: Moment | None = None  # since when the bus refuses its channel to the healer
         # where it stands in the detector
         self.stage = stage
         self.is_silence_saved = False  # its silence is saved on the bus, or about to be
@@ -309,6 +309,23 @@ class WatchedService(HeardService):
         # what was published about it last, for its health key: the event of a miss, the time of an ok
         self.published: bytes | float | None = None
         self.has_turns = False  # that key is written again in turns
+
+    # -- trouble
+
+    @property
+    def failure(self) -> ReportedFailure | None:
+        """The failure that it reported last, if that is to be missed."""
+        return self.trouble.failure
+
+    @property
+    def channel_refused_at(self) -> Moment | None:
+        """Since when the bus refuses its channel to the healer; None if it does not."""
+        return self.trouble.channel_refused_at
+
+    def change_trouble(self, **changes: Any) -> None:
+        """Set attributes of its `Trouble`; if none is another value, as almost always, make no object."""
+        if any(getattr(self.trouble, name) is not value for name, value in changes.items()):
+            self.trouble = replace(self.trouble, **changes)
 
     # -- the rule
 
@@ -323,7 +340,8 @@ class WatchedService(HeardService):
         reported a failure is due at once, if the truth asks for an alert on that. Of a job the runs count.
         """
         due = self._silence_due() if self.job is None else self._job_due(self.job)
-        return due if self.failure is None else min(due, self.failure.heard.at)
+        failure = self.trouble.failure
+        return due if failure is None else min(due, failure.heard.at)
 
     def _silence_due(self) -> float:
         timeout_sec, warm_up_sec = self.watch.timeout_sec, self.warm_up_sec
@@ -387,7 +405,7 @@ class WatchedService(HeardService):
             return inf
         # should an unparsed payload be no beat, the last beat would be as old as the last parsed one
         last = self.parsed_at if self.is_unparsed else self.last_beat
-        is_plain = self.job is None and self.failure is None and not self.is_silence_saved
+        is_plain = self.job is None and self.trouble.failure is None and not self.is_silence_saved
         if is_plain and last is not None:
             return last.at + LOOK_SHARE * self.watch.timeout_sec  # which is before it is due
         due = self.due() if self.job is None else min(self.due(), self.job.look_at)
@@ -402,13 +420,15 @@ class WatchedService(HeardService):
     def may_fall_due(self) -> bool:
         """Whether its deadline counts: it is restored, can be heard, and is neither down nor a suspect."""
         is_evaluated = self.stage is Stage.EVALUATED
-        return is_evaluated and self.state is not State.DOWN and self.channel_refused_at is None
+        return is_evaluated and self.state is not State.DOWN and self.trouble.channel_refused_at is None
 
     @property
     def has_failed_unnoticed(self) -> bool:
         """Whether it reported a failure that is to be missed, and was not evaluated since."""
+        if self.trouble.failure is None:
+            return False
         is_watched = self.stage is not Stage.RESTORING and self.channel_refused_at is None
-        return self.failure is not None and self.state is not State.DOWN and is_watched
+        return self.state is not State.DOWN and is_watched
 
     def miss_reason(self) -> Reason:
         if self.failure is not None:
@@ -427,7 +447,8 @@ class WatchedService(HeardService):
     def move(self, trigger: Trigger) -> Publication:
         """Apply a transition; return where it is to be published."""
         self.state, publication = TRANSITIONS[self.state, trigger]
-        self.miss_count += trigger is Trigger.DUE
+        if trigger is Trigger.DUE:
+            self.change_trouble(miss_count=self.trouble.miss_count + 1)
         return publication
 
     def move_stage(self, step: Step) -> None:
@@ -443,14 +464,9 @@ class WatchedService(HeardService):
         """Prepare the miss: save no silence any more, and have the next payload parsed."""
         self.is_silence_saved = False
         down_since = self._find_down_since(now)
-        self.set_outage(now if self.failure is None else down_since, down_since)
+        missed_at = now if self.failure is None else down_since
+        self.change_trouble(missed_at=missed_at, down_since=down_since)
         self.parse_next()
-
-    def set_outage(self, missed_at: Moment | None, down_since: Moment | None) -> None:
-        """Set when an outage began, as `Trouble` has it; None twice, as almost always, makes no object."""
-        before = self.trouble
-        if missed_at is not before.missed_at or down_since is not before.down_since:
-            self.trouble = Trouble(missed_at, down_since, before.ended_failure, before.last_unheard)
 
     def _find_down_since(self, now: Moment) -> Moment | None:
         """Return when the outage began that is about to be missed; None for that of a silence.
@@ -504,11 +520,12 @@ class WatchedService(HeardService):
         return not had
 
     def refuse_channel(self, now: Moment) -> None:
-        self.channel_refused_at = now
+        self.change_trouble(channel_refused_at=now)
 
     def allow_channel(self, running: float) -> Moment | None:
         """Note that the channel is allowed, and begin a warm-up; return since when it was refused."""
-        since, self.channel_refused_at = self.channel_refused_at, None
+        since = self.channel_refused_at
+        self.change_trouble(channel_refused_at=None)
         if self.last_beat is None:
             self.watched_since = running
         self.not_due_before = running + self.warm_up_sec
@@ -541,7 +558,7 @@ class WatchedService(HeardService):
             self.instances.switch(beat.boot, self.parsed_at.mono if self.parsed_at and counts else None)
         self.is_silence_saved = False
         if self.stage is Stage.RESTORING and self.failure is not None:
-            self.trouble = replace(self.trouble, ended_failure=self.failure)
+            self.change_trouble(ended_failure=self.failure)
         self.clear_failure()
         self.complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
@@ -571,18 +588,20 @@ class WatchedService(HeardService):
             self.job.take_failure(beat, heard)
         if beat.run != "failed" or self.failure is not None:
             return False
-        self.failure = ReportedFailure(heard, beat.exit_code)
+        self.change_trouble(failure=ReportedFailure(heard, beat.exit_code))
         self.parse_next()
         return True
 
     def note_failure(self, beat: Beat, heard: HeardAt) -> None:
         """Note the exit code of a goodbye other than 0, if the truth asks for an alert on that."""
         if self.watch.alert_on_failure and beat.exit_code:
-            self.failure = ReportedFailure(heard, beat.exit_code)
+            self.change_trouble(failure=ReportedFailure(heard, beat.exit_code))
 
     def clear_failure(self) -> None:
         """Forget a failure or a goodbye, since a sign of life followed."""
-        self.failure, self.stopped = None, False
+        self.stopped = False
+        if self.trouble.failure is not None:
+            self.change_trouble(failure=None)
 
     def elapsed_sec(self, now: Moment) -> float:
         """Return the silence with which a stored beat is compared; that of a job includes the gaps."""
@@ -629,5 +648,5 @@ class WatchedService(HeardService):
         if self.due() <= self.clock.proven:
             return None
         is_repeated = before is not None and before is self.trouble.last_unheard
-        self.trouble = replace(self.trouble, last_unheard=self.last_beat)
+        self.change_trouble(last_unheard=self.last_beat)
         return UnheardBeat(self.watch.svc, self.watch.bus, age, is_repeated)

@@ -154,7 +154,7 @@ class MonitorMetrics:
                 (each.watch.svc, last.wall) for each in services if (last := each.last_beat) is not None
             ),
             service_beats_total=((each.watch.svc, count_beats(each)) for each in services),
-            service_misses_total=((each.watch.svc, each.miss_count) for each in services),
+            service_misses_total=((each.watch.svc, each.trouble.miss_count) for each in services),
         )
 
 
