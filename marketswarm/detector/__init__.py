@@ -4,8 +4,8 @@
 replays, `service` has the rule, `restorable` goes on with what is known elsewhere about a service, `job` has
 the rule of runs, `bus` finds lost buses, `detector` takes the messages and returns verdicts, `roster` plans
 the change to another roster, `restore` applies the state that an earlier run saved, `restarts` observes
-restarts while no healer listened; `verdict` has the states, their transitions, and the values that go in and
-out.
+restarts while no healer listened, and keeps a `history` of each service; `verdict` has the states, their
+transitions, and the values that go in and out.
 """
 
 from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
