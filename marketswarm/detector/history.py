@@ -90,7 +90,7 @@ class Case:
         """Return when the case may be published, by the listening clock; infinity once it is closed."""
         if self.is_closed:
             return inf
-        return max(self.at, self.service.clock.gap_end) + self.service.watch.timeout_sec
+        return max(self.at, self.service.clock.gap_end) + self.service.rule.timeout_sec
 
     def is_disproved_by(self, boot: str | None) -> bool:
         """Return True if a prompt beat of the instance `boot` disproves the case.
@@ -101,14 +101,14 @@ class Case:
 
     def verdict(self, now: Moment) -> Verdict:
         """Return the verdict to publish; its id is the same in every healer."""
-        watch = self.service.watch
-        event_id = f"{Kind.HEARTBEAT_GAP}.{watch.svc}.{_short_hash(self.before.boot)}"
+        svc = self.service.svc
+        event_id = f"{Kind.HEARTBEAT_GAP}.{svc}.{_short_hash(self.before.boot)}"
         return Verdict(
-            watch.svc,
+            svc,
             State.UP,
             Publication.ALERT,
             now.wall,
-            timeout_sec=watch.timeout_sec,
+            timeout_sec=self.service.rule.timeout_sec,
             since=self.before.wall,
             boot=self.boot,
             i=self.service.instances.find_i(self.boot) or self.i,

@@ -77,7 +77,7 @@ class RestartObserver(BeatObserver):
         history = History(service)
         if old is not None:
             known: History = old.history
-            history.pace_sec = known.pace_sec and max(known.pace_sec, old.watch.interval_sec)
+            history.pace_sec = known.pace_sec and max(known.pace_sec, old.rule.interval_sec)
             if service.parsed_at is not None:
                 history.change(allowance=(service.parsed_at, _allowed_sec(old, known)))
             if service.clock is old.clock:
@@ -110,13 +110,13 @@ class RestartObserver(BeatObserver):
         before = history.undecided.before
         if before is not None and beat.boot == before.boot:
             history.change(before=before._replace(stopped=True))
-        self.save_soon(service.watch.svc)
+        self.save_soon(service.svc)
 
     def sender_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
         """Drop a case that another instance disproves, and have the service's beat saved soon."""
         if is_other_instance:
             self._drop_disproved_case(service, boot)
-        self.save_soon(service.watch.svc)
+        self.save_soon(service.svc)
 
     def beat_recorded(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
         """Compare the first beat after a gap with the last one before it."""
@@ -136,7 +136,7 @@ class RestartObserver(BeatObserver):
             return
         case = _open_case(service, before, beat, heard)
         history.change(before=None)
-        self.save_soon(service.watch.svc)
+        self.save_soon(service.svc)
         # of two gaps in a row the first restart is published, because the second one came of it
         known = history.undecided.case
         if case is not None and (known is None or not known.restarted):
@@ -199,7 +199,7 @@ class RestartObserver(BeatObserver):
                     continue
                 found.append(case.verdict(now))
                 self._history_of(service).drop_case()
-                self.save_soon(service.watch.svc)
+                self.save_soon(service.svc)
         for case in waiting:
             wheel.add(case)
         return found
@@ -233,7 +233,7 @@ class RestartObserver(BeatObserver):
             if each.stage is not Stage.DROPPED and self._is_worth_saving(each):
                 saved = self._beat_to_save(each, now)
                 if saved is not None:
-                    found[each.watch.svc] = saved
+                    found[each.svc] = saved
         return found
 
     def pace_sec(self, svc: str) -> float:
@@ -256,7 +256,7 @@ class RestartObserver(BeatObserver):
         if service.last_beat is None:
             return False
         saved_at: float = service.history.saved_at
-        return service.last_beat.mono - saved_at >= service.watch.timeout_sec / 2
+        return service.last_beat.mono - saved_at >= service.rule.timeout_sec / 2
 
     def _beat_to_save(self, service: WatchedService, now: float) -> SavedBeat | None:
         """Return the service's last beat; None if it has none, or a gap before it is not decided yet."""
@@ -309,7 +309,7 @@ class RestartObserver(BeatObserver):
 
 def _find_pace(service: WatchedService, history: History) -> float:
     """Return the longest time between beats that counts as the service's pace; 0 if it was not measured."""
-    return history.pace_sec and max(history.pace_sec, service.watch.interval_sec)
+    return history.pace_sec and max(history.pace_sec, service.rule.interval_sec)
 
 
 def _goes_on(service: WatchedService, history: History, beat: Beat, heard: HeardAt) -> bool:
@@ -337,8 +337,8 @@ def _allowed_sec(service: WatchedService, history: History) -> float:
     """
     allowance = history.undecided.allowance
     if allowance is not None and allowance[0] is service.parsed_at:
-        return max(service.watch.timeout_sec, allowance[1])
-    return service.watch.timeout_sec
+        return max(service.rule.timeout_sec, allowance[1])
+    return service.rule.timeout_sec
 
 
 def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap | None:
@@ -374,7 +374,7 @@ def _beat_before_start(
         now.mono - (now.wall - saved.wall),
         frozenset((saved.boot, *saved.others)),
         saved.i,
-        pace_sec=saved.pace_sec and max(saved.pace_sec, service.watch.interval_sec),
+        pace_sec=saved.pace_sec and max(saved.pace_sec, service.rule.interval_sec),
         allowed_sec=saved.timeout_sec,
         had_others=bool(saved.others),
         stopped=saved.stopped,
@@ -407,7 +407,7 @@ def _open_case(service: WatchedService, before: BeatBeforeGap, beat: Beat, heard
 
     Return None if they prove no restart, and no silence longer than the timeout.
     """
-    clock, timeout_sec = service.clock, max(service.watch.timeout_sec, before.allowed_sec)
+    clock, timeout_sec = service.clock, max(service.rule.timeout_sec, before.allowed_sec)
     restarted = beat.boot not in before.instances
     if beat.boot is None or (restarted and before.was_heard_again and clock.is_caught_up):
         return None  # it has no boot, or replaced another instance while we listened

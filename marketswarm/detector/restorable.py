@@ -29,7 +29,7 @@ class RestorableService(WatchedService):
         ahead_sec = now - old_now
         before = now - old.silence_sec(old_now)
         self.watched_since = before
-        self.longest_timeout_sec = max(old.longest_timeout_sec, self.watch.timeout_sec)
+        self.longest_timeout_sec = max(old.longest_timeout_sec, self.rule.timeout_sec)
         self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
         self.state, self.instances, self.stopped = old.state, old.instances, old.stopped
         # its channel counts as refused until the bus says otherwise
@@ -66,7 +66,7 @@ class RestorableService(WatchedService):
             return None
         if beat.status == "stopping" or not self.is_unheard_life(beat, age, self.elapsed_sec(now)):
             return None
-        if not self.has_schedule and age >= self.watch.timeout_sec:
+        if not self.has_schedule and age >= self.rule.timeout_sec:
             return None
         self.record_stored(beat)
         self.clear_failure()
@@ -123,7 +123,7 @@ class RestorableService(WatchedService):
             return  # it is not another run, though a shorter timeout makes it look younger
         if is_life and (self.last_beat is None or age < silence_sec):
             is_saved_run = self.last_beat is not None and age >= silence_sec - IN_FLIGHT_SEC
-            at = running - min(age, self.watch.timeout_sec / 2)
+            at = running - min(age, self.rule.timeout_sec / 2)
             self.last_beat = HeardAt(at, now.mono - age, now.wall - age)
             if not is_saved_run:
                 self.complete_run(beat, self.last_beat)
@@ -159,7 +159,7 @@ class RestorableService(WatchedService):
         """
         self.state = saved.state
         self._restore_miss(saved, now)
-        silent_sec = self.watch.timeout_sec / 2 if saved.silent_sec is None else saved.silent_sec
+        silent_sec = self.rule.timeout_sec / 2 if saved.silent_sec is None else saved.silent_sec
         if not saved.seen:
             self.watched_since = -silent_sec
         else:
@@ -231,7 +231,7 @@ class RestorableService(WatchedService):
             self.job.drop_long_runs(running)
         self.state = State.UP
         self.clear_failure()
-        ago_sec = self.watch.timeout_sec / 2
+        ago_sec = self.rule.timeout_sec / 2
         if self.last_beat is None or self.silence_sec(running) > ago_sec:
             self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
         if self.job is not None and published.job is None:

@@ -34,7 +34,7 @@ from marketswarm.detector.verdict import (
     Trigger,
     UnheardBeat,
 )
-from marketswarm.truth import MAX_REPLICAS, Watch
+from marketswarm.truth import MAX_REPLICAS, JobRule, Watch
 
 BOOTS_KEPT: Final = 2 * MAX_REPLICAS
 """The instances of a service whose highest `i` is kept: all that a truth allows, and as many old ones.
@@ -127,10 +127,29 @@ def compute_warm_up_sec(interval_sec: float, timeout_sec: float) -> float:
     return min(timeout_sec, max(2 * interval_sec, 0.75 * timeout_sec))
 
 
+class WatchRule(NamedTuple):
+    """What is the same in the lines of many services in the truth: all but the name and the channel."""
+
+    bus: str
+    interval_sec: float
+    timeout_sec: float
+    alert_on_failure: bool
+    job: JobRule | None
+
+
+_share_rule = lru_cache(maxsize=1024)(WatchRule)
+
+
+def find_rule(watch: Watch) -> WatchRule:
+    """Return the rule of a line of the truth, one object for all services that have the same."""
+    return _share_rule(watch.bus, watch.interval_sec, watch.timeout_sec, watch.alert_on_failure, watch.job)
+
+
 class HeardService:
     """What was heard of one service. `WatchedService` adds when its silence is a miss."""
 
     __slots__ = (
+        "channel",
         "expected_below",
         "expected_size",
         "expected_tail",
@@ -145,7 +164,8 @@ class HeardService:
         "parsed_i",
         "parsed_ts",
         "payload",
-        "watch",
+        "rule",
+        "svc",
     )
 
     def __init__(self, watch: Watch) -> None:
@@ -168,6 +188,21 @@ class HeardService:
         self.parsed_at: HeardAt | None = None
         self.parsed_i = 0
         self.parsed_ts = 0.0
+
+    @property
+    def watch(self) -> Watch:
+        """Its line in the truth, of which only the name and the channel are its own."""
+        bus, interval_sec, timeout_sec, alert_on_failure, job = self.rule
+        return Watch(self.svc, bus, self.channel.decode(), interval_sec, timeout_sec, alert_on_failure, job)
+
+    @watch.setter
+    def watch(self, watch: Watch) -> None:
+        self.svc, self.channel, self.rule = watch.svc, watch.channel.encode(), find_rule(watch)
+
+    def is_under(self, watch: Watch) -> bool:
+        """Return True if this is its line in the truth."""
+        is_same = self.svc == watch.svc and self.channel == watch.channel.encode()
+        return is_same and self.rule == find_rule(watch)
 
     def set_history(self, history: object) -> None:
         self.history = history
@@ -197,7 +232,7 @@ class HeardService:
 
     def _confirm_whole(self) -> bool:
         """Parse the whole of a payload that was stored unparsed; return False if it is not a new beat."""
-        beat = parse_beat(self.payload, self.watch.svc)
+        beat = parse_beat(self.payload, self.svc)
         if isinstance(beat, MalformedBeat) or self.check_replay(beat.boot, beat.i):
             return False
         self.is_unparsed, self.parsed_at = False, self.last_beat
@@ -239,7 +274,7 @@ class HeardService:
         """Return the other instances that were alive when the last beat was heard."""
         if self.parsed_at is None:
             return ()
-        return self.instances.list_others(self.parsed_at.mono - self.watch.timeout_sec)
+        return self.instances.list_others(self.parsed_at.mono - self.rule.timeout_sec)
 
     def is_news(self, beat: Beat, i: int, age_sec: float, silence_sec: float) -> bool:
         """Return True if the stored beat with this `i` was never heard here.
@@ -263,7 +298,7 @@ class HeardService:
         is_its_time = heard is not None and abs(beat.ts - heard.wall) <= IN_FLIGHT_SEC
         if self.parsed_at is None:
             return is_its_time
-        oldest_sec = age_sec + 2 * (self.longest_timeout_sec - self.watch.timeout_sec)
+        oldest_sec = age_sec + 2 * (self.longest_timeout_sec - self.rule.timeout_sec)
         may_be_last = is_its_time or oldest_sec >= silence_sec - IN_FLIGHT_SEC
         return may_be_last and (beat.i, beat.ts) == (self.parsed_i, self.parsed_ts)
 
@@ -331,7 +366,7 @@ class WatchedService(HeardService):
 
     @property
     def warm_up_sec(self) -> float:
-        return compute_warm_up_sec(self.watch.interval_sec, self.watch.timeout_sec)
+        return compute_warm_up_sec(self.rule.interval_sec, self.rule.timeout_sec)
 
     def due(self) -> float:
         """Return when, by the listening clock, the service may be declared down.
@@ -344,7 +379,7 @@ class WatchedService(HeardService):
         return due if failure is None else min(due, failure.heard.at)
 
     def _silence_due(self) -> float:
-        timeout_sec, warm_up_sec = self.watch.timeout_sec, self.warm_up_sec
+        timeout_sec, warm_up_sec = self.rule.timeout_sec, self.warm_up_sec
         grace = self.clock.gap_end + warm_up_sec
         if self.last_beat is None:
             due = min(max(self.watched_since + warm_up_sec, grace), self.watched_since + 2 * warm_up_sec)
@@ -368,8 +403,8 @@ class WatchedService(HeardService):
         return due
 
     def begin_job(self, now: Moment) -> None:
-        if self.watch.job is not None:
-            self.job = Job(self.watch.job, HeardAt(self.watched_since, now.mono, now.wall))
+        if self.rule.job is not None:
+            self.job = Job(self.rule.job, HeardAt(self.watched_since, now.mono, now.wall))
 
     def evaluate_job(self, now: Moment) -> None:
         if self.job is not None:
@@ -397,7 +432,7 @@ class WatchedService(HeardService):
         """Return when the service's silence should be saved, so that it survives a restart of the healer."""
         if self.last_beat is None:
             return self.watched_since
-        return self.last_beat.at + LOOK_SHARE * self.watch.timeout_sec
+        return self.last_beat.at + LOOK_SHARE * self.rule.timeout_sec
 
     def next_evaluation(self) -> float:
         """Return when the timing wheel should return the service; infinity while it can't fall due."""
@@ -407,9 +442,9 @@ class WatchedService(HeardService):
         last = self.parsed_at if self.is_unparsed else self.last_beat
         is_plain = self.job is None and self.trouble.failure is None and not self.is_silence_saved
         if is_plain and last is not None:
-            return last.at + LOOK_SHARE * self.watch.timeout_sec  # which is before it is due
+            return last.at + LOOK_SHARE * self.rule.timeout_sec  # which is before it is due
         due = self.due() if self.job is None else min(self.due(), self.job.look_at)
-        share_sec = LOOK_SHARE * self.watch.timeout_sec
+        share_sec = LOOK_SHARE * self.rule.timeout_sec
         if self.is_silence_saved:
             # a beat that ends a saved silence begins one that is to be saved that much later
             return min(self.clock.proven + max(share_sec, AHEAD_SEC), due)
@@ -544,7 +579,7 @@ class WatchedService(HeardService):
             return True
         self.is_unparsed, self.last_beat = False, self.parsed_at
         self.parse_next()
-        granted_sec = min(UNDONE_INTERVALS * self.watch.interval_sec, self.watch.timeout_sec)
+        granted_sec = min(UNDONE_INTERVALS * self.rule.interval_sec, self.rule.timeout_sec)
         self.not_due_before = max(self.not_due_before, running + granted_sec)
         return False
 
@@ -594,7 +629,7 @@ class WatchedService(HeardService):
 
     def note_failure(self, beat: Beat, heard: HeardAt) -> None:
         """Note the exit code of a goodbye other than 0, if the truth asks for an alert on that."""
-        if self.watch.alert_on_failure and beat.exit_code:
+        if self.rule.alert_on_failure and beat.exit_code:
             self.change_trouble(failure=ReportedFailure(heard, beat.exit_code))
 
     def clear_failure(self) -> None:
@@ -649,4 +684,4 @@ class WatchedService(HeardService):
             return None
         is_repeated = before is not None and before is self.trouble.last_unheard
         self.change_trouble(last_unheard=self.last_beat)
-        return UnheardBeat(self.watch.svc, self.watch.bus, age, is_repeated)
+        return UnheardBeat(self.svc, self.rule.bus, age, is_repeated)
