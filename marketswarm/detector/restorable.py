@@ -8,7 +8,8 @@ of this is called when a service is missed: `service.py` has the rule for that.
 from math import inf
 
 from marketswarm.detector.clock import HeardAt, Moment
-from marketswarm.detector.service import IN_FLIGHT_SEC, ReportedFailure, WatchedService
+from marketswarm.detector.service import IN_FLIGHT_SEC, WatchedService
+from marketswarm.detector.trouble import ReportedFailure
 from marketswarm.detector.verdict import FailedRun, LastBeat, SavedService, State, Step
 
 

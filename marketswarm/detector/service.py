@@ -13,8 +13,7 @@ and every payload is parsed on arrival until the next beat. So no verdict rests 
 forged one puts a miss off once, by an interval and a half, in which a service that is alive is heard.
 """
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +21,8 @@ from marketswarm.beat import Beat, MalformedBeat, find_form, parse_beat, parse_c
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
 from marketswarm.detector.instances import Instances
 from marketswarm.detector.job import Job
+from marketswarm.detector.rule import compute_warm_up_sec, find_rule
+from marketswarm.detector.trouble import NO_TROUBLE, ReportedFailure
 from marketswarm.detector.verdict import (
     STAGES,
     TRANSITIONS,
@@ -34,7 +35,7 @@ from marketswarm.detector.verdict import (
     Trigger,
     UnheardBeat,
 )
-from marketswarm.truth import MAX_REPLICAS, JobRule, Watch
+from marketswarm.truth import MAX_REPLICAS, Watch
 
 BOOTS_KEPT: Final = 2 * MAX_REPLICAS
 """The instances of a service whose highest `i` is kept: all that a truth allows, and as many old ones.
@@ -74,39 +75,6 @@ IN_FLIGHT_SEC: Final = 0.25
 """A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
 
 
-class ReportedFailure(NamedTuple):
-    """A failure that is to be missed: when it was reported, and its exit code."""
-
-    heard: HeardAt
-    exit_code: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What only a service that had trouble has. All others share `NO_TROUBLE`, which takes no memory of them.
-
-    Attributes:
-        missed_at: while it is down, when that began, or when it was missed.
-        down_since: the same, if that is not its last beat: a run was missing.
-        miss_count: how often it was missed.
-        failure: the failure that it reported last, if that is to be missed.
-        ended_failure: a reported failure that ended before the restore.
-        last_unheard: the last beat that only `beat:<svc>` knew.
-        channel_refused_at: since when the bus refuses its channel to the healer.
-    """
-
-    missed_at: Moment | None = None
-    down_since: Moment | None = None
-    miss_count: int = 0
-    failure: ReportedFailure | None = None
-    ended_failure: ReportedFailure | None = None
-    last_unheard: HeardAt | None = None
-    channel_refused_at: Moment | None = None
-
-
-NO_TROUBLE: Final = Trouble()
-
-
 class BeatEffect(NamedTuple):
     """The effect of a live beat.
 
@@ -119,30 +87,6 @@ class BeatEffect(NamedTuple):
     ends_saved_silence: bool
     is_new_sender: bool
     is_other_instance: bool
-
-
-@lru_cache(maxsize=1024)  # most services have one of few, and share the float
-def compute_warm_up_sec(interval_sec: float, timeout_sec: float) -> float:
-    """Return the seconds that a service has after a gap to be heard, by the reference's formula."""
-    return min(timeout_sec, max(2 * interval_sec, 0.75 * timeout_sec))
-
-
-class WatchRule(NamedTuple):
-    """What is the same in the lines of many services in the truth: all but the name and the channel."""
-
-    bus: str
-    interval_sec: float
-    timeout_sec: float
-    alert_on_failure: bool
-    job: JobRule | None
-
-
-_share_rule = lru_cache(maxsize=1024)(WatchRule)
-
-
-def find_rule(watch: Watch) -> WatchRule:
-    """Return the rule of a line of the truth, one object for all services that have the same."""
-    return _share_rule(watch.bus, watch.interval_sec, watch.timeout_sec, watch.alert_on_failure, watch.job)
 
 
 class HeardService:
