@@ -3,7 +3,7 @@
 `restarts.py` says what a case is, and what a beat after a gap proves.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from math import inf
 from typing import Any, Final, NamedTuple
@@ -118,8 +118,7 @@ class Case:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Undecided:
+class Undecided(NamedTuple):
     """What is still to be decided about gaps of one service; almost all share `DECIDED`.
 
     Attributes:
@@ -152,8 +151,8 @@ class History:
 
     def change(self, **changes: Any) -> None:
         """Set attributes of `Undecided`."""
-        changed = replace(self.undecided, **changes)
-        self.undecided = DECIDED if changed == DECIDED else changed
+        changed = self.undecided._replace(**changes)
+        self.undecided = changed if any(changed) else DECIDED
 
     def drop_case(self) -> None:
         """Close the case, if there is one, so that nothing is published about the gap any more."""
