@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from hashlib import sha256
 from math import inf
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat
 from marketswarm.detector.clock import HeardAt, Moment
@@ -149,22 +149,29 @@ class History:
         self.saved_i = 0
         self.saved_at = NEVER
 
-    def change(self, **changes: Any) -> None:
-        """Set attributes of `Undecided`."""
-        changed = self.undecided._replace(**changes)
-        self.undecided = changed if any(changed) else DECIDED
+    def set_before(self, before: BeatBeforeGap | None) -> None:
+        _, case, allowance = self.undecided
+        self.undecided = Undecided(before, case, allowance) if before or case or allowance else DECIDED
+
+    def set_case(self, case: Case | None) -> None:
+        before, _, allowance = self.undecided
+        self.undecided = Undecided(before, case, allowance) if before or case or allowance else DECIDED
+
+    def set_allowance(self, heard: HeardAt, timeout_sec: float) -> None:
+        before, case, _ = self.undecided
+        self.undecided = Undecided(before, case, (heard, timeout_sec))
 
     def drop_case(self) -> None:
         """Close the case, if there is one, so that nothing is published about the gap any more."""
         if self.undecided.case is not None:
             self.undecided.case.is_closed = True
-            self.change(case=None)
+            self.set_case(None)
 
     def drop_gap(self, service: WatchedService) -> None:
         """Drop the case and the beat before the gap; the next gap begins after this moment."""
         self.drop_case()
         if self.undecided.before is not None:
-            self.change(before=None)
+            self.set_before(None)
         self.turn = service.clock.turns
 
     def note_saved(self, boot: str, i: int, mono: float) -> None:

@@ -79,10 +79,11 @@ class RestartObserver(BeatObserver):
             known: History = old.history
             history.pace_sec = known.pace_sec and max(known.pace_sec, old.rule.interval_sec)
             if service.parsed_at is not None:
-                history.change(allowance=(service.parsed_at, _allowed_sec(old, known)))
+                history.set_allowance(service.parsed_at, _allowed_sec(old, known))
             if service.clock is old.clock:
                 history.turn = known.turn
-                history.change(before=known.undecided.before, case=known.undecided.case)
+                history.set_before(known.undecided.before)
+                history.set_case(known.undecided.case)
             if (case := history.undecided.case) is not None:
                 case.service = service
         service.set_history(history)
@@ -102,14 +103,14 @@ class RestartObserver(BeatObserver):
         if _goes_on(service, history, beat, heard):
             history.turn = service.clock.turns
         else:
-            history.change(before=_beat_before_gap(service, history))
+            history.set_before(_beat_before_gap(service, history))
 
     def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:
         """Note the goodbye in the beat before a gap, so that a restart after it counts as planned."""
         history = self._history_of(service)
         before = history.undecided.before
         if before is not None and beat.boot == before.boot:
-            history.change(before=before._replace(stopped=True))
+            history.set_before(before._replace(stopped=True))
         self.save_soon(service.svc)
 
     def sender_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
@@ -131,17 +132,17 @@ class RestartObserver(BeatObserver):
         is_old_instance = beat.boot is None or beat.boot in before.instances
         if not service.clock.is_caught_up and is_old_instance:
             # its delay is unknown: messages that piled up in the gap are still being heard
-            history.change(before=before._replace(was_heard_again=True).followed_by(beat))
+            history.set_before(before._replace(was_heard_again=True).followed_by(beat))
             service.parse_next()  # each of them counts
             return
         case = _open_case(service, before, beat, heard)
-        history.change(before=None)
+        history.set_before(None)
         self.save_soon(service.svc)
         # of two gaps in a row the first restart is published, because the second one came of it
         known = history.undecided.case
         if case is not None and (known is None or not known.restarted):
             history.drop_case()
-            history.change(case=case)
+            history.set_case(case)
             self._wheel(service.clock).add(case)
 
     def state_changed(self, service: WatchedService) -> None:
@@ -158,7 +159,7 @@ class RestartObserver(BeatObserver):
         # the instance whose ok was published just before the end may have no saved beat yet
         if saved.boot is not None and saved.boot not in before.instances:
             before = before._replace(instances=before.instances | {saved.boot})
-        service.history.change(before=before)
+        service.history.set_before(before)
         service.parse_next()
 
     def lead_taken_over(self, service: WatchedService, published: SavedService, now: Moment) -> None:
@@ -179,7 +180,7 @@ class RestartObserver(BeatObserver):
             return  # there is no gap that is not decided
         if saved.wall > last_wall:
             history.drop_case()
-            history.change(before=_beat_before_start(service, saved, None, now))
+            history.set_before(_beat_before_start(service, saved, None, now))
             service.parse_next()
 
     def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
