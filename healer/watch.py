@@ -117,16 +117,20 @@ class RosterFollower:
             await self._reseeded.wait()
             self._reseeded.clear()
             try:
-                plan = await asyncio.to_thread(self._plan)
-                time_slice = TimeSlice()
-                for _ in self._apply(plan) if plan.truth is self._me.truth else ():
-                    await time_slice.pause()
+                await self._follow_truth()
             except Exception as error:  # whatever it is, what is in force is monitored on
                 self._me.log.exception("truth.unfit", revision=self._me.revision)
                 problem = f"can't go by revision {self._me.revision}: {type(error).__name__}"
                 self._me.set_degraded(problem, part="roster")
             else:
                 self._me.set_degraded(None, part="roster")
+
+    async def _follow_truth(self) -> None:
+        """Put the truth in force; a plan that names a hundred thousand channels ends with this call."""
+        plan = await asyncio.to_thread(self._plan)
+        time_slice = TimeSlice()
+        for _ in self._apply(plan) if plan.truth is self._me.truth else ():
+            await time_slice.pause()
 
     def _plan(self) -> WatchPlan:
         return plan_watch(self._me.truth, self._me.settings, self._monitor.detector.services)

@@ -48,6 +48,9 @@ MAX_CANARY_DIGITS: Final = 20
 MESSAGES_AT_ONCE: Final = 250
 """Messages that are handled without a pause. Each may cause a verdict, and the verdict a log line."""
 
+SEPARATOR: Final = "\0"
+"""Stands between names of channels; no truth has a name with it."""
+
 COUNTER_REPLACED: Final = -1
 """What `canary.lua` returns if the canaries' counter was unusable and was replaced."""
 CANARY_SCRIPT: Final = Script.beside("marketswarm.bus", "canary.lua")
@@ -128,6 +131,21 @@ class CanaryWait:
             self._works_since = now
 
 
+class ChannelNames:
+    """Names of channels, kept as one text: a hundred thousand take 2 MB, and as a set of texts 12."""
+
+    __slots__ = ("_count", "_text")
+
+    def __init__(self, names: Collection[str] = ()) -> None:
+        self._count, self._text = len(names), SEPARATOR.join(names)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def to_set(self) -> frozenset[str]:
+        return frozenset(self._text.split(SEPARATOR)) if self._count else frozenset()
+
+
 class Listener:
     """Keeps one subscriber session on one bus, and sends canaries to it.
 
@@ -142,8 +160,7 @@ class Listener:
         self._canary_key = canary_key(listener)
         self._canary_channel = canary_channel(listener, boot)
         self._canary_bytes = self._canary_channel.encode()
-        self._wanted: frozenset[str] = frozenset()
-        self._subscribed: frozenset[str] = frozenset()
+        self._wanted = self._subscribed = ChannelNames()
         # channels were requested since the handler last received the refused ones
         self._report_due = False
         self._rebuild_requested = asyncio.Event()
@@ -157,12 +174,12 @@ class Listener:
 
     def set_channels(self, channels: frozenset[str]) -> None:
         """Set the channels to listen to. A running session subscribes and unsubscribes at once."""
-        self._wanted = channels | {self._canary_channel}
+        self._wanted = ChannelNames(channels | {self._canary_channel})
         self._changed.set()
 
     def add_channels(self, channels: frozenset[str]) -> None:
         """Listen to these channels as well."""
-        self.set_channels(channels | self._wanted)
+        self.set_channels(channels | self._wanted.to_set())
 
     def request_canary(self) -> None:
         """Send a canary now: a deadline is due, and only a received canary proves a service's silence."""
@@ -213,7 +230,7 @@ class Listener:
         self._changed.clear()
         self._rebuild_requested.clear()
         wanted = self._wanted
-        ordered = [self._canary_channel, *sorted(wanted - {self._canary_channel})]
+        ordered = [self._canary_channel, *sorted(wanted.to_set() - {self._canary_channel})]
         try:
             async with asyncio.timeout(OPEN_WITHIN_SEC):
                 await session.connect()
@@ -280,12 +297,18 @@ class Listener:
                     self._report_due = self._report_due or bool(session.refused)
                     await session.retry_refused()
                 continue
-            wanted, self._report_due = self._wanted, True
-            if new := wanted - self._subscribed:
-                await session.subscribe(sorted(new))
-            if gone := self._subscribed - wanted:
-                await session.unsubscribe(sorted(gone))
-            self._subscribed = wanted
+            self._report_due = True
+            await self._subscribe_to_changes(session)
+
+    async def _subscribe_to_changes(self, session: SubscriberConnection) -> None:
+        """Subscribe and unsubscribe to what the wanted channels differ by from those subscribed to."""
+        names = self._wanted
+        wanted, subscribed = names.to_set(), self._subscribed.to_set()
+        if new := wanted - subscribed:
+            await session.subscribe(sorted(new))
+        if gone := subscribed - wanted:
+            await session.unsubscribe(sorted(gone))
+        self._subscribed = names
 
     async def _await_rebuild_request(self) -> None:
         """When `rebuild_session` is called, raise BusError (`deaf`), which ends the session.

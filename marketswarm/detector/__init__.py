@@ -1,11 +1,12 @@
 """Detection of silent services and lost buses (DETECTION.md). Pure: no I/O, no clock, no await.
 
 `clock` measures silence, `wheel` finds the services that are due, `heard` stores beats, `instances` knows
-replays, `service` has the rule, `restorable` goes on with what is known elsewhere about a service, `job` has
-the rule of runs, `bus` finds lost buses, `detector` takes the messages and returns verdicts, `roster` plans
-the change to another roster, `restore` applies the state that an earlier run saved, `restarts` observes
-restarts while no healer listened; `verdict` has the states, their transitions, and the values that go in and
-out.
+replays, `service` has the rule, `rule` the times that many services share, `trouble` what only some have,
+`restorable` goes on with what is known elsewhere about a service, `job` has the rule of runs, `bus` finds
+lost buses, `detector` takes the messages and returns verdicts, `roster` plans the change to another roster,
+`restore` applies the state that an earlier run saved, `restarts` observes restarts while no healer listened,
+and keeps a `history` of each service; `verdict` has the states, their transitions, and the values that go in
+and out.
 """
 
 from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
@@ -23,7 +24,8 @@ from marketswarm.detector.restore import (
     restore_services,
 )
 from marketswarm.detector.roster import RosterChange, plan_change
-from marketswarm.detector.service import WatchedService, compute_warm_up_sec
+from marketswarm.detector.rule import compute_warm_up_sec
+from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import (
     FailedRun,
     LastBeat,

@@ -93,13 +93,13 @@ class WatchedBus:
 
     def add_service(self, service: WatchedService) -> None:
         """Listen for a service on its channel."""
-        self.channels[service.watch.channel.encode()] = service
+        self.channels[service.channel] = service
         if service.job is not None:
-            self._job_services[service.watch.svc] = service
+            self._job_services[service.svc] = service
 
     def remove_service(self, service: WatchedService) -> None:
         """Listen no longer for a service; its channel may be that of another one already."""
-        channel, svc = service.watch.channel.encode(), service.watch.svc
+        channel, svc = service.channel, service.svc
         if self.channels.get(channel) is service:
             del self.channels[channel]
         if self._job_services.get(svc) is service:
@@ -317,7 +317,7 @@ class UnsavedSilences:
         self._has_ended = False  # a saved silence ended since `take_ended`
 
     def save(self, service: WatchedService) -> None:
-        self.unsaved[service.watch.svc] = service
+        self.unsaved[service.svc] = service
 
     def delete(self, *services: str) -> None:
         self.unsaved |= dict.fromkeys(services)

@@ -147,7 +147,7 @@ class Detector:
 
     def bus_of(self, service: WatchedService) -> WatchedBus:
         """Return the bus that a watched service beats on."""
-        return self.buses[service.watch.bus]
+        return self.buses[service.rule.bus]
 
     def _drop_service(self, svc: str, now: Moment) -> list[Verdict]:
         service = self.services.pop(svc)
@@ -168,7 +168,7 @@ class Detector:
         `running` is the listening clock of its bus.
         """
         old = self.services.get(watch.svc)
-        if old is not None and old.watch == watch:
+        if old is not None and old.is_under(watch):
             return
         bus = self.buses[watch.bus]
         is_restoring = self.is_restoring if old is None else old.stage is Stage.RESTORING
@@ -249,7 +249,7 @@ class Detector:
         Malformed and replayed payloads are only counted.
         """
         self.confirm(service, now.mono)
-        found = beats.parse_beat(payload, service.watch.svc)
+        found = beats.parse_beat(payload, service.svc)
         if isinstance(found, MalformedBeat):
             self._report_malformed(service, found)
             return ()
@@ -293,7 +293,7 @@ class Detector:
         if effect.is_new_sender:
             self.observer.sender_changed(service, beat.boot, is_other_instance=effect.is_other_instance)
         if effect.ends_saved_silence:
-            self.silences.end(service.watch.svc)
+            self.silences.end(service.svc)
         if service.stage is Stage.RESTORING:
             service.parse_next()
         elif service.state is not State.UP:
@@ -318,7 +318,7 @@ class Detector:
     def _report_malformed(self, service: WatchedService, found: MalformedBeat) -> None:
         self.counts.malformed += 1
         if self._on_malformed is not None:
-            self._on_malformed(service.watch.svc, found)
+            self._on_malformed(service.svc, found)
 
     # -- evaluation
 
@@ -368,7 +368,7 @@ class Detector:
                 bus.await_canary(service)
             else:
                 service.begin_suspicion()
-                found.append(Suspect(service.watch.svc, bus.name))
+                found.append(Suspect(service.svc, bus.name))
         return found
 
     # -- suspects
@@ -423,7 +423,7 @@ class Detector:
         """
         bus = self.buses.get(bus_name)
         services = () if bus is None else bus.channels.values()
-        return {each.watch.svc: each.watch.timeout_sec for each in services if each.state is State.DOWN}
+        return {each.svc: each.rule.timeout_sec for each in services if each.state is State.DOWN}
 
     def end_outage(self, svc: str, stored: LastBeat, now: Moment) -> Verdict | None:
         """Bring a service up if the beat under `beat:<svc>` shows that its outage ended unheard.
@@ -447,8 +447,8 @@ class Detector:
 
         A failure that they reported while their channel was not heard is under `run:<svc>`.
         """
-        found = (each for each in self.jobs.values() if each.watch.bus == bus_name)
-        return [each.watch.svc for each in found if each.state is not State.DOWN]
+        found = (each for each in self.jobs.values() if each.rule.bus == bus_name)
+        return [each.svc for each in found if each.state is not State.DOWN]
 
     def take_failed_run(self, svc: str, failed: FailedRun, asked: Moment, now: Moment) -> Verdict | None:
         """Return the miss of a job whose last run failed unheard, and declare it down; None otherwise.
@@ -504,7 +504,7 @@ class Detector:
         for channel, service in bus.channels.items():
             if channel in refused and service.channel_refused_at is None:
                 self._refuse_channel(service, now)
-                found.append(_make_watch_verdict(service.watch.svc, State.DOWN, now, service=service))
+                found.append(_make_watch_verdict(service.svc, State.DOWN, now, service=service))
             elif channel not in refused and service.channel_refused_at is not None:
                 found.append(self._allow_channel(service, now))
         return found
@@ -521,26 +521,26 @@ class Detector:
             return None
         self._refuse_channel(service, Moment(now.mono - now.since(since), since))
         refused = self.bus_of(service).refused_channels
-        is_allowed = refused is not None and service.watch.channel.encode() not in refused
+        is_allowed = refused is not None and service.channel not in refused
         return self._allow_channel(service, now) if is_allowed else None
 
     def _refuse_channel(self, service: WatchedService, since: Moment) -> None:
         service.refuse_channel(since)
-        self.refused[service.watch.svc] = None
+        self.refused[service.svc] = None
 
     def _allow_channel(self, service: WatchedService, now: Moment) -> Verdict:
         """Let a service be evaluated again, and return the verdict that it is watchable."""
-        self.refused.pop(service.watch.svc, None)
+        self.refused.pop(service.svc, None)
         since = service.allow_channel(service.clock.read(now.mono))
         if service.job is not None:
             service.job.note_unheard_until(now)
         self.bus_of(service).schedule(service)
-        return _make_watch_verdict(service.watch.svc, State.UP, now, service=service, since=since)
+        return _make_watch_verdict(service.svc, State.UP, now, service=service, since=since)
 
     # -- transitions
 
     def declare_down(self, service: WatchedService, now: Moment) -> Verdict:
-        self.silences.delete(service.watch.svc)
+        self.silences.delete(service.svc)
         service.prepare_miss(now)
         return self._apply_transition(service, Trigger.DUE, now, before=service.last_beat)
 
@@ -585,7 +585,7 @@ class Detector:
         begun = down_since or before
         newest = service.instances.newest()
         return Verdict(
-            service.watch.svc,
+            service.svc,
             service.state,
             publication,
             now.wall,
@@ -594,7 +594,7 @@ class Detector:
             host=service.host,
             late_sec=service.silence_sec(running) if is_miss else None,
             overdue_sec=running - service.due() if is_miss else None,
-            timeout_sec=service.watch.timeout_sec,
+            timeout_sec=service.rule.timeout_sec,
             age_sec=(now.mono - last.mono or 0.0) if is_beat and last else None,  # one zero for all
             down_sec=max(0.0, (back or now).mono - begun.mono) if ends_outage and begun else None,
             since=None if before is None else before.wall,

@@ -1,56 +1,76 @@
 """The instances (`boot`) of one service: which beats are replays, and which other instances are alive.
 
-Pure. Almost every service has one instance, so the first one is kept without a dictionary.
+Pure. Almost every service has one instance, so what only several have is an object of its own.
 """
 
 from collections.abc import Iterator
 from math import inf
 
 
+class _Several:
+    """What only a service has that had several instances, or sent reports about runs.
+
+    Attributes:
+        highest: the highest `i` of all instances, from the second one on.
+        alive_i: the `i` of the last sign of life of instances that sent a run's report after it.
+        others_at: when the other instances beat last, in monotonic seconds.
+        dropped_beats: the sum of the `i` of instances that were dropped.
+    """
+
+    __slots__ = ("alive_i", "dropped_beats", "highest", "others_at")
+
+    def __init__(self) -> None:
+        self.highest: dict[str, int] | None = None
+        self.alive_i: dict[str, int] = {}
+        self.others_at: dict[str, float] = {}
+        self.dropped_beats = 0
+
+
 class Instances:
     """The highest `i` heard from each instance of a service; the instance heard first comes first."""
 
-    __slots__ = ("_alive_i", "_first", "_first_i", "_highest", "_others_at", "dropped_beats", "last")
+    __slots__ = ("_first", "_first_i", "_several", "last")
 
     def __init__(self) -> None:
         self.last: str | None = None  # the instance that beat last
-        self.dropped_beats = 0  # the sum of the `i` of instances that were dropped
-        self._first: str | None = None  # the only instance, while `_highest` is None
+        self._first: str | None = None  # the only instance, unless `_several` has more
         self._first_i = 0
-        self._highest: dict[str, int] | None = None  # all instances, from the second one on
-        # the `i` of the last sign of life of instances that sent a run's report after it
-        self._alive_i: dict[str, int] | None = None
-        # when the other instances beat last, monotonic seconds
-        self._others_at: dict[str, float] | None = None
+        self._several: _Several | None = None
+
+    @property
+    def dropped_beats(self) -> int:
+        """The sum of the `i` of instances that were dropped."""
+        return 0 if self._several is None else self._several.dropped_beats
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.to_dict())
 
     def __len__(self) -> int:
-        return int(self._first is not None) if self._highest is None else len(self._highest)
+        highest = self._find_highest()
+        return int(self._first is not None) if highest is None else len(highest)
 
     def to_dict(self) -> dict[str, int]:
         """Return a copy: the highest `i` by instance."""
-        if self._highest is not None:
-            return self._highest.copy()
+        if (highest := self._find_highest()) is not None:
+            return highest.copy()
         return {} if self._first is None else {self._first: self._first_i}
 
     def find_i(self, boot: str) -> int | None:
         """Return the highest `i` heard from an instance; None if it is not known."""
-        if self._highest is not None:
-            return self._highest.get(boot)
+        if (highest := self._find_highest()) is not None:
+            return highest.get(boot)
         return self._first_i if boot == self._first else None
 
     def set_i(self, boot: str, i: int) -> None:
         """Set the highest `i` of an instance; a new one is the newest."""
-        if self._highest is None and self._first is not None and boot != self._first:
-            self._highest = {self._first: self._first_i}
-        if self._highest is not None:
-            self._highest[boot] = i
-            return
-        self._first_i = i
-        if boot != self._first:  # otherwise the text that is kept is the one that `last` has, too
-            self._first = boot
+        if (highest := self._find_highest()) is not None:
+            highest[boot] = i
+        elif self._first is not None and boot != self._first:
+            self._make_several().highest = {self._first: self._first_i, boot: i}
+        else:
+            self._first_i = i
+            if self._first is None:  # otherwise the text that is kept is the one that `last` has, too
+                self._first = boot
 
     def raise_i(self, boot: str, i: int) -> None:
         """Raise the highest `i` of an instance to `i`, if that is greater."""
@@ -58,7 +78,17 @@ class Instances:
 
     def newest(self) -> str | None:
         """Return the newest instance, by when it was first heard; None if no beat had a `boot`."""
-        return self._first if self._highest is None else next(reversed(self._highest), None)
+        highest = self._find_highest()
+        return self._first if highest is None else next(reversed(highest), None)
+
+    def _find_highest(self) -> dict[str, int] | None:
+        """Return the highest `i` of all instances if there was ever more than one; otherwise None."""
+        return None if self._several is None else self._several.highest
+
+    def _make_several(self) -> _Several:
+        if self._several is None:
+            self._several = _Several()
+        return self._several
 
     # -- replays
 
@@ -78,16 +108,15 @@ class Instances:
             while len(self) >= kept:
                 self._drop_oldest()
         if not is_alive:
-            self._alive_i = self._alive_i or {}
-            self._alive_i.setdefault(boot, -1 if highest is None else highest)
-        elif self._alive_i:
-            self._alive_i.pop(boot, None)
+            self._make_several().alive_i.setdefault(boot, -1 if highest is None else highest)
+        elif self._several is not None:
+            self._several.alive_i.pop(boot, None)
         self.set_i(boot, i)
         return False
 
     def is_replay_of_last(self, i: int) -> bool:
         """Do the same as `check_replay` for a sign of life of the instance that beat last."""
-        if self.last is not self._first or self._highest is not None or self._alive_i:
+        if self.last is not self._first or self._several is not None:
             return self.check_replay(self.last, i, len(self) + 1, is_alive=True)
         if self.last is None:
             return False
@@ -98,15 +127,15 @@ class Instances:
 
     def is_new_life(self, boot: str, i: int) -> bool:
         """Return True if the sign of life with this `i` was never heard."""
-        if self._alive_i and boot in self._alive_i:
-            return i > self._alive_i[boot]
+        if self._several is not None and boot in self._several.alive_i:
+            return i > self._several.alive_i[boot]
         highest = self.find_i(boot)
         return i > (-1 if highest is None else highest)
 
     def raise_alive_i(self, boot: str, i: int) -> None:
         """Record a sign of life that was sent before a report that was heard."""
-        if self._alive_i and boot in self._alive_i:
-            self._alive_i[boot] = max(i, self._alive_i[boot])
+        if self._several is not None and boot in self._several.alive_i:
+            self._several.alive_i[boot] = max(i, self._several.alive_i[boot])
 
     # -- several at once
 
@@ -118,27 +147,28 @@ class Instances:
         before, self.last = self.last, self._first if boot == self._first else boot
         if before is None or before_at is None:
             return
-        others = self._others_at or {}
-        others[before] = before_at
+        others_at = self._make_several().others_at
+        others_at[before] = before_at
         if boot is not None:
-            others.pop(boot, None)
-        self._others_at = others
+            others_at.pop(boot, None)
 
     def list_others(self, since: float) -> tuple[str, ...]:
         """Return the other instances that beat since then, in monotonic seconds."""
-        if not self._others_at:  # almost always: no generator for each note
+        if self._several is None:  # almost always: no generator for each note
             return ()
-        return tuple(boot for boot, mono in self._others_at.items() if mono >= since)
+        return tuple(boot for boot, mono in self._several.others_at.items() if mono >= since)
 
     def forget_others(self) -> None:
         """Forget when the other instances beat."""
-        self._others_at = None
+        if self._several is not None:
+            self._several.others_at = {}
 
     def _drop_oldest(self) -> None:
         """Drop the instance that was silent longest; without such times, the one that was first heard."""
-        highest, others = self.to_dict(), self._others_at or {}
-        oldest = min(highest, key=lambda boot: inf if boot == self.last else others.get(boot, -inf))
-        self.dropped_beats += highest.pop(oldest)
-        self._highest = highest
-        (self._alive_i or {}).pop(oldest, None)
-        others.pop(oldest, None)
+        several, highest = self._make_several(), self.to_dict()
+        others_at = several.others_at
+        oldest = min(highest, key=lambda boot: inf if boot == self.last else others_at.get(boot, -inf))
+        several.dropped_beats += highest.pop(oldest)
+        several.highest = highest
+        several.alive_i.pop(oldest, None)
+        others_at.pop(oldest, None)

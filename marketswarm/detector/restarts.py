@@ -27,22 +27,20 @@ is not saved for a while costs precision only, if the listener goes away.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from hashlib import sha256
 from itertools import islice
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
 from marketswarm.beat import Beat
 from marketswarm.detector.bus import MAX_PER_EVALUATION, WatchedBus
 from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
 from marketswarm.detector.detector import Detector
+from marketswarm.detector.history import BeatBeforeGap, Case, History, find_longest_silence
 from marketswarm.detector.observer import BeatObserver
-from marketswarm.detector.service import NEVER, WatchedService
+from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import (
     NO_OTHERS,
     LastBeat,
-    Publication,
     SavedBeat,
     SavedService,
     Stage,
@@ -50,166 +48,10 @@ from marketswarm.detector.verdict import (
     Verdict,
 )
 from marketswarm.detector.wheel import TimingWheel
-from marketswarm.event import Kind
 
 TURNS_TO_CATCH_UP: Final = 1
-PACE_TOLERANCE: Final = 1.1
-LEAST_SHARE: Final = 0.25
-"""A silence that is a smaller share of the whole time is ignored."""
-PACE_DECAY: Final = 0.9
-"""What remains of a measured pace each time that a faster one is measured."""
 SAVES_PER_SEC: Final = 1000
 """Keeps a hundred thousand services cheap: each of them is looked at every 100 s then."""
-
-
-class BeatBeforeGap(NamedTuple):
-    """The last beat before a gap, and what was known at that time.
-
-    `heard` is when this run heard it, if it did. `instances` are the instances known then; `had_others` is
-    True if another one of them was alive as well. `pace_sec` is the longest time between beats (0 if none was
-    measured), `allowed_sec` the timeout in force then. `is_final`: no instance beat after it until listening
-    began again, at the clock's `turn`. `was_heard_again`: an instance from before was heard since, while
-    messages that had piled up were still being heard. `proven_sec` is a silence before this beat that is
-    proven already; `counted_from` is the `i` at which that counting began. `next_i` and `next_ts` are of the
-    last of the beats that followed it with none missing in between (0 if none did), `next_sec` is the longest
-    time between two of these, by their own `ts`.
-    """
-
-    boot: str
-    i: int
-    ts: float
-    wall: float
-    mono: float
-    instances: frozenset[str]
-    counted_from: int
-    heard: HeardAt | None = None
-    pace_sec: float = 0.0
-    allowed_sec: float = 0.0
-    had_others: bool = False
-    stopped: bool = False
-    is_final: bool = False
-    turn: int = 0
-    was_heard_again: bool = False
-    proven_sec: float = 0.0
-    next_i: int = 0
-    next_ts: float = 0.0
-    next_sec: float = 0.0
-
-    def followed_by(self, beat: Beat) -> "BeatBeforeGap":
-        """Return this with a beat that followed; unchanged if a beat is missing in between."""
-        i, ts = (self.next_i, self.next_ts) if self.next_i else (self.i, self.ts)
-        if beat.boot != self.boot or beat.i != i + 1:
-            return self
-        return self._replace(next_i=beat.i, next_ts=beat.ts, next_sec=max(self.next_sec, beat.ts - ts))
-
-    def seconds_to(self, ts: float, mono: float) -> float:
-        """Return the seconds from this beat to another, by the clock that says less."""
-        return min(ts - self.ts, mono - self.mono)
-
-    def longest_silence(self, sec: float, beats: int) -> float:
-        """Return the longest proven silence, in seconds, within `sec` seconds with this number of beats."""
-        return 0.0 if self.had_others else _find_longest_silence(sec, beats, self.pace_sec)
-
-
-@dataclass(slots=True, eq=False)
-class Case:
-    """A gap to be published once the service was heard for a timeout more.
-
-    `at` is when the case was opened, by the listening clock.
-    """
-
-    service: WatchedService
-    before: BeatBeforeGap
-    at: float
-    boot: str
-    i: int
-    gap_sec: float
-    restarted: bool
-    is_closed: bool = False
-
-    def due(self) -> float:
-        """Return when the case may be published, by the listening clock; infinity once it is closed."""
-        if self.is_closed:
-            return inf
-        return max(self.at, self.service.clock.gap_end) + self.service.watch.timeout_sec
-
-    def is_disproved_by(self, boot: str | None) -> bool:
-        """Return True if a prompt beat of the instance `boot` disproves the case.
-
-        A restart is disproved by an instance from before the gap, a silence by any other instance.
-        """
-        return boot in self.before.instances if self.restarted else boot != self.boot
-
-    def verdict(self, now: Moment) -> Verdict:
-        """Return the verdict to publish; its id is the same in every healer."""
-        watch = self.service.watch
-        event_id = f"{Kind.HEARTBEAT_GAP}.{watch.svc}.{_short_hash(self.before.boot)}"
-        return Verdict(
-            watch.svc,
-            State.UP,
-            Publication.ALERT,
-            now.wall,
-            timeout_sec=watch.timeout_sec,
-            since=self.before.wall,
-            boot=self.boot,
-            i=self.service.instances.find_i(self.boot) or self.i,
-            gap_sec=self.gap_sec,
-            restarted=self.restarted,
-            event_id=event_id if self.restarted else f"{event_id}.{self.before.counted_from}",
-        )
-
-
-class History:
-    """The observer's data on one service; only `RestartObserver` writes to it."""
-
-    __slots__ = (
-        "allowance",
-        "before",
-        "case",
-        "measured_at",
-        "measured_boot",
-        "measured_i",
-        "pace_sec",
-        "saved_at",
-        "turn",
-    )
-
-    def __init__(self, service: WatchedService) -> None:
-        self.turn = service.clock.turns  # the bus clock's turn at the last beat
-        self.before: BeatBeforeGap | None = None  # the last beat before a gap, until one after it is compared
-        self.case: Case | None = None  # the case that followed, until it is published
-        self.pace_sec = 0.0  # the longest recent time between beats; 0 if it was not measured
-        # the beat at which the pace was measured last: its instance, its `i`, and when, in monotonic seconds
-        self.measured_boot: str | None = None
-        self.measured_i = 0
-        self.measured_at = 0.0
-        self.saved_at = NEVER  # the last beat that was saved, by the listening clock
-        self.allowance: tuple[HeardAt, float] | None = None  # a beat under an older truth, and its timeout
-
-    def drop_case(self) -> None:
-        """Close the case, if there is one, so that nothing is published about the gap any more."""
-        if self.case is not None:
-            self.case.is_closed = True
-            self.case = None
-
-    def drop_gap(self, service: WatchedService) -> None:
-        """Drop the case and the beat before the gap; the next gap begins after this moment."""
-        self.drop_case()
-        self.before, self.turn = None, service.clock.turns
-
-    def measure(self, boot: str, i: int, mono: float) -> None:
-        """Measure the time between beats since the last measurement.
-
-        A slow pace decays by a tenth each time.
-        """
-        if self.measured_boot == boot:
-            if i <= self.measured_i:
-                return
-            found = (mono - self.measured_at) / (i - self.measured_i)
-            self.pace_sec = max(found, PACE_DECAY * self.pace_sec)
-        else:
-            self.pace_sec = 0.0
-        self.measured_boot, self.measured_i, self.measured_at = boot, i, mono
 
 
 class RestartObserver(BeatObserver):
@@ -235,13 +77,15 @@ class RestartObserver(BeatObserver):
         history = History(service)
         if old is not None:
             known: History = old.history
-            history.pace_sec = known.pace_sec and max(known.pace_sec, old.watch.interval_sec)
+            history.pace_sec = known.pace_sec and max(known.pace_sec, old.rule.interval_sec)
             if service.parsed_at is not None:
-                history.allowance = service.parsed_at, _allowed_sec(old, known)
+                history.set_allowance(service.parsed_at, _allowed_sec(old, known))
             if service.clock is old.clock:
-                history.turn, history.before, history.case = known.turn, known.before, known.case
-            if history.case is not None:
-                history.case.service = service
+                history.turn = known.turn
+                history.set_before(known.undecided.before)
+                history.set_case(known.undecided.case)
+            if (case := history.undecided.case) is not None:
+                case.service = service
         service.set_history(history)
 
     def service_dropped(self, svc: str) -> None:
@@ -254,49 +98,51 @@ class RestartObserver(BeatObserver):
         Almost every service just goes on after a gap; of such a one nothing is kept.
         """
         history = self._history_of(service)
-        if history.turn == service.clock.turns or history.before is not None:
+        if history.turn == service.clock.turns or history.undecided.before is not None:
             return
         if _goes_on(service, history, beat, heard):
             history.turn = service.clock.turns
         else:
-            history.before = _beat_before_gap(service, history)
+            history.set_before(_beat_before_gap(service, history))
 
     def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:
         """Note the goodbye in the beat before a gap, so that a restart after it counts as planned."""
         history = self._history_of(service)
-        if history.before is not None and beat.boot == history.before.boot:
-            history.before = history.before._replace(stopped=True)
-        self.save_soon(service.watch.svc)
+        before = history.undecided.before
+        if before is not None and beat.boot == before.boot:
+            history.set_before(before._replace(stopped=True))
+        self.save_soon(service.svc)
 
     def sender_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
         """Drop a case that another instance disproves, and have the service's beat saved soon."""
         if is_other_instance:
             self._drop_disproved_case(service, boot)
-        self.save_soon(service.watch.svc)
+        self.save_soon(service.svc)
 
     def beat_recorded(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
         """Compare the first beat after a gap with the last one before it."""
         history = self._history_of(service)
-        if history.before is None and history.turn == service.clock.turns:
+        if history.undecided.before is None and history.turn == service.clock.turns:
             return
         history.turn = service.clock.turns
         self._drop_disproved_case(service, beat.boot)
-        before = history.before
+        before = history.undecided.before
         if before is None:
             return
         is_old_instance = beat.boot is None or beat.boot in before.instances
         if not service.clock.is_caught_up and is_old_instance:
             # its delay is unknown: messages that piled up in the gap are still being heard
-            history.before = before._replace(was_heard_again=True).followed_by(beat)
+            history.set_before(before._replace(was_heard_again=True).followed_by(beat))
             service.parse_next()  # each of them counts
             return
         case = _open_case(service, before, beat, heard)
-        history.before = None
-        self.save_soon(service.watch.svc)
+        history.set_before(None)
+        self.save_soon(service.svc)
         # of two gaps in a row the first restart is published, because the second one came of it
-        if case is not None and (history.case is None or not history.case.restarted):
+        known = history.undecided.case
+        if case is not None and (known is None or not known.restarted):
             history.drop_case()
-            history.case = case
+            history.set_case(case)
             self._wheel(service.clock).add(case)
 
     def state_changed(self, service: WatchedService) -> None:
@@ -313,7 +159,7 @@ class RestartObserver(BeatObserver):
         # the instance whose ok was published just before the end may have no saved beat yet
         if saved.boot is not None and saved.boot not in before.instances:
             before = before._replace(instances=before.instances | {saved.boot})
-        service.history.before = before
+        service.history.set_before(before)
         service.parse_next()
 
     def lead_taken_over(self, service: WatchedService, published: SavedService, now: Moment) -> None:
@@ -324,17 +170,17 @@ class RestartObserver(BeatObserver):
         saved, history = published.last_beat, self._history_of(service)
         if saved is None or service.state is not State.UP:
             return
-        if history.case is not None:
-            last_wall = history.case.before.wall
-        elif history.before is not None:
-            last_wall = history.before.wall
+        if history.undecided.case is not None:
+            last_wall = history.undecided.case.before.wall
+        elif history.undecided.before is not None:
+            last_wall = history.undecided.before.wall
         elif history.turn != service.clock.turns and service.parsed_at is not None:
             last_wall = service.parsed_at.wall
         else:
             return  # there is no gap that is not decided
         if saved.wall > last_wall:
             history.drop_case()
-            history.before = _beat_before_start(service, saved, None, now)
+            history.set_before(_beat_before_start(service, saved, None, now))
             service.parse_next()
 
     def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
@@ -347,14 +193,14 @@ class RestartObserver(BeatObserver):
         while len(found) < MAX_PER_EVALUATION and wheel.next_due() <= proven:
             for case in wheel.pop_due(proven, MAX_PER_EVALUATION):
                 service = case.service
-                if service.stage is Stage.DROPPED or self._history_of(service).case is not case:
+                if service.stage is Stage.DROPPED or self._history_of(service).undecided.case is not case:
                     continue
                 if service.last_beat is None or service.last_beat.at <= case.at:
                     waiting.append(case)  # it beat once: that may yet become a miss
                     continue
                 found.append(case.verdict(now))
                 self._history_of(service).drop_case()
-                self.save_soon(service.watch.svc)
+                self.save_soon(service.svc)
         for case in waiting:
             wheel.add(case)
         return found
@@ -388,7 +234,7 @@ class RestartObserver(BeatObserver):
             if each.stage is not Stage.DROPPED and self._is_worth_saving(each):
                 saved = self._beat_to_save(each, now)
                 if saved is not None:
-                    found[each.watch.svc] = saved
+                    found[each.svc] = saved
         return found
 
     def pace_sec(self, svc: str) -> float:
@@ -411,19 +257,19 @@ class RestartObserver(BeatObserver):
         if service.last_beat is None:
             return False
         saved_at: float = service.history.saved_at
-        return service.last_beat.at - saved_at >= service.watch.timeout_sec / 2
+        return service.last_beat.mono - saved_at >= service.rule.timeout_sec / 2
 
     def _beat_to_save(self, service: WatchedService, now: float) -> SavedBeat | None:
         """Return the service's last beat; None if it has none, or a gap before it is not decided yet."""
         self._detector.confirm(service, now)
         history = self._history_of(service)
         heard, boot = service.parsed_at, service.instances.last
-        if history.case is not None or (history.before is not None and history.before.heard != heard):
+        before = history.undecided.before
+        if history.undecided.case is not None or (before is not None and before.heard != heard):
             return None
         if heard is None or boot is None:
             return None
-        history.saved_at = heard.at
-        history.measure(boot, service.parsed_i, heard.mono)
+        history.note_saved(boot, service.parsed_i, heard.mono)
         others: Mapping[str, int] = NO_OTHERS
         if known := service.other_instances():
             others = {other: service.instances.find_i(other) or 0 for other in known}
@@ -457,25 +303,14 @@ class RestartObserver(BeatObserver):
         Beats that piled up disprove nothing, since they come in any order.
         """
         history = self._history_of(service)
-        case = history.case
+        case = history.undecided.case
         if case is not None and service.clock.is_caught_up and case.is_disproved_by(boot):
             history.drop_case()
 
 
-def _find_longest_silence(sec: float, beats: int, pace_sec: float) -> float:
-    """Return the longest silence that is proven by so few beats in `sec` seconds; `pace_sec` may be 0."""
-    if sec <= 0.0 or beats < 1:
-        return 0.0
-    least = sec / beats
-    if not pace_sec:
-        return least
-    uncovered = sec - (beats - 1) * PACE_TOLERANCE * pace_sec
-    return max(least, uncovered) if uncovered >= LEAST_SHARE * sec else least
-
-
 def _find_pace(service: WatchedService, history: History) -> float:
     """Return the longest time between beats that counts as the service's pace; 0 if it was not measured."""
-    return history.pace_sec and max(history.pace_sec, service.watch.interval_sec)
+    return history.pace_sec and max(history.pace_sec, service.rule.interval_sec)
 
 
 def _goes_on(service: WatchedService, history: History, beat: Beat, heard: HeardAt) -> bool:
@@ -489,10 +324,10 @@ def _goes_on(service: WatchedService, history: History, beat: Beat, heard: Heard
         return False
     if beat.status == "stopping" or beat.is_run_only or service.stopped or service.job is not None:
         return False
-    if history.case is not None or beat.i <= (service.instances.find_i(boot) or 0):
+    if history.undecided.case is not None or beat.i <= (service.instances.find_i(boot) or 0):
         return False
     sec = min(beat.ts - service.parsed_ts, heard.mono - last.mono)
-    silence_sec = _find_longest_silence(sec, beat.i - service.parsed_i, _find_pace(service, history))
+    silence_sec = find_longest_silence(sec, beat.i - service.parsed_i, _find_pace(service, history))
     return silence_sec < _allowed_sec(service, history)
 
 
@@ -501,17 +336,10 @@ def _allowed_sec(service: WatchedService, history: History) -> float:
 
     The longer timeout counts.
     """
-    if history.allowance is not None and history.allowance[0] is service.parsed_at:
-        return max(service.watch.timeout_sec, history.allowance[1])
-    return service.watch.timeout_sec
-
-
-def _short_hash(boot: str) -> str:
-    """Return 16 hex digits of a boot's hash.
-
-    A boot may be any text, and an event's id must fit into headers.
-    """
-    return sha256(boot.encode()).hexdigest()[:16]
+    allowance = history.undecided.allowance
+    if allowance is not None and allowance[0] is service.parsed_at:
+        return max(service.rule.timeout_sec, allowance[1])
+    return service.rule.timeout_sec
 
 
 def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap | None:
@@ -547,7 +375,7 @@ def _beat_before_start(
         now.mono - (now.wall - saved.wall),
         frozenset((saved.boot, *saved.others)),
         saved.i,
-        pace_sec=saved.pace_sec and max(saved.pace_sec, service.watch.interval_sec),
+        pace_sec=saved.pace_sec and max(saved.pace_sec, service.rule.interval_sec),
         allowed_sec=saved.timeout_sec,
         had_others=bool(saved.others),
         stopped=saved.stopped,
@@ -580,7 +408,7 @@ def _open_case(service: WatchedService, before: BeatBeforeGap, beat: Beat, heard
 
     Return None if they prove no restart, and no silence longer than the timeout.
     """
-    clock, timeout_sec = service.clock, max(service.watch.timeout_sec, before.allowed_sec)
+    clock, timeout_sec = service.clock, max(service.rule.timeout_sec, before.allowed_sec)
     restarted = beat.boot not in before.instances
     if beat.boot is None or (restarted and before.was_heard_again and clock.is_caught_up):
         return None  # it has no boot, or replaced another instance while we listened

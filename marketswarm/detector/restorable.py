@@ -5,11 +5,11 @@ us published, and what its sender stored under `beat:<svc>` and `run:<svc>` whil
 of this is called when a service is missed: `service.py` has the rule for that.
 """
 
-from dataclasses import replace
 from math import inf
 
 from marketswarm.detector.clock import HeardAt, Moment
-from marketswarm.detector.service import IN_FLIGHT_SEC, ReportedFailure, WatchedService
+from marketswarm.detector.service import IN_FLIGHT_SEC, WatchedService
+from marketswarm.detector.trouble import ReportedFailure
 from marketswarm.detector.verdict import FailedRun, LastBeat, SavedService, State, Step
 
 
@@ -30,12 +30,13 @@ class RestorableService(WatchedService):
         ahead_sec = now - old_now
         before = now - old.silence_sec(old_now)
         self.watched_since = before
-        self.longest_timeout_sec = max(old.longest_timeout_sec, self.watch.timeout_sec)
+        self.longest_timeout_sec = max(old.longest_timeout_sec, self.rule.timeout_sec)
         self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
         self.state, self.instances, self.stopped = old.state, old.instances, old.stopped
-        self.set_outage(old.trouble.missed_at, old.trouble.down_since)
-        self.miss_count, self.published = old.miss_count, old.published
-        self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
+        # its channel counts as refused until the bus says otherwise
+        self.trouble = old.trouble
+        self.change_trouble(ended_failure=None, last_unheard=None)
+        self.published = old.published
         self.not_due_before = now + self.warm_up_sec
         self.payload, self.parsed_i, self.parsed_ts = old.payload, old.parsed_i, old.parsed_ts
         self.parsed_at = None if old.parsed_at is None else self.last_beat
@@ -49,7 +50,7 @@ class RestorableService(WatchedService):
             self.job.keep_deadlines(old.job, here, ahead_sec, self.warm_up_sec)
         if old.failure is not None:
             heard = old.failure.heard._replace(at=old.failure.heard.at + ahead_sec)
-            self.failure = old.failure._replace(heard=heard)
+            self.change_trouble(failure=old.failure._replace(heard=heard))
         self.is_silence_saved = old.is_silence_saved
 
     # -- stored beats and runs
@@ -66,7 +67,7 @@ class RestorableService(WatchedService):
             return None
         if beat.status == "stopping" or not self.is_unheard_life(beat, age, self.elapsed_sec(now)):
             return None
-        if not self.has_schedule and age >= self.watch.timeout_sec:
+        if not self.has_schedule and age >= self.rule.timeout_sec:
             return None
         self.record_stored(beat)
         self.clear_failure()
@@ -93,7 +94,7 @@ class RestorableService(WatchedService):
             return False
         ago_sec = now.since(failed.ts)
         heard = HeardAt(self.clock.read(now.mono), now.mono - ago_sec, now.wall - ago_sec)
-        self.failure = ReportedFailure(heard, failed.exit_code)
+        self.change_trouble(failure=ReportedFailure(heard, failed.exit_code))
         return True
 
     def apply_stored_beat(self, stored: LastBeat, now: Moment) -> None:
@@ -123,7 +124,7 @@ class RestorableService(WatchedService):
             return  # it is not another run, though a shorter timeout makes it look younger
         if is_life and (self.last_beat is None or age < silence_sec):
             is_saved_run = self.last_beat is not None and age >= silence_sec - IN_FLIGHT_SEC
-            at = running - min(age, self.watch.timeout_sec / 2)
+            at = running - min(age, self.rule.timeout_sec / 2)
             self.last_beat = HeardAt(at, now.mono - age, now.wall - age)
             if not is_saved_run:
                 self.complete_run(beat, self.last_beat)
@@ -159,7 +160,7 @@ class RestorableService(WatchedService):
         """
         self.state = saved.state
         self._restore_miss(saved, now)
-        silent_sec = self.watch.timeout_sec / 2 if saved.silent_sec is None else saved.silent_sec
+        silent_sec = self.rule.timeout_sec / 2 if saved.silent_sec is None else saved.silent_sec
         if not saved.seen:
             self.watched_since = -silent_sec
         else:
@@ -182,7 +183,8 @@ class RestorableService(WatchedService):
         missed_at, since = self.trouble.missed_at, saved.down_since
         if saved.missed_at is not None:
             missed_at = Moment(now.mono - now.since(saved.missed_at), saved.missed_at)
-        self.set_outage(missed_at, None if since is None else Moment(now.mono - now.since(since), since))
+        down_since = None if since is None else Moment(now.mono - now.since(since), since)
+        self.change_trouble(missed_at=missed_at, down_since=down_since)
 
     def begin_ended_failure(self) -> bool:
         """Make a failure that ended before the restore the present one.
@@ -192,10 +194,10 @@ class RestorableService(WatchedService):
         ended = self.trouble.ended_failure
         if ended is None:
             return False
-        self.trouble = replace(self.trouble, ended_failure=None)
+        self.change_trouble(ended_failure=None)
         if self.failure is not None:
             return False
-        self.failure = ended
+        self.change_trouble(failure=ended)
         return True
 
     def end_restore(self, heard: HeardAt, *, stopped: bool) -> HeardAt | None:
@@ -230,7 +232,7 @@ class RestorableService(WatchedService):
             self.job.drop_long_runs(running)
         self.state = State.UP
         self.clear_failure()
-        ago_sec = self.watch.timeout_sec / 2
+        ago_sec = self.rule.timeout_sec / 2
         if self.last_beat is None or self.silence_sec(running) > ago_sec:
             self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
         if self.job is not None and published.job is None:

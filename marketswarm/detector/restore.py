@@ -83,7 +83,7 @@ def _restore_service(
     now: Moment,
 ) -> list[Verdict]:
     """Restore one service; return the verdicts that are news: it is up, or failed and is up again."""
-    svc, stopped = service.watch.svc, service.stopped
+    svc, stopped = service.svc, service.stopped
     verdicts: list[Verdict] = []
     heard = service.begin_restore()
     if saved is not None:
@@ -135,7 +135,7 @@ def _is_sign_of_life(service: RestorableService, stored: LastBeat | None) -> boo
     """Return True if the stored beat alone shows that a service is up: half a timeout old at most."""
     if stored is None or stored.age_sec is None or service.stopped:
         return False
-    return stored.age_sec <= service.watch.timeout_sec / 2
+    return stored.age_sec <= service.rule.timeout_sec / 2
 
 
 def _make_unwatched_verdict(svc: str, saved: SavedService, now: Moment) -> Verdict:

@@ -73,7 +73,9 @@ def plan_change(
     for watch in wanted.values():
         channels[watch.bus].append(watch.channel)
     changed = (
-        watch for svc, watch in wanted.items() if (known := current.get(svc)) is None or known.watch != watch
+        watch
+        for svc, watch in wanted.items()
+        if (known := current.get(svc)) is None or not known.is_under(watch)
     )
     return RosterChange(
         buses,

@@ -13,8 +13,7 @@ and every payload is parsed on arrival until the next beat. So no verdict rests 
 forged one puts a miss off once, by an interval and a half, in which a service that is alive is heard.
 """
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +21,8 @@ from marketswarm.beat import Beat, MalformedBeat, find_form, parse_beat, parse_c
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
 from marketswarm.detector.instances import Instances
 from marketswarm.detector.job import Job
+from marketswarm.detector.rule import compute_warm_up_sec, find_rule
+from marketswarm.detector.trouble import NO_TROUBLE, ReportedFailure
 from marketswarm.detector.verdict import (
     STAGES,
     TRANSITIONS,
@@ -74,33 +75,6 @@ IN_FLIGHT_SEC: Final = 0.25
 """A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
 
 
-class ReportedFailure(NamedTuple):
-    """A failure that is to be missed: when it was reported, and its exit code."""
-
-    heard: HeardAt
-    exit_code: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What only a service that had trouble has. All others share `NO_TROUBLE`, which takes no memory of them.
-
-    Attributes:
-        missed_at: while it is down, when that began, or when it was missed.
-        down_since: the same, if that is not its last beat: a run was missing.
-        ended_failure: a reported failure that ended before the restore.
-        last_unheard: the last beat that only `beat:<svc>` knew.
-    """
-
-    missed_at: Moment | None = None
-    down_since: Moment | None = None
-    ended_failure: ReportedFailure | None = None
-    last_unheard: HeardAt | None = None
-
-
-NO_TROUBLE: Final = Trouble()
-
-
 class BeatEffect(NamedTuple):
     """The effect of a live beat.
 
@@ -115,42 +89,16 @@ class BeatEffect(NamedTuple):
     is_other_instance: bool
 
 
-@lru_cache(maxsize=1024)  # most services have one of few, and share the float
-def compute_warm_up_sec(interval_sec: float, timeout_sec: float) -> float:
-    """Return the seconds that a service has after a gap to be heard, by the reference's formula."""
-    return min(timeout_sec, max(2 * interval_sec, 0.75 * timeout_sec))
+class LastPayload:
+    """The last payload of a service, and what a familiar one is compared with.
 
+    The slots of a class come before those of its heirs, by name. So all that a familiar beat reads and writes
+    is in the first 64 bytes of a service, which is one line of the processor's cache, and not three.
+    """
 
-class HeardService:
-    """What was heard of one service. `WatchedService` adds when its silence is a miss."""
+    __slots__ = ("expected_below", "expected_size", "expected_tail", "is_unparsed", "last_beat", "payload")
 
-    __slots__ = (
-        "expected_below",
-        "expected_size",
-        "expected_tail",
-        "history",
-        "host",
-        "instances",
-        "is_unparsed",
-        "job",
-        "last_beat",
-        "longest_timeout_sec",
-        "parsed_at",
-        "parsed_i",
-        "parsed_ts",
-        "payload",
-        "watch",
-    )
-
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
-        # the longest one of the truths since the healer started: its key may have been stored under it
-        self.longest_timeout_sec = watch.timeout_sec
-        self.job: Job | None = None  # its runs, if it is a job
-        self.last_beat: HeardAt | None = None
-        self.instances = Instances()
-        self.host: str | None = None  # the host that a beat named last; few beats name one
-        self.history: Any = None  # what the observer keeps of its beats; only the observer knows the type
+    def __init__(self) -> None:
         # the payload that would be familiar: it is greater than the last one and less than this, which is
         # the text before `i` and a byte that is greater than any digit
         self.expected_below = b""
@@ -158,10 +106,54 @@ class HeardService:
         self.expected_size = NO_SIZE
         self.payload = b""
         self.is_unparsed = False  # the last payload was stored unparsed
+        self.last_beat: HeardAt | None = None
+
+
+class HeardService(LastPayload):
+    """What was heard of one service. `WatchedService` adds when its silence is a miss."""
+
+    __slots__ = (
+        "channel",
+        "history",
+        "host",
+        "instances",
+        "job",
+        "longest_timeout_sec",
+        "parsed_at",
+        "parsed_i",
+        "parsed_ts",
+        "rule",
+        "svc",
+    )
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+        # the longest one of the truths since the healer started: its key may have been stored under it
+        self.longest_timeout_sec = watch.timeout_sec
+        self.job: Job | None = None  # its runs, if it is a job
+        self.instances = Instances()
+        self.host: str | None = None  # the host that a beat named last; few beats name one
+        self.history: Any = None  # what the observer keeps of its beats; only the observer knows the type
         # of the last payload that was parsed, which came from the instance that beat last
         self.parsed_at: HeardAt | None = None
         self.parsed_i = 0
         self.parsed_ts = 0.0
+
+    @property
+    def watch(self) -> Watch:
+        """Its line in the truth, of which only the name and the channel are its own."""
+        bus, interval_sec, timeout_sec, alert_on_failure, job = self.rule
+        return Watch(self.svc, bus, self.channel.decode(), interval_sec, timeout_sec, alert_on_failure, job)
+
+    @watch.setter
+    def watch(self, watch: Watch) -> None:
+        self.svc, self.channel, self.rule = watch.svc, watch.channel.encode(), find_rule(watch)
+
+    def is_under(self, watch: Watch) -> bool:
+        """Return True if this is its line in the truth."""
+        is_same = self.svc == watch.svc and self.channel == watch.channel.encode()
+        return is_same and self.rule == find_rule(watch)
 
     def set_history(self, history: object) -> None:
         self.history = history
@@ -191,7 +183,7 @@ class HeardService:
 
     def _confirm_whole(self) -> bool:
         """Parse the whole of a payload that was stored unparsed; return False if it is not a new beat."""
-        beat = parse_beat(self.payload, self.watch.svc)
+        beat = parse_beat(self.payload, self.svc)
         if isinstance(beat, MalformedBeat) or self.check_replay(beat.boot, beat.i):
             return False
         self.is_unparsed, self.parsed_at = False, self.last_beat
@@ -233,7 +225,7 @@ class HeardService:
         """Return the other instances that were alive when the last beat was heard."""
         if self.parsed_at is None:
             return ()
-        return self.instances.list_others(self.parsed_at.mono - self.watch.timeout_sec)
+        return self.instances.list_others(self.parsed_at.mono - self.rule.timeout_sec)
 
     def is_news(self, beat: Beat, i: int, age_sec: float, silence_sec: float) -> bool:
         """Return True if the stored beat with this `i` was never heard here.
@@ -257,7 +249,7 @@ class HeardService:
         is_its_time = heard is not None and abs(beat.ts - heard.wall) <= IN_FLIGHT_SEC
         if self.parsed_at is None:
             return is_its_time
-        oldest_sec = age_sec + 2 * (self.longest_timeout_sec - self.watch.timeout_sec)
+        oldest_sec = age_sec + 2 * (self.longest_timeout_sec - self.rule.timeout_sec)
         may_be_last = is_its_time or oldest_sec >= silence_sec - IN_FLIGHT_SEC
         return may_be_last and (beat.i, beat.ts) == (self.parsed_i, self.parsed_ts)
 
@@ -273,13 +265,10 @@ class WatchedService(HeardService):
     """
 
     __slots__ = (
-        "channel_refused_at",
         "clock",
-        "failure",
         "has_turns",
         "is_on_wheel",
         "is_silence_saved",
-        "miss_count",
         "not_due_before",
         "published",
         "stage",
@@ -297,11 +286,8 @@ class WatchedService(HeardService):
         self.state = State.UNKNOWN
         self.watched_since = watched_since
         self.not_due_before = NEVER  # granted after a change of interval, timeout or bus
-        self.miss_count = 0
         self.stopped = False  # it said goodbye, and has not beaten since
-        self.failure: ReportedFailure | None = None  # the one it reported last, if that is to be missed
         self.trouble = NO_TROUBLE
-        self.channel_refused_at: Moment | None = None  # since when the bus refuses its channel to the healer
         # where it stands in the detector
         self.stage = stage
         self.is_silence_saved = False  # its silence is saved on the bus, or about to be
@@ -310,11 +296,28 @@ class WatchedService(HeardService):
         self.published: bytes | float | None = None
         self.has_turns = False  # that key is written again in turns
 
+    # -- trouble
+
+    @property
+    def failure(self) -> ReportedFailure | None:
+        """The failure that it reported last, if that is to be missed."""
+        return self.trouble.failure
+
+    @property
+    def channel_refused_at(self) -> Moment | None:
+        """Since when the bus refuses its channel to the healer; None if it does not."""
+        return self.trouble.channel_refused_at
+
+    def change_trouble(self, **changes: Any) -> None:
+        """Set attributes of its `Trouble`; if none is another value, as almost always, make no object."""
+        if any(getattr(self.trouble, name) is not value for name, value in changes.items()):
+            self.trouble = replace(self.trouble, **changes)
+
     # -- the rule
 
     @property
     def warm_up_sec(self) -> float:
-        return compute_warm_up_sec(self.watch.interval_sec, self.watch.timeout_sec)
+        return compute_warm_up_sec(self.rule.interval_sec, self.rule.timeout_sec)
 
     def due(self) -> float:
         """Return when, by the listening clock, the service may be declared down.
@@ -323,10 +326,11 @@ class WatchedService(HeardService):
         reported a failure is due at once, if the truth asks for an alert on that. Of a job the runs count.
         """
         due = self._silence_due() if self.job is None else self._job_due(self.job)
-        return due if self.failure is None else min(due, self.failure.heard.at)
+        failure = self.trouble.failure
+        return due if failure is None else min(due, failure.heard.at)
 
     def _silence_due(self) -> float:
-        timeout_sec, warm_up_sec = self.watch.timeout_sec, self.warm_up_sec
+        timeout_sec, warm_up_sec = self.rule.timeout_sec, self.warm_up_sec
         grace = self.clock.gap_end + warm_up_sec
         if self.last_beat is None:
             due = min(max(self.watched_since + warm_up_sec, grace), self.watched_since + 2 * warm_up_sec)
@@ -350,8 +354,8 @@ class WatchedService(HeardService):
         return due
 
     def begin_job(self, now: Moment) -> None:
-        if self.watch.job is not None:
-            self.job = Job(self.watch.job, HeardAt(self.watched_since, now.mono, now.wall))
+        if self.rule.job is not None:
+            self.job = Job(self.rule.job, HeardAt(self.watched_since, now.mono, now.wall))
 
     def evaluate_job(self, now: Moment) -> None:
         if self.job is not None:
@@ -379,7 +383,7 @@ class WatchedService(HeardService):
         """Return when the service's silence should be saved, so that it survives a restart of the healer."""
         if self.last_beat is None:
             return self.watched_since
-        return self.last_beat.at + LOOK_SHARE * self.watch.timeout_sec
+        return self.last_beat.at + LOOK_SHARE * self.rule.timeout_sec
 
     def next_evaluation(self) -> float:
         """Return when the timing wheel should return the service; infinity while it can't fall due."""
@@ -387,11 +391,11 @@ class WatchedService(HeardService):
             return inf
         # should an unparsed payload be no beat, the last beat would be as old as the last parsed one
         last = self.parsed_at if self.is_unparsed else self.last_beat
-        is_plain = self.job is None and self.failure is None and not self.is_silence_saved
+        is_plain = self.job is None and self.trouble.failure is None and not self.is_silence_saved
         if is_plain and last is not None:
-            return last.at + LOOK_SHARE * self.watch.timeout_sec  # which is before it is due
+            return last.at + LOOK_SHARE * self.rule.timeout_sec  # which is before it is due
         due = self.due() if self.job is None else min(self.due(), self.job.look_at)
-        share_sec = LOOK_SHARE * self.watch.timeout_sec
+        share_sec = LOOK_SHARE * self.rule.timeout_sec
         if self.is_silence_saved:
             # a beat that ends a saved silence begins one that is to be saved that much later
             return min(self.clock.proven + max(share_sec, AHEAD_SEC), due)
@@ -402,13 +406,15 @@ class WatchedService(HeardService):
     def may_fall_due(self) -> bool:
         """Whether its deadline counts: it is restored, can be heard, and is neither down nor a suspect."""
         is_evaluated = self.stage is Stage.EVALUATED
-        return is_evaluated and self.state is not State.DOWN and self.channel_refused_at is None
+        return is_evaluated and self.state is not State.DOWN and self.trouble.channel_refused_at is None
 
     @property
     def has_failed_unnoticed(self) -> bool:
         """Whether it reported a failure that is to be missed, and was not evaluated since."""
+        if self.trouble.failure is None:
+            return False
         is_watched = self.stage is not Stage.RESTORING and self.channel_refused_at is None
-        return self.failure is not None and self.state is not State.DOWN and is_watched
+        return self.state is not State.DOWN and is_watched
 
     def miss_reason(self) -> Reason:
         if self.failure is not None:
@@ -427,7 +433,8 @@ class WatchedService(HeardService):
     def move(self, trigger: Trigger) -> Publication:
         """Apply a transition; return where it is to be published."""
         self.state, publication = TRANSITIONS[self.state, trigger]
-        self.miss_count += trigger is Trigger.DUE
+        if trigger is Trigger.DUE:
+            self.change_trouble(miss_count=self.trouble.miss_count + 1)
         return publication
 
     def move_stage(self, step: Step) -> None:
@@ -443,14 +450,9 @@ class WatchedService(HeardService):
         """Prepare the miss: save no silence any more, and have the next payload parsed."""
         self.is_silence_saved = False
         down_since = self._find_down_since(now)
-        self.set_outage(now if self.failure is None else down_since, down_since)
+        missed_at = now if self.failure is None else down_since
+        self.change_trouble(missed_at=missed_at, down_since=down_since)
         self.parse_next()
-
-    def set_outage(self, missed_at: Moment | None, down_since: Moment | None) -> None:
-        """Set when an outage began, as `Trouble` has it; None twice, as almost always, makes no object."""
-        before = self.trouble
-        if missed_at is not before.missed_at or down_since is not before.down_since:
-            self.trouble = Trouble(missed_at, down_since, before.ended_failure, before.last_unheard)
 
     def _find_down_since(self, now: Moment) -> Moment | None:
         """Return when the outage began that is about to be missed; None for that of a silence.
@@ -504,11 +506,12 @@ class WatchedService(HeardService):
         return not had
 
     def refuse_channel(self, now: Moment) -> None:
-        self.channel_refused_at = now
+        self.change_trouble(channel_refused_at=now)
 
     def allow_channel(self, running: float) -> Moment | None:
         """Note that the channel is allowed, and begin a warm-up; return since when it was refused."""
-        since, self.channel_refused_at = self.channel_refused_at, None
+        since = self.channel_refused_at
+        self.change_trouble(channel_refused_at=None)
         if self.last_beat is None:
             self.watched_since = running
         self.not_due_before = running + self.warm_up_sec
@@ -527,7 +530,7 @@ class WatchedService(HeardService):
             return True
         self.is_unparsed, self.last_beat = False, self.parsed_at
         self.parse_next()
-        granted_sec = min(UNDONE_INTERVALS * self.watch.interval_sec, self.watch.timeout_sec)
+        granted_sec = min(UNDONE_INTERVALS * self.rule.interval_sec, self.rule.timeout_sec)
         self.not_due_before = max(self.not_due_before, running + granted_sec)
         return False
 
@@ -541,7 +544,7 @@ class WatchedService(HeardService):
             self.instances.switch(beat.boot, self.parsed_at.mono if self.parsed_at and counts else None)
         self.is_silence_saved = False
         if self.stage is Stage.RESTORING and self.failure is not None:
-            self.trouble = replace(self.trouble, ended_failure=self.failure)
+            self.change_trouble(ended_failure=self.failure)
         self.clear_failure()
         self.complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
@@ -571,18 +574,20 @@ class WatchedService(HeardService):
             self.job.take_failure(beat, heard)
         if beat.run != "failed" or self.failure is not None:
             return False
-        self.failure = ReportedFailure(heard, beat.exit_code)
+        self.change_trouble(failure=ReportedFailure(heard, beat.exit_code))
         self.parse_next()
         return True
 
     def note_failure(self, beat: Beat, heard: HeardAt) -> None:
         """Note the exit code of a goodbye other than 0, if the truth asks for an alert on that."""
-        if self.watch.alert_on_failure and beat.exit_code:
-            self.failure = ReportedFailure(heard, beat.exit_code)
+        if self.rule.alert_on_failure and beat.exit_code:
+            self.change_trouble(failure=ReportedFailure(heard, beat.exit_code))
 
     def clear_failure(self) -> None:
         """Forget a failure or a goodbye, since a sign of life followed."""
-        self.failure, self.stopped = None, False
+        self.stopped = False
+        if self.trouble.failure is not None:
+            self.change_trouble(failure=None)
 
     def elapsed_sec(self, now: Moment) -> float:
         """Return the silence with which a stored beat is compared; that of a job includes the gaps."""
@@ -629,5 +634,5 @@ class WatchedService(HeardService):
         if self.due() <= self.clock.proven:
             return None
         is_repeated = before is not None and before is self.trouble.last_unheard
-        self.trouble = replace(self.trouble, last_unheard=self.last_beat)
-        return UnheardBeat(self.watch.svc, self.watch.bus, age, is_repeated)
+        self.change_trouble(last_unheard=self.last_beat)
+        return UnheardBeat(self.svc, self.rule.bus, age, is_repeated)

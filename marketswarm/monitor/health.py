@@ -81,7 +81,7 @@ class HealthKeys:
             self._plan_turns(service)
 
     def _plan_turns(self, service: WatchedService) -> None:
-        period = min(compute_health_sec(service.watch.timeout_sec) // LIFE_SHARE, LONGEST_PERIOD_SEC)
+        period = min(compute_health_sec(service.rule.timeout_sec) // LIFE_SHARE, LONGEST_PERIOD_SEC)
         if not self._rings:
             self._second = int(time.monotonic())
         if period not in self._rings:
@@ -131,7 +131,7 @@ class HealthKeys:
             turn[:] = [service for service in turn if service.stage is not Stage.DROPPED]
         self._due |= dict.fromkeys(turn)
         for service in dropped:
-            present = self._detector.services.get(service.watch.svc)
+            present = self._detector.services.get(service.svc)
             if present is not None and present.published is not None and present.begin_turns():
                 self._plan_turns(present)
                 self._due[present] = None
@@ -145,7 +145,7 @@ class HealthKeys:
         args: list[str | bytes | float] = [*fence]
         now, ts = time.monotonic(), b"%.3f" % time.time()
         for each in services:
-            service, svc = each, each.watch.svc
+            service, svc = each, each.svc
             if each.stage is Stage.DROPPED:
                 if svc not in self._detector.services:
                     continue
@@ -153,7 +153,7 @@ class HealthKeys:
             event = self._current_event(svc, service, now, ts)
             if event is not None:
                 keys.append(health_key(svc))
-                args += event, compute_health_sec(service.watch.timeout_sec)
+                args += event, compute_health_sec(service.rule.timeout_sec)
         return len(keys) == 1 or bool(await bus.script(REFRESH_SCRIPT, keys, args) != NOT_THE_LEADER)
 
     def _current_event(self, svc: str, service: WatchedService, now: float, ts: bytes) -> bytes | None:

@@ -149,12 +149,12 @@ class MonitorMetrics:
         return _METRICS.collect(
             services=_count_by_state(services),
             services_unwatchable=len(self._detector.refused),
-            service_up=((each.watch.svc, _UP_VALUES.get(each.state)) for each in services),
+            service_up=((each.svc, _UP_VALUES.get(each.state)) for each in services),
             service_last_beat_timestamp_seconds=(
-                (each.watch.svc, last.wall) for each in services if (last := each.last_beat) is not None
+                (each.svc, last.wall) for each in services if (last := each.last_beat) is not None
             ),
-            service_beats_total=((each.watch.svc, count_beats(each)) for each in services),
-            service_misses_total=((each.watch.svc, each.miss_count) for each in services),
+            service_beats_total=((each.svc, count_beats(each)) for each in services),
+            service_misses_total=((each.svc, each.trouble.miss_count) for each in services),
         )
 
 
@@ -168,7 +168,7 @@ def count_beats(service: WatchedService) -> int:
     boots, count = service.instances.to_dict(), service.instances.dropped_beats
     boot, i = service.instances.last, service.parsed_i
     if service.is_unparsed:
-        beat = parse_beat(service.payload, service.watch.svc)
+        beat = parse_beat(service.payload, service.svc)
         boot, i = (beat.boot, beat.i) if isinstance(beat, Beat) else (boot, i)
     if boot is None:
         count += i

@@ -136,7 +136,7 @@ class Evaluator:
         us open a new session on its bus.
         """
         watched = self._detector.services
-        timeouts = {svc: watched[svc].watch.timeout_sec for svc in services if svc in watched}
+        timeouts = {svc: watched[svc].rule.timeout_sec for svc in services if svc in watched}
         time_slice, unheard = TimeSlice(), None
         unanswered = dict.fromkeys(services)
         with contextlib.suppress(BusError, KeyError):

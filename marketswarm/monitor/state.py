@@ -218,7 +218,7 @@ class StateKeeper:
 
     def _take_saved(self, state: SavedState, svc: str, entry: RosterEntry | None) -> SavedService | None:
         service = self._detector.services.get(svc)
-        saved = state.take(svc, "" if service is None else service.watch.bus, entry)
+        saved = state.take(svc, "" if service is None else service.rule.bus, entry)
         if svc in self._detector.jobs and (job := state.jobs.get(svc)) is not None:
             saved = replace(saved or SavedService(State.UNKNOWN, seen=False), job=job)
         return saved
@@ -234,7 +234,7 @@ class StateKeeper:
         timeouts: dict[str, dict[str, float]] = {}
         for svc in services:
             if (service := watched.get(svc)) is not None:
-                timeouts.setdefault(service.watch.bus, {})[svc] = service.watch.timeout_sec
+                timeouts.setdefault(service.rule.bus, {})[svc] = service.rule.timeout_sec
         for name, left in timeouts.items():
             with contextlib.suppress(BusError, KeyError):  # a reseed may drop a bus meanwhile
                 async for answer in read_last_beats(self._find_bus(name), left.copy()):
@@ -304,7 +304,7 @@ class StateKeeper:
         silences, _ = await store.load_silences()
         saved_beats = await store.load_saved_beats()
         jobs = await store.load_jobs() if self._detector.jobs else {}
-        buses = {svc: service.watch.bus for svc, service in self._detector.services.items()}
+        buses = {svc: service.rule.bus for svc, service in self._detector.services.items()}
         lost = {name for name in buses.values() if _is_lost(roster.get(BUS_FIELD + name))}
         had_until = self._leadership.leader_seen_at(home) - LEADER_HAD_TIME_SEC
         time_slice = TimeSlice()

@@ -385,8 +385,8 @@ def _encode_event(found: Any) -> bytes | None:
 def encode_silence(service: WatchedService) -> str:
     """Return four values, which `SavedSilence` explains."""
     if service.last_beat is None:
-        return f"{service.watched_since:.3f} 0 0 {service.watch.bus}"
-    return f"{service.last_beat.at:.3f} {service.last_beat.wall:.3f} 1 {service.watch.bus}"
+        return f"{service.watched_since:.3f} 0 0 {service.rule.bus}"
+    return f"{service.last_beat.at:.3f} {service.last_beat.wall:.3f} 1 {service.rule.bus}"
 
 
 def combine_saved_state(

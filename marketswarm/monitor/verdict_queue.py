@@ -16,17 +16,19 @@ came after the one that the roster holds now. They are published again, in their
 roster holds the last of them. It does no harm to publish a verdict again that another process published.
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor.encoder import roster_field
 from marketswarm.monitor.store import RosterEntry
 
 MIN_QUEUE_LIMIT: Final = 10_000
+GONE: Final = 0
+"""The key of no verdict."""
 
 LEADER_HAD_TIME_SEC: Final = 2.0
 """A leader that was alive this long after a verdict of ours had the time to publish the same."""
@@ -58,14 +60,20 @@ def compute_queue_limit(services: int) -> int:
 
 
 class VerdictQueue:
-    """An ordered queue of pending verdicts. `superseded` counts the verdicts that were dropped at `limit`."""
+    """An ordered queue of pending verdicts. `superseded` counts the verdicts that were dropped at `limit`.
+
+    While services come up faster than their verdicts are published, all of these are here. So what is kept
+    beside each verdict is little: a number in the order, and the number of the last one by its field.
+    """
 
     def __init__(self, limit: int = MIN_QUEUE_LIMIT) -> None:
         self.limit = limit
         self.superseded = 0
-        self._pending: OrderedDict[int, PendingVerdict] = OrderedDict()
-        self._fields: Counter[str] = Counter()  # how many verdicts there are by roster field
-        self._last: dict[str, int] = {}  # by roster field, the key of the verdict that was added last
+        self._pending: dict[int, PendingVerdict] = {}
+        self._order: deque[int] = deque()  # their keys, oldest first, and keys of some that are gone
+        # by roster field, the key of the verdict that was added last; `GONE` if only earlier ones are left
+        self._last: dict[str, int] = {}
+        self._more: Counter[str] = Counter()  # by field, how many there are beyond one
         self._offered: set[int] = set()  # the bus may have taken these, and its answer was lost
         self._key = 0
 
@@ -73,12 +81,12 @@ class VerdictQueue:
         return len(self._pending)
 
     def __iter__(self) -> Iterator[PendingVerdict]:
-        return iter(self._pending.values())
+        return (self._pending[key] for key in self._keys())
 
     @property
     def fields(self) -> Collection[str]:
         """A live view of the roster fields of all pending verdicts."""
-        return self._fields.keys()
+        return self._last.keys()
 
     def add(self, pending: PendingVerdict) -> None:
         """Add a verdict at the end; at the limit, drop it together with a last verdict that it cancels out.
@@ -88,29 +96,36 @@ class VerdictQueue:
         verdict = pending.verdict
         field = roster_field(verdict)
         if len(self._pending) >= self.limit:
-            last = self._last.get(field)
+            last = self._last.get(field, GONE)
             if verdict.gap_sec is not None:  # an outage that began and ended, published in retrospect
                 self.superseded += 1
                 return
-            may_be_known = last is None or last in self._offered
-            if last is not None and not may_be_known and cancel_out(self._pending[last].verdict, verdict):
+            may_be_known = last == GONE or last in self._offered
+            if not may_be_known and cancel_out(self._pending[last].verdict, verdict):
                 self._remove(last)
                 self.superseded += 2
                 return
-        self._key += 1
-        self._pending[self._key] = pending
-        self._fields[field] += 1
+        self._order.append(self._store(field, pending))
         self._last[field] = self._key
 
     def add_first(self, pending: Iterable[PendingVerdict]) -> None:
         """Keep the order of the added verdicts."""
         for one in reversed(list(pending)):
-            self._key += 1
-            self._pending[self._key] = one
-            self._pending.move_to_end(self._key, last=False)
             field = roster_field(one.verdict)
-            self._fields[field] += 1
-            self._last.setdefault(field, self._key)
+            self._order.appendleft(self._store(field, one))
+            self._last[field] = self._last.get(field) or self._key
+
+    def _store(self, field: str, pending: PendingVerdict) -> int:
+        """Store a verdict under a new key, and return that; its place in the order is the caller's part."""
+        self._key += 1
+        self._pending[self._key] = pending
+        if field in self._last:
+            self._more[field] += 1
+        return self._key
+
+    def _keys(self) -> Iterator[int]:
+        """Yield the keys of all verdicts, oldest first."""
+        return (key for key in self._order if key in self._pending)
 
     def next_batch(self, at_most: int) -> list[Verdict]:
         """Return the oldest verdicts, `at_most` so many and only one for each roster field.
@@ -121,19 +136,21 @@ class VerdictQueue:
         already only if no later verdict on the same service was in the batch.
         """
         batch: dict[str, Verdict] = {}
-        for key, one in islice(self._pending.items(), at_most):
-            field = roster_field(one.verdict)
+        for key in islice(self._keys(), at_most):
+            verdict = self._pending[key].verdict
+            field = roster_field(verdict)
             if field in batch:
                 break
-            batch[field] = one.verdict
+            batch[field] = verdict
             self._offered.add(key)
         return list(batch.values())
 
     def pop_oldest(self) -> Verdict:
         """Remove the oldest verdict and return it, because the bus has it."""
-        key, one = next(iter(self._pending.items()))
+        key = next(self._keys())
+        verdict = self._pending[key].verdict
         self._remove(key)
-        return one.verdict
+        return verdict
 
     def adopt_reach_gap(self, entry: RosterEntry) -> None:
         """Replace each queued gap of reach that `entry` shows as published by the gap that is published.
@@ -155,6 +172,8 @@ class VerdictQueue:
         `leader_heard_bus_at` returns when that was last, in monotonic seconds.
         """
         for key in self._last.values():
+            if key == GONE:
+                continue
             one = self._pending[key]
             is_loss = one.verdict.subject is Subject.BUS and one.verdict.state is State.DOWN
             if is_loss and not one.is_local_loss and leader_heard_bus_at(one.verdict.svc) > one.at:
@@ -168,8 +187,8 @@ class VerdictQueue:
 
     def withdraw_miss(self, field: str) -> bool:
         """Remove the miss with this roster field; return False if it is not the only verdict with that."""
-        key = self._last.get(field)
-        if key is None or self._fields[field] > 1 or key in self._offered:
+        key = self._last.get(field, GONE)
+        if key == GONE or field in self._more or key in self._offered:
             return False
         if self._pending[key].verdict.state is not State.DOWN:
             return False
@@ -181,15 +200,23 @@ class VerdictQueue:
         one = self._pending.pop(key)
         self._offered.discard(key)
         field = roster_field(one.verdict)
-        self._fields[field] -= 1
-        if not self._fields[field]:
-            del self._fields[field]
-        if self._last.get(field) == key:
+        if field not in self._more:
             del self._last[field]
-        if not self._pending:  # a table that had many entries stays as large until it is cleared
+        else:
+            self._more[field] -= 1
+            if not self._more[field]:
+                del self._more[field]
+            if self._last[field] == key:
+                self._last[field] = GONE
+        while self._order and self._order[0] not in self._pending:
+            self._order.popleft()
+        if len(self._order) > MIN_QUEUE_LIMIT + 2 * len(self._pending):
+            self._order = deque(self._keys())
+        if not self._pending:  # what had many entries stays as large until it is cleared
+            self._order = deque()
             self._pending.clear()
-            self._fields.clear()
             self._last.clear()
+            self._more.clear()
             self._offered.clear()
 
 
@@ -337,15 +364,15 @@ class RecentWrites:
     def __init__(self, limit: int = MIN_QUEUE_LIMIT) -> None:
         self.limit = limit
         self.dropped = 0
-        self._verdicts: deque[Verdict] = deque()
+        self._trimmed: deque[tuple[Any, ...]] = deque()
         self._times: deque[float] = deque()  # of each of them; those of one batch share one value
 
     def record(self, verdict: Verdict, now: float) -> None:
         """Record that the bus took a verdict at `now`, in monotonic seconds; drop those that are too old."""
-        self._verdicts.append(verdict)
+        self._trimmed.append(verdict.trim())
         self._times.append(now)
         self.drop_old(now)
-        while len(self._verdicts) > self.limit:
+        while len(self._trimmed) > self.limit:
             self._drop_oldest()
             self.dropped += 1
 
@@ -358,12 +385,12 @@ class RecentWrites:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        self._verdicts.popleft()
+        self._trimmed.popleft()
         self._times.popleft()
 
     def clear(self) -> None:
         """Drop all recorded verdicts, because another process writes to the bus now."""
-        self._verdicts.clear()
+        self._trimmed.clear()
         self._times.clear()
 
     def find_doubtful_fields(self, gap_began_at: float) -> list[str]:
@@ -372,7 +399,7 @@ class RecentWrites:
         Writes older than 60 s before the gap are dropped.
         """
         self._drop_before(gap_began_at - RECENT_SEC)
-        return list(_group_by_field(self._verdicts))
+        return list(dict.fromkeys(roster_field(Verdict(*each)) for each in self._trimmed))
 
     def find_lost(
         self, entries: Mapping[str, RosterEntry | None], queued: Iterable[Verdict]
@@ -383,13 +410,14 @@ class RecentWrites:
             entries: the roster's present entry for each field in doubt.
             queued: the queued verdicts; the bus may have taken one whose answer was lost.
         """
+        verdicts = [Verdict(*each) for each in self._trimmed]
         later = _group_by_field(queued)
         gone: set[int] = set()
-        for field, taken in _group_by_field(self._verdicts).items():
+        for field, taken in _group_by_field(verdicts).items():
             both = (*taken, *later.get(field, ()))
             known = max((n for n, one in enumerate(both, 1) if _holds(entries.get(field), one)), default=0)
             gone |= {id(verdict) for verdict in taken[known:]}
-        return [verdict for verdict in self._verdicts if id(verdict) in gone]
+        return [verdict for verdict in verdicts if id(verdict) in gone]
 
 
 def _group_by_field(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:

@@ -7,7 +7,7 @@ import pytest
 
 from marketswarm.beat import encode_beat
 from marketswarm.detector import Publication, SavedService, State
-from marketswarm.detector.restarts import BeatBeforeGap
+from marketswarm.detector.history import BeatBeforeGap
 from marketswarm.detector.restore import adopt_state
 from support.simulation.manual_detector import WALL, Hand, bus_away, gaps, watch
 

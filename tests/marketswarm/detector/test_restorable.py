@@ -3,7 +3,7 @@ import pytest
 from marketswarm.beat import encode_beat, parse_beat
 from marketswarm.detector import HeardAt, Moment, SavedService, Stage, State, WatchedBus
 from marketswarm.detector.restorable import RestorableService
-from marketswarm.detector.service import NO_TROUBLE
+from marketswarm.detector.trouble import NO_TROUBLE
 from support.simulation.manual_detector import WALL, says, watch
 
 # I = 10, T = 30

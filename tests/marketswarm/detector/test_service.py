@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -56,6 +57,15 @@ def test_one_silence_never_earns_more_than_one_warm_up_in_all():
     assert record(last=100, gap_end=130).due() == 152.5
     assert record(last=100, gap_end=149).due() == 152.5
     assert record(last=100, gap_end=500).due() == 152.5
+
+
+def test_services_whose_lines_differ_only_in_name_and_channel_share_the_rest():
+    lines = [watch("a", 10, 30), watch("b", 10, 30), watch("c", 10, 31)]
+    a, b, c = (WatchedService(line, WatchedBus("bus", 10.0, Moment(0, 0)).clock, 0.0) for line in lines)
+    assert a.rule is b.rule is not c.rule
+    assert [each.watch for each in (a, b, c)] == lines
+    assert [a.is_under(line) for line in lines] == [True, False, False]
+    assert not a.is_under(replace(lines[0], channel="x"))
 
 
 # -- never seen: due = min(max(enter + W, grace), enter + 2W)

@@ -1,6 +1,14 @@
 import pytest
 
-from marketswarm.detector.verdict import BUS_TRANSITIONS, TRANSITIONS, Publication, State, Trigger
+from marketswarm.detector.verdict import (
+    BUS_TRANSITIONS,
+    TRANSITIONS,
+    Publication,
+    State,
+    Subject,
+    Trigger,
+    Verdict,
+)
 
 # DETECTION's table, line by line: from, on, to, told
 DETECTION = [
@@ -29,3 +37,12 @@ def test_a_bus_has_the_same_moves_and_one_that_is_there_from_the_start_is_no_new
 def test_what_holds_already_is_no_move(state):
     on = Trigger.BEAT if state is State.UP else Trigger.DUE
     assert (state, on) not in TRANSITIONS
+
+
+def test_a_verdict_is_made_again_from_what_is_kept_of_it():
+    plain = Verdict("a", State.UP, Publication.LOG, 1.0)
+    values = {"reason": "silent", "age_sec": 0.0, "boot": "", "restarted": False, "event_id": "x"}
+    for verdict in (plain, *(plain._replace(**{name: value}) for name, value in values.items())):
+        assert Verdict(*verdict.trim()) == verdict
+    up = plain._replace(timeout_sec=30.0, age_sec=0.0, boot="b", i=7)
+    assert up.trim() == ("a", State.UP, Publication.LOG, 1.0, Subject.SERVICE, 30.0, 0.0, "b", 7)

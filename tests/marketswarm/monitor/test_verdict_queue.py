@@ -1,5 +1,6 @@
 """What waits for a bus: all of it up to a limit, and beyond that nothing that anybody would miss."""
 
+import random
 import tracemalloc
 
 import pytest
@@ -178,3 +179,35 @@ def test_a_queue_that_was_long_takes_no_memory_once_it_is_empty():
     finally:
         tracemalloc.stop()
     assert taken < most / 50
+
+
+def test_whatever_happens_to_a_queue_it_has_the_order_and_the_fields_that_a_list_would_have():
+    chance = random.Random(11)
+    for _ in range(200):
+        queue, kept = VerdictQueue(), []
+        for ts in range(60):
+            one = PendingVerdict(chance.choice((down, up))(chance.choice("abc"), float(ts)), float(ts))
+            do = chance.randrange(6)
+            if do < 2:
+                queue.add(one)
+                kept.append(one)
+            elif do == 2:
+                queue.add_first([one])
+                kept.insert(0, one)
+            elif do == 3 and kept:
+                assert queue.pop_oldest() == kept.pop(0).verdict
+            elif do == 4:
+                gone = chance.sample(kept, chance.randint(0, min(2, len(kept))))
+                queue.remove(gone)
+                kept = [each for each in kept if each not in gone]
+            elif do == 5 and queue.withdraw_miss(svc := chance.choice("abc")):
+                (miss,) = [each for each in kept if each.verdict.svc == svc]
+                assert miss.verdict.state is DOWN
+                kept.remove(miss)
+            assert list(queue) == kept
+            assert len(queue) == len(kept)
+            assert set(queue.fields) == {each.verdict.svc for each in kept}
+            batch = queue.next_batch(2)
+            assert batch == [each.verdict for each in kept[: len(batch)]]
+            if len(kept) > 1:
+                assert len(batch) == 1 + (kept[0].verdict.svc != kept[1].verdict.svc)

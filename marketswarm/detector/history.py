@@ -1,0 +1,208 @@
+"""What is known of the beats of one service before a gap, and the case that follows. Pure.
+
+`restarts.py` says what a case is, and what a beat after a gap proves.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from math import inf
+from typing import Final, NamedTuple
+
+from marketswarm.beat import Beat
+from marketswarm.detector.clock import HeardAt, Moment
+from marketswarm.detector.service import NEVER, WatchedService
+from marketswarm.detector.verdict import Publication, State, Verdict
+from marketswarm.event import Kind
+
+PACE_TOLERANCE: Final = 1.1
+LEAST_SHARE: Final = 0.25
+"""A silence that is a smaller share of the whole time is ignored."""
+PACE_DECAY: Final = 0.9
+"""What remains of a measured pace each time that a faster one is measured."""
+
+
+class BeatBeforeGap(NamedTuple):
+    """The last beat before a gap, and what was known at that time.
+
+    `heard` is when this run heard it, if it did. `instances` are the instances known then; `had_others` is
+    True if another one of them was alive as well. `pace_sec` is the longest time between beats (0 if none was
+    measured), `allowed_sec` the timeout in force then. `is_final`: no instance beat after it until listening
+    began again, at the clock's `turn`. `was_heard_again`: an instance from before was heard since, while
+    messages that had piled up were still being heard. `proven_sec` is a silence before this beat that is
+    proven already; `counted_from` is the `i` at which that counting began. `next_i` and `next_ts` are of the
+    last of the beats that followed it with none missing in between (0 if none did), `next_sec` is the longest
+    time between two of these, by their own `ts`.
+    """
+
+    boot: str
+    i: int
+    ts: float
+    wall: float
+    mono: float
+    instances: frozenset[str]
+    counted_from: int
+    heard: HeardAt | None = None
+    pace_sec: float = 0.0
+    allowed_sec: float = 0.0
+    had_others: bool = False
+    stopped: bool = False
+    is_final: bool = False
+    turn: int = 0
+    was_heard_again: bool = False
+    proven_sec: float = 0.0
+    next_i: int = 0
+    next_ts: float = 0.0
+    next_sec: float = 0.0
+
+    def followed_by(self, beat: Beat) -> "BeatBeforeGap":
+        """Return this with a beat that followed; unchanged if a beat is missing in between."""
+        i, ts = (self.next_i, self.next_ts) if self.next_i else (self.i, self.ts)
+        if beat.boot != self.boot or beat.i != i + 1:
+            return self
+        return self._replace(next_i=beat.i, next_ts=beat.ts, next_sec=max(self.next_sec, beat.ts - ts))
+
+    def seconds_to(self, ts: float, mono: float) -> float:
+        """Return the seconds from this beat to another, by the clock that says less."""
+        return min(ts - self.ts, mono - self.mono)
+
+    def longest_silence(self, sec: float, beats: int) -> float:
+        """Return the longest proven silence, in seconds, within `sec` seconds with this number of beats."""
+        return 0.0 if self.had_others else find_longest_silence(sec, beats, self.pace_sec)
+
+
+@dataclass(slots=True, eq=False)
+class Case:
+    """A gap to be published once the service was heard for a timeout more.
+
+    `at` is when the case was opened, by the listening clock.
+    """
+
+    service: WatchedService
+    before: BeatBeforeGap
+    at: float
+    boot: str
+    i: int
+    gap_sec: float
+    restarted: bool
+    is_closed: bool = False
+
+    def due(self) -> float:
+        """Return when the case may be published, by the listening clock; infinity once it is closed."""
+        if self.is_closed:
+            return inf
+        return max(self.at, self.service.clock.gap_end) + self.service.rule.timeout_sec
+
+    def is_disproved_by(self, boot: str | None) -> bool:
+        """Return True if a prompt beat of the instance `boot` disproves the case.
+
+        A restart is disproved by an instance from before the gap, a silence by any other instance.
+        """
+        return boot in self.before.instances if self.restarted else boot != self.boot
+
+    def verdict(self, now: Moment) -> Verdict:
+        """Return the verdict to publish; its id is the same in every healer."""
+        svc = self.service.svc
+        event_id = f"{Kind.HEARTBEAT_GAP}.{svc}.{_short_hash(self.before.boot)}"
+        return Verdict(
+            svc,
+            State.UP,
+            Publication.ALERT,
+            now.wall,
+            timeout_sec=self.service.rule.timeout_sec,
+            since=self.before.wall,
+            boot=self.boot,
+            i=self.service.instances.find_i(self.boot) or self.i,
+            gap_sec=self.gap_sec,
+            restarted=self.restarted,
+            event_id=event_id if self.restarted else f"{event_id}.{self.before.counted_from}",
+        )
+
+
+class Undecided(NamedTuple):
+    """What is still to be decided about gaps of one service; almost all share `DECIDED`.
+
+    Attributes:
+        before: the last beat before a gap, until one after it is compared.
+        case: the case that followed, until it is published.
+        allowance: a beat under an older truth, and its timeout.
+    """
+
+    before: BeatBeforeGap | None = None
+    case: Case | None = None
+    allowance: tuple[HeardAt, float] | None = None
+
+
+DECIDED: Final = Undecided()
+
+
+class History:
+    """The observer's data on one service; only `RestartObserver` writes to it."""
+
+    __slots__ = ("pace_sec", "saved_at", "saved_boot", "saved_i", "turn", "undecided")
+
+    def __init__(self, service: WatchedService) -> None:
+        self.turn = service.clock.turns  # the bus clock's turn at the last beat
+        self.undecided = DECIDED
+        self.pace_sec = 0.0  # the longest recent time between beats; 0 if it was not measured
+        # the beat that was saved last: its instance, its `i`, and when, in monotonic seconds
+        self.saved_boot: str | None = None
+        self.saved_i = 0
+        self.saved_at = NEVER
+
+    def set_before(self, before: BeatBeforeGap | None) -> None:
+        _, case, allowance = self.undecided
+        self.undecided = Undecided(before, case, allowance) if before or case or allowance else DECIDED
+
+    def set_case(self, case: Case | None) -> None:
+        before, _, allowance = self.undecided
+        self.undecided = Undecided(before, case, allowance) if before or case or allowance else DECIDED
+
+    def set_allowance(self, heard: HeardAt, timeout_sec: float) -> None:
+        before, case, _ = self.undecided
+        self.undecided = Undecided(before, case, (heard, timeout_sec))
+
+    def drop_case(self) -> None:
+        """Close the case, if there is one, so that nothing is published about the gap any more."""
+        if self.undecided.case is not None:
+            self.undecided.case.is_closed = True
+            self.set_case(None)
+
+    def drop_gap(self, service: WatchedService) -> None:
+        """Drop the case and the beat before the gap; the next gap begins after this moment."""
+        self.drop_case()
+        if self.undecided.before is not None:
+            self.set_before(None)
+        self.turn = service.clock.turns
+
+    def note_saved(self, boot: str, i: int, mono: float) -> None:
+        """Note the beat that is saved now, and measure the time between beats since the one saved before.
+
+        A slow pace decays by a tenth each time.
+        """
+        if self.saved_boot == boot:
+            if i <= self.saved_i:
+                return
+            found = (mono - self.saved_at) / (i - self.saved_i)
+            self.pace_sec = max(found, PACE_DECAY * self.pace_sec)
+        else:
+            self.pace_sec = 0.0
+        self.saved_boot, self.saved_i, self.saved_at = boot, i, mono
+
+
+def find_longest_silence(sec: float, beats: int, pace_sec: float) -> float:
+    """Return the longest silence that is proven by so few beats in `sec` seconds; `pace_sec` may be 0."""
+    if sec <= 0.0 or beats < 1:
+        return 0.0
+    least = sec / beats
+    if not pace_sec:
+        return least
+    uncovered = sec - (beats - 1) * PACE_TOLERANCE * pace_sec
+    return max(least, uncovered) if uncovered >= LEAST_SHARE * sec else least
+
+
+def _short_hash(boot: str) -> str:
+    """Return 16 hex digits of a boot's hash.
+
+    A boot may be any text, and an event's id must fit into headers.
+    """
+    return sha256(boot.encode()).hexdigest()[:16]
