@@ -116,7 +116,7 @@ class SubscriberConnection:
 
         If more have arrived than one read takes, or the time is up, only let other tasks run.
         """
-        parser: BatchParser = self._connection._parser  # noqa: SLF001 - as below
+        parser: Any = self._connection._parser  # noqa: SLF001 - as below
         if sec > 0 and parser.is_drained:
             await gather.wait(self._connection, sec)
         else:
