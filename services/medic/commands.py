@@ -93,19 +93,14 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
     """Show what the medic may do and works on, the rules that hold, and what waits for a person."""
     settings, repairs, fuse, holding = event_loop.run(_read_status(data))
     experience = event_loop.run(_read_experience(data))
-    lessons = sorted(experience.list_lessons(), key=lambda each: -each.posterior.attempts)
-    decisions, approvals = experience.list_decisions(settings.ladder_of), experience.list_approvals()
     now = time.time()
     if as_json:
         rows = [_repair_to_json(each) for each in repairs]
         head = {"mode": settings.mode, "paused": settings.paused, "fuse_blown_at": fuse.blown_at}
         rules = [{"rule": name, "since": each.since, "why": each.error} for name, each in holding.items()]
-        taught = [_lesson_to_json(each, decisions) for each in lessons]
-        approved = [
-            {**asdict(each), "mode": find_present_mode(settings, experience, each)} for each in approvals
-        ]
-        decided = {"learning": settings.learning, "lessons": taught, "approvals": approved}
-        output.print_json({**head, "repairs": rows, "rules": rules, **decided})
+        output.print_json(
+            {**head, "repairs": rows, "rules": rules, **_experience_to_json(experience, settings)}
+        )
         return
     own = [f"{svc} {target.mode}" for svc, target in settings.targets.items() if target.mode is not None]
     output.print_line(
@@ -119,12 +114,7 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
         )
     if holding:
         tables.print_drawing(_draw_rules(holding, now))
-    if lessons:
-        tables.print_drawing(_draw_lessons(lessons[:LESSONS_SHOWN], decisions))
-    if decisions and not settings.learning:
-        output.print_line("learning is off: every remedy is tried, in the order of its cost")
-    if approvals:
-        tables.print_drawing(_draw_approvals(approvals[:LESSONS_SHOWN], settings, experience))
+    _print_experience(experience, settings)
     if not repairs:
         output.print_line("no outage is open")
         return
@@ -133,6 +123,34 @@ def status(as_json: Json = False, data: Data = DATA) -> None:
         if (found := find_proposal(each)) is not None:
             approve = suggest_command(f"{MEDIC} approve {found.ident}", data)
             output.print_line(f"{approve} approves for {each.svc}: {found.remedy}")
+
+
+def _print_experience(experience: Experience, settings: HealingSettings) -> None:
+    lessons, decisions = _sort_lessons(experience), experience.list_decisions(settings.ladder_of)
+    approvals = experience.list_approvals()
+    if lessons:
+        tables.print_drawing(_draw_lessons(lessons[:LESSONS_SHOWN], decisions))
+    if decisions and not settings.learning:
+        output.print_line("learning is off: every remedy is tried, in the order of its cost")
+    if approvals:
+        tables.print_drawing(_draw_approvals(approvals[:LESSONS_SHOWN], settings, experience))
+
+
+def _sort_lessons(experience: Experience) -> list[Lesson]:
+    """Return what the record teaches, the treatments that were tried most first."""
+    return sorted(experience.list_lessons(), key=lambda each: -each.posterior.attempts)
+
+
+def _experience_to_json(experience: Experience, settings: HealingSettings) -> dict[str, Any]:
+    decisions = experience.list_decisions(settings.ladder_of)
+    return {
+        "learning": settings.learning,
+        "lessons": [_lesson_to_json(each, decisions) for each in _sort_lessons(experience)],
+        "approvals": [
+            {**asdict(each), "mode": find_present_mode(settings, experience, each)}
+            for each in experience.list_approvals()
+        ],
+    }
 
 
 def report(

@@ -81,7 +81,7 @@ def judge_incident(timeline: Sequence[TimelineEntry]) -> IncidentOutcome | None:
 
 
 @dataclass(slots=True)
-class _Summary:
+class _Teaching:
     """What all incidents teach together.
 
     `skips` counts for each remedy the last outages in a row in which it was passed over.
@@ -104,7 +104,7 @@ class Experience:
         self._order: deque[str] = deque()  # the incident of each entry
         self._open: dict[str, list[TimelineEntry]] = {}
         self._ended: dict[str, IncidentOutcome | None] = {}
-        self._summary: _Summary | None = None
+        self._summary: _Teaching | None = None
 
     def load(self, entries: Iterable[TimelineEntry], since: float) -> None:
         """Take the whole record, oldest first; what was opened before `since` (epoch seconds) is left out."""
@@ -241,10 +241,10 @@ class Experience:
         text = f"{own.helped} of {own.attempts}"
         return text if own.is_enough else f"{text} (all services: {slow.helped} of {slow.attempts})"
 
-    def _sum_up(self) -> _Summary:
+    def _sum_up(self) -> _Teaching:
         if self._summary is not None:
             return self._summary
-        found, outcomes = _Summary(), Outcomes()
+        found, outcomes = _Teaching(), Outcomes()
         judged = (*self._ended.values(), *map(judge_incident, self._open.values()))
         known = (each for each in judged if each is not None and each.opened_at >= self._since)
         for each in sorted(known, key=attrgetter("opened_at")):

@@ -123,8 +123,8 @@ def test_in_observe_nothing_is_touched_and_the_incident_says_what_would_have_bee
         assert pid_of(fleet, "mesh") == pid
 
 
-def test_a_proposal_waits_for_a_person(tmp_path):
-    with up(tmp_path, mode="propose", rules_every_sec=1) as fleet:
+def test_a_proposal_waits_for_a_person_and_what_helped_then_is_done_unasked_if_that_can_be_earned(tmp_path):
+    with up(tmp_path, mode="earned", earn_after=1, rules_every_sec=1) as fleet:
         bus, pid = fleet.bus("system-redis"), pid_of(fleet, "mesh")
         os.kill(pid, signal.SIGSTOP)
         fleet.until(lambda: "proposed" in timeline(bus), what="the proposal")
@@ -138,6 +138,23 @@ def test_a_proposal_waits_for_a_person(tmp_path):
         fleet.until(lambda: is_over(bus), what="the end of the incident")
         assert {"approved", "verified"} <= set(timeline(bus))
         assert bus.hkeys("medic:approvals") == ["junk"]
+        command = [
+            sys.executable,
+            "-m",
+            "marketswarm",
+            "medic",
+            "status",
+            "--json",
+            "--data",
+            tmp_path / "fleet",
+        ]
+        shown = subprocess.run(command, capture_output=True, check=True, text=True)
+        (approved,) = orjson.loads(shown.stdout)["approvals"]
+        assert (approved["svc"], approved["helped"], approved["mode"]) == ("mesh", 1, "earned: act")
+        os.kill(pid_of(fleet, "medic"), signal.SIGKILL)  # the next one knows it by the record alone
+        os.kill(pid_of(fleet, "mesh"), signal.SIGSTOP)
+        fleet.until(lambda: timeline(bus).count("resolved healed") == 2, what="the end of the next one")
+        assert timeline(bus).count("proposed") == 1
 
 
 class FleetSocket:

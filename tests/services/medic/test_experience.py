@@ -306,7 +306,7 @@ def test_to_roll_back_the_truth_and_a_command_are_never_preferred():
 
 # --- what was earned ---
 
-EARNS = {"mode": "earned", "earn_after": 3, "stable_sec": 10, "proposal_sec": 60}
+EARNS = {"mode": "earned", "earn_after": 3, "stable_sec": 10, "proposal_sec": 60, "fuse": {"remedies": 100}}
 
 
 def have_outage(patient, end):
