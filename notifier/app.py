@@ -44,8 +44,8 @@ from notifier.router import Policy, Section
 from notifier.source import BusPoller, LogReader, SilenceSync
 from notifier.store import Store
 
-DISPATCH_EVERY_SEC: Final = 1.0
-"""The longest time between two dispatches, in seconds."""
+DISPATCH_EVERY_SEC: Final = 2.0
+"""The longest time between two dispatches, in seconds. Only a clock that is set makes one late by it."""
 MIN_WAIT_SEC: Final = 0.002
 """The shortest limit of a wait between two dispatches, in seconds."""
 BUS_ANSWER_WITHIN_SEC: Final = 60.0

@@ -113,6 +113,17 @@ class _Pipeline(Pipeline):
 
 
 class _Client(Redis):
+    """A client that measures nothing and repeats no request; a connection that failed has closed itself."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        connection = await self.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            return await self._send_command_parse_response(  # type: ignore[no-untyped-call]
+                connection, args[0], *args, **options
+            )
+        finally:
+            await self.connection_pool.release(connection)
+
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 

@@ -44,7 +44,7 @@ MAX_FIELDS: Final = 100_000
 """Fields of all windows: workers store `WINDOW_FIELDS` observations at most, and a few more a window."""
 MAX_FIELD_BYTES: Final = 4096
 """Bytes of one field; an observation has a few hundred."""
-POLL_SEC: Final = 1.0
+POLL_SEC: Final = 2.0
 LEASE: Final = "vexy_ai:digest"
 NEXT_WINDOW: Final = Script.beside("services.vexy_ai", "next_window.lua")
 COMMIT: Final = Script.beside("services.vexy_ai", "commit.lua")

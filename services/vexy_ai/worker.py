@@ -28,7 +28,7 @@ from services.vexy_ai.settings import (
 )
 
 BLOCK_SEC: Final = 0.8  # how long the server blocks a read without entries; a reseed waits for it
-IDLE_BACKLOGS_SEC: Final = 2.0
+IDLE_BACKLOGS_SEC: Final = 5.0
 """How old the backlogs may be while nothing comes; after an entry, they are read before each reading."""
 FULL_PAUSE_SEC: Final = 0.2
 MAX_ENTRY_BYTES: Final = 32 * 1024 * 1024

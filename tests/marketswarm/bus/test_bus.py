@@ -237,3 +237,30 @@ def test_a_command_is_packed_as_the_client_library_would(url):
             ours.pack_command("SET", "key", unusable)
     with pytest.raises(UnicodeEncodeError):
         ours.pack_command("SET", "key", "\ud800")
+
+
+@pytest.mark.live
+async def test_a_connection_comes_back_from_each_request_also_from_one_that_failed_or_was_cancelled(server):
+    bus = Bus("x", server.url)
+
+    def pipeline(*keys):
+        pipe = bus.pipeline()
+        for key in keys:
+            pipe.lpush(key, 1)
+        return pipe.execute()
+
+    await bus.ask(bus.client.set("text", "x"))
+    assert await reason(bus, pipeline("list", "text")) == "error"
+    assert await reason(bus, bus.client.lpush("text", 1)) == "error"
+    assert await reason(bus, bus.client.blpop("none"), 0.05) == "timeout"
+    waits = bus.pipeline()
+    waits.execute_command("BLPOP", "none", 0)
+    assert await reason(bus, waits.execute(), 0.05) == "timeout"
+    assert await bus.ask(pipeline("list")) == [2], "no reply of a request before"
+    made = []
+    for _ in range(2):
+        assert await asyncio.gather(*(bus.ask(bus.client.get("text")) for _ in range(5))) == [b"x"] * 5
+        assert await asyncio.gather(*(bus.ask(pipeline("list")) for _ in range(5)))
+        made.append(server.cmd("INFO", "stats")["total_connections_received"])
+    assert made[1] == made[0] + 1, "those that came back are used again; one is of `cmd`"
+    await bus.aclose()

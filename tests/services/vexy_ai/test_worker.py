@@ -59,10 +59,10 @@ def scene(monkeypatch):
     return scene
 
 
-async def test_an_idle_worker_reads_its_backlogs_every_two_seconds_at_most(scene):
-    await scene.work(6)
-    assert scene.readings == [0.0, 2.4]
-    assert scene.clock.now == pytest.approx(6 * BLOCK_SEC)
+async def test_an_idle_worker_reads_its_backlogs_every_five_seconds_at_most(scene):
+    await scene.work(8)
+    assert scene.readings == [0.0, 5.6]
+    assert scene.clock.now == pytest.approx(8 * BLOCK_SEC)
 
 
 @pytest.mark.parametrize("reply", [[ENTRY], []], ids=["entries", "too long"])
