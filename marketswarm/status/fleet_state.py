@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 MAX_BOOTS: Final = 50
 """The most boots of one service that are kept."""
+_AT_ONCE: Final = 1000
+"""Of how many services the beats are read at once."""
 _MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024
 
 
@@ -180,12 +182,26 @@ class _StoredBeat:
 
 
 async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> dict[str, _StoredBeat]:
+    """Return what a bus has of each service; of none if it fails.
+
+    Between two batches others have their turn: to send and to parse what is asked of thousands takes long.
+    """
+    found: dict[str, _StoredBeat] = {}
+    for first in range(0, len(services), _AT_ONCE):
+        batch = await _ask(bus, _read_batch(bus, services[first : first + _AT_ONCE]), None, failed)
+        if batch is None:
+            return {}
+        found |= batch
+    return found
+
+
+async def _read_batch(bus: Bus, services: list[str]) -> dict[str, _StoredBeat]:
     pipe = bus.pipeline()
     for svc in services:
         pipe.pttl(last_beat_key(svc))
     keys = [key for svc in services for key in (last_beat_key(svc), last_run_key(svc))]
-    values = await _ask(bus, read_strings(bus, keys), [], failed)
-    ttls_msec = await _ask(bus, bus.ask(pipe.execute()), [], failed)
+    values = await read_strings(bus, keys)
+    ttls_msec = await bus.ask(pipe.execute())
     return {
         svc: _StoredBeat(
             _parse_beat(beat, svc), None if beat is None else ttl_msec / 1000, parse_last_run(run)

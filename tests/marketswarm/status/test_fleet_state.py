@@ -9,7 +9,7 @@ from marketswarm.detector import State
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.monitor.last_run import parse_last_run
 from marketswarm.monitor.store import RosterEntry
-from marketswarm.status import FleetState, InstanceCount, LastRun, Leader, read_fleet_state
+from marketswarm.status import FleetState, InstanceCount, LastRun, Leader, fleet_state, read_fleet_state
 from marketswarm.status.fleet_state import (
     parse_health,
     parse_instances,
@@ -144,6 +144,17 @@ async def test_the_beats_of_each_service_are_read_from_its_own_bus():
     assert 19 < state.ttls_sec["a"] <= 20
     assert state.runs == {"b": LastRun(ok=False, ts=5.0)}
     assert state.roster == {"b": RosterEntry(State.DOWN, 5.0)}
+
+
+async def test_many_services_are_read_in_batches(monkeypatch):
+    monkeypatch.setattr(fleet_state, "_AT_ONCE", 2)
+    names = [f"s{number}" for number in range(5)]
+    truth = parse_truth(orjson.dumps({"services": {svc: {} for svc in names}})).truth
+    buses = MemoryBuses()
+    for svc in names:
+        await buses("system-redis").client.set(f"beat:{svc}", b'{"svc":"%s","i":1,"ts":5}' % svc.encode())
+    state, failed = await read_fleet_state(truth, buses)
+    assert (failed, list(state.beats)) == ({}, names)
 
 
 async def test_the_latest_event_is_read_of_services_of_which_the_roster_does_not_tell_all():

@@ -38,10 +38,10 @@ def test_a_query_finds_by_name_description_tag_state_and_bus():
 
 def test_rows_are_shown_in_pages_with_paths_to_the_neighbours():
     fleet = make_large(500)
-    page = select(fleet, sort="name", start=200)
-    assert names(page) == sorted(one.svc for one in fleet.services)[200:400]
+    page = select(fleet, sort="name", start=100)
+    assert names(page) == sorted(one.svc for one in fleet.services)[100:200]
     assert page.previous == "/?sort=name"
-    assert page.following == "/?sort=name&start=400"
+    assert page.following == "/?sort=name&start=200"
     assert select(fleet, start=400).following is None
 
 
