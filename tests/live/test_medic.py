@@ -270,7 +270,7 @@ def killed_between(folder, is_done):
 
 
 def test_a_container_that_hangs_is_restarted_by_its_engine_and_one_that_was_stopped_is_left_alone(tmp_path):
-    """The engine is a stand-in: three requests of the documented API. tests/compose has a real one."""
+    """The engine is a stand-in: three requests of the documented API."""
     document = truth(mode="act", wait_sec=0.1)
     document["services"] = {**document["services"], "feed": {"heartbeat": BEATS}}
     del document["services"]["mesh"]

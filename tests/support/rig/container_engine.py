@@ -1,7 +1,6 @@
 """A stand-in for a container engine: three requests of the documented Docker Engine API, on a Unix socket.
 
-It is no engine: it runs nothing, and its containers are what a test says. What a real engine answers is held
-against the same client in tests/compose/test_engine.py.
+It is no engine: it runs nothing, and its containers are what a test says.
 """
 
 import json
