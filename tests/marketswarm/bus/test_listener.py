@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from marketswarm.bus import Bus
-from marketswarm.bus.listener import OPEN_WITHIN_SEC, Listener, read_clocks
+from marketswarm.bus.listener import OPEN_WITHIN_SEC, ChannelNames, Listener, read_clocks
 from marketswarm.bus.session import SubscriberConnection
 from marketswarm.detector import ListeningClock
 from support.rig import HOST, Server, TcpProxy, free_port
@@ -97,6 +97,12 @@ async def listening(url: str, *channels: str):
 
 def subscribers(server: Server, channel: str) -> int:
     return int(server.cmd("PUBSUB", "NUMSUB", channel)[1])
+
+
+def test_names_of_channels_come_out_as_they_went_in():
+    for names in (set(), {"a"}, {"a:heartbeat", "s3 secret", "ü"}):
+        assert ChannelNames(names).to_set() == names
+        assert len(ChannelNames(names)) == len(names)
 
 
 async def test_channels_are_subscribed_by_name_never_by_pattern(server):

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from math import inf
 
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 from marketswarm.beat import Beat, Sender, encode_beat
 from marketswarm.detector import HeardAt, Moment, State, WatchedBus, WatchedService, compute_warm_up_sec
 from marketswarm.detector.heard import BeatBatch
+from marketswarm.detector.history import DECIDED
 from marketswarm.detector.service import BOOTS_KEPT, NO_SIZE
+from marketswarm.detector.trouble import NO_TROUBLE
 from marketswarm.detector.verdict import Stage, Step
 from marketswarm.truth import MAX_REPLICAS
 from support.simulation.manual_detector import Hand, parsed, watch
@@ -66,6 +69,16 @@ def test_services_whose_lines_differ_only_in_name_and_channel_share_the_rest():
     assert [each.watch for each in (a, b, c)] == lines
     assert [a.is_under(line) for line in lines] == [True, False, False]
     assert not a.is_under(replace(lines[0], channel="x"))
+
+
+def test_the_parts_of_a_service_are_as_small_as_the_page_of_figures_says():
+    hand = Hand(watch())
+    hand.beat(boot="b")
+    service = hand.detector.services["a"]
+    sizes = [sys.getsizeof(each) for each in (service, service.instances, service.history)]
+    assert sizes <= [256, 64, 80]
+    assert service.trouble is NO_TROUBLE
+    assert service.history.undecided is DECIDED
 
 
 # -- never seen: due = min(max(enter + W, grace), enter + 2W)
