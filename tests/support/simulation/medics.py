@@ -53,6 +53,7 @@ END_SEC: Final = 600.0
 SETTINGS: Final = HealingSettings.model_validate(
     {
         "mode": "act",
+        "learning": True,
         "every_sec": 2.0,
         "wait_sec": 3.0,
         "settle_sec": 20,
@@ -81,7 +82,7 @@ class SimBus(MemoryBus):
         return await super().ask(request, within_sec, **more)
 
     async def script(self, script: Any, keys: Any, args: Any, within_sec: float | None = None) -> Any:
-        is_record = MEDIC_INCIDENTS in keys
+        is_record = {MEDIC_STATE, MEDIC_INCIDENTS} <= set(keys)  # a read has one of them
         names = [str(args[0])] if lease_key(MEDIC) in keys else find_entries(args) if is_record else []
         for name in names:
             await self.process.reach(f"before {name}")
