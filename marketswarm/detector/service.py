@@ -13,7 +13,6 @@ and every payload is parsed on arrival until the next beat. So no verdict rests 
 forged one puts a miss off once, by an interval and a half, in which a service that is alive is heard.
 """
 
-from dataclasses import replace
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -311,7 +310,7 @@ class WatchedService(HeardService):
     def change_trouble(self, **changes: Any) -> None:
         """Set attributes of its `Trouble`; if none is another value, as almost always, make no object."""
         if any(getattr(self.trouble, name) is not value for name, value in changes.items()):
-            self.trouble = replace(self.trouble, **changes)
+            self.trouble = self.trouble._replace(**changes)
 
     # -- the rule
 

@@ -1,6 +1,5 @@
 """What only a service has that was missed, that reported a failure, or whose channel is refused. Pure."""
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from marketswarm.detector.clock import HeardAt, Moment
@@ -13,8 +12,7 @@ class ReportedFailure(NamedTuple):
     exit_code: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(NamedTuple):  # changed in half the time of a frozen dataclass
     """What only a service that had trouble has. All others share `NO_TROUBLE`, which takes no memory of them.
 
     Attributes:
