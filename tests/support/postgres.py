@@ -13,6 +13,7 @@ Two variables of the environment run the same tests on another server:
 """
 
 import asyncio
+import contextlib
 import itertools
 import os
 import shutil
@@ -144,14 +145,17 @@ class Postgres(Process):
     def freeze(self) -> None:
         """Stop all of its processes: connections stay open, and nobody answers."""
         super().freeze()
-        for pid, _ in descendants(self.pid):
-            os.kill(pid, signal.SIGSTOP)
+        self._signal_descendants(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let all of its processes go on."""
-        for pid, _ in descendants(self.pid):
-            os.kill(pid, signal.SIGCONT)
+        self._signal_descendants(signal.SIGCONT)
         super().thaw()
+
+    def _signal_descendants(self, number: signal.Signals) -> None:
+        for pid, _ in descendants(self.pid):
+            with contextlib.suppress(ProcessLookupError):  # a connection that closed ends its process
+                os.kill(pid, number)
 
     def new_database(self, template: str = "template0") -> str:
         """Make a database, which is empty unless `template` names one to copy; return its URL."""
