@@ -66,12 +66,18 @@ def why_no_engine() -> str:
 
 
 @functools.cache
-def ask_engine() -> httpx.Client:
-    """Return a client of the engine that the command talks to, which is on this machine."""
+def find_engine_socket() -> Path:
+    """Return the socket of the engine that the command talks to, which is on this machine."""
     line = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
     host = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
     assert host.startswith("unix://"), f"the engine at {host} is none of this machine"
-    socket = httpx.HTTPTransport(uds=host.removeprefix("unix://"))
+    return Path(host.removeprefix("unix://"))
+
+
+@functools.cache
+def ask_engine() -> httpx.Client:
+    """Return a client of that engine."""
+    socket = httpx.HTTPTransport(uds=str(find_engine_socket()))
     # a connection for each question: none is left open at the end
     return httpx.Client(
         transport=socket, base_url="http://engine", timeout=60, headers={"Connection": "close"}

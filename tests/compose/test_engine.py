@@ -1,0 +1,98 @@
+"""The medic and a real container engine: what it is shown of containers, and what it restarts."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from marketswarm.fleet_control import RestartAnswer
+from marketswarm.operator.healing import TimelineEntry
+from services.medic.owners.engine import ContainerEngine
+from support.rig.compose import AGENTS, ROOT, find_engine_socket, patiently
+from support.waiting import Patience
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills processes of containers by their pid")
+
+
+@pytest.fixture
+async def owner(fleet):
+    owner = ContainerEngine(find_engine_socket(), fleet.name, None)
+    yield owner
+    await owner.end()
+
+
+async def look(owner, svc, predicate=lambda _: True):
+    """Look at a service's container until it is as wanted; return it."""
+    patience = Patience(30)
+    while not (predicate(found := {each.svc: each for each in await owner.read(AGENTS)}.get(svc))):
+        assert not patience.is_over(), found
+        await asyncio.sleep(0.25)
+    return found
+
+
+async def test_the_containers_of_a_project_are_seen_and_one_of_them_is_restarted_once(fleet, owner):
+    assert sorted(each.svc for each in await owner.read((*AGENTS, "bootstrap"))) == sorted(
+        (*AGENTS, "bootstrap")
+    )
+    first, shown = await look(owner, "rss_agg"), fleet["rss_agg"]
+    assert first.facts.identity == f"{shown.id}@{shown.said['State']['StartedAt']}"
+    assert (first.facts.is_waiting, first.facts.is_stopped) == (False, False)
+    assert (await owner.restart("rss_agg", first.facts.identity, None))[0] is RestartAnswer.DONE
+    assert (await owner.restart("rss_agg", first.facts.identity, None))[0] is RestartAnswer.CHANGED
+    second = await look(owner, "rss_agg", lambda each: each.facts.identity != first.facts.identity)
+    assert (second.restarts, second.facts.age_sec < 60) == (0, True)
+
+    fleet["rss_agg"].kill()
+    third = await look(owner, "rss_agg", lambda each: each.restarts == 1 and not each.facts.is_waiting)
+    assert third.facts.identity != second.facts.identity, "a restart by the engine is another start"
+    fleet.compose("pause", "rss_agg")
+    await look(owner, "rss_agg", lambda each: each.facts.is_stopped)
+    assert (await owner.restart("rss_agg", third.facts.identity, None))[0] is RestartAnswer.REFUSED
+    fleet.compose("unpause", "rss_agg")
+    fleet.compose("stop", "rss_agg")
+    stopped = await look(owner, "rss_agg", lambda each: each.facts.exit_code is not None)
+    assert stopped.facts.is_stopped, "by a person, as far as the engine says"
+    fleet.compose("start", "rss_agg")
+    fleet.healthy()
+
+
+def entries(fleet):
+    found = fleet.ask("XREVRANGE", "medic:incidents", "+", "-", user="operator")
+    parsed = [TimelineEntry.parse(fields["entry"].encode()) for _, fields in reversed(found)]
+    return [str(each.what) for each in parsed if each is not None and each.svc == "rss_agg"]
+
+
+@pytest.mark.nightly("tests/live/test_medic.py has the same of a stand-in, and the test above its requests")
+def test_an_agent_that_hangs_in_its_container_is_restarted_and_verified(hasty, tmp_path):
+    socket = find_engine_socket()
+    override = {
+        "group_add": [str(socket.stat().st_gid)],
+        "volumes": [f"{socket}:/run/engine.sock"],
+        "environment": {"MEDIC_ENGINE_SOCKET": "/run/engine.sock", "MEDIC_ENGINE_PROJECT": hasty.name},
+    }
+    (tmp_path / "engine.yaml").write_text(json.dumps({"services": {"medic": override}}), encoding="utf-8")
+    seeded = json.loads(hasty.truth.read_text(encoding="utf-8"))
+    quick = {"wait_sec": 0.5, "stable_sec": 2, "start_grace_sec": 5}
+    seeded["services"]["medic"]["settings"] = {**quick, "targets": {"rss_agg": {"mode": "act"}}}
+    hasty.seed(json.dumps(seeded))
+    hasty.env["COMPOSE_FILE"] = f"{ROOT / 'compose.yaml'}:{tmp_path / 'engine.yaml'}"
+    try:
+        hasty.compose("up", "--detach", "medic")
+        hasty.healthy()
+        before = hasty["rss_agg"]
+        (agent,) = Path(f"/proc/{before.pid}/task/{before.pid}/children").read_text(encoding="ascii").split()
+        os.kill(int(agent), signal.SIGSTOP)
+        patiently(lambda: "resolved" in entries(hasty), 90, "the end of the incident")
+        told = [each for each in entries(hasty) if each != "refused"]
+        assert told == ["opened", "waiting", "intended", "acted", "verified", "resolved"]
+        after = hasty["rss_agg"]
+        assert after.id == before.id
+        assert after.said["State"]["StartedAt"] != before.said["State"]["StartedAt"]
+    finally:
+        del hasty.env["COMPOSE_FILE"]
+        hasty.compose("up", "--detach", "medic")
+        hasty.healthy()
