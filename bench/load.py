@@ -4,7 +4,8 @@
     python -m bench.load followers PORT SECONDS CLIENTS TOPIC [TOPIC …]
 
 A program of its own, so that it shares no event loop with what it measures. A user has a connection, and asks
-for one path after the other, every EVERY_SEC on average; with EVERY_SEC 0 as soon as the last answer came.
+for one path after the other, every EVERY_SEC on average; with EVERY_SEC 0 as soon as the last answer came. If
+there are enough paths, each user has its own, as a service is pinged by one job.
 As a browser does, it opens a new connection where the board closed an idle one, and asks again.
 A follower has a WebSocket with all topics, and notes how old each bar is when it comes: a bar's `asked_at` is
 when the bench published it. It prints a JSON object.
@@ -89,7 +90,7 @@ async def run_users(
 
     async def use(number: int) -> None:
         nonlocal last_at
-        chance = random.Random(number)
+        chance, own = random.Random(number), paths[number::users] if len(paths) >= users else paths
         async with opening:
             user = await open_user(port)
         opened.release()
@@ -100,7 +101,7 @@ async def run_users(
             await asyncio.sleep(max(0.0, min(wait_sec, over - time.perf_counter())))
             if (sent := time.perf_counter()) >= over:
                 break
-            path = chance.choice(paths)
+            path = chance.choice(own)
             if user.transport.is_closing():
                 user = await open_user(port)
             if (status := await user.ask(path)) == LOST:  # the board closed it as idle in that moment

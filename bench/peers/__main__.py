@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.notify import Receiver
-from bench.peers import healthchecks, ours, prometheus
+from bench.peers import healthchecks, kuma, ours, prometheus
 from bench.peers.peer import measure_peer
 
 PEERS: Final[dict[str, Any]] = {
     "MarketSwarm": ours,
     "Prometheus, Pushgateway, Alertmanager": prometheus,
     "Healthchecks": healthchecks,
+    "Uptime Kuma": kuma,
 }
 
 

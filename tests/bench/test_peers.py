@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench.peers import __main__ as peers
-from bench.peers import healthchecks, ours, peer, prometheus
+from bench.peers import healthchecks, kuma, ours, peer, prometheus
 
 
 def test_our_webhook_names_the_services_that_are_missed():
@@ -36,6 +36,11 @@ def test_services_that_die_while_they_are_pinged_are_no_figures(monkeypatch):
     monkeypatch.setattr(peer, "send_pings", send_slowly)
     with pytest.raises(RuntimeError, match="1 died while they were pinged"):
         peer.measure_peer(peer.Peer(1, ["/svc1"], ["svc1"], []), told, 10.0)
+
+
+def test_that_of_kuma_names_a_monitor_that_is_down():
+    told = [{"monitor": {"name": f"svc{status}"}, "heartbeat": {"status": status}} for status in (0, 1)]
+    assert [kuma.find_names(json.dumps(each).encode()) for each in told] == [["svc0"], []]
 
 
 def test_a_peer_is_looked_for_in_the_folder_that_a_variable_names(monkeypatch, tmp_path, capsys):
