@@ -3,6 +3,7 @@
 from collections import Counter
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -248,3 +249,50 @@ class MedicMachine(RuleBasedStateMachine):
 
 TestMedic = MedicMachine.TestCase
 TestMedic.settings = settings(max_examples=examples(60), stateful_step_count=50)
+
+
+@pytest.fixture
+def silent_and_stale():
+    """A machine whose process went silent at the moment at which what it reads became stale."""
+    machine = MedicMachine()
+    machine.begin(record="none", learning=False)
+    machine.restart_by_others(helps=False)
+    machine.go_stale(count=1, helps=False)
+    assert machine.patient.told()[:2] == ["opened silent", "waiting"]
+    return machine
+
+
+def list_opened(patient):
+    entries = [entry for plan in patient.plans for entry in plan.entries]
+    return [entry.incident for entry in entries if entry.what is EntryKind.OPENED]
+
+
+def test_a_process_that_is_stale_after_a_silence_has_attempts_of_its_own(silent_and_stale):
+    machine = silent_and_stale
+    machine.go_stale(count=10, helps=False)
+    machine.restart_by_others(helps=False)
+    machine.pass_time(sec=700)
+    machine.go_stale(count=42, helps=True)
+    machine.restart_by_others(helps=False)
+    machine.go_stale(count=10, helps=False)
+    machine.replace_medic(step_sec=0.0)
+    machine.restart_by_others(helps=False)
+    machine.pass_time(sec=130)
+    machine.no_remedy_is_carried_out_more_often_than_it_may_be()
+    assert sum(machine.done.values()) == 4, "of two outages"
+    assert len(set(list_opened(machine.patient))) == 2
+
+
+def test_a_process_that_is_stale_after_a_silence_calls_people_for_itself(silent_and_stale):
+    machine = silent_and_stale
+    for _ in range(6):
+        machine.restart_by_others(helps=False)
+        machine.pass_time(sec=0.5)
+    machine.go_stale(count=3, helps=False)
+    machine.rise()
+    machine.go_stale(count=100, helps=False)
+    for _ in range(9):
+        machine.restart_by_others(helps=False)
+        machine.pass_time(sec=0.5)
+    assert machine.patient.told().count("escalated crash_loop") == 2
+    assert len(set(list_opened(machine.patient))) == 2
