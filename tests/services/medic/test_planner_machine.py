@@ -3,6 +3,7 @@
 from collections import Counter
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -32,6 +33,8 @@ RECORDS = {
     ),
 }
 """What a medic that learns may find on record."""
+HOUR_SEC = 3600 + 1 / 128
+"""Not a whole one: once the clock was set back, no moment of a story has the time of an earlier one."""
 BLOCKS = [Refusal.SILENCED, Refusal.MAINTENANCE]
 
 SHOWN = st.fixed_dictionaries(
@@ -57,6 +60,7 @@ class MedicMachine(RuleBasedStateMachine):
         self.unwell_at = self.patient.now
         self.ordered_at = {}
         self.learning = False
+        self.opened = set()
         self.escalated = set()
         self.passed_over = set()
         self.done = Counter()
@@ -78,6 +82,7 @@ class MedicMachine(RuleBasedStateMachine):
         is_well = patient.blocked is None and patient.facts().is_well(symptom)
         self.unwell_at = self.unwell_at if is_well else patient.now
         for entry in plan.entries:
+            self.check_said_once(entry)
             if entry.what is EntryKind.VERIFIED:
                 assert is_well
                 assert patient.is_up, "never healed while the fault is there"
@@ -88,14 +93,9 @@ class MedicMachine(RuleBasedStateMachine):
             if entry.what is EntryKind.RESOLVED:
                 assert is_well
                 assert patient.now - self.unwell_at >= POLICY["stable_sec"] - 1e-6
-            if entry.what is EntryKind.ESCALATED:
-                assert entry.incident not in self.escalated, "people are called once an outage"
-                self.escalated.add(entry.incident)
             if entry.reason == Refusal.DOES_NOT_HELP:
                 assert self.learning
                 assert patient.settings["mode"] != "observe"
-                assert (entry.incident, entry.remedy) not in self.passed_over, "it is said once an outage"
-                self.passed_over.add((entry.incident, entry.remedy))
         if plan.order is not None:
             self.check_order(plan.order, repair)
             if result is OrderResult.DONE and not lies:
@@ -104,6 +104,17 @@ class MedicMachine(RuleBasedStateMachine):
                 patient.planner.record_result(plan.order, OrderResult.DONE, "", patient.now)
             elif result is not None:
                 patient.obey(plan.order, result)
+
+    def check_said_once(self, entry):
+        if entry.what is EntryKind.OPENED:
+            assert entry.incident not in self.opened, "each outage has an id of its own"
+            self.opened.add(entry.incident)
+        if entry.what is EntryKind.ESCALATED:
+            assert entry.incident not in self.escalated, "people are called once an outage"
+            self.escalated.add(entry.incident)
+        if entry.reason == Refusal.DOES_NOT_HELP:
+            assert (entry.incident, entry.remedy) not in self.passed_over, "it is said once an outage"
+            self.passed_over.add((entry.incident, entry.remedy))
 
     def check_order(self, order, repair):
         patient, facts = self.patient, self.patient.facts()
@@ -209,7 +220,7 @@ class MedicMachine(RuleBasedStateMachine):
         if fuse:
             self.patient.approvals["fuse"] = "ann"
 
-    @rule(step_sec=st.sampled_from([0.0, 0.0, 3600.0, -3600.0]))
+    @rule(step_sec=st.sampled_from([0.0, 0.0, HOUR_SEC, -HOUR_SEC]))
     def replace_medic(self, step_sec):
         """Set the clock, and let another medic take over; what the test keeps moves along."""
         patient = self.patient
@@ -248,3 +259,45 @@ class MedicMachine(RuleBasedStateMachine):
 
 TestMedic = MedicMachine.TestCase
 TestMedic.settings = settings(max_examples=examples(60), stateful_step_count=50)
+
+
+@pytest.fixture
+def silent_and_stale():
+    """A machine whose process went silent at the moment at which what it reads became stale."""
+    machine = MedicMachine()
+    machine.begin(record="none", learning=False)
+    machine.restart_by_others(helps=False)
+    machine.go_stale(count=1, helps=False)
+    assert machine.patient.told()[:2] == ["opened silent", "waiting"]
+    return machine
+
+
+def test_a_process_that_is_stale_after_a_silence_has_attempts_of_its_own(silent_and_stale):
+    machine = silent_and_stale
+    machine.go_stale(count=10, helps=False)
+    machine.restart_by_others(helps=False)
+    machine.pass_time(sec=700)
+    machine.go_stale(count=42, helps=True)
+    machine.restart_by_others(helps=False)
+    machine.go_stale(count=10, helps=False)
+    machine.replace_medic(step_sec=0.0)
+    machine.restart_by_others(helps=False)
+    machine.pass_time(sec=130)
+    machine.no_remedy_is_carried_out_more_often_than_it_may_be()
+    assert sum(machine.done.values()) == 4, "of two outages"
+    assert len(machine.opened) == 2
+
+
+def test_a_process_that_is_stale_after_a_silence_calls_people_for_itself(silent_and_stale):
+    machine = silent_and_stale
+    for _ in range(6):
+        machine.restart_by_others(helps=False)
+        machine.pass_time(sec=0.5)
+    machine.go_stale(count=3, helps=False)
+    machine.rise()
+    machine.go_stale(count=100, helps=False)
+    for _ in range(9):
+        machine.restart_by_others(helps=False)
+        machine.pass_time(sec=0.5)
+    assert machine.patient.told().count("escalated crash_loop") == 2
+    assert len(machine.opened) == 2

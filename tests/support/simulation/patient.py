@@ -24,8 +24,9 @@ class Patient:
     """One service and the medic that watches it; `settings` are those of the truth.
 
     `plans` and `orders` keep what the medic wanted, with the times of the orders. `shown` replaces parts of
-    what it is shown of the target, `blocked` of the fleet. Since `stale_at` the target reads what is stale,
-    and beats `degraded`. `record` is what is on record of earlier outages.
+    what it is shown of the target, `blocked` of the fleet. It has beaten since `beats_from`. Since `stale_at`
+    the target reads what is stale, and beats `degraded`; what is down has no beats, so its time of `degraded`
+    beats begins when it is up again. `record` is what is on record of earlier outages.
     """
 
     settings: dict[str, Any] = field(default_factory=lambda: dict(ACTING))
@@ -33,6 +34,7 @@ class Patient:
     is_up: bool = True
     starts: int = 1
     started_at: float = 999_000.0
+    beats_from: float = 999_000.0
     beat_at: float = 1_000_000.0
     last_beating: int = 1
     down_at: float | None = None
@@ -68,7 +70,7 @@ class Patient:
             down_sec=None if self.down_at is None else self.now - self.down_at,
             boot=self.boot if self.is_up else f"boot {self.last_beating}",
             status="ok" if self.stale_at is None else "degraded",
-            degraded_sec=0.0 if self.stale_at is None else self.now - self.stale_at,
+            degraded_sec=0.0 if self.stale_at is None else self.now - max(self.stale_at, self.beats_from),
             silence_sec=self.now - self.beat_at,
             owner=RestartOwner.UP,
             processes=(process,),
@@ -114,11 +116,12 @@ class Patient:
         self.stale_at = self.now if self.stale_at is None else self.stale_at
 
     def rise(self) -> None:
-        self.is_up, self.down_at = True, None
+        if not self.is_up:
+            self.is_up, self.down_at, self.beats_from = True, None, self.now
 
     def restart(self, helps: bool = True) -> None:
         self.starts += 1
-        self.started_at = self.now
+        self.started_at = self.beats_from = self.now
         self.is_up = helps
         self.down_at = None if helps else (self.down_at or self.now)
 
@@ -126,6 +129,7 @@ class Patient:
         """Set the clock of the machine; what the test compares with it moves along."""
         self.now += step_sec
         self.started_at += step_sec
+        self.beats_from += step_sec
         self.beat_at += step_sec
         self.down_at = None if self.down_at is None else self.down_at + step_sec
         self.stale_at = None if self.stale_at is None else self.stale_at + step_sec
