@@ -19,9 +19,10 @@ PROGRAMS: Final[tuple[str, ...]] = ()
 
 
 def find_names(document: bytes) -> list[str]:
-    """Return the services that a webhook says are missed."""
+    """Return the services that a webhook says are missed, but for those that were never pinged before."""
     events = orjson.loads(document)["data"]["events"]
-    return [event["svc"] for event in events if event["type"] == "heartbeat_miss"]
+    missed = (event for event in events if event["type"] == "heartbeat_miss")
+    return [event["svc"] for event in missed if event["reason"] != "never_seen"]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,11 @@ from bench.peers import healthchecks, kuma, ours, peer, prometheus
 
 
 def test_our_webhook_names_the_services_that_are_missed():
-    events = [{"type": "heartbeat_miss", "svc": "a"}, {"type": "heartbeat_ok", "svc": "b"}]
+    events = [
+        {"type": "heartbeat_miss", "svc": "a", "reason": "silent"},
+        {"type": "heartbeat_miss", "svc": "c", "reason": "never_seen"},
+        {"type": "heartbeat_ok", "svc": "b"},
+    ]
     assert ours.find_names(json.dumps({"data": {"events": events}}).encode()) == ["a"]
 
 
