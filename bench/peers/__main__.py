@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.notify import Receiver
-from bench.peers import healthchecks, kuma, ours, prometheus
+from bench.peers import healthchecks, kuma, nats, ours, prometheus
 from bench.peers.peer import measure_peer
 
 PEERS: Final[dict[str, Any]] = {
@@ -21,6 +21,7 @@ PEERS: Final[dict[str, Any]] = {
     "Prometheus, Pushgateway, Alertmanager": prometheus,
     "Healthchecks": healthchecks,
     "Uptime Kuma": kuma,
+    "NATS JetStream": nats,
 }
 
 

@@ -26,6 +26,7 @@ class Peer:
         names: the services, as its webhook calls them.
         pids: its processes.
         timeout_sec: for how long a service may be silent.
+        load: the module that sends the pings, and is called like `bench.load`.
     """
 
     port: int
@@ -33,6 +34,7 @@ class Peer:
     names: Sequence[str]
     pids: Sequence[int]
     timeout_sec: float = TIMEOUT_SEC
+    load: str = "bench.load"
 
 
 def send_pings(peer: Peer, seconds: float, users: int, paths: Sequence[str]) -> tuple[float, float]:
@@ -44,7 +46,7 @@ def send_pings(peer: Peer, seconds: float, users: int, paths: Sequence[str]) -> 
     Raises:
         RuntimeError: one was refused.
     """
-    found = read_result("bench.load", "users", peer.port, seconds, users, 0, *paths)
+    found = read_result(peer.load, "users", peer.port, seconds, users, 0, *paths)
     if refused := [status for status in found["statuses"] if not status.startswith("2")]:
         raise RuntimeError(f"not every ping was taken: {refused}")
     return found["rate"], found["last_at"]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench.peers import __main__ as peers
-from bench.peers import healthchecks, kuma, ours, peer, prometheus
+from bench.peers import healthchecks, kuma, nats, ours, peer, prometheus
 
 
 def test_our_webhook_names_the_services_that_are_missed():
@@ -28,6 +28,10 @@ def test_that_of_alertmanager_names_the_jobs_that_fire():
 
 def test_that_of_healthchecks_names_one_check():
     assert healthchecks.find_names(b'{"check": "svc1"}') == ["svc1"]
+
+
+def test_our_watcher_of_nats_names_the_keys_that_ended():
+    assert nats.find_names(b'{"gone": ["svc1", "svc2"]}') == ["svc1", "svc2"]
 
 
 def test_services_that_die_while_they_are_pinged_are_no_figures(monkeypatch):
