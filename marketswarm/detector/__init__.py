@@ -11,7 +11,7 @@ and out.
 
 from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
-from marketswarm.detector.detector import Counts, Detector, Tick
+from marketswarm.detector.detector import Detector
 from marketswarm.detector.job import SavedJob
 from marketswarm.detector.observer import BeatObserver
 from marketswarm.detector.restarts import RestartObserver
@@ -27,6 +27,7 @@ from marketswarm.detector.roster import RosterChange, plan_change
 from marketswarm.detector.rule import compute_warm_up_sec
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import (
+    Counts,
     FailedRun,
     LastBeat,
     Publication,
@@ -37,6 +38,7 @@ from marketswarm.detector.verdict import (
     State,
     Subject,
     Suspect,
+    Tick,
     UnheardBeat,
     Verdict,
 )

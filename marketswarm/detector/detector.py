@@ -5,8 +5,7 @@ a reading of both clocks (`Moment`), and gets frozen values back.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, MalformedBeat
@@ -18,6 +17,8 @@ from marketswarm.detector.restorable import RestorableService
 from marketswarm.detector.roster import RosterChange, plan_change
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import (
+    BatchResult,
+    Counts,
     FailedRun,
     LastBeat,
     Publication,
@@ -26,6 +27,7 @@ from marketswarm.detector.verdict import (
     Step,
     Subject,
     Suspect,
+    Tick,
     Trigger,
     UnheardBeat,
     Verdict,
@@ -33,42 +35,6 @@ from marketswarm.detector.verdict import (
 from marketswarm.truth import Watch
 
 Messages = Iterable[Sequence[Any]]
-
-
-@dataclass(slots=True)
-class Counts:
-    """Events since the process began."""
-
-    heard: int = 0
-    malformed: int = 0
-    replayed: int = 0
-    unheard: int = 0
-    unreadable: int = 0
-    stalls: int = 0
-
-
-class BatchResult(NamedTuple):
-    """The result of a batch of messages: verdicts, and the messages on channels that belong to no service."""
-
-    verdicts: list[Verdict]
-    others: list[Sequence[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """The result of one evaluation.
-
-    Attributes:
-        verdicts: about buses, about the reach of buses, and about restarts in gaps.
-        suspects: services whose `beat:<svc>` must be read now.
-        canary_buses: buses on which a canary must be sent at once, to prove a silence.
-        wake_in_sec: seconds until the next evaluation is due.
-    """
-
-    verdicts: tuple[Verdict, ...]
-    suspects: tuple[Suspect, ...]
-    canary_buses: tuple[str, ...]
-    wake_in_sec: float
 
 
 class Detector:

@@ -14,7 +14,7 @@ forged one puts a miss off once, by an interval and a half, in which a service t
 """
 
 from math import inf
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from marketswarm.beat import Beat, MalformedBeat, find_form, parse_beat, parse_counts, parse_sender
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
@@ -25,6 +25,7 @@ from marketswarm.detector.trouble import NO_TROUBLE, ReportedFailure
 from marketswarm.detector.verdict import (
     STAGES,
     TRANSITIONS,
+    BeatEffect,
     LastBeat,
     Publication,
     Reason,
@@ -72,20 +73,6 @@ AHEAD_SEC: Final = 2 * (OVERDUE_SEC + CANARY_EVERY_SEC)
 
 IN_FLIGHT_SEC: Final = 0.25
 """A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
-
-
-class BeatEffect(NamedTuple):
-    """The effect of a live beat.
-
-    `before` is the beat before it. `ends_saved_silence` says that a silence that is saved on the bus has
-    ended; `is_new_sender` that another instance than last time beats, or one that had said goodbye;
-    `is_other_instance` that another instance than last time beats.
-    """
-
-    before: HeardAt | None
-    ends_saved_silence: bool
-    is_new_sender: bool
-    is_other_instance: bool
 
 
 class LastPayload:

@@ -1,15 +1,16 @@
-"""Values that the detector takes and returns: states, transitions, verdicts, suspects, saved state.
+"""Values that the detector takes and returns: states, transitions, verdicts, suspects, saved state, ticks.
 
 `TRANSITIONS` has the table of DETECTION.md, in the same order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from marketswarm.beat import Beat
+from marketswarm.detector.clock import HeardAt
 from marketswarm.detector.job import SavedJob
 
 NO_OTHERS: Final[Mapping[str, int]] = MappingProxyType({})
@@ -251,3 +252,53 @@ class SavedService:
     job: SavedJob | None = None
     missed_at: float | None = None
     down_since: float | None = None
+
+
+class BeatEffect(NamedTuple):
+    """The effect of a live beat.
+
+    `before` is the beat before it. `ends_saved_silence` says that a silence that is saved on the bus has
+    ended; `is_new_sender` that another instance than last time beats, or one that had said goodbye;
+    `is_other_instance` that another instance than last time beats.
+    """
+
+    before: HeardAt | None
+    ends_saved_silence: bool
+    is_new_sender: bool
+    is_other_instance: bool
+
+
+@dataclass(slots=True)
+class Counts:
+    """Events since the process began."""
+
+    heard: int = 0
+    malformed: int = 0
+    replayed: int = 0
+    unheard: int = 0
+    unreadable: int = 0
+    stalls: int = 0
+
+
+class BatchResult(NamedTuple):
+    """The result of a batch of messages: verdicts, and the messages on channels that belong to no service."""
+
+    verdicts: list[Verdict]
+    others: list[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The result of one evaluation.
+
+    Attributes:
+        verdicts: about buses, about the reach of buses, and about restarts in gaps.
+        suspects: services whose `beat:<svc>` must be read now.
+        canary_buses: buses on which a canary must be sent at once, to prove a silence.
+        wake_in_sec: seconds until the next evaluation is due.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    suspects: tuple[Suspect, ...]
+    canary_buses: tuple[str, ...]
+    wake_in_sec: float

@@ -56,7 +56,7 @@ def list_attempts(incident: HealingIncident) -> Iterator[JudgedAttempt]:
 
 
 def _judge(entry: TimelineEntry, tried: str | None, *, is_verified: bool) -> bool | None:
-    """Return what an entry says of the remedy that was tried last; None if it says nothing."""
+    """Return whether the remedy that was tried last has helped, by this entry; None if it does not say."""
     if tried is None:
         return None
     if tried == WAIT:

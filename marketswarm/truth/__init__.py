@@ -10,30 +10,32 @@ from marketswarm.truth.diff import Changes, diff_truths, format_changes
 from marketswarm.truth.errors import Problem, TruthError, find_nearest
 from marketswarm.truth.model import (
     DEFAULT_TIMEOUT_SEC,
-    ESCALATED_RULE,
     HEALER,
     MARKET,
     MAX_REPLICAS,
     MEDIC,
-    PROPOSED_RULE,
     SYSTEM,
     AccessPoint,
     AccessPoints,
     BusEntry,
     Heartbeat,
-    ProbeTarget,
     Service,
     Threshold,
     Truth,
     Watch,
-    find_probe_target,
-    find_probe_targets,
-    find_rule_target,
     first_point,
     point_like,
 )
 from marketswarm.truth.parse import ParsedTruth, parse_truth
 from marketswarm.truth.schedule import JobRule, Schedule
+from marketswarm.truth.targets import (
+    ESCALATED_RULE,
+    PROPOSED_RULE,
+    ProbeTarget,
+    find_probe_target,
+    find_probe_targets,
+    find_rule_target,
+)
 
 __all__ = [
     "DEFAULT_TIMEOUT_SEC",

@@ -8,7 +8,7 @@ how a document is accepted (`parse.py`), and where a bus really is, which the en
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -37,10 +37,6 @@ SYSTEM: Final = "system-redis"
 MARKET: Final = "market-redis"
 HEALER: Final = "healer"
 MEDIC: Final = "medic"
-ESCALATED_RULE: Final = "escalated"
-"""The rule of the medic that holds while it has given up a service."""
-PROPOSED_RULE: Final = "proposed"
-"""The rule of the medic that holds while a remedy for a service waits for a person's approval."""
 SERVICE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 BUS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 YEAR_SEC: Final = 31_536_000.0
@@ -512,84 +508,6 @@ def _parse_bus_address(url: str) -> tuple[str, str]:
     if is_reference(url):
         return "", url
     return find_host_and_name(url)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ProbeTarget:
-    """A probe target in a service's `settings.targets`, read without checking the target.
-
-    `svc` is `<service>/<name>`. `depends_on` names services, other targets, or `bus:<name>`.
-    """
-
-    svc: str
-    severity: str
-    tags: tuple[str, ...] = ()
-    depends_on: tuple[str, ...] = ()
-
-
-def find_probe_targets(truth: Truth) -> Iterator[ProbeTarget]:
-    """Skip entries that are not objects with a `name`."""
-    for owner, section in truth.services.items():
-        for target in _find_target_objects(section):
-            yield _build_probe_target(owner, section, target)
-
-
-def find_probe_target(truth: Truth, svc: str) -> ProbeTarget | None:
-    """Return the target called `svc`, such as `massive/shop`; None if `svc` is a service or unknown."""
-    owner, _, name = svc.partition("/")
-    section = truth.services.get(owner)
-    if not name or section is None:
-        return None
-    found = (target for target in _find_target_objects(section) if target["name"] == name)
-    return next((_build_probe_target(owner, section, target) for target in found), None)
-
-
-def find_rule_target(truth: Truth, svc: str) -> ProbeTarget | None:
-    """Return what a rule of the medic is about, such as `medic/degraded/rss_agg`; None for other names.
-
-    It has the tags of that service, and depends on it, or on that bus. That a service was given up, or that
-    something is proposed (`medic/proposed/rss_agg`), depends on nothing: people must hear of it meanwhile.
-    """
-    owner, _, name = svc.partition("/")
-    rule, _, subject = name.partition("/")
-    section = truth.services.get(owner)
-    if owner != MEDIC or section is None or not subject:
-        return None
-    about = truth.services.get(subject)
-    on = (subject,) if about is not None else (f"bus:{subject}",) if subject in truth.bus_names() else ()
-    return ProbeTarget(
-        svc,
-        section.severity,
-        section.tags if about is None else about.tags,
-        () if rule in (ESCALATED_RULE, PROPOSED_RULE) else on,
-    )
-
-
-def _find_target_objects(section: Service) -> Iterator[dict[str, Any]]:
-    """Yield the objects in a service's `settings.targets` that have a text as `name`."""
-    targets = section.settings.get("targets")
-    for target in targets if isinstance(targets, list) else ():
-        if isinstance(target, dict) and isinstance(target.get("name"), str):
-            yield target
-
-
-def _build_probe_target(owner: str, section: Service, target: dict[str, Any]) -> ProbeTarget:
-    """Return the probe target that an object in a service's `settings.targets` describes.
-
-    It has the tags of its service and its own, and the severity of its service unless it has a valid one.
-    """
-    severity, bus = target.get("severity"), target.get("bus")
-    buses = (f"bus:{bus}",) if isinstance(bus, str) else ()
-    return ProbeTarget(
-        f"{owner}/{target['name']}",
-        severity if severity in SEVERITIES else section.severity,
-        (*section.tags, *_keep_texts(target.get("tags"))),
-        (*buses, *_keep_texts(target.get("depends_on"))),
-    )
-
-
-def _keep_texts(value: Any) -> tuple[str, ...]:
-    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
 
 
 def first_point(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint:

@@ -153,7 +153,7 @@ class Experience:
         return [found[of] for of in sorted(found) if found[of].helped or found[of].failed]
 
     def list_decisions(self, ladder_of: Callable[[str], Iterable[Remedy]]) -> dict[Treatment, str]:
-        """Return what is decided of treatments of single services, by the words of the timelines.
+        """Return what is decided of treatments of single services: `does_not_help` or `preferred`.
 
         `ladder_of` returns the remedies that may be tried for a service.
         """

@@ -65,7 +65,7 @@ async def main() -> int:
 
 
 def make_owners(me: Agent[MedicEnvironment]) -> list[ProcessOwner]:
-    """Return what runs processes here, as the environment names it."""
+    """Return the owners that the environment gives a socket for: the embedded fleet, a container engine."""
     settings, owners = me.settings, list[ProcessOwner]()
     if settings.medic_fleet_socket is not None:
         owners.append(EmbeddedFleet(settings.medic_fleet_socket))

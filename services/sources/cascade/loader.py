@@ -135,7 +135,7 @@ class SeriesLoader:
     async def load(
         self, series: Series, *, forced: bool = False, patience_sec: float | None = None
     ) -> LoadResult:
-        """Load a series once. Raise BusError.
+        """Load a series once, if no other instance does so now, and publish what was found. Raise BusError.
 
         Args:
             forced: ask also sources that were late, empty or wrong lately.
@@ -336,7 +336,9 @@ class SeriesLoader:
     async def _ask_cascade(
         self, series: Series, before: SeriesState, terms: AskTerms
     ) -> tuple[Load, RecordClock]:
-        """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock.
+        """Ask the sources in turn until one is fresh.
+
+        Return what all of them found, and what time it is for the records of the one that serves.
 
         Each has its share of the time that is left, and a least one, so a slow one keeps none from its turn.
         """

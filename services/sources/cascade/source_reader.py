@@ -210,7 +210,7 @@ class SourceReader:
             self._replay = wanted
 
     async def find_session(self, code: str) -> Session:
-        """Return a session without a break if the code is unknown."""
+        """Return when an exchange trades, by its code; of an unknown one, that it always does."""
         # Loads that begin at once want the same calendar, so it is computed once. And one at a time,
         # since what keeps the warnings of its library away is not made for several threads.
         async with self._opening:
