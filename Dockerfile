@@ -43,7 +43,7 @@ RUN python -m compileall -q -j 0 .
 # --- the same with the tests and what they need: docker build --target test . ---
 FROM packages AS test
 RUN --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=cache,target=/var/lib/apt,sharing=locked \
-    apt-get update && RUNLEVEL=1 apt-get install -y --no-install-recommends redis-server redis-tools openssl
+    apt-get update && RUNLEVEL=1 apt-get install -y --no-install-recommends redis-server redis-tools openssl dbus-daemon
 COPY --link requirements.lock /
 RUN --mount=type=cache,target=/cache/pip \
     pip --cache-dir /cache/pip --python /venv/bin/python install --disable-pip-version-check --require-hashes --no-deps -r /requirements.lock

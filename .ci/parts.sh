@@ -30,7 +30,8 @@ node nodejs
 chromium-headless-shell chromium-headless-shell
 go golang-go
 kubectl kubernetes-client
-systemd-analyze systemd"
+systemd-analyze systemd
+dbus-daemon dbus-daemon"
 
 missing() { while read -r program package; do command -v "$program" >/dev/null || echo "$package"; done <<<"$parts"; }
 

@@ -18,6 +18,7 @@ from bench import (
     jobs,
     market,
     massive,
+    medic,
     memory,
     notes,
     notify,
@@ -37,6 +38,7 @@ PAGE: Final = "a page with a word"
 FRAME: Final = "a frame of a page with a word"
 READ: Final = "bare MGET of the same keys"
 DOCUMENT: Final = "bare GET of the document for each"
+BARE_CYCLE: Final = "bare loop of the same requests"
 CORE_US: Final = "µs of a core"
 CORE_MS: Final = "ms of a core"
 PERCENT: Final = "% of a core"
@@ -125,6 +127,11 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "lease": Figure("one of three killed: its lease", "s", OF_LEASE, goal_ratio=1.0),
         "stopped_share": Figure("one of three stopped: its keys", "s", OF_SERVICE, goal=1, slack=0.5),
         "stopped_lease": Figure("one of three stopped: its lease", "s", OF_LEASE, goal=1, slack=0.5),
+    }),
+    "medic": Bench(ALERTS, medic.measure, 3, 1, {
+        "cycle": Figure("200 services in containers: a cycle", CORE_MS, BARE_CYCLE, goal=20),
+        "look": Figure("200 containers: a look", CORE_MS, BARE_CYCLE),
+        "memory": Figure("200 containers: their memory", CORE_MS, BARE_CYCLE),
     }),
     "notes": Bench(ALERTS, notes.measure, 3, 2, {
         "rate": Figure("items to notes", "items/s", "bare loop that copies", is_rate=True),

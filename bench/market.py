@@ -8,7 +8,6 @@ uvicorn that answers OK to the same clients.
 import asyncio
 import contextlib
 import itertools
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import orjson
 import redis
 
 from bench.archive import run_postgres
+from bench.background import Background
 from bench.figures import Pair, Sample, percentile
 from bench.healer import read_samples
 from bench.pings import run_load
@@ -114,7 +114,7 @@ def make_sections() -> dict[str, Any]:
     }
 
 
-class BarWriter:
+class BarWriter(Background):
     """Publishes bars while the `with` block runs.
 
     Every LIVE_SEC each symbol gets its running bar; they take turns. Every CLOSE_SEC all of them get their
@@ -123,17 +123,10 @@ class BarWriter:
     """
 
     def __init__(self, port: int) -> None:
-        self._port, self._is_over = port, threading.Event()
-        self._thread = threading.Thread(target=self._write, daemon=True)
+        super().__init__()
+        self._port = port
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join(10)
-
-    def _write(self) -> None:
+    def _run(self) -> None:
         symbols, number, began = name_symbols(), 0, time.monotonic()
         a_close = round(CLOSE_SEC / LIVE_SEC * SYMBOLS)
         with redis.Redis(port=self._port) as client:

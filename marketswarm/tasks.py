@@ -1,8 +1,10 @@
-"""End tasks, and run some until the first one ends."""
+"""End tasks, wait for all of several works, or run them until the first one ends."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 async def end_tasks(*tasks: asyncio.Future[Any]) -> None:
@@ -10,6 +12,15 @@ async def end_tasks(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def gather_all(works: Iterable[Awaitable[_T]]) -> list[_T]:
+    """Return all results in their order. What one raises is raised when the others have ended, too."""
+    results = await asyncio.gather(*works, return_exceptions=True)
+    for each in results:
+        if isinstance(each, BaseException):
+            raise each
+    return [each for each in results if not isinstance(each, BaseException)]
 
 
 async def run_until_first(*works: Coroutine[Any, Any, object]) -> None:

@@ -175,6 +175,7 @@ class Outbox:
         return entry
 
     def record_failure(self, ident: str, channel: str, at: float) -> None:
+        """Record when a channel began to fail a message, in epoch seconds: its first failure counts."""
         entry = self._pending_entry(ident, channel)
         if entry is not None and channel not in entry.since:
             entry.since[channel] = round(at, 3)

@@ -170,6 +170,7 @@ def _with_count(values: Iterable[str | bytes]) -> list[str | bytes | float]:
 
 
 def sentinel_may_report(event: Event) -> bool:
+    """Return True if the event, by its type, is one that the sentinel sends when the notifier does not."""
     return event.type.partition("_")[0] in _SENTINEL_FAMILIES
 
 

@@ -20,7 +20,14 @@ from bench.faultgym.controls import CONTROLS
 from bench.faultgym.faults import FAULTS
 from bench.faultgym.fleet import TIMEOUT_SEC
 from bench.faultgym.healers import SEES, Healer, find_missing
-from bench.faultgym.report import TrialResult, parse_trial, render_comparison, render_report, replace_table
+from bench.faultgym.report import (
+    COMPARED_BEGIN,
+    TrialResult,
+    parse_trial,
+    render_comparison,
+    render_report,
+    replace_table,
+)
 from bench.faultgym.runner import GymRun, run_seed
 from bench.machine import describe_machine
 from bench.programs import ROOT
@@ -36,9 +43,14 @@ def main() -> int:
         print(f"skipped {args.healer}: {missing}", file=sys.stderr)
         return int(bool(os.environ.get("MARKETSWARM_CI")))
     seeds = range(args.first_seed, args.first_seed + args.seeds)
-    units = [(seed, part) for seed in seeds for part in split_cases(choose_cases(args.only, args.healer))]
+    units = [
+        (seed, part)
+        for seed in seeds
+        for part in split_cases(choose_cases(args.only, args.healer, args.controls))
+    ]
     earlier = [orjson.loads(path.read_bytes()) for path in args.add]
     same = [each for each in earlier if each["healer"] == args.healer]
+    others = [each for each in earlier if each["healer"] != args.healer]
     runs: list[GymRun] = []
     with ThreadPoolExecutor(args.fleets) as pool:
         started = [
@@ -53,12 +65,15 @@ def main() -> int:
     results = parse_trials(document)
     text = render_report(results, document)
     print(text)
-    by_healer = group_trials([*earlier, document])
-    if len(by_healer) > 1:
-        print(f"\n{render_comparison(by_healer, SEES)}")
+    by_healer = group_trials([document, *others])
+    compared = render_comparison(by_healer, SEES) if others else ""
+    print(f"\n{compared}" if compared else "")
     if args.write:
-        PAGE.write_text(replace_table(PAGE.read_text("utf-8"), text), "utf-8")
-        write_document(JSON_FILE, document)
+        page = replace_table(PAGE.read_text("utf-8"), text)
+        if compared:
+            page = replace_table(page, compared, COMPARED_BEGIN)
+        PAGE.write_text(page, "utf-8")
+        write_document(JSON_FILE, {**document, "others": others})
     return int(document["strays"] > 0 or not all(each.is_right for each in results))
 
 
@@ -82,9 +97,12 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
 
 def parse_arguments() -> Any:
     parser = argparse.ArgumentParser(prog="make faultgym", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=5, help="how often each case is tried")
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="how often each case is tried; 0 for the earlier runs alone"
+    )
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--only", action="append", help="a name, or a pattern of names; may be repeated")
+    parser.add_argument("--controls", action="store_true", help="the controls alone")
     parser.add_argument("--healer", type=Healer, choices=tuple(Healer), default=Healer.MEDIC)
     parser.add_argument("--fleets", type=int, default=1, help="how many fleets run at the same time")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_SEC, help="of each service, in seconds")
@@ -99,16 +117,17 @@ def parse_arguments() -> Any:
     )
     parser.add_argument("--write", action="store_true", help="write docs/services/medic.md, too")
     args = parser.parse_args()
-    if not choose_cases(args.only, args.healer):
+    if not choose_cases(args.only, args.healer, args.controls):
         parser.error(f"no such case; there are {', '.join(case.name for case in CASES)}")
-    if args.write and (args.only or args.healer is not Healer.MEDIC):
+    if args.write and (args.only or args.controls or args.healer is not Healer.MEDIC):
         parser.error("--write is for all cases, and for medic")
     return args
 
 
-def choose_cases(patterns: Sequence[str] | None, healer: Healer) -> list[Case]:
+def choose_cases(patterns: Sequence[str] | None, healer: Healer, are_controls: bool = False) -> list[Case]:
     """Return the cases for a healer whose name a pattern names; all of them without patterns."""
-    cases = [each for each in CASES if healer is Healer.MEDIC or not each.is_for_medic]
+    known = CONTROLS if are_controls else CASES
+    cases = [each for each in known if healer is Healer.MEDIC or not each.is_for_medic]
     return [each for each in cases if not patterns or any(fnmatchcase(each.name, one) for one in patterns)]
 
 

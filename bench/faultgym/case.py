@@ -22,6 +22,9 @@ class Expectation(StrEnum):
     NOTHING = "nothing"  # nothing is wrong, or nothing may be done
 
 
+_HEALED: Final = frozenset({Expectation.HEAL, Expectation.RECOVER})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One kind of fault, or a control, in which nothing must be done.
@@ -54,6 +57,11 @@ class Case:
     watch_sec: float = 4.0
     within_sec: float = 90.0
 
+    @property
+    def needs_restart(self) -> bool:
+        """Return True if the service can be well again in a new process alone."""
+        return self.expect in _HEALED and set(self.most) <= {"restart"}
+
 
 @dataclass(frozen=True, slots=True)
 class HealerAction:
@@ -75,6 +83,8 @@ class Trial:
         given_up_at: when another healer than the medic gave up a service of the case; None if it did not.
         alerts: the names of the services and rules about which people got an event, with its time.
         up_at: when the services of the case were provably well again; None if they were not.
+        asked: how many requests the services got meanwhile.
+        failed: how many of them got no good answer in time.
     """
 
     case: Case
@@ -84,6 +94,8 @@ class Trial:
     given_up_at: float | None = None
     alerts: tuple[tuple[float, str], ...] = ()
     up_at: float | None = None
+    asked: int = 0
+    failed: int = 0
     has_medic: bool = True
 
 
@@ -102,10 +114,9 @@ class Judgement:
     harmful: int = 0
     false: int = 0
     is_escalated: bool = False
+    asked: int = 0
+    failed: int = 0
     why: str = ""
-
-
-_HEALED: Final = frozenset({Expectation.HEAL, Expectation.RECOVER})
 
 
 def judge(trial: Trial) -> Judgement:
@@ -146,6 +157,8 @@ def judge(trial: Trial) -> Judgement:
         harmful=harmful,
         false=false,
         is_escalated=is_escalated or is_reported,
+        asked=trial.asked,
+        failed=trial.failed,
         why=", ".join(reasons),
     )
 

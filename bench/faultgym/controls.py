@@ -20,6 +20,13 @@ from marketswarm.keys import ALERT_LOG, MEDIC_APPROVALS, MEDIC_INCIDENTS, NOTIFI
 from marketswarm.operator.silences import create_silence
 from marketswarm.truth import MARKET, SYSTEM
 
+LOAD_SEC: Final = 4.0
+"""For how long the machine is busy."""
+NOTICED_SEC: Final = 1.0
+"""How long agents may take to find that a bus is gone."""
+JUNK_SEC: Final = 2.0
+"""For how long junk lies where the medic reads: two of its looks."""
+
 
 def _freeze_shortly(fault: Injection) -> None:
     fault.freeze_for(fault.short_sec())
@@ -50,7 +57,7 @@ def _load_machine(fault: Injection) -> None:
     """Keep all processors busy for a while."""
     fault.begin()
     workers = [Worker("bench.faultgym.load") for _ in range(os.cpu_count() or 2)]
-    time.sleep(4)
+    time.sleep(LOAD_SEC)
     for each in workers:
         each.__exit__()
 
@@ -145,7 +152,7 @@ def _kill_part(name: str, fault: Injection) -> None:
         pid = fault.fleet.find_pid(name)
         fault.begin()
         os.kill(pid, signal.SIGKILL)
-        time.sleep(1)
+        time.sleep(NOTICED_SEC)  # the fleet counts as settled until its agents find their bus gone
         return
     fault.fleet.wait_until_old(name, OLD_SEC)
     fault.begin()
@@ -195,7 +202,7 @@ def _write_junk(fault: Injection) -> None:
     bus.xadd(MEDIC_INCIDENTS, {"entry": "}{"})
     bus.hset(MEDIC_APPROVALS, "junk", "}{")
     bus.publish(f"{fault.svc}:heartbeat", b"\x00 not a beat")
-    time.sleep(2)
+    time.sleep(JUNK_SEC)
     bus.hdel(MEDIC_APPROVALS, "junk")
 
 

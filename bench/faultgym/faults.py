@@ -218,6 +218,7 @@ FAULTS: Final = (
     _heal("stale_quotes", "quotes", _make_stale, most={"quotes_cache": 1}),
     _heal("stale_charts", "charts", _make_stale, most={"charts_cache": 1}),
     _heal("open_breaker", "sources", _open_breaker, most={"resume_sources": 1}),
+    _heal("connections_do_not_answer", "board", _order("cut_off"), most={"reconnect": 1}),
     _heal(
         "cache_is_not_the_cause",
         "quotes",

@@ -84,6 +84,7 @@ SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
 OUTSIDE: Final[Mapping[str, dict[str, Any]]] = {
     "remote": {},
     "sources": {},
+    "board": {},
 }
 """The services that run beside the fleet, so that another program restarts them, or none."""
 TARGETS: Final[Mapping[str, Any]] = {
@@ -91,6 +92,7 @@ TARGETS: Final[Mapping[str, Any]] = {
     "quotes": {"ladder": ["quotes_cache", "restart"]},
     "charts": {"ladder": ["charts_cache", "restart"]},
     "sources": {"ladder": ["resume_sources"]},
+    "board": {"ladder": ["reconnect"]},
     "observed": {"mode": "observe"},
     "proposed": {"mode": "propose"},
 }
@@ -127,13 +129,15 @@ def build_settings(timeout_sec: float) -> dict[str, Any]:
         "shipped_rules": False,
         "rules": build_rules(timeout_sec),
         "fuse": {"remedies": 1000},
-        # `sources` is added with its section
+        # those outside are added with their sections
         "targets": {svc: each for svc, each in TARGETS.items() if svc not in OUTSIDE},
     }
 
 
 def build_truth(timeout_sec: float, *, has_medic: bool) -> dict[str, Any]:
-    services = {"healer": {}, "mesh": {}, **SECTIONS}
+    # mesh beats `degraded` from a bus outage until its next look at the flow: within degraded_sec
+    mesh = {"settings": {"flow_sec": timeout_sec / 12}}
+    services = {"healer": {}, "mesh": mesh, **SECTIONS}
     if has_medic:
         services["medic"] = {"settings": build_settings(timeout_sec)}
     return {"services": deepcopy(services)}
@@ -188,7 +192,8 @@ class GymFleet:
                 manager = MANAGERS[self.healer](self.folder / "manager", self._managed, self._list_needs())
                 self.manager = self._ends.enter_context(manager)
             elif not self.has_medic:
-                self._policy = self._ends.enter_context(RestartOnly(self.running.control, self.read_down))
+                policy = RestartOnly(self.running.control, self.read_down, GRACE * self.timeout_sec)
+                self._policy = self._ends.enter_context(policy)
             self.wait_until_settled(set(self.services()))
             unless_up.pop_all()
         return self
@@ -298,6 +303,8 @@ class GymFleet:
         keys = {**CACHED_KEYS, "sources": source_breaker_key(SOURCE)}
         for svc in services & keys.keys():
             self.bus(MARKET).delete(keys[svc])
+        if "board" in services:
+            self.order("board", "connect")
 
     # --- the truth ---
 
@@ -308,8 +315,9 @@ class GymFleet:
                 section = deepcopy({**SECTIONS, **OUTSIDE}[svc])
                 needs = [each for each in section.get("depends_on", []) if each in self._managed]
                 services[svc] = {**section, "depends_on": needs, "heartbeat": self.heartbeat()}
-            if self.has_medic and "sources" in services:
-                services["medic"]["settings"]["targets"]["sources"] = TARGETS["sources"]
+            if self.has_medic:
+                targets = services["medic"]["settings"]["targets"]
+                targets |= {svc: TARGETS[svc] for svc in self._outside_names if svc in TARGETS}
         for svc in self._outside_names:
             self.start_outside(svc)
 

@@ -1,7 +1,7 @@
 """Make the table of the gym from what was judged. Pure."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import median
 from typing import Any, Final
@@ -9,14 +9,16 @@ from typing import Any, Final
 from bench.faultgym.case import Case, Expectation, Judgement
 
 BEGIN: Final = "<!-- figures: written by make faultgym -->"
+COMPARED_BEGIN: Final = "<!-- the comparison: written by make faultgym -->"
 END: Final = "<!-- end of the figures -->"
 HEAD: Final = (
     "| what is right | kinds | trials | done right | detected: median, p95 | verified: median, p95 "
     "| needless | harmful | called healed in vain |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 COMPARED_HEAD: Final = (
-    "| what is right | healer | done right | well again: median, p95 | needless | harmful |\n"
-    "| --- | --- | --- | --- | --- | --- |"
+    "| what is right | healer | done right | well again: median, p95 "
+    "| needless | harmful | failed requests |\n"
+    "| --- | --- | --- | --- | --- | --- | --- |"
 )
 _GROUPS: Final[Mapping[str, Callable[[Case], bool]]] = {
     "a remedy heals it": lambda case: case.expect is Expectation.HEAL,
@@ -41,7 +43,8 @@ class TrialResult:
         return self.judgement is not None and self.judgement.is_right
 
     def to_json(self) -> dict[str, Any]:
-        said = {} if self.judgement is None else asdict(self.judgement)
+        judged = {} if self.judgement is None else asdict(self.judgement)
+        said = {name: round(each, 2) if isinstance(each, float) else each for name, each in judged.items()}
         head = {"case": self.case.name, "seed": self.seed, "expect": self.case.expect}
         return {**head, "is_control": self.case.is_control, "problem": self.problem, **said}
 
@@ -111,9 +114,28 @@ def render_comparison(by_healer: Mapping[str, Sequence[TrialResult]], sees: Mapp
     parts = [
         head,
         "\n".join([COMPARED_HEAD, *rows]),
+        render_requests(by_healer, common),
         *(sees[healer] for healer in by_healer if healer in sees),
     ]
     return "\n\n".join(parts)
+
+
+def render_requests(
+    by_healer: Mapping[str, Sequence[TrialResult]], common: Container[tuple[str, int]]
+) -> str:
+    """Return how many requests failed with each healer, in trials in which a healer can do something."""
+    failed = {
+        healer: sum(
+            each.judgement.failed
+            for each in results
+            if each.judgement is not None
+            and _name_trial(each) in common
+            and each.case.expect in (Expectation.HEAL, Expectation.RECOVER)
+        )
+        for healer, results in by_healer.items()
+    }
+    words = ", ".join(f"{healer} {count:,}" for healer, count in failed.items())
+    return f"Failed requests where a service can be well again: {words}."
 
 
 def _name_trial(result: TrialResult) -> tuple[str, int]:
@@ -130,6 +152,7 @@ def _render_compared(name: str, healer: str, results: Sequence[TrialResult]) -> 
         format_times(each.up_sec for each in judged if each.is_right),
         str(sum(each.needless for each in judged)),
         str(sum(each.harmful for each in judged)),
+        f"{sum(each.failed for each in judged):,} of {sum(each.asked for each in judged):,}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -160,10 +183,10 @@ def render_report(results: Sequence[TrialResult], origin: Mapping[str, Any]) -> 
     return "\n\n".join(parts)
 
 
-def replace_table(page: str, text: str) -> str:
-    """Put a new table between the two markers of the page. Raise ValueError if it lacks one."""
-    before, begin, rest = page.partition(BEGIN)
+def replace_table(page: str, text: str, begin: str = BEGIN) -> str:
+    """Put a new table between `begin` and the next end mark of the page. Raise ValueError if it lacks one."""
+    before, found, rest = page.partition(begin)
     _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page lacks {BEGIN} or {END}")
-    return f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}"
+    if not found or not end:
+        raise ValueError(f"the page lacks {begin} or {END}")
+    return f"{before}{begin}\n\n{text.strip()}\n\n{END}{after}"

@@ -5,44 +5,32 @@ Its documented rule: look every AUTOHEAL_INTERVAL (5 s), and restart each contai
 is unhealthy while the healer has it as down, and the look is every second.
 """
 
-import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from redis.exceptions import RedisError
 
+from bench.background import Background
 from bench.faultgym.case import HealerAction
 from marketswarm.fleet_control import NoFleetError, ProcessState, read_processes, request_restart
 
 EVERY_SEC: Final = 1.0
-STARTING_SEC: Final = 5.0
-"""How long a service is not looked at after its restart."""
 
 
-class RestartOnly:
+class RestartOnly(Background):
     """Restart services while a `with` block runs.
 
+    A service is not looked at for `starting_sec` after its restart: with less than a start takes, it would be
+    restarted for ever.
     `actions` is what was done, `failures` counts looks that failed.
     """
 
-    def __init__(self, control: str, read_down: Callable[[], set[str]]) -> None:
+    def __init__(self, control: str, read_down: Callable[[], set[str]], starting_sec: float) -> None:
+        super().__init__()
         self.actions: list[HealerAction] = []
         self.failures = 0
-        self._control, self._read_down = control, read_down
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._is_over.set()
-        self._thread.join(15)
+        self._control, self._read_down, self._starting_sec = control, read_down, starting_sec
 
     def _run(self) -> None:
         restarted_at: dict[str, float] = {}
@@ -56,7 +44,7 @@ class RestartOnly:
             for svc in sorted(down & processes.keys()):
                 process, now = processes[svc], time.time()
                 is_running = process.state is ProcessState.RUNNING
-                if not is_running or now - restarted_at.get(svc, 0.0) < STARTING_SEC:
+                if not is_running or now - restarted_at.get(svc, 0.0) < self._starting_sec:
                     continue
                 restarted_at[svc] = now
                 try:

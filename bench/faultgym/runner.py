@@ -10,39 +10,32 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Final, Self
+from typing import Final
 
+from bench.background import Background
 from bench.faultgym.case import Case, Expectation, HealerAction, Judgement, Trial, judge
 from bench.faultgym.fleet import GRACE, OUTSIDE, POLL_SEC, SECTIONS, GymFleet
 from bench.faultgym.healers import Healer
 from bench.faultgym.injection import Injection
 from bench.faultgym.report import TrialResult
+from bench.faultgym.requests import COUNTED_SEC, Requester
 from marketswarm.operator.healing import EntryKind
 
 AT_ONCE: Final = 3
 STALL_SEC: Final = 0.6
 """A machine that stands still for so long makes outages of its own."""
-WITHOUT_MEDIC_SEC: Final = 20.0
+WITHOUT_MEDIC_SEC: Final = COUNTED_SEC
 """The longest wait for a healer that has no remedy for what was injected."""
 SURE_SEC: Final = 1.0
 """How long a service must be well before it counts as healed."""
 
 
-class StallMonitor:
+class StallMonitor(Background):
     """Note when the machine stood still while a `with` block runs."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.stalls: list[tuple[float, float]] = []
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join()
 
     def _run(self) -> None:
         before = time.time()
@@ -134,9 +127,11 @@ class GymRun:
             fleet.wait_until_old(case.svc, GRACE * fleet.timeout_sec)  # else its start has grace
         fault = Injection(fleet, case.svc, Random(f"{self.seed} {case.name}"))
         time.sleep(fault.pick(0, 0.5))
-        case.inject(fault)
-        up_at = self._watch(case, fault)
-        trial = self._collect(case, fault, up_at)
+        asked = set(fleet.services()) if case.is_alone else services & set(fleet.services())
+        with Requester(fleet.orders, asked) as users:
+            case.inject(fault)
+            up_at = self._watch(case, fault)
+        trial = self._collect(case, fault, up_at, users)
         if case.mend is not None:
             case.mend(fault)
         judgement = judge(trial)
@@ -183,18 +178,20 @@ class GymRun:
             if not fleet.is_well(case.svc):
                 has_been_bad, up_at = True, None
                 continue
-            has_been_bad = has_been_bad or is_open or fleet.has_restarted(case.svc, fault.injected_at)
-            if not has_been_bad:
+            is_new = fleet.has_restarted(case.svc, fault.injected_at)
+            has_been_bad = has_been_bad or is_open or is_new
+            if not has_been_bad or (case.needs_restart and not is_new):  # one beat was late, say
                 continue
             up_at = up_at or now
             if not is_open and now - up_at > SURE_SEC:
                 return up_at
         return None
 
-    def _collect(self, case: Case, fault: Injection, up_at: float | None) -> Trial:
+    def _collect(self, case: Case, fault: Injection, up_at: float | None, users: Requester) -> Trial:
         services, since = {case.svc, *case.also}, fault.injected_at
         fleet = self.fleet
         actions = fleet.read_actions(since)
+        asked, failed = users.count(since)
         return Trial(
             case=case,
             injected_at=since,
@@ -203,6 +200,8 @@ class GymRun:
             alerts=tuple(fleet.read_alerts(since)),
             given_up_at=min((ts for ts, svc in fleet.read_given_up(since) if svc in services), default=None),
             up_at=up_at,
+            asked=asked,
+            failed=failed,
             has_medic=fleet.has_medic,
         )
 

@@ -22,11 +22,13 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from bench.faultgym.requests import GOOD, find_socket
 from marketswarm.agent import Agent, agent, run
 from marketswarm.bus import BusError
 from marketswarm.keys import source_breaker_key
-from marketswarm.operator.remedies import SOURCES
-from marketswarm.truth import MARKET
+from marketswarm.operator.remedies import BOARD, SOURCES
+from marketswarm.truth import MARKET, SYSTEM
+from services.market.reconnect_desk import ReconnectDesk, Reconnection
 
 FOLDER: Final = "GYM_FOLDER"
 CACHED_KEYS: Final = {"quotes": "quotes:SPY", "charts": "chart:SPY:1d"}
@@ -54,9 +56,14 @@ def run_target(svc: str) -> None:
     async def main() -> int:
         async with agent(svc) as me:
             target = Target(me, folder / f"{svc}.do")
+            if svc == BOARD:
+                desk = ReconnectDesk(svc, me.boot, lambda: me.bus(SYSTEM), target.reconnect, me.log)
+                me.task(desk.run(), name="reconnect")
+            await asyncio.start_unix_server(target.take_request, find_socket(folder, svc))
             while os.getppid() == parent:  # a service outside of the fleet ends with the gym
                 await target.follow_order()
                 await target.look()
+                target.answer_requests()
                 me.progress()
                 await me.rest(LOOK_EVERY_SEC)
         return me.exit_code
@@ -88,9 +95,11 @@ class Target:
     def __init__(self, me: Agent[Any], orders: Path) -> None:
         self._me, self._orders = me, orders
         self._degraded_until = self._stalled_until = 0.0
-        self._is_out_of_files = self._waits_for_ever = False
+        self._is_out_of_files = self._waits_for_ever = self._is_cut_off = False
         self._asked_at = 0.0
         self._bus_problem: str | None = None
+        self._problem: str | None = None
+        self._asked: list[asyncio.StreamWriter] = []
 
     async def look(self) -> None:
         """Say in the beats what is wrong."""
@@ -100,9 +109,25 @@ class Target:
             with contextlib.suppress(BusError, RedisError, OSError):
                 self._bus_problem = await self._use_bus(now)
         problem = "it was ordered" if now < self._degraded_until else self._bus_problem
-        if self._is_out_of_files and not _can_open():
+        if self._is_out_of_files:
+            _take_files()  # also what a request gave back
             problem = "no file descriptor is left"
+        if self._is_cut_off:
+            problem = "its connections do not answer"
+        self._problem = problem
         self._me.set_degraded(problem)
+
+    async def take_request(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Keep a request until the work comes to it."""
+        self._asked.append(writer)
+
+    def answer_requests(self) -> None:
+        """Answer what was asked since the last look: well only if the service does its work."""
+        is_well = self._problem is None and time.monotonic() >= self._stalled_until
+        while self._asked:
+            writer = self._asked.pop()
+            writer.write(GOOD if is_well else b"error")
+            writer.close()
 
     async def _use_bus(self, now: float) -> str | None:
         """Write the key of the service, read its cache, and return what is wrong with it."""
@@ -128,6 +153,17 @@ class Target:
         getattr(self, f"_{order.pop('do')}")(**order)
         if self._waits_for_ever:
             await asyncio.Event().wait()
+
+    async def reconnect(self) -> Reconnection:
+        """Open the connections anew, as a service with a pool does on request."""
+        self._is_cut_off = False
+        return Reconnection()
+
+    def _cut_off(self) -> None:
+        self._is_cut_off = True
+
+    def _connect(self) -> None:
+        self._is_cut_off = False
 
     def _hang(self, sec: float = FOR_EVER_SEC) -> None:
         time.sleep(sec)
@@ -182,9 +218,6 @@ class Target:
 
     def _use_files(self) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
-        with contextlib.suppress(OSError):
-            while True:
-                _KEPT.append(os.open(os.devnull, os.O_RDONLY))
         self._is_out_of_files = True
 
     def _leave_child(self) -> None:
@@ -202,12 +235,10 @@ class Target:
         time.time = lambda: real() + sec
 
 
-def _can_open() -> bool:
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
-    except OSError:
-        return False
-    return True
+def _take_files() -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            _KEPT.append(os.open(os.devnull, os.O_RDONLY))
 
 
 if __name__ == "__main__":

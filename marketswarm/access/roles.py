@@ -15,6 +15,7 @@ from marketswarm.access.services import (
     find_written_points,
     grant_access_points,
     grant_market_operation,
+    grant_reconnects,
 )
 from marketswarm.keys import (
     ALERT_LOG,
@@ -75,6 +76,8 @@ from marketswarm.keys import (
 from marketswarm.operator.remedies import (
     ARCHIVE,
     PAUSE_SOURCE,
+    RECONNECT,
+    RECONNECT_KEYS,
     REPEAT_BACKUP,
     RESUME_SOURCES,
     ROLL_BACK_TRUTH,
@@ -215,6 +218,7 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
         Grant("hget hset hdel expireat type del", HISTORY_KEYS),
         Grant("type hstrlen hget", (roster_key(HEALER),), mode="R"),
+        *grant_reconnects(BOARD, view),
         *(_grant_source_reads() if view.bus == MARKET else ()),
         *(_grant_seeding(view) if may_board_seed(view.truth) else ()),
     )
@@ -228,7 +232,8 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
     notifier's group; of the market, the states of sources and how many entries the quarantine has; the
     results of probes; of the keys that its rules name, when they were written; and the revisions of the
     truth, for the bundle of a diagnosis. It may delete a cache, close breakers of sources, pause sources, ask
-    for a backup, and put an earlier truth back in force, each where a ladder of the truth has it do so.
+    for a backup or for new connections to PostgreSQL, and put an earlier truth back in force, each where a
+    ladder of the truth has it do so.
     """
     lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
     kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
@@ -247,6 +252,7 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         *_grant_cache_clearing(view),
         *_grant_source_steering(view),
         *_grant_archive_reports(view),
+        *_grant_reconnects(view),
         *_grant_rollback(view),
         *_grant_probe_reads(view),
         *_grant_age_reads(view),
@@ -294,6 +300,19 @@ def _grant_archive_reports(view: BusView) -> tuple[Grant, ...]:
         Grant("getrange", (ARCHIVE_BACKUP, ARCHIVE_DATABASE), mode="R"),
         *((Grant("set", (ARCHIVE_BACKUP_REQUEST,), mode="W"),) if REPEAT_BACKUP in ladder else ()),
     )
+
+
+def _grant_reconnects(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to have services connect to PostgreSQL anew whose ladder says so."""
+    asked = [
+        keys
+        for svc, keys in RECONNECT_KEYS.items()
+        if view.bus == SYSTEM and RECONNECT in list_ladder(view.truth, svc)
+    ]
+    if not asked:
+        return ()
+    reports, requests = zip(*asked, strict=True)
+    return (Grant("getrange", reports, mode="R"), Grant("set", requests, mode="W"))
 
 
 def _grant_cache_clearing(view: BusView) -> tuple[Grant, ...]:

@@ -54,7 +54,7 @@ from marketswarm.keys import (
     probe_key,
     source_breaker_key,
 )
-from marketswarm.operator.remedies import ARCHIVE
+from marketswarm.operator.remedies import ARCHIVE, RECONNECT_KEYS
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Truth
 
 _DEAD_LETTERS: Final = ("vexy_ai", "archive")
@@ -156,6 +156,7 @@ def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
         *([Grant("hget hset", (ARCHIVE_POSITIONS,))] if _stores_position(svc, view) else []),
         *([Grant("hget", (HEALER_RELAYED,), mode="R")] if _is_relayed(svc, view) else []),
         *(_grant_archive_reports() if svc == ARCHIVE and view.bus == SYSTEM else ()),
+        *grant_reconnects(svc, view),
         *grant_access_points(svc, view),
     )
 
@@ -169,6 +170,14 @@ def _grant_archive_reports() -> tuple[Grant, ...]:
         Grant("getrange", (ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST), mode="R"),
         Grant("set", (ARCHIVE_BACKUP, ARCHIVE_DATABASE), mode="W"),
     )
+
+
+def grant_reconnects(svc: str, view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to read a request to connect to PostgreSQL anew, and to report what became of it."""
+    if svc not in RECONNECT_KEYS or view.bus != SYSTEM:
+        return ()
+    report, request = RECONNECT_KEYS[svc]
+    return (Grant("getrange", (request,), mode="R"), Grant("set", (report,), mode="W"))
 
 
 def grant_access_points(svc: str, view: BusView) -> tuple[Grant, ...]:

@@ -11,6 +11,7 @@ import hashlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,7 @@ from marketswarm.bus.subscriber import subscribe
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_DOC, TRUTH_META
 from marketswarm.settings import CommonSettings
+from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import ParsedTruth, Truth, TruthError, parse_truth
 from marketswarm.truth.parse import MAX_BYTES
 from marketswarm.truth.patch import Patch, parse_patch
@@ -253,6 +255,20 @@ def _parse_patched(known: ParsedTruth, patch: Patch, fingerprint: Fingerprint) -
     return parse_truth(raw)
 
 
+async def _await_patched(
+    load_patched: Callable[[Patch | None], Awaitable[TruthReading | None]],
+    delay_sec: float,
+    wait_for_patch: Callable[[float], Awaitable[Patch | None]],
+) -> TruthReading | None:
+    """Return what `load_patched` makes of a patch that comes within `delay_sec`; None if there is none."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + delay_sec
+    while (left_sec := until - clock()) > 0:
+        if (patched := await load_patched(await wait_for_patch(left_sec))) is not None:
+            return patched
+    return None
+
+
 async def read_first_valid(
     buses: Sequence[Bus],
     key: str,
@@ -262,29 +278,35 @@ async def read_first_valid(
     *,
     fingerprints: Sequence[Fingerprint | TruthReading] | None = None,
     patch: Patch | None = None,
+    wait_for_patch: Callable[[float], Awaitable[Patch | None]] = asyncio.sleep,
 ) -> list[TruthReading]:
     """Read the buses' documents, best bus first, up to the first valid truth; return the result of each bus.
 
     `fingerprints` are those that `read_fingerprints` returned just now, if it was called. A document is read
     only if its fingerprint is another one than that of `known` and of what `patch` makes of it, after a delay
-    of `delay_sec(size)` seconds.
+    of `delay_sec(size)` seconds. `wait_for_patch` waits so long, or returns a patch that comes before, which
+    may save the read.
     """
     fingerprints = fingerprints or await read_fingerprints(buses, key, within_sec)
     readings: list[TruthReading] = []
     for bus, fingerprint in zip(buses, fingerprints, strict=True):
         if isinstance(fingerprint, TruthReading):
-            reading = fingerprint
-        elif (match := _match_known(bus, fingerprint, known)) is not None:
+            readings.append(fingerprint)
+            continue
+        load_patched = partial(_load_patched, bus, key, fingerprint, known)
+        if (match := _match_known(bus, fingerprint, known)) is not None:
             reading = match
         elif fingerprint.size > MAX_BYTES:
             reading = TruthReading(
                 bus, None, f"refused: {fingerprint.size} bytes, and {MAX_BYTES} are allowed"
             )
-        elif (patched := await _load_patched(bus, key, fingerprint, known, patch)) is not None:
+        elif (patched := await load_patched(patch)) is not None:
             reading = patched
         else:
-            await asyncio.sleep(delay_sec(fingerprint.size))
-            reading = await read_truth(bus, key, known, within_sec + fingerprint.size / MIN_BYTES_A_SEC)
+            patched = await _await_patched(load_patched, delay_sec(fingerprint.size), wait_for_patch)
+            reading = patched or await read_truth(
+                bus, key, known, within_sec + fingerprint.size / MIN_BYTES_A_SEC
+            )
         readings.append(reading)
         if reading.found is not None:
             break
@@ -412,6 +434,7 @@ class TruthFollower:
         self._fingerprints: list[Fingerprint | TruthReading] = []
         self._is_told = False  # by a message, since the last reading
         self._patch: Patch | None = None  # of the last message, until it was used
+        self._patch_came = asyncio.Event()  # since it was used last
         self._retries = 0
         self._skips_poll = False  # a truth was applied, and no beat followed yet
         self._unsubscribed: set[str] = set()
@@ -449,6 +472,8 @@ class TruthFollower:
 
     def _note_change(self, message: bytes) -> None:
         self._patch, self._is_told, self._retries = parse_patch(message), True, 0
+        if self._patch is not None:
+            self._patch_came.set()
         self._read_due.set()
 
     def _on_subscribed(self, bus: Bus) -> None:
@@ -469,7 +494,7 @@ class TruthFollower:
                 await asyncio.sleep(self._choose_ask_delay_sec())
             self._read_due.clear()
             is_told, self._is_told = self._is_told, False
-            patch, self._patch = self._patch, None
+            patch = self._take_patch()
             fingerprints = await read_fingerprints(self._buses, self._key, READ_WITHIN_SEC)
             readings = await read_first_valid(
                 self._buses,
@@ -479,12 +504,26 @@ class TruthFollower:
                 self._choose_delay_sec,
                 fingerprints=fingerprints,
                 patch=patch,
+                wait_for_patch=self._wait_for_patch,
             )
             self._fingerprints = fingerprints
             self._apply_choice(readings)
             await asyncio.sleep(READ_PAUSE_SEC)
             if is_told and not all(reading.has_answered for reading in readings):
                 await self._retry(patch)
+
+    def _take_patch(self) -> Patch | None:
+        self._patch_came.clear()
+        patch, self._patch = self._patch, None
+        return patch
+
+    async def _wait_for_patch(self, sec: float) -> Patch | None:
+        """Return the patch of a message that comes within `sec` seconds, at once; None if there is none.
+
+        A poll may have seen the new document before the message about it came.
+        """
+        await wait_until_due(self._patch_came, sec)
+        return self._take_patch()
 
     async def _retry(self, patch: Patch | None) -> None:
         """Have the document that a message told of read again after a pause, at most MAX_RETRIES times."""

@@ -84,12 +84,13 @@ def _send_commands(server: int, key: str, port: str, users: str) -> None:
     with connection:
         _send(connection, "AUTH", _GATE_USER, key)
         # before the port is open, so that the first client needs a user, and `default` may only read
-        for words in lines:
-            _send(connection, "ACL", "SETUSER", *words[1:])
-        _send(connection, "CONFIG", "SET", "port", port)
+        for _, name, *rules in lines:
+            _send(connection, "ACL", "SETUSER", name, "reset", *rules)
         _point_link_to(users)
         Path(OPEN_ACL).unlink()
-        _send(connection, "ACL", "LOAD")  # the last command that this user can send
+        _send(connection, "CONFIG", "SET", "port", port)
+        # not ACL LOAD: that disconnects everyone who is there since the port is open
+        _send(connection, "ACL", "DELUSER", _GATE_USER)
 
 
 def _connect_when_loaded() -> socket.socket | None:
@@ -106,11 +107,11 @@ def _connect_when_loaded() -> socket.socket | None:
 
 
 def _send(connection: socket.socket, *words: str) -> None:
-    """Send a command and read the answer. Accept a connection that ends after ACL LOAD."""
+    """Send a command and read the answer. Raise _CommandRefusedError unless it is a success."""
     raw = [word.encode() for word in words]
     connection.sendall(b"*%d\r\n" % len(raw) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in raw))
     answer = connection.recv(1024)
-    if not answer.startswith(b"+") and (answer or words != ("ACL", "LOAD")):
+    if not answer.startswith((b"+", b":1")):
         raise _CommandRefusedError(f"{' '.join(words[:2])}: {answer.decode(errors='replace').strip()}")
 
 

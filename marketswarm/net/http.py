@@ -13,7 +13,6 @@ from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from pathlib import Path
 from typing import Final, Self
 
 import anyio
@@ -90,7 +89,6 @@ class HttpClient:
         encodings: the compressions that are asked for, as `gzip, br`; without, a body stays as it comes.
         by_proxy: whether to use the proxy and the certificates that the environment names.
         guard: refuses inside addresses, for URLs that others choose.
-        socket: a Unix socket to which every request goes, by no proxy, whatever host its URL names.
     """
 
     def __init__(
@@ -101,10 +99,8 @@ class HttpClient:
         encodings: str = "",
         by_proxy: bool = True,
         guard: AddressGuard | None = None,
-        socket: Path | None = None,
     ) -> None:
         self._guard = guard
-        by_socket = httpx.AsyncHTTPTransport(uds=str(socket), limits=LIMITS) if socket else None
         self._is_compressed = bool(encodings)
         self.client = httpx.AsyncClient(
             headers={
@@ -112,7 +108,7 @@ class HttpClient:
                 "Accept-Encoding": encodings or "identity",
                 **(headers or {}),
             },
-            transport=GuardedTransport(guard, LIMITS) if guard else by_socket,
+            transport=GuardedTransport(guard, LIMITS) if guard else None,
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),  # a server could set ever more
             trust_env=by_proxy,
             follow_redirects=False,

@@ -7,7 +7,15 @@ of another release, so each is read as far as it can be.
 from collections.abc import Mapping
 from typing import Final
 
-from marketswarm.keys import MARKET_BARS, chart_key, quote_key
+from marketswarm.keys import (
+    ARCHIVE_RECONNECT,
+    ARCHIVE_RECONNECT_REQUEST,
+    BOARD_RECONNECT,
+    BOARD_RECONNECT_REQUEST,
+    MARKET_BARS,
+    chart_key,
+    quote_key,
+)
 from marketswarm.truth import MARKET, MEDIC, AccessPoint, Truth, point_like
 
 CACHES: Final[Mapping[str, str]] = {"quotes_cache": quote_key("*"), "charts_cache": chart_key("*", "*")}
@@ -25,8 +33,17 @@ ROLL_BACK_TRUTH: Final = "roll_back_truth"
 """The remedy that seeds the truth before the one in force again."""
 
 ARCHIVE: Final = "archive"
+BOARD: Final = "board"
 REPEAT_BACKUP: Final = "repeat_backup"
 """The remedy that has `archive` make the backup that is due."""
+
+RECONNECT: Final = "reconnect"
+"""The remedy that has a service open its connections to PostgreSQL anew."""
+RECONNECT_KEYS: Final[Mapping[str, tuple[str, str]]] = {
+    ARCHIVE: (ARCHIVE_RECONNECT, ARCHIVE_RECONNECT_REQUEST),
+    BOARD: (BOARD_RECONNECT, BOARD_RECONNECT_REQUEST),
+}
+"""By service with such connections: the keys of its report and of a request to it."""
 
 
 def find_cache(truth: Truth, svc: str, remedy: str) -> AccessPoint | None:

@@ -6,6 +6,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Final, TypeVar
 
@@ -35,6 +36,11 @@ MAX_BOOTS: Final = 50
 """The most boots of one service that are kept."""
 _AT_ONCE: Final = 1000
 """Of how many services the beats are read at once."""
+_MAX_KNOWN_BYTES: Final = 1000
+"""The longest value that is kept with what was parsed of it; most are shorter."""
+# most values are those of the last look: a verdict stays the same, and the medic looks several times a beat
+_parse_entry_once: Final = lru_cache(maxsize=1000)(parse_entry_parts)
+_parse_beat_once: Final = lru_cache(maxsize=1000)(parse_beat)
 _MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024
 
 
@@ -84,9 +90,12 @@ class FleetState:
 
 
 async def read_fleet_state(
-    truth: Truth, bus_by_name: Callable[[str], Bus]
+    truth: Truth, bus_by_name: Callable[[str], Bus], *, with_runs: bool = True
 ) -> tuple[FleetState, dict[str, str]]:
-    """Return what the buses hold about every service of `truth`, and which buses failed and why."""
+    """Return what the buses hold about every service of `truth`, and which buses failed and why.
+
+    Without `with_runs`, the last runs of commands are not read: those are a third of all that is.
+    """
     known = services_of(truth)
     services_on: dict[str, list[str]] = {SYSTEM: []}
     for svc, (bus, _) in known.items():
@@ -96,7 +105,10 @@ async def read_fleet_state(
     (roster, health, lease, jobs, (sec, usec)), topology, *stored = await asyncio.gather(
         _read_judgement(system, known, failed),
         _ask(system, read_strings(system, [MESH_TOPOLOGY], _MAX_TOPOLOGY_BYTES), [], failed),
-        *(_read_beats(bus_by_name(name), here, failed) for name, here in sorted(services_on.items())),
+        *(
+            _read_beats(bus_by_name(name), here, failed, with_runs=with_runs)
+            for name, here in sorted(services_on.items())
+        ),
     )
     by_service = {svc: found for part in stored for svc, found in part.items()}
     return FleetState(
@@ -119,8 +131,12 @@ def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
 
 
 def parse_roster(stored: Mapping[bytes, bytes]) -> dict[str, RosterEntry]:
-    parsed = ((name.decode("utf-8", "replace"), parse_entry_parts(raw)[0]) for name, raw in stored.items())
+    parsed = ((name.decode("utf-8", "replace"), _parse_entry(raw)) for name, raw in stored.items())
     return {name: entry for name, entry in parsed if entry is not None}
+
+
+def _parse_entry(raw: bytes) -> RosterEntry | None:
+    return (_parse_entry_once if len(raw) <= _MAX_KNOWN_BYTES else parse_entry_parts)(raw)[0]
 
 
 def parse_jobs(stored: Mapping[bytes, bytes]) -> dict[str, SavedJob]:
@@ -181,32 +197,37 @@ class _StoredBeat:
     run: LastRun | None
 
 
-async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> dict[str, _StoredBeat]:
+async def _read_beats(
+    bus: Bus, services: list[str], failed: dict[str, str], *, with_runs: bool
+) -> dict[str, _StoredBeat]:
     """Return what a bus has of each service; of none if it fails.
 
     Between two batches others have their turn: to send and to parse what is asked of thousands takes long.
     """
     found: dict[str, _StoredBeat] = {}
     for first in range(0, len(services), _AT_ONCE):
-        batch = await _ask(bus, _read_batch(bus, services[first : first + _AT_ONCE]), None, failed)
+        batch = await _ask(
+            bus, _read_batch(bus, services[first : first + _AT_ONCE], with_runs=with_runs), None, failed
+        )
         if batch is None:
             return {}
         found |= batch
     return found
 
 
-async def _read_batch(bus: Bus, services: list[str]) -> dict[str, _StoredBeat]:
+async def _read_batch(bus: Bus, services: list[str], *, with_runs: bool) -> dict[str, _StoredBeat]:
     pipe = bus.pipeline()
     for svc in services:
         pipe.pttl(last_beat_key(svc))
-    keys = [key for svc in services for key in (last_beat_key(svc), last_run_key(svc))]
-    values = await read_strings(bus, keys)
+    count, keys = len(services), list(map(last_beat_key, services))
+    values = await read_strings(bus, keys + (list(map(last_run_key, services)) if with_runs else []))
+    beats, runs = values[:count], values[count:] or [None] * count
     ttls_msec = await bus.ask(pipe.execute())
     return {
         svc: _StoredBeat(
             _parse_beat(beat, svc), None if beat is None else ttl_msec / 1000, parse_last_run(run)
         )
-        for svc, beat, run, ttl_msec in zip(services, values[::2], values[1::2], ttls_msec, strict=False)
+        for svc, beat, run, ttl_msec in zip(services, beats, runs, ttls_msec, strict=False)
     }
 
 
@@ -220,7 +241,9 @@ async def _ask(bus: Bus, request: Awaitable[T], default: T, failed: dict[str, st
 
 
 def _parse_beat(raw: bytes | None, svc: str) -> Beat | None:
-    beat = None if raw is None else parse_beat(raw, svc)
+    if raw is None:
+        return None
+    beat = (_parse_beat_once if len(raw) <= _MAX_KNOWN_BYTES else parse_beat)(raw, svc)
     return None if isinstance(beat, MalformedBeat) else beat
 
 

@@ -19,6 +19,8 @@ from services.market.database import (
 )
 from services.market.tables import TABLES
 
+APPLICATION_NAME: Final = "archive"
+"""The name of the sessions of the pool, as PostgreSQL shows them."""
 TIMEOUT_SEC: Final = 60.0
 """The default time limit of the work on one connection."""
 MIGRATE_SEC: Final = 7 * 86_400.0
@@ -49,7 +51,7 @@ class Database(ConnectionPool):
         self.migrating_since: float | None = None
         """Since when the schema is brought up to date (monotonic clock); None while it is not."""
         settings = {
-            "application_name": "archive",
+            "application_name": APPLICATION_NAME,
             "search_path": "public",
             # an entry is acknowledged after its commit, because a server that crashes must still have it
             "synchronous_commit": "on",

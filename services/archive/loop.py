@@ -16,13 +16,17 @@ from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog, format_unread
 from marketswarm.bus.consumer import Consumer
 from marketswarm.bus.outage import Outage
+from marketswarm.operator.remedies import ARCHIVE
+from marketswarm.truth import SYSTEM
 from services.archive.database import Database
 from services.archive.maintenance import Maintenance
 from services.archive.metrics import ArchiveMetrics
 from services.archive.position_consumer import PositionConsumer
+from services.archive.reconnect import reconnect
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_followed_streams, find_streams
 from services.archive.worker import ArchiveWorker, DatabaseOutage
 from services.archive.writer import Writer
+from services.market.reconnect_desk import ReconnectDesk, Reconnection
 
 REPORT_EVERY_SEC: Final = 0.2
 MIGRATING_SEC: Final = 2.0
@@ -64,6 +68,14 @@ async def main() -> int:
         ]
         maintenance = Maintenance(me, settings_now, database, writer, metrics)
         me.task(maintenance.run(), name="maintenance")
+
+        async def connect_anew() -> Reconnection:
+            done = await reconnect(database, settings_now().settings.end_idle_sec)
+            maintenance.report_soon()
+            return done
+
+        desk = ReconnectDesk(ARCHIVE, me.boot, lambda: me.bus(SYSTEM), connect_anew, me.log)
+        me.task(desk.run(), name="reconnect")
         while True:
             for pool in pools:
                 pool.start_workers()

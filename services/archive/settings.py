@@ -102,6 +102,9 @@ class WriteSettings(ServiceConfig):
     `30`."""
     database_timeout_sec: Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)] = TIMEOUT_SEC
     """The time limit of a batch; a PostgreSQL that has not answered by then counts as away. Example: `20`."""
+    end_idle_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 60.0
+    """How long a session of archive's role must have done nothing in a transaction until archive ends it
+    when it reconnects for the medic. Example: `300`."""
     behind_sec: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 120.0
     """The waiting time of an entry from which the service is `degraded`. Example: `300`."""
     keep_days: dict[KeptTable, Days] = Field(

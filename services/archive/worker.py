@@ -90,6 +90,10 @@ class ArchiveWorker:
         self._claimed_at = self._looked_at = self._reached_at = float("-inf")
 
     async def process_next(self, consumer: Consumer, streams: Mapping[str, InputStream]) -> None:
+        """Commit what was read and not acknowledged, first of ours, then of who is gone; then new entries.
+
+        Entries are acknowledged after the commit. Without other work, new ones are awaited for BLOCK_SEC.
+        """
         config = self._settings_now()
         settings = config.settings
         await self._update_backlogs(consumer)

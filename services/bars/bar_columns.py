@@ -62,7 +62,7 @@ class BarColumns:
         self.rows: Array = np.empty((ROW_COUNT, len(self.starts)))
 
     def find(self, start_ms: int) -> int:
-        """Return the position of the first bar that begins at this time or later."""
+        """Return the position of the first bar that begins then or later; `count` if there is none."""
         last = self.count - 1
         if last >= 0 and start_ms >= self.starts[last]:  # the newest bar, which is still forming
             return last if start_ms == self.starts[last] else self.count

@@ -50,7 +50,7 @@ def deviate(rows: Array) -> Array:
 
 
 def correlate(left: Array, right: Array) -> Array:
-    """Return the correlation of each row with that of the other; NaN if one does not vary."""
+    """Return one correlation a row, of two tables of one shape; NaN if one of the rows does not vary."""
     left, right = center(left), center(right)
     scale = np.sqrt(average(np.square(left)) * average(np.square(right)))
     return np.clip(average(left * right) / scale, -1.0, 1.0)

@@ -67,6 +67,7 @@ class _Deadline:
         self.timer: asyncio.TimerHandle | None = None
 
     def begin(self, sec: float, act: Callable[[], None]) -> None:
+        """Call `act` in so many seconds, unless the deadline already runs or ends before that."""
         if self.timer is None:
             self.timer = self._loop.call_later(sec, act)
 

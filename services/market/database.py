@@ -11,8 +11,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+BOARD_NAME: Final = "marketswarm board"
+"""The name of the board's sessions, as PostgreSQL shows them."""
 CONNECT_SEC: Final = 10.0
 """How long a connection may take to open."""
+ANSWER_SEC: Final = 3.0
+"""How long a connection may take to answer that it is there."""
 _AWAY: Final = (
     OSError,  # refused, reset, no route; TimeoutError is one
     asyncpg.PostgresConnectionError,  # class 08
@@ -103,7 +107,7 @@ class ConnectionPool:
     ) -> None:
         self.url, self._settings = url, {"timezone": "UTC", **settings}
         self._most, self._connect_sec = most, connect_sec
-        self._pool: Any = None
+        self._opened: _OpenPool | None = None
         self._opening = asyncio.Lock()
 
     @contextlib.asynccontextmanager
@@ -115,15 +119,52 @@ class ConnectionPool:
             RefusedRowsError: it refuses rows that the block wrote.
         """
         with translated_errors():
-            pool = await self._open()
-            async with _lend(pool, self._connect_sec()) as connection, limit_work(connection, within_sec):
+            opened = await self._open()
+            async with opened.lend(self._connect_sec()) as connection, limit_work(connection, within_sec):
                 yield connection
 
     async def aclose(self) -> None:
         """Close all connections without waiting for the server."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.terminate()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.pool.terminate()
+
+    async def recycle(self, within_sec: float) -> None:
+        """Close the connections and open one that answers.
+
+        Who has one, or waits for one, may go on with it for `within_sec`. If the server opens no further one,
+        and those that there are answer, they are kept: they may be the last ones that it lends us. So are
+        they if the server has too many connections, and each of ours is in use. Raises PostgresAwayError,
+        also then.
+        """
+        spare = None  # holds a place while the others are closed
+        try:
+            with translated_errors():
+                spare = await self.open_session()
+        except PostgresAwayError as error:
+            is_full = isinstance(error.__cause__, asyncpg.TooManyConnectionsError)
+            if self._opened is not None and (await self._answers() or (is_full and self._opened.is_in_use())):
+                raise
+        try:
+            async with self._opening:  # so new work waits for the places of the old
+                opened, self._opened = self._opened, None
+                if opened is not None:
+                    await opened.close(within_sec)
+            await self._ask()
+        finally:
+            if spare is not None:
+                spare.terminate()
+
+    async def _answers(self) -> bool:
+        try:
+            await self._ask()
+        except PostgresAwayError:
+            return False
+        return True
+
+    async def _ask(self) -> None:
+        async with self.connect(ANSWER_SEC) as connection:
+            await connection.execute("SELECT 1")
 
     async def open_session(self) -> Any:
         return await asyncpg.connect(self.url, timeout=self._connect_sec(), server_settings=self._settings)
@@ -134,11 +175,11 @@ class ConnectionPool:
     async def prepare_connection(self, connection: Any) -> None:
         """Do what each new connection needs; nothing by default."""
 
-    async def _open(self) -> Any:
+    async def _open(self) -> "_OpenPool":
         async with self._opening:
-            if self._pool is None:
+            if self._opened is None:
                 await self.prepare_database()
-                self._pool = await asyncpg.create_pool(
+                pool = await asyncpg.create_pool(
                     self.url,
                     min_size=0,
                     max_size=self._most,
@@ -146,20 +187,54 @@ class ConnectionPool:
                     timeout=CONNECT_SEC,
                     server_settings=self._settings,
                 )
-            return self._pool
+                self._opened = _OpenPool(pool)
+            return self._opened
 
 
-@contextlib.asynccontextmanager
-async def _lend(pool: Any, within_sec: float) -> AsyncIterator[Any]:
-    """Lend a connection of a pool; a TimeoutError says what was waited for, which asyncpg's does not."""
-    try:
-        connection = await pool.acquire(timeout=within_sec)
-    except TimeoutError:
-        raise _make_timeout(within_sec) from None
-    try:
-        yield connection
-    finally:
-        await pool.release(connection)
+class _OpenPool:
+    """A pool of asyncpg, and how many have a connection of it or wait for one."""
+
+    def __init__(self, pool: Any) -> None:
+        self.pool, self._users = pool, 0
+        self._is_unused = asyncio.Event()
+        self._is_unused.set()
+
+    @contextlib.asynccontextmanager
+    async def lend(self, within_sec: float) -> AsyncIterator[Any]:
+        """Lend a connection; a TimeoutError says what was waited for, which asyncpg's does not."""
+        self._users += 1
+        self._is_unused.clear()
+        try:
+            try:
+                connection = await self.pool.acquire(timeout=within_sec)
+            except TimeoutError:
+                raise _make_timeout(within_sec) from None
+            try:
+                yield connection
+            finally:
+                await self.pool.release(connection)
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._is_unused.set()
+
+    def is_in_use(self) -> bool:
+        """Return whether it has connections, and none of them is idle."""
+        return bool(self.pool.get_size()) and not self.pool.get_idle_size()
+
+    async def close(self, within_sec: float) -> None:
+        """Close it once nobody uses it, and after `within_sec` all the same.
+
+        Without users the server has given its places back by the end; asyncpg itself waits for none that
+        wait.
+        """
+        try:
+            with contextlib.suppress(*_AWAY):
+                async with asyncio.timeout(within_sec):
+                    await self._is_unused.wait()
+                    await self.pool.close()
+        finally:
+            self.pool.terminate()  # does nothing to one that is closed
 
 
 def _make_timeout(within_sec: float) -> TimeoutError:

@@ -49,7 +49,7 @@ def format_number(number: float) -> str:
 
 
 def encode_entry(record: Record, asset: AssetClass, provenance: Provenance) -> dict[str, str]:
-    """Return the fields of a record's entry. What is None is left out."""
+    """Return the fields of a record's entry, times as epoch milliseconds. What is None is left out."""
     fields = {"sym": record.symbol, "asset": str(asset)}
     names: tuple[str, ...]
     if isinstance(record, Bar):
@@ -71,6 +71,7 @@ def encode_entry(record: Record, asset: AssetClass, provenance: Provenance) -> d
 
 
 def encode_provenance(provenance: Provenance) -> dict[str, str]:
+    """Return the fields of an entry that say which source its record is from, and when that was asked."""
     return dict(_list_origin(provenance))
 
 

@@ -33,7 +33,7 @@ from marketswarm.operator.healing import (
 from marketswarm.operator.healing_attempts import ApprovalStats
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import MEDIC, SYSTEM, Truth
-from services.medic.diagnosis.record import DiagnosisRecord
+from services.medic.diagnosis.record import DiagnosisRecord, OutageEvidence
 from services.medic.experience import Experience
 from services.medic.guards import Fuse, find_mode
 from services.medic.learning import ENOUGH, Lesson, Treatment
@@ -42,7 +42,7 @@ from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair
 from services.medic.report import HealingReport, OutagePattern, make_report, sort_lessons
 from services.medic.settings import HealingSettings, MedicSettings, Mode
-from services.medic.store import read_diagnosis, read_state
+from services.medic.store import read_diagnosis, read_evidence, read_state
 
 _MOST: Final = 1000
 DAY_SEC: Final = 86_400.0
@@ -78,15 +78,20 @@ def incidents(
 def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
     """Show one outage as a post-mortem in Markdown: what happened, what was done, how it ended."""
     found = next((each for each in event_loop.run(_read_incidents(data)) if each.id == ident), None)
-    record = None if found is None else event_loop.run(_read_diagnosis(data, found))
     if found is None:
         raise Exit(
             Code.CONFIGURATION, f"no incident {ident} is on record; `marketswarm incidents` lists them"
         )
+    evidence, diagnosis = event_loop.run(_read_records(data, found))
     if as_json:
-        output.print_json({**_to_json(found), "diagnosis": None if record is None else asdict(record)})
+        records = {
+            "evidence": None if evidence is None else _evidence_to_json(evidence),
+            "diagnosis": None if diagnosis is None else asdict(diagnosis),
+        }
+        output.print_json({**_to_json(found), **records})
         return
-    output.print_lines([*format_post_mortem(found), *format_diagnosis(record)])
+    lines = [*format_post_mortem(found), *format_evidence(evidence), *format_diagnosis(diagnosis)]
+    output.print_lines(lines)
 
 
 def status(as_json: Json = False, data: Data = DATA) -> None:
@@ -268,14 +273,21 @@ def _warn_of_unusable(count: int) -> None:
         output.print_line(f"{count} entries could not be read", output.YELLOW)
 
 
-async def _read_diagnosis(data: Path, incident: HealingIncident) -> DiagnosisRecord | None:
-    """Return the diagnosis of an incident; None without one, or if its service has a newer one.
+async def _read_records(
+    data: Path, incident: HealingIncident
+) -> tuple[OutageEvidence | None, DiagnosisRecord | None]:
+    """Return the evidence and the diagnosis of an incident; None for what there is not, or not any more.
 
-    Raises Exit.
+    Those of a later outage of the service replace them. Raises Exit.
     """
     async with open_fleet(data) as fleet:
-        record = await read_diagnosis(fleet.bus(SYSTEM), incident.svc)
-    return record if record is not None and record.incident == incident.id else None
+        bus = fleet.bus(SYSTEM)
+        evidence = await read_evidence(bus, incident.svc)
+        diagnosis = await read_diagnosis(bus, incident.svc)
+    return (
+        evidence if evidence is not None and evidence.incident == incident.id else None,
+        diagnosis if diagnosis is not None and diagnosis.incident == incident.id else None,
+    )
 
 
 async def _read_status(data: Path) -> tuple[HealingSettings, list[Repair], Fuse, dict[str, OutageState]]:
@@ -335,6 +347,28 @@ def format_post_mortem(found: HealingIncident) -> list[str]:
         "| --- | --- | --- | --- |",
         *(_format_row(each) for each in found.timeline),
     ]
+
+
+def format_evidence(evidence: OutageEvidence | None) -> list[str]:
+    """Return the lines of evidence in Markdown; foreign text in it is escaped, a log is a block of code."""
+    if evidence is None:
+        return []
+    found = [(name, value) for name, value in evidence.facts.items() if value not in (None, "")]
+    told = [(name, f"{value:.4g}" if type(value) is float else str(value)) for name, value in found]
+    told += [(name, f"{value:.3g} %") for name, value in evidence.readings.items()]
+    lines = ["", f"## Evidence of `{_escape_cell(evidence.step)}`, at {format_time(evidence.ts)}", ""]
+    lines += [f"- {_escape_cell(name)}: {_escape_cell(value)}" for name, value in told]
+    log_lines = evidence.unpack_log()
+    if log_lines:
+        lines += [f"- the last {len(log_lines)} lines of its log:", ""]
+        lines += [f"      {escape_text(line)}" for line in log_lines]
+    return lines
+
+
+def _evidence_to_json(evidence: OutageEvidence) -> dict[str, Any]:
+    found = asdict(evidence)
+    del found["packed_log"]
+    return {**found, "log": evidence.unpack_log()}
 
 
 def format_diagnosis(record: DiagnosisRecord | None) -> list[str]:

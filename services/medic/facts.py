@@ -28,7 +28,7 @@ class Symptom(StrEnum):
 
 
 class RestartOwner(StrEnum):
-    """The one that restarts a target: `marketswarm up`, the medic by it, a container engine, or another one.
+    """The one that restarts a target: `marketswarm up`, the medic by it, an engine, systemd, or another one.
 
     Under `medic`, `up` still starts the process, but the medic may end the back-off before a restart. What is
     `elsewhere` is not known here.
@@ -37,6 +37,7 @@ class RestartOwner(StrEnum):
     UP = "up"
     MEDIC = "medic"
     ENGINE = "engine"
+    SYSTEMD = "systemd"
     ELSEWHERE = "elsewhere"
 
 
@@ -45,10 +46,12 @@ class ProcessFacts:
     """One process of a target as its owner sees it.
 
     `identity` is another one after each start. `is_waiting` says that the owner pauses before it starts the
-    process again, `is_stopped` that an operator stopped it. `age_sec` is the time since its last start.
+    process again, `is_stopped` that it does not: an operator stopped the process, or it ended for good.
+    `age_sec` is the time since its last start.
     `is_restarting` says whether it is being ended so that the next one starts; None if that is not known.
-    `exit_code` is that of a container that does not run, and None of all else. `is_oom_killed` says that the
-    kernel ended a process of a container for want of memory, since its last start.
+    `exit_code` is that of a container or unit that does not run, and None of all else. `is_oom_killed` says
+    that the kernel ended a process of it for want of memory, since its last start. `end_reason` is what else
+    systemd says of the end of a unit, such as `watchdog`.
     """
 
     identity: str
@@ -58,10 +61,13 @@ class ProcessFacts:
     is_restarting: bool | None = None
     exit_code: int | None = None
     is_oom_killed: bool = False
+    end_reason: str = ""
 
     def describe_end(self) -> str:
         """Return what became of it, `ended with 137, ran out of memory`; empty if nothing is known."""
         ended = "" if self.exit_code is None else f"ended with {self.exit_code}"
+        if self.end_reason:
+            ended = f"{ended or 'ended'} ({self.end_reason})"
         return ", ".join(filter(None, (ended, "ran out of memory" if self.is_oom_killed else "")))
 
 

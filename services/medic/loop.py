@@ -1,6 +1,7 @@
 """The main loop of medic: the work of the leader as a task, and what the beats say of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from marketswarm.agent import Agent, agent
@@ -13,6 +14,8 @@ from services.medic.alert_follower import AlertFollower
 from services.medic.medic import Medic
 from services.medic.metrics import collect_metrics
 from services.medic.owners.embedded_fleet import EmbeddedFleet
+from services.medic.owners.fleet_logs import FleetLogs
+from services.medic.owners.log_source import LogSource
 from services.medic.owners.owner import ProcessOwner
 from services.medic.planner import LEASE_SEC
 from services.medic.remedies import Remedy
@@ -29,13 +32,16 @@ async def main() -> int:
     """Run the medic until it is asked to stop; return its exit code."""
     async with agent(MEDIC, MedicEnvironment) as me:
         settings_now = me.config(MedicSettings)
-        rules = RuleMonitor(me, lambda: settings_now().settings, start_alerts(me))
+        owners = make_owners(me)
+        log_sources = list_log_sources(me.settings.medic_fleet_logs, owners)
+        rules = RuleMonitor(me, lambda: settings_now().settings, start_alerts(me), owners, log_sources)
 
         def get_ladder(svc: str) -> tuple[Remedy, ...]:
             return settings_now().settings.ladder_of(svc)
 
+        second_tier = make_second_tier(me, get_ladder, log_sources)
         medic = Medic(
-            me, lambda: settings_now().settings, rules, make_second_tier(me, get_ladder), make_owners(me)
+            me, lambda: settings_now().settings, rules, second_tier, owners, log_sources=log_sources
         )
         alerts = AlertFollower(me, lambda: settings_now().settings, medic.wake)
         followed = set[str]()
@@ -65,27 +71,37 @@ async def main() -> int:
 
 
 def make_owners(me: Agent[MedicEnvironment]) -> list[ProcessOwner]:
-    """Return the owners that the environment gives a socket for: the embedded fleet, a container engine."""
+    """Return the owners that the environment names: the embedded fleet, a container engine, systemd."""
     settings, owners = me.settings, list[ProcessOwner]()
     if settings.medic_fleet_socket is not None:
         owners.append(EmbeddedFleet(settings.medic_fleet_socket))
     if settings.medic_engine_socket is not None:
-        from services.medic.owners.engine import ContainerEngine  # noqa: PLC0415 - loads httpx, 9 MB
+        from services.medic.owners.engine import ContainerEngine  # noqa: PLC0415 - loads httptools
 
         socket, project = settings.medic_engine_socket, settings.medic_engine_project
         owners.append(ContainerEngine(socket, project, me.log))
+    if settings.medic_systemd is not None:
+        from services.medic.owners.systemd import SystemdUnits  # noqa: PLC0415 - the extra `systemd`
+
+        owners.append(SystemdUnits(settings.medic_systemd, settings.medic_systemd_unit, me.log))
     return owners
 
 
+def list_log_sources(folder: Path | None, owners: Iterable[ProcessOwner]) -> list[LogSource]:
+    """Return where logs are read: the folder of the embedded fleet, and what owners keep."""
+    files: list[LogSource] = [] if folder is None else [FleetLogs(folder)]
+    return [*files, *(owner.logs for owner in owners if owner.logs is not None)]
+
+
 def make_second_tier(
-    me: Agent[MedicEnvironment], get_ladder: Callable[[str], Iterable[Remedy]]
+    me: Agent[MedicEnvironment], get_ladder: Callable[[str], Iterable[Remedy]], logs: Sequence[LogSource]
 ) -> "SecondTier | None":
     """Return what is asked for diagnoses; None if the environment names nothing."""
     if me.settings.medic_diagnosis_command is None and me.settings.medic_diagnosis_url is None:
         return None
     from services.medic.diagnosis.second_tier import SecondTier  # noqa: PLC0415 - loads httpx, 9 MB
 
-    return SecondTier(me, get_ladder)
+    return SecondTier(me, get_ladder, logs)
 
 
 def start_alerts(me: Agent[MedicEnvironment]) -> OutageAlerts:

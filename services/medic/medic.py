@@ -1,6 +1,7 @@
 """The work of the one medic that leads: look, decide, store, and only then act."""
 
 import asyncio
+import os
 import shlex
 import time
 from collections import Counter
@@ -12,9 +13,13 @@ from marketswarm.agent import Agent, Lease, LeaseLost
 from marketswarm.operator.healing import EntryKind
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM
+from services.medic.diagnosis.outage_evidence import EvidenceCollector
+from services.medic.diagnosis.record import OutageEvidence
+from services.medic.diagnosis.redactor import list_secrets
 from services.medic.evidence import add_evidence
 from services.medic.facts import FleetFacts
 from services.medic.observer import FleetObserver
+from services.medic.owners.log_source import LogSource
 from services.medic.owners.owner import ProcessOwner
 from services.medic.planner import Planner
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
@@ -56,11 +61,14 @@ class Medic:
         rules: RuleMonitor,
         second_tier: "SecondTier | None" = None,
         owners: Sequence[ProcessOwner] = (),
+        *,
+        log_sources: Sequence[LogSource] = (),
     ) -> None:
         self._me, self._get_settings, self.rules = me, get_settings, rules
         self.second_tier = second_tier
         self.planner = Planner(get_settings)
         self.owners, self.observer = owners, FleetObserver(me, owners)
+        self._evidence = EvidenceCollector(log_sources, list_secrets(os.environ))
         self.facts = FleetFacts()
         self.entries: Counter[str] = Counter(dict.fromkeys(EntryKind, 0))
         self.orders: Counter[tuple[str, str]] = Counter(
@@ -141,7 +149,8 @@ class Medic:
         await self._follow_record(store)
         plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
         observed = self.rules.take_observed(now())
-        await self._save(store, replace(plan, observed=observed), lease)
+        evidence = await self._take_evidence(plan)
+        await self._save(store, replace(plan, observed=observed, evidence=evidence), lease)
         order_sec = 0.0
         if plan.order is not None:
             began = time.monotonic()
@@ -153,6 +162,14 @@ class Medic:
         if self.second_tier is not None:
             await self._diagnose(self.second_tier, store, lease, now)
         return order_sec
+
+    async def _take_evidence(self, plan: RepairPlan) -> tuple[OutageEvidence, ...]:
+        """Return the evidence that a plan is to be stored with; none, logged, after an error of ours."""
+        try:
+            return await self._evidence.collect(plan, self.facts, self.rules.list_resources)
+        except Exception as error:  # noqa: BLE001 - the remedy matters more than what is known before it
+            self._me.log.warning("medic.evidence_failed", error=type(error).__name__)
+            return ()
 
     async def _follow_record(self, store: MedicStore) -> None:
         """Load the record once a term, and when a person had it forgotten, if something follows from it.

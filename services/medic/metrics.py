@@ -6,6 +6,7 @@ from typing import Final
 
 from marketswarm.metrics import Family, MetricTable
 from services.medic.alert_follower import AlertFollower
+from services.medic.facts import RestartOwner
 from services.medic.medic import Medic
 from services.medic.repair import RepairState
 
@@ -18,6 +19,7 @@ _HELP: Final = {
     "events_total{kind}": "Events put on medic:alerts, which the healer copies: miss, ok, unwatched.",
     "diagnoses_total{result}": "Questions to the second tier, by what became of them.",
     "engine_requests_total{request,result}": "Requests to the container engine, by what became of them.",
+    "systemd_requests_total{request,result}": "Calls to systemd, by what became of them.",
     "leading": "1 while this process is the one that acts.",
     "fuse_blown": "1 after too many remedies, until a person approves.",
     "round_seconds": "How long the last look at the fleet took.",
@@ -36,10 +38,14 @@ def collect_metrics(medic: Medic, alerts: AlertFollower) -> Iterator[Family]:
         rules_holding={rule: holding[rule] for rule in medic.rules.names},
         events_total=medic.rules.alerts.published,
         diagnoses_total=medic.second_tier.counts if medic.second_tier else {},
-        engine_requests_total={
-            name: count for owner in medic.owners for name, count in owner.requests.copy().items()
-        },
+        engine_requests_total=_count_requests(medic, RestartOwner.ENGINE),
+        systemd_requests_total=_count_requests(medic, RestartOwner.SYSTEMD),
         leading=medic.is_leading,
         fuse_blown=medic.planner.fuse.blown_at is not None,
         round_seconds=medic.round_sec,
     )
+
+
+def _count_requests(medic: Medic, kind: RestartOwner) -> Counter[tuple[str, str]]:
+    owners = (owner for owner in medic.owners if kind in owner.restarts_for)
+    return sum((owner.requests.copy() for owner in owners), Counter())

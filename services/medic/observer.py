@@ -81,6 +81,7 @@ class FleetObserver:
         self.seen: FleetObservation | None = None
         self._me, self._owners = me, owners
         self._degraded = DegradedTimes()
+        self._timings: tuple[Truth | None, dict[str, tuple[float, float]]] = (None, {})
 
     def begin_term(self) -> None:
         """Forget what was measured under an earlier lease: nothing was observed since, by another clock."""
@@ -110,7 +111,7 @@ class FleetObserver:
         problems: list[str] = []
         state, silences = FleetState(), tuple[Silence, ...]()
         try:
-            state, failed = await read_fleet_state(truth, self._me.bus)
+            state, failed = await read_fleet_state(truth, self._me.bus, with_runs=False)
             stored = await read_silences([self._me.bus(name) for name in truth.bus_names()])
             silences = tuple(stored.silences.values())
             problems += [f"{bus} {why}" for bus, why in (failed | stored.failed).items()]
@@ -142,11 +143,11 @@ class FleetObserver:
         is_past = svc == MESH and entry is not None and entry.verdict is State.DOWN
         instances = None if is_past else seen.state.instances.get(svc)
         own = settings.targets.get(svc)
-        timeout_sec = seen.truth.timeout_of(svc, self._me.settings.default_timeout_sec)
+        timeout_sec, interval_sec = self._find_timing(svc, seen.truth)
         boot = (beat and beat.boot) or (entry and entry.boot) or None
         status = None if beat is None else beat.status
         silence_sec = derive_silence(seen.state.ttls_sec.get(svc), timeout_sec)
-        late_sec = max(LATE_INTERVALS * seen.truth.interval_of(svc), LATE_SHARE * timeout_sec)
+        late_sec = max(LATE_INTERVALS * interval_sec, LATE_SHARE * timeout_sec)
         is_up = entry is not None and entry.verdict is State.UP
         down_since = None if entry is None else entry.down_since() or entry.since or entry.ts or None
         return TargetFacts(
@@ -167,6 +168,16 @@ class FleetObserver:
             is_late=is_up and silence_sec is not None and silence_sec >= late_sec,
         )
 
+    def _find_timing(self, svc: str, truth: Truth) -> tuple[float, float]:
+        """Return the timeout and the interval of a service, which last until there is another truth."""
+        if self._timings[0] is not truth:
+            default_sec = self._me.settings.default_timeout_sec
+            each = {
+                svc: (truth.timeout_of(svc, default_sec), truth.interval_of(svc)) for svc in truth.services
+            }
+            self._timings = truth, each
+        return self._timings[1][svc]
+
 
 def _find_owner(processes: Iterable[OwnedProcess], own: TargetSettings | None) -> RestartOwner:
     """Return what restarts a target; with processes of two owners, nothing is done to it in any case."""
@@ -177,6 +188,8 @@ def _find_owner(processes: Iterable[OwnedProcess], own: TargetSettings | None) -
 
 def find_wish(svc: str, section: Service, seen: FleetObservation) -> Refusal | None:
     """Return `silenced` or `maintenance` if people want a service to be left alone now."""
+    if not seen.silences and not seen.windows:
+        return None
     if any(each.is_active(seen.wall) and each.matches(svc, section.tags) for each in seen.silences):
         return Refusal.SILENCED
     windows = (each for each in seen.windows if each.includes(svc, section.tags))

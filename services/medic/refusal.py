@@ -17,7 +17,7 @@ class Refusal(StrEnum):
 
     PAUSED = "paused"  # the kill switch of the truth
     PROTECTED = "protected"  # healer, sentinel, notifier, and the medic itself
-    CUT_OFF = "cut_off"  # a bus, or the fleet's control socket, does not answer the medic
+    CUT_OFF = "cut_off"  # a bus, or what restarts processes here, does not answer the medic
     BUS_LOST = "bus_lost"  # the healer has lost a bus
     HEALER_ABSENT = "healer_absent"  # no healer leads, or it does not beat
     HEALER_DEAF = "healer_deaf"  # the healer says that it does not hear all
@@ -26,14 +26,14 @@ class Refusal(StrEnum):
     SILENCED = "silenced"
     MAINTENANCE = "maintenance"
     EMERGENCY = "emergency"  # a rule of that severity holds for it
-    STOPPED = "stopped"  # by an operator
+    STOPPED = "stopped"  # by an operator, or it ended and its owner does not start it again
     TOO_OLD = "too_old"  # the outage was old when it was first seen
     DEPENDENCY_DOWN = "dependency_down"
     UNKNOWN = "unknown"  # whether the target is still down, or degraded
     TARGET_DOWN = "target_down"  # the remedy is for one that beats
     NOT_OURS = "not_ours"  # something that is not known here restarts it
     SEVERAL_PROCESSES = "several_processes"
-    OWNER_RESTARTS = "owner_restarts"  # `marketswarm up` is about to
+    OWNER_RESTARTS = "owner_restarts"  # its owner is about to
     START_GRACE = "start_grace"  # its process is young
     UNDER_WAY = "under_way"  # what the remedy would begin was begun already
     BLAST_RADIUS = "blast_radius"  # it still works, and too many others need it

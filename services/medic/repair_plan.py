@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from marketswarm.bus.stored_values import MAX_DURATION_SEC
 from marketswarm.operator.healing import EntryKind, TimelineEntry
-from services.medic.diagnosis.record import DiagnosisRecord
+from services.medic.diagnosis.record import DiagnosisRecord, OutageEvidence
 from services.medic.guards import Fuse
 from services.medic.remedies import RemedyOrder
 from services.medic.repair import Repair
@@ -17,7 +17,7 @@ class RepairPlan:
     """What follows from an observation. A repair that is None is over; `used` are approvals to delete.
 
     `fuse` is its new state, None if it did not change; so are `questions`, those to the second tier, and
-    `observed`.
+    `observed`. `evidence` was taken before `order` is carried out.
     """
 
     entries: tuple[TimelineEntry, ...] = ()
@@ -28,6 +28,7 @@ class RepairPlan:
     questions: Fuse | None = None
     diagnosis: DiagnosisRecord | None = None
     observed: ObservedSpans | None = None
+    evidence: tuple[OutageEvidence, ...] = ()
 
     def is_empty(self) -> bool:
         stored = self.fuse or self.diagnosis or self.observed

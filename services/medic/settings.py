@@ -1,9 +1,11 @@
-"""Define the settings of the medic in the truth and the environment. Pure."""
+"""Define the settings of the medic in the truth and the environment. Pure, but for a look for an extra."""
 
+import os
 import shlex
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -15,6 +17,8 @@ from marketswarm.operator.remedies import (
     ARCHIVE,
     CACHES,
     PAUSE_SOURCE,
+    RECONNECT,
+    RECONNECT_KEYS,
     REPEAT_BACKUP,
     RESUME_SOURCES,
     ROLL_BACK_TRUTH,
@@ -24,6 +28,7 @@ from marketswarm.operator.remedies import (
 from marketswarm.settings import HttpUrl, MonitorSettings, Token, list_variables
 from marketswarm.truth import Truth
 from marketswarm.truth.errors import Place, format_hint
+from services.medic.owners.unit import UNIT_PATTERN
 from services.medic.refusal import PROTECTED
 from services.medic.remedies import Remedy
 from services.medic.rules.line_pattern import MAX_PATTERNS
@@ -48,6 +53,7 @@ RemedyName = Literal[
     "pause_source",
     "quotes_cache",
     "charts_cache",
+    "reconnect",
     "repeat_backup",
     "restart",
     "roll_back_truth",
@@ -60,6 +66,18 @@ def _require_words(command: str | None) -> str | None:
     if command is not None and not shlex.split(command):
         raise ValueError("must be a command and its arguments")
     return command
+
+
+def _find_bus(named: str | None) -> str | None:
+    """Return the address of a bus that a word names, as systemd has it, or the address itself.
+
+    Raises ValueError without the extra that speaks D-Bus.
+    """
+    if named is not None and find_spec("dbus_fast") is None:
+        raise ValueError("needs the extra: pip install 'marketswarm[systemd]'")
+    if named == "user":
+        return f"unix:path=/run/user/{os.getuid()}/bus"
+    return "unix:path=/run/dbus/system_bus_socket" if named == "system" else named
 
 
 def _require_no_command(url: str | None, info: ValidationInfo) -> str | None:
@@ -79,6 +97,14 @@ class MedicEnvironment(MonitorSettings):
     """The Unix socket of a container engine, or of a proxy before it; without it no container is touched."""
     medic_engine_project: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")] = None
     """The project of Compose whose containers are those of the fleet, by the names of their services."""
+    medic_systemd: Annotated[
+        str | None,
+        Field(pattern=r"^(system|user|unix:(path|abstract)=[^;,%\s]{1,200})$"),
+        AfterValidator(_find_bus),
+    ] = None
+    """The D-Bus of systemd: `system`, `user` or an address; without it, no unit is touched."""
+    medic_systemd_unit: Annotated[str, Field(pattern=UNIT_PATTERN)] = "marketswarm@%s.service"
+    """The name of a service's unit, with `%s` in place of the service."""
     medic_command: Annotated[str | None, AfterValidator(_require_words)] = Field(None, repr=False)
     """The command, and its arguments, of the remedy `command`; no shell reads it."""
     medic_command_sec: Annotated[float, Field(gt=0, le=50, allow_inf_nan=False)] = 30.0
@@ -295,5 +321,7 @@ class MedicSettings(ServiceConfig):
                 yield place, f"{remedy} does nothing: no rule has the metric {Metric.SOURCE_REJECTS}"
             if remedy == REPEAT_BACKUP and svc != ARCHIVE:
                 yield place, f"{remedy} does nothing: only {ARCHIVE} makes backups"
+            if remedy == RECONNECT and svc not in RECONNECT_KEYS:
+                yield place, f"{remedy} does nothing: only {' and '.join(RECONNECT_KEYS)} have connections"
             if remedy in CACHES and find_cache(truth, svc, remedy) is None:
                 yield place, f"{remedy} does nothing: no access point of {svc} names {CACHES[remedy]}"

@@ -22,7 +22,7 @@ from marketswarm.operator.healing import (
     read_forgotten_at,
     read_timeline,
 )
-from services.medic.diagnosis.record import DiagnosisRecord
+from services.medic.diagnosis.record import DiagnosisRecord, OutageEvidence
 from services.medic.guards import Fuse
 from services.medic.proposal import find_proposal
 from services.medic.repair import Repair, RepairState
@@ -45,6 +45,7 @@ _SPANS: Final = TypeAdapter(tuple[Span, ...])
 _HAS_ATTEMPT: Final = (RepairState.WAITING, RepairState.INTENDED, RepairState.SETTLING)
 _HAS_END: Final = (RepairState.WAITING, RepairState.PROPOSED, RepairState.SETTLING, RepairState.STABILIZING)
 T = TypeVar("T")
+R = TypeVar("R", DiagnosisRecord, OutageEvidence)
 
 
 def make_repair_field(svc: str) -> str:
@@ -55,6 +56,11 @@ def make_repair_field(svc: str) -> str:
 def make_diagnosis_field(svc: str) -> str:
     """Return the field of `medic:state` for the last diagnosis of a service."""
     return f"diagnosis:{svc}"
+
+
+def make_evidence_field(svc: str) -> str:
+    """Return the field of `medic:state` for the evidence of the last outage of a service that was treated."""
+    return f"evidence:{svc}"
 
 
 def encode_repair(repair: Repair) -> bytes:
@@ -131,10 +137,19 @@ async def read_state(bus: Bus, services: Iterable[str]) -> tuple[list[Repair], F
 
 async def read_diagnosis(bus: Bus, svc: str) -> DiagnosisRecord | None:
     """Return the last diagnosis of a service; None if there is none that can be used. Raises BusError."""
-    name = make_diagnosis_field(svc)
+    return await _read_record(bus, svc, make_diagnosis_field(svc), DiagnosisRecord)
+
+
+async def read_evidence(bus: Bus, svc: str) -> OutageEvidence | None:
+    """Return the last evidence about a service; None if there is none that can be used. Raises BusError."""
+    return await _read_record(bus, svc, make_evidence_field(svc), OutageEvidence)
+
+
+async def _read_record(bus: Bus, svc: str, name: str, kind: type[R]) -> R | None:
+    """Return the record in a field of `medic:state`; None if there is none, or none that can be used."""
     (found,) = await read_fields(bus, [MEDIC_STATE], [name])
     raw = found.get(name.encode())
-    record = None if raw is None else DiagnosisRecord.parse(raw)
+    record = None if raw is None else kind.parse(raw)
     if raw is not None and (record is None or record.svc != svc):
         report_unusable(bus.name, MEDIC_STATE, name)
         return None
@@ -172,6 +187,7 @@ class MedicStore:
         ]
         if plan.diagnosis is not None:
             values.append((make_diagnosis_field(plan.diagnosis.svc), plan.diagnosis.encode()))
+        values += [(make_evidence_field(each.svc), each.encode()) for each in plan.evidence]
         if plan.questions is not None:
             values.append((QUESTIONS, orjson.dumps(plan.questions)))
         if plan.fuse is not None:

@@ -62,12 +62,12 @@ def restore_history(
 ) -> RestartHistory:
     """Return the restart history that `to_json` wrote, without restarts that are over an hour old.
 
-    If the wall clock was set back meanwhile, a time in the future counts as now.
+    A crash loop that grew calm since then has ended. If the wall clock was set back meanwhile, a time in the
+    future counts as now.
     """
     ago = sorted((max(0.0, wall - at) for at in times), reverse=True)
-    return RestartHistory(
-        restarts, deque(now - each for each in ago[-MAX_RESTART_TIMES:] if each < HOUR_SEC), is_looping
-    )
+    recent = deque(now - each for each in ago[-MAX_RESTART_TIMES:] if each < HOUR_SEC)
+    return RestartHistory(restarts, recent, is_looping and len(recent) > CALM_RESTARTS_PER_HOUR)
 
 
 @dataclass(slots=True)

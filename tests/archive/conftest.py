@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from services.archive.database import Database
+from support.fixtures import closed
 from support.postgres import EXTENSION, archive_url, breakable_postgres, postgres
 
 __all__ = ["archive_url", "breakable_postgres", "postgres"]
@@ -16,13 +17,8 @@ pytest.register_assert_rewrite("support.archive_play")
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 collect_ignore = ["test_hypertables.py"] if IN_CI and EXTENSION != "timescaledb" else []
 
-
-@pytest.fixture
-async def database(archive_url):
-    """The archive's own connections to the database of this test."""
-    database = Database(archive_url)
-    yield database
-    await database.aclose()
+database = closed(lambda archive_url: Database(archive_url))
+"""The archive's own connections to the database of this test."""
 
 
 @pytest.fixture

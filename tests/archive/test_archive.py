@@ -6,21 +6,17 @@ import itertools
 
 import asyncpg
 import orjson
-import pytest
 import redis
 
 from services.archive.migrations import LOCK_SCHEMA
 from support import archive_play as played
+from support.fixtures import opened
 from support.postgres import query
 from support.rig.shell import Shell
 from support.scenes.agent import Scene, seed
 from support.waiting import until
 
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
+scene = opened(lambda tmp_path: Scene(tmp_path))
 
 
 def truth(**settings):

@@ -9,8 +9,11 @@ import pytest
 from bench.faultgym.case import Case, Expectation, HealerAction, Trial, judge
 from bench.faultgym.controls import CONTROLS
 from bench.faultgym.faults import FAULTS
-from bench.faultgym.fleet import OUTSIDE, SECTIONS, build_truth
+from bench.faultgym.fleet import BEATS_PER_TIMEOUT, OUTSIDE, SECTIONS, build_truth
 from bench.faultgym.report import (
+    BEGIN,
+    COMPARED_BEGIN,
+    END,
     TrialResult,
     find_percentile,
     parse_trial,
@@ -22,6 +25,7 @@ from marketswarm.operator.healing import EntryKind, TimelineEntry
 from marketswarm.truth import parse_truth
 from services.medic.remedies import Remedy
 from services.medic.settings import MedicSettings
+from services.mesh.settings import MeshSettings
 
 CASE = Case(
     name="frozen", svc="alpha", inject=lambda _fault: None, expect=Expectation.HEAL, most={"restart": 1}
@@ -75,11 +79,26 @@ def test_the_truth_of_the_gym_is_one_that_medic_takes():
     assert parse_truth(orjson.dumps({**document, "buses": buses})).truth.services.keys() >= SECTIONS.keys()
 
 
+def test_what_mesh_says_of_a_bus_outage_is_over_before_medic_takes_it_for_one_of_mesh():
+    services = build_truth(3.0, has_medic=True)["services"]
+    interval_sec = 3.0 / BEATS_PER_TIMEOUT
+    flow_sec = MeshSettings.model_validate(services["mesh"]).settings.flow_sec
+    assert flow_sec + interval_sec < services["medic"]["settings"]["degraded_sec"]
+
+
 def test_a_healed_outage_has_its_times_and_no_fault():
     said = judge(HEALED)
     assert said.is_right
     assert (said.detected_sec, said.verified_sec, said.up_sec) == (2.0, 2.5, 4.0)
     assert (said.needless, said.harmful, said.false) == (0, 0, 0)
+
+
+def test_what_a_restart_alone_heals_is_well_in_a_new_process_only():
+    by_name = {case.name: case.needs_restart for case in (*FAULTS, *CONTROLS)}
+    assert all(by_name[name] for name in ("leaking", "killed", "frozen_mesh_frozen"))
+    assert not any(
+        by_name[name] for name in ("stale_quotes", "cache_is_not_the_cause", "crash_loop", "noisy_log")
+    )
 
 
 def test_a_second_restart_is_needless_and_one_of_another_service_is_harmful():
@@ -127,6 +146,11 @@ def test_what_no_remedy_heals_must_be_escalated_and_never_called_healed():
     assert judge(replace(escalated, entries=HEALED.entries)).why == "not escalated, 1 falsely healed"
 
 
+def test_requests_are_counted_with_the_trial():
+    said = judge(replace(HEALED, asked=20, failed=8))
+    assert (said.asked, said.failed) == (20, 8)
+
+
 def test_without_a_medic_the_first_alert_about_the_service_is_its_detection():
     trial = Trial(
         case=CASE, injected_at=100.0, alerts=((101.0, "beta"), (103.0, "alpha")), up_at=105.0,
@@ -165,3 +189,11 @@ def test_the_table_of_a_page_is_replaced_between_its_marks():
     assert "old" not in replace_table(page, "new")
     with pytest.raises(ValueError, match="the page lacks"):
         replace_table("no marks", "new")
+
+
+def test_the_comparison_has_a_place_of_its_own_on_the_page():
+    page = f"{BEGIN}\nold\n{END}\n{COMPARED_BEGIN}\nold\n{END}\n"
+    assert (
+        replace_table(page, "new", COMPARED_BEGIN)
+        == f"{BEGIN}\nold\n{END}\n{COMPARED_BEGIN}\n\nnew\n\n{END}\n"
+    )

@@ -13,6 +13,7 @@ import pytest
 from bench.faultgym import manager, monit, supervisord
 from bench.faultgym.__main__ import choose_cases, group_trials
 from bench.faultgym.case import Case, Expectation, HealerAction, Judgement, Trial, judge
+from bench.faultgym.controls import CONTROLS
 from bench.faultgym.fleet import SECTIONS
 from bench.faultgym.healers import MANAGERS, SEES, Healer, find_missing
 from bench.faultgym.manager import INIT, Needs, build_target_script
@@ -116,17 +117,25 @@ def test_cases_about_the_medic_itself_are_for_the_medic_alone():
     assert {"killed_owner_medic", "frozen", "not_ours_frozen"} <= names
 
 
+def test_the_controls_can_be_run_alone():
+    assert choose_cases(None, Healer.MEDIC, are_controls=True) == list(CONTROLS)
+    assert [each.name for each in choose_cases(["*_killed"], Healer.MONIT, are_controls=True)] == [
+        "market_bus_killed", "system_bus_killed", "healer_killed",
+    ]  # fmt: skip
+
+
 def test_healers_are_compared_by_the_trials_that_all_of_them_had():
-    well = Judgement(is_right=True, up_sec=5.0)
+    well = Judgement(is_right=True, up_sec=5.0, asked=20, failed=8)
     other = Case(name="other", svc="beta", inject=lambda _fault: None, expect=Expectation.HEAL)
     by_healer = {
         "medic": [TrialResult(CASE, 1, well), TrialResult(CASE, 2, well), TrialResult(other, 1, well)],
-        "supervisor": [TrialResult(CASE, 1, Judgement(is_right=False, needless=2, why="not healed"))],
+        "supervisor": [TrialResult(CASE, 1, Judgement(is_right=False, needless=2, asked=1200, failed=1100))],
     }
     table = render_comparison(by_healer, SEES)
     assert "The same 1 trials of 1 kinds" in table
-    assert "| a remedy heals it | medic | 1 of 1 (100.0 %) | 5.0 s, 5.0 s | 0 | 0 |" in table
-    assert "| a remedy heals it | supervisor | 0 of 1 (0.0 %) | - | 2 | 0 |" in table
+    assert "| a remedy heals it | medic | 1 of 1 (100.0 %) | 5.0 s, 5.0 s | 0 | 0 | 8 of 20 |" in table
+    assert "| a remedy heals it | supervisor | 0 of 1 (0.0 %) | - | 2 | 0 | 1,100 of 1,200 |" in table
+    assert "Failed requests where a service can be well again: medic 8, supervisor 1,100." in table
     assert table.endswith(SEES["supervisor"])
 
 

@@ -10,16 +10,15 @@ from playwright.sync_api import Browser, expect
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from marketswarm.bus import Bus
 from support.market_board import MarketBoard, open_market, run_apart
 from support.postgres import Postgres, postgres
-from support.rig import Server
 from support.rig.browser import Tab, open_browser
+from support.rig.one_server import empty_bus, server
 from support.rig.steered_fleet import SteeredFleet, run_steered_fleet
 from support.scenes.board import BoardFleet, open_board
 from support.waiting import until
 
-__all__ = ["postgres"]
+__all__ = ["postgres", "server"]
 expect.set_options(timeout=15_000)  # of two busy cores, four browsers take a page's time
 
 SHARED = {
@@ -143,17 +142,4 @@ def fleet(steered_fleet: SteeredFleet) -> SteeredFleet:
     return steered_fleet
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server for a module, whose tests each begin with nothing on it (`bus`)."""
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server):
-    """system-redis on that server, empty."""
-    server.cmd("FLUSHALL")
-    bus = Bus("system-redis", server.url)
-    yield bus
-    await bus.aclose()
+bus = empty_bus("system-redis")

@@ -1,11 +1,12 @@
 """axe-core finds nothing on a page of each kind, in both themes, on a desk and on a phone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from support.board_examples import make_small
 from support.board_pages import make_pages
+from support.fixtures import opened
 from support.rig.board_site import BoardSite
 from support.rig.browser import DESK, PHONE, Tab, find_violations, needs_chromium
 
@@ -16,11 +17,7 @@ KINDS = ("/", "/services", "/incidents", "/alerts", "/topology", "/truth/edit", 
 OTHERS = {*make_pages(make_small()), "/alerts/one", "/?group=tag", "/?wall=1", "/announcements?session=1"}
 VARIANT = pytest.mark.nightly("test_axe_finds_nothing looks at a page of each kind, light and dark")
 
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[BoardSite]:
-    with BoardSite(make_small()) as site:
-        yield site
+site = opened(lambda: BoardSite(make_small()), scope="module")
 
 
 @pytest.mark.parametrize(

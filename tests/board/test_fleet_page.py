@@ -1,13 +1,14 @@
 """The page of the fleet in a browser: what it draws, finds, and does by keys."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from services.board.fleet.snapshot import ServiceState
 from support.board_examples import make_large, make_small, make_well
+from support.fixtures import opened
 from support.rig.board_site import BoardSite
 from support.rig.browser import PHONE, Tab, needs_chromium
 
@@ -24,17 +25,8 @@ RING = """(() => {
   return [one.outerHTML.slice(0, 200), one === document.body || has(one) || has(one.closest("tr"))];
 })()"""
 
-
-@pytest.fixture
-def small() -> Iterator[BoardSite]:
-    with BoardSite(make_small()) as site:
-        yield site
-
-
-@pytest.fixture
-def large() -> Iterator[BoardSite]:
-    with BoardSite(make_large(1000)) as site:
-        yield site
+small = opened(lambda: BoardSite(make_small()))
+large = opened(lambda: BoardSite(make_large(1000)))
 
 
 def names(page: Page) -> list[str]:

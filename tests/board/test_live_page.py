@@ -1,7 +1,7 @@
 """A page that is open: it follows the fleet, says at once when it can't, and catches up."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,17 +9,14 @@ from playwright.sync_api import Page, Route, expect
 
 from services.board.fleet.snapshot import BusSnapshot, ServiceState
 from support.board_examples import make_service, make_well
+from support.fixtures import opened
 from support.rig.board_site import BoardSite
 from support.rig.browser import Tab, needs_chromium
 
 pytestmark = needs_chromium
 Tabs = Callable[..., Tab]
 
-
-@pytest.fixture
-def site() -> Iterator[BoardSite]:
-    with BoardSite(make_well()) as site:
-        yield site
+site = opened(lambda: BoardSite(make_well()))
 
 
 COUNT_STREAMS = """let streams = 0;

@@ -2,19 +2,25 @@
 
 import asyncio
 import contextlib
+import time
 from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
+import orjson
 import pytest
 
+from marketswarm.operator.reconnects import ReconnectReport, ReconnectRequest
+from marketswarm.tasks import end_tasks
 from services.board.market import archive_reader
 from services.board.market.api import find_quote_cursor
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.live import REPLAY, is_bar
 from services.board.market.query import TableQuery
+from services.market.reconnect_desk import Reconnection
 from support.market_board import run_apart
 from support.postgres import Postgres, archive_url
-from support.waiting import auntil
+from support.rig import Fleet, free_port
+from support.waiting import auntil, until
 
 __all__ = ["archive_url"]
 AT_ONCE = 12
@@ -29,8 +35,7 @@ async def read_archive(url):
     try:
         yield reader
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        await end_tasks(watching)
         await reader.close()
 
 
@@ -285,3 +290,35 @@ async def test_an_archive_with_the_tables_of_another_version_is_named_so(archive
         await connection.close()
         async with read_archive(archive_url) as reader:
             assert await ask(reader) == archive_reader.OLD_SCHEMA
+
+
+async def test_the_board_opens_its_connections_anew_on_request_and_answers_all_the_while(archive_url):
+    pid = "select pg_backend_pid()"
+    async with read_archive(archive_url) as reader:
+        assert await ask(reader) is None
+        before = await reader._query(pid)  # noqa: SLF001 - whether it is another connection
+        asking = asyncio.gather(*(ask(reader) for _ in range(AT_ONCE)))
+        assert await reader.reconnect() == Reconnection()
+        assert set(await asking) == {None}
+        assert await reader._query(pid) != before  # noqa: SLF001 - the same
+
+
+async def test_a_board_that_can_not_reach_its_database_says_so_instead_of_new_connections():
+    assert (await ArchiveReader(None).reconnect()).why == archive_reader.NOT_SET
+    nowhere = ArchiveReader("postgresql://someone:secret@127.0.0.1:1/any")
+    assert (await nowhere.reconnect()).why == "the database is away (ConnectionRefusedError)"
+    assert nowhere.problem is not None
+
+
+def test_a_real_board_follows_a_request_and_answers_it(archive_url, tmp_path):
+    document = {"services": {"board": {"heartbeat": {"interval_sec": 0.3, "timeout_sec": 5}}}}
+    env = {"DATABASE_URL": archive_url, "BOARD_PORT": str(free_port())}
+    with Fleet(tmp_path, document, ["board"], env, tail=False) as fleet:
+        ask, board = fleet.system.cmd, fleet["board"]
+        beat = orjson.loads(until(lambda: ask("GET", "beat:board"), what=board.text))
+        request = ReconnectRequest(id="r1", boot=beat["boot"], by="medic", ts=time.time())
+        ask("SET", "board:reconnect:request", request.encode(), "EX", "60")
+        (done,) = until(lambda: board.logs("database.reconnected"), what=board.text)
+        assert (done["request"], done["result"]) == ("r1", "done")
+        answer = ReconnectReport.parse(ask("GET", "board:reconnect").encode())
+        assert (answer.request, answer.boot, answer.result) == (done["request"], beat["boot"], "done")

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from support.board_examples import make_well
 from support.rig.board_site import BoardSite
-from support.rig.browser import Tab, needs_chromium
+from support.rig.browser import Tab, needs_chromium, sign_in
 from support.rig.steered_fleet import SteeredFleet
 from support.waiting import until
 
@@ -34,9 +34,7 @@ def test_what_a_receiver_refused_is_sent_again_one_by_one(fleet: SteeredFleet, n
     page.goto(f"{fleet.url}/notifications")
     expect(page.get_by_text(dead["title"])).to_be_visible()
     assert page.get_by_role("button", name="Send again").count() == 0
-    page.get_by_role("link", name="sign in").click()
-    page.get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, token)
 
     page.get_by_role("button", name=f"Send again: {dead['title']}").click()
     expect(page.locator(".said.bad")).to_contain_text("400")

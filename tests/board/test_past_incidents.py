@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from support.rig.browser import Tab, needs_chromium
+from support.rig.browser import Tab, needs_chromium, sign_in
 from support.rig.process import descendants
 from support.rig.steered_fleet import BEATS, TRUTH, run_steered_fleet
 from support.waiting import PATIENT_SEC, until
@@ -96,9 +96,7 @@ def test_a_person_approves_it_on_the_page_without_a_script(healed, new_tab: Tabs
     ident = freeze(healed, "mesh")
     page.reload()
     expect(page.get_by_text(f"marketswarm medic approve {ident}", exact=True)).to_be_visible()
-    page.get_by_role("link", name="sign in").click()
-    page.get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, token)
     page.get_by_label("as", exact=True).fill("ann")
     page.get_by_role("button", name="Approve: restart mesh").click()
     expect(page.get_by_text("Approved: restart mesh.")).to_be_visible()

@@ -17,17 +17,14 @@ import httpx
 import orjson
 import pytest
 
+from support.fixtures import opened
 from support.rig.process import PLAIN, descendants
 from support.rig.steered_fleet import run_steered_fleet
 from support.waiting import PATIENT_SEC, until
 
 get, post = (functools.partial(each, verify=PLAIN) for each in (httpx.get, httpx.post))
 
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory):
-    with run_steered_fleet(tmp_path_factory.mktemp("pinged")) as fleet:
-        yield fleet
+fleet = opened(lambda tmp_path_factory: run_steered_fleet(tmp_path_factory.mktemp("pinged")), scope="module")
 
 
 def find_process(fleet, *words):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from support.rig.browser import Tab, needs_chromium
+from support.rig.browser import Tab, needs_chromium, sign_in
 from support.rig.steered_fleet import SteeredFleet
 
 pytestmark = [needs_chromium, pytest.mark.live]
@@ -17,9 +17,7 @@ def test_an_incident_is_announced_updated_and_withdrawn_without_a_script(fleet: 
     page = new_tab(java_script_enabled=False).page
     reader = new_tab(java_script_enabled=False).page
     page.goto(f"{fleet.url}/announcements")
-    page.get_by_role("link", name="sign in").click()
-    page.get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, token)
     assert page.url == f"{fleet.url}/announcements"
 
     page.locator("#incident-title").fill("No <b>backups</b>")

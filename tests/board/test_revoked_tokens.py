@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
+from marketswarm.tasks import end_tasks
 from services.board.access import guard
 from services.board.access.guard import TOKEN_REFUSED, Guard
 from services.board.access.sessions import SessionGate
@@ -73,8 +74,7 @@ async def site(bus, monkeypatch):
     found.url, found.socket_url = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/ws"
     serving = asyncio.create_task(serve(found, listening, lambda: 10, found.close))
     yield found
-    serving.cancel()
-    await asyncio.gather(serving, return_exceptions=True)
+    await end_tasks(serving)
 
 
 async def wait_for_followers(hub, count):

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.rig.browser import Tab, needs_chromium
+from support.rig.browser import Tab, needs_chromium, sign_in
 from support.rig.steered_fleet import SteeredFleet
 from support.waiting import until
 
@@ -29,13 +29,6 @@ FORGED = (
 
 def create_token(fleet: SteeredFleet, name: str) -> str:
     return str(fleet.shell.said("token", "create", name, "--scope", "write", "--by", "kim").strip())
-
-
-def sign_in(page: Page, token: str) -> None:
-    """Goes on from a page with the link to the sign-in page."""
-    page.get_by_role("link", name="sign in").click()
-    page.get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
 
 
 def find_cookie(page: Page) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from playwright.sync_api import Page, expect
 
-from support.rig.browser import PHONE, Tab, needs_chromium
+from support.rig.browser import PHONE, Tab, needs_chromium, sign_in
 from support.rig.steered_fleet import SteeredFleet
 from support.waiting import until
 
@@ -16,14 +16,12 @@ pytestmark = [needs_chromium, pytest.mark.live]
 Tabs = Callable[..., Tab]
 
 
-def sign_in(page: Page, fleet: SteeredFleet, path: str, *scopes: str) -> None:
+def enter(page: Page, fleet: SteeredFleet, path: str, *scopes: str) -> None:
     """Signs in from a page with a new token, and goes back to that page."""
     options = [word for scope in scopes for word in ("--scope", scope)]
     token = fleet.shell.said("token", "create", "kim", *options, "--by", "kim").strip()
     page.goto(f"{fleet.url}{path}")
-    page.get_by_role("link", name="sign in").click()
-    page.get_by_label("Token").fill(token)
-    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, token)
 
 
 def revision(fleet: SteeredFleet) -> int:
@@ -45,7 +43,7 @@ def test_errors_are_shown_while_somebody_types_then_the_difference_then_it_conve
     fleet: SteeredFleet, new_tab: Tabs, tmp_path: Path
 ):
     page, before = new_tab().page, revision(fleet)
-    sign_in(page, fleet, "/truth", "seed")
+    enter(page, fleet, "/truth", "seed")
     page.get_by_role("link", name="Edit it").click()
     field = page.get_by_label("The document")
     text = field.input_value()
@@ -85,7 +83,7 @@ def test_without_a_script_it_is_rolled_back_after_the_difference_was_shown(
     fleet: SteeredFleet, new_tab: Tabs
 ):
     page = new_tab(java_script_enabled=False, viewport=PHONE).page
-    sign_in(page, fleet, "/truth", "seed")
+    enter(page, fleet, "/truth", "seed")
     page.goto(f"{fleet.url}/truth/edit")
     field = page.get_by_label("The document")
     text, number = field.input_value(), revision(fleet)
@@ -106,7 +104,7 @@ def test_without_a_script_it_is_rolled_back_after_the_difference_was_shown(
 def test_what_somebody_else_seeded_meanwhile_is_not_lost(fleet: SteeredFleet, new_tab: Tabs):
     first, second = new_tab().page, new_tab().page
     for page in (first, second):
-        sign_in(page, fleet, "/truth", "seed")
+        enter(page, fleet, "/truth", "seed")
         page.goto(f"{fleet.url}/truth/edit")
         field = page.get_by_label("The document")
         field.fill(change(field.input_value(), "by the first" if page is first else "by the second"))
@@ -127,7 +125,7 @@ def test_a_token_without_the_scope_sees_no_document_to_edit_and_seeds_nothing(
     fleet: SteeredFleet, new_tab: Tabs
 ):
     page, before = new_tab().page, revision(fleet)
-    sign_in(page, fleet, "/incidents", "write", "read")
+    enter(page, fleet, "/incidents", "write", "read")
     page.goto(f"{fleet.url}/truth/edit")
     assert page.get_by_label("The document").count() == 0
     (cookie,) = page.context.cookies()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from support.fixtures import opened
 from support.rig import HOST, Proc, Server, free_port
 from support.scenes.seeding import NEW, NEW_TRUTH, GuardedServer, agreed, state, truth, two_servers
 
@@ -18,11 +19,7 @@ pytestmark = pytest.mark.live
 
 SHIPPED = (Path(__file__).parents[2] / "truth.json").read_bytes()
 
-
-@pytest.fixture
-def servers(tmp_path):
-    with two_servers(tmp_path) as both:
-        yield both
+servers = opened(lambda tmp_path: two_servers(tmp_path))
 
 
 def environ(servers, **more):

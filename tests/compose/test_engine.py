@@ -11,7 +11,9 @@ import pytest
 
 from marketswarm.fleet_control import RestartAnswer
 from marketswarm.operator.healing import TimelineEntry
+from services.medic.owners import engine as engine_module
 from services.medic.owners.engine import ContainerEngine
+from services.medic.rules.metric import Metric
 from support.rig.compose import AGENTS, ROOT, find_engine_socket, patiently
 from support.waiting import Patience
 
@@ -57,6 +59,45 @@ async def test_the_containers_of_a_project_are_seen_and_one_of_them_is_restarted
     stopped = await look(owner, "rss_agg", lambda each: each.facts.exit_code is not None)
     assert stopped.facts.is_stopped, "by a person, as far as the engine says"
     fleet.compose("start", "rss_agg")
+    fleet.healthy()
+
+
+async def test_memory_is_that_of_the_limit_of_a_container_and_processor_time_that_of_one(
+    fleet, owner, monkeypatch
+):
+    monkeypatch.setattr(engine_module, "MEASURED_AGAIN_SEC", 0.0)
+    assert {each.svc for each in await owner.read(AGENTS)} == set(AGENTS)
+    assert set(await owner.measure(AGENTS)) == {Metric.PROCESS_MEMORY, Metric.PROCESS_CPU}
+    await asyncio.sleep(2)
+    found = await owner.measure(AGENTS)
+    assert dict(owner.requests).keys() == {(each, "ok") for each in ("list", "inspect", "stats")}
+    # an agent takes some 50 of the 256 MB that compose.yaml allows it; of a machine, that is next to nothing
+    assert all(5 < found[Metric.PROCESS_MEMORY][svc] < 80 for svc in AGENTS), found
+    assert all(0 < found[Metric.PROCESS_CPU][svc] < 150 for svc in AGENTS), found
+
+
+async def test_each_line_that_a_container_logs_is_read_once_and_goes_on_after_a_restart(fleet, owner):
+    async def read_new():
+        await look(owner, "rss_agg")
+        await owner.logs.fetch(["rss_agg"])
+        return owner.logs.list_logs(["rss_agg"])["rss_agg"]()
+
+    first = (await read_new()).lines
+    assert first
+    assert all(line.startswith(b"{") for line in first), "what an agent logs, without frames and times"
+    (end,) = await owner.logs.read_end("rss_agg")
+    assert {*first[-5:]} <= {*end}
+    before = (await look(owner, "rss_agg")).facts.identity
+    assert (await owner.restart("rss_agg", before, None))[0] is RestartAnswer.DONE
+    found, patience = list[bytes](), Patience(30)
+    while not any(b'"agent.joined"' in line for line in found):
+        assert not patience.is_over(), found
+        new = await read_new()
+        assert not new.has_gap
+        found += new.lines
+        await asyncio.sleep(0.25)
+    assert not {*first} & {*found}
+    assert len({*found}) == len(found), "a line of an agent has its time"
     fleet.healthy()
 
 

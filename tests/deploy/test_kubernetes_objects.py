@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
-import pytest
 
 from support.rig.kubernetes import (
     COMPONENT,
@@ -63,11 +62,10 @@ BREAKS: list[tuple[str, tuple[str | int, ...], object]] = [
 ]
 
 
-@pytest.fixture
-def each_overlay(overlays):
-    """Call a function with the objects and the pods of each overlay; its first failure names the overlay."""
+def of_each_overlay(check: Callable[[list[Object], dict[str, Workload]], None]) -> Callable[..., None]:
+    """Make a test of a check of an overlay's objects and pods; its first failure names the overlay."""
 
-    def go(check: Callable[[list[Object], dict[str, Workload]], None]) -> None:
+    def test(overlays):
         for overlay, objects in overlays.items():
             try:
                 check(objects, {each.name: each for each in workloads(objects)})
@@ -75,7 +73,7 @@ def each_overlay(overlays):
                 error.add_note(f"of the overlay {overlay}")
                 raise
 
-    return go
+    return test
 
 
 def find_mistakes(objects: list[Object], version: str) -> list[str]:
@@ -104,11 +102,9 @@ def test_every_object_is_valid_and_a_field_that_is_unknown_is_found_wherever_it_
 # --- pods ---
 
 
-def test_every_pod_keeps_every_rule(each_overlay):
-    def check(_objects, pods):
-        assert {name: broken(each.pod) for name, each in pods.items() if broken(each.pod)} == {}
-
-    each_overlay(check)
+@of_each_overlay
+def test_every_pod_keeps_every_rule(objects, pods):
+    assert {name: broken(each.pod) for name, each in pods.items() if broken(each.pod)} == {}
 
 
 def test_what_breaks_a_rule_is_found_by_it_alone(ha):
@@ -122,120 +118,104 @@ def test_what_breaks_a_rule_is_found_by_it_alone(ha):
     assert {rule for rule, _, _ in BREAKS} == set(RULES)
 
 
-def test_the_namespace_lets_in_no_other_pods(each_overlay):
-    def check(objects, _pods):
-        (space,) = of_kind(objects, "Namespace")
-        prefix = "pod-security.kubernetes.io/"
-        labels = space["metadata"]["labels"].items()
-        assert {key.removeprefix(prefix): value for key, value in labels if prefix in key} == {
-            f"{mode}{part}": value
-            for mode in ("enforce", "audit", "warn")
-            for part, value in (("", "restricted"), ("-version", "latest"))
-        }
-
-    each_overlay(check)
+@of_each_overlay
+def test_the_namespace_lets_in_no_other_pods(objects, pods):
+    (space,) = of_kind(objects, "Namespace")
+    prefix = "pod-security.kubernetes.io/"
+    labels = space["metadata"]["labels"].items()
+    assert {key.removeprefix(prefix): value for key, value in labels if prefix in key} == {
+        f"{mode}{part}": value
+        for mode in ("enforce", "audit", "warn")
+        for part, value in (("", "restricted"), ("-version", "latest"))
+    }
 
 
-def test_every_process_that_lasts_is_asked_how_it_is_in_time(each_overlay):
-    def check(_objects, pods):
-        for name, each in pods.items():
-            if each.whole["kind"] == "Job":
-                continue
-            probes = {kind: each.container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}
-            for kind, probe in probes.items():
-                assert probe["timeoutSeconds"] <= probe["periodSeconds"] or kind == "startup", name
-            if each.labels[COMPONENT] == "agent":  # ready is who was heard; one that was not needs no restart
-                asked = {kind: probe["exec"]["command"][2:] for kind, probe in probes.items()}
-                assert asked == {"startup": [], "readiness": ["--ready"], "liveness": []}, name
-            # longer than the agent's own watchdog takes, so that it is the one who says where it hangs
-            patience = probes["liveness"]["periodSeconds"] * probes["liveness"]["failureThreshold"]
-            assert patience >= 30 + 2, name
-
-    each_overlay(check)
+@of_each_overlay
+def test_every_process_that_lasts_is_asked_how_it_is_in_time(objects, pods):
+    for name, each in pods.items():
+        if each.whole["kind"] == "Job":
+            continue
+        probes = {kind: each.container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")}
+        for kind, probe in probes.items():
+            assert probe["timeoutSeconds"] <= probe["periodSeconds"] or kind == "startup", name
+        if each.labels[COMPONENT] == "agent":  # ready is who was heard; one that was not needs no restart
+            asked = {kind: probe["exec"]["command"][2:] for kind, probe in probes.items()}
+            assert asked == {"startup": [], "readiness": ["--ready"], "liveness": []}, name
+        # longer than the agent's own watchdog takes, so that it is the one who says where it hangs
+        patience = probes["liveness"]["periodSeconds"] * probes["liveness"]["failureThreshold"]
+        assert patience >= 30 + 2, name
 
 
-def test_those_that_monitor_are_kept_longest(each_overlay):
-    def check(objects, pods):
-        classes = {each["metadata"]["name"] for each in of_kind(objects, "PriorityClass")}
-        kept = {
-            name: each.pod["priorityClassName"]
-            for name, each in pods.items()
-            if "priorityClassName" in each.pod
-        }
-        assert set(kept) == {"system-redis", "market-redis", "healer", "sentinel", "notifier"}
-        assert set(kept.values()) <= classes
-
-    each_overlay(check)
+@of_each_overlay
+def test_those_that_monitor_are_kept_longest(objects, pods):
+    classes = {each["metadata"]["name"] for each in of_kind(objects, "PriorityClass")}
+    kept = {
+        name: each.pod["priorityClassName"] for name, each in pods.items() if "priorityClassName" in each.pod
+    }
+    assert set(kept) == {"system-redis", "market-redis", "healer", "sentinel", "notifier"}
+    assert set(kept.values()) <= classes
 
 
 # --- parts that know each other ---
 
 
-def test_each_selector_finds_its_own_pods_and_no_others(each_overlay):
-    def check(objects, pods):
-        for name, each in pods.items():
-            selector = each.whole["spec"].get("selector")  # a Job makes its own
-            if selector is not None:
-                assert [other for other in pods if selects(selector, pods[other].labels)] == [name]
-        for each in of_kind(objects, "NetworkPolicy", "PodDisruptionBudget"):
-            selector = each["spec"].get("podSelector", each["spec"].get("selector"))
-            assert any(selects(selector, pod.labels) for pod in pods.values()), title(each)
-        servers = {name for name, pod in pods.items() if pod.labels[COMPONENT] in ("bus", "database")}
-        services = of_kind(objects, "Service")
-        assert {each["metadata"]["name"] for each in services} == servers
-        for each in services:
-            selector = {"matchLabels": each["spec"]["selector"]}
-            (server,) = (pod for pod in pods.values() if selects(selector, pod.labels))
-            assert server.name == each["metadata"]["name"]
-            ports = {port["name"] for port in server.container["ports"]}
-            assert {port["targetPort"] for port in each["spec"]["ports"]} == ports
-
-    each_overlay(check)
+@of_each_overlay
+def test_each_selector_finds_its_own_pods_and_no_others(objects, pods):
+    for name, each in pods.items():
+        selector = each.whole["spec"].get("selector")  # a Job makes its own
+        if selector is not None:
+            assert [other for other in pods if selects(selector, pods[other].labels)] == [name]
+    for each in of_kind(objects, "NetworkPolicy", "PodDisruptionBudget"):
+        selector = each["spec"].get("podSelector", each["spec"].get("selector"))
+        assert any(selects(selector, pod.labels) for pod in pods.values()), title(each)
+    servers = {name for name, pod in pods.items() if pod.labels[COMPONENT] in ("bus", "database")}
+    services = of_kind(objects, "Service")
+    assert {each["metadata"]["name"] for each in services} == servers
+    for each in services:
+        selector = {"matchLabels": each["spec"]["selector"]}
+        (server,) = (pod for pod in pods.values() if selects(selector, pod.labels))
+        assert server.name == each["metadata"]["name"]
+        ports = {port["name"] for port in server.container["ports"]}
+        assert {port["targetPort"] for port in each["spec"]["ports"]} == ports
 
 
-def test_all_is_in_one_namespace_and_says_what_it_belongs_to(each_overlay):
-    def check(objects, pods):
-        for each in objects:
-            at = each["metadata"]
-            assert each["kind"] in {"Namespace", "PriorityClass"} or at["namespace"] == "marketswarm", title(
-                each
-            )
-            assert at["labels"]["app.kubernetes.io/part-of"] == "marketswarm", title(each)
-            # the server forgets `data: {}`, so it comes again as a change, which an immutable Secret refuses
-            assert not each.get("immutable"), title(each)
-        for each in pods.values():
-            assert {NAME, COMPONENT, "app.kubernetes.io/part-of"} <= set(each.labels)
-
-    each_overlay(check)
+@of_each_overlay
+def test_all_is_in_one_namespace_and_says_what_it_belongs_to(objects, pods):
+    for each in objects:
+        at = each["metadata"]
+        assert each["kind"] in {"Namespace", "PriorityClass"} or at["namespace"] == "marketswarm", title(each)
+        assert at["labels"]["app.kubernetes.io/part-of"] == "marketswarm", title(each)
+        # the server forgets `data: {}`, so it comes again as a change, which an immutable Secret refuses
+        assert not each.get("immutable"), title(each)
+    for each in pods.values():
+        assert {NAME, COMPONENT, "app.kubernetes.io/part-of"} <= set(each.labels)
 
 
-def test_each_file_and_variable_that_a_pod_is_given_is_there_and_none_is_made_for_no_pod(each_overlay):
-    def check(objects, pods):
-        made = {
-            (each["kind"], each["metadata"]["name"]): each.get("data", {})
-            for each in of_kind(objects, "ConfigMap", "Secret")
-        }
-        used = set()
-        for name, pod in pods.items():
-            containers = [pod.container, *pod.pod.get("initContainers", [])]
-            mounts = [mount for each in containers for mount in each.get("volumeMounts", [])]
-            assert {each["name"] for each in pod.pod["volumes"]} <= {each["name"] for each in mounts}, name
-            sources = {each["name"]: find_source(each) for each in pod.pod["volumes"]}
-            used |= set(filter(None, sources.values()))
-            for mount in mounts:
-                if source := sources.get(mount["name"]):
-                    assert mount.get("subPath", "") in {"", *made[source]}, (name, mount)
-                    assert mount["readOnly"], (name, mount)
-            used |= {("ConfigMap", each["configMapRef"]["name"]) for each in pod.container.get("envFrom", [])}
-            for variable in pod.container.get("env", []):
-                if variable["name"].endswith("_FILE"):
-                    folder, _, file = variable["value"].rpartition("/")
-                    assert file in made["Secret", pod.mounts[folder]["of"]["secret"]["secretName"]], variable
-        assert used <= set(made)
-        # the Job of that name takes its name from it
-        assert {plain(name) for _, name in set(made) - used} == ({"gate"} if "gate" in pods else set())
-
-    each_overlay(check)
+@of_each_overlay
+def test_each_file_and_variable_that_a_pod_is_given_is_there_and_none_is_made_for_no_pod(objects, pods):
+    made = {
+        (each["kind"], each["metadata"]["name"]): each.get("data", {})
+        for each in of_kind(objects, "ConfigMap", "Secret")
+    }
+    used = set()
+    for name, pod in pods.items():
+        containers = [pod.container, *pod.pod.get("initContainers", [])]
+        mounts = [mount for each in containers for mount in each.get("volumeMounts", [])]
+        assert {each["name"] for each in pod.pod["volumes"]} <= {each["name"] for each in mounts}, name
+        sources = {each["name"]: find_source(each) for each in pod.pod["volumes"]}
+        used |= set(filter(None, sources.values()))
+        for mount in mounts:
+            if source := sources.get(mount["name"]):
+                assert mount.get("subPath", "") in {"", *made[source]}, (name, mount)
+                assert mount["readOnly"], (name, mount)
+        used |= {("ConfigMap", each["configMapRef"]["name"]) for each in pod.container.get("envFrom", [])}
+        for variable in pod.container.get("env", []):
+            if variable["name"].endswith("_FILE"):
+                folder, _, file = variable["value"].rpartition("/")
+                assert file in made["Secret", pod.mounts[folder]["of"]["secret"]["secretName"]], variable
+    assert used <= set(made)
+    # the Job of that name takes its name from it
+    assert {plain(name) for _, name in set(made) - used} == ({"gate"} if "gate" in pods else set())
 
 
 def find_source(volume: Object) -> tuple[str, str] | None:

@@ -7,6 +7,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from support.fixtures import opened
 from support.rig import HOST, Process, free_port
 from support.waiting import until
 
@@ -47,10 +48,7 @@ class Bus(Process):
         return words in self.log.read_text(encoding="utf-8", errors="replace")
 
 
-@pytest.fixture
-def bus(tmp_path):
-    with Bus(tmp_path) as server:
-        yield server
+bus = opened(lambda tmp_path: Bus(tmp_path))
 
 
 def test_what_transactions_and_scripts_wrote_is_there_after_a_crash(bus):

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from support.fixtures import opened
 from support.rig import Proc, TcpProxy, free_port
 from support.scenes.faults import BUSES, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, service, truth_of
 from support.scenes.seeding import agreed, state, truth, two_servers
@@ -23,17 +24,8 @@ signals = pytest.mark.parametrize(
     ],
 )
 
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    with two_servers(tmp_path_factory.mktemp("shared")) as both:
-        yield both
-
-
-@pytest.fixture
-def servers(tmp_path):
-    with two_servers(tmp_path) as both:
-        yield both
+shared = opened(lambda tmp_path_factory: two_servers(tmp_path_factory.mktemp("shared")), scope="module")
+servers = opened(lambda tmp_path: two_servers(tmp_path))
 
 
 def bootstrap(folder, raw, system, market, **env):

@@ -18,30 +18,16 @@ from marketswarm.beat import encode_beat
 from marketswarm.bus import Bus
 from marketswarm.detector import State
 from marketswarm.monitor import Monitor, VerdictEncoder
+from marketswarm.tasks import end_tasks
 from marketswarm.truth import Watch
 from support.rig import HOST, Server
+from support.scenes.monitor import MonitorOwner
 from support.waiting import auntil
 
 COUNT = 4_000
 TIMEOUT_SEC = 3.0
 LONGEST_WORK_SEC = 0.6
 NAMES = [f"svc{n:05}" for n in range(COUNT)]
-
-
-class MonitorOwner:
-    name, boot = "healer", "b1"
-
-    def __init__(self, bus):
-        self.opened, self.details = bus, []
-
-    def bus(self, _name):
-        return self.opened
-
-    def progress(self):
-        """Nobody waits for it."""
-
-    def set_degraded(self, detail):
-        self.details.append(detail)
 
 
 @contextlib.asynccontextmanager
@@ -61,8 +47,7 @@ async def watching(server):
         )
         yield monitor
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
         await bus.aclose()
 
 
@@ -95,8 +80,7 @@ async def beating(server: Server, first: int) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
 
 async def test_row_49_thousands_die_and_beat_again_each_is_told_once_and_the_loop_never_stalls(

@@ -15,18 +15,6 @@ from support.scenes.notifier import ENV, LOG, Notified, hooks
 from support.waiting import until
 
 
-@pytest.fixture
-def receiver():
-    with Receiver() as one:
-        yield one
-
-
-@pytest.fixture
-def other():
-    with Receiver() as one:
-        yield one
-
-
 def test_row_26_what_happened_while_no_notifier_ran_is_one_digest_and_no_lone_ok(tmp_path, receiver):
     services = {"alpha": service(), "beta": service("market-redis")}
     with Notified(tmp_path, hooks(one=receiver), ("healer", "notifier"), services=services) as scene:

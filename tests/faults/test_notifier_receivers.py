@@ -9,25 +9,13 @@ import pytest
 
 from support.rig import free_port
 from support.rig.metrics import key, samples
-from support.rig.receiver import Answer, Receiver, Request, texts
+from support.rig.receiver import Answer, Request, texts
 from support.scenes.faults import BUSES
 from support.scenes.notifier import Notified, hooks
 from support.waiting import until
 
 OUTAGE_SEC = float(os.environ.get("RECEIVER_OUTAGE_SEC", "5"))
 """How long the receiver of row 27 is ill; a whole minute is for those who have the time."""
-
-
-@pytest.fixture
-def receiver():
-    with Receiver() as one:
-        yield one
-
-
-@pytest.fixture
-def other():
-    with Receiver() as one:
-        yield one
 
 
 @pytest.mark.timeout(60 + 4 * OUTAGE_SEC)

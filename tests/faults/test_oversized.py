@@ -9,7 +9,6 @@ import redis
 from support.rig import HOST, Proc, Server, free_port
 from support.rig.limits import without_limits
 from support.rig.metrics import key, samples
-from support.rig.receiver import Receiver
 from support.scenes.agent import Scene as Buses
 from support.scenes.agent import seed
 from support.scenes.notifier import LOG, Notified, hooks
@@ -25,12 +24,6 @@ ITEM_GROWTH_KIB = 100 * 1024
 """What vexy_ai may grow by: items come whole, up to 32 MiB each, and a batch above 64 MiB is given up."""
 DIGESTER_KIB = 150 * 1024
 """What vexy_ai may have in all when it has written a digest of a few notes."""
-
-
-@pytest.fixture
-def receiver():
-    with Receiver() as receiver:
-        yield receiver
 
 
 def peak_kib(agent: Proc) -> int:

@@ -8,6 +8,7 @@ import orjson
 import pytest
 import redis
 
+from support.fixtures import opened
 from support.rig import HOST
 from support.rig.limits import without_limits
 from support.scenes.faults import Scene, service
@@ -42,10 +43,7 @@ class Probed(Scene):
         assert len(set(idents)) == len(idents)
 
 
-@pytest.fixture
-def scene(tmp_path):
-    with Probed(tmp_path, {"alpha": service()}) as scene:
-        yield scene
+scene = opened(lambda tmp_path: Probed(tmp_path, {"alpha": service()}))
 
 
 def test_what_massive_tells_is_on_the_log_and_on_the_channel_in_its_order(scene):

@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from marketswarm.agent.service_config import find_model, find_services_with_model
 from marketswarm.channels import KINDS
 from marketswarm.truth.env_policy import OPTION_VARIABLES
+from support.fixtures import opened
 from support.rig import HOST
 from support.rig.receiver import Receiver
 from support.scenes.agent import Scene, seed
@@ -120,16 +121,7 @@ class Trap:
         return words.get(said[:4].upper(), b"250 ok\r\n")
 
 
-@pytest.fixture
-def trap():
-    with contextlib.closing(Trap()) as trap:
-        yield trap
-
-
-@pytest.fixture
-def receiver():
-    with Receiver() as receiver:
-        yield receiver
+trap = opened(lambda: contextlib.closing(Trap()))
 
 
 def options_of(kind: str) -> set[str]:
@@ -237,10 +229,7 @@ def write_miss(scene: Scene, svc: str) -> None:
     scene.system.cmd("XADD", LOG, "*", "event", orjson.dumps(event))
 
 
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
+scene = opened(lambda tmp_path: Scene(tmp_path))
 
 
 def started(scene: Scene, document: dict[str, Any], *names: str) -> list[Any]:

@@ -19,12 +19,6 @@ AGENTS = ("healer", "sentinel")
 # that nothing more is told is known when the sentinel has beaten eight times, which takes two DIRECT_SEC
 
 
-@pytest.fixture
-def receiver():
-    with Receiver() as one:
-        yield one
-
-
 def scene_with(tmp_path, receiver: Receiver, **env: str) -> Scene:
     return Scene(tmp_path, SERVICES, AGENTS, env={**ENV, "WEBHOOK_URL": receiver.url, **env})
 

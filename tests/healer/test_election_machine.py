@@ -5,39 +5,15 @@ import functools
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition
 
 from support.examples import examples
 from support.simulation.leaders import Fleet, simulated
-from support.simulation.manual_detector import watch
+from support.simulation.machines import SERVICES, buses, modern, services, steps
 
-SERVICES = (
-    (watch("a", 1.0, 3.0, "x"), True),
-    (watch("b", 0.7, 2.0, "y"), False),
-    (watch("c", 2.0, 4.0, "x"), False),
-    (watch("d", 1.0, 6.0, "y"), True),
-)
-
-services = st.sampled_from("abcd")
-modern = st.sampled_from("ad")
-buses = st.sampled_from("xy")
 places = st.sampled_from("ABC")
-thens = st.sampled_from([0.1, 1.0, 3.0, 8.0, 0.0, 20.0])
 ends = st.sampled_from(["kill", "terminate", "stall", "cut", "cut_home"])
-
-
-def step(**what):
-    """A rule, after which some time passes."""
-
-    def wrap(do):
-        @functools.wraps(do)
-        def rule_then_run(self, then: float, **drawn) -> None:
-            do(self, **drawn)
-            self.fleet.run(then)
-
-        return rule(then=thens, **what)(rule_then_run)
-
-    return wrap
+step = steps(0.1, 1.0, 3.0, 8.0, 0.0, 20.0)
 
 
 def of_healer(**what):

@@ -6,15 +6,11 @@ from healer.election import LEASE_SCRIPT, LeaderElection
 from healer.lease import BusLease
 from marketswarm.keys import HEALER_LEASE
 from marketswarm.testing import MemoryBus
+from support.fixtures import closed
 
 LIFE_SEC = 3.0
 
-
-@pytest.fixture
-async def bus():
-    bus = MemoryBus()
-    yield bus
-    await bus.aclose()
+bus = closed(MemoryBus)
 
 
 class Hand:

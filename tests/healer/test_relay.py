@@ -14,6 +14,7 @@ from marketswarm.event import Event, Kind, encode_event
 from marketswarm.keys import ALERT_LOG, HEALER_LEASE, MASSIVE_ALERTS
 from marketswarm.monitor import Fence
 from marketswarm.monitor.publisher import LogLength
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from support.waiting import auntil
 
@@ -26,8 +27,7 @@ def make_relay(get_bus, leadership, is_named=lambda: True):
 async def running(relay):
     task = asyncio.create_task(relay.run())
     yield
-    task.cancel()
-    await asyncio.wait([task])
+    await end_tasks(task)
     assert task.cancelled()  # else it has ended before, by an error of its own
 
 

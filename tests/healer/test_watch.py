@@ -13,6 +13,7 @@ from marketswarm.monitor import Monitor
 from marketswarm.monitor.state import StateKeeper
 from marketswarm.monitor.store import StateStore
 from marketswarm.settings import HealerSettings
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Truth, parse_truth
 from support.scenes.monitor import MonitorOwner
@@ -74,8 +75,7 @@ async def run(owner: Owner, bus: MemoryBus, *args: Any) -> AsyncIterator[asyncio
     try:
         yield healer
     finally:
-        healer.cancel()
-        await asyncio.gather(healer, return_exceptions=True)
+        await end_tasks(healer)
         await bus.aclose()
 
 

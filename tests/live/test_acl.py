@@ -26,6 +26,7 @@ from support.acl_attempts import (
     lines,
     list_group_commands,
 )
+from support.fixtures import opened
 from support.market_acl_attempts import MARKET_DONE, MARKET_REFUSED
 from support.rig import HOST, Server
 from support.waiting import PATIENT_SEC
@@ -71,11 +72,8 @@ def guard(truth, folder):
         yield client
 
 
-@pytest.fixture(scope="module")
-def enter(tmp_path_factory):
-    """Opens a client: `enter(bus, user)`."""
-    with guard(TRUTH, tmp_path_factory.mktemp("guarded")) as client:
-        yield client
+enter = opened(lambda tmp_path_factory: guard(TRUTH, tmp_path_factory.mktemp("guarded")), scope="module")
+"""Opens a client: `enter(bus, user)`."""
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +174,7 @@ def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_pa
     targets = {
         "board": {"ladder": ["quotes_cache"]},
         "sources": {"ladder": ["resume_sources", "pause_source"]},
-        "archive": {"ladder": ["repeat_backup"]},
+        "archive": {"ladder": ["repeat_backup", "reconnect"]},
     }
     document["services"]["medic"]["settings"] = {"targets": targets}
     truth = load_with_sections(orjson.dumps(document)).truth
@@ -196,6 +194,8 @@ def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_pa
             GETRANGE archive:backup 0 9
             GETRANGE archive:database 0 9
             SET archive:backup:request {} EX 60
+            GETRANGE archive:reconnect 0 9
+            SET archive:reconnect:request {} EX 60
         """)
         assert let_through(client(SYSTEM, "medic"), asked) == asked
         assert let_through(client(MARKET, "medic"), done) == done
@@ -211,11 +211,19 @@ def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_pa
             XDEL market:quarantine 1-1
             SET archive:backup {}
             SET archive:database {}
+            SET archive:reconnect {}
+            SET board:reconnect:request {}
         """)
         assert let_through(client(MARKET, "medic"), [*refused, *asked]) == []
         elsewhere = [line for line in done if "HKEYS market:sources" not in line]
         assert let_through(client(SYSTEM, "medic"), [*refused, *elsewhere]) == []
-        client(MARKET, "bootstrap").function_load(f"#!lua name={WRITE.function}\n{WRITE.library}")
+        for bus in (SYSTEM, MARKET):
+            client(bus, "bootstrap").function_load(f"#!lua name={WRITE.function}\n{WRITE.library}")
+        asked_at, request = (WRITE.function, 1, "archive:reconnect:request"), ("SET", "new", "EX", "60")
+        assert client(SYSTEM, "medic").fcall(*asked_at, 1e12, *request) == -1, "too late"
+        assert client(SYSTEM, "archive").getrange("archive:reconnect:request", 0, 9) == "{}"
+        assert client(SYSTEM, "medic").fcall(*asked_at, 1e15, *request) == 1
+        assert client(SYSTEM, "archive").getrange("archive:reconnect:request", 0, 9) == "new"
         market = client(MARKET, "medic")
         assert market.fcall(WRITE.function, 2, "quotes:SPY", "quotes:QQQ", 1e15, "UNLINK") == 0
         assert market.fcall(WRITE.function, 1, "sources:breaker:a", 1e15, "HDEL", "opened", "trial") == 0

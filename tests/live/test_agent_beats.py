@@ -7,15 +7,12 @@ from itertools import groupby, pairwise
 import pytest
 
 from marketswarm import __version__
+from support.fixtures import opened
 from support.scenes.agent import Scene, Tail, seed, truth
 from support.scenes.faults import stamp
 from support.waiting import until
 
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
+scene = opened(lambda tmp_path: Scene(tmp_path))
 
 
 def failed(agent, reason):

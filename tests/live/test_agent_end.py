@@ -10,19 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from support.fixtures import opened
 from support.scenes.agent import RESTING, Scene, Tail, seed, truth
 from support.waiting import fault_lasts, until
 
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
+scene = opened(lambda tmp_path: Scene(tmp_path))
 
 
 def ended(agent):
     """Return its exit code. One that takes more than 5 s ends itself, with 5."""
     return agent.wait(15)
+
+
+def stopped(scene, agent):
+    """Return its exit code after a SIGTERM, which comes once it has beaten."""
+    scene.wait_beat(rev=1)
+    agent.signal(signal.SIGTERM)
+    return ended(agent)
 
 
 @pytest.mark.parametrize(
@@ -128,9 +132,7 @@ def test_a_body_in_its_clean_up_is_not_disturbed_for_three_seconds(scene):
                 pass  # the next one, due after 3.25 s: both may be over when a busy machine lets the loop run
             me.log.info("probe.cleaned", after_sec=time.monotonic() - begun)
 """)
-    scene.wait_beat(rev=1)
-    agent.signal(signal.SIGTERM)
-    assert ended(agent) == 0
+    assert stopped(scene, agent) == 0
     assert agent.logs("probe.cleaned")[0]["after_sec"] > 2.99
 
 
@@ -146,9 +148,7 @@ def test_a_body_that_loses_its_cancellation_gets_another(scene):
                     continue
                 raise
 """)
-    scene.wait_beat(rev=1)
-    agent.signal(signal.SIGTERM)
-    assert ended(agent) == 0
+    assert stopped(scene, agent) == 0
     assert len(agent.logs("probe.swallowed")) == 2
 
 
@@ -174,9 +174,7 @@ def test_a_cancellation_that_a_request_in_flight_swallows_ends_the_body_at_once(
             await asyncio.sleep(2)
             me.log.info("probe.cleaned")
 """)
-    scene.wait_beat(rev=1)
-    agent.signal(signal.SIGTERM)
-    assert ended(agent) == 0
+    assert stopped(scene, agent) == 0
     assert agent.logs("probe.cleaned")
     assert not agent.logs("probe.swallowed")
 
@@ -205,9 +203,7 @@ def test_a_look_up_that_hangs_in_a_thread_does_not_hold_the_end_up(scene):
         asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)
         await me.rest(60)
 """)
-    scene.wait_beat(rev=1)
-    agent.signal(signal.SIGTERM)
-    assert ended(agent) == 0
+    assert stopped(scene, agent) == 0
 
 
 def test_a_loop_that_hangs_is_ended_with_5_and_all_stacks(scene):

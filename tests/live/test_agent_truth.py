@@ -4,15 +4,12 @@ import orjson
 import pytest
 
 from marketswarm.agent.truth_source import READ_EVERY_POLLS
+from support.fixtures import opened
 from support.rig import free_port
 from support.scenes.agent import Scene, Tail, seed, truth
 from support.waiting import until
 
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
+scene = opened(lambda tmp_path: Scene(tmp_path))
 
 
 def test_without_any_bus_it_ends_with_3_and_names_the_places_but_no_password(scene):

@@ -6,14 +6,11 @@ import random
 import pytest
 
 from marketswarm.bus import Bus
+from support.fixtures import opened
 from support.rig import Server
 from support.waiting import PATIENT_SEC
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
+server = opened(lambda tmp_path_factory: Server(tmp_path_factory.mktemp("server")), scope="module")
 
 
 async def asks_for_ever(bus, how):

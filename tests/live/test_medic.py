@@ -11,6 +11,7 @@ import time
 from itertools import count
 
 import orjson
+import pytest
 import redis
 
 from marketswarm.operator.healing import TimelineEntry, fold_incidents
@@ -18,7 +19,8 @@ from marketswarm.testing import Fleet as UpFleet
 from support.rig import Fleet, Proc
 from support.rig.container_engine import ContainerEngineStandIn
 from support.rig.process import descendants
-from support.waiting import until
+from support.rig.systemd_bus import run_bus, stand_in
+from support.waiting import auntil, until
 
 BEATS = {"interval_sec": 0.3, "timeout_sec": 1.5}
 QUICK = {"every_sec": 0.2, "wait_sec": 0.2, "settle_sec": 20, "stable_sec": 1, "start_grace_sec": 10}
@@ -65,6 +67,11 @@ def timeline(bus):
     ]
 
 
+def show_incident(folder, ident):
+    command = [sys.executable, "-m", "marketswarm", "incident", ident, "--data", str(folder / "fleet")]
+    return subprocess.run(command, cwd=folder, capture_output=True, check=True, text=True).stdout
+
+
 def is_over(bus):
     return any(each.startswith("resolved") for each in timeline(bus))
 
@@ -89,6 +96,10 @@ def test_a_killed_agent_is_left_to_its_owner_and_a_hung_one_is_restarted_verifie
         assert pid_of(fleet, "mesh") != pid
         assert fleet.beat("mesh")["boot"] != boot
         assert open_repairs(bus) == []
+        shown = show_incident(tmp_path, incidents(bus)[0].id)
+        assert "## Evidence of `intended restart`" in shown
+        assert "- health: down\n" in shown
+        assert f'"boot":"{boot}"' in shown.partition("lines of its log:")[2], "of the process that hung"
 
 
 def test_where_the_medic_is_the_owner_it_starts_a_killed_agent_at_once_and_none_that_was_stopped(tmp_path):
@@ -270,7 +281,7 @@ def killed_between(folder, is_done):
 
 
 def test_a_container_that_hangs_is_restarted_by_its_engine_and_one_that_was_stopped_is_left_alone(tmp_path):
-    """The engine is a stand-in: three requests of the documented API."""
+    """The engine is a stand-in: five requests of the documented API."""
     document = truth(mode="act", wait_sec=0.1)
     document["services"] = {**document["services"], "feed": {"heartbeat": BEATS}}
     del document["services"]["mesh"]
@@ -298,13 +309,51 @@ def test_a_container_that_hangs_is_restarted_by_its_engine_and_one_that_was_stop
         ]
         container.state, feed.is_up = "exited", False
         until(lambda: "refused stopped" in timeline(bus), what="the refusal")
-        container.start_again()
-        feed.restart()
+        feed.restart()  # first: what runs and does not beat is restarted
         until(lambda: not open_repairs(bus), what="the end of the second one")
+        container.start_again()
         engine.answer = lambda *_: (403, b"")
         problem = "the engine's answer can't be used (list): it answers 403"
         until(lambda: problem in (fleet.system.cmd("GET", "beat:medic") or ""), what="its beats say so")
         assert engine.count("/restart") == 1
+
+
+@pytest.mark.needs("dbus-daemon")
+async def test_a_unit_that_hangs_is_restarted_by_systemd_and_one_that_was_stopped_is_left_alone(tmp_path):
+    """The bus is real; systemd is a stand-in: three calls of its documented interface."""
+    document = truth(mode="act", wait_sec=0.1)
+    document["services"] = {**document["services"], "feed": {"heartbeat": BEATS}}
+    del document["services"]["mesh"]
+    with contextlib.ExitStack() as ends:
+        address = ends.enter_context(run_bus(tmp_path))
+        fleet = ends.enter_context(Fleet(tmp_path, document, ["healer"], tail=False))
+        feed = ends.enter_context(contextlib.closing(Feed(fleet.system)))
+        bus = ends.enter_context(redis.Redis.from_url(fleet.system.url, decode_responses=True))
+        async with stand_in(address) as systemd:
+            unit = systemd.add("agent-feed.service")
+
+            def restart(restarted):
+                restarted.start_again()
+                feed.restart()
+
+            systemd.on_restart = restart
+            medic = fleet.start("medic", MEDIC_SYSTEMD=address, MEDIC_SYSTEMD_UNIT="agent-%s.service")
+            await auntil(lambda: medic.logs("lease.held"))
+            await auntil(lambda: '"up"' in (bus.hget("healer:roster", "feed") or ""))
+            feed.is_up = False
+            await auntil(lambda: is_over(bus), what="the end of the incident")
+            told = timeline(bus)
+            assert told == ["opened silent", "waiting", "intended", "acted", "verified", "resolved healed"]
+            assert systemd.count("TryRestartUnit") == 1
+            unit.active, unit.sub, feed.is_up = "inactive", "dead", False
+            await auntil(lambda: "refused stopped" in timeline(bus), what="the refusal")
+            feed.restart()  # first: what runs and does not beat is restarted
+            await auntil(lambda: not open_repairs(bus), what="the end of the second one")
+            unit.start_again()
+        problem = "systemd's answer can't be used (list)"
+        await auntil(lambda: problem in (bus.get("beat:medic") or ""), what="its beats say so")
+        assert systemd.count("TryRestartUnit") == 1
+        assert systemd.strange == []
 
 
 def make_rules(severity, **limits):
@@ -422,10 +471,7 @@ def test_a_command_of_the_environment_diagnoses_what_is_left_to_people(tmp_path)
         assert found["remedies"] == ["restart"]
         assert not {"proposed", "intended"} & set(timeline(bus))
         assert pid_of(fleet, "mesh") == pid
-        command = [sys.executable, "-m", "marketswarm", "incident", found["incident"]]
-        command += ["--data", str(tmp_path / "fleet")]
-        shown = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, text=True)
-        assert "## Diagnosis (emergency)" in shown.stdout
+        assert "## Diagnosis (emergency)" in show_incident(tmp_path, found["incident"])
         os.kill(pid, signal.SIGCONT)
 
 

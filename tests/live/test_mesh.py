@@ -4,16 +4,12 @@ import itertools
 import time
 
 import orjson
-import pytest
 
+from support.fixtures import opened
 from support.scenes.agent import Scene, seed
 from support.waiting import until
 
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
+scene = opened(lambda tmp_path: Scene(tmp_path))
 
 
 def truth(*services, **more):

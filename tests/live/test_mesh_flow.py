@@ -5,6 +5,7 @@ import time
 import orjson
 import pytest
 
+from support.fixtures import opened
 from support.rig import Proc, free_port
 from support.rig.metrics import answers, key, samples
 from support.scenes.agent import Scene, seed
@@ -13,11 +14,7 @@ from support.waiting import until
 BEATS = {"interval_sec": 0.3, "timeout_sec": 1.5}
 ITEMS = {"bus": "market-redis", "key": "rss:items"}
 
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
+scene = opened(lambda tmp_path: Scene(tmp_path))
 
 
 def truth(**changed):

@@ -1,8 +1,8 @@
 """The commands that speak to the notifier, with a real one behind them and a receiver at its end."""
 
 import orjson
-import pytest
 
+from support.fixtures import opened
 from support.rig import HOST
 from support.rig.receiver import Answer, Receiver
 from support.rig.shell import Shell
@@ -12,11 +12,7 @@ from support.waiting import until
 
 BY = ("--by", "kim")
 
-
-@pytest.fixture
-def receiver():
-    with Receiver() as one:
-        yield one
+receiver = opened(Receiver)
 
 
 def shell_in(scene: Notified) -> Shell:

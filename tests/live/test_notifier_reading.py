@@ -4,21 +4,18 @@ import asyncio
 import contextlib
 
 import orjson
-import pytest
 
 from marketswarm.bus import Bus
+from marketswarm.tasks import end_tasks
 from notifier.inbox import Inbox
 from notifier.source import LogReader
+from support.fixtures import opened
 from support.rig import Server
 from support.waiting import PATIENT_SEC, auntil
 
 LOG = "healer:alerts:log"
 
-
-@pytest.fixture
-def server(tmp_path):
-    with Server(tmp_path / "bus") as one:
-        yield one
+server = opened(lambda tmp_path: Server(tmp_path / "bus"))
 
 
 def write(server, svc, kind="heartbeat_miss", **more):
@@ -66,8 +63,7 @@ async def reading(server, desk, consumer="me"):
     try:
         yield reader
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await end_tasks(task)
         await bus.aclose()
 
 

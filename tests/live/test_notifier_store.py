@@ -12,6 +12,7 @@ import redis
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.lease import RENEWALS
 from marketswarm.keys import NOTIFIER_LEASE
+from marketswarm.tasks import end_tasks
 from notifier.lease import NotifierLease
 from notifier.store import WITHIN_SEC, RefusedMessage, Store, Transaction
 from support.rig import Server
@@ -38,8 +39,7 @@ async def running(servers, boot="me"):
         yield store
     finally:
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+            await end_tasks(task)
         for bus in buses.values():
             await bus.aclose()
 

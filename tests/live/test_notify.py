@@ -2,8 +2,7 @@
 
 import json
 
-import pytest
-
+from support.fixtures import opened
 from support.rig.notify_socket import NotifyEar
 from support.scenes.agent import Scene, seed, truth
 from support.waiting import until
@@ -21,17 +20,8 @@ WORK_HANGS = """
         await asyncio.Event().wait()
 """
 
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
-
-
-@pytest.fixture
-def ear(tmp_path):
-    with NotifyEar(str(tmp_path / "notify")) as ear:
-        yield ear
+scene = opened(lambda tmp_path: Scene(tmp_path))
+ear = opened(lambda tmp_path: NotifyEar(str(tmp_path / "notify")))
 
 
 def hear(ear, wanted, times=1, within=30.0):

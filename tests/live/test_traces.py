@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from support.fixtures import opened
 from support.rig import HOST, free_port
 from support.rig.collector import Collector
 from support.rig.forkserver import real_starts
@@ -19,17 +20,8 @@ EXPORT_SEC = 10.0
 """What an export takes that nobody answers: somebody who waited for it would be as late."""
 STEPS = ["healer.publish", "notifier.wait", "notifier.deliver"]
 
-
-@pytest.fixture
-def receiver():
-    with Receiver() as one:
-        yield one
-
-
-@pytest.fixture
-def collector():
-    with Collector() as one:
-        yield one
+receiver = opened(Receiver)
+collector = opened(Collector)
 
 
 def fleet(folder, receiver, env, **names):

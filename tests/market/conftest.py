@@ -2,33 +2,17 @@
 
 import pytest
 
-from marketswarm.bus import Bus
+from support.fixtures import opened
 from support.postgres import archive_url, postgres
-from support.rig import Server
+from support.rig.one_server import empty_bus, server
 from support.scenes.agent import Scene
 
-__all__ = ["archive_url", "postgres"]
+__all__ = ["archive_url", "postgres", "server"]
 pytest.register_assert_rewrite("support.archive_play", "support.scenes.bars", "support.scenes.kills")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server for a module, whose tests each begin with nothing on it (`bus`)."""
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
+scene = opened(lambda tmp_path: Scene(tmp_path))
+"""Two buses, and the agents that a test starts."""
 
 
-@pytest.fixture
-def scene(tmp_path):
-    """Two buses, and the agents that a test starts."""
-    with Scene(tmp_path) as scene:
-        yield scene
-
-
-@pytest.fixture
-async def bus(server):
-    """market-redis on that server, empty."""
-    server.cmd("FLUSHALL")
-    bus = Bus("market-redis", server.url)
-    yield bus
-    await bus.aclose()
+bus = empty_bus("market-redis")

@@ -19,6 +19,7 @@ from services.bars.quality import HeldBar
 from services.bars.state import chunk_field
 from services.market.records import DAY_MS, Bar
 from services.market.sessions import get_session
+from support.fixtures import opened
 from support.scenes.agent import Scene, seed
 from support.scenes.bars import (
     MIDNIGHT,
@@ -90,10 +91,7 @@ class BarsScene(Scene):
         until(came, within, lambda: f"the last of {len(bars)} minutes; {self.programs}")
 
 
-@pytest.fixture
-def scene(tmp_path):
-    with BarsScene(tmp_path) as scene:
-        yield scene
+scene = opened(lambda tmp_path: BarsScene(tmp_path))
 
 
 def test_a_reseed_changes_symbols_and_timeframes_without_a_restart(scene):

@@ -5,6 +5,7 @@ import time
 import orjson
 import pytest
 
+from support.fixtures import opened
 from support.rig.process import HOST, Proc, free_port
 from support.rig.receiver import Answer, Receiver
 from support.rig.shell import Shell
@@ -36,10 +37,7 @@ def answer_as_kraken(_request):
     return Answer(200, {}, orjson.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": 0}}))
 
 
-@pytest.fixture
-def kraken():
-    with Receiver() as receiver:
-        yield receiver
+kraken = opened(Receiver)
 
 
 @pytest.fixture

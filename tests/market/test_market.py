@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from support.fixtures import opened
 from support.rig import free_port
 from support.rig.forkserver import real_starts
 from support.rig.market_api import KEY, MINUTE, SmallMarket, bar, saying, status, told
@@ -13,17 +14,8 @@ from support.rig.metrics import key, samples
 from support.scenes.market import MarketScene, fast_market
 from support.waiting import until
 
-
-@pytest.fixture
-def market():
-    with SmallMarket("AAPL", "MSFT") as market:
-        yield market
-
-
-@pytest.fixture
-def scene(tmp_path, market):
-    with MarketScene(tmp_path, market) as scene:
-        yield scene
+market = opened(lambda: SmallMarket("AAPL", "MSFT"))
+scene = opened(lambda tmp_path, market: MarketScene(tmp_path, market))
 
 
 @pytest.fixture
@@ -146,34 +138,38 @@ def test_whatever_a_server_says_the_bars_come(scene, market):
     assert "\x1b" not in agent.text()
 
 
-def test_a_bus_that_is_away_costs_no_bar(fast):
-    market = fast.api
+def follow_aapl(fast, count=3):
+    """massive, which has published so many bars of AAPL while MSFT is traded, too; where its bars begin."""
     fast.wish(symbols=["AAPL"])
     agent = fast.massive()
-    until(lambda: market.subscribed == {"AAPL"})
-    market.run()
-    until(lambda: len(fast.bars()) >= 3)
-    first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
+    until(lambda: fast.api.subscribed == {"AAPL"})
+    fast.api.run()
+    until(lambda: len(fast.bars()) >= count)
+    return agent, {"AAPL": fast.api.made["AAPL"][0], "MSFT": 1 << 60}
+
+
+def stop_and_compare(fast, first):
+    fast.api.stop()
+    fast.api.made["MSFT"].clear()
+    fast.whole(first)
+
+
+def test_a_bus_that_is_away_costs_no_bar(fast):
+    market = fast.api
+    agent, first = follow_aapl(fast)
     fast.market.stop()
     fast.wait_beat(svc="massive", status="degraded", detail="bars not published: market-redis refused")
     before = len(market.made["AAPL"])
     until(lambda: len(market.made["AAPL"]) > before + 30)  # more than waits on the way
     fast.market.start()
-    market.stop()
-    market.made["MSFT"].clear()
-    fast.whole(first)
+    stop_and_compare(fast, first)
     until(lambda: fast.beat("massive").get("status", "ok") == "ok")
     assert agent.running
 
 
 def test_a_bus_that_was_killed_and_forgot_its_last_bars_gets_them_again(fast, tmp_path):
     market = fast.api
-    fast.wish(symbols=["AAPL"])
-    agent = fast.massive()
-    until(lambda: market.subscribed == {"AAPL"})
-    market.run()
-    until(lambda: len(fast.bars()) >= 3)
-    first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
+    agent, first = follow_aapl(fast)
     fast.market.stop()
     shutil.copytree(fast.market.folder, tmp_path / "before")
     fast.market.start()
@@ -184,9 +180,7 @@ def test_a_bus_that_was_killed_and_forgot_its_last_bars_gets_them_again(fast, tm
     shutil.move(tmp_path / "before", fast.market.folder)
     fast.market.start()
     until(lambda: len(fast.bars()) > before)
-    market.stop()
-    market.made["MSFT"].clear()
-    fast.whole(first)
+    stop_and_compare(fast, first)
     assert len(market.met) == 1
     assert agent.running
 
@@ -213,12 +207,7 @@ def test_what_can_not_be_backfilled_is_said_tried_again_and_then_there(scene, ma
 def test_a_restart_over_a_gap_that_was_not_filled_finds_it_again(fast):
     """The stream goes on while the gap is open; the mark does not."""
     market = fast.api
-    fast.wish(symbols=["AAPL"])
-    agent = fast.massive()
-    until(lambda: market.subscribed == {"AAPL"})
-    market.run()
-    until(lambda: len(fast.bars()) >= 2)
-    first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
+    agent, first = follow_aapl(fast, 2)
     agent.kill()
     count = len(market.made["AAPL"])
     until(lambda: len(market.made["AAPL"]) > count + 2, what="bars that nobody hears")
@@ -230,9 +219,7 @@ def test_a_restart_over_a_gap_that_was_not_filled_finds_it_again(fast):
     agent.kill()
     agent.start()
     until(lambda: agent.logs("market.filled"))
-    market.stop()
-    market.made["MSFT"].clear()
-    fast.whole(first)
+    stop_and_compare(fast, first)
 
 
 def test_its_metrics_tell_what_it_did(fast):
@@ -292,9 +279,7 @@ def test_of_two_instances_one_streams_and_the_other_takes_over(fast):
     until(lambda: len(market.met) == 2 and market.subscribed, what=str(two))
     before = len(fast.bars())
     until(lambda: len(fast.bars()) > before + 2)
-    market.stop()
-    market.made["MSFT"].clear()
-    fast.whole(first)
+    stop_and_compare(fast, first)
 
 
 def test_the_api_as_a_target_does_not_throw_our_own_stream_out(scene, market):

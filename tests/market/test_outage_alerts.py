@@ -17,16 +17,13 @@ from marketswarm.closed_outages import ClosedOutages, closed_field
 from marketswarm.event import Event, encode_event
 from marketswarm.keys import HEALER_RELAYED, MASSIVE_ALERTS, MASSIVE_ROSTER
 from marketswarm.seeding.functions import load_functions
+from support.fixtures import opened
 from support.rig import Server
 from support.waiting import auntil
 
 THRESHOLDS = Thresholds(down_after=2, up_after=2)
 
-
-@pytest.fixture
-def server(tmp_path):
-    with Server(tmp_path / "system") as server:
-        yield server
+server = opened(lambda tmp_path: Server(tmp_path / "system"))
 
 
 class Instance:

@@ -7,16 +7,13 @@ from datetime import datetime
 
 import pytest
 
+from support.fixtures import opened
 from support.rig import free_port
 from support.rig.feed_site import Page, Site, drip, endless, rss, to
 from support.scenes.agent import Scene, seed
 from support.waiting import PATIENT_SEC, until
 
-
-@pytest.fixture
-def site():
-    with Site() as site:
-        yield site
+site = opened(Site)
 
 
 @pytest.fixture

@@ -11,16 +11,13 @@ from services.rss_agg import store as store_module
 from services.rss_agg.parse import FeedEntry, make_items
 from services.rss_agg.settings import Feed, ReadSettings
 from services.rss_agg.store import FeedState, FeedStore, KnownFeed, claim_by_name, claim_by_url
+from support.fixtures import opened
 from support.rig import Server
 
 FEED = Feed(url="https://a.example/feed", name="a")
 DAY_SEC = 86_400
 
-
-@pytest.fixture
-def server(tmp_path):
-    with Server(tmp_path) as server:
-        yield server
+server = opened(lambda tmp_path: Server(tmp_path))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from services.sources.catalog.answer import SentRequest
 from services.sources.catalog.files import shipped_catalog
 from services.sources.gate import GateProgress, load_within_time
 from services.sources.settings import KeepSettings, WorkSettings
+from support.fixtures import opened
 from support.rig import TcpProxy
 from support.rig.receiver import Answer, Receiver
 from support.waiting import auntil
@@ -29,17 +30,8 @@ from support.waiting import auntil
 pytestmark = pytest.mark.live
 SERIES = Series("BTC/USD", RecordKind.BARS, "1m", AssetClass.CRYPTO, "24x7", ("kraken",), 300.0, 1.0, 60.0)
 
-
-@pytest.fixture
-def wire(server):
-    with TcpProxy(server.port) as wire:
-        yield wire
-
-
-@pytest.fixture
-def site():
-    with Receiver() as site:
-        yield site
+wire = opened(lambda server: TcpProxy(server.port))
+site = opened(Receiver)
 
 
 @pytest.fixture
@@ -57,9 +49,7 @@ def answer_as_kraken(_asked):
     return Answer(200, {}, orjson.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": 0}}))
 
 
-async def test_a_load_that_lost_the_bus_may_begin_again_at_once_and_no_other_instance_meanwhile(
-    bus, wire, site, loader
-):
+async def lose_the_bus_in_a_load(wire, site, loader):
     def answer_while_the_bus_goes_away(asked):
         wire.refuse()
         return answer_as_kraken(asked)
@@ -68,6 +58,12 @@ async def test_a_load_that_lost_the_bus_may_begin_again_at_once_and_no_other_ins
     with pytest.raises(BusError):
         await loader.load(SERIES)
     wire.heal()
+
+
+async def test_a_load_that_lost_the_bus_may_begin_again_at_once_and_no_other_instance_meanwhile(
+    bus, wire, site, loader
+):
+    await lose_the_bus_in_a_load(wire, site, loader)
     claim, wait_sec = await SeriesStore(lambda: bus).claim(SERIES.id)
     assert (claim, wait_sec > 5) == (None, True), "the claim is still on the bus"
     site.choose = answer_as_kraken
@@ -137,14 +133,7 @@ async def list_requests(bus):
 async def test_the_requests_of_a_load_that_lost_the_bus_are_recorded_with_the_next_one(
     bus, wire, site, loader
 ):
-    def answer_while_the_bus_goes_away(asked):
-        wire.refuse()
-        return answer_as_kraken(asked)
-
-    site.choose = answer_while_the_bus_goes_away
-    with pytest.raises(BusError):
-        await loader.load(SERIES)
-    wire.heal()
+    await lose_the_bus_in_a_load(wire, site, loader)
     assert await list_requests(bus) == []
     site.choose = answer_as_kraken
     await loader.load(SERIES)

@@ -9,6 +9,7 @@ import pytest
 from marketswarm.keys import MARKET_BARS, MARKET_OBSERVATIONS, MARKET_SERIES, source_breaker_key
 from services.market.entries import parse_entry
 from services.market.records import MINUTE_MS, RecordKind
+from support.fixtures import opened
 from support.market_prices import Market
 from support.market_server import PlayClock, run_market
 from support.market_view import Vice, ViceKind
@@ -72,17 +73,10 @@ class MarketScene(Scene):
         ]
 
 
-@pytest.fixture
-def site():
-    """A market that goes by the wall clock, as the agents do."""
-    with run_market(Market(datetime.now(UTC).date() - timedelta(days=5), 8)) as site:
-        yield site
+site = opened(lambda: run_market(Market(datetime.now(UTC).date() - timedelta(days=5), 8)))
+"""A market that goes by the wall clock, as the agents do."""
 
-
-@pytest.fixture
-def scene(tmp_path, site):
-    with MarketScene(tmp_path, site) as scene:
-        yield scene
+scene = opened(lambda tmp_path, site: MarketScene(tmp_path, site))
 
 
 def test_the_gate_loads_every_shape_and_what_it_publishes_is_what_there_was(scene, site):

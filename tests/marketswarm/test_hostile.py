@@ -14,6 +14,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.parser import BatchParser, BoundedParser
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import SubscriberConnection
+from marketswarm.tasks import end_tasks
 from support.fuzz.fast_path import SIGHT
 from support.fuzz.mutation import feed
 from support.fuzz.replies import (
@@ -220,8 +221,7 @@ async def test_a_listener_whose_server_lied_in_every_way_hears_the_true_one_that
                 server.cmd("PUBLISH", "a:heartbeat", encode_beat("a", 1000, 2e9))
                 await auntil(lambda: feed.detector.services["a"].last_beat is not None, what="a beat")
             finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                await end_tasks(task)
                 await bus.aclose()
 
 

@@ -11,6 +11,7 @@ from marketswarm.event import Event, Kind
 from marketswarm.keys import answers_key
 from marketswarm.net.retry import Backoff
 from marketswarm.operator.requests import REQUESTS_KEPT
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from notifier.inbox import CAPACITY
 from notifier.store import (
@@ -135,8 +136,7 @@ async def running(buses):
     try:
         yield store, known
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await end_tasks(task)
 
 
 async def read(store, bus, batches):

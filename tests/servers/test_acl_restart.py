@@ -102,30 +102,42 @@ def test_once_the_port_is_open_the_users_are_those_of_the_file(server, monkeypat
         server.enter("prices").ping()
 
 
-def test_who_is_there_as_the_port_opens_is_known(server):
+def test_who_is_there_as_the_port_opens_is_known_and_stays_connected(server):
     refused: list[Exception] = []
-    over = threading.Event()
+    dropped: list[Exception] = []
+    answers: list[bytes | None] = []
+    over, ending = threading.Event(), threading.Event()
 
     def knock() -> None:
-        prices = server.enter("prices")
+        connection = server.enter("prices").connection_pool.make_connection()
         while not over.is_set():
             try:
-                prices.execute_command("GET", "truth:doc")
+                connection.connect()
+                while not over.is_set():
+                    connection.send_command("GET", "truth:doc")
+                    answers.append(connection.read_response())
             except redis.AuthenticationError as error:
                 refused.append(error)
-            except redis.RedisError:
-                continue  # not there yet, or gone
+            except redis.ConnectionError as error:
+                is_closed = isinstance(error.__context__, ConnectionRefusedError)
+                if not is_closed and not ending.is_set():
+                    dropped.append(error)
+            connection.disconnect()
 
     knocking = threading.Thread(target=knock)
     knocking.start()
     try:
         for _ in range(3):
+            ending.set()
             server.stop()
+            ending.clear()
             server.start()
+            enough = len(answers) + 1000  # the gate goes within a few
+            until(lambda enough=enough: len(answers) > enough, what="answers")
     finally:
         over.set()
         knocking.join()
-    assert refused == []
+    assert (refused, dropped) == ([], [])
 
 
 def test_a_blank_line_among_the_users_is_none(server):

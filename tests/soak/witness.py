@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 import redis
@@ -22,6 +21,7 @@ from redis.retry import Retry
 from soak.ledger import HOME, Ledger
 from soak.oracle import Told
 from support.rig import AlertTail
+from support.rig.closes import Closes
 
 LOOK_SEC = 0.2
 STALL_SEC = 0.5
@@ -33,7 +33,7 @@ MOST_STOLEN = 0.5
 LOG = "healer:alerts:log"
 
 
-class Witness:
+class Witness(Closes):
     """Looks a few times a second, in a thread, until it is closed."""
 
     def __init__(self, urls: dict[str, str], ledger: Ledger, agents: Iterable[str]) -> None:
@@ -78,14 +78,6 @@ class Witness:
             tail.close()
         for client in (*self._clients.values(), *self._asking.values()):
             client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _look(self) -> None:
         count = 0

@@ -68,7 +68,7 @@ ONLY_FOR = {
 
 # What services share stands above what agents share, and thinks all the same.
 THINKS_ABOVE = ["services.market"]
-TOUCHES_ABOVE = ["services.market.database"]  # but for this module
+TOUCHES_ABOVE = ["services.market.database", "services.market.reconnect_desk"]  # but for these modules
 
 # What thinks has no I/O, no clock and no chance: all it may import from outside is here.
 # fmt: off
@@ -112,11 +112,12 @@ ONLY_IN = {
     "fastapi": ["services.board"],
     "starlette": ["services.board"],
     "uvicorn": ["services.board"],
-    "httptools": ["services.board"],
+    "httptools": ["services.board", "services.medic"],
     "jinja2": ["services.board"],
     "dns": ["services.massive"],
     "feedparser": ["services.rss_agg"],
     "psutil": ["services.medic"],
+    "dbus_fast": ["services.medic"],
     "rensa": ["services.vexy_ai"],
     "vaderSentiment": ["services.vexy_ai"],
     "aiosmtplib": ["marketswarm.channels"],

@@ -87,19 +87,19 @@ class Postgres(Process):
         access = self.server.cluster / "pg_hba.conf"  # tests read in databases of their own
         access.write_text(access.read_text().replace(f"host {ROLE} ", "host all "))
         if superuser:
-            self._make_superuser()
+            self.execute_as_superuser(f"ALTER ROLE {ROLE} SUPERUSER")
         self._numbers, self._has_template = itertools.count(1), False
         self.start()
 
     def __str__(self) -> str:
         return f"PostgreSQL at port {self.server.port}: {self.log()[-500:]}"
 
-    def _make_superuser(self) -> None:
-        """Give our role all rights."""
+    def execute_as_superuser(self, sql: str) -> None:
+        """Run a statement of one line while the server is stopped."""
         line = [self.server.programs.path("postgres"), "--single", "-D", str(self.server.cluster), "postgres"]
         subprocess.run(
             run_as(find_server_user(), line),
-            input=f"ALTER ROLE {ROLE} SUPERUSER\n",
+            input=f"{sql}\n",
             env=self.server.environ,
             cwd="/",
             capture_output=True,

@@ -251,6 +251,7 @@ def _answer_sign_in(page: SignInPage, status: int = 200, headers: Mapping[str, A
 
 
 def read_state(fields: Mapping[str, str]) -> AnnouncementState | None:
+    """Return the state that a form names, None if it names none. Raises RefusedError for an unknown one."""
     word = fields.get("state", "")
     try:
         return AnnouncementState(word) if word else None

@@ -284,6 +284,7 @@ class HistoryRecorder:
 
 
 def create_recorder(me: Agent[BoardEnvironment]) -> HistoryRecorder:
+    """Return a recorder that writes to system-redis, reads the healer's bus, and follows each new truth."""
     healer_bus = me.bus(me.truth.bus_of(HEALER)) if HEALER in me.truth.services else None
     recorder = HistoryRecorder(me.bus(SYSTEM), healer_bus)
 

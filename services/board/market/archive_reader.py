@@ -12,12 +12,13 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import date
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from marketswarm import log as logs
 from marketswarm.net.retry import Backoff
 from services.board.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
+from services.market.reconnect_desk import Reconnection
 from services.market.rows import (
     BAR_CELLS,
     FEATURE_CELLS,
@@ -37,12 +38,17 @@ from services.market.tables import (
     TableSchema,
 )
 
+if TYPE_CHECKING:
+    from services.market.database import ConnectionPool
+
 CONNECT_SEC: Final = 3.0  # a server that has opened no connection by then is away
 STATEMENT_SEC: Final = 2.5  # the server ends a longer statement itself, which shows that it is there
 FETCH_SEC: Final = 3.5  # a server that has not even ended a statement by then is away
 ANSWER_SEC: Final = 4.0
 """How long all queries of one answer may take together, with connecting; the database may be there all the
 same. The guard gives up an answer after ten seconds."""
+RECONNECT_SEC: Final = 20.0
+"""How long it may take to open the connections anew."""
 CONNECTIONS: Final = 8
 CHECK_SEC: Final = 10.0  # the time between two looks whether a database is there that answered
 REST: Final = Backoff(1.0, 5.0)  # the time between two looks at one that is away
@@ -170,7 +176,7 @@ class ArchiveReader:
 
     def __init__(self, url: str | None) -> None:
         self._url = url
-        self._pool: Any = None
+        self._pool: ConnectionPool | None = None
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._lost_at: float | None = None
         self._lost = asyncio.Event()
@@ -284,6 +290,24 @@ class ArchiveReader:
         """Return the last requests to sources, the newest first, each with the cells of DOWNLOAD_CELLS."""
         return await self._fetch(_DOWNLOADS, limit)
 
+    async def reconnect(self) -> Reconnection:
+        """Open the connections anew; a statement that runs may go on for STATEMENT_SEC."""
+        if self._url is None:
+            return Reconnection(why=NOT_SET)
+        try:
+            pool = self._find_pool()
+        except DatabaseAwayError as error:
+            return Reconnection(why=str(error))
+        from services.market import database  # noqa: PLC0415 - as in `_find_pool`
+
+        try:
+            async with asyncio.timeout(RECONNECT_SEC):
+                await pool.recycle(STATEMENT_SEC)
+        except (*database.FAILURES, TimeoutError) as error:
+            return Reconnection(why=str(self._judge(error)))
+        self._note_return()
+        return Reconnection()
+
     async def close(self) -> None:
         if self._pool is not None:
             await self._pool.aclose()
@@ -299,13 +323,26 @@ class ArchiveReader:
 
     async def _query(self, sql: str, *values: Any) -> list[Cells]:
         """Return the rows of a query, and note whether the database is there. Raises DatabaseAwayError."""
+        pool = self._find_pool()
+        from services.market import database  # noqa: PLC0415 - as in `_find_pool`
+
+        try:
+            async with pool.connect(FETCH_SEC) as connection:
+                rows = await connection.fetch(sql, *values)
+        except database.FAILURES as error:
+            raise self._judge(error) from None
+        self._note_return()
+        return [tuple(row) for row in rows]
+
+    def _find_pool(self) -> "ConnectionPool":
+        """Return the pool, which opens its connections when they are needed. Raises DatabaseAwayError."""
         try:
             from services.market import database  # noqa: PLC0415 - a board without one needs no driver
         except ImportError:
             raise self._note_loss(NO_DRIVER) from None
         if self._pool is None:
             settings = {
-                "application_name": "marketswarm board",
+                "application_name": database.BOARD_NAME,
                 "default_transaction_read_only": "on",
                 "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
             }
@@ -313,13 +350,7 @@ class ArchiveReader:
             self._pool = database.ConnectionPool(
                 self._url or "", settings, most=most, connect_sec=lambda: CONNECT_SEC
             )
-        try:
-            async with self._pool.connect(FETCH_SEC) as connection:
-                rows = await connection.fetch(sql, *values)
-        except database.FAILURES as error:
-            raise self._judge(error) from None
-        self._note_return()
-        return [tuple(row) for row in rows]
+        return self._pool
 
     def _judge(self, error: BaseException) -> DatabaseAwayError:
         """Return in words why a query failed; note the loss if the database can't be used for any query."""

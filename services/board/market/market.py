@@ -6,8 +6,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
+from marketswarm.operator.remedies import BOARD
+from marketswarm.truth import SYSTEM
 from services.board.access.limits import RequestLimiter
 from services.board.cache import Cached
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
@@ -40,6 +43,7 @@ from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import RowTexts, encode_growing
 from services.board.market.updates import TopicKind, UpdateHub
 from services.board.settings import BoardEnvironment, MarketView
+from services.market.reconnect_desk import ReconnectDesk
 from services.market.rows import Cells
 
 SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the others
@@ -49,6 +53,7 @@ MAX_LOOKS: Final = 5000
 QUOTED_SEC: Final = 60.0
 """How long the names of the symbols that have quotes in the database are kept; new ones are on the stream."""
 
+log = logs.get("board")
 
 V = TypeVar("V")
 Found = tuple[V, str | None]
@@ -62,6 +67,7 @@ class Market:
         url = me.settings.database_url
         self.settings_now = settings_now
         self.archive = ArchiveReader(None if url is None else url.get_secret_value())
+        self._desk = ReconnectDesk(BOARD, me.boot, lambda: me.bus(SYSTEM), self.archive.reconnect, log)
         self.live = LiveMarket()
         self.hub = UpdateHub(
             me.boot, lambda: settings_now().max_followers, lambda: settings_now().max_followers_per_address
@@ -86,6 +92,7 @@ class Market:
                 group.create_task(self.sessions.prepare(), name="market calendars")
                 group.create_task(self.feed.run(), name="market feed")
                 group.create_task(self.archive.watch(), name="market database")
+                group.create_task(self._desk.run(), name="market reconnect")
         finally:
             await self.archive.close()
 

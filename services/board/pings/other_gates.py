@@ -1,6 +1,5 @@
 """Take pings of Uptime Kuma, Gatus and Alertmanager: parse them, find their service, write them, answer."""
 
-import asyncio
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from starlette.types import Receive, Scope
 from marketswarm import log as logs
 from marketswarm.operator.ping_keys import is_key_text, normalize_uuid
 from marketswarm.pings import MAX_BODY_BYTES, JobPing, PingForm, PingKind
+from marketswarm.tasks import gather_all
 from services.board.access.limits import RateLimiter
 from services.board.access.tokens import find_address
 from services.board.pings.answers import AMBIGUOUS, BAD_METHOD, NOT_FOUND, PingAnswer, RefusedPingError
@@ -208,9 +208,7 @@ class OtherGates:
             self._desk.take(make_ping(scope, join_alerts(alerts), PingForm.ALERTMANAGER), to)
             for to, alerts in found.items()
         )
-        for outcome in await asyncio.gather(*takes, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
+        await gather_all(takes)
         return make_alertmanager_answer(sum(map(len, found.values())), unknown)
 
     def _log_unknown(self, names: Iterable[str], client: str) -> None:

@@ -60,7 +60,7 @@ def make_bundle(
         "symptom": repair.symptom,
         "owner_restarts": repair.owner_restarts,
         "attempts": attempts[-MAX_LINES:],
-        "facts": {} if target is None else _describe_target(target),
+        "facts": {} if target is None else describe_target(target),
         "depends_on": [] if target is None else list(target.depends_on)[:MAX_LINES],
         "dependants": list(facts.find_dependants(repair.svc))[:MAX_LINES],
         "timeline": [f"{each.ts:.3f} {each.describe()}" for each in evidence.timeline][-MAX_LINES:],
@@ -78,7 +78,8 @@ def _keep_end(text: str) -> str:
     return text if len(text) <= MAX_BLOCK else text[-MAX_BLOCK:].partition("\n")[2]
 
 
-def _describe_target(target: TargetFacts) -> dict[str, Any]:
+def describe_target(target: TargetFacts) -> dict[str, Any]:
+    """Return the facts of a target that a person or a model can use: words, numbers and None, by name."""
     return {
         "health": target.health,
         "status": target.status,

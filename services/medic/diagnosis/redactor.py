@@ -6,10 +6,12 @@ it is not clear, text is removed: a diagnosis can do without it. Names, times an
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
-from typing import Final
-from urllib.parse import quote
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+from marketswarm.truth.credentials import is_secret_key
 
 Replacement = str | Callable[[re.Match[str]], str]
 
@@ -293,3 +295,22 @@ def _measure_rate(text: str) -> float:
         a.isdigit() != b.isdigit() or (b.isupper() and a.isalpha() and has_small) for a, b in pairwise(text)
     )
     return changes / max(1, len(text))
+
+
+def list_secrets(environ: Mapping[str, str], key: Any = None) -> list[str]:
+    """Return the values of our own environment that are secret, which are removed wherever they are."""
+    found = [] if key is None else [str(key.get_secret_value())]
+    for name, value in environ.items():
+        if is_secret_key(name) or name.endswith("_KEY"):
+            found.append(value)
+        elif "://" in value and "@" in value:
+            found += _find_url_password(value)
+    return found
+
+
+def _find_url_password(url: str) -> list[str]:
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return []
+    return [password, unquote(password)] if password else []

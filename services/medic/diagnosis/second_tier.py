@@ -9,32 +9,30 @@ import os
 import shlex
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 
 import orjson
 
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.channels.exec import ENV_NAMES, read_command
-from marketswarm.log_follower import LogFollower, find_log_files
 from marketswarm.net.chat import BadAnswerError, make_chat_url, parse_content
 from marketswarm.net.http import HttpClient, HttpError
 from marketswarm.operator.healing import TimelineEntry
 from marketswarm.status.revisions import read_revisions
 from marketswarm.tasks import end_tasks
 from marketswarm.truth import SYSTEM
-from marketswarm.truth.credentials import is_secret_key
 from marketswarm.truth.diff import diff_truths, format_changes
 from marketswarm.truth.parse import parse_truth
 from services.medic.diagnosis.answer import MAX_ANSWER_BYTES, DiagnosisAnswer, parse_answer
 from services.medic.diagnosis.bundle import INSTRUCTION, DiagnosisEvidence, make_bundle
 from services.medic.diagnosis.record import DiagnosisRecord
-from services.medic.diagnosis.redactor import Redactor
+from services.medic.diagnosis.redactor import Redactor, list_secrets
 from services.medic.facts import FleetFacts
 from services.medic.guards import Fuse
+from services.medic.owners.log_source import LogSource, read_log_end
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import AttemptVerdict, Repair, RepairState
@@ -48,7 +46,7 @@ TIMELINE_KEPT: Final = 500
 COMMITS: Final = 20
 GIT_SEC: Final = 10.0
 LOG_BYTES: Final = 24 * 1024
-"""How much is read of the logs of a service, all of which is redacted; the bundle has the end of that."""
+"""How much is kept of the logs of a service, all of which is redacted; the bundle has the end of that."""
 LOG_SEC: Final = 5.0
 MAX_RESPONSE_BYTES: Final = 256 * 1024
 _BAD: Final = (AttemptVerdict.FAILED, AttemptVerdict.RELAPSED, AttemptVerdict.ABANDONED)
@@ -75,10 +73,15 @@ class SecondTier:
         counts: what became of the questions: `answered`, or the reason why there is no diagnosis.
     """
 
-    def __init__(self, me: Agent[MedicEnvironment], get_ladder: Callable[[str], Iterable[Remedy]]) -> None:
+    def __init__(
+        self,
+        me: Agent[MedicEnvironment],
+        get_ladder: Callable[[str], Iterable[Remedy]],
+        log_sources: Sequence[LogSource] = (),
+    ) -> None:
         self.questions = Fuse()
         self.counts: Counter[str] = Counter({"answered": 0})
-        self.me, self._get_ladder = me, get_ladder
+        self.me, self._get_ladder, self._log_sources = me, get_ladder, log_sources
         settings = me.settings
         self._command = shlex.split(settings.medic_diagnosis_command or "")
         self._url = settings.medic_diagnosis_url
@@ -187,7 +190,7 @@ class SecondTier:
             timeline=[each for each in self.entries if each.incident == repair.incident],
             notes=notes,
             changes=await self._read_changes(),
-            logs=await read_log_end(self.me.settings.medic_fleet_logs, repair.svc),
+            logs=await read_log_end(self._log_sources, repair.svc, LOG_BYTES, LOG_SEC),
             commits=await read_commits(self.me.settings.medic_diagnosis_folder),
         )
         # beside the event loop: the lease is renewed on it
@@ -269,24 +272,6 @@ def make_question(model: str, bundle: bytes) -> dict[str, Any]:
     }
 
 
-async def read_log_end(folder: Path | None, svc: str) -> str:
-    """Return the last lines that each process of a service logged; empty where they can't be read in time."""
-    if folder is None:
-        return ""
-    try:
-        async with asyncio.timeout(LOG_SEC):
-            return await asyncio.to_thread(_read_log_end, folder, svc)
-    except (OSError, TimeoutError):
-        return ""
-
-
-def _read_log_end(folder: Path, svc: str) -> str:
-    paths = [path for name, path in find_log_files(folder).items() if name.partition("/")[0] == svc]
-    most = LOG_BYTES // max(1, len(paths))
-    lines = [line for path in paths for line in LogFollower(path).read_new(most)]
-    return b"\n".join(lines).decode("utf-8", "replace")
-
-
 async def read_commits(folder: Path | None) -> str:
     """Return the last commits of a repository, a line each; empty without one, or if it can't be read."""
     if folder is None:
@@ -298,22 +283,3 @@ async def read_commits(folder: Path | None) -> str:
     except (OSError, TimeoutError):
         return ""
     return output.decode("utf-8", "replace") if code == 0 else ""
-
-
-def list_secrets(environ: Mapping[str, str], key: Any) -> list[str]:
-    """Return the values of our own environment that are secret, which are removed wherever they are."""
-    found = [] if key is None else [str(key.get_secret_value())]
-    for name, value in environ.items():
-        if is_secret_key(name) or name.endswith("_KEY"):
-            found.append(value)
-        elif "://" in value and "@" in value:
-            found += _find_url_password(value)
-    return found
-
-
-def _find_url_password(url: str) -> list[str]:
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        return []
-    return [password, unquote(password)] if password else []

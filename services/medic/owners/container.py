@@ -1,7 +1,8 @@
 """Parse what a container engine answers, which is not trusted. Pure.
 
-The answers are those of the Docker Engine API to `GET /containers/json` and `GET /containers/{id}/json`. Of
-the second one, which has the environment of the container in it, nothing is kept but what is named here.
+The answers are those of the Docker Engine API to `GET /containers/json`, `GET /containers/{id}/json` and `GET
+/containers/{id}/stats`; a log is parsed in `container_log.py`. Of the second one, which has the environment
+of the container in it, nothing is kept but what is named here.
 """
 
 import re
@@ -29,6 +30,9 @@ _IDENTITY: Final = re.compile(rf"({_ID.pattern})@({_MOMENT.pattern})", re.ASCII)
 _MAX_NAME: Final = 100
 _MAX_STATUS: Final = 200
 _MAX_EXIT_CODE: Final = 2**32 - 1
+_MAX_AMOUNT: Final = 2**64 - 1
+_CACHES: Final = ("total_inactive_file", "inactive_file")
+"""What the kernel takes back first when memory is short: of control groups version 1, and version 2."""
 
 
 class ContainerState(StrEnum):
@@ -63,7 +67,10 @@ class ListedContainer:
 
 @dataclass(frozen=True, slots=True)
 class InspectedContainer:
-    """A container as the engine knows it. `started_at` is the engine's text, `started` its epoch seconds."""
+    """A container as the engine knows it. `started_at` is the engine's text, `started` its epoch seconds.
+
+    `has_terminal` says that its log comes as it is, and not in frames.
+    """
 
     id: str
     state: ContainerState
@@ -72,6 +79,7 @@ class InspectedContainer:
     restarts: int
     exit_code: int
     is_oom_killed: bool
+    has_terminal: bool
 
     @property
     def identity(self) -> str:
@@ -93,6 +101,24 @@ class InspectedContainer:
             exit_code=None if runs or self.state is ContainerState.CREATED else self.exit_code,
             is_oom_killed=self.is_oom_killed,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerUsage:
+    """What a container takes. A value is None if the engine does not say it, as of one that has just ended.
+
+    `memory_bytes` is what counts against the limit, less the files that the kernel would drop first: that is
+    what `docker stats` shows. `limit_bytes` is 0 without a limit. `cpu_ns` is the time of processors so far.
+    """
+
+    memory_bytes: int | None
+    limit_bytes: int
+    cpu_ns: int | None
+
+    def find_memory_percent(self, machine_bytes: int) -> float | None:
+        """Return the memory in percent of the limit, which is never more than that of the machine."""
+        limit = min(self.limit_bytes or machine_bytes, machine_bytes)
+        return None if self.memory_bytes is None or limit <= 0 else 100.0 * self.memory_bytes / limit
 
 
 def parse_identity(identity: str) -> str | None:
@@ -148,8 +174,39 @@ def parse_inspected(body: bytes, container_id: str) -> InspectedContainer:
         raise BadAnswerOfEngineError("a state, a count or an exit code that can't be used")
     if type(is_oom_killed) is not bool or type(started_at) is not str or not _MOMENT.fullmatch(started_at):
         raise BadAnswerOfEngineError("a start or an OOM kill that can't be used")
-    started = _parse_moment(started_at)
-    return InspectedContainer(container_id, state, started_at, started, restarts, exit_code, is_oom_killed)
+    started, config = _parse_moment(started_at), found.get("Config")
+    has_terminal = isinstance(config, dict) and config.get("Tty") is True
+    return InspectedContainer(
+        container_id, state, started_at, started, restarts, exit_code, is_oom_killed, has_terminal
+    )
+
+
+def parse_usage(body: bytes, container_id: str) -> ContainerUsage:
+    """Return what the container with this id takes. Raises BadAnswerOfEngineError."""
+    found = _parse_json(body)
+    if not isinstance(found, dict) or found.get("id", container_id) not in (container_id, ""):
+        raise BadAnswerOfEngineError("another container")
+    memory, cpu = found.get("memory_stats"), found.get("cpu_stats")
+    if not isinstance(memory, dict) or not isinstance(cpu, dict):
+        raise BadAnswerOfEngineError("no memory or processor time")
+    details, times = memory.get("stats", {}), cpu.get("cpu_usage", {})
+    if not isinstance(details, dict) or not isinstance(times, dict):
+        raise BadAnswerOfEngineError("details of memory or processor time that can't be used")
+    usage, limit = _parse_amount(memory.get("usage")), _parse_amount(memory.get("limit"))
+    cache = next((_parse_amount(details[name]) or 0 for name in _CACHES if name in details), 0)
+    if usage is not None and cache < usage:
+        usage -= cache
+    # of one that does not run, an engine says 0 or nothing
+    return ContainerUsage(usage or None, limit or 0, _parse_amount(times.get("total_usage")) or None)
+
+
+def _parse_amount(value: Any) -> int | None:
+    """Return a number of bytes or nanoseconds. Raises BadAnswerOfEngineError for what is none."""
+    if value is None:
+        return None
+    if type(value) is not int or not 0 <= value <= _MAX_AMOUNT:
+        raise BadAnswerOfEngineError("an amount that can't be used")
+    return value
 
 
 def find_complaint(body: bytes) -> str:

@@ -1,7 +1,9 @@
 """Ask a container engine, by its Unix socket: what runs, and to restart one container.
 
-Three requests of the Docker Engine API are made, and no others: the list of the fleet's containers,
-`GET /containers/json`, one container, `GET /containers/{id}/json`, and `POST /containers/{id}/restart`.
+Five requests of the Docker Engine API are made, and no others: the list of the fleet's containers,
+`GET /containers/json`, one container, `GET /containers/{id}/json`, what one takes of the machine,
+`GET /containers/{id}/stats`, the end of its log, `GET /containers/{id}/logs`, and
+`POST /containers/{id}/restart`.
 
 A container is that of a service by its label `marketswarm.service`, or by the name that Compose gives it,
 `com.docker.compose.service`, within the project that the environment names. A list shows no start and no
@@ -12,20 +14,23 @@ others a few at a time.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
+import psutil
+
 from marketswarm.agent.lease import is_in_time
 from marketswarm.fleet_control import RestartAnswer
-from marketswarm.net.http import HttpClient, HttpError, HttpResponse
+from marketswarm.tasks import gather_all
 from marketswarm.text import escape_text, format_duration
 from services.medic.facts import RestartOwner
 from services.medic.owners.container import (
     BadAnswerOfEngineError,
     ContainerState,
+    ContainerUsage,
     InspectedContainer,
     ListedContainer,
     find_complaint,
@@ -33,25 +38,34 @@ from services.medic.owners.container import (
     parse_identity,
     parse_inspected,
     parse_listing,
+    parse_usage,
 )
-from services.medic.owners.owner import NoOwnerError, OwnedProcess, ProcessOwner
+from services.medic.owners.container_log import ContainerLogs
+from services.medic.owners.log_source import MAX_LOG_BYTES, LogTooLongError
+from services.medic.owners.owner import (
+    ASKED_AT_ONCE,
+    INSPECTED_AGAIN,
+    LOOK_SEC,
+    MAX_SAID,
+    RESTART_SEC,
+    SEEN_AGAIN_SEC,
+    NoOwnerError,
+    OwnedProcess,
+    ProcessOwner,
+)
+from services.medic.owners.socket_http import TOO_LONG, SocketAnswer, SocketHttpClient, SocketHttpError
+from services.medic.rules.metric import Metric, Readings
 
-API: Final = "http://engine/v1.44"
-"""The version of the API: that of Docker Engine 25, which later ones know. The host's name means nothing."""
-LOOK_SEC: Final = 5.0
-"""The longest time of one look at all containers, in seconds."""
-RESTART_SEC: Final = 45.0
-"""The longest time of a restart: a container has ten seconds to end, if it does not say otherwise."""
-INSPECTED_AT_ONCE: Final = 8
-INSPECTED_AGAIN: Final = 10
-"""How many containers in the same state are inspected in one look."""
-SEEN_AGAIN_SEC: Final = 5.0
-"""After how long a container that seems to be as it was is inspected again."""
+API: Final = "/v1.44"
+"""The version of the API: that of Docker Engine 25, which later ones know."""
 MAX_LIST_BYTES: Final = 4 * 1024 * 1024
 MAX_INSPECT_BYTES: Final = 512 * 1024
+MEASURE_SEC: Final = 3.0
+"""The longest time of one measurement of all containers: the medic waits for it between two rounds."""
+MEASURED_AGAIN_SEC: Final = 5.0
+"""The least time from one measurement of a container to the next; before that, the last one holds."""
+MAX_USAGE_BYTES: Final = 128 * 1024
 MAX_COMPLAINT_BYTES: Final = 16 * 1024
-MAX_SAID: Final = 120
-"""How much of an engine's complaint is on record, in characters."""
 _NOT_DONE: Final = frozenset({400, 401, 403, 405, 409})
 """The answers after which nothing was done; an engine that fails (500) may have ended the container."""
 
@@ -66,6 +80,20 @@ class _Known:
     age_sec: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What a container took at `at` by the monotonic clock; `identity` is the start that was measured.
+
+    `cpu_percent` is None until there was an earlier measurement of the same start.
+    """
+
+    identity: str
+    at: float
+    cpu_ns: int | None
+    memory_percent: float | None
+    cpu_percent: float | None
+
+
 class ContainerEngine(ProcessOwner):
     """The engine behind one Unix socket, or what a proxy before it lets through.
 
@@ -76,16 +104,19 @@ class ContainerEngine(ProcessOwner):
     restarts_for: ClassVar = frozenset({RestartOwner.ENGINE})
 
     def __init__(self, socket: Path, project: str | None, log: Any) -> None:
-        self._socket, self._project, self._log = socket, project, log
-        self._http: HttpClient | None = None
+        self._project, self._log = project, log
+        self._http = SocketHttpClient(socket)
         self._known: dict[str, _Known] = {}
+        self._listing: tuple[bytes, Container[str], list[ListedContainer]] = (b"", (), [])
+        self._unusable: Collection[str] = ()
+        self._measured: dict[str, _Measured] = {}
         self._complained = set[str]()
+        self._is_unmeasured = self._has_read = False
         self.requests = Counter()
+        self.logs = ContainerLogs(self.list_ids, self.read_log, log)
 
     async def end(self) -> None:
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        self._http.close()
 
     async def read(self, services: Container[str]) -> tuple[OwnedProcess, ...]:
         ends_at = time.monotonic() + LOOK_SEC
@@ -93,18 +124,51 @@ class ContainerEngine(ProcessOwner):
         answer = await self._ask("list", "GET", path, LOOK_SEC, MAX_LIST_BYTES)
         if answer.status != 200:
             raise _make_error("list", f"it answers {answer.status}")
-        try:
-            listed = parse_listing(answer.body, services, self._project)
-        except BadAnswerOfEngineError as error:
-            self.requests["list", "unusable"] += 1
-            raise _make_error("list", str(error)) from None
+        listed = self._parse_listing(answer.body, services)
         ids = {each.id for each in listed}
         self._known = {name: each for name, each in self._known.items() if name in ids}
         self._complained &= ids
-        unusable = await self._inspect_all(self._choose(listed), ends_at)
+        self._unusable = unusable = await self._inspect_all(self._choose(listed), ends_at)
+        self._has_read = True
         return tuple(
             self._make_owned(each) for each in listed if each.id in self._known and each.svc not in unusable
         )
+
+    def _parse_listing(self, body: bytes, services: Container[str]) -> list[ListedContainer]:
+        """Parse a list, unless it is that of the last look. Raises NoOwnerError."""
+        if body != self._listing[0] or services is not self._listing[1]:
+            try:
+                self._listing = body, services, parse_listing(body, services, self._project)
+            except BadAnswerOfEngineError as error:
+                self.requests["list", "unusable"] += 1
+                raise _make_error("list", str(error)) from None
+        return self._listing[2]
+
+    async def measure(self, services: Collection[str]) -> Readings:
+        """Return memory and processor time, in percent, of services whose containers ran in the last look.
+
+        A container that can't be measured is not known. That is counted, and logged once until all can be. It
+        does not cut the medic off, because a measurement that is missing makes no rule hold.
+        """
+        running = [
+            each
+            for each in self._known.values()
+            if each.container.state is ContainerState.RUNNING
+            and each.listed.svc in services
+            and each.listed.svc not in self._unusable
+        ]
+        ids = {each.container.id for each in running}
+        self._measured = {name: each for name, each in self._measured.items() if name in ids}
+        await self._measure_all(running, time.monotonic() + MEASURE_SEC)
+        memory, busy = dict[str, list[float | None]](), dict[str, list[float | None]]()
+        for each in running:
+            measured = self._measured.get(each.container.id)
+            memory.setdefault(each.listed.svc, []).append(measured.memory_percent if measured else None)
+            busy.setdefault(each.listed.svc, []).append(measured.cpu_percent if measured else None)
+        return {
+            Metric.PROCESS_MEMORY: {svc: _find_most(values) for svc, values in memory.items()},
+            Metric.PROCESS_CPU: {svc: _find_most(values) for svc, values in busy.items()},
+        }
 
     async def restart(self, svc: str, identity: str, until: float | None) -> tuple[RestartAnswer, str]:
         """Restart one container by its id, if it runs and was started when the identity says.
@@ -160,7 +224,7 @@ class ContainerEngine(ProcessOwner):
 
     async def _inspect_all(self, chosen: Iterable[ListedContainer], ends_at: float) -> set[str]:
         """Inspect containers; return the services of those that can't be used. Raises NoOwnerError."""
-        unusable, limit = set[str](), asyncio.Semaphore(INSPECTED_AT_ONCE)
+        unusable, limit = set[str](), asyncio.Semaphore(ASKED_AT_ONCE)
 
         async def inspect(each: ListedContainer) -> None:
             async with limit:
@@ -184,10 +248,7 @@ class ContainerEngine(ProcessOwner):
                 age_sec = known.age_sec + time.monotonic() - known.at  # the clock may have been set
             self._known[each.id] = _Known(each, container, time.monotonic(), age_sec)
 
-        results = await asyncio.gather(*map(inspect, chosen), return_exceptions=True)
-        for error in results:
-            if isinstance(error, BaseException):
-                raise error
+        await gather_all(map(inspect, chosen))
         return unusable
 
     async def _inspect(self, container_id: str, within_sec: float) -> InspectedContainer | None:
@@ -205,15 +266,92 @@ class ContainerEngine(ProcessOwner):
         facts = known.container.make_facts(known.age_sec + time.monotonic() - known.at)
         return OwnedProcess(each.svc, RestartOwner.ENGINE, facts, known.container.restarts)
 
+    # --- what is measured ---
+
+    async def _measure_all(self, running: Iterable[_Known], ends_at: float) -> None:
+        """Measure containers, but for those that just were. Those that can't be are not in `_measured`."""
+        limit, machine_bytes = asyncio.Semaphore(ASKED_AT_ONCE), psutil.virtual_memory().total
+        failed = list[tuple[str, str]]()
+
+        async def measure(each: _Known) -> None:
+            identity, now = each.container.identity, time.monotonic()
+            before = self._measured.get(each.container.id)
+            if before is not None and before.identity != identity:
+                before = None
+            if before is not None and now - before.at < MEASURED_AGAIN_SEC:
+                return
+            self._measured.pop(each.container.id, None)
+            async with limit:
+                try:
+                    usage = await self._read_usage(each.container.id, ends_at - time.monotonic())
+                except (NoOwnerError, BadAnswerOfEngineError) as error:
+                    failed.append((each.listed.svc, str(error)))
+                    return
+            if usage is not None:
+                found = make_measured(identity, usage, machine_bytes, before, time.monotonic())
+                self._measured[each.container.id] = found
+
+        await asyncio.gather(*map(measure, running))
+        if failed and not self._is_unmeasured:
+            svc, why = failed[0]
+            self._log.warning("medic.container_not_measured", svc=svc, reason=why, containers=len(failed))
+        self._is_unmeasured = bool(failed)
+
+    async def _read_usage(self, container_id: str, within_sec: float) -> ContainerUsage | None:
+        """Return what a container takes; None if it is gone. Raises as `_inspect` does."""
+        if within_sec <= 0:
+            raise NoOwnerError("the engine does not answer: timeout")
+        path = f"/containers/{container_id}/stats?stream=false&one-shot=true"
+        answer = await self._ask("stats", "GET", path, within_sec, MAX_USAGE_BYTES)
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise _make_error("stats", f"it answers {answer.status}")
+        try:
+            return parse_usage(answer.body, container_id)
+        except BadAnswerOfEngineError:
+            self.requests["stats", "unusable"] += 1
+            raise
+
+    # --- what is logged ---
+
+    def list_ids(self, svc: str) -> list[str] | None:
+        """Return the ids of a service's containers, running or not, in the last look; None before that."""
+        if not self._has_read:
+            return None
+        return [name for name, each in self._known.items() if each.listed.svc == svc]
+
+    async def read_log(
+        self, container_id: str, since: int, lines: int, within_sec: float
+    ) -> tuple[bytes, bool] | None:
+        """Return the last lines of a log, no older than `since`, and whether the container has a terminal.
+
+        None if it is gone. Raises NoOwnerError, and LogTooLongError.
+        """
+        known = self._known.get(container_id)
+        if known is None:
+            return None
+        options = f"stdout=true&stderr=true&timestamps=true&since={since}&tail={lines}"
+        path = f"/containers/{container_id}/logs?{options}"
+        try:
+            answer = await self._ask("logs", "GET", path, within_sec, MAX_LOG_BYTES)
+        except NoOwnerError as error:
+            if isinstance(error.__cause__, SocketHttpError) and error.__cause__.reason == TOO_LONG:
+                raise LogTooLongError from None
+            raise
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise _make_error("logs", f"it answers {answer.status}")
+        return answer.body, known.container.has_terminal
+
     # --- one request ---
 
-    async def _ask(self, kind: str, method: str, path: str, within_sec: float, most: int) -> HttpResponse:
+    async def _ask(self, kind: str, method: str, path: str, within_sec: float, most: int) -> SocketAnswer:
         """Send a request; return the answer, whatever its status is. Raises NoOwnerError."""
-        if self._http is None:
-            self._http = HttpClient("medic", by_proxy=False, socket=self._socket)
         try:
             answer = await self._http.fetch(method, API + path, within_sec=within_sec, max_bytes=most)
-        except HttpError as error:
+        except SocketHttpError as error:
             self.requests[kind, error.reason] += 1
             raise NoOwnerError(f"the engine does not answer: {error.reason}") from error
         is_ok = answer.status in (200, 204)
@@ -230,3 +368,21 @@ class ContainerEngine(ProcessOwner):
 
 def _make_error(kind: str, why: str) -> NoOwnerError:
     return NoOwnerError(f"the engine's answer can't be used ({kind}): {why}")
+
+
+def make_measured(
+    identity: str, usage: ContainerUsage, machine_bytes: int, before: _Measured | None, now: float
+) -> _Measured:
+    """Return what a start of a container takes, by an earlier measurement of the same start."""
+    percent = usage.find_memory_percent(machine_bytes)
+    if before is None or before.cpu_ns is None or usage.cpu_ns is None or usage.cpu_ns < before.cpu_ns:
+        return _Measured(identity, now, usage.cpu_ns, percent, None)
+    busy_percent = 100.0 * (usage.cpu_ns - before.cpu_ns) / 1e9 / (now - before.at)
+    return _Measured(identity, now, usage.cpu_ns, percent, busy_percent)
+
+
+def _find_most(values: Iterable[float | None]) -> float | None:
+    """Return the largest value of a service's containers; None unless each of them is known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return max(known) if known and len(known) == len(found) else None

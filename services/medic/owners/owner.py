@@ -2,12 +2,27 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from marketswarm.fleet_control import RestartAnswer
 from services.medic.facts import ProcessFacts, RestartOwner
+from services.medic.owners.log_source import LogSource
+from services.medic.rules.metric import Readings
+
+LOOK_SEC: Final = 5.0
+"""The longest time of one look at all that an owner runs, in seconds."""
+RESTART_SEC: Final = 45.0
+"""The longest time of a restart, in seconds: a process has ten to end, if it does not say otherwise."""
+ASKED_AT_ONCE: Final = 8
+"""How many processes are asked about at once: a D-Bus lets a client wait for 128 answers, a few of each."""
+INSPECTED_AGAIN: Final = 10
+"""How many processes in the same state are inspected in one look."""
+SEEN_AGAIN_SEC: Final = 5.0
+"""After how long a process that seems to be as it was is inspected again."""
+MAX_SAID: Final = 120
+"""How much of what an owner says is on record, in characters."""
 
 
 class NoOwnerError(Exception):
@@ -35,10 +50,12 @@ class ProcessOwner(ABC):
         restarts_for: what the facts of a target may name as its owner if this one runs its process.
         requests: what it was asked, where that is counted, by the request and what became of it: `ok`,
             `unusable` (an answer that can't be used), another status, or the reason why no answer came.
+        logs: the logs of its processes; None if it keeps none.
     """
 
     restarts_for: ClassVar[frozenset[RestartOwner]]
     requests: Counter[tuple[str, str]]
+    logs: LogSource | None = None
 
     @abstractmethod
     async def read(self, services: Container[str]) -> tuple[OwnedProcess, ...]:
@@ -54,6 +71,14 @@ class ProcessOwner(ABC):
         `until` is when the request ends, by the clock of leases. Raises NoOwnerError: then it may have been
         done.
         """
+
+    async def measure(self, services: Collection[str]) -> Readings:
+        """Return what the processes of these services take of memory and processors, as far as it is known.
+
+        An owner whose processes have a pid on this machine need not: they are measured by it.
+        """
+        del services
+        return {}
 
     async def end(self) -> None:
         """Close what is open; the next request opens it again."""

@@ -7,6 +7,7 @@ from services.medic.remedies.backup import RepeatBackup
 from services.medic.remedies.cache import ClearCache
 from services.medic.remedies.command import RunCommand
 from services.medic.remedies.pause import PauseSource
+from services.medic.remedies.reconnect import Reconnect
 from services.medic.remedies.remedy import Remedy, RemedyType
 from services.medic.remedies.restart import Restart
 from services.medic.remedies.rollback import RollBackTruth
@@ -19,6 +20,7 @@ _TYPES: Final[tuple[RemedyType, ...]] = (
     PauseSource(name=Remedy.PAUSE_SOURCE, cost=15, cooldown_sec=60.0, settle_sec=600.0),
     ClearCache(name=Remedy.QUOTES_CACHE, cost=20, cooldown_sec=30.0),
     ClearCache(name=Remedy.CHARTS_CACHE, cost=21, cooldown_sec=30.0),
+    Reconnect(name=Remedy.RECONNECT, cost=23, cooldown_sec=15.0, settle_sec=60.0),
     RepeatBackup(name=Remedy.REPEAT_BACKUP, cost=25, cooldown_sec=300.0, settle_sec=3600.0),
     Restart(name=Remedy.RESTART, cost=30, cooldown_sec=60.0),
     RollBackTruth(

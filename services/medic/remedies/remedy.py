@@ -30,6 +30,7 @@ class Remedy(StrEnum):
     PAUSE_SOURCE = "pause_source"
     QUOTES_CACHE = "quotes_cache"
     CHARTS_CACHE = "charts_cache"
+    RECONNECT = "reconnect"
     REPEAT_BACKUP = "repeat_backup"
     RESTART = "restart"
     ROLL_BACK_TRUTH = "roll_back_truth"

@@ -112,7 +112,7 @@ class RuleEvaluator:
 
     def _find_track(self, name: str, rule: MonitorRule, now: float, longest_gap_sec: float) -> _Track:
         known_rule, track = self._tracks.get(name, (None, None))
-        if track is None or known_rule != rule:
+        if track is None or (known_rule is not rule and known_rule != rule):  # to compare them takes long
             track = _Track()
             self._tracks[name] = rule, track
         if track.looked_at is not None and not 0 <= now - track.looked_at <= longest_gap_sec:

@@ -12,12 +12,18 @@ _DEGRADED: Mapping[str, float] = {"ok": 0.0, "degraded": 1.0}
 
 
 def read_fleet(seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool) -> Readings:
-    """Return what one observation says of each service of the truth."""
+    """Return by metric and service what one observation says of the services of the truth.
+
+    Restarts are a count, all others 1 for yes and 0 for no; None is not known.
+    """
     services = list(seen.truth.services)
     of = {svc: repairs.get(svc) for svc in services}
+    owned: dict[str, int] = {}
+    for each in seen.processes or ():
+        owned[each.svc] = owned.get(each.svc, 0) + each.restarts
     return {
         Metric.DEGRADED: {svc: _find_degraded(svc, seen) for svc in services},
-        Metric.RESTARTS: {svc: _count_restarts(svc, seen) for svc in services},
+        Metric.RESTARTS: {svc: _count_restarts(svc, seen, owned) for svc in services},
         Metric.ESCALATED: {svc: float(each is not None and each.is_escalated) for svc, each in of.items()},
         Metric.PROPOSED: {
             svc: float(each is not None and find_proposal(each) is not None) for svc, each in of.items()
@@ -43,15 +49,14 @@ def _find_degraded(svc: str, seen: FleetObservation) -> float | None:
     return _DEGRADED.get(beat.status)
 
 
-def _count_restarts(svc: str, seen: FleetObservation) -> float | None:
-    """Return how often a service was started again, by its owner, otherwise by mesh.
+def _count_restarts(svc: str, seen: FleetObservation, owned: Mapping[str, int]) -> float | None:
+    """Return how often a service was started again, by its owner (`owned`), otherwise by mesh.
 
     None while an owner may count it and does not answer, because a higher count of mesh is not a restart.
     """
     if seen.processes is None and seen.cut_off:
         return None
-    own = [each for each in seen.processes or () if each.svc == svc]
-    if own:
-        return float(sum(each.restarts for each in own))
+    if svc in owned:
+        return float(owned[svc])
     counted = seen.state.instances.get(svc)
     return None if counted is None else float(counted.restarts)

@@ -1,28 +1,26 @@
-"""Count lines in the logs of the embedded fleet: those that match a pattern, and those of a kind never seen.
+"""Count lines in the logs of services: those that match a pattern, and those of a kind never seen.
 
-The folder is the one that `marketswarm up` names in the environment. What was in a file at the first look is
-learned from and not counted. Lines are data from others: they are bounded, matched and masked, and only
-templates of them are kept or shown.
+Where they are read is in `owners/log_source.py`. What was in a log at the first look is learned from and not
+counted. Lines are data from others: they are bounded, matched and masked, and only templates of them are kept
+or shown.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.log_follower import LogFollower, find_log_files
+from marketswarm.tasks import gather_all
+from services.medic.owners.log_source import LogSource, ReadLines
 from services.medic.rules.line_pattern import MAX_LINE_CHARS, compile_pattern
 from services.medic.rules.measurement import BlockingMeasurement
 from services.medic.rules.metric import LOG_METRICS, Metric, Readings, name_reading
 from services.medic.rules.rule import MonitorRule
 from services.medic.rules.template import TemplateMemory, make_template, show_template
 
-MAX_BYTES: Final = 65_536
-"""How much of a file is read in one look: its end."""
 LOOK_SEC: Final = 0.5
 """How long one look goes on. Lines that it did not come to are left out; logs that it did not come to are not
 known, and come first in the next."""
@@ -64,27 +62,17 @@ def make_orders(pairs: Iterable[tuple[str, MonitorRule]]) -> dict[str, LogOrder]
 
 @dataclass(slots=True)
 class _ServiceLog:
-    """What is known of the log of one service; `svc` may have several processes, each with its own file."""
+    """What is known of the log of one service."""
 
     svc: str
     templates: TemplateMemory
     learns_until: float
-    followers: dict[str, LogFollower] = field(default_factory=dict)
     counts: Counter[_Reading] = field(default_factory=Counter)
     notes: dict[_Reading, str] = field(default_factory=dict)
     looked_at: float = float("-inf")
+    is_first: bool = True
     is_skipping: bool = False
     has_new: bool = False
-
-    def read_lines(self, files: Mapping[str, Path]) -> tuple[list[bytes], int]:
-        """Return the new lines of all files, and how many bytes were left out. Raises OSError."""
-        self.followers = {name: self.followers.get(name) or LogFollower(path) for name, path in files.items()}
-        before = self._sum_skipped()
-        lines = [line for each in self.followers.values() for line in each.read_new(MAX_BYTES)]
-        return lines, self._sum_skipped() - before
-
-    def _sum_skipped(self) -> int:
-        return sum(each.skipped_bytes for each in self.followers.values())
 
     def learn(self, line: bytes, *, is_learning: bool) -> None:
         """Learn the kind of a line; count it if it is new, unless all are."""
@@ -108,17 +96,19 @@ class _ServiceLog:
 
 
 class LogObserver:
-    """Count lines in the logs of a folder."""
+    """Count lines in the logs of these sources."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Sequence[LogSource]) -> None:
+        self._sources = sources
         self._logs: dict[str, _ServiceLog] = {}
         self._measurement = BlockingMeasurement()
 
-    async def read(self, folder: Path | None, orders: Mapping[str, LogOrder], now: float) -> Readings:
-        """Return the counts at `now`, in seconds of a clock that is never set; without a folder, nothing."""
-        if folder is None or not orders:
+    async def read(self, orders: Mapping[str, LogOrder], now: float) -> Readings:
+        """Return the counts at `now`, in seconds of a clock that is never set; without a source, nothing."""
+        if not self._sources or not orders or self._measurement.is_running:  # it still takes what was fetched
             return {}
-        return await self._measurement.run(partial(self.measure, folder, dict(orders), now), WITHIN_SEC)
+        await gather_all(source.fetch(orders) for source in self._sources)
+        return await self._measurement.run(partial(self.measure, dict(orders), now), WITHIN_SEC)
 
     def find_note(self, svc: str, metric: Metric, detail: str) -> str:
         """Return the template of the line that was counted last, made safe for people; empty without one."""
@@ -127,7 +117,6 @@ class LogObserver:
 
     def measure(
         self,
-        folder: Path,
         orders: Mapping[str, LogOrder],
         now: float,
         clock: Callable[[], float] = time.perf_counter,
@@ -137,18 +126,19 @@ class LogObserver:
         self._logs = {
             svc: self._logs.get(svc) or _ServiceLog(svc, TemplateMemory(most), float("inf")) for svc in orders
         }
-        files = dict[str, dict[str, Path]]()
+        found = dict[str, list[ReadLines]]()
         try:
-            for name, path in find_log_files(folder).items():
-                files.setdefault(name.partition("/")[0], {})[name] = path
+            for source in self._sources:
+                for svc, read in source.list_logs(orders).items():
+                    found.setdefault(svc, []).append(read)
         except OSError:
             return {}
         until, readings = clock() + LOOK_SEC, Readings({metric: {} for metric in LOG_METRICS})
         for own in sorted(self._logs.values(), key=lambda each: each.looked_at):
             if clock() >= until:
                 break
-            found = self._look(own, orders[own.svc], files.get(own.svc, {}), now, lambda: clock() >= until)
-            for (metric, name), value in found.items():
+            counts = self._look(own, orders[own.svc], found.get(own.svc, ()), now, lambda: clock() >= until)
+            for (metric, name), value in counts.items():
                 readings[metric][name] = value
         return readings
 
@@ -156,33 +146,36 @@ class LogObserver:
         self,
         own: _ServiceLog,
         order: LogOrder,
-        files: Mapping[str, Path],
+        reads: Sequence[ReadLines],
         now: float,
         is_late: Callable[[], bool],
     ) -> dict[_Reading, float | None]:
-        """Read one log, and return its counts. One whose files can't be read is not known."""
-        is_first, own.looked_at = own.looked_at == float("-inf"), now
+        """Read one log, and return its counts. One that can't be read is not known."""
+        own.looked_at = now
         if order.has_new and not own.has_new:  # a rule that was not there before
             own.forget_templates(now + WARM_UP_SEC)
         own.has_new = order.has_new
         try:
-            lines, skipped_bytes = own.read_lines(files)
+            new = [read() for read in reads]
         except OSError:
             return {}
-        if not files:
+        is_first, own.is_first = own.is_first, False
+        if not new:
             return {}
+        lines = [line for each in new for line in each.lines]
+        has_gap, skipped_bytes = any(each.has_gap for each in new), sum(each.skipped_bytes for each in new)
         before, is_learning = own.counts.copy(), is_first or now < own.learns_until
         for at, line in enumerate(lines):
             if is_late():
-                skipped_bytes += sum(map(len, lines[at:]))
+                has_gap, skipped_bytes = True, skipped_bytes + sum(map(len, lines[at:]))
                 break
             if order.has_new:
                 own.learn(line, is_learning=is_learning)
             if not is_first:  # what was there before is not counted
                 own.count_matches(line, order.patterns)
-        if skipped_bytes and not is_first and not own.is_skipping:
+        if has_gap and not is_first and not own.is_skipping:
             log.warning("medic.log_skipped", svc=own.svc, bytes=skipped_bytes)
-        own.is_skipping = skipped_bytes > 0
+        own.is_skipping = has_gap
         if own.templates.is_full:
             log.warning("medic.log_too_varied", svc=own.svc)
             own.forget_templates(now + WARM_UP_SEC)

@@ -32,8 +32,8 @@ class Metric(StrEnum):
 
     DEGRADED = "degraded"  # 1 if the last beat says `degraded`
     RESTARTS = "restarts"  # so far
-    PROCESS_MEMORY = "process_memory"  # in percent of the machine's, of its largest process
-    PROCESS_CPU = "process_cpu"  # in percent of one processor, of its busiest process
+    PROCESS_MEMORY = "process_memory"  # in percent: of the machine's, or of the limit of its container
+    PROCESS_CPU = "process_cpu"  # in percent of one processor, of its busiest process or container
     ESCALATED = "escalated"  # 1 while an outage of it is open that the medic gave up
     PROPOSED = "proposed"  # 1 while a remedy for it waits for a person's approval
     HOST_MEMORY = "host_memory"  # in percent
@@ -111,6 +111,11 @@ KINDS: Final[Mapping[Metric, MetricKind]] = {
 
 REPAIR_METRICS: Final = frozenset({Metric.ESCALATED, Metric.PROPOSED})
 """What the medic says of its own work on a service: no symptom of that service."""
+HOST_METRICS: Final = frozenset({Metric.HOST_MEMORY, Metric.HOST_CPU, Metric.HOST_DISK_FREE})
+PROCESS_METRICS: Final = frozenset({Metric.PROCESS_MEMORY, Metric.PROCESS_CPU})
+"""What is measured of the processes and containers of a service."""
+CONNECTION_METRICS: Final = frozenset({Metric.DATABASE_CONNECTIONS, Metric.DATABASE_IDLE_TRANSACTIONS})
+"""What archive can do something about by new connections."""
 LOG_METRICS: Final = frozenset({Metric.LOG_MATCHES, Metric.LOG_NEW, Metric.LOG_NEW_ERRORS})
 """What is counted in the log of a service."""
 

@@ -7,7 +7,7 @@ provably does not hold any more.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -16,12 +16,16 @@ from marketswarm.agent import Agent
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import Thresholds
 from marketswarm.operator.approval_link import LinkTarget, describe_request
+from marketswarm.operator.remedies import ARCHIVE
 from marketswarm.text import escape_text, format_names
 from marketswarm.truth import HEALER, MEDIC, Truth
 from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.observer import FleetObservation
+from services.medic.owners.log_source import LogSource
+from services.medic.owners.owner import ProcessOwner
 from services.medic.proposal import OpenProposal, find_proposal
 from services.medic.refusal import Refusal
+from services.medic.remedies import Remedy
 from services.medic.repair import Repair
 from services.medic.rules.buses import read_buses
 from services.medic.rules.evaluation import RuleEvaluator, RuleFinding
@@ -30,7 +34,7 @@ from services.medic.rules.freshness import forget_ages_on_full_buses, read_ages
 from services.medic.rules.host import HostObserver
 from services.medic.rules.logs import LogObserver, make_orders
 from services.medic.rules.market import read_market
-from services.medic.rules.metric import REPAIR_METRICS, Metric, Readings
+from services.medic.rules.metric import HOST, HOST_METRICS, PROCESS_METRICS, REPAIR_METRICS, Metric, Readings
 from services.medic.rules.observed_time import ObservedSpans, ObservedTime, Span
 from services.medic.rules.probes import ProbeObserver
 from services.medic.rules.rule import MonitorRule, RuleSeverity, list_pairs
@@ -59,11 +63,17 @@ class RuleMonitor:
     """
 
     def __init__(
-        self, me: Agent[MedicEnvironment], get_settings: Callable[[], HealingSettings], alerts: OutageAlerts
+        self,
+        me: Agent[MedicEnvironment],
+        get_settings: Callable[[], HealingSettings],
+        alerts: OutageAlerts,
+        owners: Sequence[ProcessOwner] = (),
+        log_sources: Sequence[LogSource] = (),
     ) -> None:
         self._me, self._get_settings, self.alerts = me, get_settings, alerts
+        self._owners = owners
         self._host, self._probes = HostObserver(), ProbeObserver()
-        self._logs = LogObserver()
+        self._logs = LogObserver(log_sources)
         self._readings: Readings = {}
         self._pairs: tuple[Truth, HealingSettings, Pairs] | None = None
         self._evaluator = RuleEvaluator()
@@ -72,6 +82,8 @@ class RuleMonitor:
         self._observed, self._stored_at = ObservedTime(), float("-inf")
         self._proposals: dict[str, OpenProposal] = {}
         self.findings: dict[str, RuleFinding] = {}
+        self._symptoms: dict[str, list[RuleFinding]] = {}
+        self._unnoticed: tuple[Truth, float] | None = None
         self.holding: set[str] = set()
         self.names: tuple[str, ...] = ()
 
@@ -103,7 +115,7 @@ class RuleMonitor:
     async def look(
         self, seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool, now: float
     ) -> None:
-        """Measure and evaluate, if it is time, or a proposal was made or ended since.
+        """Measure, and evaluate rules into `findings`, if it is time, or a proposal was made or ended since.
 
         `now` is in epoch seconds of the medic that leads.
         """
@@ -116,24 +128,39 @@ class RuleMonitor:
         # the logs of these have what rules found in logs: it would be found again
         logged = [(svc, rule) for svc, rule in pairs.values() if svc not in QUOTING]
         # at once, for what does not answer takes its time
-        host, logs, *others = await asyncio.gather(
+        host, logs, buses, market, probes, ages, owned = await asyncio.gather(
             self._host.read(list_pids(seen)),
-            self._logs.read(self._me.settings.medic_fleet_logs, make_orders(logged), time.monotonic()),
+            self._logs.read(make_orders(logged), time.monotonic()),
             read_buses(seen.truth.bus_names(), self._me.bus),
             read_market(seen, self._me.bus),
             self._probes.read(seen, self._me.bus),
             read_ages(pairs.values(), seen.truth, self._me.bus),
+            self._measure_owned(seen),
         )
-        readings: Readings = {**read_fleet(seen, repairs, is_fuse_blown=is_fuse_blown), **host, **logs}
-        for each in others:
-            readings |= each
+        fleet = read_fleet(seen, repairs, is_fuse_blown=is_fuse_blown)
+        readings: Readings = {**fleet, **host, **logs, **buses, **market, **probes, **ages}
+        for metric, values in owned.items():
+            readings[metric] = {**readings.get(metric, {}), **values}
         self._follow_proposals(repairs, readings)
         forget_ages_on_full_buses(readings, pairs.values(), seen.truth)
         self._readings = readings
         self.findings = self._evaluator.evaluate(pairs, readings, now, self._find_longest_gap())
+        frees_connections = Remedy.RECONNECT in self._get_settings().ladder_of(ARCHIVE)
+        self._symptoms = find_symptoms(self.findings.values(), frees_connections=frees_connections)
         self._log_changes()
         for name, finding in self.findings.items():
             self._add_outcomes(name, finding, now)
+
+    async def _measure_owned(self, seen: FleetObservation) -> Readings:
+        """Measure what owners alone can, of the services that a rule is about, while all owners answer."""
+        in_force = self._get_settings().rules_in_force().values()
+        rules = [rule for rule in in_force if rule.metric in PROCESS_METRICS]
+        services = {svc for svc in seen.truth.services if any(rule.includes(svc) for rule in rules)}
+        readings = Readings()
+        for owner in self._owners if services and seen.processes is not None else ():
+            for metric, values in (await owner.measure(services)).items():
+                readings.setdefault(metric, {}).update(values)
+        return readings
 
     def _follow_proposals(self, repairs: Mapping[str, Repair], readings: Readings) -> None:
         """Take over the open proposals.
@@ -201,14 +228,10 @@ class RuleMonitor:
         if not 0 <= age_sec <= self._find_longest_gap():
             unknown = {svc: replace(each, is_alerted=None) for svc, each in facts.targets.items()}
             return replace(facts, targets=unknown)
-        by_service: dict[str, list[RuleFinding]] = {}
-        for finding in self.findings.values():
-            if finding.rule.can_heal or finding.rule.severity is RuleSeverity.EMERGENCY:
-                by_service.setdefault(finding.subject, []).append(finding)
         shows = partial(is_proven, observed=self._observed, looked_at=self._looked_at)
         changed = {
             svc: add_findings(facts.targets[svc], found, age_sec, shows)
-            for svc, found in by_service.items()
+            for svc, found in self._symptoms.items()
             if svc in facts.targets
         }
         return replace(facts, targets={**facts.targets, **changed})
@@ -222,11 +245,20 @@ class RuleMonitor:
             if finding.holds and (finding.subject == svc or finding.subject not in services)
         ]
 
+    def list_resources(self, svc: str) -> dict[str, float]:
+        """Return what was measured last of the processes of a service and of this machine, in percent."""
+        subjects = dict.fromkeys(PROCESS_METRICS, svc) | dict.fromkeys(HOST_METRICS, HOST)
+        found = {metric: self._readings.get(metric, {}).get(subject) for metric, subject in subjects.items()}
+        return {str(metric): value for metric, value in sorted(found.items()) if value is not None}
+
     def _find_unnoticed(self) -> float:
-        """Return for how long a standstill may last before it is noticed: until each service is late."""
+        """Return how many seconds all may stand still unnoticed: the longest timeout of a service or bus."""
         truth, default_sec = self._me.truth, self._me.settings.default_timeout_sec
-        beating = [svc for svc in truth.services if truth.job_of(svc) is None]
-        return max([truth.bus_timeout_sec(), *(truth.timeout_of(svc, default_sec) for svc in beating)])
+        if self._unnoticed is None or self._unnoticed[0] is not truth:
+            beating = [svc for svc in truth.services if truth.job_of(svc) is None]
+            timeouts = (truth.timeout_of(svc, default_sec) for svc in beating)
+            self._unnoticed = truth, max([truth.bus_timeout_sec(), *timeouts])
+        return self._unnoticed[1]
 
     def _find_longest_gap(self) -> float:
         return max(LONGEST_GAP_SEC, 3 * self._get_settings().rules_every_sec)
@@ -235,6 +267,22 @@ class RuleMonitor:
 def make_thresholds(rule: MonitorRule) -> Thresholds:
     alerts = rule.severity is not RuleSeverity.INFO
     return Thresholds(DOWN_AFTER, 1, alerts=alerts, severity=rule.severity.for_event())
+
+
+def find_symptoms(
+    findings: Iterable[RuleFinding], *, frees_connections: bool
+) -> dict[str, list[RuleFinding]]:
+    """Return by service the rules of which its target has to know: they heal it, or leave it to people.
+
+    With `frees_connections`, those about connections of the database are archive's, which can free some.
+    """
+    found: dict[str, list[RuleFinding]] = {}
+    for each in findings:
+        if each.rule.can_heal or each.rule.severity is RuleSeverity.EMERGENCY:
+            found.setdefault(each.subject, []).append(each)
+        elif each.rule.frees_connections and frees_connections:
+            found.setdefault(ARCHIVE, []).append(each)
+    return found
 
 
 def describe(finding: RuleFinding) -> str:
@@ -272,7 +320,7 @@ def add_findings(
     `shows` says whether a rule that holds is proven. A rule that only holds because the time to clear has not
     passed is not a symptom, and does not prove that there is none.
     """
-    healing = [each for each in findings if each.rule.can_heal]
+    healing = [each for each in findings if each.rule.can_heal or each.rule.frees_connections]
     is_alerted: bool | None = None
     if any(each.holds and each.is_met and shows(each) for each in healing):
         is_alerted = True

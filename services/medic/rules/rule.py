@@ -16,6 +16,7 @@ from marketswarm.operator.remedies import ARCHIVE, SOURCES
 from marketswarm.truth import ESCALATED_RULE, PROPOSED_RULE, Truth, find_probe_targets
 from services.medic.rules.line_pattern import MAX_PATTERN_CHARS, compile_pattern
 from services.medic.rules.metric import (
+    CONNECTION_METRICS,
     DATABASE,
     FLEET,
     GROUP,
@@ -134,6 +135,15 @@ class MonitorRule(ServiceConfig):
             is_own
             and self.severity is RuleSeverity.CRITICAL
             and self.within_sec is None
+            and self.share_above is None
+        )
+
+    @property
+    def frees_connections(self) -> bool:
+        """Whether new connections of archive may end what the rule reports, so that archive is its target."""
+        return (
+            self.metric in CONNECTION_METRICS
+            and self.severity is RuleSeverity.CRITICAL
             and self.share_above is None
         )
 

@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from marketswarm import log as logs
 from marketswarm.bus import BusError
 from marketswarm.net.http import HttpClient, HttpError, HttpResponse
 from services.market.records import Record, RecordKind
-from services.sources.access.circuit_breaker import BreakerReading, BreakerState
+from services.sources.access.circuit_breaker import PAUSED, BreakerReading, BreakerState
 from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, Permission, Windows
 from services.sources.access.worker_thread import LARGE_BYTES, run_large
 from services.sources.catalog.answer import (
@@ -107,6 +107,8 @@ class AskContext:
         on_request: is called with each request that was sent.
         can_wait: whether the question can be asked again later. It leaves half of what the limits allow to
             others, waits out no pause, and what came before a failure is its answer.
+        is_paused: says before each request whether an operator took the source out of service: a question may
+            have waited for the limits for minutes by then.
     """
 
     limiter: Limiter
@@ -114,6 +116,7 @@ class AskContext:
     deadline: float = math.inf
     on_request: OnRequest | None = None
     can_wait: bool = False
+    is_paused: Callable[[], Awaitable[bool]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,10 @@ class _NoAnswerError(Exception):
         self.outcome, self.reason, self.wait_sec = outcome, reason, wait_sec
 
 
+class _PausedError(Exception):
+    """The source was taken out of service while a question to it waited."""
+
+
 class SourceClient:
     """Ask sources over HTTP. Use as a context manager.
 
@@ -225,7 +232,10 @@ class SourceClient:
             return SourceAnswer(source.name, AnswerStatus.FAILED, reading.refusal, wait_sec=wait_sec)
         answer = SourceAnswer(source.name, AnswerStatus.EMPTY)
         for endpoint in endpoints:
-            answer = await self.ask_endpoint(source, endpoint, question, context)
+            try:
+                answer = await self.ask_endpoint(source, endpoint, question, context)
+            except _PausedError:  # the source did nothing wrong
+                return SourceAnswer(source.name, AnswerStatus.FAILED, PAUSED)
             if answer.outcome not in (AnswerStatus.EMPTY, AnswerStatus.REFUSED):
                 break
         if answer.outcome is AnswerStatus.FAILED:
@@ -343,8 +353,8 @@ class SourceClient:
     ) -> ApiKey | None:
         """Take a request out of what the limits of one of the keys allow, and return that key.
 
-        Raise _NoAnswerError with the shortest wait if that is too long; `waits` are those of keys that were
-        refused already.
+        Raise _NoAnswerError with the shortest wait if that is too long, and _PausedError if the source was
+        paused meanwhile; `waits` are those of keys that were refused already.
         """
         windows = asked.source.find_limits(has_key=keys[0] is not None).windows()
         now, patience_sec = time.monotonic(), asked.context.patience_sec
@@ -353,6 +363,8 @@ class SourceClient:
         gives_up_at = now + min(patience_sec, longest_sec)
         async with self._queue(asked, min(max(patience_sec, QUEUE_SEC), longest_sec)):
             while True:
+                if asked.context.is_paused is not None and await asked.context.is_paused():
+                    raise _PausedError
                 refusals = []
                 for key in keys:
                     permission = await asked.context.limiter.take(key, windows)

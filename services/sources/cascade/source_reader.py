@@ -131,14 +131,18 @@ class SourceReader:
     async def _ask_outside(
         self, series: Series, source: str, question: Question, terms: AskTerms, deadline: float
     ) -> SourceAnswer:
-        """Ask a source of the catalogue."""
+        """Return the answer of a source of the catalogue, within its limits and unless it is paused."""
         bus, can_wait = self._store.bus, terms.older is not None
+        breaker = CircuitBreaker(bus, source)
         context = AskContext(
-            SourceLimiter(bus, source), terms.patience_sec, deadline, terms.sent.append, can_wait
+            SourceLimiter(bus, source),
+            terms.patience_sec,
+            deadline,
+            terms.sent.append,
+            can_wait,
+            breaker.is_paused,
         )
-        answer = await self._client.ask(
-            self._find_source(source), question, CircuitBreaker(bus, source), context
-        )
+        answer = await self._client.ask(self._find_source(source), question, breaker, context)
         if answer.parts_left and not can_wait:
             log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
         return answer

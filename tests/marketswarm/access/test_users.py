@@ -449,6 +449,26 @@ def test_the_medic_may_ask_for_a_backup_only_where_the_truth_has_it_do_so_and_ar
         assert not may(medic, "set", key="archive:database")
 
 
+def test_the_medic_may_ask_for_new_connections_only_whom_a_ladder_names_and_those_answer():
+    settings = {"targets": {"board": {"ladder": ["reconnect"]}, "archive": {"ladder": ["restart"]}}}
+    document = truth(medic={"settings": settings}, archive={}, board={}, feed={}, healer={})
+    for bus in ("system-redis", "market-redis"):
+        is_system = bus == "system-redis"
+        medic = of("medic", bus, document)
+        assert may(medic, "set", key="board:reconnect:request") is is_system
+        assert may(medic, "getrange", key="board:reconnect") is is_system
+        assert not may(medic, "set", key="board:reconnect")
+        assert not may(medic, "set", key="archive:reconnect:request")
+        for svc in ("archive", "board"):
+            user = of(svc, bus, document)
+            assert may(user, "getrange", key=f"{svc}:reconnect:request") is is_system
+            assert may(user, "set", key=f"{svc}:reconnect") is is_system
+            assert not may(user, "set", key=f"{svc}:reconnect:request")
+            other = "board" if svc == "archive" else "archive"
+            assert not may(user, "set", key=f"{other}:reconnect")
+        assert not may(of("feed", bus, document), "set", key="board:reconnect:request")
+
+
 def test_the_medic_may_pause_sources_only_where_the_truth_has_it_do_so():
     for svc, bus, allowed in (
         ("sources", "market-redis", True),

@@ -3,6 +3,7 @@
 import pytest
 
 from marketswarm.testing import MemoryBuses
+from support.fixtures import closed
 
 
 @pytest.fixture
@@ -12,8 +13,4 @@ async def buses(monkeypatch, moved_time):
     return MemoryBuses()
 
 
-@pytest.fixture
-async def system(buses):
-    bus = buses("system-redis")
-    yield bus
-    await bus.aclose()
+system = closed(lambda buses: buses("system-redis"))

@@ -7,6 +7,7 @@ import pytest
 
 from marketswarm.agent.lease import Lease
 from marketswarm.bus.lease import CHECKS
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from support.waiting import PATIENT_SEC
 
@@ -91,8 +92,7 @@ async def test_it_is_renewed_while_it_is_kept(bus):
     await asyncio.wait([keeping], timeout=30)
     assert mine.held
     assert not keeping.done()
-    keeping.cancel()
-    await asyncio.gather(keeping, return_exceptions=True)
+    await end_tasks(keeping)
 
 
 async def test_one_that_another_took_is_lost_and_says_who_has_it(bus):
@@ -133,8 +133,7 @@ async def test_a_bus_that_comes_back_in_time_costs_nothing(bus):
     await asyncio.wait([keeping], timeout=1500)
     assert mine.held
     assert not keeping.done()
-    keeping.cancel()
-    await asyncio.gather(keeping, return_exceptions=True)
+    await end_tasks(keeping)
 
 
 async def test_its_life_is_reckoned_from_before_the_request_was_sent(bus, monkeypatch, moved_time):

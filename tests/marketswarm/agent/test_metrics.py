@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from marketswarm.agent.metrics import MEASURE_EVERY_SEC, AgentMetrics, LoopLag
+from marketswarm.tasks import end_tasks
 
 HEALER = SimpleNamespace(name="healer", boot="abc", revision=None)
 
@@ -42,6 +43,5 @@ async def test_a_stall_is_seen_while_it_lasts_and_in_the_spread_afterwards(moved
     late = dict(lag.histogram.buckets())
     assert (late[0.25], late[float("inf")]) == (0, 1)
     assert lag.histogram.sum == pytest.approx(0.5, abs=0.05)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
     assert lag.stall_sec() is None

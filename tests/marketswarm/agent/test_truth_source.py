@@ -29,6 +29,7 @@ from marketswarm.agent.truth_source import (
 )
 from marketswarm.exit import Exit
 from marketswarm.settings import CommonSettings
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from marketswarm.truth.patch import make_patch
@@ -240,8 +241,7 @@ async def test_when_the_agent_that_parses_ends_another_one_parses(buses, monkeyp
     first, second = (asyncio.create_task(read_truth(buses[0], "truth:doc")) for _ in range(2))
     try:
         await auntil(begun.is_set)
-        first.cancel()
-        await asyncio.wait([first])
+        await end_tasks(first)
     finally:
         may_end.set()
     assert first.cancelled()
@@ -296,6 +296,41 @@ async def test_a_follower_applies_the_patch_of_a_message_without_a_read(buses, m
     monkeypatch.setattr("marketswarm.agent.truth_source.read_truth", count_read)
     async with following(buses[0], applied.append, monkeypatch):
         await auntil(lambda: applied)
+    assert [(found.revision, found.loaded) for found in applied] == [(4, parse_truth(NEXT))]
+    assert reads == []
+
+
+async def test_a_patch_that_comes_while_a_follower_waits_for_its_turn_to_read_saves_the_read(
+    buses, monkeypatch
+):
+    applied, reads, waits = [], [], asyncio.Event()
+
+    async def count_read(*args):
+        reads.append(args)
+        return await read_truth(*args)
+
+    def wait_long(_follower, _size):
+        waits.set()
+        return PATIENT_SEC
+
+    monkeypatch.setattr("marketswarm.agent.truth_source.read_truth", count_read)
+    monkeypatch.setattr(TruthFollower, "_choose_delay_sec", wait_long)
+    bus, known = buses[0], parse_truth(RAW)
+    await put(bus)
+    follower = TruthFollower([bus], "truth:doc", FoundTruth(known, 3, bus), applied.append)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(follower.run())
+        meta = {"revision": 4, "sha256": hashlib.sha256(NEXT).hexdigest()}
+        await bus.ask(bus.client.set("truth:doc", NEXT))
+        await bus.ask(bus.client.hset("truth:meta", mapping=meta))
+        follower.poll()
+        await waits.wait()
+        for patch in (None, make_patch(NEXT, "ab" * 32, RAW), make_patch(RAW, known.sha256, NEXT)):
+            assert applied == []
+            await bus.ask(bus.client.publish("truth:changed", orjson.dumps(meta | {"patch": patch})))
+            await asyncio.sleep(0.1)
+        await auntil(lambda: applied)
+        task.cancel()
     assert [(found.revision, found.loaded) for found in applied] == [(4, parse_truth(NEXT))]
     assert reads == []
 

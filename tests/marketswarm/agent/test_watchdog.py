@@ -6,6 +6,7 @@ import pytest
 
 from marketswarm.agent.heartbeat import Progress
 from marketswarm.agent.watchdog import Watchdog, format_task_stacks
+from marketswarm.tasks import end_tasks
 from support.waiting import PATIENT_SEC
 
 
@@ -100,8 +101,7 @@ async def test_the_stack_of_a_task_reaches_down_to_what_it_waits_for():
         "inner",
         "wait",
     ]
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 async def test_from_where_it_begins_both_have_all_their_time(watchdog):

@@ -10,16 +10,13 @@ from redis.exceptions import DataError, ResponseError
 from marketswarm.bus import Bus, BusError, find_bus_reason, find_bus_url
 from marketswarm.bus.scripts import Script
 from marketswarm.truth import parse_truth
+from support.fixtures import opened
 from support.rig import HOST, Server, TcpProxy, free_port
 from support.waiting import PATIENT_SEC, auntil
 
 TRUTH = parse_truth(b'{"services":{},"buses":{"market-redis":{"url":"redis://truth:1"}}}').truth
 
-
-@pytest.fixture
-def server(tmp_path):
-    with Server(tmp_path / "bus") as server:
-        yield server
+server = opened(lambda tmp_path: Server(tmp_path / "bus"))
 
 
 async def reason(bus: Bus, request, within_sec: float | None = None) -> str:

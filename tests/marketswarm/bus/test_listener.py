@@ -11,6 +11,8 @@ from marketswarm.bus import Bus
 from marketswarm.bus.listener import OPEN_WITHIN_SEC, ChannelNames, Listener, read_clocks
 from marketswarm.bus.session import SubscriberConnection
 from marketswarm.detector import ListeningClock
+from marketswarm.tasks import end_tasks
+from support.fixtures import opened
 from support.rig import HOST, Server, TcpProxy, free_port
 from support.waiting import auntil
 
@@ -71,10 +73,7 @@ class RecordingHandler:
         return self.clock.missing_canary_sec(now)
 
 
-@pytest.fixture
-def server(tmp_path):
-    with Server(tmp_path / "bus") as server:
-        yield server
+server = opened(lambda tmp_path: Server(tmp_path / "bus"))
 
 
 @contextlib.asynccontextmanager
@@ -90,8 +89,7 @@ async def listening(url: str, *channels: str):
         yield listener, handler
         assert not task.done(), "the listener ended"
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
         await bus.aclose()
 
 

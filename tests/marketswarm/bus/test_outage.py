@@ -9,6 +9,8 @@ from structlog.testing import capture_logs
 from marketswarm import log as logs
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage, retry, retrying
+from marketswarm.tasks import end_tasks
+from support.fixtures import opened
 from support.waiting import auntil
 
 REFUSED = BusError("market-redis", "refused", "no route")
@@ -19,10 +21,7 @@ def outage():
     return Outage(logs.get("part"), "thing.waiting", "thing.resumed", stream="a", count=lambda: 7)
 
 
-@pytest.fixture
-def logged():
-    with capture_logs() as lines:
-        yield lines
+logged = opened(capture_logs)
 
 
 def fail(times, error=REFUSED):
@@ -192,7 +191,6 @@ async def test_questions_that_are_answered_end_no_outage_of_another_one(moved_ti
 async def test_after_a_question_that_was_cancelled_the_next_answer_ends_the_outage(outage):
     failing = asyncio.create_task(retry(outage, fail(1000)))
     await auntil(lambda: outage.problem is not None)
-    failing.cancel()
-    await asyncio.wait([failing])
+    await end_tasks(failing)
     await retry(outage, fail(0))
     assert outage.problem is None

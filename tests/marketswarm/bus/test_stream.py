@@ -14,6 +14,7 @@ from marketswarm.bus.stream import (
     read_newest_id,
     read_streams_after,
 )
+from support.fixtures import closed
 from support.rig import Server
 from support.rig.limits import without_limits
 from support.waiting import auntil
@@ -30,11 +31,7 @@ def server(tmp_path):
         yield server
 
 
-@pytest.fixture
-async def bus(server):
-    bus = Bus("bus", server.url)
-    yield bus
-    await bus.aclose()
+bus = closed(lambda server: Bus("bus", server.url))
 
 
 def add(server, number, value=b"x"):

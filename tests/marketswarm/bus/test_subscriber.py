@@ -11,16 +11,14 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.bus.parser import MAX_MESSAGE_BYTES
 from marketswarm.bus.subscriber import YIELD_EVERY, subscribe
+from marketswarm.tasks import end_tasks
+from support.fixtures import opened
 from support.rig import Server
 from support.waiting import auntil
 
 pytestmark = pytest.mark.live
 
-
-@pytest.fixture
-def server(tmp_path):
-    with Server(tmp_path / "bus") as server:
-        yield server
+server = opened(lambda tmp_path: Server(tmp_path / "bus"))
 
 
 @contextlib.asynccontextmanager
@@ -40,8 +38,7 @@ async def subscribed(server: Server, **to):
     try:
         yield said
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
         await bus.aclose()
 
 
@@ -123,8 +120,7 @@ async def test_messages_gather_and_are_read_together_and_a_flood_is_not_held_up(
     server.cmd("EVAL", "for i = 1, 40 do redis.call('PUBLISH', 'a', string.rep('x', 100000)) end", "0")
     await auntil(lambda: len(heard_at) == 80)
     assert time.monotonic() - begun < 40 * 0.2 / 2
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
     await bus.aclose()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from marketswarm.bus.subscriber import PING_SEC, subscribe
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from support.waiting import auntil
 
@@ -23,6 +24,5 @@ async def test_it_hears_messages_and_goes_on_after_a_ping(moved_time):
     await bus.client.publish("a", "1")
     await auntil(lambda: len(said) > 1)
     assert said == ["joined", (b"a", b"1")]
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
     await bus.aclose()

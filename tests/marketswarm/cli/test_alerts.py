@@ -7,6 +7,8 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.cli.alerts import KnownIds, follow_log
 from marketswarm.keys import ALERT_LOG
+from marketswarm.tasks import end_tasks
+from support.fixtures import closed
 from support.rig import Server
 from support.waiting import PATIENT_SEC, auntil
 
@@ -18,11 +20,7 @@ def server(buses):
     return buses[0]
 
 
-@pytest.fixture
-async def bus(server):
-    bus = Bus("system-redis", server.url)
-    yield bus
-    await bus.aclose()
+bus = closed(lambda server: Bus("system-redis", server.url))
 
 
 def tell(server: Server, key: str, ts: float = 1.0, at: str = "*") -> None:
@@ -42,8 +40,7 @@ async def heard(*buses: Bus, since_sec: float | None = None):
     told = await follow_log(buses, since_sec)
     task = asyncio.create_task(collect())
     yield ids
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 async def test_it_begins_now_and_misses_nothing_from_then_on(server, bus):

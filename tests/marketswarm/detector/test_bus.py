@@ -23,9 +23,7 @@ def test_a_lost_bus_is_one_fact_with_its_reason():
 def test_a_bus_that_is_back_is_ok_with_the_whole_outage():
     hand = Hand(watch("a"))
     hand.beating(20, 10)
-    hand.lose()
-    hand.run(59.75)
-    hand.find()
+    hand.cut(59.75)
     hand.run(1)
     ok = hand.verdicts[-1]
     assert (ok.svc, ok.is_about_bus, ok.state, ok.publication) == ("bus", True, State.UP, Publication.ALERT)
@@ -123,9 +121,7 @@ def test_a_canary_of_a_bus_that_is_no_longer_watched_means_nothing():
 def cut_again_and_again(hand: Hand, times: int, *, heard_sec: float, away_sec: float) -> None:
     """The session ends, and is rebuilt after `away_sec`; it proves `heard_sec`, less a canary's time."""
     for _ in range(times):
-        hand.lose()
-        hand.run(away_sec)
-        hand.find()
+        hand.cut(away_sec)
         hand.run(heard_sec)
 
 

@@ -64,9 +64,7 @@ def test_after_a_gap_a_silent_service_gets_a_warm_up():
     hand = Hand(watch())
     hand.beat()
     hand.run(20)
-    hand.lose()
-    hand.run(5)
-    hand.find()
+    hand.cut(5)
     hand.run(60)
     # L stood at 20 for 5 s (and until the canary after the session): due at L 42.5
     assert [(round(at, 0), svc, state) for at, svc, state in hand.said[1:]] == [(48, "a", "down")]
@@ -78,9 +76,7 @@ def test_gap_after_gap_earns_one_warm_up_in_all():
     hand.beat()
     for _ in range(20):
         hand.run(9.75)
-        hand.lose()
-        hand.run(0.25)
-        hand.find()
+        hand.cut(0.25)
     assert [state for _, _, state in hand.said] == ["up", "down"]
     miss = hand.verdicts[-1]
     assert miss.late_sec == pytest.approx(52.5, abs=0.3)
@@ -89,9 +85,7 @@ def test_gap_after_gap_earns_one_warm_up_in_all():
 def test_a_bus_that_is_away_makes_no_misses_of_its_services():
     hand = Hand(watch("a"), watch("b"))
     hand.beating(20, 10, "a", "b")
-    hand.lose()
-    hand.run(500)
-    hand.find()
+    hand.cut(500)
     hand.run(8)
     hand.beating(100, 10, "a", "b")
     assert [state for _, svc, state in hand.said if svc in "ab"] == ["up", "up"]

@@ -1,7 +1,5 @@
 """Detector against the oracle and the ground truth, whatever happens to buses, services and the healer."""
 
-import functools
-
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -10,34 +8,11 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from marketswarm.detector import State
 from support.examples import examples
 from support.simulation.fleet import Fleet
-from support.simulation.manual_detector import watch
+from support.simulation.machines import SERVICES, buses, modern, services, steps
 from support.simulation.world import WALL
 
-SERVICES = (
-    (watch("a", 1.0, 3.0, "x"), True),
-    (watch("b", 0.7, 2.0, "y"), False),
-    (watch("c", 2.0, 4.0, "x"), False),
-    (watch("d", 1.0, 6.0, "y"), True),
-)
-
-services = st.sampled_from("abcd")
-modern = st.sampled_from("ad")
-buses = st.sampled_from("xy")
 orders = st.permutations(["deliver", "canary", "look", "rest"])
-
-
-def step(**what):
-    """A rule, after which some time passes."""
-
-    def wrap(do):
-        @functools.wraps(do)
-        def rule_then_run(self, then: float, **drawn) -> None:
-            do(self, **drawn)
-            self.fleet.run(then)
-
-        return rule(then=st.sampled_from([0.1, 1.0, 3.0, 8.0, 0.0]), **what)(rule_then_run)
-
-    return wrap
+step = steps(0.1, 1.0, 3.0, 8.0, 0.0)
 
 
 class Machine(RuleBasedStateMachine):

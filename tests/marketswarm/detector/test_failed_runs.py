@@ -22,12 +22,8 @@ def hourly(schedule: Schedule | None = Schedule("0 * * * *")) -> Watch:  # noqa:
 def hand_after_a_gap(job: Watch | None = None) -> Hand:
     """A run was complete 5 s after midnight, 10 s before a gap of 8 s."""
     hand = Hand(job or hourly(), wall=MIDNIGHT)
-    hand.run(5)
-    hand.beat(boot="b", run="ended")
-    hand.run(10)
-    hand.lose()
-    hand.run(8)
-    hand.find()
+    hand.at(5).beat(boot="b", run="ended")
+    hand.at(15).cut(8)
     return hand
 
 

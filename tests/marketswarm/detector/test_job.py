@@ -18,7 +18,7 @@ from support.simulation.manual_jobs import MIDNIGHT, hand_of, listening, minutel
 
 def test_a_job_that_reports_each_run_is_never_missed():
     hand = hand_of()
-    hand.run(5)
+    hand.at(5)
     for _ in range(5):
         hand.beat(boot="b", run="ended")
         hand.run(60)
@@ -29,11 +29,10 @@ def test_a_job_that_reports_each_run_is_never_missed():
 @pytest.mark.parametrize("run", ["ended", None])
 def test_a_run_that_is_not_reported_within_the_grace_is_overdue(run):
     hand = hand_of()
-    hand.run(5)
-    hand.beat(run=run)
-    hand.run(74)
+    hand.at(5).beat(run=run)
+    hand.at(79)
     assert misses(hand) == []
-    hand.run(5)
+    hand.at(84)
     assert misses(hand) == [(80, "overdue")]
     miss = hand.verdicts[-1]
     assert (miss.since, round(miss.late_sec)) == (MIDNIGHT + 5, 75)
@@ -43,7 +42,7 @@ def test_a_run_that_is_not_reported_within_the_grace_is_overdue(run):
 
 def test_a_job_that_never_ran_is_overdue_after_its_first_scheduled_time():
     hand = hand_of()
-    hand.run(100)
+    hand.at(100)
     assert misses(hand) == [(80, "overdue")]
     assert hand.verdicts[-1].since is None
 
@@ -51,25 +50,21 @@ def test_a_job_that_never_ran_is_overdue_after_its_first_scheduled_time():
 @pytest.mark.parametrize("run", ["started", "log"])
 def test_neither_a_start_nor_a_log_line_completes_a_run(run):
     hand = hand_of()
-    hand.run(5)
-    hand.beat(run="ended")
-    hand.run(60)
-    hand.beat(run=run)
-    hand.run(20)
+    hand.at(5).beat(run="ended")
+    hand.at(65).beat(run=run)
+    hand.at(85)
     assert misses(hand) == [(80, "overdue")]
 
 
 def test_a_run_that_failed_is_missed_at_once_and_the_next_complete_one_is_its_ok():
     hand = hand_of()
-    hand.run(5)
-    hand.beat(run="failed", exit_code=2)
-    hand.run(1)
+    hand.at(5).beat(run="failed", exit_code=2)
+    hand.at(6)
     assert misses(hand) == [(5, "failed")]
-    hand.run(200)
-    hand.beat(run="ended")
-    hand.run(1)
+    hand.at(206).beat(run="ended")
+    hand.at(207)
     assert [verdict.state for verdict in hand.verdicts] == [State.DOWN, State.UP]
-    hand.run(80)
+    hand.at(287)
     assert misses(hand)[1:] == [(260, "overdue")]
 
 
@@ -86,76 +81,57 @@ def outage(hand: Hand) -> tuple[str | None, float | None, float | None]:
 
 def test_an_overdue_job_is_down_since_the_scheduled_time_that_passed_and_not_since_its_last_run():
     hand = hand_of()
-    hand.run(5)
-    hand.beat(run="ended")
-    hand.run(95)
-    hand.beat(run="ended")
+    hand.at(5).beat(run="ended")
+    hand.at(100).beat(run="ended")
     assert outage(hand) == ("overdue", 60.0, 40.0)
     assert hand.verdicts[-1].since == MIDNIGHT + 5
-    hand.run(150)  # one late run is no later outage's beginning
-    hand.beat(run="ended")
+    hand.at(250).beat(run="ended")  # one late run is no later outage's beginning
     assert outage(hand) == ("overdue", 120.0, 130.0)
 
 
 def test_a_job_that_never_ran_is_down_since_its_first_scheduled_time():
     hand = hand_of()
-    hand.run(100)
-    hand.beat(run="ended")
+    hand.at(100).beat(run="ended")
     assert outage(hand) == ("overdue", 60.0, 40.0)
 
 
 def test_a_failed_run_is_down_since_its_report_and_up_with_its_retry():
     hand = hand_of()
-    hand.run(5)
-    hand.beat(run="ended")
-    hand.run(56)
-    hand.beat(run="failed", exit_code=2)
-    hand.run(1)
-    hand.beat(run="ended")
+    hand.at(5).beat(run="ended")
+    hand.at(61).beat(run="failed", exit_code=2)
+    hand.at(62).beat(run="ended")
     assert outage(hand) == ("failed", 61.0, 1.0)
 
 
 def test_a_run_that_never_ended_is_down_since_its_longest_time_was_over():
     hand = hand_of(minutely(max_run=30.0))
-    hand.run(5)
-    hand.beat(run="ended")
-    hand.run(60)
-    hand.beat(run="started", rid="1")
-    hand.run(45)
-    hand.beat(run="ended", rid="1")
+    hand.at(5).beat(run="ended")
+    hand.at(65).beat(run="started", rid="1")
+    hand.at(110).beat(run="ended", rid="1")
     assert outage(hand) == ("never_ended", 95.0, 15.0)
 
 
 def test_a_silent_service_is_down_since_its_last_beat():
     hand = Hand(watch(), wall=MIDNIGHT)
-    hand.run(5)
-    hand.beat()
-    hand.run(40)
-    hand.beat()
+    hand.at(5).beat()
+    hand.at(45).beat()
     assert outage(hand) == ("silent", None, 40.0)
 
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0])
 def test_a_job_is_down_since_a_scheduled_time_of_the_clock_in_force_and_never_since_the_future(step):
     hand = hand_of()
-    hand.run(5)
-    hand.beat(run="ended")
+    hand.at(5).beat(run="ended")
     hand.step_wall(step)
-    hand.run(95)
-    hand.beat(run="ended")
+    hand.at(100).beat(run="ended")
     assert outage(hand) == ("overdue", 60.0 + step, 40.0)
 
 
 def test_a_job_without_a_witness_is_down_since_the_run_that_was_provably_not_reported():
     hand = hand_of()
-    hand.run(5)
-    hand.beat(run="ended")
-    hand.run(56)
-    hand.lose()  # the run of 60 may have been reported here
-    hand.run(2)
-    hand.find()
-    hand.run(90)
-    hand.beat(run="ended")
+    hand.at(5).beat(run="ended")
+    hand.at(61).cut()  # the run of 60 may have been reported here
+    hand.at(153).beat(run="ended")
     assert outage(hand) == ("overdue", 120.0, 33.0)
 
 
@@ -163,19 +139,15 @@ def test_a_job_that_is_down_goes_on_being_down_since_then_after_a_restart_a_take
     down = SavedService(State.DOWN, since=MIDNIGHT - 3600, missed_at=MIDNIGHT - 40, boot="b", i=1)
     saved = replace(down, job=SavedJob(MIDNIGHT - 3600), down_since=MIDNIGHT - 60)
     hand = hand_of(known={"a": saved})
-    hand.run(10)
-    hand.rewatch(minutely(grace=30.0))
-    hand.run(10)
-    hand.beat(run="ended")
+    hand.at(10).rewatch(minutely(grace=30.0))
+    hand.at(20).beat(run="ended")
     (ok,) = hand.verdicts
     assert (ok.since, ok.down_since, round(ok.down_sec)) == (MIDNIGHT - 3600, MIDNIGHT - 60, 80)
     hand = hand_of()
-    hand.run(5)
-    hand.beat(run="ended")
-    hand.run(60)
+    hand.at(5).beat(run="ended")
+    hand.at(65)
     adopt_state(hand.detector, "a", replace(saved, down_since=MIDNIGHT + 60), hand.now)
-    hand.run(5)
-    hand.beat(run="ended")
+    hand.at(70).beat(run="ended")
     assert (hand.verdicts[-1].down_since, hand.verdicts[-1].down_sec) == (MIDNIGHT + 60, 10)
 
 
@@ -184,9 +156,8 @@ def test_a_job_that_is_down_goes_on_being_down_since_then_after_a_restart_a_take
 
 def test_a_run_that_does_not_end_within_its_longest_time_is_missed():
     hand = hand_of(minutely(max_run=30.0))
-    hand.run(5)
-    hand.beat(run="started", rid="1")
-    hand.run(40)
+    hand.at(5).beat(run="started", rid="1")
+    hand.at(45)
     ((at, reason),) = misses(hand)
     assert (35 <= at <= 41, reason) == (True, "never_ended")
 
@@ -203,26 +174,21 @@ def test_a_run_that_ends_in_time_is_not_missed():
 
 def test_the_schedule_waits_for_a_run_that_has_a_longest_time():
     hand = hand_of(minutely(max_run=60.0))
-    hand.run(5)
-    hand.beat(run="ended")
-    hand.run(60)
-    hand.beat(run="started", rid="2")  # at 65; overdue at 80
-    hand.run(55)
+    hand.at(5).beat(run="ended")
+    hand.at(65).beat(run="started", rid="2")  # overdue at 80
+    hand.at(120)
     assert misses(hand) == []
-    hand.run(12)
+    hand.at(132)
     ((at, reason),) = misses(hand)
     assert (125 <= at <= 131, reason) == (True, "never_ended")
 
 
 def test_after_a_run_the_next_is_overdue_by_its_schedule_and_not_by_the_longest_time_of_that_run():
     hand = hand_of(minutely(max_run=100.0))
-    hand.run(5)
-    hand.beat(run="ended")
-    hand.run(60)
-    hand.beat(run="started", rid="1")
-    hand.run(25)
-    hand.beat(run="ended", rid="1")
-    hand.run(80)
+    hand.at(5).beat(run="ended")
+    hand.at(65).beat(run="started", rid="1")
+    hand.at(90).beat(run="ended", rid="1")
+    hand.at(170)
     assert misses(hand) == [(140, "overdue")]
 
 
@@ -236,7 +202,7 @@ def test_without_a_schedule_a_run_that_never_ends_is_missed_though_the_service_b
 
 def test_a_start_that_is_repeated_moves_no_deadline():
     hand = hand_of(minutely(max_run=30.0))
-    hand.run(5)
+    hand.at(5)
     for _ in range(8):
         hand.beat(run="started")
         hand.run(5)
@@ -245,12 +211,10 @@ def test_a_start_that_is_repeated_moves_no_deadline():
 
 def test_another_run_that_ends_leaves_the_one_that_hangs():
     hand = hand_of(minutely(max_run=30.0))
-    hand.run(5)
-    hand.beat(run="started", rid="1")
+    hand.at(5).beat(run="started", rid="1")
     hand.beat(run="started", rid="2")
-    hand.run(10)
-    hand.beat(run="ended", rid="2")
-    hand.run(30)
+    hand.at(15).beat(run="ended", rid="2")
+    hand.at(45)
     assert [reason for _, reason in misses(hand)] == ["never_ended"]
 
 
@@ -265,15 +229,12 @@ def test_the_number_of_runs_that_are_followed_is_limited():
 
 def test_a_run_whose_end_may_have_been_in_a_gap_is_not_waited_for():
     hand = hand_of(minutely(max_run=30.0))
-    hand.run(5)
-    hand.beat(run="ended")
+    hand.at(5).beat(run="ended")
     hand.beat(run="started", rid="1")
-    hand.lose()
-    hand.run(2)
-    hand.find()
-    hand.run(65)
+    hand.cut()
+    hand.at(72)
     assert misses(hand) == []
-    hand.run(20)
+    hand.at(92)
     assert [reason for _, reason in misses(hand)] == ["overdue"]  # the schedule holds
 
 
@@ -283,11 +244,9 @@ def test_a_run_whose_end_may_have_been_in_a_gap_is_not_waited_for():
 @pytest.mark.parametrize("step", [3600.0, -3600.0, 10.0, -3.0, 86_400.0 * 400, -86_400.0 * 400])
 def test_a_wall_clock_that_is_set_causes_no_miss_of_a_job_that_runs(step):
     hand = hand_of()
-    hand.run(5)
-    hand.beat(run="ended")
-    hand.run(30)
-    hand.step_wall(step)
-    hand.run(30)
+    hand.at(5).beat(run="ended")
+    hand.at(35).step_wall(step)
+    hand.at(65)
     for _ in range(4):  # by a clock that was not set
         hand.beat(run="ended")
         hand.run(60)
@@ -297,23 +256,20 @@ def test_a_wall_clock_that_is_set_causes_no_miss_of_a_job_that_runs(step):
 def test_a_wall_clock_that_was_wrong_when_a_run_was_heard_and_is_put_right_causes_no_miss():
     hand = hand_of()
     hand.step_wall(-12)
-    hand.run(65)
-    hand.beat(run="ended")  # at 00:00:53 by that clock: as if it were early for 00:01
+    hand.at(65).beat(run="ended")  # 00:00:53 by that clock: as if it were early for 00:01
     hand.step_wall(12)
-    hand.run(60)
+    hand.at(125)
     assert misses(hand) == []
-    hand.run(20)
+    hand.at(145)
     assert misses(hand) == [(140, "overdue")]
 
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0, 15.0, -15.0, 86_400.0 * 400, -86_400.0 * 400])
 def test_a_wall_clock_that_is_set_delays_a_miss_by_a_longest_pause_at_most(step):
     hand = hand_of()
-    hand.run(5)
-    hand.beat(run="ended")
-    hand.run(30)
-    hand.step_wall(step)
-    hand.run(120)
+    hand.at(5).beat(run="ended")
+    hand.at(35).step_wall(step)
+    hand.at(155)
     ((at, reason),) = misses(hand)
     assert (80 <= at <= 141, reason) == (True, "overdue")
 

@@ -113,7 +113,7 @@ def test_the_shorter_one_of_the_pauses_beside_a_run_says_how_early_it_may_be(sec
 
 def test_a_healer_whose_clock_is_slow_tells_of_no_missing_run():
     hand = hand_of()
-    hand.run(58)
+    hand.at(58)
     for _ in range(4):
         hand.beat(boot="b", run="ended")
         hand.run(60)

@@ -42,9 +42,7 @@ def test_a_job_is_evaluated_when_something_has_changed_and_not_all_the_time(eval
     hand.beat("job0", run="ended")
     hand.run(300)
     assert evaluated.total() <= 2
-    hand.lose()
-    hand.run(2)
-    hand.find()
+    hand.cut()
     hand.run(5)
     assert 1 <= evaluated.total() <= 6
 
@@ -64,9 +62,7 @@ def test_few_jobs_are_evaluated_at_once_and_all_of_them_in_the_end(evaluated):
 def test_gap_after_gap_leaves_no_entries_behind():
     hand = Hand(*jobs(3))
     for _ in range(300):
-        hand.lose()
-        hand.run(0.3)
-        hand.find()
+        hand.cut(0.3)
         hand.run(0.6)
     assert len(hand.detector.buses["bus"].jobs) < 100
 

@@ -4,7 +4,7 @@ import pytest
 
 from marketswarm.detector.bus import MAX_PER_EVALUATION
 from marketswarm.detector.service import WatchedService
-from support.simulation.manual_detector import Hand, bus_away, gaps, watch
+from support.simulation.manual_detector import Hand, gaps, watch
 
 COUNT = 5 * MAX_PER_EVALUATION
 TIMEOUT_SEC = 30.0
@@ -96,7 +96,7 @@ def test_gaps_that_may_be_published_at_the_same_time_are_concluded_in_portions(m
     names = [f"svc{n}" for n in range(50)]
     hand = Hand(*(watch(svc, 10.0, TIMEOUT_SEC) for svc in names))
     hand.beating(20, 10, *names, boot="old")
-    bus_away(hand, 40)
+    hand.cut(40)
     hand.beating(10, 10, "svc0", boot="new")  # it beats once, and is missed in place of its gap
     hand.beating(15, 10, *names[1:], boot="new")
     assert gaps(hand) == []

@@ -9,7 +9,7 @@ from marketswarm.beat import encode_beat
 from marketswarm.detector import Publication, SavedService, State
 from marketswarm.detector.history import BeatBeforeGap
 from marketswarm.detector.restore import adopt_state
-from support.simulation.manual_detector import WALL, Hand, bus_away, gaps, watch
+from support.simulation.manual_detector import WALL, Hand, gaps, watch
 
 # -- in one run: the bus was away
 
@@ -24,7 +24,7 @@ def listening(**more) -> Hand:
 @pytest.mark.parametrize("away", [3.0, 8.0, 40.0, 500.0])
 def test_a_restart_while_the_bus_was_away_is_told_once_and_no_silence_is_made_up(away):
     hand = listening()
-    bus_away(hand, away)
+    hand.cut(away)
     hand.beating(200, 10, boot="new")
     assert gaps(hand) == [("a", True, 0.0)]
     (gap,) = [verdict for verdict in hand.verdicts if verdict.gap_sec is not None]
@@ -38,9 +38,9 @@ def test_a_restart_while_the_bus_was_away_is_told_once_and_no_silence_is_made_up
 
 def test_who_restarted_twice_while_nobody_listened_is_told_once():
     hand = listening()
-    bus_away(hand, 40)
+    hand.cut(40)
     hand.beating(5, 10, boot="second")
-    bus_away(hand, 40)
+    hand.cut(40)
     hand.beating(100, 10, boot="third")
     assert gaps(hand) == [("a", True, 0.0)]
     (gap,) = [verdict for verdict in hand.verdicts if verdict.gap_sec is not None]
@@ -50,7 +50,7 @@ def test_who_restarted_twice_while_nobody_listened_is_told_once():
 def test_each_gap_in_which_it_restarted_is_told_with_a_mark_of_its_own():
     hand = listening()
     for boot in ("second", "third"):
-        bus_away(hand, 40)
+        hand.cut(40)
         hand.beating(100, 10, boot=boot)
     marks = [verdict.event_id for verdict in hand.verdicts if verdict.gap_sec is not None]
     assert len(set(marks)) == len(marks) == 2
@@ -59,7 +59,7 @@ def test_each_gap_in_which_it_restarted_is_told_with_a_mark_of_its_own():
 @pytest.mark.parametrize("away", [3.0, 8.0, 40.0, 500.0])
 def test_who_lived_through_is_not_told(away):
     hand = listening()
-    bus_away(hand, away)
+    hand.cut(away)
     hand.beating(200, 10, boot="old", i=5 + int(away // 10) + 1)  # the later ones are replays
     hand.beating(200, 10, boot="old")
     assert gaps(hand) == []
@@ -98,7 +98,7 @@ def test_who_was_silent_is_told_though_what_it_sent_was_heard_late(silent_sec):
 @pytest.mark.parametrize("away", [40.0, 500.0])
 def test_who_counts_only_what_the_bus_took_is_not_told_of_a_bus_that_took_nothing(away):
     hand = listening()
-    bus_away(hand, away)
+    hand.cut(away)
     hand.beating(200, 10, boot="old")
     assert gaps(hand) == []
 
@@ -106,7 +106,7 @@ def test_who_counts_only_what_the_bus_took_is_not_told_of_a_bus_that_took_nothin
 def test_without_a_boot_nothing_can_be_told():
     hand = Hand(watch())
     hand.beating(45, 10)
-    bus_away(hand, 100)
+    hand.cut(100)
     hand.beating(200, 10, i=1)
     hand.beating(200, 10, boot="new")  # nor of one who begins to have one
     assert gaps(hand) == []
@@ -115,7 +115,7 @@ def test_without_a_boot_nothing_can_be_told():
 def test_a_restart_that_was_listened_to_is_no_gap():
     hand = listening()
     hand.beating(100, 10, boot="new")
-    bus_away(hand, 40)
+    hand.cut(40)
     hand.beating(5, 10, boot="new", i=20)
     hand.beating(100, 10, boot="newer")
     assert gaps(hand) == []
@@ -124,7 +124,7 @@ def test_a_restart_that_was_listened_to_is_no_gap():
 def test_who_said_goodbye_and_came_back_within_its_timeout_is_not_told():
     hand = listening()
     hand.beat(boot="old", status="stopping")
-    bus_away(hand, 10)
+    hand.cut(10)
     hand.beating(100, 10, boot="new")
     assert gaps(hand) == []
 
@@ -145,7 +145,7 @@ def test_who_said_goodbye_and_stayed_away_longer_is_told_with_the_silence_since(
 def test_who_said_goodbye_and_came_back_while_the_bus_took_nothing_is_not_told(away, i):
     hand = listening()
     hand.beat(boot="old", status="stopping")
-    bus_away(hand, away)
+    hand.cut(away)
     hand.beat(boot="new", i=i)
     hand.beating(100, 10, boot="new")
     assert gaps(hand) == []
@@ -175,7 +175,7 @@ def test_a_goodbye_among_what_piled_up_counts():
 
 def test_it_is_not_told_before_it_was_heard_for_its_timeout():
     hand = listening()
-    bus_away(hand, 40)
+    hand.cut(40)
     hand.run(1)
     begun = hand.elapsed
     hand.beating(100, 10, boot="new")
@@ -185,10 +185,10 @@ def test_it_is_not_told_before_it_was_heard_for_its_timeout():
 
 def test_a_gap_on_the_way_to_telling_it_only_delays_it():
     hand = listening()
-    bus_away(hand, 40)
+    hand.cut(40)
     hand.run(1)
     hand.beating(20, 10, boot="new")
-    bus_away(hand, 20)
+    hand.cut(20)
     hand.beating(20, 10, boot="new", i=5)
     assert gaps(hand) == []
     hand.beating(60, 10, boot="new")
@@ -197,7 +197,7 @@ def test_a_gap_on_the_way_to_telling_it_only_delays_it():
 
 def test_who_restarted_and_is_missed_thereafter_is_missed_and_that_is_all():
     hand = listening()
-    bus_away(hand, 40)
+    hand.cut(40)
     hand.run(1)
     hand.beat(boot="new")
     hand.run(100)
@@ -213,7 +213,7 @@ def test_who_restarted_and_is_missed_thereafter_is_missed_and_that_is_all():
 
 def test_a_gap_before_a_miss_stays_unpublished_when_another_healer_publishes_the_ok():
     hand = listening()
-    bus_away(hand, 40)
+    hand.cut(40)
     hand.run(1)
     hand.beat(boot="new")
     while hand.detector.services["a"].state is not State.DOWN:
@@ -226,7 +226,7 @@ def test_a_gap_before_a_miss_stays_unpublished_when_another_healer_publishes_the
 def test_who_was_down_before_the_gap_gets_its_ok_and_nothing_else():
     hand = listening()
     hand.run(60)
-    bus_away(hand, 40)
+    hand.cut(40)
     hand.beating(100, 10, boot="new")
     assert gaps(hand) == []
     assert hand.verdicts[-1].down_sec is not None
@@ -234,14 +234,14 @@ def test_who_was_down_before_the_gap_gets_its_ok_and_nothing_else():
 
 def test_a_reseed_on_the_way_to_telling_it_loses_nothing():
     hand = listening()
-    bus_away(hand, 40)
+    hand.cut(40)
     hand.run(1)
     hand.beating(20, 10, boot="new")
     hand.rewatch(watch(timeout=25))
     hand.beating(60, 10, boot="new")
     hand.rewatch(watch(timeout=35))
     assert gaps(hand) == [("a", True, 0.0)]
-    bus_away(hand, 60)
+    hand.cut(60)
     hand.rewatch(watch(timeout=30))
     hand.beating(100, 10, boot="newest")
     assert len(gaps(hand)) == 2
@@ -252,7 +252,7 @@ def test_a_reseed_on_the_way_to_telling_it_loses_nothing():
 
 def test_a_second_instance_that_began_in_the_gap_is_no_restart():
     hand = listening()
-    bus_away(hand, 40)
+    hand.cut(40)
     hand.run(1)
     hand.beat(boot="second")
     hand.run(5)
@@ -271,7 +271,7 @@ def test_of_two_instances_known_before_the_other_one_is_no_restart():
         hand.run(5)
         hand.beat(boot="two")
         hand.run(5)
-    bus_away(hand, 40)
+    hand.cut(40)
     hand.run(1)
     hand.beating(100, 10, boot="one")
     assert gaps(hand) == []
@@ -394,7 +394,7 @@ def test_from_the_first_beat_on_the_shorter_timeout_measures():
 def test_a_mark_fits_into_headers_whatever_the_boot_is():
     hand = listening()
     for boot in ("\r\n\u20ac \x00", "x" * 64, "a b <c>"):
-        bus_away(hand, 40)
+        hand.cut(40)
         hand.beating(100, 10, boot=boot)
     marks = [verdict.event_id for verdict in hand.verdicts if verdict.gap_sec is not None]
     assert len(set(marks)) == 3
@@ -417,7 +417,7 @@ def test_of_a_service_that_goes_on_after_a_gap_nothing_is_kept(monkeypatch):
         hand.beat(svc, boot=svc)
     hand.beating(60, 10, *"abcd", boot="one")
     kept.clear()
-    bus_away(hand, 5)
+    hand.cut(5)
     hand.run(4)  # the listener has caught up
     hand.beat("a", boot="one")
     hand.beat("b", boot="two")
@@ -435,7 +435,7 @@ def tell_of_gaps(seed: int) -> list[tuple[str, bool, float]]:
             hand.beat(boot=str(boot), i=i)
             hand.run(chance.choice([5, 10, 10, 10, 25]))
             i += 1
-        pause = chance.choice([bus_away, Hand.stall])  # only what beats while the bus is there can be missing
+        pause = chance.choice([Hand.cut, Hand.stall])  # only what beats while the bus is there can be missing
         pause(hand, chance.choice([2, 15, 40, 90]))
         hand.run(chance.choice([0, 0.1, 1]))
         if chance.random() < 0.3:

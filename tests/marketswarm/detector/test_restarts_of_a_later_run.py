@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.detector import SavedBeat, SavedService, State
-from support.simulation.manual_detector import WALL, Hand, bus_away, gaps, says, watch
+from support.simulation.manual_detector import WALL, Hand, gaps, says, watch
 
 AWAY = 100.0
 """How long the healer was away, in the tests of a later run."""
@@ -42,7 +42,7 @@ def test_the_silence_of_a_restart_is_what_the_second_witness_had_seen_before_it(
 def test_what_the_second_witness_had_seen_is_nothing_to_hold_on_to_after_another_gap():
     hand = later_run(says(5, boot="old", i=58, ts=WALL - 5))
     hand.run(1)
-    bus_away(hand, 60)
+    hand.cut(60)
     hand.run(1)
     hand.beating(100, 10, boot="new")
     assert gaps(hand) == [("a", True, 0.0)]
@@ -178,7 +178,7 @@ def test_an_instance_that_was_noted_is_known_in_later_gaps_too():
     hand.run(2)
     hand.beat(boot="old", i=60)
     hand.beating(20, 10, boot="old")
-    bus_away(hand, 10)
+    hand.cut(10)
     hand.run(1)
     hand.beating(100, 10, boot="two")
     assert gaps(hand) == []

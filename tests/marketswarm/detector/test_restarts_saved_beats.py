@@ -80,9 +80,7 @@ def test_while_it_is_open_what_happened_in_a_gap_the_note_from_before_it_stays()
     hand = Hand(watch())
     hand.beating(60, 10, boot="b")
     assert taken(hand)["a"].boot == "b"
-    hand.lose()
-    hand.run(20)
-    hand.find()
+    hand.cut(20)
     hand.run(1)
     while not any(verdict.gap_sec is not None for verdict in hand.verdicts):
         assert taken(hand) == {}
@@ -94,9 +92,7 @@ def test_a_service_that_is_missed_after_one_beat_of_a_new_instance_is_saved_with
     """The gap before that beat is published by the miss: nothing is open any more that the save waits for."""
     hand = Hand(watch())
     hand.beating(60, 10, boot="b")
-    hand.lose()
-    hand.run(20)
-    hand.find()
+    hand.cut(20)
     hand.run(1)
     hand.beat(boot="c")
     taken(hand)

@@ -106,9 +106,7 @@ def test_a_service_that_gives_its_channel_to_a_new_one_keeps_none_of_it():
 def test_a_job_that_is_none_any_more_is_not_evaluated_after_a_gap(then):
     hand = Hand(replace(watch(), job=JobRule(max_run_sec=5.0)))
     hand.rewatch(*then)
-    hand.lose()
-    hand.run(1)
-    hand.find()
+    hand.cut(1)
     hand.run(1)
     assert not hand.detector.jobs
     assert not hand.detector.buses["bus"].postponed

@@ -10,6 +10,7 @@ import pytest
 from marketswarm.fleet import child as module
 from marketswarm.fleet.child import Child, Program, RestartBackoff, explain_exit_code
 from marketswarm.fleet_control import ProcessState, RestartAnswer
+from marketswarm.tasks import end_tasks
 from support.rig.process import alive
 from support.waiting import PATIENT_SEC, auntil
 
@@ -193,8 +194,7 @@ async def test_a_supervisor_that_is_cancelled_takes_its_child_along(make):
     task = asyncio.create_task(scene.child.supervise())
     await scene.ready()
     pid, process = scene.child.pid, scene.child._process  # noqa: SLF001 - the child forgets it
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
     await auntil(lambda: not alive(pid))
     await auntil(lambda: process.get_returncode() is not None)  # else the next test has its warning
 

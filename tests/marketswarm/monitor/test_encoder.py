@@ -5,8 +5,8 @@ from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.event import Kind
 from marketswarm.monitor import VerdictEncoder
 from marketswarm.monitor.encoder import compute_health_sec
+from support.simulation.publishers import NOTICES
 
-NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
 MISS = Verdict(
     "a",
     State.DOWN,

@@ -191,9 +191,7 @@ def test_the_delay_of_a_miss_runs_from_its_deadline_until_a_bus_took_it():
 def test_after_a_gap_the_deadline_is_the_end_of_the_warm_up():
     hand = Hand(watch("a", interval=10.0, timeout=30.0))
     hand.beating(10, 10, "a")
-    hand.lose()
-    hand.run(5)
-    hand.find()
+    hand.cut(5)
     hand.run(60)
     [miss] = [
         verdict for verdict in hand.verdicts if verdict.state is State.DOWN and not verdict.is_about_bus

@@ -19,20 +19,17 @@ from marketswarm.monitor.monitor import SOLE_LEADER
 from marketswarm.monitor.publisher import Publisher
 from marketswarm.monitor.store import StateStore
 from marketswarm.monitor.witness import StoredBeats
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import JobRule, Watch
+from support.fixtures import closed
 from support.scenes.monitor import MonitorOwner
 from support.simulation.publishers import HeldLeadership
 from support.waiting import auntil
 
 WATCH = Watch("bare", "system-redis", "bare:heartbeat", 10.0, 30.0)
 
-
-@pytest.fixture
-async def bus():
-    bus = MemoryBus("system-redis")
-    yield bus
-    await bus.aclose()
+bus = closed(lambda: MemoryBus("system-redis"))
 
 
 async def drain(publisher: Publisher) -> None:
@@ -65,8 +62,7 @@ async def test_the_end_of_a_silence_is_saved_at_once(bus, moved_time):
     )
     await saved(bus, there=False)
     assert moved_time.ahead_sec - begun_at < state.SAVE_EVERY_SEC / 2
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +90,7 @@ async def test_a_monitor_that_cannot_read_its_state_judges_nothing_and_says_so(b
     bus.connected = True
     await auntil(lambda: monitor.describe_trouble() is None)
     assert not monitor.detector.is_restoring
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 async def test_a_monitor_whose_verdicts_are_not_taken_says_how_many_wait(bus):
@@ -108,8 +103,7 @@ async def test_a_monitor_whose_verdicts_are_not_taken_says_how_many_wait(bus):
     bus.connected = True
     await auntil(lambda: monitor.describe_trouble() is None)
     assert await bus.client.xlen("healer:alerts:log") == 1
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 @pytest.mark.parametrize("of", Subject)
@@ -128,8 +122,7 @@ async def test_what_is_told_of_anything_is_known_to_the_next_run(bus, of):
     assert count_unusable() == before
     entry = roster[roster_field(verdict)]
     assert (entry.verdict, entry.ts, entry.since) == (state, 100.0, 69.0)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 async def test_a_failure_on_a_channel_that_was_refused_is_missed_once_that_is_allowed(bus):
@@ -145,8 +138,7 @@ async def test_a_failure_on_a_channel_that_was_refused_is_missed_once_that_is_al
     service = monitor.detector.services["job"]
     await auntil(lambda: service.state is State.DOWN)
     assert (service.miss_reason(), service.failure.exit_code) == ("failed", 4)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +173,43 @@ async def test_a_standby_publishes_no_miss_of_a_service_that_its_leader_heard(
     assert not publisher
 
 
+def hear(monitor: Monitor, *numbers: int) -> None:
+    """Have a monitor receive beats of the service together."""
+    beats = [encode_beat("bare", i, time.time(), boot="b") for i in numbers]
+    messages = [(b"message", b"bare:heartbeat", beat) for beat in beats]
+    monitor.feed.on_messages("system-redis", messages, read_clocks())
+
+
+async def test_beats_that_waited_while_a_healer_stood_still_end_no_outage_that_began_after_them(bus):
+    """A leader heard them in time, and could not publish what followed before the other one led."""
+    monitors = []
+    for boot in ("leader", "standby"):
+        leadership = HeldLeadership()
+        monitor = make_monitor(bus, leadership)
+        await monitor.state.restore(StateStore(bus, "healer"))
+        monitors.append((boot, monitor, leadership))
+    (_, leader, leads), (_, standby, stands_by) = monitors
+    for _, monitor, _ in monitors:
+        hear(monitor, 1)
+        monitor.publish(monitor.detector.declare_down(monitor.detector.services["bare"], read_clocks()))
+    await publish_under(Fence("leader", 1), leader, leads, bus)
+    async for _ in standby.links["system-redis"].publisher.publish_queued():
+        pass
+    assert not standby.links["system-redis"].publisher
+    hear(leader, 2)
+    hear(leader, 3)
+    hear(standby, 2, 3)
+    leader.publish(leader.detector.declare_down(leader.detector.services["bare"], read_clocks()))
+    await publish_under(Fence("leader", 1), leader, leads, bus)
+    await publish_under(Fence("standby", 2), standby, stands_by, bus)
+    assert standby.detector.services["bare"].state is State.DOWN
+    hear(standby, 4)
+    await publish_under(Fence("standby", 2), standby, stands_by, bus)
+    events = [orjson.loads(entry[b"event"]) for _, entry in await bus.client.xrange("healer:alerts:log")]
+    expected = ["heartbeat_ok", *2 * ["heartbeat_miss", "heartbeat_ok"]]  # the first is of the start
+    assert [event["type"] for event in events] == expected
+
+
 async def test_a_bus_that_is_dropped_while_the_memory_is_read_is_no_trouble(bus, monkeypatch):
     monitor = make_monitor(bus)
     others = [replace(WATCH, svc=name, bus=name) for name in ("other", "third")]
@@ -200,8 +229,7 @@ async def test_a_bus_that_is_dropped_while_the_memory_is_read_is_no_trouble(bus,
     assert asked == [1]
     assert list(monitor.detector.services) == [WATCH.svc]
     assert set(monitor.detector.buses) == {"system-redis"}
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 @pytest.mark.parametrize("leaves", ["before_the_start", "while_running"])
@@ -232,9 +260,7 @@ async def test_a_bus_that_was_published_as_lost_and_leaves_the_truth_is_closed(b
     assert "down_sec" not in event
     roster = await StateStore(bus, "healer").load_roster()
     assert roster["bus:extra"].verdict is State.UP
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end_tasks(*tasks)
 
 
 @pytest.mark.parametrize("key", ["roster", "silence", "heard"])
@@ -247,8 +273,7 @@ async def test_a_key_of_the_memory_that_holds_something_else_is_replaced_and_cou
     await saved(bus, there=True)
     assert await bus.client.type(f"healer:{key}") in (b"hash", b"none")
     assert count_unusable() > before
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 def make_reach_gap(since: float, ts: float) -> Verdict:

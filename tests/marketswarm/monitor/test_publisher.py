@@ -5,44 +5,20 @@ import pytest
 
 from marketswarm.bus import BusError
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.monitor import VerdictEncoder
 from marketswarm.monitor.publisher import BATCH_SIZE, Publisher
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
-from support.simulation.publishers import recording_publisher
+from support.fixtures import closed
+from support.simulation.publishers import LOG, NOTICES, down, gone, logged, recording_publisher, up
 from support.waiting import PATIENT_SEC, auntil
 
-NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
-LOG = "healer:alerts:log"
-
-
-def down(svc: str = "a", ts: float = 1.0) -> Verdict:
-    return Verdict(svc, State.DOWN, Publication.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
-
-
-def up(svc: str = "a", ts: float = 2.0, publication: Publication = Publication.ALERT) -> Verdict:
-    return Verdict(svc, State.UP, publication, ts, timeout_sec=30.0, age_sec=0.0)
-
-
-def gone(svc: str = "a", ts: float = 3.0, publication: Publication = Publication.ALERT) -> Verdict:
-    return Verdict(svc, State.UNWATCHED, publication, ts, timeout_sec=30.0)
-
-
-@pytest.fixture
-async def bus():
-    bus = MemoryBus()
-    yield bus
-    await bus.aclose()
+bus = closed(MemoryBus)
 
 
 def publisher_on(bus) -> tuple[Publisher, list[Verdict]]:
     told: list[Verdict] = []
     box = recording_publisher(bus, NOTICES, told)
     return box, told
-
-
-async def logged(bus) -> list[tuple[str, str]]:
-    events = [orjson.loads(fields[b"event"]) for _, fields in await bus.client.xrange(LOG)]
-    return [(event["type"], event["svc"]) for event in events]
 
 
 async def test_everything_is_told_in_order_and_two_of_one_service_never_go_together(bus):
@@ -88,8 +64,7 @@ async def test_what_a_bus_does_not_take_waits_in_order_and_is_told_once_it_does(
     bus.connected = True
     await auntil(lambda: not len(box))
     assert await logged(bus) == [("heartbeat_miss", "a"), ("heartbeat_ok", "a")]
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 @pytest.mark.parametrize("before", [[], [down()]])

@@ -7,12 +7,13 @@ import orjson
 import pytest
 
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.monitor import Fence, VerdictEncoder
+from marketswarm.monitor import Fence
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
-from support.simulation.publishers import HeldLeadership, recording_publisher
+from support.fixtures import closed
+from support.simulation.publishers import NOTICES, HeldLeadership, recording_publisher
 from support.waiting import auntil
 
-NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
 MINE, OTHER = Fence("mine", 3), Fence("other", 4)
 
 
@@ -24,11 +25,7 @@ def gap(ts: float, mark: str = "heartbeat_gap.a.1") -> Verdict:
     return verdict(State.UP, ts, gap_sec=60.0, restarted=True, event_id=mark, since=ts - 90)
 
 
-@pytest.fixture
-async def bus():
-    bus = MemoryBus()
-    yield bus
-    await bus.aclose()
+bus = closed(MemoryBus)
 
 
 async def lead(bus: MemoryBus, fence: Fence) -> None:
@@ -72,8 +69,7 @@ async def test_what_the_leader_told_is_dropped_and_the_rest_is_told_on_taking_ov
     await auntil(lambda: not len(box))
     assert [(each.svc, each.state) for each in told] == [("b", State.DOWN), ("a", State.UP)]
     assert await logged(bus) == ["heartbeat_miss", "heartbeat_miss", "heartbeat_ok"]
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 @pytest.mark.parametrize(("heard_after_sec", "told"), [(0.1, []), (-20.0, ["bus_miss", "bus_ok"])])
@@ -108,8 +104,7 @@ async def test_nothing_is_offered_before_all_that_was_told_is_taken_over(bus):
     assert (seen, told) == ([(MINE, {"a"})], [])
     gate.set()
     await auntil(lambda: told)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 async def test_a_gap_is_told_once_whoever_tells_it(bus):

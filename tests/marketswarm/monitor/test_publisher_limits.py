@@ -4,12 +4,11 @@ from structlog.testing import capture_logs
 
 from marketswarm.bus import Bus
 from marketswarm.detector import Publication, State, Verdict
-from marketswarm.monitor import Monitor, VerdictEncoder, publisher
+from marketswarm.monitor import Monitor, publisher
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import Watch
-from support.simulation.publishers import recording_publisher
+from support.simulation.publishers import NOTICES, down, recording_publisher
 
-NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
 BUS = "system-redis"
 COUNT = 8_000
 
@@ -28,10 +27,6 @@ class MonitorOwner:
 
     def set_degraded(self, detail):
         """Nobody looks."""
-
-
-def down(svc: str, ts: float) -> Verdict:
-    return Verdict(svc, State.DOWN, Publication.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
 
 
 def up(svc: str, ts: float) -> Verdict:

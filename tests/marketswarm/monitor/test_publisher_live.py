@@ -11,6 +11,8 @@ from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor import VerdictEncoder
 from marketswarm.seeding.functions import load_functions
+from marketswarm.tasks import end_tasks
+from support.fixtures import opened
 from support.rig import Server, TcpProxy
 from support.simulation.publishers import recording_publisher
 from support.waiting import auntil
@@ -27,10 +29,7 @@ def verdict(svc: str, state: State, ts: float) -> Verdict:
     )
 
 
-@pytest.fixture
-def server(tmp_path):
-    with Server(tmp_path / "bus") as server:
-        yield server
+server = opened(lambda tmp_path: Server(tmp_path / "bus"))
 
 
 @contextlib.asynccontextmanager
@@ -43,8 +42,7 @@ async def telling(url: str):
     try:
         yield box, told
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
         await bus.aclose()
 
 

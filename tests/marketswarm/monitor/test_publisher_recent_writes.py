@@ -7,36 +7,29 @@ import orjson
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.detector import Publication, State, Verdict
-from marketswarm.monitor import VerdictEncoder
+from marketswarm.detector import State, Verdict
 from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.verdict_queue import KEPT_SEC, RECENT_SEC, RecentWrites
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
+from support.fixtures import closed
 from support.simulation.manual_detector import stored
-from support.simulation.publishers import HeldLeadership, recording_publisher
+from support.simulation.publishers import (
+    LOG,
+    NOTICES,
+    HeldLeadership,
+    down,
+    gone,
+    logged,
+    recording_publisher,
+    up,
+)
 from support.waiting import auntil
 
-NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
-ROSTER, LOG = "healer:roster", "healer:alerts:log"
+ROSTER = "healer:roster"
 
 
-def down(svc: str, ts: float) -> Verdict:
-    return Verdict(svc, State.DOWN, Publication.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
-
-
-def up(svc: str, ts: float) -> Verdict:
-    return Verdict(svc, State.UP, Publication.ALERT, ts, timeout_sec=30.0, age_sec=0.0)
-
-
-def gone(svc: str, ts: float) -> Verdict:
-    return Verdict(svc, State.UNWATCHED, Publication.ALERT, ts, timeout_sec=30.0)
-
-
-@pytest.fixture
-async def bus():
-    bus = MemoryBus()
-    yield bus
-    await bus.aclose()
+bus = closed(MemoryBus)
 
 
 async def held(bus) -> tuple[dict, list]:
@@ -50,11 +43,6 @@ async def put_back(bus, roster: dict, log: list) -> None:
         await bus.client.hset(ROSTER, mapping=roster)
     for ident, fields in log:
         await bus.client.xadd(LOG, fields, id=ident)
-
-
-async def logged(bus) -> list[tuple[str, str]]:
-    events = [orjson.loads(fields[b"event"]) for _, fields in await bus.client.xrange(LOG)]
-    return [(event["type"], event["svc"]) for event in events]
 
 
 async def told(box, *verdicts: Verdict) -> None:
@@ -118,8 +106,7 @@ async def test_a_bus_that_can_not_be_asked_stays_in_doubt(bus):
     bus.connected = True
     await auntil(lambda: not box.refusal)
     assert await logged(bus) == [("heartbeat_miss", "a")]
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
 
 
 async def test_who_did_not_lead_all_the_time_leaves_it_to_who_did(bus):

@@ -13,6 +13,7 @@ from marketswarm.monitor.job_entry import encode_job_entry
 from marketswarm.monitor.store import StateStore
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import JobRule, Watch
+from support.fixtures import closed
 from support.scenes.monitor import MonitorOwner
 
 HOME = "system-redis"
@@ -23,11 +24,7 @@ def watch(svc: str, job: JobRule | None = None) -> Watch:
     return Watch(svc, HOME, f"{svc}:heartbeat", 10.0, 30.0, job=job)
 
 
-@pytest.fixture
-async def bus() -> AsyncIterator[MemoryBus]:
-    bus = MemoryBus(HOME)
-    yield bus
-    await bus.aclose()
+bus = closed(lambda: MemoryBus(HOME))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from marketswarm.monitor import Monitor, VerdictEncoder, state
 from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.store import RosterEntry, SavedState, StateStore, encode_saved_beat
 from marketswarm.monitor.verdict_queue import PendingVerdict, VerdictQueue
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Watch
@@ -109,8 +110,7 @@ async def measured() -> AsyncIterator[LoopWork]:
     task = asyncio.create_task(work.measure())
     await asyncio.sleep(0)
     yield work
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end_tasks(task)
     gc.unfreeze()
 
 

@@ -98,6 +98,40 @@ def test_a_failure_whose_end_the_leader_has_published_is_told_though_only_its_en
     assert left(find_unpublished([failed], entry, compared_ts=compared, leader_seen_at=NEVER)) == rest
 
 
+@pytest.mark.parametrize(
+    ("entry", "rest"),
+    [
+        ({"boot": "b", "i": 6}, [UP]),  # the miss that our ok ends
+        ({"boot": "b", "i": 7}, []),
+        ({"boot": "b", "i": 9}, []),  # the times don't count
+        ({"boot": "b", "i": 9, "ts": 900.0}, []),
+        ({"boot": "b", "i": 7, "event": {"reason": "failed"}}, [UP]),  # the beat that ends a failure shows it
+        ({"boot": "b", "i": 8, "event": {"reason": "failed"}}, []),
+        ({"boot": "b"}, [UP]),
+        ({"boot": "c", "i": 9}, [UP]),
+        ({"boot": "c", "i": 1, "ts": 1002.0}, [UP]),  # the clocks of two healers differ
+        ({"boot": "c", "i": 1, "ts": 1002.1}, []),
+        ({"ts": 1002.1}, []),
+        ({"verdict": "up", "boot": "b", "i": 9, "ts": 1002.1}, []),
+    ],
+)
+@pytest.mark.parametrize("compared", [None, 990.0])
+def test_an_ok_is_dropped_if_the_leader_heard_the_same_beat_and_missed_the_service_after_it(
+    entry, rest, compared
+):
+    (one,) = pending(UP)
+    heard = replace(one, verdict=one.verdict._replace(boot="b", i=7))
+    event = {"type": "heartbeat_miss", "svc": "a", "ts": 1000.5, "id": "a.1"} | entry.get("event", {})
+    held = stored(**({"verdict": "down", "ts": 1000.5} | entry | {"event": event}))
+    assert left(find_unpublished([heard], held, compared_ts=compared, leader_seen_at=NEVER)) == rest
+
+
+def test_the_ok_of_a_bus_is_kept_however_late_its_loss_is_published():
+    (one,) = pending(UP, subject=Subject.BUS)
+    held = stored(verdict="down", ts=1100.0)
+    assert left(find_unpublished([one], held, compared_ts=990.0, leader_seen_at=NEVER)) == [UP]
+
+
 def test_a_bus_of_which_nothing_is_stored_counts_as_up():
     assert (
         find_unpublished(pending(UP, subject=Subject.BUS), None, compared_ts=None, leader_seen_at=NEVER) == []

@@ -11,6 +11,7 @@ import pytest
 from httpcore._backends.anyio import AnyIOStream
 
 from marketswarm.net.http import HttpClient, HttpError, HttpResponse
+from support.fixtures import opened
 from support.http_pool import connections
 from support.rig.certificates import Authority
 from support.rig.feed_site import Page, Site, drip, endless, to
@@ -60,10 +61,7 @@ def test_a_server_says_when_to_come_again(said, sec):
     assert HttpResponse(429, b"", headers).find_retry_after(600.0) == sec
 
 
-@pytest.fixture
-def site():
-    with Site() as site:
-        yield site
+site = opened(Site)
 
 
 @pytest.fixture
@@ -185,28 +183,6 @@ async def test_only_who_may_go_by_a_proxy_does(site, monkeypatch, by_proxy):
         else:
             assert (await get(client, site.url())).body == b"direct"
     assert site.visits[0].headers["user-agent"].startswith("marketswarm/")
-
-
-async def test_a_client_of_a_unix_socket_goes_nowhere_else(site, tmp_path, monkeypatch):
-    asked = []
-
-    async def answer(reader, writer):
-        asked.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
-        await writer.drain()
-        writer.close()
-
-    monkeypatch.setenv("HTTP_PROXY", site.url())
-    async with (
-        await asyncio.start_unix_server(answer, tmp_path / "s"),
-        HttpClient(socket=tmp_path / "s") as client,
-    ):
-        assert (await get(client, site.url("/x"))).body == b"hi"
-        with pytest.raises(HttpError):
-            async with HttpClient(socket=tmp_path / "none") as other:
-                await get(other, site.url())
-    assert [each.split()[:2] for each in asked] == [[b"GET", b"/x"]]
-    assert site.visits == []
 
 
 async def test_what_was_packed_as_asked_for_is_unpacked_up_to_what_it_may_have(site):

@@ -20,6 +20,7 @@ from marketswarm.operator.tokens import (
     write_token,
 )
 from marketswarm.testing import MemoryBus
+from support.fixtures import closed
 
 TEXT = TokenText("1f0c3a9e", bytes(range(32)))
 TOKEN = Token(
@@ -92,11 +93,7 @@ def test_what_is_no_token_is_refused(found, odd):
     assert Token.parse(TOKEN.encode().replace(found, odd, 1)) is None
 
 
-@pytest.fixture
-async def bus():
-    found = MemoryBus()
-    yield found
-    await found.aclose()
+bus = closed(MemoryBus)
 
 
 def token(name="deploy", now=1000.0, **more):

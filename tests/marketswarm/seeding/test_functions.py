@@ -10,6 +10,7 @@ from marketswarm.bus.bus import RETRY_FUNCTION_SEC
 from marketswarm.bus.scripts import Script, load_all_scripts
 from marketswarm.seeding import seed_truth
 from marketswarm.seeding.functions import KEPT_VERSIONS, load_functions
+from support.fixtures import closed, opened
 from support.rig import HOST, Server
 from support.scenes.seeding import truth
 
@@ -23,17 +24,8 @@ def release(number: int) -> dict[str, Script]:
     return {script.function: script}
 
 
-@pytest.fixture
-def server(tmp_path):
-    with Server(tmp_path / "bus", appendonly="yes") as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server):
-    bus = Bus("system-redis", server.url)
-    yield bus
-    await bus.aclose()
+server = opened(lambda tmp_path: Server(tmp_path / "bus", appendonly="yes"))
+bus = closed(lambda server: Bus("system-redis", server.url))
 
 
 def there(server: Server) -> set[str]:

@@ -11,6 +11,7 @@ from marketswarm.seeding import SeedError, SeedResult, describe_seeding, seed_tr
 from marketswarm.seeding.transaction import SEED_SCRIPT, read_all
 from marketswarm.truth import Changes, TruthError
 from marketswarm.truth.patch import parse_patch
+from support.fixtures import opened
 from support.rig import HOST, Server, free_port
 from support.scenes.seeding import agreed, buses, heard, state, truth, two_servers
 
@@ -18,11 +19,7 @@ pytestmark = pytest.mark.live
 
 OLD, NEW = truth("rss_agg", "mesh"), truth("mesh", "vexy_ai")
 
-
-@pytest.fixture
-def servers(tmp_path):
-    with two_servers(tmp_path) as both:
-        yield both
+servers = opened(lambda tmp_path: two_servers(tmp_path))
 
 
 async def seeded(document, *servers, by="test", **options):

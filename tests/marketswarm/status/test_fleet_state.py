@@ -1,5 +1,7 @@
 """What the buses hold is parsed once, and what can't be parsed is skipped."""
 
+import dataclasses
+
 import orjson
 import pytest
 
@@ -144,6 +146,14 @@ async def test_the_beats_of_each_service_are_read_from_its_own_bus():
     assert 19 < state.ttls_sec["a"] <= 20
     assert state.runs == {"b": LastRun(ok=False, ts=5.0)}
     assert state.roster == {"b": RosterEntry(State.DOWN, 5.0)}
+    fewer, _ = await read_fleet_state(TRUTH, buses.__getitem__, with_runs=False)
+    assert fewer == dataclasses.replace(state, runs={}, ttls_sec=fewer.ttls_sec)
+    long = b'{"verdict":"up","ts":6,"x":"%s"}' % (b"x" * 2000)
+    await system.hset("healer:roster", mapping={"b": b'{"verdict":"up","ts":6}', "c": long})
+    found, _ = await read_fleet_state(TRUTH, buses.__getitem__)
+    assert found.roster == dict.fromkeys("bc", RosterEntry(State.UP, 6.0)), (
+        "what was parsed before is another entry"
+    )
 
 
 async def test_many_services_are_read_in_batches(monkeypatch):

@@ -11,17 +11,14 @@ from structlog.testing import capture_logs
 from marketswarm.tracing import TraceStep, otlp
 from marketswarm.tracing.otlp import OtlpTracer, split_credentials
 from marketswarm.tracing.tracer import compute_first_span_id, compute_trace_id
+from support.fixtures import opened
 from support.rig.collector import PATH, Collector
 from support.waiting import until
 
 FIRST = TraceStep("healer.publish", ("one",), 10.0, 11.0, {"marketswarm.service": "a"}, is_first=True)
 NEXT = TraceStep("notifier.deliver", ("one", "two", "three"), 12.0, 13.0)
 
-
-@pytest.fixture
-def collector():
-    with Collector() as one:
-        yield one
+collector = opened(Collector)
 
 
 @pytest.fixture(autouse=True)

@@ -4,27 +4,15 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from marketswarm.bus import Bus
 from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD
 from services.archive.position_consumer import PositionConsumer
-from support.rig import Server
+from support.rig.one_server import empty_bus, server
 
+__all__ = ["server"]
 pytestmark = pytest.mark.live
 LAST_ID = "18446744073709551615-18446744073709551615"
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server):
-    server.cmd("FLUSHALL")
-    bus = Bus("system-redis", server.url)
-    yield bus
-    await bus.aclose()
+bus = empty_bus("system-redis")
 
 
 async def follow(bus, group="archive"):

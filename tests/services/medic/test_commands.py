@@ -1,8 +1,8 @@
 """What `marketswarm incident` prints of an outage."""
 
 from marketswarm.operator.healing import EntryKind, HealingIncident, TimelineEntry
-from services.medic.commands import format_diagnosis, format_post_mortem
-from services.medic.diagnosis.record import DiagnosisRecord
+from services.medic.commands import format_diagnosis, format_evidence, format_post_mortem
+from services.medic.diagnosis.record import DiagnosisRecord, OutageEvidence, pack_log
 
 
 def test_a_bar_in_any_part_of_a_post_mortem_ends_no_cell():
@@ -31,4 +31,24 @@ def test_a_diagnosis_is_quoted_and_its_patch_is_a_text():
         "",
         "      -a",
         "      +b",
+    ]
+
+
+def test_evidence_is_a_list_and_the_log_a_block_of_code():
+    assert format_evidence(None) == []
+    told = {
+        "step": "intended x|y",
+        "facts": {"health": "down", "process_end": "", "silence_sec": None},
+        "readings": {"process_cpu": 98.76543},
+        "packed_log": pack_log("# no heading\nthe \x1b[2J end"),
+    }
+    lines = format_evidence(OutageEvidence(svc="a", incident="a.1", ts=1.0, **told))
+    assert lines[1].startswith(r"## Evidence of `intended x\|y`, at ")
+    assert lines[3:] == [
+        "- health: down",
+        "- process_cpu: 98.8 %",
+        "- the last 2 lines of its log:",
+        "",
+        "      # no heading",
+        r"      the \x1b[2J end",
     ]

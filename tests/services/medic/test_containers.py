@@ -1,4 +1,4 @@
-"""Services in containers: the engine restarts what ends, and the medic what runs and does not beat."""
+"""Services in containers and units: their owner restarts what ends, the medic what runs and does not beat."""
 
 from dataclasses import replace
 
@@ -14,10 +14,10 @@ RUNNING = ProcessFacts("start 1", age_sec=1000.0)
 ORDER = RemedyOrder("feed", Remedy.RESTART, "c1@t1", RestartOwner.ENGINE)
 
 
-def in_container(*processes):
-    """Return a patient in a container; with processes, the engine goes on to show these."""
+def in_container(*processes, owner=RestartOwner.ENGINE):
+    """Return a patient in a container, or unit; with processes, its owner goes on to show these."""
     patient = Patient()
-    patient.shown = {"owner": RestartOwner.ENGINE, **({"processes": processes} if processes else {})}
+    patient.shown = {"owner": owner, **({"processes": processes} if processes else {})}
     patient.look(2)
     patient.die()
     return patient
@@ -52,13 +52,14 @@ def test_two_containers_of_one_service_are_left_alone():
     assert (patient.orders, patient.told()[-1]) == ([], "refused several_processes")
 
 
-def test_restarts_by_the_engine_are_counted_as_its_own():
-    patient = in_container()
+@pytest.mark.parametrize("owner", [RestartOwner.ENGINE, RestartOwner.SYSTEMD])
+def test_restarts_by_the_engine_and_by_systemd_are_counted_as_its_own(owner):
+    patient = in_container(owner=owner)
     patient.look(3)
     patient.restart()
     patient.look(400)
     assert patient.told() == [
-        "opened silent", "waiting", "restarted engine", "recovered", "resolved restarted",
+        "opened silent", "waiting", f"restarted {owner}", "recovered", "resolved restarted",
     ]  # fmt: skip
 
 
@@ -67,6 +68,14 @@ def test_an_outage_says_how_the_container_ended():
     patient.look(1)
     opened = next(entry for plan in patient.plans for entry in plan.entries)
     assert opened.text == "warning; engine restarts it; it ended with 137, ran out of memory"
+
+
+def test_an_outage_says_how_the_unit_ended():
+    ended = replace(RUNNING, is_waiting=True, exit_code=134, end_reason="watchdog")
+    patient = in_container(ended, owner=RestartOwner.SYSTEMD)
+    patient.look(1)
+    opened = next(entry for plan in patient.plans for entry in plan.entries)
+    assert opened.text == "warning; systemd restarts it; it ended with 134 (watchdog)"
 
 
 def test_the_next_medic_waits_for_a_restart_of_which_the_engine_does_not_say_whether_it_goes_on():

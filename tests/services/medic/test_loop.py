@@ -1,5 +1,6 @@
 """What the medic makes, and loads, at its start."""
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -32,7 +33,7 @@ PROGRAMS = (
 )
 def test_there_is_a_second_tier_only_if_the_environment_names_one(given, is_asked):
     me = SimpleNamespace(settings=MedicEnvironment(**given))
-    assert (make_second_tier(me, lambda _svc: ()) is not None) is is_asked
+    assert (make_second_tier(me, lambda _svc: (), []) is not None) is is_asked
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,11 @@ def test_there_is_a_second_tier_only_if_the_environment_names_one(given, is_aske
         ({}, []),
         ({"medic_fleet_socket": "/f"}, ["EmbeddedFleet"]),
         ({"medic_engine_socket": "/e", "medic_engine_project": "shop"}, ["ContainerEngine"]),
-        ({"medic_fleet_socket": "/f", "medic_engine_socket": "/e"}, ["EmbeddedFleet", "ContainerEngine"]),
+        ({"medic_systemd": "system"}, ["SystemdUnits"]),
+        (
+            {"medic_fleet_socket": "/f", "medic_engine_socket": "/e", "medic_systemd": "user"},
+            ["EmbeddedFleet", "ContainerEngine", "SystemdUnits"],
+        ),
     ],
 )
 def test_what_runs_processes_is_known_by_the_environment_alone(given, owners):
@@ -55,8 +60,43 @@ def test_a_project_is_a_name_that_compose_takes(project):
         MedicEnvironment(medic_engine_project=project)
 
 
+@pytest.mark.parametrize(
+    ("named", "address"),
+    [
+        (None, None),
+        ("system", "unix:path=/run/dbus/system_bus_socket"),
+        ("user", f"unix:path=/run/user/{os.getuid()}/bus"),
+        ("unix:path=/tmp/bus", "unix:path=/tmp/bus"),
+        ("unix:abstract=bus", "unix:abstract=bus"),
+    ],
+)
+def test_a_bus_of_systemd_is_named_by_a_word_or_an_address(named, address):
+    assert MedicEnvironment(medic_systemd=named).medic_systemd == address
+
+
+NO_BUS = ("", "on", "tcp:host=h", "unixexec:path=/bin/sh", "unix:path=/a;tcp:host=h")
+NO_UNIT = ("feed.service", "%s", "%s%s.service", "*%s.service", "a/%s.service")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"medic_systemd": each} for each in NO_BUS] + [{"medic_systemd_unit": each} for each in NO_UNIT],
+    ids=str,
+)
+def test_what_is_no_bus_of_this_machine_and_no_pattern_of_units_is_refused(given):
+    with pytest.raises(ValidationError):
+        MedicEnvironment(**given)
+
+
+def test_units_need_the_extra(monkeypatch):
+    monkeypatch.setattr("services.medic.settings.find_spec", lambda _name: None)
+    with pytest.raises(ValidationError, match=r"marketswarm\[systemd\]"):
+        MedicEnvironment(medic_systemd="system")
+    assert MedicEnvironment().medic_systemd is None
+
+
 def test_no_agent_of_the_shipped_fleet_loads_an_http_client_before_it_needs_one():
-    heavy = {"aiohttp", "httpx", "polars", "rich"}
+    heavy = {"aiohttp", "dbus_fast", "httpx", "polars", "rich"}
     source = f"import sys, {', '.join(PROGRAMS)}; print(*({heavy} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == ""

@@ -64,6 +64,9 @@ class Rules:
     def begin_term(self, _observed):
         self._scene.looks.clear()
 
+    def list_resources(self, _svc):
+        return {"host_cpu": 12.5}
+
     def take_observed(self, _now):
         return None
 
@@ -124,6 +127,17 @@ async def test_the_intent_is_stored_before_the_order_and_its_result_after_it(sce
     assert scene.medic.orders[Remedy.RESTART, OrderResult.DONE] == 1
     told = [fields["what"] for event, fields in scene.log.lines if event == "medic.entry"]
     assert told == ["opened", "waiting", "intended", "acted"]
+    taken = [(plan.order.remedy, each) for plan, _ in scene.store.saved for each in plan.evidence]
+    ((remedy, evidence),) = taken
+    assert (remedy, evidence.step, evidence.readings) == ("restart", "intended restart", {"host_cpu": 12.5})
+    assert evidence.facts["process_age_sec"] == 1000.0
+
+
+async def test_an_error_of_the_evidence_keeps_no_remedy_back(scene):
+    scene.health, scene.medic.rules.list_resources = Health.DOWN, lambda _svc: {"host_cpu": "much"}
+    await scene.rounds(3)
+    assert [svc for svc, *_ in scene.asked] == ["feed"]
+    assert ("medic.evidence_failed", {"error": "ValidationError"}) in scene.log.lines
 
 
 async def test_the_record_is_read_once_and_only_where_something_follows_from_it(scene):

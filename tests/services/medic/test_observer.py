@@ -152,7 +152,8 @@ class Owner:
 
 
 async def test_all_owners_are_asked_and_one_that_does_not_answer_cuts_the_medic_off(monkeypatch):
-    async def read_state(*_args):
+    async def read_state(*_args, with_runs):
+        assert not with_runs, "the medic needs no runs, and reads each second"
         return state(), {}
 
     async def read_silences(_buses):
@@ -242,3 +243,13 @@ def test_the_time_of_degraded_beats_is_observed_time_alone(observer):
     assert degraded(NOW + 705, rest_sec=50.0) == 105.0, "so long a rest was planned"
     assert [degraded(NOW + 706, beats={}), degraded(NOW + 707)] == [0.0, 0.0], "a bus did not answer"
     assert [degraded(NOW - 3600), degraded(NOW - 3599)] == [0.0, 1.0]
+
+
+def test_a_service_that_another_truth_gives_more_time_is_late_later(observer):
+    late = {"ttls_sec": {"mesh": 2.0}}
+    slow = json.dumps({"services": {**TRUTH["services"], "mesh": {"heartbeat": {"timeout_sec": 600}}}})
+    found = []
+    for document in (truth(), parse_truth(slow.encode()).truth, truth()):
+        seen = observation(document=document, **late)
+        found.append(observer.make_facts(seen, HealingSettings(), NOW).targets["mesh"].silence_sec)
+    assert found[0] == found[2] != found[1]

@@ -337,6 +337,7 @@ def test_the_ladder_is_in_the_order_of_costs_and_begins_with_wait():
         "pause_source": 60,
         "quotes_cache": 30,
         "charts_cache": 30,
+        "reconnect": 15,
         "repeat_backup": 300,
         "restart": 60,
         "roll_back_truth": 60,

@@ -18,7 +18,7 @@ from marketswarm.operator.healing import (
     write_approval,
 )
 from marketswarm.testing import MemoryBus
-from services.medic.diagnosis.record import DiagnosisRecord
+from services.medic.diagnosis.record import DiagnosisRecord, OutageEvidence, pack_log
 from services.medic.facts import Symptom
 from services.medic.guards import Fuse
 from services.medic.proposal import make_advice_id, make_proposal_id
@@ -27,7 +27,14 @@ from services.medic.remedies import Remedy
 from services.medic.repair import Advice, AttemptVerdict, RemedyAttempt, Repair, RepairState
 from services.medic.repair_plan import RepairPlan
 from services.medic.rules.observed_time import ObservedSpans
-from services.medic.store import MedicStore, encode_repair, parse_fuse, parse_repair, read_diagnosis
+from services.medic.store import (
+    MedicStore,
+    encode_repair,
+    parse_fuse,
+    parse_repair,
+    read_diagnosis,
+    read_evidence,
+)
 
 NOW = time.time()
 REPAIR = Repair(
@@ -219,6 +226,27 @@ async def test_a_diagnosis_and_the_questions_are_stored_under_the_fence_and_pars
         assert await read_diagnosis(store.bus, "feed") is None
     await store.bus.client.hset(MEDIC_STATE, "questions", "junk")
     assert await store.load_questions() == Fuse()
+
+
+async def test_evidence_is_stored_under_the_fence_and_parsed_like_foreign_data(store):
+    evidence = OutageEvidence(
+        svc="feed",
+        incident="feed.17000",
+        ts=round(NOW, 3),
+        step="intended restart",
+        facts={"health": "down", "down_sec": 1.5, "process_age_sec": None},
+        readings={"process_cpu": 99.0},
+        packed_log=pack_log("one\ntwo"),
+    )
+    assert await store.save(RepairPlan(evidence=(evidence,)), 7)
+    found = await read_evidence(store.bus, "feed")
+    assert found == evidence
+    assert found.unpack_log() == ["one", "two"]
+    assert not await store.save(RepairPlan(evidence=(dataclasses.replace(evidence, step="old"),)), 6)
+    assert (await read_evidence(store.bus, "feed")).step == "intended restart"
+    for raw in ("junk", dataclasses.replace(evidence, svc="other").encode(), b'{"svc": "feed", "facts": 7}'):
+        await store.bus.client.hset(MEDIC_STATE, "evidence:feed", raw)
+        assert await read_evidence(store.bus, "feed") is None
 
 
 def test_incidents_are_folded_from_their_entries_the_latest_first():

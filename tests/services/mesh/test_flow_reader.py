@@ -7,24 +7,15 @@ import pytest
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.parser import MIB, BoundedParser
 from services.mesh.flow_reader import KEYS_PER_STEP, MAX_GROUPS, KeyReading, read_keys
+from support.fixtures import closed, opened
 from support.rig import Server
 from support.rig.limits import without_limits
 from support.scenes.agent import Tail
 
 pytestmark = pytest.mark.live
 
-
-@pytest.fixture
-def server(tmp_path):
-    with Server(tmp_path / "server") as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server):
-    bus = Bus("market-redis", server.url)
-    yield bus
-    await bus.aclose()
+server = opened(lambda tmp_path: Server(tmp_path / "server"))
+bus = closed(lambda server: Bus("market-redis", server.url))
 
 
 def calls(server, command):

@@ -17,6 +17,7 @@ from services.mesh import loop, store
 from services.mesh.listener import BeatListener
 from services.mesh.store import TopologyWriter
 from services.mesh.topology import MeshEvent, Topology
+from support.fixtures import closed, opened
 
 TRUTH = parse_truth(b'{"services": {"a": {}, "mesh": {}}}').truth
 
@@ -32,17 +33,8 @@ class Mesh:
         self.bus = lambda _name: bus
 
 
-@pytest.fixture
-async def bus():
-    bus = MemoryBus("system-redis")
-    yield bus
-    await bus.aclose()
-
-
-@pytest.fixture
-def logged():
-    with capture_logs() as lines:
-        yield lines
+bus = closed(lambda: MemoryBus("system-redis"))
+logged = opened(capture_logs)
 
 
 def topology():

@@ -21,6 +21,7 @@ from services.mesh.store import (
 )
 from services.mesh.topology import Topology
 from support.examples import examples
+from support.fixtures import closed
 
 BUS = {"a": "system-redis"}
 
@@ -105,6 +106,20 @@ def test_a_picture_is_remembered_by_the_next_mesh():
     assert again.check_convergence(0, 5001) == []
     assert again.conflicts.services_in_conflict == {"a"}
     assert [event.event for event in again.remove_silent(5010.0, 1090.0)] == ["left"]
+
+
+def test_a_crash_loop_that_grew_calm_while_mesh_was_away_is_over():
+    mesh = topology()
+    for n in range(7):
+        mesh.record_beat("system-redis", beat(1, f"b{n}"), 10.0 * n, 1000.0 + 10 * n)
+        mesh.record_beat("system-redis", beat(2, f"b{n}", status="stopping"), 10.0 * n + 1, 1001.0 + 10 * n)
+    mesh.record_beat("system-redis", beat(3, "two", ts=1070.0), 70, 1070.0)
+    raw = picture(mesh, [], 71.0, 1071.0)
+
+    again = topology()
+    assert restore_topology(again, raw, BUS, 5000.0, 1071.0 + 7200) == []
+    one = again.instances_of("a")["two"]
+    assert (one.history.restarts, one.history.is_looping) == (7, False)
 
 
 def test_who_was_gone_when_mesh_was_is_a_restart_when_it_is_back():
@@ -240,11 +255,7 @@ def test_a_large_picture_is_written_less_often(instances, pause_sec):
     assert compute_pause_sec(mesh) == pause_sec
 
 
-@pytest.fixture
-async def bus():
-    bus = MemoryBus("system-redis")
-    yield bus
-    await bus.aclose()
+bus = closed(lambda: MemoryBus("system-redis"))
 
 
 async def test_a_picture_is_written_when_it_changes_and_again_after_a_while(bus, monkeypatch):

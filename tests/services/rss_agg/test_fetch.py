@@ -17,6 +17,7 @@ from services.rss_agg.fetch import (
     resolve_redirect,
 )
 from services.rss_agg.settings import ReadSettings
+from support.fixtures import opened
 from support.rig.feed_site import Page, Site, drip, fifty_megabytes, rss, to
 
 
@@ -55,11 +56,7 @@ def test_a_host_is_bothered_at_one_port():
 FEED = rss(1)
 SETTINGS = ReadSettings(timeout_sec=60)
 
-
-@pytest.fixture
-def site():
-    with Site() as site:
-        yield site
+site = opened(Site)
 
 
 async def fetch(url, settings=SETTINGS, resolve=None, **request):

@@ -4,13 +4,9 @@ import pytest
 
 from marketswarm.testing import MemoryBus
 from services.sources.cascade import source_reader
+from support.fixtures import closed
 
-
-@pytest.fixture
-async def bus():
-    bus = MemoryBus("market-redis")
-    yield bus
-    await bus.aclose()
+bus = closed(lambda: MemoryBus("market-redis"))
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from marketswarm.agent.outage_state import SOURCES
 from marketswarm.bus import BusError
 from marketswarm.keys import MARKET_ALERTS, MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, SOURCES_REFRESHED
 from marketswarm.net.retry import Backoff
+from marketswarm.tasks import end_tasks
 from services.sources import refresh as module
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.cascade.series import list_series
@@ -126,8 +127,7 @@ async def running(scene):
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
 
 async def test_what_the_refresh_loads_is_known_to_the_dispatcher_and_counted(scene):
@@ -196,8 +196,7 @@ async def run_until_settled(scene, alerts):
     await scene.follow()
     task = asyncio.create_task(alerts.run())
     await auntil(lambda: alerts.is_idle and not alerts.pending_count())
-    task.cancel()
-    await asyncio.wait([task])
+    await end_tasks(task)
 
 
 async def list_alerts(scene):

@@ -9,6 +9,7 @@ import pytest
 
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, source_claim_key
 from marketswarm.net.retry import Backoff
+from marketswarm.tasks import end_tasks
 from services.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
 from services.sources import streams as streams_module
 from services.sources.access.circuit_breaker import CircuitBreaker
@@ -261,8 +262,7 @@ async def test_a_stream_that_ends_with_an_error_of_ours_is_logged_once_and_tried
     stream = SourceStream(me, loader, None, metrics, source="binance", url="ws://x", series={"BTCUSDT": COIN})
     running = asyncio.create_task(stream.run())
     await asyncio.wait_for(may_end.wait(), 20)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await end_tasks(running)
     assert logged == [("source_stream.error", "binance")]
     assert degraded[0] == ("the stream of binance is away: error (KeyError)", "stream binance")
     assert metrics.stream_ends["binance", "error"] >= 2

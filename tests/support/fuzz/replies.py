@@ -20,6 +20,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.session import SubscriberConnection
 from marketswarm.detector import restore_services
 from marketswarm.monitor.feed import DetectorFeed
+from marketswarm.tasks import end_tasks
 from marketswarm.truth import Watch
 from support.fuzz.mutation import Target
 
@@ -164,9 +165,7 @@ async def serving(handle: Handle) -> AsyncIterator[str]:
         yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        for task in at_work:
-            task.cancel()
-        await asyncio.gather(*at_work, return_exceptions=True)
+        await end_tasks(*at_work)
         await server.wait_closed()
 
 

@@ -2,16 +2,16 @@
 
 import threading
 import time
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 import redis
 
+from support.rig.closes import Closes
 from support.waiting import PATIENT_SEC, until
 
 
-class AlertTail:
+class AlertTail(Closes):
     """Collects what is published on `healer:alerts`, in a thread, with the monotonic time of arrival.
 
     It is subscribed when the constructor returns. After a bus restart it subscribes again; what was published
@@ -48,14 +48,6 @@ class AlertTail:
     def close(self) -> None:
         self._closing.set()
         self._thread.join(5)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -6,19 +6,20 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from support.rig.closes import Closes
+
 SEND_WITHIN_SEC = 1.0
 STALL_SEC = 0.5
 
 
-class Beater:
+class Beater(Closes):
     """Services that do nothing but beat. Each can be stopped, resumed, or restarted under a new boot.
 
     `beats` holds, by service, when the bus took each beat (epoch seconds). A beat that the bus refuses is
@@ -101,14 +102,6 @@ class Beater:
             self._lock.notify()
         self._thread.join(5)
         self.client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run(self) -> None:
         with self._lock:

@@ -67,7 +67,7 @@ class Tab:
         self.requests: list[Request] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._note)
-        self.page.on("request", lambda request: self.requests.append(request))  # noqa: PLW0108 - sets attributes
+        self.page.on("request", lambda request: self.requests.append(request))
 
     def _note(self, message: ConsoleMessage) -> None:
         # a lost server is noted by the browser itself; what the page makes of it is what a test looks at
@@ -87,3 +87,10 @@ class Tab:
 
     def close(self) -> None:
         self.context.close()
+
+
+def sign_in(page: Page, token: str) -> None:
+    """Go on from a page with the link to the sign-in page."""
+    page.get_by_role("link", name="sign in").click()
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()

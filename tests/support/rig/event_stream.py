@@ -3,12 +3,12 @@
 import threading
 import time
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import orjson
 
+from support.rig.closes import Closes
 from support.rig.process import PLAIN
 from support.waiting import PATIENT_SEC, until
 
@@ -23,7 +23,7 @@ class StreamEvent:
     at: float
 
 
-class EventStream:
+class EventStream(Closes):
     """`with EventStream(url) as stream:` follows in a thread; `events` are all so far."""
 
     def __init__(self, url: str, last_id: str | None = None) -> None:
@@ -91,11 +91,3 @@ class EventStream:
             pass  # the server, or `close`, ended it
         finally:
             self.ended_at = time.time()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()

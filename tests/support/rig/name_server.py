@@ -2,8 +2,7 @@
 
 import socket
 import threading
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -11,12 +10,13 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from support.rig.closes import Closes
 from support.rig.process import HOST, free_port
 
 TTL_SEC = 30
 
 
-class Names:
+class Names(Closes):
     """`Names({("shop.example", "A"): ["192.0.2.7"]})`; a name that is not there is NXDOMAIN.
 
     Instead of records there may be a word: `servfail`, `refused`, `silent`, `garbled`, `cut` (answered over
@@ -48,14 +48,6 @@ class Names:
             thread.join(5)
         self._datagrams.close()
         self._streams.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _udp(self) -> None:
         while True:

@@ -12,8 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import orjson
 import redis
@@ -25,6 +24,7 @@ from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet.server import build_command, find_binary
 from support.leftovers import TAG
 from support.rig import acl_users, forkserver
+from support.rig.closes import Closes
 from support.waiting import Patience, until
 
 HOST = "127.0.0.1"
@@ -117,7 +117,7 @@ def _state(pid: int) -> str:
     return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()[:1]
 
 
-class Process:
+class Process(Closes):
     """A child process that ends by its pid, whatever state it is in, and with the test run at the latest."""
 
     def __init__(self) -> None:
@@ -184,14 +184,6 @@ class Process:
 
     def _stopped(self) -> bool:
         return _state(self.pid) == "T"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Server(Process):

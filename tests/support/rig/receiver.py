@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
+from support.rig.closes import Closes
 from support.rig.process import HOST, free_port
 from support.waiting import PATIENT_SEC, until
 
@@ -61,7 +61,7 @@ class Request:
         return dict(orjson.loads(self.body)["data"])
 
 
-class Receiver:
+class Receiver(Closes):
     """Answers by the script, then always with `always`: `Receiver(503, 503)`, `receiver.script.append(…)`."""
 
     def __init__(self, *script: int | Answer, port: int | None = None) -> None:
@@ -109,14 +109,6 @@ class Receiver:
         self._server.shutdown()
         self._thread.join(5)
         self._server.server_close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         receiver = self

@@ -5,16 +5,17 @@ import contextlib
 import socket
 import struct
 import threading
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from marketswarm.tasks import end_tasks
+from support.rig.closes import Closes
 from support.rig.process import HOST, free_port
 
 ACCEPT_TURNS = 5
 """After so many turns of its loop an accepted connection has begun, and some more."""
 
 
-class TcpProxy:
+class TcpProxy(Closes):
     """A wire to `target_port` that can break, in a thread: `.url` instead of the server's.
 
     `only` picks connections by bytes their client has sent so far (`only=b"SUBSCRIBE"`, any case).
@@ -72,14 +73,6 @@ class TcpProxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()
 
     def swallows(self, wire: "_Wire", direction: str) -> bool:
         said = [which for only, which in self._faults if wire.said(only)]
@@ -166,9 +159,7 @@ class _Wire:
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
+                await end_tasks(*ways)
         except (OSError, asyncio.CancelledError):
             pass  # no server behind it, or reset
         finally:
@@ -200,8 +191,7 @@ class _Wire:
         except OSError:
             pass  # an end was reset
         finally:
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            await end_tasks(sender)
 
     @staticmethod
     async def _send(queue: asyncio.Queue[tuple[float, bytes]], sink: asyncio.StreamWriter) -> None:

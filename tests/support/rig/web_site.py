@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from support.rig.closes import Closes
 from support.rig.process import HOST
 
 DRIP_SEC = 0.05
@@ -26,7 +26,7 @@ class Page:
     silent: bool = False
 
 
-class Site:
+class Site(Closes):
     """`Site({"/health": Page(b"ok")})`; `certificate` is a file and its key. Other paths are 404."""
 
     def __init__(
@@ -63,14 +63,6 @@ class Site:
         self._server.shutdown()
         self._thread.join(5)
         self._server.server_close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         site = self

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from marketswarm.testing import MemoryBus
+from marketswarm.bus import Bus
 
 
 class MonitorOwner:
@@ -11,15 +11,18 @@ class MonitorOwner:
 
     name, boot = "healer", "b"
 
-    def __init__(self, bus: MemoryBus) -> None:
+    def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self.details: list[str | None] = []
+        """Why it was degraded, each time that this was set."""
 
-    def bus(self, _name: str) -> MemoryBus:
+    def bus(self, _name: str) -> Bus:
         return self._bus
 
     def progress(self) -> None: ...
 
-    def set_degraded(self, detail: str | None) -> None: ...
+    def set_degraded(self, detail: str | None) -> None:
+        self.details.append(detail)
 
 
 class LoopWork:

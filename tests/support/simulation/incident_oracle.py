@@ -246,8 +246,8 @@ class IncidentOracle:
         is_cut = needed is not None and needed.symptom is Symptom.SILENT and needed.was_ill_for(LAG_SEC, now)
         silent = [each for each in self.truth.values() if each.symptom is Symptom.SILENT]
         is_fleet = len(silent) == len(services) and all(each.was_ill_for(LAG_SEC, now) for each in silent)
-        is_owned = service.owner in (RestartOwner.UP, RestartOwner.ENGINE) and service.is_ended
-        is_owned = is_owned and REMEDIES[order.remedy].replaces_process
+        is_other = service.owner not in (RestartOwner.MEDIC, RestartOwner.ELSEWHERE)
+        is_owned = is_other and service.is_ended and REMEDIES[order.remedy].replaces_process
         if blocked or service.is_silenced or service.is_stopped or is_cut or is_fleet or is_owned:
             self.forbidden.append(f"{now:.1f} {order.remedy} of {order.svc}")
         if truth.symptom is None and truth.since < now - LAG_SEC - LOOK_SEC:

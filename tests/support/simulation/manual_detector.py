@@ -6,7 +6,7 @@ and keeps what was concluded in `verdicts`. Canaries come back at once unless a 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -262,6 +262,17 @@ class Hand:
             and (bus.clock not in cases or cases[bus.clock].next_due() > running)
         )
 
+    def at(self, sec: float) -> Self:
+        """Lets time pass until so many seconds after the beginning."""
+        self.run(sec - self.elapsed)
+        return self
+
+    def cut(self, sec: float = 2.0, bus: str = "bus") -> None:
+        """The bus is lost, and found so many seconds later."""
+        self.lose(bus)
+        self.run(sec)
+        self.find(bus)
+
     def beating(self, sec: float, every: float, *services: str, **more: Any) -> None:
         """The same while services beat, first now, then at each full interval; none at the end."""
         until = self.elapsed + sec
@@ -280,10 +291,3 @@ def parsed(payload: bytes, svc: str) -> Beat:
 def gaps(hand: Hand) -> list[tuple[str, bool, float]]:
     """What was told of gaps: who, whether restarted, and the proven seconds."""
     return [(v.svc, v.restarted, round(v.gap_sec, 3)) for v in hand.verdicts if v.gap_sec is not None]
-
-
-def bus_away(hand: Hand, sec: float) -> None:
-    """The bus is lost, and found so many seconds later."""
-    hand.lose()
-    hand.run(sec)
-    hand.find()

@@ -38,13 +38,6 @@ def long_runs() -> Watch:
     return replace(minutely(max_run=120.0, schedule=HOURLY), timeout_sec=7300.0)
 
 
-def cut(hand: Hand, sec: float = 2.0) -> None:
-    """The session is cut for so long."""
-    hand.lose()
-    hand.run(sec)
-    hand.find()
-
-
 def states(hand: Hand) -> list[State]:
     """What was told of the job."""
     return [verdict.state for verdict in hand.verdicts if verdict.svc == "a"]

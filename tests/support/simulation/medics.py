@@ -217,6 +217,9 @@ class Rules:
     def take_observed(self, _now: float) -> None:
         return None
 
+    def list_resources(self, _svc: str) -> dict[str, float]:
+        return {}
+
     def add_facts(self, facts: FleetFacts, *_: Any) -> FleetFacts:
         return facts
 

@@ -3,7 +3,7 @@
 What the medic is shown is made of what really is, so a test can hold its verdicts against the truth.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -107,6 +107,16 @@ class Patient:
         elif result is OrderResult.DONE and self.clear_helps:
             self.stale_at = None
         self.plans.append(self.planner.record_result(order, result, "said", self.now))
+
+    def try_in_vain(self, tell: Callable[..., object], times: int) -> None:
+        """Carry out so many orders of a remedy whose trace then says, by `tell`, that each has failed."""
+        for number in range(1, times + 1):
+            while len(self.orders) < number:
+                self.look(1, obey=False)
+            self.obey(self.orders[-1][1], OrderResult.DONE)
+            tell(self, identity=f"r{number + 1}", results={f"r{number}": False})
+            self.look(1)
+            assert self.told().count("failed") == number
 
     def die(self) -> None:
         if self.is_up:

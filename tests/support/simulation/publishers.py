@@ -1,13 +1,36 @@
-"""Publishers for tests: of a sole listener, or with a leadership that the test gives and takes."""
+"""Publishers for tests: of a sole listener, or with a leadership that the test gives and takes; verdicts."""
 
 from collections.abc import Awaitable, Callable
 
+import orjson
+
 from marketswarm.bus import Bus
-from marketswarm.detector import Verdict
+from marketswarm.detector import Publication, State, Verdict
 from marketswarm.monitor import VerdictEncoder
 from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
 from marketswarm.monitor.publisher import BATCH_SIZE, LogLength, Publisher
 from marketswarm.monitor.verdict_queue import VerdictQueue
+
+NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
+LOG = "healer:alerts:log"
+
+
+def down(svc: str = "a", ts: float = 1.0) -> Verdict:
+    return Verdict(svc, State.DOWN, Publication.ALERT, ts, reason="silent", late_sec=31.0, timeout_sec=30.0)
+
+
+def up(svc: str = "a", ts: float = 2.0, publication: Publication = Publication.ALERT) -> Verdict:
+    return Verdict(svc, State.UP, publication, ts, timeout_sec=30.0, age_sec=0.0)
+
+
+def gone(svc: str = "a", ts: float = 3.0, publication: Publication = Publication.ALERT) -> Verdict:
+    return Verdict(svc, State.UNWATCHED, publication, ts, timeout_sec=30.0)
+
+
+async def logged(bus: Bus) -> list[tuple[str, str]]:
+    """Return the kind and the service of each event on the log."""
+    events = [orjson.loads(fields[b"event"]) for _, fields in await bus.client.xrange(LOG)]
+    return [(event["type"], event["svc"]) for event in events]
 
 
 class HeldLeadership:

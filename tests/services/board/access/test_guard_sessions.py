@@ -12,6 +12,7 @@ from services.board.access.guard import MAX_BODY_BYTES, Guard
 from services.board.access.sessions import SessionGate
 from services.board.access.tokens import TokenVerifier
 from services.board.actions.forms import make_forms
+from support.fixtures import closed
 
 HOME = "http://board.example:8080"
 ELSEWHERE = ("192.0.2.7", 5000)
@@ -53,11 +54,7 @@ class Site:
         await self.bus.aclose()
 
 
-@pytest.fixture
-async def site():
-    found = Site()
-    yield found
-    await found.aclose()
+site = closed(Site)
 
 
 async def test_a_browser_elsewhere_is_led_to_the_sign_in_page_and_then_reads(site):

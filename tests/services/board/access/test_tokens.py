@@ -6,15 +6,11 @@ from marketswarm.operator.tokens import Scope, create_token, revoke_token, write
 from marketswarm.testing import MemoryBus
 from services.board.access.limits import RefusedError
 from services.board.access.tokens import FAILURES, WRITES, TokenVerifier
+from support.fixtures import closed
 
 NOW, WALL = 100.0, 1_762_433_458.0
 
-
-@pytest.fixture
-async def bus():
-    found = MemoryBus()
-    yield found
-    await found.aclose()
+bus = closed(MemoryBus)
 
 
 @pytest.fixture

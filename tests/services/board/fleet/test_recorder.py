@@ -14,6 +14,7 @@ from marketswarm.history.fleet_history import PERIOD_HOURS
 from marketswarm.history.rollup import HOUR_SEC, PastOutage, Seconds
 from marketswarm.history.spans import KnownState
 from marketswarm.history.store import begin_history, read_history, write_history
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.fleet import recorder as recorder_module
@@ -483,8 +484,7 @@ async def running(recorder):
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
 
 async def test_while_its_bus_is_away_a_recorder_counts_failures_and_then_it_goes_on(bus):

@@ -7,6 +7,7 @@ import orjson
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
+from marketswarm.tasks import end_tasks
 from services.board.access.limits import RateLimiter
 from services.board.market import conversation
 from services.board.market.conversation import MessageError, find_cost, is_topic, parse_message, serve_client
@@ -75,9 +76,7 @@ async def talk():
         return wire, tasks[-1]
 
     yield hub, begin
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end_tasks(*tasks)
 
 
 async def test_a_client_gets_a_snapshot_and_then_each_update_once(talk):

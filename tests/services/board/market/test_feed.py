@@ -22,6 +22,7 @@ from marketswarm.keys import (
     PRELOAD_STATUS,
     quote_key,
 )
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.market import feed as feeds
@@ -104,8 +105,7 @@ async def running(scene):
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)
 
 
 async def test_what_stands_on_the_streams_is_kept_and_what_comes_is_passed_on(scene):

@@ -16,6 +16,7 @@ from services.board.pings.gate import PingGate
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.writer import PingWriter
 from services.board.server import WHOLE_ANSWER
+from support.fixtures import closed
 
 TRUTH = {
     "services": {
@@ -123,8 +124,4 @@ class GateRig:
             await bus.aclose()
 
 
-@pytest.fixture
-async def rig():
-    made = GateRig()
-    yield made
-    await made.aclose()
+rig = closed(GateRig)

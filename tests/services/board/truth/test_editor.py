@@ -12,6 +12,7 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.operator.tokens import Scope, create_token
 from marketswarm.seeding import seed_truth
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.access.audit import AuditLog
@@ -228,8 +229,7 @@ async def test_while_a_check_that_was_given_up_still_has_its_thread_no_other_one
     editor = TruthEditor(lambda: [bus], AuditLog(lambda: bus), lambda: None, lambda: True, "truth:doc")
     given_up = asyncio.create_task(editor.check(OLD))
     await auntil(working.is_set)
-    given_up.cancel()
-    await asyncio.gather(given_up, return_exceptions=True)
+    await end_tasks(given_up)
     try:
         with pytest.raises(RefusedError, match="other documents are being checked"):
             await editor.check(OLD)

@@ -11,16 +11,13 @@ from websockets.asyncio.server import serve
 from marketswarm.net.errors import ConnectionEnded
 from services.market.massive import ConnectionState, ProtocolMachine, Request
 from services.massive.market.stream import MAX_FRAME_BYTES, StreamConnection, authenticate
+from support.fixtures import opened
 from support.rig import free_port
 from support.rig.certificates import Authority
 from support.rig.market_api import HOST, KEY, SmallMarket, ending, honest, mute, saying, status
 from support.waiting import PATIENT_SEC, auntil
 
-
-@pytest.fixture
-def market():
-    with SmallMarket("AAPL") as market:
-        yield market
+market = opened(lambda: SmallMarket("AAPL"))
 
 
 def wire(market, **how):

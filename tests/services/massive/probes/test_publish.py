@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from marketswarm.bus import BusError
+from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from services.massive.probes import publish as publishing
 from services.massive.probes.publish import BATCH_SIZE, ResultPublisher
@@ -39,8 +40,7 @@ async def publisher(place):
     publisher = ResultPublisher(place)
     task = asyncio.create_task(publisher.run())
     yield publisher
-    task.cancel()
-    await asyncio.wait([task])
+    await end_tasks(task)
 
 
 def finding(n):

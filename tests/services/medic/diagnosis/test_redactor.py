@@ -12,8 +12,7 @@ from marketswarm.truth.diff import diff_truths, format_changes
 from marketswarm.truth.errors import TruthError
 from marketswarm.truth.parse import parse_truth
 from services.medic.diagnosis.bundle import DiagnosisEvidence, make_bundle
-from services.medic.diagnosis.redactor import MAX_TEXT, REMOVED, Redactor
-from services.medic.diagnosis.second_tier import list_secrets
+from services.medic.diagnosis.redactor import MAX_TEXT, REMOVED, Redactor, list_secrets
 from services.medic.facts import FleetFacts, Health, TargetFacts
 from services.medic.remedies import Remedy
 from support.examples import examples

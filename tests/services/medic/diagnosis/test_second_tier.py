@@ -17,6 +17,7 @@ from marketswarm.testing import MemoryBus
 from services.medic.diagnosis.second_tier import BUDGET, SecondTier
 from services.medic.facts import FleetFacts, Health, TargetFacts
 from services.medic.guards import Fuse
+from services.medic.owners.fleet_logs import FleetLogs
 from services.medic.planner import CRASH_LOOP
 from services.medic.proposal import make_advice_id
 from services.medic.remedies import Remedy
@@ -33,7 +34,7 @@ GOOD = {
 }
 
 
-def make_tier(monkeypatch, **settings):
+def make_tier(monkeypatch, log_sources=(), **settings):
     monkeypatch.setenv("MEDIC_TEST_PASSWORD", "sesame-open")
     lines = []
     write = lambda event, **fields: lines.append((event, fields))  # noqa: E731 - stands in for a log
@@ -41,11 +42,10 @@ def make_tier(monkeypatch, **settings):
     log = SimpleNamespace(info=write, warning=write)
     unset = {"medic_diagnosis_command": None, "medic_diagnosis_url": None, "medic_diagnosis_key": None}
     rest = {"medic_diagnosis_model": "m", "medic_diagnosis_sec": 200.0, "medic_diagnosis_folder": None}
-    rest["medic_fleet_logs"] = None
     me = SimpleNamespace(
         settings=SimpleNamespace(**{**unset, **rest, **settings}), log=log, bus=lambda _name: bus
     )
-    return SecondTier(me, lambda _svc: (Remedy.RESTART,)), lines
+    return SecondTier(me, lambda _svc: (Remedy.RESTART,), log_sources), lines
 
 
 def escalated():
@@ -85,7 +85,7 @@ async def test_a_bundle_goes_to_the_endpoint_with_the_key_and_without_secrets(mo
             monkeypatch,
             medic_diagnosis_url=url,
             medic_diagnosis_key=SecretStr("k-123456"),
-            medic_fleet_logs=tmp_path,
+            log_sources=[FleetLogs(tmp_path)],
         )
         found = await ask(
             tier, escalated(), ["the service says: sesame-open, redis://:hunter2@x", "k-123456"]

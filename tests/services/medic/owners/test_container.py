@@ -13,6 +13,7 @@ from services.medic.owners.container import (
     parse_identity,
     parse_inspected,
     parse_listing,
+    parse_usage,
 )
 
 ID = "ab" * 32
@@ -148,6 +149,67 @@ def test_a_container_that_was_never_started_has_no_start():
 def test_an_inspection_with_a_wrong_type_or_value_is_not_used(body, state):
     with pytest.raises(BadAnswerOfEngineError):
         inspected(body, **state)
+
+
+MB = 1_000_000
+USED = {"usage": 80 * MB, "limit": 100 * MB, "stats": {"inactive_file": 20 * MB, "anon": 60 * MB}}
+
+
+def used(memory=USED, cpu=None, **more):
+    cpu = {"cpu_usage": {"total_usage": 5_000_000_000}} if cpu is None else cpu
+    return parse_usage(json.dumps({"id": ID, "memory_stats": memory, "cpu_stats": cpu, **more}).encode(), ID)
+
+
+def test_the_memory_of_a_container_is_what_its_limit_counts_without_files_that_are_dropped_first():
+    found = used()
+    assert (found.memory_bytes, found.limit_bytes, found.cpu_ns) == (60 * MB, 100 * MB, 5_000_000_000)
+    assert found.find_memory_percent(1000 * MB) == 60
+    old = used({**USED, "stats": {"total_inactive_file": 30 * MB, "inactive_file": 1}})
+    assert old.memory_bytes == 50 * MB, "control groups, version 1"
+    assert used({**USED, "stats": {"inactive_file": 90 * MB}}).memory_bytes == 80 * MB, "as docker stats does"
+    assert used({"usage": 80 * MB, "limit": 100 * MB}).memory_bytes == 80 * MB
+
+
+@pytest.mark.parametrize("limit", [None, 0, 200 * MB, 2**63 - 4096, 2**64 - 1])
+def test_a_container_without_a_limit_has_that_of_the_machine(limit):
+    assert used({**USED, "limit": limit}).find_memory_percent(120 * MB) == 50
+
+
+def test_what_has_just_ended_takes_nothing_that_is_known():
+    for memory, cpu in (({}, {}), ({"usage": 0}, {"cpu_usage": {"total_usage": 0}})):
+        found = used(memory, cpu, id="")
+        assert (found.memory_bytes, found.cpu_ns, found.find_memory_percent(MB)) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"id": "cd" * 32},
+        {"id": [ID]},
+        {"memory_stats": None},
+        {"memory_stats": [1]},
+        {"cpu_stats": 7},
+        {"memory_stats": {**USED, "usage": -1}},
+        {"memory_stats": {**USED, "usage": 8.5}},
+        {"memory_stats": {**USED, "usage": True}},
+        {"memory_stats": {**USED, "usage": "80"}},
+        {"memory_stats": {**USED, "limit": -1}},
+        {"memory_stats": {**USED, "stats": [1]}},
+        {"memory_stats": {**USED, "stats": {"inactive_file": "20"}}},
+        {"cpu_stats": {"cpu_usage": {"total_usage": 1e300}}},
+        {"cpu_stats": {"cpu_usage": 5}},
+    ],
+    ids=str,
+)
+def test_a_usage_with_a_wrong_type_or_value_is_not_used(more):
+    with pytest.raises(BadAnswerOfEngineError):
+        used(**more)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b'{"memory_stats": {"usage": NaN}}'])
+def test_what_is_no_usage_is_not_used(body):
+    with pytest.raises(BadAnswerOfEngineError):
+        parse_usage(body, ID)
 
 
 def test_what_an_engine_complains_of_is_a_text_or_nothing():

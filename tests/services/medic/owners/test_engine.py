@@ -10,8 +10,9 @@ from marketswarm.agent.lease import clock
 from marketswarm.fleet_control import RestartAnswer
 from services.medic.facts import RestartOwner
 from services.medic.owners import engine as engine_module
-from services.medic.owners.engine import INSPECTED_AGAIN, ContainerEngine
+from services.medic.owners.engine import ASKED_AT_ONCE, INSPECTED_AGAIN, ContainerEngine
 from services.medic.owners.owner import NoOwnerError
+from services.medic.rules.metric import Metric
 from support.rig.container_engine import ContainerEngineStandIn
 
 pytestmark = pytest.mark.live
@@ -31,7 +32,7 @@ class Log:
 def stand_in(tmp_path):
     with contextlib.closing(ContainerEngineStandIn(tmp_path)) as engine:
         yield engine
-        assert engine.strange == [], "three kinds of requests are all that a proxy has to let through"
+        assert engine.strange == [], "five kinds of requests are all that a proxy has to let through"
 
 
 @pytest.fixture
@@ -93,6 +94,22 @@ async def test_the_age_of_a_start_goes_on_though_the_clock_is_set(stand_in, owne
     assert 0 <= after.facts.age_sec - before.facts.age_sec < 60
 
 
+async def test_a_list_that_is_as_it_was_is_not_parsed_again_but_for_another_truth_or_another_answer(
+    stand_in, owner, monkeypatch
+):
+    parsed, parse = [], engine_module.parse_listing
+    monkeypatch.setattr(engine_module, "parse_listing", lambda *each: parsed.append(each) or parse(*each))
+    feed = stand_in.add("feed")
+    for _ in range(3):
+        assert len(await owner.read(SERVICES)) == 1
+    assert len(parsed) == 1
+    assert await owner.read(("mesh",)) == ()
+    assert len(await owner.read(SERVICES)) == 1
+    del stand_in.containers[feed.id]
+    assert await owner.read(SERVICES) == ()
+    assert len(parsed) == 4
+
+
 async def test_a_container_that_goes_between_list_and_inspection_is_left_out(stand_in, owner):
     feed, mesh = stand_in.add("feed"), stand_in.add("mesh")
     stand_in.answer = lambda _method, path: (404, b"{}") if feed.id in path else None
@@ -148,6 +165,112 @@ async def test_an_engine_that_hangs_or_is_not_there_cuts_the_medic_off_in_time(
     with pytest.raises(NoOwnerError, match="the engine does not answer"):
         await missing.read(SERVICES)
     await missing.end()
+
+
+MEMORY, CPU = Metric.PROCESS_MEMORY, Metric.PROCESS_CPU
+
+
+@pytest.fixture
+def no_pause(monkeypatch):
+    monkeypatch.setattr(engine_module, "MEASURED_AGAIN_SEC", 0.0)
+
+
+async def test_memory_and_processor_time_of_containers_are_measured_of_those_that_are_asked_for_alone(
+    stand_in, owner, no_pause
+):
+    feed, mesh = stand_in.add("feed"), stand_in.add("mesh")
+    assert await owner.measure(SERVICES) == {MEMORY: {}, CPU: {}}, "nothing was read yet"
+    await owner.read(SERVICES)
+    assert stand_in.count("/stats") == 0, "no rule has asked"
+    assert await owner.measure(["feed"]) == {MEMORY: {"feed": 60.0}, CPU: {"feed": None}}
+    assert not stand_in.count(f"{mesh.id}/stats")
+    feed.memory_bytes, feed.cpu_ns = 75_000_000, feed.cpu_ns + 10**9
+    await asyncio.sleep(0.1)
+    found = await owner.measure(["feed"])
+    assert found[MEMORY] == {"feed": 75.0}
+    assert 0 < found[CPU]["feed"] <= 1000, "a second of a processor within more than a tenth of one"
+    assert owner.requests["stats", "ok"] == 2
+
+
+async def test_a_service_has_the_value_of_its_largest_container_and_none_unless_each_is_known(
+    stand_in, owner, no_pause
+):
+    small, large = stand_in.add("feed", 1), stand_in.add("feed", 2, memory_bytes=90_000_000)
+    await owner.read(SERVICES)
+    assert (await owner.measure(SERVICES))[MEMORY] == {"feed": 90.0}
+    small.used = {"memory_stats": {}}
+    assert (await owner.measure(SERVICES))[MEMORY] == {"feed": None}
+    large.state = "exited"
+    small.used = {}
+    await owner.read(SERVICES)
+    assert (await owner.measure(SERVICES))[MEMORY] == {"feed": 60.0}, "what ended takes nothing"
+
+
+async def test_a_container_is_not_measured_again_at_once_but_a_new_start_of_it_is(
+    stand_in, owner, monkeypatch
+):
+    feed = stand_in.add("feed")
+    (found,) = await owner.read(SERVICES)
+    await owner.measure(SERVICES)
+    feed.memory_bytes = 95_000_000
+    assert (await owner.measure(SERVICES))[MEMORY] == {"feed": 60.0}
+    assert stand_in.count("/stats") == 1
+    await owner.restart("feed", found.facts.identity, None)
+    assert (await owner.measure(SERVICES))[MEMORY] == {}, "what was measured before it says nothing"
+    await owner.read(SERVICES)
+    assert (await owner.measure(SERVICES))[MEMORY] == {"feed": 95.0}
+    feed.start_again()
+    feed.memory_bytes, feed.status = 10_000_000, "Up 1 second"
+    await owner.read(SERVICES)
+    found = await owner.measure(SERVICES)
+    assert found == {MEMORY: {"feed": 10.0}, CPU: {"feed": None}}
+
+
+async def test_a_processor_time_that_went_back_is_not_known(stand_in, owner, no_pause):
+    feed = stand_in.add("feed")
+    await owner.read(SERVICES)
+    await owner.measure(SERVICES)
+    feed.cpu_ns -= 1
+    assert (await owner.measure(SERVICES))[CPU] == {"feed": None}
+
+
+@pytest.mark.parametrize(
+    ("answer", "result", "reason"),
+    [
+        ((403, b""), "403", "the engine's answer can't be used (stats): it answers 403"),
+        ((200, b"junk"), "unusable", "no JSON"),
+        ((200, b"{}"), "unusable", "no memory or processor time"),
+        ((200, b" " * 500_000), "too_long", "the engine does not answer: too_long"),
+        ((404, b"{}"), "404", None),
+    ],
+)
+async def test_a_container_that_can_not_be_measured_is_not_known_counted_and_logged_once(
+    stand_in, owner, log, no_pause, *, answer, result, reason
+):
+    feed, _ = stand_in.add("feed"), stand_in.add("mesh")
+    await owner.read(SERVICES)
+    stand_in.answer = lambda _method, path: answer if f"{feed.id}/stats" in path else None
+    for _ in range(3):
+        assert (await owner.measure(SERVICES))[MEMORY] == {"feed": None, "mesh": 60.0}
+    assert owner.requests["stats", result] == 3
+    told = {"svc": "feed", "reason": reason, "containers": 1}
+    assert log.lines == ([] if reason is None else [("medic.container_not_measured", told)])
+    stand_in.answer = lambda *_: None
+    assert len(await owner.read(SERVICES)) == 2, "a medic that can't measure is not cut off"
+    assert (await owner.measure(SERVICES))[MEMORY] == {"feed": 60.0, "mesh": 60.0}
+
+
+async def test_a_measurement_ends_in_time_and_asks_few_at_once(stand_in, owner, log, monkeypatch):
+    monkeypatch.setattr(engine_module, "MEASURE_SEC", 0.3)
+    for number in range(20):
+        stand_in.add("feed", number)
+    await owner.read(SERVICES)
+    stand_in.answer = lambda *_: time.sleep(2)
+    began = time.monotonic()
+    assert (await owner.measure(SERVICES))[MEMORY] == {"feed": None}
+    assert time.monotonic() - began < 2
+    assert stand_in.count("/stats") == ASKED_AT_ONCE
+    assert len(log.lines) == 1
 
 
 async def test_a_container_is_restarted_by_its_id_once(stand_in, owner):

@@ -186,13 +186,7 @@ def test_a_service_that_is_well_again_without_the_backup_of_this_request_has_rec
 
 def test_a_backup_that_fails_again_is_asked_for_three_times_and_then_the_ladder_goes_on():
     patient = unwell(identity="r1")
-    for number in range(1, 4):
-        while len(patient.orders) < number:
-            patient.look(1, obey=False)
-        patient.obey(patient.orders[-1][1], OrderResult.DONE)
-        tell(patient, identity=f"r{number + 1}", results={f"r{number}": False})
-        patient.look(1)
-        assert patient.told().count("failed") == number
+    patient.try_in_vain(tell, 3)
     patient.look(30)
     assert [each.remedy for _, each in patient.orders] == ["repeat_backup"] * 3 + ["restart"]
     times = [at for at, _ in patient.orders]

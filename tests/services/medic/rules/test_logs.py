@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from marketswarm.fleet.agent_logs import LogFiles, find_logs
+from marketswarm.log_follower import find_log_files
+from services.medic.owners.fleet_logs import MAX_BYTES, FleetLogs
 from services.medic.rules import logs
-from services.medic.rules.logs import LOOK_SEC, MAX_BYTES, WARM_UP_SEC, LogObserver, LogOrder, make_orders
+from services.medic.rules.logs import LOOK_SEC, WARM_UP_SEC, LogObserver, LogOrder, make_orders
 from services.medic.rules.metric import Metric
 from services.medic.rules.rule import MonitorRule
 
@@ -23,7 +25,7 @@ def scene(tmp_path, monkeypatch):
     scene = SimpleNamespace(folder=tmp_path / "logs", now=1000.0, events=[], data=tmp_path)
     log = SimpleNamespace(warning=lambda event, **fields: scene.events.append((event, fields)))
     monkeypatch.setattr(logs, "log", log)
-    scene.observer = LogObserver()
+    scene.observer = LogObserver([FleetLogs(scene.folder)])
 
     def write(*lines, name="feed"):
         for line in lines:
@@ -31,7 +33,7 @@ def scene(tmp_path, monkeypatch):
 
     def look(metric=MATCHES, order=REFUSED, step_sec=10.0, **more):
         scene.now += step_sec
-        found = scene.observer.measure(scene.folder, {"feed": order}, scene.now, **more)[metric]
+        found = scene.observer.measure({"feed": order}, scene.now, **more)[metric]
         return next(iter(found.values()), "unknown")
 
     scene.write, scene.look = write, look
@@ -139,7 +141,7 @@ def test_a_look_that_takes_too_long_ends_and_the_next_one_begins_with_what_was_l
     def look(slow=0.0):
         ticks = count(0.0, slow)
         scene.now += 10
-        return scene.observer.measure(scene.folder, orders, scene.now, lambda: next(ticks))[MATCHES]
+        return scene.observer.measure(orders, scene.now, lambda: next(ticks))[MATCHES]
 
     for svc in orders:
         scene.write("begin", name=svc)
@@ -154,15 +156,15 @@ def test_a_look_that_takes_too_long_ends_and_the_next_one_begins_with_what_was_l
 def test_a_file_that_can_not_be_read_and_a_folder_that_is_not_there_are_not_known(scene, tmp_path):
     (scene.folder / "feed.log").mkdir()
     assert scene.look() == "unknown"
-    assert LogObserver().measure(tmp_path / "none", {"feed": REFUSED}, 1.0)[MATCHES] == {}
+    assert LogObserver([FleetLogs(tmp_path / "none")]).measure({"feed": REFUSED}, 1.0)[MATCHES] == {}
     (tmp_path / "file").touch()
-    assert LogObserver().measure(tmp_path / "file", {"feed": REFUSED}, 1.0) == {}
+    assert LogObserver([FleetLogs(tmp_path / "file")]).measure({"feed": REFUSED}, 1.0) == {}
 
 
 async def test_without_a_folder_in_the_environment_nothing_is_read(scene):
-    assert await LogObserver().read(None, {"feed": REFUSED}, 1.0) == {}
+    assert await LogObserver([]).read({"feed": REFUSED}, 1.0) == {}
     scene.write("begin")
-    assert (await scene.observer.read(scene.folder, {"feed": REFUSED}, 1.0))[MATCHES] == {"feed refused": 0.0}
+    assert (await scene.observer.read({"feed": REFUSED}, 1.0))[MATCHES] == {"feed refused": 0.0}
 
 
 def test_what_rules_want_to_know_of_a_service_is_read_once():
@@ -179,4 +181,4 @@ def test_what_rules_want_to_know_of_a_service_is_read_once():
 
 def test_the_folder_that_is_read_is_that_which_the_fleet_writes(scene):
     scene.write("x")
-    assert logs.find_log_files(scene.folder) == find_logs(scene.data)
+    assert find_log_files(scene.folder) == find_logs(scene.data)

@@ -28,7 +28,7 @@ from support.waiting import auntil
 FEED = b'{"access_points": {"publish_to": [{"bus": "market-redis", "key": "work"}]}}'
 TRUTH = parse_truth(b'{"services": {"feed": %s, "mesh": {}, "medic": {}}}' % FEED).truth
 MEMORY = {"metric": "process_memory", "above": 80, "for_sec": 30, "clear_sec": 0, "severity": "critical"}
-SEEN = SimpleNamespace(truth=TRUTH)
+SEEN = SimpleNamespace(truth=TRUTH, processes=None)
 
 
 class Log:
@@ -42,8 +42,13 @@ def scene(monkeypatch):
     """Rules over readings that the test sets; `scene.look` is one measurement, ten seconds after the last."""
     scene = SimpleNamespace(readings={}, now=1000.0, rules={"memory": MEMORY}, bus=MemoryBus(), log=Log())
     scene.repairs = {}
-    settings = lambda: HealingSettings.model_validate({"shipped_rules": False, "rules": scene.rules})  # noqa: E731
-    environment = SimpleNamespace(medic_fleet_logs=None, default_timeout_sec=30.0)
+    scene.targets = {}
+
+    def settings():
+        found = {"shipped_rules": False, "rules": scene.rules, "targets": scene.targets}
+        return HealingSettings.model_validate(found)
+
+    environment = SimpleNamespace(default_timeout_sec=30.0)
     alerts = OutageAlerts(MONITOR, lambda: scene.bus, "boot")
     scene.monitor = RuleMonitor(
         SimpleNamespace(log=scene.log, bus=None, settings=environment, truth=TRUTH),
@@ -99,6 +104,49 @@ async def test_a_rule_that_holds_is_one_miss_and_its_end_one_ok(scene):
     await scene.look(50.0)
     assert [each.type for each in await publish(scene)] == ["monitor_miss", "monitor_ok"]
     assert scene.log.lines == [("medic.rule_holds", "memory/feed"), ("medic.rule_ended", "memory/feed")]
+
+
+class Owner:
+    """An owner that measures what it is asked for, as the engine of containers does."""
+
+    def __init__(self):
+        self.value, self.asked = 50.0, []
+
+    async def measure(self, services):
+        self.asked.append(set(services))
+        return {Metric.PROCESS_MEMORY: dict.fromkeys({"feed"} & services, self.value)}
+
+
+async def test_a_rule_about_memory_holds_for_a_container_too_and_its_owner_is_asked_for_no_other(scene):
+    owner = Owner()
+    before = scene.monitor
+    scene.monitor = RuleMonitor(before._me, before._get_settings, scene.alerts, [owner])  # noqa: SLF001 - the same scene
+    seen = SimpleNamespace(truth=TRUTH, processes=())
+
+    async def look():
+        scene.now += 10
+        scene.readings = {Metric.PROCESS_MEMORY: {"mesh": 10.0}}
+        await scene.monitor.look(seen, {}, is_fuse_blown=False, now=scene.now)
+
+    scene.rules = {"memory": {**MEMORY, "services": ["fe*"]}}
+    owner.value = 85.0
+    for _ in range(4):
+        await look()
+    assert owner.asked == [{"feed"}] * 4
+    assert [name for name, found in scene.monitor.findings.items() if found.holds] == ["memory/feed"]
+    seen.processes = None
+    await look()
+    assert len(owner.asked) == 4, "the medic is cut off"
+    seen.processes, scene.rules = (), {"fuse": {"metric": "fuse", "above": 0}}
+    await look()
+    assert len(owner.asked) == 4, "no rule needs it"
+    scene.rules = {
+        "many": {**MEMORY, "share_above": 0.4, "services": ["feed", "mesh"], "severity": "warning"}
+    }
+    await look()
+    assert owner.asked[-1] == {"feed", "mesh"}
+    assert scene.monitor.findings["many/all"].is_met is True
+    assert scene.monitor.findings["many/all"].value == 0.5, "what this machine's pids say stays beside it"
 
 
 async def test_what_was_always_well_is_never_written(scene):
@@ -179,7 +227,7 @@ async def test_the_event_of_a_proposal_has_the_command_that_approves_it_and_the_
 async def test_logs_that_quote_alerts_are_not_read_and_each_other_one_is(scene, monkeypatch):
     asked = []
 
-    async def read(_self, _folder, orders, _now):
+    async def read(_self, orders, _now):
         asked.extend(orders)
         return {}
 
@@ -334,3 +382,40 @@ async def test_a_service_for_which_an_emergency_holds_is_left_to_people(scene):
     await scene.look(1.0, metric=Metric.ESCALATED)
     assert scene.monitor.findings["escalated/feed"].holds
     assert scene.monitor.add_facts(facts(), scene.now).targets["feed"].blocked is None
+
+
+async def test_connections_that_are_used_up_are_a_symptom_of_archive_if_it_may_be_told_to_connect_anew(scene):
+    truth = parse_truth(b'{"services": {"archive": {}, "medic": {}}}').truth
+    scene.rules = {
+        "full": {"metric": "database_connections", "above": 80, "severity": "critical", "clear_sec": 0},
+        "size": {"metric": "database_size", "above": 1, "severity": "critical", "clear_sec": 0},
+    }
+    up = FleetFacts({"archive": TargetFacts(svc="archive", health=Health.UP)})
+
+    async def show(value, *ladder):
+        scene.targets = {"archive": {"ladder": list(ladder)}}
+        scene.monitor.follow(truth)
+        scene.now += 10.0
+        both = (Metric.DATABASE_CONNECTIONS, Metric.DATABASE_SIZE)
+        scene.readings = {metric: {"database": value} for metric in both}
+        seen = SimpleNamespace(truth=truth)
+        await scene.monitor.look(seen, scene.repairs, is_fuse_blown=False, now=scene.now)
+        return scene.monitor.add_facts(up, scene.now + 0.2, 10.0).targets["archive"].is_alerted
+
+    await show(90.0, "reconnect")
+    assert await show(90.0, "reconnect") is True
+    assert await show(90.0, "restart") is False, "which frees none"
+    assert await show(None, "reconnect") is None, "what is not known does not prove that it is over"
+    assert await show(50.0, "reconnect") is False
+
+
+def test_so_much_of_an_observed_time_is_taken_off_as_the_longest_timeout_of_the_truth_in_force_is(scene):
+    me = SimpleNamespace(truth=TRUTH, settings=SimpleNamespace(default_timeout_sec=30.0))
+    monitor, ends = RuleMonitor(me, HealingSettings, scene.alerts), []
+    slow = parse_truth(b'{"services": {"feed": {"heartbeat": {"timeout_sec": 500}}, "medic": {}}}').truth
+    for me.truth in (TRUTH, slow, TRUTH):
+        monitor.begin_term([(0.0, 1000.0)])
+        ((_, end),) = monitor.take_observed(2000.0).spans
+        ends.append(1000.0 - end)
+    assert ends[1] == 500
+    assert ends[0] == ends[2] < 500

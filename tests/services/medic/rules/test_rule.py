@@ -132,7 +132,11 @@ def test_a_rule_about_the_database_is_of_archive_and_says_nothing_without_it():
     ]
     assert list_pairs(rules, make_truth({"bars": {}})) == {}
     assert [each.can_heal for each in rules.values()] == [False, False, True]
-    assert not rule(metric="database_connections", severity="critical").can_heal, "a restart frees none"
+    full = rule(metric="database_connections", severity="critical")
+    assert not full.can_heal, "a restart frees none"
+    assert full.frees_connections
+    assert not rule(metric="database_connections").frees_connections
+    assert not rule(metric="database_size", severity="critical").frees_connections
     config = MedicSettings.model_validate({"settings": {"rules": rules}})
     found = list(config.find_truth_warnings(make_truth({"bars": {}})))
     assert [place for place, _ in found] == [("settings", "rules", "old", "table")]

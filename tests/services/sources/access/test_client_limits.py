@@ -66,6 +66,17 @@ async def test_a_document_that_says_too_many_requests_is_the_same(ask, site):
     assert account.blocked == [(None, module.LIMITED_SEC)]
 
 
+async def test_a_source_that_is_paused_while_a_question_waits_is_not_asked_and_has_not_failed(ask, site):
+    account, readings = Account(0.01), iter([False, True])
+
+    async def is_paused():
+        return next(readings)
+
+    answer = await ask(account=account, patience_sec=30, is_paused=is_paused)
+    assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "paused")
+    assert (site.seen, account.outcomes) == ([], [])
+
+
 async def test_requests_that_wait_for_the_limits_are_let_go_in_the_order_in_which_they_came(site):
     """Without turns the second one would be let go while the first one waits."""
     calls = []

@@ -5,6 +5,7 @@ import pytest
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.dns import probe
 from services.massive.probes.targets import Dns
+from support.fixtures import opened
 from support.rig.name_server import Names
 from support.rig.process import HOST, free_port
 
@@ -17,11 +18,7 @@ async def nobody(_host, _port):
 
 MEANS = ProbeContext(30.0, nobody)
 
-
-@pytest.fixture
-def names():
-    with Names() as names:
-        yield names
+names = opened(Names)
 
 
 def of(names, **more):

@@ -10,16 +10,13 @@ from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.https import probe
 from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.targets import Https
+from support.fixtures import opened
 from support.rig.process import HOST, NO_HOST, free_port
 from support.rig.web_site import Page, Site
 
 NAME = "shop.example"
 
-
-@pytest.fixture
-def site():
-    with Site({"/": Page(), "/health": Page(b'{"status": "ok"}')}) as site:
-        yield site
+site = opened(lambda: Site({"/": Page(), "/health": Page(b'{"status": "ok"}')}))
 
 
 def at(url, **more):

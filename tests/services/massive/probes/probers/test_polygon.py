@@ -10,17 +10,14 @@ from services.massive.probes.probers.context import ProbeContext, SystemLookUp
 from services.massive.probes.probers.polygon import probe
 from services.massive.probes.targets import Polygon
 from services.massive.settings import MassiveEnvironment
+from support.fixtures import opened
 from support.rig import free_port
 from support.rig.market_api import KEY, SmallMarket, ending, mute
 from support.waiting import PATIENT_SEC
 
 TARGET = Polygon(name="api")
 
-
-@pytest.fixture
-def market():
-    with SmallMarket() as market:
-        yield market
+market = opened(SmallMarket)
 
 
 @pytest.fixture

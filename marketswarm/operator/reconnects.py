@@ -1,0 +1,72 @@
+"""Define how a service is asked to open its connections to PostgreSQL anew, and what it says of that.
+
+The medic writes a `ReconnectRequest` on system-redis, which expires; it is for one process. That process
+answers by a `ReconnectReport`, in place of the one before. Anyone with access to the bus may have written
+either, so each is parsed when it is read.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from marketswarm.bus import Bus
+from marketswarm.bus.stored_values import read_strings, report_unusable
+from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
+from marketswarm.operator.remedies import RECONNECT_KEYS
+
+REQUEST_VALID_SEC: Final = 60
+"""How long a request stays on the bus. One whose `ts` is further from the reader's clock is not followed."""
+REPORT_VALID_SEC: Final = 24 * 3600
+"""How long a report stays on the bus."""
+
+
+class ReconnectResult(StrEnum):
+    """What became of a request."""
+
+    DONE = "done"  # a new connection answers
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ReconnectRequest(JsonRecord):
+    """A request, made at `ts` (epoch seconds), to the process `boot`, which follows each `id` once.
+
+    Raises ValueError when a field is out of bounds.
+    """
+
+    id: Ident
+    boot: Name
+    by: Name
+    ts: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ReconnectReport(JsonRecord):
+    """What became of the last request that the process `boot` followed, as of `ts` (epoch seconds).
+
+    `request` is its id. `result` is None while it is carried out. `ended` counts the sessions that did
+    nothing in a transaction and were ended. `why` is why it failed. Raises ValueError when a field is out of
+    bounds.
+    """
+
+    request: Ident
+    boot: Name
+    ts: Epoch
+    result: ReconnectResult | None = None
+    ended: Annotated[int, Field(ge=0, le=10**6)] = 0
+    why: Annotated[str, Field(max_length=200)] = ""
+
+
+async def read_reconnect_report(bus: Bus, svc: str) -> ReconnectReport | None:
+    """Return what a service of RECONNECT_KEYS says; None if it says nothing that can be used.
+
+    Raises BusError.
+    """
+    key, _ = RECONNECT_KEYS[svc]
+    (raw,) = await read_strings(bus, [key])
+    report = None if raw is None else ReconnectReport.parse(raw)
+    if raw is not None and report is None:
+        report_unusable(bus.name, key)
+    return report

@@ -1,0 +1,114 @@
+"""Take requests on system-redis to connect to PostgreSQL anew, and report what became of them."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from marketswarm.bus import Bus, BusError, NoBusError
+from marketswarm.bus.stored_values import read_strings, report_unusable
+from marketswarm.operator.reconnects import (
+    REPORT_VALID_SEC,
+    REQUEST_VALID_SEC,
+    ReconnectReport,
+    ReconnectRequest,
+    ReconnectResult,
+)
+from marketswarm.operator.remedies import RECONNECT_KEYS
+
+LOOK_EVERY_SEC: Final = 1.0
+TAKE_EVERY_SEC: Final = 10.0
+"""The least time between two requests that are followed, since each one interrupts what others ask."""
+KNOWN_SEC: Final = 2 * REQUEST_VALID_SEC
+"""For how long a request that is sent again is known. Its id follows from the report, so a new request has it
+again if the report has expired, or was lost. After that time, the `ts` of the first one is too old."""
+_MAX_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnection:
+    """What became of an attempt: how many idle sessions were ended, and why it failed, if it did."""
+
+    ended: int = 0
+    why: str = ""
+
+
+class ReconnectDesk:
+    """Follow the requests to one process of a service, each once.
+
+    A request is for the process `boot`: what was meant for an earlier one is not followed. `get_bus` returns
+    system-redis; a bus that is away is reported by those who read there. `reconnect` raises nothing that an
+    attempt may fail of.
+    """
+
+    def __init__(
+        self,
+        svc: str,
+        boot: str,
+        get_bus: Callable[[], Bus],
+        reconnect: Callable[[], Awaitable[Reconnection]],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._report_key, self._request_key = RECONNECT_KEYS[svc]
+        self._boot, self._get_bus, self._reconnect, self._log = boot, get_bus, reconnect, log
+        self._report: ReconnectReport | None = None
+        self._is_written = True
+        self._taken_at = float("-inf")
+
+    async def run(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_EVERY_SEC)
+
+    async def look(self) -> None:
+        """Follow the request that is there, if it is for this process and was not followed yet."""
+        request = await self._take_request()
+        if request is None:
+            return
+        self._log.info("database.reconnect_requested", request=request.id, by=request.by)
+        begun = ReconnectReport(request=request.id, boot=self._boot, ts=time.time())
+        await self._note(begun)
+        done = await self._reconnect()
+        result, why = ReconnectResult.FAILED if done.why else ReconnectResult.DONE, done.why[:200]
+        await self._note(replace(begun, ts=time.time(), result=result, ended=done.ended, why=why))
+        write = self._log.warning if why else self._log.info
+        write("database.reconnected", request=request.id, result=result, ended=done.ended, why=why)
+
+    async def _take_request(self) -> ReconnectRequest | None:
+        """Return the request on the bus; None if another process's, followed, or too soon."""
+        try:
+            bus = self._get_bus()
+            if not self._is_written:
+                await self._write(bus)
+            (raw,) = await read_strings(bus, [self._request_key], _MAX_BYTES, report=True)
+        except (BusError, NoBusError):
+            return None
+        request = None if raw is None else ReconnectRequest.parse(raw)
+        if request is None:
+            if raw is not None:
+                report_unusable(bus.name, self._request_key)
+            return None
+        since_sec = time.monotonic() - self._taken_at
+        is_last = self._report is not None and self._report.request == request.id
+        if request.boot != self._boot or since_sec < (KNOWN_SEC if is_last else TAKE_EVERY_SEC):
+            return None
+        if abs(time.time() - request.ts) > REQUEST_VALID_SEC:  # one that does not expire, or is of the past
+            report_unusable(bus.name, self._request_key, "ts")
+            return None
+        self._taken_at = time.monotonic()
+        return request
+
+    async def _note(self, report: ReconnectReport) -> None:
+        self._report, self._is_written = report, False
+        try:
+            await self._write(self._get_bus())
+        except (BusError, NoBusError):
+            return  # it is written as soon as the bus is back
+
+    async def _write(self, bus: Bus) -> None:
+        if self._report is not None:
+            await bus.ask(bus.client.set(self._report_key, self._report.encode(), ex=REPORT_VALID_SEC))
+        self._is_written = True
