@@ -219,13 +219,7 @@ FAULTS: Final = (
     _heal("stale_charts", "charts", _make_stale, most={"charts_cache": 1}),
     _heal("open_breaker", "sources", _open_breaker, most={"resume_sources": 1}),
     _heal("connections_do_not_answer", "board", _order("cut_off"), most={"reconnect": 1}),
-    _heal(
-        "cache_is_not_the_cause",
-        "quotes",
-        _keep_stale,
-        most={"quotes_cache": 3, "restart": 1},
-        within_sec=180,
-    ),
+    _heal("cache_is_not_the_cause", "quotes", _keep_stale, most={"quotes_cache": 1, "restart": 1}),
     # a service on which another depends
     _heal("dependency_down", "base", _freeze_both),
     # while parts of the fleet that heals are away

@@ -200,7 +200,7 @@ class Experience:
         ladder = [each for each in build_ladder(offered) if each is not Remedy.WAIT]
         for at in range(len(ladder) - 1, 0, -1):
             remedy, cheaper = ladder[at], ladder[:at]
-            if not REMEDIES[remedy].may_be_preferred or not is_allowed(remedy):
+            if not REMEDIES[remedy].may_precede_cheaper or not is_allowed(remedy):
                 continue
             if self._is_best(svc, symptom, remedy, cheaper):
                 first = Treatment(symptom, cheaper[0], svc)

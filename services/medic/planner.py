@@ -15,7 +15,7 @@ from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, Targ
 from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal
 from services.medic.proposal import list_ended, make_advice_id, make_proposal_id
 from services.medic.refusal import PASSING, Refusal
-from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyOrder
+from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyOrder, build_ladder
 from services.medic.repair import (
     MAX_NUMBER,
     Advice,
@@ -250,6 +250,9 @@ class Planner:
         better = self._find_preferred(repair, target, here)
         if better is not None:
             return self._choose(better, target, here, epoch)
+        instead = self._find_instead(repair, target, remedy, here) if repair.has_failed(remedy) else None
+        if instead is not None:
+            return self._intend(repair, target, instead, epoch, here)
         refusal = find_refusal(repair, target, remedy, here)
         mode = here.mode_of(repair.svc, remedy)
         if refusal is None and mode is Mode.OBSERVE:
@@ -260,7 +263,7 @@ class Planner:
             return self._refuse(repair, remedy, refusal, here.now)
         useless = self._find_useless(repair, target, remedy, here)
         if useless is not None:
-            return self._choose(useless, target, here, epoch)
+            return self._choose(self._pass_over(repair, remedy, useless, here.now), target, here, epoch)
         if mode is Mode.PROPOSE:
             return self._propose(repair, target, remedy, here)
         return self._intend(repair, target, remedy, epoch, here)
@@ -300,17 +303,37 @@ class Planner:
         self._draft.note(repair, EntryKind.PREFERRED, here.now, remedy=remedy, text=text)
         return replace(repair, preferred=remedy)
 
+    def _find_instead(
+        self, repair: Repair, target: TargetFacts, tried: Remedy, here: Situation
+    ) -> Remedy | None:
+        """Return a remedy that was tried less often than one that did not help; None without such a one.
+
+        No person is asked about it: what may act without a question has its attempts before.
+        """
+        offered = build_ladder(self._list_offered(repair, target))
+        fewer = [each for each in offered if repair.count_attempts(each) < repair.count_attempts(tried)]
+        for remedy in sorted(fewer, key=repair.count_attempts):
+            if (
+                repair.has_attempts_left(remedy)
+                and REMEDIES[remedy].may_precede_cheaper
+                and here.mode_of(repair.svc, remedy) is Mode.ACT
+                and find_refusal(repair, target, remedy, here) is None
+                and self._find_useless(repair, target, remedy, here) is None
+            ):
+                return remedy
+        return None
+
     def _find_useless(
         self, repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation
-    ) -> Repair | None:
-        """Return the repair without a remedy that does not help, by the record; None if it is to be tried."""
+    ) -> str | None:
+        """Return in words that a remedy does not help, by the record; None if it is to be tried."""
         if not here.settings.learning or REMEDIES[remedy].precedes(target):
             return None
-        text = here.experience.find_useless(repair.svc, repair.symptom, remedy)
-        if text is None:
-            return None
+        return here.experience.find_useless(repair.svc, repair.symptom, remedy)
+
+    def _pass_over(self, repair: Repair, remedy: Remedy, text: str, now: float) -> Repair:
         reason = Refusal.DOES_NOT_HELP
-        self._draft.note(repair, EntryKind.REFUSED, here.now, remedy=remedy, reason=reason, text=text)
+        self._draft.note(repair, EntryKind.REFUSED, now, remedy=remedy, reason=reason, text=text)
         return replace(repair, passed_over=(*repair.passed_over, remedy))
 
     def _find_next(self, repair: Repair, target: TargetFacts) -> Remedy | None:
@@ -384,7 +407,7 @@ class Planner:
         is_in_ladder = remedy in self._get_settings().ladder_of(repair.svc)
         if REMEDIES[remedy].binds_proposal:  # what an approval would be for is not known beforehand
             return False
-        return is_in_ladder and repair.count_attempts(remedy) < REMEDIES[remedy].attempts
+        return is_in_ladder and repair.has_attempts_left(remedy)
 
     def _note_advice(self, repair: Repair, text: str, now: float) -> None:
         ident = make_advice_id(repair)

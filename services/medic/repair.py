@@ -206,8 +206,15 @@ class Repair:
 
     def find_next_remedy(self, offered: Collection[Remedy]) -> Remedy | None:
         """Return the cheapest remedy that has attempts left; None at the end of the ladder."""
-        left = (each for each in build_ladder(offered) if self.count_attempts(each) < REMEDIES[each].attempts)
-        return next(left, None)
+        return next((each for each in build_ladder(offered) if self.has_attempts_left(each)), None)
+
+    def has_attempts_left(self, remedy: Remedy) -> bool:
+        return self.count_attempts(remedy) < REMEDIES[remedy].attempts
+
+    def has_failed(self, remedy: Remedy) -> bool:
+        """Return True if the last attempt at a remedy was carried out, and did not help for long."""
+        last = next((each for each in reversed(self.attempts) if each.remedy is remedy), None)
+        return last is not None and last.verdict in (AttemptVerdict.FAILED, AttemptVerdict.RELAPSED)
 
     def is_cooling_down(self, remedy: Remedy, now: float, resumed_at: float = 0.0) -> bool:
         """Return True within the cooldown of an attempt.

@@ -29,9 +29,9 @@ _TYPES: Final[tuple[RemedyType, ...]] = (
         cooldown_sec=60.0,
         attempts=1,
         settle_sec=60.0,
-        may_be_preferred=False,
+        may_precede_cheaper=False,
     ),
-    RunCommand(name=Remedy.COMMAND, cost=40, cooldown_sec=300.0, may_be_preferred=False),
+    RunCommand(name=Remedy.COMMAND, cost=40, cooldown_sec=300.0, may_precede_cheaper=False),
 )
 REMEDIES: Final[Mapping[Remedy, RemedyType]] = {each.name: each for each in _TYPES}
 """The type of each remedy."""

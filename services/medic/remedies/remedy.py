@@ -107,7 +107,8 @@ class RemedyType(ABC):
         settle_sec: the least time that it may take until it is verified.
         binds_proposal: whether a proposal is for one identity, and ends when an order would name another one.
         is_for_fleet: whether it may be proposed while a large part of the fleet is down.
-        may_be_preferred: whether it is tried before cheaper remedies that help less often by the record.
+        may_precede_cheaper: whether it may be tried before cheaper remedies have had all their attempts:
+            since they did not help, or do so less often by the record.
     """
 
     name: Remedy
@@ -119,7 +120,7 @@ class RemedyType(ABC):
     settle_sec: float = 0.0
     binds_proposal: bool = False
     is_for_fleet: bool = False
-    may_be_preferred: bool = True
+    may_precede_cheaper: bool = True
 
     def is_useful(self, _target: TargetFacts) -> bool:
         """Return False if there is provably nothing to apply it to: the ladder goes on without it."""

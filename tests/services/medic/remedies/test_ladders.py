@@ -37,15 +37,36 @@ def test_the_cheapest_remedy_is_tried_first_and_verified_by_the_process_that_was
     assert patient.starts == 1
 
 
-def test_each_remedy_has_all_its_attempts_and_its_cooldown_before_the_next_one():
+def test_what_did_not_help_lets_the_next_ones_go_first_and_each_has_all_its_attempts():
     patient = stale(clear_helps=False)
     patient.look(1000)
-    assert remedies(patient) == ["quotes_cache"] * 3 + ["charts_cache"] * 3 + ["restart"] * 3
+    assert remedies(patient) == ["quotes_cache", "charts_cache", "restart"] * 3
     for remedy in ("quotes_cache", "charts_cache", "restart"):
         times = [at for at, order in patient.orders if order.remedy == remedy]
         pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
         assert all(pause >= REMEDIES[remedy].cooldown_sec for pause in pauses)
     assert patient.told()[-1] == "escalated exhausted"
+
+
+def test_what_would_ask_a_person_waits_until_what_may_act_has_had_all_its_attempts():
+    asked = {"ladder": LADDER, "remedies": {"charts_cache": "observe", "restart": "propose"}}
+    patient = stale(clear_helps=False)
+    patient.settings = {**POLICY, "targets": {"feed": {**asked, "ladder": ["quotes_cache", "restart"]}}}
+    patient.look(200)
+    assert remedies(patient) == ["quotes_cache"] * 3
+    assert patient.told()[-1] == "proposed"
+    patient = stale(clear_helps=False)
+    patient.settings = {**POLICY, "targets": {"feed": asked}}
+    patient.look(200)
+    assert remedies(patient) == ["quotes_cache"] * 3
+    assert patient.told()[-1] == "refused observed"
+
+
+def test_what_is_cheaper_goes_first_again_after_each_round():
+    patient = stale(clear_helps=False)
+    patient.settings = {**POLICY, "targets": {"feed": {"ladder": ["quotes_cache", "restart", "command"]}}}
+    patient.look(2000)
+    assert remedies(patient) == ["quotes_cache", "restart"] * 3 + ["command"] * 3, "that is the last resort"
 
 
 def test_a_cache_is_not_cleared_for_a_target_that_is_down():
@@ -63,7 +84,7 @@ def test_a_target_that_goes_down_meanwhile_is_restarted_and_its_caches_keep_thei
     patient.look(45)
     assert remedies(patient) == ["quotes_cache", "restart"]
     patient.look(100)
-    assert remedies(patient)[2] == "quotes_cache"
+    assert remedies(patient)[2:4] == ["charts_cache", "quotes_cache"], "they were tried less often"
 
 
 def test_a_target_that_is_down_without_a_remedy_for_that_is_left_alone_until_it_is_up_again():
@@ -92,7 +113,7 @@ def test_a_cache_is_cleared_wherever_the_target_runs_and_a_restart_is_not_tried_
     patient = stale(clear_helps=False)
     patient.shown = {"owner": RestartOwner.ELSEWHERE, "processes": ()}
     patient.look(1000)
-    assert remedies(patient) == ["quotes_cache"] * 3 + ["charts_cache"] * 3
+    assert remedies(patient) == ["quotes_cache", "charts_cache"] * 3
     assert patient.told()[-1] == "refused not_ours"
 
 
