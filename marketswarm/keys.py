@@ -66,6 +66,9 @@ MEDIC_STATE: Final = "medic:state"
 `repair:<svc>`, as JSON."""
 MEDIC_INCIDENTS: Final = "medic:incidents"
 """Stream: the timelines of all outages. Field `entry` holds a `TimelineEntry`."""
+MEDIC_EVIDENCE: Final = "medic:evidence"
+"""Stream: what was known of outages before anything was done about them. Field `entry` holds an
+`OutageEvidence`."""
 MEDIC_APPROVALS: Final = "medic:approvals"
 """Hash: the id of a proposal -> a person's approval as JSON, until the medic has used it."""
 

@@ -38,6 +38,7 @@ from marketswarm.keys import (
     MASSIVE_ALERTS,
     MEDIC_ALERTS,
     MEDIC_APPROVALS,
+    MEDIC_EVIDENCE,
     MEDIC_INCIDENTS,
     MEDIC_OUTAGES,
     MEDIC_STATE,
@@ -97,6 +98,8 @@ MESH: Final = "mesh"
 BOARD: Final = "board"
 MEDIC: Final = "medic"
 MASSIVE: Final = "massive"
+MEDIC_KEYS: Final = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS, MEDIC_EVIDENCE)
+"""What the medic keeps of outages, for itself and for people."""
 HISTORY_KEYS: Final = (BOARD_HISTORY, BOARD_SPANS, board_hours_key("*"))
 """The keys in which the board keeps the history of the fleet."""
 MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in DEFAULT_WRITES[MESH])
@@ -236,12 +239,11 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
     ladder of the truth has it do so.
     """
     lease = (lease_key(MEDIC), lease_epoch_key(MEDIC))
-    kept = (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)
     return (
         *grant_status_reads(view),
         Grant("type get set del exists pttl pexpire hset hmget", lease),
         Grant("publish subscribe", channels=(lease_key(MEDIC),)),
-        Grant("type del hget hset hdel hstrlen xadd", kept),
+        Grant("type del hget hset hdel hstrlen xadd", MEDIC_KEYS),
         Grant("xrevrange", (MEDIC_INCIDENTS,), mode="R"),
         Grant("hgetall hmget hget hset hdel type del", (MEDIC_OUTAGES,)),
         Grant("xadd xdel type del", (MEDIC_ALERTS,), mode="W"),
@@ -494,10 +496,10 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         Grant("set", (BOARD_CHECKS,), mode="W"),
         Grant("xrange xrevrange xlen xinfo|stream", (pings_key("*"),), mode="R"),
         Grant("xrange xrevrange", (BOARD_AUDIT,), mode="R"),
-        Grant("type hstrlen hget xrevrange", (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS), mode="R"),
+        Grant("type hstrlen hget xrevrange", MEDIC_KEYS, mode="R"),
         Grant("hgetall", (MEDIC_OUTAGES,), mode="R"),
         Grant("hset", (MEDIC_APPROVALS,), mode="W"),
-        Grant("fcall", (MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS)),
+        Grant("fcall", MEDIC_KEYS),
         Grant("publish", channels=view.beat_patterns()),
         Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),
         *grant_market_operation(view),

@@ -37,6 +37,7 @@ from marketswarm.keys import (
     MASSIVE_ALERTS,
     MASSIVE_PROBES,
     MASSIVE_ROSTER,
+    MEDIC_EVIDENCE,
     MEDIC_INCIDENTS,
     MESH_EVENTS,
     MESH_FLOW,
@@ -73,7 +74,7 @@ _DESTROY_GROUP: Final = "xgroup|destroy"
 """For writers, since a group without readers can hold up the writer of a stream."""
 _POSITION_READERS: Final = ("bars", "board", "massive", "mesh", "rss_agg", "sources")
 """Those of our own services that read no stream by a group."""
-_FOLLOWED: Final = (ALERT_LOG, MEDIC_INCIDENTS)
+_FOLLOWED: Final = (ALERT_LOG, MEDIC_INCIDENTS, MEDIC_EVIDENCE)
 """The streams that no service but the notifier reads by a group."""
 _NO_STREAMS: Final = (MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, MESH_TOPOLOGY, MESH_FLOW)
 """Keys that are not streams. A user who may make a group may make one there before the owner writes it."""
@@ -116,6 +117,7 @@ _DEFAULT_READS: Final = {
         (MARKET, PRELOAD_STATUS),
         (SYSTEM, ALERT_LOG),
         (SYSTEM, MEDIC_INCIDENTS),
+        (SYSTEM, MEDIC_EVIDENCE),
     ),
 }
 _RELAYED: Final = {"massive": MASSIVE_ALERTS, "sources": MARKET_ALERTS}

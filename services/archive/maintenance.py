@@ -54,6 +54,7 @@ DELETED_BY: Final = {
     "alerts": "at",
     "alert_counts": "day",
     "incidents": "changed_at",
+    "incident_evidence": "at",
 }
 """The tables from which retention deletes rows, and the column of the time."""
 _TABLES: Final = {"alerts": "alert_log"}

@@ -10,7 +10,7 @@ from services.market.database import transaction
 TABLE_NAMES: Final = (
     *("bars", "quotes", "observations", "indicators", "features", "symbols", "sources", "source_health"),
     *("downloads", "correlations", "correlated_days", "alert_log"),
-    *("alert_counts", "incidents", "incident_events"),
+    *("alert_counts", "incidents", "incident_events", "incident_evidence"),
 )
 """Every table of the schema."""
 SYMBOL_TABLES: Final[Mapping[str, str]] = {

@@ -8,14 +8,14 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, Field
 
 from marketswarm.agent import InputStream, ServiceConfig, point_like
-from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD, MEDIC_INCIDENTS
+from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD, MEDIC_EVIDENCE, MEDIC_INCIDENTS
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Service
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.database import TIMEOUT_SEC
 from services.market.tables import STREAMS
 
-FOLLOWED: Final = (ALERT_LOG, MEDIC_INCIDENTS)
+FOLLOWED: Final = (ALERT_LOG, MEDIC_INCIDENTS, MEDIC_EVIDENCE)
 """The streams on SYSTEM, which are read by a stored position, by users who may use no group there."""
 _SECRET_OPTIONS: Final = frozenset({"password", "sslpassword"})
 
@@ -62,6 +62,7 @@ KeptTable = Literal[
     "alerts",
     "alert_counts",
     "incidents",
+    "incident_evidence",
 ]
 
 
@@ -108,7 +109,13 @@ class WriteSettings(ServiceConfig):
     behind_sec: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 120.0
     """The waiting time of an entry from which the service is `degraded`. Example: `300`."""
     keep_days: dict[KeptTable, Days] = Field(
-        default={"quotes": 400.0, "correlations": 400.0, "downloads": 90.0, "source_health": 400.0}
+        default={
+            "quotes": 400.0,
+            "correlations": 400.0,
+            "downloads": 90.0,
+            "source_health": 400.0,
+            "incident_evidence": 90.0,
+        }
     )
     """The days for which a table's rows are kept; a table without a number is kept for ever. Bars, quotes and
     indicators are dropped by the month. Observations, symbols and sources are always kept. Example:
@@ -137,7 +144,7 @@ def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
 
 
 def find_followed_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
-    """Return the alert log and the timelines of outages, which are read by a stored position."""
+    """Return the alert log, and the timelines and the evidence of outages: those are read by a position."""
     return _find_kinds(points, FOLLOWED, SYSTEM)
 
 

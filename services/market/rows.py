@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import orjson
 
 from marketswarm.event import MAX_EVENT_BYTES
+from marketswarm.operator.evidence import OutageEvidence
 from services.market.entries import check_bar, check_quote, parse_entry
 from services.market.fields import (
     MAX_COUNT,
@@ -229,6 +230,19 @@ class IncidentEventRow(NamedTuple):
     stream_position: int = 0
 
 
+class EvidenceRow(NamedTuple):
+    """A row of `incident_evidence`."""
+
+    id: str
+    incident: str
+    at: Time
+    svc: str
+    step: str
+    facts: Json
+    readings: Json
+    log: str
+
+
 class SymbolRow(NamedTuple):
     """A row of `symbols`: the class of a symbol, and the times of its first and last record."""
 
@@ -249,7 +263,15 @@ class SymbolRow(NamedTuple):
 
 
 Row = (
-    BarRow | QuoteRow | ObservationRow | IndicatorRow | FeatureRow | DownloadRow | AlertRow | IncidentEventRow
+    BarRow
+    | QuoteRow
+    | ObservationRow
+    | IndicatorRow
+    | FeatureRow
+    | DownloadRow
+    | AlertRow
+    | IncidentEventRow
+    | EvidenceRow
 )
 MadeRow = tuple[Row, SymbolRow | None]
 RowMaker = Callable[[bytes, Fields], MadeRow]
@@ -363,6 +385,21 @@ def make_incident_event_row(entry: bytes, fields: Fields) -> tuple[IncidentEvent
         raise EntryError("entry.sec: no duration")
     at_ms = _require_time("entry.ts", found.get("ts"))
     return IncidentEventRow._make((entry.decode(), incident, at_ms, *others, sec, position)), None
+
+
+def make_evidence_row(entry: bytes, fields: Fields) -> tuple[EvidenceRow, None]:
+    to_stream_position(entry)
+    raw = fields.get(b"entry", b"")
+    _parse_object("entry", raw, MAX_EVENT_BYTES)
+    found = OutageEvidence.parse(raw)
+    if found is None:
+        raise EntryError("entry: no evidence")
+    at_ms = _require_time("entry.ts", found.ts)
+    facts, readings = (orjson.dumps(each).decode() for each in (found.facts, found.readings))
+    text = "\n".join(found.unpack_log()).replace("\0", "�")
+    return EvidenceRow(
+        entry.decode(), found.incident, at_ms, found.svc, found.step, facts, readings, text
+    ), None
 
 
 def _require_time(name: str, value: Any) -> int:

@@ -19,6 +19,7 @@ from marketswarm.keys import (
     MARKET_DOWNLOADS,
     MARKET_OBSERVATIONS,
     MARKET_QUOTES,
+    MEDIC_EVIDENCE,
     MEDIC_INCIDENTS,
 )
 from services.market.fields import require_past
@@ -27,6 +28,7 @@ from services.market.rows import (
     BarRow,
     ColumnType,
     DownloadRow,
+    EvidenceRow,
     FeatureRow,
     IncidentEventRow,
     IndicatorRow,
@@ -38,6 +40,7 @@ from services.market.rows import (
     make_alert_row,
     make_bar_row,
     make_download_row,
+    make_evidence_row,
     make_feature_row,
     make_incident_event_row,
     make_indicator_row,
@@ -197,6 +200,7 @@ FEATURE_TABLE: Final = TableSchema(
 DOWNLOAD_TABLE: Final = TableSchema("downloads", DownloadRow, ("id",))
 ALERT_TABLE: Final = TableSchema("alert_log", AlertRow, ("id",))
 INCIDENT_TABLE: Final = TableSchema("incident_events", IncidentEventRow, ("id",))
+EVIDENCE_TABLE: Final = TableSchema("incident_evidence", EvidenceRow, ("id",))
 SYMBOL_TABLE: Final = TableSchema(
     "symbols",
     SymbolRow,
@@ -215,6 +219,7 @@ STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
     MARKET_DOWNLOADS: (DOWNLOAD_TABLE, make_download_row),
     ALERT_LOG: (ALERT_TABLE, make_alert_row),
     MEDIC_INCIDENTS: (INCIDENT_TABLE, make_incident_event_row),
+    MEDIC_EVIDENCE: (EVIDENCE_TABLE, make_evidence_row),
 }
 """What the entries of each stream become, by the stream's own key."""
 TABLES: Final = (*(table for table, _ in STREAMS.values()), SYMBOL_TABLE)

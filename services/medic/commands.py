@@ -17,6 +17,7 @@ from marketswarm.cli.local_time import format_date, format_moment, format_time
 from marketswarm.cli.options import By, Data, Json, author_name
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import ALERTS, MEDIC_OUTAGES
+from marketswarm.operator.evidence import OutageEvidence, read_evidence
 from marketswarm.operator.healing import (
     ENTRIES_KEPT,
     FUSE,
@@ -33,7 +34,7 @@ from marketswarm.operator.healing import (
 from marketswarm.operator.healing_attempts import ApprovalStats
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import MEDIC, SYSTEM, Truth
-from services.medic.diagnosis.record import DiagnosisRecord, OutageEvidence
+from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.experience import Experience
 from services.medic.guards import Fuse, find_mode
 from services.medic.learning import ENOUGH, Lesson, Treatment
@@ -42,7 +43,7 @@ from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair
 from services.medic.report import HealingReport, OutagePattern, make_report, sort_lessons
 from services.medic.settings import HealingSettings, MedicSettings, Mode
-from services.medic.store import read_diagnosis, read_evidence, read_state
+from services.medic.store import read_diagnosis, read_state
 
 _MOST: Final = 1000
 DAY_SEC: Final = 86_400.0
@@ -278,14 +279,14 @@ async def _read_records(
 ) -> tuple[OutageEvidence | None, DiagnosisRecord | None]:
     """Return the evidence and the diagnosis of an incident; None for what there is not, or not any more.
 
-    Those of a later outage of the service replace them. Raises Exit.
+    The diagnosis of a later outage of the service replaces this one. Raises Exit.
     """
     async with open_fleet(data) as fleet:
         bus = fleet.bus(SYSTEM)
-        evidence = await read_evidence(bus, incident.svc)
+        evidence = await read_evidence(bus, incident.id)
         diagnosis = await read_diagnosis(bus, incident.svc)
     return (
-        evidence if evidence is not None and evidence.incident == incident.id else None,
+        evidence,
         diagnosis if diagnosis is not None and diagnosis.incident == incident.id else None,
     )
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from marketswarm.agent import Agent, Lease, LeaseLost
+from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.healing import EntryKind
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM
 from services.medic.diagnosis.outage_evidence import EvidenceCollector
-from services.medic.diagnosis.record import OutageEvidence
 from services.medic.diagnosis.redactor import list_secrets
 from services.medic.evidence import add_evidence
 from services.medic.facts import FleetFacts

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, parse_epoch, read_fields, report_unusable
-from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS, MEDIC_STATE
+from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
+from marketswarm.operator.evidence import EVIDENCE_KEPT
 from marketswarm.operator.healing import (
     ENTRIES_KEPT,
     FUSE,
@@ -22,7 +23,7 @@ from marketswarm.operator.healing import (
     read_forgotten_at,
     read_timeline,
 )
-from services.medic.diagnosis.record import DiagnosisRecord, OutageEvidence
+from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.guards import Fuse
 from services.medic.proposal import find_proposal
 from services.medic.repair import Repair, RepairState
@@ -45,7 +46,6 @@ _SPANS: Final = TypeAdapter(tuple[Span, ...])
 _HAS_ATTEMPT: Final = (RepairState.WAITING, RepairState.INTENDED, RepairState.SETTLING)
 _HAS_END: Final = (RepairState.WAITING, RepairState.PROPOSED, RepairState.SETTLING, RepairState.STABILIZING)
 T = TypeVar("T")
-R = TypeVar("R", DiagnosisRecord, OutageEvidence)
 
 
 def make_repair_field(svc: str) -> str:
@@ -56,11 +56,6 @@ def make_repair_field(svc: str) -> str:
 def make_diagnosis_field(svc: str) -> str:
     """Return the field of `medic:state` for the last diagnosis of a service."""
     return f"diagnosis:{svc}"
-
-
-def make_evidence_field(svc: str) -> str:
-    """Return the field of `medic:state` for the evidence of the last outage of a service that was treated."""
-    return f"evidence:{svc}"
 
 
 def encode_repair(repair: Repair) -> bytes:
@@ -137,19 +132,10 @@ async def read_state(bus: Bus, services: Iterable[str]) -> tuple[list[Repair], F
 
 async def read_diagnosis(bus: Bus, svc: str) -> DiagnosisRecord | None:
     """Return the last diagnosis of a service; None if there is none that can be used. Raises BusError."""
-    return await _read_record(bus, svc, make_diagnosis_field(svc), DiagnosisRecord)
-
-
-async def read_evidence(bus: Bus, svc: str) -> OutageEvidence | None:
-    """Return the last evidence about a service; None if there is none that can be used. Raises BusError."""
-    return await _read_record(bus, svc, make_evidence_field(svc), OutageEvidence)
-
-
-async def _read_record(bus: Bus, svc: str, name: str, kind: type[R]) -> R | None:
-    """Return the record in a field of `medic:state`; None if there is none, or none that can be used."""
+    name = make_diagnosis_field(svc)
     (found,) = await read_fields(bus, [MEDIC_STATE], [name])
     raw = found.get(name.encode())
-    record = None if raw is None else kind.parse(raw)
+    record = None if raw is None else DiagnosisRecord.parse(raw)
     if raw is not None and (record is None or record.svc != svc):
         report_unusable(bus.name, MEDIC_STATE, name)
         return None
@@ -164,7 +150,12 @@ class MedicStore:
 
     async def repair_keys(self) -> None:
         """Delete keys of ours that hold a value of another type."""
-        kinds = {MEDIC_STATE: "hash", MEDIC_INCIDENTS: "stream", MEDIC_APPROVALS: "hash"}
+        kinds = {
+            MEDIC_STATE: "hash",
+            MEDIC_INCIDENTS: "stream",
+            MEDIC_APPROVALS: "hash",
+            MEDIC_EVIDENCE: "stream",
+        }
         await delete_wrong_types(self.bus, kinds)
 
     async def load(self, services: Iterable[str], epoch: int) -> tuple[list[Repair], Fuse]:
@@ -187,7 +178,6 @@ class MedicStore:
         ]
         if plan.diagnosis is not None:
             values.append((make_diagnosis_field(plan.diagnosis.svc), plan.diagnosis.encode()))
-        values += [(make_evidence_field(each.svc), each.encode()) for each in plan.evidence]
         if plan.questions is not None:
             values.append((QUESTIONS, orjson.dumps(plan.questions)))
         if plan.fuse is not None:
@@ -199,8 +189,10 @@ class MedicStore:
         args: list[str | bytes | float] = [str(epoch), ENTRIES_KEPT, len(values)]
         for name, value in values:
             args += [name, value]
-        args += [len(plan.used), *plan.used, *(entry.encode() for entry in plan.entries)]
-        keys = [MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS]
+        args += [len(plan.used), *plan.used]
+        args += [EVIDENCE_KEPT, len(plan.evidence), *(each.encode() for each in plan.evidence)]
+        args += [entry.encode() for entry in plan.entries]
+        keys = [MEDIC_STATE, MEDIC_INCIDENTS, MEDIC_APPROVALS, MEDIC_EVIDENCE]
         return bool(await self.bus.script(_RECORD, keys, args))
 
     async def load_observed(self, get_now: Callable[[], float]) -> tuple[Span, ...]:

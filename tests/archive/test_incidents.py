@@ -11,6 +11,7 @@ import asyncpg
 import orjson
 import pytest
 
+from marketswarm.operator.evidence import OutageEvidence, pack_log
 from marketswarm.operator.healing import EntryKind, TimelineEntry, fold_incidents
 from services.archive.backup import make_backup
 from services.archive.database import Database
@@ -56,14 +57,25 @@ ESCALATED = [
 ]
 
 
-def typed(entries, first=1):
+EVIDENCE = OutageEvidence(
+    svc="feed",
+    incident=HEALED[0].incident,
+    ts=HEALED[0].ts,
+    step="intended restart",
+    facts={"health": "down", "down_sec": 1.5},
+    readings={"process_cpu": 99.0},
+    packed_log=pack_log("one\ntwo"),
+)
+
+
+def typed(entries, first=1, stream="medic:incidents"):
     """Return entries as archive has them from the stream, with the ids that Redis would give them."""
-    kind, make = STREAMS["medic:incidents"]
+    kind, make = STREAMS[stream]
     found = []
     for number, each in enumerate(entries, first):
         ident = b"1793000000000-%d" % number
         row, _ = make(ident, {b"entry": each.encode()})
-        found.append(TypedEntry("medic:incidents", ident, kind, row))
+        found.append(TypedEntry(stream, ident, kind, row))
     return found
 
 
@@ -91,11 +103,13 @@ def test_archive_stores_what_the_medic_recorded_and_skips_what_it_did_not(tmp_pa
         for raw in [*bad, ahead, b"x" * 20_000, *(each.encode() for each in HEALED + ESCALATED)]:
             scene.system.cmd("XADD", "medic:incidents", "*", "entry", raw)
         scene.system.cmd("XADD", "medic:incidents", "*", "other", "field")
+        for raw in (b"{}", EVIDENCE.encode(), b"x" * 20_000):
+            scene.system.cmd("XADD", "medic:evidence", "*", "entry", raw)
         section = {"heartbeat": {"interval_sec": 0.3, "timeout_sec": 10.0}, "settings": {"claim_sec": 0.1}}
         seed(scene.buses, {"services": {"archive": section}}, 1)
         agent = scene.module("services.archive", DATABASE_URL=archive_url)
         until(lambda: len(query(archive_url, "SELECT 1 FROM incident_events")) == 10, 60, what=agent.text)
-        until(lambda: scene.system.cmd("XLEN", "archive:dead") == 6, what=agent.text)
+        until(lambda: scene.system.cmd("XLEN", "archive:dead") == 8, what=agent.text)
         assert scene.system.cmd("XINFO", "GROUPS", "medic:incidents") == []
         assert agent.stop() == 0
         # another instance, or one whose position is lost, reads all of it again
@@ -103,6 +117,9 @@ def test_archive_stores_what_the_medic_recorded_and_skips_what_it_did_not(tmp_pa
         agent = scene.module("services.archive", DATABASE_URL=archive_url)
         until(lambda: scene.system.cmd("HLEN", "archive:positions"), 60, what=agent.text)
         assert agent.stop() == 0
+    known = "SELECT m.container_name, e.step, e.facts ->> 'health', e.log FROM monitor_incidents m "
+    known += "JOIN incident_evidence e ON e.incident = m.id"
+    assert query(archive_url, known) == [("feed", "intended restart", "down", "one\ntwo")]
     found = rows_of(archive_url)
     assert found.keys() == {HEALED[0].incident, "shop.x:y"}
     healed = found[HEALED[0].incident]
@@ -215,20 +232,21 @@ def test_each_alert_says_how_often_it_came_and_what_was_done(archive_url, postgr
 
 
 async def test_what_is_too_old_goes_with_its_entries_and_its_alerts_stay_counted(archive_url):
-    await write(archive_url, typed(HEALED), typed_alerts(alert("heartbeat_miss", "feed", 30)))
+    alerts = typed_alerts(alert("heartbeat_miss", "feed", 30))
+    await write(archive_url, typed(HEALED), typed([EVIDENCE], stream="medic:evidence"), alerts)
     connection = await asyncpg.connect(archive_url)
     changed = await connection.fetchval("SELECT changed_at FROM incidents")
     for table in ("incidents", "alerts", "alert_counts"):
         await delete_expired(connection, table, changed - timedelta(days=2))
     assert await connection.fetchval("SELECT count(*) FROM incident_events") == len(HEALED)
-    for table in ("incidents", "alerts"):
+    for table in ("incidents", "incident_evidence", "alerts"):
         await delete_expired(connection, table, changed + timedelta(seconds=1))
     left = [await connection.fetchval(f"SELECT count(*) FROM {name}") for name in LEFT]  # noqa: S608 - our own names
-    assert left == [0, 0, 0, 1]
+    assert left == [0, 0, 0, 0, 1]
     await connection.close()
 
 
-LEFT = ("incidents", "incident_events", "alert_log", "alert_counts")
+LEFT = ("incidents", "incident_events", "incident_evidence", "alert_log", "alert_counts")
 
 
 def test_rows_that_postgres_would_refuse_are_the_only_ones_that_are_not_written(archive_url):

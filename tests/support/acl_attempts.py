@@ -279,6 +279,7 @@ REFUSED = {
         "HSET medic:state a b",
         "HGETALL medic:state",
         "XREVRANGE medic:incidents + -",
+        "XREVRANGE medic:evidence + -",
         "HGET medic:approvals a",
         "DEL lease:medic",
         "EXISTS lease:other",
@@ -305,6 +306,7 @@ REFUSED = {
         "HGETALL medic:approvals",
         "HDEL medic:approvals a",
         "XADD medic:incidents * entry {}",
+        "XREVRANGE medic:evidence + -",
         *list_group_commands("medic:incidents", "archive"),
     ],
     (SYSTEM, "medic"): [
@@ -326,6 +328,7 @@ REFUSED = {
         "XTRIM medic:incidents MAXLEN 0",
         "XDEL medic:incidents 1-1",
         "XSETID medic:incidents 18446744073709551615-1",
+        "XDEL medic:evidence 1-1",
         *list_group_commands("medic:incidents", "archive"),
     ],
     (MARKET, "medic"): [
@@ -507,6 +510,7 @@ DONE = {
         HGET medic:state fuse
         HSET medic:state fuse {}
         XADD medic:incidents * entry {}
+        XADD medic:evidence * entry {}
         HDEL medic:approvals a
     """,
     (MARKET, "medic"): """

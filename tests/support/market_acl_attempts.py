@@ -19,6 +19,7 @@ MARKET_REFUSED = {
         "HSET archive:other a b",
         "HGET medic:state fuse",
         *list_group_commands("medic:incidents", "archive"),
+        *list_group_commands("medic:evidence", "archive"),
     ],
     (MARKET, "archive"): [
         *AS_A_SERVICE,
@@ -80,6 +81,7 @@ MARKET_DONE = {
         XREAD STREAMS healer:alerts:log 0
         XREVRANGE healer:alerts:log + -
         XREAD STREAMS medic:incidents 0
+        XREAD STREAMS medic:evidence 0
         HGET archive:positions healer:alerts:log
         HSET archive:positions healer:alerts:log 1-1
         XADD archive:dead * a b

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from marketswarm.operator.evidence import EVIDENCE_BYTES, OutageEvidence, pack_log
 from marketswarm.operator.healing import EntryKind, TimelineEntry
 from marketswarm.tasks import gather_all
 from services.medic.diagnosis.bundle import describe_target
-from services.medic.diagnosis.record import EVIDENCE_BYTES, OutageEvidence, pack_log
 from services.medic.diagnosis.redactor import Redactor
 from services.medic.facts import FleetFacts
 from services.medic.owners.log_source import LogSource, read_log_end

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from marketswarm.log_follower import LogFollower, find_log_files
-from services.medic.owners.log_source import LOG_LINES, LogSource, NewLines, ReadLines
+from marketswarm.operator.evidence import LOG_LINES
+from services.medic.owners.log_source import LogSource, NewLines, ReadLines
 
 MAX_BYTES: Final = 65_536
 """How much of a file is read in one look: its end."""

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final
 
+from marketswarm.operator.evidence import LOG_LINES
 from marketswarm.tasks import gather_all
 
-LOG_LINES: Final = 500
-"""The most lines of a log that are asked for: in one look, and as evidence of an outage."""
 FEWER_LINES: Final = (LOG_LINES, 50, 5)
 """How many lines are asked for, one after the other, as long as the answer is too long."""
 MAX_LOG_BYTES: Final = 256 * 1024

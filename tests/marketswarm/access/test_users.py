@@ -348,6 +348,8 @@ def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
         for key in ("medic:state", "medic:approvals"):
             assert may(medic, "hset", key=key)
         assert may(medic, "xadd", key="medic:incidents")
+        assert may(medic, "xadd", key="medic:evidence")
+        assert not may(medic, "xtrim", key="medic:evidence")
         assert may(medic, "xrevrange", key="medic:incidents")
         assert not may(medic, "xdel", key="medic:incidents")
         assert may(medic, "xrevrange", key="healer:alerts:log")
@@ -373,6 +375,8 @@ def test_the_medic_keeps_its_record_and_has_no_part_in_the_notifiers_group():
         assert may(notifier, "exists", key="lease:medic") is is_system
         assert not may(notifier, "hgetall", key="medic:state")
         assert not may(notifier, "xrevrange", key="medic:incidents")
+        readers = [user.name for user in others if may(user, "xrevrange", key="medic:evidence")]
+        assert readers == ["operator"], "logs are for people, and for archive"
 
 
 def test_of_the_market_the_medic_reads_what_its_rules_are_about_and_nothing_else():

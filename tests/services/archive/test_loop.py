@@ -88,9 +88,10 @@ def test_the_truth_may_name_other_keys_by_their_last_word():
     assert {each.bus for each in streams.values()} == {"market-redis"}
     assert len(streams) == 6
     # by a position: the consumer group of the log is the notifier's alone
-    log, timelines = find_followed_streams(points)
+    log, timelines, evidence = find_followed_streams(points)
     assert (log.bus, log.key) == ("system-redis", "healer:alerts:log")
     assert (timelines.bus, timelines.key) == ("system-redis", "medic:incidents")
+    assert (evidence.bus, evidence.key) == ("system-redis", "medic:evidence")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What the entries of each stream become, and which are refused."""
 
+import dataclasses
 import re
 
 import orjson
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketswarm.operator.evidence import OutageEvidence, pack_log
 from services.market.entries import encode_entry
 from services.market.fields import MAX_MS
 from services.market.records import AssetClass, Bar, Observation, Provenance, Quote
@@ -18,6 +20,7 @@ from services.market.rows import (
     make_alert_row,
     make_bar_row,
     make_download_row,
+    make_evidence_row,
     make_feature_row,
     make_incident_event_row,
     make_indicator_row,
@@ -176,6 +179,47 @@ def test_an_entry_of_a_timeline_is_kept_and_one_with_a_wrong_field_is_refused(wr
         make_incident_event_row(ENTRY, {b"entry": orjson.dumps(TIMELINE | wrong)})
     with pytest.raises(EntryError, match="entry"):
         make_incident_event_row(ENTRY, {})
+
+
+EVIDENCE = OutageEvidence(
+    svc="feed",
+    incident="feed.17",
+    ts=1_793_000_040.25,
+    step="intended restart",
+    facts={"health": "down", "down_sec": 1.5, "process_age_sec": None},
+    readings={"process_cpu": 99.0},
+    packed_log=pack_log("one\ntw\0o"),
+)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"incident": "a b"}, {"svc": 7}, {"ts": "now"}, {"ts": 1e10}, {"step": None}, {"facts": [1]}),
+        *(
+            {"readings": {"a": "b"}},
+            {"packed_log": "x" * 12_001},
+            {"facts": {"a": "b\0"}},
+            {"facts": {"a": []}},
+        ),
+    ],
+)
+def test_evidence_has_its_log_unpacked_and_what_is_wrong_is_refused(wrong):
+    row, symbol = make_evidence_row(ENTRY, {b"entry": EVIDENCE.encode()})
+    assert row[:5] == (ENTRY.decode(), "feed.17", 1_793_000_040_250, "feed", "intended restart")
+    assert orjson.loads(row.facts) == EVIDENCE.facts
+    assert orjson.loads(row.readings) == EVIDENCE.readings
+    assert (row.log, symbol) == ("one\ntw�o", None)
+    with pytest.raises(EntryError, match="entry"):
+        make_evidence_row(ENTRY, {b"entry": orjson.dumps(orjson.loads(EVIDENCE.encode()) | wrong)})
+
+
+def test_evidence_whose_log_can_not_be_unpacked_is_kept_without_it():
+    for packed in ("junk", "eJw=", pack_log("x")[:-8]):
+        row, _ = make_evidence_row(
+            ENTRY, {b"entry": dataclasses.replace(EVIDENCE, packed_log=packed).encode()}
+        )
+        assert row.log in ("", "x")
 
 
 def test_an_alert_of_any_type_is_kept_and_one_without_an_id_by_that_of_its_entry():

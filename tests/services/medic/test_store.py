@@ -7,7 +7,8 @@ import time
 import orjson
 import pytest
 
-from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS, MEDIC_STATE
+from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
+from marketswarm.operator.evidence import EVIDENCE_KEPT, OutageEvidence, pack_log, read_evidence
 from marketswarm.operator.healing import (
     EntryKind,
     HealingApproval,
@@ -18,7 +19,7 @@ from marketswarm.operator.healing import (
     write_approval,
 )
 from marketswarm.testing import MemoryBus
-from services.medic.diagnosis.record import DiagnosisRecord, OutageEvidence, pack_log
+from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.facts import Symptom
 from services.medic.guards import Fuse
 from services.medic.proposal import make_advice_id, make_proposal_id
@@ -33,7 +34,6 @@ from services.medic.store import (
     parse_fuse,
     parse_repair,
     read_diagnosis,
-    read_evidence,
 )
 
 NOW = time.time()
@@ -239,14 +239,32 @@ async def test_evidence_is_stored_under_the_fence_and_parsed_like_foreign_data(s
         packed_log=pack_log("one\ntwo"),
     )
     assert await store.save(RepairPlan(evidence=(evidence,)), 7)
-    found = await read_evidence(store.bus, "feed")
+    found = await read_evidence(store.bus, "feed.17000")
     assert found == evidence
     assert found.unpack_log() == ["one", "two"]
     assert not await store.save(RepairPlan(evidence=(dataclasses.replace(evidence, step="old"),)), 6)
-    assert (await read_evidence(store.bus, "feed")).step == "intended restart"
-    for raw in ("junk", dataclasses.replace(evidence, svc="other").encode(), b'{"svc": "feed", "facts": 7}'):
-        await store.bus.client.hset(MEDIC_STATE, "evidence:feed", raw)
-        assert await read_evidence(store.bus, "feed") is None
+    assert (await read_evidence(store.bus, "feed.17000")).step == "intended restart"
+    for raw in ("junk", b'{"incident": "feed.17000", "svc": "feed", "facts": 7}'):
+        await store.bus.client.xadd(MEDIC_EVIDENCE, {"entry": raw})
+    later = [dataclasses.replace(evidence, incident=f"feed.{at}") for at in range(50)]
+    assert await store.save(RepairPlan(evidence=tuple(later)), 7)
+    assert await read_evidence(store.bus, "feed.17000") == evidence, "more than a page back"
+    assert await read_evidence(store.bus, "feed.99") is None
+
+
+async def test_the_oldest_evidence_goes_and_the_last_possible_id_ends_neither_stream(store):
+    evidence = OutageEvidence(svc="feed", incident="feed.1", ts=NOW, step="", facts={}, readings={})
+    for _ in range(5):
+        assert await store.save(RepairPlan(evidence=(evidence,) * 100), 7)
+    assert EVIDENCE_KEPT <= await store.bus.client.xlen(MEDIC_EVIDENCE) < EVIDENCE_KEPT + 100
+    last = "18446744073709551615-18446744073709551615"
+    for stream in (MEDIC_EVIDENCE, MEDIC_INCIDENTS):
+        await store.bus.client.xadd(stream, {"a": "b"}, id=last)
+    entry = TimelineEntry(incident="feed.2", ts=NOW, svc="feed", what=EntryKind.OPENED)
+    again = dataclasses.replace(evidence, incident="feed.2")
+    assert await store.save(RepairPlan((entry,), evidence=(again,)), 7)
+    assert (await read_evidence(store.bus, "feed.2")).incident == "feed.2"
+    assert [each.incident for each in await store.load_record()] == ["feed.2"]
 
 
 def test_incidents_are_folded_from_their_entries_the_latest_first():

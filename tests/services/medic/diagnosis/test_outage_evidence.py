@@ -7,13 +7,13 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from marketswarm.operator.evidence import LOG_LINES, MAX_PACKED, OutageEvidence, pack_log
 from marketswarm.operator.healing import EntryKind, TimelineEntry
 from services.medic.diagnosis.outage_evidence import MOST, EvidenceCollector
-from services.medic.diagnosis.record import MAX_PACKED, OutageEvidence, pack_log
 from services.medic.diagnosis.redactor import REMOVED
 from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
 from services.medic.owners.fleet_logs import FleetLogs
-from services.medic.owners.log_source import LOG_LINES, LogSource
+from services.medic.owners.log_source import LogSource
 from services.medic.remedies import Remedy
 from services.medic.repair import AttemptVerdict, RemedyAttempt, Repair, RepairState
 from services.medic.repair_plan import RepairPlan

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from marketswarm.operator.evidence import LOG_LINES
 from services.medic.diagnosis.second_tier import LOG_BYTES
 from services.medic.owners import log_source
 from services.medic.owners.container import BadAnswerOfEngineError
 from services.medic.owners.container_log import parse_log
 from services.medic.owners.engine import ContainerEngine
-from services.medic.owners.log_source import LOG_LINES, read_log_end
+from services.medic.owners.log_source import read_log_end
 from services.medic.rules import logs
 from services.medic.rules.logs import WARM_UP_SEC, LogObserver, LogOrder
 from services.medic.rules.metric import Metric
