@@ -124,6 +124,9 @@ def test_a_remedy_that_was_never_verified_is_not_right():
 def test_a_service_that_was_up_again_before_its_remedy_is_right_without_one():
     entries = (HEALED.entries[0], entry(103.0, EntryKind.RESTARTED))
     assert judge(replace(HEALED, entries=entries, actions=())).is_right
+    assert judge(replace(HEALED, entries=(), actions=())).is_right, "the healer did not even see it"
+    of_a_cache = replace(HEALED, entries=(), actions=(), case=replace(CASE, most={"quotes_cache": 1}))
+    assert judge(of_a_cache).why == "healed, but not verified"
 
 
 @pytest.mark.parametrize("expect", [Expectation.NOTHING, Expectation.REPORT])
