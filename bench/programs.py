@@ -127,9 +127,24 @@ def _own_cpu_sec(pid: int) -> float:
     """Count threads to the nanosecond, and threads and children that have ended to the tick (10 ms)."""
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     running = sum(int(each.read_text().split()[0]) / 1e9 for each in threads)
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    user, system, *children = (int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in fields[11:15])
+    user, system, *children = _read_times(pid, 11, 15)
     return max(running, user + system) + sum(children)
+
+
+def age_sec(pid: int) -> float:
+    """Return how long ago a process started, to the tick. Raises OSError if it is gone.
+
+    The time of a start that psutil tells is up to a second too early: the kernel says in whole seconds when
+    it was started itself.
+    """
+    (started,) = _read_times(pid, 19, 20)
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+
+
+def _read_times(pid: int, first: int, last: int) -> list[float]:
+    """Return some fields behind the name of a process, which are in ticks, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return [int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in fields[first:last]]
 
 
 def pss_mb(pid: int) -> float:

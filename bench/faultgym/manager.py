@@ -16,7 +16,7 @@ from typing import Final, Self
 import psutil
 
 from bench.faultgym.case import HealerAction
-from bench.programs import ROOT
+from bench.programs import ROOT, age_sec
 from marketswarm.fleet_control import FleetProcess, ProcessState
 
 INIT: Final = Path(__file__).with_name("init.py")
@@ -125,10 +125,9 @@ class ProcessManager(ABC):
         try:
             process = psutil.Process(pid) if pid else None
             if process is not None and process.status() != psutil.STATUS_ZOMBIE:
-                age_sec = time.time() - process.create_time()
                 identity = f"{pid}:{process.create_time()}"
-                return FleetProcess(svc, ProcessState.RUNNING, True, identity, age_sec, 0, pid)
-        except psutil.NoSuchProcess:
+                return FleetProcess(svc, ProcessState.RUNNING, True, identity, age_sec(process.pid), 0, pid)
+        except (psutil.NoSuchProcess, OSError):
             pass
         return FleetProcess(svc, ProcessState.WAITING, True, "", 0.0, 0)
 

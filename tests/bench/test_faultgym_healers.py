@@ -18,6 +18,7 @@ from bench.faultgym.fleet import SECTIONS
 from bench.faultgym.healers import MANAGERS, SEES, Healer, find_missing
 from bench.faultgym.manager import INIT, Needs, build_target_script
 from bench.faultgym.report import TrialResult, render_comparison
+from bench.programs import age_sec
 
 FOLDER = Path("/private/gym")
 NEEDS = Needs(
@@ -167,3 +168,13 @@ def test_a_frozen_orphan_ends_with_its_init(how, tmp_path):
                 time.sleep(0.002)
         init.wait(30)
     assert not psutil.pid_exists(int(text))
+
+
+def test_the_age_of_a_process_is_right_to_the_tick_so_a_quick_restart_is_one_after_the_fault():
+    before = time.time()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        after, started_at = time.time(), time.time() - age_sec(process.pid)
+        process.communicate(b"\n")
+    assert before - 0.03 < started_at < after + 0.03
+    with pytest.raises(FileNotFoundError):
+        age_sec(process.pid)
