@@ -248,6 +248,7 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         Grant("hgetall hmget hget hset hdel type del", (MEDIC_OUTAGES,)),
         Grant("xadd xdel type del", (MEDIC_ALERTS,), mode="W"),
         Grant("hget", (HEALER_RELAYED,), mode="R"),
+        Grant("type hstrlen hget", (NOTIFIER_STATE,), mode="R"),
         Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
         *_grant_read("type hlen hkeys hstrlen hget", "sources", MARKET_SOURCES, view),
         *_grant_read("exists xinfo|stream xrange", "bars", MARKET_QUARANTINE, view),

@@ -57,6 +57,8 @@ class EntryKind(StrEnum):
     RESTARTED = "restarted"
     ESCALATED = "escalated"
     DIAGNOSED = "diagnosed"
+    TOLD = "told"
+    ACKED = "acked"
     RESOLVED = "resolved"
 
 
@@ -129,14 +131,14 @@ class HealingIncident:
 
     @property
     def details(self) -> str:
-        """What the last entry says that is neither a wait nor the end."""
+        """What the last entry says that is neither a wait, the end, nor about people."""
         said = (each for each in reversed(self.timeline) if each.what not in _PLAIN)
         return next((each.describe() for each in said), "")
 
     @property
     def proposal(self) -> TimelineEntry | None:
         """The entry of a remedy that waits for an approval; None without one."""
-        last = next((each for each in reversed(self.timeline) if each.what is not EntryKind.RESTARTED), None)
+        last = next((each for each in reversed(self.timeline) if each.what not in BESIDE), None)
         return last if last is not None and last.what in _PROPOSING and last.proposal else None
 
     @property
@@ -157,7 +159,9 @@ class HealingIncident:
         return tuple(each.remedy for each in self.timeline if each.what is EntryKind.ACTED)
 
 
-_PLAIN: Final = (EntryKind.WAITING, EntryKind.RESOLVED)
+_PLAIN: Final = (EntryKind.WAITING, EntryKind.RESOLVED, EntryKind.TOLD, EntryKind.ACKED)
+BESIDE: Final = (EntryKind.RESTARTED, EntryKind.TOLD, EntryKind.ACKED)
+"""What others did meanwhile: no step of the medic's ends by it."""
 _PROPOSING: Final = (EntryKind.PROPOSED, EntryKind.DIAGNOSED)
 _DECISIVE: Final = (EntryKind.ESCALATED, EntryKind.RECOVERED, EntryKind.VERIFIED, EntryKind.RELAPSED)
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from marketswarm.operator.healing import UNDONE, EntryKind, HealingIncident
+from marketswarm.operator.healing import BESIDE, UNDONE, EntryKind, HealingIncident
 from marketswarm.operator.healing_attempts import WAIT
 from marketswarm.text import escape_text
 
@@ -92,4 +92,4 @@ def _count_steps(incident: HealingIncident, found: dict[str, RemedyStats]) -> No
                 healer.relapsed += 1
                 healer = None
         is_wait = step.what is EntryKind.WAITING and name == WAIT
-        waiting = is_wait or (waiting and step.what is EntryKind.RESTARTED)
+        waiting = is_wait or (waiting and step.what in BESIDE)

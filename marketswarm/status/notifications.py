@@ -7,7 +7,7 @@ incident, and two for each message that is pending for some channel. Fields that
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from typing import Annotated, Final, TypeVar
@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import read_fields
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_SILENCES, NOTIFIER_STATE
 from marketswarm.operator import Silence, merge_silences, parse_silences
 from marketswarm.operator.fields import STRICT, Epoch
@@ -35,6 +36,7 @@ _HOLDS: Final[Mapping[str, str]] = {
 """By the notifier's reason for an outage about which no message is sent, the reason in words."""
 
 T = TypeVar("T")
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
 _PAUSES_TYPE: Final = TypeAdapter(dict[str, tuple[int, Annotated[float, Field(allow_inf_nan=False)]]])
 _BROKEN_TYPE: Final = TypeAdapter(dict[str, str])
 
@@ -45,7 +47,9 @@ class OpenIncident:
 
     `key` is the name of the service that is down, `acked_by` the person who acknowledged it ("" if none did),
     `held` the reason why no message about it is sent, None if one is. `held_until` is when a message that the
-    rate limit delays is sent, in epoch seconds; None if it delays none.
+    rate limit delays is sent; None if it delays none. It has been down `since`, by the healer's clock. People
+    were told at `told_at` (None: not yet) over `channels`; `reminded` and `escalated` count later ones.
+    Times are epoch seconds.
     """
 
     key: str
@@ -53,6 +57,11 @@ class OpenIncident:
     acked_by: str = ""
     held: str | None = None
     held_until: Epoch | None = None
+    since: Epoch = 0.0
+    told_at: Epoch | None = None
+    channels: tuple[str, ...] = ()
+    reminded: Count = 0
+    escalated: Count = 0
 
 
 @plain_dataclass(frozen=True, slots=True)
@@ -121,6 +130,14 @@ def parse_incidents(state: Mapping[bytes, bytes]) -> dict[str, OpenIncident]:
     stored = (raw for name, raw in state.items() if name.startswith(_INCIDENT))
     incidents = (_parse(_INCIDENT_TYPE, raw) for raw in stored)
     return {each.key: each for each in incidents if each is not None and each.down}
+
+
+async def read_incidents(bus: Bus, services: Collection[str]) -> dict[str, OpenIncident]:
+    """Return the last outage of each of these services, also one that is over. Raises BusError."""
+    names = [_INCIDENT.decode() + svc for svc in services]
+    (found,) = await read_fields(bus, [NOTIFIER_STATE], names)
+    incidents = (_parse(_INCIDENT_TYPE, raw) for raw in found.values())
+    return {each.key: each for each in incidents if each is not None and each.key in services}
 
 
 def parse_pending(state: Mapping[bytes, bytes], now: float) -> tuple[PendingDelivery, ...]:

@@ -21,6 +21,7 @@ from services.medic.facts import FleetFacts
 from services.medic.observer import FleetObserver
 from services.medic.owners.log_source import LogSource
 from services.medic.owners.owner import ProcessOwner
+from services.medic.people import add_people
 from services.medic.planner import Planner
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.repair import RepairState
@@ -143,7 +144,8 @@ class Medic:
         facts = await self.observer.observe(settings, now(), self._find_rest_sec())
         facts = self.rules.add_facts(facts, now(), self._find_rest_sec())
         context = self._make_context(lease.expires_at)
-        self.facts = await add_evidence(facts, settings, context, time.time())
+        facts = await add_evidence(facts, settings, context, time.time())
+        self.facts = await add_people(facts, store.bus, self.planner.repairs.keys())
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         await self._follow_record(store)

@@ -137,7 +137,9 @@ class Repair:
     recover. `proposed` is the remedy that a person is asked about, `proposed_for` the identity for which it
     may be approved; empty for one that may change. `asked_at` is when a diagnosis of it was asked for,
     `advice` what that proposes or proposed; None until there is an answer. `escalated_after` is how many
-    attempts there were when it was left to people last; None if it never was. By what was learned,
+    attempts there were when it was left to people last; None if it never was. `told_at`, `told_again` and
+    `acked_by` are of the last entries about people: when they were told first, how often again, and who
+    acknowledged it; `told` counts these entries. By what was learned,
     `passed_over` are remedies that are not tried in this outage, and `preferred` comes before cheaper ones.
     """
 
@@ -163,6 +165,10 @@ class Repair:
     asked_at: float | None = None
     advice: Advice | None = None
     escalated_after: Number | None = None
+    told_at: float | None = None
+    told_again: Number = 0
+    acked_by: str = ""
+    told: Number = 0
     passed_over: Annotated[tuple[Remedy, ...], Field(max_length=20)] = ()
     preferred: Remedy | None = None
 

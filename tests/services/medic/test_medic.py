@@ -12,6 +12,7 @@ from marketswarm.agent import LeaseLost
 from marketswarm.agent.lease import clock
 from marketswarm.bus.stream import StreamEntry
 from marketswarm.event import Event, Kind, encode_event
+from marketswarm.testing import MemoryBus
 from services.medic.alert_follower import AlertFollower
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
@@ -38,6 +39,7 @@ class Store:
     def __init__(self):
         self.saved, self.is_stale, self.approvals = [], False, {}
         self.record, self.forgotten_at, self.reads = [], 0.0, 0
+        self.bus = MemoryBus()
 
     async def save(self, plan, epoch):
         self.saved.append((plan, epoch))

@@ -89,6 +89,9 @@ HOSTILE = {
     "refusal": "none",
     "incident": "i" * 500,
     "up_at": 1e15,
+    "told_at": "now",
+    "acked_by": "a" * 500,
+    "told": -1,
 }
 NOT_WRITABLE = [
     ("incident", ""),
