@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from services.medic.diagnosis.second_tier import SecondTier
 
 SHARE_OF_TIME: Final = 10.0
-"""A round is followed by a rest that is so many times as long, if that is more than `every_sec`."""
+"""A round is followed by a rest of so many times its work, if that is more than `every_sec`."""
 LEAST_REST_SEC: Final = 0.2
 """The rest that no alert ends: in a storm of alerts, rounds would follow one another without a pause."""
 STUCK_SEC: Final = 60.0
@@ -51,7 +51,7 @@ class Medic:
         facts: what was observed last.
         entries: how many entries were written, by what they say.
         orders: what became of orders, by their remedy and result.
-        round_sec: how long the last round took that saw all, without its order.
+        round_sec: the processor time of the last round.
         is_leading: whether this process leads.
     """
 
@@ -124,22 +124,18 @@ class Medic:
         return max(self._get_settings().every_sec, SHARE_OF_TIME * self.round_sec)
 
     async def time_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
-        """Do a round, and note how long its look took. Raises BusError, or LeaseLost.
+        """Do a round, and note how much it worked. Raises BusError, or LeaseLost.
 
-        Only work counts. A process that hangs takes seconds to be ended, and a bus that is away to be given
-        up: a rest of ten times that would leave the medic blind just when it has something to verify.
+        Waiting is no work: a process that hangs takes seconds to be ended, and a bus may stand still as long.
+        A rest of ten times that would leave the medic blind just when it has something to heal or to verify.
         """
-        began = time.monotonic()
-        order_sec = await self.do_round(store, lease, now)
+        began = time.process_time()
+        await self.do_round(store, lease, now)
+        self.round_sec = time.process_time() - began
         self._looked_at = time.monotonic()
-        if self.observer.problem is None:
-            self.round_sec = self._looked_at - began - order_sec
 
-    async def do_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> float:
-        """Look, decide, store, and carry out at most one order; return how long the order took, in seconds.
-
-        Raises BusError, or LeaseLost.
-        """
+    async def do_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
+        """Look, decide, store, and carry out at most one order. Raises BusError, or LeaseLost."""
         settings = self._get_settings()
         facts = await self.observer.observe(settings, now(), self._find_rest_sec())
         facts = self.rules.add_facts(facts, now(), self._find_rest_sec())
@@ -153,17 +149,12 @@ class Medic:
         observed = self.rules.take_observed(now())
         evidence = await self._take_evidence(plan)
         await self._save(store, replace(plan, observed=observed, evidence=evidence), lease)
-        order_sec = 0.0
         if plan.order is not None:
-            began = time.monotonic()
             result, text = await self._carry_out(plan.order, lease.expires_at)
-            order_sec = time.monotonic() - began
             self.orders[plan.order.remedy, result] += 1
             await self._save(store, self.planner.record_result(plan.order, result, text, now()), lease)
-
         if self.second_tier is not None:
             await self._diagnose(self.second_tier, store, lease, now)
-        return order_sec
 
     async def _take_evidence(self, plan: RepairPlan) -> tuple[OutageEvidence, ...]:
         """Return the evidence that a plan is to be stored with; none, logged, after an error of ours."""

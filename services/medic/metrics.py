@@ -22,7 +22,7 @@ _HELP: Final = {
     "systemd_requests_total{request,result}": "Calls to systemd, by what became of them.",
     "leading": "1 while this process is the one that acts.",
     "fuse_blown": "1 after too many remedies, until a person approves.",
-    "round_seconds": "How long the last look at the fleet took.",
+    "round_seconds": "The processor time of the last look at the fleet.",
 }
 _METRICS: Final = MetricTable("marketswarm_medic_", _HELP)
 

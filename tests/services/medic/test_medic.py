@@ -234,17 +234,32 @@ async def test_a_slow_remedy_lengthens_no_rest(scene, monkeypatch):
     assert scene.medic.round_sec < 0.4
 
 
-async def test_a_bus_that_does_not_answer_in_time_lengthens_no_rest(scene, monkeypatch):
+@pytest.mark.parametrize("problem", [None, "market-redis timeout"])
+async def test_a_bus_that_stands_still_for_a_while_lengthens_no_rest(scene, monkeypatch, problem):
     observe = scene.medic.observer.observe
 
     async def observe_slowly(settings, now, rest_sec):
         await asyncio.sleep(0.5)
-        scene.medic.observer.problem = "market-redis timeout"
+        scene.medic.observer.problem = problem
         return await observe(settings, now, rest_sec)
 
     monkeypatch.setattr(scene.medic.observer, "observe", observe_slowly)
     await scene.medic.time_round(scene.store, scene.lease, lambda: scene.clock)
     assert scene.medic.round_sec < 0.4
+
+
+async def test_a_rest_grows_with_the_work_of_a_round(scene, monkeypatch):
+    observe = scene.medic.observer.observe
+
+    async def observe_at_length(settings, now, rest_sec):
+        until = time.process_time() + 0.2
+        while time.process_time() < until:
+            pass
+        return await observe(settings, now, rest_sec)
+
+    monkeypatch.setattr(scene.medic.observer, "observe", observe_at_length)
+    await scene.medic.time_round(scene.store, scene.lease, lambda: scene.clock)
+    assert scene.medic.round_sec >= 0.2
 
 
 async def test_how_long_a_service_was_degraded_counts_from_the_begin_of_each_term(scene, monkeypatch):

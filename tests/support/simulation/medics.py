@@ -431,7 +431,7 @@ def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
 @contextlib.contextmanager
 def simulated(world: MedicWorld) -> Iterator[None]:
     """Let the server and the modules under test have the time of this world."""
-    clock = SimpleNamespace(time=lambda: WALL + world.t, monotonic=lambda: world.t)
+    clock = SimpleNamespace(time=lambda: WALL + world.t, monotonic=lambda: world.t, process_time=lambda: 0.0)
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
             if name.startswith(PATCHED) and getattr(module, "time", None) is time:
