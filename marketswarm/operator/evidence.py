@@ -1,13 +1,9 @@
 """Define the evidence of an outage, which the medic takes before it does anything, and read it back.
 
-It has the end of a log, which is packed: 500 lines are ten times as long as what is read of one entry. It is
-in the stream `medic:evidence` on system-redis. Anyone who may write there can write entries, so each is
+It is in the stream `medic:evidence` on system-redis. Anyone who may write there can write entries, so each is
 parsed, and one that can't be parsed is skipped.
 """
 
-import base64
-import binascii
-import zlib
 from typing import Annotated, Final
 
 from pydantic import Field
@@ -18,13 +14,8 @@ from marketswarm.bus.stream import read_entries_before
 from marketswarm.keys import MEDIC_EVIDENCE
 from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
 from marketswarm.operator.healing import ENTRY_FIELD
+from marketswarm.packed_log import MAX_PACKED
 
-LOG_LINES: Final = 500
-"""The most lines of one log."""
-EVIDENCE_BYTES: Final = 64 * 1024
-"""How much of the logs of a service is kept, before it is packed."""
-MAX_PACKED: Final = 12_000
-"""The longest packed log, in characters."""
 EVIDENCE_KEPT: Final = 200
 """About how many entries the stream is trimmed to."""
 _PAGE: Final = 20
@@ -39,7 +30,7 @@ class OutageEvidence(JsonRecord):
 
     `step` is the entry of the timeline with which it was taken: `intended restart`. `facts` are those of the
     target and its process, `readings` what was measured last of its processes and of this machine, in percent
-    by metric. `packed_log` is the end of its log, which `unpack_log` returns. Raises ValueError when a field
+    by metric. `packed_log` is the end of its log (`packed_log.py`). Raises ValueError when a field
     is out of bounds.
     """
 
@@ -52,26 +43,6 @@ class OutageEvidence(JsonRecord):
         dict[Word, Annotated[float, Field(allow_inf_nan=False, strict=False)]], Field(max_length=50)
     ]
     packed_log: Annotated[str, Field(max_length=MAX_PACKED)] = ""
-
-    def unpack_log(self) -> list[str]:
-        """Return the last lines of the log; none if they can't be unpacked."""
-        try:
-            packed = base64.b64decode(self.packed_log, validate=True)
-            text = zlib.decompressobj().decompress(packed, 2 * EVIDENCE_BYTES)
-        except (binascii.Error, ValueError, zlib.error):
-            return []
-        return text.decode("utf-8", "replace").splitlines()[-LOG_LINES:]
-
-
-def pack_log(text: str) -> str:
-    """Return the last LOG_LINES of a text for `packed_log`, or as many as pack to MAX_PACKED characters."""
-    lines = text.splitlines()[-LOG_LINES:]
-    while lines:
-        packed = base64.b64encode(zlib.compress("\n".join(lines).encode("utf-8", "replace"), 9)).decode()
-        if len(packed) <= MAX_PACKED:
-            return packed
-        lines = lines[len(lines) // 2 + 1 :]
-    return ""
 
 
 async def read_evidence(bus: Bus, incident: str) -> OutageEvidence | None:

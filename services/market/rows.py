@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import orjson
 
 from marketswarm.event import MAX_EVENT_BYTES
-from marketswarm.operator.evidence import OutageEvidence
+from marketswarm.packed_log import MAX_PACKED, unpack_log
 from services.market.entries import check_bar, check_quote, parse_entry
 from services.market.fields import (
     MAX_COUNT,
@@ -61,6 +61,13 @@ _TIMELINE_TEXTS: Final = {
     "text": (0, 300),
 }
 """The texts of an entry of `medic:incidents`, in the order of a row, and the least and most characters."""
+_EVIDENCE_TEXTS: Final = {
+    "incident": (1, 200),
+    "svc": (1, 200),
+    "step": (0, 100),
+    "packed_log": (0, MAX_PACKED),
+}
+"""The same of an entry of `medic:evidence`."""
 _INCIDENT: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _MAX_OUTAGE_SEC: Final = 1e9
 _DOWNLOAD_COUNTS: Final = {"took_ms": _MAX_REV, "status": 999, "bytes": MAX_COUNT, "records": _MAX_REV}
@@ -372,14 +379,7 @@ def make_alert_row(entry: bytes, fields: Fields) -> tuple[AlertRow, None]:
 
 def make_incident_event_row(entry: bytes, fields: Fields) -> tuple[IncidentEventRow, None]:
     position = to_stream_position(entry)
-    found, _ = _parse_object("entry", fields.get(b"entry", b""), MAX_EVENT_BYTES)
-    texts = [found.get(name, "") for name in _TIMELINE_TEXTS]
-    for (name, bounds), text in zip(_TIMELINE_TEXTS.items(), texts, strict=True):
-        if not isinstance(text, str) or not bounds[0] <= len(text) <= bounds[1]:
-            raise EntryError(f"entry.{name}: no text, or too long")
-    incident, *others = texts
-    if _INCIDENT.fullmatch(incident) is None:
-        raise EntryError("entry.incident: no id")
+    found, (incident, *others) = _parse_of_outage(fields, _TIMELINE_TEXTS)
     sec = found.get("sec")
     if sec is not None and not _is_number(sec, 0, _MAX_OUTAGE_SEC):
         raise EntryError("entry.sec: no duration")
@@ -389,17 +389,32 @@ def make_incident_event_row(entry: bytes, fields: Fields) -> tuple[IncidentEvent
 
 def make_evidence_row(entry: bytes, fields: Fields) -> tuple[EvidenceRow, None]:
     to_stream_position(entry)
-    raw = fields.get(b"entry", b"")
-    _parse_object("entry", raw, MAX_EVENT_BYTES)
-    found = OutageEvidence.parse(raw)
-    if found is None:
-        raise EntryError("entry: no evidence")
-    at_ms = _require_time("entry.ts", found.ts)
-    facts, readings = (orjson.dumps(each).decode() for each in (found.facts, found.readings))
-    text = "\n".join(found.unpack_log()).replace("\0", "�")
-    return EvidenceRow(
-        entry.decode(), found.incident, at_ms, found.svc, found.step, facts, readings, text
-    ), None
+    found, (incident, svc, step, packed) = _parse_of_outage(fields, _EVIDENCE_TEXTS)
+    facts, readings = (_write_values(found.get(name), f"entry.{name}") for name in ("facts", "readings"))
+    at_ms = _require_time("entry.ts", found.get("ts"))
+    text = "\n".join(unpack_log(packed)).replace("\0", "�")
+    return EvidenceRow(entry.decode(), incident, at_ms, svc, step, facts, readings, text), None
+
+
+def _write_values(found: Any, name: str) -> str:
+    """Return an object of single values as JSON."""
+    if not isinstance(found, dict) or any(isinstance(each, dict | list) for each in found.values()):
+        raise EntryError(f"{name}: no values by name")
+    return orjson.dumps(found).decode()
+
+
+def _parse_of_outage(
+    fields: Fields, bounds: Mapping[str, tuple[int, int]]
+) -> tuple[Mapping[str, Any], list[str]]:
+    """Return an entry about an outage, and its texts in the order of `bounds`: the id is the first."""
+    found, _ = _parse_object("entry", fields.get(b"entry", b""), MAX_EVENT_BYTES)
+    texts = [found.get(name, "") for name in bounds]
+    for (name, (least, most)), text in zip(bounds.items(), texts, strict=True):
+        if not isinstance(text, str) or not least <= len(text) <= most:
+            raise EntryError(f"entry.{name}: no text, or too long")
+    if _INCIDENT.fullmatch(texts[0]) is None:
+        raise EntryError("entry.incident: no id")
+    return found, texts
 
 
 def _require_time(name: str, value: Any) -> int:

@@ -32,6 +32,7 @@ from marketswarm.operator.healing import (
     write_approval,
 )
 from marketswarm.operator.healing_attempts import ApprovalStats
+from marketswarm.packed_log import unpack_log
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import MEDIC, SYSTEM, Truth
 from services.medic.diagnosis.record import DiagnosisRecord
@@ -359,7 +360,7 @@ def format_evidence(evidence: OutageEvidence | None) -> list[str]:
     told += [(name, f"{value:.3g} %") for name, value in evidence.readings.items()]
     lines = ["", f"## Evidence of `{_escape_cell(evidence.step)}`, at {format_time(evidence.ts)}", ""]
     lines += [f"- {_escape_cell(name)}: {_escape_cell(value)}" for name, value in told]
-    log_lines = evidence.unpack_log()
+    log_lines = unpack_log(evidence.packed_log)
     if log_lines:
         lines += [f"- the last {len(log_lines)} lines of its log:", ""]
         lines += [f"      {escape_text(line)}" for line in log_lines]
@@ -369,7 +370,7 @@ def format_evidence(evidence: OutageEvidence | None) -> list[str]:
 def _evidence_to_json(evidence: OutageEvidence) -> dict[str, Any]:
     found = asdict(evidence)
     del found["packed_log"]
-    return {**found, "log": evidence.unpack_log()}
+    return {**found, "log": unpack_log(evidence.packed_log)}
 
 
 def format_diagnosis(record: DiagnosisRecord | None) -> list[str]:

@@ -11,8 +11,9 @@ import asyncpg
 import orjson
 import pytest
 
-from marketswarm.operator.evidence import OutageEvidence, pack_log
+from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.healing import EntryKind, TimelineEntry, fold_incidents
+from marketswarm.packed_log import pack_log
 from services.archive.backup import make_backup
 from services.archive.database import Database
 from services.archive.maintenance import delete_expired

@@ -26,6 +26,7 @@ LAYERS = {
         "detector",
         "keys",
         "bus_url",
+        "packed_log",
         "text",
     ],
     "touches": [
@@ -78,7 +79,7 @@ THINKS_WITH = [
     "types", "typing", "urllib.parse", "annotated_types", "orjson", "pydantic", "pydantic_core",
     "typing_extensions",
     "contextvars",  # how much one document may still be compared
-    "zlib",  # keeps documents small
+    "zlib", "base64", "binascii",  # keep documents and logs small
     "hmac",  # compares secrets in constant time
     "shlex",  # quotes a name in a command to type
     "fnmatch",  # patterns of names; of the file system it only asks which separator it has

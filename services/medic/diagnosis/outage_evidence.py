@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from marketswarm.operator.evidence import EVIDENCE_BYTES, OutageEvidence, pack_log
+from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.healing import EntryKind, TimelineEntry
+from marketswarm.packed_log import LOG_BYTES, pack_log
 from marketswarm.tasks import gather_all
 from services.medic.diagnosis.bundle import describe_target
 from services.medic.diagnosis.redactor import Redactor
@@ -60,7 +61,7 @@ class EvidenceCollector:
     async def _take(
         self, entry: TimelineEntry, facts: FleetFacts, readings: Mapping[str, float]
     ) -> OutageEvidence:
-        text = await read_log_end(self._log_sources, entry.svc, EVIDENCE_BYTES, EVIDENCE_SEC)
+        text = await read_log_end(self._log_sources, entry.svc, LOG_BYTES, EVIDENCE_SEC)
         target = facts.targets.get(entry.svc)
         known: dict[str, Any] = {} if target is None else describe_target(target)
         return OutageEvidence(
@@ -74,7 +75,7 @@ class EvidenceCollector:
         )
 
     def _pack(self, text: str) -> str:
-        return pack_log(self._redactor.redact(text, EVIDENCE_BYTES))
+        return pack_log(self._redactor.redact(text, LOG_BYTES))
 
 
 def _is_number(value: Any) -> bool:

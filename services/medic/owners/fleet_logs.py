@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from marketswarm.log_follower import LogFollower, find_log_files
-from marketswarm.operator.evidence import LOG_LINES
+from marketswarm.packed_log import LOG_LINES
 from services.medic.owners.log_source import LogSource, NewLines, ReadLines
 
 MAX_BYTES: Final = 65_536

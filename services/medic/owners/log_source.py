@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final
 
-from marketswarm.operator.evidence import LOG_LINES
+from marketswarm.packed_log import LOG_LINES
 from marketswarm.tasks import gather_all
 
 FEWER_LINES: Final = (LOG_LINES, 50, 5)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.operator.evidence import OutageEvidence, pack_log
+from marketswarm.operator.evidence import OutageEvidence
+from marketswarm.packed_log import pack_log
 from services.market.entries import encode_entry
 from services.market.fields import MAX_MS
 from services.market.records import AssetClass, Bar, Observation, Provenance, Quote
@@ -197,7 +198,7 @@ EVIDENCE = OutageEvidence(
     [
         *({"incident": "a b"}, {"svc": 7}, {"ts": "now"}, {"ts": 1e10}, {"step": None}, {"facts": [1]}),
         *(
-            {"readings": {"a": "b"}},
+            {"readings": {"a": {}}},
             {"packed_log": "x" * 12_001},
             {"facts": {"a": "b\0"}},
             {"facts": {"a": []}},

@@ -1,7 +1,8 @@
 """What `marketswarm incident` prints of an outage."""
 
-from marketswarm.operator.evidence import OutageEvidence, pack_log
+from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.healing import EntryKind, HealingIncident, TimelineEntry
+from marketswarm.packed_log import pack_log
 from services.medic.commands import format_diagnosis, format_evidence, format_post_mortem
 from services.medic.diagnosis.record import DiagnosisRecord
 

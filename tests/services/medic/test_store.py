@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
-from marketswarm.operator.evidence import EVIDENCE_KEPT, OutageEvidence, pack_log, read_evidence
+from marketswarm.operator.evidence import EVIDENCE_KEPT, OutageEvidence, read_evidence
 from marketswarm.operator.healing import (
     EntryKind,
     HealingApproval,
@@ -18,6 +18,7 @@ from marketswarm.operator.healing import (
     read_timeline,
     write_approval,
 )
+from marketswarm.packed_log import pack_log, unpack_log
 from marketswarm.testing import MemoryBus
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.facts import Symptom
@@ -244,7 +245,7 @@ async def test_evidence_is_stored_under_the_fence_and_parsed_like_foreign_data(s
     assert await store.save(RepairPlan(evidence=(evidence,)), 7)
     found = await read_evidence(store.bus, "feed.17000")
     assert found == evidence
-    assert found.unpack_log() == ["one", "two"]
+    assert unpack_log(found.packed_log) == ["one", "two"]
     assert not await store.save(RepairPlan(evidence=(dataclasses.replace(evidence, step="old"),)), 6)
     assert (await read_evidence(store.bus, "feed.17000")).step == "intended restart"
     for raw in ("junk", b'{"incident": "feed.17000", "svc": "feed", "facts": 7}'):

@@ -7,8 +7,9 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.operator.evidence import LOG_LINES, MAX_PACKED, OutageEvidence, pack_log
+from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.healing import EntryKind, TimelineEntry
+from marketswarm.packed_log import LOG_LINES, MAX_PACKED, pack_log, unpack_log
 from services.medic.diagnosis.outage_evidence import MOST, EvidenceCollector
 from services.medic.diagnosis.redactor import REMOVED
 from services.medic.facts import FleetFacts, Health, Symptom, TargetFacts
@@ -60,7 +61,7 @@ async def test_the_end_of_the_log_the_state_and_the_measurements_are_kept_withou
     assert (found.svc, found.incident, found.step) == ("feed", "feed.1", "intended restart")
     assert (found.facts["health"], found.facts["down_sec"], found.facts["status"]) == ("down", 12.5, "ok")
     assert found.readings == {"process_cpu": 99.0}
-    kept = found.unpack_log()
+    kept = unpack_log(found.packed_log)
     assert kept[:-1] == lines[100:-1]
     assert len(kept) == LOG_LINES
     assert "hunter2" not in kept[-1]
@@ -81,7 +82,7 @@ async def test_an_outage_that_was_treated_before_has_its_evidence_and_a_wait_is_
     observed = replace(observed, entries=(replace(observed.entries[0], reason="observed"),))
     for each in (observed, plan(EntryKind.PROPOSED), plan(EntryKind.ESCALATED)):
         (found,) = await collect([], each)
-        assert found.unpack_log() == []
+        assert unpack_log(found.packed_log) == []
 
 
 async def test_many_outages_at_once_cost_a_bounded_time(tmp_path):
@@ -107,9 +108,7 @@ def test_a_log_that_packs_badly_loses_its_first_lines():
     lines = ["".join(noise.choices("0123456789abcdefghijklmnopqrstuvwxyz", k=120)) for _ in range(400)]
     packed = pack_log("\n".join(lines))
     assert 0 < len(packed) <= MAX_PACKED
-    kept = OutageEvidence(
-        svc="a", incident="a.1", ts=1.0, step="intended restart", facts={}, readings={}, packed_log=packed
-    ).unpack_log()
+    kept = unpack_log(packed)
     assert 20 < len(kept) < 400
     assert lines[-len(kept) :] == kept
 
@@ -125,10 +124,10 @@ def test_what_another_user_wrote_is_bounded_and_no_error(packed):
         "readings": {},
     }
     found = OutageEvidence.parse(orjson.dumps({**known, "packed_log": packed}))
-    assert len(found.unpack_log()) <= LOG_LINES
+    assert len(unpack_log(found.packed_log)) <= LOG_LINES
     bomb = pack_log("x" * 10_000_000)
     found = OutageEvidence.parse(orjson.dumps({**known, "packed_log": bomb}))
-    assert sum(map(len, found.unpack_log())) < 200_000
+    assert sum(map(len, unpack_log(found.packed_log))) < 200_000
     for more in (
         {"facts": {"a": "x" * 501}},
         {"facts": {str(at): 1 for at in range(31)}},

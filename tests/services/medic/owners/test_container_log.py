@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from marketswarm.operator.evidence import LOG_LINES
+from marketswarm.packed_log import LOG_LINES
 from services.medic.diagnosis.second_tier import LOG_BYTES
 from services.medic.owners import log_source
 from services.medic.owners.container import BadAnswerOfEngineError

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from marketswarm.operator.evidence import LOG_LINES
+from marketswarm.packed_log import LOG_LINES
 from services.medic.owners import log_source
 from services.medic.owners.journal import JournalLogs, parse_journal
 from services.medic.owners.log_source import (
