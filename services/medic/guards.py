@@ -1,11 +1,11 @@
-"""Decide whether anything may be done to a target now. Pure."""
+"""Decide whether anything may be done to a target now, and what of its ladder. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
 from services.medic.experience import Experience
-from services.medic.facts import FEW, FleetFacts, Symptom, TargetFacts
+from services.medic.facts import FEW, FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.refusal import PROTECTED, Refusal
 from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair
@@ -73,6 +73,25 @@ def find_standing_refusal(repair: Repair, target: TargetFacts, here: Situation) 
     """Return a reason for which a proposal is withdrawn: one about the fleet, or about what people want."""
     of_fleet = _list_fleet_refusals(target, repair.proposed, here)
     return next(chain(of_fleet, _list_wishes(repair, target, here)), None)
+
+
+def list_offered(repair: Repair, target: TargetFacts, settings: HealingSettings) -> list[Remedy]:
+    """Return the remedies of the ladder that may be tried now, with or without attempts left.
+
+    While the target is down, one that is only of use to a target that beats is passed over, and keeps its
+    attempts. So is one that has provably nothing to do, and a restart of what runs elsewhere, if a command
+    may be run for it. One that does not help, by the record, is left out in this outage.
+    """
+    ladder = settings.ladder_of(repair.svc)
+    fitting = [each for each in ladder if repair.symptom in REMEDIES[each].symptoms]
+    offered = [each for each in fitting if REMEDIES[each].is_useful(target)]
+    if target.health is Health.DOWN:
+        for_down = [each for each in offered if Symptom.SILENT in REMEDIES[each].symptoms]
+        offered = for_down or offered
+    if target.owner is RestartOwner.ELSEWHERE and Remedy.COMMAND in offered:
+        offered = [each for each in offered if each is not Remedy.RESTART]
+    passed_over = repair.passed_over if settings.learning else ()
+    return [each for each in offered if each not in passed_over]
 
 
 def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Iterator[Refusal]:

@@ -16,8 +16,6 @@ async def add_people(facts: FleetFacts, bus: Bus, services: Collection[str]) -> 
         found = await read_incidents(bus, services)
     except BusError:
         return facts
-    targets = {
-        svc: replace(target, notified=found.get(svc)) if svc in found else target
-        for svc, target in facts.targets.items()
-    }
-    return replace(facts, targets=targets)
+    known = facts.targets.keys() & found.keys()
+    told = {svc: replace(facts.targets[svc], notified=found[svc]) for svc in known}
+    return replace(facts, targets={**facts.targets, **told})

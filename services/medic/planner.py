@@ -12,7 +12,7 @@ from typing import Final
 from marketswarm.operator.healing import FUSE, UNDONE, EntryKind
 from services.medic.experience import Experience
 from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, TargetFacts
-from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal
+from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal, list_offered
 from services.medic.proposal import list_ended, make_advice_id, make_proposal_id
 from services.medic.refusal import PASSING, Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyOrder, build_ladder
@@ -219,7 +219,7 @@ class Planner:
         return replace(repair, identity=process.identity)
 
     def _note_people(self, repair: Repair, target: TargetFacts, now: float) -> Repair:
-        """Note once each what people were told of an outage, and who acknowledged it."""
+        """Return the repair with each message about it, and each acknowledgement, noted once."""
         known = target.notified
         is_of_this = known is not None and known.since >= repair.down_since - SAME_SEC
         if known is None or not is_of_this or repair.told >= MAX_TOLD:
@@ -259,7 +259,11 @@ class Planner:
         return repair
 
     def _choose(self, repair: Repair, target: TargetFacts, here: Situation, epoch: int) -> Repair:
-        """Begin with the next remedy of the ladder, or record why not."""
+        """Return the repair with the next remedy of the ladder begun or proposed, or with why not.
+
+        In place of one that did not help, one is begun that was tried less often. At the end of the ladder, a
+        person is called.
+        """
         remedy = self._find_next(repair, target)
         is_looping = repair.owner_restarts >= CRASH_LOOP
         if remedy is None or (is_looping and not REMEDIES[remedy].precedes(target)):
@@ -307,7 +311,7 @@ class Planner:
         """
         if not here.settings.learning or repair.preferred is not None or repair.count_remedies():
             return None
-        offered = self._list_offered(repair, target)
+        offered = list_offered(repair, target, self._get_settings())
         modes = {each: here.mode_of(repair.svc, each) for each in offered}
         if any(REMEDIES[each].precedes(target) for each in offered):
             return None
@@ -331,7 +335,7 @@ class Planner:
 
         No person is asked about it: what may act without a question has its attempts before.
         """
-        offered = build_ladder(self._list_offered(repair, target))
+        offered = build_ladder(list_offered(repair, target, self._get_settings()))
         fewer = [each for each in offered if repair.count_attempts(each) < repair.count_attempts(tried)]
         for remedy in sorted(fewer, key=repair.count_attempts):
             if (
@@ -359,29 +363,11 @@ class Planner:
 
     def _find_next(self, repair: Repair, target: TargetFacts) -> Remedy | None:
         """Return the next remedy of the ladder; None at its end."""
-        offered = self._list_offered(repair, target)
+        offered = list_offered(repair, target, self._get_settings())
         first = [each for each in offered if REMEDIES[each].precedes(target)]
         if not first and self._get_settings().learning:
             first = [each for each in offered if each is repair.preferred]
         return (repair.find_next_remedy(first) if first else None) or repair.find_next_remedy(offered)
-
-    def _list_offered(self, repair: Repair, target: TargetFacts) -> list[Remedy]:
-        """Return the remedies of the ladder that may be tried now, with or without attempts left.
-
-        While the target is down, one that is only of use to a target that beats is passed over, and keeps its
-        attempts. So is one that has provably nothing to do, and a restart of what runs elsewhere, if a
-        command may be run for it. One that does not help, by the record, is left out in this outage.
-        """
-        ladder = self._get_settings().ladder_of(repair.svc)
-        fitting = [each for each in ladder if repair.symptom in REMEDIES[each].symptoms]
-        offered = [each for each in fitting if REMEDIES[each].is_useful(target)]
-        if target.health is Health.DOWN:
-            for_down = [each for each in offered if Symptom.SILENT in REMEDIES[each].symptoms]
-            offered = for_down or offered
-        if target.owner is RestartOwner.ELSEWHERE and Remedy.COMMAND in offered:
-            offered = [each for each in offered if each is not Remedy.RESTART]
-        passed_over = repair.passed_over if self._get_settings().learning else ()
-        return [each for each in offered if each not in passed_over]
 
     def _follow_proposal(
         self, repair: Repair, target: TargetFacts, here: Situation, approvals: Mapping[str, str], epoch: int

@@ -273,7 +273,7 @@ class ContainerEngine(ProcessOwner):
         limit, machine_bytes = asyncio.Semaphore(ASKED_AT_ONCE), psutil.virtual_memory().total
         failed = list[tuple[str, str]]()
 
-        async def measure(each: _Known) -> None:
+        async def measure_one(each: _Known) -> None:
             identity, now = each.container.identity, time.monotonic()
             before = self._measured.get(each.container.id)
             if before is not None and before.identity != identity:
@@ -291,7 +291,7 @@ class ContainerEngine(ProcessOwner):
                 found = make_measured(identity, usage, machine_bytes, before, time.monotonic())
                 self._measured[each.container.id] = found
 
-        await asyncio.gather(*map(measure, running))
+        await asyncio.gather(*map(measure_one, running))
         if failed and not self._is_unmeasured:
             svc, why = failed[0]
             self._log.warning("medic.container_not_measured", svc=svc, reason=why, containers=len(failed))
