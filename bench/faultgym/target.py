@@ -26,9 +26,9 @@ from bench.faultgym.requests import GOOD, find_socket
 from marketswarm.agent import Agent, agent, run
 from marketswarm.bus import BusError
 from marketswarm.keys import source_breaker_key
-from marketswarm.operator.remedies import BOARD, SOURCES
+from marketswarm.operator.remedies import BOARD, RECONNECT, SOURCES
 from marketswarm.truth import MARKET, SYSTEM
-from services.market.reconnect_desk import ReconnectDesk, Reconnection
+from services.market.request_desk import RequestDesk, RequestOutcome
 
 FOLDER: Final = "GYM_FOLDER"
 CACHED_KEYS: Final = {"quotes": "quotes:SPY", "charts": "chart:SPY:1d"}
@@ -57,7 +57,9 @@ def run_target(svc: str) -> None:
         async with agent(svc) as me:
             target = Target(me, folder / f"{svc}.do")
             if svc == BOARD:
-                desk = ReconnectDesk(svc, me.boot, lambda: me.bus(SYSTEM), target.reconnect, me.log)
+                desk = RequestDesk(
+                    RECONNECT, svc, me.boot, lambda: me.bus(SYSTEM), target.reconnect, log=me.log
+                )
                 me.task(desk.run(), name="reconnect")
             await asyncio.start_unix_server(target.take_request, find_socket(folder, svc))
             while os.getppid() == parent:  # a service outside of the fleet ends with the gym
@@ -154,10 +156,10 @@ class Target:
         if self._waits_for_ever:
             await asyncio.Event().wait()
 
-    async def reconnect(self) -> Reconnection:
+    async def reconnect(self) -> RequestOutcome:
         """Open the connections anew, as a service with a pool does on request."""
         self._is_cut_off = False
-        return Reconnection()
+        return RequestOutcome()
 
     def _cut_off(self) -> None:
         self._is_cut_off = True

@@ -15,7 +15,7 @@ from marketswarm.access.services import (
     find_written_points,
     grant_access_points,
     grant_market_operation,
-    grant_reconnects,
+    grant_requested_remedies,
 )
 from marketswarm.keys import (
     ALERT_LOG,
@@ -77,9 +77,8 @@ from marketswarm.keys import (
 from marketswarm.operator.remedies import (
     ARCHIVE,
     PAUSE_SOURCE,
-    RECONNECT,
-    RECONNECT_KEYS,
     REPEAT_BACKUP,
+    REQUEST_KEYS,
     RESUME_SOURCES,
     ROLL_BACK_TRUTH,
     SOURCES,
@@ -221,7 +220,7 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
         Grant("hget hset hdel expireat type del", HISTORY_KEYS),
         Grant("type hstrlen hget", (roster_key(HEALER),), mode="R"),
-        *grant_reconnects(BOARD, view),
+        *grant_requested_remedies(BOARD, view),
         *(_grant_source_reads() if view.bus == MARKET else ()),
         *(_grant_seeding(view) if may_board_seed(view.truth) else ()),
     )
@@ -255,7 +254,7 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
         *_grant_cache_clearing(view),
         *_grant_source_steering(view),
         *_grant_archive_reports(view),
-        *_grant_reconnects(view),
+        *_grant_requests(view),
         *_grant_rollback(view),
         *_grant_probe_reads(view),
         *_grant_age_reads(view),
@@ -305,12 +304,13 @@ def _grant_archive_reports(view: BusView) -> tuple[Grant, ...]:
     )
 
 
-def _grant_reconnects(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to have services connect to PostgreSQL anew whose ladder says so."""
+def _grant_requests(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to ask services for the remedies that they carry out themselves, by their ladders."""
     asked = [
         keys
-        for svc, keys in RECONNECT_KEYS.items()
-        if view.bus == SYSTEM and RECONNECT in list_ladder(view.truth, svc)
+        for remedy, keys_by_service in REQUEST_KEYS.items()
+        for svc, keys in keys_by_service.items()
+        if view.bus == SYSTEM and remedy in list_ladder(view.truth, svc)
     ]
     if not asked:
         return ()

@@ -55,7 +55,7 @@ from marketswarm.keys import (
     probe_key,
     source_breaker_key,
 )
-from marketswarm.operator.remedies import ARCHIVE, RECONNECT_KEYS
+from marketswarm.operator.remedies import ARCHIVE, REQUEST_KEYS
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Truth
 
 _DEAD_LETTERS: Final = ("vexy_ai", "archive")
@@ -158,7 +158,7 @@ def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
         *([Grant("hget hset", (ARCHIVE_POSITIONS,))] if _stores_position(svc, view) else []),
         *([Grant("hget", (HEALER_RELAYED,), mode="R")] if _is_relayed(svc, view) else []),
         *(_grant_archive_reports() if svc == ARCHIVE and view.bus == SYSTEM else ()),
-        *grant_reconnects(svc, view),
+        *grant_requested_remedies(svc, view),
         *grant_access_points(svc, view),
     )
 
@@ -174,12 +174,13 @@ def _grant_archive_reports() -> tuple[Grant, ...]:
     )
 
 
-def grant_reconnects(svc: str, view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to read a request to connect to PostgreSQL anew, and to report what became of it."""
-    if svc not in RECONNECT_KEYS or view.bus != SYSTEM:
+def grant_requested_remedies(svc: str, view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to read the medic's requests to this service, and to report what became of them."""
+    found = [keys[svc] for keys in REQUEST_KEYS.values() if svc in keys and view.bus == SYSTEM]
+    if not found:
         return ()
-    report, request = RECONNECT_KEYS[svc]
-    return (Grant("getrange", (request,), mode="R"), Grant("set", (report,), mode="W"))
+    reports, requests = zip(*found, strict=True)
+    return (Grant("getrange", requests, mode="R"), Grant("set", reports, mode="W"))
 
 
 def grant_access_points(svc: str, view: BusView) -> tuple[Grant, ...]:

@@ -13,6 +13,8 @@ from marketswarm.keys import (
     BOARD_RECONNECT,
     BOARD_RECONNECT_REQUEST,
     MARKET_BARS,
+    SOURCES_RELOAD,
+    SOURCES_RELOAD_REQUEST,
     chart_key,
     quote_key,
 )
@@ -39,11 +41,16 @@ REPEAT_BACKUP: Final = "repeat_backup"
 
 RECONNECT: Final = "reconnect"
 """The remedy that has a service open its connections to PostgreSQL anew."""
-RECONNECT_KEYS: Final[Mapping[str, tuple[str, str]]] = {
-    ARCHIVE: (ARCHIVE_RECONNECT, ARCHIVE_RECONNECT_REQUEST),
-    BOARD: (BOARD_RECONNECT, BOARD_RECONNECT_REQUEST),
+RELOAD_SERIES: Final = "reload_series"
+"""The remedy that has `sources` load now what is not fresh."""
+REQUEST_KEYS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    RECONNECT: {
+        ARCHIVE: (ARCHIVE_RECONNECT, ARCHIVE_RECONNECT_REQUEST),
+        BOARD: (BOARD_RECONNECT, BOARD_RECONNECT_REQUEST),
+    },
+    RELOAD_SERIES: {SOURCES: (SOURCES_RELOAD, SOURCES_RELOAD_REQUEST)},
 }
-"""By service with such connections: the keys of its report and of a request to it."""
+"""By remedy that a process carries out itself, by service: the keys of its report and of a request to it."""
 
 
 def find_cache(truth: Truth, svc: str, remedy: str) -> AccessPoint | None:

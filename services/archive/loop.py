@@ -16,7 +16,7 @@ from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog, format_unread
 from marketswarm.bus.consumer import Consumer
 from marketswarm.bus.outage import Outage
-from marketswarm.operator.remedies import ARCHIVE
+from marketswarm.operator.remedies import ARCHIVE, RECONNECT
 from marketswarm.truth import SYSTEM
 from services.archive.database import Database
 from services.archive.maintenance import Maintenance
@@ -26,7 +26,7 @@ from services.archive.reconnect import reconnect
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_followed_streams, find_streams
 from services.archive.worker import ArchiveWorker, DatabaseOutage
 from services.archive.writer import Writer
-from services.market.reconnect_desk import ReconnectDesk, Reconnection
+from services.market.request_desk import RequestDesk, RequestOutcome
 
 REPORT_EVERY_SEC: Final = 0.2
 MIGRATING_SEC: Final = 2.0
@@ -69,12 +69,12 @@ async def main() -> int:
         maintenance = Maintenance(me, settings_now, database, writer, metrics)
         me.task(maintenance.run(), name="maintenance")
 
-        async def connect_anew() -> Reconnection:
+        async def connect_anew() -> RequestOutcome:
             done = await reconnect(database, settings_now().settings.end_idle_sec)
             maintenance.report_soon()
             return done
 
-        desk = ReconnectDesk(ARCHIVE, me.boot, lambda: me.bus(SYSTEM), connect_anew, me.log)
+        desk = RequestDesk(RECONNECT, ARCHIVE, me.boot, lambda: me.bus(SYSTEM), connect_anew, log=me.log)
         me.task(desk.run(), name="reconnect")
         while True:
             for pool in pools:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from services.archive.database import APPLICATION_NAME, Database
 from services.archive.migrations import SchemaError
 from services.market.database import BOARD_NAME, FAILURES
-from services.market.reconnect_desk import Reconnection
+from services.market.request_desk import RequestOutcome
 
 ENDED: Final = (APPLICATION_NAME, BOARD_NAME)
 """The names of the sessions that may be ended. That of a backup, which holds its snapshot, is not among them,
@@ -30,14 +30,14 @@ AND clock_timestamp() - state_change > make_interval(secs => $1)
 _LEFT: Final = "SELECT 1 FROM pg_stat_activity WHERE pid = ANY($1::int[]) LIMIT 1"
 
 
-async def reconnect(database: Database, idle_sec: float) -> Reconnection:
+async def reconnect(database: Database, idle_sec: float) -> RequestOutcome:
     """Open the connections anew; end sessions that did nothing in a transaction for `idle_sec`.
 
     Those are ended first, over a connection that is there: if they use up all connections, no other one can
     be opened.
     """
     if database.migrating_since is not None:
-        return Reconnection(why="the schema is being brought up to date")
+        return RequestOutcome(why="the schema is being brought up to date")
     ended = await _try_to_end_idle(database, idle_sec)
     try:
         async with asyncio.timeout(RECONNECT_SEC):
@@ -46,8 +46,8 @@ async def reconnect(database: Database, idle_sec: float) -> Reconnection:
                 async with database.connect(END_SEC) as connection:
                     ended = await end_idle_sessions(connection, idle_sec)
     except (*FAILURES, SchemaError, TimeoutError) as error:
-        return Reconnection(ended or 0, str(error) or type(error).__name__)
-    return Reconnection(ended)
+        return RequestOutcome(ended or 0, why=str(error) or type(error).__name__)
+    return RequestOutcome(ended)
 
 
 async def end_idle_sessions(connection: Any, idle_sec: float) -> int:

@@ -18,8 +18,9 @@ from marketswarm.operator.remedies import (
     CACHES,
     PAUSE_SOURCE,
     RECONNECT,
-    RECONNECT_KEYS,
+    RELOAD_SERIES,
     REPEAT_BACKUP,
+    REQUEST_KEYS,
     RESUME_SOURCES,
     ROLL_BACK_TRUTH,
     SOURCES,
@@ -50,6 +51,7 @@ Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 RemedyName = Literal[
     "resume_sources",
+    "reload_series",
     "pause_source",
     "quotes_cache",
     "charts_cache",
@@ -321,7 +323,9 @@ class MedicSettings(ServiceConfig):
                 yield place, f"{remedy} does nothing: no rule has the metric {Metric.SOURCE_REJECTS}"
             if remedy == REPEAT_BACKUP and svc != ARCHIVE:
                 yield place, f"{remedy} does nothing: only {ARCHIVE} makes backups"
-            if remedy == RECONNECT and svc not in RECONNECT_KEYS:
-                yield place, f"{remedy} does nothing: only {' and '.join(RECONNECT_KEYS)} have connections"
+            if remedy == RECONNECT and svc not in (able := REQUEST_KEYS[RECONNECT]):
+                yield place, f"{remedy} does nothing: only {' and '.join(able)} have connections"
+            if remedy == RELOAD_SERIES and svc != SOURCES:
+                yield place, f"{remedy} does nothing: only {SOURCES} loads series"
             if remedy in CACHES and find_cache(truth, svc, remedy) is None:
                 yield place, f"{remedy} does nothing: no access point of {svc} names {CACHES[remedy]}"

@@ -187,7 +187,7 @@ class SeriesDispatcher:
 
     def log_changes(self, now: float) -> None:
         """Log which series have no fresh source since the last call, and which have one again."""
-        stale = {name for name in self.series if self._is_stale(name, now)}
+        stale = {each.id for each in self.list_stale(now)}
         gone, back = stale - self._stale, (self._stale - stale) & self.series.keys()
         if gone:
             self._me.log.warning("series.stale", series=self._describe(gone, LOGGED), count=len(gone))
@@ -210,9 +210,14 @@ class SeriesDispatcher:
             found.append(f"{name} ({why})")
         return found
 
+    def list_stale(self, now: float) -> list[Series]:
+        """Return the series that are not fresh, or wait too long for a first load; critical ones first."""
+        stale = [each for name, each in self.series.items() if self._is_stale(name, now)]
+        return sorted(stale, key=lambda each: not each.critical)
+
     def find_problem(self, now: float) -> str | None:
         """Return why the work fails: a bus, or a critical series that is not fresh; otherwise None."""
-        stale = [name for name, each in self.series.items() if each.critical and self._is_stale(name, now)]
+        stale = [each.id for each in self.list_stale(now) if each.critical]
         self._metrics.stale_critical = len(stale)
         if self.outage.problem:
             return f"series not loaded: {self.outage.problem}"

@@ -24,7 +24,7 @@ from marketswarm.bus.outage import Outage, retry
 from marketswarm.keys import MARKET_BARS, PRELOAD_STATUS
 from marketswarm.settings import read_settings
 from marketswarm.truth import Service, Truth
-from services.sources.cascade.concurrency import load_concurrently
+from services.sources.cascade.concurrency import CLAIMED_PAUSE_SEC, load_concurrently
 from services.sources.cascade.loader import LoadOutcome, SeriesLoader, open_loader
 from services.sources.cascade.series import Series, list_series
 from services.sources.cascade.state import SeriesState, SeriesStatus, clean_reason
@@ -38,7 +38,6 @@ NAME: Final = "sources"
 CLOSED_GATE: Final = 1
 """The exit code when too little is there."""
 WRITE_EVERY_SEC: Final = 0.5
-CLAIMED_PAUSE_SEC: Final = 0.2
 BUS_PATIENCE_SEC: Final = 30.0
 """How long a series is tried after its bus could not be asked for the first time."""
 STATUS_SEC: Final = 30 * 86_400

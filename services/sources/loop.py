@@ -11,7 +11,9 @@ from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import SOURCES
 from marketswarm.bus import BusError
 from marketswarm.keys import MARKET_BARS
-from marketswarm.truth import AccessPoint
+from marketswarm.operator.remedies import RELOAD_SERIES
+from marketswarm.truth import SYSTEM, AccessPoint
+from services.market.request_desk import RequestDesk
 from services.sources.cascade.loader import SeriesLoader, open_loader
 from services.sources.cascade.series import list_series
 from services.sources.cascade.store import SeriesStore
@@ -19,10 +21,12 @@ from services.sources.dispatcher import SeriesDispatcher
 from services.sources.libraries import require_libraries
 from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
+from services.sources.reload import reload_stale
 from services.sources.replay.recording import RecordingError
 from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings
 from services.sources.streams import SeriesStreams
 
+NAME: Final = "sources"
 HEALTH_SEC: Final = 15.0
 """The time between two looks at the sources, for the metrics."""
 
@@ -33,7 +37,7 @@ async def main() -> int:
     Follow the settings and this instance's share of the series, start the loads that are due, and report.
     """
     require_libraries()
-    async with agent("sources", SourcesEnvironment) as me:
+    async with agent(NAME, SourcesEnvironment) as me:
         settings, share, metrics = me.config(SourcesSettings), me.share("series"), SourcesMetrics()
         me.expose(metrics.collect)
         store = SeriesStore(
@@ -47,6 +51,15 @@ async def main() -> int:
             streams = SeriesStreams(me, loader, dispatcher, metrics, urls)
             refresh = Refresh(me, loader, dispatcher, settings, point.bus)
             me.task(refresh.run(), name="refresh")
+            desk = RequestDesk(
+                RELOAD_SERIES,
+                NAME,
+                me.boot,
+                lambda: me.bus(SYSTEM),
+                lambda: reload_stale(dispatcher, loader, settings().work.load.concurrency),
+                log=me.log,
+            )
+            me.task(desk.run(), name="reload")
             me.task(follow_health(loader, dispatcher, metrics), name="source health")
             await share.known()
             while True:

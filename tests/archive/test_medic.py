@@ -127,12 +127,12 @@ def test_sessions_that_use_up_all_connections_are_ended_by_a_reconnect_that_is_v
             "waiting wait",
             *("intended reconnect", "acted reconnect", "verified reconnect", "resolved  healed"),
         ]
-        (done,) = fleet["archive"].logs("database.reconnected")
+        (done,) = fleet["archive"].logs("remedy.followed")
         assert (done["result"], done["ended"]) == ("done", count)
         report = orjson.loads(fleet.system.cmd("GET", "archive:reconnect"))
         assert (report["request"], report["result"]) == (orjson.loads(request)["id"], "done")
         assert fleet.system.cmd("GET", "archive:reconnect:request") == request
-        assert len(fleet["archive"].logs("database.reconnect_requested")) == 1, "while it was still there"
+        assert len(fleet["archive"].logs("remedy.requested")) == 1, "while it was still there"
 
 
 @contextlib.contextmanager

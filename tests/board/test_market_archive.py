@@ -9,14 +9,14 @@ import asyncpg
 import orjson
 import pytest
 
-from marketswarm.operator.reconnects import ReconnectReport, ReconnectRequest
+from marketswarm.operator.service_requests import RequestReport, ServiceRequest
 from marketswarm.tasks import end_tasks
 from services.board.market import archive_reader
 from services.board.market.api import find_quote_cursor
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.live import REPLAY, is_bar
 from services.board.market.query import TableQuery
-from services.market.reconnect_desk import Reconnection
+from services.market.request_desk import RequestOutcome
 from support.market_board import run_apart
 from support.postgres import Postgres, archive_url
 from support.rig import Fleet, free_port
@@ -298,7 +298,7 @@ async def test_the_board_opens_its_connections_anew_on_request_and_answers_all_t
         assert await ask(reader) is None
         before = await reader._query(pid)  # noqa: SLF001 - whether it is another connection
         asking = asyncio.gather(*(ask(reader) for _ in range(AT_ONCE)))
-        assert await reader.reconnect() == Reconnection()
+        assert await reader.reconnect() == RequestOutcome()
         assert set(await asking) == {None}
         assert await reader._query(pid) != before  # noqa: SLF001 - the same
 
@@ -316,9 +316,9 @@ def test_a_real_board_follows_a_request_and_answers_it(archive_url, tmp_path):
     with Fleet(tmp_path, document, ["board"], env, tail=False) as fleet:
         ask, board = fleet.system.cmd, fleet["board"]
         beat = orjson.loads(until(lambda: ask("GET", "beat:board"), what=board.text))
-        request = ReconnectRequest(id="r1", boot=beat["boot"], by="medic", ts=time.time())
+        request = ServiceRequest(id="r1", boot=beat["boot"], by="medic", ts=time.time())
         ask("SET", "board:reconnect:request", request.encode(), "EX", "60")
-        (done,) = until(lambda: board.logs("database.reconnected"), what=board.text)
+        (done,) = until(lambda: board.logs("remedy.followed"), what=board.text)
         assert (done["request"], done["result"]) == ("r1", "done")
-        answer = ReconnectReport.parse(ask("GET", "board:reconnect").encode())
+        answer = RequestReport.parse(ask("GET", "board:reconnect").encode())
         assert (answer.request, answer.boot, answer.result) == (done["request"], beat["boot"], "done")

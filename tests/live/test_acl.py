@@ -173,7 +173,7 @@ def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_pa
     document = orjson.loads((ROOT / "examples/market.json").read_bytes())
     targets = {
         "board": {"ladder": ["quotes_cache"]},
-        "sources": {"ladder": ["resume_sources", "pause_source"]},
+        "sources": {"ladder": ["resume_sources", "reload_series", "pause_source"]},
         "archive": {"ladder": ["repeat_backup", "reconnect"]},
     }
     document["services"]["medic"]["settings"] = {"targets": targets}
@@ -196,6 +196,8 @@ def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_pa
             SET archive:backup:request {} EX 60
             GETRANGE archive:reconnect 0 9
             SET archive:reconnect:request {} EX 60
+            GETRANGE sources:reload 0 9
+            SET sources:reload:request {} EX 60
         """)
         assert let_through(client(SYSTEM, "medic"), asked) == asked
         assert let_through(client(MARKET, "medic"), done) == done
@@ -212,6 +214,7 @@ def test_the_medic_writes_what_its_ladders_have_it_write_and_no_other_key(tmp_pa
             SET archive:backup {}
             SET archive:database {}
             SET archive:reconnect {}
+            SET sources:reload {}
             SET board:reconnect:request {}
         """)
         assert let_through(client(MARKET, "medic"), [*refused, *asked]) == []

@@ -18,7 +18,7 @@ from marketswarm import log as logs
 from marketswarm.net.retry import Backoff
 from services.board.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
-from services.market.reconnect_desk import Reconnection
+from services.market.request_desk import RequestOutcome
 from services.market.rows import (
     BAR_CELLS,
     FEATURE_CELLS,
@@ -290,23 +290,23 @@ class ArchiveReader:
         """Return the last requests to sources, the newest first, each with the cells of DOWNLOAD_CELLS."""
         return await self._fetch(_DOWNLOADS, limit)
 
-    async def reconnect(self) -> Reconnection:
+    async def reconnect(self) -> RequestOutcome:
         """Open the connections anew; a statement that runs may go on for STATEMENT_SEC."""
         if self._url is None:
-            return Reconnection(why=NOT_SET)
+            return RequestOutcome(why=NOT_SET)
         try:
             pool = self._find_pool()
         except DatabaseAwayError as error:
-            return Reconnection(why=str(error))
+            return RequestOutcome(why=str(error))
         from services.market import database  # noqa: PLC0415 - as in `_find_pool`
 
         try:
             async with asyncio.timeout(RECONNECT_SEC):
                 await pool.recycle(STATEMENT_SEC)
         except (*database.FAILURES, TimeoutError) as error:
-            return Reconnection(why=str(self._judge(error)))
+            return RequestOutcome(why=str(self._judge(error)))
         self._note_return()
-        return Reconnection()
+        return RequestOutcome()
 
     async def close(self) -> None:
         if self._pool is not None:

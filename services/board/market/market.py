@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
-from marketswarm.operator.remedies import BOARD
+from marketswarm.operator.remedies import BOARD, RECONNECT
 from marketswarm.truth import SYSTEM
 from services.board.access.limits import RequestLimiter
 from services.board.cache import Cached
@@ -43,7 +43,7 @@ from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import RowTexts, encode_growing
 from services.board.market.updates import TopicKind, UpdateHub
 from services.board.settings import BoardEnvironment, MarketView
-from services.market.reconnect_desk import ReconnectDesk
+from services.market.request_desk import RequestDesk
 from services.market.rows import Cells
 
 SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the others
@@ -67,7 +67,9 @@ class Market:
         url = me.settings.database_url
         self.settings_now = settings_now
         self.archive = ArchiveReader(None if url is None else url.get_secret_value())
-        self._desk = ReconnectDesk(BOARD, me.boot, lambda: me.bus(SYSTEM), self.archive.reconnect, log)
+        self._desk = RequestDesk(
+            RECONNECT, BOARD, me.boot, lambda: me.bus(SYSTEM), self.archive.reconnect, log=log
+        )
         self.live = LiveMarket()
         self.hub = UpdateHub(
             me.boot, lambda: settings_now().max_followers, lambda: settings_now().max_followers_per_address

@@ -7,8 +7,8 @@ from services.medic.remedies.backup import RepeatBackup
 from services.medic.remedies.cache import ClearCache
 from services.medic.remedies.command import RunCommand
 from services.medic.remedies.pause import PauseSource
-from services.medic.remedies.reconnect import Reconnect
 from services.medic.remedies.remedy import Remedy, RemedyType
+from services.medic.remedies.request import RequestRemedy
 from services.medic.remedies.restart import Restart
 from services.medic.remedies.rollback import RollBackTruth
 from services.medic.remedies.sources import ResumeSources
@@ -17,10 +17,11 @@ from services.medic.remedies.wait import Wait
 _TYPES: Final[tuple[RemedyType, ...]] = (
     Wait(name=Remedy.WAIT, cost=0, cooldown_sec=0.0, attempts=1),
     ResumeSources(name=Remedy.RESUME_SOURCES, cost=10, cooldown_sec=60.0),
+    RequestRemedy(name=Remedy.RELOAD_SERIES, cost=12, cooldown_sec=60.0, settle_sec=90.0),
     PauseSource(name=Remedy.PAUSE_SOURCE, cost=15, cooldown_sec=60.0, settle_sec=600.0),
     ClearCache(name=Remedy.QUOTES_CACHE, cost=20, cooldown_sec=30.0),
     ClearCache(name=Remedy.CHARTS_CACHE, cost=21, cooldown_sec=30.0),
-    Reconnect(name=Remedy.RECONNECT, cost=23, cooldown_sec=15.0, settle_sec=60.0),
+    RequestRemedy(name=Remedy.RECONNECT, cost=23, cooldown_sec=15.0, settle_sec=60.0),
     RepeatBackup(name=Remedy.REPEAT_BACKUP, cost=25, cooldown_sec=300.0, settle_sec=3600.0),
     Restart(name=Remedy.RESTART, cost=30, cooldown_sec=60.0),
     RollBackTruth(

@@ -27,6 +27,7 @@ class Remedy(StrEnum):
 
     WAIT = "wait"
     RESUME_SOURCES = "resume_sources"
+    RELOAD_SERIES = "reload_series"
     PAUSE_SOURCE = "pause_source"
     QUOTES_CACHE = "quotes_cache"
     CHARTS_CACHE = "charts_cache"

@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
 from marketswarm.due_queue import DueWork
 from services.sources.cascade.series import Series
+
+CLAIMED_PAUSE_SEC: Final = 0.2
+"""The pause before a series is tried again of which another load runs."""
 
 
 async def load_concurrently(

@@ -20,7 +20,9 @@ from services.market.records import Record
 from services.sources.cascade.series import AT_CLOSE, DayEnd, Pace, Series
 
 LONGEST_RETRY_SEC: Final = 900.0
-"""The longest time for which a source is left out whose answer was of no use."""
+"""The longest time for which a source is left out whose answer was of no use.
+
+Also the longest from one load to the next of a series that is not fresh."""
 USUAL_EVERY_SEC: Final = 60.0
 SHORTEST_PAUSE_SEC: Final = 0.2
 """The shortest time between two loads of a series, however fast its market moves or a recording plays."""
@@ -365,6 +367,8 @@ def plan_load(
     if state.status is SeriesStatus.FRESH:
         quiet_sec = max(pause_sec, series.max_age_sec / 2)  # a quiet market must not make it late
         pause_sec = min(pause_sec * _PACE_FACTOR[state.pace], quiet_sec)
+    else:  # one lost request must not cost the hours until the next one
+        pause_sec = min(pause_sec, LONGEST_RETRY_SEC)
     due_at = now + max(SHORTEST_PAUSE_SEC, pause_sec / speed)
     if state.status is SeriesStatus.FRESH:
         due_at = max(due_at, min(state.not_before, state.fresh_until))

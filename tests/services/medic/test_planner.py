@@ -334,6 +334,7 @@ def test_the_ladder_is_in_the_order_of_costs_and_begins_with_wait():
     assert cooldowns == {
         "wait": 0,
         "resume_sources": 60,
+        "reload_series": 60,
         "pause_source": 60,
         "quotes_cache": 30,
         "charts_cache": 30,

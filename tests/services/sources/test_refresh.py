@@ -1,4 +1,7 @@
-"""The refresh: what it loads comes to the dispatcher, and a run that was broken off is made up for."""
+"""What is loaded beside the schedule of each series: by the refresh, and on request.
+
+What the refresh loads comes to the dispatcher, and a run that was broken off is made up for.
+"""
 
 import asyncio
 import contextlib
@@ -22,6 +25,7 @@ from services.sources.cascade.store import SeriesStore
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
+from services.sources.reload import reload_stale
 from services.sources.settings import SourcesSettings
 from support.rig.receiver import Answer
 from support.scenes.sources import SourcesMarket, answer_as_coinbase, answer_as_kraken
@@ -346,3 +350,57 @@ async def test_a_series_that_a_load_stored_after_it_left_the_truth_is_forgotten_
         for _ in range(2):  # the first one may be forgotten at the start
             await client.hset(MARKET_SERIES, "ETH/USD:bars:1m", b"{}")
             await auntil(is_gone)
+
+
+# -- what is loaded on request
+
+
+def reload(scene):
+    return reload_stale(scene.dispatcher, scene.loader, 10)
+
+
+async def test_a_series_that_is_not_fresh_is_loaded_on_request_though_it_is_not_due(scene):
+    assert (await reload(scene)).why == "every series is fresh"
+    scene.market["kraken"].choose = lambda _request: Answer(500)
+    await scene.refresh.load_old()
+    asked = len(scene.market["kraken"].seen)
+    done = await reload(scene)
+    assert (done.loaded, done.why) == (0, ""), "it is not critical, so what is left is no failure"
+    assert len(scene.market["kraken"].seen) == asked + 1
+    scene.market["kraken"].choose = answer_as_kraken
+    assert (await reload(scene)).loaded == 1
+    assert scene.dispatcher.summarize(time.time()) == "1 series: 1 fresh"
+    assert (await reload(scene)).why == "every series is fresh"
+
+
+async def test_a_critical_series_that_stays_stale_is_a_request_that_failed_and_so_is_a_bus_that_is_away(
+    scene, monkeypatch
+):
+    entry = {"symbol": "BTC/USD", "asset": "crypto", "from": ["kraken"], "critical": True}
+    scene.config = SourcesSettings.model_validate({"endpoints": [entry], "settings": {}})
+    await scene.follow()
+    scene.market["kraken"].choose = lambda _request: Answer(500)
+    await scene.refresh.load_old()
+    assert (await reload(scene)).why.startswith(f"not fresh: {SERIES} (kraken ")
+
+    async def fail(_series, **_terms):
+        raise BusError("market-redis", "timeout")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.loader, "load", fail)
+        assert "market-redis timeout" in (await reload(scene)).why
+    scene.market["kraken"].choose = answer_as_kraken
+    assert (await reload(scene)).why == ""
+
+
+async def test_a_series_that_another_load_has_is_waited_for(scene):
+    scene.market["kraken"].choose = lambda _request: Answer(500)
+    await scene.refresh.load_old()
+    scene.market["kraken"].choose = answer_as_kraken
+    claim, _ = await scene.loader.store.claim(SERIES)
+    task = asyncio.create_task(reload(scene))
+    await asyncio.sleep(0)
+    asked = len(scene.market["kraken"].seen)
+    await scene.loader.store.release(claim)
+    assert (await task).loaded == 1
+    assert len(scene.market["kraken"].seen) == asked + 1

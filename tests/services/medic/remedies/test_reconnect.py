@@ -8,19 +8,18 @@ import pytest
 
 from marketswarm.agent.lease import clock
 from marketswarm.keys import ARCHIVE_RECONNECT, ARCHIVE_RECONNECT_REQUEST, last_beat_key
-from marketswarm.operator.reconnects import (
+from marketswarm.operator.service_requests import (
     REQUEST_VALID_SEC,
-    ReconnectReport,
-    ReconnectRequest,
-    ReconnectResult,
+    RequestReport,
+    RequestResult,
+    ServiceRequest,
 )
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
-from services.market.reconnect_desk import ReconnectDesk, Reconnection
+from services.market.request_desk import RequestDesk, RequestOutcome
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, TargetFacts
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
-from services.medic.remedies.reconnect import judge_report
 from services.medic.settings import MedicSettings
 from support.simulation.patient import Patient
 
@@ -55,29 +54,33 @@ def order(identity, svc="archive"):
 
 
 def report(result, request="r0", boot="b1"):
-    return ReconnectReport(request=request, boot=boot, ts=NOW, result=result)
+    return RequestReport(request=request, boot=boot, ts=NOW, result=result)
 
 
 def test_the_id_of_a_request_is_that_of_one_process_and_its_last_report():
-    first = judge_report("b1", None)
+    first = RECONNECT.judge_report("b1", None)
     assert first.identity.startswith("reconnect.")
-    assert judge_report("b1", None) == first
+    assert RECONNECT.judge_report("b1", None) == first
     others = [
-        judge_report("b2", None),
-        judge_report("b1", report(ReconnectResult.DONE)),
-        judge_report("b1", report(ReconnectResult.DONE, "r1")),
+        RECONNECT.judge_report("b2", None),
+        RECONNECT.judge_report("b1", report(RequestResult.DONE)),
+        RECONNECT.judge_report("b1", report(RequestResult.DONE, "r1")),
     ]
     assert len({each.identity for each in (first, *others)}) == 4
-    assert judge_report(None, None) == RemedyEvidence(), "of no process that beats, nothing is asked"
+    assert RECONNECT.judge_report(None, None) == RemedyEvidence(), (
+        "of no process that beats, nothing is asked"
+    )
 
 
 def test_a_request_is_under_way_as_long_as_its_process_lives():
     open_report = report(None)
-    assert judge_report("b1", open_report) == RemedyEvidence(is_under_way=True, results={"r0": None})
-    after = judge_report("b2", open_report)
+    assert RECONNECT.judge_report("b1", open_report) == RemedyEvidence(
+        is_under_way=True, results={"r0": None}
+    )
+    after = RECONNECT.judge_report("b2", open_report)
     assert (after.is_under_way, after.results) == (False, {"r0": None})
     assert after.identity
-    assert judge_report("b1", report(ReconnectResult.FAILED)).results == {"r0": False}
+    assert RECONNECT.judge_report("b1", report(RequestResult.FAILED)).results == {"r0": False}
 
 
 async def test_the_process_follows_the_request_once_and_its_report_verifies_it(bus, context):
@@ -85,9 +88,9 @@ async def test_the_process_follows_the_request_once_and_its_report_verifies_it(b
 
     async def reconnect():
         calls.append(await look(context()))
-        return Reconnection(ended=2)
+        return RequestOutcome(ended=2)
 
-    desk = ReconnectDesk("archive", "b1", lambda: bus, reconnect, LOG)
+    desk = RequestDesk("reconnect", "archive", "b1", lambda: bus, reconnect, log=LOG)
     await beat(bus, "b1")
     identity = (await look(context())).identity
     for _ in range(2):  # the second one would be that of a medic that does not know of the first
@@ -118,7 +121,7 @@ async def test_another_process_and_a_lease_that_ended_prevent_the_request(bus, c
     assert await bus.client.exists(ARCHIVE_RECONNECT_REQUEST) == 0
     await beat(bus, "b1")
     assert (await RECONNECT.carry_out(order(identity), context()))[0] is OrderResult.DONE
-    request = ReconnectRequest.parse(await bus.client.get(ARCHIVE_RECONNECT_REQUEST))
+    request = ServiceRequest.parse(await bus.client.get(ARCHIVE_RECONNECT_REQUEST))
     assert (request.id, request.boot) == (identity, "b1")
 
 
@@ -127,7 +130,7 @@ async def test_another_process_and_a_lease_that_ended_prevent_the_request(bus, c
 )
 async def test_a_report_that_can_not_be_used_keeps_nobody_from_asking(bus, context, junk):
     await bus.client.set(ARCHIVE_RECONNECT, junk)
-    assert await look(context()) == judge_report("b1", None)
+    assert await look(context()) == RECONNECT.judge_report("b1", None)
     assert await look(context(), svc="feed") == RemedyEvidence(), "it has no connections"
     assert (await look(context(), svc="board")).identity
 

@@ -169,6 +169,13 @@ def test_without_an_interval_a_series_waits_for_the_refresh_unless_it_is_not_the
     assert [needs_refresh(fresh, NOW + sec, 3300) for sec in (3299, 3300)] == [False, True]
 
 
+def test_a_series_of_hours_that_is_not_fresh_is_loaded_again_within_a_quarter_of_an_hour():
+    series = replace(SERIES, every_sec=21_600.0, max_age_sec=43_200.0)
+    fresh, failed = load(WAITING, {"massive": SourceVerdict.FRESH})[0], load(WAITING, {})[0]
+    assert plan_load(series, fresh, NOW, None).due_at == NOW + 21_600
+    assert plan_load(series, failed, NOW, None).due_at == NOW + 900
+
+
 def test_going_over_to_a_recording_its_time_counts_and_no_other():
     state, _ = load(WAITING, {"massive": SourceVerdict.FRESH})
     played = SourceFinding(

@@ -1,4 +1,4 @@
-"""Take requests on system-redis to connect to PostgreSQL anew, and report what became of them."""
+"""Take requests of the medic to this process on system-redis, and report what became of them."""
 
 import asyncio
 import time
@@ -10,14 +10,14 @@ from structlog.typing import FilteringBoundLogger
 
 from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.bus.stored_values import read_strings, report_unusable
-from marketswarm.operator.reconnects import (
+from marketswarm.operator.remedies import REQUEST_KEYS
+from marketswarm.operator.service_requests import (
     REPORT_VALID_SEC,
     REQUEST_VALID_SEC,
-    ReconnectReport,
-    ReconnectRequest,
-    ReconnectResult,
+    RequestReport,
+    RequestResult,
+    ServiceRequest,
 )
-from marketswarm.operator.remedies import RECONNECT_KEYS
 
 LOOK_EVERY_SEC: Final = 1.0
 TAKE_EVERY_SEC: Final = 10.0
@@ -29,32 +29,36 @@ _MAX_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Reconnection:
-    """What became of an attempt: how many idle sessions were ended, and why it failed, if it did."""
+class RequestOutcome:
+    """What became of an attempt: the counts of a `RequestReport`, and why it failed, if it did."""
 
     ended: int = 0
+    loaded: int = 0
     why: str = ""
 
 
-class ReconnectDesk:
-    """Follow the requests to one process of a service, each once.
+class RequestDesk:
+    """Follow the requests for one remedy to one process of a service, each once.
 
     A request is for the process `boot`: what was meant for an earlier one is not followed. `get_bus` returns
-    system-redis; a bus that is away is reported by those who read there. `reconnect` raises nothing that an
+    system-redis; a bus that is away is reported by those who read there. `carry_out` raises nothing that an
     attempt may fail of.
     """
 
     def __init__(
         self,
+        remedy: str,
         svc: str,
         boot: str,
         get_bus: Callable[[], Bus],
-        reconnect: Callable[[], Awaitable[Reconnection]],
+        carry_out: Callable[[], Awaitable[RequestOutcome]],
+        *,
         log: FilteringBoundLogger,
     ) -> None:
-        self._report_key, self._request_key = RECONNECT_KEYS[svc]
-        self._boot, self._get_bus, self._reconnect, self._log = boot, get_bus, reconnect, log
-        self._report: ReconnectReport | None = None
+        self._report_key, self._request_key = REQUEST_KEYS[remedy][svc]
+        self._remedy, self._log = remedy, log
+        self._boot, self._get_bus, self._carry_out = boot, get_bus, carry_out
+        self._report: RequestReport | None = None
         self._is_written = True
         self._taken_at = float("-inf")
 
@@ -68,16 +72,25 @@ class ReconnectDesk:
         request = await self._take_request()
         if request is None:
             return
-        self._log.info("database.reconnect_requested", request=request.id, by=request.by)
-        begun = ReconnectReport(request=request.id, boot=self._boot, ts=time.time())
+        self._log.info("remedy.requested", remedy=self._remedy, request=request.id, by=request.by)
+        begun = RequestReport(request=request.id, boot=self._boot, ts=time.time())
         await self._note(begun)
-        done = await self._reconnect()
-        result, why = ReconnectResult.FAILED if done.why else ReconnectResult.DONE, done.why[:200]
-        await self._note(replace(begun, ts=time.time(), result=result, ended=done.ended, why=why))
+        done = await self._carry_out()
+        result, why = RequestResult.FAILED if done.why else RequestResult.DONE, done.why[:200]
+        report = replace(begun, ts=time.time(), result=result, ended=done.ended, loaded=done.loaded, why=why)
+        await self._note(report)
         write = self._log.warning if why else self._log.info
-        write("database.reconnected", request=request.id, result=result, ended=done.ended, why=why)
+        write(
+            "remedy.followed",
+            remedy=self._remedy,
+            request=request.id,
+            result=result,
+            ended=done.ended,
+            loaded=done.loaded,
+            why=why,
+        )
 
-    async def _take_request(self) -> ReconnectRequest | None:
+    async def _take_request(self) -> ServiceRequest | None:
         """Return the request on the bus; None if another process's, followed, or too soon."""
         try:
             bus = self._get_bus()
@@ -86,7 +99,7 @@ class ReconnectDesk:
             (raw,) = await read_strings(bus, [self._request_key], _MAX_BYTES, report=True)
         except (BusError, NoBusError):
             return None
-        request = None if raw is None else ReconnectRequest.parse(raw)
+        request = None if raw is None else ServiceRequest.parse(raw)
         if request is None:
             if raw is not None:
                 report_unusable(bus.name, self._request_key)
@@ -101,7 +114,7 @@ class ReconnectDesk:
         self._taken_at = time.monotonic()
         return request
 
-    async def _note(self, report: ReconnectReport) -> None:
+    async def _note(self, report: RequestReport) -> None:
         self._report, self._is_written = report, False
         try:
             await self._write(self._get_bus())

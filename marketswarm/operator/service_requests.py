@@ -1,7 +1,9 @@
-"""Define how a service is asked to open its connections to PostgreSQL anew, and what it says of that.
+"""Define how a process is asked to carry out a remedy itself, and what it says of that.
 
-The medic writes a `ReconnectRequest` on system-redis, which expires; it is for one process. That process
-answers by a `ReconnectReport`, in place of the one before. Anyone with access to the bus may have written
+It opens its connections to PostgreSQL anew, or loads its series (`REQUEST_KEYS`).
+
+The medic writes a `ServiceRequest` on system-redis, which expires; it is for one process. That process
+answers by a `RequestReport`, in place of the one before. Anyone with access to the bus may have written
 either, so each is parsed when it is read.
 """
 
@@ -14,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from marketswarm.bus import Bus
 from marketswarm.bus.stored_values import read_strings, report_unusable
 from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
-from marketswarm.operator.remedies import RECONNECT_KEYS
+from marketswarm.operator.remedies import REQUEST_KEYS
 
 REQUEST_VALID_SEC: Final = 60
 """How long a request stays on the bus. One whose `ts` is further from the reader's clock is not followed."""
@@ -22,15 +24,15 @@ REPORT_VALID_SEC: Final = 24 * 3600
 """How long a report stays on the bus."""
 
 
-class ReconnectResult(StrEnum):
+class RequestResult(StrEnum):
     """What became of a request."""
 
-    DONE = "done"  # a new connection answers
+    DONE = "done"  # a new connection answers; no critical series is stale
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class ReconnectRequest(JsonRecord):
+class ServiceRequest(JsonRecord):
     """A request, made at `ts` (epoch seconds), to the process `boot`, which follows each `id` once.
 
     Raises ValueError when a field is out of bounds.
@@ -43,30 +45,31 @@ class ReconnectRequest(JsonRecord):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class ReconnectReport(JsonRecord):
+class RequestReport(JsonRecord):
     """What became of the last request that the process `boot` followed, as of `ts` (epoch seconds).
 
     `request` is its id. `result` is None while it is carried out. `ended` counts the sessions that did
-    nothing in a transaction and were ended. `why` is why it failed. Raises ValueError when a field is out of
-    bounds.
+    nothing in a transaction and were ended, `loaded` the series that are fresh again. `why` is why it failed.
+    Raises ValueError when a field is out of bounds.
     """
 
     request: Ident
     boot: Name
     ts: Epoch
-    result: ReconnectResult | None = None
+    result: RequestResult | None = None
     ended: Annotated[int, Field(ge=0, le=10**6)] = 0
+    loaded: Annotated[int, Field(ge=0, le=10**6)] = 0
     why: Annotated[str, Field(max_length=200)] = ""
 
 
-async def read_reconnect_report(bus: Bus, svc: str) -> ReconnectReport | None:
-    """Return what a service of RECONNECT_KEYS says; None if it says nothing that can be used.
+async def read_request_report(bus: Bus, remedy: str, svc: str) -> RequestReport | None:
+    """Return what a service says of a remedy of REQUEST_KEYS; None if it says nothing that can be used.
 
     Raises BusError.
     """
-    key, _ = RECONNECT_KEYS[svc]
+    key, _ = REQUEST_KEYS[remedy][svc]
     (raw,) = await read_strings(bus, [key])
-    report = None if raw is None else ReconnectReport.parse(raw)
+    report = None if raw is None else RequestReport.parse(raw)
     if raw is not None and report is None:
         report_unusable(bus.name, key)
     return report

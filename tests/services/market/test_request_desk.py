@@ -1,4 +1,4 @@
-"""A process follows a request for new connections once, if it is the one that is meant, and answers it."""
+"""A process follows a request of the medic once, if it is the one that is meant, and answers it."""
 
 import time
 from types import SimpleNamespace
@@ -7,15 +7,15 @@ import pytest
 
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import count_unusable
-from marketswarm.operator.reconnects import (
+from marketswarm.operator.service_requests import (
     REQUEST_VALID_SEC,
-    ReconnectReport,
-    ReconnectRequest,
-    ReconnectResult,
+    RequestReport,
+    RequestResult,
+    ServiceRequest,
 )
 from marketswarm.testing import MemoryBuses
-from services.market import reconnect_desk
-from services.market.reconnect_desk import KNOWN_SEC, TAKE_EVERY_SEC, ReconnectDesk, Reconnection
+from services.market import request_desk
+from services.market.request_desk import KNOWN_SEC, TAKE_EVERY_SEC, RequestDesk, RequestOutcome
 
 REQUEST = "archive:reconnect:request"
 
@@ -30,7 +30,7 @@ class Log:
 def scene(monkeypatch):
     """A desk of the process `b1`; `scene.outcome` is what becomes of an attempt, `scene.clock` moves on."""
     scene = SimpleNamespace(
-        bus=MemoryBuses()("system-redis"), calls=0, outcome=Reconnection(ended=3), clock=1000.0, seen=[]
+        bus=MemoryBuses()("system-redis"), calls=0, outcome=RequestOutcome(ended=3), clock=1000.0, seen=[]
     )
     scene.is_away = False
 
@@ -45,13 +45,13 @@ def scene(monkeypatch):
         return scene.outcome
 
     times = SimpleNamespace(monotonic=lambda: scene.clock, time=time.time)
-    monkeypatch.setattr(reconnect_desk, "time", times)
-    scene.desk = ReconnectDesk("archive", "b1", find_bus, reconnect, Log())
+    monkeypatch.setattr(request_desk, "time", times)
+    scene.desk = RequestDesk("reconnect", "archive", "b1", find_bus, reconnect, log=Log())
     return scene
 
 
 async def ask(scene, ident="r1", boot="b1", ts=None):
-    request = ReconnectRequest(id=ident, boot=boot, by="medic", ts=time.time() if ts is None else ts)
+    request = ServiceRequest(id=ident, boot=boot, by="medic", ts=time.time() if ts is None else ts)
     await scene.bus.client.set(REQUEST, request.encode())
 
 
@@ -62,7 +62,7 @@ async def look(scene, after_sec=TAKE_EVERY_SEC):
 
 async def report(scene):
     raw = await scene.bus.client.get("archive:reconnect")
-    return None if raw is None else ReconnectReport.parse(raw)
+    return None if raw is None else RequestReport.parse(raw)
 
 
 async def test_a_request_is_followed_once_and_answered(scene):
@@ -74,13 +74,13 @@ async def test_a_request_is_followed_once_and_answered(scene):
     assert scene.calls == 1
     assert (scene.seen[0].request, scene.seen[0].result) == ("r1", None), "it said so before it began"
     found = await report(scene)
-    assert (found.request, found.boot, found.result, found.ended) == ("r1", "b1", ReconnectResult.DONE, 3)
+    assert (found.request, found.boot, found.result, found.ended) == ("r1", "b1", RequestResult.DONE, 3)
     assert await scene.bus.client.ttl("archive:reconnect") > 0
-    scene.outcome = Reconnection(why="too many connections" * 50)
+    scene.outcome = RequestOutcome(why="too many connections" * 50)
     await ask(scene, "r2")
     await look(scene)
     found = await report(scene)
-    assert (found.request, found.result, len(found.why)) == ("r2", ReconnectResult.FAILED, 200)
+    assert (found.request, found.result, len(found.why)) == ("r2", RequestResult.FAILED, 200)
 
 
 async def test_a_request_whose_id_comes_again_since_the_report_is_gone_is_followed(scene):
@@ -94,7 +94,7 @@ async def test_a_request_whose_id_comes_again_since_the_report_is_gone_is_follow
     assert scene.calls == 1, "the first one stays too old, though it did not expire"
     await ask(scene)
     await look(scene)
-    assert (scene.calls, (await report(scene)).result) == (2, ReconnectResult.DONE)
+    assert (scene.calls, (await report(scene)).result) == (2, RequestResult.DONE)
 
 
 async def test_a_request_for_another_process_or_of_another_time_is_not_followed(scene):
@@ -136,12 +136,12 @@ async def test_an_answer_that_the_bus_did_not_take_is_written_when_it_is_back(sc
 
     async def lose_bus():
         scene.is_away = True
-        return Reconnection()
+        return RequestOutcome()
 
-    scene.desk._reconnect = lose_bus  # noqa: SLF001 - the bus goes away meanwhile
+    scene.desk._carry_out = lose_bus  # noqa: SLF001 - the bus goes away meanwhile
     await look(scene)
     assert (await report(scene)).result is None
     await look(scene)
     scene.is_away = False
     await look(scene)
-    assert (await report(scene)).result is ReconnectResult.DONE
+    assert (await report(scene)).result is RequestResult.DONE

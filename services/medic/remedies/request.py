@@ -1,0 +1,92 @@
+"""Have a process carry out a remedy itself, on request.
+
+`reconnect` has archive or the board open its connections to PostgreSQL anew; archive also ends sessions that
+idle. `reload_series` has sources load now what is not fresh.
+"""
+
+import hashlib
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from marketswarm.bus import BusError, NoBusError
+from marketswarm.operator.remedies import REQUEST_KEYS
+from marketswarm.operator.service_requests import (
+    REQUEST_VALID_SEC,
+    RequestReport,
+    RequestResult,
+    ServiceRequest,
+    read_request_report,
+)
+from marketswarm.truth import MEDIC, SYSTEM
+from services.medic.facts import FleetFacts, RemedyEvidence, TargetFacts
+from services.medic.refusal import Refusal
+from services.medic.remedies.beside import read_boot
+from services.medic.remedies.leased_write import LeasedWriter
+from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder
+from services.medic.remedies.traced import TracedRemedy
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestRemedy(TracedRemedy):
+    """Ask the process that beats; verified by its report that it did what it was asked for.
+
+    The identity is the id of the request. It follows from the process that beats and from what that last
+    reported: a request that is sent twice is followed once, and no other process follows it.
+    """
+
+    def describe(self, identity: str) -> str:
+        return f"request {identity}"
+
+    def list_refusals(self, target: TargetFacts, start_grace_sec: float) -> Iterator[Refusal]:
+        """Yield also that several processes beat: each one has connections, or series, of its own."""
+        yield from super().list_refusals(target, start_grace_sec)
+        if target.instances > 1 or len(target.processes) > 1:
+            yield Refusal.SEVERAL_PROCESSES
+
+    async def read_evidence(
+        self, services: Collection[str], facts: FleetFacts, context: RemedyContext, _now: float
+    ) -> Mapping[str, RemedyEvidence]:
+        keys = REQUEST_KEYS[self.name]
+        known = {svc: RemedyEvidence() for svc in services if svc not in keys}
+        for svc in keys.keys() & set(services):
+            report = await read_request_report(context.get_bus(SYSTEM), self.name, svc)
+            known[svc] = self.judge_report(facts.targets[svc].boot, report)
+        return known
+
+    async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
+        """Write the request, if the process and its report are still those for which it was meant."""
+        keys = REQUEST_KEYS[self.name].get(order.svc)
+        if keys is None:
+            return OrderResult.REFUSED, f"{order.svc} can't be asked for it"
+        try:
+            bus = context.get_bus(SYSTEM)
+            boot = await read_boot(order.svc, context)
+            report = await read_request_report(bus, self.name, order.svc)
+            if boot is None or self.judge_report(boot, report).identity != order.identity:
+                return OrderResult.CHANGED, f"another process beats, or {order.svc} reports something else"
+            request = ServiceRequest(id=order.identity, boot=boot, by=MEDIC, ts=time.time())
+            writer = await LeasedWriter.begin(bus, context.until)
+            expiry = ("EX", str(REQUEST_VALID_SEC))
+            await writer.write("SET", [keys[1]], request.encode(), *expiry)
+        except (BusError, NoBusError) as error:
+            return OrderResult.UNKNOWN, str(error)[:100]
+        return OrderResult.DONE, f"asked {order.svc}: {self.name}"
+
+    def judge_report(self, boot: str | None, report: RequestReport | None) -> RemedyEvidence:
+        """Return what is to be asked of the process `boot`, whose last report is `report`. Pure."""
+        if report is None:
+            return RemedyEvidence(identity=self.make_identity(boot, ""))
+        is_open = report.result is None
+        is_under_way = is_open and report.boot == boot  # what another process had begun ended with it
+        return RemedyEvidence(
+            identity="" if is_under_way else self.make_identity(boot, report.request),
+            is_under_way=is_under_way,
+            results={report.request: None if is_open else report.result is RequestResult.DONE},
+        )
+
+    def make_identity(self, boot: str | None, last: str) -> str:
+        """Return the id of the request to a process after it followed `last`; empty without a process."""
+        if not boot:
+            return ""
+        return f"{self.name}.{hashlib.sha256(f'{boot} {last}'.encode()).hexdigest()[:12]}"
