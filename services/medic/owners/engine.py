@@ -12,6 +12,7 @@ others a few at a time.
 """
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Collection, Container, Iterable
@@ -19,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
-
-import psutil
 
 from marketswarm.agent.lease import is_in_time
 from marketswarm.fleet_control import RestartAnswer
@@ -270,7 +269,7 @@ class ContainerEngine(ProcessOwner):
 
     async def _measure_all(self, running: Iterable[_Known], ends_at: float) -> None:
         """Measure containers, but for those that just were. Those that can't be are not in `_measured`."""
-        limit, machine_bytes = asyncio.Semaphore(ASKED_AT_ONCE), psutil.virtual_memory().total
+        limit, machine_bytes = asyncio.Semaphore(ASKED_AT_ONCE), read_machine_bytes()
         failed = list[tuple[str, str]]()
 
         async def measure_one(each: _Known) -> None:
@@ -379,6 +378,11 @@ def make_measured(
         return _Measured(identity, now, usage.cpu_ns, percent, None)
     busy_percent = 100.0 * (usage.cpu_ns - before.cpu_ns) / 1e9 / (now - before.at)
     return _Measured(identity, now, usage.cpu_ns, percent, busy_percent)
+
+
+def read_machine_bytes() -> int:
+    """Return the memory of this machine, also where /proc shows nothing of it."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _find_most(values: Iterable[float | None]) -> float | None:

@@ -11,6 +11,7 @@ from typing import Final
 
 import psutil
 
+from marketswarm import log as logs
 from services.medic.rules.measurement import BlockingMeasurement
 from services.medic.rules.metric import HOST, Metric, Readings
 
@@ -19,13 +20,15 @@ DISKS: Final = ("/", ".")
 WITHIN_SEC: Final = 5.0
 """How long a measurement may take; the disk of a server that is away answers never."""
 
+log = logs.get("medic")
+
 
 class HostObserver:
     """Measure processors, memory and disks."""
 
     def __init__(self) -> None:
         self._processes: dict[int, psutil.Process] = {}
-        self._has_cpu = False
+        self._has_cpu = self._is_hidden = False
         self._measurement = BlockingMeasurement()
 
     async def read(self, pids: Mapping[str, Iterable[int]]) -> Readings:
@@ -38,10 +41,10 @@ class HostObserver:
 
     def measure(self, pids: Mapping[str, Iterable[int]]) -> Readings:
         """Measure all of it; this blocks."""
-        cpu = psutil.cpu_percent()
+        cpu = self._measure_host(psutil.cpu_percent)
         readings: Readings = {
             Metric.HOST_CPU: {HOST: cpu if self._has_cpu else None},  # the first call has nothing to compare
-            Metric.HOST_MEMORY: {HOST: psutil.virtual_memory().percent},
+            Metric.HOST_MEMORY: {HOST: self._measure_host(lambda: psutil.virtual_memory().percent)},
             Metric.HOST_DISK_FREE: {HOST: _find_least_free(map(Path, DISKS))},
         }
         self._has_cpu = True
@@ -50,6 +53,16 @@ class HostObserver:
         memory = {svc: self._find_most(found, self._measure_memory) for svc, found in pids.items()}
         busy = {svc: self._find_most(found, self._measure_cpu) for svc, found in pids.items()}
         return {**readings, Metric.PROCESS_MEMORY: memory, Metric.PROCESS_CPU: busy}
+
+    def _measure_host(self, measure: Callable[[], float]) -> float | None:
+        """Return a value; None, and log it once, where /proc shows nothing of the machine."""
+        try:
+            return measure()
+        except (psutil.Error, OSError) as error:
+            if not self._is_hidden:
+                log.warning("medic.host_unreadable", reason=str(error))
+            self._is_hidden = True
+            return None
 
     def _find_most(self, pids: Iterable[int], measure: Callable[[int], float | None]) -> float | None:
         """Return the largest value of some processes; None unless each of them is known."""

@@ -30,6 +30,7 @@ from services.medic.rules.evaluation import RuleEvaluator
 from services.medic.rules.fleet import list_pids, read_fleet
 from services.medic.rules.host import HostObserver
 from services.medic.rules.market import read_market
+from services.medic.rules.measurement import BlockingMeasurement
 from services.medic.rules.metric import FLEET, HOST, Metric
 from services.medic.rules.rule import MonitorRule, list_pairs
 from services.medic.source_rejects import MAX_SOURCES
@@ -138,6 +139,34 @@ def test_the_host_and_a_process_are_measured_and_one_that_has_ended_is_not_known
     second = host.measure({"feed": [own]})
     assert second[Metric.HOST_CPU][HOST] >= 0
     assert second[Metric.PROCESS_CPU]["feed"] > 0
+
+
+def test_what_proc_hides_is_not_known_said_once_and_ends_nothing(monkeypatch, capsys):
+    """As where systemd shows an agent the processes alone: ProcSubset=pid."""
+
+    def hide(*_args):
+        raise FileNotFoundError(2, "No such file or directory", "/proc/stat")
+
+    monkeypatch.setattr("services.medic.rules.host.psutil.cpu_percent", hide)
+    monkeypatch.setattr("services.medic.rules.host.psutil.virtual_memory", hide)
+    host = HostObserver()
+    for _ in range(2):
+        found = host.measure({"feed": [os.getpid()]})
+        assert found[Metric.HOST_CPU] == found[Metric.HOST_MEMORY] == {HOST: None}
+        assert 0 <= found[Metric.HOST_DISK_FREE][HOST] <= 100
+    said = "".join(capsys.readouterr())
+    assert said.count("medic.host_unreadable") == 1
+    assert "/proc/stat" in said
+
+
+async def test_each_measurement_runs_in_the_same_thread_since_psutil_compares_with_the_last_call_of_one():
+    measurement = BlockingMeasurement()
+    threads = []
+    await asyncio.to_thread(lambda: None)
+    for _ in range(5):
+        await measurement.run(lambda: threads.append(threading.get_ident()) or {}, 60)
+        await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(3)))
+    assert len(set(threads)) == 1
 
 
 def test_the_fullest_disk_counts_and_one_that_can_not_be_read_does_not(monkeypatch):
