@@ -1,6 +1,7 @@
 """Holds the units to systemd's own judgement, to the truth that is shipped, and to what the programs do."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -184,3 +185,29 @@ def test_a_truth_that_is_refused_keeps_no_agent_down():
     assert BOOTSTRAP in of(TEMPLATE, "Wants")
     assert BOOTSTRAP in of(TEMPLATE, "After")
     assert not [name for name, _ in said(TEMPLATE) if name in ("Requires", "BindsTo", "Requisite")]
+
+
+WITHOUT_NEW_CODE = """
+import ctypes, importlib, pkgutil, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE: what MemoryDenyWriteExecute does, since Linux 6.3
+    sys.exit(77)
+package = importlib.import_module(sys.argv[1])
+found = [each.name for each in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
+for name in [each for each in found if not each.endswith("__main__")] + sys.argv[2:]:
+    importlib.import_module(name)
+"""
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("svc", [*TRUTH.services, "sources", "bars", "archive"])
+def test_an_agent_and_its_libraries_need_no_memory_that_is_written_and_then_run(svc):
+    assert only(TEMPLATE, "MemoryDenyWriteExecute") == "yes"
+    given = environment(TEMPLATE, svc)
+    lazy = ["polars"] if svc in ("bars", "board", "archive") else []
+    command = [sys.executable, "-c", WITHOUT_NEW_CODE, given["MODULE"], *lazy]
+    done = subprocess.run(
+        command, env={**os.environ, **given}, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 77:
+        pytest.skip("this kernel has no PR_SET_MDWE")
+    assert done.returncode == 0, done.stderr
