@@ -20,6 +20,7 @@ from marketswarm.net.retry import Backoff
 from marketswarm.tasks import end_tasks
 from services.sources import refresh as module
 from services.sources.access.circuit_breaker import CircuitBreaker
+from services.sources.cascade.loader import LoadOutcome
 from services.sources.cascade.series import list_series
 from services.sources.cascade.store import SeriesStore
 from services.sources.dispatcher import SeriesDispatcher
@@ -373,6 +374,17 @@ async def test_a_series_that_is_not_fresh_is_loaded_on_request_though_it_is_not_
     assert (await reload(scene)).why == "every series is fresh"
 
 
+async def test_a_source_that_had_nothing_is_asked_again_on_request_and_by_no_other_load(scene):
+    empty = orjson.dumps({"error": [], "result": {"XXBTZUSD": [], "last": 0}})
+    scene.market["kraken"].choose = lambda _request: Answer(200, {}, empty)
+    await scene.refresh.load_old()
+    asked = len(scene.market["kraken"].seen)
+    scene.market["kraken"].choose = answer_as_kraken
+    await scene.refresh.load_old()
+    assert len(scene.market["kraken"].seen) == asked
+    assert (await reload(scene)).loaded == 1
+
+
 async def test_a_critical_series_that_stays_stale_is_a_request_that_failed_and_so_is_a_bus_that_is_away(
     scene, monkeypatch
 ):
@@ -393,13 +405,21 @@ async def test_a_critical_series_that_stays_stale_is_a_request_that_failed_and_s
     assert (await reload(scene)).why == ""
 
 
-async def test_a_series_that_another_load_has_is_waited_for(scene):
+async def test_a_series_that_another_load_has_is_waited_for(scene, monkeypatch):
     scene.market["kraken"].choose = lambda _request: Answer(500)
     await scene.refresh.load_old()
     scene.market["kraken"].choose = answer_as_kraken
     claim, _ = await scene.loader.store.claim(SERIES)
+    load, outcomes = scene.loader.load, []
+
+    async def note(series, **terms):
+        result = await load(series, **terms)
+        outcomes.append(result.outcome)
+        return result
+
+    monkeypatch.setattr(scene.loader, "load", note)
     task = asyncio.create_task(reload(scene))
-    await asyncio.sleep(0)
+    await auntil(lambda: LoadOutcome.CLAIMED in outcomes)
     asked = len(scene.market["kraken"].seen)
     await scene.loader.store.release(claim)
     assert (await task).loaded == 1
