@@ -137,7 +137,13 @@ def told(tmp_path):
     subprocess.run(["mount", "--bind", "-o", "ro", "/", root], check=True)
     try:
         environ = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": str(int(has_unified_hierarchy()))}
-        subprocess.run(command, env=environ, check=False, capture_output=True, timeout=360)
+        with subprocess.Popen(
+            command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as box:
+            try:
+                box.wait(360)
+            finally:
+                box.terminate()  # ends what runs in it, too; a kill would leave it behind
     finally:
         subprocess.run(["umount", "--recursive", root], check=True)
     return out
