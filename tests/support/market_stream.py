@@ -63,6 +63,7 @@ class KlineStream:
         self._pushing.cancel()
         await asyncio.gather(self._pushing, return_exceptions=True)
         self._server.close()
+        self.cut()  # a client that is ended or busy may not answer a close for long
         await self._server.wait_closed()
 
     def cut(self) -> None:
