@@ -309,6 +309,7 @@ class MedicSettings(ServiceConfig):
             yield ("settings", "rules"), f"has too many subjects: {MAX_PAIRS:,} at most are evaluated"
 
     def _find_useless_remedies(self, svc: str, truth: Truth) -> Iterator[tuple[Place, str]]:
+        """Yield where a ladder names a remedy that can do nothing for this service, and why."""
         place = ("settings", "targets", svc, "ladder")
         own = self.settings.targets[svc].remedies
         if any(name == ROLL_BACK_TRUTH and mode is Mode.EARNED for name, mode in own.items()):

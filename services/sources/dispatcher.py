@@ -217,7 +217,7 @@ class SeriesDispatcher:
 
     def find_problem(self, now: float) -> str | None:
         """Return why the work fails: a bus, or a critical series that is not fresh; otherwise None."""
-        stale = [each.id for each in self.list_stale(now) if each.critical]
+        stale = [name for name, each in self.series.items() if each.critical and self._is_stale(name, now)]
         self._metrics.stale_critical = len(stale)
         if self.outage.problem:
             return f"series not loaded: {self.outage.problem}"

@@ -1,4 +1,4 @@
-"""Load now what is not fresh, on request of the medic: its own schedule may be hours away."""
+"""Load now what is not fresh, on request of the medic: its next turn may be a quarter of an hour away."""
 
 import asyncio
 import contextlib

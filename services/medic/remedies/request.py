@@ -74,7 +74,10 @@ class RequestRemedy(TracedRemedy):
         return OrderResult.DONE, f"asked {order.svc}: {self.name}"
 
     def judge_report(self, boot: str | None, report: RequestReport | None) -> RemedyEvidence:
-        """Return what is to be asked of the process `boot`, whose last report is `report`. Pure."""
+        """Return the id of the next request to the process `boot`, and how the last one ended, by its report.
+
+        There is no next one while one is under way, or without a process. Pure.
+        """
         if report is None:
             return RemedyEvidence(identity=self.make_identity(boot, ""))
         is_open = report.result is None

@@ -40,7 +40,7 @@ class HostObserver:
         return await self._measurement.run(partial(self.measure, copy), WITHIN_SEC)
 
     def measure(self, pids: Mapping[str, Iterable[int]]) -> Readings:
-        """Measure all of it; this blocks."""
+        """Return what the machine takes, and the processes of each service, now; this blocks."""
         cpu = self._measure_host(psutil.cpu_percent)
         readings: Readings = {
             Metric.HOST_CPU: {HOST: cpu if self._has_cpu else None},  # the first call has nothing to compare
