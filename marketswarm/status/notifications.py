@@ -25,13 +25,14 @@ from marketswarm.text import parse_digits
 _INCIDENT, _MESSAGE, _DELIVERIES = b"r:i:", b"o:m:", b"o:w:"
 _PAUSES, _BROKEN, _SEQ = b"d:pauses", b"d:broken", b"seq"
 
+_HEALING: Final = "healing"
 _HOLDS: Final[Mapping[str, str]] = {
     "nobody": "no channel is configured",
     "silenced": "it is silenced",
     "maintenance": "maintenance",
     "flapping": "it flaps",
     "depends": "what it needs is down",
-    "healing": "the medic works on it",
+    _HEALING: "the medic works on it",
 }
 """By the notifier's reason for an outage about which no message is sent, the reason in words."""
 
@@ -48,8 +49,8 @@ class OpenIncident:
     `key` is the name of the service that is down, `acked_by` the person who acknowledged it ("" if none did),
     `held` the reason why no message about it is sent, None if one is. `held_until` is when a message that the
     rate limit delays is sent; None if it delays none. It has been down `since`, by the healer's clock. People
-    were told at `told_at` (None: not yet) over `channels`; `reminded` and `escalated` count later ones.
-    Times are epoch seconds.
+    were told at `told_at` (None: not yet) over `channels`; `reminded` and `escalated` count later ones. It is
+    `flapping` while only that is sent. Times are epoch seconds.
     """
 
     key: str
@@ -62,6 +63,13 @@ class OpenIncident:
     channels: tuple[str, ...] = ()
     reminded: Count = 0
     escalated: Count = 0
+    flapping: bool = False
+
+    @property
+    def is_in_digest(self) -> bool:
+        """Whether it ended while its message waited for the medic: the next digest has a line about it."""
+        is_held = self.held == _HEALING and self.told_at is None
+        return is_held and not self.down and not self.flapping
 
 
 @plain_dataclass(frozen=True, slots=True)

@@ -99,8 +99,8 @@ class TargetFacts:
     `degraded`. `instances` is how many of its processes beat on all machines, as mesh counts them. `blocked`
     is a reason of its own why nothing may be done to it. `is_alerted` says whether a critical rule held for
     it `alert_age_sec` ago. `is_late` says that it is up and most of the time until its miss has passed.
-    `evidence` is by the name of a remedy; without it, nothing is known of that. `notified` is its last outage
-    as the notifier has it, with what people were told and who acknowledged it; None if that was not read.
+    `evidence` is by the name of a remedy; without it, nothing is known of that. `notified` are its last
+    outage and those of the rules about it, as the notifier has them.
     """
 
     svc: str
@@ -121,7 +121,7 @@ class TargetFacts:
     alert_age_sec: float = 0.0
     is_late: bool = False
     evidence: Mapping[str, RemedyEvidence] = field(default_factory=dict)
-    notified: OpenIncident | None = None
+    notified: tuple[OpenIncident, ...] = ()
 
     @property
     def process(self) -> ProcessFacts | None:

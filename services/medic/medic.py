@@ -141,7 +141,7 @@ class Medic:
         facts = self.rules.add_facts(facts, now(), self._find_rest_sec())
         context = self._make_context(lease.expires_at)
         facts = await add_evidence(facts, settings, context, time.time())
-        self.facts = await add_people(facts, store.bus, self.planner.repairs.keys())
+        self.facts = await add_people(facts, store.bus, self.rules.list_alerts(self.planner.repairs))
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         await self._follow_record(store)

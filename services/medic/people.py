@@ -1,21 +1,85 @@
-"""Read what people were told of open outages, and who acknowledged them, for their timelines."""
+"""Note in the timeline of an outage what people were told of it and of the rules about it, and who acked."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from itertools import islice
+from typing import Final
 
+from marketswarm.agent.outage_state import MONITOR
 from marketswarm.bus import Bus, BusError
-from marketswarm.status.notifications import read_incidents
-from services.medic.facts import FleetFacts
+from marketswarm.operator.healing import EntryKind
+from marketswarm.status.notifications import OpenIncident, read_incidents
+from services.medic.facts import FleetFacts, TargetFacts
+from services.medic.repair import MAX_NOTED, NotedMessages, Repair
+
+MAX_TOLD: Final = 50
+"""The most entries about people in the timeline of one outage."""
+MAX_RULES: Final = 10
+"""The most rules about one outage whose messages are looked for."""
+SAME_SEC: Final = 1.0
+"""How much earlier than an outage of ours that of the notifier may begin, if it is the same."""
 
 
-async def add_people(facts: FleetFacts, bus: Bus, services: Collection[str]) -> FleetFacts:
-    """Return the facts with what the notifier knows of these services; as they are without an answer."""
-    if not services:
+async def add_people(facts: FleetFacts, bus: Bus, alerts: Mapping[str, Collection[str]]) -> FleetFacts:
+    """Return the facts with what the notifier knows of some services; as they are without an answer.
+
+    `alerts` has these services, each with the rules that hold for it (`<rule>/<subject>`).
+    """
+    if not alerts:
         return facts
+    keys = {
+        svc: (svc, *(MONITOR.prefix + rule for rule in islice(rules, MAX_RULES)))
+        for svc, rules in alerts.items()
+    }
     try:
-        found = await read_incidents(bus, services)
+        found = await read_incidents(bus, {key for named in keys.values() for key in named})
     except BusError:
         return facts
-    known = facts.targets.keys() & found.keys()
-    told = {svc: replace(facts.targets[svc], notified=found[svc]) for svc in known}
+    told = {
+        svc: replace(facts.targets[svc], notified=tuple(found[key] for key in named if key in found))
+        for svc, named in keys.items()
+        if svc in facts.targets
+    }
     return replace(facts, targets={**facts.targets, **told})
+
+
+def note_people(repair: Repair, target: TargetFacts) -> tuple[Repair, list[tuple[EntryKind, str]]]:
+    """Return the repair with each message about it, and each acknowledgement, noted once, and the entries.
+
+    An entry is its kind and its text. The notifier's outage of a rule counts while it is open, since the rule
+    holds. Pure.
+    """
+    entries: list[tuple[EntryKind, str]] = []
+    for known in target.notified:
+        is_own = known.key == repair.svc
+        is_of_this = known.since >= repair.down_since - SAME_SEC if is_own else known.down
+        if not is_of_this or repair.told >= MAX_TOLD:
+            continue
+        before = next((each for each in repair.noted if each.key == known.key), NotedMessages(known.key))
+        rule = "" if is_own else f"{known.key.removeprefix(MONITOR.prefix)}, "
+        after, news = _compare(before, known, rule)
+        if after != before:
+            others = [each for each in repair.noted if each.key != known.key]
+            noted = (*others, after)[-MAX_NOTED:]
+            repair = replace(repair, noted=noted, told=repair.told + len(news))
+            entries += news
+    return repair, entries
+
+
+def _compare(
+    before: NotedMessages, known: OpenIncident, rule: str
+) -> tuple[NotedMessages, list[tuple[EntryKind, str]]]:
+    """Return what is noted of an outage of the notifier's once this is, and the entries that are new."""
+    found, after = list[tuple[EntryKind, str]](), before
+    again = known.reminded + known.escalated
+    if known.told_at is not None and (known.told_at, again) != (before.told_at, before.again):
+        channels = f"to {', '.join(known.channels)}"
+        found.append((EntryKind.TOLD, f"{'again, ' if again else ''}{rule}{channels}"[:200]))
+        after = replace(after, told_at=known.told_at, again=again)
+    if known.is_in_digest and not before.is_in_digest:
+        found.append((EntryKind.TOLD, f"{rule}in the digest of what was healed"[:200]))
+        after = replace(after, is_in_digest=True)
+    acked_by = known.acked_by[:200]
+    if acked_by and acked_by != before.acked_by:
+        found.append((EntryKind.ACKED, f"{rule}by {acked_by}"[:200]))
+    return replace(after, acked_by=acked_by), found

@@ -13,6 +13,7 @@ from marketswarm.operator.healing import FUSE, UNDONE, EntryKind
 from services.medic.experience import Experience
 from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal, list_offered
+from services.medic.people import note_people
 from services.medic.proposal import list_ended, make_advice_id, make_proposal_id
 from services.medic.refusal import PASSING, Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyOrder, build_ladder
@@ -38,10 +39,6 @@ LEASE_SEC: Final = 10.0
 """The life of the lease, and so how long after it was lost a request under it may still be followed."""
 MAX_REFUSALS: Final = 100
 """The most refusals in the timeline of one outage."""
-MAX_TOLD: Final = 50
-"""The most entries about people in it."""
-SAME_SEC: Final = 1.0
-"""How much earlier than an outage of ours that of the notifier may begin, if it is the same."""
 
 
 def find_symptom(target: TargetFacts, settings: HealingSettings) -> Symptom | None:
@@ -135,7 +132,9 @@ class Planner:
             repair = self.repairs.get(svc) or self._open(target, here)
             if repair is None:
                 continue
-            repair = self._note_people(self._note_restarts(repair, target, now), target, now)
+            repair, news = note_people(self._note_restarts(repair, target, now), target)
+            for what, text in news:
+                self._draft.note(repair, what, now, text=text)
             moved = self._advance(repair, target, here, approvals, epoch)
             if moved.state is RepairState.OPEN and repair.state is not RepairState.OPEN:
                 moved = self._advance(moved, target, here, approvals, epoch)
@@ -217,23 +216,6 @@ class Planner:
             owner = RestartOwner.UP if is_ours else target.owner
             self._draft.note(repair, EntryKind.RESTARTED, now, reason=owner)
         return replace(repair, identity=process.identity)
-
-    def _note_people(self, repair: Repair, target: TargetFacts, now: float) -> Repair:
-        """Return the repair with each message about it, and each acknowledgement, noted once."""
-        known = target.notified
-        is_of_this = known is not None and known.since >= repair.down_since - SAME_SEC
-        if known is None or not is_of_this or repair.told >= MAX_TOLD:
-            return repair
-        again = known.reminded + known.escalated
-        if known.told_at is not None and (known.told_at, again) != (repair.told_at, repair.told_again):
-            text = f"{'again, ' if again else ''}to {', '.join(known.channels)}"[:200]
-            self._draft.note(repair, EntryKind.TOLD, now, text=text)
-            repair = replace(repair, told_at=known.told_at, told_again=again, told=repair.told + 1)
-        acked_by = known.acked_by[:200]
-        if acked_by and acked_by != repair.acked_by:
-            self._draft.note(repair, EntryKind.ACKED, now, text=f"by {acked_by}"[:200])
-            repair = replace(repair, told=repair.told + 1)
-        return replace(repair, acked_by=acked_by)
 
     def _advance(
         self, repair: Repair, target: TargetFacts, here: Situation, approvals: Mapping[str, str], epoch: int

@@ -19,6 +19,8 @@ from services.medic.remedies import REMEDIES, Remedy, build_ladder
 MAX_NUMBER: Final = 1_000_000
 """The greatest number of restarts or refusals that is kept of one outage."""
 Number = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
+MAX_NOTED: Final = 20
+"""The most outages of the notifier's of which it is kept what the timeline of one outage has."""
 
 
 class RepairState(StrEnum):
@@ -126,6 +128,21 @@ class Advice:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class NotedMessages:
+    """What the timeline has of one outage of the notifier's, which has this `key`.
+
+    People were told at `told_at` first (epoch seconds), and `again` so often since. `is_in_digest` says that
+    it is a line of the digest of what was healed.
+    """
+
+    key: str
+    told_at: float | None = None
+    again: Number = 0
+    acked_by: str = ""
+    is_in_digest: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
     """One outage under repair. Times are epoch seconds.
@@ -137,10 +154,9 @@ class Repair:
     recover. `proposed` is the remedy that a person is asked about, `proposed_for` the identity for which it
     may be approved; empty for one that may change. `asked_at` is when a diagnosis of it was asked for,
     `advice` what that proposes or proposed; None until there is an answer. `escalated_after` is how many
-    attempts there were when it was left to people last; None if it never was. `told_at`, `told_again` and
-    `acked_by` are of the last entries about people: when they were told first, how often again, and who
-    acknowledged it; `told` counts these entries. By what was learned,
-    `passed_over` are remedies that are not tried in this outage, and `preferred` comes before cheaper ones.
+    attempts there were when it was left to people last; None if it never was. `noted` is what
+    the entries about people say by now, `told` counts these entries. By what was learned, `passed_over` are
+    remedies that are not tried in this outage, and `preferred` comes before cheaper ones.
     """
 
     incident: Ident
@@ -165,9 +181,7 @@ class Repair:
     asked_at: float | None = None
     advice: Advice | None = None
     escalated_after: Number | None = None
-    told_at: float | None = None
-    told_again: Number = 0
-    acked_by: str = ""
+    noted: Annotated[tuple[NotedMessages, ...], Field(max_length=MAX_NOTED)] = ()
     told: Number = 0
     passed_over: Annotated[tuple[Remedy, ...], Field(max_length=20)] = ()
     preferred: Remedy | None = None

@@ -69,12 +69,14 @@ def parse_repair(raw: bytes, svc: str) -> Repair | None:
         return None
     moments = (repair.down_since, repair.opened_at, repair.since, *(each.at for each in repair.attempts))
     advice_end = None if repair.advice is None else repair.advice.until
-    later = (repair.until, repair.up_at, repair.asked_at, repair.told_at, advice_end)
+    told = (each.told_at for each in repair.noted)
+    later = (repair.until, repair.up_at, repair.asked_at, *told, advice_end)
     ends = (each for each in later if each is not None)
     if any(parse_epoch(each) is None for each in (*moments, *ends)):
         return None
-    own = (repair.boot or "", repair.identity, repair.approved_by, repair.proposed_for, repair.acked_by)
-    texts = (*own, *(each.identity + (each.boot or "") for each in repair.attempts))
+    own = (repair.boot or "", repair.identity, repair.approved_by, repair.proposed_for)
+    acked_by = (each.acked_by for each in repair.noted)
+    texts = (*own, *acked_by, *(each.identity + (each.boot or "") for each in repair.attempts))
     is_advice_long = repair.advice is not None and len(repair.advice.remedies) > MAX_ADVICE
     if max(map(len, texts)) > MAX_TEXT or is_advice_long or repair.state is RepairState.RESOLVED:
         return None

@@ -36,10 +36,10 @@ def freeze_and_await_return(fleet, bus):
 
 
 def test_the_timeline_has_what_people_were_told_and_who_acknowledged_it(tmp_path):
-    silent = {**TRUTH["services"], "medic": {"heartbeat": BEATS, "settings": {**MEDIC, "mode": "observe"}}}
+    asking = {**TRUTH["services"], "medic": {"heartbeat": BEATS, "settings": {**MEDIC, "mode": "propose"}}}
     with Receiver() as receiver:
         env = {"WEBHOOK_URL": receiver.url}
-        with Fleet(tmp_path, "mesh", "medic", "notifier", truth={"services": silent}, env=env) as fleet:
+        with Fleet(tmp_path, "mesh", "medic", "notifier", truth={"services": asking}, env=env) as fleet:
             bus = fleet.bus("system-redis")
 
             def said(what):
@@ -48,7 +48,8 @@ def test_the_timeline_has_what_people_were_told_and_who_acknowledged_it(tmp_path
 
             (pid,) = [pid for pid, line in descendants(fleet.pid) if "services.mesh" in line]
             os.kill(pid, signal.SIGSTOP)
-            fleet.until(lambda: said("told") == ["to webhook"], 60, "the message is in the timeline")
+            messages = ["proposed/mesh, to webhook", "to webhook"]
+            fleet.until(lambda: sorted(said("told")) == messages, 60, "the messages are in the timeline")
             words = ["ack", "mesh", "--by", "kim", "--data", str(tmp_path / "fleet")]
             subprocess.run([sys.executable, "-m", "marketswarm", *words], check=True, timeout=60)
             fleet.until(lambda: said("acked") == ["by kim"], 60, "the acknowledgement is in the timeline")
@@ -68,6 +69,9 @@ def test_people_read_one_line_of_what_was_healed_and_no_miss(tmp_path):
                 if healed():
                     break
             line = healed()[0]
+            entries = [orjson.loads(fields["entry"]) for _, fields in bus.xrange("medic:incidents")]
+            told = [each["text"] for each in entries if each["what"] == "told" and each["svc"] == "mesh"]
+            assert "in the digest of what was healed" in told
             assert "restarted at " in line.data["text"]
             assert [event["type"] for event in line.data["events"]] == ["heartbeat_miss", "heartbeat_ok"]
             told = [event["id"] for each in receiver.seen for event in each.data["events"]]

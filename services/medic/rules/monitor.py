@@ -236,6 +236,16 @@ class RuleMonitor:
         }
         return replace(facts, targets={**facts.targets, **changed})
 
+    def list_alerts(self, services: Iterable[str]) -> dict[str, list[str]]:
+        """Return, for each of these services, the rules that hold for it or for what it can heal, by name."""
+        found: dict[str, list[str]] = {svc: [] for svc in services}
+        for name in sorted(self.holding & self.findings.keys()):
+            finding = self.findings[name]
+            svc = ARCHIVE if finding.rule.frees_connections else finding.subject
+            if svc in found:
+                found[svc].append(name)
+        return found
+
     def list_holding(self, svc: str) -> list[tuple[str, str]]:
         """Return the rules that hold for a service, or for other subjects, each with the reason."""
         services = self._me.truth.services

@@ -10,15 +10,17 @@ from marketswarm.status.notifications import OpenIncident
 from marketswarm.testing import MemoryBus
 from notifier.router.incident import Incident
 from services.medic.facts import FleetFacts, TargetFacts
-from services.medic.people import add_people
-from services.medic.planner import MAX_TOLD
+from services.medic.people import MAX_RULES, MAX_TOLD, add_people
+from services.medic.repair import MAX_NOTED
+from services.medic.store import encode_repair, parse_repair
 from support.simulation.patient import down
 
 
 def tell(patient, **more):
     (repair,) = patient.planner.repairs.values()
-    said = {"since": repair.down_since, "told_at": patient.now, "channels": ("ops", "mail"), **more}
-    patient.shown = {"notified": OpenIncident("feed", down=True, **said)}
+    said = {"key": "feed", "down": True, "since": repair.down_since, "told_at": patient.now}
+    said |= {"channels": ("ops", "mail"), **more}
+    patient.shown = {"notified": (OpenIncident(**said),)}
     patient.look(3)
 
 
@@ -54,6 +56,51 @@ def test_what_people_were_told_of_an_earlier_outage_is_not_of_this_one():
     assert people(patient) == []
 
 
+def test_messages_about_a_rule_that_holds_are_noted_beside_those_about_the_outage():
+    patient = down(restart_helps=False)
+    patient.look(3)
+    rule = {"key": "medic/escalated/feed", "since": 7.0}
+    tell(patient, **rule, down=False)
+    assert people(patient) == [], "the rule does not hold any more"
+    at = patient.now
+    tell(patient, told_at=at)
+    tell(patient, **rule, told_at=at)
+    tell(patient, told_at=at)
+    tell(patient, **rule, told_at=at, reminded=1, acked_by="ann")
+    assert people(patient) == [
+        ("told", "to ops, mail"),
+        ("told", "escalated/feed, to ops, mail"),
+        ("told", "again, escalated/feed, to ops, mail"),
+        ("acked", "escalated/feed, by ann"),
+    ]
+
+
+HELD = {"held": "healing", "told_at": None, "channels": (), "down": False}
+
+
+def test_an_outage_that_ended_before_its_message_is_noted_as_a_line_of_the_digest_once():
+    patient = down()
+    patient.look(3)
+    for other in ({"down": True}, {"held": "silenced"}, {"flapping": True}):
+        tell(patient, **{**HELD, **other})
+    assert people(patient) == []
+    tell(patient, **HELD)
+    tell(patient, **HELD)
+    assert people(patient) == [("told", "in the digest of what was healed")]
+
+
+def test_more_rules_than_are_kept_are_forgotten_the_oldest_first():
+    patient = down(restart_helps=False)
+    patient.look(3)
+    for number in range(MAX_NOTED + 5):
+        tell(patient, key=f"medic/degraded/{number}", told_at=1.0)
+    (repair,) = patient.planner.repairs.values()
+    assert len(people(patient)) == MAX_NOTED + 5
+    assert [each.key for each in repair.noted][-1] == f"medic/degraded/{MAX_NOTED + 4}"
+    assert len(repair.noted) == MAX_NOTED
+    assert parse_repair(encode_repair(repair), "feed") == repair
+
+
 def test_a_state_that_changes_with_each_look_does_not_fill_the_record():
     patient = down(restart_helps=False)
     patient.look(3)
@@ -82,14 +129,26 @@ async def test_what_the_notifier_stores_is_read_and_what_is_none_of_it_is_skippe
     )
     fields = {"r:i:a": stored.encode(), "r:i:b": b"junk", "r:i:c": stored.encode(), "r:i:d": stored.encode()}
     await bus.client.hset(NOTIFIER_STATE, mapping=fields)
-    found = await add_people(facts, bus, ["a", "b", "c"])
+    found = await add_people(facts, bus, {"a": [], "b": [], "c": []})
     known = OpenIncident(
         "a", down=True, acked_by="kim", since=5.0, told_at=7.0, channels=("ops",), reminded=2
     )
-    assert [each.notified for each in found.targets.values()] == [known, None, None]
+    assert [each.notified for each in found.targets.values()] == [(known,), (), ()]
     bus.server.connected = False
-    assert await add_people(facts, bus, ["a"]) is facts
-    assert await add_people(facts, bus, []) is facts
+    assert await add_people(facts, bus, {"a": []}) is facts
+    assert await add_people(facts, bus, {}) is facts
+    await bus.aclose()
+
+
+async def test_messages_about_the_rules_of_a_service_are_read_with_those_about_itself_but_not_without_end():
+    bus, rules = MemoryBus(), [f"degraded/{number:02}" for number in range(MAX_RULES + 1)]
+    names = ["a", *(f"medic/{rule}" for rule in rules)]
+    fields = {f"r:i:{name}": Incident(name, name, down=True, since=5.0).encode() for name in names}
+    await bus.client.hset(NOTIFIER_STATE, mapping=fields)
+    facts = FleetFacts({svc: TargetFacts(svc=svc) for svc in ("a", "b")})
+    found = await add_people(facts, bus, {"a": rules, "b": [], "gone": []})
+    assert [each.key for each in found.targets["a"].notified] == names[: MAX_RULES + 1]
+    assert found.targets["b"].notified == ()
     await bus.aclose()
 
 
@@ -97,6 +156,6 @@ async def test_what_the_notifier_stores_is_read_and_what_is_none_of_it_is_skippe
 async def test_an_incident_with_one_wrong_part_is_skipped(wrong):
     bus = MemoryBus()
     await bus.client.hset(NOTIFIER_STATE, "r:i:a", orjson.dumps({"key": "a", "down": True, **wrong}))
-    found = await add_people(FleetFacts({"a": TargetFacts(svc="a")}), bus, ["a"])
-    assert found.targets["a"].notified is None
+    found = await add_people(FleetFacts({"a": TargetFacts(svc="a")}), bus, {"a": []})
+    assert found.targets["a"].notified == ()
     await bus.aclose()

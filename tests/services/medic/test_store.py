@@ -90,8 +90,7 @@ HOSTILE = {
     "refusal": "none",
     "incident": "i" * 500,
     "up_at": 1e15,
-    "told_at": "now",
-    "acked_by": "a" * 500,
+    "noted": [{"key": "feed", "told_at": "now"}],
     "told": -1,
 }
 NOT_WRITABLE = [
@@ -102,6 +101,9 @@ NOT_WRITABLE = [
     ("refusals", 10**7),
     ("epoch", -1),
     ("epoch", 2**64),
+    ("noted", [{"key": "feed", "told_at": 1e15}]),
+    ("noted", [{"key": "feed", "acked_by": "a" * 500}]),
+    ("noted", [{"key": f"medic/degraded/{number}"} for number in range(21)]),
 ]
 
 

@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -219,6 +219,9 @@ class Rules:
 
     def list_resources(self, _svc: str) -> dict[str, float]:
         return {}
+
+    def list_alerts(self, services: Iterable[str]) -> dict[str, list[str]]:
+        return {svc: [] for svc in services}
 
     def add_facts(self, facts: FleetFacts, *_: Any) -> FleetFacts:
         return facts

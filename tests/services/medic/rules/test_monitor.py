@@ -286,8 +286,10 @@ async def test_the_planner_is_told_of_a_critical_rule_and_how_old_that_is(scene)
     await scene.look(90.0)
     assert (told().is_alerted, told().alert_age_sec) == (True, 2.0)
     assert scene.monitor.add_facts(facts(), scene.now).targets["mesh"].is_alerted is False
+    assert scene.monitor.list_alerts(["feed", "mesh"]) == {"feed": ["memory/feed"], "mesh": []}
     await scene.look(50.0)
     assert told().is_alerted is False
+    assert scene.monitor.list_alerts(["feed"]) == {"feed": []}
     await scene.look(None)
     assert told().is_alerted is None
     scene.now += 1000
@@ -405,6 +407,7 @@ async def test_connections_that_are_used_up_are_a_symptom_of_archive_if_it_may_b
     await show(90.0, "reconnect")
     assert await show(90.0, "reconnect") is True
     assert await show(90.0, "restart") is False, "which frees none"
+    assert scene.monitor.list_alerts(["archive"]) == {"archive": ["full/database"]}, "of what it can free"
     assert await show(None, "reconnect") is None, "what is not known does not prove that it is over"
     assert await show(50.0, "reconnect") is False
 
