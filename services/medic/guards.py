@@ -50,6 +50,7 @@ class Situation:
     resumed_at: float = 0.0
     """When this medic took over."""
     experience: Experience = field(default_factory=Experience)
+    is_dry_run: bool = False
 
     def mode_of(self, svc: str, remedy: Remedy) -> Mode:
         return find_mode(self.settings, self.experience, svc, remedy)
@@ -107,6 +108,8 @@ def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Si
         yield Refusal.ONE_AT_A_TIME
     if repair.is_cooling_down(remedy, here.now, here.resumed_at):
         yield Refusal.COOLDOWN
+    if here.is_dry_run:
+        yield Refusal.DRY_RUN
 
 
 def _list_fleet_refusals(target: TargetFacts, remedy: Remedy | None, here: Situation) -> Iterator[Refusal]:

@@ -32,6 +32,8 @@ async def main() -> int:
     """Run the medic until it is asked to stop; return its exit code."""
     async with agent(MEDIC, MedicEnvironment) as me:
         settings_now = me.config(MedicSettings)
+        if me.settings.medic_dry_run:
+            me.log.warning("medic.dry_run")
         owners = make_owners(me)
         log_sources = list_log_sources(me.settings.medic_fleet_logs, owners)
         rules = RuleMonitor(me, lambda: settings_now().settings, start_alerts(me), owners, log_sources)

@@ -67,7 +67,7 @@ class Medic:
     ) -> None:
         self._me, self._get_settings, self.rules = me, get_settings, rules
         self.second_tier = second_tier
-        self.planner = Planner(get_settings)
+        self.planner = Planner(get_settings, is_dry_run=me.settings.medic_dry_run)
         self.owners, self.observer = owners, FleetObserver(me, owners)
         self._evidence = EvidenceCollector(log_sources, list_secrets(os.environ))
         self.facts = FleetFacts()
@@ -270,4 +270,6 @@ class Medic:
         ]
         if self.planner.fuse.blown_at is not None:
             parts.insert(0, "fuse blown: marketswarm medic approve fuse")
+        if self._me.settings.medic_dry_run:
+            parts.insert(0, "dry run")
         return "; ".join(parts) or None

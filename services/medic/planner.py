@@ -60,14 +60,15 @@ class Planner:
     """Hold the open repairs of a fleet by service, and decide how they go on.
 
     `get_settings` returns the settings in force. `experience` is what the record teaches, if it was loaded.
+    In a dry run nothing is ordered, and no person is asked.
     """
 
-    def __init__(self, get_settings: Callable[[], HealingSettings]) -> None:
+    def __init__(self, get_settings: Callable[[], HealingSettings], *, is_dry_run: bool = False) -> None:
         self.repairs: dict[str, Repair] = {}
         self.fuse = Fuse()
         self.experience = Experience()
         self._resumed_at = 0.0
-        self._get_settings = get_settings
+        self._get_settings, self._is_dry_run = get_settings, is_dry_run
         self._looked_at = float("inf")
         self._draft = PlanDraft()
 
@@ -128,7 +129,16 @@ class Planner:
                 self.fuse = Fuse()
         for svc, target in sorted(fleet.targets.items()):
             is_busy, settings = self._draft.order is not None, self._get_settings()
-            here = Situation(fleet, settings, now, self.fuse, is_busy, self._resumed_at, self.experience)
+            here = Situation(
+                fleet,
+                settings,
+                now,
+                self.fuse,
+                is_busy,
+                self._resumed_at,
+                self.experience,
+                self._is_dry_run,
+            )
             repair = self.repairs.get(svc) or self._open(target, here)
             if repair is None:
                 continue

@@ -39,6 +39,7 @@ class Refusal(StrEnum):
     BLAST_RADIUS = "blast_radius"  # it still works, and too many others need it
     ONE_AT_A_TIME = "one_at_a_time"  # another remedy was just begun
     COOLDOWN = "cooldown"
+    DRY_RUN = "dry_run"  # the medic was started with --dry-run
     OBSERVED = "observed"  # its mode is `observe`
     DOES_NOT_HELP = "does_not_help"  # by the record: the ladder goes on without it
 

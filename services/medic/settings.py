@@ -91,6 +91,8 @@ def _require_no_command(url: str | None, info: ValidationInfo) -> str | None:
 class MedicEnvironment(MonitorSettings):
     """The variables of the medic. Without a command and a URL, nothing leaves the fleet."""
 
+    medic_dry_run: bool = False
+    """Whether it touches nothing, whatever the truth says, as with `--dry-run`."""
     medic_fleet_socket: Path | None = None
     """The control socket of the embedded fleet; `marketswarm up` sets it."""
     medic_fleet_logs: Path | None = None

@@ -33,7 +33,7 @@ from services.medic.alert_follower import AlertFollower
 from services.medic.medic import Medic
 from services.medic.metrics import collect_metrics as collect_medic_metrics
 from services.medic.rules.monitor import RuleMonitor
-from services.medic.settings import HealingSettings
+from services.medic.settings import HealingSettings, MedicEnvironment
 from services.mesh.listener import BeatListener
 from services.mesh.metrics import collect_metrics as collect_mesh_metrics
 from services.mesh.topology import Topology
@@ -96,7 +96,8 @@ def collect_of_massive():
 
 def collect_of_medic():
     rules = RuleMonitor(None, HealingSettings, OutageAlerts(MONITOR, lambda: None, "abc"))
-    medic = Medic(None, HealingSettings, rules)
+    me = SimpleNamespace(settings=MedicEnvironment())
+    medic = Medic(me, HealingSettings, rules)
     return collect_medic_metrics(medic, AlertFollower(None, HealingSettings, medic.wake))
 
 

@@ -32,9 +32,9 @@ def truth(**settings):
 
 
 @contextlib.contextmanager
-def up(folder, **settings):
+def up(folder, env=None, **settings):
     """Run a fleet with a medic that knows of no outage; a slow start may have been one."""
-    with UpFleet(folder, "mesh", "medic", truth=truth(**settings), timeout_sec=1.5) as fleet:
+    with UpFleet(folder, "mesh", "medic", truth=truth(**settings), env=env, timeout_sec=1.5) as fleet:
         forget(fleet)
         yield fleet
 
@@ -120,14 +120,20 @@ def test_where_the_medic_is_the_owner_it_starts_a_killed_agent_at_once_and_none_
         assert "intended" not in timeline(bus)
 
 
-def test_in_observe_nothing_is_touched_and_the_incident_says_what_would_have_been_done(tmp_path):
-    with up(tmp_path) as fleet:
+@pytest.mark.parametrize(
+    ("mode", "env", "reason"),
+    [("observe", {}, "observed"), ("act", {"MEDIC_DRY_RUN": "true"}, "dry_run")],
+)
+def test_in_observe_and_in_a_dry_run_nothing_is_touched_and_the_incident_says_what_would_be(
+    tmp_path, mode, env, reason
+):
+    with up(tmp_path, env=env, mode=mode) as fleet:
         bus, pid = fleet.bus("system-redis"), pid_of(fleet, "mesh")
         os.kill(pid, signal.SIGSTOP)
-        fleet.until(lambda: "refused observed" in timeline(bus), what="what would be done")
+        fleet.until(lambda: f"refused {reason}" in timeline(bus), what="what would be done")
         assert pid_of(fleet, "mesh") == pid
         (incident,) = incidents(bus)
-        assert [each.remedy for each in incident.timeline if each.reason == "observed"] == ["restart"]
+        assert [each.remedy for each in incident.timeline if each.reason == reason] == ["restart"]
         os.kill(pid, signal.SIGCONT)
         fleet.until(lambda: is_over(bus), what="the end of the incident")
         assert timeline(bus)[-1] == "resolved recovered"

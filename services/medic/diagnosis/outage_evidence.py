@@ -28,14 +28,14 @@ EVIDENCE_SEC: Final = 2.0
 MOST: Final = 8
 """Of how many outages evidence is taken in one round; of more than that at once, the fuse tells."""
 _KINDS: Final = (EntryKind.PROPOSED, EntryKind.INTENDED, EntryKind.ESCALATED)
-_TO_PEOPLE: Final = (EntryKind.REFUSED, Refusal.OBSERVED)
-"""What an entry says in mode `observe`: a person may do what medic would have done."""
+_TO_PEOPLE: Final = ((EntryKind.REFUSED, Refusal.OBSERVED), (EntryKind.REFUSED, Refusal.DRY_RUN))
+"""What an entry says in mode `observe`, or a dry run: a person may do what medic would have done."""
 _NOT_DONE: Final = (AttemptVerdict.PENDING, AttemptVerdict.UNDONE, AttemptVerdict.EXPIRED)
 
 
 def choose_entries(plan: RepairPlan) -> list[TimelineEntry]:
     """Return the entries of a plan by which something may be done about an outage for the first time."""
-    begun = (each for each in plan.entries if each.what in _KINDS or (each.what, each.reason) == _TO_PEOPLE)
+    begun = (each for each in plan.entries if each.what in _KINDS or (each.what, each.reason) in _TO_PEOPLE)
     return [each for each in begun if _is_first(plan.repairs.get(each.svc))][:MOST]
 
 

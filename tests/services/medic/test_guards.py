@@ -31,6 +31,7 @@ REFUSALS = {
     Refusal.SEVERAL_PROCESSES: {"shown": {"processes": (OLD, ProcessFacts("start 2", age_sec=1000.0))}},
     Refusal.OWNER_RESTARTS: {"shown": {"processes": (ProcessFacts("start 1", is_waiting=True),)}},
     Refusal.START_GRACE: {"shown": {"processes": (ProcessFacts("start 1", age_sec=29.0),)}},
+    Refusal.DRY_RUN: {"is_dry_run": True},
     Refusal.OBSERVED: {"settings": {}},
 }
 

@@ -54,6 +54,13 @@ def test_what_runs_processes_is_known_by_the_environment_alone(given, owners):
     assert [type(each).__name__ for each in make_owners(me)] == owners
 
 
+@pytest.mark.parametrize("argument", ["--dryrun", "--dry-run=yes", "observe"])
+def test_a_mistyped_argument_starts_no_medic(argument):
+    command = [sys.executable, "-m", "services.medic", argument]
+    found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (found.returncode, repr(argument) in found.stderr + found.stdout) == (2, True)
+
+
 @pytest.mark.parametrize("project", ["Shop", "-shop", "a b", "a,label=b", ""])
 def test_a_project_is_a_name_that_compose_takes(project):
     with pytest.raises(ValidationError):

@@ -88,7 +88,9 @@ def scene(monkeypatch):
     scene = SimpleNamespace(log=Log(), store=Store(), asked=[], health=Health.UP, every_sec=1.0)
     me = SimpleNamespace(
         log=scene.log,
-        settings=SimpleNamespace(medic_command=None, medic_command_sec=30.0, truth_redis_key="truth:doc"),
+        settings=SimpleNamespace(
+            medic_command=None, medic_command_sec=30.0, medic_dry_run=False, truth_redis_key="truth:doc"
+        ),
         truth=None,
         bus=None,
     )

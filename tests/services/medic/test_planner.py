@@ -185,6 +185,25 @@ def test_a_proposal_is_carried_out_once_when_a_person_approves():
     assert patient.told()[3:] == ["approved", "intended", "acted", "failed", "proposed"]
 
 
+@pytest.mark.parametrize("mode", ["propose", "earned"])
+def test_in_a_dry_run_nothing_is_done_or_asked_and_the_timeline_says_so(mode):
+    patient = down(settings={"mode": mode}, is_dry_run=True)
+    patient.look(200)
+    assert patient.orders == []
+    assert patient.told() == ["opened silent", "waiting", "refused dry_run"]
+
+
+def test_a_dry_run_does_not_follow_what_was_approved_before_it():
+    patient = down(settings={"mode": "propose"})
+    patient.look(20)
+    (repair,) = patient.planner.repairs.values()
+    patient.approvals = {make_proposal_id(repair, Remedy.RESTART): "ann"}
+    patient.is_dry_run = True
+    patient.crash_medic()
+    patient.look(200)
+    assert patient.orders == []
+
+
 def test_a_proposal_expires_and_is_withdrawn():
     patient = down(settings={"mode": "propose", "proposal_sec": 60})
     patient.look(130)

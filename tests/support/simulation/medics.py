@@ -134,7 +134,10 @@ class MedicProcess:
         self.lease_held: Lease | None = None
         self.truth = SimpleNamespace(services=(SVC,))
         self.settings = SimpleNamespace(
-            medic_command=None, medic_command_sec=30.0, truth_redis_key="truth:doc"
+            medic_command=None,
+            medic_command_sec=30.0,
+            medic_dry_run=False,
+            truth_redis_key="truth:doc",
         )
         self.main = self.loop.create_task(self._main())
 

@@ -46,9 +46,12 @@ class Patient:
     blocked: Any = None
     approvals: dict[str, str] = field(default_factory=dict)
     record: Sequence[TimelineEntry] = ()
+    is_dry_run: bool = False
 
     def __post_init__(self) -> None:
-        self.planner = Planner(lambda: HealingSettings.model_validate(self.settings))
+        self.planner = Planner(
+            lambda: HealingSettings.model_validate(self.settings), is_dry_run=self.is_dry_run
+        )
         self.planner.experience.load(self.record, 0.0)
         self.plans: list[RepairPlan] = []
         self.orders: list[tuple[float, RemedyOrder]] = []
@@ -151,7 +154,9 @@ class Patient:
     def crash_medic(self) -> None:
         """Replace the medic by one that knows what is stored."""
         stored, fuse = list(self.planner.repairs.values()), self.planner.fuse
-        self.planner = Planner(lambda: HealingSettings.model_validate(self.settings))
+        self.planner = Planner(
+            lambda: HealingSettings.model_validate(self.settings), is_dry_run=self.is_dry_run
+        )
         self.planner.resume(stored, fuse, self.now)
         self.planner.experience.load(
             [*self.record, *(each for plan in self.plans for each in plan.entries)], 0.0
