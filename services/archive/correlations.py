@@ -13,6 +13,8 @@ while history was still coming in is computed again.
 from datetime import date
 from typing import Any, Final
 
+from services.market.database import transaction
+
 LATEST_DAYS: Final = 5
 """The latest days that are computed again when daily bars change: corrections come within days."""
 LAST_DAYS: Final = 5
@@ -120,7 +122,7 @@ async def compute_correlations(connection: Any, day: date, *, days: int, symbols
     Those of pairs that are no longer compared are deleted. The symbols with most daily bars are compared.
     `made_of` is the day's fingerprint by `list_changed_days`, which is stored.
     """
-    async with connection.transaction():
+    async with transaction(connection):
         status = await connection.execute(_COMPUTE, day, days, symbols, MIN_DAYS)
         await connection.execute(_REMEMBER, day, made_of)
     return int(status.rpartition(" ")[2])

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+from datetime import date
 
 import asyncpg
 import pytest
 
 from services.archive import database as database_module
+from services.archive.correlations import compute_correlations
 from services.archive.database import Database
 from services.archive.migrations import LOCK_SCHEMA
 from services.market.database import PostgresAwayError, transaction
@@ -53,6 +55,32 @@ def test_work_on_a_server_that_freezes_ends_at_its_time_limit_or_when_it_is_canc
 
     asyncio.run(scenario())
     assert query(url, COUNT) == [(0,)]
+
+
+def test_correlations_on_a_server_that_freezes_end_when_they_are_cancelled(breakable_postgres, archive_url):
+    server, database = breakable_postgres, Database(archive_url)
+
+    async def compute():
+        async with database.connect() as connection:
+            await compute_correlations(connection, date(2026, 5, 4), days=60, symbols=5, made_of="x")
+
+    async def scenario():
+        other = await asyncpg.connect(archive_url)
+        await other.execute("BEGIN; LOCK TABLE correlated_days IN ACCESS EXCLUSIVE MODE")
+        task = asyncio.create_task(compute())
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'correlated_days'::regclass"
+        while not await other.fetchval(waits):
+            await asyncio.sleep(0.05)
+        await asyncio.to_thread(server.freeze)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(10):
+                await task
+        server.thaw()
+        await other.close()
+        await database.aclose()
+
+    asyncio.run(scenario())
 
 
 def test_a_migration_takes_as_long_as_it_needs_while_the_server_answers_others(

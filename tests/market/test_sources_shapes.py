@@ -120,8 +120,8 @@ def test_two_instances_ask_a_source_no_more_often_than_it_allows(scene, site):
     for number in range(2):
         scene.start(INSTANCE_ID=f"sources-{number}")
     until(lambda: site.count_requests("kraken") >= 8, 60, scene.programs[0].text)
-    # permission is given by the second, but a request may be long on its way: no more than one catches up
-    assert site.find_busiest("kraken", 5.0) <= 6  # with an account for each instance there were ten
+    # permission is given by the second, but a request may be long on its way: three may catch up
+    assert site.find_busiest("kraken", 5.0) <= 8  # with an account for each instance there were ten
 
 
 OTHER_VICES = ViceKind.CUT, ViceKind.REFUSED, ViceKind.OFF_MINUTE
