@@ -192,7 +192,8 @@ class Medic:
         if repair is not None:
             plan = replace(self.planner.record_question(repair.svc, now()), questions=tier.questions)
             await self._save(store, plan, lease)
-            tier.begin(repair, self.facts, self._list_notes(repair.svc))
+            readings = self.rules.list_resources(repair.svc)
+            tier.begin(repair, self.facts, self._list_notes(repair.svc), readings)
 
     def _list_notes(self, svc: str) -> list[str]:
         """Return what a service says of itself, and the rules that hold for it or for the fleet."""

@@ -125,7 +125,8 @@ class MedicEnvironment(MonitorSettings):
     medic_diagnosis_sec: Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)] = 60.0
     """The time limit of one diagnosis, in seconds."""
     medic_diagnosis_folder: Path | None = None
-    """The folder of a Git repository whose last commits belong to a bundle."""
+    """The folder of a Git repository whose last commits belong to a bundle, and its source around a
+    traceback."""
 
 
 class Mode(StrEnum):

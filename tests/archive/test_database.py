@@ -69,8 +69,7 @@ def test_correlations_on_a_server_that_freezes_end_when_they_are_cancelled(break
         await other.execute("BEGIN; LOCK TABLE correlated_days IN ACCESS EXCLUSIVE MODE")
         task = asyncio.create_task(compute())
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'correlated_days'::regclass"
-        while not await other.fetchval(waits):
-            await asyncio.sleep(0.05)
+        await auntil(lambda: other.fetchval(waits))
         await asyncio.to_thread(server.freeze)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

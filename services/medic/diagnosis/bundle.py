@@ -1,7 +1,7 @@
 """Make the bundle for the second tier: what is known of an outage, bounded, without secrets. Pure."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -31,13 +31,16 @@ class DiagnosisEvidence:
     """What was read about an outage: text for people, much of it written by others.
 
     `logs` and `commits` are texts of many lines, `notes` what the service and the rules say of it, `changes`
-    the difference of the last two truths.
+    the difference of the last two truths. `readings` are in percent by metric: what was measured last of its
+    processes and of this machine. `source` is the code around the last tracebacks in the logs.
     """
 
     timeline: Sequence[TimelineEntry] = ()
     notes: Sequence[str] = ()
     changes: Sequence[str] = ()
+    readings: Mapping[str, float] = field(default_factory=dict)
     logs: str = ""
+    source: str = ""
     commits: str = ""
 
 
@@ -60,6 +63,7 @@ def make_bundle(
         "symptom": repair.symptom,
         "owner_restarts": repair.owner_restarts,
         "attempts": attempts[-MAX_LINES:],
+        "readings": dict(evidence.readings),
         "facts": {} if target is None else describe_target(target),
         "depends_on": [] if target is None else list(target.depends_on)[:MAX_LINES],
         "dependants": list(facts.find_dependants(repair.svc))[:MAX_LINES],
@@ -69,6 +73,7 @@ def make_bundle(
     }
     cleaned = _redact(bundle, redactor)
     cleaned["logs"] = _keep_end(redactor.redact(evidence.logs))
+    cleaned["source"] = truncate(redactor.redact(evidence.source), MAX_BLOCK, len)
     cleaned["commits"] = truncate(redactor.redact(evidence.commits), MAX_BLOCK, len)
     return orjson.dumps({"target": repair.svc, "remedies": sorted(map(str, known)), **cleaned})
 

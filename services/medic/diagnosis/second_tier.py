@@ -9,8 +9,7 @@ import os
 import shlex
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -30,6 +29,7 @@ from services.medic.diagnosis.answer import MAX_ANSWER_BYTES, DiagnosisAnswer, p
 from services.medic.diagnosis.bundle import INSTRUCTION, DiagnosisEvidence, make_bundle
 from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.diagnosis.redactor import Redactor, list_secrets
+from services.medic.diagnosis.repository import read_commits, read_source
 from services.medic.facts import FleetFacts
 from services.medic.guards import Fuse
 from services.medic.owners.log_source import LogSource, read_log_end
@@ -43,8 +43,6 @@ BUDGET: Final = FuseSettings(remedies=10, within_sec=3600)
 FAILURES: Final = 5
 """The failed attempts in a row from which a diagnosis is asked for, though the ladder goes on."""
 TIMELINE_KEPT: Final = 500
-COMMITS: Final = 20
-GIT_SEC: Final = 10.0
 LOG_BYTES: Final = 24 * 1024
 """How much is kept of the logs of a service, all of which is redacted; the bundle has the end of that."""
 LOG_SEC: Final = 5.0
@@ -113,11 +111,16 @@ class SecondTier:
             self.questions = self.questions.add(BUDGET, now)
         return chosen
 
-    def begin(self, repair: Repair, facts: FleetFacts, notes: Collection[str]) -> None:
-        """Begin to ask for a diagnosis of a repair; `take` returns it later."""
+    def begin(
+        self, repair: Repair, facts: FleetFacts, notes: Collection[str], readings: Mapping[str, float]
+    ) -> None:
+        """Begin to ask for a diagnosis of a repair; `take` returns it later.
+
+        `notes` is what the service and the rules say, `readings` what was measured last (percent by metric).
+        """
         reason = find_reason(repair) or ""
         self.me.log.info("medic.diagnosis_asked", svc=repair.svc, incident=repair.incident, reason=reason)
-        self._asking = asyncio.ensure_future(self._ask(repair, reason, facts, tuple(notes)))
+        self._asking = asyncio.ensure_future(self._ask(repair, reason, facts, tuple(notes), readings))
 
     def take(self) -> DiagnosisRecord | None:
         """Return the diagnosis that was made since the last call; None if there is none."""
@@ -136,10 +139,15 @@ class SecondTier:
             await http.aclose()
 
     async def _ask(
-        self, repair: Repair, reason: str, facts: FleetFacts, notes: tuple[str, ...]
+        self,
+        repair: Repair,
+        reason: str,
+        facts: FleetFacts,
+        notes: tuple[str, ...],
+        readings: Mapping[str, float],
     ) -> DiagnosisRecord | None:
         try:
-            bundle = await self._make_bundle(repair, reason, facts, notes)
+            bundle = await self._make_bundle(repair, reason, facts, notes, readings)
             content = await (self._run(bundle) if self._command else self._request(bundle))
             record = self._build_record(
                 parse_answer(content, repair.svc, self._list_known(repair)), repair, reason
@@ -184,14 +192,23 @@ class SecondTier:
         return (Remedy.WAIT, *self._get_ladder(repair.svc))
 
     async def _make_bundle(
-        self, repair: Repair, reason: str, facts: FleetFacts, notes: tuple[str, ...]
+        self,
+        repair: Repair,
+        reason: str,
+        facts: FleetFacts,
+        notes: tuple[str, ...],
+        readings: Mapping[str, float],
     ) -> bytes:
+        folder = self.me.settings.medic_diagnosis_folder
+        logs = await read_log_end(self._log_sources, repair.svc, LOG_BYTES, LOG_SEC)
         evidence = DiagnosisEvidence(
             timeline=[each for each in self.entries if each.incident == repair.incident],
             notes=notes,
             changes=await self._read_changes(),
-            logs=await read_log_end(self._log_sources, repair.svc, LOG_BYTES, LOG_SEC),
-            commits=await read_commits(self.me.settings.medic_diagnosis_folder),
+            readings=readings,
+            logs=logs,
+            source=await read_source(folder, logs),
+            commits=await read_commits(folder),
         )
         # beside the event loop: the lease is renewed on it
         return await asyncio.to_thread(
@@ -270,16 +287,3 @@ def make_question(model: str, bundle: bytes) -> dict[str, Any]:
         "temperature": 0,
         "response_format": {"type": "json_object"},
     }
-
-
-async def read_commits(folder: Path | None) -> str:
-    """Return the last commits of a repository, a line each; empty without one, or if it can't be read."""
-    if folder is None:
-        return ""
-    command = ("git", "-C", str(folder), "log", f"-n{COMMITS}", "--no-color", "--format=%h %aI %s")
-    env = {name: os.environ[name] for name in ENV_NAMES if name in os.environ}
-    try:
-        code, output = await read_command(command, b"", env, GIT_SEC, MAX_ANSWER_BYTES)
-    except (OSError, TimeoutError):
-        return ""
-    return output.decode("utf-8", "replace") if code == 0 else ""

@@ -340,7 +340,8 @@ class Tier:
     def choose(self, repairs, _now):
         return next((each for each in repairs if each.asked_at is None), None)
 
-    def begin(self, repair, _facts, _notes):
+    def begin(self, repair, _facts, _notes, readings):
+        assert readings == {"host_cpu": 12.5}
         stored = self.scene.store.saved[-1][0]
         self.asked.append((repair.svc, stored.repairs["feed"].asked_at is not None, stored.questions))
 

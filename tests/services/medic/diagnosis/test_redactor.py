@@ -19,6 +19,7 @@ from support.examples import examples
 from support.planted_secrets import KINDS, plant
 from support.simulation.patient import Patient
 
+BLOCKS = ("logs", "source", "commits")
 COUNT = examples(2500)  # 500 in `make test`
 
 
@@ -70,7 +71,9 @@ def test_of_500_planted_secrets_of_40_kinds_none_is_left_in_a_bundle():
     changes = changes_of(lines)
     assert changes, "the truth takes some of them"
     found = [
-        bundle_of(DiagnosisEvidence(entries, lines[:50], changes[:50], "\n".join(some), "\n".join(some)))
+        bundle_of(
+            DiagnosisEvidence(entries, lines[:50], changes[:50], **dict.fromkeys(BLOCKS, "\n".join(some)))
+        )
         for some in split(lines, 20)
     ] + [bundle_of(DiagnosisEvidence(notes=some, changes=some)) for some in split(lines, 50)]
     text = "\n".join(found)

@@ -64,7 +64,7 @@ def escalated():
 async def ask(tier, patient, notes=()):
     tier.questions = Fuse()
     repair = tier.choose(patient.planner.repairs.values(), patient.now)
-    tier.begin(repair, FACTS, list(notes))
+    tier.begin(repair, FACTS, list(notes), {"host_cpu": 12.5})
     async with asyncio.timeout(250):
         await tier.wait()
     return tier.take()
@@ -264,10 +264,11 @@ async def test_200_texts_that_a_model_obeys_lead_to_nothing_outside_type_target_
     ]
     assert len(texts) == 200
 
-    async def read_commits(folder):
+    async def read(folder, _logs=""):
         return folder
 
-    monkeypatch.setattr("services.medic.diagnosis.second_tier.read_commits", read_commits)
+    for name in ("read_commits", "read_source"):
+        monkeypatch.setattr(f"services.medic.diagnosis.second_tier.{name}", read)
     with Receiver() as model:
         model.choose = Obedient()
         found = await asyncio.gather(*(obey(monkeypatch, model, texts[at::8]) for at in range(8)))
