@@ -56,6 +56,15 @@ def _is_bound_to(repair: Repair, remedy: Remedy, target: TargetFacts) -> bool:
     return now in ("", repair.proposed_for)
 
 
+def _count_needed(remedy: Remedy, svc: str, here: Situation) -> int:
+    """Return how many services that are up a remedy stops besides its target."""
+    return len(here.fleet.find_dependants(svc)) if REMEDIES[remedy].replaces_process else 0
+
+
+def _describe_needed(count: int) -> str:
+    return f"; {count} that are up need it" if count else ""
+
+
 class Planner:
     """Hold the open repairs of a fleet by service, and decide how they go on.
 
@@ -289,9 +298,10 @@ class Planner:
         moved = repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
         kind = REMEDIES[remedy]
         bound = kind.find_identity(target) if kind.binds_proposal else ""
-        proposed = replace(moved, proposed=remedy, proposed_for=bound)
+        needed_by = _count_needed(remedy, repair.svc, here)
+        proposed = replace(moved, proposed=remedy, proposed_for=bound, proposed_needed=needed_by)
         ident = make_proposal_id(proposed, remedy)
-        text = f"marketswarm medic approve {ident}"
+        text = f"marketswarm medic approve {ident}" + _describe_needed(needed_by)
         self._draft.note(repair, EntryKind.PROPOSED, here.now, remedy=remedy, text=text, proposal=ident)
         return proposed
 
@@ -442,8 +452,7 @@ class Planner:
         identity = kind.find_identity(target)
         self._draft.order = RemedyOrder(repair.svc, remedy, identity, target.owner)
         self.fuse = self.fuse.add(here.settings.fuse, here.now)
-        needed_by = len(here.fleet.find_dependants(repair.svc)) if kind.replaces_process else 0
-        text = kind.describe(identity) + (f"; {needed_by} that are up need it" if needed_by else "")
+        text = kind.describe(identity) + _describe_needed(_count_needed(remedy, repair.svc, here))
         is_earned = here.settings.mode_of(repair.svc, remedy) is Mode.EARNED
         text += "; by the mode that it earned" * (is_earned and here.mode_of(repair.svc, remedy) is Mode.ACT)
         self._draft.note(repair, EntryKind.INTENDED, here.now, remedy=remedy, text=text[:200])

@@ -26,7 +26,8 @@ def make_advice_id(repair: Repair) -> str | None:
 class OpenProposal:
     """What a person may approve by `ident` until a time, in epoch seconds.
 
-    `remedy` is in words: `restart`, `pause_source (source kraken)`, or `restart, as the diagnosis advises`.
+    `remedy` is in words: `restart, while 4 that are up need it`, `pause_source (source kraken)`, or
+    `restart, as the diagnosis advises`.
     """
 
     ident: str
@@ -39,8 +40,9 @@ def find_proposal(repair: Repair) -> OpenProposal | None:
     if repair.state is RepairState.PROPOSED and repair.proposed is not None:
         ident = make_proposal_id(repair, repair.proposed)
         about = repair.proposed_for and f" ({REMEDIES[repair.proposed].describe(repair.proposed_for)})"
+        needed = repair.proposed_needed and f", while {repair.proposed_needed} that are up need it"
         until = repair.since if repair.until is None else repair.until
-        return OpenProposal(ident, f"{repair.proposed}{about}"[:100], until)
+        return OpenProposal(ident, f"{repair.proposed}{about}{needed or ''}"[:100], until)
     advised, advice = make_advice_id(repair), repair.advice
     if advised is None or advice is None:
         return None

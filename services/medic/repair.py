@@ -152,11 +152,12 @@ class Repair:
     `owner_restarts` counts restarts that were not the medic's, `refusals` those in its timeline. `epoch` is
     that of the lease under which the last intent was written. `up_at` is when the target was last seen to
     recover. `proposed` is the remedy that a person is asked about, `proposed_for` the identity for which it
-    may be approved; empty for one that may change. `asked_at` is when a diagnosis of it was asked for,
-    `advice` what that proposes or proposed; None until there is an answer. `escalated_after` is how many
-    attempts there were when it was left to people last; None if it never was. `noted` is what
-    the entries about people say by now, `told` counts these entries. By what was learned, `passed_over` are
-    remedies that are not tried in this outage, and `preferred` comes before cheaper ones.
+    may be approved; empty for one that may change. `proposed_needed` is how many services that are up need
+    the target, if that remedy stops it. `asked_at` is when a diagnosis of it was asked for, `advice` what
+    that proposes or proposed; None until there is an answer. `escalated_after` is how many attempts there
+    were when it was left to people last; None if it never was. `noted` is what the entries about people say
+    by now, `told` counts these entries. By what was learned, `passed_over` are remedies that are not tried in
+    this outage, and `preferred` comes before cheaper ones.
     """
 
     incident: Ident
@@ -177,6 +178,7 @@ class Repair:
     approved_by: str = ""
     proposed: Remedy | None = None
     proposed_for: str = ""
+    proposed_needed: Number = 0
     up_at: float | None = None
     asked_at: float | None = None
     advice: Advice | None = None
@@ -194,7 +196,7 @@ class Repair:
     def move(self, event: RepairEvent, now: float, until: float | None = None) -> "Repair":
         """Return the repair in the state that follows. Raises KeyError if the table has no such step."""
         state = TRANSITIONS[self.state, event]
-        cleared = replace(self, refusal=None, proposed=None, proposed_for="")
+        cleared = replace(self, refusal=None, proposed=None, proposed_for="", proposed_needed=0)
         return replace(cleared, state=state, since=now, until=until)
 
     def add_attempt(self, attempt: RemedyAttempt) -> "Repair":

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
+from services.medic.proposal import find_proposal
 from services.medic.refusal import FUSE, Refusal
+from services.medic.remedies import Remedy
 from support.simulation.patient import DOWN, OLD, Patient, down, others
 
 REFUSALS = {
@@ -130,11 +132,11 @@ def test_too_many_remedies_blow_the_fuse_until_a_person_approves():
     assert [plan.used for plan in patient.plans if plan.used] == [("fuse",), ("fuse",)]
 
 
-def needed(*health, symptom="degraded"):
+def needed(*health, symptom="degraded", mode="act"):
     """A target of ten services, which some of them need; its beats say `degraded`, or are missing."""
     users = [TargetFacts(svc=f"user{i}", health=each, depends_on=("feed",)) for i, each in enumerate(health)]
     idle = others(*[Health.UP] * (9 - len(users)))
-    patient = Patient({"mode": "act", "degraded_sec": 100}, others={**idle, **{u.svc: u for u in users}})
+    patient = Patient({"mode": mode, "degraded_sec": 100}, others={**idle, **{u.svc: u for u in users}})
     patient.shown = {"status": "degraded", "degraded_sec": 101.0} if symptom == "degraded" else DOWN
     patient.look(10)
     return patient
@@ -144,6 +146,19 @@ def test_a_target_that_still_works_is_not_restarted_if_too_many_need_it():
     assert needed(*[Health.UP] * 5).told()[-1] == "refused blast_radius"
     assert needed(*[Health.UP] * 4).told()[-1] == "acted"
     assert needed(*[Health.UP] * 5, symptom="silent").told()[-1] == "acted", "they have lost it already"
+
+
+def test_a_proposal_says_how_many_need_the_target_in_the_timeline_and_in_the_message():
+    patient = needed(Health.UP, Health.UP, Health.DOWN, mode="propose")
+    (entry,) = [each for plan in patient.plans for each in plan.entries if each.what == "proposed"]
+    assert entry.text == f"marketswarm medic approve {entry.proposal}; 2 that are up need it"
+    repair = patient.planner.repairs["feed"]
+    assert find_proposal(repair).remedy == "restart, while 2 that are up need it"
+    patient.approvals = {entry.proposal: "ann"}
+    patient.look(2)
+    assert [order.remedy for _, order in patient.orders] == [Remedy.RESTART]
+    repair = patient.planner.repairs["feed"]
+    assert repair.proposed_needed == 0
 
 
 def test_the_intent_says_how_many_need_the_target_themselves_or_through_others():
