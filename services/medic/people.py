@@ -1,4 +1,4 @@
-"""Note in the timeline of an outage what people were told of it and of the rules about it, and who acked."""
+"""Note in the timeline of an outage what people were told of it and its rules, and who acknowledged it."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -44,7 +44,7 @@ async def add_people(facts: FleetFacts, bus: Bus, alerts: Mapping[str, Collectio
 
 
 def note_people(repair: Repair, target: TargetFacts) -> tuple[Repair, list[tuple[EntryKind, str]]]:
-    """Return the repair with each message about it, and each acknowledgement, noted once, and the entries.
+    """Return the repair that notes what people were told and who acknowledged it, and the new entries.
 
     An entry is its kind and its text. The notifier's outage of a rule counts while it is open, since the rule
     holds. Pure.
@@ -57,7 +57,7 @@ def note_people(repair: Repair, target: TargetFacts) -> tuple[Repair, list[tuple
             continue
         before = next((each for each in repair.noted if each.key == known.key), NotedMessages(known.key))
         rule = "" if is_own else f"{known.key.removeprefix(MONITOR.prefix)}, "
-        after, news = _compare(before, known, rule)
+        after, news = _note_outage(before, known, rule)
         if after != before:
             others = [each for each in repair.noted if each.key != known.key]
             noted = (*others, after)[-MAX_NOTED:]
@@ -66,10 +66,13 @@ def note_people(repair: Repair, target: TargetFacts) -> tuple[Repair, list[tuple
     return repair, entries
 
 
-def _compare(
+def _note_outage(
     before: NotedMessages, known: OpenIncident, rule: str
 ) -> tuple[NotedMessages, list[tuple[EntryKind, str]]]:
-    """Return what is noted of an outage of the notifier's once this is, and the entries that are new."""
+    """Return what is noted of an outage of the notifier's from now on, and the entries for what is new.
+
+    `before` is what was noted of it so far, `rule` begins each text: empty, or a rule's name and a comma.
+    """
     found, after = list[tuple[EntryKind, str]](), before
     again = known.reminded + known.escalated
     if known.told_at is not None and (known.told_at, again) != (before.told_at, before.again):

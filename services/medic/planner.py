@@ -295,6 +295,7 @@ class Planner:
         return self._intend(repair, target, remedy, epoch, here)
 
     def _propose(self, repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Repair:
+        """Return the repair that waits for an approval of the remedy; its entry names the command."""
         moved = repair.move(RepairEvent.PROPOSE, here.now, here.now + here.settings.proposal_sec)
         kind = REMEDIES[remedy]
         bound = kind.find_identity(target) if kind.binds_proposal else ""

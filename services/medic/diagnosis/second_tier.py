@@ -10,6 +10,7 @@ import shlex
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -119,8 +120,9 @@ class SecondTier:
         `notes` is what the service and the rules say, `readings` what was measured last (percent by metric).
         """
         reason = find_reason(repair) or ""
+        known = DiagnosisEvidence(notes=tuple(notes), readings=readings)
         self.me.log.info("medic.diagnosis_asked", svc=repair.svc, incident=repair.incident, reason=reason)
-        self._asking = asyncio.ensure_future(self._ask(repair, reason, facts, tuple(notes), readings))
+        self._asking = asyncio.ensure_future(self._ask(repair, reason, facts, known))
 
     def take(self) -> DiagnosisRecord | None:
         """Return the diagnosis that was made since the last call; None if there is none."""
@@ -139,15 +141,11 @@ class SecondTier:
             await http.aclose()
 
     async def _ask(
-        self,
-        repair: Repair,
-        reason: str,
-        facts: FleetFacts,
-        notes: tuple[str, ...],
-        readings: Mapping[str, float],
+        self, repair: Repair, reason: str, facts: FleetFacts, known: DiagnosisEvidence
     ) -> DiagnosisRecord | None:
+        """Return the diagnosis; None, counted, if the answer can't be used. `known` was known before."""
         try:
-            bundle = await self._make_bundle(repair, reason, facts, notes, readings)
+            bundle = await self._make_bundle(repair, reason, facts, known)
             content = await (self._run(bundle) if self._command else self._request(bundle))
             record = self._build_record(
                 parse_answer(content, repair.svc, self._list_known(repair)), repair, reason
@@ -192,20 +190,15 @@ class SecondTier:
         return (Remedy.WAIT, *self._get_ladder(repair.svc))
 
     async def _make_bundle(
-        self,
-        repair: Repair,
-        reason: str,
-        facts: FleetFacts,
-        notes: tuple[str, ...],
-        readings: Mapping[str, float],
+        self, repair: Repair, reason: str, facts: FleetFacts, known: DiagnosisEvidence
     ) -> bytes:
+        """Return the bundle as JSON, with the truths, the logs and the repository read now."""
         folder = self.me.settings.medic_diagnosis_folder
         logs = await read_log_end(self._log_sources, repair.svc, LOG_BYTES, LOG_SEC)
-        evidence = DiagnosisEvidence(
+        evidence = replace(
+            known,
             timeline=[each for each in self.entries if each.incident == repair.incident],
-            notes=notes,
             changes=await self._read_changes(),
-            readings=readings,
             logs=logs,
             source=await read_source(folder, logs),
             commits=await read_commits(folder),

@@ -237,7 +237,10 @@ class RuleMonitor:
         return replace(facts, targets={**facts.targets, **changed})
 
     def list_alerts(self, services: Iterable[str]) -> dict[str, list[str]]:
-        """Return, for each of these services, the rules that hold for it or for what it can heal, by name."""
+        """Return by service the rules that hold for it, as `<rule>/<subject>`, in order.
+
+        Those about connections to PostgreSQL are archive's. A service without one has an empty list.
+        """
         found: dict[str, list[str]] = {svc: [] for svc in services}
         for name in sorted(self.holding & self.findings.keys()):
             finding = self.findings[name]
