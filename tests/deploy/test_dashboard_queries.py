@@ -117,7 +117,7 @@ def test_each_query_of_each_dashboard_has_an_answer_from_a_fleet_that_runs(tmp_p
         for name, port in ports.items():
             until(lambda port=port: answers(port) and key("truth_revision") in samples(port), what=name)
         healer = ports["healer"]
-        until(lambda: samples(healer).get(key("service_up", svc="alpha")) == 1, what=str(scene["healer"]))
+        until(lambda: samples(healer).get(key("service_up", svc="alpha")) == 1, what=scene["healer"])
         with Prometheus(tmp_path / "prometheus", list(ports.values()), RULES) as prometheus:
             until(lambda: prometheus.value('sum(up{job="marketswarm"})') == len(AGENTS), what="all to answer")
             scene.stop_beating("alpha")

@@ -101,7 +101,7 @@ def test_a_sentinel_tells_of_the_healer(tmp_path):
     with Scene(tmp_path, {"alpha": service(), "sentinel": service()}, idle={"sentinel"}) as scene:
         scene.start("sentinel", METRICS_PORT=str(port), SENTINEL_TIMEOUT_SEC="1.5")
         sees = key("service_up", svc="healer")
-        until(lambda: answers(port) and samples(port).get(sees) == 1, what=str(scene["sentinel"]))
+        until(lambda: answers(port) and samples(port).get(sees) == 1, what=scene["sentinel"])
         assert not [name for name, _ in samples(port) if "lease" in name or "leader" in name]
         scene["healer"].kill()
         until(lambda: samples(port)[key("service_up", svc="healer")] == 0, what="its miss")
@@ -131,7 +131,7 @@ def test_a_hung_loop_still_answers_and_says_for_how_long_it_has_hung(tmp_path):
         worker.wait_log("agent.joined")
         until(lambda: samples(port).get(key("beats_sent_total")), what="a beat")
         worker.signal(signal.SIGUSR2)
-        until(lambda: samples(port).get(key("event_loop_stall_seconds"), 0) > 1.5, what=str(worker))
+        until(lambda: samples(port).get(key("event_loop_stall_seconds"), 0) > 1.5, what=worker)
         assert worker.wait() == 5
 
 

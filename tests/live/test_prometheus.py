@@ -31,7 +31,7 @@ def test_prometheus_sees_a_service_go_and_come_back_and_the_rules_that_we_ship_f
     with Scene(tmp_path, services, (), idle={"sentinel"}) as scene:
         for name, port in ports.items():
             scene.start(name, METRICS_PORT=str(port))
-            until(lambda port=port: answers(port), what=str(scene[name]))
+            until(lambda port=port: answers(port), what=scene[name])
         with Prometheus(tmp_path / "prometheus", list(ports.values()), RULES) as prometheus:
             healer = f'instance="127.0.0.1:{ports["healer"]}"'
             alpha = f'marketswarm_service_up{{svc="alpha",{healer}}}'

@@ -128,7 +128,7 @@ def test_whatever_a_server_says_the_bars_come(scene, market):
     market.moods.append(saying(*HOSTILE))
     scene.wish(symbols=["AAPL"])
     agent = scene.massive()
-    until(lambda: market.subscribed == {"AAPL"}, what=str(agent))
+    until(lambda: market.subscribed == {"AAPL"}, what=agent)
     start = market.last_minute()
     market.make("AAPL", start)
     until(lambda: [int(each["start"]) for each in scene.bars()] == [start])
@@ -258,7 +258,7 @@ def test_who_is_asked_too_often_is_not_asked_for_the_others_either(tmp_path):
         market.answers.append((429, {"Retry-After": "3"}, b""))
         scene.wish(symbols=symbols)
         agent = scene.massive()
-        until(lambda: len(scene.bars()) == 30, what=str(agent))
+        until(lambda: len(scene.bars()) == 30, what=agent)
         after = [at - market.asked_at[0] for at in market.asked_at]
         assert sum(sec < 2.9 for sec in after) <= 4  # those that were on their way with it
         assert len(after) == 30 + sum(line["gaps"] for line in agent.logs("market.unfilled"))
@@ -270,13 +270,13 @@ def test_of_two_instances_one_streams_and_the_other_takes_over(fast):
     one = fast.massive()
     until(lambda: market.subscribed)
     two = fast.massive()
-    until(lambda: fast.beat("massive").get("detail") == "market data: stands by", what=str(two))
+    until(lambda: fast.beat("massive").get("detail") == "market data: stands by", what=two)
     market.run()
     until(lambda: len(fast.bars()) >= 3)
     first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
     assert len(market.met) == 1
     one.stop()
-    until(lambda: len(market.met) == 2 and market.subscribed, what=str(two))
+    until(lambda: len(market.met) == 2 and market.subscribed, what=two)
     before = len(fast.bars())
     until(lambda: len(fast.bars()) > before + 2)
     stop_and_compare(fast, first)
@@ -299,7 +299,7 @@ def test_the_api_as_a_target_does_not_throw_our_own_stream_out(scene, market):
 def test_a_bus_that_the_truth_names_and_nobody_knows_is_a_trouble_and_no_end(scene, market, replicas):
     scene.wish(symbols=["AAPL"], replicas=replicas, bus={"elsewhere": "env:NOT_SET"})
     agent = scene.massive()
-    until(lambda: "elsewhere" in scene.beat("massive").get("detail", ""), what=str(agent))
+    until(lambda: "elsewhere" in scene.beat("massive").get("detail", ""), what=agent)
     scene.wish(symbols=["AAPL"], replicas=replicas)
     until(lambda: market.subscribed)
     market.make("AAPL", market.last_minute())

@@ -50,7 +50,7 @@ def test_frozen_buses_are_not_taken_for_a_hang_of_its_own_by_any_service(tmp_pat
         def wait_for_beats(count):
             before = {svc: scene.beat(svc).get("i", 0) for svc in agents}
             for svc, agent in agents.items():
-                until(lambda svc=svc: scene.beat(svc).get("i", 0) >= before[svc] + count, what=str(agent))
+                until(lambda svc=svc: scene.beat(svc).get("i", 0) >= before[svc] + count, what=agent)
 
         def outlast_a_watchdog(number):
             (tmp_path / f"hang-{number}").touch()

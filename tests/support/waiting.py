@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-What = str | Callable[[], str]
+What = object  # a text, what prints as one, or a function that returns one
 PATIENT_SEC = 30.0
 """How long to wait for what takes moments: the limit only ends a test that failed."""
 LONGEST_LOOK_SEC = 0.25
@@ -39,7 +39,7 @@ def _late(predicate: Callable[[], Any], within: float, what: What) -> AssertionE
 def until(predicate: Callable[[], Any], within: float = PATIENT_SEC, what: What = "") -> Any:
     """Wait until `predicate()` is true and return its result; raise AssertionError after `within` seconds.
 
-    `what` was waited for; a function, where it tells of a state that is worth knowing then.
+    `what` was waited for; a function or a process, where it tells of a state that is worth knowing then.
     """
     patience, pause, begun = Patience(within), 0.01, time.monotonic()
     while not (found := predicate()):
