@@ -48,6 +48,7 @@ from marketswarm.keys import (
     NOTIFIER_REQUESTS,
     NOTIFIER_SILENCES,
     NOTIFIER_STATE,
+    PRELOAD_STATUS,
     RESERVED_PREFIXES,
     SENTINEL_DIRECT,
     TRUTH_CHANGED,
@@ -231,8 +232,8 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
 
     It reads what `marketswarm status` reads, holds its lease, stores its state and the timelines of outages,
     reads these, and publishes the rules that hold. Of the alert log it may read entries, and nothing of the
-    notifier's group; of the market, the states of sources and how many entries the quarantine has; the
-    results of probes; of the keys that its rules name, when they were written; and the revisions of the
+    notifier's group; of the market, the states of sources and gate, and how many entries the quarantine has;
+    the results of probes; of the keys that its rules name, when they were written; and the revisions of the
     truth, for the bundle of a diagnosis. It may delete a cache, close breakers of sources, pause sources, ask
     for a backup or for new connections to PostgreSQL, and put an earlier truth back in force, each where a
     ladder of the truth has it do so.
@@ -262,7 +263,7 @@ def grant_medic(view: BusView) -> tuple[Grant, ...]:
 
 
 def _grant_source_steering(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to read the breakers of `sources` on this bus, and to do what its ladder says.
+    """Return the grants to read the breakers of `sources` and the gate, and to do what its ladder says.
 
     It may close those that are open, and pause a source whose series others serve.
     """
@@ -276,6 +277,7 @@ def _grant_source_steering(view: BusView) -> tuple[Grant, ...]:
     )
     return (
         Grant("type hlen hkeys hstrlen hget", (MARKET_SOURCES,), mode="R"),
+        Grant("getrange", (PRELOAD_STATUS,), mode="R"),
         Grant("type hstrlen hget", breakers, mode="R"),
         *((resumes,) if RESUME_SOURCES in ladder else ()),
         *(pauses if PAUSE_SOURCE in ladder else ()),

@@ -55,11 +55,15 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class InstanceCount:
-    """Hold how many instances of a service run, how often they were restarted, and their first boots."""
+    """Hold how many instances of a service run, how often they were restarted, and their first boots.
+
+    `is_conflict` says that these are more than its `replicas`.
+    """
 
     running: int
     restarts: int = 0
     boots: tuple[str, ...] = ()
+    is_conflict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +156,12 @@ def parse_health(stored: Mapping[str, bytes | None]) -> dict[str, Event]:
 def parse_instances(topology: bytes | None) -> dict[str, InstanceCount]:
     services = parse_object(topology).get("services")
     entries = services.items() if isinstance(services, dict) else ()
-    lists = ((svc, entry.get("instances")) for svc, entry in entries if isinstance(entry, dict))
-    return {svc: _count_instances(found) for svc, found in lists if isinstance(found, list)}
+    known = ((svc, entry) for svc, entry in entries if isinstance(entry, dict))
+    return {
+        svc: _count_instances(found, is_conflict=entry.get("conflict") is True)
+        for svc, entry in known
+        if isinstance(found := entry.get("instances"), list)
+    }
 
 
 def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
@@ -247,9 +255,9 @@ def _parse_beat(raw: bytes | None, svc: str) -> Beat | None:
     return None if isinstance(beat, MalformedBeat) else beat
 
 
-def _count_instances(found: list[Any]) -> InstanceCount:
+def _count_instances(found: list[Any], *, is_conflict: bool) -> InstanceCount:
     instances = [each for each in found if isinstance(each, dict)]
     restarts = sum(parse_count(each.get("restarts")) or 0 for each in instances)
     boots = (parse_text(each.get("boot"), MAX_BOOT_CHARS) for each in instances[:MAX_BOOTS])
     known = tuple(boot for boot in boots if boot is not None)
-    return InstanceCount(len(instances), min(restarts, MAX_COUNT), known)
+    return InstanceCount(len(instances), min(restarts, MAX_COUNT), known, is_conflict)

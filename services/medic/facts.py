@@ -97,10 +97,11 @@ class TargetFacts:
     then by the wall clock, which may have been set while the medic leads. `boot` and `status` are those of
     its last beat, `silence_sec` is the age of that beat, `degraded_sec` is for how long its beats have said
     `degraded`. `instances` is how many of its processes beat on all machines, as mesh counts them. `blocked`
-    is a reason of its own why nothing may be done to it. `is_alerted` says whether a critical rule held for
-    it `alert_age_sec` ago. `is_late` says that it is up and most of the time until its miss has passed.
-    `evidence` is by the name of a remedy; without it, nothing is known of that. `notified` are its last
-    outage and those of the rules about it, as the notifier has them.
+    is a reason of its own why nothing may be done to it. `probe_ages` is how many seconds ago the last probes
+    of it began that were answered, by the clock of what probes it. `is_alerted` says whether a critical rule
+    held for it `alert_age_sec` ago. `is_late` says that it is up and most of the time until its miss has
+    passed. `evidence` is by the name of a remedy; without it, nothing is known of that. `notified` are its
+    last outage and those of the rules about it, as the notifier has them.
     """
 
     svc: str
@@ -120,6 +121,7 @@ class TargetFacts:
     is_alerted: bool | None = False
     alert_age_sec: float = 0.0
     is_late: bool = False
+    probe_ages: tuple[float, ...] = ()
     evidence: Mapping[str, RemedyEvidence] = field(default_factory=dict)
     notified: tuple[OpenIncident, ...] = ()
 
@@ -135,6 +137,10 @@ class TargetFacts:
     def is_unwell(self, symptom: Symptom) -> bool:
         """Return True if the symptom, or a worse one, is provably there."""
         return self.health is Health.DOWN or (self.health is Health.UP and self._shows(symptom) is True)
+
+    def count_probes(self, within_sec: float) -> int:
+        """Return how many of its last probes began within this time, and were answered."""
+        return sum(0 <= age < within_sec for age in self.probe_ages)
 
     def _shows(self, symptom: Symptom) -> bool | None:
         """Return whether a target that is up has the symptom; None if that is not known."""

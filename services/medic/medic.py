@@ -23,6 +23,7 @@ from services.medic.owners.log_source import LogSource
 from services.medic.owners.owner import ProcessOwner
 from services.medic.people import add_people
 from services.medic.planner import Planner
+from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.repair import RepairState
 from services.medic.repair_plan import RepairPlan
@@ -188,12 +189,14 @@ class Medic:
             plan = self.planner.record_diagnosis(record.svc, record.incident, remedies, record.text, now())
             if not plan.is_empty():
                 await self._save(store, replace(plan, diagnosis=record), lease)
-        repair = tier.choose(self.planner.repairs.values(), now())
-        if repair is not None:
+        suspect = self.rules.find_suspect(self.planner.repairs)
+        chosen = tier.choose(self.planner.repairs.values(), suspect, now())
+        if chosen is not None:
+            repair, reason = chosen
             plan = replace(self.planner.record_question(repair.svc, now()), questions=tier.questions)
             await self._save(store, plan, lease)
             readings = self.rules.list_resources(repair.svc)
-            tier.begin(repair, self.facts, self._list_notes(repair.svc), readings)
+            tier.begin(repair, reason, self.facts, self._list_notes(repair.svc), readings)
 
     def _list_notes(self, svc: str) -> list[str]:
         """Return what a service says of itself, and the rules that hold for it or for the fleet."""
@@ -205,8 +208,22 @@ class Medic:
     async def measure(self, now: Callable[[], float]) -> None:
         """Evaluate the rules, if it is time."""
         if self.observer.seen is not None:
-            is_blown = self.planner.fuse.blown_at is not None
-            await self.rules.look(self.observer.seen, self.planner.repairs, is_fuse_blown=is_blown, now=now())
+            await self.rules.look(
+                self.observer.seen,
+                self.planner.repairs,
+                is_fuse_blown=self.planner.fuse.blown_at is not None,
+                stopped=self._find_stop(),
+                now=now(),
+            )
+
+    def _find_stop(self) -> Refusal | None:
+        """Return why nothing may be done to any service, if people are to hear it from the medic.
+
+        That no healer leads, they hear from the sentinel; the medic's word would reach them after its return.
+        """
+        settings = self._get_settings()
+        found = self.facts.find_refusal(settings.fuse.down_share) if settings.may_do_anything else None
+        return None if found is Refusal.HEALER_ABSENT else found
 
     async def _save(self, store: MedicStore, plan: RepairPlan, lease: Lease) -> None:
         if plan.is_empty():

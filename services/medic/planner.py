@@ -37,6 +37,8 @@ EXHAUSTED: Final = "exhausted"
 """The reasons of an escalation."""
 LEASE_SEC: Final = 10.0
 """The life of the lease, and so how long after it was lost a request under it may still be followed."""
+PROBES: Final = 2
+"""The answered probes that verify a restart where beats can't."""
 MAX_REFUSALS: Final = 100
 """The most refusals in the timeline of one outage."""
 
@@ -503,6 +505,11 @@ class Planner:
         took_sec = max(0.0, now - repair.since)
         kind = REMEDIES[attempt.remedy]
         has_helped = kind.has_helped(attempt.boot, attempt.identity, target)
+        if kind.replaces_process and None in (
+            attempt.boot,
+            target.boot,
+        ):  # its beats don't name their process
+            has_helped = target.count_probes(took_sec) >= PROBES or None
         is_fresh = target.silence_sec is not None and target.silence_sec < took_sec
         if repair.symptom is Symptom.ALERT:
             is_fresh = is_fresh and target.alert_age_sec < took_sec

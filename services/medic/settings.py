@@ -241,8 +241,16 @@ class HealingSettings(ServiceConfig):
     @property
     def uses_record(self) -> bool:
         """Whether anything that the medic does follows from its record of incidents."""
+        return self.learning or Mode.EARNED in self._list_modes()
+
+    @property
+    def may_do_anything(self) -> bool:
+        """Whether there is a service for which the medic may act, or ask a person."""
+        return any(mode not in (None, Mode.OBSERVE) for mode in self._list_modes())
+
+    def _list_modes(self) -> list[Mode | None]:
         own = (mode for each in self.targets.values() for mode in (each.mode, *each.remedies.values()))
-        return self.learning or Mode.EARNED in (self.mode, *own)
+        return [self.mode, *own]
 
     def ladder_of(self, svc: str) -> tuple[Remedy, ...]:
         """Return the remedies that may be tried for a service, without `wait`."""

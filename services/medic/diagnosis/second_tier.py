@@ -49,16 +49,23 @@ LOG_BYTES: Final = 24 * 1024
 LOG_SEC: Final = 5.0
 MAX_RESPONSE_BYTES: Final = 256 * 1024
 _BAD: Final = (AttemptVerdict.FAILED, AttemptVerdict.RELAPSED, AttemptVerdict.ABANDONED)
+_WAITS: Final = (RepairState.WAITING, RepairState.STABILIZING)
 
 
-def find_reason(repair: Repair) -> str | None:
-    """Return the word for why a repair needs a diagnosis; None if it needs none, or one was asked for."""
+def find_reason(repair: Repair, suspect: Mapping[str, str]) -> str | None:
+    """Return the word for why a repair needs a diagnosis; None if it needs none, or one was asked for.
+
+    `suspect` has the services for which something unknown or damaged calls for one, with the word for it:
+    but not while the outage may end by itself, or seems to be over.
+    """
     if repair.asked_at is not None:
         return None
     if repair.state is RepairState.ESCALATED:
         return "escalated"
     if repair.refusal is Refusal.EMERGENCY:  # a rule of that severity holds, such as one about corruption
         return "emergency"
+    if repair.svc in suspect and repair.attempts and repair.state not in _WAITS:
+        return suspect[repair.svc]
     last = repair.attempts[-FAILURES:]
     return "failures" if len(last) == FAILURES and all(each.verdict in _BAD for each in last) else None
 
@@ -103,23 +110,30 @@ class SecondTier:
         """Keep entries of timelines, for the bundles of their incidents."""
         self.entries.extend(entries)
 
-    def choose(self, repairs: Iterable[Repair], now: float) -> Repair | None:
-        """Return a repair that needs a diagnosis now, and count the question."""
+    def choose(
+        self, repairs: Iterable[Repair], suspect: Mapping[str, str], now: float
+    ) -> tuple[Repair, str] | None:
+        """Return a repair that needs a diagnosis now, with the word for why, and count the question."""
         if self._asking is not None or self.questions.is_due(BUDGET, now):
             return None
-        chosen = next((each for each in repairs if find_reason(each) is not None), None)
+        found = ((each, find_reason(each, suspect)) for each in repairs)
+        chosen = next(((each, reason) for each, reason in found if reason is not None), None)
         if chosen is not None:
             self.questions = self.questions.add(BUDGET, now)
         return chosen
 
     def begin(
-        self, repair: Repair, facts: FleetFacts, notes: Collection[str], readings: Mapping[str, float]
+        self,
+        repair: Repair,
+        reason: str,
+        facts: FleetFacts,
+        notes: Collection[str],
+        readings: Mapping[str, float],
     ) -> None:
         """Begin to ask for a diagnosis of a repair; `take` returns it later.
 
         `notes` is what the service and the rules say, `readings` what was measured last (percent by metric).
         """
-        reason = find_reason(repair) or ""
         known = DiagnosisEvidence(notes=tuple(notes), readings=readings)
         self.me.log.info("medic.diagnosis_asked", svc=repair.svc, incident=repair.incident, reason=reason)
         self._asking = asyncio.ensure_future(self._ask(repair, reason, facts, known))

@@ -1,4 +1,4 @@
-"""Make readings of what the medic knows of the fleet: beats, restarts, and its own repairs. Pure."""
+"""Make readings of what the medic knows of the fleet: beats, processes, and its own repairs. Pure."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,9 @@ from services.medic.rules.metric import FLEET, Metric, Readings
 _DEGRADED: Mapping[str, float] = {"ok": 0.0, "degraded": 1.0}
 
 
-def read_fleet(seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool) -> Readings:
+def read_fleet(
+    seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool, is_stopped: bool = False
+) -> Readings:
     """Return by metric and service what one observation says of the services of the truth.
 
     Restarts are a count, all others 1 for yes and 0 for no; None is not known.
@@ -28,6 +30,8 @@ def read_fleet(seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse
         Metric.PROPOSED: {
             svc: float(each is not None and find_proposal(each) is not None) for svc, each in of.items()
         },
+        Metric.CONFLICT: {svc: _find_conflict(svc, seen) for svc in services},
+        Metric.STOPPED: {FLEET: float(is_stopped)},
         Metric.FUSE: {FLEET: float(is_fuse_blown)},
     }
 
@@ -47,6 +51,12 @@ def _find_degraded(svc: str, seen: FleetObservation) -> float | None:
     if entry is None or entry.verdict is not State.UP or beat is None:
         return None
     return _DEGRADED.get(beat.status)
+
+
+def _find_conflict(svc: str, seen: FleetObservation) -> float | None:
+    """Return 1 or 0 by what mesh says; None of a service that it has not seen."""
+    counted = seen.state.instances.get(svc)
+    return None if counted is None else float(counted.is_conflict)
 
 
 def _count_restarts(svc: str, seen: FleetObservation, owned: Mapping[str, int]) -> float | None:

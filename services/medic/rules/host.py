@@ -1,10 +1,10 @@
-"""Measure the machine on which the medic runs, and the processes of the embedded fleet.
+"""Measure the machine on which the medic runs, and the processes of services on it.
 
 What can't be read, such as a process that has just ended, is not known. In a container, percentages of memory
 are of the memory of its host.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -52,7 +52,12 @@ class HostObserver:
         self._processes = {pid: each for pid, each in self._processes.items() if pid in running}
         memory = {svc: self._find_most(found, self._measure_memory) for svc, found in pids.items()}
         busy = {svc: self._find_most(found, self._measure_cpu) for svc, found in pids.items()}
-        return {**readings, Metric.PROCESS_MEMORY: memory, Metric.PROCESS_CPU: busy}
+        return {
+            **readings,
+            Metric.PROCESS_MEMORY: memory,
+            Metric.PROCESS_CPU: busy,
+            Metric.PROCESS_DISK_FREE: _measure_disks(pids),
+        }
 
     def _measure_host(self, measure: Callable[[], float]) -> float | None:
         """Return a value; None, and log it once, where /proc shows nothing of the machine."""
@@ -100,6 +105,32 @@ def _find_least_free(folders: Iterable[Path]) -> float | None:
     """Return how much is free, in percent, of the fullest disk; None if none can be read."""
     found = [100.0 - usage for usage in map(_find_usage, folders) if usage is not None]
     return min(found, default=None)
+
+
+def _measure_disks(pids: Mapping[str, Iterable[int]]) -> dict[str, float | None]:
+    """Return how much is free, in percent, of the fullest disk in which processes of a service work.
+
+    The disks of the machine itself are left out, since a full one is said once: without another one, all is
+    free. None is a service of which this is not known.
+    """
+    own = {_find_device(Path(each)) for each in DISKS}
+    return {svc: _measure_disk(found, own) for svc, found in pids.items()}
+
+
+def _measure_disk(pids: Iterable[int], own: Collection[int | None]) -> float | None:
+    folders = [Path(f"/proc/{pid}/cwd") for pid in pids]
+    devices = {folder: _find_device(folder) for folder in folders}
+    others = [folder for folder, device in devices.items() if device not in own]
+    if not folders or None in devices.values():
+        return None
+    return _find_least_free(others) if others else 100.0
+
+
+def _find_device(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_dev
+    except OSError:  # of another user, or gone; or a system without /proc
+        return None
 
 
 def _find_usage(folder: Path) -> float | None:

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from marketswarm.agent import point_like
 from marketswarm.bus import Bus, BusError, NoBusError
-from marketswarm.bus.stored_values import parse_count
+from marketswarm.bus.stored_values import parse_count, parse_object, read_strings
 from marketswarm.detector import State
-from marketswarm.keys import MARKET_QUARANTINE, MARKET_SOURCES
+from marketswarm.keys import MARKET_QUARANTINE, MARKET_SOURCES, PRELOAD_STATUS
 from marketswarm.operator.backups import read_backup_report
 from marketswarm.operator.database_report import DatabaseReport, read_database_report
 from marketswarm.operator.remedies import ARCHIVE, BARS, SOURCES
@@ -21,13 +21,15 @@ from services.medic.rules.metric import DATABASE, FLEET, Metric, Readings, name_
 from services.medic.source_rejects import read_rejects, read_source_states
 
 _LIMITED: Final = "limited"
+MAX_GATE_BYTES: Final = 1 << 20
+_CLOSED: Final[Mapping[object, float]] = {"open": 0.0, "closed": 1.0}
 _FAILING: Final[Mapping[object, float]] = {"up": 0.0, "down": 1.0}
 
 
 async def read_market(seen: FleetObservation, get_bus: Callable[[str], Bus]) -> Readings:
-    """Return what is known of the sources, of the records in quarantine, of the backups and the database."""
+    """Return what is known of sources and gate, of the records in quarantine, of backups and database."""
     readings: Readings = {}
-    for read in (_read_sources, _read_quarantine, _read_backups, _read_database):
+    for read in (_read_sources, _read_gate, _read_quarantine, _read_backups, _read_database):
         with contextlib.suppress(BusError, NoBusError):  # what does not answer is not known
             await read(seen, get_bus, readings)
     return readings
@@ -42,6 +44,12 @@ async def _read_sources(seen: FleetObservation, get_bus: Callable[[str], Bus], r
     rejects = await read_rejects(seen.truth, get_bus, states)
     if rejects is not None:
         readings[Metric.SOURCE_REJECTS] = {SOURCES: float(rejects.find_most_rejects())}
+
+
+async def _read_gate(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
+    if (point := find_point(seen, SOURCES, MARKET_SOURCES)) is not None:
+        (gate,) = await read_strings(get_bus(point.bus), [PRELOAD_STATUS], MAX_GATE_BYTES)
+        readings[Metric.GATE_CLOSED] = {FLEET: _find_closed(parse_object(gate).get("state"))}
 
 
 async def _read_quarantine(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
@@ -86,6 +94,11 @@ def find_point(seen: FleetObservation, svc: str, key: str) -> AccessPoint | None
 def is_up(seen: FleetObservation, svc: str) -> bool:
     entry = seen.state.roster.get(svc)
     return svc in seen.truth.services and entry is not None and entry.verdict is State.UP
+
+
+def _find_closed(state: object) -> float | None:
+    """Return 1 or 0 by how a run of the gate ended; None while one goes on, or if there was none."""
+    return _CLOSED.get(state) if isinstance(state, str) else None
 
 
 def _find_failing(state: dict[str, Any]) -> float | None:

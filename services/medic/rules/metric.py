@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from marketswarm.operator.remedies import ARCHIVE, BARS, SOURCES
+
 HOST: Final = "host"
 """The subject of what is measured of the machine on which the medic runs."""
 FLEET: Final = "fleet"
@@ -33,7 +35,11 @@ class Metric(StrEnum):
     DEGRADED = "degraded"  # 1 if the last beat says `degraded`
     RESTARTS = "restarts"  # so far
     PROCESS_MEMORY = "process_memory"  # in percent: of the machine's, or of the limit of its container
+    PROCESS_DISK_FREE = (
+        "process_disk_free"  # in percent, of the disk in which it works, if that is another one
+    )
     PROCESS_CPU = "process_cpu"  # in percent of one processor, of its busiest process or container
+    CONFLICT = "conflict"  # 1 while more processes of it run than its `replicas`, as mesh sees it
     ESCALATED = "escalated"  # 1 while an outage of it is open that the medic gave up
     PROPOSED = "proposed"  # 1 while a remedy for it waits for a person's approval
     HOST_MEMORY = "host_memory"  # in percent
@@ -46,6 +52,7 @@ class Metric(StrEnum):
     SOURCE_FAILING = "source_failing"  # 1 while a source of the market fails
     SOURCE_REJECTS = "source_rejects"  # what the worst source in service sent lately that is of no use
     SOURCE_LIMITED = "source_limited"  # 1 while a source of the market takes no more requests
+    GATE_CLOSED = "gate_closed"  # 1 if the last run of the gate left it closed
     QUARANTINED = "quarantined"  # records that failed a check, so far
     BACKUP_LATE = "backup_late"  # in seconds, since the next backup was due
     DATABASE_CONNECTIONS = "database_connections"  # in percent of those that superusers leave
@@ -55,6 +62,7 @@ class Metric(StrEnum):
     DATABASE_REPLICA_LAG = "database_replica_lag"  # in seconds, of the one that is most behind
     DATABASE_LAG = "database_lag"  # in seconds, since archive's oldest unread entry was written
     TABLE_AGE = "table_age"  # in seconds, of the newest row in the table of the rule
+    STOPPED = "stopped"  # 1 while the medic may act on nothing, by what it sees of the fleet
     FUSE = "fuse"  # 1 while the medic has stopped after too many remedies
     LOG_MATCHES = "log_matches"  # lines of its log that match the pattern of the rule, so far
     LOG_NEW = "log_new"  # lines of its log of a kind that was never seen before, so far
@@ -77,7 +85,9 @@ KINDS: Final[Mapping[Metric, MetricKind]] = {
     Metric.DEGRADED: MetricKind(MetricSubject.SERVICE),
     Metric.RESTARTS: MetricKind(MetricSubject.SERVICE, is_counter=True),
     Metric.PROCESS_MEMORY: MetricKind(MetricSubject.SERVICE),
+    Metric.PROCESS_DISK_FREE: MetricKind(MetricSubject.SERVICE),
     Metric.PROCESS_CPU: MetricKind(MetricSubject.SERVICE),
+    Metric.CONFLICT: MetricKind(MetricSubject.SERVICE),
     Metric.ESCALATED: MetricKind(MetricSubject.SERVICE),
     Metric.PROPOSED: MetricKind(MetricSubject.SERVICE),
     Metric.HOST_MEMORY: MetricKind(MetricSubject.HOST),
@@ -88,6 +98,7 @@ KINDS: Final[Mapping[Metric, MetricKind]] = {
     Metric.BUS_REPLICAS: MetricKind(MetricSubject.BUS),
     Metric.BUS_REPLICA_LAG: MetricKind(MetricSubject.BUS),
     Metric.SOURCE_FAILING: MetricKind(MetricSubject.SOURCE),
+    Metric.GATE_CLOSED: MetricKind(MetricSubject.FLEET),
     Metric.QUARANTINED: MetricKind(MetricSubject.FLEET, is_counter=True),
     Metric.SOURCE_REJECTS: MetricKind(MetricSubject.SERVICE),
     Metric.SOURCE_LIMITED: MetricKind(MetricSubject.SOURCE),
@@ -99,6 +110,7 @@ KINDS: Final[Mapping[Metric, MetricKind]] = {
     Metric.DATABASE_REPLICA_LAG: MetricKind(MetricSubject.DATABASE),
     Metric.DATABASE_LAG: MetricKind(MetricSubject.SERVICE),
     Metric.TABLE_AGE: MetricKind(MetricSubject.DATABASE),
+    Metric.STOPPED: MetricKind(MetricSubject.FLEET),
     Metric.FUSE: MetricKind(MetricSubject.FLEET),
     Metric.LOG_MATCHES: MetricKind(MetricSubject.SERVICE, is_counter=True),
     Metric.LOG_NEW: MetricKind(MetricSubject.SERVICE, is_counter=True),
@@ -116,6 +128,12 @@ PROCESS_METRICS: Final = frozenset({Metric.PROCESS_MEMORY, Metric.PROCESS_CPU})
 """What is measured of the processes and containers of a service."""
 CONNECTION_METRICS: Final = frozenset({Metric.DATABASE_CONNECTIONS, Metric.DATABASE_IDLE_TRANSACTIONS})
 """What archive can do something about by new connections."""
+CORRUPTION_METRICS: Final[Mapping[Metric, frozenset[str]]] = {
+    Metric.QUARANTINED: frozenset({SOURCES, BARS}),
+    Metric.SOURCE_REJECTS: frozenset({SOURCES}),
+    Metric.BACKUP_LATE: frozenset({ARCHIVE}),
+}
+"""What says that data is damaged, or can't be restored, and which services that is about."""
 LOG_METRICS: Final = frozenset({Metric.LOG_MATCHES, Metric.LOG_NEW, Metric.LOG_NEW_ERRORS})
 """What is counted in the log of a service."""
 

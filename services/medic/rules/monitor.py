@@ -34,10 +34,18 @@ from services.medic.rules.freshness import forget_ages_on_full_buses, read_ages
 from services.medic.rules.host import HostObserver
 from services.medic.rules.logs import LogObserver, make_orders
 from services.medic.rules.market import read_market
-from services.medic.rules.metric import HOST, HOST_METRICS, PROCESS_METRICS, REPAIR_METRICS, Metric, Readings
+from services.medic.rules.metric import (
+    CORRUPTION_METRICS,
+    HOST,
+    HOST_METRICS,
+    PROCESS_METRICS,
+    REPAIR_METRICS,
+    Metric,
+    Readings,
+)
 from services.medic.rules.observed_time import ObservedSpans, ObservedTime, Span
 from services.medic.rules.probes import ProbeObserver
-from services.medic.rules.rule import MonitorRule, RuleSeverity, list_pairs
+from services.medic.rules.rule import MonitorRule, RuleSeverity, list_pairs, list_probes_by_service
 from services.medic.settings import HealingSettings, MedicEnvironment
 
 DOWN_AFTER: Final = 2
@@ -76,11 +84,13 @@ class RuleMonitor:
         self._logs = LogObserver(log_sources)
         self._readings: Readings = {}
         self._pairs: tuple[Truth, HealingSettings, Pairs] | None = None
+        self._probed: tuple[Truth | None, dict[str, list[str]]] = None, {}
         self._evaluator = RuleEvaluator()
         self._looked_at = float("-inf")
         self._ahead_sec = 0.0
         self._observed, self._stored_at = ObservedTime(), float("-inf")
         self._proposals: dict[str, OpenProposal] = {}
+        self._stopped: Refusal | None = None
         self.findings: dict[str, RuleFinding] = {}
         self._symptoms: dict[str, list[RuleFinding]] = {}
         self._unnoticed: tuple[Truth, float] | None = None
@@ -113,11 +123,18 @@ class RuleMonitor:
         return known[2]
 
     async def look(
-        self, seen: FleetObservation, repairs: Mapping[str, Repair], *, is_fuse_blown: bool, now: float
+        self,
+        seen: FleetObservation,
+        repairs: Mapping[str, Repair],
+        *,
+        is_fuse_blown: bool,
+        stopped: Refusal | None = None,
+        now: float,
     ) -> None:
         """Measure, and evaluate rules into `findings`, if it is time, or a proposal was made or ended since.
 
-        `now` is in epoch seconds of the medic that leads.
+        `stopped` is why nothing may be done to any service. `now` is in epoch seconds of the medic that
+        leads.
         """
         is_recent = 0 <= now - self._looked_at < self._get_settings().rules_every_sec
         # a term that began after the clock was set back begins before the last look of the one before
@@ -137,7 +154,8 @@ class RuleMonitor:
             read_ages(pairs.values(), seen.truth, self._me.bus),
             self._measure_owned(seen),
         )
-        fleet = read_fleet(seen, repairs, is_fuse_blown=is_fuse_blown)
+        self._stopped = stopped
+        fleet = read_fleet(seen, repairs, is_fuse_blown=is_fuse_blown, is_stopped=stopped is not None)
         readings: Readings = {**fleet, **host, **logs, **buses, **market, **probes, **ages}
         for metric, values in owned.items():
             readings[metric] = {**readings.get(metric, {}), **values}
@@ -195,12 +213,14 @@ class RuleMonitor:
             self._me.log.info(event, rule=name, severity=finding.rule.severity, why=self._describe(finding))
 
     def _describe(self, finding: RuleFinding) -> str:
-        """Return why a rule holds, with the line of a log, the sources or the proposal that made it so."""
+        """Return why a rule holds, with the line of a log, the sources, or what else made it so."""
         rule, words = finding.rule, describe(finding)
         if rule.share_above is not None:
             found = self._readings.get(rule.metric, {})
             over = (name for name, value in found.items() if value is not None and rule.is_met_by(value))
             note = escape_text(format_names(sorted(name for name in over if rule.includes(name))))
+        elif rule.metric is Metric.STOPPED:
+            note = str(self._stopped or "")
         elif rule.metric is Metric.PROPOSED:
             proposal = self._proposals.get(finding.subject)
             if proposal is None:
@@ -234,7 +254,20 @@ class RuleMonitor:
             for svc, found in self._symptoms.items()
             if svc in facts.targets
         }
-        return replace(facts, targets={**facts.targets, **changed})
+        targets = {**facts.targets, **changed}
+        return replace(facts, targets=targets | self._add_probes(targets))
+
+    def _add_probes(self, targets: Mapping[str, TargetFacts]) -> dict[str, TargetFacts]:
+        """Return those targets about which probes say something, with how long ago these began."""
+        truth, wall = self._me.truth, time.time()
+        if self._probed[0] is not truth:
+            self._probed = truth, list_probes_by_service(truth)
+        begun = {
+            svc: tuple(wall - ts for name in names for ts in self._probes.list_begun(name))
+            for svc, names in self._probed[1].items()
+            if svc in targets
+        }
+        return {svc: replace(targets[svc], probe_ages=ages) for svc, ages in begun.items() if ages}
 
     def list_alerts(self, services: Iterable[str]) -> dict[str, list[str]]:
         """Return by service the rules that hold for it, as `<rule>/<subject>`, in order.
@@ -248,6 +281,17 @@ class RuleMonitor:
             if svc in found:
                 found[svc].append(name)
         return found
+
+    def find_suspect(self, services: Iterable[str]) -> dict[str, str]:
+        """Return those services for which a rule holds that asks for a diagnosis, each with the word why."""
+        found: dict[str, str] = {}
+        for finding in self.findings.values():
+            if finding.holds:
+                about = CORRUPTION_METRICS.get(finding.rule.metric, frozenset())
+                found |= dict.fromkeys(about, "corruption")
+                if finding.rule.metric is Metric.LOG_NEW_ERRORS:
+                    found.setdefault(finding.subject, "unknown_errors")
+        return {svc: found[svc] for svc in services if svc in found}
 
     def list_holding(self, svc: str) -> list[tuple[str, str]]:
         """Return the rules that hold for a service, or for other subjects, each with the reason."""

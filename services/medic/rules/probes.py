@@ -23,11 +23,11 @@ MOST_DAYS: Final = 100_000.0
 
 @dataclass(frozen=True, slots=True)
 class _ProbeAnswer:
-    """When a probe that succeeded began, how long it took, and how long the one before it took (or None)."""
+    """When a probe that succeeded began, how long it took, and the one before it if that succeeded, too."""
 
     ts: float
     sec: float
-    before_sec: float | None = None
+    before: tuple[float, float] | None = None
 
 
 class ProbeObserver:
@@ -35,6 +35,16 @@ class ProbeObserver:
 
     def __init__(self) -> None:
         self._answers: dict[str, _ProbeAnswer] = {}
+
+    def list_begun(self, name: str) -> tuple[float, ...]:
+        """Return when the last two probes of a target began, in epoch seconds by massive's clock.
+
+        There are as many as were answered in a row.
+        """
+        answer = self._answers.get(name)
+        if answer is None:
+            return ()
+        return (answer.ts,) if answer.before is None else (answer.before[0], answer.ts)
 
     async def read(self, seen: FleetObservation, get_bus: Callable[[str], Bus]) -> Readings:
         point = find_point(seen, MASSIVE, MASSIVE_PROBES)
@@ -71,12 +81,12 @@ def _take_answer(document: dict[str, object], last: _ProbeAnswer | None) -> _Pro
         return None
     if last is not None and last.ts == ts:
         return last
-    return _ProbeAnswer(ts, ms / 1000, None if last is None else last.sec)
+    return _ProbeAnswer(ts, ms / 1000, None if last is None else (last.ts, last.sec))
 
 
 def _find_sec(answer: _ProbeAnswer) -> float | None:
     """Return the time of the faster of two answers, since a single slow one is a spike; None after one."""
-    return None if answer.before_sec is None else min(answer.sec, answer.before_sec)
+    return None if answer.before is None else min(answer.sec, answer.before[1])
 
 
 def _find_failure(ok: object) -> float | None:

@@ -185,6 +185,8 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
     "host_memory": _rule(Metric.HOST_MEMORY, above=80, for_sec=300),
     "host_memory_high": _rule(Metric.HOST_MEMORY, RuleSeverity.CRITICAL, above=90, for_sec=60),
     "disk": _rule(Metric.HOST_DISK_FREE, RuleSeverity.CRITICAL, below=10, for_sec=60),
+    "service_disk": _rule(Metric.PROCESS_DISK_FREE, below=10, for_sec=60),
+    "conflict": _rule(Metric.CONFLICT, above=0, for_sec=60),
     "bus_memory": _rule(Metric.BUS_MEMORY, above=80, for_sec=300),
     "bus_connections": _rule(Metric.BUS_CONNECTIONS, above=80, for_sec=60),
     "bus_replica_lag": _rule(Metric.BUS_REPLICA_LAG, above=10, for_sec=30),
@@ -193,6 +195,7 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
     "database_lag": _rule(Metric.DATABASE_LAG, above=600, for_sec=60, services=(ARCHIVE,)),
     "database_replica_lag": _rule(Metric.DATABASE_REPLICA_LAG, above=300, for_sec=60),
     "sources": _rule(Metric.SOURCE_FAILING, above=0, share_above=0.1, for_sec=60),
+    "gate": _rule(Metric.GATE_CLOSED, above=0, for_sec=600),
     "quarantine": _rule(Metric.QUARANTINED, above=100, within_sec=3600),
     "bad_source": _rule(Metric.SOURCE_REJECTS, above=10, for_sec=60, services=(SOURCES,)),
     "backup": _rule(Metric.BACKUP_LATE, above=3600, for_sec=60, services=(ARCHIVE,)),
@@ -204,6 +207,7 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
     ESCALATED_RULE: _rule(Metric.ESCALATED, RuleSeverity.EMERGENCY, above=0),
     # the next proposal has another id, so it is another event
     PROPOSED_RULE: _rule(Metric.PROPOSED, above=0, clear_sec=0),
+    "stopped": _rule(Metric.STOPPED, RuleSeverity.EMERGENCY, above=0, for_sec=60),
     "fuse": _rule(Metric.FUSE, RuleSeverity.EMERGENCY, above=0),
 }
 """The rules that are in force unless the truth says otherwise."""
@@ -241,5 +245,19 @@ def list_pairs(rules: Mapping[str, MonitorRule], truth: Truth) -> dict[str, tupl
 
 def list_probes(truth: Truth) -> tuple[str, ...]:
     """Return the names of massive's targets."""
-    owned = (target.svc.partition("/") for target in find_probe_targets(truth))
-    return tuple(dict.fromkeys(name for owner, _, name in owned if owner == MASSIVE))
+    return tuple(name for name, _ in _find_probes(truth))
+
+
+def list_probes_by_service(truth: Truth) -> dict[str, list[str]]:
+    """Return by service the names of massive's targets that depend on it, and so show whether it works."""
+    found: dict[str, list[str]] = {}
+    for name, needed in _find_probes(truth):
+        for svc in needed:
+            found.setdefault(svc, []).append(name)
+    return found
+
+
+def _find_probes(truth: Truth) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the name of each target of massive, once, and what it depends on."""
+    owned = ((*target.svc.partition("/"), target.depends_on) for target in find_probe_targets(truth))
+    return list({name: needed for owner, _, name, needed in owned if owner == MASSIVE}.items())

@@ -148,33 +148,44 @@ def test_a_remedy_that_the_ladder_of_the_service_does_not_name_is_not_proposed()
 def test_a_diagnosis_is_asked_for_once_an_outage():
     patient = crash_looping()
     repair = repair_of(patient)
-    assert find_reason(repair) == "escalated"
+    assert find_reason(repair, {}) == "escalated"
     patient.planner.record_question("feed", patient.now)
-    assert find_reason(repair_of(patient)) is None
+    assert find_reason(repair_of(patient), {}) is None
     opened = replace(repair, state=RepairState.OPEN)
-    assert find_reason(opened) is None
-    assert find_reason(replace(opened, refusal=Refusal.EMERGENCY)) == "emergency"
+    assert find_reason(opened, {}) is None
+    assert find_reason(replace(opened, refusal=Refusal.EMERGENCY), {}) == "emergency"
     failed = RemedyAttempt(Remedy.RESTART, 1.0, verdict=AttemptVerdict.FAILED)
-    assert find_reason(replace(opened, attempts=(failed,) * 5)) == "failures"
+    assert find_reason(replace(opened, attempts=(failed,) * 5), {}) == "failures"
     helped = replace(failed, verdict=AttemptVerdict.VERIFIED)
-    assert find_reason(replace(opened, attempts=(*(failed,) * 4, helped))) is None
+    assert find_reason(replace(opened, attempts=(*(failed,) * 4, helped)), {}) is None
+
+
+def test_a_diagnosis_is_asked_for_when_errors_are_unknown_or_data_is_damaged():
+    suspect = {"feed": "unknown_errors"}
+    opened = replace(repair_of(crash_looping()), state=RepairState.OPEN, attempts=())
+    assert find_reason(opened, suspect) is None, "it may heal by itself"
+    waited = replace(opened, attempts=(RemedyAttempt(Remedy.WAIT, 1.0, verdict=AttemptVerdict.FAILED),))
+    assert find_reason(waited, suspect) == "unknown_errors"
+    assert find_reason(waited, {"other": "corruption"}) is None
+    assert find_reason(replace(waited, state=RepairState.STABILIZING), suspect) is None
+    assert find_reason(replace(waited, asked_at=2.0), suspect) is None
 
 
 def test_a_question_whose_medic_died_is_asked_again_and_one_that_was_answered_is_not():
     patient = crash_looping()
     patient.plans.append(patient.planner.record_question("feed", patient.now))
     patient.look(2)
-    assert find_reason(repair_of(patient)) is None
+    assert find_reason(repair_of(patient), {}) is None
     patient.crash_medic()
     patient.look(2)
-    assert find_reason(repair_of(patient)) == "escalated"
+    assert find_reason(repair_of(patient), {}) == "escalated"
     patient.plans.append(patient.planner.record_question("feed", patient.now))
     advise(patient, Remedy.RESTART)
     patient.look(700)
     assert make_advice_id(repair_of(patient)) is None, "it expired"
     patient.crash_medic()
     patient.look(2)
-    assert find_reason(repair_of(patient)) is None
+    assert find_reason(repair_of(patient), {}) is None
 
 
 def test_advice_is_stored_with_its_repair_and_followed_by_the_next_medic():

@@ -19,6 +19,7 @@ from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner,
 from services.medic.guards import Fuse
 from services.medic.medic import Medic
 from services.medic.owners.embedded_fleet import EmbeddedFleet
+from services.medic.refusal import Refusal
 from services.medic.remedies import OrderResult, Remedy
 from services.medic.repair import RepairState
 from services.medic.settings import HealingSettings, Mode
@@ -72,8 +73,12 @@ class Rules:
     def take_observed(self, _now):
         return None
 
-    async def look(self, seen, repairs, *, is_fuse_blown, now):
+    async def look(self, seen, repairs, *, is_fuse_blown, stopped, now):
         self._scene.looks.append((seen, dict(repairs), is_fuse_blown, now))
+        self._scene.stopped = stopped
+
+    def find_suspect(self, services):
+        return dict.fromkeys(services, "unknown_errors")
 
     def list_alerts(self, services):
         return {svc: [] for svc in services}
@@ -327,6 +332,23 @@ async def test_the_rules_are_told_what_was_seen_and_what_they_find_is_acted_on(s
     assert scene.looks[-1][1]["feed"].symptom == "alert"
 
 
+@pytest.mark.parametrize(
+    ("mode", "blocked", "told"),
+    [
+        ("act", Refusal.CUT_OFF, Refusal.CUT_OFF),
+        ("propose", Refusal.HEALER_DEAF, Refusal.HEALER_DEAF),
+        ("act", Refusal.HEALER_ABSENT, None),  # the sentinel says so, and no healer copies the medic's word
+        ("observe", Refusal.CUT_OFF, None),
+        ("act", None, None),
+    ],
+)
+async def test_the_rules_are_told_what_stops_a_medic_that_may_do_something(scene, mode, blocked, told):
+    scene.more = {"mode": Mode(mode)}
+    scene.medic.facts = FleetFacts(blocked=blocked)
+    await scene.medic.measure(lambda: 5.0)
+    assert scene.stopped is told
+
+
 class Tier:
     """Stands in for the second tier: asks for one diagnosis, and answers in the next round."""
 
@@ -337,11 +359,11 @@ class Tier:
     def take(self):
         return self.record
 
-    def choose(self, repairs, _now):
-        return next((each for each in repairs if each.asked_at is None), None)
+    def choose(self, repairs, suspect, _now):
+        return next(((each, suspect[each.svc]) for each in repairs if each.asked_at is None), None)
 
-    def begin(self, repair, _facts, _notes, readings):
-        assert readings == {"host_cpu": 12.5}
+    def begin(self, repair, reason, _facts, _notes, readings):
+        assert (reason, readings) == ("unknown_errors", {"host_cpu": 12.5})
         stored = self.scene.store.saved[-1][0]
         self.asked.append((repair.svc, stored.repairs["feed"].asked_at is not None, stored.questions))
 

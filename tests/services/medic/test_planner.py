@@ -54,6 +54,26 @@ def test_a_beat_of_the_old_process_verifies_nothing():
     assert patient.told()[-1] == "resolved recovered"
 
 
+@pytest.mark.parametrize(
+    ("boots", "ages", "resolution"),
+    [
+        ((None, None), (1.0, 3.0), "healed"),
+        (("old", None), (1.0, 3.0), "healed"),
+        ((None, None), (1.0,), "recovered"),
+        ((None, None), (1.0, 3000.0), "recovered"),
+        ((None, None), (1.0, -50.0), "recovered"),
+        (("old", "old"), (1.0, 3.0), "recovered"),
+    ],
+)
+def test_two_answered_probes_verify_a_restart_of_what_names_no_process(boots, ages, resolution):
+    patient = down(shown={"boot": boots[0]})
+    patient.look(10)
+    assert patient.told()[-1] == "acted"
+    patient.shown = {"boot": boots[1], "probe_ages": ages}
+    patient.look(400)
+    assert patient.told()[-1] == f"resolved {resolution}"
+
+
 def test_missing_data_verifies_nothing():
     for shown in ({"boot": None}, {"silence_sec": None}, {"health": Health.UNKNOWN}, {"silence_sec": 99.0}):
         patient = down()

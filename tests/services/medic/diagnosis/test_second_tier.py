@@ -63,8 +63,8 @@ def escalated():
 
 async def ask(tier, patient, notes=()):
     tier.questions = Fuse()
-    repair = tier.choose(patient.planner.repairs.values(), patient.now)
-    tier.begin(repair, FACTS, list(notes), {"host_cpu": 12.5})
+    repair, reason = tier.choose(patient.planner.repairs.values(), {}, patient.now)
+    tier.begin(repair, reason, FACTS, list(notes), {"host_cpu": 12.5})
     async with asyncio.timeout(250):
         await tier.wait()
     return tier.take()
@@ -151,13 +151,13 @@ async def test_a_command_gets_the_bundle_on_its_stdin_and_nothing_of_our_environ
 def test_ten_questions_an_hour_are_asked_at_most(monkeypatch):
     repairs = list(escalated().planner.repairs.values())
     tier, _ = make_tier(monkeypatch, medic_diagnosis_command="x")
-    asked = [tier.choose(repairs, 1000.0 + at) is not None for at in range(20)]
+    asked = [tier.choose(repairs, {}, 1000.0 + at) is not None for at in range(20)]
     assert asked == [True] * 10 + [False] * 10
     stored = tier.questions
     again, _ = make_tier(monkeypatch, medic_diagnosis_command="x")
     again.resume(stored, 2000.0)
-    assert again.choose(repairs, 2001.0) is None, "the next medic has no budget of its own"
-    assert again.choose(repairs, 2001.0 + BUDGET.within_sec) is not None
+    assert again.choose(repairs, {}, 2001.0) is None, "the next medic has no budget of its own"
+    assert again.choose(repairs, {}, 2001.0 + BUDGET.within_sec) is not None
 
 
 @pytest.mark.parametrize(

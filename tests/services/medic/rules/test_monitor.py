@@ -422,3 +422,52 @@ def test_so_much_of_an_observed_time_is_taken_off_as_the_longest_timeout_of_the_
         ends.append(1000.0 - end)
     assert ends[1] == 500
     assert ends[0] == ends[2] < 500
+
+
+async def test_what_stops_the_medic_is_told_with_the_reason(scene):
+    scene.rules = {"stopped": {"metric": "stopped", "above": 0, "for_sec": 10, "severity": "emergency"}}
+    scene.monitor.follow(TRUTH)
+    for refusal in (Refusal.FLEET_DOWN, Refusal.CUT_OFF):
+        scene.now += 10
+        scene.readings = {Metric.STOPPED: {"fleet": 1.0}}
+        await scene.monitor.look(SEEN, {}, is_fuse_blown=False, stopped=refusal, now=scene.now)
+    (miss,) = await publish(scene)
+    assert (miss.svc, miss.severity) == ("medic/stopped/fleet", "critical")
+    assert miss.reason == "stopped 1, above 0 for 10 s: cut_off"
+
+
+async def test_a_target_has_how_long_ago_the_probes_of_it_began(scene, monkeypatch):
+    truth = parse_truth(
+        b'{"services": {"feed": {}, "massive": {"settings": {"targets": ['
+        b'{"name": "shop", "depends_on": ["feed"]}, {"name": "net"}]}}}}'
+    ).truth
+    scene.monitor._me.truth = truth  # noqa: SLF001 - of the test's own stand-in
+    begun = {"shop": (time.time() - 5, time.time() - 2), "net": (1.0,)}
+    monkeypatch.setattr("services.medic.rules.monitor.ProbeObserver.list_begun", lambda _, name: begun[name])
+    await scene.look(1.0)
+    facts = FleetFacts({svc: TargetFacts(svc=svc) for svc in ("feed", "mesh")})
+    found = scene.monitor.add_facts(facts, scene.now).targets
+    assert found["feed"].probe_ages == pytest.approx((5, 2), abs=1)
+    assert found["mesh"].probe_ages == ()
+    assert (found["feed"].count_probes(4), found["feed"].count_probes(60)) == (1, 2)
+
+
+async def test_unknown_errors_and_damaged_data_ask_for_a_diagnosis_of_the_services_that_they_are_about(scene):
+    scene.rules = {
+        "new": {"metric": "log_new_errors", "above": 0, "within_sec": 600},
+        "bad": {"metric": "quarantined", "above": 5, "within_sec": 600},
+    }
+    scene.monitor.follow(TRUTH)
+    services = ("feed", "mesh", "bars", "sources")
+    for count in (0.0, 0.0):
+        scene.now += 10
+        scene.readings = {Metric.LOG_NEW_ERRORS: {"feed": count}, Metric.QUARANTINED: {"fleet": count}}
+        await scene.monitor.look(SEEN, {}, is_fuse_blown=False, now=scene.now)
+    assert scene.monitor.find_suspect(services) == {}
+    scene.now += 10
+    scene.readings = {Metric.LOG_NEW_ERRORS: {"feed": 1.0}, Metric.QUARANTINED: {"fleet": 9.0}}
+    await scene.monitor.look(SEEN, {}, is_fuse_blown=False, now=scene.now)
+    assert scene.monitor.find_suspect(services) == {
+        "feed": "unknown_errors", "bars": "corruption", "sources": "corruption",
+    }  # fmt: skip
+    assert scene.monitor.find_suspect(["mesh"]) == {}

@@ -1,11 +1,14 @@
 """What is measured of hosts, processes, buses, beats and the market; what can't be measured is not known."""
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import os
+import subprocess
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import orjson
@@ -103,6 +106,12 @@ def test_the_medics_own_state_is_measured_too():
     assert found["feed"] == 1, "until it is stable"
 
 
+def test_a_conflict_is_what_mesh_says_of_a_service_that_it_saw():
+    counts = {"feed": InstanceCount(3, is_conflict=True), "mesh": InstanceCount(2)}
+    found = read_fleet(observation(instances=counts), {}, is_fuse_blown=False)[Metric.CONFLICT]
+    assert found == {"feed": 1, "mesh": 0, "sources": None, "bars": None, "archive": None}
+
+
 def test_a_proposal_is_measured_while_it_waits_for_a_person_be_it_the_ladders_or_a_diagnosis():
     made = functools.partial(
         Repair, incident="a", svc="feed", symptom=Symptom.SILENT, down_since=1.0, opened_at=1.0, since=1.0
@@ -121,6 +130,26 @@ def test_processes_are_found_by_their_service():
     seen = observation((process("feed", pid=7), process("feed/2", pid=8), process("mesh")))
     assert list_pids(seen) == {"feed": [7, 8]}
     assert list_pids(observation()) == {}
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs /proc")
+def test_the_disk_of_a_service_is_another_one_than_those_of_the_machine(monkeypatch, tmp_path):
+    with contextlib.ExitStack() as ends:
+
+        def work_in(folder):
+            process = subprocess.Popen(["sleep", "300"], cwd=folder)
+            ends.callback(process.wait)
+            ends.callback(process.kill)
+            return process.pid
+
+        here, other = work_in("."), work_in("/proc")
+        monkeypatch.setattr("services.medic.rules.host._find_usage", {Path("/"): 40.0}.get)
+        pids = {"here": [here], "gone": [here, 2**22 + 1], "none": []}
+        found = HostObserver().measure(pids)[Metric.PROCESS_DISK_FREE]
+        assert found == {"here": 100, "gone": None, "none": None}
+        monkeypatch.setattr("services.medic.rules.host._find_usage", lambda _folder: 96.5)
+        found = HostObserver().measure({"both": [here, other]})[Metric.PROCESS_DISK_FREE]
+        assert found == {"both": 3.5}
 
 
 def test_the_host_and_a_process_are_measured_and_one_that_has_ended_is_not_known():
@@ -309,15 +338,32 @@ async def test_the_states_of_sources_are_read_while_sources_is_up(bus):
 async def test_a_hash_with_too_many_sources_is_not_read(bus):
     await bus.client.hset("market:sources", mapping={f"s{n}": "{}" for n in range(MAX_SOURCES + 1)})
     nothing = {Metric.SOURCE_FAILING: {}, Metric.SOURCE_LIMITED: {}, Metric.SOURCE_REJECTS: {"sources": 0}}
-    assert await market(bus, sources=UP) == nothing
+    assert await market(bus, sources=UP) == {**nothing, Metric.GATE_CLOSED: {FLEET: None}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "closed"),
+    [
+        ('{"state":"closed","failed":[{}]}', 1),
+        ('{"state":"open"}', 0),
+        ('{"state":"loading"}', None),
+        ('{"state":["closed"]}', None),
+        ("junk", None),
+    ],
+)
+async def test_whether_the_gate_is_closed_is_what_its_last_run_left(bus, raw, closed):
+    await bus.client.set("preload:status", raw)
+    assert (await market(bus, sources=UP))[Metric.GATE_CLOSED] == {FLEET: closed}
+    assert Metric.GATE_CLOSED not in await market(bus, sources=DOWN)
 
 
 async def test_the_quarantine_counts_what_was_ever_added(bus):
     assert await market(bus, bars=UP) == {Metric.QUARANTINED: {FLEET: 0}}
 
 
-async def test_a_bus_of_the_market_that_is_away_makes_nothing_known():
-    assert await market(InfoBus(), sources=UP, bars=UP) == {}
+async def test_a_bus_of_the_market_that_is_away_makes_nothing_known(bus):
+    bus.connected = False
+    assert await market(bus, sources=UP, bars=UP) == {}
 
 
 async def test_how_late_a_backup_is_is_what_archive_says_while_it_is_up(bus):

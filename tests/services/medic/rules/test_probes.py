@@ -12,6 +12,7 @@ from services.massive.probes.result import ProbeFinding, ProbeResult
 from services.medic.observer import FleetObservation
 from services.medic.rules.metric import Metric
 from services.medic.rules.probes import ProbeObserver
+from services.medic.rules.rule import list_probes, list_probes_by_service
 
 TARGETS = [{"name": name, "url": "https://a.example"} for name in ("shop", "db")]
 TRUTH = parse_truth(orjson.dumps({"services": {"massive": {"settings": {"targets": TARGETS}}}})).truth
@@ -53,6 +54,15 @@ def test_a_failure_and_a_certificate_are_known_by_the_last_result(observer):
     assert observer.read_results({"shop": result(2, days_left=-3)})[Metric.CERTIFICATE_DAYS] == {"shop": -3}
 
 
+def test_the_last_two_answers_in_a_row_say_when_their_probes_began(observer):
+    begun = []
+    for found in (result(1), result(1), result(2), result(3), result(4, error="refused"), result(5)):
+        observer.read_results({"shop": found})
+        begun.append(observer.list_begun("shop"))
+    assert begun == [(1,), (1,), (1, 2), (2, 3), (), (5,)]
+    assert observer.list_begun("db") == ()
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -70,6 +80,18 @@ def test_what_is_no_result_of_the_target_is_not_known(observer, raw):
     read_sec(observer, result(1))
     for readings in observer.read_results({"shop": raw}).values():
         assert readings.get("shop") is None
+
+
+def test_a_probe_shows_whether_the_services_work_on_which_its_target_depends():
+    targets = [
+        {"name": "shop", "depends_on": ["feed", "bus:system-redis"]},
+        {"name": "db", "depends_on": ["feed"]},
+        {"name": "net"},
+    ]
+    services = {"massive": {"settings": {"targets": targets}}, "feed": {}}
+    truth = parse_truth(orjson.dumps({"services": services})).truth
+    assert list_probes_by_service(truth)["feed"] == ["shop", "db"]
+    assert list_probes(truth) == ("shop", "db", "net")
 
 
 async def test_results_are_read_while_massive_is_up(observer):
