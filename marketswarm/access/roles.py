@@ -203,10 +203,11 @@ def grant_mesh(view: BusView) -> tuple[Grant, ...]:
 def grant_board(view: BusView) -> tuple[Grant, ...]:
     """Return the board's grants on one bus.
 
-    It uses its access points, reads what `marketswarm status` reads and the revisions of the truth, edits
-    silences, sends requests to the notifier and approves proposals of the medic for clients that have a
-    token, adds what they did to its audit log, keeps the announcements and the history, and makes beats of
-    pings. If the truth lets it seed, it may write the truth as bootstrap does, but load no code.
+    It uses its access points, reads what `marketswarm status` reads, the revisions of the truth and the
+    medic's outages with their diagnoses, edits silences, sends requests to the notifier and approves
+    proposals of the medic for clients that have a token, adds what they did to its audit log, keeps the
+    announcements and the history, and makes beats of pings. If the truth lets it seed, it may write the truth
+    as bootstrap does, but load no code.
     """
     return (
         *grant_access_points(BOARD, view),
@@ -215,6 +216,7 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         *_grant_pings(view),
         Grant("hget", (BOARD_TOKENS,), mode="R"),
         Grant("xrange xrevrange xread", (MEDIC_INCIDENTS,), mode="R"),
+        Grant("type hstrlen hget", (MEDIC_STATE,), mode="R"),
         Grant("hset", (MEDIC_APPROVALS,), mode="W"),
         Grant("xadd", (BOARD_AUDIT,), mode="W"),
         Grant("xadd xrevrange", (BOARD_ANNOUNCEMENTS,)),

@@ -17,6 +17,7 @@ from marketswarm.cli.local_time import format_date, format_moment, format_time
 from marketswarm.cli.options import By, Data, Json, author_name
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import ALERTS, MEDIC_OUTAGES
+from marketswarm.operator.diagnosis import DiagnosisRecord, read_diagnosis
 from marketswarm.operator.evidence import OutageEvidence, read_evidence
 from marketswarm.operator.healing import (
     ENTRIES_KEPT,
@@ -35,7 +36,6 @@ from marketswarm.operator.healing_attempts import ApprovalStats
 from marketswarm.packed_log import unpack_log
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import MEDIC, SYSTEM, Truth
-from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.experience import Experience
 from services.medic.guards import Fuse, find_mode
 from services.medic.learning import ENOUGH, Lesson, Treatment
@@ -44,7 +44,7 @@ from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair
 from services.medic.report import HealingReport, OutagePattern, make_report, sort_lessons
 from services.medic.settings import HealingSettings, MedicSettings, Mode
-from services.medic.store import read_diagnosis, read_state
+from services.medic.store import read_state
 
 _MOST: Final = 1000
 DAY_SEC: Final = 86_400.0
@@ -280,16 +280,11 @@ async def _read_records(
 ) -> tuple[OutageEvidence | None, DiagnosisRecord | None]:
     """Return the evidence and the diagnosis of an incident; None for what there is not, or not any more.
 
-    The diagnosis of a later outage of the service replaces this one. Raises Exit.
+    Raises Exit.
     """
     async with open_fleet(data) as fleet:
         bus = fleet.bus(SYSTEM)
-        evidence = await read_evidence(bus, incident.id)
-        diagnosis = await read_diagnosis(bus, incident.svc)
-    return (
-        evidence,
-        diagnosis if diagnosis is not None and diagnosis.incident == incident.id else None,
-    )
+        return await read_evidence(bus, incident.id), await read_diagnosis(bus, incident.svc, incident.id)
 
 
 async def _read_status(data: Path) -> tuple[HealingSettings, list[Repair], Fuse, dict[str, OutageState]]:

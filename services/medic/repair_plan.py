@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from marketswarm.bus.stored_values import MAX_DURATION_SEC
+from marketswarm.operator.diagnosis import DiagnosisRecord
 from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.healing import EntryKind, TimelineEntry
-from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.guards import Fuse
 from services.medic.remedies import RemedyOrder
 from services.medic.repair import Repair

@@ -14,6 +14,7 @@ from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, parse_epoch, read_fields, report_unusable
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
+from marketswarm.operator.diagnosis import make_diagnosis_field
 from marketswarm.operator.evidence import EVIDENCE_KEPT
 from marketswarm.operator.healing import (
     ENTRIES_KEPT,
@@ -23,7 +24,6 @@ from marketswarm.operator.healing import (
     read_forgotten_at,
     read_timeline,
 )
-from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.guards import Fuse
 from services.medic.proposal import find_proposal
 from services.medic.repair import Repair, RepairState
@@ -51,11 +51,6 @@ T = TypeVar("T")
 def make_repair_field(svc: str) -> str:
     """Return the field of `medic:state` for a service."""
     return f"repair:{svc}"
-
-
-def make_diagnosis_field(svc: str) -> str:
-    """Return the field of `medic:state` for the last diagnosis of a service."""
-    return f"diagnosis:{svc}"
 
 
 def encode_repair(repair: Repair) -> bytes:
@@ -131,18 +126,6 @@ async def read_state(bus: Bus, services: Iterable[str]) -> tuple[list[Repair], F
     if raw is not None and fuse is None:
         report_unusable(bus.name, MEDIC_STATE, FUSE)
     return repairs, fuse or Fuse(), unusable
-
-
-async def read_diagnosis(bus: Bus, svc: str) -> DiagnosisRecord | None:
-    """Return the last diagnosis of a service; None if there is none that can be used. Raises BusError."""
-    name = make_diagnosis_field(svc)
-    (found,) = await read_fields(bus, [MEDIC_STATE], [name])
-    raw = found.get(name.encode())
-    record = None if raw is None else DiagnosisRecord.parse(raw)
-    if raw is not None and (record is None or record.svc != svc):
-        report_unusable(bus.name, MEDIC_STATE, name)
-        return None
-    return record
 
 
 class MedicStore:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
+from marketswarm.operator.diagnosis import DiagnosisRecord, make_diagnosis_field
 from support.rig.browser import Tab, needs_chromium, sign_in
 from support.rig.process import descendants
 from support.rig.steered_fleet import BEATS, TRUTH, run_steered_fleet
@@ -107,4 +108,29 @@ def test_a_person_approves_it_on_the_page_without_a_script(healed, new_tab: Tabs
     expect(row).to_contain_text("verified restart")
     row.get_by_role("link").first.click()
     expect(page.get_by_text("approved restart: by ann")).to_be_visible()
+    assert healed.refused() == {}
+
+
+def test_a_diagnosis_is_shown_with_its_patch_as_text(healed, new_tab: Tabs):
+    if newest(healed, "mesh") is None:
+        freeze(healed, "mesh")
+    ident = newest(healed, "mesh")["id"]
+    text, patch = "The disk is full.\n<script>alert(1)</script>", "--- a/x\n+++ b/x\n-old\n+new"
+    record = DiagnosisRecord(
+        svc="mesh", incident=ident, ts=1.0, reason="escalated", text=text, remedies=("restart",), patch=patch
+    )
+    with healed.connect("medic") as medic:
+        medic.hset("medic:state", make_diagnosis_field("mesh"), record.encode())
+    found = healed.ask("GET", f"/monitor/incidents/{ident}").json()["diagnosis"]
+    assert found == {"ts": 1.0, "reason": "escalated", "text": text, "remedies": ["restart"], "patch": patch}
+    page = new_tab().page
+    page.goto(f"{healed.url}/incidents/past/{ident}")
+    expect(page.get_by_label("The diagnosis")).to_have_text(text)
+    expect(page.get_by_label("The patch")).to_have_text(patch)
+    expect(page.get_by_text("It advises restart.")).to_be_visible()
+    if folder := os.environ.get("SHOTS"):
+        page.screenshot(path=f"{folder}/diagnosis.png")
+    with healed.connect("medic") as medic:
+        medic.hset("medic:state", make_diagnosis_field("mesh"), b"junk")
+    assert healed.ask("GET", f"/monitor/incidents/{ident}").json()["diagnosis"] is None
     assert healed.refused() == {}

@@ -210,15 +210,18 @@ def test_a_stream_brings_each_minute_and_what_it_misses_is_asked_for(tmp_path, p
         assert len(set(bars)) == len(bars), "a record that is there twice"
         # by the agent's clock each minute of that time is over: the last of an answer is corrected later
         minutes = {(bar.symbol, bar.start_ms) for bar, _ in bars}
+        # or not at all, if the stream was opened in the next minute alone: the agent takes it for complete
+        unfinished = {each.at_ms - each.at_ms % MINUTE_MS for each in played.requests}
         assert len(bars) - len(minutes) <= played.count_requests("binance")
         for symbol in symbols:
             got = {bar.start_ms: bar for bar, _ in bars if bar.symbol == symbol}
             true = {bar.start_ms: bar for bar in played.market.bars(symbol, "1m")}
             assert sorted(got) == list(range(min(got), max(got) + 1, MINUTE_MS)), "a minute that is missing"
             del got[max(got)]
-            assert [(bar.open, bar.close) for bar in got.values()] == [
-                (true[at].open, true[at].close) for at in got
-            ]
+            wrong = {
+                at for at, bar in got.items() if (bar.open, bar.close) != (true[at].open, true[at].close)
+            }
+            assert wrong <= unfinished
 
         scene.market.cmd("HSET", source_breaker_key("binance"), "paused", "-1")
         until(lambda: scene.serving() == "okx", what=lambda: agent.text()[-3000:])

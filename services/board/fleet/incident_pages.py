@@ -21,6 +21,7 @@ from services.board.board import Board
 from services.board.fleet.incident_record import (
     AlertCount,
     AlertCounter,
+    DiagnosisView,
     IncidentRecord,
     IncidentSummary,
     ProposalView,
@@ -69,10 +70,11 @@ class IncidentsAnswer:
 
 @dataclass(frozen=True, slots=True)
 class IncidentDetails:
-    """One outage, and its timeline, the oldest step first."""
+    """One outage, and its timeline, the oldest step first; with a diagnosis, if one was made."""
 
     incident: IncidentSummary
     timeline: tuple[StepView, ...]
+    diagnosis: DiagnosisView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +113,13 @@ class RecordPage:
 
 @dataclass(frozen=True, slots=True)
 class RecordedIncidentPage:
-    """One outage with its timeline."""
+    """One outage with its timeline, and with a diagnosis, if one was made."""
 
     template: ClassVar = "recorded_incident.html"
     frame: Frame
     incident: IncidentSummary
     timeline: tuple[StepView, ...]
+    diagnosis: DiagnosisView | None
 
 
 def make_status(board: Board, found: RecordedIncidents) -> HealingStatus:
@@ -173,11 +176,12 @@ def make_record_api(board: Board, record: IncidentRecord) -> APIRouter:
 
     @api.get("/monitor/incidents/{ident}", response_model=IncidentDetails)
     async def read_incident(ident: str) -> Response:
-        """Return one outage with its timeline."""
+        """Return one outage with its timeline and diagnosis."""
         found = (await record.read()).find(ident)
         if found is None:
             raise HTTPException(404, "no such incident")
-        return answer_fresh(IncidentDetails(summarize_incident(found), make_steps(found)))
+        diagnosis = await record.read_diagnosis(found)
+        return answer_fresh(IncidentDetails(summarize_incident(found), make_steps(found), diagnosis))
 
     @api.get("/alerts/stats", response_model=AlertStats)
     async def read_stats(hours: Annotated[int, Query(ge=1, le=MAX_HOURS)] = 24) -> Response:
@@ -226,6 +230,9 @@ def make_record_site(board: Board, gate: SessionGate, record: IncidentRecord) ->
         if found is None:
             return answer_error(404, "No such incident", "It is not on record, or not any more.")
         frame = board.make_frame(f"{escape_text(found.svc)}: past incident", "/incidents")
-        return answer_page(RecordedIncidentPage(frame, summarize_incident(found), make_steps(found)))
+        diagnosis = await record.read_diagnosis(found)
+        return answer_page(
+            RecordedIncidentPage(frame, summarize_incident(found), make_steps(found), diagnosis)
+        )
 
     return site

@@ -13,6 +13,7 @@ from typing import Final
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
 from marketswarm.keys import MEDIC_INCIDENTS
+from marketswarm.operator.diagnosis import DiagnosisRecord, read_diagnosis
 from marketswarm.operator.healing import (
     ENTRIES_KEPT,
     ENTRY_FIELD,
@@ -63,6 +64,17 @@ class StepView:
     what: str
     text: str
     sec: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosisView:
+    """What the second tier said of an outage, and why it was asked; nothing applies the patch."""
+
+    ts: float
+    reason: str
+    text: str
+    remedies: tuple[str, ...]
+    patch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +139,14 @@ class IncidentRecord:
         """Return the record, or what was read last, with the reason, if the bus does not answer."""
         return await self._looks.find("", self._look)
 
+    async def read_diagnosis(self, found: HealingIncident) -> DiagnosisView | None:
+        """Return the diagnosis of an outage; None without one, or if the bus does not say."""
+        try:
+            record = await read_diagnosis(self._get_bus(), found.svc, found.id)
+        except BusError:
+            return None
+        return None if record is None else _make_diagnosis_view(record)
+
     def clear(self) -> None:
         """Have the bus read at the next look."""
         self._looks.clear()
@@ -190,6 +210,20 @@ def summarize_incident(found: HealingIncident) -> IncidentSummary:
         resolution_time_seconds=None if end is None else end.sec,
         proposal=None if proposal is None or end is not None else proposal.proposal,
     )
+
+
+def _make_diagnosis_view(record: DiagnosisRecord) -> DiagnosisView:
+    return DiagnosisView(
+        record.ts,
+        escape_text(record.reason),
+        _escape_lines(record.text),
+        tuple(map(escape_text, record.remedies)),
+        _escape_lines(record.patch),
+    )
+
+
+def _escape_lines(text: str) -> str:
+    return "\n".join(map(escape_text, text.splitlines()))
 
 
 def make_steps(found: HealingIncident) -> tuple[StepView, ...]:

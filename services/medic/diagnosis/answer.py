@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from marketswarm.channels.text import printable_lines, replace_surrogates
 from marketswarm.net.chat import BadAnswerError
-from services.medic.diagnosis.record import MAX_DIAGNOSIS, MAX_PATCH, MAX_REMEDIES
+from marketswarm.operator.diagnosis import MAX_DIAGNOSIS, MAX_PATCH, MAX_REMEDIES
 from services.medic.remedies import Remedy
 
 MAX_ANSWER_BYTES: Final = 48 * 1024

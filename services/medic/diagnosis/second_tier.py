@@ -20,6 +20,7 @@ from marketswarm.bus import BusError
 from marketswarm.channels.exec import ENV_NAMES, read_command
 from marketswarm.net.chat import BadAnswerError, make_chat_url, parse_content
 from marketswarm.net.http import HttpClient, HttpError
+from marketswarm.operator.diagnosis import DiagnosisRecord
 from marketswarm.operator.healing import TimelineEntry
 from marketswarm.status.revisions import read_revisions
 from marketswarm.tasks import end_tasks
@@ -28,7 +29,6 @@ from marketswarm.truth.diff import diff_truths, format_changes
 from marketswarm.truth.parse import parse_truth
 from services.medic.diagnosis.answer import MAX_ANSWER_BYTES, DiagnosisAnswer, parse_answer
 from services.medic.diagnosis.bundle import INSTRUCTION, DiagnosisEvidence, make_bundle
-from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.diagnosis.redactor import Redactor, list_secrets
 from services.medic.diagnosis.repository import read_commits, read_source
 from services.medic.facts import FleetFacts

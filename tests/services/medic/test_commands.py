@@ -1,10 +1,10 @@
 """What `marketswarm incident` prints of an outage."""
 
+from marketswarm.operator.diagnosis import DiagnosisRecord
 from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.healing import EntryKind, HealingIncident, TimelineEntry
 from marketswarm.packed_log import pack_log
 from services.medic.commands import format_diagnosis, format_evidence, format_post_mortem
-from services.medic.diagnosis.record import DiagnosisRecord
 
 
 def test_a_bar_in_any_part_of_a_post_mortem_ends_no_cell():

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
+from marketswarm.operator.diagnosis import DiagnosisRecord, read_diagnosis
 from marketswarm.operator.evidence import EVIDENCE_KEPT, OutageEvidence, read_evidence
 from marketswarm.operator.healing import (
     EntryKind,
@@ -20,7 +21,6 @@ from marketswarm.operator.healing import (
 )
 from marketswarm.packed_log import pack_log, unpack_log
 from marketswarm.testing import MemoryBus
-from services.medic.diagnosis.record import DiagnosisRecord
 from services.medic.facts import Symptom
 from services.medic.guards import Fuse
 from services.medic.proposal import make_advice_id, make_proposal_id
@@ -34,7 +34,6 @@ from services.medic.store import (
     encode_repair,
     parse_fuse,
     parse_repair,
-    read_diagnosis,
 )
 
 NOW = time.time()
@@ -220,16 +219,17 @@ async def test_a_diagnosis_and_the_questions_are_stored_under_the_fence_and_pars
     )
     plan = RepairPlan((), {"feed": advised}, diagnosis=record, questions=Fuse((NOW,)))
     assert await store.save(plan, 7)
-    assert await read_diagnosis(store.bus, "feed") == record
+    assert await read_diagnosis(store.bus, "feed", "feed.17000") == record
+    assert await read_diagnosis(store.bus, "feed", "feed.16000") is None, "a later outage has replaced it"
     assert await store.load_questions() == Fuse((NOW,))
     ident = make_advice_id(advised)
     await write_approval(store.bus, HealingApproval(id=ident, by="ann", ts=NOW))
     assert await store.read_approvals([advised], NOW, 600) == {ident: "ann"}
     assert not await store.save(RepairPlan(diagnosis=dataclasses.replace(record, text="Old.")), 6)
-    assert (await read_diagnosis(store.bus, "feed")).text == "Full."
+    assert (await read_diagnosis(store.bus, "feed", "feed.17000")).text == "Full."
     for raw in ("junk", dataclasses.replace(record, svc="other").encode(), b'{"svc": "feed", "text": 7}'):
         await store.bus.client.hset(MEDIC_STATE, "diagnosis:feed", raw)
-        assert await read_diagnosis(store.bus, "feed") is None
+        assert await read_diagnosis(store.bus, "feed", "feed.17000") is None
     await store.bus.client.hset(MEDIC_STATE, "questions", "junk")
     assert await store.load_questions() == Fuse()
 

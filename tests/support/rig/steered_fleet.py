@@ -62,7 +62,10 @@ class SteeredFleet:
         return None
 
     def operator(self) -> contextlib.closing[Any]:
-        url = (self.folder / ".marketswarm/urls/operator/system-redis").read_text(encoding="utf-8").strip()
+        return self.connect("operator")
+
+    def connect(self, user: str) -> contextlib.closing[Any]:
+        url = (self.folder / f".marketswarm/urls/{user}/system-redis").read_text(encoding="utf-8").strip()
         return contextlib.closing(redis.Redis.from_url(url, decode_responses=True, protocol=2))
 
     def refused(self) -> dict[str, Any]:
