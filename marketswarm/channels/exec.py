@@ -21,6 +21,7 @@ from marketswarm import log as logs
 from marketswarm.channels.channel import Channel, ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.message import Message, encode_webhook_body
 from marketswarm.channels.text import printable_line, truncate
+from marketswarm.net.errors import OUT_OF_RESOURCES
 
 OUTPUT_KEPT_BYTES: Final = 4096
 """How many bytes at the end of the command's output are kept; the rest is read and dropped."""
@@ -34,7 +35,7 @@ SHOWN_AT_MOST: Final = 200
 """How long the last line of the output in the log may be."""
 NOT_RUNNABLE: Final = frozenset({126, 127})
 """Exit codes of a command that could not be run, and can't be run by another attempt."""
-_SHORT_OF_RESOURCES: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+_SHORT_OF_RESOURCES: Final = OUT_OF_RESOURCES | {errno.EAGAIN}
 """Errors of a host that is short of resources for now; other errors to start a command persist."""
 
 

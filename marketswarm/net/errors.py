@@ -5,6 +5,7 @@ are searched. Each caller adds the error types of its own library, and translate
 name in the contract.
 """
 
+import errno
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,10 @@ from typing import Final
 
 _CAUSES_AT_MOST: Final = 8
 """How many errors of a chain of causes are searched, the first one included."""
+
+
+OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""Errors by which this process or its machine lacks what a connection takes: they say nothing of the peer."""
 
 
 class NetworkReason(StrEnum):

@@ -149,7 +149,7 @@ class FleetObserver:
         silence_sec = derive_silence(seen.state.ttls_sec.get(svc), timeout_sec)
         late_sec = max(LATE_INTERVALS * interval_sec, LATE_SHARE * timeout_sec)
         is_up = entry is not None and entry.verdict is State.UP
-        down_since = None if entry is None else entry.down_since() or entry.since or entry.ts or None
+        down_since = entry.down_since() or entry.since or entry.ts or None if entry and not is_up else None
         return TargetFacts(
             svc=svc,
             health=Health.UNKNOWN if entry is None else _HEALTH.get(entry.verdict, Health.UNKNOWN),

@@ -1,6 +1,7 @@
 """massive on real buses, probing servers of the test's own: sockets, names, certificates, pages."""
 
 import itertools
+import resource
 import signal
 import socket
 
@@ -77,6 +78,25 @@ def test_it_probes_hosts_and_buses_and_says_which_fail(scene):
     assert all(one != other for one, other in itertools.pairwise(changes))
     assert agent.stop() == 0
     assert "Traceback" not in agent.text()
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit")
+def test_without_a_file_descriptor_it_judges_no_target_and_says_so(scene):
+    with socket.create_server((HOST, 0)) as peer:
+        targets = [{"name": "peer", "host": HOST, "port": peer.getsockname()[1]}]
+        seed(scene.buses, truth(targets, **QUICK), 1)
+        agent = scene.module("services.massive")
+        until(lambda: verdict(scene, "peer") == "up")
+        soft, hard = resource.prlimit(agent.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (3, hard))
+        said = "1 of 1 targets not probed: no file descriptor or memory"
+        scene.wait_beat(svc="massive", status="degraded", detail=said)
+        until(lambda: not latest(scene, "peer"), what="the last result to be too old")
+        resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        until(lambda: scene.beat("massive").get("status") is None)
+        assert current(scene, "peer")["ok"] is True
+    assert told(scene) == []
+    assert len(agent.logs("probe.not_made")) == 1
 
 
 def test_results_that_cannot_be_published_are_a_trouble(scene):

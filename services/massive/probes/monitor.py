@@ -128,13 +128,15 @@ class ProbeMonitor:
         return summarize(len(self.scheduler.scheduled), self.scheduler.latest(), self.off)
 
     def problem(self) -> str | None:
-        """Return None unless results can't be written or probes are late."""
+        """Return None unless probes can't be made or are late, or results can't be written."""
+        targets, not_made = len(self.scheduler.scheduled), len(self.scheduler.not_made)
         late, unpublished = self.scheduler.count_late(), self.results.outage.problem
         pending, refusal = self.alerts.pending_count(), self.alerts.outage.reason
         parts = (
+            f"{not_made} of {targets} targets not probed: no file descriptor or memory" if not_made else None,
             unpublished and f"results not published: {unpublished}",
             refusal and f"{pending} results not judged: {refusal}",
-            f"{late} of {len(self.scheduler.scheduled)} targets not probed in time" if late else None,
+            f"{late} of {targets} targets not probed in time" if late else None,
         )
         return "; ".join(filter(None, parts)) or None
 

@@ -8,6 +8,8 @@ import orjson
 
 CONFIG: Final = "config"
 DONE: Final = "done"
+NOT_MADE: Final = "not_made"
+"""The error of a probe for which this process lacked a file descriptor or memory."""
 MAX_TEXT_LENGTH: Final = 200
 
 Fact = str | int | float
@@ -33,6 +35,11 @@ class ProbeResult:
     warning: str | None = None
     ms: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
+
+    @property
+    def is_made(self) -> bool:
+        """False if the probe could not be made, so that it says nothing of the target."""
+        return self.error != NOT_MADE
 
     @property
     def ok(self) -> bool:

@@ -119,6 +119,10 @@ class ProbeScheduler:
         deliver: takes each result.
         load_prober: returns the module that probes a kind of target; called in a thread, since some imports
             take a second.
+
+    Attributes:
+        scheduled: the targets by name.
+        not_made: the targets whose last probe could not be made, for want of a file descriptor or memory.
     """
 
     def __init__(
@@ -136,6 +140,7 @@ class ProbeScheduler:
         self._start_task, self._limits = start_task, limits
         self._make_context, self._resolve_target, self._deliver = make_context, resolve_target, deliver
         self.scheduled: dict[str, ScheduledTarget] = {}
+        self.not_made = set[str]()
         self._load_prober = load_prober
         self._probers: dict[str, Any] = {}
         self._loading = asyncio.Lock()
@@ -147,6 +152,7 @@ class ProbeScheduler:
             if wanted.get(name) != scheduled.plan:
                 scheduled.task.cancel()
                 del self.scheduled[name]
+                self.not_made.discard(name)
         now = asyncio.get_running_loop().time()
         for name, plan in wanted.items():
             if name not in self.scheduled:
@@ -157,9 +163,10 @@ class ProbeScheduler:
                 self.scheduled[name] = ScheduledTarget(plan, task, now)
 
     def count_late(self) -> int:
-        """Return how many targets have had no result for longer than their plan allows."""
+        """Return how many targets have had no result for longer than their plan allows, though they could."""
         now = asyncio.get_running_loop().time()
-        waits = ((now - max(each.started_at, each.last_at), each.plan) for each in self.scheduled.values())
+        able = (each for name, each in self.scheduled.items() if name not in self.not_made)
+        waits = ((now - max(each.started_at, each.last_at), each.plan) for each in able)
         return sum(sec > LATE_INTERVALS * plan.every_sec + plan.timeout_sec + LATE_SEC for sec, plan in waits)
 
     def latest(self) -> Mapping[str, ProbeFinding]:
@@ -175,9 +182,20 @@ class ProbeScheduler:
             scheduled = self.scheduled[plan.target.name]
             async with self._limits.semaphore_for(scheduled.last):
                 finding = await self._probe_once(plan, scheduled.last)
-            scheduled.last, scheduled.last_at = finding, clock()
-            self._deliver(plan, finding)
+            if self._note_made(finding):
+                scheduled.last, scheduled.last_at = finding, clock()
+                self._deliver(plan, finding)
             due = next_due(due, clock(), plan.every_sec, random.random())
+
+    def _note_made(self, finding: ProbeFinding) -> bool:
+        """Return whether a probe was made; log it once if none can be."""
+        if finding.result.is_made:
+            self.not_made.discard(finding.target)
+            return True
+        if not self.not_made:
+            log.warning("probe.not_made", target=finding.target, stage=finding.result.stage)
+        self.not_made.add(finding.target)
+        return False
 
     async def _probe_once(self, plan: ProbePlan, last: ProbeFinding | None) -> ProbeFinding:
         """Probe a target once, within its limit; return the finding.

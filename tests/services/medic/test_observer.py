@@ -80,6 +80,7 @@ def test_a_target_is_what_the_healer_its_last_beat_and_its_owner_say(observer):
     assert (feed.owner, feed.processes) == (RestartOwner.UP, (ProcessFacts("17.5", age_sec=99.0),))
     assert (feed.depends_on, feed.severity, feed.blocked) == (("mesh",), "warning", None)
     assert (mesh.health, mesh.owner, mesh.processes) == (Health.UP, RestartOwner.ELSEWHERE, ())
+    assert mesh.down_since is mesh.down_sec is None, "it is up"
     assert found.targets["healer"].health is Health.UNKNOWN
 
 

@@ -18,8 +18,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-from marketswarm.net.errors import ReasonTable, find_reason, iterate_causes
-from services.massive.probes.result import CONFIG, DONE, Fact, ProbeResult
+from marketswarm.net.errors import OUT_OF_RESOURCES, ReasonTable, find_reason, iterate_causes
+from services.massive.probes.result import CONFIG, DONE, NOT_MADE, Fact, ProbeResult
 
 REASON_BY_CODE: Final = {
     9: "not_yet_valid",
@@ -109,6 +109,8 @@ def error_reason(error: BaseException) -> str:
     for cause in iterate_causes(error):
         if isinstance(cause, ProbeError):
             return cause.reason
+        if isinstance(cause, OSError) and cause.errno in OUT_OF_RESOURCES:
+            return NOT_MADE
         if isinstance(cause, ssl.SSLCertVerificationError):
             return REASON_BY_CODE.get(cause.verify_code, "untrusted")
         if isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from structlog.testing import capture_logs
 
 from services.massive.probes.probers.context import ProbeContext
-from services.massive.probes.result import CONFIG, ProbeFinding, ProbeResult
+from services.massive.probes.result import CONFIG, NOT_MADE, ProbeFinding, ProbeResult
 from services.massive.probes.scheduler import (
     LATE_SEC,
     MAX_CONCURRENT,
@@ -127,6 +127,22 @@ async def test_a_probe_that_breaks_stops_nobody_else_and_goes_on(scheduler):
     assert (logged[0]["event"], logged[0]["target"]) == ("probe.broken", "a")
     result = seen(scheduler, "a")[0].result
     assert (result.stage, result.error) == (CONFIG, "broken")
+
+
+async def test_a_probe_that_can_not_be_made_is_no_result_and_is_said_once(scheduler):
+    async def starved():
+        return ProbeResult("tcp", "h:1", "tcp", NOT_MADE)
+
+    scheduler.probes.does |= {"a": starved, "b": starved}
+    with capture_logs() as logged:
+        scheduler.follow([plan("a"), plan("b"), plan("c")])
+        await auntil(lambda: len(seen(scheduler, "c")) >= 5 and scheduler.not_made == {"a", "b"})
+        assert {each.target for each in scheduler.found} == {"c"}
+        assert [each["event"] for each in logged] == ["probe.not_made"]
+    scheduler.probes.does.pop("a")
+    scheduler.follow([plan("a"), plan("c")])
+    await auntil(lambda: seen(scheduler, "a"))
+    assert scheduler.not_made == set()
 
 
 async def test_what_can_not_be_placed_is_a_result_without_a_probe(scheduler):

@@ -1,6 +1,7 @@
 """Does a port answer."""
 
 import asyncio
+import errno
 import socket
 import threading
 
@@ -29,6 +30,16 @@ async def test_a_port_that_nobody_has_is_refused(context):
         port = taken.getsockname()[1]
     found = await probe(Tcp(name="a", host="127.0.0.1", port=port), context)
     assert (found.stage, found.error) == ("tcp", "refused")
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_without_a_file_descriptor_or_memory_no_probe_is_made(context, monkeypatch, code):
+    async def fail(*_args, **_more):
+        raise OSError(code, "none left")
+
+    monkeypatch.setattr(asyncio, "open_connection", fail)
+    found = await probe(Tcp(name="a", host="127.0.0.1", port=1), context)
+    assert (found.stage, found.error, found.is_made) == ("tcp", "not_made", False)
 
 
 async def test_of_several_addresses_one_that_answers_is_enough():
