@@ -43,8 +43,9 @@ class BackupReport(JsonRecord):
 
     `made_at` is when the newest backup was begun, None if there is none; `due_at` when the next one is due,
     None if that is not known. `why` is why the last attempt failed. `request` is the id of the last request
-    that archive took, `result` what became of it, None as long as it is carried out. All times are epoch
-    seconds. Raises ValueError when a field is out of bounds.
+    that archive took, `result` what became of it, None as long as it is carried out. `damaged` is a dump in
+    the folder that is not what was saved, empty if none is known. All times are epoch seconds. Raises
+    ValueError when a field is out of bounds.
     """
 
     state: BackupState
@@ -54,6 +55,7 @@ class BackupReport(JsonRecord):
     why: Annotated[str, Field(max_length=200)] = ""
     request: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,200}$")] = ""
     result: BackupResult | None = None
+    damaged: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{0,100}$")] = ""
 
     def find_late_sec(self, now: float) -> float:
         """Return for how long the next backup has been due at `now`; 0 if it is not, or is being made."""

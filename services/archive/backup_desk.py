@@ -71,8 +71,17 @@ class BackupDesk:
         if stored is not None and known is None:
             report_unusable(bus, ARCHIVE_BACKUP)
         if known is not None:
-            self.report = replace(self.report, request=known.request, result=known.result)
+            self.report = replace(
+                self.report,
+                request=known.request,
+                result=known.result,
+                damaged=self.report.damaged or known.damaged,
+            )
         self._is_known = True
+
+    async def note_damaged(self, file: str) -> None:
+        """Report the name of a dump that is damaged; empty if there is none any more."""
+        await self._note(replace(self.report, damaged=file))
 
     async def note_off(self) -> None:
         await self._note(replace(self.report, state=BackupState.OFF, made_at=None, due_at=None, why=""))

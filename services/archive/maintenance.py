@@ -21,7 +21,7 @@ from marketswarm.net.retry import Backoff
 from marketswarm.operator.database_report import REPORT_VALID_SEC, DatabaseReport, list_ruled_tables
 from marketswarm.truth import MARKET, SYSTEM
 from marketswarm.truth.schedule import parse_schedule
-from services.archive.backup import make_backup, read_newest_backup, remove_old_backups
+from services.archive.backup import Backup, hash_file, make_backup, read_newest_backup, remove_old_backups
 from services.archive.backup_desk import BackupDesk
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import Database
@@ -42,6 +42,7 @@ CORRELATIONS_EVERY_SEC: Final = 30.0
 CORRELATIONS_AT_ONCE: Final = 10  # days, the newest first, because other jobs wait meanwhile
 PARTITIONS_EVERY_SEC: Final = 3600.0
 BACKUP_EVERY_SEC: Final = 20.0  # to look whether one is due
+BACKUP_CHECK_SEC: Final = 86_400.0  # to compare the digest of the newest one
 DATABASE_EVERY_SEC: Final = 5.0
 RETRY_SEC: Final = 60.0
 BACKUP_BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
@@ -125,6 +126,8 @@ class Maintenance:
         self._observer = DatabaseObserver(database)
         self._backup = MaintenanceJob("backup", BACKUP_EVERY_SEC, self._back_up, BACKUP_BACKOFF)
         self._desk = BackupDesk(lambda: me.bus(SYSTEM))
+        self._checked = "", float("-inf")
+        """The backup whose digest was compared last, and when."""
 
     async def run(self) -> None:
         outage = Outage(self._me.log, "maintenance.waiting", "maintenance.resumed")
@@ -190,6 +193,7 @@ class Maintenance:
 
     def _hand_over(self) -> None:
         """Report no more on the jobs, and do all of them at once when the lease is back."""
+        self._checked = "", float("-inf")
         for job in (*self._jobs, self._report, self._backup):
             job.note_success(float("-inf"))
             self._me.set_degraded(None, part=_name_part(job))
@@ -267,7 +271,7 @@ class Maintenance:
 
     async def _make_due_backup(self, settings: WriteSettings, folder: Path, url: str) -> None:
         now = time.time()
-        newest = await asyncio.to_thread(read_newest_backup, folder)
+        newest = await self._find_whole_backup(folder)
         schedule = parse_schedule(settings.backup.schedule)
         # without any, the first one is made at once
         due_at, is_made = now if newest is None else schedule.next_run(newest.begun_at), False
@@ -276,6 +280,7 @@ class Maintenance:
             async with self._partitions_lock:
                 newest = await make_backup(url, folder, now, self._me.settings.postgres_bin)
             due_at, is_made = schedule.next_run(newest.begun_at), True
+            self._checked = newest.file, time.monotonic()
             self._metrics.backups += 1
             self._me.log.info("backup.made", file=newest.file, size=newest.size, sha256=newest.sha256)
         self._metrics.backup_at = newest.begun_at
@@ -284,6 +289,31 @@ class Maintenance:
         if removed:
             self._me.log.info("backup.removed", files=removed)
         await self._desk.note_idle(newest.begun_at, due_at, is_made=is_made)
+
+    async def _find_whole_backup(self, folder: Path) -> Backup | None:
+        """Return the newest backup; None if there is none, or its dump is damaged, so that another is due.
+
+        Its digest is compared at the begin of a term and once a day, since that reads all of it.
+        """
+        damaged = self._desk.report.damaged
+        if damaged and not await asyncio.to_thread((folder / damaged).exists):
+            await self._desk.note_damaged("")
+        newest = await asyncio.to_thread(read_newest_backup, folder)
+        if newest is None:
+            return None
+        file, checked_at = self._checked
+        if newest.file == file and time.monotonic() - checked_at < BACKUP_CHECK_SEC:
+            return None if newest.file == damaged else newest
+        try:
+            is_whole = await asyncio.to_thread(hash_file, folder / newest.file) == newest.sha256
+        except OSError:
+            is_whole = False
+        self._checked = newest.file, time.monotonic()
+        if is_whole:
+            return newest
+        self._me.log.error("backup.damaged", file=newest.file)
+        await self._desk.note_damaged(newest.file)
+        return None
 
 
 async def delete_expired(connection: Any, table: str, since: datetime) -> None:

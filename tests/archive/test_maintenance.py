@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import random
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from marketswarm.operator.backups import BackupReport
 from services.archive.backup import list_backups
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import Database
@@ -357,6 +359,19 @@ def test_one_of_two_instances_makes_backups_correlations_and_drops_what_is_old(
         last.wait_log("lease.held")
         scene.wait_beat(svc="archive", boot=last.logs("agent.joined")[0]["boot"], i=5)
         assert len(list_backups(folder)) == 1
+        assert last.stop() == 0
+        with (folder / made.file).open("r+b") as dump:  # one bit of it is another one
+            dump.seek(made.size // 2)
+            byte = dump.read(1)[0]
+            dump.seek(-1, os.SEEK_CUR)
+            dump.write(bytes([byte ^ 1]))
+        after = scene.module("services.archive", **env)
+        until(lambda: len(list_backups(folder)) == 2, 60, after.text)
+        assert [each["file"] for each in after.logs("backup.damaged")] == [made.file]
+        report = until(lambda: BackupReport.parse(scene.system.cmd("GET", "archive:backup").encode()))
+        assert report.damaged == made.file
+        newest = list_backups(folder)[0]
+        assert asyncio.run(verify_backup(archive_url, folder / newest.file, postgres.programs)) == newest
 
 
 NUMBERS = st.one_of(

@@ -60,6 +60,7 @@ async def _read_quarantine(seen: FleetObservation, get_bus: Callable[[str], Bus]
 async def _read_backups(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
     if is_up(seen, ARCHIVE) and (report := await read_backup_report(get_bus(SYSTEM))) is not None:
         readings[Metric.BACKUP_LATE] = {ARCHIVE: report.find_late_sec(seen.wall)}
+        readings[Metric.BACKUP_DAMAGED] = {ARCHIVE: float(bool(report.damaged))}
 
 
 async def _read_database(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:

@@ -55,6 +55,7 @@ class Metric(StrEnum):
     GATE_CLOSED = "gate_closed"  # 1 if the last run of the gate left it closed
     QUARANTINED = "quarantined"  # records that failed a check, so far
     BACKUP_LATE = "backup_late"  # in seconds, since the next backup was due
+    BACKUP_DAMAGED = "backup_damaged"  # 1 while a dump in the folder is not what was saved
     DATABASE_CONNECTIONS = "database_connections"  # in percent of those that superusers leave
     DATABASE_IDLE_TRANSACTIONS = "database_idle_transactions"  # sessions that do nothing in a transaction
     DATABASE_SIZE = "database_size"  # in GB (10^9 bytes)
@@ -103,6 +104,7 @@ KINDS: Final[Mapping[Metric, MetricKind]] = {
     Metric.SOURCE_REJECTS: MetricKind(MetricSubject.SERVICE),
     Metric.SOURCE_LIMITED: MetricKind(MetricSubject.SOURCE),
     Metric.BACKUP_LATE: MetricKind(MetricSubject.SERVICE),
+    Metric.BACKUP_DAMAGED: MetricKind(MetricSubject.SERVICE),
     Metric.DATABASE_CONNECTIONS: MetricKind(MetricSubject.DATABASE),
     Metric.DATABASE_IDLE_TRANSACTIONS: MetricKind(MetricSubject.DATABASE),
     Metric.DATABASE_SIZE: MetricKind(MetricSubject.DATABASE),
@@ -132,6 +134,7 @@ CORRUPTION_METRICS: Final[Mapping[Metric, frozenset[str]]] = {
     Metric.QUARANTINED: frozenset({SOURCES, BARS}),
     Metric.SOURCE_REJECTS: frozenset({SOURCES}),
     Metric.BACKUP_LATE: frozenset({ARCHIVE}),
+    Metric.BACKUP_DAMAGED: frozenset({ARCHIVE}),
 }
 """What says that data is damaged, or can't be restored, and which services that is about."""
 LOG_METRICS: Final = frozenset({Metric.LOG_MATCHES, Metric.LOG_NEW, Metric.LOG_NEW_ERRORS})

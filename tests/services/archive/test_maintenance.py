@@ -41,7 +41,9 @@ class Me:
         )
         self.section = SimpleNamespace(access_points=SimpleNamespace(subscribe_to=()))
         self.truth = parse_truth(RULES).truth
-        self.log = SimpleNamespace(info=self._note, warning=self._note, exception=self._note)
+        self.log = SimpleNamespace(
+            info=self._note, warning=self._note, error=self._note, exception=self._note
+        )
         self.logged, self.degraded, self.asked, self.leases = [], {}, 0, 0
         self.bus_error: Exception | None = None
         self.system_error: Exception | None = None
@@ -264,6 +266,7 @@ async def test_old_backups_that_can_not_be_removed_are_a_failure_and_end_nobody(
 
     monkeypatch.setattr(maintenance, "read_newest_backup", lambda _folder: MADE)
     monkeypatch.setattr(maintenance, "remove_old_backups", refuse)
+    monkeypatch.setattr(maintenance, "hash_file", lambda _file: MADE.sha256)
     clock = SimpleNamespace(time=lambda: MADE.begun_at + 60, monotonic=time.monotonic)
     monkeypatch.setattr(maintenance, "time", clock)
     async with scene.running():
@@ -303,7 +306,7 @@ class Dumps:
         self.calls += 1
         if self.is_broken:
             raise BackupError("pg_dump failed: disk full")
-        self.made = replace(MADE, begun_at=now)
+        self.made = replace(MADE, file=f"archive-{self.calls}.dump", begun_at=now)
         return self.made
 
 
@@ -335,6 +338,40 @@ async def test_a_backup_that_is_not_due_is_not_made_however_often_it_is_asked_fo
             await ask(scene, ident)
             await wait_for_report(scene, state="idle", request=ident, result="not_due")
         assert dumps.calls == 1
+
+
+@pytest.mark.parametrize("content", [b"cut", None])
+async def test_in_place_of_a_damaged_backup_another_is_made_and_it_is_said_until_its_file_is_gone(
+    scene, monkeypatch, tmp_path, content
+):
+    dumps, dump = Dumps(monkeypatch), tmp_path / MADE.file
+    dumps.is_broken, dumps.made = False, replace(MADE, begun_at=time.time())
+    if content is None:
+        dump.mkdir()  # it can't be read
+    else:
+        dump.write_bytes(content)
+    async with scene.running():
+        await wait_for_report(scene, state="idle", damaged=MADE.file)
+        await asyncio.sleep(0.5)
+        assert dumps.calls == 1
+        assert [fields["file"] for event, fields in scene.me.logged if event == "backup.damaged"] == [
+            MADE.file
+        ]
+        dump.rename(tmp_path / "elsewhere")
+        await wait_for_report(scene, state="idle", damaged="")
+
+
+async def test_the_digest_of_the_newest_backup_is_compared_once_a_day(scene, monkeypatch):
+    dumps, hashed = Dumps(monkeypatch), []
+    dumps.made = replace(MADE, begun_at=time.time())
+    monkeypatch.setattr(maintenance, "hash_file", lambda file: hashed.append(file) or MADE.sha256)
+    monkeypatch.setattr(maintenance, "BACKUP_CHECK_SEC", 1.0)
+    async with scene.running():
+        await auntil(lambda: len(hashed) == 1)
+        await asyncio.sleep(0.5)
+        assert len(hashed) == 1
+        await auntil(lambda: len(hashed) == 2)
+        assert dumps.calls == 0
 
 
 async def test_a_request_is_followed_once_and_not_again_by_the_next_instance(scene, monkeypatch, tmp_path):

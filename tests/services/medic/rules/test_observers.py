@@ -366,6 +366,12 @@ async def test_a_bus_of_the_market_that_is_away_makes_nothing_known(bus):
     assert await market(bus, sources=UP, bars=UP) == {}
 
 
+async def test_a_damaged_backup_is_what_archive_says(bus):
+    for name, value in (("archive-1.dump", 1), ("", 0)):
+        await bus.client.set("archive:backup", orjson.dumps({"state": "idle", "ts": 900, "damaged": name}))
+        assert (await market(bus, archive=UP))[Metric.BACKUP_DAMAGED] == {"archive": value}
+
+
 async def test_how_late_a_backup_is_is_what_archive_says_while_it_is_up(bus):
     report = '{"state":"failed","ts":900,"due_at":400}'
     for raw, found in (
@@ -388,7 +394,7 @@ REPORT = {
 async def test_how_the_database_is_is_what_archive_says_while_it_is_up(bus):
     await bus.client.set("archive:database", orjson.dumps(REPORT))
     found = await market(bus, archive=UP)
-    assert {metric: values for metric, values in found.items() if metric is not Metric.BACKUP_LATE} == {
+    assert found == {
         Metric.DATABASE_CONNECTIONS: {"database": 50},
         Metric.DATABASE_IDLE_TRANSACTIONS: {"database": 2},
         Metric.DATABASE_SIZE: {"database": 3.5},
