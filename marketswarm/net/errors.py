@@ -30,6 +30,7 @@ class NetworkReason(StrEnum):
     BROKEN = "broken"  # a connection ended early
     PROXY = "proxy"
     BAD_URL = "bad_url"
+    NO_RESOURCES = "no_resources"  # this process lacks a file descriptor or memory: the peer is not at fault
 
 
 class ConnectionEnded(Exception):  # noqa: N818 - every connection ends, so this is not an error
@@ -69,6 +70,12 @@ def find_reason(error: BaseException, *tables: ReasonTable) -> str | None:
     )
     reason = next(found, None)
     return None if reason is None else str(reason)
+
+
+def lacks_resources(error: BaseException) -> bool:
+    """Return True if an error, or a cause of it, says nothing of the peer: OUT_OF_RESOURCES."""
+    causes = iterate_causes(error)
+    return any(isinstance(cause, OSError) and cause.errno in OUT_OF_RESOURCES for cause in causes)
 
 
 def iterate_causes(error: BaseException | None) -> Iterator[BaseException]:

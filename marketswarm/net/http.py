@@ -21,7 +21,14 @@ import httpx
 from marketswarm import __version__
 from marketswarm.net.address_guard import AddressGuard, GuardedTransport, InsideAddressError
 from marketswarm.net.decompression import BadEncodingError, BodyTooLongError, Decompressor
-from marketswarm.net.errors import EXACT_REASONS, GENERAL_REASONS, NetworkReason, ReasonTable, find_reason
+from marketswarm.net.errors import (
+    EXACT_REASONS,
+    GENERAL_REASONS,
+    NetworkReason,
+    ReasonTable,
+    find_reason,
+    lacks_resources,
+)
 from marketswarm.net.retry import parse_retry_after
 
 CLOSE_SEC: Final = 0.5
@@ -78,7 +85,8 @@ class HttpError(Exception):
 
     def __init__(self, error: Exception, answer: HttpResponse) -> None:
         self.kind, self.answer = type(error).__name__, answer
-        self.reason = find_reason(error, _OURS, _EXACT, _GENERAL) or f"broken ({self.kind})"
+        found = find_reason(error, _OURS, _EXACT, _GENERAL) or f"broken ({self.kind})"
+        self.reason = str(NetworkReason.NO_RESOURCES) if lacks_resources(error) else found
         super().__init__(self.reason)
 
 

@@ -278,8 +278,9 @@ class Medic:
 
     def summarize(self) -> str | None:
         """Return what a person should know, such as `escalated: rss_agg; proposed: mesh`."""
+        dry_run = ["dry run"] if self._me.settings.medic_dry_run else []
         if not self.is_leading:
-            return "waits for its lease"
+            return "; ".join((*dry_run, "waits for its lease"))
         by_state: dict[str, list[str]] = {}
         for repair in self.planner.repairs.values():
             by_state.setdefault(repair.state, []).append(repair.svc)
@@ -288,6 +289,4 @@ class Medic:
         ]
         if self.planner.fuse.blown_at is not None:
             parts.insert(0, "fuse blown: marketswarm medic approve fuse")
-        if self._me.settings.medic_dry_run:
-            parts.insert(0, "dry run")
-        return "; ".join(parts) or None
+        return "; ".join(dry_run + parts) or None

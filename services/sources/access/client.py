@@ -17,6 +17,7 @@ import anyio
 
 from marketswarm import log as logs
 from marketswarm.bus import BusError
+from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import HttpClient, HttpError, HttpResponse
 from services.market.records import Record, RecordKind
 from services.sources.access.circuit_breaker import PAUSED, BreakerReading, BreakerState
@@ -409,6 +410,8 @@ class SourceClient:
             # nothing was sent, so the source is not at fault
             raise _NoAnswerError(AnswerStatus.LIMITED, NO_TIME)
         reply, error = await self._fetch(asked, request.with_key(asked.source, key), within_sec)
+        if error == NetworkReason.NO_RESOURCES:  # nor was anything sent here
+            raise _NoAnswerError(AnswerStatus.LIMITED, error, LIMITED_SEC)
         sent = SentRequest(
             asked.source.name,
             hide_key(request.describe(), key),

@@ -1,6 +1,7 @@
 """The client that all share: what a server does to it, over real sockets, costs that one request."""
 
 import asyncio
+import errno
 import gzip
 import socket
 import ssl
@@ -38,6 +39,7 @@ def caused(error, cause):
         (TimeoutError(), "timeout"),
         (ConnectionRefusedError(), "refused"),
         (caused(httpx.ConnectError("x"), OSError("no route")), "refused"),
+        (caused(httpx.ConnectError("x"), OSError(errno.EMFILE, "too many open files")), "no_resources"),
         (httpx.ReadError("x"), "broken"),
         (httpx.RemoteProtocolError("x"), "broken"),
         (httpx.LocalProtocolError("x"), "broken"),

@@ -127,7 +127,7 @@ def scene(monkeypatch):
             scene.clock += step_sec
             await scene.medic.do_round(scene.store, scene.lease, lambda: scene.clock)
 
-    scene.rounds = rounds
+    scene.rounds, scene.me = rounds, me
     return scene
 
 
@@ -413,3 +413,11 @@ def test_only_a_new_alert_wakes_the_medic():
     assert (alerts.seen, woken) == ({"new": 0, "old": 1, "malformed": 2}, [])
     alerts.count([entry(4999.0), entry(4998.0)], 5000.0)
     assert (alerts.seen["new"], woken) == (2, [1])
+
+
+def test_a_medic_in_a_dry_run_says_so_also_while_another_one_leads(scene):
+    assert scene.medic.summarize() == "waits for its lease"
+    scene.me.settings.medic_dry_run = True
+    assert scene.medic.summarize() == "dry run; waits for its lease"
+    scene.medic.is_leading = True
+    assert scene.medic.summarize() == "dry run"

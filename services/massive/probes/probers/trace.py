@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-from marketswarm.net.errors import OUT_OF_RESOURCES, ReasonTable, find_reason, iterate_causes
+from marketswarm.net.errors import ReasonTable, find_reason, iterate_causes, lacks_resources
 from services.massive.probes.result import CONFIG, DONE, NOT_MADE, Fact, ProbeResult
 
 REASON_BY_CODE: Final = {
@@ -106,11 +106,11 @@ class Trace:
 
 def error_reason(error: BaseException) -> str:
     """Return one word for an error or for what caused it, such as `refused`; `garbled` for an unknown one."""
+    if lacks_resources(error):
+        return NOT_MADE
     for cause in iterate_causes(error):
         if isinstance(cause, ProbeError):
             return cause.reason
-        if isinstance(cause, OSError) and cause.errno in OUT_OF_RESOURCES:
-            return NOT_MADE
         if isinstance(cause, ssl.SSLCertVerificationError):
             return REASON_BY_CODE.get(cause.verify_code, "untrusted")
         if isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME:

@@ -1,9 +1,11 @@
 """Asking a source over HTTP, of a real server that answers as it likes."""
 
+import errno
 import gzip
 import time
 from dataclasses import replace
 
+import anyio
 import orjson
 import pytest
 from structlog.testing import capture_logs
@@ -173,6 +175,17 @@ async def test_questions_that_are_not_in_the_plan_of_a_key_close_no_breaker(ask,
 async def test_a_port_where_nobody_listens_is_a_failure_with_its_reason(ask):
     answer = await ask(port=free_port())
     assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "refused")
+
+
+async def test_without_a_file_descriptor_no_source_is_at_fault(ask, monkeypatch):
+    async def fail(*_args, **_more):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(anyio, "connect_tcp", fail)
+    account, seen = Account(), []
+    answer = await ask(account=account, seen=seen)
+    assert (answer.outcome, answer.reason, answer.wait_sec) == (AnswerStatus.LIMITED, "no_resources", 60.0)
+    assert (account.outcomes, seen) == ([], []), "five that are limited would be an outage of the source"
 
 
 @pytest.mark.parametrize("packed", [False, True])
