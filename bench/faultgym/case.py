@@ -35,10 +35,11 @@ class Case:
         most: how often each remedy may be needed at most.
         reports: the beginning of the alert's name that people must get.
         also: further services that the fault touches, on which an action is as right as on `svc`.
-        mend: ends a fault that no remedy ends.
+        mend: ends a fault that no remedy ends, or that the healer left.
         is_alone: whether it touches the whole fleet, so that no other case may run beside it.
         is_control: whether it is a control.
         is_for_medic: whether it is about the medic itself, or about what can be said to a medic alone.
+        find_missing: returns what this machine lacks for it, and what installs that; empty if it has all.
         watch_sec: for how long a control is watched after its injection.
         within_sec: in which time it must be healed, or escalated.
     """
@@ -54,6 +55,7 @@ class Case:
     is_alone: bool = False
     is_control: bool = False
     is_for_medic: bool = False
+    find_missing: Callable[[], str] = str
     watch_sec: float = 4.0
     within_sec: float = 90.0
 

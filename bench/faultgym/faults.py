@@ -12,7 +12,7 @@ import redis
 from bench.faultgym.case import Case, Expectation
 from bench.faultgym.fleet import LEAK_MB
 from bench.faultgym.injection import Injection
-from bench.faultgym.target import CACHED_KEYS, SOURCE, STALE
+from bench.faultgym.target import CACHED_KEYS, CORRUPT, SOURCE, STALE
 from marketswarm.keys import source_breaker_key
 from marketswarm.truth import MARKET
 
@@ -76,16 +76,19 @@ def _free_port(fault: Injection) -> None:
     fault.fleet.start(fault.svc)
 
 
-def _make_stale(fault: Injection) -> None:
-    fault.begin()
-    for name, key in CACHED_KEYS.items():
-        if name == fault.svc:
-            fault.fleet.bus(MARKET).set(key, STALE)
+def _cache(value: bytes) -> Callable[[Injection], None]:
+    """Have the cache of a service hold a value that is wrong."""
+
+    def inject(fault: Injection) -> None:
+        fault.begin()
+        fault.fleet.bus(MARKET).set(CACHED_KEYS[fault.svc], value)
+
+    return inject
 
 
 def _keep_stale(fault: Injection) -> None:
     """Make the cache wrong by a key of a type that the remedy leaves alone, until a restart."""
-    _make_stale(fault)
+    _cache(STALE)(fault)
     fault.fleet.order(fault.svc, "degrade")
 
 
@@ -215,8 +218,9 @@ FAULTS: Final = (
         within_sec=180,
     ),
     # another remedy helps
-    _heal("stale_quotes", "quotes", _make_stale, most={"quotes_cache": 1}),
-    _heal("stale_charts", "charts", _make_stale, most={"charts_cache": 1}),
+    _heal("stale_quotes", "quotes", _cache(STALE), most={"quotes_cache": 1}),
+    _heal("stale_charts", "charts", _cache(STALE), most={"charts_cache": 1}),
+    _heal("corrupt_key", "quotes", _cache(CORRUPT), most={"quotes_cache": 1}),
     _heal("open_breaker", "sources", _open_breaker, most={"resume_sources": 1}),
     _heal("connections_do_not_answer", "board", _order("cut_off"), most={"reconnect": 1}),
     _heal("cache_is_not_the_cause", "quotes", _keep_stale, most={"quotes_cache": 1, "restart": 1}),

@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from bench.faultgym.requests import GOOD, find_socket
 from marketswarm.agent import Agent, agent, run
 from marketswarm.bus import BusError
+from marketswarm.bus.stored_values import parse_epoch, parse_object
 from marketswarm.keys import source_breaker_key
 from marketswarm.operator.remedies import BOARD, RECONNECT, SOURCES
 from marketswarm.truth import MARKET, SYSTEM
@@ -32,7 +33,11 @@ from services.market.request_desk import RequestDesk, RequestOutcome
 
 FOLDER: Final = "GYM_FOLDER"
 CACHED_KEYS: Final = {"quotes": "quotes:SPY", "charts": "chart:SPY:1d"}
-STALE: Final = b"stale"
+STALE: Final = b'{"ts":0}'
+CORRUPT: Final = b"\x80\x05\x95\x00\xff\x00{"
+"""What is no value of a cache, though a string: the beginning of a pickle."""
+MAX_AGE_SEC: Final = 3600.0
+"""The age from which an entry of a cache is stale."""
 SOURCE: Final = "gym"
 LOOK_EVERY_SEC: Final = 0.1
 ASK_EVERY_SEC: Final = 0.4
@@ -137,8 +142,12 @@ class Target:
         if (key := settings.get("writes")) and now >= self._stalled_until:
             await market.ask(market.client.set(key, json.dumps({"ts": time.time()})))
         cached = CACHED_KEYS.get(settings.get("reads", ""))
-        if cached is not None and await market.ask(market.client.get(cached)) == STALE:
-            return "the cache is stale"
+        if cached is not None and (raw := await market.ask(market.client.get(cached))) is not None:
+            written_at = parse_epoch(parse_object(raw).get("ts"))
+            if written_at is None:
+                return "the cache can't be read"
+            if time.time() - written_at > MAX_AGE_SEC:
+                return "the cache is stale"
         if self._me.name == SOURCES:
             breaker = source_breaker_key(SOURCE)
             if await market.ask(market.client.hexists(breaker, "open_ms")):
