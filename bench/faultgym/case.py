@@ -1,7 +1,7 @@
 """Define a case of the gym, and judge what a healer did in one. Pure."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -128,7 +128,9 @@ def judge(trial: Trial) -> Judgement:
     detected_at = find_first(trial.entries, EntryKind.OPENED)
     if detected_at is None:
         detected_at = min((ts for ts, name in trial.alerts if name in (case.svc, *case.also)), default=None)
-    verified_at = find_last(trial.entries, EntryKind.VERIFIED, case.svc)
+    # a restart is of one service; another remedy, such as an earlier truth, may be of any of them
+    healed = {case.svc} if case.needs_restart else {case.svc, *case.also}
+    verified_at = find_last(trial.entries, EntryKind.VERIFIED, healed)
     escalated_at = find_first(trial.entries, EntryKind.ESCALATED) or trial.given_up_at
     is_escalated = escalated_at is not None
     is_reported = any(name.startswith(case.reports) for _, name in trial.alerts) if case.reports else False
@@ -199,5 +201,5 @@ def find_first(entries: Iterable[TimelineEntry], what: EntryKind) -> float | Non
     return next((each.ts for each in entries if each.what is what), None)
 
 
-def find_last(entries: Iterable[TimelineEntry], what: EntryKind, svc: str) -> float | None:
-    return max((each.ts for each in entries if each.what is what and each.svc == svc), default=None)
+def find_last(entries: Iterable[TimelineEntry], what: EntryKind, services: Container[str]) -> float | None:
+    return max((each.ts for each in entries if each.what is what and each.svc in services), default=None)

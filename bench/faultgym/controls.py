@@ -13,7 +13,6 @@ from typing import Any, Final
 import orjson
 
 from bench.faultgym.case import Case, Expectation
-from bench.faultgym.fleet import SECTIONS
 from bench.faultgym.injection import OLD_SEC, Injection
 from bench.programs import Worker
 from marketswarm.keys import ALERT_LOG, MEDIC_APPROVALS, MEDIC_INCIDENTS, NOTIFIER_SILENCES
@@ -43,6 +42,17 @@ def _order_for(do: str, low: float, high: float, **how: Any) -> Callable[[Inject
 
 def _log_noise(fault: Injection) -> None:
     fault.order("log_lines", count=2000)
+
+
+def _overload(fault: Injection) -> None:
+    """Give a service more requests than it can do; a process that is restarted begins with them anew."""
+    sec = fault.pick(6, 9)
+    fault.fleet.order_starts(fault.svc, None, do="overload", sec=sec)
+    try:
+        fault.order("overload", sec=sec)
+        time.sleep(1.5 * sec)
+    finally:
+        fault.fleet.end_start_orders(fault.svc)
 
 
 def _set_clock(fault: Injection) -> None:
@@ -171,12 +181,12 @@ def _freeze_part(name: str, fault: Injection) -> None:
 
 def _freeze_many(fault: Injection) -> None:
     """Freeze over 40 % of the fleet at once, as a machine or a network does that is away."""
-    fault.freeze_for(fault.long_sec(), *list(SECTIONS)[: round(0.65 * len(SECTIONS))])
+    fault.freeze_for(fault.long_sec(), *fault.fleet.names[: round(0.65 * len(fault.fleet.names))])
 
 
 def _freeze_all(fault: Injection) -> None:
     """Freeze each service and the healer, as a suspended machine does."""
-    fault.freeze_for(fault.long_sec(), *SECTIONS, "healer", "mesh")
+    fault.freeze_for(fault.long_sec(), *fault.fleet.names, "healer", "mesh")
 
 
 def _cut_connections(fault: Injection) -> None:
@@ -217,7 +227,7 @@ def _flood_bus(fault: Injection) -> None:
 def _degrade_needed(fault: Injection) -> None:
     """Degrade a service that nearly all others need: a restart would stop them."""
     with fault.fleet.changed_truth() as services:
-        for svc in list(SECTIONS)[:8]:
+        for svc in fault.fleet.names[:8]:
             services[svc]["depends_on"] = ["base"]
         fault.fleet.seed()
         fault.fleet.wait_until_followed()
@@ -247,6 +257,7 @@ CONTROLS: Final = (
     _control("degraded_shortly", "gamma", _order_for("degrade", 0.2, 0.7)),
     _control("load_spike_in_service", "writer", _order_for("burn", 1, 2)),
     _control("load_spike_on_machine", "alpha", _load_machine, is_alone=True),
+    _control("overload", "gamma", _overload),
     _control("noisy_log", "beta", _log_noise),
     _control("clock_step_in_service", "gamma", _set_clock),
     _control("zombie_children", "beta", lambda fault: fault.order("leave_zombies", count=20)),

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any, Final
 
@@ -97,6 +98,18 @@ def _open_breaker(fault: Injection) -> None:
     fault.fleet.bus(MARKET).hset(
         source_breaker_key(SOURCE), mapping={"open_ms": int(time.time() * 1000) + 600_000}
     )
+
+
+def _seed_bad_truth(fault: Injection) -> None:
+    """Seed a truth with which two services end, now and at each start. It is a new one at each trial."""
+    fault.fleet.wait_until_proven()
+    bad = deepcopy(fault.fleet.truth)
+    for svc in ("north", "south"):
+        bad["services"][svc] |= {"settings": {"batch": 0}, "description": f"of {time.time()}"}
+    fault.begin()
+    fault.fleet.seed(bad)
+    # until it is missed it looks well, since it beats once at each start
+    fault.fleet.wait(lambda: fault.svc in fault.fleet.read_open(), "its outage")
 
 
 def _freeze_both(fault: Injection) -> None:
@@ -224,6 +237,16 @@ FAULTS: Final = (
     _heal("open_breaker", "sources", _open_breaker, most={"resume_sources": 1}),
     _heal("connections_do_not_answer", "board", _order("cut_off"), most={"reconnect": 1}),
     _heal("cache_is_not_the_cause", "quotes", _keep_stale, most={"quotes_cache": 1, "restart": 1}),
+    _heal(
+        "bad_truth",
+        "north",
+        _seed_bad_truth,
+        also=("south",),
+        most={"roll_back_truth": 1},
+        mend=lambda fault: fault.fleet.seed(),  # changes nothing if the medic put it back
+        is_alone=True,
+        is_for_medic=True,
+    ),
     # a service on which another depends
     _heal("dependency_down", "base", _freeze_both),
     # while parts of the fleet that heals are away

@@ -51,6 +51,8 @@ START_ATTEMPTS: Final = 5
 SEED_ATTEMPTS: Final = 3
 GRACE: Final = 2.5
 """The time that a start may take, in timeouts."""
+ROLLBACK: Final = 5.0
+"""The time in which a truth shows whether services go down with it, in timeouts."""
 FRESH_LIFE: Final = 1.4
 """What is left of the life of a fresh beat, which is two timeouts, in timeouts."""
 POLL_SEC: Final = 0.05
@@ -79,6 +81,8 @@ SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
     "user": {"depends_on": ["base"]},
     "observed": {},
     "proposed": {},
+    "north": {"settings": {"batch": 100}},
+    "south": {"settings": {"batch": 100}},
 }
 """The services that run in the fleet, and have faults."""
 OUTSIDE: Final[Mapping[str, dict[str, Any]]] = {
@@ -87,6 +91,9 @@ OUTSIDE: Final[Mapping[str, dict[str, Any]]] = {
     "board": {},
 }
 """The services that run beside the fleet, so that another program restarts them, or none."""
+ON_DEMAND: Final = frozenset({"north", "south"})
+"""The services that run only where a case is about them."""
+_UNTIL_A_BAD_TRUTH: Final = {"ladder": ["restart", "roll_back_truth"], "remedies": {"roll_back_truth": "act"}}
 TARGETS: Final[Mapping[str, Any]] = {
     "mine": {"owner": "medic"},
     "quotes": {"ladder": ["quotes_cache", "restart"]},
@@ -95,6 +102,8 @@ TARGETS: Final[Mapping[str, Any]] = {
     "board": {"ladder": ["reconnect"]},
     "observed": {"mode": "observe"},
     "proposed": {"mode": "propose"},
+    "north": _UNTIL_A_BAD_TRUTH,
+    "south": _UNTIL_A_BAD_TRUTH,
 }
 
 
@@ -129,6 +138,7 @@ def build_settings(timeout_sec: float) -> dict[str, Any]:
         "shipped_rules": False,
         "rules": build_rules(timeout_sec),
         "fuse": {"remedies": 1000},
+        "rollback": {"services": 2, "within_sec": ROLLBACK * timeout_sec},
         # those outside are added with their sections
         "targets": {svc: each for svc, each in TARGETS.items() if svc not in OUTSIDE},
     }
@@ -337,9 +347,10 @@ class GymFleet:
             self.truth["services"] = before
             self.seed()
 
-    def seed(self) -> None:
+    def seed(self, truth: Mapping[str, Any] | None = None) -> None:
+        """Seed the truth of the fleet, or another one, which the fleet does not take for its own."""
         path = self.folder / "truth.json"
-        path.write_bytes(orjson.dumps(self.truth))
+        path.write_bytes(orjson.dumps(truth or self.truth))
         command = [sys.executable, "-m", "marketswarm", "seed", str(path), "--data"]
         for _ in range(SEED_ATTEMPTS):  # a bus of a busy machine may not answer in time
             done = subprocess.run(
@@ -352,6 +363,11 @@ class GymFleet:
             if done.returncode == 0:
                 return
         raise AssertionError(f"not seeded: {done.stderr.strip() or done.stdout.strip()}")
+
+    def wait_until_proven(self) -> None:
+        """Wait until the truth has been in force for so long that it can be put back."""
+        since, sec = float(self.bus().hget(TRUTH_META, "seeded_at")), ROLLBACK * self.timeout_sec
+        self.wait(lambda: time.time() - since > sec, f"the truth to be in force for {sec:g} s")
 
     def wait_until_followed(self) -> None:
         """Wait until the medic, or mesh where there is none, beats with the newest revision of the truth."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from bench.background import Background
 from bench.faultgym.case import Case, Expectation, HealerAction, Judgement, Trial, judge
-from bench.faultgym.fleet import GRACE, OUTSIDE, POLL_SEC, SECTIONS, GymFleet
+from bench.faultgym.fleet import GRACE, ON_DEMAND, OUTSIDE, POLL_SEC, SECTIONS, GymFleet
 from bench.faultgym.healers import Healer
 from bench.faultgym.injection import Injection
 from bench.faultgym.report import TrialResult
@@ -219,10 +219,10 @@ class GymRun:
 
 
 def find_services(cases: Sequence[Case]) -> set[str]:
-    """Return the services that cases need: all, if one of them is about the whole fleet."""
-    if any(case.is_alone for case in cases):
-        return {*SECTIONS, *OUTSIDE}
-    return {"alpha", "beta", "gamma"}.union(*({case.svc, *case.also} for case in cases))
+    """Return the services that cases need: nearly all, if one of them is about the whole fleet."""
+    is_whole = any(case.is_alone for case in cases)
+    common = {*SECTIONS, *OUTSIDE} - ON_DEMAND if is_whole else {"alpha", "beta", "gamma"}
+    return common.union(*({case.svc, *case.also} for case in cases))
 
 
 def run_seed(
