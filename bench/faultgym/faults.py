@@ -1,11 +1,13 @@
 """The faults of the gym. To add one: a function that injects it, and a line in `FAULTS`."""
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, Final
 
 import redis
@@ -14,8 +16,13 @@ from bench.faultgym.case import Case, Expectation
 from bench.faultgym.fleet import LEAK_MB
 from bench.faultgym.injection import Injection
 from bench.faultgym.target import CACHED_KEYS, CORRUPT, SOURCE, STALE
-from marketswarm.keys import source_breaker_key
+from bench.faultgym.tls_server import find_missing as find_missing_openssl
+from marketswarm.fleet.postgres import find_programs
+from marketswarm.fleet.server import NoServerError
+from marketswarm.keys import MARKET_QUOTES, source_breaker_key
 from marketswarm.truth import MARKET
+from services.market.entries import encode_entry
+from services.market.records import AssetClass, Provenance, Quote
 
 _RESTART: Final = {"restart": 1}
 
@@ -180,6 +187,43 @@ def _fill_memory_fully(fault: Injection) -> None:
         market.config_set("maxmemory", before)
 
 
+def _expire_certificate(fault: Injection) -> None:
+    server = fault.fleet.tls_server
+    assert server is not None, "massive has nothing to probe"
+    fault.begin()
+    try:
+        server.use("expired")
+        fault.wait_for_report("massive/gym")
+    finally:
+        server.use("valid")
+
+
+def _find_missing_database() -> str:
+    if find_spec("asyncpg") is None:
+        return "asyncpg not installed: pip install 'marketswarm[archive]'"
+    try:
+        find_programs()
+    except NoServerError as error:
+        return str(error)
+    return ""
+
+
+def _freeze_database(fault: Injection) -> None:
+    """Freeze PostgreSQL just before a quote is to be written."""
+    fault.kept += fault.fleet.find_database()
+    fault.begin()
+    for pid in fault.kept:
+        os.kill(pid, signal.SIGSTOP)
+    quote = Quote("SPY", int(time.time() * 1000), 500.0)
+    fields = encode_entry(quote, AssetClass.STOCKS, Provenance("gym", time.time()))
+    fault.fleet.bus(MARKET).xadd(MARKET_QUOTES, fields)
+
+
+def _thaw_database(fault: Injection) -> None:
+    for pid in fault.kept:
+        os.kill(pid, signal.SIGCONT)
+
+
 def _restart_hung(fault: Injection) -> None:
     fault.fleet.end_start_orders(fault.svc)
     fault.fleet.signal(fault.svc, signal.SIGKILL)
@@ -317,6 +361,17 @@ FAULTS: Final = (
         mend=_restart_hung,
         within_sec=320,
     ),
+    _fault(
+        "postgres_frozen",
+        "archive",
+        _freeze_database,
+        Expectation.ESCALATE,
+        most={"reconnect": 3},
+        mend=_thaw_database,
+        within_sec=180,
+        is_for_medic=True,
+        find_missing=_find_missing_database,
+    ),
     # no remedy is there
     _fault(
         "bus_connections_used_up",
@@ -341,6 +396,15 @@ FAULTS: Final = (
         Expectation.REPORT,
         reports="medic/bus_memory",
         is_alone=True,
+    ),
+    _fault(
+        "expired_certificate",
+        "massive",
+        _expire_certificate,
+        Expectation.REPORT,
+        reports="massive/gym",
+        is_for_medic=True,
+        find_missing=find_missing_openssl,
     ),
     _fault("killed_where_none_restarts", "remote", _kill_remote, Expectation.REPORT, reports="remote"),
 )

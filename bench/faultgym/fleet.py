@@ -21,6 +21,7 @@ from bench.faultgym.healers import MANAGERS, Healer
 from bench.faultgym.manager import Needs, ProcessManager
 from bench.faultgym.restart_only import RestartOnly
 from bench.faultgym.target import CACHED_KEYS, FOLDER, SOURCE
+from bench.faultgym.tls_server import HOST, TlsServer
 from bench.programs import ROOT
 from marketswarm.beat import Beat, parse_beat
 from marketswarm.bus import get_url_variable
@@ -83,6 +84,8 @@ SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
     "proposed": {},
     "north": {"settings": {"batch": 100}},
     "south": {"settings": {"batch": 100}},
+    "massive": {},
+    "archive": {"settings": {"database_timeout_sec": 1}},
 }
 """The services that run in the fleet, and have faults."""
 OUTSIDE: Final[Mapping[str, dict[str, Any]]] = {
@@ -91,7 +94,9 @@ OUTSIDE: Final[Mapping[str, dict[str, Any]]] = {
     "board": {},
 }
 """The services that run beside the fleet, so that another program restarts them, or none."""
-ON_DEMAND: Final = frozenset({"north", "south"})
+REAL: Final = frozenset({"massive", "archive"})
+"""Those of them that run as they are in the product. `marketswarm up` runs a PostgreSQL for archive."""
+ON_DEMAND: Final = frozenset({"north", "south"}) | REAL
 """The services that run only where a case is about them."""
 _UNTIL_A_BAD_TRUTH: Final = {"ladder": ["restart", "roll_back_truth"], "remedies": {"roll_back_truth": "act"}}
 TARGETS: Final[Mapping[str, Any]] = {
@@ -100,6 +105,7 @@ TARGETS: Final[Mapping[str, Any]] = {
     "charts": {"ladder": ["charts_cache", "restart"]},
     "sources": {"ladder": ["resume_sources"]},
     "board": {"ladder": ["reconnect"]},
+    "archive": {"ladder": ["reconnect"]},
     "observed": {"mode": "observe"},
     "proposed": {"mode": "propose"},
     "north": _UNTIL_A_BAD_TRUTH,
@@ -153,6 +159,12 @@ def build_truth(timeout_sec: float, *, has_medic: bool) -> dict[str, Any]:
     return {"services": deepcopy(services)}
 
 
+def build_probe(server: TlsServer) -> dict[str, Any]:
+    """Return the settings of a massive that looks at the certificate of a server."""
+    target = {"name": "gym", "kind": "tls", "host": HOST, "port": server.port, "ca_file": str(server.ca)}
+    return {"probe_sec": 0.5, "targets": [target]}
+
+
 class GymFleet:
     """A running fleet of the gym in `folder`, with the medic, or with another healer for comparison.
 
@@ -164,10 +176,12 @@ class GymFleet:
         self.has_medic = has_medic = healer is Healer.MEDIC
         self.names = tuple(svc for svc in SECTIONS if svc in services)
         self._outside_names = [svc for svc in OUTSIDE if svc in services]
+        if "archive" in self.names:
+            folder.chmod(0o711)  # PostgreSQL has a user of its own where we are root
         self.orders = folder / "orders"
         self.orders.mkdir(parents=True)
         project = folder / "project"
-        for svc in self.names:
+        for svc in (each for each in self.names if each not in REAL):
             package = project / "services" / svc
             package.mkdir(parents=True)
             code = f'from bench.faultgym.target import run_target\n\nrun_target("{svc}")\n'
@@ -175,9 +189,15 @@ class GymFleet:
         self._managed = self.names if healer in MANAGERS else ()
         own = () if self._managed else self.names
         started = ["mesh", *own, *(["medic"] if has_medic else [])]
-        self._env = {"PYTHONPATH": str(ROOT), FOLDER: str(self.orders)}
+        # archive writes to the PostgreSQL of this fleet, and never to one that our environment names
+        no_database = {"DATABASE_URL": "", "DATABASE_URL_FILE": ""}
+        self._env = {"PYTHONPATH": str(ROOT), FOLDER: str(self.orders), **no_database}
+        self.tls_server = TlsServer(folder / "tls") if "massive" in self.names else None
+        truth = build_truth(timeout_sec, has_medic=has_medic)
+        if self.tls_server is not None:
+            truth["services"]["massive"]["settings"] = build_probe(self.tls_server)
         self._fleet = Fleet(
-            folder / "run", *started, project=project, truth=build_truth(timeout_sec, has_medic=has_medic),
+            folder / "run", *started, project=project, truth=truth,
             interval_sec=timeout_sec / BEATS_PER_TIMEOUT, timeout_sec=timeout_sec, env=self._env,
         )  # fmt: skip
         self.truth = self._fleet.truth
@@ -195,6 +215,8 @@ class GymFleet:
         else:
             self._fleet.__enter__()
         self._ends.callback(self._fleet.close)
+        if self.tls_server is not None:
+            self._ends.enter_context(self.tls_server)
         with contextlib.ExitStack() as unless_up:
             unless_up.enter_context(self._ends)
             self._add_outside()
@@ -261,6 +283,11 @@ class GymFleet:
             return int(self.bus(svc).info("server")["process_id"])
 
         return int(self.wait(lambda: self.read_process(svc).pid, f"{svc} to run"))
+
+    def find_database(self) -> list[int]:
+        """Return the pids of the PostgreSQL that `marketswarm up` runs, its first process first."""
+        children = psutil.Process(self._fleet.pid).children(recursive=True)
+        return [each.pid for each in children if each.name() == "postgres"]
 
     def signal(self, svc: str, number: signal.Signals) -> None:
         os.kill(self.find_pid(svc), number)

@@ -14,7 +14,7 @@ from typing import Final
 
 from bench.background import Background
 from bench.faultgym.case import Case, Expectation, HealerAction, Judgement, Trial, judge
-from bench.faultgym.fleet import GRACE, ON_DEMAND, OUTSIDE, POLL_SEC, SECTIONS, GymFleet
+from bench.faultgym.fleet import GRACE, ON_DEMAND, OUTSIDE, POLL_SEC, REAL, SECTIONS, GymFleet
 from bench.faultgym.healers import Healer
 from bench.faultgym.injection import Injection
 from bench.faultgym.report import TrialResult
@@ -128,6 +128,7 @@ class GymRun:
         fault = Injection(fleet, case.svc, Random(f"{self.seed} {case.name}"))
         time.sleep(fault.pick(0, 0.5))
         asked = set(fleet.services()) if case.is_alone else services & set(fleet.services())
+        asked -= REAL  # these take no requests of the gym
         with Requester(fleet.orders, asked) as users:
             try:
                 case.inject(fault)
@@ -216,6 +217,17 @@ class GymRun:
             return any(begin <= action.ts <= end and action.svc in names for begin, end, names in self.claims)
 
         return [each for each in self.fleet.read_actions(self._began_at) if not is_claimed(each)]
+
+
+def leave_out_missing(cases: Iterable[Case]) -> list[Case]:
+    """Return the cases that can be run on this machine; print why the others can't."""
+    found = []
+    for case in cases:
+        if missing := case.find_missing():
+            print_line(f"skipped {case.name}: {missing}")
+        else:
+            found.append(case)
+    return found
 
 
 def find_services(cases: Sequence[Case]) -> set[str]:
