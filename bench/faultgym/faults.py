@@ -13,6 +13,8 @@ from typing import Any, Final
 import redis
 
 from bench.faultgym.case import Case, Expectation
+from bench.faultgym.disk import fill_disk, mounted_disk
+from bench.faultgym.disk import find_missing as find_missing_mount
 from bench.faultgym.fleet import LEAK_MB
 from bench.faultgym.injection import Injection
 from bench.faultgym.target import CACHED_KEYS, CORRUPT, SOURCE, STALE
@@ -185,6 +187,21 @@ def _fill_memory_fully(fault: Injection) -> None:
         time.sleep(2 * fault.fleet.timeout_sec)
     finally:
         market.config_set("maxmemory", before)
+
+
+def _fill_disk(fault: Injection) -> None:
+    """Fill the disk of a service, nearly at first: then its rule holds, and a restart would free nothing."""
+    with mounted_disk(fault.fleet.folder / "disk") as disk:
+        try:
+            fault.order("spool_in", folder=str(disk))
+            time.sleep(1)
+            fault.begin()
+            fill_disk(disk, 95)
+            fault.wait_for_report("medic/disk/spool")
+            fill_disk(disk)
+            time.sleep(3 * fault.fleet.timeout_sec)
+        finally:
+            fault.fleet.order(fault.svc, "stop_spooling")
 
 
 def _expire_certificate(fault: Injection) -> None:
@@ -405,6 +422,15 @@ FAULTS: Final = (
         reports="massive/gym",
         is_for_medic=True,
         find_missing=find_missing_openssl,
+    ),
+    _fault(
+        "disk_full",
+        "spool",
+        _fill_disk,
+        Expectation.REPORT,
+        reports="medic/disk/spool",
+        is_for_medic=True,
+        find_missing=find_missing_mount,
     ),
     _fault("killed_where_none_restarts", "remote", _kill_remote, Expectation.REPORT, reports="remote"),
 )

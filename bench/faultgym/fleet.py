@@ -84,6 +84,7 @@ SECTIONS: Final[Mapping[str, dict[str, Any]]] = {
     "proposed": {},
     "north": {"settings": {"batch": 100}},
     "south": {"settings": {"batch": 100}},
+    "spool": {},
     "massive": {},
     "archive": {"settings": {"database_timeout_sec": 1}},
 }
@@ -96,7 +97,7 @@ OUTSIDE: Final[Mapping[str, dict[str, Any]]] = {
 """The services that run beside the fleet, so that another program restarts them, or none."""
 REAL: Final = frozenset({"massive", "archive"})
 """Those of them that run as they are in the product. `marketswarm up` runs a PostgreSQL for archive."""
-ON_DEMAND: Final = frozenset({"north", "south"}) | REAL
+ON_DEMAND: Final = frozenset({"north", "south", "spool"}) | REAL
 """The services that run only where a case is about them."""
 _UNTIL_A_BAD_TRUTH: Final = {"ladder": ["restart", "roll_back_truth"], "remedies": {"roll_back_truth": "act"}}
 TARGETS: Final[Mapping[str, Any]] = {
@@ -125,6 +126,13 @@ def build_rules(timeout_sec: float) -> dict[str, Any]:
         "bus_memory": {"metric": "bus_memory", "above": 80, **quick},
         "bus_connections": {"metric": "bus_connections", "above": 80, **quick},
         "unwell": {"metric": "degraded", "above": 0, "for_sec": 2, "clear_sec": 1},
+        "disk": {
+            "metric": "process_disk_free",
+            "below": 10,
+            "severity": "emergency",
+            "services": ["spool"],
+            **quick,
+        },
         "fuse": {"metric": "fuse", "above": 0, "severity": "emergency", "clear_sec": 1},
     }
 

@@ -114,6 +114,7 @@ class Target:
         self._asked_at = self._backlog_sec = 0.0
         self._bus_problem: str | None = None
         self._problem: str | None = None
+        self._spool: Path | None = None
         self._asked: list[asyncio.StreamWriter] = []
 
     async def look(self) -> None:
@@ -127,6 +128,8 @@ class Target:
         if self._is_out_of_files:
             _take_files()  # also what a request gave back
             problem = "no file descriptor is left"
+        if self._spool is not None:
+            problem = _append_to(self._spool) or problem
         if self._is_cut_off:
             problem = "its connections do not answer"
         self._problem = problem
@@ -266,10 +269,29 @@ class Target:
         for number in range(count):
             print(f"noise {number}: ERROR nothing is wrong, connection refused by the peer", flush=True)
 
+    def _spool_in(self, folder: str) -> None:
+        """Work in a folder, and write a file there."""
+        os.chdir(folder)
+        self._spool = Path("spool")
+
+    def _stop_spooling(self) -> None:
+        os.chdir("/")
+        self._spool = None
+
     def _set_clock(self, sec: float) -> None:
         """Set the clock of this process: what it says of the time is wrong by so much."""
         real = time.time
         time.time = lambda: real() + sec
+
+
+def _append_to(path: Path) -> str | None:
+    """Write a page to the end of a file; return why that is not possible, or None."""
+    try:
+        with path.open("ab") as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        return f"can't write: {error.strerror}"
+    return None
 
 
 def _take_files() -> None:
