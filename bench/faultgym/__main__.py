@@ -131,9 +131,11 @@ def choose_cases(patterns: Sequence[str] | None, healer: Healer, are_controls: b
 
 
 def split_cases(cases: Sequence[Case]) -> list[list[Case]]:
-    """Return the cases that touch one service, and those that touch the whole fleet, for a fleet each."""
-    parts = [[each for each in cases if each.is_alone is is_alone] for is_alone in (False, True)]
-    return [part for part in parts if part]
+    """Return the cases for a fleet each: they touch one service, the whole fleet, or its clock."""
+    parts = dict[tuple[bool, bool], list[Case]]()
+    for case in cases:
+        parts.setdefault((case.is_alone, case.steps_clock), []).append(case)
+    return list(parts.values())
 
 
 def make_document(runs: Sequence[GymRun], earlier: Sequence[Mapping[str, Any]], args: Any) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Case:
         also: further services that the fault touches, on which an action is as right as on `svc`.
         mend: ends a fault that no remedy ends, or that the healer left.
         is_alone: whether it touches the whole fleet, so that no other case may run beside it.
+        steps_clock: whether it sets the wall clock of the fleet, which has one of its own then.
         is_control: whether it is a control.
         is_for_medic: whether it is about the medic itself, or about what can be said to a medic alone.
         find_missing: returns what this machine lacks for it, and what installs that; empty if it has all.
@@ -53,6 +54,7 @@ class Case:
     also: tuple[str, ...] = ()
     mend: Callable[["Injection"], None] | None = None
     is_alone: bool = False
+    steps_clock: bool = False
     is_control: bool = False
     is_for_medic: bool = False
     find_missing: Callable[[], str] = str

@@ -13,9 +13,10 @@ from typing import Any, Final
 import orjson
 
 from bench.faultgym.case import Case, Expectation
+from bench.faultgym.clock import find_missing as find_missing_clock
 from bench.faultgym.injection import OLD_SEC, Injection
 from bench.programs import Worker
-from marketswarm.keys import ALERT_LOG, MEDIC_APPROVALS, MEDIC_INCIDENTS, NOTIFIER_SILENCES
+from marketswarm.keys import ALERT_LOG, MEDIC_APPROVALS, MEDIC_INCIDENTS, NOTIFIER_SILENCES, last_beat_key
 from marketswarm.operator.silences import create_silence
 from marketswarm.truth import MARKET, SYSTEM
 
@@ -23,6 +24,7 @@ LOAD_SEC: Final = 4.0
 """For how long the machine is busy."""
 NOTICED_SEC: Final = 1.0
 """How long agents may take to find that a bus is gone."""
+STEP_ERROR_SEC: Final = 60.0
 JUNK_SEC: Final = 2.0
 """For how long junk lies where the medic reads: two of its looks."""
 
@@ -61,6 +63,25 @@ def _set_clock(fault: Injection) -> None:
     fault.order("set_clock", sec=sec)
     time.sleep(fault.fleet.timeout_sec)
     fault.fleet.order(fault.svc, "set_clock", sec=-sec)
+
+
+def _step_machine_clock(fault: Injection) -> None:
+    """Set the wall clock of all programs about an hour ahead, and back: no entry has a time before it."""
+    clock, sec = fault.fleet.clock, fault.pick(1800, 3600)
+    assert clock is not None, "the fleet has the machine's clock"
+    fault.begin()
+    for step in (sec, 0):
+        clock.step(step)
+        fault.fleet.wait(partial(_has_stepped, fault, step), "each clock to step")
+        time.sleep(3 * fault.fleet.timeout_sec)
+
+
+def _has_stepped(fault: Injection, sec: float) -> bool:
+    """Return True if both buses and a service have another time than we, by so much."""
+    fleet = fault.fleet
+    times = [fleet.bus(name).time()[0] for name in (SYSTEM, MARKET)]
+    times.append(orjson.loads(fleet.bus().get(last_beat_key(fault.svc)) or b'{"ts":0}')["ts"])
+    return all(abs(each - sec - time.time()) < STEP_ERROR_SEC for each in times)
 
 
 def _load_machine(fault: Injection) -> None:
@@ -260,6 +281,15 @@ CONTROLS: Final = (
     _control("overload", "gamma", _overload),
     _control("noisy_log", "beta", _log_noise),
     _control("clock_step_in_service", "gamma", _set_clock),
+    _control(
+        "machine_clock_step",
+        "gamma",
+        _step_machine_clock,
+        is_alone=True,
+        steps_clock=True,
+        is_for_medic=True,
+        find_missing=find_missing_clock,
+    ),
     _control("zombie_children", "beta", lambda fault: fault.order("leave_zombies", count=20)),
     _control("memory_spike_below_rule", "writer", lambda fault: fault.order("leak", mb=20)),
     _control("writer_pauses_shortly", "writer", _order_for("stall_writer", 0.5, 1.5)),

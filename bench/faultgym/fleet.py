@@ -17,6 +17,7 @@ import orjson
 import psutil
 
 from bench.faultgym.case import HealerAction
+from bench.faultgym.clock import FleetClock
 from bench.faultgym.healers import MANAGERS, Healer
 from bench.faultgym.manager import Needs, ProcessManager
 from bench.faultgym.restart_only import RestartOnly
@@ -179,8 +180,15 @@ class GymFleet:
     monit and supervisord run the services themselves; `marketswarm up` then runs the other parts.
     """
 
-    def __init__(self, folder: Path, services: Collection[str], timeout_sec: float, healer: Healer) -> None:
-        self.folder, self.healer, self.timeout_sec = folder, healer, timeout_sec
+    def __init__(
+        self,
+        folder: Path,
+        services: Collection[str],
+        timeout_sec: float,
+        healer: Healer,
+        clock: FleetClock | None = None,
+    ) -> None:
+        self.folder, self.healer, self.timeout_sec, self.clock = folder, healer, timeout_sec, clock
         self.has_medic = has_medic = healer is Healer.MEDIC
         self.names = tuple(svc for svc in SECTIONS if svc in services)
         self._outside_names = [svc for svc in OUTSIDE if svc in services]
@@ -199,7 +207,8 @@ class GymFleet:
         started = ["mesh", *own, *(["medic"] if has_medic else [])]
         # archive writes to the PostgreSQL of this fleet, and never to one that our environment names
         no_database = {"DATABASE_URL": "", "DATABASE_URL_FILE": ""}
-        self._env = {"PYTHONPATH": str(ROOT), FOLDER: str(self.orders), **no_database}
+        clock_env = {"PYTHONPATH": str(ROOT)} if clock is None else clock.fleet_env(ROOT)
+        self._env = {FOLDER: str(self.orders), **no_database, **clock_env}
         self.tls_server = TlsServer(folder / "tls") if "massive" in self.names else None
         truth = build_truth(timeout_sec, has_medic=has_medic)
         if self.tls_server is not None:

@@ -14,6 +14,7 @@ from typing import Final
 
 from bench.background import Background
 from bench.faultgym.case import Case, Expectation, HealerAction, Judgement, Trial, judge
+from bench.faultgym.clock import FleetClock
 from bench.faultgym.fleet import GRACE, ON_DEMAND, OUTSIDE, POLL_SEC, REAL, SECTIONS, GymFleet
 from bench.faultgym.healers import Healer
 from bench.faultgym.injection import Injection
@@ -242,10 +243,11 @@ def run_seed(
 ) -> GymRun:
     """Run all cases of a seed on a fleet of their own."""
     folder = Path(tempfile.mkdtemp(prefix="faultgym-", dir=keep))
+    clock = FleetClock(folder / "clock") if any(case.steps_clock for case in cases) else None
     try:
         with (
             StallMonitor() as stalls,
-            GymFleet(folder, find_services(cases), timeout_sec, healer) as fleet,
+            GymFleet(folder, find_services(cases), timeout_sec, healer, clock) as fleet,
         ):
             run = GymRun(fleet, seed, stalls)
             run.run(cases)

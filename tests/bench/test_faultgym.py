@@ -6,10 +6,11 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from bench.faultgym.__main__ import split_cases
 from bench.faultgym.case import Case, Expectation, HealerAction, Trial, judge
 from bench.faultgym.controls import CONTROLS
 from bench.faultgym.faults import FAULTS
-from bench.faultgym.fleet import BEATS_PER_TIMEOUT, OUTSIDE, SECTIONS, build_truth
+from bench.faultgym.fleet import BEATS_PER_TIMEOUT, ON_DEMAND, OUTSIDE, SECTIONS, build_truth
 from bench.faultgym.report import (
     BEGIN,
     COMPARED_BEGIN,
@@ -21,6 +22,7 @@ from bench.faultgym.report import (
     render_table,
     replace_table,
 )
+from bench.faultgym.runner import find_services, leave_out_missing
 from marketswarm.operator.healing import EntryKind, TimelineEntry
 from marketswarm.truth import parse_truth
 from services.medic.remedies import Remedy
@@ -68,6 +70,26 @@ def test_each_case_says_what_is_right_about_services_that_there_are():
         may_act = case.expect in (Expectation.HEAL, Expectation.ESCALATE)
         assert case.most or case.expect is not Expectation.HEAL, case.name
         assert may_act or not case.most, case.name
+
+
+def test_cases_that_touch_one_service_the_whole_fleet_or_its_clock_have_fleets_of_their_own():
+    alone = replace(CASE, name="alone", is_alone=True)
+    of_clock = replace(alone, name="clock", steps_clock=True)
+    assert split_cases([CASE, alone, of_clock, CASE]) == [[CASE, CASE], [alone], [of_clock]]
+
+
+def test_a_case_for_which_something_is_missing_is_skipped_with_a_line(capsys):
+    missing = replace(CASE, name="disk_full", find_missing=lambda: "no rights to mount a disk")
+    assert leave_out_missing([missing, CASE]) == [CASE]
+    assert capsys.readouterr().err == "skipped disk_full: no rights to mount a disk\n"
+
+
+def test_what_only_some_cases_need_runs_only_with_these():
+    of_one = {case.svc for case in (*FAULTS, *CONTROLS) if case.svc in ON_DEMAND}
+    assert of_one <= find_services([case for case in FAULTS if case.svc in of_one])
+    whole = find_services([replace(CASE, is_alone=True)])
+    assert whole == {*SECTIONS, *OUTSIDE} - ON_DEMAND
+    assert not ON_DEMAND & find_services([each for each in (*FAULTS, *CONTROLS) if not each.is_for_medic])
 
 
 def test_the_truth_of_the_gym_is_one_that_medic_takes():

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from bench.wall_clock import Clock
 from support.rig.receiver import Receiver
-from support.rig.wall_clock import Clock
 from support.scenes.faults import (
     BUSES,
     SLACK,

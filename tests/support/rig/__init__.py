@@ -6,7 +6,6 @@
 | `Proc`     | kill (-9), stop, freeze/thaw; its log lines as JSON                        |
 | `TcpProxy` | cut (reset), swallow (half-open), delay, refuse; on some connections only  |
 | `Fleet`    | two servers, seeded, with agents: the usual scene                          |
-| `Clock`    | a wall clock that steps, for a server or an agent (`wall_clock`)           |
 | `Refusal`  | a server that runs and refuses, in a dozen ways, TLS too (`refusing_servers`) |
 
 All but `auntil` may be used from sync and async tests alike: nothing here waits longer than milliseconds,
