@@ -48,10 +48,10 @@ def _log_noise(fault: Injection) -> None:
 
 def _overload(fault: Injection) -> None:
     """Give a service more requests than it can do; a process that is restarted begins with them anew."""
-    sec = fault.pick(6, 9)
-    fault.fleet.order_starts(fault.svc, None, do="overload", sec=sec)
+    sec, piece_sec = fault.pick(6, 9), fault.short_sec()
+    fault.fleet.order_starts(fault.svc, None, do="overload", sec=sec, piece_sec=piece_sec)
     try:
-        fault.order("overload", sec=sec)
+        fault.order("overload", sec=sec, piece_sec=piece_sec)
         time.sleep(1.5 * sec)
     finally:
         fault.fleet.end_start_orders(fault.svc)

@@ -42,8 +42,6 @@ SOURCE: Final = "gym"
 LOOK_EVERY_SEC: Final = 0.1
 ASK_EVERY_SEC: Final = 0.4
 """The time from one look for an order to the next, and from one request to the bus to the next."""
-PIECE_SEC: Final = 0.6
-"""The time that the event loop works at one piece of a backlog; beats go out between two of them."""
 ROWS: Final = 1000
 FOR_EVER_SEC: Final = 1e6
 _KEPT: Final[list[object]] = []
@@ -111,7 +109,7 @@ class Target:
         self._me, self._orders = me, orders
         self._degraded_until = self._stalled_until = 0.0
         self._is_out_of_files = self._waits_for_ever = self._is_cut_off = False
-        self._asked_at = self._backlog_sec = 0.0
+        self._asked_at = self._backlog_sec = self._piece_sec = 0.0
         self._bus_problem: str | None = None
         self._problem: str | None = None
         self._spool: Path | None = None
@@ -139,10 +137,10 @@ class Target:
         """Do the next piece of the backlog in the event loop: hashes of short texts keep the interpreter."""
         if self._backlog_sec <= 0:
             return
-        until = time.monotonic() + PIECE_SEC
+        until = time.monotonic() + self._piece_sec
         while time.monotonic() < until:
             hashlib.sha256(b"a request")
-        self._backlog_sec -= PIECE_SEC
+        self._backlog_sec -= self._piece_sec
 
     async def take_request(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Keep a request until the work comes to it."""
@@ -240,9 +238,9 @@ class Target:
 
         threading.Thread(target=burn, daemon=True).start()
 
-    def _overload(self, sec: float) -> None:
-        """Get at once the work of so many seconds; a restart would begin it anew."""
-        self._backlog_sec += sec
+    def _overload(self, sec: float, piece_sec: float) -> None:
+        """Get at once the work of so many seconds, in pieces between which beats go out."""
+        self._backlog_sec, self._piece_sec = self._backlog_sec + sec, piece_sec
 
     def _flap(self, silent_sec: float, beats_sec: float) -> None:
         loop = asyncio.get_running_loop()
