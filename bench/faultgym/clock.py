@@ -14,11 +14,17 @@ from bench.wall_clock import LIBRARIES, Clock
 from marketswarm.fleet.server import find_binary_in_wheel
 
 _START_ANEW: Final = """\
-import os, sys
+import os, select, sys, time
 
 if "LD_PRELOAD" not in os.environ:
     os.execve(sys.executable, sys.orig_argv, {{**os.environ, **{env!r}}})
+
+def sleep(sec):
+    select.select([], [], [], sec)
+
+time.sleep = sleep
 """
+"""The module `sitecustomize`. libfaketime refuses about half of the sleeps that Python asks for (EINVAL)."""
 
 
 def find_missing() -> str:

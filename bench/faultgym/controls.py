@@ -72,16 +72,20 @@ def _step_machine_clock(fault: Injection) -> None:
     fault.begin()
     for step in (sec, 0):
         clock.step(step)
-        fault.fleet.wait(partial(_has_stepped, fault, step), "each clock to step")
+        fault.fleet.wait(partial(_has_stepped, fault, step), lambda: f"a step: {_read_clocks(fault)}")
         time.sleep(3 * fault.fleet.timeout_sec)
 
 
 def _has_stepped(fault: Injection, sec: float) -> bool:
-    """Return True if both buses and a service have another time than we, by so much."""
+    return all(abs(ahead - sec) < STEP_ERROR_SEC for ahead in _read_clocks(fault).values())
+
+
+def _read_clocks(fault: Injection) -> dict[str, int]:
+    """Return how far the wall clocks of both buses and of a service are ahead of ours, in seconds."""
     fleet = fault.fleet
-    times = [fleet.bus(name).time()[0] for name in (SYSTEM, MARKET)]
-    times.append(orjson.loads(fleet.bus().get(last_beat_key(fault.svc)) or b'{"ts":0}')["ts"])
-    return all(abs(each - sec - time.time()) < STEP_ERROR_SEC for each in times)
+    times = {name: fleet.bus(name).time()[0] for name in (SYSTEM, MARKET)}
+    beat = orjson.loads(fleet.bus().get(last_beat_key(fault.svc)) or b'{"ts":0}')
+    return {name: round(each - time.time()) for name, each in {**times, fault.svc: beat["ts"]}.items()}
 
 
 def _load_machine(fault: Injection) -> None:
