@@ -151,7 +151,7 @@ class RuleMonitor:
             read_buses(seen.truth.bus_names(), self._me.bus),
             read_market(seen, self._me.bus),
             self._probes.read(seen, self._me.bus),
-            read_ages(pairs.values(), seen.truth, self._me.bus),
+            read_ages(pairs.values(), seen, self._me.bus),
             self._measure_owned(seen),
         )
         self._stopped = stopped

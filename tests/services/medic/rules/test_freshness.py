@@ -4,8 +4,11 @@ import time
 
 import pytest
 
+from marketswarm.beat import Beat
+from marketswarm.status import FleetState
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
+from services.medic.observer import FleetObservation
 from services.medic.rules.freshness import forget_ages_on_full_buses, read_ages
 from services.medic.rules.metric import Metric
 from services.medic.rules.rule import MonitorRule
@@ -20,7 +23,7 @@ def bus():
     return MemoryBus()
 
 
-async def read(bus, svc, key):
+async def read(bus, svc, key, state=None):
     """Return the age, and the buses that were asked."""
     rule = MonitorRule.model_validate({"metric": "write_age", "key": key, "above": 60})
     asked = []
@@ -29,7 +32,9 @@ async def read(bus, svc, key):
         asked.append(name)
         return bus
 
-    found = await read_ages([(svc, rule)], TRUTH, get_bus)
+    found = await read_ages(
+        [(svc, rule)], FleetObservation(TRUTH, state or FleetState(), (), (), None, 1000.0), get_bus
+    )
     return found[Metric.WRITE_AGE].get(f"{svc} {key}"), asked
 
 
@@ -62,6 +67,18 @@ async def test_a_json_object_says_in_ts_when_it_was_written(bus):
     await bus.client.delete(STATE)
     await bus.client.hset(STATE, "ts", "1")
     assert (await read(bus, "own", STATE))[0] is None
+
+
+@pytest.mark.parametrize("ahead_sec", [-7200, 0, 7200])
+@pytest.mark.parametrize("age", [0, 500])
+async def test_what_a_writer_says_is_taken_by_its_own_clock_as_its_last_beat_shows_it(bus, ahead_sec, age):
+    await bus.client.set(STATE, f'{{"ts": {ago(age - ahead_sec) / 1000}}}')
+    beat = Beat("own", 1, time.time() + ahead_sec - 5)
+    state = FleetState(beats={"own": beat}, ttls_sec={"own": 2 * TRUTH.timeout_of("own") - 5})
+    assert (await read(bus, "own", STATE, state))[0] == pytest.approx(age, abs=30)
+    await bus.client.delete(STATE)
+    await bus.client.xadd(STATE, {"a": "b"}, f"{ago(500)}-1")
+    assert (await read(bus, "own", STATE, state))[0] == pytest.approx(500, abs=30), "by the clock of the bus"
 
 
 async def test_a_key_that_the_service_does_not_write_is_not_asked_for(bus):
