@@ -174,6 +174,8 @@ def reach(case: KillCase, workers: Sequence[Proc], point: Point) -> Proc:
 def catch_holder(case: KillCase, workers: Sequence[Proc]) -> Proc:
     """Add work until one has some in hand and stands still; return that one."""
     for _ in range(ATTEMPTS):
+        # attempts in which none has begun would be for nothing
+        until(lambda: any(map(has_joined, workers)), what=f"one of {case.module} to join")
         case.feed()
         until(lambda: case.find_holder(workers) or case.is_done(), what=f"work in the hands of {case.module}")
         for worker in workers:

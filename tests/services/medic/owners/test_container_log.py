@@ -204,10 +204,10 @@ async def test_an_engine_that_hangs_ends_a_look_in_time(scene, monkeypatch):
 async def test_when_much_was_read_the_other_logs_come_first_in_the_next_look(scene, monkeypatch):
     monkeypatch.setattr(log_source, "LOOK_BYTES", 100)
     monkeypatch.setattr(type(scene.owner.logs), "at_once", 1)
-    for number in range(3):
-        scene.engine.add("feed", number).write("x" * 100)
-    asked = set()
+    feeds, asked = [scene.engine.add("feed", number) for number in range(3)], set()
     for _ in range(3):
+        for feed in feeds:
+            feed.write("x" * 100)  # anew, since a look asks for what is newer than the one before it
         scene.engine.asked.clear()
         assert await scene.look() == "unknown", "a count that lacks a container says nothing"
         asked |= {path.split("/")[3] for _, path in scene.engine.asked if "/logs?" in path}
