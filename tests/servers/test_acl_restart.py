@@ -106,7 +106,7 @@ def test_who_is_there_as_the_port_opens_is_known_and_stays_connected(server):
     refused: list[Exception] = []
     dropped: list[Exception] = []
     answers: list[bytes | None] = []
-    over, ending = threading.Event(), threading.Event()
+    over, ending, noticed = threading.Event(), threading.Event(), threading.Event()
 
     def knock() -> None:
         connection = server.enter("prices").connection_pool.make_connection()
@@ -120,7 +120,9 @@ def test_who_is_there_as_the_port_opens_is_known_and_stays_connected(server):
                 refused.append(error)
             except redis.ConnectionError as error:
                 is_closed = isinstance(error.__context__, ConnectionRefusedError)
-                if not is_closed and not ending.is_set():
+                if ending.is_set():
+                    noticed.set()
+                elif not is_closed:
                     dropped.append(error)
             connection.disconnect()
 
@@ -130,6 +132,8 @@ def test_who_is_there_as_the_port_opens_is_known_and_stays_connected(server):
         for _ in range(3):
             ending.set()
             server.stop()
+            noticed.clear()
+            until(noticed.is_set, what="the end to be noticed: later it would be one of the next server")
             ending.clear()
             server.start()
             enough = len(answers) + 1000  # the gate goes within a few
