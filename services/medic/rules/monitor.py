@@ -248,7 +248,12 @@ class RuleMonitor:
         if not 0 <= age_sec <= self._find_longest_gap():
             unknown = {svc: replace(each, is_alerted=None) for svc, each in facts.targets.items()}
             return replace(facts, targets=unknown)
-        shows = partial(is_proven, observed=self._observed, looked_at=self._looked_at)
+        shows = partial(
+            is_proven,
+            observed=self._observed,
+            looked_at=self._looked_at,
+            unnoticed_sec=self._find_unnoticed(),
+        )
         changed = {
             svc: add_findings(facts.targets[svc], found, age_sec, shows)
             for svc, found in self._symptoms.items()
@@ -354,19 +359,20 @@ def list_proposals(repairs: Mapping[str, Repair]) -> dict[str, OpenProposal]:
     return {svc: each for svc, each in found if each is not None}
 
 
-def is_proven(finding: RuleFinding, observed: ObservedTime, looked_at: float) -> bool:
+def is_proven(finding: RuleFinding, observed: ObservedTime, looked_at: float, unnoticed_sec: float) -> bool:
     """Return True if all that makes a rule hold was observed up to `looked_at`, when it was measured.
 
     An age shows by itself since when nothing was written, so as much of that time has to have been observed,
-    also by earlier medics, as the rule is about. Any other value is one of its moment: each one was measured
+    also by earlier medics, as the rule is about; but not the last `unnoticed_sec`, in which all may have
+    stood still. Any other value is one of its moment: each one was measured
     since nothing stopped this medic.
     """
     if observed.since is None or looked_at < observed.since:
         return False
-    begin = observed.since
+    begin, end = observed.since, looked_at
     if finding.rule.is_about_age and finding.value is not None:
-        begin = looked_at - finding.value
-    return observed.measure(begin, looked_at) >= finding.rule.proof_sec
+        begin, end = looked_at - finding.value, looked_at - unnoticed_sec
+    return observed.measure(begin, end) >= finding.rule.proof_sec
 
 
 def add_findings(
