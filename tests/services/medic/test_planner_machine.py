@@ -147,6 +147,9 @@ class MedicMachine(RuleBasedStateMachine):
         learned = set(now.passed_over) if self.learning else set()
         is_acting = self.patient.settings["mode"] == "act"
         assert remedy not in learned
+        if self.learning:  # what is tried in place of one that did not help is none of these, either
+            find_useless = self.patient.planner.experience.find_useless
+            learned |= {each for each in ladder if find_useless("feed", repair.symptom, each) is not None}
         if self.learning and now.preferred is remedy:
             learned |= set(LADDER)
         for cheaper in ladder[: ladder.index(remedy)]:
