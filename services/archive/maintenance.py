@@ -271,7 +271,7 @@ class Maintenance:
 
     async def _make_due_backup(self, settings: WriteSettings, folder: Path, url: str) -> None:
         now = time.time()
-        newest = await self._find_whole_backup(folder)
+        newest = await self._check_newest_backup(folder)
         schedule = parse_schedule(settings.backup.schedule)
         # without any, the first one is made at once
         due_at, is_made = now if newest is None else schedule.next_run(newest.begun_at), False
@@ -290,10 +290,11 @@ class Maintenance:
             self._me.log.info("backup.removed", files=removed)
         await self._desk.note_idle(newest.begun_at, due_at, is_made=is_made)
 
-    async def _find_whole_backup(self, folder: Path) -> Backup | None:
-        """Return the newest backup; None if there is none, or its dump is damaged, so that another is due.
+    async def _check_newest_backup(self, folder: Path) -> Backup | None:
+        """Return the newest backup; None, so that another is due, if there is none or its dump is damaged.
 
-        Its digest is compared at the begin of a term and once a day, since that reads all of it.
+        A damaged one is logged, and reported until its file is gone. The digest is compared at the begin of a
+        term and once a day, since that reads all of the dump.
         """
         damaged = self._desk.report.damaged
         if damaged and not await asyncio.to_thread((folder / damaged).exists):

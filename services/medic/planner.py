@@ -505,10 +505,8 @@ class Planner:
         took_sec = max(0.0, now - repair.since)
         kind = REMEDIES[attempt.remedy]
         has_helped = kind.has_helped(attempt.boot, attempt.identity, target)
-        if kind.replaces_process and None in (
-            attempt.boot,
-            target.boot,
-        ):  # its beats don't name their process
+        is_named = attempt.boot is not None and target.boot is not None
+        if kind.replaces_process and not is_named:  # its beats don't say of which process they are
             has_helped = target.count_probes(took_sec) >= PROBES or None
         is_fresh = target.silence_sec is not None and target.silence_sec < took_sec
         if repair.symptom is Symptom.ALERT:

@@ -118,6 +118,10 @@ def _measure_disks(pids: Mapping[str, Iterable[int]]) -> dict[str, float | None]
 
 
 def _measure_disk(pids: Iterable[int], own: Collection[int | None]) -> float | None:
+    """Return how much is free, in percent, of the fullest disk on which processes work, but for `own`.
+
+    None unless the disk of each is known, and without a process; 100 if none has a disk of its own.
+    """
     folders = [Path(f"/proc/{pid}/cwd") for pid in pids]
     devices = {folder: _find_device(folder) for folder in folders}
     others = [folder for folder, device in devices.items() if device not in own]

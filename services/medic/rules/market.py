@@ -22,6 +22,7 @@ from services.medic.source_rejects import read_rejects, read_source_states
 
 _LIMITED: Final = "limited"
 MAX_GATE_BYTES: Final = 1 << 20
+"""The longest state of the gate that is read: it names up to 500 series that failed."""
 _CLOSED: Final[Mapping[object, float]] = {"open": 0.0, "closed": 1.0}
 _FAILING: Final[Mapping[object, float]] = {"up": 0.0, "down": 1.0}
 

@@ -35,9 +35,7 @@ class Metric(StrEnum):
     DEGRADED = "degraded"  # 1 if the last beat says `degraded`
     RESTARTS = "restarts"  # so far
     PROCESS_MEMORY = "process_memory"  # in percent: of the machine's, or of the limit of its container
-    PROCESS_DISK_FREE = (
-        "process_disk_free"  # in percent, of the disk in which it works, if that is another one
-    )
+    PROCESS_DISK_FREE = "process_disk_free"  # in percent, of the disk on which it works, besides the host's
     PROCESS_CPU = "process_cpu"  # in percent of one processor, of its busiest process or container
     CONFLICT = "conflict"  # 1 while more processes of it run than its `replicas`, as mesh sees it
     ESCALATED = "escalated"  # 1 while an outage of it is open that the medic gave up
