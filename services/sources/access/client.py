@@ -389,7 +389,7 @@ class SourceClient:
         that asks the bus at the right moment, and one that has waited longer gives up.
         """
         if within_sec <= 0:
-            raise _NoAnswerError(AnswerStatus.LIMITED, NO_TIME)
+            raise _find_time_error(asked)
         turn = self._queues[asked.source.name]
         with anyio.move_on_after(within_sec) as wait:
             await turn.acquire()
@@ -407,8 +407,7 @@ class SourceClient:
         asked_at, begun = time.time(), time.monotonic()
         within_sec = min(TIMEOUT_SEC, asked.context.deadline - begun)
         if within_sec <= 0:
-            # nothing was sent, so the source is not at fault
-            raise _NoAnswerError(AnswerStatus.LIMITED, NO_TIME)
+            raise _find_time_error(asked)
         reply, error = await self._fetch(asked, request.with_key(asked.source, key), within_sec)
         if error == NetworkReason.NO_RESOURCES:  # nor was anything sent here
             raise _NoAnswerError(AnswerStatus.LIMITED, error, LIMITED_SEC)
@@ -455,6 +454,17 @@ class SourceClient:
         for callback in (self._on_request, asked.context.on_request):
             if callback is not None:
                 callback(sent)
+
+
+def _find_time_error(asked: _Asked) -> _NoAnswerError:
+    """Return what to say of a request for which no time is left, so that it is not sent.
+
+    That is not the source's fault, unless its own answers took the time: then it is as late as if the last of
+    them had not come, and a few milliseconds don't choose between a failure and half a series.
+    """
+    if asked.has_part:
+        return _NoAnswerError(AnswerStatus.FAILED, NetworkReason.TIMEOUT)
+    return _NoAnswerError(AnswerStatus.LIMITED, NO_TIME)
 
 
 def _require_same_host(source: MarketSource, request: SourceRequest) -> None:
