@@ -53,8 +53,9 @@ class DatabaseReport(JsonRecord):
 
     `lag_sec` is how long the oldest entry waits that archive has not read. `connections` are in use, of
     `connection_limit` that are not reserved for superusers. `idle_transactions` counts the sessions that have
-    done nothing in a transaction for a minute, `size_bytes` is the size of the database. `replicas` counts
-    the servers that follow PostgreSQL, `replica_lag_sec` is by how much the slowest one is behind.
+    done nothing in a transaction for a minute, `size_bytes` is the size of the database, and `memory_percent`
+    what the server takes of the memory of archive's machine, if it runs there. `replicas` counts the servers
+    that follow PostgreSQL, `replica_lag_sec` is by how much the slowest one is behind.
     `table_ages` has the seconds since the time of the newest row, by table. Raises ValueError when a field is
     out of bounds.
     """
@@ -65,6 +66,7 @@ class DatabaseReport(JsonRecord):
     connection_limit: Annotated[int, Field(ge=1, le=10**9)] | None = None
     idle_transactions: Count | None = None
     size_bytes: Annotated[int, Field(ge=0, le=10**18)] | None = None
+    memory_percent: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] | None = None
     replicas: Count | None = None
     replica_lag_sec: Duration | None = None
     table_ages: Annotated[dict[TableName, Age], Field(max_length=MAX_TABLES)] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Observe PostgreSQL for the report on the bus: its connections, its size, its replicas, the age of tables.
+"""Observe PostgreSQL for the report on the bus: its connections, size, memory, replicas, and age of tables.
 
 It reads only what each role may see of the server's own views. Of sessions and replicas, a role sees details
 of its own alone, unless it has `pg_read_all_stats`.
@@ -14,6 +14,7 @@ import asyncpg
 from marketswarm.operator.database_report import DatabaseReport, DatedTable
 from services.archive.backup import SNAPSHOT_NAME
 from services.archive.database import Database
+from services.archive.database_memory import read_memory_percent
 from services.market.database import transaction
 
 WITHIN_SEC: Final = 5.0
@@ -90,9 +91,11 @@ class DatabaseObserver:
         async with self._database.connect(WITHIN_SEC) as connection, _limited(connection, SERVER_SEC):
             server = await connection.fetchrow(_SERVER, IDLE_SEC, SNAPSHOT_NAME)
             replicas = await connection.fetchrow(_REPLICAS)
+            memory_percent = await read_memory_percent(connection)
         ages = {table: await self._measure_age(table) for table in tables}
         return DatabaseReport(
             ts=time.time(),
+            memory_percent=memory_percent,
             table_ages={table.value: age for table, age in ages.items() if age is not None},
             **server,
             **replicas,

@@ -117,7 +117,7 @@ ONLY_IN = {
     "jinja2": ["services.board"],
     "dns": ["services.massive"],
     "feedparser": ["services.rss_agg"],
-    "psutil": ["services.medic"],
+    "psutil": ["services.archive", "services.medic"],
     "dbus_fast": ["services.medic"],
     "rensa": ["services.vexy_ai"],
     "vaderSentiment": ["services.vexy_ai"],

@@ -77,6 +77,7 @@ def _list_database_readings(report: DatabaseReport) -> Readings:
         Metric.DATABASE_CONNECTIONS: report.find_connection_percent(),
         Metric.DATABASE_IDLE_TRANSACTIONS: report.idle_transactions,
         Metric.DATABASE_SIZE: None if report.size_bytes is None else report.size_bytes / 1e9,
+        Metric.DATABASE_MEMORY: report.memory_percent,
         Metric.DATABASE_REPLICAS: report.replicas,
         Metric.DATABASE_REPLICA_LAG: report.replica_lag_sec,
     }

@@ -57,6 +57,7 @@ class Metric(StrEnum):
     DATABASE_CONNECTIONS = "database_connections"  # in percent of those that superusers leave
     DATABASE_IDLE_TRANSACTIONS = "database_idle_transactions"  # sessions that do nothing in a transaction
     DATABASE_SIZE = "database_size"  # in GB (10^9 bytes)
+    DATABASE_MEMORY = "database_memory"  # in percent of the memory of archive's machine
     DATABASE_REPLICAS = "database_replicas"  # how many replicas are connected to it
     DATABASE_REPLICA_LAG = "database_replica_lag"  # in seconds, of the one that is most behind
     DATABASE_LAG = "database_lag"  # in seconds, since archive's oldest unread entry was written
@@ -106,6 +107,7 @@ KINDS: Final[Mapping[Metric, MetricKind]] = {
     Metric.DATABASE_CONNECTIONS: MetricKind(MetricSubject.DATABASE),
     Metric.DATABASE_IDLE_TRANSACTIONS: MetricKind(MetricSubject.DATABASE),
     Metric.DATABASE_SIZE: MetricKind(MetricSubject.DATABASE),
+    Metric.DATABASE_MEMORY: MetricKind(MetricSubject.DATABASE),
     Metric.DATABASE_REPLICAS: MetricKind(MetricSubject.DATABASE),
     Metric.DATABASE_REPLICA_LAG: MetricKind(MetricSubject.DATABASE),
     Metric.DATABASE_LAG: MetricKind(MetricSubject.SERVICE),

@@ -192,6 +192,7 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
     "bus_replica_lag": _rule(Metric.BUS_REPLICA_LAG, above=10, for_sec=30),
     "database_connections": _rule(Metric.DATABASE_CONNECTIONS, above=80, for_sec=60),
     "database_idle_transactions": _rule(Metric.DATABASE_IDLE_TRANSACTIONS, above=0, for_sec=300),
+    "database_memory": _rule(Metric.DATABASE_MEMORY, above=80, for_sec=300),
     "database_lag": _rule(Metric.DATABASE_LAG, above=600, for_sec=60, services=(ARCHIVE,)),
     "database_replica_lag": _rule(Metric.DATABASE_REPLICA_LAG, above=300, for_sec=60),
     "sources": _rule(Metric.SOURCE_FAILING, above=0, share_above=0.1, for_sec=60),

@@ -21,7 +21,8 @@ from marketswarm.truth import parse_truth
 NOW = 1_793_000_000.0
 WHOLE = {
     "ts": NOW, "lag_sec": 0.5, "connections": 9, "connection_limit": 97, "idle_transactions": 0,
-    "size_bytes": 7_000_000, "replicas": 1, "replica_lag_sec": 0.0, "table_ages": {"bars": 61.5},
+    "size_bytes": 7_000_000, "memory_percent": 0.5, "replicas": 1, "replica_lag_sec": 0.0,
+    "table_ages": {"bars": 61.5},
 }  # fmt: skip
 
 
@@ -52,6 +53,7 @@ async def test_a_report_comes_back_as_it_was_written(bus):
         {"connections": 10**12},
         {"connection_limit": 0},
         {"size_bytes": -1},
+        {"memory_percent": -0.1},
         {"replica_lag_sec": []},
         {"table_ages": {"bars": None}},
         {"table_ages": {"bars": -1}},

@@ -387,7 +387,8 @@ async def test_how_late_a_backup_is_is_what_archive_says_while_it_is_up(bus):
 
 REPORT = {
     "ts": 1000, "lag_sec": 700, "connections": 45, "connection_limit": 90, "idle_transactions": 2,
-    "size_bytes": 3_500_000_000, "replicas": 1, "replica_lag_sec": None, "table_ages": {"quotes": 30.5},
+    "size_bytes": 3_500_000_000, "memory_percent": 81.5, "replicas": 1, "replica_lag_sec": None,
+    "table_ages": {"quotes": 30.5},
 }  # fmt: skip
 
 
@@ -398,6 +399,7 @@ async def test_how_the_database_is_is_what_archive_says_while_it_is_up(bus):
         Metric.DATABASE_CONNECTIONS: {"database": 50},
         Metric.DATABASE_IDLE_TRANSACTIONS: {"database": 2},
         Metric.DATABASE_SIZE: {"database": 3.5},
+        Metric.DATABASE_MEMORY: {"database": 81.5},
         Metric.DATABASE_REPLICAS: {"database": 1},
         Metric.DATABASE_REPLICA_LAG: {"database": None},
         Metric.DATABASE_LAG: {"archive": 700},
