@@ -308,6 +308,7 @@ FAULTS: Final = (
         is_alone=True,
         is_for_medic=True,
     ),
+    _heal("frozen_elsewhere", "hired", Injection.freeze, most={"command": 1}, is_for_medic=True),
     # a service on which another depends
     _heal("dependency_down", "base", _freeze_both),
     # while parts of the fleet that heals are away

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import psutil
 from bench.faultgym.case import HealerAction
 from bench.faultgym.clock import FleetClock
 from bench.faultgym.healers import MANAGERS, Healer
-from bench.faultgym.manager import Needs, ProcessManager
+from bench.faultgym.manager import INIT, Needs, ProcessManager
 from bench.faultgym.restart_only import RestartOnly
 from bench.faultgym.target import CACHED_KEYS, FOLDER, SOURCE
 from bench.faultgym.tls_server import HOST, TlsServer
@@ -94,11 +95,14 @@ OUTSIDE: Final[Mapping[str, dict[str, Any]]] = {
     "remote": {},
     "sources": {},
     "board": {},
+    "hired": {},
 }
 """The services that run beside the fleet, so that another program restarts them, or none."""
 REAL: Final = frozenset({"massive", "archive"})
 """Those of them that run as they are in the product. `marketswarm up` runs a PostgreSQL for archive."""
-ON_DEMAND: Final = frozenset({"north", "south", "spool"}) | REAL
+KEPT: Final = frozenset({"hired"})
+"""Those outside that something starts again whenever they end; a medic has that done by a command."""
+ON_DEMAND: Final = frozenset({"north", "south", "spool"}) | REAL | KEPT
 """The services that run only where a case is about them."""
 _UNTIL_A_BAD_TRUTH: Final = {"ladder": ["restart", "roll_back_truth"], "remedies": {"roll_back_truth": "act"}}
 TARGETS: Final[Mapping[str, Any]] = {
@@ -108,11 +112,15 @@ TARGETS: Final[Mapping[str, Any]] = {
     "sources": {"ladder": ["resume_sources"]},
     "board": {"ladder": ["reconnect"]},
     "archive": {"ladder": ["reconnect"]},
+    "hired": {"ladder": ["command"]},
     "observed": {"mode": "observe"},
     "proposed": {"mode": "propose"},
     "north": _UNTIL_A_BAD_TRUTH,
     "south": _UNTIL_A_BAD_TRUTH,
 }
+KEEP: Final = 'while :; do "$@" & echo $! > "$0"; wait $!; sleep 0.5; done'
+"""Runs a command again and again, and writes the pid of its process into a file."""
+END_BY_PID: Final = 'kill -KILL "$(cat "$0/$1.pid")"'
 
 
 def build_rules(timeout_sec: float) -> dict[str, Any]:
@@ -208,7 +216,8 @@ class GymFleet:
         # archive writes to the PostgreSQL of this fleet, and never to one that our environment names
         no_database = {"DATABASE_URL": "", "DATABASE_URL_FILE": ""}
         clock_env = {"PYTHONPATH": str(ROOT)} if clock is None else clock.fleet_env(ROOT)
-        self._env = {FOLDER: str(self.orders), **no_database, **clock_env}
+        command = shlex.join(["sh", "-c", END_BY_PID, str(self.orders)])  # the medic adds the service
+        self._env = {FOLDER: str(self.orders), "MEDIC_COMMAND": command, **no_database, **clock_env}
         self.tls_server = TlsServer(folder / "tls") if "massive" in self.names else None
         truth = build_truth(timeout_sec, has_medic=has_medic)
         if self.tls_server is not None:
@@ -294,6 +303,8 @@ class GymFleet:
 
     def find_pid(self, svc: str) -> int:
         """Return the pid of a service, or of the server of a bus."""
+        if svc in KEPT:
+            return int((self.orders / f"{svc}.pid").read_text())
         if svc in self._outside:
             return self._outside[svc].pid
         if svc in (SYSTEM, MARKET):
@@ -319,8 +330,12 @@ class GymFleet:
         return self.manager if self.manager is not None and svc in self._managed else self._fleet
 
     def start_outside(self, svc: str) -> None:
+        line = [sys.executable, "-m", "bench.faultgym.target", svc]
+        if svc in KEPT:
+            script = ["sh", "-c", KEEP, str(self.orders / f"{svc}.pid"), *line]
+            line = [sys.executable, str(INIT), str(os.getpid()), *script]
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench.faultgym.target", svc],
+            line,
             env={**os.environ, **self._build_env()}, cwd=ROOT,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
@@ -512,5 +527,8 @@ class GymFleet:
 
 
 def end_process(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()  # what keeps another one ends that first
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(2)
     process.kill()
     process.wait(10)
