@@ -1,4 +1,4 @@
-"""Secrets of forty kinds, made by a seed, each in a line as it stands in logs, truths, texts and commits."""
+"""Secrets of 50 kinds, made by a seed, each in a line as it stands in logs, truths, texts and commits."""
 
 import base64
 import random
@@ -29,9 +29,20 @@ def pick(rng: random.Random, signs: str, length: int) -> str:
     return "".join(rng.choices(signs, k=length))
 
 
-def password(rng: random.Random) -> str:
+def plain_password(rng: random.Random) -> str:
     """A password as people choose them: nothing about it looks random."""
     return rng.choice(WORDS) + str(rng.randrange(10, 9999)) + rng.choice(("", "!", "#", "$", "!x"))
+
+
+def password(rng: random.Random) -> str:
+    """A password of which some have a sign that elsewhere ends a value."""
+    return rng.choice(("", "", rng.choice(WORDS) + rng.choice(",;)"))) + plain_password(rng)
+
+
+def app_password(rng: random.Random) -> Planted:
+    """Four words, as providers of mail make them; without vowels, so that no other text has them."""
+    words = [pick(rng, "bcdfghjkmnpqvwxz", 4) for _ in range(4)]
+    return make("app password", rng.choice(APP_FORMS), " ".join(words), *words)
 
 
 def jwt(rng: random.Random) -> str:
@@ -66,6 +77,16 @@ def simple(kind: str, forms: tuple[str, ...], secret: Callable[[random.Random], 
     return lambda rng: make(kind, rng.choice(forms), secret(rng))
 
 
+APP_FORMS: Final = (
+    "app password: {}",
+    "SMTP_PASSWORD={} set",
+    "smtp_pass = {}",
+    "  password: {}",
+    '{{"msg": "app passwd: {}", "code": 535}}',
+    '{{"app_password": "{}"}}',
+    "the app password for ann is {}, since June",
+    "ENV SMTP_PASSWORD {}",
+)
 BARE: Final = ("{}", "using key {} for this call", "failed: got 401 with {}", 'call("{}")', "key={}", "<{}>")
 KINDS: Final[tuple[Maker, ...]] = (
     simple("AWS key id", BARE, lambda r: "AKIA" + pick(r, UPPER, 16)),
@@ -147,11 +168,11 @@ KINDS: Final[tuple[Maker, ...]] = (
             "SMTP_PASS='{}'",
             'API_TOKEN="{}"',
             "PGPASSWORD={} psql -h db",
-            "- POLYGON_API_KEY={}",
-            "MEDIC_DIAGNOSIS_KEY={} set",
         ),
         password,
     ),
+    app_password,
+    simple("key of the environment", ("- POLYGON_API_KEY={}", "MEDIC_DIAGNOSIS_KEY={} set"), plain_password),
     simple(
         "password in YAML",
         ("  password: {}", "  client_secret: '{}'", "redis.pass-phrase.secret: {}"),
@@ -183,11 +204,17 @@ KINDS: Final[tuple[Maker, ...]] = (
         "connection string",
         (
             "Server=db;Database=m;User Id=sa;Password={};Encrypt=yes",
-            "Endpoint=sb://x/;SharedAccessKeyName=root;SharedAccessKey={}",
             "host=db user=ann password={} dbname=m",
-            "DefaultEndpointsProtocol=https;AccountName=a;AccountKey={};",
         ),
         password,
+    ),
+    simple(
+        "key of a connection",
+        (
+            "Endpoint=sb://x/;SharedAccessKeyName=root;SharedAccessKey={}",
+            "DefaultEndpointsProtocol=https;AccountName=a;AccountKey={};",
+        ),
+        plain_password,
     ),
     simple(
         "flag of a command",

@@ -1,16 +1,20 @@
-"""Remove secrets from text before it leaves the fleet. Pure.
+"""Remove secrets from text before it leaves the fleet. Pure, but for `list_secrets`, which may read files.
 
 Three kinds of rules: forms that are known (keys of well-known services, private keys, signed tokens), places
 that hold a secret (a URL's user, a header, a variable called `…_PASSWORD`), and text that looks random. Where
 it is not clear, text is removed: a diagnosis can do without it. Names, times and sentences stay.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
+from marketswarm.exit import Exit
+from marketswarm.settings import read_variable
 from marketswarm.truth.credentials import is_secret_key
 
 Replacement = str | Callable[[re.Match[str]], str]
@@ -22,6 +26,8 @@ MAX_QUOTED: Final = 3
 """So often a text may have been quoted: a log line in JSON, of a document, in a difference of two truths."""
 LEAST_LITERAL: Final = 5
 """Shorter values of secret variables are not looked for: they would remove parts of words."""
+NOT_SECRET: Final = frozenset({"TRUTH_REDIS_KEY"})
+"""Variables that have the name of a secret, and hold none: this one is the name of a key in Redis."""
 
 _WORDS: Final = (
     r"pass|pw|passw(?:or)?ds?|passwd|passphrase|pwd|secrets?|(?:auth|access|refresh|id|bearer|session|csrf|bot|api)?"
@@ -37,14 +43,28 @@ _CAMEL: Final = (
     r"(?-i:(?:[Pp]assword|PASSWORD|[Pp]asswd|[Pp]assphrase|[Ss]ecret|SECRET|[a-z]Token|TOKEN|[a-z]Key|_KEY|"
     r"APIKEY|[a-z]Auth|[Cc]redential|[a-z]Pwd)[A-Za-z0-9_]{0,60})"
 )
+_PASSWORDS: Final = (
+    r"(?:(?<![A-Za-z])(?:pass|pw|pwd|passw(?:or)?ds?|passwd|passphrase|passcode)(?:[_.-][A-Za-z0-9_.-]{0,60})?|"
+    r"(?-i:(?:[Pp]assword|PASSWORD|[Pp]asswd|PASSWD|[Pp]assphrase|PASSPHRASE|[Pp]asscode|PASSCODE|[a-z]Pass|"
+    r"[a-z]Pwd)[A-Za-z0-9_]{0,60}))"
+)
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"?|' + r"'(?:[^'\\]|\\.)*'?"
+_ASSIGNED_QUOTED: Final = re.compile(
+    rf"(?i)((?:{_NAME}|{_CAMEL})[\"']?\]?\s{{0,20}}(?:=>|:=|==?|:)\s{{0,20}})({_QUOTED})"
+)
+"""A quoted value as it stands before its escapes are undone, when a quote inside of it does not end it."""
 _COUNT: Final = re.compile(r"(?:tokens|keys|sessions?|cookies)\W*$", re.IGNORECASE)
 """Names under which a number is a count, as in `max_tokens: 4000`."""
-_HARMLESS: Final = re.compile(
+_HARMLESS: Final = (
     r"(?:true|false|null|none|yes|no|on|off|unset|missing|empty|required|expired|invalid|failed|error|ok|"
-    r"env:[A-Z0-9_]+|\[removed\])",
-    re.IGNORECASE,
+    r"env:[A-Z0-9_]+|\[removed\])"
 )
+_HARMLESS_VALUE: Final = re.compile(_HARMLESS, re.IGNORECASE)
+# a quote that ends a text in JSON ends a password in that text, too
+_IN_TEXT: Final = r"\"(?!\s{0,9}(?:,\s{0,9}[\"\n]|[}\]]|$))"
+# the rest of a query string is no part of a password
+_RUN: Final = rf"(?:[^\s&\"]|&(?![\w.-]{{1,40}}=)|{_IN_TEXT})+"
+_REST: Final = rf"(?:[^\n\"]|{_IN_TEXT})+"
 
 _ESCAPE: Final = re.compile(r"\\(?:([nrt\"\\/])|(?:u00|x)([0-7][0-9A-Fa-f]))")
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t"}
@@ -70,9 +90,9 @@ def _keep_two(match: re.Match[str]) -> str:
 
 def _keep_harmless(match: re.Match[str]) -> str:
     """Keep a value that can't be a secret, such as `token: expired`."""
-    value = match[2].strip("\\\"'")
+    value = match[2].strip("\\\"' .,;:)}&")
     is_count = value.isdigit() and _COUNT.search(match[1]) is not None
-    return match[0] if not value or is_count or _HARMLESS.fullmatch(value) else match[1] + REMOVED
+    return match[0] if not value or is_count or _HARMLESS_VALUE.fullmatch(value) else match[1] + REMOVED
 
 
 def _redact_acl(match: re.Match[str]) -> str:
@@ -147,6 +167,9 @@ _RULES: Final = {
         r")",
         REMOVED,
     ),
+    "app_password": _compile(
+        r"(?is)(pass.{0,80}?(?<![A-Za-z]))(?-i:[a-z]{4}(?: [a-z]{4}){3})(?![A-Za-z])", _keep_first
+    ),
     "redis_monitor": _compile(r"(?i)(\"(?:AUTH|HELLO)\"\s)[^\n]+", _keep_first),
     "redis_acl": _compile(r"(?i)(\bsetuser\b[^\n]*)", _redact_acl),
     "sql": _compile(r"(?i)(\b(?:identified\s+by|password)\s+)(?:'[^'\n]*'|\"[^\"\n]*\")", _keep_first),
@@ -177,15 +200,28 @@ _RULES: Final = {
         rf"(?i)((?<![A-Za-z0-9-])--?(?:[A-Za-z0-9-]{{0,40}}{_NAME}|user|u|a)(?:\s+|=))(?:{_QUOTED}|[^\s\"']+)",
         _keep_first,
     ),
+    "password_number": _compile(
+        rf"(?i)({_PASSWORDS}\\?[\"']\s{{0,20}}:\s{{0,20}})\d[\d.]*(?=\s{{0,20}}(?:,\s{{0,20}}\\?[\"']|[}}\]]))",
+        _keep_first,
+    ),
+    "password": _compile(
+        rf"(?im)({_PASSWORDS}\\?[\"']?\]?\s{{0,20}}==?(?![>\s]))(\\\"[^\"\\]*\\\"|{_QUOTED}|{_RUN})",
+        _keep_harmless,
+    ),
+    "password_line": _compile(
+        rf"(?im)({_PASSWORDS}\\?[\"']?\]?\s{{0,20}}(?:=>|:=|:|==?[ \t])\s{{0,20}})"
+        rf"(\\\"[^\"\\]*\\\"|{_QUOTED}|{_HARMLESS}(?=[\"']?\s{{0,20}}(?:[,;&)}}\].]{{1,9}}(?:[\s\"']|$)|$))|{_REST})",
+        _keep_harmless,
+    ),
     "assigned": _compile(
         rf"(?i)((?:{_NAME}|{_CAMEL})\\?[\"']?\]?\s{{0,20}}(?:=>|:=|==?|:)\s{{0,20}})"
-        rf"(\\\"[^\"\\]*\\\"|{_QUOTED}|[^\s,;&\"')}}\]]+)",
+        rf"(\\\"[^\"\\]*\\\"|{_QUOTED}|\[removed\]|[^\s,;&\"')}}\]]+)",
         _keep_harmless,
     ),
     "prose": _compile(
         r"(?i)(\b(?:passw(?:or)?d|passcode|secret|token|api key|pin|otp|code)\s+(?:is|was|to|with value)\s+"
         r"(?:now\s+)?[:=]?\s*)"
-        r"(\"[^\"\n]+\"|'[^'\n]+'|[^\s,;]+)",
+        r"(\"[^\"\n]+\"|'[^'\n]+'|\S+)",
         _keep_harmless,
     ),
     "after_word": _compile(
@@ -208,21 +244,37 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = {each.strip() for each in secrets}
-        forms = {
-            form for each in known for form in (each, quote(each, safe="")) if len(form) >= LEAST_LITERAL
-        }
+        forms = {form for each in known for form in _list_forms(each) if len(form) >= LEAST_LITERAL}
         longest_first = sorted(forms, key=len, reverse=True)
         self._literals = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def redact(self, text: str, at_most: int = MAX_TEXT) -> str:
         """Return a text with REMOVED in the place of each secret in its first `at_most` characters."""
-        text = _cut(text, at_most)
-        if self._literals is not None:
-            text = self._literals.sub(REMOVED, text)
-        text = _remove_open_key(_unescape(text))
+        text = _remove_open_key(self._unescape(_cut(text, at_most)))
         for pattern, replacement in _RULES.values():
             text = pattern.sub(replacement, text)
         return text
+
+    def _unescape(self, text: str) -> str:
+        """Return a text with the escapes of JSON undone, for up to MAX_QUOTED texts inside of each other.
+
+        Each of these texts is searched for known secrets, since one with a backslash stands only in one.
+        """
+        text = self._remove_known(text)
+        for _ in range(MAX_QUOTED):
+            text, count = _ESCAPE.subn(_read_escape, _ASSIGNED_QUOTED.sub(_keep_harmless, text))
+            if not count:
+                break
+            text = self._remove_known(text)
+        return text
+
+    def _remove_known(self, text: str) -> str:
+        return text if self._literals is None else self._literals.sub(REMOVED, text)
+
+
+def _list_forms(secret: str) -> tuple[str, ...]:
+    """Return a secret as it stands in a text, in a URL, in JSON and in Python."""
+    return secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]
 
 
 def _cut(text: str, at_most: int) -> str:
@@ -231,15 +283,6 @@ def _cut(text: str, at_most: int) -> str:
         return text
     kept = text[:at_most]
     return kept[: len(kept) - len(re.split(r"\s", kept)[-1])]
-
-
-def _unescape(text: str) -> str:
-    """Return a text with the escapes of JSON undone, for up to MAX_QUOTED texts inside of each other."""
-    for _ in range(MAX_QUOTED):
-        text, count = _ESCAPE.subn(_read_escape, text)
-        if not count:
-            break
-    return text
 
 
 def _read_escape(match: re.Match[str]) -> str:
@@ -298,14 +341,38 @@ def _measure_rate(text: str) -> float:
 
 
 def list_secrets(environ: Mapping[str, str], key: Any = None) -> list[str]:
-    """Return the values of our own environment that are secret, which are removed wherever they are."""
+    """Return the values of our own environment that are secret, which are removed wherever they are.
+
+    The value of X may stand in the file that `X_FILE` names. A file that can't be read is left out.
+    """
     found = [] if key is None else [str(key.get_secret_value())]
     for name, value in environ.items():
-        if is_secret_key(name) or name.endswith("_KEY"):
-            found.append(value)
-        elif "://" in value and "@" in value:
-            found += _find_url_password(value)
+        base = name.removesuffix("_FILE")
+        text = _read_file(base, environ) if base != name and not environ.get(base) else ""
+        found += _find_secrets(base, text) if text else _find_secrets(name, value)
     return found
+
+
+def _find_secrets(name: str, value: str) -> list[str]:
+    """Return what is secret of the value of a variable."""
+    if name in NOT_SECRET or not value:
+        return []
+    if is_secret_key(name) or name.endswith("_KEY"):
+        return [value]
+    return _find_url_password(value) if "://" in value and "@" in value else []
+
+
+def _read_file(name: str, environ: Mapping[str, str]) -> str:
+    """Return the text of the file that `<name>_FILE` names, empty if it can't be read.
+
+    Only a regular file is read: a pipe has no end while its writer lives.
+    """
+    if not Path(environ[f"{name}_FILE"]).is_file():
+        return ""
+    try:
+        return read_variable(name, environ) or ""
+    except Exit:
+        return ""
 
 
 def _find_url_password(url: str) -> list[str]:

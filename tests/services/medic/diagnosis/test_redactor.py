@@ -1,11 +1,15 @@
 """No secret leaves the fleet in a bundle, and what is no secret can be read in it."""
 
 import contextlib
+import json
+import os
 import random
+import time
 from dataclasses import replace
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from marketswarm.operator.healing import EntryKind, TimelineEntry
 from marketswarm.truth.diff import diff_truths, format_changes
@@ -116,6 +120,11 @@ READABLE = [
     "GET https://api.example.org/v2/bars?symbol=AAPL&limit=500 → 503",
     "xadd id 1795400736319-0 refused: OOM command not allowed when used memory > 'maxmemory'",
     "BOOTSTRAP_TIMEOUT_SEC=60 NOTIFIER_LEASE_SEC=3 host=db user=ann dbname=market",
+    "password: expired",
+    "password: env:SMTP_PASSWORD",
+    '{"password": null, "db_password":"", "passwd": false}',
+    "login failed: password=None, retries=3",
+    "the token is expired, sorry",
 ]
 
 
@@ -149,6 +158,112 @@ def test_values_of_our_own_environment_are_removed_whatever_they_look_like():
     assert list_secrets(environ, None) == ["plain words", "sesame%21", "sesame!"]
     said = Redactor(list_secrets(environ, None)).redact("said plain words, then sesame! in /usr/bin")
     assert said == f"said {REMOVED}, then {REMOVED} in /usr/bin"
+
+
+def write(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_values_of_our_own_environment_that_stand_in_files_are_removed_too(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    environ = {
+        "SYSTEM_REDIS_URL_FILE": write(tmp_path, "a", "redis://:sesame%21@x:1\n"),
+        "SMTP_PASSWORD_FILE": write(tmp_path, "b", "kite,horse\n"),
+        "MEDIC_DIAGNOSIS_KEY_FILE": write(tmp_path, "c", "plain words"),
+        "NOTES_FILE": write(tmp_path, "d", "a text"),
+        "EMPTY_KEY_FILE": write(tmp_path, "e", ""),
+        "MISSING_KEY_FILE": str(tmp_path / "missing"),
+        "PIPE_KEY_FILE": str(tmp_path / "pipe"),
+        "OTHER_KEY": "the value",
+        "OTHER_KEY_FILE": write(tmp_path, "f", "is not read"),
+        "TRUTH_REDIS_KEY_FILE": write(tmp_path, "g", "truth:doc"),
+    }
+    secrets = list_secrets(environ, SecretStr("the key"))
+    assert secrets == ["the key", "sesame%21", "sesame!", "kite,horse", "plain words", "the value"]
+    said = Redactor(secrets).redact("said kite,horse and sesame!, then plain words")
+    assert said == f"said {REMOVED} and {REMOVED}, then {REMOVED}"
+
+
+def test_the_name_of_the_key_of_the_truth_is_no_secret():
+    environ = {"TRUTH_REDIS_KEY": "truth:doc", "AZURE_REDIS_KEY": "sesame"}
+    assert list_secrets(environ) == ["sesame"]
+
+
+@pytest.mark.parametrize("secret", ['p"ss\\word', "a\\nb77x", "it's\"x77", "Schlüssel", 'x"y z\\"w'])
+def test_a_known_secret_is_found_however_often_its_text_was_quoted(secret):
+    text = f"said {secret} twice"
+    redactor = Redactor([secret])
+    assert redactor.redact(text) == f"said {REMOVED} twice"
+    assert redactor.redact(repr(text)).strip("'\"") == f"said {REMOVED} twice"
+    for write_json in (quote, json.dumps):
+        shown = text
+        for _ in range(3):
+            shown = write_json(shown)
+            assert redactor.redact(shown).strip('"') == f"said {REMOVED} twice"
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("DB_PASSWORD=kite,horse77 x", "DB_PASSWORD={} x"),
+        ("DB_PASS=k;horse77)x'y]z}& x", "DB_PASS={} x"),
+        ('PGPASSWORD=ki"te77 psql', "PGPASSWORD={} psql"),
+        ("GET /a?password=kite,horse;77&b=1", "GET /a?password={}&b=1"),
+        ("db_passwd=kite&horse77 x", "db_passwd={} x"),
+        ('{"msg":"DB_PASSWORD=kite,77","svc":"feed"}', '{"msg":"DB_PASSWORD={}","svc":"feed"}'),
+        ("app password: abcd efgh ijkl mnop", "app password: {}"),
+        ("smtp_pass = kite horse 77", "smtp_pass = {}"),
+        ("passcode: 12 34", "passcode: {}"),
+        ("passphrase: no way, horse", "passphrase: {}"),
+        ("password: on,horse77", "password: {}"),
+        ("password: null horse", "password: {}"),
+        ("SMTP_PASSWORD=abcd efgh ijkl mnop set", "SMTP_PASSWORD={} set"),
+        ("the app password for ann is abcd efgh ijkl mnop, since", "the app password for ann is {}, since"),
+        ('{"msg":"password: kite horse","svc":"feed"}', '{"msg":"password: {}","svc":"feed"}'),
+        ('{"password":12345,"svc":"feed"}', '{"password":{},"svc":"feed"}'),
+        ('{"password": null, "db_password": "kite"}', '{"password": null, "db_password": {}}'),
+        ('{"password": "p\\"ss w\\\\rd7", "svc": "feed"}', '{"password": {}, "svc": "feed"}'),
+        ("password: kite horse\nnext", "password: {}\nnext"),
+        ("the password is kite,horse77 now", "the password is {} now"),
+    ],
+)
+def test_a_password_with_spaces_or_signs_is_removed_whole(text, rest):
+    assert Redactor().redact(text) == rest.replace("{}", REMOVED)
+
+
+HOSTILE = [
+    *(
+        "pass",
+        "pass.",
+        "PASSWORD=",
+        "password: ",
+        'password: "',
+        "password='",
+        "&password=a&",
+        "password = \t",
+    ),
+    *(
+        "pass abcd efgh ijkl ",
+        "password: no,",
+        '"password":1,',
+        "password=[removed] ",
+        "xKey=",
+        '"',
+        '\\"',
+        "a=",
+    ),
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_a_long_hostile_text_takes_no_long_time(piece):
+    text = (piece * MAX_TEXT)[: MAX_TEXT - 20]
+    began = time.process_time()
+    for before in ("", "password=", "password: "):
+        Redactor(["sesame"]).redact(before + text)
+    assert time.process_time() - began < 5
 
 
 def test_a_text_that_is_too_long_is_cut_between_words():
