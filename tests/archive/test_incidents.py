@@ -14,12 +14,14 @@ import pytest
 from marketswarm.operator.evidence import OutageEvidence
 from marketswarm.operator.healing import EntryKind, TimelineEntry, fold_incidents
 from marketswarm.packed_log import pack_log
+from marketswarm.truth.parse import parse_truth
 from services.archive.backup import make_backup
 from services.archive.database import Database
 from services.archive.maintenance import delete_expired
 from services.archive.restore import verify_backup
 from services.archive.writer import TypedEntry, Writer
 from services.market.tables import ALERT_TABLE, STREAMS
+from services.medic.rules.rule import SHIPPED, list_pairs
 from support.postgres import query
 from support.scenes.agent import Scene, seed
 from support.waiting import until
@@ -230,6 +232,65 @@ def test_each_alert_says_how_often_it_came_and_what_was_done(archive_url, postgr
     made = asyncio.run(make_backup(archive_url, tmp_path / "backups", NOW, postgres.programs))
     assert made.tables["alert_counts"].rows == 8
     asyncio.run(verify_backup(archive_url, tmp_path / "backups" / made.file, postgres.programs))
+
+
+RULED = {
+    "services": {
+        "feed": {},
+        "archive": {},
+        "massive": {"settings": {"targets": [{"name": "page", "depends_on": ["feed"]}]}},
+    }
+}
+LOST = {"incident": f"archive.{round(1000 * NOW)}", "svc": "archive"}
+FOUND = {
+    "feed": "medic/degraded/feed medic/restarts/feed medic/escalated/feed medic/new_errors/feed",
+    "archive": "medic/database_memory/database medic/database_lag/archive medic/backup/archive",
+    "": "medic/disk/host medic/slow/page medic/sources/all medic/fuse/fleet medic/bus_memory/market-redis",
+}
+
+
+def test_an_alert_of_a_rule_says_what_was_done_about_the_service_it_is_about(archive_url):
+    truth = parse_truth(orjson.dumps(RULED)).truth
+    published = [f"medic/{name}" for name in list_pairs(SHIPPED, truth)]
+    lost = [
+        entry_at(20, K.OPENED, reason="alert", severity="info", **LOST),
+        entry_at(25, K.ACTED, remedy="reconnect", text="done", **LOST),
+        entry_at(26, K.ESCALATED, reason="exhausted", **LOST),
+    ]
+    alerts = [alert("monitor_miss", name, 50) | {"severity": "warning"} for name in published]
+    asyncio.run(write(archive_url, typed_alerts(*alerts), typed([*HEALED, *lost])))
+    found = rows_of(archive_url, ALERTS, ALERT_COLUMNS)
+    done = {
+        name: tuple(found[f"monitor_miss.{name}.50"][one] for one in ("action_taken", "escalated"))
+        for name in published
+    }
+    for svc, expected in (
+        ("feed", ("restart", False)),
+        ("archive", ("reconnect", True)),
+        ("", (None, False)),
+    ):
+        assert {name: done[name] for name in FOUND[svc].split()} == dict.fromkeys(
+            FOUND[svc].split(), expected
+        )
+    assert {each["severity"] for each in found.values()} == {"warning"}  # that of each rule
+
+
+def test_an_outage_may_begin_a_minute_after_the_alert_of_a_rule_and_no_later(archive_url):
+    alerts = typed_alerts(
+        *(alert("monitor_miss", "medic/memory_high/feed", sec) for sec in (-61, -59, 398, 400)),
+        alert("monitor_miss", "feed", -59),
+        alert("heartbeat_miss", "feed", -1),
+        alert("heartbeat_miss", "medic/memory_high/feed", 30),
+        alert("monitor_miss", "medic/feed", 30),
+    )
+    asyncio.run(write(archive_url, alerts, typed(HEALED)))
+    found = rows_of(archive_url, ALERTS, ALERT_COLUMNS)
+    assert {name for name, row in found.items() if row["action_taken"]} == {
+        *("monitor_miss.medic/memory_high/feed.-59", "monitor_miss.medic/memory_high/feed.398"),
+        "monitor_miss.feed.-59",
+    }
+    # such an alert has no severity of its own, so it has that of the outage
+    assert found["monitor_miss.medic/memory_high/feed.398"]["severity"] == "critical"
 
 
 async def test_what_is_too_old_goes_with_its_entries_and_its_alerts_stay_counted(archive_url):
