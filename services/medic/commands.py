@@ -1,5 +1,6 @@
 """Implement `marketswarm incidents`, `incident`, `medic status`, `medic report` and `medic approve`."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -52,6 +53,8 @@ PATTERNS_SHOWN: Final = 20
 """How many services and symptoms `medic report` shows; `--json` has all."""
 LESSONS_SHOWN: Final = 20
 """How many treatments, and how many remedies that were approved, `medic status` shows; `--json` has all."""
+# a backslash of the text would take away that of the next sign
+_MARKS: Final = re.compile(r"[\\|<\[\]`]|!(?=\[)")
 _NO_SECTION: Final = f"the truth has no section for {MEDIC}: no outage is on record"
 
 Ident = Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm incidents` shows it.")]
@@ -369,7 +372,7 @@ def _evidence_to_json(evidence: OutageEvidence) -> dict[str, Any]:
 
 
 def format_diagnosis(record: DiagnosisRecord | None) -> list[str]:
-    """Return the lines of a diagnosis in Markdown; its text is not trusted, so it is escaped and quoted."""
+    """Return the lines of a diagnosis in Markdown; its text and patch are not trusted, and blocks of code."""
     if record is None:
         return []
     advised = ", ".join(record.remedies) or "none"
@@ -377,7 +380,7 @@ def format_diagnosis(record: DiagnosisRecord | None) -> list[str]:
         "",
         f"## Diagnosis ({_escape_cell(record.reason)})",
         "",
-        *(f"> {escape_text(line)}" for line in record.text.splitlines()),
+        *(f"    {escape_text(line)}" for line in record.text.splitlines()),
         "",
         f"- advised: {_escape_cell(advised)}",
     ]
@@ -395,8 +398,8 @@ def _format_row(entry: TimelineEntry) -> str:
 
 
 def _escape_cell(text: str) -> str:
-    """Return a foreign text that ends no cell of a Markdown table."""
-    return escape_text(text.replace("|", "\\|"))
+    """Return a foreign text that ends no cell of a Markdown table, and is no image, link, tag or code."""
+    return escape_text(_MARKS.sub(r"\\\g<0>", text))
 
 
 def _draw_incidents(found: Sequence[HealingIncident], now: float) -> Table:

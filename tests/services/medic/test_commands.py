@@ -17,17 +17,33 @@ def test_a_bar_in_any_part_of_a_post_mortem_ends_no_cell():
     assert r"- remedies: c\|d" in lines
 
 
-def test_a_diagnosis_is_quoted_and_its_patch_is_a_text():
+def test_no_foreign_text_of_a_post_mortem_is_an_image_a_link_a_tag_or_code():
+    hostile = r"![x](https://e/) <img src=e> \<b> [a] `c` wait!"
+    safe = r"\!\[x\](https://e/) \<img src=e> \\\<b> \[a\] \`c\` wait!"
+    told = dict.fromkeys(("svc", "remedy", "reason", "text"), hostile)
+    entry = TimelineEntry(incident="a.1", ts=1.0, what=EntryKind.ACTED, **told)
+    lines = format_post_mortem(HealingIncident((entry,)))
+    assert lines[0].startswith(f"# {safe}: ")
+    assert f"| acted {safe} | {safe}: {safe} |" in lines[-1]
+    assert f"- remedies: {safe}" in lines
+    known = {"step": "intended", "facts": {hostile: hostile}, "readings": {}, "packed_log": ""}
+    assert f"- {safe}: {safe}" in format_evidence(OutageEvidence(svc="a", incident="a.1", ts=1.0, **known))
+
+
+def test_a_diagnosis_and_its_patch_are_blocks_of_code():
     assert format_diagnosis(None) == []
     told = {
         "reason": "escalated",
-        "text": "Full.\nNo # heading\x1b[2J",
+        "text": "Full.\n\nNo # heading\x1b[2J\n![x](https://e/?q=1) <img src=e>",
         "patch": "-a\n+b",
         "remedies": ("restart",),
     }
     lines = format_diagnosis(DiagnosisRecord(svc="a", incident="a.1", ts=1.0, **told))
-    assert lines[1:6] == ["## Diagnosis (escalated)", "", "> Full.", r"> No # heading\x1b[2J", ""]
-    assert lines[6:] == [
+    assert lines[1:8] == [
+        *("## Diagnosis (escalated)", "", "    Full.", "    ", r"    No # heading\x1b[2J"),
+        *("    ![x](https://e/?q=1) <img src=e>", ""),
+    ]
+    assert lines[8:] == [
         "- advised: restart",
         "- a patch, which nothing applies:",
         "",
