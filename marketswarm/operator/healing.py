@@ -15,9 +15,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus
-from marketswarm.bus.stored_values import read_fields
+from marketswarm.bus.stored_values import parse_epoch, parse_object, read_fields
 from marketswarm.bus.stream import read_entries_before
-from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS
+from marketswarm.keys import MEDIC_APPROVALS, MEDIC_INCIDENTS, MEDIC_STATE
 from marketswarm.operator.fields import STRICT, Epoch, Ident, JsonRecord, Name
 
 ENTRY_FIELD: Final = "entry"
@@ -82,6 +82,11 @@ class TimelineEntry(JsonRecord):
     severity: Annotated[str, Field(max_length=20)] = ""
     proposal: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,50}$")] = ""
 
+    @property
+    def is_beside(self) -> bool:
+        """Whether no step of the medic's ends by it: others did it, or a diagnosis proposes nothing."""
+        return self.what in BESIDE or (self.what is EntryKind.DIAGNOSED and not self.proposal)
+
     def describe(self) -> str:
         """Return what the entry says, on one line: `refused restart: observed`."""
         head = f"{self.what} {self.remedy}".strip()
@@ -138,7 +143,7 @@ class HealingIncident:
     @property
     def proposal(self) -> TimelineEntry | None:
         """The entry of a remedy that waits for an approval; None without one."""
-        last = next((each for each in reversed(self.timeline) if each.what not in BESIDE), None)
+        last = next((each for each in reversed(self.timeline) if not each.is_beside), None)
         return last if last is not None and last.what in _PROPOSING and last.proposal else None
 
     @property
@@ -202,3 +207,12 @@ async def read_forgotten_at(bus: Bus) -> float:
 
 async def write_approval(bus: Bus, approval: HealingApproval) -> None:
     await bus.ask(bus.client.hset(MEDIC_APPROVALS, approval.id, approval.encode().decode()))
+
+
+async def read_blown_at(bus: Bus) -> float | None:
+    """Return when the medic stopped after too many remedies, in epoch seconds; None if it did not.
+
+    Raises BusError.
+    """
+    (found,) = await read_fields(bus, [MEDIC_STATE], [FUSE])
+    return parse_epoch(parse_object(found.get(FUSE.encode())).get("blown_at"))

@@ -7,7 +7,7 @@ what is shown here: all texts are escaped.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from marketswarm.bus import Bus, BusError
@@ -22,6 +22,7 @@ from marketswarm.operator.healing import (
     HealingIncident,
     TimelineEntry,
     fold_incidents,
+    read_blown_at,
 )
 from marketswarm.text import escape_text
 from services.board.cache import Cached
@@ -31,7 +32,6 @@ FRESH_SEC: Final = 1.0  # so long the bus is not asked again, because every read
 COUNTED_SEC: Final = 10.0  # the same for alerts, because many may have to be read
 MAX_COUNTED: Final = 10_000
 _PAGE: Final = 1000
-_TOO_MANY: Final = "too_many_remedies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +92,21 @@ class ProposalView:
 
 @dataclass(frozen=True, slots=True)
 class RecordedIncidents:
-    """The incidents on record, the one that changed last first; `away` is why they could not be read."""
+    """The incidents on record, the one that changed last first; `away` is why they could not be read.
+
+    `blown_at` is since when the medic does nothing, in epoch seconds, after too many remedies.
+    """
 
     incidents: tuple[HealingIncident, ...] = ()
     unusable: int = 0
     away: str | None = None
+    blown_at: float | None = None
 
     def find(self, ident: str) -> HealingIncident | None:
         return next((each for each in self.incidents if each.id == ident), None)
 
     def list_proposals(self) -> tuple[ProposalView, ...]:
-        """Return what waits for a person; the fuse first, if the medic refuses an outage because of it."""
+        """Return what waits for a person; the fuse first, while it is blown."""
         open_ones = [each for each in self.incidents if each.end is None]
         found = [
             ProposalView(
@@ -116,11 +120,8 @@ class RecordedIncidents:
             for each in (one.proposal for one in open_ones)
             if each is not None
         ]
-        stopped = [one for one in open_ones if one.timeline[-1].reason == _TOO_MANY]
-        if stopped:
-            last = stopped[0].timeline[-1]
-            found.insert(0, ProposalView(FUSE, escape_text(last.svc), "", last.ts, last.incident))
-        return tuple(found)
+        fuse = [] if self.blown_at is None else [ProposalView(FUSE, "", "", self.blown_at, "")]
+        return (*fuse, *found)
 
 
 class IncidentRecord:
@@ -155,10 +156,10 @@ class IncidentRecord:
         try:
             async with self._lock:
                 await self._follow()
+                blown_at = await read_blown_at(self._get_bus())
+                self._known = replace(self._known, blown_at=blown_at)
         except BusError as error:
-            return RecordedIncidents(
-                self._known.incidents, self._known.unusable, f"bus {error.bus}: {error.reason}"
-            )
+            return replace(self._known, away=f"bus {error.bus}: {error.reason}")
         return self._known
 
     async def _follow(self) -> None:
@@ -172,7 +173,8 @@ class IncidentRecord:
                 pass
         finally:
             if self._has_new:
-                self._known = RecordedIncidents(tuple(fold_incidents(self._entries)), self._unusable)
+                incidents = tuple(fold_incidents(self._entries))
+                self._known = replace(self._known, incidents=incidents, unusable=self._unusable)
                 self._has_new = False
 
     async def _read_page(self, follower: StreamFollower) -> bool:

@@ -104,6 +104,7 @@ def test_a_proposal_waits_until_it_is_answered_or_left():
     for more, waits in (
         ([], True),
         ([step(3, K.RESTARTED, reason="up")], True),
+        ([step(3, K.DIAGNOSED, text="it hangs")], True),
         ([step(3, K.APPROVED, remedy="restart")], False),
         ([step(3, K.EXPIRED, remedy="restart")], False),
         ([step(3, K.RECOVERED)], False),
@@ -127,11 +128,18 @@ async def test_proposals_are_listed_with_the_fuse_first():
         bus,
         opened(),
         step(2, K.PROPOSED, remedy="restart", proposal="3f9a1c04"),
-        opened("shop"),
-        step(2, K.REFUSED, "shop", remedy="restart", reason="too_many_remedies"),
     )
+    await bus.client.hset("medic:state", "fuse", b'{"acted":[1000.0],"blown_at":1001.5}')
     found = (await IncidentRecord(lambda: bus).read()).list_proposals()
-    assert [(each.id, each.svc) for each in found] == [("fuse", "shop"), ("3f9a1c04", "feed")]
+    assert [(each.id, each.svc, each.since) for each in found] == [
+        ("fuse", "", 1001.5),
+        ("3f9a1c04", "feed", found[1].since),
+    ]
+    for raw in (b'{"acted":[],"blown_at":null}', b"junk", b'{"blown_at":"now"}'):
+        await bus.client.hset("medic:state", "fuse", raw)
+        assert [each.id for each in (await IncidentRecord(lambda: bus).read()).list_proposals()] == [
+            "3f9a1c04"
+        ]
 
 
 def test_the_success_of_a_remedy_is_what_was_verified_and_did_not_come_back():
