@@ -144,6 +144,7 @@ class Child:
         self.state = ProcessState.STOPPED
         self.restarts = 0
         self.started_at = 0.0  # wall clock, to compare with the `ts` of its beats
+        self._begun = 0.0  # the same moment by a clock that nobody sets
         self._program, self._log_event = program, log_event
         self._on_line, self._grace_sec = on_line, grace_sec
         self._start_first = start_first
@@ -174,7 +175,7 @@ class Child:
         await self._is_started.wait()
 
     def describe(self) -> FleetProcess:
-        age_sec = max(0.0, time.time() - self.started_at) if self.started_at else 0.0
+        age_sec = time.monotonic() - self._begun if self.started_at else 0.0
         pid = self.pid if self.state is ProcessState.RUNNING else None
         return FleetProcess(
             self.name,
@@ -326,7 +327,7 @@ class Child:
             self._ended.set()
 
     async def _spawn(self, reader: OutputReader) -> Process:
-        self.started_at = time.time()
+        self.started_at, self._begun = time.time(), time.monotonic()
         start_first, self._start_first = self._start_first, None
         process = await start_first(self._program, reader) if start_first is not None else None
         return process or await _spawn_command(self._program, reader)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -274,3 +275,12 @@ async def test_a_restart_ends_the_pause_before_the_next_start(make):
     assert scene.child.describe().identity == identity, "that of the process that ended"
     assert (await scene.child.restart(identity))[0] is RestartAnswer.DONE
     await scene.ready(2)
+
+
+async def test_the_age_of_a_process_is_measured_by_a_clock_that_nobody_sets(make, monkeypatch):
+    scene = make(SLEEPS)
+    await scene.ready()
+    real = time.time
+    for step_sec in (-3600.0, 3600.0):
+        monkeypatch.setattr(time, "time", lambda step_sec=step_sec: real() + step_sec)
+        assert 0.0 < scene.child.describe().age_sec < 600.0
