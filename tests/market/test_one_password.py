@@ -256,12 +256,13 @@ class AttackedFleet:
     def is_claimable(self, user: str, event: dict[str, Any]) -> bool:
         """Return True if an event is ours, or about what a password lets its user claim.
 
-        What bars took for wrong prices is a fact, and medic counts it for an hour: also after its turn.
+        What bars or sources took for wrong is a fact, and medic counts it for an hour: also after the turn of
+        who wrote it.
         """
         svc, kind = event["svc"], event["type"]
         by_seeders = kind.startswith("truth") and bool(self.doubtful.intersection(SEEDERS))
         own = {"massive": ("massive/",), "sources": ("source:",), "medic": ("medic/",)}
-        prefixes = ("massive/t", "medic/quarantine/", *own.get(user, ()))
+        prefixes = ("massive/t", "medic/quarantine/", "medic/bad_source/", *own.get(user, ()))
         return svc in self.doubtful or by_seeders or svc.startswith(prefixes)
 
     def require_flow(self) -> None:
