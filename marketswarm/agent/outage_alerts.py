@@ -68,6 +68,7 @@ class OutageAlerts:
 
     Attributes:
         states: the last state of each target, as this process knows it.
+        has_read: whether the stored states of the targets that are followed have been read.
         published: how many events were published, by the last word of their kind.
         outage: why the bus can't be used now.
     """
@@ -91,6 +92,7 @@ class OutageAlerts:
         self._has_work = asyncio.Event()
         self._log = logs.get(rule.by)
         self.states: dict[str, OutageState] = {}
+        self.has_read = False
         self.published = {"miss": 0, "ok": 0, "unwatched": 0}
         self.outage = Outage(
             self._log, "alerts.waiting", "alerts.resumed", degrade=degrade, waiting=self.pending_count
@@ -117,7 +119,7 @@ class OutageAlerts:
         for name in (self._thresholds or {}).keys() - thresholds.keys():
             self._queue.remove_target(name)
             self.states.pop(name, None)
-        self._thresholds = dict(thresholds)
+        self._thresholds, self.has_read = dict(thresholds), False
         self._queue.max_run = max(
             (max(each.down_after, each.up_after) for each in thresholds.values()), default=1
         )
@@ -260,6 +262,7 @@ class OutageAlerts:
         if changed and not await self._save(bus, stored, changed, events):
             return False
         self.states |= states
+        self.has_read = True
         await self._pass_on(states)
         return True
 

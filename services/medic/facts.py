@@ -96,12 +96,13 @@ class TargetFacts:
     `down_since` is when its outage began, in epoch seconds by the healer's clock, `down_sec` the time since
     then by the wall clock, which may have been set while the medic leads. `boot` and `status` are those of
     its last beat, `silence_sec` is the age of that beat, `degraded_sec` is for how long its beats have said
-    `degraded`. `instances` is how many of its processes beat on all machines, as mesh counts them. `blocked`
-    is a reason of its own why nothing may be done to it. `probe_ages` is how many seconds ago the last probes
-    of it began that were answered, by the clock of what probes it. `is_alerted` says whether a critical rule
-    held for it `alert_age_sec` ago. `is_late` says that it is up and most of the time until its miss has
-    passed. `evidence` is by the name of a remedy; without it, nothing is known of that. `notified` are its
-    last outage and those of the rules about it, as the notifier has them.
+    `degraded`. `has_said_goodbye` says that it is down since its last beat said that it stops. `instances`
+    is how many of its processes beat on all machines, as mesh counts them, and `replicas` how many it has by
+    the truth. `blocked` is a reason of its own why nothing may be done to it. `probe_ages` is how long ago
+    the last probes of it began that were answered, in seconds by the clock of what probes it. `is_alerted`
+    says if a critical rule held for it `alert_age_sec` ago. `is_late` says that it is up and that most of the
+    time until its miss has passed. `evidence` is by the name of a remedy; without it, nothing is known of
+    that. `notified` are its last outage and those of the rules about it, as the notifier has them.
     """
 
     svc: str
@@ -112,10 +113,12 @@ class TargetFacts:
     status: str | None = None
     silence_sec: float | None = None
     degraded_sec: float = 0.0
+    has_said_goodbye: bool = False
     owner: RestartOwner = RestartOwner.ELSEWHERE
     processes: tuple[ProcessFacts, ...] = ()
     blocked: Refusal | None = None
     instances: int = 0
+    replicas: int = 1
     depends_on: tuple[str, ...] = ()
     severity: str = "warning"
     is_alerted: bool | None = False
@@ -129,6 +132,11 @@ class TargetFacts:
     def process(self) -> ProcessFacts | None:
         """The process of a target that has exactly one here."""
         return self.processes[0] if len(self.processes) == 1 else None
+
+    @property
+    def has_several(self) -> bool:
+        """Whether more than one process may beat for it: which of them a beat is of is not known then."""
+        return max(self.replicas, self.instances, len(self.processes)) > 1
 
     def is_well(self, symptom: Symptom) -> bool:
         """Return True if the symptom is provably absent."""

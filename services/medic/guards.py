@@ -80,12 +80,15 @@ def list_offered(repair: Repair, target: TargetFacts, settings: HealingSettings)
     """Return the remedies of the ladder that may be tried now, with or without attempts left.
 
     While the target is down, one that is only of use to a target that beats is passed over, and keeps its
-    attempts. So is one that has provably nothing to do, and a restart of what runs elsewhere, if a command
-    may be run for it. One that does not help, by the record, is left out in this outage.
+    attempts. So is one that has provably nothing to do, one that is only observed while another may be done
+    or proposed, and a restart of what runs elsewhere, if a command may be run for it. One that does not help,
+    by the record, is left out in this outage.
     """
     ladder = settings.ladder_of(repair.svc)
     fitting = [each for each in ladder if repair.symptom in REMEDIES[each].symptoms]
     offered = [each for each in fitting if REMEDIES[each].is_useful(target)]
+    allowed = [each for each in offered if settings.mode_of(repair.svc, each) is not Mode.OBSERVE]
+    offered = allowed or offered
     if target.health is Health.DOWN:
         for_down = [each for each in offered if Symptom.SILENT in REMEDIES[each].symptoms]
         offered = for_down or offered
@@ -102,7 +105,7 @@ def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Si
         yield Refusal.UNKNOWN
     kind = REMEDIES[remedy]
     yield from kind.list_refusals(target, here.settings.start_grace_of(target.svc))
-    if kind.replaces_process and repair.symptom is not Symptom.SILENT and _is_needed_by_many(target, here):
+    if kind.replaces_process and target.health is Health.UP and _is_needed_by_many(target, here):
         yield Refusal.BLAST_RADIUS
     if here.is_busy:
         yield Refusal.ONE_AT_A_TIME
@@ -137,7 +140,8 @@ def _list_wishes(repair: Repair, target: TargetFacts, here: Situation) -> Iterat
     """Yield the reasons that people gave, and those for which the outage is theirs."""
     if target.blocked is not None:
         yield target.blocked
-    if any(each.is_stopped for each in target.processes):
+    is_stopped_elsewhere = target.owner is RestartOwner.ELSEWHERE and target.has_said_goodbye
+    if is_stopped_elsewhere or any(each.is_stopped for each in target.processes):
         yield Refusal.STOPPED
     if repair.opened_at - repair.down_since > here.settings.old_sec:
         yield Refusal.TOO_OLD

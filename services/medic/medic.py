@@ -138,7 +138,9 @@ class Medic:
     async def do_round(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
         """Look, decide, store, and carry out at most one order. Raises BusError, or LeaseLost."""
         settings = self._get_settings()
-        facts = await self.observer.observe(settings, now(), self._find_rest_sec())
+        # of which moment the facts are at least: an observation after that verifies a remedy before it
+        looked_at = now()
+        facts = await self.observer.observe(settings, looked_at, self._find_rest_sec())
         facts = self.rules.add_facts(facts, now(), self._find_rest_sec())
         context = self._make_context(lease.expires_at)
         facts = await add_evidence(facts, settings, context, time.time())
@@ -146,7 +148,7 @@ class Medic:
         repairs = tuple(self.planner.repairs.values())
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         await self._follow_record(store)
-        plan = self.planner.tick(self.facts, approvals, lease.epoch, now(), self._find_rest_sec())
+        plan = self.planner.tick(self.facts, approvals, lease.epoch, looked_at, self._find_rest_sec())
         observed = self.rules.take_observed(now())
         evidence = await self._take_evidence(plan)
         await self._save(store, replace(plan, observed=observed, evidence=evidence), lease)

@@ -11,7 +11,7 @@ from typing import Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError, NoBusError
-from marketswarm.detector import State
+from marketswarm.detector import Reason, State
 from marketswarm.operator import Silence, read_silences
 from marketswarm.operator.maintenance import MaintenanceWindow, find_windows, is_window_open
 from marketswarm.status import FleetState, derive_silence, read_fleet_state
@@ -159,10 +159,12 @@ class FleetObserver:
             status=status,
             silence_sec=silence_sec,
             degraded_sec=self._degraded.measure(svc, boot, status, now),
+            has_said_goodbye=entry is not None and not is_up and entry.reason() == Reason.STOPPED,
             owner=_find_owner(processes, own),
             processes=tuple(each.facts for each in processes),
             blocked=find_wish(svc, section, seen),
             instances=0 if instances is None else instances.running,
+            replicas=section.replicas or 1,
             depends_on=section.depends_on,
             severity=section.severity,
             is_late=is_up and silence_sec is not None and silence_sec >= late_sec,
@@ -206,7 +208,9 @@ def find_fleet_refusal(seen: FleetObservation) -> Refusal | None:
     if leader is None or leader.lapsed_sec > 0 or _is_silent(HEALER, seen):
         return Refusal.HEALER_ABSENT
     beat = seen.state.beats.get(HEALER)
-    return None if beat is None or beat.status == "ok" else Refusal.HEALER_DEAF
+    if beat is None:  # one that can't be used says nothing
+        return Refusal.HEALER_DEAF if HEALER in seen.truth.services else None
+    return None if beat.status == "ok" else Refusal.HEALER_DEAF
 
 
 def _is_silent(svc: str, seen: FleetObservation) -> bool:

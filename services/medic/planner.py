@@ -15,7 +15,7 @@ from services.medic.facts import FleetFacts, Health, RestartOwner, Symptom, Targ
 from services.medic.guards import Fuse, Situation, find_refusal, find_standing_refusal, list_offered
 from services.medic.people import note_people
 from services.medic.proposal import list_ended, make_advice_id, make_proposal_id
-from services.medic.refusal import PASSING, Refusal
+from services.medic.refusal import PASSING, PROTECTED, Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyOrder, build_ladder
 from services.medic.repair import (
     MAX_NUMBER,
@@ -39,6 +39,8 @@ LEASE_SEC: Final = 10.0
 """The life of the lease, and so how long after it was lost a request under it may still be followed."""
 PROBES: Final = 2
 """The answered probes that verify a restart where beats can't."""
+MAX_RESTARTS: Final = 20
+"""The most restarts by others in the timeline of one outage; a service that ends at each start has many."""
 MAX_REFUSALS: Final = 100
 """The most refusals in the timeline of one outage."""
 
@@ -56,6 +58,11 @@ def _is_bound_to(repair: Repair, remedy: Remedy, target: TargetFacts) -> bool:
     """Return False if an order would name something else now than what is proposed."""
     now = REMEDIES[remedy].find_identity(target) if repair.proposed_for else ""
     return now in ("", repair.proposed_for)
+
+
+def _is_unseen(target: TargetFacts, here: Situation) -> bool:
+    """Return True while nothing is known of a target: a time in which it had to be seen begins anew then."""
+    return here.fleet.blocked is not None or target.health is Health.UNKNOWN
 
 
 def _count_needed(remedy: Remedy, svc: str, here: Situation) -> int:
@@ -184,12 +191,13 @@ class Planner:
     ) -> RepairPlan:
         """Record a diagnosis, and propose its remedies if the outage is still escalated.
 
-        `wait` needs no approval, and a remedy that has no attempts left in this outage is not proposed.
+        `wait` needs no approval. A remedy that could not be carried out is not proposed: one that has no
+        attempts left in this outage, or is only observed, and none of a service that is left alone.
         """
         before, repair = dict(self.repairs), self.repairs.get(svc)
         if repair is None or repair.incident != incident:
             return RepairPlan()
-        left = tuple(each for each in dict.fromkeys(remedies) if self._may_be_advised(repair, each))
+        left = tuple(each for each in dict.fromkeys(remedies) if self._may_be_proposed(repair, each))
         advised = replace(repair, advice=Advice(left, now + self._get_settings().proposal_sec))
         self._note_advice(advised, text, now)
         self._keep(advised)
@@ -235,7 +243,8 @@ class Planner:
             repair = replace(repair, owner_restarts=min(repair.owner_restarts + 1, MAX_NUMBER))
             is_ours = target.owner is RestartOwner.MEDIC  # then it was `up` that started the next one
             owner = RestartOwner.UP if is_ours else target.owner
-            self._draft.note(repair, EntryKind.RESTARTED, now, reason=owner)
+            if repair.owner_restarts <= MAX_RESTARTS:
+                self._draft.note(repair, EntryKind.RESTARTED, now, reason=owner)
         return replace(repair, identity=process.identity)
 
     def _advance(
@@ -400,6 +409,8 @@ class Planner:
 
         The diagnosis has its next remedy proposed, unless nothing was tried since the last one was.
         """
+        if reason == EXHAUSTED and here.fleet.blocked is not None:
+            return repair  # nothing can be seen, so the last remedy may have helped
         before = repair.escalated_after
         if before is None:
             self._draft.note(repair, EntryKind.ESCALATED, here.now, reason=reason)
@@ -408,10 +419,11 @@ class Planner:
 
     def _renew_advice(self, repair: Repair, here: Situation) -> Repair:
         """Propose the next remedy of a diagnosis, after one before it did not help."""
-        if repair.advice is None or not repair.advice.remedies:
+        left = () if repair.advice is None else repair.advice.remedies
+        left = tuple(each for each in left if self._may_be_proposed(repair, each))
+        if not left:
             return repair
-        until = here.now + here.settings.proposal_sec
-        renewed = replace(repair, advice=replace(repair.advice, until=until))
+        renewed = replace(repair, advice=Advice(left, here.now + here.settings.proposal_sec))
         self._note_advice(renewed, "the next remedy of the diagnosis", here.now)
         return renewed
 
@@ -420,6 +432,13 @@ class Planner:
         if REMEDIES[remedy].binds_proposal:  # what an approval would be for is not known beforehand
             return False
         return is_in_ladder and repair.has_attempts_left(remedy)
+
+    def _may_be_proposed(self, repair: Repair, remedy: Remedy) -> bool:
+        """Return False for a remedy of a diagnosis that no approval would have carried out."""
+        if self._is_dry_run or repair.svc in PROTECTED:
+            return False
+        is_observed = self._get_settings().mode_of(repair.svc, remedy) is Mode.OBSERVE
+        return not is_observed and self._may_be_advised(repair, remedy)
 
     def _note_advice(self, repair: Repair, text: str, now: float) -> None:
         ident = make_advice_id(repair)
@@ -519,6 +538,8 @@ class Planner:
         is_over = has_helped is False or (is_late and target.health is Health.DOWN)
         if not is_over and repair.until is not None and now < repair.until:
             return repair
+        if has_helped is not False and _is_unseen(target, here):
+            return replace(repair, until=now + self._find_settle_sec(repair))
         if is_well:
             self._draft.note(repair, EntryKind.RECOVERED, now, remedy=attempt.remedy, sec=took_sec)
             return self._settle(repair, RepairEvent.RECOVER, AttemptVerdict.RECOVERED, target, here)

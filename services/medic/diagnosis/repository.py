@@ -19,7 +19,7 @@ AROUND: Final = 6
 """How many lines before and after the one that a traceback names are read."""
 MAX_OUTPUT_BYTES: Final = 512 * 1024
 """The most that Git may write: a longer file is left out."""
-_FRAME: Final = re.compile(r'File \\?"(/[^"\\\n]{1,400}\.py)\\?", line (\d{1,6})\b')
+_FRAME: Final = re.compile(r'File \\?"(/[^"\\\x00-\x1f]{1,400}\.py)\\?", line (\d{1,6})\b')
 """A frame as Python writes it, or as it stands in a line of JSON."""
 
 

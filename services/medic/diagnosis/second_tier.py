@@ -166,6 +166,8 @@ class SecondTier:
             )
         except BadAnswerError as error:
             self._note_failure(repair, str(error))
+        except Exception as error:  # noqa: BLE001 - no defect in what is said of an outage may end the medic
+            self._note_failure(repair, type(error).__name__, error)
         else:
             self.counts["answered"] += 1
             self._logged.clear()
@@ -190,13 +192,16 @@ class SecondTier:
             raise BadAnswerError("too_long")
         return record
 
-    def _note_failure(self, repair: Repair, why: str) -> None:
-        """Count a question without a usable answer, and log each reason once until one is answered."""
+    def _note_failure(self, repair: Repair, why: str, error: Exception | None = None) -> None:
+        """Count a question without a usable answer, and log each reason once until one is answered.
+
+        `error` is one of ours.
+        """
         self.counts[why] += 1
         if why not in self._logged:
             self._logged.add(why)
             self.me.log.warning(
-                "medic.diagnosis_failed", svc=repair.svc, incident=repair.incident, reason=why
+                "medic.diagnosis_failed", svc=repair.svc, incident=repair.incident, reason=why, exc_info=error
             )
 
     def _list_known(self, repair: Repair) -> tuple[Remedy, ...]:

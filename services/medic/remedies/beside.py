@@ -22,6 +22,9 @@ class BesideRemedy(RemedyType):
 
     symptoms: frozenset[Symptom] = frozenset({Symptom.DEGRADED, Symptom.ALERT})
 
+    def is_useful(self, target: TargetFacts) -> bool:
+        return target.boot is not None  # without one, nothing would say of which process it is verified
+
     def find_identity(self, target: TargetFacts) -> str:
         return target.boot or ""
 
@@ -30,7 +33,7 @@ class BesideRemedy(RemedyType):
             yield Refusal.TARGET_DOWN
         if target.boot is None:
             yield Refusal.UNKNOWN
-        if target.instances > 1 or len(target.processes) > 1:
+        if target.has_several:
             yield Refusal.SEVERAL_PROCESSES
         if target.process is not None and target.process.age_sec < start_grace_sec:
             yield Refusal.START_GRACE

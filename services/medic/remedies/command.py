@@ -29,13 +29,16 @@ class RunCommand(Restart):
     elsewhere.
     """
 
+    def is_useful(self, target: TargetFacts) -> bool:
+        return target.boot is not None  # beats verify it, and could not
+
     def find_identity(self, target: TargetFacts) -> str:
         return super().find_identity(target) or target.boot or ""
 
     def list_refusals(self, target: TargetFacts, start_grace_sec: float) -> Iterator[Refusal]:
         if target.boot is None:
             yield Refusal.UNKNOWN
-        if target.instances > 1 or len(target.processes) > 1:
+        if target.has_several:
             yield Refusal.SEVERAL_PROCESSES
         if (process := target.process) is not None:
             if process.is_waiting and target.owner is not RestartOwner.MEDIC:

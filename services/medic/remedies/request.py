@@ -41,7 +41,7 @@ class RequestRemedy(TracedRemedy):
     def list_refusals(self, target: TargetFacts, start_grace_sec: float) -> Iterator[Refusal]:
         """Yield also that several processes beat: each one has connections, or series, of its own."""
         yield from super().list_refusals(target, start_grace_sec)
-        if target.instances > 1 or len(target.processes) > 1:
+        if target.has_several:
             yield Refusal.SEVERAL_PROCESSES
 
     async def read_evidence(

@@ -84,6 +84,7 @@ class RuleMonitor:
         self._logs = LogObserver(log_sources)
         self._readings: Readings = {}
         self._pairs: tuple[Truth, HealingSettings, Pairs] | None = None
+        self._urgent: tuple[Pairs | None, list[tuple[str, str]]] = None, []
         self._probed: tuple[Truth | None, dict[str, list[str]]] = None, {}
         self._evaluator = RuleEvaluator()
         self._looked_at = float("-inf")
@@ -247,7 +248,7 @@ class RuleMonitor:
         )
         if not 0 <= age_sec <= self._find_longest_gap():
             unknown = {svc: replace(each, is_alerted=None) for svc, each in facts.targets.items()}
-            return replace(facts, targets=unknown)
+            return replace(facts, targets=self._leave_to_people(unknown))
         shows = partial(
             is_proven,
             observed=self._observed,
@@ -259,8 +260,42 @@ class RuleMonitor:
             for svc, found in self._symptoms.items()
             if svc in facts.targets
         }
-        targets = {**facts.targets, **changed}
+        targets = self._leave_to_people({**facts.targets, **changed})
         return replace(facts, targets=targets | self._add_probes(targets))
+
+    def _leave_to_people(self, targets: Mapping[str, TargetFacts]) -> dict[str, TargetFacts]:
+        """Return the targets, with those blocked of which an emergency is not provably over.
+
+        One that held may be known by the state that the medics share alone: this one has not measured yet, or
+        what it measures is not known any more.
+        """
+        left = dict[str, TargetFacts]()
+        for name, svc in self._list_urgent():
+            target = targets.get(svc)
+            if target is not None and self._may_hold(name):
+                left[svc] = replace(target, blocked=target.blocked or Refusal.EMERGENCY)
+        return {**targets, **left}
+
+    def _list_urgent(self) -> list[tuple[str, str]]:
+        """Return the rules by which a service is left to people, each with the service; kept as the pairs."""
+        pairs = self._list_pairs(self._me.truth)
+        if self._urgent[0] is not pairs:
+            found = [
+                (name, svc)
+                for name, (svc, rule) in pairs.items()
+                if rule.severity is RuleSeverity.EMERGENCY and rule.metric not in REPAIR_METRICS
+            ]
+            self._urgent = pairs, found
+        return self._urgent[1]
+
+    def _may_hold(self, name: str) -> bool:
+        """Return False for a rule that provably does not hold, or is not known ever to have held."""
+        finding = self.findings.get(name)
+        if finding is not None and finding.holds is not None:
+            return finding.holds
+        state = self.alerts.states.get(name)
+        is_told = state is not None and state.verdict == "down"
+        return name in self.holding or is_told or not self.alerts.has_read
 
     def _add_probes(self, targets: Mapping[str, TargetFacts]) -> dict[str, TargetFacts]:
         """Return those targets about which probes say something, with how long ago these began."""
@@ -334,13 +369,13 @@ def make_thresholds(rule: MonitorRule) -> Thresholds:
 def find_symptoms(
     findings: Iterable[RuleFinding], *, frees_connections: bool
 ) -> dict[str, list[RuleFinding]]:
-    """Return by service the rules of which its target has to know: they heal it, or leave it to people.
+    """Return by service the rules by which its target may need a remedy.
 
     With `frees_connections`, those about connections of the database are archive's, which can free some.
     """
     found: dict[str, list[RuleFinding]] = {}
     for each in findings:
-        if each.rule.can_heal or each.rule.severity is RuleSeverity.EMERGENCY:
+        if each.rule.can_heal:
             found.setdefault(each.subject, []).append(each)
         elif each.rule.frees_connections and frees_connections:
             found.setdefault(ARCHIVE, []).append(each)
@@ -383,13 +418,9 @@ def add_findings(
     `shows` says whether a rule that holds is proven. A rule that only holds because the time to clear has not
     passed is not a symptom, and does not prove that there is none.
     """
-    healing = [each for each in findings if each.rule.can_heal or each.rule.frees_connections]
     is_alerted: bool | None = None
-    if any(each.holds and each.is_met and shows(each) for each in healing):
+    if any(each.holds and each.is_met and shows(each) for each in findings):
         is_alerted = True
-    elif not any(each.holds or each.is_met is not False for each in healing):
+    elif not any(each.holds or each.is_met is not False for each in findings):
         is_alerted = False
-    urgent = [each for each in findings if each.rule.severity is RuleSeverity.EMERGENCY]
-    is_left = any(each.holds and each.rule.metric not in REPAIR_METRICS for each in urgent)
-    blocked = target.blocked or (Refusal.EMERGENCY if is_left else None)
-    return replace(target, is_alerted=is_alerted, alert_age_sec=age_sec, blocked=blocked)
+    return replace(target, is_alerted=is_alerted, alert_age_sec=age_sec)

@@ -107,6 +107,25 @@ def test_nothing_is_done_without_a_valid_approval_and_a_mode_that_allows_it(wron
     assert patient.orders == []
 
 
+@pytest.mark.parametrize("left_alone", ["observe", "dry run", "protected"])
+def test_nothing_is_proposed_that_no_approval_would_have_carried_out(left_alone):
+    patient = crash_looping()
+    if left_alone == "observe":
+        patient.settings["mode"] = "observe"
+    elif left_alone == "dry run":
+        patient.is_dry_run = True
+        patient.crash_medic()
+    else:
+        repairs = patient.planner.repairs
+        repairs["healer"] = replace(repairs.pop("feed"), svc="healer")
+        repair = repairs["healer"]
+        patient.planner.record_diagnosis("healer", repair.incident, [Remedy.RESTART], "x", patient.now)
+        assert make_advice_id(repairs["healer"]) is None
+        return
+    assert advise(patient, Remedy.RESTART) is None
+    assert patient.told()[-1] == "diagnosed", "people read what it says"
+
+
 GUARDS = {
     "paused": {"settings": {"paused": True}},
     "fuse": {"settings": {"fuse": {"remedies": 1, "within_sec": 3600}}},

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
+from services.medic.planner import MAX_RESTARTS
 from services.medic.proposal import find_proposal
 from services.medic.refusal import FUSE, Refusal
 from services.medic.remedies import Remedy
@@ -132,6 +133,37 @@ def test_too_many_remedies_blow_the_fuse_until_a_person_approves():
     assert [plan.used for plan in patient.plans if plan.used] == [("fuse",), ("fuse",)]
 
 
+def test_what_runs_elsewhere_and_said_goodbye_was_stopped_by_people_and_is_not_started():
+    ladder = {"feed": {"ladder": ["command"]}}
+    for has_said_goodbye, last in ((True, "refused stopped"), (False, "verified")):
+        patient = down(settings={"mode": "act", "targets": ladder})
+        patient.shown = {"owner": RestartOwner.ELSEWHERE, "processes": ()}
+        patient.shown["has_said_goodbye"] = has_said_goodbye
+        patient.look(10)
+        assert patient.told()[-1] == last
+
+
+@pytest.mark.parametrize("unseen", ["blocked", "unknown"])
+def test_a_time_in_which_nothing_can_be_seen_fails_no_remedy_and_calls_no_one(unseen):
+    patient = down(restart_helps=False)
+    patient.look(2000)
+    assert patient.told()[-2:] == ["failed", "escalated exhausted"]
+    tried = len(patient.orders)
+    patient = down(restart_helps=False)
+    while len(patient.orders) < tried:
+        patient.look(1)
+    patient.rise()  # it helped, and no one saw it
+    if unseen == "blocked":
+        patient.blocked = Refusal.CUT_OFF
+    else:
+        patient.shown = {"health": Health.UNKNOWN}
+    patient.look(600)
+    assert patient.told()[-1] == "acted"
+    patient.blocked, patient.shown = None, {}
+    patient.look(2)
+    assert patient.told()[-1] == "verified"
+
+
 def needed(*health, symptom="degraded", mode="act"):
     """A target of ten services, which some of them need; its beats say `degraded`, or are missing."""
     users = [TargetFacts(svc=f"user{i}", health=each, depends_on=("feed",)) for i, each in enumerate(health)]
@@ -146,6 +178,10 @@ def test_a_target_that_still_works_is_not_restarted_if_too_many_need_it():
     assert needed(*[Health.UP] * 5).told()[-1] == "refused blast_radius"
     assert needed(*[Health.UP] * 4).told()[-1] == "acted"
     assert needed(*[Health.UP] * 5, symptom="silent").told()[-1] == "acted", "they have lost it already"
+    patient = needed(*[Health.UP] * 5)
+    patient.shown = DOWN
+    patient.look(10)
+    assert patient.told()[-1] == "acted", "and so they have if it hangs later on"
 
 
 def test_a_proposal_says_how_many_need_the_target_in_the_timeline_and_in_the_message():
@@ -179,3 +215,13 @@ def test_nothing_is_done_while_others_are_late_since_services_that_stop_together
     patient.others = {each.svc: replace(each, is_late=True) for each in others(*[Health.UP] * 4).values()}
     patient.look(60)
     assert (patient.orders, patient.told()[-1]) == ([], "refused fleet_down")
+
+
+def test_a_timeline_has_the_first_restarts_by_others_and_all_are_counted():
+    patient = down()
+    for _ in range(100):
+        patient.restart(helps=False)
+        patient.look(1)
+    assert patient.told().count("restarted up") == MAX_RESTARTS
+    assert patient.planner.repairs["feed"].owner_restarts >= 99
+    assert patient.told().count("escalated crash_loop") == 1

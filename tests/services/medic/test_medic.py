@@ -421,3 +421,18 @@ def test_a_medic_in_a_dry_run_says_so_also_while_another_one_leads(scene):
     assert scene.medic.summarize() == "dry run; waits for its lease"
     scene.medic.is_leading = True
     assert scene.medic.summarize() == "dry run"
+
+
+async def test_a_round_is_of_the_moment_before_it_looked_so_that_no_older_beat_verifies_an_action(scene):
+    observe = scene.medic.observer.observe
+
+    async def observe_slowly(*args):
+        scene.clock += 5.0
+        return await observe(*args)
+
+    scene.medic.observer.observe, scene.health = observe_slowly, Health.DOWN
+    began = scene.clock
+    await scene.rounds(1)
+    (plan, _), *_ = scene.store.saved
+    (opened,) = [each for each in plan.entries if each.what == "opened"]
+    assert opened.ts == pytest.approx(began + 1.0, abs=0.01)

@@ -112,6 +112,16 @@ def test_a_target_has_as_many_instances_as_mesh_counts(observer):
     assert [found.targets[svc].instances for svc in ("feed", "mesh")] == [2, 0]
 
 
+def test_a_target_has_the_replicas_of_the_truth_and_may_have_said_goodbye(observer):
+    document = {"services": {**TRUTH["services"], "mesh": {"replicas": 3}}}
+    found = facts(observer, observation(document=parse_truth(json.dumps(document).encode()).truth))
+    assert [found.targets[svc].replicas for svc in ("feed", "mesh")] == [1, 3]
+    assert not found.targets["feed"].has_said_goodbye
+    miss = {"id": "1" * 32, "type": "heartbeat_miss", "svc": "feed", "ts": NOW, "reason": "stopped"}
+    roster = {"feed": RosterEntry(State.DOWN, NOW, event=json.dumps({**miss, "by": "healer"}).encode())}
+    assert facts(observer, observation(roster=roster)).targets["feed"].has_said_goodbye
+
+
 @pytest.mark.parametrize(("state", "counted"), [(State.UP, 2), (State.DOWN, 0)])
 def test_what_a_silent_mesh_last_counted_of_itself_says_nothing(observer, state, counted):
     roster = {"mesh": RosterEntry(state)}
@@ -211,6 +221,7 @@ def test_what_people_want_left_alone_is_blocked(observer):
         ({"ttls_sec": {"healer": 25.0}}, Refusal.HEALER_ABSENT),
         ({"ttls_sec": {}}, Refusal.HEALER_ABSENT),
         ({"beats": {"healer": beat("healer", "degraded")}}, Refusal.HEALER_DEAF),
+        ({"beats": {}}, Refusal.HEALER_DEAF),  # its last beat can't be used
     ],
 )
 def test_what_the_healer_can_not_see_blocks_everything(observer, changed, refusal):

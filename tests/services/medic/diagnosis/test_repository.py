@@ -77,6 +77,7 @@ def test_of_many_frames_the_last_are_taken_each_once(folder):
     assert find_frames(logs, folder) == [("a.py", 49 - number) for number in range(MAX_FRAMES)]
     assert find_frames(frame(folder / "a.py", "9" * 50), folder) == []
     assert find_frames(frame(folder / "a.txt", 1), folder) == []
+    assert find_frames(frame(f"{folder}/a\x00b.py", 1), folder) == [], "no program takes such a word"
 
 
 async def test_a_line_that_the_file_does_not_have_gives_its_last_ones(folder):

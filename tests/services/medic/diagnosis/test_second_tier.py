@@ -128,6 +128,19 @@ ECHO = (
 )
 
 
+async def test_a_defect_of_ours_in_what_is_said_of_an_outage_does_not_end_the_medic(monkeypatch):
+    tier, lines = make_tier(monkeypatch, medic_diagnosis_command="true")
+
+    async def fail(*_args):
+        raise ValueError("embedded null byte")
+
+    monkeypatch.setattr("services.medic.diagnosis.second_tier.read_commits", fail)
+    assert await ask(tier, escalated()) is None
+    assert tier.counts["ValueError"] == 1
+    (failed,) = [fields for event, fields in lines if event == "medic.diagnosis_failed"]
+    assert isinstance(failed["exc_info"], ValueError)
+
+
 @pytest.mark.live
 async def test_a_command_gets_the_bundle_on_its_stdin_and_nothing_of_our_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("MARKETSWARM_DATA", "x")

@@ -59,7 +59,7 @@ def test_what_would_ask_a_person_waits_until_what_may_act_has_had_all_its_attemp
     patient.settings = {**POLICY, "targets": {"feed": asked}}
     patient.look(200)
     assert remedies(patient) == ["quotes_cache"] * 3
-    assert patient.told()[-1] == "refused observed"
+    assert patient.told()[-1] == "proposed", "what is only observed keeps nothing dearer from its turn"
 
 
 def test_what_is_cheaper_goes_first_again_after_each_round():
@@ -148,18 +148,24 @@ def test_an_owner_that_starts_a_process_again_is_not_disturbed_by_a_command():
     assert (remedies(patient), patient.told()[-1]) == ([], "refused start_grace")
 
 
-@pytest.mark.parametrize(
-    ("shown", "refusal"),
-    [
-        ({"boot": None}, "unknown"),
-        ({"instances": 2}, "several_processes"),
-    ],
-)
-def test_a_cache_is_not_cleared_for_a_process_that_is_not_known(shown, refusal):
+@pytest.mark.parametrize("shown", [{"instances": 2}, {"replicas": 2}])
+def test_a_cache_is_not_cleared_for_one_of_several_processes(shown):
     patient = stale()
     patient.shown = shown
     patient.look(60)
-    assert (remedies(patient), patient.told()[-1]) == ([], f"refused {refusal}")
+    assert (remedies(patient), patient.told()[-1]) == ([], "refused several_processes")
+
+
+def test_what_the_boot_of_a_beat_verifies_is_passed_over_where_beats_have_none():
+    patient = stale()
+    patient.shown = {"boot": None}
+    patient.look(20)
+    assert remedies(patient) == ["restart"]
+    patient = stale()
+    patient.settings = {**POLICY, "targets": {"feed": {"ladder": ["quotes_cache", "command"]}}}
+    patient.shown = {"boot": None}
+    patient.look(20)
+    assert patient.told() == ["opened degraded", "waiting", "escalated exhausted"], "a person is called"
 
 
 def test_an_intent_to_clear_that_a_dead_medic_left_is_never_carried_out_again():
@@ -190,6 +196,11 @@ def test_a_proposal_ends_when_the_ladder_no_longer_begins_with_it():
 def test_a_remedy_has_a_mode_of_its_own():
     patient = stale()
     patient.settings["targets"] = {"feed": {"ladder": LADDER, "remedies": {"quotes_cache": "observe"}}}
+    patient.look(60)
+    assert remedies(patient) == ["charts_cache"]
+    patient = stale()
+    observed = dict.fromkeys(LADDER, "observe")
+    patient.settings["targets"] = {"feed": {"ladder": LADDER, "remedies": observed}}
     patient.look(60)
     assert (remedies(patient), patient.told()[-1]) == ([], "refused observed")
 

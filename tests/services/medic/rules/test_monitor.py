@@ -375,15 +375,39 @@ async def test_what_is_of_its_moment_is_a_symptom_if_it_was_measured_in_this_ter
 
 async def test_a_service_for_which_an_emergency_holds_is_left_to_people(scene):
     scene.rules = {"memory": {**MEMORY, "severity": "emergency"}}
+    scene.monitor.follow(TRUTH)
+    assert scene.monitor.add_facts(facts(), scene.now).targets["feed"].blocked is Refusal.EMERGENCY, (
+        "while it is not known what other medics found"
+    )
+    await publish(scene)
+    assert scene.monitor.add_facts(facts(), scene.now).targets["feed"].blocked is None
     for _ in range(4):
         await scene.look(90.0)
     found = scene.monitor.add_facts(facts(), scene.now).targets
     assert (found["feed"].blocked, found["feed"].is_alerted) == (Refusal.EMERGENCY, False)
     assert found["mesh"].blocked is None
+    await scene.look(None)
+    found = scene.monitor.add_facts(facts(), scene.now).targets
+    assert found["feed"].blocked is Refusal.EMERGENCY, "missing data ends it not"
+    await scene.look(10.0)
+    assert scene.monitor.add_facts(facts(), scene.now).targets["feed"].blocked is None
     scene.rules = {"escalated": {"metric": "escalated", "above": 0, "severity": "emergency"}}
     await scene.look(1.0, metric=Metric.ESCALATED)
     assert scene.monitor.findings["escalated/feed"].holds
     assert scene.monitor.add_facts(facts(), scene.now).targets["feed"].blocked is None
+
+
+async def test_a_medic_that_takes_over_leaves_a_service_to_people_until_the_emergency_is_provably_over(scene):
+    scene.rules = {"memory": {**MEMORY, "severity": "emergency"}}
+    scene.monitor.follow(TRUTH)
+    for _ in range(4):
+        await scene.look(90.0)
+    assert [each.type for each in await publish(scene)] == ["monitor_miss"]
+    scene.monitor.findings, scene.monitor.holding = {}, set()  # as of one that has not measured yet
+    blocked = lambda: scene.monitor.add_facts(facts(), scene.now).targets["feed"].blocked  # noqa: E731
+    assert blocked() is Refusal.EMERGENCY
+    scene.now += 3600
+    assert blocked() is Refusal.EMERGENCY, "also when the last measurement is too old"
 
 
 async def test_connections_that_are_used_up_are_a_symptom_of_archive_if_it_may_be_told_to_connect_anew(scene):
