@@ -132,6 +132,11 @@ class OutageAlerts:
             self._check_due = True
             self._has_work.set()
 
+    def read_again(self) -> None:
+        """Have the stored states read, which others may have changed; until then `has_read` is False."""
+        self.has_read = False
+        self.check()
+
     def add_outcome(self, name: str, ts: float, error: str | None) -> None:
         """Add the outcome of a target, to be stored by `run`; ignore a target that is not followed.
 
@@ -242,6 +247,7 @@ class OutageAlerts:
         Forget the misses that the healer has closed: an outage that goes on is missed anew. Return False if
         another process changed a state meanwhile. Raises BusError.
         """
+        followed = self._thresholds
         closed = await read_closed(bus, self.rule.stream)
         stored = self._decode_names(bus, await bus.ask(bus.client.hgetall(self.rule.states)))
         events, changed, states = list[Event](), dict[str, bytes](), dict[str, OutageState]()
@@ -262,7 +268,7 @@ class OutageAlerts:
         if changed and not await self._save(bus, stored, changed, events):
             return False
         self.states |= states
-        self.has_read = True
+        self.has_read = followed is self._thresholds  # others may be followed by now
         await self._pass_on(states)
         return True
 

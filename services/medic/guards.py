@@ -73,7 +73,7 @@ def find_refusal(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situ
 def find_standing_refusal(repair: Repair, target: TargetFacts, here: Situation) -> Refusal | None:
     """Return a reason for which a proposal is withdrawn: one about the fleet, or about what people want."""
     of_fleet = _list_fleet_refusals(target, repair.proposed, here)
-    return next(chain(of_fleet, _list_wishes(repair, target, here)), None)
+    return next(chain(of_fleet, _list_wishes(repair, target, repair.proposed, here)), None)
 
 
 def list_offered(repair: Repair, target: TargetFacts, settings: HealingSettings) -> list[Remedy]:
@@ -87,11 +87,11 @@ def list_offered(repair: Repair, target: TargetFacts, settings: HealingSettings)
     ladder = settings.ladder_of(repair.svc)
     fitting = [each for each in ladder if repair.symptom in REMEDIES[each].symptoms]
     offered = [each for each in fitting if REMEDIES[each].is_useful(target)]
-    allowed = [each for each in offered if settings.mode_of(repair.svc, each) is not Mode.OBSERVE]
-    offered = allowed or offered
     if target.health is Health.DOWN:
         for_down = [each for each in offered if Symptom.SILENT in REMEDIES[each].symptoms]
         offered = for_down or offered
+    allowed = [each for each in offered if settings.mode_of(repair.svc, each) is not Mode.OBSERVE]
+    offered = allowed or offered
     if target.owner is RestartOwner.ELSEWHERE and Remedy.COMMAND in offered:
         offered = [each for each in offered if each is not Remedy.RESTART]
     passed_over = repair.passed_over if settings.learning else ()
@@ -100,7 +100,7 @@ def list_offered(repair: Repair, target: TargetFacts, settings: HealingSettings)
 
 def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Situation) -> Iterator[Refusal]:
     yield from _list_fleet_refusals(target, remedy, here)
-    yield from _list_wishes(repair, target, here)
+    yield from _list_wishes(repair, target, remedy, here)
     if not target.is_unwell(repair.symptom):
         yield Refusal.UNKNOWN
     kind = REMEDIES[remedy]
@@ -136,17 +136,26 @@ def _list_fleet_refusals(target: TargetFacts, remedy: Remedy | None, here: Situa
         yield Refusal.TOO_MANY_REMEDIES
 
 
-def _list_wishes(repair: Repair, target: TargetFacts, here: Situation) -> Iterator[Refusal]:
+def _list_wishes(
+    repair: Repair, target: TargetFacts, remedy: Remedy | None, here: Situation
+) -> Iterator[Refusal]:
     """Yield the reasons that people gave, and those for which the outage is theirs."""
     if target.blocked is not None:
         yield target.blocked
-    is_stopped_elsewhere = target.owner is RestartOwner.ELSEWHERE and target.has_said_goodbye
-    if is_stopped_elsewhere or any(each.is_stopped for each in target.processes):
+    starts = remedy is not None and REMEDIES[remedy].replaces_process
+    is_stopped = any(each.is_stopped for each in target.processes)
+    if is_stopped or (starts and _was_stopped_elsewhere(repair, target)):
         yield Refusal.STOPPED
     if repair.opened_at - repair.down_since > here.settings.old_sec:
         yield Refusal.TOO_OLD
     if here.fleet.find_down_dependency(target.svc) is not None:
         yield Refusal.DEPENDENCY_DOWN
+
+
+def _was_stopped_elsewhere(repair: Repair, target: TargetFacts) -> bool:
+    """Return True if what runs elsewhere said goodbye, and not since a remedy of this outage ended it."""
+    is_by_others = target.has_said_goodbye and target.boot != repair.find_replaced_identity()
+    return is_by_others and target.owner is RestartOwner.ELSEWHERE
 
 
 def _is_needed_by_many(target: TargetFacts, here: Situation) -> bool:

@@ -533,13 +533,13 @@ class Planner:
         if is_well and has_helped and is_fresh:
             self._draft.note(repair, EntryKind.VERIFIED, now, remedy=attempt.remedy, sec=took_sec)
             return self._settle(repair, RepairEvent.VERIFY, AttemptVerdict.VERIFIED, target, here)
+        if has_helped is not False and _is_unseen(target, here):
+            return replace(repair, until=now + self._find_settle_sec(repair))
         # what takes an hour to be verified must not keep one that went down meanwhile from being restarted
         is_late = took_sec >= here.settings.settle_sec and not kind.replaces_process
         is_over = has_helped is False or (is_late and target.health is Health.DOWN)
         if not is_over and repair.until is not None and now < repair.until:
             return repair
-        if has_helped is not False and _is_unseen(target, here):
-            return replace(repair, until=now + self._find_settle_sec(repair))
         if is_well:
             self._draft.note(repair, EntryKind.RECOVERED, now, remedy=attempt.remedy, sec=took_sec)
             return self._settle(repair, RepairEvent.RECOVER, AttemptVerdict.RECOVERED, target, here)

@@ -367,11 +367,10 @@ def _read_file(name: str, environ: Mapping[str, str]) -> str:
 
     Only a regular file is read: a pipe has no end while its writer lives.
     """
-    if not Path(environ[f"{name}_FILE"]).is_file():
-        return ""
     try:
-        return read_variable(name, environ) or ""
-    except Exit:
+        is_regular = Path(environ[f"{name}_FILE"]).is_file()
+        return (read_variable(name, environ) or "") if is_regular else ""
+    except (Exit, OSError, ValueError):  # its folder is not ours to look into, or the name can't be one
         return ""
 
 

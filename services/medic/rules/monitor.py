@@ -99,7 +99,12 @@ class RuleMonitor:
         self.names: tuple[str, ...] = ()
 
     def begin_term(self, observed: Iterable[Span]) -> None:
-        """Note that this medic begins to lead, after others that observed the fleet in these times."""
+        """Note that this medic begins to lead, after others that observed the fleet in these times.
+
+        What it found in an earlier term may be over, or what held then may have ended.
+        """
+        self.findings, self._symptoms, self.holding = {}, {}, set()
+        self.alerts.read_again()
         self._observed.resume(observed, self._find_unnoticed())
         self._stored_at = float("-inf")
 

@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, TargetFacts
+from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
+from services.medic.guards import Situation, find_refusal
 from services.medic.planner import MAX_RESTARTS
 from services.medic.proposal import find_proposal
 from services.medic.refusal import FUSE, Refusal
 from services.medic.remedies import Remedy
+from services.medic.repair import Repair
+from services.medic.settings import HealingSettings, Mode
 from support.simulation.patient import DOWN, OLD, Patient, down, others
 
 REFUSALS = {
@@ -141,6 +144,22 @@ def test_what_runs_elsewhere_and_said_goodbye_was_stopped_by_people_and_is_not_s
         patient.shown["has_said_goodbye"] = has_said_goodbye
         patient.look(10)
         assert patient.told()[-1] == last
+    patient = down(settings={"mode": "act", "targets": ladder}, restart_helps=False)
+    patient.shown = {"owner": RestartOwner.ELSEWHERE, "processes": (), "has_said_goodbye": False}
+    while not patient.orders:
+        patient.look(1)
+    patient.shown["has_said_goodbye"] = True  # the command ended it, and the next one does not start
+    patient.look(2000)
+    assert patient.told()[-1] == "escalated exhausted"
+
+
+def test_what_said_goodbye_elsewhere_may_still_have_an_earlier_truth_proposed():
+    target = TargetFacts(svc="feed", health=Health.DOWN, boot="b", has_said_goodbye=True)
+    times = {"down_since": 1.0, "opened_at": 1.0, "since": 1.0}
+    repair = Repair(incident="feed.1", svc="feed", symptom=Symptom.SILENT, boot="b", **times)
+    here = Situation(FleetFacts({"feed": target}), HealingSettings(mode=Mode.ACT), now=2.0)
+    found = [find_refusal(repair, target, each, here) for each in (Remedy.COMMAND, Remedy.ROLL_BACK_TRUTH)]
+    assert found == [Refusal.STOPPED, Refusal.UNKNOWN]
 
 
 @pytest.mark.parametrize("unseen", ["blocked", "unknown"])
@@ -162,6 +181,27 @@ def test_a_time_in_which_nothing_can_be_seen_fails_no_remedy_and_calls_no_one(un
     patient.blocked, patient.shown = None, {}
     patient.look(2)
     assert patient.told()[-1] == "verified"
+
+
+def test_the_time_to_verify_begins_anew_after_a_time_in_which_nothing_was_seen():
+    patient = down(restart_helps=False)
+    while not patient.orders:
+        patient.look(1)
+    patient.blocked = Refusal.CUT_OFF
+    patient.look(58)
+    patient.blocked = None
+    patient.look(20)  # the healer needs a moment
+    assert patient.told()[-1] == "acted"
+    patient.rise()
+    patient.look(1)
+    assert patient.told()[-1] == "verified"
+
+
+def test_what_is_observed_is_said_of_a_target_that_is_down_though_another_remedy_may_act():
+    ladder = {"ladder": ["quotes_cache", "restart"], "remedies": {"restart": "observe"}}
+    patient = down(settings={"mode": "act", "targets": {"feed": ladder}})
+    patient.look(100)
+    assert patient.told()[-1] == "refused observed"
 
 
 def needed(*health, symptom="degraded", mode="act"):

@@ -176,6 +176,8 @@ def test_values_of_our_own_environment_that_stand_in_files_are_removed_too(tmp_p
         "EMPTY_KEY_FILE": write(tmp_path, "e", ""),
         "MISSING_KEY_FILE": str(tmp_path / "missing"),
         "PIPE_KEY_FILE": str(tmp_path / "pipe"),
+        "LONG_KEY_FILE": "/" + "x" * 5000,
+        "NUL_KEY_FILE": "/a\0b",
         "OTHER_KEY": "the value",
         "OTHER_KEY_FILE": write(tmp_path, "f", "is not read"),
         "TRUTH_REDIS_KEY_FILE": write(tmp_path, "g", "truth:doc"),

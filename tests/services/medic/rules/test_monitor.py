@@ -19,6 +19,7 @@ from services.medic.proposal import find_proposal
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import Repair, RepairState
+from services.medic.rules.evaluation import RuleFinding
 from services.medic.rules.metric import Metric
 from services.medic.rules.monitor import RuleMonitor
 from services.medic.rules.rule import SHIPPED
@@ -403,8 +404,11 @@ async def test_a_medic_that_takes_over_leaves_a_service_to_people_until_the_emer
     for _ in range(4):
         await scene.look(90.0)
     assert [each.type for each in await publish(scene)] == ["monitor_miss"]
-    scene.monitor.findings, scene.monitor.holding = {}, set()  # as of one that has not measured yet
     blocked = lambda: scene.monitor.add_facts(facts(), scene.now).targets["feed"].blocked  # noqa: E731
+    scene.monitor.findings["memory/feed"] = RuleFinding("feed", None, holds=False)  # of an earlier term
+    scene.monitor.begin_term([])
+    assert blocked() is Refusal.EMERGENCY, "until it has read what the others found"
+    await publish(scene)
     assert blocked() is Refusal.EMERGENCY
     scene.now += 3600
     assert blocked() is Refusal.EMERGENCY, "also when the last measurement is too old"
