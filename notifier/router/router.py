@@ -155,8 +155,10 @@ class Router:
         before, self._suppression.medic = self._suppression.medic, medic
         for svc, (event, handled_at) in list(self._healed.items()):
             if medic.read_at >= handled_at:  # only now it is known for sure what led to the ok
-                self._digest.change_words(event.id, self._describe_healed(self._incidents[svc], event))
                 del self._healed[svc]
+                incident = self._incidents.get(svc)  # tidied away, if the medic was paused for a day
+                if incident is not None:
+                    self._digest.change_words(event.id, self._describe_healed(incident, event))
         if (before.is_leading, before.repairs) == (medic.is_leading, medic.repairs):
             return False
         held = self._list_healing()

@@ -256,6 +256,8 @@ class ContainerEngine(ProcessOwner):
         answer = await self._ask("inspect", "GET", path, within_sec, MAX_INSPECT_BYTES)
         if answer.status == 404:
             return None
+        if answer.status == 500:  # the engine answers, and can't show this one: what is left of it is broken
+            raise BadAnswerOfEngineError("it answers 500")
         if answer.status != 200:
             raise _make_error("inspect", f"it answers {answer.status}")
         return parse_inspected(answer.body, container_id)

@@ -20,6 +20,7 @@ from notifier.router.healing import (
     may_medic_act_anywhere,
 )
 from notifier.router.incident import Decision
+from notifier.router.router import FORGOTTEN_SEC
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import AttemptVerdict, RepairState
@@ -321,3 +322,18 @@ def test_a_remedy_that_is_read_after_the_ok_is_in_the_line_as_well():
     here.restart()
     here.run(3)
     assert here.last().text.startswith("restarted at 12:50:58 UTC, up again after 0.5 s")
+
+
+def test_an_outage_that_was_forgotten_before_the_medic_was_read_again_ends_nothing(monkeypatch):
+    here = town(digest_sec=0)
+    here.down("a")
+    here.heal("a", "waiting")
+    here.run(0.5)
+    event, raw = here.event(Kind.HEARTBEAT_OK, "a")
+    assert here.router.handle_event(event, raw, here.now) is Decision.HEALED
+    monkeypatch.setattr(here, "_read_medic", lambda: None)  # it may act nowhere, so no one reads it
+    here.run(2 * FORGOTTEN_SEC)
+    assert here.router.list_waiting_for_medic() == ["a"]
+    monkeypatch.undo()
+    here.heal("a", "stabilizing")
+    assert here.router.list_waiting_for_medic() == []

