@@ -51,6 +51,8 @@ class Situation:
     """When this medic took over."""
     experience: Experience = field(default_factory=Experience)
     is_dry_run: bool = False
+    is_after_fleet_down: bool = False
+    """Whether too many targets were down a moment ago: those that are left come back one after the other."""
 
     def mode_of(self, svc: str, remedy: Remedy) -> Mode:
         return find_mode(self.settings, self.experience, svc, remedy)
@@ -125,6 +127,8 @@ def _list_fleet_refusals(target: TargetFacts, remedy: Remedy | None, here: Situa
     if target.svc in PROTECTED:
         yield Refusal.PROTECTED
     refusal = here.fleet.find_refusal(here.settings.fuse.down_share)
+    if refusal is None and here.is_after_fleet_down:
+        refusal = Refusal.FLEET_DOWN
     is_asked_about = (
         remedy is not None
         and REMEDIES[remedy].is_for_fleet

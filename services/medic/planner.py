@@ -86,6 +86,7 @@ class Planner:
         self.fuse = Fuse()
         self.experience = Experience()
         self._resumed_at = 0.0
+        self._fleet_down_at = float("-inf")
         self._get_settings, self._is_dry_run = get_settings, is_dry_run
         self._looked_at = float("inf")
         self._draft = PlanDraft()
@@ -99,6 +100,9 @@ class Planner:
         have grown, so it is to be loaded anew.
         """
         self._resumed_at, self.experience = now, Experience()
+        repairs = list(repairs)
+        is_down = any(each.refusal is Refusal.FLEET_DOWN for each in repairs)
+        self._fleet_down_at = now if is_down else float("-inf")
         asked = (each if each.advice is not None else replace(each, asked_at=None) for each in repairs)
         self._begin_windows(asked, fuse.shift_to(now), now)
 
@@ -145,6 +149,7 @@ class Planner:
             self._draft.used.append(FUSE)
             if self.fuse.blown_at is not None:  # nothing is approved beforehand
                 self.fuse = Fuse()
+        is_after_fleet_down = self._note_fleet_down(fleet, now)
         for svc, target in sorted(fleet.targets.items()):
             is_busy, settings = self._draft.order is not None, self._get_settings()
             here = Situation(
@@ -156,6 +161,7 @@ class Planner:
                 self._resumed_at,
                 self.experience,
                 self._is_dry_run,
+                is_after_fleet_down,
             )
             repair = self.repairs.get(svc) or self._open(target, here)
             if repair is None:
@@ -202,6 +208,16 @@ class Planner:
         self._note_advice(advised, text, now)
         self._keep(advised)
         return self._take_plan(before, self.fuse)
+
+    def _note_fleet_down(self, fleet: FleetFacts, now: float) -> bool:
+        """Return True until too many targets were not down at once for `wait_sec`.
+
+        What stopped them all ends for all of them, and their beats come one after the other.
+        """
+        settings = self._get_settings()
+        if fleet.find_refusal(settings.fuse.down_share) is Refusal.FLEET_DOWN:
+            self._fleet_down_at = now
+        return 0 <= now - self._fleet_down_at < settings.wait_sec
 
     # --- one target ---
 

@@ -265,3 +265,17 @@ def test_a_timeline_has_the_first_restarts_by_others_and_all_are_counted():
     assert patient.told().count("restarted up") == MAX_RESTARTS
     assert patient.planner.repairs["feed"].owner_restarts >= 99
     assert patient.told().count("escalated crash_loop") == 1
+
+
+def test_what_is_still_down_after_too_many_were_is_left_alone_for_as_long_as_a_wait():
+    """They come back one after the other, as after a suspended machine goes on."""
+    patient = down(settings={"mode": "act", "wait_sec": 5}, others=others(Health.DOWN, Health.UP, Health.UP))
+    patient.look(20)
+    assert patient.told()[-1] == "refused fleet_down"
+    patient.others = others(Health.UP, Health.UP, Health.UP)
+    patient.look(3)
+    patient.crash_medic()
+    patient.look(4)
+    assert patient.orders == []
+    patient.look(3)
+    assert [order.remedy for _, order in patient.orders] == [Remedy.RESTART]
