@@ -113,7 +113,10 @@ class OutageAlerts:
         return alerts
 
     def follow(self, thresholds: Mapping[str, Thresholds]) -> None:
-        """Follow these targets from now on; close the open outages of all others."""
+        """Follow these targets from now on; close the open outages of all others.
+
+        Their stored states are read next: `has_read` is False until then.
+        """
         if thresholds == self._thresholds:
             return
         for name in (self._thresholds or {}).keys() - thresholds.keys():

@@ -5,7 +5,7 @@ connection of ours is known by that, and with its parent all the others.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import psutil
@@ -46,7 +46,7 @@ def measure_memory_percent(pid: int, title: str) -> float | None:
     return 100.0 * (own + shared) / total if used else None
 
 
-def _list_used(processes: Iterable[psutil.Process]) -> Iterable[tuple[int, int]]:
+def _list_used(processes: Iterable[psutil.Process]) -> Iterator[tuple[int, int]]:
     """Return the bytes that each process has for itself, and those that it shares with others."""
     for process in processes:
         try:

@@ -143,7 +143,10 @@ def _list_fleet_refusals(target: TargetFacts, remedy: Remedy | None, here: Situa
 def _list_wishes(
     repair: Repair, target: TargetFacts, remedy: Remedy | None, here: Situation
 ) -> Iterator[Refusal]:
-    """Yield the reasons that people gave, and those for which the outage is theirs."""
+    """Yield the reasons that people gave, and those for which the outage is theirs.
+
+    A service that was stopped elsewhere is left stopped: by `remedy` if that would start it, and by no other.
+    """
     if target.blocked is not None:
         yield target.blocked
     starts = remedy is not None and REMEDIES[remedy].replaces_process

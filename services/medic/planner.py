@@ -210,7 +210,7 @@ class Planner:
         return self._take_plan(before, self.fuse)
 
     def _note_fleet_down(self, fleet: FleetFacts, now: float) -> bool:
-        """Return True until too many targets were not down at once for `wait_sec`.
+        """Note whether too many targets are down at once; return True until none of that for `wait_sec`.
 
         What stopped them all ends for all of them, and their beats come one after the other.
         """
@@ -249,7 +249,10 @@ class Planner:
         return repair
 
     def _note_restarts(self, repair: Repair, target: TargetFacts, now: float) -> Repair:
-        """Count a restart that was not the medic's."""
+        """Return the repair with a restart counted that was not the medic's, and the process that runs now.
+
+        The first MAX_RESTARTS of an outage are in its timeline, too.
+        """
         process = target.process
         if process is None or process.identity == repair.identity or repair.state is RepairState.INTENDED:
             return repair
@@ -535,7 +538,10 @@ class Planner:
         return repair.judge_last(verdict).move(RepairEvent.ABANDON, now)
 
     def _verify(self, repair: Repair, target: TargetFacts, here: Situation, *, is_well: bool) -> Repair:
-        """Judge a remedy by what was observed after it: the target is well, and provably by the remedy."""
+        """Judge a remedy by what was observed after it: the target is well, and provably by the remedy.
+
+        The time for that begins anew while nothing can be seen.
+        """
         attempt, now = repair.attempts[-1], here.now
         took_sec = max(0.0, now - repair.since)
         kind = REMEDIES[attempt.remedy]

@@ -101,7 +101,8 @@ class RuleMonitor:
     def begin_term(self, observed: Iterable[Span]) -> None:
         """Note that this medic begins to lead, after others that observed the fleet in these times.
 
-        What it found in an earlier term may be over, or what held then may have ended.
+        What it found in an earlier term is dropped, since it may have changed, and the stored states of the
+        rules are read again. What was measured is kept.
         """
         self.findings, self._symptoms, self.holding = {}, {}, set()
         self.alerts.read_again()
