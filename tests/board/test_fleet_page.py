@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from notifier.router.incident import Decision
 from services.board.fleet.snapshot import ServiceState
-from support.board_examples import make_large, make_small, make_well
+from support.board_examples import make_large, make_service, make_small, make_snapshot, make_well
 from support.fixtures import opened
 from support.rig.board_site import BoardSite
 from support.rig.browser import PHONE, Tab, needs_chromium
@@ -40,6 +41,18 @@ def test_a_browser_draws_the_rows_that_the_server_draws(small: BoardSite, new_ta
     for state in ServiceState:
         rows = [page.locator(f"{ROWS}.{state} >> nth=0").inner_html() for page in (plain, drawn)]
         assert without_time(rows[0]) == without_time(rows[1])
+
+
+def test_a_browser_says_as_the_server_does_why_no_message_is_sent(new_tab: Tabs):
+    services = [make_service(f"of-{one}", ServiceState.DOWN, held=one) for one in Decision]
+    with BoardSite(make_snapshot(*services)) as site:
+        plain = new_tab(java_script_enabled=False).open(site.url, live=False)
+        drawn = new_tab().open(site.url)
+        for one in services:
+            texts = [
+                page.locator(f'{ROWS}[data-svc="{one.svc}"] .note').inner_text() for page in (plain, drawn)
+            ]
+            assert texts[0] == texts[1] != "", one.held
 
 
 def without_time(html: str) -> str:

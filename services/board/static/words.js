@@ -8,6 +8,7 @@ const HOLDS = {
   maintenance: "no message sent: maintenance",
   flapping: "no message sent: it flaps",
   depends: "no message sent: what it needs is down",
+  healing: "no message sent: the medic works on it",
 };
 const HOUR = 3600;
 const LEAST_OUTAGE = 30;
