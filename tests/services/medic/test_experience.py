@@ -205,8 +205,10 @@ MODES = st.sampled_from(["act", "act", "propose", "observe"])
 def expect_first(ladder, tried, modes, *, waits, learns):
     """Return the remedy that comes first, and whether it is preferred, or None if all are passed over.
 
-    Unlike the planner, this knows each history by its name.
+    Unlike the planner, this knows each history by its name. What is only observed counts where
+    nothing else may be done or proposed.
     """
+    ladder = [each for each in ladder if modes[each] != "observe"] or ladder
     for remedy in reversed(ladder[1:]):
         cheaper = ladder[: ladder.index(remedy)]
         may = (
