@@ -96,7 +96,7 @@ variants: environment ## the tests that only make nightly runs: ARGS="-k clock" 
 count: environment ## lines, functions of one name, and the places of each mechanism
 	@exec $(bin)/python tools/mechanisms.py
 
-breaks: environment ## break the product in 22 ways, and see tests of every run fail; ARGS="--only board" for some
+breaks: environment ## break the product in many ways, and see tests of every run fail; ARGS="--only board" for some
 	@exec $(bin)/python tools/breaks.py $(ARGS)
 
 lint: environment ## style (ruff) and types (mypy, strict)

@@ -458,7 +458,7 @@ async def test_a_signed_link_only_shows_and_its_form_approves_in_the_name_of_the
         await client.system.client.xadd(MEDIC_INCIDENTS, {"entry": entry})
     shown = await site.ask("GET")
     assert (shown.status_code, "Approve: restart mesh" in shown.text) == (200, True)
-    assert re.search(r"until <time datetime=[^>]+>[^<]*\d\d:\d\d:\d\d", shown.text), "and when the link ends, maybe tomorrow"
+    assert re.search(r"until <time datetime=[^>]+>[^<]*\d\d:\d\d:\d\d", shown.text), "the end: maybe tomorrow"
     assert shown.headers["cache-control"] == "no-store"
     assert await client.system.client.hgetall(MEDIC_APPROVALS) == {}, "a preview of a chat opens it, too"
     done = await site.ask("POST")
