@@ -38,11 +38,8 @@ class BesideRemedy(RemedyType):
         if target.process is not None and target.process.age_sec < start_grace_sec:
             yield Refusal.START_GRACE
 
-    def is_done(self, _identity: str, _target: TargetFacts) -> bool:
-        return False  # nothing that is observed of the target says so
-
-    def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
-        return boot is not None and target.boot == boot
+    def has_helped(self, boot: str | None, _identity: str, target: TargetFacts) -> bool | None:
+        return (boot is not None and target.boot == boot) or None
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         try:

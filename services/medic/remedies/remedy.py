@@ -147,12 +147,12 @@ class RemedyType(ABC):
         """Return True if what is known now says whether an intent was carried out."""
         return True
 
-    @abstractmethod
-    def is_done(self, identity: str, target: TargetFacts) -> bool:
+    def is_done(self, _identity: str, _target: TargetFacts) -> bool:
         """Return True if an intent that another medic left was provably carried out.
 
         `identity` is that of the intent.
         """
+        return False
 
     def is_undone(self, _identity: str, _target: TargetFacts) -> bool:
         """Return True if an intent that another medic left was provably not carried out, and no longer is.
@@ -161,19 +161,13 @@ class RemedyType(ABC):
         """
         return False
 
-    @abstractmethod
-    def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
-        """Return True if a target that is well by observations newer than the action is so by this remedy.
-
-        `boot` is that of the target before the action.
-        """
-
-    def has_helped(self, boot: str | None, _identity: str, target: TargetFacts) -> bool | None:
+    def has_helped(self, _boot: str | None, _identity: str, _target: TargetFacts) -> bool | None:
         """Return whether an order for `identity` did what it is for; None as long as that is not known.
 
-        It helped a target that is well besides. `boot` is that of the target before the action.
+        It helped a target that is well besides, by observations newer than the action. `boot` is that of the
+        target before the action.
         """
-        return self.is_proof(boot, target) or None
+        return None
 
     async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Carry out an order; return what became of it, and a sentence for people.

@@ -58,8 +58,8 @@ class Restart(RemedyType):
             return False
         return process.identity == identity and process.is_restarting is False
 
-    def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
-        return target.boot is not None and boot is not None and target.boot != boot
+    def has_helped(self, boot: str | None, _identity: str, target: TargetFacts) -> bool | None:
+        return (target.boot is not None and boot is not None and target.boot != boot) or None
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Ask its owner to restart the process that is meant, and no other."""
