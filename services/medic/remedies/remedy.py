@@ -1,7 +1,8 @@
 """Define what a remedy is: its cost, when it may be tried, how it is carried out, and what verifies it.
 
-The planner and the medic know remedies by this alone. To add one: a name in `Remedy`, a module with its
-type, an entry in `ladder.py`, and the rights of the medic's user in marketswarm/access/roles.py.
+The planner and the medic know remedies by this alone. To add one: a name in `Remedy`
+(marketswarm/operator/remedies.py), a module with its type, an entry in `ladder.py`, and the rights of the
+medic's user in marketswarm/access/roles.py.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +14,7 @@ from typing import Final
 from marketswarm.agent.lease import LeaseLost, is_in_time
 from marketswarm.bus import Bus
 from marketswarm.keys import TRUTH_DOC
+from marketswarm.operator.remedies import Remedy
 from marketswarm.truth import Truth
 from services.medic.facts import RestartOwner, Symptom, TargetFacts
 from services.medic.owners.owner import ProcessOwner
@@ -20,22 +22,6 @@ from services.medic.refusal import Refusal
 from services.medic.remedies.leased_write import TooLateError
 
 TOO_LATE: Final = "the request came too late"
-
-
-class Remedy(StrEnum):
-    """What can be done for a target. `wait` does nothing: it shows what heals by itself."""
-
-    WAIT = "wait"
-    RESUME_SOURCES = "resume_sources"
-    RELOAD_SERIES = "reload_series"
-    PAUSE_SOURCE = "pause_source"
-    QUOTES_CACHE = "quotes_cache"
-    CHARTS_CACHE = "charts_cache"
-    RECONNECT = "reconnect"
-    REPEAT_BACKUP = "repeat_backup"
-    RESTART = "restart"
-    ROLL_BACK_TRUTH = "roll_back_truth"
-    COMMAND = "command"
 
 
 class OrderResult(StrEnum):
