@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from marketswarm.agent.lease import LeaseLost, is_in_time
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.keys import TRUTH_DOC
 from marketswarm.operator.remedies import Remedy
 from marketswarm.truth import Truth
@@ -168,7 +168,12 @@ class RemedyType(ABC):
             return await self.apply(order, context)
         except TooLateError:
             return OrderResult.REFUSED, TOO_LATE
+        except (BusError, NoBusError) as error:
+            return OrderResult.UNKNOWN, str(error)[:100]
 
     @abstractmethod
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
-        """Carry out an order, as above. Raises TooLateError if a bus has refused all of it."""
+        """Carry out an order, as above.
+
+        Raises TooLateError if a bus has refused all of it, BusError or NoBusError if it may be done in part.
+        """
