@@ -12,7 +12,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import delete_wrong_types, parse_epoch, read_fields, report_unusable
+from marketswarm.bus.stored_values import (
+    delete_wrong_types,
+    parse_epoch,
+    read_fields,
+    read_time,
+    report_unusable,
+)
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
 from marketswarm.operator.diagnosis import make_diagnosis_field
 from marketswarm.operator.evidence import EVIDENCE_KEPT
@@ -148,7 +154,7 @@ class MedicStore:
         if plan.fuse is not None:
             values.append((FUSE, orjson.dumps(plan.fuse)))
         if plan.observed is not None:
-            ahead_sec = await self._read_clock() - plan.observed.at
+            ahead_sec = await read_time(self.bus) - plan.observed.at
             shifted = [[each + ahead_sec for each in span] for span in plan.observed.spans]
             values.append((OBSERVED, orjson.dumps(shifted)))
         args: list[str | bytes | float] = [str(epoch), ENTRIES_KEPT, len(values)]
@@ -170,14 +176,9 @@ class MedicStore:
         spans = None if raw is None else parse_spans(raw)
         if raw is not None and spans is None:
             report_unusable(self.bus.name, MEDIC_STATE, OBSERVED)
-        bus_now = await self._read_clock()
+        bus_now = await read_time(self.bus)
         ahead_sec = get_now() - bus_now
         return tuple((first + ahead_sec, last + ahead_sec) for first, last in spans or () if last <= bus_now)
-
-    async def _read_clock(self) -> float:
-        """Return the time of the bus, in epoch seconds."""
-        sec, microseconds = await self.bus.ask(self.bus.client.time())
-        return float(sec + microseconds / 1e6)
 
     async def load_record(self) -> list[TimelineEntry]:
         """Return the entries of the record that can be used, oldest first."""

@@ -2,20 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
-from marketswarm.fleet_control import RestartAnswer
 from services.medic.facts import RestartOwner, TargetFacts
 from services.medic.owners.container import parse_identity
 from services.medic.owners.owner import NoOwnerError
 from services.medic.refusal import Refusal
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, RemedyType
-
-_RESULTS: Final = {
-    RestartAnswer.DONE: OrderResult.DONE,
-    RestartAnswer.CHANGED: OrderResult.CHANGED,
-    RestartAnswer.REFUSED: OrderResult.REFUSED,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,4 +62,4 @@ class Restart(RemedyType):
             answer, said = await owner.restart(order.svc, order.identity, context.until)
         except NoOwnerError as error:
             return OrderResult.UNKNOWN, str(error)
-        return _RESULTS[answer], said
+        return OrderResult(answer), said

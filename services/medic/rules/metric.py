@@ -1,6 +1,6 @@
 """Name what rules can be about: the metrics, what each measures, and of what. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final, Self
 
@@ -110,3 +110,10 @@ the rule says more of what is measured, the subject is that of `name_reading`.""
 def name_reading(subject: str, detail: str) -> str:
     """Return what a reading is called: its subject, with the detail of the rule if it has one."""
     return f"{subject} {detail}" if detail else subject
+
+
+def find_most(values: Iterable[float | None]) -> float | None:
+    """Return the largest value of a service's processes or containers; None unless each of them is known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return max(known, default=None) if len(known) == len(found) else None
