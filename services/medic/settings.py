@@ -13,13 +13,12 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.net.addresses import require_encrypted_url
-from marketswarm.operator.remedies import ARCHIVE, CACHES, REQUEST_KEYS, SOURCES, find_cache
+from marketswarm.operator.remedies import ARCHIVE, CACHES, REQUEST_KEYS, SOURCES, Remedy, find_cache
 from marketswarm.settings import HttpUrl, MonitorSettings, Token, list_variables
 from marketswarm.truth import Truth
 from marketswarm.truth.errors import Place, format_hint
 from services.medic.owners.unit import UNIT_PATTERN
 from services.medic.refusal import PROTECTED
-from services.medic.remedies import Remedy
 from services.medic.rules.line_pattern import MAX_PATTERNS
 from services.medic.rules.metric import Metric
 from services.medic.rules.rule import (

@@ -62,7 +62,7 @@ class PauseSource(TracedRemedy):
         return known
 
     async def _look(self, svc: str, context: RemedyContext) -> RemedyEvidence | None:
-        above = context.reject_limit
+        above = context.settings.reject_limit
         readings = await read_rejects(context.truth, context.get_bus)
         if svc != SOURCES or above is None or readings is None:
             return RemedyEvidence()
@@ -83,11 +83,11 @@ class PauseSource(TracedRemedy):
             return OrderResult.CHANGED, f"{order.identity} is not the source to pause any more"
         bus = context.get_bus(find_sources_bus(context.truth) or "")
         writer = await LeasedWriter.begin(bus, context.until)
-        pause_ms = str(round(1000 * context.pause_sec))
+        pause_ms = str(round(1000 * context.settings.pause_sec))
         is_paused = await writer.run(_PAUSE, [source_breaker_key(order.identity)], pause_ms)
         if not is_paused:
             return OrderResult.CHANGED, f"{order.identity} is paused already"
-        return OrderResult.DONE, f"{order.identity} paused for {format_duration(context.pause_sec)}"
+        return OrderResult.DONE, f"{order.identity} paused for {format_duration(context.settings.pause_sec)}"
 
 
 def choose_source(readings: SourceReadings, series: Iterable[KnownSeries], above: float) -> str | None:

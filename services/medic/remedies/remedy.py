@@ -20,6 +20,7 @@ from services.medic.facts import RestartOwner, Symptom, TargetFacts
 from services.medic.owners.owner import ProcessOwner
 from services.medic.refusal import Refusal
 from services.medic.remedies.leased_write import TooLateError
+from services.medic.settings import HealingSettings
 
 TOO_LATE: Final = "the request came too late"
 
@@ -55,12 +56,9 @@ class RemedyContext:
         truth: the truth in force.
         get_bus: returns a bus by its name; raises NoBusError.
         owners: what runs processes here.
+        settings: what the truth allows.
         command: the command of the environment, and its arguments; empty without one.
         command_sec: how long it may take, in seconds.
-        reject_limit: how much of what a source sends may be of no use; None if no rule says so.
-        pause_sec: for how long a source is paused.
-        rollback_services: how many services a truth must have broken.
-        rollback_within_sec: how soon after its seeding, and for how long the one before was in force.
         truth_key: the key of the truth on each bus.
         outages: since when each open outage lasts, in epoch seconds, by service.
         until: when the lease ends under which this is done, by `marketswarm.agent.lease.clock`.
@@ -69,12 +67,9 @@ class RemedyContext:
     truth: Truth
     get_bus: Callable[[str], Bus]
     owners: Sequence[ProcessOwner] = ()
+    settings: HealingSettings = field(default_factory=HealingSettings)
     command: tuple[str, ...] = ()
     command_sec: float = 30.0
-    reject_limit: float | None = None
-    pause_sec: float = 1800.0
-    rollback_services: int = 2
-    rollback_within_sec: float = 300.0
     truth_key: str = TRUTH_DOC
     outages: Mapping[str, float] = field(default_factory=dict)
     until: float | None = None
