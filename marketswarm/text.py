@@ -4,9 +4,9 @@ Beats, truths, feeds and servers' answers are written by others. Their text reac
 the `escape_…` functions: control characters could change the terminal's state or reverse the writing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 LAST_TIME: Final = 253402300799.0
 """The last second of the year 9999 in epoch seconds, the limit for times in foreign events."""
@@ -55,6 +55,17 @@ def parse_digits(text: str | bytes | None, most: int = 15) -> int | None:
     if text is None or len(text) > most or not (text.isascii() and text.isdigit()):
         return None
     return int(text)
+
+
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a JSON value with each text in it changed, at any depth; keys stay as they are."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: map_texts(each, change) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [map_texts(each, change) for each in value]
+    return value
 
 
 def escape_text(text: str) -> str:

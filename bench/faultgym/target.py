@@ -27,7 +27,7 @@ from marketswarm.agent import Agent, agent, run
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import parse_epoch, parse_object
 from marketswarm.keys import source_breaker_key
-from marketswarm.operator.remedies import BOARD, RECONNECT, SOURCES
+from marketswarm.operator.remedies import BOARD, SOURCES, Remedy
 from marketswarm.truth import MARKET, SYSTEM
 from services.market.request_desk import RequestDesk, RequestOutcome
 
@@ -64,7 +64,7 @@ def run_target(svc: str) -> None:
             target = Target(me, folder / f"{svc}.do")
             if svc == BOARD:
                 desk = RequestDesk(
-                    RECONNECT, svc, me.boot, lambda: me.bus(SYSTEM), target.reconnect, log=me.log
+                    Remedy.RECONNECT, svc, me.boot, lambda: me.bus(SYSTEM), target.reconnect, log=me.log
                 )
                 me.task(desk.run(), name="reconnect")
             await asyncio.start_unix_server(target.take_request, find_socket(folder, svc))

@@ -77,12 +77,9 @@ from marketswarm.keys import (
 )
 from marketswarm.operator.remedies import (
     ARCHIVE,
-    PAUSE_SOURCE,
-    REPEAT_BACKUP,
     REQUEST_KEYS,
-    RESUME_SOURCES,
-    ROLL_BACK_TRUTH,
     SOURCES,
+    Remedy,
     find_sources_bus,
     is_in_a_ladder,
     list_cleared_caches,
@@ -281,14 +278,14 @@ def _grant_source_steering(view: BusView) -> tuple[Grant, ...]:
         Grant("type hlen hkeys hstrlen hget", (MARKET_SOURCES,), mode="R"),
         Grant("getrange", (PRELOAD_STATUS,), mode="R"),
         Grant("type hstrlen hget", breakers, mode="R"),
-        *((resumes,) if RESUME_SOURCES in ladder else ()),
-        *(pauses if PAUSE_SOURCE in ladder else ()),
+        *((resumes,) if Remedy.RESUME_SOURCES in ladder else ()),
+        *(pauses if Remedy.PAUSE_SOURCE in ladder else ()),
     )
 
 
 def _grant_rollback(view: BusView) -> tuple[Grant, ...]:
     """Return the grants to seed a truth, and to note that in the audit log, if a ladder does so."""
-    if not is_in_a_ladder(view.truth, ROLL_BACK_TRUTH):
+    if not is_in_a_ladder(view.truth, Remedy.ROLL_BACK_TRUTH):
         return ()
     audit = (Grant("xadd", (BOARD_AUDIT,), mode="W"),) if view.bus == SYSTEM else ()
     return (*_grant_seeding(view), *audit)
@@ -304,7 +301,7 @@ def _grant_archive_reports(view: BusView) -> tuple[Grant, ...]:
     ladder = list_ladder(view.truth, ARCHIVE)
     return (
         Grant("getrange", (ARCHIVE_BACKUP, ARCHIVE_DATABASE), mode="R"),
-        *((Grant("set", (ARCHIVE_BACKUP_REQUEST,), mode="W"),) if REPEAT_BACKUP in ladder else ()),
+        *((Grant("set", (ARCHIVE_BACKUP_REQUEST,), mode="W"),) if Remedy.REPEAT_BACKUP in ladder else ()),
     )
 
 

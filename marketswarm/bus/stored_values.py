@@ -121,6 +121,12 @@ async def read_strings(
     return [value if isinstance(value, bytes) and 0 < len(value) <= longest else None for value in found]
 
 
+async def read_time(bus: Bus) -> float:
+    """Return the time by the clock of a bus, in epoch seconds. Raises BusError."""
+    seconds, microseconds = await bus.ask(bus.client.time())
+    return float(seconds) + float(microseconds) / 1e6
+
+
 async def read_fields(
     bus: Bus, keys: Sequence[str], names: Sequence[str], longest: int = MAX_STRING_BYTES
 ) -> list[dict[bytes, bytes]]:

@@ -6,9 +6,9 @@ from operator import attrgetter
 from typing import Final
 
 from marketswarm.operator.healing import RETIRED, EntryKind, HealingIncident, TimelineEntry
+from marketswarm.operator.remedies import Remedy
 from marketswarm.text import escape_text
 
-WAIT: Final = "wait"
 _UNJUDGED: Final = (EntryKind.RECOVERED, EntryKind.ABANDONED)
 """What ends an attempt without a sign of whether the remedy did it."""
 _AFTER_WAIT: Final = (EntryKind.REFUSED, EntryKind.PROPOSED, EntryKind.INTENDED, EntryKind.ESCALATED)
@@ -59,7 +59,7 @@ def _judge(entry: TimelineEntry, tried: str | None, *, is_verified: bool) -> boo
     """Return whether the remedy that was tried last has helped, by this entry; None if it does not say."""
     if tried is None:
         return None
-    if tried == WAIT:
+    if tried == Remedy.WAIT:
         return True if entry.what is EntryKind.RECOVERED else False if entry.what in _AFTER_WAIT else None
     if entry.what is EntryKind.FAILED or (is_verified and entry.what is EntryKind.RELAPSED):
         return False

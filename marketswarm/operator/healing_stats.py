@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from marketswarm.operator.healing import BESIDE, UNDONE, EntryKind, HealingIncident
-from marketswarm.operator.healing_attempts import WAIT
+from marketswarm.operator.remedies import Remedy
 from marketswarm.text import escape_text
 
 
@@ -86,10 +86,10 @@ def _count_steps(incident: HealingIncident, found: dict[str, RemedyStats]) -> No
             case EntryKind.FAILED if stats is not None:
                 stats.failed += 1
             case EntryKind.RECOVERED if waiting:
-                healer = found[WAIT]
+                healer = found[Remedy.WAIT]
                 healer.verified += 1
             case EntryKind.RELAPSED if healer is not None:
                 healer.relapsed += 1
                 healer = None
-        is_wait = step.what is EntryKind.WAITING and name == WAIT
+        is_wait = step.what is EntryKind.WAITING and name == Remedy.WAIT
         waiting = is_wait or (waiting and step.what in BESIDE)

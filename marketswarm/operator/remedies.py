@@ -5,6 +5,7 @@ of another release, so each is read as far as it can be.
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final
 
 from marketswarm.keys import (
@@ -20,35 +21,39 @@ from marketswarm.keys import (
 )
 from marketswarm.truth import MARKET, MEDIC, AccessPoint, Truth, point_like
 
-CACHES: Final[Mapping[str, str]] = {"quotes_cache": quote_key("*"), "charts_cache": chart_key("*", "*")}
-"""By remedy, the pattern of the keys, each of which a service makes again when it needs it."""
-
 SOURCES: Final = "sources"
-RESUME_SOURCES: Final = "resume_sources"
-"""The remedy that closes breakers of `sources`."""
-
-PAUSE_SOURCE: Final = "pause_source"
-"""The remedy that takes a source whose answers are of no use out of service for a while."""
 BARS: Final = "bars"
-
-ROLL_BACK_TRUTH: Final = "roll_back_truth"
-"""The remedy that seeds the truth before the one in force again."""
-
 ARCHIVE: Final = "archive"
 BOARD: Final = "board"
-REPEAT_BACKUP: Final = "repeat_backup"
-"""The remedy that has `archive` make the backup that is due."""
 
-RECONNECT: Final = "reconnect"
-"""The remedy that has a service open its connections to PostgreSQL anew."""
-RELOAD_SERIES: Final = "reload_series"
-"""The remedy that has `sources` load now what is not fresh."""
+
+class Remedy(StrEnum):
+    """What can be done for a target."""
+
+    WAIT = "wait"  # nothing: it shows what heals by itself
+    RESUME_SOURCES = "resume_sources"  # closes breakers of `sources`
+    RELOAD_SERIES = "reload_series"  # has `sources` load now what is not fresh
+    PAUSE_SOURCE = "pause_source"  # takes a source whose answers are of no use out of service for a while
+    QUOTES_CACHE = "quotes_cache"
+    CHARTS_CACHE = "charts_cache"
+    RECONNECT = "reconnect"  # has a service open its connections to PostgreSQL anew
+    REPEAT_BACKUP = "repeat_backup"  # has `archive` make the backup that is due
+    RESTART = "restart"
+    ROLL_BACK_TRUTH = "roll_back_truth"  # seeds the truth before the one in force again
+    COMMAND = "command"
+
+
+CACHES: Final[Mapping[str, str]] = {
+    Remedy.QUOTES_CACHE: quote_key("*"),
+    Remedy.CHARTS_CACHE: chart_key("*", "*"),
+}
+"""By remedy, the pattern of the keys, each of which a service makes again when it needs it."""
 REQUEST_KEYS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
-    RECONNECT: {
+    Remedy.RECONNECT: {
         ARCHIVE: (ARCHIVE_RECONNECT, ARCHIVE_RECONNECT_REQUEST),
         BOARD: (BOARD_RECONNECT, BOARD_RECONNECT_REQUEST),
     },
-    RELOAD_SERIES: {SOURCES: (SOURCES_RELOAD, SOURCES_RELOAD_REQUEST)},
+    Remedy.RELOAD_SERIES: {SOURCES: (SOURCES_RELOAD, SOURCES_RELOAD_REQUEST)},
 }
 """By remedy that a process carries out itself, by service: the keys of its report and of a request to it."""
 

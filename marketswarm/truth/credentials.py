@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
+from marketswarm.text import map_texts
+
 _REFERENCE: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET: Final = re.compile(r"password|passwd|passphrase|secret(?!ar)|token(?!i[sz])|apikey")
@@ -61,12 +63,11 @@ def resolve_references(value: Any, environ: Mapping[str, str]) -> Any:
 
     Raises LookupError if a variable is not set; the message names it.
     """
-    if (name := parse_reference(value)) is not None:
-        if name not in environ:
+
+    def resolve(text: str) -> str:
+        name = parse_reference(text)
+        if name is not None and name not in environ:
             raise LookupError(f"the truth asks for {name}, which is not set in the environment")
-        return environ[name]
-    if isinstance(value, Mapping):
-        return {key: resolve_references(inner, environ) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [resolve_references(inner, environ) for inner in value]
-    return value
+        return text if name is None else environ[name]
+
+    return map_texts(value, resolve)

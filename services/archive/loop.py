@@ -16,7 +16,7 @@ from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog, format_unread
 from marketswarm.bus.consumer import Consumer
 from marketswarm.bus.outage import Outage
-from marketswarm.operator.remedies import ARCHIVE, RECONNECT
+from marketswarm.operator.remedies import ARCHIVE, Remedy
 from marketswarm.truth import SYSTEM
 from services.archive.database import Database
 from services.archive.maintenance import Maintenance
@@ -74,7 +74,9 @@ async def main() -> int:
             maintenance.report_soon()
             return done
 
-        desk = RequestDesk(RECONNECT, ARCHIVE, me.boot, lambda: me.bus(SYSTEM), connect_anew, log=me.log)
+        desk = RequestDesk(
+            Remedy.RECONNECT, ARCHIVE, me.boot, lambda: me.bus(SYSTEM), connect_anew, log=me.log
+        )
         me.task(desk.run(), name="reconnect")
         while True:
             for pool in pools:

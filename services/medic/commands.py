@@ -101,8 +101,7 @@ def incident(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
 
 def status(as_json: Json = False, data: Data = DATA) -> None:
     """Show what the medic may do and works on, the rules that hold, and what waits for a person."""
-    settings, repairs, fuse, holding = event_loop.run(_read_status(data))
-    experience = event_loop.run(_read_experience(data))
+    settings, repairs, fuse, holding, experience = event_loop.run(_read_status(data))
     now = time.time()
     if as_json:
         rows = [_repair_to_json(each) for each in repairs]
@@ -236,17 +235,6 @@ async def _forget(data: Path, author: str) -> None:
         await write_approval(fleet.bus(SYSTEM), approval)
 
 
-async def _read_experience(data: Path) -> Experience:
-    """Return what the record teaches, as the medic itself takes it. Raises Exit."""
-    entries, unusable = await _read_entries(data)
-    _warn_of_unusable(unusable)
-    async with open_fleet(data) as fleet:
-        since = await read_forgotten_at(fleet.bus(SYSTEM))
-    experience = Experience()
-    experience.load(entries, since)
-    return experience
-
-
 def find_present_mode(
     settings: HealingSettings, experience: Experience, approved: ApprovalStats
 ) -> str | None:
@@ -290,13 +278,20 @@ async def _read_records(
         return await read_evidence(bus, incident.id), await read_diagnosis(bus, incident.svc, incident.id)
 
 
-async def _read_status(data: Path) -> tuple[HealingSettings, list[Repair], Fuse, dict[str, OutageState]]:
+async def _read_status(
+    data: Path,
+) -> tuple[HealingSettings, list[Repair], Fuse, dict[str, OutageState], Experience]:
+    """Return also what the record teaches, as the medic itself takes it. Raises Exit."""
+    experience = Experience()
     async with open_fleet(data) as fleet:
-        settings = _find_settings(fleet.truth)
-        repairs, fuse, _ = await read_state(fleet.bus(SYSTEM), fleet.truth.services)
+        settings, system = _find_settings(fleet.truth), fleet.bus(SYSTEM)
+        repairs, fuse, _ = await read_state(system, fleet.truth.services)
         bus = fleet.bus(fleet.truth.alert_target(ALERTS)[0])
         stored = await bus.ask(bus.client.hgetall(MEDIC_OUTAGES))
-    return settings, repairs, fuse, find_holding(stored)
+        entries, unusable = await read_timeline(system)
+        experience.load(entries, await read_forgotten_at(system))
+    _warn_of_unusable(unusable)
+    return settings, repairs, fuse, find_holding(stored), experience
 
 
 def find_holding(stored: Mapping[bytes, bytes]) -> dict[str, OutageState]:

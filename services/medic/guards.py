@@ -3,13 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Annotated, Final
 
+from pydantic import Field
+
+from marketswarm.agent.outage_state import EpochSec
 from services.medic.experience import Experience
 from services.medic.facts import FEW, FleetFacts, Health, RestartOwner, Symptom, TargetFacts
 from services.medic.refusal import PROTECTED, Refusal
 from services.medic.remedies import REMEDIES, Remedy
 from services.medic.repair import Repair
 from services.medic.settings import FuseSettings, HealingSettings, Mode
+
+MAX_ACTED: Final = 1000
+"""The most remedies that a fuse counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +27,8 @@ class Fuse:
     are epoch seconds.
     """
 
-    acted: tuple[float, ...] = ()
-    blown_at: float | None = None
+    acted: Annotated[tuple[EpochSec, ...], Field(max_length=MAX_ACTED)] = ()
+    blown_at: EpochSec | None = None
 
     def is_due(self, settings: FuseSettings, now: float) -> bool:
         """Return True if one more remedy would be too many."""

@@ -20,7 +20,7 @@ from services.medic.owners.owner import ProcessOwner
 from services.medic.planner import LEASE_SEC
 from services.medic.remedies import Remedy
 from services.medic.rules.monitor import RuleMonitor
-from services.medic.settings import MedicEnvironment, MedicSettings
+from services.medic.settings import HealingSettings, MedicEnvironment, MedicSettings
 
 if TYPE_CHECKING:
     from services.medic.diagnosis.second_tier import SecondTier
@@ -34,18 +34,16 @@ async def main() -> int:
         settings_now = me.config(MedicSettings)
         if me.settings.medic_dry_run:
             me.log.warning("medic.dry_run")
+
+        def get_settings() -> HealingSettings:
+            return settings_now().settings
+
         owners = make_owners(me)
         log_sources = list_log_sources(me.settings.medic_fleet_logs, owners)
-        rules = RuleMonitor(me, lambda: settings_now().settings, start_alerts(me), owners, log_sources)
-
-        def get_ladder(svc: str) -> tuple[Remedy, ...]:
-            return settings_now().settings.ladder_of(svc)
-
-        second_tier = make_second_tier(me, get_ladder, log_sources)
-        medic = Medic(
-            me, lambda: settings_now().settings, rules, second_tier, owners, log_sources=log_sources
-        )
-        alerts = AlertFollower(me, lambda: settings_now().settings, medic.wake)
+        rules = RuleMonitor(me, get_settings, start_alerts(me), owners, log_sources)
+        second_tier = make_second_tier(me, lambda svc: get_settings().ladder_of(svc), log_sources)
+        medic = Medic(me, get_settings, rules, second_tier, owners, log_sources=log_sources)
+        alerts = AlertFollower(me, get_settings, medic.wake)
         followed = set[str]()
 
         def follow(truth: Truth) -> None:

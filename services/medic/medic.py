@@ -252,17 +252,13 @@ class Medic:
         """Return what a remedy may use and must keep to; `until` is the end of our lease, by its clock."""
         me = self._me
         command = tuple(shlex.split(me.settings.medic_command or ""))
-        settings = self._get_settings()
         return RemedyContext(
             me.truth,
             me.bus,
             self.owners,
+            self._get_settings(),
             command,
             me.settings.medic_command_sec,
-            settings.reject_limit,
-            settings.pause_sec,
-            settings.rollback.services,
-            settings.rollback.within_sec,
             me.settings.truth_redis_key,
             {svc: each.down_since for svc, each in self.planner.repairs.items()},
             until,

@@ -44,16 +44,5 @@ class Refusal(StrEnum):
     DOES_NOT_HELP = "does_not_help"  # by the record: the ladder goes on without it
 
 
-FUSE: Final = frozenset(
-    {
-        Refusal.CUT_OFF,
-        Refusal.BUS_LOST,
-        Refusal.HEALER_ABSENT,
-        Refusal.HEALER_DEAF,
-        Refusal.FLEET_DOWN,
-        Refusal.TOO_MANY_REMEDIES,
-    }
-)
-"""The reasons that stop the medic as a whole."""
 PASSING: Final = frozenset({Refusal.ONE_AT_A_TIME, Refusal.COOLDOWN})
 """The reasons that go by themselves, and that no timeline has."""

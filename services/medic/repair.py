@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from marketswarm.agent.outage_state import EpochSec
 from marketswarm.bus.stored_values import MAX_COUNT
 from marketswarm.operator.fields import Ident
 from services.medic.facts import Symptom
@@ -19,6 +20,10 @@ from services.medic.remedies import REMEDIES, Remedy, build_ladder
 MAX_NUMBER: Final = 1_000_000
 """The greatest number of restarts or refusals that is kept of one outage."""
 Number = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
+MAX_ATTEMPTS: Final = 50
+MAX_TEXT: Final = 200
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Identity = Annotated[str, Field(max_length=100)]
 MAX_NOTED: Final = 20
 """The most outages of the notifier's of which it is kept what the timeline of one outage has."""
 
@@ -114,9 +119,9 @@ class RemedyAttempt:
     """
 
     remedy: Remedy
-    at: float
-    boot: str | None = None
-    identity: str = ""
+    at: EpochSec
+    boot: Identity | None = None
+    identity: Identity = ""
     verdict: AttemptVerdict = AttemptVerdict.PENDING
 
 
@@ -124,8 +129,8 @@ class RemedyAttempt:
 class Advice:
     """The remedies that a diagnosis proposes, in order: the first one can be approved until `until`."""
 
-    remedies: tuple[Remedy, ...]
-    until: float
+    remedies: Annotated[tuple[Remedy, ...], Field(max_length=10)]
+    until: EpochSec
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +142,9 @@ class NotedMessages:
     """
 
     key: str
-    told_at: float | None = None
+    told_at: EpochSec | None = None
     again: Number = 0
-    acked_by: str = ""
+    acked_by: Text = ""
     is_in_digest: bool = False
 
 
@@ -163,24 +168,24 @@ class Repair:
     incident: Ident
     svc: str
     symptom: Symptom
-    down_since: float
-    opened_at: float
-    since: float
+    down_since: EpochSec
+    opened_at: EpochSec
+    since: EpochSec
     state: RepairState = RepairState.OPEN
-    until: float | None = None
-    attempts: tuple[RemedyAttempt, ...] = ()
-    boot: str | None = None
-    identity: str = ""
+    until: EpochSec | None = None
+    attempts: Annotated[tuple[RemedyAttempt, ...], Field(max_length=MAX_ATTEMPTS)] = ()
+    boot: Text | None = None
+    identity: Text = ""
     owner_restarts: Number = 0
     epoch: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
     refusal: Refusal | None = None
     refusals: Number = 0
-    approved_by: str = ""
+    approved_by: Text = ""
     proposed: Remedy | None = None
-    proposed_for: str = ""
+    proposed_for: Text = ""
     proposed_needed: Number = 0
-    up_at: float | None = None
-    asked_at: float | None = None
+    up_at: EpochSec | None = None
+    asked_at: EpochSec | None = None
     advice: Advice | None = None
     escalated_after: Number | None = None
     noted: Annotated[tuple[NotedMessages, ...], Field(max_length=MAX_NOTED)] = ()

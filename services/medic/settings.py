@@ -13,25 +13,12 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.net.addresses import require_encrypted_url
-from marketswarm.operator.remedies import (
-    ARCHIVE,
-    CACHES,
-    PAUSE_SOURCE,
-    RECONNECT,
-    RELOAD_SERIES,
-    REPEAT_BACKUP,
-    REQUEST_KEYS,
-    RESUME_SOURCES,
-    ROLL_BACK_TRUTH,
-    SOURCES,
-    find_cache,
-)
+from marketswarm.operator.remedies import ARCHIVE, CACHES, REQUEST_KEYS, SOURCES, Remedy, find_cache
 from marketswarm.settings import HttpUrl, MonitorSettings, Token, list_variables
 from marketswarm.truth import Truth
 from marketswarm.truth.errors import Place, format_hint
 from services.medic.owners.unit import UNIT_PATTERN
 from services.medic.refusal import PROTECTED
-from services.medic.remedies import Remedy
 from services.medic.rules.line_pattern import MAX_PATTERNS
 from services.medic.rules.metric import Metric
 from services.medic.rules.rule import (
@@ -323,21 +310,21 @@ class MedicSettings(ServiceConfig):
         """Yield where a ladder names a remedy that can do nothing for this service, and why."""
         place = ("settings", "targets", svc, "ladder")
         own = self.settings.targets[svc].remedies
-        if any(name == ROLL_BACK_TRUTH and mode is Mode.EARNED for name, mode in own.items()):
+        if any(Remedy(name) is Remedy.ROLL_BACK_TRUTH and mode is Mode.EARNED for name, mode in own.items()):
             yield (
-                ("settings", "targets", svc, "remedies", ROLL_BACK_TRUTH),
+                ("settings", "targets", svc, "remedies", Remedy.ROLL_BACK_TRUTH),
                 f"{Mode.EARNED} stands for {Mode.PROPOSE} here: only {Mode.ACT} has it done without asking",
             )
         for remedy in self.settings.ladder_of(svc):
-            if remedy in (RESUME_SOURCES, PAUSE_SOURCE) and svc != SOURCES:
+            if remedy in (Remedy.RESUME_SOURCES, Remedy.PAUSE_SOURCE) and svc != SOURCES:
                 yield place, f"{remedy} does nothing: only {SOURCES} has breakers"
-            if remedy == PAUSE_SOURCE and self.settings.reject_limit is None:
+            if remedy == Remedy.PAUSE_SOURCE and self.settings.reject_limit is None:
                 yield place, f"{remedy} does nothing: no rule has the metric {Metric.SOURCE_REJECTS}"
-            if remedy == REPEAT_BACKUP and svc != ARCHIVE:
+            if remedy == Remedy.REPEAT_BACKUP and svc != ARCHIVE:
                 yield place, f"{remedy} does nothing: only {ARCHIVE} makes backups"
-            if remedy == RECONNECT and svc not in (able := REQUEST_KEYS[RECONNECT]):
+            if remedy == Remedy.RECONNECT and svc not in (able := REQUEST_KEYS[Remedy.RECONNECT]):
                 yield place, f"{remedy} does nothing: only {' and '.join(able)} have connections"
-            if remedy == RELOAD_SERIES and svc != SOURCES:
+            if remedy == Remedy.RELOAD_SERIES and svc != SOURCES:
                 yield place, f"{remedy} does nothing: only {SOURCES} loads series"
             if remedy in CACHES and find_cache(truth, svc, remedy) is None:
                 yield place, f"{remedy} does nothing: no access point of {svc} names {CACHES[remedy]}"

@@ -18,6 +18,7 @@ from marketswarm.bus.stored_values import (
     parse_decimal,
     parse_object,
     read_fields,
+    read_time,
     report_unusable,
 )
 from marketswarm.bus.stream import read_entries_between
@@ -115,12 +116,6 @@ async def read_pauses(bus: Bus, names: list[str]) -> dict[str, SourcePause]:
     stored = await read_fields(bus, keys, ["paused", "paused_by", "paused_at"])
     found = {name: parse_pause(each, now) for name, each in zip(names, stored, strict=True)}
     return {name: pause for name, pause in found.items() if pause is not None}
-
-
-async def read_time(bus: Bus) -> float:
-    """Return the time by a bus's clock, in epoch seconds. Raises BusError."""
-    seconds, micros = await bus.ask(bus.client.time())
-    return float(seconds) + float(micros) / 1e6
 
 
 def parse_pause(stored: Mapping[bytes, bytes], now: float) -> SourcePause | None:

@@ -12,7 +12,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import delete_wrong_types, parse_epoch, read_fields, report_unusable
+from marketswarm.bus.stored_values import (
+    delete_wrong_types,
+    parse_epoch,
+    read_fields,
+    read_time,
+    report_unusable,
+)
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE
 from marketswarm.operator.diagnosis import make_diagnosis_field
 from marketswarm.operator.evidence import EVIDENCE_KEPT
@@ -30,10 +36,6 @@ from services.medic.repair import Repair, RepairState
 from services.medic.repair_plan import RepairPlan
 from services.medic.rules.observed_time import MAX_SPANS, Span
 
-MAX_ATTEMPTS: Final = 50
-MAX_TEXT: Final = 200
-MAX_ACTED: Final = 1000
-MAX_ADVICE: Final = 10
 OBSERVED: Final = "observed"
 """The field of `medic:state` with the times in which medics observed the fleet, by the clock of the bus."""
 QUESTIONS: Final = "questions"
@@ -60,20 +62,7 @@ def encode_repair(repair: Repair) -> bytes:
 def parse_repair(raw: bytes, svc: str) -> Repair | None:
     """Return a stored repair of a service; None if a part is of a wrong type, out of bounds or at odds."""
     repair = _validate(_REPAIR, raw)
-    if repair is None or repair.svc != svc or len(repair.attempts) > MAX_ATTEMPTS:
-        return None
-    moments = (repair.down_since, repair.opened_at, repair.since, *(each.at for each in repair.attempts))
-    advice_end = None if repair.advice is None else repair.advice.until
-    told = (each.told_at for each in repair.noted)
-    later = (repair.until, repair.up_at, repair.asked_at, *told, advice_end)
-    ends = (each for each in later if each is not None)
-    if any(parse_epoch(each) is None for each in (*moments, *ends)):
-        return None
-    own = (repair.boot or "", repair.identity, repair.approved_by, repair.proposed_for)
-    acked_by = (each.acked_by for each in repair.noted)
-    texts = (*own, *acked_by, *(each.identity + (each.boot or "") for each in repair.attempts))
-    is_advice_long = repair.advice is not None and len(repair.advice.remedies) > MAX_ADVICE
-    if max(map(len, texts)) > MAX_TEXT or is_advice_long or repair.state is RepairState.RESOLVED:
+    if repair is None or repair.svc != svc or repair.state is RepairState.RESOLVED:
         return None
     lacks_attempt = repair.state in _HAS_ATTEMPT and not repair.attempts
     lacks_end = repair.state in _HAS_END and repair.until is None
@@ -81,11 +70,7 @@ def parse_repair(raw: bytes, svc: str) -> Repair | None:
 
 
 def parse_fuse(raw: bytes) -> Fuse | None:
-    fuse = _validate(_FUSE, raw)
-    if fuse is None or len(fuse.acted) > MAX_ACTED:
-        return None
-    times = (*fuse.acted, *([] if fuse.blown_at is None else [fuse.blown_at]))
-    return None if any(parse_epoch(each) is None for each in times) else fuse
+    return _validate(_FUSE, raw)
 
 
 def parse_spans(raw: bytes) -> tuple[Span, ...] | None:
@@ -169,7 +154,7 @@ class MedicStore:
         if plan.fuse is not None:
             values.append((FUSE, orjson.dumps(plan.fuse)))
         if plan.observed is not None:
-            ahead_sec = await self._read_clock() - plan.observed.at
+            ahead_sec = await read_time(self.bus) - plan.observed.at
             shifted = [[each + ahead_sec for each in span] for span in plan.observed.spans]
             values.append((OBSERVED, orjson.dumps(shifted)))
         args: list[str | bytes | float] = [str(epoch), ENTRIES_KEPT, len(values)]
@@ -191,14 +176,9 @@ class MedicStore:
         spans = None if raw is None else parse_spans(raw)
         if raw is not None and spans is None:
             report_unusable(self.bus.name, MEDIC_STATE, OBSERVED)
-        bus_now = await self._read_clock()
+        bus_now = await read_time(self.bus)
         ahead_sec = get_now() - bus_now
         return tuple((first + ahead_sec, last + ahead_sec) for first, last in spans or () if last <= bus_now)
-
-    async def _read_clock(self) -> float:
-        """Return the time of the bus, in epoch seconds."""
-        sec, microseconds = await self.bus.ask(self.bus.client.time())
-        return float(sec + microseconds / 1e6)
 
     async def load_record(self) -> list[TimelineEntry]:
         """Return the entries of the record that can be used, oldest first."""

@@ -11,7 +11,7 @@ from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import SOURCES
 from marketswarm.bus import BusError
 from marketswarm.keys import MARKET_BARS
-from marketswarm.operator.remedies import RELOAD_SERIES
+from marketswarm.operator.remedies import Remedy
 from marketswarm.truth import SYSTEM, AccessPoint
 from services.market.request_desk import RequestDesk
 from services.sources.cascade.loader import SeriesLoader, open_loader
@@ -52,7 +52,7 @@ async def main() -> int:
             refresh = Refresh(me, loader, dispatcher, settings, point.bus)
             me.task(refresh.run(), name="refresh")
             desk = RequestDesk(
-                RELOAD_SERIES,
+                Remedy.RELOAD_SERIES,
                 NAME,
                 me.boot,
                 lambda: me.bus(SYSTEM),

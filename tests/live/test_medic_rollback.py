@@ -15,11 +15,14 @@ from marketswarm.truth import parse_truth
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, TargetFacts
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.remedies.rollback import AUTHOR
+from services.medic.settings import HealingSettings, RollbackSettings
 from support.rig import Server
 from support.scenes.seeding import agreed, buses, state, two_servers
 from support.waiting import fault_lasts
 
 ROLL_BACK = REMEDIES[Remedy.ROLL_BACK_TRUTH]
+SOON = HealingSettings(rollback=RollbackSettings.model_construct(within_sec=0.0))
+"""A truth may be rolled back at once: the one before may have been in force for a moment."""
 
 
 def document(tag=None):
@@ -39,9 +42,7 @@ class Scene:
         self.by_name = {bus.name: bus for bus in opened}
 
     def context(self, until=None):
-        return RemedyContext(
-            parse_truth(GOOD).truth, self.by_name.__getitem__, rollback_within_sec=0.0, until=until
-        )
+        return RemedyContext(parse_truth(GOOD).truth, self.by_name.__getitem__, settings=SOON, until=until)
 
     async def seed(self, *documents):
         for each in documents:

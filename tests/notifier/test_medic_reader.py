@@ -13,8 +13,8 @@ from notifier.medic_reader import MedicReader
 from notifier.router.healing import MedicState
 from services.medic.facts import Symptom
 from services.medic.remedies import Remedy
-from services.medic.repair import MAX_NUMBER, RemedyAttempt, Repair, RepairState
-from services.medic.store import MAX_ATTEMPTS, MAX_TEXT, encode_repair
+from services.medic.repair import MAX_ATTEMPTS, MAX_NUMBER, MAX_TEXT, RemedyAttempt, Repair, RepairState
+from services.medic.store import encode_repair
 
 NOW = 1_762_433_458.0
 LEASE = lease_key("medic")

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
-from marketswarm.operator.remedies import BOARD, RECONNECT
+from marketswarm.operator.remedies import BOARD, Remedy
 from marketswarm.truth import SYSTEM
 from services.board.access.limits import RequestLimiter
 from services.board.cache import Cached
@@ -68,7 +68,7 @@ class Market:
         self.settings_now = settings_now
         self.archive = ArchiveReader(None if url is None else url.get_secret_value())
         self._desk = RequestDesk(
-            RECONNECT, BOARD, me.boot, lambda: me.bus(SYSTEM), self.archive.reconnect, log=log
+            Remedy.RECONNECT, BOARD, me.boot, lambda: me.bus(SYSTEM), self.archive.reconnect, log=log
         )
         self.live = LiveMarket()
         self.hub = UpdateHub(

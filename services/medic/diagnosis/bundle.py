@@ -8,6 +8,7 @@ import orjson
 
 from marketswarm.channels.text import truncate
 from marketswarm.operator.healing import TimelineEntry
+from marketswarm.text import map_texts
 from services.medic.diagnosis.redactor import Redactor
 from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.remedies import Remedy
@@ -71,7 +72,8 @@ def make_bundle(
         "notes": list(evidence.notes)[:MAX_LINES],
         "truth_changes": list(evidence.changes)[:MAX_LINES],
     }
-    cleaned = _redact(bundle, redactor)
+    # ten times as much is redacted as is kept: what is removed may be most of it
+    cleaned = map_texts(bundle, lambda text: truncate(redactor.redact(text, 10 * MAX_LINE), MAX_LINE, len))
     cleaned["logs"] = _keep_end(redactor.redact(evidence.logs))
     cleaned["source"] = truncate(redactor.redact(evidence.source), MAX_BLOCK, len)
     cleaned["commits"] = truncate(redactor.redact(evidence.commits), MAX_BLOCK, len)
@@ -97,13 +99,3 @@ def describe_target(target: TargetFacts) -> dict[str, Any]:
         "process_end": "" if target.process is None else target.process.describe_end(),
         "severity": target.severity,
     }
-
-
-def _redact(value: Any, redactor: Redactor) -> Any:
-    """Return a JSON value with each text in it redacted, and then cut to MAX_LINE."""
-    if isinstance(value, dict):
-        return {name: _redact(each, redactor) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_redact(each, redactor) for each in value]
-    # ten times as much: what is removed may be most of it
-    return truncate(redactor.redact(value, 10 * MAX_LINE), MAX_LINE, len) if isinstance(value, str) else value

@@ -53,7 +53,7 @@ from services.medic.owners.owner import (
     ProcessOwner,
 )
 from services.medic.owners.socket_http import TOO_LONG, SocketAnswer, SocketHttpClient, SocketHttpError
-from services.medic.rules.metric import Metric, Readings
+from services.medic.rules.metric import Metric, Readings, find_most
 
 API: Final = "/v1.44"
 """The version of the API: that of Docker Engine 25, which later ones know."""
@@ -165,8 +165,8 @@ class ContainerEngine(ProcessOwner):
             memory.setdefault(each.listed.svc, []).append(measured.memory_percent if measured else None)
             busy.setdefault(each.listed.svc, []).append(measured.cpu_percent if measured else None)
         return {
-            Metric.PROCESS_MEMORY: {svc: _find_most(values) for svc, values in memory.items()},
-            Metric.PROCESS_CPU: {svc: _find_most(values) for svc, values in busy.items()},
+            Metric.PROCESS_MEMORY: {svc: find_most(values) for svc, values in memory.items()},
+            Metric.PROCESS_CPU: {svc: find_most(values) for svc, values in busy.items()},
         }
 
     async def restart(self, svc: str, identity: str, until: float | None) -> tuple[RestartAnswer, str]:
@@ -385,10 +385,3 @@ def make_measured(
 def read_machine_bytes() -> int:
     """Return the memory of this machine, also where /proc shows nothing of it."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _find_most(values: Iterable[float | None]) -> float | None:
-    """Return the largest value of a service's containers; None unless each of them is known."""
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return max(known) if known and len(known) == len(found) else None

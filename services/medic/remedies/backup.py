@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.bus import BusError, NoBusError
 from marketswarm.keys import ARCHIVE_BACKUP_REQUEST
 from marketswarm.operator.backups import (
     REQUEST_VALID_SEC,
@@ -51,17 +50,14 @@ class RepeatBackup(TracedRemedy):
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Write the request, if the report is still the one for which it was meant."""
         now = time.time()
-        try:
-            bus = context.get_bus(SYSTEM)
-            report = await read_backup_report(bus)
-            if report is None or judge_report(report, now).identity != order.identity:
-                return OrderResult.CHANGED, "archive reports something else now"
-            request = BackupRequest(id=order.identity, by=MEDIC, ts=now)
-            writer = await LeasedWriter.begin(bus, context.until)
-            expiry = ("EX", str(REQUEST_VALID_SEC))
-            await writer.write("SET", [ARCHIVE_BACKUP_REQUEST], request.encode(), *expiry)
-        except (BusError, NoBusError) as error:
-            return OrderResult.UNKNOWN, str(error)[:100]
+        bus = context.get_bus(SYSTEM)
+        report = await read_backup_report(bus)
+        if report is None or judge_report(report, now).identity != order.identity:
+            return OrderResult.CHANGED, "archive reports something else now"
+        request = BackupRequest(id=order.identity, by=MEDIC, ts=now)
+        writer = await LeasedWriter.begin(bus, context.until)
+        expiry = ("EX", str(REQUEST_VALID_SEC))
+        await writer.write("SET", [ARCHIVE_BACKUP_REQUEST], request.encode(), *expiry)
         return OrderResult.DONE, f"asked {ARCHIVE} for the backup that is due"
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from marketswarm.beat import Beat, parse_beat
-from marketswarm.bus import BusError, NoBusError
 from marketswarm.bus.stored_values import read_strings
 from marketswarm.keys import last_beat_key
 from services.medic.facts import Health, Symptom, TargetFacts
@@ -38,19 +37,13 @@ class BesideRemedy(RemedyType):
         if target.process is not None and target.process.age_sec < start_grace_sec:
             yield Refusal.START_GRACE
 
-    def is_done(self, _identity: str, _target: TargetFacts) -> bool:
-        return False  # nothing that is observed of the target says so
-
-    def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
-        return boot is not None and target.boot == boot
+    def has_helped(self, boot: str | None, _identity: str, target: TargetFacts) -> bool | None:
+        return (boot is not None and target.boot == boot) or None
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
-        try:
-            if await read_boot(order.svc, context) != order.identity:
-                return OrderResult.CHANGED, "another process beats now"
-            return await self.write(order, context)
-        except (BusError, NoBusError) as error:
-            return OrderResult.UNKNOWN, str(error)[:100]
+        if await read_boot(order.svc, context) != order.identity:
+            return OrderResult.CHANGED, "another process beats now"
+        return await self.write(order, context)
 
     async def write(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Carry out an order whose process beats, by a `LeasedWriter`.

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from marketswarm.operator.remedies import Remedy
 from services.medic.remedies.backup import RepeatBackup
 from services.medic.remedies.cache import ClearCache
 from services.medic.remedies.command import RunCommand
 from services.medic.remedies.pause import PauseSource
-from services.medic.remedies.remedy import Remedy, RemedyType
+from services.medic.remedies.remedy import RemedyType
 from services.medic.remedies.request import RequestRemedy
 from services.medic.remedies.restart import Restart
 from services.medic.remedies.rollback import RollBackTruth

@@ -9,6 +9,7 @@ from typing import Final
 from marketswarm.agent.lease import clock
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import read_time
 
 WRITE: Final = Script.beside("services.medic.remedies", "leased_write.lua")
 _NEVER_MS: Final = 1e15
@@ -33,8 +34,7 @@ class LeasedWriter:
         """
         if until is None:
             return cls(bus, _NEVER_MS)
-        sec, microseconds = await bus.ask(bus.client.time())
-        return cls(bus, 1000 * (sec + until - clock()) + microseconds / 1000)
+        return cls(bus, 1000 * (await read_time(bus) + until - clock()))
 
     async def write(self, command: str, keys: Sequence[str | bytes], *args: str | bytes) -> int:
         """Run a command on each key, in one step; return the sum of the answers.

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from marketswarm.bus import Bus, BusError, NoBusError
+from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import (
     parse_epoch,
@@ -62,7 +62,7 @@ class PauseSource(TracedRemedy):
         return known
 
     async def _look(self, svc: str, context: RemedyContext) -> RemedyEvidence | None:
-        above = context.reject_limit
+        above = context.settings.reject_limit
         readings = await read_rejects(context.truth, context.get_bus)
         if svc != SOURCES or above is None or readings is None:
             return RemedyEvidence()
@@ -78,19 +78,16 @@ class PauseSource(TracedRemedy):
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Pause the source, if it still is the one to pause."""
-        try:
-            evidence = await self._look(order.svc, context)
-            if evidence is None or evidence.identity != order.identity:
-                return OrderResult.CHANGED, f"{order.identity} is not the source to pause any more"
-            bus = context.get_bus(find_sources_bus(context.truth) or "")
-            writer = await LeasedWriter.begin(bus, context.until)
-            pause_ms = str(round(1000 * context.pause_sec))
-            is_paused = await writer.run(_PAUSE, [source_breaker_key(order.identity)], pause_ms)
-        except (BusError, NoBusError) as error:
-            return OrderResult.UNKNOWN, str(error)[:100]
+        evidence = await self._look(order.svc, context)
+        if evidence is None or evidence.identity != order.identity:
+            return OrderResult.CHANGED, f"{order.identity} is not the source to pause any more"
+        bus = context.get_bus(find_sources_bus(context.truth) or "")
+        writer = await LeasedWriter.begin(bus, context.until)
+        pause_ms = str(round(1000 * context.settings.pause_sec))
+        is_paused = await writer.run(_PAUSE, [source_breaker_key(order.identity)], pause_ms)
         if not is_paused:
             return OrderResult.CHANGED, f"{order.identity} is paused already"
-        return OrderResult.DONE, f"{order.identity} paused for {format_duration(context.pause_sec)}"
+        return OrderResult.DONE, f"{order.identity} paused for {format_duration(context.settings.pause_sec)}"
 
 
 def choose_source(readings: SourceReadings, series: Iterable[KnownSeries], above: float) -> str | None:

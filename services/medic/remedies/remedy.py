@@ -1,7 +1,8 @@
 """Define what a remedy is: its cost, when it may be tried, how it is carried out, and what verifies it.
 
-The planner and the medic know remedies by this alone. To add one: a name in `Remedy`, a module with its
-type, an entry in `ladder.py`, and the rights of the medic's user in marketswarm/access/roles.py.
+The planner and the medic know remedies by this alone. To add one: a name in `Remedy`
+(marketswarm/operator/remedies.py), a module with its type, an entry in `ladder.py`, and the rights of the
+medic's user in marketswarm/access/roles.py.
 """
 
 from abc import ABC, abstractmethod
@@ -11,31 +12,17 @@ from enum import StrEnum
 from typing import Final
 
 from marketswarm.agent.lease import LeaseLost, is_in_time
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, BusError, NoBusError
 from marketswarm.keys import TRUTH_DOC
+from marketswarm.operator.remedies import Remedy
 from marketswarm.truth import Truth
 from services.medic.facts import RestartOwner, Symptom, TargetFacts
 from services.medic.owners.owner import ProcessOwner
 from services.medic.refusal import Refusal
 from services.medic.remedies.leased_write import TooLateError
+from services.medic.settings import HealingSettings
 
 TOO_LATE: Final = "the request came too late"
-
-
-class Remedy(StrEnum):
-    """What can be done for a target. `wait` does nothing: it shows what heals by itself."""
-
-    WAIT = "wait"
-    RESUME_SOURCES = "resume_sources"
-    RELOAD_SERIES = "reload_series"
-    PAUSE_SOURCE = "pause_source"
-    QUOTES_CACHE = "quotes_cache"
-    CHARTS_CACHE = "charts_cache"
-    RECONNECT = "reconnect"
-    REPEAT_BACKUP = "repeat_backup"
-    RESTART = "restart"
-    ROLL_BACK_TRUTH = "roll_back_truth"
-    COMMAND = "command"
 
 
 class OrderResult(StrEnum):
@@ -69,12 +56,9 @@ class RemedyContext:
         truth: the truth in force.
         get_bus: returns a bus by its name; raises NoBusError.
         owners: what runs processes here.
+        settings: what the truth allows.
         command: the command of the environment, and its arguments; empty without one.
         command_sec: how long it may take, in seconds.
-        reject_limit: how much of what a source sends may be of no use; None if no rule says so.
-        pause_sec: for how long a source is paused.
-        rollback_services: how many services a truth must have broken.
-        rollback_within_sec: how soon after its seeding, and for how long the one before was in force.
         truth_key: the key of the truth on each bus.
         outages: since when each open outage lasts, in epoch seconds, by service.
         until: when the lease ends under which this is done, by `marketswarm.agent.lease.clock`.
@@ -83,12 +67,9 @@ class RemedyContext:
     truth: Truth
     get_bus: Callable[[str], Bus]
     owners: Sequence[ProcessOwner] = ()
+    settings: HealingSettings = field(default_factory=HealingSettings)
     command: tuple[str, ...] = ()
     command_sec: float = 30.0
-    reject_limit: float | None = None
-    pause_sec: float = 1800.0
-    rollback_services: int = 2
-    rollback_within_sec: float = 300.0
     truth_key: str = TRUTH_DOC
     outages: Mapping[str, float] = field(default_factory=dict)
     until: float | None = None
@@ -147,12 +128,12 @@ class RemedyType(ABC):
         """Return True if what is known now says whether an intent was carried out."""
         return True
 
-    @abstractmethod
-    def is_done(self, identity: str, target: TargetFacts) -> bool:
+    def is_done(self, _identity: str, _target: TargetFacts) -> bool:
         """Return True if an intent that another medic left was provably carried out.
 
         `identity` is that of the intent.
         """
+        return False
 
     def is_undone(self, _identity: str, _target: TargetFacts) -> bool:
         """Return True if an intent that another medic left was provably not carried out, and no longer is.
@@ -161,19 +142,13 @@ class RemedyType(ABC):
         """
         return False
 
-    @abstractmethod
-    def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
-        """Return True if a target that is well by observations newer than the action is so by this remedy.
-
-        `boot` is that of the target before the action.
-        """
-
-    def has_helped(self, boot: str | None, _identity: str, target: TargetFacts) -> bool | None:
+    def has_helped(self, _boot: str | None, _identity: str, _target: TargetFacts) -> bool | None:
         """Return whether an order for `identity` did what it is for; None as long as that is not known.
 
-        It helped a target that is well besides. `boot` is that of the target before the action.
+        It helped a target that is well besides, by observations newer than the action. `boot` is that of the
+        target before the action.
         """
-        return self.is_proof(boot, target) or None
+        return None
 
     async def carry_out(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Carry out an order; return what became of it, and a sentence for people.
@@ -188,7 +163,12 @@ class RemedyType(ABC):
             return await self.apply(order, context)
         except TooLateError:
             return OrderResult.REFUSED, TOO_LATE
+        except (BusError, NoBusError) as error:
+            return OrderResult.UNKNOWN, str(error)[:100]
 
     @abstractmethod
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
-        """Carry out an order, as above. Raises TooLateError if a bus has refused all of it."""
+        """Carry out an order, as above.
+
+        Raises TooLateError if a bus has refused all of it, BusError or NoBusError if it may be done in part.
+        """

@@ -9,7 +9,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from marketswarm.bus import BusError, NoBusError
 from marketswarm.operator.remedies import REQUEST_KEYS
 from marketswarm.operator.service_requests import (
     REQUEST_VALID_SEC,
@@ -59,18 +58,15 @@ class RequestRemedy(TracedRemedy):
         keys = REQUEST_KEYS[self.name].get(order.svc)
         if keys is None:
             return OrderResult.REFUSED, f"{order.svc} can't be asked for it"
-        try:
-            bus = context.get_bus(SYSTEM)
-            boot = await read_boot(order.svc, context)
-            report = await read_request_report(bus, self.name, order.svc)
-            if boot is None or self.judge_report(boot, report).identity != order.identity:
-                return OrderResult.CHANGED, f"another process beats, or {order.svc} reports something else"
-            request = ServiceRequest(id=order.identity, boot=boot, by=MEDIC, ts=time.time())
-            writer = await LeasedWriter.begin(bus, context.until)
-            expiry = ("EX", str(REQUEST_VALID_SEC))
-            await writer.write("SET", [keys[1]], request.encode(), *expiry)
-        except (BusError, NoBusError) as error:
-            return OrderResult.UNKNOWN, str(error)[:100]
+        bus = context.get_bus(SYSTEM)
+        boot = await read_boot(order.svc, context)
+        report = await read_request_report(bus, self.name, order.svc)
+        if boot is None or self.judge_report(boot, report).identity != order.identity:
+            return OrderResult.CHANGED, f"another process beats, or {order.svc} reports something else"
+        request = ServiceRequest(id=order.identity, boot=boot, by=MEDIC, ts=time.time())
+        writer = await LeasedWriter.begin(bus, context.until)
+        expiry = ("EX", str(REQUEST_VALID_SEC))
+        await writer.write("SET", [keys[1]], request.encode(), *expiry)
         return OrderResult.DONE, f"asked {order.svc}: {self.name}"
 
     def judge_report(self, boot: str | None, report: RequestReport | None) -> RemedyEvidence:

@@ -2,20 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
-from marketswarm.fleet_control import RestartAnswer
 from services.medic.facts import RestartOwner, TargetFacts
 from services.medic.owners.container import parse_identity
 from services.medic.owners.owner import NoOwnerError
 from services.medic.refusal import Refusal
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, RemedyType
-
-_RESULTS: Final = {
-    RestartAnswer.DONE: OrderResult.DONE,
-    RestartAnswer.CHANGED: OrderResult.CHANGED,
-    RestartAnswer.REFUSED: OrderResult.REFUSED,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +50,8 @@ class Restart(RemedyType):
             return False
         return process.identity == identity and process.is_restarting is False
 
-    def is_proof(self, boot: str | None, target: TargetFacts) -> bool:
-        return target.boot is not None and boot is not None and target.boot != boot
+    def has_helped(self, boot: str | None, _identity: str, target: TargetFacts) -> bool | None:
+        return (target.boot is not None and boot is not None and target.boot != boot) or None
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Ask its owner to restart the process that is meant, and no other."""
@@ -70,4 +62,4 @@ class Restart(RemedyType):
             answer, said = await owner.restart(order.svc, order.identity, context.until)
         except NoOwnerError as error:
             return OrderResult.UNKNOWN, str(error)
-        return _RESULTS[answer], said
+        return OrderResult(answer), said

@@ -197,9 +197,9 @@ def find_rollback(newest: Sequence[Revision], now: float | None) -> RollbackStep
 
 def find_victims(rollback: RollbackStep, facts: FleetFacts, context: RemedyContext) -> frozenset[str]:
     """Return the services that the truth in force broke; none if there is too little proof of that. Pure."""
-    broken = find_broken(rollback, facts, context)
-    has_proved_itself = rollback.bad.seeded_at - rollback.good.seeded_at >= context.rollback_within_sec
-    return broken if has_proved_itself and len(broken) >= context.rollback_services else frozenset()
+    broken, settings = find_broken(rollback, facts, context), context.settings.rollback
+    has_proved_itself = rollback.bad.seeded_at - rollback.good.seeded_at >= settings.within_sec
+    return broken if has_proved_itself and len(broken) >= settings.services else frozenset()
 
 
 def find_broken(rollback: RollbackStep, facts: FleetFacts, context: RemedyContext) -> frozenset[str]:
@@ -220,4 +220,4 @@ def _went_down(target: TargetFacts, seeded_at: float, context: RemedyContext) ->
     if target.health is not Health.DOWN or target.down_since is None or target.svc not in truth.services:
         return False
     down_since = min(target.down_since, context.outages.get(target.svc, target.down_since))
-    return -truth.interval_of(target.svc) <= down_since - seeded_at <= context.rollback_within_sec
+    return -truth.interval_of(target.svc) <= down_since - seeded_at <= context.settings.rollback.within_sec

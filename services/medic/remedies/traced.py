@@ -62,9 +62,6 @@ class TracedRemedy(RemedyType):
         found = self.find_evidence(target)
         return found is not None and bool(identity) and identity in found.undone
 
-    def is_proof(self, _boot: str | None, _target: TargetFacts) -> bool:
-        return False  # the process says nothing of it: `has_helped`
-
     def has_helped(self, _boot: str | None, identity: str, target: TargetFacts) -> bool | None:
         found = self.find_evidence(target)
         return None if found is None else found.results.get(identity)

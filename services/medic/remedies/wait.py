@@ -21,11 +21,5 @@ class Wait(RemedyType):
     def list_refusals(self, _target: TargetFacts, _start_grace_sec: float) -> Iterator[Refusal]:
         yield from ()
 
-    def is_done(self, _identity: str, _target: TargetFacts) -> bool:
-        return False
-
-    def is_proof(self, _boot: str | None, _target: TargetFacts) -> bool:
-        return False
-
     async def apply(self, _order: RemedyOrder, _context: RemedyContext) -> tuple[OrderResult, str]:
         return OrderResult.REFUSED, "to wait needs no order"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.medic.rules.metric import KINDS, Readings, name_reading
+from services.medic.rules.metric import COUNTERS, Readings, name_reading
 from services.medic.rules.rule import MonitorRule
 
 MAX_COUNTS: Final = 400
@@ -136,7 +136,7 @@ def _measure(
     if rule.share_above is not None:
         return _measure_share(rule, [value for name, value in found.items() if rule.includes(name)])
     value = found.get(name_reading(subject, rule.detail))
-    if rule.within_sec is None or not KINDS[rule.metric].is_counter:
+    if rule.within_sec is None or rule.metric not in COUNTERS:
         return value, None if value is None else rule.is_met_by(value)
     counted = track.count(value, rule.within_sec, now)
     if counted is None:

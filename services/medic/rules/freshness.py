@@ -12,7 +12,7 @@ from typing import Final
 
 from marketswarm.access.services import find_written_key
 from marketswarm.bus import Bus, BusError, NoBusError
-from marketswarm.bus.stored_values import parse_epoch, parse_object, read_strings
+from marketswarm.bus.stored_values import parse_epoch, parse_object, read_strings, read_time
 from marketswarm.status import derive_silence
 from marketswarm.text import parse_digits
 from marketswarm.truth import Truth
@@ -96,10 +96,10 @@ async def _read_bus(name: str, keys: list[str], get_bus: Callable[[str], Bus]) -
     """Return when each key was written; nothing if the bus does not answer."""
     try:
         bus = get_bus(name)
-        sec, microseconds = await bus.ask(bus.client.time())
+        now = await read_time(bus)
     except (BusError, NoBusError):
         return {}
-    return {key: await _read_write(bus, key, sec + microseconds / 1e6) for key in keys}
+    return {key: await _read_write(bus, key, now) for key in keys}
 
 
 async def _read_write(bus: Bus, key: str, now: float) -> _Write:

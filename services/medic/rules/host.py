@@ -13,7 +13,7 @@ import psutil
 
 from marketswarm import log as logs
 from services.medic.rules.measurement import BlockingMeasurement
-from services.medic.rules.metric import HOST, Metric, Readings
+from services.medic.rules.metric import HOST, Metric, Readings, find_most
 
 DISKS: Final = ("/", ".")
 """The folders whose disks matter: the system's, and the one in which the medic works."""
@@ -50,8 +50,8 @@ class HostObserver:
         self._has_cpu = True
         running = {pid for found in pids.values() for pid in found}
         self._processes = {pid: each for pid, each in self._processes.items() if pid in running}
-        memory = {svc: self._find_most(found, self._measure_memory) for svc, found in pids.items()}
-        busy = {svc: self._find_most(found, self._measure_cpu) for svc, found in pids.items()}
+        memory = {svc: _measure_all(found, self._measure_memory) for svc, found in pids.items()}
+        busy = {svc: _measure_all(found, self._measure_cpu) for svc, found in pids.items()}
         return {
             **readings,
             Metric.PROCESS_MEMORY: memory,
@@ -68,12 +68,6 @@ class HostObserver:
                 log.warning("medic.host_unreadable", reason=str(error))
             self._is_hidden = True
             return None
-
-    def _find_most(self, pids: Iterable[int], measure: Callable[[int], float | None]) -> float | None:
-        """Return the largest value of some processes; None unless each of them is known."""
-        found = [_measure_safely(measure, pid) for pid in pids]
-        known = [value for value in found if value is not None]
-        return max(known, default=None) if len(known) == len(found) else None
 
     def _measure_memory(self, pid: int) -> float | None:
         return float(self._get_process(pid).memory_percent())
@@ -92,6 +86,10 @@ class HostObserver:
             return known
         self._processes.pop(pid, None)
         return psutil.Process(pid)
+
+
+def _measure_all(pids: Iterable[int], measure: Callable[[int], float | None]) -> float | None:
+    return find_most(_measure_safely(measure, pid) for pid in pids)
 
 
 def _measure_safely(measure: Callable[[int], float | None], pid: int) -> float | None:

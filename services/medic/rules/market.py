@@ -25,6 +25,7 @@ MAX_GATE_BYTES: Final = 1 << 20
 """The longest state of the gate that is read: it names up to 500 series that failed."""
 _CLOSED: Final[Mapping[object, float]] = {"open": 0.0, "closed": 1.0}
 _FAILING: Final[Mapping[object, float]] = {"up": 0.0, "down": 1.0}
+"""What the words of a gate and of a source stand for; a run of the gate that goes on has another one."""
 
 
 async def read_market(seen: FleetObservation, get_bus: Callable[[str], Bus]) -> Readings:
@@ -40,7 +41,7 @@ async def _read_sources(seen: FleetObservation, get_bus: Callable[[str], Bus], r
     if (point := find_point(seen, SOURCES, MARKET_SOURCES)) is None:
         return
     states = await read_source_states(get_bus(point.bus), point.key)
-    readings[Metric.SOURCE_FAILING] = {name: _find_failing(each) for name, each in states.items()}
+    readings[Metric.SOURCE_FAILING] = {name: _find_value(_FAILING, each) for name, each in states.items()}
     readings[Metric.SOURCE_LIMITED] = {name: _find_limited(each) for name, each in states.items()}
     rejects = await read_rejects(seen.truth, get_bus, states)
     if rejects is not None:
@@ -50,7 +51,7 @@ async def _read_sources(seen: FleetObservation, get_bus: Callable[[str], Bus], r
 async def _read_gate(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
     if (point := find_point(seen, SOURCES, MARKET_SOURCES)) is not None:
         (gate,) = await read_strings(get_bus(point.bus), [PRELOAD_STATUS], MAX_GATE_BYTES)
-        readings[Metric.GATE_CLOSED] = {FLEET: _find_closed(parse_object(gate).get("state"))}
+        readings[Metric.GATE_CLOSED] = {FLEET: _find_value(_CLOSED, parse_object(gate))}
 
 
 async def _read_quarantine(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:
@@ -99,15 +100,10 @@ def is_up(seen: FleetObservation, svc: str) -> bool:
     return svc in seen.truth.services and entry is not None and entry.verdict is State.UP
 
 
-def _find_closed(state: object) -> float | None:
-    """Return 1 or 0 by how a run of the gate ended; None while one goes on, or if there was none."""
-    return _CLOSED.get(state) if isinstance(state, str) else None
-
-
-def _find_failing(state: dict[str, Any]) -> float | None:
-    """Return 1 for a source that fails, 0 for one that answers, None for others."""
-    word = state.get("state")
-    return _FAILING.get(word) if isinstance(word, str) else None
+def _find_value(values: Mapping[object, float], stored: Mapping[str, Any]) -> float | None:
+    """Return the value of the word in the field `state`; None for any other word, or thing."""
+    word = stored.get("state")
+    return values.get(word) if isinstance(word, str) else None
 
 
 def _find_limited(state: dict[str, Any]) -> float | None:

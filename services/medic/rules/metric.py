@@ -1,9 +1,8 @@
 """Name what rules can be about: the metrics, what each measures, and of what. Pure."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 from marketswarm.operator.remedies import ARCHIVE, BARS, SOURCES
 
@@ -32,6 +31,15 @@ class MetricSubject(StrEnum):
 class Metric(StrEnum):
     """What is measured; percentages are from 0 to 100."""
 
+    subject: MetricSubject
+    """What it is measured of, the second word of a member; a service if there is none."""
+
+    def __new__(cls, value: str, subject: str = "service") -> Self:
+        metric = str.__new__(cls, value)
+        metric._value_ = value
+        metric.subject = MetricSubject(subject)
+        return metric
+
     DEGRADED = "degraded"  # 1 if the last beat says `degraded`
     RESTARTS = "restarts"  # so far
     PROCESS_MEMORY = "process_memory"  # in percent: of the machine's, or of the limit of its container
@@ -40,89 +48,43 @@ class Metric(StrEnum):
     CONFLICT = "conflict"  # 1 while more processes of it run than its `replicas`, as mesh sees it
     ESCALATED = "escalated"  # 1 while an outage of it is open that the medic gave up
     PROPOSED = "proposed"  # 1 while a remedy for it waits for a person's approval
-    HOST_MEMORY = "host_memory"  # in percent
-    HOST_CPU = "host_cpu"  # in percent of all processors
-    HOST_DISK_FREE = "host_disk_free"  # in percent, of the fullest disk that matters
-    BUS_MEMORY = "bus_memory"  # in percent of `maxmemory`; unknown without such a limit
-    BUS_CONNECTIONS = "bus_connections"  # in percent of `maxclients`
-    BUS_REPLICAS = "bus_replicas"  # how many replicas are connected to it, and follow
-    BUS_REPLICA_LAG = "bus_replica_lag"  # in seconds, since the one that is most behind was heard
-    SOURCE_FAILING = "source_failing"  # 1 while a source of the market fails
+    HOST_MEMORY = "host_memory", "host"  # in percent
+    HOST_CPU = "host_cpu", "host"  # in percent of all processors
+    HOST_DISK_FREE = "host_disk_free", "host"  # in percent, of the fullest disk that matters
+    BUS_MEMORY = "bus_memory", "bus"  # in percent of `maxmemory`; unknown without such a limit
+    BUS_CONNECTIONS = "bus_connections", "bus"  # in percent of `maxclients`
+    BUS_REPLICAS = "bus_replicas", "bus"  # how many replicas are connected to it, and follow
+    BUS_REPLICA_LAG = "bus_replica_lag", "bus"  # in seconds, since the one that is most behind was heard
+    SOURCE_FAILING = "source_failing", "source"  # 1 while a source of the market fails
     SOURCE_REJECTS = "source_rejects"  # what the worst source in service sent lately that is of no use
-    SOURCE_LIMITED = "source_limited"  # 1 while a source of the market takes no more requests
-    GATE_CLOSED = "gate_closed"  # 1 if the last run of the gate left it closed
-    QUARANTINED = "quarantined"  # records that failed a check, so far
+    SOURCE_LIMITED = "source_limited", "source"  # 1 while a source of the market takes no more requests
+    GATE_CLOSED = "gate_closed", "fleet"  # 1 if the last run of the gate left it closed
+    QUARANTINED = "quarantined", "fleet"  # records that failed a check, so far
     BACKUP_LATE = "backup_late"  # in seconds, since the next backup was due
     BACKUP_DAMAGED = "backup_damaged"  # 1 while a dump in the folder is not what was saved
-    DATABASE_CONNECTIONS = "database_connections"  # in percent of those that superusers leave
-    DATABASE_IDLE_TRANSACTIONS = "database_idle_transactions"  # sessions that do nothing in a transaction
-    DATABASE_SIZE = "database_size"  # in GB (10^9 bytes)
-    DATABASE_MEMORY = "database_memory"  # in percent of the memory of archive's machine
-    DATABASE_REPLICAS = "database_replicas"  # how many replicas are connected to it
-    DATABASE_REPLICA_LAG = "database_replica_lag"  # in seconds, of the one that is most behind
+    DATABASE_CONNECTIONS = "database_connections", "database"  # in percent of those that superusers leave
+    DATABASE_IDLE_TRANSACTIONS = "database_idle_transactions", "database"  # sessions idle in a transaction
+    DATABASE_SIZE = "database_size", "database"  # in GB (10^9 bytes)
+    DATABASE_MEMORY = "database_memory", "database"  # in percent of the memory of archive's machine
+    DATABASE_REPLICAS = "database_replicas", "database"  # how many replicas are connected to it
+    DATABASE_REPLICA_LAG = "database_replica_lag", "database"  # in seconds, of the one that is most behind
     DATABASE_LAG = "database_lag"  # in seconds, since archive's oldest unread entry was written
-    TABLE_AGE = "table_age"  # in seconds, of the newest row in the table of the rule
-    STOPPED = "stopped"  # 1 while the medic may act on nothing, by what it sees of the fleet
-    FUSE = "fuse"  # 1 while the medic has stopped after too many remedies
+    TABLE_AGE = "table_age", "database"  # in seconds, of the newest row in the table of the rule
+    STOPPED = "stopped", "fleet"  # 1 while the medic may act on nothing, by what it sees of the fleet
+    FUSE = "fuse", "fleet"  # 1 while the medic has stopped after too many remedies
     LOG_MATCHES = "log_matches"  # lines of its log that match the pattern of the rule, so far
     LOG_NEW = "log_new"  # lines of its log of a kind that was never seen before, so far
     LOG_NEW_ERRORS = "log_new_errors"  # those of them that are errors
     WRITE_AGE = "write_age"  # in seconds, since it wrote the key of the rule
-    PROBE_SEC = "probe_sec"  # in seconds, what the faster of the last two probes of a target took
-    PROBE_FAILING = "probe_failing"  # 1 if the last probe of a target failed
-    CERTIFICATE_DAYS = "certificate_days"  # how long the certificate of a target is good for
+    PROBE_SEC = "probe_sec", "probe"  # in seconds, what the faster of the last two probes of a target took
+    PROBE_FAILING = "probe_failing", "probe"  # 1 if the last probe of a target failed
+    CERTIFICATE_DAYS = "certificate_days", "probe"  # how long the certificate of a target is good for
 
 
-@dataclass(frozen=True, slots=True)
-class MetricKind:
-    """What a metric is measured of; `is_counter` says that only its increase means something."""
-
-    of: MetricSubject
-    is_counter: bool = False
-
-
-KINDS: Final[Mapping[Metric, MetricKind]] = {
-    Metric.DEGRADED: MetricKind(MetricSubject.SERVICE),
-    Metric.RESTARTS: MetricKind(MetricSubject.SERVICE, is_counter=True),
-    Metric.PROCESS_MEMORY: MetricKind(MetricSubject.SERVICE),
-    Metric.PROCESS_DISK_FREE: MetricKind(MetricSubject.SERVICE),
-    Metric.PROCESS_CPU: MetricKind(MetricSubject.SERVICE),
-    Metric.CONFLICT: MetricKind(MetricSubject.SERVICE),
-    Metric.ESCALATED: MetricKind(MetricSubject.SERVICE),
-    Metric.PROPOSED: MetricKind(MetricSubject.SERVICE),
-    Metric.HOST_MEMORY: MetricKind(MetricSubject.HOST),
-    Metric.HOST_CPU: MetricKind(MetricSubject.HOST),
-    Metric.HOST_DISK_FREE: MetricKind(MetricSubject.HOST),
-    Metric.BUS_MEMORY: MetricKind(MetricSubject.BUS),
-    Metric.BUS_CONNECTIONS: MetricKind(MetricSubject.BUS),
-    Metric.BUS_REPLICAS: MetricKind(MetricSubject.BUS),
-    Metric.BUS_REPLICA_LAG: MetricKind(MetricSubject.BUS),
-    Metric.SOURCE_FAILING: MetricKind(MetricSubject.SOURCE),
-    Metric.GATE_CLOSED: MetricKind(MetricSubject.FLEET),
-    Metric.QUARANTINED: MetricKind(MetricSubject.FLEET, is_counter=True),
-    Metric.SOURCE_REJECTS: MetricKind(MetricSubject.SERVICE),
-    Metric.SOURCE_LIMITED: MetricKind(MetricSubject.SOURCE),
-    Metric.BACKUP_LATE: MetricKind(MetricSubject.SERVICE),
-    Metric.BACKUP_DAMAGED: MetricKind(MetricSubject.SERVICE),
-    Metric.DATABASE_CONNECTIONS: MetricKind(MetricSubject.DATABASE),
-    Metric.DATABASE_IDLE_TRANSACTIONS: MetricKind(MetricSubject.DATABASE),
-    Metric.DATABASE_SIZE: MetricKind(MetricSubject.DATABASE),
-    Metric.DATABASE_MEMORY: MetricKind(MetricSubject.DATABASE),
-    Metric.DATABASE_REPLICAS: MetricKind(MetricSubject.DATABASE),
-    Metric.DATABASE_REPLICA_LAG: MetricKind(MetricSubject.DATABASE),
-    Metric.DATABASE_LAG: MetricKind(MetricSubject.SERVICE),
-    Metric.TABLE_AGE: MetricKind(MetricSubject.DATABASE),
-    Metric.STOPPED: MetricKind(MetricSubject.FLEET),
-    Metric.FUSE: MetricKind(MetricSubject.FLEET),
-    Metric.LOG_MATCHES: MetricKind(MetricSubject.SERVICE, is_counter=True),
-    Metric.LOG_NEW: MetricKind(MetricSubject.SERVICE, is_counter=True),
-    Metric.LOG_NEW_ERRORS: MetricKind(MetricSubject.SERVICE, is_counter=True),
-    Metric.WRITE_AGE: MetricKind(MetricSubject.SERVICE),
-    Metric.PROBE_SEC: MetricKind(MetricSubject.PROBE),
-    Metric.PROBE_FAILING: MetricKind(MetricSubject.PROBE),
-    Metric.CERTIFICATE_DAYS: MetricKind(MetricSubject.PROBE),
-}
-
+COUNTERS: Final = frozenset(
+    {Metric.RESTARTS, Metric.QUARANTINED, Metric.LOG_MATCHES, Metric.LOG_NEW, Metric.LOG_NEW_ERRORS}
+)
+"""The metrics of which only the increase means something."""
 REPAIR_METRICS: Final = frozenset({Metric.ESCALATED, Metric.PROPOSED})
 """What the medic says of its own work on a service: no symptom of that service."""
 HOST_METRICS: Final = frozenset({Metric.HOST_MEMORY, Metric.HOST_CPU, Metric.HOST_DISK_FREE})
@@ -148,3 +110,10 @@ the rule says more of what is measured, the subject is that of `name_reading`.""
 def name_reading(subject: str, detail: str) -> str:
     """Return what a reading is called: its subject, with the detail of the rule if it has one."""
     return f"{subject} {detail}" if detail else subject
+
+
+def find_most(values: Iterable[float | None]) -> float | None:
+    """Return the largest value of a service's processes or containers; None unless each of them is known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return max(known, default=None) if len(known) == len(found) else None

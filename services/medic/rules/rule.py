@@ -17,11 +17,11 @@ from marketswarm.truth import ESCALATED_RULE, PROPOSED_RULE, Truth, find_probe_t
 from services.medic.rules.line_pattern import MAX_PATTERN_CHARS, compile_pattern
 from services.medic.rules.metric import (
     CONNECTION_METRICS,
+    COUNTERS,
     DATABASE,
     FLEET,
     GROUP,
     HOST,
-    KINDS,
     LOG_METRICS,
     REPAIR_METRICS,
     Metric,
@@ -108,8 +108,8 @@ class MonitorRule(ServiceConfig):
             raise ValueError("below: is not for logs, since of a long one only the end is read")
         if (self.above is None) is (self.below is None):
             raise ValueError("above: a rule has either above or below")
-        if (self.within_sec is not None) is not KINDS[self.metric].is_counter:
-            counts = KINDS[self.metric].is_counter
+        counts = self.metric in COUNTERS
+        if (self.within_sec is not None) is not counts:
             raise ValueError(
                 f"within_sec: is {'missing: this metric counts' if counts else 'for metrics that count'}"
             )
@@ -130,7 +130,7 @@ class MonitorRule(ServiceConfig):
 
         A count of the past goes on to be so after a remedy, and a share is that of many.
         """
-        is_own = KINDS[self.metric].of is MetricSubject.SERVICE and self.metric not in REPAIR_METRICS
+        is_own = self.metric.subject is MetricSubject.SERVICE and self.metric not in REPAIR_METRICS
         return (
             is_own
             and self.severity is RuleSeverity.CRITICAL
@@ -238,7 +238,7 @@ def list_pairs(rules: Mapping[str, MonitorRule], truth: Truth) -> dict[str, tupl
     pairs = (
         (f"{name}/{subject}", (subject, rule))
         for name, rule in rules.items()
-        for subject in ((GROUP,) if rule.share_above is not None else subjects.get(KINDS[rule.metric].of, ()))
+        for subject in ((GROUP,) if rule.share_above is not None else subjects.get(rule.metric.subject, ()))
         if rule.share_above is not None or rule.includes(subject)
         if rule.key is None or find_written_key(truth, subject, rule.key) is not None
     )

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import orjson
 
+from marketswarm.text import map_texts
 from services.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
 from services.sources.catalog.source import EPOCH_UNITS, OPTION, AuthPlace, Endpoint, MarketSource
 
@@ -145,7 +146,7 @@ def make_request(
     headers = {"Accept": _ACCEPT[endpoint.format], **source.headers, **endpoint.headers}
     body = None
     if endpoint.json_body is not None:
-        body = orjson.dumps(_fill_all(endpoint.json_body, values))
+        body = orjson.dumps(map_texts(endpoint.json_body, lambda text: _fill(text, values)))
         headers["Content-Type"] = "application/json"
     url = source.base_url + path
     if page is not None and endpoint.paging is not None:
@@ -225,17 +226,6 @@ def _cut(endpoint: Endpoint, question: Question, start: datetime, end: datetime)
 
 def _fill(template: str, values: Mapping[str, Any]) -> str:
     return _FORMATTER.vformat(template, (), values)
-
-
-def _fill_all(value: Any, values: Mapping[str, Any]) -> Any:
-    """Fill every text of a JSON value as a template."""
-    if isinstance(value, str):
-        return _fill(value, values)
-    if isinstance(value, Mapping):
-        return {name: _fill_all(each, values) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_fill_all(each, values) for each in value]
-    return value
 
 
 def _quoted(value: Any, safe: str) -> Any:

@@ -16,14 +16,9 @@ from marketswarm.operator.service_requests import (
 from marketswarm.testing import MemoryBuses
 from services.market import request_desk
 from services.market.request_desk import KNOWN_SEC, TAKE_EVERY_SEC, RequestDesk, RequestOutcome
+from support.recording_log import RecordingLog
 
 REQUEST = "archive:reconnect:request"
-
-
-class Log:
-    def info(self, *_words, **_fields): ...
-
-    warning = info
 
 
 @pytest.fixture
@@ -46,7 +41,7 @@ def scene(monkeypatch):
 
     times = SimpleNamespace(monotonic=lambda: scene.clock, time=time.time)
     monkeypatch.setattr(request_desk, "time", times)
-    scene.desk = RequestDesk("reconnect", "archive", "b1", find_bus, reconnect, log=Log())
+    scene.desk = RequestDesk("reconnect", "archive", "b1", find_bus, reconnect, log=RecordingLog())
     return scene
 
 

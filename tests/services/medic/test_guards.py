@@ -8,7 +8,7 @@ from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner,
 from services.medic.guards import Situation, find_refusal
 from services.medic.planner import MAX_RESTARTS
 from services.medic.proposal import find_proposal
-from services.medic.refusal import FUSE, Refusal
+from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
 from services.medic.repair import Repair
 from services.medic.settings import HealingSettings, Mode
@@ -50,7 +50,6 @@ def test_nothing_is_done_and_the_reason_is_said(refusal):
     patient.look(100)
     assert patient.orders == []
     assert patient.told() == ["opened silent", "waiting", f"refused {refusal}"], "once"
-    assert (refusal in FUSE) is (refusal in list(REFUSALS)[1:6])
 
 
 def test_every_other_reason_has_a_test_of_its_own():

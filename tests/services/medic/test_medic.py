@@ -24,14 +24,9 @@ from services.medic.remedies import OrderResult, Remedy
 from services.medic.repair import RepairState
 from services.medic.settings import HealingSettings, Mode
 from support.healing_record import make_record
+from support.recording_log import RecordingLog
 
 PROCESS = ProcessFacts("start 1", age_sec=1000.0)
-
-
-class Log:
-    def __init__(self):
-        self.lines = []
-        self.info = self.warning = self.error = lambda event, **fields: self.lines.append((event, fields))
 
 
 class Store:
@@ -90,7 +85,7 @@ class Rules:
 
 @pytest.fixture
 def scene(monkeypatch):
-    scene = SimpleNamespace(log=Log(), store=Store(), asked=[], health=Health.UP, every_sec=1.0)
+    scene = SimpleNamespace(log=RecordingLog(), store=Store(), asked=[], health=Health.UP, every_sec=1.0)
     me = SimpleNamespace(
         log=scene.log,
         settings=SimpleNamespace(

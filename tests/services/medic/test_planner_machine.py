@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from marketswarm.operator.healing import EntryKind
 from services.medic.facts import Health, ProcessFacts, Symptom
 from services.medic.proposal import make_proposal_id
-from services.medic.refusal import FUSE, Refusal
+from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, build_ladder
 from services.medic.repair import AttemptVerdict, RepairState
 from support.examples import examples
@@ -36,6 +36,13 @@ RECORDS = {
 HOUR_SEC = 3600 + 1 / 128
 """Not a whole one: once the clock was set back, no moment of a story has the time of an earlier one."""
 BLOCKS = [Refusal.SILENCED, Refusal.MAINTENANCE]
+STOPS = [
+    Refusal.CUT_OFF,
+    Refusal.BUS_LOST,
+    Refusal.HEALER_ABSENT,
+    Refusal.HEALER_DEAF,
+    Refusal.TOO_MANY_REMEDIES,
+]
 
 SHOWN = st.fixed_dictionaries(
     {},
@@ -203,7 +210,7 @@ class MedicMachine(RuleBasedStateMachine):
         self.patient.settings = {**POLICY, "mode": mode, "paused": pause == 3, "learning": self.learning}
 
     @rule(
-        blocked=st.sampled_from([None, *sorted(FUSE - {Refusal.FLEET_DOWN})]),
+        blocked=st.sampled_from([None, *STOPS]),
         shown=SHOWN,
         count=st.integers(1, 15),
     )

@@ -13,19 +13,12 @@ from services.medic.owners import engine as engine_module
 from services.medic.owners.engine import ASKED_AT_ONCE, INSPECTED_AGAIN, ContainerEngine
 from services.medic.owners.owner import NoOwnerError
 from services.medic.rules.metric import Metric
+from support.recording_log import RecordingLog
 from support.rig.container_engine import ContainerEngineStandIn
 
 pytestmark = pytest.mark.live
 
 SERVICES = ("feed", "mesh")
-
-
-class Log:
-    def __init__(self):
-        self.lines = []
-
-    def warning(self, event, **fields):
-        self.lines.append((event, fields))
 
 
 @pytest.fixture
@@ -37,7 +30,7 @@ def stand_in(tmp_path):
 
 @pytest.fixture
 def log():
-    return Log()
+    return RecordingLog()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from services.medic.owners import systemd as systemd_module
 from services.medic.owners.owner import NoOwnerError
 from services.medic.owners.systemd import INSPECTED_AGAIN, SystemdUnits
 from services.medic.owners.unit import PROPERTIES
+from support.recording_log import RecordingLog
 from support.rig.systemd_bus import run_bus, stand_in
 from support.waiting import auntil
 
@@ -22,14 +23,6 @@ pytestmark = [pytest.mark.live, pytest.mark.needs("dbus-daemon")]
 PATTERN = "marketswarm@%s.service"
 SERVICES = ("feed", "mesh", *(f"s{number}" for number in range(30)))
 DENIED = ("org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", "no \x1b[31m" + "x" * 5000)
-
-
-class Log:
-    def __init__(self):
-        self.lines = []
-
-    def warning(self, event, **fields):
-        self.lines.append((event, fields))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +45,7 @@ def feed(systemd):
 
 @pytest.fixture
 def log():
-    return Log()
+    return RecordingLog()
 
 
 @pytest.fixture

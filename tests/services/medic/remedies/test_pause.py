@@ -16,6 +16,7 @@ from services.medic.proposal import find_proposal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.remedies.leased_write import LeasedWriter
 from services.medic.remedies.pause import MAX_SERIES, choose_source, find_result, parse_series
+from services.medic.settings import HealingSettings
 from services.medic.source_rejects import SourcePause, SourceReadings, read_rejects
 from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
 from support.rig.receiver import Answer
@@ -40,8 +41,13 @@ async def bus():
 @pytest.fixture
 def context(bus):
     return lambda until=None, limit=LIMIT: RemedyContext(
-        TRUTH, lambda _name: bus, reject_limit=limit, pause_sec=600.0, until=until
+        TRUTH, lambda _name: bus, settings=make_settings(limit), until=until
     )
+
+
+def make_settings(limit):
+    bad_source = None if limit is None else {"metric": "source_rejects", "above": limit}
+    return HealingSettings.model_validate({"pause_sec": 600.0, "rules": {"bad_source": bad_source}})
 
 
 async def tell(bus, **rejects):
@@ -265,7 +271,7 @@ def answer_corruptly(_request):
 async def test_a_real_load_after_the_pause_is_served_by_the_next_source_and_verifies_it():
     async with SourcesMarket() as market:
         market["coinbase"].choose = answer_corruptly
-        context = RemedyContext(TRUTH, lambda _name: market.bus, reject_limit=2, pause_sec=600.0)
+        context = RemedyContext(TRUTH, lambda _name: market.bus, settings=make_settings(2))
         for _ in range(3):
             assert (await market.load(COIN)).state.serving == "kraken"
             assert await look(context) != RemedyEvidence(identity="kraken")

@@ -1,7 +1,6 @@
 """To have connections opened anew: of which process, that it does so once, and what verifies it."""
 
 import time
-from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -21,12 +20,12 @@ from services.medic.facts import FleetFacts, Health, RemedyEvidence, TargetFacts
 from services.medic.refusal import Refusal
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.settings import MedicSettings
+from support.recording_log import RecordingLog
 from support.simulation.patient import Patient
 
 NOW = 1_795_400_000.0
 RECONNECT = REMEDIES[Remedy.RECONNECT]
 TRUTH = parse_truth(orjson.dumps({"services": {"archive": {}, "board": {}, "feed": {}}})).truth
-LOG = SimpleNamespace(info=lambda *_, **__: None, warning=lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -90,7 +89,7 @@ async def test_the_process_follows_the_request_once_and_its_report_verifies_it(b
         calls.append(await look(context()))
         return RequestOutcome(ended=2)
 
-    desk = RequestDesk("reconnect", "archive", "b1", lambda: bus, reconnect, log=LOG)
+    desk = RequestDesk("reconnect", "archive", "b1", lambda: bus, reconnect, log=RecordingLog())
     await beat(bus, "b1")
     identity = (await look(context())).identity
     for _ in range(2):  # the second one would be that of a medic that does not know of the first

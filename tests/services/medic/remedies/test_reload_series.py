@@ -1,7 +1,5 @@
 """To have sources load its series now: who may be asked, and that one request is for one process."""
 
-from types import SimpleNamespace
-
 import orjson
 
 from marketswarm.agent.lease import clock
@@ -13,10 +11,10 @@ from services.market.request_desk import RequestDesk, RequestOutcome
 from services.medic.facts import FleetFacts, RemedyEvidence, TargetFacts
 from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.settings import MedicSettings
+from support.recording_log import RecordingLog
 
 RELOAD = REMEDIES[Remedy.RELOAD_SERIES]
 TRUTH = parse_truth(orjson.dumps({"services": {"sources": {}, "archive": {}}})).truth
-LOG = SimpleNamespace(info=lambda *_, **__: None, warning=lambda *_, **__: None)
 
 
 async def test_sources_is_asked_once_and_what_it_reports_is_the_verdict():
@@ -31,7 +29,7 @@ async def test_sources_is_asked_once_and_what_it_reports_is_the_verdict():
     beat = {"svc": "sources", "i": 1, "ts": 1, "boot": "b1"}
     await bus.client.set(last_beat_key("sources"), orjson.dumps(beat))
     for has_helped in (True, False):
-        desk = RequestDesk(Remedy.RELOAD_SERIES, "sources", "b1", lambda: bus, reload, log=LOG)
+        desk = RequestDesk(Remedy.RELOAD_SERIES, "sources", "b1", lambda: bus, reload, log=RecordingLog())
         known = await RELOAD.read_evidence(["sources", "archive"], facts, context, 0.0)
         assert known["archive"] == RemedyEvidence(), "it loads no series"
         identity = known["sources"].identity

@@ -43,7 +43,12 @@ def buses():
 @pytest.fixture
 def context(buses):
     truth = parse_truth(GOOD).truth
-    return lambda until=None, **more: RemedyContext(truth, buses.__getitem__, until=until, **more)
+
+    def make(until=None, outages=None, **rollback):
+        settings = HealingSettings.model_validate({"rollback": rollback})
+        return RemedyContext(truth, buses.__getitem__, settings=settings, outages=outages or {}, until=until)
+
+    return make
 
 
 async def seed(buses, *documents, apart_sec=1000.0):
@@ -97,8 +102,8 @@ async def test_how_many_services_in_what_time_is_a_setting(buses, context):
     await seed(buses, GOOD, BAD)
     late = fleet("a", "b", since=time.time() + 200)
     assert (await look(context(), late)).identity == "2>1"
-    assert (await look(context(rollback_within_sec=100.0), late)).identity == ""
-    assert (await look(context(rollback_services=3), fleet("a", "b"))).identity == ""
+    assert (await look(context(within_sec=100.0), late)).identity == ""
+    assert (await look(context(services=3), fleet("a", "b"))).identity == ""
 
 
 @pytest.mark.parametrize(
@@ -134,7 +139,7 @@ async def test_an_old_truth_is_not_rolled_back(buses, context):
 async def test_a_truth_that_was_in_force_for_a_moment_has_not_proved_itself(buses, context):
     await seed(buses, GOOD, BAD, apart_sec=200)
     assert (await look(context(), fleet("a", "b"))).identity == ""
-    assert (await look(context(rollback_within_sec=100.0), fleet("a", "b"))).identity == "2>1"
+    assert (await look(context(within_sec=100.0), fleet("a", "b"))).identity == "2>1"
 
 
 async def test_a_truth_that_was_seeded_against_an_outage_is_not_taken_for_its_cause(buses, context):

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from marketswarm.truth import parse_truth
 from services.medic.rules.line_pattern import MAX_PATTERNS
-from services.medic.rules.metric import KINDS, Metric, MetricSubject
+from services.medic.rules.metric import Metric, MetricSubject
 from services.medic.rules.rule import MAX_PAIRS, SHIPPED, MonitorRule, RuleSeverity, list_pairs, merge_rules
 from services.medic.settings import HealingSettings, MedicSettings
 
@@ -66,7 +66,7 @@ def test_a_truth_changes_takes_out_and_adds_rules():
 
 
 def test_each_metric_is_measured_of_something_and_each_shipped_rule_is_valid():
-    assert set(KINDS) == set(Metric)
+    assert {each.subject for each in Metric} == set(MetricSubject)
     for shipped in SHIPPED.values():
         again = shipped.model_dump(mode="json", exclude_none=True)
         assert MonitorRule.model_validate(again) == shipped
@@ -163,4 +163,3 @@ def test_a_rule_describes_its_limit_and_an_emergency_is_critical_for_people():
     assert rule(above=None, below=10).describe() == "below 10"
     words = [each.for_event().value for each in RuleSeverity]
     assert words == ["info", "warning", "critical", "critical"]
-    assert {kind.of for kind in KINDS.values()} == set(MetricSubject)
