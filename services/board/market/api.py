@@ -202,7 +202,7 @@ def _add_computed(api: APIRouter, market: Market) -> None:
     ) -> Response:
         """Return the indicators of bars; a value is null until its indicator is warm."""
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
-        rows = await market.archive.read_indicators(name, frame, params)
+        rows = await market.archive.read_range(INDICATOR_TABLE, INDICATOR_CELLS, (name, frame), params)
         about, known = {"symbol": name, "timeframe": frame}, (INDICATOR_COLUMNS, INDICATOR_NAMES)
         return send_table(request, _make_computed("indicators", known, rows, about, params))
 
@@ -210,7 +210,7 @@ def _add_computed(api: APIRouter, market: Market) -> None:
     async def read_features(symbol: Symbol, request: Request, params: Params) -> Response:
         """Return the features of days, for models; none of them looks ahead."""
         name = require_symbol(symbol)
-        rows = await market.archive.read_features(name, params)
+        rows = await market.archive.read_range(FEATURE_TABLE, FEATURE_CELLS, (name,), params)
         known = FEATURE_COLUMNS, FEATURE_NAMES
         return send_table(request, _make_computed("features", known, rows, {"symbol": name}, params))
 
@@ -285,7 +285,7 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
     ) -> Response:
         """Return the values of an economic series, each at the begin of its period."""
         name = require_symbol(series)
-        rows = await market.archive.read_observations(name, params)
+        rows = await market.archive.read_range(OBSERVATION_TABLE, OBSERVATION_CELLS, (name,), params)
         about = {"series": name, "cursor": find_cursor([row[0] for row in rows], params)}
         table = AnswerTable("observations", OBSERVATION_COLUMNS, rows, about)
         return send_table(request, make_answer(table, params.format))

@@ -19,24 +19,8 @@ from marketswarm.net.retry import Backoff
 from services.board.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
 from services.market.request_desk import RequestOutcome
-from services.market.rows import (
-    BAR_CELLS,
-    FEATURE_CELLS,
-    INDICATOR_CELLS,
-    OBSERVATION_CELLS,
-    QUOTE_CELLS,
-    Cells,
-)
-from services.market.tables import (
-    BAR_TABLE,
-    DOWNLOAD_TABLE,
-    FEATURE_TABLE,
-    INDICATOR_TABLE,
-    OBSERVATION_TABLE,
-    QUOTE_TABLE,
-    SYMBOL_TABLE,
-    TableSchema,
-)
+from services.market.rows import QUOTE_CELLS, Cells
+from services.market.tables import DOWNLOAD_TABLE, QUOTE_TABLE, SYMBOL_TABLE, TableSchema
 
 if TYPE_CHECKING:
     from services.market.database import ConnectionPool
@@ -212,23 +196,7 @@ class ArchiveReader:
         except TimeoutError:
             raise DatabaseAwayError(TOO_BUSY) from None
 
-    async def read_bars(self, symbol: str, timeframe: str, query: TableQuery) -> list[Cells]:
-        """Return bars by their start, each with the cells of BAR_CELLS."""
-        return await self._read_range(BAR_TABLE, BAR_CELLS, (symbol, timeframe), query)
-
-    async def read_indicators(self, symbol: str, timeframe: str, query: TableQuery) -> list[Cells]:
-        """Return the indicators of each bar, with the cells of INDICATOR_CELLS; values are a JSON text."""
-        return await self._read_range(INDICATOR_TABLE, INDICATOR_CELLS, (symbol, timeframe), query)
-
-    async def read_features(self, symbol: str, query: TableQuery) -> list[Cells]:
-        """Return the features of each day, with the cells of FEATURE_CELLS; values are a JSON text."""
-        return await self._read_range(FEATURE_TABLE, FEATURE_CELLS, (symbol,), query)
-
-    async def read_observations(self, series: str, query: TableQuery) -> list[Cells]:
-        """Return observations, each with the cells of OBSERVATION_CELLS."""
-        return await self._read_range(OBSERVATION_TABLE, OBSERVATION_CELLS, (series,), query)
-
-    async def _read_range(
+    async def read_range(
         self, table: TableSchema, names: Sequence[str], key: Sequence[str], query: TableQuery
     ) -> list[Cells]:
         """Return cells of the newest rows that a query asks for, the oldest first: by key and start."""
