@@ -10,9 +10,9 @@ only `watch` asks the database, until it answers again, so no page waits for it 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from marketswarm import log as logs
 from marketswarm.net.retry import Backoff
@@ -51,6 +51,7 @@ database, no resources, a server that starts or stops."""
 
 log = logs.get("board")
 
+V = TypeVar("V")
 
 _QUOTE_LIST: Final = QUOTE_TABLE.list_selected(QUOTE_CELLS)
 _QUOTES: Final = f"""
@@ -150,6 +151,14 @@ _DOWNLOADS: Final = (
 
 class DatabaseAwayError(Exception):
     """The database can't be read; the message says why, in words for the reader of a page."""
+
+
+async def try_archive(reading: Awaitable[V], default: V) -> tuple[V, str | None]:
+    """Return what was read; or `default`, and why the database can't be read."""
+    try:
+        return await reading, None
+    except DatabaseAwayError as error:
+        return default, str(error)
 
 
 class ArchiveReader:

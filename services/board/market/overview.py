@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from services.board.cache import Cached
-from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
+from services.board.market.archive_reader import ArchiveReader, try_archive
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
 from services.board.market.pictures import EVENING_MS
@@ -186,12 +186,7 @@ async def make_group_tiles(market: MarketParts, group: str) -> FoundTiles:
 async def make_tiles(market: MarketParts, several: Sequence[StoredSeries]) -> FoundTiles:
     """Return the tiles of series; without the database they have no past, and say why."""
     series = several[:MAX_TILES]
-    away = None
-    past: Mapping[str, SeriesPast] = {}
-    try:
-        past = await find_past(market, series)
-    except DatabaseAwayError as error:
-        away = str(error)
+    past, away = await try_archive(find_past(market, series), {})
     return tuple(make_tile(one, past.get(one.id), market.live) for one in series), away
 
 

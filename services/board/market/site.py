@@ -17,7 +17,7 @@ from services.board.access.sessions import SessionGate
 from services.board.board import Board
 from services.board.cache import Cached
 from services.board.market.api import make_limit
-from services.board.market.archive_reader import DatabaseAwayError
+from services.board.market.archive_reader import try_archive
 from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, sort_series, view_sources
 from services.board.market.correlations import HeatMap
 from services.board.market.feed import MarketStates
@@ -256,11 +256,7 @@ def _add_overviews(site: APIRouter, market: Market, pages: PageStore) -> None:
         return EconomyPage(frame, make_notice(market, away), tiles)
 
     async def make_correlations(frame: Frame) -> PageModel:
-        away, heat = None, HeatMap()
-        try:
-            heat = await market.find_heat_map()
-        except DatabaseAwayError as error:
-            away = str(error)
+        heat, away = await try_archive(market.find_heat_map(), HeatMap())
         return CorrelationsPage(frame, make_notice(market, away), heat)
 
     @site.get("/market")
@@ -319,10 +315,8 @@ def find_timeframe(states: Iterable[StoredSeries]) -> str:
 
 
 async def read_downloads(market: Market) -> tuple[tuple[DownloadView, ...], str | None]:
-    try:
-        return tuple(map(make_download, await market.archive.read_downloads(DOWNLOADS))), None
-    except DatabaseAwayError as error:
-        return (), str(error)
+    rows, away = await try_archive(market.archive.read_downloads(DOWNLOADS), [])
+    return tuple(map(make_download, rows)), away
 
 
 def make_download(row: Cells) -> DownloadView:
