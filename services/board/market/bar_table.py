@@ -10,7 +10,7 @@ from typing import Final
 from services.board.market.charts import FoundChart
 from services.board.market.live import CLOSE, REPLAY, Chart
 from services.board.market.query import QueryError, TableQuery, parse_time_cursor
-from services.board.market.tables import AnswerTable, Column, make_columns
+from services.board.market.tables import AnswerTable, make_columns
 from services.market.records import DAY_MS, TIMEFRAME_SEC
 from services.market.rows import BAR_CELLS, Cells, ColumnType
 from services.market.sessions import OutsideCalendarError, Session, TradingDay
@@ -18,7 +18,7 @@ from services.market.tables import BAR_TABLE
 
 MAX_GAPS: Final = 1000
 BAR_COLUMNS: Final = make_columns(BAR_TABLE, BAR_CELLS)
-FILLED_COLUMNS: Final = (*BAR_COLUMNS, Column("filled", ColumnType.FLAG))
+FILLED_COLUMNS: Final = {**BAR_COLUMNS, "filled": ColumnType.FLAG}
 MAX_FILLED: Final = 5000  # the most rows of an answer that stand for missing bars
 
 
