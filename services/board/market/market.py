@@ -65,7 +65,6 @@ class Market:
 
     def __init__(self, me: Agent[BoardEnvironment], settings_now: Callable[[], MarketView]) -> None:
         url = me.settings.database_url
-        self.settings_now = settings_now
         self.archive = ArchiveReader(None if url is None else url.get_secret_value())
         self._desk = RequestDesk(
             RECONNECT, BOARD, me.boot, lambda: me.bus(SYSTEM), self.archive.reconnect, log=log
