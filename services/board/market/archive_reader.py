@@ -275,12 +275,10 @@ class ArchiveReader:
             pool = self._find_pool()
         except DatabaseAwayError as error:
             return RequestOutcome(why=str(error))
-        from services.market import database  # noqa: PLC0415 - as in `_find_pool`
-
         try:
             async with asyncio.timeout(RECONNECT_SEC):
                 await pool.recycle(STATEMENT_SEC)
-        except (*database.FAILURES, TimeoutError) as error:
+        except (*pool.failures, TimeoutError) as error:
             return RequestOutcome(why=str(self._judge(error)))
         self._note_return()
         return RequestOutcome()
@@ -301,12 +299,10 @@ class ArchiveReader:
     async def _query(self, sql: str, *values: Any) -> list[Cells]:
         """Return the rows of a query, and note whether the database is there. Raises DatabaseAwayError."""
         pool = self._find_pool()
-        from services.market import database  # noqa: PLC0415 - as in `_find_pool`
-
         try:
             async with pool.connect(FETCH_SEC) as connection:
                 rows = await connection.fetch(sql, *values)
-        except database.FAILURES as error:
+        except pool.failures as error:
             raise self._judge(error) from None
         self._note_return()
         return [tuple(row) for row in rows]
