@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from marketswarm import log as logs
 from marketswarm.net.retry import Backoff
@@ -139,13 +139,27 @@ cross join lateral (
   select start, value, source, replay from observations where symbol = wanted.symbol
   order by start desc limit $2
 ) as o"""
-DOWNLOAD_CELLS: Final = (
-    *("asked_at", "source", "series", "status", "outcome", "reason", "took_ms", "bytes", "records"),
-    "replay",
-)
-"""The columns of a request to a source that are shown."""
+
+
+class Download(NamedTuple):
+    """A request to a source, or to a recording (`replay`): the columns of `downloads` that are shown.
+
+    The texts are those of others. `asked_at` is in epoch milliseconds.
+    """
+
+    asked_at: int
+    source: str
+    series: str | None
+    status: int | None
+    outcome: str
+    reason: str | None
+    took_ms: int | None
+    records: int | None
+    replay: bool
+
+
 _DOWNLOADS: Final = (
-    f"select {DOWNLOAD_TABLE.list_selected(DOWNLOAD_CELLS)} from downloads order by asked_at desc limit $1"  # noqa: S608 - our own names
+    f"select {DOWNLOAD_TABLE.list_selected(Download._fields)} from downloads order by asked_at desc limit $1"  # noqa: S608 - our own names
 )
 
 
@@ -263,9 +277,9 @@ class ArchiveReader:
         """Return symbol, start, value, source and replay of the newest observations of each series."""
         return await self._fetch(_OBSERVED, list(series), points)
 
-    async def read_downloads(self, limit: int) -> list[Cells]:
-        """Return the last requests to sources, the newest first, each with the cells of DOWNLOAD_CELLS."""
-        return await self._fetch(_DOWNLOADS, limit)
+    async def read_downloads(self, limit: int) -> list[Download]:
+        """Return the last requests to sources, the newest first."""
+        return [Download(*row) for row in await self._fetch(_DOWNLOADS, limit)]
 
     async def reconnect(self) -> RequestOutcome:
         """Open the connections anew; a statement that runs may go on for STATEMENT_SEC."""
