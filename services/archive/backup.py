@@ -12,12 +12,13 @@ import fcntl
 import hashlib
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Annotated, Any, Final
 
 import orjson
+from pydantic import Field, TypeAdapter, ValidationError
 
 from services.archive.migrations import read_version
 from services.archive.programs import PROGRAM_SEC, BackupError, run_program
@@ -28,9 +29,10 @@ SNAPSHOT_NAME: Final = "archive backup"
 """What the session is called that holds the snapshot of a backup: it does nothing while pg_dump works."""
 _NAME: Final = re.compile(r"archive-\d{8}T\d{6}Z\.json")
 _REMAINS: Final = re.compile(r"(archive-\d{8}T\d{6}Z)\.(?:part|json\.part|dump)")
-_EXTENSION_VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,30}")
-_TABLE_NAME: Final = re.compile(r"[a-z][a-z_]{0,62}")
 _MANIFEST_BYTES: Final = 1 << 20
+
+TableName = Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,62}$")]
+ExtensionVersion = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.-]{0,30}$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,16 @@ class Backup:
     """
 
     file: str
-    begun_at: float
+    begun_at: Annotated[float, Field(allow_inf_nan=False)]
     size: int
     sha256: str
     schema: int
     server: str
-    tables: Mapping[str, TableDigest]
-    timescaledb: str | None = None
+    tables: Mapping[TableName, TableDigest]
+    timescaledb: ExtensionVersion | None = None
+
+
+_MANIFEST: Final = TypeAdapter(Backup)
 
 
 async def make_backup(url: str, folder: Path, now: float, programs: Path | None = None) -> Backup:
@@ -170,29 +175,14 @@ def read_manifest(path: Path) -> Backup:
     try:
         if path.stat().st_size > _MANIFEST_BYTES:
             raise BackupError(f"{path.name}: no manifest of a backup")
-        raw = orjson.loads(path.read_bytes())
-        tables = {
-            _require_match(_TABLE_NAME, name): TableDigest(int(each["rows"]), str(each["digest"]))
-            for name, each in raw["tables"].items()
-        }
-        version = raw.get("timescaledb")
-        timescaledb = None if version is None else _require_match(_EXTENSION_VERSION, version)
-        if Path(raw["file"]).name != raw["file"]:
-            raise BackupError(f"{path.name}: names a file elsewhere")
-        return Backup(
-            *(str(raw["file"]), float(raw["begun_at"]), int(raw["size"]), str(raw["sha256"])),
-            *(int(raw["schema"]), str(raw["server"]), tables, timescaledb),
-        )
+        found = _MANIFEST.validate_json(path.read_bytes())
     except OSError as error:
         raise BackupError(f"{path}: {error.strerror}; a dump without its manifest is not complete") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValidationError:
         raise BackupError(f"{path.name}: no manifest of a backup") from None
-
-
-def _require_match(pattern: re.Pattern[str], text: str) -> str:
-    if pattern.fullmatch(text) is None:
-        raise ValueError
-    return text
+    if Path(found.file).name != found.file:
+        raise BackupError(f"{path.name}: names a file elsewhere")
+    return found
 
 
 def remove_old_backups(folder: Path, before: float) -> list[str]:
@@ -235,5 +225,5 @@ def _publish(folder: Path, draft: Path, made: Backup) -> None:
     new = manifest.with_suffix(".json.part")
     new.touch()
     new.chmod(0o600)
-    new.write_bytes(orjson.dumps(asdict(made), option=orjson.OPT_INDENT_2))
+    new.write_bytes(orjson.dumps(made, option=orjson.OPT_INDENT_2))
     new.replace(manifest)

@@ -48,11 +48,12 @@ class BackupDesk:
             bus = self._get_bus()
             if self._is_known and not self._is_written:
                 await self._write(bus)
-            stored, asked = await read_strings(bus, [ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST], _MAX_BYTES)
+            keys = [ARCHIVE_BACKUP_REQUEST] if self._is_known else [ARCHIVE_BACKUP_REQUEST, ARCHIVE_BACKUP]
+            asked, *stored = await read_strings(bus, keys, _MAX_BYTES)
         except (BusError, NoBusError):
             return False
-        if not self._is_known:
-            self._take_over(bus.name, stored)
+        if stored:
+            self._take_over(bus.name, stored[0])
         if asked is None:
             return False
         request = BackupRequest.parse(asked)

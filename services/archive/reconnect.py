@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from services.archive.database import APPLICATION_NAME, Database
 from services.archive.migrations import SchemaError
-from services.market.database import BOARD_NAME, FAILURES
+from services.market.database import BOARD_NAME, ConnectionPool
 from services.market.request_desk import RequestOutcome
 
 ENDED: Final = (APPLICATION_NAME, BOARD_NAME)
@@ -45,7 +45,7 @@ async def reconnect(database: Database, idle_sec: float) -> RequestOutcome:
             if ended is None:
                 async with database.connect(END_SEC) as connection:
                     ended = await end_idle_sessions(connection, idle_sec)
-    except (*FAILURES, SchemaError, TimeoutError) as error:
+    except (*ConnectionPool.failures, SchemaError, TimeoutError) as error:
         return RequestOutcome(ended or 0, why=str(error) or type(error).__name__)
     return RequestOutcome(ended)
 
@@ -66,5 +66,5 @@ async def _try_to_end_idle(database: Database, idle_sec: float) -> int | None:
     try:
         async with asyncio.timeout(END_SEC), database.connect(END_SEC) as connection:
             return await end_idle_sessions(connection, idle_sec)
-    except (*FAILURES, SchemaError, TimeoutError):
+    except (*ConnectionPool.failures, SchemaError, TimeoutError):
         return None

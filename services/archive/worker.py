@@ -24,7 +24,7 @@ from services.archive.database import MIGRATE_SEC
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_dead_letter_key
-from services.archive.writer import RefusedEntry, TypedEntry, Writer
+from services.archive.writer import TypedEntry, Writer
 from services.market.database import PostgresAwayError
 from services.market.fields import EntryError
 from services.market.tables import STREAMS
@@ -187,8 +187,8 @@ class ArchiveWorker:
 
     async def _commit(self, consumer: Consumer, batch: Batch) -> None:
         refused = {(entry.stream, entry.id): why for entry, why in batch.refused}
-        for each in await self._write(consumer, batch.typed) if batch.typed else ():
-            refused[each.entry.stream, each.entry.id] = each.reason
+        for typed, why in await self._write(consumer, batch.typed) if batch.typed else ():
+            refused[typed.stream, typed.id] = why
         written: dict[str, list[bytes]] = {stream: [] for stream in consumer.streams}
         dead = []
         for entry in batch.entries:
@@ -211,8 +211,8 @@ class ArchiveWorker:
             self._metrics.count(entry.stream, "refused")
             self._me.log.warning("entry.refused", stream=entry.stream, entry=entry.id.decode(), why=reason)
 
-    async def _write(self, consumer: Consumer, typed: Sequence[TypedEntry]) -> list[RefusedEntry]:
-        async def write_batch() -> list[RefusedEntry]:
+    async def _write(self, consumer: Consumer, typed: Sequence[TypedEntry]) -> list[tuple[TypedEntry, str]]:
+        async def write_batch() -> list[tuple[TypedEntry, str]]:
             began = time.monotonic()
             found = await self._writer.write(typed)
             self._metrics.batch_sec.observe(time.monotonic() - began)

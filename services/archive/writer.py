@@ -4,7 +4,6 @@ If PostgreSQL refuses rows by their content, the batch is halved until the entry
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -32,14 +31,6 @@ class TypedEntry(NamedTuple):
     symbol: SymbolRow | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedEntry:
-    """Name an entry whose row PostgreSQL refuses, and why."""
-
-    entry: TypedEntry
-    reason: str
-
-
 class Writer:
     """Write rows to a database. Each batch is committed when `write` returns."""
 
@@ -47,8 +38,8 @@ class Writer:
         self._database = database
         self._partitions: set[str] | None = None  # None until they were read
 
-    async def write(self, entries: Sequence[TypedEntry]) -> list[RefusedEntry]:
-        """Write the rows of entries; return the entries that were refused, which alone are not written.
+    async def write(self, entries: Sequence[TypedEntry]) -> list[tuple[TypedEntry, str]]:
+        """Write the rows of entries; return those that were refused and why, which alone are not written.
 
         Raises PostgresAwayError. Some of the rows may be written then; to write all of them again does no
         harm.
@@ -60,7 +51,7 @@ class Writer:
         except RefusedRowsError as error:
             if len(entries) == 1:
                 await self._database.require_schema()  # else the entry is not to blame
-                return [RefusedEntry(entries[0], str(error))]
+                return [(entries[0], str(error))]
             half = len(entries) // 2
             return [*await self.write(entries[:half]), *await self.write(entries[half:])]
         return []

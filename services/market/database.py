@@ -6,7 +6,7 @@ Services without the driver `asyncpg` import this module late, or not at all.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -91,16 +91,15 @@ def refused_encodings() -> Any:
         raise RefusedRowsError(_describe(error)) from error
 
 
-FAILURES: Final = (PostgresAwayError, RefusedRowsError, asyncpg.PostgresError, ValueError)
-"""What a statement over a connection of a pool may raise; a ValueError for a URL that can't be parsed."""
-
-
 class ConnectionPool:
     """Lend connections to one database. It is opened when it is first needed, and again after `aclose`.
 
     `settings` are those of every session, `most` is how many connections there may be, and `connect_sec`
     returns how long to wait for one.
     """
+
+    failures: ClassVar = PostgresAwayError, RefusedRowsError, asyncpg.PostgresError, ValueError
+    """What a statement over a connection may raise; a ValueError for a URL that can't be parsed."""
 
     def __init__(
         self, url: str, settings: Mapping[str, str], *, most: int, connect_sec: Callable[[], float]

@@ -182,10 +182,15 @@ async def test_a_table_that_the_manifest_names_and_the_dump_lacks_is_a_differenc
     manifest.write_text(json.dumps(document))
     with pytest.raises(BackupError, match="pets is missing"):
         await verify_backup(archive_url, tmp_path / made.file, postgres.programs)
-    document["tables"]["bars row; DROP TABLE bars; --"] = document["tables"].pop("pets")
-    manifest.write_text(json.dumps(document))
-    with pytest.raises(BackupError, match="no manifest"):
-        await verify_backup(archive_url, tmp_path / made.file, postgres.programs)
+    digest = document["tables"].pop("pets")
+    for wrong in (
+        {"tables": {"bars row; DROP TABLE bars; --": digest}},
+        {"tables": {"bars\n": digest}},
+        {"timescaledb": "2.1.0\n"},
+    ):
+        manifest.write_text(json.dumps(document | wrong))
+        with pytest.raises(BackupError, match="no manifest"):
+            await verify_backup(archive_url, tmp_path / made.file, postgres.programs)
 
 
 async def test_a_database_without_the_schema_is_no_backup(postgres, tmp_path):

@@ -32,7 +32,7 @@ async def test_rows_of_any_year_are_taken_and_a_time_that_can_not_be_is_refused(
     wrong = entry(start=datetime(1700, 1, 1, tzinfo=UTC))
     entries = [*(entry(start=datetime(year, 12, 31, 23, 59, tzinfo=UTC)) for year in years), wrong]
     refused = await Writer(database).write(entries)
-    assert [(each.entry, "market_time_check" in each.reason) for each in refused] == [(wrong, True)]
+    assert [(entry, "market_time_check" in why) for entry, why in refused] == [(wrong, True)]
     assert await column(database, "SELECT count(*) FROM bars") == [len(years)]
     assert await column(database, HYPERTABLES) == sorted(TIME_COLUMNS)
 

@@ -319,7 +319,7 @@ def test_rows_that_postgres_would_refuse_are_the_only_ones_that_are_not_written(
         database = Database(archive_url)
         refused = await Writer(database).write([*good, wrong])
         await database.aclose()
-        return [each.entry for each in refused]
+        return [entry for entry, _ in refused]
 
     assert asyncio.run(write_all()) == [wrong]
     assert len(query(archive_url, LAST_DAY)) == 1

@@ -17,6 +17,8 @@ from services.board.market.archive_reader import ArchiveReader, DatabaseAwayErro
 from services.board.market.live import REPLAY, is_bar
 from services.board.market.query import TableQuery
 from services.market.request_desk import RequestOutcome
+from services.market.rows import BAR_CELLS, FEATURE_CELLS, INDICATOR_CELLS
+from services.market.tables import BAR_TABLE, FEATURE_TABLE, INDICATOR_TABLE
 from support.market_board import run_apart
 from support.postgres import Postgres, archive_url
 from support.rig import Fleet, free_port
@@ -272,9 +274,10 @@ async def test_rows_have_their_day_and_say_whether_they_are_of_a_replay(archive_
     await connection.execute("INSERT INTO correlations VALUES ($1, 'A', 'B', 0.5, 60, true)", day)
     await connection.close()
     async with read_archive(archive_url) as reader:
-        (bar,) = await reader.read_bars("EUR/USD", "1d", TableQuery())
-        (values,) = await reader.read_indicators("EUR/USD", "1d", TableQuery())
-        (features,) = await reader.read_features("EUR/USD", TableQuery())
+        query, chart = TableQuery(), ("EUR/USD", "1d")
+        (bar,) = await reader.read_range(BAR_TABLE, BAR_CELLS, chart, query)
+        (values,) = await reader.read_range(INDICATOR_TABLE, INDICATOR_CELLS, chart, query)
+        (features,) = await reader.read_range(FEATURE_TABLE, FEATURE_CELLS, ("EUR/USD",), query)
         (pair,) = await reader.read_correlations(None, None, 5)
     assert bar[REPLAY:] == (True, "2026-01-05")
     assert is_bar(bar)

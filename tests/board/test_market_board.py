@@ -176,6 +176,8 @@ def test_of_the_requests_to_sources_the_ones_that_a_recording_answered_are_marke
     rows = find_section(page, "Requests").split("<tr>")[2:]
     assert len(rows) == 12
     assert [n for n, row in enumerate(rows) if 'class="tag replay"' in row] == [PLAYED]
+    assert "\\u202e" in rows[0]
+    assert "\u202e" not in page, "which would turn the text after it around"
     for heading in ("Sources", "Quarantine"):
         assert 'class="tag replay"' not in find_section(page, heading), "nothing else was played"
 

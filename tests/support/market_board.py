@@ -151,7 +151,7 @@ async def seed_archive(url: str, end_ms: int, *, replay: bool = False) -> None:
         asked = [
             (f"{end_ms - 9000 * n}-0", "yahoo" if n % 3 else "finnhub", "SPY:bars:1m", "SPY", "bars", "1m",
              _moment(end_ms - 9000 * n), 120 + n, "https://example.org/v8/chart/SPY", 200 if n % 3 else 429,
-             "answered" if n % 3 else "limited", "" if n % 3 else "60 requests a minute", "ab" * 32, 9120, 5,
+             "answered" if n % 3 else "limited", "" if n % 3 else "60 requests\u202e", "ab" * 32, 9120, 5,
              replay or n == PLAYED)
             for n in range(12)
         ]  # fmt: skip

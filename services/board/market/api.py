@@ -1,7 +1,7 @@
 """Answer programs about the market, under `/api/v1`. Everything here only reads Redis and PostgreSQL."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from http import HTTPStatus
@@ -35,7 +35,7 @@ from services.board.market.query import (
     require_timeframe,
 )
 from services.board.market.states import StoredSeries, StoredSource, list_group
-from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable, Column, make_columns
+from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable, make_columns
 from services.board.responses import answer_body
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
 from services.market.records import TIMEFRAMES, AssetClass
@@ -64,13 +64,14 @@ OBSERVATION_COLUMNS: Final = make_columns(OBSERVATION_TABLE, OBSERVATION_CELLS)
 INDICATOR_COLUMNS: Final = make_columns(INDICATOR_TABLE, INDICATOR_CELLS)
 FEATURE_COLUMNS: Final = make_columns(FEATURE_TABLE, FEATURE_CELLS)
 SYMBOL_COLUMNS: Final = make_columns(SYMBOL_TABLE, SYMBOL_TABLE.columns)
-CORRELATIONS: Final = (
-    Column("day", ColumnType.DATE),
-    *(Column(name, ColumnType.TEXT) for name in ("a", "b")),
-    Column("value"),
-    Column("n", ColumnType.COUNT),
-    Column("replay", ColumnType.FLAG),
-)
+CORRELATIONS: Final = {
+    "day": ColumnType.DATE,
+    "a": ColumnType.TEXT,
+    "b": ColumnType.TEXT,
+    "value": ColumnType.NUMBER,
+    "n": ColumnType.COUNT,
+    "replay": ColumnType.FLAG,
+}
 _FORMATS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {
@@ -202,7 +203,7 @@ def _add_computed(api: APIRouter, market: Market) -> None:
     ) -> Response:
         """Return the indicators of bars; a value is null until its indicator is warm."""
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
-        rows = await market.archive.read_indicators(name, frame, params)
+        rows = await market.archive.read_range(INDICATOR_TABLE, INDICATOR_CELLS, (name, frame), params)
         about, known = {"symbol": name, "timeframe": frame}, (INDICATOR_COLUMNS, INDICATOR_NAMES)
         return send_table(request, _make_computed("indicators", known, rows, about, params))
 
@@ -210,14 +211,14 @@ def _add_computed(api: APIRouter, market: Market) -> None:
     async def read_features(symbol: Symbol, request: Request, params: Params) -> Response:
         """Return the features of days, for models; none of them looks ahead."""
         name = require_symbol(symbol)
-        rows = await market.archive.read_features(name, params)
+        rows = await market.archive.read_range(FEATURE_TABLE, FEATURE_CELLS, (name,), params)
         known = FEATURE_COLUMNS, FEATURE_NAMES
         return send_table(request, _make_computed("features", known, rows, {"symbol": name}, params))
 
 
 def _make_computed(
     name: str,
-    known: tuple[tuple[Column, ...], tuple[str, ...]],
+    known: tuple[Mapping[str, ColumnType], tuple[str, ...]],
     rows: list[Any],
     about: dict[str, Any],
     query: TableQuery,
@@ -285,7 +286,7 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
     ) -> Response:
         """Return the values of an economic series, each at the begin of its period."""
         name = require_symbol(series)
-        rows = await market.archive.read_observations(name, params)
+        rows = await market.archive.read_range(OBSERVATION_TABLE, OBSERVATION_CELLS, (name,), params)
         about = {"series": name, "cursor": find_cursor([row[0] for row in rows], params)}
         table = AnswerTable("observations", OBSERVATION_COLUMNS, rows, about)
         return send_table(request, make_answer(table, params.format))

@@ -10,33 +10,17 @@ only `watch` asks the database, until it answers again, so no page waits for it 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from marketswarm import log as logs
 from marketswarm.net.retry import Backoff
 from services.board.cache import Cached
 from services.board.market.query import TableQuery, parse_quote_cursor
 from services.market.request_desk import RequestOutcome
-from services.market.rows import (
-    BAR_CELLS,
-    FEATURE_CELLS,
-    INDICATOR_CELLS,
-    OBSERVATION_CELLS,
-    QUOTE_CELLS,
-    Cells,
-)
-from services.market.tables import (
-    BAR_TABLE,
-    DOWNLOAD_TABLE,
-    FEATURE_TABLE,
-    INDICATOR_TABLE,
-    OBSERVATION_TABLE,
-    QUOTE_TABLE,
-    SYMBOL_TABLE,
-    TableSchema,
-)
+from services.market.rows import QUOTE_CELLS, Cells
+from services.market.tables import DOWNLOAD_TABLE, QUOTE_TABLE, SYMBOL_TABLE, TableSchema
 
 if TYPE_CHECKING:
     from services.market.database import ConnectionPool
@@ -67,6 +51,7 @@ database, no resources, a server that starts or stops."""
 
 log = logs.get("board")
 
+V = TypeVar("V")
 
 _QUOTE_LIST: Final = QUOTE_TABLE.list_selected(QUOTE_CELLS)
 _QUOTES: Final = f"""
@@ -154,18 +139,40 @@ cross join lateral (
   select start, value, source, replay from observations where symbol = wanted.symbol
   order by start desc limit $2
 ) as o"""
-DOWNLOAD_CELLS: Final = (
-    *("asked_at", "source", "series", "status", "outcome", "reason", "took_ms", "bytes", "records"),
-    "replay",
-)
-"""The columns of a request to a source that are shown."""
+
+
+class Download(NamedTuple):
+    """A request to a source, or to a recording (`replay`): the columns of `downloads` that are shown.
+
+    The texts are those of others. `asked_at` is in epoch milliseconds.
+    """
+
+    asked_at: int
+    source: str
+    series: str | None
+    status: int | None
+    outcome: str
+    reason: str | None
+    took_ms: int | None
+    records: int | None
+    replay: bool
+
+
 _DOWNLOADS: Final = (
-    f"select {DOWNLOAD_TABLE.list_selected(DOWNLOAD_CELLS)} from downloads order by asked_at desc limit $1"  # noqa: S608 - our own names
+    f"select {DOWNLOAD_TABLE.list_selected(Download._fields)} from downloads order by asked_at desc limit $1"  # noqa: S608 - our own names
 )
 
 
 class DatabaseAwayError(Exception):
     """The database can't be read; the message says why, in words for the reader of a page."""
+
+
+async def try_archive(reading: Awaitable[V], default: V) -> tuple[V, str | None]:
+    """Return what was read; or `default`, and why the database can't be read."""
+    try:
+        return await reading, None
+    except DatabaseAwayError as error:
+        return default, str(error)
 
 
 class ArchiveReader:
@@ -212,23 +219,7 @@ class ArchiveReader:
         except TimeoutError:
             raise DatabaseAwayError(TOO_BUSY) from None
 
-    async def read_bars(self, symbol: str, timeframe: str, query: TableQuery) -> list[Cells]:
-        """Return bars by their start, each with the cells of BAR_CELLS."""
-        return await self._read_range(BAR_TABLE, BAR_CELLS, (symbol, timeframe), query)
-
-    async def read_indicators(self, symbol: str, timeframe: str, query: TableQuery) -> list[Cells]:
-        """Return the indicators of each bar, with the cells of INDICATOR_CELLS; values are a JSON text."""
-        return await self._read_range(INDICATOR_TABLE, INDICATOR_CELLS, (symbol, timeframe), query)
-
-    async def read_features(self, symbol: str, query: TableQuery) -> list[Cells]:
-        """Return the features of each day, with the cells of FEATURE_CELLS; values are a JSON text."""
-        return await self._read_range(FEATURE_TABLE, FEATURE_CELLS, (symbol,), query)
-
-    async def read_observations(self, series: str, query: TableQuery) -> list[Cells]:
-        """Return observations, each with the cells of OBSERVATION_CELLS."""
-        return await self._read_range(OBSERVATION_TABLE, OBSERVATION_CELLS, (series,), query)
-
-    async def _read_range(
+    async def read_range(
         self, table: TableSchema, names: Sequence[str], key: Sequence[str], query: TableQuery
     ) -> list[Cells]:
         """Return cells of the newest rows that a query asks for, the oldest first: by key and start."""
@@ -286,9 +277,9 @@ class ArchiveReader:
         """Return symbol, start, value, source and replay of the newest observations of each series."""
         return await self._fetch(_OBSERVED, list(series), points)
 
-    async def read_downloads(self, limit: int) -> list[Cells]:
-        """Return the last requests to sources, the newest first, each with the cells of DOWNLOAD_CELLS."""
-        return await self._fetch(_DOWNLOADS, limit)
+    async def read_downloads(self, limit: int) -> list[Download]:
+        """Return the last requests to sources, the newest first."""
+        return [Download(*row) for row in await self._fetch(_DOWNLOADS, limit)]
 
     async def reconnect(self) -> RequestOutcome:
         """Open the connections anew; a statement that runs may go on for STATEMENT_SEC."""
@@ -298,12 +289,10 @@ class ArchiveReader:
             pool = self._find_pool()
         except DatabaseAwayError as error:
             return RequestOutcome(why=str(error))
-        from services.market import database  # noqa: PLC0415 - as in `_find_pool`
-
         try:
             async with asyncio.timeout(RECONNECT_SEC):
                 await pool.recycle(STATEMENT_SEC)
-        except (*database.FAILURES, TimeoutError) as error:
+        except (*pool.failures, TimeoutError) as error:
             return RequestOutcome(why=str(self._judge(error)))
         self._note_return()
         return RequestOutcome()
@@ -324,12 +313,10 @@ class ArchiveReader:
     async def _query(self, sql: str, *values: Any) -> list[Cells]:
         """Return the rows of a query, and note whether the database is there. Raises DatabaseAwayError."""
         pool = self._find_pool()
-        from services.market import database  # noqa: PLC0415 - as in `_find_pool`
-
         try:
             async with pool.connect(FETCH_SEC) as connection:
                 rows = await connection.fetch(sql, *values)
-        except database.FAILURES as error:
+        except pool.failures as error:
             raise self._judge(error) from None
         self._note_return()
         return [tuple(row) for row in rows]

@@ -10,7 +10,7 @@ from typing import Final
 from services.board.market.charts import FoundChart
 from services.board.market.live import CLOSE, REPLAY, Chart
 from services.board.market.query import QueryError, TableQuery, parse_time_cursor
-from services.board.market.tables import AnswerTable, Column, make_columns
+from services.board.market.tables import AnswerTable, make_columns
 from services.market.records import DAY_MS, TIMEFRAME_SEC
 from services.market.rows import BAR_CELLS, Cells, ColumnType
 from services.market.sessions import OutsideCalendarError, Session, TradingDay
@@ -18,7 +18,7 @@ from services.market.tables import BAR_TABLE
 
 MAX_GAPS: Final = 1000
 BAR_COLUMNS: Final = make_columns(BAR_TABLE, BAR_CELLS)
-FILLED_COLUMNS: Final = (*BAR_COLUMNS, Column("filled", ColumnType.FLAG))
+FILLED_COLUMNS: Final = {**BAR_COLUMNS, "filled": ColumnType.FLAG}
 MAX_FILLED: Final = 5000  # the most rows of an answer that stand for missing bars
 
 
@@ -29,14 +29,6 @@ class Gap:
     from_ms: int
     to_ms: int
     missing: int
-
-
-@dataclass(frozen=True, slots=True)
-class MissingBar:
-    """Hold the start of an interval without a bar, in epoch milliseconds, and the date of its trading day."""
-
-    start_ms: int
-    date: date
 
 
 def find_gaps(starts: Sequence[int], timeframe: str, session: Session) -> list[Gap]:
@@ -55,13 +47,16 @@ def find_gaps(starts: Sequence[int], timeframe: str, session: Session) -> list[G
     return found[:MAX_GAPS][::-1]
 
 
-def list_missing(starts: Sequence[int], timeframe: str, session: Session) -> Iterator[MissingBar]:
-    """Yield each missing bar between bars that begin at `starts`, those between the newest two first."""
+def list_missing(starts: Sequence[int], timeframe: str, session: Session) -> Iterator[tuple[int, date]]:
+    """Yield the start (epoch milliseconds) of each missing bar between `starts`, and its trading day.
+
+    Those between the newest two bars come first.
+    """
     step = 1000 * TIMEFRAME_SEC[timeframe]
     for before, after in _list_steps(starts, timeframe):
         try:
             for gap, day in _find_between(before, after, timeframe, session):
-                yield from (MissingBar(gap.from_ms + n * step, day.date) for n in range(gap.missing))
+                yield from ((gap.from_ms + n * step, day.date) for n in range(gap.missing))
         except OutsideCalendarError:
             continue
 
@@ -187,7 +182,7 @@ def fill_gaps(
     missing = list(itertools.islice(list_missing(edges, timeframe, session), MAX_FILLED + 1))
     if len(missing) > MAX_FILLED:
         raise QueryError(f"fill: more than {MAX_FILLED:,} bars are missing: ask for fewer rows")
-    days = {one.start_ms: one.date.isoformat() if timeframe == "1d" else None for one in missing}
+    days = {start: day.isoformat() if timeframe == "1d" else None for start, day in missing}
     known = {row[0]: row for row in rows}
     filled: list[Cells] = []
     for start in sorted(known.keys() | days.keys()):

@@ -12,9 +12,9 @@ client that goes on like that is dropped.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Final
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,6 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from marketswarm.tasks import run_until_first
 from services.board.access.limits import RateLimiter
+from services.board.market.market import Market
 from services.board.market.updates import (
     INTERVAL_SEC,
     MAX_INTERVAL_SEC,
@@ -53,15 +54,6 @@ TOO_MANY: Final = 4429
 _CODES: Final = {DropReason.CLOSED: GOING_AWAY, DropReason.TOO_SLOW: TOO_SLOW, DropReason.LOST: LOST}
 
 Topic = Annotated[str, Field(min_length=1, max_length=80)]
-
-
-class SnapshotSource(Protocol):
-    """What the topics of a market are like now."""
-
-    async def prepare_snapshots(self, topics: Sequence[str]) -> None:
-        """Look for what `find_snapshot` has to know of these topics and is not in memory."""
-
-    def find_snapshot(self, topic: str) -> Any: ...
 
 
 class ClientMessage(BaseModel):
@@ -133,7 +125,7 @@ def find_cost(topic: str) -> int:
     return WIDE_COST if not rest or rest in TIMEFRAMES else 1
 
 
-async def serve_client(socket: WebSocket, hub: UpdateHub, source: SnapshotSource) -> None:
+async def serve_client(socket: WebSocket, hub: UpdateHub, market: Market) -> None:
     """Accept a client that the guard let in, and speak with it until one of both ends it."""
     await socket.accept()
     try:
@@ -142,7 +134,7 @@ async def serve_client(socket: WebSocket, hub: UpdateHub, source: SnapshotSource
         await _close(socket, Disconnect(FULL, str(full)))
         return
     try:
-        await _serve(socket, hub, follower, source)
+        await _serve(socket, hub, follower, market)
     except Disconnect as end:
         await _close(socket, end)
     except WebSocketDisconnect:
@@ -151,17 +143,17 @@ async def serve_client(socket: WebSocket, hub: UpdateHub, source: SnapshotSource
         hub.leave(follower)
 
 
-async def _serve(socket: WebSocket, hub: UpdateHub, follower: Follower, source: SnapshotSource) -> None:
+async def _serve(socket: WebSocket, hub: UpdateHub, follower: Follower, market: Market) -> None:
     """Read messages and send updates, until the client goes or is dropped (raises Disconnect)."""
     writing = asyncio.Lock()  # a snapshot must be out before the updates that follow it
     hello = {"type": "hello", "position": hub.position, "interval_sec": follower.interval_sec}
     await _send(socket, orjson.dumps(hello))
-    reading = _read(socket, hub, follower, source, writing)
+    reading = _read(socket, hub, follower, market, writing)
     await run_until_first(reading, _send_updates(socket, follower, writing))
 
 
 async def _read(
-    socket: WebSocket, hub: UpdateHub, follower: Follower, source: SnapshotSource, writing: asyncio.Lock
+    socket: WebSocket, hub: UpdateHub, follower: Follower, market: Market, writing: asyncio.Lock
 ) -> None:
     """Do what the client's messages say. Raises Disconnect, or WebSocketDisconnect once the client goes."""
     limiter = RateLimiter(MESSAGES, MESSAGES_PER_SEC, max_keys=1)
@@ -178,8 +170,8 @@ async def _read(
         else:
             resume_cost = RESUME_COST if message.after is not None else 0
             await _wait_for_topics(hub, follower, resume_cost + sum(map(find_cost, message.subscribe)))
-            await source.prepare_snapshots(message.subscribe)
-            answer = partial(_follow, hub, follower, message, source)
+            await market.prepare_snapshots(message.subscribe)
+            answer = partial(_follow, hub, follower, message, market)
         async with writing:
             await _send(socket, answer())
 
@@ -204,7 +196,7 @@ def _require_room(follower: Follower, message: ClientMessage) -> None:
         raise MessageError(f"a client has at most {MAX_TOPICS} topics")
 
 
-def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, source: SnapshotSource) -> bytes:
+def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, market: Market) -> bytes:
     if message.interval_sec is not None:
         follower.interval_sec = message.interval_sec
     hub.unsubscribe(follower, message.unsubscribe)
@@ -214,7 +206,7 @@ def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, source: 
     position = hub.find_position(follower)
     if is_resumed:
         return orjson.dumps({"type": "resumed", "after": message.after, "position": position})
-    states = {topic: source.find_snapshot(topic) for topic in topics}
+    states = {topic: market.find_snapshot(topic) for topic in topics}
     return orjson.dumps({"type": "snapshot", "position": position, "topics": states})
 
 

@@ -13,7 +13,7 @@ from marketswarm.operator.remedies import BOARD, Remedy
 from marketswarm.truth import SYSTEM
 from services.board.access.limits import RequestLimiter
 from services.board.cache import Cached
-from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
+from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, try_archive
 from services.board.market.bar_table import make_bars
 from services.board.market.calendars import SymbolSessions
 from services.board.market.charts import (
@@ -65,7 +65,6 @@ class Market:
 
     def __init__(self, me: Agent[BoardEnvironment], settings_now: Callable[[], MarketView]) -> None:
         url = me.settings.database_url
-        self.settings_now = settings_now
         self.archive = ArchiveReader(None if url is None else url.get_secret_value())
         self._desk = RequestDesk(
             Remedy.RECONNECT, BOARD, me.boot, lambda: me.bus(SYSTEM), self.archive.reconnect, log=log
@@ -193,12 +192,8 @@ class Market:
 
     async def find_quoted(self) -> Found[Sequence[str]]:
         """Return the symbols that have a quote, those of the database only up to MAX_QUOTES of them."""
-        away: str | None = None
-        kept: Sequence[str] = ()
-        try:
-            kept = await self._quoted.find("", lambda: self.archive.read_quoted_symbols(MAX_QUOTES))
-        except DatabaseAwayError as error:
-            away = str(error)
+        reading = self._quoted.find("", lambda: self.archive.read_quoted_symbols(MAX_QUOTES))
+        kept, away = await try_archive(reading, ())
         return sorted(self.live.quotes.keys() | set(kept)), away
 
     async def _read_quotes(self, symbols: Sequence[str]) -> dict[str, Cells]:

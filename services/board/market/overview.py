@@ -5,11 +5,11 @@ says since when its change counts. What is not known is null.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from services.board.cache import Cached
-from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
+from services.board.market.archive_reader import ArchiveReader, try_archive
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
 from services.board.market.pictures import EVENING_MS
@@ -74,15 +74,10 @@ class KnownPrice:
 
 @dataclass(frozen=True, slots=True)
 class SeriesPast:
-    """Hold the past of a symbol: points, its newest price with where it came from, and its last two days.
-
-    `quote` is its latest quote in the database.
-    """
+    """Hold the past of a symbol: points, its newest price, its last two days, and its latest stored quote."""
 
     points: tuple[Point, ...] = ()
-    newest: Point | None = None
-    source: str | None = None
-    replay: bool = False
+    newest: KnownPrice | None = None
     daily: tuple[Point, ...] = ()
     quote: KnownPrice | None = None
 
@@ -171,9 +166,7 @@ def make_past(
     last = max((*sparks[:1], *newest[:1]), key=lambda row: row[1], default=None)
     return SeriesPast(
         tuple((row[1], row[2]) for row in reversed(sparks)),
-        None if last is None else (last[1], last[2]),
-        None if last is None else last[3],
-        last is not None and last[4],
+        None if last is None else KnownPrice(*last[1:]),
         tuple((row[1], row[2]) for row in reversed(days)),
         quote,
     )
@@ -186,12 +179,7 @@ async def make_group_tiles(market: MarketParts, group: str) -> FoundTiles:
 async def make_tiles(market: MarketParts, several: Sequence[StoredSeries]) -> FoundTiles:
     """Return the tiles of series; without the database they have no past, and say why."""
     series = several[:MAX_TILES]
-    away = None
-    past: Mapping[str, SeriesPast] = {}
-    try:
-        past = await find_past(market, series)
-    except DatabaseAwayError as error:
-        away = str(error)
+    past, away = await try_archive(find_past(market, series), {})
     return tuple(make_tile(one, past.get(one.id), market.live) for one in series), away
 
 
@@ -233,7 +221,7 @@ def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[
     found = []
     if past.newest is not None:
         is_daily = one.kind != OBSERVATIONS and one.timeframe == "1d"
-        found.append(KnownPrice(*past.newest, past.source, past.replay, is_daily))
+        found.append(replace(past.newest, is_daily=is_daily))
     if one.kind == OBSERVATIONS:
         return found
     if past.quote is not None:

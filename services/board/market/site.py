@@ -1,7 +1,7 @@
 """Answer the requests for pages of the market: read what a page needs, and render it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -17,7 +17,7 @@ from services.board.access.sessions import SessionGate
 from services.board.board import Board
 from services.board.cache import Cached
 from services.board.market.api import make_limit
-from services.board.market.archive_reader import DatabaseAwayError
+from services.board.market.archive_reader import Download, try_archive
 from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, sort_series, view_sources
 from services.board.market.correlations import HeatMap
 from services.board.market.feed import MarketStates
@@ -35,7 +35,6 @@ from services.board.market.updates import MAX_TOPICS, TopicKind, name_topic
 from services.board.rendering import Frame, PageModel, render
 from services.board.responses import answer_error, answer_page
 from services.market.records import TIMEFRAMES
-from services.market.rows import Cells
 
 NAV: Final = "/market"
 QUARANTINED: Final = 20
@@ -147,22 +146,6 @@ class QuarantinedView:
 
 
 @dataclass(frozen=True, slots=True)
-class DownloadView:
-    """A request to a source, or to a recording (`replay`)."""
-
-    at: float
-    source: str
-    series: str
-    status: int | None
-    outcome: str
-    reason: str
-    took_ms: int | None
-    size: int | None
-    records: int | None
-    replay: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class SourcesPage:
     """The sources: their health and limits, the cascade in force, the quarantine, and the gate.
 
@@ -176,7 +159,7 @@ class SourcesPage:
     series: tuple[StoredSeries, ...]
     quarantine: tuple[QuarantinedView, ...] = ()
     quarantined: int | None = None
-    downloads: tuple[DownloadView, ...] = ()
+    downloads: Sequence[Download] = ()
     limits_away: str | None = None
     tab: str = "/market/sources"
 
@@ -256,11 +239,7 @@ def _add_overviews(site: APIRouter, market: Market, pages: PageStore) -> None:
         return EconomyPage(frame, make_notice(market, away), tiles)
 
     async def make_correlations(frame: Frame) -> PageModel:
-        away, heat = None, HeatMap()
-        try:
-            heat = await market.find_heat_map()
-        except DatabaseAwayError as error:
-            away = str(error)
+        heat, away = await try_archive(market.find_heat_map(), HeatMap())
         return CorrelationsPage(frame, make_notice(market, away), heat)
 
     @site.get("/market")
@@ -291,7 +270,9 @@ def _add_details(site: APIRouter, market: Market, pages: PageStore) -> None:
 
     async def make_sources(frame: Frame) -> PageModel:
         (downloads, away), (quarantine, count), (accounts, limits_away) = await asyncio.gather(
-            read_downloads(market), read_quarantine(market), market.find_limits()
+            try_archive(market.archive.read_downloads(DOWNLOADS), []),
+            read_quarantine(market),
+            market.find_limits(),
         )
         states, notice = market.states, make_notice(market, away)
         views = view_sources(states.sources, states.series, frame.snapshot.at, accounts)
@@ -316,19 +297,6 @@ def find_timeframe(states: Iterable[StoredSeries]) -> str:
     """Return the timeframe to show first: the shortest of the series, or a day if theirs are unknown."""
     known = {one.timeframe for one in states if one.kind == "bars"}
     return next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")
-
-
-async def read_downloads(market: Market) -> tuple[tuple[DownloadView, ...], str | None]:
-    try:
-        return tuple(map(make_download, await market.archive.read_downloads(DOWNLOADS))), None
-    except DatabaseAwayError as error:
-        return (), str(error)
-
-
-def make_download(row: Cells) -> DownloadView:
-    asked_at, source, series, status, outcome, reason, took_ms, size, records, is_replay = row
-    words = (escape_text(source), escape_text(series or ""), status, escape_text(outcome))
-    return DownloadView(asked_at / 1000, *words, escape_text(reason or ""), took_ms, size, records, is_replay)
 
 
 async def read_quarantine(market: Market) -> tuple[tuple[QuarantinedView, ...], int | None]:

@@ -28,28 +28,21 @@ MAX_SHIFT: Final = 5
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """Hold the name and the type of a column."""
-
-    name: str
-    type: ColumnType = ColumnType.NUMBER
-
-
-def make_columns(table: TableSchema, names: Iterable[str]) -> tuple[Column, ...]:
-    return tuple(Column(name, table.types[name]) for name in names)
+def make_columns(table: TableSchema, names: Iterable[str]) -> Mapping[str, ColumnType]:
+    return {name: table.types[name] for name in names}
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerTable:
     """Rows, the oldest first, and what they belong to; `name` is the key of their list in JSON.
 
+    `columns` are the types of the cells of a row, by name and in its order.
     `about` is what JSON says beside the rows, such as the symbol. `values` are the names within a column of
     the type JSON, each a column of its own in CSV and Arrow.
     """
 
     name: str
-    columns: Sequence[Column]
+    columns: Mapping[str, ColumnType]
     rows: Sequence[Sequence[Any]]
     about: Mapping[str, Any] = field(default_factory=dict)
     values: Sequence[str] = ()
@@ -76,8 +69,7 @@ def encode_table(table: AnswerTable, form: TableFormat) -> tuple[bytes, str]:
 
 
 def _encode_json(table: AnswerTable) -> bytes:
-    names = [column.name for column in table.columns]
-    rows = [dict(zip(names, row, strict=True)) for row in table.rows]
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     return orjson.dumps({**table.about, table.name: rows})
 
 
@@ -88,8 +80,7 @@ def encode_growing(table: AnswerTable, before: RowTexts | None) -> RowTexts:
     """
     rows = table.rows
     first, same = (0, 0) if before is None else _find_same(rows, before.rows)
-    names = [column.name for column in table.columns]
-    texts = [orjson.dumps(dict(zip(names, row, strict=True))) for row in rows[same:]]
+    texts = [orjson.dumps(dict(zip(table.columns, row, strict=True))) for row in rows[same:]]
     ends = array("I")
     if before is not None and same:
         copied = before.ends[first : first + same]
@@ -158,11 +149,11 @@ Cell = tuple[str, ColumnType, Callable[[Sequence[Any]], Any]]
 def _flatten(table: AnswerTable) -> tuple[list[str], list[Cell]]:
     """Return the names and the cells of a table in which each value of a JSON column has its own column."""
     cells: list[Cell] = []
-    for index, column in enumerate(table.columns):
-        if column.type is ColumnType.JSON:
+    for index, (column, kind) in enumerate(table.columns.items()):
+        if kind is ColumnType.JSON:
             cells += ((name, ColumnType.NUMBER, _read_value(index, name)) for name in table.values)
         else:
-            cells.append((column.name, column.type, itemgetter(index)))
+            cells.append((column, kind, itemgetter(index)))
     return [name for name, _, _ in cells], cells
 
 

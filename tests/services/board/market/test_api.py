@@ -122,7 +122,7 @@ async def test_each_page_of_computed_values_has_the_same_columns(client, market,
         fixed = (0, 0, 0, False, None) if path == "features" else (0, True, 0, 0, False)
         return [(*fixed, each) for each in values]
 
-    market.archive.read_features = market.archive.read_indicators = read
+    market.archive.read_range = read
     answer = await client.get(f"/api/v1/{path}/SPY?format=csv")
     header = answer.text.splitlines()[0].split(",")
     assert tuple(header[-len(names) - ("new" in header) :][: len(names)]) == names
@@ -185,13 +185,13 @@ def make_chart(market, *minutes, symbol="BTC/USD", timeframe="1m"):
     """Bars of the stream; the database has none before them."""
     market.live.began_at = NEVER
 
-    async def read_bars(_symbol, _timeframe, _query):
+    async def read_range(_table, _names, _key, _query):
         return []
 
     async def find_asset(_symbol):
         return "crypto"
 
-    market.archive.read_bars, market.archive.find_asset = read_bars, find_asset
+    market.archive.read_range, market.archive.find_asset = read_range, find_asset
     for minute in minutes:
         prices, origin = (1.0 + minute,) * 4, (True, 1, 0, "yahoo", None, None, False)
         bar = BarRow(symbol, timeframe, 60_000 * minute, *prices, 5.0, None, None, *origin)

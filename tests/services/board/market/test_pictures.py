@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from services.board.fleet.words import NONE
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
-from services.board.market.overview import SeriesPast, list_groups, make_tile
+from services.board.market.overview import KnownPrice, SeriesPast, list_groups, make_tile
 from services.board.market.pictures import (
     HEIGHT,
     WIDTH,
@@ -95,7 +95,9 @@ def make_series(**values):
 
 def test_a_tile_compares_with_the_close_before_the_day_of_its_price():
     past = SeriesPast(
-        ((9 * DAY, 1.0), (10 * DAY, 1.5)), (10 * DAY, 1.5), "yahoo", False, ((9 * DAY, 1.2), (10 * DAY, 1.5))
+        ((9 * DAY, 1.0), (10 * DAY, 1.5)),
+        KnownPrice(10 * DAY, 1.5, "yahoo"),
+        ((9 * DAY, 1.2), (10 * DAY, 1.5)),
     )
     tile = make_tile(make_series(), past, LiveMarket())
     assert (tile.price, tile.compared, tile.compared_at, tile.source) == (
@@ -151,13 +153,13 @@ def test_the_overview_has_the_groups_with_an_address_first_and_leaves_the_econom
 def test_a_tile_shows_the_newest_price_with_where_it_came_from_and_marks_a_replay():
     live = LiveMarket()
     live.take_quote(make_quote(10 * DAY + 5, "twelve_data", replay=True))
-    tile = make_tile(make_series(), SeriesPast((), (10 * DAY, 1.5), "yahoo"), live)
+    tile = make_tile(make_series(), SeriesPast((), KnownPrice(10 * DAY, 1.5, "yahoo")), live)
     assert (tile.price, tile.at, tile.source, tile.replay) == (1.6, 10 * DAY + 5, "twelve_data", True)
     assert (tile.change, tile.compared) == (None, None), "nothing is known to compare with"
 
 
 def test_a_price_of_a_day_is_told_from_one_of_a_moment():
-    past, live = SeriesPast((), (10 * DAY, 1.5), "yahoo"), LiveMarket()
+    past, live = SeriesPast((), KnownPrice(10 * DAY, 1.5, "yahoo")), LiveMarket()
     bars = make_series(kind="bars", timeframe="1d")
     assert make_tile(bars, past, live).daily
     assert not make_tile(make_series(kind="bars", timeframe="1m"), past, live).daily

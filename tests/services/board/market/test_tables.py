@@ -10,20 +10,19 @@ from hypothesis import strategies as st
 from services.board.market.query import TableFormat
 from services.board.market.tables import (
     AnswerTable,
-    Column,
     ColumnType,
     encode_growing,
     encode_table,
     format_time,
 )
 
-COLUMNS = (
-    Column("start", ColumnType.TIME),
-    Column("source", ColumnType.TEXT),
-    Column("close"),
-    Column("trades", ColumnType.COUNT),
-    Column("final", ColumnType.FLAG),
-)
+COLUMNS = {
+    "start": ColumnType.TIME,
+    "source": ColumnType.TEXT,
+    "close": ColumnType.NUMBER,
+    "trades": ColumnType.COUNT,
+    "final": ColumnType.FLAG,
+}
 NUMBERS = st.none() | st.floats(allow_nan=False, allow_infinity=False, width=32)
 ROWS = st.lists(
     st.tuples(
@@ -46,7 +45,7 @@ def test_all_formats_say_the_same(rows):
     frame = pl.read_ipc(encode_table(table, TableFormat.ARROW)[0])
     assert frame.with_columns(pl.col("start").dt.epoch("ms")).rows() == rows
     read = list(csv.reader(io.StringIO(encode_table(table, TableFormat.CSV)[0].decode())))
-    assert read[0] == [column.name for column in COLUMNS]
+    assert read[0] == [*COLUMNS]
     wanted = [
         [
             format_time(start),
@@ -82,7 +81,7 @@ def test_the_rows_that_stay_are_not_encoded_again():
 
 
 def test_a_row_of_values_has_a_column_for_each_name():
-    columns = (COLUMNS[0], Column("values", ColumnType.JSON))
+    columns = {"start": ColumnType.TIME, "values": ColumnType.JSON}
     rows = [(0, {"sma_20": None, "rsi_14": 51.5}), (60_000, {"sma_20": 2.0})]
     table = AnswerTable("indicators", columns, rows, {}, ("sma_20", "rsi_14"))
     assert encode_table(table, TableFormat.CSV)[0].decode() == (
@@ -93,5 +92,5 @@ def test_a_row_of_values_has_a_column_for_each_name():
 
 
 def test_a_text_is_no_formula_in_a_spreadsheet():
-    table = AnswerTable("x", (COLUMNS[1],), [("=cmd()",), ("@sum",), ("fine",)])
+    table = AnswerTable("x", {"source": ColumnType.TEXT}, [("=cmd()",), ("@sum",), ("fine",)])
     assert encode_table(table, TableFormat.CSV)[0] == b"source\n'=cmd()\n'@sum\nfine\n"
