@@ -180,7 +180,7 @@ def read_manifest(path: Path) -> Backup:
         raise BackupError(f"{path}: {error.strerror}; a dump without its manifest is not complete") from None
     except ValidationError:
         raise BackupError(f"{path.name}: no manifest of a backup") from None
-    if Path(found.file).name != found.file:
+    if found.file in ("", "..") or Path(found.file).name != found.file:
         raise BackupError(f"{path.name}: names a file elsewhere")
     return found
 

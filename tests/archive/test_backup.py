@@ -191,6 +191,10 @@ async def test_a_table_that_the_manifest_names_and_the_dump_lacks_is_a_differenc
         manifest.write_text(json.dumps(document | wrong))
         with pytest.raises(BackupError, match="no manifest"):
             await verify_backup(archive_url, tmp_path / made.file, postgres.programs)
+    for elsewhere in ("", ".", "..", "/etc/passwd", f"../{tmp_path.name}/{made.file}"):
+        manifest.write_text(json.dumps(document | {"file": elsewhere}))
+        with pytest.raises(BackupError, match="names a file elsewhere"):
+            await verify_backup(archive_url, tmp_path / made.file, postgres.programs)
 
 
 async def test_a_database_without_the_schema_is_no_backup(postgres, tmp_path):
