@@ -13,6 +13,7 @@ from marketswarm.operator.announcements import (
     AnnouncementState,
     fold_announcements,
 )
+from marketswarm.operator.dead_messages import UndeliveredMessage
 from marketswarm.operator.healing_attempts import ApprovalStats
 from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
 from marketswarm.operator.tokens import Scope
@@ -27,7 +28,7 @@ from services.board.fleet.incident_record import (
     ProposalView,
     StepView,
 )
-from services.board.fleet.notifications import DeadMessageView, NotificationsPage
+from services.board.fleet.notifications import NotificationsPage
 from services.board.fleet.pages import FleetQuery, IncidentsPage, select_services
 from services.board.fleet.service_page import BadgeLink, RunView, ServicePage
 from services.board.fleet.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot, ServiceState
@@ -355,7 +356,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
 
     def show_dead(frame: Frame, _params: dict[str, str]) -> PageModel:
         dead = tuple(
-            DeadMessageView(
+            UndeliveredMessage(
                 f"m{at}" + hostile, "slack" + hostile, "404", ts, title + hostile, title, "warning"
             )
             for at, (ts, title) in enumerate(((AT - 900, "rss_agg is down"), (None, "mesh is up again")))

@@ -188,8 +188,7 @@ def _add_steered(site: APIRouter, board: Board, gate: SessionGate) -> None:
     @site.get("/notifications")
     async def show_notifications(request: Request) -> Response:
         frame = await make_frame(request, "Notifications", "/notifications")
-        found = await read_dead_letters(board.buses)
-        return answer_page(NotificationsPage(frame, found.messages, found.away))
+        return answer_page(NotificationsPage(frame, *await read_dead_letters(board.buses)))
 
 
 def _add_alerts(site: APIRouter, board: Board) -> None:
