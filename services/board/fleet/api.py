@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, HTTPException, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from marketswarm.operator.dead_messages import UndeliveredMessage
+from marketswarm.status import PendingDelivery
 from services.board.board import Board
 from services.board.fleet.alerts import (
     MAX_PAGE_EVENTS,
@@ -20,7 +21,7 @@ from services.board.fleet.alerts import (
     read_alerts,
 )
 from services.board.fleet.notifications import read_dead_letters
-from services.board.fleet.snapshot import FleetSnapshot, IncidentView, PendingView, ServiceSnapshot
+from services.board.fleet.snapshot import FleetSnapshot, IncidentView, ServiceSnapshot
 from services.board.fleet.stream import StreamsFull
 from services.board.responses import answer_body, answer_fresh
 
@@ -42,7 +43,7 @@ class FleetAnswer:
 class NotificationsAnswer:
     """What waits for a channel, with its reason, and what was given up: how many, and the newest of them."""
 
-    pending: tuple[PendingView, ...]
+    pending: tuple[PendingDelivery, ...]
     dead: int
     messages: tuple[UndeliveredMessage, ...]
     away: Mapping[str, str]

@@ -13,6 +13,8 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import Any, Final, Literal
 
+from marketswarm.status import PendingDelivery
+
 SpanState = Literal["up", "down", "unknown"]
 """What a stretch of time was; `unknown` if the healer did not listen."""
 Window = Literal["24h", "7d", "30d", "1y"]
@@ -176,22 +178,6 @@ class SilenceView:
 
 
 @dataclass(frozen=True, slots=True)
-class PendingView:
-    """A message that is pending for a channel; `ts` is its event's time, and times are epoch seconds.
-
-    `failing_since`, `retry_at` and `broken` (a reason) say what delays it.
-    """
-
-    id: str
-    channel: str
-    title: str
-    ts: float
-    failing_since: float | None = None
-    retry_at: float | None = None
-    broken: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class FleetSnapshot:
     """What the board knows of the fleet at `at` (epoch seconds); `revision` is the truth's, None if unknown.
 
@@ -208,7 +194,7 @@ class FleetSnapshot:
     healers: tuple[HealerView, ...] = ()
     incidents: tuple[IncidentView, ...] = ()
     silences: tuple[SilenceView, ...] = ()
-    pending: tuple[PendingView, ...] = ()
+    pending: tuple[PendingDelivery, ...] = ()
     dead: int = 0
     notes: tuple[str, ...] = ()
 

@@ -27,7 +27,6 @@ from services.board.fleet.snapshot import (
     FleetSnapshot,
     HealerView,
     LastRunView,
-    PendingView,
     ServiceSnapshot,
     ServiceState,
     SilenceView,
@@ -113,14 +112,11 @@ def build_snapshot(
             for each in notifications.silences
         ),
         pending=tuple(
-            PendingView(
-                each.id,
-                escape_text(each.channel),
-                escape_text(each.title),
-                each.ts,
-                each.failing_since,
-                each.retry_at,
-                _escape(each.broken),
+            replace(
+                each,
+                channel=escape_text(each.channel),
+                title=escape_text(each.title),
+                broken=_escape(each.broken),
             )
             for each in notifications.pending[:MAX_PENDING]
         ),
