@@ -18,16 +18,19 @@ from marketswarm.operator.healing_stats import (
 from marketswarm.text import escape_text
 from services.board.access.sessions import SessionGate
 from services.board.board import Board
+from services.board.cache import Cached
+from services.board.fleet.alerts import AlertsAnswer
 from services.board.fleet.incident_record import (
     AlertCount,
-    AlertCounter,
     DiagnosisView,
     IncidentRecord,
     IncidentSummary,
     ProposalView,
     RecordedIncidents,
     StepView,
+    count_alerts,
     make_steps,
+    read_newest_alerts,
     summarize_incident,
 )
 from services.board.rendering import Frame
@@ -37,6 +40,7 @@ MEDIC: Final = "medic"
 SHOWN: Final = 50
 MAX_SHOWN: Final = 1000
 MAX_HOURS: Final = 24 * 31
+COUNTED_SEC: Final = 10.0  # so long the alerts are not read again, because there may be many of them
 Text = Annotated[str, Query(max_length=300)]
 Limit = Annotated[int, Query(ge=1, le=MAX_SHOWN)]
 
@@ -160,7 +164,7 @@ def list_approvals(found: RecordedIncidents) -> tuple[ApprovalStats, ...]:
 
 def make_record_api(board: Board, record: IncidentRecord) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
-    counter = AlertCounter(lambda: board.buses)
+    looks = Cached[str, AlertsAnswer](COUNTED_SEC)
 
     @api.get("/monitor/status", response_model=HealingStatus)
     async def read_status() -> Response:
@@ -187,14 +191,16 @@ def make_record_api(board: Board, record: IncidentRecord) -> APIRouter:
     async def read_stats(hours: Annotated[int, Query(ge=1, le=MAX_HOURS)] = 24) -> Response:
         """Return how many alerts of each type came in the last hours, and what became of outages since."""
         since = time.time() - 3600 * hours
-        counts, found = await counter.count(since), await record.read()
+        newest = await looks.find("", lambda: read_newest_alerts(board.buses))
+        found = await record.read()
+        counts, is_complete = count_alerts(newest, since)
         recent = [each for each in found.incidents if each.opened_at >= since]
-        away = {**counts.away, **({MEDIC: found.away} if found.away else {})}
+        away = {**newest.away, **({MEDIC: found.away} if found.away else {})}
         return answer_fresh(
             AlertStats(
-                counts.since,
-                counts.counts,
-                counts.is_complete,
+                since,
+                counts,
+                is_complete,
                 measure_resolutions(recent),
                 measure_remedies(recent),
                 away,
