@@ -8,12 +8,13 @@ from typing import ClassVar, Final
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
+from marketswarm.history.rollup import Seconds
 from marketswarm.operator.announcements import Announcement, select_open, select_past
 from services.board.access.sessions import SessionGate
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.board import Board
 from services.board.cache import Cached
-from services.board.fleet.history import PUBLIC_DAYS, PastDay, outline_days
+from services.board.fleet.history import PUBLIC_DAYS, outline_days
 from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState
 from services.board.public.visibility import list_public, simplify_state
 from services.board.rendering import Frame
@@ -32,7 +33,7 @@ class PublicService:
     svc: str
     name: str
     state: ServiceState
-    days: tuple[PastDay, ...] = ()
+    days: tuple[Seconds, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,9 @@ class AnnouncementsPage:
 
 def make_public_site(board: Board, gate: SessionGate, announcements: AnnouncementBoard) -> APIRouter:
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    days = Cached[str, tuple[PastDay, ...]](DAYS_SEC, MAX_SERVICES)
+    days = Cached[str, tuple[Seconds, ...]](DAYS_SEC, MAX_SERVICES)
 
-    async def count_days(services: Sequence[str]) -> dict[str, tuple[PastDay, ...]]:
+    async def count_days(services: Sequence[str]) -> dict[str, tuple[Seconds, ...]]:
         history, now = board.history_now(), time.time()
         return {svc: outline_days(history, svc, now, PUBLIC_DAYS) for svc in services}
 

@@ -7,7 +7,6 @@ import pytest
 
 from marketswarm.history.rollup import Seconds
 from services.board.fleet import words
-from services.board.fleet.history import PastDay
 from services.board.fleet.snapshot import (
     BarSpan,
     BusSnapshot,
@@ -191,8 +190,7 @@ def test_a_bar_is_made_of_numbers_only():
 
 
 def test_a_day_that_nobody_knows_is_never_green_and_the_shortest_outage_is_seen():
-    known = [Seconds(86_400), Seconds(unknown=86_400), Seconds(86_399, 1), Seconds(0, 86_400)]
-    days = [PastDay(number * 86_400.0, seconds) for number, seconds in enumerate(known)]
+    days = [Seconds(86_400), Seconds(unknown=86_400), Seconds(86_399, 1), Seconds(0, 86_400)]
     drawn = words.draw_days(days)
     assert 'class="u" d="M5 30V0M25 30V6"' in drawn
     assert 'class="n" d="M15 30v-8"' in drawn
