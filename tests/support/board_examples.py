@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from marketswarm.status import PendingDelivery
+from marketswarm.status import PendingDelivery, ServiceState
 from services.board.fleet.snapshot import (
     BarSpan,
     BusSnapshot,
@@ -10,7 +10,6 @@ from services.board.fleet.snapshot import (
     HealerView,
     LastRunView,
     ServiceSnapshot,
-    ServiceState,
     SilenceView,
     Uptime,
     fold_incidents,

@@ -17,6 +17,7 @@ from marketswarm.operator.dead_messages import UndeliveredMessage
 from marketswarm.operator.healing_attempts import ApprovalStats
 from marketswarm.operator.healing_stats import RemedyStats, ResolutionStats
 from marketswarm.operator.tokens import Scope
+from marketswarm.status import ServiceState
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
 from services.board.access.sessions import SessionView
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, AlertView
@@ -31,7 +32,7 @@ from services.board.fleet.incident_record import (
 from services.board.fleet.notifications import NotificationsPage
 from services.board.fleet.pages import FleetQuery, IncidentsPage, select_services
 from services.board.fleet.service_page import BadgeLink, RunView, ServicePage
-from services.board.fleet.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot, ServiceState
+from services.board.fleet.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot
 from services.board.fleet.topology import TopologyPage
 from services.board.public.pages import AnnouncementsPage, PublicPage, PublicService
 from services.board.rendering import ErrorPage, Frame, PageModel

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.event import Kind
+from marketswarm.status import URGENCY, ServiceState
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.text import escape_text, parse_digits
 from services.board.access.sessions import SessionGate
@@ -17,14 +18,7 @@ from services.board.board import Board
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, find_alert, format_raw, read_alerts
 from services.board.fleet.notifications import NotificationsPage, read_dead_letters
 from services.board.fleet.service_page import make_service_page
-from services.board.fleet.snapshot import (
-    URGENCY,
-    WINDOWS,
-    FleetSnapshot,
-    ServiceSnapshot,
-    ServiceState,
-    Window,
-)
+from services.board.fleet.snapshot import WINDOWS, FleetSnapshot, ServiceSnapshot, Window
 from services.board.fleet.topology import TopologyPage
 from services.board.rendering import Frame
 from services.board.responses import answer_asset, answer_error, answer_page

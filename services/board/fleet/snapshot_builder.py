@@ -17,6 +17,7 @@ from marketswarm.status import (
     Leader,
     Notifications,
     ServiceRow,
+    ServiceState,
     make_service_rows,
 )
 from marketswarm.text import escape_text
@@ -28,7 +29,6 @@ from services.board.fleet.snapshot import (
     HealerView,
     LastRunView,
     ServiceSnapshot,
-    ServiceState,
     SilenceView,
     Uptime,
     find_cause,
@@ -153,7 +153,7 @@ def _build_service(
     job = row.job or _NO_JOB
     view = ServiceSnapshot(
         svc=row.svc,
-        state=ServiceState(row.verdict),
+        state=row.verdict,
         bus=row.bus,
         timeout_sec=row.timeout_sec,
         last_beat_at=_date_beat(row.silence_sec, reading.at, before),

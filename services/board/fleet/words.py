@@ -12,7 +12,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from marketswarm.history.rollup import Seconds
-from marketswarm.status import describe_hold
+from marketswarm.status import ServiceState, describe_hold, write_headline
 from marketswarm.text import escape_lines, escape_text, format_duration
 from services.board.fleet.beats import describe_beats, draw_beats
 from services.board.fleet.snapshot import (
@@ -20,7 +20,6 @@ from services.board.fleet.snapshot import (
     FleetSnapshot,
     HealerView,
     ServiceSnapshot,
-    ServiceState,
     SilenceView,
     SpanState,
     Uptime,
@@ -53,19 +52,6 @@ class Watcher:
     name: str
     state: ServiceState
     text: str = ""
-
-
-def write_headline(snapshot: FleetSnapshot) -> str:
-    """Return how many services are down: `2 of 7 down, 1 unknown`, or `all 7 up`."""
-    counts = snapshot.counts()
-    total = len(snapshot.services)
-    if counts[ServiceState.UP] == total:
-        return f"all {total} up" if total else "no services"
-    down = f"{counts[ServiceState.DOWN] or 'none'} of {total} down"
-    others = (
-        state for state in counts if state not in (ServiceState.UP, ServiceState.DOWN) and counts[state]
-    )
-    return ", ".join((down, *(f"{counts[state]} {state}" for state in others)))
 
 
 def describe_service(one: ServiceSnapshot) -> list[Phrase]:
@@ -313,7 +299,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "day_bars": draw_days,
     "day_share": format_day_share,
     "duration": format_duration,
-    "headline": write_headline,
+    "headline": lambda snapshot: write_headline(one.state for one in snapshot.services),
     "hold": describe_hold,
     "instances": format_instances,
     "known_part": find_known_part,

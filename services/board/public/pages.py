@@ -10,12 +10,13 @@ from starlette.responses import HTMLResponse, Response
 
 from marketswarm.history.rollup import Seconds
 from marketswarm.operator.announcements import Announcement, select_open, select_past
+from marketswarm.status import ServiceState
 from services.board.access.sessions import SessionGate
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.board import Board
 from services.board.cache import Cached
 from services.board.fleet.history import PUBLIC_DAYS, outline_days
-from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState
+from services.board.fleet.snapshot import FleetSnapshot, ServiceSnapshot
 from services.board.public.visibility import list_public, simplify_state
 from services.board.rendering import Frame
 from services.board.responses import answer_error, answer_page, find_assets_path

@@ -6,14 +6,13 @@ from dataclasses import replace
 import pytest
 
 from marketswarm.history.rollup import Seconds
+from marketswarm.status import ServiceState
 from services.board.fleet import words
 from services.board.fleet.snapshot import (
     BarSpan,
     BusSnapshot,
-    FleetSnapshot,
     HealerView,
     LastRunView,
-    ServiceState,
     SilenceView,
     Uptime,
 )
@@ -99,14 +98,6 @@ def test_a_bar_has_words():
         BarSpan("down", AT - 60),
     ]
     assert words.describe_bar(spans, AT) == "down 60 s, unknown 30 min, otherwise up"
-
-
-def test_the_headline_counts_the_worst_first():
-    assert words.write_headline(make_small()) == "2 of 11 down, 1 failed, 1 unwatchable, 1 silent, 1 unknown"
-    assert words.write_headline(make_well()) == "all 7 up"
-    assert words.write_headline(FleetSnapshot(AT)) == "no services"
-    one = replace(make_well(), services=(make_service("a"), make_service("b", ServiceState.SILENT)))
-    assert words.write_headline(one) == "none of 2 down, 1 silent"
 
 
 def test_an_outage_says_since_when_and_why_and_who_knows():
