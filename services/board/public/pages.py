@@ -11,8 +11,6 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.history.rollup import Seconds
 from marketswarm.operator.announcements import Announcement, select_open, select_past
 from marketswarm.status import ServiceState
-from services.board.access.sessions import SessionGate
-from services.board.actions.announcements import AnnouncementBoard
 from services.board.board import Board
 from services.board.cache import Cached
 from services.board.fleet.history import PUBLIC_DAYS, outline_days
@@ -76,7 +74,8 @@ class AnnouncementsPage:
     problem: str = ""
 
 
-def make_public_site(board: Board, gate: SessionGate, announcements: AnnouncementBoard) -> APIRouter:
+def make_public_site(board: Board) -> APIRouter:
+    announcements = board.announcements
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     days = Cached[str, tuple[Seconds, ...]](DAYS_SEC, MAX_SERVICES)
 
@@ -104,7 +103,7 @@ def make_public_site(board: Board, gate: SessionGate, announcements: Announcemen
     @site.get("/announcements")
     async def show_announcements(request: Request) -> Response:
         found = await announcements.read()
-        frame = await board.make_session_frame(gate, request, "Announcements", "/incidents")
+        frame = await board.make_session_frame(request, "Announcements", "/incidents")
         now, problem = frame.snapshot.at, announcements.problem or ""
         current, past = tuple(select_open(found, now)), tuple(select_past(found, now))
         return answer_page(AnnouncementsPage(frame, current, past, board.public.tags, problem))
